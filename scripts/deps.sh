@@ -1,0 +1,48 @@
+# Installing what is missing on Debian; sourced by the other scripts.
+# shellcheck shell=bash
+
+# install_missing COMMAND:PACKAGE[:PACKAGE...] ...
+# Installs the packages of every command that is not there; asks apt nothing when all are.
+# COMMAND may be a file pattern (one that holds a slash) instead.
+install_missing() {
+    local entry command packages=()
+    for entry in "$@"; do
+        command=${entry%%:*}
+        case $command in
+        */*) compgen -G "$command" >/dev/null && continue ;;
+        *) command -v "$command" >/dev/null && continue ;;
+        esac
+        IFS=: read -ra entry <<<"${entry#*:}"
+        packages+=("${entry[@]}")
+    done
+    [ ${#packages[@]} -gt 0 ] || return 0
+
+    local as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null || {
+            echo "missing packages: ${packages[*]} (install them as root)" >&2
+            return 1
+        }
+        as_root=(sudo)
+    fi
+    echo "installing: ${packages[*]}"
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+# What building and mounting need.
+install_run_deps() {
+    command -v cargo >/dev/null || {
+        echo "no cargo here: install Rust 1.89 or newer, as https://rustup.rs tells" >&2
+        return 1
+    }
+    install_missing cc:gcc:libc6-dev fusermount3:fuse3
+}
+
+# What the tests need besides: the C driver (bindgen wants libclang), and programs run on mounts.
+install_test_deps() {
+    install_run_deps
+    install_missing '/usr/lib/llvm-*/lib/libclang.so*:libclang-dev' \
+        git:git make:make rsync:rsync sqlite3:sqlite3 vim.tiny:vim-tiny python3:python3
+}

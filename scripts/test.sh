@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Run every test. Installs what is missing (by apt-get). The last line is the count.
+#
+# usage: scripts/test.sh [ARGUMENTS OF cargo test]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=scripts/deps.sh
+. scripts/deps.sh
+install_test_deps
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+# The summary as it comes, everything in the log.
+status=0
+cargo test --no-fail-fast "$@" 2>&1 | tee "$log" |
+    grep --line-buffered -E '^ +(Running|Doc-tests) |^test result: |^test .*FAILED$|^(error|warning)' ||
+    status=${PIPESTATUS[0]}
+
+read -r passed failed < <(awk '/^test result: / { p += $4; f += $6 } END { print p + 0, f + 0 }' "$log")
+
+if [ "$status" -ne 0 ]; then
+    echo
+    if [ "$failed" -eq 0 ]; then
+        # The build failed, or a test program died before it could count.
+        failed=1
+        tail -n 60 "$log"
+    else
+        # What the failed tests printed.
+        awk '/^failures:$/ { show = 1 } /^test result: / { show = 0 } show' "$log"
+    fi
+elif [ "$passed" -eq 0 ]; then
+    echo "no test was run"
+    status=1
+fi
+echo "$passed passed, $failed failed"
+exit "$status"

@@ -1,0 +1,116 @@
+//! Block devices: what the engine asks of storage.
+
+pub mod file;
+pub mod ram;
+
+use std::io;
+
+use crate::error::{IoError, IoOp, Unsupported};
+
+pub use file::FileDevice;
+pub use ram::RamDevice;
+
+/// Result of a device call.
+pub type IoResult<T> = Result<T, IoError>;
+
+/// Smallest block that holds every pointer of a 2 GiB file (SPEC: CTZ struct).
+pub const BLOCK_SIZE_MIN: u32 = 104;
+/// Largest block size served, in bytes.
+pub const BLOCK_SIZE_MAX: u32 = 16 << 20;
+/// Largest number of blocks served.
+pub const BLOCK_COUNT_MAX: u32 = 1 << 31;
+
+/// Size of the blocks in bytes, and their number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Bytes per block.
+    pub block_size: u32,
+    /// Blocks in the filesystem.
+    pub block_count: u32,
+}
+
+impl Geometry {
+    /// A geometry the format allows, or the reason why it is none.
+    pub fn new(block_size: u32, block_count: u32) -> Result<Self, Unsupported> {
+        if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
+            return Err(Unsupported::Geometry(format!(
+                "block size {block_size} is outside {BLOCK_SIZE_MIN}..={BLOCK_SIZE_MAX} bytes"
+            )));
+        }
+        if !block_size.is_multiple_of(4) {
+            return Err(Unsupported::Geometry(format!(
+                "block size {block_size} is not a multiple of 4 bytes"
+            )));
+        }
+        if !(2..=BLOCK_COUNT_MAX).contains(&block_count) {
+            return Err(Unsupported::Geometry(format!(
+                "block count {block_count} is outside 2..={BLOCK_COUNT_MAX}"
+            )));
+        }
+        Ok(Self { block_size, block_count })
+    }
+
+    /// Bytes in the filesystem.
+    pub fn size(self) -> u64 {
+        u64::from(self.block_size) * u64::from(self.block_count)
+    }
+}
+
+/// Storage in erasable blocks.
+///
+/// Reads and programs may run over the end of a block into the next ones: consecutive blocks are
+/// consecutive bytes. Calls may come from several threads at once; the engine never programs what
+/// another call reads.
+pub trait BlockDevice: Send + Sync {
+    /// Size and number of blocks.
+    fn geometry(&self) -> Geometry;
+
+    /// Fill `buf` from byte `off` of `block`.
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
+
+    /// Write `data` at byte `off` of `block`, which is erased there.
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()>;
+
+    /// Make every byte of `block` read 0xFF.
+    fn erase(&self, block: u32) -> IoResult<()>;
+
+    /// Erase the blocks that `data` covers and program it from the start of `block` on. Bytes
+    /// behind it in its last block may read anything.
+    fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
+        let block_size = self.geometry().block_size as usize;
+        for (i, piece) in data.chunks(block_size).enumerate() {
+            self.erase(block + i as u32)?;
+            self.prog(block + i as u32, 0, piece)?;
+        }
+        Ok(())
+    }
+
+    /// Everything written before is on disk before anything written after.
+    fn barrier(&self) -> IoResult<()>;
+
+    /// Everything written before is on disk.
+    fn sync(&self) -> IoResult<()>;
+
+    /// Whether a program may fail silently, so that the engine must read back what it wrote.
+    fn wants_read_back(&self) -> bool {
+        false
+    }
+}
+
+/// Byte position of `off` in `block`; the sum cannot overflow within the geometry's limits.
+fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {
+    u64::from(block) * u64::from(g.block_size) + u64::from(off)
+}
+
+/// An out-of-range access, reported like a failing device: image bytes must never panic us.
+fn check_range(g: Geometry, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
+    let start = byte_offset(g, block, off);
+    if start.saturating_add(len as u64) > g.size() {
+        return Err(IoError {
+            op,
+            block: Some(block),
+            source: io::Error::new(io::ErrorKind::InvalidInput, "outside the image"),
+        });
+    }
+    Ok(start)
+}

@@ -1,0 +1,176 @@
+//! A device in a plain file or a block special file, at an offset.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use super::{BlockDevice, Geometry, IoResult, check_range};
+use crate::error::{IoError, IoOp};
+
+/// What an erase writes, at most this much a call.
+static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
+
+/// Blocks in a file. The lock taken on the file is released when the last device over it drops.
+pub struct FileDevice {
+    file: Arc<File>,
+    /// Byte position of block 0 in the file.
+    offset: u64,
+    geometry: Geometry,
+}
+
+impl FileDevice {
+    /// A device over `file`, whose block 0 starts at byte `offset`.
+    pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
+        Self { file: Arc::new(file), offset, geometry }
+    }
+
+    /// Another view of the same open file.
+    pub fn with_geometry(&self, geometry: Geometry) -> Self {
+        Self { file: Arc::clone(&self.file), offset: self.offset, geometry }
+    }
+
+    /// Size of the file or block device in bytes, from its very start.
+    ///
+    /// # Errors
+    /// The system's, for a file that cannot seek.
+    pub fn container_size(&self) -> io::Result<u64> {
+        container_size(&self.file)
+    }
+
+    fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
+        let start = check_range(self.geometry, op, block, off, len)?;
+        self.offset.checked_add(start).ok_or_else(|| IoError {
+            op,
+            block: Some(block),
+            source: ErrorKind::InvalidInput.into(),
+        })
+    }
+
+    fn sync_data(&self) -> IoResult<()> {
+        self.file.sync_data().map_err(|source| IoError { op: IoOp::Sync, block: None, source })
+    }
+}
+
+impl BlockDevice for FileDevice {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        let start = self.range(IoOp::Read, block, off, buf.len())?;
+        let read = read_up_to(&self.file, start, buf).map_err(|source| IoError {
+            op: IoOp::Read,
+            block: Some(block),
+            source,
+        })?;
+        // A truncated image: what is missing reads as erased.
+        buf[read..].fill(0xff);
+        Ok(())
+    }
+
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        let start = self.range(IoOp::Prog, block, off, data.len())?;
+        self.file.write_all_at(data, start).map_err(|source| IoError {
+            op: IoOp::Prog,
+            block: Some(block),
+            source,
+        })
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        let len = self.geometry.block_size;
+        let start = self.range(IoOp::Erase, block, 0, len as usize)?;
+        fill(&self.file, start, u64::from(len)).map_err(|source| IoError {
+            op: IoOp::Erase,
+            block: Some(block),
+            source,
+        })
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        self.sync_data()
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        self.sync_data()
+    }
+}
+
+/// Size in bytes of a file or block device (whose metadata says 0).
+pub(crate) fn container_size(file: &File) -> io::Result<u64> {
+    (&*file).seek(SeekFrom::End(0))
+}
+
+/// Fill `buf` from byte `start`, as far as the file goes; the number of bytes read.
+pub(crate) fn read_up_to(file: &File, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, start.saturating_add(done as u64)) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
+/// Write 0xFF over `len` bytes from byte `start`.
+pub(crate) fn fill(file: &File, start: u64, len: u64) -> io::Result<()> {
+    let mut done = 0;
+    while done < len {
+        let chunk = ERASED.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+        file.write_all_at(&ERASED[..chunk], start.saturating_add(done))?;
+        done += chunk as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(len: u64, offset: u64, block_count: u32) -> FileDevice {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.set_len(len).expect("set_len");
+        FileDevice::new(file, offset, Geometry::new(512, block_count).expect("geometry"))
+    }
+
+    #[test]
+    fn erase_and_prog_stay_inside_their_block_and_offset() {
+        let dev = device(100 + 4 * 512, 100, 4);
+        dev.erase(1).expect("erase");
+        dev.prog(1, 8, b"littlefs").expect("prog");
+        let mut raw = vec![0; 100 + 4 * 512];
+        assert_eq!(read_up_to(&dev.file, 0, &mut raw).expect("read"), raw.len());
+        assert!(raw[..612].iter().chain(&raw[1124..]).all(|&b| b == 0));
+        assert_eq!(&raw[620..628], b"littlefs");
+        assert!(raw[612..620].iter().chain(&raw[628..1124]).all(|&b| b == 0xff));
+    }
+
+    #[test]
+    fn missing_bytes_read_as_erased() {
+        let dev = device(700, 0, 4);
+        let mut buf = [1; 512];
+        dev.read(1, 0, &mut buf).expect("read");
+        assert!(buf[..188].iter().all(|&b| b == 0) && buf[188..].iter().all(|&b| b == 0xff));
+        dev.read(3, 0, &mut buf).expect("read");
+        assert_eq!(buf, [0xff; 512]);
+    }
+
+    #[test]
+    fn accesses_beyond_the_geometry_fail() {
+        let dev = device(8192, 0, 4);
+        assert!(dev.read(3, 1, &mut [0; 512]).is_err());
+        assert!(dev.prog(u32::MAX, 0, &[0]).is_err());
+        assert!(dev.erase(4).is_err());
+    }
+
+    #[test]
+    fn offsets_have_64_bits() {
+        let dev = device(0, 5 << 30, 4);
+        dev.prog(2, 0, b"far").expect("prog");
+        assert_eq!(dev.container_size().expect("size"), (5 << 30) + 1027);
+    }
+}

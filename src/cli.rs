@@ -1,0 +1,264 @@
+//! The command line: arguments, logging and exit codes; one module per command.
+
+pub mod check;
+pub mod daemon;
+pub mod info;
+pub mod mkfs;
+pub mod mount;
+pub mod options;
+pub mod umount;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand};
+use log::{Level, LevelFilter};
+
+use crate::image;
+
+/// Exit codes, as mount(8) and fsck(8) define them.
+pub mod exit {
+    /// Any failure without a code of its own, and wrong usage.
+    pub const FAILURE: u8 = 1;
+    /// mount(8): the mount failed.
+    pub const MOUNT_FAILURE: u8 = 32;
+    /// fsck(8): errors were left uncorrected.
+    pub const CHECK_ERRORS: u8 = 4;
+    /// fsck(8): the image could not be examined.
+    pub const CHECK_OPERATIONAL: u8 = 8;
+    /// fsck(8): wrong usage.
+    pub const CHECK_USAGE: u8 = 16;
+}
+
+/// Why a command failed: what to print, and the exit code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CliError {
+    /// Printed on stderr after `littlefs: `.
+    pub message: String,
+    /// Exit code of the program.
+    pub code: u8,
+}
+
+impl CliError {
+    /// A failure with an exit code from [`exit`].
+    pub fn new(code: u8, message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code }
+    }
+
+    /// A failure without an exit code of its own.
+    pub fn failure(message: impl fmt::Display) -> Self {
+        Self::new(exit::FAILURE, message)
+    }
+
+    /// The same with another exit code.
+    pub fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for CliError {}
+
+/// A failed write of a command's own output, as to a closed pipe.
+impl From<io::Error> for CliError {
+    fn from(e: io::Error) -> Self {
+        Self::failure(format_args!("cannot write the output: {e}"))
+    }
+}
+
+#[derive(Parser)]
+#[command(
+    name = "littlefs",
+    version,
+    about = "Mount, make, inspect and check littlefs images",
+    after_help = "\
+Examples:
+  littlefs info dump.bin              what is in this image?
+  littlefs mount dump.bin /mnt        mount it; cp, vi, rsync, git... work there
+  littlefs umount /mnt                unmount, and wait until the image is complete
+  littlefs check dump.bin             is it sound?
+  littlefs mkfs --size 1M new.img     make an empty one
+
+An image is a plain file or a block device; block size and count are found in it.
+'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged in detail."
+)]
+struct Cli {
+    /// Log more to stderr (-v info, -vv debug, -vvv everything)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Mkfs(mkfs::MkfsArgs),
+    Info(info::InfoArgs),
+    Check(check::CheckArgs),
+}
+
+/// How to find the filesystem in an image: common to the commands that only look.
+#[derive(Args, Debug)]
+pub struct ImageArgs {
+    /// File or block device that holds the filesystem
+    pub image: PathBuf,
+
+    /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024)
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+    pub offset: u64,
+
+    /// Insist on this block size instead of what the image says
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    pub block_size: Option<u32>,
+}
+
+impl ImageArgs {
+    /// Open for reading only, sharing the image with other readers; notes go to stderr.
+    fn open(&self) -> Result<image::Opened, CliError> {
+        let options = image::Options {
+            block_size: self.block_size,
+            block_count: None,
+            offset: self.offset,
+            read_only: true,
+        };
+        let opened = image::open(&self.image, &options).map_err(CliError::failure)?;
+        for note in &opened.notes {
+            log::warn!("{note}");
+        }
+        Ok(opened)
+    }
+}
+
+/// Parse the arguments (the program's name first), run the command, report its failure.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e, &args),
+    };
+    init_log(cli.verbose);
+    let result = match &cli.command {
+        Command::Mount(args) => mount::run(args),
+        Command::Umount(args) => umount::run(args),
+        Command::Mkfs(args) => mkfs::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Check(args) => check::run(args),
+    };
+    result.unwrap_or_else(|e| {
+        complain(&e);
+        ExitCode::from(e.code)
+    })
+}
+
+/// Print an error on stderr; a closed stderr is nobody's concern.
+fn complain(message: &dyn fmt::Display) {
+    let _ = writeln!(io::stderr(), "littlefs: {message}");
+}
+
+/// Print what clap has to say: help on stdout, errors in our form on stderr.
+fn usage(e: &clap::Error, args: &[OsString]) -> ExitCode {
+    if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Help into a closed pipe (`littlefs --help | head -1`) has nothing left to say.
+        let _ = e.print();
+        return ExitCode::SUCCESS;
+    }
+    let text = e.to_string();
+    if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        complain(&format_args!("no command given\n\n{}", text.trim_end()));
+    } else {
+        complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+    }
+    let checking = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
+    let checking = checking.is_some_and(|command| command == "check");
+    ExitCode::from(if checking { exit::CHECK_USAGE } else { exit::FAILURE })
+}
+
+/// Log to stderr: warnings by default, more by `-v`; `RUST_LOG` has the last word.
+fn init_log(verbose: u8) {
+    let (ours, others) = match verbose {
+        0 => (LevelFilter::Warn, LevelFilter::Warn),
+        1 => (LevelFilter::Info, LevelFilter::Warn),
+        2 => (LevelFilter::Debug, LevelFilter::Info),
+        _ => (LevelFilter::Trace, LevelFilter::Trace),
+    };
+    env_logger::Builder::new()
+        .filter_level(others)
+        .filter_module("littlefs", ours)
+        .parse_default_env()
+        .format(|out, record| match record.level() {
+            Level::Error => writeln!(out, "littlefs: {}", record.args()),
+            Level::Warn => writeln!(out, "littlefs: warning: {}", record.args()),
+            Level::Info => writeln!(out, "littlefs: info: {}", record.args()),
+            Level::Debug | Level::Trace => {
+                writeln!(out, "littlefs: {}: {}", record.target(), record.args())
+            }
+        })
+        .init();
+}
+
+/// A number of bytes: decimal or 0x hexadecimal, with an optional K, M or G (powers of 1024).
+///
+/// # Errors
+/// A sentence that says what is accepted.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a number of bytes (like 4096, 0x1000, 4K, 2M or 1G)");
+    let (number, shift) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    let (digits, radix) = match number.strip_prefix("0x").or_else(|| number.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None => (number, 10),
+    };
+    if digits.starts_with('+') {
+        return Err(wrong());
+    }
+    let value = u64::from_str_radix(digits, radix).map_err(|_| wrong())?;
+    value.checked_mul(1 << shift).ok_or_else(|| format!("'{text}' is too large"))
+}
+
+/// [`parse_bytes`] for sizes that fit 32 bits.
+///
+/// # Errors
+/// A sentence that says what is accepted.
+pub fn parse_bytes_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_bytes(text)?).map_err(|_| format!("'{text}' is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_hex_and_suffixes() {
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        assert_eq!(parse_bytes("0x1000"), Ok(4096));
+        assert_eq!(parse_bytes("4k"), Ok(4096));
+        assert_eq!(parse_bytes("3M"), Ok(3 << 20));
+        assert_eq!(parse_bytes("70G"), Ok(70 << 30));
+        for wrong in ["", "K", "-1", "+1", "0x", "4 K", "1T", "4KB", "99999999999G"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse_bytes_u32("4G").is_err());
+    }
+
+    #[test]
+    fn command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,128 @@
+//! Going into the background: the caller waits until the daemon is ready or has failed, and the
+//! daemon's messages then go to the system's log.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+use std::thread::{self, JoinHandle};
+
+use super::{CliError, exit};
+use crate::sys::{self, Fork, Severity};
+
+/// Which side of the split this process is.
+pub enum Side {
+    /// The process the user started; what to wait for.
+    Caller(Starting),
+    /// The daemon to be.
+    Daemon(Starter),
+}
+
+/// A daemon on its way.
+pub struct Starting {
+    pid: i32,
+    ready: PipeReader,
+}
+
+/// Tells the caller that the daemon is ready. Until then the daemon has the caller's terminal,
+/// and reports its own errors there.
+pub struct Starter {
+    ready: PipeWriter,
+}
+
+/// Keeps standard error connected with the system's log; dropping it delivers what is under way.
+pub struct SystemLog {
+    forwarder: Option<JoinHandle<()>>,
+}
+
+/// Split off a daemon. To be called before any thread is started.
+///
+/// # Errors
+/// The system's.
+pub fn split() -> io::Result<Side> {
+    let (reader, writer) = io::pipe()?;
+    Ok(match sys::fork()? {
+        Fork::Parent(pid) => Side::Caller(Starting { pid, ready: reader }),
+        Fork::Child => {
+            sys::new_session()?;
+            Side::Daemon(Starter { ready: writer })
+        }
+    })
+}
+
+impl Starting {
+    /// Wait for the daemon: success once it is ready, else its own exit code, after it has
+    /// reported why.
+    ///
+    /// # Errors
+    /// When it ended without a word.
+    pub fn wait(mut self) -> Result<ExitCode, CliError> {
+        let failed = |e: io::Error| CliError::new(exit::MOUNT_FAILURE, e);
+        if self.ready.read(&mut [0]).map_err(failed)? > 0 {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let status = sys::wait_for(self.pid).map_err(failed)?;
+        match status.code().and_then(|code| u8::try_from(code).ok()) {
+            Some(code) if code != 0 => Ok(ExitCode::from(code)),
+            _ => Err(CliError::new(
+                exit::MOUNT_FAILURE,
+                match status.signal() {
+                    Some(signal) => format!("the daemon was killed by signal {signal}"),
+                    None => "the daemon ended before it was ready".to_owned(),
+                },
+            )),
+        }
+    }
+}
+
+impl Starter {
+    /// Let go of the caller's terminal and directory, and tell it that all is well.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn ready(mut self) -> io::Result<SystemLog> {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        std::env::set_current_dir("/")?;
+        let log = SystemLog::start()?;
+        sys::redirect(io::stdin(), &null)?;
+        sys::redirect(io::stdout(), &null)?;
+        // A caller that is gone need not be told.
+        let _ = self.ready.write_all(&[1]);
+        Ok(log)
+    }
+}
+
+impl SystemLog {
+    fn start() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let forwarder =
+            thread::Builder::new().name("syslog".to_owned()).spawn(move || forward(reader))?;
+        sys::redirect(io::stderr(), &writer)?;
+        Ok(Self { forwarder: Some(forwarder) })
+    }
+}
+
+impl Drop for SystemLog {
+    fn drop(&mut self) {
+        // With standard error gone the forwarder sees the end of the pipe.
+        let null = File::options().write(true).open("/dev/null");
+        if null.and_then(|null| sys::redirect(io::stderr(), null)).is_ok()
+            && let Some(forwarder) = self.forwarder.take()
+        {
+            let _ = forwarder.join();
+        }
+    }
+}
+
+fn forward(reader: PipeReader) {
+    for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        let text = line.strip_prefix("littlefs: ").unwrap_or(&line);
+        let (severity, text) = match text.split_once(": ") {
+            Some(("warning", text)) => (Severity::Warning, text),
+            Some(("info", text)) => (Severity::Info, text),
+            _ => (Severity::Error, text),
+        };
+        sys::syslog(severity, text);
+    }
+}

@@ -1,0 +1,130 @@
+//! `littlefs info`: what an image holds.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CliError, ImageArgs};
+use crate::fs::{Fs, OpenOptions};
+use crate::image::Opened;
+
+/// Tell version, geometry, limits and usage of an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs info dump.bin
+  littlefs info --json dump.bin | jq .blocks_free
+  littlefs info --offset 0x200000 flash.bin     the filesystem starts inside a flash dump
+
+The image is opened for reading only, and can be mounted read-only meanwhile.")]
+pub struct InfoArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Info {
+    disk_version: String,
+    block_size: u32,
+    block_count: u32,
+    blocks_used: u32,
+    blocks_free: u32,
+    name_max: u32,
+    file_max: u32,
+    attr_max: u32,
+    files: u64,
+    directories: u64,
+    prog_size: u32,
+    offset: u64,
+    image_size: u64,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be opened, or its tree not be walked.
+pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
+    let opened = args.image.open()?;
+    let info = Info::gather(&opened)
+        .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.display())))?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&info).map_err(io::Error::from)?)?;
+    } else {
+        info.print(&mut out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Info {
+    fn gather(opened: &Opened) -> crate::Result<Self> {
+        let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+        let mut fs = Fs::open(opened.device.clone(), &options)?;
+        for warning in fs.warnings() {
+            log::warn!("{warning}");
+        }
+        let superblock = fs.superblock();
+        let usage = fs.usage()?;
+        let counts = fs.counts()?;
+        Ok(Self {
+            disk_version: format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff),
+            block_size: superblock.block_size,
+            block_count: superblock.block_count,
+            blocks_used: usage.blocks_used,
+            blocks_free: usage.blocks_free,
+            name_max: superblock.name_max,
+            file_max: superblock.file_max,
+            attr_max: superblock.attr_max,
+            files: counts.files,
+            directories: counts.directories,
+            prog_size: fs.prog_size(),
+            offset: opened.offset,
+            image_size: opened.image_size,
+        })
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let size = |blocks| bytes(u64::from(blocks) * u64::from(self.block_size));
+        writeln!(out, "disk version  {}", self.disk_version)?;
+        writeln!(
+            out,
+            "geometry      {} blocks of {} bytes ({})",
+            self.block_count,
+            self.block_size,
+            size(self.block_count)
+        )?;
+        writeln!(out, "used          {} blocks ({})", self.blocks_used, size(self.blocks_used))?;
+        writeln!(out, "free          {} blocks ({})", self.blocks_free, size(self.blocks_free))?;
+        writeln!(out, "files         {}", self.files)?;
+        writeln!(out, "directories   {}", self.directories)?;
+        writeln!(
+            out,
+            "limits        names {} bytes, files {} bytes, attributes {} bytes",
+            self.name_max, self.file_max, self.attr_max
+        )?;
+        writeln!(out, "prog size     {} bytes (inferred)", self.prog_size)?;
+        writeln!(out, "offset        {}", self.offset)?;
+        writeln!(out, "image size    {} bytes", self.image_size)
+    }
+}
+
+/// A size for people: the largest unit that leaves at least 1.
+fn bytes(n: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        let one = 1_u64 << shift;
+        if n.is_multiple_of(one) && n > 0 {
+            return format!("{} {unit}", n >> shift);
+        }
+        if n > one {
+            return format!("{:.1} {unit}", n as f64 / one as f64);
+        }
+    }
+    format!("{n} bytes")
+}

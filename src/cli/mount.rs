@@ -1,0 +1,388 @@
+//! `littlefs mount`: serve an image as a directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::SystemTime;
+
+use clap::Args;
+
+use super::daemon::{self, Side, Starter};
+use super::options::MountOptions;
+use super::{CliError, exit};
+use crate::bd::FileDevice;
+use crate::fs::{Fs, OpenOptions};
+use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
+use crate::image;
+use crate::sys::{self, EndSignals};
+use crate::vfs::{ROOT_INO, Volume, VolumeOptions};
+
+/// Mount an image on a directory
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs mount dump.bin /mnt                   read and write; 'littlefs umount /mnt' ends it
+  littlefs mount -o ro dump.bin /mnt             only look
+  littlefs mount -o offset=0x100000 flash.bin d  the filesystem starts 1 MiB into the file
+  littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does
+
+Options for -o:
+  ro, rw             read-only, or read and write (default)
+  block_size=BYTES   insist on this block size instead of what the image says
+  block_count=N      insist on this number of blocks
+  offset=BYTES       where the filesystem starts in IMAGE
+  prog_size=BYTES    commits end on multiples of this (default: as in the image, else 16)
+  inline_max=BYTES   largest file kept in its directory (default: as in the image, else 64)
+  block_cycles=N     move a metadata block after so many erases (default: never)
+  commit=SECONDS     a change is in the image at the latest after this time (default 5);
+                     a quarter of a second without requests writes it earlier
+  sync, dirsync      write every change, or every change of a directory, at once
+  writeback          let the kernel gather small writes; no space then shows at close or fsync
+  uid=N, gid=N       owner and group of everything (default: yours)
+  umask=, fmask=, dmask=
+                     octal permission bits to take away: everywhere, from files, from directories
+                     (default: your umask)
+  allow_other        let other users in, as the permission bits say
+  allow_root         let root in
+  default_permissions
+                     let the kernel check permission bits even where only you have access
+  dev, suid, exec, noatime and their opposites
+                     as in mount(8)
+Sizes may be hexadecimal with 0x, and end in K, M or G. What mount(8), fstab and systemd add for
+themselves (defaults, noauto, nofail, user, _netdev, x-...) is accepted.")]
+pub struct MountArgs {
+    /// Stay in the foreground, with messages on stderr
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// Mount options, separated by commas; may be repeated, what comes later wins
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<String>,
+
+    /// File or block device that holds the filesystem
+    image: PathBuf,
+
+    /// Directory to mount it on
+    mountpoint: PathBuf,
+}
+
+/// Run the command: in the background it returns twice, in the caller once the filesystem
+/// answers, and in the daemon at the end of the mount.
+///
+/// # Errors
+/// When the mount fails, or the last flush does.
+pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
+    let options = MountOptions::parse(&args.options).map_err(CliError::failure)?;
+    let mount = Mount::new(args, options)?;
+    if args.foreground {
+        return mount.start()?.serve(|| Ok(()));
+    }
+    match daemon::split().map_err(mount_failure)? {
+        Side::Caller(starting) => starting.wait(),
+        Side::Daemon(starter) => mount.serve_in_background(starter),
+    }
+}
+
+fn mount_failure(e: impl std::fmt::Display) -> CliError {
+    CliError::new(exit::MOUNT_FAILURE, e)
+}
+
+/// What is to be mounted, with paths that stay right when the directory changes.
+struct Mount {
+    image: PathBuf,
+    mountpoint: PathBuf,
+    options: MountOptions,
+}
+
+impl Mount {
+    fn new(args: &MountArgs, options: MountOptions) -> Result<Self, CliError> {
+        let absolute = |path: &Path| {
+            fs::canonicalize(path)
+                .map_err(|e| mount_failure(format_args!("{}: {e}", path.display())))
+        };
+        let mountpoint = absolute(&args.mountpoint)?;
+        if !mountpoint.is_dir() {
+            let message = format_args!("{}: not a directory", args.mountpoint.display());
+            return Err(mount_failure(message));
+        }
+        // A missing image gets its own message when it is opened.
+        let image = match fs::canonicalize(&args.image) {
+            Ok(path) => path,
+            Err(_) => std::path::absolute(&args.image).unwrap_or_else(|_| args.image.clone()),
+        };
+        Ok(Self { image, mountpoint, options })
+    }
+
+    fn serve_in_background(self, starter: Starter) -> Result<ExitCode, CliError> {
+        let mut log = None;
+        let result = self.start()?.serve(|| {
+            log = Some(starter.ready()?);
+            Ok(())
+        });
+        if let (Err(e), Some(_)) = (&result, &log) {
+            log::error!("{e}");
+            return Ok(ExitCode::from(e.code));
+        }
+        result
+    }
+
+    /// Open the image and mount it.
+    fn start(self) -> Result<Running, CliError> {
+        let umask = self.options.umask.unwrap_or_else(sys::umask);
+        // Before any thread starts: all of them are to leave the signals alone.
+        let signals = EndSignals::block().map_err(mount_failure)?;
+        let opened = image::open(
+            &self.image,
+            &image::Options {
+                block_size: self.options.block_size,
+                block_count: self.options.block_count,
+                offset: self.options.offset,
+                read_only: self.options.read_only,
+            },
+        )
+        .map_err(mount_failure)?;
+        for note in &opened.notes {
+            log::warn!("{note}");
+        }
+        let at_image = |e: &dyn std::fmt::Display| {
+            mount_failure(format_args!("{}: {e}", self.image.display()))
+        };
+        let fs = Fs::open(
+            opened.device.clone(),
+            &OpenOptions {
+                read_only: opened.read_only,
+                prog_size: self.options.prog_size,
+                inline_max: self.options.inline_max,
+                block_cycles: self.options.block_cycles,
+            },
+        )
+        .map_err(|e| at_image(&e))?;
+        for warning in fs.warnings() {
+            log::warn!("{}: {warning}", self.image.display());
+        }
+        let read_only = fs.is_read_only();
+        let volume = Arc::new(Volume::new(fs, self.volume_options(umask)));
+        let request = MountRequest {
+            source: &self.image,
+            mountpoint: &self.mountpoint,
+            access: self.options.access,
+            flags: MountFlags {
+                read_only,
+                dev: self.options.dev,
+                suid: self.options.suid,
+                exec: self.options.exec,
+                atime: self.options.atime,
+            },
+            default_permissions: self.checks_permissions(umask),
+            writeback: self.writeback(),
+        };
+        let session = fuse::mount(Arc::clone(&volume), &request)
+            .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
+        Ok(Running { mount: self, signals, volume, session, device: opened.device })
+    }
+
+    fn volume_options(&self, umask: u16) -> VolumeOptions {
+        let o = &self.options;
+        let image_time = fs::metadata(&self.image).and_then(|m| m.modified());
+        VolumeOptions {
+            uid: o.uid.unwrap_or_else(sys::effective_uid),
+            gid: o.gid.unwrap_or_else(sys::effective_gid),
+            file_mode: 0o777 & !o.fmask.unwrap_or(umask),
+            dir_mode: 0o777 & !o.dmask.unwrap_or(umask),
+            default_time: image_time.unwrap_or_else(|_| SystemTime::now()),
+            atime: o.atime,
+            sync: o.sync,
+            dirsync: o.dirsync,
+            commit: o.commit,
+        }
+    }
+
+    /// Whether the kernel is to check permission bits, at the price of a request for each change
+    /// in a directory. Where only the mounting user has access it matters only if the bits deny
+    /// that user something.
+    fn checks_permissions(&self, umask: u16) -> bool {
+        let o = &self.options;
+        let denied = (o.fmask.unwrap_or(umask) | o.dmask.unwrap_or(umask)) & 0o700;
+        o.default_permissions
+            || o.access != Access::Owner
+            || denied != 0
+            || o.uid.is_some_and(|uid| uid != sys::effective_uid())
+    }
+
+    /// With `sync` nothing is to wait in the kernel, either.
+    fn writeback(&self) -> bool {
+        self.options.writeback && !self.options.sync
+    }
+}
+
+fn explain(mountpoint: &Path, e: &io::Error) -> String {
+    let text = e.to_string();
+    let text = text.trim_end();
+    let at = mountpoint.display();
+    if text.contains("user_allow_other") {
+        return format!(
+            "cannot mount on {at}: allow_other and allow_root need 'user_allow_other' in \
+             /etc/fuse.conf"
+        );
+    }
+    if e.kind() == io::ErrorKind::NotFound {
+        return format!(
+            "cannot mount on {at}: {text} (are /dev/fuse and fusermount3 there? 'modprobe fuse' \
+             loads the driver; fusermount3 is in the package fuse3)"
+        );
+    }
+    format!("cannot mount on {at}: {text}")
+}
+
+/// What wakes the main thread.
+enum Event {
+    /// The filesystem was unmounted.
+    Ended(io::Result<()>),
+    /// A signal asks to end.
+    Signal(i32),
+}
+
+/// A mount that is ready to serve.
+struct Running {
+    mount: Mount,
+    signals: EndSignals,
+    volume: Arc<Volume>,
+    session: Session,
+    /// Holds the lock on the image.
+    device: Arc<FileDevice>,
+}
+
+impl Running {
+    /// Serve until unmounted or asked to end; `ready` is called once the filesystem answers.
+    fn serve(self, ready: impl FnOnce() -> io::Result<()>) -> Result<ExitCode, CliError> {
+        let Self { mount, signals, volume, session, device } = self;
+        let (sender, events) = mpsc::channel();
+        spawn("session", {
+            let sender = sender.clone();
+            move || drop(sender.send(Event::Ended(session.run())))
+        })?;
+        if let Err(e) = answers(&mount.mountpoint).and_then(|()| ready()) {
+            // The session's thread keeps the mount: end that first.
+            let _ = unmount(&mount.mountpoint, true);
+            return Err(mount_failure(format_args!(
+                "{}: the mount does not answer: {e}",
+                mount.mountpoint.display()
+            )));
+        }
+        spawn("signals", move || wait_for_signals(&signals, &sender))?;
+        let flusher = spawn("flusher", {
+            let (volume, mountpoint) = (Arc::clone(&volume), mount.mountpoint.clone());
+            let writeback = mount.writeback();
+            move || {
+                let pull = || pull_pages(&mountpoint);
+                volume.run_flusher(writeback.then_some(&pull));
+            }
+        })?;
+
+        let frozen = wait_for_end(&mount.mountpoint, &volume, &events);
+        let flushed = match frozen {
+            Some(flushed) => flushed,
+            None => {
+                volume.stop_flusher();
+                let _ = flusher.join();
+                volume.flush()
+            }
+        };
+        // Last of all the lock: whoever takes it sees everything. (Where requests are frozen, the
+        // end of the process releases it.)
+        drop(volume);
+        drop(device);
+        match flushed {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(e) => Err(CliError::failure(format_args!(
+                "{}: the last changes could not be written: {e}",
+                mount.image.display()
+            ))),
+        }
+    }
+}
+
+fn spawn(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, CliError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(mount_failure)
+}
+
+/// Whether the root directory of the mount can be asked for.
+fn answers(mountpoint: &Path) -> io::Result<()> {
+    let root = fs::metadata(mountpoint)?;
+    if root.ino() == ROOT_INO { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+fn wait_for_signals(signals: &EndSignals, events: &Sender<Event>) {
+    while let Ok(signal) = signals.wait() {
+        if events.send(Event::Signal(signal)).is_err() {
+            break;
+        }
+    }
+}
+
+/// Wait until the filesystem is unmounted. When a signal asks to end and somebody still uses the
+/// filesystem, requests are frozen after the last flush, whose result is returned.
+fn wait_for_end(
+    mountpoint: &Path,
+    volume: &Volume,
+    events: &Receiver<Event>,
+) -> Option<crate::Result<()>> {
+    loop {
+        match events.recv() {
+            Ok(Event::Signal(signal)) => {
+                log::info!("signal {signal}: unmounting {}", mountpoint.display());
+                pull_pages(mountpoint);
+                // Most of the work while requests are still answered; a failure shows again below.
+                let _ = volume.flush();
+                if unmount(mountpoint, false).is_ok() {
+                    continue;
+                }
+                if let Err(e) = unmount(mountpoint, true) {
+                    log::error!("cannot unmount {}: {e}", mountpoint.display());
+                }
+                return Some(volume.flush_and_freeze());
+            }
+            Ok(Event::Ended(Err(e))) => {
+                log::error!("cannot serve {}: {e}", mountpoint.display());
+                return None;
+            }
+            Ok(Event::Ended(Ok(()))) | Err(_) => return None,
+        }
+    }
+}
+
+/// Make the kernel send the pages it holds for us. Not to be called by a thread that serves
+/// requests.
+fn pull_pages(mountpoint: &Path) {
+    let pulled = fs::File::open(mountpoint).and_then(|root| sys::syncfs(&root));
+    if let Err(e) = pulled {
+        log::warn!("{}: cannot fetch what the kernel holds: {e}", mountpoint.display());
+    }
+}
+
+/// Unmount by ourselves when we may, else through `fusermount3`.
+pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
+    match sys::unmount(mountpoint, lazy) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+        result => return result,
+    }
+    let output = Command::new("fusermount3")
+        .arg(if lazy { "-uz" } else { "-u" })
+        .arg("--")
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| io::Error::new(e.kind(), format!("fusermount3: {e}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
+}

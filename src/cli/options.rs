@@ -1,0 +1,284 @@
+//! The options of `mount -o`.
+
+use std::time::Duration;
+
+use super::{parse_bytes, parse_bytes_u32};
+use crate::fuse::Access;
+
+/// A change is written at the latest this long after it was made, unless `commit=` says otherwise.
+const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
+/// Longest `commit=`, in seconds: a day.
+const MAX_COMMIT: u64 = 24 * 3600;
+
+/// Options that mount(8), fstab(5), systemd or the kernel's generic layer use themselves, and
+/// those that change nothing here: FUSE mounts keep no access times that `relatime` and its kind
+/// could govern, and everything not `sync` is asynchronous.
+const ACCEPTED: &[&str] = &[
+    "async",
+    "atime",
+    "auto",
+    "defaults",
+    "diratime",
+    "group",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "nodiratime",
+    "noauto",
+    "nofail",
+    "nogroup",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "noowner",
+    "norelatime",
+    "nostrictatime",
+    "nouser",
+    "nousers",
+    "owner",
+    "relatime",
+    "silent",
+    "strictatime",
+    "user",
+    "users",
+    "_netdev",
+];
+/// Beginnings of options that are comments to us.
+const ACCEPTED_PREFIXES: &[&str] = &["x-", "X-", "comment=", "user="];
+
+/// What `-o` asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)]
+pub struct MountOptions {
+    /// `ro`
+    pub read_only: bool,
+    /// `block_size=`, in bytes
+    pub block_size: Option<u32>,
+    /// `block_count=`
+    pub block_count: Option<u32>,
+    /// `offset=`, in bytes
+    pub offset: u64,
+    /// `prog_size=`, in bytes
+    pub prog_size: Option<u32>,
+    /// `inline_max=`, in bytes
+    pub inline_max: Option<u32>,
+    /// `block_cycles=`
+    pub block_cycles: Option<u32>,
+    /// `commit=`
+    pub commit: Duration,
+    /// `sync`
+    pub sync: bool,
+    /// `dirsync`
+    pub dirsync: bool,
+    /// `writeback`
+    pub writeback: bool,
+    /// `uid=`
+    pub uid: Option<u32>,
+    /// `gid=`
+    pub gid: Option<u32>,
+    /// `umask=`, for files and directories
+    pub umask: Option<u16>,
+    /// `fmask=`, for files
+    pub fmask: Option<u16>,
+    /// `dmask=`, for directories
+    pub dmask: Option<u16>,
+    /// `allow_other`, `allow_root`
+    pub access: Access,
+    /// `default_permissions`
+    pub default_permissions: bool,
+    /// `dev`
+    pub dev: bool,
+    /// `suid`
+    pub suid: bool,
+    /// `exec`
+    pub exec: bool,
+    /// `noatime` unset
+    pub atime: bool,
+}
+
+impl Default for MountOptions {
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            block_size: None,
+            block_count: None,
+            offset: 0,
+            prog_size: None,
+            inline_max: None,
+            block_cycles: None,
+            commit: DEFAULT_COMMIT,
+            sync: false,
+            dirsync: false,
+            writeback: false,
+            uid: None,
+            gid: None,
+            umask: None,
+            fmask: None,
+            dmask: None,
+            access: Access::Owner,
+            default_permissions: false,
+            dev: false,
+            suid: false,
+            exec: true,
+            atime: true,
+        }
+    }
+}
+
+impl MountOptions {
+    /// Options from comma-separated lists; what comes later wins.
+    ///
+    /// # Errors
+    /// A sentence that names the option that is unknown or wrong.
+    pub fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Self, String> {
+        let mut options = Self::default();
+        for option in lists.iter().flat_map(|list| list.as_ref().split(',')) {
+            match option.split_once('=') {
+                _ if option.is_empty() => {}
+                Some((name, value)) => options.set_value(name, value, option)?,
+                None => options.set_flag(option)?,
+            }
+        }
+        Ok(options)
+    }
+
+    fn set_flag(&mut self, name: &str) -> Result<(), String> {
+        match name {
+            "ro" => self.read_only = true,
+            "rw" => self.read_only = false,
+            "sync" => self.sync = true,
+            "async" => self.sync = false,
+            "dirsync" => self.dirsync = true,
+            "writeback" => self.writeback = true,
+            "allow_other" => self.access = Access::Everybody,
+            "allow_root" => self.access = Access::OwnerAndRoot,
+            "default_permissions" => self.default_permissions = true,
+            "dev" => self.dev = true,
+            "nodev" => self.dev = false,
+            "suid" => self.suid = true,
+            "nosuid" => self.suid = false,
+            "exec" => self.exec = true,
+            "noexec" => self.exec = false,
+            "noatime" => self.atime = false,
+            "atime" | "relatime" | "strictatime" => self.atime = true,
+            _ if is_accepted(name) => {}
+            "block_size" | "block_count" | "offset" | "prog_size" | "inline_max"
+            | "block_cycles" | "commit" | "uid" | "gid" | "umask" | "fmask" | "dmask" => {
+                return Err(format!("mount option '{name}' needs a value: {name}=..."));
+            }
+            _ => return Err(format!("unknown mount option '{name}'")),
+        }
+        Ok(())
+    }
+
+    fn set_value(&mut self, name: &str, value: &str, option: &str) -> Result<(), String> {
+        let in_option = |e: String| format!("mount option '{option}': {e}");
+        let bytes = |value| parse_bytes_u32(value).map(Some).map_err(in_option);
+        match name {
+            "block_size" => self.block_size = bytes(value)?,
+            "prog_size" => self.prog_size = bytes(value)?,
+            "inline_max" => self.inline_max = bytes(value)?,
+            "offset" => self.offset = parse_bytes(value).map_err(in_option)?,
+            "block_count" => self.block_count = Some(number(value, option)?),
+            "block_cycles" => self.block_cycles = Some(number(value, option)?),
+            "uid" => self.uid = Some(number(value, option)?),
+            "gid" => self.gid = Some(number(value, option)?),
+            "umask" => self.umask = Some(mask(value, option)?),
+            "fmask" => self.fmask = Some(mask(value, option)?),
+            "dmask" => self.dmask = Some(mask(value, option)?),
+            "commit" => {
+                self.commit = match number(value, option)? {
+                    // As ext4 has it.
+                    0 => DEFAULT_COMMIT,
+                    seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
+                }
+            }
+            _ if is_accepted(option) => {}
+            _ => return Err(format!("unknown mount option '{option}'")),
+        }
+        Ok(())
+    }
+}
+
+fn is_accepted(option: &str) -> bool {
+    ACCEPTED.contains(&option) || ACCEPTED_PREFIXES.iter().any(|p| option.starts_with(p))
+}
+
+fn number(value: &str, option: &str) -> Result<u32, String> {
+    let digits = value.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { value.parse().ok() } else { None };
+    number.ok_or_else(|| format!("mount option '{option}': '{value}' is not a number"))
+}
+
+fn mask(value: &str, option: &str) -> Result<u16, String> {
+    let digits = value.bytes().all(|b| b.is_ascii_digit());
+    let mask = if digits { u16::from_str_radix(value, 8).ok() } else { None };
+    mask.filter(|&mask| mask <= 0o777).ok_or_else(|| {
+        format!("mount option '{option}': '{value}' is not an octal mask (like 022)")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &str) -> Result<MountOptions, String> {
+        MountOptions::parse(&[list])
+    }
+
+    #[test]
+    fn values() {
+        let o = parse(
+            "block_size=4K,block_count=256,offset=0x1000,prog_size=16,inline_max=64,commit=30",
+        )
+        .expect("valid");
+        assert_eq!((o.block_size, o.block_count, o.offset), (Some(4096), Some(256), 4096));
+        assert_eq!((o.prog_size, o.inline_max), (Some(16), Some(64)));
+        assert_eq!(o.commit, Duration::from_secs(30));
+        let o = parse("uid=1000,gid=100,umask=022,fmask=0133,dmask=0").expect("valid");
+        assert_eq!((o.uid, o.gid), (Some(1000), Some(100)));
+        assert_eq!((o.umask, o.fmask, o.dmask), (Some(0o22), Some(0o133), Some(0)));
+    }
+
+    #[test]
+    fn later_wins() {
+        let o = MountOptions::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"]);
+        let o = o.expect("valid");
+        assert!(!o.read_only);
+        assert_eq!((o.access, o.umask), (Access::OwnerAndRoot, Some(2)));
+    }
+
+    #[test]
+    fn the_options_of_others_are_accepted() {
+        let o = parse(
+            "defaults,noauto,nofail,user,users,_netdev,noatime,x-systemd.automount,x-gvfs-show,\
+             X-mount.mkdir=0755,comment=a,user=joe,dev,suid,noexec,relatime,lazytime,async,,",
+        )
+        .expect("valid");
+        assert!(o.dev && o.suid && !o.exec);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (list, name) in [
+            ("ro,frobnicate", "'frobnicate'"),
+            ("frob=1", "'frob=1'"),
+            ("block_size", "'block_size'"),
+            ("block_size=big", "'block_size=big'"),
+            ("umask=9", "'umask=9'"),
+            ("umask=01000", "'umask=01000'"),
+            ("uid=-1", "'uid=-1'"),
+            ("uid=", "'uid='"),
+            ("ro=1", "'ro=1'"),
+        ] {
+            let e = parse(list).expect_err(list);
+            assert!(e.contains(name), "{list}: {e}");
+        }
+    }
+
+    #[test]
+    fn commit_zero_is_the_default() {
+        assert_eq!(parse("commit=0").expect("valid").commit, DEFAULT_COMMIT);
+    }
+}

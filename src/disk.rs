@@ -1,0 +1,96 @@
+//! The bytes of littlefs v2 (SPEC.md), pure: nothing here does I/O.
+//!
+//! Tags are big-endian, everything else is little-endian.
+
+pub mod commit;
+pub mod crc;
+pub mod ctz;
+pub mod gstate;
+pub mod log;
+pub mod name;
+pub mod superblock;
+pub mod tag;
+
+use std::fmt;
+
+pub use gstate::GState;
+pub use superblock::Superblock;
+pub use tag::Tag;
+
+/// The null block address.
+pub const BLOCK_NULL: u32 = 0xffff_ffff;
+
+/// Two blocks that hold one metadata log in turn (SPEC: Directories / Metadata pairs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pair(pub [u32; 2]);
+
+impl Pair {
+    /// The pair that ends the thread.
+    pub const NULL: Self = Self([BLOCK_NULL; 2]);
+    /// Where every image starts.
+    pub const SUPERBLOCK: Self = Self([0, 1]);
+
+    /// Whether this ends a chain of tails: either address is null.
+    pub fn is_null(self) -> bool {
+        self.0.contains(&BLOCK_NULL)
+    }
+
+    /// Whether the pairs share a block: the same pair, one perhaps before and one after the
+    /// relocation of a half.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.0.iter().any(|b| other.0.contains(b))
+    }
+
+    /// Whether both hold the same two blocks, in either order.
+    pub fn same(self, other: Self) -> bool {
+        self == other || self.0 == [other.0[1], other.0[0]]
+    }
+
+    /// Both addresses, little-endian.
+    pub fn to_bytes(self) -> [u8; 8] {
+        let mut out = [0; 8];
+        out[..4].copy_from_slice(&self.0[0].to_le_bytes());
+        out[4..].copy_from_slice(&self.0[1].to_le_bytes());
+        out
+    }
+
+    /// The pair in the first 8 bytes of `b`.
+    pub fn from_bytes(b: &[u8]) -> Option<Self> {
+        Some(Self([read_u32_le(b, 0)?, read_u32_le(b, 4)?]))
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{:#x}, {:#x}}}", self.0[0], self.0[1])
+    }
+}
+
+/// A tail tag: where the thread goes on (SPEC: `0x6xx`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tail {
+    /// The next pair.
+    pub pair: Pair,
+    /// Whether it belongs to the same directory (hardtail).
+    pub hard: bool,
+}
+
+impl Tail {
+    /// The end of the thread.
+    pub const END: Self = Self { pair: Pair::NULL, hard: false };
+}
+
+/// The little-endian `u32` at `off`, if there.
+pub fn read_u32_le(b: &[u8], off: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(b.get(off..off.checked_add(4)?)?.try_into().ok()?))
+}
+
+/// `n` rounded up to a multiple of `to`.
+pub fn align_up(n: u32, to: u32) -> u32 {
+    n.div_ceil(to) * to
+}
+
+/// Whether revision `a` is more recent than `b`, counting with wrap-around.
+pub fn rev_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}

@@ -1,0 +1,200 @@
+//! Writing a commit: tags, padding, forward CRC and CRC (SPEC: `0x5xx` CRC, `0x5ff` FCRC).
+
+use super::{GState, Tag, Tail, align_up, crc, tag};
+
+/// Bytes every commit keeps free for its closing CRC tag.
+pub const CRC_SIZE: u32 = 8;
+
+/// What a writer must know of the image.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Bytes per block.
+    pub block_size: u32,
+    /// Commits end on multiples of this many bytes.
+    pub prog_size: u32,
+    /// Whether commits carry forward CRCs (disk version 2.1).
+    pub fcrc: bool,
+}
+
+/// The bytes of a finished commit.
+#[derive(Debug)]
+pub struct Commit {
+    /// Offset in the block of the first byte.
+    pub start: u32,
+    /// Tags, data, CRC and padding, to the next multiple of the prog size.
+    pub bytes: Vec<u8>,
+    /// What the next commit's first tag is XORed with.
+    pub etag: u32,
+}
+
+impl Commit {
+    /// Offset of the byte after the commit.
+    pub fn end(&self) -> u32 {
+        self.start + self.bytes.len() as u32
+    }
+}
+
+/// The commit does not fit in what is left of the block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockFull;
+
+/// Builds one commit.
+pub struct Writer {
+    layout: Layout,
+    start: u32,
+    bytes: Vec<u8>,
+    ptag: u32,
+    full: bool,
+}
+
+impl Writer {
+    /// A commit behind others, at byte `off`.
+    pub fn append(layout: Layout, off: u32, etag: u32) -> Self {
+        Self { layout, start: off, bytes: Vec::new(), ptag: etag, full: false }
+    }
+
+    /// The first commit of a freshly erased block.
+    pub fn compact(layout: Layout, rev: u32) -> Self {
+        Self { layout, start: 0, bytes: rev.to_le_bytes().to_vec(), ptag: tag::FIRST, full: false }
+    }
+
+    fn off(&self) -> u32 {
+        self.start + self.bytes.len() as u32
+    }
+
+    /// Add a tag of `type3` for `id` with its data.
+    pub fn tag(&mut self, type3: u16, id: u16, data: &[u8]) {
+        self.put(Tag::new(type3, id, data.len() as u16), data);
+    }
+
+    /// Mark the user attribute `ty` of `id` as deleted.
+    pub fn delete_attr(&mut self, id: u16, ty: u8) {
+        self.put(Tag::new(tag::USERATTR + u16::from(ty), id, tag::LEN_DELETED), &[]);
+    }
+
+    /// Add a tail tag.
+    pub fn tail(&mut self, tail: Tail) {
+        let ty = if tail.hard { tag::HARDTAIL } else { tag::SOFTTAIL };
+        self.tag(ty, tag::ID_NONE, &tail.pair.to_bytes());
+    }
+
+    /// Add this pair's delta of the global state.
+    pub fn gdelta(&mut self, delta: GState) {
+        self.tag(tag::MOVESTATE, tag::ID_NONE, &delta.to_bytes());
+    }
+
+    fn put(&mut self, t: Tag, data: &[u8]) {
+        debug_assert!(data.len() as u32 <= tag::LEN_MAX);
+        if self.off() + 4 + data.len() as u32 > self.layout.block_size - CRC_SIZE {
+            self.full = true;
+            return;
+        }
+        self.bytes.extend_from_slice(&(t.0 ^ self.ptag).to_be_bytes());
+        self.bytes.extend_from_slice(data);
+        self.ptag = t.0;
+    }
+
+    /// Close with CRC and padding, in the steps of the C driver: a CRC tag covers at most 1022
+    /// bytes of padding, so more than one may be needed; the last carries the forward CRC.
+    /// Unwritten bytes read 0xFF everywhere, so the valid bit needs no flipping.
+    pub fn finish(mut self) -> Result<Commit, BlockFull> {
+        let Layout { block_size, prog_size, fcrc } = self.layout;
+        if self.full || self.off() + CRC_SIZE > block_size {
+            return Err(BlockFull);
+        }
+        let end = align_up((self.off() + 20).min(block_size), prog_size);
+        let mut covered = 0;
+        while self.off() < end {
+            let mut next = (self.off() + 4) + (end - (self.off() + 4)).min(tag::LEN_MAX);
+            if next < end {
+                next = next.min(end - 20);
+            }
+            if fcrc && next >= end && next + prog_size <= block_size {
+                let erased = vec![0xff; prog_size as usize];
+                let mut data = [0; 8];
+                data[..4].copy_from_slice(&prog_size.to_le_bytes());
+                data[4..].copy_from_slice(&crc::crc(crc::SEED, &erased).to_le_bytes());
+                self.put(Tag::new(tag::FCRC, tag::ID_NONE, 8), &data);
+            }
+            let t = Tag::new(tag::CCRC, tag::ID_NONE, (next - (self.off() + 4)) as u16);
+            self.bytes.extend_from_slice(&(t.0 ^ self.ptag).to_be_bytes());
+            let sum = crc::crc(crc::SEED, &self.bytes[covered..]);
+            self.bytes.extend_from_slice(&sum.to_le_bytes());
+            self.bytes.resize((next - self.start) as usize, 0xff);
+            self.ptag = t.0;
+            covered = self.bytes.len();
+        }
+        Ok(Commit { start: self.start, bytes: self.bytes, etag: self.ptag })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::log::{Parsed, parse};
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back_at_every_prog_size() {
+        for prog_size in [1, 16, 256, 2048, 4096] {
+            for fcrc in [false, true] {
+                let layout = Layout { block_size: 4096, prog_size, fcrc };
+                let mut block = vec![0xff; 4096];
+                let mut w = Writer::compact(layout, 7);
+                w.tag(tag::REG, 0, b"name");
+                w.tag(tag::INLINESTRUCT, 0, b"content");
+                w.tail(Tail::END);
+                let c = w.finish().expect("fits");
+                assert_eq!(c.end() % prog_size, 0);
+                block[..c.bytes.len()].copy_from_slice(&c.bytes);
+                let Parsed::Log(log) = parse(&block, 4096) else { panic!("no log") };
+                assert_eq!((log.rev, log.off, log.etag), (7, c.end(), c.etag));
+                assert_eq!(&*log.entries[0].name, b"name");
+                assert_eq!(log.tail, Some(Tail::END));
+                assert_eq!(log.fcrc.is_some(), fcrc && c.end() < 4096);
+
+                let mut w = Writer::append(layout, log.off, log.etag);
+                w.tag(tag::DELETE, 0, &[]);
+                match w.finish() {
+                    Ok(c) => {
+                        block[c.start as usize..c.end() as usize].copy_from_slice(&c.bytes);
+                        let Parsed::Log(log) = parse(&block, 4096) else { panic!("no log") };
+                        assert!(log.entries.is_empty() && log.off == c.end());
+                    }
+                    Err(BlockFull) => assert_eq!(prog_size, 4096),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_commit_leaves_the_one_before() {
+        let layout = Layout { block_size: 512, prog_size: 16, fcrc: true };
+        let mut block = vec![0xff; 512];
+        let mut w = Writer::compact(layout, 1);
+        w.tag(tag::REG, 0, b"kept");
+        let first = w.finish().expect("fits");
+        block[..first.bytes.len()].copy_from_slice(&first.bytes);
+        let mut w = Writer::append(layout, first.end(), first.etag);
+        w.tag(tag::DELETE, 0, &[]);
+        let second = w.finish().expect("fits");
+        for torn in 0..second.bytes.len() {
+            let at = second.start as usize;
+            let mut b = block.clone();
+            b[at..at + torn].copy_from_slice(&second.bytes[..torn]);
+            let Parsed::Log(log) = parse(&b, 512) else { panic!("no log") };
+            // only padding is missing once the CRC is there
+            assert!(log.off == first.end() || log.entries.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_commit_that_does_not_fit_says_so() {
+        let layout = Layout { block_size: 128, prog_size: 16, fcrc: false };
+        let mut w = Writer::compact(layout, 1);
+        w.tag(tag::REG, 0, &[b'x'; 113]);
+        assert_eq!(w.finish().err(), Some(BlockFull));
+        let mut w = Writer::compact(layout, 1);
+        w.tag(tag::REG, 0, &[b'x'; 112]);
+        assert!(w.finish().is_ok());
+    }
+}

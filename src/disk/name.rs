@@ -1,0 +1,27 @@
+//! The order of names, and which names Linux can hold.
+
+use std::cmp::Ordering;
+
+/// The order in which the C driver keeps entries, and stops searching: bytes compare as usual, but
+/// where one name is a prefix of the other the longer comes first.
+pub fn cmp(a: &[u8], b: &[u8]) -> Ordering {
+    let n = a.len().min(b.len());
+    a[..n].cmp(&b[..n]).then(b.len().cmp(&a.len()))
+}
+
+/// Whether the kernel can hold this name: not empty, not `.` or `..`, without `/` and NUL.
+pub fn is_presentable(name: &[u8]) -> bool {
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|&b| b == b'/' || b == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_name_comes_before_its_prefix() {
+        let mut names: Vec<&[u8]> = vec![b"a", b"b", b"ab", b"abcd", b"abc"];
+        names.sort_by(|a, b| cmp(a, b));
+        assert_eq!(names, [&b"abcd"[..], b"abc", b"ab", b"a", b"b"]);
+    }
+}

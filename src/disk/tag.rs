@@ -1,0 +1,130 @@
+//! Metadata tags (SPEC: Metadata tags).
+//!
+//! ```text
+//! [----            32             ----]
+//! [1|--  11   --|--  10  --|--  10  --]
+//!  ^      ^          ^          ^- length in bytes, 0x3ff: deleted
+//!  |      |          '------------ id, 0x3ff: of no entry
+//!  |      '----------------------- type3 = type1 (3 bits), chunk (8 bits)
+//!  '------------------------------ invalid
+//! ```
+
+/// Id of tags that belong to the pair, not to an entry.
+pub const ID_NONE: u16 = 0x3ff;
+/// Length that marks a deleted attribute.
+pub const LEN_DELETED: u16 = 0x3ff;
+/// Longest data of a tag, in bytes.
+pub const LEN_MAX: u32 = 0x3fe;
+/// What the first tag of a block is XORed with.
+pub const FIRST: u32 = 0xffff_ffff;
+
+/// Type1: names.
+pub const NAME: u16 = 0x000;
+/// Type1: structs.
+pub const STRUCT: u16 = 0x200;
+/// Type1: user attributes, the chunk their type.
+pub const USERATTR: u16 = 0x300;
+/// Type1: tails.
+pub const TAIL: u16 = 0x600;
+
+/// Name of a regular file.
+pub const REG: u16 = 0x001;
+/// Name of a directory.
+pub const DIR: u16 = 0x002;
+/// Name of the superblock entry.
+pub const SUPERBLOCK: u16 = 0x0ff;
+/// Pointer to a directory's first pair.
+pub const DIRSTRUCT: u16 = 0x200;
+/// File content in the tag.
+pub const INLINESTRUCT: u16 = 0x201;
+/// Head and size of a CTZ list.
+pub const CTZSTRUCT: u16 = 0x202;
+/// Insertion of an id.
+pub const CREATE: u16 = 0x401;
+/// Removal of an id.
+pub const DELETE: u16 = 0x4ff;
+/// End of a commit; the lowest chunk bit flips the valid bit of the next.
+pub const CCRC: u16 = 0x500;
+/// Checksum of the erased bytes after the commit (2.1).
+pub const FCRC: u16 = 0x5ff;
+/// Next pair, not of this directory.
+pub const SOFTTAIL: u16 = 0x600;
+/// Next pair of this directory.
+pub const HARDTAIL: u16 = 0x601;
+/// Delta of the global state.
+pub const MOVESTATE: u16 = 0x7ff;
+
+/// One tag, decoded from its XOR chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag(pub u32);
+
+impl Tag {
+    /// A tag of 11-bit type, 10-bit id, and length in bytes.
+    pub fn new(type3: u16, id: u16, len: u16) -> Self {
+        Self(
+            (u32::from(type3 & 0x7ff) << 20)
+                | (u32::from(id & 0x3ff) << 10)
+                | u32::from(len & 0x3ff),
+        )
+    }
+
+    /// Whether the valid bit says that this was written.
+    pub fn is_valid(self) -> bool {
+        self.0 & 0x8000_0000 == 0
+    }
+
+    /// The 11-bit type.
+    pub fn type3(self) -> u16 {
+        ((self.0 >> 20) & 0x7ff) as u16
+    }
+
+    /// The 3-bit type, as the type3 of chunk 0.
+    pub fn type1(self) -> u16 {
+        self.type3() & 0x700
+    }
+
+    /// The low 8 bits of the type.
+    pub fn chunk(self) -> u8 {
+        (self.0 >> 20) as u8
+    }
+
+    /// Whether this is a commit's CRC, whatever its flags.
+    pub fn is_ccrc(self) -> bool {
+        self.type3() & 0x780 == CCRC
+    }
+
+    /// The id.
+    pub fn id(self) -> u16 {
+        ((self.0 >> 10) & 0x3ff) as u16
+    }
+
+    /// Whether the attribute is marked deleted.
+    pub fn is_deleted(self) -> bool {
+        self.0 & 0x3ff == u32::from(LEN_DELETED)
+    }
+
+    /// Bytes of data after the tag.
+    pub fn len(self) -> u32 {
+        if self.is_deleted() { 0 } else { self.0 & 0x3ff }
+    }
+
+    /// Whether no data follows.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_come_back() {
+        let t = Tag::new(USERATTR + 0x74, 5, 12);
+        assert_eq!((t.type1(), t.chunk(), t.id(), t.len()), (USERATTR, 0x74, 5, 12));
+        assert!(t.is_valid() && !t.is_deleted());
+        let d = Tag::new(DELETE, 1, LEN_DELETED);
+        assert!(d.is_deleted() && d.is_empty());
+        assert!(Tag::new(CCRC + 1, ID_NONE, 8).is_ccrc() && !Tag::new(FCRC, ID_NONE, 8).is_ccrc());
+    }
+}

@@ -1,0 +1,224 @@
+//! Outcomes a caller can act on. No errno here: the FUSE adapter holds the only errno table.
+
+use std::fmt;
+use std::io;
+
+use crate::disk::Pair;
+
+/// Result of everything in this library.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in terms of the filesystem.
+#[derive(Debug)]
+pub enum Error {
+    /// No entry of that name, or the directory was removed.
+    NotFound,
+    /// The name is taken.
+    Exists,
+    /// A directory was needed.
+    NotDirectory,
+    /// A file was needed.
+    IsDirectory,
+    /// The directory still has entries.
+    NotEmpty,
+    /// Longer than the superblock's `name_max`, or than a metadata block can hold.
+    NameTooLong,
+    /// Empty, `.`, `..`, or holding `/` or NUL.
+    InvalidName,
+    /// No free block is left for the operation; nothing was changed.
+    NoSpace,
+    /// Beyond the superblock's `file_max`.
+    FileTooLarge,
+    /// Beyond the superblock's `attr_max`.
+    AttrTooLarge,
+    /// The entry has no such user attribute.
+    NoAttr,
+    /// The filesystem was opened for reading only, or turned read-only after an error.
+    ReadOnly,
+    /// An argument that makes no sense; says which.
+    Invalid(&'static str),
+    /// The device failed.
+    Io(IoError),
+    /// The image breaks the format; says which rule and where.
+    Corrupt(Corrupt),
+    /// The image is sound but cannot be served; says why.
+    Unsupported(Unsupported),
+}
+
+/// What the device was asked when it failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoOp {
+    /// Reading bytes of a block.
+    Read,
+    /// Programming bytes of an erased block.
+    Prog,
+    /// Erasing a block.
+    Erase,
+    /// Ordering or making durable what was written.
+    Sync,
+}
+
+impl fmt::Display for IoOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Prog => "write",
+            Self::Erase => "erase",
+            Self::Sync => "sync",
+        })
+    }
+}
+
+/// A failed device call.
+#[derive(Debug)]
+pub struct IoError {
+    /// Which call.
+    pub op: IoOp,
+    /// Which block, where the call names one.
+    pub block: Option<u32>,
+    /// The cause.
+    pub source: io::Error,
+}
+
+impl IoError {
+    /// Whether another block may succeed where this one failed: a bad block, not a full or
+    /// vanished host file.
+    pub fn is_bad_block(&self) -> bool {
+        matches!(self.op, IoOp::Prog | IoOp::Erase)
+            && matches!(self.source.raw_os_error(), Some(libc::EIO | libc::EILSEQ | libc::EBADMSG))
+    }
+}
+
+/// A broken rule of the format, one variant per check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Corrupt {
+    /// Neither block of the pair holds a valid commit (SPEC: Directories / Metadata pairs).
+    NoValidCommit(Pair),
+    /// A metadata pair names a block outside the image, or one block twice.
+    PairOutOfRange(Pair),
+    /// A pair is reached twice: the tails or the tree form a loop.
+    PairReachedTwice(Pair),
+    /// A CTZ list names a block outside the image.
+    CtzOutOfRange {
+        /// Head block of the list.
+        head: u32,
+        /// Index in the list of the block with the bad address.
+        index: u32,
+        /// The bad address.
+        block: u32,
+    },
+    /// A CTZ list is longer than the image.
+    CtzTooLong {
+        /// Head block of the list.
+        head: u32,
+        /// The size its struct claims, in bytes.
+        size: u32,
+    },
+    /// A struct tag of the wrong length or type for its entry.
+    BadStruct {
+        /// Where.
+        pair: Pair,
+        /// Id in the pair.
+        id: u16,
+    },
+    /// The root pair holds no superblock entry of the right length.
+    BadSuperblock(Pair),
+}
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoValidCommit(p) => write!(f, "metadata pair {p} holds no valid commit"),
+            Self::PairOutOfRange(p) => write!(f, "metadata pair {p} lies outside the image"),
+            Self::PairReachedTwice(p) => write!(f, "metadata pair {p} is reached twice (a loop)"),
+            Self::CtzOutOfRange { head, index, block } => write!(
+                f,
+                "file with head block {head:#x}: block {index} of its list is {block:#x}, outside the image"
+            ),
+            Self::CtzTooLong { head, size } => write!(
+                f,
+                "file with head block {head:#x} claims {size} bytes, more than the image holds"
+            ),
+            Self::BadStruct { pair, id } => {
+                write!(f, "entry {id} of metadata pair {pair} has an impossible struct")
+            }
+            Self::BadSuperblock(p) => write!(f, "metadata pair {p} holds no usable superblock"),
+        }
+    }
+}
+
+/// Why a sound image cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unsupported {
+    /// A major version other than 2, or a minor version above 1.
+    Version(u32),
+    /// Block size or count outside what the format allows; says why.
+    Geometry(String),
+}
+
+impl fmt::Display for Unsupported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(v) => write!(
+                f,
+                "littlefs version {}.{} is not supported (2.0 and 2.1 are)",
+                v >> 16,
+                v & 0xffff
+            ),
+            Self::Geometry(why) => write!(f, "impossible geometry: {why}"),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("no such file or directory"),
+            Self::Exists => f.write_str("file exists"),
+            Self::NotDirectory => f.write_str("not a directory"),
+            Self::IsDirectory => f.write_str("is a directory"),
+            Self::NotEmpty => f.write_str("directory not empty"),
+            Self::NameTooLong => f.write_str("file name too long"),
+            Self::InvalidName => f.write_str("invalid file name"),
+            Self::NoSpace => f.write_str("no space left in the image"),
+            Self::FileTooLarge => f.write_str("file too large for this image"),
+            Self::AttrTooLarge => f.write_str("attribute too large for this image"),
+            Self::NoAttr => f.write_str("no such attribute"),
+            Self::ReadOnly => f.write_str("read-only filesystem"),
+            Self::Invalid(what) => write!(f, "invalid argument: {what}"),
+            Self::Io(e) => match e.block {
+                Some(b) => write!(f, "{} of block {b:#x} failed: {}", e.op, e.source),
+                None => write!(f, "{} failed: {}", e.op, e.source),
+            },
+            Self::Corrupt(c) => write!(f, "damaged image: {c}"),
+            Self::Unsupported(u) => u.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(e) => Some(&e.source),
+            _ => None,
+        }
+    }
+}
+
+impl From<IoError> for Error {
+    fn from(e: IoError) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl From<Corrupt> for Error {
+    fn from(c: Corrupt) -> Self {
+        Self::Corrupt(c)
+    }
+}
+
+impl From<Unsupported> for Error {
+    fn from(u: Unsupported) -> Self {
+        Self::Unsupported(u)
+    }
+}

@@ -1,0 +1,199 @@
+//! The filesystem on cached state.
+//!
+//! Operations change metadata pairs, files and the thread in memory; the image is the last flushed
+//! state of that. [`Fs::flush`] alone writes metadata, its phases in order in `flush.rs`.
+//!
+//! Single-threaded: a volume keeps an `Fs` behind one mutex. [`ReadPlan::run`] reads file data
+//! outside of it.
+
+mod attr;
+mod commit;
+mod dir;
+mod durable;
+mod extents;
+mod file;
+mod flush;
+mod format;
+mod open;
+mod ops;
+mod pairs;
+mod rename;
+mod space;
+mod write;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::alloc::Alloc;
+use crate::bd::BlockDevice;
+use crate::disk::commit::Layout;
+use crate::disk::{GState, Superblock};
+use crate::error::{Error, Result};
+use crate::mdir::MoveId;
+
+pub use crate::mdir::{DirId, FileId};
+pub use attr::At;
+pub use file::ReadPlan;
+pub use format::FormatOptions;
+pub use open::{OpenOptions, root_superblock};
+pub use space::{Counts, Usage};
+
+use file::File;
+use pairs::{PairInfo, PairIx};
+use space::Retired;
+
+/// The root directory.
+pub const ROOT: DirId = DirId(0);
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Node {
+    /// A regular file.
+    File {
+        /// Bytes of content.
+        size: u32,
+    },
+    /// A directory.
+    Dir(DirId),
+}
+
+/// A directory in memory.
+#[derive(Debug)]
+struct Dir {
+    /// Its metadata pairs, in the order of their hardtails.
+    pairs: Vec<PairIx>,
+    /// The directory that holds its entry; itself for the root.
+    parent: DirId,
+    /// Its name there.
+    name: Box<[u8]>,
+    /// Whether all names stand in the C driver's order.
+    sorted: bool,
+    /// False once removed.
+    alive: bool,
+}
+
+/// A directory removed in memory whose pairs are still in the thread on disk.
+#[derive(Debug)]
+struct Removed {
+    dir: DirId,
+    /// Where its entry was.
+    parent: DirId,
+    entry_pair: PairIx,
+    /// Its entry goes in the target commit of a move, apart from all others.
+    by_move: bool,
+}
+
+/// A durable entry on its way to another pair.
+#[derive(Debug)]
+struct Move {
+    source: PairIx,
+    /// `None` when the target commit is on disk already.
+    target: Option<PairIx>,
+}
+
+/// An open littlefs.
+pub struct Fs {
+    dev: Arc<dyn BlockDevice>,
+    layout: Layout,
+    superblock: Superblock,
+    inline_max: u32,
+    block_cycles: Option<u32>,
+    read_only: bool,
+    warnings: Vec<String>,
+
+    pairs: Vec<Option<PairInfo>>,
+    vacant: Vec<PairIx>,
+    dirs: Vec<Dir>,
+    /// Directory by either block of its first pair.
+    heads: HashMap<u32, DirId>,
+    files: Vec<Option<File>>,
+
+    alloc: Alloc,
+    /// CTZ lists, head and size, that the map of free blocks does not hold yet.
+    unmapped: Vec<(u32, u32)>,
+    retired: Vec<Retired>,
+
+    /// The global state on disk.
+    gstate: GState,
+    moves: BTreeMap<MoveId, Move>,
+    next_move: MoveId,
+    /// An interrupted operation of a former mount is to be finished before the first write.
+    unfinished: bool,
+
+    dirty_pairs: BTreeSet<PairIx>,
+    dirty_files: BTreeSet<FileId>,
+    /// Bytes of file data in memory only.
+    dirty_bytes: usize,
+    removed: Vec<Removed>,
+    /// Pairs without entries that are to leave the thread.
+    emptied: Vec<PairIx>,
+
+    /// Bytes of parsed pairs in memory.
+    cached_bytes: usize,
+    tick: u32,
+    /// Something was written since the last barrier.
+    unordered: bool,
+    /// Metadata was committed since the last barrier.
+    commits_unordered: bool,
+    /// Something was written since the last sync.
+    unsynced: bool,
+}
+
+impl Fs {
+    /// What the authoritative superblock, the root's, says.
+    pub fn superblock(&self) -> Superblock {
+        self.superblock
+    }
+
+    /// Commits end on multiples of this many bytes.
+    pub fn prog_size(&self) -> u32 {
+        self.layout.prog_size
+    }
+
+    /// Files up to this many bytes are stored in their metadata pair.
+    pub fn inline_max(&self) -> u32 {
+        self.inline_max
+    }
+
+    /// Whether changes are refused: as asked, because of damage, or after a failed sync.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// What opening found worth telling.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether anything in memory is not on disk.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty_pairs.is_empty()
+            || !self.dirty_files.is_empty()
+            || !self.removed.is_empty()
+            || !self.emptied.is_empty()
+            || self.unsynced
+    }
+
+    /// The directory that holds `dir`; `None` for the root.
+    pub fn parent(&self, dir: DirId) -> Option<DirId> {
+        (dir != ROOT).then(|| self.dirs[dir.0 as usize].parent)
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    /// Before any change: refuse it if read-only, and finish what a former mount left undone.
+    fn begin(&mut self) -> Result<()> {
+        self.writable()?;
+        if self.unfinished { self.recover() } else { Ok(()) }
+    }
+
+    /// The directory, unless it was removed.
+    fn dir(&self, dir: DirId) -> Result<&Dir> {
+        match self.dirs.get(dir.0 as usize) {
+            Some(d) if d.alive => Ok(d),
+            _ => Err(Error::NotFound),
+        }
+    }
+}

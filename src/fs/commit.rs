@@ -1,0 +1,382 @@
+//! Committing cached pairs: one commit a pair, all commits of a phase together.
+
+use super::Fs;
+use super::pairs::{Fate, PairIx, View};
+use crate::disk::commit::Commit;
+use crate::disk::{GState, Pair, Tail};
+use crate::error::{Error, IoError, Result};
+use crate::mdir::{LogEnd, Mdir, Select, store};
+
+/// Why a phase stopped.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// A commit could not be appended, but the block may be compacted: plan anew.
+    Replan,
+    /// The block that the pair was to be compacted into is bad: relocate it and plan anew.
+    BadTwin(PairIx),
+    /// Anything that planning anew does not mend.
+    Failed(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(e: Error) -> Self {
+        Self::Failed(e)
+    }
+}
+
+impl From<IoError> for Fault {
+    fn from(e: IoError) -> Self {
+        Self::Failed(e.into())
+    }
+}
+
+/// What a phase writes of each pair.
+#[derive(Clone, Copy)]
+pub(super) struct Spec {
+    pub select: Select,
+    pub view: View,
+    /// The global state after the phase, where it changes; then the phase is a single commit.
+    pub gstate: Option<GState>,
+}
+
+/// A commit laid out.
+struct Prepared {
+    ix: PairIx,
+    commit: Commit,
+    compact: bool,
+    tail: Tail,
+    gdelta: GState,
+    /// Removed pairs that the tail passes over.
+    passed: Vec<PairIx>,
+}
+
+impl Fs {
+    /// Everything written before is on disk before what comes now. A failure is final: the mount
+    /// turns read-only.
+    pub(super) fn barrier(&mut self) -> Result<()> {
+        if !self.unordered {
+            return Ok(());
+        }
+        if let Err(e) = self.dev.barrier() {
+            return Err(self.fatal(e.into()));
+        }
+        self.unordered = false;
+        self.commits_unordered = false;
+        Ok(())
+    }
+
+    /// Everything written is on disk. A failure is final, too.
+    pub(super) fn sync(&mut self) -> Result<()> {
+        if !self.unsynced {
+            return Ok(());
+        }
+        if let Err(e) = self.dev.sync() {
+            return Err(self.fatal(e.into()));
+        }
+        self.unordered = false;
+        self.commits_unordered = false;
+        self.unsynced = false;
+        Ok(())
+    }
+
+    /// What is on disk is unknown from now on: never write again.
+    pub(super) fn fatal(&mut self, e: Error) -> Error {
+        ::log::error!("{e}; the filesystem is read-only from now on");
+        self.read_only = true;
+        e
+    }
+
+    pub(super) fn wrote(&mut self) {
+        self.unordered = true;
+        self.unsynced = true;
+    }
+
+    /// One phase: lay out the commits of `pairs`, erase the twins that need it, write all.
+    pub(super) fn phase(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
+        // what the phase before wrote must be durable before a block it replaced is erased
+        let mut prepared = Vec::new();
+        for &ix in pairs {
+            prepared.extend(self.prepare(ix, spec)?);
+        }
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        self.barrier()?;
+        for p in &prepared {
+            if p.compact {
+                self.erase_twin(p.ix)?;
+            }
+        }
+        self.barrier()?;
+        for p in prepared {
+            self.execute(p, spec)?;
+        }
+        Ok(())
+    }
+
+    /// Erase now what the commits of a later phase will be compacted into, so that one barrier
+    /// serves both.
+    pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
+        for &ix in pairs {
+            if self.prepare(ix, spec)?.is_some_and(|p| p.compact) {
+                self.erase_twin(ix)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn erase_twin(&mut self, ix: PairIx) -> Result<(), Fault> {
+        if self.pair(ix).twin_erased {
+            return Ok(());
+        }
+        if self.commits_unordered {
+            self.barrier()?;
+        }
+        let twin = self.pair(ix).blocks.0[1];
+        self.wrote();
+        match self.dev.erase(twin) {
+            Ok(()) => {
+                self.pair_mut(ix).twin_erased = true;
+                Ok(())
+            }
+            Err(e) if e.is_bad_block() => Err(Fault::BadTwin(ix)),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether a commit may be appended to the log of `ix`.
+    pub(super) fn is_appendable(&mut self, ix: PairIx) -> bool {
+        let p = self.pair(ix);
+        if let Some(known) = p.appendable {
+            return known;
+        }
+        let (block, off) = (p.blocks.0[0], p.end.off);
+        let yes = off.is_multiple_of(self.layout.prog_size)
+            && store::is_erased_from(&*self.dev, block, off);
+        self.pair_mut(ix).appendable = Some(yes);
+        yes
+    }
+
+    /// Lay out the commit of `ix`; none if nothing would change.
+    fn prepare(&mut self, ix: PairIx, spec: Spec) -> Result<Option<Prepared>> {
+        let tail = self.tail_in(ix, spec.view);
+        let tail_changes = !self.tail_is_right(ix, spec.view);
+        let passed = self.removed_behind(ix, spec.view);
+        let mut gdelta = self.pair(ix).gdelta.xor(self.deltas_of(&passed));
+        if let Some(new) = spec.gstate {
+            gdelta = gdelta.xor(self.gstate).xor(new);
+        }
+        let delta_changes = gdelta != self.pair(ix).gdelta;
+        let mdir = self.mdir(ix)?;
+        if !mdir.has_changes(&spec.select) && !tail_changes && !delta_changes {
+            return Ok(None);
+        }
+        let (layout, end) = (self.layout, self.pair(ix).end);
+        if self.is_appendable(ix) {
+            let appended = self.mdir(ix)?.encode_append(
+                layout,
+                end,
+                &spec.select,
+                tail_changes.then_some(tail),
+                delta_changes.then_some(gdelta),
+            );
+            if let Ok(commit) = appended {
+                return Ok(Some(Prepared { ix, commit, compact: false, tail, gdelta, passed }));
+            }
+        }
+        let rev = end.rev.wrapping_add(1);
+        match self.mdir(ix)?.encode_compact(layout, rev, &spec.select, tail, gdelta) {
+            Ok(commit) => Ok(Some(Prepared { ix, commit, compact: true, tail, gdelta, passed })),
+            Err(_) => Err(Error::NoSpace),
+        }
+    }
+
+    /// Durable pairs that the tail of `ix` passes over for good.
+    fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
+        let mut passed = self.skip_from(ix, view).0;
+        passed.retain(|&s| self.pair(s).fate != Fate::Stays && self.pair(s).on_disk);
+        passed
+    }
+
+    /// What leaves the sum of the global state with these pairs, and must stay in it elsewhere.
+    fn deltas_of(&self, pairs: &[PairIx]) -> GState {
+        let threaded = pairs.iter().map(|&s| self.pair(s)).filter(|p| p.threaded);
+        threaded.fold(GState::default(), |sum, p| sum.xor(p.gdelta))
+    }
+
+    /// Whether the next commit of `ix` will be a compaction.
+    pub(super) fn will_compact(&mut self, ix: PairIx, spec: Spec) -> Result<bool> {
+        Ok(self.prepare(ix, spec)?.is_some_and(|p| p.compact))
+    }
+
+    fn execute(&mut self, p: Prepared, spec: Spec) -> Result<(), Fault> {
+        let Prepared { ix, commit, compact, tail, gdelta, passed } = p;
+        let blocks = self.pair(ix).blocks;
+        let block = blocks.0[usize::from(compact)];
+        self.wrote();
+        self.commits_unordered = true;
+        // whatever happens, the target is not what it was
+        if compact {
+            self.pair_mut(ix).twin_erased = false;
+        } else {
+            self.pair_mut(ix).appendable = Some(false);
+        }
+        match store::write_commit(&*self.dev, block, &commit) {
+            Ok(()) => {}
+            Err(e) if e.is_bad_block() && compact => return Err(Fault::BadTwin(ix)),
+            Err(e) if e.is_bad_block() => return Err(Fault::Replan),
+            Err(e) => return Err(e.into()),
+        }
+        let info = self.pair_mut(ix);
+        if compact {
+            info.blocks = Pair([blocks.0[1], blocks.0[0]]);
+            info.end.rev = info.end.rev.wrapping_add(1);
+        }
+        info.end = LogEnd { rev: info.end.rev, off: commit.end(), etag: commit.etag };
+        info.appendable = Some(true);
+        info.disk_tail = tail;
+        info.gdelta = gdelta;
+        if let Some(new) = spec.gstate {
+            self.gstate = new;
+        }
+        let mdir = self.mdir(ix)?;
+        mdir.committed(&spec.select);
+        if !mdir.is_dirty() {
+            self.dirty_pairs.remove(&ix);
+        }
+        self.refresh_first(ix);
+        self.publish_behind(ix, spec.view);
+        for s in passed {
+            self.leave_thread(s);
+        }
+        Ok(())
+    }
+
+    /// The tail of `ix` made the new pairs behind it reachable.
+    fn publish_behind(&mut self, ix: PairIx, view: View) {
+        let mut at = ix;
+        while let (_, Some(next)) = self.skip_from(at, view) {
+            if self.pair(next).on_disk {
+                break;
+            }
+            self.pair_mut(next).on_disk = true;
+            for s in self.removed_behind(next, view) {
+                self.leave_thread(s);
+            }
+            if let Some(m) = &self.pair(next).mdir
+                && !m.is_dirty()
+            {
+                self.dirty_pairs.remove(&next);
+            }
+            at = next;
+        }
+    }
+
+    /// A removed pair is out of the thread on disk.
+    fn leave_thread(&mut self, ix: PairIx) {
+        let (blocks, dir) = (self.pair(ix).blocks, self.pair(ix).dir);
+        self.unlink_pair(ix);
+        self.forget_pair(ix);
+        self.emptied.retain(|&e| e != ix);
+        if let Some(dir) = dir {
+            self.dirs[dir.0 as usize].pairs.retain(|&p| p != ix);
+        }
+        self.removed.retain(|r| !self.dirs[r.dir.0 as usize].pairs.is_empty());
+        for b in blocks.0 {
+            if self.heads.get(&b) == dir.as_ref() {
+                self.heads.remove(&b);
+            }
+        }
+        self.retire(blocks.0.to_vec(), std::sync::Arc::default());
+    }
+
+    /// Write a pair that nothing on disk names yet: its content and tail into one block, the other
+    /// erased. With `stub`, without entries.
+    pub(super) fn write_new(&mut self, ix: PairIx, spec: Spec, stub: bool) -> Result<(), Fault> {
+        let tail = self.tail_in(ix, spec.view);
+        let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
+        loop {
+            let Pair([a, b]) = self.pair(ix).blocks;
+            let rev =
+                self.first_rev(store::read_rev(&*self.dev, a).max(store::read_rev(&*self.dev, b)));
+            let layout = self.layout;
+            let empty = Mdir::default();
+            let mdir = self.mdir(ix)?;
+            let content = if stub { &empty } else { &*mdir };
+            let commit = content
+                .encode_compact(layout, rev, &spec.select, tail, gdelta)
+                .map_err(|_| Error::NoSpace)?;
+            self.wrote();
+            let written =
+                store::write_fresh(&*self.dev, a, &commit).and_then(|()| self.dev.erase(b));
+            match written {
+                Ok(()) => {
+                    let info = self.pair_mut(ix);
+                    info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
+                    info.appendable = Some(true);
+                    info.twin_erased = true;
+                    info.disk_tail = tail;
+                    info.gdelta = gdelta;
+                    let mdir = self.mdir(ix)?;
+                    if stub {
+                        mdir.nothing_on_disk();
+                    } else {
+                        mdir.committed(&spec.select);
+                    }
+                    return Ok(());
+                }
+                Err(e) if e.is_bad_block() => {
+                    ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
+                    let fresh = self.take_pair_blocks()?;
+                    self.rename_pair(ix, fresh)?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// The first revision of a pair whose blocks begin with `old` at most: a revision, file data,
+    /// or erased bytes. Both blocks are written before anything names the pair, so all that must
+    /// hold is that it is newer than the erased twin's 0xffffffff; going on from a revision keeps
+    /// count of erases. Wear levelling counts from a multiple of its cycles, so that a new pair
+    /// does not move at once.
+    fn first_rev(&self, old: u32) -> u32 {
+        let rev = if old < u32::MAX / 4 { old + 1 } else { 1 };
+        match self.block_cycles {
+            Some(cycles) => {
+                let modulus = cycles.saturating_add(1) | 1;
+                rev.checked_next_multiple_of(modulus).unwrap_or(rev)
+            }
+            None => rev,
+        }
+    }
+
+    /// A pair has other blocks now: whoever names it follows in memory.
+    pub(super) fn rename_pair(&mut self, ix: PairIx, blocks: Pair) -> Result<()> {
+        let old = self.pair(ix).blocks;
+        self.pair_mut(ix).blocks = blocks;
+        let Some(dir) = self.pair(ix).dir else { return Ok(()) };
+        if self.dirs[dir.0 as usize].pairs.first() != Some(&ix) {
+            return Ok(());
+        }
+        for b in old.0 {
+            self.heads.remove(&b);
+        }
+        for b in blocks.0 {
+            self.heads.insert(b, dir);
+        }
+        for p in self.pairs.iter_mut().flatten() {
+            if let Some(m) = &mut p.mdir {
+                m.rename_dir(dir, blocks);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether appending to `ix` needs no compaction, as far as is known without looking.
+    pub(super) fn has_room(&self, ix: PairIx) -> bool {
+        let p = self.pair(ix);
+        p.appendable == Some(true)
+            && p.end.off + 64 + self.layout.prog_size <= self.layout.block_size
+    }
+}

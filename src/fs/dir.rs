@@ -1,0 +1,282 @@
+//! Directories: finding a name, listing, making room in a pair.
+
+use super::pairs::{PairInfo, PairIx};
+use super::{DirId, Fs, Node};
+use crate::disk::{Pair, align_up, name};
+use crate::error::{Corrupt, Error, Result};
+use crate::mdir::{COUNT_MAX, Data, Entry, Kind, Mdir, RESERVED, Role};
+
+/// Where an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub pair: PairIx,
+    pub at: usize,
+}
+
+impl Fs {
+    /// What `name` in `dir` stands for.
+    pub fn lookup(&mut self, dir: DirId, name: &[u8]) -> Result<Node> {
+        let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        self.node(place)
+    }
+
+    /// Every name in `dir`, in its order on disk.
+    pub fn list(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
+        let pairs = self.dir(dir)?.pairs.clone();
+        let mut names = Vec::new();
+        for ix in pairs {
+            let mdir = self.mdir(ix)?;
+            names.extend(mdir.entries.iter().filter(|e| e.is_visible()).map(|e| e.name.clone()));
+        }
+        Ok(names)
+    }
+
+    pub(super) fn entry(&mut self, place: Place) -> Result<&Entry> {
+        self.mdir(place.pair)?.entries.get(place.at).ok_or(Error::NotFound)
+    }
+
+    pub(super) fn node(&mut self, place: Place) -> Result<Node> {
+        let blocks = self.pair(place.pair).blocks;
+        let e = self.entry(place)?;
+        match (e.kind, &e.data, e.file) {
+            (Kind::Dir, Data::Dir { dir: Some(dir), .. }, _) => Ok(Node::Dir(*dir)),
+            (Kind::Dir, Data::Dir { pair, .. }, _) => Err(Corrupt::NoValidCommit(*pair).into()),
+            (Kind::File, _, Some(file)) => Ok(Node::File { size: self.file_size(file) }),
+            (Kind::File, Data::Inline(d), _) => Ok(Node::File { size: d.len() as u32 }),
+            (Kind::File, Data::Ctz { size, .. }, _) => Ok(Node::File { size: *size }),
+            _ => Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
+        }
+    }
+
+    /// The visible entry `name` of `dir`.
+    pub(super) fn find(&mut self, dir: DirId, name: &[u8]) -> Result<Option<Place>> {
+        let sorted = self.dir(dir)?.sorted;
+        let candidates =
+            if sorted { vec![self.pair_for(dir, name)?] } else { self.dir(dir)?.pairs.clone() };
+        for pair in candidates {
+            if let Some(at) = self.mdir(pair)?.find(name, sorted) {
+                return Ok(Some(Place { pair, at }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether an entry of that name is in `dir` that is not shown: on its way out, or one that
+    /// Linux cannot hold.
+    pub(super) fn is_shadowed(&mut self, dir: DirId, name: &[u8]) -> Result<bool> {
+        let sorted = self.dir(dir)?.sorted;
+        let candidates =
+            if sorted { vec![self.pair_for(dir, name)?] } else { self.dir(dir)?.pairs.clone() };
+        for pair in candidates {
+            let mdir = self.mdir(pair)?;
+            if mdir
+                .entries
+                .iter()
+                .any(|e| !e.is_visible() && *e.name == *name && e.kind != Kind::Superblock)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The pair of a sorted directory that holds `name` or would: the last whose first name is not
+    /// greater.
+    fn pair_for(&self, dir: DirId, name: &[u8]) -> Result<PairIx> {
+        let pairs = &self.dir(dir)?.pairs;
+        let (mut lo, mut hi) = (0, pairs.len());
+        let mut best = 0;
+        while lo < hi {
+            let mid = lo + (hi - lo) / 2;
+            // emptied pairs have no first name: look at the next one that has
+            let probe = (mid..hi).find_map(|i| Some((i, self.pair(pairs[i]).first.as_deref()?)));
+            match probe {
+                None => hi = mid,
+                Some((i, first)) if name::cmp(first, name).is_le() => {
+                    best = i;
+                    lo = i + 1;
+                }
+                Some(_) => hi = mid,
+            }
+        }
+        Ok(pairs[best])
+    }
+
+    /// Where a new entry `name` goes.
+    fn place_for(&mut self, dir: DirId, name: &[u8]) -> Result<Place> {
+        if self.dir(dir)?.sorted {
+            let pair = self.pair_for(dir, name)?;
+            let at = self.mdir(pair)?.lower_bound(name);
+            return Ok(Place { pair, at });
+        }
+        // C stops searching at the first greater name: before it the new one is found
+        let pairs = self.dir(dir)?.pairs.clone();
+        let mut last = Place { pair: pairs[0], at: 0 };
+        for pair in pairs {
+            let mdir = self.mdir(pair)?;
+            if let Some(at) = mdir.first_greater(name) {
+                return Ok(Place { pair, at });
+            }
+            last = Place { pair, at: mdir.entries.len() };
+        }
+        Ok(last)
+    }
+
+    /// Largest compacted size a pair is let grow to while blocks are left, as in the C driver: so
+    /// the device, too, finds room to go on.
+    fn soft_limit(&self) -> u32 {
+        let bs = self.layout.block_size;
+        (bs - RESERVED).min(align_up(bs / 2, self.layout.prog_size))
+    }
+
+    fn hard_limit(&self) -> u32 {
+        self.layout.block_size - RESERVED
+    }
+
+    /// Make room for a new entry of `size` bytes, splitting its pair if need be, and say where it
+    /// goes.
+    pub(super) fn room_for(&mut self, dir: DirId, name: &[u8], size: u32) -> Result<Place> {
+        if size > self.hard_limit() {
+            return Err(Error::NameTooLong);
+        }
+        loop {
+            let place = self.place_for(dir, name)?;
+            let (soft, hard) = (self.soft_limit(), self.hard_limit());
+            let m = self.mdir(place.pair)?;
+            let count = m.entries.len();
+            let total = m.size() + size;
+            let head = m.entries.iter().take_while(|e| e.kind == Kind::Superblock).count();
+            if (total <= soft && count + 1 < COUNT_MAX) || (count == head && total <= hard) {
+                return Ok(place);
+            }
+            // names that come in order leave full pairs behind
+            let at = if place.at == count {
+                count
+            } else if place.at <= head {
+                head
+            } else {
+                middle(m, head)
+            };
+            match self.split(place.pair, at) {
+                Ok(_) => {}
+                // crowded, but it fits
+                Err(Error::NoSpace) if total <= hard && count + 1 < COUNT_MAX => return Ok(place),
+                Err(e) => return Err(e),
+            }
+            if at == count {
+                // the new pair is empty and takes the entry, which fits as checked above
+                let next = self.pair(place.pair).next.ok_or(Error::NoSpace)?;
+                return Ok(Place { pair: next, at: 0 });
+            }
+        }
+    }
+
+    /// Make room for the entry `name` to grow by `extra` bytes, and say where it is now.
+    pub(super) fn room_to_grow(&mut self, dir: DirId, name: &[u8], extra: u32) -> Result<Place> {
+        loop {
+            let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+            if extra == 0 || self.grow_in_place(place.pair, extra)? {
+                return Ok(place);
+            }
+        }
+    }
+
+    /// Whether an entry of `pair` may grow by `extra` bytes; if not, the pair was split.
+    pub(super) fn grow_in_place(&mut self, pair: PairIx, extra: u32) -> Result<bool> {
+        let (soft, hard) = (self.soft_limit(), self.hard_limit());
+        let m = self.mdir(pair)?;
+        let total = m.size() + extra;
+        let head = m.entries.iter().take_while(|e| e.kind == Kind::Superblock).count();
+        if total <= soft {
+            return Ok(true);
+        }
+        if m.entries.len() <= head + 1 {
+            return if total <= hard { Ok(true) } else { Err(Error::NoSpace) };
+        }
+        let at = middle(m, head);
+        match self.split(pair, at) {
+            Ok(_) => Ok(false),
+            Err(Error::NoSpace) if total <= hard => Ok(true),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Split the entries of `ix` from `at` on off into a new pair behind it.
+    pub(super) fn split(&mut self, ix: PairIx, mut at: usize) -> Result<PairIx> {
+        // an arriving entry and the one it replaces have the same name and go in one commit
+        let entries = &self.mdir(ix)?.entries;
+        while at > 0 && at < entries.len() && entries[at - 1].name == entries[at].name {
+            at += 1;
+        }
+        let dir = self.pair(ix).dir;
+        let blocks = self.take_pair_blocks()?;
+        let new = self.add_pair(PairInfo::new(blocks, dir, true));
+        self.link_after(ix, new);
+        let tail = self.mdir_mut(ix)?.split_off(at);
+        self.dirty_pairs.insert(new);
+        for e in &tail.entries {
+            match e.role {
+                Role::Leaving(m) => {
+                    if let Some(mv) = self.moves.get_mut(&m) {
+                        mv.source = new;
+                    }
+                }
+                Role::Arriving(m) => {
+                    if let Some(mv) = self.moves.get_mut(&m) {
+                        mv.target = Some(new);
+                    }
+                }
+                Role::Live | Role::Replaced(_) => {}
+            }
+        }
+        self.pair_mut(new).mdir = Some(Box::new(tail));
+        if let Some(dir) = dir {
+            let pairs = &mut self.dirs[dir.0 as usize].pairs;
+            let pos = pairs.iter().position(|&p| p == ix).map_or(pairs.len(), |p| p + 1);
+            pairs.insert(pos, new);
+        }
+        self.refresh_first(ix);
+        self.refresh_first(new);
+        Ok(new)
+    }
+
+    /// Two free blocks for a new pair.
+    pub(super) fn take_pair_blocks(&mut self) -> Result<Pair> {
+        self.complete_map()?;
+        if self.alloc.available() < 2 {
+            return Err(Error::NoSpace);
+        }
+        match (self.alloc.take(), self.alloc.take()) {
+            (Some(a), Some(b)) => Ok(Pair([a, b])),
+            _ => Err(Error::NoSpace),
+        }
+    }
+
+    /// Put `e` at `place`.
+    pub(super) fn insert_at(&mut self, place: Place, e: Entry) -> Result<()> {
+        self.mdir_mut(place.pair)?.insert(place.at, e);
+        self.refresh_first(place.pair);
+        Ok(())
+    }
+
+    /// Take out the entry at `place`.
+    pub(super) fn remove_at(&mut self, place: Place) -> Result<Entry> {
+        let e = self.mdir_mut(place.pair)?.remove(place.at);
+        self.refresh_first(place.pair);
+        Ok(e)
+    }
+}
+
+/// The index that parts the entries of `m` behind the first `head` into halves of bytes; both get
+/// one at least.
+fn middle(m: &Mdir, head: usize) -> usize {
+    let half = m.size() / 2;
+    let mut bytes = 0;
+    for (i, e) in m.entries.iter().enumerate() {
+        bytes += e.size_on_disk();
+        if bytes > half {
+            return i.clamp(head + 1, m.entries.len() - 1);
+        }
+    }
+    m.entries.len() - 1
+}

@@ -1,0 +1,488 @@
+//! Flush: the only way metadata reaches the device.
+//!
+//! A flush lays out the difference between what is on disk and what is in memory in phases, with a
+//! barrier after each that wrote something. Any subset of a phase's writes may survive a crash.
+//!
+//! | phase | what is written |
+//! |---|---|
+//! | 1 | what nothing on disk names yet: file data, new pairs; and erases of stale twins |
+//! | 2 | the sync bit, if a crash could leave the thread and the tree apart |
+//! | 3 | tails that add pairs, splits |
+//! | 4 | entries; tails that pass over emptied pairs |
+//! | 5 | moves between pairs, each two phases of one commit |
+//! | 6 | tails that drop removed directories |
+//! | 7 | the sync bit cleared |
+//!
+//! A new directory whose entry and whose place in the thread are committed by one pair is
+//! published by that one commit. The C driver, finding the sync bit, drops a directory without a
+//! parent by joining what follows its first pair to the directory before it; so wherever such a
+//! crash is possible, a directory must consist of one pair: a new one starts as an empty stub that
+//! a second round fills, a removed one is cut down to its first pair.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::commit::{Fault, Spec};
+use super::pairs::{Fate, PairIx, View};
+use super::{DirId, Fs};
+use crate::error::{Error, Result};
+use crate::mdir::{COUNT_MAX, MoveId, Role, Select};
+
+/// A flush that needs more rounds than this goes in circles.
+const ROUNDS_MAX: usize = 1000;
+
+/// How far a new directory gets in this round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// One commit publishes it with everything in it.
+    Whole,
+    /// It is published empty.
+    Stub,
+    /// It waits for its parent to be filled.
+    Later,
+}
+
+/// What a round will do.
+struct Plan {
+    /// New pairs to write.
+    new: Vec<PairIx>,
+    /// New directories by how far they get.
+    stages: BTreeMap<DirId, Stage>,
+    /// Whether the sync bit guards the round.
+    guarded: bool,
+}
+
+impl Plan {
+    fn is_stub(&self, dir: Option<DirId>) -> bool {
+        dir.is_some_and(|d| self.stages.get(&d) == Some(&Stage::Stub))
+    }
+
+    /// Whether part of what is in memory has to wait for another round.
+    fn needs_another(&self) -> bool {
+        self.stages.values().any(|s| *s != Stage::Whole)
+    }
+}
+
+impl Fs {
+    /// Make everything in memory durable.
+    ///
+    /// On an error what is in memory stays there, and what is on disk stays sound; a failed
+    /// barrier or sync turns the filesystem read-only.
+    pub fn flush(&mut self) -> Result<()> {
+        if !self.is_dirty() {
+            return if self.read_only { Ok(()) } else { self.free_retired() };
+        }
+        self.begin()?;
+        let written = self.dirty_file_ids();
+        for _ in 0..ROUNDS_MAX {
+            match self.round() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.sync()?;
+                    for id in written {
+                        self.dirty_files.remove(&id);
+                        self.settle_file(id);
+                    }
+                    return self.free_retired();
+                }
+                Err(Fault::Replan) => {}
+                Err(Fault::BadTwin(ix)) => self.relocate(ix)?,
+                Err(Fault::Failed(e)) => return Err(e),
+            }
+        }
+        Err(self.fatal(Error::Invalid("flush does not come to an end")))
+    }
+
+    /// One round; true if another is needed.
+    fn round(&mut self) -> Result<bool, Fault> {
+        if self.commits_unordered {
+            self.barrier()?;
+        }
+        for id in self.dirty_file_ids() {
+            self.write_out(id, false)?;
+            self.publish_file(id)?;
+        }
+        let plan = self.plan()?;
+        let view = if plan.guarded { View::Grown } else { View::Final };
+        let all = Spec { select: Select::ALL, view, gstate: None };
+
+        // phase 1
+        for &ix in &plan.new {
+            self.write_new(ix, all, plan.is_stub(self.pair(ix).dir))?;
+        }
+        let dirty = self.committable()?;
+        self.level_wear(&dirty, all)?;
+        self.prepare_twins(&dirty, all)?;
+
+        if plan.guarded {
+            // phase 2
+            self.set_sync(true)?;
+            // removed directories keep their first pair only
+            let heads: Vec<PairIx> = self
+                .removed
+                .iter()
+                .map(|r| &self.dirs[r.dir.0 as usize].pairs)
+                .filter_map(|pairs| pairs.first().copied())
+                .filter(|&head| !self.tail_is_right(head, View::Stubbed))
+                .collect();
+            self.phase(&heads, Spec { view: View::Stubbed, ..all })?;
+            // phase 3
+            let adding =
+                self.publishers(plan.new.iter().filter(|&&ix| plan.is_stub(self.pair(ix).dir)));
+            self.phase(&adding, all)?;
+        }
+        // phase 4
+        let mut pairs: BTreeSet<PairIx> = self.committable()?.into_iter().collect();
+        pairs.extend(self.publishers(plan.new.iter()));
+        pairs.extend(self.kept_before_all(&self.emptied));
+        if !plan.guarded {
+            pairs.extend(self.before_removed());
+        }
+        let pairs: Vec<PairIx> = pairs.into_iter().collect();
+        self.phase(&pairs, all)?;
+        if plan.needs_another() {
+            self.end_deferral();
+            return Ok(true);
+        }
+        // phase 5
+        self.finish_moves(view)?;
+        // phase 6
+        let before = self.before_removed();
+        self.phase(&before, Spec { view: View::Final, ..all })?;
+        // phase 7
+        self.set_sync(false)?;
+        self.forget_undone();
+        Ok(!self.dirty_pairs.is_empty())
+    }
+
+    /// Pairs whose changes cancelled out were not committed, and need not be.
+    fn forget_undone(&mut self) {
+        for ix in std::mem::take(&mut self.dirty_pairs) {
+            let p = self.pair(ix);
+            if !p.on_disk || p.mdir.as_ref().is_some_and(|m| m.is_dirty()) {
+                self.dirty_pairs.insert(ix);
+            }
+        }
+    }
+
+    /// Dirty pairs that durable metadata reaches.
+    ///
+    /// The C driver cannot list a directory past an empty pair, so a pair that keeps nothing but
+    /// what a move will bring waits for that.
+    fn committable(&mut self) -> Result<Vec<PairIx>> {
+        let mut list = Vec::new();
+        for ix in self.dirty_pairs.clone() {
+            let p = self.pair(ix);
+            if !p.on_disk || p.fate != Fate::Stays || p.deferred {
+                continue;
+            }
+            let continues = p.continues;
+            if !(continues && self.mdir(ix)?.empties(&Select::ALL)) {
+                list.push(ix);
+            }
+        }
+        Ok(list)
+    }
+
+    /// Durable pairs whose tails make these new pairs reachable.
+    fn publishers<'a>(&self, new: impl Iterator<Item = &'a PairIx>) -> Vec<PairIx> {
+        let set: BTreeSet<PairIx> = new.map(|&ix| self.publisher(ix)).collect();
+        set.into_iter().filter(|&ix| self.pair(ix).fate == Fate::Stays).collect()
+    }
+
+    /// Durable pairs whose tails pass over removed ones.
+    fn before_removed(&self) -> Vec<PairIx> {
+        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir.0 as usize].pairs))
+    }
+
+    fn kept_before_all<'a>(&self, pairs: impl IntoIterator<Item = &'a PairIx>) -> Vec<PairIx> {
+        let set: BTreeSet<PairIx> =
+            pairs.into_iter().filter_map(|&ix| self.kept_before(ix)).collect();
+        set.into_iter().collect()
+    }
+
+    /// The nearest durable pair before `ix` that stays in the thread.
+    fn kept_before(&self, ix: PairIx) -> Option<PairIx> {
+        let mut at = self.pair(ix).prev;
+        while let Some(p) =
+            at.filter(|&p| self.pair(p).fate != Fate::Stays || !self.pair(p).on_disk)
+        {
+            at = self.pair(p).prev;
+        }
+        at
+    }
+
+    fn plan(&mut self) -> Result<Plan> {
+        self.end_deferral();
+        self.drop_vacant();
+        let mut stages = BTreeMap::new();
+        let new_dirs: Vec<DirId> = self
+            .dirty_pairs
+            .iter()
+            .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
+            .filter_map(|&ix| self.pair(ix).dir)
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        // a parent is older than its children: its stage is known before theirs
+        for dir in new_dirs {
+            let stage = self.stage(dir, &stages)?;
+            stages.insert(dir, stage);
+        }
+        for (&dir, &stage) in &stages {
+            let from = match stage {
+                Stage::Whole => continue,
+                Stage::Stub => 1,
+                Stage::Later => 0,
+            };
+            let pairs = self.dirs[dir.0 as usize].pairs.clone();
+            for &ix in pairs.iter().skip(from) {
+                self.pair_mut(ix).deferred = true;
+            }
+        }
+        // the C driver cannot list past an empty pair: such a one is written by the move that fills it
+        for ix in self.dirty_pairs.clone() {
+            let p = self.pair(ix);
+            if !p.on_disk && p.continues && self.mdir(ix)?.empties(&Select::ALL) {
+                self.pair_mut(ix).deferred = true;
+            }
+        }
+        let guarded = stages.values().any(|s| *s == Stage::Stub)
+            || self.gstate.needs_sync()
+            || !self.removals_are_atomic();
+        let new = self
+            .dirty_pairs
+            .iter()
+            .copied()
+            .filter(|&ix| !self.pair(ix).on_disk && !self.pair(ix).deferred)
+            .collect();
+        Ok(Plan { new, stages, guarded })
+    }
+
+    fn end_deferral(&mut self) {
+        for ix in self.dirty_pairs.clone() {
+            self.pair_mut(ix).deferred = false;
+        }
+    }
+
+    /// How far the new directory `dir` gets: whether one commit makes both its entry and its place
+    /// in the thread.
+    fn stage(&mut self, dir: DirId, stages: &BTreeMap<DirId, Stage>) -> Result<Stage> {
+        let d = &self.dirs[dir.0 as usize];
+        let (parent, name, head) = (d.parent, d.name.clone(), d.pairs[0]);
+        if stages.get(&parent).is_some_and(|s| *s != Stage::Whole) {
+            return Ok(Stage::Later);
+        }
+        let entry = self.find(parent, &name)?.ok_or(Error::NotFound)?;
+        let whole = self.publisher(entry.pair) == self.publisher(head);
+        Ok(if whole { Stage::Whole } else { Stage::Stub })
+    }
+
+    /// Whether every removed directory leaves tree and thread by one commit.
+    fn removals_are_atomic(&self) -> bool {
+        self.removed.iter().all(|r| {
+            let mut entry = r.entry_pair;
+            // an entry in a removed directory goes with that
+            while self.pair(entry).fate == Fate::Removed {
+                let dir = self.pair(entry).dir;
+                match self.removed.iter().find(|o| Some(o.dir) == dir) {
+                    Some(o) if o.dir != r.dir => entry = o.entry_pair,
+                    _ => return false,
+                }
+            }
+            let Some(&head) = self.dirs[r.dir.0 as usize].pairs.first() else { return true };
+            !r.by_move && self.kept_before(head) == Some(self.publisher(entry))
+        })
+    }
+
+    /// Move what was renamed across pairs, one entry after the other.
+    fn finish_moves(&mut self, view: View) -> Result<(), Fault> {
+        while let Some((&first, mv)) = self.moves.first_key_value() {
+            let mut m = first;
+            if let Some(target) = mv.target {
+                let source = mv.source;
+                let gstate = Some(self.moving(source, m)?);
+                let select = Select { arrive: Some(m), leave: None };
+                let at = self.commit_target(target, select, view)?;
+                self.phase(&[at], Spec { select, view, gstate })?;
+                self.arrived(m);
+            }
+            // leaving may leave the source with nothing but what arrives there: both in one commit
+            while let Some(source) = self.moves.get(&m).map(|mv| mv.source) {
+                let leave = Select { arrive: None, leave: Some(m) };
+                let lone = self.pair(source).continues && self.mdir(source)?.empties(&leave);
+                let next = if lone { self.arriving_at(source)? } else { None };
+                let (at, select, gstate) = match next {
+                    Some(n) => {
+                        let from = self.moves.get(&n).map_or(source, |mv| mv.source);
+                        (source, Select { arrive: Some(n), ..leave }, self.moving(from, n)?)
+                    }
+                    None if lone => {
+                        (self.drop_lone(source, m)?, Select::ALL, self.gstate.with_move(None))
+                    }
+                    None => (source, leave, self.gstate.with_move(None)),
+                };
+                self.phase(&[at], Spec { select, view, gstate: Some(gstate) })?;
+                self.moves.remove(&m);
+                match next {
+                    Some(n) => {
+                        self.arrived(n);
+                        m = n;
+                    }
+                    None => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The global state while move `m` is under way.
+    fn moving(&mut self, source: PairIx, m: MoveId) -> Result<crate::disk::GState> {
+        let id = self.leaving_id(source, m)?;
+        Ok(self.gstate.with_move(Some((self.pair(source).blocks, id))))
+    }
+
+    /// The target commit of `m` is on disk.
+    fn arrived(&mut self, m: MoveId) {
+        if let Some(mv) = self.moves.get_mut(&m) {
+            mv.target = None;
+        }
+    }
+
+    /// The pair whose commit makes what arrives in `target` durable: itself, or, if it is new,
+    /// the one before it.
+    fn commit_target(
+        &mut self,
+        target: PairIx,
+        select: Select,
+        view: View,
+    ) -> Result<PairIx, Fault> {
+        if self.pair(target).on_disk {
+            return Ok(target);
+        }
+        self.pair_mut(target).deferred = false;
+        self.write_new(target, Spec { select, view, gstate: None }, false)?;
+        Ok(self.publisher(target))
+    }
+
+    /// A move whose target is `ix`.
+    fn arriving_at(&mut self, ix: PairIx) -> Result<Option<MoveId>> {
+        let arriving = |role| match role {
+            Role::Arriving(m) => Some(m),
+            _ => None,
+        };
+        Ok(self.mdir(ix)?.entries.iter().find_map(|e| arriving(e.role)))
+    }
+
+    /// The entry that move `m` takes away is the last of its pair: the pair leaves the thread with
+    /// it. Returns the pair before, whose commit does that.
+    fn drop_lone(&mut self, source: PairIx, m: MoveId) -> Result<PairIx> {
+        self.mdir(source)?.entries.retain(|e| e.role != Role::Leaving(m));
+        self.drop_pair(source);
+        self.kept_before(source).ok_or(Error::NotFound)
+    }
+
+    /// The id on disk of the entry that move `m` takes away.
+    fn leaving_id(&mut self, source: PairIx, m: MoveId) -> Result<u16> {
+        let mut entries = self.mdir(source)?.entries.iter();
+        let leaving = entries.find(|e| e.role == Role::Leaving(m)).and_then(|e| e.did);
+        leaving
+            .filter(|id| usize::from(*id) < COUNT_MAX)
+            .ok_or(Error::Invalid("a move lost its source"))
+    }
+
+    /// Pairs without entries, other than the first of a directory, leave the thread; new ones do
+    /// not even join it.
+    fn drop_vacant(&mut self) {
+        for ix in self.dirty_pairs.clone() {
+            let p = self.pair(ix);
+            if !p.continues
+                || p.fate != Fate::Stays
+                || !p.mdir.as_ref().is_some_and(|m| m.is_vacant())
+            {
+                continue;
+            }
+            self.drop_pair(ix);
+        }
+    }
+
+    fn drop_pair(&mut self, ix: PairIx) {
+        let Some(dir) = self.pair(ix).dir else { return };
+        if self.dirs[dir.0 as usize].pairs.first() == Some(&ix) {
+            return;
+        }
+        self.dirs[dir.0 as usize].pairs.retain(|&p| p != ix);
+        self.dirty_pairs.remove(&ix);
+        if self.pair(ix).on_disk {
+            self.pair_mut(ix).fate = Fate::Emptied;
+            self.emptied.push(ix);
+        } else {
+            self.forget_new(ix);
+        }
+    }
+
+    /// Before the pairs of a flush are compacted: move those whose block has been erased often
+    /// enough, and let the superblock pair hand the root on.
+    fn level_wear(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
+        let Some(cycles) = self.block_cycles else { return Ok(()) };
+        let modulus = cycles.saturating_add(1) | 1;
+        for &ix in pairs {
+            let tired = self.pair(ix).end.rev.wrapping_add(1).is_multiple_of(modulus);
+            if !tired || !self.will_compact(ix, spec)? {
+                continue;
+            }
+            let is_superblock = self.pair(ix).blocks.same(crate::disk::Pair::SUPERBLOCK);
+            let free = self.usage()?.blocks_free;
+            if is_superblock && self.pair(ix).dir.is_some() {
+                // it cannot be undone: only while an eighth of the image is free
+                if free > self.superblock.block_count / 8 && free > 2 {
+                    self.expand_superblock(ix)?;
+                    return Err(Fault::Replan);
+                }
+            } else if !is_superblock && free > 1 {
+                return Err(Fault::BadTwin(ix));
+            }
+        }
+        Ok(())
+    }
+
+    /// Finish what a former mount left undone: a move, and a thread that does not match the tree.
+    /// Nothing else has been changed in memory yet.
+    pub(super) fn recover(&mut self) -> Result<()> {
+        ::log::info!("finishing what was interrupted before");
+        self.unfinished = false;
+        for _ in 0..ROUNDS_MAX {
+            match self.try_recover() {
+                Ok(()) => return self.sync(),
+                Err(Fault::Replan) => {}
+                Err(Fault::BadTwin(ix)) => self.relocate(ix)?,
+                Err(Fault::Failed(e)) => {
+                    self.unfinished = true;
+                    return Err(e);
+                }
+            }
+        }
+        Err(self.fatal(Error::Invalid("recovery does not come to an end")))
+    }
+
+    fn try_recover(&mut self) -> Result<(), Fault> {
+        self.finish_moves(View::Final)?;
+        if self.gstate.pending_move().is_some() {
+            // its source is gone
+            self.commit_gstate(self.gstate.with_move(None))?;
+        }
+        if self.gstate.needs_sync() {
+            let wrong: Vec<PairIx> = (0..self.pairs.len() as u32)
+                .map(PairIx)
+                .filter(|&ix| {
+                    self.pairs[ix.0 as usize]
+                        .as_ref()
+                        .is_some_and(|p| p.threaded && p.fate == Fate::Stays)
+                        && !self.tail_is_right(ix, View::Final)
+                })
+                .collect();
+            self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
+            self.set_sync(false)?;
+        }
+        Ok(())
+    }
+}

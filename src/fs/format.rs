@@ -1,0 +1,74 @@
+//! Making an empty filesystem.
+
+use super::Fs;
+use crate::bd::BlockDevice;
+use crate::disk::commit::{Layout, Writer};
+use crate::disk::superblock::{ATTR_MAX, FILE_MAX, MAGIC, NAME_MAX, Superblock, VERSION_2_1};
+use crate::disk::tag;
+use crate::error::{Error, Result, Unsupported};
+use crate::mdir::store;
+
+/// What a new filesystem is to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct FormatOptions {
+    /// Disk version, major in the high 16 bits: 0x00020000 or 0x00020001.
+    pub disk_version: u32,
+    /// Longest name in bytes, at most 1022.
+    pub name_max: u32,
+    /// Largest file in bytes, at most 2147483647.
+    pub file_max: u32,
+    /// Largest user attribute in bytes, at most 1022.
+    pub attr_max: u32,
+}
+
+impl Default for FormatOptions {
+    /// What the C driver does unless told otherwise.
+    fn default() -> Self {
+        Self { disk_version: VERSION_2_1, name_max: 255, file_max: FILE_MAX, attr_max: ATTR_MAX }
+    }
+}
+
+impl Fs {
+    /// Write an empty filesystem to `dev`, whatever it holds.
+    ///
+    /// Both superblock blocks are erased first and durably, so nothing old can reappear. The commit
+    /// is aligned to 16 bytes, which any device accepts: one with larger program units compacts
+    /// before it appends.
+    pub fn format(dev: &dyn BlockDevice, options: &FormatOptions) -> Result<()> {
+        let g = dev.geometry();
+        if options.name_max == 0 || options.name_max > NAME_MAX {
+            return Err(Error::Invalid("name_max must be 1 to 1022 bytes"));
+        }
+        if options.file_max == 0 || options.file_max > FILE_MAX {
+            return Err(Error::Invalid("file_max must be 1 to 2147483647 bytes"));
+        }
+        if options.attr_max > ATTR_MAX {
+            return Err(Error::Invalid("attr_max must be at most 1022 bytes"));
+        }
+        let sb = Superblock {
+            version: options.disk_version,
+            block_size: g.block_size,
+            block_count: g.block_count,
+            name_max: options.name_max,
+            file_max: options.file_max,
+            attr_max: options.attr_max,
+        };
+        if !sb.is_supported() {
+            return Err(Unsupported::Version(sb.version).into());
+        }
+        dev.erase(0)?;
+        dev.erase(1)?;
+        dev.barrier()?;
+        let prog_size = if g.block_size.is_multiple_of(16) { 16 } else { 4 };
+        let layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
+        for (block, rev) in [(1, 1), (0, 2)] {
+            let mut w = Writer::compact(layout, rev);
+            w.tag(tag::SUPERBLOCK, 0, MAGIC);
+            w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
+            let commit = w.finish().map_err(|_| Error::NoSpace)?;
+            store::write_commit(dev, block, &commit)?;
+        }
+        dev.sync()?;
+        Ok(())
+    }
+}

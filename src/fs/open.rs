@@ -1,0 +1,502 @@
+//! Opening: one walk along the thread, then one over the tree.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::pairs::{CACHE_MAX, Fate, PairInfo, PairIx};
+use super::{Dir, DirId, Fs, Move, ROOT};
+use crate::alloc::Alloc;
+use crate::bd::{BlockDevice, Geometry};
+use crate::disk::commit::Layout;
+use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
+use crate::error::{Corrupt, Error, Result, Unsupported};
+use crate::mdir::store::{self, Fetched};
+use crate::mdir::{Data, Kind, LogEnd, Mdir, Role};
+
+/// Prog size when nothing in the image tells, in bytes.
+const PROG_SIZE_DEFAULT: u32 = 16;
+/// Inline limit when no file in the image tells of a larger one, in bytes: Zephyr's cache.
+const INLINE_MAX_DEFAULT: u32 = 64;
+
+/// How to open an image.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Refuse changes, and never write.
+    pub read_only: bool,
+    /// The device's program size in bytes, instead of the one inferred.
+    pub prog_size: Option<u32>,
+    /// Largest inline file in bytes, instead of the one inferred.
+    pub inline_max: Option<u32>,
+    /// Erases after which a metadata pair moves; never by default.
+    pub block_cycles: Option<u32>,
+}
+
+/// The superblock of the root, which alone is kept up to date: the last of the chain that starts
+/// at blocks 0 and 1 (SPEC: `0x0ff` SUPERBLOCK).
+pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
+    let mut found = None;
+    let mut next = Pair::SUPERBLOCK;
+    let mut seen = BTreeSet::new();
+    while seen.insert(next.0[0]) && seen.insert(next.0[1]) {
+        let log = match store::fetch(dev, next) {
+            Ok(f) => f.log,
+            Err(e) if found.is_none() => return Err(e),
+            Err(_) => break,
+        };
+        match Superblock::of(&log) {
+            Some(sb) => found = Some(sb),
+            None => break,
+        }
+        match log.tail {
+            Some(t) if t.hard => next = t.pair,
+            _ => break,
+        }
+    }
+    found.ok_or(Error::Corrupt(Corrupt::BadSuperblock(Pair::SUPERBLOCK)))
+}
+
+/// A directory entry met on the walk.
+struct Child {
+    id: u16,
+    pair: Pair,
+    name: Box<[u8]>,
+}
+
+/// The names of a pair, as far as order goes.
+struct Names {
+    last: Option<Box<[u8]>>,
+    in_order: bool,
+}
+
+/// What the walk gathers beside the table of pairs.
+#[derive(Default)]
+struct Walk {
+    by_block: HashMap<u32, PairIx>,
+    children: HashMap<PairIx, Vec<Child>>,
+    names: HashMap<PairIx, Names>,
+    superblocks: BTreeSet<PairIx>,
+    root: Option<(PairIx, Superblock)>,
+    ends: u32,
+    commits: u32,
+    prog_hint: u32,
+    inline_seen: u32,
+    seed: u32,
+}
+
+impl Fs {
+    /// Open the littlefs on `dev`.
+    ///
+    /// Every metadata pair is read once. Damage beyond the superblock does not fail the call: the
+    /// rest is served read-only, and [`Fs::warnings`] says what is wrong.
+    pub fn open(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
+        let g = dev.geometry();
+        let mut fs = Self {
+            dev,
+            layout: Layout { block_size: g.block_size, prog_size: PROG_SIZE_DEFAULT, fcrc: true },
+            superblock: Superblock {
+                version: 0,
+                block_size: g.block_size,
+                block_count: g.block_count,
+                name_max: 0,
+                file_max: 0,
+                attr_max: 0,
+            },
+            inline_max: 0,
+            block_cycles: options.block_cycles,
+            read_only: options.read_only,
+            warnings: Vec::new(),
+            pairs: Vec::new(),
+            vacant: Vec::new(),
+            dirs: Vec::new(),
+            heads: HashMap::new(),
+            files: Vec::new(),
+            alloc: Alloc::new(g.block_count, 0),
+            unmapped: Vec::new(),
+            retired: Vec::new(),
+            gstate: GState::default(),
+            moves: BTreeMap::new(),
+            next_move: 1,
+            unfinished: false,
+            dirty_pairs: BTreeSet::new(),
+            dirty_files: BTreeSet::new(),
+            dirty_bytes: 0,
+            removed: Vec::new(),
+            emptied: Vec::new(),
+            cached_bytes: 0,
+            tick: 0,
+            unordered: false,
+            commits_unordered: false,
+            unsynced: false,
+        };
+        let mut walk = Walk::default();
+        fs.walk_thread(&mut walk)?;
+        let Some((root, superblock)) = walk.root else {
+            return Err(Corrupt::BadSuperblock(Pair::SUPERBLOCK).into());
+        };
+        fs.adopt(superblock, &walk, options)?;
+        fs.find_move(&mut walk);
+        fs.walk_tree(root, &mut walk);
+        fs.find_orphans(&walk);
+        fs.alloc = Alloc::new(g.block_count, walk.seed);
+        for p in fs.pairs.iter().flatten() {
+            for b in p.blocks.0 {
+                fs.alloc.mark(b);
+            }
+        }
+        Ok(fs)
+    }
+
+    fn warn(&mut self, text: String) {
+        ::log::warn!("{text}");
+        self.warnings.push(text);
+    }
+
+    /// The image is damaged here: serve the rest, read-only.
+    fn damage(&mut self, what: &dyn std::fmt::Display) {
+        self.warn(format!("{what}; serving the rest read-only"));
+        self.read_only = true;
+    }
+
+    fn walk_thread(&mut self, walk: &mut Walk) -> Result<()> {
+        let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
+        let mut prev: Option<PairIx> = None;
+        while !tail.pair.is_null() {
+            if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
+                self.damage(&Corrupt::PairReachedTwice(tail.pair));
+                break;
+            }
+            let fetched = match store::fetch(&*self.dev, tail.pair) {
+                Ok(f) => f,
+                Err(e) if prev.is_none() => return Err(e),
+                Err(e) => {
+                    self.damage(&e);
+                    break;
+                }
+            };
+            let hard = tail.hard;
+            tail = fetched.log.tail.unwrap_or(Tail::END);
+            let ix = self.take_pair(fetched, walk);
+            self.pair_mut(ix).threaded = true;
+            self.pair_mut(ix).continues = hard;
+            if let Some(prev) = prev {
+                self.link_after(prev, ix);
+            }
+            self.gstate = self.gstate.xor(self.pair(ix).gdelta);
+            prev = Some(ix);
+        }
+        Ok(())
+    }
+
+    /// Add a pair as read to the table.
+    fn take_pair(&mut self, fetched: Fetched, walk: &mut Walk) -> PairIx {
+        let Fetched { pair, log, .. } = fetched;
+        let mut p = PairInfo::new(pair, None, false);
+        p.on_disk = true;
+        p.end = LogEnd { rev: log.rev, off: log.off, etag: log.etag };
+        p.disk_tail = log.tail.unwrap_or(Tail::END);
+        p.gdelta = log.gdelta;
+        let superblock = Superblock::of(&log);
+        walk.ends |= log.ends;
+        walk.commits += log.commits;
+        walk.seed ^= log.seed;
+        if let Some((size, _)) = log.fcrc {
+            walk.prog_hint = walk.prog_hint.max(size);
+        }
+        let mdir = Mdir::from_log(log);
+        let names: Vec<&[u8]> =
+            mdir.entries.iter().filter(|e| e.kind != Kind::Superblock).map(|e| &*e.name).collect();
+        let in_order = names.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
+        p.first = names.first().map(|&n| n.into());
+        let last = names.last().map(|&n| n.into());
+        let mut children = Vec::new();
+        for e in &mdir.entries {
+            match &e.data {
+                Data::Dir { pair, .. } if e.kind == Kind::Dir => {
+                    children.push(Child {
+                        id: e.did.unwrap_or(0),
+                        pair: *pair,
+                        name: e.name.clone(),
+                    });
+                }
+                Data::Ctz { head, size } => self.unmapped.push((*head, *size)),
+                Data::Inline(d) if e.kind == Kind::File => {
+                    walk.inline_seen = walk.inline_seen.max(d.len() as u32);
+                }
+                _ => {}
+            }
+        }
+        let bytes = mdir.footprint();
+        if self.cached_bytes + bytes <= CACHE_MAX {
+            self.cached_bytes += bytes;
+            p.mdir = Some(Box::new(mdir));
+        } else {
+            p.mdir = None;
+        }
+        let ix = self.add_pair(p);
+        for b in pair.0 {
+            walk.by_block.insert(b, ix);
+        }
+        if !children.is_empty() {
+            walk.children.insert(ix, children);
+        }
+        walk.names.insert(ix, Names { last, in_order });
+        if let Some(sb) = superblock {
+            walk.superblocks.insert(ix);
+            walk.root = Some((ix, sb));
+        }
+        ix
+    }
+
+    /// Take over limits and layout.
+    fn adopt(&mut self, sb: Superblock, walk: &Walk, options: &OpenOptions) -> Result<()> {
+        if !sb.is_supported() {
+            return Err(Unsupported::Version(sb.version).into());
+        }
+        let g = self.dev.geometry();
+        if sb.block_size != g.block_size {
+            return Err(Unsupported::Geometry(format!(
+                "the superblock says blocks of {} bytes, not {}",
+                sb.block_size, g.block_size
+            ))
+            .into());
+        }
+        if sb.block_count != g.block_count {
+            return Err(Unsupported::Geometry(format!(
+                "the superblock says {} blocks, not {}",
+                sb.block_count, g.block_count
+            ))
+            .into());
+        }
+        Geometry::new(sb.block_size, sb.block_count)?;
+        self.superblock = sb;
+        let prog_size = match options.prog_size {
+            Some(n) if n == 0 || n > g.block_size || !g.block_size.is_multiple_of(n) => {
+                return Err(Error::Invalid("prog_size must divide the block size"));
+            }
+            Some(n) => n,
+            None => infer_prog_size(g.block_size, walk),
+        };
+        self.layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
+        let cap = (g.block_size / 8).min(sb.attr_max).min(tag::LEN_MAX);
+        self.inline_max = match options.inline_max {
+            Some(n) if n > cap => {
+                return Err(Error::Invalid(
+                    "inline_max exceeds an eighth of the block size or attr_max",
+                ));
+            }
+            Some(n) => n,
+            None => walk.inline_seen.max(INLINE_MAX_DEFAULT).min(cap),
+        };
+        Ok(())
+    }
+
+    /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
+    fn find_move(&mut self, walk: &mut Walk) {
+        self.unfinished = self.gstate.needs_sync();
+        let Some((pair, id)) = self.gstate.pending_move() else { return };
+        self.unfinished = true;
+        self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
+        let Some(&source) = pair.0.iter().find_map(|b| walk.by_block.get(b)) else { return };
+        if let Some(children) = walk.children.get_mut(&source) {
+            children.retain(|c| c.id != id);
+        }
+        let m = self.next_move;
+        self.next_move += 1;
+        if let Ok(mdir) = self.mdir(source) {
+            if let Some(e) = mdir.entries.iter_mut().find(|e| e.did == Some(id)) {
+                e.role = Role::Leaving(m);
+            }
+            self.moves.insert(m, Move { source, target: None });
+        }
+    }
+
+    /// Give every directory reachable from the root its id.
+    fn walk_tree(&mut self, root: PairIx, walk: &mut Walk) {
+        self.add_dir(root, ROOT, Box::default(), walk);
+        let mut at = 0;
+        while at < self.dirs.len() {
+            let parent = DirId(at as u32);
+            for ix in self.dirs[at].pairs.clone() {
+                for child in walk.children.remove(&ix).unwrap_or_default() {
+                    if let Some(head) = self.find_head(&child, walk) {
+                        self.add_dir(head, parent, child.name, walk);
+                    }
+                }
+            }
+            at += 1;
+        }
+        // what was read before the directories were known
+        let loaded: Vec<PairIx> = (0..self.pairs.len() as u32)
+            .map(PairIx)
+            .filter(|&ix| self.pair(ix).mdir.is_some())
+            .collect();
+        for ix in loaded {
+            if let Some(m) = self.pair_mut(ix).mdir.take() {
+                let m = self.resolve(*m);
+                self.pair_mut(ix).mdir = Some(Box::new(m));
+            }
+        }
+    }
+
+    /// The first pair of the directory that `child` names: as the thread knows it, or newer than
+    /// the thread after an interrupted relocation, or missed by the thread.
+    fn find_head(&mut self, child: &Child, walk: &mut Walk) -> Option<PairIx> {
+        let known = child.pair.0.map(|b| walk.by_block.get(&b).copied());
+        let problem = match known {
+            [Some(a), Some(b)] if a == b => {
+                if self.pair(a).dir.is_none() && !walk.superblocks.contains(&a) {
+                    return Some(a);
+                }
+                Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
+            }
+            [None, None] => match store::fetch(&*self.dev, child.pair) {
+                Ok(f) => return Some(self.take_unthreaded(f, walk)),
+                Err(e) => e,
+            },
+            [Some(old), None] | [None, Some(old)]
+                if self.pair(old).dir.is_none() && !self.pair(old).continues =>
+            {
+                match store::fetch(&*self.dev, child.pair) {
+                    Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
+                    Err(e) => e,
+                }
+            }
+            _ => Error::Corrupt(Corrupt::PairReachedTwice(child.pair)),
+        };
+        self.damage(&format_args!(
+            "directory {:?}: {problem}",
+            String::from_utf8_lossy(&child.name)
+        ));
+        None
+    }
+
+    /// A directory that the thread misses, with all its pairs.
+    fn take_unthreaded(&mut self, first: Fetched, walk: &mut Walk) -> PairIx {
+        self.warn(format!(
+            "directory pair {} is not threaded; a device may reuse its blocks",
+            first.pair
+        ));
+        let mut tail = first.log.tail.unwrap_or(Tail::END);
+        let head = self.take_pair(first, walk);
+        let mut prev = head;
+        while tail.hard && !tail.pair.is_null() {
+            if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
+                self.damage(&Corrupt::PairReachedTwice(tail.pair));
+                break;
+            }
+            match store::fetch(&*self.dev, tail.pair) {
+                Ok(f) => {
+                    tail = f.log.tail.unwrap_or(Tail::END);
+                    let ix = self.take_pair(f, walk);
+                    self.pair_mut(ix).continues = true;
+                    self.link_after(prev, ix);
+                    prev = ix;
+                }
+                Err(e) => {
+                    self.damage(&e);
+                    break;
+                }
+            }
+        }
+        head
+    }
+
+    /// The tree names a relocated pair where the thread still names the old one: take the tree's
+    /// content in the thread's place.
+    fn take_half_orphan(&mut self, old: PairIx, fetched: Fetched, walk: &mut Walk) -> PairIx {
+        self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
+        let delta = self.pair(old).gdelta;
+        walk.children.remove(&old);
+        let new = self.take_pair(fetched, walk);
+        let mut p = match self.pairs[new.0 as usize].take() {
+            Some(p) => p,
+            None => return old,
+        };
+        self.vacant.push(new);
+        for b in p.blocks.0 {
+            walk.by_block.insert(b, old);
+        }
+        if let Some(c) = walk.children.remove(&new) {
+            walk.children.insert(old, c);
+        }
+        if let Some(l) = walk.names.remove(&new) {
+            walk.names.insert(old, l);
+        }
+        self.gstate = self.gstate.xor(delta).xor(p.gdelta);
+        let o = self.pair(old);
+        (p.threaded, p.next, p.prev) = (o.threaded, o.next, o.prev);
+        self.pairs[old.0 as usize] = Some(p);
+        old
+    }
+
+    /// A directory whose first pair is `head`.
+    fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &Walk) {
+        let id = DirId(self.dirs.len() as u32);
+        let mut pairs = vec![head];
+        let mut sorted = true;
+        let mut last: Option<&[u8]> = None;
+        let mut at = head;
+        loop {
+            self.pair_mut(at).dir = Some(id);
+            if let Some(Names { last: l, in_order }) = walk.names.get(&at) {
+                let first = self.pair(at).first.as_deref();
+                sorted &= *in_order
+                    && !matches!((last, first), (Some(l), Some(f)) if !name::cmp(l, f).is_lt());
+                last = l.as_deref().or(last);
+            }
+            match self.pair(at).next {
+                Some(next) if self.pair(next).continues && self.pair(next).dir.is_none() => {
+                    pairs.push(next);
+                    at = next;
+                }
+                _ => break,
+            }
+        }
+        for b in self.pair(head).blocks.0 {
+            self.heads.insert(b, id);
+        }
+        self.dirs.push(Dir { pairs, parent, name, sorted, alive: true });
+    }
+
+    /// Pairs in the thread that the tree does not reach. With the sync bit set they are left from
+    /// an interrupted operation and leave the thread with the first write.
+    fn find_orphans(&mut self, walk: &Walk) {
+        let mut orphans = 0;
+        for i in 0..self.pairs.len() as u32 {
+            let ix = PairIx(i);
+            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
+            if p.dir.is_none() && !walk.superblocks.contains(&ix) {
+                orphans += 1;
+                if self.gstate.needs_sync() {
+                    self.pair_mut(ix).fate = Fate::Removed;
+                }
+            }
+        }
+        if orphans > 0 {
+            self.warn(format!("{orphans} metadata pairs in the thread belong to no directory"));
+        }
+    }
+}
+
+/// Commits that must agree before a program unit above [`PROG_SIZE_PLAUSIBLE`] is inferred.
+const COMMITS_MIN: u32 = 8;
+/// The largest program unit that is believed on little evidence, in bytes: NOR flash pages.
+const PROG_SIZE_PLAUSIBLE: u32 = 256;
+
+/// The program size of whoever wrote the image: its forward CRCs cover exactly one program unit;
+/// without them, the largest power of two that all commits end on.
+fn infer_prog_size(block_size: u32, walk: &Walk) -> u32 {
+    if walk.prog_hint > 0 && block_size.is_multiple_of(walk.prog_hint) {
+        return walk.prog_hint;
+    }
+    match walk.ends.trailing_zeros() {
+        32.. => PROG_SIZE_DEFAULT,
+        n => {
+            let mut unit = 1 << n;
+            if walk.commits < COMMITS_MIN {
+                unit = PROG_SIZE_PLAUSIBLE.min(unit);
+            }
+            if block_size.is_multiple_of(unit) { unit } else { PROG_SIZE_DEFAULT }
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! Creating and removing entries.
+
+use super::dir::Place;
+use super::pairs::{Fate, PairInfo, PairIx};
+use super::{Dir, DirId, Fs, Node, ROOT, Removed};
+use crate::disk::name;
+use crate::error::{Error, Result};
+use crate::mdir::{Data, Entry, Kind, Role};
+
+/// How far a removed directory is looked for behind its parent in the thread.
+const THREAD_LOOKAHEAD: usize = 1024;
+
+/// Whether an operation was done, or needs everything flushed first and another try.
+pub(super) enum Attempt<T> {
+    Done(T),
+    FlushFirst,
+}
+
+impl Fs {
+    /// Make an empty file.
+    pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
+        self.with_space(|fs| {
+            let e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
+            let place = fs.room_for_new(dir, &e)?;
+            fs.insert_at(place, e)
+        })
+    }
+
+    /// Make an empty directory.
+    pub fn mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
+        self.with_space(|fs| fs.try_mkdir(dir, name))
+    }
+
+    fn try_mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
+        let id = DirId(self.dirs.len() as u32);
+        let mut e =
+            Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: Some(id) });
+        let place = self.room_for_new(dir, &e)?;
+        let blocks = self.take_pair_blocks()?;
+        let head = self.add_pair(PairInfo::new(blocks, Some(id), false));
+        let prev = self.last_threaded(dir)?;
+        self.link_after(prev, head);
+        self.dirty_pairs.insert(head);
+        for b in blocks.0 {
+            self.heads.insert(b, id);
+        }
+        self.dirs.push(Dir {
+            pairs: vec![head],
+            parent: dir,
+            name: name.into(),
+            sorted: true,
+            alive: true,
+        });
+        e.data = Data::Dir { pair: blocks, dir: Some(id) };
+        self.insert_at(place, e)?;
+        Ok(id)
+    }
+
+    /// Check everything that must hold for `e` to be made in `dir`, and make room.
+    fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Place> {
+        self.begin()?;
+        self.dir(dir)?;
+        self.check_name(&e.name)?;
+        if self.find(dir, &e.name)?.is_some() {
+            return Err(Error::Exists);
+        }
+        if self.is_shadowed(dir, &e.name)? {
+            self.flush()?;
+        }
+        self.room_for(dir, &e.name, e.size_on_disk())
+    }
+
+    pub(super) fn check_name(&self, name: &[u8]) -> Result<()> {
+        if !name::is_presentable(name) {
+            return Err(Error::InvalidName);
+        }
+        if name.len() as u32 > self.superblock.name_max {
+            return Err(Error::NameTooLong);
+        }
+        Ok(())
+    }
+
+    /// The pair a new directory in `dir` goes behind in the thread: the parent's last, so that
+    /// parents come before children; the root's last if the thread misses the parent.
+    fn last_threaded(&self, dir: DirId) -> Result<PairIx> {
+        let last = |d: &Dir| d.pairs.last().copied().ok_or(Error::NotFound);
+        let ix = last(self.dir(dir)?)?;
+        if self.pair(ix).threaded { Ok(ix) } else { last(self.dir(ROOT)?) }
+    }
+
+    /// Remove a file. While it is open, its content lives on.
+    pub fn unlink(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
+        self.begin()?;
+        let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        if self.entry(place)?.kind == Kind::Dir {
+            return Err(Error::IsDirectory);
+        }
+        let e = self.take_out(place)?;
+        self.let_go(e);
+        Ok(())
+    }
+
+    /// Take the visible entry at `place` out, and all that a pending move keeps of it elsewhere.
+    pub(super) fn take_out(&mut self, place: Place) -> Result<Entry> {
+        if let Role::Arriving(m) = self.entry(place)?.role {
+            if let Some(mv) = self.moves.remove(&m) {
+                self.discard(mv.source, Role::Leaving(m))?;
+                self.discard(place.pair, Role::Replaced(m))?;
+            }
+            // the replaced entry stood beside it
+            let mdir = self.mdir(place.pair)?;
+            let at = mdir
+                .entries
+                .iter()
+                .position(|e| e.role == Role::Arriving(m))
+                .ok_or(Error::NotFound)?;
+            return self.remove_at(Place { pair: place.pair, at });
+        }
+        self.remove_at(place)
+    }
+
+    /// Delete the hidden entry of `role` in `pair`.
+    fn discard(&mut self, pair: PairIx, role: Role) -> Result<()> {
+        let mdir = self.mdir_mut(pair)?;
+        if let Some(at) = mdir.entries.iter().position(|e| e.role == role) {
+            mdir.remove(at);
+        }
+        self.refresh_first(pair);
+        Ok(())
+    }
+
+    /// Remove an empty directory.
+    pub fn rmdir(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
+        self.begin()?;
+        for _ in 0..2 {
+            let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+            let Node::Dir(child) = self.node(place)? else { return Err(Error::NotDirectory) };
+            if let Attempt::Done(()) = self.check_removable(child)? {
+                let entry_pair = match self.entry(place)?.role {
+                    Role::Arriving(m) => self.moves.get(&m).map_or(place.pair, |mv| mv.source),
+                    _ => place.pair,
+                };
+                self.take_out(place)?;
+                self.drop_dir(child, entry_pair, false);
+                return Ok(());
+            }
+            self.flush()?;
+        }
+        Err(Error::NotEmpty)
+    }
+
+    /// Whether `child` is empty, and may go before a flush.
+    ///
+    /// The C driver, finding an interrupted flush, drops directories without a parent one after
+    /// the other along the thread. A removed directory that still names a removed one before it
+    /// would hide that from it, so parents must come first; and what a directory of several pairs
+    /// holds would reappear elsewhere, so those are not nested.
+    pub(super) fn check_removable(&mut self, child: DirId) -> Result<Attempt<()>> {
+        let pairs = self.dir(child)?.pairs.clone();
+        for &ix in &pairs {
+            let mdir = self.mdir(ix)?;
+            if mdir.entries.iter().any(|e| matches!(e.role, Role::Live | Role::Arriving(_))) {
+                return Err(Error::NotEmpty);
+            }
+            if !mdir.is_vacant() {
+                return Ok(Attempt::FlushFirst);
+            }
+        }
+        let head = pairs[0];
+        let gone: Vec<DirId> =
+            self.removed.iter().filter(|r| r.parent == child).map(|r| r.dir).collect();
+        for sub in gone {
+            let Some(&sub_head) = self.dirs[sub.0 as usize].pairs.first() else { continue };
+            if self.dirs[sub.0 as usize].pairs.len() > 1 && pairs.len() > 1 {
+                return Ok(Attempt::FlushFirst);
+            }
+            let mut at = Some(head);
+            let found = (0..THREAD_LOOKAHEAD).any(|_| {
+                at = at.and_then(|ix| self.pair(ix).next);
+                at == Some(sub_head)
+            });
+            if !found {
+                return Ok(Attempt::FlushFirst);
+            }
+        }
+        Ok(Attempt::Done(()))
+    }
+
+    /// Forget a pair that nothing on disk names.
+    pub(super) fn forget_new(&mut self, ix: PairIx) {
+        let blocks = self.pair(ix).blocks;
+        let publisher = self.publisher(ix);
+        for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
+            r.entry_pair = publisher;
+        }
+        self.unlink_pair(ix);
+        self.forget_pair(ix);
+        for b in blocks.0 {
+            self.alloc.free(b);
+            self.heads.remove(&b);
+        }
+    }
+
+    /// Let the pairs of the empty directory `child`, whose entry was in `entry_pair`, leave the
+    /// thread with the next flush.
+    pub(super) fn drop_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
+        let pairs = std::mem::take(&mut self.dirs[child.0 as usize].pairs);
+        let mut kept = Vec::new();
+        for &ix in &pairs {
+            self.dirty_pairs.remove(&ix);
+            if self.pair(ix).on_disk {
+                self.pair_mut(ix).fate = Fate::Removed;
+                kept.push(ix);
+            } else {
+                self.forget_new(ix);
+            }
+        }
+        let d = &mut self.dirs[child.0 as usize];
+        d.alive = false;
+        let parent = d.parent;
+        if !kept.is_empty() {
+            d.pairs = kept;
+            self.removed.push(Removed { dir: child, parent, entry_pair, by_move });
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The table of metadata pairs: the thread through them, and the cache of their content.
+
+use super::{DirId, Fs};
+use crate::disk::{GState, Pair, Tail, name};
+use crate::error::{Corrupt, Result};
+use crate::mdir::{Data, Kind, LogEnd, Mdir, store};
+
+/// Bytes of clean parsed pairs kept in memory.
+pub(super) const CACHE_MAX: usize = 12 << 20;
+
+/// A metadata pair's place in the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct PairIx(pub u32);
+
+/// What is to become of a pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It stays.
+    Stays,
+    /// It lost its last entry: passing over it deletes what it holds on disk.
+    Emptied,
+    /// It goes with its directory, once no entry on disk names that.
+    Removed,
+}
+
+/// Which pairs a tail passes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum View {
+    /// New pairs are in, emptied ones out, removed directories still in.
+    Grown,
+    /// Like `Grown`, but removed directories keep their first pair only.
+    Stubbed,
+    /// As it is to be in the end.
+    Final,
+}
+
+/// A metadata pair: what must be known of it while its content is not in memory.
+#[derive(Debug)]
+pub(super) struct PairInfo {
+    /// Active block, then its twin.
+    pub blocks: Pair,
+    /// Where the log of the active block ends.
+    pub end: LogEnd,
+    /// Whether all bytes behind that read 0xFF; unknown until looked at.
+    pub appendable: Option<bool>,
+    /// Whether the twin is durably erased.
+    pub twin_erased: bool,
+    /// The tail on disk.
+    pub disk_tail: Tail,
+    /// This pair's delta of the global state on disk.
+    pub gdelta: GState,
+    /// The directory it belongs to; none for superblocks apart from the root, and for orphans.
+    pub dir: Option<DirId>,
+    /// Whether a hardtail leads here.
+    pub continues: bool,
+    /// Whether durable metadata reaches it.
+    pub on_disk: bool,
+    /// Whether it is in the thread.
+    pub threaded: bool,
+    /// Whether it is to stay in the thread.
+    pub fate: Fate,
+    /// Whether it has to wait for a later round of the flush.
+    pub deferred: bool,
+    /// The next pair of the thread, or of an unthreaded directory.
+    pub next: Option<PairIx>,
+    /// The one before.
+    pub prev: Option<PairIx>,
+    /// The first name in it.
+    pub first: Option<Box<[u8]>>,
+    /// Its content, if in memory.
+    pub mdir: Option<Box<Mdir>>,
+    /// When it was used last.
+    pub used: u32,
+}
+
+impl PairInfo {
+    /// A pair in memory only.
+    pub fn new(blocks: Pair, dir: Option<DirId>, continues: bool) -> Self {
+        Self {
+            blocks,
+            end: LogEnd::default(),
+            appendable: None,
+            twin_erased: false,
+            disk_tail: Tail::END,
+            gdelta: GState::default(),
+            dir,
+            continues,
+            on_disk: false,
+            threaded: false,
+            fate: Fate::Stays,
+            deferred: false,
+            next: None,
+            prev: None,
+            first: None,
+            mdir: Some(Box::default()),
+            used: 0,
+        }
+    }
+}
+
+impl Fs {
+    pub(super) fn pair(&self, ix: PairIx) -> &PairInfo {
+        match self.pairs.get(ix.0 as usize) {
+            Some(Some(p)) => p,
+            // indices come from this table and are dropped with their pair
+            _ => panic!("stale pair index {ix:?}"),
+        }
+    }
+
+    pub(super) fn pair_mut(&mut self, ix: PairIx) -> &mut PairInfo {
+        match self.pairs.get_mut(ix.0 as usize) {
+            Some(Some(p)) => p,
+            _ => panic!("stale pair index {ix:?}"),
+        }
+    }
+
+    pub(super) fn add_pair(&mut self, p: PairInfo) -> PairIx {
+        match self.vacant.pop() {
+            Some(ix) => {
+                self.pairs[ix.0 as usize] = Some(p);
+                ix
+            }
+            None => {
+                self.pairs.push(Some(p));
+                PairIx(self.pairs.len() as u32 - 1)
+            }
+        }
+    }
+
+    /// Forget a pair that is out of the thread.
+    pub(super) fn forget_pair(&mut self, ix: PairIx) {
+        self.dirty_pairs.remove(&ix);
+        if let Some(p) = self.pairs[ix.0 as usize].take() {
+            if let Some(m) = p.mdir {
+                self.cached_bytes = self.cached_bytes.saturating_sub(m.footprint());
+            }
+            self.vacant.push(ix);
+        }
+    }
+
+    /// Put `ix` behind `prev` in the thread, or in `prev`'s unthreaded chain.
+    pub(super) fn link_after(&mut self, prev: PairIx, ix: PairIx) {
+        let next = self.pair_mut(prev).next.replace(ix);
+        let threaded = self.pair(prev).threaded;
+        let p = self.pair_mut(ix);
+        p.prev = Some(prev);
+        p.next = next;
+        p.threaded = threaded;
+        if let Some(next) = next {
+            self.pair_mut(next).prev = Some(ix);
+        }
+    }
+
+    /// Take `ix` out of the thread.
+    pub(super) fn unlink_pair(&mut self, ix: PairIx) {
+        let p = self.pair_mut(ix);
+        let (prev, next) = (p.prev.take(), p.next.take());
+        if let Some(prev) = prev {
+            self.pair_mut(prev).next = next;
+        }
+        if let Some(next) = next {
+            self.pair_mut(next).prev = prev;
+        }
+    }
+
+    /// Whether `ix` is passed over by the tails of `view`.
+    fn is_skipped(&self, ix: PairIx, view: View) -> bool {
+        let p = self.pair(ix);
+        p.deferred
+            || match (p.fate, view) {
+                (Fate::Stays, _) => false,
+                (Fate::Emptied, _) | (Fate::Removed, View::Final) => true,
+                (Fate::Removed, View::Stubbed) => p.continues,
+                (Fate::Removed, View::Grown) => false,
+            }
+    }
+
+    /// The pairs that `view` leaves out behind `ix`, and the one it goes on with.
+    pub(super) fn skip_from(&self, ix: PairIx, view: View) -> (Vec<PairIx>, Option<PairIx>) {
+        let mut skipped = Vec::new();
+        let mut next = self.pair(ix).next;
+        while let Some(n) = next.filter(|&n| self.is_skipped(n, view)) {
+            skipped.push(n);
+            next = self.pair(n).next;
+        }
+        (skipped, next)
+    }
+
+    /// The tail that `ix` has in `view`.
+    pub(super) fn tail_in(&self, ix: PairIx, view: View) -> Tail {
+        let (skipped, next) = self.skip_from(ix, view);
+        match next {
+            Some(n) => Tail { pair: self.pair(n).blocks, hard: self.pair(n).continues },
+            None if self.pair(ix).threaded => Tail::END,
+            // whatever the last pair of an unthreaded directory points at stays
+            None => {
+                let last = self.pair(skipped.last().copied().unwrap_or(ix)).disk_tail;
+                if last.hard { Tail::END } else { last }
+            }
+        }
+    }
+
+    /// Whether the tail on disk leads where `view` wants it to.
+    pub(super) fn tail_is_right(&self, ix: PairIx, view: View) -> bool {
+        let (want, have) = (self.tail_in(ix, view), self.pair(ix).disk_tail);
+        (want.pair.is_null() && have.pair.is_null())
+            || (want.hard == have.hard && want.pair.same(have.pair))
+    }
+
+    /// The nearest pair from `ix` backwards whose commit makes `ix` reachable: itself, if durable
+    /// metadata reaches it.
+    pub(super) fn publisher(&self, mut ix: PairIx) -> PairIx {
+        while !self.pair(ix).on_disk || self.pair(ix).fate == Fate::Emptied {
+            match self.pair(ix).prev {
+                Some(prev) => ix = prev,
+                None => break,
+            }
+        }
+        ix
+    }
+
+    /// The content of a pair, read if need be.
+    pub(super) fn mdir(&mut self, ix: PairIx) -> Result<&mut Mdir> {
+        self.tick = self.tick.wrapping_add(1);
+        if self.pair(ix).mdir.is_none() {
+            let blocks = self.pair(ix).blocks;
+            let Some(log) = store::read_log(&*self.dev, blocks.0[0]) else {
+                return Err(Corrupt::NoValidCommit(blocks).into());
+            };
+            let mdir = self.resolve(Mdir::from_log(log));
+            self.evict();
+            self.cached_bytes += mdir.footprint();
+            self.pair_mut(ix).mdir = Some(Box::new(mdir));
+        }
+        let tick = self.tick;
+        let p = self.pair_mut(ix);
+        p.used = tick;
+        Ok(p.mdir.get_or_insert_default())
+    }
+
+    /// The content of a pair, to be changed.
+    pub(super) fn mdir_mut(&mut self, ix: PairIx) -> Result<&mut Mdir> {
+        self.mdir(ix)?;
+        self.dirty_pairs.insert(ix);
+        self.mdir(ix)
+    }
+
+    /// Fill in which directory each directory entry stands for.
+    pub(super) fn resolve(&self, mut mdir: Mdir) -> Mdir {
+        for e in &mut mdir.entries {
+            if let Data::Dir { pair, dir } = &mut e.data {
+                *dir = self.heads.get(&pair.0[0]).or_else(|| self.heads.get(&pair.0[1])).copied();
+            }
+        }
+        mdir
+    }
+
+    /// Keep `first` in step with the content.
+    ///
+    /// It does not rise while the pair waits to be flushed: a name that was removed and comes back
+    /// must meet its own pair, or a crash could show both or neither.
+    pub(super) fn refresh_first(&mut self, ix: PairIx) {
+        let dirty = self.dirty_pairs.contains(&ix);
+        let p = self.pair_mut(ix);
+        if let Some(m) = &p.mdir {
+            let first = m.entries.iter().find(|e| e.kind != Kind::Superblock).map(|e| &*e.name);
+            let rises = match (first, p.first.as_deref()) {
+                (Some(new), Some(old)) => name::cmp(new, old).is_ge(),
+                (None, Some(_)) => true,
+                (_, None) => false,
+            };
+            if !(dirty && rises) {
+                p.first = first.map(Into::into);
+            }
+        }
+    }
+
+    /// Drop the content of pairs long unused until the cache is well under its budget; dirty ones
+    /// and those of open files stay.
+    fn evict(&mut self) {
+        if self.cached_bytes <= CACHE_MAX {
+            return;
+        }
+        let mut clean: Vec<(u32, usize, usize)> = Vec::new();
+        let mut kept = 0;
+        for (i, p) in self.pairs.iter().enumerate() {
+            let Some(p) = p else { continue };
+            let Some(m) = &p.mdir else { continue };
+            if p.on_disk
+                && !self.dirty_pairs.contains(&PairIx(i as u32))
+                && m.entries.iter().all(|e| e.file.is_none() && e.role == crate::mdir::Role::Live)
+            {
+                clean.push((self.tick.wrapping_sub(p.used), i, m.footprint()));
+            } else {
+                kept += m.footprint();
+            }
+        }
+        clean.sort_unstable();
+        let mut total = kept;
+        for (_, i, bytes) in clean {
+            total += bytes;
+            if total > CACHE_MAX / 2 {
+                total -= bytes;
+                if let Some(p) = &mut self.pairs[i] {
+                    p.mdir = None;
+                }
+            }
+        }
+        // what cannot be dropped must not make every load look for something to drop
+        self.cached_bytes = total.min(CACHE_MAX / 2);
+    }
+}

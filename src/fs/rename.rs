@@ -1,0 +1,227 @@
+//! Renaming.
+//!
+//! Within a pair, and for what is not on disk yet, a rename is a removal and an insertion in one
+//! commit. A durable entry that changes pairs stays where it is on disk until the flush moves it
+//! in two commits of its own (SPEC: `0x7ff` MOVESTATE): meanwhile it is here as `Arriving` and
+//! there as `Leaving`.
+
+use super::dir::Place;
+use super::ops::Attempt;
+use super::{DirId, Fs, Move, ROOT};
+use crate::error::{Error, Result};
+use crate::mdir::{Data, Entry, Kind, Role};
+
+impl Fs {
+    /// Rename `name` in `dir` to `to_name` in `to`, as rename(2): a file replaces a file, a
+    /// directory an empty directory, unless `no_replace`. Open files follow.
+    pub fn rename(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        to: DirId,
+        to_name: &[u8],
+        no_replace: bool,
+    ) -> Result<()> {
+        self.begin()?;
+        self.dir(dir)?;
+        self.dir(to)?;
+        for _ in 0..3 {
+            match self.with_space(|fs| fs.try_rename(dir, name, to, to_name, no_replace))? {
+                Attempt::Done(()) => return Ok(()),
+                Attempt::FlushFirst => self.flush()?,
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    fn try_rename(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        to: DirId,
+        to_name: &[u8],
+        no_replace: bool,
+    ) -> Result<Attempt<()>> {
+        let source = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        self.check_name(to_name)?;
+        if dir == to && name == to_name {
+            return if no_replace { Err(Error::Exists) } else { Ok(Attempt::Done(())) };
+        }
+        let e = self.entry(source)?.clone();
+        if let Data::Dir { dir: Some(child), .. } = e.data {
+            self.check_not_below(child, to)?;
+            // its place in the thread must stay behind its parent's
+            let head = self.dirs[child.0 as usize].pairs[0];
+            if dir != to && !self.pair(head).on_disk {
+                return Ok(Attempt::FlushFirst);
+            }
+        }
+        let target = self.find(to, to_name)?;
+        if let Some(t) = target {
+            if no_replace {
+                return Err(Error::Exists);
+            }
+            if let Attempt::FlushFirst = self.check_replaceable(e.kind, t)? {
+                return Ok(Attempt::FlushFirst);
+            }
+        }
+        if self.is_shadowed(to, to_name)? {
+            return Ok(Attempt::FlushFirst);
+        }
+
+        let mut new = e.clone();
+        new.name = to_name.into();
+        new.did = None;
+        new.dirty = true;
+        new.inherited = false;
+        new.attrs.iter_mut().for_each(|a| a.dirty = true);
+        new.attrs.retain(|a| a.data.is_some());
+        let size = new.size_on_disk();
+        let place = match target {
+            Some(_) => self.room_to_grow(to, to_name, size)?,
+            None => self.room_for(to, to_name, size)?,
+        };
+        // making room may have split either pair
+        let source = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        let target = self.find(to, to_name)?;
+        let e = self.entry(source)?.clone();
+
+        if matches!(e.role, Role::Arriving(_)) {
+            return Ok(Attempt::FlushFirst);
+        }
+        let is_move = source.pair != place.pair && (e.did.is_some() || e.inherited);
+        if is_move {
+            let data_pending = e.file.is_some_and(|f| self.dirty_files.contains(&f));
+            let replaces_inherited = match target {
+                Some(t) => self.entry(t)?.inherited,
+                None => false,
+            };
+            if e.inherited || e.is_dirty() || data_pending || replaces_inherited {
+                return Ok(Attempt::FlushFirst);
+            }
+            if !self.pair(source.pair).threaded || !self.pair(place.pair).threaded {
+                // the global state of a pair outside the thread does not count
+                if self.join_thread(source.pair)? | self.join_thread(place.pair)? {
+                    return Ok(Attempt::FlushFirst);
+                }
+            }
+            self.start_move(source, place, target, new)?;
+        } else {
+            self.move_in_memory(source, place, target, new, to)?;
+        }
+        if let Data::Dir { dir: Some(child), .. } = e.data {
+            let d = &mut self.dirs[child.0 as usize];
+            d.parent = to;
+            d.name = to_name.into();
+        }
+        if let Some(file) = e.file {
+            self.relink_file(file, to, to_name);
+        }
+        Ok(Attempt::Done(()))
+    }
+
+    /// A directory must not become its own descendant.
+    fn check_not_below(&self, child: DirId, to: DirId) -> Result<()> {
+        let mut d = to;
+        loop {
+            if d == child {
+                return Err(Error::Invalid("a directory cannot move below itself"));
+            }
+            if d == ROOT {
+                return Ok(());
+            }
+            d = self.dirs[d.0 as usize].parent;
+        }
+    }
+
+    /// Whether an entry of `kind` may replace the one at `target`.
+    fn check_replaceable(&mut self, kind: Kind, target: Place) -> Result<Attempt<()>> {
+        let t = self.entry(target)?;
+        if matches!(t.role, Role::Arriving(_)) {
+            return Ok(Attempt::FlushFirst);
+        }
+        match (kind, t.kind, &t.data) {
+            (Kind::Dir, Kind::Dir, Data::Dir { dir: Some(d), .. }) => {
+                let d = *d;
+                self.check_removable(d)
+            }
+            (Kind::Dir, Kind::Dir, _) => Err(Error::NotEmpty),
+            (Kind::Dir, ..) => Err(Error::NotDirectory),
+            (_, Kind::Dir, _) => Err(Error::IsDirectory),
+            _ => Ok(Attempt::Done(())),
+        }
+    }
+
+    /// A durable entry changes pairs: the flush will do it on disk.
+    fn start_move(
+        &mut self,
+        source: Place,
+        place: Place,
+        target: Option<Place>,
+        mut new: Entry,
+    ) -> Result<()> {
+        let m = self.next_move;
+        self.next_move = self.next_move.wrapping_add(1).max(1);
+        self.mdir_mut(source.pair)?.update(source.at, |e| {
+            e.role = Role::Leaving(m);
+            e.file = None;
+        });
+        let mut at = place.at;
+        if let Some(t) = target {
+            let durable = self.entry(t)?.did.is_some();
+            let old = if durable {
+                let old = self.entry(t)?.clone();
+                self.mdir_mut(t.pair)?.update(t.at, |e| {
+                    e.role = Role::Replaced(m);
+                    e.file = None;
+                });
+                old
+            } else {
+                at = t.at;
+                self.remove_at(t)?
+            };
+            self.gone(old, t, true);
+        }
+        new.role = Role::Arriving(m);
+        self.insert_at(Place { pair: place.pair, at }, new)?;
+        self.moves.insert(m, Move { source: source.pair, target: Some(place.pair) });
+        Ok(())
+    }
+
+    /// The rename is one commit of the target's pair, or of two pairs if only one is durable.
+    fn move_in_memory(
+        &mut self,
+        source: Place,
+        place: Place,
+        target: Option<Place>,
+        new: Entry,
+        to: DirId,
+    ) -> Result<()> {
+        let name = new.name.clone();
+        if let Some(t) = target {
+            let old = self.remove_at(t)?;
+            self.gone(old, t, false);
+        }
+        let at = match target {
+            Some(t) if t.pair == source.pair && t.at < source.at => source.at - 1,
+            _ => source.at,
+        };
+        self.remove_at(Place { pair: source.pair, at })?;
+        let sorted = self.dir(to)?.sorted;
+        let mdir = self.mdir(place.pair)?;
+        let at = if sorted {
+            mdir.lower_bound(&name)
+        } else {
+            mdir.first_greater(&name).unwrap_or(mdir.entries.len())
+        };
+        self.insert_at(Place { pair: place.pair, at }, new)
+    }
+
+    /// The entry `old`, which was at `place`, was replaced.
+    fn gone(&mut self, old: Entry, place: Place, by_move: bool) {
+        match old.data {
+            Data::Dir { dir: Some(d), .. } => self.drop_dir(d, place.pair, by_move),
+            _ => self.let_go(old),
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Changing file content, and writing it out to fresh blocks.
+
+use std::sync::Arc;
+
+use super::dir::Place;
+use super::extents::Extents;
+use super::file::{Body, Ctz, read_merged};
+use super::{FileId, Fs};
+use crate::disk::{BLOCK_NULL, ctz};
+use crate::error::{Error, Result};
+use crate::mdir::{Data, store};
+
+/// Bytes of dirty file data held before full blocks are written out.
+const DIRTY_MAX: usize = 16 << 20;
+/// Bytes written out at once.
+const BATCH: usize = 1 << 20;
+
+impl Fs {
+    /// Put `data` at `off`; a gap reads zeros. On an error the file is unchanged.
+    pub fn write(&mut self, id: FileId, off: u64, data: &[u8]) -> Result<()> {
+        self.begin()?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let end = off.saturating_add(data.len() as u64);
+        if end > u64::from(self.superblock.file_max) {
+            return Err(Error::FileTooLarge);
+        }
+        let (off, end) = (off as u32, end as u32);
+        let size = self.file(id).size.max(end);
+        self.with_space(|fs| fs.make_room(id, size, off))?;
+        match &mut self.file_mut(id).body {
+            Body::Ctz(c) => {
+                let before = c.dirty.bytes();
+                c.dirty.write(off, data);
+                self.dirty_bytes = self.dirty_bytes - before + self.ctz(id).dirty.bytes();
+                self.file_mut(id).size = size;
+                self.mark_dirty(id);
+                if self.dirty_bytes > DIRTY_MAX {
+                    match self.spill() {
+                        // what earlier spills took comes back with a flush
+                        Err(Error::NoSpace) => self.flush()?,
+                        r => r?,
+                    }
+                }
+                Ok(())
+            }
+            _ => self.edit_inline(id, |d| {
+                if d.len() < end as usize {
+                    d.resize(end as usize, 0);
+                }
+                d[off as usize..end as usize].copy_from_slice(data);
+            }),
+        }
+    }
+
+    /// Set the size; a file made longer reads zeros there. On an error the file is unchanged.
+    pub fn truncate(&mut self, id: FileId, size: u64) -> Result<()> {
+        self.begin()?;
+        if size > u64::from(self.superblock.file_max) {
+            return Err(Error::FileTooLarge);
+        }
+        let size = size as u32;
+        let old = self.file(id).size;
+        if size == old {
+            return Ok(());
+        }
+        if size < old && size <= self.inline_max && matches!(self.file(id).body, Body::Ctz(_)) {
+            return self.with_space(|fs| fs.pull_inline(id, size));
+        }
+        self.with_space(|fs| fs.make_room(id, size, old.min(size)))?;
+        match &mut self.file_mut(id).body {
+            Body::Ctz(c) => {
+                let before = c.dirty.bytes();
+                c.dirty.truncate(size);
+                c.valid = c.valid.min(size);
+                let after = c.dirty.bytes();
+                self.dirty_bytes = self.dirty_bytes - before + after;
+                self.file_mut(id).size = size;
+                self.mark_dirty(id);
+                Ok(())
+            }
+            _ => self.edit_inline(id, |d| d.resize(size as usize, 0)),
+        }
+    }
+
+    fn ctz(&self, id: FileId) -> &Ctz {
+        match &self.file(id).body {
+            Body::Ctz(c) => c,
+            // callers have looked
+            _ => panic!("file {id:?} is not in blocks"),
+        }
+    }
+
+    fn mark_dirty(&mut self, id: FileId) {
+        if self.file(id).link.is_some() {
+            self.dirty_files.insert(id);
+        }
+    }
+
+    /// Make sure that a change from byte `from` on, which leaves the file at `size` bytes, will
+    /// find its room: in the entry's pair, or in blocks.
+    fn make_room(&mut self, id: FileId, size: u32, from: u32) -> Result<()> {
+        let bs = self.layout.block_size;
+        let old = self.file(id).size;
+        match &self.file(id).body {
+            Body::Inline | Body::Detached(_) if size <= self.inline_max => {
+                if let Some((dir, name)) = self.file(id).link.clone() {
+                    self.room_to_grow(dir, &name, size.saturating_sub(old))?;
+                }
+                Ok(())
+            }
+            Body::Inline | Body::Detached(_) => {
+                self.complete_map()?;
+                let blocks = ctz::blocks(bs, size);
+                if !self.alloc.reserve(0, blocks) {
+                    return Err(Error::NoSpace);
+                }
+                match self.push_out(id) {
+                    Ok(()) => self.set_reserved(id, blocks),
+                    Err(e) => {
+                        self.alloc.reserve(blocks, 0);
+                        return Err(e);
+                    }
+                }
+                Ok(())
+            }
+            Body::Ctz(c) => {
+                let mut first = c.changed_from(old).unwrap_or(old).min(from);
+                if size > old {
+                    first = first.min(c.valid.min(old));
+                }
+                let needed =
+                    if first < size { ctz::blocks(bs, size) - ctz::locate(bs, first).0 } else { 0 };
+                let reserved = c.reserved;
+                self.complete_map()?;
+                if !self.alloc.reserve(reserved, needed) {
+                    return Err(Error::NoSpace);
+                }
+                self.set_reserved(id, needed);
+                Ok(())
+            }
+        }
+    }
+
+    fn set_reserved(&mut self, id: FileId, blocks: u32) {
+        if let Body::Ctz(c) = &mut self.file_mut(id).body {
+            c.reserved = blocks;
+        }
+    }
+
+    /// Change the content of an inline file that has its room already.
+    fn edit_inline(&mut self, id: FileId, edit: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
+        let file = self.file_mut(id);
+        if let Body::Detached(d) = &mut file.body {
+            edit(d);
+            file.size = d.len() as u32;
+            return Ok(());
+        }
+        let Place { pair, at } = self.place_of(id)?;
+        let size = self.mdir_mut(pair)?.update(at, |e| {
+            e.dirty = true;
+            match &mut e.data {
+                Data::Inline(d) => {
+                    edit(d);
+                    d.len() as u32
+                }
+                _ => 0,
+            }
+        });
+        self.file_mut(id).size = size;
+        Ok(())
+    }
+
+    fn place_of(&mut self, id: FileId) -> Result<Place> {
+        let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
+        self.find(dir, &name)?.ok_or(Error::NotFound)
+    }
+
+    /// Turn an inline file into one in blocks, all of it dirty.
+    fn push_out(&mut self, id: FileId) -> Result<()> {
+        let content = match &mut self.file_mut(id).body {
+            Body::Detached(d) => std::mem::take(d),
+            _ => {
+                let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
+                let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
+                // a CTZ struct takes 8 bytes, perhaps more than the content did
+                let extra = 8u32.saturating_sub(self.file(id).size);
+                let Place { pair, at } = self.room_to_grow(dir, &name, extra)?;
+                self.mdir_mut(pair)?.update(at, |e| {
+                    e.dirty = true;
+                    match std::mem::replace(&mut e.data, empty) {
+                        Data::Inline(d) => d,
+                        _ => Vec::new(),
+                    }
+                })
+            }
+        };
+        let mut dirty = Extents::default();
+        dirty.write(0, &content);
+        self.dirty_bytes += dirty.bytes();
+        self.file_mut(id).body = Body::Ctz(Ctz { dirty, ..Ctz::default() });
+        self.mark_dirty(id);
+        Ok(())
+    }
+
+    /// Turn a file in blocks into an inline one of its first `size` bytes.
+    fn pull_inline(&mut self, id: FileId, size: u32) -> Result<()> {
+        let mut content = vec![0; size as usize];
+        read_merged(&*self.dev, self.ctz(id), 0, &mut content)?;
+        if let Some((dir, name)) = self.file(id).link.clone() {
+            let Place { pair, at } = self.room_to_grow(dir, &name, size.saturating_sub(8))?;
+            self.mdir_mut(pair)?.update(at, |e| {
+                e.dirty = true;
+                e.data = Data::Inline(content);
+            });
+            self.replace_body(id, Body::Inline);
+        } else {
+            self.replace_body(id, Body::Detached(content));
+        }
+        self.file_mut(id).size = size;
+        Ok(())
+    }
+
+    fn replace_body(&mut self, id: FileId, body: Body) {
+        if let Body::Ctz(c) = std::mem::replace(&mut self.file_mut(id).body, body) {
+            self.dirty_bytes -= c.dirty.bytes();
+            self.alloc.reserve(c.reserved, 0);
+            self.retire_lists(c.list, c.durable, c.shared);
+        }
+        self.dirty_files.remove(&id);
+    }
+
+    /// Write the full blocks of dirty files out until memory is within its budget.
+    fn spill(&mut self) -> Result<()> {
+        let mut big: Vec<(usize, FileId)> = self
+            .files
+            .iter()
+            .enumerate()
+            .filter_map(|(i, f)| match &f.as_ref()?.body {
+                Body::Ctz(c) => Some((c.dirty.bytes(), FileId(i as u32))),
+                _ => None,
+            })
+            .collect();
+        big.sort_unstable();
+        while self.dirty_bytes > DIRTY_MAX / 2 {
+            let Some((_, id)) = big.pop() else { break };
+            self.write_out(id, true)?;
+        }
+        Ok(())
+    }
+
+    /// Write the changed blocks of a file to fresh places, once each; with `full_only`, a last
+    /// block that is not full stays in memory.
+    ///
+    /// Nothing on disk names them until the flush commits the file's entry.
+    pub(super) fn write_out(&mut self, id: FileId, full_only: bool) -> Result<()> {
+        let bs = self.layout.block_size;
+        let file = self.file(id);
+        let size = file.size;
+        let Body::Ctz(c) = &file.body else { return Ok(()) };
+        let Some(from) = c.changed_from(size) else { return Ok(()) };
+        let first = ctz::locate(bs, from).0;
+        let end = if full_only { ctz::locate(bs, size).0 } else { ctz::blocks(bs, size) };
+        if first >= end {
+            return Ok(());
+        }
+        let mut list: Vec<u32> = c.list[..(first as usize).min(c.list.len())].to_vec();
+        let mut i = first;
+        while i < end {
+            let n = ((BATCH / bs as usize).max(1) as u32).min(end - i);
+            if let Err(e) = self.write_blocks(id, &mut list, i, n, size) {
+                for &b in &list[first as usize..] {
+                    self.alloc.free(b);
+                }
+                return Err(e);
+            }
+            i += n;
+        }
+        self.unordered = true;
+        self.unsynced = true;
+
+        let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
+        let mut stale = Vec::new();
+        let mut guard = Arc::default();
+        let mut freed = 0;
+        let mut reserved = (0, 0);
+        if let Body::Ctz(c) = &mut self.file_mut(id).body {
+            let before = c.dirty.bytes();
+            c.dirty.remove(0, valid);
+            freed = before - c.dirty.bytes();
+            // what was written before and never committed is of no use any more
+            let kept = first.max(c.shared) as usize;
+            stale = c.list.get(kept..).unwrap_or_default().to_vec();
+            guard = std::mem::replace(&mut c.list, Arc::new(list));
+            c.shared = c.shared.min(first);
+            c.valid = valid;
+            reserved = (c.reserved, c.blocks_needed(bs, size));
+            c.reserved = reserved.1;
+        }
+        self.dirty_bytes -= freed;
+        self.alloc.reserve(reserved.0, reserved.1.min(reserved.0));
+        self.discard_blocks(stale, guard);
+        Ok(())
+    }
+
+    /// Build and write blocks `i..i + n` of a file, pointers first, appending their addresses to
+    /// `list`.
+    fn write_blocks(
+        &mut self,
+        id: FileId,
+        list: &mut Vec<u32>,
+        i: u32,
+        n: u32,
+        size: u32,
+    ) -> Result<()> {
+        let bs = self.layout.block_size as usize;
+        for _ in 0..n {
+            list.push(self.alloc.take().ok_or(Error::NoSpace)?);
+        }
+        let mut buf = vec![0xff; n as usize * bs];
+        for k in 0..n {
+            let index = i + k;
+            let block = &mut buf[k as usize * bs..(k as usize + 1) * bs];
+            let data_at = ctz::data_offset(index) as usize;
+            for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
+                slot.copy_from_slice(&list[(index - (1 << p)) as usize].to_le_bytes());
+            }
+            let start = ctz::start(bs as u32, index) as u32;
+            let len = (size - start).min((bs - data_at) as u32) as usize;
+            read_merged(&*self.dev, self.ctz(id), start, &mut block[data_at..data_at + len])?;
+        }
+        let mut k = 0;
+        while k < n as usize {
+            let at = i as usize + k;
+            let run = 1
+                + (k + 1..n as usize)
+                    .take_while(|j| list[i as usize + j] == list[at] + (j - k) as u32)
+                    .count();
+            match self.write_run(list[at], &buf[k * bs..(k + run) * bs]) {
+                Ok(()) => k += run,
+                Err(Error::Io(e)) if e.is_bad_block() => {
+                    // one block at a time, each somewhere else if its place is bad; a block that
+                    // moved is named by the ones behind it, which are built anew
+                    if self.write_run(list[at], &buf[k * bs..(k + 1) * bs]).is_err() {
+                        ::log::warn!("bad block {:#x}: file data goes elsewhere", list[at]);
+                        for &b in &list[at + 1..] {
+                            self.alloc.free(b);
+                        }
+                        list.truncate(at);
+                    } else {
+                        for &b in &list[at + 1..] {
+                            self.alloc.free(b);
+                        }
+                        list.truncate(at + 1);
+                    }
+                    let done = list.len() as u32 - i;
+                    return self.write_blocks(id, list, i + done, n - done, size);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_run(&self, block: u32, data: &[u8]) -> Result<()> {
+        self.dev.rewrite(block, data)?;
+        if self.dev.wants_read_back() {
+            let mut back = vec![0; data.len()];
+            self.dev.read(block, 0, &mut back)?;
+            if back != data {
+                return Err(store::silent_failure(block).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// The entry of a written file names its new list.
+    pub(super) fn publish_file(&mut self, id: FileId) -> Result<()> {
+        let size = self.file(id).size;
+        let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
+        let index = ctz::blocks(self.layout.block_size, size) as usize;
+        // a shorter file ends in an earlier block of the same list
+        let head = index.checked_sub(1).and_then(|i| c.list.get(i)).copied().unwrap_or(BLOCK_NULL);
+        let Place { pair, at } = self.place_of(id)?;
+        let now = Data::Ctz { head, size };
+        if self.mdir(pair)?.entries.get(at).is_some_and(|e| e.data != now) {
+            self.mdir_mut(pair)?.update(at, |e| {
+                e.data = now;
+                e.dirty = true;
+            });
+        }
+        Ok(())
+    }
+
+    /// Everything of the file is durable: what its old list held alone is free.
+    pub(super) fn settle_file(&mut self, id: FileId) {
+        let size = self.file(id).size;
+        let bs = self.layout.block_size;
+        let (mut stale, mut unused) = (Vec::new(), Vec::new());
+        let (mut guard, mut unused_guard) = (Arc::default(), Arc::default());
+        if let Body::Ctz(c) = &mut self.file_mut(id).body {
+            let keep = ctz::blocks(bs, size);
+            if (c.list.len() as u32) > keep {
+                let short = Arc::new(c.list[..keep as usize].to_vec());
+                unused = c.list.get(c.shared.max(keep) as usize..).unwrap_or_default().to_vec();
+                unused_guard = std::mem::replace(&mut c.list, short);
+                c.shared = c.shared.min(keep);
+            }
+            stale.extend_from_slice(c.durable.get(c.shared as usize..).unwrap_or_default());
+            c.shared = c.list.len() as u32;
+            guard = std::mem::replace(&mut c.durable, Arc::clone(&c.list));
+        }
+        self.retire(stale, guard);
+        self.retire(unused, unused_guard);
+        if self.file(id).opens == 0 {
+            self.drop_file(id);
+        }
+    }
+
+    /// The blocks of both lists go once nothing on disk names them.
+    pub(super) fn retire_lists(
+        &mut self,
+        list: Arc<Vec<u32>>,
+        durable: Arc<Vec<u32>>,
+        shared: u32,
+    ) {
+        let own = list.get(shared as usize..).unwrap_or_default().to_vec();
+        self.retire(own, list);
+        let old = durable.to_vec();
+        self.retire(old, durable);
+    }
+}

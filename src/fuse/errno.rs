@@ -1,0 +1,47 @@
+//! The errno of each error: the only such table.
+
+use fuser::Errno;
+
+use crate::error::Error;
+use crate::vfs::VfsError;
+
+/// The errno for a failed `operation`, which is logged at the level the error deserves.
+pub(super) fn errno(operation: &'static str, e: &VfsError) -> Errno {
+    let (level, errno) = match e {
+        VfsError::NotPermitted => (log::Level::Debug, Errno::EPERM),
+        VfsError::NotSupported => (log::Level::Debug, Errno::EOPNOTSUPP),
+        VfsError::Stale => (log::Level::Warn, Errno::ESTALE),
+        VfsError::Core(e) => core_errno(e),
+    };
+    log::log!(level, "{operation}: {e}");
+    errno
+}
+
+fn core_errno(e: &Error) -> (log::Level, Errno) {
+    let ordinary = match e {
+        Error::NotFound => Errno::ENOENT,
+        Error::Exists => Errno::EEXIST,
+        Error::NotDirectory => Errno::ENOTDIR,
+        Error::IsDirectory => Errno::EISDIR,
+        Error::NotEmpty => Errno::ENOTEMPTY,
+        Error::NameTooLong => Errno::ENAMETOOLONG,
+        Error::InvalidName | Error::Invalid(_) => Errno::EINVAL,
+        Error::NoSpace => Errno::ENOSPC,
+        Error::FileTooLarge => Errno::EFBIG,
+        // As xattr(7) has it for a value the filesystem has no room for.
+        Error::AttrTooLarge => Errno::ENOSPC,
+        Error::NoAttr => Errno::ENODATA,
+        Error::ReadOnly => Errno::EROFS,
+        // EUCLEAN would say it better, but programs know EIO; the log has the words.
+        Error::Corrupt(_) | Error::Unsupported(_) => return (log::Level::Error, Errno::EIO),
+        Error::Io(io) => {
+            // A full host disk is worth telling apart; everything else is a failing device.
+            let errno = match io.source.raw_os_error() {
+                Some(libc::ENOSPC) => Errno::ENOSPC,
+                _ => Errno::EIO,
+            };
+            return (log::Level::Error, errno);
+        }
+    };
+    (log::Level::Debug, ordinary)
+}

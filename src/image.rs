@@ -1,0 +1,126 @@
+//! Image files: opening one by path, whatever it is, with an error that says what to do next.
+
+mod container;
+mod error;
+mod locate;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::bd::{FileDevice, Geometry};
+use crate::disk::Superblock;
+
+pub use container::Container;
+pub use error::{OpenError, Reason};
+pub use locate::{Located, at_block_size, at_root, locate, wipe};
+
+/// How to open an image.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Insist on this block size, in bytes, instead of what the image says.
+    pub block_size: Option<u32>,
+    /// Insist on this number of blocks.
+    pub block_count: Option<u32>,
+    /// Byte position of the filesystem in the file.
+    pub offset: u64,
+    /// Open for reading only, sharing the image with other readers.
+    pub read_only: bool,
+}
+
+/// An image that was found to hold a littlefs, locked against other users.
+pub struct Opened {
+    /// The blocks; its lock on the file is released when the last clone drops.
+    pub device: Arc<FileDevice>,
+    /// Asked for, or because the file cannot be written or is truncated.
+    pub read_only: bool,
+    /// The root's copy of the superblock; after an expansion those before it may differ.
+    pub superblock: Superblock,
+    /// Bytes in the whole file or device.
+    pub image_size: u64,
+    /// Byte position of the filesystem in the file.
+    pub offset: u64,
+    /// Bytes missing at the end of a truncated image, else 0.
+    pub missing: u64,
+    /// What the user should know, one sentence each, beginning with the path.
+    pub notes: Vec<String>,
+}
+
+/// Open and lock the image at `path`, and find the filesystem's geometry in it.
+///
+/// # Errors
+/// One [`Reason`] for each way an image can be unusable.
+pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
+    try_open(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
+}
+
+fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
+    let container = Container::open(path, options.read_only)?;
+    let mut notes = Vec::new();
+    if !container.writable && !options.read_only {
+        notes.push(format!("{}: the file cannot be written, opened read-only", path.display()));
+    }
+    let superblock = find_superblock(&container, options)?;
+    let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
+
+    let missing = geometry.size().saturating_sub(container.size.saturating_sub(options.offset));
+    if missing > 0 {
+        if !options.read_only {
+            return Err(Reason::Truncated { geometry, missing });
+        }
+        notes.push(format!(
+            "{}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
+            path.display(),
+            geometry.size()
+        ));
+    }
+    Ok(Opened {
+        read_only: !container.writable,
+        superblock,
+        image_size: container.size,
+        offset: options.offset,
+        missing,
+        notes,
+        device: Arc::new(FileDevice::new(container.file, options.offset, geometry)),
+    })
+}
+
+/// The superblock, of a version and geometry that suit the options.
+fn find_superblock(container: &Container, options: &Options) -> Result<Superblock, Reason> {
+    let Container { file, size, .. } = container;
+    let offset = options.offset;
+    if *size == 0 {
+        return Err(Reason::Empty);
+    }
+    if offset >= *size {
+        return Err(Reason::OffsetBeyondEnd { offset, size: *size });
+    }
+    let search = || locate(file, offset)?.into_superblock();
+    let superblock = match options.block_size {
+        Some(given) => match at_block_size(file, offset, given)? {
+            Some(superblock) => superblock,
+            None => match search()? {
+                found if found.block_size != given => {
+                    return Err(Reason::WrongBlockSize { given, found: found.block_size });
+                }
+                found => found,
+            },
+        },
+        None => search()?,
+    };
+    let superblock = at_root(file, offset, supported(superblock)?)?;
+    supported(superblock)?;
+    match options.block_count {
+        Some(given) if given != superblock.block_count => {
+            Err(Reason::WrongBlockCount { given, found: superblock.block_count })
+        }
+        _ => Ok(superblock),
+    }
+}
+
+fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
+    if superblock.is_supported() {
+        Ok(superblock)
+    } else {
+        Err(Reason::UnknownVersion(superblock.version))
+    }
+}

@@ -1,0 +1,186 @@
+//! Why an image could not be opened, and what to do about it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::locate::SCAN_END;
+use crate::bd::Geometry;
+use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
+use crate::error::Unsupported;
+
+/// A failed open; displays as `PATH: REASON`.
+#[derive(Debug)]
+pub struct OpenError {
+    /// The image, as it was named.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+/// One variant for each way an image can be unusable.
+#[derive(Debug)]
+pub enum Reason {
+    /// Nothing is there.
+    NotFound,
+    /// Neither writing nor reading is allowed.
+    PermissionDenied,
+    /// A directory.
+    Directory,
+    /// A terminal, a pipe, a socket...
+    NotFileOrDevice,
+    /// A file of no bytes.
+    Empty,
+    /// The offset given is not inside the file.
+    OffsetBeyondEnd {
+        /// As given, in bytes.
+        offset: u64,
+        /// Bytes in the file.
+        size: u64,
+    },
+    /// Nothing in it looks like a littlefs.
+    NotLittlefs,
+    /// A littlefs of version 1.
+    Version1,
+    /// A version this library does not know (major in the high 16 bits).
+    UnknownVersion(u32),
+    /// A littlefs starts so many bytes behind where it was looked for.
+    Further(u64),
+    /// The magic is there, but no valid superblock.
+    SuperblocksDamaged,
+    /// The block size given is not the image's.
+    WrongBlockSize {
+        /// As given.
+        given: u32,
+        /// As the image says.
+        found: u32,
+    },
+    /// The block count given is not the image's.
+    WrongBlockCount {
+        /// As given.
+        given: u32,
+        /// As the image says.
+        found: u32,
+    },
+    /// A geometry outside the format.
+    Geometry(Unsupported),
+    /// The file is shorter than the filesystem in it, and was to be written.
+    Truncated {
+        /// As the image says.
+        geometry: Geometry,
+        /// Missing bytes.
+        missing: u64,
+    },
+    /// Another process holds the lock.
+    InUse,
+    /// The system failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => {
+                f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
+            }
+            Self::PermissionDenied => {
+                f.write_str("permission denied; allow yourself to read it (and to write it)")
+            }
+            Self::Directory => f.write_str(
+                "is a directory, not an image; the image comes first, then a mountpoint",
+            ),
+            Self::NotFileOrDevice => f.write_str("is neither a plain file nor a block device"),
+            Self::Empty => f.write_str("not a littlefs image: the file is empty"),
+            Self::OffsetBeyondEnd { offset, size } => {
+                write!(f, "offset={offset} is not inside the file, which has {size} bytes")
+            }
+            Self::NotLittlefs => write!(
+                f,
+                "not a littlefs image: no \"littlefs\" at byte 8 of block 0 or of block 1 \
+                 (block sizes up to {} MiB were tried); if the filesystem starts later in the \
+                 file, say where with offset=BYTES",
+                SCAN_END >> 20
+            ),
+            Self::Version1 => f.write_str(
+                "a littlefs of version 1, which has another format (only version 2 is supported); \
+                 lfs_migrate of the C driver converts it",
+            ),
+            Self::UnknownVersion(v) => {
+                let newer = *v > VERSION_2_1;
+                write!(
+                    f,
+                    "a littlefs of {} version {}.{}; this program knows {} and {}{}",
+                    if newer { "newer" } else { "unknown" },
+                    v >> 16,
+                    v & 0xffff,
+                    DiskVersion(VERSION_2_0),
+                    DiskVersion(VERSION_2_1),
+                    if newer { ": look for a newer littlefs-progs" } else { "" }
+                )
+            }
+            Self::Further(bytes) => write!(
+                f,
+                "not a littlefs image, but one starts {bytes} bytes further on: say so with \
+                 offset=BYTES"
+            ),
+            Self::SuperblocksDamaged => f.write_str(
+                "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but no \
+                 valid commit in block 0 nor in block 1; read the image from the device again",
+            ),
+            Self::WrongBlockSize { given, found } => write!(
+                f,
+                "block size {given} is wrong: the image says {found}; leave block_size out to use that"
+            ),
+            Self::WrongBlockCount { given, found } => write!(
+                f,
+                "block count {given} is wrong: the image says {found}; leave block_count out to use that"
+            ),
+            Self::Geometry(e) => write!(f, "the image has an {e}"),
+            Self::Truncated { geometry, missing } => write!(
+                f,
+                "truncated: its filesystem has {} blocks of {} bytes, and {missing} bytes of them \
+                 are missing at the end; read the image again, or use what is there with -o ro",
+                geometry.block_count, geometry.block_size
+            ),
+            Self::InUse => f.write_str(
+                "in use by another mount or tool; unmount it first ('littlefs umount DIR'), or \
+                 open it read-only everywhere (-o ro)",
+            ),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+/// A disk version as people write it: `2.1`.
+struct DiskVersion(u32);
+
+impl fmt::Display for DiskVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0 >> 16, self.0 & 0xffff)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<io::Error> for Reason {
+    fn from(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::NotFound => Self::NotFound,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            io::ErrorKind::ResourceBusy => Self::InUse,
+            _ => Self::Io(e),
+        }
+    }
+}
+
+impl From<Unsupported> for Reason {
+    fn from(e: Unsupported) -> Self {
+        Self::Geometry(e)
+    }
+}

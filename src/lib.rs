@@ -1,0 +1,32 @@
+//! littlefs images on Linux: the format, the engine, a mountable volume and its tools.
+//!
+//! Layers, each using only those before it:
+//!
+//! | layer | modules | job |
+//! |---|---|---|
+//! | base | [`error`] | outcomes a caller can act on |
+//! | device | [`bd`], [`image`] | blocks in files and in memory; finding a littlefs in a file |
+//! | format | [`disk`] | the bytes of SPEC.md, pure |
+//! | engine | [`mdir`], [`alloc`] | metadata pairs and the free map |
+//! | filesystem | [`fs`] | directories, files, attributes, all on cached state; flush |
+//! | verify | [`check`] | the read-only verifier |
+//! | volume | [`vfs`] | inode numbers, caches, locks |
+//! | adapter | [`fuse`] | FUSE requests to volume calls |
+//! | program | [`cli`] | the commands |
+
+#![warn(missing_docs)]
+
+pub mod alloc;
+pub mod bd;
+pub mod check;
+pub mod cli;
+pub mod disk;
+pub mod error;
+pub mod fs;
+pub mod fuse;
+pub mod image;
+pub mod mdir;
+mod sys;
+pub mod vfs;
+
+pub use error::{Error, Result};

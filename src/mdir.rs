@@ -1,0 +1,506 @@
+//! A metadata pair in memory: its entries as they are to become, and what of them is on disk.
+//!
+//! Operations change the entries; [`Mdir::encode_append`] and [`Mdir::encode_compact`] lay out the
+//! difference from the last commit, or everything, as one commit. Nothing here does I/O.
+
+pub mod store;
+
+use std::cmp::Ordering;
+
+use crate::disk::commit::{BlockFull, Commit, Layout, Writer};
+use crate::disk::log::{Log, RawEntry};
+use crate::disk::{GState, Pair, Tail, name, tag};
+
+/// A directory, for the life of the mount; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DirId(pub(crate) u32);
+
+/// An open file object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub(crate) u32);
+
+/// A pending move of a durable entry from one pair to another.
+pub type MoveId = u32;
+
+/// Bytes a compacted pair keeps free beside its entries: revision, tail, global state, CRC.
+pub const RESERVED: u32 = 40;
+/// A pair is split before it holds this many entries.
+pub const COUNT_MAX: usize = 0xff;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// The superblock entry: id 0 of the root, never shown.
+    Superblock,
+    /// A name type this library does not know: kept, never shown.
+    Other(u16),
+}
+
+impl Kind {
+    fn from_type(ty: u16) -> Self {
+        match ty {
+            tag::REG => Self::File,
+            tag::DIR => Self::Dir,
+            tag::SUPERBLOCK => Self::Superblock,
+            other => Self::Other(other),
+        }
+    }
+
+    fn to_type(self) -> u16 {
+        match self {
+            Self::File => tag::REG,
+            Self::Dir => tag::DIR,
+            Self::Superblock => tag::SUPERBLOCK,
+            Self::Other(ty) => ty,
+        }
+    }
+}
+
+/// An entry's struct.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// The content itself.
+    Inline(Vec<u8>),
+    /// A CTZ list; the head is null while the file's first blocks are not written yet.
+    Ctz {
+        /// Last block of the list.
+        head: u32,
+        /// Size in bytes.
+        size: u32,
+    },
+    /// A directory's first pair.
+    Dir {
+        /// As the entry names it.
+        pair: Pair,
+        /// Which directory that is; `None` when the pair cannot be read.
+        dir: Option<DirId>,
+    },
+    /// Anything else: kept as found.
+    Raw(u16, Box<[u8]>),
+    /// No struct at all.
+    Missing,
+}
+
+impl Data {
+    fn from_raw(raw: Option<(u16, Box<[u8]>)>) -> Self {
+        match raw {
+            None => Self::Missing,
+            Some((tag::INLINESTRUCT, d)) => Self::Inline(d.into_vec()),
+            Some((tag::CTZSTRUCT, d)) if d.len() >= 8 => match Pair::from_bytes(&d) {
+                Some(Pair([head, size])) => Self::Ctz { head, size },
+                None => Self::Missing,
+            },
+            Some((tag::DIRSTRUCT, d)) if d.len() >= 8 => match Pair::from_bytes(&d) {
+                Some(pair) => Self::Dir { pair, dir: None },
+                None => Self::Missing,
+            },
+            Some((ty, d)) => Self::Raw(ty, d),
+        }
+    }
+
+    fn size_on_disk(&self) -> u32 {
+        match self {
+            Self::Inline(d) => 4 + d.len() as u32,
+            Self::Ctz { .. } | Self::Dir { .. } => 12,
+            Self::Raw(_, d) => 4 + d.len() as u32,
+            Self::Missing => 0,
+        }
+    }
+
+    fn encode(&self, id: u16, w: &mut Writer) {
+        match self {
+            Self::Inline(d) => w.tag(tag::INLINESTRUCT, id, d),
+            Self::Ctz { head, size } => w.tag(tag::CTZSTRUCT, id, &Pair([*head, *size]).to_bytes()),
+            Self::Dir { pair, .. } => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Raw(ty, d) => w.tag(*ty, id, d),
+            Self::Missing => {}
+        }
+    }
+}
+
+/// A user attribute; without data it is to be deleted.
+#[derive(Debug, Clone)]
+pub struct Attr {
+    /// Its type.
+    pub ty: u8,
+    /// Its data.
+    pub data: Option<Box<[u8]>>,
+    /// Whether this is not on disk yet.
+    pub dirty: bool,
+}
+
+/// The part an entry plays in pending moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// An ordinary entry.
+    Live,
+    /// Moved here; on disk it is still at its source.
+    Arriving(MoveId),
+    /// Moved away; on disk still here.
+    Leaving(MoveId),
+    /// To be replaced by the arriving entry of the same name; on disk still here.
+    Replaced(MoveId),
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its name.
+    pub name: Box<[u8]>,
+    /// What it is.
+    pub kind: Kind,
+    /// Its struct.
+    pub data: Data,
+    /// Its user attributes.
+    pub attrs: Vec<Attr>,
+    /// The open file that overlays its content.
+    pub file: Option<FileId>,
+    /// Its part in pending moves.
+    pub role: Role,
+    /// Its id on disk.
+    pub did: Option<u16>,
+    /// Whether `data` is not on disk yet.
+    pub dirty: bool,
+    /// Whether, until a split is flushed, the pair that was split holds this entry on disk.
+    pub inherited: bool,
+}
+
+impl Entry {
+    /// A new entry, nowhere on disk.
+    pub fn new(name: &[u8], kind: Kind, data: Data) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            data,
+            attrs: Vec::new(),
+            file: None,
+            role: Role::Live,
+            did: None,
+            dirty: true,
+            inherited: false,
+        }
+    }
+
+    fn from_raw(raw: RawEntry, id: u16) -> Option<Self> {
+        Some(Self {
+            name: raw.name,
+            kind: Kind::from_type(raw.name_type?),
+            data: Data::from_raw(raw.data),
+            attrs: raw
+                .attrs
+                .into_iter()
+                .map(|(ty, data)| Attr { ty, data: Some(data), dirty: false })
+                .collect(),
+            file: None,
+            role: Role::Live,
+            did: Some(id),
+            dirty: false,
+            inherited: false,
+        })
+    }
+
+    /// Bytes of a compacted pair it takes.
+    pub fn size_on_disk(&self) -> u32 {
+        let attrs: usize =
+            self.attrs.iter().filter_map(|a| a.data.as_ref().map(|d| 4 + d.len())).sum();
+        4 + self.name.len() as u32 + self.data.size_on_disk() + attrs as u32
+    }
+
+    /// Whether it can be looked up and listed: a file or a directory here and not moved away,
+    /// of a name Linux can hold.
+    pub fn is_visible(&self) -> bool {
+        matches!(self.role, Role::Live | Role::Arriving(_))
+            && matches!(self.kind, Kind::File | Kind::Dir)
+            && name::is_presentable(&self.name)
+    }
+
+    /// Whether it changed since it was written, or never was.
+    pub fn is_dirty(&self) -> bool {
+        self.did.is_none() || self.dirty || self.attrs.iter().any(|a| a.dirty)
+    }
+
+    fn encode_all(&self, id: u16, w: &mut Writer) {
+        w.tag(self.kind.to_type(), id, &self.name);
+        self.data.encode(id, w);
+        for a in &self.attrs {
+            if let Some(data) = &a.data {
+                w.tag(tag::USERATTR + u16::from(a.ty), id, data);
+            }
+        }
+    }
+
+    fn encode_changes(&self, id: u16, w: &mut Writer) {
+        if self.dirty {
+            self.data.encode(id, w);
+        }
+        for a in self.attrs.iter().filter(|a| a.dirty) {
+            match &a.data {
+                Some(data) => w.tag(tag::USERATTR + u16::from(a.ty), id, data),
+                None => w.delete_attr(id, a.ty),
+            }
+        }
+    }
+}
+
+/// Which entries a commit writes.
+#[derive(Debug, Clone, Copy)]
+pub struct Select {
+    /// The move whose target this commit is: the arriving entry is written, the replaced deleted.
+    pub arrive: Option<MoveId>,
+    /// The move whose source this commit is: the leaving entry is deleted.
+    pub leave: Option<MoveId>,
+}
+
+impl Select {
+    /// Everything that is not part of a pending move.
+    pub const ALL: Self = Self { arrive: None, leave: None };
+
+    fn includes(&self, e: &Entry) -> bool {
+        match e.role {
+            Role::Live => true,
+            Role::Arriving(m) => self.arrive == Some(m),
+            Role::Leaving(m) => self.leave != Some(m),
+            Role::Replaced(m) => self.arrive != Some(m),
+        }
+    }
+}
+
+/// Where the log of a pair ends on disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LogEnd {
+    /// Revision of the active block.
+    pub rev: u32,
+    /// Bytes up to the end of the last commit.
+    pub off: u32,
+    /// What the next commit's first tag is XORed with.
+    pub etag: u32,
+}
+
+/// The entries of one metadata pair.
+#[derive(Debug, Clone, Default)]
+pub struct Mdir {
+    /// In the order of their ids.
+    pub entries: Vec<Entry>,
+    /// Ids in use on disk.
+    disk_count: u16,
+    /// Bytes of all entries in a compacted pair.
+    size: u32,
+}
+
+impl Mdir {
+    /// What a log holds.
+    pub fn from_log(log: Log) -> Self {
+        let disk_count = log.entries.len() as u16;
+        let entries: Vec<Entry> = log
+            .entries
+            .into_iter()
+            .enumerate()
+            .filter_map(|(id, raw)| Entry::from_raw(raw, id as u16))
+            .collect();
+        let size = entries.iter().map(Entry::size_on_disk).sum();
+        Self { entries, disk_count, size }
+    }
+
+    /// Bytes of all entries in a compacted pair.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Rough bytes of memory held.
+    pub fn footprint(&self) -> usize {
+        self.entries.len() * (size_of::<Entry>() + 32) + self.size as usize + 128
+    }
+
+    /// Whether nothing of an ordinary entry is here, nor waits to go.
+    pub fn is_vacant(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The index of the visible entry `name`; entries are sorted when `sorted`.
+    pub fn find(&self, name: &[u8], sorted: bool) -> Option<usize> {
+        let start = if sorted { self.lower_bound(name) } else { 0 };
+        let here = self.entries.get(start..)?;
+        let run =
+            if sorted { here.iter().take_while(|e| *e.name == *name).count() } else { here.len() };
+        here[..run].iter().position(|e| e.is_visible() && *e.name == *name).map(|i| start + i)
+    }
+
+    /// Where `name` belongs among sorted entries; behind the superblock entry.
+    pub fn lower_bound(&self, name: &[u8]) -> usize {
+        self.entries.partition_point(|e| {
+            e.kind == Kind::Superblock || name::cmp(&e.name, name) == Ordering::Less
+        })
+    }
+
+    /// Where `name` goes when order cannot be relied on: before the first greater name.
+    pub fn first_greater(&self, name: &[u8]) -> Option<usize> {
+        self.entries.iter().position(|e| {
+            e.kind != Kind::Superblock && name::cmp(&e.name, name) == Ordering::Greater
+        })
+    }
+
+    /// Put `e` before the entry at `at`.
+    pub fn insert(&mut self, at: usize, e: Entry) {
+        self.size += e.size_on_disk();
+        self.entries.insert(at, e);
+    }
+
+    /// Take out the entry at `at`.
+    pub fn remove(&mut self, at: usize) -> Entry {
+        let e = self.entries.remove(at);
+        self.size -= e.size_on_disk();
+        e
+    }
+
+    /// Change the entry at `at`, keeping count of sizes.
+    pub fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let e = &mut self.entries[at];
+        let before = e.size_on_disk();
+        let r = change(e);
+        self.size = self.size - before + e.size_on_disk();
+        r
+    }
+
+    /// Split off the entries from `at` on; in their new pair nothing of them is on disk.
+    pub fn split_off(&mut self, at: usize) -> Self {
+        let mut entries = self.entries.split_off(at);
+        for e in &mut entries {
+            e.inherited |= e.did.take().is_some();
+        }
+        let size = entries.iter().map(Entry::size_on_disk).sum();
+        self.size -= size;
+        Self { entries, disk_count: 0, size }
+    }
+
+    /// Whether a commit of `select` would leave no entry on disk.
+    pub fn empties(&self, select: &Select) -> bool {
+        !self.entries.iter().any(|e| select.includes(e))
+    }
+
+    /// Whether a commit of `select` would write an entry or delete one.
+    pub fn has_changes(&self, select: &Select) -> bool {
+        let mut kept = 0;
+        for e in self.entries.iter().filter(|e| select.includes(e)) {
+            if e.is_dirty() {
+                return true;
+            }
+            kept += 1;
+        }
+        kept != usize::from(self.disk_count)
+    }
+
+    /// Whether anything here is not on disk, moves included.
+    pub fn is_dirty(&self) -> bool {
+        self.entries.iter().any(|e| e.role != Role::Live) || self.has_changes(&Select::ALL)
+    }
+
+    /// The difference from what is on disk as one commit behind the others.
+    pub fn encode_append(
+        &self,
+        layout: Layout,
+        end: LogEnd,
+        select: &Select,
+        tail: Option<Tail>,
+        gdelta: Option<GState>,
+    ) -> Result<Commit, BlockFull> {
+        let mut w = Writer::append(layout, end.off, end.etag);
+        let included: Vec<&Entry> = self.entries.iter().filter(|e| select.includes(e)).collect();
+        if included.len() >= COUNT_MAX {
+            return Err(BlockFull);
+        }
+        let mut keep = vec![false; usize::from(self.disk_count)];
+        for did in included.iter().filter_map(|e| e.did) {
+            if let Some(k) = keep.get_mut(usize::from(did)) {
+                *k = true;
+            }
+        }
+        for id in (0..self.disk_count).rev().filter(|id| !keep[usize::from(*id)]) {
+            w.tag(tag::DELETE, id, &[]);
+        }
+        for (id, e) in included.iter().enumerate() {
+            let id = id as u16;
+            if e.did.is_none() {
+                w.tag(tag::CREATE, id, &[]);
+                e.encode_all(id, &mut w);
+            } else {
+                e.encode_changes(id, &mut w);
+            }
+        }
+        if let Some(tail) = tail {
+            w.tail(tail);
+        }
+        if let Some(delta) = gdelta {
+            w.gdelta(delta);
+        }
+        w.finish()
+    }
+
+    /// Everything as the first commit of an erased block.
+    pub fn encode_compact(
+        &self,
+        layout: Layout,
+        rev: u32,
+        select: &Select,
+        tail: Tail,
+        gdelta: GState,
+    ) -> Result<Commit, BlockFull> {
+        let mut w = Writer::compact(layout, rev);
+        for (id, e) in self.entries.iter().filter(|e| select.includes(e)).enumerate() {
+            e.encode_all(id as u16, &mut w);
+        }
+        if !tail.pair.is_null() {
+            w.tail(tail);
+        }
+        if !gdelta.is_zero() {
+            w.gdelta(gdelta);
+        }
+        w.finish()
+    }
+
+    /// A commit of `select` is on disk: ids, dirt and finished moves follow.
+    pub fn committed(&mut self, select: &Select) {
+        self.entries.retain(|e| match e.role {
+            Role::Replaced(m) => select.arrive != Some(m),
+            Role::Leaving(m) => select.leave != Some(m),
+            _ => true,
+        });
+        let mut id = 0;
+        for e in &mut self.entries {
+            if !select.includes(e) {
+                continue;
+            }
+            if matches!(e.role, Role::Arriving(_)) {
+                e.role = Role::Live;
+            }
+            e.did = Some(id);
+            id += 1;
+            e.dirty = false;
+            e.inherited = false;
+            e.attrs.retain(|a| a.data.is_some());
+            e.attrs.iter_mut().for_each(|a| a.dirty = false);
+        }
+        self.disk_count = id;
+        self.size = self.entries.iter().map(Entry::size_on_disk).sum();
+    }
+
+    /// Directory `dir` has other blocks now.
+    pub fn rename_dir(&mut self, id: DirId, blocks: Pair) {
+        for e in &mut self.entries {
+            if let Data::Dir { pair, dir: Some(d) } = &mut e.data
+                && *d == id
+            {
+                *pair = blocks;
+            }
+        }
+    }
+
+    /// The pair was written as an empty one: nothing of it is on disk.
+    pub fn nothing_on_disk(&mut self) {
+        self.disk_count = 0;
+        self.entries.iter_mut().for_each(|e| e.did = None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Metadata blocks on the device: reading a pair, and writing one of its blocks.
+
+use crate::bd::{BlockDevice, Geometry, IoResult};
+use crate::disk::commit::Commit;
+use crate::disk::log::{self, Log, Parsed};
+use crate::disk::{Pair, rev_newer};
+use crate::error::{Corrupt, Error, IoError, IoOp, Result};
+
+/// Bytes read of a metadata block at first.
+const FIRST_READ: usize = 4096;
+/// Bytes read at once when a whole block is looked at.
+const CHUNK: usize = 64 << 10;
+
+/// A metadata pair as read: the active block first.
+pub struct Fetched {
+    /// Active block, then its twin.
+    pub pair: Pair,
+    /// Content of the active block.
+    pub log: Log,
+    /// Whether the twin holds a valid commit, too.
+    pub twin_valid: bool,
+}
+
+/// Whether both addresses are blocks of the image, and different ones.
+pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
+    let [a, b] = pair.0;
+    if a == b || a >= g.block_count || b >= g.block_count {
+        return Err(Corrupt::PairOutOfRange(pair));
+    }
+    Ok(())
+}
+
+/// Read the metadata log in `block`; `None` if no commit is valid or the block cannot be read.
+pub fn read_log(dev: &dyn BlockDevice, block: u32) -> Option<Log> {
+    let block_size = dev.geometry().block_size as usize;
+    let mut len = FIRST_READ.min(block_size);
+    loop {
+        let mut bytes = vec![0; len];
+        if let Err(e) = dev.read(block, 0, &mut bytes) {
+            ::log::warn!("metadata block {block:#x}: {}", e.source);
+            return None;
+        }
+        match log::parse(&bytes, block_size) {
+            Parsed::NeedMore => len = (len * 4).min(block_size),
+            Parsed::Empty => return None,
+            Parsed::Log(log) => return Some(*log),
+        }
+    }
+}
+
+/// Read a pair: the block of the newer revision, or the other if that one holds no valid commit.
+pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
+    check_pair(dev.geometry(), pair)?;
+    let [a, b] = pair.0;
+    let (mut first, mut second) = (a, b);
+    if rev_newer(read_rev(dev, b), read_rev(dev, a)) {
+        (first, second) = (b, a);
+    }
+    if let Some(log) = read_log(dev, first) {
+        return Ok(Fetched { pair: Pair([first, second]), log, twin_valid: true });
+    }
+    match read_log(dev, second) {
+        Some(log) => Ok(Fetched { pair: Pair([second, first]), log, twin_valid: false }),
+        None => Err(Error::Corrupt(Corrupt::NoValidCommit(pair))),
+    }
+}
+
+/// The revision in the first bytes of `block`; 0 if unreadable.
+pub fn read_rev(dev: &dyn BlockDevice, block: u32) -> u32 {
+    let mut rev = [0; 4];
+    match dev.read(block, 0, &mut rev) {
+        Ok(()) => u32::from_le_bytes(rev),
+        Err(_) => 0,
+    }
+}
+
+/// Whether every byte of `block` from `off` on reads 0xFF.
+///
+/// A commit may only be appended there: a torn or reordered write leaves debris which a later
+/// commit would make valid.
+pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
+    let block_size = dev.geometry().block_size;
+    let mut buf = vec![0; CHUNK.min(block_size as usize)];
+    let mut at = off;
+    while at < block_size {
+        let n = buf.len().min((block_size - at) as usize);
+        if dev.read(block, at, &mut buf[..n]).is_err() || buf[..n].iter().any(|&b| b != 0xff) {
+            return false;
+        }
+        at += n as u32;
+    }
+    true
+}
+
+/// Write an encoded commit into `block`, and read it back where the device asks for that.
+pub fn write_commit(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
+    prog_checked(dev, block, commit.start, &commit.bytes)
+}
+
+/// Write a whole block: the commit, then 0xFF. One write, so no erase has to be durable before.
+pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
+    dev.erase(block)?;
+    prog_checked(dev, block, commit.start, &commit.bytes)
+}
+
+/// Program `data`, and read it back where the device asks for that.
+pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+    dev.prog(block, off, data)?;
+    if dev.wants_read_back() {
+        let mut back = vec![0; data.len()];
+        dev.read(block, off, &mut back)?;
+        if back != data {
+            return Err(silent_failure(block));
+        }
+    }
+    Ok(())
+}
+
+/// A program that the device called a success but that cannot be read back.
+pub fn silent_failure(block: u32) -> IoError {
+    IoError {
+        op: IoOp::Prog,
+        block: Some(block),
+        source: std::io::Error::from_raw_os_error(libc::EIO),
+    }
+}

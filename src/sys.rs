@@ -1,0 +1,189 @@
+//! System calls the standard library has no safe form of; the only place with `unsafe`.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+
+/// Which side of a [`fork`] this is.
+pub enum Fork {
+    /// The parent, with the child's process id.
+    Parent(i32),
+    /// The child.
+    Child,
+}
+
+/// Severity of a [`syslog`] message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// Something failed.
+    Error,
+    /// Something is suspicious.
+    Warning,
+    /// For the record.
+    Info,
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// The user this process acts as.
+pub fn effective_uid() -> u32 {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// The group this process acts as.
+pub fn effective_gid() -> u32 {
+    // SAFETY: getegid has no preconditions and cannot fail.
+    unsafe { libc::getegid() }
+}
+
+/// The process's file mode creation mask. Call it before there are threads: reading the mask
+/// means setting it for a moment.
+pub fn umask() -> u16 {
+    // SAFETY: umask has no preconditions and cannot fail.
+    let mask = unsafe {
+        let mask = libc::umask(0o077);
+        libc::umask(mask);
+        mask
+    };
+    (mask & 0o777) as u16
+}
+
+/// Write back everything cached for the filesystem that holds `file`, and wait for it.
+///
+/// # Errors
+/// The system's.
+pub fn syncfs(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Unmount what is mounted on `path`; lazily: take it out of the tree now, end it when nobody
+/// uses it any more.
+///
+/// # Errors
+/// The system's: EPERM for ordinary users, EBUSY while it is used.
+pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
+    let path = c_path(path)?;
+    let flags = libc::UMOUNT_NOFOLLOW | if lazy { libc::MNT_DETACH } else { 0 };
+    // SAFETY: `path` is a NUL-terminated string that lives through the call.
+    check(unsafe { libc::umount2(path.as_ptr(), flags) })
+}
+
+/// Split the process in two. To be called before any thread is started.
+///
+/// # Errors
+/// The system's.
+pub fn fork() -> io::Result<Fork> {
+    // SAFETY: the program is single-threaded here, so the child may do anything.
+    match unsafe { libc::fork() } {
+        0 => Ok(Fork::Child),
+        pid => check(pid).map(|()| Fork::Parent(pid)),
+    }
+}
+
+/// Wait for the end of a child process.
+///
+/// # Errors
+/// The system's.
+pub fn wait_for(pid: i32) -> io::Result<ExitStatus> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is valid for a write during the call.
+        match check(unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
+            Ok(()) => return Ok(ExitStatus::from_raw(status)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Leave the terminal and process group of the caller.
+///
+/// # Errors
+/// The system's.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: setsid has no preconditions.
+    check(unsafe { libc::setsid() })
+}
+
+/// Make `target`, like standard error, another name for `file`.
+///
+/// # Errors
+/// The system's.
+pub fn redirect(target: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    let (from, to) = (file.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
+    // SAFETY: both descriptors are open; what `target` named is closed, as wanted.
+    check(unsafe { libc::dup2(from, to) })
+}
+
+/// Send a line to the system's log.
+pub fn syslog(severity: Severity, message: &str) {
+    const IDENT: &CStr = c"littlefs";
+    const FORMAT: &CStr = c"%s";
+    let Ok(message) = CString::new(message.replace('\0', " ")) else { return };
+    let priority = match severity {
+        Severity::Error => libc::LOG_ERR,
+        Severity::Warning => libc::LOG_WARNING,
+        Severity::Info => libc::LOG_INFO,
+    };
+    // SAFETY: openlog keeps the pointer to IDENT, which is static; FORMAT takes one string, and
+    // `message` is one, both NUL-terminated.
+    unsafe {
+        libc::openlog(IDENT.as_ptr(), libc::LOG_PID, libc::LOG_DAEMON);
+        libc::syslog(priority, FORMAT.as_ptr(), message.as_ptr());
+    }
+}
+
+/// The signals that ask the program to end, taken away from their default action.
+pub struct EndSignals(libc::sigset_t);
+
+impl EndSignals {
+    /// Block SIGTERM, SIGINT and SIGHUP, in this thread and those it starts from now on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn block() -> io::Result<Self> {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set before anything else uses it; the others get
+        // pointers to it, and null for the old mask, which may be null.
+        let (set, result) = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            let result = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
+            (set.assume_init(), result)
+        };
+        match result {
+            0 => Ok(Self(set)),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Wait for one of the signals; its number.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn wait(&self) -> io::Result<i32> {
+        let mut signal = 0;
+        // SAFETY: the set is initialised, and `signal` is valid for a write during the call.
+        match unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } {
+            0 => Ok(signal),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}

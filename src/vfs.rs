@@ -1,0 +1,238 @@
+//! The mounted volume: what FUSE asks for, in terms of inode numbers, on top of the core.
+//!
+//! | file | operations |
+//! |---|---|
+//! | `inode` | the inode table: numbers, references, times |
+//! | `listing` | directory snapshots |
+//! | `names` | look up, create, remove, rename, list |
+//! | `files` | read, write, truncate, allocate, copy |
+//! | `attrs` | attributes, times, permissions, space |
+//! | `flusher` | when the image is brought up to date |
+//!
+//! littlefs has no place for owners, modes and times. Owner and mode come from the mount's
+//! options, as on vfat. Times live in memory: an untouched file shows the image's own, and a
+//! change made under the mount sticks until the end of the mount.
+
+mod attrs;
+mod files;
+mod flusher;
+mod inode;
+mod listing;
+mod names;
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::error::Error;
+use crate::fs::{DirId, FileId, Fs};
+
+pub use attrs::{Attr, SetAttr, SetTime, Space};
+pub use inode::{ROOT_INO, Times};
+pub use names::{DirEntry, RenameMode};
+
+use flusher::Clock;
+use inode::{Handle, InodeTable, Kind};
+use listing::Listings;
+
+/// Result of a volume operation.
+pub type VfsResult<T> = Result<T, VfsError>;
+
+/// Outcomes of volume operations: the core's, and those only a mounted volume has.
+#[derive(Debug)]
+pub enum VfsError {
+    /// What the core said.
+    Core(Error),
+    /// The image cannot hold what was asked for, and pretending would mislead.
+    NotPermitted,
+    /// The operation exists elsewhere, but not here.
+    NotSupported,
+    /// The kernel named an inode it has no reference to.
+    Stale,
+}
+
+impl fmt::Display for VfsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Core(e) => e.fmt(f),
+            Self::NotPermitted => f.write_str("operation not permitted"),
+            Self::NotSupported => f.write_str("operation not supported"),
+            Self::Stale => f.write_str("stale inode number"),
+        }
+    }
+}
+
+impl std::error::Error for VfsError {}
+
+impl From<Error> for VfsError {
+    fn from(e: Error) -> Self {
+        Self::Core(e)
+    }
+}
+
+/// How a volume shows what the image does not say, and when it writes.
+#[derive(Debug, Clone)]
+pub struct VolumeOptions {
+    /// Owner of everything.
+    pub uid: u32,
+    /// Group of everything.
+    pub gid: u32,
+    /// Permission bits of files.
+    pub file_mode: u16,
+    /// Permission bits of directories.
+    pub dir_mode: u16,
+    /// The times of what was not touched under this mount.
+    pub default_time: SystemTime,
+    /// Whether reading updates access times (in memory, at most once a day).
+    pub atime: bool,
+    /// Flush after every operation that changes something.
+    pub sync: bool,
+    /// Flush after every operation that changes a directory.
+    pub dirsync: bool,
+    /// A change is flushed at the latest this long after it was made.
+    pub commit: Duration,
+}
+
+/// A mounted filesystem; safe to use from several threads.
+pub struct Volume {
+    options: VolumeOptions,
+    /// Bytes per block of the image.
+    block_size: u32,
+    /// Longest name, in bytes.
+    name_max: usize,
+    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. What
+    /// ties a name to an inode changes only under this lock; operations that need neither name
+    /// nor content (attributes, forgetting) do not take it, so they never wait for I/O.
+    core: Mutex<Fs>,
+    /// The directories being read.
+    listings: Mutex<Listings>,
+    /// The inodes the kernel knows. Never held during I/O, nor while waiting for `core`.
+    inodes: Mutex<InodeTable>,
+    /// Signalled, with `inodes`, when an unlinked file was given back.
+    freed: Condvar,
+    /// When to flush.
+    clock: Clock,
+    /// A failure of a flush nobody waited for, for the next who asks.
+    failed: Mutex<Option<Error>>,
+}
+
+impl Volume {
+    /// A volume over an open filesystem.
+    pub fn new(fs: Fs, options: VolumeOptions) -> Self {
+        let default_time = nanos(options.default_time);
+        Self {
+            clock: Clock::new(options.commit),
+            options,
+            block_size: fs.superblock().block_size,
+            name_max: fs.superblock().name_max as usize,
+            core: Mutex::new(fs),
+            listings: Mutex::default(),
+            inodes: Mutex::new(InodeTable::new(default_time)),
+            freed: Condvar::new(),
+            failed: Mutex::default(),
+        }
+    }
+
+    /// Whether the filesystem can be written.
+    pub fn is_read_only(&self) -> bool {
+        self.core.lock().is_read_only()
+    }
+
+    /// The directory behind an inode number; `NotFound` once it was removed.
+    fn dir(&self, ino: u64) -> VfsResult<DirId> {
+        let inodes = self.inodes.lock();
+        let inode = inodes.get(ino).ok_or(VfsError::Stale)?;
+        match inode.kind {
+            Kind::File { .. } => Err(Error::NotDirectory.into()),
+            Kind::Dir(_) if !inode.linked => Err(Error::NotFound.into()),
+            Kind::Dir(dir) => Ok(dir),
+        }
+    }
+
+    /// The open file object of an inode, opened now if need be.
+    fn file(&self, core: &mut Fs, ino: u64) -> VfsResult<FileId> {
+        let handle = self.inodes.lock().handle(ino);
+        let (dir, name) = match handle {
+            Some(Handle::Open(file)) => return Ok(file),
+            Some(Handle::Key(dir, name)) => (dir, name),
+            None => return Err(self.no_file(ino)),
+        };
+        let file = core.open_file(dir, &name)?;
+        let close = self.inodes.lock().opened(ino, file);
+        for other in &close {
+            core.close_file(*other);
+        }
+        if close.contains(&file) { Err(VfsError::Stale) } else { Ok(file) }
+    }
+
+    fn no_file(&self, ino: u64) -> VfsError {
+        match self.inodes.lock().get(ino).map(|inode| inode.kind) {
+            Some(Kind::Dir(_)) => Error::IsDirectory.into(),
+            _ => VfsError::Stale,
+        }
+    }
+
+    /// Run an operation that may need space, on the locked core. Space of a deleted file comes
+    /// back when the kernel forgets the file, which it does a moment after the deletion: when
+    /// there is no space, wait that moment and try again.
+    fn with_space<T>(
+        &self,
+        mut operation: impl FnMut(&mut Fs) -> VfsResult<T>,
+    ) -> VfsResult<(T, MutexGuard<'_, Fs>)> {
+        const MOMENT: Duration = Duration::from_millis(20);
+        let mut core = self.core.lock();
+        let mut result = operation(&mut core);
+        if matches!(result, Err(VfsError::Core(Error::NoSpace))) {
+            let mut inodes = self.inodes.lock();
+            if inodes.orphans() > 0 {
+                drop(core);
+                self.freed.wait_for(&mut inodes, MOMENT);
+                drop(inodes);
+                core = self.core.lock();
+                result = operation(&mut core);
+            }
+        }
+        Ok((result?, core))
+    }
+
+    /// The kernel dropped `count` references to an inode.
+    pub fn forget(&self, ino: u64, count: u64) {
+        let close = self.inodes.lock().forget(ino, count);
+        let Some(file) = close else { return };
+        self.core.lock().close_file(file);
+        self.freed.notify_all();
+        // The blocks of an unlinked file can be used again after the next flush.
+        self.clock.changed();
+    }
+
+    /// Set the times of a directory whose entries changed.
+    fn dir_changed(&self, inodes: &mut InodeTable, dir: DirId, now: i64) {
+        if let Some(inode) = inodes.dir_mut(dir) {
+            inode.modified(now);
+        }
+    }
+}
+
+/// A moment in nanoseconds since 1970, clamped to what 64 bits hold (the years 1677 to 2262).
+pub fn nanos(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
+        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN + 1, |n| -n),
+    }
+}
+
+/// The reverse of [`nanos`].
+pub fn system_time(nanos: i64) -> SystemTime {
+    let distance = Duration::from_nanos(nanos.unsigned_abs());
+    let time = if nanos < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+fn now() -> i64 {
+    nanos(SystemTime::now())
+}

@@ -1,0 +1,119 @@
+//! The content of files.
+
+use super::flusher::Change;
+use super::inode::Kind;
+use super::{VfsError, VfsResult, Volume, now};
+use crate::error::Error;
+use crate::fs::{FileId, Fs};
+
+/// Bytes copied at a time by `copy_range`.
+const COPY_CHUNK: u64 = 256 << 10;
+/// Access times younger than this and than the content are left alone.
+const DAY: i64 = 24 * 3600 * 1_000_000_000;
+
+impl Volume {
+    /// Up to `len` bytes from `offset`, fewer only at the end of the file. The device is read
+    /// without the core's lock.
+    pub fn read(&self, ino: u64, offset: u64, len: usize) -> VfsResult<Vec<u8>> {
+        let plan = {
+            let mut core = self.core.lock();
+            let file = self.file(&mut core, ino)?;
+            core.read(file, offset, len)?
+        };
+        let data = plan.run()?;
+        if self.options.atime {
+            self.accessed(ino);
+        }
+        Ok(data)
+    }
+
+    /// Write `data` at `offset`; all of it or nothing.
+    pub fn write(&self, ino: u64, offset: u64, data: &[u8]) -> VfsResult<()> {
+        let ((), mut core) = self.with_space(|core| {
+            let file = self.file(core, ino)?;
+            core.write(file, offset, data)?;
+            self.content_changed(core, ino, file);
+            Ok(())
+        })?;
+        Ok(self.settle(&mut core, Change::Content)?)
+    }
+
+    /// Make the file `size` bytes long; what is added is zero.
+    pub fn truncate(&self, ino: u64, size: u64) -> VfsResult<()> {
+        let ((), mut core) = self.with_space(|core| {
+            let file = self.file(core, ino)?;
+            core.truncate(file, size)?;
+            self.content_changed(core, ino, file);
+            Ok(())
+        })?;
+        Ok(self.settle(&mut core, Change::Content)?)
+    }
+
+    /// Make sure the file reaches `offset + len`, extending it with zeros. Any `mode` but 0 asks
+    /// for what the format cannot express.
+    pub fn allocate(&self, ino: u64, offset: u64, len: u64, mode: i32) -> VfsResult<()> {
+        if mode != 0 {
+            return Err(VfsError::NotSupported);
+        }
+        let end = offset.checked_add(len).ok_or(Error::FileTooLarge)?;
+        let ((), mut core) = self.with_space(|core| {
+            let file = self.file(core, ino)?;
+            if u64::from(core.file_size(file)) < end {
+                core.truncate(file, end)?;
+                self.content_changed(core, ino, file);
+            }
+            Ok(())
+        })?;
+        Ok(self.settle(&mut core, Change::Content)?)
+    }
+
+    /// Copy up to `len` bytes from one file to another; the number copied. An error after the
+    /// first chunk shows as a short count.
+    pub fn copy_range(
+        &self,
+        (from, from_offset): (u64, u64),
+        (to, to_offset): (u64, u64),
+        len: u64,
+    ) -> VfsResult<u32> {
+        let len = len.min(u64::from(u32::MAX));
+        let mut done = 0;
+        while done < len {
+            let chunk = (len - done).min(COPY_CHUNK) as usize;
+            let step = self.read(from, from_offset.saturating_add(done), chunk).and_then(|data| {
+                if !data.is_empty() {
+                    self.write(to, to_offset.saturating_add(done), &data)?;
+                }
+                Ok(data.len())
+            });
+            match step {
+                Ok(0) => break,
+                Ok(n) => done += n as u64,
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(u32::try_from(done).unwrap_or(u32::MAX))
+    }
+
+    fn content_changed(&self, core: &Fs, ino: u64, file: FileId) {
+        let new_size = core.file_size(file);
+        let mut inodes = self.inodes.lock();
+        if let Some(inode) = inodes.get_mut(ino) {
+            inode.modified(now());
+            if let Kind::File { size, .. } = &mut inode.kind {
+                *size = new_size;
+            }
+        }
+    }
+
+    /// As `relatime` does: only when the last access is older than the last change, or a day.
+    fn accessed(&self, ino: u64) {
+        let mut inodes = self.inodes.lock();
+        let Some(inode) = inodes.get_mut(ino) else { return };
+        let times = &mut inode.times;
+        let now = now();
+        if times.atime <= times.mtime.max(times.ctime) || times.atime < now.saturating_sub(DAY) {
+            times.atime = now;
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! When the image is brought up to date: on request, when requests pause, and at the latest a
+//! set time after the first change.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::{VfsResult, Volume};
+use crate::error::Result;
+use crate::fs::Fs;
+
+/// A pause of requests after which changes are flushed.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What kind of change an operation made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Content,
+    Entries,
+}
+
+#[derive(Default)]
+struct State {
+    /// When the oldest unflushed change was made.
+    dirty_since: Option<Instant>,
+    /// After a failed flush, when to try again.
+    retry: Option<Instant>,
+    stop: bool,
+}
+
+/// Keeps track of changes and requests for the thread that flushes.
+pub(super) struct Clock {
+    start: Instant,
+    commit: Duration,
+    /// Milliseconds from `start` to the last request.
+    last_request: AtomicU64,
+    /// Mirrors `state.dirty_since`, so that most operations need not lock it.
+    dirty: AtomicBool,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+impl Clock {
+    pub fn new(commit: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            commit,
+            last_request: AtomicU64::new(0),
+            dirty: AtomicBool::new(false),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// A request arrived.
+    pub fn request(&self) {
+        let since = self.start.elapsed().as_millis();
+        self.last_request.store(since as u64, Ordering::Relaxed);
+    }
+
+    /// Something was changed that a flush must write.
+    pub fn changed(&self) {
+        if !self.dirty.swap(true, Ordering::AcqRel) {
+            self.state.lock().dirty_since.get_or_insert_with(Instant::now);
+            self.wake.notify_all();
+        }
+    }
+
+    /// Everything was written. Called with the core locked, so no change can come between.
+    fn clean(&self) {
+        if self.dirty.load(Ordering::Acquire) {
+            let mut state = self.state.lock();
+            (state.dirty_since, state.retry) = (None, None);
+            self.dirty.store(false, Ordering::Release);
+        }
+    }
+
+    /// When to flush, if there is something to flush.
+    fn due(&self, state: &State) -> Option<Instant> {
+        let since = state.dirty_since?;
+        let quiet = Duration::from_millis(self.last_request.load(Ordering::Relaxed)) + PAUSE;
+        let due = (self.start + quiet).min(since + self.commit);
+        Some(state.retry.map_or(due, |retry| due.max(retry)))
+    }
+}
+
+impl Volume {
+    /// Note that the kernel asked something: the pause that triggers a flush begins anew.
+    pub fn request(&self) {
+        self.clock.request();
+    }
+
+    /// Make everything durable, and report an earlier failure nobody has been told of yet.
+    pub fn fsync(&self) -> VfsResult<()> {
+        self.flush_core(&mut self.core.lock())?;
+        match self.failed.lock().take() {
+            Some(earlier) => Err(earlier.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Make everything durable.
+    ///
+    /// # Errors
+    /// The core's; the failure is logged.
+    pub fn flush(&self) -> Result<()> {
+        self.flush_core(&mut self.core.lock()).inspect_err(|e| log::error!("flush failed: {e}"))
+    }
+
+    /// Make everything durable and answer nothing any more: every later operation waits for the
+    /// end of the process, so that none is acknowledged and lost.
+    ///
+    /// # Errors
+    /// As [`Volume::flush`].
+    pub fn flush_and_freeze(&self) -> Result<()> {
+        let core = MutexGuard::leak(self.core.lock());
+        self.flush_core(core).inspect_err(|e| log::error!("flush failed: {e}"))
+    }
+
+    /// End [`Volume::run_flusher`].
+    pub fn stop_flusher(&self) {
+        self.clock.state.lock().stop = true;
+        self.clock.wake.notify_all();
+    }
+
+    /// Flush in the background until stopped. With `pull`, which makes the kernel send the pages
+    /// it holds, call that first, and every `commit` seconds even when nothing is known to be
+    /// dirty: only the kernel knows.
+    pub fn run_flusher(&self, pull: Option<&dyn Fn()>) {
+        let mut next_pull = Instant::now() + self.clock.commit;
+        let mut state = self.clock.state.lock();
+        while !state.stop {
+            let now = Instant::now();
+            let due = self.clock.due(&state);
+            let pull_now = pull.filter(|_| now >= next_pull);
+            if due.is_none_or(|due| now < due) && pull_now.is_none() {
+                let wake = due.into_iter().chain(pull.map(|_| next_pull)).min();
+                match wake {
+                    Some(at) => {
+                        self.clock.wake.wait_until(&mut state, at);
+                    }
+                    None => self.clock.wake.wait(&mut state),
+                }
+                continue;
+            }
+            drop(state);
+            if let Some(pull) = pull_now {
+                pull();
+                next_pull = Instant::now() + self.clock.commit;
+            }
+            self.flush_in_background();
+            state = self.clock.state.lock();
+        }
+    }
+
+    /// What an operation does after it changed something, with the core still locked.
+    pub(super) fn settle(&self, core: &mut Fs, change: Change) -> Result<()> {
+        if self.options.sync || (self.options.dirsync && change == Change::Entries) {
+            return self.flush_core(core);
+        }
+        if core.is_dirty() {
+            self.clock.changed();
+        }
+        Ok(())
+    }
+
+    fn flush_core(&self, core: &mut Fs) -> Result<()> {
+        core.flush()?;
+        self.clock.clean();
+        Ok(())
+    }
+
+    fn flush_in_background(&self) {
+        let mut core = self.core.lock();
+        let Err(e) = self.flush_core(&mut core) else { return };
+        {
+            let mut state = self.clock.state.lock();
+            state.retry = Some(Instant::now() + self.clock.commit);
+            if core.is_read_only() {
+                // The failure was final. The flush at the end reports it once more.
+                state.dirty_since = None;
+            }
+        }
+        drop(core);
+        log::error!("flush failed: {e}");
+        self.failed.lock().get_or_insert(e);
+    }
+}

@@ -1,0 +1,555 @@
+//! The inode table: what the kernel holds references to, and what must outlive them.
+//!
+//! A file is known by its directory and name, a directory by its [`DirId`], which no rename
+//! changes and which gives its number. An inode nobody references stays only if a fresh look-up could not give the same
+//! answer: its times were changed under this mount, or it keeps a number of its own.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+
+use crate::fs::{DirId, FileId, ROOT};
+
+/// The number FUSE gives the root directory.
+pub const ROOT_INO: u64 = 1;
+
+/// What to add to the id of a directory, other than the root's, for its number.
+const DIRS: u64 = 2;
+/// Numbers of files found in the image, from a hash of their key: the same at each look-up.
+/// (49 bits: programs that keep inode numbers in a double lose nothing.)
+const HASHED: u64 = 1 << 48;
+/// Numbers of files made under this mount, counted up.
+const COUNTED: u64 = 1 << 49;
+/// Clean files kept open in the core, so that each read need not look the file up again.
+const MAX_OPEN: usize = 1024;
+/// Unreferenced inodes kept for their times; beyond this the older half is dropped.
+const MAX_RETAINED: usize = 1 << 18;
+
+/// Nanoseconds since 1970; times littlefs itself does not store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Last access.
+    pub atime: i64,
+    /// Last change of the content.
+    pub mtime: i64,
+    /// Last change of the inode.
+    pub ctime: i64,
+}
+
+impl Times {
+    /// All three at one moment.
+    pub fn all(time: i64) -> Self {
+        Self { atime: time, mtime: time, ctime: time }
+    }
+}
+
+/// What an inode stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file, its size in bytes, and the core's file object while one is open.
+    File { size: u32, open: Option<FileId> },
+    /// A directory.
+    Dir(DirId),
+}
+
+/// One inode; kept small, there is one for each file the kernel has in its cache.
+pub(super) struct Inode {
+    pub kind: Kind,
+    pub times: Times,
+    /// References the kernel holds.
+    lookups: u64,
+    /// With `name` the key of a linked file; not used for directories.
+    parent: DirId,
+    name: Box<[u8]>,
+    /// Next inode whose key has the same hash, 0 for none.
+    next: u64,
+    /// Whether an entry still names it.
+    pub linked: bool,
+    /// Whether a fresh look-up would give other times or another number.
+    changed: bool,
+    /// Used since the open-file clock last passed.
+    recent: bool,
+}
+
+impl Inode {
+    /// Set the content's and the inode's time; the change sticks for the life of the mount.
+    pub fn modified(&mut self, now: i64) {
+        self.times.mtime = now;
+        self.status_changed(now);
+    }
+
+    /// Set the inode's time; the change sticks for the life of the mount.
+    pub fn status_changed(&mut self, now: i64) {
+        self.times.ctime = now;
+        self.changed = true;
+    }
+}
+
+/// How to reach the content of a file.
+pub(super) enum Handle {
+    /// It is open in the core.
+    Open(FileId),
+    /// Open it by this key.
+    Key(DirId, Box<[u8]>),
+}
+
+/// For keys that are hashes or numbers already.
+#[derive(Default)]
+pub(super) struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // Multiplying by an odd constant fills the high bits, which the map looks at first.
+        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>>;
+
+pub(super) struct InodeTable {
+    by_ino: NumberMap<u64, Inode>,
+    /// Linked files by the hash of their key; the first of a chain.
+    by_key: NumberMap<u64, u64>,
+    /// Keyed at random, so that no image can be made to collide.
+    hasher: RandomState,
+    next_counted: u64,
+    /// Inodes with an open file object, in the order the clock passes them.
+    open_clock: VecDeque<u64>,
+    retained: usize,
+    orphans: usize,
+    default_time: i64,
+}
+
+impl InodeTable {
+    /// A table that holds the root; `default_time` is what untouched inodes show.
+    pub fn new(default_time: i64) -> Self {
+        let mut table = Self {
+            by_ino: NumberMap::default(),
+            by_key: NumberMap::default(),
+            hasher: RandomState::new(),
+            next_counted: COUNTED,
+            open_clock: VecDeque::new(),
+            retained: 0,
+            orphans: 0,
+            default_time,
+        };
+        table.insert(ROOT_INO, ROOT, Box::default(), Kind::Dir(ROOT));
+        // The kernel's reference to the root is never forgotten.
+        table.reference(ROOT_INO);
+        table
+    }
+
+    pub fn get(&self, ino: u64) -> Option<&Inode> {
+        self.by_ino.get(&ino)
+    }
+
+    pub fn get_mut(&mut self, ino: u64) -> Option<&mut Inode> {
+        self.by_ino.get_mut(&ino)
+    }
+
+    /// The inode of a directory, if it has one.
+    pub fn dir_mut(&mut self, dir: DirId) -> Option<&mut Inode> {
+        self.by_ino.get_mut(&Self::dir_number(dir))
+    }
+
+    /// The inode of a linked file, if it has one.
+    pub fn find_file(&self, dir: DirId, name: &[u8]) -> Option<u64> {
+        let mut ino = *self.by_key.get(&self.hash_key(dir, name))?;
+        while let Some(inode) = self.by_ino.get(&ino) {
+            if inode.parent == dir && *inode.name == *name {
+                return Some(ino);
+            }
+            ino = inode.next;
+        }
+        None
+    }
+
+    /// The number a look-up of this file would give.
+    pub fn file_number(&self, dir: DirId, name: &[u8]) -> u64 {
+        self.find_file(dir, name).unwrap_or_else(|| self.hashed(self.hash_key(dir, name)))
+    }
+
+    /// The number of a directory.
+    pub fn dir_number(dir: DirId) -> u64 {
+        if dir == ROOT { ROOT_INO } else { DIRS + u64::from(dir.0) }
+    }
+
+    /// The inode of a file found in the image, of the size found.
+    pub fn enter_file(&mut self, dir: DirId, name: &[u8], size: u32) -> u64 {
+        if let Some(ino) = self.find_file(dir, name) {
+            if let Some(Inode { kind: Kind::File { size: known, .. }, .. }) = self.get_mut(ino) {
+                *known = size;
+            }
+            return ino;
+        }
+        let ino = self.hashed(self.hash_key(dir, name));
+        self.insert(ino, dir, name.into(), Kind::File { size, open: None });
+        self.link(ino);
+        ino
+    }
+
+    /// The inode of a directory found in the image.
+    pub fn enter_dir(&mut self, dir: DirId) -> u64 {
+        let ino = Self::dir_number(dir);
+        if !self.by_ino.contains_key(&ino) {
+            self.insert(ino, dir, Box::default(), Kind::Dir(dir));
+        }
+        ino
+    }
+
+    /// An inode for a file just made. Its number was never used: an inode of that name may live
+    /// on unlinked, or renamed.
+    pub fn create_file(&mut self, dir: DirId, name: &[u8], now: i64) -> u64 {
+        self.next_counted += 1;
+        let ino = self.next_counted;
+        self.insert(ino, dir, name.into(), Kind::File { size: 0, open: None });
+        self.link(ino);
+        self.born(ino, now);
+        ino
+    }
+
+    /// An inode for a directory just made.
+    pub fn create_dir(&mut self, dir: DirId, now: i64) -> u64 {
+        let ino = self.enter_dir(dir);
+        self.born(ino, now);
+        ino
+    }
+
+    /// Count one reference of the kernel.
+    pub fn reference(&mut self, ino: u64) -> Option<&Inode> {
+        let inode = self.by_ino.get_mut(&ino)?;
+        if inode.lookups == 0 && inode.changed {
+            self.retained = self.retained.saturating_sub(1);
+        }
+        inode.lookups += 1;
+        Some(inode)
+    }
+
+    /// Whether the kernel holds a reference.
+    pub fn is_referenced(&self, ino: u64) -> bool {
+        self.get(ino).is_some_and(|inode| inode.lookups > 0)
+    }
+
+    /// Drop `count` references of the kernel; the file object to close, if the last went.
+    pub fn forget(&mut self, ino: u64, count: u64) -> Option<FileId> {
+        if ino == ROOT_INO {
+            return None;
+        }
+        let inode = self.by_ino.get_mut(&ino)?;
+        let before = inode.lookups;
+        inode.lookups = before.saturating_sub(count);
+        if before == 0 || inode.lookups > 0 {
+            return None;
+        }
+        let file = take_file(inode);
+        if inode.linked && inode.changed {
+            self.retained += 1;
+            if self.retained > MAX_RETAINED {
+                self.drop_older_half();
+            }
+        } else {
+            self.remove(ino);
+        }
+        file
+    }
+
+    /// A file lost its entry. It lives on while the kernel references it; else the file object
+    /// to close, if it had one.
+    pub fn unlink_file(&mut self, dir: DirId, name: &[u8], now: i64) -> Option<FileId> {
+        let ino = self.find_file(dir, name)?;
+        self.unlink_key(ino);
+        self.orphan(ino, now)
+    }
+
+    /// A directory was removed.
+    pub fn unlink_dir(&mut self, dir: DirId, now: i64) {
+        self.orphan(Self::dir_number(dir), now);
+    }
+
+    /// A file moved to another directory or name; whatever was there has been unlinked.
+    pub fn rename_file(&mut self, from: (DirId, &[u8]), to: (DirId, &[u8]), now: i64) {
+        let Some(ino) = self.find_file(from.0, from.1) else { return };
+        self.unlink_key(ino);
+        if let Some(inode) = self.by_ino.get_mut(&ino) {
+            inode.parent = to.0;
+            inode.name = to.1.into();
+            inode.status_changed(now);
+        }
+        self.link(ino);
+    }
+
+    /// How to reach the content of file `ino`; none if it is no file or is gone.
+    pub fn handle(&mut self, ino: u64) -> Option<Handle> {
+        let inode = self.by_ino.get_mut(&ino)?;
+        let Kind::File { open, .. } = inode.kind else { return None };
+        inode.recent = true;
+        match open {
+            Some(file) => Some(Handle::Open(file)),
+            None if inode.linked => Some(Handle::Key(inode.parent, inode.name.clone())),
+            None => None,
+        }
+    }
+
+    /// Remember the file object of `ino`; the objects to close instead, usually none.
+    pub fn opened(&mut self, ino: u64, file: FileId) -> Vec<FileId> {
+        let mut close = Vec::new();
+        match self.by_ino.get_mut(&ino) {
+            Some(Inode { kind: Kind::File { open, .. }, .. }) => {
+                *open = Some(file);
+                self.open_clock.push_back(ino);
+            }
+            _ => close.push(file),
+        }
+        while self.open_clock.len() > MAX_OPEN {
+            let Some(ino) = self.open_clock.pop_front() else { break };
+            let Some(inode) = self.by_ino.get_mut(&ino) else { continue };
+            // Only its open object keeps the content of an unlinked file.
+            if !inode.linked {
+                continue;
+            }
+            if inode.recent {
+                inode.recent = false;
+                self.open_clock.push_back(ino);
+            } else {
+                close.extend(take_file(inode));
+            }
+        }
+        close
+    }
+
+    /// Number of inodes that live without an entry.
+    pub fn orphans(&self) -> usize {
+        self.orphans
+    }
+
+    fn hash_key(&self, dir: DirId, name: &[u8]) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        dir.hash(&mut hasher);
+        hasher.write(name);
+        hasher.finish()
+    }
+
+    /// The number for a hash; the next ones while it is taken, as good as never.
+    fn hashed(&self, hash: u64) -> u64 {
+        let mut ino = HASHED | (hash & (HASHED - 1));
+        while self.by_ino.contains_key(&ino) {
+            ino = HASHED | ((ino + 1) & (HASHED - 1));
+        }
+        ino
+    }
+
+    fn insert(&mut self, ino: u64, parent: DirId, name: Box<[u8]>, kind: Kind) {
+        let inode = Inode {
+            kind,
+            times: Times::all(self.default_time),
+            lookups: 0,
+            parent,
+            name,
+            next: 0,
+            linked: true,
+            changed: false,
+            recent: false,
+        };
+        self.by_ino.insert(ino, inode);
+    }
+
+    fn born(&mut self, ino: u64, now: i64) {
+        if let Some(inode) = self.by_ino.get_mut(&ino) {
+            inode.times.atime = now;
+            inode.modified(now);
+            self.retained += 1;
+        }
+    }
+
+    /// Put a file's key into the index.
+    fn link(&mut self, ino: u64) {
+        let Some(inode) = self.by_ino.get(&ino) else { return };
+        let hash = self.hash_key(inode.parent, &inode.name);
+        let first = self.by_key.insert(hash, ino).unwrap_or(0);
+        if let Some(inode) = self.by_ino.get_mut(&ino) {
+            inode.next = first;
+        }
+    }
+
+    /// Take a file's key out of the index.
+    fn unlink_key(&mut self, ino: u64) {
+        let Some(inode) = self.by_ino.get(&ino) else { return };
+        let (hash, next) = (self.hash_key(inode.parent, &inode.name), inode.next);
+        let Some(&first) = self.by_key.get(&hash) else { return };
+        if first != ino {
+            let mut at = first;
+            while let Some(inode) = self.by_ino.get_mut(&at) {
+                if inode.next == ino {
+                    inode.next = next;
+                    break;
+                }
+                at = inode.next;
+            }
+        } else if next == 0 {
+            self.by_key.remove(&hash);
+        } else {
+            self.by_key.insert(hash, next);
+        }
+    }
+
+    /// An inode lost its entry; it goes at once when nobody references it.
+    fn orphan(&mut self, ino: u64, now: i64) -> Option<FileId> {
+        let inode = self.by_ino.get_mut(&ino)?;
+        inode.linked = false;
+        inode.name = Box::default();
+        if inode.lookups > 0 {
+            inode.times.ctime = now;
+            self.orphans += 1;
+            return None;
+        }
+        if inode.changed {
+            self.retained = self.retained.saturating_sub(1);
+        }
+        let file = take_file(inode);
+        self.by_ino.remove(&ino);
+        file
+    }
+
+    /// Take an inode out of the table and of the index.
+    fn remove(&mut self, ino: u64) {
+        let Some(inode) = self.by_ino.get(&ino) else { return };
+        match inode.kind {
+            _ if !inode.linked => self.orphans = self.orphans.saturating_sub(1),
+            Kind::File { .. } => self.unlink_key(ino),
+            Kind::Dir(_) => {}
+        }
+        self.by_ino.remove(&ino);
+    }
+
+    fn drop_older_half(&mut self) {
+        let kept = |inode: &Inode| inode.lookups == 0 && inode.changed;
+        let mut ages: Vec<i64> =
+            self.by_ino.values().filter(|i| kept(i)).map(|i| i.times.ctime).collect();
+        if ages.is_empty() {
+            return;
+        }
+        let middle = ages.len() / 2;
+        let limit = *ages.select_nth_unstable(middle).1;
+        let old = self.by_ino.iter().filter(|(_, i)| kept(i) && i.times.ctime <= limit);
+        for ino in old.map(|(&ino, _)| ino).collect::<Vec<_>>() {
+            self.remove(ino);
+        }
+        self.retained = self.by_ino.values().filter(|i| kept(i)).count();
+    }
+}
+
+fn take_file(inode: &mut Inode) -> Option<FileId> {
+    match &mut inode.kind {
+        Kind::File { open, .. } => open.take(),
+        Kind::Dir(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THEN: i64 = 1_000;
+    const NOW: i64 = 2_000;
+
+    #[test]
+    fn numbers_survive_forgetting() {
+        let mut t = InodeTable::new(THEN);
+        let ino = t.enter_file(ROOT, b"a", 7);
+        assert_eq!(t.file_number(ROOT, b"a"), ino);
+        t.reference(ino);
+        assert_eq!(t.forget(ino, 1), None);
+        assert!(t.get(ino).is_none(), "an untouched inode is dropped");
+        assert_eq!(t.enter_file(ROOT, b"a", 7), ino);
+        assert_eq!(t.by_key.len(), 1);
+    }
+
+    #[test]
+    fn changed_times_survive_forgetting() {
+        let mut t = InodeTable::new(THEN);
+        let ino = t.create_file(ROOT, b"a", NOW);
+        t.reference(ino);
+        t.forget(ino, 1);
+        assert_eq!(t.retained, 1);
+        assert_eq!(t.enter_file(ROOT, b"a", 3), ino);
+        assert_eq!(t.get(ino).expect("kept").times, Times::all(NOW));
+        assert_eq!(t.unlink_file(ROOT, b"a", NOW), None);
+        assert!(t.get(ino).is_none() && t.retained == 0 && t.by_key.is_empty());
+    }
+
+    #[test]
+    fn unlinked_inode_lives_until_forgotten_and_never_lends_its_number() {
+        let mut t = InodeTable::new(THEN);
+        let old = t.enter_file(ROOT, b"a", 7);
+        t.reference(old);
+        t.unlink_file(ROOT, b"a", NOW);
+        assert_eq!(t.orphans(), 1);
+        assert!(t.handle(old).is_none(), "its name may mean another file by now");
+        let new = t.create_file(ROOT, b"a", NOW);
+        assert_ne!(old, new);
+        assert_eq!(t.find_file(ROOT, b"a"), Some(new));
+        t.forget(old, 1);
+        assert!(t.get(old).is_none() && t.orphans() == 0);
+        assert_eq!(t.find_file(ROOT, b"a"), Some(new));
+    }
+
+    #[test]
+    fn rename_takes_the_inode_along() {
+        let mut t = InodeTable::new(THEN);
+        let a = t.enter_file(ROOT, b"a", 1);
+        let b = t.enter_file(ROOT, b"b", 2);
+        t.reference(a);
+        t.reference(b);
+        t.unlink_file(ROOT, b"b", NOW);
+        t.rename_file((ROOT, b"a"), (ROOT, b"b"), NOW);
+        assert_eq!(t.find_file(ROOT, b"b"), Some(a));
+        assert_eq!(t.find_file(ROOT, b"a"), None);
+        assert!(!t.get(b).expect("still referenced").linked);
+        t.forget(a, 1);
+        assert_eq!(t.enter_file(ROOT, b"b", 1), a, "the number stays after the rename");
+    }
+
+    #[test]
+    fn equal_hashes_are_chained() {
+        let mut t = InodeTable::new(THEN);
+        let inos: Vec<u64> = (0..3u8).map(|n| t.enter_file(ROOT, &[n], 0)).collect();
+        // Force one chain: three keys behind the hash of the first.
+        t.by_key.clear();
+        let hash = t.hash_key(ROOT, &[0]);
+        for (i, &ino) in inos.iter().enumerate() {
+            let next = inos.get(i + 1).copied().unwrap_or(0);
+            t.get_mut(ino).expect("entered").next = next;
+        }
+        t.by_key.insert(hash, inos[0]);
+        assert_eq!(t.find_file(ROOT, &[0]), Some(inos[0]));
+        t.unlink_key(inos[0]);
+        assert_eq!(t.by_key.get(&hash), Some(&inos[1]));
+    }
+
+    #[test]
+    fn retained_inodes_are_bounded() {
+        let mut t = InodeTable::new(THEN);
+        for n in 0..=MAX_RETAINED as u64 {
+            let ino = t.create_file(ROOT, &n.to_le_bytes(), NOW + n as i64);
+            t.reference(ino);
+            t.forget(ino, 1);
+        }
+        assert!(t.retained <= MAX_RETAINED / 2 + 1, "{}", t.retained);
+        assert!(t.by_ino.len() <= MAX_RETAINED / 2 + 2);
+        assert!(t.find_file(ROOT, &(MAX_RETAINED as u64).to_le_bytes()).is_some());
+    }
+
+    #[test]
+    fn inodes_are_small() {
+        assert!(size_of::<(u64, Inode)>() <= 104, "{}", size_of::<(u64, Inode)>());
+    }
+}

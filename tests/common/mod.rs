@@ -1,0 +1,11 @@
+//! Code shared by the integration tests.
+
+// Each test binary compiles this module for itself and uses only a part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod arena;
+pub mod calls;
+pub mod clfs;
+pub mod ops;
+pub mod ours;
+pub mod tree;
