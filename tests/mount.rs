@@ -1,0 +1,23 @@
+//! Real mounts through FUSE: every operation, real programs, and what is in the image after each.
+//!
+//! Each test ends with `Mounted::finish`, which unmounts and compares what the mount showed with
+//! what C littlefs reads from the image.
+
+mod common;
+
+#[path = "mount/command.rs"]
+mod command;
+#[path = "mount/durability.rs"]
+mod durability;
+#[path = "mount/listing.rs"]
+mod listing;
+#[path = "mount/mounted.rs"]
+mod mounted;
+#[path = "mount/open_files.rs"]
+mod open_files;
+#[path = "mount/operations.rs"]
+mod operations;
+#[path = "mount/programs.rs"]
+mod programs;
+#[path = "mount/times.rs"]
+mod times;

@@ -1,0 +1,163 @@
+//! The `mount` and `umount` commands themselves.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
+
+use crate::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
+
+/// Mounting must fail with this exit code and these words, and leave nothing.
+fn refused(m: &Mounted, options: &str, code: i32, words: &[&str]) {
+    let mut command = littlefs();
+    command.args(["mount", "-o", options]).args([m.image(), m.dir()]);
+    let out = output(&mut command);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(code), "{options}: {stderr}");
+    assert!(stderr.starts_with("littlefs: ") && stderr.lines().count() == 1, "{stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "{options}: no {word:?} in {stderr}");
+    }
+}
+
+#[test]
+fn what_cannot_be_mounted_is_refused_with_the_reason() {
+    let m = Mounted::unmounted("1M");
+    refused(&m, "frobnicate", 1, &["unknown mount option 'frobnicate'"]);
+    refused(&m, "block_size=8192", 32, &["block size", "4096"]);
+    refused(&m, "offset=4K", 32, &["littlefs"]);
+    assert!(!is_mounted(&m.dir()) && m.is_free());
+    fs::write(m.image(), noise(100_000, 1)).expect("write");
+    refused(&m, "rw", 32, &["littlefs"]);
+    fs::remove_file(m.image()).expect("unlink");
+    refused(&m, "rw", 32, &["no such file"]);
+    fs::write(m.image(), b"").expect("write");
+    let out = output(littlefs().arg("mount").arg(m.image()).arg(m.beside("nowhere")));
+    assert_eq!(out.status.code(), Some(32));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("nowhere"));
+}
+
+#[test]
+fn an_image_in_use_is_refused_unless_all_only_read() {
+    let mut m = Mounted::new("1M");
+    let other = Mounted::unmounted("64K");
+    let image = m.image();
+    let mount = |options: &str| {
+        output(littlefs().args(["mount", "-o", options]).arg(&image).arg(other.dir()))
+    };
+    for options in ["rw", "ro"] {
+        let out = mount(options);
+        assert_eq!(out.status.code(), Some(32));
+        assert!(String::from_utf8_lossy(&out.stderr).contains("in use"));
+    }
+    m.unmount();
+    m.mount("ro");
+    assert!(mount("ro").status.success());
+    assert!(!output(littlefs().args(["mkfs", "--force"]).arg(&image)).status.success());
+    run(littlefs().arg("umount").arg(other.dir()));
+    m.finish();
+}
+
+#[test]
+fn the_mount_table_names_image_and_type() {
+    let m = Mounted::new("1M");
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table");
+    let dir = m.dir().display().to_string();
+    let line = table.lines().find(|l| l.contains(&dir)).expect("mounted");
+    let expected = format!(" - fuse.littlefs {} rw", m.image().display());
+    assert!(line.contains(&expected), "{line}");
+    m.finish();
+}
+
+#[test]
+fn read_only_mounts_change_nothing() {
+    let mut m = Mounted::new("1M");
+    fs::write(m.path("f"), b"x").expect("write");
+    m.unmount();
+    let before = fs::read(m.image()).expect("read");
+    m.mount("ro");
+    for result in [
+        fs::write(m.path("f"), b"y"),
+        fs::create_dir(m.path("d")),
+        fs::remove_file(m.path("f")),
+        fs::rename(m.path("f"), m.path("g")),
+    ] {
+        let e = result.expect_err("read-only");
+        assert_eq!(e.raw_os_error(), Some(libc::EROFS));
+    }
+    assert_eq!(fs::read(m.path("f")).expect("read"), b"x");
+    m.unmount();
+    assert_eq!(fs::read(m.image()).expect("read"), before);
+}
+
+#[test]
+fn owners_and_masks() {
+    let m = Mounted::with_options("1M", "uid=1234,gid=4321,fmask=0133,dmask=0022");
+    fs::create_dir(m.path("d")).expect("mkdir");
+    fs::write(m.path("d/f"), b"x").expect("write");
+    let d = fs::metadata(m.path("d")).expect("stat");
+    let f = fs::metadata(m.path("d/f")).expect("stat");
+    assert_eq!((d.uid(), d.gid(), d.mode() & 0o7777), (1234, 4321, 0o755));
+    assert_eq!((f.uid(), f.gid(), f.mode() & 0o7777), (1234, 4321, 0o644));
+    m.finish();
+}
+
+#[test]
+fn umount_of_what_is_not_ours_fails() {
+    let m = Mounted::new("1M");
+    let umount = |path: &str| {
+        let out = output(littlefs().args(["umount", path]));
+        assert_eq!(out.status.code(), Some(1), "{path}");
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert!(umount(&m.beside("nowhere").display().to_string()).contains("not mounted"));
+    assert!(
+        umount(&m.image().parent().expect("dir").display().to_string()).contains("not mounted")
+    );
+    assert!(umount("/proc").contains("not a littlefs mount"));
+    let busy = File::create(m.path("f")).expect("create");
+    assert!(umount(&m.dir().display().to_string()).contains("busy"));
+    drop(busy);
+    m.finish();
+}
+
+#[test]
+fn umount_takes_the_image_too() {
+    let mut m = Mounted::new("1M");
+    fs::write(m.path("f"), b"x").expect("write");
+    run(littlefs().arg("umount").arg(m.image()));
+    assert!(!is_mounted(&m.dir()) && m.is_free());
+    m.mount("rw");
+    m.finish();
+}
+
+/// As an ordinary user, where the test runs as root; otherwise every test here is one.
+#[test]
+fn an_ordinary_user_mounts_through_fusermount() {
+    let m = Mounted::unmounted("1M");
+    if output(Command::new("id").arg("-u")).stdout != b"0\n" {
+        return;
+    }
+    // The user must reach the program: a copy in a place open to all.
+    let program = m.beside("littlefs");
+    fs::copy(env!("CARGO_BIN_EXE_littlefs"), &program).expect("copy");
+    let open = |path: &std::path::Path| {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
+        std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("chown");
+    };
+    for path in [m.image(), m.dir(), program.clone(), m.beside("")] {
+        open(&path);
+    }
+    fs::set_permissions("/dev/fuse", PermissionsExt::from_mode(0o666)).expect("chmod");
+    let script = r#"set -e
+        "$1" mount "$2" "$3"
+        echo hello > "$3/f"; mkdir "$3/d"; mv "$3/f" "$3/d/g"; cat "$3/d/g"
+        chmod 600 "$3/d/g"; cp -a "$3/d" "$3/e"
+        "$1" umount "$3""#;
+    let user = "65534";
+    let text = run(Command::new("setpriv")
+        .args(["--reuid", user, "--regid", user, "--clear-groups", "sh", "-c", script, "sh"])
+        .args([&program, &m.image(), &m.dir()]));
+    assert_eq!(text, "hello\n");
+    assert!(m.is_free());
+    assert!(crate::mounted::c_tree(&m.image()).contains_key(&b"e/g"[..]));
+}

@@ -1,0 +1,225 @@
+//! A mount that ends with the test, and ways to look at it.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::common::clfs::{CLfs, Config};
+use crate::common::tree::{Entry, Tree, diff, join};
+
+/// Bytes per block of the images here.
+pub const BLOCK_SIZE: u32 = 4096;
+/// Longest wait for something that happens in the background.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program, without what the environment would change.
+pub fn littlefs() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+    command.env_remove("RUST_LOG");
+    command
+}
+
+/// Run a command, expecting success; its standard output.
+pub fn run(command: &mut Command) -> String {
+    let output = output(command);
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Run a command, whatever comes of it.
+pub fn output(command: &mut Command) -> Output {
+    match command.output() {
+        Ok(output) => output,
+        Err(e) => panic!("{:?} is needed by the tests: {e}", command.get_program()),
+    }
+}
+
+/// Run a script of the shell in `dir`, expecting success; `$1` and so on are `args`.
+pub fn sh(dir: &Path, script: &str, args: &[&Path]) -> String {
+    let script = format!("set -eu\n{script}");
+    run(Command::new("sh").arg("-c").arg(script).arg("sh").args(args).current_dir(dir))
+}
+
+/// Run a Python script in `dir`, expecting success: for system calls Rust's library lacks.
+pub fn python(dir: &Path, script: &str) -> String {
+    run(Command::new("python3").arg("-c").arg(script).current_dir(dir))
+}
+
+/// Wait until `done`; panics with `what` when it never comes true.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// An image mounted on a directory, both temporary. Dropping it unmounts.
+pub struct Mounted {
+    scratch: TempDir,
+    options: String,
+    mounted: bool,
+}
+
+impl Mounted {
+    /// A new image of `size`, as mkfs reads it, mounted.
+    pub fn new(size: &str) -> Self {
+        Self::with_options(size, "rw")
+    }
+
+    /// The same with mount options.
+    pub fn with_options(size: &str, options: &str) -> Self {
+        let mut this = Self::unmounted(size);
+        this.mount(options);
+        this
+    }
+
+    /// A new image, not mounted.
+    pub fn unmounted(size: &str) -> Self {
+        let scratch = tempfile::tempdir().expect("a temporary directory should be made");
+        fs::create_dir(scratch.path().join("mnt")).expect("mkdir should succeed");
+        let this = Self { scratch, options: String::new(), mounted: false };
+        run(littlefs().args(["mkfs", "--size", size]).arg(this.image()));
+        this
+    }
+
+    pub fn mount(&mut self, options: &str) {
+        run(littlefs().args(["mount", "-o", options]).arg(self.image()).arg(self.dir()));
+        self.mounted = true;
+        options.clone_into(&mut self.options);
+    }
+
+    pub fn unmount(&mut self) {
+        run(littlefs().arg("umount").arg(self.dir()));
+        self.mounted = false;
+    }
+
+    /// Unmount and mount again.
+    pub fn remount(&mut self) {
+        self.unmount();
+        let options = self.options.clone();
+        self.mount(&options);
+    }
+
+    /// The mount ended, or is going to, by other means.
+    pub fn unmounted_elsewhere(&mut self) {
+        self.mounted = false;
+        wait_until("the mount to disappear", || !is_mounted(&self.dir()));
+        wait_until("the image's lock", || self.is_free());
+    }
+
+    /// The directory it is mounted on.
+    pub fn dir(&self) -> PathBuf {
+        self.scratch.path().join("mnt")
+    }
+
+    /// A path in the mount.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    /// The image.
+    pub fn image(&self) -> PathBuf {
+        self.scratch.path().join("image")
+    }
+
+    /// A path beside the mount, on the host's filesystem.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    /// Whether nobody holds the image's lock.
+    pub fn is_free(&self) -> bool {
+        let image = fs::File::open(self.image()).expect("the image should open");
+        image.try_lock().is_ok()
+    }
+
+    /// The process id of the daemon.
+    pub fn daemon(&self) -> String {
+        let pattern = format!("mount .*{}", self.image().display());
+        run(Command::new("pgrep").args(["-f", &pattern])).trim().to_owned()
+    }
+
+    /// Unmount; the image must be sound, and hold for C littlefs what the mount showed.
+    pub fn finish(mut self) {
+        let shown = walk(&self.dir());
+        self.unmount();
+        self.compare(&shown);
+    }
+
+    /// The unmounted image must be sound and hold this.
+    pub fn compare(&self, shown: &Tree) {
+        run(littlefs().arg("check").arg(self.image()));
+        let held = c_tree(&self.image());
+        if let Err(differences) = diff("the mount", shown, "C littlefs", &held) {
+            panic!("the image differs from what the mount showed:\n{differences}");
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.mounted && is_mounted(&self.dir()) {
+            // A failed test may have left it busy.
+            let _ = Command::new("fusermount3").arg("-uz").arg(self.dir()).status();
+        }
+    }
+}
+
+/// Whether something is mounted on `dir`.
+pub fn is_mounted(dir: &Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("the mount table should open");
+    let dir = dir.to_str().expect("temporary directories have simple names");
+    table.lines().any(|line| line.split(' ').nth(4) == Some(dir))
+}
+
+/// What C littlefs reads from an image.
+pub fn c_tree(image: &Path) -> Tree {
+    let bytes = fs::read(image).expect("the image should be readable");
+    let blocks = bytes.len() as u32 / BLOCK_SIZE;
+    let config = Config::new(BLOCK_SIZE, blocks, 16);
+    let mut c = CLfs::mount(bytes, &config).expect("C littlefs should mount the image");
+    c.tree(&[]).expect("C littlefs should read everything")
+}
+
+/// Everything below a directory.
+pub fn walk(dir: &Path) -> Tree {
+    let mut tree = Tree::from([(Vec::new(), Entry::dir())]);
+    let mut todo = vec![(dir.to_owned(), Vec::new())];
+    while let Some((dir, path)) = todo.pop() {
+        for entry in fs::read_dir(&dir).expect("a directory should be readable") {
+            let entry = entry.expect("an entry should be readable");
+            let path = join(&path, entry.file_name().as_bytes());
+            let kind = if entry.file_type().expect("an entry has a type").is_dir() {
+                todo.push((entry.path(), path.clone()));
+                Entry::dir()
+            } else {
+                Entry::file(fs::read(entry.path()).expect("a file should be readable"))
+            };
+            assert!(tree.insert(path, kind).is_none(), "an entry was listed twice");
+        }
+    }
+    tree
+}
+
+/// Bytes that look random and are the same at each call.
+pub fn noise(len: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
