@@ -44,5 +44,6 @@ install_run_deps() {
 install_test_deps() {
     install_run_deps
     install_missing '/usr/lib/llvm-*/lib/libclang.so*:libclang-dev' \
-        git:git make:make rsync:rsync sqlite3:sqlite3 vim.tiny:vim-tiny python3:python3
+        git:git make:make rsync:rsync sqlite3:sqlite3 vim.tiny:vim-tiny python3:python3 \
+        pgrep:procps setpriv:util-linux
 }

@@ -167,6 +167,8 @@ pub struct Entry {
     pub dirty: bool,
     /// Whether, until a split is flushed, the pair that was split holds this entry on disk.
     pub inherited: bool,
+    /// Bytes not counted because the arriving entry that replaces this one takes them.
+    pub discount: u32,
 }
 
 impl Entry {
@@ -182,6 +184,7 @@ impl Entry {
             did: None,
             dirty: true,
             inherited: false,
+            discount: 0,
         }
     }
 
@@ -200,6 +203,7 @@ impl Entry {
             did: Some(id),
             dirty: false,
             inherited: false,
+            discount: 0,
         })
     }
 
@@ -208,6 +212,11 @@ impl Entry {
         let attrs: usize =
             self.attrs.iter().filter_map(|a| a.data.as_ref().map(|d| 4 + d.len())).sum();
         4 + self.name.len() as u32 + self.data.size_on_disk() + attrs as u32
+    }
+
+    /// Bytes it adds to those of the entries beside it.
+    fn weight(&self) -> u32 {
+        self.size_on_disk().saturating_sub(self.discount)
     }
 
     /// Whether it can be looked up and listed: a file or a directory here and not moved away,
@@ -301,7 +310,7 @@ impl Mdir {
             .enumerate()
             .filter_map(|(id, raw)| Entry::from_raw(raw, id as u16))
             .collect();
-        let size = entries.iter().map(Entry::size_on_disk).sum();
+        let size = entries.iter().map(Entry::weight).sum();
         Self { entries, disk_count, size }
     }
 
@@ -345,23 +354,23 @@ impl Mdir {
 
     /// Put `e` before the entry at `at`.
     pub fn insert(&mut self, at: usize, e: Entry) {
-        self.size += e.size_on_disk();
+        self.size += e.weight();
         self.entries.insert(at, e);
     }
 
     /// Take out the entry at `at`.
     pub fn remove(&mut self, at: usize) -> Entry {
         let e = self.entries.remove(at);
-        self.size -= e.size_on_disk();
+        self.size -= e.weight();
         e
     }
 
     /// Change the entry at `at`, keeping count of sizes.
     pub fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Entry) -> R) -> R {
         let e = &mut self.entries[at];
-        let before = e.size_on_disk();
+        let before = e.weight();
         let r = change(e);
-        self.size = self.size - before + e.size_on_disk();
+        self.size = self.size - before + e.weight();
         r
     }
 
@@ -371,7 +380,7 @@ impl Mdir {
         for e in &mut entries {
             e.inherited |= e.did.take().is_some();
         }
-        let size = entries.iter().map(Entry::size_on_disk).sum();
+        let size = entries.iter().map(Entry::weight).sum();
         self.size -= size;
         Self { entries, disk_count: 0, size }
     }
@@ -484,7 +493,7 @@ impl Mdir {
             e.attrs.iter_mut().for_each(|a| a.dirty = false);
         }
         self.disk_count = id;
-        self.size = self.entries.iter().map(Entry::size_on_disk).sum();
+        self.size = self.entries.iter().map(Entry::weight).sum();
     }
 
     /// Directory `dir` has other blocks now.

@@ -235,6 +235,10 @@ fn mkfs_overwrites_only_by_force() {
     fails(["mkfs", &image], 1, &["holds a littlefs already; --force overwrites it"]);
     assert_eq!(fs::read(&image).expect("read"), before);
     ok(["mkfs", "--force", "--block-size", "8192", &image]);
+    assert_eq!(fs::metadata(&image).expect("image").len() % 8192, 0);
+    assert_eq!(info(&image)["image_size"], fs::metadata(&image).expect("image").len());
+    let needed = info(&image)["block_count"].as_u64().expect("a number") * 8192;
+    assert!(fs::metadata(&image).expect("image").len() >= needed, "the file is whole");
     assert_eq!(info(&image)["block_size"], 8192);
 
     // Block 0 is erased, block 1 is all that is left, far behind.

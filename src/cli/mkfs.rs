@@ -192,7 +192,9 @@ impl MkfsArgs {
             }
             self.discard(&container, geometry)?;
         }
-        if !container.is_device && container.size < geometry.size() {
+        // discarding may have emptied the file
+        let size = container.file.metadata().map_err(|e| self.fail(e))?.len();
+        if !container.is_device && size < geometry.size() {
             container.file.set_len(geometry.size()).map_err(|e| self.fail(e))?;
         }
         if self.fill {

@@ -190,10 +190,13 @@ impl Fs {
         if total <= soft {
             return Ok(true);
         }
-        if m.entries.len() <= head + 1 {
-            return if total <= hard { Ok(true) } else { Err(Error::NoSpace) };
-        }
-        let at = middle(m, head);
+        let at = match m.entries.len() - head {
+            0 | 1 if total <= hard => return Ok(true),
+            // apart from the superblock entry it may fit
+            1 if head > 0 => head,
+            0 | 1 => return Err(Error::NoSpace),
+            _ => middle(m, head),
+        };
         match self.split(pair, at) {
             Ok(_) => Ok(false),
             Err(Error::NoSpace) if total <= hard => Ok(true),

@@ -78,7 +78,10 @@ impl Fs {
         new.attrs.retain(|a| a.data.is_some());
         let size = new.size_on_disk();
         let place = match target {
-            Some(_) => self.room_to_grow(to, to_name, size)?,
+            Some(t) => {
+                let old = self.entry(t)?.size_on_disk();
+                self.room_to_grow(to, to_name, size.saturating_sub(old))?
+            }
             None => self.room_for(to, to_name, size)?,
         };
         // making room may have split either pair
@@ -167,6 +170,7 @@ impl Fs {
             e.file = None;
         });
         let mut at = place.at;
+        let size = new.size_on_disk();
         if let Some(t) = target {
             let durable = self.entry(t)?.did.is_some();
             let old = if durable {
@@ -174,6 +178,7 @@ impl Fs {
                 self.mdir_mut(t.pair)?.update(t.at, |e| {
                     e.role = Role::Replaced(m);
                     e.file = None;
+                    e.discount = size.min(e.size_on_disk());
                 });
                 old
             } else {
