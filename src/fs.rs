@@ -45,6 +45,9 @@ use space::Retired;
 /// The root directory.
 pub const ROOT: DirId = DirId(0);
 
+/// Changed metadata pairs held before they are flushed: some 100,000 small files.
+const DIRTY_PAIRS_MAX: usize = 4096;
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
@@ -183,10 +186,17 @@ impl Fs {
         if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Before any change: refuse it if read-only, and finish what a former mount left undone.
+    /// Before any change: refuse it if read-only, finish what a former mount left undone, and keep
+    /// what waits for a flush within its budget.
     fn begin(&mut self) -> Result<()> {
         self.writable()?;
-        if self.unfinished { self.recover() } else { Ok(()) }
+        if self.unfinished {
+            self.recover()?;
+        }
+        if self.dirty_pairs.len() > DIRTY_PAIRS_MAX {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// The directory, unless it was removed.

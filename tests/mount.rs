@@ -11,6 +11,8 @@ mod command;
 mod durability;
 #[path = "mount/listing.rs"]
 mod listing;
+#[path = "mount/memory.rs"]
+mod memory;
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "mount/open_files.rs"]

@@ -71,7 +71,7 @@ impl Fs {
         if !self.is_dirty() {
             return if self.read_only { Ok(()) } else { self.free_retired() };
         }
-        self.begin()?;
+        self.writable()?;
         let written = self.dirty_file_ids();
         for _ in 0..ROUNDS_MAX {
             match self.round() {
