@@ -36,6 +36,7 @@ fn a_gibibyte_passes_through_64_mebibytes() {
         file.write_all(&chunk).expect("write");
     }
     file.sync_all().expect("fsync");
+    drop(file);
     let mut file = fs::File::open(&path).expect("open");
     let mut expected = vec![0; chunk.len()];
     for i in 0..COPIED / chunk.len() {
