@@ -21,7 +21,8 @@ mod listing;
 mod names;
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -111,6 +112,8 @@ pub struct Volume {
     inodes: Mutex<InodeTable>,
     /// Signalled, with `inodes`, when an unlinked file was given back.
     freed: Condvar,
+    /// Inodes being given back whose files are not closed yet.
+    closing: AtomicU32,
     /// When to flush.
     clock: Clock,
     /// A failure of a flush nobody waited for, for the next who asks.
@@ -130,6 +133,7 @@ impl Volume {
             listings: Mutex::default(),
             inodes: Mutex::new(InodeTable::new(default_time)),
             freed: Condvar::new(),
+            closing: AtomicU32::new(0),
             failed: Mutex::default(),
         }
     }
@@ -180,27 +184,37 @@ impl Volume {
         &self,
         mut operation: impl FnMut(&mut Fs) -> VfsResult<T>,
     ) -> VfsResult<(T, MutexGuard<'_, Fs>)> {
-        const MOMENT: Duration = Duration::from_millis(20);
+        const MOMENT: Duration = Duration::from_millis(100);
+        let end = Instant::now() + MOMENT;
         let mut core = self.core.lock();
         let mut result = operation(&mut core);
-        if matches!(result, Err(VfsError::Core(Error::NoSpace))) {
+        while matches!(result, Err(VfsError::Core(Error::NoSpace))) {
             let mut inodes = self.inodes.lock();
-            if inodes.orphans() > 0 {
-                drop(core);
-                self.freed.wait_for(&mut inodes, MOMENT);
-                drop(inodes);
-                core = self.core.lock();
-                result = operation(&mut core);
+            let coming = inodes.orphans() > 0 || self.closing.load(Ordering::Acquire) > 0;
+            if !coming || Instant::now() >= end {
+                break;
             }
+            drop(core);
+            // short naps: a file closed just now has notified already
+            self.freed.wait_for(&mut inodes, MOMENT / 10);
+            drop(inodes);
+            core = self.core.lock();
+            result = operation(&mut core);
         }
         Ok((result?, core))
     }
 
     /// The kernel dropped `count` references to an inode.
     pub fn forget(&self, ino: u64, count: u64) {
+        self.closing.fetch_add(1, Ordering::AcqRel);
         let close = self.inodes.lock().forget(ino, count);
-        let Some(file) = close else { return };
-        self.core.lock().close_file(file);
+        if let Some(file) = close {
+            self.core.lock().close_file(file);
+        }
+        self.closing.fetch_sub(1, Ordering::AcqRel);
+        if close.is_none() {
+            return;
+        }
         self.freed.notify_all();
         // The blocks of an unlinked file can be used again after the next flush.
         self.clock.changed();
