@@ -34,5 +34,13 @@ elif [ "$passed" -eq 0 ]; then
     echo "no test was run"
     status=1
 fi
+
+# POSIX conformance, unless only some tests were asked for.
+if [ $# -eq 0 ]; then
+    scripts/posix.sh 2>&1 | tee "$log" || status=1
+    read -r passed failed < <(awk -v p="$passed" -v f="$failed" '
+        / passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); seen = 1 }
+        END { print p, f + !seen }' "$log")
+fi
 echo "$passed passed, $failed failed"
 exit "$status"

@@ -1,5 +1,6 @@
 //! Block devices: what the engine asks of storage.
 
+pub mod emu;
 pub mod file;
 pub mod ram;
 

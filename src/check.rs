@@ -1,20 +1,34 @@
-//! The read-only verifier: walks thread and tree by itself and accounts for every block.
+//! The verifier: walks thread and tree by itself and accounts for every block; and repair.
 //!
-//! It shares the parser with the filesystem but none of its state, so it can judge what the
-//! filesystem wrote.
+//! [`check`] only reads. It shares the parser with the filesystem but none of its state, so it can
+//! judge what the filesystem wrote. Time and memory stay proportional to the image, whatever it
+//! holds. `docs/check.md` lists every code.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Display;
+mod files;
+mod owners;
+mod repair;
+mod tree;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::Superblock;
-use crate::disk::log::Log;
-use crate::disk::{GState, Pair, ctz, name, read_u32_le, tag};
-use crate::error::{Error, Result};
+use crate::disk::{GState, Pair, Superblock, Tail, crc, ctz};
+use crate::error::Result;
+use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
+
+use owners::Owners;
+
+pub use repair::{Repairs, repair};
+
+/// Findings of one code that are kept; the rest are counted.
+const FINDINGS_MAX: u64 = 1000;
+/// Bytes of a path that are shown.
+const PATH_MAX: usize = 400;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,11 +53,29 @@ pub struct Finding {
     pub message: String,
 }
 
+/// What is in the image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Files reached.
+    pub files: u64,
+    /// Directories reached, without the root.
+    pub directories: u64,
+    /// Blocks of metadata pairs and files; the others are free.
+    pub blocks_used: u64,
+    /// Blocks in the filesystem.
+    pub block_count: u32,
+}
+
 /// What a check found.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
-    /// In the order found.
+    /// In the order found; a thousand of each code at most.
     pub findings: Vec<Finding>,
+    /// How many more there were, by code.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub omitted: BTreeMap<&'static str, u64>,
+    /// What is in the image.
+    pub totals: Totals,
 }
 
 impl Report {
@@ -53,27 +85,43 @@ impl Report {
     }
 }
 
-/// A pair of the walk.
+/// A pair of the walk. Its entries are read again when they are needed.
 struct Seen {
     pair: Pair,
-    log: Log,
+    tail: Option<Tail>,
     threaded: bool,
+    /// Whether a hardtail leads here.
     continues: bool,
-    in_tree: bool,
+    /// Ids in use.
+    ids: usize,
+    /// The directory it belongs to, once the tree has reached it.
+    dir: Option<u32>,
     superblock: Option<Superblock>,
+}
+
+/// A directory of the walk: its path follows from the parents'.
+struct Dir {
+    parent: u32,
+    name: Box<[u8]>,
 }
 
 struct Checker {
     dev: Arc<dyn BlockDevice>,
     g: Geometry,
     report: Report,
+    counts: HashMap<&'static str, u64>,
     pairs: Vec<Seen>,
     by_block: HashMap<u32, usize>,
-    /// Who uses a block, by description index.
-    owners: HashMap<u32, u32>,
-    owner_names: Vec<String>,
+    dirs: Vec<Dir>,
+    owners: Owners,
+    /// The authoritative superblock.
+    limits: Option<Superblock>,
     gstate: GState,
+    /// The entry that a pending move hides.
+    hidden: Option<(Pair, u16)>,
     thread_broken: bool,
+    /// Whether commits are to carry forward CRCs.
+    fcrc: bool,
 }
 
 /// Verify the littlefs on `dev` without changing anything.
@@ -86,18 +134,38 @@ pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
         dev,
         g,
         report: Report::default(),
+        counts: HashMap::new(),
         pairs: Vec::new(),
         by_block: HashMap::new(),
-        owners: HashMap::new(),
-        owner_names: Vec::new(),
+        dirs: Vec::new(),
+        owners: Owners::new(g.block_count),
+        limits: None,
         gstate: GState::default(),
+        hidden: None,
         thread_broken: false,
+        fcrc: false,
     };
     c.walk_thread()?;
-    c.check_gstate();
+    if c.thread_broken {
+        // a sum of some of the deltas says nothing
+        c.gstate = GState::default();
+    }
+    c.hidden = c.gstate.pending_move();
     c.walk_tree();
+    c.check_gstate();
     c.check_orphans();
+    c.report.totals.blocks_used = c.owners.used();
+    c.report.totals.block_count = g.block_count;
     Ok(c.report)
+}
+
+/// A name for people: lossy, and without bytes that steer a terminal.
+fn show(name: &[u8]) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in String::from_utf8_lossy(name).chars() {
+        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out
 }
 
 impl Checker {
@@ -108,6 +176,12 @@ impl Checker {
         place: impl Display,
         message: impl Display,
     ) {
+        let count = self.counts.entry(code).or_default();
+        *count += 1;
+        if *count > FINDINGS_MAX {
+            *self.report.omitted.entry(code).or_default() += 1;
+            return;
+        }
         let (place, message) = (place.to_string(), message.to_string());
         self.report.findings.push(Finding { severity, code, place, message });
     }
@@ -120,22 +194,21 @@ impl Checker {
         self.add(Severity::Note, code, place, message);
     }
 
-    /// Count `block` as used by owner `who`; an error if it has another already.
-    fn claim(&mut self, block: u32, who: u32) {
-        if let Some(other) = self.owners.insert(block, who) {
-            let name = |i: u32| self.owner_names.get(i as usize).cloned().unwrap_or_default();
-            let (a, b) = (name(other), name(who));
-            self.error(
-                "block-shared",
-                format_args!("block {block:#x}"),
-                format_args!("is used by {a} and by {b}: a write to one damages the other"),
-            );
+    /// The path of `name` in directory `dir`; long ones are cut at the front.
+    fn path(&self, dir: u32, name: &[u8]) -> String {
+        let mut parts = vec![show(name)];
+        let mut len = parts[0].len();
+        let mut at = dir;
+        while at != 0 && len < PATH_MAX {
+            let Some(d) = self.dirs.get(at as usize) else { break };
+            let part = show(&d.name);
+            len += part.len() + 1;
+            parts.push(part);
+            at = d.parent;
         }
-    }
-
-    fn owner(&mut self, name: String) -> u32 {
-        self.owner_names.push(name);
-        self.owner_names.len() as u32 - 1
+        parts.push(if at == 0 { String::new() } else { "...".to_owned() });
+        parts.reverse();
+        parts.join("/")
     }
 
     fn walk_thread(&mut self) -> Result<()> {
@@ -156,9 +229,12 @@ impl Checker {
                     return Ok(());
                 }
             };
+            if self.pairs.is_empty() {
+                self.fcrc = Superblock::of(&fetched.log).is_some_and(Superblock::has_fcrc);
+            }
+            self.gstate = self.gstate.xor(fetched.log.gdelta);
             let i = self.take(fetched, true, continues);
-            self.gstate = self.gstate.xor(self.pairs[i].log.gdelta);
-            match self.pairs[i].log.tail {
+            match self.pairs[i].tail {
                 Some(t) if !t.pair.is_null() => (next, continues) = (t.pair, t.hard),
                 _ => return Ok(()),
             }
@@ -167,14 +243,19 @@ impl Checker {
 
     /// Add a pair, with the checks that need nothing but itself.
     fn take(&mut self, fetched: Fetched, threaded: bool, continues: bool) -> usize {
-        let Fetched { pair, log, twin_valid } = fetched;
+        let Fetched { pair, log, twin_valid, unreadable } = fetched;
         let i = self.pairs.len();
-        let who = self.owner(format!("metadata pair {pair}"));
         for b in pair.0 {
             self.by_block.insert(b, i);
-            self.claim(b, who);
+            self.claim(b, i, None);
         }
-        if !twin_valid {
+        if unreadable {
+            self.error(
+                "pair-unreadable",
+                pair,
+                "one of its blocks cannot be read: it may be newer",
+            );
+        } else if !twin_valid {
             self.note(
                 "pair-half-dead",
                 pair,
@@ -187,10 +268,40 @@ impl Checker {
                 pair,
                 "bytes behind the last commit are not erased; the next write compacts",
             );
+        } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
+            self.note(
+                "commit-closed",
+                pair,
+                "a device will not append here, for want of a matching forward CRC: it compacts",
+            );
+        }
+        if log.entries.len() > COUNT_MAX {
+            self.note(
+                "ids-many",
+                pair,
+                format_args!(
+                    "holds {} entries, more than any driver puts there",
+                    log.entries.len()
+                ),
+            );
         }
         let superblock = Superblock::of(&log);
-        self.pairs.push(Seen { pair, log, threaded, continues, in_tree: false, superblock });
+        let (tail, ids) = (log.tail, log.entries.len());
+        self.pairs.push(Seen { pair, tail, threaded, continues, ids, dir: None, superblock });
         i
+    }
+
+    /// Whether a driver of disk version 2.1 would append behind a last commit that ends at `off`,
+    /// where all bytes read 0xFF.
+    fn continues_by_fcrc(&self, off: u32, fcrc: Option<(u32, u32)>, ends: u32) -> bool {
+        let rest = self.g.block_size - off;
+        match fcrc {
+            Some((size, sum)) => {
+                size <= rest && sum == crc::crc(crc::SEED, &vec![0xff; size as usize])
+            }
+            // no room for another commit: none was due
+            None => rest < 1 << ends.trailing_zeros().min(31),
+        }
     }
 
     fn check_gstate(&mut self) {
@@ -201,308 +312,42 @@ impl Checker {
                 "an operation was interrupted; the next write finishes it",
             );
         }
-        if let Some((pair, id)) = self.gstate.pending_move() {
-            let known = pair.0.iter().any(|b| self.by_block.contains_key(b));
-            if known {
-                self.note(
-                    "move-pending",
-                    pair,
-                    format_args!("entry {id} was moved away; the next write deletes it here"),
-                );
-            } else {
-                self.error(
-                    "move-lost",
-                    pair,
-                    "a pending move names a pair that is not in the thread",
-                );
-            }
-        }
-    }
-
-    /// The entry that a pending move hides in pair `i`.
-    fn hidden(&self, i: usize) -> Option<u16> {
-        let (pair, id) = self.gstate.pending_move()?;
-        self.pairs[i].pair.overlaps(pair).then_some(id)
-    }
-
-    fn walk_tree(&mut self) {
-        let chain: Vec<usize> =
-            (0..self.pairs.len()).filter(|&i| self.pairs[i].superblock.is_some()).collect();
-        let Some(&root) = chain.last() else {
-            self.error("superblock-missing", Pair::SUPERBLOCK, "no pair holds a superblock entry");
-            return;
-        };
-        self.check_superblocks(&chain);
-        let mut todo = vec![(root, "/".to_owned())];
-        while let Some((head, path)) = todo.pop() {
-            let mut at = head;
-            let mut last: Option<Box<[u8]>> = None;
-            let mut names = HashSet::new();
-            loop {
-                self.pairs[at].in_tree = true;
-                for (name, pair, id) in self.check_entries(at, &path, &mut last, &mut names) {
-                    let path = format!("{path}{}/", String::from_utf8_lossy(&name));
-                    if let Some(child) = self.child(&path, pair, at, id) {
-                        todo.push((child, path));
-                    }
-                }
-                match self.pairs[at].log.tail {
-                    Some(t) if t.hard && !t.pair.is_null() => {
-                        match self.follow(t.pair, at, &path) {
-                            Some(next) => at = next,
-                            None => break,
-                        }
-                    }
-                    _ => break,
-                }
-            }
-        }
-    }
-
-    fn check_superblocks(&mut self, chain: &[usize]) {
-        let root = chain.last().and_then(|&i| self.pairs[i].superblock);
-        let Some(root) = root else { return };
-        for &i in chain {
-            if self.pairs[i].superblock != Some(root) {
-                self.note(
-                    "superblock-outdated",
-                    self.pairs[i].pair,
-                    "differs from the root's, which counts",
-                );
-            }
-        }
-        if root.block_size != self.g.block_size || root.block_count != self.g.block_count {
-            self.error(
-                "geometry",
-                "superblock",
-                format_args!("says {} blocks of {} bytes", root.block_count, root.block_size),
-            );
-        }
-    }
-
-    /// The pair behind a hardtail.
-    fn follow(&mut self, pair: Pair, from: usize, path: &str) -> Option<usize> {
-        if let Some(&i) = pair.0.iter().find_map(|b| self.by_block.get(b)) {
-            if self.pairs[i].in_tree || !self.pairs[i].pair.same(pair) {
-                self.error("tree-loop", path, format_args!("pair {pair} is part of it twice"));
-                return None;
-            }
-            return Some(i);
-        }
-        match store::fetch(&*self.dev, pair) {
-            Ok(f) => {
-                let threaded = self.pairs[from].threaded;
-                Some(self.take(f, threaded, true))
-            }
-            Err(e) => {
-                self.error("directory-broken", path, e);
-                None
-            }
-        }
-    }
-
-    /// The first pair of the directory `path`, named by entry `id` of pair `parent`.
-    fn child(&mut self, path: &str, pair: Pair, parent: usize, id: u16) -> Option<usize> {
-        let known: Vec<usize> =
-            pair.0.iter().filter_map(|b| self.by_block.get(b).copied()).collect();
-        match known[..] {
-            [a, b] if a == b && !self.pairs[a].in_tree && !self.pairs[a].continues => Some(a),
-            [] => match store::fetch(&*self.dev, pair) {
-                Ok(f) => {
-                    self.error(
-                        "unthreaded",
-                        path,
-                        format_args!(
-                            "pair {pair} is not in the thread: a device will reuse its blocks"
-                        ),
-                    );
-                    Some(self.take(f, false, false))
-                }
-                Err(e) => {
-                    self.error("directory-broken", path, e);
-                    None
-                }
-            },
-            [old] if !self.pairs[old].in_tree => {
-                let place = self.pairs[old].pair;
-                let message =
-                    format_args!("{path} has moved to {pair}; the thread names its old blocks")
-                        .to_string();
-                if self.gstate.needs_sync() {
-                    self.note("half-orphan", place, message);
-                } else {
-                    self.error("half-orphan", place, message);
-                }
-                match store::fetch(&*self.dev, pair) {
-                    Ok(f) => {
-                        // the tree's half takes the place of the thread's
-                        for b in self.pairs[old].pair.0 {
-                            self.owners.remove(&b);
-                        }
-                        self.pairs[old].in_tree = true;
-                        Some(self.take(f, true, false))
-                    }
-                    Err(e) => {
-                        self.error("directory-broken", path, e);
-                        None
-                    }
-                }
-            }
-            _ => {
-                let at = self.pairs[parent].pair;
-                self.error(
-                    "tree-loop",
-                    path,
-                    format_args!("pair {pair} (entry {id} of {at}) is reached twice"),
-                );
-                None
-            }
-        }
-    }
-
-    /// The entries of one pair; returns the directories among them.
-    fn check_entries(
-        &mut self,
-        i: usize,
-        path: &str,
-        last: &mut Option<Box<[u8]>>,
-        names: &mut HashSet<Box<[u8]>>,
-    ) -> Vec<(Box<[u8]>, Pair, u16)> {
-        let pair = self.pairs[i].pair;
-        let hidden = self.hidden(i);
-        if self.pairs[i].continues && self.pairs[i].log.entries.is_empty() {
-            self.error(
-                "pair-empty",
+        let Some((pair, id)) = self.hidden else { return };
+        match pair.0.iter().find_map(|b| self.by_block.get(b)) {
+            Some(&i) if id == 0 && self.pairs[i].superblock.is_some() => self.error(
+                "move-lost",
                 pair,
-                "an empty pair inside a directory: the C driver cannot list past it",
-            );
+                "a pending move names the superblock: a device will delete it",
+            ),
+            Some(&i) if usize::from(id) < self.pairs[i].ids => self.note(
+                "move-pending",
+                pair,
+                format_args!("entry {id} was moved away; the next write deletes it here"),
+            ),
+            _ => self.error(
+                "move-lost",
+                pair,
+                format_args!("a pending move names entry {id}, which is not in the thread"),
+            ),
         }
-        let limits = self.pairs.iter().rev().find_map(|p| p.superblock);
-        let entries = std::mem::take(&mut self.pairs[i].log.entries);
-        let mut dirs = Vec::new();
-        for (id, e) in entries.iter().enumerate() {
-            let id = id as u16;
-            let Some(ty) = e.name_type else {
-                self.note("id-unused", pair, format_args!("id {id} has no name"));
-                continue;
-            };
-            if ty == tag::SUPERBLOCK || hidden == Some(id) {
-                continue;
-            }
-            let place = format!("{path}{}", String::from_utf8_lossy(&e.name));
-            if !name::is_presentable(&e.name) {
-                self.error("name-impossible", &place, "Linux cannot hold this name");
-            }
-            if limits.is_some_and(|s| e.name.len() as u32 > s.name_max) {
-                self.error(
-                    "name-too-long",
-                    &place,
-                    format_args!("{} bytes exceed name_max", e.name.len()),
-                );
-            }
-            if last.as_deref().is_some_and(|l| name::cmp(l, &e.name).is_gt()) {
-                self.error("name-order", &place, "stands where a device stops looking for it");
-            }
-            if !names.insert(e.name.clone()) {
-                self.error("name-duplicate", &place, "the directory holds this name twice");
-            }
-            *last = Some(e.name.clone());
-            match (ty, &e.data) {
-                (tag::DIR, Some((tag::DIRSTRUCT, d))) => match Pair::from_bytes(d) {
-                    Some(child) => dirs.push((e.name.clone(), child, id)),
-                    None => self.error("bad-struct", &place, "the directory's struct is too short"),
-                },
-                (tag::REG, Some((tag::INLINESTRUCT, _))) => {}
-                (tag::REG, Some((tag::CTZSTRUCT, d))) => match Pair::from_bytes(d) {
-                    Some(Pair([head, size])) => self.check_file(&place, head, size, limits),
-                    None => self.error("bad-struct", &place, "the file's struct is too short"),
-                },
-                (tag::REG | tag::DIR, _) => {
-                    self.error("bad-struct", &place, "has no struct of its kind")
-                }
-                _ => {
-                    self.note("type-unknown", &place, format_args!("is of unknown type {ty:#05x}"))
-                }
-            }
-        }
-        dirs
     }
+}
 
-    fn check_file(&mut self, path: &str, head: u32, size: u32, limits: Option<Superblock>) {
-        if limits.is_some_and(|s| size > s.file_max) {
-            self.error("file-too-large", path, format_args!("{size} bytes exceed file_max"));
-        }
-        let count = ctz::blocks(self.g.block_size, size);
-        if count > self.g.block_count {
-            self.error(
-                "ctz-too-long",
-                path,
-                format_args!("claims {size} bytes, more than the image holds"),
-            );
-            return;
-        }
-        let who = self.owner(format!("file {path}"));
-        // blocks already visited, by index, that a later pointer must agree with
-        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
-        let mut block = head;
-        for i in (0..count).rev() {
-            if block >= self.g.block_count {
-                self.error(
-                    "ctz-range",
-                    path,
-                    format_args!("block {i} of its list is {block:#x}, outside the image"),
-                );
-                return;
-            }
-            self.claim(block, who);
-            if expected.remove(&i).is_some_and(|e| e != block) {
-                self.error(
-                    "ctz-pointer",
-                    path,
-                    format_args!("two pointers to block {i} of its list differ"),
-                );
-            }
-            let n = ctz::pointers(i);
-            let mut ptrs = vec![0; 4 * n as usize];
-            if let Err(e) = self.dev.read(block, 0, &mut ptrs) {
-                self.error("ctz-unreadable", path, Error::Io(e));
-                return;
-            }
-            for k in 1..n {
-                if let Some(p) = read_u32_le(&ptrs, 4 * k as usize)
-                    && expected.insert(i - (1 << k), p).is_some_and(|e| e != p)
-                {
-                    self.error(
-                        "ctz-pointer",
-                        path,
-                        format_args!("pointer {k} of block {i} of its list is wrong"),
-                    );
-                }
-            }
-            if let Some(p) = read_u32_le(&ptrs, 0) {
-                block = p;
-            }
-        }
-    }
+/// A half-open range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bytes {
+    from: u64,
+    to: u64,
+}
 
-    /// Pairs in the thread that nothing in the tree names.
-    fn check_orphans(&mut self) {
-        if self.thread_broken {
-            return;
-        }
-        let orphans: Vec<Pair> = self
-            .pairs
-            .iter()
-            .filter(|p| p.threaded && !p.in_tree && p.superblock.is_none())
-            .map(|p| p.pair)
-            .collect();
-        for pair in orphans {
-            let message = "is in the thread but belongs to no directory";
-            if self.gstate.needs_sync() {
-                self.note("orphan", pair, message);
-            } else {
-                self.error("orphan", pair, message);
-            }
-        }
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes {}..{}", self.from, self.to)
     }
+}
+
+/// The data bytes of block `i` of a file of `size` bytes.
+fn bytes_of(block_size: u32, i: u32, size: u32) -> Bytes {
+    let to = ctz::start(block_size, i + 1).min(u64::from(size));
+    Bytes { from: ctz::start(block_size, i), to }
 }

@@ -13,11 +13,13 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use log::{Level, LevelFilter};
 
+use crate::bd::FileDevice;
 use crate::image;
 
 /// Exit codes, as mount(8) and fsck(8) define them.
@@ -26,6 +28,8 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// mount(8): the mount failed.
     pub const MOUNT_FAILURE: u8 = 32;
+    /// fsck(8): errors were found and repaired.
+    pub const CHECK_REPAIRED: u8 = 1;
     /// fsck(8): errors were left uncorrected.
     pub const CHECK_ERRORS: u8 = 4;
     /// fsck(8): the image could not be examined.
@@ -138,6 +142,22 @@ impl ImageArgs {
             log::warn!("{note}");
         }
         Ok(opened)
+    }
+
+    /// Open for writing, locked against everybody else.
+    fn open_writable(&self) -> Result<Arc<FileDevice>, CliError> {
+        let options = image::Options {
+            block_size: self.block_size,
+            block_count: None,
+            offset: self.offset,
+            read_only: false,
+        };
+        let opened = image::open(&self.image, &options).map_err(CliError::failure)?;
+        if opened.read_only {
+            let path = self.image.display();
+            return Err(CliError::failure(format_args!("{path}: the file cannot be written")));
+        }
+        Ok(opened.device)
     }
 }
 

@@ -114,6 +114,22 @@ pub enum Corrupt {
         /// The size its struct claims, in bytes.
         size: u32,
     },
+    /// A CTZ list comes back to a block it has already been through.
+    CtzLoop {
+        /// Head block of the list.
+        head: u32,
+        /// The block met twice.
+        block: u32,
+    },
+    /// A block of a CTZ list belongs to something else as well.
+    CtzShared {
+        /// Head block of the list.
+        head: u32,
+        /// The block.
+        block: u32,
+    },
+    /// A pending move would delete the superblock.
+    MoveOfSuperblock(Pair),
     /// A struct tag of the wrong length or type for its entry.
     BadStruct {
         /// Where.
@@ -139,6 +155,17 @@ impl fmt::Display for Corrupt {
                 f,
                 "file with head block {head:#x} claims {size} bytes, more than the image holds"
             ),
+            Self::CtzLoop { head, block } => write!(
+                f,
+                "file with head block {head:#x}: its list comes back to block {block:#x} (a loop)"
+            ),
+            Self::CtzShared { head, block } => write!(
+                f,
+                "file with head block {head:#x}: its block {block:#x} is in use by something else, too"
+            ),
+            Self::MoveOfSuperblock(p) => {
+                write!(f, "the global state says that the superblock was moved out of {p}")
+            }
             Self::BadStruct { pair, id } => {
                 write!(f, "entry {id} of metadata pair {pair} has an impossible struct")
             }

@@ -18,6 +18,7 @@ mod open;
 mod ops;
 mod pairs;
 mod rename;
+mod repair;
 mod space;
 mod write;
 
@@ -122,12 +123,16 @@ pub struct Fs {
     next_move: MoveId,
     /// An interrupted operation of a former mount is to be finished before the first write.
     unfinished: bool,
+    /// There was one when the image was opened: until then two entries may name one list.
+    interrupted: bool,
 
     dirty_pairs: BTreeSet<PairIx>,
     dirty_files: BTreeSet<FileId>,
     /// Bytes of file data in memory only.
     dirty_bytes: usize,
     removed: Vec<Removed>,
+    /// The pair being moved to other blocks, while nothing on disk names those.
+    relocating: Option<PairIx>,
     /// Pairs without entries that are to leave the thread.
     emptied: Vec<PairIx>,
 

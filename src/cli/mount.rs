@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::daemon::{self, Side, Starter};
 use super::options::MountOptions;
+use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::FileDevice;
 use crate::fs::{Fs, OpenOptions};
@@ -105,10 +106,18 @@ impl Mount {
             fs::canonicalize(path)
                 .map_err(|e| mount_failure(format_args!("{}: {e}", path.display())))
         };
+        let shown = args.mountpoint.display();
+        match detach_dead(&args.mountpoint) {
+            Ok(false) => {}
+            Ok(true) => log::warn!("{shown}: unmounted what was left of a mount whose daemon died"),
+            Err(e) => {
+                let what = "holds what is left of a mount whose daemon died";
+                return Err(mount_failure(format_args!("{shown}: {what}: {e}")));
+            }
+        }
         let mountpoint = absolute(&args.mountpoint)?;
         if !mountpoint.is_dir() {
-            let message = format_args!("{}: not a directory", args.mountpoint.display());
-            return Err(mount_failure(message));
+            return Err(mount_failure(format_args!("{shown}: not a directory")));
         }
         // A missing image gets its own message when it is opened.
         let image = match fs::canonicalize(&args.image) {

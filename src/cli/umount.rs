@@ -50,6 +50,21 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Whether `path` is a mount of ours whose daemon died; then it is unmounted, which nobody can
+/// notice: all it answers is ENOTCONN.
+///
+/// # Errors
+/// When it cannot be unmounted.
+pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotConnected) {
+        return Ok(false);
+    }
+    match find(&fs::read(MOUNT_TABLE)?, &absolute(path)) {
+        Some(entry) if entry.is_littlefs => unmount(&entry.mountpoint, true).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
 /// The path without symbolic links; a mount whose daemon died cannot be resolved itself.
 fn absolute(path: &Path) -> PathBuf {
     let resolved = fs::canonicalize(path).or_else(|_| {

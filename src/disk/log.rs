@@ -136,7 +136,7 @@ fn apply(log: &mut Log, t: Tag, data: &[u8]) {
                 e.name = data.into();
             }
         }
-        (_, tag::CREATE) if has_id => {
+        (_, tag::CREATE) if has_id && log.entries.len() < usize::from(tag::ID_NONE) => {
             if id > log.entries.len() {
                 log.entries.resize_with(id, RawEntry::default);
             }

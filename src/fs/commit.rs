@@ -14,6 +14,8 @@ pub(super) enum Fault {
     Replan,
     /// The block that the pair was to be compacted into is bad: relocate it and plan anew.
     BadTwin(PairIx),
+    /// The pair has been erased often enough: move it to another block and plan anew.
+    TiredTwin(PairIx),
     /// Anything that planning anew does not mend.
     Failed(Error),
 }
@@ -267,6 +269,7 @@ impl Fs {
                 && !m.is_dirty()
             {
                 self.dirty_pairs.remove(&next);
+                self.refresh_first(next);
             }
             at = next;
         }
@@ -295,43 +298,45 @@ impl Fs {
     pub(super) fn write_new(&mut self, ix: PairIx, spec: Spec, stub: bool) -> Result<(), Fault> {
         let tail = self.tail_in(ix, spec.view);
         let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
-        loop {
-            let Pair([a, b]) = self.pair(ix).blocks;
-            let rev =
-                self.first_rev(store::read_rev(&*self.dev, a).max(store::read_rev(&*self.dev, b)));
-            let layout = self.layout;
-            let empty = Mdir::default();
-            let mdir = self.mdir(ix)?;
-            let content = if stub { &empty } else { &*mdir };
-            let commit = content
-                .encode_compact(layout, rev, &spec.select, tail, gdelta)
-                .map_err(|_| Error::NoSpace)?;
-            self.wrote();
-            let written =
-                store::write_fresh(&*self.dev, a, &commit).and_then(|()| self.dev.erase(b));
-            match written {
-                Ok(()) => {
-                    let info = self.pair_mut(ix);
-                    info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
-                    info.appendable = Some(true);
-                    info.twin_erased = true;
-                    info.disk_tail = tail;
-                    info.gdelta = gdelta;
-                    let mdir = self.mdir(ix)?;
-                    if stub {
-                        mdir.nothing_on_disk();
-                    } else {
-                        mdir.committed(&spec.select);
-                    }
-                    return Ok(());
+        let Pair([a, b]) = self.pair(ix).blocks;
+        let rev =
+            self.first_rev(store::read_rev(&*self.dev, a).max(store::read_rev(&*self.dev, b)));
+        let layout = self.layout;
+        let empty = Mdir::default();
+        let mdir = self.mdir(ix)?;
+        let content = if stub { &empty } else { &*mdir };
+        let commit = content
+            .encode_compact(layout, rev, &spec.select, tail, gdelta)
+            .map_err(|_| Error::NoSpace)?;
+        self.wrote();
+        let written = store::write_fresh(&*self.dev, a, &commit)
+            .and_then(|()| store::erase_checked(&*self.dev, b));
+        match written {
+            Ok(()) => {
+                let info = self.pair_mut(ix);
+                info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
+                info.appendable = Some(true);
+                info.twin_erased = true;
+                info.disk_tail = tail;
+                info.gdelta = gdelta;
+                let mdir = self.mdir(ix)?;
+                if stub {
+                    mdir.nothing_on_disk();
+                } else {
+                    mdir.committed(&spec.select);
                 }
-                Err(e) if e.is_bad_block() => {
-                    ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
-                    let fresh = self.take_pair_blocks()?;
-                    self.rename_pair(ix, fresh)?;
-                }
-                Err(e) => return Err(e.into()),
+                Ok(())
             }
+            Err(e) if e.is_bad_block() => {
+                ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
+                // the bad block stays marked as used; whoever was written with the old address
+                // already is written again
+                let fresh = self.alloc.take().ok_or(Error::NoSpace)?;
+                let blocks = if e.block == Some(b) { [a, fresh] } else { [fresh, b] };
+                self.rename_pair(ix, Pair(blocks))?;
+                Err(Fault::Replan)
+            }
+            Err(e) => Err(e.into()),
         }
     }
 

@@ -134,7 +134,7 @@ impl Fs {
     }
 
     /// Make room for a new entry of `size` bytes, splitting its pair if need be, and say where it
-    /// goes.
+    /// goes. `NoSpace` may mean that a flush has to come first: see [`Fs::with_space`].
     pub(super) fn room_for(&mut self, dir: DirId, name: &[u8], size: u32) -> Result<Place> {
         if size > self.hard_limit() {
             return Err(Error::NameTooLong);
@@ -150,17 +150,24 @@ impl Fs {
                 return Ok(place);
             }
             // names that come in order leave full pairs behind
+            let crowded = total <= hard && count + 1 < COUNT_MAX;
+            let half = middle(m, head);
+            if place.at == 0 && !crowded && self.dir(dir)?.sorted && self.follows(dir, place.pair) {
+                // only a pair whose first name was removed takes a name before all others; it must
+                // not be split there, and once it is flushed the name goes to the pair before
+                return Err(Error::NoSpace);
+            }
             let at = if place.at == count {
                 count
             } else if place.at <= head {
                 head
             } else {
-                middle(m, head)
+                half
             };
             match self.split(place.pair, at) {
                 Ok(_) => {}
                 // crowded, but it fits
-                Err(Error::NoSpace) if total <= hard && count + 1 < COUNT_MAX => return Ok(place),
+                Err(Error::NoSpace) if crowded => return Ok(place),
                 Err(e) => return Err(e),
             }
             if at == count {
@@ -169,6 +176,11 @@ impl Fs {
                 return Ok(Place { pair: next, at: 0 });
             }
         }
+    }
+
+    /// Whether `ix` is not the first pair of `dir`.
+    fn follows(&self, dir: DirId, ix: PairIx) -> bool {
+        self.dirs[dir.0 as usize].pairs.first() != Some(&ix)
     }
 
     /// Make room for the entry `name` to grow by `extra` bytes, and say where it is now.
@@ -273,6 +285,9 @@ impl Fs {
 /// The index that parts the entries of `m` behind the first `head` into halves of bytes; both get
 /// one at least.
 fn middle(m: &Mdir, head: usize) -> usize {
+    if m.entries.len() < head + 2 {
+        return m.entries.len();
+    }
     let half = m.size() / 2;
     let mut bytes = 0;
     for (i, e) in m.entries.iter().enumerate() {

@@ -80,7 +80,11 @@ impl Fs {
         }
         let roomy = self.dirty_pairs.iter().copied().find(|&ix| {
             let p = self.pair(ix);
-            p.threaded && p.on_disk && p.fate == Fate::Stays && self.has_room(ix)
+            self.relocating != Some(ix)
+                && p.threaded
+                && p.on_disk
+                && p.fate == Fate::Stays
+                && self.has_room(ix)
         });
         let ix = roomy.unwrap_or(PairIx(0));
         self.barrier()?;
@@ -92,7 +96,7 @@ impl Fs {
 
     fn durable_log(&self, ix: PairIx) -> Result<Log> {
         let blocks = self.pair(ix).blocks;
-        store::read_log(&*self.dev, blocks.0[0])
+        store::read_log(&*self.dev, blocks.0[0])?
             .ok_or(Error::Corrupt(Corrupt::NoValidCommit(blocks)))
     }
 
@@ -168,6 +172,14 @@ impl Fs {
         self.relocate_log(ix, &log)
     }
 
+    /// The same for a block that is merely worn: it can hold something else.
+    pub(super) fn relocate_tired(&mut self, ix: PairIx) -> Result<()> {
+        let twin = self.pair(ix).blocks.0[1];
+        self.relocate(ix)?;
+        self.retire(vec![twin], std::sync::Arc::default());
+        Ok(())
+    }
+
     fn relocate_log(&mut self, ix: PairIx, log: &Log) -> Result<()> {
         let old = self.pair(ix).blocks;
         if old.same(Pair::SUPERBLOCK) {
@@ -209,6 +221,8 @@ impl Fs {
             return Ok(());
         }
         let is_child = !info.continues;
+        // until it is named, a commit to it counts for nothing
+        let outer = self.relocating.replace(ix);
         let raised = is_child && !self.gstate.needs_sync();
         if raised {
             self.set_sync(true)?;
@@ -229,6 +243,7 @@ impl Fs {
             }
         }
         self.barrier()?;
+        self.relocating = outer;
         if raised {
             self.set_sync(false)?;
         }

@@ -284,34 +284,42 @@ impl Fs {
         if count > g.block_count {
             return Err(Corrupt::CtzTooLong { head, size }.into());
         }
-        let mut list = vec![BLOCK_NULL; count as usize];
-        let mut i = count;
-        let mut block = head;
-        while i > 0 {
-            i -= 1;
+        // from the head to the start; a loop comes back to the block noted last (Brent)
+        let mut list = Vec::new();
+        let mut noted = BLOCK_NULL;
+        let mut put = |list: &mut Vec<u32>, block| -> Result<u32, Corrupt> {
+            let index = count - 1 - list.len() as u32;
             if block >= g.block_count {
-                return Err(Corrupt::CtzOutOfRange { head, index: i, block }.into());
+                return Err(Corrupt::CtzOutOfRange { head, index, block });
             }
-            list[i as usize] = block;
-            if i == 0 {
+            if block == noted {
+                return Err(Corrupt::CtzLoop { head, block });
+            }
+            list.push(block);
+            if list.len().is_power_of_two() {
+                noted = block;
+            }
+            Ok(index)
+        };
+        let mut block = head;
+        while list.len() < count as usize {
+            let index = put(&mut list, block)?;
+            if index == 0 {
                 break;
             }
             // an even index has a second pointer, two blocks back: every other block is read
             let mut ptrs = [0; 8];
-            let len = if i.is_multiple_of(2) { 8 } else { 4 };
+            let len = if index.is_multiple_of(2) { 8 } else { 4 };
             self.dev.read(block, 0, &mut ptrs[..len])?;
             let ptr =
                 |k: usize| u32::from_le_bytes([ptrs[k], ptrs[k + 1], ptrs[k + 2], ptrs[k + 3]]);
             block = ptr(0);
             if len == 8 {
-                i -= 1;
-                if block >= g.block_count {
-                    return Err(Corrupt::CtzOutOfRange { head, index: i, block }.into());
-                }
-                list[i as usize] = block;
+                put(&mut list, block)?;
                 block = ptr(4);
             }
         }
+        list.reverse();
         Ok(list)
     }
 

@@ -86,6 +86,7 @@ impl Fs {
                 }
                 Err(Fault::Replan) => {}
                 Err(Fault::BadTwin(ix)) => self.relocate(ix)?,
+                Err(Fault::TiredTwin(ix)) => self.relocate_tired(ix)?,
                 Err(Fault::Failed(e)) => return Err(e),
             }
         }
@@ -109,7 +110,7 @@ impl Fs {
         for &ix in &plan.new {
             self.write_new(ix, all, plan.is_stub(self.pair(ix).dir))?;
         }
-        let dirty = self.committable()?;
+        let dirty = self.committable();
         self.level_wear(&dirty, all)?;
         self.prepare_twins(&dirty, all)?;
 
@@ -131,14 +132,21 @@ impl Fs {
             self.phase(&adding, all)?;
         }
         // phase 4
-        let mut pairs: BTreeSet<PairIx> = self.committable()?.into_iter().collect();
+        let mut pairs: BTreeSet<PairIx> = self.committable().into_iter().collect();
         pairs.extend(self.publishers(plan.new.iter()));
         pairs.extend(self.kept_before_all(&self.emptied));
         if !plan.guarded {
             pairs.extend(self.before_removed());
         }
-        let pairs: Vec<PairIx> = pairs.into_iter().collect();
-        self.phase(&pairs, all)?;
+        // a stub is filled in the next round, when what its entries name is written
+        pairs.retain(|&ix| !plan.is_stub(self.pair(ix).dir));
+        let mut settled = Vec::new();
+        for ix in pairs {
+            if !(self.pair(ix).continues && self.mdir(ix)?.empties(&Select::ALL)) {
+                settled.push(ix);
+            }
+        }
+        self.phase(&settled, all)?;
         if plan.needs_another() {
             self.end_deferral();
             return Ok(true);
@@ -156,31 +164,22 @@ impl Fs {
 
     /// Pairs whose changes cancelled out were not committed, and need not be.
     fn forget_undone(&mut self) {
-        for ix in std::mem::take(&mut self.dirty_pairs) {
+        for ix in self.dirty_pairs.clone() {
             let p = self.pair(ix);
-            if !p.on_disk || p.mdir.as_ref().is_some_and(|m| m.is_dirty()) {
-                self.dirty_pairs.insert(ix);
+            if p.on_disk && !p.mdir.as_ref().is_some_and(|m| m.is_dirty()) {
+                self.dirty_pairs.remove(&ix);
+                self.refresh_first(ix);
             }
         }
     }
 
     /// Dirty pairs that durable metadata reaches.
-    ///
-    /// The C driver cannot list a directory past an empty pair, so a pair that keeps nothing but
-    /// what a move will bring waits for that.
-    fn committable(&mut self) -> Result<Vec<PairIx>> {
-        let mut list = Vec::new();
-        for ix in self.dirty_pairs.clone() {
-            let p = self.pair(ix);
-            if !p.on_disk || p.fate != Fate::Stays || p.deferred {
-                continue;
-            }
-            let continues = p.continues;
-            if !(continues && self.mdir(ix)?.empties(&Select::ALL)) {
-                list.push(ix);
-            }
-        }
-        Ok(list)
+    fn committable(&self) -> Vec<PairIx> {
+        let live = |ix: &PairIx| {
+            let p = self.pair(*ix);
+            p.on_disk && p.fate == Fate::Stays && !p.deferred
+        };
+        self.dirty_pairs.iter().copied().filter(live).collect()
     }
 
     /// Durable pairs whose tails make these new pairs reachable.
@@ -214,6 +213,7 @@ impl Fs {
     fn plan(&mut self) -> Result<Plan> {
         self.end_deferral();
         self.drop_vacant();
+        self.renew_waiting()?;
         let mut stages = BTreeMap::new();
         let new_dirs: Vec<DirId> = self
             .dirty_pairs
@@ -405,6 +405,24 @@ impl Fs {
         }
     }
 
+    /// A pair that keeps nothing but what moves will bring must not be committed empty, not even
+    /// to change its tail: what it waits for goes to a new pair instead.
+    fn renew_waiting(&mut self) -> Result<()> {
+        for ix in self.dirty_pairs.clone() {
+            let p = self.pair(ix);
+            let may_wait = p.on_disk && p.continues && p.fate == Fate::Stays;
+            if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
+                match self.split(ix, 0) {
+                    Ok(_) => self.drop_pair(ix),
+                    // then its own commit waits for the move
+                    Err(Error::NoSpace) => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn drop_pair(&mut self, ix: PairIx) {
         let Some(dir) = self.pair(ix).dir else { return };
         if self.dirs[dir.0 as usize].pairs.first() == Some(&ix) {
@@ -439,7 +457,7 @@ impl Fs {
                     return Err(Fault::Replan);
                 }
             } else if !is_superblock && free > 1 {
-                return Err(Fault::BadTwin(ix));
+                return Err(Fault::TiredTwin(ix));
             }
         }
         Ok(())
@@ -455,6 +473,7 @@ impl Fs {
                 Ok(()) => return self.sync(),
                 Err(Fault::Replan) => {}
                 Err(Fault::BadTwin(ix)) => self.relocate(ix)?,
+                Err(Fault::TiredTwin(ix)) => self.relocate_tired(ix)?,
                 Err(Fault::Failed(e)) => {
                     self.unfinished = true;
                     return Err(e);

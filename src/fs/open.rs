@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::pairs::{CACHE_MAX, Fate, PairInfo, PairIx};
+use super::pairs::{CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
@@ -74,6 +74,8 @@ struct Walk {
     by_block: HashMap<u32, PairIx>,
     children: HashMap<PairIx, Vec<Child>>,
     names: HashMap<PairIx, Names>,
+    /// CTZ lists, head and size, of the files in each pair.
+    lists: HashMap<PairIx, Vec<(u32, u32)>>,
     superblocks: BTreeSet<PairIx>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
@@ -117,11 +119,13 @@ impl Fs {
             moves: BTreeMap::new(),
             next_move: 1,
             unfinished: false,
+            interrupted: false,
             dirty_pairs: BTreeSet::new(),
             dirty_files: BTreeSet::new(),
             dirty_bytes: 0,
             removed: Vec::new(),
             emptied: Vec::new(),
+            relocating: None,
             cached_bytes: 0,
             tick: 0,
             unordered: false,
@@ -136,7 +140,8 @@ impl Fs {
         fs.adopt(superblock, &walk, options)?;
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
-        fs.find_orphans(&walk);
+        fs.find_orphans(&mut walk);
+        fs.unmapped = walk.lists.into_values().flatten().collect();
         fs.alloc = Alloc::new(g.block_count, walk.seed);
         for p in fs.pairs.iter().flatten() {
             for b in p.blocks.0 {
@@ -160,9 +165,11 @@ impl Fs {
     fn walk_thread(&mut self, walk: &mut Walk) -> Result<()> {
         let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
         let mut prev: Option<PairIx> = None;
+        let mut broken = false;
         while !tail.pair.is_null() {
             if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
+                broken = true;
                 break;
             }
             let fetched = match store::fetch(&*self.dev, tail.pair) {
@@ -170,6 +177,7 @@ impl Fs {
                 Err(e) if prev.is_none() => return Err(e),
                 Err(e) => {
                     self.damage(&e);
+                    broken = true;
                     break;
                 }
             };
@@ -184,12 +192,20 @@ impl Fs {
             self.gstate = self.gstate.xor(self.pair(ix).gdelta);
             prev = Some(ix);
         }
+        if broken {
+            // a sum of some of the deltas says nothing
+            self.gstate = GState::default();
+        }
         Ok(())
     }
 
     /// Add a pair as read to the table.
     fn take_pair(&mut self, fetched: Fetched, walk: &mut Walk) -> PairIx {
-        let Fetched { pair, log, .. } = fetched;
+        let Fetched { pair, log, unreadable, .. } = fetched;
+        if unreadable {
+            // the block that cannot be read may hold newer commits
+            self.damage(&format_args!("a block of metadata pair {pair} cannot be read"));
+        }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;
         p.end = LogEnd { rev: log.rev, off: log.off, etag: log.etag };
@@ -208,7 +224,7 @@ impl Fs {
         let in_order = names.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
         p.first = names.first().map(|&n| n.into());
         let last = names.last().map(|&n| n.into());
-        let mut children = Vec::new();
+        let (mut children, mut lists) = (Vec::new(), Vec::new());
         for e in &mdir.entries {
             match &e.data {
                 Data::Dir { pair, .. } if e.kind == Kind::Dir => {
@@ -218,7 +234,7 @@ impl Fs {
                         name: e.name.clone(),
                     });
                 }
-                Data::Ctz { head, size } => self.unmapped.push((*head, *size)),
+                Data::Ctz { head, size } => lists.push((*head, *size)),
                 Data::Inline(d) if e.kind == Kind::File => {
                     walk.inline_seen = walk.inline_seen.max(d.len() as u32);
                 }
@@ -238,6 +254,9 @@ impl Fs {
         }
         if !children.is_empty() {
             walk.children.insert(ix, children);
+        }
+        if !lists.is_empty() {
+            walk.lists.insert(ix, lists);
         }
         walk.names.insert(ix, Names { last, in_order });
         if let Some(sb) = superblock {
@@ -293,12 +312,17 @@ impl Fs {
     /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
     fn find_move(&mut self, walk: &mut Walk) {
         self.unfinished = self.gstate.needs_sync();
+        self.interrupted = self.unfinished || self.gstate.pending_move().is_some();
         let Some((pair, id)) = self.gstate.pending_move() else { return };
         self.unfinished = true;
         self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
         let Some(&source) = pair.0.iter().find_map(|b| walk.by_block.get(b)) else { return };
         if let Some(children) = walk.children.get_mut(&source) {
             children.retain(|c| c.id != id);
+        }
+        if id == 0 && walk.superblocks.contains(&source) {
+            self.damage(&Corrupt::MoveOfSuperblock(pair));
+            return;
         }
         let m = self.next_move;
         self.next_move += 1;
@@ -328,11 +352,11 @@ impl Fs {
         // what was read before the directories were known
         let loaded: Vec<PairIx> = (0..self.pairs.len() as u32)
             .map(PairIx)
-            .filter(|&ix| self.pair(ix).mdir.is_some())
+            .filter(|ix| self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.mdir.is_some()))
             .collect();
         for ix in loaded {
             if let Some(m) = self.pair_mut(ix).mdir.take() {
-                let m = self.resolve(*m);
+                let m = self.resolve(ix, *m);
                 self.pair_mut(ix).mdir = Some(Box::new(m));
             }
         }
@@ -344,7 +368,8 @@ impl Fs {
         let known = child.pair.0.map(|b| walk.by_block.get(&b).copied());
         let problem = match known {
             [Some(a), Some(b)] if a == b => {
-                if self.pair(a).dir.is_none() && !walk.superblocks.contains(&a) {
+                let p = self.pair(a);
+                if p.dir.is_none() && !p.continues && !walk.superblocks.contains(&a) {
                     return Some(a);
                 }
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
@@ -406,7 +431,9 @@ impl Fs {
     fn take_half_orphan(&mut self, old: PairIx, fetched: Fetched, walk: &mut Walk) -> PairIx {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
+        // what the old content named is stale
         walk.children.remove(&old);
+        walk.lists.remove(&old);
         let new = self.take_pair(fetched, walk);
         let mut p = match self.pairs[new.0 as usize].take() {
             Some(p) => p,
@@ -415,6 +442,9 @@ impl Fs {
         self.vacant.push(new);
         for b in p.blocks.0 {
             walk.by_block.insert(b, old);
+        }
+        if let Some(l) = walk.lists.remove(&new) {
+            walk.lists.insert(old, l);
         }
         if let Some(c) = walk.children.remove(&new) {
             walk.children.insert(old, c);
@@ -460,7 +490,7 @@ impl Fs {
 
     /// Pairs in the thread that the tree does not reach. With the sync bit set they are left from
     /// an interrupted operation and leave the thread with the first write.
-    fn find_orphans(&mut self, walk: &Walk) {
+    fn find_orphans(&mut self, walk: &mut Walk) {
         let mut orphans = 0;
         for i in 0..self.pairs.len() as u32 {
             let ix = PairIx(i);
@@ -469,11 +499,32 @@ impl Fs {
                 orphans += 1;
                 if self.gstate.needs_sync() {
                     self.pair_mut(ix).fate = Fate::Removed;
+                    walk.lists.remove(&ix);
                 }
             }
         }
         if orphans > 0 {
             self.warn(format!("{orphans} metadata pairs in the thread belong to no directory"));
+        }
+        self.forget_passed();
+    }
+}
+
+impl Fs {
+    /// Orphans that only the old content of a relocated pair leads to: they leave the thread with
+    /// that, so no tail has to pass over them.
+    fn forget_passed(&mut self) {
+        for i in 0..self.pairs.len() as u32 {
+            let ix = PairIx(i);
+            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
+            if !p.threaded || p.fate != Fate::Stays || !self.tail_is_right(ix, View::Final) {
+                continue;
+            }
+            for passed in self.skip_from(ix, View::Final).0 {
+                self.gstate = self.gstate.xor(self.pair(passed).gdelta);
+                self.unlink_pair(passed);
+                self.forget_pair(passed);
+            }
         }
     }
 }

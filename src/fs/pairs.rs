@@ -224,10 +224,10 @@ impl Fs {
         self.tick = self.tick.wrapping_add(1);
         if self.pair(ix).mdir.is_none() {
             let blocks = self.pair(ix).blocks;
-            let Some(log) = store::read_log(&*self.dev, blocks.0[0]) else {
+            let Some(log) = store::read_log(&*self.dev, blocks.0[0])? else {
                 return Err(Corrupt::NoValidCommit(blocks).into());
             };
-            let mdir = self.resolve(Mdir::from_log(log));
+            let mdir = self.resolve(ix, Mdir::from_log(log));
             self.evict();
             self.cached_bytes += mdir.footprint();
             self.pair_mut(ix).mdir = Some(Box::new(mdir));
@@ -245,11 +245,17 @@ impl Fs {
         self.mdir(ix)
     }
 
-    /// Fill in which directory each directory entry stands for.
-    pub(super) fn resolve(&self, mut mdir: Mdir) -> Mdir {
+    /// Fill in which directory each directory entry of pair `ix` stands for: none if that belongs
+    /// to another entry, lest the tree have loops.
+    pub(super) fn resolve(&self, ix: PairIx, mut mdir: Mdir) -> Mdir {
+        let parent = self.pair(ix).dir;
         for e in &mut mdir.entries {
             if let Data::Dir { pair, dir } = &mut e.data {
-                *dir = self.heads.get(&pair.0[0]).or_else(|| self.heads.get(&pair.0[1])).copied();
+                let named = self.heads.get(&pair.0[0]).or_else(|| self.heads.get(&pair.0[1]));
+                *dir = named.copied().filter(|d| {
+                    let d = &self.dirs[d.0 as usize];
+                    Some(d.parent) == parent && d.name == e.name
+                });
             }
         }
         mdir

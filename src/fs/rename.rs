@@ -95,11 +95,15 @@ impl Fs {
         let is_move = source.pair != place.pair && (e.did.is_some() || e.inherited);
         if is_move {
             let data_pending = e.file.is_some_and(|f| self.dirty_files.contains(&f));
-            let replaces_inherited = match target {
-                Some(t) => self.entry(t)?.inherited,
+            // what it replaces stays on disk until it arrives: without changes of its own
+            let replaces_pending = match target.map(|t| self.entry(t).cloned()).transpose()? {
+                Some(t) => {
+                    let unwritten = t.file.is_some_and(|f| self.dirty_files.contains(&f));
+                    t.inherited || (t.did.is_some() && (t.is_dirty() || unwritten))
+                }
                 None => false,
             };
-            if e.inherited || e.is_dirty() || data_pending || replaces_inherited {
+            if e.inherited || e.is_dirty() || data_pending || replaces_pending {
                 return Ok(Attempt::FlushFirst);
             }
             if !self.pair(source.pair).threaded || !self.pair(place.pair).threaded {
@@ -110,6 +114,8 @@ impl Fs {
             }
             self.start_move(source, place, target, new)?;
         } else {
+            // its old name is durable: it may change pairs only once this is flushed
+            new.inherited = e.did.is_some() || e.inherited;
             self.move_in_memory(source, place, target, new, to)?;
         }
         if let Data::Dir { dir: Some(child), .. } = e.data {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{FileId, Fs, ROOT};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
 
 /// Blocks that nothing in memory needs any more, and that are free once nothing on disk does.
@@ -50,18 +50,14 @@ impl Fs {
     /// filesystem turns read-only.
     pub(super) fn complete_map(&mut self) -> Result<()> {
         while let Some(&(head, size)) = self.unmapped.last() {
-            match self.load_list(head, size) {
-                Ok(list) => {
-                    self.unmapped.pop();
-                    for b in list {
-                        self.alloc.mark(b);
-                    }
-                }
+            match self.load_list(head, size).and_then(|list| self.map_list(head, &list)) {
+                Ok(()) => _ = self.unmapped.pop(),
                 Err(Error::Corrupt(c)) => {
-                    self.unmapped.pop();
                     ::log::error!("{c}; turning read-only");
                     self.warnings.push(c.to_string());
                     self.read_only = true;
+                    // with nothing to write the map is of no use
+                    break;
                 }
                 Err(e) => return Err(e),
             }
@@ -69,6 +65,17 @@ impl Fs {
         self.unmapped = Vec::new();
         self.alloc.set_complete();
         self.writable()
+    }
+
+    /// Mark the blocks of a list. Where none of them may be in use already, one that is would be
+    /// freed with either file and lost to the other.
+    fn map_list(&mut self, head: u32, list: &[u32]) -> Result<()> {
+        for &block in list {
+            if !self.alloc.mark(block) && !self.interrupted {
+                return Err(Corrupt::CtzShared { head, block }.into());
+            }
+        }
+        Ok(())
     }
 
     /// Run `op`, and once more after a flush if there was no space: a flush frees what was removed.

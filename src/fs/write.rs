@@ -367,7 +367,7 @@ impl Fs {
         self.dev.rewrite(block, data)?;
         if self.dev.wants_read_back() {
             let mut back = vec![0; data.len()];
-            self.dev.read(block, 0, &mut back)?;
+            self.dev.read(block, 0, &mut back).map_err(|_| store::silent_failure(block))?;
             if back != data {
                 return Err(store::silent_failure(block).into());
             }

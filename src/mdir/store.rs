@@ -19,6 +19,8 @@ pub struct Fetched {
     pub log: Log,
     /// Whether the twin holds a valid commit, too.
     pub twin_valid: bool,
+    /// Whether a block could not be read: what it holds may be newer.
+    pub unreadable: bool,
 }
 
 /// Whether both addresses are blocks of the image, and different ones.
@@ -30,20 +32,17 @@ pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     Ok(())
 }
 
-/// Read the metadata log in `block`; `None` if no commit is valid or the block cannot be read.
-pub fn read_log(dev: &dyn BlockDevice, block: u32) -> Option<Log> {
+/// Read the metadata log in `block`; `None` if no commit is valid.
+pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
     let block_size = dev.geometry().block_size as usize;
     let mut len = FIRST_READ.min(block_size);
     loop {
         let mut bytes = vec![0; len];
-        if let Err(e) = dev.read(block, 0, &mut bytes) {
-            ::log::warn!("metadata block {block:#x}: {}", e.source);
-            return None;
-        }
+        dev.read(block, 0, &mut bytes)?;
         match log::parse(&bytes, block_size) {
             Parsed::NeedMore => len = (len * 4).min(block_size),
-            Parsed::Empty => return None,
-            Parsed::Log(log) => return Some(*log),
+            Parsed::Empty => return Ok(None),
+            Parsed::Log(log) => return Ok(Some(*log)),
         }
     }
 }
@@ -52,26 +51,39 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> Option<Log> {
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     check_pair(dev.geometry(), pair)?;
     let [a, b] = pair.0;
+    let mut failed = None;
     let (mut first, mut second) = (a, b);
-    if rev_newer(read_rev(dev, b), read_rev(dev, a)) {
+    let revs = [a, b].map(|block| try_read_rev(dev, block).map_err(|e| failed = Some(e)));
+    if let [Ok(ra), Ok(rb)] = revs
+        && rev_newer(rb, ra)
+    {
         (first, second) = (b, a);
     }
-    if let Some(log) = read_log(dev, first) {
-        return Ok(Fetched { pair: Pair([first, second]), log, twin_valid: true });
+    for (block, other, twin_valid) in [(first, second, true), (second, first, false)] {
+        match read_log(dev, block) {
+            Ok(None) => {}
+            Ok(Some(log)) => {
+                let unreadable = failed.is_some();
+                return Ok(Fetched { pair: Pair([block, other]), log, twin_valid, unreadable });
+            }
+            Err(e) => failed = Some(e),
+        }
     }
-    match read_log(dev, second) {
-        Some(log) => Ok(Fetched { pair: Pair([second, first]), log, twin_valid: false }),
-        None => Err(Error::Corrupt(Corrupt::NoValidCommit(pair))),
-    }
+    Err(match failed {
+        Some(e) => Error::Io(e),
+        None => Error::Corrupt(Corrupt::NoValidCommit(pair)),
+    })
+}
+
+fn try_read_rev(dev: &dyn BlockDevice, block: u32) -> IoResult<u32> {
+    let mut rev = [0; 4];
+    dev.read(block, 0, &mut rev)?;
+    Ok(u32::from_le_bytes(rev))
 }
 
 /// The revision in the first bytes of `block`; 0 if unreadable.
 pub fn read_rev(dev: &dyn BlockDevice, block: u32) -> u32 {
-    let mut rev = [0; 4];
-    match dev.read(block, 0, &mut rev) {
-        Ok(()) => u32::from_le_bytes(rev),
-        Err(_) => 0,
-    }
+    try_read_rev(dev, block).unwrap_or(0)
 }
 
 /// Whether every byte of `block` from `off` on reads 0xFF.
@@ -103,12 +115,22 @@ pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResu
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
+/// Erase `block`, and read it back where the device asks for that.
+pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
+    dev.erase(block)?;
+    if dev.wants_read_back() && !is_erased_from(dev, block, 0) {
+        return Err(silent_failure(block));
+    }
+    Ok(())
+}
+
 /// Program `data`, and read it back where the device asks for that.
 pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     dev.prog(block, off, data)?;
     if dev.wants_read_back() {
         let mut back = vec![0; data.len()];
-        dev.read(block, off, &mut back)?;
+        // what cannot be read back was not written, either
+        dev.read(block, off, &mut back).map_err(|_| silent_failure(block))?;
         if back != data {
             return Err(silent_failure(block));
         }

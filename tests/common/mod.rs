@@ -8,4 +8,5 @@ pub mod calls;
 pub mod clfs;
 pub mod ops;
 pub mod ours;
+pub mod surgery;
 pub mod tree;

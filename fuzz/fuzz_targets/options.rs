@@ -1,0 +1,12 @@
+//! The parser of mount options.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use littlefs::cli::options::MountOptions;
+
+fuzz_target!(|list: &str| {
+    if let Ok(options) = MountOptions::parse(&[list]) {
+        // what comes later wins: saying it twice changes nothing
+        assert_eq!(MountOptions::parse(&[list, list]), Ok(options));
+    }
+});

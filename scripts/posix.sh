@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# POSIX conformance on real mounts: fsx (a million operations) and pjdfstest.
+#
+# usage: scripts/posix.sh
+#
+# FSX_OPS=N  operations of fsx in all (default 1000000)
+#
+# Installs both tools from crates.io below target/tools when they are missing. The cases of
+# pjdfstest that littlefs cannot pass stand, with reasons, in tests/posix/pjdfstest.toml.
+# Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse; most cases of pjdfstest
+# change users, so without root they are skipped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=scripts/deps.sh
+. scripts/deps.sh
+install_run_deps
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+tools=$target/tools
+littlefs=$target/release/littlefs
+export CARGO_TARGET_DIR=$target
+
+install_tool() { # CRATE VERSION
+    [ -x "$tools/bin/$1" ] ||
+        cargo install --quiet --locked --version "$2" --root "$tools" "$1" 2>&1 |
+        { grep -v '^warning: be sure to add' || true; } >&2
+}
+cargo build --release --quiet
+install_tool fsx 0.3.2
+install_tool pjdfstest 0.2.2
+
+# Images in memory where there is such a place: what is measured is not the disk.
+base=/tmp
+[ -w /dev/shm ] && base=/dev/shm
+work=$(mktemp -d "$base/littlefs-posix.XXXXXX")
+chmod 755 "$work"
+cleanup() {
+    local dir
+    for dir in "$work"/*/mnt; do
+        ! mountpoint -q "$dir" || fusermount3 -uz "$dir" || true
+    done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+# make_mount NAME SIZE BLOCK_SIZE OPTIONS: a new image mounted on $work/NAME/mnt
+make_mount() {
+    mkdir -p "$work/$1/mnt"
+    "$littlefs" mkfs --size "$2" --block-size "$3" "$work/$1/image" >"$work/$1/log" &&
+        "$littlefs" mount -o "$4" "$work/$1/image" "$work/$1/mnt"
+}
+end_mount() { "$littlefs" umount "$work/$1/mnt" && "$littlefs" check "$work/$1/image"; }
+
+# fsx: each run its own seed, sizes, share of mapped access, block size and mount options.
+# NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS
+runs=(
+    "small 1 16384 2048 3 512 rw"
+    "mapped 2 65536 4096 10 4096 rw"
+    "large 3 262144 16384 1 4096 rw"
+    "writeback 4 65536 4096 3 4096 writeback"
+    "sync 5 32768 4096 1 4096 sync"
+    "erase-64k 6 262144 8192 2 65536 rw"
+)
+ops=${FSX_OPS:-1000000}
+
+run_fsx() { # NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS OPERATIONS
+    make_mount "$1" 4M "$6" "$7"
+    cat >"$work/$1/fsx.toml" <<END
+flen = $3
+[opsize]
+max = $4
+[weights]
+close_open = 1
+invalidate = 0.2
+mapread = $5
+mapwrite = $5
+read = 10
+write = 10
+truncate = 3
+fsync = 0.1
+fdatasync = 0.1
+posix_fadvise = 0.2
+copy_file_range = 1
+sendfile = 1
+END
+    "$tools/bin/fsx" -f "$work/$1/fsx.toml" -S "$2" -N "$8" -P "$work/$1" "$work/$1/mnt/file"
+    end_mount "$1"
+}
+
+fsx_runs() {
+    local passed=0 failed=0 run name share
+    for run in "${runs[@]}"; do
+        name=${run%% *}
+        # Mount option sync makes each operation dear.
+        share=$((ops * 19 / 100))
+        [ "$name" != sync ] || share=$((ops - 5 * share))
+        mkdir -p "$work/$name"
+        # shellcheck disable=SC2086
+        if (set -e; run_fsx $run "$share") >"$work/$name/out" 2>&1; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "fsx $run failed:" >&2
+            tail -n 60 "$work/$name/out" >&2
+        fi
+    done
+    echo "fsx ($ops operations): $passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
+
+# run_pjdfstest [PATTERN]: with a pattern, only those cases, and they may remount
+run_pjdfstest() {
+    local options=default_permissions name=pjdfstest-${1:-all} remount=false
+    [ "$(id -u)" -ne 0 ] || options+=,allow_other
+    make_mount "$name" 16M 4096 "$options"
+    [ $# -eq 0 ] || remount=true
+    sed "s/^allow_remount = .*/allow_remount = $remount/" \
+        tests/posix/pjdfstest.toml >"$work/$name/config.toml"
+    PATH=$work/bin:$PATH "$tools/bin/pjdfstest" -c "$work/$name/config.toml" \
+        -p "$work/$name/mnt" -s "$work/other" -- "$@" || true
+    end_mount "$name" || echo "FAILED: the image"
+}
+
+pjdfstest_runs() {
+    local passed failed listed out=$work/pjdfstest.out
+    mkdir "$work/bin" "$work/other"
+    # To remount, mount(8) would run a program named after the filesystem; the kernel does it alone.
+    printf '#!/bin/sh\nexec %s --internal-only "$@"\n' "$(command -v mount)" >"$work/bin/mount"
+    chmod +x "$work/bin/mount"
+    { run_pjdfstest; [ "$(id -u)" -ne 0 ] || run_pjdfstest erofs; } 2>&1 |
+        sed 's/\x1b\[[0-9;]*m//g' >"$out"
+    # "Summary: F failed, S skipped, P passed, X expected failures, T total"
+    read -r passed failed listed < <(awk '
+        /^Summary: / { f += $2; p += $6; x += $8; seen = 1 }
+        /^FAILED: / { f++ }
+        END { print p + 0, f + !seen, x + 0 }' "$out")
+    if [ "$failed" -gt 0 ]; then
+        grep -A3 -E 'FAILED|PASSED UNEXPECTEDLY' "$out" >&2 || tail -n 30 "$out" >&2
+    fi
+    echo "pjdfstest ($listed that littlefs cannot store): $passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
+
+status=0
+pjdfstest_runs || status=1
+fsx_runs || status=1
+exit "$status"

@@ -1,0 +1,135 @@
+#!/usr/bin/env bash
+# Long runs: more of the random tests, and stress on a mount. One line of result for each.
+#
+# usage: scripts/soak.sh [MINUTES] [PART...]
+#
+# MINUTES  for each of the parts, about (default 10)
+# PART     crash, kill, cases, posix, stress, fio, interop (default: all, interop if there is
+#          littlefs-fuse)
+#
+# The environment overrides the factors that follow from MINUTES: LITTLEFS_CRASH_FACTOR (crash
+# images), LITTLEFS_KILL_FACTOR (kills), LITTLEFS_CASES (cases of each differential test).
+# Installs stress-ng and fio (by apt-get). Logs go to target/soak.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# shellcheck source=scripts/deps.sh
+. scripts/deps.sh
+install_test_deps
+install_missing stress-ng:stress-ng fio:fio
+
+minutes=${1:-10}
+[ $# -eq 0 ] || shift
+if [ $# -gt 0 ]; then
+    parts=("$@")
+else
+    parts=(crash kill cases posix stress fio)
+    [ -z "${LITTLEFS_FUSE:-$(command -v lfs || true)}" ] || parts+=(interop)
+fi
+
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+littlefs=$target/release/littlefs
+logs=$target/soak
+mkdir -p "$logs"
+cargo build --release --quiet
+
+work=$(mktemp -d)
+cleanup() {
+    ! mountpoint -q "$work/mnt" || fusermount3 -uz "$work/mnt" || true
+    rm -rf "$work"
+}
+trap cleanup EXIT
+mkdir "$work/mnt"
+
+# on_mount SIZE COMMAND...: run it with a fresh mount at $work/mnt, then check the image
+on_mount() {
+    local status=0
+    rm -f "$work/image"
+    "$littlefs" mkfs --size "$1" "$work/image"
+    "$littlefs" mount "$work/image" "$work/mnt"
+    shift
+    "$@" || status=1
+    "$littlefs" umount "$work/mnt" || status=1
+    "$littlefs" check "$work/image" || status=1
+    return "$status"
+}
+
+# How many times the work of an ordinary run of a test fits into the time (these take about
+# half a minute).
+factor=$((minutes * 2))
+
+soak_crash() {
+    LITTLEFS_CRASH_FACTOR=${LITTLEFS_CRASH_FACTOR:-$factor} \
+        cargo test --release --test crash -- --nocapture
+}
+
+soak_kill() {
+    # An ordinary run takes some seconds.
+    LITTLEFS_KILL_FACTOR=${LITTLEFS_KILL_FACTOR:-$((minutes * 6))} \
+        cargo test --release --test kill -- --nocapture
+}
+
+soak_cases() {
+    LITTLEFS_CASES=${LITTLEFS_CASES:-$((minutes * 500))} \
+        cargo test --release --test differential --test model -- --nocapture
+}
+
+soak_posix() { FSX_OPS=$((minutes * 300000)) scripts/posix.sh; }
+
+soak_interop() { scripts/interop.sh $((minutes * 4)) 300; }
+
+# The filesystem stressors that need nothing littlefs cannot hold: not access (modes), and not io,
+# which syncs every mount of the machine.
+STRESSORS="dentry dir dirdeep dirmany dup fallocate fcntl fiemap filename flock
+    fpunch fstat getdent hdd iomix lockf metamix open posix-fadvise readahead rename
+    seek sendfile splice sync-file truncate unlink utime verity"
+
+# stress_ng SECONDS
+stress_ng() {
+    local wanted known list=()
+    known=" $(stress-ng --stressors) "
+    for wanted in $STRESSORS; do
+        case $known in *" $wanted "*) list+=("--$wanted" 1) ;; esac
+    done
+    (cd "$work/mnt" && stress-ng --temp-path "$work/mnt" --verify --metrics-brief \
+        --hdd-bytes 4M --iomix-bytes 4M --seek-size 4M --fallocate-bytes 4M \
+        --readahead-bytes 4M --sync-file-bytes 1M --dirdeep-inodes 2000 \
+        --timeout "$1" "${list[@]}")
+}
+
+soak_stress() { on_mount 256M stress_ng $((minutes * 60)); }
+
+# run_fio SECONDS
+run_fio() {
+    local rw common
+    common=(--directory="$work/mnt" --time_based --runtime="$(($1 / 4))" --verify=crc32c
+        --verify_fatal=1 --verify_state_save=0 --fallocate=none --group_reporting)
+    for rw in write randwrite randrw; do
+        fio --name="$rw" --rw="$rw" --bsrange=512-64k --bs_unaligned=1 --size=4M --numjobs=4 \
+            --fsync=64 --file_service_type=random --nrfiles=4 "${common[@]}"
+    done
+    fio --name=mapped --ioengine=mmap --rw=randwrite --bs=4k --size=4M --numjobs=2 "${common[@]}"
+}
+
+soak_fio() { on_mount 256M run_fio $((minutes * 60)); }
+
+status=0
+passed=0
+failed=0
+for part in "${parts[@]}"; do
+    start=$SECONDS
+    if (set -e; "soak_$part") >"$logs/$part.log" 2>&1; then
+        passed=$((passed + 1))
+        result=ok
+    else
+        failed=$((failed + 1))
+        result="FAILED, see $logs/$part.log"
+        status=1
+    fi
+    echo "$part ($((SECONDS - start)) s): $result"
+    # What it counted.
+    grep -hE '^test result: .*[1-9][0-9]* passed|[0-9]+ passed, [0-9]+ failed$|[0-9]+ kills|crash images|^ +(WRITE|READ): |stress-ng: info: .*(passed|failed):' \
+        "$logs/$part.log" | sed 's/^/    /' || true
+done
+echo "$passed passed, $failed failed"
+exit "$status"

@@ -1,0 +1,323 @@
+//! The walk over the tree: directories, their chains of pairs, and their entries.
+
+use std::collections::HashSet;
+
+use super::{Checker, Dir, show};
+use crate::disk::log::RawEntry;
+use crate::disk::{Pair, name, tag};
+use crate::mdir::store;
+
+/// What the walk of a directory remembers from one pair to the next.
+#[derive(Default)]
+struct Names {
+    last: Option<Box<[u8]>>,
+    seen: HashSet<Box<[u8]>>,
+}
+
+/// A directory's entry.
+struct Child {
+    pair: Pair,
+    name: Box<[u8]>,
+}
+
+impl Checker {
+    pub(super) fn walk_tree(&mut self) {
+        let chain: Vec<usize> =
+            (0..self.pairs.len()).filter(|&i| self.pairs[i].superblock.is_some()).collect();
+        let Some(&root) = chain.last() else {
+            self.error("superblock-missing", Pair::SUPERBLOCK, "no pair holds a superblock entry");
+            return;
+        };
+        self.check_superblocks(&chain);
+        self.walk_from(root, Box::default());
+    }
+
+    /// Walk a directory that has no parent, and everything below it.
+    fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
+        let top = self.dirs.len() as u32;
+        self.dirs.push(Dir { parent: 0, name });
+        let mut todo = vec![(head, top)];
+        while let Some((head, dir)) = todo.pop() {
+            let mut at = head;
+            let mut names = Names::default();
+            loop {
+                self.pairs[at].dir = Some(dir);
+                for child in self.check_entries(at, dir, &mut names) {
+                    let path = self.path(dir, &child.name);
+                    if let Some(head) = self.child(&path, child.pair) {
+                        let new = self.dirs.len() as u32;
+                        self.dirs.push(Dir { parent: dir, name: child.name });
+                        // a directory reached twice is met here, not when its turn comes
+                        self.pairs[head].dir = Some(new);
+                        todo.push((head, new));
+                    }
+                }
+                match self.pairs[at].tail {
+                    Some(t) if t.hard && !t.pair.is_null() => match self.follow(t.pair, at, dir) {
+                        Some(next) => at = next,
+                        None => break,
+                    },
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    /// Directories in the thread that nothing in the tree names.
+    pub(super) fn check_orphans(&mut self) {
+        if self.thread_broken {
+            return;
+        }
+        let mut heads: Vec<(usize, usize)> = Vec::new();
+        let mut named = HashSet::new();
+        let mut inside = false;
+        for (i, p) in self.pairs.iter().enumerate() {
+            let orphan = p.threaded && p.dir.is_none() && p.superblock.is_none();
+            match heads.last_mut() {
+                Some((_, ids)) if orphan && inside && p.continues => *ids += p.ids,
+                _ if orphan => heads.push((i, p.ids)),
+                _ => {}
+            }
+            inside = orphan;
+            if orphan && let Ok(Some(log)) = store::read_log(&*self.dev, p.pair.0[0]) {
+                let structs = log.entries.iter().filter_map(|e| e.data.as_ref());
+                let pairs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
+                named.extend(pairs.filter_map(|(_, d)| Pair::from_bytes(d)).flat_map(|p| p.0));
+            }
+        }
+        // what another orphan names is below that
+        let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
+        let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
+        for (i, ids) in outer.into_iter().chain(inner) {
+            let pair = self.pairs[i].pair;
+            if self.gstate.needs_sync() {
+                self.note("orphan", pair, "was removed; the next write takes it out of the thread");
+            } else if self.pairs[i].dir.is_none() {
+                self.error(
+                    "orphan",
+                    pair,
+                    format_args!("a directory of {ids} entries that has lost its name"),
+                );
+                self.walk_from(i, format!("directory {pair}").into_bytes().into());
+            }
+        }
+    }
+
+    fn check_superblocks(&mut self, chain: &[usize]) {
+        let root = chain.last().and_then(|&i| self.pairs[i].superblock);
+        let Some(root) = root else { return };
+        self.limits = Some(root);
+        for &i in chain {
+            if self.pairs[i].superblock != Some(root) {
+                self.note(
+                    "superblock-outdated",
+                    self.pairs[i].pair,
+                    "differs from the root's, which counts",
+                );
+            }
+        }
+        if root.block_size != self.g.block_size || root.block_count != self.g.block_count {
+            self.error(
+                "geometry",
+                "superblock",
+                format_args!("says {} blocks of {} bytes", root.block_count, root.block_size),
+            );
+        }
+    }
+
+    fn dir_path(&self, dir: u32) -> String {
+        match self.dirs.get(dir as usize) {
+            Some(d) if dir != 0 => self.path(d.parent, &d.name),
+            _ => "/".to_owned(),
+        }
+    }
+
+    /// The pair behind a hardtail.
+    fn follow(&mut self, pair: Pair, from: usize, dir: u32) -> Option<usize> {
+        if let Some(&i) = pair.0.iter().find_map(|b| self.by_block.get(b)) {
+            if self.pairs[i].dir.is_some() || !self.pairs[i].pair.same(pair) {
+                let path = self.dir_path(dir);
+                self.error("tree-loop", path, format_args!("pair {pair} is part of it twice"));
+                return None;
+            }
+            return Some(i);
+        }
+        match store::fetch(&*self.dev, pair) {
+            Ok(f) => {
+                let threaded = self.pairs[from].threaded;
+                Some(self.take(f, threaded, true))
+            }
+            Err(e) => {
+                let message = format!("the entries from here on are lost: {e}");
+                self.error("directory-broken", self.dir_path(dir), message);
+                None
+            }
+        }
+    }
+
+    /// The first pair of the directory `path`.
+    fn child(&mut self, path: &str, pair: Pair) -> Option<usize> {
+        let known: Vec<usize> =
+            pair.0.iter().filter_map(|b| self.by_block.get(b).copied()).collect();
+        match known[..] {
+            [a, b]
+                if a == b
+                    && self.pairs[a].dir.is_none()
+                    && !self.pairs[a].continues
+                    && self.pairs[a].superblock.is_none() =>
+            {
+                Some(a)
+            }
+            [] => match store::fetch(&*self.dev, pair) {
+                Ok(f) => {
+                    self.error(
+                        "unthreaded",
+                        path,
+                        format_args!(
+                            "pair {pair} is not in the thread: a device will reuse its blocks"
+                        ),
+                    );
+                    Some(self.take(f, false, false))
+                }
+                Err(e) => {
+                    self.error("directory-broken", path, format_args!("cannot be read: {e}"));
+                    None
+                }
+            },
+            [old] if self.pairs[old].dir.is_none() && !self.pairs[old].continues => {
+                self.half_orphan(path, old, pair)
+            }
+            _ => {
+                self.error(
+                    "tree-loop",
+                    path,
+                    format_args!("its pair {pair} belongs to another directory, too"),
+                );
+                None
+            }
+        }
+    }
+
+    /// The tree names a relocated pair, the thread still the old one: the tree's takes its place.
+    fn half_orphan(&mut self, path: &str, old: usize, pair: Pair) -> Option<usize> {
+        let place = self.pairs[old].pair;
+        let message = format!("{path} has moved to {pair}; the thread names its old blocks");
+        if self.gstate.needs_sync() {
+            self.note("half-orphan", place, message);
+        } else {
+            self.error("half-orphan", place, message);
+        }
+        match store::fetch(&*self.dev, pair) {
+            Ok(f) => {
+                for b in place.0 {
+                    self.owners.release(b);
+                }
+                self.pairs[old].dir = Some(0);
+                Some(self.take(f, true, false))
+            }
+            Err(e) => {
+                self.error("directory-broken", path, format_args!("cannot be read: {e}"));
+                None
+            }
+        }
+    }
+
+    /// The entries of one pair; returns the directories among them.
+    fn check_entries(&mut self, i: usize, dir: u32, names: &mut Names) -> Vec<Child> {
+        let pair = self.pairs[i].pair;
+        if self.pairs[i].continues && self.pairs[i].ids == 0 {
+            self.error(
+                "pair-empty",
+                pair,
+                "an empty pair inside a directory: the C driver cannot list past it",
+            );
+        }
+        let Ok(Some(log)) = store::read_log(&*self.dev, pair.0[0]) else { return Vec::new() };
+        let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
+        let mut children = Vec::new();
+        for (id, e) in log.entries.into_iter().enumerate() {
+            let id = id as u16;
+            if hidden == Some(id) {
+                continue;
+            }
+            match e.name_type {
+                None => self.note("id-unused", pair, format_args!("id {id} has no name")),
+                Some(tag::SUPERBLOCK) => {}
+                Some(ty) => children.extend(self.check_entry(i, id, dir, ty, e, names)),
+            }
+        }
+        children
+    }
+
+    fn check_entry(
+        &mut self,
+        i: usize,
+        id: u16,
+        dir: u32,
+        ty: u16,
+        e: RawEntry,
+        names: &mut Names,
+    ) -> Option<Child> {
+        self.check_name(dir, &e.name, names);
+        match (ty, &e.data) {
+            (tag::DIR, Some((tag::DIRSTRUCT, d))) => {
+                self.report.totals.directories += 1;
+                match Pair::from_bytes(d) {
+                    Some(pair) => return Some(Child { pair, name: e.name }),
+                    None => self.bad_struct(dir, &e.name, "a directory's struct is too short"),
+                }
+            }
+            (tag::REG, Some((tag::INLINESTRUCT, _))) => self.report.totals.files += 1,
+            (tag::REG, Some((tag::CTZSTRUCT, d))) => {
+                self.report.totals.files += 1;
+                match Pair::from_bytes(d) {
+                    Some(Pair([head, size])) => {
+                        let path = self.path(dir, &e.name);
+                        self.check_file(&path, i, id, head, size);
+                    }
+                    None => self.bad_struct(dir, &e.name, "a file's struct is too short"),
+                }
+            }
+            (tag::REG | tag::DIR, _) => {
+                self.bad_struct(dir, &e.name, "nothing says where its content is");
+            }
+            _ => {
+                let path = self.path(dir, &e.name);
+                self.note("type-unknown", path, format_args!("is of unknown type {ty:#05x}"));
+            }
+        }
+        None
+    }
+
+    fn bad_struct(&mut self, dir: u32, name: &[u8], message: &str) {
+        self.error("bad-struct", self.path(dir, name), message);
+    }
+
+    fn check_name(&mut self, dir: u32, name: &[u8], names: &mut Names) {
+        if !name::is_presentable(name) {
+            let message = format!("Linux cannot hold the name \"{}\": it is not shown", show(name));
+            self.error("name-impossible", self.path(dir, name), message);
+        }
+        if self.limits.is_some_and(|s| name.len() as u32 > s.name_max) {
+            self.error(
+                "name-too-long",
+                self.path(dir, name),
+                format_args!("{} bytes: a device cannot open it", name.len()),
+            );
+        }
+        if !names.seen.insert(name.into()) {
+            self.error(
+                "name-duplicate",
+                self.path(dir, name),
+                "the directory holds this name twice: only the first can be reached",
+            );
+        } else if names.last.as_deref().is_some_and(|l| name::cmp(l, name).is_gt()) {
+            self.error(
+                "name-order",
+                self.path(dir, name),
+                "stands where a device does not look for it any more",
+            );
+        }
+        names.last = Some(name.into());
+    }
+}

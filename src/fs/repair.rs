@@ -1,0 +1,391 @@
+//! Repair: what an image lacks and can be given without guessing.
+//!
+//! Every step leaves a sound image behind, and so does a crash within it. None runs on an image
+//! that opened with damage: then the filesystem is read-only.
+
+use std::collections::{HashMap, HashSet};
+
+use super::pairs::{Fate, PairIx, View};
+use super::{Dir, DirId, Fs, Node, ROOT};
+use crate::disk::name;
+use crate::error::{Error, Result};
+use crate::mdir::{Data, Entry, Kind};
+
+/// Where directories go that have lost their name.
+const LOST: &[u8] = b"lost+found";
+
+impl Fs {
+    /// Finish what was interrupted: moves, and directories on their way in or out. True if there
+    /// was anything to finish.
+    pub fn finish_interrupted(&mut self) -> Result<bool> {
+        let pending = self.unfinished;
+        self.begin()?;
+        self.flush()?;
+        Ok(pending)
+    }
+
+    /// Find out whether every file's blocks are its own; an error if not.
+    pub fn check_blocks(&mut self) -> Result<()> {
+        self.complete_map()
+    }
+
+    /// Put directories that the thread misses into it. Returns their paths.
+    pub fn thread_directories(&mut self) -> Result<Vec<String>> {
+        self.begin()?;
+        let mut done = Vec::new();
+        for i in 0..self.dirs.len() {
+            let d = &self.dirs[i];
+            let Some(&head) = d.pairs.first().filter(|_| d.alive) else { continue };
+            if self.join_thread(head)? {
+                done.push(self.path_of(DirId(i as u32)));
+            }
+        }
+        self.sync()?;
+        Ok(done)
+    }
+
+    /// Give directories that have lost their name one in `lost+found`, and take those without
+    /// entries out of the thread; let the thread name pairs where the tree does. Returns the new
+    /// paths, and whether the thread changed.
+    pub fn place_orphans(&mut self) -> Result<(Vec<String>, bool)> {
+        self.begin()?;
+        let mut by_block = HashMap::new();
+        let mut orphans = Vec::new();
+        for i in 0..self.pairs.len() as u32 {
+            let ix = PairIx(i);
+            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
+            if p.dir.is_some() || !p.threaded || p.fate != Fate::Stays {
+                continue;
+            }
+            for b in p.blocks.0 {
+                by_block.insert(b, ix);
+            }
+            if self.mdir(ix)?.entries.first().is_none_or(|e| e.kind != Kind::Superblock) {
+                orphans.push(ix);
+            }
+        }
+        // what another orphan names keeps its name there
+        let mut named = HashSet::new();
+        for &ix in &orphans {
+            for e in &self.mdir(ix)?.entries {
+                if let Data::Dir { pair, .. } = e.data {
+                    named.extend(pair.0.iter().filter_map(|b| by_block.get(b)).copied());
+                }
+            }
+        }
+        let (inner, outer): (Vec<_>, Vec<_>) = orphans.iter().partition(|ix| named.contains(ix));
+        let mut placed = Vec::new();
+        for ix in outer.into_iter().chain(inner) {
+            if self.pair(ix).dir.is_some() || self.pair(ix).fate != Fate::Stays {
+                continue;
+            }
+            let chain = self.orphan_chain(ix);
+            let mut empty = true;
+            for &p in &chain {
+                empty &= self.mdir(p)?.entries.is_empty();
+            }
+            if empty {
+                chain.iter().for_each(|&p| self.pair_mut(p).fate = Fate::Removed);
+            } else {
+                placed.push(self.give_name(ix, &by_block)?);
+            }
+        }
+        self.flush()?;
+        let wrong = (0..self.pairs.len()).map(|i| PairIx(i as u32)).any(|ix| {
+            self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.threaded && p.fate == Fate::Stays)
+                && !self.tail_is_right(ix, View::Final)
+        });
+        if wrong {
+            self.set_sync(true)?;
+            self.recover()?;
+            self.free_retired()?;
+        }
+        Ok((placed, wrong))
+    }
+
+    /// A pair of the thread without a directory, and those its hardtails lead to.
+    fn orphan_chain(&self, head: PairIx) -> Vec<PairIx> {
+        let mut chain = vec![head];
+        let mut at = self.pair(head).next;
+        while let Some(ix) = at.filter(|&ix| {
+            let p = self.pair(ix);
+            p.continues && p.dir.is_none()
+        }) {
+            chain.push(ix);
+            at = self.pair(ix).next;
+        }
+        chain
+    }
+
+    /// Name the orphan at `head` in `lost+found`, and take up what is below it.
+    fn give_name(&mut self, head: PairIx, by_block: &HashMap<u32, PairIx>) -> Result<String> {
+        let lost = self.lost_and_found()?;
+        let blocks = self.pair(head).blocks;
+        let name = self.unused_name(lost, format!("dir-{:x}", blocks.0[0]).as_bytes())?;
+        let id = self.take_up(head, lost, name.clone(), by_block)?;
+        let e = Entry::new(&name, Kind::Dir, Data::Dir { pair: blocks, dir: Some(id) });
+        let place = self.room_for(lost, &name, e.size_on_disk())?;
+        self.insert_at(place, e)?;
+        self.flush()?;
+        Ok(self.path_of(id))
+    }
+
+    /// Make directories of an orphan and of the orphans below it.
+    fn take_up(
+        &mut self,
+        head: PairIx,
+        parent: DirId,
+        name: Box<[u8]>,
+        by_block: &HashMap<u32, PairIx>,
+    ) -> Result<DirId> {
+        let first = DirId(self.dirs.len() as u32);
+        let mut todo = vec![(head, parent, name)];
+        while let Some((head, parent, name)) = todo.pop() {
+            if self.pair(head).dir.is_some() {
+                continue;
+            }
+            let id = DirId(self.dirs.len() as u32);
+            let chain = self.orphan_chain(head);
+            for b in self.pair(head).blocks.0 {
+                self.heads.insert(b, id);
+            }
+            self.dirs.push(Dir { pairs: chain.clone(), parent, name, sorted: false, alive: true });
+            for &ix in &chain {
+                self.pair_mut(ix).dir = Some(id);
+                for e in &self.mdir(ix)?.entries {
+                    if let Data::Dir { pair, .. } = e.data
+                        && let Some(&child) = pair.0.iter().find_map(|b| by_block.get(b))
+                    {
+                        todo.push((child, id, e.name.clone()));
+                    }
+                }
+            }
+        }
+        for ix in (0..self.pairs.len() as u32).map(PairIx) {
+            let info = self.pairs.get_mut(ix.0 as usize).and_then(Option::as_mut);
+            let Some(mdir) = info.filter(|p| p.dir >= Some(first)).and_then(|p| p.mdir.take())
+            else {
+                continue;
+            };
+            let mdir = self.resolve(ix, *mdir);
+            self.pair_mut(ix).mdir = Some(Box::new(mdir));
+        }
+        Ok(first)
+    }
+
+    fn lost_and_found(&mut self) -> Result<DirId> {
+        match self.lookup(ROOT, LOST) {
+            Ok(Node::Dir(dir)) => Ok(dir),
+            Ok(Node::File { .. }) => {
+                let name = self.unused_name(ROOT, LOST)?;
+                self.mkdir(ROOT, &name)
+            }
+            Err(Error::NotFound) => self.mkdir(ROOT, LOST),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// `name`, or the first of `name~1`, `name~2`... that `dir` does not have.
+    fn unused_name(&mut self, dir: DirId, name: &[u8]) -> Result<Box<[u8]>> {
+        let max = self.superblock.name_max as usize;
+        for n in 0_u32.. {
+            let suffix = if n == 0 { String::new() } else { format!("~{n}") };
+            let kept = name.len().min(max.saturating_sub(suffix.len()));
+            let candidate = [&name[..kept], suffix.as_bytes()].concat();
+            self.check_name(&candidate)?;
+            if self.find(dir, &candidate)?.is_none() && !self.is_shadowed(dir, &candidate)? {
+                return Ok(candidate.into());
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// Give every entry a name that is possible and its own. Returns the new paths.
+    pub fn mend_names(&mut self) -> Result<Vec<String>> {
+        self.begin()?;
+        let mut done = Vec::new();
+        for dir in (0..self.dirs.len() as u32).map(DirId) {
+            if !self.dirs[dir.0 as usize].alive {
+                continue;
+            }
+            let max = self.superblock.name_max as usize;
+            let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+            for ix in self.dir(dir)?.pairs.clone() {
+                for at in 0..self.mdir(ix)?.entries.len() {
+                    let Some(e) = self.mdir(ix)?.entries.get(at) else { break };
+                    let (kind, old, data) = (e.kind, e.name.clone(), e.data.clone());
+                    if !matches!(kind, Kind::File | Kind::Dir) {
+                        continue;
+                    }
+                    let fine = name::is_presentable(&old) && old.len() <= max;
+                    if seen.insert(old.clone()) && fine {
+                        continue;
+                    }
+                    let new = self.unused_name(dir, &possible(&old))?;
+                    self.mdir_mut(ix)?.update(at, |e| {
+                        e.name = new.clone();
+                        rewritten(e);
+                    });
+                    if let Data::Dir { dir: Some(child), .. } = data {
+                        self.dirs[child.0 as usize].name = new.clone();
+                    }
+                    self.dirs[dir.0 as usize].sorted = false;
+                    seen.insert(new.clone());
+                    done.push(format!("{}{}", self.path_of(dir), String::from_utf8_lossy(&new)));
+                }
+            }
+            self.flush()?;
+        }
+        Ok(done)
+    }
+
+    /// Put the entries of every directory into the order in which the C driver looks for them, and
+    /// drop pairs without entries inside a directory. Returns the paths of those changed.
+    pub fn sort_directories(&mut self) -> Result<Vec<String>> {
+        self.begin()?;
+        let mut done = Vec::new();
+        for dir in (0..self.dirs.len() as u32).map(DirId) {
+            if !self.dirs[dir.0 as usize].alive {
+                continue;
+            }
+            let mut changed = false;
+            for ix in self.dir(dir)?.pairs.clone() {
+                if self.pair(ix).continues && self.mdir(ix)?.entries.is_empty() {
+                    self.dirty_pairs.insert(ix);
+                    changed = true;
+                }
+            }
+            if !self.dirs[dir.0 as usize].sorted {
+                self.sort_pairs(dir)?;
+                changed |= self.sort_across(dir)?;
+            }
+            self.flush()?;
+            if changed {
+                done.push(self.path_of(dir));
+            }
+        }
+        Ok(done)
+    }
+
+    /// Sort each pair of `dir` by itself, in one commit a pair.
+    fn sort_pairs(&mut self, dir: DirId) -> Result<()> {
+        for ix in self.dir(dir)?.pairs.clone() {
+            let entries = &self.mdir(ix)?.entries;
+            if entries.windows(2).all(|w| in_order(&w[0], &w[1])) {
+                continue;
+            }
+            let entries = &mut self.mdir_mut(ix)?.entries;
+            entries.sort_by(|a, b| {
+                let rank = |e: &Entry| e.kind != Kind::Superblock;
+                rank(a).cmp(&rank(b)).then_with(|| name::cmp(&a.name, &b.name))
+            });
+            entries.iter_mut().filter(|e| e.kind != Kind::Superblock).for_each(rewritten);
+        }
+        self.flush()
+    }
+
+    /// Move what stands in a wrong pair of `dir` out of it and in again. False, and nothing done,
+    /// if an entry of unknown type would have to move.
+    fn sort_across(&mut self, dir: DirId) -> Result<bool> {
+        let mut names = Vec::new();
+        for ix in self.dir(dir)?.pairs.clone() {
+            names.extend(
+                self.mdir(ix)?
+                    .entries
+                    .iter()
+                    .filter(|e| e.kind != Kind::Superblock)
+                    .map(|e| (e.name.clone(), e.is_visible())),
+            );
+        }
+        let wrong = out_of_order(&names);
+        if wrong.iter().any(|&i| !names[i].1) {
+            return Ok(false);
+        }
+        if !wrong.is_empty() {
+            let lost = self.lost_and_found()?;
+            let aside = self.unused_name(lost, b"sorting")?;
+            let aside_dir = self.mkdir(lost, &aside)?;
+            for &i in &wrong {
+                self.rename(dir, &names[i].0, aside_dir, &names[i].0, true)?;
+            }
+            self.flush()?;
+            self.now_sorted(dir)?;
+            for &i in &wrong {
+                self.rename(aside_dir, &names[i].0, dir, &names[i].0, true)?;
+            }
+            self.flush()?;
+            self.rmdir(lost, &aside)?;
+            if self.list(lost)?.is_empty() && self.parent(lost) == Some(ROOT) {
+                let name = self.dirs[lost.0 as usize].name.clone();
+                self.rmdir(ROOT, &name)?;
+            }
+        }
+        self.now_sorted(dir)?;
+        Ok(true)
+    }
+
+    fn now_sorted(&mut self, dir: DirId) -> Result<()> {
+        self.flush()?;
+        self.dirs[dir.0 as usize].sorted = true;
+        for ix in self.dir(dir)?.pairs.clone() {
+            self.mdir(ix)?;
+            self.refresh_first(ix);
+        }
+        Ok(())
+    }
+
+    /// The path of a directory, with a slash at its end.
+    fn path_of(&self, dir: DirId) -> String {
+        let mut parts = Vec::new();
+        let mut at = dir;
+        while at != ROOT {
+            let d = &self.dirs[at.0 as usize];
+            parts.push(String::from_utf8_lossy(&d.name).into_owned() + "/");
+            at = d.parent;
+        }
+        parts.push("/".to_owned());
+        parts.into_iter().rev().collect()
+    }
+}
+
+/// The entry is to be written anew, at its place among the others.
+fn rewritten(e: &mut Entry) {
+    e.did = None;
+    e.dirty = true;
+    e.attrs.iter_mut().for_each(|a| a.dirty = true);
+}
+
+fn in_order(a: &Entry, b: &Entry) -> bool {
+    a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_lt()
+}
+
+/// A name like `old` that Linux can hold.
+fn possible(old: &[u8]) -> Vec<u8> {
+    match old {
+        b"" => b"unnamed".to_vec(),
+        b"." => b"dot".to_vec(),
+        b".." => b"dotdot".to_vec(),
+        _ => old.iter().map(|&b| if b == b'/' || b == 0 { b'_' } else { b }).collect(),
+    }
+}
+
+/// The indices of the fewest names without which the others ascend.
+fn out_of_order(names: &[(Box<[u8]>, bool)]) -> Vec<usize> {
+    // tails[n]: the index that ends the ascending sequence of n + 1 names with the least last name
+    let mut tails: Vec<usize> = Vec::new();
+    let mut before = vec![usize::MAX; names.len()];
+    for (i, (name, _)) in names.iter().enumerate() {
+        let n = tails.partition_point(|&t| name::cmp(&names[t].0, name).is_lt());
+        if let Some(&t) = n.checked_sub(1).and_then(|n| tails.get(n)) {
+            before[i] = t;
+        }
+        if n == tails.len() { tails.push(i) } else { tails[n] = i }
+    }
+    let mut kept = vec![false; names.len()];
+    let mut at = tails.last().copied();
+    while let Some(i) = at {
+        kept[i] = true;
+        at = before.get(i).copied().filter(|&b| b != usize::MAX);
+    }
+    (0..names.len()).filter(|&i| !kept[i]).collect()
+}

@@ -1,0 +1,179 @@
+//! Crash safety: workloads over an emulated device, and every kind of image that a crash at any
+//! moment can leave.
+//!
+//! Environment: `LITTLEFS_CRASH_FACTOR` multiplies the number of random images.
+
+mod common;
+
+#[path = "crash/explore.rs"]
+mod explore;
+#[path = "crash/oracle.rs"]
+mod oracle;
+#[path = "crash/random.rs"]
+mod random;
+#[path = "crash/script.rs"]
+mod script;
+#[path = "crash/verify.rs"]
+mod verify;
+
+use common::clfs::V2_0;
+use explore::{explore, explore_all};
+use random::random;
+use script::{Script, Setup};
+
+/// Geometries for most workloads.
+const SETUPS: [Setup; 5] = [
+    Setup::new(128, 160, 16),
+    Setup::new(128, 160, 128),
+    Setup::new(512, 64, 16),
+    Setup::new(4096, 24, 256),
+    Setup { version: V2_0, ..Setup::new(512, 64, 64) },
+];
+
+#[test]
+fn files() {
+    let mut s = Script::new();
+    s.mkdir("d").create("d/inline", 20).create("d/blocks", 700).create("e", 0).flush();
+    s.write("d/inline", 20, 10).write("d/blocks", 700, 300).flush();
+    s.write("d/inline", 3, 5).write("d/blocks", 100, 50).attr("e", 5).flush();
+    s.truncate("d/inline", 4).truncate("d/blocks", 650).attr("e", 9).flush();
+    s.truncate("d/blocks", 10).write("d/inline", 0, 400).attr("d", 3).attr("", 3).flush();
+    s.unlink("d/blocks").unlink("d/inline").rmdir("d").flush();
+    at_least(300, explore_all("files", &SETUPS, &s, 30));
+}
+
+#[test]
+fn renames() {
+    let mut s = Script::new();
+    s.mkdir("a").mkdir("b").mkdir("c").flush();
+    s.create("a/x", 10).create("b/y", 300).create("c/z", 3).mkdir("d").create("d/f", 9).flush();
+    s.rename("a/x", "b/x").rename("b/x", "c/x").flush();
+    s.rename("c/x", "a/x").flush();
+    s.rename("a/x", "b/x").rename("b/y", "a/y").flush();
+    s.mkdir("e").rename("d/f", "e/f").rmdir("d").flush();
+    s.create("a/n", 5).rename("a/n", "b/n").flush();
+    s.rename("a/y", "c/z").flush();
+    s.mkdir("a/sub").flush();
+    s.mkdir("b/sub").flush();
+    s.rename("a/sub", "b/sub").flush();
+    s.rename("b/sub", "top").rename("top", "c/sub").flush();
+    at_least(350, explore_all("renames", &SETUPS, &s, 30));
+}
+
+#[test]
+fn directories() {
+    let mut s = Script::new();
+    s.mkdir("d").fill("d/f", 20, 12).flush();
+    s.mkdir("d/m0").mkdir("d/z1").mkdir("d/a2").flush();
+    s.rename("d/f19", "gone").rename("d/f10", "d/z1/in").flush();
+    s.fill("d/g", 12, 30).rename("d/f15", "d/m0/late").flush();
+    for i in 0..15 {
+        s.unlink(&format!("d/f{:02}", i + if i > 9 { 1 } else { 0 }));
+        if i % 5 == 0 {
+            s.flush();
+        }
+    }
+    s.flush();
+    at_least(300, explore_all("directories", &SETUPS, &s, 20));
+}
+
+/// Distinct images of random workloads on one setup.
+fn random_workloads(name: &str, setup: Setup, seeds: std::ops::Range<u64>, sizes: &[u32]) -> usize {
+    seeds
+        .map(|seed| {
+            let batch = [4, 12, 30][seed as usize % 3];
+            let script = random(seed, 25, batch, sizes);
+            explore(&format!("{name}-{seed}"), &setup, &script.steps, 30)
+        })
+        .sum()
+}
+
+/// Fails unless a test covers as many images as it always did.
+fn at_least(least: usize, n: usize) {
+    println!("{n} distinct images");
+    assert!(n >= least, "only {n} crash images, not {least}");
+}
+
+#[test]
+fn random_small_blocks() {
+    let setup = Setup::new(128, 400, 16);
+    at_least(20_000, random_workloads("small", setup, 0..25, &[0, 9, 40, 200]));
+}
+
+#[test]
+fn random_small_blocks_programmed_whole() {
+    let setup = Setup::new(128, 400, 128);
+    at_least(10_000, random_workloads("whole", setup, 200..215, &[0, 9, 30, 200]));
+}
+
+#[test]
+fn random_ordinary_blocks() {
+    let setup = Setup::new(512, 100, 16);
+    at_least(30_000, random_workloads("ordinary", setup, 100..150, &[0, 9, 60, 900]));
+}
+
+#[test]
+fn random_ordinary_blocks_of_version_2_0() {
+    let setup = Setup { version: V2_0, ..Setup::new(512, 100, 64) };
+    at_least(10_000, random_workloads("old", setup, 300..320, &[0, 9, 60, 900]));
+}
+
+#[test]
+fn random_large_blocks() {
+    let setup = Setup::new(4096, 40, 256);
+    at_least(10_000, random_workloads("large", setup, 400..412, &[0, 9, 60, 9000]));
+}
+
+#[test]
+fn random_wear_levelling() {
+    let setup = Setup { block_cycles: Some(3), ..Setup::new(128, 400, 16) };
+    at_least(15_000, random_workloads("wear", setup, 500..515, &[0, 9, 40, 200]));
+    let setup = Setup { block_cycles: Some(2), ..Setup::new(512, 100, 16) };
+    at_least(8_000, random_workloads("wear-512", setup, 520..536, &[0, 9, 40, 700]));
+}
+
+#[test]
+fn random_with_little_space() {
+    let setup = Setup::new(512, 22, 16);
+    at_least(3_000, random_workloads("full", setup, 600..615, &[0, 60, 900, 2500]));
+    let setup = Setup::new(128, 60, 16);
+    at_least(3_000, random_workloads("full-128", setup, 620..635, &[0, 60, 300]));
+}
+
+#[test]
+fn a_new_directory_in_a_new_directory_is_written_before_it_is_named() {
+    let mut s = Script::new();
+    s.mkdir("quite-long-0").create("quite-long-0/quite-long-1", 0).mkdir("quite-long-8");
+    s.mkdir("quite-long-0/a4").rename("quite-long-0", "quite-long-8/a2");
+    s.mkdir("quite-long-8/a2/a7").mkdir("quite-long-8/a2/a7/b3").flush();
+    explore("nested", &Setup::new(128, 400, 16), &s.steps, 30);
+}
+
+#[test]
+fn a_file_renamed_in_its_directory_and_then_out_of_it_has_one_name() {
+    let mut s = Script::new();
+    s.mkdir("a").mkdir("b").create("a/x", 700).flush();
+    s.rename("a/x", "a/y").rename("a/y", "b/z").flush();
+    s.create("a/n", 3).rename("b/z", "b/w").rename("a/n", "b/w").flush();
+    s.create("a/n", 3).flush().rename("b/w", "b/v").rename("a/n", "b/v").flush();
+    explore_all("twice", &SETUPS, &s, 30);
+}
+
+#[test]
+fn a_changed_file_that_a_move_replaces_is_old_until_then() {
+    let mut s = Script::new();
+    s.mkdir("d").fill("d/a", 12, 30).fill("d/z", 12, 30).mkdir("e").create("e/q", 900).flush();
+    s.truncate("d/a00", 623).rename("d/z11", "d/a00").flush();
+    s.write("d/a01", 0, 500).rename("e/q", "d/a01").flush();
+    explore_all("replaced", &SETUPS, &s, 30);
+}
+
+#[test]
+fn a_pair_that_waits_for_a_move_is_never_empty() {
+    let mut s = Script::new();
+    s.mkdir("b0").create("b6", 0).create("b7", 0).flush();
+    s.rename("b0", "a7").write("b7", 222, 101).flush();
+    s.mkdir("a8").create("b4", 9).rename("b6", "a7/b4").rmdir("a8").flush();
+    s.mkdir("b0").rename("a7/b4", "a8").flush();
+    explore("waiting", &Setup::new(128, 400, 16), &s.steps, 30);
+}

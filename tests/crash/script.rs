@@ -1,0 +1,227 @@
+//! Workloads: operations and flushes, and what happens when they run over an emulated device.
+
+use std::sync::Arc;
+
+use littlefs::bd::Geometry;
+use littlefs::bd::emu::{EmuDevice, Event};
+use littlefs::fs::{FormatOptions, Fs, OpenOptions};
+
+use super::common::calls::{Call, Fail, Model, Subject};
+use super::common::clfs::{Config, V2_1};
+use super::common::ours::Ours;
+use super::common::tree::diff;
+use super::oracle::State;
+
+/// Type of the attribute that tells objects apart, whatever their names.
+pub const ID: u8 = 0x49;
+/// Type of the attribute that workloads change.
+pub const ATTR: u8 = 0x61;
+/// Longest name.
+pub const NAME_MAX: usize = 255;
+
+/// Shape of an image, and of the mounts.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub block_size: u32,
+    pub block_count: u32,
+    pub prog_size: u32,
+    pub version: u32,
+    pub block_cycles: Option<u32>,
+}
+
+impl Setup {
+    pub const fn new(block_size: u32, block_count: u32, prog_size: u32) -> Self {
+        Self { block_size, block_count, prog_size, version: V2_1, block_cycles: None }
+    }
+
+    pub fn geometry(&self) -> Geometry {
+        Geometry::new(self.block_size, self.block_count).expect("geometry")
+    }
+
+    pub fn options(&self, read_only: bool) -> OpenOptions {
+        OpenOptions {
+            read_only,
+            prog_size: Some(self.prog_size),
+            block_cycles: self.block_cycles,
+            inline_max: None,
+        }
+    }
+
+    /// The C driver for the same images. What flash could not program, a file can.
+    pub fn c_config(&self) -> Config {
+        let mut config = Config::new(self.block_size, self.block_count, self.prog_size);
+        config.disk_version = self.version;
+        config.strict_erase = false;
+        config
+    }
+
+    pub fn format(&self) -> Vec<u8> {
+        let options = FormatOptions { disk_version: self.version, ..FormatOptions::default() };
+        Ours::format(self.geometry(), &options).expect("format")
+    }
+}
+
+/// Part of a workload.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Call(Call),
+    Flush,
+}
+
+/// A workload, built call by call. Paths are relative to the root.
+#[derive(Default)]
+pub struct Script {
+    pub steps: Vec<Step>,
+    ids: u32,
+}
+
+impl Script {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn call(&mut self, call: Call) -> &mut Self {
+        self.steps.push(Step::Call(call));
+        self
+    }
+
+    fn identify(&mut self, path: &str) -> &mut Self {
+        self.ids += 1;
+        let (seed, len) = (1 + (self.ids % 255) as u8, 4 + self.ids / 255);
+        self.call(Call::SetAttr { path: path.into(), ty: ID, len, seed })
+    }
+
+    pub fn mkdir(&mut self, path: &str) -> &mut Self {
+        self.call(Call::Mkdir(path.into()));
+        self.identify(path)
+    }
+
+    /// A new file of `len` bytes.
+    pub fn create(&mut self, path: &str, len: u32) -> &mut Self {
+        self.call(Call::Create(path.into()));
+        self.identify(path);
+        if len > 0 { self.write(path, 0, len) } else { self }
+    }
+
+    pub fn write(&mut self, path: &str, off: u32, len: u32) -> &mut Self {
+        let seed = 1 + (self.steps.len() % 255) as u8;
+        self.call(Call::Write { path: path.into(), off, len, seed })
+    }
+
+    pub fn truncate(&mut self, path: &str, size: u32) -> &mut Self {
+        self.call(Call::Truncate { path: path.into(), size })
+    }
+
+    pub fn unlink(&mut self, path: &str) -> &mut Self {
+        self.call(Call::Unlink(path.into()))
+    }
+
+    pub fn rmdir(&mut self, path: &str) -> &mut Self {
+        self.call(Call::Rmdir(path.into()))
+    }
+
+    pub fn rename(&mut self, from: &str, to: &str) -> &mut Self {
+        self.call(Call::Rename { from: from.into(), to: to.into(), no_replace: false })
+    }
+
+    pub fn attr(&mut self, path: &str, len: u32) -> &mut Self {
+        let seed = 1 + (self.steps.len() % 255) as u8;
+        self.call(Call::SetAttr { path: path.into(), ty: ATTR, len, seed })
+    }
+
+    pub fn flush(&mut self) -> &mut Self {
+        self.steps.push(Step::Flush);
+        self
+    }
+
+    /// Files `prefix00`, `prefix01` and so on, of `len` bytes each.
+    pub fn fill(&mut self, prefix: &str, count: u32, len: u32) -> &mut Self {
+        for i in 0..count {
+            self.create(&format!("{prefix}{i:02}"), len);
+        }
+        self
+    }
+}
+
+/// What may be on disk while these events are written.
+pub struct Segment {
+    /// End in the log.
+    pub end: usize,
+    /// Last state known to be durable.
+    pub old: usize,
+    /// Newest state.
+    pub new: usize,
+    /// A flush failed since the old state: parts of any state between may be there.
+    pub failed: bool,
+}
+
+/// A workload that ran.
+pub struct Run {
+    pub base: Vec<u8>,
+    pub log: Vec<Event>,
+    pub segments: Vec<Segment>,
+    pub states: Vec<State>,
+}
+
+impl Run {
+    /// What a crash is judged by that reached event `at`.
+    pub fn segment(&self, at: usize) -> &Segment {
+        let i = self.segments.partition_point(|s| s.end < at);
+        &self.segments[i.min(self.segments.len() - 1)]
+    }
+}
+
+/// Run `steps` on a fresh image, checking what every flush left.
+pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
+    let base = setup.format();
+    let dev = Arc::new(EmuDevice::new(setup.geometry(), base.clone()));
+    let mut ours = Ours::open(setup.geometry(), base.clone(), &setup.options(false))
+        .map_err(|e| format!("open: {e}"))?;
+    ours.fs = Fs::open(dev.clone(), &setup.options(false)).map_err(|e| format!("open: {e}"))?;
+    let mut model = Model::new(NAME_MAX);
+    let mut states = vec![State::new(model.tree())?];
+    let mut segments = Vec::new();
+    let (mut old, mut failed) = (0, false);
+    for (i, step) in steps.iter().enumerate() {
+        let before = states.len() - 1;
+        let begin = dev.log_len();
+        let mut flushed = false;
+        match step {
+            Step::Call(call) => {
+                let mut next = model.clone();
+                let expected = next.apply(call);
+                match (ours.apply(call), expected) {
+                    (Ok(()), Ok(())) => {
+                        model = next;
+                        states.push(State::new(model.tree())?);
+                    }
+                    (Err(Fail::NoSpace), _) | (Err(_), Err(_)) => {}
+                    (got, expected) => {
+                        return Err(format!("step {i}, {call:?}: {got:?}, not {expected:?}"));
+                    }
+                }
+            }
+            Step::Flush => match ours.fs.flush() {
+                Ok(()) => flushed = true,
+                Err(littlefs::Error::NoSpace) => failed = true,
+                Err(e) => return Err(format!("step {i}, flush: {e}")),
+            },
+        }
+        // an operation may flush what was pending before it
+        let end = dev.log_len();
+        let by_itself = end > begin && dev.is_ordered();
+        segments.push(Segment { end, old, new: before, failed });
+        if flushed {
+            let image = dev.image();
+            let mut again = Ours::open(setup.geometry(), image, &setup.options(true))
+                .map_err(|e| format!("step {i}, open: {e}"))?;
+            let tree = again.tree().map_err(|e| format!("step {i}, read: {e}"))?;
+            diff("the model", model.tree(), "the flushed image", &tree)
+                .map_err(|e| format!("step {i}: {e}"))?;
+        }
+        if flushed || (by_itself && matches!(step, Step::Call(_))) {
+            (old, failed) = (before, false);
+        }
+    }
+    Ok(Run { base, log: dev.take_log(), segments, states })
+}

@@ -1,0 +1,89 @@
+//! Images that lie: whatever the bytes, an answer in bounded time and memory, never a panic; and
+//! what is not damaged stays readable and is never damaged by us.
+
+#[path = "hostile/builder.rs"]
+mod builder;
+#[path = "hostile/cases.rs"]
+mod cases;
+#[path = "hostile/endure.rs"]
+mod endure;
+#[path = "hostile/mutate.rs"]
+mod mutate;
+
+use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use builder::Builder;
+use cases::Case;
+use endure::endure;
+use littlefs::bd::Geometry;
+use littlefs::disk::superblock;
+
+/// Every crafted image: what must stay readable does, what is damaged is an error of its own, and
+/// the verifier names the damage.
+#[test]
+fn crafted_images() {
+    let scratch = tempfile::tempfile().expect("scratch file");
+    let mut failed = Vec::new();
+    for case in cases::all() {
+        if catch_unwind(AssertUnwindSafe(|| judge(&case, &scratch))).is_err() {
+            failed.push(case.name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+fn judge(case: &Case, scratch: &File) {
+    let Builder { geometry, bytes } = &case.image;
+    let outcome = endure(case.name, *geometry, bytes, scratch);
+    let show = |path: &str| format!("{}: {path}: {:?}", case.name, outcome.seen);
+    for path in case.readable {
+        let what = outcome.seen.get(path.as_bytes());
+        assert!(matches!(what, Some(Ok(_))), "{}", show(path));
+    }
+    for path in case.broken {
+        let what = outcome.seen.get(path.as_bytes());
+        assert!(matches!(what, Some(Err(e)) if e.starts_with("damaged")), "{}", show(path));
+    }
+    for path in case.absent {
+        assert!(!outcome.seen.contains_key(path.as_bytes()), "{}", show(path));
+    }
+    for code in case.codes {
+        assert!(outcome.codes.contains(code), "{}: no {code}: {:?}", case.name, outcome.codes);
+    }
+}
+
+/// Real images with a few bytes changed: anywhere, and in metadata with the CRC made good.
+#[test]
+fn corrupted_images() {
+    let scratch = tempfile::tempfile().expect("scratch file");
+    let mut failed = Vec::new();
+    for (base, geometry, image) in mutate::bases() {
+        for seed in 0..mutate::rounds() {
+            let bytes = mutate::corrupt(&image, geometry, seed);
+            let name = format!("{base}, seed {seed}");
+            let run = || endure(&name, geometry, &bytes, &scratch);
+            if catch_unwind(AssertUnwindSafe(run)).is_err() {
+                failed.push(name);
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// What the fuzzers and this test found once; erased bytes at the end of an image are left out.
+#[test]
+fn corpus() {
+    let scratch = tempfile::tempfile().expect("scratch file");
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
+    for entry in std::fs::read_dir(dir).expect("tests/corpus") {
+        let path = entry.expect("entry").path();
+        let mut bytes = std::fs::read(&path).expect("readable");
+        bytes.resize(64 << 10, 0xff);
+        let (sb, _) = superblock::probe(&bytes).expect("a superblock");
+        let geometry = Geometry::new(sb.block_size, sb.block_count).expect("possible");
+        bytes.resize(geometry.size() as usize, 0xff);
+        endure(&path.display().to_string(), geometry, &bytes, &scratch);
+    }
+}

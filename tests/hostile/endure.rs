@@ -1,0 +1,261 @@
+//! What an image is put through, and what it may cost.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::null_mut;
+use std::sync::Arc;
+
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::check::{Report, Severity, check, repair};
+use littlefs::error::{Error, Result};
+use littlefs::fs::{At, DirId, Fs, Node, OpenOptions, ROOT};
+use littlefs::image;
+
+/// Most that any step may cost with an image of 64 KiB.
+const BYTES_MAX: isize = 64 << 20;
+const NANOSECONDS_MAX: u64 = 1_000_000_000;
+
+/// Counts what each thread holds, and the most it ever held.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Note a change of what is held; false if it is far too much, so that the test and not the
+/// machine runs out of memory.
+fn count(change: isize) -> bool {
+    let held = HELD.get() + change;
+    if change > 0 && held > 8 * BYTES_MAX {
+        return false;
+    }
+    HELD.set(held);
+    PEAK.set(PEAK.get().max(held));
+    true
+}
+
+// SAFETY: everything is passed on to the system's allocator; the counters do not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if !count(layout.size() as isize) {
+            return null_mut();
+        }
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if !count(layout.size() as isize) {
+            return null_mut();
+        }
+        // SAFETY: the caller keeps the contract of `alloc_zeroed`.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if !count(size as isize - layout.size() as isize) {
+            return null_mut();
+        }
+        // SAFETY: the caller keeps the contract of `realloc`.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        let _ = count(-(layout.size() as isize));
+        // SAFETY: the caller keeps the contract of `dealloc`.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// CPU time of this thread in nanoseconds: other processes do not count.
+fn cpu_time() -> u64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+/// Run one step; panics when it does, or costs too much.
+fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
+    let (held, start) = (HELD.get(), cpu_time());
+    PEAK.set(held);
+    let result = match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(result) => result,
+        Err(panic) => {
+            eprintln!("{name}: {step} panicked");
+            resume_unwind(panic);
+        }
+    };
+    let (bytes, time) = (PEAK.get() - held, cpu_time() - start);
+    assert!(bytes <= BYTES_MAX, "{name}: {step} took {bytes} bytes of memory");
+    assert!(time <= NANOSECONDS_MAX, "{name}: {step} took {} ms", time / 1_000_000);
+    result
+}
+
+/// What a path holds: a directory, or the checksum of a file; or why it cannot be read.
+pub type Seen = BTreeMap<Vec<u8>, Result<Option<u32>, String>>;
+
+/// Read everything.
+pub fn walk(fs: &mut Fs) -> Seen {
+    let mut seen = Seen::new();
+    let mut todo = vec![(ROOT, Vec::new())];
+    while let Some((dir, path)) = todo.pop() {
+        for name in fs.list(dir).unwrap_or_default() {
+            let child =
+                if path.is_empty() { name.to_vec() } else { [&path[..], b"/", &name].concat() };
+            let what = match fs.lookup(dir, &name) {
+                Ok(Node::Dir(d)) => {
+                    if !seen.contains_key(&child) {
+                        todo.push((d, child.clone()));
+                    }
+                    Ok(None)
+                }
+                Ok(Node::File { .. }) => read_file(fs, dir, &name).map(Some),
+                Err(e) => Err(e),
+            };
+            for ty in fs.list_attrs(At::Entry(dir, &name)).unwrap_or_default() {
+                let _ = fs.get_attr(At::Entry(dir, &name), ty);
+            }
+            seen.entry(child).or_insert(what.map_err(|e| e.to_string()));
+        }
+    }
+    seen
+}
+
+fn read_file(fs: &mut Fs, dir: DirId, name: &[u8]) -> Result<u32> {
+    let file = fs.open_file(dir, name)?;
+    let size = u64::from(fs.file_size(file));
+    let mut sum = 0;
+    let mut off = 0;
+    let mut result = Ok(());
+    while off < size {
+        match fs.read(file, off, 16 << 10).and_then(|plan| plan.run()) {
+            Ok(bytes) if !bytes.is_empty() => {
+                sum = littlefs::disk::crc::crc(sum, &bytes);
+                off += bytes.len() as u64;
+            }
+            Ok(_) => break,
+            Err(e) => {
+                result = Err(e);
+                break;
+            }
+        }
+    }
+    fs.close_file(file);
+    result.map(|()| sum)
+}
+
+/// A few changes of every kind; damage may refuse any of them.
+fn change(fs: &mut Fs, victim: &[u8]) -> Result<()> {
+    if !victim.is_empty() {
+        fs.unlink(ROOT, victim)?;
+        fs.flush()?;
+    }
+    fs.create(ROOT, b"~new")?;
+    let file = fs.open_file(ROOT, b"~new")?;
+    let written = fs.write(file, 0, &[7; 3000]);
+    fs.close_file(file);
+    written?;
+    fs.flush()?;
+    let dir = fs.mkdir(ROOT, b"~dir")?;
+    fs.create(dir, b"a")?;
+    fs.flush()?;
+    fs.rename(ROOT, b"~new", dir, b"b", false)?;
+    fs.set_attr(At::Entry(dir, b"a"), 0x74, b"1234")?;
+    fs.flush()?;
+    fs.unlink(dir, b"a")?;
+    fs.unlink(dir, b"b")?;
+    fs.rmdir(ROOT, b"~dir")?;
+    fs.flush()
+}
+
+fn errors(report: &Report) -> BTreeSet<&'static str> {
+    report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
+}
+
+/// What came of an image.
+pub struct Outcome {
+    /// What can be read; nothing when the image does not open.
+    pub seen: Seen,
+    /// Codes of everything found.
+    pub codes: BTreeSet<&'static str>,
+}
+
+/// Put an image through everything. Panics if anything does, or takes too long or too much memory,
+/// or if writing to the image makes it worse.
+pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> Outcome {
+    scratch.set_len(0).expect("truncate");
+    scratch.write_all_at(bytes, 0).expect("write");
+    bounded(name, "probe", || {
+        let _ = image::locate(scratch, 0);
+    });
+    let device = || Arc::new(RamDevice::from_image(geometry, bytes.to_vec()));
+    let report = bounded(name, "check", || check(device()));
+    let codes = report.iter().flat_map(|r| &r.findings).map(|f| f.code).collect();
+
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let dev = device();
+    let seen = bounded(name, "read", || {
+        let mut fs = Fs::open(dev.clone(), &options).ok()?;
+        let seen = walk(&mut fs);
+        let _ = (fs.usage(), fs.counts());
+        assert!(matches!(fs.create(ROOT, b"~"), Err(Error::ReadOnly)));
+        Some(seen)
+    });
+    assert_eq!(dev.image(), bytes, "{name}: reading changed the image");
+    let Some(seen) = seen else { return Outcome { seen: Seen::new(), codes } };
+
+    // a file of the root goes: nothing else may go with it
+    let mut in_root =
+        seen.iter().filter(|(path, what)| matches!(what, Ok(Some(_))) && !path.contains(&b'/'));
+    let victim = in_root.next_back().map(|(path, _)| path.clone()).unwrap_or_default();
+    let dev = device();
+    let changed = bounded(name, "write", || {
+        let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens as before");
+        change(&mut fs, &victim)
+    });
+    let after = bounded(name, "read again", || {
+        let mut fs = Fs::open(dev.clone(), &options).expect("opens after changes");
+        walk(&mut fs)
+    });
+    // a file that claims blocks of metadata shows what is written there
+    let over_metadata = report
+        .iter()
+        .flat_map(|r| &r.findings)
+        .any(|f| f.code == "block-shared" && f.message.contains("metadata pair"));
+    for (path, what) in seen.iter().filter(|(p, _)| !p.starts_with(b"~") && **p != victim) {
+        if what.is_ok() && !over_metadata {
+            let now = after.get(path);
+            assert_eq!(now, Some(what), "{name}: {} after {changed:?}", path.escape_ascii());
+        }
+    }
+    let again = bounded(name, "check again", || check(dev.clone()));
+    if let (Ok(before), Ok(after)) = (&report, &again) {
+        let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
+        assert!(new.is_empty(), "{name}: after {changed:?}: {:#?}", after.findings);
+    }
+    let dev = device();
+    let repairs = bounded(name, "repair", || repair(dev.clone())).expect("opens as before");
+    let mended = bounded(name, "check repaired", || check(dev.clone()));
+    if let (Ok(before), Ok(after)) = (&report, &mended) {
+        let mut new = errors(after);
+        new.retain(|code| !errors(before).contains(code));
+        // beside entries of unknown type a new name stays where the old one stood
+        new.remove("name-order");
+        assert!(new.is_empty(), "{name}: {repairs:?}: {:#?}", after.findings);
+        assert!(
+            after.totals.files >= before.totals.files,
+            "{name}: {repairs:?}: {:?} {:?}",
+            before,
+            after
+        );
+    }
+    assert_eq!(dev.geometry(), geometry);
+    Outcome { seen, codes }
+}

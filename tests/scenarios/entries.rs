@@ -1,0 +1,81 @@
+//! Inline files that grow, shrink, leave their pair and vanish next to each other.
+
+use littlefs::fs::OpenOptions;
+
+use crate::common::clfs::Config;
+
+use super::lab::*;
+
+/// What happens to a neighbour.
+#[derive(Clone, Copy)]
+enum Step {
+    Write(usize, u32),
+    Remove(usize),
+}
+use Step::{Remove, Write};
+
+/// The scripts: sizes below and above the inline limit of 256 bytes, with 200 bytes so large that
+/// three of them and their names split a block of 2048 bytes when compacted.
+const SCRIPTS: [(&str, &[Step]); 6] = [
+    ("grow", &[Write(0, 20), Write(1, 20), Write(2, 20), Write(3, 20), Write(1, 200)]),
+    ("shrink", &[Write(0, 20), Write(1, 200), Write(2, 20), Write(3, 20), Write(1, 20)]),
+    ("spill", &[Write(0, 200), Write(1, 200), Write(2, 200), Write(3, 200)]),
+    ("push spill", &[Write(0, 200), Write(1, 20), Write(2, 200), Write(3, 200), Write(1, 200)]),
+    (
+        "push spill two",
+        &[Write(0, 200), Write(1, 20), Write(2, 200), Write(3, 200), Write(4, 200), Write(1, 200)],
+    ),
+    (
+        "drop",
+        &[
+            Write(0, 200),
+            Write(1, 200),
+            Write(2, 200),
+            Write(3, 200),
+            Remove(1),
+            Remove(2),
+            Remove(3),
+            Remove(0),
+        ],
+    ),
+];
+
+#[test]
+fn neighbours_of_inline_files() {
+    for (what, steps) in SCRIPTS {
+        for (block_size, prog_size, factor) in [(2048, 16, 1), (4096, 256, 2), (2048, 512, 1)] {
+            for each_time in [false, true] {
+                let config = Config { cache_size: 512, ..Config::new(block_size, 64, prog_size) };
+                let inline_max = Some(block_size / 8);
+                let prog_size = Some(prog_size);
+                let options = OpenOptions { prog_size, inline_max, ..OpenOptions::default() };
+                let mut lab = Lab::with(config, options);
+                for (n, step) in steps.iter().enumerate() {
+                    match *step {
+                        Write(i, len) => lab.fill(&format!("hi{i}"), len * factor, n as u8),
+                        Remove(i) => lab.unlink(&format!("hi{i}")),
+                    }
+                    if each_time {
+                        lab.power_cycle();
+                    }
+                    lab.compare(what);
+                }
+                lab.power_cycle();
+            }
+        }
+    }
+}
+
+/// A long name and a content that each fit, and do not fit inline together.
+#[test]
+fn entry_too_big_for_its_block_is_not_inline() {
+    on_each_geometry(|lab| {
+        let name = "m".repeat(200);
+        lab.fill(&name, 400, 1);
+        lab.power_cycle();
+        lab.unlink(&name);
+        lab.fill(&name, 40, 2);
+        lab.power_cycle();
+        lab.fill(&name, 400, 3);
+    });
+}

@@ -1,0 +1,261 @@
+//! One image of ours with a model of what it holds, and the judges after each power cycle.
+
+use std::sync::Arc;
+
+use littlefs::bd::{Geometry, RamDevice};
+use littlefs::check::check;
+use littlefs::error::{Error, Result};
+use littlefs::fs::{DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
+
+use crate::common::calls::{Call, Fail, Model, Subject};
+use crate::common::clfs::{CLfs, Config};
+use crate::common::ours::Ours;
+use crate::common::tree::{Kind, Tree, diff, split};
+
+/// Attribute types that the scenarios use.
+pub const ATTR_TYPES: [u8; 4] = *b"ABCD";
+
+/// Our filesystem under test.
+pub struct Lab {
+    pub config: Config,
+    options: OpenOptions,
+    pub ours: Ours,
+    pub model: Model,
+    /// Notes of the verifier that this image may have.
+    pub notes: &'static [&'static str],
+}
+
+/// Geometries that most scenarios run over: block size, block count, prog size.
+pub const GEOMETRIES: [(u32, u32, u32); 4] =
+    [(512, 1024, 16), (512, 1024, 512), (4096, 256, 256), (8192, 128, 64)];
+
+/// Run a scenario on a fresh image of each geometry, and let the judges see the end of it.
+pub fn on_each_geometry(scenario: impl Fn(&mut Lab)) {
+    for (block_size, block_count, prog_size) in GEOMETRIES {
+        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
+        scenario(&mut lab);
+        lab.power_cycle();
+    }
+}
+
+impl Lab {
+    /// A fresh image.
+    pub fn new(config: Config) -> Self {
+        let options = OpenOptions { prog_size: Some(config.prog_size), ..OpenOptions::default() };
+        Self::with(config, options)
+    }
+
+    /// A fresh image whose pairs move after this many erases.
+    pub fn with_cycles(config: Config, cycles: u32) -> Self {
+        let prog_size = Some(config.prog_size);
+        let options =
+            OpenOptions { prog_size, block_cycles: Some(cycles), ..OpenOptions::default() };
+        Self::with(config, options)
+    }
+
+    /// A fresh image, opened like this.
+    pub fn with(config: Config, options: OpenOptions) -> Self {
+        let format =
+            FormatOptions { disk_version: config.disk_version, ..FormatOptions::default() };
+        let image = Ours::format(geometry(&config), &format).expect("format");
+        let ours = Ours::open(geometry(&config), image, &options).expect("open");
+        Self { config, options, ours, model: Model::new(255), notes: &[] }
+    }
+
+    /// An image from elsewhere that holds this tree.
+    pub fn over(config: Config, image: Vec<u8>, tree: Tree) -> Self {
+        let options = OpenOptions { prog_size: Some(config.prog_size), ..OpenOptions::default() };
+        let ours = Ours::open(geometry(&config), image, &options).expect("open");
+        let model = Model::from_tree(tree, 255);
+        let mut lab = Self { config, options, ours, model, notes: &[] };
+        lab.compare("when opened");
+        lab
+    }
+
+    /// Perform a call on our side and in the model, which must agree.
+    pub fn apply(&mut self, call: &Call) -> std::result::Result<(), Fail> {
+        let mut next = self.model.clone();
+        let expected = next.apply(call);
+        let outcome = self.ours.apply(call);
+        match (&expected, &outcome) {
+            (Ok(()), Ok(())) => self.model = next,
+            (_, Err(Fail::NoSpace)) => {}
+            _ => assert_eq!(outcome, expected, "{call:?}"),
+        }
+        outcome
+    }
+
+    pub fn ok(&mut self, call: Call) {
+        self.apply(&call).unwrap_or_else(|e| panic!("{call:?}: {e:?}"));
+    }
+
+    pub fn fails(&mut self, call: Call, why: Fail) {
+        assert_eq!(self.apply(&call), Err(why), "{call:?}");
+    }
+
+    pub fn mkdir(&mut self, path: &str) {
+        self.ok(mkdir(path));
+    }
+
+    pub fn create(&mut self, path: &str) {
+        self.ok(create(path));
+    }
+
+    /// Write into an existing file.
+    pub fn write(&mut self, path: &str, off: u32, len: u32, seed: u8) {
+        self.ok(write(path, off, len, seed));
+    }
+
+    /// Replace what a file holds, creating it if need be.
+    pub fn fill(&mut self, path: &str, len: u32, seed: u8) {
+        if self.model.tree().contains_key(path.as_bytes()) {
+            self.truncate(path, 0);
+        } else {
+            self.create(path);
+        }
+        self.write(path, 0, len, seed);
+    }
+
+    pub fn truncate(&mut self, path: &str, size: u32) {
+        self.ok(truncate(path, size));
+    }
+
+    pub fn unlink(&mut self, path: &str) {
+        self.ok(unlink(path));
+    }
+
+    pub fn rmdir(&mut self, path: &str) {
+        self.ok(rmdir(path));
+    }
+
+    pub fn rename(&mut self, from: &str, to: &str) {
+        self.ok(rename(from, to));
+    }
+
+    /// Names in a directory, in the order we list them.
+    pub fn names(&mut self, path: &str) -> Vec<String> {
+        let dir = find_dir(&mut self.ours.fs, path.as_bytes()).expect("a directory");
+        let names = self.ours.fs.list(dir).expect("list");
+        names.iter().map(|n| String::from_utf8_lossy(n).into_owned()).collect()
+    }
+
+    /// Keep a file open.
+    pub fn open(&mut self, path: &str) -> FileId {
+        self.ours.open_file(path.as_bytes()).expect("open a file")
+    }
+
+    /// Bytes `off..off + len` of a file, as far as it goes.
+    pub fn read(&mut self, path: &str, off: u64, len: usize) -> Vec<u8> {
+        let file = self.open(path);
+        let plan = self.ours.fs.read(file, off, len).expect("read");
+        self.ours.fs.close_file(file);
+        plan.run().expect("read")
+    }
+
+    /// Bytes of a file according to the model.
+    pub fn expected(&self, path: &str) -> Vec<u8> {
+        self.model.bytes(path.as_bytes()).to_vec()
+    }
+
+    /// Blocks without use.
+    pub fn free(&mut self) -> u32 {
+        self.ours.fs.usage().expect("usage").blocks_free
+    }
+
+    /// Make everything durable.
+    pub fn flush(&mut self) {
+        self.ours.fs.flush().expect("flush");
+        assert!(!self.ours.fs.is_dirty(), "dirty after a flush");
+    }
+
+    /// Compare what we hold with the model.
+    pub fn compare(&mut self, when: &str) {
+        let tree = self.ours.tree().unwrap_or_else(|e| panic!("we cannot read {when}: {e}"));
+        diff("the model", self.model.tree(), "ours", &tree)
+            .unwrap_or_else(|lines| panic!("{when}, {:?}:\n{lines}", self.config));
+    }
+
+    /// Flush, let the judges see the image, and go on from it.
+    pub fn power_cycle(&mut self) {
+        self.compare("before a power cycle");
+        self.flush();
+        let image = self.ours.image();
+        judge(&self.config, &image, self.model.tree(), self.notes);
+        let used = self.ours.fs.usage().expect("usage").blocks_used;
+        self.ours = Ours::open(geometry(&self.config), image, &self.options).expect("open again");
+        assert!(self.ours.fs.warnings().is_empty(), "{:?}", self.ours.fs.warnings());
+        assert_eq!(self.ours.fs.usage().expect("usage").blocks_used, used, "blocks used");
+        self.compare("after a power cycle");
+    }
+}
+
+/// The directory of this path; the root's is empty.
+pub fn find_dir(fs: &mut Fs, path: &[u8]) -> Result<DirId> {
+    path.split(|&b| b == b'/').filter(|name| !name.is_empty()).try_fold(ROOT, |dir, name| match fs
+        .lookup(
+        dir, name,
+    )? {
+        Node::Dir(dir) => Ok(dir),
+        Node::File { .. } => Err(Error::NotDirectory),
+    })
+}
+
+/// The geometry of a configuration.
+pub fn geometry(config: &Config) -> Geometry {
+    Geometry::new(config.block_size, config.block_count).expect("a possible geometry")
+}
+
+/// The verifier finds nothing but these notes, and C reads this tree and has nothing to repair.
+pub fn judge(config: &Config, image: &[u8], want: &Tree, notes: &[&str]) {
+    let dev = Arc::new(RamDevice::from_image(geometry(config), image.to_vec()));
+    let report = check(dev).expect("check");
+    let expected = report.is_clean() && report.findings.iter().all(|f| notes.contains(&f.code));
+    assert!(expected, "{config:?}: {:#?}", report.findings);
+    let mut c = CLfs::mount(image.to_vec(), config).expect("C mounts what we wrote");
+    let tree = c.tree(&ATTR_TYPES).expect("C reads what we wrote");
+    diff("expected", want, "C", &tree).unwrap_or_else(|lines| panic!("{config:?}:\n{lines}"));
+    c.mkconsistent().expect("mkconsistent");
+    assert_eq!(c.image(), image, "C found something to repair");
+}
+
+pub fn mkdir(path: &str) -> Call {
+    Call::Mkdir(path.into())
+}
+
+pub fn create(path: &str) -> Call {
+    Call::Create(path.into())
+}
+
+pub fn write(path: &str, off: u32, len: u32, seed: u8) -> Call {
+    Call::Write { path: path.into(), off, len, seed }
+}
+
+pub fn truncate(path: &str, size: u32) -> Call {
+    Call::Truncate { path: path.into(), size }
+}
+
+pub fn unlink(path: &str) -> Call {
+    Call::Unlink(path.into())
+}
+
+pub fn rmdir(path: &str) -> Call {
+    Call::Rmdir(path.into())
+}
+
+pub fn rename(from: &str, to: &str) -> Call {
+    Call::Rename { from: from.into(), to: to.into(), no_replace: false }
+}
+
+/// Names of the entries of a directory in a tree, as sets are compared.
+pub fn children(tree: &Tree, dir: &str) -> Vec<String> {
+    tree.keys()
+        .filter_map(|path| split(path))
+        .filter(|(parent, _)| *parent == dir.as_bytes())
+        .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+/// Bytes of all files of a tree together.
+pub fn data_bytes(tree: &Tree) -> usize {
+    tree.values().map(|e| if let Kind::File(bytes) = &e.kind { bytes.len() } else { 0 }).sum()
+}

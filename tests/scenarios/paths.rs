@@ -1,0 +1,130 @@
+//! Names. The path syntax of the C driver (slashes, dots) is the kernel's business here.
+
+use littlefs::error::Error;
+use littlefs::fs::{Node, ROOT};
+
+use crate::common::calls::{Call, Fail};
+use crate::common::clfs::Config;
+
+use super::lab::*;
+
+/// Names of any bytes: as files, as directories, below each other, renamed, removed.
+fn names_work(lab: &mut Lab, names: &[&[u8]]) {
+    let below = |a: &[u8], b: &[u8]| [a, b"/", b].concat();
+    for &name in names {
+        lab.ok(Call::Mkdir(name.to_vec()));
+        lab.fails(Call::Create(name.to_vec()), Fail::Exists);
+        for &inner in names {
+            lab.ok(Call::Create(below(name, inner)));
+        }
+    }
+    lab.power_cycle();
+    for &name in names {
+        for &inner in names {
+            let to = [name, b"-", inner].concat();
+            let from = below(name, inner);
+            lab.ok(Call::Rename { from, to: to.clone(), no_replace: true });
+            lab.ok(Call::Write { path: to, off: 0, len: 3, seed: 1 });
+        }
+        lab.ok(Call::Rmdir(name.to_vec()));
+    }
+}
+
+/// Names as in the C driver's tests, and what they stand for there.
+#[test]
+fn names_of_any_bytes() {
+    let groups: [&[&[u8]]; 9] = [
+        &[b"coffee", b"drip", b"coldbrew", b"turkish", b"tubruk"],
+        &[b".coffee", b"..drip", b"...coldbrew", b"...", b"...."],
+        // The magic of the superblock entry, which is no name.
+        &[b"littlefs", b"0", b"c"],
+        &["☕".as_bytes(), "🧊".as_bytes(), "😎".as_bytes()],
+        &["ˈkɔ.fi".as_bytes(), "kəʊld.bɹuː".as_bytes()],
+        &[b" ", b"  ", b"coffee ", b" coffee", b"c of fee"],
+        &[b"\x0b\x0c", b"\x1b[0m", b"\x7f", b"\x7f\x7f", b"\t\n"],
+        &[b"\x80", b"\xc3\x28", b"\xf0\x28\x8c\xbc", b"\xc0\xaf"],
+        &[b"\xff", b"\xff\xff", b"\xff\xff\xff"],
+    ];
+    for names in groups {
+        on_each_geometry(|lab| names_work(lab, names));
+    }
+}
+
+/// `.`, `..`, the empty name and bytes that Linux does not allow are no names.
+#[test]
+fn names_that_are_none() {
+    on_each_geometry(|lab| {
+        lab.create("file");
+        for name in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b"] {
+            let fs = &mut lab.ours.fs;
+            assert!(matches!(fs.mkdir(ROOT, name), Err(Error::InvalidName)), "{name:?}");
+            assert!(matches!(fs.create(ROOT, name), Err(Error::InvalidName)), "{name:?}");
+            let moved = fs.rename(ROOT, b"file", ROOT, name, false);
+            assert!(matches!(moved, Err(Error::InvalidName)), "{name:?}");
+            assert!(fs.lookup(ROOT, name).is_err(), "{name:?}");
+        }
+    });
+}
+
+#[test]
+fn paths_that_lead_nowhere() {
+    on_each_geometry(|lab| {
+        lab.mkdir("coffee");
+        lab.create("coffee/drip");
+        lab.power_cycle();
+        for path in ["tea", "coffee/tea", "coffe", "coffee2"] {
+            lab.fails(unlink(path), Fail::NotFound);
+            lab.fails(rmdir(path), Fail::NotFound);
+            lab.fails(rename(path, "new"), Fail::NotFound);
+            lab.fails(write(path, 0, 1, 1), Fail::NotFound);
+        }
+        for path in ["tea/drip", "coffee/tea/drip"] {
+            lab.fails(mkdir(path), Fail::NotFound);
+            lab.fails(create(path), Fail::NotFound);
+            lab.fails(rename("coffee/drip", path), Fail::NotFound);
+        }
+        for path in ["coffee/drip/x", "coffee/drip/x/y"] {
+            lab.fails(mkdir(path), Fail::NotDirectory);
+            lab.fails(create(path), Fail::NotDirectory);
+            lab.fails(unlink(path), Fail::NotDirectory);
+            lab.fails(rename(path, "new"), Fail::NotDirectory);
+        }
+    });
+}
+
+/// The root is a directory that has no name, and no parent.
+#[test]
+fn root_is_a_directory() {
+    on_each_geometry(|lab| {
+        assert_eq!(lab.ours.fs.parent(ROOT), None);
+        let dir = lab.ours.fs.mkdir(ROOT, b"coffee").expect("mkdir");
+        assert_eq!(lab.ours.fs.parent(dir), Some(ROOT));
+        lab.ours.fs.rmdir(ROOT, b"coffee").expect("rmdir");
+        assert!(matches!(lab.ours.fs.list(dir), Err(Error::NotFound)));
+        // Into itself and below.
+        lab.mkdir("a");
+        lab.fails(rename("a", "a/b"), Fail::Loop);
+    });
+}
+
+#[test]
+fn names_up_to_the_limit() {
+    for (block_size, block_count, prog_size) in GEOMETRIES {
+        let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
+        let longest = "c".repeat(255);
+        let too_long = "c".repeat(256);
+        lab.fails(mkdir(&too_long), Fail::NameTooLong);
+        lab.fails(create(&too_long), Fail::NameTooLong);
+        lab.create("short");
+        lab.fails(rename("short", &too_long), Fail::NameTooLong);
+        lab.rename("short", &longest);
+        lab.power_cycle();
+        lab.unlink(&longest);
+        lab.mkdir(&longest);
+        lab.create(&format!("{longest}/{longest}"));
+        lab.power_cycle();
+        let name = longest.as_bytes();
+        assert!(matches!(lab.ours.fs.lookup(ROOT, name), Ok(Node::Dir(_))));
+        assert!(lab.ours.fs.lookup(ROOT, too_long.as_bytes()).is_err());
+    }
+}
