@@ -8,8 +8,11 @@ use crate::bench::*;
 use crate::common::clfs::{CLfs, CResult, Config};
 use crate::common::surgery::Surgeon;
 
+/// A C operation.
+type Step = fn(&mut CLfs) -> CResult<()>;
+
 /// What is cut short.
-const STEPS: [(&str, fn(&mut CLfs) -> CResult<()>); 9] = [
+const STEPS: [(&str, Step); 9] = [
     ("move of a file", |c| c.rename(b"a/file", b"b/moved")),
     ("move of the last file", |c| c.rename(b"a/last", b"z/moved")),
     ("move of a directory", |c| c.rename(b"a/sub", b"b/sub")),
