@@ -83,6 +83,16 @@ pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
     check(unsafe { libc::umount2(path.as_ptr(), flags) })
 }
 
+/// Whether `path` is on a FUSE mount whose daemon is gone. Asks for space, which no cache answers.
+pub fn is_dead_mount(path: &Path) -> bool {
+    let Ok(path) = c_path(path) else { return false };
+    let mut space = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: `path` is a NUL-terminated string and `space` has room for the answer; both live
+    // through the call.
+    let asked = check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) });
+    asked.is_err_and(|e| e.kind() == io::ErrorKind::NotConnected)
+}
+
 /// Split the process in two. To be called before any thread is started.
 ///
 /// # Errors

@@ -21,5 +21,7 @@ mod open_files;
 mod operations;
 #[path = "mount/programs.rs"]
 mod programs;
+#[path = "mount/random.rs"]
+mod random;
 #[path = "mount/times.rs"]
 mod times;

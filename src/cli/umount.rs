@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::CliError;
 use super::mount::unmount;
+use crate::sys;
 
 /// The mount table of this process.
 const MOUNT_TABLE: &str = "/proc/self/mountinfo";
@@ -56,7 +57,7 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
 /// # Errors
 /// When it cannot be unmounted.
 pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
-    if !fs::metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotConnected) {
+    if !sys::is_dead_mount(path) {
         return Ok(false);
     }
     match find(&fs::read(MOUNT_TABLE)?, &absolute(path)) {
