@@ -52,19 +52,20 @@ make_mount() {
 }
 end_mount() { "$littlefs" umount "$work/$1/mnt" && "$littlefs" check "$work/$1/image"; }
 
-# fsx: each run its own seed, sizes, share of mapped access, block size and mount options.
-# NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS
+# fsx: each run its own seed, sizes, share of mapped access, block size, mount options, and
+# percentage of all operations (mapped access and option sync make them dear).
+# NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS PERCENTAGE
 runs=(
-    "small 1 16384 2048 3 512 rw"
-    "mapped 2 65536 4096 10 4096 rw"
-    "large 3 262144 16384 1 4096 rw"
-    "writeback 4 65536 4096 3 4096 writeback"
-    "sync 5 32768 4096 1 4096 sync"
-    "erase-64k 6 262144 8192 2 65536 rw"
+    "small 1 16384 2048 1 512 rw 55"
+    "mapped 2 32768 4096 10 4096 rw 3"
+    "large 3 131072 16384 1 4096 rw 10"
+    "writeback 4 32768 4096 1 4096 writeback 17"
+    "sync 5 32768 4096 1 4096 sync 3"
+    "erase-64k 6 131072 8192 1 65536 rw 12"
 )
 ops=${FSX_OPS:-1000000}
 
-run_fsx() { # NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS OPERATIONS
+run_fsx() { # NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS - OPERATIONS
     make_mount "$1" 4M "$6" "$7"
     cat >"$work/$1/fsx.toml" <<END
 flen = $3
@@ -84,7 +85,7 @@ posix_fadvise = 0.2
 copy_file_range = 1
 sendfile = 1
 END
-    "$tools/bin/fsx" -f "$work/$1/fsx.toml" -S "$2" -N "$8" -P "$work/$1" "$work/$1/mnt/file"
+    "$tools/bin/fsx" -f "$work/$1/fsx.toml" -S "$2" -N "$9" -P "$work/$1" "$work/$1/mnt/file"
     end_mount "$1"
 }
 
@@ -92,9 +93,7 @@ fsx_runs() {
     local passed=0 failed=0 run name share
     for run in "${runs[@]}"; do
         name=${run%% *}
-        # Mount option sync makes each operation dear.
-        share=$((ops * 19 / 100))
-        [ "$name" != sync ] || share=$((ops - 5 * share))
+        share=$((ops * ${run##* } / 100))
         mkdir -p "$work/$name"
         # shellcheck disable=SC2086
         if (set -e; run_fsx $run "$share") >"$work/$name/out" 2>&1; then
