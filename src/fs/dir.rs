@@ -1,5 +1,6 @@
 //! Directories: finding a name, listing, making room in a pair.
 
+use super::ops::Attempt;
 use super::pairs::{PairInfo, PairIx};
 use super::{DirId, Fs, Node};
 use crate::disk::{Pair, align_up, name};
@@ -134,8 +135,13 @@ impl Fs {
     }
 
     /// Make room for a new entry of `size` bytes, splitting its pair if need be, and say where it
-    /// goes. `NoSpace` may mean that a flush has to come first: see [`Fs::with_space`].
-    pub(super) fn room_for(&mut self, dir: DirId, name: &[u8], size: u32) -> Result<Place> {
+    /// goes.
+    pub(super) fn room_for(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        size: u32,
+    ) -> Result<Attempt<Place>> {
         if size > self.hard_limit() {
             return Err(Error::NameTooLong);
         }
@@ -147,7 +153,7 @@ impl Fs {
             let total = m.size() + size;
             let head = m.entries.iter().take_while(|e| e.kind == Kind::Superblock).count();
             if (total <= soft && count + 1 < COUNT_MAX) || (count == head && total <= hard) {
-                return Ok(place);
+                return Ok(Attempt::Done(place));
             }
             // names that come in order leave full pairs behind
             let crowded = total <= hard && count + 1 < COUNT_MAX;
@@ -155,7 +161,7 @@ impl Fs {
             if place.at == 0 && !crowded && self.dir(dir)?.sorted && self.follows(dir, place.pair) {
                 // only a pair whose first name was removed takes a name before all others; it must
                 // not be split there, and once it is flushed the name goes to the pair before
-                return Err(Error::NoSpace);
+                return Ok(Attempt::FlushFirst);
             }
             let at = if place.at == count {
                 count
@@ -167,13 +173,13 @@ impl Fs {
             match self.split(place.pair, at) {
                 Ok(_) => {}
                 // crowded, but it fits
-                Err(Error::NoSpace) if crowded => return Ok(place),
+                Err(Error::NoSpace) if crowded => return Ok(Attempt::Done(place)),
                 Err(e) => return Err(e),
             }
             if at == count {
                 // the new pair is empty and takes the entry, which fits as checked above
                 let next = self.pair(place.pair).next.ok_or(Error::NoSpace)?;
-                return Ok(Place { pair: next, at: 0 });
+                return Ok(Attempt::Done(Place { pair: next, at: 0 }));
             }
         }
     }

@@ -10,6 +10,9 @@ use crate::mdir::{Data, Entry, Kind, Role};
 /// How far a removed directory is looked for behind its parent in the thread.
 const THREAD_LOOKAHEAD: usize = 1024;
 
+/// An operation that is not done after so many flushes asks for them without end.
+const ATTEMPTS_MAX: usize = 3;
+
 /// Whether an operation was done, or needs everything flushed first and another try.
 pub(super) enum Attempt<T> {
     Done(T),
@@ -17,25 +20,44 @@ pub(super) enum Attempt<T> {
 }
 
 impl Fs {
+    /// Run `op` until it is done, flushing whenever it asks for that, and once if there was no
+    /// space.
+    pub(super) fn attempt<T>(
+        &mut self,
+        mut op: impl FnMut(&mut Self) -> Result<Attempt<T>>,
+    ) -> Result<T> {
+        for _ in 0..ATTEMPTS_MAX {
+            match self.with_space(&mut op)? {
+                Attempt::Done(value) => return Ok(value),
+                Attempt::FlushFirst => self.flush()?,
+            }
+        }
+        Err(Error::Invalid("an operation asks for flushes without end"))
+    }
+
     /// Make an empty file.
     pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
-        self.with_space(|fs| {
+        self.attempt(|fs| {
             let e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
-            let place = fs.room_for_new(dir, &e)?;
-            fs.insert_at(place, e)
+            let Attempt::Done(place) = fs.room_for_new(dir, &e)? else {
+                return Ok(Attempt::FlushFirst);
+            };
+            fs.insert_at(place, e).map(Attempt::Done)
         })
     }
 
     /// Make an empty directory.
     pub fn mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
-        self.with_space(|fs| fs.try_mkdir(dir, name))
+        self.attempt(|fs| fs.try_mkdir(dir, name))
     }
 
-    fn try_mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
+    fn try_mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<Attempt<DirId>> {
         let id = DirId(self.dirs.len() as u32);
         let mut e =
             Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: Some(id) });
-        let place = self.room_for_new(dir, &e)?;
+        let Attempt::Done(place) = self.room_for_new(dir, &e)? else {
+            return Ok(Attempt::FlushFirst);
+        };
         let blocks = self.take_pair_blocks()?;
         let head = self.add_pair(PairInfo::new(blocks, Some(id), false));
         let prev = self.last_threaded(dir)?;
@@ -53,11 +75,11 @@ impl Fs {
         });
         e.data = Data::Dir { pair: blocks, dir: Some(id) };
         self.insert_at(place, e)?;
-        Ok(id)
+        Ok(Attempt::Done(id))
     }
 
     /// Check everything that must hold for `e` to be made in `dir`, and make room.
-    fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Place> {
+    fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Attempt<Place>> {
         self.begin()?;
         self.dir(dir)?;
         self.check_name(&e.name)?;
@@ -132,21 +154,20 @@ impl Fs {
     /// Remove an empty directory.
     pub fn rmdir(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         self.begin()?;
-        for _ in 0..2 {
-            let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
-            let Node::Dir(child) = self.node(place)? else { return Err(Error::NotDirectory) };
-            if let Attempt::Done(()) = self.check_removable(child)? {
-                let entry_pair = match self.entry(place)?.role {
-                    Role::Arriving(m) => self.moves.get(&m).map_or(place.pair, |mv| mv.source),
-                    _ => place.pair,
-                };
-                self.take_out(place)?;
-                self.drop_dir(child, entry_pair, false);
-                return Ok(());
+        self.attempt(|fs| {
+            let place = fs.find(dir, name)?.ok_or(Error::NotFound)?;
+            let Node::Dir(child) = fs.node(place)? else { return Err(Error::NotDirectory) };
+            if let Attempt::FlushFirst = fs.check_removable(child)? {
+                return Ok(Attempt::FlushFirst);
             }
-            self.flush()?;
-        }
-        Err(Error::NotEmpty)
+            let entry_pair = match fs.entry(place)?.role {
+                Role::Arriving(m) => fs.moves.get(&m).map_or(place.pair, |mv| mv.source),
+                _ => place.pair,
+            };
+            fs.take_out(place)?;
+            fs.drop_dir(child, entry_pair, false);
+            Ok(Attempt::Done(()))
+        })
     }
 
     /// Whether `child` is empty, and may go before a flush.

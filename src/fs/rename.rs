@@ -25,13 +25,7 @@ impl Fs {
         self.begin()?;
         self.dir(dir)?;
         self.dir(to)?;
-        for _ in 0..3 {
-            match self.with_space(|fs| fs.try_rename(dir, name, to, to_name, no_replace))? {
-                Attempt::Done(()) => return Ok(()),
-                Attempt::FlushFirst => self.flush()?,
-            }
-        }
-        Err(Error::NoSpace)
+        self.attempt(|fs| fs.try_rename(dir, name, to, to_name, no_replace))
     }
 
     fn try_rename(
@@ -82,7 +76,10 @@ impl Fs {
                 let old = self.entry(t)?.size_on_disk();
                 self.room_to_grow(to, to_name, size.saturating_sub(old))?
             }
-            None => self.room_for(to, to_name, size)?,
+            None => match self.room_for(to, to_name, size)? {
+                Attempt::Done(place) => place,
+                Attempt::FlushFirst => return Ok(Attempt::FlushFirst),
+            },
         };
         // making room may have split either pair
         let source = self.find(dir, name)?.ok_or(Error::NotFound)?;

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::ops::Attempt;
 use super::pairs::{Fate, PairIx, View};
 use super::{Dir, DirId, Fs, Node, ROOT};
 use crate::disk::name;
@@ -124,8 +125,10 @@ impl Fs {
         let name = self.unused_name(lost, format!("dir-{:x}", blocks.0[0]).as_bytes())?;
         let id = self.take_up(head, lost, name.clone(), by_block)?;
         let e = Entry::new(&name, Kind::Dir, Data::Dir { pair: blocks, dir: Some(id) });
-        let place = self.room_for(lost, &name, e.size_on_disk())?;
-        self.insert_at(place, e)?;
+        self.attempt(|fs| match fs.room_for(lost, &name, e.size_on_disk())? {
+            Attempt::Done(place) => fs.insert_at(place, e.clone()).map(Attempt::Done),
+            Attempt::FlushFirst => Ok(Attempt::FlushFirst),
+        })?;
         self.flush()?;
         Ok(self.path_of(id))
     }
