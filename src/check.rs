@@ -249,7 +249,7 @@ impl Checker {
             self.by_block.insert(b, i);
             self.claim(b, i, None);
         }
-        if unreadable {
+        if unreadable.is_some() {
             self.error(
                 "pair-unreadable",
                 pair,

@@ -57,7 +57,8 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
     let container = Container::open(path, options.read_only)?;
     let mut notes = Vec::new();
     if !container.writable && !options.read_only {
-        notes.push(format!("{}: the file cannot be written, opened read-only", path.display()));
+        let what = if container.is_device { "device" } else { "file" };
+        notes.push(format!("{}: the {what} cannot be written, opened read-only", path.display()));
     }
     let superblock = find_superblock(&container, options)?;
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
@@ -96,7 +97,7 @@ fn find_superblock(container: &Container, options: &Options) -> Result<Superbloc
     }
     let search = || locate(file, offset)?.into_superblock();
     let superblock = match options.block_size {
-        Some(given) => match at_block_size(file, offset, given)? {
+        Some(given) => match at_block_size(file, offset, given) {
             Some(superblock) => superblock,
             None => match search()? {
                 found if found.block_size != given => {
@@ -107,7 +108,7 @@ fn find_superblock(container: &Container, options: &Options) -> Result<Superbloc
         },
         None => search()?,
     };
-    let superblock = at_root(file, offset, supported(superblock)?)?;
+    let superblock = at_root(file, offset, supported(superblock)?);
     supported(superblock)?;
     match options.block_count {
         Some(given) if given != superblock.block_count => {

@@ -499,15 +499,26 @@ fn a_write_protected_file_opens_read_only() {
     fails(["mkfs", "--force", &image], 1, &["is write-protected"]);
 }
 
+/// Root may read every file: then an ordinary user is to ask.
 #[test]
 fn a_forbidden_file_is_named() {
     let dir = Scratch::new();
     let image = dir.image("secret.img", "64K");
     fs::set_permissions(&image, Permissions::from_mode(0o000)).expect("chmod");
-    // root may read it all the same
     if File::open(&image).is_err() {
         fails(["info", &image], 1, &["permission denied; allow yourself to read it"]);
+        return;
     }
+    let program = dir.path("littlefs");
+    fs::copy(env!("CARGO_BIN_EXE_littlefs"), &program).expect("copy");
+    fs::set_permissions(&dir.0, Permissions::from_mode(0o755)).expect("chmod");
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let ran = Command::new("setpriv").args(user).arg(&program).args(["info", &image]).output();
+    let ran = ran.expect("setpriv is needed by the tests");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("littlefs: ") && said.contains(&image), "{said}");
+    assert!(said.contains("permission denied; allow yourself to read it"), "{said}");
 }
 
 #[test]

@@ -25,3 +25,7 @@ mod programs;
 mod random;
 #[path = "mount/times.rs"]
 mod times;
+#[path = "mount/trouble.rs"]
+mod trouble;
+#[path = "mount/users.rs"]
+mod users;

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 
@@ -76,14 +77,15 @@ impl Starting {
 }
 
 impl Starter {
-    /// Let go of the caller's terminal and directory, and tell it that all is well.
+    /// Let go of the caller's terminal and directory, and tell it that all is well. What is logged
+    /// from now on names `image`.
     ///
     /// # Errors
     /// The system's.
-    pub fn ready(mut self) -> io::Result<SystemLog> {
+    pub fn ready(mut self, image: &Path) -> io::Result<SystemLog> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
-        let log = SystemLog::start()?;
+        let log = SystemLog::start(image.display().to_string())?;
         sys::redirect(io::stdin(), &null)?;
         sys::redirect(io::stdout(), &null)?;
         // A caller that is gone need not be told.
@@ -93,10 +95,11 @@ impl Starter {
 }
 
 impl SystemLog {
-    fn start() -> io::Result<Self> {
+    fn start(image: String) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let forwarder =
-            thread::Builder::new().name("syslog".to_owned()).spawn(move || forward(reader))?;
+        let forwarder = thread::Builder::new()
+            .name("syslog".to_owned())
+            .spawn(move || forward(reader, &image))?;
         sys::redirect(io::stderr(), &writer)?;
         Ok(Self { forwarder: Some(forwarder) })
     }
@@ -114,15 +117,38 @@ impl Drop for SystemLog {
     }
 }
 
-fn forward(reader: PipeReader) {
+fn forward(reader: PipeReader, image: &str) {
     for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
-        let line = String::from_utf8_lossy(&line);
-        let text = line.strip_prefix("littlefs: ").unwrap_or(&line);
-        let (severity, text) = match text.split_once(": ") {
-            Some(("warning", text)) => (Severity::Warning, text),
-            Some(("info", text)) => (Severity::Info, text),
-            _ => (Severity::Error, text),
-        };
-        sys::syslog(severity, text);
+        let (severity, text) = message(&String::from_utf8_lossy(&line), image);
+        sys::syslog(severity, &text);
+    }
+}
+
+/// What a line on standard error is in the system's log, where several mounts meet.
+fn message(line: &str, image: &str) -> (Severity, String) {
+    let text = line.strip_prefix("littlefs: ").unwrap_or(line);
+    let (severity, text) = match text.split_once(": ") {
+        Some(("warning", text)) => (Severity::Warning, text),
+        Some(("info", text)) => (Severity::Info, text),
+        _ => (Severity::Error, text),
+    };
+    let named = text.starts_with(image);
+    (severity, if named { text.to_owned() } else { format!("{image}: {text}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_names_the_image_once() {
+        for (line, severity, text) in [
+            ("littlefs: flush failed: why", Severity::Error, "/i: flush failed: why"),
+            ("littlefs: warning: odd", Severity::Warning, "/i: odd"),
+            ("littlefs: info: /i: fine", Severity::Info, "/i: fine"),
+            ("a line of a library", Severity::Error, "/i: a line of a library"),
+        ] {
+            assert_eq!(message(line, "/i"), (severity, text.to_owned()));
+        }
     }
 }

@@ -49,7 +49,7 @@ Options for -o:
                      octal permission bits to take away: everywhere, from files, from directories
                      (default: your umask)
   allow_other        let other users in, as the permission bits say
-  allow_root         let root in
+  allow_root         let root in, and nobody else: group and others lose their permission bits
   default_permissions
                      let the kernel check permission bits even where only you have access
   dev, suid, exec, noatime and their opposites
@@ -129,8 +129,9 @@ impl Mount {
 
     fn serve_in_background(self, starter: Starter) -> Result<ExitCode, CliError> {
         let mut log = None;
+        let image = self.image.clone();
         let result = self.start()?.serve(|| {
-            log = Some(starter.ready()?);
+            log = Some(starter.ready(&image)?);
             Ok(())
         });
         if let (Err(e), Some(_)) = (&result, &log) {
@@ -197,12 +198,15 @@ impl Mount {
 
     fn volume_options(&self, umask: u16) -> VolumeOptions {
         let o = &self.options;
+        // What the kernel remembers is for everybody who is in: only the permission bits keep
+        // others than root from it.
+        let others = if o.access == Access::OwnerAndRoot { 0o077 } else { 0 };
         let image_time = fs::metadata(&self.image).and_then(|m| m.modified());
         VolumeOptions {
             uid: o.uid.unwrap_or_else(sys::effective_uid),
             gid: o.gid.unwrap_or_else(sys::effective_gid),
-            file_mode: 0o777 & !o.fmask.unwrap_or(umask),
-            dir_mode: 0o777 & !o.dmask.unwrap_or(umask),
+            file_mode: 0o777 & !(o.fmask.unwrap_or(umask) | others),
+            dir_mode: 0o777 & !(o.dmask.unwrap_or(umask) | others),
             default_time: image_time.unwrap_or_else(|_| SystemTime::now()),
             atime: o.atime,
             sync: o.sync,

@@ -1,4 +1,4 @@
-//! `littlefs umount`: unmount, and wait until the image is complete.
+//! `littlefs umount`: write what is unwritten, unmount, and wait until the image is complete.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -24,7 +24,9 @@ const FS_TYPE: &[u8] = b"fuse.littlefs";
 A plain 'umount' returns before the daemon has written its last changes. This waits for the end
 of the daemon, so that the image can be flashed or copied right away:
 
-  littlefs umount /mnt && esptool write_flash 0x100000 dump.bin")]
+  littlefs umount /mnt && esptool write_flash 0x100000 dump.bin
+
+What cannot be written stays mounted, so that it can be copied elsewhere; 'umount' gives it up.")]
 pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     target: PathBuf,
@@ -44,11 +46,26 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
     if !entry.is_littlefs {
         return Err(CliError::failure(format_args!("{shown}: not a littlefs mount")));
     }
-    unmount(&entry.mountpoint, false)
-        .map_err(|e| CliError::failure(format_args!("cannot unmount {shown}: {e}")))?;
+    let failure = |e: io::Error| CliError::failure(format_args!("cannot unmount {shown}: {e}"));
+    write_back(&entry.mountpoint).map_err(|e| {
+        CliError::failure(format_args!(
+            "{shown}: not unmounted, because its last changes cannot be written: {e} (the system's \
+             log says more; 'umount {shown}' gives them up)"
+        ))
+    })?;
+    unmount(&entry.mountpoint, false).map_err(failure)?;
     wait_for_daemon(&entry)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", entry.source.display())))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Have the daemon write everything while it can still say that it fails: nobody hears of the
+/// flush after the end of the mount. A user who may not look into the mount learns nothing.
+fn write_back(mountpoint: &Path) -> io::Result<()> {
+    match File::open(mountpoint) {
+        Ok(root) => root.sync_all(),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Whether `path` is a mount of ours whose daemon died; then it is unmounted, which nobody can

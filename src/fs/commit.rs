@@ -83,7 +83,10 @@ impl Fs {
 
     /// What is on disk is unknown from now on: never write again.
     pub(super) fn fatal(&mut self, e: Error) -> Error {
-        ::log::error!("{e}; the filesystem is read-only from now on");
+        ::log::error!(
+            "{e}; nothing is written from now on, reads go on: copy what is needed, unmount, and \
+             run 'littlefs check'"
+        );
         self.read_only = true;
         e
     }

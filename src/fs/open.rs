@@ -202,9 +202,13 @@ impl Fs {
     /// Add a pair as read to the table.
     fn take_pair(&mut self, fetched: Fetched, walk: &mut Walk) -> PairIx {
         let Fetched { pair, log, unreadable, .. } = fetched;
-        if unreadable {
-            // the block that cannot be read may hold newer commits
-            self.damage(&format_args!("a block of metadata pair {pair} cannot be read"));
+        if let Some(e) = unreadable {
+            // what is written now would hide newer commits in it for good
+            self.damage(&format_args!(
+                "metadata pair {pair}, which may be newer than shown: {}; copy the image to a \
+                 device that works, and check the copy",
+                Error::from(e)
+            ));
         }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;

@@ -1,6 +1,6 @@
 //! The file or block device around an image: opened, locked and measured.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
@@ -79,9 +79,14 @@ impl Container {
     }
 }
 
-/// A file nobody may write is meant to stay as it is, even where root could.
+/// A file nobody may write is meant to stay as it is, even where root could. A device may have a
+/// switch; opening it for writing succeeds all the same, only writing fails.
 fn is_write_protected(meta: &Metadata) -> bool {
-    meta.is_file() && meta.mode() & 0o222 == 0
+    if meta.is_file() {
+        return meta.mode() & 0o222 == 0;
+    }
+    let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+    fs::read(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.starts_with(b"1"))
 }
 
 fn open_for_writing(path: &Path, is_device: bool) -> io::Result<File> {

@@ -34,6 +34,10 @@ const SIGNATURE_AT: usize = 4;
 /// Position of the magic in a block of version 1, and of the block size before it.
 const V1_MAGIC_AT: usize = 40;
 const V1_BLOCK_SIZE_AT: usize = 28;
+/// Where a device fails to read, the rest is read in pieces of so many bytes.
+const PIECE: usize = 4096;
+/// Pieces that may fail: a device that is dead altogether takes long to say so each time.
+const FAILURES_MAX: usize = 16;
 /// Signatures to try as block 1. Real images have one or two; a hostile one costs no more.
 const CANDIDATES_MAX: usize = 64;
 
@@ -68,23 +72,24 @@ impl Located {
 /// Look for a superblock in the filesystem that starts at byte `offset`, by either half.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// When none is found, and part of the file cannot be read.
 pub fn locate(file: &File, offset: u64) -> io::Result<Located> {
-    let mut bytes = read_vec(file, offset, FIRST_READ)?;
+    let (mut bytes, mut failed) = read_vec(file, offset, FIRST_READ);
     let mut at_zero = superblock::probe(&bytes);
     let has_magic = has_signature(&bytes, 0);
     if at_zero.is_none() {
         if is_version1(&bytes, 0) {
             return Ok(Located::Version1);
         }
-        bytes = read_vec(file, offset, SCAN_END + SIGNATURE_AT + SIGNATURE.len())?;
+        let len = SCAN_END + SIGNATURE_AT + SIGNATURE.len();
+        (bytes, failed) = read_vec(file, offset, len);
         if has_magic {
             at_zero = superblock::probe(&bytes);
         }
     }
     if let Some((found, _)) = at_zero {
         // The log may go on behind what was read: read the pair in its true size.
-        if let Some(newest) = at_block_size(file, offset, found.block_size)? {
+        if let Some(newest) = at_block_size(file, offset, found.block_size) {
             return Ok(Located::Superblock(newest));
         }
         return Ok(Located::Superblock(found));
@@ -93,14 +98,17 @@ pub fn locate(file: &File, offset: u64) -> io::Result<Located> {
     let (mut damaged, mut further) = (has_magic, None);
     for start in candidates(&bytes).take(CANDIDATES_MAX) {
         damaged = true;
-        if let Some(found) = at_block_size(file, offset, start)? {
+        if let Some(found) = at_block_size(file, offset, start) {
             return Ok(Located::Superblock(found));
         }
         if further.is_none() && !has_magic {
             let start = u64::from(start);
-            let block = read_vec(file, offset.saturating_add(start), FIRST_READ)?;
+            let (block, _) = read_vec(file, offset.saturating_add(start), FIRST_READ);
             further = superblock::probe(&block).map(|_| start);
         }
+    }
+    if let Some(e) = failed {
+        return Err(e);
     }
     let version1 = |p: usize| p >= BLOCK_SIZE_MIN as usize && is_version1(&bytes, p);
     Ok(if magics(&bytes).filter_map(|p| p.checked_sub(V1_MAGIC_AT)).any(version1) {
@@ -115,22 +123,16 @@ pub fn locate(file: &File, offset: u64) -> io::Result<Located> {
 }
 
 /// The newer superblock of the pair {0, 1} for one block size, if it agrees with that size.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn at_block_size(file: &File, offset: u64, block_size: u32) -> io::Result<Option<Superblock>> {
-    Ok(newest(file, offset, block_size, Pair::SUPERBLOCK)?.map(|(superblock, _)| superblock))
+pub fn at_block_size(file: &File, offset: u64, block_size: u32) -> Option<Superblock> {
+    newest(file, offset, block_size, Pair::SUPERBLOCK).map(|(superblock, _)| superblock)
 }
 
 /// The copy that counts: each expansion of the superblock made a new root behind the old one, and
 /// drivers that grow a filesystem update the last only.
-///
-/// # Errors
-/// When the file cannot be read.
-pub fn at_root(file: &File, offset: u64, anchor: Superblock) -> io::Result<Superblock> {
+pub fn at_root(file: &File, offset: u64, anchor: Superblock) -> Superblock {
     let (mut last, mut pair, mut seen) = (anchor, Pair::SUPERBLOCK, HashSet::new());
     while pair.0.iter().all(|&block| seen.insert(block)) {
-        let Some((superblock, block)) = newest(file, offset, anchor.block_size, pair)? else {
+        let Some((superblock, block)) = newest(file, offset, anchor.block_size, pair) else {
             break;
         };
         last = superblock;
@@ -140,23 +142,18 @@ pub fn at_root(file: &File, offset: u64, anchor: Superblock) -> io::Result<Super
             _ => break,
         }
     }
-    Ok(last)
+    last
 }
 
 /// The newer superblock of a pair, if it agrees with the block size, and the block it is in.
-fn newest(
-    file: &File,
-    offset: u64,
-    block_size: u32,
-    pair: Pair,
-) -> io::Result<Option<(Superblock, Vec<u8>)>> {
+fn newest(file: &File, offset: u64, block_size: u32, pair: Pair) -> Option<(Superblock, Vec<u8>)> {
     if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
-        return Ok(None);
+        return None;
     }
     let mut newest: Option<(Superblock, u32, Vec<u8>)> = None;
     for block in pair.0 {
         let start = offset.saturating_add(u64::from(block) * u64::from(block_size));
-        let bytes = read_vec(file, start, block_size as usize)?;
+        let (bytes, _) = read_vec(file, start, block_size as usize);
         match superblock::probe(&bytes) {
             Some((found, rev))
                 if found.block_size == block_size
@@ -167,7 +164,7 @@ fn newest(
             _ => {}
         }
     }
-    Ok(newest.map(|(superblock, _, bytes)| (superblock, bytes)))
+    newest.map(|(superblock, _, bytes)| (superblock, bytes))
 }
 
 /// Destroy whatever [`locate`] could take for a superblock in the `len` bytes from `offset`.
@@ -176,19 +173,44 @@ fn newest(
 /// When the file cannot be read or written.
 pub fn wipe(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let scanned = SCAN_END + V1_MAGIC_AT + MAGIC.len();
-    let bytes = read_vec(file, offset, usize::try_from(len).unwrap_or(scanned).min(scanned))?;
-    for p in magics(&bytes) {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(scanned).min(scanned)];
+    let read = read_up_to(file, offset, &mut bytes)?;
+    for p in magics(&bytes[..read]) {
         file.write_all_at(&[0xff; MAGIC.len()], offset.saturating_add(p as u64))?;
     }
     Ok(())
 }
 
-/// Up to `len` bytes from `start`; fewer where the file ends.
-fn read_vec(file: &File, start: u64, len: usize) -> io::Result<Vec<u8>> {
+/// Up to `len` bytes from `start`, fewer where the file ends, and why some could not be read: those
+/// are zeros, which are no superblock.
+fn read_vec(file: &File, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; len];
-    let read = read_up_to(file, start, &mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes)
+    if let Ok(read) = read_up_to(file, start, &mut bytes) {
+        bytes.truncate(read);
+        return (bytes, None);
+    }
+    let (mut failed, mut failures, mut end) = (None, 0, len);
+    for (i, piece) in bytes.chunks_mut(PIECE).enumerate() {
+        let at = i * PIECE;
+        match read_up_to(file, start.saturating_add(at as u64), piece) {
+            Ok(read) if read == piece.len() => {}
+            Ok(read) => {
+                end = at + read;
+                break;
+            }
+            Err(e) => {
+                piece.fill(0);
+                failed = Some(e);
+                failures += 1;
+                if failures == FAILURES_MAX {
+                    end = at;
+                    break;
+                }
+            }
+        }
+    }
+    bytes.truncate(end);
+    (bytes, failed)
 }
 
 /// Positions of the magic.

@@ -19,8 +19,8 @@ pub struct Fetched {
     pub log: Log,
     /// Whether the twin holds a valid commit, too.
     pub twin_valid: bool,
-    /// Whether a block could not be read: what it holds may be newer.
-    pub unreadable: bool,
+    /// Why a block could not be read: what it holds may be newer.
+    pub unreadable: Option<IoError>,
 }
 
 /// Whether both addresses are blocks of the image, and different ones.
@@ -63,8 +63,8 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
         match read_log(dev, block) {
             Ok(None) => {}
             Ok(Some(log)) => {
-                let unreadable = failed.is_some();
-                return Ok(Fetched { pair: Pair([block, other]), log, twin_valid, unreadable });
+                let pair = Pair([block, other]);
+                return Ok(Fetched { pair, log, twin_valid, unreadable: failed });
             }
             Err(e) => failed = Some(e),
         }

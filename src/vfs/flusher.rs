@@ -93,11 +93,10 @@ impl Volume {
 
     /// Make everything durable, and report an earlier failure nobody has been told of yet.
     pub fn fsync(&self) -> VfsResult<()> {
-        self.flush_core(&mut self.core.lock())?;
-        match self.failed.lock().take() {
-            Some(earlier) => Err(earlier.into()),
-            None => Ok(()),
-        }
+        let result = self.flush_core(&mut self.core.lock());
+        let earlier = self.failed.lock().take();
+        result?;
+        earlier.map_or(Ok(()), |e| Err(e.into()))
     }
 
     /// Make everything durable.
@@ -174,16 +173,18 @@ impl Volume {
     fn flush_in_background(&self) {
         let mut core = self.core.lock();
         let Err(e) = self.flush_core(&mut core) else { return };
+        let is_final = core.is_read_only();
         {
             let mut state = self.clock.state.lock();
             state.retry = Some(Instant::now() + self.clock.commit);
-            if core.is_read_only() {
-                // The failure was final. The flush at the end reports it once more.
+            if is_final {
+                // The flush at the end reports it once more.
                 state.dirty_since = None;
             }
         }
         drop(core);
-        log::error!("flush failed: {e}");
+        let next = if is_final { "" } else { "; it is tried again, and at the latest by fsync" };
+        log::error!("flush failed: {e}{next}");
         self.failed.lock().get_or_insert(e);
     }
 }

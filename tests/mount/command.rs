@@ -1,8 +1,7 @@
 //! The `mount` and `umount` commands themselves.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::process::Command;
+use std::os::unix::fs::MetadataExt;
 
 use crate::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
 
@@ -128,36 +127,4 @@ fn umount_takes_the_image_too() {
     assert!(!is_mounted(&m.dir()) && m.is_free());
     m.mount("rw");
     m.finish();
-}
-
-/// As an ordinary user, where the test runs as root; otherwise every test here is one.
-#[test]
-fn an_ordinary_user_mounts_through_fusermount() {
-    let m = Mounted::unmounted("1M");
-    if output(Command::new("id").arg("-u")).stdout != b"0\n" {
-        return;
-    }
-    // The user must reach the program: a copy in a place open to all.
-    let program = m.beside("littlefs");
-    fs::copy(env!("CARGO_BIN_EXE_littlefs"), &program).expect("copy");
-    let open = |path: &std::path::Path| {
-        fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("chmod");
-        std::os::unix::fs::chown(path, Some(65534), Some(65534)).expect("chown");
-    };
-    for path in [m.image(), m.dir(), program.clone(), m.beside("")] {
-        open(&path);
-    }
-    fs::set_permissions("/dev/fuse", PermissionsExt::from_mode(0o666)).expect("chmod");
-    let script = r#"set -e
-        "$1" mount "$2" "$3"
-        echo hello > "$3/f"; mkdir "$3/d"; mv "$3/f" "$3/d/g"; cat "$3/d/g"
-        chmod 600 "$3/d/g"; cp -a "$3/d" "$3/e"
-        "$1" umount "$3""#;
-    let user = "65534";
-    let text = run(Command::new("setpriv")
-        .args(["--reuid", user, "--regid", user, "--clear-groups", "sh", "-c", script, "sh"])
-        .args([&program, &m.image(), &m.dir()]));
-    assert_eq!(text, "hello\n");
-    assert!(m.is_free());
-    assert!(crate::mounted::c_tree(&m.image()).contains_key(&b"e/g"[..]));
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::tree::{Kind, Tree};
-use crate::mounted::{Mounted, c_tree, littlefs, noise, output, run, wait_until, walk};
+use crate::mounted::{Mounted, c_tree, is_root, littlefs, noise, output, run, wait_until, walk};
 
 /// What C littlefs finds in a copy of the image as it is at this moment. The daemon may be
 /// writing, so the copy may be torn between blocks, as after a crash.
@@ -154,7 +154,7 @@ fn fusermount_ends_it() {
 
 #[test]
 fn umount_ends_it() {
-    if output(Command::new("id").arg("-u")).stdout == b"0\n" {
+    if is_root() {
         ends_by(|m| drop(run(Command::new("umount").arg(m.dir()))));
     } else {
         ends_by(|m| fusermount(&m.dir()));

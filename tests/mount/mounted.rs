@@ -44,6 +44,23 @@ pub fn output(command: &mut Command) -> Output {
     }
 }
 
+/// Run a script of the shell as root, expecting success; `$1` and so on are `args`. Whoever runs
+/// the tests otherwise needs sudo, without being asked for a password.
+pub fn as_root(script: &str, args: &[&Path]) -> String {
+    let script = format!("set -eu\n{script}");
+    let mut shell = Command::new("sh");
+    if !is_root() {
+        shell = Command::new("sudo");
+        shell.args(["-n", "sh"]);
+    }
+    run(shell.arg("-c").arg(script).arg("sh").args(args))
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    run(Command::new("id").arg("-u")) == "0\n"
+}
+
 /// Run a script of the shell in `dir`, expecting success; `$1` and so on are `args`.
 pub fn sh(dir: &Path, script: &str, args: &[&Path]) -> String {
     let script = format!("set -eu\n{script}");
@@ -100,7 +117,13 @@ impl Mounted {
     }
 
     pub fn unmount(&mut self) {
-        run(littlefs().arg("umount").arg(self.dir()));
+        // A program that another test starts just now may hold a copy of an open file until it runs.
+        wait_until("the mount to be unused", || {
+            let out = output(littlefs().arg("umount").arg(self.dir()));
+            let said = String::from_utf8_lossy(&out.stderr);
+            assert!(out.status.success() || said.contains("busy"), "{said}");
+            out.status.success()
+        });
         self.mounted = false;
     }
 
