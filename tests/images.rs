@@ -26,6 +26,10 @@ fn profiles() -> Vec<(&'static str, Config)> {
     let rp2 = Config::new(4096, 64, 256);
     let zephyr = Config::new(4096, 96, 16);
     let fuse = Config::new(512, 400, 512);
+    let nanoframework = Config::new(4096, 200, 256);
+    let esp32 = Config::new(4096, 96, 32);
+    let arduino_pico = Config::new(4096, 64, 256);
+    let ardupilot = Config::new(65536, 64, 256);
     vec![
         (
             "ESP8266 Arduino core",
@@ -62,8 +66,33 @@ fn profiles() -> Vec<(&'static str, Config)> {
             },
         ),
         ("littlefs-fuse", Config { read_size: 512, cache_size: 512, lookahead_size: 8192, ..fuse }),
+        (
+            "nanoFramework",
+            Config { attr_max: 4, inline_max: u32::MAX, block_cycles: 100, ..nanoframework },
+        ),
+        (
+            "MicroPython on ESP32",
+            Config {
+                disk_version: V2_0,
+                read_size: 32,
+                cache_size: 128,
+                lookahead_size: 32,
+                block_cycles: 100,
+                ..esp32
+            },
+        ),
+        ("arduino-pico", Config { read_size: 256, block_cycles: 16, ..arduino_pico }),
+        (
+            "ArduPilot on NOR flash",
+            Config { metadata_max: 4096, read_size: 256, block_cycles: 75_000, ..ardupilot },
+        ),
         ("mklittlefs", Config { erased: 0, strict_erase: false, ..Config::new(4096, 64, 256) }),
     ]
+}
+
+/// Bytes of an attribute that the driver takes.
+fn attr_len(config: &Config, len: u32) -> u32 {
+    if config.attr_max == 0 { len } else { len.min(config.attr_max) }
 }
 
 fn geometry(config: &Config) -> Geometry {
@@ -101,14 +130,17 @@ fn used_image(config: &Config) -> Vec<u8> {
     c.write_at(format!("www/js/{}.js", 3 * block).as_bytes(), block, b"patched").expect("patch");
     c.truncate(format!("www/js/{block}.js").as_bytes(), 10).expect("truncate");
     c.setattr(b"", 0x00, b"root").expect("setattr of the root");
-    c.setattr(b"lib/deep", 0xff, &[7; 40]).expect("setattr of a directory");
+    let long = vec![7; attr_len(config, 40) as usize];
+    c.setattr(b"lib/deep", 0xff, &long).expect("setattr of a directory");
     c.remove(b"empty").expect("rmdir");
     c.write_file(b"\xc3\xa4 b.bin", b"\xff\xff\xff\xff").expect("write");
     c.unmount()
 }
 
 fn open(config: &Config, image: Vec<u8>, read_only: bool) -> Ours {
-    let options = OpenOptions { read_only, ..OpenOptions::default() };
+    // who never inlines a file cannot change one that is, either
+    let inline_max = (config.inline_max == u32::MAX).then_some(0);
+    let options = OpenOptions { read_only, inline_max, ..OpenOptions::default() };
     Ours::open(geometry(config), image, &options).expect("open")
 }
 
@@ -147,7 +179,9 @@ fn check_reading(name: &str, config: &Config, image: &[u8]) -> Tree {
 }
 
 /// Edits that touch many kinds of things, for a tree of any shape.
-fn edits(tree: &Tree, block_size: u32) -> Vec<Call> {
+fn edits(tree: &Tree, config: &Config) -> Vec<Call> {
+    let block_size = config.block_size;
+    let attr = |len| attr_len(config, len);
     let paths = |dirs| {
         tree.iter()
             .filter(move |(p, e)| e.is_dir() == dirs && !p.is_empty())
@@ -159,8 +193,8 @@ fn edits(tree: &Tree, block_size: u32) -> Vec<Call> {
         Call::Write { path: b"new/inline".to_vec(), off: 0, len: 30, seed: 9 },
         Call::Create(b"new/large".to_vec()),
         Call::Write { path: b"new/large".to_vec(), off: 0, len: 3 * block_size, seed: 10 },
-        Call::SetAttr { path: b"new".to_vec(), ty: 0x74, len: 8, seed: 3 },
-        Call::SetAttr { path: Vec::new(), ty: 0x74, len: 8, seed: 4 },
+        Call::SetAttr { path: b"new".to_vec(), ty: 0x74, len: attr(8), seed: 3 },
+        Call::SetAttr { path: Vec::new(), ty: 0x74, len: attr(8), seed: 4 },
     ];
     for (i, path) in paths(false).enumerate() {
         let name = format!("moved{i}").into_bytes();
@@ -169,7 +203,7 @@ fn edits(tree: &Tree, block_size: u32) -> Vec<Call> {
             1 => Call::Unlink(path),
             2 => Call::Rename { from: path, to: join(b"new", &name), no_replace: true },
             3 => Call::Truncate { path, size: 3 },
-            4 => Call::SetAttr { path, ty: 0xff, len: 12, seed: i as u8 },
+            4 => Call::SetAttr { path, ty: 0xff, len: attr(12), seed: i as u8 },
             5 => Call::Write { path, off: 700, len: block_size + 1, seed: i as u8 },
             _ => continue,
         });
@@ -185,7 +219,7 @@ fn check_editing(name: &str, config: &Config, image: &[u8], tree: &Tree) {
     let mut ours = open(config, image.to_vec(), false);
     let name_max = ours.fs.superblock().name_max as usize;
     let mut model = Model::from_tree(known_attrs(tree.clone()), name_max);
-    for (i, call) in edits(tree, config.block_size).iter().enumerate() {
+    for (i, call) in edits(tree, config).iter().enumerate() {
         ours.apply(call).unwrap_or_else(|e| panic!("{name}: {call:?}: {e:?}"));
         model.apply(call).unwrap_or_else(|e| panic!("{name}: {call:?} in the model: {e:?}"));
         if i % 10 == 9 {

@@ -64,12 +64,19 @@ fn profiles() -> Vec<(&'static str, Config)> {
     let rp2 = Config { disk_version: V2_0, read_size: 32, ..Config::new(4096, 352, 256) };
     let zephyr = Config { read_size: 16, ..Config::new(4096, 256, 16) };
     let fuse = Config { read_size: 512, ..Config::new(512, 500, 512) };
+    let esp32 = Config { disk_version: V2_0, read_size: 32, ..Config::new(4096, 256, 32) };
+    let ardupilot = Config { metadata_max: 4096, read_size: 256, ..Config::new(65536, 96, 256) };
+    let nanoframework = Config { attr_max: 4, read_size: 256, ..Config::new(4096, 256, 256) };
     vec![
         ("ESP8266 Arduino core", Config { block_cycles: 16, ..esp8266 }),
         ("ESP-IDF component", Config { block_cycles: 512, ..esp_idf }),
         ("MicroPython on RP2", Config { cache_size: 1024, block_cycles: 100, ..rp2 }),
         ("Zephyr", Config { block_cycles: 512, ..zephyr }),
         ("littlefs-fuse", Config { block_cycles: 512, ..fuse }),
+        ("MicroPython on ESP32", Config { cache_size: 128, block_cycles: 100, ..esp32 }),
+        ("ArduPilot on NOR flash", Config { block_cycles: 75_000, ..ardupilot }),
+        // Not its inline limit, which the package cannot set: `tests/images.rs` has that.
+        ("nanoFramework", Config { block_cycles: 100, ..nanoframework }),
         (
             "pairs that move often",
             Config { block_cycles: 2, read_size: 16, ..Config::new(512, 400, 16) },
@@ -115,6 +122,8 @@ impl Bench {
                 "lookahead_size": c.lookahead_size.next_multiple_of(8),
                 "block_cycles": c.block_cycles,
                 "disk_version": c.disk_version,
+                "attr_max": c.attr_max,
+                "metadata_max": c.metadata_max,
             },
             "format": image.is_none(),
             "steps": calls.iter().flat_map(step).collect::<Vec<_>>(),
@@ -169,9 +178,9 @@ impl Bench {
     /// The image changes hands; each side makes, changes, moves and removes what the other made.
     fn run(&self, mut image: Vec<u8>, mut model: Model) {
         for round in 0..ROUNDS {
-            let calls = changes(&model, round, "we", self.config.block_size);
+            let calls = changes(&model, round, "we", &self.config);
             image = self.by_us(image, &mut model, &calls);
-            let calls = changes(&model, round, "py", self.config.block_size);
+            let calls = changes(&model, round, "py", &self.config);
             for call in &calls {
                 model.apply(call).unwrap_or_else(|e| panic!("{}: {call:?}: {e:?}", self.name));
             }
@@ -231,7 +240,9 @@ fn tree_of(answer: &Value) -> Tree {
 
 /// What one side does in a round: new directories and files of all sizes, then changes to what is
 /// there, whoever made it.
-fn changes(model: &Model, round: u8, who: &str, block: u32) -> Vec<Call> {
+fn changes(model: &Model, round: u8, who: &str, config: &Config) -> Vec<Call> {
+    let block = config.block_size;
+    let attr = |len: u32| if config.attr_max == 0 { len } else { len.min(config.attr_max) };
     let dir = format!("{who}-{round}").into_bytes();
     let path = |name: &str| [&dir[..], b"/", name.as_bytes()].concat();
     let mut calls = vec![Call::Mkdir(dir.clone())];
@@ -241,7 +252,7 @@ fn changes(model: &Model, round: u8, who: &str, block: u32) -> Vec<Call> {
         calls.push(Call::Create(path.clone()));
         calls.push(Call::Write { path, off: 0, len, seed: round * 10 + i as u8 });
     }
-    calls.push(Call::SetAttr { path: dir.clone(), ty: 0x74, len: 8, seed: round + 1 });
+    calls.push(Call::SetAttr { path: dir.clone(), ty: 0x74, len: attr(8), seed: round + 1 });
     calls.push(Call::SetAttr { path: Vec::new(), ty: 0x74, len: 4, seed: round + 2 });
     let files = model.tree().iter().filter(|(_, e)| matches!(e.kind, Kind::File(_)));
     for (i, (file, _)) in files.enumerate() {
@@ -253,7 +264,7 @@ fn changes(model: &Model, round: u8, who: &str, block: u32) -> Vec<Call> {
             1 | 5 => Call::Unlink(file),
             2 => Call::Rename { from: file, to: path(&format!("moved{i}")), no_replace: false },
             3 => Call::Truncate { path: file, size: size / 3 },
-            _ => Call::SetAttr { path: file, ty: 0xff, len: 12, seed },
+            _ => Call::SetAttr { path: file, ty: 0xff, len: attr(12), seed },
         });
     }
     calls
@@ -264,7 +275,7 @@ fn images_by_python() {
     for (name, config) in profiles() {
         let bench = Bench::new(name, config);
         let mut model = Model::new(255);
-        let calls = changes(&model, 9, "py", bench.config.block_size);
+        let calls = changes(&model, 9, "py", &bench.config);
         calls.iter().for_each(|call| model.apply(call).expect("new names"));
         let (image, tree, _) = bench.by_python(None, &calls);
         bench.compare("Python", model.tree(), &tree);
@@ -276,8 +287,11 @@ fn images_by_python() {
 fn images_by_us() {
     for (name, config) in profiles() {
         let bench = Bench::new(name, config);
-        let options =
+        let mut options =
             FormatOptions { disk_version: bench.config.disk_version, ..FormatOptions::default() };
+        if bench.config.attr_max > 0 {
+            options.attr_max = bench.config.attr_max;
+        }
         let image = Ours::format(bench.geometry(), &options).expect("format");
         bench.run(image, Model::new(255));
     }
