@@ -16,10 +16,16 @@ mod script;
 #[path = "crash/verify.rs"]
 mod verify;
 
+use std::collections::BTreeMap;
+
 use common::clfs::V2_0;
 use explore::{explore, explore_all};
+use littlefs::bd::RamDevice;
+use littlefs::bd::emu::Event;
+use littlefs::disk::{Pair, Superblock};
+use littlefs::mdir::store;
 use random::random;
-use script::{Script, Setup};
+use script::{Script, Setup, run};
 
 /// Geometries for most workloads.
 const SETUPS: [Setup; 5] = [
@@ -75,6 +81,77 @@ fn directories() {
     }
     s.flush();
     at_least(300, explore_all("directories", &SETUPS, &s, 20));
+}
+
+/// Pairs are compacted again and again within one flush: each of its commits fills a block.
+#[test]
+fn compactions() {
+    let mut s = Script::new();
+    s.mkdir("a").mkdir("b").fill("a/x", 3, 4).fill("b/y", 3, 4).flush();
+    s.rename("a/x00", "b/x00").rename("b/y00", "a/y00").attr("a/x01", 5).attr("b/y01", 5).flush();
+    s.rename("a/x01", "b/x01").rename("b/y01", "a/y01").rename("a/x02", "b/y02").flush();
+    s.attr("a/y00", 7).write("b/x00", 1, 9).mkdir("a/n").rename("b/x01", "a/x01").flush();
+    let setups = [
+        Setup::new(512, 64, 512),
+        Setup { version: V2_0, ..Setup::new(256, 100, 256) },
+        Setup { block_cycles: Some(2), ..Setup::new(512, 64, 512) },
+    ];
+    for setup in &setups {
+        let most = most_erases_in_a_flush(setup, &s);
+        assert!(most >= 2, "{setup:?}: no flush compacts a pair three times");
+    }
+    at_least(140, explore_all("compactions", &setups, &s, 60));
+}
+
+/// The most times that a block is erased by one flush; a pair compacts into its blocks in turn.
+fn most_erases_in_a_flush(setup: &Setup, script: &Script) -> usize {
+    let run = run(setup, &script.steps).expect("the workload runs");
+    let block_size = setup.block_size as usize;
+    let mut begin = 0;
+    let mut most = 0;
+    for segment in &run.segments {
+        let mut erases = BTreeMap::<usize, usize>::new();
+        for event in &run.log[begin..segment.end] {
+            match event {
+                Event::Write { start, data }
+                    if data.len() == block_size && data.iter().all(|&b| b == 0xff) =>
+                {
+                    *erases.entry(start / block_size).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+        most = erases.into_values().fold(most, usize::max);
+        begin = segment.end;
+    }
+    most
+}
+
+#[test]
+fn superblock_expansion() {
+    let mut s = Script::new();
+    s.mkdir("d").create("top", 9).create("d/f", 300).flush();
+    for round in 0..12 {
+        s.attr("", 3 + round % 3).write("top", 0, 9 + round).flush();
+        if round % 4 == 1 {
+            let name = |n| format!("f{n}");
+            s.create(&name(round), 5).rename("d/f", "moved").rename("moved", "d/f").flush();
+        }
+    }
+    let setups = [
+        Setup { block_cycles: Some(2), ..Setup::new(128, 160, 128) },
+        Setup { block_cycles: Some(1), ..Setup::new(512, 64, 512) },
+        Setup { block_cycles: Some(2), version: V2_0, ..Setup::new(512, 64, 256) },
+    ];
+    for setup in &setups {
+        let image = run(setup, &s.steps).expect("the workload runs").image();
+        let dev = RamDevice::from_image(setup.geometry(), image);
+        let anchor = store::fetch(&dev, Pair::SUPERBLOCK).expect("a superblock").log;
+        let next = anchor.tail.filter(|tail| tail.hard).expect("a pair behind it");
+        let root = store::fetch(&dev, next.pair).expect("a pair").log;
+        assert!(Superblock::of(&root).is_some(), "{setup:?}: not expanded");
+    }
+    at_least(300, explore_all("expansion", &setups, &s, 60));
 }
 
 /// Distinct images of random workloads on one setup.

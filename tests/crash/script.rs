@@ -164,6 +164,17 @@ pub struct Run {
 }
 
 impl Run {
+    /// The image at the end.
+    pub fn image(&self) -> Vec<u8> {
+        let mut image = self.base.clone();
+        for event in &self.log {
+            if let Event::Write { start, data } = event {
+                image[*start..start + data.len()].copy_from_slice(data);
+            }
+        }
+        image
+    }
+
     /// What a crash is judged by that reached event `at`.
     pub fn segment(&self, at: usize) -> &Segment {
         let i = self.segments.partition_point(|s| s.end < at);

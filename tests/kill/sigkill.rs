@@ -9,7 +9,7 @@ use crate::load::{Load, sync_dir};
 use crate::mounted::{Mounted, littlefs, output, run, wait_until};
 
 /// Times the daemon is killed per set of mount options, for a factor of 1.
-const KILLS: u32 = 40;
+const KILLS: u32 = 110;
 /// Threads that work while it happens.
 const THREADS: u64 = 4;
 /// A kill comes after up to this time.
