@@ -1,8 +1,10 @@
-//! Write the seeds of every target into `fuzz/corpus`: images made here, and options.
+//! Write the seeds of every target into `fuzz/corpus`: images made here, those of tests/corpus
+//! (by the C driver, and what was found once), and options.
 
 use std::fs;
 use std::path::Path;
 
+use littlefs::disk::superblock;
 use littlefs_fuzz::mutate;
 
 fn main() -> std::io::Result<()> {
@@ -10,13 +12,25 @@ fn main() -> std::io::Result<()> {
     for target in ["pair", "mount", "change", "options"] {
         fs::create_dir_all(corpus.join(target))?;
     }
-    for (i, (_, g, image)) in mutate::bases().into_iter().enumerate() {
-        for target in ["mount", "change"] {
-            fs::write(corpus.join(target).join(format!("image{i}")), &image)?;
+    let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
+        .into_iter()
+        .map(|(name, g, image)| (name.replace(' ', ""), g.block_size as usize, image))
+        .collect();
+    for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus"))? {
+        let entry = entry?;
+        let image = fs::read(entry.path())?;
+        if let Some((superblock, _)) = superblock::probe(&image) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            images.push((name, superblock.block_size as usize, image));
         }
-        for (k, block) in image.chunks(g.block_size as usize).enumerate() {
+    }
+    for (name, block_size, image) in images {
+        for target in ["mount", "change"] {
+            fs::write(corpus.join(target).join(&name), &image)?;
+        }
+        for (k, block) in image.chunks(block_size).enumerate() {
             if block.iter().any(|&b| b != 0xff) {
-                fs::write(corpus.join("pair").join(format!("block{i}-{k}")), block)?;
+                fs::write(corpus.join("pair").join(format!("{name}-{k}")), block)?;
             }
         }
     }
