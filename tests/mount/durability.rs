@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::tree::{Kind, Tree};
-use crate::mounted::{Mounted, c_tree, is_root, littlefs, noise, output, run, wait_until, walk};
+use crate::mounted::{
+    Mounted, c_tree, is_root, littlefs, noise, output, python, run, wait_until, walk,
+};
 
 /// What C littlefs finds in a copy of the image as it is at this moment. The daemon may be
 /// writing, so the copy may be torn between blocks, as after a crash.
@@ -102,6 +104,29 @@ fn the_kernels_pages_are_fetched_in_time() {
     wait_until("the page to reach the image", || holds(&snapshot(&m), "f", b"in a page"));
     assert!(start.elapsed() < Duration::from_secs(20), "the kernel alone takes 30 s");
     drop(f);
+    m.finish();
+}
+
+#[test]
+fn what_the_kernel_gathered_and_finds_no_space_is_told_by_close_and_by_fsync() {
+    let m = Mounted::with_options("256K", "writeback");
+    python(
+        &m.dir(),
+        "
+import errno, os
+for call in (os.close, os.fsync):
+    fd = os.open('f', os.O_CREAT | os.O_WRONLY)
+    assert os.write(fd, bytes(400000)) == 400000
+    try:
+        call(fd)
+        assert False, call
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+    if call != os.close: os.close(fd)
+    os.unlink('f')
+",
+    );
+    fs::write(m.path("g"), noise(100_000, 4)).expect("there is space again");
     m.finish();
 }
 
