@@ -4,7 +4,7 @@
 ///
 /// Blocks are marked as the filesystem's structures are found; until every structure has been
 /// seen the map is not `complete` and nothing may be allocated.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Alloc {
     words: Vec<u64>,
     count: u32,

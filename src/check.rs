@@ -23,7 +23,7 @@ use crate::mdir::store::{self, Fetched};
 
 use owners::Owners;
 
-pub use repair::{Repairs, repair};
+pub use repair::{Mode, Repair, Repairs, repair};
 
 /// Findings of one code that are kept; the rest are counted.
 const FINDINGS_MAX: u64 = 1000;
@@ -105,7 +105,7 @@ struct Dir {
     name: Box<[u8]>,
 }
 
-struct Checker {
+struct Checker<'a> {
     dev: Arc<dyn BlockDevice>,
     g: Geometry,
     report: Report,
@@ -122,6 +122,8 @@ struct Checker {
     thread_broken: bool,
     /// Whether commits are to carry forward CRCs.
     fcrc: bool,
+    /// Told how many blocks have been accounted for.
+    progress: &'a dyn Fn(u64),
 }
 
 /// Verify the littlefs on `dev` without changing anything.
@@ -129,6 +131,14 @@ struct Checker {
 /// # Errors
 /// Only when nothing can be examined: the superblock pair cannot be read.
 pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
+    check_with(dev, &|_| ())
+}
+
+/// The same, telling `progress` time and again how many blocks have been accounted for.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<Report> {
     let g = dev.geometry();
     let mut c = Checker {
         dev,
@@ -144,6 +154,7 @@ pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
         hidden: None,
         thread_broken: false,
         fcrc: false,
+        progress,
     };
     c.walk_thread()?;
     if c.thread_broken {
@@ -168,7 +179,7 @@ fn show(name: &[u8]) -> String {
     out
 }
 
-impl Checker {
+impl Checker<'_> {
     fn add(
         &mut self,
         severity: Severity,
@@ -274,6 +285,9 @@ impl Checker {
                 pair,
                 "a device will not append here, for want of a matching forward CRC: it compacts",
             );
+        }
+        if log.odd {
+            self.error("log-odd", pair, "holds what no driver writes: a device may not read it");
         }
         if log.entries.len() > COUNT_MAX {
             self.note(

@@ -139,6 +139,8 @@ pub enum Corrupt {
     },
     /// The root pair holds no superblock entry of the right length.
     BadSuperblock(Pair),
+    /// A pair below the root holds a superblock entry.
+    StraySuperblock(Pair),
 }
 
 impl fmt::Display for Corrupt {
@@ -170,6 +172,9 @@ impl fmt::Display for Corrupt {
                 write!(f, "entry {id} of metadata pair {pair} has an impossible struct")
             }
             Self::BadSuperblock(p) => write!(f, "metadata pair {p} holds no usable superblock"),
+            Self::StraySuperblock(p) => {
+                write!(f, "metadata pair {p} holds a superblock where a directory should be")
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ mod ops;
 mod pairs;
 mod rename;
 mod repair;
+mod salvage;
 mod space;
 mod write;
 
@@ -34,9 +35,12 @@ use crate::mdir::MoveId;
 
 pub use crate::mdir::{DirId, FileId};
 pub use attr::At;
+pub(crate) use durable::put_log;
 pub use file::ReadPlan;
+pub(crate) use file::read_list;
 pub use format::FormatOptions;
 pub use open::{OpenOptions, root_superblock};
+pub use repair::NameFault;
 pub use space::{Counts, Usage};
 
 use file::File;
@@ -151,6 +155,11 @@ impl Fs {
     /// What the authoritative superblock, the root's, says.
     pub fn superblock(&self) -> Superblock {
         self.superblock
+    }
+
+    /// How commits are laid out.
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// Commits end on multiples of this many bytes.

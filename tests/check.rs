@@ -4,19 +4,28 @@
 #[allow(dead_code)]
 mod builder;
 mod common;
+#[path = "check/damages.rs"]
+mod damages;
 
+use std::collections::BTreeMap;
 use std::process::{Command, Output};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use builder::{
     Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
 };
 use common::clfs::{CLfs, Config};
 use common::tree::{Kind, Tree};
-use littlefs::bd::{Geometry, RamDevice};
-use littlefs::check::{check, repair};
+use damages::Preen;
+use littlefs::bd::emu::EmuDevice;
+use littlefs::bd::emu::crash::Crashes;
+use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
+use littlefs::check::{Mode, Severity, check, repair};
 use littlefs::disk::{GState, Tail, tag};
-use littlefs::fs::{Fs, OpenOptions, ROOT};
+use littlefs::error::{IoError, IoOp};
+use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
 
 /// Repair must leave nothing to find, and C must see `files`: paths and contents.
 fn mends(name: &str, image: &Builder, codes: &[&str], files: &[(&str, &str)]) -> Tree {
@@ -25,12 +34,15 @@ fn mends(name: &str, image: &Builder, codes: &[&str], files: &[(&str, &str)]) ->
     for code in codes {
         assert!(before.findings.iter().any(|f| f.code == *code), "{name}: {before:#?}");
     }
-    let repairs = repair(dev.clone()).expect("opens");
+    let repairs = repair(dev.clone(), Mode::Preen).expect("opens");
     assert!(repairs.stopped.is_none(), "{name}: {repairs:?}");
     assert!(!repairs.done.is_empty(), "{name}: says what it did");
     let after = check(dev.clone()).expect("examined");
     assert!(after.findings.is_empty(), "{name}: {:#?}\n{repairs:#?}", after.findings);
-    assert!(repair(dev.clone()).expect("opens").done.is_empty(), "{name}: once is enough");
+    assert!(
+        repair(dev.clone(), Mode::Preen).expect("opens").done.is_empty(),
+        "{name}: once is enough"
+    );
 
     let g = image.geometry;
     let config = Config::new(g.block_size, g.block_count, 16);
@@ -163,30 +175,217 @@ fn the_thread_follows_the_tree() {
     mends("half-orphan", &b, &["half-orphan"], &[("dir/new", "new")]);
 }
 
-/// Nothing is written where something would have to be given up.
+/// Every file that our own filesystem reads.
+fn files_in(dev: &Arc<RamDevice>) -> BTreeMap<String, Vec<u8>> {
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let mut fs = Fs::open(dev.clone(), &options).expect("opens");
+    let mut files = BTreeMap::new();
+    let mut todo = vec![(ROOT, String::new())];
+    while let Some((dir, path)) = todo.pop() {
+        for name in fs.list(dir).expect("lists") {
+            let child = format!("{path}{}", String::from_utf8_lossy(&name));
+            match fs.lookup(dir, &name) {
+                Ok(Node::Dir(d)) => todo.push((d, child + "/")),
+                Ok(Node::File { size }) => {
+                    let Ok(file) = fs.open_file(dir, &name) else { continue };
+                    let bytes = fs.read(file, 0, size as usize).and_then(|plan| plan.run());
+                    files.extend(bytes.ok().map(|bytes| (child, bytes)));
+                    fs.close_file(file);
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    files
+}
+
+/// Every file that the C driver reads.
+fn files_in_c(name: &str, image: Vec<u8>, g: Geometry) -> BTreeMap<String, Vec<u8>> {
+    let mut c = CLfs::mount(image, &Config::new(g.block_size, g.block_count, 16))
+        .unwrap_or_else(|e| panic!("{name}: C mounts: {e:?}"));
+    let tree = c.tree(&[]).unwrap_or_else(|e| panic!("{name}: C reads: {e:?}"));
+    let files = tree.into_iter().filter_map(|(path, e)| match e.kind {
+        Kind::File(bytes) => Some((String::from_utf8_lossy(&path).into_owned(), bytes)),
+        Kind::Dir => None,
+    });
+    files.collect()
+}
+
+/// What `-p` and `-y` make of every kind of damage.
 #[test]
-fn what_cannot_be_mended_is_left_alone() {
-    type Change = fn(&mut Builder);
-    let damages: [(&str, Change); 4] = [
-        ("ctz-range", |b| _ = b.root(Tail::END, |w| put_ctz(w, 1, b"f", 9999, 700))),
-        ("block-shared", |b| {
-            b.list(&[20, 21]).root(Tail::END, |w| {
-                put_ctz(w, 1, b"f", 21, 700);
-                put_ctz(w, 2, b"g", 21, 700);
-            });
-        }),
-        ("directory-broken", |b| _ = b.root(Tail::END, |w| put_dir(w, 1, b"d", [60, 61]))),
-        ("thread-broken", |b| _ = b.root(soft([60, 61]), |w| put_inline(w, 1, b"f", b"f"))),
-    ];
-    for (code, change) in damages {
-        let mut b = Builder::new();
-        change(&mut b);
-        let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+fn every_kind_of_damage() {
+    for d in damages::all() {
+        let (name, g) = (d.name, d.image.geometry);
+        let dev = Arc::new(RamDevice::from_image(g, d.image.bytes.clone()));
+        let before = check(dev.clone()).expect("examined");
+        let errors = before.findings.iter().filter(|f| f.severity == Severity::Error);
+        let codes: Vec<&str> = errors.map(|f| f.code).collect();
+        assert!(codes.contains(&d.code), "{name}: {before:#?}");
+
+        let repairs = repair(dev.clone(), Mode::Preen).expect("opens");
+        assert!(repairs.done.iter().all(|r| !r.given_up), "{name}: {repairs:#?}");
+        let after = check(dev.clone()).expect("examined");
+        match d.preen {
+            Preen::Mends => {
+                assert!(after.is_clean(), "{name}: {repairs:#?} {after:#?}");
+                assert!(repairs.done.iter().any(|r| r.code == d.code), "{name}: {repairs:#?}");
+            }
+            Preen::Leaves => assert!(dev.image() == d.image.bytes, "{name}: {repairs:#?}"),
+            Preen::Partly => assert!(!after.is_clean(), "{name}: {repairs:#?}"),
+        }
+
+        let dev = Arc::new(RamDevice::from_image(g, d.image.bytes.clone()));
+        let repairs = repair(dev.clone(), Mode::Yes).expect("opens");
+        assert!(repairs.stopped.is_none(), "{name}: {repairs:#?}");
+        assert!(repairs.done.iter().any(|r| r.code == d.code), "{name}: {repairs:#?}");
+        assert_eq!(repairs.done.iter().any(|r| r.given_up), d.loses, "{name}: {repairs:#?}");
+        let after = check(dev.clone()).expect("examined");
+        assert!(after.is_clean(), "{name}: {after:#?}\n{repairs:#?}");
+        let want: BTreeMap<String, Vec<u8>> =
+            d.files.iter().map(|(path, bytes)| ((*path).to_owned(), bytes.clone())).collect();
+        let ours = files_in(&dev);
+        let paths = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(paths(&ours), paths(&want), "{name}: {repairs:#?}");
+        assert!(ours == want, "{name}: contents");
+        // what is of an unknown type C takes for a file that it cannot open
+        if !before.findings.iter().any(|f| f.code == "type-unknown") {
+            assert!(files_in_c(name, dev.image(), g) == want, "{name}: as C reads it");
+        }
+        assert!(repair(dev, Mode::Yes).expect("opens").done.is_empty(), "{name}: once is enough");
+    }
+}
+
+/// A repair interrupted at any write loses no file, and running it again completes it.
+#[test]
+fn an_interrupted_repair_loses_nothing() {
+    let mut images = 0;
+    for d in damages::all() {
+        let (name, g) = (d.name, d.image.geometry);
+        let before = files_in(&Arc::new(RamDevice::from_image(g, d.image.bytes.clone())));
+        for mode in [Mode::Preen, Mode::Yes] {
+            let emu = Arc::new(EmuDevice::new(g, d.image.bytes.clone()));
+            repair(emu.clone(), mode).expect("opens");
+            let log = emu.take_log();
+            for crash in Crashes::new(d.image.bytes.clone(), &log, 40, 1) {
+                let at = format!("{name}, {mode:?}, {}", crash.cut);
+                let dev = Arc::new(RamDevice::from_image(g, crash.image));
+                let now = files_in(&dev);
+                let intact = |files: &BTreeMap<String, Vec<u8>>| {
+                    let whole = before.iter().filter(|(path, _)| !path.contains("evil"));
+                    let lost = whole.filter(|(_, bytes)| !files.values().any(|b| b == *bytes));
+                    lost.map(|(path, _)| path.clone()).collect::<Vec<_>>()
+                };
+                assert!(intact(&now).is_empty(), "{at}: {:?} lost", intact(&now));
+                let repairs = repair(dev.clone(), Mode::Yes).expect("opens");
+                let after = check(dev.clone()).expect("examined");
+                assert!(after.is_clean(), "{at}: {after:#?}\n{repairs:#?}");
+                let now = files_in(&dev);
+                assert!(intact(&now).is_empty(), "{at}: {:?} lost", intact(&now));
+                images += 1;
+            }
+        }
+    }
+    println!("{images} images");
+    assert!(images > 400, "only {images} crash images");
+}
+
+/// Beside a list that is broken, `-p` mends all the rest, and writes to erased blocks alone.
+#[test]
+fn a_broken_list_does_not_keep_the_rest_from_repair() {
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_ctz(w, 1, b"broken", 27, 3000);
+        put_inline(w, 2, b"same", b"1");
+        put_inline(w, 3, b"same", b"2");
+    });
+    b.small_dir([2, 3], Tail::END).list(&[20, 21, 22, 23, 24, 25, 26, 27]).point(27, 4000);
+    // a block may hold what the list has lost
+    for block in 40..120 {
+        b.block_mut(block).fill(block as u8);
+    }
+    let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+    let repairs = repair(dev.clone(), Mode::Preen).expect("opens");
+    assert!(repairs.stopped.is_none(), "{repairs:?}");
+    let after = check(dev.clone()).expect("examined");
+    let errors = after.findings.iter().filter(|f| f.severity == Severity::Error);
+    assert_eq!(errors.map(|f| f.code).collect::<Vec<_>>(), ["ctz-range"]);
+    let files = files_in(&dev);
+    assert_eq!(files["same~1"], b"2");
+    assert_eq!(files["lost+found/dir-2/file"], b"content");
+    let image = dev.image();
+    let bytes = |image: &[u8], block: usize| image[block * 512..][..512].to_vec();
+    for block in (20..28).chain(40..120) {
+        assert!(bytes(&image, block) == bytes(&b.bytes, block), "block {block}");
+    }
+}
+
+/// A disk with a block that cannot be read until it is written again.
+struct Sick {
+    disk: RamDevice,
+    bad: AtomicU32,
+}
+
+impl BlockDevice for Sick {
+    fn geometry(&self) -> Geometry {
+        self.disk.geometry()
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        let last = block + (off + buf.len() as u32).saturating_sub(1) / self.geometry().block_size;
+        let bad = self.bad.load(Relaxed);
+        if (block..=last).contains(&bad) {
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(IoError { op: IoOp::Read, block: Some(bad), source });
+        }
+        self.disk.read(block, off, buf)
+    }
+
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        self.disk.prog(block, off, data)
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        let _ = self.bad.compare_exchange(block, u32::MAX, Relaxed, Relaxed);
+        self.disk.erase(block)
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        self.disk.barrier()
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        self.disk.sync()
+    }
+}
+
+/// `-p` leaves what cannot be read, `-y` goes on without it.
+#[test]
+fn blocks_that_cannot_be_read() {
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_dir(w, 1, b"dir", [2, 3]);
+        put_ctz(w, 2, b"large", 26, 3500);
+    });
+    b.small_dir([2, 3], Tail::END).list(&[20, 21, 22, 23, 24, 25, 26, 27]);
+    for (bad, code) in [(3, "pair-unreadable"), (25, "ctz-unreadable")] {
+        let disk = RamDevice::from_image(b.geometry, b.bytes.clone());
+        let dev = Arc::new(Sick { disk, bad: AtomicU32::new(bad) });
         let report = check(dev.clone()).expect("examined");
         assert!(report.findings.iter().any(|f| f.code == code), "{report:#?}");
-        let repairs = repair(dev.clone()).expect("opens");
-        assert!(repairs.done.is_empty() && repairs.stopped.is_some(), "{code}: {repairs:?}");
-        assert_eq!(dev.image(), b.bytes, "{code}");
+        repair(dev.clone(), Mode::Preen).expect("opens");
+        assert_eq!(dev.disk.image(), b.bytes, "{code}");
+        let repairs = repair(dev.clone(), Mode::Yes).expect("opens");
+        assert!(repairs.done.iter().any(|r| r.code == code && r.given_up), "{repairs:#?}");
+        let after = check(dev.clone()).expect("examined");
+        assert!(after.is_clean(), "{after:#?}");
+        let files = files_in_c(code, dev.disk.image(), b.geometry);
+        assert_eq!(files["dir/file"], b"content");
+        if bad == 25 {
+            // block 5 of the list, which is all 5s, reads zeros
+            let part = &files["lost+found/large.part"];
+            assert_eq!(part.len(), 3500);
+            assert!(!part.contains(&5) && part[2600] == 0 && part[3400] == 6, "{part:?}");
+        }
     }
 }
 
@@ -240,7 +439,7 @@ fn the_command_exits_as_fsck_does() {
         assert_eq!(std::fs::read(&path).expect("read"), b.bytes, "looking changes nothing");
         let (code, out) = run(&[option]);
         assert_eq!(code, 1, "{option}: {out}");
-        assert!(out.contains("repaired: /d/: put into the thread"), "{out}");
+        assert!(out.contains("repaired: /d/: put into the thread [unthreaded]"), "{out}");
         assert_eq!(run(&[option]).0, 0);
     }
     std::fs::write(&path, &b.bytes).expect("write");
@@ -252,10 +451,25 @@ fn the_command_exits_as_fsck_does() {
         assert_eq!(run(&wrong).0, 16, "{wrong:?}");
     }
 
+    assert_eq!((&json["exit"], &json["repairs"][0]["code"]), (&1.into(), &"unthreaded".into()));
+
     b.root(Tail::END, |w| put_dir(w, 1, b"d", [60, 61]));
     std::fs::write(&path, &b.bytes).expect("write");
-    assert_eq!(run(&["-y"]).0, 4);
+    let (code, out) = run(&["-p", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &json["exit"]), (4, &4.into()), "{json:#}");
+    for key in ["severity", "code", "place", "message"] {
+        assert!(json["findings"][0][key].is_string(), "{key}: {json:#}");
+    }
+    assert!(json["stopped"].is_string(), "{json:#}");
     assert_eq!(std::fs::read(&path).expect("read"), b.bytes);
+    for options in [&["-y"][..], &["--repair", "-y"], &["-y", "--progress"]] {
+        std::fs::write(&path, &b.bytes).expect("write");
+        let (code, out) = run(options);
+        assert_eq!(code, 1, "{options:?}: {out}");
+        assert!(out.contains("given up: /d: its entry is removed"), "{out}");
+        assert_eq!(run(&[]).0, 0);
+    }
 }
 
 /// A big unsorted directory takes one pass, and what is open to us stays open to C.

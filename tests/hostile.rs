@@ -5,6 +5,7 @@
 mod builder;
 #[path = "hostile/cases.rs"]
 mod cases;
+mod common;
 #[path = "hostile/endure.rs"]
 mod endure;
 #[path = "hostile/mutate.rs"]

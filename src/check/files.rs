@@ -8,12 +8,20 @@ use crate::disk::{ctz, read_u32_le};
 use crate::error::Error;
 use crate::mdir::store;
 
-impl Checker {
+/// Blocks from one report of progress to the next.
+const PROGRESS_STEP: u64 = 1024;
+
+impl Checker<'_> {
     /// Count `block` as used by pair `pair`, or by the file of entry `file` there. False, and an
     /// error, if something else uses it.
     pub(super) fn claim(&mut self, block: u32, pair: usize, file: Option<u16>) -> bool {
         let owner = Owner { pair, file };
-        let Some(other) = self.owners.claim(block, owner) else { return true };
+        let Some(other) = self.owners.claim(block, owner) else {
+            if self.owners.used().is_multiple_of(PROGRESS_STEP) {
+                (self.progress)(self.owners.used());
+            }
+            return true;
+        };
         // the pair is not in the table of pairs before its own blocks are counted
         let here = match self.pairs.get(pair) {
             Some(_) => self.describe(owner),

@@ -1,52 +1,248 @@
-//! Repair: mending what can be mended without guessing, by the filesystem's own operations.
+//! Repair: first what the filesystem cannot work with, below it; then the rest with its own
+//! operations.
+//!
+//! Which blocks may be written is known once everything that can be followed has been: see
+//! [`lists`]. `docs/check.md` says what becomes of each kind of damage.
 
+mod editor;
+mod files;
+mod lists;
+mod model;
+mod structure;
+
+use std::fmt::Display;
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use crate::bd::BlockDevice;
 use crate::error::{Error, Result};
-use crate::fs::{Fs, OpenOptions};
+use crate::fs::{Fs, NameFault, OpenOptions};
+use crate::mdir::store;
 
-/// What was done, one sentence each; and what stopped it, if anything.
+use editor::{Editor, EntryEdit, PairEdit};
+use lists::{Census, Fault};
+use model::Model;
+
+/// How far repair goes, as for fsck(8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// `-p`: nothing is given up, nothing guessed.
+    Preen,
+    /// `-y`: also what gives something up.
+    Yes,
+}
+
+/// One thing that repair did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Repair {
+    /// Which finding it mends.
+    pub code: &'static str,
+    /// Where: a path, a pair.
+    pub place: String,
+    /// What was done there, for people.
+    pub message: String,
+    /// Whether something was given up that was there before.
+    pub given_up: bool,
+}
+
+impl Repair {
+    fn new(code: &'static str, place: impl Display, message: impl Display) -> Self {
+        let clean = |text: String| super::show(text.as_bytes());
+        let (place, message) = (clean(place.to_string()), clean(message.to_string()));
+        Self { code, place, message, given_up: false }
+    }
+
+    fn given_up(code: &'static str, place: impl Display, message: impl Display) -> Self {
+        Self { given_up: true, ..Self::new(code, place, message) }
+    }
+}
+
+/// What was done, and what stopped it, if anything.
 #[derive(Debug, Default)]
 pub struct Repairs {
     /// In the order done.
-    pub done: Vec<String>,
+    pub done: Vec<Repair>,
     /// Why the rest was left as it is.
-    pub stopped: Option<Error>,
+    pub stopped: Option<String>,
 }
 
-/// Mend the littlefs on `dev`. An image with damage that only giving something up could mend is
-/// left as it is: see [`Repairs::stopped`].
+/// Mend the littlefs on `dev`, as far as `mode` allows.
 ///
 /// # Errors
 /// Only when the image cannot be opened.
-pub fn repair(dev: Arc<dyn BlockDevice>) -> Result<Repairs> {
-    let fs = Fs::open(Arc::clone(&dev), &OpenOptions::default())?;
-    let mut repairs = Repairs::default();
-    if let Err(e) = steps(fs, dev, &mut repairs.done) {
-        repairs.stopped = Some(e);
+pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
+    let layout = Fs::open(Arc::clone(&dev), &OpenOptions::default())?.layout();
+    let mut run = Run { editor: Editor { dev, layout }, mode, repairs: Repairs::default() };
+    if let Err(e) = run.steps() {
+        run.repairs.stopped = Some(e.to_string());
     }
-    Ok(repairs)
+    Ok(run.repairs)
 }
 
-fn steps(mut fs: Fs, dev: Arc<dyn BlockDevice>, done: &mut Vec<String>) -> Result<()> {
-    fs.check_blocks()?;
-    if fs.finish_interrupted()? {
-        done.push("an interrupted operation was finished".to_owned());
-        // only now must all blocks be those of one file
-        fs = Fs::open(dev, &OpenOptions::default())?;
-        fs.check_blocks()?;
+struct Run {
+    editor: Editor,
+    mode: Mode,
+    repairs: Repairs,
+}
+
+impl Run {
+    fn steps(&mut self) -> Result<()> {
+        let dev = Arc::clone(&self.editor.dev);
+        let model = Model::build(&*dev)?;
+        let damaged = model.is_damaged();
+        if damaged && self.mode == Mode::Preen {
+            self.stop(
+                "directories or the thread are damaged; -y mends that, and says what is lost",
+            );
+            return Ok(());
+        }
+        if !self.separate(&model)? && self.mode == Mode::Preen {
+            self.stop("files share blocks, and there is no space for copies");
+            return Ok(());
+        }
+        if !damaged {
+            let code = if model.loses_move() { "move-lost" } else { "sync-pending" };
+            drop(model);
+            if self.open()?.finish_interrupted()? {
+                self.done(code, "global state", "an interrupted operation was finished");
+            }
+        }
+        if self.mode == Mode::Yes {
+            structure::mend(&self.editor, &mut self.repairs.done)?;
+        }
+        self.rewrite_logs()?;
+        let mut fs = self.open()?;
+        let half_orphans = Model::build(&*dev)?.half_orphans;
+        self.place_directories(&mut fs, half_orphans)?;
+        for (path, fault) in fs.mend_names()? {
+            let code = match fault {
+                NameFault::Impossible => "name-impossible",
+                NameFault::TooLong => "name-too-long",
+                NameFault::Duplicate => "name-duplicate",
+            };
+            self.done(code, path, "is its new name");
+        }
+        if self.mode == Mode::Yes {
+            self.salvage(fs)?;
+            fs = self.open()?;
+        }
+        let (shortened, sorted) = fs.sort_directories()?;
+        for path in shortened {
+            self.done("pair-empty", path, "has no empty pairs any more");
+        }
+        for path in sorted {
+            self.done("name-order", path, "its entries stand in order");
+        }
+        fs.flush()?;
+        if self.mode == Mode::Yes {
+            for (path, rest) in fs.shorten_files()? {
+                let message = match rest {
+                    Some(rest) => format!("is cut to file_max; what follows is in {rest}"),
+                    None => "is cut to file_max; what follows is lost".to_owned(),
+                };
+                self.repairs.done.push(Repair::given_up("file-too-large", path, message));
+            }
+        }
+        fs.flush()
     }
-    let threaded = fs.thread_directories()?;
-    done.extend(threaded.iter().map(|p| format!("{p}: put into the thread")));
-    let (placed, rethreaded) = fs.place_orphans()?;
-    done.extend(placed.iter().map(|p| format!("{p}: a directory that had lost its name")));
-    if rethreaded {
-        done.push("the thread now passes the directories of the tree and no others".to_owned());
+
+    /// Write pairs anew whose logs hold what no driver writes.
+    fn rewrite_logs(&mut self) -> Result<()> {
+        let dev = Arc::clone(&self.editor.dev);
+        for n in Model::build(&*dev)?.nodes.iter().filter(|n| n.odd || n.unused) {
+            let mut edit = PairEdit::default();
+            for (id, e) in store::fetch(&*dev, n.pair)?.log.entries.iter().enumerate() {
+                if e.name_type.is_none() {
+                    edit.entries.insert(id as u16, EntryEdit::Remove);
+                }
+            }
+            self.editor.commit(n.pair, &edit)?;
+            let code = if n.odd { "log-odd" } else { "id-unused" };
+            self.done(code, n.pair, "is written anew");
+        }
+        Ok(())
     }
-    let named = fs.mend_names()?;
-    done.extend(named.iter().map(|p| format!("{p}: this is its new name")));
-    let sorted = fs.sort_directories()?;
-    done.extend(sorted.iter().map(|p| format!("{p}: its entries stand in order")));
-    fs.flush()
+
+    fn done(&mut self, code: &'static str, place: impl Display, message: &str) {
+        self.repairs.done.push(Repair::new(code, place, message));
+    }
+
+    fn stop(&mut self, why: &str) {
+        self.repairs.stopped = Some(why.to_owned());
+    }
+
+    /// Every block and every list. Where blocks may be wanted that no pointer leads to any more,
+    /// only erased ones count as free, unless those are given up.
+    fn census(&self, model: &Model) -> Census {
+        let mut census = lists::census(&*self.editor.dev, model);
+        if self.mode == Mode::Preen && census.is_uncertain() {
+            census.keep_to_erased(&*self.editor.dev);
+        }
+        census
+    }
+
+    /// The filesystem, with a map of free blocks that damaged lists do not keep it from.
+    fn open(&self) -> Result<Fs> {
+        let mut fs = Fs::open(Arc::clone(&self.editor.dev), &OpenOptions::default())?;
+        if fs.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        let model = Model::build(&*self.editor.dev)?;
+        fs.adopt_map(self.census(&model).used);
+        Ok(fs)
+    }
+
+    fn separate(&mut self, model: &Model) -> Result<bool> {
+        let mut census = self.census(model);
+        if !census.damaged.iter().any(|d| matches!(d.fault, Fault::Shared | Fault::Pointers)) {
+            return Ok(true);
+        }
+        let fs = Fs::open(Arc::clone(&self.editor.dev), &OpenOptions::default())?;
+        files::separate(&self.editor, &fs, model, &mut census, self.mode, &mut self.repairs.done)
+    }
+
+    fn place_directories(&mut self, fs: &mut Fs, half_orphans: bool) -> Result<()> {
+        for path in fs.thread_directories()? {
+            self.done("unthreaded", path, "put into the thread");
+        }
+        let (placed, rethreaded) = fs.place_orphans()?;
+        for path in placed {
+            self.done("orphan", path, "a directory that had lost its name");
+        }
+        if rethreaded {
+            let code = if half_orphans { "half-orphan" } else { "orphan" };
+            self.done(code, "the thread", "passes the directories of the tree and no others");
+        }
+        Ok(())
+    }
+
+    /// Files whose list is broken: named in `lost+found`, and made of what is left of them.
+    fn salvage(&mut self, mut fs: Fs) -> Result<()> {
+        let dev = Arc::clone(&self.editor.dev);
+        let model = Model::build(&*dev)?;
+        let census = self.census(&model);
+        let broken: Vec<(u32, u16, &'static str)> = census
+            .damaged
+            .iter()
+            .filter_map(|d| match d.fault {
+                Fault::Broken(code) => Some((model.nodes[d.node].pair.0[0], d.id, code)),
+                _ => None,
+            })
+            .collect();
+        if census.damaged.is_empty() {
+            return Ok(());
+        }
+        let places: Vec<(u32, u16)> = broken.iter().map(|&(b, id, _)| (b, id)).collect();
+        for (moved, (_, _, code)) in fs.set_aside(&places)?.into_iter().zip(&broken) {
+            if let Some((old, new)) = moved {
+                let message = format!("what is left of it is {new}");
+                self.repairs.done.push(Repair::given_up(code, old, message));
+            }
+        }
+        drop(fs);
+        let model = Model::build(&*dev)?;
+        let mut census = self.census(&model);
+        files::salvage(&self.editor, &model, &mut census, &mut self.repairs.done)
+    }
 }

@@ -10,6 +10,7 @@ use crate::mdir::store;
 /// What the walk of a directory remembers from one pair to the next.
 #[derive(Default)]
 struct Names {
+    /// The greatest so far.
     last: Option<Box<[u8]>>,
     seen: HashSet<Box<[u8]>>,
 }
@@ -20,7 +21,7 @@ struct Child {
     name: Box<[u8]>,
 }
 
-impl Checker {
+impl Checker<'_> {
     pub(super) fn walk_tree(&mut self) {
         let chain: Vec<usize> =
             (0..self.pairs.len()).filter(|&i| self.pairs[i].superblock.is_some()).collect();
@@ -57,6 +58,15 @@ impl Checker {
                         Some(next) => at = next,
                         None => break,
                     },
+                    Some(t) if t.hard => {
+                        let path = self.dir_path(dir);
+                        self.error(
+                            "directory-broken",
+                            path,
+                            "the pointer to its next pair is null",
+                        );
+                        break;
+                    }
                     _ => break,
                 }
             }
@@ -142,7 +152,7 @@ impl Checker {
             }
             return Some(i);
         }
-        match store::fetch(&*self.dev, pair) {
+        match store::fetch_dir(&*self.dev, pair) {
             Ok(f) => {
                 let threaded = self.pairs[from].threaded;
                 Some(self.take(f, threaded, true))
@@ -168,7 +178,7 @@ impl Checker {
             {
                 Some(a)
             }
-            [] => match store::fetch(&*self.dev, pair) {
+            [] => match store::fetch_dir(&*self.dev, pair) {
                 Ok(f) => {
                     self.error(
                         "unthreaded",
@@ -207,7 +217,7 @@ impl Checker {
         } else {
             self.error("half-orphan", place, message);
         }
-        match store::fetch(&*self.dev, pair) {
+        match store::fetch_dir(&*self.dev, pair) {
             Ok(f) => {
                 for b in place.0 {
                     self.owners.release(b);
@@ -241,8 +251,15 @@ impl Checker {
                 continue;
             }
             match e.name_type {
-                None => self.note("id-unused", pair, format_args!("id {id} has no name")),
-                Some(tag::SUPERBLOCK) => {}
+                None => {
+                    let message = format_args!("id {id} has no name: a device may stop there");
+                    self.error("id-unused", pair, message);
+                }
+                Some(tag::SUPERBLOCK) if id == 0 && self.pairs[i].superblock.is_some() => {}
+                Some(tag::SUPERBLOCK) => {
+                    let message = "a superblock where none belongs: a device may mount that";
+                    self.error("bad-struct", pair, message);
+                }
                 Some(ty) => children.extend(self.check_entry(i, id, dir, ty, e, names)),
             }
         }
@@ -258,7 +275,7 @@ impl Checker {
         e: RawEntry,
         names: &mut Names,
     ) -> Option<Child> {
-        self.check_name(dir, &e.name, names);
+        self.check_name(dir, &e.name, ty, names);
         match (ty, &e.data) {
             (tag::DIR, Some((tag::DIRSTRUCT, d))) => {
                 self.report.totals.directories += 1;
@@ -293,7 +310,16 @@ impl Checker {
         self.error("bad-struct", self.path(dir, name), message);
     }
 
-    fn check_name(&mut self, dir: u32, name: &[u8], names: &mut Names) {
+    fn check_name(&mut self, dir: u32, name: &[u8], ty: u16, names: &mut Names) {
+        let hidden = names.last.as_deref().is_some_and(|l| name::cmp(l, name).is_gt());
+        let first = names.seen.insert(name.into());
+        if !hidden {
+            names.last = Some(name.into());
+        }
+        if !matches!(ty, tag::REG | tag::DIR) {
+            // nobody looks for it by its name
+            return;
+        }
         if !name::is_presentable(name) {
             let message = format!("Linux cannot hold the name \"{}\": it is not shown", show(name));
             self.error("name-impossible", self.path(dir, name), message);
@@ -305,19 +331,18 @@ impl Checker {
                 format_args!("{} bytes: a device cannot open it", name.len()),
             );
         }
-        if !names.seen.insert(name.into()) {
+        if !first {
             self.error(
                 "name-duplicate",
                 self.path(dir, name),
                 "the directory holds this name twice: only the first can be reached",
             );
-        } else if names.last.as_deref().is_some_and(|l| name::cmp(l, name).is_gt()) {
+        } else if hidden {
             self.error(
                 "name-order",
                 self.path(dir, name),
                 "stands where a device does not look for it any more",
             );
         }
-        names.last = Some(name.into());
     }
 }

@@ -1,13 +1,15 @@
 //! `littlefs check`: is an image sound?
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit};
-use crate::check::{self, Finding, Repairs, Report, Severity};
+use crate::bd::BlockDevice;
+use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
 use crate::error::Error;
 
 /// Verify an image, and repair it if asked to
@@ -16,7 +18,10 @@ use crate::error::Error;
 Examples:
   littlefs check dump.bin                  look only
   littlefs check --repair dump.bin         mend what can be mended without guessing
+  littlefs check -y dump.bin               mend everything; say what had to be given up
   littlefs check --json dump.bin | jq '.findings[].code'
+
+With -y what is left of broken files and directories is kept in the image's lost+found.
 
 Exit status, as for fsck(8):
   0   no errors (notes are none)
@@ -29,7 +34,7 @@ pub struct CheckArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Repair what can be repaired without guessing; nothing is ever given up
+    /// Repair what can be repaired without guessing and without giving anything up
     #[arg(long)]
     repair: bool,
 
@@ -37,11 +42,15 @@ pub struct CheckArgs {
     #[arg(long)]
     json: bool,
 
+    /// Show on stderr how far the check is, which is the default on a terminal
+    #[arg(long)]
+    progress: bool,
+
     /// As --repair: what fsck(8) passes for unattended checks
     #[arg(short = 'p', short_alias = 'a', conflicts_with_all = ["yes", "no"])]
     preen: bool,
 
-    /// As --repair: there is nothing else to say yes to
+    /// Repair everything, giving up what cannot be kept
     #[arg(short = 'y', conflicts_with = "no")]
     yes: bool,
 
@@ -55,8 +64,27 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    fn wants_repair(&self) -> bool {
-        self.repair || self.preen || self.yes
+    fn mode(&self) -> Option<Mode> {
+        match (self.yes, self.repair || self.preen) {
+            (true, _) => Some(Mode::Yes),
+            (false, true) => Some(Mode::Preen),
+            (false, false) => None,
+        }
+    }
+
+    fn check(&self, device: Arc<dyn BlockDevice>) -> Result<Report, Error> {
+        if !self.progress && !io::stderr().is_terminal() {
+            return check::check(device);
+        }
+        let all = u64::from(device.geometry().block_count);
+        let show = |used: u64| {
+            // a line that cannot be written is no reason to stop
+            let _ = write!(io::stderr(), "\rchecking: {:3}% of the image", used * 100 / all.max(1));
+        };
+        show(0);
+        let report = check::check_with(device, &show);
+        let _ = write!(io::stderr(), "\r{:30}\r", "");
+        report
     }
 }
 
@@ -66,8 +94,12 @@ struct Output<'a> {
     #[serde(flatten)]
     report: &'a Report,
     /// What was repaired; the findings are those that are left.
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    repairs: &'a [String],
+    repairs: &'a [Repair],
+    /// Why no more was repaired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stopped: Option<&'a str>,
+    /// The exit status.
+    exit: u8,
 }
 
 /// Run the command.
@@ -79,7 +111,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let path = args.image.image.display();
     let failed = |e: Error| CliError::new(exit::CHECK_OPERATIONAL, format_args!("{path}: {e}"));
     let opened = args.image.open().map_err(cannot)?;
-    let mut report = check::check(opened.device.clone()).map_err(failed)?;
+    let mut report = args.check(opened.device.clone()).map_err(failed)?;
     let missing = opened.missing;
     if missing > 0 {
         report.findings.insert(
@@ -95,21 +127,25 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         );
     }
     let mut repairs = Repairs::default();
-    if args.wants_repair() && missing == 0 && needs_repair(&report) {
+    if let Some(mode) = args.mode()
+        && missing == 0
+        && needs_repair(&report)
+    {
         drop(opened);
         let device = args.image.open_writable().map_err(cannot)?;
-        repairs = check::repair(device.clone()).map_err(failed)?;
-        if let Some(e) = &repairs.stopped {
-            log::warn!("{path}: not everything was repaired: {e}");
+        repairs = check::repair(device.clone(), mode).map_err(failed)?;
+        if let Some(why) = &repairs.stopped {
+            log::warn!("{path}: not everything was repaired: {why}");
         }
-        report = check::check(device).map_err(failed)?;
+        report = args.check(device).map_err(failed)?;
     }
-    print(args, &report, &repairs.done).map_err(|e| cannot(e.into()))?;
-    Ok(ExitCode::from(match (report.is_clean(), repairs.done.is_empty()) {
+    let exit = match (report.is_clean(), repairs.done.is_empty()) {
         (false, _) => exit::CHECK_ERRORS,
         (true, true) => 0,
         (true, false) => exit::CHECK_REPAIRED,
-    }))
+    };
+    print(args, &report, &repairs, exit).map_err(|e| cannot(e.into()))?;
+    Ok(ExitCode::from(exit))
 }
 
 /// Whether there is an error, or something that the next write would finish.
@@ -118,13 +154,16 @@ fn needs_repair(report: &Report) -> bool {
     !report.is_clean() || report.findings.iter().any(pending)
 }
 
-fn print(args: &CheckArgs, report: &Report, repairs: &[String]) -> io::Result<()> {
+fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
+    let Repairs { done, stopped } = repairs;
     if args.json {
-        return writeln!(out, "{}", serde_json::to_string_pretty(&Output { report, repairs })?);
+        let output = Output { report, repairs: done, stopped: stopped.as_deref(), exit };
+        return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);
     }
-    for repair in repairs {
-        writeln!(out, "repaired: {repair}")?;
+    for Repair { code, place, message, given_up } in done {
+        let what = if *given_up { "given up" } else { "repaired" };
+        writeln!(out, "{what}: {place}: {message} [{code}]")?;
     }
     let (mut errors, mut notes) = (0_u64, 0_u64);
     for Finding { severity, code, place, message } in &report.findings {

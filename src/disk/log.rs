@@ -21,6 +21,8 @@ pub struct Log {
     pub fcrc: Option<(u32, u32)>,
     /// Bitwise OR of the ends of all commits: its trailing zeros tell the writer's prog size.
     pub ends: u32,
+    /// Whether it holds tags that no driver writes, which some may stumble over.
+    pub odd: bool,
     /// Commits replayed.
     pub commits: u32,
     /// CRCs of all commits folded together: differs whenever the content does.
@@ -125,6 +127,15 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
 fn apply(log: &mut Log, t: Tag, data: &[u8]) {
     let id = usize::from(t.id());
     let has_id = t.id() != tag::ID_NONE;
+    log.odd |= match t.type3() {
+        tag::DELETE => id >= log.entries.len(),
+        tag::MOVESTATE => data.len() < usize::from(GState::SIZE),
+        _ => match t.type1() {
+            tag::TAIL => data.len() < 8,
+            tag::NAME | tag::STRUCT | tag::USERATTR => !has_id,
+            _ => false,
+        },
+    };
     match (t.type1(), t.type3()) {
         (tag::NAME, ty) if has_id => {
             // an id may appear without a CREATE tag: after a compaction none has one

@@ -47,7 +47,7 @@ impl Edit {
 }
 
 /// All of a log as the first commit of a block; ids stay what they are.
-fn put_log(log: &Log, w: &mut Writer) {
+pub(crate) fn put_log(log: &Log, w: &mut Writer) {
     for (id, e) in log.entries.iter().enumerate() {
         let id = id as u16;
         let Some(ty) = e.name_type else { continue };

@@ -108,7 +108,7 @@ impl ReadPlan {
 }
 
 /// Fill `buf` from byte `off` of the CTZ list `list`; consecutive blocks are read at once.
-pub(super) fn read_list(
+pub(crate) fn read_list(
     dev: &dyn BlockDevice,
     list: &[u32],
     off: u32,
@@ -278,7 +278,7 @@ impl Fs {
     }
 
     /// The block addresses of a CTZ list, by index.
-    pub(super) fn load_list(&self, head: u32, size: u32) -> Result<Vec<u32>> {
+    pub(crate) fn load_list(&self, head: u32, size: u32) -> Result<Vec<u32>> {
         let g = self.dev.geometry();
         let count = ctz::blocks(g.block_size, size);
         if count > g.block_count {

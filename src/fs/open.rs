@@ -378,14 +378,14 @@ impl Fs {
                 }
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
             }
-            [None, None] => match store::fetch(&*self.dev, child.pair) {
+            [None, None] => match store::fetch_dir(&*self.dev, child.pair) {
                 Ok(f) => return Some(self.take_unthreaded(f, walk)),
                 Err(e) => e,
             },
             [Some(old), None] | [None, Some(old)]
                 if self.pair(old).dir.is_none() && !self.pair(old).continues =>
             {
-                match store::fetch(&*self.dev, child.pair) {
+                match store::fetch_dir(&*self.dev, child.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
@@ -413,7 +413,7 @@ impl Fs {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
                 break;
             }
-            match store::fetch(&*self.dev, tail.pair) {
+            match store::fetch_dir(&*self.dev, tail.pair) {
                 Ok(f) => {
                     tail = f.log.tail.unwrap_or(Tail::END);
                     let ix = self.take_pair(f, walk);

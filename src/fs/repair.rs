@@ -1,7 +1,8 @@
 //! Repair: what an image lacks and can be given without guessing.
 //!
 //! Every step leaves a sound image behind, and so does a crash within it. None runs on an image
-//! that opened with damage: then the filesystem is read-only.
+//! that opened with damage: then the filesystem is read-only. Files may be damaged, if
+//! [`Fs::adopt_map`] says which blocks are free.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,6 +16,17 @@ use crate::mdir::{Data, Entry, Kind};
 /// Where directories go that have lost their name.
 const LOST: &[u8] = b"lost+found";
 
+/// Why a name cannot stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameFault {
+    /// Linux cannot hold it.
+    Impossible,
+    /// Longer than `name_max`.
+    TooLong,
+    /// Another entry before it has the name, too.
+    Duplicate,
+}
+
 impl Fs {
     /// Finish what was interrupted: moves, and directories on their way in or out. True if there
     /// was anything to finish.
@@ -23,11 +35,6 @@ impl Fs {
         self.begin()?;
         self.flush()?;
         Ok(pending)
-    }
-
-    /// Find out whether every file's blocks are its own; an error if not.
-    pub fn check_blocks(&mut self) -> Result<()> {
-        self.complete_map()
     }
 
     /// Put directories that the thread misses into it. Returns their paths.
@@ -122,7 +129,8 @@ impl Fs {
     fn give_name(&mut self, head: PairIx, by_block: &HashMap<u32, PairIx>) -> Result<String> {
         let lost = self.lost_and_found()?;
         let blocks = self.pair(head).blocks;
-        let name = self.unused_name(lost, format!("dir-{:x}", blocks.0[0]).as_bytes())?;
+        let name =
+            self.unused_name(lost, format!("dir-{:x}", blocks.0[0].min(blocks.0[1])).as_bytes())?;
         let id = self.take_up(head, lost, name.clone(), by_block)?;
         let e = Entry::new(&name, Kind::Dir, Data::Dir { pair: blocks, dir: Some(id) });
         self.attempt(|fs| match fs.room_for(lost, &name, e.size_on_disk())? {
@@ -176,7 +184,7 @@ impl Fs {
         Ok(first)
     }
 
-    fn lost_and_found(&mut self) -> Result<DirId> {
+    pub(super) fn lost_and_found(&mut self) -> Result<DirId> {
         match self.lookup(ROOT, LOST) {
             Ok(Node::Dir(dir)) => Ok(dir),
             Ok(Node::File { .. }) => {
@@ -189,9 +197,15 @@ impl Fs {
     }
 
     /// `name`, or the first of `name~1`, `name~2`... that `dir` does not have.
-    fn unused_name(&mut self, dir: DirId, name: &[u8]) -> Result<Box<[u8]>> {
+    pub(super) fn unused_name(&mut self, dir: DirId, name: &[u8]) -> Result<Box<[u8]>> {
+        self.unused_name_from(dir, name, &mut 0)
+    }
+
+    /// The same from `name~next` on.
+    fn unused_name_from(&mut self, dir: DirId, name: &[u8], next: &mut u32) -> Result<Box<[u8]>> {
         let max = self.superblock.name_max as usize;
-        for n in 0_u32.. {
+        for n in *next.. {
+            *next = n.saturating_add(1);
             let suffix = if n == 0 { String::new() } else { format!("~{n}") };
             let kept = name.len().min(max.saturating_sub(suffix.len()));
             let candidate = [&name[..kept], suffix.as_bytes()].concat();
@@ -203,8 +217,8 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// Give every entry a name that is possible and its own. Returns the new paths.
-    pub fn mend_names(&mut self) -> Result<Vec<String>> {
+    /// Give every entry a name that is possible and its own. Returns the new paths, and why.
+    pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         self.begin()?;
         let mut done = Vec::new();
         for dir in (0..self.dirs.len() as u32).map(DirId) {
@@ -213,18 +227,30 @@ impl Fs {
             }
             let max = self.superblock.name_max as usize;
             let mut seen: HashSet<Box<[u8]>> = HashSet::new();
+            // a name that comes a thousand times is not to be tried a million times
+            let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
             for ix in self.dir(dir)?.pairs.clone() {
                 for at in 0..self.mdir(ix)?.entries.len() {
                     let Some(e) = self.mdir(ix)?.entries.get(at) else { break };
                     let (kind, old, data) = (e.kind, e.name.clone(), e.data.clone());
                     if !matches!(kind, Kind::File | Kind::Dir) {
+                        // a device finds it under its name
+                        seen.insert(old);
                         continue;
                     }
-                    let fine = name::is_presentable(&old) && old.len() <= max;
-                    if seen.insert(old.clone()) && fine {
+                    let first = seen.insert(old.clone());
+                    let fault = if !name::is_presentable(&old) {
+                        NameFault::Impossible
+                    } else if old.len() > max {
+                        NameFault::TooLong
+                    } else if !first {
+                        NameFault::Duplicate
+                    } else {
                         continue;
-                    }
-                    let new = self.unused_name(dir, &possible(&old))?;
+                    };
+                    let wanted = possible(&old);
+                    let next = tried.entry(wanted.clone()).or_default();
+                    let new = self.unused_name_from(dir, &wanted, next)?;
                     self.mdir_mut(ix)?.update(at, |e| {
                         e.name = new.clone();
                         rewritten(e);
@@ -234,7 +260,7 @@ impl Fs {
                     }
                     self.dirs[dir.0 as usize].sorted = false;
                     seen.insert(new.clone());
-                    done.push(format!("{}{}", self.path_of(dir), String::from_utf8_lossy(&new)));
+                    done.push((self.path_of(dir) + &String::from_utf8_lossy(&new), fault));
                 }
             }
             self.flush()?;
@@ -243,35 +269,38 @@ impl Fs {
     }
 
     /// Put the entries of every directory into the order in which the C driver looks for them, and
-    /// drop pairs without entries inside a directory. Returns the paths of those changed.
-    pub fn sort_directories(&mut self) -> Result<Vec<String>> {
+    /// drop pairs without entries inside a directory. Returns the paths of those that lost pairs,
+    /// and of those sorted.
+    pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
         self.begin()?;
-        let mut done = Vec::new();
+        let (mut shortened, mut done) = (Vec::new(), Vec::new());
         for dir in (0..self.dirs.len() as u32).map(DirId) {
             if !self.dirs[dir.0 as usize].alive {
                 continue;
             }
-            let mut changed = false;
+            let mut empty = false;
             for ix in self.dir(dir)?.pairs.clone() {
                 if self.pair(ix).continues && self.mdir(ix)?.entries.is_empty() {
                     self.dirty_pairs.insert(ix);
-                    changed = true;
+                    empty = true;
                 }
             }
-            if !self.dirs[dir.0 as usize].sorted {
-                self.sort_pairs(dir)?;
-                changed |= self.sort_across(dir)?;
+            if empty {
+                shortened.push(self.path_of(dir));
             }
-            self.flush()?;
-            if changed {
+            if !self.dirs[dir.0 as usize].sorted
+                && (self.sort_pairs(dir)? | self.sort_across(dir)?)
+            {
                 done.push(self.path_of(dir));
             }
+            self.flush()?;
         }
-        Ok(done)
+        Ok((shortened, done))
     }
 
-    /// Sort each pair of `dir` by itself, in one commit a pair.
-    fn sort_pairs(&mut self, dir: DirId) -> Result<()> {
+    /// Sort each pair of `dir` by itself, in one commit a pair. True if any was not.
+    fn sort_pairs(&mut self, dir: DirId) -> Result<bool> {
+        let mut changed = false;
         for ix in self.dir(dir)?.pairs.clone() {
             let entries = &self.mdir(ix)?.entries;
             if entries.windows(2).all(|w| in_order(&w[0], &w[1])) {
@@ -283,12 +312,16 @@ impl Fs {
                 rank(a).cmp(&rank(b)).then_with(|| name::cmp(&a.name, &b.name))
             });
             entries.iter_mut().filter(|e| e.kind != Kind::Superblock).for_each(rewritten);
+            changed = true;
         }
-        self.flush()
+        self.flush()?;
+        Ok(changed)
     }
 
-    /// Move what stands in a wrong pair of `dir` out of it and in again. False, and nothing done,
-    /// if an entry of unknown type would have to move.
+    /// Move what stands in a wrong pair of `dir` out of it and in again. True if anything did.
+    ///
+    /// Entries of unknown type stay where they are, and the others are put where none of a greater
+    /// name comes before them.
     fn sort_across(&mut self, dir: DirId) -> Result<bool> {
         let mut names = Vec::new();
         for ix in self.dir(dir)?.pairs.clone() {
@@ -301,9 +334,9 @@ impl Fs {
             );
         }
         let wrong = out_of_order(&names);
-        if wrong.iter().any(|&i| !names[i].1) {
-            return Ok(false);
-        }
+        let staying = (0..names.len()).filter(|i| wrong.binary_search(i).is_err());
+        let staying: Vec<&[u8]> = staying.map(|i| &*names[i].0).collect();
+        let sorted = staying.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
         if !wrong.is_empty() {
             let lost = self.lost_and_found()?;
             let aside = self.unused_name(lost, b"sorting")?;
@@ -312,7 +345,9 @@ impl Fs {
                 self.rename(dir, &names[i].0, aside_dir, &names[i].0, true)?;
             }
             self.flush()?;
-            self.now_sorted(dir)?;
+            if sorted {
+                self.now_sorted(dir)?;
+            }
             for &i in &wrong {
                 self.rename(aside_dir, &names[i].0, dir, &names[i].0, true)?;
             }
@@ -323,8 +358,10 @@ impl Fs {
                 self.rmdir(ROOT, &name)?;
             }
         }
-        self.now_sorted(dir)?;
-        Ok(true)
+        if sorted {
+            self.now_sorted(dir)?;
+        }
+        Ok(!wrong.is_empty())
     }
 
     fn now_sorted(&mut self, dir: DirId) -> Result<()> {
@@ -338,7 +375,7 @@ impl Fs {
     }
 
     /// The path of a directory, with a slash at its end.
-    fn path_of(&self, dir: DirId) -> String {
+    pub(super) fn path_of(&self, dir: DirId) -> String {
         let mut parts = Vec::new();
         let mut at = dir;
         while at != ROOT {
@@ -372,19 +409,30 @@ fn possible(old: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The indices of the fewest names without which the others ascend.
+/// The indices of the fewest names without which the others ascend. Where a name is fixed (false),
+/// those before it need not be less: nobody looks for it by its name.
 fn out_of_order(names: &[(Box<[u8]>, bool)]) -> Vec<usize> {
+    let mut kept = vec![false; names.len()];
+    let mut greatest: Option<&[u8]> = None;
     // tails[n]: the index that ends the ascending sequence of n + 1 names with the least last name
     let mut tails: Vec<usize> = Vec::new();
     let mut before = vec![usize::MAX; names.len()];
-    for (i, (name, _)) in names.iter().enumerate() {
+    for (i, (name, movable)) in names.iter().enumerate() {
+        let hidden = greatest.is_some_and(|g| name::cmp(g, name).is_gt());
+        if !movable {
+            kept[i] = true;
+            greatest = if hidden { greatest } else { Some(name) };
+            continue;
+        }
+        if hidden {
+            continue;
+        }
         let n = tails.partition_point(|&t| name::cmp(&names[t].0, name).is_lt());
         if let Some(&t) = n.checked_sub(1).and_then(|n| tails.get(n)) {
             before[i] = t;
         }
         if n == tails.len() { tails.push(i) } else { tails[n] = i }
     }
-    let mut kept = vec![false; names.len()];
     let mut at = tails.last().copied();
     while let Some(i) = at {
         kept[i] = true;

@@ -3,7 +3,7 @@
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
 use crate::disk::log::{self, Log, Parsed};
-use crate::disk::{Pair, rev_newer};
+use crate::disk::{Pair, Superblock, rev_newer};
 use crate::error::{Corrupt, Error, IoError, IoOp, Result};
 
 /// Bytes read of a metadata block at first.
@@ -73,6 +73,16 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
         Some(e) => Error::Io(e),
         None => Error::Corrupt(Corrupt::NoValidCommit(pair)),
     })
+}
+
+/// Read a pair that is to belong to a directory below the root: in the thread, a superblock there
+/// would make it the root.
+pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
+    let f = fetch(dev, pair)?;
+    match Superblock::of(&f.log) {
+        Some(_) => Err(Corrupt::StraySuperblock(pair).into()),
+        None => Ok(f),
+    }
 }
 
 fn try_read_rev(dev: &dyn BlockDevice, block: u32) -> IoResult<u32> {

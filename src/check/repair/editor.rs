@@ -1,0 +1,162 @@
+//! Writing below the filesystem: a pair's log as one commit, and the blocks of a file.
+//!
+//! A pair is rewritten into its own second block, so nothing is allocated, and a crash leaves the
+//! old log or the new one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::alloc::Alloc;
+use crate::bd::BlockDevice;
+use crate::disk::commit::{Layout, Writer};
+use crate::disk::log::Log;
+use crate::disk::{GState, Pair, Tail, ctz, tag};
+use crate::error::{Error, Result};
+use crate::fs::put_log;
+use crate::mdir::store;
+
+/// A change of one entry.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum EntryEdit {
+    /// It goes.
+    Remove,
+    /// It is of this type.
+    Retype(u16),
+    /// Its content is this CTZ list.
+    List {
+        /// Last block.
+        head: u32,
+        /// Bytes.
+        size: u32,
+    },
+}
+
+/// All changes of one pair.
+#[derive(Debug, Default)]
+pub(super) struct PairEdit {
+    /// By the ids before any of them.
+    pub entries: BTreeMap<u16, EntryEdit>,
+    pub tail: Option<Tail>,
+    pub gdelta: Option<GState>,
+}
+
+impl PairEdit {
+    fn apply(&self, log: &mut Log) {
+        // from the last on: a removal shifts the ids behind it
+        for (&id, edit) in self.entries.iter().rev() {
+            let Some(e) = log.entries.get_mut(usize::from(id)) else { continue };
+            match *edit {
+                EntryEdit::Remove => _ = log.entries.remove(usize::from(id)),
+                EntryEdit::Retype(ty) => e.name_type = Some(ty),
+                EntryEdit::List { head, size } => {
+                    e.data = Some((tag::CTZSTRUCT, Pair([head, size]).to_bytes().into()));
+                }
+            }
+        }
+        if let Some(tail) = self.tail {
+            log.tail = Some(tail);
+        }
+        if let Some(delta) = self.gdelta {
+            log.gdelta = delta;
+        }
+    }
+}
+
+/// Writes to the device of one image.
+pub(super) struct Editor {
+    pub dev: Arc<dyn BlockDevice>,
+    pub layout: Layout,
+}
+
+impl Editor {
+    /// Change `pair` by one commit, durable on return.
+    pub fn commit(&self, pair: Pair, edit: &PairEdit) -> Result<()> {
+        let dev = &*self.dev;
+        let fetched = store::fetch(dev, pair)?;
+        let mut log = fetched.log;
+        edit.apply(&mut log);
+        let mut w = Writer::compact(self.layout, log.rev.wrapping_add(1));
+        put_log(&log, &mut w);
+        let commit = w.finish().map_err(|_| Error::NoSpace)?;
+        let twin = fetched.pair.0[1];
+        // what the change relies on is durable before, and the erase before what it makes room for
+        dev.barrier()?;
+        store::erase_checked(dev, twin)?;
+        dev.barrier()?;
+        store::write_commit(dev, twin, &commit)?;
+        Ok(dev.sync()?)
+    }
+}
+
+/// Writes a CTZ list to free blocks from its beginning on; nothing names it yet.
+pub(super) struct ListWriter<'a> {
+    dev: &'a dyn BlockDevice,
+    blocks: Vec<u32>,
+    block: Vec<u8>,
+    size: u32,
+}
+
+impl<'a> ListWriter<'a> {
+    pub fn new(dev: &'a dyn BlockDevice) -> Self {
+        Self { dev, blocks: Vec::new(), block: Vec::new(), size: 0 }
+    }
+
+    /// Append `data`.
+    pub fn push(&mut self, map: &mut Alloc, mut data: &[u8]) -> Result<()> {
+        let block_size = self.dev.geometry().block_size as usize;
+        while !data.is_empty() {
+            if self.block.is_empty() {
+                let i = self.blocks.len();
+                for k in 0..ctz::pointers(i as u32) {
+                    let to = self.blocks[i - (1 << k)];
+                    self.block.extend_from_slice(&to.to_le_bytes());
+                }
+            }
+            let (now, later) = data.split_at(data.len().min(block_size - self.block.len()));
+            self.block.extend_from_slice(now);
+            self.size += now.len() as u32;
+            data = later;
+            if self.block.len() == block_size {
+                self.write_block(map)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_block(&mut self, map: &mut Alloc) -> Result<()> {
+        loop {
+            let block = map.take().ok_or(Error::NoSpace)?;
+            let written = self
+                .dev
+                .erase(block)
+                .and_then(|()| store::prog_checked(self.dev, block, 0, &self.block));
+            match written {
+                Ok(()) => {
+                    self.blocks.push(block);
+                    self.block.clear();
+                    return Ok(());
+                }
+                // it stays marked as used
+                Err(e) if e.is_bad_block() => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
+    /// Write the rest; what the entry is to name.
+    pub fn finish(mut self, map: &mut Alloc) -> Result<EntryEdit> {
+        if !self.block.is_empty()
+            && let Err(e) = self.write_block(map)
+        {
+            self.give_back(map);
+            return Err(e);
+        }
+        let head = self.blocks.last().copied().ok_or(Error::NoSpace)?;
+        Ok(EntryEdit::List { head, size: self.size })
+    }
+
+    /// Let go what was written.
+    pub fn give_back(self, map: &mut Alloc) {
+        self.blocks.into_iter().for_each(|b| map.free(b));
+    }
+}

@@ -1,0 +1,219 @@
+//! Files made sound: those whose blocks are not their own get copies, and of those whose list is
+//! broken what can be found is kept.
+//!
+//! All copies are on disk before an entry changes: a commit may erase what a damaged file reads.
+
+use std::collections::BTreeMap;
+
+use super::editor::{Editor, EntryEdit, ListWriter, PairEdit};
+use super::lists::{Census, Damaged, Fault, chain, reach};
+use super::model::Model;
+use super::{Mode, Repair};
+use crate::alloc::Alloc;
+use crate::disk::ctz;
+use crate::error::{Error, Result};
+use crate::fs::{Fs, read_list};
+
+/// Bytes copied at once.
+const CHUNK: usize = 64 << 10;
+/// Blocks that copies leave for the directories that have to grow.
+const SPARE: u32 = 4;
+
+/// Changes of entries to be committed together.
+#[derive(Default)]
+struct Edits {
+    by_node: BTreeMap<usize, PairEdit>,
+    done: Vec<Repair>,
+}
+
+impl Edits {
+    fn put(&mut self, d: &Damaged, edit: EntryEdit, repair: Repair) {
+        self.by_node.entry(d.node).or_default().entries.insert(d.id, edit);
+        self.done.push(repair);
+    }
+
+    fn commit(self, editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
+        for (node, edit) in &self.by_node {
+            editor.commit(model.nodes[*node].pair, edit)?;
+        }
+        done.extend(self.done);
+        Ok(())
+    }
+}
+
+/// Give files that share blocks blocks of their own; with [`Mode::Yes`], also those whose pointers
+/// disagree, as the pointers from block to block say. Whether all of them got some.
+pub(super) fn separate(
+    editor: &Editor,
+    fs: &Fs,
+    model: &Model,
+    census: &mut Census,
+    mode: Mode,
+    done: &mut Vec<Repair>,
+) -> Result<bool> {
+    let mut edits = Edits::default();
+    let mut all = true;
+    // reading many long lists to no avail must come to an end
+    let mut looks = 8 * u64::from(model.superblock.block_count);
+    for d in &census.damaged {
+        let code = match d.fault {
+            Fault::Shared => "block-shared",
+            Fault::Pointers if mode == Mode::Yes => "ctz-pointer",
+            _ => continue,
+        };
+        match copy(editor, fs, d, &mut census.used, &mut looks)? {
+            Ok(edit) => {
+                let repair = Repair::new(code, model.path_of(d), "has blocks of its own now");
+                edits.put(d, edit, repair);
+            }
+            Err(no_space) => all &= !no_space,
+        }
+    }
+    if all || mode == Mode::Yes {
+        edits.commit(editor, model, done)?;
+    }
+    Ok(all)
+}
+
+/// Copy a file as it reads. Inner error: whether it is for want of space, or because it cannot be
+/// read.
+fn copy(
+    editor: &Editor,
+    fs: &Fs,
+    d: &Damaged,
+    map: &mut Alloc,
+    looks: &mut u64,
+) -> Result<Result<EntryEdit, bool>> {
+    let block_size = editor.layout.block_size;
+    let count = ctz::blocks(block_size, d.size);
+    if count + SPARE > map.available() || *looks == 0 {
+        return Ok(Err(true));
+    }
+    *looks = looks.saturating_sub(u64::from(count));
+    let list = match d.fault {
+        Fault::Pointers => chain(&*editor.dev, d.head, d.size),
+        _ => fs.load_list(d.head, d.size).ok(),
+    };
+    let Some(list) = list else { return Ok(Err(false)) };
+    let mut w = ListWriter::new(&*editor.dev);
+    let mut buf = vec![0; CHUNK];
+    let mut off = 0;
+    while off < d.size {
+        let piece = &mut buf[..CHUNK.min((d.size - off) as usize)];
+        if read_list(&*editor.dev, &list, off, piece).is_err() {
+            w.give_back(map);
+            return Ok(Err(false));
+        }
+        match w.push(map, piece) {
+            Ok(()) => {}
+            Err(Error::NoSpace) => {
+                w.give_back(map);
+                return Ok(Err(true));
+            }
+            Err(e) => return Err(e),
+        }
+        off += piece.len() as u32;
+    }
+    // a success took blocks: what is free bounds how often that happens
+    *looks += u64::from(count);
+    match w.finish(map) {
+        Ok(edit) => Ok(Ok(edit)),
+        Err(Error::NoSpace) => Ok(Err(true)),
+        Err(e) => Err(e),
+    }
+}
+
+/// Make every list sound that is not: keep what can be found of the broken ones, and give up what
+/// there was no space to separate.
+pub(super) fn salvage(
+    editor: &Editor,
+    model: &Model,
+    census: &mut Census,
+    done: &mut Vec<Repair>,
+) -> Result<()> {
+    let mut edits = Edits::default();
+    let mut looks = 8 * u64::from(model.superblock.block_count);
+    for d in &census.damaged {
+        let path = model.path_of(d);
+        let code = match d.fault {
+            Fault::Broken(code) => code,
+            Fault::Shared => "block-shared",
+            // it can be read: better left than given up for want of space
+            Fault::Pointers => continue,
+        };
+        let room = census.used.available().saturating_sub(SPARE);
+        let crowded =
+            d.fault == Fault::Shared && ctz::blocks(editor.layout.block_size, d.size) > room;
+        let part = if crowded {
+            None
+        } else {
+            part_of(editor, d, &census.metadata, &mut census.used, room, &mut looks)?
+        };
+        match part {
+            Some((edit, from)) => {
+                let message = format!(
+                    "keeps bytes {from} to {} as far as they can be read; zeros stand for others",
+                    d.size
+                );
+                edits.put(d, edit, Repair::given_up(code, path, message));
+            }
+            None => {
+                let why = if crowded { "no space for a copy" } else { "nothing of it can be read" };
+                let message = format!("is removed: {why}");
+                edits.put(d, EntryEdit::Remove, Repair::given_up(code, path, message));
+            }
+        }
+    }
+    edits.commit(editor, model, done)
+}
+
+/// Copy what can be found of a broken list: from the first block found on, as far as `room` blocks
+/// go from the end, with zeros for those between that are not. Says where that begins.
+fn part_of(
+    editor: &Editor,
+    d: &Damaged,
+    barred: &Alloc,
+    map: &mut Alloc,
+    room: u32,
+    looks: &mut u64,
+) -> Result<Option<(EntryEdit, u32)>> {
+    let dev = &*editor.dev;
+    let block_size = editor.layout.block_size;
+    let mut found = BTreeMap::new();
+    let end = ctz::blocks(block_size, d.size);
+    reach(dev, d.head, d.size, barred, |i, block| {
+        *looks = looks.saturating_sub(1);
+        found.insert(i, block);
+        *looks > 0 && end - i < room
+    });
+    let Some((&first, _)) = found.first_key_value() else { return Ok(None) };
+    if room == 0 {
+        return Ok(None);
+    }
+    let from = ctz::start(block_size, first.max(end - room.min(end))) as u32;
+    let mut w = ListWriter::new(dev);
+    let mut buf = vec![0; block_size as usize];
+    let mut off = from;
+    while off < d.size {
+        let (i, at) = ctz::locate(block_size, off);
+        let piece = &mut buf[..(block_size - at).min(d.size - off) as usize];
+        let read = found.get(&i).is_some_and(|&b| dev.read(b, at, piece).is_ok());
+        if !read {
+            piece.fill(0);
+        }
+        off += piece.len() as u32;
+        match w.push(map, piece) {
+            Ok(()) => {}
+            Err(Error::NoSpace) => {
+                w.give_back(map);
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    match w.finish(map) {
+        Ok(edit) => Ok(Some((edit, from))),
+        Err(Error::NoSpace) => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,228 @@
+//! Which blocks are in use, and whose list of blocks is not sound.
+
+use std::collections::BTreeMap;
+
+use super::model::Model;
+use crate::alloc::Alloc;
+use crate::bd::BlockDevice;
+use crate::disk::{BLOCK_NULL, ctz, read_u32_le};
+use crate::mdir::store;
+
+/// How often every block of the image may be looked at for the sake of broken lists, which share
+/// nothing with each other in an image that only one accident has hit.
+const LOOKS_MAX: u64 = 8;
+
+/// What is wrong with a file's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It cannot be followed to the file's beginning.
+    Broken(&'static str),
+    /// A block of it is used by something else as well, or twice.
+    Shared,
+    /// Its pointers disagree.
+    Pointers,
+}
+
+/// A file with such a list.
+pub(super) struct Damaged {
+    /// The metadata pair of its entry: index in the model.
+    pub node: usize,
+    pub id: u16,
+    pub head: u32,
+    pub size: u32,
+    pub fault: Fault,
+}
+
+/// Every block, and every list that is not sound.
+pub(super) struct Census {
+    /// In use, as far as any pointer tells.
+    pub used: Alloc,
+    /// Blocks of metadata pairs alone.
+    pub metadata: Alloc,
+    pub damaged: Vec<Damaged>,
+}
+
+impl Census {
+    /// Whether some list leads to blocks that nobody knows.
+    pub fn is_uncertain(&self) -> bool {
+        self.damaged.iter().any(|d| matches!(d.fault, Fault::Broken(_) | Fault::Pointers))
+    }
+
+    /// Count every block that reads anything but erased as used: nothing that could be wanted is
+    /// in the others.
+    pub fn keep_to_erased(&mut self, dev: &dyn BlockDevice) {
+        for block in 0..dev.geometry().block_count {
+            if !self.used.is_used(block) && !store::is_erased_from(dev, block, 0) {
+                self.used.mark(block);
+            }
+        }
+    }
+}
+
+/// Look at every list.
+pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
+    let g = dev.geometry();
+    let bitmap = || Alloc::new(g.block_count, 0);
+    let mut metadata = bitmap();
+    for pair in model.nodes.iter().map(|n| &n.pair).chain(&model.named) {
+        for b in pair.0 {
+            metadata.mark(b);
+        }
+    }
+    let mut c = Counter {
+        dev,
+        used: metadata.clone(),
+        owned: metadata.clone(),
+        metadata,
+        mine: bitmap(),
+        looks: LOOKS_MAX * u64::from(g.block_count),
+    };
+    let mut damaged = Vec::new();
+    for e in &model.lists {
+        let fault = c.walk(e.head, e.size, e.is_file);
+        if let Some(Fault::Broken(_) | Fault::Pointers) = fault {
+            c.mark_all(e.head, e.size);
+        }
+        if let Some(fault) = fault.filter(|_| e.is_file) {
+            let (node, id, head, size) = (e.node, e.id, e.head, e.size);
+            damaged.push(Damaged { node, id, head, size, fault });
+        }
+    }
+    Census { used: c.used, metadata: c.metadata, damaged }
+}
+
+struct Counter<'a> {
+    dev: &'a dyn BlockDevice,
+    metadata: Alloc,
+    used: Alloc,
+    /// By metadata or by a list that is sound.
+    owned: Alloc,
+    /// By the list at hand.
+    mine: Alloc,
+    looks: u64,
+}
+
+impl Counter<'_> {
+    /// Follow a list from its head, comparing all its pointers. Its blocks are its own from now on
+    /// if it is sound.
+    fn walk(&mut self, head: u32, size: u32, is_file: bool) -> Option<Fault> {
+        let g = self.dev.geometry();
+        let count = ctz::blocks(g.block_size, size);
+        if count > g.block_count {
+            return Some(Fault::Broken("ctz-too-long"));
+        }
+        let mut list = Vec::new();
+        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut fault = None;
+        let mut block = head;
+        for i in (0..count).rev() {
+            if block >= g.block_count {
+                fault = Some(Fault::Broken("ctz-range"));
+                break;
+            }
+            if self.owned.is_used(block) || !self.mine.mark(block) {
+                fault = Some(Fault::Shared);
+                break;
+            }
+            list.push(block);
+            let Some(ptrs) = pointers(self.dev, block, i) else {
+                fault = Some(Fault::Broken("ctz-unreadable"));
+                break;
+            };
+            let mut agree = expected.remove(&i).is_none_or(|e| e == block);
+            for (k, &p) in ptrs.iter().enumerate().skip(1) {
+                agree &= expected.insert(i - (1 << k), p).is_none_or(|e| e == p);
+            }
+            if !agree {
+                fault = Some(Fault::Pointers);
+            }
+            block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
+        }
+        let sound = !matches!(fault, Some(Fault::Broken(_)));
+        if !sound {
+            self.looks = self.looks.saturating_sub(list.len() as u64);
+        }
+        for b in list {
+            self.mine.free(b);
+            self.used.mark(b);
+            // lists that overlap without end must not be followed without end
+            if is_file && (sound || self.looks == 0) {
+                self.owned.mark(b);
+            }
+        }
+        fault
+    }
+
+    /// Mark whatever any pointer of a list leads to.
+    fn mark_all(&mut self, head: u32, size: u32) {
+        let used = &mut self.used;
+        let mut looks = self.looks;
+        reach(self.dev, head, size, &self.metadata, |_, block| {
+            looks = looks.saturating_sub(1);
+            used.mark(block);
+            looks > 0
+        });
+        self.looks = looks;
+    }
+}
+
+/// The pointers at the start of block `i` of a list; none if they cannot be read.
+fn pointers(dev: &dyn BlockDevice, block: u32, i: u32) -> Option<Vec<u32>> {
+    let n = ctz::pointers(i) as usize;
+    let mut bytes = vec![0; 4 * n];
+    dev.read(block, 0, &mut bytes).ok()?;
+    (0..n).map(|k| read_u32_le(&bytes, 4 * k)).collect()
+}
+
+/// The blocks of a list from the first on, by the pointers from each to the one before.
+pub(super) fn chain(dev: &dyn BlockDevice, head: u32, size: u32) -> Option<Vec<u32>> {
+    let g = dev.geometry();
+    let mut list = Vec::new();
+    let mut block = head;
+    for i in (0..ctz::blocks(g.block_size, size)).rev() {
+        let ptrs = Some(block).filter(|&b| b < g.block_count).and_then(|b| pointers(dev, b, i))?;
+        list.push(block);
+        block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
+    }
+    list.reverse();
+    Some(list)
+}
+
+/// Call `found` with index and address of every block of a list that can be reached by any of its
+/// pointers, from the last to the first, until it says no. Where pointers disagree, the nearest
+/// counts that leads to a readable block not met before and not `barred`.
+pub(super) fn reach(
+    dev: &dyn BlockDevice,
+    head: u32,
+    size: u32,
+    barred: &Alloc,
+    mut found: impl FnMut(u32, u32) -> bool,
+) {
+    let g = dev.geometry();
+    let count = ctz::blocks(g.block_size, size);
+    if count == 0 || count > g.block_count {
+        return;
+    }
+    let mut met = std::collections::HashSet::new();
+    // who may be at an index, the nearest pointer last
+    let mut candidates = BTreeMap::from([(count - 1, vec![head])]);
+    while let Some((i, blocks)) = candidates.pop_last() {
+        let readable = |&b: &u32| {
+            if b >= g.block_count || met.contains(&b) || barred.is_used(b) {
+                return None;
+            }
+            let ptrs = pointers(dev, b, i)?;
+            // block 0 has no pointers: look at it all the same
+            dev.read(b, 0, &mut [0; 4]).ok()?;
+            Some((b, ptrs))
+        };
+        let Some((block, ptrs)) = blocks.iter().rev().find_map(readable) else { continue };
+        met.insert(block);
+        if !found(i, block) {
+            return;
+        }
+        for (k, &p) in ptrs.iter().enumerate().rev() {
+            candidates.entry(i - (1 << k)).or_default().push(p);
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What an image holds, as far as any pointer can be followed: pairs, directories, the thread, and
+//! what is wrong with them.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::bd::BlockDevice;
+use crate::disk::log::RawEntry;
+use crate::disk::{GState, Pair, Superblock, Tail, tag};
+use crate::error::{Corrupt, Error, Result};
+use crate::mdir::store::{self, Fetched};
+
+/// A metadata pair.
+pub(super) struct Node {
+    /// Active block first.
+    pub pair: Pair,
+    pub tail: Option<Tail>,
+    pub gdelta: GState,
+    pub superblock: bool,
+    /// One of its blocks cannot be read.
+    pub unreadable: bool,
+    /// Its log holds what no driver writes.
+    pub odd: bool,
+    /// Some ids have no name.
+    pub unused: bool,
+    /// Its tail is to lead to another pair of its directory, and leads to none.
+    pub null_tail: bool,
+    /// Whether the walk along the thread met it.
+    pub threaded: bool,
+    /// Whether a hardtail leads here.
+    pub continues: bool,
+    pub dir: Option<u32>,
+    /// The pair before it in the thread.
+    prev: Option<usize>,
+    /// Whether its hardtail leads nowhere that is its directory's.
+    pub cut: bool,
+}
+
+/// A directory, or what is left of one that has lost its name.
+pub(super) struct Dir {
+    pub parent: u32,
+    pub name: Box<[u8]>,
+    pub chain: Vec<usize>,
+}
+
+/// An entry that cannot stay as it is.
+pub(super) struct BadEntry {
+    pub node: usize,
+    pub id: u16,
+    pub path: String,
+    pub code: &'static str,
+    pub why: String,
+    /// What it is by its struct, if that makes sense.
+    pub kind: Option<u16>,
+}
+
+/// A file with a list of blocks.
+pub(super) struct ListEntry {
+    pub node: usize,
+    pub id: u16,
+    pub head: u32,
+    pub size: u32,
+    /// Whether anything but this program's map of free blocks knows the entry.
+    pub is_file: bool,
+}
+
+pub(super) struct Model<'a> {
+    dev: &'a dyn BlockDevice,
+    pub nodes: Vec<Node>,
+    by_block: HashMap<u32, usize>,
+    pub dirs: Vec<Dir>,
+    /// The pairs of the thread as far as it goes.
+    pub thread: Vec<usize>,
+    pub thread_whole: bool,
+    /// Whether it is not because it comes back.
+    pub thread_loops: bool,
+    /// Whether it names blocks that a directory has left.
+    pub half_orphans: bool,
+    pub gstate: GState,
+    hidden: Option<(Pair, u16)>,
+    pub bad: Vec<BadEntry>,
+    /// In the order of the walk: those of the tree first.
+    pub lists: Vec<ListEntry>,
+    /// Pairs that something names, readable or not.
+    pub named: Vec<Pair>,
+    /// Pairs that entries name which do not count as directories.
+    stray: Vec<Pair>,
+    /// The superblock that counts.
+    pub superblock: Superblock,
+}
+
+impl<'a> Model<'a> {
+    /// Follow everything on `dev`.
+    pub fn build(dev: &'a dyn BlockDevice) -> Result<Self> {
+        let mut m = Self {
+            dev,
+            nodes: Vec::new(),
+            by_block: HashMap::new(),
+            dirs: Vec::new(),
+            thread: Vec::new(),
+            thread_whole: true,
+            thread_loops: false,
+            half_orphans: false,
+            gstate: GState::default(),
+            hidden: None,
+            bad: Vec::new(),
+            lists: Vec::new(),
+            named: Vec::new(),
+            stray: Vec::new(),
+            superblock: crate::fs::root_superblock(dev)?,
+        };
+        m.walk_thread()?;
+        m.hidden = m.gstate.pending_move();
+        let root = m.thread.iter().copied().rfind(|&i| m.nodes[i].superblock);
+        let root = root.ok_or(Corrupt::BadSuperblock(Pair::SUPERBLOCK))?;
+        m.walk_from(root, Box::default());
+        if !m.thread_whole {
+            m.follow_tails();
+        }
+        m.walk_orphans();
+        Ok(m)
+    }
+
+    /// Whether directories or the thread are damaged, beyond what the filesystem mends by itself.
+    pub fn is_damaged(&self) -> bool {
+        !self.thread_whole
+            || self.bad.iter().any(|b| b.code != "bad-struct")
+            || self.nodes.iter().any(|n| n.cut || n.unreadable)
+            || self.moves_superblock()
+    }
+
+    /// Whether a pending move names the superblock.
+    pub fn moves_superblock(&self) -> bool {
+        self.hidden.is_some_and(|(pair, id)| {
+            id == 0 && self.known(pair).is_some_and(|i| self.nodes[i].superblock)
+        })
+    }
+
+    /// Whether a pending move names an entry that is not there.
+    pub fn loses_move(&self) -> bool {
+        let at = self.hidden.and_then(|(pair, id)| Some((self.known(pair)?, id)));
+        let ids = |i: usize| {
+            let log = store::read_log(self.dev, self.nodes[i].pair.0[0]).ok().flatten();
+            log.map_or(0, |l| l.entries.len())
+        };
+        self.hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= ids(i))
+    }
+
+    /// The pair of the thread and the id whose entry a pending move hides.
+    pub fn moved_away(&self) -> Option<(usize, u16)> {
+        let (pair, id) = self.hidden.filter(|_| !self.moves_superblock())?;
+        Some((self.known(pair).filter(|&i| self.nodes[i].threaded)?, id))
+    }
+
+    fn known(&self, pair: Pair) -> Option<usize> {
+        pair.0.iter().find_map(|b| self.by_block.get(b)).copied()
+    }
+
+    fn take(&mut self, f: Fetched, threaded: bool, continues: bool, prev: Option<usize>) -> usize {
+        let i = self.nodes.len();
+        self.by_block.extend(f.pair.0.map(|b| (b, i)));
+        self.nodes.push(Node {
+            pair: f.pair,
+            tail: f.log.tail.filter(|t| !t.pair.is_null()),
+            gdelta: f.log.gdelta,
+            superblock: Superblock::of(&f.log).is_some(),
+            unreadable: f.unreadable.is_some(),
+            odd: f.log.odd,
+            unused: f.log.entries.iter().any(|e| e.name_type.is_none()),
+            null_tail: f.log.tail.is_some_and(|t| t.hard && t.pair.is_null()),
+            threaded,
+            continues,
+            dir: None,
+            prev,
+            cut: false,
+        });
+        i
+    }
+
+    fn walk_thread(&mut self) -> Result<()> {
+        let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
+        loop {
+            self.named.push(tail.pair);
+            if self.known(tail.pair).is_some() {
+                (self.thread_whole, self.thread_loops) = (false, true);
+                break;
+            }
+            let prev = self.thread.last().copied();
+            let i = match store::fetch(self.dev, tail.pair) {
+                Ok(f) => self.take(f, true, tail.hard, prev),
+                Err(e) if prev.is_none() => return Err(e),
+                Err(_) => {
+                    self.thread_whole = false;
+                    break;
+                }
+            };
+            self.gstate = self.gstate.xor(self.nodes[i].gdelta);
+            self.thread.push(i);
+            match self.nodes[i].tail {
+                Some(t) => tail = t,
+                None => break,
+            }
+        }
+        if !self.thread_whole {
+            // a sum of some of the deltas says nothing
+            self.gstate = GState::default();
+        }
+        Ok(())
+    }
+
+    /// The path of `name` in directory `dir`.
+    pub fn path(&self, dir: u32, name: &[u8]) -> String {
+        let mut parts = vec![super::super::show(name)];
+        let mut at = dir;
+        // deep enough for people
+        while at != 0 && parts.len() < 32 {
+            parts.push(super::super::show(&self.dirs[at as usize].name));
+            at = self.dirs[at as usize].parent;
+        }
+        parts.push(if at == 0 { String::new() } else { "...".to_owned() });
+        parts.reverse();
+        parts.join("/")
+    }
+
+    /// The path of a file.
+    pub fn path_of(&self, d: &super::lists::Damaged) -> String {
+        let n = &self.nodes[d.node];
+        let log = store::read_log(self.dev, n.pair.0[0]).ok().flatten();
+        let name = log.as_ref().and_then(|l| l.entries.get(usize::from(d.id)));
+        self.path(n.dir.unwrap_or(0), name.map_or(&[], |e| &*e.name))
+    }
+
+    /// Walk a directory that has no parent, and everything below it.
+    fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
+        let top = self.dirs.len() as u32;
+        self.dirs.push(Dir { parent: 0, name, chain: Vec::new() });
+        self.nodes[head].dir = Some(top);
+        let mut todo = vec![(head, top)];
+        while let Some((head, dir)) = todo.pop() {
+            let mut at = head;
+            loop {
+                self.nodes[at].dir = Some(dir);
+                self.dirs[dir as usize].chain.push(at);
+                self.walk_entries(at, dir, &mut todo);
+                let Some(t) = self.nodes[at].tail.filter(|t| t.hard) else {
+                    self.nodes[at].cut |= self.nodes[at].null_tail;
+                    break;
+                };
+                match self.follow(t.pair, at) {
+                    Some(next) => at = next,
+                    None => {
+                        self.nodes[at].cut = true;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn walk_entries(&mut self, at: usize, dir: u32, todo: &mut Vec<(usize, u32)>) {
+        let pair = self.nodes[at].pair;
+        let Ok(Some(log)) = store::read_log(self.dev, pair.0[0]) else { return };
+        let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
+        for (id, e) in log.entries.into_iter().enumerate() {
+            let id = id as u16;
+            let RawEntry { name_type: Some(ty), name, data, .. } = e else { continue };
+            let superblock = ty == tag::SUPERBLOCK;
+            if hidden == Some(id) || (superblock && id == 0 && self.nodes[at].superblock) {
+                continue;
+            }
+            let is_known = matches!(ty, tag::REG | tag::DIR);
+            let bad = |m: &Self, code, why, kind| {
+                let path = m.path(dir, &name);
+                BadEntry { node: at, id, path, code, why, kind }
+            };
+            let (kind, words) = match &data {
+                Some((tag::INLINESTRUCT, _)) => (Some(tag::REG), None),
+                Some((tag::CTZSTRUCT, d)) => match Pair::from_bytes(d) {
+                    Some(p) => (Some(tag::REG), Some(p)),
+                    None => (None, None),
+                },
+                Some((tag::DIRSTRUCT, d)) => match Pair::from_bytes(d) {
+                    Some(p) => (Some(tag::DIR), Some(p)),
+                    None => (None, None),
+                },
+                _ => (None, None),
+            };
+            if superblock {
+                let b = bad(self, "bad-struct", "a superblock where none belongs".into(), None);
+                self.bad.push(b);
+            } else if is_known && kind != Some(ty) {
+                let b = bad(self, "bad-struct", "nothing says where its content is".into(), kind);
+                self.bad.push(b);
+            }
+            match (kind, words) {
+                (Some(tag::REG), Some(Pair([head, size]))) => {
+                    let is_file = ty == tag::REG;
+                    self.lists.push(ListEntry { node: at, id, head, size, is_file });
+                }
+                (Some(tag::DIR), Some(child)) if ty == tag::DIR => match self.child(child) {
+                    Ok(head) => {
+                        let new = self.dirs.len() as u32;
+                        self.dirs.push(Dir { parent: dir, name, chain: Vec::new() });
+                        self.nodes[head].dir = Some(new);
+                        todo.push((head, new));
+                    }
+                    Err(e) => {
+                        let code = match e {
+                            Error::Corrupt(Corrupt::PairReachedTwice(_)) => "tree-loop",
+                            _ => "directory-broken",
+                        };
+                        let b = bad(self, code, e.to_string(), None);
+                        self.bad.push(b);
+                    }
+                },
+                (Some(tag::DIR), Some(child)) => {
+                    self.named.push(child);
+                    self.stray.push(child);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The pair behind a hardtail.
+    fn follow(&mut self, pair: Pair, from: usize) -> Option<usize> {
+        self.named.push(pair);
+        if let Some(i) = self.known(pair) {
+            let n = &self.nodes[i];
+            let fits = n.dir.is_none() && !n.superblock && n.pair.same(pair);
+            return (fits && (!n.threaded || n.prev == Some(from))).then_some(i);
+        }
+        let threaded = self.nodes[from].threaded;
+        let f = store::fetch_dir(self.dev, pair).ok()?;
+        Some(self.take(f, threaded, true, Some(from)))
+    }
+
+    /// The first pair of a directory that an entry names.
+    fn child(&mut self, pair: Pair) -> Result<usize> {
+        self.named.push(pair);
+        let known = pair.0.map(|b| self.by_block.get(&b).copied());
+        let may_be = |i: usize| {
+            let n = &self.nodes[i];
+            n.dir.is_none() && !n.continues && !n.superblock
+        };
+        match known {
+            [Some(a), Some(b)] if a == b && may_be(a) => Ok(a),
+            [None, None] => {
+                let f = store::fetch_dir(self.dev, pair)?;
+                Ok(self.take(f, false, false, None))
+            }
+            // relocated, and the thread still names the old blocks: this one takes its place
+            [Some(old), None] | [None, Some(old)] if may_be(old) => {
+                let f = store::fetch_dir(self.dev, pair)?;
+                let (threaded, prev) = (self.nodes[old].threaded, self.nodes[old].prev);
+                let new = self.take(f, threaded, false, prev);
+                self.half_orphans = true;
+                // nothing else is to take it up
+                self.nodes[old].dir = Some(0);
+                for i in self.thread.iter_mut().filter(|i| **i == old) {
+                    *i = new;
+                }
+                for n in self.nodes.iter_mut().filter(|n| n.prev == Some(old)) {
+                    n.prev = Some(new);
+                }
+                Ok(new)
+            }
+            _ => Err(Corrupt::PairReachedTwice(pair).into()),
+        }
+    }
+
+    /// Take up the pairs that any tail leads to, or any entry of another type names.
+    fn follow_tails(&mut self) {
+        let mut at = 0;
+        loop {
+            let (pair, hard) = if let Some(n) = self.nodes.get(at) {
+                at += 1;
+                match n.tail {
+                    Some(t) => (t.pair, t.hard),
+                    None => continue,
+                }
+            } else if let Some(pair) = self.stray.pop() {
+                (pair, false)
+            } else {
+                return;
+            };
+            self.named.push(pair);
+            if pair.0.iter().all(|b| !self.by_block.contains_key(b))
+                && let Ok(f) = store::fetch_dir(self.dev, pair)
+            {
+                self.take(f, false, hard, None);
+            }
+        }
+    }
+
+    /// Walk what no directory has taken up.
+    fn walk_orphans(&mut self) {
+        if self.thread_whole && self.gstate.needs_sync() {
+            // they are on their way out
+            return;
+        }
+        let orphans: Vec<usize> = (0..self.nodes.len())
+            .filter(|&i| self.nodes[i].dir.is_none() && !self.nodes[i].superblock)
+            .collect();
+        let mut inner: HashSet<u32> = HashSet::new();
+        for &i in &orphans {
+            let n = &self.nodes[i];
+            inner.extend(n.tail.filter(|t| t.hard).iter().flat_map(|t| t.pair.0));
+            if let Ok(Some(log)) = store::read_log(self.dev, n.pair.0[0]) {
+                let structs = log.entries.iter().filter_map(|e| e.data.as_ref());
+                let pairs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
+                inner.extend(pairs.filter_map(|(_, d)| Pair::from_bytes(d)).flat_map(|p| p.0));
+            }
+        }
+        let is_inner = |m: &Self, i: usize| m.nodes[i].pair.0.iter().any(|b| inner.contains(b));
+        let (last, first): (Vec<usize>, Vec<usize>) =
+            orphans.into_iter().partition(|&i| is_inner(self, i));
+        for i in first.into_iter().chain(last) {
+            if self.nodes[i].dir.is_none() {
+                let name = format!("directory {}", self.nodes[i].pair);
+                self.walk_from(i, name.into_bytes().into());
+            }
+        }
+    }
+}

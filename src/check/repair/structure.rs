@@ -1,0 +1,166 @@
+//! Directories and the thread made sound: what leads nowhere is cut off, and a broken thread is
+//! laid anew through everything that was found.
+//!
+//! No commit takes away the last pointer to a pair that can be read, and while a thread is broken
+//! it stays so up to the last commit: until then its pairs' shares of the global state, some of
+//! which may be lost, are not added up by anyone.
+
+use std::collections::BTreeMap;
+
+use super::Repair;
+use super::editor::{Editor, EntryEdit, PairEdit};
+use super::model::{BadEntry, Model};
+use crate::disk::{GState, Tail};
+use crate::error::Result;
+
+/// Rounds after which repair has gone wrong: one settles the global state, one mends, and a
+/// retyped entry may name what is broken.
+const ROUNDS_MAX: usize = 5;
+
+/// Cut off everything that leads nowhere.
+pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
+    for _ in 0..ROUNDS_MAX {
+        let model = Model::build(&*editor.dev)?;
+        if !model.is_damaged() && model.bad.is_empty() {
+            break;
+        }
+        if model.gstate.is_zero() {
+            apply(editor, &model, done)?;
+        } else {
+            settle(editor, &model)?;
+            let message = "an interrupted operation was finished".to_owned();
+            let code = if model.moves_superblock() { "move-lost" } else { "sync-pending" };
+            done.push(Repair::new(code, "global state", message));
+        }
+    }
+    Ok(())
+}
+
+/// Clear the global state before ids and tails change, and do what it asks for.
+fn settle(editor: &Editor, model: &Model) -> Result<()> {
+    let moved = model.moved_away();
+    let (node, id) = match moved {
+        Some((node, id)) => (node, Some(id)),
+        None => (model.thread[0], None),
+    };
+    let delta = model.nodes[node].gdelta.xor(model.gstate);
+    let entries = id.map(|id| (id, EntryEdit::Remove)).into_iter().collect();
+    editor.commit(
+        model.nodes[node].pair,
+        &PairEdit { entries, gdelta: Some(delta), ..PairEdit::default() },
+    )
+}
+
+fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
+    let mut edits: BTreeMap<usize, PairEdit> = BTreeMap::new();
+    for BadEntry { node, id, path, code, why, kind } in &model.bad {
+        let edit = match kind {
+            Some(ty) => EntryEdit::Retype(*ty),
+            None => EntryEdit::Remove,
+        };
+        edits.entry(*node).or_default().entries.insert(*id, edit);
+        done.push(match kind {
+            Some(_) => Repair::new(code, path, "has the type now that its content is of"),
+            None => Repair::given_up(code, path, format!("its entry is removed: {why}")),
+        });
+    }
+    for (i, n) in model.nodes.iter().enumerate() {
+        if n.cut && n.dir.is_some() {
+            if !n.threaded || n.null_tail {
+                edits.entry(i).or_default().tail = Some(Tail::END);
+            }
+            let dir = n.dir.map_or_else(String::new, |d| {
+                let dir = &model.dirs[d as usize];
+                if d == 0 { "/".into() } else { model.path(dir.parent, &dir.name) }
+            });
+            let message =
+                "ends before a pair that cannot be read or is not its own; entries behind \
+                           that are lost"
+                    .to_owned();
+            done.push(Repair::given_up("directory-broken", &dir, message));
+        }
+        if n.unreadable {
+            edits.entry(i).or_default();
+            let message = "is written anew as its readable block says".to_owned();
+            done.push(Repair::given_up("pair-unreadable", n.pair, message));
+        }
+    }
+    let mut last = None;
+    if !model.thread_whole {
+        let order = new_thread(model);
+        for (i, tail) in tails(model, &order) {
+            edits.entry(i).or_default().tail = Some(tail);
+        }
+        for &i in &order {
+            if !model.nodes[i].gdelta.is_zero() {
+                edits.entry(i).or_default().gdelta = Some(GState::default());
+            }
+        }
+        last = model.thread.last().copied();
+        let message = format!("leads through all {} metadata pairs that were found", order.len());
+        let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
+        done.push(Repair::new(code, "the thread", message));
+    }
+    let (joint, rest): (Vec<_>, Vec<_>) = edits.iter().partition(|(i, _)| Some(**i) == last);
+    for (&i, edit) in rest.into_iter().chain(joint) {
+        editor.commit(model.nodes[i].pair, edit)?;
+    }
+    Ok(())
+}
+
+/// Every pair once: the thread as far as it goes, then directory after directory, each followed by
+/// what its last tail leads to, so that no pointer is lost that nothing replaces.
+fn new_thread(model: &Model) -> Vec<usize> {
+    let mut order = model.thread.clone();
+    let mut placed = vec![false; model.nodes.len()];
+    order.iter().for_each(|&i| placed[i] = true);
+    let by_block: BTreeMap<u32, u32> = model
+        .dirs
+        .iter()
+        .enumerate()
+        .filter_map(|(d, dir)| Some((d as u32, dir.chain.first()?)))
+        .flat_map(|(d, &head)| model.nodes[head].pair.0.map(|b| (b, d)))
+        .collect();
+    let mut put_dirs_from = |order: &mut Vec<usize>, from: u32| {
+        let mut next = Some(from);
+        while let Some(d) = next {
+            let chain = &model.dirs[d as usize].chain;
+            if chain.iter().any(|&i| placed[i]) {
+                return;
+            }
+            chain.iter().for_each(|&i| placed[i] = true);
+            order.extend(chain);
+            let tail = chain.last().and_then(|&i| model.nodes[i].tail);
+            next = tail.and_then(|t| t.pair.0.iter().find_map(|b| by_block.get(b).copied()));
+        }
+    };
+    for d in 0..model.dirs.len() as u32 {
+        put_dirs_from(&mut order, d);
+    }
+    order
+}
+
+/// The tails that must change for the thread to take this order.
+fn tails(model: &Model, order: &[usize]) -> Vec<(usize, Tail)> {
+    let mut changed = Vec::new();
+    for (k, &i) in order.iter().enumerate() {
+        let n = &model.nodes[i];
+        let want = match order.get(k + 1) {
+            None => Tail::END,
+            Some(&j) => {
+                let next = &model.nodes[j];
+                let kept = n.tail.is_some_and(|t| t.hard && t.pair.same(next.pair));
+                let same_dir = n.dir.is_some() && n.dir == next.dir;
+                Tail { pair: next.pair, hard: same_dir || (n.superblock && kept) }
+            }
+        };
+        let right = match n.tail {
+            None => want.pair.is_null(),
+            Some(t) => t.hard == want.hard && t.pair.same(want.pair),
+        };
+        if !right {
+            changed.push((i, want));
+        }
+    }
+    changed
+}

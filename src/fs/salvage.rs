@@ -1,0 +1,131 @@
+//! What repair needs where files are damaged: a map of free blocks from elsewhere, a place for what
+//! is left of them, and files cut to size.
+
+use std::collections::HashMap;
+
+use super::pairs::PairIx;
+use super::{DirId, FileId, Fs};
+use crate::alloc::Alloc;
+use crate::error::{Error, Result};
+use crate::mdir::Data;
+
+/// Bytes copied at once.
+const COPY: usize = 64 << 10;
+
+impl Fs {
+    /// Take the blocks outside `used` for free, whatever lists say that cannot be followed.
+    pub(crate) fn adopt_map(&mut self, used: Alloc) {
+        self.alloc = used;
+        for b in self.pairs.iter().flatten().flat_map(|p| p.blocks.0) {
+            self.alloc.mark(b);
+        }
+        self.unmapped = Vec::new();
+        self.alloc.set_complete();
+    }
+
+    /// Move entries, given by the active block of their pair and their id, to `NAME.part` in
+    /// `lost+found`. Returns for each the path before and after; none for what is there already, or
+    /// finds no space there.
+    pub(crate) fn set_aside(
+        &mut self,
+        entries: &[(u32, u16)],
+    ) -> Result<Vec<Option<(String, String)>>> {
+        self.begin()?;
+        let by_block: HashMap<u32, PairIx> = (0..self.pairs.len() as u32)
+            .map(PairIx)
+            .filter_map(|ix| Some((self.pairs[ix.0 as usize].as_ref()?.blocks.0[0], ix)))
+            .collect();
+        // ids change with the first move
+        let mut names = Vec::new();
+        for (block, id) in entries {
+            let Some(&ix) = by_block.get(block) else {
+                names.push(None);
+                continue;
+            };
+            let dir = self.pair(ix).dir;
+            let e = self.mdir(ix)?.entries.iter().find(|e| e.did == Some(*id));
+            names.push(dir.zip(e.map(|e| e.name.clone())));
+        }
+        let mut moved = Vec::new();
+        for place in names {
+            moved.push(match place {
+                Some((dir, name)) => match self.set_aside_one(dir, &name) {
+                    Ok(paths) => paths,
+                    Err(Error::NoSpace) => None,
+                    Err(e) => return Err(e),
+                },
+                None => None,
+            });
+        }
+        self.flush()?;
+        Ok(moved)
+    }
+
+    fn set_aside_one(&mut self, dir: DirId, name: &[u8]) -> Result<Option<(String, String)>> {
+        let lost = self.lost_and_found()?;
+        if dir == lost {
+            return Ok(None);
+        }
+        let new = self.unused_name(lost, &[name, b".part"].concat())?;
+        self.rename(dir, name, lost, &new, true)?;
+        let path = |fs: &Self, dir, name| fs.path_of(dir) + &String::from_utf8_lossy(name);
+        Ok(Some((path(self, dir, name), path(self, lost, &new))))
+    }
+
+    /// Cut files larger than `file_max` to that; what follows, and is not larger itself, goes to
+    /// `lost+found`. Returns the paths of both.
+    pub(crate) fn shorten_files(&mut self) -> Result<Vec<(String, Option<String>)>> {
+        let max = self.superblock.file_max;
+        let mut large = Vec::new();
+        for ix in (0..self.pairs.len() as u32).map(PairIx) {
+            let Some(dir) = self.pairs[ix.0 as usize].as_ref().and_then(|p| p.dir) else {
+                continue;
+            };
+            for e in &self.mdir(ix)?.entries {
+                if matches!(e.data, Data::Ctz { size, .. } if size > max) && e.is_visible() {
+                    large.push((dir, e.name.clone()));
+                }
+            }
+        }
+        let mut done = Vec::new();
+        for (dir, name) in large {
+            let file = self.open_file(dir, &name)?;
+            let rest = match self.keep_rest(file, &name) {
+                Err(Error::NoSpace) => None,
+                rest => Some(rest?),
+            };
+            self.flush()?;
+            self.truncate(file, u64::from(max))?;
+            self.close_file(file);
+            self.flush()?;
+            done.push((self.path_of(dir) + &String::from_utf8_lossy(&name), rest));
+        }
+        Ok(done)
+    }
+
+    /// Copy what lies behind `file_max` to a file of its own, as far as that may be large.
+    fn keep_rest(&mut self, file: FileId, name: &[u8]) -> Result<String> {
+        let max = self.superblock.file_max;
+        let size = self.file_size(file).min(max.saturating_mul(2)) - max;
+        let lost = self.lost_and_found()?;
+        let part = self.unused_name(lost, &[name, b".part"].concat())?;
+        self.create(lost, &part)?;
+        let target = self.open_file(lost, &part)?;
+        let mut copied = Ok(());
+        let mut off = 0;
+        while off < size && copied.is_ok() {
+            let len = COPY.min((size - off) as usize);
+            copied = self
+                .read(file, u64::from(max + off), len)
+                .and_then(|plan| plan.run())
+                .and_then(|bytes| self.write(target, u64::from(off), &bytes));
+            off += len as u32;
+        }
+        self.close_file(target);
+        if let Err(e) = copied {
+            self.unlink(lost, &part)?;
+            return Err(e);
+        }
+        Ok(self.path_of(lost) + &String::from_utf8_lossy(&part))
+    }
+}

@@ -1,0 +1,465 @@
+//! One image for each kind of damage, and what `-p` and `-y` make of it.
+
+use littlefs::disk::{Tail, tag};
+
+use super::builder::{
+    Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
+};
+
+/// What `-p` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preen {
+    /// All of it.
+    Mends,
+    /// Nothing: the image stays as it is to the byte.
+    Leaves,
+    /// Not the damage itself.
+    Partly,
+}
+
+/// An image with one kind of damage.
+pub struct Damage {
+    pub name: &'static str,
+    /// What the check says first of all.
+    pub code: &'static str,
+    pub image: Builder,
+    pub preen: Preen,
+    /// Whether `-y` gives something up.
+    pub loses: bool,
+    /// Every file after `-y`, with its content: as bytes, or as a repeated byte.
+    pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+/// Content of a file whose blocks [`Builder::list`] filled, as the image has it.
+fn content(b: &Builder, list: &[u32], size: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (i, &block) in list.iter().enumerate() {
+        let at = littlefs::disk::ctz::data_offset(i as u32) as usize;
+        bytes.extend_from_slice(&b.clone().block_mut(block)[at..]);
+    }
+    bytes.truncate(size as usize);
+    bytes
+}
+
+/// Blocks of the list that most damages are done to.
+const LIST: [u32; 8] = [20, 21, 22, 23, 24, 25, 26, 27];
+/// Blocks of another that is sound.
+const SOUND: [u32; 2] = [32, 33];
+const SOUND_SIZE: u32 = 900;
+
+/// A root with the file `evil` of `size` bytes and head 27, and two sound ones.
+fn with_list(head: u32, size: u32, spoil: impl FnOnce(&mut Builder)) -> Builder {
+    let mut b = Builder::new();
+    b.root(Tail::END, |w| {
+        put_ctz(w, 1, b"evil", head, size);
+        put_inline(w, 2, b"good", b"good");
+        put_ctz(w, 3, b"large", SOUND[1], SOUND_SIZE);
+    });
+    b.list(&SOUND).list(&LIST);
+    spoil(&mut b);
+    b
+}
+
+fn sound_files(b: &Builder) -> Vec<(&'static str, Vec<u8>)> {
+    vec![("good", b"good".to_vec()), ("large", content(b, &SOUND, SOUND_SIZE))]
+}
+
+/// All of them.
+pub fn all() -> Vec<Damage> {
+    [lists(), directories(), threads(), entries(), names(), vec![together()]]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn lists() -> Vec<Damage> {
+    let whole = Builder::new().size_of(8);
+    let start = |i| littlefs::disk::ctz::start(512, i) as usize;
+    let mut damages = Vec::new();
+    let mut add =
+        |name, code, preen, loses, image: Builder, evil: Option<(&'static str, Vec<u8>)>| {
+            let mut files = sound_files(&image);
+            files.extend(evil);
+            damages.push(Damage { name, code, image, preen, loses, files });
+        };
+
+    // the pointer from block 6 of the list to the one before leads nowhere; block 4 and what is
+    // before it can still be reached, block 5 cannot
+    let b = with_list(27, whole, |b| _ = b.point(26, 4000));
+    let mut bytes = content(&b, &LIST, whole);
+    bytes[start(5)..start(6)].fill(0);
+    add("a hole", "ctz-range", Preen::Leaves, true, b, Some(("lost+found/evil.part", bytes)));
+
+    // every way to the beginning is gone
+    let b = with_list(27, whole, |b| {
+        b.point(25, 4000);
+        b.block_mut(26)[4..8].copy_from_slice(&4000_u32.to_le_bytes());
+    });
+    let bytes = content(&b, &LIST, whole)[start(5)..].to_vec();
+    add("no beginning", "ctz-range", Preen::Leaves, true, b, Some(("lost+found/evil.part", bytes)));
+
+    let b = with_list(4000, whole, |_| ());
+    add("no list", "ctz-range", Preen::Leaves, true, b, None);
+    let b = with_list(27, 1 << 20, |_| ());
+    add("too long", "ctz-too-long", Preen::Leaves, true, b, None);
+
+    let b = with_list(27, whole, |b| {
+        b.block_mut(24)[4..8].copy_from_slice(&21_u32.to_le_bytes());
+    });
+    let bytes = content(&b, &LIST, whole);
+    add("skip pointer", "ctz-pointer", Preen::Leaves, false, b, Some(("evil", bytes)));
+
+    let b = with_list(33, SOUND_SIZE, |_| ());
+    let bytes = content(&b, &SOUND, SOUND_SIZE);
+    add("shared file", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+
+    // the end is its own, the beginning another's
+    let b = with_list(27, whole, |b| {
+        b.list(&[32, 33, 22, 23, 24, 25, 26, 27]);
+    });
+    let bytes = content(&b, &[32, 33, 22, 23, 24, 25, 26, 27], whole);
+    add("shared beginning", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+
+    // a block of the root's pair is the first of the file, and its copy is read before the root
+    // is written
+    let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
+    let bytes = content(&b, &[1, 21, 22, 23, 24, 25, 26, 27], whole);
+    add("shared with a pair", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+
+    // limits of the superblock below the file's size
+    let mut b = Builder::new();
+    let sb = littlefs::disk::Superblock { file_max: 1000, ..superblock(b.geometry) };
+    b.pair([0, 1], |w| {
+        put_superblock(w, sb);
+        put_ctz(w, 1, b"evil", LIST[3], 1800);
+    });
+    b.list(&LIST);
+    let bytes = content(&b, &LIST, 1800);
+    damages.push(Damage {
+        name: "too large",
+        code: "file-too-large",
+        preen: Preen::Leaves,
+        loses: true,
+        files: vec![
+            ("evil", bytes[..1000].to_vec()),
+            ("lost+found/evil.part", bytes[1000..].to_vec()),
+        ],
+        image: b,
+    });
+    damages
+}
+
+/// Files that every image of a directory keeps.
+fn kept(more: &[(&'static str, &str)]) -> Vec<(&'static str, Vec<u8>)> {
+    more.iter().map(|(path, bytes)| (*path, bytes.as_bytes().to_vec())).collect()
+}
+
+fn directories() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let mut add = |name, code, pair| {
+        let mut b = Builder::new();
+        b.root(soft([2, 3]), |w| {
+            put_dir(w, 1, b"dir", [2, 3]);
+            put_dir(w, 2, b"evil", pair);
+            put_inline(w, 3, b"good", b"good");
+        });
+        b.small_dir([2, 3], Tail::END);
+        let files = kept(&[("dir/file", "content"), ("good", "good")]);
+        damages.push(Damage { name, code, image: b, preen: Preen::Leaves, loses: true, files });
+    };
+    add("an erased directory", "directory-broken", [7, 8]);
+    add("a directory outside", "directory-broken", [4000, 4001]);
+    add("a directory of one block", "directory-broken", [7, 7]);
+    add("the root below itself", "tree-loop", [0, 1]);
+    add("a directory twice", "tree-loop", [3, 2]);
+    add("half a directory", "tree-loop", [0, 9]);
+
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+    b.small_dir([2, 3], hard([4, u32::MAX]));
+    damages.push(Damage {
+        name: "a null hardtail",
+        code: "directory-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files: kept(&[("dir/file", "content")]),
+    });
+
+    // the entry of a directory leads nowhere, and the thread still has it
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [8, 9]));
+    b.small_dir([2, 3], Tail::END);
+    damages.push(Damage {
+        name: "a directory the thread remembers",
+        code: "directory-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files: kept(&[("lost+found/dir-2/file", "content")]),
+    });
+
+    // the second of three pairs is gone, and the thread with it
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_dir(w, 1, b"dir", [2, 3]);
+        put_dir(w, 2, b"later", [8, 9]);
+        put_inline(w, 3, b"good", b"good");
+    });
+    b.small_dir([2, 3], hard([4, 5])).small_dir([8, 9], Tail::END);
+    damages.push(Damage {
+        name: "a directory cut off",
+        code: "thread-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files: kept(&[("dir/file", "content"), ("later/file", "content"), ("good", "good")]),
+    });
+
+    // the first pair of a directory is gone; one below it follows another in the thread
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_dir(w, 1, b"dir", [2, 3]);
+        put_dir(w, 2, b"later", [8, 9]);
+    });
+    b.small_dir([8, 9], soft([10, 11])).pair([10, 11], |w| {
+        put_inline(w, 0, b"deep", b"deep");
+        put_dir(w, 1, b"deeper", [12, 13]);
+    });
+    b.small_dir([12, 13], Tail::END);
+    damages.push(Damage {
+        name: "what follows another directory",
+        code: "directory-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files: kept(&[
+            ("later/file", "content"),
+            ("lost+found/dir-a/deep", "deep"),
+            ("lost+found/dir-a/deeper/file", "content"),
+        ]),
+    });
+    damages
+}
+
+fn threads() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let mut add = |name, code, tail, dir_tail| {
+        let mut b = Builder::new();
+        b.root(tail, |w| {
+            put_dir(w, 1, b"dir", [2, 3]);
+            put_inline(w, 2, b"good", b"good");
+            put_dir(w, 3, b"other", [4, 5]);
+        });
+        b.small_dir([2, 3], dir_tail).pair([4, 5], |w| {
+            put_inline(w, 0, b"file", b"content");
+            // a share of the global state of which the rest is lost
+            w.gdelta(moving([2, 3], 0));
+        });
+        let files = kept(&[("dir/file", "content"), ("other/file", "content"), ("good", "good")]);
+        damages.push(Damage { name, code, image: b, preen: Preen::Leaves, loses: false, files });
+    };
+    add("a tail to erased blocks", "thread-broken", soft([2, 3]), soft([60, 61]));
+    add("a tail outside", "thread-broken", soft([4000, 4001]), Tail::END);
+    add("a tail of one block", "thread-broken", soft([2, 3]), soft([9, 9]));
+    add("a tail back to the root", "thread-loop", soft([2, 3]), soft([0, 1]));
+    add("a tail to itself", "thread-loop", soft([2, 3]), soft([3, 2]));
+    add("a tail to half a pair", "thread-loop", soft([2, 3]), soft([3, 4]));
+    damages
+}
+
+fn entries() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let mut add = |name, code, preen, loses, files: &[_], fill: &dyn Fn(&mut Builder)| {
+        let mut b = Builder::new();
+        fill(&mut b);
+        let files = kept(files);
+        damages.push(Damage { name, code, image: b, preen, loses, files });
+    };
+    let good: &[(&str, &str)] = &[("good", "good")];
+    let left = Preen::Leaves;
+    add("no struct", "bad-struct", left, true, good, &|b| {
+        b.root(Tail::END, |w| {
+            w.tag(tag::REG, 1, b"bare");
+            put_inline(w, 2, b"good", b"good");
+        });
+    });
+    add("a short struct", "bad-struct", left, true, good, &|b| {
+        b.root(Tail::END, |w| {
+            w.tag(tag::DIR, 1, b"evil");
+            w.tag(tag::DIRSTRUCT, 1, &[1, 2, 3]);
+            put_inline(w, 2, b"good", b"good");
+        });
+    });
+    let dir = &[("dir/file", "content"), ("good", "good")];
+    add("a superblock without content", "bad-struct", left, true, dir, &|b| {
+        b.root(soft([2, 3]), |w| {
+            put_dir(w, 1, b"dir", [2, 3]);
+            put_inline(w, 2, b"good", b"good");
+        });
+        b.pair([2, 3], |w| {
+            w.tag(tag::SUPERBLOCK, 0, littlefs::disk::superblock::MAGIC);
+            put_inline(w, 1, b"file", b"content");
+        });
+    });
+    let both = &[("evil", "text"), ("good", "good")];
+    add("a directory with text", "bad-struct", left, false, both, &|b| {
+        b.root(Tail::END, |w| {
+            w.tag(tag::DIR, 1, b"evil");
+            w.tag(tag::INLINESTRUCT, 1, b"text");
+            put_inline(w, 2, b"good", b"good");
+        });
+    });
+    let both = &[("evil/file", "content"), ("good", "good")];
+    add("a file with a directory's pair", "bad-struct", Preen::Partly, false, both, &|b| {
+        b.root(soft([2, 3]), |w| {
+            w.tag(tag::REG, 1, b"evil");
+            w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
+            put_inline(w, 2, b"good", b"good");
+        });
+        b.small_dir([2, 3], Tail::END);
+    });
+    add("a move of the superblock", "move-lost", left, false, good, &|b| {
+        let sb = superblock(b.geometry);
+        b.pair([0, 1], |w| {
+            put_superblock(w, sb);
+            put_inline(w, 1, b"good", b"good");
+            w.gdelta(moving([0, 1], 0));
+        });
+    });
+    add("a move of nothing", "move-lost", Preen::Mends, false, good, &|b| {
+        let sb = superblock(b.geometry);
+        b.pair([0, 1], |w| {
+            put_superblock(w, sb);
+            put_inline(w, 1, b"good", b"good");
+            w.gdelta(moving([0, 1], 77));
+        });
+    });
+    add("ids without names", "id-unused", Preen::Mends, false, good, &|b| {
+        b.root(Tail::END, |w| put_inline(w, 9, b"good", b"good"));
+    });
+    add("an odd log", "log-odd", Preen::Mends, false, good, &|b| {
+        b.root(Tail::END, |w| {
+            put_inline(w, 1, b"good", b"good");
+            w.tag(tag::DELETE, 9, &[]);
+        });
+    });
+    let both = &[("dir/file", "content"), ("good", "good")];
+    add("a directory the thread misses", "unthreaded", Preen::Mends, false, both, &|b| {
+        b.root(Tail::END, |w| {
+            put_dir(w, 1, b"dir", [2, 3]);
+            put_inline(w, 2, b"good", b"good");
+        });
+        b.small_dir([2, 3], Tail::END);
+    });
+    let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
+    add("a directory without a name", "orphan", Preen::Mends, false, lost, &|b| {
+        b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
+        b.small_dir([2, 3], Tail::END);
+    });
+    add("a directory that moved", "half-orphan", Preen::Mends, false, &[("d/new", "x")], &|b| {
+        b.root(soft([2, 3]), |w| put_dir(w, 1, b"d", [3, 4]));
+        b.small_dir([2, 3], Tail::END);
+        b.pair([4, 3], |w| put_inline(w, 0, b"new", b"x"));
+    });
+    let both = &[("dir/file", "content"), ("dir/x", "x")];
+    add("an empty pair", "pair-empty", Preen::Mends, false, both, &|b| {
+        b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+        b.small_dir([2, 3], hard([4, 5])).pair([4, 5], |w| w.tail(hard([6, 7])));
+        b.pair([6, 7], |w| put_inline(w, 0, b"x", b"x"));
+    });
+    damages
+}
+
+fn names() -> Vec<Damage> {
+    let mut damages = Vec::new();
+    let mut add = |name, code, bytes: &[u8], now: &'static str| {
+        let mut b = Builder::new();
+        b.root(Tail::END, |w| {
+            put_inline(w, 1, b"good", b"good");
+            put_inline(w, 2, bytes, b"evil");
+            put_inline(w, 3, b"other", b"other");
+        });
+        let files = kept(&[("good", "good"), (now, "evil"), ("other", "other")]);
+        damages.push(Damage { name, code, image: b, preen: Preen::Mends, loses: false, files });
+    };
+    add("a slash", "name-impossible", b"h/a", "h_a");
+    add("no name", "name-impossible", b"", "unnamed");
+    add("a name twice", "name-duplicate", b"good", "good~1");
+    add("a wrong order", "name-order", b"a", "a");
+    let long: &'static str = "h".repeat(255).leak();
+    add("a long name", "name-too-long", &[b'h'; 256], long);
+
+    // names hide behind entries of a type that must stay where it is
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+    b.pair([2, 3], |w| {
+        w.tag(0x033, 0, b"x");
+        put_inline(w, 1, b"y", b"y");
+        w.tail(hard([4, 5]));
+    });
+    b.pair([4, 5], |w| {
+        w.tag(0x033, 0, b"b");
+        put_inline(w, 1, b"c", b"c");
+        put_inline(w, 2, b"z", b"z");
+    });
+    damages.push(Damage {
+        name: "a name behind an unknown type",
+        code: "name-order",
+        image: b,
+        preen: Preen::Mends,
+        loses: false,
+        files: kept(&[("dir/c", "c"), ("dir/y", "y"), ("dir/z", "z")]),
+    });
+    damages
+}
+
+/// Much at once.
+fn together() -> Damage {
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_dir(w, 1, b"a", [2, 3]);
+        put_dir(w, 2, b"b", [4, 5]);
+        put_dir(w, 3, b"evil", [60, 61]);
+        put_ctz(w, 4, b"evil", 4000, 700);
+        put_ctz(w, 5, b"large", SOUND[1], SOUND_SIZE);
+    });
+    b.small_dir([2, 3], soft([2, 3]));
+    b.pair([4, 5], |w| {
+        put_inline(w, 0, b"same", b"1");
+        put_inline(w, 1, b"same", b"2");
+        w.tail(hard([6, 7]));
+    });
+    b.pair([6, 7], |w| {
+        put_inline(w, 0, b"first", b"3");
+        put_ctz(w, 1, b"evil", SOUND[1], SOUND_SIZE);
+        put_ctz(w, 2, b"evil2", LIST[6], 3500);
+        w.tail(soft([8, 9]));
+    });
+    b.pair([8, 9], |w| {
+        put_inline(w, 0, b"lost", b"4");
+        put_dir(w, 1, b"below", [10, 11]);
+    });
+    b.small_dir([10, 11], Tail::END);
+    b.list(&LIST).list(&SOUND).point(LIST[5], 4000);
+    let large = content(&b, &SOUND, SOUND_SIZE);
+    // only the pointer of block 5 is bad, and block 6 has one to block 4
+    let part = content(&b, &LIST, 3500);
+    let mut files = kept(&[
+        ("a/file", "content"),
+        ("b/same", "1"),
+        ("b/same~1", "2"),
+        ("b/first", "3"),
+        ("lost+found/dir-8/lost", "4"),
+        ("lost+found/dir-8/below/file", "content"),
+    ]);
+    files.extend([("large", large.clone()), ("b/evil", large), ("lost+found/evil2.part", part)]);
+    Damage {
+        name: "much at once",
+        code: "thread-loop",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files,
+    }
+}
