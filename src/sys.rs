@@ -90,7 +90,9 @@ pub fn is_dead_mount(path: &Path) -> bool {
     // SAFETY: `path` is a NUL-terminated string and `space` has room for the answer; both live
     // through the call.
     let asked = check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) });
-    asked.is_err_and(|e| e.kind() == io::ErrorKind::NotConnected)
+    // Aborted is what was asked the very moment when it died.
+    let dead = [io::ErrorKind::NotConnected, io::ErrorKind::ConnectionAborted];
+    asked.is_err_and(|e| dead.contains(&e.kind()))
 }
 
 /// Split the process in two. To be called before any thread is started.

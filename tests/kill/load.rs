@@ -57,7 +57,21 @@ impl Load {
             match self.step() {
                 Ok(()) => self.operations += 1,
                 Err(e) if is_dead(&e) => break,
-                Err(e) => panic!("operation {}: {e}", self.operations),
+                Err(e) => {
+                    let list = |dir: &Path| {
+                        let entries = fs::read_dir(dir).map(|d| d.flatten().map(|e| e.file_name()));
+                        entries.map(|names| names.collect::<Vec<_>>())
+                    };
+                    let top = self.dir.parent().expect("a directory of the mount");
+                    panic!(
+                        "operation {}: {e}\n{}: {:?}\n{}: {:?}",
+                        self.operations,
+                        top.display(),
+                        list(top),
+                        self.dir.display(),
+                        list(&self.dir)
+                    )
+                }
             }
         }
     }
