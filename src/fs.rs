@@ -52,6 +52,8 @@ pub const ROOT: DirId = DirId(0);
 
 /// Changed metadata pairs held before they are flushed: some 100,000 small files.
 const DIRTY_PAIRS_MAX: usize = 4096;
+/// Bytes of metadata blocks that changed pairs may fill before they are flushed.
+const DIRTY_BLOCKS_MAX: usize = 64 << 20;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +117,8 @@ pub struct Fs {
     /// Directory by either block of its first pair.
     heads: HashMap<u32, DirId>,
     files: Vec<Option<File>>,
+    /// Ids in `files` to be used again.
+    vacant_files: Vec<FileId>,
 
     alloc: Alloc,
     /// CTZ lists, head and size, that the map of free blocks does not hold yet.
@@ -140,8 +144,12 @@ pub struct Fs {
     /// Pairs without entries that are to leave the thread.
     emptied: Vec<PairIx>,
 
-    /// Bytes of parsed pairs in memory.
+    /// Pairs whose content is counted as cached, and perhaps some that are gone.
+    cached: Vec<PairIx>,
+    /// Bytes of their content; of changed pairs, as it was before.
     cached_bytes: usize,
+    /// With how many of them some are dropped.
+    evict_at: usize,
     tick: u32,
     /// Something was written since the last barrier.
     unordered: bool,
@@ -207,7 +215,8 @@ impl Fs {
         if self.unfinished {
             self.recover()?;
         }
-        if self.dirty_pairs.len() > DIRTY_PAIRS_MAX {
+        let waiting = self.dirty_pairs.len().max(self.removed.len());
+        if waiting > DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize) {
             self.flush()?;
         }
         Ok(())

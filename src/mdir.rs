@@ -329,13 +329,16 @@ impl Mdir {
         self.entries.is_empty()
     }
 
-    /// The index of the visible entry `name`; entries are sorted when `sorted`.
-    pub fn find(&self, name: &[u8], sorted: bool) -> Option<usize> {
+    /// The index of the entry `name` that `is_it`; entries are sorted when `sorted`.
+    pub fn find(&self, name: &[u8], sorted: bool, is_it: impl Fn(&Entry) -> bool) -> Option<usize> {
         let start = if sorted { self.lower_bound(name) } else { 0 };
-        let here = self.entries.get(start..)?;
-        let run =
-            if sorted { here.iter().take_while(|e| *e.name == *name).count() } else { here.len() };
-        here[..run].iter().position(|e| e.is_visible() && *e.name == *name).map(|i| start + i)
+        let mut here = self.entries[start..].iter();
+        let found = if sorted {
+            here.take_while(|e| *e.name == *name).position(is_it)
+        } else {
+            here.position(|e| *e.name == *name && is_it(e))
+        };
+        found.map(|i| start + i)
     }
 
     /// Where `name` belongs among sorted entries; behind the superblock entry.

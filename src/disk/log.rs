@@ -63,11 +63,11 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
         return if partial { Parsed::NeedMore } else { Parsed::Empty };
     };
     let mut log = Log { rev, seed: rev, ..Log::default() };
-    let mut sum = crc::crc(crc::SEED, &bytes[..4]);
     let mut ptag = tag::FIRST;
     let mut off = 4;
-    // tags of the commit being read, applied once its CRC holds
-    let mut commit: Vec<(Tag, usize)> = Vec::new();
+    // where the commit being read starts, and its tags, applied once its CRC holds
+    let mut start = 0;
+    let mut commit: Vec<(Tag, usize)> = Vec::with_capacity(limit / 32);
     loop {
         let Some(raw) = bytes[..limit].get(off..off + 4) else {
             if partial {
@@ -75,7 +75,6 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
             }
             break;
         };
-        sum = crc::crc(sum, raw);
         let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
         if !t.is_valid() {
             break;
@@ -93,6 +92,7 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
                 }
                 break;
             };
+            let sum = crc::crc(crc::SEED, &bytes[start..data_at]);
             if stored != sum {
                 break;
             }
@@ -112,10 +112,11 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
             log.off = next as u32;
             log.ends |= log.off;
             log.etag = ptag;
-            sum = crc::SEED;
+            start = next;
         } else {
-            let Some(data) = bytes[..limit].get(data_at..next) else { return Parsed::NeedMore };
-            sum = crc::crc(sum, data);
+            if next > limit {
+                return Parsed::NeedMore;
+            }
             commit.push((t, data_at));
         }
         off = next;

@@ -1,7 +1,7 @@
 //! Committing cached pairs: one commit a pair, all commits of a phase together.
 
 use super::Fs;
-use super::pairs::{Fate, PairIx, View};
+use super::pairs::{Fate, PairInfo, PairIx, View};
 use crate::disk::commit::Commit;
 use crate::disk::{GState, Pair, Tail};
 use crate::error::{Error, IoError, Result};
@@ -113,10 +113,9 @@ impl Fs {
             }
         }
         self.barrier()?;
-        for p in prepared {
-            self.execute(p, spec)?;
-        }
-        Ok(())
+        let done = prepared.into_iter().try_for_each(|p| self.execute(p, spec));
+        self.forget_gone();
+        done
     }
 
     /// Erase now what the commits of a later phase will be compacted into, so that one barrier
@@ -249,6 +248,7 @@ impl Fs {
         if !mdir.is_dirty() {
             self.dirty_pairs.remove(&ix);
         }
+        self.count(ix);
         self.refresh_first(ix);
         self.publish_behind(ix, spec.view);
         for s in passed {
@@ -274,26 +274,34 @@ impl Fs {
                 self.dirty_pairs.remove(&next);
                 self.refresh_first(next);
             }
+            self.count(next);
             at = next;
         }
     }
 
     /// A removed pair is out of the thread on disk.
     fn leave_thread(&mut self, ix: PairIx) {
-        let (blocks, dir) = (self.pair(ix).blocks, self.pair(ix).dir);
+        let PairInfo { blocks, dir, fate, .. } = *self.pair(ix);
         self.unlink_pair(ix);
         self.forget_pair(ix);
-        self.emptied.retain(|&e| e != ix);
-        if let Some(dir) = dir {
+        // an emptied pair left its directory when it was emptied
+        if let Some(dir) = dir.filter(|_| fate == Fate::Removed) {
             self.dirs[dir.0 as usize].pairs.retain(|&p| p != ix);
         }
-        self.removed.retain(|r| !self.dirs[r.dir.0 as usize].pairs.is_empty());
         for b in blocks.0 {
             if self.heads.get(&b) == dir.as_ref() {
                 self.heads.remove(&b);
             }
         }
         self.retire(blocks.0.to_vec(), std::sync::Arc::default());
+    }
+
+    /// What left the thread is not waited for any more. Before any pair takes such a place in the
+    /// table.
+    fn forget_gone(&mut self) {
+        let (pairs, dirs) = (&self.pairs, &self.dirs);
+        self.emptied.retain(|ix| pairs[ix.0 as usize].is_some());
+        self.removed.retain(|r| !dirs[r.dir.0 as usize].pairs.is_empty());
     }
 
     /// Write a pair that nothing on disk names yet: its content and tail into one block, the other

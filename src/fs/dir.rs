@@ -2,7 +2,7 @@
 
 use super::ops::Attempt;
 use super::pairs::{PairInfo, PairIx};
-use super::{DirId, Fs, Node};
+use super::{Dir, DirId, Fs, Node};
 use crate::disk::{Pair, align_up, name};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{COUNT_MAX, Data, Entry, Kind, Mdir, RESERVED, Role};
@@ -51,11 +51,24 @@ impl Fs {
 
     /// The visible entry `name` of `dir`.
     pub(super) fn find(&mut self, dir: DirId, name: &[u8]) -> Result<Option<Place>> {
-        let sorted = self.dir(dir)?.sorted;
-        let candidates =
-            if sorted { vec![self.pair_for(dir, name)?] } else { self.dir(dir)?.pairs.clone() };
-        for pair in candidates {
-            if let Some(at) = self.mdir(pair)?.find(name, sorted) {
+        self.find_by(dir, name, Entry::is_visible)
+    }
+
+    /// The entry `name` of `dir` that `is_it`.
+    fn find_by(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        is_it: impl Fn(&Entry) -> bool,
+    ) -> Result<Option<Place>> {
+        let d = self.dir(dir)?;
+        if d.sorted {
+            let pair = self.pair_for(d, name);
+            let at = self.mdir(pair)?.find(name, true, is_it);
+            return Ok(at.map(|at| Place { pair, at }));
+        }
+        for pair in d.pairs.clone() {
+            if let Some(at) = self.mdir(pair)?.find(name, false, &is_it) {
                 return Ok(Some(Place { pair, at }));
             }
         }
@@ -65,26 +78,18 @@ impl Fs {
     /// Whether an entry of that name is in `dir` that is not shown: on its way out, or one that
     /// Linux cannot hold.
     pub(super) fn is_shadowed(&mut self, dir: DirId, name: &[u8]) -> Result<bool> {
-        let sorted = self.dir(dir)?.sorted;
-        let candidates =
-            if sorted { vec![self.pair_for(dir, name)?] } else { self.dir(dir)?.pairs.clone() };
-        for pair in candidates {
-            let mdir = self.mdir(pair)?;
-            if mdir
-                .entries
-                .iter()
-                .any(|e| !e.is_visible() && *e.name == *name && e.kind != Kind::Superblock)
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let hides = |e: &Entry| !e.is_visible() && e.kind != Kind::Superblock;
+        Ok(self.find_by(dir, name, hides)?.is_some())
     }
 
     /// The pair of a sorted directory that holds `name` or would: the last whose first name is not
     /// greater.
-    fn pair_for(&self, dir: DirId, name: &[u8]) -> Result<PairIx> {
-        let pairs = &self.dir(dir)?.pairs;
+    fn pair_for(&self, dir: &Dir, name: &[u8]) -> PairIx {
+        dir.pairs[self.index_for(&dir.pairs, name)]
+    }
+
+    /// The same as an index into the directory's pairs.
+    fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
         let (mut lo, mut hi) = (0, pairs.len());
         let mut best = 0;
         while lo < hi {
@@ -100,13 +105,23 @@ impl Fs {
                 Some(_) => hi = mid,
             }
         }
-        Ok(pairs[best])
+        best
+    }
+
+    /// Where `ix` is among its directory's pairs.
+    fn index_in_dir(&self, dir: &Dir, ix: PairIx) -> Option<usize> {
+        let first = self.pair(ix).first.as_deref().filter(|_| dir.sorted);
+        first
+            .map(|first| self.index_for(&dir.pairs, first))
+            .filter(|&i| dir.pairs[i] == ix)
+            .or_else(|| dir.pairs.iter().position(|&p| p == ix))
     }
 
     /// Where a new entry `name` goes.
     fn place_for(&mut self, dir: DirId, name: &[u8]) -> Result<Place> {
-        if self.dir(dir)?.sorted {
-            let pair = self.pair_for(dir, name)?;
+        let d = self.dir(dir)?;
+        if d.sorted {
+            let pair = self.pair_for(d, name);
             let at = self.mdir(pair)?.lower_bound(name);
             return Ok(Place { pair, at });
         }
@@ -157,7 +172,6 @@ impl Fs {
             }
             // names that come in order leave full pairs behind
             let crowded = total <= hard && count + 1 < COUNT_MAX;
-            let half = middle(m, head);
             if place.at == 0 && !crowded && self.dir(dir)?.sorted && self.follows(dir, place.pair) {
                 // only a pair whose first name was removed takes a name before all others; it must
                 // not be split there, and once it is flushed the name goes to the pair before
@@ -168,7 +182,7 @@ impl Fs {
             } else if place.at <= head {
                 head
             } else {
-                half
+                middle(self.mdir(place.pair)?, head)
             };
             match self.split(place.pair, at) {
                 Ok(_) => {}
@@ -252,9 +266,9 @@ impl Fs {
         }
         self.pair_mut(new).mdir = Some(Box::new(tail));
         if let Some(dir) = dir {
-            let pairs = &mut self.dirs[dir.0 as usize].pairs;
-            let pos = pairs.iter().position(|&p| p == ix).map_or(pairs.len(), |p| p + 1);
-            pairs.insert(pos, new);
+            let d = &self.dirs[dir.0 as usize];
+            let at = self.index_in_dir(d, ix).map_or(d.pairs.len(), |at| at + 1);
+            self.dirs[dir.0 as usize].pairs.insert(at, new);
         }
         self.refresh_first(ix);
         self.refresh_first(new);

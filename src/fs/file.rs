@@ -184,10 +184,10 @@ impl Fs {
             _ => return Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
         };
         let file = File { link: Some((dir, name.into())), opens: 1, size, body };
-        let id = match self.files.iter().position(Option::is_none) {
-            Some(i) => {
-                self.files[i] = Some(file);
-                FileId(i as u32)
+        let id = match self.vacant_files.pop() {
+            Some(id) => {
+                self.files[id.0 as usize] = Some(file);
+                id
             }
             None => {
                 self.files.push(Some(file));
@@ -212,6 +212,7 @@ impl Fs {
     /// Forget a file object that is neither open nor dirty.
     pub(super) fn drop_file(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        self.vacant_files.push(id);
         match file.link {
             Some((dir, name)) => {
                 if let Ok(Some(Place { pair, at })) = self.find(dir, &name)

@@ -19,11 +19,11 @@
 //! crash is possible, a directory must consist of one pair: a new one starts as an empty stub that
 //! a second round fills, a removed one is cut down to its first pair.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::commit::{Fault, Spec};
-use super::pairs::{Fate, PairIx, View};
-use super::{DirId, Fs};
+use super::pairs::{Fate, PairIx, View, WaysBack};
+use super::{DirId, Fs, Removed};
 use crate::error::{Error, Result};
 use crate::mdir::{COUNT_MAX, MoveId, Role, Select};
 
@@ -82,6 +82,7 @@ impl Fs {
                         self.dirty_files.remove(&id);
                         self.settle_file(id);
                     }
+                    self.evict();
                     return self.free_retired();
                 }
                 Err(Fault::Replan) => {}
@@ -184,7 +185,8 @@ impl Fs {
 
     /// Durable pairs whose tails make these new pairs reachable.
     fn publishers<'a>(&self, new: impl Iterator<Item = &'a PairIx>) -> Vec<PairIx> {
-        let set: BTreeSet<PairIx> = new.map(|&ix| self.publisher(ix)).collect();
+        let mut ways = WaysBack::new();
+        let set: BTreeSet<PairIx> = new.map(|&ix| self.publisher(ix, &mut ways)).collect();
         set.into_iter().filter(|&ix| self.pair(ix).fate == Fate::Stays).collect()
     }
 
@@ -194,20 +196,15 @@ impl Fs {
     }
 
     fn kept_before_all<'a>(&self, pairs: impl IntoIterator<Item = &'a PairIx>) -> Vec<PairIx> {
+        let mut ways = WaysBack::new();
         let set: BTreeSet<PairIx> =
-            pairs.into_iter().filter_map(|&ix| self.kept_before(ix)).collect();
+            pairs.into_iter().filter_map(|&ix| self.kept_before(ix, &mut ways)).collect();
         set.into_iter().collect()
     }
 
     /// The nearest durable pair before `ix` that stays in the thread.
-    fn kept_before(&self, ix: PairIx) -> Option<PairIx> {
-        let mut at = self.pair(ix).prev;
-        while let Some(p) =
-            at.filter(|&p| self.pair(p).fate != Fate::Stays || !self.pair(p).on_disk)
-        {
-            at = self.pair(p).prev;
-        }
-        at
+    fn kept_before(&self, ix: PairIx, ways: &mut WaysBack) -> Option<PairIx> {
+        self.back_to(self.pair(ix).prev?, |p| p.on_disk && p.fate == Fate::Stays, ways)
     }
 
     fn plan(&mut self) -> Result<Plan> {
@@ -224,8 +221,9 @@ impl Fs {
             .into_iter()
             .collect();
         // a parent is older than its children: its stage is known before theirs
+        let mut ways = WaysBack::new();
         for dir in new_dirs {
-            let stage = self.stage(dir, &stages)?;
+            let stage = self.stage(dir, &stages, &mut ways)?;
             stages.insert(dir, stage);
         }
         for (&dir, &stage) in &stages {
@@ -266,31 +264,38 @@ impl Fs {
 
     /// How far the new directory `dir` gets: whether one commit makes both its entry and its place
     /// in the thread.
-    fn stage(&mut self, dir: DirId, stages: &BTreeMap<DirId, Stage>) -> Result<Stage> {
+    fn stage(
+        &mut self,
+        dir: DirId,
+        stages: &BTreeMap<DirId, Stage>,
+        ways: &mut WaysBack,
+    ) -> Result<Stage> {
         let d = &self.dirs[dir.0 as usize];
         let (parent, name, head) = (d.parent, d.name.clone(), d.pairs[0]);
         if stages.get(&parent).is_some_and(|s| *s != Stage::Whole) {
             return Ok(Stage::Later);
         }
         let entry = self.find(parent, &name)?.ok_or(Error::NotFound)?;
-        let whole = self.publisher(entry.pair) == self.publisher(head);
+        let whole = self.publisher(entry.pair, ways) == self.publisher(head, ways);
         Ok(if whole { Stage::Whole } else { Stage::Stub })
     }
 
     /// Whether every removed directory leaves tree and thread by one commit.
     fn removals_are_atomic(&self) -> bool {
+        let by_dir: HashMap<DirId, &Removed> = self.removed.iter().map(|r| (r.dir, r)).collect();
+        let (mut kept, mut publishers) = (WaysBack::new(), WaysBack::new());
         self.removed.iter().all(|r| {
             let mut entry = r.entry_pair;
             // an entry in a removed directory goes with that
             while self.pair(entry).fate == Fate::Removed {
-                let dir = self.pair(entry).dir;
-                match self.removed.iter().find(|o| Some(o.dir) == dir) {
+                match self.pair(entry).dir.and_then(|dir| by_dir.get(&dir)) {
                     Some(o) if o.dir != r.dir => entry = o.entry_pair,
                     _ => return false,
                 }
             }
             let Some(&head) = self.dirs[r.dir.0 as usize].pairs.first() else { return true };
-            !r.by_move && self.kept_before(head) == Some(self.publisher(entry))
+            !r.by_move
+                && self.kept_before(head, &mut kept) == Some(self.publisher(entry, &mut publishers))
         })
     }
 
@@ -361,7 +366,7 @@ impl Fs {
         }
         self.pair_mut(target).deferred = false;
         self.write_new(target, Spec { select, view, gstate: None }, false)?;
-        Ok(self.publisher(target))
+        Ok(self.publisher(target, &mut WaysBack::new()))
     }
 
     /// A move whose target is `ix`.
@@ -377,8 +382,8 @@ impl Fs {
     /// it. Returns the pair before, whose commit does that.
     fn drop_lone(&mut self, source: PairIx, m: MoveId) -> Result<PairIx> {
         self.mdir(source)?.entries.retain(|e| e.role != Role::Leaving(m));
-        self.drop_pair(source);
-        self.kept_before(source).ok_or(Error::NotFound)
+        self.drop_pairs(&[source]);
+        self.kept_before(source, &mut WaysBack::new()).ok_or(Error::NotFound)
     }
 
     /// The id on disk of the entry that move `m` takes away.
@@ -393,16 +398,12 @@ impl Fs {
     /// Pairs without entries, other than the first of a directory, leave the thread; new ones do
     /// not even join it.
     fn drop_vacant(&mut self) {
-        for ix in self.dirty_pairs.clone() {
-            let p = self.pair(ix);
-            if !p.continues
-                || p.fate != Fate::Stays
-                || !p.mdir.as_ref().is_some_and(|m| m.is_vacant())
-            {
-                continue;
-            }
-            self.drop_pair(ix);
-        }
+        let is_vacant = |ix: &PairIx| {
+            let p = self.pair(*ix);
+            p.continues && p.fate == Fate::Stays && p.mdir.as_ref().is_some_and(|m| m.is_vacant())
+        };
+        let vacant: Vec<PairIx> = self.dirty_pairs.iter().copied().filter(is_vacant).collect();
+        self.drop_pairs(&vacant);
     }
 
     /// A pair that keeps nothing but what moves will bring must not be committed empty, not even
@@ -413,7 +414,7 @@ impl Fs {
             let may_wait = p.on_disk && p.continues && p.fate == Fate::Stays;
             if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
                 match self.split(ix, 0) {
-                    Ok(_) => self.drop_pair(ix),
+                    Ok(_) => self.drop_pairs(&[ix]),
                     // then its own commit waits for the move
                     Err(Error::NoSpace) => {}
                     Err(e) => return Err(e),
@@ -423,18 +424,26 @@ impl Fs {
         Ok(())
     }
 
-    fn drop_pair(&mut self, ix: PairIx) {
-        let Some(dir) = self.pair(ix).dir else { return };
-        if self.dirs[dir.0 as usize].pairs.first() == Some(&ix) {
-            return;
+    /// Take pairs out of their directories; of none the first.
+    fn drop_pairs(&mut self, pairs: &[PairIx]) {
+        let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
+        for &ix in pairs {
+            let Some(dir) = self.pair(ix).dir else { continue };
+            if self.dirs[dir.0 as usize].pairs.first() != Some(&ix) {
+                gone.entry(dir).or_default().insert(ix);
+            }
         }
-        self.dirs[dir.0 as usize].pairs.retain(|&p| p != ix);
-        self.dirty_pairs.remove(&ix);
-        if self.pair(ix).on_disk {
-            self.pair_mut(ix).fate = Fate::Emptied;
-            self.emptied.push(ix);
-        } else {
-            self.forget_new(ix);
+        for (dir, gone) in gone {
+            self.dirs[dir.0 as usize].pairs.retain(|ix| !gone.contains(ix));
+            for ix in gone {
+                self.dirty_pairs.remove(&ix);
+                if self.pair(ix).on_disk {
+                    self.pair_mut(ix).fate = Fate::Emptied;
+                    self.emptied.push(ix);
+                } else {
+                    self.forget_new(ix);
+                }
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::pairs::{CACHE_MAX, Fate, PairInfo, PairIx, View};
+use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
@@ -112,6 +112,7 @@ impl Fs {
             dirs: Vec::new(),
             heads: HashMap::new(),
             files: Vec::new(),
+            vacant_files: Vec::new(),
             alloc: Alloc::new(g.block_count, 0),
             unmapped: Vec::new(),
             retired: Vec::new(),
@@ -126,7 +127,9 @@ impl Fs {
             removed: Vec::new(),
             emptied: Vec::new(),
             relocating: None,
+            cached: Vec::new(),
             cached_bytes: 0,
+            evict_at: CACHE_MAX,
             tick: 0,
             unordered: false,
             commits_unordered: false,
@@ -245,14 +248,10 @@ impl Fs {
                 _ => {}
             }
         }
-        let bytes = mdir.footprint();
-        if self.cached_bytes + bytes <= CACHE_MAX {
-            self.cached_bytes += bytes;
-            p.mdir = Some(Box::new(mdir));
-        } else {
-            p.mdir = None;
-        }
+        let fits = self.cached_bytes + mdir.footprint() <= CACHE_AT_OPEN;
+        p.mdir = fits.then(|| Box::new(mdir));
         let ix = self.add_pair(p);
+        self.count(ix);
         for b in pair.0 {
             walk.by_block.insert(b, ix);
         }
@@ -458,8 +457,10 @@ impl Fs {
         }
         self.gstate = self.gstate.xor(delta).xor(p.gdelta);
         let o = self.pair(old);
-        (p.threaded, p.next, p.prev) = (o.threaded, o.next, o.prev);
+        (p.threaded, p.next, p.prev, p.listed) = (o.threaded, o.next, o.prev, o.listed);
+        self.cached_bytes -= o.counted;
         self.pairs[old.0 as usize] = Some(p);
+        self.count(old);
         old
     }
 

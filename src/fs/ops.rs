@@ -1,7 +1,7 @@
 //! Creating and removing entries.
 
 use super::dir::Place;
-use super::pairs::{Fate, PairInfo, PairIx};
+use super::pairs::{Fate, PairInfo, PairIx, WaysBack};
 use super::{Dir, DirId, Fs, Node, ROOT, Removed};
 use crate::disk::name;
 use crate::error::{Error, Result};
@@ -210,9 +210,11 @@ impl Fs {
     /// Forget a pair that nothing on disk names.
     pub(super) fn forget_new(&mut self, ix: PairIx) {
         let blocks = self.pair(ix).blocks;
-        let publisher = self.publisher(ix);
-        for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
-            r.entry_pair = publisher;
+        if self.removed.iter().any(|r| r.entry_pair == ix) {
+            let publisher = self.publisher(ix, &mut WaysBack::new());
+            for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
+                r.entry_pair = publisher;
+            }
         }
         self.unlink_pair(ix);
         self.forget_pair(ix);

@@ -1,12 +1,16 @@
 //! The table of metadata pairs: the thread through them, and the cache of their content.
 
+use std::collections::HashMap;
+
 use super::{DirId, Fs};
 use crate::disk::{GState, Pair, Tail, name};
 use crate::error::{Corrupt, Result};
-use crate::mdir::{Data, Kind, LogEnd, Mdir, store};
+use crate::mdir::{Data, Kind, LogEnd, Mdir, Role, store};
 
-/// Bytes of clean parsed pairs kept in memory.
-pub(super) const CACHE_MAX: usize = 12 << 20;
+/// Bytes of clean parsed pairs kept in memory: 100,000 small entries.
+pub(super) const CACHE_MAX: usize = 24 << 20;
+/// How much of that opening fills.
+pub(super) const CACHE_AT_OPEN: usize = CACHE_MAX / 3;
 
 /// A metadata pair's place in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,7 +75,14 @@ pub(super) struct PairInfo {
     pub mdir: Option<Box<Mdir>>,
     /// When it was used last.
     pub used: u32,
+    /// Bytes of its content counted in the cache.
+    pub counted: usize,
+    /// Whether the list of cached pairs names it.
+    pub listed: bool,
 }
+
+/// Where walks back along the thread ended: pairs in a row share one walk.
+pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
 
 impl PairInfo {
     /// A pair in memory only.
@@ -94,6 +105,8 @@ impl PairInfo {
             first: None,
             mdir: Some(Box::default()),
             used: 0,
+            counted: 0,
+            listed: false,
         }
     }
 }
@@ -131,9 +144,7 @@ impl Fs {
     pub(super) fn forget_pair(&mut self, ix: PairIx) {
         self.dirty_pairs.remove(&ix);
         if let Some(p) = self.pairs[ix.0 as usize].take() {
-            if let Some(m) = p.mdir {
-                self.cached_bytes = self.cached_bytes.saturating_sub(m.footprint());
-            }
+            self.cached_bytes -= p.counted;
             self.vacant.push(ix);
         }
     }
@@ -209,14 +220,34 @@ impl Fs {
 
     /// The nearest pair from `ix` backwards whose commit makes `ix` reachable: itself, if durable
     /// metadata reaches it.
-    pub(super) fn publisher(&self, mut ix: PairIx) -> PairIx {
-        while !self.pair(ix).on_disk || self.pair(ix).fate == Fate::Emptied {
-            match self.pair(ix).prev {
-                Some(prev) => ix = prev,
-                None => break,
+    pub(super) fn publisher(&self, ix: PairIx, ways: &mut WaysBack) -> PairIx {
+        self.back_to(ix, |p| p.on_disk && p.fate != Fate::Emptied, ways).unwrap_or(ix)
+    }
+
+    /// The nearest pair from `ix` backwards, itself included, that `is_it`. While nothing of that
+    /// changes, `ways` may be used again.
+    pub(super) fn back_to(
+        &self,
+        ix: PairIx,
+        is_it: impl Fn(&PairInfo) -> bool,
+        ways: &mut WaysBack,
+    ) -> Option<PairIx> {
+        let mut passed = Vec::new();
+        let mut at = Some(ix);
+        let found = loop {
+            let Some(here) = at else { break None };
+            if let Some(&known) = ways.get(&here) {
+                break known;
             }
-        }
-        ix
+            let p = self.pair(here);
+            if is_it(p) {
+                break Some(here);
+            }
+            passed.push(here);
+            at = p.prev;
+        };
+        ways.extend(passed.into_iter().map(|p| (p, found)));
+        found
     }
 
     /// The content of a pair, read if need be.
@@ -229,8 +260,8 @@ impl Fs {
             };
             let mdir = self.resolve(ix, Mdir::from_log(log));
             self.evict();
-            self.cached_bytes += mdir.footprint();
             self.pair_mut(ix).mdir = Some(Box::new(mdir));
+            self.count(ix);
         }
         let tick = self.tick;
         let p = self.pair_mut(ix);
@@ -281,38 +312,59 @@ impl Fs {
         }
     }
 
+    /// Count the content of `ix` in the cache as large as it is now.
+    pub(super) fn count(&mut self, ix: PairIx) {
+        let p = self.pair_mut(ix);
+        let bytes = p.mdir.as_ref().map_or(0, |m| m.footprint());
+        let before = std::mem::replace(&mut p.counted, bytes);
+        let listed = std::mem::replace(&mut p.listed, true);
+        self.cached_bytes = self.cached_bytes - before + bytes;
+        if !listed {
+            self.cached.push(ix);
+        }
+    }
+
     /// Drop the content of pairs long unused until the cache is well under its budget; dirty ones
     /// and those of open files stay.
-    fn evict(&mut self) {
-        if self.cached_bytes <= CACHE_MAX {
+    pub(super) fn evict(&mut self) {
+        // indices are used again, so the list may name a pair more than once
+        let is_long = self.cached.len() > 2 * self.pairs.len() + 1024;
+        if self.cached_bytes <= self.evict_at && !is_long {
             return;
         }
-        let mut clean: Vec<(u32, usize, usize)> = Vec::new();
-        let mut kept = 0;
-        for (i, p) in self.pairs.iter().enumerate() {
-            let Some(p) = p else { continue };
+        let mut listed = std::mem::take(&mut self.cached);
+        listed.sort_unstable();
+        listed.dedup();
+        let mut clean: Vec<(u32, PairIx)> = Vec::new();
+        let mut total = 0;
+        for &ix in &listed {
+            let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
+            p.listed = false;
             let Some(m) = &p.mdir else { continue };
-            if p.on_disk
-                && !self.dirty_pairs.contains(&PairIx(i as u32))
-                && m.entries.iter().all(|e| e.file.is_none() && e.role == crate::mdir::Role::Live)
-            {
-                clean.push((self.tick.wrapping_sub(p.used), i, m.footprint()));
+            let idle = m.entries.iter().all(|e| e.file.is_none() && e.role == Role::Live);
+            if p.on_disk && idle && !self.dirty_pairs.contains(&ix) {
+                clean.push((self.tick.wrapping_sub(p.used), ix));
             } else {
-                kept += m.footprint();
-            }
-        }
-        clean.sort_unstable();
-        let mut total = kept;
-        for (_, i, bytes) in clean {
-            total += bytes;
-            if total > CACHE_MAX / 2 {
-                total -= bytes;
-                if let Some(p) = &mut self.pairs[i] {
-                    p.mdir = None;
-                }
+                total += p.counted;
+                p.listed = true;
+                self.cached.push(ix);
             }
         }
         // what cannot be dropped must not make every load look for something to drop
-        self.cached_bytes = total.min(CACHE_MAX / 2);
+        self.evict_at = CACHE_MAX.max(total + CACHE_MAX / 4);
+        let keep = CACHE_MAX / 4 * 3;
+        clean.sort_unstable();
+        for (_, ix) in clean {
+            let p = self.pair_mut(ix);
+            if total + p.counted > keep {
+                p.mdir = None;
+                p.counted = 0;
+            } else {
+                total += p.counted;
+                p.listed = true;
+                self.cached.push(ix);
+            }
+        }
+        self.cached_bytes = total;
     }
 }
