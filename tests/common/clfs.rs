@@ -240,6 +240,15 @@ impl CLfs {
         self.with_file(path, READ, |file| file.read_all())
     }
 
+    /// Open a file for the duration of `body`, making it if need be.
+    pub fn open<T>(
+        &mut self,
+        path: &[u8],
+        body: impl FnOnce(&mut OpenFile<'_>) -> CResult<T>,
+    ) -> CResult<T> {
+        self.with_file(path, READ | WRITE | CREATE, body)
+    }
+
     /// Open a file for the duration of `body`. The close commits what was written; when `body`
     /// failed, the driver itself drops what was written.
     fn with_file<T>(
@@ -399,13 +408,13 @@ impl Drop for CLfs {
 }
 
 /// A file between its open and its close.
-struct OpenFile<'a> {
+pub struct OpenFile<'a> {
     driver: &'a Boxed,
     file: *mut sys::lfs_file_t,
 }
 
 impl OpenFile<'_> {
-    fn write_all(&mut self, bytes: &[u8]) -> CResult<()> {
+    pub fn write_all(&mut self, bytes: &[u8]) -> CResult<()> {
         let (data, len) = (bytes.as_ptr().cast(), bytes.len() as u32);
         // SAFETY: the file is open and the buffer has the length given.
         let code = unsafe { sys::lfs_file_write(self.driver.lfs(), self.file, data, len) };
@@ -427,7 +436,23 @@ impl OpenFile<'_> {
         Ok(bytes)
     }
 
-    fn seek(&mut self, off: u32) -> CResult<()> {
+    /// Fill `buf` from where the file stands.
+    pub fn read_exact(&mut self, buf: &mut [u8]) -> CResult<()> {
+        let (data, len) = (buf.as_mut_ptr().cast(), buf.len() as u32);
+        // SAFETY: the file is open and the buffer has the length given.
+        let code = unsafe { sys::lfs_file_read(self.driver.lfs(), self.file, data, len) };
+        assert_eq!(self.driver.check(code)?, len, "the file is long enough");
+        Ok(())
+    }
+
+    /// Commit what was written.
+    pub fn sync(&mut self) -> CResult<()> {
+        // SAFETY: the file is open.
+        let code = unsafe { sys::lfs_file_sync(self.driver.lfs(), self.file) };
+        self.driver.check(code).map(drop)
+    }
+
+    pub fn seek(&mut self, off: u32) -> CResult<()> {
         let off = i32::try_from(off).map_err(|_| CError::Inval)?;
         let whence = sys::lfs_whence_flags_LFS_SEEK_SET as c_int;
         // SAFETY: the file is open.

@@ -1,0 +1,119 @@
+//! Hot paths, one at a time, for counting instructions: see scripts/instructions.sh.
+//!
+//! `hot CASE OPERATIONS` does that many operations and nothing else of note; the difference of two
+//! runs is what the operations cost.
+
+mod support;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use littlefs::bd::{Geometry, RamDevice};
+use littlefs::fs::{DirId, FileId, FormatOptions, Fs, ROOT};
+use support::{BLOCK_SIZE, Rng};
+
+/// Files that are there before, or are to be.
+const FILES: usize = 20_000;
+/// Bytes of the large file.
+const SIZE: usize = 16 << 20;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
+    let [case, operations] = &args[..] else { return };
+    let operations: usize = operations.parse().expect("a number of operations");
+    let dev = Arc::new(RamDevice::new(Geometry::new(BLOCK_SIZE, 24576).expect("geometry")));
+    Fs::format(&*dev, &FormatOptions::default()).expect("format");
+    let mut fs = Fs::open(dev.clone(), &support::options()).expect("open");
+    let names: Vec<Vec<u8>> =
+        Rng(1).shuffled(FILES).into_iter().map(|i| format!("file{i:06}").into_bytes()).collect();
+    let names = &names[..];
+    match &case[..] {
+        "create" => {
+            let dir = files(&mut fs, &names[operations..]);
+            names[..operations].iter().for_each(|n| fs.create(dir, n).expect("create"));
+        }
+        "lookup" => {
+            let dir = files(&mut fs, names);
+            for n in &names[..operations] {
+                _ = black_box(fs.lookup(dir, n).expect("lookup"));
+            }
+        }
+        "list" => {
+            let dir = files(&mut fs, names);
+            // an operation is an entry
+            for _ in 0..operations / FILES {
+                black_box(fs.list(dir).expect("list"));
+            }
+        }
+        "unlink" => {
+            let dir = files(&mut fs, names);
+            names[..operations].iter().for_each(|n| fs.unlink(dir, n).expect("unlink"));
+        }
+        "create-flush" => {
+            // an operation is one of 1000 that are flushed together
+            let dir = files(&mut fs, &names[operations..]);
+            for some in names[..operations].chunks(1000) {
+                some.iter().for_each(|n| fs.create(dir, n).expect("create"));
+                fs.flush().expect("flush");
+            }
+        }
+        "flush-each" => {
+            let dir = files(&mut fs, &names[operations..]);
+            for n in &names[..operations] {
+                fs.create(dir, n).expect("create");
+                fs.flush().expect("flush");
+            }
+        }
+        "read-4k" | "overwrite-4k" => {
+            let id = large(&mut fs);
+            let mut rng = Rng(2);
+            for _ in 0..operations {
+                let off = (rng.below(SIZE / 4096) * 4096) as u64;
+                if case == "read-4k" {
+                    black_box(fs.read(id, off, 4096).expect("read").run().expect("read"));
+                } else {
+                    fs.write(id, off, &[1; 4096]).expect("write");
+                }
+            }
+        }
+        "append-100" => {
+            let id = large(&mut fs);
+            for i in 0..operations {
+                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
+            }
+        }
+        "append-100-flush" => {
+            let id = large(&mut fs);
+            for i in 0..operations {
+                fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
+                fs.flush().expect("flush");
+            }
+        }
+        "mount-pair" => {
+            // an operation is a pair; 20,000 files make some 330
+            files(&mut fs, names);
+            let pairs = fs.usage().expect("usage").blocks_used as usize / 2;
+            for _ in 0..operations / pairs {
+                black_box(Fs::open(dev.clone(), &support::options()).expect("open"));
+            }
+        }
+        other => panic!("no case {other}"),
+    }
+}
+
+/// A flushed directory of empty files.
+fn files(fs: &mut Fs, names: &[Vec<u8>]) -> DirId {
+    let dir = fs.mkdir(ROOT, b"dir").expect("mkdir");
+    names.iter().for_each(|n| fs.create(dir, n).expect("create"));
+    fs.flush().expect("flush");
+    dir
+}
+
+/// A flushed large file.
+fn large(fs: &mut Fs) -> FileId {
+    fs.create(ROOT, b"large").expect("create");
+    let id = fs.open_file(ROOT, b"large").expect("open");
+    fs.write(id, 0, &vec![7; SIZE]).expect("write");
+    fs.flush().expect("flush");
+    id
+}

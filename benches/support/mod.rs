@@ -1,0 +1,183 @@
+//! What the benchmark programs share.
+
+// each program compiles this module for itself and uses only a part of it
+#![allow(dead_code)]
+
+use std::fs::File;
+use std::hint::black_box;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use littlefs::bd::{BlockDevice, FileDevice, Geometry, IoResult};
+use littlefs::fs::{FormatOptions, Fs, OpenOptions};
+
+/// Bytes per block, everywhere.
+pub const BLOCK_SIZE: u32 = 4096;
+
+/// Whether this is a benchmark run: `cargo test --all-targets` builds and starts these programs,
+/// too, and gets nothing.
+pub fn is_asked_for() -> bool {
+    std::env::args().any(|arg| arg == "--bench")
+}
+
+/// Whether the part `name` is to be run: no part was named, or this one.
+pub fn wants(name: &str) -> bool {
+    let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
+    parts.peek().is_none() || parts.any(|part| part == name)
+}
+
+/// Where images go: `BENCH_DIR`, or the system's temporary directory.
+pub fn dir() -> PathBuf {
+    std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
+}
+
+/// A file device that counts its reads.
+pub struct Counted {
+    dev: FileDevice,
+    reads: AtomicU64,
+}
+
+impl Counted {
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl BlockDevice for Counted {
+    fn geometry(&self) -> Geometry {
+        self.dev.geometry()
+    }
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.dev.read(block, off, buf)
+    }
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        self.dev.prog(block, off, data)
+    }
+    fn erase(&self, block: u32) -> IoResult<()> {
+        self.dev.erase(block)
+    }
+    fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
+        self.dev.rewrite(block, data)
+    }
+    fn barrier(&self) -> IoResult<()> {
+        self.dev.barrier()
+    }
+    fn sync(&self) -> IoResult<()> {
+        self.dev.sync()
+    }
+}
+
+/// An image in a sparse file without a name.
+pub struct Image {
+    file: File,
+    geometry: Geometry,
+}
+
+impl Image {
+    /// Format one of `block_count` blocks.
+    pub fn format(block_count: u32) -> Self {
+        let geometry = Geometry::new(BLOCK_SIZE, block_count).expect("geometry");
+        let file = tempfile::tempfile_in(dir()).expect("temporary file");
+        file.set_len(geometry.size()).expect("set_len");
+        let image = Self { file, geometry };
+        Fs::format(&*image.device(), &FormatOptions::default()).expect("format");
+        image
+    }
+
+    /// A device over it.
+    pub fn device(&self) -> Arc<Counted> {
+        let file = self.file.try_clone().expect("clone of the file");
+        let dev = FileDevice::new(file, 0, self.geometry);
+        Arc::new(Counted { dev, reads: AtomicU64::new(0) })
+    }
+
+    /// Open the filesystem, files up to 512 bytes inline.
+    pub fn open(&self) -> Fs {
+        Fs::open(self.device(), &options()).expect("open")
+    }
+
+    /// Let the kernel forget its copy of the file.
+    pub fn drop_cache(&self) {
+        self.file.sync_all().expect("sync");
+        let done = Command::new("dd")
+            .args(["oflag=nocache", "conv=notrunc", "count=0", "status=none"])
+            .stdin(Stdio::null())
+            .stdout(self.file.try_clone().expect("clone of the file"))
+            .status()
+            .expect("dd");
+        assert!(done.success(), "dd could not drop the file's pages");
+    }
+}
+
+/// Files up to an eighth of a block are inline.
+pub fn options() -> OpenOptions {
+    OpenOptions { inline_max: Some(BLOCK_SIZE / 8), ..OpenOptions::default() }
+}
+
+/// A fixed sequence of numbers without pattern (splitmix64).
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// One below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+
+    /// `0..n` in random order.
+    pub fn shuffled(&mut self, n: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..n).collect();
+        for i in (1..n).rev() {
+            all.swap(i, self.below(i + 1));
+        }
+        all
+    }
+}
+
+/// How long `op` takes, without dropping what it makes.
+pub fn timed<T>(op: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    let made = black_box(op());
+    let time = start.elapsed();
+    drop(made);
+    time
+}
+
+/// Microseconds for each of `n`.
+pub fn us_each(time: Duration, n: usize) -> String {
+    let us = time.as_secs_f64() * 1e6 / n as f64;
+    match us {
+        ..10.0 => format!("{us:.2}"),
+        ..100.0 => format!("{us:.1}"),
+        _ => format!("{us:.0}"),
+    }
+}
+
+/// Print a row of a markdown table.
+pub fn row(cells: &[String]) {
+    println!("| {} |", cells.join(" | "));
+}
+
+/// Print the head of a markdown table.
+pub fn head(title: &str, columns: &[&str]) {
+    println!("\n{title}\n\n| {} |\n|{}", columns.join(" | "), "---|".repeat(columns.len()));
+}
+
+/// Peak resident memory of this process in MiB.
+pub fn peak_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("/proc/self/status");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("VmHWM");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kib / 1024
+}
