@@ -27,10 +27,11 @@ fn main() {
     let names: Vec<Vec<u8>> =
         Rng(1).shuffled(FILES).into_iter().map(|i| format!("file{i:06}").into_bytes()).collect();
     let names = &names[..];
+    let (old, new) = names.split_at(FILES / 2);
     match &case[..] {
         "create" => {
-            let dir = files(&mut fs, &names[operations..]);
-            names[..operations].iter().for_each(|n| fs.create(dir, n).expect("create"));
+            let dir = files(&mut fs, old);
+            new[..operations].iter().for_each(|n| fs.create(dir, n).expect("create"));
         }
         "lookup" => {
             let dir = files(&mut fs, names);
@@ -49,17 +50,17 @@ fn main() {
             let dir = files(&mut fs, names);
             names[..operations].iter().for_each(|n| fs.unlink(dir, n).expect("unlink"));
         }
-        "create-flush" => {
-            // an operation is one of 1000 that are flushed together
-            let dir = files(&mut fs, &names[operations..]);
-            for some in names[..operations].chunks(1000) {
+        "create-and-flush" => {
+            // 1000 are flushed together
+            let dir = files(&mut fs, old);
+            for some in new[..operations].chunks(1000) {
                 some.iter().for_each(|n| fs.create(dir, n).expect("create"));
                 fs.flush().expect("flush");
             }
         }
-        "flush-each" => {
-            let dir = files(&mut fs, &names[operations..]);
-            for n in &names[..operations] {
+        "create-flush-each" => {
+            let dir = files(&mut fs, old);
+            for n in &new[..operations] {
                 fs.create(dir, n).expect("create");
                 fs.flush().expect("flush");
             }
@@ -82,18 +83,16 @@ fn main() {
                 fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
             }
         }
-        "append-100-flush" => {
+        "append-100-flush-each" => {
             let id = large(&mut fs);
             for i in 0..operations {
                 fs.write(id, (SIZE + i * 100) as u64, &[1; 100]).expect("write");
                 fs.flush().expect("flush");
             }
         }
-        "mount-pair" => {
-            // an operation is a pair; 20,000 files make some 330
+        "mount" => {
             files(&mut fs, names);
-            let pairs = fs.usage().expect("usage").blocks_used as usize / 2;
-            for _ in 0..operations / pairs {
+            for _ in 0..operations {
                 black_box(Fs::open(dev.clone(), &support::options()).expect("open"));
             }
         }
