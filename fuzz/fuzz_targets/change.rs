@@ -45,5 +45,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(left.is_subset(&errors(&after)), "{repairs:?}: {:#?}", mended.findings);
     let repairs = repair(dev.clone(), Mode::Yes);
     let mended = check(dev).expect("examined as before");
-    assert!(errors(&mended).is_empty(), "{repairs:#?}: {:#?}", mended.findings);
+    // without space some of it has to stay
+    let all = repairs.as_ref().is_ok_and(|r| r.stopped.is_none());
+    assert!(!all || errors(&mended).is_empty(), "{repairs:#?}: {:#?}", mended.findings);
 });

@@ -233,6 +233,9 @@ impl Run {
         if census.damaged.is_empty() {
             return Ok(());
         }
+        if census.damaged.iter().any(|d| d.fault == Fault::Pointers) {
+            self.stop("there is no space to rewrite files whose pointers disagree");
+        }
         let places: Vec<(u32, u16)> = broken.iter().map(|&(b, id, _)| (b, id)).collect();
         for (moved, (_, _, code)) in fs.set_aside(&places)?.into_iter().zip(&broken) {
             if let Some((old, new)) = moved {
