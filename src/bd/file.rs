@@ -88,6 +88,10 @@ impl BlockDevice for FileDevice {
         })
     }
 
+    fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
+        self.prog(block, 0, data)
+    }
+
     fn barrier(&self) -> IoResult<()> {
         self.sync_data()
     }

@@ -55,6 +55,10 @@ impl BlockDevice for RamDevice {
         Ok(())
     }
 
+    fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
+        self.prog(block, 0, data)
+    }
+
     fn barrier(&self) -> IoResult<()> {
         Ok(())
     }
