@@ -8,10 +8,12 @@
 //! kernel's own SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
 
 mod errno;
+mod gate;
 mod session;
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::error::Error;
 use crate::vfs::{self, Attr, RenameMode, SetAttr, SetTime, VfsError, VfsResult, Volume};
 
 use errno::errno;
+use gate::{Gate, Serving};
 
 pub use session::{Access, MountFlags, MountRequest, Session, mount};
 
@@ -43,6 +46,8 @@ const GENERATION: Generation = Generation(0);
 /// The adapter; a thin handle on the volume.
 struct Adapter {
     volume: Arc<Volume>,
+    /// Which thread reads the next request.
+    gate: Arc<Gate>,
     /// Let the kernel gather writes.
     writeback: bool,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
@@ -50,10 +55,24 @@ struct Adapter {
 }
 
 impl Adapter {
-    /// The volume, for one request.
-    fn volume(&self) -> &Volume {
+    /// The volume, for one request; to be dropped after the reply.
+    fn volume(&self) -> Served<'_> {
         self.volume.request();
-        &self.volume
+        Served { volume: &self.volume, _serving: self.gate.serve() }
+    }
+}
+
+/// The volume while it serves one request.
+struct Served<'a> {
+    volume: &'a Volume,
+    _serving: Serving<'a>,
+}
+
+impl Deref for Served<'_> {
+    type Target = Volume;
+
+    fn deref(&self) -> &Volume {
+        self.volume
     }
 }
 

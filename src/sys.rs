@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -69,6 +69,13 @@ pub fn umask() -> u16 {
 pub fn syncfs(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call.
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
+}
+
+/// Whether a read from `fd` would return at once, with data or an error.
+pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` is one valid entry for the whole call, which returns at once.
+    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
 }
 
 /// Unmount what is mounted on `path`; lazily: take it out of the tree now, end it when nobody

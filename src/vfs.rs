@@ -21,6 +21,7 @@ mod listing;
 mod names;
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -118,6 +119,8 @@ pub struct Volume {
     clock: Clock,
     /// A failure of a flush nobody waited for, for the next who asks.
     failed: Mutex<Option<Error>>,
+    /// Called when a request has to wait for the device, or for another one.
+    on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Volume {
@@ -135,12 +138,34 @@ impl Volume {
             freed: Condvar::new(),
             closing: AtomicU32::new(0),
             failed: Mutex::default(),
+            on_wait: OnceLock::new(),
         }
+    }
+
+    /// Let `call` be called by a thread that serves a request and has to wait for the device, or
+    /// for another request.
+    pub fn on_wait(&self, call: impl Fn() + Send + Sync + 'static) {
+        // Only the first counts: there is one mount.
+        let _ = self.on_wait.set(Box::new(call));
+    }
+
+    fn will_wait(&self) {
+        if let Some(call) = self.on_wait.get() {
+            call();
+        }
+    }
+
+    /// The core, for this thread alone.
+    fn core(&self) -> MutexGuard<'_, Fs> {
+        self.core.try_lock().unwrap_or_else(|| {
+            self.will_wait();
+            self.core.lock()
+        })
     }
 
     /// Whether the filesystem can be written.
     pub fn is_read_only(&self) -> bool {
-        self.core.lock().is_read_only()
+        self.core().is_read_only()
     }
 
     /// The directory behind an inode number; `NotFound` once it was removed.
@@ -186,7 +211,7 @@ impl Volume {
     ) -> VfsResult<(T, MutexGuard<'_, Fs>)> {
         const MOMENT: Duration = Duration::from_millis(100);
         let end = Instant::now() + MOMENT;
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let mut result = operation(&mut core);
         while matches!(result, Err(VfsError::Core(Error::NoSpace))) {
             let mut inodes = self.inodes.lock();
@@ -195,10 +220,11 @@ impl Volume {
                 break;
             }
             drop(core);
+            self.will_wait();
             // short naps: a file closed just now has notified already
             self.freed.wait_for(&mut inodes, MOMENT / 10);
             drop(inodes);
-            core = self.core.lock();
+            core = self.core();
             result = operation(&mut core);
         }
         Ok((result?, core))
@@ -209,7 +235,7 @@ impl Volume {
         self.closing.fetch_add(1, Ordering::AcqRel);
         let close = self.inodes.lock().forget(ino, count);
         if let Some(file) = close {
-            self.core.lock().close_file(file);
+            self.core().close_file(file);
         }
         self.closing.fetch_sub(1, Ordering::AcqRel);
         if close.is_none() {

@@ -52,6 +52,7 @@ Options for -o:
   allow_root         let root in, and nobody else: group and others lose their permission bits
   default_permissions
                      let the kernel check permission bits even where only you have access
+  poll=MICROSECONDS  how long to look for the next request before sleeping (default 50; 0: never)
   dev, suid, exec, noatime and their opposites
                      as in mount(8)
 Sizes may be hexadecimal with 0x, and end in K, M or G. What mount(8), fstab and systemd add for
@@ -190,6 +191,7 @@ impl Mount {
             },
             default_permissions: self.checks_permissions(umask),
             writeback: self.writeback(),
+            poll: self.options.poll,
         };
         let session = fuse::mount(Arc::clone(&volume), &request)
             .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;

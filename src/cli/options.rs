@@ -10,6 +10,11 @@ const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
 /// Longest `commit=`, in seconds: a day.
 const MAX_COMMIT: u64 = 24 * 3600;
 
+/// How long the next request is looked for before sleeping, unless `poll=` says otherwise.
+const DEFAULT_POLL: Duration = Duration::from_micros(50);
+/// Longest `poll=`, in microseconds.
+const MAX_POLL: u32 = 1000;
+
 /// Options that mount(8), fstab(5), systemd or the kernel's generic layer use themselves, and
 /// those that change nothing here: FUSE mounts keep no access times that `relatime` and its kind
 /// could govern, and everything not `sync` is asynchronous.
@@ -95,6 +100,8 @@ pub struct MountOptions {
     pub exec: bool,
     /// `noatime` unset
     pub atime: bool,
+    /// `poll=`
+    pub poll: Duration,
 }
 
 impl Default for MountOptions {
@@ -122,6 +129,7 @@ impl Default for MountOptions {
             suid: false,
             exec: true,
             atime: true,
+            poll: DEFAULT_POLL,
         }
     }
 }
@@ -164,7 +172,7 @@ impl MountOptions {
             "atime" | "relatime" | "strictatime" => self.atime = true,
             _ if is_accepted(name) => {}
             "block_size" | "block_count" | "offset" | "prog_size" | "inline_max"
-            | "block_cycles" | "commit" | "uid" | "gid" | "umask" | "fmask" | "dmask" => {
+            | "block_cycles" | "commit" | "poll" | "uid" | "gid" | "umask" | "fmask" | "dmask" => {
                 return Err(format!("mount option '{name}' needs a value: {name}=..."));
             }
             _ => return Err(format!("unknown mount option '{name}'")),
@@ -193,6 +201,13 @@ impl MountOptions {
                     0 => DEFAULT_COMMIT,
                     seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
                 }
+            }
+            "poll" => {
+                let micros = number(value, option)?;
+                if micros > MAX_POLL {
+                    return Err(format!("mount option '{option}': at most {MAX_POLL}"));
+                }
+                self.poll = Duration::from_micros(u64::from(micros));
             }
             _ if is_accepted(option) => {}
             _ => return Err(format!("unknown mount option '{option}'")),

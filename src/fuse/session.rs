@@ -2,19 +2,21 @@
 
 use std::io;
 use std::mem;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 use fuser::{Config, MountOption, SessionACL};
 
 use super::Adapter;
+use super::gate::Gate;
 use crate::sys;
 use crate::vfs::Volume;
 
-/// Threads that read requests. One more than one client needs: it serves the second client, and
-/// the kernel's own requests while a flush is waited for.
-const EVENT_LOOPS: usize = 2;
+/// Threads that serve requests: as many can wait for the image at a time.
+const EVENT_LOOPS: usize = 8;
 
 /// Who may use the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct MountRequest<'a> {
     pub default_permissions: bool,
     /// Let the kernel gather writes.
     pub writeback: bool,
+    /// How long to look for the next request before sleeping; not at all if zero.
+    pub poll: Duration,
 }
 
 /// A mount that is ready to serve; dropping it unmounts.
@@ -114,8 +118,15 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     };
     config.n_threads = Some(EVENT_LOOPS);
     let (alive, ended) = mpsc::channel();
-    let adapter = Adapter { volume, writeback: request.writeback, _alive: alive };
+    let gate = Arc::new(Gate::new(EVENT_LOOPS, request.poll));
+    volume.on_wait({
+        let gate = Arc::clone(&gate);
+        move || gate.hand_on()
+    });
+    let writeback = request.writeback;
+    let adapter = Adapter { volume, gate: Arc::clone(&gate), writeback, _alive: alive };
     let session = fuser::Session::new(adapter, request.mountpoint, &config)?;
+    gate.watch(session.as_fd().try_clone_to_owned()?);
     Ok(Session { session, ended })
 }
 

@@ -119,7 +119,7 @@ impl Volume {
 
     /// The space in the image.
     pub fn space(&self) -> VfsResult<Space> {
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let usage = core.usage()?;
         let superblock = core.superblock();
         Ok(Space {

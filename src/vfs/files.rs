@@ -16,7 +16,7 @@ impl Volume {
     /// without the core's lock.
     pub fn read(&self, ino: u64, offset: u64, len: usize) -> VfsResult<Vec<u8>> {
         let plan = {
-            let mut core = self.core.lock();
+            let mut core = self.core();
             let file = self.file(&mut core, ino)?;
             core.read(file, offset, len)?
         };

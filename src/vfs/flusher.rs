@@ -93,7 +93,7 @@ impl Volume {
 
     /// Make everything durable, and report an earlier failure nobody has been told of yet.
     pub fn fsync(&self) -> VfsResult<()> {
-        let result = self.flush_core(&mut self.core.lock());
+        let result = self.flush_core(&mut self.core());
         let earlier = self.failed.lock().take();
         result?;
         earlier.map_or(Ok(()), |e| Err(e.into()))
@@ -104,7 +104,7 @@ impl Volume {
     /// # Errors
     /// The core's; the failure is logged.
     pub fn flush(&self) -> Result<()> {
-        self.flush_core(&mut self.core.lock()).inspect_err(|e| log::error!("flush failed: {e}"))
+        self.flush_core(&mut self.core()).inspect_err(|e| log::error!("flush failed: {e}"))
     }
 
     /// Make everything durable and answer nothing any more: every later operation waits for the
@@ -113,7 +113,7 @@ impl Volume {
     /// # Errors
     /// As [`Volume::flush`].
     pub fn flush_and_freeze(&self) -> Result<()> {
-        let core = MutexGuard::leak(self.core.lock());
+        let core = MutexGuard::leak(self.core());
         self.flush_core(core).inspect_err(|e| log::error!("flush failed: {e}"))
     }
 
@@ -165,13 +165,14 @@ impl Volume {
     }
 
     fn flush_core(&self, core: &mut Fs) -> Result<()> {
+        self.will_wait();
         core.flush()?;
         self.clock.clean();
         Ok(())
     }
 
     fn flush_in_background(&self) {
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let Err(e) = self.flush_core(&mut core) else { return };
         let is_final = core.is_read_only();
         {

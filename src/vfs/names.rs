@@ -43,7 +43,7 @@ impl Volume {
             // To the core such a name is merely not there.
             return Err(Error::NameTooLong.into());
         }
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let node = core.lookup(dir, name)?;
         self.enter(&mut self.inodes.lock(), dir, name, node)
     }
@@ -81,7 +81,7 @@ impl Volume {
     /// Remove a file. Its content lives until the kernel forgets the inode.
     pub fn unlink(&self, parent: u64, name: &[u8]) -> VfsResult<()> {
         let dir = self.dir(parent)?;
-        let mut core = self.core.lock();
+        let mut core = self.core();
         self.pin(&mut core, dir, name)?;
         core.unlink(dir, name)?;
         let now = now();
@@ -99,7 +99,7 @@ impl Volume {
     /// Remove an empty directory.
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> VfsResult<()> {
         let dir = self.dir(parent)?;
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let Node::Dir(removed) = core.lookup(dir, name)? else {
             return Err(Error::NotDirectory.into());
         };
@@ -176,7 +176,7 @@ impl Volume {
         sink: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> VfsResult<()> {
         let dir = self.dir(ino)?;
-        let mut core = self.core.lock();
+        let mut core = self.core();
         let (start, listing) = self.snapshot(&mut core, dir, offset)?;
         for index in start.index.. {
             let next = Position { number: start.number, index: index.saturating_add(1) };

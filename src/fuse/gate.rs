@@ -1,0 +1,269 @@
+//! Who reads requests from the kernel, and how eagerly.
+//!
+//! Of the event loops one leads: it reads a request, answers it, and looks for the next one for a
+//! moment before it goes to sleep in the read, because waking a sleeper costs several times what
+//! most requests do. The others are parked, so that a request wakes nobody but the leader. When
+//! the leader is about to wait for something itself, it hands the lead on.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::sys;
+
+/// Looks in vain after which the leader goes to sleep at once, until requests are dense again.
+const MISSES_MAX: u32 = 4;
+
+#[derive(Default)]
+struct State {
+    /// Loops in the read, or on their way there.
+    reading: usize,
+    /// Loops looking for the next request.
+    looking: usize,
+    /// Loops that sleep here.
+    parked: usize,
+    /// Parked loops that were told to read, and have not noticed yet.
+    called: usize,
+    /// Looks in vain since one that was not.
+    misses: u32,
+    /// When the last request was answered.
+    answered: Option<Instant>,
+    /// A loop has ended: the mount is gone.
+    ended: bool,
+}
+
+/// See the module.
+pub(super) struct Gate {
+    /// Where requests come from; known once the mount is there.
+    device: OnceLock<OwnedFd>,
+    /// How long to look for the next request; not at all if zero.
+    patience: Duration,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+/// One request being served; dropped when it is answered.
+pub(super) struct Serving<'a>(&'a Gate);
+
+impl Drop for Serving<'_> {
+    fn drop(&mut self) {
+        self.0.answered();
+    }
+}
+
+/// Tells the gate when the thread that holds it ends.
+struct Leaving(Arc<Gate>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.state.lock().ended = true;
+        self.0.wake.notify_all();
+    }
+}
+
+thread_local! {
+    static LEAVING: RefCell<Option<Leaving>> = const { RefCell::new(None) };
+}
+
+impl Gate {
+    /// A gate for `loops` event loops, which all begin in the read.
+    pub fn new(loops: usize, patience: Duration) -> Self {
+        let state = State { reading: loops, ..State::default() };
+        Self {
+            device: OnceLock::new(),
+            patience,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+        }
+    }
+
+    /// Requests come from `device`.
+    pub fn watch(&self, device: OwnedFd) {
+        // There is one mount, so it is set once.
+        let _ = self.device.set(device);
+    }
+
+    /// A request was read by this thread.
+    pub fn serve(self: &Arc<Self>) -> Serving<'_> {
+        LEAVING.with_borrow_mut(|leaving| {
+            leaving.get_or_insert_with(|| Leaving(Arc::clone(self)));
+        });
+        let mut state = self.state.lock();
+        state.reading = state.reading.saturating_sub(1);
+        if state.answered.is_some_and(|at| at.elapsed() < self.patience) {
+            state.misses = 0;
+        }
+        Serving(self)
+    }
+
+    /// This thread is going to wait, or to be busy for long: let another one read requests.
+    pub fn hand_on(&self) {
+        let mut state = self.state.lock();
+        if state.reading + state.looking == 0 && state.parked > 0 {
+            state.parked -= 1;
+            state.called += 1;
+            state.reading += 1;
+            self.wake.notify_one();
+        }
+    }
+
+    /// Come back once this thread is to read the next request.
+    fn answered(&self) {
+        let mut state = self.state.lock();
+        if state.reading + state.looking == 0 {
+            if self.patience.is_zero() || state.misses >= MISSES_MAX {
+                state.answered = Some(Instant::now());
+                state.reading += 1;
+                return;
+            }
+            state.looking += 1;
+            drop(state);
+            let (found, now) = self.look();
+            state = self.state.lock();
+            state.looking -= 1;
+            state.reading += 1;
+            state.answered = Some(now);
+            state.misses = if found { 0 } else { state.misses + 1 };
+            return;
+        }
+        if state.ended {
+            return;
+        }
+        state.parked += 1;
+        while state.called == 0 && !state.ended {
+            self.wake.wait(&mut state);
+        }
+        state.called = state.called.saturating_sub(1);
+    }
+
+    /// Look for the next request: whether there is one, and when the look ended. Whoever else
+    /// wants the processor gets it.
+    fn look(&self) -> (bool, Instant) {
+        let start = Instant::now();
+        let Some(device) = self.device.get() else { return (false, start) };
+        loop {
+            let found = sys::is_readable(device.as_fd());
+            let now = Instant::now();
+            if found || now - start >= self.patience {
+                return (found, now);
+            }
+            thread::yield_now();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read, Write};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc;
+
+    use super::*;
+
+    const LOOPS: usize = 4;
+
+    /// Event loops over a pipe of one-byte requests, each answered by `answer`.
+    fn serve(
+        gate: &Arc<Gate>,
+        requests: PipeReader,
+        answer: impl Fn(u8) + Send + Sync + 'static,
+    ) -> Vec<thread::JoinHandle<()>> {
+        gate.watch(requests.as_fd().try_clone_to_owned().expect("duplicate"));
+        let (requests, answer) = (Arc::new(requests), Arc::new(answer));
+        let event_loop = || {
+            let (gate, requests) = (Arc::clone(gate), Arc::clone(&requests));
+            let answer = Arc::clone(&answer);
+            move || {
+                let mut byte = [0];
+                while (&*requests).read(&mut byte).expect("read") == 1 {
+                    let _serving = gate.serve();
+                    answer(byte[0]);
+                }
+            }
+        };
+        (0..LOOPS).map(|_| thread::spawn(event_loop())).collect()
+    }
+
+    #[test]
+    fn every_request_is_served_and_every_loop_ends() {
+        for patience in [0, 50, 1000] {
+            let gate = Arc::new(Gate::new(LOOPS, Duration::from_micros(patience)));
+            let (requests, mut kernel) = std::io::pipe().expect("pipe");
+            let (answers, answered) = mpsc::channel();
+            let loops = serve(&gate, requests, move |n| answers.send(n).expect("send"));
+            for n in 0..=255 {
+                kernel.write_all(&[n]).expect("write");
+                if n % 2 == 0 {
+                    assert_eq!(answered.recv().expect("answer"), n);
+                } else {
+                    answered.recv().expect("answer");
+                }
+            }
+            // parked loops hear of the end, too
+            drop(kernel);
+            for l in loops {
+                l.join().expect("loop ends");
+            }
+        }
+    }
+
+    #[test]
+    fn a_loop_that_waits_hands_the_lead_on() {
+        let gate = Arc::new(Gate::new(LOOPS, Duration::from_micros(50)));
+        let (requests, mut kernel) = std::io::pipe().expect("pipe");
+        let (release, released) = mpsc::channel::<()>();
+        let (answers, answered) = mpsc::channel();
+        let released = Mutex::new(released);
+        let loops = serve(&gate, requests, {
+            let gate = Arc::clone(&gate);
+            move |n| {
+                if n == 1 {
+                    gate.hand_on();
+                    released.lock().recv().expect("released");
+                }
+                answers.send(n).expect("send");
+            }
+        });
+        // all but one are parked by now, or will be
+        for n in [0, 0, 0, 0, 0, 0, 0, 0] {
+            kernel.write_all(&[n]).expect("write");
+            assert_eq!(answered.recv().expect("answer"), 0);
+        }
+        kernel.write_all(&[1, 2]).expect("write");
+        assert_eq!(answered.recv().expect("answer"), 2, "while the other one waits");
+        release.send(()).expect("send");
+        assert_eq!(answered.recv().expect("answer"), 1);
+        drop(kernel);
+        for l in loops {
+            l.join().expect("loop ends");
+        }
+    }
+
+    #[test]
+    fn one_loop_reads_while_the_others_are_parked() {
+        let gate = Arc::new(Gate::new(LOOPS, Duration::ZERO));
+        let (requests, mut kernel) = std::io::pipe().expect("pipe");
+        let (answers, answered) = mpsc::channel();
+        let most = Arc::new(AtomicUsize::new(0));
+        let loops = serve(&gate, requests, {
+            let (gate, most) = (Arc::clone(&gate), Arc::clone(&most));
+            move |n| {
+                most.store(gate.state.lock().parked, Ordering::Release);
+                answers.send(n).expect("send");
+            }
+        });
+        for _ in 0..100 {
+            kernel.write_all(&[0]).expect("write");
+            answered.recv().expect("answer");
+        }
+        assert_eq!(most.load(Ordering::Acquire), LOOPS - 1);
+        drop(kernel);
+        for l in loops {
+            l.join().expect("loop ends");
+        }
+    }
+}
