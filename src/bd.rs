@@ -69,6 +69,15 @@ pub trait BlockDevice: Send + Sync {
     /// Fill `buf` from byte `off` of `block`.
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
 
+    /// Like [`Self::read`], but only if that needs not wait for storage; whether it did.
+    fn read_now(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<bool> {
+        self.read(block, off, buf).map(|()| true)
+    }
+
+    /// A hint: `count` blocks from `block` on will be read soon. Those outside the device do not
+    /// count.
+    fn will_read(&self, _block: u32, _count: u32) {}
+
     /// Write `data` at byte `off` of `block`, which is erased there.
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()>;
 

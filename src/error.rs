@@ -27,6 +27,8 @@ pub enum Error {
     InvalidName,
     /// No free block is left for the operation; nothing was changed.
     NoSpace,
+    /// The map of free blocks, which the operation needs, is being made; nothing was changed.
+    MapUnfinished,
     /// Beyond the superblock's `file_max`.
     FileTooLarge,
     /// Beyond the superblock's `attr_max`.
@@ -213,6 +215,7 @@ impl fmt::Display for Error {
             Self::NameTooLong => f.write_str("file name too long"),
             Self::InvalidName => f.write_str("invalid file name"),
             Self::NoSpace => f.write_str("no space left in the image"),
+            Self::MapUnfinished => f.write_str("the free blocks are not known yet"),
             Self::FileTooLarge => f.write_str("file too large for this image"),
             Self::AttrTooLarge => f.write_str("attribute too large for this image"),
             Self::NoAttr => f.write_str("no such attribute"),

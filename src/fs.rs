@@ -14,6 +14,7 @@ mod extents;
 mod file;
 mod flush;
 mod format;
+mod list;
 mod open;
 mod ops;
 mod pairs;
@@ -41,7 +42,7 @@ pub(crate) use file::read_list;
 pub use format::FormatOptions;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
-pub use space::{Counts, Usage};
+pub use space::{Counts, Unmapped, Usage, Walked};
 
 use file::File;
 use pairs::{PairInfo, PairIx};
@@ -123,6 +124,9 @@ pub struct Fs {
     alloc: Alloc,
     /// CTZ lists, head and size, that the map of free blocks does not hold yet.
     unmapped: Vec<(u32, u32)>,
+    /// Somebody else completes that map.
+    map_deferred: bool,
+    flushing: bool,
     retired: Vec<Retired>,
 
     /// The global state on disk.

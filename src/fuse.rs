@@ -11,6 +11,7 @@ mod errno;
 mod gate;
 mod session;
 
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::ops::Deref;
@@ -42,6 +43,11 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 const MAX_WRITE: u32 = 1 << 20;
 /// Inode numbers are not used again while the kernel knows them.
 const GENERATION: Generation = Generation(0);
+
+thread_local! {
+    /// What a thread reads into; it grows to the largest read.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The adapter; a thin handle on the volume.
 struct Adapter {
@@ -242,10 +248,17 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.volume().read(ino.0, offset, size as usize) {
-            Ok(data) => reply.data(&data),
-            Err(e) => reply.error(errno("read", &e)),
-        }
+        let volume = self.volume();
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = size as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match volume.read(ino.0, offset, &mut buffer[..size]) {
+                Ok(n) => reply.data(&buffer[..n]),
+                Err(e) => reply.error(errno("read", &e)),
+            }
+        });
     }
 
     fn write(
@@ -300,7 +313,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let result = self.volume().read_dir(ino.0, offset, false, &mut |e| {
+        let volume = self.volume();
+        let result = volume.read_dir(ino.0, offset, false, &mut |e| {
             reply.add(INodeNo(e.ino), e.offset, kind(e.is_dir), OsStr::from_bytes(e.name))
         });
         match result {
@@ -317,7 +331,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let result = self.volume().read_dir(ino.0, offset, true, &mut |e| {
+        let volume = self.volume();
+        let result = volume.read_dir(ino.0, offset, true, &mut |e| {
             let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
             let attr = match &e.attr {
                 Some(attr) => file_attr(attr),

@@ -71,6 +71,27 @@ pub fn syncfs(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
+/// Read from byte `offset` of `file` what is in the page cache; the number of bytes.
+///
+/// # Errors
+/// The system's: EAGAIN when storage would have to be waited for, EOPNOTSUPP where it cannot tell.
+pub fn read_cached(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    let offset = offset.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
+    // SAFETY: `part` describes `buf`, which lives and is not used otherwise through the call.
+    let read =
+        unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint.
+pub fn will_read(file: &File, offset: u64, len: u64) {
+    if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
+        // SAFETY: the descriptor is open for the whole call; no memory is involved.
+        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+    }
+}
+
 /// Whether a read from `fd` would return at once, with data or an error.
 pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

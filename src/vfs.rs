@@ -115,6 +115,8 @@ pub struct Volume {
     freed: Condvar,
     /// Inodes being given back whose files are not closed yet.
     closing: AtomicU32,
+    /// Held by whoever completes the map of free blocks; before `core`.
+    mapping: Mutex<()>,
     /// When to flush.
     clock: Clock,
     /// A failure of a flush nobody waited for, for the next who asks.
@@ -125,7 +127,8 @@ pub struct Volume {
 
 impl Volume {
     /// A volume over an open filesystem.
-    pub fn new(fs: Fs, options: VolumeOptions) -> Self {
+    pub fn new(mut fs: Fs, options: VolumeOptions) -> Self {
+        fs.defer_map();
         let default_time = nanos(options.default_time);
         Self {
             clock: Clock::new(options.commit),
@@ -137,6 +140,7 @@ impl Volume {
             inodes: Mutex::new(InodeTable::new(default_time)),
             freed: Condvar::new(),
             closing: AtomicU32::new(0),
+            mapping: Mutex::default(),
             failed: Mutex::default(),
             on_wait: OnceLock::new(),
         }
@@ -202,6 +206,22 @@ impl Volume {
         }
     }
 
+    /// Complete the map of free blocks, unless `stop` says that nobody wants it any more. Files
+    /// are walked without the core's lock, so that others can be read meanwhile.
+    pub fn map_blocks(&self, stop: &dyn Fn() -> bool) -> crate::Result<()> {
+        let _mapping = self.mapping.try_lock().unwrap_or_else(|| {
+            self.will_wait();
+            self.mapping.lock()
+        });
+        while !stop() {
+            let Some(unmapped) = self.core().unmapped() else { break };
+            self.will_wait();
+            let walked = unmapped.walk();
+            self.core().mark(walked)?;
+        }
+        Ok(())
+    }
+
     /// Run an operation that may need space, on the locked core. Space of a deleted file comes
     /// back when the kernel forgets the file, which it does a moment after the deletion: when
     /// there is no space, wait that moment and try again.
@@ -213,6 +233,12 @@ impl Volume {
         let end = Instant::now() + MOMENT;
         let mut core = self.core();
         let mut result = operation(&mut core);
+        if matches!(result, Err(VfsError::Core(Error::MapUnfinished))) {
+            drop(core);
+            self.map_blocks(&|| false)?;
+            core = self.core();
+            result = operation(&mut core);
+        }
         while matches!(result, Err(VfsError::Core(Error::NoSpace))) {
             let mut inodes = self.inodes.lock();
             let coming = inodes.orphans() > 0 || self.closing.load(Ordering::Acquire) > 0;

@@ -5,8 +5,9 @@ use std::io::{self, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use super::{BlockDevice, Geometry, IoResult, check_range};
+use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
 use crate::error::{IoError, IoOp};
+use crate::sys;
 
 /// What an erase writes, at most this much a call.
 static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
@@ -67,6 +68,19 @@ impl BlockDevice for FileDevice {
         // A truncated image: what is missing reads as erased.
         buf[read..].fill(0xff);
         Ok(())
+    }
+
+    fn read_now(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<bool> {
+        let start = self.range(IoOp::Read, block, off, buf.len())?;
+        // What is not at hand at once, for whatever reason, is read the other way.
+        Ok(sys::read_cached(&self.file, start, buf).is_ok_and(|n| n == buf.len()))
+    }
+
+    fn will_read(&self, block: u32, count: u32) {
+        let count = count.min(self.geometry.block_count.saturating_sub(block));
+        let len = u64::from(count) * u64::from(self.geometry.block_size);
+        let start = byte_offset(self.geometry, block, 0).saturating_add(self.offset);
+        sys::will_read(&self.file, start, len);
     }
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
@@ -169,6 +183,17 @@ mod tests {
         assert!(dev.read(3, 1, &mut [0; 512]).is_err());
         assert!(dev.prog(u32::MAX, 0, &[0]).is_err());
         assert!(dev.erase(4).is_err());
+    }
+
+    #[test]
+    fn what_is_cached_is_read_at_once() {
+        let dev = device(8 * 512, 512, 4);
+        dev.prog(1, 3, b"littlefs").expect("prog");
+        dev.will_read(0, u32::MAX);
+        let mut buf = [0; 8];
+        assert!(dev.read_now(1, 3, &mut buf).expect("read"));
+        assert_eq!(&buf, b"littlefs");
+        assert!(dev.read_now(4, 0, &mut buf).is_err(), "outside");
     }
 
     #[test]

@@ -298,13 +298,17 @@ impl Running {
                 volume.run_flusher(writeback.then_some(&pull));
             }
         })?;
+        let mapper = spawn("mapper", {
+            let volume = Arc::clone(&volume);
+            move || volume.run_mapper()
+        })?;
 
         let frozen = wait_for_end(&mount.mountpoint, &volume, &events);
         let flushed = match frozen {
             Some(flushed) => flushed,
             None => {
-                volume.stop_flusher();
-                let _ = flusher.join();
+                volume.stop();
+                let _ = (flusher.join(), mapper.join());
                 volume.flush()
             }
         };

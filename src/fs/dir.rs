@@ -277,7 +277,7 @@ impl Fs {
 
     /// Two free blocks for a new pair.
     pub(super) fn take_pair_blocks(&mut self) -> Result<Pair> {
-        self.complete_map()?;
+        self.need_map()?;
         if self.alloc.available() < 2 {
             return Err(Error::NoSpace);
         }

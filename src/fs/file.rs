@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::dir::Place;
 use super::extents::Extents;
+use super::list::BlockList;
 use super::space::Retired;
 use super::{DirId, FileId, Fs};
-use crate::bd::BlockDevice;
+use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
@@ -17,12 +18,12 @@ const RUN_MAX: usize = 1 << 20;
 /// A CTZ list on disk and what was changed since.
 #[derive(Debug, Default)]
 pub(super) struct Ctz {
-    /// Block addresses by index: on disk, committed or not.
-    pub list: Arc<Vec<u32>>,
+    /// Its blocks: on disk, committed or not.
+    pub list: Arc<BlockList>,
     /// Bytes of `list` that count; beyond are dirty ranges and zeros.
     pub valid: u32,
     /// The list that the entry on disk names.
-    pub durable: Arc<Vec<u32>>,
+    pub durable: Arc<BlockList>,
     /// How many blocks `list` and `durable` have in common at the start.
     pub shared: u32,
     /// Dirty ranges.
@@ -78,7 +79,7 @@ pub struct ReadPlan {
     dev: Arc<dyn BlockDevice>,
     /// Bytes known already, or none.
     bytes: Option<Vec<u8>>,
-    list: Arc<Vec<u32>>,
+    list: Arc<BlockList>,
     off: u32,
     len: usize,
 }
@@ -94,69 +95,106 @@ impl ReadPlan {
         self.len == 0
     }
 
-    /// Read.
+    /// Read into memory of its own.
     pub fn run(self) -> Result<Vec<u8>> {
-        match self.bytes {
-            Some(bytes) => Ok(bytes),
-            None => {
-                let mut buf = vec![0; self.len];
-                read_list(&*self.dev, &self.list, self.off, &mut buf)?;
-                Ok(buf)
-            }
+        let mut buf = vec![0; self.len];
+        self.run_into(&mut buf, || ())?;
+        Ok(buf)
+    }
+
+    /// Read into the first [`Self::len`] bytes of `buf`; `will_wait` is called before storage has
+    /// to be waited for.
+    pub fn run_into(self, buf: &mut [u8], will_wait: impl FnOnce()) -> Result<()> {
+        let buf = &mut buf[..self.len];
+        if let Some(bytes) = self.bytes {
+            buf.copy_from_slice(&bytes);
+            return Ok(());
         }
+        let mut will_wait = Some(will_wait);
+        let mut read = |block, off, buf: &mut [u8]| {
+            if !self.dev.read_now(block, off, buf)? {
+                if let Some(call) = will_wait.take() {
+                    call();
+                }
+                self.dev.read(block, off, buf)?;
+            }
+            Ok(())
+        };
+        let dev = &*self.dev;
+        let (first, end) = span(dev, self.off, buf.len());
+        let blocks = self.list.addresses(dev, first, end)?;
+        read_runs(dev.geometry(), &mut read, &blocks, self.off, buf)
     }
 }
 
-/// Fill `buf` from byte `off` of the CTZ list `list`; consecutive blocks are read at once.
+/// Fill `buf` from byte `off` of the file whose blocks, by index, are `list`.
 pub(crate) fn read_list(
     dev: &dyn BlockDevice,
     list: &[u32],
     off: u32,
     buf: &mut [u8],
 ) -> Result<()> {
+    let (first, end) = span(dev, off, buf.len());
+    let blocks = list.get(first as usize..end as usize).unwrap_or_default();
+    read_runs(dev.geometry(), &mut |b, at, buf| dev.read(b, at, buf), blocks, off, buf)
+}
+
+/// The indices of the blocks that hold `len` bytes from byte `off` of a file.
+fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (u32, u32) {
     let bs = dev.geometry().block_size;
-    let mut done = 0;
+    let end = match (len as u32).checked_sub(1) {
+        Some(last) => ctz::locate(bs, off + last).0 + 1,
+        None => 0,
+    };
+    (ctz::locate(bs, off).0.min(end), end)
+}
+
+/// Fill `buf` from byte `off` of a file by calls of `read` with block, offset and buffer; `blocks`
+/// are those that hold it. Consecutive ones are read at once.
+fn read_runs(
+    g: Geometry,
+    read: &mut dyn FnMut(u32, u32, &mut [u8]) -> IoResult<()>,
+    blocks: &[u32],
+    off: u32,
+    buf: &mut [u8],
+) -> Result<()> {
+    let bs = g.block_size;
+    let (first, mut at) = ctz::locate(bs, off);
+    let mut rest = buf;
     let mut run = Vec::new();
-    while done < buf.len() {
-        let (i, at) = ctz::locate(bs, off + done as u32);
-        let Some(&block) = list.get(i as usize) else {
-            return Err(
-                Corrupt::CtzOutOfRange { head: BLOCK_NULL, index: i, block: BLOCK_NULL }.into()
-            );
-        };
-        let here = ((bs - at) as usize).min(buf.len() - done);
-        if here == buf.len() - done {
-            dev.read(block, at, &mut buf[done..done + here])?;
-            return Ok(());
-        }
+    let mut k = 0;
+    while k < blocks.len() {
         // as many blocks as lie one behind the other on the device and in the file
-        let mut count = 1;
-        let mut bytes = here;
-        while bytes < buf.len() - done
-            && list.get(i as usize + count) == Some(&(block + count as u32))
-            && (count + 1) * bs as usize <= RUN_MAX
-        {
-            bytes += (bs - ctz::data_offset(i + count as u32)) as usize;
-            count += 1;
-        }
+        let most = (RUN_MAX / bs as usize).max(1).min(blocks.len() - k);
+        let count = (1..most).take_while(|&j| blocks[k + j] == blocks[k] + j as u32).count() + 1;
+        let len = count * bs as usize - at as usize;
         if count == 1 {
-            dev.read(block, at, &mut buf[done..done + here])?;
-            done += here;
-            continue;
+            let (here, behind) = rest.split_at_mut(len.min(rest.len()));
+            read(blocks[k], at, here)?;
+            rest = behind;
+        } else {
+            // pointers stand between the data
+            run.resize(len.min(rest.len() + 4 * 32 * count), 0);
+            read(blocks[k], at, &mut run)?;
+            let mut from = 0;
+            for j in 0..count {
+                let skip = if j == 0 { 0 } else { ctz::data_offset(first + (k + j) as u32) };
+                let to = (j + 1) * bs as usize - at as usize;
+                let data = &run[(from + skip as usize).min(run.len())..to.min(run.len())];
+                let (here, behind) = rest.split_at_mut(data.len().min(rest.len()));
+                here.copy_from_slice(&data[..here.len()]);
+                rest = behind;
+                from = to;
+            }
         }
-        run.resize(count * bs as usize - at as usize, 0);
-        dev.read(block, at, &mut run)?;
-        let mut from = 0;
-        for k in 0..count {
-            let skip = if k == 0 { 0 } else { ctz::data_offset(i + k as u32) as usize };
-            let end = (k + 1) * bs as usize - at as usize;
-            let n = (end - from - skip).min(buf.len() - done);
-            buf[done..done + n].copy_from_slice(&run[from + skip..from + skip + n]);
-            done += n;
-            from = end;
-        }
+        at = ctz::data_offset(first + (k + count) as u32);
+        k += count;
     }
-    Ok(())
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let index = first + blocks.len() as u32;
+    Err(Corrupt::CtzOutOfRange { head: BLOCK_NULL, index, block: BLOCK_NULL }.into())
 }
 
 impl Fs {
@@ -175,8 +213,8 @@ impl Fs {
         let (size, body) = match e.data {
             Data::Inline(ref d) => (d.len() as u32, Body::Inline),
             Data::Ctz { head, size } => {
-                let list = Arc::new(self.load_list(head, size)?);
-                let shared = list.len() as u32;
+                let list = Arc::new(BlockList::new(self.dev.geometry(), head, size)?);
+                let shared = list.len();
                 let durable = Arc::clone(&list);
                 let ctz = Ctz { list, valid: size, durable, shared, ..Ctz::default() };
                 (size, Body::Ctz(ctz))
@@ -263,7 +301,7 @@ impl Fs {
             if let Data::Ctz { head, size } = e.data
                 && head != BLOCK_NULL
             {
-                self.retired.push(Retired::List { head, size });
+                self.retired.push(Retired::Stored { head, size });
             }
             return;
         };
@@ -278,50 +316,10 @@ impl Fs {
         }
     }
 
-    /// The block addresses of a CTZ list, by index.
+    /// The block addresses of a CTZ list, by index, as reads find them.
     pub(crate) fn load_list(&self, head: u32, size: u32) -> Result<Vec<u32>> {
-        let g = self.dev.geometry();
-        let count = ctz::blocks(g.block_size, size);
-        if count > g.block_count {
-            return Err(Corrupt::CtzTooLong { head, size }.into());
-        }
-        // from the head to the start; a loop comes back to the block noted last (Brent)
-        let mut list = Vec::new();
-        let mut noted = BLOCK_NULL;
-        let mut put = |list: &mut Vec<u32>, block| -> Result<u32, Corrupt> {
-            let index = count - 1 - list.len() as u32;
-            if block >= g.block_count {
-                return Err(Corrupt::CtzOutOfRange { head, index, block });
-            }
-            if block == noted {
-                return Err(Corrupt::CtzLoop { head, block });
-            }
-            list.push(block);
-            if list.len().is_power_of_two() {
-                noted = block;
-            }
-            Ok(index)
-        };
-        let mut block = head;
-        while list.len() < count as usize {
-            let index = put(&mut list, block)?;
-            if index == 0 {
-                break;
-            }
-            // an even index has a second pointer, two blocks back: every other block is read
-            let mut ptrs = [0; 8];
-            let len = if index.is_multiple_of(2) { 8 } else { 4 };
-            self.dev.read(block, 0, &mut ptrs[..len])?;
-            let ptr =
-                |k: usize| u32::from_le_bytes([ptrs[k], ptrs[k + 1], ptrs[k + 2], ptrs[k + 3]]);
-            block = ptr(0);
-            if len == 8 {
-                put(&mut list, block)?;
-                block = ptr(4);
-            }
-        }
-        list.reverse();
-        Ok(list)
+        let list = BlockList::new(self.dev.geometry(), head, size)?;
+        list.addresses(&*self.dev, 0, list.len())
     }
 
     /// Plan to read `len` bytes at `off`, or up to the end of the file.
@@ -362,7 +360,10 @@ pub(super) fn read_merged(dev: &dyn BlockDevice, c: &Ctz, off: u32, buf: &mut [u
     let on_disk = (c.valid.saturating_sub(off) as usize).min(buf.len());
     let (stored, gap) = buf.split_at_mut(on_disk);
     if !stored.is_empty() {
-        read_list(dev, &c.list, off, stored)?;
+        let (first, end) = span(dev, off, stored.len());
+        let blocks = c.list.addresses(dev, first, end)?;
+        let mut read = |block, at, buf: &mut [u8]| dev.read(block, at, buf);
+        read_runs(dev.geometry(), &mut read, &blocks, off, stored)?;
     }
     gap.fill(0);
     c.dirty.overlay(off, buf);

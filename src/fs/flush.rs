@@ -72,6 +72,13 @@ impl Fs {
             return if self.read_only { Ok(()) } else { self.free_retired() };
         }
         self.writable()?;
+        self.flushing = true;
+        let flushed = self.flush_rounds();
+        self.flushing = false;
+        flushed
+    }
+
+    fn flush_rounds(&mut self) -> Result<()> {
         let written = self.dirty_file_ids();
         for _ in 0..ROUNDS_MAX {
             match self.round() {

@@ -115,6 +115,8 @@ impl Fs {
             vacant_files: Vec::new(),
             alloc: Alloc::new(g.block_count, 0),
             unmapped: Vec::new(),
+            map_deferred: false,
+            flushing: false,
             retired: Vec::new(),
             gstate: GState::default(),
             moves: BTreeMap::new(),

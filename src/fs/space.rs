@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use super::list::{BlockList, walk_down};
 use super::{FileId, Fs, ROOT};
+use crate::bd::BlockDevice;
+use crate::disk::ctz;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
+
+/// Blocks of the files walked at a time for the map of free blocks.
+const WALK_BLOCKS: u32 = 4096;
 
 /// Blocks that nothing in memory needs any more, and that are free once nothing on disk does.
 #[derive(Debug)]
@@ -14,15 +20,67 @@ pub(super) enum Retired {
         /// Addresses.
         blocks: Vec<u32>,
         /// The list.
-        guard: Arc<Vec<u32>>,
+        guard: Arc<BlockList>,
+    },
+    /// The end of a list, once no running read holds it.
+    Tail {
+        /// The list.
+        list: Arc<BlockList>,
+        /// Index of the first block to go.
+        from: u32,
     },
     /// A whole CTZ list.
-    List {
+    Stored {
         /// Last block.
         head: u32,
         /// Bytes of the file.
         size: u32,
     },
+}
+
+/// Files whose blocks are to be marked in the map of free blocks: to be walked without the
+/// filesystem, and handed back to [`Fs::mark`].
+pub struct Unmapped {
+    dev: Arc<dyn BlockDevice>,
+    /// CTZ lists, head and size.
+    lists: Vec<(u32, u32)>,
+}
+
+/// What walking an [`Unmapped`] found: the blocks of each list, up to what stopped it.
+pub struct Walked {
+    lists: Vec<((u32, u32), Vec<u32>)>,
+    stopped: Option<Error>,
+}
+
+impl Unmapped {
+    /// Walk the lists.
+    pub fn walk(self) -> Walked {
+        let mut walked = Walked { lists: Vec::new(), stopped: None };
+        for (head, size) in self.lists {
+            match read_blocks(&*self.dev, head, size) {
+                Ok(blocks) => walked.lists.push(((head, size), blocks)),
+                Err(e) => {
+                    walked.stopped = Some(e);
+                    break;
+                }
+            }
+        }
+        walked
+    }
+}
+
+/// The addresses of a CTZ list, in any order.
+fn read_blocks(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
+    let g = dev.geometry();
+    let count = ctz::blocks(g.block_size, size);
+    if count > g.block_count {
+        return Err(Corrupt::CtzTooLong { head, size }.into());
+    }
+    let mut blocks = Vec::new();
+    if count > 0 {
+        walk_down(dev, head, count - 1, 0, &mut |block| blocks.push(block))?;
+    }
+    Ok(blocks)
 }
 
 /// Blocks of an image.
@@ -44,27 +102,84 @@ pub struct Counts {
 }
 
 impl Fs {
-    /// Mark the blocks of every file, if that has not been done yet.
+    /// Let operations that need the map of free blocks fail with [`Error::MapUnfinished`] until it
+    /// is complete, instead of completing it themselves; whoever calls this completes it with
+    /// [`Fs::unmapped`] and [`Fs::mark`].
+    pub fn defer_map(&mut self) {
+        self.map_deferred = true;
+    }
+
+    /// Some files whose blocks are not in the map of free blocks yet; none once it is complete.
+    pub fn unmapped(&mut self) -> Option<Unmapped> {
+        if self.alloc.is_complete() {
+            return None;
+        }
+        let block_size = self.layout.block_size;
+        let mut blocks = 0u32;
+        let lists: Vec<(u32, u32)> = self
+            .unmapped
+            .iter()
+            .rev()
+            .take_while(|(_, size)| {
+                let more = blocks < WALK_BLOCKS;
+                blocks = blocks.saturating_add(ctz::blocks(block_size, *size));
+                more
+            })
+            .copied()
+            .collect();
+        if lists.is_empty() {
+            self.alloc.set_complete();
+            return None;
+        }
+        Some(Unmapped { dev: Arc::clone(&self.dev), lists })
+    }
+
+    /// Mark what was walked.
     ///
     /// A list that cannot be followed may hold any block: nothing can be called free then, and the
     /// filesystem turns read-only.
-    pub(super) fn complete_map(&mut self) -> Result<()> {
-        while let Some(&(head, size)) = self.unmapped.last() {
-            match self.load_list(head, size).and_then(|list| self.map_list(head, &list)) {
+    pub fn mark(&mut self, walked: Walked) -> Result<()> {
+        for ((head, size), blocks) in walked.lists {
+            // somebody else may have walked it meanwhile
+            if self.unmapped.last() != Some(&(head, size)) {
+                return Ok(());
+            }
+            match self.map_list(head, &blocks) {
                 Ok(()) => _ = self.unmapped.pop(),
-                Err(Error::Corrupt(c)) => {
-                    ::log::error!("{c}; turning read-only");
-                    self.warnings.push(c.to_string());
-                    self.read_only = true;
-                    // with nothing to write the map is of no use
-                    break;
-                }
-                Err(e) => return Err(e),
+                Err(e) => return self.unmappable(e),
             }
         }
+        match walked.stopped {
+            Some(e) if !self.alloc.is_complete() => self.unmappable(e),
+            _ => Ok(()),
+        }
+    }
+
+    fn unmappable(&mut self, e: Error) -> Result<()> {
+        let Error::Corrupt(c) = e else { return Err(e) };
+        ::log::error!("{c}; turning read-only");
+        self.warnings.push(c.to_string());
+        self.read_only = true;
+        // with nothing to write the map is of no use
         self.unmapped = Vec::new();
         self.alloc.set_complete();
+        Ok(())
+    }
+
+    /// Mark the blocks of every file, if that has not been done yet.
+    pub(super) fn complete_map(&mut self) -> Result<()> {
+        while let Some(unmapped) = self.unmapped() {
+            self.mark(unmapped.walk())?;
+        }
         self.writable()
+    }
+
+    /// The map of free blocks is needed by an operation that can be tried again.
+    pub(super) fn need_map(&mut self) -> Result<()> {
+        if self.map_deferred && !self.flushing && self.unmapped().is_some() {
+            return Err(Error::MapUnfinished);
+        }
+        self.complete_map()
     }
 
     /// Mark the blocks of a list. Where none of them may be in use already, one that is would be
@@ -93,14 +208,22 @@ impl Fs {
     }
 
     /// `blocks` go once nothing on disk and no running read needs them.
-    pub(super) fn retire(&mut self, blocks: Vec<u32>, guard: Arc<Vec<u32>>) {
+    pub(super) fn retire(&mut self, blocks: Vec<u32>, guard: Arc<BlockList>) {
         if !blocks.is_empty() {
             self.retired.push(Retired::Blocks { blocks, guard });
         }
     }
 
+    /// The blocks of `list` from index `from` on go once nothing on disk and no running read needs
+    /// them.
+    pub(super) fn retire_list(&mut self, list: Arc<BlockList>, from: u32) {
+        if from < list.len() {
+            self.retired.push(Retired::Tail { list, from });
+        }
+    }
+
     /// `blocks` were never named on disk: they go as soon as no running read needs them.
-    pub(super) fn discard_blocks(&mut self, blocks: Vec<u32>, guard: Arc<Vec<u32>>) {
+    pub(super) fn discard_blocks(&mut self, blocks: Vec<u32>, guard: Arc<BlockList>) {
         if Arc::strong_count(&guard) > 1 {
             self.retire(blocks, guard);
         } else {
@@ -113,22 +236,40 @@ impl Fs {
         if self.retired.is_empty() {
             return Ok(());
         }
-        self.complete_map()?;
+        // what was freed before the map is complete would be marked afterwards
+        if !self.map_deferred {
+            self.complete_map()?;
+        } else if self.unmapped().is_some() {
+            return Ok(());
+        }
+        let mut waiting = Vec::new();
         for r in std::mem::take(&mut self.retired) {
-            match r {
-                Retired::Blocks { blocks, guard } => self.discard_blocks(blocks, guard),
-                Retired::List { head, size } => match self.load_list(head, size) {
-                    Ok(list) => list.into_iter().for_each(|b| self.alloc.free(b)),
-                    Err(e) => ::log::warn!("blocks of a removed file stay in use: {e}"),
-                },
+            let blocks = match &r {
+                Retired::Blocks { guard, .. } if Arc::strong_count(guard) > 1 => {
+                    waiting.push(r);
+                    continue;
+                }
+                Retired::Tail { list, .. } if Arc::strong_count(list) > 1 => {
+                    waiting.push(r);
+                    continue;
+                }
+                Retired::Blocks { blocks, .. } => Ok(blocks.clone()),
+                Retired::Tail { list, from } => list.addresses(&*self.dev, *from, list.len()),
+                Retired::Stored { head, size } => read_blocks(&*self.dev, *head, *size),
+            };
+            match blocks {
+                Ok(blocks) => blocks.into_iter().for_each(|b| self.alloc.free(b)),
+                Err(e) => ::log::warn!("blocks of a removed file stay in use: {e}"),
             }
         }
+        self.retired = waiting;
         Ok(())
     }
 
     /// Blocks used and free.
     pub fn usage(&mut self) -> Result<Usage> {
         match self.complete_map() {
+            Ok(()) if !self.is_dirty() => self.free_retired()?,
             Ok(()) | Err(Error::ReadOnly) => {}
             Err(e) => return Err(e),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dir::Place;
 use super::extents::Extents;
 use super::file::{Body, Ctz, read_merged};
+use super::list::{BlockList, Growing};
 use super::{FileId, Fs};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Error, Result};
@@ -111,7 +112,7 @@ impl Fs {
                 Ok(())
             }
             Body::Inline | Body::Detached(_) => {
-                self.complete_map()?;
+                self.need_map()?;
                 let blocks = ctz::blocks(bs, size);
                 if !self.alloc.reserve(0, blocks) {
                     return Err(Error::NoSpace);
@@ -133,7 +134,9 @@ impl Fs {
                 let needed =
                     if first < size { ctz::blocks(bs, size) - ctz::locate(bs, first).0 } else { 0 };
                 let reserved = c.reserved;
-                self.complete_map()?;
+                // what is replaced will have to be freed
+                c.durable.find(&*self.dev, ctz::locate(bs, first.min(size)).0)?;
+                self.need_map()?;
                 if !self.alloc.reserve(reserved, needed) {
                     return Err(Error::NoSpace);
                 }
@@ -265,12 +268,12 @@ impl Fs {
         if first >= end {
             return Ok(());
         }
-        let mut list: Vec<u32> = c.list[..(first as usize).min(c.list.len())].to_vec();
+        let mut list = Growing::new(&*self.dev, &c.list, first)?;
         let mut i = first;
         while i < end {
             let n = ((BATCH / bs as usize).max(1) as u32).min(end - i);
             if let Err(e) = self.write_blocks(id, &mut list, i, n, size) {
-                for &b in &list[first as usize..] {
+                for b in list.take_from(first) {
                     self.alloc.free(b);
                 }
                 return Err(e);
@@ -281,6 +284,7 @@ impl Fs {
         self.unsynced = true;
 
         let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
+        let list = Arc::new(list.finish());
         let mut stale = Vec::new();
         let mut guard = Arc::default();
         let mut freed = 0;
@@ -290,9 +294,8 @@ impl Fs {
             c.dirty.remove(0, valid);
             freed = before - c.dirty.bytes();
             // what was written before and never committed is of no use any more
-            let kept = first.max(c.shared) as usize;
-            stale = c.list.get(kept..).unwrap_or_default().to_vec();
-            guard = std::mem::replace(&mut c.list, Arc::new(list));
+            stale = c.list.known(first.max(c.shared));
+            guard = std::mem::replace(&mut c.list, list);
             c.shared = c.shared.min(first);
             c.valid = valid;
             reserved = (c.reserved, c.blocks_needed(bs, size));
@@ -309,7 +312,7 @@ impl Fs {
     fn write_blocks(
         &mut self,
         id: FileId,
-        list: &mut Vec<u32>,
+        list: &mut Growing,
         i: u32,
         n: u32,
         size: u32,
@@ -324,37 +327,33 @@ impl Fs {
             let block = &mut buf[k as usize * bs..(k as usize + 1) * bs];
             let data_at = ctz::data_offset(index) as usize;
             for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
-                slot.copy_from_slice(&list[(index - (1 << p)) as usize].to_le_bytes());
+                let to = list.get(&*self.dev, index - (1 << p))?;
+                slot.copy_from_slice(&to.to_le_bytes());
             }
             let start = ctz::start(bs as u32, index) as u32;
             let len = (size - start).min((bs - data_at) as u32) as usize;
             read_merged(&*self.dev, self.ctz(id), start, &mut block[data_at..data_at + len])?;
         }
+        let fresh = list.last(n as usize).to_vec();
         let mut k = 0;
-        while k < n as usize {
-            let at = i as usize + k;
+        while k < fresh.len() {
             let run = 1
-                + (k + 1..n as usize)
-                    .take_while(|j| list[i as usize + j] == list[at] + (j - k) as u32)
+                + (k + 1..fresh.len())
+                    .take_while(|&j| fresh[j] == fresh[k] + (j - k) as u32)
                     .count();
-            match self.write_run(list[at], &buf[k * bs..(k + run) * bs]) {
+            match self.write_run(fresh[k], &buf[k * bs..(k + run) * bs]) {
                 Ok(()) => k += run,
                 Err(Error::Io(e)) if e.is_bad_block() => {
                     // one block at a time, each somewhere else if its place is bad; a block that
                     // moved is named by the ones behind it, which are built anew
-                    if self.write_run(list[at], &buf[k * bs..(k + 1) * bs]).is_err() {
-                        ::log::warn!("bad block {:#x}: file data goes elsewhere", list[at]);
-                        for &b in &list[at + 1..] {
-                            self.alloc.free(b);
-                        }
-                        list.truncate(at);
-                    } else {
-                        for &b in &list[at + 1..] {
-                            self.alloc.free(b);
-                        }
-                        list.truncate(at + 1);
+                    let bad = self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]).is_err();
+                    let done = k as u32 + u32::from(!bad);
+                    let again = list.take_from(i + done);
+                    if bad {
+                        ::log::warn!("bad block {:#x}: file data goes elsewhere", fresh[k]);
                     }
-                    let done = list.len() as u32 - i;
+                    // a bad one stays marked as used
+                    again.into_iter().skip(usize::from(bad)).for_each(|b| self.alloc.free(b));
                     return self.write_blocks(id, list, i + done, n - done, size);
                 }
                 Err(e) => return Err(e),
@@ -379,9 +378,11 @@ impl Fs {
     pub(super) fn publish_file(&mut self, id: FileId) -> Result<()> {
         let size = self.file(id).size;
         let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
-        let index = ctz::blocks(self.layout.block_size, size) as usize;
         // a shorter file ends in an earlier block of the same list
-        let head = index.checked_sub(1).and_then(|i| c.list.get(i)).copied().unwrap_or(BLOCK_NULL);
+        let head = match ctz::blocks(self.layout.block_size, size).checked_sub(1) {
+            Some(last) => c.list.get(&*self.dev, last)?,
+            None => BLOCK_NULL,
+        };
         let Place { pair, at } = self.place_of(id)?;
         let now = Data::Ctz { head, size };
         if self.mdir(pair)?.entries.get(at).is_some_and(|e| e.data != now) {
@@ -397,22 +398,20 @@ impl Fs {
     pub(super) fn settle_file(&mut self, id: FileId) {
         let size = self.file(id).size;
         let bs = self.layout.block_size;
-        let (mut stale, mut unused) = (Vec::new(), Vec::new());
-        let (mut guard, mut unused_guard) = (Arc::default(), Arc::default());
         if let Body::Ctz(c) = &mut self.file_mut(id).body {
             let keep = ctz::blocks(bs, size);
-            if (c.list.len() as u32) > keep {
-                let short = Arc::new(c.list[..keep as usize].to_vec());
-                unused = c.list.get(c.shared.max(keep) as usize..).unwrap_or_default().to_vec();
-                unused_guard = std::mem::replace(&mut c.list, short);
+            let mut unused = (Arc::default(), 0);
+            if c.list.len() > keep {
+                let short = Arc::new(c.list.shortened(keep));
+                unused = (std::mem::replace(&mut c.list, short), c.shared.max(keep));
                 c.shared = c.shared.min(keep);
             }
-            stale.extend_from_slice(c.durable.get(c.shared as usize..).unwrap_or_default());
-            c.shared = c.list.len() as u32;
-            guard = std::mem::replace(&mut c.durable, Arc::clone(&c.list));
+            let from = std::mem::replace(&mut c.shared, c.list.len());
+            let stale = (std::mem::replace(&mut c.durable, Arc::clone(&c.list)), from);
+            for (list, from) in [stale, unused] {
+                self.retire_list(list, from);
+            }
         }
-        self.retire(stale, guard);
-        self.retire(unused, unused_guard);
         if self.file(id).opens == 0 {
             self.drop_file(id);
         }
@@ -421,13 +420,11 @@ impl Fs {
     /// The blocks of both lists go once nothing on disk names them.
     pub(super) fn retire_lists(
         &mut self,
-        list: Arc<Vec<u32>>,
-        durable: Arc<Vec<u32>>,
+        list: Arc<BlockList>,
+        durable: Arc<BlockList>,
         shared: u32,
     ) {
-        let own = list.get(shared as usize..).unwrap_or_default().to_vec();
-        self.retire(own, list);
-        let old = durable.to_vec();
-        self.retire(old, durable);
+        self.retire_list(list, shared);
+        self.retire_list(durable, 0);
     }
 }

@@ -27,6 +27,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NameTooLong => Errno::ENAMETOOLONG,
         Error::InvalidName | Error::Invalid(_) => Errno::EINVAL,
         Error::NoSpace => Errno::ENOSPC,
+        Error::MapUnfinished => Errno::EAGAIN,
         Error::FileTooLarge => Errno::EFBIG,
         // As xattr(7) has it for a value the filesystem has no room for.
         Error::AttrTooLarge => Errno::ENOSPC,

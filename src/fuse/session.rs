@@ -16,7 +16,7 @@ use crate::sys;
 use crate::vfs::Volume;
 
 /// Threads that serve requests: as many can wait for the image at a time.
-const EVENT_LOOPS: usize = 8;
+const EVENT_LOOPS: usize = 4;
 
 /// Who may use the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -119,6 +119,7 @@ impl Volume {
 
     /// The space in the image.
     pub fn space(&self) -> VfsResult<Space> {
+        self.map_blocks(&|| false)?;
         let mut core = self.core();
         let usage = core.usage()?;
         let superblock = core.superblock();

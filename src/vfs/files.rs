@@ -12,19 +12,20 @@ const COPY_CHUNK: u64 = 256 << 10;
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Volume {
-    /// Up to `len` bytes from `offset`, fewer only at the end of the file. The device is read
-    /// without the core's lock.
-    pub fn read(&self, ino: u64, offset: u64, len: usize) -> VfsResult<Vec<u8>> {
+    /// Fill `buf` from `offset` on; the number of bytes, fewer only at the end of the file. The
+    /// device is read without the core's lock.
+    pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> VfsResult<usize> {
         let plan = {
             let mut core = self.core();
             let file = self.file(&mut core, ino)?;
-            core.read(file, offset, len)?
+            core.read(file, offset, buf.len())?
         };
-        let data = plan.run()?;
+        let len = plan.len();
+        plan.run_into(buf, || self.will_wait())?;
         if self.options.atime {
             self.accessed(ino);
         }
-        Ok(data)
+        Ok(len)
     }
 
     /// Write `data` at `offset`; all of it or nothing.
@@ -77,13 +78,14 @@ impl Volume {
     ) -> VfsResult<u32> {
         let len = len.min(u64::from(u32::MAX));
         let mut done = 0;
+        let mut buf = vec![0; len.min(COPY_CHUNK) as usize];
         while done < len {
-            let chunk = (len - done).min(COPY_CHUNK) as usize;
-            let step = self.read(from, from_offset.saturating_add(done), chunk).and_then(|data| {
-                if !data.is_empty() {
-                    self.write(to, to_offset.saturating_add(done), &data)?;
+            let chunk = &mut buf[..(len - done).min(COPY_CHUNK) as usize];
+            let step = self.read(from, from_offset.saturating_add(done), chunk).and_then(|n| {
+                if n > 0 {
+                    self.write(to, to_offset.saturating_add(done), &chunk[..n])?;
                 }
-                Ok(data.len())
+                Ok(n)
             });
             match step {
                 Ok(0) => break,

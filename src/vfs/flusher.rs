@@ -117,8 +117,18 @@ impl Volume {
         self.flush_core(core).inspect_err(|e| log::error!("flush failed: {e}"))
     }
 
-    /// End [`Volume::run_flusher`].
-    pub fn stop_flusher(&self) {
+    /// Complete the map of free blocks in the background, before a write has to wait for it.
+    pub fn run_mapper(&self) {
+        if self.is_read_only() {
+            return;
+        }
+        if let Err(e) = self.map_blocks(&|| self.clock.state.lock().stop) {
+            log::error!("cannot find out which blocks are free: {e}");
+        }
+    }
+
+    /// End [`Volume::run_flusher`] and [`Volume::run_mapper`].
+    pub fn stop(&self) {
         self.clock.state.lock().stop = true;
         self.clock.wake.notify_all();
     }

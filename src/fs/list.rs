@@ -1,0 +1,371 @@
+//! Block lists of files: the addresses of a CTZ skip-list by index, found as they are needed.
+//!
+//! Only the last block of a list is known beforehand; pointers lead backwards from it (SPEC:
+//! `0x202` CTZSTRUCT). So addresses are found a chunk at a time: the skips lead to the chunk's last
+//! block, and from there block after block is followed.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::bd::{BlockDevice, Geometry};
+use crate::disk::{BLOCK_NULL, ctz};
+use crate::error::{Corrupt, Result};
+
+/// Bytes of a file whose addresses are found at once.
+const CHUNK_BYTES: u32 = 1 << 20;
+/// Fewest and most blocks of a chunk.
+const CHUNK_BLOCKS: (u32, u32) = (16, 1024);
+
+/// Addresses of consecutive indices; filled in when they are first needed.
+type Chunk = OnceLock<Box<[u32]>>;
+
+/// The block list of one version of a file. Versions share the chunks they begin with.
+#[derive(Debug, Default)]
+pub(super) struct BlockList {
+    /// Blocks.
+    len: u32,
+    /// The last one, unless the list is empty.
+    head: u32,
+    /// Blocks in a chunk; the last chunk may have fewer.
+    chunk_len: u32,
+    chunks: Vec<Arc<Chunk>>,
+}
+
+fn chunk_len(block_size: u32) -> u32 {
+    let (least, most) = CHUNK_BLOCKS;
+    // a power of two: the skips lead to its multiples
+    1 << (CHUNK_BYTES / block_size).clamp(least, most).ilog2()
+}
+
+/// The pointers at the start of a block: the first, or the first two.
+fn pointers<const N: usize>(dev: &dyn BlockDevice, block: u32) -> Result<[u32; N]> {
+    let mut bytes = [0; 8];
+    dev.read(block, 0, &mut bytes[..4 * N])?;
+    let at = |k: usize| u32::from_le_bytes([bytes[k], bytes[k + 1], bytes[k + 2], bytes[k + 3]]);
+    Ok(std::array::from_fn(|k| at(4 * k)))
+}
+
+/// Walk a list from block `head` at index `from` down to index `to`, handing each address to
+/// `put`. Stops at a block outside the image, or where a loop closes.
+pub(super) fn walk_down(
+    dev: &dyn BlockDevice,
+    head: u32,
+    from: u32,
+    to: u32,
+    put: &mut dyn FnMut(u32),
+) -> Result<()> {
+    let block_count = dev.geometry().block_count;
+    // a loop comes back to the block noted last (Brent)
+    let mut noted = BLOCK_NULL;
+    let mut seen = 0u32;
+    let mut put = |index: u32, block: u32| -> Result<(), Corrupt> {
+        if block >= block_count {
+            return Err(Corrupt::CtzOutOfRange { head, index, block });
+        }
+        if block == noted {
+            return Err(Corrupt::CtzLoop { head, block });
+        }
+        seen += 1;
+        if seen.is_power_of_two() {
+            noted = block;
+        }
+        put(block);
+        Ok(())
+    };
+    let (mut index, mut block) = (from, head);
+    put(index, block)?;
+    while index > to {
+        if index.is_multiple_of(2) && index - to >= 2 {
+            // a second pointer leads two blocks back: every other block is read
+            let [first, second] = pointers(dev, block)?;
+            put(index - 1, first)?;
+            put(index - 2, second)?;
+            (index, block) = (index - 2, second);
+        } else {
+            [block] = pointers(dev, block)?;
+            index -= 1;
+            put(index, block)?;
+        }
+    }
+    Ok(())
+}
+
+impl BlockList {
+    /// The list of a file of `size` bytes whose last block is `head`; nothing is read yet.
+    pub fn new(g: Geometry, head: u32, size: u32) -> Result<Self, Corrupt> {
+        let len = ctz::blocks(g.block_size, size);
+        if len > g.block_count {
+            return Err(Corrupt::CtzTooLong { head, size });
+        }
+        if len > 0 && head >= g.block_count {
+            return Err(Corrupt::CtzOutOfRange { head, index: len - 1, block: head });
+        }
+        let chunk_len = chunk_len(g.block_size);
+        let chunks = (0..len.div_ceil(chunk_len)).map(|_| Arc::default()).collect();
+        Ok(Self { len, head, chunk_len, chunks })
+    }
+
+    /// Blocks.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Indices of chunk `c`.
+    fn span(&self, c: u32) -> std::ops::Range<u32> {
+        let start = c * self.chunk_len;
+        start..(start + self.chunk_len).min(self.len)
+    }
+
+    /// The address at `index`.
+    pub fn get(&self, dev: &dyn BlockDevice, index: u32) -> Result<u32> {
+        let none = Corrupt::CtzOutOfRange { head: self.head, index, block: BLOCK_NULL };
+        if index + 1 == self.len {
+            return Ok(self.head);
+        }
+        if index >= self.len {
+            return Err(none.into());
+        }
+        let chunk = self.load(dev, index / self.chunk_len)?;
+        Ok(*chunk.get((index % self.chunk_len) as usize).ok_or(none)?)
+    }
+
+    /// The addresses of `from..to`, or as far as the list goes.
+    pub fn addresses(&self, dev: &dyn BlockDevice, from: u32, to: u32) -> Result<Vec<u32>> {
+        let to = to.min(self.len);
+        let mut all = Vec::with_capacity(to.saturating_sub(from) as usize);
+        let mut at = from;
+        while at < to {
+            let c = at / self.chunk_len;
+            let (span, chunk) = (self.span(c), self.load(dev, c)?);
+            let end = to.min(span.end);
+            all.extend_from_slice(
+                chunk.get((at - span.start) as usize..(end - span.start) as usize).unwrap_or(&[]),
+            );
+            at = end;
+        }
+        Ok(all)
+    }
+
+    /// Find the addresses from `from` on, so that [`Self::known`] has them.
+    pub fn find(&self, dev: &dyn BlockDevice, from: u32) -> Result<()> {
+        // from the end: each chunk is found from the one behind it
+        for c in (from / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
+            self.load(dev, c)?;
+        }
+        Ok(())
+    }
+
+    /// The addresses from `from` on that have been found, or were written under this mount.
+    pub fn known(&self, from: u32) -> Vec<u32> {
+        let mut all = Vec::new();
+        for c in from / self.chunk_len.max(1)..self.chunks.len() as u32 {
+            let skip = from.saturating_sub(self.span(c).start) as usize;
+            if let Some(chunk) = self.chunks[c as usize].get() {
+                all.extend(chunk.iter().skip(skip));
+            }
+        }
+        all
+    }
+
+    fn load(&self, dev: &dyn BlockDevice, c: u32) -> Result<&[u32]> {
+        let chunk = &self.chunks[c as usize];
+        if let Some(found) = chunk.get() {
+            return Ok(found);
+        }
+        let span = self.span(c);
+        let last = span.end - 1;
+        let block = match self.chunks.get(c as usize + 1).and_then(|next| next.get()) {
+            _ if last + 1 == self.len => self.head,
+            Some(next) => pointers::<1>(dev, next.first().copied().unwrap_or(BLOCK_NULL))?[0],
+            None => self.descend(dev, last)?,
+        };
+        let len = span.end - span.start;
+        // as a rule a file's blocks lie one behind the other, so this is where its data is, too
+        dev.will_read(block.saturating_sub(len - 1), len);
+        let mut found = Vec::with_capacity(len as usize);
+        walk_down(dev, block, last, span.start, &mut |block| found.push(block))?;
+        found.reverse();
+        // the next one is found while this one is read
+        dev.will_read(block.saturating_add(1), self.chunk_len.min(self.len - span.end));
+        Ok(chunk.get_or_init(|| found.into()))
+    }
+
+    /// The address at `target`, by skips from the last block (DESIGN: CTZ skip-lists).
+    fn descend(&self, dev: &dyn BlockDevice, target: u32) -> Result<u32> {
+        let block_count = dev.geometry().block_count;
+        let (mut index, mut block) = (self.len - 1, self.head);
+        while index > target {
+            let skip = (index - target).ilog2().min(index.trailing_zeros());
+            let mut bytes = [0; 4];
+            dev.read(block, 4 * skip, &mut bytes)?;
+            (index, block) = (index - (1 << skip), u32::from_le_bytes(bytes));
+            if block >= block_count {
+                return Err(Corrupt::CtzOutOfRange { head: self.head, index, block }.into());
+            }
+        }
+        Ok(block)
+    }
+
+    /// The first `len` blocks; the address of the last of them has been found.
+    pub fn shortened(&self, len: u32) -> Self {
+        let head = len.checked_sub(1).and_then(|last| {
+            let chunk = self.chunks.get((last / self.chunk_len) as usize)?.get()?;
+            chunk.get((last % self.chunk_len) as usize).copied()
+        });
+        let Some(head) = head else {
+            return Self {
+                len: 0,
+                head: BLOCK_NULL,
+                chunk_len: self.chunk_len,
+                chunks: Vec::new(),
+            };
+        };
+        let mut chunks = self.chunks[..len.div_ceil(self.chunk_len) as usize].to_vec();
+        let rest = (len % self.chunk_len) as usize;
+        if let Some(last) = chunks.last_mut().filter(|_| rest > 0) {
+            *last = Arc::new(match last.get().and_then(|found| found.get(..rest)) {
+                Some(found) => OnceLock::from(Box::from(found)),
+                None => OnceLock::new(),
+            });
+        }
+        Self { len, head, chunk_len: self.chunk_len, chunks }
+    }
+}
+
+/// A new version of a list, being written.
+pub(super) struct Growing {
+    old: Arc<BlockList>,
+    chunk_len: u32,
+    /// Blocks in chunks shared with `old`.
+    shared: u32,
+    /// The addresses behind those.
+    rest: Vec<u32>,
+}
+
+impl Growing {
+    /// A list that begins with the first `len` blocks of `old`.
+    pub fn new(dev: &dyn BlockDevice, old: &Arc<BlockList>, len: u32) -> Result<Self> {
+        let chunk_len = chunk_len(dev.geometry().block_size);
+        let len = len.min(old.len());
+        let shared = len - len % chunk_len;
+        let rest = old.addresses(dev, shared, len)?;
+        Ok(Self { old: Arc::clone(old), chunk_len, shared, rest })
+    }
+
+    /// Blocks so far.
+    pub fn len(&self) -> u32 {
+        self.shared + self.rest.len() as u32
+    }
+
+    /// The address at `index`.
+    pub fn get(&self, dev: &dyn BlockDevice, index: u32) -> Result<u32> {
+        match index.checked_sub(self.shared) {
+            None => self.old.get(dev, index),
+            Some(i) => Ok(self.rest.get(i as usize).copied().unwrap_or(BLOCK_NULL)),
+        }
+    }
+
+    /// The last `n` blocks, pushed before.
+    pub fn last(&self, n: usize) -> &[u32] {
+        &self.rest[self.rest.len().saturating_sub(n)..]
+    }
+
+    /// Add a block.
+    pub fn push(&mut self, block: u32) {
+        self.rest.push(block);
+    }
+
+    /// Take out the blocks from `len` on, all of them pushed before.
+    pub fn take_from(&mut self, len: u32) -> Vec<u32> {
+        let keep = len.saturating_sub(self.shared) as usize;
+        self.rest.split_off(keep.min(self.rest.len()))
+    }
+
+    /// The list as written.
+    pub fn finish(self) -> BlockList {
+        let head = self.rest.last().copied().unwrap_or(BLOCK_NULL);
+        let mut chunks = self.old.chunks[..(self.shared / self.chunk_len) as usize].to_vec();
+        let len = self.len();
+        let pieces = self.rest.chunks(self.chunk_len as usize);
+        chunks.extend(pieces.map(|piece| Arc::new(OnceLock::from(Box::from(piece)))));
+        BlockList { len, head, chunk_len: self.chunk_len, chunks }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bd::RamDevice;
+    use crate::error::Error;
+
+    const BLOCK_SIZE: u32 = 128;
+
+    /// A device with a list of `len` blocks at scattered addresses, and the addresses.
+    fn stored(len: u32) -> (RamDevice, Vec<u32>) {
+        let count = len.next_power_of_two().max(2) * 2;
+        let dev = RamDevice::new(Geometry::new(BLOCK_SIZE, count).expect("geometry"));
+        let at: Vec<u32> = (0..len).map(|i| i.wrapping_mul(7919) % count).collect();
+        for i in 1..len {
+            for k in 0..ctz::pointers(i) {
+                let to = at[(i - (1 << k)) as usize].to_le_bytes();
+                dev.prog(at[i as usize], 4 * k, &to).expect("prog");
+            }
+        }
+        (dev, at)
+    }
+
+    fn size_of(len: u32) -> u32 {
+        ctz::start(BLOCK_SIZE, len - 1) as u32 + 1
+    }
+
+    #[test]
+    fn every_address_is_found_in_any_order() {
+        for len in [1, 2, 3, 1023, 1024, 1025, 5000] {
+            let (dev, at) = stored(len);
+            let list = || {
+                BlockList::new(dev.geometry(), at[len as usize - 1], size_of(len)).expect("list")
+            };
+            let l = list();
+            for i in (0..len).step_by(997).chain([len - 1]) {
+                assert_eq!(l.get(&dev, i).expect("get"), at[i as usize], "{i} of {len}");
+            }
+            assert_eq!(list().addresses(&dev, 0, u32::MAX).expect("all"), at);
+            let l = list();
+            l.find(&dev, 0).expect("find");
+            assert_eq!(l.known(0), at);
+            assert_eq!(l.known(len / 2), at[len as usize / 2..]);
+        }
+    }
+
+    #[test]
+    fn new_versions_share_their_beginning() {
+        let (dev, at) = stored(3000);
+        let old = BlockList::new(dev.geometry(), at[2999], size_of(3000)).expect("list");
+        let old = Arc::new(old);
+        let mut new = Growing::new(&dev, &old, 2500).expect("growing");
+        assert_eq!((new.len(), new.get(&dev, 7).expect("get")), (2500, at[7]));
+        (0..10).for_each(|b| new.push(b));
+        assert_eq!(new.take_from(2505), [5, 6, 7, 8, 9]);
+        let new = new.finish();
+        let all = new.addresses(&dev, 0, u32::MAX).expect("all");
+        assert_eq!(all[..2500], at[..2500]);
+        assert_eq!(all[2500..], [0, 1, 2, 3, 4]);
+        let short = new.shortened(1500);
+        assert_eq!(short.addresses(&dev, 0, u32::MAX).expect("all"), at[..1500]);
+        assert_eq!(new.shortened(0).len(), 0);
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let (dev, at) = stored(600);
+        dev.prog(at[599], 0, &u32::MAX.to_le_bytes()).expect("prog");
+        let g = dev.geometry();
+        let list = BlockList::new(g, at[599], size_of(600)).expect("list");
+        let corrupt = |r: Result<Vec<u32>>| matches!(r, Err(Error::Corrupt(_)));
+        assert!(corrupt(list.addresses(&dev, 0, 600)));
+        dev.prog(at[10], 4, &at[12].to_le_bytes()).expect("prog");
+        let list = BlockList::new(g, at[20], size_of(21)).expect("list");
+        assert!(corrupt(list.addresses(&dev, 0, 21)), "a loop");
+        assert!(BlockList::new(g, g.block_count, 1).is_err());
+        assert!(BlockList::new(g, 0, u32::MAX).is_err());
+    }
+}
