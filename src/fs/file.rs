@@ -149,11 +149,14 @@ fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (u32, u32) {
     (ctz::locate(bs, off).0.min(end), end)
 }
 
+/// Reads from a block, at an offset, into a buffer.
+type Read<'a> = dyn FnMut(u32, u32, &mut [u8]) -> IoResult<()> + 'a;
+
 /// Fill `buf` from byte `off` of a file by calls of `read` with block, offset and buffer; `blocks`
 /// are those that hold it. Consecutive ones are read at once.
 fn read_runs(
     g: Geometry,
-    read: &mut dyn FnMut(u32, u32, &mut [u8]) -> IoResult<()>,
+    read: &mut Read<'_>,
     blocks: &[u32],
     off: u32,
     buf: &mut [u8],

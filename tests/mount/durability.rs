@@ -168,8 +168,18 @@ fn ends_by(end: impl FnOnce(&Mounted)) {
     m.compare(&shown);
 }
 
+/// Unmount by `command`, as soon as no program that another test starts holds a file.
+fn unmount_by(command: &mut Command) {
+    wait_until("the mount to be unused", || {
+        let out = output(command);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() || said.contains("busy"), "{said}");
+        out.status.success()
+    });
+}
+
 fn fusermount(dir: &Path) {
-    run(Command::new("fusermount3").arg("-u").arg(dir));
+    unmount_by(Command::new("fusermount3").arg("-u").arg(dir));
 }
 
 #[test]
@@ -180,7 +190,7 @@ fn fusermount_ends_it() {
 #[test]
 fn umount_ends_it() {
     if is_root() {
-        ends_by(|m| drop(run(Command::new("umount").arg(m.dir()))));
+        ends_by(|m| unmount_by(Command::new("umount").arg(m.dir())));
     } else {
         ends_by(|m| fusermount(&m.dir()));
     }
