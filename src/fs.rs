@@ -53,6 +53,9 @@ pub const ROOT: DirId = DirId(0);
 
 /// Changed metadata pairs held before they are flushed: some 100,000 small files.
 const DIRTY_PAIRS_MAX: usize = 4096;
+/// Files with unwritten data held before they are flushed; each costs some hundred bytes beside
+/// its data.
+const DIRTY_FILES_MAX: usize = 8192;
 /// Bytes of metadata blocks that changed pairs may fill before they are flushed.
 const DIRTY_BLOCKS_MAX: usize = 64 << 20;
 
