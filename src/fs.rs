@@ -223,7 +223,8 @@ impl Fs {
             self.recover()?;
         }
         let waiting = self.dirty_pairs.len().max(self.removed.len());
-        if waiting > DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize) {
+        let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
+        if waiting > most || self.dirty_files.len() > DIRTY_FILES_MAX {
             self.flush()?;
         }
         Ok(())
