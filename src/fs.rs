@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
+use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
 use crate::disk::{GState, Superblock};
 use crate::error::{Error, Result};
@@ -110,6 +111,7 @@ pub struct Fs {
     dev: Arc<dyn BlockDevice>,
     layout: Layout,
     superblock: Superblock,
+    attr_usage: AttrUsage,
     inline_max: u32,
     block_cycles: Option<u32>,
     read_only: bool,
@@ -185,6 +187,11 @@ impl Fs {
     /// Files up to this many bytes are stored in their metadata pair.
     pub fn inline_max(&self) -> u32 {
         self.inline_max
+    }
+
+    /// How many attributes of each type and length there were when the image was opened.
+    pub fn attr_usage(&self) -> &AttrUsage {
+        &self.attr_usage
     }
 
     /// Whether changes are refused: as asked, because of damage, or after a failed sync.

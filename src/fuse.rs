@@ -30,7 +30,9 @@ use fuser::{
 };
 
 use crate::error::Error;
-use crate::vfs::{self, Attr, RenameMode, SetAttr, SetTime, VfsError, VfsResult, Volume};
+use crate::vfs::{
+    self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsError, VfsResult, Volume,
+};
 
 use errno::errno;
 use gate::{Gate, Serving};
@@ -152,36 +154,43 @@ impl Filesystem for Adapter {
         attributes(self.volume().set_attr(ino.0, &set), "setattr", reply);
     }
 
-    fn readlink(&self, _req: &Request, _ino: INodeNo, reply: ReplyData) {
-        reply.error(Errno::EINVAL);
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.volume().read_link(ino.0) {
+            Ok(target) => reply.data(&target),
+            Err(e) => reply.error(errno("readlink", &e)),
+        }
     }
 
     fn mknod(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
         _umask: u32,
-        _rdev: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
-        if mode & libc::S_IFMT != libc::S_IFREG {
-            return reply.error(Errno::EPERM);
-        }
-        entry(self.volume().create(parent.0, name.as_bytes()), "mknod", reply);
+        let new = new(req, mode, rdev);
+        let number = vfs::device_content(rdev);
+        let content: &[u8] = match mode & libc::S_IFMT {
+            libc::S_IFCHR | libc::S_IFBLK => &number,
+            _ => &[],
+        };
+        entry(self.volume().create(parent.0, name.as_bytes(), &new, content), "mknod", reply);
     }
 
     fn mkdir(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
-        _mode: u32,
+        mode: u32,
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        entry(self.volume().mkdir(parent.0, name.as_bytes()), "mkdir", reply);
+        let new = new(req, libc::S_IFDIR | (mode & 0o7777), 0);
+        entry(self.volume().mkdir(parent.0, name.as_bytes(), &new), "mkdir", reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -194,13 +203,17 @@ impl Filesystem for Adapter {
 
     fn symlink(
         &self,
-        _req: &Request,
-        _parent: INodeNo,
-        _link_name: &OsStr,
-        _target: &Path,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
         reply: ReplyEntry,
     ) {
-        reply.error(Errno::EPERM);
+        let new = new(req, libc::S_IFLNK | 0o777, 0);
+        let target = target.as_os_str().as_bytes();
+        let volume = self.volume();
+        let result = volume.create(parent.0, link_name.as_bytes(), &new, target);
+        entry(result, "symlink", reply);
     }
 
     fn rename(
@@ -315,7 +328,7 @@ impl Filesystem for Adapter {
     ) {
         let volume = self.volume();
         let result = volume.read_dir(ino.0, offset, false, &mut |e| {
-            reply.add(INodeNo(e.ino), e.offset, kind(e.is_dir), OsStr::from_bytes(e.name))
+            reply.add(INodeNo(e.ino), e.offset, kind(e.mode), OsStr::from_bytes(e.name))
         });
         match result {
             Ok(()) => reply.ok(),
@@ -337,7 +350,7 @@ impl Filesystem for Adapter {
             let attr = match &e.attr {
                 Some(attr) => file_attr(attr),
                 // The kernel takes number and type of `.` and `..`, and nothing else.
-                None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.is_dir), ..missing() },
+                None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
             };
             reply.add(attr.ino, e.offset, OsStr::from_bytes(e.name), &ttl, &attr, GENERATION)
         });
@@ -371,33 +384,47 @@ impl Filesystem for Adapter {
     fn setxattr(
         &self,
         _req: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::ENOSYS);
+        let volume = self.volume();
+        if !volume.has_xattrs() {
+            return reply.error(Errno::ENOSYS);
+        }
+        let mode = match flags {
+            libc::XATTR_CREATE => SetMode::Create,
+            libc::XATTR_REPLACE => SetMode::Replace,
+            _ => SetMode::Any,
+        };
+        empty(volume.set_xattr(ino.0, name.as_bytes(), value, mode), "setxattr", reply);
     }
 
-    fn getxattr(
-        &self,
-        _req: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _size: u32,
-        reply: ReplyXattr,
-    ) {
-        reply.error(Errno::ENOSYS);
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let volume = self.volume();
+        if !volume.has_xattrs() {
+            return reply.error(Errno::ENOSYS);
+        }
+        xattr(volume.get_xattr(ino.0, name.as_bytes()), size, "getxattr", reply);
     }
 
-    fn listxattr(&self, _req: &Request, _ino: INodeNo, _size: u32, reply: ReplyXattr) {
-        reply.error(Errno::ENOSYS);
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let volume = self.volume();
+        if !volume.has_xattrs() {
+            return reply.error(Errno::ENOSYS);
+        }
+        xattr(volume.list_xattrs(ino.0), size, "listxattr", reply);
     }
 
-    fn removexattr(&self, _req: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::ENOSYS);
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let volume = self.volume();
+        if !volume.has_xattrs() {
+            return reply.error(Errno::ENOSYS);
+        }
+        empty(volume.remove_xattr(ino.0, name.as_bytes()), "removexattr", reply);
     }
 
     fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
@@ -519,8 +546,31 @@ fn empty(result: VfsResult<()>, operation: &'static str, reply: ReplyEmpty) {
     }
 }
 
-fn kind(is_dir: bool) -> FileType {
-    if is_dir { FileType::Directory } else { FileType::RegularFile }
+/// The value, or its length to who asks with a size of 0.
+fn xattr(result: VfsResult<Vec<u8>>, size: u32, operation: &'static str, reply: ReplyXattr) {
+    match result {
+        Ok(value) if size == 0 => reply.size(value.len() as u32),
+        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) => reply.data(&value),
+        Err(e) => reply.error(errno(operation, &e)),
+    }
+}
+
+/// A new entry, which belongs to who asks for it.
+fn new(req: &Request, mode: u32, rdev: u32) -> New {
+    New { mode, rdev, uid: req.uid(), gid: req.gid() }
+}
+
+fn kind(mode: u32) -> FileType {
+    match mode & libc::S_IFMT {
+        libc::S_IFDIR => FileType::Directory,
+        libc::S_IFLNK => FileType::Symlink,
+        libc::S_IFCHR => FileType::CharDevice,
+        libc::S_IFBLK => FileType::BlockDevice,
+        libc::S_IFIFO => FileType::NamedPipe,
+        libc::S_IFSOCK => FileType::Socket,
+        _ => FileType::RegularFile,
+    }
 }
 
 fn set_time(time: TimeOrNow) -> SetTime {
@@ -539,12 +589,12 @@ fn file_attr(attr: &Attr) -> FileAttr {
         mtime: vfs::system_time(attr.times.mtime),
         ctime: vfs::system_time(attr.times.ctime),
         crtime: SystemTime::UNIX_EPOCH,
-        kind: kind(attr.is_dir),
-        perm: attr.mode,
+        kind: kind(attr.mode),
+        perm: (attr.mode & 0o7777) as u16,
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
-        rdev: 0,
+        rdev: attr.rdev,
         // Smaller blocks would only make programs use smaller buffers.
         blksize: attr.block_size.max(4096),
         flags: 0,

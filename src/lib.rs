@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | base | [`error`] | outcomes a caller can act on |
 //! | device | [`bd`], [`image`] | blocks in files and in memory; finding a littlefs in a file |
-//! | format | [`disk`] | the bytes of SPEC.md, pure |
+//! | format | [`disk`], [`convention`] | the bytes of SPEC.md and of user attributes, pure |
 //! | engine | [`mdir`], [`alloc`] | metadata pairs and the free map |
 //! | filesystem | [`fs`] | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the read-only verifier |
@@ -20,6 +20,7 @@ pub mod alloc;
 pub mod bd;
 pub mod check;
 pub mod cli;
+pub mod convention;
 pub mod disk;
 pub mod error;
 pub mod fs;

@@ -7,11 +7,15 @@
 //! | `names` | look up, create, remove, rename, list |
 //! | `files` | read, write, truncate, allocate, copy |
 //! | `attrs` | attributes, times, permissions, space |
+//! | `stored` | attributes that are kept in the image |
+//! | `xattr` | extended attributes |
 //! | `flusher` | when the image is brought up to date |
 //!
-//! littlefs has no place for owners, modes and times. Owner and mode come from the mount's
-//! options, as on vfat. Times live in memory: an untouched file shows the image's own, and a
-//! change made under the mount sticks until the end of the mount.
+//! littlefs itself has no place for owners, modes and times. Where the image's user attributes
+//! hold them by some [`crate::convention`], they are kept there, in the commit of the change they
+//! belong to. Otherwise owner and mode come from the mount's options, as on vfat, and times live
+//! in memory: an untouched file shows the image's own, and a change made under the mount sticks
+//! until the end of the mount.
 
 mod attrs;
 mod files;
@@ -19,6 +23,8 @@ mod flusher;
 mod inode;
 mod listing;
 mod names;
+mod stored;
+mod xattr;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -27,12 +33,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::convention::{Codec, Convention};
 use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
 
 pub use attrs::{Attr, SetAttr, SetTime, Space};
 pub use inode::{ROOT_INO, Times};
-pub use names::{DirEntry, RenameMode};
+pub use names::{DirEntry, New, RenameMode};
+pub use stored::device_content;
+pub use xattr::SetMode;
 
 use flusher::Clock;
 use inode::{Handle, InodeTable, Kind};
@@ -52,6 +61,8 @@ pub enum VfsError {
     NotSupported,
     /// The kernel named an inode it has no reference to.
     Stale,
+    /// An extended attribute of that name is there already.
+    AttrExists,
 }
 
 impl fmt::Display for VfsError {
@@ -61,6 +72,7 @@ impl fmt::Display for VfsError {
             Self::NotPermitted => f.write_str("operation not permitted"),
             Self::NotSupported => f.write_str("operation not supported"),
             Self::Stale => f.write_str("stale inode number"),
+            Self::AttrExists => f.write_str("the attribute exists"),
         }
     }
 }
@@ -76,24 +88,42 @@ impl From<Error> for VfsError {
 /// How a volume shows what the image does not say, and when it writes.
 #[derive(Debug, Clone)]
 pub struct VolumeOptions {
-    /// Owner of everything.
+    /// The convention by which user attributes keep times, owners and modes, if any.
+    pub convention: Option<&'static Convention>,
+    /// Show user attributes as extended attributes.
+    pub user_xattr: bool,
+    /// Owner of what has none in the image.
     pub uid: u32,
-    /// Group of everything.
+    /// Group of what has none in the image.
     pub gid: u32,
-    /// Permission bits of files.
+    /// Permission bits of files that have none in the image.
     pub file_mode: u16,
-    /// Permission bits of directories.
+    /// Permission bits of directories that have none in the image.
     pub dir_mode: u16,
+    /// Permission bits nobody gets.
+    pub withheld: u16,
     /// The times of what was not touched under this mount.
     pub default_time: SystemTime,
-    /// Whether reading updates access times (in memory, at most once a day).
-    pub atime: bool,
+    /// When reading updates access times.
+    pub atime: Atime,
     /// Flush after every operation that changes something.
     pub sync: bool,
     /// Flush after every operation that changes a directory.
     pub dirsync: bool,
     /// A change is flushed at the latest this long after it was made.
     pub commit: Duration,
+}
+
+/// When reading a file updates its access time. That alone is never written to the image; it goes
+/// along with the next change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atime {
+    /// Never.
+    Never,
+    /// When it is older than the last change, or than a day.
+    Relative,
+    /// Whenever the kernel asks for content.
+    Always,
 }
 
 /// A mounted filesystem; safe to use from several threads.
@@ -103,6 +133,8 @@ pub struct Volume {
     block_size: u32,
     /// Longest name, in bytes.
     name_max: usize,
+    /// How the image keeps times, owners and modes, if it does.
+    codec: Option<Codec>,
     /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. What
     /// ties a name to an inode changes only under this lock; operations that need neither name
     /// nor content (attributes, forgetting) do not take it, so they never wait for I/O.
@@ -130,11 +162,13 @@ impl Volume {
     pub fn new(mut fs: Fs, options: VolumeOptions) -> Self {
         fs.defer_map();
         let default_time = nanos(options.default_time);
-        Self {
+        let codec = options.convention.map(|c| Codec::new(c, fs.attr_usage()));
+        let this = Self {
             clock: Clock::new(options.commit),
             options,
             block_size: fs.superblock().block_size,
             name_max: fs.superblock().name_max as usize,
+            codec,
             core: Mutex::new(fs),
             listings: Mutex::default(),
             inodes: Mutex::new(InodeTable::new(default_time)),
@@ -143,7 +177,9 @@ impl Volume {
             mapping: Mutex::default(),
             failed: Mutex::default(),
             on_wait: OnceLock::new(),
-        }
+        };
+        this.load_root();
+        this
     }
 
     /// Let `call` be called by a thread that serves a request and has to wait for the device, or
@@ -297,8 +333,4 @@ pub fn system_time(nanos: i64) -> SystemTime {
         SystemTime::UNIX_EPOCH.checked_add(distance)
     };
     time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-fn now() -> i64 {
-    nanos(SystemTime::now())
 }

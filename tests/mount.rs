@@ -23,6 +23,8 @@ mod operations;
 mod programs;
 #[path = "mount/random.rs"]
 mod random;
+#[path = "mount/stored.rs"]
+mod stored;
 #[path = "mount/times.rs"]
 mod times;
 #[path = "mount/trouble.rs"]

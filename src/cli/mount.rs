@@ -17,11 +17,12 @@ use super::options::MountOptions;
 use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::FileDevice;
+use crate::convention::Convention;
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image;
 use crate::sys::{self, EndSignals};
-use crate::vfs::{ROOT_INO, Volume, VolumeOptions};
+use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
 
 /// Mount an image on a directory
 #[derive(Args, Debug)]
@@ -44,7 +45,11 @@ Options for -o:
                      a quarter of a second without requests writes it earlier
   sync, dirsync      write every change, or every change of a directory, at once
   writeback          let the kernel gather small writes; no space then shows at close or fsync
-  uid=N, gid=N       owner and group of everything (default: yours)
+  attrs=NAME         keep times (and with some, owners and modes) in user attributes, as these
+                     systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none;
+                     auto (default): as the image already does. See docs/attributes.md
+  user_xattr         show user attributes as extended ones, user.littlefs.0xNN (with unix: default)
+  uid=N, gid=N       owner and group of what has none in the image (default: yours)
   umask=, fmask=, dmask=
                      octal permission bits to take away: everywhere, from files, from directories
                      (default: your umask)
@@ -53,7 +58,10 @@ Options for -o:
   default_permissions
                      let the kernel check permission bits even where only you have access
   poll=MICROSECONDS  how long to look for the next request before sleeping (default 50; 0: never)
-  dev, suid, exec, noatime and their opposites
+  noatime, relatime, strictatime
+                     when reading updates access times: never, at most once a day after a change
+                     (default), always
+  dev, suid, exec and their opposites
                      as in mount(8)
 Sizes may be hexadecimal with 0x, and end in K, M or G. What mount(8), fstab and systemd add for
 themselves (defaults, noauto, nofail, user, _netdev, x-...) is accepted.")]
@@ -177,7 +185,8 @@ impl Mount {
             log::warn!("{}: {warning}", self.image.display());
         }
         let read_only = fs.is_read_only();
-        let volume = Arc::new(Volume::new(fs, self.volume_options(umask)));
+        let convention = self.convention(&fs)?;
+        let volume = Arc::new(Volume::new(fs, self.volume_options(umask, convention)));
         let request = MountRequest {
             source: &self.image,
             mountpoint: &self.mountpoint,
@@ -187,9 +196,9 @@ impl Mount {
                 dev: self.options.dev,
                 suid: self.options.suid,
                 exec: self.options.exec,
-                atime: self.options.atime,
+                atime: self.options.atime != Atime::Never,
             },
-            default_permissions: self.checks_permissions(umask),
+            default_permissions: volume.keeps_owners() || self.checks_permissions(umask),
             writeback: self.writeback(),
             poll: self.options.poll,
         };
@@ -198,7 +207,24 @@ impl Mount {
         Ok(Running { mount: self, signals, volume, session, device: opened.device })
     }
 
-    fn volume_options(&self, umask: u16) -> VolumeOptions {
+    /// By which convention user attributes are used.
+    fn convention(&self, fs: &Fs) -> Result<Option<&'static Convention>, CliError> {
+        let convention = self.options.attrs.resolve(fs.attr_usage());
+        let Some(c) = convention else { return Ok(None) };
+        let attr_max = fs.superblock().attr_max;
+        if c.largest() > attr_max {
+            return Err(mount_failure(format_args!(
+                "{}: attrs={} needs attributes of {} bytes, and the image allows {attr_max}",
+                self.image.display(),
+                c.name,
+                c.largest()
+            )));
+        }
+        log::info!("{}: attributes as {} has them (attrs={})", self.image.display(), c.who, c.name);
+        Ok(convention)
+    }
+
+    fn volume_options(&self, umask: u16, convention: Option<&'static Convention>) -> VolumeOptions {
         let o = &self.options;
         // What the kernel remembers is for everybody who is in: only the permission bits keep
         // others than root from it.
@@ -207,8 +233,11 @@ impl Mount {
         VolumeOptions {
             uid: o.uid.unwrap_or_else(sys::effective_uid),
             gid: o.gid.unwrap_or_else(sys::effective_gid),
-            file_mode: 0o777 & !(o.fmask.unwrap_or(umask) | others),
-            dir_mode: 0o777 & !(o.dmask.unwrap_or(umask) | others),
+            file_mode: 0o777 & !o.fmask.unwrap_or(umask),
+            dir_mode: 0o777 & !o.dmask.unwrap_or(umask),
+            withheld: others,
+            user_xattr: o.user_xattr.unwrap_or(convention.is_some_and(|c| c.special_files)),
+            convention,
             default_time: image_time.unwrap_or_else(|_| SystemTime::now()),
             atime: o.atime,
             sync: o.sync,

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{parse_bytes, parse_bytes_u32};
+use crate::convention::{AttrUsage, CONVENTIONS, Convention};
 use crate::fuse::Access;
+use crate::vfs::Atime;
 
 /// A change is written at the latest this long after it was made, unless `commit=` says otherwise.
 const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
@@ -16,17 +18,15 @@ const DEFAULT_POLL: Duration = Duration::from_micros(50);
 const MAX_POLL: u32 = 1000;
 
 /// Options that mount(8), fstab(5), systemd or the kernel's generic layer use themselves, and
-/// those that change nothing here: FUSE mounts keep no access times that `relatime` and its kind
-/// could govern, and everything not `sync` is asynchronous.
+/// those that change nothing here: reading a directory leaves its access time alone, and everything
+/// not `sync` is asynchronous.
 const ACCEPTED: &[&str] = &[
     "async",
-    "atime",
     "auto",
     "defaults",
     "diratime",
     "group",
     "iversion",
-    "lazytime",
     "loud",
     "mand",
     "nodiratime",
@@ -34,17 +34,12 @@ const ACCEPTED: &[&str] = &[
     "nofail",
     "nogroup",
     "noiversion",
-    "nolazytime",
     "nomand",
     "noowner",
-    "norelatime",
-    "nostrictatime",
     "nouser",
     "nousers",
     "owner",
-    "relatime",
     "silent",
-    "strictatime",
     "user",
     "users",
     "_netdev",
@@ -53,7 +48,7 @@ const ACCEPTED: &[&str] = &[
 const ACCEPTED_PREFIXES: &[&str] = &["x-", "X-", "comment=", "user="];
 
 /// What `-o` asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct MountOptions {
     /// `ro`
@@ -98,10 +93,48 @@ pub struct MountOptions {
     pub suid: bool,
     /// `exec`
     pub exec: bool,
-    /// `noatime` unset
-    pub atime: bool,
     /// `poll=`
     pub poll: Duration,
+    /// `noatime`, `relatime`, `strictatime`
+    pub atime: Atime,
+    /// `attrs=`
+    pub attrs: Attrs,
+    /// `user_xattr`; by the convention unless given
+    pub user_xattr: Option<bool>,
+}
+
+/// What `attrs=` says: by which convention user attributes keep times, owners and modes.
+#[derive(Debug, Clone, Copy)]
+pub enum Attrs {
+    /// The one that the image uses, if any.
+    Auto,
+    /// None.
+    None,
+    /// This one.
+    Of(&'static Convention),
+}
+
+impl Attrs {
+    /// The convention for an image that uses attributes so.
+    pub fn resolve(self, usage: &AttrUsage) -> Option<&'static Convention> {
+        match self {
+            Self::Auto => Convention::recognise(usage),
+            Self::None => None,
+            Self::Of(convention) => Some(convention),
+        }
+    }
+
+    fn parse(name: &str) -> Result<Self, String> {
+        match (name, Convention::named(name)) {
+            ("auto", _) => Ok(Self::Auto),
+            ("none", _) => Ok(Self::None),
+            (_, Some(convention)) => Ok(Self::Of(convention)),
+            (_, None) => {
+                let names: Vec<&str> = CONVENTIONS.iter().map(|c| c.name).collect();
+                Err(format!("'{name}' is none of auto, none, {}", names.join(", ")))
+            }
+        }
+    }
 }
 
 impl Default for MountOptions {
@@ -128,8 +161,10 @@ impl Default for MountOptions {
             dev: false,
             suid: false,
             exec: true,
-            atime: true,
             poll: DEFAULT_POLL,
+            atime: Atime::Relative,
+            attrs: Attrs::Auto,
+            user_xattr: None,
         }
     }
 }
@@ -168,11 +203,17 @@ impl MountOptions {
             "nosuid" => self.suid = false,
             "exec" => self.exec = true,
             "noexec" => self.exec = false,
-            "noatime" => self.atime = false,
-            "atime" | "relatime" | "strictatime" => self.atime = true,
+            "noatime" => self.atime = Atime::Never,
+            "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
+            "strictatime" | "norelatime" => self.atime = Atime::Always,
+            // times never make a write of their own, so this is how it always is
+            "lazytime" | "nolazytime" => {}
+            "user_xattr" => self.user_xattr = Some(true),
+            "nouser_xattr" => self.user_xattr = Some(false),
             _ if is_accepted(name) => {}
             "block_size" | "block_count" | "offset" | "prog_size" | "inline_max"
-            | "block_cycles" | "commit" | "poll" | "uid" | "gid" | "umask" | "fmask" | "dmask" => {
+            | "block_cycles" | "commit" | "poll" | "uid" | "gid" | "umask" | "fmask" | "dmask"
+            | "attrs" => {
                 return Err(format!("mount option '{name}' needs a value: {name}=..."));
             }
             _ => return Err(format!("unknown mount option '{name}'")),
@@ -190,6 +231,7 @@ impl MountOptions {
             "offset" => self.offset = parse_bytes(value).map_err(in_option)?,
             "block_count" => self.block_count = Some(number(value, option)?),
             "block_cycles" => self.block_cycles = Some(number(value, option)?),
+            "attrs" => self.attrs = Attrs::parse(value).map_err(in_option)?,
             "uid" => self.uid = Some(number(value, option)?),
             "gid" => self.gid = Some(number(value, option)?),
             "umask" => self.umask = Some(mask(value, option)?),

@@ -1,9 +1,9 @@
 //! User attributes (SPEC: `0x3xx` USERATTR).
 
 use super::dir::Place;
-use super::{DirId, Fs, ROOT};
+use super::{DirId, Fs, Node, ROOT};
 use crate::error::{Error, Result};
-use crate::mdir::{Attr, Kind};
+use crate::mdir::{Attr, Entry, Kind};
 
 /// What an attribute belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -12,13 +12,25 @@ pub enum At<'a> {
     Entry(DirId, &'a [u8]),
     /// The root directory; its attributes stand at the superblock entry.
     Root,
+    /// A directory, wherever its entry is.
+    Dir(DirId),
+}
+
+/// The attributes an entry has, as types and data.
+fn present(e: &Entry) -> impl Iterator<Item = (u8, &[u8])> {
+    e.attrs.iter().filter_map(|a| Some((a.ty, a.data.as_deref()?)))
 }
 
 impl Fs {
     fn attr_place(&mut self, at: At) -> Result<Place> {
         match at {
             At::Entry(dir, name) => self.find(dir, name)?.ok_or(Error::NotFound),
-            At::Root => {
+            At::Dir(dir) if dir != ROOT => {
+                let d = self.dir(dir)?;
+                let (parent, name) = (d.parent, d.name.clone());
+                self.find(parent, &name)?.ok_or(Error::NotFound)
+            }
+            At::Root | At::Dir(_) => {
                 let pair = self.dir(ROOT)?.pairs[0];
                 let at = self.mdir(pair)?.entries.iter().position(|e| e.kind == Kind::Superblock);
                 Ok(Place { pair, at: at.ok_or(Error::NotFound)? })
@@ -33,6 +45,28 @@ impl Fs {
         attr.and_then(|a| a.data.as_deref()).map(<[u8]>::to_vec).ok_or(Error::NoAttr)
     }
 
+    /// What `read` makes of all attributes.
+    pub fn with_attrs<T>(
+        &mut self,
+        at: At,
+        read: impl FnOnce(&mut dyn Iterator<Item = (u8, &[u8])>) -> T,
+    ) -> Result<T> {
+        let place = self.attr_place(at)?;
+        Ok(read(&mut present(self.entry(place)?)))
+    }
+
+    /// What `name` in `dir` stands for, and what `read` makes of its attributes.
+    pub fn lookup_with_attrs<T>(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        read: impl FnOnce(&mut dyn Iterator<Item = (u8, &[u8])>) -> T,
+    ) -> Result<(Node, T)> {
+        let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        let node = self.node(place)?;
+        Ok((node, read(&mut present(self.entry(place)?))))
+    }
+
     /// The types of all attributes, ascending.
     pub fn list_attrs(&mut self, at: At) -> Result<Vec<u8>> {
         let place = self.attr_place(at)?;
@@ -42,12 +76,22 @@ impl Fs {
         Ok(types)
     }
 
+    /// The attributes of a new entry.
+    pub(super) fn new_attrs(&self, attrs: &[(u8, Vec<u8>)]) -> Result<Vec<Attr>> {
+        attrs.iter().try_for_each(|(_, data)| self.check_attr(data))?;
+        let attr =
+            |(ty, data): &(u8, Vec<u8>)| Attr { ty: *ty, data: Some(data[..].into()), dirty: true };
+        Ok(attrs.iter().map(attr).collect())
+    }
+
+    fn check_attr(&self, data: &[u8]) -> Result<()> {
+        if data.len() as u32 > self.superblock.attr_max { Err(Error::AttrTooLarge) } else { Ok(()) }
+    }
+
     /// Set attribute `ty` to `data`.
     pub fn set_attr(&mut self, at: At, ty: u8, data: &[u8]) -> Result<()> {
         self.begin()?;
-        if data.len() as u32 > self.superblock.attr_max {
-            return Err(Error::AttrTooLarge);
-        }
+        self.check_attr(data)?;
         self.with_space(|fs| fs.put_attr(at, ty, Some(data)))
     }
 

@@ -7,6 +7,7 @@ use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
+use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
 use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, Unsupported};
@@ -103,6 +104,7 @@ impl Fs {
                 file_max: 0,
                 attr_max: 0,
             },
+            attr_usage: AttrUsage::new(),
             inline_max: 0,
             block_cycles: options.block_cycles,
             read_only: options.read_only,
@@ -235,6 +237,10 @@ impl Fs {
         let last = names.last().map(|&n| n.into());
         let (mut children, mut lists) = (Vec::new(), Vec::new());
         for e in &mdir.entries {
+            for a in &e.attrs {
+                let len = a.data.as_ref().map_or(0, |d| d.len() as u16);
+                *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
+            }
             match &e.data {
                 Data::Dir { pair, .. } if e.kind == Kind::Dir => {
                     children.push(Child {

@@ -5,7 +5,7 @@ use super::pairs::{Fate, PairInfo, PairIx, WaysBack};
 use super::{Dir, DirId, Fs, Node, ROOT, Removed};
 use crate::disk::name;
 use crate::error::{Error, Result};
-use crate::mdir::{Data, Entry, Kind, Role};
+use crate::mdir::{Attr, Data, Entry, Kind, Role};
 
 /// How far a removed directory is looked for behind its parent in the thread.
 const THREAD_LOOKAHEAD: usize = 1024;
@@ -37,8 +37,20 @@ impl Fs {
 
     /// Make an empty file.
     pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
+        self.create_with_attrs(dir, name, &[])
+    }
+
+    /// Make an empty file that has these attributes, as types and data, from the start.
+    pub fn create_with_attrs(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        attrs: &[(u8, Vec<u8>)],
+    ) -> Result<()> {
+        let attrs = self.new_attrs(attrs)?;
         self.attempt(|fs| {
-            let e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
+            let mut e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
+            e.attrs.clone_from(&attrs);
             let Attempt::Done(place) = fs.room_for_new(dir, &e)? else {
                 return Ok(Attempt::FlushFirst);
             };
@@ -48,13 +60,25 @@ impl Fs {
 
     /// Make an empty directory.
     pub fn mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
-        self.attempt(|fs| fs.try_mkdir(dir, name))
+        self.mkdir_with_attrs(dir, name, &[])
     }
 
-    fn try_mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<Attempt<DirId>> {
+    /// Make an empty directory that has these attributes, as types and data, from the start.
+    pub fn mkdir_with_attrs(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        attrs: &[(u8, Vec<u8>)],
+    ) -> Result<DirId> {
+        let attrs = self.new_attrs(attrs)?;
+        self.attempt(|fs| fs.try_mkdir(dir, name, &attrs))
+    }
+
+    fn try_mkdir(&mut self, dir: DirId, name: &[u8], attrs: &[Attr]) -> Result<Attempt<DirId>> {
         let id = DirId(self.dirs.len() as u32);
         let mut e =
             Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: Some(id) });
+        e.attrs = attrs.to_vec();
         let Attempt::Done(place) = self.room_for_new(dir, &e)? else {
             return Ok(Attempt::FlushFirst);
         };

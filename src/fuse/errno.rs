@@ -10,6 +10,7 @@ pub(super) fn errno(operation: &'static str, e: &VfsError) -> Errno {
     let (level, errno) = match e {
         VfsError::NotPermitted => (log::Level::Debug, Errno::EPERM),
         VfsError::NotSupported => (log::Level::Debug, Errno::EOPNOTSUPP),
+        VfsError::AttrExists => (log::Level::Debug, Errno::EEXIST),
         VfsError::Stale => (log::Level::Warn, Errno::ESTALE),
         VfsError::Core(e) => core_errno(e),
     };

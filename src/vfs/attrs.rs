@@ -1,9 +1,11 @@
 //! Attributes, times, permissions and space.
 
-use super::inode::{Inode, Kind, Times};
-use super::{VfsError, VfsResult, Volume, now};
+use super::flusher::Change;
+use super::inode::{Inode, Kind, Owner, Times};
+use super::{VfsError, VfsResult, Volume};
 
-/// Permission bits an entry can have; set-id and sticky bits have no place.
+/// Permission bits an entry can have where the image keeps no modes: set-id and sticky bits have no
+/// place.
 const PERMISSIONS: u32 = 0o777;
 
 /// What `stat` shows.
@@ -11,14 +13,14 @@ const PERMISSIONS: u32 = 0o777;
 pub struct Attr {
     /// Inode number.
     pub ino: u64,
-    /// Whether it is a directory, else a file.
-    pub is_dir: bool,
-    /// Size in bytes, 0 for directories.
+    /// Type and permission bits.
+    pub mode: u32,
+    /// The number of a device, as the kernel encodes it.
+    pub rdev: u32,
+    /// Size in bytes, 0 for directories and devices.
     pub size: u64,
     /// Access, modification and change time.
     pub times: Times,
-    /// Permission bits.
-    pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -79,33 +81,65 @@ impl Volume {
         Ok(self.attr_of(ino, inode))
     }
 
-    /// Change attributes, as vfat does where the image has no place for them: an owner can only
-    /// be set to what it is; a mode is accepted and stays as it was, except for set-id and sticky
-    /// bits, which a caller must not believe to be set.
+    /// Change attributes. Where the image has no place for owners and modes, as vfat does: an owner
+    /// can only be set to what it is; a mode is accepted and stays as it was, except for set-id
+    /// and sticky bits, which a caller must not believe to be set.
     pub fn set_attr(&self, ino: u64, set: &SetAttr) -> VfsResult<Attr> {
-        if set.uid.is_some_and(|uid| uid != self.options.uid)
-            || set.gid.is_some_and(|gid| gid != self.options.gid)
-            || set.mode.is_some_and(|mode| mode & 0o7777 & !PERMISSIONS != 0)
+        let keeps_owners = self.keeps_owners();
+        if !keeps_owners
+            && (set.uid.is_some_and(|uid| uid != self.options.uid)
+                || set.gid.is_some_and(|gid| gid != self.options.gid)
+                || set.mode.is_some_and(|mode| mode & 0o7777 & !PERMISSIONS != 0))
         {
             return Err(VfsError::NotPermitted);
         }
         if let Some(size) = set.size {
             self.truncate(ino, size)?;
         }
+        let now = self.now();
+        let resolve = |time: Option<SetTime>, old| match time {
+            Some(SetTime::Now) => now,
+            Some(SetTime::At(at)) => self.rounded(at),
+            None => old,
+        };
+        let (times, owner) = {
+            let inodes = self.inodes.lock();
+            let inode = inodes.get(ino).ok_or(VfsError::Stale)?;
+            let times = Times {
+                atime: resolve(set.atime, inode.times.atime),
+                mtime: resolve(set.mtime, inode.times.mtime),
+                ctime: resolve(set.ctime, now),
+            };
+            let changed = set.mode.is_some() || set.uid.is_some() || set.gid.is_some();
+            let mut owner = inode.owner.as_deref().copied();
+            if keeps_owners && changed {
+                let old = owner.unwrap_or_else(|| self.default_owner(inode));
+                let bits = set.mode.unwrap_or(old.mode) & 0o7777;
+                owner = Some(Owner {
+                    mode: (old.mode & libc::S_IFMT) | bits,
+                    uid: set.uid.unwrap_or(old.uid),
+                    gid: set.gid.unwrap_or(old.gid),
+                    ..old
+                });
+            }
+            (times, owner)
+        };
+        if self.codec.is_some() {
+            let ((), mut core) =
+                self.with_space(|core| Ok(self.store_as(core, ino, &times, owner.as_ref())?))?;
+            let attr = self.set(ino, times, owner)?;
+            self.settle(&mut core, Change::Entries)?;
+            return Ok(attr);
+        }
+        self.set(ino, times, owner)
+    }
+
+    fn set(&self, ino: u64, times: Times, owner: Option<Owner>) -> VfsResult<Attr> {
         let mut inodes = self.inodes.lock();
         let inode = inodes.get_mut(ino).ok_or(VfsError::Stale)?;
-        let now = now();
-        let resolve = |time| match time {
-            SetTime::Now => now,
-            SetTime::At(at) => at,
-        };
-        if let Some(atime) = set.atime {
-            inode.times.atime = resolve(atime);
-        }
-        if let Some(mtime) = set.mtime {
-            inode.times.mtime = resolve(mtime);
-        }
-        inode.status_changed(set.ctime.map_or(now, resolve));
+        inode.times = times;
+        inode.owner = owner.map(Box::new);
+        inode.status_changed(times.ctime);
         Ok(self.attr_of(ino, inode))
     }
 
@@ -114,7 +148,7 @@ impl Volume {
     /// mounting user comes here.
     pub fn access(&self, ino: u64, mask: u16) -> VfsResult<bool> {
         let mode = self.attr(ino)?.mode;
-        Ok(mask & !((mode >> 6 | mode >> 3 | mode) & 7) == 0)
+        Ok(u32::from(mask) & !((mode >> 6 | mode >> 3 | mode) & 7) == 0)
     }
 
     /// The space in the image.
@@ -132,20 +166,36 @@ impl Volume {
     }
 
     pub(super) fn attr_of(&self, ino: u64, inode: &Inode) -> Attr {
-        let (is_dir, size, mode) = match inode.kind {
-            Kind::File { size, .. } => (false, u64::from(size), self.options.file_mode),
-            Kind::Dir(_) => (true, 0, self.options.dir_mode),
+        let owner = inode.owner.as_deref().copied();
+        let Owner { mode, uid, gid, rdev } = owner.unwrap_or_else(|| self.default_owner(inode));
+        let size = match inode.kind {
+            // what a device's content says is its number
+            Kind::File { size, .. } if !is_device(mode) => u64::from(size),
+            _ => 0,
         };
         Attr {
             ino,
-            is_dir,
+            mode: mode & !u32::from(self.options.withheld),
+            rdev,
             size,
             times: inode.times,
-            mode,
-            uid: self.options.uid,
-            gid: self.options.gid,
+            uid,
+            gid,
             nlink: u32::from(inode.linked),
             block_size: self.block_size,
         }
     }
+
+    /// Owner and mode of what has none in the image.
+    pub(super) fn default_owner(&self, inode: &Inode) -> Owner {
+        let mode = match inode.kind {
+            Kind::File { .. } => libc::S_IFREG | u32::from(self.options.file_mode),
+            Kind::Dir(_) => libc::S_IFDIR | u32::from(self.options.dir_mode),
+        };
+        Owner { mode, uid: self.options.uid, gid: self.options.gid, rdev: 0 }
+    }
+}
+
+pub(super) fn is_device(mode: u32) -> bool {
+    matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
 }

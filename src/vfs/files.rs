@@ -2,12 +2,14 @@
 
 use super::flusher::Change;
 use super::inode::Kind;
-use super::{VfsError, VfsResult, Volume, now};
-use crate::error::Error;
-use crate::fs::{FileId, Fs};
+use super::{Atime, VfsError, VfsResult, Volume};
+use crate::error::{Error, Result};
+use crate::fs::{DirId, FileId, Fs, ReadPlan};
 
 /// Bytes copied at a time by `copy_range`.
 const COPY_CHUNK: u64 = 256 << 10;
+/// Longest target of a symbolic link the kernel takes, in bytes.
+const LINK_MAX: usize = 4095;
 /// Access times younger than this and than the content are left alone.
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
@@ -22,7 +24,7 @@ impl Volume {
         };
         let len = plan.len();
         plan.run_into(buf, || self.will_wait())?;
-        if self.options.atime {
+        if self.options.atime != Atime::Never {
             self.accessed(ino);
         }
         Ok(len)
@@ -36,6 +38,7 @@ impl Volume {
             self.content_changed(core, ino, file);
             Ok(())
         })?;
+        self.store(&mut core, ino);
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
@@ -47,6 +50,7 @@ impl Volume {
             self.content_changed(core, ino, file);
             Ok(())
         })?;
+        self.store(&mut core, ino);
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
@@ -65,6 +69,7 @@ impl Volume {
             }
             Ok(())
         })?;
+        self.store(&mut core, ino);
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
@@ -97,24 +102,53 @@ impl Volume {
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 
+    /// All of a small file, at most `max` bytes, whether or not it is open.
+    pub(super) fn read_small(
+        core: &mut Fs,
+        dir: DirId,
+        name: &[u8],
+        max: usize,
+    ) -> Result<Vec<u8>> {
+        let file = core.open_file(dir, name)?;
+        let data = core.read(file, 0, max).and_then(ReadPlan::run);
+        core.close_file(file);
+        data
+    }
+
+    /// Where a symbolic link leads.
+    pub fn read_link(&self, ino: u64) -> VfsResult<Vec<u8>> {
+        if self.attr(ino)?.mode & libc::S_IFMT != libc::S_IFLNK {
+            return Err(Error::Invalid("not a symbolic link").into());
+        }
+        let plan = {
+            let mut core = self.core();
+            let file = self.file(&mut core, ino)?;
+            core.read(file, 0, LINK_MAX)?
+        };
+        Ok(plan.run()?)
+    }
+
     fn content_changed(&self, core: &Fs, ino: u64, file: FileId) {
         let new_size = core.file_size(file);
         let mut inodes = self.inodes.lock();
         if let Some(inode) = inodes.get_mut(ino) {
-            inode.modified(now());
+            inode.modified(self.now());
             if let Kind::File { size, .. } = &mut inode.kind {
                 *size = new_size;
             }
         }
     }
 
-    /// As `relatime` does: only when the last access is older than the last change, or a day.
+    /// In memory only: what is stored of it follows with the next change.
     fn accessed(&self, ino: u64) {
         let mut inodes = self.inodes.lock();
         let Some(inode) = inodes.get_mut(ino) else { return };
         let times = &mut inode.times;
-        let now = now();
-        if times.atime <= times.mtime.max(times.ctime) || times.atime < now.saturating_sub(DAY) {
+        let now = self.now();
+        if self.options.atime == Atime::Always
+            || times.atime <= times.mtime.max(times.ctime)
+            || times.atime < now.saturating_sub(DAY)
+        {
             times.atime = now;
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
-use crate::fs::{DirId, FileId, ROOT};
+use crate::fs::{At, DirId, FileId, ROOT};
 
 /// The number FUSE gives the root directory.
 pub const ROOT_INO: u64 = 1;
@@ -42,6 +42,41 @@ impl Times {
     }
 }
 
+/// Owner and mode, where the image keeps them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    /// Type and permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// The number of a device, as the kernel encodes it.
+    pub rdev: u32,
+}
+
+/// What the attributes of an entry say of it, if anything.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Stored {
+    pub times: Option<Times>,
+    pub owner: Option<Owner>,
+}
+
+/// Where the entry of an inode is.
+pub(super) enum Entry {
+    /// Wherever the directory's is.
+    Dir(DirId),
+    /// A file of that name in a directory.
+    File(DirId, Box<[u8]>),
+}
+
+impl Entry {
+    pub fn at(&self) -> At<'_> {
+        match self {
+            Self::Dir(dir) => At::Dir(*dir),
+            Self::File(dir, name) => At::Entry(*dir, name),
+        }
+    }
+}
+
 /// What an inode stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -55,6 +90,8 @@ pub(super) enum Kind {
 pub(super) struct Inode {
     pub kind: Kind,
     pub times: Times,
+    /// Owner and mode, if they are not those of the mount.
+    pub owner: Option<Box<Owner>>,
     /// References the kernel holds.
     lookups: u64,
     /// With `name` the key of a linked file; not used for directories.
@@ -71,6 +108,14 @@ pub(super) struct Inode {
 }
 
 impl Inode {
+    /// Where its entry is, while it has one.
+    pub fn entry(&self) -> Option<Entry> {
+        self.linked.then(|| match self.kind {
+            Kind::Dir(dir) => Entry::Dir(dir),
+            Kind::File { .. } => Entry::File(self.parent, self.name.clone()),
+        })
+    }
+
     /// Set the content's and the inode's time; the change sticks for the life of the mount.
     pub fn modified(&mut self, now: i64) {
         self.times.mtime = now;
@@ -183,8 +228,9 @@ impl InodeTable {
         if dir == ROOT { ROOT_INO } else { DIRS + u64::from(dir.0) }
     }
 
-    /// The inode of a file found in the image, of the size found.
-    pub fn enter_file(&mut self, dir: DirId, name: &[u8], size: u32) -> u64 {
+    /// The inode of a file found in the image, of the size found; `stored` is for an inode that
+    /// was not known.
+    pub fn enter_file(&mut self, dir: DirId, name: &[u8], size: u32, stored: &Stored) -> u64 {
         if let Some(ino) = self.find_file(dir, name) {
             if let Some(Inode { kind: Kind::File { size: known, .. }, .. }) = self.get_mut(ino) {
                 *known = size;
@@ -194,33 +240,50 @@ impl InodeTable {
         let ino = self.hashed(self.hash_key(dir, name));
         self.insert(ino, dir, name.into(), Kind::File { size, open: None });
         self.link(ino);
+        self.adopt(ino, stored);
         ino
     }
 
-    /// The inode of a directory found in the image.
-    pub fn enter_dir(&mut self, dir: DirId) -> u64 {
+    /// The inode of a directory found in the image; `stored` is for an inode that was not known.
+    pub fn enter_dir(&mut self, dir: DirId, stored: &Stored) -> u64 {
         let ino = Self::dir_number(dir);
         if !self.by_ino.contains_key(&ino) {
             self.insert(ino, dir, Box::default(), Kind::Dir(dir));
+            self.adopt(ino, stored);
         }
         ino
     }
 
+    /// Give an inode what is stored of it.
+    pub fn adopt(&mut self, ino: u64, stored: &Stored) {
+        if let Some(inode) = self.by_ino.get_mut(&ino) {
+            inode.times = stored.times.unwrap_or(inode.times);
+            inode.owner = stored.owner.map(Box::new);
+        }
+    }
+
     /// An inode for a file just made. Its number was never used: an inode of that name may live
     /// on unlinked, or renamed.
-    pub fn create_file(&mut self, dir: DirId, name: &[u8], now: i64) -> u64 {
+    pub fn create_file(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        size: u32,
+        owner: Option<Owner>,
+        now: i64,
+    ) -> u64 {
         self.next_counted += 1;
         let ino = self.next_counted;
-        self.insert(ino, dir, name.into(), Kind::File { size: 0, open: None });
+        self.insert(ino, dir, name.into(), Kind::File { size, open: None });
         self.link(ino);
-        self.born(ino, now);
+        self.born(ino, owner, now);
         ino
     }
 
     /// An inode for a directory just made.
-    pub fn create_dir(&mut self, dir: DirId, now: i64) -> u64 {
-        let ino = self.enter_dir(dir);
-        self.born(ino, now);
+    pub fn create_dir(&mut self, dir: DirId, owner: Option<Owner>, now: i64) -> u64 {
+        let ino = self.enter_dir(dir, &Stored::default());
+        self.born(ino, owner, now);
         ino
     }
 
@@ -351,6 +414,7 @@ impl InodeTable {
         let inode = Inode {
             kind,
             times: Times::all(self.default_time),
+            owner: None,
             lookups: 0,
             parent,
             name,
@@ -362,8 +426,9 @@ impl InodeTable {
         self.by_ino.insert(ino, inode);
     }
 
-    fn born(&mut self, ino: u64, now: i64) {
+    fn born(&mut self, ino: u64, owner: Option<Owner>, now: i64) {
         if let Some(inode) = self.by_ino.get_mut(&ino) {
+            inode.owner = owner.map(Box::new);
             inode.times.atime = now;
             inode.modified(now);
             self.retained += 1;
@@ -460,27 +525,28 @@ mod tests {
 
     const THEN: i64 = 1_000;
     const NOW: i64 = 2_000;
+    const NOTHING: Stored = Stored { times: None, owner: None };
 
     #[test]
     fn numbers_survive_forgetting() {
         let mut t = InodeTable::new(THEN);
-        let ino = t.enter_file(ROOT, b"a", 7);
+        let ino = t.enter_file(ROOT, b"a", 7, &NOTHING);
         assert_eq!(t.file_number(ROOT, b"a"), ino);
         t.reference(ino);
         assert_eq!(t.forget(ino, 1), None);
         assert!(t.get(ino).is_none(), "an untouched inode is dropped");
-        assert_eq!(t.enter_file(ROOT, b"a", 7), ino);
+        assert_eq!(t.enter_file(ROOT, b"a", 7, &NOTHING), ino);
         assert_eq!(t.by_key.len(), 1);
     }
 
     #[test]
     fn changed_times_survive_forgetting() {
         let mut t = InodeTable::new(THEN);
-        let ino = t.create_file(ROOT, b"a", NOW);
+        let ino = t.create_file(ROOT, b"a", 0, None, NOW);
         t.reference(ino);
         t.forget(ino, 1);
         assert_eq!(t.retained, 1);
-        assert_eq!(t.enter_file(ROOT, b"a", 3), ino);
+        assert_eq!(t.enter_file(ROOT, b"a", 3, &NOTHING), ino);
         assert_eq!(t.get(ino).expect("kept").times, Times::all(NOW));
         assert_eq!(t.unlink_file(ROOT, b"a", NOW), None);
         assert!(t.get(ino).is_none() && t.retained == 0 && t.by_key.is_empty());
@@ -489,12 +555,12 @@ mod tests {
     #[test]
     fn unlinked_inode_lives_until_forgotten_and_never_lends_its_number() {
         let mut t = InodeTable::new(THEN);
-        let old = t.enter_file(ROOT, b"a", 7);
+        let old = t.enter_file(ROOT, b"a", 7, &NOTHING);
         t.reference(old);
         t.unlink_file(ROOT, b"a", NOW);
         assert_eq!(t.orphans(), 1);
         assert!(t.handle(old).is_none(), "its name may mean another file by now");
-        let new = t.create_file(ROOT, b"a", NOW);
+        let new = t.create_file(ROOT, b"a", 0, None, NOW);
         assert_ne!(old, new);
         assert_eq!(t.find_file(ROOT, b"a"), Some(new));
         t.forget(old, 1);
@@ -505,8 +571,8 @@ mod tests {
     #[test]
     fn rename_takes_the_inode_along() {
         let mut t = InodeTable::new(THEN);
-        let a = t.enter_file(ROOT, b"a", 1);
-        let b = t.enter_file(ROOT, b"b", 2);
+        let a = t.enter_file(ROOT, b"a", 1, &NOTHING);
+        let b = t.enter_file(ROOT, b"b", 2, &NOTHING);
         t.reference(a);
         t.reference(b);
         t.unlink_file(ROOT, b"b", NOW);
@@ -515,13 +581,13 @@ mod tests {
         assert_eq!(t.find_file(ROOT, b"a"), None);
         assert!(!t.get(b).expect("still referenced").linked);
         t.forget(a, 1);
-        assert_eq!(t.enter_file(ROOT, b"b", 1), a, "the number stays after the rename");
+        assert_eq!(t.enter_file(ROOT, b"b", 1, &NOTHING), a, "the number stays after the rename");
     }
 
     #[test]
     fn equal_hashes_are_chained() {
         let mut t = InodeTable::new(THEN);
-        let inos: Vec<u64> = (0..3u8).map(|n| t.enter_file(ROOT, &[n], 0)).collect();
+        let inos: Vec<u64> = (0..3u8).map(|n| t.enter_file(ROOT, &[n], 0, &NOTHING)).collect();
         // Force one chain: three keys behind the hash of the first.
         t.by_key.clear();
         let hash = t.hash_key(ROOT, &[0]);
@@ -539,7 +605,7 @@ mod tests {
     fn retained_inodes_are_bounded() {
         let mut t = InodeTable::new(THEN);
         for n in 0..=MAX_RETAINED as u64 {
-            let ino = t.create_file(ROOT, &n.to_le_bytes(), NOW + n as i64);
+            let ino = t.create_file(ROOT, &n.to_le_bytes(), 0, None, NOW + n as i64);
             t.reference(ino);
             t.forget(ino, 1);
         }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::flusher::Change;
-use super::inode::InodeTable;
+use super::inode::{InodeTable, Stored};
 use super::listing::{Listing, Position};
-use super::{Attr, VfsError, VfsResult, Volume, now};
+use super::{Attr, VfsError, VfsResult, Volume};
+use crate::convention::Target;
 use crate::error::{Error, Result};
 use crate::fs::{DirId, Fs, Node};
 
@@ -18,12 +19,25 @@ pub enum RenameMode {
     NoReplace,
 }
 
+/// What a new entry is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct New {
+    /// Type and permission bits.
+    pub mode: u32,
+    /// The number of a device, as the kernel encodes it.
+    pub rdev: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// One entry of a directory, as `readdir` returns it.
 pub struct DirEntry<'a> {
     /// Inode number.
     pub ino: u64,
-    /// Whether it is a directory, else a file.
-    pub is_dir: bool,
+    /// Its type, as in `st_mode`; other bits may be set.
+    pub mode: u32,
     /// Where to continue after this entry.
     pub offset: u64,
     /// The name.
@@ -44,36 +58,53 @@ impl Volume {
             return Err(Error::NameTooLong.into());
         }
         let mut core = self.core();
-        let node = core.lookup(dir, name)?;
-        self.enter(&mut self.inodes.lock(), dir, name, node)
+        let (node, stored) = self.look(&mut core, dir, name)?;
+        self.enter(&mut self.inodes.lock(), dir, name, node, &stored)
     }
 
-    /// Make an empty file; the caller holds a reference then.
-    pub fn create(&self, parent: u64, name: &[u8]) -> VfsResult<Attr> {
+    /// Make a file, or what `new` says; the caller holds a reference then. The content of a
+    /// symbolic link is its target, that of a device its number.
+    pub fn create(&self, parent: u64, name: &[u8], new: &New, content: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
-        let ((), mut core) = self.with_space(|core| Ok(core.create(dir, name)?))?;
-        let now = now();
+        let owner = self.new_owner(parent, new)?;
+        let now = self.now();
+        let attrs = self.new_attrs(owner.as_ref(), now, Target::File);
+        let ((), mut core) = self.with_space(|core| {
+            core.create_with_attrs(dir, name, &attrs)?;
+            if !content.is_empty()
+                && let Err(e) = fill(core, dir, name, content)
+            {
+                core.unlink(dir, name)?;
+                return Err(e.into());
+            }
+            Ok(())
+        })?;
         let attr = {
             let mut inodes = self.inodes.lock();
-            let ino = inodes.create_file(dir, name, now);
+            let ino = inodes.create_file(dir, name, content.len() as u32, owner, now);
             self.dir_changed(&mut inodes, dir, now);
             self.referenced(&mut inodes, ino)?
         };
+        self.store(&mut core, parent);
         self.settle(&mut core, Change::Entries)?;
         Ok(attr)
     }
 
     /// Make a directory; the caller holds a reference then.
-    pub fn mkdir(&self, parent: u64, name: &[u8]) -> VfsResult<Attr> {
+    pub fn mkdir(&self, parent: u64, name: &[u8], new: &New) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
-        let (id, mut core) = self.with_space(|core| Ok(core.mkdir(dir, name)?))?;
-        let now = now();
+        let owner = self.new_owner(parent, new)?;
+        let now = self.now();
+        let attrs = self.new_attrs(owner.as_ref(), now, Target::Dir);
+        let (id, mut core) =
+            self.with_space(|core| Ok(core.mkdir_with_attrs(dir, name, &attrs)?))?;
         let attr = {
             let mut inodes = self.inodes.lock();
-            let ino = inodes.create_dir(id, now);
+            let ino = inodes.create_dir(id, owner, now);
             self.dir_changed(&mut inodes, dir, now);
             self.referenced(&mut inodes, ino)?
         };
+        self.store(&mut core, parent);
         self.settle(&mut core, Change::Entries)?;
         Ok(attr)
     }
@@ -84,7 +115,7 @@ impl Volume {
         let mut core = self.core();
         self.pin(&mut core, dir, name)?;
         core.unlink(dir, name)?;
-        let now = now();
+        let now = self.now();
         let close = {
             let mut inodes = self.inodes.lock();
             self.dir_changed(&mut inodes, dir, now);
@@ -93,6 +124,7 @@ impl Volume {
         if let Some(file) = close {
             core.close_file(file);
         }
+        self.store(&mut core, parent);
         Ok(self.settle(&mut core, Change::Entries)?)
     }
 
@@ -104,12 +136,13 @@ impl Volume {
             return Err(Error::NotDirectory.into());
         };
         core.rmdir(dir, name)?;
-        let now = now();
+        let now = self.now();
         {
             let mut inodes = self.inodes.lock();
             inodes.unlink_dir(removed, now);
             self.dir_changed(&mut inodes, dir, now);
         }
+        self.store(&mut core, parent);
         Ok(self.settle(&mut core, Change::Entries)?)
     }
 
@@ -139,7 +172,7 @@ impl Volume {
             return Ok(());
         }
         let (node, target) = moved;
-        let now = now();
+        let now = self.now();
         let mut inodes = self.inodes.lock();
         let close = match target {
             Some(Node::File { .. }) => inodes.unlink_file(to, to_name, now),
@@ -149,19 +182,26 @@ impl Volume {
             }
             None => None,
         };
-        match node {
-            Node::File { .. } => inodes.rename_file((dir, name), (to, to_name), now),
+        let moved = match node {
+            Node::File { .. } => {
+                inodes.rename_file((dir, name), (to, to_name), now);
+                inodes.find_file(to, to_name)
+            }
             Node::Dir(moved) => {
                 if let Some(inode) = inodes.dir_mut(moved) {
                     inode.status_changed(now);
                 }
+                Some(InodeTable::dir_number(moved))
             }
-        }
+        };
         self.dir_changed(&mut inodes, dir, now);
         self.dir_changed(&mut inodes, to, now);
         drop(inodes);
         if let Some(file) = close {
             core.close_file(file);
+        }
+        for ino in [moved, Some(parent), Some(to_parent)].into_iter().flatten() {
+            self.store(&mut core, ino);
         }
         Ok(self.settle(&mut core, Change::Entries)?)
     }
@@ -188,7 +228,8 @@ impl Volume {
                     };
                     let ino = InodeTable::dir_number(of);
                     let offset = next.encode();
-                    sink(&DirEntry { ino, is_dir: true, offset, name, attr: None, damaged: false })
+                    let mode = libc::S_IFDIR;
+                    sink(&DirEntry { ino, mode, offset, name, attr: None, damaged: false })
                 }
                 _ => {
                     let Some(name) = listing.name(index as usize - 2) else {
@@ -197,7 +238,7 @@ impl Volume {
                         }
                         break;
                     };
-                    match core.lookup(dir, name) {
+                    match self.look(&mut core, dir, name) {
                         // Removed since the snapshot was taken.
                         Err(Error::NotFound) => false,
                         node => self.emit(dir, name, node, next.encode(), attributes, sink)?,
@@ -216,35 +257,33 @@ impl Volume {
         &self,
         dir: DirId,
         name: &[u8],
-        node: Result<Node>,
+        found: Result<(Node, Stored)>,
         offset: u64,
         attributes: bool,
         sink: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> VfsResult<bool> {
         let mut inodes = self.inodes.lock();
-        Ok(match node {
-            node if attributes => {
-                // What is damaged still shows; using it reports the damage.
-                let damaged = node.is_err();
-                let node = node.unwrap_or(Node::File { size: 0 });
-                let attr = self.enter(&mut inodes, dir, name, node)?;
-                let (ino, is_dir) = (attr.ino, attr.is_dir);
-                let full = sink(&DirEntry { ino, is_dir, offset, name, attr: Some(attr), damaged });
-                if full {
-                    // The kernel never saw it. Nothing was opened, so nothing is to be closed.
-                    inodes.forget(ino, 1);
-                }
-                full
+        // What is damaged still shows; using it reports the damage.
+        let damaged = found.is_err();
+        let (node, stored) = found.unwrap_or((Node::File { size: 0 }, Stored::default()));
+        if attributes {
+            let attr = self.enter(&mut inodes, dir, name, node, &stored)?;
+            let (ino, mode) = (attr.ino, attr.mode);
+            let full = sink(&DirEntry { ino, mode, offset, name, attr: Some(attr), damaged });
+            if full {
+                // The kernel never saw it. Nothing was opened, so nothing is to be closed.
+                inodes.forget(ino, 1);
             }
-            Ok(Node::Dir(id)) => {
-                let ino = InodeTable::dir_number(id);
-                sink(&DirEntry { ino, is_dir: true, offset, name, attr: None, damaged: false })
-            }
-            Ok(Node::File { .. }) | Err(_) => {
-                let ino = inodes.file_number(dir, name);
-                sink(&DirEntry { ino, is_dir: false, offset, name, attr: None, damaged: false })
-            }
-        })
+            return Ok(full);
+        }
+        let (ino, mode) = match node {
+            Node::Dir(id) => (InodeTable::dir_number(id), libc::S_IFDIR),
+            Node::File { .. } => (
+                inodes.file_number(dir, name),
+                stored.owner.map_or(libc::S_IFREG, |owner| owner.mode),
+            ),
+        };
+        Ok(sink(&DirEntry { ino, mode, offset, name, attr: None, damaged: false }))
     }
 
     /// The snapshot an offset belongs to, and the place in it; a new one at the start.
@@ -293,10 +332,11 @@ impl Volume {
         dir: DirId,
         name: &[u8],
         node: Node,
+        stored: &Stored,
     ) -> VfsResult<Attr> {
         let ino = match node {
-            Node::File { size } => inodes.enter_file(dir, name, size),
-            Node::Dir(id) => inodes.enter_dir(id),
+            Node::File { size } => inodes.enter_file(dir, name, size, stored),
+            Node::Dir(id) => inodes.enter_dir(id, stored),
         };
         self.referenced(inodes, ino)
     }
@@ -305,4 +345,12 @@ impl Volume {
         let inode = inodes.reference(ino).ok_or(VfsError::Stale)?;
         Ok(self.attr_of(ino, inode))
     }
+}
+
+/// Write the content of a file just made.
+fn fill(core: &mut Fs, dir: DirId, name: &[u8], content: &[u8]) -> Result<()> {
+    let file = core.open_file(dir, name)?;
+    let written = core.write(file, 0, content);
+    core.close_file(file);
+    written
 }

@@ -1,0 +1,218 @@
+//! Attributes that are kept in the image: loaded when an inode enters the table, put into the
+//! cached entry with the change they belong to, and so written by the same flush.
+
+use std::time::SystemTime;
+
+use super::attrs::is_device;
+use super::inode::{Entry, InodeTable, Owner, Stored, Times};
+use super::{New, ROOT_INO, VfsError, VfsResult, Volume, nanos};
+use crate::convention::{Meta, Target};
+use crate::error::Result;
+use crate::fs::{At, DirId, Fs, Node};
+
+/// The numbers of a device are its file's content: major and minor, 32 bits each, little-endian.
+const DEVICE_SIZE: usize = 8;
+
+impl Volume {
+    /// Whether owners and modes are kept in the image.
+    pub fn keeps_owners(&self) -> bool {
+        self.codec.as_ref().is_some_and(|codec| codec.convention().has_owners())
+    }
+
+    /// The present time, as precise as the image keeps it.
+    pub(super) fn now(&self) -> i64 {
+        self.rounded(nanos(SystemTime::now()))
+    }
+
+    /// A time as it will be read again.
+    pub(super) fn rounded(&self, time: i64) -> i64 {
+        self.codec.as_ref().map_or(time, |codec| codec.rounded(time))
+    }
+
+    /// What `name` in `dir` stands for, and what is stored of it.
+    pub(super) fn look(&self, core: &mut Fs, dir: DirId, name: &[u8]) -> Result<(Node, Stored)> {
+        let Some(codec) = &self.codec else {
+            return Ok((core.lookup(dir, name)?, Stored::default()));
+        };
+        let (node, meta) = core.lookup_with_attrs(dir, name, |attrs| codec.read(attrs))?;
+        let mut stored = self.stored(&meta, matches!(node, Node::Dir(_)));
+        if let Some(owner) = &mut stored.owner
+            && is_device(owner.mode)
+        {
+            let content = Self::read_small(core, dir, name, DEVICE_SIZE)?;
+            owner.rdev = device_number(&content);
+        }
+        Ok((node, stored))
+    }
+
+    /// Give the root directory what is stored of it.
+    pub(super) fn load_root(&self) {
+        let Some(codec) = &self.codec else { return };
+        let mut core = self.core();
+        match core.with_attrs(At::Root, |attrs| codec.read(attrs)) {
+            Ok(meta) => self.inodes.lock().adopt(ROOT_INO, &self.stored(&meta, true)),
+            Err(e) => log::warn!("cannot read the attributes of the root directory: {e}"),
+        }
+    }
+
+    fn stored(&self, meta: &Meta, is_dir: bool) -> Stored {
+        let changed = meta.mtime.or(meta.birth).or(meta.ctime).or(meta.atime);
+        let times = changed.map(|mtime| Times {
+            atime: meta.atime.unwrap_or(mtime),
+            mtime,
+            ctime: meta.ctime.unwrap_or(mtime),
+        });
+        let has_owner = meta.mode.is_some() || meta.uid.is_some() || meta.gid.is_some();
+        let default = if is_dir { self.options.dir_mode } else { self.options.file_mode };
+        let owner = has_owner.then(|| {
+            let mode = meta.mode.unwrap_or(u32::from(default));
+            Owner {
+                mode: self.file_type(mode, is_dir) | (mode & 0o7777),
+                uid: meta.uid.unwrap_or(self.options.uid),
+                gid: meta.gid.unwrap_or(self.options.gid),
+                rdev: 0,
+            }
+        });
+        Stored { times, owner }
+    }
+
+    /// The type bits of an entry whose mode says this.
+    fn file_type(&self, mode: u32, is_dir: bool) -> u32 {
+        let special = matches!(
+            mode & libc::S_IFMT,
+            libc::S_IFLNK | libc::S_IFIFO | libc::S_IFSOCK | libc::S_IFCHR | libc::S_IFBLK
+        );
+        match is_dir {
+            true => libc::S_IFDIR,
+            false if special && self.has_special_files() => mode & libc::S_IFMT,
+            false => libc::S_IFREG,
+        }
+    }
+
+    fn has_special_files(&self) -> bool {
+        self.codec.as_ref().is_some_and(|codec| codec.convention().special_files)
+    }
+
+    /// Owner and mode a new entry in `parent` gets, where they are kept.
+    pub(super) fn new_owner(&self, parent: u64, new: &New) -> VfsResult<Option<Owner>> {
+        let kind = new.mode & libc::S_IFMT;
+        if !matches!(kind, libc::S_IFREG | libc::S_IFDIR) && !self.has_special_files() {
+            return Err(VfsError::NotPermitted);
+        }
+        if !self.keeps_owners() {
+            return Ok(None);
+        }
+        let inodes = self.inodes.lock();
+        let inode = inodes.get(parent).ok_or(VfsError::Stale)?;
+        let mut owner = Owner { mode: new.mode, uid: new.uid, gid: new.gid, rdev: new.rdev };
+        if let Some(parent) = &inode.owner
+            && parent.mode & libc::S_ISGID != 0
+        {
+            owner.gid = parent.gid;
+            if kind == libc::S_IFDIR {
+                owner.mode |= libc::S_ISGID;
+            }
+        }
+        Ok(Some(owner))
+    }
+
+    /// The attributes of a new entry.
+    pub(super) fn new_attrs(
+        &self,
+        owner: Option<&Owner>,
+        now: i64,
+        target: Target,
+    ) -> Vec<(u8, Vec<u8>)> {
+        let Some(codec) = &self.codec else { return Vec::new() };
+        codec.initial(&Meta { birth: Some(now), ..meta(&Times::all(now), owner) }, target)
+    }
+
+    /// Put what changed of an inode into its entry, after an operation that changed it. Times that
+    /// do not get there, for which there is no room perhaps, are no reason to fail: they stay in
+    /// memory, and the next change tries again.
+    pub(super) fn store(&self, core: &mut Fs, ino: u64) {
+        if self.codec.is_none() {
+            return;
+        }
+        let (times, owner) = match self.inodes.lock().get(ino) {
+            Some(inode) => (inode.times, inode.owner.as_deref().copied()),
+            None => return,
+        };
+        if let Err(e) = self.store_as(core, ino, &times, owner.as_ref()) {
+            log::warn!("times of inode {ino} are not stored: {e}");
+        }
+    }
+
+    /// Put these times and this owner into the entry of an inode, as far as it has a place for
+    /// them.
+    pub(super) fn store_as(
+        &self,
+        core: &mut Fs,
+        ino: u64,
+        times: &Times,
+        owner: Option<&Owner>,
+    ) -> Result<()> {
+        let Some(codec) = &self.codec else { return Ok(()) };
+        let Some(entry) = self.entry(ino) else { return Ok(()) };
+        let target = match entry {
+            Entry::Dir(dir) if InodeTable::dir_number(dir) == ROOT_INO => Target::Root,
+            Entry::Dir(_) => Target::Dir,
+            Entry::File(..) => Target::File,
+        };
+        let meta = meta(times, owner);
+        let at = entry.at();
+        let changes = core.with_attrs(at, |attrs| codec.write(attrs, &meta, target))?;
+        changes.iter().try_for_each(|(ty, data)| core.set_attr(at, *ty, data))
+    }
+
+    /// Where the entry of an inode is, while it has one.
+    pub(super) fn entry(&self, ino: u64) -> Option<Entry> {
+        self.inodes.lock().get(ino)?.entry()
+    }
+}
+
+fn meta(times: &Times, owner: Option<&Owner>) -> Meta {
+    Meta {
+        atime: Some(times.atime),
+        mtime: Some(times.mtime),
+        ctime: Some(times.ctime),
+        birth: None,
+        mode: owner.map(|o| o.mode),
+        uid: owner.map(|o| o.uid),
+        gid: owner.map(|o| o.gid),
+    }
+}
+
+/// The number in the content of a device, as the kernel encodes it; 0 for what is none.
+fn device_number(content: &[u8]) -> u32 {
+    let Ok([a, b, c, d, e, f, g, h]) = <[u8; DEVICE_SIZE]>::try_from(content) else { return 0 };
+    let (major, minor) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+}
+
+/// The content of a device with that number.
+pub fn device_content(rdev: u32) -> [u8; DEVICE_SIZE] {
+    let major = rdev >> 8 & 0xfff;
+    let minor = (rdev & 0xff) | (rdev >> 12 & 0xfff00);
+    let mut content = [0; DEVICE_SIZE];
+    content[..4].copy_from_slice(&major.to_le_bytes());
+    content[4..].copy_from_slice(&minor.to_le_bytes());
+    content
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers_are_read_as_written() {
+        for (major, minor) in [(0, 0), (8, 1), (0xfff, 0xfffff), (259, 0x12345)] {
+            let rdev = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
+            let content = device_content(rdev);
+            assert_eq!(content[..4], u32::to_le_bytes(major));
+            assert_eq!(content[4..], u32::to_le_bytes(minor));
+            assert_eq!(device_number(&content), rdev);
+        }
+        assert_eq!(device_number(b"1234567"), 0);
+    }
+}
