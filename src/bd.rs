@@ -4,7 +4,7 @@ pub mod emu;
 pub mod file;
 pub mod ram;
 
-use std::io;
+use std::io::{self, IoSliceMut};
 
 use crate::error::{IoError, IoOp, Unsupported};
 
@@ -69,9 +69,23 @@ pub trait BlockDevice: Send + Sync {
     /// Fill `buf` from byte `off` of `block`.
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
 
-    /// Like [`Self::read`], but only if that needs not wait for storage; whether it did.
-    fn read_now(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<bool> {
-        self.read(block, off, buf).map(|()| true)
+    /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now` only if that
+    /// needs not wait for storage. Whether they were filled.
+    fn read_parts(
+        &self,
+        block: u32,
+        off: u32,
+        parts: &mut [IoSliceMut<'_>],
+        _now: bool,
+    ) -> IoResult<bool> {
+        let block_size = self.geometry().block_size;
+        let (mut block, mut at) = (block, off);
+        for part in parts {
+            (block, at) = (block.saturating_add(at / block_size), at % block_size);
+            self.read(block, at, part)?;
+            at += part.len() as u32;
+        }
+        Ok(true)
     }
 
     /// A hint: `count` blocks from `block` on will be read soon. Those outside the device do not

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -71,16 +71,25 @@ pub fn syncfs(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
-/// Read from byte `offset` of `file` what is in the page cache; the number of bytes.
+/// Fill `parts`, one after the other, from byte `offset` of `file`; with `now` only with what is in
+/// the page cache. The number of bytes read.
 ///
 /// # Errors
-/// The system's: EAGAIN when storage would have to be waited for, EOPNOTSUPP where it cannot tell.
-pub fn read_cached(file: &File, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+/// The system's: with `now`, EAGAIN when storage would have to be waited for, EOPNOTSUPP where it
+/// cannot tell.
+pub fn read_parts(
+    file: &File,
+    offset: u64,
+    parts: &mut [IoSliceMut<'_>],
+    now: bool,
+) -> io::Result<usize> {
     let offset = offset.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
-    let part = libc::iovec { iov_base: buf.as_mut_ptr().cast(), iov_len: buf.len() };
-    // SAFETY: `part` describes `buf`, which lives and is not used otherwise through the call.
+    let count = parts.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
+    let flags = if now { libc::RWF_NOWAIT } else { 0 };
+    // SAFETY: IoSliceMut is guaranteed to have the layout of iovec; each describes memory that is
+    // borrowed for the whole call.
     let read =
-        unsafe { libc::preadv2(file.as_raw_fd(), &raw const part, 1, offset, libc::RWF_NOWAIT) };
+        unsafe { libc::preadv2(file.as_raw_fd(), parts.as_mut_ptr().cast(), count, offset, flags) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 

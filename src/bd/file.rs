@@ -1,7 +1,7 @@
 //! A device in a plain file or a block special file, at an offset.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -70,10 +70,28 @@ impl BlockDevice for FileDevice {
         Ok(())
     }
 
-    fn read_now(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<bool> {
-        let start = self.range(IoOp::Read, block, off, buf.len())?;
-        // What is not at hand at once, for whatever reason, is read the other way.
-        Ok(sys::read_cached(&self.file, start, buf).is_ok_and(|n| n == buf.len()))
+    fn read_parts(
+        &self,
+        block: u32,
+        off: u32,
+        parts: &mut [IoSliceMut<'_>],
+        now: bool,
+    ) -> IoResult<bool> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let start = self.range(IoOp::Read, block, off, len)?;
+        if sys::read_parts(&self.file, start, parts, now).is_ok_and(|n| n == len) {
+            return Ok(true);
+        }
+        if now {
+            return Ok(false);
+        }
+        // Whatever stopped it shows here, or was a truncated image.
+        let mut at = off;
+        for part in parts {
+            self.read(block, at, part)?;
+            at += part.len() as u32;
+        }
+        Ok(true)
     }
 
     fn will_read(&self, block: u32, count: u32) {
@@ -190,10 +208,13 @@ mod tests {
         let dev = device(8 * 512, 512, 4);
         dev.prog(1, 3, b"littlefs").expect("prog");
         dev.will_read(0, u32::MAX);
-        let mut buf = [0; 8];
-        assert!(dev.read_now(1, 3, &mut buf).expect("read"));
-        assert_eq!(&buf, b"littlefs");
-        assert!(dev.read_now(4, 0, &mut buf).is_err(), "outside");
+        let (mut a, mut b) = ([0; 3], [0; 5]);
+        for now in [true, false] {
+            let parts = &mut [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+            assert!(dev.read_parts(1, 3, parts, now).expect("read"));
+            assert!(dev.read_parts(4, 0, parts, now).is_err(), "outside");
+            assert_eq!((&a, &b), (b"lit", b"tlefs"));
+        }
     }
 
     #[test]

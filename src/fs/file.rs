@@ -1,5 +1,6 @@
 //! Open files: content as it is to become, over content as it is on disk.
 
+use std::io::IoSliceMut;
 use std::sync::Arc;
 
 use super::dir::Place;
@@ -12,8 +13,10 @@ use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
-/// Largest single read of consecutive blocks, in bytes.
-const RUN_MAX: usize = 1 << 20;
+/// Most consecutive blocks read at once; a system call takes no more than 1024 parts.
+const RUN_BLOCKS_MAX: usize = 64;
+/// Bytes of the pointers of a block at most: one for each bit of its index.
+const POINTERS_SIZE_MAX: usize = 4 * 32;
 
 /// A CTZ list on disk and what was changed since.
 #[derive(Debug, Default)]
@@ -111,16 +114,16 @@ impl ReadPlan {
             return Ok(());
         }
         let mut will_wait = Some(will_wait);
-        let mut read = |block, off, buf: &mut [u8]| {
-            if !self.dev.read_now(block, off, buf)? {
-                if let Some(call) = will_wait.take() {
-                    call();
-                }
-                self.dev.read(block, off, buf)?;
-            }
-            Ok(())
-        };
         let dev = &*self.dev;
+        let mut read = |block, at, parts: &mut [IoSliceMut<'_>]| {
+            if dev.read_parts(block, at, parts, true)? {
+                return Ok(());
+            }
+            if let Some(call) = will_wait.take() {
+                call();
+            }
+            read_all(dev, block, at, parts)
+        };
         let (first, end) = span(dev, self.off, buf.len());
         let blocks = self.list.addresses(dev, first, end)?;
         read_runs(dev.geometry(), &mut read, &blocks, self.off, buf)
@@ -136,7 +139,16 @@ pub(crate) fn read_list(
 ) -> Result<()> {
     let (first, end) = span(dev, off, buf.len());
     let blocks = list.get(first as usize..end as usize).unwrap_or_default();
-    read_runs(dev.geometry(), &mut |b, at, buf| dev.read(b, at, buf), blocks, off, buf)
+    read_runs(dev.geometry(), &mut |b, at, parts| read_all(dev, b, at, parts), blocks, off, buf)
+}
+
+fn read_all(
+    dev: &dyn BlockDevice,
+    block: u32,
+    at: u32,
+    parts: &mut [IoSliceMut<'_>],
+) -> IoResult<()> {
+    dev.read_parts(block, at, parts, false).map(|_| ())
 }
 
 /// The indices of the blocks that hold `len` bytes from byte `off` of a file.
@@ -149,11 +161,11 @@ fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (u32, u32) {
     (ctz::locate(bs, off).0.min(end), end)
 }
 
-/// Reads from a block, at an offset, into a buffer.
-type Read<'a> = dyn FnMut(u32, u32, &mut [u8]) -> IoResult<()> + 'a;
+/// Reads from a block, at an offset, into one buffer after the other.
+type Read<'a> = dyn FnMut(u32, u32, &mut [IoSliceMut<'_>]) -> IoResult<()> + 'a;
 
-/// Fill `buf` from byte `off` of a file by calls of `read` with block, offset and buffer; `blocks`
-/// are those that hold it. Consecutive ones are read at once.
+/// Fill `buf` from byte `off` of a file by calls of `read`; `blocks` are those that hold it.
+/// Consecutive ones are read at once.
 fn read_runs(
     g: Geometry,
     read: &mut Read<'_>,
@@ -164,34 +176,28 @@ fn read_runs(
     let bs = g.block_size;
     let (first, mut at) = ctz::locate(bs, off);
     let mut rest = buf;
-    let mut run = Vec::new();
+    // what is between the data of two blocks: the pointers of the second
+    let mut pointers = [[0; POINTERS_SIZE_MAX]; RUN_BLOCKS_MAX];
     let mut k = 0;
     while k < blocks.len() {
         // as many blocks as lie one behind the other on the device and in the file
-        let most = (RUN_MAX / bs as usize).max(1).min(blocks.len() - k);
+        let most = RUN_BLOCKS_MAX.min(blocks.len() - k);
         let count = (1..most).take_while(|&j| blocks[k + j] == blocks[k] + j as u32).count() + 1;
-        let len = count * bs as usize - at as usize;
-        if count == 1 {
-            let (here, behind) = rest.split_at_mut(len.min(rest.len()));
-            read(blocks[k], at, here)?;
-            rest = behind;
-        } else {
-            // pointers stand between the data
-            run.resize(len.min(rest.len() + 4 * 32 * count), 0);
-            read(blocks[k], at, &mut run)?;
-            let mut from = 0;
-            for j in 0..count {
-                let skip = if j == 0 { 0 } else { ctz::data_offset(first + (k + j) as u32) };
-                let to = (j + 1) * bs as usize - at as usize;
-                let data = &run[(from + skip as usize).min(run.len())..to.min(run.len())];
-                let (here, behind) = rest.split_at_mut(data.len().min(rest.len()));
-                here.copy_from_slice(&data[..here.len()]);
-                rest = behind;
-                from = to;
+        let mut parts = Vec::with_capacity(2 * count);
+        let mut room = bs - at;
+        for (j, gap) in pointers.iter_mut().take(count).enumerate() {
+            if j > 0 {
+                let len = ctz::data_offset(first + (k + j) as u32);
+                parts.push(IoSliceMut::new(&mut gap[..len as usize]));
+                room = bs - len;
             }
+            let (here, behind) = rest.split_at_mut((room as usize).min(rest.len()));
+            parts.push(IoSliceMut::new(here));
+            rest = behind;
         }
-        at = ctz::data_offset(first + (k + count) as u32);
+        read(blocks[k], at, &mut parts)?;
         k += count;
+        at = ctz::data_offset(first + k as u32);
     }
     if rest.is_empty() {
         return Ok(());
@@ -365,7 +371,7 @@ pub(super) fn read_merged(dev: &dyn BlockDevice, c: &Ctz, off: u32, buf: &mut [u
     if !stored.is_empty() {
         let (first, end) = span(dev, off, stored.len());
         let blocks = c.list.addresses(dev, first, end)?;
-        let mut read = |block, at, buf: &mut [u8]| dev.read(block, at, buf);
+        let mut read = |block, at, parts: &mut [IoSliceMut<'_>]| read_all(dev, block, at, parts);
         read_runs(dev.geometry(), &mut read, &blocks, off, stored)?;
     }
     gap.fill(0);
