@@ -93,7 +93,8 @@ pub fn read_parts(
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint.
+/// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint. No bytes
+/// mean all up to the end.
 pub fn will_read(file: &File, offset: u64, len: u64) {
     if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
         // SAFETY: the descriptor is open for the whole call; no memory is involved.

@@ -96,9 +96,12 @@ impl BlockDevice for FileDevice {
 
     fn will_read(&self, block: u32, count: u32) {
         let count = count.min(self.geometry.block_count.saturating_sub(block));
-        let len = u64::from(count) * u64::from(self.geometry.block_size);
-        let start = byte_offset(self.geometry, block, 0).saturating_add(self.offset);
-        sys::will_read(&self.file, start, len);
+        // to the system no bytes would mean all
+        if count > 0 {
+            let len = u64::from(count) * u64::from(self.geometry.block_size);
+            let start = byte_offset(self.geometry, block, 0).saturating_add(self.offset);
+            sys::will_read(&self.file, start, len);
+        }
     }
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {

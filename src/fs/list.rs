@@ -179,6 +179,9 @@ impl BlockList {
             None => self.descend(dev, last)?,
         };
         let len = span.end - span.start;
+        if len == 1 {
+            return Ok(chunk.get_or_init(|| Box::new([block])));
+        }
         // as a rule a file's blocks lie one behind the other, so this is where its data is, too
         dev.will_read(block.saturating_sub(len - 1), len);
         let mut found = Vec::with_capacity(len as usize);
