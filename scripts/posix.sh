@@ -6,7 +6,8 @@
 # FSX_OPS=N  operations of fsx in all (default 1000000)
 #
 # Installs both tools from crates.io below target/tools when they are missing. The cases of
-# pjdfstest that littlefs cannot pass stand, with reasons, in tests/posix/pjdfstest.toml.
+# pjdfstest that littlefs cannot pass stand, with reasons, in tests/posix/pjdfstest.toml, and in
+# pjdfstest-unix.toml for mounts with attrs=unix.
 # Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse; most cases of pjdfstest
 # change users, so without root they are skipped.
 set -euo pipefail
@@ -108,26 +109,29 @@ fsx_runs() {
     [ "$failed" -eq 0 ]
 }
 
-# run_pjdfstest [PATTERN]: with a pattern, only those cases, and they may remount
+# run_pjdfstest LIST OPTIONS [PATTERN]: with a pattern, only those cases, and they may remount
 run_pjdfstest() {
-    local options=default_permissions name=pjdfstest-${1:-all} remount=false
+    # a short name: paths of sockets have at most 107 bytes
+    local list=$1 options=default_permissions,$2 name=${1#pjdfstest-}-${3:-all} remount=false
+    shift 2
     [ "$(id -u)" -ne 0 ] || options+=,allow_other
     make_mount "$name" 16M 4096 "$options"
     [ $# -eq 0 ] || remount=true
     sed "s/^allow_remount = .*/allow_remount = $remount/" \
-        tests/posix/pjdfstest.toml >"$work/$name/config.toml"
+        "tests/posix/$list.toml" >"$work/$name/config.toml"
     PATH=$work/bin:$PATH "$tools/bin/pjdfstest" -c "$work/$name/config.toml" \
         -p "$work/$name/mnt" -s "$work/other" -- "$@" || true
     end_mount "$name" || echo "FAILED: the image"
 }
 
+# pjdfstest_runs LIST OPTIONS
 pjdfstest_runs() {
-    local passed failed listed out=$work/pjdfstest.out
-    mkdir "$work/bin" "$work/other"
+    local passed failed listed out=$work/$1.out
+    mkdir -p "$work/bin" "$work/other"
     # To remount, mount(8) would run a program named after the filesystem; the kernel does it alone.
     printf '#!/bin/sh\nexec %s --internal-only "$@"\n' "$(command -v mount)" >"$work/bin/mount"
     chmod +x "$work/bin/mount"
-    { run_pjdfstest; [ "$(id -u)" -ne 0 ] || run_pjdfstest erofs; } 2>&1 |
+    { run_pjdfstest "$@"; [ "$(id -u)" -ne 0 ] || run_pjdfstest "$@" erofs; } 2>&1 |
         sed 's/\x1b\[[0-9;]*m//g' >"$out"
     # "Summary: F failed, S skipped, P passed, X expected failures, T total"
     read -r passed failed listed < <(awk '
@@ -137,11 +141,12 @@ pjdfstest_runs() {
     if [ "$failed" -gt 0 ]; then
         grep -A3 -E 'FAILED|PASSED UNEXPECTEDLY' "$out" >&2 || tail -n 30 "$out" >&2
     fi
-    echo "pjdfstest ($listed that littlefs cannot store): $passed passed, $failed failed"
+    echo "$1 ($listed that littlefs cannot store): $passed passed, $failed failed"
     [ "$failed" -eq 0 ]
 }
 
 status=0
-pjdfstest_runs || status=1
+pjdfstest_runs pjdfstest rw || status=1
+pjdfstest_runs pjdfstest-unix attrs=unix,suid,dev || status=1
 fsx_runs || status=1
 exit "$status"

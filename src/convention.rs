@@ -45,7 +45,9 @@ pub enum Format {
     Seconds64,
     /// Nanoseconds since 1970: 64 bits without sign.
     Nanos64,
-    /// Seconds since 1970 and nanoseconds of the second: 32 bits each, without sign.
+    /// Seconds since 1970 and nanoseconds of the second: 32 bits each. The two bits that
+    /// nanoseconds leave free are bits 32 and 33 of the seconds, which have a sign: all zero from
+    /// 1970 to 2106.
     SecondsNanos,
     /// Days since 1970, 32 bits, and picoseconds of the day, 64 bits, without sign.
     DaysPicos,
@@ -71,7 +73,12 @@ impl Format {
             Self::Seconds32 => u32_at(0)? * NANOS,
             Self::Seconds64 => u64_at(0)?.cast_signed().saturating_mul(NANOS),
             Self::Nanos64 => i64::try_from(u64_at(0)?).unwrap_or(i64::MAX),
-            Self::SecondsNanos => u32_at(0)? * NANOS + u32_at(4)?.min(NANOS - 1),
+            Self::SecondsNanos => {
+                let (low, nanos) = (u32_at(0)?, u32_at(4)?);
+                // 34 bits with sign
+                let seconds = (low | (nanos >> 30) << 32) << 30 >> 30;
+                seconds * NANOS + (nanos & 0x3fff_ffff).min(NANOS - 1)
+            }
             Self::DaysPicos => {
                 let of_day = i64::try_from(u64_at(4)? / 1000).unwrap_or(i64::MAX);
                 u32_at(0)?.saturating_mul(DAY * NANOS).saturating_add(of_day.min(DAY * NANOS - 1))
@@ -89,9 +96,11 @@ impl Format {
             Self::Seconds64 => value.div_euclid(NANOS).to_le_bytes().into(),
             Self::Nanos64 => positive.to_le_bytes().into(),
             Self::SecondsNanos => {
-                let overflow = positive / NANOS > i64::from(u32::MAX);
-                let nanos = if overflow { NANOS - 1 } else { positive % NANOS };
-                [seconds, (nanos as u32).to_le_bytes()].concat()
+                let limit = (1 << 33) * NANOS;
+                let value = value.clamp(-limit, limit - 1);
+                let (seconds, nanos) = (value.div_euclid(NANOS), value.rem_euclid(NANOS));
+                let high = (seconds >> 32 & 3) << 30;
+                [seconds as u32, (high | nanos) as u32].map(u32::to_le_bytes).concat()
             }
             Self::DaysPicos => {
                 // 64 bits of nanoseconds are far fewer days than 32 bits hold
@@ -593,8 +602,11 @@ mod tests {
             assert_eq!(codec(name).rounded(time), stored);
             stored
         };
-        assert_eq!(clamp("unix", -1), 0);
-        assert_eq!(clamp("unix", i64::MAX), i64::from(u32::MAX) * NANOS + NANOS - 1);
+        for time in [-1, 0, (1 << 32) * NANOS + 5, (3 << 31) * NANOS + 7, -(1 << 32) * NANOS] {
+            assert_eq!(clamp("unix", time), time);
+        }
+        assert_eq!(clamp("unix", i64::MAX), (1 << 33) * NANOS - 1);
+        assert_eq!(clamp("unix", i64::MIN), -(1 << 33) * NANOS);
         assert_eq!(clamp("picoruby", i64::MAX), i64::from(u32::MAX) * NANOS);
         assert_eq!(clamp("esp-idf", -1), -NANOS);
         assert_eq!(clamp("micropython", -1), 0);
@@ -604,7 +616,7 @@ mod tests {
         let hostile = codec("chamelon").read([(b't', &[0xff; 12][..])].into_iter());
         assert_eq!(hostile.mtime, Some(i64::MAX));
         let hostile = codec("unix").read([(b'T', &[0xff; 24][..])].into_iter());
-        assert_eq!(hostile.mtime, Some(i64::from(u32::MAX) * NANOS + NANOS - 1));
+        assert_eq!(hostile.mtime, Some(-1));
     }
 
     #[test]

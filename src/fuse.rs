@@ -149,7 +149,7 @@ impl Filesystem for Adapter {
             size,
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
-            ctime: ctime.map(|time| SetTime::At(vfs::nanos(time))),
+            ctime: ctime.map(|time| SetTime::At(nanos(time))),
         };
         attributes(self.volume().set_attr(ino.0, &set), "setattr", reply);
     }
@@ -576,7 +576,19 @@ fn kind(mode: u32) -> FileType {
 fn set_time(time: TimeOrNow) -> SetTime {
     match time {
         TimeOrNow::Now => SetTime::Now,
-        TimeOrNow::SpecificTime(time) => SetTime::At(vfs::nanos(time)),
+        TimeOrNow::SpecificTime(time) => SetTime::At(nanos(time)),
+    }
+}
+
+/// A time from the kernel in nanoseconds since 1970. Of one before that, fuser 0.18 subtracts the
+/// part below a second where it is to be added.
+fn nanos(time: SystemTime) -> i64 {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(_) => vfs::nanos(time),
+        Err(before) => {
+            let part = before.duration().subsec_nanos();
+            vfs::nanos(time).saturating_add(2 * i64::from(part))
+        }
     }
 }
 

@@ -207,6 +207,7 @@ fn everything_linux_knows_of_a_file_is_kept() {
            ln -s d/f l; ln -s "$(printf %4000d 1)" long; chown -h 5:6 l
            python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("s")'
            touch -d @1000000000.123456789 d/f d; touch -h -d @4294967295 l
+           touch -d @-5.5 p; touch -d @5000000000 s
            chmod 1777 .; touch -d @9 ."#,
         &[&m.dir()],
     );
@@ -227,6 +228,8 @@ fn everything_linux_knows_of_a_file_is_kept() {
     assert_eq!((stat("l").uid(), stat("l").gid(), stat("l").len()), (5, 6, 3));
     assert_eq!(stat("l").mtime(), 4_294_967_295);
     assert_eq!(stat("long").len(), 4000);
+    assert_eq!((stat("p").mtime(), stat("p").mtime_nsec()), (-6, 500_000_000));
+    assert_eq!(stat("s").mtime(), 5_000_000_000);
     assert_eq!((stat(".").mode(), stat(".").mtime()), (0o41_777, 9));
     assert_eq!(fs::read(m.path("l")).expect("follow"), b"hello\n");
     let listed = sh(&m.dir(), "find . -mindepth 1 -printf '%P %y\\n' | sort", &[]);
