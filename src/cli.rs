@@ -6,6 +6,7 @@ pub mod info;
 pub mod mkfs;
 pub mod mount;
 pub mod options;
+pub mod profile;
 pub mod umount;
 
 use std::ffi::OsString;

@@ -149,6 +149,23 @@ fn mkfs_makes_a_file_that_info_describes() {
 }
 
 #[test]
+fn a_profile_gives_mkfs_its_defaults() {
+    let dir = Scratch::new();
+    let image = dir.name("new.img");
+    let limits = |image: &str| {
+        let info = info(image);
+        ["block_size", "name_max", "attr_max"].map(|key| info[key].as_u64().expect("a number"))
+    };
+    ok(["mkfs", "--profile", "arduino-esp8266", "--size", "1000K", &image]);
+    assert_eq!(limits(&image), [8192, 32, 1022]);
+    ok(["mkfs", "--force", "--profile", "nanoframework", "--block-size", "512", &image]);
+    assert_eq!(limits(&image), [512, 255, 4]);
+    ok(["mkfs", "--force", "--profile", "esp-idf", "--name-max", "255", &image]);
+    assert_eq!(limits(&image), [4096, 255, 1022]);
+    fails(["mkfs", "--profile", "esp", "--size", "1M", &image], 1, &["'esp'", "esp-idf"]);
+}
+
+#[test]
 fn mkfs_options_reach_the_superblock() {
     let dir = Scratch::new();
     let image = dir.name("new.img");

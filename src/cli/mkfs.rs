@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::profile::Profile;
 use super::{CliError, parse_bytes, parse_bytes_u32};
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
@@ -18,6 +19,8 @@ use crate::image::{Container, Located, Reason, locate, wipe};
 
 /// Bytes looked at for something that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
+/// Bytes in a block, unless something else is asked for.
+const DEFAULT_BLOCK_SIZE: u32 = 4096;
 /// Smallest block of the C driver, in bytes.
 const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
 
@@ -26,7 +29,8 @@ const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
 #[command(after_help = "\
 Examples:
   littlefs mkfs --size 1M new.img                       256 blocks of 4096 bytes
-  littlefs mkfs --block-size 8192 --size 1000K esp.img  for an ESP8266
+  littlefs mkfs --profile arduino-esp8266 --size 1000K esp.img
+                                                        for an ESP8266: blocks of 8192 bytes
   littlefs mkfs --disk-version 2.0 --size 64K old.img   for drivers older than littlefs 2.6
   littlefs mkfs /dev/sdx1                               as large as the device
 
@@ -37,9 +41,15 @@ pub struct MkfsArgs {
     /// File (made when there is none) or block device
     image: PathBuf,
 
-    /// Bytes in a block, a multiple of 4
-    #[arg(long, value_name = "BYTES", default_value = "4096", value_parser = parse_bytes_u32)]
-    block_size: u32,
+    /// Block size, longest name and largest attribute as a family of devices has them, each unless
+    /// given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266, arduino-pico, zephyr,
+    /// nuttx, nanoframework, phoenix, ardupilot-nor
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    profile: Option<&'static Profile>,
+
+    /// Bytes in a block, a multiple of 4 [default: 4096]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    block_size: Option<u32>,
 
     /// Number of blocks
     #[arg(long, value_name = "N", conflicts_with = "size")]
@@ -54,19 +64,20 @@ pub struct MkfsArgs {
     disk_version: DiskVersion,
 
     /// Longest file name, in bytes; a driver built for shorter names refuses the image
-    #[arg(long, value_name = "N", default_value_t = FormatOptions::default().name_max,
+    /// [default: 255]
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(NAME_MAX)))]
-    name_max: u32,
+    name_max: Option<u32>,
 
     /// Largest file, in bytes
     #[arg(long, value_name = "N", default_value_t = FormatOptions::default().file_max,
           value_parser = clap::value_parser!(u32).range(1..=i64::from(FILE_MAX)))]
     file_max: u32,
 
-    /// Largest user attribute, in bytes
-    #[arg(long, value_name = "N", default_value_t = FormatOptions::default().attr_max,
+    /// Largest user attribute, in bytes [default: 1022]
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTR_MAX)))]
-    attr_max: u32,
+    attr_max: Option<u32>,
 
     /// Write 0xFF over all of it, as a flash programmer wants it, instead of leaving holes
     #[arg(long)]
@@ -122,6 +133,11 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
 }
 
 impl MkfsArgs {
+    fn block_size(&self) -> u32 {
+        let of_profile = self.profile.and_then(|p| p.block_size);
+        self.block_size.or(of_profile).unwrap_or(DEFAULT_BLOCK_SIZE)
+    }
+
     /// An error about the image.
     fn fail(&self, why: impl fmt::Display) -> CliError {
         CliError::failure(format_args!("{}: {why}", self.image.display()))
@@ -132,7 +148,7 @@ impl MkfsArgs {
         match (self.block_count, self.size) {
             (Some(block_count), _) => self.geometry(u64::from(block_count)).map(Some),
             (None, Some(size)) => {
-                let block_size = u64::from(self.block_size);
+                let block_size = u64::from(self.block_size());
                 if block_size > 0 && size % block_size != 0 {
                     let below = size - size % block_size;
                     return Err(self.fail(format_args!(
@@ -149,7 +165,7 @@ impl MkfsArgs {
 
     fn geometry(&self, block_count: u64) -> Result<Geometry, CliError> {
         let block_count = u32::try_from(block_count).unwrap_or(u32::MAX);
-        Geometry::new(self.block_size, block_count).map_err(|e| self.fail(e))
+        Geometry::new(self.block_size(), block_count).map_err(|e| self.fail(e))
     }
 
     /// The locked file or device, for writing; made here when there is none and `may_create`.
@@ -177,7 +193,7 @@ impl MkfsArgs {
             None if container.size == 0 => {
                 return Err(self.fail("is empty; give --size or --block-count"));
             }
-            None => self.geometry(container.size / u64::from(self.block_size.max(1)))?,
+            None => self.geometry(container.size / u64::from(self.block_size().max(1)))?,
         };
         if container.is_device && container.size < geometry.size() {
             return Err(self.fail(format_args!(
@@ -202,11 +218,13 @@ impl MkfsArgs {
         }
 
         let device = FileDevice::new(container.file, 0, geometry);
+        let default = FormatOptions::default();
+        let of_profile = |get: fn(&Profile) -> Option<u32>| self.profile.and_then(get);
         let options = FormatOptions {
             disk_version: self.disk_version.into(),
-            name_max: self.name_max,
+            name_max: self.name_max.or(of_profile(|p| p.name_max)).unwrap_or(default.name_max),
             file_max: self.file_max,
-            attr_max: self.attr_max,
+            attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).unwrap_or(default.attr_max),
         };
         Fs::format(&device, &options).map_err(|e| self.fail(e))?;
         device.sync().map_err(|e| self.fail(crate::Error::from(e)))?;

@@ -16,7 +16,7 @@ use super::daemon::{self, Side, Starter};
 use super::options::MountOptions;
 use super::umount::detach_dead;
 use super::{CliError, exit};
-use crate::bd::FileDevice;
+use crate::bd::{BlockDevice, FileDevice};
 use crate::convention::Convention;
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
@@ -45,6 +45,9 @@ Options for -o:
                      a quarter of a second without requests writes it earlier
   sync, dirsync      write every change, or every change of a directory, at once
   writeback          let the kernel gather small writes; no space then shows at close or fsync
+  profile=NAME       write as a family of devices does: sets prog_size, inline_max and attrs, each
+                     unless given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266,
+                     arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
   attrs=NAME         keep times (and with some, owners and modes) in user attributes, as these
                      systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none;
                      auto (default): as the image already does. See docs/attributes.md
@@ -171,12 +174,15 @@ impl Mount {
         let at_image = |e: &dyn std::fmt::Display| {
             mount_failure(format_args!("{}: {e}", self.image.display()))
         };
+        let profile = self.options.profile;
+        let block_size = opened.device.geometry().block_size;
         let fs = Fs::open(
             opened.device.clone(),
             &OpenOptions {
                 read_only: opened.read_only,
-                prog_size: self.options.prog_size,
-                inline_max: self.options.inline_max,
+                prog_size: self.options.prog_size.or(profile.and_then(|p| p.prog_size)),
+                inline_max: (self.options.inline_max)
+                    .or(profile.and_then(|p| p.inline_max(block_size))),
                 block_cycles: self.options.block_cycles,
             },
         )
@@ -209,7 +215,7 @@ impl Mount {
 
     /// By which convention user attributes are used.
     fn convention(&self, fs: &Fs) -> Result<Option<&'static Convention>, CliError> {
-        let convention = self.options.attrs.resolve(fs.attr_usage());
+        let convention = self.options.convention(fs.attr_usage());
         let Some(c) = convention else { return Ok(None) };
         let attr_max = fs.superblock().attr_max;
         if c.largest() > attr_max {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::profile::Profile;
 use super::{parse_bytes, parse_bytes_u32};
 use crate::convention::{AttrUsage, CONVENTIONS, Convention};
 use crate::fuse::Access;
@@ -97,8 +98,10 @@ pub struct MountOptions {
     pub poll: Duration,
     /// `noatime`, `relatime`, `strictatime`
     pub atime: Atime,
-    /// `attrs=`
-    pub attrs: Attrs,
+    /// `attrs=`; by the profile unless given
+    pub attrs: Option<Attrs>,
+    /// `profile=`
+    pub profile: Option<&'static Profile>,
     /// `user_xattr`; by the convention unless given
     pub user_xattr: Option<bool>,
 }
@@ -115,15 +118,6 @@ pub enum Attrs {
 }
 
 impl Attrs {
-    /// The convention for an image that uses attributes so.
-    pub fn resolve(self, usage: &AttrUsage) -> Option<&'static Convention> {
-        match self {
-            Self::Auto => Convention::recognise(usage),
-            Self::None => None,
-            Self::Of(convention) => Some(convention),
-        }
-    }
-
     fn parse(name: &str) -> Result<Self, String> {
         match (name, Convention::named(name)) {
             ("auto", _) => Ok(Self::Auto),
@@ -163,7 +157,8 @@ impl Default for MountOptions {
             exec: true,
             poll: DEFAULT_POLL,
             atime: Atime::Relative,
-            attrs: Attrs::Auto,
+            attrs: None,
+            profile: None,
             user_xattr: None,
         }
     }
@@ -184,6 +179,16 @@ impl MountOptions {
             }
         }
         Ok(options)
+    }
+
+    /// By which convention user attributes are used in an image that has these.
+    pub fn convention(&self, usage: &AttrUsage) -> Option<&'static Convention> {
+        match (self.attrs, self.profile) {
+            (Some(Attrs::Of(convention)), _) => Some(convention),
+            (Some(Attrs::None), _) => None,
+            (None, Some(profile)) => profile.convention(),
+            (Some(Attrs::Auto), _) | (None, None) => Convention::recognise(usage),
+        }
     }
 
     fn set_flag(&mut self, name: &str) -> Result<(), String> {
@@ -213,7 +218,7 @@ impl MountOptions {
             _ if is_accepted(name) => {}
             "block_size" | "block_count" | "offset" | "prog_size" | "inline_max"
             | "block_cycles" | "commit" | "poll" | "uid" | "gid" | "umask" | "fmask" | "dmask"
-            | "attrs" => {
+            | "attrs" | "profile" => {
                 return Err(format!("mount option '{name}' needs a value: {name}=..."));
             }
             _ => return Err(format!("unknown mount option '{name}'")),
@@ -231,7 +236,8 @@ impl MountOptions {
             "offset" => self.offset = parse_bytes(value).map_err(in_option)?,
             "block_count" => self.block_count = Some(number(value, option)?),
             "block_cycles" => self.block_cycles = Some(number(value, option)?),
-            "attrs" => self.attrs = Attrs::parse(value).map_err(in_option)?,
+            "attrs" => self.attrs = Some(Attrs::parse(value).map_err(in_option)?),
+            "profile" => self.profile = Some(Profile::named(value).map_err(in_option)?),
             "uid" => self.uid = Some(number(value, option)?),
             "gid" => self.gid = Some(number(value, option)?),
             "umask" => self.umask = Some(mask(value, option)?),
@@ -331,6 +337,22 @@ mod tests {
         ] {
             let e = parse(list).expect_err(list);
             assert!(e.contains(name), "{list}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_profile_gives_way_to_other_options() {
+        let used = AttrUsage::from([((1, 8), 1)]);
+        let name = |list| parse(list).expect("valid").convention(&used).map(|c| c.name);
+        assert_eq!(name(""), Some("micropython"));
+        assert_eq!(name("attrs=auto,profile=arduino-pico"), Some("micropython"));
+        assert_eq!(name("profile=arduino-pico"), Some("arduino"));
+        assert_eq!(name("profile=arduino-pico,attrs=unix"), Some("unix"));
+        assert_eq!(name("profile=zephyr"), None);
+        assert_eq!(name("attrs=none"), None);
+        for (list, names) in [("attrs=linux", "micropython"), ("profile=esp", "esp-idf")] {
+            let e = parse(list).expect_err(list);
+            assert!(e.contains(list) && e.contains(names), "{e}");
         }
     }
 

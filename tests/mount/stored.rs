@@ -131,6 +131,30 @@ fn a_file_of_nanoframework_exists_for_the_device() {
     });
 }
 
+#[test]
+fn a_profile_writes_as_its_devices_do() {
+    let free = |m: &Mounted| sh(&m.dir(), "stat -f -c %f .", &[]);
+    for (options, inlined, attr) in [
+        ("profile=esp-idf", true, Some((b't', 8))),
+        ("profile=arduino-esp8266,attrs=none", false, None),
+        ("profile=arduino-esp8266", false, Some((b't', 8))),
+        ("profile=nanoframework", false, Some((0, 4))),
+        ("profile=zephyr,inline_max=500", true, None),
+    ] {
+        let mut m = Mounted::with_options("1M", options);
+        let before = free(&m);
+        fs::write(m.path("f"), [7; 400]).expect("write");
+        File::open(m.path("f")).expect("open").sync_all().expect("fsync");
+        assert_eq!(free(&m) == before, inlined, "{options}");
+        m.unmount();
+        in_c(&m, |c| {
+            let found = attrs(c, b"f");
+            let shape: Vec<(u8, usize)> = found.iter().map(|(ty, v)| (*ty, v.len())).collect();
+            assert_eq!(shape.last().copied(), attr, "{options}: {shape:?}");
+        });
+    }
+}
+
 /// A NuttX record.
 fn nuttx(mode: u32, uid: u32, gid: u32, [atime, mtime, ctime]: [Time; 3]) -> Vec<u8> {
     let numbers = [0, mode, uid, gid].map(u32::to_le_bytes).concat();
