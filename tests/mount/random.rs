@@ -138,3 +138,8 @@ fn the_mount_and_the_host_agree_with_kernel_write_back() {
 fn the_mount_and_the_host_agree_when_everything_is_synced() {
     agrees_with_options("sync");
 }
+
+#[test]
+fn the_mount_and_the_host_agree_when_attributes_are_kept() {
+    agrees_with_options("attrs=unix");
+}
