@@ -81,3 +81,8 @@ fn killed_under_load_with_gathered_writes() {
 fn killed_under_load_while_every_change_is_synced() {
     killed_again_and_again("sync", 3);
 }
+
+#[test]
+fn killed_under_load_with_attributes_kept() {
+    killed_again_and_again("attrs=unix", 4);
+}
