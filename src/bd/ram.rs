@@ -1,5 +1,7 @@
 //! A device in memory, for tests, benchmarks and building images.
 
+use std::io::IoSliceMut;
+
 use parking_lot::RwLock;
 
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
@@ -39,6 +41,25 @@ impl BlockDevice for RamDevice {
         let start = check_range(self.geometry, IoOp::Read, block, off, buf.len())? as usize;
         buf.copy_from_slice(&self.bytes.read()[start..start + buf.len()]);
         Ok(())
+    }
+
+    fn read_parts(
+        &self,
+        block: u32,
+        off: u32,
+        parts: &mut [IoSliceMut<'_>],
+        _now: bool,
+    ) -> IoResult<bool> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let start = check_range(self.geometry, IoOp::Read, block, off, len)? as usize;
+        let bytes = self.bytes.read();
+        let mut rest = &bytes[start..start + len];
+        for part in parts {
+            let (here, behind) = rest.split_at(part.len());
+            part.copy_from_slice(here);
+            rest = behind;
+        }
+        Ok(true)
     }
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
