@@ -19,7 +19,8 @@ install_run_deps
 install_missing python3:python3
 
 lfs=${LITTLEFS_FUSE:-$(command -v lfs || true)}
-if [ -z "$lfs" ] || ! "$lfs" --version 2>&1 | grep -q littlefs; then
+# what it prints is taken whole: it would die of a pipe that closes early
+if [ -z "$lfs" ] || [[ $("$lfs" --version 2>&1 || true) != *littlefs* ]]; then
     echo "littlefs-fuse is not here: build https://github.com/littlefs-project/littlefs-fuse" >&2
     echo "and set LITTLEFS_FUSE=/path/to/lfs. NOTHING WAS TESTED." >&2
     exit 1
