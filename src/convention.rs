@@ -299,11 +299,6 @@ impl Convention {
     pub fn has_owners(&self) -> bool {
         self.has(Mode)
     }
-
-    /// Bytes of its largest attribute.
-    pub fn largest(&self) -> u32 {
-        self.rows.iter().map(|r| u32::from(r.len)).max().unwrap_or(0)
-    }
 }
 
 /// What the attributes of an entry say, or are to say; times in nanoseconds since 1970.
@@ -381,6 +376,11 @@ impl Codec {
     /// The convention.
     pub fn convention(&self) -> &'static Convention {
         self.convention
+    }
+
+    /// Bytes of the largest attribute it gives to entries.
+    pub fn largest(&self) -> u32 {
+        self.preferred.iter().map(|row| u32::from(row.len)).max().unwrap_or(0)
     }
 
     /// Whether attributes of this type are the convention's.

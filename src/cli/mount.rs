@@ -17,7 +17,7 @@ use super::options::MountOptions;
 use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::{BlockDevice, FileDevice};
-use crate::convention::Convention;
+use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image;
@@ -218,13 +218,18 @@ impl Mount {
         let convention = self.options.convention(fs.attr_usage());
         let Some(c) = convention else { return Ok(None) };
         let attr_max = fs.superblock().attr_max;
-        if c.largest() > attr_max {
-            return Err(mount_failure(format_args!(
-                "{}: attrs={} needs attributes of {} bytes, and the image allows {attr_max}",
+        let largest = Codec::new(c, fs.attr_usage()).largest();
+        if largest > attr_max {
+            let why = format!(
+                "{}: attrs={} needs attributes of {largest} bytes, and the image allows {attr_max}",
                 self.image.display(),
                 c.name,
-                c.largest()
-            )));
+            );
+            if self.options.chooses_convention() {
+                return Err(mount_failure(why));
+            }
+            log::warn!("{why}; they are left alone");
+            return Ok(None);
         }
         log::info!("{}: attributes as {} has them (attrs={})", self.image.display(), c.who, c.name);
         Ok(convention)

@@ -191,6 +191,14 @@ impl MountOptions {
         }
     }
 
+    /// Whether the convention was asked for, rather than found in the image.
+    pub fn chooses_convention(&self) -> bool {
+        match self.attrs {
+            Some(attrs) => !matches!(attrs, Attrs::Auto),
+            None => self.profile.is_some(),
+        }
+    }
+
     fn set_flag(&mut self, name: &str) -> Result<(), String> {
         match name {
             "ro" => self.read_only = true,

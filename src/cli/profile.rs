@@ -127,6 +127,7 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convention::{AttrUsage, Codec};
 
     #[test]
     fn the_table_is_consistent() {
@@ -135,7 +136,8 @@ mod tests {
             assert_eq!(p.convention().is_some(), p.attrs.is_some(), "{}", p.name);
             let fits = |size: u32| p.block_size.is_none_or(|block| block.is_multiple_of(size));
             assert!(p.prog_size.is_none_or(fits), "{}", p.name);
-            let largest = p.convention().map_or(0, Convention::largest);
+            let codec = p.convention().map(|c| Codec::new(c, &AttrUsage::new()));
+            let largest = codec.map_or(0, |codec| codec.largest());
             assert!(p.attr_max.is_none_or(|max| max >= largest), "{}", p.name);
         }
         let e = Profile::named("pico").expect_err("no such profile");
