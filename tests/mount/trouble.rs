@@ -86,12 +86,32 @@ impl Rig {
 
     /// Unmount as users do.
     fn umount(&self) -> Output {
-        output(littlefs().arg("umount").arg(self.path("mnt")))
+        self.unless_busy(littlefs().arg("umount").arg(self.path("mnt")))
+    }
+
+    /// What `command` does once no program that another test starts holds a file.
+    fn unless_busy(&self, command: &mut Command) -> Output {
+        let mut out = output(command);
+        wait_until("the mount to be unused", || {
+            let busy = String::from_utf8_lossy(&out.stderr).contains("busy");
+            if busy {
+                out = output(command);
+            }
+            !busy
+        });
+        out
     }
 
     /// Unmount whatever is unwritten; how the daemon ended.
     fn give_up(&mut self) -> ExitStatus {
-        as_root(r#"umount "$1""#, &[&self.path("mnt")]);
+        as_root(
+            r#"for i in $(seq 500); do
+                said=$(umount "$1" 2>&1) && exit 0
+                case $said in *busy*) sleep 0.02 ;; *) break ;; esac
+            done
+            echo "$said" >&2; exit 1"#,
+            &[&self.path("mnt")],
+        );
         self.ended()
     }
 
