@@ -67,7 +67,7 @@ runs=(
 ops=${FSX_OPS:-1000000}
 
 run_fsx() { # NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS - OPERATIONS
-    make_mount "$1" 4M "$6" "$7"
+    make_mount "$1" 4M "$6" "$7" || return
     cat >"$work/$1/fsx.toml" <<END
 flen = $3
 [opsize]
@@ -86,7 +86,8 @@ posix_fadvise = 0.2
 copy_file_range = 1
 sendfile = 1
 END
-    "$tools/bin/fsx" -f "$work/$1/fsx.toml" -S "$2" -N "$9" -P "$work/$1" "$work/$1/mnt/file"
+    "$tools/bin/fsx" -f "$work/$1/fsx.toml" -S "$2" -N "$9" -P "$work/$1" "$work/$1/mnt/file" ||
+        return
     end_mount "$1"
 }
 
@@ -97,7 +98,7 @@ fsx_runs() {
         share=$((ops * ${run##* } / 100))
         mkdir -p "$work/$name"
         # shellcheck disable=SC2086
-        if (set -e; run_fsx $run "$share") >"$work/$name/out" 2>&1; then
+        if run_fsx $run "$share" >"$work/$name/out" 2>&1; then
             passed=$((passed + 1))
         else
             failed=$((failed + 1))

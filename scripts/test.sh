@@ -35,12 +35,14 @@ elif [ "$passed" -eq 0 ]; then
     status=1
 fi
 
-# POSIX conformance, unless only some tests were asked for.
+# POSIX conformance, and a system with systemd, unless only some tests were asked for.
 if [ $# -eq 0 ]; then
-    scripts/posix.sh 2>&1 | tee "$log" || status=1
-    read -r passed failed < <(awk -v p="$passed" -v f="$failed" '
-        / passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); seen = 1 }
-        END { print p, f + !seen }' "$log")
+    for script in scripts/posix.sh scripts/test-systemd.sh; do
+        "$script" 2>&1 | tee "$log" || status=1
+        read -r passed failed < <(awk -v p="$passed" -v f="$failed" '
+            / passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); seen = 1 }
+            END { print p, f + !seen }' "$log")
+    done
 fi
 echo "$passed passed, $failed failed"
 exit "$status"

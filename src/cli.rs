@@ -1,12 +1,17 @@
 //! The command line: arguments, logging and exit codes; one module per command.
 
+pub mod attach;
 pub mod check;
 pub mod daemon;
+pub mod helpers;
 pub mod info;
 pub mod mkfs;
 pub mod mount;
+pub mod notify;
 pub mod options;
 pub mod profile;
+pub mod remount;
+pub mod table;
 pub mod umount;
 
 use std::ffi::OsString;
@@ -17,7 +22,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::{Level, LevelFilter};
 
 use crate::bd::FileDevice;
@@ -112,6 +117,26 @@ enum Command {
     Mkfs(mkfs::MkfsArgs),
     Info(info::InfoArgs),
     Check(check::CheckArgs),
+    #[command(hide = true)]
+    Attach(attach::AttachArgs),
+}
+
+impl Command {
+    fn run(&self) -> Result<ExitCode, CliError> {
+        match self {
+            Self::Mount(args) => mount::run(args),
+            Self::Umount(args) => umount::run(args),
+            Self::Mkfs(args) => mkfs::run(args),
+            Self::Info(args) => info::run(args),
+            Self::Check(args) => check::run(args),
+            Self::Attach(args) => attach::run(args),
+        }
+    }
+
+    /// Whether standard error stays what it is to the end.
+    fn stays_in_foreground(&self) -> bool {
+        !matches!(self, Self::Mount(args) if !args.foreground)
+    }
 }
 
 /// How to find the filesystem in an image: common to the commands that only look.
@@ -162,23 +187,43 @@ impl ImageArgs {
     }
 }
 
+/// The command lines of `littlefs` and of the names it has for others, to generate documentation
+/// and completions from.
+pub fn command_lines() -> Vec<clap::Command> {
+    let mut all = vec![Cli::command()];
+    all.extend(helpers::command_lines());
+    all
+}
+
 /// Parse the arguments (the program's name first), run the command, report its failure.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    let cli = match Cli::try_parse_from(&args) {
-        Ok(cli) => cli,
-        Err(e) => return usage(&e, &args),
-    };
-    init_log(cli.verbose);
-    let result = match &cli.command {
-        Command::Mount(args) => mount::run(args),
-        Command::Umount(args) => umount::run(args),
-        Command::Mkfs(args) => mkfs::run(args),
-        Command::Info(args) => info::run(args),
-        Command::Check(args) => check::run(args),
+    let mut journal = false;
+    let result = match helpers::parse(&args) {
+        Some(Ok(helper)) => {
+            init_log(helper.verbose(), journal);
+            helper.run()
+        }
+        Some(Err((e, code))) => return usage(&e, code),
+        None => match Cli::try_parse_from(helpers::with_command(args.clone())) {
+            Ok(cli) => {
+                journal = cli.command.stays_in_foreground() && notify::stderr_is_journal();
+                init_log(cli.verbose, journal);
+                cli.command.run()
+            }
+            Err(e) => {
+                let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
+                let checking = command.is_some_and(|command| command == "check");
+                return usage(&e, if checking { exit::CHECK_USAGE } else { exit::FAILURE });
+            }
+        },
     };
     result.unwrap_or_else(|e| {
-        complain(&e);
+        if journal {
+            let _ = writeln!(io::stderr(), "<3>{e}");
+        } else {
+            complain(&e);
+        }
         ExitCode::from(e.code)
     })
 }
@@ -189,7 +234,7 @@ fn complain(message: &dyn fmt::Display) {
 }
 
 /// Print what clap has to say: help on stdout, errors in our form on stderr.
-fn usage(e: &clap::Error, args: &[OsString]) -> ExitCode {
+fn usage(e: &clap::Error, code: u8) -> ExitCode {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // Help into a closed pipe (`littlefs --help | head -1`) has nothing left to say.
         let _ = e.print();
@@ -201,13 +246,12 @@ fn usage(e: &clap::Error, args: &[OsString]) -> ExitCode {
     } else {
         complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
-    let checking = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
-    let checking = checking.is_some_and(|command| command == "check");
-    ExitCode::from(if checking { exit::CHECK_USAGE } else { exit::FAILURE })
+    ExitCode::from(code)
 }
 
-/// Log to stderr: warnings by default, more by `-v`; `RUST_LOG` has the last word.
-fn init_log(verbose: u8) {
+/// Log to stderr: warnings by default, more by `-v`; `RUST_LOG` has the last word. To a `journal`
+/// each line begins with its priority, as sd-daemon(3) has it.
+fn init_log(verbose: u8, journal: bool) {
     let (ours, others) = match verbose {
         0 => (LevelFilter::Warn, LevelFilter::Warn),
         1 => (LevelFilter::Info, LevelFilter::Warn),
@@ -218,7 +262,18 @@ fn init_log(verbose: u8) {
         .filter_level(others)
         .filter_module("littlefs", ours)
         .parse_default_env()
-        .format(|out, record| match record.level() {
+        .format(move |out, record| match record.level() {
+            level if journal => {
+                let priority = match level {
+                    Level::Error => 3,
+                    Level::Warn => 4,
+                    Level::Info => 6,
+                    Level::Debug | Level::Trace => 7,
+                };
+                // Each line by itself: the journal cuts at line ends.
+                let text = record.args().to_string();
+                text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+            }
             Level::Error => writeln!(out, "littlefs: {}", record.args()),
             Level::Warn => writeln!(out, "littlefs: warning: {}", record.args()),
             Level::Info => writeln!(out, "littlefs: info: {}", record.args()),
@@ -279,7 +334,8 @@ mod tests {
 
     #[test]
     fn command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
+        for command in command_lines() {
+            command.debug_assert();
+        }
     }
 }

@@ -37,7 +37,9 @@ use crate::vfs::{
 use errno::errno;
 use gate::{Gate, Serving};
 
-pub use session::{Access, MountFlags, MountRequest, Session, mount};
+pub use session::{
+    Access, DEVICE, KernelMount, MountFlags, MountRequest, Session, mount, open_device, serve,
+};
 
 /// How long the kernel may keep what it was told: as good as forever.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);

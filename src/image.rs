@@ -2,6 +2,7 @@
 
 mod container;
 mod error;
+mod holder;
 mod locate;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use crate::disk::Superblock;
 
 pub use container::Container;
 pub use error::{OpenError, Reason};
+pub use holder::Holder;
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
 
 /// How to open an image.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -121,16 +121,84 @@ pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
     check(unsafe { libc::umount2(path.as_ptr(), flags) })
 }
 
-/// Whether `path` is on a FUSE mount whose daemon is gone. Asks for space, which no cache answers.
-pub fn is_dead_mount(path: &Path) -> bool {
-    let Ok(path) = c_path(path) else { return false };
-    let mut space = std::mem::MaybeUninit::<libc::statfs>::uninit();
+/// Mount a FUSE filesystem, or change what is mounted there.
+///
+/// # Errors
+/// The system's.
+pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> io::Result<()> {
+    let (source, target) = (c_path(source)?, c_path(target)?);
+    let data = c_path(Path::new(data))?;
+    // SAFETY: all four are NUL-terminated strings that live through the call.
+    check(unsafe {
+        libc::mount(source.as_ptr(), target.as_ptr(), c"fuse".as_ptr(), flags, data.as_ptr().cast())
+    })
+}
+
+/// Go to the mount namespace `namespace` was opened from. To be called before any thread is
+/// started.
+///
+/// # Errors
+/// The system's.
+pub fn enter_mount_namespace(namespace: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })
+}
+
+/// An anonymous file in memory that shows as `/memfd:NAME` in /proc.
+///
+/// # Errors
+/// The system's.
+pub fn memory_file(name: &CStr) -> io::Result<File> {
+    // SAFETY: `name` is a NUL-terminated string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    check(fd)?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// A copy of the descriptor `fd` of another process, which root alone may take.
+///
+/// # Errors
+/// The system's.
+pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
+    // SAFETY: these calls take and return numbers only; each result that is not negative is a new
+    // descriptor, which nobody else has.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int;
+        check(process)?;
+        let process = File::from_raw_fd(process);
+        let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) as libc::c_int;
+        check(copy)?;
+        Ok(File::from_raw_fd(copy))
+    }
+}
+
+/// Send a signal to a process.
+///
+/// # Errors
+/// The system's.
+pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes numbers only.
+    check(unsafe { libc::kill(pid, signal) })
+}
+
+/// Ask the filesystem at `path` for its space, which no cache answers.
+///
+/// # Errors
+/// The system's: ENOTCONN on a FUSE mount whose daemon is gone.
+pub fn statfs(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut space = MaybeUninit::<libc::statfs>::uninit();
     // SAFETY: `path` is a NUL-terminated string and `space` has room for the answer; both live
     // through the call.
-    let asked = check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) });
+    check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) })
+}
+
+/// Whether `path` is on a FUSE mount whose daemon is gone.
+pub fn is_dead_mount(path: &Path) -> bool {
     // Aborted is what was asked the very moment when it died.
     let dead = [io::ErrorKind::NotConnected, io::ErrorKind::ConnectionAborted];
-    asked.is_err_and(|e| dead.contains(&e.kind()))
+    statfs(path).is_err_and(|e| dead.contains(&e.kind()))
 }
 
 /// Split the process in two. To be called before any thread is started.
@@ -198,11 +266,11 @@ pub fn syslog(severity: Severity, message: &str) {
     }
 }
 
-/// The signals that ask the program to end, taken away from their default action.
-pub struct EndSignals(libc::sigset_t);
+/// The signals the daemon listens to, taken away from their default action.
+pub struct Signals(libc::sigset_t);
 
-impl EndSignals {
-    /// Block SIGTERM, SIGINT and SIGHUP, in this thread and those it starts from now on.
+impl Signals {
+    /// Block SIGTERM, SIGINT, SIGHUP and SIGUSR1, in this thread and those it starts from now on.
     ///
     /// # Errors
     /// The system's.
@@ -212,7 +280,7 @@ impl EndSignals {
         // pointers to it, and null for the old mask, which may be null.
         let (set, result) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
                 libc::sigaddset(set.as_mut_ptr(), signal);
             }
             let result = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());

@@ -5,6 +5,8 @@
 
 mod common;
 
+#[path = "mount/at_home.rs"]
+mod at_home;
 #[path = "mount/command.rs"]
 mod command;
 #[path = "mount/durability.rs"]

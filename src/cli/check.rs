@@ -47,7 +47,7 @@ pub struct CheckArgs {
     progress: bool,
 
     /// As --repair: what fsck(8) passes for unattended checks
-    #[arg(short = 'p', short_alias = 'a', conflicts_with_all = ["yes", "no"])]
+    #[arg(short = 'p', short_aliases = ['a', 'r'], conflicts_with_all = ["yes", "no"])]
     preen: bool,
 
     /// Repair everything, giving up what cannot be kept

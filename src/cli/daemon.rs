@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::thread::{self, JoinHandle};
 
+use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::sys::{self, Fork, Severity};
 
@@ -44,11 +45,36 @@ pub fn split() -> io::Result<Side> {
     let (reader, writer) = io::pipe()?;
     Ok(match sys::fork()? {
         Fork::Parent(pid) => Side::Caller(Starting { pid, ready: reader }),
-        Fork::Child => {
-            sys::new_session()?;
-            Side::Daemon(Starter { ready: writer })
-        }
+        Fork::Child => Side::Daemon(Starter { ready: writer }),
     })
+}
+
+/// Have a process of its own unmount `mountpoint` when this process dies without doing so. To be
+/// called before any thread is started, and before the image is locked.
+///
+/// # Errors
+/// The system's.
+pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
+    let (mut reader, writer) = io::pipe()?;
+    if let Fork::Parent(_) = sys::fork()? {
+        // Open for as long as this process lives.
+        std::mem::forget(writer);
+        return Ok(());
+    }
+    drop(writer);
+    // Nothing that ends the daemon's group or closes its terminal may end this process first.
+    let detached = File::options().read(true).write(true).open("/dev/null").and_then(|null| {
+        sys::new_session()?;
+        sys::redirect(io::stdin(), &null)?;
+        sys::redirect(io::stdout(), &null)?;
+        sys::redirect(io::stderr(), &null)
+    });
+    if detached.is_ok() {
+        let _ = std::env::set_current_dir("/");
+        let _ = reader.read(&mut [0]);
+        let _ = detach_dead(mountpoint);
+    }
+    std::process::exit(0)
 }
 
 impl Starting {
@@ -83,6 +109,9 @@ impl Starter {
     /// # Errors
     /// The system's.
     pub fn ready(mut self, image: &Path) -> io::Result<SystemLog> {
+        // Only now: systemd lets nobody but its own process group pass an automount point while
+        // something is being mounted there.
+        sys::new_session()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
         let log = SystemLog::start(image.display().to_string())?;

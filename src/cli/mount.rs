@@ -12,8 +12,11 @@ use std::time::SystemTime;
 
 use clap::Args;
 
+use super::attach;
 use super::daemon::{self, Side, Starter};
+use super::notify::{self, notify};
 use super::options::MountOptions;
+use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::{BlockDevice, FileDevice};
@@ -21,7 +24,7 @@ use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image;
-use crate::sys::{self, EndSignals};
+use crate::sys::{self, Signals};
 use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
 
 /// Mount an image on a directory
@@ -64,24 +67,38 @@ Options for -o:
   noatime, relatime, strictatime
                      when reading updates access times: never, at most once a day after a change
                      (default), always
+  auto_unmount       unmount when the daemon dies, instead of leaving a mount that answers nothing
   dev, suid, exec and their opposites
                      as in mount(8)
+  remount            change ro, rw and the flags above of what is mounted on MOUNTPOINT (as root)
 Sizes may be hexadecimal with 0x, and end in K, M or G. What mount(8), fstab and systemd add for
 themselves (defaults, noauto, nofail, user, _netdev, x-...) is accepted.")]
 pub struct MountArgs {
     /// Stay in the foreground, with messages on stderr
     #[arg(short, long)]
-    foreground: bool,
+    pub(super) foreground: bool,
+
+    /// Leave the call of mount(2) to 'littlefs attach', which has the privilege for it
+    #[arg(long, requires = "foreground", hide = true)]
+    pub(super) unattached: bool,
+
+    /// Ignore options that are unknown
+    #[arg(short, long)]
+    pub(super) sloppy: bool,
+
+    /// Only check the options
+    #[arg(skip)]
+    pub(super) fake: bool,
 
     /// Mount options, separated by commas; may be repeated, what comes later wins
     #[arg(short = 'o', value_name = "OPTIONS")]
-    options: Vec<String>,
+    pub(super) options: Vec<String>,
 
     /// File or block device that holds the filesystem
-    image: PathBuf,
+    pub(super) image: PathBuf,
 
     /// Directory to mount it on
-    mountpoint: PathBuf,
+    pub(super) mountpoint: PathBuf,
 }
 
 /// Run the command: in the background it returns twice, in the caller once the filesystem
@@ -90,7 +107,13 @@ pub struct MountArgs {
 /// # Errors
 /// When the mount fails, or the last flush does.
 pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
-    let options = MountOptions::parse(&args.options).map_err(CliError::failure)?;
+    if remount::is_asked_for(&args.options) {
+        return remount::run(&args.mountpoint, &args.options);
+    }
+    let options = MountOptions::parse(&args.options, args.sloppy).map_err(CliError::failure)?;
+    if args.fake {
+        return Ok(ExitCode::SUCCESS);
+    }
     let mount = Mount::new(args, options)?;
     if args.foreground {
         return mount.start()?.serve(|| Ok(()));
@@ -110,6 +133,8 @@ struct Mount {
     image: PathBuf,
     mountpoint: PathBuf,
     options: MountOptions,
+    /// Somebody else calls mount(2).
+    unattached: bool,
 }
 
 impl Mount {
@@ -136,7 +161,7 @@ impl Mount {
             Ok(path) => path,
             Err(_) => std::path::absolute(&args.image).unwrap_or_else(|_| args.image.clone()),
         };
-        Ok(Self { image, mountpoint, options })
+        Ok(Self { image, mountpoint, options, unattached: args.unattached })
     }
 
     fn serve_in_background(self, starter: Starter) -> Result<ExitCode, CliError> {
@@ -156,8 +181,11 @@ impl Mount {
     /// Open the image and mount it.
     fn start(self) -> Result<Running, CliError> {
         let umask = self.options.umask.unwrap_or_else(sys::umask);
+        if self.options.auto_unmount {
+            daemon::unmount_after_death(&self.mountpoint).map_err(mount_failure)?;
+        }
         // Before any thread starts: all of them are to leave the signals alone.
-        let signals = EndSignals::block().map_err(mount_failure)?;
+        let signals = Signals::block().map_err(mount_failure)?;
         let opened = image::open(
             &self.image,
             &image::Options {
@@ -208,8 +236,12 @@ impl Mount {
             writeback: self.writeback(),
             poll: self.options.poll,
         };
-        let session = fuse::mount(Arc::clone(&volume), &request)
-            .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
+        let session = if self.unattached {
+            wait_for_mount(&volume, &request, &signals)
+        } else {
+            fuse::mount(Arc::clone(&volume), &request)
+        }
+        .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
         Ok(Running { mount: self, signals, volume, session, device: opened.device })
     }
 
@@ -275,6 +307,20 @@ impl Mount {
     }
 }
 
+/// Have somebody else mount it. systemd runs that one when it is told that we are ready.
+fn wait_for_mount(
+    volume: &Arc<Volume>,
+    request: &MountRequest<'_>,
+    signals: &Signals,
+) -> io::Result<Session> {
+    let unattached = attach::offer(request)?;
+    notify("READY=1\nSTATUS=waiting to be mounted");
+    match signals.wait()? {
+        libc::SIGUSR1 => fuse::serve(Arc::clone(volume), request, unattached.device.into()),
+        signal => Err(io::Error::other(format!("ended by signal {signal} before it was mounted"))),
+    }
+}
+
 fn explain(mountpoint: &Path, e: &io::Error) -> String {
     let text = e.to_string();
     let text = text.trim_end();
@@ -305,7 +351,7 @@ enum Event {
 /// A mount that is ready to serve.
 struct Running {
     mount: Mount,
-    signals: EndSignals,
+    signals: Signals,
     volume: Arc<Volume>,
     session: Session,
     /// Holds the lock on the image.
@@ -329,6 +375,12 @@ impl Running {
                 mount.mountpoint.display()
             )));
         }
+        notify(&format!(
+            "READY=1\nSTATUS={} on {}",
+            mount.image.display(),
+            mount.mountpoint.display()
+        ));
+        notify::start_watchdog(mount.mountpoint.clone()).map_err(mount_failure)?;
         spawn("signals", move || wait_for_signals(&signals, &sender))?;
         let flusher = spawn("flusher", {
             let (volume, mountpoint) = (Arc::clone(&volume), mount.mountpoint.clone());
@@ -343,7 +395,8 @@ impl Running {
             move || volume.run_mapper()
         })?;
 
-        let frozen = wait_for_end(&mount.mountpoint, &volume, &events);
+        let frozen = wait_for_end(&mount, &volume, &events);
+        notify("STOPPING=1");
         let flushed = match frozen {
             Some(flushed) => flushed,
             None => {
@@ -379,7 +432,7 @@ fn answers(mountpoint: &Path) -> io::Result<()> {
     if root.ino() == ROOT_INO { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
-fn wait_for_signals(signals: &EndSignals, events: &Sender<Event>) {
+fn wait_for_signals(signals: &Signals, events: &Sender<Event>) {
     while let Ok(signal) = signals.wait() {
         if events.send(Event::Signal(signal)).is_err() {
             break;
@@ -390,22 +443,32 @@ fn wait_for_signals(signals: &EndSignals, events: &Sender<Event>) {
 /// Wait until the filesystem is unmounted. When a signal asks to end and somebody still uses the
 /// filesystem, requests are frozen after the last flush, whose result is returned.
 fn wait_for_end(
-    mountpoint: &Path,
+    mount: &Mount,
     volume: &Volume,
     events: &Receiver<Event>,
 ) -> Option<crate::Result<()>> {
+    let mountpoint = &mount.mountpoint;
     loop {
         match events.recv() {
+            Ok(Event::Signal(libc::SIGUSR1)) => {
+                pull_pages(mountpoint);
+                if volume.flush().is_ok() {
+                    log::info!("signal: everything is in {}", mount.image.display());
+                }
+            }
             Ok(Event::Signal(signal)) => {
                 log::info!("signal {signal}: unmounting {}", mountpoint.display());
                 pull_pages(mountpoint);
                 // Most of the work while requests are still answered; a failure shows again below.
                 let _ = volume.flush();
-                if unmount(mountpoint, false).is_ok() {
-                    continue;
-                }
-                if let Err(e) = unmount(mountpoint, true) {
-                    log::error!("cannot unmount {}: {e}", mountpoint.display());
+                // Who may not mount may not unmount, either; systemd does it afterwards.
+                if !mount.unattached {
+                    if unmount(mountpoint, false).is_ok() {
+                        continue;
+                    }
+                    if let Err(e) = unmount(mountpoint, true) {
+                        log::error!("cannot unmount {}: {e}", mountpoint.display());
+                    }
                 }
                 return Some(volume.flush_and_freeze());
             }

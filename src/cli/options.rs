@@ -104,6 +104,8 @@ pub struct MountOptions {
     pub profile: Option<&'static Profile>,
     /// `user_xattr`; by the convention unless given
     pub user_xattr: Option<bool>,
+    /// `auto_unmount`
+    pub auto_unmount: bool,
 }
 
 /// What `attrs=` says: by which convention user attributes keep times, owners and modes.
@@ -160,22 +162,28 @@ impl Default for MountOptions {
             attrs: None,
             profile: None,
             user_xattr: None,
+            auto_unmount: false,
         }
     }
 }
 
 impl MountOptions {
-    /// Options from comma-separated lists; what comes later wins.
+    /// Options from comma-separated lists; what comes later wins. What is unknown or wrong is an
+    /// error, or ignored with a warning where the caller is `sloppy`.
     ///
     /// # Errors
     /// A sentence that names the option that is unknown or wrong.
-    pub fn parse<S: AsRef<str>>(lists: &[S]) -> Result<Self, String> {
+    pub fn parse<S: AsRef<str>>(lists: &[S], sloppy: bool) -> Result<Self, String> {
         let mut options = Self::default();
         for option in lists.iter().flat_map(|list| list.as_ref().split(',')) {
-            match option.split_once('=') {
-                _ if option.is_empty() => {}
-                Some((name, value)) => options.set_value(name, value, option)?,
-                None => options.set_flag(option)?,
+            let set = match option.split_once('=') {
+                _ if option.is_empty() => Ok(()),
+                Some((name, value)) => options.set_value(name, value, option),
+                None => options.set_flag(option),
+            };
+            match set {
+                Err(e) if sloppy => log::warn!("{e}; ignored"),
+                result => result?,
             }
         }
         Ok(options)
@@ -209,6 +217,7 @@ impl MountOptions {
             "writeback" => self.writeback = true,
             "allow_other" => self.access = Access::Everybody,
             "allow_root" => self.access = Access::OwnerAndRoot,
+            "auto_unmount" => self.auto_unmount = true,
             "default_permissions" => self.default_permissions = true,
             "dev" => self.dev = true,
             "nodev" => self.dev = false,
@@ -295,7 +304,7 @@ mod tests {
     use super::*;
 
     fn parse(list: &str) -> Result<MountOptions, String> {
-        MountOptions::parse(&[list])
+        MountOptions::parse(&[list], false)
     }
 
     #[test]
@@ -314,7 +323,7 @@ mod tests {
 
     #[test]
     fn later_wins() {
-        let o = MountOptions::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"]);
+        let o = MountOptions::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"], false);
         let o = o.expect("valid");
         assert!(!o.read_only);
         assert_eq!((o.access, o.umask), (Access::OwnerAndRoot, Some(2)));
@@ -362,6 +371,12 @@ mod tests {
             let e = parse(list).expect_err(list);
             assert!(e.contains(list) && e.contains(names), "{e}");
         }
+    }
+
+    #[test]
+    fn the_sloppy_get_what_is_right() {
+        let o = MountOptions::parse(&["ro,frobnicate,umask=9,uid=7"], true).expect("sloppy");
+        assert_eq!((o.read_only, o.umask, o.uid), (true, None, Some(7)));
     }
 
     #[test]

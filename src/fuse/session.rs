@@ -1,20 +1,25 @@
 //! Mounting, and serving requests until the end of the mount.
 
+use std::fs::{self, File};
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use fuser::{Config, MountOption, SessionACL};
+use serde::{Deserialize, Serialize};
 
 use super::Adapter;
 use super::gate::Gate;
 use crate::sys;
 use crate::vfs::Volume;
 
+/// The FUSE device.
+pub const DEVICE: &str = "/dev/fuse";
 /// Threads that serve requests: as many can wait for the image at a time.
 const EVENT_LOOPS: usize = 4;
 
@@ -30,7 +35,7 @@ pub enum Access {
 }
 
 /// Flags the kernel keeps with a mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct MountFlags {
     /// Refuse changes.
@@ -87,12 +92,88 @@ impl Session {
     }
 }
 
+/// What mount(2) is asked for.
+#[derive(Serialize, Deserialize, Debug)]
+pub struct KernelMount {
+    source: PathBuf,
+    user: u32,
+    group: u32,
+    flags: MountFlags,
+    allow_other: bool,
+    default_permissions: bool,
+}
+
+impl KernelMount {
+    /// The same request for the kernel.
+    pub fn new(request: &MountRequest<'_>) -> Self {
+        Self {
+            source: request.source.to_owned(),
+            user: sys::effective_uid(),
+            group: sys::effective_gid(),
+            flags: request.flags,
+            allow_other: request.access != Access::Owner,
+            default_permissions: request.default_permissions,
+        }
+    }
+
+    /// The same without what could be used against the system.
+    pub fn harmless(mut self) -> Self {
+        self.flags.dev = false;
+        self.flags.suid = false;
+        self
+    }
+
+    /// Mount the FUSE device. Does not look into the directory: an automount point would mount
+    /// what is being mounted.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn mount(&self, device: &File, mountpoint: &Path) -> io::Result<()> {
+        let Self { user, group, .. } = self;
+        let (fd, mode) = (device.as_raw_fd(), fs::metadata(mountpoint)?.mode());
+        let mut data =
+            format!("fd={fd},rootmode={mode:o},user_id={user},group_id={group},subtype=littlefs");
+        for (set, option) in
+            [(self.allow_other, ",allow_other"), (self.default_permissions, ",default_permissions")]
+        {
+            data.push_str(if set { option } else { "" });
+        }
+        let flags = [
+            (self.flags.read_only, libc::MS_RDONLY),
+            (!self.flags.dev, libc::MS_NODEV),
+            (!self.flags.suid, libc::MS_NOSUID),
+            (!self.flags.exec, libc::MS_NOEXEC),
+            (!self.flags.atime, libc::MS_NOATIME),
+        ];
+        let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
+        sys::mount(&self.source, mountpoint, flags, &data)
+    }
+}
+
+/// The device behind which the kernel waits for a FUSE daemon, not mounted yet.
+///
+/// # Errors
+/// The system's.
+pub fn open_device() -> io::Result<File> {
+    File::options().read(true).write(true).open(DEVICE)
+}
+
 /// Mount, by ourselves when we may, else through `fusermount3`, and agree with the kernel on the
 /// protocol.
 ///
 /// # Errors
 /// The system's, or what `fusermount3` said.
 pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Session> {
+    let direct = open_device().and_then(|device| {
+        KernelMount::new(request).mount(&device, request.mountpoint).map(|()| device)
+    });
+    match direct {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => by_fusermount(volume, request),
+        direct => serve(volume, request, direct?.into()),
+    }
+}
+
+fn by_fusermount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Session> {
     let flags = request.flags;
     let mut options = vec![
         MountOption::FSName(source_option(request.source)),
@@ -109,14 +190,52 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     if request.default_permissions {
         options.push(MountOption::DefaultPermissions);
     }
-    let mut config = Config::default();
+    let mut config = config(request);
     config.mount_options = options;
+    let (adapter, ends) = adapter(volume, request);
+    ends.into_session(fuser::Session::new(adapter, request.mountpoint, &config)?)
+}
+
+/// Serve a FUSE device that somebody else mounted as `request` says, once both sides agree on the
+/// protocol.
+///
+/// # Errors
+/// When it is not mounted.
+pub fn serve(
+    volume: Arc<Volume>,
+    request: &MountRequest<'_>,
+    device: OwnedFd,
+) -> io::Result<Session> {
+    let config = config(request);
+    let (adapter, ends) = adapter(volume, request);
+    ends.into_session(fuser::Session::from_fd(adapter, device, config.acl, config)?)
+}
+
+fn config(request: &MountRequest<'_>) -> Config {
+    let mut config = Config::default();
     config.acl = match request.access {
         Access::Owner => SessionACL::Owner,
         Access::OwnerAndRoot => SessionACL::RootAndOwner,
         Access::Everybody => SessionACL::All,
     };
     config.n_threads = Some(EVENT_LOOPS);
+    config
+}
+
+/// What is kept of the adapter when a session takes it.
+struct Ends {
+    gate: Arc<Gate>,
+    ended: Receiver<()>,
+}
+
+impl Ends {
+    fn into_session(self, session: fuser::Session<Adapter>) -> io::Result<Session> {
+        self.gate.watch(session.as_fd().try_clone_to_owned()?);
+        Ok(Session { session, ended: self.ended })
+    }
+}
+
+fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
     let (alive, ended) = mpsc::channel();
     let gate = Arc::new(Gate::new(EVENT_LOOPS, request.poll));
     volume.on_wait({
@@ -125,17 +244,12 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     });
     let writeback = request.writeback;
     let adapter = Adapter { volume, gate: Arc::clone(&gate), writeback, _alive: alive };
-    let session = fuser::Session::new(adapter, request.mountpoint, &config)?;
-    gate.watch(session.as_fd().try_clone_to_owned()?);
-    Ok(Session { session, ended })
+    (adapter, Ends { gate, ended })
 }
 
 /// The source as a mount option: fusermount3 takes a comma for the end of the option unless it is
-/// escaped, the system call does not.
+/// escaped.
 fn source_option(source: &Path) -> String {
     let source = source.to_string_lossy();
-    if sys::effective_uid() == 0 {
-        return source.into_owned();
-    }
     source.replace('\\', "\\\\").replace(',', "\\,")
 }

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::Reason;
+use super::holder::holder;
 use crate::bd::file::container_size;
 
 /// udev looks into a block device for a moment after each change, holding its lock.
@@ -49,7 +50,7 @@ impl Container {
                 file => (file?, true),
             }
         };
-        Self::lock(file, writable, is_device)
+        Self::lock(path, file, writable, is_device)
     }
 
     /// Create a file where there is none.
@@ -58,16 +59,18 @@ impl Container {
     /// When something is there by now, or the directory does not take it.
     pub fn create(path: &Path) -> Result<Self, Reason> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Self::lock(file, true, false)
+        Self::lock(path, file, true, false)
     }
 
-    fn lock(file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
+    fn lock(path: &Path, file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
         let mut tries = if is_device { DEVICE_LOCK_TRIES } else { 1 };
         loop {
             match if writable { file.try_lock() } else { file.try_lock_shared() } {
                 Ok(()) => break,
                 Err(TryLockError::Error(e)) => return Err(Reason::Io(e)),
-                Err(TryLockError::WouldBlock) if tries <= 1 => return Err(Reason::InUse),
+                Err(TryLockError::WouldBlock) if tries <= 1 => {
+                    return Err(Reason::InUse(holder(path)));
+                }
                 Err(TryLockError::WouldBlock) => {
                     tries -= 1;
                     thread::sleep(DEVICE_LOCK_PAUSE);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use super::Holder;
 use super::locate::SCAN_END;
 use crate::bd::Geometry;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
@@ -71,8 +72,8 @@ pub enum Reason {
         /// Missing bytes.
         missing: u64,
     },
-    /// Another process holds the lock.
-    InUse,
+    /// Another process holds the lock: this one, where that is known.
+    InUse(Option<Holder>),
     /// The system failed.
     Io(io::Error),
 }
@@ -148,10 +149,17 @@ impl fmt::Display for Reason {
                  are missing at the end; read the image again, or use what is there with -o ro",
                 geometry.block_count, geometry.block_size
             ),
-            Self::InUse => f.write_str(
-                "in use by another mount or tool; unmount it first ('littlefs umount DIR'), or \
-                 open it read-only everywhere (-o ro)",
-            ),
+            Self::InUse(holder) => {
+                f.write_str("in use by ")?;
+                match holder {
+                    Some(holder) => holder.fmt(f)?,
+                    None => f.write_str("another mount or tool")?,
+                }
+                f.write_str(
+                    "; unmount it first ('littlefs umount IMAGE'), or open it read-only \
+                     everywhere (-o ro)",
+                )
+            }
             Self::Io(e) => e.fmt(f),
         }
     }
@@ -173,7 +181,7 @@ impl From<io::Error> for Reason {
         match e.kind() {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::PermissionDenied => Self::PermissionDenied,
-            io::ErrorKind::ResourceBusy => Self::InUse,
+            io::ErrorKind::ResourceBusy => Self::InUse(None),
             _ => Self::Io(e),
         }
     }

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# Build littlefs-progs and install it: the program, its links for mount(8), umount(8), mkfs(8) and
+# fsck(8), man pages, shell completions, systemd units.
+#
+# usage: scripts/install.sh [--prefix DIR] [--uninstall]
+#
+# --prefix DIR   where to install (default /usr/local); the links are in /sbin all the same,
+#                because mount(8) and its kind look nowhere else
+# --uninstall    remove what was installed with the same prefix
+#
+# DESTDIR=DIR    install below DIR, as packages are made
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+prefix=/usr/local
+uninstall=false
+while [ $# -gt 0 ]; do
+    case $1 in
+    --prefix) prefix=${2:?--prefix needs a directory} && shift ;;
+    --prefix=*) prefix=${1#*=} ;;
+    --uninstall) uninstall=true ;;
+    -h | --help)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+        exit 0
+        ;;
+    *)
+        echo "unknown argument: $1 (see --help)" >&2
+        exit 1
+        ;;
+    esac
+    shift
+done
+dest=${DESTDIR:-}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+docs=$target/docs
+
+# /usr/sbin, which /sbin is a link to on merged systems.
+sbin=/usr/sbin
+if [ -z "$dest" ] && [ ! /sbin -ef /usr/sbin ]; then
+    sbin=/sbin
+fi
+# systemd and the shells look below /usr and /usr/local, for a prefix elsewhere below /etc and it.
+case $prefix in
+/usr) units=/usr/lib/systemd/system ;;
+/usr/local) units=/usr/local/lib/systemd/system ;;
+*) units=/etc/systemd/system ;;
+esac
+share=$prefix/share
+# umount.fuse, because umount(8) run by root asks for no more than that; it hands the mounts of other
+# daemons back to umount(8).
+links=(mount.littlefs mount.fuse.littlefs umount.littlefs umount.fuse.littlefs umount.fuse
+    mkfs.littlefs fsck.littlefs)
+
+put() { # MODE FILE DIRECTORY [NAME]
+    install -D -m "$1" "$2" "$dest$3/${4:-$(basename "$2")}"
+}
+
+if $uninstall; then
+    rm -f "$dest$prefix/bin/littlefs" "$dest$share"/man/man1/littlefs{,-*}.1 \
+        "$dest$share"/man/man8/{mount,umount,mkfs,fsck}.littlefs.8 \
+        "$dest$share/man/man8/mount.fuse.littlefs.8" "$dest$share/man/man8/umount.fuse.littlefs.8" \
+        "$dest$share/bash-completion/completions/littlefs" \
+        "$dest$share/zsh/site-functions/_littlefs" \
+        "$dest$share/fish/vendor_completions.d/littlefs.fish" \
+        "$dest$units/littlefs@.service"
+    rm -rf "$dest$share/doc/littlefs-progs"
+    for link in "${links[@]}"; do
+        # Only our own: a link to somewhere else is another installation.
+        if [ "$(readlink "$dest$sbin/$link" || true)" = "$prefix/bin/littlefs" ]; then
+            rm -f "$dest$sbin/$link"
+        fi
+    done
+    echo "removed littlefs-progs from $dest$prefix"
+    exit 0
+fi
+
+# shellcheck source=scripts/deps.sh
+. scripts/deps.sh
+install_run_deps
+CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs
+rm -rf "$docs"
+"$target/release/littlefs-docs" "$docs"
+
+put 755 "$target/release/littlefs" "$prefix/bin"
+mkdir -p "$dest$sbin"
+for link in "${links[@]}"; do
+    ln -sfn "$prefix/bin/littlefs" "$dest$sbin/$link"
+done
+for page in "$docs"/man1/*; do put 644 "$page" "$share/man/man1"; done
+for page in "$docs"/man8/*; do put 644 "$page" "$share/man/man8"; done
+for helper in mount umount; do
+    echo ".so man8/$helper.littlefs.8" >"$docs/$helper.fuse.littlefs.8"
+    put 644 "$docs/$helper.fuse.littlefs.8" "$share/man/man8"
+done
+put 644 "$docs/completions/littlefs.bash" "$share/bash-completion/completions" littlefs
+put 644 "$docs/completions/_littlefs" "$share/zsh/site-functions"
+put 644 "$docs/completions/littlefs.fish" "$share/fish/vendor_completions.d"
+sed "s|/usr/bin/littlefs|$prefix/bin/littlefs|g" systemd/littlefs@.service >"$docs/littlefs@.service"
+put 644 "$docs/littlefs@.service" "$units"
+for example in systemd/examples/*; do put 644 "$example" "$share/doc/littlefs-progs/examples"; done
+for page in README.md docs/*.md; do put 644 "$page" "$share/doc/littlefs-progs"; done
+if [ -z "$dest" ] && [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+fi
+echo "installed littlefs-progs in $dest$prefix"

@@ -1,0 +1,101 @@
+//! Mounting for a daemon that may not: a service that is shut off from the rest of the system can
+//! neither call mount(2) nor be seen doing so.
+//!
+//! The daemon (`littlefs mount --unattached`) opens /dev/fuse, writes what it offers into a file
+//! in memory, and waits for SIGUSR1. `littlefs attach PID DIR`, which runs beside it with root's
+//! rights, takes a copy of that descriptor, mounts, and sends the signal. What the daemon says is
+//! not trusted further than its mount reaches: directory, `nosuid` and `nodev` are not its choice.
+
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::umount::detach_dead;
+use super::{CliError, exit};
+use crate::fuse::{self, KernelMount, MountRequest};
+use crate::sys;
+
+const OFFER: &CStr = c"littlefs-mount";
+/// How [`OFFER`] shows in /proc/PID/fd.
+const OFFER_LINK: &str = "/memfd:littlefs-mount (deleted)";
+
+/// Mount what a 'littlefs mount --unattached' offers (for littlefs@.service)
+#[derive(Args, Debug)]
+pub struct AttachArgs {
+    /// Process id of the daemon
+    pid: i32,
+
+    /// Directory to mount it on
+    mountpoint: PathBuf,
+}
+
+/// A FUSE device that waits to be mounted; dropping it takes the offer back.
+pub struct Unattached {
+    /// The device.
+    pub device: File,
+    _offer: File,
+}
+
+/// Offer a mount to whoever runs `littlefs attach`.
+///
+/// # Errors
+/// The system's.
+pub fn offer(request: &MountRequest<'_>) -> io::Result<Unattached> {
+    let device = fuse::open_device()?;
+    let mut file = sys::memory_file(OFFER)?;
+    file.write_all(&serde_json::to_vec(&KernelMount::new(request))?)?;
+    Ok(Unattached { device, _offer: file })
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When there is no such daemon, or mounting fails.
+pub fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
+    let shown = args.mountpoint.display();
+    attach(args).map_err(|e| {
+        CliError::new(exit::MOUNT_FAILURE, format_args!("cannot mount on {shown}: {e}"))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn attach(args: &AttachArgs) -> io::Result<()> {
+    let (device, offer) = find(args.pid)?;
+    detach_dead(&args.mountpoint)?;
+    let mountpoint = fs::canonicalize(&args.mountpoint)?;
+    offer.harmless().mount(&device, &mountpoint)?;
+    // From here on only the daemon keeps it alive.
+    drop(device);
+    sys::kill(args.pid, libc::SIGUSR1)?;
+    // Returns once the daemon serves it.
+    sys::statfs(&mountpoint)
+}
+
+/// The device and the offer among a daemon's open files.
+fn find(pid: i32) -> io::Result<(File, KernelMount)> {
+    let (mut device, mut offer) = (None, None);
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        match fs::read_link(&path) {
+            Ok(link) if link == Path::new(fuse::DEVICE) => device = descriptor(&path),
+            Ok(link) if link == Path::new(OFFER_LINK) => offer = Some(fs::read(&path)?),
+            _ => {}
+        }
+    }
+    match (device, offer) {
+        (Some(fd), Some(offer)) => {
+            Ok((sys::take_descriptor(pid, fd)?, serde_json::from_slice(&offer)?))
+        }
+        _ => Err(io::Error::other(format!(
+            "process {pid} offers no mount ('littlefs mount -f --unattached' does)"
+        ))),
+    }
+}
+
+fn descriptor(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.parse().ok()
+}

@@ -1,0 +1,67 @@
+//! Telling systemd how the daemon is (sd_notify(3)), where it asks for that.
+
+use std::env;
+use std::ffi::OsString;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use crate::sys;
+
+/// Tell systemd something, like `READY=1`. Nothing happens where nobody listens.
+pub fn notify(state: &str) {
+    if let Some(socket) = env::var_os("NOTIFY_SOCKET")
+        && let Err(e) = send(&socket, state)
+    {
+        log::warn!("cannot notify systemd: {e}");
+    }
+}
+
+fn send(socket: &OsString, state: &str) -> io::Result<()> {
+    let address = match socket.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        path => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path))?,
+    };
+    let sender = UnixDatagram::unbound()?;
+    sender.connect_addr(&address)?;
+    sender.send(state.as_bytes()).map(drop)
+}
+
+/// How often systemd's watchdog wants to hear from this process; `None`: not at all.
+fn watchdog_period() -> Option<Duration> {
+    let number = |name| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let micros = number("WATCHDOG_USEC").filter(|&micros| micros > 0)?;
+    let for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    for_us.then(|| Duration::from_micros(micros))
+}
+
+/// Keep systemd's watchdog quiet as long as the mount answers: a daemon that hangs makes the
+/// question hang, and systemd restarts the service.
+///
+/// # Errors
+/// When no thread can be started.
+pub fn start_watchdog(mountpoint: PathBuf) -> io::Result<()> {
+    let Some(period) = watchdog_period() else { return Ok(()) };
+    let ask = move || {
+        while sys::statfs(&mountpoint).is_ok() {
+            notify("WATCHDOG=1");
+            thread::sleep(period / 3);
+        }
+    };
+    thread::Builder::new().name("watchdog".to_owned()).spawn(ask).map(drop)
+}
+
+/// Whether standard error goes to systemd's journal, which takes a priority before each line.
+pub fn stderr_is_journal() -> bool {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
+    let Ok(stream) = env::var("JOURNAL_STREAM") else { return false };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    stderr
+        .and_then(|file| file.metadata())
+        .is_ok_and(|meta| stream == format!("{}:{}", meta.dev(), meta.ino()))
+}

@@ -1,0 +1,130 @@
+//! The mount table of this process.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+const MOUNT_TABLE: &str = "/proc/self/mountinfo";
+/// File system type of our mounts.
+const FS_TYPE: &[u8] = b"fuse.littlefs";
+
+/// A line of the mount table.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The directory it is mounted on.
+    pub mountpoint: PathBuf,
+    /// The image.
+    pub source: PathBuf,
+    /// Whether it is a mount of ours.
+    pub is_littlefs: bool,
+    /// The options of the mount itself: `ro`, `nosuid`...
+    pub options: Vec<String>,
+}
+
+impl Entry {
+    /// Whether it has an option.
+    pub fn has(&self, option: &str) -> bool {
+        self.options.iter().any(|o| o == option)
+    }
+}
+
+/// The topmost mount on a directory, or of an image.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn lookup(target: &Path) -> io::Result<Option<Entry>> {
+    let table = fs::read(MOUNT_TABLE)
+        .map_err(|e| io::Error::new(e.kind(), format!("{MOUNT_TABLE}: {e}")))?;
+    Ok(find(&table, &absolute(target)))
+}
+
+/// The path without symbolic links; a mount whose daemon died cannot be resolved itself. Nothing
+/// here may make an automount point mount what is about to be mounted: so no open, no statfs.
+fn absolute(path: &Path) -> PathBuf {
+    let resolved = fs::canonicalize(path).or_else(|_| {
+        let path = std::path::absolute(path)?;
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) => Ok::<_, io::Error>(fs::canonicalize(parent)?.join(name)),
+            _ => Ok(path),
+        }
+    });
+    resolved.unwrap_or_else(|_| path.to_owned())
+}
+
+fn find(table: &[u8], target: &Path) -> Option<Entry> {
+    let entries = || table.split(|&b| b == b'\n').filter_map(parse).rev();
+    let mounted_on = entries().find(|entry| entry.mountpoint == target);
+    mounted_on.or_else(|| entries().find(|entry| entry.is_littlefs && entry.source == target))
+}
+
+/// Parse a line of mountinfo (proc(5)): `id parent device root mountpoint options [optional...] -
+/// type source options`.
+fn parse(line: &[u8]) -> Option<Entry> {
+    let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
+    let rest = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
+    let options = String::from_utf8_lossy(fields.get(5)?);
+    Some(Entry {
+        mountpoint: unescape(fields.get(4)?),
+        source: unescape(fields.get(rest + 2)?),
+        is_littlefs: *fields.get(rest + 1)? == FS_TYPE,
+        options: options.split(',').map(str::to_owned).collect(),
+    })
+}
+
+/// Undo the kernel's `\ooo` for spaces and the like.
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| first == b'\\');
+        let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"\
+22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+30 22 0:40 / /mnt/a\\040b rw,nosuid,nodev - fuse.littlefs /tmp/my\\040image rw,user_id=0\n\
+31 22 0:41 / /mnt/ro ro,nosuid shared:7 master:2 - fuse.littlefs /tmp/x ro\n\
+32 31 0:42 / /mnt/ro rw - tmpfs tmpfs rw\n";
+
+    #[test]
+    fn mounts_are_found_by_directory_and_by_image() {
+        let entry = find(TABLE, Path::new("/mnt/a b")).expect("there");
+        assert_eq!(entry.source, Path::new("/tmp/my image"));
+        assert!(entry.is_littlefs && entry.has("nosuid") && !entry.has("ro"));
+        assert_eq!(find(TABLE, Path::new("/tmp/my image")), Some(entry));
+        assert_eq!(find(TABLE, Path::new("/mnt")), None);
+    }
+
+    #[test]
+    fn the_topmost_mount_counts() {
+        assert!(!find(TABLE, Path::new("/mnt/ro")).expect("there").is_littlefs);
+        assert!(find(TABLE, Path::new("/tmp/x")).expect("there").has("ro"));
+    }
+
+    #[test]
+    fn odd_lines_are_skipped() {
+        for line in [&b""[..], b"22 1 8:1 / /", b"- - - - - - - -", b"1 2 3 4 5 6 - fuse"] {
+            assert_eq!(parse(line), None, "{line:?}");
+        }
+        assert_eq!(unescape(b"a\\04"), Path::new("a\\04"));
+        assert_eq!(unescape(b"a\\999b"), Path::new("a\\999b"));
+    }
+}

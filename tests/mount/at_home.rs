@@ -1,0 +1,289 @@
+//! As mount(8), umount(8), fsck(8) and systemd run the program, under the names they look for.
+//!
+//! Each script runs as root in a mount namespace of its own, where /usr/sbin has our links besides
+//! what is there: nothing of the system is changed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::tree::Kind;
+use crate::mounted::{
+    Mounted, as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until,
+};
+
+/// `refused COMMAND WORDS` expects that it fails and says so.
+const PRELUDE: &str = r#"
+    image=$1 mnt=$2 littlefs=$3 scratch=$4
+    mkdir "$scratch/sbin"
+    for name in mount.littlefs mount.fuse.littlefs umount.littlefs umount.fuse.littlefs \
+        umount.fuse mkfs.littlefs fsck.littlefs littlefs; do
+        ln -s "$littlefs" "$scratch/sbin/$name"
+    done
+    mount -t overlay -o "lowerdir=$scratch/sbin:$(realpath /sbin)" none "$(realpath /sbin)"
+    PATH=/usr/sbin:/usr/bin:/sbin:/bin
+    refused() {
+        words=$1
+        shift
+        if "$@" >"$scratch/said" 2>&1; then
+            echo "not refused: $*" >&2
+            exit 1
+        fi
+        grep -q "$words" "$scratch/said" || { cat "$scratch/said" >&2; exit 1; }
+    }
+    trap 'umount -i -l "$mnt" 2>/dev/null || true' EXIT
+"#;
+
+/// Run a script there; afterwards the image must be sound.
+fn at_home(script: &str) -> Mounted {
+    let m = Mounted::unmounted("1M");
+    fs::write(m.beside("script"), format!("set -eu\n{PRELUDE}{script}")).expect("write");
+    let program = Path::new(env!("CARGO_BIN_EXE_littlefs"));
+    let args: [&Path; 5] = [&m.beside("script"), &m.image(), &m.dir(), program, &m.beside("")];
+    as_root(r#"unshare --mount --propagation private sh "$@""#, &args);
+    assert!(m.is_free());
+    run(littlefs().arg("check").arg(m.image()));
+    m
+}
+
+#[test]
+fn mount_by_type_and_by_fstab() {
+    let m = at_home(
+        r#"
+        mount -t littlefs "$image" "$mnt"
+        echo one >"$mnt/one"
+        [ "$(findmnt -no SOURCE,FSTYPE "$mnt" | tr -s ' ')" = "$image fuse.littlefs" ]
+        df --output=source,size "$mnt" | grep -q "^$image  *1024$"
+        [ "$(stat -f -c '%S %b %l' "$mnt")" = "4096 256 255" ]
+        umount "$mnt"
+
+        echo "$image $mnt littlefs noatime,umask=027,nofail,x-systemd.automount 0 2" >"$scratch/fstab"
+        mount -a -T "$scratch/fstab"
+        [ "$(cat "$mnt/one")" = one ]
+        [ "$(stat -c %a "$mnt/one")" = 750 ]
+        findmnt -no OPTIONS "$mnt" | grep -q noatime
+        umount "$mnt"
+
+        mount -t fuse.littlefs -o ro "$image" "$mnt"
+        refused 'Read-only' touch "$mnt/two"
+        umount "$mnt"
+        mount.fuse3 "$image" "$mnt" -t fuse.littlefs -o rw
+        echo two >"$mnt/two"
+        umount "$mnt"
+        mount.fuse3 "littlefs#$image" "$mnt" -o ro
+        [ "$(cat "$mnt/two")" = two ]
+        umount "$mnt"
+
+        refused "unknown mount option 'frobnicate'" mount -t littlefs -o frobnicate "$image" "$mnt"
+        mount -s -t littlefs -o frobnicate "$image" "$mnt"
+        umount "$mnt"
+        mount -f -t littlefs "$image" "$mnt"
+        refused 'not a mountpoint' mountpoint "$mnt"
+        "#,
+    );
+    assert!(c_tree(&m.image()).contains_key(&b"two"[..]));
+}
+
+#[test]
+fn remount_changes_flags_and_says_what_it_cannot() {
+    at_home(
+        r#"
+        mount -t littlefs -o nosuid,commit=3600 "$image" "$mnt"
+        echo one >"$mnt/one"
+        exec 3>"$mnt/open"
+        refused 'open for writing' mount -o remount,ro "$mnt"
+        exec 3>&-
+        mount -o remount,ro "$mnt"
+        # Everything is in the image already.
+        cp "$image" "$scratch/copy"
+        "$littlefs" mount -o ro "$scratch/copy" "$scratch/sbin" && [ -f "$scratch/sbin/one" ]
+        "$littlefs" umount "$scratch/sbin"
+        refused 'Read-only' touch "$mnt/two"
+        findmnt -no OPTIONS "$mnt" | grep -q 'ro,nosuid,nodev'
+        mount -o remount,rw,noexec "$mnt"
+        findmnt -no OPTIONS "$mnt" | grep -q 'rw,nosuid,nodev,noexec'
+        touch "$mnt/two"
+        umount "$mnt"
+        mount -t littlefs -o ro "$image" "$mnt"
+        refused 'was mounted read-only' mount -o remount,rw "$mnt"
+        umount "$mnt"
+        refused 'no littlefs is mounted' mount -t littlefs -o remount,ro "$image" "$mnt"
+        "#,
+    );
+}
+
+#[test]
+fn umount_knows_busy_lazy_and_read_only() {
+    at_home(
+        r#"
+        mount -t littlefs "$image" "$mnt"
+        exec 3<"$mnt"
+        refused 'busy' umount "$mnt"
+        umount -r "$mnt" 2>"$scratch/said"
+        findmnt -no OPTIONS "$mnt" | grep -q '^ro'
+        umount -l "$mnt"
+        refused 'not a mountpoint' mountpoint "$mnt"
+        exec 3<&-
+        flock --wait 30 "$image" true
+        "#,
+    );
+}
+
+#[test]
+fn mkfs_and_fsck_by_type() {
+    at_home(
+        r#"
+        mkfs -t littlefs --size 512K "$scratch/new"
+        fsck -t littlefs -n "$scratch/new"
+        fsck.littlefs -a -C0 -T -M "$scratch/new"
+        status=0
+        fsck.littlefs -p "$scratch/none" 2>/dev/null || status=$?
+        [ "$status" = 8 ]
+        # A line of fstab with a pass number.
+        echo "$scratch/new $mnt littlefs defaults 0 2" >"$scratch/fstab"
+        FSTAB_FILE="$scratch/fstab" fsck -A -P -R >"$scratch/said"
+        grep -q "/new: clean" "$scratch/said"
+        "#,
+    );
+}
+
+/// The image is complete when a plain umount returns, whatever was written just before.
+#[test]
+fn umount_returns_when_the_image_is_complete() {
+    let m = at_home(
+        r#"
+        python3 - "$image" "$mnt" "$littlefs" <<'END'
+import fcntl, hashlib, os, subprocess, sys
+image, mnt, littlefs = sys.argv[1:]
+digest = lambda: hashlib.sha1(open(image, "rb").read()).digest()
+seen = set()
+for i in range(1000):
+    subprocess.run([littlefs, "mount", "-o", "commit=3600", image, mnt], check=True)
+    for j in range(8):
+        with open(f"{mnt}/file{j}", "wb") as f:
+            f.write(os.urandom(100 << j))
+    with open(f"{mnt}/last", "w") as f:
+        f.write(str(i))
+    subprocess.run(["umount", mnt], check=True)
+    with open(image, "rb") as f:
+        # Nobody is left who could change it.
+        fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    seen.add(digest())
+assert len(seen) == 1000
+END
+        "#,
+    );
+    let last = c_tree(&m.image()).remove(&b"last"[..]).expect("written");
+    assert!(last.kind == Kind::File(b"999".to_vec()), "the last write is there");
+}
+
+#[test]
+fn auto_unmount_leaves_nothing_behind() {
+    let mut m = Mounted::unmounted("1M");
+    m.mount("rw,auto_unmount");
+    fs::write(m.path("f"), b"x").expect("write");
+    File::open(m.path("f")).and_then(|f| f.sync_all()).expect("fsync");
+    let holder = in_use_by(&m);
+    run(Command::new("kill").args(["-KILL", &holder]));
+    m.unmounted_elsewhere();
+    m.mount("rw,auto_unmount");
+    m.finish();
+}
+
+/// The process that the refusal of a second mount names.
+fn in_use_by(m: &Mounted) -> String {
+    let out = output(littlefs().arg("check").arg(m.image()));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    let pid = said.split("in use by process ").nth(1).and_then(|rest| rest.split(' ').next());
+    pid.unwrap_or_else(|| panic!("no process in {said}")).to_owned()
+}
+
+#[test]
+fn who_holds_the_image_is_named() {
+    let m = Mounted::new("1M");
+    assert_eq!(in_use_by(&m), m.daemon());
+    m.finish();
+}
+
+/// A foreground daemon as a service of systemd: what it notifies and logs.
+#[test]
+fn services_tell_systemd_how_they_are() {
+    let m = Mounted::unmounted("1M");
+    let socket = UnixDatagram::bind(m.beside("notify")).expect("bind");
+    socket.set_read_timeout(Some(Duration::from_secs(30))).expect("timeout");
+    let log = File::create(m.beside("log")).expect("log");
+    let meta = log.metadata().expect("stat");
+    let stream = format!("{}:{}", meta.dev(), meta.ino());
+    let mut daemon = littlefs()
+        .args(["mount", "-v", "-f"])
+        .args([m.image(), m.dir()])
+        .env("NOTIFY_SOCKET", m.beside("notify"))
+        .env("WATCHDOG_USEC", "300000")
+        .env("JOURNAL_STREAM", &stream)
+        .stderr(Stdio::from(log.try_clone().expect("clone")))
+        .spawn()
+        .expect("the program should start");
+    // Read all the time: a full socket would stop the daemon.
+    let (sender, messages) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buf = [0; 512];
+        while let Ok(len) = socket.recv(&mut buf) {
+            if sender.send(String::from_utf8_lossy(&buf[..len]).into_owned()).is_err() {
+                break;
+            }
+        }
+    });
+    let heard = || messages.recv().expect("a message");
+    let ready = heard();
+    assert!(ready.starts_with("READY=1\nSTATUS=") && ready.contains("image on "), "{ready}");
+    assert!(is_mounted(&m.dir()));
+    for _ in 0..3 {
+        assert_eq!(heard(), "WATCHDOG=1");
+    }
+    fs::write(m.path("f"), noise(1000, 1)).expect("write");
+    // SIGUSR1: everything into the image.
+    let pid = daemon.id().to_string();
+    run(Command::new("kill").args(["-USR1", &pid]));
+    wait_until("the flush", || {
+        fs::read_to_string(m.beside("log")).expect("log").contains("<6>signal: everything is in ")
+    });
+    assert!(c_tree(&m.image()).contains_key(&b"f"[..]));
+    run(Command::new("kill").arg(&pid));
+    assert!(daemon.wait().expect("wait").success());
+    let mut last = heard();
+    while last == "WATCHDOG=1" {
+        last = heard();
+    }
+    assert_eq!(last, "STOPPING=1");
+    let text = fs::read_to_string(m.beside("log")).expect("log");
+    assert!(text.lines().all(|line| line.starts_with('<')), "{text}");
+    // An error has its priority, too.
+    fs::remove_file(m.image()).expect("unlink");
+    let failed = littlefs()
+        .args(["mount", "-f"])
+        .args([m.image(), m.dir()])
+        .env("JOURNAL_STREAM", &stream)
+        .stderr(Stdio::from(log))
+        .status()
+        .expect("run");
+    assert_eq!(failed.code(), Some(32));
+    let text = fs::read_to_string(m.beside("log")).expect("log");
+    assert!(
+        text.lines().last().is_some_and(|l| l.starts_with("<3>") && l.contains("no such file")),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_is_attached_to_a_process_that_offers_nothing() {
+    let m = Mounted::unmounted("1M");
+    let own = std::process::id().to_string();
+    let out = output(littlefs().args(["attach", &own]).arg(m.dir()));
+    assert_eq!(out.status.code(), Some(32));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("offers no mount"));
+}
