@@ -484,7 +484,7 @@ fn an_image_in_use_is_refused_and_readers_share() {
     let image = dir.image("busy.img", "64K");
     let other = edit(&image);
     other.lock().expect("lock");
-    let words = &["in use by another mount or tool", "littlefs umount DIR"];
+    let words = &["in use by process", "littlefs umount IMAGE"];
     fails(["info", &image], 1, words);
     fails(["check", &image], 8, words);
     fails(["mkfs", "--force", &image], 1, words);
