@@ -59,7 +59,7 @@ on_mount() {
 factor=$((minutes * 2))
 
 soak_crash() {
-    # Only the random images grow with the factor: 2 gave 186,000, 8 gave 357,000, so 60 some
+    # Only the random images grow with the factor: 2 gave 186,000, 8 gave 380,000, so 60 some
     # two millions.
     LITTLEFS_CRASH_FACTOR=${LITTLEFS_CRASH_FACTOR:-$((minutes * 6))} \
         cargo test --release --test crash -- --nocapture | tee "$work/crash.log" || return 1
