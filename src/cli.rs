@@ -25,7 +25,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use log::{Level, LevelFilter};
 
-use crate::bd::FileDevice;
+use crate::bd::BlockDevice;
 use crate::image;
 
 /// Exit codes, as mount(8) and fsck(8) define them.
@@ -171,7 +171,7 @@ impl ImageArgs {
     }
 
     /// Open for writing, locked against everybody else.
-    fn open_writable(&self) -> Result<Arc<FileDevice>, CliError> {
+    fn open_writable(&self) -> Result<Arc<dyn BlockDevice>, CliError> {
         let options = image::Options {
             block_size: self.block_size,
             block_count: None,

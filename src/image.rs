@@ -8,7 +8,7 @@ mod locate;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bd::{FileDevice, Geometry};
+use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::Superblock;
 
 pub use container::Container;
@@ -32,7 +32,7 @@ pub struct Options {
 /// An image that was found to hold a littlefs, locked against other users.
 pub struct Opened {
     /// The blocks; its lock on the file is released when the last clone drops.
-    pub device: Arc<FileDevice>,
+    pub device: Arc<dyn BlockDevice>,
     /// Asked for, or because the file cannot be written or is truncated.
     pub read_only: bool,
     /// The root's copy of the superblock; after an expansion those before it may differ.

@@ -7,7 +7,6 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use littlefs::bd::BlockDevice;
 use littlefs::disk::crc;
 use littlefs::image::{self, Options, Reason};
 use serde_json::{Value, json};

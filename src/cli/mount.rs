@@ -19,7 +19,7 @@ use super::options::MountOptions;
 use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
-use crate::bd::{BlockDevice, FileDevice};
+use crate::bd::BlockDevice;
 use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
@@ -355,7 +355,7 @@ struct Running {
     volume: Arc<Volume>,
     session: Session,
     /// Holds the lock on the image.
-    device: Arc<FileDevice>,
+    device: Arc<dyn BlockDevice>,
 }
 
 impl Running {
