@@ -9,6 +9,9 @@ use std::process::ExitCode;
 
 use clap::Command;
 use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+use littlefs::cli::options;
 
 fn main() -> ExitCode {
     let Some(directory) = std::env::args_os().nth(1) else {
@@ -25,7 +28,7 @@ fn main() -> ExitCode {
 }
 
 /// `man1/littlefs.1`, `man1/littlefs-mount.1`..., `man8/mount.littlefs.8`..., `completions/...`
-fn write_all(directory: &Path) -> io::Result<()> {
+pub fn write_all(directory: &Path) -> io::Result<()> {
     let mut commands = littlefs::cli::command_lines().into_iter();
     let Some(mut program) = commands.next() else { return Ok(()) };
     let completions = made(directory, "completions")?;
@@ -53,10 +56,84 @@ fn made(directory: &Path, name: &str) -> io::Result<PathBuf> {
 }
 
 fn man_page(command: Command, name: &str, section: &str, directory: &Path) -> io::Result<()> {
+    let extra = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let has_subcommands = command.has_subcommands();
     let name_static: &'static str = Box::leak(name.to_owned().into_boxed_str());
-    let version = env!("CARGO_PKG_VERSION");
-    let command = command.name(name_static).version(version).disable_help_subcommand(true);
+    let command = command.name(name_static).disable_help_subcommand(true);
+    let man = Man::new(command)
+        .section(section)
+        .source(concat!("littlefs-progs ", env!("CARGO_PKG_VERSION")))
+        .manual("littlefs-progs");
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).section(section).render(&mut page)?;
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if has_subcommands {
+        man.render_subcommands_section(&mut page)?;
+    }
+    // The options of -o are a table of their own.
+    let table = options::help();
+    let (extra, rest) = extra.split_once(&table).map_or((&*extra, None), |(a, b)| (a, Some(b)));
+    extra_sections(extra).to_writer(&mut page)?;
+    if let Some(rest) = rest {
+        mount_options().to_writer(&mut page)?;
+        extra_sections(rest).to_writer(&mut page)?;
+    }
     fs::write(directory.join(format!("{name}.{section}")), page)
+}
+
+/// What stands below the help: a paragraph that begins with a line like `Examples:` gets that for
+/// its heading, and lines set in keep their shape.
+fn extra_sections(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    let mut headed = false;
+    for paragraph in text.split("\n\n").map(|p| p.trim_matches('\n')).filter(|p| !p.is_empty()) {
+        let (first, rest) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
+        let heading = first.strip_suffix(':').filter(|_| rest.starts_with(' '));
+        let body = match heading {
+            Some(heading) => {
+                roff.control("SH", [&*heading.to_uppercase()]);
+                rest
+            }
+            None if headed => {
+                roff.control("PP", []);
+                paragraph
+            }
+            None => {
+                roff.control("SH", ["NOTES"]);
+                paragraph
+            }
+        };
+        headed = true;
+        let mut shaped = false;
+        for line in body.lines() {
+            if line.starts_with(' ') != shaped {
+                shaped = !shaped;
+                roff.control(if shaped { "nf" } else { "fi" }, []);
+            }
+            roff.text([roman(line)]);
+        }
+        if shaped {
+            roff.control("fi", []);
+        }
+    }
+    roff
+}
+
+fn mount_options() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["MOUNT OPTIONS"]);
+    roff.text([roman("What -o takes, separated by commas.")]);
+    for group in options::GROUPS {
+        roff.control("SS", [group.title]);
+        for item in group.items {
+            roff.control("TP", []);
+            roff.text([bold(item.label())]);
+            roff.text([roman(item.help)]);
+        }
+    }
+    roff.control("PP", []);
+    roff
 }

@@ -15,7 +15,7 @@ use clap::Args;
 use super::attach;
 use super::daemon::{self, Side, Starter};
 use super::notify::{self, notify};
-use super::options::MountOptions;
+use super::options::{self, MountOptions};
 use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
@@ -29,50 +29,12 @@ use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
 
 /// Mount an image on a directory
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(after_help = help("\
 Examples:
   littlefs mount dump.bin /mnt                   read and write; 'littlefs umount /mnt' ends it
   littlefs mount -o ro dump.bin /mnt             only look
   littlefs mount -o offset=0x100000 flash.bin d  the filesystem starts 1 MiB into the file
-  littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does
-
-Options for -o:
-  ro, rw             read-only, or read and write (default)
-  block_size=BYTES   insist on this block size instead of what the image says
-  block_count=N      insist on this number of blocks
-  offset=BYTES       where the filesystem starts in IMAGE
-  prog_size=BYTES    commits end on multiples of this (default: as in the image, else 16)
-  inline_max=BYTES   largest file kept in its directory (default: as in the image, else 64)
-  block_cycles=N     move a metadata block after so many erases (default: never)
-  commit=SECONDS     a change is in the image at the latest after this time (default 5);
-                     a quarter of a second without requests writes it earlier
-  sync, dirsync      write every change, or every change of a directory, at once
-  writeback          let the kernel gather small writes; no space then shows at close or fsync
-  profile=NAME       write as a family of devices does: sets prog_size, inline_max and attrs, each
-                     unless given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266,
-                     arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
-  attrs=NAME         keep times (and with some, owners and modes) in user attributes, as these
-                     systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none;
-                     auto (default): as the image already does. See docs/attributes.md
-  user_xattr         show user attributes as extended ones, user.littlefs.0xNN (with unix: default)
-  uid=N, gid=N       owner and group of what has none in the image (default: yours)
-  umask=, fmask=, dmask=
-                     octal permission bits to take away: everywhere, from files, from directories
-                     (default: your umask)
-  allow_other        let other users in, as the permission bits say
-  allow_root         let root in, and nobody else: group and others lose their permission bits
-  default_permissions
-                     let the kernel check permission bits even where only you have access
-  poll=MICROSECONDS  how long to look for the next request before sleeping (default 50; 0: never)
-  noatime, relatime, strictatime
-                     when reading updates access times: never, at most once a day after a change
-                     (default), always
-  auto_unmount       unmount when the daemon dies, instead of leaving a mount that answers nothing
-  dev, suid, exec and their opposites
-                     as in mount(8)
-  remount            change ro, rw and the flags above of what is mounted on MOUNTPOINT (as root)
-Sizes may be hexadecimal with 0x, and end in K, M or G. What mount(8), fstab and systemd add for
-themselves (defaults, noauto, nofail, user, _netdev, x-...) is accepted.")]
+  littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does"))]
 pub struct MountArgs {
     /// Stay in the foreground, with messages on stderr
     #[arg(short, long)]
@@ -99,6 +61,12 @@ pub struct MountArgs {
 
     /// Directory to mount it on
     pub(super) mountpoint: PathBuf,
+}
+
+/// The help's end: examples, then the options of `-o`.
+fn help(examples: &str) -> String {
+    let sizes = "Sizes may be hexadecimal with 0x, and end in K, M or G.";
+    format!("{examples}\n\n{}\n\n{sizes}", options::help())
 }
 
 /// Run the command: in the background it returns twice, in the caller once the filesystem

@@ -1,12 +1,15 @@
 //! The options of `mount -o`.
 
+mod table;
+
 use std::time::Duration;
 
 use super::profile::Profile;
-use super::{parse_bytes, parse_bytes_u32};
 use crate::convention::{AttrUsage, CONVENTIONS, Convention};
 use crate::fuse::Access;
 use crate::vfs::Atime;
+
+pub use table::{GROUPS, Group, Item, Set, help, names};
 
 /// A change is written at the latest this long after it was made, unless `commit=` says otherwise.
 const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
@@ -17,36 +20,6 @@ const MAX_COMMIT: u64 = 24 * 3600;
 const DEFAULT_POLL: Duration = Duration::from_micros(50);
 /// Longest `poll=`, in microseconds.
 const MAX_POLL: u32 = 1000;
-
-/// Options that mount(8), fstab(5), systemd or the kernel's generic layer use themselves, and
-/// those that change nothing here: reading a directory leaves its access time alone, and everything
-/// not `sync` is asynchronous.
-const ACCEPTED: &[&str] = &[
-    "async",
-    "auto",
-    "defaults",
-    "diratime",
-    "group",
-    "iversion",
-    "loud",
-    "mand",
-    "nodiratime",
-    "noauto",
-    "nofail",
-    "nogroup",
-    "noiversion",
-    "nomand",
-    "noowner",
-    "nouser",
-    "nousers",
-    "owner",
-    "silent",
-    "user",
-    "users",
-    "_netdev",
-];
-/// Beginnings of options that are comments to us.
-const ACCEPTED_PREFIXES: &[&str] = &["x-", "X-", "comment=", "user="];
 
 /// What `-o` asked for.
 #[derive(Debug, Clone)]
@@ -175,13 +148,9 @@ impl MountOptions {
     /// A sentence that names the option that is unknown or wrong.
     pub fn parse<S: AsRef<str>>(lists: &[S], sloppy: bool) -> Result<Self, String> {
         let mut options = Self::default();
-        for option in lists.iter().flat_map(|list| list.as_ref().split(',')) {
-            let set = match option.split_once('=') {
-                _ if option.is_empty() => Ok(()),
-                Some((name, value)) => options.set_value(name, value, option),
-                None => options.set_flag(option),
-            };
-            match set {
+        let each = lists.iter().flat_map(|list| list.as_ref().split(','));
+        for option in each.filter(|option| !option.is_empty()) {
+            match options.set(option) {
                 Err(e) if sloppy => log::warn!("{e}; ignored"),
                 result => result?,
             }
@@ -207,101 +176,41 @@ impl MountOptions {
         }
     }
 
-    fn set_flag(&mut self, name: &str) -> Result<(), String> {
-        match name {
-            "ro" => self.read_only = true,
-            "rw" => self.read_only = false,
-            "sync" => self.sync = true,
-            "async" => self.sync = false,
-            "dirsync" => self.dirsync = true,
-            "writeback" => self.writeback = true,
-            "allow_other" => self.access = Access::Everybody,
-            "allow_root" => self.access = Access::OwnerAndRoot,
-            "auto_unmount" => self.auto_unmount = true,
-            "default_permissions" => self.default_permissions = true,
-            "dev" => self.dev = true,
-            "nodev" => self.dev = false,
-            "suid" => self.suid = true,
-            "nosuid" => self.suid = false,
-            "exec" => self.exec = true,
-            "noexec" => self.exec = false,
-            "noatime" => self.atime = Atime::Never,
-            "atime" | "relatime" | "nostrictatime" => self.atime = Atime::Relative,
-            "strictatime" | "norelatime" => self.atime = Atime::Always,
-            // times never make a write of their own, so this is how it always is
-            "lazytime" | "nolazytime" => {}
-            "user_xattr" => self.user_xattr = Some(true),
-            "nouser_xattr" => self.user_xattr = Some(false),
-            _ if is_accepted(name) => {}
-            "block_size" | "block_count" | "offset" | "prog_size" | "inline_max"
-            | "block_cycles" | "commit" | "poll" | "uid" | "gid" | "umask" | "fmask" | "dmask"
-            | "attrs" | "profile" => {
-                return Err(format!("mount option '{name}' needs a value: {name}=..."));
-            }
-            _ => return Err(format!("unknown mount option '{name}'")),
-        }
-        Ok(())
-    }
-
-    fn set_value(&mut self, name: &str, value: &str, option: &str) -> Result<(), String> {
-        let in_option = |e: String| format!("mount option '{option}': {e}");
-        let bytes = |value| parse_bytes_u32(value).map(Some).map_err(in_option);
-        match name {
-            "block_size" => self.block_size = bytes(value)?,
-            "prog_size" => self.prog_size = bytes(value)?,
-            "inline_max" => self.inline_max = bytes(value)?,
-            "offset" => self.offset = parse_bytes(value).map_err(in_option)?,
-            "block_count" => self.block_count = Some(number(value, option)?),
-            "block_cycles" => self.block_cycles = Some(number(value, option)?),
-            "attrs" => self.attrs = Some(Attrs::parse(value).map_err(in_option)?),
-            "profile" => self.profile = Some(Profile::named(value).map_err(in_option)?),
-            "uid" => self.uid = Some(number(value, option)?),
-            "gid" => self.gid = Some(number(value, option)?),
-            "umask" => self.umask = Some(mask(value, option)?),
-            "fmask" => self.fmask = Some(mask(value, option)?),
-            "dmask" => self.dmask = Some(mask(value, option)?),
-            "commit" => {
-                self.commit = match number(value, option)? {
-                    // As ext4 has it.
-                    0 => DEFAULT_COMMIT,
-                    seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
+    fn set(&mut self, option: &str) -> Result<(), String> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        let mut needs = None;
+        for (known, set) in names() {
+            match (set, value) {
+                (Set::Prefix, _) if option.starts_with(known) => return Ok(()),
+                _ if *known != name => {}
+                (Set::Flag(set), None) => {
+                    set(self);
+                    return Ok(());
                 }
-            }
-            "poll" => {
-                let micros = number(value, option)?;
-                if micros > MAX_POLL {
-                    return Err(format!("mount option '{option}': at most {MAX_POLL}"));
+                (Set::Value(_, set), Some(value)) => {
+                    return set(self, value).map_err(|e| format!("mount option '{option}': {e}"));
                 }
-                self.poll = Duration::from_micros(u64::from(micros));
+                (Set::Nothing, None) => return Ok(()),
+                (Set::Value(..), None) => needs = Some("needs a value: NAME=..."),
+                _ => needs = Some("takes no value"),
             }
-            _ if is_accepted(option) => {}
-            _ => return Err(format!("unknown mount option '{option}'")),
         }
-        Ok(())
+        Err(match needs {
+            Some(needs) => format!("mount option '{option}' {}", needs.replace("NAME", name)),
+            None => {
+                format!("unknown mount option '{option}' ('littlefs mount --help' lists them all)")
+            }
+        })
     }
-}
-
-fn is_accepted(option: &str) -> bool {
-    ACCEPTED.contains(&option) || ACCEPTED_PREFIXES.iter().any(|p| option.starts_with(p))
-}
-
-fn number(value: &str, option: &str) -> Result<u32, String> {
-    let digits = value.bytes().all(|b| b.is_ascii_digit());
-    let number = if digits { value.parse().ok() } else { None };
-    number.ok_or_else(|| format!("mount option '{option}': '{value}' is not a number"))
-}
-
-fn mask(value: &str, option: &str) -> Result<u16, String> {
-    let digits = value.bytes().all(|b| b.is_ascii_digit());
-    let mask = if digits { u16::from_str_radix(value, 8).ok() } else { None };
-    mask.filter(|&mask| mask <= 0o777).ok_or_else(|| {
-        format!("mount option '{option}': '{value}' is not an octal mask (like 022)")
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::profile::PROFILES;
 
     fn parse(list: &str) -> Result<MountOptions, String> {
         MountOptions::parse(&[list], false)
@@ -350,7 +259,9 @@ mod tests {
             ("umask=01000", "'umask=01000'"),
             ("uid=-1", "'uid=-1'"),
             ("uid=", "'uid='"),
-            ("ro=1", "'ro=1'"),
+            ("ro=1", "'ro=1' takes no value"),
+            ("uid", "'uid' needs a value: uid=..."),
+            ("lazytime=1", "'lazytime=1' takes no value"),
         ] {
             let e = parse(list).expect_err(list);
             assert!(e.contains(name), "{list}: {e}");
@@ -370,6 +281,14 @@ mod tests {
         for (list, names) in [("attrs=linux", "micropython"), ("profile=esp", "esp-idf")] {
             let e = parse(list).expect_err(list);
             assert!(e.contains(list) && e.contains(names), "{e}");
+        }
+    }
+
+    #[test]
+    fn every_profile_is_in_the_help() {
+        let help = help();
+        for profile in PROFILES {
+            assert!(help.contains(profile.name), "{}", profile.name);
         }
     }
 

@@ -1,0 +1,364 @@
+//! Every option of `-o`, once: the parser, the help and the manual page read this table.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::{Attrs, DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
+use crate::cli::profile::Profile;
+use crate::cli::{parse_bytes, parse_bytes_u32};
+use crate::fuse::Access;
+use crate::vfs::Atime;
+
+/// Options that belong together.
+pub struct Group {
+    /// What they are about.
+    pub title: &'static str,
+    /// The options.
+    pub items: &'static [Item],
+}
+
+/// Options that are explained together.
+pub struct Item {
+    /// Each name, and what it does.
+    pub names: &'static [(&'static str, Set)],
+    /// What they mean.
+    pub help: &'static str,
+}
+
+/// What an option does when it is given.
+pub enum Set {
+    /// It stands by itself.
+    Flag(fn(&mut MountOptions)),
+    /// It has a value, of this kind. An error need not name the option.
+    Value(&'static str, fn(&mut MountOptions, &str) -> Result<(), String>),
+    /// Nothing here: somebody else's, or how it always is.
+    Nothing,
+    /// The same for all that begin like this.
+    Prefix,
+}
+
+use Set::{Flag, Nothing, Prefix, Value};
+
+/// Every option.
+pub static GROUPS: &[Group] = &[
+    Group {
+        title: "Image",
+        items: &[
+            Item {
+                names: &[("offset", Value("BYTES", |o, v| set(&mut o.offset, parse_bytes(v))))],
+                help: "where the filesystem starts in IMAGE (default: 0)",
+            },
+            Item {
+                names: &[("block_size", Value("BYTES", |o, v| some(&mut o.block_size, bytes(v))))],
+                help: "insist on this block size instead of what the image says",
+            },
+            Item {
+                names: &[("block_count", Value("N", |o, v| some(&mut o.block_count, number(v))))],
+                help: "insist on this number of blocks",
+            },
+        ],
+    },
+    Group {
+        title: "Device",
+        items: &[
+            Item {
+                names: &[(
+                    "profile",
+                    Value("NAME", |o, v| some(&mut o.profile, Profile::named(v))),
+                )],
+                help: "write as a family of devices does: sets prog_size, inline_max and attrs, \
+                       each unless given: micropython-rp2, micropython-esp32, esp-idf, \
+                       arduino-esp8266, arduino-pico, zephyr, nuttx, nanoframework, phoenix, \
+                       ardupilot-nor",
+            },
+            Item {
+                names: &[("prog_size", Value("BYTES", |o, v| some(&mut o.prog_size, bytes(v))))],
+                help: "commits end on multiples of this (default: as in the image, else 16)",
+            },
+            Item {
+                names: &[("inline_max", Value("BYTES", |o, v| some(&mut o.inline_max, bytes(v))))],
+                help: "largest file kept in its directory (default: as in the image, else 64)",
+            },
+            Item {
+                names: &[("block_cycles", Value("N", |o, v| some(&mut o.block_cycles, number(v))))],
+                help: "move a metadata block after so many erases (default: never)",
+            },
+        ],
+    },
+    Group {
+        title: "Writing",
+        items: &[
+            Item {
+                names: &[
+                    ("ro", Flag(|o| o.read_only = true)),
+                    ("rw", Flag(|o| o.read_only = false)),
+                ],
+                help: "read-only, or read and write (default)",
+            },
+            Item {
+                names: &[("commit", Value("SECONDS", |o, v| set(&mut o.commit, commit(v))))],
+                help: "a change is in the image at the latest after this time (default: 5); a \
+                       quarter of a second without requests writes it earlier",
+            },
+            Item {
+                names: &[
+                    ("sync", Flag(|o| o.sync = true)),
+                    ("dirsync", Flag(|o| o.dirsync = true)),
+                    ("async", Flag(|o| o.sync = false)),
+                ],
+                help: "write every change, or every change of a directory, at once; not (default)",
+            },
+            Item {
+                names: &[("writeback", Flag(|o| o.writeback = true))],
+                help: "let the kernel gather small writes; no space then shows at close or fsync",
+            },
+        ],
+    },
+    Group {
+        title: "Attributes",
+        items: &[
+            Item {
+                names: &[("attrs", Value("NAME", |o, v| some(&mut o.attrs, Attrs::parse(v))))],
+                help: "keep times (and with some, owners and modes) in user attributes, as these \
+                       systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none; \
+                       auto (default): as the image already does. See docs/attributes.md",
+            },
+            Item {
+                names: &[
+                    ("user_xattr", Flag(|o| o.user_xattr = Some(true))),
+                    ("nouser_xattr", Flag(|o| o.user_xattr = Some(false))),
+                ],
+                help: "show user attributes as extended ones, user.littlefs.0xNN, or not (default: \
+                       with attrs=unix)",
+            },
+            Item {
+                names: &[
+                    ("noatime", Flag(|o| o.atime = Atime::Never)),
+                    ("relatime", Flag(|o| o.atime = Atime::Relative)),
+                    ("strictatime", Flag(|o| o.atime = Atime::Always)),
+                ],
+                help: "when reading updates access times: never; when they are older than the last \
+                       change or than a day (default); always",
+            },
+            Item {
+                names: &[
+                    ("atime", Flag(|o| o.atime = Atime::Relative)),
+                    ("nostrictatime", Flag(|o| o.atime = Atime::Relative)),
+                ],
+                help: "the same as relatime",
+            },
+            Item {
+                names: &[("norelatime", Flag(|o| o.atime = Atime::Always))],
+                help: "the same as strictatime",
+            },
+            Item {
+                names: &[("lazytime", Nothing), ("nolazytime", Nothing)],
+                help: "no difference: access times alone never make a write",
+            },
+        ],
+    },
+    Group {
+        title: "Permissions",
+        items: &[
+            Item {
+                names: &[
+                    ("uid", Value("N", |o, v| some(&mut o.uid, number(v)))),
+                    ("gid", Value("N", |o, v| some(&mut o.gid, number(v)))),
+                ],
+                help: "owner and group of what has none in the image (default: yours)",
+            },
+            Item {
+                names: &[
+                    ("umask", Value("MASK", |o, v| some(&mut o.umask, mask(v)))),
+                    ("fmask", Value("MASK", |o, v| some(&mut o.fmask, mask(v)))),
+                    ("dmask", Value("MASK", |o, v| some(&mut o.dmask, mask(v)))),
+                ],
+                help: "octal permission bits to take away where the image has none: everywhere, \
+                       from files, from directories (default: your umask)",
+            },
+            Item {
+                names: &[("allow_other", Flag(|o| o.access = Access::Everybody))],
+                help: "let other users in, as the permission bits say",
+            },
+            Item {
+                names: &[("allow_root", Flag(|o| o.access = Access::OwnerAndRoot))],
+                help: "let root in, and nobody else: group and others lose their permission bits",
+            },
+            Item {
+                names: &[("default_permissions", Flag(|o| o.default_permissions = true))],
+                help: "let the kernel check permission bits even where only you have access",
+            },
+            Item {
+                names: &[
+                    ("dev", Flag(|o| o.dev = true)),
+                    ("nodev", Flag(|o| o.dev = false)),
+                    ("suid", Flag(|o| o.suid = true)),
+                    ("nosuid", Flag(|o| o.suid = false)),
+                    ("exec", Flag(|o| o.exec = true)),
+                    ("noexec", Flag(|o| o.exec = false)),
+                ],
+                help: "as in mount(8) (default: nodev,nosuid,exec)",
+            },
+        ],
+    },
+    Group {
+        title: "Daemon and kernel",
+        items: &[
+            Item {
+                names: &[("auto_unmount", Flag(|o| o.auto_unmount = true))],
+                help: "unmount when the daemon dies, instead of leaving a mount that answers \
+                       nothing",
+            },
+            Item {
+                names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.poll, poll(v))))],
+                help: "how long to look for the next request before sleeping (default: 50; 0: \
+                       never)",
+            },
+        ],
+    },
+    Group {
+        title: "For mount(8), fstab and systemd",
+        items: &[
+            Item {
+                // What `remount` does is decided before options are parsed.
+                names: &[("remount", Nothing)],
+                help: "change ro, rw, dev, suid, exec, atime and their opposites of what is \
+                       mounted on MOUNTPOINT (as root)",
+            },
+            Item {
+                names: &[
+                    ("defaults", Nothing),
+                    ("auto", Nothing),
+                    ("noauto", Nothing),
+                    ("nofail", Nothing),
+                    ("owner", Nothing),
+                    ("noowner", Nothing),
+                    ("group", Nothing),
+                    ("nogroup", Nothing),
+                    ("user", Nothing),
+                    ("user", Value("NAME", |_, _| Ok(()))),
+                    ("nouser", Nothing),
+                    ("users", Nothing),
+                    ("nousers", Nothing),
+                    ("_netdev", Nothing),
+                    ("comment", Value("TEXT", |_, _| Ok(()))),
+                    ("x-", Prefix),
+                    ("X-", Prefix),
+                    ("diratime", Nothing),
+                    ("nodiratime", Nothing),
+                    ("iversion", Nothing),
+                    ("noiversion", Nothing),
+                    ("mand", Nothing),
+                    ("nomand", Nothing),
+                    ("silent", Nothing),
+                    ("loud", Nothing),
+                ],
+                help: "accepted: they tell others something, or make no difference here",
+            },
+        ],
+    },
+];
+
+/// Characters of a line of the help.
+const WIDTH: usize = 100;
+/// Where explanations begin.
+const COLUMN: usize = 23;
+
+/// Every name with what it does.
+pub fn names() -> impl Iterator<Item = &'static (&'static str, Set)> {
+    GROUPS.iter().flat_map(|group| group.items).flat_map(|item| item.names)
+}
+
+impl Item {
+    /// Its names as they are written: `uid=N, gid=N`.
+    pub fn label(&self) -> String {
+        let written = self.names.iter().map(|(name, set)| match set {
+            Value(value, _) => format!("{name}={value}"),
+            Prefix => format!("{name}..."),
+            Flag(_) | Nothing => (*name).to_owned(),
+        });
+        written.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The table as the help shows it.
+pub fn help() -> String {
+    let mut text = "Options for -o, separated by commas:".to_owned();
+    for Group { title, items } in GROUPS {
+        let _ = write!(text, "\n\n{title}:");
+        for item in *items {
+            let label = item.label();
+            let lines = wrap(item.help, WIDTH - COLUMN);
+            let mut labels = wrap(&label, WIDTH - 2);
+            let last = labels.pop().unwrap_or_default();
+            for line in labels {
+                let _ = write!(text, "\n  {line}");
+            }
+            let beside = last.len() + 3 < COLUMN;
+            let _ = write!(text, "\n  {last}");
+            for (i, line) in lines.iter().enumerate() {
+                if i == 0 && beside {
+                    let _ = write!(text, "{:1$}{line}", "", COLUMN - 2 - last.len());
+                } else {
+                    let _ = write!(text, "\n{:COLUMN$}{line}", "");
+                }
+            }
+        }
+    }
+    text
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *field = value?;
+    Ok(())
+}
+
+fn some<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
+    set(field, value.map(Some))
+}
+
+fn bytes(value: &str) -> Result<u32, String> {
+    parse_bytes_u32(value)
+}
+
+fn number(value: &str) -> Result<u32, String> {
+    let digits = value.bytes().all(|b| b.is_ascii_digit());
+    let number = if digits { value.parse().ok() } else { None };
+    number.ok_or_else(|| format!("'{value}' is not a number"))
+}
+
+fn mask(value: &str) -> Result<u16, String> {
+    let digits = value.bytes().all(|b| b.is_ascii_digit());
+    let mask = if digits { u16::from_str_radix(value, 8).ok() } else { None };
+    mask.filter(|&mask| mask <= 0o777)
+        .ok_or_else(|| format!("'{value}' is not an octal mask (like 022)"))
+}
+
+fn commit(value: &str) -> Result<Duration, String> {
+    Ok(match number(value)? {
+        // As ext4 has it.
+        0 => DEFAULT_COMMIT,
+        seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
+    })
+}
+
+fn poll(value: &str) -> Result<Duration, String> {
+    match number(value)? {
+        micros if micros <= MAX_POLL => Ok(Duration::from_micros(u64::from(micros))),
+        _ => Err(format!("at most {MAX_POLL}")),
+    }
+}

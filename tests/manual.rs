@@ -1,0 +1,142 @@
+//! Help, README and manual pages: what they say is what the program takes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Command;
+
+use littlefs::cli::options::{self, MountOptions, Set};
+
+#[path = "../scripts/docs.rs"]
+#[allow(dead_code)]
+mod docs;
+
+const README: &str = include_str!("../README.md");
+
+/// Every option of `-o`, as it is written: `ro`, `uid=`, `x-`.
+fn known() -> BTreeSet<String> {
+    let written = |(name, set): &(&str, Set)| match set {
+        Set::Value(..) => format!("{name}="),
+        Set::Flag(_) | Set::Nothing | Set::Prefix => (*name).to_owned(),
+    };
+    options::names().map(written).collect()
+}
+
+/// An option as the documents write it, without what stands for its value.
+fn bare(option: &str) -> String {
+    match option.split_once('=') {
+        Some((name, _)) => format!("{name}="),
+        None => option.trim_end_matches("...").to_owned(),
+    }
+}
+
+fn help(command: &str) -> String {
+    let out = Command::new(env!("CARGO_BIN_EXE_littlefs")).args([command, "--help"]).output();
+    String::from_utf8(out.expect("the program should start").stdout).expect("UTF-8")
+}
+
+#[test]
+fn every_option_does_what_the_table_says() {
+    for (name, set) in options::names() {
+        let taken = |option: &str| MountOptions::parse(&[option], false);
+        match set {
+            Set::Flag(_) | Set::Nothing => assert!(taken(name).is_ok(), "{name}"),
+            Set::Prefix => assert!(taken(&format!("{name}any=thing")).is_ok(), "{name}"),
+            Set::Value(kind, _) => {
+                // By the kind of its value, so that the help's word for it is right.
+                let value = match *kind {
+                    "BYTES" => "0x1000",
+                    "N" | "SECONDS" | "MICROSECONDS" => "100",
+                    "MASK" => "022",
+                    "NAME" if *name == "profile" => "zephyr",
+                    "NAME" => "none",
+                    "TEXT" => "any",
+                    other => panic!("{name}={other}: which values are these?"),
+                };
+                assert!(taken(&format!("{name}={value}")).is_ok(), "{name}={value}");
+            }
+        }
+    }
+}
+
+/// The help's lines set in by two begin with options, and end where two spaces are.
+#[test]
+fn the_help_names_every_option_and_no_other() {
+    let help = help("mount");
+    let (_, table) = help.split_once("Options for -o").expect("a table of options");
+    let labels = table.lines().filter_map(|line| line.strip_prefix("  "));
+    let labels = labels.filter(|line| !line.starts_with(' '));
+    let named: BTreeSet<String> = labels
+        .filter_map(|line| line.split("  ").next())
+        .flat_map(|label| label.split(", "))
+        .map(|option| bare(option.trim_end_matches(',')))
+        .collect();
+    assert_eq!(named, known());
+    for title in ["Image:", "Device:", "Writing:", "Attributes:", "Permissions:"] {
+        assert!(help.lines().any(|line| line == title), "no group {title} in {help}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+}
+
+#[test]
+fn the_readme_names_every_option_and_no_other() {
+    let (_, section) = README.split_once("## Mount options\n").expect("a section");
+    let (table, accepted) = section.split_once("What others use").expect("a sentence");
+    let (accepted, _) = accepted.split_once("Any other option").expect("a sentence");
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let text = cells.chain([accepted]).collect::<Vec<_>>().join(" ");
+    let quoted = text.split('`').skip(1).step_by(2).filter(|word| !word.contains("...K"));
+    let named: BTreeSet<String> =
+        quoted.filter(|w| !w.starts_with("0x") && !w.starts_with("...")).map(bare).collect();
+    assert_eq!(named, known());
+}
+
+#[test]
+fn every_command_has_a_manual_page_with_all_its_options() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    docs::write_all(dir.path()).expect("the pages should be written");
+    // What the page says, without the marks of roff.
+    let page = |name: &str| {
+        let text = fs::read_to_string(dir.path().join(name)).expect(name);
+        text.replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace('\\', "")
+    };
+    let mut pages = 0;
+    for command in littlefs::cli::command_lines() {
+        let is_program = command.get_name() == "littlefs";
+        let section = if is_program { 1 } else { 8 };
+        let top = page(&format!("man{section}/{}.{section}", command.get_name()));
+        let visible = command.get_subcommands().filter(|c| !c.is_hide_set());
+        let subs = visible.map(|sub| {
+            assert!(top.contains(&format!("littlefs-{}(1)", sub.get_name())), "{top}");
+            (page(&format!("man1/littlefs-{}.1", sub.get_name())), sub)
+        });
+        for (text, command) in subs.chain([(top.clone(), &command)]) {
+            pages += 1;
+            let name = command.get_name();
+            for heading in [".SH NAME", ".SH SYNOPSIS", ".SH DESCRIPTION", ".SH OPTIONS"] {
+                assert!(text.contains(heading), "{name}: no {heading}");
+            }
+            for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+                let long = arg.get_long().map(|long| format!("--{long}"));
+                let short = arg.get_short().map(|short| format!("-{short}"));
+                for flag in long.iter().chain(&short) {
+                    assert!(text.contains(flag), "{name}: no {flag} in {text}");
+                }
+            }
+            // Nothing is left of the help's own layout.
+            assert!(!text.contains(".SH EXTRA"), "{name}");
+        }
+    }
+    assert!(pages >= 10, "{pages}");
+
+    let mount = page("man1/littlefs-mount.1");
+    let (_, table) = mount.split_once(".SH \"MOUNT OPTIONS\"").expect("a section");
+    for group in options::GROUPS {
+        assert!(table.contains(group.title), "no {} in {table}", group.title);
+        for item in group.items {
+            assert!(table.contains(&item.label()), "no {} in {table}", item.label());
+        }
+    }
+    assert!(table.contains("Sizes may be hexadecimal"), "{table}");
+    assert!(mount.contains(".SH EXAMPLES\n.nf\n  littlefs mount dump.bin /mnt "), "{mount}");
+    assert!(page("man8/mount.littlefs.8").contains("littlefs-mount(1) lists"));
+}
