@@ -11,6 +11,7 @@ pub mod notify;
 pub mod options;
 pub mod profile;
 pub mod remount;
+pub mod status;
 pub mod table;
 pub mod umount;
 
@@ -95,6 +96,7 @@ Examples:
   littlefs info dump.bin              what is in this image?
   littlefs mount dump.bin /mnt        mount it; cp, vi, rsync, git... work there
   littlefs umount /mnt                unmount, and wait until the image is complete
+  littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
   littlefs mkfs --size 1M new.img     make an empty one
 
@@ -114,6 +116,7 @@ struct Cli {
 enum Command {
     Mount(mount::MountArgs),
     Umount(umount::UmountArgs),
+    Status(status::StatusArgs),
     Mkfs(mkfs::MkfsArgs),
     Info(info::InfoArgs),
     Check(check::CheckArgs),
@@ -126,6 +129,7 @@ impl Command {
         match self {
             Self::Mount(args) => mount::run(args),
             Self::Umount(args) => umount::run(args),
+            Self::Status(args) => status::run(args),
             Self::Mkfs(args) => mkfs::run(args),
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),

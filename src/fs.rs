@@ -6,6 +6,7 @@
 //! Single-threaded: a volume keeps an `Fs` behind one mutex. [`ReadPlan::run`] reads file data
 //! outside of it.
 
+mod activity;
 mod attr;
 mod commit;
 mod dir;
@@ -36,6 +37,7 @@ use crate::error::{Error, Result};
 use crate::mdir::MoveId;
 
 pub use crate::mdir::{DirId, FileId};
+pub use activity::{Flush, Flushes, PairCache, Unwritten};
 pub use attr::At;
 pub(crate) use durable::put_log;
 pub use file::ReadPlan;
@@ -45,6 +47,7 @@ pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
 pub use space::{Counts, Unmapped, Usage, Walked};
 
+use activity::Tally;
 use file::File;
 use pairs::{PairInfo, PairIx};
 use space::Retired;
@@ -115,6 +118,8 @@ pub struct Fs {
     inline_max: u32,
     block_cycles: Option<u32>,
     read_only: bool,
+    /// Why, where nobody asked for it.
+    turned_read_only: Option<String>,
     warnings: Vec<String>,
 
     pairs: Vec<Option<PairInfo>>,
@@ -160,6 +165,7 @@ pub struct Fs {
     /// With how many of them some are dropped.
     evict_at: usize,
     tick: u32,
+    tally: Tally,
     /// Something was written since the last barrier.
     unordered: bool,
     /// Metadata was committed since the last barrier.

@@ -9,15 +9,15 @@
 
 mod errno;
 mod gate;
+mod serving;
 mod session;
+pub mod status;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
-use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
@@ -30,12 +30,11 @@ use fuser::{
 };
 
 use crate::error::Error;
-use crate::vfs::{
-    self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsError, VfsResult, Volume,
-};
+use crate::sys;
+use crate::vfs::{self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsError, VfsResult};
 
-use errno::errno;
-use gate::{Gate, Serving};
+use serving::{Operation, Served, Server};
+use status::{About, Status};
 
 pub use session::{
     Access, DEVICE, KernelMount, MountFlags, MountRequest, Session, mount, open_device, serve,
@@ -55,35 +54,13 @@ thread_local! {
 
 /// The adapter; a thin handle on the volume.
 struct Adapter {
-    volume: Arc<Volume>,
-    /// Which thread reads the next request.
-    gate: Arc<Gate>,
+    server: Server,
+    /// What `status` says of the mount.
+    about: About,
     /// Let the kernel gather writes.
     writeback: bool,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
     _alive: Sender<()>,
-}
-
-impl Adapter {
-    /// The volume, for one request; to be dropped after the reply.
-    fn volume(&self) -> Served<'_> {
-        self.volume.request();
-        Served { volume: &self.volume, _serving: self.gate.serve() }
-    }
-}
-
-/// The volume while it serves one request.
-struct Served<'a> {
-    volume: &'a Volume,
-    _serving: Serving<'a>,
-}
-
-impl Deref for Served<'_> {
-    type Target = Volume;
-
-    fn deref(&self) -> &Volume {
-        self.volume
-    }
 }
 
 impl Filesystem for Adapter {
@@ -108,22 +85,25 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.volume().lookup(parent.0, name.as_bytes()) {
-            Err(VfsError::Core(Error::NotFound)) => {
-                // An entry without a number tells the kernel to remember that there is none.
-                reply.entry(&FOREVER, &missing(), GENERATION);
+        self.server.serve(Operation::Lookup, reply, |volume, reply| {
+            match volume.lookup(parent.0, name.as_bytes()) {
+                Err(VfsError::Core(Error::NotFound)) => {
+                    // An entry without a number tells the kernel to remember that there is none.
+                    reply.entry(&FOREVER, &missing(), GENERATION);
+                }
+                result => entry(volume, result, reply),
             }
-            result => entry(result, "lookup", reply),
-        }
+        });
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        // Not a request of anybody: it does not prolong the pause that triggers a flush.
-        self.volume.forget(ino.0, nlookup);
+        self.server.forget(ino.0, nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes(self.volume().attr(ino.0), "getattr", reply);
+        self.server.serve(Operation::GetAttr, reply, |volume, reply| {
+            attributes(volume, volume.attr(ino.0), reply);
+        });
     }
 
     fn setattr(
@@ -153,14 +133,18 @@ impl Filesystem for Adapter {
             mtime: mtime.map(set_time),
             ctime: ctime.map(|time| SetTime::At(nanos(time))),
         };
-        attributes(self.volume().set_attr(ino.0, &set), "setattr", reply);
+        self.server.serve(Operation::SetAttr, reply, |volume, reply| {
+            attributes(volume, volume.set_attr(ino.0, &set), reply);
+        });
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        match self.volume().read_link(ino.0) {
-            Ok(target) => reply.data(&target),
-            Err(e) => reply.error(errno("readlink", &e)),
-        }
+        self.server.serve(Operation::ReadLink, reply, |volume, reply| {
+            match volume.read_link(ino.0) {
+                Ok(target) => reply.data(&target),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
+        });
     }
 
     fn mknod(
@@ -179,7 +163,9 @@ impl Filesystem for Adapter {
             libc::S_IFCHR | libc::S_IFBLK => &number,
             _ => &[],
         };
-        entry(self.volume().create(parent.0, name.as_bytes(), &new, content), "mknod", reply);
+        self.server.serve(Operation::MkNod, reply, |volume, reply| {
+            entry(volume, volume.create(parent.0, name.as_bytes(), &new, content), reply);
+        });
     }
 
     fn mkdir(
@@ -192,15 +178,21 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let new = new(req, libc::S_IFDIR | (mode & 0o7777), 0);
-        entry(self.volume().mkdir(parent.0, name.as_bytes(), &new), "mkdir", reply);
+        self.server.serve(Operation::MkDir, reply, |volume, reply| {
+            entry(volume, volume.mkdir(parent.0, name.as_bytes(), &new), reply);
+        });
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.volume().unlink(parent.0, name.as_bytes()), "unlink", reply);
+        self.server.serve(Operation::Unlink, reply, |volume, reply| {
+            empty(volume, volume.unlink(parent.0, name.as_bytes()), reply);
+        });
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        empty(self.volume().rmdir(parent.0, name.as_bytes()), "rmdir", reply);
+        self.server.serve(Operation::RmDir, reply, |volume, reply| {
+            empty(volume, volume.rmdir(parent.0, name.as_bytes()), reply);
+        });
     }
 
     fn symlink(
@@ -213,9 +205,9 @@ impl Filesystem for Adapter {
     ) {
         let new = new(req, libc::S_IFLNK | 0o777, 0);
         let target = target.as_os_str().as_bytes();
-        let volume = self.volume();
-        let result = volume.create(parent.0, link_name.as_bytes(), &new, target);
-        entry(result, "symlink", reply);
+        self.server.serve(Operation::SymLink, reply, |volume, reply| {
+            entry(volume, volume.create(parent.0, link_name.as_bytes(), &new, target), reply);
+        });
     }
 
     fn rename(
@@ -234,7 +226,9 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
-        empty(self.volume().rename(from, to, mode), "rename", reply);
+        self.server.serve(Operation::Rename, reply, |volume, reply| {
+            empty(volume, volume.rename(from, to, mode), reply);
+        });
     }
 
     fn link(
@@ -263,16 +257,17 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let volume = self.volume();
-        BUFFER.with_borrow_mut(|buffer| {
-            let size = size as usize;
-            if buffer.len() < size {
-                buffer.resize(size, 0);
-            }
-            match volume.read(ino.0, offset, &mut buffer[..size]) {
-                Ok(n) => reply.data(&buffer[..n]),
-                Err(e) => reply.error(errno("read", &e)),
-            }
+        self.server.serve(Operation::Read, reply, |volume, reply| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let size = size as usize;
+                if buffer.len() < size {
+                    buffer.resize(size, 0);
+                }
+                match volume.read(ino.0, offset, &mut buffer[..size]) {
+                    Ok(n) => reply.data(&buffer[..n]),
+                    Err(e) => reply.error(volume.errno(&e)),
+                }
+            });
         });
     }
 
@@ -288,10 +283,12 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match self.volume().write(ino.0, offset, data) {
-            Ok(()) => reply.written(data.len() as u32),
-            Err(e) => reply.error(errno("write", &e)),
-        }
+        self.server.serve(Operation::Write, reply, |volume, reply| {
+            match volume.write(ino.0, offset, data) {
+                Ok(()) => reply.written(data.len() as u32),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
+        });
     }
 
     fn flush(
@@ -313,7 +310,9 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.volume().fsync(), "fsync", reply);
+        self.server.serve(Operation::Fsync, reply, |volume, reply| {
+            empty(volume, volume.fsync(), reply);
+        });
     }
 
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -326,16 +325,17 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectory,
+        reply: ReplyDirectory,
     ) {
-        let volume = self.volume();
-        let result = volume.read_dir(ino.0, offset, false, &mut |e| {
-            reply.add(INodeNo(e.ino), e.offset, kind(e.mode), OsStr::from_bytes(e.name))
+        self.server.serve(Operation::ReadDir, reply, |volume, mut reply| {
+            let result = volume.read_dir(ino.0, offset, false, &mut |e| {
+                reply.add(INodeNo(e.ino), e.offset, kind(e.mode), OsStr::from_bytes(e.name))
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(errno("readdir", &e)),
-        }
     }
 
     fn readdirplus(
@@ -344,22 +344,23 @@ impl Filesystem for Adapter {
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
-        mut reply: ReplyDirectoryPlus,
+        reply: ReplyDirectoryPlus,
     ) {
-        let volume = self.volume();
-        let result = volume.read_dir(ino.0, offset, true, &mut |e| {
-            let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
-            let attr = match &e.attr {
-                Some(attr) => file_attr(attr),
-                // The kernel takes number and type of `.` and `..`, and nothing else.
-                None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
-            };
-            reply.add(attr.ino, e.offset, OsStr::from_bytes(e.name), &ttl, &attr, GENERATION)
+        self.server.serve(Operation::ReadDirPlus, reply, |volume, mut reply| {
+            let result = volume.read_dir(ino.0, offset, true, &mut |e| {
+                let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
+                let attr = match &e.attr {
+                    Some(attr) => file_attr(attr),
+                    // The kernel takes number and type of `.` and `..`, and nothing else.
+                    None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
+                };
+                reply.add(attr.ino, e.offset, OsStr::from_bytes(e.name), &ttl, &attr, GENERATION)
+            });
+            match result {
+                Ok(()) => reply.ok(),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
         });
-        match result {
-            Ok(()) => reply.ok(),
-            Err(e) => reply.error(errno("readdirplus", &e)),
-        }
     }
 
     fn fsyncdir(
@@ -370,17 +371,19 @@ impl Filesystem for Adapter {
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        empty(self.volume().fsync(), "fsyncdir", reply);
+        self.server.serve(Operation::FsyncDir, reply, |volume, reply| {
+            empty(volume, volume.fsync(), reply);
+        });
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        match self.volume().space() {
+        self.server.serve(Operation::StatFs, reply, |volume, reply| match volume.space() {
             Ok(s) => {
                 let (all, free) = (u64::from(s.blocks), u64::from(s.free));
                 reply.statfs(all, free, free, 0, 0, s.block_size, s.name_max, s.block_size);
             }
-            Err(e) => reply.error(errno("statfs", &e)),
-        }
+            Err(e) => reply.error(volume.errno(&e)),
+        });
     }
 
     fn setxattr(
@@ -393,48 +396,54 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let volume = self.volume();
-        if !volume.has_xattrs() {
-            return reply.error(Errno::ENOSYS);
-        }
         let mode = match flags {
             libc::XATTR_CREATE => SetMode::Create,
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => SetMode::Any,
         };
-        empty(volume.set_xattr(ino.0, name.as_bytes(), value, mode), "setxattr", reply);
+        self.server.serve(Operation::SetXattr, reply, |volume, reply| {
+            if !volume.has_xattrs() {
+                return reply.error(Errno::ENOSYS);
+            }
+            empty(volume, volume.set_xattr(ino.0, name.as_bytes(), value, mode), reply);
+        });
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let volume = self.volume();
-        if !volume.has_xattrs() {
-            return reply.error(Errno::ENOSYS);
-        }
-        xattr(volume.get_xattr(ino.0, name.as_bytes()), size, "getxattr", reply);
+        self.server.serve(Operation::GetXattr, reply, |volume, reply| {
+            if !volume.has_xattrs() {
+                return reply.error(Errno::ENOSYS);
+            }
+            xattr(volume, volume.get_xattr(ino.0, name.as_bytes()), size, reply);
+        });
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let volume = self.volume();
-        if !volume.has_xattrs() {
-            return reply.error(Errno::ENOSYS);
-        }
-        xattr(volume.list_xattrs(ino.0), size, "listxattr", reply);
+        self.server.serve(Operation::ListXattr, reply, |volume, reply| {
+            if !volume.has_xattrs() {
+                return reply.error(Errno::ENOSYS);
+            }
+            xattr(volume, volume.list_xattrs(ino.0), size, reply);
+        });
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let volume = self.volume();
-        if !volume.has_xattrs() {
-            return reply.error(Errno::ENOSYS);
-        }
-        empty(volume.remove_xattr(ino.0, name.as_bytes()), "removexattr", reply);
+        self.server.serve(Operation::RemoveXattr, reply, |volume, reply| {
+            if !volume.has_xattrs() {
+                return reply.error(Errno::ENOSYS);
+            }
+            empty(volume, volume.remove_xattr(ino.0, name.as_bytes()), reply);
+        });
     }
 
     fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        match self.volume().access(ino.0, mask.bits() as u16) {
-            Ok(true) => reply.ok(),
-            Ok(false) => reply.error(Errno::EACCES),
-            Err(e) => reply.error(errno("access", &e)),
-        }
+        self.server.serve(Operation::Access, reply, |volume, reply| {
+            match volume.access(ino.0, mask.bits() as u16) {
+                Ok(true) => reply.ok(),
+                Ok(false) => reply.error(volume.refuse(Errno::EACCES)),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
+        });
     }
 
     fn create(
@@ -460,12 +469,22 @@ impl Filesystem for Adapter {
         _ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
-        _cmd: u32,
+        cmd: u32,
         _in_data: &[u8],
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        reply.error(Errno::ENOTTY);
+        if cmd != sys::STATUS_REQUEST as u32 {
+            return reply.error(Errno::ENOTTY);
+        }
+        self.server.serve(Operation::Status, reply, |volume, reply| {
+            match serde_json::to_vec(&Status::of(volume, &self.about)) {
+                Ok(text) if text.len() <= status::SIZE_MAX => {
+                    reply.ioctl(text.len() as i32, &text);
+                }
+                _ => reply.error(volume.refuse(Errno::EMSGSIZE)),
+            }
+        });
     }
 
     fn poll(
@@ -491,7 +510,9 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        empty(self.volume().allocate(ino.0, offset, length, mode), "fallocate", reply);
+        self.server.serve(Operation::Allocate, reply, |volume, reply| {
+            empty(volume, volume.allocate(ino.0, offset, length, mode), reply);
+        });
     }
 
     fn lseek(
@@ -520,41 +541,43 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        match self.volume().copy_range(from, to, len) {
-            Ok(copied) => reply.written(copied),
-            Err(e) => reply.error(errno("copy_file_range", &e)),
-        }
+        self.server.serve(Operation::CopyRange, reply, |volume, reply| {
+            match volume.copy_range(from, to, len) {
+                Ok(copied) => reply.written(copied),
+                Err(e) => reply.error(volume.errno(&e)),
+            }
+        });
     }
 }
 
-fn entry(result: VfsResult<Attr>, operation: &'static str, reply: ReplyEntry) {
+fn entry(volume: &Served<'_>, result: VfsResult<Attr>, reply: ReplyEntry) {
     match result {
         Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
-        Err(e) => reply.error(errno(operation, &e)),
+        Err(e) => reply.error(volume.errno(&e)),
     }
 }
 
-fn attributes(result: VfsResult<Attr>, operation: &'static str, reply: ReplyAttr) {
+fn attributes(volume: &Served<'_>, result: VfsResult<Attr>, reply: ReplyAttr) {
     match result {
         Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
-        Err(e) => reply.error(errno(operation, &e)),
+        Err(e) => reply.error(volume.errno(&e)),
     }
 }
 
-fn empty(result: VfsResult<()>, operation: &'static str, reply: ReplyEmpty) {
+fn empty(volume: &Served<'_>, result: VfsResult<()>, reply: ReplyEmpty) {
     match result {
         Ok(()) => reply.ok(),
-        Err(e) => reply.error(errno(operation, &e)),
+        Err(e) => reply.error(volume.errno(&e)),
     }
 }
 
 /// The value, or its length to who asks with a size of 0.
-fn xattr(result: VfsResult<Vec<u8>>, size: u32, operation: &'static str, reply: ReplyXattr) {
+fn xattr(volume: &Served<'_>, result: VfsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
     match result {
         Ok(value) if size == 0 => reply.size(value.len() as u32),
-        Ok(value) if value.len() > size as usize => reply.error(Errno::ERANGE),
+        Ok(value) if value.len() > size as usize => reply.error(volume.refuse(Errno::ERANGE)),
         Ok(value) => reply.data(&value),
-        Err(e) => reply.error(errno(operation, &e)),
+        Err(e) => reply.error(volume.errno(&e)),
     }
 }
 

@@ -173,6 +173,39 @@ pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
     }
 }
 
+/// Bytes of the answer to [`STATUS_REQUEST`]: what any kernel takes in an ioctl.
+pub const STATUS_SIZE: usize = 8191;
+/// The ioctl that asks a littlefs mount for its state.
+pub const STATUS_REQUEST: libc::Ioctl = libc::_IOR::<[u8; STATUS_SIZE]>(b'l' as u32, 0xf5);
+
+/// Ask the mount that `file` is on for its state, which comes as JSON.
+///
+/// # Errors
+/// The system's: ENOTTY where no daemon of ours answers.
+pub fn status(file: &File) -> io::Result<Vec<u8>> {
+    let mut answer = vec![0_u8; STATUS_SIZE];
+    // SAFETY: the descriptor is open for the whole call, which writes at most as many bytes as the
+    // request says, and those are there.
+    let len = unsafe { libc::ioctl(file.as_raw_fd(), STATUS_REQUEST, answer.as_mut_ptr()) };
+    answer.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error())?);
+    Ok(answer)
+}
+
+/// A moment, in seconds since 1970, as clocks here show it: `2026-03-14 15:09:26`.
+pub fn local_time(seconds: u64) -> String {
+    const FORMAT: &CStr = c"%Y-%m-%d %H:%M:%S";
+    let time = libc::time_t::try_from(seconds).unwrap_or(0);
+    let mut text = [0_u8; 64];
+    // SAFETY: `broken` is written by localtime_r before strftime reads it; the text has as many
+    // bytes as strftime is told; all pointers live through the calls.
+    let len = unsafe {
+        let mut broken = MaybeUninit::<libc::tm>::zeroed();
+        libc::localtime_r(&raw const time, broken.as_mut_ptr());
+        libc::strftime(text.as_mut_ptr().cast(), text.len(), FORMAT.as_ptr(), broken.as_ptr())
+    };
+    String::from_utf8_lossy(&text[..len]).into_owned()
+}
+
 /// Send a signal to a process.
 ///
 /// # Errors

@@ -10,6 +10,7 @@
 //! | `stored` | attributes that are kept in the image |
 //! | `xattr` | extended attributes |
 //! | `flusher` | when the image is brought up to date |
+//! | `status` | what can be told of all this |
 //!
 //! littlefs itself has no place for owners, modes and times. Where the image's user attributes
 //! hold them by some [`crate::convention`], they are kept there, in the commit of the change they
@@ -23,6 +24,7 @@ mod flusher;
 mod inode;
 mod listing;
 mod names;
+mod status;
 mod stored;
 mod xattr;
 
@@ -40,6 +42,7 @@ use crate::fs::{DirId, FileId, Fs};
 pub use attrs::{Attr, SetAttr, SetTime, Space};
 pub use inode::{ROOT_INO, Times};
 pub use names::{DirEntry, New, RenameMode};
+pub use status::{Condition, Filesystem, InodeCache};
 pub use stored::device_content;
 pub use xattr::SetMode;
 

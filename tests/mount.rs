@@ -25,6 +25,8 @@ mod operations;
 mod programs;
 #[path = "mount/random.rs"]
 mod random;
+#[path = "mount/status.rs"]
+mod status;
 #[path = "mount/stored.rs"]
 mod stored;
 #[path = "mount/times.rs"]

@@ -116,7 +116,7 @@ impl Info {
 }
 
 /// A size for people: the largest unit that leaves at least 1.
-fn bytes(n: u64) -> String {
+pub(super) fn bytes(n: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         let one = 1_u64 << shift;
         if n.is_multiple_of(one) && n > 0 {

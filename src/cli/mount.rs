@@ -22,8 +22,9 @@ use super::{CliError, exit};
 use crate::bd::BlockDevice;
 use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
+use crate::fuse::status::About;
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
-use crate::image;
+use crate::image::{self, Opened};
 use crate::sys::{self, Signals};
 use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
 
@@ -187,6 +188,7 @@ impl Mount {
             log::warn!("{}: {warning}", self.image.display());
         }
         let read_only = fs.is_read_only();
+        let turned = fs.turned_read_only().map(str::to_owned);
         let convention = self.convention(&fs)?;
         let volume = Arc::new(Volume::new(fs, self.volume_options(umask, convention)));
         let request = MountRequest {
@@ -203,6 +205,7 @@ impl Mount {
             default_permissions: volume.keeps_owners() || self.checks_permissions(umask),
             writeback: self.writeback(),
             poll: self.options.poll,
+            about: self.about(&opened, turned),
         };
         let session = if self.unattached {
             wait_for_mount(&volume, &request, &signals)
@@ -233,6 +236,25 @@ impl Mount {
         }
         log::info!("{}: attributes as {} has them (attrs={})", self.image.display(), c.who, c.name);
         Ok(convention)
+    }
+
+    /// What `status` says of the mount; `turned` is why the filesystem is read-only, if it is so
+    /// unasked.
+    fn about(&self, opened: &Opened, turned: Option<String>) -> About {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let read_only = match turned {
+            _ if self.options.read_only => Some("as asked (-o ro)".to_owned()),
+            _ if opened.read_only => Some("the image cannot be written".to_owned()),
+            turned => turned,
+        };
+        About {
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            mounted_at: now.unwrap_or_default().as_secs(),
+            offset: self.options.offset,
+            profile: self.options.profile.map(|p| p.name.to_owned()),
+            read_only,
+        }
     }
 
     fn volume_options(&self, umask: u16, convention: Option<&'static Convention>) -> VolumeOptions {

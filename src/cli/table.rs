@@ -17,6 +17,8 @@ pub struct Entry {
     pub mountpoint: PathBuf,
     /// The image.
     pub source: PathBuf,
+    /// Its type.
+    pub fs_type: String,
     /// Whether it is a mount of ours.
     pub is_littlefs: bool,
     /// The options of the mount itself: `ro`, `nosuid`...
@@ -35,9 +37,28 @@ impl Entry {
 /// # Errors
 /// When the mount table cannot be read.
 pub fn lookup(target: &Path) -> io::Result<Option<Entry>> {
-    let table = fs::read(MOUNT_TABLE)
-        .map_err(|e| io::Error::new(e.kind(), format!("{MOUNT_TABLE}: {e}")))?;
-    Ok(find(&table, &absolute(target)))
+    Ok(find(&read()?, &absolute(target)))
+}
+
+/// The mount that holds `path`.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn holding(path: &Path) -> io::Result<Option<Entry>> {
+    Ok(find_holding(&read()?, &absolute(path)))
+}
+
+/// The mounts of ours.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn all() -> io::Result<Vec<Entry>> {
+    let table = read()?;
+    Ok(entries(&table).filter(|entry| entry.is_littlefs).collect())
+}
+
+fn read() -> io::Result<Vec<u8>> {
+    fs::read(MOUNT_TABLE).map_err(|e| io::Error::new(e.kind(), format!("{MOUNT_TABLE}: {e}")))
 }
 
 /// The path without symbolic links; a mount whose daemon died cannot be resolved itself. Nothing
@@ -53,10 +74,20 @@ fn absolute(path: &Path) -> PathBuf {
     resolved.unwrap_or_else(|_| path.to_owned())
 }
 
+fn entries(table: &[u8]) -> impl DoubleEndedIterator<Item = Entry> {
+    table.split(|&b| b == b'\n').filter_map(parse)
+}
+
 fn find(table: &[u8], target: &Path) -> Option<Entry> {
-    let entries = || table.split(|&b| b == b'\n').filter_map(parse).rev();
+    let entries = || entries(table).rev();
     let mounted_on = entries().find(|entry| entry.mountpoint == target);
     mounted_on.or_else(|| entries().find(|entry| entry.is_littlefs && entry.source == target))
+}
+
+fn find_holding(table: &[u8], path: &Path) -> Option<Entry> {
+    let above = entries(table).filter(|entry| path.starts_with(&entry.mountpoint));
+    // The deepest, and of several there the topmost, which comes last.
+    above.max_by_key(|entry| entry.mountpoint.components().count())
 }
 
 /// Parse a line of mountinfo (proc(5)): `id parent device root mountpoint options [optional...] -
@@ -68,6 +99,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
     Some(Entry {
         mountpoint: unescape(fields.get(4)?),
         source: unescape(fields.get(rest + 2)?),
+        fs_type: String::from_utf8_lossy(fields.get(rest + 1)?).into_owned(),
         is_littlefs: *fields.get(rest + 1)? == FS_TYPE,
         options: options.split(',').map(str::to_owned).collect(),
     })
@@ -117,6 +149,15 @@ mod tests {
     fn the_topmost_mount_counts() {
         assert!(!find(TABLE, Path::new("/mnt/ro")).expect("there").is_littlefs);
         assert!(find(TABLE, Path::new("/tmp/x")).expect("there").has("ro"));
+    }
+
+    #[test]
+    fn a_path_is_held_by_the_deepest_mount_above_it() {
+        let held = |path: &str| find_holding(TABLE, Path::new(path)).expect("there").fs_type;
+        assert_eq!(held("/mnt/a b/c/d"), "fuse.littlefs");
+        assert_eq!(held("/mnt/a b"), "fuse.littlefs");
+        assert_eq!(held("/mnt/a bc"), "ext4");
+        assert_eq!(held("/mnt/ro/x"), "tmpfs");
     }
 
     #[test]

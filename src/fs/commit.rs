@@ -88,6 +88,7 @@ impl Fs {
              run 'littlefs check'"
         );
         self.read_only = true;
+        self.turned_read_only.get_or_insert_with(|| e.to_string());
         e
     }
 

@@ -20,6 +20,7 @@
 //! a second round fills, a removed one is cut down to its first pair.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 use super::commit::{Fault, Spec};
 use super::pairs::{Fate, PairIx, View, WaysBack};
@@ -73,7 +74,9 @@ impl Fs {
         }
         self.writable()?;
         self.flushing = true;
+        let start = Instant::now();
         let flushed = self.flush_rounds();
+        self.tally.flushed(start, &flushed);
         self.flushing = false;
         flushed
     }

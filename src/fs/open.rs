@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::activity::Tally;
 use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
@@ -108,6 +109,7 @@ impl Fs {
             inline_max: 0,
             block_cycles: options.block_cycles,
             read_only: options.read_only,
+            turned_read_only: None,
             warnings: Vec::new(),
             pairs: Vec::new(),
             vacant: Vec::new(),
@@ -135,6 +137,7 @@ impl Fs {
             cached_bytes: 0,
             evict_at: CACHE_MAX,
             tick: 0,
+            tally: Tally::default(),
             unordered: false,
             commits_unordered: false,
             unsynced: false,
@@ -167,6 +170,7 @@ impl Fs {
     fn damage(&mut self, what: &dyn std::fmt::Display) {
         self.warn(format!("{what}; serving the rest read-only"));
         self.read_only = true;
+        self.turned_read_only.get_or_insert_with(|| what.to_string());
     }
 
     fn walk_thread(&mut self, walk: &mut Walk) -> Result<()> {

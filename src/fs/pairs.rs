@@ -253,7 +253,9 @@ impl Fs {
     /// The content of a pair, read if need be.
     pub(super) fn mdir(&mut self, ix: PairIx) -> Result<&mut Mdir> {
         self.tick = self.tick.wrapping_add(1);
+        self.tally.wanted += 1;
         if self.pair(ix).mdir.is_none() {
+            self.tally.loaded += 1;
             let blocks = self.pair(ix).blocks;
             let Some(log) = store::read_log(&*self.dev, blocks.0[0])? else {
                 return Err(Corrupt::NoValidCommit(blocks).into());

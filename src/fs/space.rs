@@ -160,6 +160,7 @@ impl Fs {
         ::log::error!("{c}; turning read-only");
         self.warnings.push(c.to_string());
         self.read_only = true;
+        self.turned_read_only.get_or_insert_with(|| c.to_string());
         // with nothing to write the map is of no use
         self.unmapped = Vec::new();
         self.alloc.set_complete();

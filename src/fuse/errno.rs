@@ -47,3 +47,32 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
     };
     (log::Level::Debug, ordinary)
 }
+
+/// The name of each errno that is answered.
+const NAMES: &[(i32, &str)] = &[
+    (libc::EACCES, "EACCES"),
+    (libc::EAGAIN, "EAGAIN"),
+    (libc::EEXIST, "EEXIST"),
+    (libc::EFBIG, "EFBIG"),
+    (libc::EINVAL, "EINVAL"),
+    (libc::EIO, "EIO"),
+    (libc::EISDIR, "EISDIR"),
+    (libc::EMSGSIZE, "EMSGSIZE"),
+    (libc::ENAMETOOLONG, "ENAMETOOLONG"),
+    (libc::ENODATA, "ENODATA"),
+    (libc::ENOENT, "ENOENT"),
+    (libc::ENOSPC, "ENOSPC"),
+    (libc::ENOTDIR, "ENOTDIR"),
+    (libc::ENOTEMPTY, "ENOTEMPTY"),
+    (libc::EOPNOTSUPP, "EOPNOTSUPP"),
+    (libc::EPERM, "EPERM"),
+    (libc::ERANGE, "ERANGE"),
+    (libc::EROFS, "EROFS"),
+    (libc::ESTALE, "ESTALE"),
+];
+
+/// How an errno is called.
+pub(super) fn name(errno: usize) -> String {
+    let known = NAMES.iter().find(|(code, _)| usize::try_from(*code) == Ok(errno));
+    known.map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())
+}

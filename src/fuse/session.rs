@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Adapter;
 use super::gate::Gate;
+use super::serving::Server;
+use super::status::About;
 use crate::sys;
 use crate::vfs::Volume;
 
@@ -67,6 +69,8 @@ pub struct MountRequest<'a> {
     pub writeback: bool,
     /// How long to look for the next request before sleeping; not at all if zero.
     pub poll: Duration,
+    /// What the mount says of itself.
+    pub about: About,
 }
 
 /// A mount that is ready to serve; dropping it unmounts.
@@ -242,8 +246,12 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
         let gate = Arc::clone(&gate);
         move || gate.hand_on()
     });
-    let writeback = request.writeback;
-    let adapter = Adapter { volume, gate: Arc::clone(&gate), writeback, _alive: alive };
+    let adapter = Adapter {
+        server: Server::new(volume, Arc::clone(&gate)),
+        about: request.about.clone(),
+        writeback: request.writeback,
+        _alive: alive,
+    };
     (adapter, Ends { gate, ended })
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Clock {
     last_request: AtomicU64,
     /// Mirrors `state.dirty_since`, so that most operations need not lock it.
     dirty: AtomicBool,
+    /// Milliseconds from `start` to when a flush began that runs, plus one; else 0.
+    flushing: AtomicU64,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -48,6 +50,7 @@ impl Clock {
             commit,
             last_request: AtomicU64::new(0),
             dirty: AtomicBool::new(false),
+            flushing: AtomicU64::new(0),
             state: Mutex::default(),
             wake: Condvar::new(),
         }
@@ -74,6 +77,28 @@ impl Clock {
             (state.dirty_since, state.retry) = (None, None);
             self.dirty.store(false, Ordering::Release);
         }
+    }
+
+    /// How long this has been going.
+    pub fn uptime(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// How long the oldest change has waited to be flushed.
+    pub fn dirty_for(&self) -> Option<Duration> {
+        self.state.lock().dirty_since.map(|since| since.elapsed())
+    }
+
+    /// How long a flush has been running.
+    pub fn flushing_for(&self) -> Option<Duration> {
+        let began = self.flushing.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start.elapsed().saturating_sub(Duration::from_millis(began)))
+    }
+
+    /// A flush begins, or is over.
+    fn flushing(&self, begins: bool) {
+        let since = if begins { self.start.elapsed().as_millis() as u64 + 1 } else { 0 };
+        self.flushing.store(since, Ordering::Relaxed);
     }
 
     /// When to flush, if there is something to flush.
@@ -176,7 +201,10 @@ impl Volume {
 
     fn flush_core(&self, core: &mut Fs) -> Result<()> {
         self.will_wait();
-        core.flush()?;
+        self.clock.flushing(true);
+        let result = core.flush();
+        self.clock.flushing(false);
+        result?;
         self.clock.clean();
         Ok(())
     }

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
+use super::InodeCache;
 use crate::fs::{At, DirId, FileId, ROOT};
 
 /// The number FUSE gives the root directory.
@@ -172,6 +173,9 @@ pub(super) struct InodeTable {
     retained: usize,
     orphans: usize,
     default_time: i64,
+    /// How often a file was needed, and how often it was not open.
+    wanted: u64,
+    closed: u64,
 }
 
 impl InodeTable {
@@ -186,6 +190,8 @@ impl InodeTable {
             retained: 0,
             orphans: 0,
             default_time,
+            wanted: 0,
+            closed: 0,
         };
         table.insert(ROOT_INO, ROOT, Box::default(), Kind::Dir(ROOT));
         // The kernel's reference to the root is never forgotten.
@@ -355,10 +361,28 @@ impl InodeTable {
         let inode = self.by_ino.get_mut(&ino)?;
         let Kind::File { open, .. } = inode.kind else { return None };
         inode.recent = true;
+        self.wanted += 1;
+        if open.is_none() {
+            self.closed += 1;
+        }
         match open {
             Some(file) => Some(Handle::Open(file)),
             None if inode.linked => Some(Handle::Key(inode.parent, inode.name.clone())),
             None => None,
+        }
+    }
+
+    /// How many there are, and how often an open file was at hand.
+    pub fn cache(&self) -> InodeCache {
+        let is_open = |ino| {
+            let inode = self.get(ino);
+            matches!(inode, Some(Inode { kind: Kind::File { open: Some(_), .. }, .. }))
+        };
+        InodeCache {
+            known: self.by_ino.len() as u64,
+            open_files: self.open_clock.iter().filter(|&&ino| is_open(ino)).count() as u64,
+            hits: self.wanted - self.closed,
+            misses: self.closed,
         }
     }
 

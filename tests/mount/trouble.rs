@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::common::tree::Kind;
 use crate::mounted::{as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until};
+use crate::status::status;
 
 /// An image on a small filesystem of its own, with the daemon in the foreground.
 struct Rig {
@@ -217,6 +218,10 @@ fn a_failure_in_the_background_is_told_by_the_next_fsync() {
     fs::write(rig.file("f"), noise(200_000, 3)).expect("the image has space");
     wait_until("a flush that fails", || rig.log().contains("flush failed: "));
     rig.logged(&["No space left on device", "it is tried again"]);
+    let flushes = &status(&rig.path("mnt"))["filesystem"]["flushes"];
+    assert!(flushes["failed"].as_u64() >= Some(1), "{flushes}");
+    let failed = flushes["last_failed"]["error"].as_str().expect("an error");
+    assert!(failed.contains("No space left on device"), "{failed}");
     rig.drain_host();
     wait_until("a flush that does not", || {
         fs::copy(rig.image(), rig.path("copy")).expect("copy");
@@ -242,7 +247,11 @@ fn a_failed_sync_ends_writing_but_not_reading() {
     sync(&rig.file("d/before")).expect("fsync");
     rig.fill_host();
     fs::write(rig.file("after"), noise(200_000, 2)).expect("the image has space");
+    assert!(status(&rig.path("mnt"))["read_only"].is_null());
     fails(sync(&rig.file("after")), libc::EIO);
+    let now = status(&rig.path("mnt"));
+    assert!(now["read_only"].as_str().is_some_and(|why| why.contains("sync failed")), "{now}");
+    assert_eq!(now["errors"]["EIO"], 1, "{now}");
     rig.logged(&["sync failed", "nothing is written from now on", "littlefs check"]);
     fails(fs::write(rig.file("more"), b"x"), libc::EROFS);
     fails(fs::create_dir(rig.file("e")), libc::EROFS);

@@ -1,0 +1,342 @@
+//! `littlefs status`: what goes on in live mounts.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::CliError;
+use super::info::bytes;
+use super::table::{self, Entry};
+use crate::fs::Flush;
+use crate::fuse::status::{self, Status};
+use crate::sys;
+use crate::vfs::Filesystem;
+
+/// Tell what goes on in a mount: what is not written yet, caches, operations, errors
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs status                                      all mounts, a line each
+  littlefs status /mnt                                 everything about one
+  littlefs status --json /mnt | jq .filesystem.unwritten.bytes
+
+The daemon is asked through the mount, so whoever may look into the mount may ask. Nothing is
+written for it, and nothing is waited for: while a long flush runs, less is told.")]
+pub struct StatusArgs {
+    /// Any directory or file in the mount, or the image
+    target: Option<PathBuf>,
+
+    /// Print one JSON object; without TARGET, an array of them
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed of a mount; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Mounted {
+    image: PathBuf,
+    mountpoint: PathBuf,
+    mount_options: String,
+    #[serde(flatten)]
+    status: Status,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When nothing of ours is mounted there, or its daemon does not answer.
+pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
+    let mut out = io::stdout().lock();
+    let Some(target) = &args.target else { return list(&mut out, args.json) };
+    let entry = find(target)?;
+    let mounted = Mounted::ask(&entry).map_err(|e| {
+        CliError::failure(format_args!("{}: {}", target.display(), why(&entry, &e)))
+    })?;
+    if args.json {
+        print_json(&mut out, &mounted)?;
+    } else {
+        mounted.print(&mut out)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All mounts; one that does not answer does not keep the others from being listed.
+fn list(out: &mut impl Write, json: bool) -> Result<ExitCode, CliError> {
+    let entries = table::all().map_err(CliError::failure)?;
+    let asked: Vec<_> = entries.iter().map(|entry| (entry, Mounted::ask(entry))).collect();
+    if json {
+        let answers: Vec<_> =
+            asked.iter().filter_map(|(_, mounted)| mounted.as_ref().ok()).collect();
+        print_json(out, &answers)?;
+    }
+    let mut all_answer = true;
+    for (entry, mounted) in &asked {
+        match mounted {
+            Ok(mounted) if !json => writeln!(out, "{}", mounted.line())?,
+            Ok(_) => {}
+            Err(e) => {
+                all_answer = false;
+                log::warn!("{}: {}", entry.mountpoint.display(), why(entry, e));
+            }
+        }
+    }
+    if entries.is_empty() && !json {
+        writeln!(out, "no littlefs is mounted ('littlefs mount IMAGE DIR' mounts one)")?;
+    }
+    Ok(if all_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {
+    writeln!(out, "{}", serde_json::to_string_pretty(value).map_err(io::Error::from)?)?;
+    Ok(())
+}
+
+/// The mount that is meant.
+fn find(target: &Path) -> Result<Entry, CliError> {
+    let shown = target.display();
+    let entry = match table::lookup(target).map_err(CliError::failure)? {
+        Some(entry) => entry,
+        None => {
+            // Of the mounts that hold it one is the root's, so the path is there or nowhere.
+            let missing = |e| CliError::failure(format_args!("{shown}: {e}"));
+            target.symlink_metadata().map_err(missing)?;
+            let held = table::holding(target).map_err(CliError::failure)?;
+            held.ok_or_else(|| CliError::failure(format_args!("{shown}: not mounted")))?
+        }
+    };
+    if entry.is_littlefs {
+        return Ok(entry);
+    }
+    Err(CliError::failure(format_args!(
+        "{shown}: not in a littlefs mount, but in {} on {} ('littlefs status' lists the littlefs \
+         mounts)",
+        entry.fs_type,
+        entry.mountpoint.display()
+    )))
+}
+
+/// Why a mount of our type did not answer, and what to do about it.
+fn why(entry: &Entry, e: &io::Error) -> String {
+    let at = entry.mountpoint.display();
+    match e.raw_os_error() {
+        Some(libc::ENOTTY | libc::ENOSYS | libc::EINVAL) => format!(
+            "the program behind {at} tells nothing: it is another littlefs driver (littlefs-fuse), \
+             or an older littlefs-progs"
+        ),
+        Some(libc::ENOTCONN | libc::ECONNABORTED) => format!(
+            "the daemon behind {at} is dead; 'littlefs umount {at}' takes the mount away, and \
+             mounting the image again repairs what it left"
+        ),
+        Some(libc::EACCES | libc::EPERM) => format!(
+            "you may not look into {at}; ask as the user who mounted it, or mount it with \
+             -o allow_other"
+        ),
+        _ => format!("{at}: {e}"),
+    }
+}
+
+impl Mounted {
+    fn ask(entry: &Entry) -> io::Result<Self> {
+        let answer = status::ask(&File::open(&entry.mountpoint)?)?;
+        Ok(Self {
+            image: entry.source.clone(),
+            mountpoint: entry.mountpoint.clone(),
+            mount_options: entry.options.join(","),
+            status: serde_json::from_slice(&answer)?,
+        })
+    }
+
+    /// Why nothing can be changed, if so: the kernel may refuse what the daemon would do.
+    fn read_only(&self) -> Option<&str> {
+        let by_kernel = self.mount_options.split(',').any(|option| option == "ro");
+        let remounted = by_kernel.then_some("remounted so ('-o remount,rw' changes that)");
+        self.status.about.read_only.as_deref().or(remounted)
+    }
+
+    fn line(&self) -> String {
+        let Status { about, volume, .. } = &self.status;
+        let state = match &volume.filesystem {
+            Some(fs) if fs.unwritten.pairs == 0 && fs.unwritten.files == 0 => {
+                "everything written".to_owned()
+            }
+            Some(fs) => format!(
+                "{} of content and {} metadata pairs unwritten",
+                bytes(fs.unwritten.bytes),
+                fs.unwritten.pairs
+            ),
+            None => "busy".to_owned(),
+        };
+        let access = if self.read_only().is_some() { "read-only" } else { "read and write" };
+        format!(
+            "{} on {}: process {}, {access}, {state}",
+            self.image.display(),
+            self.mountpoint.display(),
+            about.pid
+        )
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Status { about, volume, operations, errors } = &self.status;
+        writeln!(out, "image         {}", self.image.display())?;
+        if about.offset > 0 {
+            writeln!(out, "offset        {} bytes", about.offset)?;
+        }
+        writeln!(out, "mounted on    {}", self.mountpoint.display())?;
+        let since = sys::local_time(about.mounted_at);
+        writeln!(out, "mounted at    {since}, {} ago", duration(volume.uptime))?;
+        writeln!(out, "daemon        process {}, littlefs-progs {}", about.pid, about.program)?;
+        match self.read_only() {
+            Some(why) => writeln!(out, "access        read-only: {why}")?,
+            None => writeln!(out, "access        read and write")?,
+        }
+        if let Some(profile) = &about.profile {
+            writeln!(out, "profile       {profile}")?;
+        }
+        writeln!(out, "attributes    {}", volume.attrs.as_deref().unwrap_or("none"))?;
+        match (&volume.filesystem, volume.flushing) {
+            (Some(fs), _) => print_filesystem(out, fs, volume.block_size, volume.dirty_since)?,
+            (None, Some(since)) => {
+                writeln!(out, "flush         running for {}", duration(since))?;
+            }
+            (None, None) => writeln!(out, "filesystem    busy with a request")?,
+        }
+        let inodes = &volume.inodes;
+        let (known, open) = (inodes.known, inodes.open_files);
+        let rate = rate(inodes.hits, inodes.misses);
+        writeln!(out, "inodes        {known} known, {open} files open; {rate}")?;
+        let total: u64 = operations.values().sum();
+        writeln!(out, "operations    {total}{}", each(operations))?;
+        let total: u64 = errors.values().sum();
+        writeln!(out, "errors        {total}{}", each(errors))
+    }
+}
+
+fn print_filesystem(
+    out: &mut impl Write,
+    fs: &Filesystem,
+    block_size: u32,
+    dirty_since: Option<f64>,
+) -> io::Result<()> {
+    let size = |blocks| bytes(u64::from(blocks) * u64::from(block_size));
+    writeln!(
+        out,
+        "format        littlefs {}, {} blocks of {block_size} bytes ({})",
+        fs.disk_version,
+        fs.block_count,
+        size(fs.block_count)
+    )?;
+    let (prog_size, inline_max) = (fs.prog_size, fs.inline_max);
+    writeln!(out, "writing       prog size {prog_size}, files up to {inline_max} bytes inline")?;
+    let (used, free) = (fs.blocks_used, fs.blocks_free);
+    writeln!(out, "space         {used} blocks used, {free} free ({})", size(free))?;
+    let unwritten = &fs.unwritten;
+    if unwritten.files == 0 && unwritten.pairs == 0 {
+        writeln!(out, "unwritten     nothing")?;
+    } else {
+        let since = dirty_since.map(|since| format!(", for {}", duration(since)));
+        writeln!(
+            out,
+            "unwritten     {} of content, {} large files, {} metadata pairs{}",
+            bytes(unwritten.bytes),
+            unwritten.files,
+            unwritten.pairs,
+            since.unwrap_or_default()
+        )?;
+    }
+    let flushes = &fs.flushes;
+    match &flushes.last {
+        None => writeln!(out, "last flush    none yet")?,
+        Some(last) => writeln!(out, "last flush    {}", ended(last))?,
+    }
+    if let Some(failed) =
+        flushes.last_failed.as_ref().filter(|_| flushes.last != flushes.last_failed)
+    {
+        writeln!(out, "last failure  {}", ended(failed))?;
+    }
+    writeln!(out, "flushes       {} done, {} failed", flushes.done, flushes.failed)?;
+    let cache = &fs.pair_cache;
+    writeln!(
+        out,
+        "pair cache    {} of {} pairs, {} of {}; {}",
+        cache.cached,
+        cache.pairs,
+        bytes(cache.bytes),
+        bytes(cache.bytes_max),
+        rate(cache.hits, cache.misses)
+    )
+}
+
+fn ended(flush: &Flush) -> String {
+    let (at, ago, took) = (sys::local_time(flush.at), duration(flush.ago), duration(flush.took));
+    let result = flush.error.as_ref().map_or("done".to_owned(), |e| format!("failed: {e}"));
+    format!("{at}, {ago} ago, took {took}: {result}")
+}
+
+fn rate(hits: u64, misses: u64) -> String {
+    match hits + misses {
+        0 => "not used yet".to_owned(),
+        all => format!("{:.1} % of {all} accesses hit", hits as f64 * 100.0 / all as f64),
+    }
+}
+
+/// The counts of each, the largest first.
+fn each(counts: &BTreeMap<String, u64>) -> String {
+    let mut sorted: Vec<_> = counts.iter().collect();
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let mut text = String::new();
+    for (i, (name, count)) in sorted.into_iter().enumerate() {
+        text.push_str(if i == 0 { ": " } else { ", " });
+        text.push_str(&format!("{name} {count}"));
+    }
+    text
+}
+
+/// A time span for people.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.001 => format!("{:.0} us", s * 1e6),
+        s if s < 1.0 => format!("{:.0} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.1} hours", s / 3600.0),
+        s => format!("{:.1} days", s / 86400.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_and_rates_are_for_people() {
+        for (seconds, text) in [
+            (0.0, "0 us"),
+            (0.0042, "4 ms"),
+            (1.25, "1.2 s"),
+            (600.0, "10 min"),
+            (9e4, "25.0 hours"),
+        ] {
+            assert_eq!(duration(seconds), text);
+        }
+        assert_eq!(duration(400_000.0), "4.6 days");
+        assert_eq!(rate(0, 0), "not used yet");
+        assert_eq!(rate(3, 1), "75.0 % of 4 accesses hit");
+        let counts = BTreeMap::from([("a".to_owned(), 1), ("b".to_owned(), 5)]);
+        assert_eq!(each(&counts), ": b 5, a 1");
+        assert_eq!(each(&BTreeMap::new()), "");
+    }
+
+    /// A daemon of another version may tell less, or more.
+    #[test]
+    fn what_another_version_tells_is_shown() {
+        let status: Status = serde_json::from_str(r#"{"pid": 7, "new": [], "errors": {"EIO": 1}}"#)
+            .expect("understood");
+        assert_eq!((status.about.pid, status.errors["EIO"]), (7, 1));
+        assert!(status.volume.filesystem.is_none());
+    }
+}

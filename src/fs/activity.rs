@@ -1,0 +1,186 @@
+//! What is in memory and what became of it, counted cheaply: no I/O, nothing waits for it.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::Fs;
+use super::pairs::CACHE_MAX;
+use super::space::Usage;
+use crate::disk::ctz;
+use crate::error::{Error, Result};
+use crate::mdir::Data;
+
+/// What is not in the image yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Unwritten {
+    /// Bytes of content in memory only.
+    pub bytes: u64,
+    /// Files larger than fit their directory that changed.
+    pub files: u64,
+    /// Metadata pairs that changed.
+    pub pairs: u64,
+}
+
+/// The cache of metadata pairs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PairCache {
+    /// Metadata pairs of the filesystem.
+    pub pairs: u64,
+    /// Those whose content is in memory.
+    pub cached: u64,
+    /// Bytes of that content.
+    pub bytes: u64,
+    /// Bytes of clean content that are kept at most.
+    pub bytes_max: u64,
+    /// How often content was needed and there.
+    pub hits: u64,
+    /// How often it had to be read.
+    pub misses: u64,
+}
+
+/// A flush that is over.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flush {
+    /// Seconds since 1970 when it ended.
+    pub at: u64,
+    /// How long ago that was, in seconds.
+    pub ago: f64,
+    /// How long it took, in seconds.
+    pub took: f64,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// The flushes that had something to write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Flushes {
+    /// How many succeeded.
+    pub done: u64,
+    /// How many failed.
+    pub failed: u64,
+    /// The last one.
+    pub last: Option<Flush>,
+    /// The last one that failed.
+    pub last_failed: Option<Flush>,
+}
+
+/// As [`Flush`], by the clocks of this process.
+#[derive(Debug, Clone)]
+struct Ended {
+    at: SystemTime,
+    since: Instant,
+    took: Duration,
+    error: Option<String>,
+}
+
+impl Ended {
+    fn tell(&self) -> Flush {
+        let at = self.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Flush {
+            at: at.as_secs(),
+            ago: self.since.elapsed().as_secs_f64(),
+            took: self.took.as_secs_f64(),
+            error: self.error.clone(),
+        }
+    }
+}
+
+/// Counters the filesystem keeps while it works.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// How often a pair's content was asked for.
+    pub wanted: u64,
+    /// How often it had to be read for that.
+    pub loaded: u64,
+    done: u64,
+    failed: u64,
+    last: Option<Ended>,
+    last_failed: Option<Ended>,
+}
+
+impl Tally {
+    /// A flush that began at `start` is over.
+    pub fn flushed(&mut self, start: Instant, result: &Result<(), Error>) {
+        let error = result.as_ref().err().map(ToString::to_string);
+        let ended = Ended {
+            at: SystemTime::now(),
+            since: Instant::now(),
+            took: start.elapsed(),
+            error: error.clone(),
+        };
+        if error.is_some() {
+            self.failed += 1;
+            self.last_failed = Some(ended.clone());
+        } else {
+            self.done += 1;
+        }
+        self.last = Some(ended);
+    }
+}
+
+impl Fs {
+    /// What a flush would write.
+    pub fn unwritten(&self) -> Unwritten {
+        let changed = self.dirty_pairs.iter().filter_map(|&ix| self.pair(ix).mdir.as_ref());
+        let inline = changed.flat_map(|m| &m.entries).filter(|e| e.dirty).map(|e| match &e.data {
+            Data::Inline(d) => d.len(),
+            _ => 0,
+        });
+        Unwritten {
+            bytes: (self.dirty_bytes + inline.sum::<usize>()) as u64,
+            files: self.dirty_files.len() as u64,
+            pairs: self.dirty_pairs.len() as u64,
+        }
+    }
+
+    /// The cache of metadata pairs.
+    pub fn pair_cache(&self) -> PairCache {
+        let Tally { wanted, loaded, .. } = self.tally;
+        PairCache {
+            pairs: self.pairs.iter().flatten().count() as u64,
+            cached: self.pairs.iter().flatten().filter(|p| p.mdir.is_some()).count() as u64,
+            bytes: self.cached_bytes as u64,
+            bytes_max: CACHE_MAX as u64,
+            hits: wanted - loaded,
+            misses: loaded,
+        }
+    }
+
+    /// The flushes so far.
+    pub fn flushes(&self) -> Flushes {
+        let Tally { done, failed, last, last_failed, .. } = &self.tally;
+        Flushes {
+            done: *done,
+            failed: *failed,
+            last: last.as_ref().map(Ended::tell),
+            last_failed: last_failed.as_ref().map(Ended::tell),
+        }
+    }
+
+    /// Blocks used and free. Nothing is read for it: of files that the map of free blocks does not
+    /// hold yet, their sizes tell.
+    pub fn usage_so_far(&self) -> Usage {
+        let unmapped = self
+            .unmapped
+            .iter()
+            .map(|(_, size)| u64::from(ctz::blocks(self.layout.block_size, *size)));
+        // Only a damaged image names more than it has.
+        let (known, all) = (self.alloc.used(), self.superblock.block_count);
+        let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
+        let coming = coming.min(all.saturating_sub(known));
+        Usage {
+            blocks_used: known + coming,
+            blocks_free: self.alloc.available().saturating_sub(coming),
+        }
+    }
+
+    /// Why changes are refused, where nobody asked for that.
+    pub fn turned_read_only(&self) -> Option<&str> {
+        self.turned_read_only.as_deref()
+    }
+}

@@ -1,0 +1,118 @@
+//! The state of a volume, for people and monitoring.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Volume;
+use crate::disk::Superblock;
+use crate::fs::{Flushes, Fs, PairCache, Unwritten};
+
+/// How long the filesystem's lock is waited for: a flush holds it, and takes its time.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The state of a volume; the field names are the JSON keys.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Condition {
+    /// Seconds since it was mounted.
+    pub uptime: f64,
+    /// Bytes per block.
+    pub block_size: u32,
+    /// The convention by which user attributes are used, if any.
+    pub attrs: Option<String>,
+    /// The filesystem; none while it is busy, as with a flush.
+    pub filesystem: Option<Filesystem>,
+    /// How long a flush has been running, in seconds.
+    pub flushing: Option<f64>,
+    /// How long the oldest change has not been in the image, in seconds.
+    pub dirty_since: Option<f64>,
+    /// The inodes.
+    pub inodes: InodeCache,
+}
+
+/// What the filesystem knows at once.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filesystem {
+    /// Version of the format: `2.1`.
+    pub disk_version: String,
+    /// Blocks of the image.
+    pub block_count: u32,
+    /// Bytes that commits are aligned to.
+    pub prog_size: u32,
+    /// Largest file kept in its directory, in bytes.
+    pub inline_max: u32,
+    /// Blocks in use.
+    pub blocks_used: u32,
+    /// Blocks that can still be filled.
+    pub blocks_free: u32,
+    /// What is not in the image yet.
+    pub unwritten: Unwritten,
+    /// The flushes that had something to write.
+    pub flushes: Flushes,
+    /// The cache of metadata pairs.
+    pub pair_cache: PairCache,
+}
+
+/// The inodes in memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InodeCache {
+    /// Those the kernel knows, or that have times of their own.
+    pub known: u64,
+    /// Files with their block list in memory.
+    pub open_files: u64,
+    /// How often a file was needed and open.
+    pub hits: u64,
+    /// How often it had to be looked up.
+    pub misses: u64,
+}
+
+impl Filesystem {
+    /// What `fs` knows at once.
+    pub fn of(fs: &Fs) -> Self {
+        let superblock = fs.superblock();
+        let usage = fs.usage_so_far();
+        Self {
+            disk_version: disk_version(&superblock),
+            block_count: superblock.block_count,
+            prog_size: fs.prog_size(),
+            inline_max: fs.inline_max(),
+            blocks_used: usage.blocks_used,
+            blocks_free: usage.blocks_free,
+            unwritten: fs.unwritten(),
+            flushes: fs.flushes(),
+            pair_cache: fs.pair_cache(),
+        }
+    }
+}
+
+fn disk_version(superblock: &Superblock) -> String {
+    format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff)
+}
+
+impl Volume {
+    /// The state of the volume, and why it turned read-only, if it did unasked. Nothing is read or
+    /// written for it.
+    pub fn condition(&self) -> (Condition, Option<String>) {
+        let core = self.core.try_lock().or_else(|| {
+            self.will_wait();
+            self.core.try_lock_for(PATIENCE)
+        });
+        let filesystem = core.as_deref().map(Filesystem::of);
+        let turned = core.as_deref().and_then(Fs::turned_read_only).map(str::to_owned);
+        drop(core);
+        let seconds = |since: Duration| since.as_secs_f64();
+        let condition = Condition {
+            uptime: seconds(self.clock.uptime()),
+            block_size: self.block_size,
+            attrs: self.options.convention.map(|c| c.name.to_owned()),
+            filesystem,
+            flushing: self.clock.flushing_for().map(seconds),
+            dirty_since: self.clock.dirty_for().map(seconds),
+            inodes: self.inodes.lock().cache(),
+        };
+        (condition, turned)
+    }
+}
