@@ -105,11 +105,37 @@ struct Dir {
     name: Box<[u8]>,
 }
 
+/// A report in the making.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub report: Report,
+    counts: HashMap<&'static str, u64>,
+}
+
+impl Recorder {
+    /// Add a finding, or only count it where there are many of its code already.
+    pub fn add(
+        &mut self,
+        severity: Severity,
+        code: &'static str,
+        place: impl Display,
+        message: impl Display,
+    ) {
+        let count = self.counts.entry(code).or_default();
+        *count += 1;
+        if *count > FINDINGS_MAX {
+            *self.report.omitted.entry(code).or_default() += 1;
+            return;
+        }
+        let (place, message) = (place.to_string(), message.to_string());
+        self.report.findings.push(Finding { severity, code, place, message });
+    }
+}
+
 struct Checker<'a> {
     dev: Arc<dyn BlockDevice>,
     g: Geometry,
-    report: Report,
-    counts: HashMap<&'static str, u64>,
+    recorder: Recorder,
     pairs: Vec<Seen>,
     by_block: HashMap<u32, usize>,
     dirs: Vec<Dir>,
@@ -143,8 +169,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
     let mut c = Checker {
         dev,
         g,
-        report: Report::default(),
-        counts: HashMap::new(),
+        recorder: Recorder::default(),
         pairs: Vec::new(),
         by_block: HashMap::new(),
         dirs: Vec::new(),
@@ -165,13 +190,34 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
     c.walk_tree();
     c.check_gstate();
     c.check_orphans();
-    c.report.totals.blocks_used = c.owners.used();
-    c.report.totals.block_count = g.block_count;
-    Ok(c.report)
+    let mut report = c.recorder.report;
+    report.totals.blocks_used = c.owners.used();
+    report.totals.block_count = g.block_count;
+    Ok(report)
+}
+
+/// The path of `name` for people; `up` gives the names of the directories above it, nearest first,
+/// without the root. Long ones are cut at the front.
+pub(crate) fn show_path<'a>(name: &[u8], up: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut parts = vec![show(name)];
+    let mut len = parts[0].len();
+    let mut front = String::new();
+    for name in up {
+        if len >= PATH_MAX {
+            front.push_str("...");
+            break;
+        }
+        let part = show(name);
+        len += part.len() + 1;
+        parts.push(part);
+    }
+    parts.push(front);
+    parts.reverse();
+    parts.join("/")
 }
 
 /// A name for people: lossy, and without bytes that steer a terminal.
-fn show(name: &[u8]) -> String {
+pub(crate) fn show(name: &[u8]) -> String {
     let mut out = String::with_capacity(name.len());
     for c in String::from_utf8_lossy(name).chars() {
         if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
@@ -180,46 +226,23 @@ fn show(name: &[u8]) -> String {
 }
 
 impl Checker<'_> {
-    fn add(
-        &mut self,
-        severity: Severity,
-        code: &'static str,
-        place: impl Display,
-        message: impl Display,
-    ) {
-        let count = self.counts.entry(code).or_default();
-        *count += 1;
-        if *count > FINDINGS_MAX {
-            *self.report.omitted.entry(code).or_default() += 1;
-            return;
-        }
-        let (place, message) = (place.to_string(), message.to_string());
-        self.report.findings.push(Finding { severity, code, place, message });
-    }
-
     fn error(&mut self, code: &'static str, place: impl Display, message: impl Display) {
-        self.add(Severity::Error, code, place, message);
+        self.recorder.add(Severity::Error, code, place, message);
     }
 
     fn note(&mut self, code: &'static str, place: impl Display, message: impl Display) {
-        self.add(Severity::Note, code, place, message);
+        self.recorder.add(Severity::Note, code, place, message);
     }
 
     /// The path of `name` in directory `dir`; long ones are cut at the front.
     fn path(&self, dir: u32, name: &[u8]) -> String {
-        let mut parts = vec![show(name)];
-        let mut len = parts[0].len();
         let mut at = dir;
-        while at != 0 && len < PATH_MAX {
-            let Some(d) = self.dirs.get(at as usize) else { break };
-            let part = show(&d.name);
-            len += part.len() + 1;
-            parts.push(part);
+        let up = std::iter::from_fn(|| {
+            let d = self.dirs.get(at as usize).filter(|_| at != 0)?;
             at = d.parent;
-        }
-        parts.push(if at == 0 { String::new() } else { "...".to_owned() });
-        parts.reverse();
-        parts.join("/")
+            Some(&*d.name)
+        });
+        show_path(name, up)
     }
 
     fn walk_thread(&mut self) -> Result<()> {

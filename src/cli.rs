@@ -156,18 +156,36 @@ pub struct ImageArgs {
     /// Insist on this block size instead of what the image says
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
+
+    /// Read IMAGE as 'littlefs', or as 'chamelon' writes it, instead of as it is recognised
+    #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
+    pub dialect: Chosen,
+}
+
+/// The dialect that was asked for; none to recognise it.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen(pub Option<image::Dialect>);
+
+impl Chosen {
+    fn named(name: &str) -> Result<Self, String> {
+        image::Dialect::named(name).map(Self)
+    }
 }
 
 impl ImageArgs {
-    /// Open for reading only, sharing the image with other readers; notes go to stderr.
-    fn open(&self) -> Result<image::Opened, CliError> {
-        let options = image::Options {
+    fn options(&self, read_only: bool) -> image::Options {
+        image::Options {
             block_size: self.block_size,
             block_count: None,
             offset: self.offset,
-            read_only: true,
-        };
-        let opened = image::open(&self.image, &options).map_err(CliError::failure)?;
+            read_only,
+            dialect: self.dialect.0,
+        }
+    }
+
+    /// Open for reading only, sharing the image with other readers; notes go to stderr.
+    fn open(&self) -> Result<image::Opened, CliError> {
+        let opened = image::open(&self.image, &self.options(true)).map_err(CliError::failure)?;
         for note in &opened.notes {
             log::warn!("{note}");
         }
@@ -176,13 +194,11 @@ impl ImageArgs {
 
     /// Open for writing, locked against everybody else.
     fn open_writable(&self) -> Result<Arc<dyn BlockDevice>, CliError> {
-        let options = image::Options {
-            block_size: self.block_size,
-            block_count: None,
-            offset: self.offset,
-            read_only: false,
-        };
-        let opened = image::open(&self.image, &options).map_err(CliError::failure)?;
+        let opened = image::open(&self.image, &self.options(false)).map_err(CliError::failure)?;
+        if opened.dialect == image::Dialect::Chamelon {
+            let (path, reason) = (self.image.clone(), image::Reason::Chamelon);
+            return Err(CliError::failure(image::OpenError { path, reason }));
+        }
         if opened.read_only {
             let path = self.image.display();
             return Err(CliError::failure(format_args!("{path}: the file cannot be written")));

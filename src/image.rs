@@ -9,12 +9,47 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::chamelon;
+use crate::check::Severity;
 use crate::disk::Superblock;
 
 pub use container::Container;
 pub use error::{OpenError, Reason};
 pub use holder::Holder;
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
+
+/// A way of writing littlefs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// As SPEC.md has it.
+    Littlefs,
+    /// As chamelon does, which is only read.
+    Chamelon,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Littlefs, Self::Chamelon];
+
+    /// What options and output call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Littlefs => "littlefs",
+            Self::Chamelon => "chamelon",
+        }
+    }
+
+    /// The dialect of that name, or none for `auto`.
+    ///
+    /// # Errors
+    /// A sentence that lists the names.
+    pub fn named(name: &str) -> Result<Option<Self>, String> {
+        match Self::ALL.into_iter().find(|d| d.name() == name) {
+            None if name != "auto" => Err(format!("'{name}' is none of auto, littlefs, chamelon")),
+            dialect => Ok(dialect),
+        }
+    }
+}
 
 /// How to open an image.
 #[derive(Debug, Clone, Copy, Default)]
@@ -27,13 +62,21 @@ pub struct Options {
     pub offset: u64,
     /// Open for reading only, sharing the image with other readers.
     pub read_only: bool,
+    /// Insist on this dialect, instead of the one that is recognised.
+    pub dialect: Option<Dialect>,
 }
 
 /// An image that was found to hold a littlefs, locked against other users.
 pub struct Opened {
-    /// The blocks; its lock on the file is released when the last clone drops.
+    /// The blocks of a littlefs: of another dialect, as it is shown. The lock on the file is
+    /// released when the last clone of this and of `stored` drops.
     pub device: Arc<dyn BlockDevice>,
-    /// Asked for, or because the file cannot be written or is truncated.
+    /// The blocks as they are in the file.
+    pub stored: Arc<dyn BlockDevice>,
+    /// How the image is written.
+    pub dialect: Dialect,
+    /// Asked for, or because the file cannot be written or is truncated, or because of its
+    /// dialect.
     pub read_only: bool,
     /// The root's copy of the superblock; after an expansion those before it may differ.
     pub superblock: Superblock,
@@ -76,15 +119,59 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
             geometry.size()
         ));
     }
+    let Container { file, writable, size, .. } = container;
+    let stored: Arc<dyn BlockDevice> = Arc::new(FileDevice::new(file, options.offset, geometry));
+    let recognised = || match chamelon::recognise(&*stored, &superblock) {
+        true => Dialect::Chamelon,
+        false => Dialect::Littlefs,
+    };
+    let dialect = options.dialect.unwrap_or_else(recognised);
+    let device = match dialect {
+        Dialect::Littlefs => Arc::clone(&stored),
+        Dialect::Chamelon if writable => {
+            // to be shared with other readers, like everything that is only read
+            drop(stored);
+            let mut opened = try_open(path, &Options { read_only: true, ..*options })?;
+            if opened.dialect == Dialect::Chamelon {
+                opened.notes.insert(0, Reason::Chamelon.at(path) + "; opened read-only");
+            }
+            return Ok(opened);
+        }
+        Dialect::Chamelon => show_chamelon(&stored, path, superblock, &mut notes)?,
+    };
     Ok(Opened {
-        read_only: !container.writable,
+        device,
+        stored,
+        dialect,
+        read_only: !writable,
         superblock,
-        image_size: container.size,
+        image_size: size,
         offset: options.offset,
         missing,
         notes,
-        device: Arc::new(FileDevice::new(container.file, options.offset, geometry)),
     })
+}
+
+/// The littlefs that an image of chamelon's is shown as.
+fn show_chamelon(
+    stored: &Arc<dyn BlockDevice>,
+    path: &Path,
+    superblock: Superblock,
+    notes: &mut Vec<String>,
+) -> Result<Arc<dyn BlockDevice>, Reason> {
+    let (view, report) =
+        chamelon::View::new(Arc::clone(stored), superblock).map_err(Reason::ChamelonDamaged)?;
+    let errors = report.findings.iter().filter(|f| f.severity == Severity::Error);
+    if let Some(first) = errors.clone().next() {
+        let path = path.display();
+        notes.push(format!(
+            "{path}: damaged: {}: {}; 'littlefs check {path}' lists all that is ({} and more)",
+            first.place,
+            first.message,
+            errors.count()
+        ));
+    }
+    Ok(Arc::new(view))
 }
 
 /// The superblock, of a version and geometry that suit the options.

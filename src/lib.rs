@@ -5,11 +5,12 @@
 //! | layer | modules | job |
 //! |---|---|---|
 //! | base | [`error`] | outcomes a caller can act on |
-//! | device | [`bd`], [`image`] | blocks in files and in memory; finding a littlefs in a file |
+//! | device | [`bd`] | blocks in files and in memory |
 //! | format | [`disk`], [`convention`] | the bytes of SPEC.md and of user attributes, pure |
 //! | engine | [`mdir`], [`alloc`] | metadata pairs and the free map |
 //! | filesystem | [`fs`] | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the read-only verifier |
+//! | image | [`chamelon`], [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
 //! | volume | [`vfs`] | inode numbers, caches, locks |
 //! | adapter | [`fuse`] | FUSE requests to volume calls |
 //! | program | [`cli`] | the commands |
@@ -18,6 +19,7 @@
 
 pub mod alloc;
 pub mod bd;
+pub mod chamelon;
 pub mod check;
 pub mod cli;
 pub mod convention;

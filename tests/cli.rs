@@ -137,7 +137,7 @@ fn mkfs_makes_a_file_that_info_describes() {
     assert_eq!(
         info(&image),
         json!({
-            "disk_version": "2.1", "block_size": 4096, "block_count": 256,
+            "dialect": "littlefs", "disk_version": "2.1", "block_size": 4096, "block_count": 256,
             "blocks_used": 2, "blocks_free": 254,
             "name_max": 255, "file_max": 2_147_483_647, "attr_max": 1022,
             "files": 0, "directories": 0, "prog_size": 16, "offset": 0, "image_size": 1 << 20,

@@ -7,6 +7,8 @@ mod common;
 
 #[path = "mount/at_home.rs"]
 mod at_home;
+#[path = "mount/chamelon.rs"]
+mod chamelon;
 #[path = "mount/command.rs"]
 mod command;
 #[path = "mount/durability.rs"]

@@ -278,15 +278,15 @@ impl Checker<'_> {
         self.check_name(dir, &e.name, ty, names);
         match (ty, &e.data) {
             (tag::DIR, Some((tag::DIRSTRUCT, d))) => {
-                self.report.totals.directories += 1;
+                self.recorder.report.totals.directories += 1;
                 match Pair::from_bytes(d) {
                     Some(pair) => return Some(Child { pair, name: e.name }),
                     None => self.bad_struct(dir, &e.name, "a directory's struct is too short"),
                 }
             }
-            (tag::REG, Some((tag::INLINESTRUCT, _))) => self.report.totals.files += 1,
+            (tag::REG, Some((tag::INLINESTRUCT, _))) => self.recorder.report.totals.files += 1,
             (tag::REG, Some((tag::CTZSTRUCT, d))) => {
-                self.report.totals.files += 1;
+                self.recorder.report.totals.files += 1;
                 match Pair::from_bytes(d) {
                     Some(Pair([head, size])) => {
                         let path = self.path(dir, &e.name);

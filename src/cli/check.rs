@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
+use crate::chamelon;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
 use crate::error::Error;
+use crate::image::Dialect;
 
 /// Verify an image, and repair it if asked to
 #[derive(Args, Debug)]
@@ -21,6 +23,7 @@ Examples:
   littlefs check -y dump.bin               mend everything; say what had to be given up
   littlefs check --json dump.bin | jq '.findings[].code'
 
+An image that chamelon wrote is examined by chamelon's rules, and never repaired: convert it.
 With -y what is left of broken files and directories is kept in the image's lost+found.
 
 Exit status, as for fsck(8):
@@ -72,9 +75,13 @@ impl CheckArgs {
         }
     }
 
-    fn check(&self, device: Arc<dyn BlockDevice>) -> Result<Report, Error> {
+    fn check(&self, dialect: Dialect, device: Arc<dyn BlockDevice>) -> Result<Report, Error> {
+        let check = |device: Arc<dyn BlockDevice>, show: &dyn Fn(u64)| match dialect {
+            Dialect::Littlefs => check::check_with(device, show),
+            Dialect::Chamelon => chamelon::check(&*device, show),
+        };
         if !self.progress && !io::stderr().is_terminal() {
-            return check::check(device);
+            return check(device, &|_| ());
         }
         let all = u64::from(device.geometry().block_count);
         let show = |used: u64| {
@@ -82,7 +89,7 @@ impl CheckArgs {
             let _ = write!(io::stderr(), "\rchecking: {:3}% of the image", used * 100 / all.max(1));
         };
         show(0);
-        let report = check::check_with(device, &show);
+        let report = check(device, &show);
         let _ = write!(io::stderr(), "\r{:30}\r", "");
         report
     }
@@ -111,7 +118,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let path = args.image.image.display();
     let failed = |e: Error| CliError::new(exit::CHECK_OPERATIONAL, format_args!("{path}: {e}"));
     let opened = args.image.open().map_err(cannot)?;
-    let mut report = args.check(opened.device.clone()).map_err(failed)?;
+    let dialect = opened.dialect;
+    let mut report = args.check(dialect, opened.stored.clone()).map_err(failed)?;
     let missing = opened.missing;
     if missing > 0 {
         report.findings.insert(
@@ -132,12 +140,16 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         && needs_repair(&report)
     {
         drop(opened);
-        let device = args.image.open_writable().map_err(cannot)?;
-        repairs = check::repair(device.clone(), mode).map_err(failed)?;
+        if dialect == Dialect::Chamelon {
+            repairs.stopped = Some(format!("chamelon's dialect: {}", chamelon::REMEDY));
+        } else {
+            let device = args.image.open_writable().map_err(cannot)?;
+            repairs = check::repair(device.clone(), mode).map_err(failed)?;
+            report = args.check(dialect, device).map_err(failed)?;
+        }
         if let Some(why) = &repairs.stopped {
             log::warn!("{path}: not everything was repaired: {why}");
         }
-        report = args.check(device).map_err(failed)?;
     }
     let exit = match (report.is_clean(), repairs.done.is_empty()) {
         (false, _) => exit::CHECK_ERRORS,

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{CliError, ImageArgs};
 use crate::fs::{Fs, OpenOptions};
-use crate::image::Opened;
+use crate::image::{Dialect, Opened};
 
 /// Tell version, geometry, limits and usage of an image
 #[derive(Args, Debug)]
@@ -31,6 +31,7 @@ pub struct InfoArgs {
 /// What is printed; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Info {
+    dialect: &'static str,
     disk_version: String,
     block_size: u32,
     block_count: u32,
@@ -70,15 +71,23 @@ impl Info {
         for warning in fs.warnings() {
             log::warn!("{warning}");
         }
-        let superblock = fs.superblock();
+        // of another dialect, as it is stored, not as it is shown
         let usage = fs.usage()?;
+        let (superblock, blocks_free) = match opened.dialect {
+            Dialect::Littlefs => (fs.superblock(), usage.blocks_free),
+            Dialect::Chamelon => {
+                let all = opened.superblock.block_count;
+                (opened.superblock, all.saturating_sub(usage.blocks_used))
+            }
+        };
         let counts = fs.counts()?;
         Ok(Self {
+            dialect: opened.dialect.name(),
             disk_version: format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff),
             block_size: superblock.block_size,
             block_count: superblock.block_count,
             blocks_used: usage.blocks_used,
-            blocks_free: usage.blocks_free,
+            blocks_free,
             name_max: superblock.name_max,
             file_max: superblock.file_max,
             attr_max: superblock.attr_max,
@@ -92,6 +101,13 @@ impl Info {
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let size = |blocks| bytes(u64::from(blocks) * u64::from(self.block_size));
+        if self.dialect != Dialect::Littlefs.name() {
+            writeln!(
+                out,
+                "dialect       {} (read-only; 'littlefs convert' ends that)",
+                self.dialect
+            )?;
+        }
         writeln!(out, "disk version  {}", self.disk_version)?;
         writeln!(
             out,

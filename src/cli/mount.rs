@@ -162,6 +162,7 @@ impl Mount {
                 block_count: self.options.block_count,
                 offset: self.options.offset,
                 read_only: self.options.read_only,
+                dialect: self.options.dialect,
             },
         )
         .map_err(mount_failure)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::profile::Profile;
 use crate::convention::{AttrUsage, CONVENTIONS, Convention};
 use crate::fuse::Access;
+use crate::image::Dialect;
 use crate::vfs::Atime;
 
 pub use table::{GROUPS, Group, Item, Set, help, names};
@@ -31,6 +32,8 @@ pub struct MountOptions {
     pub block_size: Option<u32>,
     /// `block_count=`
     pub block_count: Option<u32>,
+    /// `dialect=`; none for `auto`
+    pub dialect: Option<Dialect>,
     /// `offset=`, in bytes
     pub offset: u64,
     /// `prog_size=`, in bytes
@@ -112,6 +115,7 @@ impl Default for MountOptions {
             read_only: false,
             block_size: None,
             block_count: None,
+            dialect: None,
             offset: 0,
             prog_size: None,
             inline_max: None,

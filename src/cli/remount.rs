@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::table::{self, Entry};
 use super::{CliError, exit};
+use crate::image::{self, Dialect, OpenError, Reason};
 use crate::sys;
 
 /// The flags of a mount, each with the option that sets it and the one that takes it away.
@@ -51,6 +52,12 @@ pub fn run(mountpoint: &Path, lists: &[String]) -> Result<ExitCode, CliError> {
         }
     }
     if entry.has("ro") && flags & libc::MS_RDONLY == 0 && !is_writable(&entry) {
+        let options = image::Options { read_only: true, ..image::Options::default() };
+        let opened = image::open(&entry.source, &options);
+        if opened.is_ok_and(|opened| opened.dialect == Dialect::Chamelon) {
+            let (path, reason) = (entry.source, Reason::Chamelon);
+            return Err(failure(OpenError { path, reason }));
+        }
         return Err(failure(format_args!(
             "{shown}: was mounted read-only, so its image is shared with other readers; to write, \
              unmount it and mount it again with -o rw"

@@ -14,6 +14,16 @@ pub fn is_presentable(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.iter().any(|&b| b == b'/' || b == 0)
 }
 
+/// A name like this one that the kernel can hold.
+pub fn presentable(name: &[u8]) -> Vec<u8> {
+    match name {
+        b"" => b"unnamed".to_vec(),
+        b"." => b"dot".to_vec(),
+        b".." => b"dotdot".to_vec(),
+        _ => name.iter().map(|&b| if b == b'/' || b == 0 { b'_' } else { b }).collect(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -248,7 +248,7 @@ impl Fs {
                     } else {
                         continue;
                     };
-                    let wanted = possible(&old);
+                    let wanted = name::presentable(&old);
                     let next = tried.entry(wanted.clone()).or_default();
                     let new = self.unused_name_from(dir, &wanted, next)?;
                     self.mdir_mut(ix)?.update(at, |e| {
@@ -397,16 +397,6 @@ fn rewritten(e: &mut Entry) {
 
 fn in_order(a: &Entry, b: &Entry) -> bool {
     a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_lt()
-}
-
-/// A name like `old` that Linux can hold.
-fn possible(old: &[u8]) -> Vec<u8> {
-    match old {
-        b"" => b"unnamed".to_vec(),
-        b"." => b"dot".to_vec(),
-        b".." => b"dotdot".to_vec(),
-        _ => old.iter().map(|&b| if b == b'/' || b == 0 { b'_' } else { b }).collect(),
-    }
 }
 
 /// The indices of the fewest names without which the others ascend. Where a name is fixed (false),

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Holder;
 use super::locate::SCAN_END;
 use crate::bd::Geometry;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
-use crate::error::Unsupported;
+use crate::error::{Error, Unsupported};
 
 /// A failed open; displays as `PATH: REASON`.
 #[derive(Debug)]
@@ -72,15 +72,35 @@ pub enum Reason {
         /// Missing bytes.
         missing: u64,
     },
+    /// In chamelon's dialect, and was to be written.
+    Chamelon,
+    /// In chamelon's dialect, and its root cannot be read.
+    ChamelonDamaged(Error),
     /// Another process holds the lock: this one, where that is known.
     InUse(Option<Holder>),
     /// The system failed.
     Io(io::Error),
 }
 
+impl Reason {
+    /// The reason as a sentence about the image at `path`.
+    pub(super) fn at(self, path: &Path) -> String {
+        OpenError { path: path.to_owned(), reason: self }.to_string()
+    }
+}
+
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
+        let path = self.path.display();
+        match self.reason {
+            Reason::Chamelon => write!(
+                f,
+                "{path}: written by chamelon, whose dialect of littlefs is only read here; \
+                 'littlefs convert --from chamelon {path}' makes a littlefs of it that can be \
+                 written"
+            ),
+            _ => write!(f, "{path}: {}", self.reason),
+        }
     }
 }
 
@@ -149,6 +169,8 @@ impl fmt::Display for Reason {
                  are missing at the end; read the image again, or use what is there with -o ro",
                 geometry.block_count, geometry.block_size
             ),
+            Self::Chamelon => f.write_str("written by chamelon, whose dialect is only read here"),
+            Self::ChamelonDamaged(e) => write!(f, "as chamelon writes it: {e}"),
             Self::InUse(holder) => {
                 f.write_str("in use by ")?;
                 match holder {

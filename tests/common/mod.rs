@@ -5,6 +5,7 @@
 
 pub mod arena;
 pub mod calls;
+pub mod chamelon;
 pub mod clfs;
 pub mod ops;
 pub mod ours;

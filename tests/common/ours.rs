@@ -77,44 +77,12 @@ impl Ours {
 
     /// All bytes of an open file, read in two pieces.
     pub fn read(&mut self, file: FileId) -> Result<Vec<u8>> {
-        let size = self.fs.file_size(file) as usize;
-        let half = size / 2;
-        let mut bytes = self.fs.read(file, 0, half)?.run()?;
-        // More than is there, so that clamping is seen to work.
-        bytes.extend(self.fs.read(file, half as u64, size - half + 100)?.run()?);
-        Ok(bytes)
+        read(&mut self.fs, file)
     }
 
     /// Every entry with its bytes and all its attributes.
     pub fn tree(&mut self) -> Result<Tree> {
-        let mut tree = Tree::new();
-        let mut todo = vec![(Vec::new(), ROOT)];
-        while let Some((path, dir)) = todo.pop() {
-            for name in self.fs.list(dir)? {
-                let path = join(&path, &name);
-                match self.fs.lookup(dir, &name)? {
-                    Node::Dir(dir) => todo.push((path, dir)),
-                    Node::File { size } => {
-                        let file = self.fs.open_file(dir, &name)?;
-                        let bytes = self.read(file);
-                        self.fs.close_file(file);
-                        let bytes = bytes?;
-                        assert_eq!(bytes.len() as u32, size, "size that lookup tells");
-                        let attrs = self.attrs(At::Entry(dir, &name))?;
-                        tree.insert(path, Entry { kind: Kind::File(bytes), attrs });
-                    }
-                }
-            }
-            let at = self.at(&path)?;
-            let attrs = self.attrs(at)?;
-            tree.insert(path, Entry { kind: Kind::Dir, attrs });
-        }
-        Ok(tree)
-    }
-
-    fn attrs(&mut self, at: At<'_>) -> Result<Attrs> {
-        let types = self.fs.list_attrs(at)?;
-        types.into_iter().map(|ty| Ok((ty, self.fs.get_attr(at, ty)?))).collect()
+        tree_of(&mut self.fs)
     }
 
     fn call(&mut self, call: &Call) -> Result<()> {
@@ -157,6 +125,50 @@ impl Ours {
             }
         }
     }
+}
+
+fn read(fs: &mut Fs, file: FileId) -> Result<Vec<u8>> {
+    let size = fs.file_size(file) as usize;
+    let half = size / 2;
+    let mut bytes = fs.read(file, 0, half)?.run()?;
+    // More than is there, so that clamping is seen to work.
+    bytes.extend(fs.read(file, half as u64, size - half + 100)?.run()?);
+    Ok(bytes)
+}
+
+/// Every entry with its bytes and all its attributes.
+pub fn tree_of(fs: &mut Fs) -> Result<Tree> {
+    let mut tree = Tree::new();
+    let attrs = attrs(fs, At::Root)?;
+    tree.insert(Vec::new(), Entry { kind: Kind::Dir, attrs });
+    let mut todo = vec![(Vec::new(), ROOT)];
+    while let Some((path, dir)) = todo.pop() {
+        for name in fs.list(dir)? {
+            let path = join(&path, &name);
+            let kind = match fs.lookup(dir, &name)? {
+                Node::Dir(dir) => {
+                    todo.push((path.clone(), dir));
+                    Kind::Dir
+                }
+                Node::File { size } => {
+                    let file = fs.open_file(dir, &name)?;
+                    let bytes = read(fs, file);
+                    fs.close_file(file);
+                    let bytes = bytes?;
+                    assert_eq!(bytes.len() as u32, size, "size that lookup tells");
+                    Kind::File(bytes)
+                }
+            };
+            let attrs = self::attrs(fs, At::Entry(dir, &name))?;
+            tree.insert(path, Entry { kind, attrs });
+        }
+    }
+    Ok(tree)
+}
+
+fn attrs(fs: &mut Fs, at: At<'_>) -> Result<Attrs> {
+    let types = fs.list_attrs(at)?;
+    types.into_iter().map(|ty| Ok((ty, fs.get_attr(at, ty)?))).collect()
 }
 
 impl Subject for Ours {

@@ -116,6 +116,12 @@ impl Mounted {
         options.clone_into(&mut self.options);
     }
 
+    /// It was mounted by other means.
+    pub fn adopt(&mut self, options: &str) {
+        self.mounted = true;
+        options.clone_into(&mut self.options);
+    }
+
     pub fn unmount(&mut self) {
         // A program that another test starts just now may hold a copy of an open file until it runs.
         wait_until("the mount to be unused", || {

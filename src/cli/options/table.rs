@@ -7,6 +7,7 @@ use super::{Attrs, DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
 use crate::cli::profile::Profile;
 use crate::cli::{parse_bytes, parse_bytes_u32};
 use crate::fuse::Access;
+use crate::image::Dialect;
 use crate::vfs::Atime;
 
 /// Options that belong together.
@@ -55,6 +56,11 @@ pub static GROUPS: &[Group] = &[
             Item {
                 names: &[("block_count", Value("N", |o, v| some(&mut o.block_count, number(v))))],
                 help: "insist on this number of blocks",
+            },
+            Item {
+                names: &[("dialect", Value("NAME", |o, v| set(&mut o.dialect, Dialect::named(v))))],
+                help: "read it as littlefs, or as chamelon writes it (read-only); auto (default): \
+                       as it is recognised. See docs/chamelon.md",
             },
         ],
     },

@@ -1,0 +1,35 @@
+//! chamelon's dialect of littlefs, as chamelon 0.2.1 writes and reads it; nothing here writes it.
+//!
+//! chamelon is the key-value store of MirageOS. Its images look like littlefs 2.0, and differ:
+//!
+//! | what | littlefs | chamelon |
+//! |---|---|---|
+//! | ids | shift when one is inserted or deleted | never shift; a new one is the highest seen + 1 |
+//! | block `i` of a list | `ctz(i) + 1` pointers, the k-th to `i - 2^k` | `log2(i)` pointers where `i` is a power of two, else one; the k-th to `i / 2^k` |
+//! | directories | in the thread of soft tails | only their entry leads to them |
+//! | names | sorted | in any order |
+//!
+//! [`Tree`] is what chamelon sees in an image, [`View`] shows that as a sound littlefs to everything
+//! above, and [`check`] judges it. `docs/chamelon.md` tells about all of it.
+
+mod check;
+mod list;
+mod log;
+mod recognise;
+mod tree;
+mod view;
+
+pub use check::check;
+pub use recognise::recognise;
+pub use tree::{Content, Dir, Entry, Tree};
+pub use view::View;
+
+/// Type of the attribute in which chamelon keeps the time of the last change: days since 1970 and
+/// picoseconds of the day, 32 and 64 bits.
+const TIME: u8 = 0x74;
+/// Its length in bytes.
+const TIME_LEN: u32 = 12;
+
+/// What to do to write to an image of this dialect.
+pub const REMEDY: &str = "it is only read here; 'littlefs convert --from chamelon IMAGE' makes a \
+                          littlefs of it, which can be written";

@@ -1,0 +1,100 @@
+//! chamelon's lists of blocks.
+//!
+//! Block `i` starts with pointers: none for `i = 0`, `log2(i)` where `i` is a power of two above 1,
+//! else one. The first leads to block `i - 1`, the k-th (from k = 1) to `i / 2^k`. Then comes data.
+
+use crate::bd::BlockDevice;
+use crate::error::{Corrupt, Result};
+
+/// Pointers at the start of block `i`.
+pub(super) fn pointers(i: u32) -> u32 {
+    match i {
+        0 => 0,
+        _ if i.is_power_of_two() => i.ilog2().max(1),
+        _ => 1,
+    }
+}
+
+/// The file position of the first data byte of block `i`, in a list with blocks of `block_size`.
+pub(super) fn start(block_size: u32, i: u32) -> u64 {
+    let Some(before) = i.checked_sub(1) else { return 0 };
+    // one pointer each, and m - 1 more in block 2^m
+    let m = u64::from(before.checked_ilog2().unwrap_or(0));
+    let pointers = u64::from(before) + m * m.saturating_sub(1) / 2;
+    u64::from(i) * u64::from(block_size) - 4 * pointers
+}
+
+/// The index of the block that holds byte `pos`.
+pub(super) fn locate(block_size: u32, pos: u32) -> u32 {
+    let pos = u64::from(pos);
+    // no block holds more than its size, and none less than 4 bytes
+    let (mut low, mut high) = (pos / u64::from(block_size), pos / 4 + 1);
+    high = high.min(u64::from(u32::MAX));
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        if start(block_size, middle as u32) <= pos {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    low as u32
+}
+
+/// Blocks of a value of `size` bytes; there is always one.
+pub(super) fn blocks(block_size: u32, size: u32) -> u32 {
+    size.checked_sub(1).map_or(1, |last| locate(block_size, last) + 1)
+}
+
+/// The blocks of a list by index, found from its last block `head` down.
+///
+/// # Errors
+/// When a pointer leaves the image, the list is longer than that, or cannot be read.
+pub(super) fn load(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
+    let g = dev.geometry();
+    let len = blocks(g.block_size, size);
+    if len > g.block_count {
+        return Err(Corrupt::CtzTooLong { head, size }.into());
+    }
+    let mut list = vec![0; len as usize];
+    let mut block = head;
+    for (index, slot) in list.iter_mut().enumerate().rev() {
+        if block >= g.block_count {
+            return Err(Corrupt::CtzOutOfRange { head, index: index as u32, block }.into());
+        }
+        *slot = block;
+        if index > 0 {
+            let mut pointer = [0; 4];
+            dev.read(block, 0, &mut pointer)?;
+            block = u32::from_le_bytes(pointer);
+        }
+    }
+    Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_as_documented() {
+        let counted: Vec<u32> = (0..=17).map(pointers).collect();
+        assert_eq!(counted, [0, 1, 1, 1, 2, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 4, 1]);
+    }
+
+    #[test]
+    fn positions_follow_from_counting_data_bytes() {
+        for bs in [104, 128, 512, 4096] {
+            let mut pos = 0u32;
+            for i in 0..300 {
+                assert_eq!(start(bs, i), u64::from(pos), "block {i} of {bs}");
+                assert_eq!(locate(bs, pos), i);
+                pos += bs - 4 * pointers(i);
+                assert_eq!(locate(bs, pos - 1), i);
+                assert_eq!(blocks(bs, pos), i + 1);
+            }
+        }
+        assert_eq!((blocks(4096, 0), blocks(4096, 1)), (1, 1));
+        assert!(blocks(104, u32::MAX) > 40_000_000);
+    }
+}

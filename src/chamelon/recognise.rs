@@ -1,0 +1,99 @@
+//! Telling chamelon's images from sound littlefs.
+//!
+//! A write to chamelon's image as if it were littlefs damages it, so what chamelon wrote must be
+//! recognised; and no sound littlefs may be mistaken for it, whatever it holds: others keep 12-byte
+//! times, too. So all of this must hold of the root's pair, which any change to the root rewrites:
+//!
+//! 1. The superblock says what chamelon always writes: version 2.0, names of 32 bytes, files of
+//!    2147483647, attributes of 1022.
+//! 2. There is no tag that chamelon never writes: CREATE, a soft tail, global state, a forward CRC,
+//!    an attribute other than its time. littlefs drivers cannot do without: a new name comes with
+//!    CREATE, a directory with a soft tail.
+//! 3. Every value has its time.
+//! 4. There is something no littlefs driver writes: two equal blocks (a driver writes them in turn,
+//!    with ascending revisions), a name for an id behind the last one without CREATE, or a
+//!    DELETE that is the first thing of its block.
+//!
+//! An image that chamelon has only formatted says none of this, and is taken for littlefs, which it
+//! is: nothing in it can be damaged.
+
+use std::collections::HashSet;
+
+use super::log::Log;
+use super::{TIME, TIME_LEN};
+use crate::bd::BlockDevice;
+use crate::disk::superblock::{ATTR_MAX, FILE_MAX, VERSION_2_0};
+use crate::disk::{Pair, Superblock, Tag, tag};
+
+/// Longest name, in bytes, that chamelon writes into a superblock.
+const NAME_MAX: u32 = 32;
+
+/// Whether chamelon wrote the image on `dev`, which has this superblock. What cannot be read is no
+/// evidence.
+pub fn recognise(dev: &dyn BlockDevice, superblock: &Superblock) -> bool {
+    let Superblock { version, name_max, file_max, attr_max, .. } = *superblock;
+    if (version, name_max, file_max, attr_max) != (VERSION_2_0, NAME_MAX, FILE_MAX, ATTR_MAX) {
+        return false;
+    }
+    let mut evidence = Evidence::default();
+    let mut logs = Vec::new();
+    for block in Pair::SUPERBLOCK.0 {
+        let mut bytes = vec![0; dev.geometry().block_size as usize];
+        if dev.read(block, 0, &mut bytes).is_err() {
+            continue;
+        }
+        let mut ids = Ids::default();
+        let log = Log::parse(bytes, &mut |commit, t| evidence.weigh(&mut ids, commit, t));
+        if log.commits > 0 {
+            evidence.foreign |= lacks_times(&log);
+            logs.push(log);
+        }
+    }
+    if let [a, b] = &logs[..] {
+        evidence.own |= a.bytes() == b.bytes();
+    }
+    evidence.own && !evidence.foreign
+}
+
+/// What was seen.
+#[derive(Default)]
+struct Evidence {
+    /// Something no littlefs driver writes.
+    own: bool,
+    /// Something chamelon never writes.
+    foreign: bool,
+}
+
+/// How many ids a block has by littlefs's rules.
+#[derive(Default)]
+struct Ids {
+    count: u16,
+}
+
+impl Evidence {
+    /// Take a tag of commit number `commit` of a block into account.
+    fn weigh(&mut self, ids: &mut Ids, commit: u32, t: Tag) {
+        match t.type3() {
+            tag::REG | tag::DIR | tag::SUPERBLOCK => {
+                // a compaction numbers the ids without gaps; later a new one comes with CREATE
+                self.own |= t.id() > ids.count || (commit > 0 && t.id() == ids.count);
+                ids.count = ids.count.max(t.id().saturating_add(1));
+            }
+            tag::DELETE => {
+                // a compaction leaves it out
+                self.own |= commit == 0;
+                ids.count = ids.count.saturating_sub(u16::from(t.id() < ids.count));
+            }
+            tag::DIRSTRUCT | tag::INLINESTRUCT | tag::CTZSTRUCT | tag::HARDTAIL => {}
+            ty => self.foreign |= ty != tag::USERATTR | u16::from(TIME) || t.len() != TIME_LEN,
+        }
+    }
+}
+
+/// Whether a value has no time.
+fn lacks_times(log: &Log) -> bool {
+    let time = tag::USERATTR | u16::from(TIME);
+    let values: HashSet<u16> =
+        log.names().filter(|&(_, ty, _)| ty == tag::REG).map(|(id, ..)| id).collect();
+    values.into_iter().any(|id| log.get(id, time).is_none())
+}

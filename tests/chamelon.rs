@@ -1,0 +1,137 @@
+//! Images of chamelon's dialect: read as chamelon reads them, told from littlefs, examined, and
+//! converted.
+
+mod common;
+#[path = "chamelon/reading.rs"]
+mod reading;
+#[path = "chamelon/recognition.rs"]
+mod recognition;
+#[path = "chamelon/verdicts.rs"]
+mod verdicts;
+
+use std::sync::Arc;
+
+use common::chamelon::Chamelon;
+use common::ours::tree_of;
+use common::tree::{Entry, Tree};
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::chamelon::{View, recognise};
+use littlefs::disk::{Superblock, superblock};
+use littlefs::fs::{Fs, OpenOptions};
+
+/// Type of the attribute that holds a value's time.
+const TIME: u8 = 0x74;
+
+fn superblock_of(image: &[u8]) -> Superblock {
+    superblock::probe(image).expect("a superblock").0
+}
+
+fn device(image: &[u8]) -> Arc<dyn BlockDevice> {
+    let sb = superblock_of(image);
+    let geometry = Geometry::new(sb.block_size, sb.block_count).expect("possible");
+    Arc::new(RamDevice::from_image(geometry, image.to_vec()))
+}
+
+fn is_recognised(image: &[u8]) -> bool {
+    recognise(&*device(image), &superblock_of(image))
+}
+
+/// An image as it is shown, open.
+fn shown(image: &[u8]) -> Fs {
+    let (view, report) = View::new(device(image), superblock_of(image)).expect("a view");
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let fs = Fs::open(Arc::new(view), &options).expect("opens");
+    assert_eq!(fs.warnings(), [""; 0]);
+    fs
+}
+
+/// An image as it is shown, without the times.
+fn tree(image: &[u8]) -> Tree {
+    let mut tree = tree_of(&mut shown(image)).expect("readable");
+    for (path, entry) in &mut tree {
+        let time = entry.attrs.remove(&TIME);
+        assert_eq!(time.is_some(), !entry.is_dir(), "time of {}", path.escape_ascii());
+    }
+    tree
+}
+
+/// Bytes that tell values apart.
+fn value(seed: usize, len: usize) -> Vec<u8> {
+    let mut state = seed as u32 ^ 0x9e37_79b9;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// An image and what it should hold.
+struct Store {
+    chamelon: Chamelon,
+    model: Tree,
+}
+
+impl Store {
+    fn new(block_size: usize, block_count: u32, prog_size: usize) -> Self {
+        let chamelon = Chamelon::format(block_size, block_count, prog_size);
+        Self { chamelon, model: Tree::from([(Vec::new(), Entry::dir())]) }
+    }
+
+    fn mkdir(&mut self, path: &str) {
+        self.chamelon.mkdir(path);
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        for end in ends {
+            self.model.entry(path[..end].into()).or_insert_with(Entry::dir);
+        }
+    }
+
+    fn set(&mut self, path: &str, data: Vec<u8>) {
+        if let Some((dir, _)) = path.rsplit_once('/') {
+            self.mkdir(dir);
+        }
+        self.chamelon.set(path, &data);
+        self.model.insert(path.into(), Entry::file(data));
+    }
+
+    fn remove(&mut self, path: &str) {
+        self.chamelon.remove(path);
+        let below = format!("{path}/").into_bytes();
+        self.model.retain(|p, _| p != path.as_bytes() && !p.starts_with(&below));
+    }
+
+    /// The image is recognised, and shown as it should be.
+    fn verify(&self) {
+        let image = &self.chamelon.image;
+        assert!(is_recognised(image), "not recognised");
+        common::tree::diff("shown", &tree(image), "stored", &self.model).unwrap();
+    }
+}
+
+/// Flat and deep directories, of one pair and of several, removed and replaced values, small ones
+/// and a large one.
+fn varied(block_size: usize, block_count: u32, prog_size: usize) -> Store {
+    let mut s = Store::new(block_size, block_count, prog_size);
+    for (i, dir) in ["a", "a/b", "a/b/c", "a/b/c/d", "e", "f"].into_iter().enumerate() {
+        s.mkdir(dir);
+        s.set(&format!("{dir}/v{i}"), value(i, 9 * i));
+    }
+    for i in 0..4 {
+        s.set(&format!("e/{i}"), value(i, 3));
+    }
+    for i in [0, 3] {
+        s.remove(&format!("e/{i}"));
+    }
+    for i in [1, 3] {
+        s.set(&format!("e/{i}"), value(i + 20, 5));
+    }
+    s.remove("f");
+    s.set("flat", value(7, block_size / 8));
+    s.set("large", value(8, 6 * block_size));
+    // where a directory has several pairs chamelon can replace, and not remove
+    s.set("flat", value(9, (block_size / 4).min(1022)));
+    for i in 0..if block_size < 1000 { 30 } else { 5 } {
+        s.set(&format!("a/b/{i}"), value(i, 20));
+    }
+    s
+}

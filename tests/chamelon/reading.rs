@@ -1,0 +1,107 @@
+//! What is stored is what is shown.
+
+use super::common::chamelon::{manifest, sha1, written};
+use super::common::tree::Kind;
+use super::{Store, TIME, shown, tree, value, varied};
+use littlefs::fs::{At, Node, ROOT};
+
+#[test]
+fn what_chamelon_wrote_reads_as_chamelon_reads_it() {
+    let image = written();
+    let values: Vec<_> = tree(&image).into_iter().filter(|(_, e)| !e.is_dir()).collect();
+    let manifest = manifest();
+    assert_eq!((values.len(), manifest.len()), (36, 36));
+    for (path, entry) in values {
+        let path = String::from_utf8(path).expect("a name");
+        let Kind::File(bytes) = entry.kind else { unreachable!() };
+        let sums = (bytes.len() as u64, sha1(&bytes));
+        assert_eq!(Some(&sums), manifest.get(&path), "{path}");
+    }
+}
+
+#[test]
+fn directories_removals_and_replacements() {
+    for (block_size, block_count, prog_size) in
+        [(512, 400, 16), (1024, 200, 16), (4096, 64, 16), (4096, 64, 512)]
+    {
+        varied(block_size, block_count, prog_size).verify();
+    }
+}
+
+#[test]
+fn values_of_every_size_around_block_boundaries() {
+    for block_size in [256, 512, 4096] {
+        let mut s = Store::new(block_size, 4096, 16);
+        // where block 2, 4, 8 and 16 of a list begin and end
+        let mut room = 0;
+        for index in 0..=17_usize {
+            let pointers = if index.is_power_of_two() { index.ilog2().max(1) } else { 1 };
+            room += block_size - if index == 0 { 0 } else { 4 * pointers as usize };
+            if block_size == 4096 && !matches!(index, 0..=4 | 16) {
+                continue;
+            }
+            for size in room - 1..=room + 1 {
+                s.set(&format!("d{index}/{size}"), value(size, size));
+            }
+        }
+        for size in [0, 1, (block_size / 4).min(1022), block_size / 4 + 1] {
+            s.set(&format!("small/{size}"), value(size, size));
+        }
+        s.verify();
+    }
+}
+
+#[test]
+fn a_value_is_read_from_any_byte_on() {
+    let mut s = Store::new(512, 512, 16);
+    let all = value(1, 20_000);
+    s.set("large", all.clone());
+    let mut fs = shown(&s.chamelon.image);
+    let file = fs.open_file(ROOT, b"large").expect("opens");
+    for from in (0..all.len()).step_by(97) {
+        for len in [1, 4, 511, 512, 513, 3000] {
+            let bytes = fs.read(file, from as u64, len).expect("a plan").run().expect("readable");
+            assert_eq!(bytes, all[from..all.len().min(from + len)], "{len} bytes from {from}");
+        }
+    }
+}
+
+#[test]
+fn directories_of_several_pairs() {
+    for block_size in [256, 512, 4096] {
+        let mut s = Store::new(block_size, 2000, 16);
+        for i in 0..300 {
+            s.set(&format!("many/key-{i}"), value(i, i % 40));
+        }
+        assert!(s.chamelon.pairs("many").len() > 2);
+        s.verify();
+        // the new value stands in another pair than the old one, which stays
+        for i in (0..300).step_by(50) {
+            s.set(&format!("many/key-{i}"), value(i, 50));
+        }
+        let mut shown = shown(&s.chamelon.image);
+        let Node::Dir(many) = shown.lookup(ROOT, b"many").expect("there") else { panic!() };
+        assert_eq!(shown.list(many).expect("listed").len(), 300);
+        s.verify();
+    }
+}
+
+#[test]
+fn times_are_kept() {
+    let mut s = Store::new(512, 64, 16);
+    s.chamelon.now = 1_234_567_890_122;
+    s.set("a", value(1, 10));
+    let mut fs = shown(&s.chamelon.image);
+    let time = fs.get_attr(At::Entry(ROOT, b"a"), TIME).expect("a time");
+    let picos: u64 = (1_234_567_890_123 % 86_400_000) * 1_000_000_000;
+    assert_eq!(time, [&14_288_u32.to_le_bytes()[..], &picos.to_le_bytes()[..]].concat());
+}
+
+/// The view is only read.
+#[test]
+fn nothing_is_written() {
+    let s = varied(512, 128, 16);
+    let mut fs = shown(&s.chamelon.image);
+    assert!(fs.is_read_only());
+    assert!(fs.create(ROOT, b"new").is_err() && fs.unlink(ROOT, b"flat").is_err());
+}

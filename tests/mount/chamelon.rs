@@ -1,0 +1,71 @@
+//! chamelon's images, mounted: read-only, with their times.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+
+use crate::common::chamelon::{manifest, sha1, written};
+use crate::common::tree::Kind;
+use crate::mounted::{Mounted, littlefs, output, walk};
+
+fn refusal(command: &mut Command) -> String {
+    let out = output(command);
+    assert!(!out.status.success(), "{command:?}");
+    String::from_utf8_lossy(&out.stderr).into_owned()
+}
+
+#[test]
+fn what_chamelon_wrote_is_mounted_read_only() {
+    let mut m = Mounted::unmounted("512K");
+    fs::write(m.image(), written()).expect("written");
+    let out = output(littlefs().arg("mount").arg(m.image()).arg(m.dir()));
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}");
+    let remedy = format!("'littlefs convert --from chamelon {}'", m.image().display());
+    assert!(said.contains(&remedy) && said.contains("read-only"), "{said}");
+    m.adopt("ro");
+
+    let manifest = manifest();
+    let mut values = 0;
+    for (path, entry) in walk(&m.dir()) {
+        let path = String::from_utf8(path).expect("a name");
+        if let Kind::File(bytes) = entry.kind {
+            let sums = (bytes.len() as u64, sha1(&bytes));
+            assert_eq!(Some(&sums), manifest.get(&path), "{path}");
+            values += 1;
+        }
+    }
+    assert_eq!(values, manifest.len());
+    // 20 November 2026, 10:47:21.250772215
+    let meta = fs::metadata(m.path("z-large")).expect("there");
+    assert_eq!((meta.mtime(), meta.mtime_nsec()), (1_795_171_641, 250_772_215));
+
+    let e = fs::write(m.path("new"), b"1").expect_err("read-only");
+    assert_eq!(e.raw_os_error(), Some(libc::EROFS));
+    let said = refusal(littlefs().args(["mount", "-o", "remount,rw"]).arg(m.image()).arg(m.dir()));
+    assert!(said.contains(&remedy), "{said}");
+    // others may look meanwhile
+    assert!(output(littlefs().arg("info").arg(m.image())).status.success());
+    m.unmount();
+    assert!(fs::read(m.image()).expect("readable") == written(), "the image was changed");
+}
+
+#[test]
+fn the_dialect_can_be_given() {
+    let mut m = Mounted::unmounted("512K");
+    let said =
+        refusal(littlefs().args(["mount", "-o", "dialect=camel"]).arg(m.image()).arg(m.dir()));
+    assert!(
+        said.contains("'dialect=camel'") && said.contains("auto, littlefs, chamelon"),
+        "{said}"
+    );
+    m.mount("dialect=littlefs");
+    fs::write(m.path("file"), b"1").expect("written");
+    m.unmount();
+    fs::write(m.image(), written()).expect("written");
+    m.mount("ro,dialect=chamelon");
+    assert_eq!(fs::read(m.path("many/key-000")).expect("readable").len(), 7);
+    m.unmount();
+    m.mount("dialect=auto,ro");
+    m.unmount();
+}
