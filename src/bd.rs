@@ -2,6 +2,7 @@
 
 pub mod emu;
 pub mod file;
+pub mod journal;
 pub mod ram;
 
 use std::io::{self, IoSliceMut};
@@ -9,6 +10,7 @@ use std::io::{self, IoSliceMut};
 use crate::error::{IoError, IoOp, Unsupported};
 
 pub use file::FileDevice;
+pub use journal::JournalDevice;
 pub use ram::RamDevice;
 
 /// Result of a device call.

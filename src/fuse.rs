@@ -402,7 +402,8 @@ impl Filesystem for Adapter {
             _ => SetMode::Any,
         };
         self.server.serve(Operation::SetXattr, reply, |volume, reply| {
-            if !volume.has_xattrs() {
+            // The kernel does not ask again then, and remembers that for each call by itself.
+            if !volume.takes_xattrs() {
                 return reply.error(Errno::ENOSYS);
             }
             empty(volume, volume.set_xattr(ino.0, name.as_bytes(), value, mode), reply);
@@ -411,7 +412,7 @@ impl Filesystem for Adapter {
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.server.serve(Operation::GetXattr, reply, |volume, reply| {
-            if !volume.has_xattrs() {
+            if !volume.has_xattrs() && !volume.is_savepoint(ino.0, name.as_bytes()) {
                 return reply.error(Errno::ENOSYS);
             }
             xattr(volume, volume.get_xattr(ino.0, name.as_bytes()), size, reply);

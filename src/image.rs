@@ -15,7 +15,7 @@ use crate::disk::Superblock;
 
 pub use container::Container;
 pub use error::{OpenError, Reason};
-pub use holder::Holder;
+pub use holder::{Holder, holder};
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
 
 /// A way of writing littlefs.

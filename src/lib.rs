@@ -11,6 +11,7 @@
 //! | filesystem | [`fs`] | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the read-only verifier |
 //! | image | [`chamelon`], [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
+//! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | volume | [`vfs`] | inode numbers, caches, locks |
 //! | adapter | [`fuse`] | FUSE requests to volume calls |
 //! | program | [`cli`] | the commands |
@@ -28,6 +29,7 @@ pub mod error;
 pub mod fs;
 pub mod fuse;
 pub mod image;
+pub mod journal;
 pub mod mdir;
 mod sys;
 pub mod vfs;

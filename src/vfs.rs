@@ -29,12 +29,13 @@ mod stored;
 mod xattr;
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+use crate::bd::JournalDevice;
 use crate::convention::{Codec, Convention};
 use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
@@ -158,6 +159,8 @@ pub struct Volume {
     failed: Mutex<Option<Error>>,
     /// Called when a request has to wait for the device, or for another one.
     on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    /// Where the state of the device can be given a name, if it can.
+    savepoints: OnceLock<Arc<JournalDevice>>,
 }
 
 impl Volume {
@@ -180,6 +183,7 @@ impl Volume {
             mapping: Mutex::default(),
             failed: Mutex::default(),
             on_wait: OnceLock::new(),
+            savepoints: OnceLock::new(),
         };
         this.load_root();
         this
@@ -190,6 +194,12 @@ impl Volume {
     pub fn on_wait(&self, call: impl Fn() + Send + Sync + 'static) {
         // Only the first counts: there is one mount.
         let _ = self.on_wait.set(Box::new(call));
+    }
+
+    /// Keep savepoints in `journal`, which is the device of the filesystem.
+    pub fn keep_savepoints(&self, journal: Arc<JournalDevice>) {
+        // Only the first counts: a filesystem has one device.
+        let _ = self.savepoints.set(journal);
     }
 
     fn will_wait(&self) {

@@ -204,6 +204,7 @@ impl Helper {
                 enter(helper.namespace.as_deref())?;
                 mount::run(&MountArgs {
                     foreground: false,
+                    journal: None,
                     unattached: false,
                     sloppy: helper.sloppy,
                     fake: helper.fake,

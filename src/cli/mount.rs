@@ -19,12 +19,13 @@ use super::options::{self, MountOptions};
 use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
-use crate::bd::BlockDevice;
+use crate::bd::{BlockDevice, JournalDevice};
 use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::status::About;
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image::{self, Opened};
+use crate::journal::{self, Attached};
 use crate::sys::{self, Signals};
 use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
 
@@ -35,7 +36,9 @@ Examples:
   littlefs mount dump.bin /mnt                   read and write; 'littlefs umount /mnt' ends it
   littlefs mount -o ro dump.bin /mnt             only look
   littlefs mount -o offset=0x100000 flash.bin d  the filesystem starts 1 MiB into the file
-  littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does"))]
+  littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does
+  littlefs mount --journal j dump.bin d          changes go to the file j, dump.bin stays as it is
+  littlefs mount -o journal=j,at=3 dump.bin d    as it was after transaction 3 of j"))]
 pub struct MountArgs {
     /// Stay in the foreground, with messages on stderr
     #[arg(short, long)]
@@ -44,6 +47,10 @@ pub struct MountArgs {
     /// Leave the call of mount(2) to 'littlefs attach', which has the privilege for it
     #[arg(long, requires = "foreground", hide = true)]
     pub(super) unattached: bool,
+
+    /// Leave the image as it is, and append changes to FILE: short for -o journal=FILE
+    #[arg(long, value_name = "FILE")]
+    pub(super) journal: Option<PathBuf>,
 
     /// Ignore options that are unknown
     #[arg(short, long)]
@@ -79,7 +86,11 @@ pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     if remount::is_asked_for(&args.options) {
         return remount::run(&args.mountpoint, &args.options);
     }
-    let options = MountOptions::parse(&args.options, args.sloppy).map_err(CliError::failure)?;
+    let mut options = MountOptions::parse(&args.options, args.sloppy).map_err(CliError::failure)?;
+    options.journal = args.journal.clone().or(options.journal);
+    if options.at.is_some() && options.journal.is_none() {
+        return Err(CliError::failure("mount option 'at' needs 'journal=FILE'"));
+    }
     if args.fake {
         return Ok(ExitCode::SUCCESS);
     }
@@ -107,7 +118,7 @@ struct Mount {
 }
 
 impl Mount {
-    fn new(args: &MountArgs, options: MountOptions) -> Result<Self, CliError> {
+    fn new(args: &MountArgs, mut options: MountOptions) -> Result<Self, CliError> {
         let absolute = |path: &Path| {
             fs::canonicalize(path)
                 .map_err(|e| mount_failure(format_args!("{}: {e}", path.display())))
@@ -130,6 +141,10 @@ impl Mount {
             Ok(path) => path,
             Err(_) => std::path::absolute(&args.image).unwrap_or_else(|_| args.image.clone()),
         };
+        // The daemon changes to another directory.
+        if let Some(journal) = &mut options.journal {
+            *journal = std::path::absolute(&*journal).map_err(mount_failure)?;
+        }
         Ok(Self { image, mountpoint, options, unattached: args.unattached })
     }
 
@@ -155,17 +170,7 @@ impl Mount {
         }
         // Before any thread starts: all of them are to leave the signals alone.
         let signals = Signals::block().map_err(mount_failure)?;
-        let opened = image::open(
-            &self.image,
-            &image::Options {
-                block_size: self.options.block_size,
-                block_count: self.options.block_count,
-                offset: self.options.offset,
-                read_only: self.options.read_only,
-                dialect: self.options.dialect,
-            },
-        )
-        .map_err(mount_failure)?;
+        let (opened, savepoints) = self.open_image()?;
         for note in &opened.notes {
             log::warn!("{note}");
         }
@@ -192,6 +197,9 @@ impl Mount {
         let turned = fs.turned_read_only().map(str::to_owned);
         let convention = self.convention(&fs)?;
         let volume = Arc::new(Volume::new(fs, self.volume_options(umask, convention)));
+        if let Some(savepoints) = savepoints {
+            volume.keep_savepoints(savepoints);
+        }
         let request = MountRequest {
             source: &self.image,
             mountpoint: &self.mountpoint,
@@ -215,6 +223,25 @@ impl Mount {
         }
         .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
         Ok(Running { mount: self, signals, volume, session, device: opened.device })
+    }
+
+    /// Open the image, under its journal if there is one to be, which keeps savepoints.
+    fn open_image(&self) -> Result<(Opened, Option<Arc<JournalDevice>>), CliError> {
+        let options = image::Options {
+            block_size: self.options.block_size,
+            block_count: self.options.block_count,
+            offset: self.options.offset,
+            read_only: self.options.read_only,
+            dialect: self.options.dialect,
+        };
+        let Some(journal) = &self.options.journal else {
+            return Ok((image::open(&self.image, &options).map_err(mount_failure)?, None));
+        };
+        let at_state = self.options.at.as_ref();
+        let attached = journal::attach(journal, &self.image, &options, at_state);
+        let Attached { image, device } = attached.map_err(mount_failure)?;
+        let writes = !image.read_only;
+        Ok((image, writes.then_some(device)))
     }
 
     /// By which convention user attributes are used.
@@ -245,6 +272,7 @@ impl Mount {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let read_only = match turned {
             _ if self.options.read_only => Some("as asked (-o ro)".to_owned()),
+            _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)".to_owned()),
             _ if opened.read_only => Some("the image cannot be written".to_owned()),
             turned => turned,
         };
@@ -254,6 +282,7 @@ impl Mount {
             mounted_at: now.unwrap_or_default().as_secs(),
             offset: self.options.offset,
             profile: self.options.profile.map(|p| p.name.to_owned()),
+            journal: self.options.journal.clone(),
             read_only,
         }
     }

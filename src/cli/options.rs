@@ -2,9 +2,11 @@
 
 mod table;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::profile::Profile;
+use crate::bd::journal::At;
 use crate::convention::{AttrUsage, CONVENTIONS, Convention};
 use crate::fuse::Access;
 use crate::image::Dialect;
@@ -82,6 +84,10 @@ pub struct MountOptions {
     pub user_xattr: Option<bool>,
     /// `auto_unmount`
     pub auto_unmount: bool,
+    /// `journal=`
+    pub journal: Option<PathBuf>,
+    /// `at=`
+    pub at: Option<At>,
 }
 
 /// What `attrs=` says: by which convention user attributes keep times, owners and modes.
@@ -140,6 +146,8 @@ impl Default for MountOptions {
             profile: None,
             user_xattr: None,
             auto_unmount: false,
+            journal: None,
+            at: None,
         }
     }
 }

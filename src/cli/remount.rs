@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::table::{self, Entry};
-use super::{CliError, exit};
+use super::{CliError, exit, status};
 use crate::image::{self, Dialect, OpenError, Reason};
 use crate::sys;
 
@@ -83,9 +83,11 @@ fn current(entry: &Entry) -> libc::c_ulong {
     FLAGS.iter().filter(|(on, _, _)| entry.has(on)).fold(0, |flags, (_, _, flag)| flags | flag)
 }
 
-/// Whether the daemon writes: then it does not share the image.
+/// Whether the daemon writes: then it does not share the image, or has a journal.
 fn is_writable(entry: &Entry) -> bool {
-    File::open(&entry.source).is_ok_and(|image| image.try_lock_shared().is_err())
+    let about = status::ask(entry).map(|status| status.about);
+    about.is_ok_and(|about| about.journal.is_some() && about.read_only.is_none())
+        || File::open(&entry.source).is_ok_and(|image| image.try_lock_shared().is_err())
 }
 
 fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {

@@ -140,14 +140,19 @@ fn why(entry: &Entry, e: &io::Error) -> String {
     }
 }
 
+/// What the daemon of a mount says.
+pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
+    let answer = status::ask(&File::open(&entry.mountpoint)?)?;
+    Ok(serde_json::from_slice(&answer)?)
+}
+
 impl Mounted {
     fn ask(entry: &Entry) -> io::Result<Self> {
-        let answer = status::ask(&File::open(&entry.mountpoint)?)?;
         Ok(Self {
             image: entry.source.clone(),
             mountpoint: entry.mountpoint.clone(),
             mount_options: entry.options.join(","),
-            status: serde_json::from_slice(&answer)?,
+            status: ask(entry)?,
         })
     }
 
@@ -185,6 +190,9 @@ impl Mounted {
         writeln!(out, "image         {}", self.image.display())?;
         if about.offset > 0 {
             writeln!(out, "offset        {} bytes", about.offset)?;
+        }
+        if let Some(journal) = &about.journal {
+            writeln!(out, "journal       {}", journal.display())?;
         }
         writeln!(out, "mounted on    {}", self.mountpoint.display())?;
         let since = sys::local_time(about.mounted_at);

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::mount::unmount;
 use super::table::{self, Entry};
-use super::{CliError, remount};
+use super::{CliError, remount, status};
 use crate::sys;
 
 /// Unmount, and wait until everything is in the image
@@ -73,6 +73,7 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
             ))
         })?;
     }
+    let journal = status::ask(&entry).ok().and_then(|status| status.about.journal);
     match unmount(&entry.mountpoint, lazy) {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
@@ -82,7 +83,7 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
         result => result.map_err(failure)?,
     }
     if !args.lazy {
-        wait_for_daemon(&entry)
+        wait_for_daemon(&entry, journal.as_deref())
             .map_err(|e| CliError::failure(format_args!("{}: {e}", entry.source.display())))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -111,14 +112,18 @@ pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Wait until the daemon releases the image, which it does last of all. A read-only mount shares
-/// the image with others and leaves nothing to wait for.
-fn wait_for_daemon(entry: &Entry) -> io::Result<()> {
-    let image = match File::open(&entry.source) {
+/// Wait until the daemon releases what it writes, image or journal, which it does last of all. A
+/// read-only mount shares the image with others and leaves nothing to wait for.
+fn wait_for_daemon(entry: &Entry, journal: Option<&Path>) -> io::Result<()> {
+    let image = match File::open(journal.unwrap_or(&entry.source)) {
         Ok(image) => image,
         // Removed while mounted, or not ours to read: then nobody waits for its content.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
-    if entry.has("ro") { image.lock_shared() } else { image.lock() }
+    match (entry.has("ro"), journal) {
+        (true, Some(_)) => Ok(()),
+        (true, None) => image.lock_shared(),
+        (false, _) => image.lock(),
+    }
 }

@@ -5,6 +5,7 @@
 //! [`SIZE_MAX`] bytes, whose length the call returns.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,8 @@ pub struct About {
     pub offset: u64,
     /// The family of devices it writes like, if one was named.
     pub profile: Option<String>,
+    /// The journal that changes go to instead of the image, if there is one.
+    pub journal: Option<PathBuf>,
     /// Why it was mounted read-only, if it was.
     pub read_only: Option<String>,
 }

@@ -199,7 +199,7 @@ impl Volume {
         Ok(())
     }
 
-    fn flush_core(&self, core: &mut Fs) -> Result<()> {
+    pub(super) fn flush_core(&self, core: &mut Fs) -> Result<()> {
         self.will_wait();
         self.clock.flushing(true);
         let result = core.flush();

@@ -2,6 +2,9 @@
 //! holds everything a Linux filesystem does, any other `user.` name works, too: all of them in
 //! one user attribute.
 //!
+//! Over a journal, setting `user.littlefs.savepoint` on the root makes a savepoint of that name;
+//! its value is the name of the last one.
+//!
 //! ```text
 //! type 'X' (0x58), repeated:
 //! byte  0      length of the name
@@ -11,14 +14,17 @@
 
 use super::flusher::Change;
 use super::inode::Entry;
-use super::{VfsError, VfsResult, Volume};
-use crate::error::Error;
+use super::{ROOT_INO, VfsError, VfsResult, Volume};
+use crate::bd::journal::Reason;
+use crate::error::{Error, IoError, IoOp};
 use crate::fs::Fs;
 
 /// The type that holds names and values.
 const PAIRS: u8 = b'X';
 const USER: &[u8] = b"user.";
 const RAW: &[u8] = b"littlefs.0x";
+/// What makes savepoints.
+const SAVEPOINT: &[u8] = b"user.littlefs.savepoint";
 
 /// Whether setting makes an attribute, replaces one, or either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +53,42 @@ impl Volume {
         self.options.user_xattr
     }
 
+    /// Whether there may be attributes to set: without extended attributes those that are none.
+    pub fn takes_xattrs(&self) -> bool {
+        self.has_xattrs() || self.savepoints.get().is_some()
+    }
+
+    /// Whether an attribute is not one of the image's: it stands for the savepoints.
+    pub fn is_savepoint(&self, ino: u64, name: &[u8]) -> bool {
+        ino == ROOT_INO && name == SAVEPOINT && self.savepoints.get().is_some()
+    }
+
+    /// Make everything durable and give that state a name.
+    fn save(&self, name: &[u8], mode: SetMode) -> VfsResult<()> {
+        let journal = self.savepoints.get().ok_or(VfsError::NotSupported)?;
+        let name = str::from_utf8(name).map_err(|_| Error::Invalid("a savepoint's name"))?;
+        let there = journal.has_savepoint(name);
+        match mode {
+            SetMode::Create if there => return Err(VfsError::AttrExists),
+            SetMode::Replace if !there => return Err(Error::NoAttr.into()),
+            _ => {}
+        }
+        // with the core locked, so that no change comes between
+        let mut core = self.core();
+        self.flush_core(&mut core)?;
+        journal.save(name).map_err(|reason| match reason {
+            Reason::BadName(_) => Error::Invalid("a savepoint's name").into(),
+            Reason::Io(source) => Error::Io(IoError { op: IoOp::Sync, block: None, source }).into(),
+            _ => VfsError::NotPermitted,
+        })
+    }
+
     /// The value of an extended attribute.
     pub fn get_xattr(&self, ino: u64, name: &[u8]) -> VfsResult<Vec<u8>> {
+        if self.is_savepoint(ino, name) {
+            let last = self.savepoints.get().and_then(|journal| journal.last_savepoint());
+            return Ok(last.ok_or(Error::NoAttr)?.into_bytes());
+        }
         let name = self.xattr_name(name)?;
         let entry = self.entry(ino).ok_or(Error::NoAttr)?;
         let mut core = self.core();
@@ -82,6 +122,12 @@ impl Volume {
 
     /// Set an extended attribute.
     pub fn set_xattr(&self, ino: u64, name: &[u8], value: &[u8], mode: SetMode) -> VfsResult<()> {
+        if self.is_savepoint(ino, name) {
+            return self.save(value, mode);
+        }
+        if !self.has_xattrs() {
+            return Err(VfsError::NotSupported);
+        }
         let name = self.xattr_name(name)?;
         let ((), mut core) = self.with_space(|core| {
             let entry = self.entry(ino).ok_or(Error::NotFound)?;

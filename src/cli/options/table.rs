@@ -1,9 +1,11 @@
 //! Every option of `-o`, once: the parser, the help and the manual page read this table.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Attrs, DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
+use crate::bd::journal::At;
 use crate::cli::profile::Profile;
 use crate::cli::{parse_bytes, parse_bytes_u32};
 use crate::fuse::Access;
@@ -61,6 +63,16 @@ pub static GROUPS: &[Group] = &[
                 names: &[("dialect", Value("NAME", |o, v| set(&mut o.dialect, Dialect::named(v))))],
                 help: "read it as littlefs, or as chamelon writes it (read-only); auto (default): \
                        as it is recognised. See docs/chamelon.md",
+            },
+            Item {
+                names: &[("journal", Value("FILE", |o, v| some(&mut o.journal, file(v))))],
+                help: "leave IMAGE as it is, and append every flush to FILE as a transaction; \
+                       FILE is made if it is not there (littlefs-journal(1))",
+            },
+            Item {
+                names: &[("at", Value("STATE", |o, v| some(&mut o.at, state(v))))],
+                help: "with journal=: read-only, as it was after the transaction of this number \
+                       (0: the image itself), or at the savepoint of this name",
             },
         ],
     },
@@ -335,6 +347,14 @@ fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
 
 fn some<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     set(field, value.map(Some))
+}
+
+fn file(value: &str) -> Result<PathBuf, String> {
+    if value.is_empty() { Err("is no file".to_owned()) } else { Ok(value.into()) }
+}
+
+fn state(value: &str) -> Result<At, String> {
+    if value.is_empty() { Err("is no state".to_owned()) } else { Ok(At::parse(value)) }
 }
 
 fn bytes(value: &str) -> Result<u32, String> {

@@ -1,0 +1,411 @@
+//! Append-only transactions: a device whose changes go to a journal, while the device below stays
+//! as it is.
+//!
+//! Nothing reaches the file before [`BlockDevice::sync`], but what is more than [`PENDING_MAX`]
+//! bytes; a transaction counts by its end, so a barrier costs nothing and a sync is one
+//! `fdatasync`. `docs/journal.md` tells what can be done with the file.
+//!
+//! In memory: some 40 bytes for each run of changed bytes ([`extents`]), and what is not in the
+//! file yet.
+
+mod append;
+mod error;
+pub mod extents;
+pub mod file;
+pub mod format;
+pub mod history;
+pub mod scan;
+
+use std::io::{self, IoSliceMut};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::{BlockDevice, Geometry, IoResult, check_range};
+use crate::error::{IoError, IoOp};
+
+pub use error::Reason;
+pub use file::JournalFile;
+pub use history::{At, Fate, History, Savepoint, Transaction};
+
+use append::{Appender, Pending};
+use extents::{Extents, Source};
+use format::{Fingerprint, Kind, Record};
+use scan::{Payload, Scan};
+
+/// Bytes of changes in memory above which they are written ahead of the end of their transaction.
+const PENDING_MAX: u64 = 8 << 20;
+
+/// A device below and a journal, as one.
+pub struct JournalDevice {
+    layers: Layers,
+    /// Lock order: this, then `state`. Held by whatever changes something.
+    appender: Option<Mutex<Appender>>,
+    state: RwLock<State>,
+}
+
+/// Where bytes can be.
+struct Layers {
+    geometry: Geometry,
+    base: Arc<dyn BlockDevice>,
+    file: Arc<dyn JournalFile>,
+}
+
+/// Which bytes are where; what is in no map is in the device below.
+#[derive(Default)]
+struct State {
+    /// In the file.
+    written: Extents<Source>,
+    /// In memory, above what is in the file.
+    pending: Extents<Pending>,
+    /// Bytes that were put into `pending`.
+    pending_bytes: u64,
+}
+
+/// A piece of a read.
+enum Origin {
+    Base,
+    File(u64),
+    Byte(u8),
+    Memory(Pending),
+}
+
+impl JournalDevice {
+    /// The state with this number, for reading only.
+    ///
+    /// # Errors
+    /// When it cannot be reached, or the file not be read.
+    pub fn past(
+        base: Arc<dyn BlockDevice>,
+        file: Arc<dyn JournalFile>,
+        history: &History,
+        number: u64,
+    ) -> Result<Self, Reason> {
+        let mut this = Self::at_base(base, file);
+        history.find(&At::Number(number))?;
+        for t in history.live().take_while(|t| t.number <= number) {
+            this.advance(t)?;
+        }
+        Ok(this)
+    }
+
+    /// The state of the device below, for reading only.
+    pub fn at_base(base: Arc<dyn BlockDevice>, file: Arc<dyn JournalFile>) -> Self {
+        let layers = Layers { geometry: base.geometry(), base, file };
+        Self { layers, appender: None, state: RwLock::default() }
+    }
+
+    /// Go on from where the journal ends; what a crash left behind that is cut off.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written.
+    pub fn live(
+        base: Arc<dyn BlockDevice>,
+        file: Arc<dyn JournalFile>,
+        scan: &Scan,
+        history: History,
+    ) -> Result<Self, Reason> {
+        if scan.torn > 0 {
+            file.truncate(scan.end)?;
+        }
+        let mut this = Self::past(base, file, &history, history.last())?;
+        this.appender = Some(Mutex::new(Appender::new(scan, history)));
+        Ok(this)
+    }
+
+    /// Let the next transaction count; returns the runs of bytes that it changes.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn advance(&mut self, t: &Transaction) -> Result<Vec<(u64, u64)>, Reason> {
+        let mut changed = Vec::new();
+        let (file, g) = (&*self.layers.file, self.layers.geometry);
+        let written = &mut self.state.get_mut().written;
+        scan::read_records(file, g, t.place, &mut |Record { start, len, source }| {
+            written.insert(start, len, source);
+            changed.push((start, len));
+        })?;
+        Ok(changed)
+    }
+
+    /// The runs of bytes that are not the device's below, in order: start and length.
+    pub fn changed(&self) -> Vec<(u64, u64)> {
+        self.state.read().written.iter().map(|(start, len, _)| (start, len)).collect()
+    }
+
+    /// Give the present state a name, durably. Everything has to be synced.
+    ///
+    /// # Errors
+    /// For a name that is none, a device that only reads, and when the file cannot be written.
+    pub fn save(&self, name: &str) -> Result<(), Reason> {
+        if !format::is_name(name) {
+            return Err(Reason::BadName(name.to_owned()));
+        }
+        let Some(appender) = &self.appender else {
+            return Err(read_only().into());
+        };
+        let mut appender = appender.lock();
+        appender.finish(&self.layers, &self.state)?;
+        appender.append(&*self.layers.file, Kind::Savepoint, None, Payload::Name(name.to_owned()))
+    }
+
+    /// Let the state of this number count again, durably. Nothing else may be done with the device
+    /// after that: it still shows the state before.
+    ///
+    /// # Errors
+    /// When the state cannot be reached, and when the file cannot be written.
+    pub fn revert(&self, number: u64) -> Result<(), Reason> {
+        let Some(appender) = &self.appender else { return Err(read_only().into()) };
+        let mut appender = appender.lock();
+        appender.history().find(&At::Number(number))?;
+        appender.append(&*self.layers.file, Kind::Revert, Some(number), Payload::None)
+    }
+
+    /// Note, durably, that the device below is being made like this one, which has this
+    /// fingerprint.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn begin_commit(&self, fingerprint: Fingerprint) -> Result<(), Reason> {
+        self.append_commit(Kind::CommitBegun, fingerprint)
+    }
+
+    /// Note, durably, that the device below is like this one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn end_commit(&self, fingerprint: Fingerprint) -> Result<(), Reason> {
+        self.append_commit(Kind::CommitDone, fingerprint)
+    }
+
+    fn append_commit(&self, kind: Kind, fingerprint: Fingerprint) -> Result<(), Reason> {
+        let Some(appender) = &self.appender else { return Err(read_only().into()) };
+        let payload = Payload::Fingerprint(fingerprint);
+        appender.lock().append(&*self.layers.file, kind, None, payload)
+    }
+
+    /// End a transaction even if it changes nothing.
+    pub(crate) fn finish_even_if_empty(&self) -> Result<(), Reason> {
+        let Some(appender) = &self.appender else { return Err(read_only().into()) };
+        let mut appender = appender.lock();
+        appender.begin();
+        Ok(appender.finish(&self.layers, &self.state)?)
+    }
+
+    /// Whether there is a savepoint of this name.
+    pub fn has_savepoint(&self, name: &str) -> bool {
+        let Some(appender) = &self.appender else { return false };
+        appender.lock().history().find(&At::Name(name.to_owned())).is_ok()
+    }
+
+    /// The last savepoint, if there is one.
+    pub fn last_savepoint(&self) -> Option<String> {
+        let appender = self.appender.as_ref()?.lock();
+        appender.history().savepoints().last().map(|s| s.name.clone())
+    }
+
+    /// What `len` bytes from byte `start` on are made of, in order.
+    fn pieces(&self, start: u64, len: u64) -> Vec<(u64, Origin)> {
+        let state = self.state.read();
+        let mut pieces = Vec::new();
+        let mut written = |start, len| {
+            for (_, len, source) in state.written.segments(start, len) {
+                let from = match source {
+                    None => Origin::Base,
+                    Some(Source::File(at)) => Origin::File(at),
+                    Some(Source::Byte(byte)) => Origin::Byte(byte),
+                };
+                pieces.push((len, from));
+            }
+            std::mem::take(&mut pieces)
+        };
+        if state.pending.is_empty() {
+            return written(start, len);
+        }
+        let mut found = Vec::new();
+        for (start, len, pending) in state.pending.segments(start, len) {
+            match pending {
+                None => found.extend(written(start, len)),
+                Some(pending) => found.push((len, Origin::Memory(pending))),
+            }
+        }
+        found
+    }
+
+    fn change(&self, start: u64, len: usize, pending: Pending) -> IoResult<()> {
+        let Some(appender) = &self.appender else {
+            return Err(failed(IoOp::Prog, read_only()));
+        };
+        let mut appender = appender.lock();
+        let full = {
+            let mut state = self.state.write();
+            state.pending_bytes += pending.memory();
+            state.pending.insert(start, len as u64, pending);
+            state.pending_bytes > PENDING_MAX
+        };
+        if full {
+            appender.spill(&self.layers, &self.state).map_err(|e| failed(IoOp::Prog, e))?;
+        }
+        Ok(())
+    }
+}
+
+impl Layers {
+    /// Fill `buf` from byte `start` with what is not pending.
+    fn read_written(
+        &self,
+        written: &Extents<Source>,
+        start: u64,
+        buf: &mut [u8],
+    ) -> IoResult<()> {
+        let mut rest = buf;
+        for (at, len, source) in written.segments(start, rest.len() as u64) {
+            let (part, behind) = rest.split_at_mut(len as usize);
+            match source {
+                None => self.read_base(at, part, false).map(drop)?,
+                Some(Source::File(at)) => self.read_file(at, part, false).map(drop)?,
+                Some(Source::Byte(byte)) => part.fill(byte),
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    fn read_base(&self, at: u64, part: &mut [u8], now: bool) -> IoResult<bool> {
+        let block_size = u64::from(self.geometry.block_size);
+        // within the geometry, so both fit
+        let (block, off) = ((at / block_size) as u32, (at % block_size) as u32);
+        self.base.read_parts(block, off, &mut [IoSliceMut::new(part)], now)
+    }
+
+    fn read_file(&self, at: u64, part: &mut [u8], now: bool) -> IoResult<bool> {
+        if self.file.read_now(at, part) {
+            return Ok(true);
+        }
+        if now {
+            return Ok(false);
+        }
+        let read = self.file.read(at, part).map_err(|e| failed(IoOp::Read, e))?;
+        if read < part.len() {
+            let e = io::Error::new(io::ErrorKind::UnexpectedEof, "the journal was cut short");
+            return Err(failed(IoOp::Read, e));
+        }
+        Ok(true)
+    }
+}
+
+impl BlockDevice for JournalDevice {
+    fn geometry(&self) -> Geometry {
+        self.layers.geometry
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        self.read_parts(block, off, &mut [IoSliceMut::new(buf)], false).map(drop)
+    }
+
+    fn read_parts(
+        &self,
+        block: u32,
+        off: u32,
+        parts: &mut [IoSliceMut<'_>],
+        now: bool,
+    ) -> IoResult<bool> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let start = check_range(self.layers.geometry, IoOp::Read, block, off, len)?;
+        let pieces = self.pieces(start, len as u64);
+        if let [(_, Origin::Base)] = pieces[..] {
+            return self.layers.base.read_parts(block, off, parts, now);
+        }
+        let mut parts = parts.iter_mut();
+        let mut room: &mut [u8] = &mut [];
+        let mut at = start;
+        for (mut len, mut from) in pieces {
+            while len > 0 {
+                while room.is_empty() {
+                    let Some(part) = parts.next() else { return Ok(true) };
+                    room = part;
+                }
+                let n = room.len().min(usize::try_from(len).unwrap_or(usize::MAX));
+                let (part, behind) = std::mem::take(&mut room).split_at_mut(n);
+                room = behind;
+                let filled = match &from {
+                    Origin::Base => self.layers.read_base(at, part, now)?,
+                    Origin::File(there) => self.layers.read_file(*there, part, now)?,
+                    Origin::Byte(byte) => {
+                        part.fill(*byte);
+                        true
+                    }
+                    Origin::Memory(pending) => {
+                        pending.copy_to(part);
+                        true
+                    }
+                };
+                if !filled {
+                    return Ok(false);
+                }
+                from = from.skip(n as u64);
+                at += n as u64;
+                len -= n as u64;
+            }
+        }
+        Ok(true)
+    }
+
+    fn will_read(&self, block: u32, count: u32) {
+        self.layers.base.will_read(block, count);
+    }
+
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        let start = check_range(self.layers.geometry, IoOp::Prog, block, off, data.len())?;
+        self.change(start, data.len(), Pending::bytes(data, false))
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        let len = self.layers.geometry.block_size as usize;
+        let start = check_range(self.layers.geometry, IoOp::Erase, block, 0, len)?;
+        self.change(start, len, Pending::Erased)
+    }
+
+    fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
+        let start = check_range(self.layers.geometry, IoOp::Prog, block, 0, data.len())?;
+        self.change(start, data.len(), Pending::bytes(data, true))
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        Ok(())
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        match &self.appender {
+            None => Ok(()),
+            Some(appender) => (appender.lock())
+                .finish(&self.layers, &self.state)
+                .map_err(|e| failed(IoOp::Sync, e)),
+        }
+    }
+}
+
+impl Origin {
+    fn skip(self, by: u64) -> Self {
+        use extents::Piece;
+        match self {
+            Self::File(at) => Self::File(at + by),
+            Self::Memory(pending) => Self::Memory(pending.skip(by)),
+            other => other,
+        }
+    }
+}
+
+fn read_only() -> io::Error {
+    io::ErrorKind::ReadOnlyFilesystem.into()
+}
+
+fn failed(op: IoOp, source: io::Error) -> IoError {
+    IoError { op, block: None, source }
+}
+
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+}

@@ -1,0 +1,156 @@
+//! Why a journal cannot be used, and what to do about it.
+
+use std::fmt;
+use std::io;
+
+use crate::bd::Geometry;
+use crate::error::Error;
+use crate::image::{self, Holder};
+
+/// One variant for each way a journal can be unusable.
+#[derive(Debug)]
+pub enum Reason {
+    /// The file is something else.
+    NotJournal,
+    /// A version of the format that this program does not know.
+    UnknownVersion(u32),
+    /// Damaged in the middle, or made by something else.
+    Damaged {
+        /// Byte of the file.
+        at: u64,
+        /// What is wrong.
+        what: String,
+    },
+    /// The image has another geometry, or starts elsewhere in its file.
+    OtherGeometry {
+        /// As the journal says.
+        journal: (Geometry, u64),
+        /// The image's.
+        image: (Geometry, u64),
+    },
+    /// The image is not the one, or not at the state, that the journal goes on from.
+    OtherImage {
+        /// Path of the image when the journal was made.
+        path: String,
+    },
+    /// A commit to the image was interrupted.
+    CommitBegun,
+    /// There is no such transaction.
+    NoTransaction {
+        /// As asked for.
+        number: u64,
+        /// The last one there is.
+        last: u64,
+    },
+    /// The transaction was dropped by a revert.
+    Reverted(u64),
+    /// The state is older than what is in the image now.
+    Committed {
+        /// As asked for.
+        number: u64,
+        /// Of the state in the image.
+        base: u64,
+    },
+    /// There is no savepoint of that name.
+    NoSavepoint(String),
+    /// A savepoint cannot have this name.
+    BadName(String),
+    /// Another process writes to it: this one, where that is known.
+    InUse(Option<Holder>),
+    /// A failed write left unknown what is on disk.
+    Poisoned,
+    /// The image cannot be opened.
+    Image(Box<image::Reason>),
+    /// The filesystem in the image cannot be read.
+    Filesystem(Error),
+    /// The system failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotJournal => f.write_str(
+                "not a journal; a file that is not there yet is made by 'littlefs mount --journal'",
+            ),
+            Self::UnknownVersion(version) => write!(
+                f,
+                "a journal of version {version}, and this program knows version {}: look for a \
+                 newer littlefs-progs",
+                super::format::VERSION
+            ),
+            Self::Damaged { what, .. } => write!(
+                f,
+                "the journal is damaged: {what}; 'littlefs journal verify' tells what is whole, \
+                 and the first bytes up to there are a journal ('head -c')"
+            ),
+            Self::OtherGeometry { journal: (j, j_at), image: (i, i_at) } => write!(
+                f,
+                "belongs to an image of {} blocks of {} bytes at byte {j_at}, and this one has {} \
+                 of {} at byte {i_at}: give the image it was made for",
+                j.block_count, j.block_size, i.block_count, i.block_size
+            ),
+            Self::OtherImage { path } => write!(
+                f,
+                "does not belong to this image as it is now: it was made for {path}, which must \
+                 not change but by 'littlefs journal commit'; give that image as it was, or \
+                 begin another journal"
+            ),
+            Self::CommitBegun => f.write_str(
+                "was being committed to its image when that was interrupted: run 'littlefs journal \
+                 commit' with the two again, which finishes it",
+            ),
+            Self::NoTransaction { number, last } => {
+                write!(f, "there is no transaction {number}; the last one is {last}")
+            }
+            Self::Reverted(number) => {
+                write!(f, "transaction {number} was dropped by a revert")
+            }
+            Self::Committed { number, base } => write!(
+                f,
+                "state {number} can no longer be reached: everything up to {base} has been \
+                 committed to the image"
+            ),
+            Self::NoSavepoint(name) => write!(
+                f,
+                "there is no savepoint '{name}', or its state is gone; 'littlefs journal log' \
+                 lists them"
+            ),
+            Self::BadName(name) => write!(
+                f,
+                "'{name}' cannot be a savepoint's name: that is 1 to {} bytes, no number, and \
+                 without spaces, commas and control characters",
+                super::format::NAME_MAX
+            ),
+            Self::InUse(holder) => {
+                f.write_str("in use by ")?;
+                match holder {
+                    Some(holder) => holder.fmt(f)?,
+                    None => f.write_str("another mount or tool")?,
+                }
+                f.write_str("; unmount it first ('littlefs umount DIR')")
+            }
+            Self::Poisoned => f.write_str(
+                "writing the journal failed, and what is on disk is unknown: unmount, and mount \
+                 again",
+            ),
+            Self::Image(reason) => reason.fmt(f),
+            Self::Filesystem(e) => e.fmt(f),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Reason {}
+
+impl From<io::Error> for Reason {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl From<Error> for Reason {
+    fn from(e: Error) -> Self {
+        Self::Filesystem(e)
+    }
+}

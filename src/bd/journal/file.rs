@@ -1,0 +1,71 @@
+//! What a journal asks of the file it is in.
+
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+
+use crate::bd::file::{container_size, read_up_to};
+use crate::sys;
+
+/// A file that grows at its end.
+pub trait JournalFile: Send + Sync {
+    /// Bytes in it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fill `buf` from byte `at`, as far as the file goes; the number of bytes read.
+    ///
+    /// # Errors
+    /// The system's.
+    fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Fill `part` from byte `at` if that needs not wait for storage. Whether it was filled.
+    fn read_now(&self, at: u64, part: &mut [u8]) -> bool;
+
+    /// Write `data` at byte `at`, which nothing that counts is behind.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Cut off everything from byte `len` on.
+    ///
+    /// # Errors
+    /// The system's.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+
+    /// Everything written is on disk.
+    ///
+    /// # Errors
+    /// The system's; what is on disk is unknown then.
+    fn sync(&self) -> io::Result<()>;
+}
+
+impl JournalFile for File {
+    fn size(&self) -> io::Result<u64> {
+        container_size(self)
+    }
+
+    fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize> {
+        read_up_to(self, at, buf)
+    }
+
+    fn read_now(&self, at: u64, part: &mut [u8]) -> bool {
+        let len = part.len();
+        sys::read_parts(self, at, &mut [IoSliceMut::new(part)], true).is_ok_and(|n| n == len)
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        self.write_all_at(data, at)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}

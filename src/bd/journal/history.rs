@@ -1,0 +1,250 @@
+//! What the entries of a journal add up to: which states there are.
+
+use std::collections::HashSet;
+
+use super::Reason;
+use super::format::{Fingerprint, Header, Kind};
+use super::scan::{Entry, Payload, Scan};
+
+/// A state of the image: as it was, or after a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// The last.
+    Last,
+    /// After the transaction of this number; 0 is the image as it was.
+    Number(u64),
+    /// At a savepoint.
+    Name(String),
+}
+
+impl At {
+    /// A number, or else a name.
+    pub fn parse(text: &str) -> Self {
+        match text.parse() {
+            Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Self::Number(number),
+            _ => Self::Name(text.to_owned()),
+        }
+    }
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It counts.
+    Live,
+    /// A revert dropped it.
+    Reverted,
+    /// It is in the image.
+    Committed,
+}
+
+/// A transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transaction {
+    /// Its number.
+    pub number: u64,
+    /// When it was written, in nanoseconds since 1970.
+    pub time: i64,
+    /// Bytes of the file where it starts and ends.
+    pub place: (u64, u64),
+    /// What became of it.
+    pub fate: Fate,
+}
+
+impl Transaction {
+    /// Bytes it takes in the file.
+    pub fn bytes(&self) -> u64 {
+        self.place.1 - self.place.0
+    }
+}
+
+/// A named state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Savepoint {
+    /// Its name.
+    pub name: String,
+    /// The transaction after which it was set.
+    pub number: u64,
+    /// When, in nanoseconds since 1970.
+    pub time: i64,
+}
+
+/// All that happened, in order.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// All transactions, by number.
+    pub transactions: Vec<Transaction>,
+    /// Places in `transactions` of those that count upon the image.
+    live: Vec<usize>,
+    /// The savepoints whose states can be reached, by number; of a name the last counts.
+    savepoints: Vec<Savepoint>,
+    /// The state that the image is in.
+    pub base: u64,
+    /// The fingerprint of the image in that state.
+    pub fingerprint: Fingerprint,
+    /// A commit that is not done: the image's fingerprint when it is.
+    pub begun: Option<Fingerprint>,
+    /// The number of the next transaction.
+    pub next: u64,
+}
+
+impl History {
+    /// Before anything happened to the image that the header tells of.
+    pub fn new(header: &Header) -> Self {
+        Self {
+            transactions: Vec::new(),
+            live: Vec::new(),
+            savepoints: Vec::new(),
+            base: header.base,
+            fingerprint: header.fingerprint,
+            begun: None,
+            next: header.given.max(header.base).saturating_add(1),
+        }
+    }
+
+    /// What the entries say.
+    ///
+    /// # Errors
+    /// When they contradict each other.
+    pub fn of(scan: &Scan) -> Result<Self, Reason> {
+        let mut this = Self::new(&scan.header);
+        for entry in &scan.entries {
+            this.add(entry).map_err(|what| Reason::Damaged {
+                at: entry.start,
+                what: format!("entry {} {what}", entry.head.sequence),
+            })?;
+        }
+        Ok(this)
+    }
+
+    /// Let one more entry count.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn add(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        let number = entry.head.number;
+        if self.begun.is_some() && entry.head.kind != Kind::CommitDone {
+            return Err("comes before the end of a commit");
+        }
+        match (entry.head.kind, &entry.payload) {
+            (Kind::Transaction, _) => {
+                let squashed = self.transactions.is_empty() && number > self.base;
+                if (number < self.next && !squashed) || number == u64::MAX {
+                    return Err("has the number of another transaction");
+                }
+                self.next = self.next.max(number + 1);
+                self.live.push(self.transactions.len());
+                self.transactions.push(Transaction {
+                    number,
+                    time: entry.head.time,
+                    place: (entry.start, entry.end),
+                    fate: Fate::Live,
+                });
+            }
+            (Kind::Savepoint, Payload::Name(name)) => {
+                if number != self.last() {
+                    return Err("names a state that is not the last");
+                }
+                self.savepoints.push(Savepoint {
+                    name: name.clone(),
+                    number,
+                    time: entry.head.time,
+                });
+            }
+            (Kind::Revert, _) => {
+                if self.check(number).is_err() {
+                    return Err("reverts to a state that cannot be reached");
+                }
+                while self.last() > number
+                    && let Some(t) = self.live.pop().and_then(|i| self.transactions.get_mut(i))
+                {
+                    t.fate = Fate::Reverted;
+                }
+                while self.savepoints.pop_if(|s| s.number > number).is_some() {}
+            }
+            (Kind::CommitBegun, Payload::Fingerprint(fingerprint)) => {
+                if number != self.last() {
+                    return Err("commits a state that is not the last");
+                }
+                self.begun = Some(*fingerprint);
+            }
+            (Kind::CommitDone, Payload::Fingerprint(fingerprint)) => {
+                if number != self.last() || self.begun != Some(*fingerprint) {
+                    return Err("ends a commit that was not begun");
+                }
+                self.begun = None;
+                self.base = number;
+                self.fingerprint = *fingerprint;
+                let gone = self.savepoints.partition_point(|s| s.number < number);
+                self.savepoints.drain(..gone);
+                for i in self.live.drain(..) {
+                    if let Some(t) = self.transactions.get_mut(i) {
+                        t.fate = Fate::Committed;
+                    }
+                }
+            }
+            _ => return Err("does not say what its kind is to say"),
+        }
+        Ok(())
+    }
+
+    /// The number of the last state.
+    pub fn last(&self) -> u64 {
+        let last = self.live.last().and_then(|&i| self.transactions.get(i));
+        last.map_or(self.base, |t| t.number)
+    }
+
+    /// The transactions that count, upon the image.
+    pub fn live(&self) -> impl Iterator<Item = &Transaction> {
+        self.live.iter().filter_map(|&i| self.transactions.get(i))
+    }
+
+    /// The transaction of this number.
+    pub fn transaction(&self, number: u64) -> Option<&Transaction> {
+        let i = self.transactions.binary_search_by_key(&number, |t| t.number).ok()?;
+        self.transactions.get(i)
+    }
+
+    /// The savepoints whose states can be reached, as they were set; each name once.
+    pub fn savepoints(&self) -> Vec<&Savepoint> {
+        let mut seen = HashSet::new();
+        let mut found: Vec<_> =
+            self.savepoints.iter().rev().filter(|s| seen.insert(&s.name)).collect();
+        found.reverse();
+        found
+    }
+
+    /// Number of a state, which can be reached.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn find(&self, at: &At) -> Result<u64, Reason> {
+        match at {
+            At::Last => Ok(self.last()),
+            At::Number(number) => self.check(*number).map(|()| *number),
+            At::Name(name) => self
+                .savepoints
+                .iter()
+                .rev()
+                .find(|s| s.name == *name)
+                .map(|s| s.number)
+                .ok_or_else(|| Reason::NoSavepoint(name.clone())),
+        }
+    }
+
+    fn check(&self, number: u64) -> Result<(), Reason> {
+        if number == self.base {
+            return Ok(());
+        }
+        if number < self.base {
+            return Err(Reason::Committed { number, base: self.base });
+        }
+        match self.transaction(number).map(|t| t.fate) {
+            Some(Fate::Live) => Ok(()),
+            Some(Fate::Reverted) => Err(Reason::Reverted(number)),
+            Some(Fate::Committed) | None => {
+                Err(Reason::NoTransaction { number, last: self.last() })
+            }
+        }
+    }
+}

@@ -1,0 +1,529 @@
+//! What a transaction changed, by paths: the trees of two states compared.
+//!
+//! Only metadata pairs are read, and from one state to the next only those whose blocks the
+//! transaction wrote. File data is read where two files of one size have to be told apart.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+
+use serde::{Serialize, Serializer};
+
+use super::{Journal, JournalError, at};
+use crate::bd::journal::{At, JournalDevice, Reason, Transaction};
+use crate::bd::{BlockDevice, Geometry};
+use crate::disk::log::{Log, RawEntry};
+use crate::disk::{Pair, ctz, read_u32_le, tag};
+use crate::error::{Error, Result};
+use crate::fs::read_list;
+use crate::image;
+use crate::mdir::store;
+
+/// Bytes of two files compared at a time.
+const CHUNK: usize = 64 << 10;
+
+/// What happened to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Kind {
+    /// It is new.
+    #[serde(rename = "A")]
+    Added,
+    /// Its content or its attributes are others.
+    #[serde(rename = "M")]
+    Modified,
+    /// It is gone.
+    #[serde(rename = "D")]
+    Deleted,
+    /// It had another name.
+    #[serde(rename = "R")]
+    Renamed,
+}
+
+impl Kind {
+    /// The letter that stands for it.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Added => 'A',
+            Self::Modified => 'M',
+            Self::Deleted => 'D',
+            Self::Renamed => 'R',
+        }
+    }
+}
+
+/// A path that changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Change {
+    /// The path, with a slash before it; a directory's has one behind it, too.
+    #[serde(serialize_with = "lossy")]
+    pub path: Vec<u8>,
+    /// What happened to it.
+    #[serde(rename = "change")]
+    pub kind: Kind,
+    /// Its former path, if it was renamed.
+    #[serde(serialize_with = "lossy_if_any", skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<u8>>,
+}
+
+fn lossy<S: Serializer>(path: &[u8], s: S) -> std::result::Result<S::Ok, S::Error> {
+    s.serialize_str(&String::from_utf8_lossy(path))
+}
+
+fn lossy_if_any<S: Serializer>(
+    path: &Option<Vec<u8>>,
+    s: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    lossy(path.as_deref().unwrap_or_default(), s)
+}
+
+/// Content of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Content {
+    Inline(Box<[u8]>),
+    List { head: u32, size: u32 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Node {
+    Dir(Pair),
+    File(Content),
+}
+
+/// An entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Item {
+    name: Box<[u8]>,
+    node: Node,
+    attrs: BTreeMap<u8, Box<[u8]>>,
+}
+
+/// A metadata pair as far as it matters here.
+#[derive(Debug, PartialEq, Eq)]
+struct PairState {
+    items: Vec<Item>,
+    /// The next pair of the directory.
+    next: Option<Pair>,
+}
+
+/// One of the two states.
+struct Side {
+    dev: JournalDevice,
+    /// By their blocks in ascending order.
+    pairs: HashMap<[u32; 2], Rc<PairState>>,
+    /// Those that were read since it was asked last.
+    loaded: Vec<[u32; 2]>,
+}
+
+/// Goes from one state to the next and tells what changed.
+pub struct Changes {
+    old: Side,
+    new: Side,
+    /// Pairs known, by each of their blocks.
+    by_block: HashMap<u32, Vec<[u32; 2]>>,
+}
+
+/// An entry on one side only, by its path.
+type Lone = BTreeMap<Vec<u8>, Item>;
+
+/// What is still to be compared, and what was found.
+#[derive(Default)]
+struct Work {
+    /// Path, and the first pairs on both sides.
+    todo: Vec<(Vec<u8>, Pair, Pair)>,
+    seen: HashSet<[u32; 2]>,
+    /// Directories on one side only whose entries are among `deleted` and `added`.
+    opened: [HashSet<[u32; 2]>; 2],
+    deleted: Lone,
+    added: Lone,
+    /// In both, and not the same: the new one.
+    modified: Lone,
+    found: Vec<Change>,
+}
+
+impl Changes {
+    /// Begin with the image as it is.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn new(journal: &Journal, image: &image::Opened) -> Result<Self, JournalError> {
+        let dev = || JournalDevice::at_base(image.device.clone(), journal.file.clone());
+        let mut this = Self::of(dev(), dev());
+        this.old.load_all().map_err(|e| at(&journal.path)(Reason::from(e)))?;
+        for key in std::mem::take(&mut this.old.loaded) {
+            this.know(key);
+        }
+        this.new.pairs.clone_from(&this.old.pairs);
+        Ok(this)
+    }
+
+    fn of(old: JournalDevice, new: JournalDevice) -> Self {
+        let side = |dev| Side { dev, pairs: HashMap::new(), loaded: Vec::new() };
+        Self { old: side(old), new: side(new), by_block: HashMap::new() }
+    }
+
+    /// What changed from one state to another.
+    ///
+    /// # Errors
+    /// When one cannot be reached or read.
+    pub fn between(
+        journal: &Journal,
+        image: &image::Opened,
+        from: &At,
+        to: &At,
+    ) -> Result<Vec<Change>, JournalError> {
+        let old = journal.past(image.device.clone(), from)?;
+        let new = journal.past(image.device.clone(), to)?;
+        Self::of(old, new).compare().map_err(|e| at(&journal.path)(Reason::from(e)))
+    }
+
+    /// What the next transaction, which has to be live, changes.
+    ///
+    /// # Errors
+    /// When the journal or the image cannot be read.
+    pub fn next(&mut self, t: &Transaction) -> std::result::Result<Vec<Change>, Reason> {
+        let runs = self.new.dev.advance(t)?;
+        let block_size = u64::from(self.new.dev.geometry().block_size);
+        let mut touched = HashSet::new();
+        for (start, len) in runs {
+            touched.extend(start / block_size..(start + len).div_ceil(block_size));
+        }
+        let mut stale = Vec::new();
+        for block in touched {
+            // within the geometry, so it fits
+            stale.extend(self.by_block.remove(&(block as u32)).unwrap_or_default());
+        }
+        for key in &stale {
+            self.new.pairs.remove(key);
+        }
+        let found = self.compare()?;
+        self.old.dev.advance(t)?;
+        for key in &stale {
+            self.old.pairs.remove(key);
+        }
+        for key in std::mem::take(&mut self.new.loaded) {
+            if let Some(state) = self.new.pairs.get(&key) {
+                self.old.pairs.insert(key, Rc::clone(state));
+            }
+            self.know(key);
+        }
+        Ok(found)
+    }
+
+    fn know(&mut self, key: [u32; 2]) {
+        for block in key {
+            self.by_block.entry(block).or_default().push(key);
+        }
+    }
+
+    fn compare(&mut self) -> Result<Vec<Change>> {
+        let mut work = Work::default();
+        work.todo.push((b"/".to_vec(), Pair::SUPERBLOCK, Pair::SUPERBLOCK));
+        loop {
+            while let Some((path, old, new)) = work.todo.pop() {
+                if work.seen.insert(key(new)) {
+                    self.compare_dirs(&mut work, &path, old, new)?;
+                }
+            }
+            if !match_dirs(&mut work) && !self.open_dirs(&mut work)? {
+                break;
+            }
+        }
+        self.match_files(&mut work)?;
+        let Work { deleted, added, modified, mut found, .. } = work;
+        for (lone, kind) in
+            [(deleted, Kind::Deleted), (added, Kind::Added), (modified, Kind::Modified)]
+        {
+            let change = |path| Change { path, kind, from: None };
+            found.extend(lone.into_keys().map(change));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// Compare the entries of a directory.
+    fn compare_dirs(&mut self, work: &mut Work, path: &[u8], old: Pair, new: Pair) -> Result<()> {
+        let (old, new) = (self.old.chain(old)?, self.new.chain(new)?);
+        if old.len() == new.len() && old.iter().zip(&new).all(|(a, b)| Rc::ptr_eq(a, b)) {
+            for item in new.iter().flat_map(|state| &state.items) {
+                if let Node::Dir(pair) = item.node {
+                    work.todo.push((join(path, item), pair, pair));
+                }
+            }
+            return Ok(());
+        }
+        let mut before: BTreeMap<&[u8], &Item> = BTreeMap::new();
+        before.extend(old.iter().flat_map(|state| &state.items).map(|item| (&*item.name, item)));
+        for item in new.iter().flat_map(|state| &state.items) {
+            let path = join(path, item);
+            match before.remove(&*item.name) {
+                None => _ = work.added.insert(path, item.clone()),
+                Some(was) => match (&was.node, &item.node) {
+                    (Node::Dir(old), Node::Dir(new)) => {
+                        if was.attrs != item.attrs {
+                            work.modified.insert(path.clone(), item.clone());
+                        }
+                        work.todo.push((path, *old, *new));
+                    }
+                    (Node::File(a), Node::File(b)) => {
+                        if was.attrs != item.attrs || !self.same_content(a, b)? {
+                            work.modified.insert(path, item.clone());
+                        }
+                    }
+                    _ => {
+                        work.deleted.insert(join_name(&path, was), was.clone());
+                        work.added.insert(path, item.clone());
+                    }
+                },
+            }
+        }
+        for was in before.into_values() {
+            work.deleted.insert(join(path, was), was.clone());
+        }
+        Ok(())
+    }
+
+    /// What is in directories that are on one side only, one level down. Whether there are any
+    /// that were not opened before.
+    fn open_dirs(&mut self, work: &mut Work) -> Result<bool> {
+        let mut any = false;
+        let (deleted, added) = (&mut work.deleted, &mut work.added);
+        let [opened_old, opened_new] = &mut work.opened;
+        for (lone, side, opened) in
+            [(deleted, &mut self.old, opened_old), (added, &mut self.new, opened_new)]
+        {
+            let mut below = Lone::new();
+            for (path, item) in lone.iter() {
+                let Node::Dir(pair) = item.node else { continue };
+                if !opened.insert(key(pair)) {
+                    continue;
+                }
+                let chain = side.chain(pair)?;
+                let items = chain.iter().flat_map(|state| &state.items);
+                below.extend(items.map(|item| (join(path, item), item.clone())));
+            }
+            any |= !below.is_empty();
+            lone.extend(below);
+        }
+        Ok(any)
+    }
+
+    /// Files that are gone here and new there, or instead of another, with the same content.
+    fn match_files(&mut self, work: &mut Work) -> Result<()> {
+        let mut gone: HashMap<(Option<u32>, Vec<u8>), Vec<Vec<u8>>> = HashMap::new();
+        for (path, item) in &work.deleted {
+            if let Some(key) = identity(item) {
+                gone.entry(key).or_default().push(path.clone());
+            }
+        }
+        let targets: Vec<(Vec<u8>, Item)> =
+            work.added.iter().chain(&work.modified).map(|(p, i)| (p.clone(), i.clone())).collect();
+        for (path, item) in targets {
+            let Some(from) = identity(&item).and_then(|key| gone.get_mut(&key)) else { continue };
+            // one of several: which one is not to be known
+            let [only] = &from[..] else { continue };
+            let was = work.deleted.get(only).map(|was| was.node.clone());
+            if let (Some(Node::File(a)), Node::File(b)) = (was, &item.node)
+                && self.same_content(&a, b)?
+            {
+                let only = only.clone();
+                from.clear();
+                work.deleted.remove(&only);
+                work.added.remove(&path);
+                work.modified.remove(&path);
+                work.found.push(Change { path, kind: Kind::Renamed, from: Some(only) });
+            }
+        }
+        Ok(())
+    }
+
+    fn same_content(&self, old: &Content, new: &Content) -> Result<bool> {
+        if old.size() != new.size() {
+            return Ok(false);
+        }
+        if let (Content::Inline(a), Content::Inline(b)) = (old, new) {
+            return Ok(a == b);
+        }
+        let size = old.size();
+        let (Some(a), Some(b)) = (old.list(&self.old.dev)?, new.list(&self.new.dev)?) else {
+            return Ok(false);
+        };
+        let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut off = 0;
+        while off < size {
+            let n = CHUNK.min((size - off) as usize);
+            old.read(&self.old.dev, &a, off, &mut left[..n])?;
+            new.read(&self.new.dev, &b, off, &mut right[..n])?;
+            if left[..n] != right[..n] {
+                return Ok(false);
+            }
+            off += n as u32;
+        }
+        Ok(true)
+    }
+}
+
+/// Directories that are gone here and new there with the same pair were renamed. Whether any were.
+fn match_dirs(work: &mut Work) -> bool {
+    let mut gone = HashMap::new();
+    for (path, item) in &work.deleted {
+        if let Node::Dir(pair) = item.node {
+            gone.extend(pair.0.map(|block| (block, path.clone())));
+        }
+    }
+    let mut any = false;
+    for (path, item) in work.added.clone() {
+        let Node::Dir(pair) = item.node else { continue };
+        let Some(from) = pair.0.iter().find_map(|block| gone.get(block)).cloned() else { continue };
+        let Some(Item { node: Node::Dir(was), .. }) = work.deleted.remove(&from) else { continue };
+        work.added.remove(&path);
+        // what was found below by itself is compared now
+        work.added.retain(|other, _| !other.starts_with(&path));
+        work.deleted.retain(|other, _| !other.starts_with(&from));
+        work.todo.push((path.clone(), was, pair));
+        work.found.push(Change { path, kind: Kind::Renamed, from: Some(from) });
+        any = true;
+    }
+    any
+}
+
+/// What two files that are one have in common.
+fn identity(item: &Item) -> Option<(Option<u32>, Vec<u8>)> {
+    match &item.node {
+        Node::Dir(_) => None,
+        Node::File(Content::Inline(bytes)) if bytes.is_empty() => None,
+        Node::File(Content::Inline(bytes)) => Some((None, bytes.to_vec())),
+        Node::File(Content::List { head, size }) => {
+            Some((Some(*head), size.to_le_bytes().to_vec()))
+        }
+    }
+}
+
+fn join(dir: &[u8], item: &Item) -> Vec<u8> {
+    let slash: &[u8] = if matches!(item.node, Node::Dir(_)) { b"/" } else { b"" };
+    [dir, &item.name, slash].concat()
+}
+
+/// The path of another entry of the same name.
+fn join_name(path: &[u8], item: &Item) -> Vec<u8> {
+    let path = path.strip_suffix(b"/").unwrap_or(path);
+    join(&path[..path.len() - item.name.len().min(path.len())], item)
+}
+
+fn key(pair: Pair) -> [u32; 2] {
+    let [a, b] = pair.0;
+    [a.min(b), a.max(b)]
+}
+
+impl Content {
+    fn size(&self) -> u32 {
+        match self {
+            Self::Inline(bytes) => bytes.len() as u32,
+            Self::List { size, .. } => *size,
+        }
+    }
+
+    /// The blocks of its list; `None` if there is something wrong with it.
+    fn list(&self, dev: &dyn BlockDevice) -> Result<Option<Vec<u32>>> {
+        let Self::List { head, size } = *self else { return Ok(Some(Vec::new())) };
+        let g: Geometry = dev.geometry();
+        let count = ctz::blocks(g.block_size, size);
+        if count > g.block_count {
+            return Ok(None);
+        }
+        let mut list = vec![0; count as usize];
+        let mut block = head;
+        for (i, place) in list.iter_mut().enumerate().rev() {
+            if block >= g.block_count {
+                return Ok(None);
+            }
+            *place = block;
+            if i > 0 {
+                let mut next = [0; 4];
+                dev.read(block, 0, &mut next)?;
+                block = u32::from_le_bytes(next);
+            }
+        }
+        Ok(Some(list))
+    }
+
+    fn read(&self, dev: &dyn BlockDevice, list: &[u32], off: u32, out: &mut [u8]) -> Result<()> {
+        match self {
+            Self::Inline(bytes) => {
+                let here = bytes.get(off as usize..off as usize + out.len()).unwrap_or_default();
+                out[..here.len()].copy_from_slice(here);
+                Ok(())
+            }
+            Self::List { .. } => read_list(dev, list, off, out),
+        }
+    }
+}
+
+impl Side {
+    fn load(&mut self, pair: Pair) -> Result<Rc<PairState>> {
+        if let Some(state) = self.pairs.get(&key(pair)) {
+            return Ok(Rc::clone(state));
+        }
+        let state = match store::fetch(&self.dev, pair) {
+            Ok(fetched) => PairState::of(&fetched.log),
+            // what cannot be seen does not change
+            Err(Error::Corrupt(_)) => PairState { items: Vec::new(), next: None },
+            Err(e) => return Err(e),
+        };
+        let state = Rc::new(state);
+        self.pairs.insert(key(pair), Rc::clone(&state));
+        self.loaded.push(key(pair));
+        Ok(state)
+    }
+
+    /// The pairs of the directory that begins with `first`.
+    fn chain(&mut self, first: Pair) -> Result<Vec<Rc<PairState>>> {
+        let (mut chain, mut seen) = (Vec::new(), HashSet::new());
+        let mut next = Some(first);
+        while let Some(pair) = next.filter(|pair| seen.insert(key(*pair))) {
+            let state = self.load(pair)?;
+            next = state.next;
+            chain.push(state);
+        }
+        Ok(chain)
+    }
+
+    /// Load every pair of the tree.
+    fn load_all(&mut self) -> Result<()> {
+        let (mut todo, mut seen) = (vec![Pair::SUPERBLOCK], HashSet::new());
+        while let Some(pair) = todo.pop() {
+            if !seen.insert(key(pair)) {
+                continue;
+            }
+            let state = self.load(pair)?;
+            todo.extend(state.next);
+            todo.extend(state.items.iter().filter_map(|item| match item.node {
+                Node::Dir(pair) => Some(pair),
+                Node::File(_) => None,
+            }));
+        }
+        Ok(())
+    }
+}
+
+impl PairState {
+    fn of(log: &Log) -> Self {
+        let next = log.tail.filter(|tail| tail.hard && !tail.pair.is_null()).map(|tail| tail.pair);
+        Self { items: log.entries.iter().filter_map(Item::of).collect(), next }
+    }
+}
+
+impl Item {
+    /// The entry, unless it is none of a directory, or broken.
+    fn of(e: &RawEntry) -> Option<Self> {
+        let (ty, data) = e.data.as_ref()?;
+        let node = match (e.name_type?, *ty) {
+            (tag::DIR, tag::DIRSTRUCT) => Node::Dir(Pair::from_bytes(data)?),
+            (tag::REG, tag::INLINESTRUCT) => Node::File(Content::Inline(data.clone())),
+            (tag::REG, tag::CTZSTRUCT) => Node::File(Content::List {
+                head: read_u32_le(data, 0)?,
+                size: read_u32_le(data, 4)?,
+            }),
+            _ => return None,
+        };
+        Some(Self { name: e.name.clone(), node, attrs: e.attrs.iter().cloned().collect() })
+    }
+}

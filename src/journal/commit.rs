@@ -1,0 +1,116 @@
+//! Making an image what its journal says.
+//!
+//! The journal says what is about to happen before the image is touched, and that it is done when
+//! everything is in the image. In between every byte of the image is as it was or as it will be,
+//! and those that change are all in the journal: the two together show the state to be at any
+//! moment, which is also how a commit that was interrupted knows its image.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Journal, JournalError, Mode, at, fingerprint};
+use crate::bd::journal::{JournalDevice, Reason};
+use crate::bd::{BlockDevice, FileDevice};
+use crate::image::{self, Container, OpenError};
+
+/// Bytes copied at a time.
+const CHUNK: u64 = 1 << 20;
+
+/// What a commit did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The number of the state that is in the image now.
+    pub number: u64,
+    /// Bytes written to the image.
+    pub bytes: u64,
+    /// Whether it finished a commit that had been interrupted.
+    pub resumed: bool,
+}
+
+/// Apply the journal at `path` to the image at `image_path`, or finish doing so.
+///
+/// # Errors
+/// When one of the two cannot be opened, read or written, or they do not belong together. Once the
+/// image has been written to, everything else refuses the two until a commit was successful.
+pub fn commit(path: &Path, image_path: &Path) -> Result<Committed, JournalError> {
+    let journal = Journal::open(path, Mode::Write)?;
+    let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);
+    // Not as images are opened otherwise: half-written superblocks are to be found by what the
+    // journal says.
+    let refused = |reason| JournalError::from(OpenError { path: image_path.to_owned(), reason });
+    let container = Container::open(image_path, false).map_err(refused)?;
+    if !container.writable {
+        let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        return Err(refused(image::Reason::from(e)));
+    }
+    let missing = geometry.size().saturating_sub(container.size.saturating_sub(offset));
+    if missing > 0 {
+        return Err(refused(image::Reason::Truncated { geometry, missing }));
+    }
+    let base = Arc::new(FileDevice::new(container.file, offset, geometry));
+    commit_to(journal, &base)
+}
+
+/// The same for an image that is open.
+///
+/// # Errors
+/// As [`commit`].
+pub fn commit_to<D: BlockDevice + 'static>(
+    journal: Journal,
+    base: &Arc<D>,
+) -> Result<Committed, JournalError> {
+    let path = journal.path.clone();
+    try_commit(journal, base).map_err(at(&path))
+}
+
+fn try_commit<D: BlockDevice + 'static>(
+    journal: Journal,
+    base: &Arc<D>,
+) -> Result<Committed, Reason> {
+    let begun = journal.history.begun;
+    let number = journal.history.last();
+    let other_image = journal.other_image();
+    let expected = journal.history.fingerprint;
+    if begun.is_none() && fingerprint(&**base).ok() != Some(expected) {
+        return Err(other_image);
+    }
+    let resumed = begun.is_some();
+    if !resumed && number == journal.history.base {
+        return Ok(Committed { number, bytes: 0, resumed });
+    }
+    let dev = JournalDevice::live(base.clone(), journal.file, &journal.scan, journal.history)?;
+    let to_be = fingerprint(&dev);
+    let to_be = match begun {
+        Some(begun) if to_be.as_ref().ok() == Some(&begun) => begun,
+        Some(_) => return Err(other_image),
+        None => {
+            let to_be = to_be?;
+            dev.begin_commit(to_be)?;
+            to_be
+        }
+    };
+    let bytes = copy(&dev, &**base)?;
+    base.sync().map_err(crate::Error::from)?;
+    dev.end_commit(to_be)?;
+    Ok(Committed { number, bytes, resumed })
+}
+
+fn copy(dev: &JournalDevice, base: &dyn BlockDevice) -> Result<u64, Reason> {
+    let block_size = u64::from(dev.geometry().block_size);
+    let mut buf = vec![0; CHUNK as usize];
+    let mut bytes = 0;
+    for (start, len) in dev.changed() {
+        let mut done = 0;
+        while done < len {
+            let part = &mut buf[..CHUNK.min(len - done) as usize];
+            let at = start + done;
+            // within the geometry, so both fit
+            let (block, off) = ((at / block_size) as u32, (at % block_size) as u32);
+            dev.read(block, off, part).map_err(crate::Error::from)?;
+            base.prog(block, off, part).map_err(crate::Error::from)?;
+            done += part.len() as u64;
+        }
+        bytes += len;
+    }
+    Ok(bytes)
+}

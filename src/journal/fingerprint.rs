@@ -1,0 +1,68 @@
+//! What tells one state of an image from another.
+
+use std::collections::HashSet;
+
+use sha2::{Digest, Sha256};
+
+use crate::bd::BlockDevice;
+use crate::bd::journal::format::Fingerprint;
+use crate::disk::{Pair, tag};
+use crate::error::{Error, Result};
+use crate::mdir::store;
+
+/// Bytes read at a time.
+const CHUNK: usize = 64 << 10;
+
+/// SHA-256 over the geometry and every metadata pair that thread or tree reach: where it is, its
+/// revision, and the bytes of its log. Whatever changes a file changes one of these; blocks of file
+/// data are not read.
+///
+/// # Errors
+/// When the superblock pair holds nothing, or a block cannot be read.
+pub fn fingerprint(dev: &dyn BlockDevice) -> Result<Fingerprint> {
+    let g = dev.geometry();
+    let mut sum = Sha256::new();
+    sum.update(g.block_size.to_le_bytes());
+    sum.update(g.block_count.to_le_bytes());
+    let mut seen = HashSet::new();
+    let mut todo = vec![Pair::SUPERBLOCK];
+    let mut buf = vec![0; CHUNK.min(g.block_size as usize)];
+    while let Some(pair) = todo.pop() {
+        if !pair.0.iter().all(|&block| seen.insert(block)) {
+            continue;
+        }
+        let fetched = match store::fetch(dev, pair) {
+            Ok(fetched) => fetched,
+            // damage is part of what the image is
+            Err(Error::Corrupt(_)) if pair != Pair::SUPERBLOCK => {
+                sum.update(pair.to_bytes());
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        if let Some(e) = fetched.unreadable {
+            return Err(e.into());
+        }
+        sum.update(fetched.pair.to_bytes());
+        let (block, end) = (fetched.pair.0[0], fetched.log.off);
+        sum.update(end.to_le_bytes());
+        let mut at = 0;
+        while at < end {
+            let n = buf.len().min((end - at) as usize);
+            dev.read(block, at, &mut buf[..n])?;
+            sum.update(&buf[..n]);
+            at += n as u32;
+        }
+        let structs = fetched.log.entries.iter().filter_map(|e| e.data.as_ref());
+        let children = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
+        todo.extend(children.filter_map(|(_, data)| Pair::from_bytes(data)));
+        todo.extend(fetched.log.tail.map(|tail| tail.pair).filter(|pair| !pair.is_null()));
+    }
+    Ok(sum.finalize().into())
+}
+
+/// The first 64 bits of a SHA-256.
+pub(super) fn hash64(bytes: &[u8]) -> u64 {
+    let sum: Fingerprint = Sha256::digest(bytes).into();
+    sum.iter().take(8).fold(0, |all, b| all << 8 | u64::from(*b))
+}

@@ -1,0 +1,172 @@
+//! A journal made short, and states made images.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Journal, JournalError, Mode, at, begin, new_id, sync_directory};
+use crate::bd::journal::scan::scan;
+use crate::bd::journal::{At, History, JournalDevice, Reason, now};
+use crate::bd::{BlockDevice, Geometry};
+
+/// Bytes copied at a time.
+const CHUNK: u64 = 1 << 20;
+/// Zeros that are left out of an image at a time, in bytes.
+const HOLE: usize = 4096;
+
+/// What a squash did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Squashed {
+    /// Bytes of the journal before.
+    pub before: u64,
+    /// Bytes of it now.
+    pub after: u64,
+    /// Number of its transaction.
+    pub number: u64,
+}
+
+/// Replace the journal at `path` by one with the net change only, as one transaction that has the
+/// number of the last one. Savepoints at it stay; what came before cannot be reached any more.
+///
+/// # Errors
+/// When one of the files cannot be opened, read or written, or they do not belong together. The
+/// journal is as it was then.
+pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, JournalError> {
+    let journal = Journal::open(path, Mode::Write)?;
+    let image = journal.open_image(image_path)?;
+    let (before, number) = (journal.scan.end, journal.history.last());
+    let after = try_squash(&journal, path, &image.device).map_err(at(path))?;
+    Ok(Squashed { before, after, number })
+}
+
+fn try_squash(
+    journal: &Journal,
+    path: &Path,
+    base: &Arc<dyn BlockDevice>,
+) -> Result<u64, Reason> {
+    let history = &journal.history;
+    let number = history.last();
+    let old =
+        JournalDevice::past(base.clone(), journal.file.clone(), history, number)?;
+    let mut header = journal.scan.header.clone();
+    header.id = new_id(&history.fingerprint);
+    header.time = now();
+    header.fingerprint = history.fingerprint;
+    header.base = history.base;
+    header.given = history.next.saturating_sub(1);
+
+    let file = begin(path, &header)?;
+    let new_file: Arc<File> = Arc::new(file.reopen()?);
+    let scan = scan(&*new_file)?;
+    let mut anew = History::new(&header);
+    anew.next = number;
+    let new = JournalDevice::live(base.clone(), new_file.clone(), &scan, anew)?;
+    let g = old.geometry();
+    let mut buf = vec![0; CHUNK as usize];
+    for (start, len) in old.changed() {
+        let mut done = 0;
+        while done < len {
+            let part = &mut buf[..CHUNK.min(len - done) as usize];
+            let (block, off) = split(g, start + done);
+            old.read(block, off, part).map_err(crate::Error::from)?;
+            new.prog(block, off, part).map_err(crate::Error::from)?;
+            done += part.len() as u64;
+        }
+    }
+    if number > history.base {
+        new.finish_even_if_empty()?;
+    }
+    for savepoint in history.savepoints().iter().filter(|s| s.number == number) {
+        new.save(&savepoint.name)?;
+    }
+    new_file.sync_all()?;
+    let after = new_file.metadata()?.len();
+    file.persist(path).map_err(|e| e.error)?;
+    sync_directory(path)?;
+    Ok(after)
+}
+
+fn split(g: Geometry, at: u64) -> (u32, u32) {
+    let block_size = u64::from(g.block_size);
+    // within the geometry, so both fit
+    ((at / block_size) as u32, (at % block_size) as u32)
+}
+
+/// Write the image as it is at a state to `out`, a new file; with `force` instead of one that is
+/// there. Zeros become holes. Returns the number of the state.
+///
+/// # Errors
+/// When one of the files cannot be opened, read or written; nothing is left of `out` then, or what
+/// was there.
+pub fn export(
+    path: &Path,
+    image_path: Option<&Path>,
+    state: &At,
+    out: &Path,
+    force: bool,
+) -> Result<u64, JournalError> {
+    if let Ok(meta) = out.symlink_metadata() {
+        let kind = if meta.is_file() && force {
+            None
+        } else if meta.is_file() {
+            Some(ErrorKind::AlreadyExists)
+        } else {
+            Some(ErrorKind::InvalidInput)
+        };
+        if let Some(kind) = kind {
+            return Err(at(out)(std::io::Error::from(kind)));
+        }
+    }
+    let journal = Journal::open(path, Mode::Read)?;
+    let image = journal.open_image(image_path)?;
+    let number = journal.history.find(state).map_err(at(path))?;
+    let recorded = journal.image_path();
+    let around = File::open(image_path.unwrap_or(&recorded)).map_err(at(out))?;
+    let dev = journal.past(image.device.clone(), state)?;
+    let write = || -> Result<(), Reason> {
+        let mut file = tempfile::Builder::new()
+            .prefix(".littlefs-")
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .tempfile_in(super::directory(out))?;
+        let size = image.image_size;
+        file.as_file_mut().set_len(size)?;
+        let g = dev.geometry();
+        let (from, to) = (image.offset, (image.offset + g.size()).min(size));
+        let mut buf = vec![0; CHUNK as usize];
+        let mut at = 0;
+        while at < size {
+            // what is around the filesystem in the file belongs to the image, too
+            let end = if at < from {
+                from
+            } else if at < to {
+                to
+            } else {
+                size
+            };
+            let part = &mut buf[..CHUNK.min(end - at) as usize];
+            if end == to && at >= from {
+                let (block, off) = split(g, at - from);
+                dev.read(block, off, part).map_err(crate::Error::from)?;
+            } else {
+                around.read_exact_at(part, at)?;
+            }
+            for (i, piece) in part.chunks(HOLE).enumerate() {
+                if piece.iter().any(|b| *b != 0) {
+                    file.as_file().write_all_at(piece, at + (i * HOLE) as u64)?;
+                }
+            }
+            at += part.len() as u64;
+        }
+        file.as_file().sync_all()?;
+        if force {
+            file.persist(out).map_err(|e| e.error)?;
+        } else {
+            file.persist_noclobber(out).map_err(|e| e.error)?;
+        }
+        Ok(())
+    };
+    write().map_err(at(out))?;
+    Ok(number)
+}
