@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use littlefs::bd::{Geometry, RamDevice};
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 
@@ -11,7 +11,7 @@ use super::tree::{Attrs, Entry, Kind, Tree, join, split};
 
 /// An open filesystem and its device.
 pub struct Ours {
-    dev: Arc<RamDevice>,
+    dev: Arc<dyn BlockDevice>,
     pub fs: Fs,
 }
 
@@ -25,14 +25,20 @@ impl Ours {
 
     /// Open an image.
     pub fn open(geometry: Geometry, image: Vec<u8>, options: &OpenOptions) -> Result<Self> {
-        let dev = Arc::new(RamDevice::from_image(geometry, image));
+        Self::on(Arc::new(RamDevice::from_image(geometry, image)), options)
+    }
+
+    /// Open what is on a device.
+    pub fn on(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
         let fs = Fs::open(dev.clone(), options)?;
         Ok(Self { dev, fs })
     }
 
     /// A copy of the image as it is, without what is not flushed.
     pub fn image(&self) -> Vec<u8> {
-        self.dev.image()
+        let mut image = vec![0; self.dev.geometry().size() as usize];
+        self.dev.read(0, 0, &mut image).expect("a device in memory reads");
+        image
     }
 
     fn dir(&mut self, path: &[u8]) -> Result<DirId> {

@@ -1,0 +1,266 @@
+//! States: what a journal holds is what the filesystem had at each flush, and the image never
+//! changes.
+
+use littlefs::bd::BlockDevice;
+use littlefs::bd::journal::{At, Fate, Reason};
+
+use crate::common::calls::{Call, Model, Subject};
+use crate::common::tree::Tree;
+use crate::lab::{Lab, assert_same, create, geometry, last, read, write};
+
+/// A small generator: the tests are the same on every run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % n
+    }
+}
+
+/// A call that does something, mostly, to a tree like this.
+pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
+    let paths: Vec<&Vec<u8>> = tree.keys().filter(|path| !path.is_empty()).collect();
+    let any = |rng: &mut Random| match paths.len() {
+        0 => b"none".to_vec(),
+        n => paths[rng.below(n)].clone(),
+    };
+    let dirs: Vec<&Vec<u8>> = tree.iter().filter(|(_, e)| e.is_dir()).map(|(path, _)| path).collect();
+    let name = |rng: &mut Random| {
+        let name = format!("{}{}", ["a", "bb", "a-longer-name-"][rng.below(3)], rng.below(9));
+        crate::common::tree::join(dirs[rng.below(dirs.len())], name.as_bytes())
+    };
+    let size = [0, 20, 200, 3000, 20_000][rng.below(5)] + 1 + rng.below(50) as u32;
+    match rng.below(12) {
+        0..3 => Call::Create(name(rng)),
+        3 => Call::Mkdir(name(rng)),
+        4..7 => {
+            let off = rng.below(2000) as u32;
+            Call::Write { path: any(rng), off, len: size, seed: rng.below(256) as u8 }
+        }
+        7 => Call::Truncate { path: any(rng), size },
+        8 => Call::Unlink(any(rng)),
+        9 => Call::Rmdir(any(rng)),
+        10 => Call::Rename { from: any(rng), to: name(rng), no_replace: rng.below(2) == 0 },
+        _ => Call::SetAttr { path: any(rng), ty: 0x74, len: 8, seed: rng.below(256) as u8 },
+    }
+}
+
+/// Random calls, flushes, savepoints, reverts and remounts; every state that can be reached holds
+/// what the model had.
+fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
+    let lab = Lab::new(geometry(block_size, block_count));
+    let file = lab.journal();
+    let mut rng = Random(seed);
+    let mut model = Model::new(255);
+    // What each state is to hold, and what the savepoints name.
+    let mut states = vec![(0, model.clone())];
+    let mut names: Vec<(String, u64)> = Vec::new();
+    let (mut dev, mut ours) = lab.live(&file);
+    for step in 0..steps {
+        match rng.below(40) {
+            0..30 => {
+                let call = random_call(&mut rng, model.tree());
+                let mut next = model.clone();
+                let expected = next.apply(&call);
+                let found = ours.apply(&call);
+                // some calls flush what is before them first
+                if last(&file) > states.last().expect("the base").0 {
+                    states.push((last(&file), model.clone()));
+                }
+                if format!("{found:?}").contains("NoSpace") {
+                    continue;
+                }
+                assert_eq!(found.is_ok(), expected.is_ok(), "{call:?}: {found:?}, {expected:?}");
+                if found.is_ok() {
+                    model = next;
+                }
+                continue;
+            }
+            30..35 => {
+                let syncs = file.syncs();
+                let size = file.bytes().len();
+                ours.fs.flush().expect("flush");
+                let grown = file.bytes().len() > size;
+                assert_eq!(file.syncs() - syncs, u64::from(grown), "one sync for each flush");
+            }
+            35 => {
+                let name = format!("s{}", rng.below(5));
+                ours.fs.flush().expect("flush");
+                dev.save(&name).expect("saved");
+                names.retain(|(n, _)| *n != name);
+                names.push((name, last(&file)));
+            }
+            36 => {
+                ours.fs.flush().expect("flush");
+                let to = states[rng.below(states.len())].0;
+                dev.revert(to).expect("reverted");
+                states.retain(|(n, _)| *n <= to);
+                names.retain(|(_, n)| *n <= to);
+                model = states.last().expect("the base").1.clone();
+                (dev, ours) = lab.live(&file);
+            }
+            _ => {
+                // unmounted, or not even that
+                if rng.below(2) == 0 {
+                    ours.fs.flush().expect("flush");
+                } else {
+                    model = states.last().expect("the base").1.clone();
+                }
+                (dev, ours) = lab.live(&file);
+            }
+        }
+        let number = last(&file);
+        if states.last().is_none_or(|(last, _)| *last < number) {
+            states.push((number, model.clone()));
+        }
+        assert_same(&format!("live, step {step}"), model.tree(), &ours.tree().expect("readable"));
+    }
+    lab.assert_unchanged();
+    let (_, history) = read(&*file).expect("sound");
+    for (number, model) in &states {
+        assert_same(&format!("state {number}"), model.tree(), &lab.tree_at(&file, *number));
+    }
+    for (name, number) in names {
+        assert_eq!(history.find(&At::Name(name)).expect("there"), number);
+    }
+    assert!(states.len() > 3, "too little happened");
+    for t in history.transactions.iter().filter(|t| t.fate == Fate::Reverted) {
+        assert!(matches!(history.find(&At::Number(t.number)), Err(Reason::Reverted(_))));
+    }
+}
+
+#[test]
+fn every_state_holds_what_the_filesystem_had() {
+    for (block_size, block_count, seed) in
+        [(128, 2048, 1), (512, 512, 2), (512, 512, 3), (4096, 64, 4), (4096, 128, 5), (65536, 16, 6)]
+    {
+        run(block_size, block_count, seed, 500);
+    }
+}
+
+#[test]
+fn a_flush_without_changes_appends_nothing() {
+    let lab = Lab::new(geometry(4096, 64));
+    let file = lab.journal();
+    let (dev, mut ours) = lab.live(&file);
+    ours.apply(&create("a")).expect("created");
+    ours.fs.flush().expect("flush");
+    let (size, syncs) = (file.bytes().len(), file.syncs());
+    ours.fs.flush().expect("flush");
+    dev.barrier().expect("barrier");
+    dev.sync().expect("sync");
+    // the same bytes once more are no change
+    let mut block = vec![0; 4096];
+    dev.read(0, 0, &mut block).expect("read");
+    dev.erase(0).expect("erase");
+    dev.prog(0, 0, &block).expect("prog");
+    dev.sync().expect("sync");
+    assert_eq!((file.bytes().len(), file.syncs()), (size, syncs));
+}
+
+#[test]
+fn only_what_changed_is_appended() {
+    let lab = Lab::new(geometry(4096, 256));
+    let file = lab.journal();
+    let (dev, mut ours) = lab.live(&file);
+    for i in 0..40 {
+        ours.apply(&create(&format!("file{i}"))).expect("created");
+    }
+    ours.fs.flush().expect("flush");
+    // a compaction that changes one byte of a block
+    let mut block = vec![0; 4096];
+    dev.read(0, 0, &mut block).expect("read");
+    block[2000] ^= 1;
+    let before = file.bytes().len();
+    dev.erase(0).expect("erase");
+    dev.prog(0, 0, &block).expect("prog");
+    dev.sync().expect("sync");
+    // head, one record, its end and the checksum
+    assert_eq!(file.bytes().len() - before, 48 + (12 + 1) + 4 + 4);
+    // an erase is one record, whatever was there
+    let before = file.bytes().len();
+    dev.erase(0).expect("erase");
+    dev.sync().expect("sync");
+    assert!(file.bytes().len() - before < 48 + 3 * 12 + 8 + 60, "{}", file.bytes().len() - before);
+    dev.read(0, 0, &mut block).expect("read");
+    assert!(block.iter().all(|b| *b == 0xff));
+}
+
+#[test]
+fn large_flushes_are_written_ahead_and_count_as_a_whole() {
+    let lab = Lab::new(geometry(4096, 8192));
+    let file = lab.journal();
+    let (_, mut ours) = lab.live(&file);
+    ours.apply(&create("big")).expect("created");
+    for i in 0..20 {
+        ours.apply(&write("big", i << 20, 1 << 20, i as u8)).expect("written");
+    }
+    let header = file.bytes().len();
+    // the filesystem keeps part of it in memory, but not all
+    let ahead = file.bytes().len();
+    ours.fs.flush().expect("flush");
+    assert!(file.writes.lock().len() > 1, "not all in one");
+    assert!(file.writes.lock().iter().all(|(_, data)| data.len() < 10 << 20), "memory");
+    assert_eq!(file.syncs(), 1);
+    assert_eq!((last(&file), header), (1, ahead.min(header)));
+    let expected = ours.tree().expect("readable");
+    assert_same("after", &expected, &lab.tree_at(&file, 1));
+    // without its last byte nothing of it counts
+    let mut bytes = file.bytes();
+    bytes.pop();
+    let cut = crate::lab::MemoryFile::new(bytes);
+    assert_eq!(last(&cut), 0);
+    assert_eq!(lab.tree_at(&cut, 0).len(), 1);
+    lab.assert_unchanged();
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_writing_goes_on_later() {
+    let lab = Lab::new(geometry(512, 512));
+    let file = lab.journal();
+    let (_, mut ours) = lab.live(&file);
+    ours.apply(&create("a")).expect("created");
+    ours.apply(&write("a", 0, 3000, 1)).expect("written");
+    ours.fs.flush().expect("flush");
+    let full = file.bytes().len() as u64 + 100;
+    file.full_at.store(full, std::sync::atomic::Ordering::Relaxed);
+    ours.apply(&write("a", 0, 9000, 2)).expect("written");
+    ours.fs.flush().expect_err("the disk is full");
+    assert_eq!(last(&file), 1);
+    file.full_at.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+    if !ours.fs.is_read_only() {
+        ours.fs.flush().expect("flush");
+        assert_eq!(last(&file), 2);
+        let expected = ours.tree().expect("readable");
+        assert_same("after", &expected, &lab.tree_at(&file, 2));
+    }
+}
+
+#[test]
+fn a_reader_never_waits_for_what_it_need_not() {
+    let lab = Lab::new(geometry(512, 64));
+    let file = lab.journal();
+    let (dev, _) = lab.live(&file);
+    let data: Vec<u8> = (0..1024).map(|i| i as u8).collect();
+    dev.rewrite(20, &data).expect("rewrite");
+    dev.sync().expect("sync");
+    dev.prog(21, 10, b"pending").expect("prog");
+    dev.erase(23).expect("erase");
+    let mut model = vec![0; 6 * 512];
+    lab.base.read(19, 0, &mut model).expect("read");
+    model[512..1536].copy_from_slice(&data);
+    model[1034..1041].copy_from_slice(b"pending");
+    model[2048..2560].fill(0xff);
+    for now in [true, false] {
+        for (from, lens) in [(0, [7, 1000, 2000]), (500, [12, 1, 600]), (1030, [4, 7, 900])] {
+            let mut parts = lens.map(|len| vec![0; len]);
+            let mut slices = parts.each_mut().map(|part| std::io::IoSliceMut::new(part));
+            let block = 19 + from / 512;
+            assert!(dev.read_parts(block, from % 512, &mut slices, now).expect("read"));
+            let all = parts.concat();
+            assert!(all == model[from as usize..from as usize + all.len()], "{from}");
+        }
+    }
+    assert!(dev.read(63, 1, &mut [0; 512]).is_err() && dev.prog(64, 0, b"x").is_err());
+}
