@@ -5,6 +5,7 @@ pub mod check;
 pub mod daemon;
 pub mod helpers;
 pub mod info;
+pub mod journal;
 pub mod mkfs;
 pub mod mount;
 pub mod notify;
@@ -120,6 +121,7 @@ enum Command {
     Mkfs(mkfs::MkfsArgs),
     Info(info::InfoArgs),
     Check(check::CheckArgs),
+    Journal(journal::JournalArgs),
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -133,6 +135,7 @@ impl Command {
             Self::Mkfs(args) => mkfs::run(args),
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),
+            Self::Journal(args) => journal::run(args),
             Self::Attach(args) => attach::run(args),
         }
     }

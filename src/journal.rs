@@ -8,17 +8,17 @@ mod fingerprint;
 mod squash;
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
 use crate::bd::journal::format::Header;
-use crate::bd::journal::scan::{Scan, scan};
+use crate::bd::journal::scan::{Scan, scan, scan_part};
 use crate::bd::journal::{At, History, JournalDevice, Reason, now};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, OpenError, holder};
@@ -114,6 +114,22 @@ impl Journal {
             }
             Err(reason) => Err(at(path)(reason)),
         }
+    }
+
+    /// Open what is whole of the journal at `path` for reading, and say what damage follows it.
+    ///
+    /// # Errors
+    /// When it is missing, or no journal at all.
+    pub fn open_damaged(path: &Path) -> Result<(Self, Option<Reason>), JournalError> {
+        let file = open_file(path, Mode::Read).map_err(at(path))?;
+        let (scan, mut damage) = scan_part(&file).map_err(at(path))?;
+        let history = History::of(&scan).unwrap_or_else(|reason| {
+            damage = Some(reason);
+            History::new(&scan.header)
+        });
+        let this =
+            Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode: Mode::Read };
+        Ok((this, damage))
     }
 
     fn load(path: &Path, file: File, mode: Mode) -> Result<Self, JournalError> {
@@ -366,7 +382,11 @@ fn new_id(fingerprint: &[u8]) -> u64 {
 /// Begin a journal in a file that has no name yet, locked.
 fn begin(path: &Path, header: &Header) -> Result<NamedTempFile, Reason> {
     let directory = directory(path);
-    let mut file = tempfile::Builder::new().prefix(".littlefs-").tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".littlefs-")
+        // less what the umask takes away, as for any new file
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(directory)?;
     file.as_file().try_lock().map_err(|e| match e {
         TryLockError::Error(e) => Reason::Io(e),
         TryLockError::WouldBlock => Reason::InUse(None),

@@ -4,8 +4,14 @@ mod common;
 
 #[path = "journal/crash.rs"]
 mod crash;
-
 #[path = "journal/lab.rs"]
 mod lab;
+#[path = "journal/live.rs"]
+mod live;
+#[allow(dead_code)]
+#[path = "mount/mounted.rs"]
+mod mounted;
+#[path = "journal/program.rs"]
+mod program;
 #[path = "journal/states.rs"]
 mod states;

@@ -1,8 +1,8 @@
 //! Append-only transactions: a device whose changes go to a journal, while the device below stays
 //! as it is.
 //!
-//! Nothing reaches the file before [`BlockDevice::sync`], but what is more than [`PENDING_MAX`]
-//! bytes; a transaction counts by its end, so a barrier costs nothing and a sync is one
+//! Nothing reaches the file before [`BlockDevice::sync`], but what is more than 8 MiB;
+//! a transaction counts by its end, so a barrier costs nothing and a sync is one
 //! `fdatasync`. `docs/journal.md` tells what can be done with the file.
 //!
 //! In memory: some 40 bytes for each run of changed bytes ([`extents`]), and what is not in the
@@ -252,12 +252,7 @@ impl JournalDevice {
 
 impl Layers {
     /// Fill `buf` from byte `start` with what is not pending.
-    fn read_written(
-        &self,
-        written: &Extents<Source>,
-        start: u64,
-        buf: &mut [u8],
-    ) -> IoResult<()> {
+    fn read_written(&self, written: &Extents<Source>, start: u64, buf: &mut [u8]) -> IoResult<()> {
         let mut rest = buf;
         for (at, len, source) in written.segments(start, rest.len() as u64) {
             let (part, behind) = rest.split_at_mut(len as usize);

@@ -73,7 +73,8 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
             ))
         })?;
     }
-    let journal = status::ask(&entry).ok().and_then(|status| status.about.journal);
+    let about = status::ask(&entry).map(|status| status.about).unwrap_or_default();
+    let journal = about.journal.filter(|_| about.read_only.is_none());
     match unmount(&entry.mountpoint, lazy) {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
@@ -121,9 +122,5 @@ fn wait_for_daemon(entry: &Entry, journal: Option<&Path>) -> io::Result<()> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
-    match (entry.has("ro"), journal) {
-        (true, Some(_)) => Ok(()),
-        (true, None) => image.lock_shared(),
-        (false, _) => image.lock(),
-    }
+    if entry.has("ro") && journal.is_none() { image.lock_shared() } else { image.lock() }
 }

@@ -308,7 +308,7 @@ impl Changes {
 
     /// Files that are gone here and new there, or instead of another, with the same content.
     fn match_files(&mut self, work: &mut Work) -> Result<()> {
-        let mut gone: HashMap<(Option<u32>, Vec<u8>), Vec<Vec<u8>>> = HashMap::new();
+        let mut gone: HashMap<Identity, Vec<Vec<u8>>> = HashMap::new();
         for (path, item) in &work.deleted {
             if let Some(key) = identity(item) {
                 gone.entry(key).or_default().push(path.clone());
@@ -385,8 +385,10 @@ fn match_dirs(work: &mut Work) -> bool {
     any
 }
 
-/// What two files that are one have in common.
-fn identity(item: &Item) -> Option<(Option<u32>, Vec<u8>)> {
+/// What two files that are one have in common: the head of the list, and its size or the content.
+type Identity = (Option<u32>, Vec<u8>);
+
+fn identity(item: &Item) -> Option<Identity> {
     match &item.node {
         Node::Dir(_) => None,
         Node::File(Content::Inline(bytes)) if bytes.is_empty() => None,

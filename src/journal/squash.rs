@@ -1,8 +1,8 @@
 //! A journal made short, and states made images.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,15 +41,10 @@ pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, Journa
     Ok(Squashed { before, after, number })
 }
 
-fn try_squash(
-    journal: &Journal,
-    path: &Path,
-    base: &Arc<dyn BlockDevice>,
-) -> Result<u64, Reason> {
+fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Result<u64, Reason> {
     let history = &journal.history;
     let number = history.last();
-    let old =
-        JournalDevice::past(base.clone(), journal.file.clone(), history, number)?;
+    let old = JournalDevice::past(base.clone(), journal.file.clone(), history, number)?;
     let mut header = journal.scan.header.clone();
     header.id = new_id(&history.fingerprint);
     header.time = now();
@@ -58,6 +53,7 @@ fn try_squash(
     header.given = history.next.saturating_sub(1);
 
     let file = begin(path, &header)?;
+    file.as_file().set_permissions(journal.file.metadata()?.permissions())?;
     let new_file: Arc<File> = Arc::new(file.reopen()?);
     let scan = scan(&*new_file)?;
     let mut anew = History::new(&header);
@@ -128,7 +124,7 @@ pub fn export(
     let write = || -> Result<(), Reason> {
         let mut file = tempfile::Builder::new()
             .prefix(".littlefs-")
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .permissions(Permissions::from_mode(0o666))
             .tempfile_in(super::directory(out))?;
         let size = image.image_size;
         file.as_file_mut().set_len(size)?;

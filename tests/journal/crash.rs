@@ -94,7 +94,11 @@ fn after_a_power_cut_everything_synced_is_there() {
                 ours.apply(&Call::Mkdir(b"after".to_vec())).expect("mkdir");
                 ours.fs.flush().expect("flush");
                 assert!(last(&file) > number);
-                assert_same("after going on", &ours.tree().expect("tree"), &lab.tree_at(&file, last(&file)));
+                assert_same(
+                    "after going on",
+                    &ours.tree().expect("tree"),
+                    &lab.tree_at(&file, last(&file)),
+                );
             }
             cuts += 1;
         }

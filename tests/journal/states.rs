@@ -13,7 +13,8 @@ pub struct Random(pub u64);
 
 impl Random {
     pub fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.0 >> 33) as usize) % n
     }
 }
@@ -25,7 +26,8 @@ pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
         0 => b"none".to_vec(),
         n => paths[rng.below(n)].clone(),
     };
-    let dirs: Vec<&Vec<u8>> = tree.iter().filter(|(_, e)| e.is_dir()).map(|(path, _)| path).collect();
+    let dirs: Vec<&Vec<u8>> =
+        tree.iter().filter(|(_, e)| e.is_dir()).map(|(path, _)| path).collect();
     let name = |rng: &mut Random| {
         let name = format!("{}{}", ["a", "bb", "a-longer-name-"][rng.below(3)], rng.below(9));
         crate::common::tree::join(dirs[rng.below(dirs.len())], name.as_bytes())
@@ -132,9 +134,14 @@ fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
 
 #[test]
 fn every_state_holds_what_the_filesystem_had() {
-    for (block_size, block_count, seed) in
-        [(128, 2048, 1), (512, 512, 2), (512, 512, 3), (4096, 64, 4), (4096, 128, 5), (65536, 16, 6)]
-    {
+    for (block_size, block_count, seed) in [
+        (128, 2048, 1),
+        (512, 512, 2),
+        (512, 512, 3),
+        (4096, 64, 4),
+        (4096, 128, 5),
+        (65536, 16, 6),
+    ] {
         run(block_size, block_count, seed, 500);
     }
 }

@@ -242,6 +242,17 @@ fn entry(
 /// # Errors
 /// When it is none, or damaged before its last entry: that is no crash's work.
 pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
+    match scan_part(file)? {
+        (scan, None) => Ok(scan),
+        (_, Some(damage)) => Err(damage),
+    }
+}
+
+/// The same with what is whole before the damage, if there is any.
+///
+/// # Errors
+/// When it is no journal at all.
+pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reason> {
     let limit = file.size()?;
     let mut start = vec![0; HEADER_FIXED + PATH_MAX + 4];
     let read = file.read(0, &mut start)?;
@@ -258,9 +269,7 @@ pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
     loop {
         let sequence = scan.entries.len() as u64 + 1;
         let follows = |head: &Head| {
-            head.id == scan.header.id
-                && head.sequence == sequence
-                && head.previous == scan.checksum
+            head.id == scan.header.id && head.sequence == sequence && head.previous == scan.checksum
         };
         match entry(&mut reader, g, &follows)? {
             Some((entry, sum)) => {
@@ -272,10 +281,13 @@ pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
         }
     }
     scan.torn = limit.saturating_sub(scan.end);
-    if scan.torn > 0 {
-        no_entry_behind(file, &scan, limit)?;
+    if scan.torn == 0 {
+        return Ok((scan, None));
     }
-    Ok(scan)
+    match no_entry_behind(file, &scan, limit) {
+        Err(damage @ Reason::Damaged { .. }) => Ok((scan, Some(damage))),
+        result => result.map(|()| (scan, None)),
+    }
 }
 
 /// A crash cuts the last entry short. Where a whole one follows what is broken, it was something

@@ -1,0 +1,476 @@
+//! `littlefs journal`: what is in a journal, and what becomes of it.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{CliError, exit, status, table};
+use crate::bd::journal::{At, Fate, Reason, Transaction};
+use crate::image;
+use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode};
+use crate::sys;
+
+/// Look at the transactions of a journal, apply them to the image, or drop them
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs mount --journal j dump.bin /mnt     changes go to j; dump.bin stays as it is
+  littlefs journal log j                       the transactions, and the paths each changed
+  littlefs journal diff j 0 12                 everything up to transaction 12
+  littlefs journal save j before-upgrade       give the last state a name
+  littlefs journal revert --to before-upgrade j
+  littlefs journal export --at 12 j old.bin    the image as it was then
+  littlefs journal commit j dump.bin           make it all part of dump.bin
+  littlefs journal squash j                    forget how it came to be
+
+STATE is the number of a transaction (0: the image as it was) or the name of a savepoint. Where the
+image is needed, it is taken from where it was when the journal was made; --image says otherwise.
+log, show, diff, verify and export can be used while the journal is mounted.")]
+pub struct JournalArgs {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// List the transactions and the paths that each changed (A added, M modified, D deleted, R
+    /// renamed)
+    Log {
+        #[command(flatten)]
+        source: Source,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell of one transaction
+    Show {
+        #[command(flatten)]
+        source: Source,
+        /// Its number, or a savepoint at it
+        state: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the paths that differ between two states
+    Diff {
+        #[command(flatten)]
+        source: Source,
+        /// The one state
+        from: String,
+        /// The other
+        to: String,
+        /// Print a JSON array
+        #[arg(long)]
+        json: bool,
+    },
+    /// Apply everything to the image; finishes a commit that was interrupted
+    Commit {
+        /// The journal
+        file: PathBuf,
+        /// The image it belongs to
+        image: PathBuf,
+    },
+    /// Drop the transactions after a state
+    Revert {
+        /// The journal
+        file: PathBuf,
+        /// The state to go back to (default: the image as it is)
+        #[arg(long, value_name = "STATE")]
+        to: Option<String>,
+    },
+    /// Replace all transactions by one with their net change
+    Squash {
+        #[command(flatten)]
+        source: Source,
+    },
+    /// Read every byte and check it; exits with 4 if the journal is damaged
+    Verify {
+        /// The journal
+        file: PathBuf,
+        /// See as well whether it belongs to this image
+        #[arg(long, value_name = "IMAGE")]
+        image: Option<PathBuf>,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the image as it was at a state
+    Export {
+        #[command(flatten)]
+        source: Source,
+        /// Where to
+        out: PathBuf,
+        /// The state
+        #[arg(long, value_name = "STATE")]
+        at: String,
+        /// Overwrite OUT
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give the last state a name; of one used before the new state counts
+    Save {
+        /// The journal
+        file: PathBuf,
+        /// The name: no number, without spaces and commas
+        name: String,
+    },
+}
+
+/// A journal and its image.
+#[derive(Args, Debug)]
+struct Source {
+    /// The journal
+    file: PathBuf,
+
+    /// The image it belongs to (default: where it was when the journal was made)
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<PathBuf>,
+}
+
+impl Source {
+    fn open(&self) -> Result<(Journal, image::Opened), JournalError> {
+        let journal = Journal::open(&self.file, Mode::Read)?;
+        let image = journal.open_image(self.image.as_deref())?;
+        Ok((journal, image))
+    }
+}
+
+impl From<JournalError> for CliError {
+    fn from(e: JournalError) -> Self {
+        Self::failure(e)
+    }
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When a file cannot be opened, read or written, or the two do not belong together.
+pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
+    let mut out = io::stdout().lock();
+    match &args.action {
+        Action::Log { source, json } => log(&mut out, source, *json)?,
+        Action::Show { source, state, json } => show(&mut out, source, state, *json)?,
+        Action::Diff { source, from, to, json } => {
+            let (journal, image) = source.open()?;
+            let changes = Changes::between(&journal, &image, &At::parse(from), &At::parse(to))?;
+            if *json {
+                print_json(&mut out, &changes)?;
+            } else {
+                changes.iter().try_for_each(|change| writeln!(out, "{}", line(change)))?;
+            }
+        }
+        Action::Commit { file, image } => {
+            let done = journal::commit(file, image)?;
+            let what = if done.resumed { "finished committing" } else { "committed" };
+            writeln!(
+                out,
+                "{}: {what} state {}, {} bytes written",
+                image.display(),
+                done.number,
+                done.bytes
+            )?;
+        }
+        Action::Revert { file, to } => {
+            let journal = Journal::open(file, Mode::Write)?;
+            let to = match to {
+                Some(to) => At::parse(to),
+                None => At::Number(journal.history().base),
+            };
+            let number = journal.revert(&to)?;
+            writeln!(out, "{}: back at state {number}", file.display())?;
+        }
+        Action::Squash { source } => {
+            let done = journal::squash(&source.file, source.image.as_deref())?;
+            writeln!(
+                out,
+                "{}: one transaction, {}; {} bytes of {} left",
+                source.file.display(),
+                done.number,
+                done.after,
+                done.before
+            )?;
+        }
+        Action::Verify { file, image, json } => {
+            return verify(&mut out, file, image.as_deref(), *json)
+                .map_err(|e| e.with_code(exit::CHECK_OPERATIONAL));
+        }
+        Action::Export { source, out: path, at, force } => {
+            let state = At::parse(at);
+            let image = source.image.as_deref();
+            let number = journal::export(&source.file, image, &state, path, *force)?;
+            writeln!(out, "{}: the image at state {number}", path.display())?;
+        }
+        Action::Save { file, name } => {
+            let number = save(file, name)?;
+            writeln!(out, "{}: state {number} is '{name}'", file.display())?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A transaction as it is printed; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Shown {
+    number: u64,
+    /// Seconds since 1970.
+    time: f64,
+    bytes: u64,
+    fate: &'static str,
+    savepoints: Vec<String>,
+    /// Missing where it cannot be told any more.
+    changes: Option<Vec<Change>>,
+}
+
+#[derive(Serialize)]
+struct Log {
+    image: String,
+    /// The state the image is in.
+    base: u64,
+    last: u64,
+    bytes: u64,
+    torn_bytes: u64,
+    savepoints: Vec<Named>,
+    transactions: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Named {
+    name: String,
+    state: u64,
+    time: f64,
+}
+
+impl Shown {
+    fn new(journal: &Journal, t: &Transaction, changes: Option<Vec<Change>>) -> Self {
+        let here = journal.history().savepoints().into_iter().filter(|s| s.number == t.number);
+        Self {
+            number: t.number,
+            time: seconds(t.time),
+            bytes: t.bytes(),
+            fate: match t.fate {
+                Fate::Live => "live",
+                Fate::Reverted => "reverted",
+                Fate::Committed => "committed",
+            },
+            savepoints: here.map(|s| s.name.clone()).collect(),
+            changes,
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        write!(out, "{:>6}  {}  {} bytes", self.number, date(self.time), self.bytes)?;
+        if self.fate != "live" {
+            write!(out, ", {}", self.fate)?;
+        }
+        for name in &self.savepoints {
+            write!(out, ", savepoint {name}")?;
+        }
+        writeln!(out)?;
+        for change in self.changes.iter().flatten() {
+            writeln!(out, "        {}", line(change))?;
+        }
+        Ok(())
+    }
+}
+
+fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError> {
+    let journal = Journal::open(&source.file, Mode::Read)?;
+    // The list is worth something without the paths, too.
+    let mut changes = match journal.open_image(source.image.as_deref()) {
+        Ok(image) => Some(Changes::new(&journal, &image)?),
+        Err(e) => {
+            log::warn!("{e}; the paths that changed are not told");
+            None
+        }
+    };
+    let history = journal.history();
+    let mut transactions = Vec::new();
+    for t in &history.transactions {
+        let changed = match &mut changes {
+            Some(changes) if t.fate == Fate::Live => {
+                let file = source.file.display();
+                Some(changes.next(t).map_err(|e| CliError::failure(format_args!("{file}: {e}")))?)
+            }
+            _ => None,
+        };
+        transactions.push(Shown::new(&journal, t, changed));
+    }
+    let scan = journal.scanned();
+    let log = Log {
+        image: journal.image_path().display().to_string(),
+        base: history.base,
+        last: history.last(),
+        bytes: scan.end,
+        torn_bytes: scan.torn,
+        savepoints: (history.savepoints().iter())
+            .map(|s| Named { name: s.name.clone(), state: s.number, time: seconds(s.time) })
+            .collect(),
+        transactions,
+    };
+    if json {
+        return print_json(out, &log);
+    }
+    write!(out, "{}: for {}", source.file.display(), log.image)?;
+    match history.begun {
+        Some(_) => writeln!(out, ", whose commit was interrupted")?,
+        None => writeln!(out, ", which is at state {}", log.base)?,
+    }
+    for Named { name, time, .. } in log.savepoints.iter().filter(|s| s.state == log.base) {
+        writeln!(out, "{:>6}  {}  savepoint {name}", log.base, date(*time))?;
+    }
+    for transaction in &log.transactions {
+        transaction.print(out)?;
+    }
+    Ok(())
+}
+
+fn show(out: &mut impl Write, source: &Source, state: &str, json: bool) -> Result<(), CliError> {
+    let (journal, image) = source.open()?;
+    let history = journal.history();
+    let failed =
+        |reason: Reason| CliError::failure(format_args!("{}: {reason}", source.file.display()));
+    let number = history.find(&At::parse(state)).map_err(failed)?;
+    let Some(t) = history.transaction(number) else {
+        let e = format!("state {number} is the image itself, not a transaction");
+        return Err(CliError::failure(format_args!("{}: {e}", source.file.display())));
+    };
+    let before = history.live().take_while(|t| t.number < number).last();
+    let before = At::Number(before.map_or(history.base, |t| t.number));
+    let changes = Changes::between(&journal, &image, &before, &At::Number(number))?;
+    let shown = Shown::new(&journal, t, Some(changes));
+    if json { print_json(out, &shown) } else { Ok(shown.print(out)?) }
+}
+
+/// What a check of a journal found; the field names are the JSON keys.
+#[derive(Serialize)]
+struct Verified {
+    sound: bool,
+    /// What is wrong.
+    damage: Option<String>,
+    /// Whole entries, up to the damage.
+    entries: usize,
+    transactions: usize,
+    /// The last state that can be reached.
+    last: u64,
+    /// Bytes of what is whole.
+    bytes: u64,
+    /// Bytes behind that.
+    torn_bytes: u64,
+    /// Whether a commit was begun and not ended.
+    commit_interrupted: bool,
+}
+
+fn verify(
+    out: &mut impl Write,
+    file: &Path,
+    image: Option<&Path>,
+    json: bool,
+) -> Result<ExitCode, CliError> {
+    let (journal, damage) = Journal::open_damaged(file)?;
+    if image.is_some() && damage.is_none() {
+        journal.open_image(image)?;
+    }
+    let (scan, history) = (journal.scanned(), journal.history());
+    let found = Verified {
+        sound: damage.is_none(),
+        damage: damage.map(|reason| reason.to_string()),
+        entries: scan.entries.len(),
+        transactions: history.transactions.len(),
+        last: history.last(),
+        bytes: scan.end,
+        torn_bytes: scan.torn,
+        commit_interrupted: history.begun.is_some(),
+    };
+    if json {
+        print_json(out, &found)?;
+    } else {
+        write!(out, "{}: ", file.display())?;
+        match &found.damage {
+            Some(damage) => writeln!(out, "{damage}")?,
+            None => writeln!(out, "sound")?,
+        }
+        writeln!(
+            out,
+            "{} transactions in {} entries and {} bytes are whole; the last state is {}",
+            found.transactions, found.entries, found.bytes, found.last
+        )?;
+        if found.sound && found.torn_bytes > 0 {
+            let torn = found.torn_bytes;
+            writeln!(
+                out,
+                "{torn} bytes at the end are what a crash, or a mount, has not finished"
+            )?;
+        }
+        if found.commit_interrupted {
+            writeln!(out, "{}", Reason::CommitBegun)?;
+        }
+    }
+    Ok(ExitCode::from(if found.sound { 0 } else { exit::CHECK_ERRORS }))
+}
+
+/// While it is mounted, the mount does it.
+fn save(file: &Path, name: &str) -> Result<u64, CliError> {
+    match Journal::open(file, Mode::Write) {
+        Ok(journal) => Ok(journal.save(name)?),
+        Err(e) => {
+            if let Reason::InUse(_) = e.reason
+                && let Some(dir) = mounted_on(file)
+            {
+                return Err(CliError::failure(format_args!(
+                    "{}: is mounted on {dir}; 'setfattr -n user.littlefs.savepoint -v {name} \
+                     {dir}' makes a savepoint there",
+                    file.display(),
+                    dir = dir.display()
+                )));
+            }
+            Err(e.into())
+        }
+    }
+}
+
+/// The directory that the journal is mounted on to be written.
+fn mounted_on(file: &Path) -> Option<PathBuf> {
+    let file = std::fs::canonicalize(file).ok()?;
+    let entries = table::all().ok()?;
+    let found = entries.into_iter().find(|entry| {
+        status::ask(entry).is_ok_and(|status| {
+            let journal = status.about.journal.and_then(|path| std::fs::canonicalize(path).ok());
+            status.about.read_only.is_none() && journal.as_ref() == Some(&file)
+        })
+    });
+    found.map(|entry| entry.mountpoint)
+}
+
+/// A change for people: without bytes that steer a terminal.
+fn line(change: &Change) -> String {
+    let show = |path: &[u8]| -> String {
+        let text = String::from_utf8_lossy(path);
+        let escaped = text
+            .chars()
+            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
+        escaped.collect()
+    };
+    match &change.from {
+        Some(from) if change.kind == ChangeKind::Renamed => {
+            format!("R {} -> {}", show(from), show(&change.path))
+        }
+        _ => format!("{} {}", change.kind.letter(), show(&change.path)),
+    }
+}
+
+fn seconds(nanos: i64) -> f64 {
+    nanos as f64 / 1e9
+}
+
+fn date(seconds: f64) -> String {
+    sys::local_time(seconds.max(0.0) as u64)
+}
+
+fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {
+    writeln!(out, "{}", serde_json::to_string_pretty(value).map_err(io::Error::from)?)?;
+    Ok(())
+}
