@@ -4,10 +4,10 @@
 
 mod changes;
 mod commit;
+mod error;
 mod fingerprint;
 mod squash;
 
-use std::fmt;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -23,38 +23,13 @@ use crate::bd::journal::{At, History, JournalDevice, Reason, now};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, OpenError, holder};
 
+use error::at;
+
 pub use changes::{Change, Changes, Kind as ChangeKind};
 pub use commit::{Committed, commit};
+pub use error::{JournalError, Why};
 pub use fingerprint::fingerprint;
 pub use squash::{Squashed, export, squash};
-
-/// A failed operation on a journal; displays as `PATH: REASON`.
-#[derive(Debug)]
-pub struct JournalError {
-    /// The journal, or the image, as it was named.
-    pub path: PathBuf,
-    /// What is wrong.
-    pub reason: Reason,
-}
-
-impl fmt::Display for JournalError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.reason)
-    }
-}
-
-impl std::error::Error for JournalError {}
-
-impl From<OpenError> for JournalError {
-    fn from(e: OpenError) -> Self {
-        Self { path: e.path, reason: Reason::Image(Box::new(e.reason)) }
-    }
-}
-
-/// Give an error the path it is about.
-pub(crate) fn at<E: Into<Reason>>(path: &Path) -> impl Fn(E) -> JournalError + '_ {
-    |e| JournalError { path: path.to_owned(), reason: e.into() }
-}
 
 /// Whether a journal is to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,16 +78,16 @@ impl Journal {
                 }
                 Self::load(path, file, Mode::Write)
             }
-            Err(Reason::Io(e)) if e.kind() == ErrorKind::NotFound => {
+            Err(Why::Journal(Reason::Io(e))) if e.kind() == ErrorKind::NotFound => {
                 let header = new_header(image, image_path).map_err(at(image_path))?;
                 let file = begin(path, &header).and_then(|file| {
-                    file.persist_noclobber(path).map_err(|e| e.error).map_err(Reason::from)
+                    file.persist_noclobber(path).map_err(|e| e.error).map_err(Why::from)
                 });
                 let file = file.map_err(at(path))?;
                 sync_directory(path).map_err(at(path))?;
                 Self::load(path, file, Mode::Write)
             }
-            Err(reason) => Err(at(path)(reason)),
+            Err(why) => Err(at(path)(why)),
         }
     }
 
@@ -380,7 +355,7 @@ fn new_id(fingerprint: &[u8]) -> u64 {
 }
 
 /// Begin a journal in a file that has no name yet, locked.
-fn begin(path: &Path, header: &Header) -> Result<NamedTempFile, Reason> {
+fn begin(path: &Path, header: &Header) -> Result<NamedTempFile, Why> {
     let directory = directory(path);
     let mut file = tempfile::Builder::new()
         .prefix(".littlefs-")
@@ -388,8 +363,8 @@ fn begin(path: &Path, header: &Header) -> Result<NamedTempFile, Reason> {
         .permissions(Permissions::from_mode(0o666))
         .tempfile_in(directory)?;
     file.as_file().try_lock().map_err(|e| match e {
-        TryLockError::Error(e) => Reason::Io(e),
-        TryLockError::WouldBlock => Reason::InUse(None),
+        TryLockError::Error(e) => Why::from(e),
+        TryLockError::WouldBlock => Why::InUse(None),
     })?;
     file.write_all(&header.to_bytes())?;
     file.as_file().sync_all()?;
@@ -405,11 +380,11 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(directory(path))?.sync_all()
 }
 
-fn open_file(path: &Path, mode: Mode) -> Result<File, Reason> {
+fn open_file(path: &Path, mode: Mode) -> Result<File, Why> {
     loop {
         let meta = path.metadata()?;
         if !meta.is_file() {
-            return Err(Reason::NotJournal);
+            return Err(Reason::NotJournal.into());
         }
         let file = OpenOptions::new().read(true).write(mode == Mode::Write).open(path)?;
         if mode == Mode::Read {
@@ -417,8 +392,8 @@ fn open_file(path: &Path, mode: Mode) -> Result<File, Reason> {
         }
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::Error(e)) => return Err(Reason::Io(e)),
-            Err(TryLockError::WouldBlock) => return Err(Reason::InUse(holder(path))),
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+            Err(TryLockError::WouldBlock) => return Err(Why::InUse(holder(path))),
         }
         // A squash may have put another file in its place meanwhile.
         let (locked, named) = (file.metadata()?, path.metadata()?);

@@ -48,6 +48,7 @@ fn every_option_does_what_the_table_says() {
                     "N" | "SECONDS" | "MICROSECONDS" => "100",
                     "MASK" => "022",
                     "NAME" if *name == "profile" => "zephyr",
+                    "NAME" if *name == "dialect" => "auto",
                     "NAME" => "none",
                     "TEXT" | "FILE" | "STATE" => "any",
                     other => panic!("{name}={other}: which values are these?"),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{CliError, exit, status, table};
 use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
-use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode};
+use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
 use crate::sys;
 
 /// Look at the transactions of a journal, apply them to the image, or drop them
@@ -417,7 +417,7 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     match Journal::open(file, Mode::Write) {
         Ok(journal) => Ok(journal.save(name)?),
         Err(e) => {
-            if let Reason::InUse(_) = e.reason
+            if let Why::InUse(_) = e.why
                 && let Some(dir) = mounted_on(file)
             {
                 return Err(CliError::failure(format_args!(

@@ -48,7 +48,7 @@ pub struct MountArgs {
     #[arg(long, requires = "foreground", hide = true)]
     pub(super) unattached: bool,
 
-    /// Leave the image as it is, and append changes to FILE: short for -o journal=FILE
+    /// Append changes to FILE, and leave the image as it is (-o journal=FILE)
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
 

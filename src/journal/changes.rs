@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use serde::{Serialize, Serializer};
 
-use super::{Journal, JournalError, at};
+use super::error::at;
+use super::{Journal, JournalError};
 use crate::bd::journal::{At, JournalDevice, Reason, Transaction};
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::{Log, RawEntry};

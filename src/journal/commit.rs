@@ -8,7 +8,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Journal, JournalError, Mode, at, fingerprint};
+use super::error::at;
+use super::{Journal, JournalError, Mode, fingerprint};
 use crate::bd::journal::{JournalDevice, Reason};
 use crate::bd::{BlockDevice, FileDevice};
 use crate::image::{self, Container, OpenError};

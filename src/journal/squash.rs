@@ -1,14 +1,14 @@
 //! A journal made short, and states made images.
 
 use std::fs::{File, Permissions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Journal, JournalError, Mode, at, begin, new_id, sync_directory};
+use super::error::{Why, at};
+use super::{Journal, JournalError, Mode, begin, new_id, sync_directory};
 use crate::bd::journal::scan::scan;
-use crate::bd::journal::{At, History, JournalDevice, Reason, now};
+use crate::bd::journal::{At, History, JournalDevice, now};
 use crate::bd::{BlockDevice, Geometry};
 
 /// Bytes copied at a time.
@@ -41,7 +41,7 @@ pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, Journa
     Ok(Squashed { before, after, number })
 }
 
-fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Result<u64, Reason> {
+fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Result<u64, Why> {
     let history = &journal.history;
     let number = history.last();
     let old = JournalDevice::past(base.clone(), journal.file.clone(), history, number)?;
@@ -103,17 +103,10 @@ pub fn export(
     out: &Path,
     force: bool,
 ) -> Result<u64, JournalError> {
-    if let Ok(meta) = out.symlink_metadata() {
-        let kind = if meta.is_file() && force {
-            None
-        } else if meta.is_file() {
-            Some(ErrorKind::AlreadyExists)
-        } else {
-            Some(ErrorKind::InvalidInput)
-        };
-        if let Some(kind) = kind {
-            return Err(at(out)(std::io::Error::from(kind)));
-        }
+    match out.symlink_metadata() {
+        Ok(meta) if !meta.is_file() => return Err(at(out)(Why::NotFile)),
+        Ok(_) if !force => return Err(at(out)(Why::Exists)),
+        _ => {}
     }
     let journal = Journal::open(path, Mode::Read)?;
     let image = journal.open_image(image_path)?;
@@ -121,7 +114,7 @@ pub fn export(
     let recorded = journal.image_path();
     let around = File::open(image_path.unwrap_or(&recorded)).map_err(at(out))?;
     let dev = journal.past(image.device.clone(), state)?;
-    let write = || -> Result<(), Reason> {
+    let write = || -> Result<(), Why> {
         let mut file = tempfile::Builder::new()
             .prefix(".littlefs-")
             .permissions(Permissions::from_mode(0o666))

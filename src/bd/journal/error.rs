@@ -5,7 +5,6 @@ use std::io;
 
 use crate::bd::Geometry;
 use crate::error::Error;
-use crate::image::{self, Holder};
 
 /// One variant for each way a journal can be unusable.
 #[derive(Debug)]
@@ -55,12 +54,8 @@ pub enum Reason {
     NoSavepoint(String),
     /// A savepoint cannot have this name.
     BadName(String),
-    /// Another process writes to it: this one, where that is known.
-    InUse(Option<Holder>),
     /// A failed write left unknown what is on disk.
     Poisoned,
-    /// The image cannot be opened.
-    Image(Box<image::Reason>),
     /// The filesystem in the image cannot be read.
     Filesystem(Error),
     /// The system failed.
@@ -122,19 +117,10 @@ impl fmt::Display for Reason {
                  without spaces, commas and control characters",
                 super::format::NAME_MAX
             ),
-            Self::InUse(holder) => {
-                f.write_str("in use by ")?;
-                match holder {
-                    Some(holder) => holder.fmt(f)?,
-                    None => f.write_str("another mount or tool")?,
-                }
-                f.write_str("; unmount it first ('littlefs umount DIR')")
-            }
             Self::Poisoned => f.write_str(
                 "writing the journal failed, and what is on disk is unknown: unmount, and mount \
                  again",
             ),
-            Self::Image(reason) => reason.fmt(f),
             Self::Filesystem(e) => e.fmt(f),
             Self::Io(e) => e.fmt(f),
         }

@@ -44,7 +44,6 @@
 
 use super::extents::Source;
 use crate::bd::{Geometry, byte_offset};
-use crate::disk::read_u32_le;
 
 /// What a file begins with.
 pub const MAGIC: &[u8; 8] = b"lfs-jrnl";
@@ -352,9 +351,12 @@ impl Header {
     }
 }
 
-/// The little-endian `u64` at `off`, if there.
-pub fn read_u64_le(b: &[u8], off: usize) -> Option<u64> {
+fn read_u64_le(b: &[u8], off: usize) -> Option<u64> {
     Some(u64::from_le_bytes(b.get(off..off.checked_add(8)?)?.try_into().ok()?))
+}
+
+fn read_u32_le(b: &[u8], off: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(b.get(off..off.checked_add(4)?)?.try_into().ok()?))
 }
 
 /// Whether a savepoint may have this name: one that a mount option, a shell and a terminal take

@@ -1,0 +1,83 @@
+//! A failed operation on a journal or its image.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::bd::journal::Reason;
+use crate::image::{self, Holder, OpenError};
+
+/// A failed operation; displays as `PATH: WHY`.
+#[derive(Debug)]
+pub struct JournalError {
+    /// The journal, or the image, as it was named.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub why: Why,
+}
+
+/// What is wrong with one of the two, or with both together.
+#[derive(Debug)]
+pub enum Why {
+    /// The journal.
+    Journal(Reason),
+    /// Another process writes to the journal: this one, where that is known.
+    InUse(Option<Holder>),
+    /// The image cannot be opened.
+    Image(image::Reason),
+    /// A file to be made is there already.
+    Exists,
+    /// A file is to be made where something else is.
+    NotFile,
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.path.display())?;
+        match &self.why {
+            Why::Journal(reason) => reason.fmt(f),
+            Why::Image(reason) => reason.fmt(f),
+            Why::InUse(holder) => {
+                f.write_str("in use by ")?;
+                match holder {
+                    Some(holder) => holder.fmt(f)?,
+                    None => f.write_str("another mount or tool")?,
+                }
+                f.write_str("; unmount it first ('littlefs umount DIR')")
+            }
+            Why::Exists => f.write_str("exists already; --force overwrites it"),
+            Why::NotFile => f.write_str("is something else than a plain file"),
+        }
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+impl From<OpenError> for JournalError {
+    fn from(e: OpenError) -> Self {
+        Self { path: e.path, why: Why::Image(e.reason) }
+    }
+}
+
+impl From<Reason> for Why {
+    fn from(reason: Reason) -> Self {
+        Self::Journal(reason)
+    }
+}
+
+impl From<io::Error> for Why {
+    fn from(e: io::Error) -> Self {
+        Self::Journal(e.into())
+    }
+}
+
+impl From<crate::Error> for Why {
+    fn from(e: crate::Error) -> Self {
+        Self::Journal(e.into())
+    }
+}
+
+/// Give an error the path it is about.
+pub(super) fn at<E: Into<Why>>(path: &Path) -> impl Fn(E) -> JournalError + '_ {
+    |e| JournalError { path: path.to_owned(), why: e.into() }
+}
