@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+pub mod convert;
 pub mod daemon;
 pub mod helpers;
 pub mod info;
@@ -122,6 +123,7 @@ enum Command {
     Info(info::InfoArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
+    Convert(convert::ConvertArgs),
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -136,6 +138,7 @@ impl Command {
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
+            Self::Convert(args) => convert::run(args),
             Self::Attach(args) => attach::run(args),
         }
     }
@@ -183,6 +186,7 @@ impl ImageArgs {
             offset: self.offset,
             read_only,
             dialect: self.dialect.0,
+            exclusive: false,
         }
     }
 

@@ -2,6 +2,8 @@
 //! converted.
 
 mod common;
+#[path = "chamelon/converting.rs"]
+mod converting;
 #[path = "chamelon/reading.rs"]
 mod reading;
 #[path = "chamelon/recognition.rs"]
