@@ -192,6 +192,27 @@ service_runs_as_told() {
     holds first file again
 }
 
+service_tells_and_logs_as_asked() {
+    image asked
+    guest '
+        systemctl start "$1"
+        littlefs status "$2" | grep "^daemon  *process $(systemctl show -p MainPID --value "$1"),"
+        mkdir -p /etc/littlefs
+        echo debug >/etc/littlefs/log
+        systemctl reload "$1"
+        mkdir "$2/dir" "$2/dir/below"
+        for i in $(seq 100); do
+            refused rmdir "$2/dir"
+            journalctl -u "$1" -o cat --no-pager | grep "rmdir: .*not empty" && break
+            sleep 0.1
+        done
+        [ "$i" -lt 100 ]
+        rm -r /etc/littlefs
+        systemctl reload "$1"
+        systemctl stop "$1"
+    ' sh "$(unit asked)" "$(mnt asked)"
+}
+
 errors_reach_the_journal() {
     guest '
         refused systemctl start "$1"

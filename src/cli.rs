@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod helpers;
 pub mod info;
 pub mod journal;
+pub mod logging;
 pub mod mkfs;
 pub mod mount;
 pub mod notify;
@@ -26,7 +27,6 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
-use log::{Level, LevelFilter};
 
 use crate::bd::BlockDevice;
 use crate::image;
@@ -103,7 +103,8 @@ Examples:
   littlefs mkfs --size 1M new.img     make an empty one
 
 An image is a plain file or a block device; block size and count are found in it.
-'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged in detail."
+'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged (like
+'debug' or 'warn,littlefs::fuse=debug')."
 )]
 struct Cli {
     /// Log more to stderr (-v info, -vv debug, -vvv everything)
@@ -228,14 +229,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut journal = false;
     let result = match helpers::parse(&args) {
         Some(Ok(helper)) => {
-            init_log(helper.verbose(), journal);
+            logging::init(helper.verbose(), journal, helper.is_daemon());
             helper.run()
         }
         Some(Err((e, code))) => return usage(&e, code),
         None => match Cli::try_parse_from(helpers::with_command(args.clone())) {
             Ok(cli) => {
                 journal = cli.command.stays_in_foreground() && notify::stderr_is_journal();
-                init_log(cli.verbose, journal);
+                logging::init(cli.verbose, journal, matches!(cli.command, Command::Mount(_)));
                 cli.command.run()
             }
             Err(e) => {
@@ -274,41 +275,6 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
         complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
     ExitCode::from(code)
-}
-
-/// Log to stderr: warnings by default, more by `-v`; `RUST_LOG` has the last word. To a `journal`
-/// each line begins with its priority, as sd-daemon(3) has it.
-fn init_log(verbose: u8, journal: bool) {
-    let (ours, others) = match verbose {
-        0 => (LevelFilter::Warn, LevelFilter::Warn),
-        1 => (LevelFilter::Info, LevelFilter::Warn),
-        2 => (LevelFilter::Debug, LevelFilter::Info),
-        _ => (LevelFilter::Trace, LevelFilter::Trace),
-    };
-    env_logger::Builder::new()
-        .filter_level(others)
-        .filter_module("littlefs", ours)
-        .parse_default_env()
-        .format(move |out, record| match record.level() {
-            level if journal => {
-                let priority = match level {
-                    Level::Error => 3,
-                    Level::Warn => 4,
-                    Level::Info => 6,
-                    Level::Debug | Level::Trace => 7,
-                };
-                // Each line by itself: the journal cuts at line ends.
-                let text = record.args().to_string();
-                text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
-            }
-            Level::Error => writeln!(out, "littlefs: {}", record.args()),
-            Level::Warn => writeln!(out, "littlefs: warning: {}", record.args()),
-            Level::Info => writeln!(out, "littlefs: info: {}", record.args()),
-            Level::Debug | Level::Trace => {
-                writeln!(out, "littlefs: {}: {}", record.target(), record.args())
-            }
-        })
-        .init();
 }
 
 /// A number of bytes: decimal or 0x hexadecimal, with an optional K, M or G (powers of 1024).

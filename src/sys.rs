@@ -325,6 +325,17 @@ impl Signals {
         }
     }
 
+    /// Whether whoever started this process had SIGHUP ignored, as nohup(1) does.
+    pub fn hangup_is_ignored() -> bool {
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: with a null new action sigaction only writes the present one, to `action`, which
+        // all zeros are valid for, too.
+        unsafe {
+            libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr());
+            action.assume_init().sa_sigaction == libc::SIG_IGN
+        }
+    }
+
     /// Wait for one of the signals; its number.
     ///
     /// # Errors

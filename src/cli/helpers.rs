@@ -194,6 +194,11 @@ impl Helper {
         }
     }
 
+    /// Whether it becomes one.
+    pub fn is_daemon(&self) -> bool {
+        matches!(self, Self::Mount(_))
+    }
+
     /// Run the command.
     ///
     /// # Errors

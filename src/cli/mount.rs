@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::attach;
 use super::daemon::{self, Side, Starter};
+use super::logging;
 use super::notify::{self, notify};
 use super::options::{self, MountOptions};
 use super::remount;
@@ -73,8 +74,16 @@ pub struct MountArgs {
 
 /// The help's end: examples, then the options of `-o`.
 fn help(examples: &str) -> String {
-    let sizes = "Sizes may be hexadecimal with 0x, and end in K, M or G.";
-    format!("{examples}\n\n{}\n\n{sizes}", options::help())
+    let rest = "\
+Sizes may be hexadecimal with 0x, and end in K, M or G.
+
+Signals:
+  SIGTERM, SIGINT  write everything, unmount, and end, even while files are open
+  SIGUSR1          write everything
+  SIGHUP           read what to log again: a filter as in RUST_LOG, like 'debug', in
+                   ~/.config/littlefs/log, or else /etc/littlefs/log; without these, as started.
+                   In the foreground, when the terminal is closed: as SIGTERM";
+    format!("{examples}\n\n{}\n\n{rest}", options::help())
 }
 
 /// Run the command: in the background it returns twice, in the caller once the filesystem
@@ -115,6 +124,8 @@ struct Mount {
     options: MountOptions,
     /// Somebody else calls mount(2).
     unattached: bool,
+    /// The end of the terminal ends the mount.
+    on_terminal: bool,
 }
 
 impl Mount {
@@ -145,7 +156,13 @@ impl Mount {
         if let Some(journal) = &mut options.journal {
             *journal = std::path::absolute(&*journal).map_err(mount_failure)?;
         }
-        Ok(Self { image, mountpoint, options, unattached: args.unattached })
+        Ok(Self {
+            image,
+            mountpoint,
+            options,
+            unattached: args.unattached,
+            on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
+        })
     }
 
     fn serve_in_background(self, starter: Starter) -> Result<ExitCode, CliError> {
@@ -328,6 +345,19 @@ impl Mount {
     }
 }
 
+/// Whether this process has a controlling terminal, and that is not gone.
+fn has_terminal() -> bool {
+    fs::File::open("/dev/tty").is_ok()
+}
+
+/// SIGHUP, which daemons take for a wish to read their settings again.
+fn read_settings() {
+    match logging::reload() {
+        Ok(what) => log::info!("{what}"),
+        Err(e) => log::warn!("{e}"),
+    }
+}
+
 /// Have somebody else mount it. systemd runs that one when it is told that we are ready.
 fn wait_for_mount(
     volume: &Arc<Volume>,
@@ -336,9 +366,17 @@ fn wait_for_mount(
 ) -> io::Result<Session> {
     let unattached = attach::offer(request)?;
     notify("READY=1\nSTATUS=waiting to be mounted");
-    match signals.wait()? {
-        libc::SIGUSR1 => fuse::serve(Arc::clone(volume), request, unattached.device.into()),
-        signal => Err(io::Error::other(format!("ended by signal {signal} before it was mounted"))),
+    loop {
+        match signals.wait()? {
+            libc::SIGUSR1 => {
+                return fuse::serve(Arc::clone(volume), request, unattached.device.into());
+            }
+            libc::SIGHUP => read_settings(),
+            signal => {
+                let why = format!("ended by signal {signal} before it was mounted");
+                return Err(io::Error::other(why));
+            }
+        }
     }
 }
 
@@ -476,6 +514,9 @@ fn wait_for_end(
                 if volume.flush().is_ok() {
                     log::info!("signal: everything is in {}", mount.image.display());
                 }
+            }
+            Ok(Event::Signal(libc::SIGHUP)) if !mount.on_terminal || has_terminal() => {
+                read_settings();
             }
             Ok(Event::Signal(signal)) => {
                 log::info!("signal {signal}: unmounting {}", mountpoint.display());

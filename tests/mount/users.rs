@@ -6,8 +6,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
-use crate::mounted::{Mounted, as_root, c_tree};
+use crate::mounted::{Mounted, as_root, c_tree, run};
 
 /// `$littlefs`, `$image` and `$mnt` are open to all and belong to `$user`; `$other` is somebody
 /// else. `denied COMMAND` expects that it is refused.
@@ -38,7 +39,8 @@ const PRELUDE: &str = r#"
 fn among_users(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
     let program = m.beside("littlefs");
-    fs::copy(env!("CARGO_BIN_EXE_littlefs"), &program).expect("copy");
+    // Not by this process: what it starts elsewhere meanwhile would hold the copy open for writing.
+    run(Command::new("cp").arg(env!("CARGO_BIN_EXE_littlefs")).arg(&program));
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
     let inside = format!("{PRELUDE}{script}");
     fs::write(m.beside("script"), format!("set -eu\n{inside}")).expect("write");

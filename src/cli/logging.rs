@@ -1,0 +1,186 @@
+//! Logging to standard error, and changing what is logged while a daemon runs.
+//!
+//! What is logged is said by, each before those after it: for daemons a file that holds a filter as
+//! `RUST_LOG` does, which is read at the start and again on SIGHUP; `RUST_LOG`; `-v`.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use env_filter::Filter;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::RwLock;
+
+/// The filter of daemons whose user has none.
+const SYSTEM_FILE: &str = "/etc/littlefs/log";
+/// The same below a user's directory of settings.
+const USER_FILE: &str = "littlefs/log";
+/// Bytes of such a file that are read.
+const FILE_MAX: u64 = 4096;
+
+static LOGGER: OnceLock<Logger> = OnceLock::new();
+
+struct Logger {
+    /// Writes whatever it gets.
+    writer: env_logger::Logger,
+    filter: RwLock<Filter>,
+    /// How often `-v` was given.
+    verbose: u8,
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.read().enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.filter.read().matches(record) {
+            self.writer.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.writer.flush();
+    }
+}
+
+/// Log to stderr: warnings by default, more by `verbose`. To a `journal` each line begins with its
+/// priority, as sd-daemon(3) has it. A `daemon` heeds the files. To be called once.
+pub fn init(verbose: u8, journal: bool, daemon: bool) {
+    let logger = LOGGER.get_or_init(|| Logger {
+        writer: writer(journal),
+        filter: RwLock::new(started(verbose)),
+        verbose,
+    });
+    log::set_max_level(logger.filter.read().filter());
+    let _ = log::set_logger(logger);
+    if daemon && let Err(e) = reload() {
+        log::warn!("{e}");
+    }
+}
+
+/// Read again what is to be logged; says what holds now.
+///
+/// # Errors
+/// What is wrong with the file, which then changes nothing.
+pub fn reload() -> Result<String, String> {
+    let Some(logger) = LOGGER.get() else { return Ok(String::new()) };
+    let (filter, by) = match from_files(&files())? {
+        Some((filter, path)) => (filter, format!("{} says", path.display())),
+        None => (started(logger.verbose), "at the start".to_owned()),
+    };
+    log::set_max_level(filter.filter());
+    *logger.filter.write() = filter;
+    Ok(format!("logging as {by}, up to {}", log::max_level().as_str().to_lowercase()))
+}
+
+/// The filter that the command line and the environment ask for.
+fn started(verbose: u8) -> Filter {
+    let (ours, others) = match verbose {
+        0 => (LevelFilter::Warn, LevelFilter::Warn),
+        1 => (LevelFilter::Info, LevelFilter::Warn),
+        2 => (LevelFilter::Debug, LevelFilter::Info),
+        _ => (LevelFilter::Trace, LevelFilter::Trace),
+    };
+    let mut builder = env_filter::Builder::new();
+    match env::var("RUST_LOG") {
+        Ok(spec) if !spec.is_empty() => builder.filter_level(LevelFilter::Warn).parse(&spec),
+        _ => builder.filter_level(others).filter_module("littlefs", ours),
+    };
+    builder.build()
+}
+
+/// Where the filter is looked for, first to last.
+fn files() -> Vec<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let settings = set("XDG_CONFIG_HOME").map(PathBuf::from);
+    let settings = settings.or_else(|| set("HOME").map(|home| Path::new(&home).join(".config")));
+    let own = settings.map(|settings| settings.join(USER_FILE));
+    own.into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
+}
+
+/// The filter of the first file there is, and which file that is; none where it holds none.
+fn from_files(files: &[PathBuf]) -> Result<Option<(Filter, &Path)>, String> {
+    for path in files {
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if is_absent(&e) => continue,
+            Err(e) => return Err(wrong(&e)),
+        };
+        let mut text = String::new();
+        file.take(FILE_MAX).read_to_string(&mut text).map_err(|e| wrong(&e))?;
+        let mut lines = text.lines().map(str::trim);
+        let Some(spec) = lines.find(|line| !line.is_empty() && !line.starts_with('#')) else {
+            return Ok(None);
+        };
+        let mut builder = env_filter::Builder::new();
+        builder.filter_level(LevelFilter::Warn);
+        builder.try_parse(spec).map_err(|e| {
+            wrong(&format_args!(
+                "{e}; a filter is a level (error, warn, info, debug, trace) or \
+                                 like 'warn,littlefs::fuse=debug'"
+            ))
+        })?;
+        return Ok(Some((builder.build(), path)));
+    }
+    Ok(None)
+}
+
+/// Not there, as far as this user is concerned.
+fn is_absent(e: &io::Error) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(e.kind(), NotFound | NotADirectory | PermissionDenied)
+}
+
+fn writer(journal: bool) -> env_logger::Logger {
+    env_logger::Builder::new()
+        .filter_level(LevelFilter::Trace)
+        .format(move |out, record| match record.level() {
+            level if journal => {
+                let priority = match level {
+                    Level::Error => 3,
+                    Level::Warn => 4,
+                    Level::Info => 6,
+                    Level::Debug | Level::Trace => 7,
+                };
+                // Each line by itself: the journal cuts at line ends.
+                let text = record.args().to_string();
+                text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+            }
+            Level::Error => writeln!(out, "littlefs: {}", record.args()),
+            Level::Warn => writeln!(out, "littlefs: warning: {}", record.args()),
+            Level::Info => writeln!(out, "littlefs: info: {}", record.args()),
+            Level::Debug | Level::Trace => {
+                writeln!(out, "littlefs: {}: {}", record.target(), record.args())
+            }
+        })
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_first_file_that_is_there_counts() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = [dir.path().join("own"), dir.path().join("system")];
+        let level = || from_files(&files).map(|found| found.map(|(filter, _)| filter.filter()));
+        assert_eq!(level(), Ok(None));
+        fs::write(&files[1], "info\n").expect("write");
+        assert_eq!(level(), Ok(Some(LevelFilter::Info)));
+        fs::write(&files[0], "# while looking for it\n\n littlefs::fuse=trace \n").expect("write");
+        assert_eq!(level(), Ok(Some(LevelFilter::Trace)));
+        fs::write(&files[0], "littlefs=loud\n").expect("write");
+        let e = level().expect_err("no level");
+        assert!(e.contains("own: ") && e.contains("debug"), "{e}");
+        fs::write(&files[0], "").expect("write");
+        assert_eq!(level(), Ok(None));
+    }
+}
