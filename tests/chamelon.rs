@@ -1,6 +1,8 @@
 //! Images of chamelon's dialect: read as chamelon reads them, told from littlefs, examined, and
 //! converted.
 
+#[path = "chamelon/commands.rs"]
+mod commands;
 mod common;
 #[path = "chamelon/converting.rs"]
 mod converting;

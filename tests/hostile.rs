@@ -5,6 +5,8 @@
 mod builder;
 #[path = "hostile/cases.rs"]
 mod cases;
+#[path = "hostile/chamelon.rs"]
+mod chamelon;
 mod common;
 #[path = "hostile/endure.rs"]
 mod endure;

@@ -9,7 +9,7 @@ use littlefs_fuzz::mutate;
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["pair", "mount", "change", "options"] {
+    for target in ["pair", "mount", "change", "options", "chamelon"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
@@ -25,7 +25,7 @@ fn main() -> std::io::Result<()> {
         }
     }
     for (name, block_size, image) in images {
-        for target in ["mount", "change"] {
+        for target in ["mount", "change", "chamelon"] {
             fs::write(corpus.join(target).join(&name), &image)?;
         }
         for (k, block) in image.chunks(block_size).enumerate() {

@@ -6,7 +6,7 @@
 //! and its data comes from chamelon's blocks when it is read.
 
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSliceMut};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -223,6 +223,27 @@ impl BlockDevice for View {
             (block, off, rest) = (block + 1, 0, more);
         }
         Ok(())
+    }
+
+    fn read_parts(
+        &self,
+        block: u32,
+        off: u32,
+        parts: &mut [IoSliceMut<'_>],
+        now: bool,
+    ) -> IoResult<bool> {
+        // a list that is not known yet is read from storage
+        if now {
+            return Ok(false);
+        }
+        let block_size = self.geometry.block_size;
+        let (mut block, mut at) = (block, off);
+        for part in parts {
+            (block, at) = (block.saturating_add(at / block_size), at % block_size);
+            self.read(block, at, part)?;
+            at += part.len() as u32;
+        }
+        Ok(true)
     }
 
     fn prog(&self, block: u32, _off: u32, _data: &[u8]) -> IoResult<()> {

@@ -1,7 +1,7 @@
 //! Images as chamelon 0.2.1 writes them, made here from the rules in docs/chamelon.md, and one that
 //! it wrote itself. Independent of the code under test.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,6 +42,7 @@ pub struct Chamelon {
     logs: HashMap<Pair, Log>,
     used: HashSet<u32>,
     cursor: u32,
+    next: VecDeque<u32>,
     /// The time of the next change, in milliseconds since 1970.
     pub now: u64,
 }
@@ -59,6 +60,7 @@ impl Chamelon {
             logs: HashMap::new(),
             used: HashSet::from([0, 1]),
             cursor: 2,
+            next: VecDeque::new(),
             now: 1_700_000_000_000,
         };
         let words = [0x2_0000, block_size as u32, block_count, 32, 0x7fff_ffff, 1022];
@@ -81,11 +83,20 @@ impl Chamelon {
 
     /// A block that is taken for free, the lowest behind the one before.
     fn allocate(&mut self) -> u32 {
+        if let Some(block) = self.next.pop_front() {
+            self.used.insert(block);
+            return block;
+        }
         let blocks = (self.cursor..self.block_count).chain(2..self.cursor);
         let block = blocks.into_iter().find(|b| !self.used.contains(b)).expect("a free block");
         self.used.insert(block);
         self.cursor = block + 1;
         block
+    }
+
+    /// Take these blocks next, in this order.
+    pub fn take_next(&mut self, blocks: impl IntoIterator<Item = u32>) {
+        self.next.extend(blocks);
     }
 
     /// What chamelon does when it is started anew: it forgets the first block of every list.

@@ -83,7 +83,7 @@ fn cpu_time() -> u64 {
 }
 
 /// Run one step; panics when it does, or costs too much.
-fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
+pub fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
     let (held, start) = (HELD.get(), cpu_time());
     PEAK.set(held);
     let result = match catch_unwind(AssertUnwindSafe(f)) {

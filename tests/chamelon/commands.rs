@@ -1,0 +1,78 @@
+//! The commands as their users meet them.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+
+use super::common::chamelon::{Chamelon, written};
+use super::value;
+
+/// Exit code, stdout and stderr.
+fn littlefs(args: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+    let out = command.env_remove("RUST_LOG").args(args).output().expect("starts");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (out.status.code().expect("no signal"), text(out.stdout), text(out.stderr))
+}
+
+fn file(image: &[u8]) -> (NamedTempFile, String) {
+    let file = NamedTempFile::new().expect("a file");
+    fs::write(file.path(), image).expect("written");
+    let name = file.path().to_str().expect("UTF-8").to_owned();
+    (file, name)
+}
+
+fn damaged() -> Vec<u8> {
+    let mut c = Chamelon::format(512, 128, 16);
+    c.set("old", &value(1, 2000));
+    c.restart();
+    c.set("new", &value(2, 2000));
+    c.image
+}
+
+#[test]
+fn info_tells_the_dialect() {
+    let (_file, image) = file(&written());
+    let (code, out, err) = littlefs(&["info", &image]);
+    assert_eq!((code, &*err), (0, ""));
+    for line in ["dialect       chamelon (read-only", "disk version  2.0", "files         36"] {
+        assert!(out.contains(line), "no {line:?} in {out}");
+    }
+    let (_, out, _) = littlefs(&["info", "--json", &image]);
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(json["dialect"], "chamelon");
+    assert_eq!((&json["blocks_used"], &json["blocks_free"]), (&48.into(), &80.into()));
+    assert_eq!((&json["name_max"], &json["directories"]), (&32.into(), &10.into()));
+
+    let (_, out, _) = littlefs(&["info", "--json", "--dialect", "littlefs", &image]);
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(json["dialect"], "littlefs");
+    let (code, _, err) = littlefs(&["info", "--dialect", "camel", &image]);
+    assert!(code == 1 && err.contains("auto, littlefs, chamelon"), "{err}");
+}
+
+#[test]
+fn check_exits_as_ever() {
+    let (_file, image) = file(&written());
+    for repair in ["-n", "--repair", "-p", "-y"] {
+        let (code, out, _) = littlefs(&["check", repair, &image]);
+        assert!(code == 0 && out.contains("clean, 0 errors, 1 note"), "{out}");
+        assert!(out.contains("littlefs convert --from chamelon"), "{out}");
+    }
+    let (_file, image) = file(&damaged());
+    let (code, out, _) = littlefs(&["check", &image]);
+    assert_eq!(code, 4);
+    assert!(out.contains("error: /old: bytes 0..512 are lost"), "{out}");
+    for repair in ["--repair", "-p", "-y"] {
+        let (code, out, err) = littlefs(&["check", repair, "--json", &image]);
+        let json: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!((code, &json["exit"]), (4, &4.into()));
+        let stopped = json["stopped"].as_str().expect("a reason");
+        assert!(stopped.contains("littlefs convert --from chamelon"), "{stopped}");
+        assert!(err.contains(stopped), "{err}");
+        assert_eq!(json["findings"][1]["code"], "block-shared");
+    }
+    assert!(fs::read(&image).expect("readable") == damaged(), "the image was changed");
+}
