@@ -23,6 +23,7 @@ mod rename;
 mod repair;
 mod salvage;
 mod space;
+mod value;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -46,6 +47,7 @@ pub use format::FormatOptions;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
 pub use space::{Counts, Unmapped, Usage, Walked};
+pub use value::{Assignment, Attrs, Changes, Content, Row, Value};
 
 use activity::Tally;
 use file::File;
@@ -137,6 +139,8 @@ pub struct Fs {
     /// Somebody else completes that map.
     map_deferred: bool,
     flushing: bool,
+    /// Lack of space is an error at once, not after a flush.
+    held: bool,
     retired: Vec<Retired>,
 
     /// The global state on disk.
@@ -217,6 +221,13 @@ impl Fs {
             || !self.removed.is_empty()
             || !self.emptied.is_empty()
             || self.unsynced
+    }
+
+    /// Whether operations that find no space fail at once, instead of flushing what was removed and
+    /// trying again: so that, as long as nothing is flushed, opening the image again takes back
+    /// what was done.
+    pub(crate) fn hold(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// The directory that holds `dir`; `None` for the root.

@@ -214,6 +214,11 @@ impl Entry {
         4 + self.name.len() as u32 + self.data.size_on_disk() + attrs as u32
     }
 
+    /// The attributes it has, as types and data.
+    pub fn present(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        self.attrs.iter().filter_map(|a| Some((a.ty, a.data.as_deref()?)))
+    }
+
     /// Bytes it adds to those of the entries beside it.
     fn weight(&self) -> u32 {
         self.size_on_disk().saturating_sub(self.discount)
@@ -353,6 +358,12 @@ impl Mdir {
         self.entries.iter().position(|e| {
             e.kind != Kind::Superblock && name::cmp(&e.name, name) == Ordering::Greater
         })
+    }
+
+    /// Whether `added` entries more, and `grown` bytes more of all, leave it below both the number of
+    /// entries that splits it and `limit` bytes.
+    pub fn takes(&self, added: usize, grown: u32, limit: u32) -> bool {
+        self.size.saturating_add(grown) <= limit && self.entries.len() + added < COUNT_MAX
     }
 
     /// Put `e` before the entry at `at`.

@@ -1,9 +1,10 @@
 //! User attributes (SPEC: `0x3xx` USERATTR).
 
 use super::dir::Place;
+use super::value::Attrs;
 use super::{DirId, Fs, Node, ROOT};
 use crate::error::{Error, Result};
-use crate::mdir::{Attr, Entry, Kind};
+use crate::mdir::{Attr, Kind};
 
 /// What an attribute belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -14,11 +15,6 @@ pub enum At<'a> {
     Root,
     /// A directory, wherever its entry is.
     Dir(DirId),
-}
-
-/// The attributes an entry has, as types and data.
-fn present(e: &Entry) -> impl Iterator<Item = (u8, &[u8])> {
-    e.attrs.iter().filter_map(|a| Some((a.ty, a.data.as_deref()?)))
 }
 
 impl Fs {
@@ -46,13 +42,9 @@ impl Fs {
     }
 
     /// What `read` makes of all attributes.
-    pub fn with_attrs<T>(
-        &mut self,
-        at: At,
-        read: impl FnOnce(&mut dyn Iterator<Item = (u8, &[u8])>) -> T,
-    ) -> Result<T> {
+    pub fn with_attrs<T>(&mut self, at: At, read: impl FnOnce(&mut Attrs<'_>) -> T) -> Result<T> {
         let place = self.attr_place(at)?;
-        Ok(read(&mut present(self.entry(place)?)))
+        Ok(read(&mut self.entry(place)?.present()))
     }
 
     /// What `name` in `dir` stands for, and what `read` makes of its attributes.
@@ -60,11 +52,11 @@ impl Fs {
         &mut self,
         dir: DirId,
         name: &[u8],
-        read: impl FnOnce(&mut dyn Iterator<Item = (u8, &[u8])>) -> T,
+        read: impl FnOnce(&mut Attrs<'_>) -> T,
     ) -> Result<(Node, T)> {
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         let node = self.node(place)?;
-        Ok((node, read(&mut present(self.entry(place)?))))
+        Ok((node, read(&mut self.entry(place)?.present())))
     }
 
     /// The types of all attributes, ascending.

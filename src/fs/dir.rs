@@ -88,6 +88,12 @@ impl Fs {
         dir.pairs[self.index_for(&dir.pairs, name)]
     }
 
+    /// The index of the pair of sorted `dir` that holds `name` or would.
+    pub(super) fn index_of_pair(&self, dir: DirId, name: &[u8]) -> Result<usize> {
+        let d = self.dir(dir)?;
+        Ok(self.index_for(&d.pairs, name))
+    }
+
     /// The same as an index into the directory's pairs.
     fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
         let (mut lo, mut hi) = (0, pairs.len());
@@ -118,7 +124,7 @@ impl Fs {
     }
 
     /// Where a new entry `name` goes.
-    fn place_for(&mut self, dir: DirId, name: &[u8]) -> Result<Place> {
+    pub(super) fn place_for(&mut self, dir: DirId, name: &[u8]) -> Result<Place> {
         let d = self.dir(dir)?;
         if d.sorted {
             let pair = self.pair_for(d, name);
@@ -140,7 +146,7 @@ impl Fs {
 
     /// Largest compacted size a pair is let grow to while blocks are left, as in the C driver: so
     /// the device, too, finds room to go on.
-    fn soft_limit(&self) -> u32 {
+    pub(super) fn soft_limit(&self) -> u32 {
         let bs = self.layout.block_size;
         (bs - RESERVED).min(align_up(bs / 2, self.layout.prog_size))
     }

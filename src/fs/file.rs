@@ -231,7 +231,14 @@ impl Fs {
             _ => return Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
         };
         let file = File { link: Some((dir, name.into())), opens: 1, size, body };
-        let id = match self.vacant_files.pop() {
+        let id = self.add_file(file);
+        // not a change: the pair stays clean
+        self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
+        Ok(id)
+    }
+
+    pub(super) fn add_file(&mut self, file: File) -> FileId {
+        match self.vacant_files.pop() {
             Some(id) => {
                 self.files[id.0 as usize] = Some(file);
                 id
@@ -240,10 +247,7 @@ impl Fs {
                 self.files.push(Some(file));
                 FileId(self.files.len() as u32 - 1)
             }
-        };
-        // not a change: the pair stays clean
-        self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
-        Ok(id)
+        }
     }
 
     /// Close once. The last close of an unlinked file frees its blocks.
@@ -306,8 +310,13 @@ impl Fs {
     /// The removed entry `e` of a file takes its content along, or lets it live on in the open
     /// file.
     pub(super) fn let_go(&mut self, e: Entry) {
-        let Some(id) = e.file else {
-            if let Data::Ctz { head, size } = e.data
+        self.let_content_go(e.data, e.file);
+    }
+
+    /// The same of what an entry held before it was replaced.
+    pub(super) fn let_content_go(&mut self, data: Data, file: Option<FileId>) {
+        let Some(id) = file else {
+            if let Data::Ctz { head, size } = data
                 && head != BLOCK_NULL
             {
                 self.retired.push(Retired::Stored { head, size });
@@ -317,7 +326,7 @@ impl Fs {
         self.dirty_files.remove(&id);
         let file = self.file_mut(id);
         file.link = None;
-        if let (Body::Inline, Data::Inline(d)) = (&file.body, e.data) {
+        if let (Body::Inline, Data::Inline(d)) = (&file.body, data) {
             file.body = Body::Detached(d);
         }
         if file.opens == 0 {

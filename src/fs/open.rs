@@ -121,6 +121,7 @@ impl Fs {
             unmapped: Vec::new(),
             map_deferred: false,
             flushing: false,
+            held: false,
             retired: Vec::new(),
             gstate: GState::default(),
             moves: BTreeMap::new(),

@@ -19,6 +19,15 @@ pub(super) enum Attempt<T> {
     FlushFirst,
 }
 
+impl<T> Attempt<T> {
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Attempt<U> {
+        match self {
+            Self::Done(value) => Attempt::Done(f(value)),
+            Self::FlushFirst => Attempt::FlushFirst,
+        }
+    }
+}
+
 impl Fs {
     /// Run `op` until it is done, flushing whenever it asks for that, and once if there was no
     /// space.

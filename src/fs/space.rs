@@ -200,7 +200,7 @@ impl Fs {
         mut op: impl FnMut(&mut Self) -> Result<T>,
     ) -> Result<T> {
         match op(self) {
-            Err(Error::NoSpace) if self.is_dirty() || !self.retired.is_empty() => {
+            Err(Error::NoSpace) if !self.held && (self.is_dirty() || !self.retired.is_empty()) => {
                 self.flush()?;
                 op(self)
             }

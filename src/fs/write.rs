@@ -37,14 +37,7 @@ impl Fs {
                 self.dirty_bytes = self.dirty_bytes - before + self.ctz(id).dirty.bytes();
                 self.file_mut(id).size = size;
                 self.mark_dirty(id);
-                if self.dirty_bytes > DIRTY_MAX {
-                    match self.spill() {
-                        // what earlier spills took comes back with a flush
-                        Err(Error::NoSpace) => self.flush()?,
-                        r => r?,
-                    }
-                }
-                Ok(())
+                self.keep_data_within_budget()
             }
             _ => self.edit_inline(id, |d| {
                 if d.len() < end as usize {
@@ -232,6 +225,17 @@ impl Fs {
             self.retire_lists(c.list, c.durable, c.shared);
         }
         self.dirty_files.remove(&id);
+    }
+
+    pub(super) fn keep_data_within_budget(&mut self) -> Result<()> {
+        if self.dirty_bytes <= DIRTY_MAX {
+            return Ok(());
+        }
+        match self.spill() {
+            // what earlier spills took comes back with a flush
+            Err(Error::NoSpace) if !self.held => self.flush(),
+            r => r,
+        }
     }
 
     /// Write the full blocks of dirty files out until memory is within its budget.

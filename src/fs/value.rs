@@ -1,0 +1,389 @@
+//! Whole values: a file's content read, or set with its attributes, by one search for its name.
+
+use super::dir::Place;
+use super::extents::Extents;
+use super::file::{Body, Ctz, File};
+use super::ops::Attempt;
+use super::{DirId, Fs, Node};
+use crate::disk::{BLOCK_NULL, ctz, name};
+use crate::error::{Error, Result};
+use crate::mdir::{Data, Entry, Kind};
+
+/// What a name holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// The content of a file that is part of its entry.
+    Inline(Vec<u8>),
+    /// A file in blocks: to be opened and read.
+    Blocks {
+        /// Bytes.
+        size: u32,
+    },
+    /// A directory.
+    Dir(DirId),
+}
+
+/// A name, and what it holds.
+pub type Row = (Box<[u8]>, Value);
+
+/// The attributes that an entry has, as types and data.
+pub type Attrs<'a> = dyn Iterator<Item = (u8, &'a [u8])> + 'a;
+
+/// The attributes to change, of those that an entry has; `None` is an entry yet to be made.
+pub type Changes<'a> = dyn Fn(Option<&mut Attrs<'_>>) -> Vec<(u8, Vec<u8>)> + 'a;
+
+/// A value for [`Fs::set_values_at_once`]: its name, and its content; `None` removes it.
+pub type Assignment<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// What a value is set to.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// These bytes.
+    Bytes(&'a [u8]),
+    /// So many bytes of zero.
+    Zeros(u64),
+}
+
+impl Content<'_> {
+    fn len(self) -> u64 {
+        match self {
+            Self::Bytes(data) => data.len() as u64,
+            Self::Zeros(len) => len,
+        }
+    }
+}
+
+/// What a search for a name found.
+enum Probe {
+    /// Its entry.
+    Found(Place),
+    /// An entry on its way out: a flush comes first.
+    Shadowed,
+    /// Nothing; an entry would go here.
+    Free(Place),
+}
+
+impl Fs {
+    /// What `name` in `dir` holds.
+    pub fn value(&mut self, dir: DirId, name: &[u8]) -> Result<Value> {
+        let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        self.value_at(place)
+    }
+
+    fn value_at(&mut self, place: Place) -> Result<Value> {
+        if let Entry { kind: Kind::File, data: Data::Inline(d), .. } = self.entry(place)? {
+            return Ok(Value::Inline(d.clone()));
+        }
+        Ok(match self.node(place)? {
+            Node::Dir(dir) => Value::Dir(dir),
+            Node::File { size } => Value::Blocks { size },
+        })
+    }
+
+    /// Whether `dir` has no entries to be seen.
+    pub fn is_empty(&mut self, dir: DirId) -> Result<bool> {
+        for i in 0..self.dir(dir)?.pairs.len() {
+            let ix = self.dir(dir)?.pairs[i];
+            if self.mdir(ix)?.entries.iter().any(Entry::is_visible) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Some entries of `dir` next to the name `from` in the C driver's order, at least one if there
+    /// is any: those behind it, or with `reverse` those before it. They come in the order of names,
+    /// or its reverse; without `from`, from that end on. None is left out between them.
+    ///
+    /// The order: by bytes, but where one name is a prefix of another the longer comes first.
+    pub fn rows(&mut self, dir: DirId, from: Option<&[u8]>, reverse: bool) -> Result<Vec<Row>> {
+        self.rows_by(dir, from, reverse, Self::value_at)
+    }
+
+    /// The same without content.
+    pub fn nodes(
+        &mut self,
+        dir: DirId,
+        from: Option<&[u8]>,
+        reverse: bool,
+    ) -> Result<Vec<(Box<[u8]>, Node)>> {
+        self.rows_by(dir, from, reverse, Self::node)
+    }
+
+    fn rows_by<T>(
+        &mut self,
+        dir: DirId,
+        from: Option<&[u8]>,
+        reverse: bool,
+        read: fn(&mut Self, Place) -> Result<T>,
+    ) -> Result<Vec<(Box<[u8]>, T)>> {
+        let d = self.dir(dir)?;
+        let (count, sorted) = (d.pairs.len(), d.sorted);
+        let mut next = match from {
+            _ if !sorted => Some(0),
+            Some(from) => Some(self.index_of_pair(dir, from)?),
+            None if reverse => count.checked_sub(1),
+            None => Some(0),
+        };
+        let mut rows = Vec::new();
+        // of an unsorted directory all at once: any pair may hold the next name
+        while let Some(i) = next.filter(|&i| i < count && (rows.is_empty() || !sorted)) {
+            let pair = self.dir(dir)?.pairs[i];
+            for at in 0..self.mdir(pair)?.entries.len() {
+                let place = Place { pair, at };
+                let e = self.entry(place)?;
+                let beyond = from.is_none_or(|from| match reverse {
+                    true => name::cmp(&e.name, from).is_lt(),
+                    false => name::cmp(&e.name, from).is_gt(),
+                });
+                if beyond && e.is_visible() {
+                    let name = e.name.clone();
+                    rows.push((name, read(self, place)?));
+                }
+            }
+            next = if reverse && sorted { i.checked_sub(1) } else { Some(i + 1) };
+        }
+        if !sorted {
+            rows.sort_by(|(a, _), (b, _)| name::cmp(a, b));
+        }
+        if reverse {
+            rows.reverse();
+        }
+        Ok(rows)
+    }
+
+    /// Set the content of the file `name` in `dir`, which is made if it is not there, and change
+    /// its attributes as `changes` says. Whoever has the file open goes on reading what it was.
+    ///
+    /// On an error it is as it was. What is on disk after a crash is its old or its new content.
+    pub fn set_value(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        content: Content<'_>,
+        changes: &Changes<'_>,
+    ) -> Result<()> {
+        self.begin()?;
+        self.dir(dir)?;
+        self.check_name(name)?;
+        if content.len() > u64::from(self.superblock.file_max) {
+            return Err(Error::FileTooLarge);
+        }
+        self.attempt(|fs| fs.try_set_value(dir, name, content, changes))?;
+        self.keep_data_within_budget()
+    }
+
+    fn try_set_value(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        content: Content<'_>,
+        changes: &Changes<'_>,
+    ) -> Result<Attempt<()>> {
+        // at most file_max
+        let size = content.len() as u32;
+        if size <= self.inline_max {
+            let data = match content {
+                Content::Bytes(data) => data.to_vec(),
+                Content::Zeros(_) => vec![0; size as usize],
+            };
+            let placed = self.place_value(dir, name, Data::Inline(data), changes)?;
+            return Ok(placed.map(|_| ()));
+        }
+        self.need_map()?;
+        let blocks = ctz::blocks(self.layout.block_size, size);
+        if !self.alloc.reserve(0, blocks) {
+            return Err(Error::NoSpace);
+        }
+        let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
+        let place = match self.place_value(dir, name, empty, changes) {
+            Ok(Attempt::Done(place)) => place,
+            other => {
+                self.alloc.reserve(blocks, 0);
+                return other.map(|attempt| attempt.map(|_| ()));
+            }
+        };
+        let mut dirty = Extents::default();
+        if let Content::Bytes(data) = content {
+            dirty.write(0, data);
+        }
+        self.dirty_bytes += dirty.bytes();
+        let body = Body::Ctz(Ctz { dirty, reserved: blocks, ..Ctz::default() });
+        let file = File { link: Some((dir, name.into())), opens: 0, size, body };
+        let id = self.add_file(file);
+        self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
+        self.dirty_files.insert(id);
+        Ok(Attempt::Done(()))
+    }
+
+    /// Let the entry of `name` hold `content`, and say where it is.
+    fn place_value(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        content: Data,
+        changes: &Changes<'_>,
+    ) -> Result<Attempt<Place>> {
+        let place = match self.probe(dir, name)? {
+            Probe::Found(place) => return self.replace_value(dir, name, place, content, changes),
+            Probe::Shadowed => return Ok(Attempt::FlushFirst),
+            Probe::Free(place) => place,
+        };
+        let e = self.successor(None, name, content, changes)?;
+        let size = e.size_on_disk();
+        let soft = self.soft_limit();
+        let fits = self.mdir(place.pair)?.takes(1, size, soft);
+        let place = if fits {
+            place
+        } else {
+            match self.room_for(dir, name, size)? {
+                Attempt::Done(place) => place,
+                Attempt::FlushFirst => return Ok(Attempt::FlushFirst),
+            }
+        };
+        self.insert_at(place, e)?;
+        Ok(Attempt::Done(place))
+    }
+
+    /// The entry `name` as it is to become, over what is at `old`.
+    fn successor(
+        &mut self,
+        old: Option<Place>,
+        name: &[u8],
+        data: Data,
+        changes: &Changes<'_>,
+    ) -> Result<Entry> {
+        let (mut attrs, changed) = match old {
+            Some(place) => {
+                let e = self.entry(place)?;
+                (e.attrs.clone(), changes(Some(&mut e.present())))
+            }
+            None => (Vec::new(), changes(None)),
+        };
+        for new in self.new_attrs(&changed)? {
+            match attrs.iter_mut().find(|a| a.ty == new.ty) {
+                Some(a) => *a = new,
+                None => attrs.push(new),
+            }
+        }
+        Ok(Entry { attrs, ..Entry::new(name, Kind::File, data) })
+    }
+
+    fn replace_value(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        mut place: Place,
+        content: Data,
+        changes: &Changes<'_>,
+    ) -> Result<Attempt<Place>> {
+        let e = self.entry(place)?;
+        if e.kind != Kind::File {
+            return Err(Error::IsDirectory);
+        }
+        let had = e.size_on_disk();
+        let then = self.successor(Some(place), name, content, changes)?;
+        let extra = then.size_on_disk().saturating_sub(had);
+        while extra > 0 && !self.grow_in_place(place.pair, extra)? {
+            place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        }
+        let Entry { data, attrs, .. } = then;
+        let (old, file) = self.mdir_mut(place.pair)?.update(place.at, |e| {
+            e.dirty = true;
+            e.attrs = attrs;
+            (std::mem::replace(&mut e.data, data), e.file.take())
+        });
+        self.let_content_go(old, file);
+        Ok(Attempt::Done(place))
+    }
+
+    /// Look for `name` in `dir`, once if the directory is sorted.
+    fn probe(&mut self, dir: DirId, name: &[u8]) -> Result<Probe> {
+        if !self.dir(dir)?.sorted {
+            return Ok(match self.find(dir, name)? {
+                Some(place) => Probe::Found(place),
+                None if self.is_shadowed(dir, name)? => Probe::Shadowed,
+                None => Probe::Free(self.place_for(dir, name)?),
+            });
+        }
+        let free = self.place_for(dir, name)?;
+        let mdir = self.mdir(free.pair)?;
+        let mut namesakes =
+            mdir.entries[free.at..].iter().take_while(|e| *e.name == *name).peekable();
+        if namesakes.peek().is_none() {
+            return Ok(Probe::Free(free));
+        }
+        Ok(match namesakes.position(Entry::is_visible) {
+            Some(i) => Probe::Found(Place { at: free.at + i, ..free }),
+            None => Probe::Shadowed,
+        })
+    }
+
+    /// Set and remove values of `dir` such that the next flush does all of it by one commit: after
+    /// a crash there is all of it or nothing. False, and nothing is changed, where that cannot be:
+    /// unless everything else is on disk, the values are small enough to be part of their entries,
+    /// stand in one metadata pair, and find room there.
+    pub fn set_values_at_once(
+        &mut self,
+        dir: DirId,
+        assignments: &[Assignment<'_>],
+        changes: &Changes<'_>,
+    ) -> Result<bool> {
+        self.begin()?;
+        if self.is_dirty() || !self.moves.is_empty() || !self.dir(dir)?.sorted {
+            return Ok(false);
+        }
+        let mut pair = None;
+        let (mut grown, mut added, mut left) = (0, 0, 0);
+        for (name, value) in assignments {
+            self.check_name(name)?;
+            let (place, old) = match self.probe(dir, name)? {
+                Probe::Found(place) => (place, Some(place)),
+                Probe::Free(place) => (place, None),
+                Probe::Shadowed => return Ok(false),
+            };
+            let (kind, had) = match old {
+                Some(place) => {
+                    let e = self.entry(place)?;
+                    (e.kind, e.size_on_disk())
+                }
+                None => (Kind::File, 0),
+            };
+            if kind != Kind::File {
+                return Err(Error::IsDirectory);
+            }
+            match value {
+                Some(data) if data.len() as u64 > u64::from(self.inline_max) => return Ok(false),
+                Some(data) => {
+                    let then = self.successor(old, name, Data::Inline(data.to_vec()), changes)?;
+                    grown += then.size_on_disk().saturating_sub(had);
+                    added += usize::from(old.is_none());
+                }
+                None if old.is_some() => left += 1,
+                None => continue,
+            }
+            if pair.is_some_and(|p| p != place.pair) {
+                return Ok(false);
+            }
+            pair = Some(place.pair);
+        }
+        let Some(pair) = pair else { return Ok(true) };
+        let soft = self.soft_limit();
+        let mdir = self.mdir(pair)?;
+        // an emptied pair leaves the thread, which is another pair's commit
+        let stays = mdir.entries.len() > left;
+        if !stays || !mdir.takes(added, grown, soft) {
+            return Ok(false);
+        }
+        for (name, value) in assignments {
+            match value {
+                Some(data) => self.set_value(dir, name, Content::Bytes(data), changes)?,
+                None => match self.unlink(dir, name) {
+                    Ok(()) | Err(Error::NotFound) => {}
+                    Err(e) => return Err(e),
+                },
+            }
+        }
+        Ok(true)
+    }
+}
