@@ -2,11 +2,11 @@
 
 pub mod attach;
 pub mod check;
-pub mod convert;
 pub mod daemon;
 pub mod helpers;
 pub mod info;
 pub mod journal;
+pub mod kv;
 pub mod logging;
 pub mod mkfs;
 pub mod mount;
@@ -101,6 +101,7 @@ Examples:
   littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
   littlefs mkfs --size 1M new.img     make an empty one
+  littlefs kv new.img set greeting hi use it as a key-value store
 
 An image is a plain file or a block device; block size and count are found in it.
 'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged (like
@@ -124,7 +125,7 @@ enum Command {
     Info(info::InfoArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
-    Convert(convert::ConvertArgs),
+    Kv(kv::KvArgs),
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -139,7 +140,7 @@ impl Command {
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
-            Self::Convert(args) => convert::run(args),
+            Self::Kv(args) => kv::run(args),
             Self::Attach(args) => attach::run(args),
         }
     }
@@ -187,7 +188,6 @@ impl ImageArgs {
             offset: self.offset,
             read_only,
             dialect: self.dialect.0,
-            exclusive: false,
         }
     }
 

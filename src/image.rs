@@ -64,8 +64,6 @@ pub struct Options {
     pub read_only: bool,
     /// Insist on this dialect, instead of the one that is recognised.
     pub dialect: Option<Dialect>,
-    /// Unless for reading only: keep readers away from an image whose dialect is only read, too.
-    pub exclusive: bool,
 }
 
 /// An image that was found to hold a littlefs, locked against other users.
@@ -80,8 +78,6 @@ pub struct Opened {
     /// Asked for, or because the file cannot be written or is truncated, or because of its
     /// dialect.
     pub read_only: bool,
-    /// Whether the file was opened for writing, and locked against everybody else.
-    pub writable: bool,
     /// The root's copy of the superblock; after an expansion those before it may differ.
     pub superblock: Superblock,
     /// Bytes in the whole file or device.
@@ -132,7 +128,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
     let dialect = options.dialect.unwrap_or_else(recognised);
     let device = match dialect {
         Dialect::Littlefs => Arc::clone(&stored),
-        Dialect::Chamelon if writable && !options.exclusive => {
+        Dialect::Chamelon if writable => {
             // to be shared with other readers, like everything that is only read
             drop(stored);
             let mut opened = try_open(path, &Options { read_only: true, ..*options })?;
@@ -147,8 +143,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         device,
         stored,
         dialect,
-        read_only: !writable || dialect != Dialect::Littlefs,
-        writable,
+        read_only: !writable,
         superblock,
         image_size: size,
         offset: options.offset,

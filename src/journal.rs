@@ -140,7 +140,6 @@ impl Journal {
             offset,
             read_only: true,
             dialect: Some(Dialect::Littlefs),
-            exclusive: false,
         }
     }
 

@@ -88,13 +88,10 @@ pub struct MkfsArgs {
     force: bool,
 }
 
-/// A version of the format, as people write it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum DiskVersion {
-    /// Without forward CRCs.
+enum DiskVersion {
     #[value(name = "2.0")]
     V2_0,
-    /// With them.
     #[value(name = "2.1")]
     V2_1,
 }

@@ -1,0 +1,605 @@
+//! `littlefs kv`: an image as a key-value store.
+
+use std::ffi::OsString;
+use std::io::{self, BufRead, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use super::{CliError, ImageArgs, parse_bytes, parse_bytes_u32};
+use crate::kv::{Batch, Error, Key, Kind, Options, Store, Times};
+
+/// Use an image as a key-value store
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs kv dump.bin list                          what is at the top
+  littlefs kv dump.bin get wifi/ssid
+  littlefs kv dump.bin set wifi/ssid 'my network'    makes the dictionary wifi, too
+  littlefs kv dump.bin set firmware < new.bin        any bytes, from standard input
+  littlefs kv dump.bin exists wifi                   value, dictionary or none
+  littlefs kv dump.bin rename wifi network/wifi
+  littlefs kv dump.bin digest / --json | jq -r .sha256
+  littlefs kv --times chamelon dump.bin set a b      with a time as chamelon keeps it
+  littlefs kv dump.bin batch <<'END'                 all of it, or nothing
+  {\"op\": \"set\", \"key\": \"boot/count\", \"value\": \"2\"}
+  {\"op\": \"remove\", \"key\": \"boot/failed\"}
+  END
+
+A value is a file, a dictionary a directory; segments of a key are parted by '/'. What get, list,
+exists, size, digest and last-modified ask is read from an image that others may read meanwhile;
+the other commands lock it, and have their change on disk when they end.
+
+Exit status: 0, or 1 for any failure, as for a key that is not there.")]
+pub struct KvArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// How times are kept: auto (as the image does), none, or as a family of devices does:
+    /// chamelon, unix, micropython, esp-idf, arduino, ...
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto", value_parser = Times::parse)]
+    times: Times,
+
+    /// Largest value kept inside its dictionary's blocks [default: the largest in the image, at
+    /// least 64]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    inline_max: Option<u32>,
+
+    /// Print what was asked for as JSON
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Write a value, or part of it, to standard output
+    Get {
+        /// The key
+        key: OsString,
+        /// Leave out so many bytes at its start
+        #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+        from: u64,
+        /// Write so many bytes at most
+        #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+        length: Option<u64>,
+    },
+    /// Set a value; dictionaries on the way are made
+    Set {
+        /// The key
+        key: OsString,
+        /// The value; '-' or none: standard input
+        value: Option<OsString>,
+    },
+    /// Write over part of a value, or append to it
+    SetPartial {
+        /// The key
+        key: OsString,
+        /// Where to begin; behind the end means at the end
+        #[arg(value_parser = parse_bytes)]
+        offset: u64,
+        /// The bytes to put there; '-' or none: standard input
+        value: Option<OsString>,
+    },
+    /// List what is in a dictionary; dictionaries end in '/'
+    List {
+        /// The key of the dictionary
+        #[arg(default_value = "/")]
+        key: OsString,
+    },
+    /// Tell whether a key refers to a value, a dictionary or nothing: value, dictionary, none
+    Exists {
+        /// The key
+        key: OsString,
+    },
+    /// Tell the bytes of a value, or of all values in a dictionary
+    Size {
+        /// The key
+        #[arg(default_value = "/")]
+        key: OsString,
+    },
+    /// Tell the SHA-256 of a value, or of all that is in a dictionary
+    Digest {
+        /// The key
+        #[arg(default_value = "/")]
+        key: OsString,
+    },
+    /// Tell when a value, or a dictionary's newest one, was changed last
+    LastModified {
+        /// The key
+        #[arg(default_value = "/")]
+        key: OsString,
+    },
+    /// Rename a value or a dictionary; to a dictionary: move it inside
+    Rename {
+        /// The key
+        source: OsString,
+        /// The key it is to have
+        dest: OsString,
+    },
+    /// Remove a value, or a dictionary with all that is in it; no error if there is none
+    Remove {
+        /// The key
+        key: OsString,
+    },
+    /// Make a value of so many bytes of zero
+    Allocate {
+        /// The key, which is not there yet
+        key: OsString,
+        /// Bytes
+        #[arg(value_parser = parse_bytes)]
+        size: u64,
+    },
+    /// Do all of the changes that standard input lists, or none
+    #[command(after_help = "\
+One change a line, each a JSON object:
+  {\"op\": \"set\", \"key\": \"a/b\", \"value\": \"text\"}
+  {\"op\": \"set-partial\", \"key\": \"a/b\", \"offset\": 4, \"value\": \"text\"}
+  {\"op\": \"allocate\", \"key\": \"a/c\", \"size\": 4096}
+  {\"op\": \"rename\", \"key\": \"a/b\", \"to\": \"a/d\"}
+  {\"op\": \"remove\", \"key\": \"a\"}
+Bytes that are not text: \"base64\" instead of \"value\", \"key_base64\" and \"to_base64\" instead of
+\"key\" and \"to\". Empty lines do not count. After a crash all of the changes are there, or none.")]
+    Batch,
+}
+
+impl Command {
+    fn changes(&self) -> bool {
+        !matches!(
+            self,
+            Self::Get { .. }
+                | Self::List { .. }
+                | Self::Exists { .. }
+                | Self::Size { .. }
+                | Self::Digest { .. }
+                | Self::LastModified { .. }
+        )
+    }
+}
+
+/// Text, or bytes that are none.
+#[derive(Serialize)]
+struct Bytes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    base64: Option<String>,
+}
+
+#[derive(Serialize)]
+struct KeyName {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+}
+
+impl From<&Key> for KeyName {
+    fn from(key: &Key) -> Self {
+        match std::str::from_utf8(key.as_bytes()) {
+            Ok(text) => Self { key: Some(format!("/{text}")), key_base64: None },
+            Err(_) => Self { key: None, key_base64: Some(STANDARD.encode(key.as_bytes())) },
+        }
+    }
+}
+
+/// What is printed with `--json`: a key, and what was asked of it.
+#[derive(Serialize)]
+struct Answer<T> {
+    #[serde(flatten)]
+    key: KeyName,
+    #[serde(flatten)]
+    what: T,
+}
+
+#[derive(Serialize)]
+struct KindIs {
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Size {
+    size: u64,
+}
+
+#[derive(Serialize)]
+struct Digest {
+    sha256: String,
+}
+
+#[derive(Serialize)]
+struct LastModified {
+    last_modified: String,
+    seconds: i64,
+    nanoseconds: u32,
+}
+
+/// A line of a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    op: Op,
+    key: Option<String>,
+    key_base64: Option<String>,
+    value: Option<String>,
+    base64: Option<String>,
+    offset: Option<u64>,
+    size: Option<u64>,
+    to: Option<String>,
+    to_base64: Option<String>,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Op {
+    Set,
+    SetPartial,
+    Allocate,
+    Rename,
+    Remove,
+}
+
+/// A change of a batch.
+enum Change {
+    Set(Key, Vec<u8>),
+    SetPartial(Key, u64, Vec<u8>),
+    Allocate(Key, u64),
+    Rename(Key, Key),
+    Remove(Key),
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be opened, or the operation fails.
+pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
+    // before anything touches the image
+    let changes = args.command.changes();
+    let changed = std::fs::metadata(&args.image.image).and_then(|m| m.modified());
+    let device = match changes {
+        true => args.image.open_writable()?,
+        false => args.image.open()?.device,
+    };
+    let path = args.image.image.display();
+    let failed = |e: Error| CliError::failure(format_args!("{path}: {e}"));
+    let options = Options {
+        read_only: !changes,
+        times: args.times,
+        changed: changed.unwrap_or(SystemTime::UNIX_EPOCH),
+        inline_max: args.inline_max,
+        ..Options::default()
+    };
+    let store = Store::connect(device, &options).map_err(failed)?;
+    match &args.command {
+        Command::Batch => {
+            let changes = read_batch(io::stdin().lock())?;
+            let mut at = None;
+            let done = store.batch(|b| {
+                changes.iter().try_for_each(|(line, change)| {
+                    at = Some(*line);
+                    change.apply(b)
+                })?;
+                at = None;
+                Ok(())
+            });
+            done.map_err(|e| match at {
+                Some(line) => {
+                    CliError::failure(format_args!("{path}: line {line} of the batch: {e}"))
+                }
+                None => failed(e),
+            })?;
+        }
+        command => args.one(&store, command).map_err(|e| match e {
+            Failure::Store(e) => failed(e),
+            Failure::Cli(e) => e,
+        })?,
+    }
+    store.disconnect().map_err(failed)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What stopped a command.
+enum Failure {
+    Store(Error),
+    Cli(CliError),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Store(e)
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(e: CliError) -> Self {
+        Self::Cli(e)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::Cli(e.into())
+    }
+}
+
+impl KvArgs {
+    fn one(&self, store: &Store, command: &Command) -> Result<(), Failure> {
+        match command {
+            Command::Get { key, from, length } => {
+                let key = parse_key(key)?;
+                let length =
+                    length.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX));
+                let value = store.get_partial(&key, *from, length)?;
+                if self.json {
+                    self.print(&key, as_text(value), "")?;
+                } else {
+                    io::stdout().write_all(&value)?;
+                }
+            }
+            Command::Set { key, value } => store.set(&parse_key(key)?, &input(value.as_ref())?)?,
+            Command::SetPartial { key, offset, value } => {
+                store.set_partial(&parse_key(key)?, *offset, &input(value.as_ref())?)?;
+            }
+            Command::List { key } => self.list(store.list(&parse_key(key)?)?)?,
+            Command::Exists { key } => {
+                let key = parse_key(key)?;
+                let kind = store.exists(&key)?.map_or("none", name_of);
+                self.print(&key, KindIs { kind }, kind)?;
+            }
+            Command::Size { key } => {
+                let key = parse_key(key)?;
+                let size = store.size(&key)?;
+                self.print(&key, Size { size }, &size.to_string())?;
+            }
+            Command::Digest { key } => {
+                let key = parse_key(key)?;
+                let sha256: String =
+                    store.digest(&key)?.iter().map(|byte| format!("{byte:02x}")).collect();
+                self.print(&key, Digest { sha256: sha256.clone() }, &sha256)?;
+            }
+            Command::LastModified { key } => {
+                let key = parse_key(key)?;
+                let (seconds, nanoseconds) = since_1970(store.last_modified(&key)?);
+                let text = date(seconds, nanoseconds);
+                let last_modified = text.clone();
+                self.print(&key, LastModified { last_modified, seconds, nanoseconds }, &text)?;
+            }
+            Command::Rename { source, dest } => {
+                store.rename(&parse_key(source)?, &parse_key(dest)?)?;
+            }
+            Command::Remove { key } => store.remove(&parse_key(key)?)?,
+            Command::Allocate { key, size } => store.allocate(&parse_key(key)?, *size, None)?,
+            Command::Batch => {}
+        }
+        Ok(())
+    }
+
+    /// Print `what`, or `text` unless JSON is asked for.
+    fn print(&self, key: &Key, what: impl Serialize, text: &str) -> io::Result<()> {
+        if self.json {
+            print_json(&Answer { key: key.into(), what })
+        } else {
+            writeln!(io::stdout(), "{text}")
+        }
+    }
+
+    fn list(&self, entries: Vec<(Key, Kind)>) -> io::Result<()> {
+        if self.json {
+            let answer = |(key, kind): &(Key, Kind)| Answer {
+                key: key.into(),
+                what: KindIs { kind: name_of(*kind) },
+            };
+            return print_json(&entries.iter().map(answer).collect::<Vec<_>>());
+        }
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        for (key, kind) in entries {
+            out.write_all(b"/")?;
+            out.write_all(key.as_bytes())?;
+            out.write_all(if kind == Kind::Dictionary { b"/\n" } else { b"\n" })?;
+        }
+        out.flush()
+    }
+}
+
+impl Change {
+    fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Error> {
+        match self {
+            Self::Set(key, value) => batch.set(key, value),
+            Self::SetPartial(key, offset, value) => batch.set_partial(key, *offset, value),
+            Self::Allocate(key, size) => batch.allocate(key, *size, None),
+            Self::Rename(source, dest) => batch.rename(source, dest),
+            Self::Remove(key) => batch.remove(key),
+        }
+    }
+}
+
+impl Line {
+    fn change(self) -> Result<Change, String> {
+        let Self { op, key, key_base64, value, base64, offset, size, to, to_base64 } = self;
+        let key = key_of(key, key_base64, "key")?.ok_or("no \"key\"")?;
+        let to = key_of(to, to_base64, "to")?;
+        let value = bytes_of(value, base64, "value", "base64")?;
+        let allowed = [
+            ("offset", offset.is_some(), op == Op::SetPartial),
+            ("size", size.is_some(), op == Op::Allocate),
+            ("to", to.is_some(), op == Op::Rename),
+            ("value", value.is_some(), matches!(op, Op::Set | Op::SetPartial)),
+        ];
+        for (name, given, expected) in allowed {
+            match (given, expected) {
+                (true, false) => return Err(format!("\"{name}\" does not belong to this change")),
+                (false, true) => return Err(format!("no \"{name}\"")),
+                _ => {}
+            }
+        }
+        Ok(match (op, value, offset, size, to) {
+            (Op::SetPartial, Some(value), Some(offset), ..) => {
+                Change::SetPartial(key, offset, value)
+            }
+            (Op::Set, Some(value), ..) => Change::Set(key, value),
+            (Op::Allocate, .., Some(size), _) => Change::Allocate(key, size),
+            (Op::Rename, .., Some(to)) => Change::Rename(key, to),
+            _ => Change::Remove(key),
+        })
+    }
+}
+
+/// The changes that `input` lists, with the numbers of their lines.
+fn read_batch(input: impl BufRead) -> Result<Vec<(usize, Change)>, CliError> {
+    let mut changes = Vec::new();
+    for (i, line) in input.lines().enumerate() {
+        let wrong =
+            |why: &str| CliError::failure(format_args!("line {} of the batch: {why}", i + 1));
+        let line = line.map_err(|e| wrong(&e.to_string()))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let line: Line = serde_json::from_str(&line).map_err(|e| wrong(&e.to_string()))?;
+        changes.push((i + 1, line.change().map_err(|e| wrong(&e))?));
+    }
+    Ok(changes)
+}
+
+fn key_of(text: Option<String>, base64: Option<String>, name: &str) -> Result<Option<Key>, String> {
+    let bytes = bytes_of(text, base64, name, &format!("{name}_base64"))?;
+    bytes.map(|bytes| Key::new(bytes).map_err(|e| e.to_string())).transpose()
+}
+
+fn bytes_of(
+    text: Option<String>,
+    base64: Option<String>,
+    name: &str,
+    base64_name: &str,
+) -> Result<Option<Vec<u8>>, String> {
+    match (text, base64) {
+        (Some(_), Some(_)) => Err(format!("both \"{name}\" and \"{base64_name}\"")),
+        (Some(text), None) => Ok(Some(text.into_bytes())),
+        (None, Some(text)) => {
+            STANDARD.decode(text).map(Some).map_err(|e| format!("\"{base64_name}\": {e}"))
+        }
+        (None, None) => Ok(None),
+    }
+}
+
+fn parse_key(key: &OsString) -> Result<Key, CliError> {
+    Key::new(key.as_bytes()).map_err(CliError::failure)
+}
+
+/// A value from the command line, or from standard input.
+fn input(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
+    match value {
+        Some(value) if value != "-" => Ok(value.as_bytes().to_vec()),
+        _ => {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
+                CliError::failure(format_args!("cannot read the value from standard input: {e}"))
+            })?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn as_text(bytes: Vec<u8>) -> Bytes {
+    match String::from_utf8(bytes) {
+        Ok(text) => Bytes { value: Some(text), base64: None },
+        Err(e) => Bytes { value: None, base64: Some(STANDARD.encode(e.as_bytes())) },
+    }
+}
+
+fn print_json(what: &impl Serialize) -> io::Result<()> {
+    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(what).map_err(io::Error::from)?)
+}
+
+fn name_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Value => "value",
+        Kind::Dictionary => "dictionary",
+    }
+}
+
+/// Seconds since 1970, rounded down, and nanoseconds of the second.
+fn since_1970(time: SystemTime) -> (i64, u32) {
+    let parts = |d: Duration| (i64::try_from(d.as_secs()).unwrap_or(i64::MAX), d.subsec_nanos());
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => parts(since),
+        Err(before) => match parts(before.duration()) {
+            (seconds, 0) => (-seconds, 0),
+            (seconds, nanos) => (-seconds - 1, 1_000_000_000 - nanos),
+        },
+    }
+}
+
+/// As ISO 8601 has it, in UTC.
+fn date(seconds: i64, nanos: u32) -> String {
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // years begin in March, so that the odd day is the last; 400 of them are 146,097 days
+    let from_era = days + 719_468;
+    let (era, day) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = match month {
+        0..10 => (year + 400 * era, month + 3),
+        _ => (year + 400 * era + 1, month - 9),
+    };
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00"),
+            (951_782_400, "2000-02-29T00:00:00"),
+            (1_700_000_000, "2023-11-14T22:13:20"),
+            (4_107_542_399, "2100-02-28T23:59:59"),
+            (4_107_542_400, "2100-03-01T00:00:00"),
+            (-1, "1969-12-31T23:59:59"),
+        ] {
+            assert_eq!(date(seconds, 5), format!("{text}.000000005Z"));
+        }
+        let half_before = SystemTime::UNIX_EPOCH - Duration::from_millis(500);
+        assert_eq!(since_1970(half_before), (-1, 500_000_000));
+    }
+
+    #[test]
+    fn lines_of_a_batch_are_checked() {
+        let read = |text: &str| read_batch(text.as_bytes());
+        let good = r#"{"op":"set","key":"a","base64":"/w=="}
+
+            {"op":"set-partial","key":"a","offset":1,"value":"x"}
+            {"op":"rename","key_base64":"/w==","to":"b"}
+            {"op":"remove","key":"b"}
+            {"op":"allocate","key":"b","size":3}"#;
+        let changes = read(good).expect("a batch");
+        assert_eq!(changes.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3, 4, 5, 6]);
+        assert!(matches!(&changes[0].1, Change::Set(_, value) if value == &[0xff]));
+        for (wrong, why) in [
+            ("nonsense", "line 1"),
+            (r#"{"op":"set","key":"a"}"#, "no \"value\""),
+            (r#"{"op":"set","value":"a"}"#, "no \"key\""),
+            (r#"{"op":"set","key":"a","value":"a","base64":""}"#, "both"),
+            (r#"{"op":"set","key":"a","base64":"?"}"#, "base64"),
+            (r#"{"op":"set","key":"..","value":""}"#, ".."),
+            (r#"{"op":"remove","key":"a","value":"a"}"#, "does not belong"),
+            (r#"{"op":"rename","key":"a"}"#, "no \"to\""),
+            (r#"{"op":"put","key":"a"}"#, "put"),
+            (r#"{"op":"remove","key":"a","more":1}"#, "more"),
+        ] {
+            let e = read(wrong).map(|_| ()).expect_err(wrong);
+            assert!(e.message.contains(why), "{wrong}: {e}");
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! A key-value store in a littlefs image: values and dictionaries, with the operations of
+//! MirageOS's `Mirage_kv.RW` (mirage-kv 6), and batches. `docs/kv.md` describes it.
+//!
+//! A value is a file, a dictionary a directory. A store may be used from several threads at once:
+//! one mutex guards it, and what reads values in blocks or waits for a batch's function does not
+//! hold it meanwhile.
+//!
+//! ```
+//! # fn main() -> Result<(), littlefs::kv::Error> {
+//! use std::sync::Arc;
+//!
+//! use littlefs::bd::{Geometry, RamDevice};
+//! use littlefs::kv::{self, Key, Store};
+//!
+//! let dev = Arc::new(RamDevice::new(Geometry::new(4096, 64).expect("a geometry")));
+//! Store::format(&*dev)?;
+//! let store = Store::connect(dev, &kv::Options::default())?;
+//! store.set(&Key::new("boot/count")?, b"1")?;
+//! store.batch(|b| {
+//!     let count = b.get(&Key::new("boot/count")?)?;
+//!     b.set(&Key::new("boot/last")?, &count)?;
+//!     b.set(&Key::new("boot/count")?, b"2")
+//! })?;
+//! assert_eq!(store.get(&Key::new("boot/last")?)?, b"1");
+//! store.disconnect()
+//! # }
+//! ```
+
+mod batch;
+mod error;
+mod iter;
+mod key;
+mod read;
+mod redo;
+mod shadow;
+mod write;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::bd::BlockDevice;
+use crate::convention::{Codec, Convention, Meta, Target};
+use crate::error::Error as CoreError;
+use crate::fs::{Attrs, DirId, FormatOptions, Fs, Node, OpenOptions, ROOT};
+use crate::sys;
+
+pub use batch::Batch;
+pub use error::{Error, Result};
+pub use iter::{Entries, Values};
+pub use key::Key;
+
+use shadow::Shadow;
+
+/// The value in the root that holds a batch until it is applied.
+const REDO: &[u8] = b".kv-batch";
+/// The dictionary in the root that a removed one is on its way out through.
+const TRASH: &[u8] = b".kv-trash";
+
+/// Dictionaries whose place is remembered.
+const DIRS_MAX: usize = 4096;
+
+/// What a key refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A value.
+    Value,
+    /// A dictionary.
+    Dictionary,
+}
+
+/// How times are kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Times {
+    /// In the user attributes that the image has already; without any, not at all.
+    #[default]
+    AsImage,
+    /// Not at all: attributes are neither read nor written.
+    None,
+    /// By this convention.
+    By(&'static Convention),
+}
+
+impl Times {
+    /// `auto`, `none`, or the name of a convention.
+    ///
+    /// # Errors
+    /// A sentence that says what is accepted.
+    pub fn parse(name: &str) -> std::result::Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::AsImage),
+            "none" => Ok(Self::None),
+            _ => Convention::named(name).map(Self::By).ok_or_else(|| {
+                let names = crate::convention::CONVENTIONS.iter().map(|c| c.name);
+                let names: Vec<&str> = ["auto", "none"].into_iter().chain(names).collect();
+                format!("'{name}' is none of {}", names.join(", "))
+            }),
+        }
+    }
+}
+
+/// How to connect to a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Refuse changes, and never write. A batch that a crash interrupted is seen as applied.
+    pub read_only: bool,
+    /// Each change is durable when it returns; otherwise with [`Store::sync`] and
+    /// [`Store::disconnect`]. A batch, and the removal of a dictionary, are durable in any case.
+    pub durable: bool,
+    /// How times are kept.
+    pub times: Times,
+    /// The last change of all values that tell none: the image file's own time, as a rule.
+    pub changed: SystemTime,
+    /// Largest value kept inside its dictionary's blocks, in bytes, instead of the one inferred
+    /// from the image; at most an eighth of a block.
+    pub inline_max: Option<u32>,
+    /// The device's program size in bytes, instead of the one inferred.
+    pub prog_size: Option<u32>,
+    /// Erases after which a metadata pair moves; never by default.
+    pub block_cycles: Option<u32>,
+}
+
+impl Default for Options {
+    /// Writable, durable, times as the image has them.
+    fn default() -> Self {
+        Self {
+            read_only: false,
+            durable: true,
+            times: Times::AsImage,
+            changed: SystemTime::now(),
+            inline_max: None,
+            prog_size: None,
+            block_cycles: None,
+        }
+    }
+}
+
+/// A key-value store.
+pub struct Store {
+    core: Mutex<Core>,
+}
+
+/// What the mutex guards.
+struct Core {
+    fs: Fs,
+    dev: Arc<dyn BlockDevice>,
+    /// How to open the image again.
+    open: OpenOptions,
+    read_only: bool,
+    durable: bool,
+    codec: Option<Codec>,
+    /// The last change of what tells none.
+    changed: SystemTime,
+    /// Dictionaries by their paths.
+    dirs: HashMap<Box<[u8]>, DirId>,
+    /// How often anything changed.
+    version: u64,
+    /// How often the filesystem was opened: ids of files are of one of its lives.
+    life: u64,
+    /// A batch is on disk that is not applied, or a removed dictionary that is not gone: to be
+    /// finished before the next change.
+    unfinished: bool,
+}
+
+/// What a key leads to.
+enum Found {
+    /// The top-level dictionary.
+    Root,
+    /// This, by its name in this directory.
+    At(DirId, Node),
+    /// Nothing.
+    Nothing,
+}
+
+impl Store {
+    /// Make an empty store on `dev`, whatever it holds.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn format(dev: &dyn BlockDevice) -> Result<()> {
+        Ok(Fs::format(dev, &FormatOptions::default())?)
+    }
+
+    /// Connect to the store in the littlefs on `dev`, and finish a batch or a removal that a crash
+    /// interrupted.
+    ///
+    /// # Errors
+    /// When there is no littlefs, or what is to be finished cannot be.
+    pub fn connect(dev: Arc<dyn BlockDevice>, options: &Options) -> Result<Self> {
+        let open = OpenOptions {
+            read_only: options.read_only,
+            prog_size: options.prog_size,
+            inline_max: options.inline_max,
+            block_cycles: options.block_cycles,
+        };
+        let mut fs = Fs::open(dev.clone(), &open)?;
+        let mut dev = dev;
+        let has_redo = fs.lookup(ROOT, REDO).is_ok();
+        if options.read_only && has_redo {
+            // finished where only this store sees it
+            dev = Arc::new(Shadow::new(dev));
+            fs = Fs::open(dev.clone(), &OpenOptions { read_only: false, ..open })?;
+        }
+        let usage = fs.attr_usage();
+        let convention = match options.times {
+            Times::AsImage => Convention::recognise(usage),
+            Times::None => None,
+            Times::By(convention) => Some(convention),
+        };
+        let codec = convention.map(|c| Codec::new(c, usage));
+        // what was inferred once holds when the image is opened again
+        let open = OpenOptions {
+            read_only: fs.is_read_only(),
+            prog_size: Some(fs.prog_size()),
+            inline_max: Some(fs.inline_max()),
+            block_cycles: options.block_cycles,
+        };
+        let has_trash = fs.lookup(ROOT, TRASH).is_ok();
+        let mut core = Core {
+            dev,
+            open,
+            read_only: options.read_only,
+            durable: options.durable,
+            codec,
+            changed: options.changed,
+            dirs: HashMap::new(),
+            version: 0,
+            life: 0,
+            unfinished: has_redo || (has_trash && !options.read_only),
+            fs,
+        };
+        if !core.fs.is_read_only() {
+            core.finish()?;
+        } else if has_redo {
+            log::warn!("a batch was interrupted, and cannot be finished in a damaged image");
+        }
+        Ok(Self { core: Mutex::new(core) })
+    }
+
+    /// Make everything durable, and let go of the image.
+    ///
+    /// Dropping a store instead loses what is not durable.
+    ///
+    /// # Errors
+    /// When that fails; what was durable before still is.
+    pub fn disconnect(self) -> Result<()> {
+        self.sync()
+    }
+
+    /// Make everything durable.
+    ///
+    /// # Errors
+    /// When the device fails or has no space; what was durable before still is.
+    pub fn sync(&self) -> Result<()> {
+        let mut core = self.core();
+        if core.read_only { Ok(()) } else { Ok(core.fs.flush()?) }
+    }
+
+    /// What opening the image found worth telling.
+    pub fn warnings(&self) -> Vec<String> {
+        self.core().fs.warnings().to_vec()
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock()
+    }
+}
+
+impl Core {
+    /// The directory of a dictionary.
+    ///
+    /// # Errors
+    /// `NotFound`, or `DictionaryExpected` for a value on the way, or at its end.
+    fn dictionary(&mut self, path: &[u8]) -> Result<DirId> {
+        if path.is_empty() {
+            return Ok(ROOT);
+        }
+        if let Some(&dir) = self.dirs.get(path) {
+            return Ok(dir);
+        }
+        let key = Key::new(path)?;
+        let mut dir = ROOT;
+        let mut here = Key::root();
+        for segment in key.segments() {
+            here = here.child(segment);
+            dir = match self.fs.lookup(dir, segment) {
+                Ok(Node::Dir(dir)) => dir,
+                Ok(Node::File { .. }) => return Err(Error::DictionaryExpected(here)),
+                Err(CoreError::NotFound) => return Err(Error::NotFound(key.clone())),
+                Err(e) => return Err(e.into()),
+            };
+        }
+        self.remember(path, dir);
+        Ok(dir)
+    }
+
+    fn remember(&mut self, path: &[u8], dir: DirId) {
+        if self.dirs.len() >= DIRS_MAX {
+            self.dirs.clear();
+        }
+        self.dirs.insert(path.into(), dir);
+    }
+
+    /// What `key` leads to.
+    ///
+    /// # Errors
+    /// `DictionaryExpected` for a value on the way.
+    fn find(&mut self, key: &Key) -> Result<Found> {
+        if key.is_root() {
+            return Ok(Found::Root);
+        }
+        let (parent, name) = key.split();
+        let dir = match self.dictionary(parent) {
+            Ok(dir) => dir,
+            Err(Error::NotFound(_)) => return Ok(Found::Nothing),
+            Err(e) => return Err(e),
+        };
+        match self.fs.lookup(dir, name) {
+            Ok(node) => Ok(Found::At(dir, node)),
+            Err(CoreError::NotFound) => Ok(Found::Nothing),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The directory that holds `key`, and its name there.
+    ///
+    /// # Errors
+    /// `NotFound` of `key`, or `DictionaryExpected` of what is on the way.
+    fn place<'k>(&mut self, key: &'k Key) -> Result<(DirId, &'k [u8])> {
+        let (parent, name) = key.split();
+        match self.dictionary(parent) {
+            Ok(dir) => Ok((dir, name)),
+            Err(Error::NotFound(_)) => Err(Error::NotFound(key.clone())),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Forget the filesystem in memory for what is on disk.
+    fn reload(&mut self) -> Result<()> {
+        self.dirs.clear();
+        self.life += 1;
+        self.fs = Fs::open(self.dev.clone(), &self.open)?;
+        Ok(())
+    }
+
+    /// The attributes that a change at `time` gives to an entry of kind `target`.
+    fn changes(
+        codec: Option<&Codec>,
+        time: i64,
+        target: Target,
+    ) -> impl Fn(Option<&mut Attrs<'_>>) -> Vec<(u8, Vec<u8>)> {
+        move |attrs| {
+            let Some(codec) = codec else { return Vec::new() };
+            let meta = Meta { mtime: Some(time), ctime: Some(time), ..Meta::default() };
+            match attrs {
+                Some(attrs) => codec.write(attrs, &meta, target),
+                None => codec.initial(&new_meta(codec, meta, target), target),
+            }
+        }
+    }
+}
+
+/// What the attributes of a new entry say.
+fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
+    let mut meta = Meta { atime: changed.mtime, birth: changed.mtime, ..changed };
+    if codec.convention().has_owners() {
+        meta.mode = Some(match target {
+            Target::File => libc::S_IFREG | 0o644,
+            Target::Dir | Target::Root => libc::S_IFDIR | 0o755,
+        });
+        (meta.uid, meta.gid) = (Some(sys::effective_uid()), Some(sys::effective_gid()));
+    }
+    meta
+}
+
+/// Nanoseconds since 1970.
+fn nanos(time: SystemTime) -> i64 {
+    let nanos = |d: std::time::Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => nanos(since),
+        Err(before) => -nanos(before.duration()),
+    }
+}
+
+/// The time so many nanoseconds since 1970.
+fn system_time(nanos: i64) -> SystemTime {
+    let distance = std::time::Duration::from_nanos(nanos.unsigned_abs());
+    if nanos < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
+}
+
+/// Whether `key` is a name that the store keeps for itself, or inside of one.
+fn is_reserved(key: &Key) -> bool {
+    key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
+}

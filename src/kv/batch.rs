@@ -1,0 +1,382 @@
+//! Batches: several changes, all or nothing.
+
+use std::collections::BTreeSet;
+use std::time::SystemTime;
+
+use super::redo::{Change, Changes};
+use super::{Core, Error, Found, Key, Kind, Result, Store, nanos};
+use crate::fs::Node;
+
+/// How often the function of a batch is run at most.
+const TRIES: usize = 13;
+
+/// The changes of a batch so far. It reads what the store holds, with its own changes over that.
+///
+/// Its changes, and their values, are in memory until the end of the batch. A dictionary that is
+/// renamed in a batch goes through memory, too.
+pub struct Batch<'a> {
+    store: &'a Store,
+    changes: Changes,
+    /// The version of the store that everything read is of; none while nothing was read.
+    version: Option<u64>,
+    /// Something else came between two reads.
+    torn: bool,
+    /// Keys set and removed of which only that was looked at, which must still hold in the end.
+    expected: Vec<(Key, Expected)>,
+}
+
+/// What must hold of a key for a change that does not depend on what is there.
+enum Expected {
+    /// No value is on the way to it.
+    Reachable,
+    /// Nor is it a dictionary.
+    NoDictionary,
+}
+
+/// What a batch knows of a key by itself.
+enum Own<'a> {
+    /// It is set.
+    Set(&'a [u8]),
+    /// It is removed, or inside of what is.
+    Gone,
+    /// Nothing: the store tells.
+    Unknown,
+}
+
+impl Store {
+    /// Run `f`, and make all its changes, or none: also after a crash. When this returns, they are
+    /// durable.
+    ///
+    /// Other threads go on meanwhile. If they change anything after `f` read something, `f` is run
+    /// again from the start: it should change nothing but by its argument. A batch that only sets
+    /// and removes is run again only if what a key refers to no longer allows that.
+    ///
+    /// # Errors
+    /// What `f` returns, and then nothing is changed. `TooManyRetries` after thirteen runs. `NoSpace`,
+    /// also where a change by itself would find it: what a batch changes takes its space twice
+    /// until the end. When the device fails, the batch may be finished by the next
+    /// [`Store::connect`].
+    pub fn batch<T>(&self, mut f: impl FnMut(&mut Batch<'_>) -> Result<T>) -> Result<T> {
+        for _ in 0..TRIES {
+            let mut batch = Batch {
+                store: self,
+                changes: Changes::new(),
+                version: None,
+                torn: false,
+                expected: Vec::new(),
+            };
+            let result = f(&mut batch);
+            let Batch { changes, version, torn, expected, .. } = batch;
+            if torn {
+                continue;
+            }
+            let value = result?;
+            let mut core = self.core();
+            if version.is_some_and(|v| v != core.version) || !core.holds(&expected)? {
+                continue;
+            }
+            core.run_batch(&changes)?;
+            return Ok(value);
+        }
+        Err(Error::TooManyRetries)
+    }
+}
+
+impl Core {
+    fn holds(&mut self, expected: &[(Key, Expected)]) -> Result<bool> {
+        for (key, expected) in expected {
+            match (self.find(key), expected) {
+                (Err(Error::DictionaryExpected(_)), _)
+                | (Ok(Found::Root | Found::At(_, Node::Dir(_))), Expected::NoDictionary) => {
+                    return Ok(false);
+                }
+                (Err(e), _) => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Batch<'_> {
+    /// As [`Store::exists`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn exists(&mut self, key: &Key) -> Result<Option<Kind>> {
+        match self.lookup(key) {
+            Err(Error::DictionaryExpected(_)) => Ok(None),
+            found => found,
+        }
+    }
+
+    /// As [`Store::get`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn get(&mut self, key: &Key) -> Result<Vec<u8>> {
+        match self.own(key)? {
+            Own::Set(data) => Ok(data.to_vec()),
+            Own::Unknown => self.read(|store| store.get(key)),
+            Own::Gone => match self.lookup(key)? {
+                Some(_) => Err(Error::ValueExpected(key.clone())),
+                None => Err(Error::NotFound(key.clone())),
+            },
+        }
+    }
+
+    /// As [`Store::list`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn list(&mut self, key: &Key) -> Result<Vec<(Key, Kind)>> {
+        match self.lookup(key)? {
+            Some(Kind::Dictionary) => self.children(key),
+            Some(Kind::Value) => Err(Error::DictionaryExpected(key.clone())),
+            None => Err(Error::NotFound(key.clone())),
+        }
+    }
+
+    /// As [`Store::set`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set(&mut self, key: &Key, value: &[u8]) -> Result<()> {
+        self.put(key, value.to_vec(), None)
+    }
+
+    /// As [`Store::set_partial`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_partial(&mut self, key: &Key, offset: u64, data: &[u8]) -> Result<()> {
+        let mut value = match self.get(key) {
+            Err(Error::NotFound(_)) => Vec::new(),
+            value => value?,
+        };
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(value.len());
+        let end = start + data.len();
+        value.resize(value.len().max(end), 0);
+        value[start..end].copy_from_slice(data);
+        self.put(key, value, None)
+    }
+
+    /// As [`Store::allocate`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn allocate(
+        &mut self,
+        key: &Key,
+        size: u64,
+        last_modified: Option<SystemTime>,
+    ) -> Result<()> {
+        if self.lookup(key)?.is_some() {
+            return Err(Error::AlreadyPresent(key.clone()));
+        }
+        // checked before that much memory is asked for
+        let file_max = u64::from(self.store.core().fs.superblock().file_max);
+        let size = usize::try_from(size.min(file_max + 1)).unwrap_or(usize::MAX);
+        if size as u64 > file_max {
+            return Err(crate::Error::FileTooLarge.into());
+        }
+        self.put(key, vec![0; size], last_modified.map(nanos))
+    }
+
+    /// As [`Store::remove`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove(&mut self, key: &Key) -> Result<()> {
+        if key.is_root() {
+            return Err(Error::InvalidKey(key.clone(), "the top-level dictionary stays"));
+        }
+        self.store.core().check(key)?;
+        if let Own::Unknown = self.own(key)? {
+            self.store.kind(key)?;
+            self.expected.push((key.clone(), Expected::Reachable));
+        }
+        self.replace(key, Change::Gone);
+        Ok(())
+    }
+
+    /// As [`Store::rename`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rename(&mut self, source: &Key, dest: &Key) -> Result<()> {
+        self.store.core().check(source)?;
+        self.store.core().check(dest)?;
+        let kind = self.lookup(source)?.ok_or_else(|| Error::NotFound(source.clone()))?;
+        let is_dictionary = kind == Kind::Dictionary;
+        if is_dictionary && dest.starts_with(source) {
+            return Err(Error::RenameSourcePrefix(source.clone(), dest.clone()));
+        }
+        let inside = match self.lookup(dest)? {
+            Some(Kind::Dictionary) => dest.child(source.basename()),
+            Some(Kind::Value) | None => dest.clone(),
+        };
+        if inside == *source {
+            return Ok(());
+        }
+        match self.lookup(&inside)? {
+            Some(Kind::Dictionary) => return Err(Error::AlreadyPresent(inside)),
+            Some(Kind::Value) if is_dictionary => return Err(Error::ValueExpected(source.clone())),
+            Some(Kind::Value) | None => {}
+        }
+        let mut moved = Vec::new();
+        let mut todo = vec![(source.clone(), inside)];
+        while let Some((from, to)) = todo.pop() {
+            match self.lookup(&from)? {
+                Some(Kind::Value) => {
+                    let time = match self.changes.get(&from) {
+                        Some(Change::Set { time, .. }) => *time,
+                        _ => Some(nanos(self.read(|store| store.last_modified(&from))?)),
+                    };
+                    moved.push((to, self.get(&from)?, time));
+                }
+                Some(Kind::Dictionary) => {
+                    for (child, _) in self.children(&from)? {
+                        let to = to.child(child.basename());
+                        todo.push((child, to));
+                    }
+                }
+                None => {}
+            }
+        }
+        self.replace(source, Change::Gone);
+        moved.into_iter().try_for_each(|(key, data, time)| self.put(&key, data, time))
+    }
+
+    fn put(&mut self, key: &Key, data: Vec<u8>, time: Option<i64>) -> Result<()> {
+        let core = self.store.core();
+        core.check(key)?;
+        if data.len() as u64 > u64::from(core.fs.superblock().file_max) {
+            return Err(crate::Error::FileTooLarge.into());
+        }
+        drop(core);
+        let is_unknown = match self.own(key)? {
+            Own::Set(_) => false,
+            Own::Gone => {
+                if self.lookup(key)? == Some(Kind::Dictionary) {
+                    return Err(Error::ValueExpected(key.clone()));
+                }
+                false
+            }
+            Own::Unknown => true,
+        };
+        if is_unknown {
+            let changed_inside = self.inside(key).next().is_some();
+            if changed_inside || self.store.kind(key)? == Some(Kind::Dictionary) {
+                // what changes inside of it may be that all of it goes
+                if self.lookup(key)? == Some(Kind::Dictionary) {
+                    return Err(Error::ValueExpected(key.clone()));
+                }
+            } else {
+                self.expected.push((key.clone(), Expected::NoDictionary));
+            }
+        }
+        self.replace(key, Change::Set { data, time });
+        Ok(())
+    }
+
+    /// `change` takes the place of all that was changed of `key`, and inside of it.
+    fn replace(&mut self, key: &Key, change: Change) {
+        let inside: Vec<Key> = self.inside(key).map(|(key, _)| key.clone()).collect();
+        for key in inside {
+            self.changes.remove(&key);
+        }
+        self.changes.insert(key.clone(), change);
+    }
+
+    /// The changes inside of the dictionary `key`.
+    fn inside<'s>(&'s self, key: &'s Key) -> impl Iterator<Item = (&'s Key, &'s Change)> {
+        let from = self.changes.range(key.clone()..);
+        from.take_while(|(k, _)| k.starts_with(key)).filter(move |(k, _)| *k != key)
+    }
+
+    /// What the batch knows of `key` by itself.
+    ///
+    /// # Errors
+    /// `DictionaryExpected` for a value on the way.
+    fn own(&self, key: &Key) -> Result<Own<'_>> {
+        if self.changes.is_empty() {
+            return Ok(Own::Unknown);
+        }
+        let mut own = Own::Unknown;
+        for above in key.ancestors() {
+            match self.changes.get(&above) {
+                Some(Change::Set { .. }) => return Err(Error::DictionaryExpected(above)),
+                Some(Change::Gone) => own = Own::Gone,
+                None => {}
+            }
+        }
+        Ok(match self.changes.get(key) {
+            Some(Change::Set { data, .. }) => Own::Set(data),
+            Some(Change::Gone) => Own::Gone,
+            None => own,
+        })
+    }
+
+    /// What `key` refers to.
+    ///
+    /// # Errors
+    /// `DictionaryExpected` for a value on the way.
+    fn lookup(&mut self, key: &Key) -> Result<Option<Kind>> {
+        let is_unknown = match self.own(key)? {
+            Own::Set(_) => return Ok(Some(Kind::Value)),
+            Own::Gone => false,
+            Own::Unknown => true,
+        };
+        if key.is_root() || self.inside(key).any(|(_, c)| matches!(c, Change::Set { .. })) {
+            return Ok(Some(Kind::Dictionary));
+        }
+        if !is_unknown {
+            return Ok(None);
+        }
+        let found = self.read(|store| store.kind(key))?;
+        if found == Some(Kind::Dictionary)
+            && self.inside(key).next().is_some()
+            && self.children(key)?.is_empty()
+        {
+            // all that was in it is gone
+            return Ok(None);
+        }
+        Ok(found)
+    }
+
+    /// What is in the dictionary `key`, sorted.
+    fn children(&mut self, key: &Key) -> Result<Vec<(Key, Kind)>> {
+        let mut keys = BTreeSet::new();
+        if !matches!(self.own(key)?, Own::Gone) {
+            match self.read(|store| store.list(key)) {
+                Ok(list) => keys.extend(list.into_iter().map(|(key, _)| key)),
+                // it comes into being by this batch
+                Err(Error::NotFound(_)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let depth = key.segments().count();
+        let own = self.inside(key).filter_map(|(k, _)| k.segments().nth(depth));
+        keys.extend(own.map(|segment| key.child(segment)).collect::<Vec<_>>());
+        let mut list = Vec::new();
+        for key in keys {
+            if let Some(kind) = self.lookup(&key)? {
+                list.push((key, kind));
+            }
+        }
+        Ok(list)
+    }
+
+    /// Read from the store, of the version that everything was read of.
+    fn read<T>(&mut self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
+        let before = self.store.core().version;
+        let version = *self.version.get_or_insert(before);
+        let value = read(self.store);
+        if version != before || self.store.core().version != before {
+            self.torn = true;
+            return Err(Error::TooManyRetries);
+        }
+        value
+    }
+}

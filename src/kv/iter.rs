@@ -1,0 +1,158 @@
+//! Going through a dictionary without holding the store's lock.
+
+use super::read::is_hidden;
+use super::{Error, Key, Kind, Result, Store};
+use crate::fs::{Node, Row, Value};
+
+/// Where an iterator is in its dictionary.
+struct Cursor<'a> {
+    store: &'a Store,
+    key: Key,
+    reverse: bool,
+    with_values: bool,
+    rows: std::vec::IntoIter<Row>,
+    /// The last name looked at.
+    from: Option<Box<[u8]>>,
+    done: bool,
+}
+
+/// What is in a dictionary, without values. It holds no lock between two of its steps.
+///
+/// The order is that of the image: by bytes, but where one name is a prefix of another the longer
+/// comes first. What is there all the time comes once; what comes, goes or changes meanwhile comes
+/// or does not.
+pub struct Entries<'a>(Cursor<'a>);
+
+/// The values directly in a dictionary, with their keys; otherwise as [`Entries`].
+pub struct Values<'a>(Cursor<'a>);
+
+impl Store {
+    /// Iterate over what is in the dictionary `key`.
+    ///
+    /// # Errors
+    /// `NotFound`, or `DictionaryExpected` for a value.
+    pub fn entries(&self, key: &Key) -> Result<Entries<'_>> {
+        Ok(Entries(self.cursor(key, false, false)?))
+    }
+
+    /// The same from the end.
+    ///
+    /// # Errors
+    /// As for [`Store::entries`].
+    pub fn entries_reversed(&self, key: &Key) -> Result<Entries<'_>> {
+        Ok(Entries(self.cursor(key, true, false)?))
+    }
+
+    /// Iterate over the values directly in the dictionary `key`.
+    ///
+    /// # Errors
+    /// As for [`Store::entries`].
+    pub fn values(&self, key: &Key) -> Result<Values<'_>> {
+        Ok(Values(self.cursor(key, false, true)?))
+    }
+
+    /// The same from the end.
+    ///
+    /// # Errors
+    /// As for [`Store::entries`].
+    pub fn values_reversed(&self, key: &Key) -> Result<Values<'_>> {
+        Ok(Values(self.cursor(key, true, true)?))
+    }
+
+    fn cursor(&self, key: &Key, reverse: bool, with_values: bool) -> Result<Cursor<'_>> {
+        self.core().dictionary_at(key)?;
+        Ok(Cursor {
+            store: self,
+            key: key.clone(),
+            reverse,
+            with_values,
+            rows: Vec::new().into_iter(),
+            from: None,
+            done: false,
+        })
+    }
+}
+
+impl Cursor<'_> {
+    /// The next entry to be seen; none, too, once the dictionary is gone.
+    fn next(&mut self) -> Option<Result<Row>> {
+        while !self.done {
+            if let Some(row) = self.rows.next() {
+                return Some(Ok(row));
+            }
+            if let Err(e) = self.load() {
+                self.done = true;
+                return match e {
+                    Error::NotFound(_) | Error::DictionaryExpected(_) => None,
+                    e => Some(Err(e)),
+                };
+            }
+        }
+        None
+    }
+
+    fn load(&mut self) -> Result<()> {
+        let mut core = self.store.core();
+        let dir = core.dictionary_at(&self.key)?;
+        let from = self.from.as_deref();
+        let mut rows = if self.with_values {
+            core.fs.rows(dir, from, self.reverse)?
+        } else {
+            let nodes = core.fs.nodes(dir, from, self.reverse)?;
+            let content = |node| match node {
+                Node::File { size } => Value::Blocks { size },
+                Node::Dir(dir) => Value::Dir(dir),
+            };
+            nodes.into_iter().map(|(name, node)| (name, content(node))).collect()
+        };
+        drop(core);
+        match rows.last() {
+            Some((last, _)) => self.from = Some(last.clone()),
+            None => self.done = true,
+        }
+        rows.retain(|(name, _)| !is_hidden(dir, name));
+        self.rows = rows.into_iter();
+        Ok(())
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<(Key, Kind)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let row = self.0.next()?;
+        Some(row.map(|(name, value)| {
+            let kind = match value {
+                Value::Dir(_) => Kind::Dictionary,
+                Value::Inline(_) | Value::Blocks { .. } => Kind::Value,
+            };
+            (self.0.key.child(&name), kind)
+        }))
+    }
+}
+
+impl Iterator for Values<'_> {
+    type Item = Result<(Key, Vec<u8>)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let (name, value) = match self.0.next()? {
+                Ok(row) => row,
+                Err(e) => return Some(Err(e)),
+            };
+            let key = self.0.key.child(&name);
+            match value {
+                Value::Inline(bytes) => return Some(Ok((key, bytes))),
+                Value::Dir(_) => {}
+                Value::Blocks { .. } => match self.0.store.get(&key) {
+                    Ok(bytes) => return Some(Ok((key, bytes))),
+                    // gone, or something else now
+                    Err(
+                        Error::NotFound(_) | Error::ValueExpected(_) | Error::DictionaryExpected(_),
+                    ) => {}
+                    Err(e) => return Some(Err(e)),
+                },
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Keys: paths of segments.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::{Error, Result};
+
+/// A path of segments; the empty one is the top-level dictionary.
+///
+/// Segments are bytes. A `/` parts them; one at the start or the end, and every further one in a
+/// row, says nothing: `foo/bar`, `/foo/bar` and `/foo//bar/` are the same key. Keys are ordered
+/// segment by segment, each by its bytes, so that what is in a dictionary follows it.
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
+pub struct Key {
+    /// The segments with `/` between them.
+    path: Box<[u8]>,
+}
+
+impl Key {
+    /// The key of the top-level dictionary.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// The key that a path names.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] for a segment that no directory entry on Linux can be: `.`, `..`, or
+    /// one with a NUL.
+    pub fn new(path: impl AsRef<[u8]>) -> Result<Self> {
+        let path = path.as_ref();
+        let mut joined = Vec::with_capacity(path.len());
+        for segment in path.split(|&b| b == b'/').filter(|s| !s.is_empty()) {
+            let invalid = |why| Err(Error::InvalidKey(Self { path: path.into() }, why));
+            if matches!(segment, b"." | b"..") {
+                return invalid("'.' and '..' are no segments");
+            }
+            if segment.contains(&0) {
+                return invalid("a segment cannot hold a NUL");
+            }
+            if !joined.is_empty() {
+                joined.push(b'/');
+            }
+            joined.extend_from_slice(segment);
+        }
+        Ok(Self { path: joined.into() })
+    }
+
+    /// `self/segment`.
+    ///
+    /// # Errors
+    /// [`Error::InvalidKey`] if `segment` is empty or holds `/`, or as for [`Key::new`].
+    pub fn join(&self, segment: impl AsRef<[u8]>) -> Result<Self> {
+        let segment = segment.as_ref();
+        if segment.is_empty() || segment.contains(&b'/') {
+            return Err(Error::InvalidKey(
+                self.child(segment),
+                "a segment is not empty and holds no '/'",
+            ));
+        }
+        Self::new(&self.child(segment).path)
+    }
+
+    /// `self/name`, where `name` is known to be a segment.
+    pub(super) fn child(&self, name: &[u8]) -> Self {
+        let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
+        Self { path: [&*self.path, slash, name].concat().into() }
+    }
+
+    /// The concatenated key `self/other`.
+    #[must_use]
+    pub fn append(&self, other: &Self) -> Self {
+        if other.is_root() { self.clone() } else { self.child(&other.path) }
+    }
+
+    /// Its segments.
+    pub fn segments(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.path.split(|&b| b == b'/').filter(|s| !s.is_empty())
+    }
+
+    /// The last segment; empty for the root.
+    #[must_use]
+    pub fn basename(&self) -> &[u8] {
+        self.split().1
+    }
+
+    /// The key without its last segment; the root's is the root.
+    #[must_use]
+    pub fn parent(&self) -> Self {
+        Self { path: self.split().0.into() }
+    }
+
+    /// The path of the parent, and the last segment.
+    pub(super) fn split(&self) -> (&[u8], &[u8]) {
+        match self.path.iter().rposition(|&b| b == b'/') {
+            Some(at) => (&self.path[..at], &self.path[at + 1..]),
+            None => (b"", &self.path),
+        }
+    }
+
+    /// Whether it is the top-level dictionary's.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// Whether it is `other`, or what it names is inside the dictionary `other`.
+    #[must_use]
+    pub fn starts_with(&self, other: &Self) -> bool {
+        let rest = self.path.strip_prefix(&*other.path);
+        rest.is_some_and(|rest| other.is_root() || rest.is_empty() || rest[0] == b'/')
+    }
+
+    /// The dictionaries it is in, from the root on; without itself.
+    pub(super) fn ancestors(&self) -> impl Iterator<Item = Self> {
+        let slashes = self.path.iter().enumerate().filter(|(_, b)| **b == b'/');
+        let root = (!self.is_root()).then(Self::root);
+        root.into_iter().chain(slashes.map(|(at, _)| Self { path: self.path[..at].into() }))
+    }
+
+    /// Segments with `/` between them, without one at the start.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.path
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // the end of a segment comes before every byte; none is NUL
+        let rank = |b: &u8| if *b == b'/' { 0 } else { *b };
+        self.path.iter().map(rank).cmp(other.path.iter().map(rank))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// With a `/` at the start; what is not UTF-8 is replaced.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}", String::from_utf8_lossy(&self.path).trim_start_matches('/'))
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(path: &str) -> Key {
+        Key::new(path).expect(path)
+    }
+
+    #[test]
+    fn slashes_around_segments_say_nothing() {
+        for same in ["/foo/bar", "foo/bar", "//foo//bar/"] {
+            assert_eq!(key(same), key("foo/bar"));
+            assert_eq!(key(same).to_string(), "/foo/bar");
+        }
+        assert!(key("/").is_root() && key("") == Key::root());
+        assert_eq!(Key::root().to_string(), "/");
+        assert_eq!(key("a/b/c").segments().collect::<Vec<_>>(), [b"a", b"b", b"c"]);
+        assert_eq!(Key::root().segments().count(), 0);
+    }
+
+    #[test]
+    fn a_key_is_its_parent_and_its_basename() {
+        for path in ["a", "a/b", "a/b/c"] {
+            let key = key(path);
+            assert_eq!(key.parent().join(key.basename()).expect("join"), key);
+        }
+        assert_eq!((Key::root().parent(), Key::root().basename()), (Key::root(), &b""[..]));
+        assert_eq!(key("a").append(&key("b/c")), key("a/b/c"));
+        assert_eq!(key("a").append(&Key::root()), key("a"));
+        let above: Vec<Key> = key("a/b/c").ancestors().collect();
+        assert_eq!(above, [Key::root(), key("a"), key("a/b")]);
+        assert_eq!(Key::root().ancestors().count(), 0);
+    }
+
+    #[test]
+    fn what_no_entry_can_be_is_refused() {
+        for wrong in ["..", "a/./b", "a/..", "a\0b"] {
+            assert!(matches!(Key::new(wrong), Err(Error::InvalidKey(..))), "{wrong:?}");
+        }
+        for wrong in ["", "a/b", ".", "/"] {
+            assert!(matches!(key("d").join(wrong), Err(Error::InvalidKey(..))), "{wrong:?}");
+        }
+        assert_eq!(key("...").basename(), b"...");
+        assert_eq!(Key::new([0xff, b'/', 0x80]).expect("bytes").basename(), [0x80]);
+    }
+
+    #[test]
+    fn what_is_in_a_dictionary_follows_it() {
+        let mut keys = ["b", "a/b", "a-b", "a", "a/b/c", "a0", ""].map(key);
+        keys.sort();
+        assert_eq!(keys, ["", "a", "a/b", "a/b/c", "a-b", "a0", "b"].map(key));
+        assert!(key("a/b").starts_with(&key("a")) && key("a").starts_with(&key("a")));
+        assert!(!key("ab").starts_with(&key("a")) && key("x").starts_with(&Key::root()));
+    }
+}

@@ -1,0 +1,515 @@
+//! Changing things: `Mirage_kv.RW`.
+
+use std::time::SystemTime;
+
+use super::redo::{self, Change, Changes};
+use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved, nanos};
+use crate::convention::Target;
+use crate::error::Error as CoreError;
+use crate::fs::{At, Content, DirId, Fs, Node, ROOT, Value};
+
+impl Store {
+    /// Set `key` to `value`. Dictionaries on the way are made; after a crash the whole old value
+    /// is there or the whole new one.
+    ///
+    /// # Errors
+    /// `ValueExpected` for a dictionary, `DictionaryExpected` for a value on the way, `NoSpace`,
+    /// `InvalidKey`.
+    pub fn set(&self, key: &Key, value: &[u8]) -> Result<()> {
+        self.change(|core| core.set(key, Content::Bytes(value), core.now()))
+    }
+
+    /// Put `data` at byte `offset` of the value of `key`, or at its end if that is before. What is
+    /// behind it stays. Without a value, or with dictionaries missing on the way, as [`Store::set`].
+    ///
+    /// # Errors
+    /// As for [`Store::set`].
+    pub fn set_partial(&self, key: &Key, offset: u64, data: &[u8]) -> Result<()> {
+        self.change(|core| core.set_partial(key, offset, data))
+    }
+
+    /// Set `key`, which is not there, to `size` bytes of zero, changed last at `last_modified` or
+    /// now.
+    ///
+    /// # Errors
+    /// `AlreadyPresent`; otherwise as for [`Store::set`].
+    pub fn allocate(&self, key: &Key, size: u64, last_modified: Option<SystemTime>) -> Result<()> {
+        self.change(|core| {
+            core.check(key)?;
+            match core.find(key)? {
+                Found::Root | Found::At(..) => Err(Error::AlreadyPresent(key.clone())),
+                Found::Nothing => {
+                    let time = last_modified.map_or_else(|| core.now(), nanos);
+                    core.set(key, Content::Zeros(size), time)
+                }
+            }
+        })
+    }
+
+    /// Remove what `key` refers to, if anything: a dictionary with all that is in it. After a crash
+    /// it is all there or it is gone. Dictionaries that are empty thereby are removed, too.
+    ///
+    /// # Errors
+    /// `InvalidKey` for the top-level dictionary, `DictionaryExpected` for a value on the way.
+    pub fn remove(&self, key: &Key) -> Result<()> {
+        self.change(|core| core.remove(key))
+    }
+
+    /// Rename `source` to `dest`. A value replaces a value. If `dest` is a dictionary, `source` is
+    /// moved inside of it, under its own last segment. Dictionaries on the way to `dest` are made,
+    /// those that are empty without `source` removed. After a crash there is one of the two keys.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no `source`, `ValueExpected` if it is a dictionary and a value would
+    /// have to make place, `RenameSourcePrefix` if it is one and `dest` is inside of it,
+    /// `AlreadyPresent` if there is a dictionary where it would be moved to inside of `dest`.
+    pub fn rename(&self, source: &Key, dest: &Key) -> Result<()> {
+        self.change(|core| core.rename(source, dest))
+    }
+
+    /// Do `op`, and make it durable if asked to. What it left of an attempt that failed goes, too.
+    fn change<T>(&self, op: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
+        let mut core = self.core();
+        core.begin()?;
+        let result = op(&mut core);
+        core.version += 1;
+        if result.is_ok() {
+            core.changed = SystemTime::now();
+        }
+        if core.durable && core.fs.is_dirty() {
+            core.flush_or_reload()?;
+        }
+        result
+    }
+}
+
+impl Core {
+    /// Before any change.
+    pub(super) fn begin(&mut self) -> Result<()> {
+        if self.read_only || self.fs.is_read_only() {
+            return Err(CoreError::ReadOnly.into());
+        }
+        if self.unfinished { self.finish() } else { Ok(()) }
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        nanos(SystemTime::now())
+    }
+
+    /// Flush; without the space for that, what is not on disk is forgotten.
+    fn flush_or_reload(&mut self) -> Result<()> {
+        match self.fs.flush() {
+            Err(CoreError::NoSpace) => {
+                self.reload()?;
+                Err(Error::NoSpace)
+            }
+            flushed => Ok(flushed?),
+        }
+    }
+
+    /// Refuse keys that nothing can be set under.
+    pub(super) fn check(&self, key: &Key) -> Result<()> {
+        let name_max = self.fs.superblock().name_max as usize;
+        if is_reserved(key) {
+            return Err(Error::InvalidKey(key.clone(), "the store keeps this name for itself"));
+        }
+        if key.segments().any(|segment| segment.len() > name_max) {
+            return Err(Error::InvalidKey(
+                key.clone(),
+                "a segment is longer than the image allows",
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn set(&mut self, key: &Key, content: Content<'_>, time: i64) -> Result<()> {
+        if key.is_root() {
+            return Err(Error::ValueExpected(key.clone()));
+        }
+        self.check(key)?;
+        let (parent, name) = key.split();
+        self.within(parent, |core, dir| {
+            let changes = Self::changes(core.codec.as_ref(), time, Target::File);
+            core.fs.set_value(dir, name, content, &changes).map_err(|e| match e {
+                CoreError::IsDirectory => Error::ValueExpected(key.clone()),
+                CoreError::NameTooLong => {
+                    Error::InvalidKey(key.clone(), "its name does not fit a block of the image")
+                }
+                e => e.into(),
+            })
+        })
+    }
+
+    /// Do `op` in the dictionary at `path`, which is made if it is not there, and taken back if
+    /// `op` fails.
+    fn within<T>(
+        &mut self,
+        path: &[u8],
+        op: impl FnOnce(&mut Self, DirId) -> Result<T>,
+    ) -> Result<T> {
+        let mut made = Vec::new();
+        let result = match self.dictionary(path) {
+            Ok(dir) => Ok(dir),
+            Err(Error::NotFound(_)) => self.make(path, &mut made),
+            Err(e) => Err(e),
+        };
+        let result = result.and_then(|dir| op(self, dir));
+        if result.is_err() && !made.is_empty() {
+            self.dirs.clear();
+            for (dir, name) in made.into_iter().rev() {
+                self.fs.rmdir(dir, &name)?;
+            }
+        }
+        result
+    }
+
+    /// Make the dictionaries to `path` that are not there, noting each.
+    fn make(&mut self, path: &[u8], made: &mut Vec<(DirId, Box<[u8]>)>) -> Result<DirId> {
+        let key = Key::new(path)?;
+        let mut dir = ROOT;
+        for segment in key.segments() {
+            dir = match self.fs.lookup(dir, segment) {
+                Ok(Node::Dir(dir)) => dir,
+                // `dictionary` has looked
+                Ok(Node::File { .. }) => return Err(Error::DictionaryExpected(key.clone())),
+                Err(CoreError::NotFound) => {
+                    let attrs = Self::changes(self.codec.as_ref(), self.now(), Target::Dir)(None);
+                    let new = self.fs.mkdir_with_attrs(dir, segment, &attrs)?;
+                    made.push((dir, segment.into()));
+                    new
+                }
+                Err(e) => return Err(e.into()),
+            };
+        }
+        self.remember(path, dir);
+        Ok(dir)
+    }
+
+    fn set_partial(&mut self, key: &Key, offset: u64, data: &[u8]) -> Result<()> {
+        self.check(key)?;
+        let now = self.now();
+        let (dir, size) = match self.find(key)? {
+            Found::Root | Found::At(_, Node::Dir(_)) => {
+                return Err(Error::ValueExpected(key.clone()));
+            }
+            Found::At(dir, Node::File { size }) => (dir, size),
+            Found::Nothing => {
+                return self.set(key, Content::Bytes(data), now);
+            }
+        };
+        let name = key.basename();
+        let offset = offset.min(u64::from(size));
+        if let Value::Inline(mut bytes) = self.fs.value(dir, name)? {
+            let (start, end) = (offset as usize, offset as usize + data.len());
+            bytes.resize(bytes.len().max(end), 0);
+            bytes[start..end].copy_from_slice(data);
+            return self.set(key, Content::Bytes(&bytes), now);
+        }
+        let file = self.fs.open_file(dir, name)?;
+        let written = self.fs.write(file, offset, data);
+        self.fs.close_file(file);
+        written?;
+        // the value is what counts; a time for which there is no room is no reason to fail
+        if let Err(e) = self.touch(dir, name, now) {
+            log::warn!("{key}: its time is not stored: {e}");
+        }
+        Ok(())
+    }
+
+    fn touch(&mut self, dir: DirId, name: &[u8], time: i64) -> Result<()> {
+        let changes = Self::changes(self.codec.as_ref(), time, Target::File);
+        let at = At::Entry(dir, name);
+        let attrs = self.fs.with_attrs(at, |attrs| changes(Some(attrs)))?;
+        for (ty, data) in attrs {
+            self.fs.set_attr(at, ty, &data)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &Key) -> Result<()> {
+        if key.is_root() {
+            return Err(Error::InvalidKey(key.clone(), "the top-level dictionary stays"));
+        }
+        self.check(key)?;
+        match self.find(key)? {
+            Found::At(dir, Node::File { .. }) => self.fs.unlink(dir, key.basename())?,
+            Found::At(dir, Node::Dir(child)) => {
+                self.remove_dictionary(dir, key.basename(), child)?
+            }
+            Found::Root | Found::Nothing => return Ok(()),
+        }
+        self.prune(&key.parent())
+    }
+
+    /// One rename takes the dictionary out of sight; what is in it goes behind that.
+    fn remove_dictionary(&mut self, dir: DirId, name: &[u8], child: DirId) -> Result<()> {
+        self.dirs.clear();
+        if self.fs.is_empty(child)? {
+            return Ok(self.fs.rmdir(dir, name)?);
+        }
+        // what is durable stays when there is no space for more
+        self.fs.flush()?;
+        self.fs.rename(dir, name, ROOT, TRASH, false)?;
+        self.flush_or_reload()?;
+        // it is gone: what is left of it goes now or later
+        self.unfinished = true;
+        if let Err(e) = self.finish() {
+            log::warn!("what a removed dictionary held takes space until the next change: {e}");
+        }
+        Ok(())
+    }
+
+    /// Remove the dictionary at `key`, and those it is in, as far as they are empty.
+    fn prune(&mut self, key: &Key) -> Result<()> {
+        let mut key = key.clone();
+        while !key.is_root() {
+            let dir = match self.dictionary(key.as_bytes()) {
+                Ok(dir) => dir,
+                Err(Error::NotFound(_) | Error::DictionaryExpected(_)) => return Ok(()),
+                Err(e) => return Err(e),
+            };
+            if !self.fs.is_empty(dir)? {
+                return Ok(());
+            }
+            let (parent, name) = self.place(&key)?;
+            self.fs.rmdir(parent, name)?;
+            self.dirs.remove(key.as_bytes());
+            key = key.parent();
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, source: &Key, dest: &Key) -> Result<()> {
+        self.check(source)?;
+        self.check(dest)?;
+        let (dir, is_dictionary) = match self.find(source)? {
+            Found::Root => {
+                return Err(Error::RenameSourcePrefix(source.clone(), dest.clone()));
+            }
+            Found::At(dir, node) => (dir, matches!(node, Node::Dir(_))),
+            Found::Nothing => return Err(Error::NotFound(source.clone())),
+        };
+        if is_dictionary && dest.starts_with(source) {
+            return Err(Error::RenameSourcePrefix(source.clone(), dest.clone()));
+        }
+        let inside = match self.find(dest)? {
+            Found::Root | Found::At(_, Node::Dir(_)) => dest.child(source.basename()),
+            Found::At(_, Node::File { .. }) | Found::Nothing => dest.clone(),
+        };
+        if inside == *source {
+            return Ok(());
+        }
+        match self.find(&inside)? {
+            Found::Root | Found::At(_, Node::Dir(_)) => return Err(Error::AlreadyPresent(inside)),
+            Found::At(_, Node::File { .. }) if is_dictionary => {
+                return Err(Error::ValueExpected(source.clone()));
+            }
+            Found::At(_, Node::File { .. }) | Found::Nothing => {}
+        }
+        self.check(&inside)?;
+        let (parent, name) = inside.split();
+        self.within(parent, |core, to| {
+            core.fs.rename(dir, source.basename(), to, name, false).map_err(|e| match e {
+                CoreError::NameTooLong => {
+                    Error::InvalidKey(inside.clone(), "its name does not fit a block of the image")
+                }
+                e => e.into(),
+            })
+        })?;
+        if is_dictionary {
+            self.dirs.clear();
+        }
+        if self.durable {
+            // removing what it leaves empty would flush anyhow
+            self.flush_or_reload()?;
+        }
+        self.prune(&source.parent())
+    }
+
+    /// Finish what a crash or a failure interrupted: a batch in its redo value, a removed
+    /// dictionary that is not gone.
+    pub(super) fn finish(&mut self) -> Result<()> {
+        match self.fs.lookup(ROOT, TRASH) {
+            Ok(Node::Dir(trash)) => {
+                self.empty(trash)?;
+                self.fs.rmdir(ROOT, TRASH)?;
+                self.fs.flush()?;
+            }
+            Ok(Node::File { .. }) => return Err(not_ours(TRASH)),
+            Err(CoreError::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+        match self.fs.lookup(ROOT, REDO) {
+            Ok(Node::File { .. }) => {
+                let bytes = self.redo_value()?;
+                let (changes, time) = redo::decode(&bytes).ok_or_else(|| not_ours(REDO))?;
+                self.apply(&changes, time)?;
+                self.fs.flush()?;
+                self.drop_redo()?;
+            }
+            Ok(Node::Dir(_)) => return Err(not_ours(REDO)),
+            Err(CoreError::NotFound) => {}
+            Err(e) => return Err(e.into()),
+        }
+        self.unfinished = false;
+        Ok(())
+    }
+
+    fn redo_value(&mut self) -> Result<Vec<u8>> {
+        let file = self.fs.open_file(ROOT, REDO)?;
+        let size = self.fs.file_size(file) as usize;
+        let bytes = self.fs.read(file, 0, size).and_then(crate::fs::ReadPlan::run);
+        self.fs.close_file(file);
+        Ok(bytes?)
+    }
+
+    /// Remove everything in `dir`.
+    fn empty(&mut self, dir: DirId) -> Result<()> {
+        // no recursion: an image may be as deep as it likes
+        let mut todo = vec![(dir, None)];
+        while let Some((dir, entry)) = todo.last().cloned() {
+            let nodes = self.fs.nodes(dir, None, false)?;
+            if nodes.is_empty() {
+                todo.pop();
+                if let Some((parent, name)) = entry {
+                    let name: Box<[u8]> = name;
+                    self.fs.rmdir(parent, &name)?;
+                }
+                continue;
+            }
+            for (name, node) in nodes {
+                match node {
+                    Node::File { .. } => self.fs.unlink(dir, &name)?,
+                    Node::Dir(child) => todo.push((child, Some((dir, name)))),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Carry out a batch: wholly, unless it fails.
+    pub(super) fn run_batch(&mut self, changes: &Changes) -> Result<()> {
+        self.begin()?;
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let done = match self.apply_at_once(changes, now)? {
+            true => self.flush_or_reload(),
+            false => self.apply_with_redo(changes, now),
+        };
+        self.version += 1;
+        self.changed = SystemTime::now();
+        done
+    }
+
+    /// Apply `changes` if one commit can hold them.
+    fn apply_at_once(&mut self, changes: &Changes, now: i64) -> Result<bool> {
+        let Some((first, _)) = changes.first_key_value() else { return Ok(true) };
+        let (parent, _) = first.split();
+        let mut assignments = Vec::new();
+        for (key, change) in changes {
+            let (dictionary, name) = key.split();
+            match change {
+                _ if dictionary != parent => return Ok(false),
+                Change::Set { time: Some(_), .. } => return Ok(false),
+                Change::Set { data, time: None } => assignments.push((name, Some(&data[..]))),
+                Change::Gone => assignments.push((name, None)),
+            }
+        }
+        let dir = match self.dictionary(parent) {
+            Ok(dir) => dir,
+            Err(Error::NotFound(_) | Error::DictionaryExpected(_)) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let attrs = Self::changes(self.codec.as_ref(), now, Target::File);
+        match self.fs.set_values_at_once(dir, &assignments, &attrs) {
+            Err(CoreError::IsDirectory) => Ok(false),
+            done => Ok(done?),
+        }
+    }
+
+    /// The redo value, the changes, and the end of the redo value: each durable before the next.
+    fn apply_with_redo(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        // what is durable stays when there is no space for more
+        self.fs.flush()?;
+        self.write_redo(&redo::encode(changes, now)?)?;
+        let before = flushes(&self.fs);
+        self.fs.hold(true);
+        let applied = self.apply(changes, now);
+        self.fs.hold(false);
+        if let Err(e) = applied {
+            if flushes(&self.fs) != before {
+                // some of it may be on disk
+                self.unfinished = true;
+                return Err(e);
+            }
+            // none of it is: take it back
+            self.reload()?;
+            self.drop_redo()?;
+            return Err(e);
+        }
+        self.unfinished = true;
+        self.fs.flush()?;
+        self.drop_redo()?;
+        self.unfinished = false;
+        Ok(())
+    }
+
+    fn write_redo(&mut self, redo: &[u8]) -> Result<()> {
+        self.fs.set_value(ROOT, REDO, Content::Bytes(redo), &|_| Vec::new())?;
+        let Err(e) = self.flush_or_reload() else { return Ok(()) };
+        if self.fs.lookup(ROOT, REDO).is_ok() {
+            self.drop_redo()?;
+        }
+        Err(e)
+    }
+
+    fn drop_redo(&mut self) -> Result<()> {
+        self.fs.unlink(ROOT, REDO)?;
+        Ok(self.fs.flush()?)
+    }
+
+    /// Let every key hold what `changes` say.
+    fn apply(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        for (key, change) in changes {
+            let set = match change {
+                Change::Gone => None,
+                Change::Set { data, time } => Some((data, time.unwrap_or(now))),
+            };
+            match self.find(key)? {
+                Found::At(dir, Node::Dir(child)) => {
+                    self.dirs.clear();
+                    self.empty(child)?;
+                    self.fs.rmdir(dir, key.basename())?;
+                }
+                Found::At(dir, Node::File { .. }) if set.is_none() => {
+                    self.fs.unlink(dir, key.basename())?;
+                }
+                _ => {}
+            }
+            if let Some((data, time)) = set {
+                self.set(key, Content::Bytes(data), time)?;
+            }
+        }
+        for (key, _) in changes.iter().filter(|(_, change)| **change == Change::Gone) {
+            self.prune(&key.parent())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many flushes wrote something, or tried to.
+fn flushes(fs: &Fs) -> u64 {
+    let flushes = fs.flushes();
+    flushes.done + flushes.failed
+}
+
+/// What stands where the store keeps something is not from a store.
+fn not_ours(name: &[u8]) -> Error {
+    Error::InvalidKey(
+        Key::root().child(name),
+        "the store keeps this name for itself, but what is there is not from it; mount the image \
+         and give it another name",
+    )
+}

@@ -1,0 +1,114 @@
+//! What the tests of the store share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::check::{Severity, check};
+use littlefs::kv::{Error, Key, Kind, Options, Store};
+
+use super::common::clfs::{CLfs, Config};
+use super::common::tree::Kind as TreeKind;
+
+/// Every value by its key.
+pub type Content = BTreeMap<Key, Vec<u8>>;
+
+pub fn key(path: &str) -> Key {
+    Key::new(path).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+pub fn geometry(block_size: u32, block_count: u32) -> Geometry {
+    Geometry::new(block_size, block_count).expect("a geometry")
+}
+
+/// A new store in memory, and its device.
+pub fn fresh(block_size: u32, block_count: u32) -> (Store, Arc<RamDevice>) {
+    let dev = Arc::new(RamDevice::new(geometry(block_size, block_count)));
+    Store::format(&*dev).expect("format");
+    (connect(&dev), dev)
+}
+
+pub fn connect(dev: &Arc<RamDevice>) -> Store {
+    connect_with(dev, &Options::default())
+}
+
+pub fn connect_with(dev: &Arc<RamDevice>, options: &Options) -> Store {
+    Store::connect(dev.clone(), options).expect("connect")
+}
+
+/// Bytes that differ by `seed` and by place.
+pub fn bytes(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|i| (seed * 31 + i * 7 + i / 251) as u8).collect()
+}
+
+/// Every value of a store.
+pub fn content(store: &Store) -> Content {
+    let mut content = Content::new();
+    let mut todo = vec![Key::root()];
+    while let Some(dictionary) = todo.pop() {
+        for (key, kind) in store.list(&dictionary).expect("list") {
+            match kind {
+                Kind::Dictionary => todo.push(key),
+                Kind::Value => {
+                    let value = store.get(&key).expect("get");
+                    content.insert(key, value);
+                }
+            }
+        }
+    }
+    content
+}
+
+/// Fails unless `check` finds no error in an image.
+pub fn assert_sound(dev: Arc<dyn BlockDevice>) {
+    let report = check(dev).expect("check");
+    let errors: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:?}");
+}
+
+/// What C littlefs reads from an image: every file by its path.
+pub fn read_by_c(geometry: Geometry, image: Vec<u8>) -> Content {
+    let mut config = Config::new(geometry.block_size, geometry.block_count, 16);
+    config.strict_erase = false;
+    let mut c = CLfs::mount(image, &config).expect("C mounts");
+    // what is behind an entry that moves it does not see before
+    c.mkconsistent().expect("C finishes a move");
+    let tree = c.tree(&[]).expect("C reads");
+    let values = tree.into_iter().filter_map(|(path, entry)| match entry.kind {
+        TreeKind::File(bytes) => Some((Key::new(path).expect("a key"), bytes)),
+        TreeKind::Dir => None,
+    });
+    values.collect()
+}
+
+/// The name of an error, for comparisons.
+pub fn name(e: &Error) -> &'static str {
+    match e {
+        Error::NotFound(_) => "NotFound",
+        Error::DictionaryExpected(_) => "DictionaryExpected",
+        Error::ValueExpected(_) => "ValueExpected",
+        Error::AlreadyPresent(_) => "AlreadyPresent",
+        Error::RenameSourcePrefix(..) => "RenameSourcePrefix",
+        Error::NoSpace => "NoSpace",
+        Error::TooManyRetries => "TooManyRetries",
+        Error::InvalidKey(..) => "InvalidKey",
+        Error::Core(_) => "Core",
+    }
+}
+
+/// Fails unless `result` is an error of this name about this key.
+#[track_caller]
+pub fn fails<T: std::fmt::Debug>(result: Result<T, Error>, expected: &str, about: &str) {
+    let e = result.expect_err(expected);
+    assert_eq!(name(&e), expected, "{e}");
+    let found = match &e {
+        Error::NotFound(key)
+        | Error::DictionaryExpected(key)
+        | Error::ValueExpected(key)
+        | Error::AlreadyPresent(key)
+        | Error::RenameSourcePrefix(key, _)
+        | Error::InvalidKey(key, _) => Some(key),
+        Error::NoSpace | Error::TooManyRetries | Error::Core(_) => None,
+    };
+    assert_eq!(found.map(ToString::to_string).as_deref(), Some(about), "{e}");
+}

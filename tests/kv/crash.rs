@@ -1,0 +1,268 @@
+//! After a crash at any moment every operation is there wholly or not at all.
+
+use std::sync::Arc;
+
+use littlefs::bd::emu::EmuDevice;
+use littlefs::bd::emu::crash::Crashes;
+use littlefs::bd::{Geometry, RamDevice};
+use littlefs::fs::{Fs, OpenOptions, ROOT};
+use littlefs::kv::{Options, Store};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::bench::{Content, assert_sound, connect_with, content, geometry, key, name, read_by_c};
+use super::model::{Model, Op, apply, ops};
+
+/// Multiplies the number of random images, for a soak.
+fn factor() -> usize {
+    std::env::var("LITTLEFS_CRASH_FACTOR").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+struct Run {
+    geometry: Geometry,
+    options: Options,
+    base: Vec<u8>,
+    log: Vec<littlefs::bd::emu::Event>,
+    /// Where each operation ends in the log, and what is there then.
+    ends: Vec<(usize, Content)>,
+}
+
+fn run(geometry: Geometry, options: &Options, ops: &[Op]) -> Run {
+    let dev = Arc::new(EmuDevice::new(geometry, Vec::new()));
+    Store::format(&*dev).expect("format");
+    dev.take_log();
+    let base = dev.image();
+    let store = Store::connect(dev.clone(), options).expect("connect");
+    let mut model = Model::default();
+    let mut ends = vec![(dev.log_len(), model.0.clone())];
+    for op in ops {
+        let mut next = model.clone();
+        match (apply(&store, op).map_err(|e| name(&e)), next.apply(op)) {
+            (Ok(()), Ok(())) => model = next,
+            (Err("NoSpace"), _) => {}
+            (got, expected) => assert_eq!(got, expected, "{op:?}"),
+        }
+        assert_eq!(content(&store), model.0, "{op:?}");
+        assert!(dev.is_ordered(), "{op:?} is not durable");
+        ends.push((dev.log_len(), model.0.clone()));
+    }
+    Run { geometry, options: options.clone(), base, log: dev.take_log(), ends }
+}
+
+/// What a store finds in an image, after finishing what was interrupted; and what that wrote.
+fn recovered(
+    run: &Run,
+    image: &[u8],
+    record: bool,
+) -> (Content, Vec<u8>, Vec<littlefs::bd::emu::Event>) {
+    let dev = Arc::new(EmuDevice::new(run.geometry, image.to_vec()));
+    let store = Store::connect(dev.clone(), &run.options).expect("connect after a crash");
+    let found = content(&store);
+    store.disconnect().expect("disconnect");
+    let log = if record { dev.take_log() } else { Vec::new() };
+    (found, dev.image(), log)
+}
+
+fn has(run: &Run, image: &[u8], name: &[u8]) -> bool {
+    let dev = Arc::new(RamDevice::from_image(run.geometry, image.to_vec()));
+    let mut fs =
+        Fs::open(dev, &OpenOptions { read_only: true, ..OpenOptions::default() }).expect("open");
+    fs.lookup(ROOT, name).is_ok()
+}
+
+/// Try crash images of everything that `ops` write; the number of them.
+fn explore(geometry: Geometry, options: &Options, ops: &[Op], samples: usize) -> (usize, usize) {
+    let run = run(geometry, options, ops);
+    let (mut images, mut interrupted) = (0, 0);
+    for crash in Crashes::new(run.base.clone(), &run.log, samples, 1) {
+        images += 1;
+        let i = run.ends.partition_point(|(end, _)| *end < crash.reached);
+        let (old, new) = (&run.ends[i.max(1) - 1].1, &run.ends[i].1);
+        let op = i.checked_sub(1).map(|i| &ops[i]);
+        let (found, image, log) = recovered(&run, &crash.image, true);
+        assert!(found == *old || found == *new, "{op:?}, {}: {found:?}", crash.cut);
+        let is_checked = images % 16 == 0;
+        if has(&run, &crash.image, b".kv-batch") {
+            interrupted += 1;
+            assert!(found == *new, "{op:?}, {}: a redo value that is not applied", crash.cut);
+            // read-only it is the same, and the image stays
+            let ram = Arc::new(RamDevice::from_image(geometry, crash.image.clone()));
+            let read_only = Options { read_only: true, ..options.clone() };
+            assert!(content(&connect_with(&ram, &read_only)) == found);
+            assert!(ram.image() == crash.image);
+            if interrupted % 8 == 0 {
+                // a crash while it is applied once more
+                for again in Crashes::new(crash.image.clone(), &log, 4, 2) {
+                    images += 1;
+                    let (found, ..) = recovered(&run, &again.image, false);
+                    assert!(found == *new, "{op:?}, {}, then {}", crash.cut, again.cut);
+                }
+            }
+        }
+        if is_checked {
+            assert!(!has(&run, &image, b".kv-batch") && !has(&run, &image, b".kv-trash"));
+            assert_sound(Arc::new(RamDevice::from_image(geometry, crash.image.clone())));
+            assert_sound(Arc::new(RamDevice::from_image(geometry, image.clone())));
+            assert!(read_by_c(geometry, image) == found, "C reads something else");
+        }
+    }
+    (images, interrupted)
+}
+
+fn set(path: &str, seed: usize, len: usize) -> Op {
+    Op::Set(key(path), seed, len)
+}
+
+fn rename(source: &str, dest: &str) -> Op {
+    Op::Rename(key(source), key(dest))
+}
+
+fn remove(path: &str) -> Op {
+    Op::Remove(key(path))
+}
+
+const GEOMETRIES: [(u32, u32); 3] = [(128, 400), (512, 120), (4096, 40)];
+
+/// Images tried, and those of them with a redo value.
+fn explore_all(ops: &[Op], samples: usize) -> (usize, usize) {
+    let (mut images, mut interrupted) = (0, 0);
+    for (block_size, block_count) in GEOMETRIES {
+        let options =
+            Options { block_cycles: (block_size == 128).then_some(5), ..Options::default() };
+        let geometry = geometry(block_size, block_count);
+        let found = explore(geometry, &options, ops, samples * factor());
+        images += found.0;
+        interrupted += found.1;
+    }
+    (images, interrupted)
+}
+
+/// Fails unless a test covers as many images as it always did.
+fn at_least(least: (usize, usize), (images, interrupted): (usize, usize)) {
+    println!("{images} images, {interrupted} with a redo value");
+    assert!(images >= least.0 && interrupted >= least.1, "{images}, {interrupted}");
+}
+
+#[test]
+fn values_are_old_or_new() {
+    let mut ops = Vec::new();
+    for (seed, len) in [(1, 10), (2, 900), (3, 0), (4, 1500), (5, 60), (6, 3000)] {
+        ops.push(set("a", seed, len));
+        ops.push(set("deep/down/b", seed, 900 - len.min(900)));
+        ops.push(Op::SetPartial(key("a"), len / 2, seed + 10, 300));
+    }
+    ops.push(Op::Allocate(key("zeros"), 700));
+    ops.extend([remove("a"), remove("zeros"), remove("deep/down/b")]);
+    at_least((800, 0), explore_all(&ops, 60));
+}
+
+#[test]
+fn renames_and_removals_are_whole() {
+    let mut ops = Vec::new();
+    for i in 0..12 {
+        ops.push(set(&format!("d/{i:02}"), i, i * 40));
+        ops.push(set(&format!("d/e/{i:02}"), i, 20));
+    }
+    ops.extend([
+        rename("d/00", "x"),
+        rename("x", "d/e/01"),
+        rename("d/e", "moved/e"),
+        rename("moved", "d"),
+        rename("d/moved/e/03", "d/02"),
+        remove("d/moved/e"),
+        rename("d", "all"),
+        remove("all"),
+        set("all/again", 1, 1),
+    ]);
+    // dictionaries of several pairs inside of another
+    for i in 0..30 {
+        ops.push(set(&format!("all/{i:02}"), i, 30));
+        ops.push(set(&format!("all/of/{i:02}"), i, 30));
+        ops.push(set(&format!("all/of/them/{i:02}"), i, 30));
+    }
+    ops.push(remove("all"));
+    at_least((350, 0), explore_all(&ops, 60));
+}
+
+#[test]
+fn batches_are_there_wholly_or_not_at_all() {
+    let batch = |ops: &[Op]| Op::Batch(ops.to_vec(), true);
+    let mut ops: Vec<Op> = (0..8).map(|i| set(&format!("c/{i}"), i, 10)).collect();
+    ops.extend([
+        // one commit
+        batch(&[set("c/0", 50, 9), set("c/1", 51, 10), remove("c/2")]),
+        // one or several, by the size of blocks
+        batch(&[set("c/0", 52, 10), set("c/7", 53, 10)]),
+        // several
+        batch(&[set("a", 1, 700), set("b", 2, 5), set("c/3", 3, 1200), set("n/e/w", 4, 9)]),
+        batch(&[remove("c"), set("c/only", 5, 30), rename("n", "m"), remove("a")]),
+        batch(&[rename("m/e/w", "b"), set("m", 6, 40)]),
+        batch(&(0..40).map(|i| set(&format!("many/{i:02}"), i, 30)).collect::<Vec<_>>()),
+        batch(&(0..40).map(|i| remove(&format!("many/{i:02}"))).collect::<Vec<_>>()),
+        batch(&[
+            set("many", 7, 2000),
+            Op::SetPartial(key("b"), 3, 8, 500),
+            Op::Allocate(key("z"), 300),
+        ]),
+        batch(&[remove("many"), remove("b"), remove("c"), remove("m"), remove("z")]),
+    ]);
+    at_least((3000, 500), explore_all(&ops, 60));
+}
+
+#[test]
+fn random_operations() {
+    let mut runner = TestRunner::deterministic();
+    let mut sum = (0, 0);
+    for _ in 0..40 {
+        let ops = prop::collection::vec(ops(), 60).new_tree(&mut runner).expect("operations");
+        let found = explore_all(&ops.current(), 20);
+        sum = (sum.0 + found.0, sum.1 + found.1);
+    }
+    at_least((1000, 100), sum);
+}
+
+/// Batches among sets that nobody waited for: what was not durable may be there or not, a batch
+/// only as a whole, and it takes along what came before it.
+#[test]
+fn batches_among_changes_that_wait() {
+    let geometry = geometry(512, 120);
+    let dev = Arc::new(EmuDevice::new(geometry, Vec::new()));
+    Store::format(&*dev).expect("format");
+    dev.take_log();
+    let base = dev.image();
+    let options = Options { durable: false, ..Options::default() };
+    let store = Store::connect(dev.clone(), &options).expect("connect");
+    let mut ends = Vec::new();
+    for round in 0..6_u8 {
+        for i in 0..5 {
+            store.set(&key(&format!("loose/{i}")), &[round; 90]).expect("set");
+        }
+        store
+            .batch(|b| {
+                (0..5).try_for_each(|i| b.set(&key(&format!("d{i}/together")), &[round; 40]))
+            })
+            .expect("batch");
+        ends.push(dev.log_len());
+    }
+    let log = dev.take_log();
+    let mut images = 0;
+    for crash in Crashes::new(base, &log, 10, 1) {
+        images += 1;
+        let ram = Arc::new(RamDevice::from_image(geometry, crash.image));
+        let found = content(&connect_with(&ram, &options));
+        let done = ends.partition_point(|end| *end < crash.reached) as u8;
+        let of = |prefix: &str| -> Vec<u8> {
+            let all = found.iter().filter(|(k, _)| k.to_string().contains(prefix));
+            all.map(|(_, v)| v[0]).collect()
+        };
+        let (together, loose) = (of("together"), of("loose"));
+        assert!(together.windows(2).all(|w| w[0] == w[1]), "{together:?}, {}", crash.cut);
+        assert!(matches!(together.len(), 0 | 5), "{together:?}");
+        let round = together.first().map_or(0, |r| r + 1);
+        assert!(round >= done, "batch {done} was durable");
+        let oldest = loose.iter().min().map_or(0, |r| r + 1);
+        assert!(round == 0 || (loose.len() == 5 && oldest >= round), "{loose:?} with {together:?}");
+    }
+    assert!(images > 100, "{images}");
+}
