@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod check;
+pub mod convert;
 pub mod daemon;
 pub mod helpers;
 pub mod info;
@@ -126,6 +127,7 @@ enum Command {
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
+    Convert(convert::ConvertArgs),
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -141,6 +143,7 @@ impl Command {
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
+            Self::Convert(args) => convert::run(args),
             Self::Attach(args) => attach::run(args),
         }
     }
@@ -188,6 +191,7 @@ impl ImageArgs {
             offset: self.offset,
             read_only,
             dialect: self.dialect.0,
+            exclusive: false,
         }
     }
 

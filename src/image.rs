@@ -64,6 +64,8 @@ pub struct Options {
     pub read_only: bool,
     /// Insist on this dialect, instead of the one that is recognised.
     pub dialect: Option<Dialect>,
+    /// Unless for reading only: keep readers away from an image whose dialect is only read, too.
+    pub exclusive: bool,
 }
 
 /// An image that was found to hold a littlefs, locked against other users.
@@ -78,6 +80,8 @@ pub struct Opened {
     /// Asked for, or because the file cannot be written or is truncated, or because of its
     /// dialect.
     pub read_only: bool,
+    /// Whether the file was opened for writing, and locked against everybody else.
+    pub writable: bool,
     /// The root's copy of the superblock; after an expansion those before it may differ.
     pub superblock: Superblock,
     /// Bytes in the whole file or device.
@@ -128,7 +132,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
     let dialect = options.dialect.unwrap_or_else(recognised);
     let device = match dialect {
         Dialect::Littlefs => Arc::clone(&stored),
-        Dialect::Chamelon if writable => {
+        Dialect::Chamelon if writable && !options.exclusive => {
             // to be shared with other readers, like everything that is only read
             drop(stored);
             let mut opened = try_open(path, &Options { read_only: true, ..*options })?;
@@ -143,7 +147,8 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         device,
         stored,
         dialect,
-        read_only: !writable,
+        read_only: !writable || dialect != Dialect::Littlefs,
+        writable,
         superblock,
         image_size: size,
         offset: options.offset,

@@ -140,6 +140,7 @@ impl Journal {
             offset,
             read_only: true,
             dialect: Some(Dialect::Littlefs),
+            exclusive: false,
         }
     }
 

@@ -12,6 +12,7 @@
 //! | verify | [`check`] | the read-only verifier |
 //! | image | [`chamelon`], [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
+//! | convert | [`convert`] | a new image with the content of another |
 //! | volume | [`vfs`] | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | [`fuse`] | FUSE requests to volume calls |
@@ -25,6 +26,7 @@ pub mod chamelon;
 pub mod check;
 pub mod cli;
 pub mod convention;
+pub mod convert;
 pub mod disk;
 pub mod error;
 pub mod fs;

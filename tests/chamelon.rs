@@ -4,6 +4,8 @@
 #[path = "chamelon/commands.rs"]
 mod commands;
 mod common;
+#[path = "chamelon/converting.rs"]
+mod converting;
 #[path = "chamelon/reading.rs"]
 mod reading;
 #[path = "chamelon/recognition.rs"]

@@ -88,10 +88,13 @@ pub struct MkfsArgs {
     force: bool,
 }
 
+/// A version of the format, as people write it.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum DiskVersion {
+pub enum DiskVersion {
+    /// Without forward CRCs.
     #[value(name = "2.0")]
     V2_0,
+    /// With them.
     #[value(name = "2.1")]
     V2_1,
 }

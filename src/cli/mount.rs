@@ -250,6 +250,7 @@ impl Mount {
             offset: self.options.offset,
             read_only: self.options.read_only,
             dialect: self.options.dialect,
+            exclusive: false,
         };
         let Some(journal) = &self.options.journal else {
             return Ok((image::open(&self.image, &options).map_err(mount_failure)?, None));

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::common::chamelon::{manifest, sha1, written};
 use crate::common::tree::Kind;
-use crate::mounted::{Mounted, littlefs, output, walk};
+use crate::mounted::{Mounted, as_root, c_tree, littlefs, output, walk};
 
 fn refusal(command: &mut Command) -> String {
     let out = output(command);
@@ -68,4 +69,21 @@ fn the_dialect_can_be_given() {
     m.unmount();
     m.mount("dialect=auto,ro");
     m.unmount();
+}
+
+#[test]
+fn a_block_device_is_read_and_converted_to_a_file() {
+    let m = Mounted::unmounted("512K");
+    fs::write(m.image(), written()).expect("written");
+    let new = m.beside("new.img");
+    let said = as_root(
+        r#"device=$(losetup --show -f "$2"); trap 'losetup -d "$device"' EXIT
+        "$1" info "$device" | grep ^dialect
+        "$1" convert --from chamelon "$device" 2>&1 && exit 1
+        "$1" convert --from chamelon "$device" "$3"; cmp "$device" "$2""#,
+        &[Path::new(env!("CARGO_BIN_EXE_littlefs")), &m.image(), &new],
+    );
+    assert!(said.contains("dialect       chamelon"), "{said}");
+    assert!(said.contains("a block device cannot be converted in place; give OUT"), "{said}");
+    assert_eq!(c_tree(&new).len(), 1 + 36 + 10);
 }

@@ -1,0 +1,185 @@
+//! `littlefs convert`: make a littlefs of an image in another dialect.
+
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::mkfs::DiskVersion;
+use super::{CliError, ImageArgs};
+use crate::convert::{Failure, Job, Outcome, Step, convert};
+use crate::image::{self, Dialect};
+
+/// Make a littlefs of an image that another program wrote in its own dialect
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs convert --from chamelon kv.img             in place
+  littlefs convert --from chamelon kv.img new.img     leave the old image as it is
+  littlefs convert --from chamelon /dev/sdx1 new.img  a device needs a file to convert to
+
+The new image has the blocks of the old one, and all its values with their times. It is written to a
+file beside the old one, read back, compared and checked, and only then takes its place: an
+interruption leaves the old image or the new one, and perhaps a file .littlefs-convert-..., which may
+be removed.")]
+pub struct ConvertArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// New image [default: IMAGE itself]
+    out: Option<PathBuf>,
+
+    /// Who wrote IMAGE
+    #[arg(long, value_name = "DIALECT")]
+    from: Origin,
+
+    /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6
+    #[arg(long, value_name = "VERSION", default_value = "2.1")]
+    disk_version: DiskVersion,
+
+    /// Blocks of OUT, if it is to have others than IMAGE
+    #[arg(long, value_name = "N", requires = "out")]
+    block_count: Option<u32>,
+
+    /// Leave out what is damaged, and say what that is
+    #[arg(long)]
+    salvage: bool,
+
+    /// Overwrite OUT
+    #[arg(long, requires = "out")]
+    force: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Show on stderr how far it is, which is the default on a terminal
+    #[arg(long)]
+    progress: bool,
+}
+
+/// Whose images can be converted.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Origin {
+    Chamelon,
+}
+
+/// What is printed with `--json`.
+#[derive(Serialize)]
+struct Output {
+    image: String,
+    disk_version: String,
+    block_size: u32,
+    block_count: u32,
+    files: u64,
+    directories: u64,
+    bytes: u64,
+    doubts: Vec<Doubt>,
+}
+
+/// Something that was left out, or that the old image had damaged.
+#[derive(Serialize)]
+struct Doubt {
+    place: String,
+    message: String,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written: then
+/// everything is as it was.
+pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
+    let Origin::Chamelon = args.from;
+    let path = &args.image.image;
+    let in_image =
+        |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.display()));
+    let in_place = args.out.is_none();
+    let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
+    let source = image::open(path, &options).map_err(CliError::failure)?;
+    for note in &source.notes {
+        log::warn!("{note}");
+    }
+    if source.dialect != Dialect::Chamelon {
+        return Err(in_image(
+            &"is a littlefs as it is: nothing of it is chamelon's; --dialect chamelon insists",
+        ));
+    }
+    if in_place && !source.writable {
+        return Err(in_image(&"cannot be written; give OUT"));
+    }
+    if in_place && path.metadata().is_ok_and(|meta| meta.nlink() > 1) {
+        log::warn!("{}: has other names (hard links); they keep the old image", path.display());
+    }
+    let job = Job {
+        path,
+        source: &source,
+        out: args.out.as_deref(),
+        overwrite: args.force,
+        salvage: args.salvage,
+        disk_version: args.disk_version.into(),
+        block_count: args.block_count,
+    };
+    let show = args.progress || io::stderr().is_terminal();
+    let outcome = convert(&job, &|step| {
+        if show {
+            show_step(step)
+        }
+    });
+    if show {
+        let _ = write!(io::stderr(), "\r{:40}\r", "");
+    }
+    let outcome = outcome.map_err(|e| match (&e, &args.out) {
+        (Failure::Exists | Failure::Target(_) | Failure::SameFile, Some(out)) => {
+            CliError::failure(format_args!("{}: {e}", out.display()))
+        }
+        _ => in_image(&e),
+    })?;
+    for (place, message) in &outcome.doubts {
+        log::warn!("{}: {place}: {message}", path.display());
+    }
+    report(args, outcome)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line that cannot be written is no reason to stop.
+fn show_step(step: Step) {
+    let _ = match step {
+        Step::Copied(bytes) => write!(io::stderr(), "\rcopied: {} KiB", bytes >> 10),
+        Step::Compared(bytes) => write!(io::stderr(), "\rcompared: {} KiB", bytes >> 10),
+        Step::Written | Step::Named => Ok(()),
+    };
+}
+
+fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
+    let version = u32::from(args.disk_version);
+    let geometry = outcome.geometry;
+    let output = Output {
+        image: args.out.as_ref().unwrap_or(&args.image.image).display().to_string(),
+        disk_version: format!("{}.{}", version >> 16, version & 0xffff),
+        block_size: geometry.block_size,
+        block_count: geometry.block_count,
+        files: outcome.files,
+        directories: outcome.directories,
+        bytes: outcome.bytes,
+        doubts: outcome
+            .doubts
+            .into_iter()
+            .map(|(place, message)| Doubt { place, message })
+            .collect(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);
+    }
+    let Output { image, disk_version, block_size, block_count, files, directories, bytes, .. } =
+        output;
+    writeln!(
+        out,
+        "{image}: littlefs {disk_version}, {block_count} blocks of {block_size} bytes: {files} \
+         files of {bytes} bytes, {directories} directories"
+    )
+}
