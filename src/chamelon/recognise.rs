@@ -10,9 +10,9 @@
 //!    an attribute other than its time. littlefs drivers cannot do without: a new name comes with
 //!    CREATE, a directory with a soft tail.
 //! 3. Every value has its time.
-//! 4. There is something no littlefs driver writes: two equal blocks (a driver writes them in turn,
-//!    with ascending revisions), a name for an id behind the last one without CREATE, or a
-//!    DELETE that is the first thing of its block.
+//! 4. There is something no littlefs driver leaves: two equal blocks (a driver writes them in turn,
+//!    with ascending revisions), a name for an id behind the last one without CREATE, a DELETE in
+//!    the first commit of its block, a directory although no tail leads on, or names out of order.
 //!
 //! An image that chamelon has only formatted says none of this, and is taken for littlefs, which it
 //! is: nothing in it can be damaged.
@@ -23,7 +23,7 @@ use super::log::Log;
 use super::{TIME, TIME_LEN};
 use crate::bd::BlockDevice;
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, VERSION_2_0};
-use crate::disk::{Pair, Superblock, Tag, tag};
+use crate::disk::{Pair, Superblock, Tag, name, tag};
 
 /// Longest name, in bytes, that chamelon writes into a superblock.
 const NAME_MAX: u32 = 32;
@@ -46,6 +46,7 @@ pub fn recognise(dev: &dyn BlockDevice, superblock: &Superblock) -> bool {
         let log = Log::parse(bytes, &mut |commit, t| evidence.weigh(&mut ids, commit, t));
         if log.commits > 0 {
             evidence.foreign |= lacks_times(&log);
+            evidence.own |= lacks_thread(&log) || !is_sorted(&log);
             logs.push(log);
         }
     }
@@ -88,6 +89,16 @@ impl Evidence {
             ty => self.foreign |= ty != tag::USERATTR | u16::from(TIME) || t.len() != TIME_LEN,
         }
     }
+}
+
+/// Whether there is a directory and nothing behind this pair.
+fn lacks_thread(log: &Log) -> bool {
+    log.hardtail.is_none() && log.names().any(|(_, ty, _)| ty == tag::DIR)
+}
+
+/// Whether the names stand in the order in which drivers look for them.
+fn is_sorted(log: &Log) -> bool {
+    log.names().map(|(.., name)| name).is_sorted_by(|a, b| name::cmp(a, b).is_le())
 }
 
 /// Whether a value has no time.

@@ -8,6 +8,7 @@ use super::common::chamelon::{Chamelon, written};
 use super::common::clfs::{CLfs, Config, V2_0, V2_1};
 use super::{TIME, is_recognised, superblock_of, value, varied};
 use littlefs::bd::{Geometry, RamDevice};
+use littlefs::chamelon::recognise;
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
 
 /// A time as chamelon has it.
@@ -146,5 +147,24 @@ fn images_of_the_corpus_are_not() {
         let sb = superblock_of(&bytes);
         bytes.resize((sb.block_size * sb.block_count) as usize, 0xff);
         assert!(!is_recognised(&bytes));
+    }
+}
+
+/// One of the root's blocks may be gone altogether.
+#[test]
+fn half_of_the_root_is_enough() {
+    let mut flat = Chamelon::format(4096, 64, 16);
+    for name in ["b", "a"] {
+        flat.set(name, b"1");
+    }
+    for image in [written(), varied(512, 400, 16).chamelon.image, flat.image] {
+        let sb = superblock_of(&image);
+        let geometry = Geometry::new(sb.block_size, sb.block_count).expect("possible");
+        for block in [0, 1] {
+            let mut half = image.clone();
+            half[block * sb.block_size as usize + 20..][..30].fill(0xa5);
+            let half = RamDevice::from_image(geometry, half);
+            assert!(recognise(&half, &sb));
+        }
     }
 }
