@@ -1,13 +1,18 @@
 //! The commands as their users meet them.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::common::chamelon::{Chamelon, written};
-use super::value;
+use super::common::chamelon::{Chamelon, manifest, sha1, written};
+use super::{TIME, value};
+use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
+use littlefs::image::{self, Dialect};
+use littlefs::kv;
 
 /// Exit code, stdout and stderr.
 fn littlefs(args: &[&str]) -> (i32, String, String) {
@@ -75,4 +80,52 @@ fn check_exits_as_ever() {
         assert_eq!(json["findings"][1]["code"], "block-shared");
     }
     assert!(fs::read(&image).expect("readable") == damaged(), "the image was changed");
+}
+
+#[test]
+fn a_key_value_store_as_chamelon_reads_it() {
+    let (_file, image) = file(&written());
+    let options = kv::Options { read_only: true, ..kv::Options::default() };
+    let store = {
+        let opened = image::open(Path::new(&image), &image::Options::default()).expect("opens");
+        assert_eq!((opened.dialect, opened.read_only), (Dialect::Chamelon, true));
+        kv::Store::connect(opened.device, &options).expect("connects")
+    };
+    for (path, (size, sum)) in manifest() {
+        let key = kv::Key::new(&path).expect("a key");
+        let bytes = store.get(&key).expect("readable");
+        assert_eq!((bytes.len() as u64, sha1(&bytes)), (size, sum), "{path}");
+        assert_eq!(store.size(&key).expect("there"), size);
+    }
+    let large = kv::Key::new("z-large").expect("a key");
+    let time = store.last_modified(&large).expect("a time");
+    assert_eq!(time, SystemTime::UNIX_EPOCH + Duration::new(1_795_171_641, 250_772_215));
+    drop(store);
+
+    let (code, out, _) = littlefs(&["kv", &image, "list", "a/sub1"]);
+    assert_eq!((code, &*out), (0, "/a/sub1/file0\n/a/sub1/file1\n/a/sub1/file2\n"));
+    let remedy = format!("'littlefs convert --from chamelon {image}'");
+    for change in [
+        &["set", "a/new", "1"][..],
+        &["set-partial", "z-large", "7", "1"],
+        &["rename", "z-large", "z"],
+        &["remove", "a"],
+        &["allocate", "new", "7"],
+        &["batch"],
+    ] {
+        let (code, _, err) = littlefs(&[&["kv", &image], change].concat());
+        assert!(code == 1 && err.contains(&remedy), "{change:?}: {err}");
+    }
+    assert!(fs::read(&image).expect("readable") == written(), "the image was changed");
+
+    // converted, it takes changes, with times of the same kind
+    assert_eq!(littlefs(&["convert", "--from", "chamelon", &image]).0, 0);
+    assert_eq!(littlefs(&["kv", &image, "set", "a/new", "1"]).0, 0);
+    let (code, out, _) = littlefs(&["kv", &image, "last-modified", "z-large"]);
+    assert_eq!((code, &*out), (0, "2026-11-20T10:47:21.250772215Z\n"));
+    let opened = image::open(Path::new(&image), &image::Options::default()).expect("opens");
+    assert_eq!((opened.dialect, opened.read_only), (Dialect::Littlefs, false));
+    let mut fs = Fs::open(opened.device, &OpenOptions::default()).expect("opens");
+    let Node::Dir(a) = fs.lookup(ROOT, b"a").expect("there") else { panic!("no directory") };
+    assert_eq!(fs.get_attr(At::Entry(a, b"new"), TIME).expect("a time").len(), 12);
 }
