@@ -26,7 +26,7 @@ use crate::image::{self, Dialect, OpenError, holder};
 use error::at;
 
 pub use changes::{Change, Changes, Kind as ChangeKind};
-pub use commit::{Committed, commit};
+pub use commit::{Committed, commit, commit_to};
 pub use error::{JournalError, Why};
 pub use fingerprint::fingerprint;
 pub use squash::{Squashed, export, squash};

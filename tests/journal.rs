@@ -2,12 +2,18 @@
 
 mod common;
 
+#[path = "journal/commit.rs"]
+mod commit;
 #[path = "journal/crash.rs"]
 mod crash;
+#[path = "journal/hostile.rs"]
+mod hostile;
 #[path = "journal/lab.rs"]
 mod lab;
 #[path = "journal/live.rs"]
 mod live;
+#[path = "journal/mend.rs"]
+mod mend;
 #[allow(dead_code)]
 #[path = "mount/mounted.rs"]
 mod mounted;

@@ -9,7 +9,7 @@ use littlefs_fuzz::mutate;
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["pair", "mount", "change", "options", "chamelon"] {
+    for target in ["pair", "mount", "change", "options", "chamelon", "journal"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
@@ -42,5 +42,12 @@ fn main() -> std::io::Result<()> {
     for (i, list) in options.iter().enumerate() {
         fs::write(corpus.join("options").join(format!("list{i}")), list)?;
     }
+    // a transaction of two records, a savepoint, and a revert to before both
+    let mut seed = vec![0, 1, 32, 0];
+    for word in [0x1000_0004_u32, 2, 8, 0x6566_696c, 0x2000_0200, 3, 0, 0xf000_0000] {
+        seed.extend(word.to_le_bytes());
+    }
+    seed.extend([1, 1, 3, 0, 1, 0, b'x', 2, 0, 0, 0]);
+    fs::write(corpus.join("journal").join("entries"), seed)?;
     Ok(())
 }
