@@ -15,6 +15,7 @@ pub mod notify;
 pub mod options;
 pub mod profile;
 pub mod remount;
+pub mod run;
 pub mod status;
 pub mod table;
 pub mod umount;
@@ -38,6 +39,12 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// mount(8): the mount failed.
     pub const MOUNT_FAILURE: u8 = 32;
+    /// env(1), timeout(1): the program failed, not what it was to run.
+    pub const RUN_FAILURE: u8 = 125;
+    /// env(1), timeout(1): the command cannot be run.
+    pub const RUN_CANNOT: u8 = 126;
+    /// env(1), timeout(1): there is no such command.
+    pub const RUN_NOT_FOUND: u8 = 127;
     /// fsck(8): errors were found and repaired.
     pub const CHECK_REPAIRED: u8 = 1;
     /// fsck(8): errors were left uncorrected.
@@ -128,6 +135,7 @@ enum Command {
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
+    Run(run::RunArgs),
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -144,6 +152,7 @@ impl Command {
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),
+            Self::Run(args) => run::run(args),
             Self::Attach(args) => attach::run(args),
         }
     }
@@ -245,8 +254,12 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             }
             Err(e) => {
                 let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
-                let checking = command.is_some_and(|command| command == "check");
-                return usage(&e, if checking { exit::CHECK_USAGE } else { exit::FAILURE });
+                let code = match command.and_then(|command| command.to_str()) {
+                    Some("check") => exit::CHECK_USAGE,
+                    Some("run") => exit::RUN_FAILURE,
+                    _ => exit::FAILURE,
+                };
+                return usage(&e, code);
             }
         },
     };

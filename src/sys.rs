@@ -7,9 +7,9 @@ use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::ExitStatus;
+use std::process::{Child, Command, ExitStatus};
 
 /// Which side of a [`fork`] this is.
 pub enum Fork {
@@ -246,6 +246,38 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
+/// Let a program that is to be started get SIGTERM when the thread that starts it ends.
+pub fn end_with_parent(command: &mut Command) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only prctl and getppid are called, which are safe there.
+    unsafe {
+        command.pre_exec(move || {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+            // it may have ended before
+            if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+        });
+    }
+}
+
+/// Wait until a child process has ended, and leave it to be waited for: until that its number is
+/// nobody else's.
+///
+/// # Errors
+/// The system's.
+pub fn wait_for_end(child: &Child) -> io::Result<()> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: `info` is valid for a write during the call.
+        let result = unsafe {
+            libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT)
+        };
+        match check(result) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// Wait for the end of a child process.
 ///
 /// # Errors
@@ -308,13 +340,22 @@ impl Signals {
     /// # Errors
     /// The system's.
     pub fn block() -> io::Result<Self> {
+        Self::block_these(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
+    }
+
+    /// Block these, in this thread and those it starts from now on, and in programs, unless
+    /// [`Signals::leave_to`] is called for them.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn block_these(signals: &[libc::c_int]) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set before anything else uses it; the others get
         // pointers to it, and null for the old mask, which may be null.
         let (set, result) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1] {
-                libc::sigaddset(set.as_mut_ptr(), signal);
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
             }
             let result = libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
             (set.assume_init(), result)
@@ -333,6 +374,41 @@ impl Signals {
         unsafe {
             libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr());
             action.assume_init().sa_sigaction == libc::SIG_IGN
+        }
+    }
+
+    /// Let a program that is to be started get them.
+    pub fn leave_to(&self, command: &mut Command) {
+        let set = self.0;
+        // SAFETY: between fork and exec only pthread_sigmask is called, which is safe there; the
+        // set is initialised, and the old mask may be null.
+        unsafe {
+            command.pre_exec(move || {
+                match libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut())
+                {
+                    0 => Ok(()),
+                    code => Err(io::Error::from_raw_os_error(code)),
+                }
+            });
+        }
+    }
+
+    /// Wait for one of the signals: its number, and whether the terminal sent it, which sends it
+    /// to all of the process group.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn wait_and_tell(&self) -> io::Result<(i32, bool)> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        loop {
+            // SAFETY: the set is initialised, and `info` is valid for a write during the call.
+            let signal = unsafe { libc::sigwaitinfo(&raw const self.0, info.as_mut_ptr()) };
+            match check(signal) {
+                // SAFETY: zeros are a valid siginfo_t, and so is what the call wrote.
+                Ok(()) => return Ok((signal, unsafe { info.assume_init() }.si_code > 0)),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
     }
 

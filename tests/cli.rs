@@ -564,7 +564,7 @@ fn wrong_usage_is_an_error_in_our_form() {
 #[test]
 fn help_teaches_by_examples() {
     assert!(ok(["--help"]).stdout.contains("littlefs mount dump.bin /mnt"));
-    for command in ["mount", "umount", "status", "mkfs", "info", "check", "journal"] {
+    for command in ["mount", "umount", "status", "mkfs", "info", "check", "journal", "run"] {
         let help = ok([command, "--help"]).stdout;
         let example = format!("\n  littlefs {command} ");
         assert!(help.contains(&example), "{command}: {help}");

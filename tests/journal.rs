@@ -19,5 +19,7 @@ mod mend;
 mod mounted;
 #[path = "journal/program.rs"]
 mod program;
+#[path = "journal/run.rs"]
+mod run;
 #[path = "journal/states.rs"]
 mod states;

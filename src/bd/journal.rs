@@ -192,10 +192,20 @@ impl JournalDevice {
         Ok(appender.finish(&self.layers, &self.state)?)
     }
 
-    /// Whether there is a savepoint of this name.
-    pub fn has_savepoint(&self, name: &str) -> bool {
-        let Some(appender) = &self.appender else { return false };
-        appender.lock().history().find(&At::Name(name.to_owned())).is_ok()
+    /// The number of the last transaction; 0 if it only reads.
+    pub fn last(&self) -> u64 {
+        self.appender.as_ref().map_or(0, |appender| appender.lock().history().last())
+    }
+
+    /// The state before the `littlefs run` that is under way, or was interrupted.
+    pub fn before_run(&self) -> Option<u64> {
+        self.appender.as_ref()?.lock().history().run
+    }
+
+    /// The number of the state that has this name.
+    pub fn savepoint(&self, name: &str) -> Option<u64> {
+        let appender = self.appender.as_ref()?.lock();
+        appender.history().find(&At::Name(name.to_owned())).ok()
     }
 
     /// The last savepoint, if there is one.

@@ -67,7 +67,7 @@ impl Volume {
     fn save(&self, name: &[u8], mode: SetMode) -> VfsResult<()> {
         let journal = self.savepoints.get().ok_or(VfsError::NotSupported)?;
         let name = str::from_utf8(name).map_err(|_| Error::Invalid("a savepoint's name"))?;
-        let there = journal.has_savepoint(name);
+        let there = journal.savepoint(name).is_some();
         match mode {
             SetMode::Create if there => return Err(VfsError::AttrExists),
             SetMode::Replace if !there => return Err(Error::NoAttr.into()),

@@ -6,6 +6,10 @@ use super::Reason;
 use super::format::{Fingerprint, Header, Kind};
 use super::scan::{Entry, Payload, Scan};
 
+/// The savepoint that `littlefs run` sets at the state before; the next revert or commit ends what
+/// it began.
+pub const RUN: &str = "littlefs-run";
+
 /// A state of the image: as it was, or after a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
@@ -84,6 +88,8 @@ pub struct History {
     pub fingerprint: Fingerprint,
     /// A commit that is not done: the image's fingerprint when it is.
     pub begun: Option<Fingerprint>,
+    /// The state at [`RUN`], until a revert or a commit.
+    pub run: Option<u64>,
     /// The number of the next transaction.
     pub next: u64,
 }
@@ -98,6 +104,7 @@ impl History {
             base: header.base,
             fingerprint: header.fingerprint,
             begun: None,
+            run: None,
             next: header.given.max(header.base).saturating_add(1),
         }
     }
@@ -145,6 +152,9 @@ impl History {
                 if number != self.last() {
                     return Err("names a state that is not the last");
                 }
+                if name == RUN {
+                    self.run = Some(number);
+                }
                 self.savepoints.push(Savepoint {
                     name: name.clone(),
                     number,
@@ -155,6 +165,7 @@ impl History {
                 if self.check(number).is_err() {
                     return Err("reverts to a state that cannot be reached");
                 }
+                self.run = None;
                 while self.last() > number
                     && let Some(t) = self.live.pop().and_then(|i| self.transactions.get_mut(i))
                 {
@@ -172,7 +183,7 @@ impl History {
                 if number != self.last() || self.begun != Some(*fingerprint) {
                     return Err("ends a commit that was not begun");
                 }
-                self.begun = None;
+                (self.begun, self.run) = (None, None);
                 self.base = number;
                 self.fingerprint = *fingerprint;
                 let gone = self.savepoints.partition_point(|s| s.number < number);

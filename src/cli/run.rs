@@ -1,0 +1,304 @@
+//! `littlefs run`: a program whose end decides whether what it did to an image happened.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::options::MountOptions;
+use super::{CliError, exit};
+use crate::bd::journal::At;
+use crate::bd::journal::history::RUN;
+use crate::image;
+use crate::journal::{self, Journal, Mode};
+use crate::sys::{self, Signals};
+
+/// What the name of the journal ends with if none is given.
+const SUFFIX: &str = ".run";
+
+/// Run a program in an image; commit what it did if it succeeds, else let it not have happened
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs run dump.bin -- make install           all of it, or nothing
+  littlefs run dump.bin -- sh -c 'rm *.log && cp /srv/new.cfg cfg.js'
+  littlefs run --journal j dump.bin -- ./upgrade  keeps the journal, for 'littlefs journal'
+
+CMD runs with the mounted image as its working directory, which LITTLEFS_ROOT names, too. When it
+exits with 0, everything that was done in the mount until then is committed to IMAGE, as by 'littlefs
+journal commit', and so is what was in the journal before. When it exits otherwise, or a signal ends
+it, the journal goes back to the state it had, and IMAGE stays as it was. Programs that CMD left in
+the background lose the mount.
+
+Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if
+there is no such program, 126 if it cannot be run, and 125 if anything else failed.")]
+pub struct RunArgs {
+    /// The journal; made if it is not there, and kept (default: IMAGE.run, removed at the end)
+    #[arg(long, value_name = "FILE")]
+    journal: Option<PathBuf>,
+
+    /// Mount options, separated by commas
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    options: Vec<String>,
+
+    /// The image
+    image: PathBuf,
+
+    /// The program, and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When something else than CMD failed.
+pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
+    try_run(args).map(ExitCode::from).map_err(|e| match e.code {
+        exit::RUN_CANNOT | exit::RUN_NOT_FOUND => e,
+        _ => e.with_code(exit::RUN_FAILURE),
+    })
+}
+
+fn try_run(args: &RunArgs) -> Result<u8, CliError> {
+    let options = MountOptions::parse(&args.options, false).map_err(CliError::failure)?;
+    if options.read_only || options.journal.is_some() || options.at.is_some() {
+        let message = "mount options 'ro', 'journal' and 'at' make no sense here";
+        return Err(CliError::failure(message));
+    }
+    // Before any thread is started: all are to leave them to the one that passes them on.
+    let signals = Signals::block_these(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
+        .map_err(CliError::failure)?;
+    let own = match &args.journal {
+        Some(_) => None,
+        None => Some(OwnJournal::new(&args.image)?),
+    };
+    let path = own.as_ref().map(|own| own.0.clone()).or(args.journal.clone()).unwrap_or_default();
+    let before = begin(&path, args, &options)?;
+
+    let mount = Daemon::start(&path, args, &signals)?;
+    let ran = mount.run(&args.command, signals);
+    let succeeded = ran.as_ref().is_ok_and(ExitStatus::success);
+    let written = mount.stop(succeeded);
+
+    let mut committed = written;
+    if succeeded && committed.is_ok() {
+        committed = journal::commit(&path, &args.image).map(drop).map_err(CliError::from);
+    }
+    let journal = Journal::open(&path, Mode::Write)?;
+    if journal.history().begun.is_some() {
+        return Err(interrupted(own, &path, args, committed.err()));
+    }
+    if journal.history().run.is_some() {
+        // without changes this only says that nothing is under way
+        journal.revert(&At::Number(before))?;
+    }
+    drop(own);
+    let status = ran?;
+    if succeeded {
+        committed.map_err(|e| CliError { message: format!("nothing was changed: {e}"), ..e })?;
+    }
+    Ok(match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(exit::RUN_FAILURE),
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(exit::RUN_FAILURE),
+        (None, None) => exit::RUN_FAILURE,
+    })
+}
+
+/// A journal that is only for one run; dropping it removes it.
+struct OwnJournal(PathBuf);
+
+impl OwnJournal {
+    /// Beside the image, because a commit that a power cut interrupts needs both. What an earlier
+    /// run left is finished if it was being committed, and else did not happen.
+    fn new(image: &Path) -> Result<Self, CliError> {
+        if fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device()) {
+            return Err(CliError::failure(format_args!(
+                "{}: for a device, say with --journal FILE where the journal is to be",
+                image.display()
+            )));
+        }
+        let image = fs::canonicalize(image).unwrap_or_else(|_| image.to_owned());
+        let mut name = image.clone().into_os_string();
+        name.push(SUFFIX);
+        let path = PathBuf::from(name);
+        if path.exists() {
+            let left = Journal::open(&path, Mode::Write)?;
+            if left.history().begun.is_some() {
+                drop(left);
+                journal::commit(&path, &image)?;
+                log::warn!("{}: a commit that was interrupted is finished", image.display());
+            }
+            fs::remove_file(&path)
+                .map_err(|e| CliError::failure(format_args!("{}: {e}", path.display())))?;
+        }
+        Ok(Self(path))
+    }
+}
+
+impl Drop for OwnJournal {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_file(&self.0)
+            && e.kind() != ErrorKind::NotFound
+        {
+            log::warn!("{}: {e}", self.0.display());
+        }
+    }
+}
+
+/// The image is half of what it is to be: the journal, which has the rest, stays.
+fn interrupted(
+    own: Option<OwnJournal>,
+    path: &Path,
+    args: &RunArgs,
+    e: Option<CliError>,
+) -> CliError {
+    std::mem::forget(own);
+    let (path, image) = (path.display(), args.image.display());
+    let why = e.map(|e| format!("{e}; ")).unwrap_or_default();
+    CliError::failure(format_args!(
+        "{why}the commit was interrupted: 'littlefs journal commit {path} {image}' finishes it"
+    ))
+}
+
+/// See that image and journal are good, and note the state that a failure goes back to, which is
+/// returned.
+fn begin(path: &Path, args: &RunArgs, options: &MountOptions) -> Result<u64, CliError> {
+    let image_options = image::Options {
+        block_size: options.block_size,
+        block_count: options.block_count,
+        offset: options.offset,
+        read_only: false,
+        dialect: options.dialect,
+    };
+    let attached = journal::attach(path, &args.image, &image_options, None)?;
+    let before = attached.device.last();
+    if attached.device.before_run().is_some_and(|number| number < before) {
+        return Err(CliError::failure(format_args!(
+            "{path}: holds what an interrupted run left: 'littlefs journal revert --to {RUN} \
+             {path}' drops it, 'littlefs journal commit' keeps it",
+            path = path.display()
+        )));
+    }
+    let saved = attached.device.save(RUN);
+    saved.map_err(|e| CliError::failure(format_args!("{}: {e}", path.display())))?;
+    Ok(before)
+}
+
+/// The mount, served by a process of its own that does not outlive this one.
+struct Daemon {
+    child: Child,
+    scratch: TempDir,
+    /// What it says to systemd.
+    _notified: UnixDatagram,
+}
+
+impl Daemon {
+    fn start(journal: &Path, args: &RunArgs, signals: &Signals) -> Result<Self, CliError> {
+        let failed = |e: io::Error| CliError::failure(format_args!("cannot mount: {e}"));
+        let scratch = tempfile::Builder::new().prefix("littlefs-").tempdir().map_err(failed)?;
+        let mountpoint = scratch.path().join("mnt");
+        fs::create_dir(&mountpoint).map_err(failed)?;
+        let socket = scratch.path().join("ready");
+        let ready = UnixDatagram::bind(&socket).map_err(failed)?;
+        ready.set_read_timeout(Some(Duration::from_millis(20))).map_err(failed)?;
+        let mut command = Command::new(std::env::current_exe().map_err(failed)?);
+        command.args(["mount", "-f", "--journal"]).arg(journal);
+        for list in &args.options {
+            command.arg("-o").arg(list);
+        }
+        command.arg("--").arg(&args.image).arg(&mountpoint);
+        command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC").stdin(Stdio::null());
+        // What the terminal sends is for CMD.
+        command.process_group(0);
+        sys::end_with_parent(&mut command);
+        signals.leave_to(&mut command);
+        let mut child = command.spawn().map_err(failed)?;
+        let mut message = [0; 512];
+        loop {
+            if let Ok(n) = ready.recv(&mut message)
+                && message[..n].starts_with(b"READY=1")
+            {
+                return Ok(Self { child, scratch, _notified: ready });
+            }
+            if child.try_wait().map_err(failed)?.is_some() {
+                // it has said why
+                return Err(CliError::failure("the image could not be mounted"));
+            }
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.scratch.path().join("mnt")
+    }
+
+    /// Run a program in the mount, pass signals on to it, and wait for its end.
+    fn run(&self, command: &[OsString], signals: Signals) -> Result<ExitStatus, CliError> {
+        let Some((program, arguments)) = command.split_first() else {
+            return Err(CliError::failure("no command given"));
+        };
+        let root = self.root();
+        let mut command = Command::new(program);
+        command.args(arguments).current_dir(&root).env("LITTLEFS_ROOT", &root);
+        signals.leave_to(&mut command);
+        let mut child = command.spawn().map_err(|e| {
+            let code = match e.kind() {
+                ErrorKind::NotFound => exit::RUN_NOT_FOUND,
+                _ => exit::RUN_CANNOT,
+            };
+            CliError::new(code, format_args!("{}: {e}", program.display()))
+        })?;
+        // None once it has ended, and its number may be somebody else's.
+        let pid = Arc::new(Mutex::new(i32::try_from(child.id()).ok()));
+        thread::spawn({
+            let pid = Arc::clone(&pid);
+            move || {
+                while let Ok((signal, by_terminal)) = signals.wait_and_tell() {
+                    let pid = pid.lock();
+                    if let Some(pid) = pid.filter(|_| !by_terminal) {
+                        let _ = sys::kill(pid, signal);
+                    }
+                }
+            }
+        });
+        let status = sys::wait_for_end(&child).and_then(|()| {
+            *pid.lock() = None;
+            child.wait()
+        });
+        status.map_err(CliError::failure)
+    }
+
+    /// End the mount. If what was done counts, it is on disk then, or there is an error.
+    fn stop(mut self, counts: bool) -> Result<(), CliError> {
+        let lost = |e: &dyn std::fmt::Display| {
+            CliError::failure(format_args!("what the program did could not be written: {e}"))
+        };
+        let written = match counts {
+            // Pages that were mapped, too; only then can a failure still be told.
+            true => File::open(self.root())
+                .and_then(|root| sys::syncfs(&root).and_then(|()| root.sync_all())),
+            false => Ok(()),
+        };
+        let ended = i32::try_from(self.child.id())
+            .map_err(io::Error::other)
+            .and_then(|pid| sys::kill(pid, libc::SIGTERM))
+            .and_then(|()| self.child.wait());
+        written.map_err(|e| lost(&e))?;
+        match ended {
+            Ok(status) if status.success() || !counts => Ok(()),
+            Ok(status) => Err(lost(&status)),
+            Err(e) => Err(lost(&e)),
+        }
+    }
+}
