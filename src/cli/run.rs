@@ -181,6 +181,7 @@ fn begin(path: &Path, args: &RunArgs, options: &MountOptions) -> Result<u64, Cli
         offset: options.offset,
         read_only: false,
         dialect: options.dialect,
+        exclusive: false,
     };
     let attached = journal::attach(path, &args.image, &image_options, None)?;
     let before = attached.device.last();
