@@ -9,6 +9,7 @@
 //! file yet.
 
 mod append;
+mod encode;
 mod error;
 pub mod extents;
 pub mod file;

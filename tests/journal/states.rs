@@ -271,3 +271,35 @@ fn a_reader_never_waits_for_what_it_need_not() {
     }
     assert!(dev.read(63, 1, &mut [0; 512]).is_err() && dev.prog(64, 0, b"x").is_err());
 }
+
+/// littlefs writes all of a file from the first changed byte on; the journal need not.
+#[test]
+fn what_stands_in_the_journal_is_not_appended_again() {
+    for block_size in [512, 4096, 131_072] {
+        let lab = Lab::new(geometry(block_size, (8 << 20) / block_size));
+        let file = lab.journal();
+        let (_, mut ours) = lab.live(&file);
+        ours.apply(&create("db")).expect("created");
+        let id = ours.open_file(b"db").expect("open");
+        let noise = crate::mounted::noise(600_000, 1);
+        ours.fs.write(id, 0, &noise).expect("write");
+        ours.fs.flush().expect("flush");
+        for (round, off) in [0, 100, 300_000, 5].into_iter().enumerate() {
+            let before = file.bytes().len();
+            ours.fs.write(id, off, &crate::mounted::noise(4096, 2 + round as u32)).expect("write");
+            ours.fs.flush().expect("flush");
+            let grown = file.bytes().len() - before;
+            // what was written, and some words for each block of the file
+            let blocks = 600_000 / block_size as usize + 2;
+            let most = 4096 + blocks * 64 + 2 * block_size.min(65536) as usize + 500;
+            assert!(grown < most, "{block_size}: {grown} of {most}");
+            let expected = ours.tree().expect("readable");
+            assert_same("after", &expected, &lab.tree_at(&file, last(&file)));
+        }
+        ours.fs.close_file(id);
+        // and a mount later, where nothing is remembered
+        let (_, mut later) = lab.live(&file);
+        assert_same("later", &ours.tree().expect("tree"), &later.tree().expect("tree"));
+        lab.assert_unchanged();
+    }
+}

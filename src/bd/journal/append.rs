@@ -5,20 +5,13 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::encode::{Place, Samples, encode};
 use super::extents::{Extents, Piece, Source};
 use super::file::JournalFile;
-use super::format::{self, Head, Kind, RECORD_MAX, Record};
+use super::format::{self, Head, Kind, Record};
 use super::history::History;
 use super::scan::{Entry, Payload, Scan};
 use super::{Layers, Reason, State, now};
-use crate::bd::Geometry;
-
-/// Bytes compared with what they replace at a time.
-const CHUNK: usize = 64 << 10;
-/// So many equal bytes between changed ones are written along: a record costs 12.
-const GAP: usize = 16;
-/// So many equal bytes are a record of their own.
-const FILL: usize = 48;
 
 /// Changed bytes in memory.
 #[derive(Debug, Clone)]
@@ -55,7 +48,7 @@ impl Pending {
         }
     }
 
-    fn is_fresh(&self) -> bool {
+    pub fn is_fresh(&self) -> bool {
         matches!(self, Self::Bytes { fresh: true, .. })
     }
 }
@@ -85,6 +78,8 @@ pub(super) struct Appender {
     begun: Option<Begun>,
     /// What is on disk is unknown.
     poisoned: bool,
+    /// Samples of file data that this mount has written.
+    samples: Samples,
 }
 
 #[derive(Clone)]
@@ -92,13 +87,6 @@ struct Begun {
     head: Head,
     start: u64,
     sum: crc32fast::Hasher,
-}
-
-/// Records to be written, and where their bytes will be from the start of them.
-#[derive(Default)]
-struct Encoded {
-    bytes: Vec<u8>,
-    records: Vec<Record>,
 }
 
 impl Appender {
@@ -111,6 +99,7 @@ impl Appender {
             end: scan.end,
             begun: None,
             poisoned: false,
+            samples: Samples::default(),
         }
     }
 
@@ -172,7 +161,8 @@ impl Appender {
     ) -> io::Result<Option<Begun>> {
         let encoded = {
             let state = state.read();
-            encode(layers, &state.written, &state.pending)?
+            let before = self.begun.as_ref().map_or(self.end, |begun| begun.start);
+            encode(layers, &state.written, &state.pending, &mut self.samples, before)?
         };
         if self.begun.is_none() && encoded.records.is_empty() {
             let mut state = state.write();
@@ -199,10 +189,10 @@ impl Appender {
         self.begun = (!last).then(|| begun.clone());
 
         let mut state = state.write();
-        for Record { start, len, source } in encoded.records {
-            let source = match source {
-                Source::File(at) => Source::File(records_at + at),
-                byte @ Source::Byte(_) => byte,
+        for (Record { start, len, source }, place) in encoded.records {
+            let source = match (source, place) {
+                (Source::File(at), Place::Here) => Source::File(records_at + at),
+                (source, _) => source,
             };
             state.written.insert(start, len, source);
         }
@@ -250,95 +240,5 @@ impl Appender {
             log::error!("entry {} {what}", entry.head.sequence);
             self.poisoned = true;
         }
-    }
-}
-
-/// The records that make `pending` of what is written.
-fn encode(
-    layers: &Layers,
-    written: &Extents<Source>,
-    pending: &Extents<Pending>,
-) -> io::Result<Encoded> {
-    let g = layers.geometry;
-    let mut out = Encoded::default();
-    let (mut new, mut old) = (vec![0; CHUNK], vec![0; CHUNK]);
-    for (start, len, piece) in pending.iter() {
-        let mut done = 0;
-        while done < len {
-            let n = CHUNK.min(usize::try_from(len - done).unwrap_or(CHUNK));
-            let (at, new, old) = (start + done, &mut new[..n], &mut old[..n]);
-            piece.skip(done).copy_to(new);
-            if piece.is_fresh() {
-                out.put(g, at, new);
-            } else {
-                layers.read_written(written, at, old).map_err(|e| e.source)?;
-                for (from, to) in differing(old, new) {
-                    out.put(g, at + from as u64, &new[from..to]);
-                }
-            }
-            done += n as u64;
-        }
-    }
-    Ok(out)
-}
-
-/// Runs of bytes that differ, or nearly: start and end.
-fn differing(old: &[u8], new: &[u8]) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    let mut at = 0;
-    while at < new.len() {
-        // whole stretches that are equal at the speed of memory
-        let equal = old[at..].iter().zip(&new[at..]).take_while(|(a, b)| a == b).count();
-        at += equal;
-        if at == new.len() {
-            break;
-        }
-        let different = old[at..].iter().zip(&new[at..]).take_while(|(a, b)| a != b).count();
-        match runs.last_mut() {
-            Some((_, end)) if at - *end < GAP => *end = at + different,
-            _ => runs.push((at, at + different)),
-        }
-        at += different;
-    }
-    runs
-}
-
-impl Encoded {
-    /// Append records that make the bytes from `start` on `data`.
-    fn put(&mut self, g: Geometry, start: u64, data: &[u8]) {
-        let mut literal = 0;
-        let mut at = 0;
-        while at < data.len() {
-            let byte = data[at];
-            if byte != 0 && byte != 0xff {
-                at += 1;
-                continue;
-            }
-            let run = data[at..].iter().take_while(|b| **b == byte).count();
-            // alone it is shorter in any case
-            if run >= FILL || (run == data.len() && run > 1) {
-                self.put_literal(g, start + literal as u64, &data[literal..at]);
-                self.put_byte(g, start + at as u64, run, byte);
-                literal = at + run;
-            }
-            at += run;
-        }
-        self.put_literal(g, start + literal as u64, &data[literal..]);
-    }
-
-    fn put_literal(&mut self, g: Geometry, start: u64, data: &[u8]) {
-        let mut at = start;
-        for piece in data.chunks(RECORD_MAX) {
-            format::put_data(&mut self.bytes, g, at, piece);
-            let source = Source::File((self.bytes.len() - piece.len()) as u64);
-            self.records.push(Record { start: at, len: piece.len() as u64, source });
-            at += piece.len() as u64;
-        }
-    }
-
-    fn put_byte(&mut self, g: Geometry, start: u64, len: usize, byte: u8) {
-        // a chunk is never longer than a record may be
-        format::put_byte(&mut self.bytes, g, start, len, byte);
-        self.records.push(Record { start, len: len as u64, source: Source::Byte(byte) });
     }
 }
