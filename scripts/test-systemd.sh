@@ -210,6 +210,11 @@ service_tells_and_logs_as_asked() {
         rm -r /etc/littlefs
         systemctl reload "$1"
         systemctl stop "$1"
+        # What was mounted is on record, whoever did it.
+        journalctl -u "$1" -p 6 -o cat --no-pager | grep "^/srv/asked on $2: littlefs 2.1, "
+        littlefs mount -q /srv/asked /mnt
+        littlefs umount /mnt
+        journalctl -t littlefs -p 6 -o cat --no-pager | grep "^/srv/asked on /mnt: littlefs 2.1, "
     ' sh "$(unit asked)" "$(mnt asked)"
 }
 
@@ -404,6 +409,7 @@ check "systemd-analyze verify" units_verify
 check "systemd-analyze security" service_is_hardened
 check "start, write, stop" service_starts_writes_stops
 check "options, rights, restart" service_runs_as_told
+check "a service tells its state, and logs as asked" service_tells_and_logs_as_asked
 check "errors reach the journal" errors_reach_the_journal
 check "a killed daemon is restarted" killed_daemon_is_restarted
 check "a hung daemon is restarted" hung_daemon_is_restarted

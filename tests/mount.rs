@@ -27,6 +27,8 @@ mod operations;
 mod programs;
 #[path = "mount/random.rs"]
 mod random;
+#[path = "mount/refusals.rs"]
+mod refusals;
 #[path = "mount/signals.rs"]
 mod signals;
 #[path = "mount/status.rs"]

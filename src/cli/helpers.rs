@@ -1,6 +1,6 @@
 //! The program under the names that mount(8), umount(8), mkfs(8) and fsck(8) look for.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -166,13 +166,14 @@ pub fn parse(args: &[OsString]) -> Option<Result<Helper, (clap::Error, u8)>> {
 }
 
 /// What mount.fuse3 runs for the type `fuse.littlefs`, `littlefs IMAGE DIR -o OPTIONS`, has no
-/// command: an image whose name holds a slash, which no command does, is to be mounted.
+/// command: an image whose name holds a slash, which no command does, is to be mounted. mount(8)
+/// says nothing of what it mounts.
 pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     if args.get(1).is_some_and(|first| {
         let first = first.as_bytes();
         first.contains(&b'/') && !first.starts_with(b"-")
     }) {
-        args.insert(1, OsStr::new("mount").to_owned());
+        args.splice(1..1, ["mount", "--quiet"].map(OsString::from));
     }
     args
 }
@@ -209,6 +210,8 @@ impl Helper {
                 enter(helper.namespace.as_deref())?;
                 mount::run(&MountArgs {
                     foreground: false,
+                    // As mount(8) is.
+                    quiet: helper.verbose == 0,
                     journal: None,
                     unattached: false,
                     sloppy: helper.sloppy,
@@ -301,7 +304,7 @@ mod tests {
     fn an_image_without_a_command_is_mounted() {
         let line = |text: &str| -> Vec<OsString> { text.split(' ').map(OsString::from).collect() };
         let mounted = with_command(line("littlefs /srv/i /mnt -o rw"));
-        assert_eq!(mounted, line("littlefs mount /srv/i /mnt -o rw"));
+        assert_eq!(mounted, line("littlefs mount --quiet /srv/i /mnt -o rw"));
         for other in ["littlefs", "littlefs info /srv/i", "littlefs --a/b", "littlefs i /mnt"] {
             assert_eq!(with_command(line(other)), line(other));
         }

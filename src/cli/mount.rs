@@ -1,7 +1,7 @@
 //! `littlefs mount`: serve an image as a directory.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::attach;
 use super::daemon::{self, Side, Starter};
+use super::info::bytes;
 use super::logging;
 use super::notify::{self, notify};
 use super::options::{self, MountOptions};
@@ -25,10 +26,10 @@ use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::status::About;
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
-use crate::image::{self, Opened};
+use crate::image::{self, Dialect, Opened};
 use crate::journal::{self, Attached};
-use crate::sys::{self, Signals};
-use crate::vfs::{Atime, ROOT_INO, Volume, VolumeOptions};
+use crate::sys::{self, Severity, Signals};
+use crate::vfs::{Atime, Filesystem, ROOT_INO, Volume, VolumeOptions};
 
 /// Mount an image on a directory
 #[derive(Args, Debug)]
@@ -52,6 +53,10 @@ pub struct MountArgs {
     /// Append changes to FILE, and leave the image as it is (-o journal=FILE)
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
+
+    /// Do not say what was mounted
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 
     /// Ignore options that are unknown
     #[arg(short, long)]
@@ -105,7 +110,7 @@ pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     }
     let mount = Mount::new(args, options)?;
     if args.foreground {
-        return mount.start()?.serve(|| Ok(()));
+        return mount.start()?.serve(|_| Ok(()));
     }
     match daemon::split().map_err(mount_failure)? {
         Side::Caller(starting) => starting.wait(),
@@ -126,26 +131,39 @@ struct Mount {
     unattached: bool,
     /// The end of the terminal ends the mount.
     on_terminal: bool,
+    /// Do not say what was mounted.
+    quiet: bool,
 }
 
 impl Mount {
     fn new(args: &MountArgs, mut options: MountOptions) -> Result<Self, CliError> {
-        let absolute = |path: &Path| {
-            fs::canonicalize(path)
-                .map_err(|e| mount_failure(format_args!("{}: {e}", path.display())))
-        };
         let shown = args.mountpoint.display();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
             Ok(true) => log::warn!("{shown}: unmounted what was left of a mount whose daemon died"),
             Err(e) => {
                 let what = "holds what is left of a mount whose daemon died";
-                return Err(mount_failure(format_args!("{shown}: {what}: {e}")));
+                return Err(mount_failure(format_args!(
+                    "{shown}: {what}, which cannot be unmounted: {e} ('umount -l {shown}' may, as \
+                     root)"
+                )));
             }
         }
-        let mountpoint = absolute(&args.mountpoint)?;
+        let mountpoint = fs::canonicalize(&args.mountpoint).map_err(|e| {
+            mount_failure(match e.kind() {
+                io::ErrorKind::NotFound => {
+                    format!("{shown}: no such directory; 'mkdir -p {shown}' makes it")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    format!("{shown}: permission denied; mount on a directory of your own")
+                }
+                _ => format!("{shown}: {e}"),
+            })
+        })?;
         if !mountpoint.is_dir() {
-            return Err(mount_failure(format_args!("{shown}: not a directory")));
+            return Err(mount_failure(format_args!(
+                "{shown}: not a directory; the image comes first, then the directory to mount it on"
+            )));
         }
         // A missing image gets its own message when it is opened.
         let image = match fs::canonicalize(&args.image) {
@@ -162,14 +180,17 @@ impl Mount {
             options,
             unattached: args.unattached,
             on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
+            quiet: args.quiet,
         })
     }
 
     fn serve_in_background(self, starter: Starter) -> Result<ExitCode, CliError> {
         let mut log = None;
         let image = self.image.clone();
-        let result = self.start()?.serve(|| {
+        let result = self.start()?.serve(|what| {
             log = Some(starter.ready(&image)?);
+            // Whatever the level is, as of any other filesystem.
+            sys::syslog(Severity::Info, what);
             Ok(())
         });
         if let (Err(e), Some(_)) = (&result, &log) {
@@ -192,7 +213,8 @@ impl Mount {
             log::warn!("{note}");
         }
         let at_image = |e: &dyn std::fmt::Display| {
-            mount_failure(format_args!("{}: {e}", self.image.display()))
+            let image = self.image.display();
+            mount_failure(format_args!("{image}: {e}; 'littlefs check {image}' tells more"))
         };
         let profile = self.options.profile;
         let block_size = opened.device.geometry().block_size;
@@ -211,8 +233,9 @@ impl Mount {
             log::warn!("{}: {warning}", self.image.display());
         }
         let read_only = fs.is_read_only();
-        let turned = fs.turned_read_only().map(str::to_owned);
+        let about = self.about(&opened, fs.turned_read_only());
         let convention = self.convention(&fs)?;
+        let what = self.describe(&Filesystem::of(&fs), block_size, convention, &about);
         let volume = Arc::new(Volume::new(fs, self.volume_options(umask, convention)));
         if let Some(savepoints) = savepoints {
             volume.keep_savepoints(savepoints);
@@ -231,7 +254,7 @@ impl Mount {
             default_permissions: volume.keeps_owners() || self.checks_permissions(umask),
             writeback: self.writeback(),
             poll: self.options.poll,
-            about: self.about(&opened, turned),
+            about,
         };
         let session = if self.unattached {
             wait_for_mount(&volume, &request, &signals)
@@ -239,7 +262,7 @@ impl Mount {
             fuse::mount(Arc::clone(&volume), &request)
         }
         .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
-        Ok(Running { mount: self, signals, volume, session, device: opened.device })
+        Ok(Running { mount: self, what, signals, volume, session, device: opened.device })
     }
 
     /// Open the image, under its journal if there is one to be, which keeps savepoints.
@@ -275,7 +298,10 @@ impl Mount {
                 c.name,
             );
             if self.options.chooses_convention() {
-                return Err(mount_failure(why));
+                return Err(mount_failure(format_args!(
+                    "{why}; use attrs=none, or an image made with 'littlefs mkfs --attr-max \
+                     {largest}'"
+                )));
             }
             log::warn!("{why}; they are left alone");
             return Ok(None);
@@ -286,12 +312,13 @@ impl Mount {
 
     /// What `status` says of the mount; `turned` is why the filesystem is read-only, if it is so
     /// unasked.
-    fn about(&self, opened: &Opened, turned: Option<String>) -> About {
+    fn about(&self, opened: &Opened, turned: Option<&str>) -> About {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let read_only = match turned {
-            _ if self.options.read_only => Some("as asked (-o ro)".to_owned()),
-            _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)".to_owned()),
-            _ if opened.read_only => Some("the image cannot be written".to_owned()),
+            _ if self.options.read_only => Some("as asked (-o ro)"),
+            _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
+            _ if opened.dialect != Dialect::Littlefs => Some("its dialect is only read"),
+            _ if opened.read_only => Some("the image cannot be written"),
             turned => turned,
         };
         About {
@@ -301,8 +328,37 @@ impl Mount {
             offset: self.options.offset,
             profile: self.options.profile.map(|p| p.name.to_owned()),
             journal: self.options.journal.clone(),
-            read_only,
+            read_only: read_only.map(str::to_owned),
         }
+    }
+
+    /// What is mounted, in a line.
+    fn describe(
+        &self,
+        fs: &Filesystem,
+        block_size: u32,
+        convention: Option<&Convention>,
+        about: &About,
+    ) -> String {
+        let (version, blocks, free) = (&fs.disk_version, fs.block_count, fs.blocks_free);
+        let mut line = format!(
+            "{} on {}: littlefs {version}, {blocks} blocks of {block_size} bytes, {} used, {free} \
+             free ({})",
+            self.image.display(),
+            self.mountpoint.display(),
+            fs.blocks_used,
+            bytes(u64::from(free) * u64::from(block_size))
+        );
+        let profile = about.profile.as_ref().map(|profile| format!("profile={profile}"));
+        let attrs = convention.map(|c| format!("attrs={}", c.name));
+        let journal =
+            about.journal.as_ref().map(|journal| format!("journal={}", journal.display()));
+        let read_only = about.read_only.as_ref().map(|why| format!("read-only: {why}"));
+        for part in [profile, attrs, journal, read_only].into_iter().flatten() {
+            line.push_str(", ");
+            line.push_str(&part);
+        }
+        line
     }
 
     fn volume_options(&self, umask: u16, convention: Option<&'static Convention>) -> VolumeOptions {
@@ -390,13 +446,22 @@ fn explain(mountpoint: &Path, e: &io::Error) -> String {
              /etc/fuse.conf"
         );
     }
-    if e.kind() == io::ErrorKind::NotFound {
-        return format!(
-            "cannot mount on {at}: {text} (are /dev/fuse and fusermount3 there? 'modprobe fuse' \
-             loads the driver; fusermount3 is in the package fuse3)"
-        );
-    }
-    format!("cannot mount on {at}: {text}")
+    let no_driver = [libc::ENOENT, libc::ENODEV, libc::ENXIO];
+    let remedy = if e.raw_os_error().is_some_and(|errno| no_driver.contains(&errno)) {
+        "; are /dev/fuse and fusermount3 there? 'modprobe fuse' loads the driver; fusermount3 is in \
+         the package fuse3"
+    } else if text.contains("no write access") {
+        "; mount on a directory of your own, or as root"
+    } else if text.contains("/dev/fuse") || e.kind() == io::ErrorKind::PermissionDenied {
+        "; whoever mounts needs to run fusermount3 and to open /dev/fuse: mount as root, or see to \
+         their permissions"
+    } else if text.contains("not permitted") {
+        "; fusermount3 has to be set-user-id root, as the package fuse3 installs it; in a container \
+         the right to mount is needed (CAP_SYS_ADMIN)"
+    } else {
+        ""
+    };
+    format!("cannot mount on {at}: {text}{remedy}")
 }
 
 /// What wakes the main thread.
@@ -410,6 +475,8 @@ enum Event {
 /// A mount that is ready to serve.
 struct Running {
     mount: Mount,
+    /// What is mounted, for people.
+    what: String,
     signals: Signals,
     volume: Arc<Volume>,
     session: Session,
@@ -418,15 +485,22 @@ struct Running {
 }
 
 impl Running {
-    /// Serve until unmounted or asked to end; `ready` is called once the filesystem answers.
-    fn serve(self, ready: impl FnOnce() -> io::Result<()>) -> Result<ExitCode, CliError> {
-        let Self { mount, signals, volume, session, device } = self;
+    /// Serve until unmounted or asked to end; `ready` is called once the filesystem answers, and
+    /// told what is mounted.
+    fn serve(self, ready: impl FnOnce(&str) -> io::Result<()>) -> Result<ExitCode, CliError> {
+        let Self { mount, what, signals, volume, session, device } = self;
         let (sender, events) = mpsc::channel();
         spawn("session", {
             let sender = sender.clone();
             move || drop(sender.send(Event::Ended(session.run())))
         })?;
-        if let Err(e) = answers(&mount.mountpoint).and_then(|()| ready()) {
+        let say = || {
+            if !mount.quiet {
+                // Nobody need listen.
+                let _ = writeln!(io::stdout(), "{what}");
+            }
+        };
+        if let Err(e) = answers(&mount.mountpoint).map(|()| say()).and_then(|()| ready(&what)) {
             // The session's thread keeps the mount: end that first.
             let _ = unmount(&mount.mountpoint, true);
             return Err(mount_failure(format_args!(

@@ -116,11 +116,18 @@ impl fmt::Display for Reason {
             Self::Directory => f.write_str(
                 "is a directory, not an image; the image comes first, then a mountpoint",
             ),
-            Self::NotFileOrDevice => f.write_str("is neither a plain file nor a block device"),
-            Self::Empty => f.write_str("not a littlefs image: the file is empty"),
-            Self::OffsetBeyondEnd { offset, size } => {
-                write!(f, "offset={offset} is not inside the file, which has {size} bytes")
-            }
+            Self::NotFileOrDevice => f.write_str(
+                "is neither a plain file nor a block device; copy what it gives into a file first",
+            ),
+            Self::Empty => f.write_str(
+                "not a littlefs image: the file is empty; read it from the device again, or make a \
+                 new image with 'littlefs mkfs --size 1M FILE'",
+            ),
+            Self::OffsetBeyondEnd { offset, size } => write!(
+                f,
+                "offset={offset} is not inside the file, which has {size} bytes; correct it, or \
+                 leave it out"
+            ),
             Self::NotLittlefs => write!(
                 f,
                 "not a littlefs image: no \"littlefs\" at byte 8 of block 0 or of block 1 \
@@ -142,7 +149,11 @@ impl fmt::Display for Reason {
                     v & 0xffff,
                     DiskVersion(VERSION_2_0),
                     DiskVersion(VERSION_2_1),
-                    if newer { ": look for a newer littlefs-progs" } else { "" }
+                    if newer {
+                        ": look for a newer littlefs-progs"
+                    } else {
+                        ": read the image from the device again"
+                    }
                 )
             }
             Self::Further(bytes) => write!(
@@ -162,7 +173,9 @@ impl fmt::Display for Reason {
                 f,
                 "block count {given} is wrong: the image says {found}; leave block_count out to use that"
             ),
-            Self::Geometry(e) => write!(f, "the image has an {e}"),
+            Self::Geometry(e) => {
+                write!(f, "the image has an {e}; read it from the device again")
+            }
             Self::Truncated { geometry, missing } => write!(
                 f,
                 "truncated: its filesystem has {} blocks of {} bytes, and {missing} bytes of them \
@@ -182,6 +195,10 @@ impl fmt::Display for Reason {
                      everywhere (-o ro)",
                 )
             }
+            Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(
+                f,
+                "{e}; copy what can still be read into a file (as ddrescue does), and use that"
+            ),
             Self::Io(e) => e.fmt(f),
         }
     }

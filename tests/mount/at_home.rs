@@ -55,7 +55,8 @@ fn at_home(script: &str) -> Mounted {
 fn mount_by_type_and_by_fstab() {
     let m = at_home(
         r#"
-        mount -t littlefs "$image" "$mnt"
+        # Silent on success, as any mount; -v tells.
+        [ -z "$(mount -t littlefs "$image" "$mnt" 2>&1)" ]
         echo one >"$mnt/one"
         [ "$(findmnt -no SOURCE,FSTYPE "$mnt" | tr -s ' ')" = "$image fuse.littlefs" ]
         df --output=source,size "$mnt" | grep -q "^$image  *1024$"
@@ -72,11 +73,14 @@ fn mount_by_type_and_by_fstab() {
         mount -t fuse.littlefs -o ro "$image" "$mnt"
         refused 'Read-only' touch "$mnt/two"
         umount "$mnt"
-        mount.fuse3 "$image" "$mnt" -t fuse.littlefs -o rw
+        [ -z "$(mount.fuse3 "$image" "$mnt" -t fuse.littlefs -o rw 2>&1)" ]
         echo two >"$mnt/two"
         umount "$mnt"
         mount.fuse3 "littlefs#$image" "$mnt" -o ro
         [ "$(cat "$mnt/two")" = two ]
+        umount "$mnt"
+
+        mount -v -t littlefs "$image" "$mnt" | grep -q "^$image on $mnt: littlefs 2.1, 256 blocks"
         umount "$mnt"
 
         refused "unknown mount option 'frobnicate'" mount -t littlefs -o frobnicate "$image" "$mnt"

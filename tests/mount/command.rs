@@ -1,7 +1,7 @@
 //! The `mount` and `umount` commands themselves.
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
 
@@ -33,6 +33,43 @@ fn what_cannot_be_mounted_is_refused_with_the_reason() {
     let out = output(littlefs().arg("mount").arg(m.image()).arg(m.beside("nowhere")));
     assert_eq!(out.status.code(), Some(32));
     assert!(String::from_utf8_lossy(&out.stderr).contains("nowhere"));
+}
+
+#[test]
+fn what_is_mounted_is_said_in_a_line() {
+    let mut m = Mounted::unmounted("1M");
+    let mount = |m: &Mounted, args: &[&str]| {
+        let out = output(littlefs().arg("mount").args(args).args([m.image(), m.dir()]));
+        assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+        String::from_utf8(out.stdout).expect("UTF-8")
+    };
+    let named = format!("{} on {}: ", m.image().display(), m.dir().display());
+    let line = mount(&m, &[]);
+    let fresh = "littlefs 2.1, 256 blocks of 4096 bytes, 2 used, 254 free (1016 KiB)";
+    assert_eq!(line, format!("{named}{fresh}\n"));
+    // What is in blocks of its own is known without looking for them.
+    for i in 0..10 {
+        fs::write(m.path(&format!("f{i}")), noise(3000 * i, i as u32)).expect("write");
+    }
+    fs::create_dir(m.path("d")).expect("mkdir");
+    let df =
+        |m: &Mounted| run(std::process::Command::new("stat").args(["-f", "-c", "%f"]).arg(m.dir()));
+    File::open(m.dir()).and_then(|root| root.sync_all()).expect("fsync");
+    let free = df(&m);
+    m.unmount();
+    let line = mount(&m, &["-o", "ro,profile=esp-idf"]);
+    assert!(line.contains(&format!(" used, {} free (", free.trim())), "{free} {line}");
+    assert_eq!(df(&m), free);
+    let end = ", profile=esp-idf, attrs=esp-idf, read-only: as asked (-o ro)\n";
+    assert!(line.ends_with(end), "{line}");
+    m.unmount();
+    assert_eq!(mount(&m, &["-q"]), "");
+    m.unmount();
+    fs::set_permissions(m.image(), Permissions::from_mode(0o444)).expect("chmod");
+    let out = output(littlefs().arg("mount").args([m.image(), m.dir()]));
+    let line = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(line.ends_with(", read-only: the image cannot be written\n"), "{line}");
+    m.unmount();
 }
 
 #[test]

@@ -62,10 +62,45 @@ fn an_ordinary_user_mounts_through_fusermount() {
         # Not even root may look into it.
         denied ls "$mnt"
         denied $other ls "$mnt"
+        $user "$littlefs" status "$mnt" | grep -q '^access  *read and write'
+        for who in env "$other"; do
+            if $who "$littlefs" status "$mnt" 2>"$scratch/said"; then exit 1; fi
+            grep -q 'you may not look into .*as the user who mounted it' "$scratch/said"
+        done
         $user "$littlefs" umount "$mnt"
         "#,
     );
     assert!(c_tree(&m.image()).contains_key(&b"e/g"[..]));
+}
+
+#[test]
+fn what_an_ordinary_user_may_not_is_said_with_the_remedy() {
+    among_users(
+        r#"
+        refused() {
+            words=$1
+            shift
+            if "$@" 2>"$scratch/said"; then exit 1; fi
+            grep -q "$words" "$scratch/said" || { cat "$scratch/said" >&2; exit 1; }
+        }
+        mkdir -p "$scratch/theirs/dir"
+        refused 'mount on a directory of your own' $user "$littlefs" mount "$image" "$scratch/theirs"
+        chmod 700 "$scratch/theirs"
+        refused 'directory of your own' $user "$littlefs" mount "$image" "$scratch/theirs/dir"
+        refused "need 'user_allow_other' in /etc/fuse.conf" \
+            $user "$littlefs" mount -o allow_other "$image" "$mnt"
+        chmod 600 "$scratch/dev/fuse"
+        refused 'needs to run fusermount3 and to open /dev/fuse' $user "$littlefs" mount "$image" "$mnt"
+        chmod 666 "$scratch/dev/fuse"
+        chown 0:0 "$image"; chmod 600 "$image"
+        refused 'permission denied; allow yourself' $user "$littlefs" mount "$image" "$mnt"
+        chown 65534:65534 "$image"
+        refused 'fusermount3 is in the package fuse3' \
+            $user env FUSERMOUNT_PATH=/none "$littlefs" mount "$image" "$mnt"
+        refused 'needs to run fusermount3' \
+            $user env FUSERMOUNT_PATH=/etc/passwd "$littlefs" mount "$image" "$mnt"
+        "#,
+    );
 }
 
 #[test]
