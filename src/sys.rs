@@ -156,17 +156,28 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
+/// A descriptor of a process, which is readable once that has ended.
+///
+/// # Errors
+/// The system's.
+pub fn process(pid: i32) -> io::Result<File> {
+    // SAFETY: the call takes and returns numbers only; a result that is not negative is a new
+    // descriptor, which nobody else has.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int;
+        check(process)?;
+        Ok(File::from_raw_fd(process))
+    }
+}
+
 /// A copy of the descriptor `fd` of another process, which root alone may take.
 ///
 /// # Errors
 /// The system's.
 pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
-    // SAFETY: these calls take and return numbers only; each result that is not negative is a new
-    // descriptor, which nobody else has.
+    let process = process(pid)?;
+    // SAFETY: as in `process`; the process's own descriptor is open for the whole call.
     unsafe {
-        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int;
-        check(process)?;
-        let process = File::from_raw_fd(process);
         let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) as libc::c_int;
         check(copy)?;
         Ok(File::from_raw_fd(copy))

@@ -2,15 +2,22 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::mount::unmount;
 use super::table::{self, Entry};
 use super::{CliError, remount, status};
+use crate::fuse::status::About;
 use crate::sys;
+
+/// How long a daemon that has nothing to write may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Unmount, and wait until everything is in the image
 #[derive(Args, Debug)]
@@ -73,8 +80,10 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
             ))
         })?;
     }
-    let about = status::ask(&entry).map(|status| status.about).unwrap_or_default();
+    // A daemon that hangs would not answer, either: then `lazy` is what is left.
+    let about = if lazy { About::default() } else { about(&entry) };
     let journal = about.journal.filter(|_| about.read_only.is_none());
+    let daemon = i32::try_from(about.pid).ok().filter(|&pid| pid > 0).map(sys::process);
     match unmount(&entry.mountpoint, lazy) {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
@@ -84,7 +93,7 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
         result => result.map_err(failure)?,
     }
     if !args.lazy {
-        wait_for_daemon(&entry, journal.as_deref())
+        wait_for_daemon(&entry, journal.as_deref(), daemon.and_then(Result::ok))
             .map_err(|e| CliError::failure(format_args!("{}: {e}", entry.source.display())))?;
     }
     Ok(ExitCode::SUCCESS)
@@ -113,14 +122,31 @@ pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// What the daemon says of itself; nothing where it may not be asked.
+fn about(entry: &Entry) -> About {
+    status::ask(entry).map(|status| status.about).unwrap_or_default()
+}
+
 /// Wait until the daemon releases what it writes, image or journal, which it does last of all. A
-/// read-only mount shares the image with others and leaves nothing to wait for.
-fn wait_for_daemon(entry: &Entry, journal: Option<&Path>) -> io::Result<()> {
+/// read-only mount shares the image with others, and leaves nothing to be lost; but whoever wants
+/// to write the image next is not to find it in use, so the end of the daemon is waited for.
+fn wait_for_daemon(entry: &Entry, journal: Option<&Path>, daemon: Option<File>) -> io::Result<()> {
     let image = match File::open(journal.unwrap_or(&entry.source)) {
         Ok(image) => image,
         // Removed while mounted, or not ours to read: then nobody waits for its content.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(e),
     };
-    if entry.has("ro") && journal.is_none() { image.lock_shared() } else { image.lock() }
+    if !entry.has("ro") || journal.is_some() {
+        return image.lock();
+    }
+    // It may have been made read-only with changes to write.
+    image.lock_shared()?;
+    let end = Instant::now() + PATIENCE;
+    while daemon.as_ref().is_some_and(|daemon| !sys::is_readable(daemon.as_fd()))
+        && Instant::now() < end
+    {
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }

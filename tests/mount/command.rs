@@ -35,6 +35,19 @@ fn what_cannot_be_mounted_is_refused_with_the_reason() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("nowhere"));
 }
 
+/// Nobody finds the image in use when umount is back, read-only or not.
+#[test]
+fn an_unmounted_image_can_be_written_at_once() {
+    let mut m = Mounted::unmounted("1M");
+    for _ in 0..50 {
+        for options in ["ro", "rw"] {
+            // Refused where the daemon before holds the image.
+            m.mount(options);
+            m.unmount();
+        }
+    }
+}
+
 #[test]
 fn what_is_mounted_is_said_in_a_line() {
     let mut m = Mounted::unmounted("1M");
