@@ -1,9 +1,14 @@
 //! What is stored is what is shown.
 
-use super::common::chamelon::{manifest, sha1, written};
-use super::common::tree::Kind;
-use super::{Store, TIME, shown, tree, value, varied};
-use littlefs::fs::{At, Node, ROOT};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::common::chamelon::{Chamelon, manifest, sha1, written};
+use super::common::tree::{Entry, Kind};
+use super::{Store, TIME, device, shown, superblock_of, tree, value, varied};
+use littlefs::chamelon::View;
+use littlefs::error::Error;
+use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 
 #[test]
 fn what_chamelon_wrote_reads_as_chamelon_reads_it() {
@@ -161,4 +166,56 @@ fn interrupted_writes_show_the_old_or_the_new() {
         }
     }
     assert!(old > 40 && new > 40, "{old} old, {new} new");
+}
+
+/// chamelon limits the names of values only, and takes names that Linux cannot hold.
+#[test]
+fn names_are_shown_as_they_can_be() {
+    let mut s = Store::new(1024, 64, 16);
+    let long = "long".repeat(20);
+    s.set(&format!("{long}/v"), value(1, 7));
+    for (name, shown) in [(".", "dot"), ("a\0b", "a_b"), ("..", "dotdot")] {
+        s.chamelon.set(name, shown.as_bytes());
+        s.model.insert(shown.into(), Entry::file(shown.into()));
+    }
+    // taken already
+    s.set("a_b", value(2, 9));
+    s.chamelon.set("a\0b", b"other");
+    s.model.insert(b"a_b~1".to_vec(), Entry::file(b"other".to_vec()));
+    s.verify();
+    let mut fs = shown(&s.chamelon.image);
+    assert_eq!(fs.superblock().name_max, 80);
+    assert!(matches!(fs.lookup(ROOT, long.as_bytes()), Ok(Node::Dir(_))));
+}
+
+/// What is damaged is an error, and the rest is there.
+#[test]
+fn damage_is_an_error_where_it_is() {
+    let mut c = Chamelon::format(512, 128, 16);
+    c.set("kept", &value(1, 1000));
+    c.set("d/lost", &value(2, 2000));
+    c.set("e/f", &value(3, 10));
+    let e = c.pairs("e")[0];
+    c.point("d", "bad", 9999, 700);
+    c.link("d", "root", (0, 1));
+    for block in [e.0, e.1] {
+        c.image[block as usize * 512..][..512].fill(0x5a);
+    }
+    let (view, report) = View::new(device(&c.image), superblock_of(&c.image)).expect("a view");
+    let codes: BTreeSet<_> = report.findings.iter().map(|f| f.code).collect();
+    assert_eq!(codes, BTreeSet::from(["directory-broken", "tree-loop"]));
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let mut fs = Fs::open(Arc::new(view), &options).expect("opens");
+    assert!(matches!(fs.lookup(ROOT, b"e"), Err(Error::Corrupt(_))));
+    let Node::Dir(d) = fs.lookup(ROOT, b"d").expect("there") else { panic!("no directory") };
+    assert!(matches!(fs.lookup(d, b"root"), Err(Error::Corrupt(_))));
+    let mut read = |dir, name: &[u8]| {
+        let file = fs.open_file(dir, name)?;
+        let bytes = fs.read(file, 0, 9999).and_then(|plan| plan.run());
+        fs.close_file(file);
+        bytes
+    };
+    assert!(matches!(read(d, b"bad"), Err(Error::Io(_))));
+    assert_eq!(read(ROOT, b"kept").expect("readable"), value(1, 1000));
+    assert_eq!(read(d, b"lost").expect("readable"), value(2, 2000));
 }
