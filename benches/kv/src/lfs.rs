@@ -1,21 +1,16 @@
-//! One directory of a littlefs image: a file of its own for every key.
+//! The key-value store of a littlefs image in a file.
 
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use littlefs::Error;
 use littlefs::bd::{FileDevice, Geometry};
-use littlefs::fs::{DirId, FormatOptions, Fs, ROOT};
+use littlefs::kv;
 
 use crate::support::{BLOCK_SIZE, options};
 use crate::{Key, Store, Value};
 
-struct Lfs {
-    fs: Fs,
-    dir: DirId,
-    synced: bool,
-}
+struct Lfs(kv::Store);
 
 pub fn make(dir: &Path, count: usize, synced: bool) -> Box<dyn Store> {
     let file = File::options()
@@ -29,50 +24,41 @@ pub fn make(dir: &Path, count: usize, synced: bool) -> Box<dyn Store> {
     let geometry = Geometry::new(BLOCK_SIZE, blocks).expect("geometry");
     file.set_len(geometry.size()).expect("set_len");
     let dev = Arc::new(FileDevice::new(file, 0, geometry));
-    Fs::format(&*dev, &FormatOptions::default()).expect("format");
-    let mut fs = Fs::open(dev, &options()).expect("open");
-    let dir = fs.mkdir(ROOT, b"kv").expect("mkdir");
-    Box::new(Lfs { fs, dir, synced })
+    kv::Store::format(&*dev).expect("format");
+    let options = kv::Options {
+        durable: synced,
+        inline_max: options().inline_max,
+        prog_size: options().prog_size,
+        ..kv::Options::default()
+    };
+    Box::new(Lfs(kv::Store::connect(dev, &options).expect("connect")))
+}
+
+fn key(key: &Key) -> kv::Key {
+    kv::Key::new(key).expect("a key")
 }
 
 impl Store for Lfs {
-    fn put(&mut self, key: &Key, value: &Value) {
-        let Self { fs, dir, .. } = self;
-        let id = match fs.open_file(*dir, key) {
-            Err(Error::NotFound) => {
-                fs.create(*dir, key).expect("create");
-                fs.open_file(*dir, key)
-            }
-            other => other,
-        };
-        let id = id.expect("open");
-        fs.write(id, 0, value).expect("write");
-        fs.close_file(id);
-        if self.synced {
-            self.sync();
-        }
+    fn put(&mut self, k: &Key, value: &Value) {
+        self.0.set(&key(k), value).expect("set");
+    }
+
+    fn put_all(&mut self, entries: &[(Key, Value)]) {
+        let done = self.0.batch(|b| entries.iter().try_for_each(|(k, v)| b.set(&key(k), v)));
+        done.expect("batch");
     }
 
     fn sync(&mut self) {
-        self.fs.flush().expect("flush");
+        self.0.sync().expect("sync");
     }
 
-    fn get(&mut self, key: &Key) -> Value {
-        let id = self.fs.open_file(self.dir, key).expect("open");
-        let value = self.fs.read(id, 0, size_of::<Value>()).expect("read").run().expect("read");
-        self.fs.close_file(id);
-        value.try_into().expect("a value of 100 bytes")
+    fn get(&mut self, k: &Key) -> Value {
+        self.0.get(&key(k)).expect("get").try_into().expect("a value of 100 bytes")
     }
 
-    fn scan(&mut self) -> usize {
-        let names = self.fs.list(self.dir).expect("list");
-        let mut last = Key::default();
-        for name in &names {
-            let key: Key = (**name).try_into().expect("a key of 16 bytes");
-            assert!(last < key, "out of order");
-            std::hint::black_box(self.get(&key));
-            last = key;
-        }
-        names.len()
+    fn scan(&mut self, reverse: bool) -> usize {
+        let root = kv::Key::root();
+        let values = if reverse { self.0.values_reversed(&root) } else { self.0.values(&root) };
+        values.expect("iterator").map(|e| std::hint::black_box(e.expect("entry").1[0])).count()
     }
 }

@@ -40,6 +40,14 @@ impl Store for Lmdb {
         txn.commit().expect("commit");
     }
 
+    fn put_all(&mut self, entries: &[(Key, Value)]) {
+        let mut txn = self.env.write_txn().expect("transaction");
+        for (key, value) in entries {
+            self.db.put(&mut txn, key, value).expect("put");
+        }
+        txn.commit().expect("commit");
+    }
+
     fn sync(&mut self) {
         self.env.force_sync().expect("sync");
     }
@@ -50,8 +58,12 @@ impl Store for Lmdb {
         value.try_into().expect("a value of 100 bytes")
     }
 
-    fn scan(&mut self) -> usize {
+    fn scan(&mut self, reverse: bool) -> usize {
         let txn = self.env.read_txn().expect("transaction");
+        if reverse {
+            let entries = self.db.rev_iter(&txn).expect("iterator");
+            return entries.map(|e| std::hint::black_box(e.expect("entry").1[0])).count();
+        }
         let entries = self.db.iter(&txn).expect("iterator");
         entries.map(|e| std::hint::black_box(e.expect("entry").1[0])).count()
     }

@@ -4,8 +4,9 @@
 //! table of loads by stores for each number of entries, by default 100,000 and 1,000,000.
 //! `BENCH_DIR` says where the data goes. Keys have 16 bytes, values 100.
 //!
-//! Every put is a change of its own, as in LevelDB's db_bench; without `sync` it need not be
-//! durable before the load ends, which is when everything is synced, as part of the measured time.
+//! The loads are those of LevelDB's db_bench. Every put is a change of its own, or of a batch of
+//! 1000 that is made wholly or not at all; without `sync` it need not be durable before the load
+//! ends, which is when everything is synced, as part of the measured time.
 //! Each store runs in a process of its own, so that its memory can be told.
 
 mod lfs;
@@ -22,6 +23,8 @@ use support::{Rng, timed, us_each};
 
 /// Puts of the loads that sync each.
 const SYNCED: usize = 500;
+/// Puts of a batch.
+const BATCH: usize = 1000;
 /// Most gets of `readrandom`.
 const READS_MAX: usize = 200_000;
 
@@ -32,12 +35,14 @@ pub type Value = [u8; 100];
 pub trait Store {
     /// Set the value of `key`.
     fn put(&mut self, key: &Key, value: &Value);
+    /// Set all of these, or none.
+    fn put_all(&mut self, entries: &[(Key, Value)]);
     /// Everything put is durable.
     fn sync(&mut self);
     /// The value of a key that is there.
     fn get(&mut self, key: &Key) -> Value;
-    /// Read all entries in the order of their keys; their number.
-    fn scan(&mut self) -> usize;
+    /// Read all entries in the order of their keys, or against it; their number.
+    fn scan(&mut self, reverse: bool) -> usize;
 }
 
 /// Make a store in `dir`; with `synced` every put is to be durable when it returns.
@@ -46,8 +51,18 @@ type Make = fn(dir: &Path, count: usize, synced: bool) -> Box<dyn Store>;
 const STORES: [(&str, Make); 3] =
     [("littlefs-progs", lfs::make), ("SQLite", sqlite::make), ("LMDB", lmdb::make)];
 
-const LOADS: [&str; 7] =
-    ["fillseq", "fillrandom", "overwrite", "readrandom", "readseq", "fillseqsync", "fillrandsync"];
+const LOADS: [&str; 10] = [
+    "fillseqsync",
+    "fillrandsync",
+    "fillseq",
+    "fillseqbatch",
+    "fillrandom",
+    "fillrandbatch",
+    "overwrite",
+    "readrandom",
+    "readseq",
+    "readreverse",
+];
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -101,22 +116,41 @@ fn value(i: usize, version: u64) -> Value {
 fn run(make: Make, count: usize) {
     let mut rng = Rng(7);
     let shuffled = rng.shuffled(count);
-    let fill = |store: &mut dyn Store, order: &mut dyn Iterator<Item = usize>, version| {
+    let in_order: Vec<usize> = (0..count).collect();
+    let fill = |store: &mut dyn Store, order: &[usize], version| {
         timed(|| {
-            order.for_each(|i| store.put(&key(i), &value(i, version)));
+            order.iter().for_each(|&i| store.put(&key(i), &value(i, version)));
+            store.sync();
+        })
+    };
+    let fill_by_batches = |store: &mut dyn Store, order: &[usize]| {
+        timed(|| {
+            for some in order.chunks(BATCH) {
+                let entries: Vec<_> = some.iter().map(|&i| (key(i), value(i, 0))).collect();
+                store.put_all(&entries);
+            }
             store.sync();
         })
     };
     let tell = |time: Duration, n: usize| println!("{}", us_each(time, n));
     let fresh = || tempfile::tempdir_in(support::dir()).expect("temporary directory");
 
+    for order in [&in_order, &shuffled] {
+        let dir = fresh();
+        tell(fill(&mut *make(dir.path(), count, true), &order[..SYNCED], 0), SYNCED);
+    }
     let dir = fresh();
-    tell(fill(&mut *make(dir.path(), count, false), &mut (0..count), 0), count);
+    tell(fill(&mut *make(dir.path(), count, false), &in_order, 0), count);
+    let dir = fresh();
+    tell(fill_by_batches(&mut *make(dir.path(), count, false), &in_order), count);
     let dir = fresh();
     let mut store = make(dir.path(), count, false);
-    tell(fill(&mut *store, &mut shuffled.iter().copied(), 0), count);
+    tell(fill(&mut *store, &shuffled, 0), count);
+    let other = fresh();
+    tell(fill_by_batches(&mut *make(other.path(), count, false), &shuffled), count);
+    drop(other);
     let again = rng.shuffled(count);
-    tell(fill(&mut *store, &mut again.iter().copied(), 1), count);
+    tell(fill(&mut *store, &again, 1), count);
     let reads: Vec<usize> = (0..count.min(READS_MAX)).map(|_| rng.below(count)).collect();
     let time = timed(|| {
         for &i in &reads {
@@ -124,15 +158,10 @@ fn run(make: Make, count: usize) {
         }
     });
     tell(time, reads.len());
-    tell(timed(|| assert_eq!(store.scan(), count)), count);
+    tell(timed(|| assert_eq!(store.scan(false), count)), count);
+    tell(timed(|| assert_eq!(store.scan(true), count)), count);
     drop(store);
-    let on_disk = space(dir.path());
-    let dir = fresh();
-    tell(fill(&mut *make(dir.path(), count, true), &mut (0..SYNCED), 0), SYNCED);
-    let dir = fresh();
-    let some = shuffled.iter().copied().take(SYNCED);
-    tell(fill(&mut *make(dir.path(), count, true), &mut { some }, 0), SYNCED);
-    println!("{}\n{on_disk}", support::peak_mib());
+    println!("{}\n{}", support::peak_mib(), space(dir.path()));
 }
 
 /// MiB that the files in `dir` take.

@@ -27,6 +27,17 @@ impl Store for Sqlite {
             .expect("insert");
     }
 
+    fn put_all(&mut self, entries: &[(Key, Value)]) {
+        let transaction = self.0.transaction().expect("transaction");
+        for (key, value) in entries {
+            transaction
+                .prepare_cached("INSERT OR REPLACE INTO kv VALUES (?, ?)")
+                .and_then(|mut s| s.execute((key, value)))
+                .expect("insert");
+        }
+        transaction.commit().expect("commit");
+    }
+
     fn sync(&mut self) {
         // syncs log and database, whatever the puts did
         self.0
@@ -42,8 +53,10 @@ impl Store for Sqlite {
             .expect("select")
     }
 
-    fn scan(&mut self) -> usize {
-        let mut s = self.0.prepare("SELECT key, value FROM kv ORDER BY key").expect("select");
+    fn scan(&mut self, reverse: bool) -> usize {
+        let order = if reverse { "DESC" } else { "ASC" };
+        let select = format!("SELECT key, value FROM kv ORDER BY key {order}");
+        let mut s = self.0.prepare(&select).expect("select");
         let rows = s.query_map((), |row| Ok((row.get::<_, Key>(0)?, row.get::<_, Value>(1)?)));
         rows.expect("select").map(|row| std::hint::black_box(row.expect("row"))).count()
     }
