@@ -232,7 +232,12 @@ impl Store {
             fs,
         };
         if !core.fs.is_read_only() {
-            core.finish()?;
+            core.finish().inspect_err(|e| {
+                log::error!(
+                    "{e}: so what was interrupted cannot be finished; to give a batch up, mount \
+                     the image and remove .kv-batch"
+                );
+            })?;
         } else if has_redo {
             log::warn!("a batch was interrupted, and cannot be finished in a damaged image");
         }

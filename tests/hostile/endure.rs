@@ -15,6 +15,7 @@ use littlefs::check::{Finding, Mode, Report, Severity, check, repair};
 use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, Fs, Node, OpenOptions, ROOT};
 use littlefs::image;
+use littlefs::kv;
 
 /// Most that any step may cost with an image of 64 KiB.
 const BYTES_MAX: isize = 64 << 20;
@@ -180,6 +181,32 @@ fn errors(report: &Report) -> BTreeSet<&'static str> {
     report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
 }
 
+/// The image as a key-value store: everything is asked for, and something changed.
+fn use_as_store(dev: Arc<RamDevice>, read_only: bool) -> Result<(), kv::Error> {
+    let options = kv::Options { read_only, ..kv::Options::default() };
+    let store = kv::Store::connect(dev, &options)?;
+    let mut todo = vec![kv::Key::root()];
+    while let Some(key) = todo.pop() {
+        let _ = (store.size(&key), store.digest(&key), store.last_modified(&key));
+        for (key, kind) in store.list(&key).unwrap_or_default() {
+            match kind {
+                kv::Kind::Dictionary => todo.push(key),
+                kv::Kind::Value => _ = store.get(&key),
+            }
+        }
+        let _ = store.values_reversed(&key).map(|values| values.take_while(|v| v.is_ok()).count());
+    }
+    let key = |path: &str| kv::Key::new(path);
+    store.set(&key("~d/value")?, &[7; 900])?;
+    store.batch(|b| {
+        b.rename(&key("~d")?, &key("~e")?)?;
+        b.set(&key("~f/value")?, b"8")
+    })?;
+    store.remove(&key("~e")?)?;
+    store.remove(&key("~f")?)?;
+    store.disconnect()
+}
+
 /// What came of an image.
 pub struct Outcome {
     /// What can be read; nothing when the image does not open.
@@ -240,6 +267,16 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     if let (Ok(before), Ok(after)) = (&report, &again) {
         let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
         assert!(new.is_empty(), "{name}: after {changed:?}: {:#?}", after.findings);
+    }
+    let dev = device();
+    for read_only in [true, false] {
+        let used = bounded(name, "kv", || use_as_store(dev.clone(), read_only));
+        assert!(!read_only || used.is_err() && dev.image() == bytes, "{name}: {used:?}");
+        let after = bounded(name, "check after kv", || check(dev.clone()));
+        if let (Ok(before), Ok(after)) = (&report, &after) {
+            let new: Vec<_> = errors(after).difference(&errors(before)).copied().collect();
+            assert!(new.is_empty(), "{name}: after kv, {used:?}: {:#?}", after.findings);
+        }
     }
     let dev = device();
     let repairs =

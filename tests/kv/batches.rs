@@ -196,6 +196,31 @@ fn an_interrupted_batch_is_seen_and_finished() {
     assert!(fs.lookup(ROOT, b".kv-batch").is_err(), "finished");
 }
 
+/// A redo value of another writer may ask for what cannot be.
+#[test]
+fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
+    use littlefs::disk::crc;
+    let (store, dev) = fresh(512, 200);
+    store.set(&key("v"), b"a value").expect("set");
+    store.disconnect().expect("disconnect");
+    let mut redo = b"KVBATCH1\0\0\0\0\0\0\0\0\x01\x03\0\0\0v/x\x01\0\0\0y".to_vec();
+    redo.extend(crc::crc(crc::SEED, &redo).to_le_bytes());
+    let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");
+    fs.create(ROOT, b".kv-batch").expect("create");
+    let file = fs.open_file(ROOT, b".kv-batch").expect("open");
+    fs.write(file, 0, &redo).expect("write");
+    fs.close_file(file);
+    fs.flush().expect("flush");
+    drop(fs);
+    fails(Store::connect(dev.clone(), &Options::default()).map(|_| ()), "DictionaryExpected", "/v");
+    // who gives it up removes the file
+    let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");
+    fs.unlink(ROOT, b".kv-batch").expect("unlink");
+    fs.flush().expect("flush");
+    drop(fs);
+    assert_eq!(connect(&dev).get(&key("v")).expect("get"), b"a value");
+}
+
 #[test]
 fn times_go_along_with_a_rename() {
     let (store, dev) = fresh(512, 200);
