@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::{ArgAction, Args, CommandFactory, Parser};
 
 use super::check::CheckArgs;
 use super::mkfs::MkfsArgs;
@@ -47,19 +47,26 @@ pub struct MountHelper {
     #[arg(short = 'f')]
     fake: bool,
 
+    #[command(flatten)]
+    call: CallArgs,
+}
+
+/// What mount(8) and umount(8) add to the arguments of either helper.
+#[derive(Args, Debug)]
+struct CallArgs {
     /// Accepted: there is no /etc/mtab to write
     #[arg(short = 'n')]
     _no_mtab: bool,
 
-    /// Say what is mounted; more with each repetition
+    /// Say what is done; more with each repetition
     #[arg(short = 'v', action = ArgAction::Count)]
     verbose: u8,
 
-    /// Mount in the mount namespace of this process, or of this file
+    /// Act in the mount namespace of this process, or of this file
     #[arg(short = 'N', value_name = "NAMESPACE")]
     namespace: Option<PathBuf>,
 
-    /// Type of the filesystem as it was given
+    /// Type of the filesystem as it was given, or as the mount table has it
     #[arg(short = 't', value_name = "TYPE")]
     _fs_type: Option<String>,
 }
@@ -75,21 +82,8 @@ pub struct UmountHelper {
     #[arg(short = 'r')]
     read_only: bool,
 
-    /// Accepted: there is no /etc/mtab to write
-    #[arg(short = 'n')]
-    _no_mtab: bool,
-
-    /// Say more
-    #[arg(short = 'v', action = ArgAction::Count)]
-    verbose: u8,
-
-    /// Unmount in the mount namespace of this process, or of this file
-    #[arg(short = 'N', value_name = "NAMESPACE")]
-    namespace: Option<PathBuf>,
-
-    /// Type of the filesystem as the mount table has it
-    #[arg(short = 't', value_name = "TYPE")]
-    _fs_type: Option<String>,
+    #[command(flatten)]
+    call: CallArgs,
 }
 
 /// Make an empty littlefs: what mkfs(8) runs for 'mkfs -t littlefs'
@@ -187,9 +181,9 @@ impl Helper {
     /// How much to log.
     pub fn verbose(&self) -> u8 {
         match self {
-            Self::Mount(MountHelper { verbose, .. })
-            | Self::Umount(UmountHelper { verbose, .. })
-            | Self::UmountFuse(UmountHelper { verbose, .. })
+            Self::Mount(MountHelper { call: CallArgs { verbose, .. }, .. })
+            | Self::Umount(UmountHelper { call: CallArgs { verbose, .. }, .. })
+            | Self::UmountFuse(UmountHelper { call: CallArgs { verbose, .. }, .. })
             | Self::Mkfs(MkfsHelper { verbose, .. })
             | Self::Fsck(FsckHelper { verbose, .. }) => *verbose,
         }
@@ -207,11 +201,11 @@ impl Helper {
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::Mount(helper) => {
-                enter(helper.namespace.as_deref())?;
+                enter(helper.call.namespace.as_deref())?;
                 mount::run(&MountArgs {
                     foreground: false,
                     // As mount(8) is.
-                    quiet: helper.verbose == 0,
+                    quiet: helper.call.verbose == 0,
                     journal: None,
                     unattached: false,
                     sloppy: helper.sloppy,
@@ -222,11 +216,11 @@ impl Helper {
                 })
             }
             Self::Umount(helper) => {
-                enter(helper.namespace.as_deref())?;
+                enter(helper.call.namespace.as_deref())?;
                 umount::run_or_read_only(&helper.args, helper.read_only)
             }
             Self::UmountFuse(helper) => {
-                enter(helper.namespace.as_deref())?;
+                enter(helper.call.namespace.as_deref())?;
                 let entry = table::lookup(&helper.args.target).map_err(CliError::failure)?;
                 if entry.is_some_and(|entry| entry.is_littlefs) {
                     umount::run_or_read_only(&helper.args, helper.read_only)
@@ -251,7 +245,7 @@ impl UmountHelper {
             (self.args.lazy, "--lazy"),
             (self.args.quiet, "--quiet"),
             (self.read_only, "--read-only"),
-            (self.verbose > 0, "--verbose"),
+            (self.call.verbose > 0, "--verbose"),
         ] {
             umount.args(set.then_some(flag));
         }

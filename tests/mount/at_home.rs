@@ -16,6 +16,7 @@ use crate::common::tree::Kind;
 use crate::mounted::{
     Mounted, as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until,
 };
+use crate::status::Other;
 
 /// `refused COMMAND WORDS` expects that it fails and says so.
 const PRELUDE: &str = r#"
@@ -136,6 +137,58 @@ fn umount_knows_busy_lazy_and_read_only() {
         flock --wait 30 "$image" true
         "#,
     );
+}
+
+/// umount.fuse is asked for every FUSE mount, ours or not.
+#[test]
+fn mounts_of_other_daemons_are_unmounted_as_without_us() {
+    let foreign = Mounted::unmounted("64K");
+    let mut config = fuser::Config::default();
+    config.mount_options = vec![
+        fuser::MountOption::FSName("other.img".to_owned()),
+        fuser::MountOption::CUSTOM("subtype=other".to_owned()),
+    ];
+    let session = fuser::spawn_mount(Other, foreign.dir(), &config).expect("mount");
+    // Copies of that mount are in the namespace of the script.
+    let script = r#"
+        foreign=FOREIGN
+        mkdir "$scratch/one" "$scratch/two" "$scratch/three"
+        for dir in one two three; do mount --bind "$foreign" "$scratch/$dir"; done
+        findmnt -no FSTYPE,SOURCE "$scratch/one" | tr -s ' ' | grep -q '^fuse.other other.img$'
+        umount "$scratch/one"
+        umount -i "$scratch/two"
+        umount -l "$scratch/three"
+        umount -v "$foreign" 2>&1 | grep -q "$foreign.*unmounted"
+        for dir in "$scratch/one" "$scratch/two" "$scratch/three" "$foreign"; do
+            refused 'not a mountpoint' mountpoint "$dir"
+            refused 'not mounted' umount "$dir"
+        done
+        "#;
+    at_home(&script.replace("FOREIGN", &foreign.dir().display().to_string()));
+    assert!(is_mounted(&foreign.dir()));
+    drop(session);
+}
+
+#[test]
+fn mounting_in_another_namespace_happens_there() {
+    let m = at_home(
+        r#"
+        unshare --mount sleep 600 &
+        there=$!
+        trap 'kill $there' EXIT
+        until [ "$(readlink /proc/$there/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ]; do sleep 0.01; done
+        in_it() { nsenter -t $there --mount "$@"; }
+        mount -N $there -t littlefs "$image" "$mnt"
+        refused 'not a mountpoint' mountpoint "$mnt"
+        in_it findmnt -no FSTYPE "$mnt" | grep -q '^fuse.littlefs$'
+        in_it sh -c 'echo x >"$1/there"' sh "$mnt"
+        umount -N $there "$mnt"
+        refused 'not a mountpoint' in_it mountpoint "$mnt"
+        flock --nonblock "$image" true
+        refused '/proc/1/nothing: No such file' mount.littlefs "$image" "$mnt" -N /proc/1/nothing
+        "#,
+    );
+    assert!(c_tree(&m.image()).contains_key(&b"there"[..]));
 }
 
 #[test]

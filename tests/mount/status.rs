@@ -222,7 +222,7 @@ fn a_dead_daemon_is_said_to_be() {
 }
 
 /// A filesystem that knows nothing but its root.
-struct Other;
+pub struct Other;
 impl Filesystem for Other {}
 
 #[test]

@@ -280,6 +280,12 @@ fn a_block_device_is_mounted_like_a_file() {
     sync(&rig.file("g")).expect("fsync");
     // Through the device's own cache and out of it.
     assert_eq!(held(&rig.image(), "g"), Some(noise(39 * 700, 39)));
+    // What looks for block devices finds it mounted; its type is known to the mount table alone.
+    let lsblk = run(Command::new("lsblk").args(["-nro", "FSAVAIL,MOUNTPOINTS"]).arg(&device));
+    let (free, at) = lsblk.trim().split_once(' ').expect("two columns");
+    assert!(free.ends_with('K') && Path::new(at) == rig.path("mnt"), "{lsblk}");
+    let found = run(Command::new("findmnt").args(["-nro", "FSTYPE,TARGET", "-S"]).arg(&device));
+    assert_eq!(found.trim(), format!("fuse.littlefs {}", rig.path("mnt").display()));
     let busy = output(littlefs().arg("check").arg(&device));
     assert_eq!(busy.status.code(), Some(8), "{busy:?}");
     assert!(String::from_utf8_lossy(&busy.stderr).contains("in use"));
