@@ -19,6 +19,8 @@ mod recognise;
 mod tree;
 mod view;
 
+use std::fmt;
+
 pub use check::check;
 pub use recognise::recognise;
 pub use tree::{Content, Dir, Entry, Tree};
@@ -30,6 +32,10 @@ const TIME: u8 = 0x74;
 /// Its length in bytes.
 const TIME_LEN: u32 = 12;
 
-/// What to do to write to an image of this dialect.
-pub const REMEDY: &str = "it is only read here; 'littlefs convert --from chamelon IMAGE' makes a \
-                          littlefs of it, which can be written";
+/// What to do to write to an image of this dialect, of this name.
+pub fn remedy(image: &dyn fmt::Display) -> String {
+    format!(
+        "its dialect of littlefs is only read here; 'littlefs convert --from chamelon {image}' \
+         makes a littlefs of it that can be written"
+    )
+}

@@ -169,12 +169,12 @@ fn show_chamelon(
     let errors = report.findings.iter().filter(|f| f.severity == Severity::Error);
     if let Some(first) = errors.clone().next() {
         let path = path.display();
-        notes.push(format!(
-            "{path}: damaged: {}: {}; 'littlefs check {path}' lists all that is ({} and more)",
-            first.place,
-            first.message,
-            errors.count()
-        ));
+        let mut note = format!("{path}: {}: {}", first.place, first.message);
+        if errors.clone().nth(1).is_some() {
+            let more = errors.count() - 1;
+            note += &format!("; {more} more, which 'littlefs check {path}' lists");
+        }
+        notes.push(note);
     }
     Ok(Arc::new(view))
 }

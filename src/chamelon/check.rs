@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 
 use super::tree::{Content, Tree, modified};
-use super::{REMEDY, list};
+use super::{list, remedy};
 use crate::bd::{BlockDevice, Geometry};
 use crate::check::{Recorder, Report, Severity};
 use crate::disk::read_u32_le;
@@ -47,7 +47,12 @@ struct Checker<'a> {
 /// When the root cannot be read.
 pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let mut recorder = Recorder::default();
-    recorder.add(Severity::Note, "dialect", "image", format_args!("chamelon's dialect: {REMEDY}"));
+    recorder.add(
+        Severity::Note,
+        "dialect",
+        "image",
+        format_args!("written by chamelon: {}", remedy(&"IMAGE")),
+    );
     let tree = Tree::read(dev, &mut recorder)?;
     let mut checker = Checker { dev, g: dev.geometry(), tree, owners: HashMap::new(), progress };
     checker.claim_pairs();

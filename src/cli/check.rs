@@ -141,7 +141,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     {
         drop(opened);
         if dialect == Dialect::Chamelon {
-            repairs.stopped = Some(format!("chamelon's dialect: {}", chamelon::REMEDY));
+            repairs.stopped = Some(format!("written by chamelon: {}", chamelon::remedy(&path)));
         } else {
             let device = args.image.open_writable().map_err(cannot)?;
             repairs = check::repair(device.clone(), mode).map_err(failed)?;

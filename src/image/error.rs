@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Holder;
 use super::locate::SCAN_END;
 use crate::bd::Geometry;
+use crate::chamelon;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
 
@@ -93,12 +94,10 @@ impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match self.reason {
-            Reason::Chamelon => write!(
-                f,
-                "{path}: written by chamelon, whose dialect of littlefs is only read here; \
-                 'littlefs convert --from chamelon {path}' makes a littlefs of it that can be \
-                 written"
-            ),
+            // so that it can be pasted
+            Reason::Chamelon => {
+                write!(f, "{path}: written by chamelon: {}", chamelon::remedy(&path))
+            }
             _ => write!(f, "{path}: {}", self.reason),
         }
     }
@@ -182,7 +181,7 @@ impl fmt::Display for Reason {
                  are missing at the end; read the image again, or use what is there with -o ro",
                 geometry.block_count, geometry.block_size
             ),
-            Self::Chamelon => f.write_str("written by chamelon, whose dialect is only read here"),
+            Self::Chamelon => write!(f, "written by chamelon: {}", chamelon::remedy(&"IMAGE")),
             Self::ChamelonDamaged(e) => write!(f, "as chamelon writes it: {e}"),
             Self::InUse(holder) => {
                 f.write_str("in use by ")?;

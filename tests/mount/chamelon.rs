@@ -45,6 +45,11 @@ fn what_chamelon_wrote_is_mounted_read_only() {
     assert_eq!(e.raw_os_error(), Some(libc::EROFS));
     let said = refusal(littlefs().args(["mount", "-o", "remount,rw"]).arg(m.image()).arg(m.dir()));
     assert!(said.contains(&remedy), "{said}");
+    let mut journal = littlefs();
+    journal.args(["mount", "--journal"]).arg(m.beside("journal")).arg(m.image()).arg(m.dir());
+    let said = refusal(&mut journal);
+    assert!(said.contains("'littlefs convert --from chamelon "), "{said}");
+    assert!(!m.beside("journal").exists());
     // others may look meanwhile
     assert!(output(littlefs().arg("info").arg(m.image())).status.success());
     m.unmount();
