@@ -31,6 +31,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::bd::BlockDevice;
+use crate::bd::journal::At;
 use crate::image;
 
 /// Exit codes, as mount(8) and fsck(8) define them.
@@ -180,6 +181,14 @@ pub struct ImageArgs {
     /// Read IMAGE as 'littlefs', or as 'chamelon' writes it, instead of as it is recognised
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
     pub dialect: Chosen,
+
+    /// As IMAGE is with the transactions of this journal (littlefs-journal(1))
+    #[arg(long, value_name = "FILE")]
+    pub journal: Option<PathBuf>,
+
+    /// With --journal: as it was after this transaction, or at this savepoint
+    #[arg(long, value_name = "STATE", requires = "journal")]
+    pub at: Option<String>,
 }
 
 /// The dialect that was asked for; none to recognise it.
@@ -204,9 +213,18 @@ impl ImageArgs {
         }
     }
 
+    fn open_as(&self, read_only: bool) -> Result<image::Opened, CliError> {
+        let options = self.options(read_only);
+        let Some(path) = &self.journal else {
+            return image::open(&self.image, &options).map_err(CliError::failure);
+        };
+        let at = self.at.as_deref().map(At::parse);
+        Ok(crate::journal::attach(path, &self.image, &options, at.as_ref())?.image)
+    }
+
     /// Open for reading only, sharing the image with other readers; notes go to stderr.
     fn open(&self) -> Result<image::Opened, CliError> {
-        let opened = image::open(&self.image, &self.options(true)).map_err(CliError::failure)?;
+        let opened = self.open_as(true)?;
         for note in &opened.notes {
             log::warn!("{note}");
         }
@@ -215,7 +233,12 @@ impl ImageArgs {
 
     /// Open for writing, locked against everybody else.
     fn open_writable(&self) -> Result<Arc<dyn BlockDevice>, CliError> {
-        let opened = image::open(&self.image, &self.options(false)).map_err(CliError::failure)?;
+        if let Some(at) = &self.at {
+            return Err(CliError::failure(format_args!(
+                "state {at} is past, and cannot be changed"
+            )));
+        }
+        let opened = self.open_as(false)?;
         if opened.dialect == image::Dialect::Chamelon {
             let (path, reason) = (self.image.clone(), image::Reason::Chamelon);
             return Err(CliError::failure(image::OpenError { path, reason }));

@@ -297,6 +297,7 @@ pub fn attach(
         None => journal.live(base)?,
     });
     image.device = device.clone();
+    image.stored = device.clone();
     image.read_only = read_only;
     Ok(Attached { image, device })
 }

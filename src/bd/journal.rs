@@ -36,6 +36,8 @@ use scan::{Payload, Scan};
 
 /// Bytes of changes in memory above which they are written ahead of the end of their transaction.
 const PENDING_MAX: u64 = 8 << 20;
+/// Bytes between two pieces that are worth reading along.
+const CLOSE: u64 = 64 << 10;
 
 /// A device below and a journal, as one.
 pub struct JournalDevice {
@@ -359,6 +361,26 @@ impl BlockDevice for JournalDevice {
 
     fn will_read(&self, block: u32, count: u32) {
         self.layers.base.will_read(block, count);
+        let g = self.layers.geometry;
+        let count = count.min(g.block_count.saturating_sub(block));
+        let start = super::byte_offset(g, block, 0);
+        let len = u64::from(count) * u64::from(g.block_size);
+        // what stands close to each other is asked for at once
+        let mut run: Option<(u64, u64)> = None;
+        for (len, origin) in self.pieces(start, len) {
+            let Origin::File(at) = origin else { continue };
+            match &mut run {
+                Some((_, end)) if *end <= at && at - *end < CLOSE => *end = at + len,
+                run => {
+                    if let Some((at, end)) = run.replace((at, at + len)) {
+                        self.layers.file.will_read(at, end - at);
+                    }
+                }
+            }
+        }
+        if let Some((at, end)) = run {
+            self.layers.file.will_read(at, end - at);
+        }
     }
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {

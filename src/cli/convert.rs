@@ -97,6 +97,9 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     let in_image =
         |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.display()));
+    if args.image.journal.is_some() {
+        return Err(in_image(&"what is not a littlefs yet has no journal"));
+    }
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
     let source = image::open(path, &options).map_err(CliError::failure)?;

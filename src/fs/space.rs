@@ -277,6 +277,15 @@ impl Fs {
         Ok(Usage { blocks_used: self.alloc.used(), blocks_free: self.alloc.available() })
     }
 
+    /// Tells of each block whether it is in use.
+    ///
+    /// # Errors
+    /// When that cannot be known, or nothing may be changed.
+    pub fn used_blocks(&mut self) -> Result<impl Fn(u32) -> bool + '_> {
+        self.complete_map()?;
+        Ok(|block| self.alloc.is_used(block))
+    }
+
     /// Files and directories, counted by walking the tree.
     pub fn counts(&mut self) -> Result<Counts> {
         let mut counts = Counts::default();

@@ -10,6 +10,7 @@ use super::{Journal, JournalError, Mode, begin, new_id, sync_directory};
 use crate::bd::journal::scan::scan;
 use crate::bd::journal::{At, History, JournalDevice, now};
 use crate::bd::{BlockDevice, Geometry};
+use crate::fs::{Fs, OpenOptions};
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;
@@ -28,7 +29,8 @@ pub struct Squashed {
 }
 
 /// Replace the journal at `path` by one with the net change only, as one transaction that has the
-/// number of the last one. Savepoints at it stay; what came before cannot be reached any more.
+/// number of the last one. Savepoints at it stay; what came before cannot be reached any more. Of
+/// blocks that are free in the last state nothing is kept.
 ///
 /// # Errors
 /// When one of the files cannot be opened, read or written, or they do not belong together. The
@@ -59,16 +61,23 @@ fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Re
     let mut anew = History::new(&header);
     anew.next = number;
     let new = JournalDevice::live(base.clone(), new_file.clone(), &scan, anew)?;
-    let g = old.geometry();
-    let mut buf = vec![0; CHUNK as usize];
+    let old = Arc::new(old);
+    let mut fs = Fs::open(old.clone(), &OpenOptions::default());
+    let used = fs.as_mut().ok().and_then(|fs| fs.used_blocks().ok());
+    let block_size = old.geometry().block_size;
+    let mut buf = vec![0; block_size as usize];
     for (start, len) in old.changed() {
-        let mut done = 0;
-        while done < len {
-            let part = &mut buf[..CHUNK.min(len - done) as usize];
-            let (block, off) = split(g, start + done);
-            old.read(block, off, part).map_err(crate::Error::from)?;
-            new.prog(block, off, part).map_err(crate::Error::from)?;
-            done += part.len() as u64;
+        let mut at = start;
+        while at < start + len {
+            let (block, off) = split(old.geometry(), at);
+            let left = usize::try_from(start + len - at).unwrap_or(usize::MAX);
+            let part = &mut buf[..left.min((block_size - off) as usize)];
+            // where that cannot be told, all of it is kept
+            if used.as_ref().is_none_or(|used| used(block)) {
+                old.read(block, off, part).map_err(crate::Error::from)?;
+                new.prog(block, off, part).map_err(crate::Error::from)?;
+            }
+            at += part.len() as u64;
         }
     }
     if number > history.base {

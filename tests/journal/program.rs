@@ -383,3 +383,61 @@ fn a_journal_and_another_image_do_not_belong_together() {
     fails(&mut read_only, 32, &["/j: "]);
     assert!(!j.file().exists());
 }
+
+#[test]
+fn other_commands_look_at_any_state() {
+    let mut j = Journaled::new("1M");
+    j.write("a", b"one");
+    fs::remove_file(j.m.path("a")).expect("unlink");
+    j.write("b", b"two");
+    let (file, image) = (text(&j.file()), text(&j.m.image()));
+    let command = |args: &[&str]| {
+        let mut command = littlefs();
+        command.args(args);
+        command
+    };
+    let files = |more: &[&str]| {
+        let mut args = vec!["info", "--json"];
+        args.extend(more);
+        args.push(&image);
+        let info: Value = serde_json::from_str(&run(&mut command(&args))).expect("JSON");
+        info["files"].as_u64().expect("a number")
+    };
+    // while it is mounted
+    assert_eq!(files(&[]), 1);
+    assert_eq!(files(&["--journal", &file]), 2);
+    assert_eq!(files(&["--journal", &file, "--at", "1"]), 2);
+    assert_eq!(files(&["--journal", &file, "--at", "0"]), 1);
+    run(&mut command(&["check", "--journal", &file, "--at", "2", &image]));
+    let get = |at: &str, key: &str| {
+        run(&mut command(&["kv", "--journal", &file, "--at", at, &image, "get", key]))
+    };
+    assert_eq!((get("1", "a").trim(), get("2", "b").trim()), ("one", "two"));
+    let mut set = command(&["kv", "--journal", &file, "--at", "1", &image, "set", "c", "3"]);
+    fails(&mut set, 1, &["state 1 is past"]);
+    j.m.unmount();
+    run(&mut command(&["kv", "--journal", &file, &image, "set", "c", "three"]));
+    assert_eq!(j.run("diff", &["2", "3"]), "A /c\n");
+    run(&mut command(&["check", "--repair", "--journal", &file, &image]));
+    assert!(!output(&mut command(&["info", "--at", "1", &image])).status.success(), "of what?");
+    j.assert_unchanged();
+}
+
+#[test]
+fn a_squash_leaves_out_what_is_free() {
+    let mut j = Journaled::new("4M");
+    for i in 0..5 {
+        j.write("big", &noise(500_000, i));
+    }
+    j.write("small", b"x");
+    fs::remove_file(j.m.path("big")).expect("unlink");
+    j.flush();
+    let shown = walk(&j.m.dir());
+    j.m.unmount();
+    let size = |j: &Journaled| fs::metadata(j.file()).expect("journal").len();
+    assert!(size(&j) > 2_500_000);
+    j.run("squash", &[]);
+    assert!(size(&j) < 20_000, "{}", size(&j));
+    j.run("commit", &[&text(&j.m.image())]);
+    j.m.compare(&shown);
+}

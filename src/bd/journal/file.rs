@@ -24,6 +24,9 @@ pub trait JournalFile: Send + Sync {
     /// Fill `part` from byte `at` if that needs not wait for storage. Whether it was filled.
     fn read_now(&self, at: u64, part: &mut [u8]) -> bool;
 
+    /// A hint: `len` bytes from `at` on will be read soon.
+    fn will_read(&self, _at: u64, _len: u64) {}
+
     /// Write `data` at byte `at`, which nothing that counts is behind.
     ///
     /// # Errors
@@ -55,6 +58,10 @@ impl JournalFile for File {
     fn read_now(&self, at: u64, part: &mut [u8]) -> bool {
         let len = part.len();
         sys::read_parts(self, at, &mut [IoSliceMut::new(part)], true).is_ok_and(|n| n == len)
+    }
+
+    fn will_read(&self, at: u64, len: u64) {
+        sys::will_read(self, at, len);
     }
 
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
