@@ -271,15 +271,15 @@ pub fn attach(
         }
     };
     let (mut image, journal) = if read_only {
-        // first, because an interrupted commit may leave no image that opens
         let journal = Journal::open(path, Mode::Read)?;
         journal.check_not_begun().map_err(at(path))?;
         (open_image()?, journal)
     } else {
-        if let Ok(journal) = Journal::open(path, Mode::Read) {
-            journal.check_not_begun().map_err(at(path))?;
-        }
-        let image = open_image()?;
+        let image = open_image().map_err(|e| match Journal::open(path, Mode::Read) {
+            // an interrupted commit may leave no image that opens
+            Ok(journal) => journal.check_not_begun().map_err(at(path)).err().unwrap_or(e.into()),
+            Err(_) => e.into(),
+        })?;
         if image.missing > 0 {
             let missing = image.missing;
             let geometry = image.device.geometry();

@@ -148,7 +148,9 @@ impl JournalDevice {
             return Err(read_only().into());
         };
         let mut appender = appender.lock();
-        appender.finish(&self.layers, &self.state)?;
+        if appender.is_begun() || !self.state.read().pending.is_empty() {
+            return Err(io::Error::other("not everything is synced").into());
+        }
         appender.append(&*self.layers.file, Kind::Savepoint, None, Payload::Name(name.to_owned()))
     }
 

@@ -220,7 +220,9 @@ impl Daemon {
             command.arg("-o").arg(list);
         }
         command.arg("--").arg(&args.image).arg(&mountpoint);
-        command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC").stdin(Stdio::null());
+        command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC");
+        // It has nothing to say on what is CMD's.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         // What the terminal sends is for CMD.
         command.process_group(0);
         sys::end_with_parent(&mut command);

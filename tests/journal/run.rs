@@ -129,9 +129,9 @@ fn a_journal_that_is_named_is_kept_and_goes_on() {
 }
 
 /// Start it, and wait until its program is there.
-fn started(image: &Image, options: &[&str], script: &str) -> std::process::Child {
+fn started(image: &Image, options: &[&str], traps: &str, script: &str) -> std::process::Child {
     let there = image.m.beside("there");
-    let script = format!("echo x > half; sync half; touch {}; {script}", there.display());
+    let script = format!("{traps}echo x > half; sync half; touch {}; {script}", there.display());
     let mut command = image.command(options, &script);
     command.stdin(Stdio::null()).stderr(Stdio::piped());
     let child = command.spawn().expect("the program should start");
@@ -148,16 +148,16 @@ fn kill(pid: u32, signal: &str) {
 fn signals_are_passed_on() {
     let image = Image::new();
     for (signal, code) in [("-TERM", 7), ("-INT", 8)] {
-        let script = "trap 'exit 7' TERM; trap 'exit 8' INT; while :; do sleep 0.02; done";
-        let child = started(&image, &[], script);
+        let traps = "trap 'exit 7' TERM; trap 'exit 8' INT; ";
+        let child = started(&image, &[], traps, "while :; do sleep 0.02; done");
         kill(child.id(), signal);
         let out = child.wait_with_output().expect("ended");
         assert_eq!(out.status.code(), Some(code), "{}", said(&out));
         image.assert_unchanged();
     }
     // whoever takes care of the signal decides
-    let script = "trap 'echo x > done; exit 0' TERM; while :; do sleep 0.02; done";
-    let child = started(&image, &[], script);
+    let traps = "trap 'echo x > done; exit 0' TERM; ";
+    let child = started(&image, &[], traps, "while :; do sleep 0.02; done");
     kill(child.id(), "-TERM");
     assert_eq!(child.wait_with_output().expect("ended").status.code(), Some(0));
     assert!(image.file(b"done").is_some() && image.file(b"half").is_some());
@@ -169,7 +169,7 @@ fn a_run_that_is_killed_did_not_happen() {
     let journal = image.m.beside("j");
     let j = journal.to_str().expect("simple");
     for options in [&[][..], &["--journal", j]] {
-        let child = started(&image, options, "exec sleep 60 >/dev/null 2>&1");
+        let child = started(&image, options, "", "exec sleep 60 >/dev/null 2>&1");
         let children = run(Command::new("pgrep").args(["-P", &child.id().to_string()]));
         kill(child.id(), "-KILL");
         let out = child.wait_with_output();

@@ -122,6 +122,11 @@ impl Appender {
         if self.poisoned { Err(io::Error::other(Reason::Poisoned)) } else { Ok(()) }
     }
 
+    /// Whether a part of a transaction is in the file.
+    pub fn is_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     fn new_transaction(&self) -> Begun {
         let head = self.head(Kind::Transaction, self.history.next);
         Begun { head, start: self.end, sum: head.hasher() }

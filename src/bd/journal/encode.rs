@@ -25,8 +25,8 @@ const FILL: usize = 48;
 const AGAIN: usize = 64;
 /// Bytes of a sample.
 const SAMPLE: usize = 32;
-/// Samples remembered: 24 MiB of memory.
-const SAMPLES_MAX: usize = 1 << 20;
+/// Samples remembered: 9 MiB of memory.
+const SAMPLES_MAX: usize = 1 << 18;
 
 /// Records to be written; where their bytes will be is counted from the start of them.
 #[derive(Default)]
