@@ -13,7 +13,7 @@ use crate::common::calls::{Call, Model, Subject};
 use crate::common::clfs::{CLfs, Config};
 use crate::common::tree::Tree;
 use crate::lab::{Lab, MemoryFile, assert_same, geometry, last};
-use crate::mounted::{littlefs, output, run};
+use crate::mounted::{littlefs, output, run, wait_until};
 use crate::program::fails;
 use crate::states::{Random, random_call};
 
@@ -93,7 +93,16 @@ impl Case {
 
 fn open(path: &Path, bytes: &[u8]) -> Journal {
     fs::write(path, bytes).expect("write");
-    Journal::open(path, Mode::Write).expect("sound")
+    // A program that another test starts just now may hold a copy of a lock until it runs.
+    let mut journal = None;
+    wait_until("the lock to be free", || {
+        journal = match Journal::open(path, Mode::Write) {
+            Err(e) if matches!(e.why, Why::InUse(_)) => None,
+            journal => Some(journal.expect("sound")),
+        };
+        journal.is_some()
+    });
+    journal.expect("open")
 }
 
 /// Whether everything but a commit refuses the two.
