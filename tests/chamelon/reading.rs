@@ -91,6 +91,27 @@ fn directories_of_several_pairs() {
     }
 }
 
+/// Removing from a directory of several pairs, chamelon loses those behind: it lists what is shown.
+#[test]
+fn what_chamelon_loses_is_not_shown() {
+    let mut s = Store::new(512, 1000, 16);
+    for i in 0..60 {
+        s.set(&format!("many/{i}"), value(i, 20));
+    }
+    for i in [40, 20, 1] {
+        let before = s.chamelon.names("many").len();
+        s.chamelon.remove(&format!("many/{i}"));
+        let names = s.chamelon.names("many");
+        assert!(names.len() < before - 1, "chamelon lost nothing");
+        let mut fs = shown(&s.chamelon.image);
+        let Node::Dir(many) = fs.lookup(ROOT, b"many").expect("there") else { panic!() };
+        let listed = fs.list(many).expect("listed").into_iter();
+        let listed: BTreeSet<_> =
+            listed.map(|name| String::from_utf8(name.into()).expect("UTF-8")).collect();
+        assert_eq!(listed, names);
+    }
+}
+
 #[test]
 fn times_are_kept() {
     let mut s = Store::new(512, 64, 16);

@@ -1,7 +1,7 @@
 //! Images as chamelon 0.2.1 writes them, made here from the rules in docs/chamelon.md, and one that
 //! it wrote itself. Independent of the code under test.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -319,6 +319,14 @@ impl Chamelon {
         let id = self.next_id(&[pair]);
         let name = (id, kind, name.as_bytes().to_vec());
         self.commit(pair, vec![name, (id, ty, pair_bytes(words))]);
+    }
+
+    /// The names that chamelon lists in the directory at `path`.
+    pub fn names(&mut self, path: &str) -> BTreeSet<String> {
+        let pairs = self.pairs(path);
+        let entries = pairs.iter().flat_map(|pair| compact(&self.logs[pair].commits));
+        let names = entries.filter(|e| matches!(e.1, VALUE | DICTIONARY));
+        names.map(|e| String::from_utf8(e.2).expect("UTF-8")).collect()
     }
 
     /// The pairs of the directory at `path`.
