@@ -13,7 +13,9 @@ mod recognition;
 #[path = "chamelon/verdicts.rs"]
 mod verdicts;
 
+use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::chamelon::Chamelon;
 use common::ours::tree_of;
@@ -68,6 +70,27 @@ fn value(seed: usize, len: usize) -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..len).map(|_| next()).collect()
+}
+
+/// What `attempt` gives once it gives something. A program that another test starts just now may
+/// hold a copy of a lock until it runs.
+fn once_free<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..2000 {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("waited in vain for a lock");
+}
+
+/// What a command leaves that nobody is in the way of.
+fn output(command: &mut Command) -> Output {
+    once_free(|| {
+        let out = command.env_remove("RUST_LOG").output().expect("starts");
+        let in_use = String::from_utf8_lossy(&out.stderr).contains(": in use by ");
+        (!in_use).then_some(out)
+    })
 }
 
 /// An image and what it should hold.

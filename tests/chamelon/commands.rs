@@ -9,15 +9,15 @@ use serde_json::Value;
 use tempfile::NamedTempFile;
 
 use super::common::chamelon::{Chamelon, manifest, sha1, written};
-use super::{TIME, value};
+use super::{TIME, once_free, output, value};
 use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
-use littlefs::image::{self, Dialect};
+use littlefs::image::{self, Dialect, Opened, Reason};
 use littlefs::kv;
 
 /// Exit code, stdout and stderr.
 fn littlefs(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
-    let out = command.env_remove("RUST_LOG").args(args).output().expect("starts");
+    let out = output(command.args(args));
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     (out.status.code().expect("no signal"), text(out.stdout), text(out.stderr))
 }
@@ -27,6 +27,13 @@ fn file(image: &[u8]) -> (NamedTempFile, String) {
     fs::write(file.path(), image).expect("written");
     let name = file.path().to_str().expect("UTF-8").to_owned();
     (file, name)
+}
+
+fn open(image: &str) -> Opened {
+    once_free(|| match image::open(Path::new(image), &image::Options::default()) {
+        Err(e) if matches!(e.reason, Reason::InUse(_)) => None,
+        opened => Some(opened.expect("opens")),
+    })
 }
 
 fn damaged() -> Vec<u8> {
@@ -87,7 +94,7 @@ fn a_key_value_store_as_chamelon_reads_it() {
     let (_file, image) = file(&written());
     let options = kv::Options { read_only: true, ..kv::Options::default() };
     let store = {
-        let opened = image::open(Path::new(&image), &image::Options::default()).expect("opens");
+        let opened = open(&image);
         assert_eq!((opened.dialect, opened.read_only), (Dialect::Chamelon, true));
         kv::Store::connect(opened.device, &options).expect("connects")
     };
@@ -123,7 +130,7 @@ fn a_key_value_store_as_chamelon_reads_it() {
     assert_eq!(littlefs(&["kv", &image, "set", "a/new", "1"]).0, 0);
     let (code, out, _) = littlefs(&["kv", &image, "last-modified", "z-large"]);
     assert_eq!((code, &*out), (0, "2026-11-20T10:47:21.250772215Z\n"));
-    let opened = image::open(Path::new(&image), &image::Options::default()).expect("opens");
+    let opened = open(&image);
     assert_eq!((opened.dialect, opened.read_only), (Dialect::Littlefs, false));
     let mut fs = Fs::open(opened.device, &OpenOptions::default()).expect("opens");
     let Node::Dir(a) = fs.lookup(ROOT, b"a").expect("there") else { panic!("no directory") };

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::common::chamelon::{Chamelon, manifest, sha1, written};
 use super::common::clfs::{CLfs, Config, V2_0};
 use super::common::tree::{Tree, diff};
-use super::{Store, TIME, device, is_recognised, shown, superblock_of, value, varied};
+use super::{Store, TIME, device, is_recognised, output, shown, superblock_of, value, varied};
 use littlefs::check::check;
 use littlefs::convert::{Job, Step, convert};
 use littlefs::disk::superblock::VERSION_2_1;
@@ -23,14 +23,23 @@ fn littlefs(args: &[&str]) -> Command {
 }
 
 fn run(command: &mut Command) -> Output {
-    let out = command.output().expect("starts");
+    let out = output(command);
     assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
     out
 }
 
 /// What a command that fails says.
 fn refusal(command: &mut Command) -> String {
-    let out = command.output().expect("starts");
+    refused(command, output)
+}
+
+/// What it says where somebody is in the way.
+fn refusal_in_use(command: &mut Command) -> String {
+    refused(command, |command| command.output().expect("starts"))
+}
+
+fn refused(command: &mut Command, output: impl Fn(&mut Command) -> Output) -> String {
+    let out = output(command);
     assert_eq!(out.status.code(), Some(1), "{command:?}: {out:?}");
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
@@ -162,7 +171,7 @@ fn what_stands_in_the_way_is_named() {
     // in use: for readers there is OUT
     let reader = File::open(&image).expect("opens");
     reader.lock_shared().expect("locked");
-    let said = refusal(&mut s.convert(&[]));
+    let said = refusal_in_use(&mut s.convert(&[]));
     assert!(said.contains("kv.img: in use by"), "{said}");
     run(&mut s.convert(&["--force", &new]));
     verify(&written(), &s.read("new.img"));
@@ -171,7 +180,7 @@ fn what_stands_in_the_way_is_named() {
     // what is overwritten must not be in use, either
     let user = File::open(&new).expect("opens");
     user.lock_shared().expect("locked");
-    let said = refusal(&mut s.convert(&["--force", &new]));
+    let said = refusal_in_use(&mut s.convert(&["--force", &new]));
     assert!(said.contains("new.img: in use by"), "{said}");
     drop(user);
 
