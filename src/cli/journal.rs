@@ -319,7 +319,9 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
         Some(_) => writeln!(out, ", whose commit was interrupted")?,
         None => writeln!(out, ", which is at state {}", log.base)?,
     }
-    for Named { name, time, .. } in log.savepoints.iter().filter(|s| s.state == log.base) {
+    // those at a transaction are told with it
+    let without = |s: &&Named| history.transaction(s.state).is_none();
+    for Named { name, time, .. } in log.savepoints.iter().filter(without) {
         writeln!(out, "{:>6}  {}  savepoint {name}", log.base, date(*time))?;
     }
     for transaction in &log.transactions {

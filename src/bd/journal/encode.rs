@@ -58,8 +58,8 @@ impl Samples {
     fn of(off: u64, data: &[u8]) -> impl Iterator<Item = u64> {
         [data.len() / 4, data.len() / 4 * 3].into_iter().filter_map(move |at| {
             let sample = data.get(at..at + SAMPLE)?;
-            // what is everywhere tells nothing
-            let tells = sample.iter().any(|b| *b != sample[0]);
+            // what is not written tells nothing
+            let tells = sample.iter().any(|b| !matches!(b, 0 | 0xff));
             tells.then(|| {
                 let mut hasher = DefaultHasher::new();
                 (off, at, sample).hash(&mut hasher);
