@@ -62,6 +62,16 @@ pub fn umask() -> u16 {
     (mask & 0o777) as u16
 }
 
+/// Let threads yet to come share one heap. Each would have its own, and keep there what it allocated
+/// and others freed: many times what is in use, in the end.
+pub fn share_heap() {
+    // SAFETY: this sets a number of the C library's, and has no preconditions.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Write back everything cached for the filesystem that holds `file`, and wait for it.
 ///
 /// # Errors

@@ -206,7 +206,8 @@ impl Mount {
         if self.options.auto_unmount {
             daemon::unmount_after_death(&self.mountpoint).map_err(mount_failure)?;
         }
-        // Before any thread starts: all of them are to leave the signals alone.
+        // Before any thread starts: all of them are to share the heap, and leave the signals alone.
+        sys::share_heap();
         let signals = Signals::block().map_err(mount_failure)?;
         let (opened, savepoints) = self.open_image()?;
         for note in &opened.notes {
