@@ -39,6 +39,12 @@ pub fn write_all(directory: &Path) -> io::Result<()> {
     program.build();
     for sub in program.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
         let name = format!("littlefs-{}", sub.get_name());
+        // what `littlefs journal` and the like can do has pages, too
+        for inner in sub.get_subcommands().filter(|c| c.get_name() != "help") {
+            let called = format!("littlefs {} {}", sub.get_name(), inner.get_name());
+            let page = format!("{name}-{}", inner.get_name());
+            man_page(inner.clone().bin_name(called), &page, "1", &man1)?;
+        }
         man_page(sub.clone().bin_name(format!("littlefs {}", sub.get_name())), &name, "1", &man1)?;
     }
     man_page(program, "littlefs", "1", &man1)?;

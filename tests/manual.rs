@@ -109,7 +109,13 @@ fn every_command_has_a_manual_page_with_all_its_options() {
         let visible = command.get_subcommands().filter(|c| !c.is_hide_set());
         let subs = visible.map(|sub| {
             assert!(top.contains(&format!("littlefs-{}(1)", sub.get_name())), "{top}");
-            (page(&format!("man1/littlefs-{}.1", sub.get_name())), sub)
+            let text = page(&format!("man1/littlefs-{}.1", sub.get_name()));
+            for inner in sub.get_subcommands().filter(|c| c.get_name() != "help") {
+                let name = format!("littlefs-{}-{}", sub.get_name(), inner.get_name());
+                assert!(text.contains(&format!("{name}(1)")), "{text}");
+                assert!(page(&format!("man1/{name}.1")).contains(".SH SYNOPSIS"));
+            }
+            (text, sub)
         });
         for (text, command) in subs.chain([(top.clone(), &command)]) {
             pages += 1;

@@ -36,6 +36,8 @@ impl Image {
     fn command(&self, options: &[&str], script: &str) -> Command {
         let mut command = littlefs();
         command.arg("run").args(options).arg(self.m.image()).args(["--", "sh", "-c", script]);
+        // where what a killed one leaves is removed
+        command.env("TMPDIR", self.m.image().parent().expect("a directory"));
         command
     }
 
