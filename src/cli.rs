@@ -4,6 +4,7 @@ pub mod attach;
 pub mod check;
 pub mod convert;
 pub mod daemon;
+pub mod date;
 pub mod helpers;
 pub mod info;
 pub mod journal;

@@ -31,6 +31,7 @@ use fuser::{
 
 use crate::error::Error;
 use crate::sys;
+use crate::time;
 use crate::vfs::{self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsError, VfsResult};
 
 use serving::{Operation, Served, Server};
@@ -610,10 +611,10 @@ fn set_time(time: TimeOrNow) -> SetTime {
 /// part below a second where it is to be added.
 fn nanos(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(_) => vfs::nanos(time),
+        Ok(_) => time::nanos(time),
         Err(before) => {
             let part = before.duration().subsec_nanos();
-            vfs::nanos(time).saturating_add(2 * i64::from(part))
+            time::nanos(time).saturating_add(2 * i64::from(part))
         }
     }
 }
@@ -623,9 +624,9 @@ fn file_attr(attr: &Attr) -> FileAttr {
         ino: INodeNo(attr.ino),
         size: attr.size,
         blocks: attr.size.div_ceil(512),
-        atime: vfs::system_time(attr.times.atime),
-        mtime: vfs::system_time(attr.times.mtime),
-        ctime: vfs::system_time(attr.times.ctime),
+        atime: time::system_time(attr.times.atime),
+        mtime: time::system_time(attr.times.mtime),
+        ctime: time::system_time(attr.times.ctime),
         crtime: SystemTime::UNIX_EPOCH,
         kind: kind(attr.mode),
         perm: (attr.mode & 0o7777) as u16,

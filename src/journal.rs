@@ -19,9 +19,10 @@ use tempfile::NamedTempFile;
 
 use crate::bd::journal::format::Header;
 use crate::bd::journal::scan::{Scan, scan, scan_part};
-use crate::bd::journal::{At, History, JournalDevice, Reason, now};
+use crate::bd::journal::{At, History, JournalDevice, Reason};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, OpenError, holder};
+use crate::time::now;
 
 use error::at;
 

@@ -380,21 +380,6 @@ fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
     meta
 }
 
-/// Nanoseconds since 1970.
-fn nanos(time: SystemTime) -> i64 {
-    let nanos = |d: std::time::Duration| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => nanos(since),
-        Err(before) => -nanos(before.duration()),
-    }
-}
-
-/// The time so many nanoseconds since 1970.
-fn system_time(nanos: i64) -> SystemTime {
-    let distance = std::time::Duration::from_nanos(nanos.unsigned_abs());
-    if nanos < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
-}
-
 /// Whether `key` is a name that the store keeps for itself, or inside of one.
 fn is_reserved(key: &Key) -> bool {
     key.segments().next().is_some_and(|first| first == REDO || first == TRASH)

@@ -36,6 +36,7 @@ pub mod journal;
 pub mod kv;
 pub mod mdir;
 mod sys;
+mod time;
 pub mod vfs;
 
 pub use error::{Error, Result};

@@ -212,21 +212,6 @@ pub fn status(file: &File) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// A moment, in seconds since 1970, as clocks here show it: `2026-03-14 15:09:26`.
-pub fn local_time(seconds: u64) -> String {
-    const FORMAT: &CStr = c"%Y-%m-%d %H:%M:%S";
-    let time = libc::time_t::try_from(seconds).unwrap_or(0);
-    let mut text = [0_u8; 64];
-    // SAFETY: `broken` is written by localtime_r before strftime reads it; the text has as many
-    // bytes as strftime is told; all pointers live through the calls.
-    let len = unsafe {
-        let mut broken = MaybeUninit::<libc::tm>::zeroed();
-        libc::localtime_r(&raw const time, broken.as_mut_ptr());
-        libc::strftime(text.as_mut_ptr().cast(), text.len(), FORMAT.as_ptr(), broken.as_ptr())
-    };
-    String::from_utf8_lossy(&text[..len]).into_owned()
-}
-
 /// Send a signal to a process.
 ///
 /// # Errors

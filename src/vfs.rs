@@ -39,6 +39,7 @@ use crate::bd::JournalDevice;
 use crate::convention::{Codec, Convention};
 use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
+use crate::time::nanos;
 
 pub use attrs::{Attr, SetAttr, SetTime, Space};
 pub use inode::{ROOT_INO, Times};
@@ -327,23 +328,4 @@ impl Volume {
             inode.modified(now);
         }
     }
-}
-
-/// A moment in nanoseconds since 1970, clamped to what 64 bits hold (the years 1677 to 2262).
-pub fn nanos(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),
-        Err(before) => i64::try_from(before.duration().as_nanos()).map_or(i64::MIN + 1, |n| -n),
-    }
-}
-
-/// The reverse of [`nanos`].
-pub fn system_time(nanos: i64) -> SystemTime {
-    let distance = Duration::from_nanos(nanos.unsigned_abs());
-    let time = if nanos < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(distance)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(distance)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
 }

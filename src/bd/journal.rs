@@ -433,9 +433,3 @@ fn read_only() -> io::Error {
 fn failed(op: IoOp, source: io::Error) -> IoError {
     IoError { op, block: None, source }
 }
-
-/// Nanoseconds since 1970.
-pub(crate) fn now() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-    since.ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
-}

@@ -7,11 +7,10 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, exit, status, table};
+use super::{CliError, date, exit, status, table};
 use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
-use crate::sys;
 
 /// Look at the transactions of a journal, apply them to the image, or drop them
 #[derive(Args, Debug)]
@@ -262,7 +261,7 @@ impl Shown {
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        write!(out, "{:>6}  {}  {} bytes", self.number, date(self.time), self.bytes)?;
+        write!(out, "{:>6}  {}  {} bytes", self.number, date::local(self.time as u64), self.bytes)?;
         if self.fate != "live" {
             write!(out, ", {}", self.fate)?;
         }
@@ -322,7 +321,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
     // those at a transaction are told with it
     let without = |s: &&Named| history.transaction(s.state).is_none();
     for Named { name, time, .. } in log.savepoints.iter().filter(without) {
-        writeln!(out, "{:>6}  {}  savepoint {name}", log.base, date(*time))?;
+        writeln!(out, "{:>6}  {}  savepoint {name}", log.base, date::local(*time as u64))?;
     }
     for transaction in &log.transactions {
         transaction.print(out)?;
@@ -466,10 +465,6 @@ fn line(change: &Change) -> String {
 
 fn seconds(nanos: i64) -> f64 {
     nanos as f64 / 1e9
-}
-
-fn date(seconds: f64) -> String {
-    sys::local_time(seconds.max(0.0) as u64)
 }
 
 fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliError> {

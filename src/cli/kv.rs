@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
-use super::{CliError, ImageArgs, parse_bytes, parse_bytes_u32};
+use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
 use crate::kv::{Batch, Error, Key, Kind, Options, Store, Times};
+use crate::time;
 
 /// Use an image as a key-value store
 #[derive(Args, Debug)]
@@ -366,10 +367,14 @@ impl KvArgs {
             }
             Command::LastModified { key } => {
                 let key = parse_key(key)?;
-                let (seconds, nanoseconds) = since_1970(store.last_modified(&key)?);
-                let text = date(seconds, nanoseconds);
-                let last_modified = text.clone();
-                self.print(&key, LastModified { last_modified, seconds, nanoseconds }, &text)?;
+                let nanos = time::nanos(store.last_modified(&key)?);
+                let text = date::utc(nanos);
+                let what = LastModified {
+                    last_modified: text.clone(),
+                    seconds: nanos.div_euclid(1_000_000_000),
+                    nanoseconds: nanos.rem_euclid(1_000_000_000) as u32,
+                };
+                self.print(&key, what, &text)?;
             }
             Command::Rename { source, dest } => {
                 store.rename(&parse_key(source)?, &parse_key(dest)?)?;
@@ -524,55 +529,9 @@ fn name_of(kind: Kind) -> &'static str {
     }
 }
 
-/// Seconds since 1970, rounded down, and nanoseconds of the second.
-fn since_1970(time: SystemTime) -> (i64, u32) {
-    let parts = |d: Duration| (i64::try_from(d.as_secs()).unwrap_or(i64::MAX), d.subsec_nanos());
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(since) => parts(since),
-        Err(before) => match parts(before.duration()) {
-            (seconds, 0) => (-seconds, 0),
-            (seconds, nanos) => (-seconds - 1, 1_000_000_000 - nanos),
-        },
-    }
-}
-
-/// As ISO 8601 has it, in UTC.
-fn date(seconds: i64, nanos: u32) -> String {
-    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // years begin in March, so that the odd day is the last; 400 of them are 146,097 days
-    let from_era = days + 719_468;
-    let (era, day) = (from_era.div_euclid(146_097), from_era.rem_euclid(146_097));
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = match month {
-        0..10 => (year + 400 * era, month + 3),
-        _ => (year + 400 * era + 1, month - 9),
-    };
-    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (seconds, text) in [
-            (0, "1970-01-01T00:00:00"),
-            (951_782_400, "2000-02-29T00:00:00"),
-            (1_700_000_000, "2023-11-14T22:13:20"),
-            (4_107_542_399, "2100-02-28T23:59:59"),
-            (4_107_542_400, "2100-03-01T00:00:00"),
-            (-1, "1969-12-31T23:59:59"),
-        ] {
-            assert_eq!(date(seconds, 5), format!("{text}.000000005Z"));
-        }
-        let half_before = SystemTime::UNIX_EPOCH - Duration::from_millis(500);
-        assert_eq!(since_1970(half_before), (-1, 500_000_000));
-    }
 
     #[test]
     fn lines_of_a_batch_are_checked() {

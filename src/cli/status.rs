@@ -9,12 +9,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::CliError;
 use super::info::bytes;
 use super::table::{self, Entry};
+use super::{CliError, date};
 use crate::fs::Flush;
 use crate::fuse::status::{self, Status};
-use crate::sys;
 use crate::vfs::Filesystem;
 
 /// Tell what goes on in a mount: what is not written yet, caches, operations, errors
@@ -195,7 +194,7 @@ impl Mounted {
             writeln!(out, "journal       {}", journal.display())?;
         }
         writeln!(out, "mounted on    {}", self.mountpoint.display())?;
-        let since = sys::local_time(about.mounted_at);
+        let since = date::local(about.mounted_at);
         writeln!(out, "mounted at    {since}, {} ago", duration(volume.uptime))?;
         writeln!(out, "daemon        process {}, littlefs-progs {}", about.pid, about.program)?;
         match self.read_only() {
@@ -280,7 +279,7 @@ fn print_filesystem(
 }
 
 fn ended(flush: &Flush) -> String {
-    let (at, ago, took) = (sys::local_time(flush.at), duration(flush.ago), duration(flush.took));
+    let (at, ago, took) = (date::local(flush.at), duration(flush.ago), duration(flush.took));
     let result = flush.error.as_ref().map_or("done".to_owned(), |e| format!("failed: {e}"));
     format!("{at}, {ago} ago, took {took}: {result}")
 }

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use super::error::{Why, at};
 use super::{Journal, JournalError, Mode, begin, new_id, sync_directory};
 use crate::bd::journal::scan::scan;
-use crate::bd::journal::{At, History, JournalDevice, now};
+use crate::bd::journal::{At, History, JournalDevice};
 use crate::bd::{BlockDevice, Geometry};
 use crate::fs::{Fs, OpenOptions};
+use crate::time::now;
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;

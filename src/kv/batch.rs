@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use super::redo::{Change, Changes};
-use super::{Core, Error, Found, Key, Kind, Result, Store, nanos};
+use super::{Core, Error, Found, Key, Kind, Result, Store};
 use crate::fs::Node;
+use crate::time::nanos;
 
 /// How often the function of a batch is run at most.
 const TRIES: usize = 13;

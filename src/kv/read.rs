@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
-use super::{Core, Error, Found, Key, Kind, Result, Store, is_reserved, system_time};
+use super::{Core, Error, Found, Key, Kind, Result, Store, is_reserved};
 use crate::error::Error as CoreError;
 use crate::fs::{DirId, Fs, Node, ROOT, Value};
+use crate::time::system_time;
 
 /// Bytes of a value held while its digest is made.
 const PIECE: usize = 1 << 20;

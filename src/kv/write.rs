@@ -3,10 +3,11 @@
 use std::time::SystemTime;
 
 use super::redo::{self, Change, Changes};
-use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved, nanos};
+use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved};
 use crate::convention::Target;
 use crate::error::Error as CoreError;
 use crate::fs::{At, Content, DirId, Fs, Node, ROOT, Value};
+use crate::time::{self, nanos};
 
 impl Store {
     /// Set `key` to `value`. Dictionaries on the way are made; after a crash the whole old value
@@ -93,7 +94,7 @@ impl Core {
     }
 
     pub(super) fn now(&self) -> i64 {
-        nanos(SystemTime::now())
+        time::now()
     }
 
     /// Flush; without the space for that, what is not on disk is forgotten.

@@ -1,14 +1,13 @@
 //! Attributes that are kept in the image: loaded when an inode enters the table, put into the
 //! cached entry with the change they belong to, and so written by the same flush.
 
-use std::time::SystemTime;
-
 use super::attrs::is_device;
 use super::inode::{Entry, InodeTable, Owner, Stored, Times};
-use super::{New, ROOT_INO, VfsError, VfsResult, Volume, nanos};
+use super::{New, ROOT_INO, VfsError, VfsResult, Volume};
 use crate::convention::{Meta, Target};
 use crate::error::Result;
 use crate::fs::{At, DirId, Fs, Node};
+use crate::time;
 
 /// The numbers of a device are its file's content: major and minor, 32 bits each, little-endian.
 const DEVICE_SIZE: usize = 8;
@@ -21,7 +20,7 @@ impl Volume {
 
     /// The present time, as precise as the image keeps it.
     pub(super) fn now(&self) -> i64 {
-        self.rounded(nanos(SystemTime::now()))
+        self.rounded(time::now())
     }
 
     /// A time as it will be read again.

@@ -11,7 +11,8 @@ use super::file::JournalFile;
 use super::format::{self, Head, Kind, Record};
 use super::history::History;
 use super::scan::{Entry, Payload, Scan};
-use super::{Layers, Reason, State, now};
+use super::{Layers, Reason, State};
+use crate::time::now;
 
 /// Changed bytes in memory.
 #[derive(Debug, Clone)]

@@ -1,0 +1,35 @@
+//! Moments as people read them.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// A moment, in seconds since 1970, as clocks here show it: `2026-03-14 15:09:26`.
+pub fn local(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(0);
+    let time = Timestamp::from_second(seconds).unwrap_or_default();
+    time.to_zoned(TimeZone::system()).strftime("%F %T").to_string()
+}
+
+/// A moment, in nanoseconds since 1970, as ISO 8601 has it, in UTC.
+pub fn utc(nanos: i64) -> String {
+    format!("{:.9}", Timestamp::from_nanosecond(nanos.into()).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_moment_has_a_date() {
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (1_700_000_000_000_000_005, "2023-11-14T22:13:20.000000005Z"),
+            (-500_000_000, "1969-12-31T23:59:59.500000000Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+        ] {
+            assert_eq!(utc(nanos), text);
+        }
+        assert_eq!(local(u64::MAX).len(), local(0).len());
+    }
+}
