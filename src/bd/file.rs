@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
 
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
 use crate::error::{IoError, IoOp};
@@ -12,9 +11,9 @@ use crate::sys;
 /// What an erase writes, at most this much a call.
 static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
 
-/// Blocks in a file. The lock taken on the file is released when the last device over it drops.
+/// Blocks in a file. The lock taken on the file is released when it drops.
 pub struct FileDevice {
-    file: Arc<File>,
+    file: File,
     /// Byte position of block 0 in the file.
     offset: u64,
     geometry: Geometry,
@@ -23,20 +22,7 @@ pub struct FileDevice {
 impl FileDevice {
     /// A device over `file`, whose block 0 starts at byte `offset`.
     pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
-        Self { file: Arc::new(file), offset, geometry }
-    }
-
-    /// Another view of the same open file.
-    pub fn with_geometry(&self, geometry: Geometry) -> Self {
-        Self { file: Arc::clone(&self.file), offset: self.offset, geometry }
-    }
-
-    /// Size of the file or block device in bytes, from its very start.
-    ///
-    /// # Errors
-    /// The system's, for a file that cannot seek.
-    pub fn container_size(&self) -> io::Result<u64> {
-        container_size(&self.file)
+        Self { file, offset, geometry }
     }
 
     fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
@@ -224,6 +210,6 @@ mod tests {
     fn offsets_have_64_bits() {
         let dev = device(0, 5 << 30, 4);
         dev.prog(2, 0, b"far").expect("prog");
-        assert_eq!(dev.container_size().expect("size"), (5 << 30) + 1027);
+        assert_eq!(container_size(&dev.file).expect("size"), (5 << 30) + 1027);
     }
 }

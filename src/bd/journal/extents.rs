@@ -93,13 +93,6 @@ impl<P: Piece> Extents<P> {
         found
     }
 
-    /// Whether any of the `len` bytes from `start` on is here.
-    pub fn touches(&self, start: u64, len: u64) -> bool {
-        let end = start + len;
-        self.0.range(start..end).next().is_some()
-            || self.0.range(..start).next_back().is_some_and(|(s, (had, _))| s + had > start)
-    }
-
     /// All ranges in order: start, length, piece.
     pub fn iter(&self) -> impl Iterator<Item = (u64, u64, &P)> {
         self.0.iter().map(|(&start, (len, piece))| (start, *len, piece))
@@ -108,11 +101,6 @@ impl<P: Piece> Extents<P> {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
     }
 }
 
@@ -148,8 +136,6 @@ mod tests {
                 at += len;
             }
             prop_assert_eq!(at, from + len);
-            let any = model[from as usize..(from + len) as usize].iter().any(Option::is_some);
-            prop_assert_eq!(extents.touches(from, len), any);
             let mut end = 0;
             for (start, len, _) in extents.iter() {
                 prop_assert!(start >= end && len > 0);
