@@ -3,7 +3,9 @@
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use littlefs::image::{self, Opened, Options, Reason};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -56,6 +58,21 @@ impl Shell {
         let ran = self.run(&[&["kv", &self.image][..], args].concat(), input);
         assert_eq!((ran.code, &*ran.stderr), (0, ""), "{args:?}");
         ran.stdout
+    }
+
+    /// The image, locked. A program that another test starts may hold a copy of a lock until it
+    /// runs.
+    fn open(&self, read_only: bool) -> Opened {
+        let options = Options { read_only, ..Options::default() };
+        for _ in 0..1000 {
+            match image::open(self.image.as_ref(), &options) {
+                Err(e) if matches!(e.reason, Reason::InUse(_)) => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                opened => return opened.expect("open"),
+            }
+        }
+        panic!("{}: in use all the time", self.image);
     }
 
     fn kv(&self, args: &[&str]) -> String {
@@ -283,16 +300,16 @@ fn errors_name_image_and_key() {
 /// What only looks shares the image with others that do; what changes it does not.
 #[test]
 fn readers_share_an_image_and_writers_do_not() {
-    use littlefs::image::{Options, open};
     let shell = Shell::new();
     shell.kv(&["set", "a", "1"]);
-    let options = |read_only| Options { read_only, ..Options::default() };
-    let reader = open(shell.image.as_ref(), &options(true)).expect("open");
+    let reader = shell.open(true);
     assert_eq!(shell.kv(&["get", "a"]), "1");
     shell.fails(&["set", "a", "2"], b"", &["in use"]);
     drop(reader);
-    let writer = open(shell.image.as_ref(), &options(false)).expect("open");
+    let writer = shell.open(false);
     shell.fails(&["get", "a"], b"", &["in use"]);
     drop(writer);
+    // until no copy of the lock is left
+    drop(shell.open(false));
     shell.kv(&["set", "a", "2"]);
 }
