@@ -265,6 +265,14 @@ impl JournalDevice {
     }
 }
 
+impl Drop for JournalDevice {
+    fn drop(&mut self) {
+        if let Some(appender) = &mut self.appender {
+            appender.get_mut().close(&*self.layers.file);
+        }
+    }
+}
+
 impl Layers {
     /// Fill `buf` from byte `start` with what is not pending.
     fn read_written(&self, written: &Extents<Source>, start: u64, buf: &mut [u8]) -> IoResult<()> {

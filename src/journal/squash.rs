@@ -87,6 +87,7 @@ fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Re
     for savepoint in history.savepoints().iter().filter(|s| s.number == number) {
         new.save(&savepoint.name)?;
     }
+    drop(new);
     new_file.sync_all()?;
     let after = new_file.metadata()?.len();
     file.persist(path).map_err(|e| e.error)?;

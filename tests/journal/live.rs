@@ -27,6 +27,7 @@ fn the_image_never_changes_and_nothing_synced_is_lost() {
     }
     j.flush();
     let shown = walk(&j.m.dir());
+    assert!(j.reserve() > 0, "so that a sync need not change the length");
     run(std::process::Command::new("kill").arg("-9").arg(j.m.daemon()));
     run(std::process::Command::new("fusermount3").arg("-uz").arg(j.m.dir()));
     j.m.unmounted_elsewhere();
@@ -38,6 +39,7 @@ fn the_image_never_changes_and_nothing_synced_is_lost() {
     assert_eq!(fs::read(j.m.path("later")).expect("read"), b"unmounting flushes");
     let image = j.m.image();
     j.m.unmount();
+    assert_eq!(j.reserve(), 0);
     j.assert_unchanged();
     j.run("commit", &[image.to_str().expect("simple")]);
     let mut all = shown;

@@ -59,6 +59,11 @@ impl Journaled {
         serde_json::from_str(&self.run(action, &all)).expect("JSON")
     }
 
+    /// Bytes behind the last entry.
+    pub fn reserve(&self) -> u64 {
+        self.json("verify", &[])["torn_bytes"].as_u64().expect("a number")
+    }
+
     /// A change, on disk.
     pub fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.m.path(name), bytes).expect("write");

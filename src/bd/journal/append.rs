@@ -75,8 +75,12 @@ pub(super) struct Appender {
     checksum: u32,
     /// Byte behind what was written, which may be part of a transaction.
     end: u64,
+    /// Byte behind the zeros that follow.
+    reserved: u64,
     /// The transaction that was begun.
     begun: Option<Begun>,
+    /// A transaction was synced: others may follow.
+    syncs_again: bool,
     /// What is on disk is unknown.
     poisoned: bool,
     /// Samples of file data that this mount has written.
@@ -98,7 +102,9 @@ impl Appender {
             sequence: scan.entries.len() as u64 + 1,
             checksum: scan.checksum,
             end: scan.end,
+            reserved: scan.end,
             begun: None,
+            syncs_again: false,
             poisoned: false,
             samples: Samples::default(),
         }
@@ -152,9 +158,22 @@ impl Appender {
         let Some(Begun { head, start, sum }) = self.write(layers, state, true)? else {
             return Ok(());
         };
+        if self.syncs_again && self.end > self.reserved {
+            self.reserved = self.end + layers.file.reserve(self.end);
+        }
+        self.syncs_again = true;
         self.sync(&*layers.file)?;
         self.ended(Entry { head, start, end: self.end, payload: Payload::None }, sum.finalize());
         Ok(())
+    }
+
+    /// Cut off what is reserved, or a transaction without an end.
+    pub fn close(&self, file: &dyn JournalFile) {
+        let end = self.begun.as_ref().map_or(self.end, |begun| begun.start);
+        // what an error leaves there is cut off by the next who writes
+        if !self.poisoned && (self.reserved > end || self.begun.is_some()) {
+            let _ = file.truncate(end);
+        }
     }
 
     /// Append what is pending to a transaction, and with `last` its end; what is written then

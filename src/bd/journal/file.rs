@@ -7,6 +7,9 @@ use std::os::unix::fs::FileExt;
 use crate::bd::file::{container_size, read_up_to};
 use crate::sys;
 
+/// What is kept in reserve behind the end.
+static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
+
 /// A file that grows at its end.
 pub trait JournalFile: Send + Sync {
     /// Bytes in it.
@@ -32,6 +35,12 @@ pub trait JournalFile: Send + Sync {
     /// # Errors
     /// The system's.
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()>;
+
+    /// Put zeros behind byte `at`, the end, and say how many. To sync what is written over them is
+    /// one write for a disk; to sync a file that has become longer takes more, for its length.
+    fn reserve(&self, _at: u64) -> u64 {
+        0
+    }
 
     /// Cut off everything from byte `len` on.
     ///
@@ -66,6 +75,11 @@ impl JournalFile for File {
 
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
         self.write_all_at(data, at)
+    }
+
+    fn reserve(&self, at: u64) -> u64 {
+        // without the space for them it goes on as before
+        self.write_all_at(&ZEROS, at).map_or(0, |()| ZEROS.len() as u64)
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
