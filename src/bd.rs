@@ -80,13 +80,7 @@ pub trait BlockDevice: Send + Sync {
         parts: &mut [IoSliceMut<'_>],
         _now: bool,
     ) -> IoResult<bool> {
-        let block_size = self.geometry().block_size;
-        let (mut block, mut at) = (block, off);
-        for part in parts {
-            (block, at) = (block.saturating_add(at / block_size), at % block_size);
-            self.read(block, at, part)?;
-            at += part.len() as u32;
-        }
+        read_each(self, block, off, parts)?;
         Ok(true)
     }
 
@@ -121,6 +115,23 @@ pub trait BlockDevice: Send + Sync {
     fn wants_read_back(&self) -> bool {
         false
     }
+}
+
+/// Fill `parts`, one after the other, by a read for each.
+pub(crate) fn read_each<D: BlockDevice + ?Sized>(
+    dev: &D,
+    block: u32,
+    off: u32,
+    parts: &mut [IoSliceMut<'_>],
+) -> IoResult<()> {
+    let block_size = dev.geometry().block_size;
+    let (mut block, mut at) = (block, off);
+    for part in parts {
+        (block, at) = (block.saturating_add(at / block_size), at % block_size);
+        dev.read(block, at, part)?;
+        at += part.len() as u32;
+    }
+    Ok(())
 }
 
 /// Byte position of `off` in `block`; the sum cannot overflow within the geometry's limits.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 
-use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
+use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
 use crate::error::{IoError, IoOp};
 use crate::sys;
 
@@ -72,11 +72,7 @@ impl BlockDevice for FileDevice {
             return Ok(false);
         }
         // Whatever stopped it shows here, or was a truncated image.
-        let mut at = off;
-        for part in parts {
-            self.read(block, at, part)?;
-            at += part.len() as u32;
-        }
+        read_each(self, block, off, parts)?;
         Ok(true)
     }
 

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::list;
 use super::tree::{Content, Dir, Entry, Tree};
-use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult};
+use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, read_each};
 use crate::check::{Recorder, Report, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
@@ -236,13 +236,7 @@ impl BlockDevice for View {
         if now {
             return Ok(false);
         }
-        let block_size = self.geometry.block_size;
-        let (mut block, mut at) = (block, off);
-        for part in parts {
-            (block, at) = (block.saturating_add(at / block_size), at % block_size);
-            self.read(block, at, part)?;
-            at += part.len() as u32;
-        }
+        read_each(self, block, off, parts)?;
         Ok(true)
     }
 
