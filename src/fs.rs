@@ -21,6 +21,7 @@ mod ops;
 mod pairs;
 mod rename;
 mod repair;
+mod running;
 mod salvage;
 mod space;
 mod value;
@@ -52,6 +53,7 @@ pub use value::{Assignment, Attrs, Changes, Content, Row, Value};
 use activity::Tally;
 use file::File;
 use pairs::{PairInfo, PairIx};
+use running::{Panicked, Running};
 use space::Retired;
 
 /// The root directory.
@@ -122,6 +124,7 @@ pub struct Fs {
     read_only: bool,
     /// Why, where nobody asked for it.
     turned_read_only: Option<String>,
+    panicked: Panicked,
     warnings: Vec<String>,
 
     pairs: Vec<Option<PairInfo>>,
@@ -204,11 +207,6 @@ impl Fs {
         &self.attr_usage
     }
 
-    /// Whether changes are refused: as asked, because of damage, or after a failed sync.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
     /// What opening found worth telling.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -235,13 +233,10 @@ impl Fs {
         (dir != ROOT).then(|| self.dirs[dir.0 as usize].parent)
     }
 
-    fn writable(&self) -> Result<()> {
-        if self.read_only { Err(Error::ReadOnly) } else { Ok(()) }
-    }
-
     /// Before any change: refuse it if read-only, finish what a former mount left undone, and keep
     /// what waits for a flush within its budget.
-    fn begin(&mut self) -> Result<()> {
+    fn begin(&mut self) -> Result<Running> {
+        let running = self.run();
         self.writable()?;
         if self.unfinished {
             self.recover()?;
@@ -251,7 +246,7 @@ impl Fs {
         if waiting > most || self.dirty_files.len() > DIRTY_FILES_MAX {
             self.flush()?;
         }
-        Ok(())
+        Ok(running)
     }
 
     /// The directory, unless it was removed.

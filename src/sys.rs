@@ -1,5 +1,5 @@
 //! System calls the standard library has no safe form of; the only place with `unsafe`.
-#![allow(unsafe_code)]
+#![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;

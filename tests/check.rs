@@ -1,7 +1,6 @@
 //! Repair: what it mends, what it says, and what it leaves alone. C littlefs judges the result.
 
 #[path = "hostile/builder.rs"]
-#[allow(dead_code)]
 mod builder;
 mod common;
 #[path = "check/damages.rs"]

@@ -14,7 +14,7 @@ mod lab;
 mod live;
 #[path = "journal/mend.rs"]
 mod mend;
-#[allow(dead_code)]
+#[expect(dead_code)]
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "journal/program.rs"]

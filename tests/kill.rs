@@ -9,7 +9,7 @@ mod ledger;
 #[path = "kill/load.rs"]
 mod load;
 #[path = "mount/mounted.rs"]
-#[allow(dead_code)]
+#[expect(dead_code)]
 mod mounted;
 #[path = "kill/parallel.rs"]
 mod parallel;

@@ -7,7 +7,7 @@ use std::process::Command;
 use littlefs::cli::options::{self, MountOptions, Set};
 
 #[path = "../scripts/docs.rs"]
-#[allow(dead_code)]
+#[expect(dead_code)]
 mod docs;
 
 const README: &str = include_str!("../README.md");

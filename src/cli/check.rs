@@ -32,7 +32,6 @@ Exit status, as for fsck(8):
   4   errors were found, and some or all are left as they are
   8   the image cannot be examined
   16  wrong usage")]
-#[allow(clippy::struct_excessive_bools)]
 pub struct CheckArgs {
     #[command(flatten)]
     image: ImageArgs,

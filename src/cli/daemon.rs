@@ -1,6 +1,7 @@
 //! Going into the background: the caller waits until the daemon is ready or has failed, and the
 //! daemon's messages then go to the system's log.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -114,7 +115,9 @@ impl Starter {
         sys::new_session()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
-        let log = SystemLog::start(image.display().to_string())?;
+        let image = image.display().to_string();
+        log_panics(image.clone());
+        let log = SystemLog::start(image)?;
         sys::redirect(io::stdin(), &null)?;
         sys::redirect(io::stdout(), &null)?;
         // A caller that is gone need not be told.
@@ -153,6 +156,23 @@ fn forward(reader: PipeReader, image: &str) {
     }
 }
 
+/// Have a panic written to the system's log by the thread that panics: the process aborts, and the
+/// thread that forwards standard error with it.
+fn log_panics(image: String) {
+    std::panic::set_hook(Box::new(move |panic| {
+        sys::syslog(Severity::Error, &format!("{image}: {}", last_words(panic)));
+    }));
+}
+
+/// What a panic leaves to be said.
+fn last_words(panic: &dyn fmt::Display) -> String {
+    format!(
+        "internal error, please report it: {panic}; the mount ends here, as in a crash: what was \
+         not synced is lost, all else is safe"
+    )
+    .replace('\n', " ")
+}
+
 /// What a line on standard error is in the system's log, where several mounts meet.
 fn message(line: &str, image: &str) -> (Severity, String) {
     let text = line.strip_prefix("littlefs: ").unwrap_or(line);
@@ -168,6 +188,12 @@ fn message(line: &str, image: &str) -> (Severity, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_are_one_line() {
+        let said = last_words(&"panicked at src/fs.rs:1:2:\nwhy");
+        assert!(said.contains("panicked at src/fs.rs:1:2: why; the mount ends here"), "{said}");
+    }
 
     #[test]
     fn the_log_names_the_image_once() {

@@ -26,7 +26,6 @@ const MAX_POLL: u32 = 1000;
 
 /// What `-o` asked for.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct MountOptions {
     /// `ro`
     pub read_only: bool,

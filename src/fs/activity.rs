@@ -178,9 +178,4 @@ impl Fs {
             blocks_free: self.alloc.available().saturating_sub(coming),
         }
     }
-
-    /// Why changes are refused, where nobody asked for that.
-    pub fn turned_read_only(&self) -> Option<&str> {
-        self.turned_read_only.as_deref()
-    }
 }

@@ -36,6 +36,7 @@ impl Fs {
 
     /// The data of attribute `ty`.
     pub fn get_attr(&mut self, at: At, ty: u8) -> Result<Vec<u8>> {
+        let _running = self.run();
         let place = self.attr_place(at)?;
         let attr = self.entry(place)?.attrs.iter().find(|a| a.ty == ty);
         attr.and_then(|a| a.data.as_deref()).map(<[u8]>::to_vec).ok_or(Error::NoAttr)
@@ -43,6 +44,7 @@ impl Fs {
 
     /// What `read` makes of all attributes.
     pub fn with_attrs<T>(&mut self, at: At, read: impl FnOnce(&mut Attrs<'_>) -> T) -> Result<T> {
+        let _running = self.run();
         let place = self.attr_place(at)?;
         Ok(read(&mut self.entry(place)?.present()))
     }
@@ -61,6 +63,7 @@ impl Fs {
 
     /// The types of all attributes, ascending.
     pub fn list_attrs(&mut self, at: At) -> Result<Vec<u8>> {
+        let _running = self.run();
         let place = self.attr_place(at)?;
         let attrs = self.entry(place)?.attrs.iter();
         let mut types: Vec<u8> = attrs.filter(|a| a.data.is_some()).map(|a| a.ty).collect();
@@ -82,14 +85,14 @@ impl Fs {
 
     /// Set attribute `ty` to `data`.
     pub fn set_attr(&mut self, at: At, ty: u8, data: &[u8]) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         self.check_attr(data)?;
         self.with_space(|fs| fs.put_attr(at, ty, Some(data)))
     }
 
     /// Remove attribute `ty`.
     pub fn remove_attr(&mut self, at: At, ty: u8) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         self.get_attr(at, ty)?;
         self.put_attr(at, ty, None)
     }

@@ -17,12 +17,14 @@ pub(super) struct Place {
 impl Fs {
     /// What `name` in `dir` stands for.
     pub fn lookup(&mut self, dir: DirId, name: &[u8]) -> Result<Node> {
+        let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         self.node(place)
     }
 
     /// Every name in `dir`, in its order on disk.
     pub fn list(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
+        let _running = self.run();
         let pairs = self.dir(dir)?.pairs.clone();
         let mut names = Vec::new();
         for ix in pairs {

@@ -209,6 +209,7 @@ fn read_runs(
 impl Fs {
     /// Open the file `name` in `dir`; the same object while it is open already.
     pub fn open_file(&mut self, dir: DirId, name: &[u8]) -> Result<FileId> {
+        let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         let blocks = self.pair(place.pair).blocks;
         let e = self.entry(place)?;
@@ -252,6 +253,7 @@ impl Fs {
 
     /// Close once. The last close of an unlinked file frees its blocks.
     pub fn close_file(&mut self, id: FileId) {
+        let _running = self.run();
         let dirty = self.dirty_files.contains(&id);
         let file = self.file_mut(id);
         file.opens = file.opens.saturating_sub(1);
@@ -342,6 +344,7 @@ impl Fs {
 
     /// Plan to read `len` bytes at `off`, or up to the end of the file.
     pub fn read(&mut self, id: FileId, off: u64, len: usize) -> Result<ReadPlan> {
+        let _running = self.run();
         let file = self.file(id);
         let off = off.min(u64::from(file.size)) as u32;
         let len = len.min((file.size - off) as usize);

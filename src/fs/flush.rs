@@ -69,8 +69,9 @@ impl Fs {
     /// On an error what is in memory stays there, and what is on disk stays sound; a failed
     /// barrier or sync turns the filesystem read-only.
     pub fn flush(&mut self) -> Result<()> {
+        let _running = self.run();
         if !self.is_dirty() {
-            return if self.read_only { Ok(()) } else { self.free_retired() };
+            return if self.is_read_only() { Ok(()) } else { self.free_retired() };
         }
         self.writable()?;
         self.flushing = true;

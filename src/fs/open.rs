@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::activity::Tally;
 use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
+use super::running::Panicked;
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
@@ -110,6 +111,7 @@ impl Fs {
             block_cycles: options.block_cycles,
             read_only: options.read_only,
             turned_read_only: None,
+            panicked: Panicked::default(),
             warnings: Vec::new(),
             pairs: Vec::new(),
             vacant: Vec::new(),

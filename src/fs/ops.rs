@@ -56,6 +56,7 @@ impl Fs {
         name: &[u8],
         attrs: &[(u8, Vec<u8>)],
     ) -> Result<()> {
+        let _running = self.begin()?;
         let attrs = self.new_attrs(attrs)?;
         self.attempt(|fs| {
             let mut e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
@@ -79,6 +80,7 @@ impl Fs {
         name: &[u8],
         attrs: &[(u8, Vec<u8>)],
     ) -> Result<DirId> {
+        let _running = self.begin()?;
         let attrs = self.new_attrs(attrs)?;
         self.attempt(|fs| fs.try_mkdir(dir, name, &attrs))
     }
@@ -113,7 +115,6 @@ impl Fs {
 
     /// Check everything that must hold for `e` to be made in `dir`, and make room.
     fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Attempt<Place>> {
-        self.begin()?;
         self.dir(dir)?;
         self.check_name(&e.name)?;
         if self.find(dir, &e.name)?.is_some() {
@@ -145,7 +146,7 @@ impl Fs {
 
     /// Remove a file. While it is open, its content lives on.
     pub fn unlink(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         if self.entry(place)?.kind == Kind::Dir {
             return Err(Error::IsDirectory);
@@ -186,7 +187,7 @@ impl Fs {
 
     /// Remove an empty directory.
     pub fn rmdir(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         self.attempt(|fs| {
             let place = fs.find(dir, name)?.ok_or(Error::NotFound)?;
             let Node::Dir(child) = fs.node(place)? else { return Err(Error::NotDirectory) };

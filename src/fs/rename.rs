@@ -22,7 +22,7 @@ impl Fs {
         to_name: &[u8],
         no_replace: bool,
     ) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         self.dir(dir)?;
         self.dir(to)?;
         self.attempt(|fs| fs.try_rename(dir, name, to, to_name, no_replace))

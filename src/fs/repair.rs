@@ -32,14 +32,14 @@ impl Fs {
     /// was anything to finish.
     pub fn finish_interrupted(&mut self) -> Result<bool> {
         let pending = self.unfinished;
-        self.begin()?;
+        let _running = self.begin()?;
         self.flush()?;
         Ok(pending)
     }
 
     /// Put directories that the thread misses into it. Returns their paths.
     pub fn thread_directories(&mut self) -> Result<Vec<String>> {
-        self.begin()?;
+        let _running = self.begin()?;
         let mut done = Vec::new();
         for i in 0..self.dirs.len() {
             let d = &self.dirs[i];
@@ -56,7 +56,7 @@ impl Fs {
     /// entries out of the thread; let the thread name pairs where the tree does. Returns the new
     /// paths, and whether the thread changed.
     pub fn place_orphans(&mut self) -> Result<(Vec<String>, bool)> {
-        self.begin()?;
+        let _running = self.begin()?;
         let mut by_block = HashMap::new();
         let mut orphans = Vec::new();
         for i in 0..self.pairs.len() as u32 {
@@ -219,7 +219,7 @@ impl Fs {
 
     /// Give every entry a name that is possible and its own. Returns the new paths, and why.
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
-        self.begin()?;
+        let _running = self.begin()?;
         let mut done = Vec::new();
         for dir in (0..self.dirs.len() as u32).map(DirId) {
             if !self.dirs[dir.0 as usize].alive {
@@ -272,7 +272,7 @@ impl Fs {
     /// drop pairs without entries inside a directory. Returns the paths of those that lost pairs,
     /// and of those sorted.
     pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
-        self.begin()?;
+        let _running = self.begin()?;
         let (mut shortened, mut done) = (Vec::new(), Vec::new());
         for dir in (0..self.dirs.len() as u32).map(DirId) {
             if !self.dirs[dir.0 as usize].alive {

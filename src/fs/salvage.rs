@@ -30,7 +30,7 @@ impl Fs {
         &mut self,
         entries: &[(u32, u16)],
     ) -> Result<Vec<Option<(String, String)>>> {
-        self.begin()?;
+        let _running = self.begin()?;
         let by_block: HashMap<u32, PairIx> = (0..self.pairs.len() as u32)
             .map(PairIx)
             .filter_map(|ix| Some((self.pairs[ix.0 as usize].as_ref()?.blocks.0[0], ix)))
@@ -75,6 +75,7 @@ impl Fs {
     /// Cut files larger than `file_max` to that; what follows, and is not larger itself, goes to
     /// `lost+found`. Returns the paths of both.
     pub(crate) fn shorten_files(&mut self) -> Result<Vec<(String, Option<String>)>> {
+        let _running = self.run();
         let max = self.superblock.file_max;
         let mut large = Vec::new();
         for ix in (0..self.pairs.len() as u32).map(PairIx) {

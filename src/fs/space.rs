@@ -111,6 +111,7 @@ impl Fs {
 
     /// Some files whose blocks are not in the map of free blocks yet; none once it is complete.
     pub fn unmapped(&mut self) -> Option<Unmapped> {
+        let _running = self.run();
         if self.alloc.is_complete() {
             return None;
         }
@@ -139,6 +140,7 @@ impl Fs {
     /// A list that cannot be followed may hold any block: nothing can be called free then, and the
     /// filesystem turns read-only.
     pub fn mark(&mut self, walked: Walked) -> Result<()> {
+        let _running = self.run();
         for ((head, size), blocks) in walked.lists {
             // somebody else may have walked it meanwhile
             if self.unmapped.last() != Some(&(head, size)) {
@@ -269,6 +271,7 @@ impl Fs {
 
     /// Blocks used and free.
     pub fn usage(&mut self) -> Result<Usage> {
+        let _running = self.run();
         match self.complete_map() {
             Ok(()) if !self.is_dirty() => self.free_retired()?,
             Ok(()) | Err(Error::ReadOnly) => {}
@@ -282,12 +285,14 @@ impl Fs {
     /// # Errors
     /// When that cannot be known, or nothing may be changed.
     pub fn used_blocks(&mut self) -> Result<impl Fn(u32) -> bool + '_> {
+        let _running = self.run();
         self.complete_map()?;
         Ok(|block| self.alloc.is_used(block))
     }
 
     /// Files and directories, counted by walking the tree.
     pub fn counts(&mut self) -> Result<Counts> {
+        let _running = self.run();
         let mut counts = Counts::default();
         let mut todo = vec![ROOT];
         while let Some(dir) = todo.pop() {

@@ -66,6 +66,7 @@ enum Probe {
 impl Fs {
     /// What `name` in `dir` holds.
     pub fn value(&mut self, dir: DirId, name: &[u8]) -> Result<Value> {
+        let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         self.value_at(place)
     }
@@ -82,6 +83,7 @@ impl Fs {
 
     /// Whether `dir` has no entries to be seen.
     pub fn is_empty(&mut self, dir: DirId) -> Result<bool> {
+        let _running = self.run();
         for i in 0..self.dir(dir)?.pairs.len() {
             let ix = self.dir(dir)?.pairs[i];
             if self.mdir(ix)?.entries.iter().any(Entry::is_visible) {
@@ -117,6 +119,7 @@ impl Fs {
         reverse: bool,
         read: fn(&mut Self, Place) -> Result<T>,
     ) -> Result<Vec<(Box<[u8]>, T)>> {
+        let _running = self.run();
         let d = self.dir(dir)?;
         let (count, sorted) = (d.pairs.len(), d.sorted);
         let mut next = match from {
@@ -163,7 +166,7 @@ impl Fs {
         content: Content<'_>,
         changes: &Changes<'_>,
     ) -> Result<()> {
-        self.begin()?;
+        let _running = self.begin()?;
         self.dir(dir)?;
         self.check_name(name)?;
         if content.len() > u64::from(self.superblock.file_max) {
@@ -329,7 +332,7 @@ impl Fs {
         assignments: &[Assignment<'_>],
         changes: &Changes<'_>,
     ) -> Result<bool> {
-        self.begin()?;
+        let _running = self.begin()?;
         if self.is_dirty() || !self.moves.is_empty() || !self.dir(dir)?.sorted {
             return Ok(false);
         }

@@ -38,7 +38,6 @@ pub enum Access {
 
 /// Flags the kernel keeps with a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools)]
 pub struct MountFlags {
     /// Refuse changes.
     pub read_only: bool,

@@ -5,6 +5,8 @@
 //! the call that caused it then panics with the reason. Assertions of the driver itself, when
 //! compiled in (feature `assertions`), abort the process after printing file and line.
 
+#![expect(unsafe_code)]
+
 mod driver;
 
 use std::collections::BTreeSet;

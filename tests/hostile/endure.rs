@@ -1,5 +1,7 @@
 //! What an image is put through, and what it may cost.
 
+#![expect(unsafe_code)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};

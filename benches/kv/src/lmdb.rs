@@ -1,5 +1,7 @@
 //! LMDB: one database, a transaction for every put.
 
+#![expect(unsafe_code)]
+
 use std::path::Path;
 
 use heed::types::Bytes;

@@ -174,7 +174,7 @@ impl Encoded {
 
     /// Append records that make the bytes from `start` on `data`, of which `old`, at `former`, has
     /// a part.
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments)]
     fn put_again(
         &mut self,
         g: Geometry,
