@@ -3,6 +3,7 @@
 pub mod emu;
 pub mod file;
 pub mod journal;
+mod prefix;
 pub mod ram;
 
 use std::io::{self, IoSliceMut};
@@ -12,6 +13,8 @@ use crate::error::{IoError, IoOp, Unsupported};
 pub use file::FileDevice;
 pub use journal::JournalDevice;
 pub use ram::RamDevice;
+
+pub(crate) use prefix::Prefix;
 
 /// Result of a device call.
 pub type IoResult<T> = Result<T, IoError>;

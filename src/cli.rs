@@ -14,7 +14,6 @@ pub mod mkfs;
 pub mod mount;
 pub mod notify;
 pub mod options;
-pub mod profile;
 pub mod remount;
 pub mod run;
 pub mod status;

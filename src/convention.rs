@@ -301,6 +301,45 @@ impl Convention {
     }
 }
 
+/// Which convention the user attributes of an image follow.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Choice {
+    /// The one that the attributes in the image follow already, if they do.
+    #[default]
+    AsImage,
+    /// None: attributes are neither read for their meaning nor written.
+    None,
+    /// This one.
+    By(&'static Convention),
+}
+
+impl Choice {
+    /// `auto`, `none`, or the name of a convention.
+    ///
+    /// # Errors
+    /// A sentence that says what is accepted.
+    pub fn parse(name: &str) -> Result<Self, String> {
+        match name {
+            "auto" => Ok(Self::AsImage),
+            "none" => Ok(Self::None),
+            _ => Convention::named(name).map(Self::By).ok_or_else(|| {
+                let names = CONVENTIONS.iter().map(|c| c.name);
+                let names: Vec<&str> = ["auto", "none"].into_iter().chain(names).collect();
+                format!("'{name}' is none of {}", names.join(", "))
+            }),
+        }
+    }
+
+    /// The convention for an image that uses attributes so.
+    pub fn of(self, usage: &AttrUsage) -> Option<&'static Convention> {
+        match self {
+            Self::AsImage => Convention::recognise(usage),
+            Self::None => None,
+            Self::By(convention) => Some(convention),
+        }
+    }
+}
+
 /// What the attributes of an entry say, or are to say; times in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meta {

@@ -2,14 +2,22 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use crate::disk::Pair;
+use crate::image::OpenError;
+use crate::journal::JournalError;
 
 /// Result of everything in this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in terms of the filesystem.
-#[derive(Debug)]
+/// What went wrong, in terms of the filesystem: one variant for each cause that a caller can act
+/// on.
+///
+/// As in `std::fs`, an error does not repeat the path that the caller gave. Errors about other
+/// paths than that carry them, such as [`PathError`](crate::PathError) on a walk.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Error {
     /// No entry of that name, or the directory was removed.
     NotFound,
@@ -45,10 +53,15 @@ pub enum Error {
     Corrupt(Corrupt),
     /// The image is sound but cannot be served; says why.
     Unsupported(Unsupported),
+    /// The image file cannot be opened; says why, with its path and the remedy.
+    Image(Arc<OpenError>),
+    /// The journal over the image cannot be used; says why, with its path and the remedy.
+    Journal(Arc<JournalError>),
 }
 
 /// What the device was asked when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum IoOp {
     /// Reading bytes of a block.
     Read,
@@ -82,6 +95,17 @@ pub struct IoError {
     pub source: io::Error,
 }
 
+impl Clone for IoError {
+    /// An `io::Error` cannot be cloned: the copy has the same number, or else the same kind and text.
+    fn clone(&self) -> Self {
+        let source = match self.source.raw_os_error() {
+            Some(errno) => io::Error::from_raw_os_error(errno),
+            None => io::Error::new(self.source.kind(), self.source.to_string()),
+        };
+        Self { op: self.op, block: self.block, source }
+    }
+}
+
 impl IoError {
     /// Whether another block may succeed where this one failed: a bad block, not a full or
     /// vanished host file.
@@ -93,6 +117,7 @@ impl IoError {
 
 /// A broken rule of the format, one variant per check.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Corrupt {
     /// Neither block of the pair holds a valid commit (SPEC: Directories / Metadata pairs).
     NoValidCommit(Pair),
@@ -183,6 +208,7 @@ impl fmt::Display for Corrupt {
 
 /// Why a sound image cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unsupported {
     /// A major version other than 2, or a minor version above 1.
     Version(u32),
@@ -227,6 +253,8 @@ impl fmt::Display for Error {
             },
             Self::Corrupt(c) => write!(f, "damaged image: {c}"),
             Self::Unsupported(u) => u.fmt(f),
+            Self::Image(e) => e.fmt(f),
+            Self::Journal(e) => e.fmt(f),
         }
     }
 }
@@ -237,6 +265,44 @@ impl std::error::Error for Error {
             Self::Io(e) => Some(&e.source),
             _ => None,
         }
+    }
+}
+
+impl From<Error> for io::Error {
+    /// The error as those know it who read and write through `std::io`: the kind tells the cause,
+    /// and the message stays.
+    fn from(e: Error) -> Self {
+        use io::ErrorKind as Kind;
+        let kind = match &e {
+            Error::NotFound | Error::NoAttr => Kind::NotFound,
+            Error::Exists => Kind::AlreadyExists,
+            Error::NotDirectory => Kind::NotADirectory,
+            Error::IsDirectory => Kind::IsADirectory,
+            Error::NotEmpty => Kind::DirectoryNotEmpty,
+            Error::NameTooLong | Error::InvalidName => Kind::InvalidFilename,
+            Error::NoSpace => Kind::StorageFull,
+            Error::MapUnfinished => Kind::WouldBlock,
+            Error::FileTooLarge => Kind::FileTooLarge,
+            Error::AttrTooLarge | Error::Invalid(_) => Kind::InvalidInput,
+            Error::ReadOnly => Kind::ReadOnlyFilesystem,
+            Error::Io(e) => e.source.kind(),
+            Error::Corrupt(_) => Kind::InvalidData,
+            Error::Unsupported(_) => Kind::Unsupported,
+            Error::Image(_) | Error::Journal(_) => Kind::Other,
+        };
+        Self::new(kind, e)
+    }
+}
+
+impl From<OpenError> for Error {
+    fn from(e: OpenError) -> Self {
+        Self::Image(Arc::new(e))
+    }
+}
+
+impl From<JournalError> for Error {
+    fn from(e: JournalError) -> Self {
+        Self::Journal(Arc::new(e))
     }
 }
 

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::alloc::Alloc;
-use crate::bd::BlockDevice;
+use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
 use crate::disk::{GState, Superblock};
@@ -187,6 +187,11 @@ impl Fs {
         self.superblock
     }
 
+    /// Size and number of blocks.
+    pub fn geometry(&self) -> Geometry {
+        self.dev.geometry()
+    }
+
     /// How commits are laid out.
     pub(crate) fn layout(&self) -> Layout {
         self.layout
@@ -210,6 +215,12 @@ impl Fs {
     /// What opening found worth telling.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Whether an operation that was interrupted is still to be finished: a move, or a directory on
+    /// its way in or out. The first change finishes it.
+    pub fn is_interrupted(&self) -> bool {
+        self.unfinished
     }
 
     /// Whether anything in memory is not on disk.

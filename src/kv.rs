@@ -42,7 +42,7 @@ use std::time::SystemTime;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::bd::BlockDevice;
-use crate::convention::{Codec, Convention, Meta, Target};
+use crate::convention::{Choice, Codec, Meta, Target};
 use crate::error::Error as CoreError;
 use crate::fs::{Attrs, DirId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 use crate::sys;
@@ -71,36 +71,6 @@ pub enum Kind {
     Dictionary,
 }
 
-/// How times are kept.
-#[derive(Debug, Clone, Copy, Default)]
-pub enum Times {
-    /// In the user attributes that the image has already; without any, not at all.
-    #[default]
-    AsImage,
-    /// Not at all: attributes are neither read nor written.
-    None,
-    /// By this convention.
-    By(&'static Convention),
-}
-
-impl Times {
-    /// `auto`, `none`, or the name of a convention.
-    ///
-    /// # Errors
-    /// A sentence that says what is accepted.
-    pub fn parse(name: &str) -> std::result::Result<Self, String> {
-        match name {
-            "auto" => Ok(Self::AsImage),
-            "none" => Ok(Self::None),
-            _ => Convention::named(name).map(Self::By).ok_or_else(|| {
-                let names = crate::convention::CONVENTIONS.iter().map(|c| c.name);
-                let names: Vec<&str> = ["auto", "none"].into_iter().chain(names).collect();
-                format!("'{name}' is none of {}", names.join(", "))
-            }),
-        }
-    }
-}
-
 /// How to connect to a store.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -109,8 +79,8 @@ pub struct Options {
     /// Each change is durable when it returns; otherwise with [`Store::sync`] and
     /// [`Store::disconnect`]. A batch, and the removal of a dictionary, are durable in any case.
     pub durable: bool,
-    /// How times are kept.
-    pub times: Times,
+    /// By which convention times are kept in user attributes.
+    pub times: Choice,
     /// The last change of all values that tell none: the image file's own time, as a rule.
     pub changed: SystemTime,
     /// Largest value kept inside its dictionary's blocks, in bytes, instead of the one inferred
@@ -128,7 +98,7 @@ impl Default for Options {
         Self {
             read_only: false,
             durable: true,
-            times: Times::AsImage,
+            times: Choice::AsImage,
             changed: SystemTime::now(),
             inline_max: None,
             prog_size: None,
@@ -204,12 +174,7 @@ impl Store {
             fs = Fs::open(dev.clone(), &OpenOptions { read_only: false, ..open })?;
         }
         let usage = fs.attr_usage();
-        let convention = match options.times {
-            Times::AsImage => Convention::recognise(usage),
-            Times::None => None,
-            Times::By(convention) => Some(convention),
-        };
-        let codec = convention.map(|c| Codec::new(c, usage));
+        let codec = options.times.of(usage).map(|c| Codec::new(c, usage));
         // what was inferred once holds when the image is opened again
         let open = OpenOptions {
             read_only: fs.is_read_only(),

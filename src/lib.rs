@@ -1,6 +1,52 @@
-//! littlefs images on Linux: the format, the engine, a mountable volume and its tools.
+//! littlefs images: read, made and changed without a device, and mounted on Linux.
 //!
-//! Layers, each using only those before it:
+//! ```
+//! # fn main() -> littlefs::Result<()> {
+//! use std::io::{Read, Write};
+//!
+//! use littlefs::Littlefs;
+//!
+//! # let dir = tempfile::tempdir().expect("a directory");
+//! # let path = dir.path().join("new.img");
+//! // A new image file of 1 MiB; `Littlefs::open` opens one that is there.
+//! let fs = Littlefs::create(&path, 1 << 20)?;
+//!
+//! // Whole files at once, or as anything else that reads and writes.
+//! fs.create_dir_all("etc/app")?;
+//! fs.write("etc/app/config.txt", "colour = blue\n")?;
+//! let mut log = fs.create_file("log.txt")?;
+//! writeln!(log, "started").expect("room for a line");
+//! log.close()?;
+//!
+//! // A directory, and everything below it.
+//! for entry in fs.read_dir("etc")? {
+//!     let entry = entry?;
+//!     assert_eq!((entry.name(), entry.metadata()?.is_dir()), (&b"app"[..], true));
+//! }
+//! assert_eq!(fs.walk("/")?.count(), 4);
+//!
+//! // Nothing is in the image before this.
+//! fs.close()?;
+//!
+//! let fs = Littlefs::open(&path)?;
+//! let mut text = String::new();
+//! fs.open_file("/log.txt")?.read_to_string(&mut text).expect("text");
+//! assert_eq!(text, "started\n");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! - [`Littlefs`] is an open filesystem, [`OpenOptions`] opens one in all other ways, over any
+//!   [`bd::BlockDevice`] too, and [`FormatOptions`] makes one.
+//! - [`File`] is an open file, [`FileOptions`] opens one.
+//! - Times, owners, modes and symbolic links live in user attributes, by one of several
+//!   [`convention`]s; the one that an image follows is recognised.
+//! - [`Error`] has one variant for each cause that a caller can act on.
+//! - [`kv`] is a key-value store in an image, with atomic batches.
+//!
+//! # Layers
+//!
+//! Each uses only those before it:
 //!
 //! | layer | modules | job |
 //! |---|---|---|
@@ -13,6 +59,7 @@
 //! | image | [`chamelon`], [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | convert | [`convert`] | a new image with the content of another |
+//! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
 //! | volume | [`vfs`] | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | [`fuse`] | FUSE requests to volume calls |
@@ -21,6 +68,7 @@
 #![warn(missing_docs)]
 
 pub mod alloc;
+mod api;
 pub mod bd;
 pub mod chamelon;
 pub mod check;
@@ -35,8 +83,14 @@ pub mod image;
 pub mod journal;
 pub mod kv;
 pub mod mdir;
+pub mod profile;
 mod sys;
 mod time;
 pub mod vfs;
 
+pub use api::{
+    DirEntry, File, FileOptions, FileType, FormatOptions, Limits, Littlefs, Metadata, OpenOptions,
+    PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
+};
 pub use error::{Error, Result};
+pub use fs::Unwritten;

@@ -12,7 +12,8 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
-use crate::kv::{Batch, Error, Key, Kind, Options, Store, Times};
+use crate::convention::Choice;
+use crate::kv::{Batch, Error, Key, Kind, Options, Store};
 use crate::time;
 
 /// Use an image as a key-value store
@@ -43,8 +44,8 @@ pub struct KvArgs {
 
     /// How times are kept: auto (as the image does), none, or as a family of devices does:
     /// chamelon, unix, micropython, esp-idf, arduino, ...
-    #[arg(long, global = true, value_name = "NAME", default_value = "auto", value_parser = Times::parse)]
-    times: Times,
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto", value_parser = Choice::parse)]
+    times: Choice,
 
     /// Largest value kept inside its dictionary's blocks [default: the largest in the image, at
     /// least 64]

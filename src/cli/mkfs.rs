@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::profile::Profile;
 use super::{CliError, parse_bytes, parse_bytes_u32};
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
 use crate::fs::{FormatOptions, Fs};
 use crate::image::{Container, Located, Reason, locate, wipe};
+use crate::profile::Profile;
 
 /// Bytes looked at for something that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
@@ -228,6 +228,7 @@ impl MkfsArgs {
             name_max: self.name_max.or(of_profile(|p| p.name_max)).unwrap_or(default.name_max),
             file_max: self.file_max,
             attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).unwrap_or(default.attr_max),
+            prog_size: None,
         };
         Fs::format(&device, &options).map_err(|e| self.fail(e))?;
         device.sync().map_err(|e| self.fail(crate::Error::from(e)))?;

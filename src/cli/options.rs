@@ -5,11 +5,11 @@ mod table;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::profile::Profile;
 use crate::bd::journal::At;
-use crate::convention::{AttrUsage, CONVENTIONS, Convention};
+use crate::convention::{AttrUsage, Choice, Convention};
 use crate::fuse::Access;
 use crate::image::Dialect;
+use crate::profile::Profile;
 use crate::vfs::Atime;
 
 pub use table::{GROUPS, Group, Item, Set, help, names};
@@ -76,7 +76,7 @@ pub struct MountOptions {
     /// `noatime`, `relatime`, `strictatime`
     pub atime: Atime,
     /// `attrs=`; by the profile unless given
-    pub attrs: Option<Attrs>,
+    pub attrs: Option<Choice>,
     /// `profile=`
     pub profile: Option<&'static Profile>,
     /// `user_xattr`; by the convention unless given
@@ -87,31 +87,6 @@ pub struct MountOptions {
     pub journal: Option<PathBuf>,
     /// `at=`
     pub at: Option<At>,
-}
-
-/// What `attrs=` says: by which convention user attributes keep times, owners and modes.
-#[derive(Debug, Clone, Copy)]
-pub enum Attrs {
-    /// The one that the image uses, if any.
-    Auto,
-    /// None.
-    None,
-    /// This one.
-    Of(&'static Convention),
-}
-
-impl Attrs {
-    fn parse(name: &str) -> Result<Self, String> {
-        match (name, Convention::named(name)) {
-            ("auto", _) => Ok(Self::Auto),
-            ("none", _) => Ok(Self::None),
-            (_, Some(convention)) => Ok(Self::Of(convention)),
-            (_, None) => {
-                let names: Vec<&str> = CONVENTIONS.iter().map(|c| c.name).collect();
-                Err(format!("'{name}' is none of auto, none, {}", names.join(", ")))
-            }
-        }
-    }
 }
 
 impl Default for MountOptions {
@@ -172,17 +147,15 @@ impl MountOptions {
     /// By which convention user attributes are used in an image that has these.
     pub fn convention(&self, usage: &AttrUsage) -> Option<&'static Convention> {
         match (self.attrs, self.profile) {
-            (Some(Attrs::Of(convention)), _) => Some(convention),
-            (Some(Attrs::None), _) => None,
             (None, Some(profile)) => profile.convention(),
-            (Some(Attrs::Auto), _) | (None, None) => Convention::recognise(usage),
+            (choice, _) => choice.unwrap_or_default().of(usage),
         }
     }
 
     /// Whether the convention was asked for, rather than found in the image.
     pub fn chooses_convention(&self) -> bool {
         match self.attrs {
-            Some(attrs) => !matches!(attrs, Attrs::Auto),
+            Some(attrs) => !matches!(attrs, Choice::AsImage),
             None => self.profile.is_some(),
         }
     }
@@ -221,7 +194,7 @@ impl MountOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::profile::PROFILES;
+    use crate::profile::PROFILES;
 
     fn parse(list: &str) -> Result<MountOptions, String> {
         MountOptions::parse(&[list], false)

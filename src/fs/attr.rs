@@ -2,7 +2,7 @@
 
 use super::dir::Place;
 use super::value::Attrs;
-use super::{DirId, Fs, Node, ROOT};
+use super::{DirId, FileId, Fs, Node, ROOT};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Kind};
 
@@ -15,6 +15,8 @@ pub enum At<'a> {
     Root,
     /// A directory, wherever its entry is.
     Dir(DirId),
+    /// An open file, wherever its entry is.
+    File(FileId),
 }
 
 impl Fs {
@@ -26,6 +28,7 @@ impl Fs {
                 let (parent, name) = (d.parent, d.name.clone());
                 self.find(parent, &name)?.ok_or(Error::NotFound)
             }
+            At::File(file) => self.place_of(file),
             At::Root | At::Dir(_) => {
                 let pair = self.dir(ROOT)?.pairs[0];
                 let at = self.mdir(pair)?.entries.iter().position(|e| e.kind == Kind::Superblock);

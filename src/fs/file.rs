@@ -7,7 +7,7 @@ use super::dir::Place;
 use super::extents::Extents;
 use super::list::BlockList;
 use super::space::Retired;
-use super::{DirId, FileId, Fs};
+use super::{DirId, FileId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Corrupt, Error, Result};
@@ -334,6 +334,38 @@ impl Fs {
         if file.opens == 0 {
             self.drop_file(id);
         }
+    }
+
+    /// The content of the CTZ list on disk that an entry names, all of it.
+    pub(super) fn read_stored(&self, head: u32, size: u32) -> Result<Vec<u8>> {
+        let list = Arc::new(BlockList::new(self.dev.geometry(), head, size)?);
+        ReadPlan { dev: Arc::clone(&self.dev), bytes: None, list, off: 0, len: size as usize }.run()
+    }
+
+    /// Whether an open file still has a name.
+    pub fn is_linked(&self, id: FileId) -> bool {
+        self.file(id).link.is_some()
+    }
+
+    /// The path of an open file from the root on, while it has a name; components are separated by
+    /// single slashes.
+    pub fn file_path(&self, id: FileId) -> Option<Vec<u8>> {
+        let (dir, name) = self.file(id).link.as_ref()?;
+        let mut path = self.dir_path(*dir);
+        path.extend_from_slice(name);
+        Some(path)
+    }
+
+    /// The path of a directory from the root on, with a slash behind each component.
+    pub fn dir_path(&self, dir: DirId) -> Vec<u8> {
+        let mut parts = Vec::new();
+        let mut at = dir;
+        while at != ROOT {
+            let d = &self.dirs[at.0 as usize];
+            parts.push([&d.name, &b"/"[..]].concat());
+            at = d.parent;
+        }
+        parts.into_iter().rev().flatten().collect()
     }
 
     /// The block addresses of a CTZ list, by index, as reads find them.

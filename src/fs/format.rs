@@ -19,21 +19,32 @@ pub struct FormatOptions {
     pub file_max: u32,
     /// Largest user attribute in bytes, at most 1022.
     pub attr_max: u32,
+    /// The device's program size in bytes, which the commit is aligned to: a divisor of the block
+    /// size. Without it the commit is aligned to 16 bytes, which any device accepts: one with larger
+    /// program units compacts before it appends.
+    pub prog_size: Option<u32>,
 }
 
 impl Default for FormatOptions {
     /// What the C driver does unless told otherwise.
     fn default() -> Self {
-        Self { disk_version: VERSION_2_1, name_max: 255, file_max: FILE_MAX, attr_max: ATTR_MAX }
+        Self {
+            disk_version: VERSION_2_1,
+            name_max: 255,
+            file_max: FILE_MAX,
+            attr_max: ATTR_MAX,
+            prog_size: None,
+        }
     }
 }
 
 impl Fs {
     /// Write an empty filesystem to `dev`, whatever it holds.
     ///
-    /// Both superblock blocks are erased first and durably, so nothing old can reappear. The commit
-    /// is aligned to 16 bytes, which any device accepts: one with larger program units compacts
-    /// before it appends.
+    /// Both superblock blocks are erased first and durably, so nothing old can reappear.
+    ///
+    /// # Errors
+    /// When the options are outside of what the format allows, or the device fails.
     pub fn format(dev: &dyn BlockDevice, options: &FormatOptions) -> Result<()> {
         let g = dev.geometry();
         if options.name_max == 0 || options.name_max > NAME_MAX {
@@ -56,10 +67,17 @@ impl Fs {
         if !sb.is_supported() {
             return Err(Unsupported::Version(sb.version).into());
         }
+        let prog_size = match options.prog_size {
+            Some(n) if n == 0 || !g.block_size.is_multiple_of(n) => {
+                return Err(Error::Invalid("prog_size must divide the block size"));
+            }
+            Some(n) => n,
+            None if g.block_size.is_multiple_of(16) => 16,
+            None => 4,
+        };
         dev.erase(0)?;
         dev.erase(1)?;
         dev.barrier()?;
-        let prog_size = if g.block_size.is_multiple_of(16) { 16 } else { 4 };
         let layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
         for (block, rev) in [(1, 1), (0, 2)] {
             let mut w = Writer::compact(layout, rev);

@@ -376,15 +376,7 @@ impl Fs {
 
     /// The path of a directory, with a slash at its end.
     pub(super) fn path_of(&self, dir: DirId) -> String {
-        let mut parts = Vec::new();
-        let mut at = dir;
-        while at != ROOT {
-            let d = &self.dirs[at.0 as usize];
-            parts.push(String::from_utf8_lossy(&d.name).into_owned() + "/");
-            at = d.parent;
-        }
-        parts.push("/".to_owned());
-        parts.into_iter().rev().collect()
+        format!("/{}", String::from_utf8_lossy(&self.dir_path(dir)))
     }
 }
 

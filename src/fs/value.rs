@@ -6,7 +6,7 @@ use super::file::{Body, Ctz, File};
 use super::ops::Attempt;
 use super::{DirId, Fs, Node};
 use crate::disk::{BLOCK_NULL, ctz, name};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
 /// What a name holds.
@@ -112,12 +112,48 @@ impl Fs {
         self.rows_by(dir, from, reverse, Self::node)
     }
 
+    /// Some entries of `dir` behind the name `from`, in the order of [`Fs::rows`]: of each its name,
+    /// and what `read` makes of what it stands for and of its attributes. A damaged entry hands
+    /// `read` the error.
+    ///
+    /// # Errors
+    /// When the directory is gone or cannot be read.
+    pub fn entries<T>(
+        &mut self,
+        dir: DirId,
+        from: Option<&[u8]>,
+        read: &mut dyn FnMut(Result<Node>, &mut Attrs<'_>) -> T,
+    ) -> Result<Vec<(Box<[u8]>, T)>> {
+        self.rows_by(dir, from, false, |fs, place| {
+            let node = fs.node(place);
+            Ok(read(node, &mut fs.entry(place)?.present()))
+        })
+    }
+
+    /// The whole content of the file `name` in `dir`, as it is to become. The file is not opened,
+    /// so nobody may change the filesystem meanwhile, as the exclusive borrow says.
+    ///
+    /// # Errors
+    /// When there is no such file, or its content cannot be read.
+    pub fn read_value(&mut self, dir: DirId, name: &[u8]) -> Result<Vec<u8>> {
+        let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        let blocks = self.pair(place.pair).blocks;
+        let e = self.entry(place)?;
+        match (e.kind, e.file, &e.data) {
+            (Kind::Dir, ..) => Err(Error::IsDirectory),
+            (Kind::File, Some(file), _) => self.read(file, 0, usize::MAX)?.run(),
+            (Kind::File, None, Data::Inline(d)) => Ok(d.clone()),
+            (Kind::File, None, &Data::Ctz { head, size }) => self.read_stored(head, size),
+            _ => Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
+        }
+    }
+
     fn rows_by<T>(
         &mut self,
         dir: DirId,
         from: Option<&[u8]>,
         reverse: bool,
-        read: fn(&mut Self, Place) -> Result<T>,
+        mut read: impl FnMut(&mut Self, Place) -> Result<T>,
     ) -> Result<Vec<(Box<[u8]>, T)>> {
         let _running = self.run();
         let d = self.dir(dir)?;

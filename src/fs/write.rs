@@ -168,7 +168,8 @@ impl Fs {
         Ok(())
     }
 
-    fn place_of(&mut self, id: FileId) -> Result<Place> {
+    /// Where the entry of an open file is; `NotFound` once it is unlinked.
+    pub(super) fn place_of(&mut self, id: FileId) -> Result<Place> {
         let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
         self.find(dir, &name)?.ok_or(Error::NotFound)
     }

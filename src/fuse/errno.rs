@@ -35,7 +35,9 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NoAttr => Errno::ENODATA,
         Error::ReadOnly => Errno::EROFS,
         // EUCLEAN would say it better, but programs know EIO; the log has the words.
-        Error::Corrupt(_) | Error::Unsupported(_) => return (log::Level::Error, Errno::EIO),
+        Error::Corrupt(_) | Error::Unsupported(_) | Error::Image(_) | Error::Journal(_) => {
+            return (log::Level::Error, Errno::EIO);
+        }
         Error::Io(io) => {
             // A full host disk is worth telling apart; everything else is a failing device.
             let errno = match io.source.raw_os_error() {

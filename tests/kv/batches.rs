@@ -225,7 +225,7 @@ fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
 fn times_go_along_with_a_rename() {
     let (store, dev) = fresh(512, 200);
     store.disconnect().expect("disconnect");
-    let chamelon = littlefs::kv::Times::parse("chamelon").expect("a convention");
+    let chamelon = littlefs::convention::Choice::parse("chamelon").expect("a convention");
     let options = Options { times: chamelon, ..Options::default() };
     let store = Store::connect(dev, &options).expect("connect");
     let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);

@@ -5,14 +5,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use littlefs::bd::RamDevice;
 use littlefs::convention::CONVENTIONS;
+use littlefs::convention::Choice;
 use littlefs::fs::{At, Fs, OpenOptions, ROOT};
-use littlefs::kv::{Key, Options, Store, Times};
+use littlefs::kv::{Key, Options, Store};
 
 use super::bench::{connect, connect_with, content, fails, fresh, key, read_by_c};
 
 fn options(times: &str) -> Options {
     let changed = UNIX_EPOCH + Duration::from_secs(1_500_000_000);
-    Options { times: Times::parse(times).expect(times), changed, ..Options::default() }
+    Options { times: Choice::parse(times).expect(times), changed, ..Options::default() }
 }
 
 /// The attributes of a value, as types and data.
@@ -157,6 +158,6 @@ fn other_attributes_stay() {
 
 #[test]
 fn names_of_conventions_are_checked() {
-    let e = Times::parse("sundial").expect_err("no convention");
+    let e = Choice::parse("sundial").expect_err("no convention");
     assert!(e.contains("sundial") && e.contains("chamelon") && e.contains("none"), "{e}");
 }

@@ -42,7 +42,13 @@ fn limits_are_kept_in_the_superblock() {
     for version in [VERSION_2_0, VERSION_2_1] {
         for (name_max, file_max, attr_max) in [(255, 0x7fff_ffff, 1022), (20, 60_000, 50)] {
             let config = Config { disk_version: version, ..Config::new(512, 256, 16) };
-            let options = FormatOptions { disk_version: version, name_max, file_max, attr_max };
+            let options = FormatOptions {
+                disk_version: version,
+                name_max,
+                file_max,
+                attr_max,
+                prog_size: None,
+            };
             let image = Ours::format(geometry(&config), &options).expect("format");
             let ours = Ours::open(geometry(&config), image.clone(), &OpenOptions::default())
                 .expect("open");

@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Attrs, DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
+use super::{DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
 use crate::bd::journal::At;
-use crate::cli::profile::Profile;
 use crate::cli::{parse_bytes, parse_bytes_u32};
+use crate::convention::Choice;
 use crate::fuse::Access;
 use crate::image::Dialect;
+use crate::profile::Profile;
 use crate::vfs::Atime;
 
 /// Options that belong together.
@@ -136,7 +137,7 @@ pub static GROUPS: &[Group] = &[
         title: "Attributes",
         items: &[
             Item {
-                names: &[("attrs", Value("NAME", |o, v| some(&mut o.attrs, Attrs::parse(v))))],
+                names: &[("attrs", Value("NAME", |o, v| some(&mut o.attrs, Choice::parse(v))))],
                 help: "keep times (and with some, owners and modes) in user attributes, as these \
                        systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none; \
                        auto (default): as the image already does. See docs/attributes.md",

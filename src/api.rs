@@ -1,0 +1,285 @@
+//! The filesystem by paths, in the manner of `std::fs`: what most users of the library need.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `options` | opening an image or a device |
+//! | `format` | making an empty filesystem |
+//! | `path` | what a path leads to |
+//! | `metadata` | what is known of an entry: kind, size, times, owner, mode |
+//! | `file` | open files |
+//! | `dir` | listing directories, and whole trees |
+//! | `tree` | creating, removing, renaming and copying entries |
+//! | `attr` | user attributes as they are |
+//!
+//! One mutex guards the engine, and every handle shares it. File data is read outside of the mutex.
+
+mod attr;
+mod dir;
+mod file;
+mod format;
+mod metadata;
+mod options;
+mod path;
+mod tree;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::SystemTime;
+
+use crate::bd::{BlockDevice, Geometry};
+use crate::convention::{Codec, Convention};
+use crate::error::Result;
+use crate::fs::{self, Fs, Unwritten};
+use crate::time;
+
+pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
+pub use file::{File, FileOptions};
+pub use format::FormatOptions;
+pub use metadata::{FileType, Metadata, SetMetadata};
+pub use options::OpenOptions;
+
+/// An open filesystem.
+///
+/// Paths are bytes or strings, absolute or relative to the root directory, which is the same.
+/// Components are separated by `/`; empty ones and `.` are ignored, and `..` is refused with
+/// [`Error::InvalidName`](crate::Error::InvalidName). Symbolic links, which some conventions know,
+/// are never followed.
+///
+/// **Changes stay in memory until [`Littlefs::flush`]**, [`Littlefs::close`] or
+/// [`File::sync_all`], or until they exceed what is held in memory. Each of those writes leaves a
+/// sound image behind whatever interrupts it. Dropping a `Littlefs` drops what was not flushed, so a
+/// program that gives up in the middle leaves the image as it was at the last flush.
+///
+/// Handles are cheap to clone, and can be used from several threads at once.
+#[derive(Clone)]
+pub struct Littlefs {
+    shared: Arc<Shared>,
+}
+
+/// What all handles of a filesystem share.
+struct Shared {
+    core: Mutex<Core>,
+    /// What opening the image found worth telling.
+    notes: Vec<String>,
+    /// Why changes are refused, if they were refused from the start and nothing is damaged.
+    refused: Option<ReadOnlyReason>,
+}
+
+/// What the mutex guards.
+struct Core {
+    fs: Fs,
+    /// How the image keeps times, owners and modes, if it does.
+    codec: Option<Codec>,
+    /// The time of every change, instead of the clock's, in nanoseconds since 1970.
+    fixed_time: Option<i64>,
+}
+
+/// Why changes to a filesystem are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadOnlyReason {
+    /// [`OpenOptions::read_only`] asked for it.
+    Asked,
+    /// [`OpenOptions::at`] asked for a past state of a journal.
+    PastState,
+    /// The image is in a dialect that is only read.
+    Dialect,
+    /// The image file cannot be written.
+    WriteProtected,
+    /// The image is damaged, or a write failed in a way that leaves open what is on disk. Says what
+    /// is wrong.
+    Damage(String),
+}
+
+/// The blocks of a filesystem.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Bytes per block.
+    pub block_size: u32,
+    /// All blocks.
+    pub blocks: u32,
+    /// Blocks in use.
+    pub blocks_used: u32,
+    /// Blocks that can still be filled: free, and not promised to files being written.
+    pub blocks_free: u32,
+}
+
+/// What a filesystem can hold, and how it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Version of the format, major in the high 16 bits.
+    pub disk_version: u32,
+    /// Longest name, in bytes.
+    pub name_max: u32,
+    /// Largest file, in bytes.
+    pub file_max: u32,
+    /// Largest user attribute, in bytes.
+    pub attr_max: u32,
+    /// Largest file that is stored in its directory's blocks, in bytes.
+    pub inline_max: u32,
+    /// Commits end on multiples of this many bytes.
+    pub prog_size: u32,
+}
+
+impl Littlefs {
+    /// Open the image in the file or on the block device at `path`, for reading and writing where
+    /// the file allows that, else for reading. Its geometry is found in it.
+    ///
+    /// # Errors
+    /// [`Error::Image`](crate::Error::Image) says why there is no usable image, others what is wrong
+    /// with the filesystem in it.
+    pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        OpenOptions::new().open(path)
+    }
+
+    /// Open the filesystem on `device`. Its block count need not be known: a device may have more
+    /// blocks than the filesystem on it.
+    ///
+    /// # Errors
+    /// When there is no littlefs on the device, or it does not fit the device's geometry.
+    pub fn open_device(device: Arc<dyn BlockDevice>) -> Result<Self> {
+        OpenOptions::new().open_device(device)
+    }
+
+    /// Make a new image file at `path`, with an empty filesystem of `size` bytes, and open it.
+    /// [`FormatOptions`] has more to choose from.
+    ///
+    /// # Errors
+    /// When the file exists already or cannot be made, or no filesystem has that size.
+    pub fn create(path: impl AsRef<std::path::Path>, size: u64) -> Result<Self> {
+        FormatOptions::new().size(size).create(path)
+    }
+
+    fn new(
+        fs: Fs,
+        options: &OpenOptions,
+        refused: Option<ReadOnlyReason>,
+        notes: Vec<String>,
+    ) -> Result<Self> {
+        let codec = options.codec(&fs)?;
+        let core = Mutex::new(Core { fs, codec, fixed_time: nanos(options.time) });
+        Ok(Self { shared: Arc::new(Shared { core, notes, refused }) })
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared.lock()
+    }
+
+    /// Write every change to the image. When this returns, all of them are durable.
+    ///
+    /// # Errors
+    /// When the device fails, or has no space for what is to be written. What was durable before
+    /// still is, and the changes stay in memory.
+    pub fn flush(&self) -> Result<()> {
+        self.core().fs.flush()
+    }
+
+    /// Write every change to the image, and let go of it.
+    ///
+    /// Open files and other clones of this handle keep the image open; what is changed through them
+    /// afterwards needs a flush of its own.
+    ///
+    /// # Errors
+    /// As [`Littlefs::flush`]; then what was not durable is lost.
+    pub fn close(self) -> Result<()> {
+        self.flush()
+    }
+
+    /// Whether operations that find no space fail at once, instead of flushing what was removed and
+    /// trying again. As long as [`Littlefs::flush_count`] stays the same, dropping this handle takes
+    /// every change back.
+    pub fn hold(&self, held: bool) {
+        self.core().fs.hold(held);
+    }
+
+    /// How often changes were written to the image, whether by [`Littlefs::flush`] or because they
+    /// exceeded what is held in memory.
+    pub fn flush_count(&self) -> u64 {
+        let flushes = self.core().fs.flushes();
+        flushes.done + flushes.failed
+    }
+
+    /// What the next flush would write.
+    pub fn unwritten(&self) -> Unwritten {
+        self.core().fs.unwritten()
+    }
+
+    /// Whether an operation that was interrupted earlier, on a device perhaps, is still to be
+    /// finished. Asking does not finish it; the first change does.
+    pub fn is_pending(&self) -> bool {
+        self.core().fs.is_interrupted()
+    }
+
+    /// Why changes are refused; `None` if they are not.
+    pub fn read_only_reason(&self) -> Option<ReadOnlyReason> {
+        let core = self.core();
+        let damage = core.fs.turned_read_only().map(|why| ReadOnlyReason::Damage(why.to_owned()));
+        damage.or_else(|| self.shared.refused.clone())
+    }
+
+    /// Blocks used and free. The first call follows the block list of every file.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn usage(&self) -> Result<Usage> {
+        let mut core = self.core();
+        let fs::Usage { blocks_used, blocks_free } = core.fs.usage()?;
+        let Geometry { block_size, block_count } = core.fs.geometry();
+        Ok(Usage { block_size, blocks: block_count, blocks_used, blocks_free })
+    }
+
+    /// Block size and block count.
+    pub fn geometry(&self) -> Geometry {
+        self.core().fs.geometry()
+    }
+
+    /// What the filesystem can hold, and how it is written.
+    pub fn limits(&self) -> Limits {
+        let fs = &self.core().fs;
+        let superblock = fs.superblock();
+        Limits {
+            disk_version: superblock.version,
+            name_max: superblock.name_max,
+            file_max: superblock.file_max,
+            attr_max: superblock.attr_max,
+            inline_max: fs.inline_max(),
+            prog_size: fs.prog_size(),
+        }
+    }
+
+    /// The convention by which user attributes keep times, owners and modes, if they do.
+    pub fn convention(&self) -> Option<&'static Convention> {
+        self.core().codec.as_ref().map(Codec::convention)
+    }
+
+    /// What opening the image found worth telling, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut all = self.shared.notes.clone();
+        all.extend_from_slice(self.core().fs.warnings());
+        all
+    }
+}
+
+impl Shared {
+    /// The filesystem, for this thread alone.
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(|poisoned| {
+            // A panic in mid-operation may have left a half-made change in memory: never write it.
+            let mut core = poisoned.into_inner();
+            core.fs.distrust("a panic interrupted an operation (a bug, please report it)");
+            core
+        })
+    }
+}
+
+impl Core {
+    /// The time that a change gets, in nanoseconds since 1970.
+    fn now(&self) -> i64 {
+        self.fixed_time.unwrap_or_else(time::now)
+    }
+}
+
+fn nanos(time: Option<SystemTime>) -> Option<i64> {
+    time.map(time::nanos)
+}

@@ -1,0 +1,60 @@
+//! User attributes as they are, whatever a convention makes of them.
+
+use super::Littlefs;
+use crate::error::Result;
+use crate::fs::At;
+
+impl Littlefs {
+    /// The data of the user attribute `ty` of the entry at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NoAttr`](crate::Error::NoAttr) if it has none of that type, and when there is no such
+    /// entry.
+    pub fn attr(&self, path: impl AsRef<[u8]>, ty: u8) -> Result<Vec<u8>> {
+        let mut core = self.core();
+        let at = core.place(path.as_ref())?.at();
+        core.fs.get_attr(at, ty)
+    }
+
+    /// The user attributes of the entry at `path`, as types and data, by ascending types.
+    ///
+    /// # Errors
+    /// When there is no such entry.
+    pub fn attrs(&self, path: impl AsRef<[u8]>) -> Result<Vec<(u8, Vec<u8>)>> {
+        let mut core = self.core();
+        let at = core.place(path.as_ref())?.at();
+        core.attrs(at)
+    }
+
+    /// Set the user attribute `ty` of the entry at `path` to `data`.
+    ///
+    /// # Errors
+    /// [`Error::AttrTooLarge`](crate::Error::AttrTooLarge) beyond the image's limit; when there is no
+    /// such entry, the filesystem is read-only, or there is no space.
+    pub fn set_attr(&self, path: impl AsRef<[u8]>, ty: u8, data: impl AsRef<[u8]>) -> Result<()> {
+        let mut core = self.core();
+        let at = core.place(path.as_ref())?.at();
+        core.fs.set_attr(at, ty, data.as_ref())
+    }
+
+    /// Remove the user attribute `ty` of the entry at `path`.
+    ///
+    /// # Errors
+    /// As [`Littlefs::attr`], and when the filesystem is read-only.
+    pub fn remove_attr(&self, path: impl AsRef<[u8]>, ty: u8) -> Result<()> {
+        let mut core = self.core();
+        let at = core.place(path.as_ref())?.at();
+        core.fs.remove_attr(at, ty)
+    }
+}
+
+impl super::Core {
+    /// All attributes at `at`, by ascending types.
+    pub fn attrs(&mut self, at: At<'_>) -> Result<Vec<(u8, Vec<u8>)>> {
+        self.fs.with_attrs(at, |attrs| {
+            let mut all: Vec<(u8, Vec<u8>)> = attrs.map(|(ty, data)| (ty, data.to_vec())).collect();
+            all.sort_unstable();
+            all
+        })
+    }
+}

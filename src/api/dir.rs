@@ -1,0 +1,226 @@
+//! Listing directories, and whole trees.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use super::metadata::Metadata;
+use super::{Core, Littlefs};
+use crate::error::{Error, Result};
+use crate::fs::{DirId, Node};
+
+/// An entry of a directory.
+#[derive(Debug, Clone)]
+pub struct DirEntry {
+    name: Box<[u8]>,
+    metadata: Result<Metadata>,
+}
+
+impl DirEntry {
+    /// Its name, as it is in the image: any bytes but `/` and NUL.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// What is known of it. Nothing is read for this.
+    ///
+    /// # Errors
+    /// When the entry is damaged.
+    pub fn metadata(&self) -> Result<Metadata> {
+        self.metadata.clone()
+    }
+}
+
+/// An error about one path among several.
+#[derive(Debug, Clone)]
+pub struct PathError {
+    /// The path from the root on, without a slash in front.
+    pub path: Vec<u8>,
+    /// What is wrong there.
+    pub error: Error,
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.escape_ascii(), self.error)
+    }
+}
+
+impl std::error::Error for PathError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl From<PathError> for Error {
+    fn from(e: PathError) -> Self {
+        e.error
+    }
+}
+
+/// A place in a directory, kept by name: entries that come and go meanwhile do not disturb it.
+struct Cursor {
+    dir: DirId,
+    /// The entries that were read and not handed out yet, with the directories among them.
+    ready: VecDeque<(DirEntry, Option<DirId>)>,
+    /// The last name read; none at the start.
+    last: Option<Box<[u8]>>,
+    done: bool,
+}
+
+impl Cursor {
+    fn new(dir: DirId) -> Self {
+        Self { dir, ready: VecDeque::new(), last: None, done: false }
+    }
+
+    fn next(&mut self, fs: &Littlefs) -> Result<Option<(DirEntry, Option<DirId>)>> {
+        if self.ready.is_empty() && !self.done {
+            let read = fs.core().entries(self.dir, self.last.as_deref());
+            // After an error there is no way on.
+            self.done = read.as_ref().map_or(true, Vec::is_empty);
+            self.ready = read?.into();
+            self.last = self.ready.back().map(|(entry, _)| entry.name.clone());
+        }
+        Ok(self.ready.pop_front())
+    }
+}
+
+impl Core {
+    /// Some entries of `dir` behind the name `from`; none at the end.
+    fn entries(
+        &mut self,
+        dir: DirId,
+        from: Option<&[u8]>,
+    ) -> Result<Vec<(DirEntry, Option<DirId>)>> {
+        let codec = self.codec.as_ref();
+        let rows = self.fs.entries(dir, from, &mut |node, attrs| {
+            let child = match node {
+                Ok(Node::Dir(child)) => Some(child),
+                _ => None,
+            };
+            (node.map(|node| Metadata::new(codec, node, attrs)), child)
+        })?;
+        let entry = |(name, (metadata, child))| (DirEntry { name, metadata }, child);
+        Ok(rows.into_iter().map(entry).collect())
+    }
+}
+
+/// The entries of a directory, in the order of names that the format uses: by bytes, but where one
+/// name is a prefix of another, the longer comes first. Made by [`Littlefs::read_dir`].
+///
+/// Entries are read a metadata pair at a time, with their metadata. Changes that are made meanwhile
+/// show if they come behind the current place.
+pub struct ReadDir {
+    fs: Littlefs,
+    cursor: Cursor,
+}
+
+impl Iterator for ReadDir {
+    type Item = Result<DirEntry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.cursor.next(&self.fs).map(|next| next.map(|(entry, _)| entry)).transpose()
+    }
+}
+
+/// An entry met on a walk.
+#[derive(Debug, Clone)]
+pub struct WalkEntry {
+    path: Vec<u8>,
+    depth: usize,
+    metadata: Metadata,
+}
+
+impl WalkEntry {
+    /// Its path from the root on, without a slash in front.
+    pub fn path(&self) -> &[u8] {
+        &self.path
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &[u8] {
+        self.path.rsplit(|&b| b == b'/').next().unwrap_or_default()
+    }
+
+    /// How many directories are between the start of the walk and it: 0 for the entries of the first
+    /// directory.
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// What is known of it. Nothing is read for this.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+}
+
+/// Everything below a directory, each directory before its entries. Made by [`Littlefs::walk`].
+///
+/// What cannot be read is handed out as an error that says where, and the walk goes on behind it.
+pub struct Walk {
+    fs: Littlefs,
+    /// The directories on the way down, each with its path.
+    open: Vec<(Cursor, Vec<u8>)>,
+}
+
+impl Walk {
+    /// Leave out the rest of the directory that the walk is in. After a directory was handed out,
+    /// that is the whole content of that directory.
+    pub fn skip_dir(&mut self) {
+        self.open.pop();
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Result<WalkEntry, PathError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let depth = self.open.len().checked_sub(1)?;
+            let (cursor, dir) = self.open.last_mut()?;
+            let (entry, child) = match cursor.next(&self.fs) {
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    self.open.pop();
+                    continue;
+                }
+                Err(error) => {
+                    let path = self.open.pop().map(|(_, path)| path).unwrap_or_default();
+                    return Some(Err(PathError { path, error }));
+                }
+            };
+            let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
+            let path = [dir, slash, &entry.name].concat();
+            return Some(match entry.metadata {
+                Ok(metadata) => {
+                    if let Some(child) = child {
+                        self.open.push((Cursor::new(child), path.clone()));
+                    }
+                    Ok(WalkEntry { path, depth, metadata })
+                }
+                Err(error) => Err(PathError { path, error }),
+            });
+        }
+    }
+}
+
+impl Littlefs {
+    /// The entries of the directory at `path`.
+    ///
+    /// # Errors
+    /// When there is no such directory. The iterator hands out an error, and ends, when the directory
+    /// cannot be read.
+    pub fn read_dir(&self, path: impl AsRef<[u8]>) -> Result<ReadDir> {
+        let dir = self.core().dir(path.as_ref())?;
+        Ok(ReadDir { fs: self.clone(), cursor: Cursor::new(dir) })
+    }
+
+    /// Everything below the directory at `path`, with paths from the root on.
+    ///
+    /// # Errors
+    /// When there is no such directory.
+    pub fn walk(&self, path: impl AsRef<[u8]>) -> Result<Walk> {
+        let dir = self.core().dir(path.as_ref())?;
+        let start: Vec<&[u8]> = super::path::components(path.as_ref())?.collect();
+        Ok(Walk { fs: self.clone(), open: vec![(Cursor::new(dir), start.join(&b'/'))] })
+    }
+}

@@ -1,0 +1,380 @@
+//! Open files.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::metadata::{FileType, Metadata, SetMetadata};
+use super::path::Place;
+use super::{Core, Littlefs, Shared};
+use crate::convention::Target;
+use crate::error::{Error, Result};
+use crate::fs::{At, FileId, Node};
+
+/// How to open a file, as `std::fs::OpenOptions`.
+///
+/// ```
+/// # fn main() -> littlefs::Result<()> {
+/// # use littlefs::bd::{Geometry, RamDevice};
+/// # let device = std::sync::Arc::new(RamDevice::new(Geometry::new(4096, 64)?));
+/// # let fs = littlefs::FormatOptions::new().open_new(device)?;
+/// use std::io::Write;
+///
+/// let mut log = littlefs::FileOptions::new().append(true).create(true).open(&fs, "log.txt")?;
+/// writeln!(log, "one more line").expect("room for a line");
+/// log.close()?;
+/// fs.flush()
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FileOptions {
+    read: bool,
+    write: bool,
+    append: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
+}
+
+impl FileOptions {
+    /// Nothing is allowed until one of the calls below allows it.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Allow reading.
+    #[must_use]
+    pub fn read(mut self, read: bool) -> Self {
+        self.read = read;
+        self
+    }
+
+    /// Allow writing.
+    #[must_use]
+    pub fn write(mut self, write: bool) -> Self {
+        self.write = write;
+        self
+    }
+
+    /// Allow writing, each time at the end of the file.
+    #[must_use]
+    pub fn append(mut self, append: bool) -> Self {
+        self.append = append;
+        self
+    }
+
+    /// Begin with an empty file; needs [`Self::write`].
+    #[must_use]
+    pub fn truncate(mut self, truncate: bool) -> Self {
+        self.truncate = truncate;
+        self
+    }
+
+    /// Make the file if it is not there; needs [`Self::write`] or [`Self::append`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Make the file, and fail if it is there; needs [`Self::write`] or [`Self::append`].
+    #[must_use]
+    pub fn create_new(mut self, create_new: bool) -> Self {
+        self.create_new = create_new;
+        self
+    }
+
+    /// Open the file at `path`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if it is missing and not to be made, [`Error::Exists`] with
+    /// [`Self::create_new`] if it is there, [`Error::IsDirectory`] for a directory,
+    /// [`Error::ReadOnly`] when it is to be written and cannot be, [`Error::Invalid`] for options
+    /// that make no sense together.
+    pub fn open(&self, fs: &Littlefs, path: impl AsRef<[u8]>) -> Result<File> {
+        let writes = self.write || self.append;
+        if !(self.read || writes) {
+            return Err(Error::Invalid("a file opened neither for reading nor for writing"));
+        }
+        if (self.truncate && !self.write) || ((self.create || self.create_new) && !writes) {
+            return Err(Error::Invalid("a file is made or truncated only when opened for writing"));
+        }
+        let mut core = fs.core();
+        let Place::Entry(dir, name) = core.place(path.as_ref())? else {
+            return Err(Error::IsDirectory);
+        };
+        if writes && core.fs.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        match core.fs.lookup(dir, name) {
+            Ok(Node::File { .. }) if self.create_new => return Err(Error::Exists),
+            Ok(Node::File { .. }) => {}
+            Ok(Node::Dir(_)) => return Err(Error::IsDirectory),
+            Err(Error::NotFound) if self.create || self.create_new => {
+                let attrs = core.initial_attrs(FileType::File, &SetMetadata::default());
+                core.fs.create_with_attrs(dir, name, &attrs)?;
+                core.dir_changed(dir);
+            }
+            Err(e) => return Err(e),
+        }
+        let id = core.fs.open_file(dir, name)?;
+        drop(core);
+        let file = File {
+            shared: Arc::clone(&fs.shared),
+            id,
+            pos: 0,
+            options: *self,
+            last_error: Mutex::default(),
+        };
+        if self.truncate && !file.is_empty() {
+            file.set_len(0)?;
+        }
+        Ok(file)
+    }
+}
+
+/// An open file.
+///
+/// It stays what it is when the file is renamed, and keeps its content when the file is removed.
+/// Several handles of one file see each other's changes at once. Like all changes, those made
+/// through a handle are in memory until they are flushed; closing a file writes nothing.
+///
+/// Small reads and writes cost a lock each: wrap the file in a `BufReader` or `BufWriter`.
+pub struct File {
+    shared: Arc<Shared>,
+    id: FileId,
+    /// Where the next read or write is, in bytes.
+    pos: u64,
+    options: FileOptions,
+    /// The last error that a change through this handle met.
+    last_error: Mutex<Option<Error>>,
+}
+
+impl File {
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.shared.lock()
+    }
+
+    /// Fill `buf` from byte `offset` on, as far as the file goes, and say how many bytes there were.
+    ///
+    /// # Errors
+    /// When the file was not opened for reading, or cannot be read.
+    pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
+        if !self.options.read {
+            return Err(Error::Invalid("the file was not opened for reading"));
+        }
+        let plan = self.core().fs.read(self.id, offset, buf.len())?;
+        let len = plan.len();
+        plan.run_into(buf, || ())?;
+        Ok(len)
+    }
+
+    /// Write `data` at byte `offset`; a gap between the end of the file and there reads zeros. With
+    /// [`FileOptions::append`] the offset does not count. All of `data` is written, or nothing.
+    ///
+    /// # Errors
+    /// When the file was not opened for writing, would become too large, or there is no space.
+    pub fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
+        self.put(data, offset).map(|_| ())
+    }
+
+    /// The same; returns where the written bytes end.
+    fn put(&self, data: &[u8], offset: u64) -> Result<u64> {
+        self.change(|fs, id| {
+            let at = if self.options.append { u64::from(fs.file_size(id)) } else { offset };
+            fs.write(id, at, data)?;
+            Ok(at + data.len() as u64)
+        })
+    }
+
+    /// Set the size; a file made longer reads zeros there.
+    ///
+    /// # Errors
+    /// As [`File::write_at`].
+    pub fn set_len(&self, size: u64) -> Result<()> {
+        self.change(|fs, id| fs.truncate(id, size))
+    }
+
+    /// Change the content, and the time of the last change with it.
+    fn change<T>(&self, change: impl FnOnce(&mut crate::fs::Fs, FileId) -> Result<T>) -> Result<T> {
+        if !(self.options.write || self.options.append) {
+            return self.noted(Err(Error::Invalid("the file was not opened for writing")));
+        }
+        let mut core = self.core();
+        let changed = change(&mut core.fs, self.id);
+        if changed.is_ok() && core.fs.is_linked(self.id) {
+            core.touch(At::File(self.id), Target::File);
+        }
+        drop(core);
+        self.noted(changed)
+    }
+
+    /// Remember a failure for [`File::close`].
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(e) = &result {
+            let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+            *last = Some(e.clone());
+        }
+        result
+    }
+
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        u64::from(self.core().fs.file_size(self.id))
+    }
+
+    /// Whether the file has no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What is known of the file.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once the file has no name any more, and when its entry cannot be read.
+    pub fn metadata(&self) -> Result<Metadata> {
+        let mut core = self.core();
+        let core = &mut *core;
+        let codec = core.codec.as_ref();
+        let node = Node::File { size: core.fs.file_size(self.id) };
+        core.fs.with_attrs(At::File(self.id), |attrs| Metadata::new(codec, node, attrs))
+    }
+
+    /// Set times, permissions and owner of the file, as far as the image's convention has a place for
+    /// them.
+    ///
+    /// # Errors
+    /// As [`Littlefs::set_metadata`].
+    pub fn set_metadata(&self, set: &SetMetadata) -> Result<()> {
+        let file_type = self.metadata()?.file_type();
+        let mut core = self.core();
+        let meta = set.meta(file_type, core.now());
+        let set = core.put_meta(At::File(self.id), &meta, Target::File);
+        drop(core);
+        self.noted(set)
+    }
+
+    /// The path of the file from the root on, without a slash in front; `None` once it has no name
+    /// any more, because it was removed or replaced. Its content lives until it is closed.
+    pub fn path(&self) -> Option<Vec<u8>> {
+        self.core().fs.file_path(self.id)
+    }
+
+    /// Whether the file still has a name.
+    pub fn is_linked(&self) -> bool {
+        self.core().fs.is_linked(self.id)
+    }
+
+    /// The data of the user attribute `ty`.
+    ///
+    /// # Errors
+    /// [`Error::NoAttr`] if there is none of that type, [`Error::NotFound`] once the file has no name
+    /// any more.
+    pub fn attr(&self, ty: u8) -> Result<Vec<u8>> {
+        self.core().fs.get_attr(At::File(self.id), ty)
+    }
+
+    /// All user attributes, as types and data, by ascending types.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once the file has no name any more.
+    pub fn attrs(&self) -> Result<Vec<(u8, Vec<u8>)>> {
+        self.core().attrs(At::File(self.id))
+    }
+
+    /// Set the user attribute `ty` to `data`.
+    ///
+    /// # Errors
+    /// As [`Littlefs::set_attr`].
+    pub fn set_attr(&self, ty: u8, data: impl AsRef<[u8]>) -> Result<()> {
+        let set = self.core().fs.set_attr(At::File(self.id), ty, data.as_ref());
+        self.noted(set)
+    }
+
+    /// Remove the user attribute `ty`.
+    ///
+    /// # Errors
+    /// As [`Littlefs::remove_attr`].
+    pub fn remove_attr(&self, ty: u8) -> Result<()> {
+        let removed = self.core().fs.remove_attr(At::File(self.id), ty);
+        self.noted(removed)
+    }
+
+    /// Make the file durable, as it is now.
+    ///
+    /// # Errors
+    /// When the device fails, or has no space for what is to be written. The changes stay in memory.
+    pub fn sync_all(&self) -> Result<()> {
+        let synced = self.core().fs.flush();
+        self.noted(synced)
+    }
+
+    /// Close the file. Nothing is written by this.
+    ///
+    /// # Errors
+    /// The last error that a change through this handle met, if any did, whether or not the caller
+    /// of that change looked at it.
+    pub fn close(self) -> Result<()> {
+        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.take() {
+            Some(e) => Err(e),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.shared.lock().fs.close_file(self.id);
+    }
+}
+
+impl Read for File {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.read_at(buf, self.pos)?;
+        self.pos += read as u64;
+        Ok(read)
+    }
+}
+
+impl Write for File {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.pos = self.put(data, self.pos)?;
+        Ok(data.len())
+    }
+
+    /// Does nothing: what is to be durable needs [`File::sync_all`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Seek for File {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(pos) => Some(pos),
+            SeekFrom::End(by) => self.len().checked_add_signed(by),
+            SeekFrom::Current(by) => self.pos.checked_add_signed(by),
+        };
+        let before_start = || io::Error::new(io::ErrorKind::InvalidInput, "a position below zero");
+        self.pos = target.ok_or_else(before_start)?;
+        Ok(self.pos)
+    }
+}
+
+impl Littlefs {
+    /// Open the file at `path` for reading.
+    ///
+    /// # Errors
+    /// When there is no such file.
+    pub fn open_file(&self, path: impl AsRef<[u8]>) -> Result<File> {
+        FileOptions::new().read(true).open(self, path)
+    }
+
+    /// Make an empty file at `path`, or empty the one there, and open it for writing.
+    ///
+    /// # Errors
+    /// As [`Littlefs::write`].
+    pub fn create_file(&self, path: impl AsRef<[u8]>) -> Result<File> {
+        FileOptions::new().write(true).create(true).truncate(true).open(self, path)
+    }
+}

@@ -1,0 +1,207 @@
+//! Opening an image or a device.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Littlefs, ReadOnlyReason};
+use crate::bd::journal::At;
+use crate::bd::{BlockDevice, Prefix};
+use crate::convention::{Choice, Codec};
+use crate::error::{Error, Result};
+use crate::fs::{self, Fs, root_superblock};
+use crate::image::{self, Dialect};
+use crate::journal;
+use crate::profile::Profile;
+
+/// How to open a filesystem.
+///
+/// ```no_run
+/// # fn main() -> littlefs::Result<()> {
+/// let fs = littlefs::OpenOptions::new().read_only(true).offset(0x10_0000).open("flash.bin")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    image: image::Options,
+    engine: fs::OpenOptions,
+    profile: Option<&'static Profile>,
+    convention: Option<Choice>,
+    journal: Option<PathBuf>,
+    at: Option<At>,
+    pub(super) time: Option<SystemTime>,
+}
+
+impl OpenOptions {
+    /// Reading and writing where the image allows it, everything else as it is found in the image.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Refuse changes, and never write. An image can be read by several at once.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.image.read_only = read_only;
+        self
+    }
+
+    /// Where the filesystem starts in the file, in bytes.
+    #[must_use]
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.image.offset = offset;
+        self
+    }
+
+    /// Insist on this block size, in bytes, instead of what the image says.
+    #[must_use]
+    pub fn block_size(mut self, block_size: u32) -> Self {
+        self.image.block_size = Some(block_size);
+        self
+    }
+
+    /// Insist on this number of blocks.
+    #[must_use]
+    pub fn block_count(mut self, block_count: u32) -> Self {
+        self.image.block_count = Some(block_count);
+        self
+    }
+
+    /// Insist on this dialect, instead of the one that is recognised.
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.image.dialect = Some(dialect);
+        self
+    }
+
+    /// Write as a family of devices does, in all that is not set by itself.
+    #[must_use]
+    pub fn profile(mut self, profile: &'static Profile) -> Self {
+        self.profile = Some(profile);
+        self
+    }
+
+    /// By which convention user attributes keep times, owners and modes.
+    #[must_use]
+    pub fn convention(mut self, choice: Choice) -> Self {
+        self.convention = Some(choice);
+        self
+    }
+
+    /// The device's program size, in bytes, instead of the one that is inferred from the image.
+    #[must_use]
+    pub fn prog_size(mut self, prog_size: u32) -> Self {
+        self.engine.prog_size = Some(prog_size);
+        self
+    }
+
+    /// The largest file that is stored in its directory's blocks, in bytes, instead of the one that
+    /// is inferred from the image; at most an eighth of a block.
+    #[must_use]
+    pub fn inline_max(mut self, inline_max: u32) -> Self {
+        self.engine.inline_max = Some(inline_max);
+        self
+    }
+
+    /// After how many erases a metadata pair moves to other blocks; never by default.
+    #[must_use]
+    pub fn block_cycles(mut self, block_cycles: u32) -> Self {
+        self.engine.block_cycles = Some(block_cycles);
+        self
+    }
+
+    /// Put the journal at `path` over the image: changes are appended to that file, which is made if
+    /// it is missing, and the image stays as it is.
+    #[must_use]
+    pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
+        self.journal = Some(path.into());
+        self
+    }
+
+    /// With [`Self::journal`]: the image as it was at this state of the journal, for reading only.
+    #[must_use]
+    pub fn at(mut self, state: At) -> Self {
+        self.at = Some(state);
+        self
+    }
+
+    /// The time that every change gets, instead of the clock's: the same changes give the same image.
+    #[must_use]
+    pub fn time(mut self, time: SystemTime) -> Self {
+        self.time = Some(time);
+        self
+    }
+
+    /// Open the image in the file or on the block device at `path`.
+    ///
+    /// # Errors
+    /// As [`Littlefs::open`]; [`Error::Journal`] says what is wrong with the journal.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
+        let path = path.as_ref();
+        let opened = match &self.journal {
+            Some(journal) => journal::attach(journal, path, &self.image, self.at.as_ref())?.image,
+            None if self.at.is_some() => {
+                return Err(Error::Invalid("a state to go back to needs a journal"));
+            }
+            None => image::open(path, &self.image)?,
+        };
+        let reason = match () {
+            () if !opened.read_only => None,
+            () if self.image.read_only => Some(ReadOnlyReason::Asked),
+            () if self.at.is_some() => Some(ReadOnlyReason::PastState),
+            () if opened.dialect != Dialect::Littlefs => Some(ReadOnlyReason::Dialect),
+            () => Some(ReadOnlyReason::WriteProtected),
+        };
+        self.over(opened.device, reason, opened.notes)
+    }
+
+    /// Open the filesystem on `device`, whose block 0 is the filesystem's: the offset, the geometry,
+    /// the dialect and the journal do not count.
+    ///
+    /// # Errors
+    /// As [`Littlefs::open_device`].
+    pub fn open_device(&self, device: Arc<dyn BlockDevice>) -> Result<Littlefs> {
+        let superblock = root_superblock(&*device)?;
+        let device = Prefix::of(device, superblock.block_count);
+        self.over(device, self.image.read_only.then_some(ReadOnlyReason::Asked), Vec::new())
+    }
+
+    fn over(
+        &self,
+        device: Arc<dyn BlockDevice>,
+        refused: Option<ReadOnlyReason>,
+        notes: Vec<String>,
+    ) -> Result<Littlefs> {
+        let block_size = device.geometry().block_size;
+        let of_profile = |get: &dyn Fn(&Profile) -> Option<u32>| self.profile.and_then(get);
+        let engine = fs::OpenOptions {
+            read_only: refused.is_some(),
+            prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
+            inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
+            block_cycles: self.engine.block_cycles,
+        };
+        Littlefs::new(Fs::open(device, &engine)?, self, refused, notes)
+    }
+
+    /// How the image keeps times, owners and modes, if it does.
+    ///
+    /// # Errors
+    /// When a convention was asked for whose attributes the image does not allow.
+    pub(super) fn codec(&self, fs: &Fs) -> Result<Option<Codec>> {
+        let usage = fs.attr_usage();
+        let (convention, asked) = match (self.convention, self.profile) {
+            (None, Some(profile)) => (profile.convention(), true),
+            (choice, _) => {
+                let choice = choice.unwrap_or_default();
+                (choice.of(usage), !matches!(choice, Choice::AsImage))
+            }
+        };
+        let Some(convention) = convention else { return Ok(None) };
+        let codec = Codec::new(convention, usage);
+        if codec.largest() <= fs.superblock().attr_max {
+            return Ok(Some(codec));
+        }
+        // What the image has already is left alone rather than half understood.
+        if asked { Err(Error::AttrTooLarge) } else { Ok(None) }
+    }
+}

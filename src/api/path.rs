@@ -1,0 +1,101 @@
+//! What a path leads to.
+
+use super::Core;
+use crate::error::{Error, Result};
+use crate::fs::{At, DirId, Node, ROOT};
+
+/// What a path names.
+#[derive(Clone, Copy)]
+pub(super) enum Place<'p> {
+    /// The root directory.
+    Root,
+    /// The entry of that name in a directory, which need not exist.
+    Entry(DirId, &'p [u8]),
+}
+
+impl<'p> Place<'p> {
+    /// What attributes of the place belong to.
+    pub fn at(self) -> At<'p> {
+        match self {
+            Self::Root => At::Root,
+            Self::Entry(dir, name) => At::Entry(dir, name),
+        }
+    }
+
+    /// The directory and the name, for what the root directory cannot be used for.
+    pub fn entry(self) -> Result<(DirId, &'p [u8])> {
+        match self {
+            Self::Root => Err(Error::Invalid("the root directory cannot be used for this")),
+            Self::Entry(dir, name) => Ok((dir, name)),
+        }
+    }
+}
+
+/// The components of a path: none is empty, `.` or `..`.
+pub(super) fn components(path: &[u8]) -> Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
+    let parts = path.split(|&b| b == b'/').filter(|part| !matches!(part, [] | [b'.']));
+    // The parent of a directory is not always what precedes it in a path elsewhere, so guessing
+    // what `..` means would surprise somebody.
+    if parts.clone().any(|part| part == b"..") {
+        return Err(Error::InvalidName);
+    }
+    Ok(parts)
+}
+
+impl Core {
+    /// What `path` names.
+    pub fn place<'p>(&mut self, path: &'p [u8]) -> Result<Place<'p>> {
+        let mut parts = components(path)?;
+        let Some(name) = parts.next_back() else { return Ok(Place::Root) };
+        let mut dir = ROOT;
+        for part in parts {
+            dir = self.child(dir, part)?;
+        }
+        Ok(Place::Entry(dir, name))
+    }
+
+    /// The directory at `path`.
+    pub fn dir(&mut self, path: &[u8]) -> Result<DirId> {
+        match self.place(path)? {
+            Place::Root => Ok(ROOT),
+            Place::Entry(dir, name) => self.child(dir, name),
+        }
+    }
+
+    /// What is at `place`.
+    pub fn node(&mut self, place: Place<'_>) -> Result<Node> {
+        match place {
+            Place::Root => Ok(Node::Dir(ROOT)),
+            Place::Entry(dir, name) => self.fs.lookup(dir, name),
+        }
+    }
+
+    /// The directory `name` in `dir`.
+    pub fn child(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
+        match self.fs.lookup(dir, name)? {
+            Node::Dir(child) => Ok(child),
+            Node::File { .. } => Err(Error::NotDirectory),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_one_meaning() {
+        let parts = |path: &'static str| components(path.as_bytes()).expect(path).count();
+        for (path, count) in [("", 0), ("/", 0), (".", 0), ("//./", 0), ("a", 1), ("/a//b/./c/", 3)]
+        {
+            assert_eq!(parts(path), count, "{path}");
+        }
+        assert_eq!(parts("...") + parts("..a/.b"), 3);
+        for path in ["..", "a/../b", "/..", "a/.."] {
+            assert!(
+                matches!(components(path.as_bytes()).err(), Some(Error::InvalidName)),
+                "{path}"
+            );
+        }
+    }
+}

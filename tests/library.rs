@@ -1,0 +1,28 @@
+//! The library as its users see it: paths, files, directories, over memory and image files.
+
+#[path = "library/entries.rs"]
+mod entries;
+#[path = "library/files.rs"]
+mod files;
+#[path = "library/opening.rs"]
+mod opening;
+
+use std::sync::Arc;
+
+use littlefs::bd::{Geometry, RamDevice};
+use littlefs::convention::{Choice, Convention};
+use littlefs::{FormatOptions, Littlefs};
+
+/// A device of 256 blocks of 4096 bytes.
+fn device() -> Arc<RamDevice> {
+    Arc::new(RamDevice::new(Geometry::new(4096, 256).expect("a geometry")))
+}
+
+/// An empty filesystem in memory.
+fn empty() -> Littlefs {
+    FormatOptions::new().open_new(device()).expect("format")
+}
+
+fn unix() -> Choice {
+    Choice::By(Convention::named("unix").expect("unix"))
+}
