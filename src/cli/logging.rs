@@ -2,6 +2,10 @@
 //!
 //! What is logged is said by, each before those after it: for daemons a file that holds a filter as
 //! `RUST_LOG` does, which is read at the start and again on SIGHUP; `RUST_LOG`; `-v`.
+//!
+//! Errors and warnings of a daemon that repeat are counted (`repeats`).
+
+mod repeats;
 
 use std::env;
 use std::ffi::OsString;
@@ -9,10 +13,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Instant;
 
 use env_filter::Filter;
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
+
+use repeats::Repeats;
 
 /// The filter of daemons whose user has none.
 const SYSTEM_FILE: &str = "/etc/littlefs/log";
@@ -29,6 +36,26 @@ struct Logger {
     filter: RwLock<Filter>,
     /// How often `-v` was given.
     verbose: u8,
+    /// In a daemon, what was logged lately, by level: errors and warnings.
+    repeats: Option<[Mutex<Repeats>; 2]>,
+}
+
+/// The levels at which repetitions are counted.
+const COUNTED: [Level; 2] = [Level::Error, Level::Warn];
+
+impl Logger {
+    /// What was logged lately at this level, where repetitions of that are counted.
+    fn repeats(&self, level: Level) -> Option<&Mutex<Repeats>> {
+        let at = COUNTED.iter().position(|&counted| counted == level)?;
+        self.repeats.as_ref()?.get(at)
+    }
+
+    fn write(&self, level: Level, target: &str, lines: Vec<String>) {
+        for line in lines {
+            let args = format_args!("{line}");
+            self.writer.log(&Record::builder().level(level).target(target).args(args).build());
+        }
+    }
 }
 
 impl Log for Logger {
@@ -37,23 +64,39 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if self.filter.read().matches(record) {
-            self.writer.log(record);
+        if !self.filter.read().matches(record) {
+            return;
+        }
+        match self.repeats(record.level()) {
+            None => self.writer.log(record),
+            Some(repeats) => {
+                let lines = repeats.lock().say(record.args().to_string(), Instant::now());
+                self.write(record.level(), record.target(), lines);
+            }
         }
     }
 
+    /// Write what is counted, too.
     fn flush(&self) {
+        for level in COUNTED {
+            if let Some(repeats) = self.repeats(level) {
+                let lines = repeats.lock().finish(Instant::now());
+                self.write(level, module_path!(), lines);
+            }
+        }
         self.writer.flush();
     }
 }
 
 /// Log to stderr: warnings by default, more by `verbose`. To a `journal` each line begins with its
-/// priority, as sd-daemon(3) has it. A `daemon` heeds the files. To be called once.
+/// priority, as sd-daemon(3) has it. A `daemon` heeds the files, and counts what repeats. To be
+/// called once.
 pub fn init(verbose: u8, journal: bool, daemon: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
         writer: writer(journal),
         filter: RwLock::new(started(verbose)),
         verbose,
+        repeats: daemon.then(Default::default),
     });
     log::set_max_level(logger.filter.read().filter());
     let _ = log::set_logger(logger);

@@ -539,6 +539,7 @@ impl Running {
                 volume.flush()
             }
         };
+        log::logger().flush();
         // Last of all the lock: whoever takes it sees everything. (Where requests are frozen, the
         // end of the process releases it.)
         drop(volume);
