@@ -1,4 +1,13 @@
 //! The exact map of free blocks: one bit a block.
+//!
+//! It also judges whether blocks are bad or the device is: a block that cannot be written stays in
+//! use and another one is tried, but where none at all can be written, that is an error of the
+//! device and not a lack of space.
+
+use crate::error::{Error, IoError, IoOp, Result};
+
+/// Blocks in a row that cannot be written before the device counts as failing.
+const SPOILED_MAX: usize = 256;
 
 /// Which blocks are in use, and where the search for a free one goes on.
 ///
@@ -12,6 +21,12 @@ pub struct Alloc {
     reserved: u32,
     cursor: u32,
     complete: bool,
+    /// Blocks that could not be written, since one could.
+    spoiled: Vec<u32>,
+    /// Why the last of them could not.
+    cause: Option<(IoOp, u32, i32)>,
+    /// A block was written since the device was last found failing.
+    proven: bool,
 }
 
 impl Alloc {
@@ -25,6 +40,9 @@ impl Alloc {
             reserved: 0,
             cursor: seed % count,
             complete: false,
+            spoiled: Vec::new(),
+            cause: None,
+            proven: false,
         }
     }
 
@@ -91,6 +109,55 @@ impl Alloc {
         Some(block)
     }
 
+    /// [`Self::take`], for something that is to be written at once.
+    ///
+    /// # Errors
+    /// `NoSpace`, or why blocks could not be written, if that is what there are none left for.
+    pub fn take_to_write(&mut self) -> Result<u32> {
+        match self.take() {
+            Some(block) => Ok(block),
+            // A single bad block is no reason to doubt a device that took others before.
+            None if self.spoiled.len() > 1 || !self.proven => Err(self.give_up()),
+            None => Err(Error::NoSpace),
+        }
+    }
+
+    /// A block that was taken could be written.
+    pub fn written(&mut self) {
+        self.spoiled.clear();
+        self.proven = true;
+    }
+
+    /// `block`, which was taken, cannot be written, as `e` says: it stays in use.
+    ///
+    /// # Errors
+    /// `e`, once so many could not be written that it is the device that fails. They are free then,
+    /// since nothing is known of them.
+    pub fn spoil(&mut self, block: u32, e: IoError) -> Result<()> {
+        self.cause = e.source.raw_os_error().map(|errno| (e.op, block, errno));
+        self.spoiled.push(block);
+        if self.spoiled.len() < SPOILED_MAX {
+            return Ok(());
+        }
+        self.give_up();
+        Err(e.into())
+    }
+
+    /// The device fails: what became of blocks meanwhile says nothing about them.
+    fn give_up(&mut self) -> Error {
+        for block in std::mem::take(&mut self.spoiled) {
+            self.free(block);
+        }
+        self.proven = false;
+        match self.cause.take() {
+            Some((op, block, errno)) => {
+                let source = std::io::Error::from_raw_os_error(errno);
+                IoError { op, block: Some(block), source }.into()
+            }
+            None => Error::NoSpace,
+        }
+    }
+
     fn next_free(&self, from: u32, to: u32) -> Option<u32> {
         let mut block = from;
         while block < to {
@@ -122,6 +189,58 @@ mod tests {
             assert_eq!((a.used(), a.available()), (count, 0));
             a.free(1);
             assert_eq!(a.take(), Some(1));
+        }
+    }
+
+    fn bad(block: u32) -> IoError {
+        let source = std::io::Error::from_raw_os_error(libc::EIO);
+        IoError { op: IoOp::Prog, block: Some(block), source }
+    }
+
+    #[test]
+    fn without_bad_blocks_it_is_space_that_lacks() {
+        let mut a = Alloc::new(2, 0);
+        a.mark(0);
+        a.mark(1);
+        assert!(matches!(a.take_to_write(), Err(Error::NoSpace)));
+        a.written();
+        assert!(matches!(a.take_to_write(), Err(Error::NoSpace)));
+    }
+
+    #[test]
+    fn a_bad_block_stays_in_use() {
+        let mut a = Alloc::new(3, 0);
+        let first = a.take_to_write().expect("free");
+        a.written();
+        let second = a.take_to_write().expect("free");
+        a.spoil(second, bad(second)).expect("another may do");
+        let third = a.take_to_write().expect("free");
+        a.written();
+        assert_eq!([first, second, third], [0, 1, 2]);
+        assert!(matches!(a.take_to_write(), Err(Error::NoSpace)));
+        a.free(third);
+        a.take_to_write().expect("free");
+        a.spoil(third, bad(third)).expect("nothing else is known to fail");
+        assert!(matches!(a.take_to_write(), Err(Error::NoSpace)), "one bad block on a full device");
+    }
+
+    #[test]
+    fn a_device_that_writes_nothing_fails() {
+        for count in [1, 5, 10_000] {
+            let mut a = Alloc::new(count, 0);
+            for attempt in 0..3 {
+                let e = loop {
+                    let block = match a.take_to_write() {
+                        Ok(block) => block,
+                        Err(e) => break e,
+                    };
+                    if let Err(e) = a.spoil(block, bad(block)) {
+                        break e;
+                    }
+                };
+                assert!(matches!(e, Error::Io(_)), "{count} blocks, attempt {attempt}: {e}");
+                assert_eq!(a.used(), 0, "nothing is known of any block");
+            }
         }
     }
 

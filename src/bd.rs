@@ -114,6 +114,14 @@ pub trait BlockDevice: Send + Sync {
     /// Everything written before is on disk.
     fn sync(&self) -> IoResult<()>;
 
+    /// Whether all of the device is still there, so that what was synced can be read.
+    ///
+    /// # Errors
+    /// When it became smaller, like a file that somebody truncates.
+    fn still_whole(&self) -> IoResult<()> {
+        Ok(())
+    }
+
     /// Whether a program may fail silently, so that the engine must read back what it wrote.
     fn wants_read_back(&self) -> bool {
         false

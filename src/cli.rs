@@ -33,6 +33,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 use crate::bd::BlockDevice;
 use crate::bd::journal::At;
 use crate::image;
+use crate::sys::Signals;
 
 /// Exit codes, as mount(8) and fsck(8) define them.
 pub mod exit {
@@ -262,6 +263,9 @@ pub fn command_lines() -> Vec<clap::Command> {
 /// Parse the arguments (the program's name first), run the command, report its failure.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    // Let writes beyond a limit of file sizes (`ulimit -f`) fail, instead of ending the process in the
+    // middle of something. Without this the limit is as deadly as ever, but nothing else is wrong.
+    let _ = Signals::block_these(&[libc::SIGXFSZ]);
     let mut journal = false;
     let result = match helpers::parse(&args) {
         Some(Ok(helper)) => {

@@ -113,6 +113,49 @@ impl IoError {
         matches!(self.op, IoOp::Prog | IoOp::Erase)
             && matches!(self.source.raw_os_error(), Some(libc::EIO | libc::EILSEQ | libc::EBADMSG))
     }
+
+    /// Whether trying again is of no use, and what is on the device is unknown: after a failed sync,
+    /// and when the device became smaller.
+    pub fn is_final(&self) -> bool {
+        self.op == IoOp::Sync || self.source.get_ref().is_some_and(|e| e.is::<Shortened>())
+    }
+
+    /// What a full host, which is none of the device's faults, is to be told apart by.
+    fn hint(&self) -> &'static str {
+        match self.source.raw_os_error() {
+            Some(libc::ENOSPC) => "; the disk that holds the image is full",
+            Some(libc::EDQUOT) => "; a quota of the disk that holds the image is used up",
+            Some(libc::EFBIG) => "; the image's file has reached a limit of file sizes (ulimit -f)",
+            _ => "",
+        }
+    }
+}
+
+/// A file, or a block device, that became shorter while it was in use.
+///
+/// What is missing is lost, and a write behind the new end would make the file as long as it was,
+/// with zeros where the rest had been. So this is an error of whatever is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortened {
+    /// Bytes it has.
+    pub size: u64,
+    /// Bytes it had.
+    pub before: u64,
+}
+
+impl fmt::Display for Shortened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { size, before } = self;
+        write!(f, "somebody truncated it while it was in use: {size} bytes are left of {before}")
+    }
+}
+
+impl std::error::Error for Shortened {}
+
+impl From<Shortened> for io::Error {
+    fn from(e: Shortened) -> Self {
+        Self::other(e)
+    }
 }
 
 /// A broken rule of the format, one variant per check.
@@ -248,8 +291,8 @@ impl fmt::Display for Error {
             Self::ReadOnly => f.write_str("read-only filesystem"),
             Self::Invalid(what) => write!(f, "invalid argument: {what}"),
             Self::Io(e) => match e.block {
-                Some(b) => write!(f, "{} of block {b:#x} failed: {}", e.op, e.source),
-                None => write!(f, "{} failed: {}", e.op, e.source),
+                Some(b) => write!(f, "{} of block {b:#x} failed: {}{}", e.op, e.source, e.hint()),
+                None => write!(f, "{} failed: {}{}", e.op, e.source, e.hint()),
             },
             Self::Corrupt(c) => write!(f, "damaged image: {c}"),
             Self::Unsupported(u) => u.fmt(f),

@@ -18,8 +18,8 @@ use builder::{
 use common::clfs::{CLfs, Config};
 use common::tree::{Kind, Tree};
 use damages::Preen;
-use littlefs::bd::emu::EmuDevice;
 use littlefs::bd::emu::crash::Crashes;
+use littlefs::bd::emu::{BadBlock, EmuDevice};
 use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
 use littlefs::check::{Mode, Severity, check, repair};
 use littlefs::disk::{GState, Tail, tag};
@@ -251,6 +251,21 @@ fn every_kind_of_damage() {
             assert!(files_in_c(name, dev.image(), g) == want, "{name}: as C reads it");
         }
         assert!(repair(dev, Mode::Yes).expect("opens").done.is_empty(), "{name}: once is enough");
+    }
+}
+
+/// On a device that writes nothing a repair says so: it is neither done nor short of space.
+#[test]
+fn a_device_that_writes_nothing() {
+    for d in damages::all() {
+        for how in [BadBlock::ProgError, BadBlock::ProgNoop] {
+            let (name, g) = (d.name, d.image.geometry);
+            let emu = EmuDevice::unrecorded(g, d.image.bytes.clone(), true);
+            (0..g.block_count).for_each(|block| emu.set_bad(block, how));
+            let repairs = repair(Arc::new(emu), Mode::Yes).expect("opens");
+            let stopped = repairs.stopped.as_deref().unwrap_or_default();
+            assert!(stopped.contains("Input/output error"), "{name}, {how:?}: {repairs:#?}");
+        }
     }
 }
 

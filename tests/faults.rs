@@ -1,21 +1,25 @@
-//! Failing hardware: errors at every device call in turn, and bad blocks in every mode.
+//! Failing hardware: errors at every device call in turn, bad blocks in every mode, and devices that
+//! fail altogether.
 
 mod common;
+#[path = "faults/device.rs"]
+mod device;
+#[path = "faults/dying.rs"]
+mod dying;
+#[path = "faults/panics.rs"]
+mod panics;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::calls::{Call, Fail, Model, Subject};
 use common::clfs::{CLfs, Config};
 use common::ours::Ours;
 use common::tree::{Tree, diff};
 use littlefs::bd::emu::{BadBlock, Call as DeviceCall, EmuDevice};
-use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
+use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::error::{Error, IoOp};
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
-use littlefs::kv::{self, Key, Store};
 
 const BLOCK_SIZE: u32 = 512;
 const BLOCK_COUNT: u32 = 64;
@@ -254,125 +258,4 @@ fn a_block_that_cannot_be_read_back_is_relocated_around() {
         let mut outcome = run(ours, Model::from_tree(tree.clone(), 255), Some(IoOp::Read));
         all_is_there(&format!("read error at block {block:#x}"), &mut outcome, &dev);
     }
-}
-
-/// A device that panics at one of its calls.
-struct Panicking {
-    dev: EmuDevice,
-    /// Calls until then.
-    left: AtomicU64,
-}
-
-impl Panicking {
-    fn new(image: Vec<u8>, after: u64) -> Arc<Self> {
-        let dev = EmuDevice::unrecorded(geometry(), image, false);
-        Arc::new(Self { dev, left: AtomicU64::new(after) })
-    }
-
-    fn count(&self) {
-        if self.left.fetch_sub(1, Relaxed) == 0 {
-            // as panic!, but without a word on standard error
-            resume_unwind(Box::new(PANIC));
-        }
-    }
-}
-
-impl BlockDevice for Panicking {
-    fn geometry(&self) -> Geometry {
-        self.dev.geometry()
-    }
-
-    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
-        self.count();
-        self.dev.read(block, off, buf)
-    }
-
-    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
-        self.count();
-        self.dev.prog(block, off, data)
-    }
-
-    fn erase(&self, block: u32) -> IoResult<()> {
-        self.count();
-        self.dev.erase(block)
-    }
-
-    fn barrier(&self) -> IoResult<()> {
-        self.count();
-        self.dev.barrier()
-    }
-
-    fn sync(&self) -> IoResult<()> {
-        self.count();
-        self.dev.sync()
-    }
-}
-
-const PANIC: &str = "a device that panics";
-
-/// Whether `f` panicked as the device does.
-fn panics<T>(f: impl FnOnce() -> T) -> bool {
-    match catch_unwind(AssertUnwindSafe(f)) {
-        Ok(_) => false,
-        Err(panic) => match panic.downcast_ref::<&str>() {
-            Some(&said) if said == PANIC => true,
-            _ => resume_unwind(panic),
-        },
-    }
-}
-
-/// What a panic leaves half changed in memory is never written, and what is on disk stays sound.
-#[test]
-fn a_panic_turns_read_only() {
-    let (image, _) = prepared();
-    let mut panicked = 0;
-    for n in 0.. {
-        let dev = Panicking::new(image.clone(), n);
-        let mut ours = Ours::open(geometry(), image.clone(), &options()).expect("open");
-        let opened = panics(|| ours.fs = Fs::open(dev.clone(), &options()).expect("open"));
-        if opened {
-            continue;
-        }
-        let mut steps = workload().into_iter().flat_map(|calls| {
-            calls.into_iter().map(Some).chain([None]) // a flush after each list
-        });
-        let stopped = steps.any(|step| {
-            panics(|| match step {
-                Some(call) => ours.apply(&call).expect("a call"),
-                None => ours.fs.flush().expect("flush"),
-            })
-        });
-        if !stopped {
-            break;
-        }
-        panicked += 1;
-        assert!(ours.fs.is_read_only(), "call {n}");
-        assert!(ours.fs.turned_read_only().is_some_and(|why| why.contains("internal error")));
-        let before = dev.dev.image();
-        for call in workload().iter().flatten() {
-            assert!(!panics(|| ours.apply(call)), "call {n}, then {call:?}");
-        }
-        let flushed = ours.fs.flush();
-        assert!(matches!(flushed, Ok(()) | Err(Error::ReadOnly)), "call {n}: {flushed:?}");
-        assert!(dev.dev.image() == before, "written after a panic at call {n}");
-        sound(&before, &format!("panic at call {n}"));
-    }
-    assert!(panicked > 40, "{panicked} panics");
-}
-
-#[test]
-fn a_store_that_panicked_refuses_changes() {
-    let (image, _) = prepared();
-    let dev = Panicking::new(image, u64::MAX);
-    let store = Store::connect(dev.clone(), &kv::Options::default()).expect("connect");
-    let key = |name: &str| Key::new(name).expect("key");
-    store.set(&key("before"), b"1").expect("set");
-    dev.left.store(1, Relaxed);
-    assert!(panics(|| store.set(&key("during"), b"2")));
-    let before = dev.dev.image();
-    assert!(matches!(store.set(&key("after"), b"3"), Err(kv::Error::Core(Error::ReadOnly))));
-    assert_eq!(store.get(&key("before")).expect("reads go on"), b"1");
-    assert!(store.disconnect().is_err(), "what was to be durable is not");
-    assert!(dev.dev.image() == before);
-    sound(&before, "a panic in a set");
 }

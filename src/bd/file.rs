@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
-use crate::error::{IoError, IoOp};
+use crate::error::{IoError, IoOp, Shortened};
 use crate::sys;
 
 /// What an erase writes, at most this much a call.
@@ -17,12 +18,47 @@ pub struct FileDevice {
     /// Byte position of block 0 in the file.
     offset: u64,
     geometry: Geometry,
+    /// How far the file has to reach, in bytes: as far as it did at the start, or was written.
+    end: AtomicU64,
+}
+
+/// Refuse to go on with a file that is shorter than `before` bytes by now.
+///
+/// # Errors
+/// [`Shortened`], or the system's.
+pub(crate) fn check_size(size: io::Result<u64>, before: u64) -> io::Result<()> {
+    match size? {
+        size if size < before => Err(Shortened { size, before }.into()),
+        _ => Ok(()),
+    }
 }
 
 impl FileDevice {
-    /// A device over `file`, whose block 0 starts at byte `offset`.
+    /// A device over `file`, whose block 0 starts at byte `offset`. What the file lacks of the
+    /// geometry reads as erased, until it is written.
     pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
-        Self { file, offset, geometry }
+        let size = container_size(&file).unwrap_or(0);
+        let end = size.min(offset.saturating_add(geometry.size()));
+        Self { file, offset, geometry, end: end.into() }
+    }
+
+    fn check_whole(&self, op: IoOp, block: Option<u32>) -> IoResult<()> {
+        check_size(container_size(&self.file), self.end.load(Ordering::Relaxed))
+            .map_err(|source| IoError { op, block, source })
+    }
+
+    /// Write to the file, unless it became shorter.
+    fn write(
+        &self,
+        op: IoOp,
+        block: u32,
+        (start, len): (u64, u64),
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> IoResult<()> {
+        self.check_whole(op, Some(block))?;
+        write(&self.file).map_err(|source| IoError { op, block: Some(block), source })?;
+        self.end.fetch_max(start.saturating_add(len), Ordering::Relaxed);
+        Ok(())
     }
 
     fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
@@ -35,7 +71,8 @@ impl FileDevice {
     }
 
     fn sync_data(&self) -> IoResult<()> {
-        self.file.sync_data().map_err(|source| IoError { op: IoOp::Sync, block: None, source })
+        self.file.sync_data().map_err(|source| IoError { op: IoOp::Sync, block: None, source })?;
+        self.check_whole(IoOp::Sync, None)
     }
 }
 
@@ -46,13 +83,17 @@ impl BlockDevice for FileDevice {
 
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
         let start = self.range(IoOp::Read, block, off, buf.len())?;
-        let read = read_up_to(&self.file, start, buf).map_err(|source| IoError {
-            op: IoOp::Read,
-            block: Some(block),
-            source,
-        })?;
-        // A truncated image: what is missing reads as erased.
-        buf[read..].fill(0xff);
+        let failed = |source| IoError { op: IoOp::Read, block: Some(block), source };
+        let read = read_up_to(&self.file, start, buf).map_err(failed)?;
+        if read < buf.len() {
+            // What was missing at the start reads as erased; what is missing by now is lost.
+            let here = start.saturating_add(read as u64);
+            let before = self.end.load(Ordering::Relaxed);
+            if here < before {
+                return Err(failed(Shortened { size: here, before }.into()));
+            }
+            buf[read..].fill(0xff);
+        }
         Ok(())
     }
 
@@ -88,21 +129,14 @@ impl BlockDevice for FileDevice {
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
         let start = self.range(IoOp::Prog, block, off, data.len())?;
-        self.file.write_all_at(data, start).map_err(|source| IoError {
-            op: IoOp::Prog,
-            block: Some(block),
-            source,
-        })
+        let range = (start, data.len() as u64);
+        self.write(IoOp::Prog, block, range, |file| file.write_all_at(data, start))
     }
 
     fn erase(&self, block: u32) -> IoResult<()> {
-        let len = self.geometry.block_size;
-        let start = self.range(IoOp::Erase, block, 0, len as usize)?;
-        fill(&self.file, start, u64::from(len)).map_err(|source| IoError {
-            op: IoOp::Erase,
-            block: Some(block),
-            source,
-        })
+        let len = u64::from(self.geometry.block_size);
+        let start = self.range(IoOp::Erase, block, 0, self.geometry.block_size as usize)?;
+        self.write(IoOp::Erase, block, (start, len), |file| fill(file, start, len))
     }
 
     fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
@@ -115,6 +149,10 @@ impl BlockDevice for FileDevice {
 
     fn sync(&self) -> IoResult<()> {
         self.sync_data()
+    }
+
+    fn still_whole(&self) -> IoResult<()> {
+        self.check_whole(IoOp::Sync, None)
     }
 }
 
@@ -178,6 +216,33 @@ mod tests {
         assert!(buf[..188].iter().all(|&b| b == 0) && buf[188..].iter().all(|&b| b == 0xff));
         dev.read(3, 0, &mut buf).expect("read");
         assert_eq!(buf, [0xff; 512]);
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_not_used_any_more() {
+        let gone =
+            |e: IoError| e.is_final() && e.source.to_string().contains("2000 bytes are left");
+        let dev = device(4 * 512, 0, 4);
+        dev.prog(3, 0, b"end").expect("prog");
+        dev.file.set_len(2000).expect("truncate");
+        dev.read(0, 0, &mut [0; 512]).expect("what is there");
+        let mut buf = [0; 512];
+        assert!(dev.read(3, 0, &mut buf).is_err_and(gone));
+        let parts = &mut [IoSliceMut::new(&mut buf)];
+        assert!(dev.read_parts(3, 0, parts, false).is_err_and(gone));
+        // Not even what would make it as long as it was.
+        assert!(dev.prog(3, 0, &[1; 512]).is_err_and(gone));
+        assert!(dev.erase(3).is_err_and(gone) && dev.rewrite(3, &[1; 512]).is_err_and(gone));
+        assert!(dev.prog(0, 0, b"x").is_err_and(gone));
+        assert!(dev.barrier().is_err_and(gone) && dev.sync().is_err_and(gone));
+        assert!(dev.still_whole().is_err_and(gone));
+        assert_eq!(container_size(&dev.file).expect("size"), 2000);
+        // What was written counts as well as what was there.
+        let dev = device(0, 0, 4);
+        dev.still_whole().expect("nothing is missing");
+        dev.prog(2, 0, b"x").expect("prog");
+        dev.file.set_len(1000).expect("truncate");
+        assert!(dev.read(2, 0, &mut [0]).is_err() && dev.still_whole().is_err());
     }
 
     #[test]

@@ -416,9 +416,23 @@ impl BlockDevice for JournalDevice {
     fn sync(&self) -> IoResult<()> {
         match &self.appender {
             None => Ok(()),
-            Some(appender) => (appender.lock())
-                .finish(&self.layers, &self.state)
-                .map_err(|e| failed(IoOp::Sync, e)),
+            Some(appender) => {
+                let mut appender = appender.lock();
+                let finished = appender.finish(&self.layers, &self.state);
+                // What could not even be written, as on a full disk, is still in memory.
+                let op = if appender.is_poisoned() { IoOp::Sync } else { IoOp::Prog };
+                finished.map_err(|e| failed(op, e))
+            }
+        }
+    }
+
+    fn still_whole(&self) -> IoResult<()> {
+        self.layers.base.still_whole()?;
+        match &self.appender {
+            None => Ok(()),
+            Some(appender) => {
+                (appender.lock().check_size(&*self.layers.file)).map_err(|e| failed(IoOp::Sync, e))
+            }
         }
     }
 }

@@ -78,8 +78,9 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
         return Err(CliError::failure(message));
     }
     // Before any thread is started: all are to leave them to the one that passes them on.
-    let signals = Signals::block_these(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT])
-        .map_err(CliError::failure)?;
+    // SIGXFSZ is one that `cli::main` has blocked: the program is to get it back.
+    let passed_on = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXFSZ];
+    let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
     let own = match &args.journal {
         Some(_) => None,
         None => Some(OwnJournal::new(&args.image)?),

@@ -60,25 +60,34 @@ impl Fs {
             return Ok(());
         }
         if let Err(e) = self.dev.barrier() {
-            return Err(self.fatal(e.into()));
+            return Err(self.judge(e.into()));
         }
         self.unordered = false;
         self.commits_unordered = false;
         Ok(())
     }
 
-    /// Everything written is on disk. A failure is final, too.
+    /// Everything written is on disk. A failure is final, too, unless a journal could not be
+    /// written for lack of space.
     pub(super) fn sync(&mut self) -> Result<()> {
         if !self.unsynced {
             return Ok(());
         }
         if let Err(e) = self.dev.sync() {
-            return Err(self.fatal(e.into()));
+            return Err(self.judge(e.into()));
         }
         self.unordered = false;
         self.commits_unordered = false;
         self.unsynced = false;
         Ok(())
+    }
+
+    /// Note an error of the device: if it is final, nothing is written any more.
+    pub(super) fn judge(&mut self, e: Error) -> Error {
+        match &e {
+            Error::Io(io) if io.is_final() && !self.is_read_only() => self.fatal(e),
+            _ => e,
+        }
     }
 
     /// What is on disk is unknown from now on: never write again.
@@ -334,6 +343,7 @@ impl Fs {
             .and_then(|()| store::erase_checked(&*self.dev, b));
         match written {
             Ok(()) => {
+                self.alloc.written();
                 let info = self.pair_mut(ix);
                 info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
                 info.appendable = Some(true);
@@ -350,10 +360,11 @@ impl Fs {
             }
             Err(e) if e.is_bad_block() => {
                 ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
-                // the bad block stays marked as used; whoever was written with the old address
-                // already is written again
-                let fresh = self.alloc.take().ok_or(Error::NoSpace)?;
-                let blocks = if e.block == Some(b) { [a, fresh] } else { [fresh, b] };
+                // whoever was written with the old address already is written again
+                let is_second = e.block == Some(b);
+                self.alloc.spoil(if is_second { b } else { a }, e)?;
+                let fresh = self.alloc.take_to_write()?;
+                let blocks = if is_second { [a, fresh] } else { [fresh, b] };
                 self.rename_pair(ix, Pair(blocks))?;
                 Err(Fault::Replan)
             }

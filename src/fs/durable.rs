@@ -10,7 +10,7 @@ use super::pairs::{Fate, PairIx};
 use crate::disk::commit::Writer;
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Tail, tag};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Corrupt, Error, IoError, IoOp, Result};
 use crate::mdir::{LogEnd, store};
 
 /// One change to a pair's durable log.
@@ -183,8 +183,9 @@ impl Fs {
     fn relocate_log(&mut self, ix: PairIx, log: &Log) -> Result<()> {
         let old = self.pair(ix).blocks;
         if old.same(Pair::SUPERBLOCK) {
-            ::log::error!("superblock pair {old} has become unwritable");
-            return Err(self.fatal(Error::NoSpace));
+            // It cannot move: either the device fails, or no change can be written ever again.
+            let source = std::io::Error::from_raw_os_error(libc::EIO);
+            return Err(IoError { op: IoOp::Prog, block: Some(old.0[1]), source }.into());
         }
         self.barrier()?;
         self.complete_map()?;
@@ -193,15 +194,15 @@ impl Fs {
         put_log(log, &mut w);
         let commit = w.finish().map_err(|_| Error::NoSpace)?;
         let block = loop {
-            let block = self.alloc.take().ok_or(Error::NoSpace)?;
+            let block = self.alloc.take_to_write()?;
             self.wrote();
             match store::write_fresh(&*self.dev, block, &commit) {
                 Ok(()) => break block,
-                // it stays marked as used: nothing is put there again
-                Err(e) if e.is_bad_block() => {}
+                Err(e) if e.is_bad_block() => self.alloc.spoil(block, e)?,
                 Err(e) => return Err(e.into()),
             }
         };
+        self.alloc.written();
         let new = Pair([block, old.0[0]]);
         ::log::warn!("pair {old} moves to {new}");
         self.rename_pair(ix, new)?;

@@ -71,15 +71,24 @@ impl Fs {
     pub fn flush(&mut self) -> Result<()> {
         let _running = self.run();
         if !self.is_dirty() {
-            return if self.is_read_only() { Ok(()) } else { self.free_retired() };
+            return self.confirm();
         }
         self.writable()?;
         self.flushing = true;
         let start = Instant::now();
-        let flushed = self.flush_rounds();
+        let flushed = self.flush_rounds().map_err(|e| self.judge(e));
         self.tally.flushed(start, &flushed);
         self.flushing = false;
         flushed
+    }
+
+    /// Nothing has to be written: what was, has to be there still.
+    fn confirm(&mut self) -> Result<()> {
+        let was_written = !self.is_read_only() || self.turned_read_only().is_some();
+        if was_written && let Err(e) = self.dev.still_whole() {
+            return Err(self.judge(e.into()));
+        }
+        if self.is_read_only() { Ok(()) } else { self.free_retired() }
     }
 
     fn flush_rounds(&mut self) -> Result<()> {

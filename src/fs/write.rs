@@ -235,7 +235,7 @@ impl Fs {
         match self.spill() {
             // what earlier spills took comes back with a flush
             Err(Error::NoSpace) if !self.held => self.flush(),
-            r => r,
+            r => r.map_err(|e| self.judge(e)),
         }
     }
 
@@ -324,7 +324,7 @@ impl Fs {
     ) -> Result<()> {
         let bs = self.layout.block_size as usize;
         for _ in 0..n {
-            list.push(self.alloc.take().ok_or(Error::NoSpace)?);
+            list.push(self.alloc.take_to_write()?);
         }
         let mut buf = vec![0xff; n as usize * bs];
         for k in 0..n {
@@ -347,18 +347,33 @@ impl Fs {
                     .take_while(|&j| fresh[j] == fresh[k] + (j - k) as u32)
                     .count();
             match self.write_run(fresh[k], &buf[k * bs..(k + run) * bs]) {
-                Ok(()) => k += run,
+                Ok(()) => {
+                    self.alloc.written();
+                    k += run;
+                }
                 Err(Error::Io(e)) if e.is_bad_block() => {
                     // one block at a time, each somewhere else if its place is bad; a block that
                     // moved is named by the ones behind it, which are built anew
-                    let bad = self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]).is_err();
-                    let done = k as u32 + u32::from(!bad);
-                    let again = list.take_from(i + done);
-                    if bad {
-                        ::log::warn!("bad block {:#x}: file data goes elsewhere", fresh[k]);
+                    let alone = match run {
+                        1 => Err(Error::Io(e)),
+                        _ => self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]),
+                    };
+                    let done = k as u32 + u32::from(alone.is_ok());
+                    let mut again = list.take_from(i + done);
+                    drop(buf);
+                    let bad = alone.is_err().then(|| again.remove(0));
+                    again.into_iter().for_each(|b| self.alloc.free(b));
+                    match (alone, bad) {
+                        (Err(Error::Io(e)), Some(block)) if e.is_bad_block() => {
+                            ::log::warn!("bad block {block:#x}: file data goes elsewhere");
+                            self.alloc.spoil(block, e)?;
+                        }
+                        (Err(e), bad) => {
+                            bad.into_iter().for_each(|b| self.alloc.free(b));
+                            return Err(e);
+                        }
+                        (Ok(()), _) => self.alloc.written(),
                     }
-                    // a bad one stays marked as used
-                    again.into_iter().skip(usize::from(bad)).for_each(|b| self.alloc.free(b));
                     return self.write_blocks(id, list, i + done, n - done, size);
                 }
                 Err(e) => return Err(e),

@@ -39,9 +39,11 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
             return (log::Level::Error, Errno::EIO);
         }
         Error::Io(io) => {
-            // A full host disk is worth telling apart; everything else is a failing device.
+            // A full host disk is worth telling apart; everything else is a failing device. A limit
+            // of file sizes is one of the image's file, not of the file that is written in it.
             let errno = match io.source.raw_os_error() {
-                Some(libc::ENOSPC) => Errno::ENOSPC,
+                Some(libc::ENOSPC | libc::EFBIG) => Errno::ENOSPC,
+                Some(libc::EDQUOT) => Errno::EDQUOT,
                 _ => Errno::EIO,
             };
             return (log::Level::Error, errno);
@@ -54,6 +56,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
 const NAMES: &[(i32, &str)] = &[
     (libc::EACCES, "EACCES"),
     (libc::EAGAIN, "EAGAIN"),
+    (libc::EDQUOT, "EDQUOT"),
     (libc::EEXIST, "EEXIST"),
     (libc::EFBIG, "EFBIG"),
     (libc::EINVAL, "EINVAL"),

@@ -119,9 +119,11 @@ impl Volume {
     /// Make everything durable, and report an earlier failure nobody has been told of yet.
     pub fn fsync(&self) -> VfsResult<()> {
         let result = self.flush_core(&mut self.core());
-        let earlier = self.failed.lock().take();
-        result?;
-        earlier.map_or(Ok(()), |e| Err(e.into()))
+        // The earlier one is the cause, where the mount turned read-only because of it.
+        match self.failed.lock().take() {
+            Some(earlier) => Err(earlier.into()),
+            None => Ok(result?),
+        }
     }
 
     /// Make everything durable.

@@ -12,6 +12,7 @@ use super::format::{self, Head, Kind, Record};
 use super::history::History;
 use super::scan::{Entry, Payload, Scan};
 use super::{Layers, Reason, State};
+use crate::bd::file::check_size;
 use crate::time::now;
 
 /// Changed bytes in memory.
@@ -125,8 +126,22 @@ impl Appender {
         }
     }
 
-    fn check(&self) -> io::Result<()> {
-        if self.poisoned { Err(io::Error::other(Reason::Poisoned)) } else { Ok(()) }
+    /// Before anything is written.
+    fn check(&mut self, file: &dyn JournalFile) -> io::Result<()> {
+        if self.poisoned {
+            return Err(io::Error::other(Reason::Poisoned));
+        }
+        self.check_size(file)
+    }
+
+    /// Refuse to go on with a file that somebody truncated: what is missing would become a hole.
+    pub fn check_size(&mut self, file: &dyn JournalFile) -> io::Result<()> {
+        check_size(file.size(), self.end).inspect_err(|_| self.poisoned = true)
+    }
+
+    /// Whether what is on disk is unknown, so that nothing more may be written.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
     }
 
     /// Whether a part of a transaction is in the file.
@@ -148,13 +163,13 @@ impl Appender {
 
     /// Write what is pending ahead of the end of its transaction.
     pub fn spill(&mut self, layers: &Layers, state: &RwLock<State>) -> io::Result<()> {
-        self.check()?;
+        self.check(&*layers.file)?;
         self.write(layers, state, false).map(drop)
     }
 
     /// End the transaction, if anything was changed, and wait until it is on disk.
     pub fn finish(&mut self, layers: &Layers, state: &RwLock<State>) -> io::Result<()> {
-        self.check()?;
+        self.check(&*layers.file)?;
         let Some(Begun { head, start, sum }) = self.write(layers, state, true)? else {
             return Ok(());
         };
@@ -234,7 +249,7 @@ impl Appender {
         number: Option<u64>,
         payload: Payload,
     ) -> Result<(), Reason> {
-        self.check()?;
+        self.check(file)?;
         let head = self.head(kind, number.unwrap_or_else(|| self.history.last()));
         let body = match &payload {
             Payload::None => Vec::new(),
@@ -255,7 +270,8 @@ impl Appender {
     }
 
     fn sync(&mut self, file: &dyn JournalFile) -> io::Result<()> {
-        file.sync().inspect_err(|_| self.poisoned = true)
+        file.sync().inspect_err(|_| self.poisoned = true)?;
+        self.check_size(file)
     }
 
     fn ended(&mut self, entry: Entry, sum: u32) {

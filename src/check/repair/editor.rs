@@ -125,19 +125,19 @@ impl<'a> ListWriter<'a> {
 
     fn write_block(&mut self, map: &mut Alloc) -> Result<()> {
         loop {
-            let block = map.take().ok_or(Error::NoSpace)?;
+            let block = map.take_to_write()?;
             let written = self
                 .dev
                 .erase(block)
                 .and_then(|()| store::prog_checked(self.dev, block, 0, &self.block));
             match written {
                 Ok(()) => {
+                    map.written();
                     self.blocks.push(block);
                     self.block.clear();
                     return Ok(());
                 }
-                // it stays marked as used
-                Err(e) if e.is_bad_block() => {}
+                Err(e) if e.is_bad_block() => map.spoil(block, e)?,
                 Err(e) => return Err(e.into()),
             }
         }
