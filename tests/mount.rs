@@ -13,6 +13,8 @@ mod chamelon;
 mod command;
 #[path = "mount/durability.rs"]
 mod durability;
+#[path = "mount/failing.rs"]
+mod failing;
 #[path = "mount/listing.rs"]
 mod listing;
 #[path = "mount/memory.rs"]

@@ -13,7 +13,7 @@ use crate::mounted::{as_root, c_tree, is_mounted, littlefs, noise, output, run, 
 use crate::status::status;
 
 /// An image on a small filesystem of its own, with the daemon in the foreground.
-struct Rig {
+pub struct Rig {
     scratch: TempDir,
     loops: Vec<PathBuf>,
     daemon: Option<Child>,
@@ -21,7 +21,7 @@ struct Rig {
 
 impl Rig {
     /// The image, of `size` as mkfs reads it, on a filesystem of `host` bytes.
-    fn new(size: &str, host: &str) -> Self {
+    pub fn new(size: &str, host: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary directory should be made");
         let rig = Self { scratch, loops: Vec::new(), daemon: None };
         for dir in ["mnt", "host"] {
@@ -35,20 +35,20 @@ impl Rig {
         rig
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    fn image(&self) -> PathBuf {
+    pub fn image(&self) -> PathBuf {
         self.path("host/image")
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub fn file(&self, name: &str) -> PathBuf {
         self.path("mnt").join(name)
     }
 
     /// A loop device over the image.
-    fn attach(&mut self, options: &str) -> PathBuf {
+    pub fn attach(&mut self, options: &str) -> PathBuf {
         let device = as_root(
             r#"device=$(losetup --show $3 -f "$1"); chown "$2" "$device"; echo "$device""#,
             &[
@@ -62,9 +62,13 @@ impl Rig {
         device
     }
 
-    fn mount(&mut self, source: &Path, options: &str) {
+    pub fn mount(&mut self, source: &Path, options: &str) {
+        self.mount_by(littlefs(), source, options);
+    }
+
+    /// The same by a command line that the arguments of the program are added to.
+    pub fn mount_by(&mut self, mut command: Command, source: &Path, options: &str) {
         let log = File::create(self.path("log")).expect("log");
-        let mut command = littlefs();
         command.args(["mount", "-f", "-o", options]).arg(source).arg(self.path("mnt")).stderr(log);
         let mut daemon = command.spawn().expect("the program should start");
         let ended = |daemon: &mut Child| daemon.try_wait().expect("wait").is_some();
@@ -74,11 +78,11 @@ impl Rig {
     }
 
     /// What the daemon said so far.
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).expect("log")
     }
 
-    fn logged(&self, words: &[&str]) {
+    pub fn logged(&self, words: &[&str]) {
         let log = self.log();
         for word in words {
             assert!(log.contains(word), "no {word:?} in {log}");
@@ -86,7 +90,7 @@ impl Rig {
     }
 
     /// Unmount as users do.
-    fn umount(&self) -> Output {
+    pub fn umount(&self) -> Output {
         self.unless_busy(littlefs().arg("umount").arg(self.path("mnt")))
     }
 
@@ -104,7 +108,7 @@ impl Rig {
     }
 
     /// Unmount whatever is unwritten; how the daemon ended.
-    fn give_up(&mut self) -> ExitStatus {
+    pub fn give_up(&mut self) -> ExitStatus {
         as_root(
             r#"for i in $(seq 500); do
                 said=$(umount "$1" 2>&1) && exit 0
@@ -116,21 +120,21 @@ impl Rig {
         self.ended()
     }
 
-    fn ended(&mut self) -> ExitStatus {
+    pub fn ended(&mut self) -> ExitStatus {
         self.daemon.take().expect("mounted").wait().expect("wait")
     }
 
     /// Use up what the host has left.
-    fn fill_host(&self) {
+    pub fn fill_host(&self) {
         let mut balloon = File::create(self.path("host/balloon")).expect("create");
         while balloon.write_all(&[1; 4096]).is_ok() {}
     }
 
-    fn drain_host(&self) {
+    pub fn drain_host(&self) {
         fs::remove_file(self.path("host/balloon")).expect("unlink");
     }
 
-    fn check(&self, source: &Path) {
+    pub fn check(&self, source: &Path) {
         run(littlefs().arg("check").arg(source));
     }
 }
@@ -152,19 +156,19 @@ impl Drop for Rig {
 }
 
 /// What C littlefs reads from a file in the image.
-fn held(image: &Path, name: &str) -> Option<Vec<u8>> {
+pub fn held(image: &Path, name: &str) -> Option<Vec<u8>> {
     match c_tree(image).remove(name.as_bytes())?.kind {
         Kind::File(bytes) => Some(bytes),
         Kind::Dir => None,
     }
 }
 
-fn sync(path: &Path) -> io::Result<()> {
+pub fn sync(path: &Path) -> io::Result<()> {
     OpenOptions::new().write(true).open(path)?.sync_all()
 }
 
 #[track_caller]
-fn fails<T>(result: io::Result<T>, errno: i32) {
+pub fn fails<T>(result: io::Result<T>, errno: i32) {
     assert_eq!(result.err().and_then(|e| e.raw_os_error()), Some(errno));
 }
 
