@@ -132,7 +132,7 @@ fn mount_options() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["MOUNT OPTIONS"]);
     roff.text([roman("What -o takes, separated by commas.")]);
-    for group in options::GROUPS {
+    for group in options::table::GROUPS {
         roff.control("SS", [group.title]);
         for item in group.items {
             roff.control("TP", []);

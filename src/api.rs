@@ -22,13 +22,15 @@ mod options;
 mod path;
 mod tree;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
 use crate::error::Result;
-use crate::fs::{self, Fs, Unwritten};
+use crate::fs::{self, Counts, Flushes, Fs, Unwritten};
 use crate::time;
 
 pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
@@ -187,17 +189,16 @@ impl Littlefs {
     }
 
     /// Whether operations that find no space fail at once, instead of flushing what was removed and
-    /// trying again. As long as [`Littlefs::flush_count`] stays the same, dropping this handle takes
-    /// every change back.
+    /// trying again. As long as [`Littlefs::flushes`] counts no new ones, dropping this handle takes every
+    /// change back.
     pub fn hold(&self, held: bool) {
         self.core().fs.hold(held);
     }
 
-    /// How often changes were written to the image, whether by [`Littlefs::flush`] or because they
-    /// exceeded what is held in memory.
-    pub fn flush_count(&self) -> u64 {
-        let flushes = self.core().fs.flushes();
-        flushes.done + flushes.failed
+    /// The flushes so far that had something to write: those that were asked for, and those that were
+    /// needed because the changes exceeded what is held in memory.
+    pub fn flushes(&self) -> Flushes {
+        self.core().fs.flushes()
     }
 
     /// What the next flush would write.
@@ -227,6 +228,14 @@ impl Littlefs {
         let fs::Usage { blocks_used, blocks_free } = core.fs.usage()?;
         let Geometry { block_size, block_count } = core.fs.geometry();
         Ok(Usage { block_size, blocks: block_count, blocks_used, blocks_free })
+    }
+
+    /// How many files and directories there are; the whole tree is read for this.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn counts(&self) -> Result<Counts> {
+        self.core().fs.counts()
     }
 
     /// Block size and block count.
@@ -264,12 +273,7 @@ impl Littlefs {
 impl Shared {
     /// The filesystem, for this thread alone.
     fn lock(&self) -> MutexGuard<'_, Core> {
-        self.core.lock().unwrap_or_else(|poisoned| {
-            // A panic in mid-operation may have left a half-made change in memory: never write it.
-            let mut core = poisoned.into_inner();
-            core.fs.distrust("a panic interrupted an operation (a bug, please report it)");
-            core
-        })
+        self.core.lock()
     }
 }
 

@@ -23,7 +23,6 @@ use std::fmt;
 
 pub use check::check;
 pub use recognise::recognise;
-pub use tree::{Content, Dir, Entry, Tree};
 pub use view::View;
 
 /// Type of the attribute in which chamelon keeps the time of the last change: days since 1970 and

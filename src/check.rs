@@ -13,8 +13,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::{self, Display};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::{GState, Pair, Superblock, Tail, crc, ctz};
 use crate::error::Result;
@@ -31,8 +29,9 @@ const FINDINGS_MAX: u64 = 1000;
 const PATH_MAX: usize = 400;
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Severity {
     /// The image breaks the format.
     Error,
@@ -41,7 +40,8 @@ pub enum Severity {
 }
 
 /// One thing found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Finding {
     /// How bad.
     pub severity: Severity,
@@ -54,7 +54,8 @@ pub struct Finding {
 }
 
 /// What is in the image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Totals {
     /// Files reached.
     pub files: u64,
@@ -67,12 +68,13 @@ pub struct Totals {
 }
 
 /// What a check found.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Report {
     /// In the order found; a thousand of each code at most.
     pub findings: Vec<Finding>,
     /// How many more there were, by code.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "BTreeMap::is_empty"))]
     pub omitted: BTreeMap<&'static str, u64>,
     /// What is in the image.
     pub totals: Totals,

@@ -1,24 +1,39 @@
 //! The command line: arguments, logging and exit codes; one module per command.
 
-pub mod attach;
-pub mod check;
-pub mod convert;
-pub mod daemon;
-pub mod date;
-pub mod helpers;
-pub mod info;
-pub mod journal;
-pub mod kv;
-pub mod logging;
-pub mod mkfs;
-pub mod mount;
-pub mod notify;
-pub mod options;
-pub mod remount;
-pub mod run;
-pub mod status;
-pub mod table;
-pub mod umount;
+mod check;
+mod convert;
+mod date;
+mod info;
+mod journal;
+mod kv;
+mod logging;
+mod mkfs;
+
+#[cfg(feature = "mount")]
+mod attach;
+#[cfg(feature = "mount")]
+mod daemon;
+#[cfg(feature = "mount")]
+mod helpers;
+#[cfg(feature = "mount")]
+mod mount;
+#[cfg(feature = "mount")]
+mod notify;
+#[cfg(feature = "mount")]
+mod remount;
+#[cfg(feature = "mount")]
+mod run;
+#[cfg(feature = "mount")]
+mod status;
+#[cfg(feature = "mount")]
+mod table;
+#[cfg(feature = "mount")]
+mod umount;
+
+internal! {
+    #[cfg(feature = "mount")]
+    mod options;
+}
 
 use std::ffi::OsString;
 use std::fmt;
@@ -128,8 +143,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    #[cfg(feature = "mount")]
     Mount(mount::MountArgs),
+    #[cfg(feature = "mount")]
     Umount(umount::UmountArgs),
+    #[cfg(feature = "mount")]
     Status(status::StatusArgs),
     Mkfs(mkfs::MkfsArgs),
     Info(info::InfoArgs),
@@ -137,7 +155,9 @@ enum Command {
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
+    #[cfg(feature = "mount")]
     Run(run::RunArgs),
+    #[cfg(feature = "mount")]
     #[command(hide = true)]
     Attach(attach::AttachArgs),
 }
@@ -145,8 +165,11 @@ enum Command {
 impl Command {
     fn run(&self) -> Result<ExitCode, CliError> {
         match self {
+            #[cfg(feature = "mount")]
             Self::Mount(args) => mount::run(args),
+            #[cfg(feature = "mount")]
             Self::Umount(args) => umount::run(args),
+            #[cfg(feature = "mount")]
             Self::Status(args) => status::run(args),
             Self::Mkfs(args) => mkfs::run(args),
             Self::Info(args) => info::run(args),
@@ -154,14 +177,29 @@ impl Command {
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),
+            #[cfg(feature = "mount")]
             Self::Run(args) => run::run(args),
+            #[cfg(feature = "mount")]
             Self::Attach(args) => attach::run(args),
         }
     }
 
-    /// Whether standard error stays what it is to the end.
-    fn stays_in_foreground(&self) -> bool {
-        !matches!(self, Self::Mount(args) if !args.foreground)
+    /// Whether it becomes a daemon, sooner or later.
+    fn is_daemon(&self) -> bool {
+        #[cfg(feature = "mount")]
+        return matches!(self, Self::Mount(_));
+        #[cfg(not(feature = "mount"))]
+        false
+    }
+
+    /// Whether its messages go to systemd's journal, which wants each with its priority. Standard
+    /// error has to stay what it is to the end for that.
+    fn speaks_to_journal(&self) -> bool {
+        #[cfg(feature = "mount")]
+        return !matches!(self, Self::Mount(args) if !args.foreground)
+            && notify::stderr_is_journal();
+        #[cfg(not(feature = "mount"))]
+        false
     }
 }
 
@@ -255,9 +293,10 @@ impl ImageArgs {
 /// The command lines of `littlefs` and of the names it has for others, to generate documentation
 /// and completions from.
 pub fn command_lines() -> Vec<clap::Command> {
-    let mut all = vec![Cli::command()];
-    all.extend(helpers::command_lines());
-    all
+    let program = [Cli::command()].into_iter();
+    #[cfg(feature = "mount")]
+    let program = program.chain(helpers::command_lines());
+    program.collect()
 }
 
 /// Parse the arguments (the program's name first), run the command, report its failure.
@@ -266,30 +305,35 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Let writes beyond a limit of file sizes (`ulimit -f`) fail, instead of ending the process in the
     // middle of something. Without this the limit is as deadly as ever, but nothing else is wrong.
     let _ = Signals::block_these(&[libc::SIGXFSZ]);
-    let mut journal = false;
-    let result = match helpers::parse(&args) {
+    #[cfg(feature = "mount")]
+    let args = match helpers::parse(&args) {
         Some(Ok(helper)) => {
-            logging::init(helper.verbose(), journal, helper.is_daemon());
-            helper.run()
+            logging::init(helper.verbose(), false, helper.is_daemon());
+            return finish(helper.run(), false);
         }
         Some(Err((e, code))) => return usage(&e, code),
-        None => match Cli::try_parse_from(helpers::with_command(args.clone())) {
-            Ok(cli) => {
-                journal = cli.command.stays_in_foreground() && notify::stderr_is_journal();
-                logging::init(cli.verbose, journal, matches!(cli.command, Command::Mount(_)));
-                cli.command.run()
-            }
-            Err(e) => {
-                let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
-                let code = match command.and_then(|command| command.to_str()) {
-                    Some("check") => exit::CHECK_USAGE,
-                    Some("run") => exit::RUN_FAILURE,
-                    _ => exit::FAILURE,
-                };
-                return usage(&e, code);
-            }
-        },
+        None => helpers::with_command(args),
     };
+    match Cli::try_parse_from(&args) {
+        Ok(cli) => {
+            let journal = cli.command.speaks_to_journal();
+            logging::init(cli.verbose, journal, cli.command.is_daemon());
+            finish(cli.command.run(), journal)
+        }
+        Err(e) => {
+            let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
+            let code = match command.and_then(|command| command.to_str()) {
+                Some("check") => exit::CHECK_USAGE,
+                Some("run") => exit::RUN_FAILURE,
+                _ => exit::FAILURE,
+            };
+            usage(&e, code)
+        }
+    }
+}
+
+/// The exit code of a command, whose failure is reported; to systemd's journal with its priority.
+fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
     result.unwrap_or_else(|e| {
         if journal {
             let _ = writeln!(io::stderr(), "<3>{e}");

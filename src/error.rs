@@ -4,9 +4,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::disk::Pair;
 use crate::image::OpenError;
 use crate::journal::JournalError;
+
+pub use crate::disk::Pair;
 
 /// Result of everything in this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

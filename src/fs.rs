@@ -16,6 +16,8 @@ mod file;
 mod flush;
 mod format;
 mod list;
+#[cfg(feature = "mount")]
+mod mounted;
 mod open;
 mod ops;
 mod pairs;
@@ -39,16 +41,18 @@ use crate::error::{Error, Result};
 use crate::mdir::MoveId;
 
 pub use crate::mdir::{DirId, FileId};
-pub use activity::{Flush, Flushes, PairCache, Unwritten};
+pub use activity::{Flush, Flushes, Unwritten};
 pub use attr::At;
 pub(crate) use durable::put_log;
 pub use file::ReadPlan;
 pub(crate) use file::read_list;
 pub use format::FormatOptions;
+#[cfg(feature = "mount")]
+pub use mounted::PairCache;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
-pub use space::{Counts, Unmapped, Usage, Walked};
-pub use value::{Assignment, Attrs, Changes, Content, Row, Value};
+pub use space::{Counts, Usage};
+pub use value::{Attrs, Content, Row, Value};
 
 use activity::Tally;
 use file::File;

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::chamelon;
 use crate::check::Severity;
-use crate::disk::Superblock;
 
+pub use crate::disk::Superblock;
 pub use container::Container;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};

@@ -44,6 +44,16 @@
 //! - [`Error`] has one variant for each cause that a caller can act on.
 //! - [`kv`] is a key-value store in an image, with atomic batches.
 //!
+//! # Features
+//!
+//! - `mount` (default): `fuse` and `vfs`, to mount images with FUSE.
+//! - `cli` (default): `cli`, all that the program `littlefs` does.
+//! - `serde`: reports can be serialized. The two above need it.
+//! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
+//!   may change with any version. It is for this package's own tests.
+//!
+//! Without default features this is the library alone.
+//!
 //! # Layers
 //!
 //! Each uses only those before it:
@@ -52,40 +62,62 @@
 //! |---|---|---|
 //! | base | [`error`] | outcomes a caller can act on |
 //! | device | [`bd`] | blocks in files and in memory |
-//! | format | [`disk`], [`convention`] | the bytes of SPEC.md and of user attributes, pure |
-//! | engine | [`mdir`], [`alloc`] | metadata pairs and the free map |
-//! | filesystem | [`fs`] | directories, files, attributes, all on cached state; flush |
-//! | verify | [`check`] | the read-only verifier |
-//! | image | [`chamelon`], [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
+//! | format | `disk`, [`convention`] | the bytes of SPEC.md and of user attributes, pure |
+//! | engine | `mdir`, `alloc` | metadata pairs and the free map |
+//! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
+//! | verify | [`check`] | the verifier, and repair |
+//! | image | `chamelon`, [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
-//! | volume | [`vfs`] | inode numbers, caches, locks |
+//! | volume | `vfs` | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
-//! | adapter | [`fuse`] | FUSE requests to volume calls |
-//! | program | [`cli`] | the commands |
+//! | adapter | `fuse` | FUSE requests to volume calls |
+//! | program | `cli` | the commands |
 
 #![warn(missing_docs)]
 
-pub mod alloc;
+/// Declares modules that are not part of the public interface: public with the feature `internals`,
+/// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the compiler
+/// finds what nothing uses.
+macro_rules! internal {
+    ($($(#[$attribute:meta])* mod $name:ident;)*) => {$(
+        #[cfg(feature = "internals")]
+        $(#[$attribute])*
+        pub mod $name;
+        #[cfg(not(feature = "internals"))]
+        $(#[$attribute])*
+        mod $name;
+    )*};
+}
+
+internal! {
+    mod alloc;
+    mod chamelon;
+    mod disk;
+    mod fs;
+    mod mdir;
+}
+
 mod api;
 pub mod bd;
-pub mod chamelon;
 pub mod check;
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod convention;
 pub mod convert;
-pub mod disk;
 pub mod error;
-pub mod fs;
+#[cfg(feature = "mount")]
 pub mod fuse;
 pub mod image;
 pub mod journal;
 pub mod kv;
-pub mod mdir;
 pub mod profile;
+// The daemon and its commands need most of these calls; the library alone needs few.
+#[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]
 mod sys;
 mod time;
+#[cfg(feature = "mount")]
 pub mod vfs;
 
 pub use api::{
@@ -93,4 +125,4 @@ pub use api::{
     PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
 };
 pub use error::{Error, Result};
-pub use fs::Unwritten;
+pub use fs::{Counts, Flush, Flushes, Unwritten};

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use littlefs::cli::options::{self, MountOptions, Set};
+use littlefs::cli::options::MountOptions;
+use littlefs::cli::options::table::{self, Set};
 
 #[path = "../scripts/docs.rs"]
 #[expect(dead_code)]
@@ -18,7 +19,7 @@ fn known() -> BTreeSet<String> {
         Set::Value(..) => format!("{name}="),
         Set::Flag(_) | Set::Nothing | Set::Prefix => (*name).to_owned(),
     };
-    options::names().map(written).collect()
+    table::names().map(written).collect()
 }
 
 /// An option as the documents write it, without what stands for its value.
@@ -36,7 +37,7 @@ fn help(command: &str) -> String {
 
 #[test]
 fn every_option_does_what_the_table_says() {
-    for (name, set) in options::names() {
+    for (name, set) in table::names() {
         let taken = |option: &str| MountOptions::parse(&[option], false);
         match set {
             Set::Flag(_) | Set::Nothing => assert!(taken(name).is_ok(), "{name}"),
@@ -138,7 +139,7 @@ fn every_command_has_a_manual_page_with_all_its_options() {
 
     let mount = page("man1/littlefs-mount.1");
     let (_, table) = mount.split_once(".SH \"MOUNT OPTIONS\"").expect("a section");
-    for group in options::GROUPS {
+    for group in table::GROUPS {
         assert!(table.contains(group.title), "no {} in {table}", group.title);
         for item in group.items {
             assert!(table.contains(&item.label()), "no {} in {table}", item.label());

@@ -1,7 +1,9 @@
 //! Open files.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::metadata::{FileType, Metadata, SetMetadata};
 use super::path::Place;
@@ -163,6 +165,9 @@ impl File {
             return Err(Error::Invalid("the file was not opened for reading"));
         }
         let plan = self.core().fs.read(self.id, offset, buf.len())?;
+        if plan.is_empty() {
+            return Ok(0);
+        }
         let len = plan.len();
         plan.run_into(buf, || ())?;
         Ok(len)
@@ -211,8 +216,7 @@ impl File {
     /// Remember a failure for [`File::close`].
     fn noted<T>(&self, result: Result<T>) -> Result<T> {
         if let Err(e) = &result {
-            let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-            *last = Some(e.clone());
+            *self.last_error.lock() = Some(e.clone());
         }
         result
     }
@@ -314,8 +318,7 @@ impl File {
     /// The last error that a change through this handle met, if any did, whether or not the caller
     /// of that change looked at it.
     pub fn close(self) -> Result<()> {
-        let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        match last.take() {
+        match self.last_error.lock().take() {
             Some(e) => Err(e),
             None => Ok(()),
         }

@@ -49,7 +49,7 @@ impl Log {
         let (mut start, mut tags) = (0, Vec::new());
         let (mut at, mut last) = (4, tag::FIRST);
         while let Some((t, next)) = read_tag(&block, at, last) {
-            let place = Place { at: at + 4, len: t.len() as usize };
+            let place = Place { at: at + 4, len: t.size() as usize };
             (at, last) = (next, t.0);
             // whatever its chunk: chamelon ends a commit there
             if t.type1() != tag::CCRC {
@@ -122,7 +122,7 @@ fn read_tag(block: &[u8], at: usize, last: u32) -> Option<(Tag, usize)> {
     if ENDS.contains(&raw) || ENDS.contains(&t.0) || t.type1() == UNKNOWN || t.is_deleted() {
         return None;
     }
-    let next = at + 4 + t.len() as usize;
+    let next = at + 4 + t.size() as usize;
     (next <= block.len()).then_some((t, next))
 }
 

@@ -86,7 +86,7 @@ impl Evidence {
                 ids.count = ids.count.saturating_sub(u16::from(t.id() < ids.count));
             }
             tag::DIRSTRUCT | tag::INLINESTRUCT | tag::CTZSTRUCT | tag::HARDTAIL => {}
-            ty => self.foreign |= ty != tag::USERATTR | u16::from(TIME) || t.len() != TIME_LEN,
+            ty => self.foreign |= ty != tag::USERATTR | u16::from(TIME) || t.size() != TIME_LEN,
         }
     }
 }

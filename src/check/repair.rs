@@ -13,8 +13,6 @@ mod structure;
 use std::fmt::Display;
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::bd::BlockDevice;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, NameFault, OpenOptions};
@@ -34,7 +32,8 @@ pub enum Mode {
 }
 
 /// One thing that repair did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Repair {
     /// Which finding it mends.
     pub code: &'static str,

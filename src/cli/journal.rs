@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, date, exit, status, table};
+use super::{CliError, date, exit};
+#[cfg(feature = "mount")]
+use super::{status, table};
 use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
@@ -433,7 +435,14 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     }
 }
 
+/// The directory that the journal is mounted on to be written; this program knows of no mounts.
+#[cfg(not(feature = "mount"))]
+fn mounted_on(_file: &Path) -> Option<PathBuf> {
+    None
+}
+
 /// The directory that the journal is mounted on to be written.
+#[cfg(feature = "mount")]
 fn mounted_on(file: &Path) -> Option<PathBuf> {
     let file = std::fs::canonicalize(file).ok()?;
     let entries = table::all().ok()?;

@@ -1,6 +1,8 @@
 //! The options of `mount -o`.
 
-mod table;
+internal! {
+    mod table;
+}
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,7 +14,8 @@ use crate::image::Dialect;
 use crate::profile::Profile;
 use crate::vfs::Atime;
 
-pub use table::{GROUPS, Group, Item, Set, help, names};
+pub use table::help;
+use table::{Set, names};
 
 /// A change is written at the latest this long after it was made, unless `commit=` says otherwise.
 const DEFAULT_COMMIT: Duration = Duration::from_secs(5);

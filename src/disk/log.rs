@@ -80,7 +80,7 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
             break;
         }
         let data_at = off + 4;
-        let next = data_at + t.len() as usize;
+        let next = data_at + t.size() as usize;
         if next > block_size {
             break;
         }
@@ -106,7 +106,7 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
             log.commits += 1;
             log.fcrc = None;
             for (t, at) in commit.drain(..) {
-                apply(&mut log, t, &bytes[at..at + t.len() as usize]);
+                apply(&mut log, t, &bytes[at..at + t.size() as usize]);
             }
             ptag ^= u32::from(t.chunk() & 1) << 31;
             log.off = next as u32;

@@ -104,13 +104,8 @@ impl Tag {
     }
 
     /// Bytes of data after the tag.
-    pub fn len(self) -> u32 {
+    pub fn size(self) -> u32 {
         if self.is_deleted() { 0 } else { self.0 & 0x3ff }
-    }
-
-    /// Whether no data follows.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
     }
 }
 
@@ -121,10 +116,10 @@ mod tests {
     #[test]
     fn fields_come_back() {
         let t = Tag::new(USERATTR + 0x74, 5, 12);
-        assert_eq!((t.type1(), t.chunk(), t.id(), t.len()), (USERATTR, 0x74, 5, 12));
+        assert_eq!((t.type1(), t.chunk(), t.id(), t.size()), (USERATTR, 0x74, 5, 12));
         assert!(t.is_valid() && !t.is_deleted());
         let d = Tag::new(DELETE, 1, LEN_DELETED);
-        assert!(d.is_deleted() && d.is_empty());
+        assert!(d.is_deleted() && d.size() == 0);
         assert!(Tag::new(CCRC + 1, ID_NONE, 8).is_ccrc() && !Tag::new(FCRC, ID_NONE, 8).is_ccrc());
     }
 }

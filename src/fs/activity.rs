@@ -2,18 +2,15 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use serde::{Deserialize, Serialize};
 
 use super::Fs;
-use super::pairs::CACHE_MAX;
-use super::space::Usage;
-use crate::disk::ctz;
 use crate::error::{Error, Result};
 use crate::mdir::Data;
 
 /// What is not in the image yet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Unwritten {
     /// Bytes of content in memory only.
     pub bytes: u64,
@@ -23,27 +20,10 @@ pub struct Unwritten {
     pub pairs: u64,
 }
 
-/// The cache of metadata pairs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PairCache {
-    /// Metadata pairs of the filesystem.
-    pub pairs: u64,
-    /// Those whose content is in memory.
-    pub cached: u64,
-    /// Bytes of that content.
-    pub bytes: u64,
-    /// Bytes of clean content that are kept at most.
-    pub bytes_max: u64,
-    /// How often content was needed and there.
-    pub hits: u64,
-    /// How often it had to be read.
-    pub misses: u64,
-}
-
 /// A flush that is over.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Flush {
     /// Seconds since 1970 when it ended.
     pub at: u64,
@@ -56,8 +36,9 @@ pub struct Flush {
 }
 
 /// The flushes that had something to write.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Flushes {
     /// How many succeeded.
     pub done: u64,
@@ -138,19 +119,6 @@ impl Fs {
         }
     }
 
-    /// The cache of metadata pairs.
-    pub fn pair_cache(&self) -> PairCache {
-        let Tally { wanted, loaded, .. } = self.tally;
-        PairCache {
-            pairs: self.pairs.iter().flatten().count() as u64,
-            cached: self.pairs.iter().flatten().filter(|p| p.mdir.is_some()).count() as u64,
-            bytes: self.cached_bytes as u64,
-            bytes_max: CACHE_MAX as u64,
-            hits: wanted - loaded,
-            misses: loaded,
-        }
-    }
-
     /// The flushes so far.
     pub fn flushes(&self) -> Flushes {
         let Tally { done, failed, last, last_failed, .. } = &self.tally;
@@ -159,23 +127,6 @@ impl Fs {
             failed: *failed,
             last: last.as_ref().map(Ended::tell),
             last_failed: last_failed.as_ref().map(Ended::tell),
-        }
-    }
-
-    /// Blocks used and free. Nothing is read for it: of files that the map of free blocks does not
-    /// hold yet, their sizes tell.
-    pub fn usage_so_far(&self) -> Usage {
-        let unmapped = self
-            .unmapped
-            .iter()
-            .map(|(_, size)| u64::from(ctz::blocks(self.layout.block_size, *size)));
-        // Only a damaged image names more than it has.
-        let (known, all) = (self.alloc.used(), self.superblock.block_count);
-        let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
-        let coming = coming.min(all.saturating_sub(known));
-        Usage {
-            blocks_used: known + coming,
-            blocks_free: self.alloc.available().saturating_sub(coming),
         }
     }
 }

@@ -101,15 +101,6 @@ impl Fs {
         e
     }
 
-    /// Never write again: what is in memory may be wrong, for this reason.
-    pub fn distrust(&mut self, why: &str) {
-        if self.turned_read_only.is_none() {
-            ::log::error!("{why}; nothing is written from now on");
-        }
-        self.read_only = true;
-        self.turned_read_only.get_or_insert_with(|| why.to_owned());
-    }
-
     pub(super) fn wrote(&mut self) {
         self.unordered = true;
         self.unsynced = true;

@@ -102,13 +102,6 @@ pub struct Counts {
 }
 
 impl Fs {
-    /// Let operations that need the map of free blocks fail with [`Error::MapUnfinished`] until it
-    /// is complete, instead of completing it themselves; whoever calls this completes it with
-    /// [`Fs::unmapped`] and [`Fs::mark`].
-    pub fn defer_map(&mut self) {
-        self.map_deferred = true;
-    }
-
     /// Some files whose blocks are not in the map of free blocks yet; none once it is complete.
     pub fn unmapped(&mut self) -> Option<Unmapped> {
         let _running = self.run();

@@ -136,6 +136,7 @@ impl Fs {
     /// # Errors
     /// When there is no such file, or its content cannot be read.
     pub fn read_value(&mut self, dir: DirId, name: &[u8]) -> Result<Vec<u8>> {
+        let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         let blocks = self.pair(place.pair).blocks;
         let e = self.entry(place)?;

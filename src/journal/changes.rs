@@ -6,8 +6,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use serde::{Serialize, Serializer};
-
 use super::error::at;
 use super::{Journal, JournalError};
 use crate::bd::journal::{At, JournalDevice, Reason, Transaction};
@@ -23,19 +21,20 @@ use crate::mdir::store;
 const CHUNK: usize = 64 << 10;
 
 /// What happened to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Kind {
     /// It is new.
-    #[serde(rename = "A")]
+    #[cfg_attr(feature = "serde", serde(rename = "A"))]
     Added,
     /// Its content or its attributes are others.
-    #[serde(rename = "M")]
+    #[cfg_attr(feature = "serde", serde(rename = "M"))]
     Modified,
     /// It is gone.
-    #[serde(rename = "D")]
+    #[cfg_attr(feature = "serde", serde(rename = "D"))]
     Deleted,
     /// It had another name.
-    #[serde(rename = "R")]
+    #[cfg_attr(feature = "serde", serde(rename = "R"))]
     Renamed,
 }
 
@@ -52,24 +51,30 @@ impl Kind {
 }
 
 /// A path that changed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Change {
     /// The path, with a slash before it; a directory's has one behind it, too.
-    #[serde(serialize_with = "lossy")]
+    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy"))]
     pub path: Vec<u8>,
     /// What happened to it.
-    #[serde(rename = "change")]
+    #[cfg_attr(feature = "serde", serde(rename = "change"))]
     pub kind: Kind,
     /// Its former path, if it was renamed.
-    #[serde(serialize_with = "lossy_if_any", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "serde",
+        serde(serialize_with = "lossy_if_any", skip_serializing_if = "Option::is_none")
+    )]
     pub from: Option<Vec<u8>>,
 }
 
-fn lossy<S: Serializer>(path: &[u8], s: S) -> std::result::Result<S::Ok, S::Error> {
+#[cfg(feature = "serde")]
+fn lossy<S: serde::Serializer>(path: &[u8], s: S) -> std::result::Result<S::Ok, S::Error> {
     s.serialize_str(&String::from_utf8_lossy(path))
 }
 
-fn lossy_if_any<S: Serializer>(
+#[cfg(feature = "serde")]
+fn lossy_if_any<S: serde::Serializer>(
     path: &Option<Vec<u8>>,
     s: S,
 ) -> std::result::Result<S::Ok, S::Error> {

@@ -129,7 +129,7 @@ fn scan(block: &[u8], mut found: impl FnMut(usize, u32)) {
     let (mut off, mut ptag, mut start) = (4, tag::FIRST, 0);
     while let Some(raw) = block.get(off..off + 4) {
         let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
-        let next = off + 4 + t.len() as usize;
+        let next = off + 4 + t.size() as usize;
         if !t.is_valid() || next > block.len() {
             return;
         }

@@ -113,9 +113,9 @@ fn what_is_not_flushed_is_dropped() {
     let dev = device();
     let fs = FormatOptions::new().open_new(dev.clone()).expect("format");
     fs.write("a", "1").expect("write");
-    assert!(fs.unwritten().pairs > 0 && fs.flush_count() == 0);
+    assert!(fs.unwritten().pairs > 0 && fs.flushes().done == 0);
     fs.flush().expect("flush");
-    assert_eq!((fs.unwritten().pairs, fs.flush_count()), (0, 1));
+    assert_eq!((fs.unwritten().pairs, fs.flushes().done), (0, 1));
     fs.write("b", "2").expect("write");
     drop(fs);
     let fs = Littlefs::open_device(dev).expect("open");
