@@ -151,7 +151,13 @@ fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {
 }
 
 /// An out-of-range access, reported like a failing device: image bytes must never panic us.
-fn check_range(g: Geometry, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
+pub(crate) fn check_range(
+    g: Geometry,
+    op: IoOp,
+    block: u32,
+    off: u32,
+    len: usize,
+) -> IoResult<u64> {
     let start = byte_offset(g, block, off);
     if start.saturating_add(len as u64) > g.size() {
         return Err(IoError {

@@ -282,6 +282,10 @@ impl ImageArgs {
             let (path, reason) = (self.image.clone(), image::Reason::Chamelon);
             return Err(CliError::failure(image::OpenError { path, reason }));
         }
+        if let Some(doubt) = opened.doubt {
+            let (path, reason) = (self.image.clone(), image::Reason::Doubtful(doubt));
+            return Err(CliError::failure(image::OpenError { path, reason }));
+        }
         if opened.read_only {
             let path = self.image.display();
             return Err(CliError::failure(format_args!("{path}: the file cannot be written")));

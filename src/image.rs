@@ -12,11 +12,12 @@ use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::chamelon;
 use crate::check::Severity;
 
+pub use crate::container::{Doubt, Evidence, Found, Half, Kind};
 pub use crate::disk::Superblock;
 pub use container::Container;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};
-pub use locate::{Located, at_block_size, at_root, locate, wipe};
+pub use locate::{Located, SEARCH_DEVICE, SEARCH_FILE, at_block_size, at_root, locate, wipe};
 
 /// A way of writing littlefs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +79,7 @@ pub struct Opened {
     /// How the image is written.
     pub dialect: Dialect,
     /// Asked for, or because the file cannot be written or is truncated, or because of its
-    /// dialect.
+    /// dialect, or because it is doubtful.
     pub read_only: bool,
     /// Whether the file was opened for writing, and locked against everybody else.
     pub writable: bool,
@@ -90,6 +91,10 @@ pub struct Opened {
     pub offset: u64,
     /// Bytes missing at the end of a truncated image, else 0.
     pub missing: u64,
+    /// Which of blocks 0 and 1 holds no valid superblock, where the other serves.
+    pub lost: Option<u32>,
+    /// Why this may not be the filesystem that was meant: then it is read-only.
+    pub doubt: Option<Doubt>,
     /// What the user should know, one sentence each, beginning with the path.
     pub notes: Vec<String>,
 }
@@ -109,10 +114,28 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         let what = if container.is_device { "device" } else { "file" };
         notes.push(format!("{}: the {what} cannot be written, opened read-only", path.display()));
     }
-    let superblock = find_superblock(&container, options)?;
+    let (found, superblock) = find_superblock(&container, options)?;
+    let Found { lost, doubt, .. } = found;
+    let shown = path.display();
+    if let Some(doubt) = doubt {
+        notes.push(format!("{shown}: {doubt}; nothing can be written to it"));
+    } else if let Some(block) = lost {
+        notes.push(format!(
+            "{shown}: the superblock in block {block} is lost; the one in block {} serves",
+            1 - block
+        ));
+    }
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
 
     let missing = geometry.size().saturating_sub(container.size.saturating_sub(options.offset));
+    if let Some(doubt) = doubt.filter(|_| !options.read_only) {
+        if missing > 0 {
+            return Err(Reason::Doubtful(doubt));
+        }
+        // to be shared with other readers, like everything that is only read
+        drop(container);
+        return try_open(path, &Options { read_only: true, ..*options });
+    }
     if missing > 0 {
         if !options.read_only {
             return Err(Reason::Truncated { geometry, missing });
@@ -147,12 +170,14 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         device,
         stored,
         dialect,
-        read_only: !writable || dialect != Dialect::Littlefs,
+        read_only: !writable || dialect != Dialect::Littlefs || doubt.is_some(),
         writable,
         superblock,
         image_size: size,
         offset: options.offset,
         missing,
+        lost,
+        doubt,
         notes,
     })
 }
@@ -179,9 +204,12 @@ fn show_chamelon(
     Ok(Arc::new(view))
 }
 
-/// The superblock, of a version and geometry that suit the options.
-fn find_superblock(container: &Container, options: &Options) -> Result<Superblock, Reason> {
-    let Container { file, size, .. } = container;
+/// The filesystem and the superblock of its root, of a version and geometry that suit the options.
+fn find_superblock(
+    container: &Container,
+    options: &Options,
+) -> Result<(Found, Superblock), Reason> {
+    let Container { file, size, is_device, .. } = container;
     let offset = options.offset;
     if *size == 0 {
         return Err(Reason::Empty);
@@ -189,26 +217,31 @@ fn find_superblock(container: &Container, options: &Options) -> Result<Superbloc
     if offset >= *size {
         return Err(Reason::OffsetBeyondEnd { offset, size: *size });
     }
-    let search = || locate(file, offset)?.into_superblock();
-    let superblock = match options.block_size {
-        Some(given) => match at_block_size(file, offset, given) {
-            Some(superblock) => superblock,
+    if let Some(kind) = Kind::of(file)? {
+        return Err(Reason::Wrapped(kind));
+    }
+    let limit = if *is_device { SEARCH_DEVICE } else { SEARCH_FILE };
+    let search = || locate(file, offset, limit)?.into_found();
+    let found = match options.block_size {
+        Some(given) => match at_block_size(file, offset, given, limit) {
+            Some(found) => found,
             None => match search()? {
-                found if found.block_size != given => {
-                    return Err(Reason::WrongBlockSize { given, found: found.block_size });
+                found if found.superblock.block_size != given => {
+                    let found = found.superblock.block_size;
+                    return Err(Reason::WrongBlockSize { given, found });
                 }
                 found => found,
             },
         },
         None => search()?,
     };
-    let superblock = at_root(file, offset, supported(superblock)?);
+    let superblock = at_root(file, offset, supported(found.superblock)?);
     supported(superblock)?;
     match options.block_count {
         Some(given) if given != superblock.block_count => {
             Err(Reason::WrongBlockCount { given, found: superblock.block_count })
         }
-        _ => Ok(superblock),
+        _ => Ok((found, superblock)),
     }
 }
 

@@ -287,6 +287,9 @@ pub fn attach(
             let reason = image::Reason::Truncated { geometry, missing };
             return Err(refused(reason).into());
         }
+        if let Some(doubt) = image.doubt {
+            return Err(refused(image::Reason::Doubtful(doubt)).into());
+        }
         let journal = Journal::open_or_create(path, &image, image_path)?;
         (image, journal)
     };

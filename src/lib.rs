@@ -66,7 +66,8 @@
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the verifier, and repair |
-//! | image | `chamelon`, [`image`] | another dialect shown as littlefs; finding a filesystem in a file |
+//! | container | `container` | recognising what a file is, and finding superblocks in it |
+//! | image | `chamelon`, [`image`] | another dialect shown as littlefs; opening an image by path |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
@@ -94,6 +95,7 @@ macro_rules! internal {
 internal! {
     mod alloc;
     mod chamelon;
+    mod container;
     mod disk;
     mod fs;
     mod mdir;

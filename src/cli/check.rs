@@ -12,7 +12,7 @@ use crate::bd::BlockDevice;
 use crate::chamelon;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
 use crate::error::Error;
-use crate::image::Dialect;
+use crate::image::{Dialect, Opened};
 
 /// Verify an image, and repair it if asked to
 #[derive(Args, Debug)]
@@ -133,9 +133,13 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
             },
         );
     }
+    if let Some(finding) = superblock_finding(&opened) {
+        report.findings.insert(0, finding);
+    }
     let mut repairs = Repairs::default();
     if let Some(mode) = args.mode()
         && missing == 0
+        && opened.doubt.is_none()
         && needs_repair(&report)
     {
         drop(opened);
@@ -157,6 +161,20 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     };
     print(args, &report, &repairs, exit).map_err(|e| cannot(e.into()))?;
     Ok(ExitCode::from(exit))
+}
+
+/// What is to be said of the first two blocks as those of this filesystem.
+fn superblock_finding(opened: &Opened) -> Option<Finding> {
+    let (severity, code, message) = match (opened.doubt, opened.lost) {
+        (Some(doubt), _) => (Severity::Error, "superblock-doubtful", doubt.to_string()),
+        (None, Some(_)) => {
+            let message = "holds no valid superblock; its twin serves".to_owned();
+            (Severity::Note, "superblock-lost", message)
+        }
+        (None, None) => return None,
+    };
+    let place = format!("block {}", opened.lost.unwrap_or(0));
+    Some(Finding { severity, code, place, message })
 }
 
 /// Whether there is an error, or something that the next write would finish.

@@ -14,7 +14,7 @@ use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
 use crate::fs::{FormatOptions, Fs};
-use crate::image::{Container, Located, Reason, locate, wipe};
+use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::profile::Profile;
 
 /// Bytes looked at for something that should not be overwritten.
@@ -238,8 +238,9 @@ impl MkfsArgs {
     /// What would be overwritten, if anything.
     fn found_in(&self, container: &Container) -> Result<Option<&'static str>, CliError> {
         let look = || -> io::Result<Option<&'static str>> {
-            if locate(&container.file, 0)? != Located::Nothing {
-                return Ok(Some("holds a littlefs already"));
+            match locate(&container.file, 0, SEARCH_DEVICE)? {
+                Located::Nothing { .. } => {}
+                _ => return Ok(Some("holds a littlefs already")),
             }
             let mut start = vec![0; LOOKED_AT];
             let read = read_up_to(&container.file, 0, &mut start)?;

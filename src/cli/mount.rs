@@ -31,6 +31,10 @@ use crate::journal::{self, Attached};
 use crate::sys::{self, Severity, Signals};
 use crate::vfs::{Atime, Filesystem, ROOT_INO, Volume, VolumeOptions};
 
+/// Blocks of files that are followed before the mount is announced, so that damage which forbids
+/// writing is known by then. Larger images go on with this in the background.
+const MAPPED_AT_MOUNT: u32 = 16 << 10;
+
 /// Mount an image on a directory
 #[derive(Args, Debug)]
 #[command(after_help = help("\
@@ -219,7 +223,7 @@ impl Mount {
         };
         let profile = self.options.profile;
         let block_size = opened.device.geometry().block_size;
-        let fs = Fs::open(
+        let mut fs = Fs::open(
             opened.device.clone(),
             &OpenOptions {
                 read_only: opened.read_only,
@@ -230,6 +234,8 @@ impl Mount {
             },
         )
         .map_err(|e| at_image(&e))?;
+        // what cannot be read now is tried again, and reported, in the background
+        let _ = fs.map_early(MAPPED_AT_MOUNT);
         for warning in fs.warnings() {
             log::warn!("{}: {warning}", self.image.display());
         }
@@ -318,6 +324,7 @@ impl Mount {
         let read_only = match turned {
             _ if self.options.read_only => Some("as asked (-o ro)"),
             _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
+            _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
             _ if opened.dialect != Dialect::Littlefs => Some("its dialect is only read"),
             _ if opened.read_only => Some("the image cannot be written"),
             turned => turned,

@@ -10,7 +10,7 @@
 //! ```
 
 use super::log::{self, Log, Parsed};
-use super::{read_u32_le, tag};
+use super::{crc, read_u32_le, tag};
 
 /// Name of the superblock entry.
 pub const MAGIC: &[u8; 8] = b"littlefs";
@@ -18,6 +18,8 @@ pub const MAGIC: &[u8; 8] = b"littlefs";
 pub const VERSION_2_0: u32 = 0x0002_0000;
 /// Disk version 2.1, which adds forward CRCs.
 pub const VERSION_2_1: u32 = 0x0002_0001;
+/// Disk version 1.1, the last of version 1, which has another format.
+pub const VERSION_1_1: u32 = 0x0001_0001;
 /// Longest name the format can hold, in bytes.
 pub const NAME_MAX: u32 = 1022;
 /// Largest file, in bytes.
@@ -99,6 +101,11 @@ impl Superblock {
         self.version >= VERSION_2_1
     }
 
+    /// Whether this is of version 1, which has another format.
+    pub fn is_version1(self) -> bool {
+        (VERSION_1_1 & 0xffff_0000..=VERSION_1_1).contains(&self.version)
+    }
+
     /// Whether this library can serve the version.
     pub fn is_supported(self) -> bool {
         matches!(self.version, VERSION_2_0 | VERSION_2_1)
@@ -110,4 +117,53 @@ impl Superblock {
 pub fn probe(block: &[u8]) -> Option<(Superblock, u32)> {
     let Parsed::Log(log) = log::parse(block, block.len()) else { return None };
     Some((Superblock::of(&log)?, log.rev))
+}
+
+/// Where the superblock's entry starts in a block of version 1, in bytes: behind revision, size and
+/// tail pair.
+const V1_ENTRY_AT: usize = 16;
+/// The start of that entry: its type, and the lengths of its data, attributes and name.
+pub const V1_ENTRY: [u8; 4] = [0x2e, 20, 0, 8];
+/// Where that entry ends.
+const V1_ENTRY_END: usize = 48;
+/// The bit of a block's size which says that the directory goes on in another pair.
+const V1_CONTINUES: u32 = 0x8000_0000;
+/// Smallest block of the driver of version 1, in bytes.
+const V1_BLOCK_SIZE_MIN: u32 = 104;
+
+/// How many bytes of the block of version 1 that begins with `block` its CRC covers; `None` where
+/// what stands before the CRC cannot be a superblock.
+pub fn version1_len(block: &[u8]) -> Option<usize> {
+    let entry = block.get(V1_ENTRY_AT..V1_ENTRY_END)?;
+    let word = |at| read_u32_le(entry, at);
+    let (block_size, block_count, version) = (word(12)?, word(16)?, word(20)?);
+    let len = read_u32_le(block, 4)? & !V1_CONTINUES;
+    let plausible = entry.starts_with(&V1_ENTRY)
+        && entry.ends_with(MAGIC)
+        && version >> 16 == 1
+        && version <= VERSION_1_1
+        && (V1_BLOCK_SIZE_MIN..=crate::bd::BLOCK_SIZE_MAX).contains(&block_size)
+        && (2..=crate::bd::BLOCK_COUNT_MAX).contains(&block_count)
+        && (V1_ENTRY_END as u32 + 4..=block_size).contains(&len)
+        && [word(4)?, word(8)?].iter().all(|&root| root < block_count);
+    plausible.then_some(len as usize)
+}
+
+/// The superblock of version 1 in a block, with the block's revision, if every field of it is
+/// right: lengths, version, geometry, root pair and CRC (SPEC.md of version 1).
+pub fn probe_version1(block: &[u8]) -> Option<(Superblock, u32)> {
+    let covered = block.get(..version1_len(block)?)?;
+    // the CRC is the last word, and makes the CRC of everything zero
+    if crc::crc(crc::SEED, covered) != 0 {
+        return None;
+    }
+    let superblock = Superblock {
+        version: read_u32_le(block, 36)?,
+        block_size: read_u32_le(block, 28)?,
+        block_count: read_u32_le(block, 32)?,
+        name_max: 255,
+        file_max: FILE_MAX,
+        attr_max: 0,
+    };
+    Some((superblock, read_u32_le(block, 0)?))
 }

@@ -79,12 +79,14 @@ impl Fs {
         dev.erase(1)?;
         dev.barrier()?;
         let layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
-        for (block, rev) in [(1, 1), (0, 2)] {
+        // Block 0 first, as the C driver does: alone it says where the filesystem starts.
+        for (block, rev) in [(0, 1), (1, 2)] {
             let mut w = Writer::compact(layout, rev);
             w.tag(tag::SUPERBLOCK, 0, MAGIC);
             w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
             let commit = w.finish().map_err(|_| Error::NoSpace)?;
             store::write_commit(dev, block, &commit)?;
+            dev.barrier()?;
         }
         dev.sync()?;
         Ok(())

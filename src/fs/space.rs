@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::list::{BlockList, walk_down};
 use super::{FileId, Fs, ROOT};
-use crate::bd::BlockDevice;
+use crate::bd::{BlockDevice, Geometry};
 use crate::disk::ctz;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
@@ -53,6 +53,12 @@ pub struct Walked {
 }
 
 impl Unmapped {
+    /// How many blocks the lists have by the sizes of their files.
+    fn blocks(&self, block_size: u32) -> u32 {
+        let count = |&(_, size): &(u32, u32)| ctz::blocks(block_size, size);
+        self.lists.iter().map(count).fold(0, u32::saturating_add)
+    }
+
     /// Walk the lists.
     pub fn walk(self) -> Walked {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
@@ -150,9 +156,48 @@ impl Fs {
         }
     }
 
+    /// Complete the map of free blocks now, if following lists of `blocks` blocks in all is enough
+    /// for that, and see that all lists at least begin inside the image. So most of what makes the
+    /// filesystem read-only shows at once, and not with the first write.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn map_early(&mut self, mut blocks: u32) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let Geometry { block_size, block_count } = self.dev.geometry();
+        let outside = self.unmapped.iter().find_map(|&(head, size)| {
+            let count = ctz::blocks(block_size, size);
+            match count.checked_sub(1)? {
+                index if count <= block_count && head >= block_count => {
+                    Some(Corrupt::CtzOutOfRange { head, index, block: head })
+                }
+                _ if count > block_count => Some(Corrupt::CtzTooLong { head, size }),
+                _ => None,
+            }
+        });
+        if let Some(corrupt) = outside {
+            return self.unmappable(corrupt.into());
+        }
+        while let Some(unmapped) = self.unmapped() {
+            let wanted = unmapped.blocks(block_size);
+            if wanted > blocks {
+                break;
+            }
+            blocks -= wanted;
+            self.mark(unmapped.walk())?;
+        }
+        Ok(())
+    }
+
     fn unmappable(&mut self, e: Error) -> Result<()> {
         let Error::Corrupt(c) = e else { return Err(e) };
-        ::log::error!("{c}; turning read-only");
+        if self.read_only {
+            ::log::warn!("{c}");
+        } else {
+            ::log::error!("{c}; from now on nothing can be written");
+        }
         self.warnings.push(c.to_string());
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| c.to_string());

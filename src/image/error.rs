@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Holder;
-use super::locate::SCAN_END;
 use crate::bd::Geometry;
 use crate::chamelon;
+use crate::container::{Doubt, Found, Kind};
+use crate::disk::Superblock;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
 
@@ -41,13 +42,20 @@ pub enum Reason {
         size: u64,
     },
     /// Nothing in it looks like a littlefs.
-    NotLittlefs,
+    NotLittlefs {
+        /// Bytes from the offset on that were searched.
+        searched: u64,
+    },
+    /// An image in another form.
+    Wrapped(Kind),
     /// A littlefs of version 1.
     Version1,
     /// A version this library does not know (major in the high 16 bits).
     UnknownVersion(u32),
-    /// A littlefs starts so many bytes behind where it was looked for.
-    Further(u64),
+    /// Filesystems start elsewhere in the file, and none where it was looked for.
+    Elsewhere(Vec<Found>),
+    /// It may not be the filesystem that was meant, and was to be written.
+    Doubtful(Doubt),
     /// The magic is there, but no valid superblock.
     SuperblocksDamaged,
     /// The block size given is not the image's.
@@ -127,12 +135,16 @@ impl fmt::Display for Reason {
                 "offset={offset} is not inside the file, which has {size} bytes; correct it, or \
                  leave it out"
             ),
-            Self::NotLittlefs => write!(
+            Self::NotLittlefs { searched } => write!(
                 f,
-                "not a littlefs image: no \"littlefs\" at byte 8 of block 0 or of block 1 \
-                 (block sizes up to {} MiB were tried); if the filesystem starts later in the \
-                 file, say where with offset=BYTES",
-                SCAN_END >> 20
+                "not a littlefs image: there is no superblock, neither \"littlefs\" at byte 8 of \
+                 block 0 nor of block 1, nor anywhere else in the {searched} bytes that were \
+                 searched; if the filesystem starts later in the file, say where with offset=BYTES"
+            ),
+            Self::Wrapped(kind) => write!(
+                f,
+                "is a file in the format {kind}, not an image as it stands: {}",
+                kind.remedy()
             ),
             Self::Version1 => f.write_str(
                 "a littlefs of version 1, which has another format (only version 2 is supported); \
@@ -155,11 +167,8 @@ impl fmt::Display for Reason {
                     }
                 )
             }
-            Self::Further(bytes) => write!(
-                f,
-                "not a littlefs image, but one starts {bytes} bytes further on: say so with \
-                 offset=BYTES"
-            ),
+            Self::Elsewhere(found) => elsewhere(f, found),
+            Self::Doubtful(doubt) => write!(f, "{doubt}; nothing is written to it"),
             Self::SuperblocksDamaged => f.write_str(
                 "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but no \
                  valid commit in block 0 nor in block 1; read the image from the device again",
@@ -201,6 +210,35 @@ impl fmt::Display for Reason {
             Self::Io(e) => e.fmt(f),
         }
     }
+}
+
+/// Filesystems named in a message; more are counted.
+const NAMED_MAX: usize = 8;
+
+fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
+    f.write_str("no littlefs starts here, but in the file ")?;
+    match all.len() {
+        1 => f.write_str("there is one")?,
+        n => write!(f, "there are {n}")?,
+    }
+    for (i, found) in all.iter().take(NAMED_MAX).enumerate() {
+        f.write_str(if i == 0 { ": " } else { "; " })?;
+        let Superblock { version, block_size, block_count, .. } = found.superblock;
+        write!(
+            f,
+            "offset={} ({:#x}), littlefs {}, {block_count} blocks of {block_size} bytes",
+            found.at,
+            found.at,
+            DiskVersion(version)
+        )?;
+        if found.is_version1() {
+            f.write_str(", which is only recognised")?;
+        }
+    }
+    if all.len() > NAMED_MAX {
+        write!(f, "; and {} more", all.len() - NAMED_MAX)?;
+    }
+    f.write_str("; say which one with offset=BYTES")
 }
 
 /// A disk version as people write it: `2.1`.

@@ -102,6 +102,17 @@ impl CLfs {
         Ok(driver.take_image())
     }
 
+    /// What is on flash when power fails after `writes` programs and erases of formatting `image`;
+    /// and whether the driver was done by then.
+    pub fn interrupted_format(image: Vec<u8>, config: &Config, writes: u64) -> (Vec<u8>, bool) {
+        let driver = Boxed::new(image, config);
+        driver.cut_power_after(writes);
+        // SAFETY: as in `format`.
+        let code = unsafe { sys::lfs_format(driver.lfs(), driver.config()) };
+        let done = driver.check(code).is_ok();
+        (driver.take_image(), done)
+    }
+
     /// Mount an image.
     pub fn mount(image: Vec<u8>, config: &Config) -> CResult<Self> {
         let driver = Boxed::new(image, config);

@@ -223,7 +223,7 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     scratch.set_len(0).expect("truncate");
     scratch.write_all_at(bytes, 0).expect("write");
     bounded(name, "probe", || {
-        let _ = image::locate(scratch, 0);
+        let _ = image::locate(scratch, 0, image::SEARCH_FILE);
     });
     let device = || Arc::new(RamDevice::from_image(geometry, bytes.to_vec()));
     let report = bounded(name, "check", || check(device()));

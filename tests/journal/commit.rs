@@ -182,7 +182,8 @@ fn a_commit_interrupted_at_any_write_is_finished() {
         }
         // another image is not touched
         let mut other = before.clone();
-        other[4] ^= 1;
+        // the newer superblock
+        other[g.block_size as usize + 4] ^= 1;
         let other = Recorder::new(g, Lab::over(g, other).base.image());
         let e = commit_to(open(&path, &synced), &other).expect_err("another image");
         assert!(matches!(e.why, Why::Journal(Reason::OtherImage { .. })), "{e}");

@@ -25,6 +25,13 @@ const fn case(
     Case { what, before, args, code: 32, words }
 }
 
+/// A superblock of version 1: revision, size, tail; entry, root pair, geometry, version; magic, CRC.
+const V1: &str = r"{
+    printf '\001\000\000\000\064\000\000\000\002\000\000\000\003\000\000\000'
+    printf '\056\024\000\010\002\000\000\000\003\000\000\000\000\002\000\000\040\000\000\000\001\000\001\000'
+    printf '\154\151\164\164\154\145\146\163\046\217\277\224'
+    head -c 9000 /dev/zero; } >image";
+
 /// As root. (Versions and geometries that mkfs does not make are in tests/cli.rs.)
 const CASES: &[Case] = &[
     case("no image", "rm image", "image mnt", ["no such file", "'littlefs mkfs --size 1M FILE'"]),
@@ -39,7 +46,7 @@ const CASES: &[Case] = &[
     ),
     case(
         "version 1",
-        "{ head -c 40 /dev/zero; printf littlefs; head -c 9000 /dev/zero; } >image",
+        V1,
         "image mnt",
         ["a littlefs of version 1", "lfs_migrate of the C driver converts it"],
     ),
@@ -53,7 +60,7 @@ const CASES: &[Case] = &[
         "another start",
         "{ head -c 8192 /dev/zero; cat image; } >later",
         "later mnt",
-        ["starts 8192 bytes further on", "say so with offset=BYTES"],
+        ["in the file there is one: offset=8192", "say which one with offset=BYTES"],
     ),
     case(
         "an offset outside",

@@ -378,3 +378,44 @@ fn what_cannot_be_read_leaves_the_rest() {
     println!("{kept} files read, {lost} not; {halves} times half of a pair");
     assert!(kept > 0 && lost > 0 && halves > 0);
 }
+
+/// Damage that forbids writing shows when mounting, not with the first write.
+#[test]
+fn what_will_be_read_only_is_said_when_mounting() {
+    use littlefs::disk::commit::{Layout, Writer};
+    use littlefs::disk::tag;
+
+    use crate::mounted::Mounted;
+
+    let file = |w: &mut Writer, id, name: &[u8], head: u32, size: u32| {
+        w.tag(tag::REG, id, name);
+        w.tag(tag::CTZSTRUCT, id, &[head.to_le_bytes(), size.to_le_bytes()].concat());
+    };
+    // one list starts outside of the image; two files begin with one block
+    for (lists, word) in [([(4000, 2000), (9, 100)], "outside"), ([(9, 100), (9, 200)], "in use")] {
+        let mut m = Mounted::unmounted("64K");
+        let image = m.image();
+        let mut bytes = std::fs::read(&image).expect("read");
+        let superblock = littlefs::disk::superblock::probe(&bytes).expect("a superblock").0;
+        let layout = Layout { block_size: 4096, prog_size: 16, fcrc: false };
+        let mut w = Writer::compact(layout, 9);
+        w.tag(tag::SUPERBLOCK, 0, b"littlefs");
+        w.tag(tag::INLINESTRUCT, 0, &superblock.to_bytes());
+        for (id, (head, size)) in (1..).zip(lists) {
+            file(&mut w, id, format!("f{id}").as_bytes(), head, size);
+        }
+        let commit = w.finish().expect("room");
+        bytes[..commit.bytes.len()].copy_from_slice(&commit.bytes);
+        std::fs::write(&image, bytes).expect("write");
+
+        let ran = output(littlefs().arg("mount").args([image, m.dir()]));
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        let (out, err) = (text(ran.stdout), text(ran.stderr));
+        assert!(ran.status.success(), "{err}");
+        assert!(out.contains("read-only: ") && out.contains(word), "{out}");
+        assert!(err.contains("nothing can be written") && err.contains(word), "{err}");
+        m.adopt("");
+        assert!(std::fs::write(m.path("new"), b"").is_err());
+        m.unmount();
+    }
+}

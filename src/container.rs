@@ -1,0 +1,135 @@
+//! Where a filesystem is in the file that somebody has: recognising what the file is, and finding
+//! superblocks in it.
+//!
+//! Everything here only reads, within bounded time and memory whatever the file holds.
+
+pub mod candidate;
+pub mod evidence;
+pub mod half;
+pub mod kind;
+pub mod scan;
+
+use std::fs::File;
+use std::io;
+
+use crate::bd::file::{container_size, read_up_to};
+use crate::bd::{BlockDevice, Geometry, IoResult, check_range};
+use crate::error::{IoError, IoOp};
+
+pub use candidate::{Doubt, Found};
+pub use evidence::Evidence;
+pub use half::Half;
+pub use kind::Kind;
+pub use scan::Scan;
+
+/// Where a read fails, the rest is read in pieces of so many bytes.
+const PIECE: usize = 4096;
+/// Pieces that may fail: a device that is dead altogether takes long to say so each time.
+const FAILURES_MAX: usize = 16;
+
+/// Bytes at positions: a file or block device, or what is wrapped in one.
+pub trait Source: Send + Sync {
+    /// Bytes in it.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fill `buf` from byte `start` on, as far as there are bytes; how many were read.
+    ///
+    /// # Errors
+    /// When reading fails.
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize>;
+}
+
+impl Source for File {
+    fn size(&self) -> io::Result<u64> {
+        container_size(self)
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        read_up_to(self, start, buf)
+    }
+}
+
+/// Up to `len` bytes from `start`, fewer where the source ends, and why some could not be read:
+/// those are zeros, which are no superblock.
+pub fn read_lenient(source: &dyn Source, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
+    let mut bytes = vec![0; len];
+    if let Ok(read) = source.read_up_to(start, &mut bytes) {
+        bytes.truncate(read);
+        return (bytes, None);
+    }
+    let (mut failed, mut failures, mut end) = (None, 0, len);
+    for (i, piece) in bytes.chunks_mut(PIECE).enumerate() {
+        let at = i * PIECE;
+        match source.read_up_to(start.saturating_add(at as u64), piece) {
+            Ok(read) if read == piece.len() => {}
+            Ok(read) => {
+                end = at + read;
+                break;
+            }
+            Err(e) => {
+                piece.fill(0);
+                failed = Some(e);
+                failures += 1;
+                if failures == FAILURES_MAX {
+                    end = at;
+                    break;
+                }
+            }
+        }
+    }
+    bytes.truncate(end);
+    (bytes, failed)
+}
+
+/// A device for reading only: the blocks of a filesystem that starts somewhere in a source.
+pub struct Window<'a> {
+    source: &'a dyn Source,
+    /// Byte position of block 0.
+    at: u64,
+    geometry: Geometry,
+}
+
+impl<'a> Window<'a> {
+    /// The blocks from byte `at` of `source` on.
+    pub fn new(source: &'a dyn Source, at: u64, geometry: Geometry) -> Self {
+        Self { source, at, geometry }
+    }
+
+    fn read_only(op: IoOp, block: Option<u32>) -> IoResult<()> {
+        Err(IoError { op, block, source: io::ErrorKind::ReadOnlyFilesystem.into() })
+    }
+}
+
+impl BlockDevice for Window<'_> {
+    fn geometry(&self) -> Geometry {
+        self.geometry
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        let start = check_range(self.geometry, IoOp::Read, block, off, buf.len())?;
+        let read = self.source.read_up_to(self.at.saturating_add(start), buf);
+        let read = read.map_err(|source| IoError { op: IoOp::Read, block: Some(block), source })?;
+        // what is missing at the end reads as erased
+        buf[read..].fill(0xff);
+        Ok(())
+    }
+
+    fn prog(&self, block: u32, _off: u32, _data: &[u8]) -> IoResult<()> {
+        Self::read_only(IoOp::Prog, Some(block))
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        Self::read_only(IoOp::Erase, Some(block))
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        Ok(())
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,368 @@
+//! Which filesystem a superblock belongs to, and how sure that is.
+//!
+//! Both superblocks of a filesystem carry its block size, so two that stand one block apart are no
+//! accident. One alone may be either of the two: its filesystem starts there, or one block before.
+//! The wrong one of these would show an empty filesystem, and a write to it would destroy the right
+//! one. So one half alone is believed only if something else in the file says which it is.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use super::evidence::Evidence;
+use super::half::{self, Budget, Half, are_neighbours};
+use super::{Scan, Source, read_lenient};
+use crate::bd::Geometry;
+use crate::disk::{Superblock, read_u32_le};
+
+/// Filesystems with both superblocks, and superblocks alone, that are looked into. More than this
+/// no file has that somebody uses.
+const CANDIDATES_MAX: usize = 32;
+
+/// A filesystem, by one or both of its superblocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Byte position of its block 0.
+    pub at: u64,
+    /// The newer valid superblock of the first pair.
+    pub superblock: Superblock,
+    /// Which of blocks 0 and 1 holds no valid superblock.
+    pub lost: Option<u32>,
+    /// Why it may not be what it seems: then it is not to be written.
+    pub doubt: Option<Doubt>,
+    /// What its tree says about the place.
+    pub evidence: Evidence,
+}
+
+/// Why a superblock is not believed. Positions count bytes from the start of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// It is one of two valid superblocks of the filesystem that starts there.
+    PartOf(u64),
+    /// What it leads to is where it belongs if the filesystem starts there.
+    BetterAt(u64),
+    /// It could as well be the other superblock of a filesystem that starts there.
+    EitherAt(u64),
+    /// The superblock that belongs beside it stands there: blocks are further apart than it says.
+    Stretched(u64),
+    /// It seems empty, and a filesystem that is whole starts there, inside its blocks.
+    Covers(u64),
+    /// Nothing that it leads to is where it says.
+    LeadsNowhere,
+    /// The two superblocks belong to different filesystems.
+    Disagreeing,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PartOf(at) => write!(
+                f,
+                "its only superblock belongs to the filesystem at offset={at} ({at:#x}), which is \
+                 whole"
+            ),
+            Self::BetterAt(at) => write!(
+                f,
+                "one of its superblocks is lost, and what the other leads to is found from \
+                 offset={at} ({at:#x})"
+            ),
+            Self::EitherAt(at) => write!(
+                f,
+                "one of its superblocks is lost, and nothing tells whether the other belongs to \
+                 this place or to offset={at} ({at:#x})"
+            ),
+            Self::Stretched(at) => write!(
+                f,
+                "its second superblock is at byte {at} ({at:#x}) of the file and not where its \
+                 block size says, as in a dump of NAND flash with spare bytes"
+            ),
+            Self::Covers(at) => write!(
+                f,
+                "it looks empty, and another filesystem, which is whole, starts inside of it at \
+                 offset={at} ({at:#x})"
+            ),
+            Self::LeadsNowhere => f.write_str(
+                "nothing that its superblock leads to is where it says: this is not where it \
+                 starts, or an old filesystem that something else was written over",
+            ),
+            Self::Disagreeing => f.write_str(
+                "its two superblocks belong to different filesystems, and nothing tells which of \
+                 them is the right one",
+            ),
+        }
+    }
+}
+
+impl Found {
+    /// Whether this is of version 1.
+    pub fn is_version1(&self) -> bool {
+        self.superblock.is_version1()
+    }
+
+    /// Bytes from the start of the filesystem to its end.
+    pub fn len(&self) -> u64 {
+        u64::from(self.superblock.block_size) * u64::from(self.superblock.block_count)
+    }
+
+    /// Whether it has no blocks, which no filesystem does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn covers(&self, at: u64) -> bool {
+        at >= self.at && at - self.at < self.len()
+    }
+}
+
+/// The superblocks of one filesystem.
+struct Halves {
+    at: u64,
+    block_size: u32,
+    halves: [Option<Half>; 2],
+}
+
+impl Halves {
+    fn read(source: &dyn Source, at: u64, block_size: u32, budget: &mut Budget) -> Self {
+        let halves = [0, 1].map(|block| {
+            let at = at.checked_add(block * u64::from(block_size))?;
+            Half::read(source, at, budget).filter(|half| half.superblock.block_size == block_size)
+        });
+        Self { at, block_size, halves }
+    }
+
+    /// Both, if they belong together.
+    fn whole(&self) -> Option<[Half; 2]> {
+        match self.halves {
+            [Some(a), Some(b)] if a.agrees_with(&b) => Some([a, b]),
+            _ => None,
+        }
+    }
+}
+
+/// The filesystem at byte `at` with blocks of that size, if one of its two superblocks is valid.
+///
+/// `scan` gives the superblocks of the whole file; it is asked for only where one is lost.
+pub fn judge<'s>(
+    source: &dyn Source,
+    at: u64,
+    block_size: u32,
+    scan: impl Fn() -> &'s Scan,
+) -> Option<Found> {
+    let mut budget = Budget(u64::MAX);
+    let here = Halves::read(source, at, block_size, &mut budget);
+    let (half, lost) = match here.halves {
+        [Some(a), Some(b)] => (a.newer(b), None),
+        [Some(a), None] => (a, Some(1)),
+        [None, Some(b)] => (b, Some(0)),
+        [None, None] => return None,
+    };
+    let superblock = half.superblock;
+    let mut found = Found { at, superblock, lost, doubt: None, evidence: Evidence::default() };
+    if here.whole().is_some() || found.is_version1() {
+        return Some(found);
+    }
+    found.evidence = Evidence::gather(source, at, &superblock);
+    let supported = found.evidence.good >= 2 && found.evidence.bad == 0;
+    found.doubt = match lost {
+        None if supported => None,
+        None => Some(Doubt::Disagreeing),
+        Some(lost) => doubt_of_one_half(source, &here, &found, half, lost, scan),
+    };
+    Some(found)
+}
+
+/// Why the only superblock of a filesystem may belong to another place.
+fn doubt_of_one_half<'s>(
+    source: &dyn Source,
+    here: &Halves,
+    found: &Found,
+    half: Half,
+    lost: u32,
+    scan: impl Fn() -> &'s Scan,
+) -> Option<Doubt> {
+    let block = u64::from(here.block_size);
+    // the same superblock, taken for the other of the two
+    let other = match lost {
+        0 => here.at.checked_add(block),
+        _ => here.at.checked_sub(block),
+    };
+    let there = other.map(|at| {
+        let mut budget = Budget(u64::MAX);
+        Halves::read(source, at, here.block_size, &mut budget)
+    });
+    if let Some(whole) = there.as_ref().filter(|there| there.whole().is_some()) {
+        return Some(Doubt::PartOf(whole.at));
+    }
+    let evidence = found.evidence;
+    let evidence_there = match other {
+        Some(at) => Evidence::gather(source, at, &half.superblock),
+        None => Evidence::default(),
+    };
+    if let Some(other) = other.filter(|_| evidence_there.good > evidence.good) {
+        return Some(Doubt::BetterAt(other));
+    }
+    if evidence.good >= 2 && evidence.good > evidence_there.good {
+        return None;
+    }
+    if let Some(at) = displaced_twin(here, half, scan()) {
+        return Some(Doubt::Stretched(at));
+    }
+    if evidence.bad > 0 {
+        return Some(Doubt::LeadsNowhere);
+    }
+    if evidence.good == 0
+        && let Some(at) = whole_inside(source, found, scan())
+    {
+        return Some(Doubt::Covers(at));
+    }
+    // Nothing is behind it: an empty filesystem, or one whose files are all in its root.
+    let other = other?;
+    let size = source.size().unwrap_or(u64::MAX);
+    let fits = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
+    match (fits(here.at), fits(other)) {
+        (true, false) => return None,
+        (false, true) => return Some(Doubt::BetterAt(other)),
+        _ => {}
+    }
+    let lost_here = Remains::of(source, here.at + u64::from(lost) * block, half.rev, block);
+    let first_there = other + u64::from(1 - lost) * block;
+    let lost_there = Remains::of(source, first_there, half.rev, block);
+    (lost_here <= lost_there).then_some(Doubt::EitherAt(other))
+}
+
+/// What stands where a superblock is lost; the later, the more it looks like one that was.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Remains {
+    /// Something else: a driver erases a block before it writes a superblock there.
+    Other,
+    /// An erased block: power was cut before anything was written.
+    Erased,
+    /// The start of a superblock: its first tag, or a revision next to that of the other one.
+    Torn,
+}
+
+impl Remains {
+    fn of(source: &dyn Source, at: u64, rev: u32, block: u64) -> Self {
+        let len = usize::try_from(block).unwrap_or(usize::MAX).min(4096);
+        let (bytes, failed) = read_lenient(source, at, len);
+        let is_erased = |erased| bytes.iter().all(|&b| b == erased);
+        let rev_here = read_u32_le(&bytes, 0);
+        if half::has_signature(&bytes) {
+            Self::Torn
+        } else if failed.is_none() && (is_erased(0xff) || is_erased(0)) {
+            Self::Erased
+        } else if rev_here.is_some_and(|r| r != rev && are_neighbours(r, rev)) {
+            Self::Torn
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// A superblock that belongs beside `half` and stands elsewhere.
+fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
+    let expected = here.halves.iter().position(Option::is_none).unwrap_or(0) as u64;
+    let expected = here.at.saturating_add(expected * u64::from(here.block_size));
+    let belongs = |other: &&Half| {
+        other.at != half.at
+            && other.at != expected
+            && other.superblock == half.superblock
+            && are_neighbours(other.rev, half.rev)
+    };
+    scan.halves.iter().find(belongs).map(|twin| twin.at)
+}
+
+/// A filesystem with both superblocks that starts inside of this one.
+fn whole_inside(source: &dyn Source, found: &Found, scan: &Scan) -> Option<u64> {
+    let mut budget = Budget(u64::MAX);
+    let inside = scan.halves.iter().filter(|half| found.covers(half.at) && half.at != found.at);
+    let mut whole = inside.filter_map(|half| {
+        let halves = Halves::read(source, half.at, half.superblock.block_size, &mut budget);
+        halves.whole().map(|_| half.at)
+    });
+    whole.next()
+}
+
+/// The filesystems that the halves of a scan belong to.
+pub fn gather(source: &dyn Source, scan: &Scan) -> Vec<Found> {
+    let mut all = whole_ones(source, scan);
+    let alone: Vec<Half> = scan
+        .halves
+        .iter()
+        .filter(|half| !all.iter().any(|found| is_part_of(half, found)))
+        .take(CANDIDATES_MAX)
+        .copied()
+        .collect();
+    for half in alone {
+        let is_inside = |found: &Found| found.doubt.is_none() && found.covers(half.at);
+        if all.iter().any(is_inside) {
+            continue;
+        }
+        let block_size = half.superblock.block_size;
+        let as_second = half.at.checked_sub(u64::from(block_size));
+        let places = [Some(half.at), as_second];
+        let judged =
+            places.into_iter().flatten().filter_map(|at| judge(source, at, block_size, || scan));
+        if let Some(found) = judged.min_by_key(|found| found.doubt.is_some()) {
+            all.push(found);
+        }
+    }
+    all.sort_by_key(|found| found.at);
+    all.dedup_by_key(|found| found.at);
+    all
+}
+
+fn is_part_of(half: &Half, found: &Found) -> bool {
+    let block_size = u64::from(found.superblock.block_size);
+    half.at == found.at || Some(half.at) == found.at.checked_add(block_size)
+}
+
+/// Those with both superblocks that are not the content of another.
+fn whole_ones(source: &dyn Source, scan: &Scan) -> Vec<Found> {
+    let mut all: Vec<Found> = Vec::new();
+    let mut used = HashSet::new();
+    for half in &scan.halves {
+        if all.len() == CANDIDATES_MAX {
+            break;
+        }
+        let block_size = half.superblock.block_size;
+        let twin = half.at.checked_add(u64::from(block_size)).and_then(|at| scan.half_at(at));
+        let Some(twin) = twin.filter(|twin| twin.agrees_with(half) && !used.contains(&half.at))
+        else {
+            continue;
+        };
+        if Geometry::new(block_size, half.superblock.block_count).is_err() {
+            continue;
+        }
+        used.insert(twin.at);
+        let superblock = half.newer(twin).superblock;
+        let evidence = if half.is_version1() {
+            Evidence::default()
+        } else {
+            Evidence::gather(source, half.at, &superblock)
+        };
+        let leads_nowhere = evidence.good == 0 && evidence.bad > 0;
+        let doubt = leads_nowhere.then_some(Doubt::LeadsNowhere);
+        all.push(Found { at: half.at, superblock, lost: None, doubt, evidence });
+    }
+    drop_content(all)
+}
+
+/// Leave out what starts inside of a sound filesystem. One that looks empty has no content: then it
+/// is an old one, and what starts inside of it is newer.
+fn drop_content(all: Vec<Found>) -> Vec<Found> {
+    let mut kept: Vec<Found> = Vec::new();
+    for found in all {
+        let outer = kept.iter_mut().find(|outer| outer.doubt.is_none() && outer.covers(found.at));
+        match outer {
+            Some(outer) if outer.evidence.good > 0 || outer.at == 0 || found.doubt.is_some() => {}
+            Some(outer) => {
+                if found.evidence.good > 0 {
+                    outer.doubt = Some(Doubt::Covers(found.at));
+                }
+                kept.push(found);
+            }
+            None => kept.push(found),
+        }
+    }
+    kept
+}

@@ -1,0 +1,142 @@
+//! One block that holds a superblock: half of the pair {0, 1}, or of a later root.
+//!
+//! ```text
+//! version 2                       version 1
+//! bytes 4-7   f0 0f ff f7 (tag)   bytes 16-27  entry header, root pair
+//! bytes 8-15  "littlefs"          bytes 28-39  block size, block count, version
+//!                                 bytes 40-47  "littlefs"
+//! ```
+
+use super::{Source, read_lenient};
+use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
+use crate::disk::log::{self, Log, Parsed};
+use crate::disk::superblock::{self, MAGIC};
+use crate::disk::{Superblock, rev_newer};
+
+/// Bytes read of a block at first: nearly always its whole log.
+const FIRST_READ: usize = 4096;
+/// The superblock's name tag and name, which always are the first tag of a block.
+pub const SIGNATURE: &[u8; 12] = b"\xf0\x0f\xff\xf7littlefs";
+/// Position of [`SIGNATURE`] in a block.
+pub const SIGNATURE_AT: u64 = 4;
+/// Position of the magic in a block of version 2.
+pub const MAGIC_AT: u64 = 8;
+/// Position of the magic in a block of version 1.
+pub const V1_MAGIC_AT: u64 = 40;
+
+/// A block with a valid superblock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Half {
+    /// Byte position of the block.
+    pub at: u64,
+    /// What it says; of version 1, with the limits that version has.
+    pub superblock: Superblock,
+    /// Revision of the block.
+    pub rev: u32,
+}
+
+/// How many bytes may still be read to look into blocks: a hostile file costs no more.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget(pub u64);
+
+impl Half {
+    /// The superblock in the block at byte `at`, of either version.
+    ///
+    /// The block ends where its superblock says, not where the log seems to go on in the next.
+    pub fn read(source: &dyn Source, at: u64, budget: &mut Budget) -> Option<Self> {
+        let (mut bytes, _) = read_lenient(source, at, FIRST_READ);
+        budget.0 = budget.0.saturating_sub(FIRST_READ as u64);
+        if has_magic(&bytes, V1_MAGIC_AT) {
+            return Self::read_version1(source, at, bytes, budget);
+        }
+        if !has_signature(&bytes) {
+            return None;
+        }
+        let mut limit = BLOCK_SIZE_MAX as usize;
+        loop {
+            let log = match log::parse(&bytes, limit) {
+                Parsed::Empty => return None,
+                Parsed::Log(log) => log,
+                Parsed::NeedMore => {
+                    let had = bytes.len();
+                    let len = (had * 4).min(limit);
+                    budget.0 = budget.0.checked_sub(len as u64)?;
+                    bytes = read_lenient(source, at, len).0;
+                    if bytes.len() == had {
+                        // the source ends here
+                        limit = had;
+                    }
+                    continue;
+                }
+            };
+            let superblock = Superblock::of(&log)?;
+            let block_size = superblock.block_size as usize;
+            if log.off as usize <= block_size || block_size < BLOCK_SIZE_MIN as usize {
+                return Some(Self { at, superblock, rev: log.rev });
+            }
+            // what seemed to be its log ran into the next block
+            bytes.truncate(block_size);
+            limit = block_size;
+        }
+    }
+
+    fn read_version1(
+        source: &dyn Source,
+        at: u64,
+        mut bytes: Vec<u8>,
+        budget: &mut Budget,
+    ) -> Option<Self> {
+        let len = superblock::version1_len(&bytes)?;
+        if len > bytes.len() {
+            budget.0 = budget.0.checked_sub(len as u64)?;
+            bytes = read_lenient(source, at, len).0;
+        }
+        let (superblock, rev) = superblock::probe_version1(&bytes)?;
+        Some(Self { at, superblock, rev })
+    }
+
+    /// Whether this is of version 1.
+    pub fn is_version1(&self) -> bool {
+        self.superblock.is_version1()
+    }
+
+    /// Whether two halves belong to one pair: successive revisions, or the same superblock.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.superblock.block_size == other.superblock.block_size
+            && self.is_version1() == other.is_version1()
+            && (self.superblock == other.superblock || are_neighbours(self.rev, other.rev))
+    }
+
+    /// The newer of two halves of a pair.
+    pub fn newer(self, other: Self) -> Self {
+        if rev_newer(other.rev, self.rev) { other } else { self }
+    }
+}
+
+/// Whether a block of one revision may be the twin of a block of the other.
+pub fn are_neighbours(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).wrapping_add(1) <= 2
+}
+
+/// Whether a block of version 2 begins like a superblock.
+pub fn has_signature(block: &[u8]) -> bool {
+    block.get(SIGNATURE_AT as usize..).is_some_and(|rest| rest.starts_with(SIGNATURE))
+}
+
+fn has_magic(block: &[u8], at: u64) -> bool {
+    block.get(at as usize..).is_some_and(|rest| rest.starts_with(MAGIC))
+}
+
+/// The log in the block of `block_size` bytes at byte `at`.
+pub fn read_log(source: &dyn Source, at: u64, block_size: u32) -> Option<Box<Log>> {
+    let mut len = FIRST_READ.min(block_size as usize);
+    loop {
+        let (bytes, _) = read_lenient(source, at, len);
+        let limit = if bytes.len() < len { bytes.len() } else { block_size as usize };
+        match log::parse(&bytes, limit) {
+            Parsed::NeedMore => len = (len * 4).min(limit),
+            Parsed::Empty => return None,
+            Parsed::Log(log) => return Some(log),
+        }
+    }
+}

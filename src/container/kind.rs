@@ -1,0 +1,193 @@
+//! What a file is when it is not a filesystem's own bytes, by its content.
+
+use std::fmt;
+use std::io;
+
+use super::half::has_signature;
+use super::{Source, read_lenient};
+
+/// Bytes that are looked at.
+const LOOKED_AT: usize = 4096;
+/// Bytes of the suffix that files for USB download (DFU) end in.
+const DFU_SUFFIX: usize = 16;
+
+/// A format that holds an image in some other form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Blocks for USB mass storage boot loaders.
+    Uf2,
+    /// Intel's hexadecimal records.
+    IntelHex,
+    /// Motorola's S-records.
+    Srec,
+    /// ST's format for USB download.
+    DfuSe,
+    /// An image with the suffix of USB download, whose CRC a write would break.
+    Dfu,
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+    /// xz.
+    Xz,
+    /// bzip2.
+    Bzip2,
+    /// LZ4 frames.
+    Lz4,
+    /// An executable.
+    Elf,
+    /// A zip archive.
+    Zip,
+    /// A 7-Zip archive.
+    SevenZip,
+    /// A tar archive.
+    Tar,
+    /// A disk image of QEMU.
+    Qcow2,
+    /// A sparse image of Android.
+    AndroidSparse,
+}
+
+/// Formats that begin with bytes of their own, and where these stand.
+const MAGICS: &[(Kind, usize, &[u8])] = &[
+    (Kind::DfuSe, 0, b"DfuSe\x01"),
+    (Kind::Zstd, 0, b"\x28\xb5\x2f\xfd"),
+    (Kind::Xz, 0, b"\xfd7zXZ\0"),
+    (Kind::Lz4, 0, b"\x04\x22\x4d\x18"),
+    (Kind::Elf, 0, b"\x7fELF"),
+    (Kind::Zip, 0, b"PK\x03\x04"),
+    (Kind::SevenZip, 0, b"7z\xbc\xaf\x27\x1c"),
+    (Kind::Tar, 257, b"ustar"),
+    (Kind::Qcow2, 0, b"QFI\xfb"),
+    (Kind::AndroidSparse, 0, b"\x3a\xff\x26\xed"),
+];
+
+impl Kind {
+    /// What the file behind `source` is, if it is not an image as it stands.
+    ///
+    /// # Errors
+    /// When the size of the source cannot be found out.
+    pub fn of(source: &dyn Source) -> io::Result<Option<Self>> {
+        // what cannot be read tells nothing
+        let (start, _) = read_lenient(source, 0, LOOKED_AT);
+        // The first four bytes of an image are a counter and may be anything.
+        if has_signature(&start) {
+            return Ok(has_dfu_suffix(source)?.then_some(Self::Dfu));
+        }
+        let by_magic = || {
+            let is = |(_, at, magic): &&(Self, usize, &[u8])| {
+                start.get(*at..).is_some_and(|rest| rest.starts_with(magic))
+            };
+            MAGICS.iter().find(is).map(|(kind, ..)| *kind)
+        };
+        let kind = if is_uf2(&start) {
+            Some(Self::Uf2)
+        } else if is_gzip(&start) {
+            Some(Self::Gzip)
+        } else if start.starts_with(b"BZh") && start.get(4..10) == Some(b"1AY&SY") {
+            Some(Self::Bzip2)
+        } else if let Some(kind) = text_records(&start) {
+            Some(kind)
+        } else {
+            by_magic()
+        };
+        match kind {
+            None if has_dfu_suffix(source)? => Ok(Some(Self::Dfu)),
+            kind => Ok(kind),
+        }
+    }
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uf2 => "UF2",
+            Self::IntelHex => "Intel HEX",
+            Self::Srec => "S-records",
+            Self::DfuSe => "DfuSe",
+            Self::Dfu => "DFU",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+            Self::Lz4 => "lz4",
+            Self::Elf => "ELF",
+            Self::Zip => "zip",
+            Self::SevenZip => "7-Zip",
+            Self::Tar => "tar",
+            Self::Qcow2 => "qcow2",
+            Self::AndroidSparse => "Android sparse image",
+        }
+    }
+
+    /// How to get the bytes of the image out of it, as an example to be adapted.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Uf2 => "'uf2conv.py' or 'picotool uf2 convert FILE RAW.bin' makes a raw image",
+            Self::IntelHex => "'objcopy -I ihex -O binary FILE RAW' makes a raw image",
+            Self::Srec => "'objcopy -I srec -O binary FILE RAW' makes a raw image",
+            Self::Elf => "'objcopy -O binary FILE RAW' makes a raw image",
+            Self::DfuSe => "'dfuse-pack.py -d FILE' takes the raw image out of it",
+            Self::Dfu => "'cp FILE RAW && dfu-suffix -D RAW' makes a raw image",
+            Self::Gzip => "'gzip -d -c FILE > RAW' unpacks it",
+            Self::Zstd => "'zstd -d FILE -o RAW' unpacks it",
+            Self::Xz => "'xz -d -c FILE > RAW' unpacks it",
+            Self::Bzip2 => "'bzip2 -d -c FILE > RAW' unpacks it",
+            Self::Lz4 => "'lz4 -d FILE RAW' unpacks it",
+            Self::Zip => "'unzip FILE' unpacks it",
+            Self::SevenZip => "'7z x FILE' unpacks it",
+            Self::Tar => "'tar -xf FILE' unpacks it",
+            Self::Qcow2 => "'qemu-img convert -O raw FILE RAW' makes a raw image",
+            Self::AndroidSparse => "'simg2img FILE RAW' makes a raw image",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Three words of a UF2 block, two at its start and one at its end.
+fn is_uf2(start: &[u8]) -> bool {
+    start.starts_with(b"UF2\n\x57\x51\x5d\x9e") && start.get(508..512) == Some(b"\x30\x6f\xb1\x0a")
+}
+
+/// The magic, the only method there is, and flags that are defined.
+fn is_gzip(start: &[u8]) -> bool {
+    start.starts_with(b"\x1f\x8b\x08") && start.get(3).is_some_and(|flags| flags & 0xe0 == 0)
+}
+
+/// Records of hexadecimal digits whose first has the right length and sum.
+fn text_records(start: &[u8]) -> Option<Kind> {
+    let text = start.trim_ascii_start();
+    let line = text.split(|&b| b == b'\n' || b == b'\r').next()?.trim_ascii_end();
+    let (kind, digits) = match line {
+        [b':', digits @ ..] => (Kind::IntelHex, digits),
+        [b'S', b'0'..=b'9', digits @ ..] => (Kind::Srec, digits),
+        _ => return None,
+    };
+    let bytes = decode_hex(digits)?;
+    let sum = bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
+    let (&len, rest) = bytes.split_first()?;
+    let is_record = match kind {
+        Kind::IntelHex => rest.len() == usize::from(len) + 4 && sum == 0,
+        _ => rest.len() == usize::from(len) && sum == 0xff,
+    };
+    is_record.then_some(kind)
+}
+
+fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
+    let mut pairs = digits.chunks_exact(2);
+    let bytes = pairs.by_ref().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
+    if pairs.remainder().is_empty() { bytes } else { None }
+}
+
+/// Whether the last bytes are the suffix of USB download: length, `UFD`, and the CRC of everything
+/// before (as littlefs, without the inversion at the end).
+fn has_dfu_suffix(source: &dyn Source) -> io::Result<bool> {
+    let Some(at) = source.size()?.checked_sub(DFU_SUFFIX as u64) else { return Ok(false) };
+    let (suffix, _) = read_lenient(source, at, DFU_SUFFIX);
+    Ok(suffix.get(8..12) == Some(b"UFD\x10"))
+}

@@ -1,0 +1,233 @@
+//! One of the two superblocks is lost: the other is written to only where something tells that the
+//! filesystem starts here.
+
+use littlefs::container::Doubt;
+
+use crate::bench::*;
+use crate::common::clfs::{CLfs, Config};
+
+/// What a block that holds no superblock any more may hold.
+const LOSSES: [fn(&mut [u8]); 4] = [
+    |block| block.fill(0xff),
+    |block| block.fill(0),
+    |block| block[20] ^= 1,
+    |block| block.iter_mut().for_each(|b| *b = b.rotate_left(3) ^ 0x5a),
+];
+
+fn lose(image: &mut [u8], config: &Config, block: usize, loss: fn(&mut [u8])) {
+    let size = config.block_size as usize;
+    loss(&mut image[block * size..][..size]);
+}
+
+/// With both halves of the first pair as new as the newer one.
+fn settled(mut image: Vec<u8>, config: &Config) -> Vec<u8> {
+    let size = config.block_size as usize;
+    image.copy_within(size..2 * size, 0);
+    image
+}
+
+/// A flash chip with the image in it and something else around.
+fn in_flash(image: &[u8], before: usize) -> Vec<u8> {
+    let around = |n: usize| (0..n).map(|i| (i * 7 % 251) as u8);
+    let mut flash: Vec<u8> = around(before).collect();
+    flash.extend(image);
+    flash.extend(around(64 << 10));
+    flash
+}
+
+/// Whether it opens for writing; its doubt otherwise.
+fn doubt_at(bytes: &[u8], at: u64) -> Option<Doubt> {
+    let opened = open_at(bytes, at).expect("should open");
+    assert_eq!(opened.read_only, opened.doubt.is_some());
+    assert_eq!(opened.doubt.is_some() || opened.lost.is_some(), !opened.notes.is_empty());
+    opened.doubt
+}
+
+#[test]
+fn a_block_early_or_late_is_not_written() {
+    for config in [small(), flash()] {
+        let block = u64::from(config.block_size);
+        for image in [with_tree(&config), with_list(&config), without_tree(&config)] {
+            let start = 16 * block;
+            let bytes = in_flash(&image, start as usize);
+            assert_eq!(doubt_at(&bytes, start), None);
+            for wrong in [start - block, start + block] {
+                assert_eq!(doubt_at(&bytes, wrong), Some(Doubt::PartOf(start)), "{config:?}");
+            }
+        }
+    }
+}
+
+/// A tree behind the superblock tells where it starts, whatever became of the other half.
+#[test]
+fn the_tree_tells_where_a_lone_half_belongs() {
+    for config in [small(), flash()] {
+        let block = u64::from(config.block_size);
+        for image in [with_tree(&config), with_list(&config)] {
+            let image = settled(image, &config);
+            for (lost, loss) in [0, 1].into_iter().flat_map(|lost| LOSSES.map(|l| (lost, l))) {
+                let mut image = image.clone();
+                lose(&mut image, &config, lost, loss);
+                assert_eq!(doubt_at(&image, 0), None, "{config:?}, block {lost}");
+                let start = 16 * block;
+                let bytes = in_flash(&image, start as usize);
+                assert_eq!(doubt_at(&bytes, start), None, "{config:?}, block {lost}");
+                let wrong = if lost == 0 { start + block } else { start - block };
+                assert_eq!(doubt_at(&bytes, wrong), Some(Doubt::BetterAt(start)), "{config:?}");
+            }
+        }
+    }
+}
+
+/// Without a tree the size of a file that is just the image tells, and what is left of the other
+/// half; else nothing does.
+#[test]
+fn an_empty_filesystem_of_one_half_is_written_where_its_place_is_clear() {
+    let config = flash();
+    let block = u64::from(config.block_size);
+    for lost in [0, 1] {
+        for loss in LOSSES {
+            let mut image = without_tree(&config);
+            lose(&mut image, &config, lost, loss);
+            assert_eq!(doubt_at(&image, 0), None, "block {lost} of a file of its own");
+            let mut longer = image.clone();
+            longer.resize(image.len() + 100, 0xff);
+            assert_eq!(doubt_at(&longer, 0), None, "block {lost} of a file with more bytes");
+        }
+    }
+    // in a flash chip whose other blocks are erased, either place is as good
+    let start = 4 * block;
+    for (lost, other) in [(0, start + block), (1, start - block)] {
+        let mut image = without_tree(&config);
+        lose(&mut image, &config, lost, LOSSES[0]);
+        let bytes = [vec![0xff; start as usize], image, vec![0xff; 1 << 16]].concat();
+        assert_eq!(doubt_at(&bytes, start), Some(Doubt::EitherAt(other)));
+        assert_eq!(doubt_at(&bytes, other), Some(Doubt::EitherAt(start)));
+    }
+    // an interrupted commit leaves a block that once was a superblock
+    for lost in [0, 1] {
+        let mut image = without_tree(&config);
+        lose(&mut image, &config, lost, LOSSES[2]);
+        let bytes = [vec![0xff; start as usize], image, vec![0xff; 1 << 16]].concat();
+        assert_eq!(doubt_at(&bytes, start), None);
+    }
+}
+
+/// Whatever the C driver mounts after a power cut in the first commits of a filesystem's life, we
+/// open for writing, in a file of its own.
+#[test]
+fn a_cut_in_the_first_commits_refuses_nothing() {
+    type Step = fn(&mut CLfs);
+    let steps: [Step; 3] = [
+        |c| _ = c.write_file(b"boot", b"1"),
+        |c| _ = c.mkdir(b"d"),
+        |c| (0..40).for_each(|i| _ = c.write_file(b"boot", &[i; 40])),
+    ];
+    let mut mounted = 0;
+    for config in [small(), flash(), Config::new(512, 16, 512)] {
+        let size = config.block_size as usize * config.block_count as usize;
+        let blank = |fill: u8| vec![fill; size];
+        let mut images = Vec::new();
+        let mut cut = 0;
+        loop {
+            let (image, done) = CLfs::interrupted_format(blank(0xff), &config, cut);
+            images.push(image);
+            cut += 1;
+            if done {
+                break;
+            }
+        }
+        for step in steps {
+            for cut in 0..30 {
+                let mut c = CLfs::fresh(&config).expect("format");
+                c.cut_power_after(cut);
+                step(&mut c);
+                images.push(c.unmount());
+            }
+        }
+        for image in images {
+            if CLfs::mount(image.clone(), &config).is_ok() {
+                mounted += 1;
+                assert_eq!(doubt_at(&image, 0), None, "{config:?}");
+            }
+        }
+    }
+    assert!(mounted > 200, "{mounted} of the images mount");
+}
+
+/// NAND flash read with its spare bytes: what stands behind the first page is elsewhere.
+#[test]
+fn a_dump_with_spare_bytes_is_not_written() {
+    let config = Config::new(16 << 10, 32, 512);
+    for image in [with_tree(&config), with_list(&config), without_tree(&config)] {
+        for (page, spare) in [(512, 16), (2048, 64), (4096, 224)] {
+            let pages = image.chunks(page).map(|p| [p, &vec![0xff; spare][..]].concat());
+            let dump = pages.collect::<Vec<_>>().concat();
+            let doubt = doubt_at(&dump, 0);
+            assert!(matches!(doubt, Some(Doubt::Stretched(_))), "{page}+{spare}: {doubt:?}");
+        }
+    }
+}
+
+/// The start of an old filesystem, and a newer one in what were its free blocks.
+#[test]
+fn what_was_written_over_an_old_filesystem_is_named() {
+    let config = flash();
+    let mut bytes = without_tree(&config);
+    lose(&mut bytes, &config, 1, LOSSES[3]);
+    let newer = with_tree(&Config { block_count: 20, ..config.clone() });
+    bytes[8 * 4096..][..newer.len()].copy_from_slice(&newer);
+    assert_eq!(doubt_at(&bytes, 0), Some(Doubt::Covers(8 * 4096)));
+    assert_eq!(doubt_at(&bytes, 8 * 4096), None);
+
+    // everything but the first superblock was written over
+    let mut bytes = settled(with_tree(&config), &config);
+    bytes[4096..].fill(0x5a);
+    assert_eq!(doubt_at(&bytes, 0), Some(Doubt::LeadsNowhere));
+}
+
+#[test]
+fn commands_name_the_doubt_and_write_nothing() {
+    let config = flash();
+    let image = with_tree(&config);
+    let (_dir, path) = file("dump.bin", &in_flash(&image, 0x10000));
+    let before = read(&path);
+    let early = "0xf000";
+    let words = ["belongs to the filesystem at offset=65536 (0x10000)", "which is whole"];
+    for args in [
+        vec!["info", "--offset", early, &path],
+        vec!["check", "-y", "--offset", early, &path],
+        vec!["kv", "--offset", early, &path, "set", "a", "b"],
+    ] {
+        let (code, out, err) = littlefs(&args);
+        assert_eq!(
+            code,
+            if args[0] == "info" {
+                0
+            } else if args[0] == "check" {
+                4
+            } else {
+                1
+            }
+        );
+        for word in words {
+            assert!(err.contains(word), "{args:?}: {err}");
+        }
+        if args[0] == "check" {
+            assert!(out.contains("[superblock-doubtful]"), "{out}");
+        }
+    }
+    let journal = path.clone() + ".journal";
+    let args = ["kv", "--offset", early, "--journal", &journal, &path, "set", "a", "b"];
+    let (code, _, err) = littlefs(&args);
+    assert!(code == 1 && err.contains(words[0]), "{err}");
+    assert!(read(&path) == before);
+
+    let mut lost = image;
+    lose(&mut lost, &config, 0, LOSSES[0]);
+    let (_dir, path) = file("lost.img", &lost);
+    let (code, out, err) = littlefs(&["check", &path]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("note: block 0: holds no valid superblock") && out.contains("clean"));
+    assert!(err.contains("the superblock in block 0 is lost; the one in block 1 serves"), "{err}");
+}
