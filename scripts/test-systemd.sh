@@ -232,6 +232,8 @@ killed_daemon_is_restarted() {
         systemctl start "$1"
         echo durable >"$2/file"
         sync "$2/file"
+        # Once the kernel was told that it may, it opens directories of a dead mount without asking.
+        ls "$2"
         pid=$(systemctl show -p MainPID --value "$1")
         kill -KILL "$pid"
         for i in $(seq 100); do
@@ -240,6 +242,23 @@ killed_daemon_is_restarted() {
         done
         echo more >"$2/more"
         [ "$(systemctl show -p MainPID --value "$1")" != "$pid" ]
+        # Killed for good, it leaves no mount behind.
+        mkdir -p "/run/systemd/system/$1.d"
+        printf "[Service]\nRestart=no\n" >"/run/systemd/system/$1.d/r.conf"
+        systemctl daemon-reload
+        ls "$2"
+        sync "$2"
+        systemctl kill --signal=KILL "$1"
+        for i in $(seq 100); do
+            systemctl is-failed --quiet "$1" && break
+            sleep 0.1
+        done
+        systemctl is-failed "$1"
+        refused mountpoint -q "$2"
+        rm -r "/run/systemd/system/$1.d"
+        systemctl daemon-reload
+        systemctl start "$1"
+        [ "$(cat "$2/more")" = more ]
         systemctl stop "$1"
     ' sh "$(unit killed)" "$(mnt killed)"
     holds killed file durable

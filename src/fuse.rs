@@ -7,6 +7,8 @@
 //! the kernel makes a file with MKNOD and stops asking). `lseek` answers ENOSYS, too: the
 //! kernel's own SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
 
+mod aside;
+pub mod daemon;
 mod errno;
 mod gate;
 mod serving;
@@ -37,6 +39,7 @@ use crate::vfs::{self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsErro
 use serving::{Operation, Served, Server};
 use status::{About, Status};
 
+pub use aside::do_aside;
 pub use session::{
     Access, DEVICE, KernelMount, MountFlags, MountRequest, Session, mount, open_device, serve,
 };

@@ -3,13 +3,14 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSliceMut, PipeReader};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
 
 /// Which side of a [`fork`] this is.
 pub enum Fork {
@@ -114,19 +115,53 @@ pub fn will_read(file: &File, offset: u64, len: u64) {
 
 /// Whether a read from `fd` would return at once, with data or an error.
 pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one valid entry for the whole call, which returns at once.
-    unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+    is_readable_within(fd, Duration::ZERO)
 }
 
-/// Unmount what is mounted on `path`; lazily: take it out of the tree now, end it when nobody
-/// uses it any more.
+/// The same, waiting for it up to `limit`, which is rounded down to milliseconds. A signal may end
+/// the wait early.
+pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+    poll(fd, limit) != 0
+}
+
+/// Whether the other side of `fd` is gone: of a FUSE device, whether its filesystem has ended.
+pub fn is_disconnected(fd: BorrowedFd<'_>) -> bool {
+    poll(fd, Duration::ZERO) & libc::POLLERR != 0
+}
+
+/// What poll(2) says of `fd`; nothing after `limit`.
+fn poll(fd: BorrowedFd<'_>, limit: Duration) -> libc::c_short {
+    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    // SAFETY: `poll` is one valid entry for the whole call.
+    unsafe { libc::poll(&raw mut poll, 1, millis) };
+    poll.revents
+}
+
+/// How to unmount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmount {
+    /// If nobody uses it.
+    Unused,
+    /// Take it out of the tree now, and end it when nobody uses it any more.
+    Lazily,
+    /// If nobody uses it; whatever its daemon was asked fails first, and the daemon is asked
+    /// nothing any more.
+    ByForce,
+}
+
+/// Unmount what is mounted on `path`.
 ///
 /// # Errors
 /// The system's: EPERM for ordinary users, EBUSY while it is used.
-pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
+pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
     let path = c_path(path)?;
-    let flags = libc::UMOUNT_NOFOLLOW | if lazy { libc::MNT_DETACH } else { 0 };
+    let how = match how {
+        Unmount::Unused => 0,
+        Unmount::Lazily => libc::MNT_DETACH,
+        Unmount::ByForce => libc::MNT_FORCE,
+    };
+    let flags = libc::UMOUNT_NOFOLLOW | how;
     // SAFETY: `path` is a NUL-terminated string that lives through the call.
     check(unsafe { libc::umount2(path.as_ptr(), flags) })
 }
@@ -212,6 +247,57 @@ pub fn status(file: &File) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// What distinguishes a file from every other one: its device and inode number, of a device file
+/// what it stands for. Nothing but what the kernel remembers is asked, so this never waits, on
+/// whatever filesystem `path` is.
+///
+/// # Errors
+/// The system's.
+pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let path = c_path(path)?;
+    let mut found = MaybeUninit::<libc::statx>::zeroed();
+    let (flags, mask) = (libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_INO);
+    // SAFETY: `path` is a NUL-terminated string and `found` has room for the answer; both live
+    // through the call. All zeros are valid for what is not filled in.
+    let found = unsafe {
+        check(libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
+        found.assume_init()
+    };
+    if u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFBLK {
+        // No filesystem has this number.
+        return Ok((u64::MAX, libc::makedev(found.stx_rdev_major, found.stx_rdev_minor)));
+    }
+    Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
+}
+
+/// Split off a process that keeps nothing of this one open, so that nobody waits for its end: what
+/// it writes to standard output can be read from the pipe that is returned to the parent. To be
+/// called while there is one thread. `None` in the child, where no open file of the parent may be
+/// used any more.
+///
+/// # Errors
+/// The system's, in the parent.
+pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
+    let (reader, writer) = io::pipe()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    if let Fork::Parent(pid) = fork()? {
+        return Ok(Some((pid, reader)));
+    }
+    let detached = new_session()
+        .and_then(|()| redirect(io::stdin(), &null))
+        .and_then(|()| redirect(io::stderr(), &null))
+        .and_then(|()| redirect(io::stdout(), &writer));
+    // Whatever the parent had open is closed below, and no second time.
+    std::mem::forget((reader, writer, null));
+    // SAFETY: nobody in this process uses the descriptors that are closed, as is said above.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+    if detached.is_err() || closed < 0 {
+        // This is not the process that could report it; the parent reads no answer.
+        std::process::exit(1);
+    }
+    Ok(None)
+}
+
 /// Send a signal to a process.
 ///
 /// # Errors
@@ -231,13 +317,6 @@ pub fn statfs(path: &Path) -> io::Result<()> {
     // SAFETY: `path` is a NUL-terminated string and `space` has room for the answer; both live
     // through the call.
     check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) })
-}
-
-/// Whether `path` is on a FUSE mount whose daemon is gone.
-pub fn is_dead_mount(path: &Path) -> bool {
-    // Aborted is what was asked the very moment when it died.
-    let dead = [io::ErrorKind::NotConnected, io::ErrorKind::ConnectionAborted];
-    statfs(path).is_err_and(|e| dead.contains(&e.kind()))
 }
 
 /// Split the process in two. To be called before any thread is started.

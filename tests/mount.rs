@@ -41,5 +41,7 @@ mod stored;
 mod times;
 #[path = "mount/trouble.rs"]
 mod trouble;
+#[path = "mount/unmounting.rs"]
+mod unmounting;
 #[path = "mount/users.rs"]
 mod users;

@@ -28,7 +28,7 @@ use crate::fuse::status::About;
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image::{self, Dialect, Opened};
 use crate::journal::{self, Attached};
-use crate::sys::{self, Severity, Signals};
+use crate::sys::{self, Severity, Signals, Unmount};
 use crate::vfs::{Atime, Filesystem, ROOT_INO, Volume, VolumeOptions};
 
 /// Blocks of files that are followed before the mount is announced, so that damage which forbids
@@ -510,7 +510,7 @@ impl Running {
         };
         if let Err(e) = answers(&mount.mountpoint).map(|()| say()).and_then(|()| ready(&what)) {
             // The session's thread keeps the mount: end that first.
-            let _ = unmount(&mount.mountpoint, true);
+            let _ = unmount(&mount.mountpoint, Unmount::Lazily);
             return Err(mount_failure(format_args!(
                 "{}: the mount does not answer: {e}",
                 mount.mountpoint.display()
@@ -608,10 +608,10 @@ fn wait_for_end(
                 let _ = volume.flush();
                 // Who may not mount may not unmount, either; systemd does it afterwards.
                 if !mount.unattached {
-                    if unmount(mountpoint, false).is_ok() {
+                    if unmount(mountpoint, Unmount::Unused).is_ok() {
                         continue;
                     }
-                    if let Err(e) = unmount(mountpoint, true) {
+                    if let Err(e) = unmount(mountpoint, Unmount::Lazily) {
                         log::error!("cannot unmount {}: {e}", mountpoint.display());
                     }
                 }
@@ -636,13 +636,13 @@ fn pull_pages(mountpoint: &Path) {
 }
 
 /// Unmount by ourselves when we may, else through `fusermount3`.
-pub(super) fn unmount(mountpoint: &Path, lazy: bool) -> io::Result<()> {
-    match sys::unmount(mountpoint, lazy) {
+pub(super) fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
+    match sys::unmount(mountpoint, how) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
         result => return result,
     }
     let output = Command::new("fusermount3")
-        .arg(if lazy { "-uz" } else { "-u" })
+        .arg(if how == Unmount::Lazily { "-uz" } else { "-u" })
         .arg("--")
         .arg(mountpoint)
         .stdin(Stdio::null())

@@ -141,8 +141,12 @@ fn why(entry: &Entry, e: &io::Error) -> String {
 
 /// What the daemon of a mount says.
 pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
-    let answer = status::ask(&File::open(&entry.mountpoint)?)?;
-    Ok(serde_json::from_slice(&answer)?)
+    ask_file(&File::open(&entry.mountpoint)?)
+}
+
+/// The same, asked through a file or directory of the mount.
+pub(super) fn ask_file(file: &File) -> io::Result<Status> {
+    Ok(serde_json::from_slice(&status::ask(file)?)?)
 }
 
 impl Mounted {

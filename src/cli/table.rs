@@ -6,13 +6,18 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-const MOUNT_TABLE: &str = "/proc/self/mountinfo";
+/// Where the mount table is.
+pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 /// File system type of our mounts.
 const FS_TYPE: &[u8] = b"fuse.littlefs";
 
 /// A line of the mount table.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// The number of the mount.
+    pub id: u64,
+    /// The device number of the filesystem, which its other mounts have, too: major and minor.
+    pub device: (u64, u64),
     /// The directory it is mounted on.
     pub mountpoint: PathBuf,
     /// The image.
@@ -30,6 +35,32 @@ impl Entry {
     pub fn has(&self, option: &str) -> bool {
         self.options.iter().any(|o| o == option)
     }
+}
+
+/// The topmost mount on a directory.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn mounted_on(dir: &Path) -> io::Result<Option<Entry>> {
+    let dir = absolute(dir);
+    Ok(entries(&read()?).rev().find(|entry| entry.mountpoint == dir))
+}
+
+/// The mounts of ours that name `image` as their source, which anybody can make a mount of their
+/// own say.
+///
+/// # Errors
+/// When the mount table cannot be read.
+pub fn claiming(image: &Path) -> io::Result<Vec<Entry>> {
+    let image = absolute(image);
+    Ok(all()?.into_iter().filter(|entry| entry.source == image).collect())
+}
+
+/// The numbers of the mounts of a filesystem in the table at `path`, that of some process; none
+/// where it cannot be read.
+pub fn mounts_of(device: (u64, u64), path: &Path) -> Vec<u64> {
+    let table = fs::read(path).unwrap_or_default();
+    entries(&table).filter(|entry| entry.device == device).map(|entry| entry.id).collect()
 }
 
 /// The topmost mount on a directory, or of an image.
@@ -96,7 +127,12 @@ fn parse(line: &[u8]) -> Option<Entry> {
     let fields: Vec<&[u8]> = line.split(|&b| b == b' ').collect();
     let rest = fields.iter().skip(6).position(|field| *field == b"-")? + 6;
     let options = String::from_utf8_lossy(fields.get(5)?);
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+    let device = fields.get(2)?;
+    let colon = device.iter().position(|&b| b == b':')?;
     Some(Entry {
+        id: number(fields.first()?)?,
+        device: (number(device.get(..colon)?)?, number(device.get(colon + 1..)?)?),
         mountpoint: unescape(fields.get(4)?),
         source: unescape(fields.get(rest + 2)?),
         fs_type: String::from_utf8_lossy(fields.get(rest + 1)?).into_owned(),
@@ -140,6 +176,7 @@ mod tests {
     fn mounts_are_found_by_directory_and_by_image() {
         let entry = find(TABLE, Path::new("/mnt/a b")).expect("there");
         assert_eq!(entry.source, Path::new("/tmp/my image"));
+        assert_eq!((entry.id, entry.device), (30, (0, 40)));
         assert!(entry.is_littlefs && entry.has("nosuid") && !entry.has("ro"));
         assert_eq!(find(TABLE, Path::new("/tmp/my image")), Some(entry));
         assert_eq!(find(TABLE, Path::new("/mnt")), None);
@@ -162,7 +199,13 @@ mod tests {
 
     #[test]
     fn odd_lines_are_skipped() {
-        for line in [&b""[..], b"22 1 8:1 / /", b"- - - - - - - -", b"1 2 3 4 5 6 - fuse"] {
+        for line in [
+            &b""[..],
+            b"22 1 8:1 / /",
+            b"- - - - - - - -",
+            b"1 2 x:y 4 5 6 - fuse a rw",
+            b"1 2 3 4 5 6 - fuse",
+        ] {
             assert_eq!(parse(line), None, "{line:?}");
         }
         assert_eq!(unescape(b"a\\04"), Path::new("a\\04"));

@@ -1,23 +1,28 @@
 //! `littlefs umount`: write what is unwritten, unmount, and wait until the image is complete.
+//!
+//! Nothing here waits without bound: see [`crate::fuse::daemon`]. With `--lazy` and `--force` the
+//! daemon is asked nothing at all.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::mount::unmount;
 use super::table::{self, Entry};
-use super::{CliError, remount, status};
-use crate::fuse::status::About;
-use crate::sys;
+use super::{CliError, exit, remount, status};
+use crate::fuse::daemon::{self, Daemon};
+use crate::fuse::do_aside;
+use crate::sys::{self, Unmount};
 
-/// How long a daemon that has nothing to write may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a daemon whose last changes are given up is waited for when it makes no progress.
+const PATIENCE_FORCED: Duration = Duration::from_secs(1);
+/// How long an answer that needs nothing from the image may take, unless the daemon is busy.
+const PATIENCE_STATFS: Duration = Duration::from_secs(5);
 
 /// Unmount, and wait until everything is in the image
 #[derive(Args, Debug)]
@@ -27,22 +32,33 @@ When this returns, everything is in the image, which can be flashed or copied ri
   littlefs umount /mnt && esptool write_flash 0x100000 dump.bin
 
 Where littlefs is installed (scripts/install.sh, or the Debian package), a plain 'umount' does the
-same. What cannot be written stays mounted, so that it can be copied elsewhere.")]
+same. What cannot be written stays mounted, so that it can be copied elsewhere.
+
+The process that serves the mount is waited for as long as it makes progress: as it uses the
+processor, reads or writes, or waits for a disk that works. When it has made none for 30 seconds
+('--timeout'), the exit code is 32 and the message names it. What is still mounted elsewhere, as a
+bind mount or in a container, is not waited for; what is served by a process that cannot be seen
+from here is not, either, and a warning says so.")]
 pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even what cannot be written, giving up the last changes
+    /// Unmount even what cannot be written, giving up the last changes; the daemon is not asked
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Take it out of the tree now, and let the daemon finish when nobody uses it any more
+    /// Take it out of the tree now, and let the daemon finish when nobody uses it any more; it is
+    /// not asked, and not waited for
     #[arg(short, long)]
     pub(super) lazy: bool,
 
     /// Succeed silently when nothing is mounted there
     #[arg(short, long)]
     pub(super) quiet: bool,
+
+    /// Give up when the daemon has made no progress for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(super) timeout: u32,
 }
 
 /// Run the command.
@@ -60,7 +76,7 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
 /// As [`run`].
 pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, CliError> {
     let shown = args.target.display();
-    let Some(entry) = table::lookup(&args.target).map_err(CliError::failure)? else {
+    let Some(entry) = find(&args.target)? else {
         if args.quiet {
             return Ok(ExitCode::SUCCESS);
         }
@@ -69,84 +85,217 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     if !entry.is_littlefs {
         return Err(CliError::failure(format_args!("{shown}: not a littlefs mount")));
     }
-    let failure = |e: io::Error| CliError::failure(format_args!("cannot unmount {shown}: {e}"));
-    // Of a dead mount nothing can be lost.
-    let lazy = args.lazy || sys::is_dead_mount(&entry.mountpoint);
-    if !args.force {
-        write_back(&entry.mountpoint).map_err(|e| {
-            CliError::failure(format_args!(
-                "{shown}: not unmounted, because its last changes cannot be written: {e} (the \
-                 system's log says more; 'littlefs umount -f {shown}' gives them up)"
-            ))
-        })?;
+    let mut mount = Mount::new(args, &entry);
+    if !args.force && !args.lazy {
+        mount.write_back()?;
     }
-    // A daemon that hangs would not answer, either: then `lazy` is what is left.
-    let about = if lazy { About::default() } else { about(&entry) };
-    let journal = about.journal.filter(|_| about.read_only.is_none());
-    let daemon = i32::try_from(about.pid).ok().filter(|&pid| pid > 0).map(sys::process);
-    match unmount(&entry.mountpoint, lazy) {
+    let others = mount.mounts();
+    match mount.unmount() {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
             log::warn!("{shown}: in use, made read-only instead");
             return Ok(ExitCode::SUCCESS);
         }
-        result => result.map_err(failure)?,
+        Err(e) => return Err(CliError::failure(format_args!("cannot unmount {shown}: {e}"))),
+        Ok(false) => return Err(mount.stuck("not unmounted")),
+        Ok(true) => {}
     }
-    if !args.lazy {
-        wait_for_daemon(&entry, journal.as_deref(), daemon.and_then(Result::ok))
-            .map_err(|e| CliError::failure(format_args!("{}: {e}", entry.source.display())))?;
+    if !args.lazy && !mount.is_dead {
+        mount.wait_for_end(&others)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Have the daemon write everything while it can still say that it fails: nobody hears of the
-/// flush after the end of the mount. A user who may not look into the mount learns nothing.
-fn write_back(mountpoint: &Path) -> io::Result<()> {
-    match File::open(mountpoint) {
-        Ok(root) => root.sync_all(),
-        Err(_) => Ok(()),
+/// The mount that is meant: a directory, or the image of exactly one. What the mount table says of
+/// images is not believed, because every user can have a mount say anything: the process that
+/// serves the mount must have the image open.
+fn find(target: &Path) -> Result<Option<Entry>, CliError> {
+    if let Some(entry) = table::mounted_on(target).map_err(CliError::failure)? {
+        return Ok(Some(entry));
+    }
+    let shown = target.display();
+    let claims = table::claiming(target).map_err(CliError::failure)?;
+    if claims.is_empty() {
+        return Ok(None);
+    }
+    let list = |entries: &[Entry]| {
+        let dirs = entries.iter().map(|entry| entry.mountpoint.display().to_string());
+        dirs.collect::<Vec<_>>().join(", ")
+    };
+    let claimed = list(&claims);
+    let image = sys::identity(target)
+        .map_err(|e| CliError::failure(format_args!("{shown}: {e}; name the directory")))?;
+    let is_served = |entry: &Entry| {
+        Daemon::serving(connection(entry)).iter().any(|daemon| daemon.has_open(image))
+    };
+    let mut served: Vec<Entry> = claims.into_iter().filter(is_served).collect();
+    match served.len() {
+        0 => Err(CliError::failure(format_args!(
+            "{shown}: the mount on {claimed} names it as its image, but no process that serves \
+             that mount is seen to have it open; name the directory to unmount that"
+        ))),
+        1 => Ok(served.pop()),
+        _ => Err(CliError::failure(format_args!(
+            "{shown}: mounted on {}; name the directory that is to be unmounted",
+            list(&served)
+        ))),
     }
 }
 
+fn connection(entry: &Entry) -> u64 {
+    let (major, minor) = entry.device;
+    daemon::connection_of(major, minor)
+}
+
+/// A mount that is to be ended.
+struct Mount<'a> {
+    args: &'a UmountArgs,
+    entry: &'a Entry,
+    /// Who serves it, as far as can be seen.
+    daemons: Vec<Daemon>,
+    /// Its daemon died; nobody can notice that it is unmounted.
+    is_dead: bool,
+    patience: Duration,
+}
+
+impl<'a> Mount<'a> {
+    fn new(args: &'a UmountArgs, entry: &'a Entry) -> Self {
+        let given = Duration::from_secs(u64::from(args.timeout));
+        let patience = if args.force { given.min(PATIENCE_FORCED) } else { given };
+        let daemons = Daemon::serving(connection(entry));
+        Self { args, entry, daemons, is_dead: false, patience }
+    }
+
+    /// Have the daemon write everything while it can still say that it fails: nobody hears of the
+    /// flush after the end of the mount. A user who may not look into the mount learns nothing.
+    fn write_back(&mut self) -> Result<(), CliError> {
+        let mountpoint = &self.entry.mountpoint;
+        // Where the kernel does not tell who serves the mount, the daemon does.
+        let asks = self.daemons.is_empty();
+        let written = do_aside(&self.daemons, self.patience, || {
+            let root = match File::open(mountpoint) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(String::new()),
+                root => root?,
+            };
+            sys::syncfs(&root)?;
+            root.sync_all()?;
+            let pid = if asks { status::ask_file(&root).map_or(0, |s| s.about.pid) } else { 0 };
+            Ok(pid.to_string())
+        });
+        let shown = self.args.target.display();
+        match written {
+            Ok(None) => return Err(self.stuck("not unmounted")),
+            Ok(Some(pid)) => {
+                let pid = pid.parse().ok().filter(|&pid| pid > 0);
+                self.daemons.extend(pid.and_then(Daemon::named));
+            }
+            Err(e) if is_death(&e) => self.is_dead = true,
+            Err(e) => {
+                return Err(CliError::failure(format_args!(
+                    "{shown}: not unmounted, because its last changes cannot be written: {e} (the \
+                     system's log says more; 'littlefs umount -f {shown}' gives them up)"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmount. Whether that is done: the kernel may have to wait for the daemon.
+    fn unmount(&self) -> io::Result<bool> {
+        let aside = |how| {
+            let mountpoint = &self.entry.mountpoint;
+            let done = do_aside(&self.daemons, self.patience, || {
+                unmount(mountpoint, how).map(|()| String::new())
+            });
+            done.map(|done| done.is_some())
+        };
+        if self.args.lazy || self.is_dead {
+            // Out of the tree it is at once, whatever the kernel still waits for.
+            return Ok(aside(Unmount::Lazily)? || !self.mounts().contains(&self.entry.id));
+        }
+        Ok(aside(Unmount::Unused)? || self.args.force && aside(Unmount::ByForce)?)
+    }
+
+    /// The numbers of the mounts of this filesystem, here and where its daemons are.
+    fn mounts(&self) -> BTreeSet<u64> {
+        let theirs = self.daemons.iter().map(Daemon::mount_table);
+        let tables = theirs.chain([table::MOUNT_TABLE.into()]);
+        tables.flat_map(|path| table::mounts_of(self.entry.device, &path)).collect()
+    }
+
+    /// Wait until the daemons have ended, which is when everything is in the image, unless the
+    /// filesystem lives on in another mount; `others` are the mounts that were there before.
+    fn wait_for_end(&self, others: &BTreeSet<u64>) -> Result<(), CliError> {
+        let shown = self.args.target.display();
+        // The number of the device may be another filesystem's by now, but not together with the
+        // number of a mount of before.
+        let lives_on = !self.mounts().is_disjoint(others)
+            || self.daemons.iter().any(|daemon| daemon.is_connected() == Some(true));
+        if lives_on {
+            log::info!("{shown}: unmounted here; the filesystem is still mounted elsewhere");
+            return Ok(());
+        }
+        if self.daemons.is_empty() {
+            log::warn!(
+                "{shown}: unmounted, but the process that serves it cannot be seen from here (it \
+                 died, or belongs to another user or container): whether everything is in the \
+                 image is not known"
+            );
+        }
+        let ended = self.daemons.iter().all(|daemon| daemon.wait_for_end(self.patience));
+        match ended {
+            true => Ok(()),
+            false if self.args.force => {
+                log::warn!("{}", self.stuck("unmounted"));
+                Ok(())
+            }
+            false => Err(self.stuck("unmounted, but its last changes may not be in the image")),
+        }
+    }
+
+    /// It is over with patience; `state` says what has been done.
+    fn stuck(&self, state: &str) -> CliError {
+        let shown = self.args.target.display();
+        let patience = match self.patience.as_secs() {
+            1 => "a second".to_owned(),
+            seconds => format!("{seconds} seconds"),
+        };
+        let who = self.daemons.iter().map(|daemon| {
+            let stopped = if daemon.is_stopped() { ", which is stopped," } else { "" };
+            format!("process {} ({}){stopped}", daemon.pid, daemon.name)
+        });
+        let who = match who.collect::<Vec<_>>().join(" and ") {
+            none if none.is_empty() => "its daemon".to_owned(),
+            who => who,
+        };
+        CliError::new(
+            exit::MOUNT_FAILURE,
+            format_args!("{shown}: {state}: {who} has made no progress for {patience}"),
+        )
+    }
+}
+
+/// Whether a mount answered like this because its daemon is gone. Aborted is what was asked the
+/// very moment when it died.
+fn is_death(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
+}
+
 /// Whether `path` is a mount of ours whose daemon died; then it is unmounted, which nobody can
-/// notice: all it answers is ENOTCONN.
+/// notice: all it answers is ENOTCONN. To be called while there is one thread.
 ///
 /// # Errors
 /// When it cannot be unmounted.
 pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
-    match table::lookup(path)? {
-        Some(entry) if entry.is_littlefs && sys::is_dead_mount(&entry.mountpoint) => {
-            unmount(&entry.mountpoint, true).map(|()| true)
-        }
+    let Some(entry) = table::mounted_on(path)?.filter(|entry| entry.is_littlefs) else {
+        return Ok(false);
+    };
+    let daemons = Daemon::serving(connection(&entry));
+    let asked = do_aside(&daemons, PATIENCE_STATFS, || {
+        sys::statfs(&entry.mountpoint).map(|()| String::new())
+    });
+    match asked {
+        Err(e) if is_death(&e) => unmount(&entry.mountpoint, Unmount::Lazily).map(|()| true),
         _ => Ok(false),
     }
-}
-
-/// What the daemon says of itself; nothing where it may not be asked.
-fn about(entry: &Entry) -> About {
-    status::ask(entry).map(|status| status.about).unwrap_or_default()
-}
-
-/// Wait until the daemon releases what it writes, image or journal, which it does last of all. A
-/// read-only mount shares the image with others, and leaves nothing to be lost; but whoever wants
-/// to write the image next is not to find it in use, so the end of the daemon is waited for.
-fn wait_for_daemon(entry: &Entry, journal: Option<&Path>, daemon: Option<File>) -> io::Result<()> {
-    let image = match File::open(journal.unwrap_or(&entry.source)) {
-        Ok(image) => image,
-        // Removed while mounted, or not ours to read: then nobody waits for its content.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    if !entry.has("ro") || journal.is_some() {
-        return image.lock();
-    }
-    // It may have been made read-only with changes to write.
-    image.lock_shared()?;
-    let end = Instant::now() + PATIENCE;
-    while daemon.as_ref().is_some_and(|daemon| !sys::is_readable(daemon.as_fd()))
-        && Instant::now() < end
-    {
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(())
 }

@@ -41,7 +41,7 @@ const PRELUDE: &str = r#"
 "#;
 
 /// Run a script there; afterwards the image must be sound.
-fn at_home(script: &str) -> Mounted {
+pub fn at_home(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
     fs::write(m.beside("script"), format!("set -eu\n{PRELUDE}{script}")).expect("write");
     let program = Path::new(env!("CARGO_BIN_EXE_littlefs"));

@@ -36,7 +36,7 @@ const PRELUDE: &str = r#"
 "#;
 
 /// Run a script there; afterwards the image must be sound.
-fn among_users(script: &str) -> Mounted {
+pub fn among_users(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
     let program = m.beside("littlefs");
     // Not by this process: what it starts elsewhere meanwhile would hold the copy open for writing.
