@@ -4,6 +4,8 @@
 //! use and another one is tried, but where none at all can be written, that is an error of the
 //! device and not a lack of space.
 
+use std::collections::HashSet;
+
 use crate::error::{Error, IoError, IoOp, Result};
 
 /// Blocks in a row that cannot be written before the device counts as failing.
@@ -27,6 +29,8 @@ pub struct Alloc {
     cause: Option<(IoOp, u32, i32)>,
     /// A block was written since the device was last found failing.
     proven: bool,
+    /// Blocks that stay in use whatever is freed.
+    pinned: HashSet<u32>,
 }
 
 impl Alloc {
@@ -43,6 +47,7 @@ impl Alloc {
             spoiled: Vec::new(),
             cause: None,
             proven: false,
+            pinned: HashSet::new(),
         }
     }
 
@@ -71,9 +76,20 @@ impl Alloc {
         true
     }
 
+    /// Take `block` into use for as long as this map lives: whose it is cannot be told.
+    pub fn pin(&mut self, block: u32) {
+        self.mark(block);
+        self.pinned.insert(block);
+    }
+
+    /// Whether `block` is one that nothing frees.
+    pub fn is_pinned(&self, block: u32) -> bool {
+        self.pinned.contains(&block)
+    }
+
     /// Give `block` back.
     pub fn free(&mut self, block: u32) {
-        if self.is_used(block) {
+        if self.is_used(block) && !self.pinned.contains(&block) {
             self.words[block as usize / 64] &= !(1 << (block % 64));
             self.used -= 1;
         }
@@ -242,6 +258,15 @@ mod tests {
                 assert_eq!(a.used(), 0, "nothing is known of any block");
             }
         }
+    }
+
+    #[test]
+    fn what_is_pinned_is_never_free() {
+        let mut a = Alloc::new(3, 0);
+        assert!(a.mark(1));
+        (1..3).for_each(|b| a.pin(b));
+        (0..3).for_each(|b| a.free(b));
+        assert_eq!((a.used(), a.take(), a.take()), (2, Some(0), None));
     }
 
     #[test]

@@ -94,6 +94,9 @@ struct Seen {
     threaded: bool,
     /// Whether a hardtail leads here.
     continues: bool,
+    /// Whether it is of the superblock chain: blocks 0 and 1, and what hardtails lead to from
+    /// there.
+    chain: bool,
     /// Ids in use.
     ids: usize,
     /// The directory it belongs to, once the tree has reached it.
@@ -148,6 +151,8 @@ struct Checker<'a> {
     /// The entry that a pending move hides.
     hidden: Option<(Pair, u16)>,
     thread_broken: bool,
+    /// Some entry of the tree may be what is left of one that named a directory.
+    doubtful: bool,
     /// Whether commits are to carry forward CRCs.
     fcrc: bool,
     /// Told how many blocks have been accounted for.
@@ -180,6 +185,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         gstate: GState::default(),
         hidden: None,
         thread_broken: false,
+        doubtful: false,
         fcrc: false,
         progress,
     };
@@ -250,6 +256,7 @@ impl Checker<'_> {
     fn walk_thread(&mut self) -> Result<()> {
         let mut next = Pair::SUPERBLOCK;
         let mut continues = false;
+        let mut chain = true;
         loop {
             if next.0.iter().any(|b| self.by_block.contains_key(b)) {
                 self.thread_broken = true;
@@ -269,7 +276,9 @@ impl Checker<'_> {
                 self.fcrc = Superblock::of(&fetched.log).is_some_and(Superblock::has_fcrc);
             }
             self.gstate = self.gstate.xor(fetched.log.gdelta);
+            chain &= continues || self.pairs.is_empty();
             let i = self.take(fetched, true, continues);
+            self.pairs[i].chain = chain;
             match self.pairs[i].tail {
                 Some(t) if !t.pair.is_null() => (next, continues) = (t.pair, t.hard),
                 _ => return Ok(()),
@@ -326,7 +335,17 @@ impl Checker<'_> {
         }
         let superblock = Superblock::of(&log);
         let (tail, ids) = (log.tail, log.entries.len());
-        self.pairs.push(Seen { pair, tail, threaded, continues, ids, dir: None, superblock });
+        let dir = None;
+        self.pairs.push(Seen {
+            pair,
+            tail,
+            threaded,
+            continues,
+            chain: false,
+            ids,
+            dir,
+            superblock,
+        });
         i
     }
 

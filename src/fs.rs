@@ -10,6 +10,7 @@ mod activity;
 mod attr;
 mod commit;
 mod dir;
+mod doubles;
 mod durable;
 mod extents;
 mod file;
@@ -25,6 +26,7 @@ mod rename;
 mod repair;
 mod running;
 mod salvage;
+mod sort;
 mod space;
 mod value;
 mod write;
@@ -129,6 +131,8 @@ pub struct Fs {
     /// Why, where nobody asked for it.
     turned_read_only: Option<String>,
     panicked: Panicked,
+    /// Warnings are not logged: while it is opened, if that was asked for.
+    quiet: bool,
     warnings: Vec<String>,
 
     pairs: Vec<Option<PairInfo>>,
@@ -158,6 +162,9 @@ pub struct Fs {
     unfinished: bool,
     /// There was one when the image was opened: until then two entries may name one list.
     interrupted: bool,
+
+    /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
+    nameless: Vec<PairIx>,
 
     dirty_pairs: BTreeSet<PairIx>,
     dirty_files: BTreeSet<FileId>,

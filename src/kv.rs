@@ -164,6 +164,7 @@ impl Store {
             prog_size: options.prog_size,
             inline_max: options.inline_max,
             block_cycles: options.block_cycles,
+            ..OpenOptions::default()
         };
         let mut fs = Fs::open(dev.clone(), &open)?;
         let mut dev = dev;
@@ -181,6 +182,7 @@ impl Store {
             prog_size: Some(fs.prog_size()),
             inline_max: Some(fs.inline_max()),
             block_cycles: options.block_cycles,
+            ..OpenOptions::default()
         };
         let has_trash = fs.lookup(ROOT, TRASH).is_ok();
         let mut core = Core {

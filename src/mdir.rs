@@ -38,6 +38,9 @@ pub enum Kind {
     Superblock,
     /// A name type this library does not know: kept, never shown.
     Other(u16),
+    /// An id that has content but no name: kept, never shown. The C driver counts its blocks as
+    /// used.
+    Nameless,
 }
 
 impl Kind {
@@ -50,14 +53,26 @@ impl Kind {
         }
     }
 
-    fn to_type(self) -> u16 {
+    fn to_type(self) -> Option<u16> {
         match self {
-            Self::File => tag::REG,
-            Self::Dir => tag::DIR,
-            Self::Superblock => tag::SUPERBLOCK,
-            Self::Other(ty) => ty,
+            Self::File => Some(tag::REG),
+            Self::Dir => Some(tag::DIR),
+            Self::Superblock => Some(tag::SUPERBLOCK),
+            Self::Other(ty) => Some(ty),
+            Self::Nameless => None,
         }
     }
+}
+
+/// Whether the C driver finds an entry under its name, where others of its directory have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Double {
+    /// No other entry has the name, as far as is known.
+    No,
+    /// It is the one that the C driver opens.
+    Found,
+    /// The C driver opens another: this one is kept and not shown.
+    Hidden,
 }
 
 /// An entry's struct.
@@ -169,6 +184,8 @@ pub struct Entry {
     pub inherited: bool,
     /// Bytes not counted because the arriving entry that replaces this one takes them.
     pub discount: u32,
+    /// Whether others have its name.
+    pub double: Double,
 }
 
 impl Entry {
@@ -185,13 +202,18 @@ impl Entry {
             dirty: true,
             inherited: false,
             discount: 0,
+            double: Double::No,
         }
     }
 
+    /// The entry of an id; none if nothing was ever stored under that.
     fn from_raw(raw: RawEntry, id: u16) -> Option<Self> {
+        if raw.name_type.is_none() && raw.data.is_none() {
+            return None;
+        }
         Some(Self {
             name: raw.name,
-            kind: Kind::from_type(raw.name_type?),
+            kind: raw.name_type.map_or(Kind::Nameless, Kind::from_type),
             data: Data::from_raw(raw.data),
             attrs: raw
                 .attrs
@@ -204,6 +226,7 @@ impl Entry {
             dirty: false,
             inherited: false,
             discount: 0,
+            double: Double::No,
         })
     }
 
@@ -225,8 +248,18 @@ impl Entry {
     }
 
     /// Whether it can be looked up and listed: a file or a directory here and not moved away,
-    /// of a name Linux can hold.
+    /// of a name Linux can hold, and that the C driver opens under this name.
     pub fn is_visible(&self) -> bool {
+        self.double != Double::Hidden && self.could_be_visible()
+    }
+
+    /// Whether it could be looked up and listed, were it not for another of the same name.
+    pub fn is_hidden_double(&self) -> bool {
+        self.double == Double::Hidden && self.could_be_visible()
+    }
+
+    /// Whether it is visible, or hidden by nothing but another of its name.
+    pub fn could_be_visible(&self) -> bool {
         matches!(self.role, Role::Live | Role::Arriving(_))
             && matches!(self.kind, Kind::File | Kind::Dir)
             && name::is_presentable(&self.name)
@@ -238,7 +271,9 @@ impl Entry {
     }
 
     fn encode_all(&self, id: u16, w: &mut Writer) {
-        w.tag(self.kind.to_type(), id, &self.name);
+        if let Some(ty) = self.kind.to_type() {
+            w.tag(ty, id, &self.name);
+        }
         self.data.encode(id, w);
         for a in &self.attrs {
             if let Some(data) = &a.data {
@@ -473,6 +508,10 @@ impl Mdir {
     ) -> Result<Commit, BlockFull> {
         let mut w = Writer::compact(layout, rev);
         for (id, e) in self.entries.iter().filter(|e| select.includes(e)).enumerate() {
+            if e.kind == Kind::Nameless {
+                // no name makes its id
+                w.tag(tag::CREATE, id as u16, &[]);
+            }
             e.encode_all(id as u16, &mut w);
         }
         if !tail.pair.is_null() {
@@ -518,6 +557,19 @@ impl Mdir {
             {
                 *pair = blocks;
             }
+        }
+    }
+
+    /// Put entries that are all on disk into another order, given as ids; the ids stay theirs.
+    pub fn reorder(&mut self, order: &[u16]) {
+        self.entries.sort_by_key(|e| order.iter().position(|o| Some(*o) == e.did));
+    }
+
+    /// What is on disk was written in another order, given as ids before.
+    pub fn renumber(&mut self, order: &[u16]) {
+        for e in &mut self.entries {
+            let new = order.iter().position(|o| Some(*o) == e.did);
+            e.did = e.did.and(new.and_then(|id| u16::try_from(id).ok()));
         }
     }
 

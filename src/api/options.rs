@@ -179,6 +179,7 @@ impl OpenOptions {
             prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
+            ..fs::OpenOptions::default()
         };
         Littlefs::new(Fs::open(device, &engine)?, self, refused, notes)
     }

@@ -71,12 +71,17 @@ pub struct Repairs {
 /// # Errors
 /// Only when the image cannot be opened.
 pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
-    let layout = Fs::open(Arc::clone(&dev), &OpenOptions::default())?.layout();
+    let layout = Fs::open(Arc::clone(&dev), &quietly())?.layout();
     let mut run = Run { editor: Editor { dev, layout }, mode, repairs: Repairs::default() };
     if let Err(e) = run.steps() {
         run.repairs.stopped = Some(e.to_string());
     }
     Ok(run.repairs)
+}
+
+/// What opening finds is no news: the check has told it.
+fn quietly() -> OpenOptions {
+    OpenOptions { quiet: true, ..OpenOptions::default() }
 }
 
 struct Run {
@@ -96,6 +101,7 @@ impl Run {
             );
             return Ok(());
         }
+        let model = if self.restore_superblocks(&model)? { Model::build(&*dev)? } else { model };
         if !self.separate(&model)? && self.mode == Mode::Preen {
             self.stop("files share blocks, and there is no space for copies");
             return Ok(());
@@ -114,11 +120,16 @@ impl Run {
         let mut fs = self.open()?;
         let half_orphans = Model::build(&*dev)?.half_orphans;
         self.place_directories(&mut fs, half_orphans)?;
+        if self.mode == Mode::Yes {
+            for (path, new) in fs.set_doubles_aside()? {
+                let message = format!("a device opens another of that name; it is {new} now");
+                self.done("name-duplicate", path, &message);
+            }
+        }
         for (path, fault) in fs.mend_names()? {
             let code = match fault {
                 NameFault::Impossible => "name-impossible",
                 NameFault::TooLong => "name-too-long",
-                NameFault::Duplicate => "name-duplicate",
             };
             self.done(code, path, "is its new name");
         }
@@ -146,17 +157,35 @@ impl Run {
         fs.flush()
     }
 
+    /// Give pairs of the superblock chain that lack it the superblock of the root. True if any did.
+    fn restore_superblocks(&mut self, model: &Model) -> Result<bool> {
+        let root = model.thread.iter().rposition(|&i| model.nodes[i].superblock).unwrap_or(0);
+        let mut any = false;
+        for n in model.thread[..root].iter().map(|&i| &model.nodes[i]) {
+            if n.chain && !n.superblock {
+                self.editor.restore_superblock(n.pair, model.superblock)?;
+                self.done("superblock-damaged", n.pair, "holds the superblock of the root again");
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
     /// Write pairs anew whose logs hold what no driver writes.
     fn rewrite_logs(&mut self) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
-        for n in Model::build(&*dev)?.nodes.iter().filter(|n| n.odd || n.unused) {
+        let model = Model::build(&*dev)?;
+        for n in model.nodes.iter().filter(|n| n.odd || n.unused) {
             let mut edit = PairEdit::default();
             for (id, e) in store::fetch(&*dev, n.pair)?.log.entries.iter().enumerate() {
                 if e.name_type.is_none() {
-                    edit.entries.insert(id as u16, EntryEdit::Remove);
+                    // what has content is kept, and gets a name with all that have none
+                    let kept =
+                        model.kind_of_nameless(e).map_or(EntryEdit::Remove, EntryEdit::Retype);
+                    edit.entries.insert(id as u16, kept);
                 }
             }
-            self.editor.commit(n.pair, &edit)?;
+            self.editor.commit(n.pair, edit)?;
             let code = if n.odd { "log-odd" } else { "id-unused" };
             self.done(code, n.pair, "is written anew");
         }
@@ -183,7 +212,7 @@ impl Run {
 
     /// The filesystem, with a map of free blocks that damaged lists do not keep it from.
     fn open(&self) -> Result<Fs> {
-        let mut fs = Fs::open(Arc::clone(&self.editor.dev), &OpenOptions::default())?;
+        let mut fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;
         if fs.is_read_only() {
             return Err(Error::ReadOnly);
         }
@@ -197,7 +226,7 @@ impl Run {
         if !census.damaged.iter().any(|d| matches!(d.fault, Fault::Shared | Fault::Pointers)) {
             return Ok(true);
         }
-        let fs = Fs::open(Arc::clone(&self.editor.dev), &OpenOptions::default())?;
+        let fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;
         files::separate(&self.editor, &fs, model, &mut census, self.mode, &mut self.repairs.done)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Checker, Dir, show};
+use super::{Checker, Dir, Seen, show};
 use crate::disk::log::RawEntry;
 use crate::disk::{Pair, name, tag};
 use crate::mdir::store;
@@ -30,6 +30,16 @@ impl Checker<'_> {
             return;
         };
         self.check_superblocks(&chain);
+        let bare = |p: &&Seen| p.chain && p.superblock.is_none();
+        let bare: Vec<Pair> = self.pairs[..root].iter().filter(bare).map(|p| p.pair).collect();
+        for pair in bare {
+            self.error(
+                "superblock-damaged",
+                pair,
+                "a pair of the superblock chain without a superblock: where no copy of that is \
+                 left, a program may not find the filesystem",
+            );
+        }
         self.walk_from(root, Box::default());
     }
 
@@ -82,7 +92,7 @@ impl Checker<'_> {
         let mut named = HashSet::new();
         let mut inside = false;
         for (i, p) in self.pairs.iter().enumerate() {
-            let orphan = p.threaded && p.dir.is_none() && p.superblock.is_none();
+            let orphan = p.threaded && p.dir.is_none() && !p.chain && p.superblock.is_none();
             match heads.last_mut() {
                 Some((_, ids)) if orphan && inside && p.continues => *ids += p.ids,
                 _ if orphan => heads.push((i, p.ids)),
@@ -98,9 +108,11 @@ impl Checker<'_> {
         // what another orphan names is below that
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
+        let holds = heads.iter().any(|(_, ids)| *ids > 0);
+        let removed = self.gstate.needs_sync() && !(holds && self.doubtful);
         for (i, ids) in outer.into_iter().chain(inner) {
             let pair = self.pairs[i].pair;
-            if self.gstate.needs_sync() {
+            if removed {
                 self.note("orphan", pair, "was removed; the next write takes it out of the thread");
             } else if self.pairs[i].dir.is_none() {
                 self.error(
@@ -174,6 +186,7 @@ impl Checker<'_> {
                 if a == b
                     && self.pairs[a].dir.is_none()
                     && !self.pairs[a].continues
+                    && !self.pairs[a].chain
                     && self.pairs[a].superblock.is_none() =>
             {
                 Some(a)
@@ -194,7 +207,11 @@ impl Checker<'_> {
                     None
                 }
             },
-            [old] if self.pairs[old].dir.is_none() && !self.pairs[old].continues => {
+            [old]
+                if self.pairs[old].dir.is_none()
+                    && !self.pairs[old].continues
+                    && !self.pairs[old].chain =>
+            {
                 self.half_orphan(path, old, pair)
             }
             _ => {
@@ -254,6 +271,13 @@ impl Checker<'_> {
                 None => {
                     let message = format_args!("id {id} has no name: a device may stop there");
                     self.error("id-unused", pair, message);
+                    self.doubtful = true;
+                    if let Some((tag::CTZSTRUCT, d)) = &e.data
+                        && let Some(Pair([head, size])) = Pair::from_bytes(d)
+                    {
+                        // a device takes its blocks for used
+                        self.check_file(&format!("id {id} of {pair}"), i, id, head, size);
+                    }
                 }
                 Some(tag::SUPERBLOCK) if id == 0 && self.pairs[i].superblock.is_some() => {}
                 Some(tag::SUPERBLOCK) => {
@@ -276,6 +300,8 @@ impl Checker<'_> {
         names: &mut Names,
     ) -> Option<Child> {
         self.check_name(dir, &e.name, ty, names);
+        let points = matches!(e.data, Some((tag::DIRSTRUCT, _)));
+        self.doubtful |= (ty == tag::DIR) != points;
         match (ty, &e.data) {
             (tag::DIR, Some((tag::DIRSTRUCT, d))) => {
                 self.recorder.report.totals.directories += 1;
@@ -335,7 +361,8 @@ impl Checker<'_> {
             self.error(
                 "name-duplicate",
                 self.path(dir, name),
-                "the directory holds this name twice: only the first can be reached",
+                "the directory holds this name more than once: a device opens one of them, the last \
+                 of its pair's log",
             );
         } else if hidden {
             self.error(

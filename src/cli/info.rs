@@ -68,9 +68,6 @@ impl Info {
     fn gather(opened: &Opened) -> crate::Result<Self> {
         let options = OpenOptions { read_only: true, ..OpenOptions::default() };
         let mut fs = Fs::open(opened.device.clone(), &options)?;
-        for warning in fs.warnings() {
-            log::warn!("{warning}");
-        }
         // of another dialect, as it is stored, not as it is shown
         let usage = fs.usage()?;
         let (superblock, blocks_free) = match opened.dialect {

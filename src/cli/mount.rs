@@ -231,14 +231,16 @@ impl Mount {
                 inline_max: (self.options.inline_max)
                     .or(profile.and_then(|p| p.inline_max(block_size))),
                 block_cycles: self.options.block_cycles,
+                // they are logged below, with the image's name
+                quiet: true,
             },
         )
         .map_err(|e| at_image(&e))?;
-        // what cannot be read now is tried again, and reported, in the background
-        let _ = fs.map_early(MAPPED_AT_MOUNT);
         for warning in fs.warnings() {
             log::warn!("{}: {warning}", self.image.display());
         }
+        // what cannot be read now is tried again, and reported, in the background
+        let _ = fs.map_early(MAPPED_AT_MOUNT);
         let read_only = fs.is_read_only();
         let about = self.about(&opened, fs.turned_read_only());
         let convention = self.convention(&fs)?;

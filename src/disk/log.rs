@@ -1,5 +1,8 @@
 //! Reading a metadata block: replaying its commits (SPEC: Directories / Metadata pairs).
 
+use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
+
 use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
 
 /// What a metadata log holds after its last valid commit.
@@ -27,6 +30,15 @@ pub struct Log {
     pub commits: u32,
     /// CRCs of all commits folded together: differs whenever the content does.
     pub seed: u32,
+}
+
+impl Log {
+    /// Put the entries into another order, given as ids before.
+    pub fn reorder(&mut self, order: &[u16]) {
+        let mut entries = std::mem::take(&mut self.entries);
+        let take = |&id: &u16| entries.get_mut(usize::from(id)).map(std::mem::take);
+        self.entries = order.iter().filter_map(take).collect();
+    }
 }
 
 /// One id of a log.
@@ -57,6 +69,11 @@ pub enum Parsed {
 ///
 /// Never fails on any input: what follows the last valid commit is not read.
 pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
+    replay(bytes, block_size, |_, _| ())
+}
+
+/// The same, handing each tag of the valid commits to `seen`, with its data, in the log's order.
+fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(Tag, &[u8])) -> Parsed {
     let limit = block_size.min(bytes.len());
     let partial = limit < block_size;
     let Some(rev) = read_u32_le(bytes, 0) else {
@@ -106,7 +123,9 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
             log.commits += 1;
             log.fcrc = None;
             for (t, at) in commit.drain(..) {
-                apply(&mut log, t, &bytes[at..at + t.size() as usize]);
+                let data = &bytes[at..at + t.size() as usize];
+                seen(t, data);
+                apply(&mut log, t, data);
             }
             ptag ^= u32::from(t.chunk() & 1) << 31;
             log.off = next as u32;
@@ -185,4 +204,77 @@ fn apply(log: &mut Log, t: Tag, data: &[u8]) {
         }
         _ => {}
     }
+}
+
+/// What the search for a name has come to.
+#[derive(Clone, Copy)]
+struct Best {
+    tag: Tag,
+    /// Whether it is the name; if not, `tag` says where the name would go.
+    found: bool,
+}
+
+/// The id under which the C driver finds `name` in the block `bytes`, whose last valid commit
+/// counts; none if it does not.
+///
+/// Several entries may have the name, and then the order in the log decides, not that of the ids:
+/// the last of them counts, unless it was deleted or an id up to its own has got a greater name
+/// since. This is what `lfs_dir_fetchmatch` does with `lfs_dir_find_match`.
+pub fn find_as_c(bytes: &[u8], name: &[u8]) -> Option<u16> {
+    let mut best: Option<Best> = None;
+    let at_most = |t: Tag, best: Option<Best>| best.is_none_or(|b| t.id() <= b.tag.id());
+    replay(bytes, bytes.len(), |t, data| {
+        let splice = match t.type3() {
+            tag::DELETE => -1,
+            tag::CREATE => 1,
+            _ => 0,
+        };
+        match &mut best {
+            Some(b) if splice < 0 && t.id() == b.tag.id() => b.found = false,
+            Some(b) if splice != 0 && t.id() <= b.tag.id() => {
+                b.tag = Tag::new(b.tag.type3(), b.tag.id().saturating_add_signed(splice), 0);
+            }
+            _ => {}
+        }
+        // names of files and directories, and of unknown types, but not of superblocks
+        if t.type1() != tag::NAME || t.chunk() & 0x80 != 0 {
+            return;
+        }
+        // as C compares: where one is a prefix of the other, the longer is the lesser
+        match super::name::cmp(data, name) {
+            Ordering::Equal => best = Some(Best { tag: t, found: true }),
+            _ if best.is_some_and(|b| b.tag.type3() == t.type3() && b.tag.id() == t.id()) => {
+                best = None;
+            }
+            Ordering::Greater if at_most(t, best) => best = Some(Best { tag: t, found: false }),
+            _ => {}
+        }
+    });
+    best.filter(|b| b.found).map(|b| b.tag.id())
+}
+
+/// The order in which the ids of `log`, which was read from the block `bytes`, must be written so
+/// that the C driver goes on finding the same entry under each name: behind all others of that
+/// name. None if they stand so.
+pub fn order_as_c(log: &Log, bytes: &[u8]) -> Option<Vec<u16>> {
+    let mut last: HashMap<&[u8], usize> = HashMap::new();
+    let mut doubles: HashSet<&[u8]> = HashSet::new();
+    for (i, e) in log.entries.iter().enumerate().filter(|(_, e)| e.name_type.is_some()) {
+        if last.insert(&e.name, i).is_some() {
+            doubles.insert(&e.name);
+        }
+    }
+    let mut order: Vec<u16> = (0..log.entries.len() as u16).collect();
+    let mut changed = false;
+    for name in doubles {
+        let found = find_as_c(bytes, name).and_then(|id| order.iter().position(|&o| o == id));
+        let is_it = |&id: &u16| log.entries.get(usize::from(id)).is_some_and(|e| *e.name == *name);
+        if let (Some(from), Some(to)) = (found, order.iter().rposition(is_it))
+            && from < to
+        {
+            order[from..=to].rotate_left(1);
+            changed = true;
+        }
+    }
+    changed.then_some(order)
 }

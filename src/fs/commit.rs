@@ -186,7 +186,8 @@ impl Fs {
             return Ok(None);
         }
         let (layout, end) = (self.layout, self.pair(ix).end);
-        if self.is_appendable(ix) {
+        // of several entries of a name the order in the log says which one counts
+        if !self.pair(ix).has_doubles && self.is_appendable(ix) {
             let appended = self.mdir(ix)?.encode_append(
                 layout,
                 end,

@@ -57,7 +57,7 @@ impl Fs {
     }
 
     /// The entry `name` of `dir` that `is_it`.
-    fn find_by(
+    pub(super) fn find_by(
         &mut self,
         dir: DirId,
         name: &[u8],
@@ -80,7 +80,9 @@ impl Fs {
     /// Whether an entry of that name is in `dir` that is not shown: on its way out, or one that
     /// Linux cannot hold.
     pub(super) fn is_shadowed(&mut self, dir: DirId, name: &[u8]) -> Result<bool> {
-        let hides = |e: &Entry| !e.is_visible() && e.kind != Kind::Superblock;
+        let hides = |e: &Entry| {
+            !e.could_be_visible() && !matches!(e.kind, Kind::Superblock | Kind::Nameless)
+        };
         Ok(self.find_by(dir, name, hides)?.is_some())
     }
 

@@ -50,8 +50,11 @@ impl Edit {
 pub(crate) fn put_log(log: &Log, w: &mut Writer) {
     for (id, e) in log.entries.iter().enumerate() {
         let id = id as u16;
-        let Some(ty) = e.name_type else { continue };
-        w.tag(ty, id, &e.name);
+        match e.name_type {
+            Some(ty) => w.tag(ty, id, &e.name),
+            None if e.data.is_some() => w.tag(tag::CREATE, id, &[]),
+            None => continue,
+        }
         if let Some((ty, data)) = &e.data {
             w.tag(*ty, id, data);
         }
@@ -69,7 +72,14 @@ pub(crate) fn put_log(log: &Log, w: &mut Writer) {
 
 impl Fs {
     /// Raise or clear the sync bit, in a phase of its own.
+    ///
+    /// Whoever finds the bit raised takes every directory without a name for a removed one. While
+    /// some of those in the thread have lost theirs by damage, it therefore stays down: a crash may
+    /// then leave the thread and the tree apart, which `check` tells and mends, and nothing is lost.
     pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
+        if on && !self.nameless.is_empty() {
+            return Ok(());
+        }
         self.commit_gstate(self.gstate.with_sync(on))
     }
 
@@ -126,6 +136,7 @@ impl Fs {
         }
         let mut log = self.durable_log(ix)?;
         edit.apply(&mut log);
+        self.keep_order_as_c(ix, &mut log)?;
         self.barrier()?;
         let Pair([active, twin]) = self.pair(ix).blocks;
         let end = self.pair(ix).end;
@@ -168,7 +179,8 @@ impl Fs {
     /// Move the durable content of `ix` off its twin's block, and let parent and thread name the
     /// new pair (SPEC: the sync bit guards the time between).
     pub(super) fn relocate(&mut self, ix: PairIx) -> Result<()> {
-        let log = self.durable_log(ix)?;
+        let mut log = self.durable_log(ix)?;
+        self.keep_order_as_c(ix, &mut log)?;
         self.relocate_log(ix, &log)
     }
 
@@ -282,7 +294,9 @@ impl Fs {
         entry.inherited = false;
         self.mdir_mut(ix)?.insert(0, entry);
         self.dirs[super::ROOT.0 as usize].pairs.retain(|&p| p != ix);
-        self.pair_mut(ix).dir = None;
+        let old = self.pair_mut(ix);
+        (old.dir, old.chain) = (None, true);
+        self.pair_mut(root).chain = true;
         self.refresh_first(ix);
         Ok(())
     }

@@ -4,10 +4,11 @@
 //! `0x202` CTZSTRUCT). So addresses are found a chunk at a time: the skips lead to the chunk's last
 //! block, and from there block after block is followed.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::{BLOCK_NULL, ctz};
+use crate::disk::{BLOCK_NULL, ctz, read_u32_le};
 use crate::error::{Corrupt, Result};
 
 /// Bytes of a file whose addresses are found at once.
@@ -17,6 +18,84 @@ const CHUNK_BLOCKS: (u32, u32) = (16, 1024);
 
 /// Addresses of consecutive indices; filled in when they are first needed.
 type Chunk = OnceLock<Box<[u32]>>;
+
+/// The blocks of a CTZ list, as every pointer of it says.
+pub(super) struct Readings {
+    /// From block to block, the last first.
+    pub list: Vec<u32>,
+    /// What other pointers lead to as well, where they disagree with that: a device that follows
+    /// those takes these blocks for the file's.
+    pub others: Vec<u32>,
+}
+
+/// Pointers looked at for the sake of one list whose pointers disagree, for each block of the
+/// image: a list that leads everywhere must not be followed without end.
+const LOOKS_PER_BLOCK: u64 = 8;
+
+/// Read a whole list and all its pointers.
+///
+/// # Errors
+/// As [`walk_down`], and when the pointers disagree in more ways than can be followed.
+pub(super) fn read_all_ways(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Readings> {
+    let g = dev.geometry();
+    let count = ctz::blocks(g.block_size, size);
+    if count > g.block_count {
+        return Err(Corrupt::CtzTooLong { head, size }.into());
+    }
+    let mut list = Vec::new();
+    // for each skip, the index that the last pointer of its length leads to, and the block there
+    let mut expected = [(u32::MAX, BLOCK_NULL); 32];
+    let mut agree = true;
+    let mut noted = BLOCK_NULL;
+    let mut block = head;
+    for index in (0..count).rev() {
+        if block >= g.block_count {
+            return Err(Corrupt::CtzOutOfRange { head, index, block }.into());
+        }
+        // a loop comes back to the block noted last (Brent)
+        if block == noted {
+            return Err(Corrupt::CtzLoop { head, block }.into());
+        }
+        list.push(block);
+        if list.len().is_power_of_two() {
+            noted = block;
+        }
+        agree &= expected.iter().all(|&(at, there)| at != index || there == block);
+        let ptrs = all_pointers(dev, block, index)?;
+        for (k, &there) in ptrs.iter().enumerate().skip(1) {
+            expected[k] = (index - (1 << k), there);
+        }
+        block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
+    }
+    let others = if agree { Vec::new() } else { reach_all(dev, head, count)? };
+    Ok(Readings { list, others })
+}
+
+/// All pointers at the start of block `index` of a list.
+fn all_pointers(dev: &dyn BlockDevice, block: u32, index: u32) -> Result<Vec<u32>> {
+    let mut bytes = vec![0; 4 * ctz::pointers(index) as usize];
+    dev.read(block, 0, &mut bytes)?;
+    Ok((0..bytes.len()).step_by(4).filter_map(|at| read_u32_le(&bytes, at)).collect())
+}
+
+/// The blocks of a list of `count` blocks that any pointer leads to from `head`.
+fn reach_all(dev: &dyn BlockDevice, head: u32, count: u32) -> Result<Vec<u32>> {
+    let block_count = dev.geometry().block_count;
+    let mut looks = LOOKS_PER_BLOCK * u64::from(block_count);
+    let mut met = HashSet::new();
+    let mut todo = vec![(count - 1, head)];
+    let mut blocks = HashSet::new();
+    while let Some((index, block)) = todo.pop() {
+        if block >= block_count || !met.insert((index, block)) {
+            continue;
+        }
+        looks = looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block })?;
+        blocks.insert(block);
+        let ptrs = all_pointers(dev, block, index)?;
+        todo.extend(ptrs.iter().enumerate().map(|(k, &there)| (index - (1 << k), there)));
+    }
+    Ok(blocks.into_iter().collect())
+}
 
 /// The block list of one version of a file. Versions share the chunks they begin with.
 #[derive(Debug, Default)]

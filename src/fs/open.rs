@@ -14,7 +14,7 @@ use crate::disk::commit::Layout;
 use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, Unsupported};
 use crate::mdir::store::{self, Fetched};
-use crate::mdir::{Data, Kind, LogEnd, Mdir, Role};
+use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, Role};
 
 /// Prog size when nothing in the image tells, in bytes.
 const PROG_SIZE_DEFAULT: u32 = 16;
@@ -32,6 +32,8 @@ pub struct OpenOptions {
     pub inline_max: Option<u32>,
     /// Erases after which a metadata pair moves; never by default.
     pub block_cycles: Option<u32>,
+    /// What opening finds is not logged: the caller looks at [`Fs::warnings`].
+    pub quiet: bool,
 }
 
 /// The superblock of the root, which alone is kept up to date: the last of the chain that starts
@@ -46,8 +48,12 @@ pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
             Err(e) if found.is_none() => return Err(e),
             Err(_) => break,
         };
+        let of_chain = log.entries.first().is_some_and(|e| e.name_type == Some(tag::SUPERBLOCK));
         match Superblock::of(&log) {
             Some(sb) => found = Some(sb),
+            // a damaged one, and the others may be sound
+            None if of_chain || found.is_none() => {}
+            // the root's other pairs
             None => break,
         }
         match log.tail {
@@ -80,6 +86,10 @@ struct Walk {
     /// CTZ lists, head and size, of the files in each pair.
     lists: HashMap<PairIx, Vec<(u32, u32)>>,
     superblocks: BTreeSet<PairIx>,
+    /// Pairs that hold anything.
+    filled: BTreeSet<PairIx>,
+    /// Pairs with an entry that may be all that is left of a directory's.
+    doubtful: BTreeSet<PairIx>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
     commits: u32,
@@ -112,6 +122,7 @@ impl Fs {
             read_only: options.read_only,
             turned_read_only: None,
             panicked: Panicked::default(),
+            quiet: options.quiet,
             warnings: Vec::new(),
             pairs: Vec::new(),
             vacant: Vec::new(),
@@ -130,6 +141,7 @@ impl Fs {
             next_move: 1,
             unfinished: false,
             interrupted: false,
+            nameless: Vec::new(),
             dirty_pairs: BTreeSet::new(),
             dirty_files: BTreeSet::new(),
             dirty_bytes: 0,
@@ -151,26 +163,33 @@ impl Fs {
             return Err(Corrupt::BadSuperblock(Pair::SUPERBLOCK).into());
         };
         fs.adopt(superblock, &walk, options)?;
+        fs.check_chain(root, &walk);
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
         fs.find_orphans(&mut walk);
+        fs.find_doubles();
         fs.unmapped = walk.lists.into_values().flatten().collect();
         fs.alloc = Alloc::new(g.block_count, walk.seed);
+        // whatever the thread says, nobody finds the filesystem without them
+        Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.alloc.pin(b));
         for p in fs.pairs.iter().flatten() {
             for b in p.blocks.0 {
                 fs.alloc.mark(b);
             }
         }
+        fs.quiet = false;
         Ok(fs)
     }
 
-    fn warn(&mut self, text: String) {
-        ::log::warn!("{text}");
+    pub(super) fn warn(&mut self, text: String) {
+        if !self.quiet {
+            ::log::warn!("{text}");
+        }
         self.warnings.push(text);
     }
 
     /// The image is damaged here: serve the rest, read-only.
-    fn damage(&mut self, what: &dyn std::fmt::Display) {
+    pub(super) fn damage(&mut self, what: &dyn std::fmt::Display) {
         self.warn(format!("{what}; serving the rest read-only"));
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| what.to_string());
@@ -180,6 +199,7 @@ impl Fs {
         let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
         let mut prev: Option<PairIx> = None;
         let mut broken = false;
+        let mut chain = true;
         while !tail.pair.is_null() {
             if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
@@ -198,8 +218,9 @@ impl Fs {
             let hard = tail.hard;
             tail = fetched.log.tail.unwrap_or(Tail::END);
             let ix = self.take_pair(fetched, walk);
-            self.pair_mut(ix).threaded = true;
-            self.pair_mut(ix).continues = hard;
+            chain &= hard || prev.is_none();
+            let p = self.pair_mut(ix);
+            (p.threaded, p.continues, p.chain) = (true, hard, chain);
             if let Some(prev) = prev {
                 self.link_after(prev, ix);
             }
@@ -236,7 +257,10 @@ impl Fs {
         if let Some((size, _)) = log.fcrc {
             walk.prog_hint = walk.prog_hint.max(size);
         }
+        let (filled, unnamed) =
+            (!log.entries.is_empty(), log.entries.iter().any(|e| e.name_type.is_none()));
         let mdir = Mdir::from_log(log);
+        let doubtful = unnamed || mdir.entries.iter().any(may_name_a_directory);
         let names: Vec<&[u8]> =
             mdir.entries.iter().filter(|e| e.kind != Kind::Superblock).map(|e| &*e.name).collect();
         let in_order = names.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
@@ -277,6 +301,12 @@ impl Fs {
             walk.lists.insert(ix, lists);
         }
         walk.names.insert(ix, Names { last, in_order });
+        if filled {
+            walk.filled.insert(ix);
+        }
+        if doubtful {
+            walk.doubtful.insert(ix);
+        }
         if let Some(sb) = superblock {
             walk.superblocks.insert(ix);
             walk.root = Some((ix, sb));
@@ -325,6 +355,19 @@ impl Fs {
             None => walk.inline_seen.max(INLINE_MAX_DEFAULT).min(cap),
         };
         Ok(())
+    }
+
+    /// Before the root, every pair of the superblock chain must hold a superblock: a write could
+    /// destroy the last copy by which anybody finds the filesystem.
+    fn check_chain(&mut self, root: PairIx, walk: &Walk) {
+        let mut at = Some(PairIx(0));
+        while let Some(ix) = at.filter(|&ix| ix != root && self.pair(ix).chain) {
+            if !walk.superblocks.contains(&ix) {
+                let blocks = self.pair(ix).blocks;
+                self.damage(&Corrupt::BadSuperblock(blocks));
+            }
+            at = self.pair(ix).next;
+        }
     }
 
     /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
@@ -387,7 +430,8 @@ impl Fs {
         let problem = match known {
             [Some(a), Some(b)] if a == b => {
                 let p = self.pair(a);
-                if p.dir.is_none() && !p.continues && !walk.superblocks.contains(&a) {
+                let is_free = p.dir.is_none() && !p.continues && !p.chain;
+                if is_free && !walk.superblocks.contains(&a) {
                     return Some(a);
                 }
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
@@ -397,7 +441,9 @@ impl Fs {
                 Err(e) => e,
             },
             [Some(old), None] | [None, Some(old)]
-                if self.pair(old).dir.is_none() && !self.pair(old).continues =>
+                if self.pair(old).dir.is_none()
+                    && !self.pair(old).continues
+                    && !self.pair(old).chain =>
             {
                 match store::fetch_dir(&*self.dev, child.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
@@ -509,25 +555,51 @@ impl Fs {
     }
 
     /// Pairs in the thread that the tree does not reach. With the sync bit set they are left from
-    /// an interrupted operation and leave the thread with the first write.
+    /// an interrupted operation and leave the thread with the first write; without it their
+    /// directories have lost their names and wait for `check --repair`.
     fn find_orphans(&mut self, walk: &mut Walk) {
-        let mut orphans = 0;
-        for i in 0..self.pairs.len() as u32 {
-            let ix = PairIx(i);
-            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
-            if p.dir.is_none() && !walk.superblocks.contains(&ix) {
-                orphans += 1;
-                if self.gstate.needs_sync() {
-                    self.pair_mut(ix).fate = Fate::Removed;
-                    walk.lists.remove(&ix);
-                }
+        let is_orphan = |ix: &PairIx| {
+            self.pairs[ix.0 as usize]
+                .as_ref()
+                .is_some_and(|p| p.dir.is_none() && !p.chain && !walk.superblocks.contains(ix))
+        };
+        let mut orphans: Vec<PairIx> =
+            (0..self.pairs.len() as u32).map(PairIx).filter(is_orphan).collect();
+        if !orphans.is_empty() {
+            let n = orphans.len();
+            self.warn(format!("{n} metadata pairs in the thread belong to no directory"));
+        }
+        let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
+        if self.gstate.needs_sync() && holds && self.may_have_lost_a_name(walk) {
+            self.damage(
+                &"an operation was interrupted and an entry is damaged: which directories were \
+                  removed and which have lost their name is not known",
+            );
+        } else if self.gstate.needs_sync() {
+            for ix in &orphans {
+                self.pair_mut(*ix).fate = Fate::Removed;
+                walk.lists.remove(ix);
             }
         }
-        if orphans > 0 {
-            self.warn(format!("{orphans} metadata pairs in the thread belong to no directory"));
-        }
         self.forget_passed();
+        orphans.retain(|ix| {
+            let stays = |p: &PairInfo| p.threaded && p.fate == Fate::Stays;
+            self.pairs[ix.0 as usize].as_ref().is_some_and(stays) && walk.filled.contains(ix)
+        });
+        self.nameless = orphans;
     }
+
+    /// Whether an entry of the tree may be what is left of one that named a directory.
+    fn may_have_lost_a_name(&self, walk: &Walk) -> bool {
+        walk.doubtful
+            .iter()
+            .any(|ix| self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.dir.is_some()))
+    }
+}
+
+/// Whether the type and the struct of an entry disagree about its being a directory.
+fn may_name_a_directory(e: &Entry) -> bool {
+    (e.kind == Kind::Dir) != matches!(e.data, Data::Dir { .. })
 }
 
 impl Fs {

@@ -5,7 +5,7 @@ use super::pairs::{Fate, PairInfo, PairIx, WaysBack};
 use super::{Dir, DirId, Fs, Node, ROOT, Removed};
 use crate::disk::name;
 use crate::error::{Error, Result};
-use crate::mdir::{Attr, Data, Entry, Kind, Role};
+use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
 
 /// How far a removed directory is looked for behind its parent in the thread.
 const THREAD_LOOKAHEAD: usize = 1024;
@@ -158,6 +158,15 @@ impl Fs {
 
     /// Take the visible entry at `place` out, and all that a pending move keeps of it elsewhere.
     pub(super) fn take_out(&mut self, place: Place) -> Result<Entry> {
+        let dir = self.pair(place.pair).dir;
+        let e = self.take_out_one(place)?;
+        if let (Double::Found, Some(dir)) = (e.double, dir) {
+            self.show_next_double(dir, &e.name)?;
+        }
+        Ok(e)
+    }
+
+    fn take_out_one(&mut self, place: Place) -> Result<Entry> {
         if let Role::Arriving(m) = self.entry(place)?.role {
             if let Some(mv) = self.moves.remove(&m) {
                 self.discard(mv.source, Role::Leaving(m))?;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::{DirId, Fs};
 use crate::disk::{GState, Pair, Tail, name};
 use crate::error::{Corrupt, Result};
-use crate::mdir::{Data, Kind, LogEnd, Mdir, Role, store};
+use crate::mdir::{Data, Double, Kind, LogEnd, Mdir, Role, store};
 
 /// Bytes of clean parsed pairs kept in memory: 100,000 small entries.
 pub(super) const CACHE_MAX: usize = 24 << 20;
@@ -57,12 +57,17 @@ pub(super) struct PairInfo {
     pub dir: Option<DirId>,
     /// Whether a hardtail leads here.
     pub continues: bool,
+    /// Whether it is of the superblock chain: blocks 0 and 1, and what hardtails lead to from
+    /// there. It is never an orphan, whatever it holds.
+    pub chain: bool,
     /// Whether durable metadata reaches it.
     pub on_disk: bool,
     /// Whether it is in the thread.
     pub threaded: bool,
     /// Whether it is to stay in the thread.
     pub fate: Fate,
+    /// Whether names in it are, or were, there twice: it is never appended to.
+    pub has_doubles: bool,
     /// Whether it has to wait for a later round of the flush.
     pub deferred: bool,
     /// The next pair of the thread, or of an unthreaded directory.
@@ -96,9 +101,11 @@ impl PairInfo {
             gdelta: GState::default(),
             dir,
             continues,
+            chain: false,
             on_disk: false,
             threaded: false,
             fate: Fate::Stays,
+            has_doubles: false,
             deferred: false,
             next: None,
             prev: None,
@@ -343,7 +350,10 @@ impl Fs {
             let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
             p.listed = false;
             let Some(m) = &p.mdir else { continue };
-            let idle = m.entries.iter().all(|e| e.file.is_none() && e.role == Role::Live);
+            let idle = m
+                .entries
+                .iter()
+                .all(|e| e.file.is_none() && e.role == Role::Live && e.double == Double::No);
             if p.on_disk && idle && !self.dirty_pairs.contains(&ix) {
                 clean.push((self.tick.wrapping_sub(p.used), ix));
             } else {

@@ -9,7 +9,16 @@ use super::dir::Place;
 use super::ops::Attempt;
 use super::{DirId, Fs, Move, ROOT};
 use crate::error::{Error, Result};
-use crate::mdir::{Data, Entry, Kind, Role};
+use crate::mdir::{Data, Double, Entry, Kind, Role};
+
+/// The entry that a rename takes away.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub dir: DirId,
+    pub name: &'a [u8],
+    /// Tells it from others of the same name.
+    pub is_it: fn(&Entry) -> bool,
+}
 
 impl Fs {
     /// Rename `name` in `dir` to `to_name` in `to`, as rename(2): a file replaces a file, a
@@ -22,21 +31,32 @@ impl Fs {
         to_name: &[u8],
         no_replace: bool,
     ) -> Result<()> {
+        self.rename_one(Source { dir, name, is_it: Entry::is_visible }, to, to_name, no_replace)
+    }
+
+    /// The same of whichever entry of that name `source` tells.
+    pub(super) fn rename_one(
+        &mut self,
+        source: Source<'_>,
+        to: DirId,
+        to_name: &[u8],
+        no_replace: bool,
+    ) -> Result<()> {
         let _running = self.begin()?;
-        self.dir(dir)?;
+        self.dir(source.dir)?;
         self.dir(to)?;
-        self.attempt(|fs| fs.try_rename(dir, name, to, to_name, no_replace))
+        self.attempt(|fs| fs.try_rename(source, to, to_name, no_replace))
     }
 
     fn try_rename(
         &mut self,
-        dir: DirId,
-        name: &[u8],
+        from: Source<'_>,
         to: DirId,
         to_name: &[u8],
         no_replace: bool,
     ) -> Result<Attempt<()>> {
-        let source = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        let Source { dir, name, is_it } = from;
+        let source = self.find_by(dir, name, is_it)?.ok_or(Error::NotFound)?;
         self.check_name(to_name)?;
         if dir == to && name == to_name {
             return if no_replace { Err(Error::Exists) } else { Ok(Attempt::Done(())) };
@@ -65,6 +85,10 @@ impl Fs {
 
         let mut new = e.clone();
         new.name = to_name.into();
+        new.double = match target {
+            Some(t) => self.entry(t)?.double,
+            None => Double::No,
+        };
         new.did = None;
         new.dirty = true;
         new.inherited = false;
@@ -82,7 +106,7 @@ impl Fs {
             },
         };
         // making room may have split either pair
-        let source = self.find(dir, name)?.ok_or(Error::NotFound)?;
+        let source = self.find_by(dir, name, is_it)?.ok_or(Error::NotFound)?;
         let target = self.find(to, to_name)?;
         let e = self.entry(source)?.clone();
 
@@ -114,6 +138,9 @@ impl Fs {
             // its old name is durable: it may change pairs only once this is flushed
             new.inherited = e.did.is_some() || e.inherited;
             self.move_in_memory(source, place, target, new, to)?;
+        }
+        if e.double == Double::Found {
+            self.show_next_double(dir, name)?;
         }
         if let Data::Dir { dir: Some(child), .. } = e.data {
             let d = &mut self.dirs[child.0 as usize];
@@ -159,7 +186,7 @@ impl Fs {
     }
 
     /// A durable entry changes pairs: the flush will do it on disk.
-    fn start_move(
+    pub(super) fn start_move(
         &mut self,
         source: Place,
         place: Place,

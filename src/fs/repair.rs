@@ -11,7 +11,7 @@ use super::pairs::{Fate, PairIx, View};
 use super::{Dir, DirId, Fs, Node, ROOT};
 use crate::disk::name;
 use crate::error::{Error, Result};
-use crate::mdir::{Data, Entry, Kind};
+use crate::mdir::{Data, Double, Entry, Kind};
 
 /// Where directories go that have lost their name.
 const LOST: &[u8] = b"lost+found";
@@ -23,8 +23,6 @@ pub enum NameFault {
     Impossible,
     /// Longer than `name_max`.
     TooLong,
-    /// Another entry before it has the name, too.
-    Duplicate,
 }
 
 impl Fs {
@@ -62,7 +60,7 @@ impl Fs {
         for i in 0..self.pairs.len() as u32 {
             let ix = PairIx(i);
             let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
-            if p.dir.is_some() || !p.threaded || p.fate != Fate::Stays {
+            if p.dir.is_some() || p.chain || !p.threaded || p.fate != Fate::Stays {
                 continue;
             }
             for b in p.blocks.0 {
@@ -138,6 +136,11 @@ impl Fs {
             Attempt::FlushFirst => Ok(Attempt::FlushFirst),
         })?;
         self.flush()?;
+        // only now is it safe from whoever finds the sync bit
+        let pairs = &self.pairs;
+        self.nameless.retain(|ix| {
+            pairs.get(ix.0 as usize).and_then(Option::as_ref).is_some_and(|p| p.dir.is_none())
+        });
         Ok(self.path_of(id))
     }
 
@@ -184,16 +187,22 @@ impl Fs {
         Ok(first)
     }
 
+    /// `lost+found` in the root, made if it is not there; where a file has that name, the first of
+    /// `lost+found~1`, `lost+found~2`... that is a directory or can be made.
     pub(super) fn lost_and_found(&mut self) -> Result<DirId> {
-        match self.lookup(ROOT, LOST) {
-            Ok(Node::Dir(dir)) => Ok(dir),
-            Ok(Node::File { .. }) => {
-                let name = self.unused_name(ROOT, LOST)?;
-                self.mkdir(ROOT, &name)
+        for n in 0..u32::MAX {
+            let name = numbered(LOST, n, self.superblock.name_max as usize);
+            match self.lookup(ROOT, &name) {
+                Ok(Node::Dir(dir)) => return Ok(dir),
+                Err(Error::NotFound) if !self.is_shadowed(ROOT, &name)? => {
+                    return self.mkdir(ROOT, &name);
+                }
+                // a directory that cannot be read is none that takes anything
+                Ok(Node::File { .. }) | Err(Error::NotFound | Error::Corrupt(_)) => {}
+                Err(e) => return Err(e),
             }
-            Err(Error::NotFound) => self.mkdir(ROOT, LOST),
-            Err(e) => Err(e),
         }
+        Err(Error::NoSpace)
     }
 
     /// `name`, or the first of `name~1`, `name~2`... that `dir` does not have.
@@ -206,9 +215,7 @@ impl Fs {
         let max = self.superblock.name_max as usize;
         for n in *next.. {
             *next = n.saturating_add(1);
-            let suffix = if n == 0 { String::new() } else { format!("~{n}") };
-            let kept = name.len().min(max.saturating_sub(suffix.len()));
-            let candidate = [&name[..kept], suffix.as_bytes()].concat();
+            let candidate = numbered(name, n, max);
             self.check_name(&candidate)?;
             if self.find(dir, &candidate)?.is_none() && !self.is_shadowed(dir, &candidate)? {
                 return Ok(candidate.into());
@@ -217,7 +224,8 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// Give every entry a name that is possible and its own. Returns the new paths, and why.
+    /// Give every entry a name that is possible, and its own. Of several that share a possible one
+    /// none is touched. Returns the new paths, and why.
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
@@ -226,7 +234,6 @@ impl Fs {
                 continue;
             }
             let max = self.superblock.name_max as usize;
-            let mut seen: HashSet<Box<[u8]>> = HashSet::new();
             // a name that comes a thousand times is not to be tried a million times
             let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
             for ix in self.dir(dir)?.pairs.clone() {
@@ -234,17 +241,12 @@ impl Fs {
                     let Some(e) = self.mdir(ix)?.entries.get(at) else { break };
                     let (kind, old, data) = (e.kind, e.name.clone(), e.data.clone());
                     if !matches!(kind, Kind::File | Kind::Dir) {
-                        // a device finds it under its name
-                        seen.insert(old);
                         continue;
                     }
-                    let first = seen.insert(old.clone());
                     let fault = if !name::is_presentable(&old) {
                         NameFault::Impossible
                     } else if old.len() > max {
                         NameFault::TooLong
-                    } else if !first {
-                        NameFault::Duplicate
                     } else {
                         continue;
                     };
@@ -253,13 +255,13 @@ impl Fs {
                     let new = self.unused_name_from(dir, &wanted, next)?;
                     self.mdir_mut(ix)?.update(at, |e| {
                         e.name = new.clone();
+                        e.double = Double::No;
                         rewritten(e);
                     });
                     if let Data::Dir { dir: Some(child), .. } = data {
                         self.dirs[child.0 as usize].name = new.clone();
                     }
                     self.dirs[dir.0 as usize].sorted = false;
-                    seen.insert(new.clone());
                     done.push((self.path_of(dir) + &String::from_utf8_lossy(&new), fault));
                 }
             }
@@ -268,157 +270,22 @@ impl Fs {
         Ok(done)
     }
 
-    /// Put the entries of every directory into the order in which the C driver looks for them, and
-    /// drop pairs without entries inside a directory. Returns the paths of those that lost pairs,
-    /// and of those sorted.
-    pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
-        let _running = self.begin()?;
-        let (mut shortened, mut done) = (Vec::new(), Vec::new());
-        for dir in (0..self.dirs.len() as u32).map(DirId) {
-            if !self.dirs[dir.0 as usize].alive {
-                continue;
-            }
-            let mut empty = false;
-            for ix in self.dir(dir)?.pairs.clone() {
-                if self.pair(ix).continues && self.mdir(ix)?.entries.is_empty() {
-                    self.dirty_pairs.insert(ix);
-                    empty = true;
-                }
-            }
-            if empty {
-                shortened.push(self.path_of(dir));
-            }
-            if !self.dirs[dir.0 as usize].sorted
-                && (self.sort_pairs(dir)? | self.sort_across(dir)?)
-            {
-                done.push(self.path_of(dir));
-            }
-            self.flush()?;
-        }
-        Ok((shortened, done))
-    }
-
-    /// Sort each pair of `dir` by itself, in one commit a pair. True if any was not.
-    fn sort_pairs(&mut self, dir: DirId) -> Result<bool> {
-        let mut changed = false;
-        for ix in self.dir(dir)?.pairs.clone() {
-            let entries = &self.mdir(ix)?.entries;
-            if entries.windows(2).all(|w| in_order(&w[0], &w[1])) {
-                continue;
-            }
-            let entries = &mut self.mdir_mut(ix)?.entries;
-            entries.sort_by(|a, b| {
-                let rank = |e: &Entry| e.kind != Kind::Superblock;
-                rank(a).cmp(&rank(b)).then_with(|| name::cmp(&a.name, &b.name))
-            });
-            entries.iter_mut().filter(|e| e.kind != Kind::Superblock).for_each(rewritten);
-            changed = true;
-        }
-        self.flush()?;
-        Ok(changed)
-    }
-
-    /// Move what stands in a wrong pair of `dir` out of it and in again. True if anything did.
-    ///
-    /// Entries of unknown type stay where they are, and the others are put where none of a greater
-    /// name comes before them.
-    fn sort_across(&mut self, dir: DirId) -> Result<bool> {
-        let mut names = Vec::new();
-        for ix in self.dir(dir)?.pairs.clone() {
-            names.extend(
-                self.mdir(ix)?
-                    .entries
-                    .iter()
-                    .filter(|e| e.kind != Kind::Superblock)
-                    .map(|e| (e.name.clone(), e.is_visible())),
-            );
-        }
-        let wrong = out_of_order(&names);
-        let staying = (0..names.len()).filter(|i| wrong.binary_search(i).is_err());
-        let staying: Vec<&[u8]> = staying.map(|i| &*names[i].0).collect();
-        let sorted = staying.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
-        if !wrong.is_empty() {
-            let lost = self.lost_and_found()?;
-            let aside = self.unused_name(lost, b"sorting")?;
-            let aside_dir = self.mkdir(lost, &aside)?;
-            for &i in &wrong {
-                self.rename(dir, &names[i].0, aside_dir, &names[i].0, true)?;
-            }
-            self.flush()?;
-            if sorted {
-                self.now_sorted(dir)?;
-            }
-            for &i in &wrong {
-                self.rename(aside_dir, &names[i].0, dir, &names[i].0, true)?;
-            }
-            self.flush()?;
-            self.rmdir(lost, &aside)?;
-            if self.list(lost)?.is_empty() && self.parent(lost) == Some(ROOT) {
-                let name = self.dirs[lost.0 as usize].name.clone();
-                self.rmdir(ROOT, &name)?;
-            }
-        }
-        if sorted {
-            self.now_sorted(dir)?;
-        }
-        Ok(!wrong.is_empty())
-    }
-
-    fn now_sorted(&mut self, dir: DirId) -> Result<()> {
-        self.flush()?;
-        self.dirs[dir.0 as usize].sorted = true;
-        for ix in self.dir(dir)?.pairs.clone() {
-            self.mdir(ix)?;
-            self.refresh_first(ix);
-        }
-        Ok(())
-    }
-
     /// The path of a directory, with a slash at its end.
     pub(super) fn path_of(&self, dir: DirId) -> String {
         format!("/{}", String::from_utf8_lossy(&self.dir_path(dir)))
     }
 }
 
+/// `name` itself for 0, else `name~n`, cut to `max` bytes before the number.
+pub(super) fn numbered(name: &[u8], n: u32, max: usize) -> Vec<u8> {
+    let suffix = if n == 0 { String::new() } else { format!("~{n}") };
+    let kept = name.len().min(max.saturating_sub(suffix.len()));
+    [&name[..kept], suffix.as_bytes()].concat()
+}
+
 /// The entry is to be written anew, at its place among the others.
-fn rewritten(e: &mut Entry) {
+pub(super) fn rewritten(e: &mut Entry) {
     e.did = None;
     e.dirty = true;
     e.attrs.iter_mut().for_each(|a| a.dirty = true);
-}
-
-fn in_order(a: &Entry, b: &Entry) -> bool {
-    a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_lt()
-}
-
-/// The indices of the fewest names without which the others ascend. Where a name is fixed (false),
-/// those before it need not be less: nobody looks for it by its name.
-fn out_of_order(names: &[(Box<[u8]>, bool)]) -> Vec<usize> {
-    let mut kept = vec![false; names.len()];
-    let mut greatest: Option<&[u8]> = None;
-    // tails[n]: the index that ends the ascending sequence of n + 1 names with the least last name
-    let mut tails: Vec<usize> = Vec::new();
-    let mut before = vec![usize::MAX; names.len()];
-    for (i, (name, movable)) in names.iter().enumerate() {
-        let hidden = greatest.is_some_and(|g| name::cmp(g, name).is_gt());
-        if !movable {
-            kept[i] = true;
-            greatest = if hidden { greatest } else { Some(name) };
-            continue;
-        }
-        if hidden {
-            continue;
-        }
-        let n = tails.partition_point(|&t| name::cmp(&names[t].0, name).is_lt());
-        if let Some(&t) = n.checked_sub(1).and_then(|n| tails.get(n)) {
-            before[i] = t;
-        }
-        if n == tails.len() { tails.push(i) } else { tails[n] = i }
-    }
-    let mut at = tails.last().copied();
-    while let Some(i) = at {
-        kept[i] = true;
-        at = before.get(i).copied().filter(|&b| b != usize::MAX);
-    }
-    (0..names.len()).filter(|&i| !kept[i]).collect()
 }

@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 
 use super::pairs::PairIx;
-use super::{DirId, FileId, Fs};
+use super::repair::numbered;
+use super::{DirId, FileId, Fs, Node};
 use crate::alloc::Alloc;
+use crate::disk::Pair;
 use crate::error::{Error, Result};
 use crate::mdir::Data;
 
@@ -16,6 +18,7 @@ impl Fs {
     /// Take the blocks outside `used` for free, whatever lists say that cannot be followed.
     pub(crate) fn adopt_map(&mut self, used: Alloc) {
         self.alloc = used;
+        Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.alloc.pin(b));
         for b in self.pairs.iter().flatten().flat_map(|p| p.blocks.0) {
             self.alloc.mark(b);
         }
@@ -104,29 +107,82 @@ impl Fs {
         Ok(done)
     }
 
-    /// Copy what lies behind `file_max` to a file of its own, as far as that may be large.
+    /// Copy what lies behind `file_max` to a file of its own, as far as that may be large. Such a
+    /// copy may be there already, whole or in part, from a repair that was interrupted.
     fn keep_rest(&mut self, file: FileId, name: &[u8]) -> Result<String> {
         let max = self.superblock.file_max;
         let size = self.file_size(file).min(max.saturating_mul(2)) - max;
         let lost = self.lost_and_found()?;
-        let part = self.unused_name(lost, &[name, b".part"].concat())?;
-        self.create(lost, &part)?;
-        let target = self.open_file(lost, &part)?;
-        let mut copied = Ok(());
-        let mut off = 0;
-        while off < size && copied.is_ok() {
-            let len = COPY.min((size - off) as usize);
-            copied = self
-                .read(file, u64::from(max + off), len)
-                .and_then(|plan| plan.run())
-                .and_then(|bytes| self.write(target, u64::from(off), &bytes));
-            off += len as u32;
+        let part = self.name_of_rest(lost, &[name, b".part"].concat(), file, size)?;
+        let made = self.find(lost, &part)?.is_none();
+        if made {
+            self.create(lost, &part)?;
         }
+        let target = self.open_file(lost, &part)?;
+        let off = self.file_size(target);
+        let copied = self.copy_rest(file, target, off, size);
         self.close_file(target);
         if let Err(e) = copied {
-            self.unlink(lost, &part)?;
+            if made {
+                self.unlink(lost, &part)?;
+            }
             return Err(e);
         }
         Ok(self.path_of(lost) + &String::from_utf8_lossy(&part))
+    }
+
+    /// The first of `name`, `name~1`... in `lost` that is not there, or holds the beginning of the
+    /// `size` bytes of `file` behind `file_max`.
+    fn name_of_rest(
+        &mut self,
+        lost: DirId,
+        name: &[u8],
+        file: FileId,
+        size: u32,
+    ) -> Result<Box<[u8]>> {
+        for n in 0..u32::MAX {
+            let candidate = numbered(name, n, self.superblock.name_max as usize);
+            let fits = match self.lookup(lost, &candidate) {
+                Ok(Node::File { size: there }) if there <= size => {
+                    let target = self.open_file(lost, &candidate)?;
+                    let same = self.is_rest(file, target);
+                    self.close_file(target);
+                    same?
+                }
+                Ok(_) | Err(Error::Corrupt(_)) => false,
+                Err(Error::NotFound) => !self.is_shadowed(lost, &candidate)?,
+                Err(e) => return Err(e),
+            };
+            if fits {
+                return Ok(candidate.into());
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// Whether `target` holds what `file` does from `file_max` on, as far as it goes.
+    fn is_rest(&mut self, file: FileId, target: FileId) -> Result<bool> {
+        let max = self.superblock.file_max;
+        let size = self.file_size(target);
+        for off in (0..size).step_by(COPY) {
+            let len = COPY.min((size - off) as usize);
+            let mut read = |file, off| self.read(file, off, len).and_then(|plan| plan.run());
+            match (read(file, u64::from(max) + u64::from(off)), read(target, u64::from(off))) {
+                (Ok(a), Ok(b)) if a == b => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copy bytes `off` to `size` of what `file` holds behind `file_max`.
+    fn copy_rest(&mut self, file: FileId, target: FileId, off: u32, size: u32) -> Result<()> {
+        let max = u64::from(self.superblock.file_max);
+        for off in (off..size).step_by(COPY) {
+            let len = COPY.min((size - off) as usize);
+            let bytes = self.read(file, max + u64::from(off), len).and_then(|plan| plan.run())?;
+            self.write(target, u64::from(off), &bytes)?;
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::list::{BlockList, walk_down};
+use super::list::{BlockList, Readings, read_all_ways, walk_down};
 use super::{FileId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::ctz;
@@ -48,7 +48,7 @@ pub struct Unmapped {
 
 /// What walking an [`Unmapped`] found: the blocks of each list, up to what stopped it.
 pub struct Walked {
-    lists: Vec<((u32, u32), Vec<u32>)>,
+    lists: Vec<((u32, u32), Readings)>,
     stopped: Option<Error>,
 }
 
@@ -63,7 +63,7 @@ impl Unmapped {
     pub fn walk(self) -> Walked {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
         for (head, size) in self.lists {
-            match read_blocks(&*self.dev, head, size) {
+            match read_all_ways(&*self.dev, head, size) {
                 Ok(blocks) => walked.lists.push(((head, size), blocks)),
                 Err(e) => {
                     walked.stopped = Some(e);
@@ -225,9 +225,21 @@ impl Fs {
 
     /// Mark the blocks of a list. Where none of them may be in use already, one that is would be
     /// freed with either file and lost to the other.
-    fn map_list(&mut self, head: u32, list: &[u32]) -> Result<()> {
-        for &block in list {
-            if !self.alloc.mark(block) && !self.interrupted {
+    ///
+    /// Where the pointers of a list disagree, whatever any of them leads to stays in use: a device
+    /// may read the file by those, and which of them are right is not known.
+    fn map_list(&mut self, head: u32, readings: &Readings) -> Result<()> {
+        if !readings.others.is_empty() {
+            self.warn(format!(
+                "pointers of the list that ends in block {head:#x} disagree: blocks that any of \
+                 them leads to stay in use until 'littlefs check -y' has rewritten the file"
+            ));
+            for &block in &readings.others {
+                self.alloc.pin(block);
+            }
+        }
+        for &block in &readings.list {
+            if !self.alloc.mark(block) && !self.alloc.is_pinned(block) && !self.interrupted {
                 return Err(Corrupt::CtzShared { head, block }.into());
             }
         }

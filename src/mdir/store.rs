@@ -168,6 +168,17 @@ pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
 /// Program `data`, and read it back where the device asks for that.
 pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     dev.prog(block, off, data)?;
+    read_back(dev, block, off, data)
+}
+
+/// Write a whole block over what is there, in one call where the device can do that, and read it
+/// back where it asks for that.
+pub fn rewrite_checked(dev: &dyn BlockDevice, block: u32, data: &[u8]) -> IoResult<()> {
+    dev.rewrite(block, data)?;
+    read_back(dev, block, 0, data)
+}
+
+fn read_back(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     if dev.wants_read_back() {
         let mut back = vec![0; data.len()];
         // what cannot be read back was not written, either

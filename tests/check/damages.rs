@@ -277,6 +277,7 @@ fn entries() -> Vec<Damage> {
         damages.push(Damage { name, code, image: b, preen, loses, files });
     };
     let good: &[(&str, &str)] = &[("good", "good")];
+    let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
     let left = Preen::Leaves;
     add("no struct", "bad-struct", left, true, good, &|b| {
         b.root(Tail::END, |w| {
@@ -335,6 +336,46 @@ fn entries() -> Vec<Damage> {
             w.gdelta(moving([0, 1], 77));
         });
     });
+    let both = &[("good", "good"), ("unnamed", "text")];
+    add("content without a name", "id-unused", Preen::Mends, false, both, &|b| {
+        b.root(Tail::END, |w| {
+            w.tag(tag::CREATE, 1, &[]);
+            w.tag(tag::INLINESTRUCT, 1, b"text");
+            put_inline(w, 2, b"good", b"good");
+        });
+    });
+    let both = &[("good", "good"), ("unnamed/file", "content")];
+    add("a directory whose name went elsewhere", "id-unused", Preen::Mends, false, both, &|b| {
+        b.root(soft([2, 3]), |w| {
+            w.tag(tag::CREATE, 1, &[]);
+            w.tag(tag::DIRSTRUCT, 1, &littlefs::disk::Pair([2, 3]).to_bytes());
+            put_inline(w, 2, b"good", b"good");
+        });
+        b.small_dir([2, 3], Tail::END);
+    });
+    // the sync bit makes it look like a removed one
+    add("a directory lost or removed", "orphan", Preen::Leaves, true, lost, &|b| {
+        b.root(soft([2, 3]), |w| {
+            put_inline(w, 1, b"good", b"good");
+            w.tag(tag::DIR, 2, b"evil");
+            w.gdelta(littlefs::disk::GState::default().with_sync(true));
+        });
+        b.small_dir([2, 3], Tail::END);
+    });
+    add("no superblock in the chain", "superblock-damaged", Preen::Mends, false, good, &|b| {
+        b.pair([0, 1], |w| {
+            let sb = superblock(littlefs::bd::Geometry::new(512, 128).expect("possible"));
+            w.tag(tag::SUPERBLOCK, 0, b"\xc5ittlefs");
+            w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
+            w.tail(hard([4, 5]));
+        });
+        b.pair([4, 5], |w| {
+            put_superblock(w, superblock(littlefs::bd::Geometry::new(512, 128).expect("possible")));
+            put_inline(w, 1, b"good", b"good");
+            // whoever takes blocks 0 and 1 for a removed directory frees them
+            w.gdelta(littlefs::disk::GState::default().with_sync(true));
+        });
+    });
     add("ids without names", "id-unused", Preen::Mends, false, good, &|b| {
         b.root(Tail::END, |w| put_inline(w, 9, b"good", b"good"));
     });
@@ -352,7 +393,6 @@ fn entries() -> Vec<Damage> {
         });
         b.small_dir([2, 3], Tail::END);
     });
-    let lost = &[("good", "good"), ("lost+found/dir-2/file", "content")];
     add("a directory without a name", "orphan", Preen::Mends, false, lost, &|b| {
         b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
         b.small_dir([2, 3], Tail::END);
@@ -385,10 +425,25 @@ fn names() -> Vec<Damage> {
     };
     add("a slash", "name-impossible", b"h/a", "h_a");
     add("no name", "name-impossible", b"", "unnamed");
-    add("a name twice", "name-duplicate", b"good", "good~1");
     add("a wrong order", "name-order", b"a", "a");
     let long: &'static str = "h".repeat(255).leak();
     add("a long name", "name-too-long", &[b'h'; 256], long);
+
+    // the device opens the last
+    let mut b = Builder::new();
+    b.root(Tail::END, |w| {
+        put_inline(w, 1, b"good", b"good");
+        put_inline(w, 2, b"same", b"first");
+        put_inline(w, 3, b"same", b"last");
+    });
+    damages.push(Damage {
+        name: "a name twice",
+        code: "name-duplicate",
+        image: b,
+        preen: Preen::Leaves,
+        loses: false,
+        files: kept(&[("good", "good"), ("lost+found/same", "first"), ("same", "last")]),
+    });
 
     // names hide behind entries of a type that must stay where it is
     let mut b = Builder::new();
@@ -447,8 +502,8 @@ fn together() -> Damage {
     let part = content(&b, &LIST, 3500);
     let mut files = kept(&[
         ("a/file", "content"),
-        ("b/same", "1"),
-        ("b/same~1", "2"),
+        ("b/same", "2"),
+        ("lost+found/same", "1"),
         ("b/first", "3"),
         ("lost+found/dir-8/lost", "4"),
         ("lost+found/dir-8/below/file", "content"),

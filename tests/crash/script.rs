@@ -44,6 +44,7 @@ impl Setup {
             prog_size: Some(self.prog_size),
             block_cycles: self.block_cycles,
             inline_max: None,
+            ..OpenOptions::default()
         }
     }
 

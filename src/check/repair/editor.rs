@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
-use crate::disk::commit::{Layout, Writer};
-use crate::disk::log::Log;
-use crate::disk::{GState, Pair, Tail, ctz, tag};
+use crate::disk::commit::{Commit, Layout, Writer};
+use crate::disk::log::{self, Log, RawEntry};
+use crate::disk::{GState, Pair, Superblock, Tail, ctz, superblock, tag};
 use crate::error::{Error, Result};
 use crate::fs::put_log;
 use crate::mdir::store;
+
+/// Bytes that a disk writes as a whole.
+const SECTOR: usize = 512;
 
 /// A change of one entry.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,13 @@ pub(super) struct PairEdit {
 }
 
 impl PairEdit {
+    /// The same where the entries are put into another order, given as ids before.
+    fn in_order(self, order: &[u16]) -> Self {
+        let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
+        let entries = self.entries.into_iter().map(|(id, edit)| (new(id), edit)).collect();
+        Self { entries, ..self }
+    }
+
     fn apply(&self, log: &mut Log) {
         // from the last on: a removal shifts the ids behind it
         for (&id, edit) in self.entries.iter().rev() {
@@ -70,20 +80,62 @@ pub(super) struct Editor {
 
 impl Editor {
     /// Change `pair` by one commit, durable on return.
-    pub fn commit(&self, pair: Pair, edit: &PairEdit) -> Result<()> {
+    pub fn commit(&self, pair: Pair, mut edit: PairEdit) -> Result<()> {
         let dev = &*self.dev;
         let fetched = store::fetch(dev, pair)?;
         let mut log = fetched.log;
+        let mut bytes = vec![0; dev.geometry().block_size as usize];
+        dev.read(fetched.pair.0[0], 0, &mut bytes)?;
+        if let Some(order) = log::order_as_c(&log, &bytes) {
+            // the C driver is to find what it found
+            edit = edit.in_order(&order);
+            log.reorder(&order);
+        }
         edit.apply(&mut log);
-        let mut w = Writer::compact(self.layout, log.rev.wrapping_add(1));
-        put_log(&log, &mut w);
-        let commit = w.finish().map_err(|_| Error::NoSpace)?;
+        let commit = self.compact(&log)?;
         let twin = fetched.pair.0[1];
         // what the change relies on is durable before, and the erase before what it makes room for
         dev.barrier()?;
         store::erase_checked(dev, twin)?;
         dev.barrier()?;
         store::write_commit(dev, twin, &commit)?;
+        Ok(dev.sync()?)
+    }
+
+    /// The log as the first commit of the other block.
+    fn compact(&self, log: &Log) -> Result<Commit> {
+        let mut w = Writer::compact(self.layout, log.rev.wrapping_add(1));
+        put_log(log, &mut w);
+        w.finish().map_err(|_| Error::NoSpace)
+    }
+
+    /// Put `sb` into `pair`, in the place of a damaged superblock or before what is there.
+    ///
+    /// The other block of the pair may hold the last copy by which anybody finds the filesystem, in
+    /// its first bytes. So it is not erased first: its first sector goes from the old content to
+    /// the new by a single write, when all behind that is erased.
+    pub fn restore_superblock(&self, pair: Pair, sb: Superblock) -> Result<()> {
+        let dev = &*self.dev;
+        let fetched = store::fetch(dev, pair)?;
+        let mut log = fetched.log;
+        if log.entries.first().is_none_or(|e| e.name_type != Some(tag::SUPERBLOCK)) {
+            log.entries.insert(0, RawEntry::default());
+        }
+        if let Some(e) = log.entries.first_mut() {
+            e.name_type = Some(tag::SUPERBLOCK);
+            e.name = superblock::MAGIC.as_slice().into();
+            e.data = Some((tag::INLINESTRUCT, sb.to_bytes().into()));
+        }
+        let mut block = self.compact(&log)?.bytes;
+        let block_size = dev.geometry().block_size as usize;
+        block.resize(block_size, 0xff);
+        let twin = fetched.pair.0[1];
+        dev.barrier()?;
+        if block_size > SECTOR {
+            dev.prog(twin, SECTOR as u32, &vec![0xff; block_size - SECTOR])?;
+            dev.barrier()?;
+        }
+        store::rewrite_checked(dev, twin, &block)?;
         Ok(dev.sync()?)
     }
 }

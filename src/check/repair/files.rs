@@ -33,8 +33,8 @@ impl Edits {
     }
 
     fn commit(self, editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
-        for (node, edit) in &self.by_node {
-            editor.commit(model.nodes[*node].pair, edit)?;
+        for (node, edit) in self.by_node {
+            editor.commit(model.nodes[node].pair, edit)?;
         }
         done.extend(self.done);
         Ok(())

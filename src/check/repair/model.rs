@@ -16,12 +16,16 @@ pub(super) struct Node {
     pub tail: Option<Tail>,
     pub gdelta: GState,
     pub superblock: bool,
+    /// Of the superblock chain: blocks 0 and 1, and what hardtails lead to from there.
+    pub chain: bool,
     /// One of its blocks cannot be read.
     pub unreadable: bool,
     /// Its log holds what no driver writes.
     pub odd: bool,
     /// Some ids have no name.
     pub unused: bool,
+    /// It holds anything.
+    filled: bool,
     /// Its tail is to lead to another pair of its directory, and leads to none.
     pub null_tail: bool,
     /// Whether the walk along the thread met it.
@@ -77,6 +81,12 @@ pub(super) struct Model<'a> {
     pub half_orphans: bool,
     pub gstate: GState,
     hidden: Option<(Pair, u16)>,
+    /// Some entry of the tree may be what is left of one that named a directory.
+    doubtful: bool,
+    /// Whether directories without a name were removed or have lost their name is not known.
+    ambiguous: bool,
+    /// The first pairs of those.
+    pub orphans: HashSet<usize>,
     pub bad: Vec<BadEntry>,
     /// In the order of the walk: those of the tree first.
     pub lists: Vec<ListEntry>,
@@ -102,6 +112,9 @@ impl<'a> Model<'a> {
             half_orphans: false,
             gstate: GState::default(),
             hidden: None,
+            doubtful: false,
+            ambiguous: false,
+            orphans: HashSet::new(),
             bad: Vec::new(),
             lists: Vec::new(),
             named: Vec::new(),
@@ -125,7 +138,13 @@ impl<'a> Model<'a> {
         !self.thread_whole
             || self.bad.iter().any(|b| b.code != "bad-struct")
             || self.nodes.iter().any(|n| n.cut || n.unreadable)
+            || self.ambiguous
             || self.moves_superblock()
+    }
+
+    /// Whether directories without a name count as removed.
+    fn removing(&self) -> bool {
+        self.thread_whole && self.gstate.needs_sync()
     }
 
     /// Whether a pending move names the superblock.
@@ -151,7 +170,7 @@ impl<'a> Model<'a> {
         Some((self.known(pair).filter(|&i| self.nodes[i].threaded)?, id))
     }
 
-    fn known(&self, pair: Pair) -> Option<usize> {
+    pub fn known(&self, pair: Pair) -> Option<usize> {
         pair.0.iter().find_map(|b| self.by_block.get(b)).copied()
     }
 
@@ -163,8 +182,10 @@ impl<'a> Model<'a> {
             tail: f.log.tail.filter(|t| !t.pair.is_null()),
             gdelta: f.log.gdelta,
             superblock: Superblock::of(&f.log).is_some(),
+            chain: false,
             unreadable: f.unreadable.is_some(),
             odd: f.log.odd,
+            filled: !f.log.entries.is_empty(),
             unused: f.log.entries.iter().any(|e| e.name_type.is_none()),
             null_tail: f.log.tail.is_some_and(|t| t.hard && t.pair.is_null()),
             threaded,
@@ -194,6 +215,8 @@ impl<'a> Model<'a> {
                 }
             };
             self.gstate = self.gstate.xor(self.nodes[i].gdelta);
+            self.nodes[i].chain =
+                prev.is_none_or(|p| self.nodes[p].chain && self.nodes[i].continues);
             self.thread.push(i);
             match self.nodes[i].tail {
                 Some(t) => tail = t,
@@ -262,7 +285,13 @@ impl<'a> Model<'a> {
         let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
         for (id, e) in log.entries.into_iter().enumerate() {
             let id = id as u16;
-            let RawEntry { name_type: Some(ty), name, data, .. } = e else { continue };
+            let RawEntry { name_type: Some(ty), name, data, .. } = e else {
+                self.doubtful = true;
+                self.walk_nameless(at, id, &e);
+                continue;
+            };
+            let points = matches!(data, Some((tag::DIRSTRUCT, _)));
+            self.doubtful |= ty != tag::SUPERBLOCK && (ty == tag::DIR) != points;
             let superblock = ty == tag::SUPERBLOCK;
             if hidden == Some(id) || (superblock && id == 0 && self.nodes[at].superblock) {
                 continue;
@@ -321,6 +350,36 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// An id without a name: what its struct leads to is in use all the same.
+    fn walk_nameless(&mut self, at: usize, id: u16, e: &RawEntry) {
+        let Some((ty, data)) = &e.data else { return };
+        match (*ty, Pair::from_bytes(data)) {
+            (tag::CTZSTRUCT, Some(Pair([head, size]))) => {
+                self.lists.push(ListEntry { node: at, id, head, size, is_file: false });
+            }
+            (tag::DIRSTRUCT, Some(pair)) => {
+                self.named.push(pair);
+                self.stray.push(pair);
+            }
+            _ => {}
+        }
+    }
+
+    /// What an id without a name holds: the type of a file, or of a directory that nothing else
+    /// names; none if nothing that can be kept.
+    pub fn kind_of_nameless(&self, e: &RawEntry) -> Option<u16> {
+        let (ty, data) = e.data.as_ref()?;
+        match (*ty, Pair::from_bytes(data)) {
+            (tag::INLINESTRUCT, _) | (tag::CTZSTRUCT, Some(_)) => Some(tag::REG),
+            (tag::DIRSTRUCT, Some(pair)) => {
+                let head = self.known(pair)?;
+                (self.orphans.contains(&head) && self.nodes[head].pair.same(pair))
+                    .then_some(tag::DIR)
+            }
+            _ => None,
+        }
+    }
+
     /// The pair behind a hardtail.
     fn follow(&mut self, pair: Pair, from: usize) -> Option<usize> {
         self.named.push(pair);
@@ -340,7 +399,7 @@ impl<'a> Model<'a> {
         let known = pair.0.map(|b| self.by_block.get(&b).copied());
         let may_be = |i: usize| {
             let n = &self.nodes[i];
-            n.dir.is_none() && !n.continues && !n.superblock
+            n.dir.is_none() && !n.continues && !n.chain && !n.superblock
         };
         match known {
             [Some(a), Some(b)] if a == b && may_be(a) => Ok(a),
@@ -394,13 +453,19 @@ impl<'a> Model<'a> {
 
     /// Walk what no directory has taken up.
     fn walk_orphans(&mut self) {
-        if self.thread_whole && self.gstate.needs_sync() {
+        let orphans: Vec<usize> = (0..self.nodes.len())
+            .filter(|&i| {
+                let n = &self.nodes[i];
+                n.dir.is_none() && !n.chain && !n.superblock
+            })
+            .collect();
+        let holds = orphans.iter().any(|&i| self.nodes[i].filled);
+        self.ambiguous = self.removing() && holds && self.doubtful;
+        if self.removing() && !self.ambiguous {
             // they are on their way out
             return;
         }
-        let orphans: Vec<usize> = (0..self.nodes.len())
-            .filter(|&i| self.nodes[i].dir.is_none() && !self.nodes[i].superblock)
-            .collect();
+
         let mut inner: HashSet<u32> = HashSet::new();
         for &i in &orphans {
             let n = &self.nodes[i];
@@ -416,6 +481,7 @@ impl<'a> Model<'a> {
             orphans.into_iter().partition(|&i| is_inner(self, i));
         for i in first.into_iter().chain(last) {
             if self.nodes[i].dir.is_none() {
+                self.orphans.insert(i);
                 let name = format!("directory {}", self.nodes[i].pair);
                 self.walk_from(i, name.into_bytes().into());
             }

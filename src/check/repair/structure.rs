@@ -47,7 +47,7 @@ fn settle(editor: &Editor, model: &Model) -> Result<()> {
     let entries = id.map(|id| (id, EntryEdit::Remove)).into_iter().collect();
     editor.commit(
         model.nodes[node].pair,
-        &PairEdit { entries, gdelta: Some(delta), ..PairEdit::default() },
+        PairEdit { entries, gdelta: Some(delta), ..PairEdit::default() },
     )
 }
 
@@ -101,8 +101,8 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
         done.push(Repair::new(code, "the thread", message));
     }
-    let (joint, rest): (Vec<_>, Vec<_>) = edits.iter().partition(|(i, _)| Some(**i) == last);
-    for (&i, edit) in rest.into_iter().chain(joint) {
+    let (joint, rest): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(i, _)| Some(*i) == last);
+    for (i, edit) in rest.into_iter().chain(joint) {
         editor.commit(model.nodes[i].pair, edit)?;
     }
     Ok(())
