@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# POSIX conformance on real mounts: fsx (a million operations) and pjdfstest.
+# POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and what of stress-ng looks
+# at what it did.
 #
 # usage: scripts/posix.sh
 #
 # FSX_OPS=N  operations of fsx in all (default 1000000)
 #
-# Installs both tools from crates.io below target/tools when they are missing. The cases of
+# Installs the first two from crates.io below target/tools when they are missing, and stress-ng by
+# apt-get. The cases of
 # pjdfstest that littlefs cannot pass stand, with reasons, in tests/posix/pjdfstest.toml, and in
 # pjdfstest-unix.toml for mounts with attrs=unix.
 # Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse; most cases of pjdfstest
@@ -16,6 +18,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
 install_run_deps
+install_missing stress-ng:stress-ng
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/tools
@@ -146,8 +149,50 @@ pjdfstest_runs() {
     [ "$failed" -eq 0 ]
 }
 
+# stress-ng: all at once for a few seconds, so that they are in each other's way. Left out is what needs
+# holes (fpunch, revio) or the list of a file's blocks (fiemap), what needs more than 128 MiB
+# (copy-file), and hard links (link).
+stressors=(access aio aiol chdir chmod chown dentry dir dirdeep dirmany dup fallocate fcntl file-ioctl
+    filename flock fsize fstat getdent handle hdd inotify io iomix lease locka lockf lockofd mknod mmap
+    msync open readahead rename seek sendfile sync-file touch utime)
+bytes=(fallocate hdd iomix mmap msync readahead)
+# seek would make its file larger than the image.
+sizes=(--seek-size 4M)
+
+# run_stress NAME OPTIONS STRESSOR...
+run_stress() {
+    local name=$1 options=$2 arguments=() stressor
+    shift 2
+    for stressor in "$@"; do arguments+=("--$stressor" 1); done
+    for stressor in "${bytes[@]}"; do arguments+=("--$stressor-bytes" 4M); done
+    make_mount "$name" 384M 4096 "$options" || return
+    stress-ng "${arguments[@]}" "${sizes[@]}" --timeout 8 --verify --temp-path "$work/$name/mnt" || return
+    end_mount "$name"
+}
+
+stress_runs() {
+    local passed=0 failed=0 options run=0 more
+    for options in rw writeback attrs=unix; do
+        run=$((run + 1))
+        more=()
+        [ "$options" != attrs=unix ] || more=(symlink xattr)
+        # A stressor that is skipped is none that passed.
+        if run_stress "stress$run" "$options" "${stressors[@]}" "${more[@]}" \
+            >"$work/stress.out" 2>&1 && ! grep -i skip "$work/stress.out" >&2; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "stress-ng with -o $options failed:" >&2
+            grep -v dispatching "$work/stress.out" | tail -n 60 >&2
+        fi
+    done
+    echo "stress-ng (${#stressors[@]} stressors on each mount): $passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+}
+
 status=0
 pjdfstest_runs pjdfstest rw || status=1
 pjdfstest_runs pjdfstest-unix attrs=unix,suid,dev || status=1
 fsx_runs || status=1
+stress_runs || status=1
 exit "$status"

@@ -6,11 +6,19 @@
 //! closes files without asking (`open`, `opendir`, `flush`, `create` answer ENOSYS once, then
 //! the kernel makes a file with MKNOD and stops asking). `lseek` answers ENOSYS, too: the
 //! kernel's own SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
+//!
+//! Set-id bits are cleared here when somebody changes a file (FUSE_HANDLE_KILLPRIV_V2): otherwise
+//! the kernel asks for an extended attribute before every write. The kernel says with a write
+//! whether its caller may keep them; where fuser does not pass that on, only root may.
+//!
+//! FUSE_ASYNC_DIO is not asked for: when an asynchronous direct write has ended, the kernel does
+//! not drop the pages of that range that others read meanwhile, and they would see old content.
 
 mod aside;
 pub mod daemon;
 mod errno;
 mod gate;
+mod invalidate;
 mod serving;
 mod session;
 pub mod status;
@@ -34,8 +42,11 @@ use fuser::{
 use crate::error::Error;
 use crate::sys;
 use crate::time;
-use crate::vfs::{self, Attr, New, RenameMode, SetAttr, SetMode, SetTime, VfsError, VfsResult};
+use crate::vfs::{
+    self, Attr, New, RenameMode, SetAttr, SetIds, SetMode, SetTime, VfsError, VfsResult,
+};
 
+use invalidate::Stale;
 use serving::{Operation, Served, Server};
 use status::{About, Status};
 
@@ -48,9 +59,6 @@ pub use session::{
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
-/// Inode numbers are not used again while the kernel knows them.
-const GENERATION: Generation = Generation(0);
-
 thread_local! {
     /// What a thread reads into; it grows to the largest read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -63,6 +71,12 @@ struct Adapter {
     about: About,
     /// Let the kernel gather writes.
     writeback: bool,
+    /// Inode numbers are not used again during a mount, but another mount gives the same ones to
+    /// other files: a file handle (open_by_handle_at(2)) must not lead there. So each mount has
+    /// its own generation of numbers.
+    generation: Generation,
+    /// Ranges the kernel is to forget, because it shows what was not kept.
+    stale: Sender<Stale>,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
     _alive: Sender<()>,
 }
@@ -73,7 +87,7 @@ impl Filesystem for Adapter {
             | InitFlags::FUSE_READDIRPLUS_AUTO
             | InitFlags::FUSE_PARALLEL_DIROPS
             | InitFlags::FUSE_EXPLICIT_INVAL_DATA
-            | InitFlags::FUSE_ASYNC_DIO
+            | InitFlags::FUSE_HANDLE_KILLPRIV_V2
             | InitFlags::FUSE_NO_OPEN_SUPPORT
             | InitFlags::FUSE_NO_OPENDIR_SUPPORT;
         if self.writeback {
@@ -93,9 +107,9 @@ impl Filesystem for Adapter {
             match volume.lookup(parent.0, name.as_bytes()) {
                 Err(VfsError::Core(Error::NotFound)) => {
                     // An entry without a number tells the kernel to remember that there is none.
-                    reply.entry(&FOREVER, &missing(), GENERATION);
+                    reply.entry(&FOREVER, &missing(), self.generation);
                 }
-                result => entry(volume, result, reply),
+                result => self.entry(volume, result, reply),
             }
         });
     }
@@ -112,7 +126,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -133,6 +147,7 @@ impl Filesystem for Adapter {
             uid,
             gid,
             size,
+            set_ids: set_ids_by(req),
             atime: atime.map(set_time),
             mtime: mtime.map(set_time),
             ctime: ctime.map(|time| SetTime::At(nanos(time))),
@@ -168,7 +183,7 @@ impl Filesystem for Adapter {
             _ => &[],
         };
         self.server.serve(Operation::MkNod, reply, |volume, reply| {
-            entry(volume, volume.create(parent.0, name.as_bytes(), &new, content), reply);
+            self.entry(volume, volume.create(parent.0, name.as_bytes(), &new, content), reply);
         });
     }
 
@@ -183,7 +198,7 @@ impl Filesystem for Adapter {
     ) {
         let new = new(req, libc::S_IFDIR | (mode & 0o7777), 0);
         self.server.serve(Operation::MkDir, reply, |volume, reply| {
-            entry(volume, volume.mkdir(parent.0, name.as_bytes(), &new), reply);
+            self.entry(volume, volume.mkdir(parent.0, name.as_bytes(), &new), reply);
         });
     }
 
@@ -210,7 +225,7 @@ impl Filesystem for Adapter {
         let new = new(req, libc::S_IFLNK | 0o777, 0);
         let target = target.as_os_str().as_bytes();
         self.server.serve(Operation::SymLink, reply, |volume, reply| {
-            entry(volume, volume.create(parent.0, link_name.as_bytes(), &new, target), reply);
+            self.entry(volume, volume.create(parent.0, link_name.as_bytes(), &new, target), reply);
         });
     }
 
@@ -282,14 +297,27 @@ impl Filesystem for Adapter {
         _fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let set_ids = match write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            true => SetIds::Clear,
+            false => SetIds::Keep,
+        };
+        let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         self.server.serve(Operation::Write, reply, |volume, reply| {
-            match volume.write(ino.0, offset, data) {
+            match volume.write(ino.0, offset, data, set_ids) {
                 Ok(()) => reply.written(data.len() as u32),
+                Err(e) if cached => {
+                    let len = data.len() as u64;
+                    volume.lose(ino.0, offset, len, &e);
+                    reply.error(volume.errno(&e));
+                    // Only now: the kernel holds the pages until it has the answer. Nobody listens
+                    // any more when the mount is about to end.
+                    let _ = self.stale.send(Stale { ino, offset, len });
+                }
                 Err(e) => reply.error(volume.errno(&e)),
             }
         });
@@ -309,13 +337,13 @@ impl Filesystem for Adapter {
     fn fsync(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
         self.server.serve(Operation::Fsync, reply, |volume, reply| {
-            empty(volume, volume.fsync(), reply);
+            empty(volume, volume.fsync_file(ino.0), reply);
         });
     }
 
@@ -358,7 +386,8 @@ impl Filesystem for Adapter {
                     // The kernel takes number and type of `.` and `..`, and nothing else.
                     None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
                 };
-                reply.add(attr.ino, e.offset, OsStr::from_bytes(e.name), &ttl, &attr, GENERATION)
+                let name = OsStr::from_bytes(e.name);
+                reply.add(attr.ino, e.offset, name, &ttl, &attr, self.generation)
             });
             match result {
                 Ok(()) => reply.ok(),
@@ -507,7 +536,7 @@ impl Filesystem for Adapter {
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -515,8 +544,9 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
+        let set_ids = set_ids_by(req);
         self.server.serve(Operation::Allocate, reply, |volume, reply| {
-            empty(volume, volume.allocate(ino.0, offset, length, mode), reply);
+            empty(volume, volume.allocate(ino.0, offset, length, mode, set_ids), reply);
         });
     }
 
@@ -534,7 +564,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         ino_in: INodeNo,
         _fh_in: FileHandle,
         offset_in: u64,
@@ -546,8 +576,9 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+        let set_ids = set_ids_by(req);
         self.server.serve(Operation::CopyRange, reply, |volume, reply| {
-            match volume.copy_range(from, to, len) {
+            match volume.copy_range(from, to, len, set_ids) {
                 Ok(copied) => reply.written(copied),
                 Err(e) => reply.error(volume.errno(&e)),
             }
@@ -555,10 +586,12 @@ impl Filesystem for Adapter {
     }
 }
 
-fn entry(volume: &Served<'_>, result: VfsResult<Attr>, reply: ReplyEntry) {
-    match result {
-        Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), GENERATION),
-        Err(e) => reply.error(volume.errno(&e)),
+impl Adapter {
+    fn entry(&self, volume: &Served<'_>, result: VfsResult<Attr>, reply: ReplyEntry) {
+        match result {
+            Ok(attr) => reply.entry(&FOREVER, &file_attr(&attr), self.generation),
+            Err(e) => reply.error(volume.errno(&e)),
+        }
     }
 }
 
@@ -589,6 +622,11 @@ fn xattr(volume: &Served<'_>, result: VfsResult<Vec<u8>>, size: u32, reply: Repl
 /// A new entry, which belongs to who asks for it.
 fn new(req: &Request, mode: u32, rdev: u32) -> New {
     New { mode, rdev, uid: req.uid(), gid: req.gid() }
+}
+
+/// Whether who asks may leave set-id bits, where the kernel does not say: the right is root's.
+fn set_ids_by(req: &Request) -> SetIds {
+    if req.uid() == 0 { SetIds::Keep } else { SetIds::Clear }
 }
 
 fn kind(mode: u32) -> FileType {

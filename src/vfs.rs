@@ -6,6 +6,7 @@
 //! | `listing` | directory snapshots |
 //! | `names` | look up, create, remove, rename, list |
 //! | `files` | read, write, truncate, allocate, copy |
+//! | `lost` | content that could not be kept after the kernel had taken it over |
 //! | `attrs` | attributes, times, permissions, space |
 //! | `stored` | attributes that are kept in the image |
 //! | `xattr` | extended attributes |
@@ -14,15 +15,16 @@
 //!
 //! littlefs itself has no place for owners, modes and times. Where the image's user attributes
 //! hold them by some [`crate::convention`], they are kept there, in the commit of the change they
-//! belong to. Otherwise owner and mode come from the mount's options, as on vfat, and times live
-//! in memory: an untouched file shows the image's own, and a change made under the mount sticks
-//! until the end of the mount.
+//! belong to. Otherwise the owner comes from the mount's options, as on vfat, and modes and times
+//! live in memory: an untouched file shows what the options say and the time of the image, and a
+//! change made under the mount sticks until the end of the mount.
 
 mod attrs;
 mod files;
 mod flusher;
 mod inode;
 mod listing;
+mod lost;
 mod names;
 mod status;
 mod stored;
@@ -41,8 +43,9 @@ use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
 use crate::time::nanos;
 
-pub use attrs::{Attr, SetAttr, SetTime, Space};
+pub use attrs::{Attr, SetAttr, SetIds, SetTime, Space};
 pub use inode::{ROOT_INO, Times};
+pub use lost::Loss;
 pub use names::{DirEntry, New, RenameMode};
 pub use status::{Condition, Filesystem, InodeCache};
 pub use stored::device_content;
@@ -51,6 +54,7 @@ pub use xattr::SetMode;
 use flusher::Clock;
 use inode::{Handle, InodeTable, Kind};
 use listing::Listings;
+use lost::LostContent;
 
 /// Result of a volume operation.
 pub type VfsResult<T> = Result<T, VfsError>;
@@ -68,6 +72,8 @@ pub enum VfsError {
     Stale,
     /// An extended attribute of that name is there already.
     AttrExists,
+    /// Content that the kernel had taken over could not be kept.
+    Lost(Loss),
 }
 
 impl fmt::Display for VfsError {
@@ -78,6 +84,7 @@ impl fmt::Display for VfsError {
             Self::NotSupported => f.write_str("operation not supported"),
             Self::Stale => f.write_str("stale inode number"),
             Self::AttrExists => f.write_str("the attribute exists"),
+            Self::Lost(why) => why.fmt(f),
         }
     }
 }
@@ -101,10 +108,10 @@ pub struct VolumeOptions {
     pub uid: u32,
     /// Group of what has none in the image.
     pub gid: u32,
-    /// Permission bits of files that have none in the image.
-    pub file_mode: u16,
-    /// Permission bits of directories that have none in the image.
-    pub dir_mode: u16,
+    /// Permission bits of files where the image keeps none.
+    pub file_modes: DefaultModes,
+    /// Permission bits of directories where the image keeps none.
+    pub dir_modes: DefaultModes,
     /// Permission bits nobody gets.
     pub withheld: u16,
     /// The times of what was not touched under this mount.
@@ -117,6 +124,16 @@ pub struct VolumeOptions {
     pub dirsync: bool,
     /// A change is flushed at the latest this long after it was made.
     pub commit: Duration,
+}
+
+/// Permission bits where the image keeps none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultModes {
+    /// What an entry of the image has until it is changed.
+    pub bits: u16,
+    /// What no entry ever has, if a mask was asked for. New entries have all other bits then,
+    /// whatever they are made with, as on vfat; without a mask they keep what they are made with.
+    pub mask: Option<u16>,
 }
 
 /// When reading a file updates its access time. That alone is never written to the image; it goes
@@ -148,6 +165,8 @@ pub struct Volume {
     listings: Mutex<Listings>,
     /// The inodes the kernel knows. Never held during I/O, nor while waiting for `core`.
     inodes: Mutex<InodeTable>,
+    /// What was lost after the kernel had taken it over. The innermost of all locks.
+    lost: Mutex<LostContent>,
     /// Signalled, with `inodes`, when an unlinked file was given back.
     freed: Condvar,
     /// Inodes being given back whose files are not closed yet.
@@ -179,6 +198,7 @@ impl Volume {
             core: Mutex::new(fs),
             listings: Mutex::default(),
             inodes: Mutex::new(InodeTable::new(default_time)),
+            lost: Mutex::default(),
             freed: Condvar::new(),
             closing: AtomicU32::new(0),
             mapping: Mutex::default(),
@@ -309,7 +329,14 @@ impl Volume {
     /// The kernel dropped `count` references to an inode.
     pub fn forget(&self, ino: u64, count: u64) {
         self.closing.fetch_add(1, Ordering::AcqRel);
-        let close = self.inodes.lock().forget(ino, count);
+        let close = {
+            let mut inodes = self.inodes.lock();
+            let close = inodes.forget(ino, count);
+            if !inodes.is_referenced(ino) {
+                self.lost.lock().forget(ino);
+            }
+            close
+        };
         if let Some(file) = close {
             self.core().close_file(file);
         }

@@ -15,10 +15,14 @@ mod command;
 mod durability;
 #[path = "mount/failing.rs"]
 mod failing;
+#[path = "mount/kernel_cache.rs"]
+mod kernel_cache;
 #[path = "mount/listing.rs"]
 mod listing;
 #[path = "mount/memory.rs"]
 mod memory;
+#[path = "mount/modes.rs"]
+mod modes;
 #[path = "mount/mounted.rs"]
 mod mounted;
 #[path = "mount/open_files.rs"]

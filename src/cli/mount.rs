@@ -29,7 +29,7 @@ use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image::{self, Dialect, Opened};
 use crate::journal::{self, Attached};
 use crate::sys::{self, Severity, Signals, Unmount};
-use crate::vfs::{Atime, Filesystem, ROOT_INO, Volume, VolumeOptions};
+use crate::vfs::{Atime, DefaultModes, Filesystem, ROOT_INO, Volume, VolumeOptions};
 
 /// Blocks of files that are followed before the mount is announced, so that damage which forbids
 /// writing is known by then. Larger images go on with this in the background.
@@ -206,7 +206,7 @@ impl Mount {
 
     /// Open the image and mount it.
     fn start(self) -> Result<Running, CliError> {
-        let umask = self.options.umask.unwrap_or_else(sys::umask);
+        let umask = sys::umask();
         if self.options.auto_unmount {
             daemon::unmount_after_death(&self.mountpoint).map_err(mount_failure)?;
         }
@@ -380,8 +380,8 @@ impl Mount {
         VolumeOptions {
             uid: o.uid.unwrap_or_else(sys::effective_uid),
             gid: o.gid.unwrap_or_else(sys::effective_gid),
-            file_mode: 0o777 & !o.fmask.unwrap_or(umask),
-            dir_mode: 0o777 & !o.dmask.unwrap_or(umask),
+            file_modes: self.modes(o.fmask, 0o666, umask),
+            dir_modes: self.modes(o.dmask, 0o777, umask),
             withheld: others,
             user_xattr: o.user_xattr.unwrap_or(convention.is_some_and(|c| c.special_files)),
             convention,
@@ -393,11 +393,20 @@ impl Mount {
         }
     }
 
+    /// Permission bits where the image keeps none: `all` of them less the caller's `umask`, unless
+    /// there is a mask for them among the options.
+    fn modes(&self, mask: Option<u16>, all: u16, umask: u16) -> DefaultModes {
+        let mask = mask.or(self.options.umask);
+        let bits = mask.map_or(all & !umask, |mask| 0o777 & !mask);
+        DefaultModes { bits, mask }
+    }
+
     /// Whether the kernel is to check permission bits, at the price of a request for each change
     /// in a directory. Where only the mounting user has access it matters only if the bits deny
     /// that user something.
     fn checks_permissions(&self, umask: u16) -> bool {
         let o = &self.options;
+        let umask = o.umask.unwrap_or(umask);
         let denied = (o.fmask.unwrap_or(umask) | o.dmask.unwrap_or(umask)) & 0o700;
         o.default_permissions
             || o.access != Access::Owner

@@ -217,6 +217,8 @@ impl Daemon {
         ready.set_read_timeout(Some(Duration::from_millis(20))).map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["mount", "-f", "--journal"]).arg(journal);
+        // Programs in the image can be run: their modes are masked as on vfat.
+        command.arg("-o").arg(format!("umask={:o}", sys::umask()));
         for list in &args.options {
             command.arg("-o").arg(list);
         }

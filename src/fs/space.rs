@@ -319,6 +319,20 @@ impl Fs {
         Ok(())
     }
 
+    /// Blocks of removed, shortened and rewritten files that are in use until the next flush.
+    pub fn blocks_to_be_freed(&self) -> u32 {
+        // nothing is flushed any more
+        if self.read_only {
+            return 0;
+        }
+        let count = |r: &Retired| match r {
+            Retired::Blocks { blocks, .. } => blocks.len() as u32,
+            Retired::Tail { list, from } => list.len().saturating_sub(*from),
+            Retired::Stored { size, .. } => ctz::blocks(self.layout.block_size, *size),
+        };
+        self.retired.iter().map(count).fold(0, u32::saturating_add).min(self.alloc.used())
+    }
+
     /// Blocks used and free.
     pub fn usage(&mut self) -> Result<Usage> {
         let _running = self.run();

@@ -3,7 +3,7 @@
 use fuser::Errno;
 
 use crate::error::Error;
-use crate::vfs::VfsError;
+use crate::vfs::{Loss, VfsError};
 
 /// The errno for a failed `operation`, which is logged at the level the error deserves.
 pub(super) fn errno(operation: &'static str, e: &VfsError) -> Errno {
@@ -12,6 +12,9 @@ pub(super) fn errno(operation: &'static str, e: &VfsError) -> Errno {
         VfsError::NotSupported => (log::Level::Debug, Errno::EOPNOTSUPP),
         VfsError::AttrExists => (log::Level::Debug, Errno::EEXIST),
         VfsError::Stale => (log::Level::Warn, Errno::ESTALE),
+        VfsError::Lost(Loss::NoSpace) => (log::Level::Debug, Errno::ENOSPC),
+        VfsError::Lost(Loss::TooLarge) => (log::Level::Debug, Errno::EFBIG),
+        VfsError::Lost(Loss::Failed) => (log::Level::Debug, Errno::EIO),
         VfsError::Core(e) => core_errno(e),
     };
     log::log!(level, "{operation}: {e}");

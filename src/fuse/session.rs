@@ -1,6 +1,7 @@
 //! Mounting, and serving requests until the end of the mount.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,11 +11,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use fuser::{Config, MountOption, SessionACL};
+use fuser::{Config, Generation, MountOption, SessionACL};
 use serde::{Deserialize, Serialize};
 
 use super::Adapter;
 use super::gate::Gate;
+use super::invalidate::{self, Stale};
 use super::serving::Server;
 use super::status::About;
 use crate::sys;
@@ -75,6 +77,8 @@ pub struct MountRequest<'a> {
 /// A mount that is ready to serve; dropping it unmounts.
 pub struct Session {
     session: fuser::Session<Adapter>,
+    /// What the kernel is to forget.
+    stale: Receiver<Stale>,
     /// Disconnected when the adapter is gone.
     ended: Receiver<()>,
 }
@@ -85,6 +89,7 @@ impl Session {
     /// # Errors
     /// When no thread can be started; the filesystem is unmounted.
     pub fn run(self) -> io::Result<()> {
+        invalidate::start(self.session.notifier(), self.stale)?;
         let background = self.session.spawn()?;
         // Somebody else unmounts. fuser would do so again at the end, and hit whatever is mounted
         // on the directory by then.
@@ -228,18 +233,20 @@ fn config(request: &MountRequest<'_>) -> Config {
 /// What is kept of the adapter when a session takes it.
 struct Ends {
     gate: Arc<Gate>,
+    stale: Receiver<Stale>,
     ended: Receiver<()>,
 }
 
 impl Ends {
     fn into_session(self, session: fuser::Session<Adapter>) -> io::Result<Session> {
         self.gate.watch(session.as_fd().try_clone_to_owned()?);
-        Ok(Session { session, ended: self.ended })
+        Ok(Session { session, stale: self.stale, ended: self.ended })
     }
 }
 
 fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
     let (alive, ended) = mpsc::channel();
+    let (stale, ranges) = mpsc::channel();
     let gate = Arc::new(Gate::new(EVENT_LOOPS, request.poll));
     volume.on_wait({
         let gate = Arc::clone(&gate);
@@ -249,9 +256,12 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
         server: Server::new(volume, Arc::clone(&gate)),
         about: request.about.clone(),
         writeback: request.writeback,
+        // The kernel keeps 32 bits of it.
+        generation: Generation(u64::from(RandomState::new().hash_one(()) as u32)),
+        stale,
         _alive: alive,
     };
-    (adapter, Ends { gate, ended })
+    (adapter, Ends { gate, stale: ranges, ended })
 }
 
 /// The source as a mount option: fusermount3 takes a comma for the end of the option unless it is

@@ -1,12 +1,12 @@
 //! Attributes, times, permissions and space.
 
 use super::flusher::Change;
-use super::inode::{Inode, Kind, Owner, Times};
-use super::{VfsError, VfsResult, Volume};
+use super::inode::{Inode, Kind, Owner, Times, without_set_ids};
+use super::{DefaultModes, VfsError, VfsResult, Volume};
 
 /// Permission bits an entry can have where the image keeps no modes: set-id and sticky bits have no
 /// place.
-const PERMISSIONS: u32 = 0o777;
+pub(super) const PERMISSIONS: u32 = 0o777;
 
 /// What `stat` shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,16 @@ pub enum SetTime {
     At(i64),
 }
 
+/// What becomes of the set-id bits of a file whose content somebody changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetIds {
+    /// They stay: whoever changes it has the right to that (CAP_FSETID).
+    #[default]
+    Keep,
+    /// They go.
+    Clear,
+}
+
 /// The attributes to set; none of those that stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
@@ -52,6 +62,8 @@ pub struct SetAttr {
     pub gid: Option<u32>,
     /// Size in bytes.
     pub size: Option<u64>,
+    /// What a change of the size does to the set-id bits.
+    pub set_ids: SetIds,
     /// Access time.
     pub atime: Option<SetTime>,
     /// Modification time.
@@ -73,6 +85,17 @@ pub struct Space {
     pub name_max: u32,
 }
 
+impl SetAttr {
+    /// Whether the set-id bits go for another reason than the content. A change of the owner is
+    /// one, and so is a request to set nothing: that is what remains of the kernel's own request to
+    /// clear them, and of a chown(2) that changes no owner.
+    fn clears_set_ids(&self) -> bool {
+        let owner = self.uid.is_some() || self.gid.is_some();
+        let Self { set_ids, ctime, .. } = *self;
+        owner && self.mode.is_none() || *self == Self { set_ids, ctime, ..Self::default() }
+    }
+}
+
 impl Volume {
     /// The attributes of an inode. Never waits for the device.
     pub fn attr(&self, ino: u64) -> VfsResult<Attr> {
@@ -81,9 +104,10 @@ impl Volume {
         Ok(self.attr_of(ino, inode))
     }
 
-    /// Change attributes. Where the image has no place for owners and modes, as vfat does: an owner
-    /// can only be set to what it is; a mode is accepted and stays as it was, except for set-id
-    /// and sticky bits, which a caller must not believe to be set.
+    /// Change attributes. Where the image has no place for owners and modes, an owner can only be
+    /// set to what it is, as on vfat. A mode holds until the end of the mount, less the mask of the
+    /// mount, and without set-id and sticky bits: these are refused, because a caller must not
+    /// believe them to be set.
     pub fn set_attr(&self, ino: u64, set: &SetAttr) -> VfsResult<Attr> {
         let keeps_owners = self.keeps_owners();
         if !keeps_owners
@@ -94,7 +118,7 @@ impl Volume {
             return Err(VfsError::NotPermitted);
         }
         if let Some(size) = set.size {
-            self.truncate(ino, size)?;
+            self.truncate(ino, size, set.set_ids)?;
         }
         let now = self.now();
         let resolve = |time: Option<SetTime>, old| match time {
@@ -110,19 +134,7 @@ impl Volume {
                 mtime: resolve(set.mtime, inode.times.mtime),
                 ctime: resolve(set.ctime, now),
             };
-            let changed = set.mode.is_some() || set.uid.is_some() || set.gid.is_some();
-            let mut owner = inode.owner.as_deref().copied();
-            if keeps_owners && changed {
-                let old = owner.unwrap_or_else(|| self.default_owner(inode));
-                let bits = set.mode.unwrap_or(old.mode) & 0o7777;
-                owner = Some(Owner {
-                    mode: (old.mode & libc::S_IFMT) | bits,
-                    uid: set.uid.unwrap_or(old.uid),
-                    gid: set.gid.unwrap_or(old.gid),
-                    ..old
-                });
-            }
-            (times, owner)
+            (times, self.owner_after(inode, set))
         };
         if self.codec.is_some() {
             let ((), mut core) =
@@ -132,6 +144,30 @@ impl Volume {
             return Ok(attr);
         }
         self.set(ino, times, owner)
+    }
+
+    /// Owner and mode of an inode once `set` is done.
+    fn owner_after(&self, inode: &Inode, set: &SetAttr) -> Option<Owner> {
+        let owner = inode.owner.as_deref().copied();
+        let clears = set.clears_set_ids();
+        if set.mode.is_none() && set.uid.is_none() && set.gid.is_none() && !clears {
+            return owner;
+        }
+        if owner.is_none() && set.mode.is_none() && !self.keeps_owners() {
+            return None;
+        }
+        let old = owner.unwrap_or_else(|| self.default_owner(inode));
+        let mut bits = set.mode.unwrap_or(old.mode) & 0o7777;
+        if !self.keeps_owners() {
+            bits &= !u32::from(self.default_modes(inode).mask.unwrap_or(0));
+        }
+        let mode = (old.mode & libc::S_IFMT) | bits;
+        Some(Owner {
+            mode: if clears { without_set_ids(mode) } else { mode },
+            uid: set.uid.unwrap_or(old.uid),
+            gid: set.gid.unwrap_or(old.gid),
+            ..old
+        })
     }
 
     fn set(&self, ino: u64, times: Times, owner: Option<Owner>) -> VfsResult<Attr> {
@@ -151,7 +187,8 @@ impl Volume {
         Ok(u32::from(mask) & !((mode >> 6 | mode >> 3 | mode) & 7) == 0)
     }
 
-    /// The space in the image.
+    /// The space in the image. What the next flush frees counts as free: an operation that needs
+    /// it flushes first.
     pub fn space(&self) -> VfsResult<Space> {
         self.map_blocks(&|| false)?;
         let mut core = self.core();
@@ -160,7 +197,7 @@ impl Volume {
         Ok(Space {
             block_size: superblock.block_size,
             blocks: superblock.block_count,
-            free: usage.blocks_free,
+            free: usage.blocks_free.saturating_add(core.blocks_to_be_freed()),
             name_max: superblock.name_max,
         })
     }
@@ -188,11 +225,19 @@ impl Volume {
 
     /// Owner and mode of what has none in the image.
     pub(super) fn default_owner(&self, inode: &Inode) -> Owner {
-        let mode = match inode.kind {
-            Kind::File { .. } => libc::S_IFREG | u32::from(self.options.file_mode),
-            Kind::Dir(_) => libc::S_IFDIR | u32::from(self.options.dir_mode),
+        let kind = match inode.kind {
+            Kind::File { .. } => libc::S_IFREG,
+            Kind::Dir(_) => libc::S_IFDIR,
         };
+        let mode = kind | u32::from(self.default_modes(inode).bits);
         Owner { mode, uid: self.options.uid, gid: self.options.gid, rdev: 0 }
+    }
+
+    fn default_modes(&self, inode: &Inode) -> DefaultModes {
+        match inode.kind {
+            Kind::File { .. } => self.options.file_modes,
+            Kind::Dir(_) => self.options.dir_modes,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::flusher::Change;
 use super::inode::Kind;
-use super::{Atime, VfsError, VfsResult, Volume};
+use super::{Atime, SetIds, VfsError, VfsResult, Volume};
 use crate::error::{Error, Result};
 use crate::fs::{DirId, FileId, Fs, ReadPlan};
 
@@ -31,32 +31,41 @@ impl Volume {
     }
 
     /// Write `data` at `offset`; all of it or nothing.
-    pub fn write(&self, ino: u64, offset: u64, data: &[u8]) -> VfsResult<()> {
+    pub fn write(&self, ino: u64, offset: u64, data: &[u8], set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
             core.write(file, offset, data)?;
-            self.content_changed(core, ino, file);
+            self.content_changed(core, ino, file, set_ids);
             Ok(())
         })?;
+        self.lost.lock().clear(ino, offset, offset.saturating_add(data.len() as u64));
         self.store(&mut core, ino);
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
     /// Make the file `size` bytes long; what is added is zero.
-    pub fn truncate(&self, ino: u64, size: u64) -> VfsResult<()> {
+    pub fn truncate(&self, ino: u64, size: u64, set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
             core.truncate(file, size)?;
-            self.content_changed(core, ino, file);
+            self.content_changed(core, ino, file, set_ids);
             Ok(())
         })?;
+        self.lost.lock().clear(ino, size, u64::MAX);
         self.store(&mut core, ino);
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
     /// Make sure the file reaches `offset + len`, extending it with zeros. Any `mode` but 0 asks
     /// for what the format cannot express.
-    pub fn allocate(&self, ino: u64, offset: u64, len: u64, mode: i32) -> VfsResult<()> {
+    pub fn allocate(
+        &self,
+        ino: u64,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        set_ids: SetIds,
+    ) -> VfsResult<()> {
         if mode != 0 {
             return Err(VfsError::NotSupported);
         }
@@ -65,7 +74,7 @@ impl Volume {
             let file = self.file(core, ino)?;
             if u64::from(core.file_size(file)) < end {
                 core.truncate(file, end)?;
-                self.content_changed(core, ino, file);
+                self.content_changed(core, ino, file, set_ids);
             }
             Ok(())
         })?;
@@ -80,6 +89,7 @@ impl Volume {
         (from, from_offset): (u64, u64),
         (to, to_offset): (u64, u64),
         len: u64,
+        set_ids: SetIds,
     ) -> VfsResult<u32> {
         let len = len.min(u64::from(u32::MAX));
         let mut done = 0;
@@ -88,7 +98,7 @@ impl Volume {
             let chunk = &mut buf[..(len - done).min(COPY_CHUNK) as usize];
             let step = self.read(from, from_offset.saturating_add(done), chunk).and_then(|n| {
                 if n > 0 {
-                    self.write(to, to_offset.saturating_add(done), &chunk[..n])?;
+                    self.write(to, to_offset.saturating_add(done), &chunk[..n], set_ids)?;
                 }
                 Ok(n)
             });
@@ -128,11 +138,14 @@ impl Volume {
         Ok(plan.run()?)
     }
 
-    fn content_changed(&self, core: &Fs, ino: u64, file: FileId) {
+    fn content_changed(&self, core: &Fs, ino: u64, file: FileId, set_ids: SetIds) {
         let new_size = core.file_size(file);
         let mut inodes = self.inodes.lock();
         if let Some(inode) = inodes.get_mut(ino) {
             inode.modified(self.now());
+            if set_ids == SetIds::Clear {
+                inode.clear_set_ids();
+            }
             if let Kind::File { size, .. } = &mut inode.kind {
                 *size = new_size;
             }

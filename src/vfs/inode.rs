@@ -76,6 +76,14 @@ impl Entry {
             Self::File(dir, name) => At::Entry(*dir, name),
         }
     }
+
+    /// The name of a file, for messages.
+    pub fn name(&self) -> Option<String> {
+        match self {
+            Self::Dir(_) => None,
+            Self::File(_, name) => Some(name.escape_ascii().to_string()),
+        }
+    }
 }
 
 /// What an inode stands for.
@@ -91,7 +99,8 @@ pub(super) enum Kind {
 pub(super) struct Inode {
     pub kind: Kind,
     pub times: Times,
-    /// Owner and mode, if they are not those of the mount.
+    /// Owner and mode, if they are not those of the mount. In memory only where the image has no
+    /// place for them.
     pub owner: Option<Box<Owner>>,
     /// References the kernel holds.
     lookups: u64,
@@ -123,11 +132,29 @@ impl Inode {
         self.status_changed(now);
     }
 
+    /// What a change of the content or of the owner does to a regular file, unless whoever makes it
+    /// may decide otherwise: it loses the set-user-id bit, and the set-group-id bit where that one
+    /// does not stand for mandatory locking.
+    pub fn clear_set_ids(&mut self) {
+        if let Some(owner) = &mut self.owner {
+            owner.mode = without_set_ids(owner.mode);
+        }
+    }
+
     /// Set the inode's time; the change sticks for the life of the mount.
     pub fn status_changed(&mut self, now: i64) {
         self.times.ctime = now;
         self.changed = true;
     }
+}
+
+/// A mode without the bits that a program must not keep when somebody changes it.
+pub(super) fn without_set_ids(mode: u32) -> u32 {
+    if mode & libc::S_IFMT != libc::S_IFREG {
+        return mode;
+    }
+    let group = if mode & libc::S_IXGRP != 0 { libc::S_ISGID } else { 0 };
+    mode & !(libc::S_ISUID | group)
 }
 
 /// How to reach the content of a file.

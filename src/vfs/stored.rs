@@ -1,7 +1,7 @@
 //! Attributes that are kept in the image: loaded when an inode enters the table, put into the
 //! cached entry with the change they belong to, and so written by the same flush.
 
-use super::attrs::is_device;
+use super::attrs::{PERMISSIONS, is_device};
 use super::inode::{Entry, InodeTable, Owner, Stored, Times};
 use super::{New, ROOT_INO, VfsError, VfsResult, Volume};
 use crate::convention::{Meta, Target};
@@ -62,9 +62,9 @@ impl Volume {
             ctime: meta.ctime.unwrap_or(mtime),
         });
         let has_owner = meta.mode.is_some() || meta.uid.is_some() || meta.gid.is_some();
-        let default = if is_dir { self.options.dir_mode } else { self.options.file_mode };
+        let default = if is_dir { self.options.dir_modes } else { self.options.file_modes };
         let owner = has_owner.then(|| {
-            let mode = meta.mode.unwrap_or(u32::from(default));
+            let mode = meta.mode.unwrap_or(u32::from(default.bits));
             Owner {
                 mode: self.file_type(mode, is_dir) | (mode & 0o7777),
                 uid: meta.uid.unwrap_or(self.options.uid),
@@ -92,14 +92,20 @@ impl Volume {
         self.codec.as_ref().is_some_and(|codec| codec.convention().special_files)
     }
 
-    /// Owner and mode a new entry in `parent` gets, where they are kept.
+    /// Owner and mode that a new entry in `parent` gets. Where the image has no place for them, only
+    /// a mode other than the mount's own is worth remembering.
     pub(super) fn new_owner(&self, parent: u64, new: &New) -> VfsResult<Option<Owner>> {
         let kind = new.mode & libc::S_IFMT;
         if !matches!(kind, libc::S_IFREG | libc::S_IFDIR) && !self.has_special_files() {
             return Err(VfsError::NotPermitted);
         }
         if !self.keeps_owners() {
-            return Ok(None);
+            let o = &self.options;
+            let default = if kind == libc::S_IFDIR { o.dir_modes } else { o.file_modes };
+            let bits = new.mode & PERMISSIONS;
+            let differs = default.mask.is_none() && bits != u32::from(default.bits);
+            let owner = Owner { mode: kind | bits, uid: o.uid, gid: o.gid, rdev: 0 };
+            return Ok(differs.then_some(owner));
         }
         let inodes = self.inodes.lock();
         let inode = inodes.get(parent).ok_or(VfsError::Stale)?;

@@ -192,8 +192,9 @@ pub static GROUPS: &[Group] = &[
                     ("fmask", Value("MASK", |o, v| some(&mut o.fmask, mask(v)))),
                     ("dmask", Value("MASK", |o, v| some(&mut o.dmask, mask(v)))),
                 ],
-                help: "octal permission bits to take away where the image has none: everywhere, \
-                       from files, from directories (default: your umask)",
+                help: "where the image has no modes: octal permission bits to take away from 0777, \
+                       everywhere, of files, of directories (default: files are 0666 and \
+                       directories 0777, less your umask)",
             },
             Item {
                 names: &[("allow_other", Flag(|o| o.access = Access::Everybody))],
@@ -205,7 +206,8 @@ pub static GROUPS: &[Group] = &[
             },
             Item {
                 names: &[("default_permissions", Flag(|o| o.default_permissions = true))],
-                help: "let the kernel check permission bits even where only you have access",
+                help: "let the kernel check permission bits even where only you have access; \
+                       without it they do not restrict you",
             },
             Item {
                 names: &[
