@@ -122,6 +122,14 @@ pub trait BlockDevice: Send + Sync {
         Ok(())
     }
 
+    /// Write from now on, where it was opened for reading only and shared with other readers.
+    ///
+    /// # Errors
+    /// Why that is impossible, which changes nothing.
+    fn become_writable(&self) -> io::Result<()> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "it is only read"))
+    }
+
     /// Whether a program may fail silently, so that the engine must read back what it wrote.
     fn wants_read_back(&self) -> bool {
         false

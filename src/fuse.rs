@@ -28,6 +28,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, SystemTime};
 
@@ -69,6 +70,8 @@ struct Adapter {
     server: Server,
     /// What `status` says of the mount.
     about: About,
+    /// Whether it was made writable since.
+    writes: AtomicBool,
     /// Let the kernel gather writes.
     writeback: bool,
     /// Inode numbers are not used again during a mount, but another mount gives the same ones to
@@ -79,6 +82,21 @@ struct Adapter {
     stale: Sender<Stale>,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
     _alive: Sender<()>,
+}
+
+impl Adapter {
+    /// Whoever may have the kernel remount it may ask for this.
+    fn become_writable(&self, req: &Request, reply: ReplyIoctl) {
+        if req.uid() != 0 {
+            return reply.error(Errno::EPERM);
+        }
+        self.server.serve(Operation::Remount, reply, |volume, reply| {
+            let mut why = status::answer_to_writing(volume, &self.about);
+            self.writes.fetch_or(why.is_empty(), Ordering::AcqRel);
+            why.truncate(why.floor_char_boundary(sys::WRITE_SIZE));
+            reply.ioctl(why.len() as i32, why.as_bytes());
+        });
+    }
 }
 
 impl Filesystem for Adapter {
@@ -499,7 +517,7 @@ impl Filesystem for Adapter {
 
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -508,11 +526,15 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
+        if cmd == sys::WRITE_REQUEST as u32 {
+            return self.become_writable(req, reply);
+        }
         if cmd != sys::STATUS_REQUEST as u32 {
             return reply.error(Errno::ENOTTY);
         }
         self.server.serve(Operation::Status, reply, |volume, reply| {
-            match serde_json::to_vec(&Status::of(volume, &self.about)) {
+            let writes = self.writes.load(Ordering::Acquire);
+            match serde_json::to_vec(&Status::of(volume, &self.about, writes)) {
                 Ok(text) if text.len() <= status::SIZE_MAX => {
                     reply.ioctl(text.len() as i32, &text);
                 }

@@ -247,6 +247,25 @@ pub fn status(file: &File) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
+/// The ioctl that asks the daemon of a mount that was mounted read-only to write from now on. The
+/// answer is empty when it does, else a sentence that says why it cannot.
+pub const WRITE_REQUEST: libc::Ioctl = libc::_IOR::<[u8; WRITE_SIZE]>(b'l' as u32, 0xf6);
+/// Bytes of the answer to [`WRITE_REQUEST`], at most.
+pub const WRITE_SIZE: usize = 1024;
+
+/// Ask the daemon of the mount that `file` is on to write from now on: why it cannot, or nothing.
+///
+/// # Errors
+/// The system's: ENOTTY where the daemon does not know the question.
+pub fn become_writable(file: &File) -> io::Result<Option<String>> {
+    let mut answer = vec![0_u8; WRITE_SIZE];
+    // SAFETY: as in `status`.
+    let len = unsafe { libc::ioctl(file.as_raw_fd(), WRITE_REQUEST, answer.as_mut_ptr()) };
+    answer.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error())?);
+    let why = String::from_utf8_lossy(&answer).into_owned();
+    Ok(Some(why).filter(|why| !why.is_empty()))
+}
+
 /// What distinguishes a file from every other one: its device and inode number, of a device file
 /// what it stands for. Nothing but what the kernel remembers is asked, so this never waits, on
 /// whatever filesystem `path` is.

@@ -242,6 +242,14 @@ impl Volume {
         self.core().is_read_only()
     }
 
+    /// Take changes from now on, where they were refused because that was asked for.
+    ///
+    /// # Errors
+    /// Why that is impossible.
+    pub fn become_writable(&self) -> std::io::Result<()> {
+        self.core().become_writable()
+    }
+
     /// The directory behind an inode number; `NotFound` once it was removed.
     fn dir(&self, ino: u64) -> VfsResult<DirId> {
         let inodes = self.inodes.lock();

@@ -1,9 +1,12 @@
 //! A device in a plain file or a block special file, at an offset.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
 use crate::error::{IoError, IoOp, Shortened};
@@ -14,7 +17,12 @@ static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
 
 /// Blocks in a file. The lock taken on the file is released when it drops.
 pub struct FileDevice {
+    /// Holds the lock.
     file: File,
+    /// The same file, opened for writing later than for reading.
+    writer: OnceLock<File>,
+    /// The lock was lost: others may write.
+    is_lost: AtomicBool,
     /// Byte position of block 0 in the file.
     offset: u64,
     geometry: Geometry,
@@ -39,7 +47,31 @@ impl FileDevice {
     pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
         let size = container_size(&file).unwrap_or(0);
         let end = size.min(offset.saturating_add(geometry.size()));
-        Self { file, offset, geometry, end: end.into() }
+        let (writer, is_lost) = (OnceLock::new(), AtomicBool::new(false));
+        Self { file, writer, is_lost, offset, geometry, end: end.into() }
+    }
+
+    fn writer(&self) -> &File {
+        self.writer.get().unwrap_or(&self.file)
+    }
+
+    /// Make the lock, which is shared, exclusive. Where others share it, it is shared again.
+    fn upgrade_lock(&self) -> io::Result<()> {
+        let refused = match self.file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) => io::Error::new(
+                ErrorKind::WouldBlock,
+                "others read the image, too ('lslocks' lists who holds a lock on it)",
+            ),
+            Err(TryLockError::Error(e)) => e,
+        };
+        // flock(2) gives up the old lock before it finds that there is no new one. As long as one
+        // of the other readers is there nobody can get an exclusive lock in between.
+        if self.file.try_lock_shared().is_err() {
+            self.is_lost.store(true, Ordering::Release);
+            log::error!("somebody else locked the image; nothing of it is read from now on");
+        }
+        Err(refused)
     }
 
     fn check_whole(&self, op: IoOp, block: Option<u32>) -> IoResult<()> {
@@ -56,13 +88,17 @@ impl FileDevice {
         write: impl FnOnce(&File) -> io::Result<()>,
     ) -> IoResult<()> {
         self.check_whole(op, Some(block))?;
-        write(&self.file).map_err(|source| IoError { op, block: Some(block), source })?;
+        write(self.writer()).map_err(|source| IoError { op, block: Some(block), source })?;
         self.end.fetch_max(start.saturating_add(len), Ordering::Relaxed);
         Ok(())
     }
 
     fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
         let start = check_range(self.geometry, op, block, off, len)?;
+        if self.is_lost.load(Ordering::Acquire) {
+            let source = io::Error::other("somebody else locked the image");
+            return Err(IoError { op, block: Some(block), source });
+        }
         self.offset.checked_add(start).ok_or_else(|| IoError {
             op,
             block: Some(block),
@@ -71,7 +107,11 @@ impl FileDevice {
     }
 
     fn sync_data(&self) -> IoResult<()> {
-        self.file.sync_data().map_err(|source| IoError { op: IoOp::Sync, block: None, source })?;
+        self.writer().sync_data().map_err(|source| IoError {
+            op: IoOp::Sync,
+            block: None,
+            source,
+        })?;
         self.check_whole(IoOp::Sync, None)
     }
 }
@@ -154,6 +194,41 @@ impl BlockDevice for FileDevice {
     fn still_whole(&self) -> IoResult<()> {
         self.check_whole(IoOp::Sync, None)
     }
+
+    fn become_writable(&self) -> io::Result<()> {
+        let meta = self.file.metadata()?;
+        if is_write_protected(&meta) {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "it is write-protected"));
+        }
+        // Whatever is at its path by now.
+        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let writer = open_for_writing(path.as_ref(), meta.file_type().is_block_device())?;
+        self.upgrade_lock()?;
+        // Only the first counts, and every one is as good.
+        let _ = self.writer.set(writer);
+        Ok(())
+    }
+}
+
+/// A file nobody may write is meant to stay as it is, even where root could. A device may have a
+/// switch; opening it for writing succeeds all the same, only writing fails.
+pub(crate) fn is_write_protected(meta: &Metadata) -> bool {
+    if meta.is_file() {
+        return meta.mode() & 0o222 == 0;
+    }
+    let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
+    fs::read(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.starts_with(b"1"))
+}
+
+/// Open an image for reading and writing.
+pub(crate) fn open_for_writing(path: &Path, is_device: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    if is_device {
+        // On a block device: fail while the kernel has it mounted.
+        options.custom_flags(libc::O_EXCL);
+    }
+    options.open(path)
 }
 
 /// Size in bytes of a file or block device (whose metadata says 0).
@@ -265,6 +340,44 @@ mod tests {
             assert!(dev.read_parts(4, 0, parts, now).is_err(), "outside");
             assert_eq!((&a, &b), (b"lit", b"tlefs"));
         }
+    }
+
+    /// With another reader there the device stays one, too, and nobody gets a lock meanwhile.
+    #[test]
+    fn a_reader_becomes_the_writer_unless_there_are_others() {
+        let named = tempfile::NamedTempFile::new().expect("temporary file");
+        named.as_file().set_len(4 * 512).expect("set_len");
+        let open = || File::open(named.path()).expect("open");
+        let file = open();
+        file.try_lock_shared().expect("lock");
+        let dev = FileDevice::new(file, 0, Geometry::new(512, 4).expect("geometry"));
+        assert!(dev.prog(1, 0, b"x").is_err(), "opened for reading");
+        let other = open();
+        other.try_lock_shared().expect("lock");
+        let refused = dev.become_writable().expect_err("shared");
+        assert!(refused.to_string().contains("others read the image"), "{refused}");
+        assert!(open().try_lock().is_err() && dev.prog(1, 0, b"x").is_err());
+        dev.read(1, 0, &mut [0; 4]).expect("read on");
+        drop(other);
+        assert!(open().try_lock().is_err(), "still locked");
+        dev.become_writable().expect("alone");
+        assert!(open().try_lock_shared().is_err(), "exclusively");
+        dev.prog(1, 0, b"littlefs").expect("prog");
+        dev.sync().expect("sync");
+        let mut buf = [0; 8];
+        dev.read(1, 0, &mut buf).expect("read");
+        assert_eq!(&buf, b"littlefs");
+    }
+
+    #[test]
+    fn what_is_write_protected_stays_so() {
+        let named = tempfile::NamedTempFile::new().expect("temporary file");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+        named.as_file().set_permissions(mode).expect("chmod");
+        let file = File::open(named.path()).expect("open");
+        let dev = FileDevice::new(file, 0, Geometry::new(512, 4).expect("geometry"));
+        let refused = dev.become_writable().expect_err("write-protected");
+        assert!(refused.to_string().contains("write-protected"), "{refused}");
     }
 
     #[test]

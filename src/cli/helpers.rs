@@ -25,7 +25,11 @@ use crate::sys;
 In /etc/fstab:
   /srv/flash.img  /mnt/flash  littlefs  noauto,user  0  0
 
-'-o remount' changes ro, rw, and the flags suid, dev, exec and atime with their opposites.
+As of any filesystem, root's mounts honour set-user-id bits and device nodes unless nosuid and nodev
+are given ('littlefs mount' and ordinary users have to ask for them, or cannot have them): give both
+for images of unknown origin. '-o remount' sets ro or rw, and the flags suid, dev, exec and atime or
+their opposites. What was mounted read-only only because that was asked for can be remounted rw, if
+nobody else reads the image.
 littlefs-mount(1) lists the other options."
 )]
 pub struct MountHelper {
@@ -210,6 +214,7 @@ impl Helper {
                     unattached: false,
                     sloppy: helper.sloppy,
                     fake: helper.fake,
+                    by_mount: true,
                     options: helper.options,
                     image: helper.image,
                     mountpoint: helper.mountpoint,

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::iter;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -22,9 +23,10 @@ use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::{BlockDevice, JournalDevice};
+use crate::chamelon;
 use crate::convention::{Codec, Convention};
 use crate::fs::{Fs, OpenOptions};
-use crate::fuse::status::About;
+use crate::fuse::status::{AS_ASKED, About};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
 use crate::image::{self, Dialect, Opened};
 use crate::journal::{self, Attached};
@@ -70,6 +72,10 @@ pub struct MountArgs {
     #[arg(skip)]
     pub(super) fake: bool,
 
+    /// mount(8) gives the options
+    #[arg(skip)]
+    pub(super) by_mount: bool,
+
     /// Mount options, separated by commas; may be repeated, what comes later wins
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
@@ -102,9 +108,14 @@ Signals:
 /// When the mount fails, or the last flush does.
 pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     if remount::is_asked_for(&args.options) {
-        return remount::run(&args.mountpoint, &args.options);
+        return remount::run(&args.mountpoint, &args.options, args.by_mount);
     }
-    let mut options = MountOptions::parse(&args.options, args.sloppy).map_err(CliError::failure)?;
+    // mount(8) leaves out 'suid' and 'dev', because they are the default of every filesystem. What
+    // ordinary users mount has neither all the same.
+    let defaults = if args.by_mount && sys::effective_uid() == 0 { "suid,dev" } else { "" };
+    let given = args.options.iter().map(String::as_str);
+    let lists: Vec<&str> = iter::once(defaults).chain(given).collect();
+    let mut options = MountOptions::parse(&lists, args.sloppy).map_err(CliError::failure)?;
     options.journal = args.journal.clone().or(options.journal);
     if options.at.is_some() && options.journal.is_none() {
         return Err(CliError::failure("mount option 'at' needs 'journal=FILE'"));
@@ -323,13 +334,17 @@ impl Mount {
     /// unasked.
     fn about(&self, opened: &Opened, turned: Option<&str>) -> About {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let chamelon = chamelon::remedy(&self.image.display());
         let read_only = match turned {
-            _ if self.options.read_only => Some("as asked (-o ro)"),
             _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
             _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
-            _ if opened.dialect != Dialect::Littlefs => Some("its dialect is only read"),
-            _ if opened.read_only => Some("the image cannot be written"),
-            turned => turned,
+            _ if opened.dialect == Dialect::Chamelon => Some(chamelon.as_str()),
+            _ if opened.missing > 0 => Some("the image is truncated"),
+            Some(turned) => Some(turned),
+            // The last reason, because it is the only one that can go while it is mounted.
+            None if self.options.read_only => Some(AS_ASKED),
+            None if opened.read_only => Some("the image cannot be written"),
+            None => None,
         };
         About {
             program: env!("CARGO_PKG_VERSION").to_owned(),

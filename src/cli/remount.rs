@@ -1,12 +1,12 @@
 //! `-o remount`: what the kernel can change of a mount while the daemon goes on.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::table::{self, Entry};
 use super::{CliError, exit, status};
-use crate::image::{self, Dialect, OpenError, Reason};
 use crate::sys;
 
 /// The flags of a mount, each with the option that sets it and the one that takes it away.
@@ -29,42 +29,69 @@ fn options(lists: &[String]) -> impl Iterator<Item = &str> {
 }
 
 /// Change the flags of the mount on `mountpoint`; its other options stay as they are, and asking
-/// for them is no error, because mount(8) repeats what fstab says.
+/// for them is no error, because mount(8) repeats what fstab says. Flags that are not named stay,
+/// too, unless mount(8) gave the options (`by_mount`): it names all that are to be set, and has no
+/// words for their opposites.
 ///
 /// # Errors
 /// When nothing of ours is mounted there, or the change is impossible.
-pub fn run(mountpoint: &Path, lists: &[String]) -> Result<ExitCode, CliError> {
+pub fn run(mountpoint: &Path, lists: &[String], by_mount: bool) -> Result<ExitCode, CliError> {
     let shown = mountpoint.display();
-    let entry = table::lookup(mountpoint).map_err(failure)?;
+    let entry = table::mounted_on(mountpoint).map_err(failure)?;
     let entry = entry
         .filter(|entry| entry.is_littlefs)
         .ok_or_else(|| failure(format_args!("{shown}: no littlefs is mounted there")))?;
-    let mut flags = current(&entry);
+    let flags = wanted(if by_mount { 0 } else { current(&entry) }, lists);
     for option in options(lists) {
-        if let Some((_, _, flag)) = FLAGS.iter().find(|(on, _, _)| *on == option) {
-            flags |= flag;
-        } else if let Some((_, _, flag)) = FLAGS.iter().find(|(_, off, _)| *off == option) {
-            flags &= !flag;
-        } else if option.contains('=') && !option.starts_with("x-") && !option.starts_with("X-") {
+        if option.contains('=') && !option.starts_with("x-") && !option.starts_with("X-") {
             log::info!(
                 "{shown}: '{option}' stays as it is until it is unmounted and mounted again"
             );
         }
     }
-    if entry.has("ro") && flags & libc::MS_RDONLY == 0 && !is_writable(&entry) {
-        let options = image::Options { read_only: true, ..image::Options::default() };
-        let opened = image::open(&entry.source, &options);
-        if opened.is_ok_and(|opened| opened.dialect == Dialect::Chamelon) {
-            let (path, reason) = (entry.source, Reason::Chamelon);
-            return Err(failure(OpenError { path, reason }));
-        }
-        return Err(failure(format_args!(
-            "{shown}: was mounted read-only, so its image is shared with other readers; to write, \
-             unmount it and mount it again with -o rw"
-        )));
+    if entry.has("ro") && flags & libc::MS_RDONLY == 0 {
+        become_writable(&entry)?;
     }
     change(&entry, flags)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `flags` after the options.
+fn wanted(mut flags: libc::c_ulong, lists: &[String]) -> libc::c_ulong {
+    for option in options(lists) {
+        for (on, off, flag) in FLAGS {
+            match option {
+                _ if option == on => flags |= flag,
+                _ if option == off => flags &= !flag,
+                _ => {}
+            }
+        }
+    }
+    flags
+}
+
+/// Have the daemon take changes, which are the kernel's to refuse then.
+fn become_writable(entry: &Entry) -> Result<(), CliError> {
+    let shown = entry.mountpoint.display();
+    if sys::effective_uid() != 0 {
+        return Err(failure(format_args!("{shown}: cannot remount: only root can do that")));
+    }
+    let refused = |why: &dyn Display| {
+        failure(format_args!(
+            "{shown}: was mounted read-only, and cannot be written now: {why}; unmount it, and \
+             mount it again with -o rw once nothing is in the way"
+        ))
+    };
+    let root = File::open(&entry.mountpoint).map_err(|e| refused(&e))?;
+    let about = status::ask_file(&root).map_err(|e| refused(&e))?.about;
+    if about.read_only.is_none() {
+        return Ok(());
+    }
+    match crate::fuse::status::become_writable(&root) {
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(refused(&why)),
+        Err(e) => Err(refused(&e)),
+    }
 }
 
 /// Make a mount read-only, with everything in the image.
@@ -75,19 +102,12 @@ pub fn make_read_only(entry: &Entry) -> Result<(), CliError> {
     change(entry, current(entry) | libc::MS_RDONLY)
 }
 
-fn failure(e: impl std::fmt::Display) -> CliError {
+fn failure(e: impl Display) -> CliError {
     CliError::new(exit::MOUNT_FAILURE, e)
 }
 
 fn current(entry: &Entry) -> libc::c_ulong {
     FLAGS.iter().filter(|(on, _, _)| entry.has(on)).fold(0, |flags, (_, _, flag)| flags | flag)
-}
-
-/// Whether the daemon writes: then it does not share the image, or has a journal.
-fn is_writable(entry: &Entry) -> bool {
-    let about = status::ask(entry).map(|status| status.about);
-    about.is_ok_and(|about| about.journal.is_some() && about.read_only.is_none())
-        || File::open(&entry.source).is_ok_and(|image| image.try_lock_shared().is_err())
 }
 
 fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
@@ -98,7 +118,9 @@ fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
     if read_only {
         flush().map_err(unwritten)?;
     }
-    sys::mount(&entry.source, &entry.mountpoint, flags | libc::MS_REMOUNT, "").map_err(|e| {
+    // Without a word about access times the kernel would keep what it has.
+    let flags_now = flags | libc::MS_REMOUNT | libc::MS_RELATIME;
+    sys::mount(&entry.source, &entry.mountpoint, flags_now, "").map_err(|e| {
         let why = match e.kind() {
             std::io::ErrorKind::ResourceBusy => {
                 "files are open for writing ('fuser -vm DIR' lists who has them)".to_owned()
@@ -110,4 +132,22 @@ fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
     })?;
     // What the kernel held back came to the daemon with the change.
     if read_only { flush().map_err(unwritten) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays_or_is_the_default_of_mount() {
+        let list = |text: &str| vec![text.to_owned()];
+        let old = libc::MS_NOSUID | libc::MS_NODEV;
+        let noexec = list("remount,noexec,suid");
+        assert_eq!(wanted(old, &noexec), libc::MS_NODEV | libc::MS_NOEXEC);
+        assert_eq!(wanted(0, &list("rw,nodev,relatime,remount,user_id=0")), libc::MS_NODEV);
+        assert_eq!(
+            wanted(0, &list("rw,remount,ro,nosuid,atime")),
+            libc::MS_NOSUID | libc::MS_RDONLY
+        );
+    }
 }

@@ -177,7 +177,9 @@ impl<'a> Mount<'a> {
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(String::new()),
                 root => root?,
             };
-            sys::syncfs(&root)?;
+            // Fetches what the kernel holds. Its result may be a failure of long ago, which close(2)
+            // or fsync(2) reported then; what fails now to reach the image, the next call tells.
+            let _ = sys::syncfs(&root);
             root.sync_all()?;
             let pid = if asks { status::ask_file(&root).map_or(0, |s| s.about.pid) } else { 0 };
             Ok(pid.to_string())
@@ -229,10 +231,14 @@ impl<'a> Mount<'a> {
         let shown = self.args.target.display();
         // The number of the device may be another filesystem's by now, but not together with the
         // number of a mount of before.
-        let lives_on = !self.mounts().is_disjoint(others)
-            || self.daemons.iter().any(|daemon| daemon.is_connected() == Some(true));
-        if lives_on {
-            log::info!("{shown}: unmounted here; the filesystem is still mounted elsewhere");
+        if !self.mounts().is_disjoint(others) {
+            return Ok(());
+        }
+        if self.daemons.iter().any(|daemon| daemon.is_connected() == Some(true)) {
+            log::warn!(
+                "{shown}: unmounted here, but still mounted in another mount namespace (a \
+                 container?): the image stays in use"
+            );
             return Ok(());
         }
         if self.daemons.is_empty() {

@@ -4,6 +4,7 @@
 //! programs that use the library may catch panics, and no lock of theirs need know that the state
 //! in memory is broken.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -51,6 +52,19 @@ impl Fs {
     /// panic in the middle of an operation.
     pub fn is_read_only(&self) -> bool {
         self.read_only || self.panicked.0.load(Ordering::Relaxed)
+    }
+
+    /// Take changes from now on, where they were refused because that was asked for.
+    ///
+    /// # Errors
+    /// Why that is impossible.
+    pub fn become_writable(&mut self) -> io::Result<()> {
+        if let Some(why) = self.turned_read_only() {
+            return Err(io::Error::other(why.to_owned()));
+        }
+        self.dev.become_writable()?;
+        self.read_only = false;
+        Ok(())
     }
 
     /// Why changes are refused, where nobody asked for that.

@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -73,16 +73,14 @@ impl Daemon {
         Some(Self { pid, name, process, device, connection, is_trusted })
     }
 
-    /// Whether it has nothing to do with the connection any more.
-    fn has_ended(&self) -> bool {
-        sys::is_readable(self.process.as_fd()) || device_of(self.pid, self.connection).is_none()
-    }
-
     /// Whether its filesystem is still there, as another mount keeps it; nothing where that cannot
     /// be found out.
     pub fn is_connected(&self) -> Option<bool> {
         let device = sys::take_descriptor(self.pid, self.device).ok()?;
-        Some(!sys::is_disconnected(device.as_fd()))
+        // A daemon that is about to end may have closed it, and something else has its number.
+        let own = std::process::id().cast_signed();
+        let is_device = serves(own, device.as_raw_fd(), self.connection);
+        is_device.then(|| !sys::is_disconnected(device.as_fd()))
     }
 
     /// Whether it has the file open that has this [`identity`](sys::identity).
@@ -102,9 +100,8 @@ impl Daemon {
     /// sign of it. Whether it has ended.
     #[must_use]
     pub fn wait_for_end(&self, patience: Duration) -> bool {
-        wait_while_busy(std::slice::from_ref(self), patience, |pause| {
-            sys::is_readable_within(self.process.as_fd(), pause) || self.has_ended()
-        })
+        // Not until it closes its device: it does that before its last flush.
+        wait_for(self.process.as_fd(), std::slice::from_ref(self), patience)
     }
 
     /// Whether it was stopped, as by SIGSTOP or a debugger.
@@ -118,22 +115,13 @@ impl Daemon {
 /// after the last sign of it. Whether it can be read.
 #[must_use]
 pub fn wait_for(fd: BorrowedFd<'_>, daemons: &[Daemon], patience: Duration) -> bool {
-    wait_while_busy(daemons, patience, |pause| sys::is_readable_within(fd, pause))
-}
-
-/// Wait until `done`, which takes up to the time it is given.
-fn wait_while_busy(
-    daemons: &[Daemon],
-    patience: Duration,
-    done: impl Fn(Duration) -> bool,
-) -> bool {
     let end = (daemons.iter().any(|daemon| !daemon.is_trusted))
         .then(|| Instant::now() + patience * OTHERS_SHARE);
     let seen = || daemons.iter().map(|daemon| Work::of(daemon.pid)).collect::<Vec<_>>();
     let (mut last, mut since) = (seen(), Instant::now());
     loop {
         let left = patience.saturating_sub(since.elapsed());
-        if done(INTERVAL.min(left)) {
+        if sys::is_readable_within(fd, INTERVAL.min(left)) {
             return true;
         }
         let now = seen();
@@ -231,17 +219,20 @@ pub fn connection_of(major: u64, minor: u64) -> u64 {
 
 /// The number of a process's descriptor of the FUSE device that serves `connection`, or any.
 fn device_of(pid: i32, connection: Option<u64>) -> Option<i32> {
-    descriptors(pid).find(|fd| {
-        // In another mount namespace the path may be another one, but never the name.
-        let is_fuse = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
-            .is_ok_and(|path| path.file_name().is_some_and(|name| name == "fuse"));
-        is_fuse
-            && connection.is_none_or(|connection| {
-                fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).is_ok_and(|info| {
-                    value_of(&info, "fuse_connection:") == Some(&connection.to_string())
-                })
-            })
-    })
+    descriptors(pid).find(|&fd| serves(pid, fd, connection))
+}
+
+/// Whether a descriptor of a process is of the FUSE device, and serves `connection`, if one is
+/// given.
+fn serves(pid: i32, fd: i32, connection: Option<u64>) -> bool {
+    // In another mount namespace the path may be another one, but never the name.
+    let is_fuse = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .is_ok_and(|path| path.file_name().is_some_and(|name| name == "fuse"));
+    let serves_it = |connection: u64| {
+        fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}"))
+            .is_ok_and(|info| value_of(&info, "fuse_connection:") == Some(&connection.to_string()))
+    };
+    is_fuse && connection.is_none_or(serves_it)
 }
 
 /// The value of a line of `fdinfo`.

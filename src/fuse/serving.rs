@@ -51,6 +51,7 @@ operations! {
     Allocate = "fallocate",
     CopyRange = "copy_file_range",
     Status = "status",
+    Remount = "remount",
 }
 
 impl Operation {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -255,6 +256,7 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
     let adapter = Adapter {
         server: Server::new(volume, Arc::clone(&gate)),
         about: request.about.clone(),
+        writes: AtomicBool::new(false),
         writeback: request.writeback,
         // The kernel keeps 32 bits of it.
         generation: Generation(u64::from(RandomState::new().hash_one(()) as u32)),

@@ -13,10 +13,14 @@ use super::serving::Served;
 use crate::sys::STATUS_SIZE;
 use crate::vfs::{Condition, Volume};
 
-pub use crate::sys::status as ask;
+pub use crate::sys::{become_writable, status as ask};
 
 /// Longest answer, in bytes.
 pub const SIZE_MAX: usize = STATUS_SIZE;
+
+/// Why a mount is read-only that would be writable if that had not been asked for; such a mount can
+/// be made writable.
+pub const AS_ASKED: &str = "as asked (-o ro)";
 
 /// What whoever mounted knows, and the volume does not.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -55,10 +59,24 @@ pub struct Status {
     pub errors: BTreeMap<String, u64>,
 }
 
+/// Have a mount take changes that was mounted read-only: why that is impossible, or nothing.
+pub(super) fn answer_to_writing(served: &Served<'_>, about: &About) -> String {
+    match about.read_only.as_deref() {
+        None => String::new(),
+        Some(AS_ASKED) => {
+            let volume: &Volume = served;
+            volume.become_writable().err().map_or(String::new(), |e| e.to_string())
+        }
+        Some(why) => why.to_owned(),
+    }
+}
+
 impl Status {
-    pub(super) fn of(served: &Served<'_>, about: &About) -> Self {
+    /// `writes` says that the mount was made writable after it was read-only.
+    pub(super) fn of(served: &Served<'_>, about: &About, writes: bool) -> Self {
         let volume: &Volume = served;
         let mut about = about.clone();
+        about.read_only = about.read_only.filter(|_| !writes);
         let (volume, turned) = volume.condition();
         about.read_only = about.read_only.or(turned);
         let (operations, errors) = served.counted();

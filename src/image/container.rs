@@ -1,15 +1,15 @@
 //! The file or block device around an image: opened, locked and measured.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use super::Reason;
 use super::holder::holder;
-use crate::bd::file::container_size;
+use crate::bd::file::{container_size, is_write_protected, open_for_writing};
 
 /// udev looks into a block device for a moment after each change, holding its lock.
 const DEVICE_LOCK_TRIES: u32 = 20;
@@ -80,26 +80,6 @@ impl Container {
         let size = container_size(&file)?;
         Ok(Self { file, writable, is_device, size })
     }
-}
-
-/// A file nobody may write is meant to stay as it is, even where root could. A device may have a
-/// switch; opening it for writing succeeds all the same, only writing fails.
-fn is_write_protected(meta: &Metadata) -> bool {
-    if meta.is_file() {
-        return meta.mode() & 0o222 == 0;
-    }
-    let (major, minor) = (libc::major(meta.rdev()), libc::minor(meta.rdev()));
-    fs::read(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.starts_with(b"1"))
-}
-
-fn open_for_writing(path: &Path, is_device: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    if is_device {
-        // On a block device: fail while the kernel has it mounted.
-        options.custom_flags(libc::O_EXCL);
-    }
-    options.open(path)
 }
 
 fn cannot_write(e: &io::Error) -> bool {

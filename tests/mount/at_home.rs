@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::common::tree::Kind;
 use crate::mounted::{
-    Mounted, as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until,
+    ALONE, Mounted, as_root, c_tree, is_mounted, littlefs, noise, output, run, wait_until,
 };
 use crate::status::Other;
 
@@ -43,7 +43,7 @@ const PRELUDE: &str = r#"
 /// Run a script there; afterwards the image must be sound.
 pub fn at_home(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
-    fs::write(m.beside("script"), format!("set -eu\n{PRELUDE}{script}")).expect("write");
+    fs::write(m.beside("script"), format!("set -eu\n{ALONE}{PRELUDE}{script}")).expect("write");
     let program = Path::new(env!("CARGO_BIN_EXE_littlefs"));
     let args: [&Path; 5] = [&m.beside("script"), &m.image(), &m.dir(), program, &m.beside("")];
     as_root(r#"unshare --mount --propagation private sh "$@""#, &args);
@@ -98,7 +98,7 @@ fn mount_by_type_and_by_fstab() {
 fn remount_changes_flags_and_says_what_it_cannot() {
     at_home(
         r#"
-        mount -t littlefs -o nosuid,commit=3600 "$image" "$mnt"
+        mount -t littlefs -o nosuid,nodev,commit=3600 "$image" "$mnt"
         echo one >"$mnt/one"
         exec 3>"$mnt/open"
         refused 'open for writing' mount -o remount,ro "$mnt"
@@ -114,12 +114,137 @@ fn remount_changes_flags_and_says_what_it_cannot() {
         findmnt -no OPTIONS "$mnt" | grep -q 'rw,nosuid,nodev,noexec'
         touch "$mnt/two"
         umount "$mnt"
-        mount -t littlefs -o ro "$image" "$mnt"
-        refused 'was mounted read-only' mount -o remount,rw "$mnt"
-        umount "$mnt"
         refused 'no littlefs is mounted' mount -t littlefs -o remount,ro "$image" "$mnt"
         "#,
     );
+}
+
+/// libmount passes no 'suid', 'dev', 'exec' and 'atime' on: that they are missing means them.
+#[test]
+fn flags_of_mount_8_are_what_they_say_both_ways() {
+    at_home(
+        r#"
+        flags() {
+            have=$(findmnt -no OPTIONS "$mnt" | tr , '\n' | grep -xE 'ro|nosuid|nodev|noexec|noatime' |
+                paste -sd ,)
+            [ "$have" = "$1" ] || { echo "after $2: '$have', not '$1'" >&2; exit 1; }
+        }
+        mounted() { mount -t "$3" -o "$1" "$image" "$mnt"; flags "$2" "mount -t $3 -o $1"; umount "$mnt"; }
+        remounted() { mount -o "remount,$1" "$mnt"; flags "$2" "remount,$1"; }
+        for type in littlefs fuse.littlefs; do
+            mounted rw '' "$type"
+            mounted suid,dev '' "$type"
+            mounted nosuid nosuid "$type"
+            mounted nodev,noexec nodev,noexec "$type"
+            mounted user nosuid,nodev,noexec "$type"
+            mounted user,suid nodev,noexec "$type"
+        done
+        # The bit works where it is honoured.
+        mount -t littlefs -o attrs=unix,allow_other "$image" "$mnt"
+        cp "$(command -v id)" "$mnt/suidid"
+        chown 1:1 "$mnt/suidid"
+        chmod 4755 "$mnt/suidid"
+        [ "$("$mnt/suidid" -u)" = 1 ]
+        remounted nosuid nosuid
+        [ "$("$mnt/suidid" -u)" = 0 ]
+        remounted suid ''
+        [ "$("$mnt/suidid" -u)" = 1 ]
+        remounted nosuid,nodev,noexec,noatime nosuid,nodev,noexec,noatime
+        remounted exec nosuid,nodev,noatime
+        remounted suid,dev noatime
+        remounted atime ''
+        remounted ro ro
+        remounted nodev ro,nodev
+        remounted rw nodev
+        umount "$mnt"
+
+        # By a line of fstab.
+        echo "$image $mnt littlefs noatime,noexec,nosuid,nodev 0 0" >"$scratch/fstab"
+        mount --bind "$scratch/fstab" /etc/fstab
+        mount "$mnt"
+        flags nosuid,nodev,noexec,noatime fstab
+        remounted exec nosuid,nodev,noatime
+        remounted suid,dev noexec,noatime
+        remounted ro ro,nosuid,nodev,noexec,noatime
+        umount "$mnt"
+        echo "$image $mnt littlefs defaults 0 0" >/etc/fstab
+        mount "$mnt"
+        flags '' 'fstab without flags'
+        remounted nosuid nosuid
+        umount "$mnt"
+        umount /etc/fstab
+
+        # Our own command asks for no more than it is told, and leaves the rest.
+        "$littlefs" mount -q "$image" "$mnt"
+        flags nosuid,nodev 'littlefs mount'
+        "$littlefs" mount -o remount,noexec "$image" "$mnt"
+        flags nosuid,nodev,noexec remount
+        "$littlefs" mount -o remount,exec,suid "$image" "$mnt"
+        flags nodev remount
+        umount "$mnt"
+        "#,
+    );
+}
+
+#[test]
+fn what_only_the_option_made_read_only_can_be_remounted() {
+    let m = at_home(
+        r#"
+        "$littlefs" mount -q "$image" "$mnt"
+        echo before >"$mnt/before"
+        umount "$mnt"
+        mkdir "$scratch/other"
+        mount -t littlefs -o ro,attrs=unix "$image" "$mnt"
+        "$littlefs" status "$mnt" | grep -q 'read-only: as asked'
+        # Not while somebody else reads it; then all goes on as it was.
+        mount -t littlefs -o ro "$image" "$scratch/other"
+        refused 'others read the image, too' mount -o remount,rw "$mnt"
+        refused 'Read-only' touch "$mnt/f"
+        [ "$(cat "$mnt/before" "$scratch/other/before" | paste -sd ,)" = before,before ]
+        refused 'in use' "$littlefs" mkfs --force "$image"
+        umount "$scratch/other"
+        mount -o remount,rw "$mnt"
+        refused 'in use' "$littlefs" mount -o ro "$image" "$scratch/other"
+        "$littlefs" status "$mnt" | grep -q '^access  *read and write'
+        echo after >"$mnt/after"
+        rm "$mnt/before"
+        head -c 300000 /dev/urandom >"$mnt/large"
+        chmod 600 "$mnt/large"
+        cp "$mnt/large" "$scratch/large"
+        sync "$mnt/large"
+        mount -o remount,ro "$mnt"
+        mount -o remount,rw "$mnt"
+        mkdir "$mnt/d"
+        umount "$mnt"
+        "$littlefs" check "$image"
+        "$littlefs" mount -q -o ro "$image" "$mnt"
+        cmp "$mnt/large" "$scratch/large"
+        [ "$(cat "$mnt/after")" = after ]
+        umount "$mnt"
+
+        # Elsewhere with the reason.
+        chmod 444 "$image"
+        "$littlefs" mount -q -o ro "$image" "$mnt"
+        refused 'it is write-protected' mount -o remount,rw "$mnt"
+        umount "$mnt"
+        chmod 644 "$image"
+        cp "$image" "$scratch/short"
+        truncate -s -4096 "$scratch/short"
+        "$littlefs" mount -q -o ro "$scratch/short" "$mnt" 2>"$scratch/said"
+        refused 'the image is truncated' mount -o remount,rw "$mnt"
+        umount "$mnt"
+        "$littlefs" mount -q --journal "$scratch/j" "$image" "$mnt"
+        echo x >"$mnt/x"
+        umount "$mnt"
+        "$littlefs" mount -q -o ro --journal "$scratch/j" "$image" "$mnt"
+        refused 'cannot be written now' mount -o remount,rw "$mnt"
+        umount "$mnt"
+        "$littlefs" mount -q -o ro,at=0 --journal "$scratch/j" "$image" "$mnt"
+        refused 'a past state of a journal' mount -o remount,rw "$mnt"
+        umount "$mnt"
+        "#,
+    );
+    assert!(c_tree(&m.image()).contains_key(&b"after"[..]));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::mounted::{Mounted, as_root, is_mounted};
+use crate::mounted::{ALONE, Mounted, as_root, is_mounted};
 
 /// One refusal.
 struct Case {
@@ -176,11 +176,12 @@ const SCRIPT: &str = r#"
 
 #[test]
 fn each_names_the_remedy() {
+    let script = format!("{ALONE}{SCRIPT}");
     for Case { what, before, args, code, words } in CASES {
         let m = Mounted::unmounted("256K");
         let program = Path::new(env!("CARGO_BIN_EXE_littlefs"));
         let all: [&Path; 5] =
-            [SCRIPT.as_ref(), program, &m.beside(""), before.as_ref(), args.as_ref()];
+            [script.as_ref(), program, &m.beside(""), before.as_ref(), args.as_ref()];
         let out = as_root(
             r#"script=$1; shift
             unshare --mount --propagation private sh -euc "$script" sh "$@""#,

@@ -50,8 +50,9 @@ fn what_is_mounted_elsewhere_is_not_waited_for() {
         unshare --mount --propagation private sleep 600 &
         there=$!
         until [ "$(readlink /proc/$there/ns/mnt)" != "$(readlink /proc/$$/ns/mnt)" ]; do sleep 0.01; done
-        soon umount "$mnt"
+        soon umount "$mnt" 2>"$scratch/said"
         gone "$mnt"
+        grep -q 'still mounted in another mount namespace' "$scratch/said"
         kill $there
         over
 
@@ -162,6 +163,7 @@ fn a_mount_whose_daemon_was_killed_is_unmounted_by_all_means() {
                 pid=$(daemon)
                 kill -KILL "$pid"
                 until refused_quietly stat -f "$mnt"; do sleep 0.01; done
+                over
                 if [ "$way" = mount ]; then
                     soon "$littlefs" mount -q "$image" "$mnt" 2>"$scratch/said"
                     [ -f "$mnt/f" ]
@@ -202,6 +204,7 @@ fn a_mount_that_claims_an_image_is_not_taken_for_its_mount() {
         printf '%s' "$SPOOF" >"$scratch/spoof.py"
         spoof() {
             $user mkdir -p "$scratch/fake"
+            : >"$scratch/spoof.out"
             python3 "$scratch/spoof.py" "$image" "$scratch/fake" "$1" >"$scratch/spoof.out" 2>&1 &
             spoof=$!
             until grep -q mounted "$scratch/spoof.out"; do
@@ -273,6 +276,8 @@ fn ordinary_users_unmount_what_hangs_or_died() {
                 while stat -f "$mnt" >/dev/null 2>&1; do sleep 0.01; done
                 timeout 20 "$littlefs" umount $flag "$mnt"
                 gone
+                # Its files are closed one after the other.
+                flock --wait 30 "$image" true
             done
         '
         # Nobody ends the mount of somebody else by its image.

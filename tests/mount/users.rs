@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::mounted::{Mounted, as_root, c_tree, run};
+use crate::mounted::{ALONE, Mounted, as_root, c_tree, run};
 
 /// `$littlefs`, `$image` and `$mnt` are open to all and belong to `$user`; `$other` is somebody
 /// else. `denied COMMAND` expects that it is refused.
@@ -42,7 +42,7 @@ pub fn among_users(script: &str) -> Mounted {
     // Not by this process: what it starts elsewhere meanwhile would hold the copy open for writing.
     run(Command::new("cp").arg(env!("CARGO_BIN_EXE_littlefs")).arg(&program));
     fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("chmod");
-    let inside = format!("{PRELUDE}{script}");
+    let inside = format!("{ALONE}{PRELUDE}{script}");
     fs::write(m.beside("script"), format!("set -eu\n{inside}")).expect("write");
     let args: [&Path; 5] = [&m.beside("script"), &m.image(), &m.dir(), &program, &m.beside("")];
     as_root(r#"unshare --mount --propagation private sh "$@""#, &args);

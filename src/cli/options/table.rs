@@ -218,7 +218,8 @@ pub static GROUPS: &[Group] = &[
                     ("exec", Flag(|o| o.exec = true)),
                     ("noexec", Flag(|o| o.exec = false)),
                 ],
-                help: "as in mount(8) (default: nodev,nosuid,exec)",
+                help: "as in mount(8) (default: nodev,nosuid,exec; for what root mounts by mount(8) or \
+                       fstab: dev,suid,exec)",
             },
         ],
     },
@@ -244,7 +245,8 @@ pub static GROUPS: &[Group] = &[
                 // What `remount` does is decided before options are parsed.
                 names: &[("remount", Nothing)],
                 help: "change ro, rw, dev, suid, exec, atime and their opposites of what is \
-                       mounted on MOUNTPOINT (as root)",
+                       mounted on MOUNTPOINT (as root); rw where only ro made it read-only, and \
+                       nobody else reads the image",
             },
             Item {
                 names: &[
