@@ -91,10 +91,11 @@ impl Adapter {
             return reply.error(Errno::EPERM);
         }
         self.server.serve(Operation::Remount, reply, |volume, reply| {
-            let mut why = status::answer_to_writing(volume, &self.about);
+            let why = status::answer_to_writing(volume, &self.about);
             self.writes.fetch_or(why.is_empty(), Ordering::AcqRel);
-            why.truncate(why.floor_char_boundary(sys::WRITE_SIZE));
-            reply.ioctl(why.len() as i32, why.as_bytes());
+            let why = why.as_bytes();
+            let why = why.get(..sys::WRITE_SIZE).unwrap_or(why);
+            reply.ioctl(why.len() as i32, why);
         });
     }
 }

@@ -109,15 +109,20 @@ impl Rig {
 
     /// Unmount whatever is unwritten; how the daemon ended.
     pub fn give_up(&mut self) -> ExitStatus {
+        self.umount_as_root("mnt");
+        self.ended()
+    }
+
+    /// Unmount as umount(8) does, once no program that another test starts holds a file.
+    fn umount_as_root(&self, name: &str) {
         as_root(
             r#"for i in $(seq 500); do
                 said=$(umount "$1" 2>&1) && exit 0
                 case $said in *busy*) sleep 0.02 ;; *) break ;; esac
             done
             echo "$said" >&2; exit 1"#,
-            &[&self.path("mnt")],
+            &[&self.path(name)],
         );
-        self.ended()
     }
 
     pub fn ended(&mut self) -> ExitStatus {
@@ -151,7 +156,7 @@ impl Drop for Rig {
         for device in &self.loops {
             as_root(r#"losetup -d "$1""#, &[device]);
         }
-        as_root(r#"umount "$1""#, &[&self.path("host")]);
+        self.umount_as_root("host");
     }
 }
 
