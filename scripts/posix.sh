@@ -150,14 +150,14 @@ pjdfstest_runs() {
 }
 
 # stress-ng: all at once for a few seconds, so that they are in each other's way. Left out is what needs
-# holes (fpunch, revio) or the list of a file's blocks (fiemap), what needs more than 128 MiB
+# holes (aiol, fpunch, fsize, revio) or the list of a file's blocks (fiemap), what needs more than 128 MiB
 # (copy-file), and hard links (link).
-stressors=(access aio aiol chdir chmod chown dentry dir dirdeep dirmany dup fallocate fcntl file-ioctl
-    filename flock fsize fstat getdent handle hdd inotify io iomix lease locka lockf lockofd mknod mmap
+stressors=(access aio chdir chmod chown dentry dir dirdeep dirmany dup fallocate fcntl file-ioctl
+    filename flock fstat getdent handle hdd inotify io iomix lease locka lockf lockofd mknod mmap
     msync open readahead rename seek sendfile sync-file touch utime)
 bytes=(fallocate hdd iomix mmap msync readahead)
-# seek would make its file larger than the image.
-sizes=(--seek-size 4M)
+# So that they do not fill the image: a directory takes two blocks.
+sizes=(--seek-size 4M --chdir-dirs 256 --dir-dirs 256 --dirdeep-inodes 1000)
 
 # run_stress NAME OPTIONS STRESSOR...
 run_stress() {

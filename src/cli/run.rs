@@ -39,7 +39,8 @@ CMD runs with the mounted image as its working directory, which LITTLEFS_ROOT na
 exits with 0, everything that was done in the mount until then is committed to IMAGE, as by 'littlefs
 journal commit', and so is what was in the journal before. When it exits otherwise, or a signal ends
 it, the journal goes back to the state it had, and IMAGE stays as it was. Programs that CMD left in
-the background lose the mount.
+the background lose the mount. Where the image has no modes, everything is 0777 less your umask: its
+programs can be run.
 
 Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if
 there is no such program, 126 if it cannot be run, and 125 if anything else failed.")]
