@@ -89,7 +89,8 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     if !args.force && !args.lazy {
         mount.write_back()?;
     }
-    let others = mount.mounts();
+    let mut others = mount.mounts();
+    others.remove(&entry.id);
     match mount.unmount() {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
@@ -226,11 +227,11 @@ impl<'a> Mount<'a> {
     }
 
     /// Wait until the daemons have ended, which is when everything is in the image, unless the
-    /// filesystem lives on in another mount; `others` are the mounts that were there before.
+    /// filesystem lives on in another mount; `others` are its other mounts of before.
     fn wait_for_end(&self, others: &BTreeSet<u64>) -> Result<(), CliError> {
         let shown = self.args.target.display();
-        // The number of the device may be another filesystem's by now, but not together with the
-        // number of a mount of before.
+        // The numbers of this mount and its device may be another filesystem's by now, but nobody
+        // has those of the others as long as they are there.
         if !self.mounts().is_disjoint(others) {
             return Ok(());
         }
