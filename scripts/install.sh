@@ -9,6 +9,9 @@
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    install below DIR, as packages are made
+#
+# A helper that something else has put there stays: it is diverted where dpkg can do that, and else
+# left alone, which this says.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -51,6 +54,37 @@ share=$prefix/share
 links=(mount.littlefs mount.fuse.littlefs umount.littlefs umount.fuse.littlefs umount.fuse
     mkfs.littlefs fsck.littlefs)
 
+# A helper of the same name that is not ours: is dpkg to move it aside, and back in the end?
+can_divert() {
+    [ -z "$dest" ] && command -v dpkg-divert >/dev/null
+}
+
+# put_link NAME: a link to the program where mount(8) and its kind look for it.
+put_link() {
+    local path=$sbin/$1 there=$dest$sbin/$1
+    if [ -e "$there" ] || [ -L "$there" ]; then
+        if [ "$(readlink "$there" || true)" != "$prefix/bin/littlefs" ]; then
+            if ! can_divert; then
+                echo "$there belongs to something else, and is left as it is" >&2
+                return
+            fi
+            dpkg-divert --quiet --local --rename --divert "$path.distrib" --add "$path"
+            echo "$there belonged to something else: it is $there.distrib until --uninstall"
+        fi
+    fi
+    ln -sfn "$prefix/bin/littlefs" "$there"
+}
+
+# remove_link NAME: undoes put_link. A link to somewhere else is another installation.
+remove_link() {
+    local path=$sbin/$1 there=$dest$sbin/$1
+    [ "$(readlink "$there" || true)" = "$prefix/bin/littlefs" ] || return 0
+    rm -f "$there"
+    if can_divert && [ "$(dpkg-divert --listpackage "$path")" = LOCAL ]; then
+        dpkg-divert --quiet --local --rename --remove "$path"
+    fi
+}
+
 put() { # MODE FILE DIRECTORY [NAME]
     install -D -m "$1" "$2" "$dest$3/${4:-$(basename "$2")}"
 }
@@ -64,12 +98,7 @@ if $uninstall; then
         "$dest$share/fish/vendor_completions.d/littlefs.fish" \
         "$dest$units/littlefs@.service"
     rm -rf "$dest$share/doc/littlefs-progs"
-    for link in "${links[@]}"; do
-        # Only our own: a link to somewhere else is another installation.
-        if [ "$(readlink "$dest$sbin/$link" || true)" = "$prefix/bin/littlefs" ]; then
-            rm -f "$dest$sbin/$link"
-        fi
-    done
+    for link in "${links[@]}"; do remove_link "$link"; done
     echo "removed littlefs-progs from $dest$prefix"
     exit 0
 fi
@@ -83,9 +112,7 @@ rm -rf "$docs"
 
 put 755 "$target/release/littlefs" "$prefix/bin"
 mkdir -p "$dest$sbin"
-for link in "${links[@]}"; do
-    ln -sfn "$prefix/bin/littlefs" "$dest$sbin/$link"
-done
+for link in "${links[@]}"; do put_link "$link"; done
 for page in "$docs"/man1/*; do put 644 "$page" "$share/man/man1"; done
 for page in "$docs"/man8/*; do put 644 "$page" "$share/man/man8"; done
 for helper in mount umount; do
