@@ -18,6 +18,7 @@ use crate::disk::{GState, Pair, Superblock, Tail, crc, ctz};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
+use crate::show::Show;
 
 use owners::Owners;
 
@@ -224,13 +225,9 @@ pub(crate) fn show_path<'a>(name: &[u8], up: impl Iterator<Item = &'a [u8]>) -> 
     parts.join("/")
 }
 
-/// A name for people: lossy, and without bytes that steer a terminal.
+/// A name for people.
 pub(crate) fn show(name: &[u8]) -> String {
-    let mut out = String::with_capacity(name.len());
-    for c in String::from_utf8_lossy(name).chars() {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
-    }
-    out
+    name.show().to_string()
 }
 
 impl Checker<'_> {

@@ -40,18 +40,20 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
-use crate::bd::BlockDevice;
 use crate::bd::journal::At;
-use crate::image;
+use crate::image::{self, Source};
+use crate::journal::Named;
+use crate::show::{self, Show};
 use crate::sys::Signals;
 
 /// Exit codes, as mount(8) and fsck(8) define them.
 pub mod exit {
+    /// All is well.
+    pub const SUCCESS: u8 = 0;
     /// Any failure without a code of its own, and wrong usage.
     pub const FAILURE: u8 = 1;
     /// mount(8): the mount failed.
@@ -94,7 +96,13 @@ impl CliError {
 
     /// The same with another exit code.
     pub fn with_code(self, code: u8) -> Self {
-        Self { code, ..self }
+        if self.is_closed_pipe() { self } else { Self { code, ..self } }
+    }
+
+    /// Whether nobody reads the output any more, as after `| head`: what was asked for is done, so
+    /// that is a success.
+    fn is_closed_pipe(&self) -> bool {
+        self.code == exit::SUCCESS
     }
 }
 
@@ -106,9 +114,12 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// A failed write of a command's own output, as to a closed pipe.
+/// A failed write of a command's own output.
 impl From<io::Error> for CliError {
     fn from(e: io::Error) -> Self {
+        if e.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new(exit::SUCCESS, "nobody reads the output");
+        }
         Self::failure(format_args!("cannot write the output: {e}"))
     }
 }
@@ -252,17 +263,43 @@ impl ImageArgs {
         }
     }
 
-    fn open_as(&self, read_only: bool) -> Result<image::Opened, CliError> {
-        let options = self.options(read_only);
-        let Some(path) = &self.journal else {
-            return image::open(&self.image, &options).map_err(CliError::failure);
-        };
-        let at = self.at.as_deref().map(At::parse);
-        Ok(crate::journal::attach(path, &self.image, &options, at.as_ref())?.image)
+    /// The files that are named, to be opened once or more often.
+    fn find(&self) -> Result<Found<'_>, CliError> {
+        let image = Source::find(&self.image).map_err(CliError::failure)?;
+        let journal = self.journal.as_deref().map(Named::find).transpose()?;
+        Ok(Found { args: self, image, journal })
     }
 
     /// Open for reading only, sharing the image with other readers; notes go to stderr.
     fn open(&self) -> Result<image::Opened, CliError> {
+        self.find()?.open()
+    }
+
+    /// Open for writing, locked against everybody else.
+    fn open_writable(&self) -> Result<image::Opened, CliError> {
+        self.find()?.open_writable()
+    }
+}
+
+/// An image, and its journal if one was named, which are the same files whenever they are opened.
+struct Found<'a> {
+    args: &'a ImageArgs,
+    image: Source,
+    journal: Option<Named>,
+}
+
+impl Found<'_> {
+    fn open_as(&mut self, read_only: bool) -> Result<image::Opened, CliError> {
+        let options = self.args.options(read_only);
+        let Some(journal) = &mut self.journal else {
+            return image::open_found(&self.image, &options).map_err(CliError::failure);
+        };
+        let at = self.args.at.as_deref().map(At::parse);
+        Ok(crate::journal::attach(journal, &self.image, &options, at.as_ref())?.image)
+    }
+
+    /// Open for reading only, sharing the image with other readers; notes go to stderr.
+    fn open(&mut self) -> Result<image::Opened, CliError> {
         let opened = self.open_as(true)?;
         for note in &opened.notes {
             log::warn!("{note}");
@@ -271,26 +308,24 @@ impl ImageArgs {
     }
 
     /// Open for writing, locked against everybody else.
-    fn open_writable(&self) -> Result<Arc<dyn BlockDevice>, CliError> {
-        if let Some(at) = &self.at {
+    fn open_writable(&mut self) -> Result<image::Opened, CliError> {
+        if let Some(at) = &self.args.at {
             return Err(CliError::failure(format_args!(
                 "state {at} is past, and cannot be changed"
             )));
         }
         let opened = self.open_as(false)?;
         if opened.dialect == image::Dialect::Chamelon {
-            let (path, reason) = (self.image.clone(), image::Reason::Chamelon);
-            return Err(CliError::failure(image::OpenError { path, reason }));
+            return Err(CliError::failure(self.image.refused(image::Reason::Chamelon)));
         }
         if let Some(doubt) = opened.doubt {
-            let (path, reason) = (self.image.clone(), image::Reason::Doubtful(doubt));
-            return Err(CliError::failure(image::OpenError { path, reason }));
+            return Err(CliError::failure(self.image.refused(image::Reason::Doubtful(doubt))));
         }
         if opened.read_only {
-            let path = self.image.display();
+            let path = self.args.image.show();
             return Err(CliError::failure(format_args!("{path}: the file cannot be written")));
         }
-        Ok(opened.device)
+        Ok(opened)
     }
 }
 
@@ -339,8 +374,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// The exit code of a command, whose failure is reported; to systemd's journal with its priority.
 fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
     result.unwrap_or_else(|e| {
-        if journal {
-            let _ = writeln!(io::stderr(), "<3>{e}");
+        if e.is_closed_pipe() {
+            log::debug!("{e}");
+        } else if journal {
+            let _ = writeln!(io::stderr(), "<3>{}", show::message(&e.message));
         } else {
             complain(&e);
         }
@@ -350,7 +387,7 @@ fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
 
 /// Print an error on stderr; a closed stderr is nobody's concern.
 fn complain(message: &dyn fmt::Display) {
-    let _ = writeln!(io::stderr(), "littlefs: {message}");
+    let _ = writeln!(io::stderr(), "littlefs: {}", show::message(&message.to_string()));
 }
 
 /// Print what clap has to say: help on stdout, errors in our form on stderr.

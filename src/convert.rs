@@ -8,13 +8,13 @@ mod target;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File, Metadata};
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bd::file::fill;
+use crate::bd::file::{copy, fill};
 use crate::bd::{FileDevice, Geometry};
 use crate::chamelon;
 use crate::check::{self, Finding, Severity};
@@ -33,8 +33,6 @@ const HARMLESS: [&str; 2] = ["block-shared", "ctz-pointer"];
 
 /// What is to be converted, and how.
 pub struct Job<'a> {
-    /// The image, as it was named.
-    pub path: &'a Path,
     /// The image, open, with nobody else there.
     pub source: &'a Opened,
     /// The new image; none to replace the old one.
@@ -98,6 +96,8 @@ pub enum Failure {
     Target(Reason),
     /// The new image would be the old one.
     SameFile,
+    /// The file to be replaced is another user's, whose it would not stay.
+    Owner(u32),
     /// Somebody changed the old image meanwhile.
     Changed,
     /// The new image does not hold what the old one does: where. A bug.
@@ -132,6 +132,11 @@ impl fmt::Display for Failure {
             Self::Exists => f.write_str("exists; --force overwrites it"),
             Self::Target(reason) => reason.fmt(f),
             Self::SameFile => f.write_str("is the image itself; leave OUT out to convert in place"),
+            Self::Owner(uid) => write!(
+                f,
+                "belongs to user {uid}, whose it would not stay: convert it as that user, or to \
+                 another file (OUT)"
+            ),
             Self::Changed => f.write_str("was changed meanwhile; convert it again"),
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Geometry(e) => e.fmt(f),
@@ -154,16 +159,20 @@ impl From<io::Error> for Failure {
 /// # Errors
 /// One [`Failure`] for each reason.
 pub fn convert(job: &Job<'_>, step: &dyn Fn(Step)) -> Result<Outcome, Failure> {
-    let before = fs::metadata(job.path)?;
+    let before = job.source.file.metadata()?;
     let doubts = judge(job)?;
     let g = geometry(job)?;
     let (target, offset) = match job.out {
-        None => (in_place(job, &before, g)?, job.source.offset),
-        Some(out) => (Target::new(out, job.path, job.overwrite)?, 0),
+        None => (Target::in_place(job.source)?, job.source.offset),
+        Some(out) => (Target::new(out, job.source, job.overwrite)?, 0),
     };
-    let len = target.file().metadata()?.len().max(offset.saturating_add(g.size()));
-    target.file().set_len(len)?;
-    let device = Arc::new(FileDevice::new(target.file().try_clone()?, offset, g));
+    let file = target.begin()?;
+    if job.out.is_none() {
+        copy_around(job.source, file.file(), g)?;
+    }
+    let len = file.file().metadata()?.len().max(offset.saturating_add(g.size()));
+    file.file().set_len(len)?;
+    let device = Arc::new(FileDevice::new(file.file().try_clone()?, offset, g));
 
     let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut old = Fs::open(Arc::clone(&job.source.device), &read_only).map_err(unwritable)?;
@@ -184,12 +193,12 @@ pub fn convert(job: &Job<'_>, step: &dyn Fn(Step)) -> Result<Outcome, Failure> {
     if let Some(f) = report.findings.into_iter().find(|f| f.severity == Severity::Error) {
         return Err(Failure::Differs(format!("{}: {}", f.place, f.message)));
     }
-    target.make_durable()?;
+    file.file().sync_all()?;
     step(Step::Written);
-    if identity(&before) != identity(&fs::metadata(job.path)?) {
+    if state(&before) != state(&job.source.file.metadata()?) {
         return Err(Failure::Changed);
     }
-    target.put()?;
+    target.put(file)?;
     step(Step::Named);
     Ok(outcome)
 }
@@ -198,11 +207,9 @@ fn unwritable(e: Error) -> Failure {
     Failure::Unwritable(e)
 }
 
-/// What changes when somebody else writes to a file.
-fn identity(meta: &Metadata) -> [i64; 6] {
-    let number = |n: u64| n.cast_signed();
-    let (dev, ino, size) = (number(meta.dev()), number(meta.ino()), number(meta.size()));
-    [dev, ino, size, meta.mtime(), meta.mtime_nsec(), meta.ctime_nsec()]
+/// What changes when somebody else writes to a file, or gives it another name.
+fn state(meta: &Metadata) -> (u64, [i64; 4]) {
+    (meta.size(), [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
 }
 
 /// Examine the old image. What is damaged must be harmless, or given up.
@@ -222,18 +229,14 @@ fn geometry(job: &Job<'_>) -> Result<Geometry, Failure> {
     Geometry::new(old.block_size, block_count).map_err(Failure::Geometry)
 }
 
-/// A file to take the old one's place: what is around the filesystem is in it.
-fn in_place(job: &Job<'_>, before: &Metadata, geometry: Geometry) -> Result<Target, Failure> {
-    if !before.is_file() {
-        return Err(Failure::Device);
-    }
-    let target = Target::instead_of(job.path, before)?;
-    let Opened { offset, image_size, .. } = *job.source;
+/// What is around the filesystem in the old file belongs to the new one, too.
+fn copy_around(source: &Opened, new: &File, geometry: Geometry) -> io::Result<()> {
+    let Opened { offset, image_size, .. } = *source;
     if offset > 0 || image_size > geometry.size() {
-        io::copy(&mut File::open(job.path)?, &mut target.file())?;
-        fill(target.file(), offset, geometry.size())?;
+        copy(&source.file, new, image_size)?;
+        fill(new, offset, geometry.size())?;
     }
-    Ok(target)
+    Ok(())
 }
 
 /// An empty filesystem that suits what the old one holds.

@@ -17,6 +17,7 @@
 mod aside;
 pub mod daemon;
 mod errno;
+mod fusermount;
 mod gate;
 mod invalidate;
 mod serving;

@@ -5,16 +5,18 @@ mod error;
 mod holder;
 mod locate;
 
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::chamelon;
 use crate::check::Severity;
+use crate::show::Show;
 
 pub use crate::container::{Doubt, Evidence, Found, Half, Kind};
 pub use crate::disk::Superblock;
-pub use container::Container;
+pub use container::{Container, Source};
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};
 pub use locate::{Located, SEARCH_DEVICE, SEARCH_FILE, at_block_size, at_root, locate, wipe};
@@ -72,7 +74,7 @@ pub struct Options {
 /// An image that was found to hold a littlefs, locked against other users.
 pub struct Opened {
     /// The blocks of a littlefs: of another dialect, as it is shown. The lock on the file is
-    /// released when the last clone of this and of `stored` drops.
+    /// released when `file` and the last clone of this and of `stored` drop.
     pub device: Arc<dyn BlockDevice>,
     /// The blocks as they are in the file.
     pub stored: Arc<dyn BlockDevice>,
@@ -97,6 +99,12 @@ pub struct Opened {
     pub doubt: Option<Doubt>,
     /// What the user should know, one sentence each, beginning with the path.
     pub notes: Vec<String>,
+    /// The path it was found at.
+    pub path: PathBuf,
+    /// The file itself, with its lock.
+    pub file: File,
+    /// What was known of the file when it was found, before anything was written to it.
+    pub metadata: Metadata,
 }
 
 /// Open and lock the image at `path`, and find the filesystem's geometry in it.
@@ -104,19 +112,28 @@ pub struct Opened {
 /// # Errors
 /// One [`Reason`] for each way an image can be unusable.
 pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
-    try_open(path, options).map_err(|reason| OpenError { path: path.to_owned(), reason })
+    open_found(&Source::find(path)?, options)
 }
 
-fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
-    let container = Container::open(path, options.read_only)?;
+/// The same for what was found already.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenError> {
+    try_open(source, options).map_err(|reason| source.refused(reason))
+}
+
+fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
+    let path = source.path();
+    let container = source.container(options.read_only)?;
     let mut notes = Vec::new();
     if !container.writable && !options.read_only {
         let what = if container.is_device { "device" } else { "file" };
-        notes.push(format!("{}: the {what} cannot be written, opened read-only", path.display()));
+        notes.push(format!("{}: the {what} cannot be written, opened read-only", path.show()));
     }
     let (found, superblock) = find_superblock(&container, options)?;
     let Found { lost, doubt, .. } = found;
-    let shown = path.display();
+    let shown = path.show();
     if let Some(doubt) = doubt {
         notes.push(format!("{shown}: {doubt}; nothing can be written to it"));
     } else if let Some(block) = lost {
@@ -134,7 +151,7 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         }
         // to be shared with other readers, like everything that is only read
         drop(container);
-        return try_open(path, &Options { read_only: true, ..*options });
+        return try_open(source, &Options { read_only: true, ..*options });
     }
     if missing > 0 {
         if !options.read_only {
@@ -142,12 +159,13 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         }
         notes.push(format!(
             "{}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
-            path.display(),
+            path.show(),
             geometry.size()
         ));
     }
     let Container { file, writable, size, .. } = container;
-    let stored: Arc<dyn BlockDevice> = Arc::new(FileDevice::new(file, options.offset, geometry));
+    let device = FileDevice::new(file.try_clone()?, options.offset, geometry);
+    let stored: Arc<dyn BlockDevice> = Arc::new(device);
     let recognised = || match chamelon::recognise(&*stored, &superblock) {
         true => Dialect::Chamelon,
         false => Dialect::Littlefs,
@@ -157,8 +175,8 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         Dialect::Littlefs => Arc::clone(&stored),
         Dialect::Chamelon if writable && !options.exclusive => {
             // to be shared with other readers, like everything that is only read
-            drop(stored);
-            let mut opened = try_open(path, &Options { read_only: true, ..*options })?;
+            drop((stored, file));
+            let mut opened = try_open(source, &Options { read_only: true, ..*options })?;
             if opened.dialect == Dialect::Chamelon {
                 opened.notes.insert(0, Reason::Chamelon.at(path) + "; opened read-only");
             }
@@ -179,6 +197,9 @@ fn try_open(path: &Path, options: &Options) -> Result<Opened, Reason> {
         lost,
         doubt,
         notes,
+        path: path.to_owned(),
+        file,
+        metadata: source.metadata().clone(),
     })
 }
 
@@ -193,7 +214,7 @@ fn show_chamelon(
         chamelon::View::new(Arc::clone(stored), superblock).map_err(Reason::ChamelonDamaged)?;
     let errors = report.findings.iter().filter(|f| f.severity == Severity::Error);
     if let Some(first) = errors.clone().next() {
-        let path = path.display();
+        let path = path.show();
         let mut note = format!("{path}: {}: {}", first.place, first.message);
         if errors.clone().nth(1).is_some() {
             let more = errors.count() - 1;

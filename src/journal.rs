@@ -6,30 +6,32 @@ mod changes;
 mod commit;
 mod error;
 mod fingerprint;
+mod named;
 mod squash;
 
-use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use tempfile::NamedTempFile;
 
 use crate::bd::journal::format::Header;
 use crate::bd::journal::scan::{Scan, scan, scan_part};
 use crate::bd::journal::{At, History, JournalDevice, Reason};
 use crate::bd::{BlockDevice, Geometry};
-use crate::image::{self, Dialect, OpenError, holder};
+use crate::image::{self, Dialect, Source};
+use crate::show::Show;
+use crate::sys;
 use crate::time::now;
 
 use error::at;
 
 pub use changes::{Change, Changes, Kind as ChangeKind};
-pub use commit::{Committed, commit, commit_to};
+pub use commit::{Committed, commit, commit_found, commit_to};
 pub use error::{JournalError, Why};
 pub use fingerprint::fingerprint;
+pub use named::{Named, Unfit};
 pub use squash::{Squashed, export, squash};
 
 /// Whether a journal is to be written.
@@ -54,42 +56,34 @@ impl Journal {
     /// Open the journal at `path`, and lock it if it is to be written.
     ///
     /// # Errors
-    /// When it is missing, no journal, damaged, or in use.
+    /// When it is missing, no journal, damaged, or in use; to be written, as well when it belongs
+    /// neither to the caller nor to the owner of the image it was made for, or others may write it.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, JournalError> {
-        Self::load(path, open_file(path, mode).map_err(at(path))?, mode)
+        let journal = Self::open_found(&Named::find(path)?, mode)?;
+        if mode == Mode::Write {
+            let owner = journal.image_path().metadata().map(|meta| meta.uid());
+            journal.adopt(owner.unwrap_or_else(|_| sys::effective_uid()))?;
+        }
+        Ok(journal)
     }
 
-    /// Open the journal at `path` for writing, or make one for the image, which is at
-    /// `image_path`.
+    /// The same for one that was found already, whose image somebody else has a look at.
     ///
     /// # Errors
-    /// As [`Journal::open`], and when the file or the image's metadata cannot be read or written.
-    pub fn open_or_create(
-        path: &Path,
-        image: &image::Opened,
-        image_path: &Path,
-    ) -> Result<Self, JournalError> {
-        match open_file(path, Mode::Write) {
-            Ok(file) => {
-                // what mktemp(1) makes
-                if file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() == 0) {
-                    let header = new_header(image, image_path).map_err(at(image_path))?;
-                    (&file).write_all(&header.to_bytes()).map_err(at(path))?;
-                    file.sync_all().map_err(at(path))?;
-                }
-                Self::load(path, file, Mode::Write)
-            }
-            Err(Why::Journal(Reason::Io(e))) if e.kind() == ErrorKind::NotFound => {
-                let header = new_header(image, image_path).map_err(at(image_path))?;
-                let file = begin(path, &header).and_then(|file| {
-                    file.persist_noclobber(path).map_err(|e| e.error).map_err(Why::from)
-                });
-                let file = file.map_err(at(path))?;
-                sync_directory(path).map_err(at(path))?;
-                Self::load(path, file, Mode::Write)
-            }
-            Err(why) => Err(at(path)(why)),
-        }
+    /// As [`Journal::open`], and when another file has its name by now.
+    pub fn open_found(named: &Named, mode: Mode) -> Result<Self, JournalError> {
+        let path = named.path();
+        Self::load(path, named.open(mode).map_err(at(path))?, mode)
+    }
+
+    /// Refuse it for an image that belongs to the user `owner`, unless it is that user's or the
+    /// caller's, and nobody else may write to it.
+    ///
+    /// # Errors
+    /// [`Why::Unfit`].
+    pub fn adopt(&self, owner: u32) -> Result<(), JournalError> {
+        let meta = self.file.metadata().map_err(at(&self.path))?;
+        named::adopt(&meta, owner).map_err(at(&self.path))
     }
 
     /// Open what is whole of the journal at `path` for reading, and say what damage follows it.
@@ -97,7 +91,7 @@ impl Journal {
     /// # Errors
     /// When it is missing, or no journal at all.
     pub fn open_damaged(path: &Path) -> Result<(Self, Option<Reason>), JournalError> {
-        let file = open_file(path, Mode::Read).map_err(at(path))?;
+        let file = Named::find(path)?.open(Mode::Read).map_err(at(path))?;
         let (scan, mut damage) = scan_part(&file).map_err(at(path))?;
         let history = History::of(&scan).unwrap_or_else(|reason| {
             damage = Some(reason);
@@ -112,7 +106,7 @@ impl Journal {
         let scan = scan(&file).map_err(at(path))?;
         let history = History::of(&scan).map_err(at(path))?;
         if scan.torn > 0 && mode == Mode::Write {
-            log::info!("{}: {} bytes of a torn entry are cut off", path.display(), scan.torn);
+            log::info!("{}: {} bytes of a torn entry are cut off", path.show(), scan.torn);
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode })
     }
@@ -149,11 +143,13 @@ impl Journal {
     /// see whether the journal belongs to it.
     ///
     /// # Errors
-    /// When it cannot be opened, and as [`Journal::check`].
+    /// When it cannot be opened, and as [`Journal::adopt`] and [`Journal::check`].
     pub fn open_image(&self, path: Option<&Path>) -> Result<image::Opened, JournalError> {
         self.check_not_begun().map_err(at(&self.path))?;
         let recorded = self.image_path();
-        let image = image::open(path.unwrap_or(&recorded), &self.image_options())?;
+        let source = Source::find(path.unwrap_or(&recorded))?;
+        self.adopt(source.metadata().uid())?;
+        let image = image::open_found(&source, &self.image_options())?;
         self.check(&*image.device, image.offset)?;
         Ok(image)
     }
@@ -184,7 +180,7 @@ impl Journal {
     }
 
     fn other_image(&self) -> Reason {
-        Reason::OtherImage { path: self.image_path().display().to_string() }
+        Reason::OtherImage { path: self.image_path().show().to_string() }
     }
 
     /// A state over its image, for reading only.
@@ -250,49 +246,51 @@ pub struct Attached {
     pub device: Arc<JournalDevice>,
 }
 
-/// Put the journal at `path` over the image at `image_path`; where there is none, one is made. A
-/// state other than the last is for reading only, and so is everything with `read_only`.
+/// Put a journal over an image; where there is none, one is made. A state other than the last is for
+/// reading only, and so is everything with `read_only`.
 ///
 /// # Errors
-/// When one of them cannot be opened, or they do not belong together.
+/// When one of them cannot be opened, the journal is not to be trusted, or they do not belong
+/// together.
 pub fn attach(
-    path: &Path,
-    image_path: &Path,
+    named: &mut Named,
+    source: &Source,
     options: &image::Options,
     at_state: Option<&At>,
 ) -> Result<Attached, JournalError> {
+    let path = named.path().to_owned();
     let read_only = options.read_only || at_state.is_some();
     let options = image::Options { read_only: true, ..*options };
-    let refused = |reason| OpenError { path: image_path.to_owned(), reason };
     let open_image = || {
-        let image = image::open(image_path, &options)?;
+        let image = image::open_found(source, &options)?;
         match image.dialect {
             Dialect::Littlefs => Ok(image),
-            Dialect::Chamelon => Err(refused(image::Reason::Chamelon)),
+            Dialect::Chamelon => Err(source.refused(image::Reason::Chamelon)),
         }
     };
+    named.adopt(source.metadata().uid())?;
     let (mut image, journal) = if read_only {
-        let journal = Journal::open(path, Mode::Read)?;
-        journal.check_not_begun().map_err(at(path))?;
+        let journal = Journal::open_found(named, Mode::Read)?;
+        journal.check_not_begun().map_err(at(&path))?;
         (open_image()?, journal)
     } else {
-        let image = open_image().map_err(|e| match Journal::open(path, Mode::Read) {
+        let image = open_image().map_err(|e| match Journal::open_found(named, Mode::Read) {
             // an interrupted commit may leave no image that opens
-            Ok(journal) => journal.check_not_begun().map_err(at(path)).err().unwrap_or(e.into()),
+            Ok(journal) => journal.check_not_begun().map_err(at(&path)).err().unwrap_or(e.into()),
             Err(_) => e.into(),
         })?;
         if image.missing > 0 {
             let missing = image.missing;
             let geometry = image.device.geometry();
-            let reason = image::Reason::Truncated { geometry, missing };
-            return Err(refused(reason).into());
+            return Err(source.refused(image::Reason::Truncated { geometry, missing }).into());
         }
         if let Some(doubt) = image.doubt {
-            return Err(refused(image::Reason::Doubtful(doubt)).into());
+            return Err(source.refused(image::Reason::Doubtful(doubt)).into());
         }
-        let journal = Journal::open_or_create(path, &image, image_path)?;
-        (image, journal)
+        let file = named.open_or_create(&image)?;
+        (image, Journal::load(&path, file, Mode::Write)?)
     };
+    journal.adopt(source.metadata().uid())?;
     journal.check(&*image.device, image.offset)?;
     let base = image.device.clone();
     let device = Arc::new(match at_state {
@@ -336,8 +334,8 @@ impl BlockDevice for Nothing {
     }
 }
 
-fn new_header(image: &image::Opened, image_path: &Path) -> Result<Header, Reason> {
-    let path = std::path::absolute(image_path).unwrap_or_else(|_| image_path.to_owned());
+fn new_header(image: &image::Opened) -> Result<Header, Reason> {
+    let path = std::path::absolute(&image.path).unwrap_or_else(|_| image.path.clone());
     let fingerprint = fingerprint(&*image.device)?;
     Ok(Header {
         id: new_id(&fingerprint),
@@ -358,53 +356,4 @@ fn new_id(fingerprint: &[u8]) -> u64 {
     seed.extend(now().to_le_bytes());
     seed.extend(std::process::id().to_le_bytes());
     fingerprint::hash64(&seed)
-}
-
-/// Begin a journal in a file that has no name yet, locked.
-fn begin(path: &Path, header: &Header) -> Result<NamedTempFile, Why> {
-    let directory = directory(path);
-    let mut file = tempfile::Builder::new()
-        .prefix(".littlefs-")
-        // less what the umask takes away, as for any new file
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(directory)?;
-    file.as_file().try_lock().map_err(|e| match e {
-        TryLockError::Error(e) => Why::from(e),
-        TryLockError::WouldBlock => Why::InUse(None),
-    })?;
-    file.write_all(&header.to_bytes())?;
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
-fn directory(path: &Path) -> &Path {
-    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Make names in the directory of `path` durable.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(directory(path))?.sync_all()
-}
-
-fn open_file(path: &Path, mode: Mode) -> Result<File, Why> {
-    loop {
-        let meta = path.metadata()?;
-        if !meta.is_file() {
-            return Err(Reason::NotJournal.into());
-        }
-        let file = OpenOptions::new().read(true).write(mode == Mode::Write).open(path)?;
-        if mode == Mode::Read {
-            return Ok(file);
-        }
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::Error(e)) => return Err(e.into()),
-            Err(TryLockError::WouldBlock) => return Err(Why::InUse(holder(path))),
-        }
-        // A squash may have put another file in its place meanwhile.
-        let (locked, named) = (file.metadata()?, path.metadata()?);
-        if (locked.dev(), locked.ino()) == (named.dev(), named.ino()) {
-            return Ok(file);
-        }
-    }
 }

@@ -60,7 +60,7 @@
 //!
 //! | layer | modules | job |
 //! |---|---|---|
-//! | base | [`error`] | outcomes a caller can act on |
+//! | base | [`error`], `files`, `show` | outcomes a caller can act on; files by descriptor; names for people |
 //! | device | [`bd`] | blocks in files and in memory |
 //! | format | `disk`, [`convention`] | the bytes of SPEC.md and of user attributes, pure |
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
@@ -97,8 +97,10 @@ internal! {
     mod chamelon;
     mod container;
     mod disk;
+    mod files;
     mod fs;
     mod mdir;
+    mod show;
 }
 
 mod api;

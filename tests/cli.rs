@@ -553,3 +553,62 @@ fn help_teaches_by_examples() {
     }
     assert!(ok(["--version"]).stdout.starts_with("littlefs "));
 }
+
+/// Whoever reads the output may stop at any time, as `head` does.
+#[test]
+fn a_closed_pipe_is_a_success() {
+    let scratch = Scratch::new();
+    let image = scratch.image("image", "64K");
+    let new = scratch.name("new.img");
+    let old = scratch.file("old.img", include_bytes!("corpus/half-orphan.img"));
+    ok(["kv", &image, "set", "key", "value"]);
+    let journal = scratch.name("j");
+    ok(["kv", "--journal", &journal, &image, "set", "key", "other"]);
+    let damaged = littlefs(["check", &old]);
+    for (line, code) in [
+        (vec!["--help"], 0),
+        (vec!["help", "kv"], 0),
+        (vec!["--version"], 0),
+        (vec!["info", &image], 0),
+        (vec!["info", "--json", &image], 0),
+        (vec!["check", &image], 0),
+        // what a check found is told by its status, too
+        (vec!["check", &old], damaged.code),
+        (vec!["kv", &image, "list"], 0),
+        (vec!["kv", "--json", &image, "list"], 0),
+        (vec!["kv", &image, "get", "key"], 0),
+        (vec!["kv", &image, "digest"], 0),
+        (vec!["journal", "log", &journal], 0),
+        (vec!["journal", "log", "--json", &journal], 0),
+        (vec!["journal", "show", &journal, "1"], 0),
+        (vec!["journal", "diff", &journal, "0", "1"], 0),
+        (vec!["journal", "verify", &journal], 0),
+        (vec!["journal", "save", &journal, "here"], 0),
+        (vec!["journal", "export", "--at", "1", &journal, &new], 0),
+        (vec!["journal", "squash", &journal], 0),
+        (vec!["journal", "revert", &journal], 0),
+        (vec!["journal", "commit", &journal, &image], 0),
+        (vec!["mkfs", "--force", "--size", "64K", &image], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let out = Command::new(env!("CARGO_BIN_EXE_littlefs"))
+            .args(&line)
+            .env_remove("RUST_LOG")
+            .stdout(writer)
+            .output()
+            .expect("the program should start");
+        let said = String::from_utf8_lossy(&out.stderr);
+        let warnings = if code == 0 { "" } else { &damaged.stderr };
+        assert_eq!((out.status.code(), &*said), (Some(code), warnings), "{line:?}");
+    }
+    // another failure of the output is one
+    let full = OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    ok(["kv", &image, "set", "key", "value"]);
+    for line in [vec!["info", &image], vec!["kv", &image, "get", "key"], vec!["check", &image]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+        let out = command.args(&line).stdout(full.try_clone().expect("a copy")).output();
+        let out = out.expect("the program should start");
+        assert!(!out.status.success() && !out.stderr.is_empty(), "{line:?}: {out:?}");
+    }
+}

@@ -45,6 +45,8 @@ mod stored;
 mod times;
 #[path = "mount/trouble.rs"]
 mod trouble;
+#[path = "mount/trust.rs"]
+mod trust;
 #[path = "mount/unmounting.rs"]
 mod unmounting;
 #[path = "mount/users.rs"]

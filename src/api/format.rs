@@ -1,6 +1,5 @@
 //! Making an empty filesystem.
 
-use std::fs::remove_file;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use super::{Littlefs, OpenOptions};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::convention::Choice;
 use crate::error::{Error, Result, Unsupported};
+use crate::files::Place;
 use crate::fs::{self, Fs};
 use crate::image::{Container, OpenError};
 use crate::profile::Profile;
@@ -218,13 +218,14 @@ impl FormatOptions {
             self.geometry()?.ok_or(Error::Invalid("a new image needs a size or block count"))?;
         let at = |reason| OpenError { path: path.to_owned(), reason };
         let container = Container::create(path).map_err(at)?;
+        let file = container.file.try_clone().map_err(|e| at(e.into()))?;
         let made =
             container.file.set_len(geometry.size()).map_err(|e| at(e.into()).into()).and_then(
                 |()| self.open_new(Arc::new(FileDevice::new(container.file, 0, geometry))),
             );
         if made.is_err() {
             // the first error is the one that matters
-            let _ = remove_file(path);
+            let _ = Place::new(path).and_then(|place| place.remove(&file));
         }
         made
     }

@@ -10,8 +10,8 @@ use crate::bd::{BlockDevice, Prefix};
 use crate::convention::{Choice, Codec};
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs, root_superblock};
-use crate::image::{self, Dialect};
-use crate::journal;
+use crate::image::{self, Dialect, Source};
+use crate::journal::{self, Named};
 use crate::profile::Profile;
 
 /// How to open a filesystem.
@@ -139,7 +139,10 @@ impl OpenOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
         let path = path.as_ref();
         let opened = match &self.journal {
-            Some(journal) => journal::attach(journal, path, &self.image, self.at.as_ref())?.image,
+            Some(journal) => {
+                let (mut journal, source) = (Named::find(journal)?, Source::find(path)?);
+                journal::attach(&mut journal, &source, &self.image, self.at.as_ref())?.image
+            }
             None if self.at.is_some() => {
                 return Err(Error::Invalid("a state to go back to needs a journal"));
             }

@@ -1,15 +1,17 @@
 //! A device in a plain file or a block special file, at an offset.
 
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io::{self, ErrorKind, IoSliceMut, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use rustix::fs::OFlags;
+
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
 use crate::error::{IoError, IoOp, Shortened};
+use crate::files;
 use crate::sys;
 
 /// What an erase writes, at most this much a call.
@@ -200,9 +202,8 @@ impl BlockDevice for FileDevice {
         if is_write_protected(&meta) {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "it is write-protected"));
         }
-        // Whatever is at its path by now.
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let writer = open_for_writing(path.as_ref(), meta.file_type().is_block_device())?;
+        let flags = for_writing(meta.file_type().is_block_device());
+        let writer = files::reopen(&self.file, Path::new(""), flags)?;
         self.upgrade_lock()?;
         // Only the first counts, and every one is as good.
         let _ = self.writer.set(writer);
@@ -220,15 +221,10 @@ pub(crate) fn is_write_protected(meta: &Metadata) -> bool {
     fs::read(format!("/sys/dev/block/{major}:{minor}/ro")).is_ok_and(|ro| ro.starts_with(b"1"))
 }
 
-/// Open an image for reading and writing.
-pub(crate) fn open_for_writing(path: &Path, is_device: bool) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true);
-    if is_device {
-        // On a block device: fail while the kernel has it mounted.
-        options.custom_flags(libc::O_EXCL);
-    }
-    options.open(path)
+/// How an image is opened for reading and writing.
+pub(crate) fn for_writing(is_device: bool) -> OFlags {
+    // On a block device: fail while the kernel has it mounted.
+    OFlags::RDWR | if is_device { OFlags::EXCL } else { OFlags::empty() }
 }
 
 /// Size in bytes of a file or block device (whose metadata says 0).
@@ -248,6 +244,19 @@ pub(crate) fn read_up_to(file: &File, start: u64, buf: &mut [u8]) -> io::Result<
         }
     }
     Ok(done)
+}
+
+/// Copy the first `len` bytes of a file to another, in the same places.
+pub(crate) fn copy(from: &File, to: &File, len: u64) -> io::Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    let mut done = 0;
+    while done < len {
+        let part = piece.len().min(usize::try_from(len - done).unwrap_or(usize::MAX));
+        from.read_exact_at(&mut piece[..part], done)?;
+        to.write_all_at(&piece[..part], done)?;
+        done += part as u64;
+    }
+    Ok(())
 }
 
 /// Write 0xFF over `len` bytes from byte `start`.

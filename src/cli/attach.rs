@@ -16,7 +16,9 @@ use clap::Args;
 
 use super::umount::detach_dead;
 use super::{CliError, exit};
+use crate::files::Directory;
 use crate::fuse::{self, KernelMount, MountRequest};
+use crate::show::Show;
 use crate::sys;
 
 const OFFER: &CStr = c"littlefs-mount";
@@ -56,7 +58,7 @@ pub fn offer(request: &MountRequest<'_>) -> io::Result<Unattached> {
 /// # Errors
 /// When there is no such daemon, or mounting fails.
 pub fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
-    let shown = args.mountpoint.display();
+    let shown = args.mountpoint.show();
     attach(args).map_err(|e| {
         CliError::new(exit::MOUNT_FAILURE, format_args!("cannot mount on {shown}: {e}"))
     })?;
@@ -66,13 +68,13 @@ pub fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
 fn attach(args: &AttachArgs) -> io::Result<()> {
     let (device, offer) = find(args.pid)?;
     detach_dead(&args.mountpoint)?;
-    let mountpoint = fs::canonicalize(&args.mountpoint)?;
+    let mountpoint = Directory::find(&args.mountpoint)?;
     offer.harmless().mount(&device, &mountpoint)?;
     // From here on only the daemon keeps it alive.
     drop(device);
     sys::kill(args.pid, libc::SIGUSR1)?;
     // Returns once the daemon serves it.
-    sys::statfs(&mountpoint)
+    sys::statfs(&mountpoint.path())
 }
 
 /// The device and the offer among a daemon's open files.

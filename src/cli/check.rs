@@ -13,6 +13,7 @@ use crate::chamelon;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
 use crate::error::Error;
 use crate::image::{Dialect, Opened};
+use crate::show::Show;
 
 /// Verify an image, and repair it if asked to
 #[derive(Args, Debug)]
@@ -114,9 +115,10 @@ struct Output<'a> {
 /// When the image cannot be examined.
 pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let cannot = |e: CliError| e.with_code(exit::CHECK_OPERATIONAL);
-    let path = args.image.image.display();
+    let path = args.image.image.show();
     let failed = |e: Error| CliError::new(exit::CHECK_OPERATIONAL, format_args!("{path}: {e}"));
-    let opened = args.image.open().map_err(cannot)?;
+    let mut found = args.image.find().map_err(cannot)?;
+    let opened = found.open().map_err(cannot)?;
     let dialect = opened.dialect;
     let mut report = args.check(dialect, opened.stored.clone()).map_err(failed)?;
     let missing = opened.missing;
@@ -146,7 +148,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         if dialect == Dialect::Chamelon {
             repairs.stopped = Some(format!("written by chamelon: {}", chamelon::remedy(&path)));
         } else {
-            let device = args.image.open_writable().map_err(cannot)?;
+            let device = found.open_writable().map_err(cannot)?.device;
             repairs = check::repair(device.clone(), mode).map_err(failed)?;
             report = args.check(dialect, device).map_err(failed)?;
         }
@@ -159,8 +161,11 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         (true, true) => 0,
         (true, false) => exit::CHECK_REPAIRED,
     };
-    print(args, &report, &repairs, exit).map_err(|e| cannot(e.into()))?;
-    Ok(ExitCode::from(exit))
+    match print(args, &report, &repairs, exit) {
+        // The verdict is the same when only its beginning is read.
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
+        _ => Ok(ExitCode::from(exit)),
+    }
 }
 
 /// What is to be said of the first two blocks as those of this filesystem.
@@ -214,5 +219,5 @@ fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::
     let verdict = if errors == 0 { "clean" } else { "damaged" };
     let count = |n, what| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
     let (errors, notes) = (count(errors, "error"), count(notes, "note"));
-    writeln!(out, "{}: {verdict}, {errors}, {notes}", args.image.image.display())
+    writeln!(out, "{}: {verdict}, {errors}, {notes}", args.image.image.show())
 }

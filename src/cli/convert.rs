@@ -12,6 +12,7 @@ use super::mkfs::DiskVersion;
 use super::{CliError, ImageArgs};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
+use crate::show::Show;
 
 /// Make a littlefs of an image that another program wrote in its own dialect
 #[derive(Args, Debug)]
@@ -23,8 +24,8 @@ Examples:
 
 The new image has the blocks of the old one, and all its values with their times. It is written to a
 file beside the old one, read back, compared and checked, and only then takes its place: an
-interruption leaves the old image or the new one, and perhaps a file .littlefs-convert-..., which may
-be removed.")]
+interruption leaves the old image or the new one, and perhaps a file .littlefs-..., which may be
+removed. The new image belongs to the owner of the old one, and only the owner may write to it.")]
 pub struct ConvertArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -96,7 +97,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let Origin::Chamelon = args.from;
     let path = &args.image.image;
     let in_image =
-        |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.display()));
+        |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.show()));
     if args.image.journal.is_some() {
         return Err(in_image(&"what is not a littlefs yet has no journal"));
     }
@@ -114,11 +115,10 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     if in_place && !source.writable {
         return Err(in_image(&"cannot be written; give OUT"));
     }
-    if in_place && path.metadata().is_ok_and(|meta| meta.nlink() > 1) {
-        log::warn!("{}: has other names (hard links); they keep the old image", path.display());
+    if in_place && source.metadata.nlink() > 1 {
+        log::warn!("{}: has other names (hard links); they keep the old image", path.show());
     }
     let job = Job {
-        path,
         source: &source,
         out: args.out.as_deref(),
         overwrite: args.force,
@@ -137,12 +137,12 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     }
     let outcome = outcome.map_err(|e| match (&e, &args.out) {
         (Failure::Exists | Failure::Target(_) | Failure::SameFile, Some(out)) => {
-            CliError::failure(format_args!("{}: {e}", out.display()))
+            CliError::failure(format_args!("{}: {e}", out.show()))
         }
         _ => in_image(&e),
     })?;
     for (place, message) in &outcome.doubts {
-        log::warn!("{}: {place}: {message}", path.display());
+        log::warn!("{}: {place}: {message}", path.show());
     }
     report(args, outcome)?;
     Ok(ExitCode::SUCCESS)
@@ -161,7 +161,7 @@ fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
     let version = u32::from(args.disk_version);
     let geometry = outcome.geometry;
     let output = Output {
-        image: args.out.as_ref().unwrap_or(&args.image.image).display().to_string(),
+        image: args.out.as_ref().unwrap_or(&args.image.image).show().to_string(),
         disk_version: format!("{}.{}", version >> 16, version & 0xffff),
         block_size: geometry.block_size,
         block_count: geometry.block_count,

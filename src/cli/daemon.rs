@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 
 use super::umount::detach_dead;
 use super::{CliError, exit};
+use crate::show::Show;
 use crate::sys::{self, Fork, Severity};
 
 /// Which side of the split this process is.
@@ -115,7 +116,7 @@ impl Starter {
         sys::new_session()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
-        let image = image.display().to_string();
+        let image = image.show().to_string();
         log_panics(image.clone());
         let log = SystemLog::start(image)?;
         sys::redirect(io::stdin(), &null)?;

@@ -1,7 +1,6 @@
 //! The program under the names that mount(8), umount(8), mkfs(8) and fsck(8) look for.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,8 @@ use super::mkfs::MkfsArgs;
 use super::mount::{self, MountArgs};
 use super::umount::{self, UmountArgs};
 use super::{CliError, exit, table};
+use crate::files;
+use crate::show::Show;
 use crate::sys;
 
 /// Mount a littlefs image: what mount(8) runs for 'mount -t littlefs'
@@ -212,6 +213,7 @@ impl Helper {
                     quiet: helper.call.verbose == 0,
                     journal: None,
                     unattached: false,
+                    inherited: Vec::new(),
                     sloppy: helper.sloppy,
                     fake: helper.fake,
                     by_mount: true,
@@ -265,9 +267,9 @@ fn enter(namespace: Option<&Path>) -> Result<(), CliError> {
     let Some(given) = namespace else { return Ok(()) };
     let is_pid = given.as_os_str().as_bytes().iter().all(u8::is_ascii_digit);
     let path = if is_pid { Path::new("/proc").join(given).join("ns/mnt") } else { given.into() };
-    File::open(&path)
+    files::open(&path)
         .and_then(|file| sys::enter_mount_namespace(&file))
-        .map_err(|e| CliError::new(exit::MOUNT_FAILURE, format_args!("{}: {e}", path.display())))
+        .map_err(|e| CliError::new(exit::MOUNT_FAILURE, format_args!("{}: {e}", path.show())))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{CliError, ImageArgs};
 use crate::fs::{Fs, OpenOptions};
 use crate::image::{Dialect, Opened};
+use crate::show::Show;
 
 /// Tell version, geometry, limits and usage of an image
 #[derive(Args, Debug)]
@@ -54,7 +55,7 @@ struct Info {
 pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
     let opened = args.image.open()?;
     let info = Info::gather(&opened)
-        .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.display())))?;
+        .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.show())))?;
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&info).map_err(io::Error::from)?)?;

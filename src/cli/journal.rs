@@ -1,6 +1,7 @@
 //! `littlefs journal`: what is in a journal, and what becomes of it.
 
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use super::{status, table};
 use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
+use crate::show::{Show, base64_unless_text};
 
 /// Look at the transactions of a journal, apply them to the image, or drop them
 #[derive(Args, Debug)]
@@ -170,7 +172,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             writeln!(
                 out,
                 "{}: {what} state {}, {} bytes written",
-                image.display(),
+                image.show(),
                 done.number,
                 done.bytes
             )?;
@@ -182,14 +184,14 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
                 None => At::Number(journal.history().base),
             };
             let number = journal.revert(&to)?;
-            writeln!(out, "{}: back at state {number}", file.display())?;
+            writeln!(out, "{}: back at state {number}", file.show())?;
         }
         Action::Squash { source } => {
             let done = journal::squash(&source.file, source.image.as_deref())?;
             writeln!(
                 out,
                 "{}: one transaction, {}; {} bytes of {} left",
-                source.file.display(),
+                source.file.show(),
                 done.number,
                 done.after,
                 done.before
@@ -203,11 +205,11 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let state = At::parse(at);
             let image = source.image.as_deref();
             let number = journal::export(&source.file, image, &state, path, *force)?;
-            writeln!(out, "{}: the image at state {number}", path.display())?;
+            writeln!(out, "{}: the image at state {number}", path.show())?;
         }
         Action::Save { file, name } => {
             let number = save(file, name)?;
-            writeln!(out, "{}: state {number} is '{name}'", file.display())?;
+            writeln!(out, "{}: state {number} is '{name}'", file.show())?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -229,6 +231,9 @@ struct Shown {
 #[derive(Serialize)]
 struct Log {
     image: String,
+    /// Its bytes where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_base64: Option<String>,
     /// The state the image is in.
     base: u64,
     last: u64,
@@ -268,7 +273,7 @@ impl Shown {
             write!(out, ", {}", self.fate)?;
         }
         for name in &self.savepoints {
-            write!(out, ", savepoint {name}")?;
+            write!(out, ", savepoint {}", name.show())?;
         }
         writeln!(out)?;
         for change in self.changes.iter().flatten() {
@@ -293,7 +298,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
     for t in &history.transactions {
         let changed = match &mut changes {
             Some(changes) if t.fate == Fate::Live => {
-                let file = source.file.display();
+                let file = source.file.show();
                 Some(changes.next(t).map_err(|e| CliError::failure(format_args!("{file}: {e}")))?)
             }
             _ => None,
@@ -301,8 +306,10 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
         transactions.push(Shown::new(&journal, t, changed));
     }
     let scan = journal.scanned();
+    let path = journal.image_path();
     let log = Log {
-        image: journal.image_path().display().to_string(),
+        image: path.to_string_lossy().into_owned(),
+        image_base64: base64_unless_text(path.as_os_str().as_bytes()),
         base: history.base,
         last: history.last(),
         bytes: scan.end,
@@ -315,7 +322,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
     if json {
         return print_json(out, &log);
     }
-    write!(out, "{}: for {}", source.file.display(), log.image)?;
+    write!(out, "{}: for {}", source.file.show(), path.show())?;
     match history.begun {
         Some(_) => writeln!(out, ", whose commit was interrupted")?,
         None => writeln!(out, ", which is at state {}", log.base)?,
@@ -323,7 +330,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
     // those at a transaction are told with it
     let without = |s: &&Named| history.transaction(s.state).is_none();
     for Named { name, time, .. } in log.savepoints.iter().filter(without) {
-        writeln!(out, "{:>6}  {}  savepoint {name}", log.base, date::local(*time as u64))?;
+        writeln!(out, "{:>6}  {}  savepoint {}", log.base, date::local(*time as u64), name.show())?;
     }
     for transaction in &log.transactions {
         transaction.print(out)?;
@@ -335,11 +342,11 @@ fn show(out: &mut impl Write, source: &Source, state: &str, json: bool) -> Resul
     let (journal, image) = source.open()?;
     let history = journal.history();
     let failed =
-        |reason: Reason| CliError::failure(format_args!("{}: {reason}", source.file.display()));
+        |reason: Reason| CliError::failure(format_args!("{}: {reason}", source.file.show()));
     let number = history.find(&At::parse(state)).map_err(failed)?;
     let Some(t) = history.transaction(number) else {
         let e = format!("state {number} is the image itself, not a transaction");
-        return Err(CliError::failure(format_args!("{}: {e}", source.file.display())));
+        return Err(CliError::failure(format_args!("{}: {e}", source.file.show())));
     };
     let before = history.live().take_while(|t| t.number < number).last();
     let before = At::Number(before.map_or(history.base, |t| t.number));
@@ -388,31 +395,39 @@ fn verify(
         torn_bytes: scan.torn,
         commit_interrupted: history.begun.is_some(),
     };
-    if json {
-        print_json(out, &found)?;
-    } else {
-        write!(out, "{}: ", file.display())?;
-        match &found.damage {
-            Some(damage) => writeln!(out, "{damage}")?,
-            None => writeln!(out, "sound")?,
-        }
+    let code = if found.sound { exit::SUCCESS } else { exit::CHECK_ERRORS };
+    let printed = match json {
+        true => print_json(out, &found),
+        false => found.print(out, file).map_err(CliError::from),
+    };
+    match printed {
+        // The verdict is the same when only its beginning is read.
+        Err(e) if !e.is_closed_pipe() => Err(e),
+        _ => Ok(ExitCode::from(code)),
+    }
+}
+
+impl Verified {
+    fn print(&self, out: &mut impl Write, file: &Path) -> io::Result<()> {
+        let damage = self.damage.as_deref().unwrap_or("sound");
+        writeln!(out, "{}: {}", file.show(), damage.show())?;
         writeln!(
             out,
             "{} transactions in {} entries and {} bytes are whole; the last state is {}",
-            found.transactions, found.entries, found.bytes, found.last
+            self.transactions, self.entries, self.bytes, self.last
         )?;
-        if found.sound && found.torn_bytes > 0 {
-            let torn = found.torn_bytes;
+        if self.sound && self.torn_bytes > 0 {
+            let torn = self.torn_bytes;
             writeln!(
                 out,
                 "{torn} bytes at the end are what a crash, or a mount, has not finished"
             )?;
         }
-        if found.commit_interrupted {
+        if self.commit_interrupted {
             writeln!(out, "{}", Reason::CommitBegun)?;
         }
+        Ok(())
     }
-    Ok(ExitCode::from(if found.sound { 0 } else { exit::CHECK_ERRORS }))
 }
 
 /// While it is mounted, the mount does it.
@@ -426,8 +441,8 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
                 return Err(CliError::failure(format_args!(
                     "{}: is mounted on {dir}; 'setfattr -n user.littlefs.savepoint -v {name} \
                      {dir}' makes a savepoint there",
-                    file.display(),
-                    dir = dir.display()
+                    file.show(),
+                    dir = dir.show()
                 )));
             }
             Err(e.into())
@@ -448,27 +463,21 @@ fn mounted_on(file: &Path) -> Option<PathBuf> {
     let entries = table::all().ok()?;
     let found = entries.into_iter().find(|entry| {
         status::ask(entry).is_ok_and(|status| {
-            let journal = status.about.journal.and_then(|path| std::fs::canonicalize(path).ok());
+            let journal = status.about.journal.path();
+            let journal = journal.and_then(|path| std::fs::canonicalize(path).ok());
             status.about.read_only.is_none() && journal.as_ref() == Some(&file)
         })
     });
     found.map(|entry| entry.mountpoint)
 }
 
-/// A change for people: without bytes that steer a terminal.
+/// A change for people.
 fn line(change: &Change) -> String {
-    let show = |path: &[u8]| -> String {
-        let text = String::from_utf8_lossy(path);
-        let escaped = text
-            .chars()
-            .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() });
-        escaped.collect()
-    };
     match &change.from {
         Some(from) if change.kind == ChangeKind::Renamed => {
-            format!("R {} -> {}", show(from), show(&change.path))
+            format!("R {} -> {}", from.show(), change.path.show())
         }
-        _ => format!("{} {}", change.kind.letter(), show(&change.path)),
+        _ => format!("{} {}", change.kind.letter(), change.path.show()),
     }
 }
 

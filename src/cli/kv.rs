@@ -1,7 +1,7 @@
 //! `littlefs kv`: an image as a key-value store.
 
 use std::ffi::OsString;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
 use crate::convention::Choice;
 use crate::kv::{Batch, Error, Key, Kind, Options, Store};
+use crate::show::Show;
 use crate::time;
 
 /// Use an image as a key-value store
@@ -185,9 +186,9 @@ struct KeyName {
 
 impl From<&Key> for KeyName {
     fn from(key: &Key) -> Self {
-        match std::str::from_utf8(key.as_bytes()) {
-            Ok(text) => Self { key: Some(format!("/{text}")), key_base64: None },
-            Err(_) => Self { key: None, key_base64: Some(STANDARD.encode(key.as_bytes())) },
+        match String::from_utf8([b"/", key.as_bytes()].concat()) {
+            Ok(text) => Self { key: Some(text), key_base64: None },
+            Err(e) => Self { key: None, key_base64: Some(STANDARD.encode(e.as_bytes())) },
         }
     }
 }
@@ -262,14 +263,14 @@ enum Change {
 /// # Errors
 /// When the image cannot be opened, or the operation fails.
 pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
-    // before anything touches the image
     let changes = args.command.changes();
-    let changed = std::fs::metadata(&args.image.image).and_then(|m| m.modified());
-    let device = match changes {
+    let opened = match changes {
         true => args.image.open_writable()?,
-        false => args.image.open()?.device,
+        false => args.image.open()?,
     };
-    let path = args.image.image.display();
+    // before anything is written to the image
+    let changed = opened.metadata.modified();
+    let path = args.image.image.show();
     let failed = |e: Error| CliError::failure(format_args!("{path}: {e}"));
     let options = Options {
         read_only: !changes,
@@ -278,7 +279,7 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
         inline_max: args.inline_max,
         ..Options::default()
     };
-    let store = Store::connect(device, &options).map_err(failed)?;
+    let store = Store::connect(opened.device, &options).map_err(failed)?;
     match &args.command {
         Command::Batch => {
             let changes = read_batch(io::stdin().lock())?;
@@ -342,7 +343,10 @@ impl KvArgs {
                 if self.json {
                     self.print(&key, as_text(value), "")?;
                 } else {
-                    io::stdout().write_all(&value)?;
+                    let mut out = io::stdout().lock();
+                    out.write_all(&value)?;
+                    // at the end of the program nobody would hear of a failure
+                    out.flush()?;
                 }
             }
             Command::Set { key, value } => store.set(&parse_key(key)?, &input(value.as_ref())?)?,
@@ -404,10 +408,15 @@ impl KvArgs {
             };
             return print_json(&entries.iter().map(answer).collect::<Vec<_>>());
         }
+        // Scripts get the bytes, people what a terminal only shows.
+        let for_people = io::stdout().is_terminal();
         let mut out = io::BufWriter::new(io::stdout().lock());
         for (key, kind) in entries {
             out.write_all(b"/")?;
-            out.write_all(key.as_bytes())?;
+            match for_people {
+                true => write!(out, "{}", key.as_bytes().show())?,
+                false => out.write_all(key.as_bytes())?,
+            }
             out.write_all(if kind == Kind::Dictionary { b"/\n" } else { b"\n" })?;
         }
         out.flush()

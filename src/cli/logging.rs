@@ -9,7 +9,6 @@ mod repeats;
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -20,6 +19,9 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::{Mutex, RwLock};
 
 use repeats::Repeats;
+
+use crate::files;
+use crate::show::{self, Show};
 
 /// The filter of daemons whose user has none.
 const SYSTEM_FILE: &str = "/etc/littlefs/log";
@@ -112,7 +114,7 @@ pub fn init(verbose: u8, journal: bool, daemon: bool) {
 pub fn reload() -> Result<String, String> {
     let Some(logger) = LOGGER.get() else { return Ok(String::new()) };
     let (filter, by) = match from_files(&files())? {
-        Some((filter, path)) => (filter, format!("{} says", path.display())),
+        Some((filter, path)) => (filter, format!("{} says", path.show())),
         None => (started(logger.verbose), "at the start".to_owned()),
     };
     log::set_max_level(filter.filter());
@@ -148,8 +150,8 @@ fn files() -> Vec<PathBuf> {
 /// The filter of the first file there is, and which file that is; none where it holds none.
 fn from_files(files: &[PathBuf]) -> Result<Option<(Filter, &Path)>, String> {
     for path in files {
-        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
-        let file = match File::open(path) {
+        let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.show());
+        let file = match files::open_plain(path) {
             Ok(file) => file,
             Err(e) if is_absent(&e) => continue,
             Err(e) => return Err(wrong(&e)),
@@ -182,23 +184,25 @@ fn is_absent(e: &io::Error) -> bool {
 fn writer(journal: bool) -> env_logger::Logger {
     env_logger::Builder::new()
         .filter_level(LevelFilter::Trace)
-        .format(move |out, record| match record.level() {
-            level if journal => {
-                let priority = match level {
-                    Level::Error => 3,
-                    Level::Warn => 4,
-                    Level::Info => 6,
-                    Level::Debug | Level::Trace => 7,
-                };
-                // Each line by itself: the journal cuts at line ends.
-                let text = record.args().to_string();
-                text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
-            }
-            Level::Error => writeln!(out, "littlefs: {}", record.args()),
-            Level::Warn => writeln!(out, "littlefs: warning: {}", record.args()),
-            Level::Info => writeln!(out, "littlefs: info: {}", record.args()),
-            Level::Debug | Level::Trace => {
-                writeln!(out, "littlefs: {}: {}", record.target(), record.args())
+        .format(move |out, record| {
+            let text = show::message(&record.args().to_string());
+            match record.level() {
+                level if journal => {
+                    let priority = match level {
+                        Level::Error => 3,
+                        Level::Warn => 4,
+                        Level::Info => 6,
+                        Level::Debug | Level::Trace => 7,
+                    };
+                    // Each line by itself: the journal cuts at line ends.
+                    text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
+                }
+                Level::Error => writeln!(out, "littlefs: {text}"),
+                Level::Warn => writeln!(out, "littlefs: warning: {text}"),
+                Level::Info => writeln!(out, "littlefs: info: {text}"),
+                Level::Debug | Level::Trace => {
+                    writeln!(out, "littlefs: {}: {text}", record.target())
+                }
             }
         })
         .build()

@@ -1,9 +1,8 @@
 //! `littlefs mkfs`: make an empty filesystem.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
 use std::io::{self, Write};
-use std::mem;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,9 +12,11 @@ use super::{CliError, parse_bytes, parse_bytes_u32};
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
+use crate::files::Place;
 use crate::fs::{FormatOptions, Fs};
 use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::profile::Profile;
+use crate::show::Show;
 
 /// Bytes looked at for something that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
@@ -123,7 +124,7 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
     writeln!(
         io::stdout(),
         "{}: littlefs {}.{}, {} blocks of {} bytes",
-        args.image.display(),
+        args.image.show(),
         version >> 16,
         version & 0xffff,
         geometry.block_count,
@@ -143,7 +144,7 @@ impl MkfsArgs {
 
     /// An error about the image.
     fn fail(&self, why: impl fmt::Display) -> CliError {
-        CliError::failure(format_args!("{}: {why}", self.image.display()))
+        CliError::failure(format_args!("{}: {why}", self.image.show()))
     }
 
     /// What --block-count or --size ask for, checked before any file is touched.
@@ -181,7 +182,8 @@ impl MkfsArgs {
                     Reason::NotFound => self.fail("the directory does not exist"),
                     e => self.fail(e),
                 })?;
-                Ok((container, Some(Created { path: &self.image })))
+                let file = container.file.try_clone().map_err(|e| self.fail(e))?;
+                Ok((container, Some(Created { path: &self.image, file: Some(file) })))
             }
             Err(Reason::NotFound) => {
                 Err(self.fail("no such file; give --size or --block-count to make one"))
@@ -268,18 +270,22 @@ impl MkfsArgs {
 /// A file made by this command; removed again on drop, unless it is kept.
 struct Created<'a> {
     path: &'a Path,
+    /// None once it is to be kept.
+    file: Option<File>,
 }
 
 impl Created<'_> {
-    fn keep(self) {
-        mem::forget(self);
+    fn keep(mut self) {
+        self.file = None;
     }
 }
 
 impl Drop for Created<'_> {
     fn drop(&mut self) {
-        if let Err(e) = fs::remove_file(self.path) {
-            log::warn!("{}: cannot remove it again: {e}", self.path.display());
+        if let Some(file) = &self.file
+            && let Err(e) = Place::new(self.path).and_then(|place| place.remove(file))
+        {
+            log::warn!("{}: cannot remove it again: {e}", self.path.show());
         }
     }
 }

@@ -25,11 +25,13 @@ use super::{CliError, exit};
 use crate::bd::{BlockDevice, JournalDevice};
 use crate::chamelon;
 use crate::convention::{Codec, Convention};
+use crate::files::{self, Directory};
 use crate::fs::{Fs, OpenOptions};
-use crate::fuse::status::{AS_ASKED, About};
+use crate::fuse::status::{self, AS_ASKED, About};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
-use crate::image::{self, Dialect, Opened};
-use crate::journal::{self, Attached};
+use crate::image::{self, Dialect, Opened, Source};
+use crate::journal::{self, Attached, Named};
+use crate::show::Show;
 use crate::sys::{self, Severity, Signals, Unmount};
 use crate::vfs::{Atime, DefaultModes, Filesystem, ROOT_INO, Volume, VolumeOptions};
 
@@ -55,6 +57,10 @@ pub struct MountArgs {
     /// Leave the call of mount(2) to 'littlefs attach', which has the privilege for it
     #[arg(long, requires = "foreground", hide = true)]
     pub(super) unattached: bool,
+
+    /// Descriptors of image and journal, which are opened already: what 'littlefs run' passes on
+    #[arg(long, value_name = "FD,FD", value_delimiter = ',', requires = "journal", hide = true)]
+    pub(super) inherited: Vec<u32>,
 
     /// Append changes to FILE, and leave the image as it is (-o journal=FILE)
     #[arg(long, value_name = "FILE")]
@@ -137,8 +143,12 @@ fn mount_failure(e: impl std::fmt::Display) -> CliError {
     CliError::new(exit::MOUNT_FAILURE, e)
 }
 
-/// What is to be mounted, with paths that stay right when the directory changes.
+/// What is to be mounted: files that are open, and paths that stay right when the directory changes.
 struct Mount {
+    /// The file that the image is in.
+    source: Source,
+    journal: Option<Named>,
+    directory: Directory,
     image: PathBuf,
     mountpoint: PathBuf,
     options: MountOptions,
@@ -152,7 +162,7 @@ struct Mount {
 
 impl Mount {
     fn new(args: &MountArgs, mut options: MountOptions) -> Result<Self, CliError> {
-        let shown = args.mountpoint.display();
+        let shown = args.mountpoint.show();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
             Ok(true) => log::warn!("{shown}: unmounted what was left of a mount whose daemon died"),
@@ -164,7 +174,7 @@ impl Mount {
                 )));
             }
         }
-        let mountpoint = fs::canonicalize(&args.mountpoint).map_err(|e| {
+        let directory = Directory::find(&args.mountpoint).map_err(|e| {
             mount_failure(match e.kind() {
                 io::ErrorKind::NotFound => {
                     format!("{shown}: no such directory; 'mkdir -p {shown}' makes it")
@@ -172,15 +182,13 @@ impl Mount {
                 io::ErrorKind::PermissionDenied => {
                     format!("{shown}: permission denied; mount on a directory of your own")
                 }
+                io::ErrorKind::NotADirectory => format!(
+                    "{shown}: not a directory; the image comes first, then the directory to mount \
+                     it on"
+                ),
                 _ => format!("{shown}: {e}"),
             })
         })?;
-        if !mountpoint.is_dir() {
-            return Err(mount_failure(format_args!(
-                "{shown}: not a directory; the image comes first, then the directory to mount it on"
-            )));
-        }
-        // A missing image gets its own message when it is opened.
         let image = match fs::canonicalize(&args.image) {
             Ok(path) => path,
             Err(_) => std::path::absolute(&args.image).unwrap_or_else(|_| args.image.clone()),
@@ -189,9 +197,21 @@ impl Mount {
         if let Some(journal) = &mut options.journal {
             *journal = std::path::absolute(&*journal).map_err(mount_failure)?;
         }
+        let mut inherited = args.inherited.iter().copied();
+        let source = match inherited.next() {
+            Some(number) => Source::inherited(&image, number),
+            None => Source::find(&image),
+        };
+        let journal = options.journal.as_deref().map(|path| match inherited.next() {
+            Some(number) => Named::inherited(path, number),
+            None => Named::find(path),
+        });
         Ok(Self {
+            source: source.map_err(mount_failure)?,
+            journal: journal.transpose().map_err(mount_failure)?,
             image,
-            mountpoint,
+            mountpoint: directory.path(),
+            directory,
             options,
             unattached: args.unattached,
             on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
@@ -216,7 +236,7 @@ impl Mount {
     }
 
     /// Open the image and mount it.
-    fn start(self) -> Result<Running, CliError> {
+    fn start(mut self) -> Result<Running, CliError> {
         let umask = sys::umask();
         if self.options.auto_unmount {
             daemon::unmount_after_death(&self.mountpoint).map_err(mount_failure)?;
@@ -229,7 +249,7 @@ impl Mount {
             log::warn!("{note}");
         }
         let at_image = |e: &dyn std::fmt::Display| {
-            let image = self.image.display();
+            let image = self.image.show();
             mount_failure(format_args!("{image}: {e}; 'littlefs check {image}' tells more"))
         };
         let profile = self.options.profile;
@@ -248,7 +268,7 @@ impl Mount {
         )
         .map_err(|e| at_image(&e))?;
         for warning in fs.warnings() {
-            log::warn!("{}: {warning}", self.image.display());
+            log::warn!("{}: {warning}", self.image.show());
         }
         // what cannot be read now is tried again, and reported, in the background
         let _ = fs.map_early(MAPPED_AT_MOUNT);
@@ -256,13 +276,16 @@ impl Mount {
         let about = self.about(&opened, fs.turned_read_only());
         let convention = self.convention(&fs)?;
         let what = self.describe(&Filesystem::of(&fs), block_size, convention, &about);
-        let volume = Arc::new(Volume::new(fs, self.volume_options(umask, convention)));
+        let volume = Arc::new(Volume::new(
+            fs,
+            self.volume_options(umask, convention, opened.metadata.modified()),
+        ));
         if let Some(savepoints) = savepoints {
             volume.keep_savepoints(savepoints);
         }
         let request = MountRequest {
             source: &self.image,
-            mountpoint: &self.mountpoint,
+            mountpoint: &self.directory,
             access: self.options.access,
             flags: MountFlags {
                 read_only,
@@ -282,11 +305,13 @@ impl Mount {
             fuse::mount(Arc::clone(&volume), &request)
         }
         .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
+        // It may have another name by now.
+        self.mountpoint = self.directory.path();
         Ok(Running { mount: self, what, signals, volume, session, device: opened.device })
     }
 
     /// Open the image, under its journal if there is one to be, which keeps savepoints.
-    fn open_image(&self) -> Result<(Opened, Option<Arc<JournalDevice>>), CliError> {
+    fn open_image(&mut self) -> Result<(Opened, Option<Arc<JournalDevice>>), CliError> {
         let options = image::Options {
             block_size: self.options.block_size,
             block_count: self.options.block_count,
@@ -295,11 +320,11 @@ impl Mount {
             dialect: self.options.dialect,
             exclusive: false,
         };
-        let Some(journal) = &self.options.journal else {
-            return Ok((image::open(&self.image, &options).map_err(mount_failure)?, None));
+        let Some(journal) = &mut self.journal else {
+            return Ok((image::open_found(&self.source, &options).map_err(mount_failure)?, None));
         };
         let at_state = self.options.at.as_ref();
-        let attached = journal::attach(journal, &self.image, &options, at_state);
+        let attached = journal::attach(journal, &self.source, &options, at_state);
         let Attached { image, device } = attached.map_err(mount_failure)?;
         let writes = !image.read_only;
         Ok((image, writes.then_some(device)))
@@ -314,7 +339,7 @@ impl Mount {
         if largest > attr_max {
             let why = format!(
                 "{}: attrs={} needs attributes of {largest} bytes, and the image allows {attr_max}",
-                self.image.display(),
+                self.image.show(),
                 c.name,
             );
             if self.options.chooses_convention() {
@@ -326,7 +351,7 @@ impl Mount {
             log::warn!("{why}; they are left alone");
             return Ok(None);
         }
-        log::info!("{}: attributes as {} has them (attrs={})", self.image.display(), c.who, c.name);
+        log::info!("{}: attributes as {} has them (attrs={})", self.image.show(), c.who, c.name);
         Ok(convention)
     }
 
@@ -334,7 +359,7 @@ impl Mount {
     /// unasked.
     fn about(&self, opened: &Opened, turned: Option<&str>) -> About {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let chamelon = chamelon::remedy(&self.image.display());
+        let chamelon = chamelon::remedy(&self.image.show());
         let read_only = match turned {
             _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
             _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
@@ -352,7 +377,7 @@ impl Mount {
             mounted_at: now.unwrap_or_default().as_secs(),
             offset: self.options.offset,
             profile: self.options.profile.map(|p| p.name.to_owned()),
-            journal: self.options.journal.clone(),
+            journal: status::Journal::new(self.options.journal.as_deref()),
             read_only: read_only.map(str::to_owned),
         }
     }
@@ -369,15 +394,14 @@ impl Mount {
         let mut line = format!(
             "{} on {}: littlefs {version}, {blocks} blocks of {block_size} bytes, {} used, {free} \
              free ({})",
-            self.image.display(),
-            self.mountpoint.display(),
+            self.image.show(),
+            self.mountpoint.show(),
             fs.blocks_used,
             bytes(u64::from(free) * u64::from(block_size))
         );
         let profile = about.profile.as_ref().map(|profile| format!("profile={profile}"));
         let attrs = convention.map(|c| format!("attrs={}", c.name));
-        let journal =
-            about.journal.as_ref().map(|journal| format!("journal={}", journal.display()));
+        let journal = about.journal.path().map(|journal| format!("journal={}", journal.show()));
         let read_only = about.read_only.as_ref().map(|why| format!("read-only: {why}"));
         for part in [profile, attrs, journal, read_only].into_iter().flatten() {
             line.push_str(", ");
@@ -386,12 +410,17 @@ impl Mount {
         line
     }
 
-    fn volume_options(&self, umask: u16, convention: Option<&'static Convention>) -> VolumeOptions {
+    /// `image_time` is when the image was changed last, if that is known.
+    fn volume_options(
+        &self,
+        umask: u16,
+        convention: Option<&'static Convention>,
+        image_time: io::Result<SystemTime>,
+    ) -> VolumeOptions {
         let o = &self.options;
         // What the kernel remembers is for everybody who is in: only the permission bits keep
         // others than root from it.
         let others = if o.access == Access::OwnerAndRoot { 0o077 } else { 0 };
-        let image_time = fs::metadata(&self.image).and_then(|m| m.modified());
         VolumeOptions {
             uid: o.uid.unwrap_or_else(sys::effective_uid),
             gid: o.gid.unwrap_or_else(sys::effective_gid),
@@ -473,7 +502,7 @@ fn wait_for_mount(
 fn explain(mountpoint: &Path, e: &io::Error) -> String {
     let text = e.to_string();
     let text = text.trim_end();
-    let at = mountpoint.display();
+    let at = mountpoint.show();
     if text.contains("user_allow_other") {
         return format!(
             "cannot mount on {at}: allow_other and allow_root need 'user_allow_other' in \
@@ -539,14 +568,10 @@ impl Running {
             let _ = unmount(&mount.mountpoint, Unmount::Lazily);
             return Err(mount_failure(format_args!(
                 "{}: the mount does not answer: {e}",
-                mount.mountpoint.display()
+                mount.mountpoint.show()
             )));
         }
-        notify(&format!(
-            "READY=1\nSTATUS={} on {}",
-            mount.image.display(),
-            mount.mountpoint.display()
-        ));
+        notify(&format!("READY=1\nSTATUS={} on {}", mount.image.show(), mount.mountpoint.show()));
         notify::start_watchdog(mount.mountpoint.clone()).map_err(mount_failure)?;
         spawn("signals", move || wait_for_signals(&signals, &sender))?;
         let flusher = spawn("flusher", {
@@ -581,7 +606,7 @@ impl Running {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(e) => Err(CliError::failure(format_args!(
                 "{}: the last changes could not be written: {e}",
-                mount.image.display()
+                mount.image.show()
             ))),
         }
     }
@@ -621,14 +646,14 @@ fn wait_for_end(
             Ok(Event::Signal(libc::SIGUSR1)) => {
                 pull_pages(mountpoint);
                 if volume.flush().is_ok() {
-                    log::info!("signal: everything is in {}", mount.image.display());
+                    log::info!("signal: everything is in {}", mount.image.show());
                 }
             }
             Ok(Event::Signal(libc::SIGHUP)) if !mount.on_terminal || has_terminal() => {
                 read_settings();
             }
             Ok(Event::Signal(signal)) => {
-                log::info!("signal {signal}: unmounting {}", mountpoint.display());
+                log::info!("signal {signal}: unmounting {}", mountpoint.show());
                 pull_pages(mountpoint);
                 // Most of the work while requests are still answered; a failure shows again below.
                 let _ = volume.flush();
@@ -638,13 +663,13 @@ fn wait_for_end(
                         continue;
                     }
                     if let Err(e) = unmount(mountpoint, Unmount::Lazily) {
-                        log::error!("cannot unmount {}: {e}", mountpoint.display());
+                        log::error!("cannot unmount {}: {e}", mountpoint.show());
                     }
                 }
                 return Some(volume.flush_and_freeze());
             }
             Ok(Event::Ended(Err(e))) => {
-                log::error!("cannot serve {}: {e}", mountpoint.display());
+                log::error!("cannot serve {}: {e}", mountpoint.show());
                 return None;
             }
             Ok(Event::Ended(Ok(()))) | Err(_) => return None,
@@ -655,9 +680,9 @@ fn wait_for_end(
 /// Make the kernel send the pages it holds for us. Not to be called by a thread that serves
 /// requests.
 fn pull_pages(mountpoint: &Path) {
-    let pulled = fs::File::open(mountpoint).and_then(|root| sys::syncfs(&root));
+    let pulled = files::open(mountpoint).and_then(|root| sys::syncfs(&root));
     if let Err(e) = pulled {
-        log::warn!("{}: cannot fetch what the kernel holds: {e}", mountpoint.display());
+        log::warn!("{}: cannot fetch what the kernel holds: {e}", mountpoint.show());
     }
 }
 

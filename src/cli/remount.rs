@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use super::table::{self, Entry};
 use super::{CliError, exit, status};
+use crate::show::Show;
 use crate::sys;
 
 /// The flags of a mount, each with the option that sets it and the one that takes it away.
@@ -36,7 +37,7 @@ fn options(lists: &[String]) -> impl Iterator<Item = &str> {
 /// # Errors
 /// When nothing of ours is mounted there, or the change is impossible.
 pub fn run(mountpoint: &Path, lists: &[String], by_mount: bool) -> Result<ExitCode, CliError> {
-    let shown = mountpoint.display();
+    let shown = mountpoint.show();
     let entry = table::mounted_on(mountpoint).map_err(failure)?;
     let entry = entry
         .filter(|entry| entry.is_littlefs)
@@ -72,7 +73,7 @@ fn wanted(mut flags: libc::c_ulong, lists: &[String]) -> libc::c_ulong {
 
 /// Have the daemon take changes, which are the kernel's to refuse then.
 fn become_writable(entry: &Entry) -> Result<(), CliError> {
-    let shown = entry.mountpoint.display();
+    let shown = entry.mountpoint.show();
     if sys::effective_uid() != 0 {
         return Err(failure(format_args!("{shown}: cannot remount: only root can do that")));
     }
@@ -111,7 +112,7 @@ fn current(entry: &Entry) -> libc::c_ulong {
 }
 
 fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
-    let shown = entry.mountpoint.display();
+    let shown = entry.mountpoint.show();
     let flush = || File::open(&entry.mountpoint).and_then(|root| root.sync_all());
     let unwritten = |e| failure(format_args!("{shown}: its last changes cannot be written: {e}"));
     let read_only = flags & libc::MS_RDONLY != 0;

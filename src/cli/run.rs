@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -20,8 +21,9 @@ use super::options::MountOptions;
 use super::{CliError, exit};
 use crate::bd::journal::At;
 use crate::bd::journal::history::RUN;
-use crate::image;
-use crate::journal::{self, Journal, Mode};
+use crate::image::{self, Source};
+use crate::journal::{self, Journal, Mode, Named};
+use crate::show::Show;
 use crate::sys::{self, Signals};
 
 /// What the name of the journal ends with if none is given.
@@ -82,31 +84,35 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     // SIGXFSZ is one that `cli::main` has blocked: the program is to get it back.
     let passed_on = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXFSZ];
     let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
-    let own = match &args.journal {
-        Some(_) => None,
-        None => Some(OwnJournal::new(&args.image)?),
+    let image = Source::find(&args.image).map_err(CliError::failure)?;
+    let mut journal = match &args.journal {
+        Some(path) => Named::find(path)?,
+        None => own_journal(&image)?,
     };
-    let path = own.as_ref().map(|own| own.0.clone()).or(args.journal.clone()).unwrap_or_default();
-    let before = begin(&path, args, &options)?;
+    let begun = begin(&mut journal, &image, &options);
+    // what is made for one run goes with it, as soon as nothing is to be finished
+    let journal = RunJournal { named: journal, is_own: args.journal.is_none() };
+    let before = begun?;
 
-    let mount = Daemon::start(&path, args, &signals)?;
+    let mount = Daemon::start(&journal.named, &image, args, &signals)?;
     let ran = mount.run(&args.command, signals);
     let succeeded = ran.as_ref().is_ok_and(ExitStatus::success);
     let written = mount.stop(succeeded);
 
     let mut committed = written;
     if succeeded && committed.is_ok() {
-        committed = journal::commit(&path, &args.image).map(drop).map_err(CliError::from);
+        let commit = journal::commit_found(&journal.named, &image);
+        committed = commit.map(drop).map_err(CliError::from);
     }
-    let journal = Journal::open(&path, Mode::Write)?;
-    if journal.history().begun.is_some() {
-        return Err(interrupted(own, &path, args, committed.err()));
+    let opened = Journal::open_found(&journal.named, Mode::Write)?;
+    if opened.history().begun.is_some() {
+        return Err(interrupted(journal, &image, committed.err()));
     }
-    if journal.history().run.is_some() {
+    if opened.history().run.is_some() {
         // without changes this only says that nothing is under way
-        journal.revert(&At::Number(before))?;
+        opened.revert(&At::Number(before))?;
     }
-    drop(own);
+    drop(journal);
     let status = ran?;
     if succeeded {
         committed.map_err(|e| CliError { message: format!("nothing was changed: {e}"), ..e })?;
@@ -118,56 +124,51 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     })
 }
 
-/// A journal that is only for one run; dropping it removes it.
-struct OwnJournal(PathBuf);
+/// The journal of a run; one that is only for that is removed on drop.
+struct RunJournal {
+    named: Named,
+    is_own: bool,
+}
 
-impl OwnJournal {
-    /// Beside the image, because a commit that a power cut interrupts needs both. What an earlier
-    /// run left is finished if it was being committed, and else did not happen.
-    fn new(image: &Path) -> Result<Self, CliError> {
-        if fs::metadata(image).is_ok_and(|meta| meta.file_type().is_block_device()) {
-            return Err(CliError::failure(format_args!(
-                "{}: for a device, say with --journal FILE where the journal is to be",
-                image.display()
-            )));
+impl Drop for RunJournal {
+    fn drop(&mut self) {
+        if self.is_own
+            && let Err(e) = self.named.remove()
+        {
+            log::warn!("{e}");
         }
-        let image = fs::canonicalize(image).unwrap_or_else(|_| image.to_owned());
-        let mut name = image.clone().into_os_string();
-        name.push(SUFFIX);
-        let path = PathBuf::from(name);
-        if path.exists() {
-            let left = Journal::open(&path, Mode::Write)?;
-            if left.history().begun.is_some() {
-                drop(left);
-                journal::commit(&path, &image)?;
-                log::warn!("{}: a commit that was interrupted is finished", image.display());
-            }
-            fs::remove_file(&path)
-                .map_err(|e| CliError::failure(format_args!("{}: {e}", path.display())))?;
-        }
-        Ok(Self(path))
     }
 }
 
-impl Drop for OwnJournal {
-    fn drop(&mut self) {
-        if let Err(e) = fs::remove_file(&self.0)
-            && e.kind() != ErrorKind::NotFound
-        {
-            log::warn!("{}: {e}", self.0.display());
-        }
+/// A journal beside the image, because a commit that a power cut interrupts needs both. What an
+/// earlier run left is finished if it was being committed, and else did not happen.
+fn own_journal(image: &Source) -> Result<Named, CliError> {
+    if image.metadata().file_type().is_block_device() {
+        return Err(CliError::failure(format_args!(
+            "{}: for a device, say with --journal FILE where the journal is to be",
+            image.path().show()
+        )));
     }
+    let left = Named::beside(image, SUFFIX)?;
+    if !left.exists() {
+        return Ok(left);
+    }
+    left.adopt(image.metadata().uid())?;
+    let journal = Journal::open_found(&left, Mode::Write)?;
+    let is_begun = journal.history().begun.is_some();
+    drop(journal);
+    if is_begun {
+        journal::commit_found(&left, image)?;
+        log::warn!("{}: a commit that was interrupted is finished", image.path().show());
+    }
+    left.remove()?;
+    Ok(Named::beside(image, SUFFIX)?)
 }
 
 /// The image is half of what it is to be: the journal, which has the rest, stays.
-fn interrupted(
-    own: Option<OwnJournal>,
-    path: &Path,
-    args: &RunArgs,
-    e: Option<CliError>,
-) -> CliError {
-    std::mem::forget(own);
-    let (path, image) = (path.display(), args.image.display());
+fn interrupted(mut journal: RunJournal, image: &Source, e: Option<CliError>) -> CliError {
+    journal.is_own = false;
+    let (path, image) = (journal.named.path().show(), image.path().show());
     let why = e.map(|e| format!("{e}; ")).unwrap_or_default();
     CliError::failure(format_args!(
         "{why}the commit was interrupted: 'littlefs journal commit {path} {image}' finishes it"
@@ -176,7 +177,7 @@ fn interrupted(
 
 /// See that image and journal are good, and note the state that a failure goes back to, which is
 /// returned.
-fn begin(path: &Path, args: &RunArgs, options: &MountOptions) -> Result<u64, CliError> {
+fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<u64, CliError> {
     let image_options = image::Options {
         block_size: options.block_size,
         block_count: options.block_count,
@@ -185,17 +186,17 @@ fn begin(path: &Path, args: &RunArgs, options: &MountOptions) -> Result<u64, Cli
         dialect: options.dialect,
         exclusive: false,
     };
-    let attached = journal::attach(path, &args.image, &image_options, None)?;
+    let attached = journal::attach(journal, image, &image_options, None)?;
     let before = attached.device.last();
+    let path = journal.path().show();
     if attached.device.before_run().is_some_and(|number| number < before) {
         return Err(CliError::failure(format_args!(
             "{path}: holds what an interrupted run left: 'littlefs journal revert --to {RUN} \
              {path}' drops it, 'littlefs journal commit' keeps it",
-            path = path.display()
         )));
     }
     let saved = attached.device.save(RUN);
-    saved.map_err(|e| CliError::failure(format_args!("{}: {e}", path.display())))?;
+    saved.map_err(|e| CliError::failure(format_args!("{path}: {e}")))?;
     Ok(before)
 }
 
@@ -208,7 +209,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn start(journal: &Path, args: &RunArgs, signals: &Signals) -> Result<Self, CliError> {
+    fn start(
+        journal: &Named,
+        image: &Source,
+        args: &RunArgs,
+        signals: &Signals,
+    ) -> Result<Self, CliError> {
         let failed = |e: io::Error| CliError::failure(format_args!("cannot mount: {e}"));
         let scratch = tempfile::Builder::new().prefix("littlefs-").tempdir().map_err(failed)?;
         let mountpoint = scratch.path().join("mnt");
@@ -217,7 +223,13 @@ impl Daemon {
         let ready = UnixDatagram::bind(&socket).map_err(failed)?;
         ready.set_read_timeout(Some(Duration::from_millis(20))).map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
-        command.args(["mount", "-f", "--journal"]).arg(journal);
+        command.args(["mount", "-f", "--journal"]).arg(journal.path());
+        // The same files, whatever their names lead to by now.
+        let passed = [image.pass_on(), journal.pass_on()].map(|file| file.map_err(failed));
+        let [passed_image, passed_journal] = passed;
+        let (passed_image, passed_journal) = (passed_image?, passed_journal?);
+        let numbers = (passed_image.as_raw_fd(), passed_journal.as_raw_fd());
+        command.arg("--inherited").arg(format!("{},{}", numbers.0, numbers.1));
         // Programs in the image can be run: their modes are masked as on vfat.
         command.arg("-o").arg(format!("umask={:o}", sys::umask()));
         for list in &args.options {
@@ -232,6 +244,8 @@ impl Daemon {
         sys::end_with_parent(&mut command);
         signals.leave_to(&mut command);
         let mut child = command.spawn().map_err(failed)?;
+        // The program to be run does not get them.
+        drop((passed_image, passed_journal));
         let mut message = [0; 512];
         loop {
             if let Ok(n) = ready.recv(&mut message)
@@ -264,7 +278,7 @@ impl Daemon {
                 ErrorKind::NotFound => exit::RUN_NOT_FOUND,
                 _ => exit::RUN_CANNOT,
             };
-            CliError::new(code, format_args!("{}: {e}", program.display()))
+            CliError::new(code, format_args!("{}: {e}", program.show()))
         })?;
         // None once it has ended, and its number may be somebody else's.
         let pid = Arc::new(Mutex::new(i32::try_from(child.id()).ok()));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,8 +13,10 @@ use serde::Serialize;
 use super::info::bytes;
 use super::table::{self, Entry};
 use super::{CliError, date};
+use crate::files;
 use crate::fs::Flush;
 use crate::fuse::status::{self, Status};
+use crate::show::{self, Show, base64_unless_text};
 use crate::vfs::Filesystem;
 
 /// Tell what goes on in a mount: what is not written yet, caches, operations, errors
@@ -38,11 +41,42 @@ pub struct StatusArgs {
 /// What is printed of a mount; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Mounted {
-    image: PathBuf,
-    mountpoint: PathBuf,
+    #[serde(flatten)]
+    names: Names,
     mount_options: String,
     #[serde(flatten)]
     status: Status,
+}
+
+/// Image and directory: as text, and as bytes where they are not UTF-8.
+#[derive(Serialize)]
+struct Names {
+    image: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_base64: Option<String>,
+    mountpoint: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mountpoint_base64: Option<String>,
+    #[serde(skip)]
+    image_path: PathBuf,
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+impl Names {
+    fn of(entry: &Entry) -> Self {
+        let (image_path, directory) = (entry.source.clone(), entry.mountpoint.clone());
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let bytes = |path: &Path| base64_unless_text(path.as_os_str().as_bytes());
+        Self {
+            image: text(&image_path),
+            image_base64: bytes(&image_path),
+            mountpoint: text(&directory),
+            mountpoint_base64: bytes(&directory),
+            image_path,
+            directory,
+        }
+    }
 }
 
 /// Run the command.
@@ -53,13 +87,15 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     let Some(target) = &args.target else { return list(&mut out, args.json) };
     let entry = find(target)?;
-    let mounted = Mounted::ask(&entry).map_err(|e| {
-        CliError::failure(format_args!("{}: {}", target.display(), why(&entry, &e)))
-    })?;
+    let mounted = Mounted::ask(&entry)
+        .map_err(|e| CliError::failure(format_args!("{}: {}", target.show(), why(&entry, &e))))?;
     if args.json {
         print_json(&mut out, &mounted)?;
     } else {
-        mounted.print(&mut out)?;
+        // What a daemon says of itself need not be true, nor harmless.
+        let mut text = Vec::new();
+        mounted.print(&mut text)?;
+        out.write_all(show::message(&String::from_utf8_lossy(&text)).as_bytes())?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -80,7 +116,7 @@ fn list(out: &mut impl Write, json: bool) -> Result<ExitCode, CliError> {
             Ok(_) => {}
             Err(e) => {
                 all_answer = false;
-                log::warn!("{}: {}", entry.mountpoint.display(), why(entry, e));
+                log::warn!("{}: {}", entry.mountpoint.show(), why(entry, e));
             }
         }
     }
@@ -97,7 +133,7 @@ fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliErr
 
 /// The mount that is meant.
 fn find(target: &Path) -> Result<Entry, CliError> {
-    let shown = target.display();
+    let shown = target.show();
     let entry = match table::lookup(target).map_err(CliError::failure)? {
         Some(entry) => entry,
         None => {
@@ -115,13 +151,13 @@ fn find(target: &Path) -> Result<Entry, CliError> {
         "{shown}: not in a littlefs mount, but in {} on {} ('littlefs status' lists the littlefs \
          mounts)",
         entry.fs_type,
-        entry.mountpoint.display()
+        entry.mountpoint.show()
     )))
 }
 
 /// Why a mount of our type did not answer, and what to do about it.
 fn why(entry: &Entry, e: &io::Error) -> String {
-    let at = entry.mountpoint.display();
+    let at = entry.mountpoint.show();
     match e.raw_os_error() {
         Some(libc::ENOTTY | libc::ENOSYS | libc::EINVAL) => format!(
             "the program behind {at} tells nothing: it is another littlefs driver (littlefs-fuse), \
@@ -141,7 +177,7 @@ fn why(entry: &Entry, e: &io::Error) -> String {
 
 /// What the daemon of a mount says.
 pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
-    ask_file(&File::open(&entry.mountpoint)?)
+    ask_file(&files::open(&entry.mountpoint)?)
 }
 
 /// The same, asked through a file or directory of the mount.
@@ -152,8 +188,7 @@ pub(super) fn ask_file(file: &File) -> io::Result<Status> {
 impl Mounted {
     fn ask(entry: &Entry) -> io::Result<Self> {
         Ok(Self {
-            image: entry.source.clone(),
-            mountpoint: entry.mountpoint.clone(),
+            names: Names::of(entry),
             mount_options: entry.options.join(","),
             status: ask(entry)?,
         })
@@ -182,22 +217,22 @@ impl Mounted {
         let access = if self.read_only().is_some() { "read-only" } else { "read and write" };
         format!(
             "{} on {}: process {}, {access}, {state}",
-            self.image.display(),
-            self.mountpoint.display(),
+            self.names.image_path.show(),
+            self.names.directory.show(),
             about.pid
         )
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let Status { about, volume, operations, errors } = &self.status;
-        writeln!(out, "image         {}", self.image.display())?;
+        writeln!(out, "image         {}", self.names.image_path.show())?;
         if about.offset > 0 {
             writeln!(out, "offset        {} bytes", about.offset)?;
         }
-        if let Some(journal) = &about.journal {
-            writeln!(out, "journal       {}", journal.display())?;
+        if let Some(journal) = about.journal.path() {
+            writeln!(out, "journal       {}", journal.show())?;
         }
-        writeln!(out, "mounted on    {}", self.mountpoint.display())?;
+        writeln!(out, "mounted on    {}", self.names.directory.show())?;
         let since = date::local(about.mounted_at);
         writeln!(out, "mounted at    {since}, {} ago", duration(volume.uptime))?;
         writeln!(out, "daemon        process {}, littlefs-progs {}", about.pid, about.program)?;

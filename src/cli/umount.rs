@@ -17,6 +17,7 @@ use super::table::{self, Entry};
 use super::{CliError, exit, remount, status};
 use crate::fuse::daemon::{self, Daemon};
 use crate::fuse::do_aside;
+use crate::show::Show;
 use crate::sys::{self, Unmount};
 
 /// How long a daemon whose last changes are given up is waited for when it makes no progress.
@@ -75,7 +76,7 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
 /// # Errors
 /// As [`run`].
 pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, CliError> {
-    let shown = args.target.display();
+    let shown = args.target.show();
     let Some(entry) = find(&args.target)? else {
         if args.quiet {
             return Ok(ExitCode::SUCCESS);
@@ -114,13 +115,13 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     if let Some(entry) = table::mounted_on(target).map_err(CliError::failure)? {
         return Ok(Some(entry));
     }
-    let shown = target.display();
+    let shown = target.show();
     let claims = table::claiming(target).map_err(CliError::failure)?;
     if claims.is_empty() {
         return Ok(None);
     }
     let list = |entries: &[Entry]| {
-        let dirs = entries.iter().map(|entry| entry.mountpoint.display().to_string());
+        let dirs = entries.iter().map(|entry| entry.mountpoint.show().to_string());
         dirs.collect::<Vec<_>>().join(", ")
     };
     let claimed = list(&claims);
@@ -185,7 +186,7 @@ impl<'a> Mount<'a> {
             let pid = if asks { status::ask_file(&root).map_or(0, |s| s.about.pid) } else { 0 };
             Ok(pid.to_string())
         });
-        let shown = self.args.target.display();
+        let shown = self.args.target.show();
         match written {
             Ok(None) => return Err(self.stuck("not unmounted")),
             Ok(Some(pid)) => {
@@ -229,7 +230,7 @@ impl<'a> Mount<'a> {
     /// Wait until the daemons have ended, which is when everything is in the image, unless the
     /// filesystem lives on in another mount; `others` are its other mounts of before.
     fn wait_for_end(&self, others: &BTreeSet<u64>) -> Result<(), CliError> {
-        let shown = self.args.target.display();
+        let shown = self.args.target.show();
         // The numbers of this mount and its device may be another filesystem's by now, but nobody
         // has those of the others as long as they are there.
         if !self.mounts().is_disjoint(others) {
@@ -262,14 +263,14 @@ impl<'a> Mount<'a> {
 
     /// It is over with patience; `state` says what has been done.
     fn stuck(&self, state: &str) -> CliError {
-        let shown = self.args.target.display();
+        let shown = self.args.target.show();
         let patience = match self.patience.as_secs() {
             1 => "a second".to_owned(),
             seconds => format!("{seconds} seconds"),
         };
         let who = self.daemons.iter().map(|daemon| {
             let stopped = if daemon.is_stopped() { ", which is stopped," } else { "" };
-            format!("process {} ({}){stopped}", daemon.pid, daemon.name)
+            format!("process {} ({}){stopped}", daemon.pid, daemon.name.show())
         });
         let who = match who.collect::<Vec<_>>().join(" and ") {
             none if none.is_empty() => "its daemon".to_owned(),

@@ -1,100 +1,82 @@
 //! The file that a new image is written to before it gets its name.
 
-use std::fs::{self, File, Metadata, Permissions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
-
-use tempfile::NamedTempFile;
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::Failure;
-use crate::image::{Container, Reason};
-use crate::sys;
+use crate::files::{self, NewFile, Place};
+use crate::image::{Container, OpenError, Opened, Reason, Source};
 
-/// How the names of files begin that an interruption may leave behind.
-const PREFIX: &str = ".littlefs-convert-";
-
-/// A file without its final name; removed on drop.
+/// The name that a new image is to get.
 pub(super) struct Target {
-    temp: NamedTempFile,
-    path: PathBuf,
-    overwrite: bool,
+    place: Place,
+    /// What has the name now, and is replaced.
+    old: Option<File>,
+    /// Whose owner and mode the new file takes.
+    access: Metadata,
     /// Keeps others from what is overwritten.
     _locked: Option<Container>,
 }
 
 impl Target {
-    /// A file to become `path`, with mode and owner of the one that is there.
-    pub fn instead_of(path: &Path, old: &Metadata) -> Result<Self, Failure> {
-        // a link is followed: what it leads to is replaced
-        let path = fs::canonicalize(path)?;
-        let temp = beside(&path)?;
-        let new = temp.as_file().metadata()?;
-        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-            fchown(temp.as_file(), Some(old.uid()), Some(old.gid()))?;
+    /// The name of the old image itself.
+    pub fn in_place(source: &Opened) -> Result<Self, Failure> {
+        let access = source.metadata.clone();
+        if !access.is_file() {
+            return Err(Failure::Device);
         }
-        temp.as_file().set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
-        Ok(Self { temp, path, overwrite: true, _locked: None })
+        let place = Place::of(&source.file, &source.path)?;
+        Ok(Self { place, old: Some(source.file.try_clone()?), access, _locked: None })
     }
 
-    /// A file to become `path`, which is not `source`; what is there is kept unless `overwrite`.
-    pub fn new(path: &Path, source: &Path, overwrite: bool) -> Result<Self, Failure> {
-        let old = match fs::metadata(path) {
-            Ok(old) => old,
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                let temp = beside(path)?;
-                let mode = 0o666 & !u32::from(sys::umask());
-                temp.as_file().set_permissions(Permissions::from_mode(mode))?;
-                return Ok(Self { temp, path: path.to_owned(), overwrite, _locked: None });
+    /// The name `path`, which is not that of `source`; what is there is kept unless `overwrite`.
+    pub fn new(path: &Path, source: &Opened, overwrite: bool) -> Result<Self, Failure> {
+        let out = match Source::find(path) {
+            Ok(out) => out,
+            Err(OpenError { reason: Reason::NotFound, .. }) => {
+                let access = source.metadata.clone();
+                return Ok(Self { place: Place::new(path)?, old: None, access, _locked: None });
             }
-            Err(e) => return Err(Failure::Target(e.into())),
+            Err(OpenError { reason: Reason::Directory, .. }) => {
+                return Err(Failure::Target(Reason::NotFileOrDevice));
+            }
+            Err(e) => return Err(Failure::Target(e.reason)),
         };
-        let source = fs::metadata(source)?;
-        if (source.dev(), source.ino()) == (old.dev(), old.ino()) {
+        if files::same(&source.metadata, out.metadata()) {
             return Err(Failure::SameFile);
         }
-        if !old.is_file() {
+        if !out.metadata().is_file() {
             return Err(Failure::Target(Reason::NotFileOrDevice));
         }
         if !overwrite {
             return Err(Failure::Exists);
         }
-        let locked = Container::open(path, false).map_err(Failure::Target)?;
+        let locked = out.container(false).map_err(Failure::Target)?;
         if !locked.writable {
             return Err(Failure::Target(Reason::PermissionDenied));
         }
-        Ok(Self { _locked: Some(locked), ..Self::instead_of(path, &old)? })
+        let (place, access) = (out.place()?, out.metadata().clone());
+        let old = Some(locked.file.try_clone()?);
+        Ok(Self { place, old, access, _locked: Some(locked) })
     }
 
-    pub fn file(&self) -> &File {
-        self.temp.as_file()
-    }
-
-    /// Put everything on disk.
-    pub fn make_durable(&self) -> io::Result<()> {
-        self.file().sync_all()
+    /// A new file, for what is to get the name.
+    pub fn begin(&self) -> Result<NewFile<'_>, Failure> {
+        let new = self.place.begin()?;
+        files::take_access(new.file(), &self.access)?;
+        if self.old.is_some() && new.file().metadata()?.uid() != self.access.uid() {
+            return Err(Failure::Owner(self.access.uid()));
+        }
+        Ok(new)
     }
 
     /// Give the file its name, durably.
-    pub fn put(self) -> Result<(), Failure> {
-        let Self { temp, path, overwrite, _locked } = self;
-        let put = if overwrite { temp.persist(&path) } else { temp.persist_noclobber(&path) };
-        put.map_err(|e| match e.error.kind() {
+    pub fn put(&self, new: NewFile<'_>) -> Result<(), Failure> {
+        new.put(self.old.as_ref()).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Failure::Exists,
-            _ => Failure::Io(e.error),
-        })?;
-        Ok(File::open(directory(&path))?.sync_all()?)
-    }
-}
-
-/// A new file in the directory of `path`.
-fn beside(path: &Path) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().prefix(PREFIX).tempfile_in(directory(path))
-}
-
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
+            _ => Failure::Io(e),
+        })
     }
 }

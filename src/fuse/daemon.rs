@@ -35,7 +35,7 @@ const OTHERS_SHARE: u32 = 10;
 pub struct Daemon {
     /// Its process id.
     pub pid: i32,
-    /// The name of its program, fit for a terminal.
+    /// The name of its program, which may be any.
     pub name: String,
     /// Readable once the process has ended.
     process: File,
@@ -69,7 +69,7 @@ impl Daemon {
         let device = device_of(pid, connection)?;
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         let is_trusted = [Some(0), Some(sys::effective_uid())].contains(&effective_uid(pid));
-        let name = shown(&String::from_utf8_lossy(&name));
+        let name = String::from_utf8_lossy(name.trim_ascii_end()).into_owned();
         Some(Self { pid, name, process, device, connection, is_trusted })
     }
 
@@ -159,11 +159,6 @@ impl Work {
             storage: if waits_for_storage(pid) { storage_work(pid) } else { 0 },
         }
     }
-}
-
-/// The name of a process, which may have chosen any, without control characters.
-fn shown(name: &str) -> String {
-    name.trim_end_matches('\n').replace(char::is_control, "?")
 }
 
 /// The fields of `/proc/PID/stat` from the state on; the name before may hold anything.
@@ -351,7 +346,6 @@ mod tests {
         let stat = "7 (a) b) T 1 2 3 4 5 6 7 8 9 10 11 12 13";
         assert_eq!(stat_fields(stat).next(), Some("T"));
         assert_eq!(stat_fields("odd").next(), None);
-        assert_eq!(shown("a\u{1b}[31m b\n"), "a?[31m b");
         let info = "pos:\t0\nmnt_id:\t24\nfuse_connection:\t39\n";
         assert_eq!(value_of(info, "fuse_connection:"), Some("39"));
         assert_eq!(value_of(info, "ino:"), None);

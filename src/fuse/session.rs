@@ -1,25 +1,27 @@
 //! Mounting, and serving requests until the end of the mount.
 
-use std::fs::{self, File};
+use std::ffi::OsString;
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use fuser::{Config, Generation, MountOption, SessionACL};
+use fuser::{Config, Generation, SessionACL};
 use serde::{Deserialize, Serialize};
 
-use super::Adapter;
 use super::gate::Gate;
 use super::invalidate::{self, Stale};
 use super::serving::Server;
 use super::status::About;
+use super::{Adapter, fusermount};
+use crate::files::Directory;
 use crate::sys;
 use crate::vfs::Volume;
 
@@ -59,8 +61,8 @@ pub struct MountFlags {
 pub struct MountRequest<'a> {
     /// Absolute path of the image: the source in the mount table.
     pub source: &'a Path,
-    /// An existing directory.
-    pub mountpoint: &'a Path,
+    /// The directory.
+    pub mountpoint: &'a Directory,
     /// Who may use it.
     pub access: Access,
     /// Flags for the kernel.
@@ -104,7 +106,8 @@ impl Session {
 /// What mount(2) is asked for.
 #[derive(Serialize, Deserialize, Debug)]
 pub struct KernelMount {
-    source: PathBuf,
+    /// A path, as bytes: it need not be text.
+    source: OsString,
     user: u32,
     group: u32,
     flags: MountFlags,
@@ -116,7 +119,7 @@ impl KernelMount {
     /// The same request for the kernel.
     pub fn new(request: &MountRequest<'_>) -> Self {
         Self {
-            source: request.source.to_owned(),
+            source: request.source.as_os_str().to_owned(),
             user: sys::effective_uid(),
             group: sys::effective_gid(),
             flags: request.flags,
@@ -132,14 +135,13 @@ impl KernelMount {
         self
     }
 
-    /// Mount the FUSE device. Does not look into the directory: an automount point would mount
-    /// what is being mounted.
+    /// Mount the FUSE device on a directory, whatever its name leads to by now.
     ///
     /// # Errors
     /// The system's.
-    pub fn mount(&self, device: &File, mountpoint: &Path) -> io::Result<()> {
+    pub fn mount(&self, device: &File, mountpoint: &Directory) -> io::Result<()> {
         let Self { user, group, .. } = self;
-        let (fd, mode) = (device.as_raw_fd(), fs::metadata(mountpoint)?.mode());
+        let (fd, mode) = (device.as_raw_fd(), mountpoint.metadata()?.mode());
         let mut data =
             format!("fd={fd},rootmode={mode:o},user_id={user},group_id={group},subtype=littlefs");
         for (set, option) in
@@ -155,7 +157,7 @@ impl KernelMount {
             (!self.flags.atime, libc::MS_NOATIME),
         ];
         let flags = flags.iter().filter(|(set, _)| *set).fold(0, |all, (_, flag)| all | flag);
-        sys::mount(&self.source, mountpoint, flags, &data)
+        mountpoint.within(|| sys::mount(Path::new(&self.source), Path::new("."), flags, &data))
     }
 }
 
@@ -177,32 +179,11 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
         KernelMount::new(request).mount(&device, request.mountpoint).map(|()| device)
     });
     match direct {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => by_fusermount(volume, request),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            serve(volume, request, fusermount::mount(request)?)
+        }
         direct => serve(volume, request, direct?.into()),
     }
-}
-
-fn by_fusermount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Session> {
-    let flags = request.flags;
-    let mut options = vec![
-        MountOption::FSName(source_option(request.source)),
-        // Not `MountOption::Subtype`: fuser hands that one to fusermount3 only.
-        MountOption::CUSTOM("subtype=littlefs".to_owned()),
-        if flags.read_only { MountOption::RO } else { MountOption::RW },
-        if flags.dev { MountOption::Dev } else { MountOption::NoDev },
-        if flags.suid { MountOption::Suid } else { MountOption::NoSuid },
-        if flags.exec { MountOption::Exec } else { MountOption::NoExec },
-    ];
-    if !flags.atime {
-        options.push(MountOption::NoAtime);
-    }
-    if request.default_permissions {
-        options.push(MountOption::DefaultPermissions);
-    }
-    let mut config = config(request);
-    config.mount_options = options;
-    let (adapter, ends) = adapter(volume, request);
-    ends.into_session(fuser::Session::new(adapter, request.mountpoint, &config)?)
 }
 
 /// Serve a FUSE device that somebody else mounted as `request` says, once both sides agree on the
@@ -266,9 +247,23 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
     (adapter, Ends { gate, stale: ranges, ended })
 }
 
-/// The source as a mount option: fusermount3 takes a comma for the end of the option unless it is
-/// escaped.
-fn source_option(source: &Path) -> String {
-    let source = source.to_string_lossy();
-    source.replace('\\', "\\\\").replace(',', "\\,")
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    /// `littlefs attach` reads what a daemon wrote.
+    #[test]
+    fn what_is_offered_need_not_be_text() {
+        let flags = MountFlags { read_only: false, dev: true, suid: true, exec: true, atime: true };
+        let source = OsString::from_vec(b"/srv/\xff\n".to_vec());
+        let (user, group, allow_other, default_permissions) = (1, 2, true, false);
+        let offered = KernelMount { source, user, group, flags, allow_other, default_permissions };
+        let text = serde_json::to_vec(&offered).expect("JSON");
+        let read: KernelMount = serde_json::from_slice(&text).expect("the same");
+        assert_eq!(read.source, offered.source);
+        let flags = read.harmless().flags;
+        assert!(!flags.dev && !flags.suid && flags.exec);
+    }
 }

@@ -5,11 +5,16 @@
 //! [`SIZE_MAX`] bytes, whose length the call returns.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::serving::Served;
+use crate::show::base64_unless_text;
 use crate::sys::STATUS_SIZE;
 use crate::vfs::{Condition, Volume};
 
@@ -37,9 +42,37 @@ pub struct About {
     /// The family of devices it writes like, if one was named.
     pub profile: Option<String>,
     /// The journal that changes go to instead of the image, if there is one.
-    pub journal: Option<PathBuf>,
+    #[serde(flatten)]
+    pub journal: Journal,
     /// Why it was mounted read-only, if it was.
     pub read_only: Option<String>,
+}
+
+/// The path of a journal, which need not be text.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Journal {
+    journal: Option<String>,
+    /// Its bytes where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    journal_base64: Option<String>,
+}
+
+impl Journal {
+    /// The journal at `path`, or none.
+    pub fn new(path: Option<&Path>) -> Self {
+        Self {
+            journal: path.map(|path| path.to_string_lossy().into_owned()),
+            journal_base64: path.and_then(|path| base64_unless_text(path.as_os_str().as_bytes())),
+        }
+    }
+
+    /// Its path, if there is one.
+    pub fn path(&self) -> Option<PathBuf> {
+        let bytes = self.journal_base64.as_ref().and_then(|text| STANDARD.decode(text).ok());
+        let text = self.journal.clone().map(String::into_bytes);
+        bytes.or(text).map(|bytes| OsString::from_vec(bytes).into())
+    }
 }
 
 /// The state of a mount; the field names are the JSON keys. What another version of the program

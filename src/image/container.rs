@@ -1,19 +1,114 @@
 //! The file or block device around an image: opened, locked and measured.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::Reason;
+use rustix::fs::OFlags;
+
 use super::holder::holder;
-use crate::bd::file::{container_size, is_write_protected, open_for_writing};
+use super::{OpenError, Reason};
+use crate::bd::file::{container_size, for_writing, is_write_protected};
+use crate::files::{self, Place};
 
 /// udev looks into a block device for a moment after each change, holding its lock.
 const DEVICE_LOCK_TRIES: u32 = 20;
 const DEVICE_LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// The file or block device that a path leads to: from here on it is what was found, whatever
+/// becomes of the name. Not locked yet.
+#[derive(Debug)]
+pub struct Source {
+    path: PathBuf,
+    file: File,
+    metadata: Metadata,
+}
+
+impl Source {
+    /// What is at `path`.
+    ///
+    /// # Errors
+    /// When it is missing, forbidden, or neither a plain file nor a block device.
+    pub fn find(path: &Path) -> Result<Self, OpenError> {
+        Self::from_opened(path, files::open(path))
+    }
+
+    /// What the descriptor `number` of this process refers to, which was found at `path`.
+    ///
+    /// # Errors
+    /// As [`Source::find`].
+    #[cfg(feature = "mount")]
+    pub fn inherited(path: &Path, number: u32) -> Result<Self, OpenError> {
+        Self::from_opened(path, files::inherited(number))
+    }
+
+    fn from_opened(path: &Path, file: io::Result<File>) -> Result<Self, OpenError> {
+        let found = || -> Result<Self, Reason> {
+            let file = file.map_err(|e| match e.raw_os_error() {
+                Some(libc::ENXIO | libc::ENODEV) => Reason::NotFileOrDevice,
+                _ => e.into(),
+            })?;
+            let metadata = file.metadata()?;
+            let kind = metadata.file_type();
+            if kind.is_dir() {
+                return Err(Reason::Directory);
+            }
+            if !kind.is_file() && !kind.is_block_device() {
+                return Err(Reason::NotFileOrDevice);
+            }
+            Ok(Self { path: path.to_owned(), file, metadata })
+        };
+        found().map_err(|reason| OpenError { path: path.to_owned(), reason })
+    }
+
+    /// The path it was found at.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was known of it when it was found.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// A descriptor of it that programs to be started get.
+    #[cfg(feature = "mount")]
+    pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
+        files::pass_on(&self.file)
+    }
+
+    /// Its name in its directory.
+    pub(crate) fn place(&self) -> io::Result<Place> {
+        Place::of(&self.file, &self.path)
+    }
+
+    /// An error about it.
+    pub(crate) fn refused(&self, reason: Reason) -> OpenError {
+        OpenError { path: self.path.clone(), reason }
+    }
+
+    /// Open and lock it, for reading only where it cannot be written.
+    ///
+    /// # Errors
+    /// When it is in use, or forbidden.
+    pub fn container(&self, read_only: bool) -> Result<Container, Reason> {
+        let Self { path, file, metadata } = self;
+        let is_device = metadata.file_type().is_block_device();
+        let again = |flags| files::reopen(file, path, flags);
+        let (file, writable) = if read_only || is_write_protected(metadata) {
+            (again(OFlags::RDONLY)?, false)
+        } else {
+            match again(for_writing(is_device)) {
+                Err(e) if cannot_write(&e) => (again(OFlags::RDONLY)?, false),
+                file => (file?, true),
+            }
+        };
+        Container::lock(file, writable, is_device)
+    }
+}
 
 /// An open, locked file or block device.
 pub struct Container {
@@ -33,24 +128,7 @@ impl Container {
     /// # Errors
     /// When it is missing, forbidden, of another type, or in use.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, Reason> {
-        let meta = path.metadata()?;
-        let kind = meta.file_type();
-        if kind.is_dir() {
-            return Err(Reason::Directory);
-        }
-        let is_device = kind.is_block_device();
-        if !is_device && !kind.is_file() {
-            return Err(Reason::NotFileOrDevice);
-        }
-        let (file, writable) = if read_only || is_write_protected(&meta) {
-            (File::open(path)?, false)
-        } else {
-            match open_for_writing(path, is_device) {
-                Err(e) if cannot_write(&e) => (File::open(path)?, false),
-                file => (file?, true),
-            }
-        };
-        Self::lock(path, file, writable, is_device)
+        Source::find(path).map_err(|e| e.reason)?.container(read_only)
     }
 
     /// Create a file where there is none.
@@ -59,17 +137,17 @@ impl Container {
     /// When something is there by now, or the directory does not take it.
     pub fn create(path: &Path) -> Result<Self, Reason> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Self::lock(path, file, true, false)
+        Self::lock(file, true, false)
     }
 
-    fn lock(path: &Path, file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
+    fn lock(file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
         let mut tries = if is_device { DEVICE_LOCK_TRIES } else { 1 };
         loop {
             match if writable { file.try_lock() } else { file.try_lock_shared() } {
                 Ok(()) => break,
                 Err(TryLockError::Error(e)) => return Err(Reason::Io(e)),
                 Err(TryLockError::WouldBlock) if tries <= 1 => {
-                    return Err(Reason::InUse(holder(path)));
+                    return Err(Reason::InUse(holder(&file)));
                 }
                 Err(TryLockError::WouldBlock) => {
                     tries -= 1;

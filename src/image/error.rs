@@ -11,6 +11,7 @@ use crate::container::{Doubt, Found, Kind};
 use crate::disk::Superblock;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
+use crate::show::Show;
 
 /// A failed open; displays as `PATH: REASON`.
 #[derive(Debug)]
@@ -100,7 +101,7 @@ impl Reason {
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path.display();
+        let path = self.path.show();
         match self.reason {
             // so that it can be pasted
             Reason::Chamelon => {

@@ -1,9 +1,10 @@
 //! Who holds the lock on an image.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+
+use crate::show::Show;
 
 /// A process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,19 +17,19 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} ({})", self.pid, self.name)
+        write!(f, "process {} ({})", self.pid, self.name.show())
     }
 }
 
 /// Who holds a flock(2) on the file, as far as the system tells: not across containers, nor on
 /// filesystems that show other device numbers than they use.
-pub fn holder(path: &Path) -> Option<Holder> {
-    let meta = path.metadata().ok()?;
+pub fn holder(file: &File) -> Option<Holder> {
+    let meta = file.metadata().ok()?;
     let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
     let pid = find(&fs::read_to_string("/proc/locks").ok()?, &file)?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    Some(Holder { pid, name: name.trim_end().to_owned() })
+    let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(Holder { pid, name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned() })
 }
 
 /// Lines look like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; who waits has `->` before.

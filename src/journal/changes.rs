@@ -52,33 +52,34 @@ impl Kind {
 
 /// A path that changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Change {
     /// The path, with a slash before it; a directory's has one behind it, too.
-    #[cfg_attr(feature = "serde", serde(serialize_with = "lossy"))]
     pub path: Vec<u8>,
     /// What happened to it.
-    #[cfg_attr(feature = "serde", serde(rename = "change"))]
     pub kind: Kind,
     /// Its former path, if it was renamed.
-    #[cfg_attr(
-        feature = "serde",
-        serde(serialize_with = "lossy_if_any", skip_serializing_if = "Option::is_none")
-    )]
     pub from: Option<Vec<u8>>,
 }
 
+/// Paths are text, and where they are not UTF-8 their bytes are told as well.
 #[cfg(feature = "serde")]
-fn lossy<S: serde::Serializer>(path: &[u8], s: S) -> std::result::Result<S::Ok, S::Error> {
-    s.serialize_str(&String::from_utf8_lossy(path))
-}
-
-#[cfg(feature = "serde")]
-fn lossy_if_any<S: serde::Serializer>(
-    path: &Option<Vec<u8>>,
-    s: S,
-) -> std::result::Result<S::Ok, S::Error> {
-    lossy(path.as_deref().unwrap_or_default(), s)
+impl serde::Serialize for Change {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("path", &String::from_utf8_lossy(&self.path))?;
+        if let Some(bytes) = crate::show::base64_unless_text(&self.path) {
+            map.serialize_entry("path_base64", &bytes)?;
+        }
+        map.serialize_entry("change", &self.kind)?;
+        if let Some(from) = &self.from {
+            map.serialize_entry("from", &String::from_utf8_lossy(from))?;
+            if let Some(bytes) = crate::show::base64_unless_text(from) {
+                map.serialize_entry("from_base64", &bytes)?;
+            }
+        }
+        map.end()
+    }
 }
 
 /// Content of a file.

@@ -5,14 +5,15 @@
 //! and those that change are all in the journal: the two together show the state to be at any
 //! moment, which is also how a commit that was interrupted knows its image.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::at;
-use super::{Journal, JournalError, Mode, fingerprint};
+use super::{Journal, JournalError, Mode, Named, fingerprint};
 use crate::bd::journal::{JournalDevice, Reason};
 use crate::bd::{BlockDevice, FileDevice};
-use crate::image::{self, Container, OpenError};
+use crate::image::{self, Source};
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;
@@ -34,12 +35,21 @@ pub struct Committed {
 /// When one of the two cannot be opened, read or written, or they do not belong together. Once the
 /// image has been written to, everything else refuses the two until a commit was successful.
 pub fn commit(path: &Path, image_path: &Path) -> Result<Committed, JournalError> {
-    let journal = Journal::open(path, Mode::Write)?;
+    commit_found(&Named::find(path)?, &Source::find(image_path)?)
+}
+
+/// The same for a journal and an image that were found already.
+///
+/// # Errors
+/// As [`commit`].
+pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, JournalError> {
+    journal.adopt(image.metadata().uid())?;
+    let journal = Journal::open_found(journal, Mode::Write)?;
     let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);
     // Not as images are opened otherwise: half-written superblocks are to be found by what the
     // journal says.
-    let refused = |reason| JournalError::from(OpenError { path: image_path.to_owned(), reason });
-    let container = Container::open(image_path, false).map_err(refused)?;
+    let refused = |reason| JournalError::from(image.refused(reason));
+    let container = image.container(false).map_err(refused)?;
     if !container.writable {
         let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(refused(image::Reason::from(e)));

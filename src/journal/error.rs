@@ -4,8 +4,10 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::named::Unfit;
 use crate::bd::journal::Reason;
 use crate::image::{self, Holder, OpenError};
+use crate::show::Show;
 
 /// A failed operation; displays as `PATH: WHY`.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub enum Why {
     Journal(Reason),
     /// Another process writes to the journal: this one, where that is known.
     InUse(Option<Holder>),
+    /// The file at the journal's place is not to be trusted.
+    Unfit(Unfit),
     /// The image cannot be opened.
     Image(image::Reason),
     /// A file to be made is there already.
@@ -33,9 +37,10 @@ pub enum Why {
 
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
+        write!(f, "{}: ", self.path.show())?;
         match &self.why {
             Why::Journal(reason) => reason.fmt(f),
+            Why::Unfit(unfit) => unfit.fmt(f),
             Why::Image(reason) => reason.fmt(f),
             Why::InUse(holder) => {
                 f.write_str("in use by ")?;
@@ -62,6 +67,12 @@ impl From<OpenError> for JournalError {
 impl From<Reason> for Why {
     fn from(reason: Reason) -> Self {
         Self::Journal(reason)
+    }
+}
+
+impl From<Unfit> for Why {
+    fn from(unfit: Unfit) -> Self {
+        Self::Unfit(unfit)
     }
 }
 

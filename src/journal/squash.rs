@@ -1,16 +1,20 @@
 //! A journal made short, and states made images.
 
 use std::fs::{File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{Why, at};
-use super::{Journal, JournalError, Mode, begin, new_id, sync_directory};
+use super::named::begin;
+use super::{Journal, JournalError, Mode, Named, new_id};
 use crate::bd::journal::scan::scan;
 use crate::bd::journal::{At, History, JournalDevice};
 use crate::bd::{BlockDevice, Geometry};
+use crate::files::{self, Place};
 use crate::fs::{Fs, OpenOptions};
+use crate::image;
 use crate::time::now;
 
 /// Bytes copied at a time.
@@ -37,14 +41,16 @@ pub struct Squashed {
 /// When one of the files cannot be opened, read or written, or they do not belong together. The
 /// journal is as it was then.
 pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, JournalError> {
-    let journal = Journal::open(path, Mode::Write)?;
+    let named = Named::find(path)?;
+    let journal = Journal::open_found(&named, Mode::Write)?;
     let image = journal.open_image(image_path)?;
     let (before, number) = (journal.scan.end, journal.history.last());
-    let after = try_squash(&journal, path, &image.device).map_err(at(path))?;
+    let after = try_squash(&journal, named.place(), &image).map_err(at(path))?;
     Ok(Squashed { before, after, number })
 }
 
-fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Result<u64, Why> {
+fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result<u64, Why> {
+    let base = &image.device;
     let history = &journal.history;
     let number = history.last();
     let old = JournalDevice::past(base.clone(), journal.file.clone(), history, number)?;
@@ -55,9 +61,11 @@ fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Re
     header.base = history.base;
     header.given = history.next.saturating_sub(1);
 
-    let file = begin(path, &header)?;
-    file.as_file().set_permissions(journal.file.metadata()?.permissions())?;
-    let new_file: Arc<File> = Arc::new(file.reopen()?);
+    let file = begin(place, &header, &image.metadata)?;
+    // who was kept from the old one is kept from the new one, too
+    let mode = file.file().metadata()?.mode() & journal.file.metadata()?.mode();
+    file.file().set_permissions(Permissions::from_mode(mode & 0o777))?;
+    let new_file: Arc<File> = Arc::new(file.file().try_clone()?);
     let scan = scan(&*new_file)?;
     let mut anew = History::new(&header);
     anew.next = number;
@@ -90,8 +98,7 @@ fn try_squash(journal: &Journal, path: &Path, base: &Arc<dyn BlockDevice>) -> Re
     drop(new);
     new_file.sync_all()?;
     let after = new_file.metadata()?.len();
-    file.persist(path).map_err(|e| e.error)?;
-    sync_directory(path)?;
+    file.put(Some(&journal.file))?;
     Ok(after)
 }
 
@@ -114,24 +121,30 @@ pub fn export(
     out: &Path,
     force: bool,
 ) -> Result<u64, JournalError> {
-    match out.symlink_metadata() {
-        Ok(meta) if !meta.is_file() => return Err(at(out)(Why::NotFile)),
-        Ok(_) if !force => return Err(at(out)(Why::Exists)),
-        _ => {}
+    let place = Place::new(out).map_err(at(out))?;
+    let old = match place.look() {
+        Ok(old) => Some(old),
+        Err(e) if e.kind() == ErrorKind::NotFound => None,
+        Err(e) => return Err(at(out)(e)),
+    };
+    if let Some(old) = &old {
+        if !old.metadata().map_err(at(out))?.is_file() {
+            return Err(at(out)(Why::NotFile));
+        }
+        if !force {
+            return Err(at(out)(Why::Exists));
+        }
     }
     let journal = Journal::open(path, Mode::Read)?;
     let image = journal.open_image(image_path)?;
     let number = journal.history.find(state).map_err(at(path))?;
-    let recorded = journal.image_path();
-    let around = File::open(image_path.unwrap_or(&recorded)).map_err(at(out))?;
     let dev = journal.past(image.device.clone(), state)?;
     let write = || -> Result<(), Why> {
-        let mut file = tempfile::Builder::new()
-            .prefix(".littlefs-")
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(super::directory(out))?;
+        let new = place.begin()?;
+        let file = new.file();
+        files::take_access(file, &image.metadata)?;
         let size = image.image_size;
-        file.as_file_mut().set_len(size)?;
+        file.set_len(size)?;
         let g = dev.geometry();
         let (from, to) = (image.offset, (image.offset + g.size()).min(size));
         let mut buf = vec![0; CHUNK as usize];
@@ -150,22 +163,20 @@ pub fn export(
                 let (block, off) = split(g, at - from);
                 dev.read(block, off, part).map_err(crate::Error::from)?;
             } else {
-                around.read_exact_at(part, at)?;
+                image.file.read_exact_at(part, at)?;
             }
             for (i, piece) in part.chunks(HOLE).enumerate() {
                 if piece.iter().any(|b| *b != 0) {
-                    file.as_file().write_all_at(piece, at + (i * HOLE) as u64)?;
+                    file.write_all_at(piece, at + (i * HOLE) as u64)?;
                 }
             }
             at += part.len() as u64;
         }
-        file.as_file().sync_all()?;
-        if force {
-            file.persist(out).map_err(|e| e.error)?;
-        } else {
-            file.persist_noclobber(out).map_err(|e| e.error)?;
-        }
-        Ok(())
+        file.sync_all()?;
+        new.put(old.as_ref()).map_err(|e| match e.kind() {
+            ErrorKind::AlreadyExists => Why::Exists,
+            _ => e.into(),
+        })
     };
     write().map_err(at(out))?;
     Ok(number)

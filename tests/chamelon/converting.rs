@@ -266,7 +266,6 @@ fn ends_at_a_step() {
     let options = image::Options { exclusive: true, ..image::Options::default() };
     let source = image::open(Path::new(&path), &options).expect("opens");
     let job = Job {
-        path: Path::new(&path),
         source: &source,
         out: None,
         overwrite: false,
@@ -313,6 +312,38 @@ fn killed_at_every_step() {
     }
     // the last step is after the rename, then it was not killed at all
     assert!(old > 10 && new == 2, "{old} old, {new} new");
+}
+
+/// Another file gets the name of the image while it is converted: that one stays, and nothing of it
+/// is read.
+#[test]
+fn an_image_that_loses_its_name_is_not_replaced() {
+    let (s, victim) = (Scratch::with(&written()), Scratch::with(b"somebody else's"));
+    let options = image::Options { exclusive: true, ..image::Options::default() };
+    let swap: [&dyn Fn(); 2] =
+        [&|| symlink(victim.name("kv.img"), s.name("kv.img")).expect("a link"), &|| {
+            fs::write(s.name("kv.img"), "another").expect("written")
+        }];
+    for put_another in swap {
+        let name = s.name("kv.img");
+        let source = image::open(Path::new(&name), &options).expect("opens");
+        let (out, overwrite, salvage) = (None, false, false);
+        let (disk_version, block_count) = (VERSION_2_1, None);
+        let job = Job { source: &source, out, overwrite, salvage, disk_version, block_count };
+        let failure = convert(&job, &|step| {
+            if step == Step::Written {
+                fs::rename(&name, s.name("moved")).expect("renamed");
+                put_another();
+            }
+        });
+        let e = failure.expect_err("it has no name to replace").to_string();
+        assert!(e.contains("meanwhile"), "{e}");
+        assert_eq!(victim.read("kv.img"), b"somebody else's");
+        assert_ne!(s.read("kv.img"), written());
+        assert_eq!(s.files(), ["kv.img", "moved"]);
+        fs::rename(s.name("moved"), &name).expect("renamed");
+        assert_eq!(s.read("kv.img"), written());
+    }
 }
 
 #[test]

@@ -132,7 +132,6 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let Ok(source) = bounded(name, "open", || image::open(&path, &options)) else { return };
     let converted = |salvage| {
         let job = Job {
-            path: &path,
             source: &source,
             out: None,
             overwrite: false,

@@ -156,3 +156,22 @@ fn root_is_let_in_and_nobody_else() {
     );
     assert!(c_tree(&m.image()).contains_key(&b"d/g"[..]));
 }
+
+/// Both need the device, and both say what helps where there is none.
+#[test]
+fn without_the_device_run_advises_what_mount_does() {
+    among_users(
+        r#"
+        for who in env "$user"; do
+            for command in "mount $image $mnt" "run $image -- true"; do
+                if unshare --mount sh -c '
+                    mount -t tmpfs none /dev
+                    mknod -m 666 /dev/null c 1 3
+                    exec "$@"' sh $who "$littlefs" $command 2>"$scratch/said"; then exit 1; fi
+                grep -q "are /dev/fuse and fusermount3 there? 'modprobe fuse'" "$scratch/said" ||
+                    { cat "$scratch/said" >&2; exit 1; }
+            done
+        done
+        "#,
+    );
+}

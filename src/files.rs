@@ -1,0 +1,481 @@
+//! Files by descriptor, so that nothing depends on a name twice.
+//!
+//! Whoever may write to a directory can put another file, a link, a FIFO or a device under any name
+//! in it, at any moment. So a path is resolved once; from then on the file is the open descriptor.
+//! New files are made, and names changed, relative to the open directory, and a name is replaced or
+//! removed only while it still refers to the file that was opened.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, Permissions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::Path;
+#[cfg(feature = "mount")]
+use std::path::PathBuf;
+
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, RenameFlags, fcntl_setfl, openat, renameat, renameat_with, statat,
+    unlinkat,
+};
+use rustix::io::Errno;
+
+/// How the names of files begin that are not complete; an interruption may leave some behind.
+const PREFIX: &str = ".littlefs-";
+/// Names to try for a new file before giving up.
+const NAMES_MAX: u32 = 100;
+
+/// With every open: a FIFO, a terminal or a modem is not to be waited for, nor to become ours.
+const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+
+/// Open what is at `path` for reading, without waiting for anything, whatever it is.
+///
+/// # Errors
+/// The system's: ENXIO for a socket.
+pub fn open(path: &Path) -> io::Result<File> {
+    opened(openat(CWD, path, OFlags::RDONLY | ALWAYS, Mode::empty()))
+}
+
+/// The same for what has to be a plain file.
+///
+/// # Errors
+/// The system's, and one that says that it is something else.
+#[cfg(feature = "cli")]
+pub fn open_plain(path: &Path) -> io::Result<File> {
+    let file = open(path).map_err(|e| match e.raw_os_error() {
+        Some(libc::ENXIO | libc::ENODEV) => not_plain(),
+        _ => e,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(not_plain()) }
+}
+
+#[cfg(feature = "cli")]
+fn not_plain() -> io::Error {
+    io::Error::other("is not a plain file")
+}
+
+/// Open a file once more, by its descriptor. Where /proc does not show this process, as among the
+/// mounts of another container, `path` is tried, which must still be the same file.
+///
+/// # Errors
+/// The system's, and [`replaced`].
+pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File> {
+    let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let again = match openat(CWD, by_descriptor, flags | ALWAYS, Mode::empty()) {
+        Err(Errno::NOENT) => openat(CWD, path, flags | ALWAYS, Mode::empty()),
+        again => again,
+    };
+    let again = opened(again)?;
+    if same(&again.metadata()?, &file.metadata()?) { Ok(again) } else { Err(replaced()) }
+}
+
+/// A description of its own of what descriptor `number` of this process refers to, for reading.
+///
+/// # Errors
+/// The system's.
+#[cfg(feature = "mount")]
+pub fn inherited(number: u32) -> io::Result<File> {
+    open(Path::new(&format!("/proc/self/fd/{number}")))
+}
+
+/// A descriptor of `file` that is not closed in programs that are started while it is there.
+///
+/// # Errors
+/// The system's.
+#[cfg(feature = "mount")]
+pub fn pass_on(file: &File) -> io::Result<OwnedFd> {
+    Ok(rustix::io::dup(file)?)
+}
+
+/// A descriptor that was opened with [`ALWAYS`], to be read and written as usual.
+fn opened(fd: rustix::io::Result<OwnedFd>) -> io::Result<File> {
+    let fd = fd?;
+    fcntl_setfl(&fd, OFlags::empty())?;
+    Ok(File::from(fd))
+}
+
+/// Whether both describe the same file.
+pub fn same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// The error for a name that refers to another file than before.
+pub fn replaced() -> io::Error {
+    io::Error::other("was replaced by another file meanwhile; try again")
+}
+
+/// Give a new file the owner, group and mode of another, as far as this user may, but nobody the
+/// right to write except for its owner. Who could not read the other cannot read the new one, either.
+///
+/// # Errors
+/// The system's.
+pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
+    let refused = |result: io::Result<()>| match result {
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(true),
+        result => result.map(|()| false),
+    };
+    let own = file.metadata()?;
+    let mut mode = from.mode() & 0o755;
+    if own.gid() != from.gid() && refused(fchown(file, None, Some(from.gid())))? {
+        // the group is another one: for it only what is for everybody
+        mode &= !0o070 | (mode & 0o007) << 3;
+    }
+    if own.uid() != from.uid() {
+        refused(fchown(file, Some(from.uid()), None))?;
+    }
+    file.set_permissions(Permissions::from_mode(mode))
+}
+
+/// A directory that is to be mounted on. It is opened without a look inside, because an automount
+/// point would have something mounted there first.
+#[cfg(feature = "mount")]
+#[derive(Debug)]
+pub struct Directory {
+    file: File,
+    path: PathBuf,
+}
+
+#[cfg(feature = "mount")]
+impl Directory {
+    /// The directory at `path`; links are followed.
+    ///
+    /// # Errors
+    /// The system's: ENOTDIR for what is none.
+    pub fn find(path: &Path) -> io::Result<Self> {
+        // not O_DIRECTORY, which looks inside
+        let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let file = File::from(fd);
+        if !file.metadata()?.is_dir() {
+            return Err(ErrorKind::NotADirectory.into());
+        }
+        Ok(Self { file, path: fs::canonicalize(path)? })
+    }
+
+    /// Where it is now, without links; where /proc does not tell, where it was when it was found.
+    pub fn path(&self) -> PathBuf {
+        let now = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
+        now.unwrap_or_else(|_| self.path.clone())
+    }
+
+    /// Its type and permissions.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
+    /// Do something while it is the working directory of this process, where "." is this directory
+    /// whatever becomes of its name. Afterwards that is the root directory.
+    ///
+    /// # Errors
+    /// The system's, and those of `act`.
+    pub fn within<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        rustix::process::fchdir(&self.file)?;
+        let result = act();
+        std::env::set_current_dir("/")?;
+        result
+    }
+}
+
+/// A name in an open directory.
+#[derive(Debug)]
+pub struct Place {
+    directory: OwnedFd,
+    name: OsString,
+}
+
+impl Place {
+    /// The last name of `path`, in its directory as it is now.
+    ///
+    /// # Errors
+    /// The system's, and when the path ends in no name.
+    pub fn new(path: &Path) -> io::Result<Self> {
+        let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_owned();
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self { directory: openat(CWD, parent, flags, Mode::empty())?, name })
+    }
+
+    /// The name of `file`, which was opened at `path`: links are followed.
+    ///
+    /// # Errors
+    /// The system's, and [`replaced`].
+    pub fn of(file: &File, path: &Path) -> io::Result<Self> {
+        let place = Self::new(&fs::canonicalize(path)?)?;
+        if place.holds(file)? { Ok(place) } else { Err(replaced()) }
+    }
+
+    /// The same directory, and this name with `suffix`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn with_suffix(&self, suffix: impl AsRef<OsStr>) -> io::Result<Self> {
+        let mut name = self.name.clone();
+        name.push(suffix);
+        Ok(Self { directory: self.directory.try_clone()?, name })
+    }
+
+    /// Open what has this name, for reading; no link is followed.
+    ///
+    /// # Errors
+    /// The system's: ELOOP for a link.
+    pub fn open(&self) -> io::Result<File> {
+        self.open_as(OFlags::RDONLY)
+    }
+
+    /// What has this name, only to see what it is; no link is followed.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn look(&self) -> io::Result<File> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(File::from(openat(&self.directory, &self.name, flags, Mode::empty())?))
+    }
+
+    fn open_as(&self, flags: OFlags) -> io::Result<File> {
+        let flags = flags | OFlags::NOFOLLOW | ALWAYS;
+        opened(openat(&self.directory, &self.name, flags, Mode::empty()))
+    }
+
+    /// Open a file that has this name once more, by its descriptor.
+    ///
+    /// # Errors
+    /// The system's, and [`replaced`].
+    pub(crate) fn reopen(&self, file: &File, flags: OFlags) -> io::Result<File> {
+        let again = match reopen(file, Path::new(""), flags) {
+            Err(e) if e.kind() == ErrorKind::NotFound => self.open_as(flags)?,
+            again => again?,
+        };
+        let is_same = same(&again.metadata()?, &file.metadata()?);
+        if is_same && self.holds(file)? { Ok(again) } else { Err(replaced()) }
+    }
+
+    /// Whether the name refers to `file`.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn holds(&self, file: &File) -> io::Result<bool> {
+        let meta = file.metadata()?;
+        match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(named) => Ok((named.st_dev, named.st_ino) == (meta.dev(), meta.ino())),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Remove the name if it refers to `file`.
+    ///
+    /// # Errors
+    /// The system's, and [`replaced`].
+    pub fn remove(&self, file: &File) -> io::Result<()> {
+        if !self.holds(file)? {
+            return Err(replaced());
+        }
+        Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
+    }
+
+    /// Make a file that is to get this name, and that only this user may use until then.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(&self) -> io::Result<NewFile<'_>> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let mode = Mode::RUSR | Mode::WUSR;
+        for _ in 0..NAMES_MAX {
+            let number = RandomState::new().hash_one(std::process::id());
+            let name = OsString::from(format!("{PREFIX}{number:016x}"));
+            match openat(&self.directory, &name, flags | OFlags::CLOEXEC, mode) {
+                Ok(fd) => {
+                    let temporary = Self { directory: self.directory.try_clone()?, name };
+                    return Ok(NewFile {
+                        place: self,
+                        temporary,
+                        file: File::from(fd),
+                        put: false,
+                    });
+                }
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(ErrorKind::AlreadyExists.into())
+    }
+
+    /// Make the names in the directory durable.
+    fn sync(&self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        File::from(openat(&self.directory, ".", flags, Mode::empty())?).sync_all()
+    }
+}
+
+/// A file that has no name of its own yet; removed on drop.
+#[derive(Debug)]
+pub struct NewFile<'a> {
+    place: &'a Place,
+    temporary: Place,
+    file: File,
+    put: bool,
+}
+
+impl NewFile<'_> {
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Give it its name, durably: that of `old`, if the name still refers to that, or else a name
+    /// that nothing has.
+    ///
+    /// # Errors
+    /// The system's, and [`replaced`].
+    pub fn put(mut self, old: Option<&File>) -> io::Result<()> {
+        let (from, to) = (&self.temporary, self.place);
+        let names = (&from.directory, &from.name, &to.directory, &to.name);
+        if !from.holds(&self.file)? {
+            return Err(replaced());
+        }
+        match old {
+            Some(old) if to.holds(old)? => renameat(names.0, names.1, names.2, names.3)?,
+            Some(_) => return Err(replaced()),
+            None => put_new(names)?,
+        }
+        self.put = true;
+        self.place.sync()
+    }
+}
+
+/// Rename to a name that nothing has.
+fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> {
+    let (from_dir, from, to_dir, to) = names;
+    match renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
+        // not every filesystem can do that
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
+            Ok(unlinkat(from_dir, from, AtFlags::empty())?)
+        }
+        result => Ok(result?),
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if !self.put {
+            // what somebody else put there stays
+            let _ = self.temporary.remove(&self.file);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn directory() -> tempfile::TempDir {
+        tempfile::tempdir().expect("temporary directory")
+    }
+
+    fn is_replaced(e: &io::Error) -> bool {
+        e.to_string().contains("replaced")
+    }
+
+    #[test]
+    fn a_name_that_refers_to_another_file_is_left_alone() {
+        let dir = directory();
+        let (path, other) = (dir.path().join("a"), dir.path().join("other"));
+        fs::write(&path, "old").expect("write");
+        fs::write(&other, "other").expect("write");
+        let file = open(&path).expect("open");
+        let place = Place::of(&file, &path).expect("its place");
+        fs::rename(&path, dir.path().join("moved")).expect("rename");
+        symlink(&other, &path).expect("symlink");
+
+        let new = place.begin().expect("a new file");
+        assert!(is_replaced(&new.put(Some(&file)).expect_err("not its name any more")));
+        assert!(is_replaced(&place.remove(&file).expect_err("not its name any more")));
+        assert!(is_replaced(&Place::of(&file, &path).expect_err("leads elsewhere")));
+        assert!(place.open().is_err(), "a link");
+        assert_eq!(fs::read(&other).expect("read"), b"other");
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 3, "nothing is left behind");
+
+        // the directory is the one that was opened, too
+        fs::remove_file(&path).expect("unlink");
+        let elsewhere = directory();
+        let moved = elsewhere.path().join("d");
+        fs::rename(dir.path(), &moved).expect("rename");
+        fs::create_dir(dir.path()).expect("mkdir");
+        let new = place.begin().expect("a new file");
+        new.file().write_all(b"new").expect("write");
+        new.put(None).expect("put");
+        assert_eq!(fs::read(moved.join("a")).expect("read"), b"new");
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_opened_again_by_its_descriptor() {
+        let dir = directory();
+        let path = dir.path().join("a");
+        fs::write(&path, "one").expect("write");
+        let file = open(&path).expect("open");
+        fs::rename(&path, dir.path().join("b")).expect("rename");
+        fs::write(&path, "two").expect("write");
+        let mut text = String::new();
+        let mut again = reopen(&file, &path, OFlags::RDWR).expect("reopen");
+        again.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "one");
+    }
+
+    // Other tests here name nothing relative to the working directory.
+    #[cfg(feature = "mount")]
+    #[test]
+    fn a_directory_stays_the_one_that_was_found() {
+        let dir = directory();
+        let (path, moved) = (dir.path().join("d"), dir.path().join("moved"));
+        fs::create_dir(&path).expect("mkdir");
+        let found = Directory::find(&path).expect("a directory");
+        assert_eq!(found.path(), fs::canonicalize(&path).expect("resolved"));
+        fs::rename(&path, &moved).expect("rename");
+        symlink("/", &path).expect("symlink");
+        assert_eq!(found.path(), fs::canonicalize(&moved).expect("resolved"));
+        let before = std::env::current_dir().expect("a directory");
+        let inside = found.within(|| fs::metadata(".")).expect("inside");
+        std::env::set_current_dir(before).expect("back");
+        assert!(same(&inside, &fs::metadata(&moved).expect("stat")));
+        fs::write(dir.path().join("file"), "").expect("write");
+        let e = Directory::find(&dir.path().join("file")).expect_err("no directory");
+        assert_eq!(e.kind(), ErrorKind::NotADirectory);
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn what_is_no_plain_file_is_refused_at_once() {
+        let dir = directory();
+        let path = dir.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).expect("mkfifo");
+        let socket = dir.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("bind");
+        for path in [&*path, &*socket, dir.path(), Path::new("/dev/null")] {
+            let e = open_plain(path).expect_err("no plain file");
+            assert!(e.to_string().contains("plain file"), "{}: {e}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_not_for_others_to_write() {
+        let dir = directory();
+        let path = dir.path().join("a");
+        fs::write(&path, "").expect("write");
+        let place = Place::new(&dir.path().join("b")).expect("a place");
+        for (mode, expected) in [(0o600, 0o600), (0o666, 0o644), (0o4770, 0o750), (0o444, 0o444)] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).expect("chmod");
+            let new = place.begin().expect("a new file");
+            assert_eq!(new.file().metadata().expect("stat").mode() & 0o7777, 0o600);
+            take_access(new.file(), &fs::metadata(&path).expect("stat")).expect("taken");
+            assert_eq!(new.file().metadata().expect("stat").mode() & 0o7777, expected);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Mounting through `fusermount3`, which may do for ordinary users what they may not.
+//!
+//! It mounts, and sends the descriptor of the FUSE device over a socket, whose number it finds in its
+//! environment. It takes a path to mount on; "." in the directory itself, which is opened, is the one
+//! that cannot lead elsewhere by then.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use super::session::{Access, MountRequest};
+
+/// The program, unless [`PROGRAM_VARIABLE`] names another one.
+const PROGRAM: &str = "fusermount3";
+/// As libfuse has it.
+const PROGRAM_VARIABLE: &str = "FUSERMOUNT_PATH";
+/// Tells it the number of the socket.
+const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
+
+/// Mount as `request` says; the FUSE device. To be called before any thread is started that starts
+/// programs: those would get the socket, too.
+///
+/// # Errors
+/// The system's, or what `fusermount3` said.
+pub fn mount(request: &MountRequest<'_>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let program = env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| PROGRAM.into());
+    let mut command = Command::new(program);
+    command.arg("-o").arg(options(request)).args(["--", "."]);
+    command.env(SOCKET_VARIABLE, theirs.as_raw_fd().to_string());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = request.mountpoint.within(|| {
+        fcntl_setfd(&theirs, FdFlags::empty())?;
+        command.spawn()
+    });
+    drop(theirs);
+    let device = child.and_then(|child| {
+        let device = receive(&ours);
+        let output = child.wait_with_output()?;
+        device?.ok_or_else(|| {
+            io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned())
+        })
+    })?;
+    fcntl_setfd(&device, FdFlags::CLOEXEC)?;
+    Ok(device)
+}
+
+/// The options of a mount, separated by commas.
+fn options(request: &MountRequest<'_>) -> OsString {
+    let flags = request.flags;
+    let mut options = b"fsname=".to_vec();
+    options.extend(escaped(request.source));
+    let either = |set, yes, no| if set { yes } else { no };
+    for option in [
+        "subtype=littlefs",
+        either(flags.read_only, "ro", "rw"),
+        either(flags.dev, "dev", "nodev"),
+        either(flags.suid, "suid", "nosuid"),
+        either(flags.exec, "exec", "noexec"),
+        either(flags.atime, "", "noatime"),
+        either(request.default_permissions, "default_permissions", ""),
+        either(request.access == Access::Owner, "", "allow_other"),
+    ] {
+        if !option.is_empty() {
+            options.push(b',');
+            options.extend(option.as_bytes());
+        }
+    }
+    OsString::from_vec(options)
+}
+
+/// The source as a mount option: a comma would be the end of the option unless it is escaped.
+fn escaped(source: &Path) -> Vec<u8> {
+    let bytes = OsStr::as_bytes(source.as_os_str()).iter();
+    let escape = |&b: &u8| if matches!(b, b'\\' | b',') { vec![b'\\', b] } else { vec![b] };
+    bytes.flat_map(escape).collect()
+}
+
+/// The descriptor that comes over the socket; none when that is closed without.
+fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
+    let mut byte = [0];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    loop {
+        let mut parts = [IoSliceMut::new(&mut byte)];
+        match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result.map(drop)?,
+        }
+    }
+    let mut fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok(fds.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commas_in_a_path_do_not_end_the_option() {
+        assert_eq!(escaped(Path::new("/a,b\\c")), b"/a\\,b\\\\c");
+        assert_eq!(escaped(Path::new(OsStr::from_bytes(b"/\xff"))), b"/\xff");
+    }
+}

@@ -1,0 +1,242 @@
+//! Finding a journal under its name, and whether it may be used.
+//!
+//! Whoever can put a file where a journal is expected, or write to it, decides what becomes of the
+//! image. So what counts is not where a file is but whose it is.
+
+use std::fmt;
+use std::fs::{File, Metadata, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+
+use super::error::at;
+use super::{JournalError, Mode, Why, new_header};
+use crate::bd::journal::Reason;
+use crate::bd::journal::format::Header;
+use crate::files::{self, NewFile, Place};
+use crate::image::{self, holder};
+use crate::sys;
+
+/// Why a file is not taken for a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unfit {
+    /// A symbolic link.
+    Link,
+    /// It has other names.
+    OtherNames,
+    /// It belongs to this user, who is neither the caller nor the owner of the image.
+    Owner(u32),
+    /// Others than its owner may write to it.
+    Writable,
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link => f.write_str(
+                "is a symbolic link, which is not followed to a journal: name the file itself",
+            ),
+            Self::OtherNames => f.write_str(
+                "has other names (hard links), so it is not used as a journal: copy it, and use \
+                 the copy",
+            ),
+            Self::Owner(uid) => write!(
+                f,
+                "belongs to user {uid}, who is neither you nor the owner of the image, so it is \
+                 not used as a journal: remove it, or make it your own with chown if you trust it"
+            ),
+            Self::Writable => f.write_str(
+                "can be written by others than its owner, so it is not used as a journal: \
+                 'chmod go-w' it if you trust it",
+            ),
+        }
+    }
+}
+
+/// A journal's name, and the file that has it, if one does: opened once, without following a link.
+#[derive(Debug)]
+pub struct Named {
+    path: PathBuf,
+    place: Place,
+    file: Option<File>,
+}
+
+impl Named {
+    /// Look for a journal at `path`.
+    ///
+    /// # Errors
+    /// When something else than a plain file is there, or it cannot be read.
+    pub fn find(path: &Path) -> Result<Self, JournalError> {
+        let place = Place::new(path).map_err(at(path))?;
+        Self::at(place, path)
+    }
+
+    /// Look for the journal of one run of a program: beside the image, and called as that with
+    /// `suffix`.
+    ///
+    /// # Errors
+    /// As [`Named::find`].
+    pub fn beside(image: &image::Source, suffix: &str) -> Result<Self, JournalError> {
+        let place = image.place().and_then(|place| place.with_suffix(suffix));
+        let mut path = std::fs::canonicalize(image.path()).unwrap_or(image.path().to_owned());
+        path.as_mut_os_string().push(suffix);
+        Self::at(place.map_err(at(image.path()))?, &path)
+    }
+
+    /// The journal that descriptor `number` of this process refers to, which was found at `path`.
+    ///
+    /// # Errors
+    /// As [`Named::find`].
+    #[cfg(feature = "mount")]
+    pub fn inherited(path: &Path, number: u32) -> Result<Self, JournalError> {
+        let place = Place::new(path).map_err(at(path))?;
+        let file = Some(files::inherited(number).map_err(at(path))?);
+        Ok(Self { path: path.to_owned(), place, file })
+    }
+
+    fn at(place: Place, path: &Path) -> Result<Self, JournalError> {
+        let file = match place.open() {
+            Ok(file) => Some(file),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => {
+                return Err(at(path)(match e.raw_os_error() {
+                    Some(libc::ELOOP) => Why::Unfit(Unfit::Link),
+                    Some(libc::ENXIO | libc::ENODEV) => Reason::NotJournal.into(),
+                    _ => e.into(),
+                }));
+            }
+        };
+        let this = Self { path: path.to_owned(), place, file };
+        if let Some(file) = &this.file
+            && !file.metadata().map_err(at(path))?.is_file()
+        {
+            return Err(at(path)(Reason::NotJournal));
+        }
+        Ok(this)
+    }
+
+    /// Where it was looked for.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is one.
+    pub fn exists(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// A descriptor of the file that programs to be started get.
+    #[cfg(feature = "mount")]
+    pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
+        files::pass_on(self.file.as_ref().ok_or(ErrorKind::NotFound)?)
+    }
+
+    /// Its name in its directory.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The file of a journal that is there already, locked if it is to be written.
+    pub(super) fn open(&self, mode: Mode) -> Result<File, Why> {
+        let found = self.file.as_ref().ok_or(io::Error::from(ErrorKind::NotFound))?;
+        if mode == Mode::Read {
+            return Ok(self.place.reopen(found, OFlags::RDONLY)?);
+        }
+        judge(&found.metadata()?)?;
+        let file = self.place.reopen(found, OFlags::RDWR)?;
+        lock(&file)?;
+        // A squash may have put another file in its place meanwhile.
+        if !self.place.holds(&file)? {
+            return Err(files::replaced().into());
+        }
+        Ok(file)
+    }
+
+    /// Refuse it for an image that belongs to the user `owner`, unless it is that user's or the
+    /// caller's, and nobody else may write to it.
+    ///
+    /// # Errors
+    /// [`Why::Unfit`].
+    pub fn adopt(&self, owner: u32) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let meta = file.metadata().map_err(at(&self.path))?;
+        adopt(&meta, owner).map_err(at(&self.path))
+    }
+
+    /// The file for writing, which is made for the image if it is not there.
+    pub(super) fn open_or_create(&mut self, image: &image::Opened) -> Result<File, JournalError> {
+        let path = self.path.clone();
+        let header = || new_header(image).map_err(|e| at(&image.path)(e));
+        if self.file.is_some() {
+            let file = self.open(Mode::Write).map_err(at(&path))?;
+            // what mktemp(1) makes
+            if file.metadata().map_err(at(&path))?.len() == 0 {
+                (&file).write_all(&header()?.to_bytes()).map_err(at(&path))?;
+                file.sync_all().map_err(at(&path))?;
+            }
+            return Ok(file);
+        }
+        let new = begin(&self.place, &header()?, &image.metadata).map_err(at(&path))?;
+        let file = new.file().try_clone().map_err(at(&path))?;
+        new.put(None).map_err(at(&path))?;
+        self.file = Some(self.place.reopen(&file, OFlags::RDONLY).map_err(at(&path))?);
+        Ok(file)
+    }
+
+    /// Remove it.
+    ///
+    /// # Errors
+    /// The system's, and when another file has its name by now.
+    pub fn remove(&self) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        self.place.remove(file).map_err(at(&self.path))
+    }
+}
+
+/// Begin a journal in a file that has no name yet, locked, for an image of which `image` tells
+/// whose it is.
+pub(super) fn begin<'a>(
+    place: &'a Place,
+    header: &Header,
+    image: &Metadata,
+) -> Result<NewFile<'a>, Why> {
+    let new = place.begin()?;
+    files::take_access(new.file(), image)?;
+    // an image that nobody writes may have a journal all the same
+    let mode = new.file().metadata()?.permissions().mode() | 0o600;
+    new.file().set_permissions(PermissionsExt::from_mode(mode & 0o644))?;
+    lock(new.file())?;
+    new.file().write_all(&header.to_bytes())?;
+    new.file().sync_all()?;
+    Ok(new)
+}
+
+fn lock(file: &File) -> Result<(), Why> {
+    file.try_lock().map_err(|e| match e {
+        TryLockError::Error(e) => Why::from(e),
+        TryLockError::WouldBlock => Why::InUse(holder(file)),
+    })
+}
+
+/// Whether what a journal says can be believed at all: only its owner can have written it.
+fn judge(meta: &Metadata) -> Result<(), Unfit> {
+    if meta.nlink() > 1 {
+        Err(Unfit::OtherNames)
+    } else if meta.mode() & 0o022 != 0 {
+        Err(Unfit::Writable)
+    } else {
+        Ok(())
+    }
+}
+
+/// Whether a journal may say what becomes of an image that belongs to the user `owner`.
+pub(super) fn adopt(meta: &Metadata, owner: u32) -> Result<(), Why> {
+    judge(meta)?;
+    if [owner, sys::effective_uid()].contains(&meta.uid()) {
+        Ok(())
+    } else {
+        Err(Unfit::Owner(meta.uid()).into())
+    }
+}

@@ -1,0 +1,114 @@
+//! Names and paths as people and logs get to see them.
+//!
+//! A name may hold any byte but two. Shown as it is, it could steer a terminal, turn the direction of
+//! the text around it, or end a line and begin another that nobody wrote. Everything that is printed
+//! for people goes through here; JSON has ways of its own.
+
+use std::ffi::OsStr;
+use std::fmt::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// What can be shown to people although somebody else chose it.
+pub trait Show {
+    /// Displays without anything that is more than a visible character: control characters and
+    /// bytes that are no UTF-8 are escaped as in a Rust string, like `\n`, `\u{1b}` and `\xff`.
+    fn show(&self) -> Shown<'_>;
+}
+
+/// Displays bytes safely.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a>(&'a [u8]);
+
+impl Show for [u8] {
+    fn show(&self) -> Shown<'_> {
+        Shown(self)
+    }
+}
+
+impl Show for str {
+    fn show(&self) -> Shown<'_> {
+        Shown(self.as_bytes())
+    }
+}
+
+impl Show for OsStr {
+    fn show(&self) -> Shown<'_> {
+        Shown(self.as_bytes())
+    }
+}
+
+impl Show for Path {
+    fn show(&self) -> Shown<'_> {
+        Shown(self.as_os_str().as_bytes())
+    }
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if is_harmless(c) { f.write_char(c)? } else { c.escape_default().fmt(f)? }
+            }
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a terminal only draws it: it neither obeys it nor changes the order of what is around.
+fn is_harmless(c: char) -> bool {
+    let changes_order = matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    !c.is_control() && !changes_order
+}
+
+/// A whole message, which may have several lines, whatever it was put together from.
+#[cfg(feature = "cli")]
+pub fn message(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for (i, line) in text.split('\n').enumerate() {
+        if i > 0 {
+            shown.push('\n');
+        }
+        // writing to a string does not fail
+        let _ = write!(shown, "{}", line.show());
+    }
+    shown
+}
+
+/// What JSON gets besides the text of a name that is not UTF-8: all of its bytes.
+#[cfg(feature = "serde")]
+pub fn base64_unless_text(name: &[u8]) -> Option<String> {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    std::str::from_utf8(name).is_err().then(|| STANDARD.encode(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_visible_characters_are_left() {
+        for (name, shown) in [
+            (&b"/srv/my image.bin"[..], "/srv/my image.bin"),
+            ("grün 雪".as_bytes(), "grün 雪"),
+            (b"a\nlittlefs: b\tc\0", "a\\nlittlefs: b\\tc\\u{0}"),
+            (b"\x1b[31m\x7f", "\\u{1b}[31m\\u{7f}"),
+            ("\u{9b}31m".as_bytes(), "\\u{9b}31m"),
+            ("gpj.\u{202e}exe\u{2066}".as_bytes(), "gpj.\\u{202e}exe\\u{2066}"),
+            (b"\xffa\xc3", "\\xffa\\xc3"),
+        ] {
+            assert_eq!(name.show().to_string(), shown);
+        }
+        #[cfg(feature = "cli")]
+        assert_eq!(message("one\ntwo\r\x1b\n"), "one\ntwo\\r\\u{1b}\n");
+        #[cfg(feature = "serde")]
+        assert_eq!(base64_unless_text(b"text"), None);
+        #[cfg(feature = "serde")]
+        assert_eq!(base64_unless_text(b"\xff").as_deref(), Some("/w=="));
+    }
+}
