@@ -74,7 +74,7 @@ pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File
 ///
 /// # Errors
 /// The system's.
-#[cfg(feature = "mount")]
+#[cfg(all(feature = "cli", feature = "mount"))]
 pub fn inherited(number: u32) -> io::Result<File> {
     open(Path::new(&format!("/proc/self/fd/{number}")))
 }
@@ -83,7 +83,7 @@ pub fn inherited(number: u32) -> io::Result<File> {
 ///
 /// # Errors
 /// The system's.
-#[cfg(feature = "mount")]
+#[cfg(all(feature = "cli", feature = "mount"))]
 pub fn pass_on(file: &File) -> io::Result<OwnedFd> {
     Ok(rustix::io::dup(file)?)
 }

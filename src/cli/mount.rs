@@ -275,7 +275,7 @@ impl Mount {
         let read_only = fs.is_read_only();
         let about = self.about(&opened, fs.turned_read_only());
         let convention = self.convention(&fs)?;
-        let what = self.describe(&Filesystem::of(&fs), block_size, convention, &about);
+        let filesystem = Filesystem::of(&fs);
         let volume = Arc::new(Volume::new(
             fs,
             self.volume_options(umask, convention, opened.metadata.modified()),
@@ -307,6 +307,7 @@ impl Mount {
         .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
         // It may have another name by now.
         self.mountpoint = self.directory.path();
+        let what = self.describe(&filesystem, block_size, convention, &request.about);
         Ok(Running { mount: self, what, signals, volume, session, device: opened.device })
     }
 

@@ -40,7 +40,7 @@ impl Source {
     ///
     /// # Errors
     /// As [`Source::find`].
-    #[cfg(feature = "mount")]
+    #[cfg(all(feature = "cli", feature = "mount"))]
     pub fn inherited(path: &Path, number: u32) -> Result<Self, OpenError> {
         Self::from_opened(path, files::inherited(number))
     }
@@ -75,7 +75,7 @@ impl Source {
     }
 
     /// A descriptor of it that programs to be started get.
-    #[cfg(feature = "mount")]
+    #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
         files::pass_on(&self.file)
     }

@@ -89,7 +89,7 @@ impl Named {
     ///
     /// # Errors
     /// As [`Named::find`].
-    #[cfg(feature = "mount")]
+    #[cfg(all(feature = "cli", feature = "mount"))]
     pub fn inherited(path: &Path, number: u32) -> Result<Self, JournalError> {
         let place = Place::new(path).map_err(at(path))?;
         let file = Some(files::inherited(number).map_err(at(path))?);
@@ -128,7 +128,7 @@ impl Named {
     }
 
     /// A descriptor of the file that programs to be started get.
-    #[cfg(feature = "mount")]
+    #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
         files::pass_on(self.file.as_ref().ok_or(ErrorKind::NotFound)?)
     }
