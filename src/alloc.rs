@@ -51,6 +51,12 @@ impl Alloc {
         }
     }
 
+    /// Go on searching at `block`, which is in the map.
+    #[cfg(feature = "transfer")]
+    pub fn search_from(&mut self, block: u32) {
+        self.cursor = block % self.count;
+    }
+
     /// Whether every structure has been marked.
     pub fn is_complete(&self) -> bool {
         self.complete

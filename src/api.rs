@@ -22,6 +22,7 @@ mod options;
 mod path;
 mod tree;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -87,9 +88,29 @@ pub enum ReadOnlyReason {
     Dialect,
     /// The image file cannot be written.
     WriteProtected,
+    /// It is not certain that this is the filesystem that is meant. Says why.
+    Doubtful(String),
     /// The image is damaged, or a write failed in a way that leaves open what is on disk. Says what
     /// is wrong.
     Damage(String),
+}
+
+impl fmt::Display for ReadOnlyReason {
+    /// Half a sentence, with the remedy.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("it was opened for reading only"),
+            Self::PastState => f.write_str("a past state of a journal stays as it is"),
+            Self::Dialect => f.write_str(
+                "it is in the dialect of another program; 'littlefs convert' makes a littlefs of it",
+            ),
+            Self::WriteProtected => f.write_str("the file cannot be written"),
+            Self::Doubtful(why) => f.write_str(why),
+            Self::Damage(what) => {
+                write!(f, "{what}; 'littlefs check -p' repairs what can be repaired without loss")
+            }
+        }
+    }
 }
 
 /// The blocks of a filesystem.

@@ -2,7 +2,11 @@
 
 pub mod emu;
 pub mod file;
+#[cfg(feature = "transfer")]
+pub mod fresh;
 pub mod journal;
+#[cfg(feature = "transfer")]
+pub mod overlay;
 mod prefix;
 pub mod ram;
 
@@ -12,6 +16,8 @@ use crate::error::{IoError, IoOp, Unsupported};
 
 pub use file::FileDevice;
 pub use journal::JournalDevice;
+#[cfg(feature = "transfer")]
+pub use overlay::OverlayDevice;
 pub use ram::RamDevice;
 
 pub(crate) use prefix::Prefix;

@@ -1,13 +1,28 @@
 //! The command line: arguments, logging and exit codes; one module per command.
 
+mod cat;
+mod changing;
 mod check;
 mod convert;
+mod create;
 mod date;
+mod du;
+mod entry;
+mod extract;
+mod gathering;
+mod get;
 mod info;
 mod journal;
 mod kv;
 mod logging;
+mod ls;
 mod mkfs;
+mod problems;
+mod progress;
+mod put;
+mod shape;
+mod stat;
+mod tree;
 
 #[cfg(feature = "mount")]
 mod attach;
@@ -43,12 +58,14 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use serde::Serialize;
 
 use crate::bd::journal::At;
 use crate::image::{self, Source};
 use crate::journal::Named;
 use crate::show::{self, Show};
 use crate::sys::Signals;
+use crate::{Error, Littlefs};
 
 /// Exit codes, as mount(8) and fsck(8) define them.
 pub mod exit {
@@ -58,6 +75,8 @@ pub mod exit {
     pub const FAILURE: u8 = 1;
     /// mount(8): the mount failed.
     pub const MOUNT_FAILURE: u8 = 32;
+    /// Done, but something was left out.
+    pub const LEFT_OUT: u8 = 2;
     /// env(1), timeout(1): the program failed, not what it was to run.
     pub const RUN_FAILURE: u8 = 125;
     /// env(1), timeout(1): the command cannot be run.
@@ -137,6 +156,10 @@ Examples:
   littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
   littlefs mkfs --size 1M new.img     make an empty one
+  littlefs create --size 1M new.img data
+                                      make one with what is in a directory
+  littlefs extract dump.bin -C out    copy everything out of it, without a mount
+  littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
   littlefs kv new.img set greeting hi use it as a key-value store
 
 An image is a plain file or a block device; block size and count are found in it.
@@ -161,6 +184,15 @@ enum Command {
     #[cfg(feature = "mount")]
     Status(status::StatusArgs),
     Mkfs(mkfs::MkfsArgs),
+    Create(create::CreateArgs),
+    Extract(extract::ExtractArgs),
+    Ls(ls::LsArgs),
+    Tree(tree::TreeArgs),
+    Du(du::DuArgs),
+    Cat(cat::CatArgs),
+    Stat(stat::StatArgs),
+    Get(get::GetArgs),
+    Put(put::PutArgs),
     Info(info::InfoArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
@@ -183,6 +215,15 @@ impl Command {
             #[cfg(feature = "mount")]
             Self::Status(args) => status::run(args),
             Self::Mkfs(args) => mkfs::run(args),
+            Self::Create(args) => create::run(args),
+            Self::Extract(args) => extract::run(args),
+            Self::Ls(args) => ls::run(args),
+            Self::Tree(args) => tree::run(args),
+            Self::Du(args) => du::run(args),
+            Self::Cat(args) => cat::run(args),
+            Self::Stat(args) => stat::run(args),
+            Self::Get(args) => get::run(args),
+            Self::Put(args) => put::run(args),
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
@@ -268,6 +309,39 @@ impl ImageArgs {
         let image = Source::find(&self.image).map_err(CliError::failure)?;
         let journal = self.journal.as_deref().map(Named::find).transpose()?;
         Ok(Found { args: self, image, journal })
+    }
+
+    /// How to open it as a tree of files.
+    fn tree_options(&self, read_only: bool) -> crate::OpenOptions {
+        let mut options = crate::OpenOptions::new().read_only(read_only).offset(self.offset);
+        if let Some(block_size) = self.block_size {
+            options = options.block_size(block_size);
+        }
+        if let Some(dialect) = self.dialect.0 {
+            options = options.dialect(dialect);
+        }
+        if let Some(journal) = &self.journal {
+            options = options.journal(journal);
+        }
+        match &self.at {
+            Some(at) => options.at(At::parse(at)),
+            None => options,
+        }
+    }
+
+    /// Open it as a tree of files, for reading only and sharing it with other readers; notes go to
+    /// stderr.
+    fn open_tree(&self) -> Result<Littlefs, CliError> {
+        let image = self.tree_options(true).open(&self.image).map_err(|e| match e {
+            // these name the file already
+            Error::Image(e) => CliError::failure(e),
+            Error::Journal(e) => CliError::failure(e),
+            e => CliError::failure(format_args!("{}: {e}", self.image.display())),
+        })?;
+        for warning in image.warnings() {
+            log::warn!("{warning}");
+        }
+        Ok(image)
     }
 
     /// Open for reading only, sharing the image with other readers; notes go to stderr.
@@ -404,6 +478,11 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
         complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
     ExitCode::from(code)
+}
+
+/// Print what a command found as JSON.
+fn print_json(value: &impl Serialize) -> io::Result<()> {
+    writeln!(io::stdout(), "{}", serde_json::to_string_pretty(value)?)
 }
 
 /// A number of bytes: decimal or 0x hexadecimal, with an optional K, M or G (powers of 1024).

@@ -517,6 +517,32 @@ impl Codec {
     }
 }
 
+/// Bytes of content that stand for the numbers of a device, major and minor: 32 bits each,
+/// little-endian.
+pub const DEVICE_SIZE: usize = 8;
+
+/// Major and minor number of the device that a file with this content stands for, if it is one.
+pub fn device_numbers(content: &[u8]) -> Option<(u32, u32)> {
+    let [a, b, c, d, e, f, g, h] = <[u8; DEVICE_SIZE]>::try_from(content).ok()?;
+    Some((u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
+}
+
+/// The number in the content of a device, as the kernel encodes it; 0 for what is none.
+pub fn device_number(content: &[u8]) -> u32 {
+    let Some((major, minor)) = device_numbers(content) else { return 0 };
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
+}
+
+/// The content of a device with that number.
+pub fn device_content(rdev: u32) -> [u8; DEVICE_SIZE] {
+    let major = rdev >> 8 & 0xfff;
+    let minor = (rdev & 0xff) | (rdev >> 12 & 0xfff00);
+    let mut content = [0; DEVICE_SIZE];
+    content[..4].copy_from_slice(&major.to_le_bytes());
+    content[4..].copy_from_slice(&minor.to_le_bytes());
+    content
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -676,5 +702,17 @@ mod tests {
         assert_eq!(name(&[((b'T', 24), 1), ((b'U', 12), 1), ((1, 8), 1)]), Some("unix"));
         assert_eq!(name(&[((0xf9, 8), 1)]), Some("phoenix"));
         assert_eq!(name(&[((b'M', 8), 1)]), Some("ardupilot"));
+    }
+
+    #[test]
+    fn device_numbers_are_read_as_written() {
+        for (major, minor) in [(0, 0), (8, 1), (0xfff, 0xfffff), (259, 0x12345)] {
+            let rdev = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
+            let content = device_content(rdev);
+            assert_eq!(content[..4], u32::to_le_bytes(major));
+            assert_eq!(content[4..], u32::to_le_bytes(minor));
+            assert_eq!(device_number(&content), rdev);
+        }
+        assert_eq!(device_number(b"1234567"), 0);
     }
 }

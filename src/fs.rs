@@ -28,6 +28,7 @@ mod running;
 mod salvage;
 mod sort;
 mod space;
+mod storage;
 mod value;
 mod write;
 
@@ -55,6 +56,7 @@ pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
 pub use space::{Counts, Usage};
 pub use value::{Attrs, Content, Row, Value};
+pub use storage::Storage;
 
 use activity::Tally;
 use file::File;
@@ -251,6 +253,7 @@ impl Fs {
     }
 
     /// The directory that holds `dir`; `None` for the root.
+    #[cfg(feature = "mount")]
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
         (dir != ROOT).then(|| self.dirs[dir.0 as usize].parent)
     }

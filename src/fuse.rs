@@ -41,12 +41,11 @@ use fuser::{
     ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
+use crate::convention::device_content;
 use crate::error::Error;
 use crate::sys;
 use crate::time;
-use crate::vfs::{
-    self, Attr, New, RenameMode, SetAttr, SetIds, SetMode, SetTime, VfsError, VfsResult,
-};
+use crate::vfs::{Attr, New, RenameMode, SetAttr, SetIds, SetMode, SetTime, VfsError, VfsResult};
 
 use invalidate::Stale;
 use serving::{Operation, Served, Server};
@@ -197,7 +196,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let new = new(req, mode, rdev);
-        let number = vfs::device_content(rdev);
+        let number = device_content(rdev);
         let content: &[u8] = match mode & libc::S_IFMT {
             libc::S_IFCHR | libc::S_IFBLK => &number,
             _ => &[],

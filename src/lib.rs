@@ -71,6 +71,8 @@
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
+//! | change | [`change`] | one change to an image: all of it tried before anything is written |
+//! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | volume | `vfs` | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |
@@ -105,6 +107,8 @@ internal! {
 
 mod api;
 pub mod bd;
+#[cfg(feature = "transfer")]
+pub mod change;
 pub mod check;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -121,6 +125,8 @@ pub mod profile;
 #[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]
 mod sys;
 mod time;
+#[cfg(feature = "transfer")]
+pub mod transfer;
 #[cfg(feature = "mount")]
 pub mod vfs;
 
@@ -129,4 +135,4 @@ pub use api::{
     PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
 };
 pub use error::{Error, Result};
-pub use fs::{Counts, Flush, Flushes, Unwritten};
+pub use fs::{Counts, Flush, Flushes, Storage, Unwritten};

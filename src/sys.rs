@@ -516,6 +516,14 @@ impl Signals {
         }
     }
 
+    /// One of the signals that came already, if one did; its number.
+    pub fn pending(&self) -> Option<i32> {
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the set and the time are initialised, and the information may be null.
+        let signal = unsafe { libc::sigtimedwait(&raw const self.0, std::ptr::null_mut(), &now) };
+        (signal > 0).then_some(signal)
+    }
+
     /// Wait for one of the signals; its number.
     ///
     /// # Errors

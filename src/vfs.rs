@@ -48,7 +48,6 @@ pub use inode::{ROOT_INO, Times};
 pub use lost::Loss;
 pub use names::{DirEntry, New, RenameMode};
 pub use status::{Condition, Filesystem, InodeCache};
-pub use stored::device_content;
 pub use xattr::SetMode;
 
 use flusher::Clock;

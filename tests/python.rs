@@ -7,55 +7,23 @@
 mod common;
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
 use common::calls::{Call, Model, Subject, pattern};
 use common::clfs::{Config, V2_0, V2_1};
 use common::ours::Ours;
+use common::python::python;
 use common::tree::{Entry, Kind, Tree, diff};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::fs::{FormatOptions, OpenOptions};
 use serde_json::{Value, json};
 
-/// The package; C littlefs 2.11, where `littlefs2-sys` holds 2.9.
-const PACKAGE: &str = "littlefs-python==0.19.0";
 /// Attribute types that are compared.
 const ATTR_TYPES: [u8; 2] = [0x74, 0xff];
 /// Times that an image changes hands.
 const ROUNDS: u8 = 4;
-
-/// One installation at a time.
-static INSTALLING: Mutex<()> = Mutex::new(());
-
-/// A Python that has the package, installed if need be.
-fn python() -> PathBuf {
-    let _guard = INSTALLING.lock().unwrap_or_else(|e| e.into_inner());
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv");
-    let python = venv.join("bin/python");
-    let version = PACKAGE.rsplit('=').next().expect("a version");
-    let probe = format!("import littlefs; assert littlefs.__version__ == {version:?}");
-    let has_package = |python: &Path| {
-        let probe = Command::new(python).args(["-c", &probe]).stderr(Stdio::null()).status();
-        probe.is_ok_and(|status| status.success())
-    };
-    if !has_package(&python) {
-        let remedy =
-            "install python3 and python3-venv (scripts/deps.sh does), and let pip reach PyPI";
-        let run = |program: &Path, args: &[&str]| {
-            let output = Command::new(program).args(args).output();
-            let output = output.unwrap_or_else(|e| panic!("{}: {e}: {remedy}", program.display()));
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{} {args:?}: {said}\n{remedy}", program.display());
-        };
-        run("python3".as_ref(), &["-m", "venv", &venv.to_string_lossy()]);
-        run(&python, &["-m", "pip", "install", "--quiet", PACKAGE]);
-        assert!(has_package(&python), "{PACKAGE} does not import: {remedy}");
-    }
-    python
-}
 
 /// The driver as devices configure it.
 fn profiles() -> Vec<(&'static str, Config)> {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use super::{Littlefs, OpenOptions};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::convention::Choice;
+#[cfg(feature = "transfer")]
+use crate::disk::Superblock;
 use crate::error::{Error, Result, Unsupported};
 use crate::files::Place;
 use crate::fs::{self, Fs};
@@ -128,6 +130,21 @@ impl FormatOptions {
     pub fn convention(mut self, choice: Choice) -> Self {
         self.convention = Some(choice);
         self
+    }
+
+    /// The same, with what is not given taken from a filesystem that is there.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn filled_from(self, there: &Superblock) -> Self {
+        let profile = self.profile;
+        let of_profile = |get: fn(&Profile) -> Option<u32>| profile.and_then(get);
+        Self {
+            block_size: self.block_size.or(of_profile(|p| p.block_size)).or(Some(there.block_size)),
+            disk_version: self.disk_version.or(Some(there.version)),
+            name_max: self.name_max.or(of_profile(|p| p.name_max)).or(Some(there.name_max)),
+            file_max: self.file_max.or(Some(there.file_max)),
+            attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).or(Some(there.attr_max)),
+            ..self
+        }
     }
 
     /// Bytes in a block, as given, by the profile, or else 4096.

@@ -6,7 +6,7 @@ use super::path::Place;
 use super::{Core, Littlefs, nanos};
 use crate::convention::{Codec, Meta, Target};
 use crate::error::{Error, Result};
-use crate::fs::{At, Attrs, Node};
+use crate::fs::{At, Attrs, Node, ROOT, Storage};
 use crate::sys;
 use crate::time::system_time;
 
@@ -233,7 +233,7 @@ impl Core {
         let codec = self.codec.as_ref();
         match place {
             Place::Root => {
-                let node = Node::Dir(crate::fs::ROOT);
+                let node = Node::Dir(ROOT);
                 self.fs.with_attrs(At::Root, |attrs| Metadata::new(codec, node, attrs))
             }
             Place::Entry(dir, name) => {
@@ -285,6 +285,18 @@ impl Littlefs {
         let mut core = self.core();
         let place = core.place(path.as_ref())?;
         core.metadata(place)
+    }
+
+    /// Where the content of the entry at `path` is stored.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged.
+    pub fn storage(&self, path: impl AsRef<[u8]>) -> Result<Storage> {
+        let mut core = self.core();
+        match core.place(path.as_ref())? {
+            Place::Root => core.fs.storage_of_dir(ROOT),
+            Place::Entry(dir, name) => core.fs.storage(dir, name),
+        }
     }
 
     /// Whether there is an entry at `path`.

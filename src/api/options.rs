@@ -5,11 +5,15 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::{Littlefs, ReadOnlyReason};
+#[cfg(feature = "transfer")]
+use crate::bd::OverlayDevice;
 use crate::bd::journal::At;
 use crate::bd::{BlockDevice, Prefix};
 use crate::convention::{Choice, Codec};
 use crate::error::{Error, Result};
 use crate::fs::{self, Fs, root_superblock};
+#[cfg(feature = "transfer")]
+use crate::image::OpenError;
 use crate::image::{self, Dialect, Source};
 use crate::journal::{self, Named};
 use crate::profile::Profile;
@@ -30,6 +34,7 @@ pub struct OpenOptions {
     convention: Option<Choice>,
     journal: Option<PathBuf>,
     at: Option<At>,
+    discard: bool,
     pub(super) time: Option<SystemTime>,
 }
 
@@ -125,6 +130,15 @@ impl OpenOptions {
         self
     }
 
+    /// Open the image for reading only, but allow changes, which are kept in a temporary file and
+    /// thrown away in the end: to find out what they would do. Only for [`Self::open`].
+    #[cfg(feature = "transfer")]
+    #[must_use]
+    pub fn discard_changes(mut self, discard: bool) -> Self {
+        self.discard = discard;
+        self
+    }
+
     /// The time that every change gets, instead of the clock's: the same changes give the same image.
     #[must_use]
     pub fn time(mut self, time: SystemTime) -> Self {
@@ -138,23 +152,34 @@ impl OpenOptions {
     /// As [`Littlefs::open`]; [`Error::Journal`] says what is wrong with the journal.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
         let path = path.as_ref();
+        let mut options = self.image;
+        options.read_only |= self.discard;
         let opened = match &self.journal {
             Some(journal) => {
                 let (mut journal, source) = (Named::find(journal)?, Source::find(path)?);
-                journal::attach(&mut journal, &source, &self.image, self.at.as_ref())?.image
+                journal::attach(&mut journal, &source, &options, self.at.as_ref())?.image
             }
             None if self.at.is_some() => {
                 return Err(Error::Invalid("a state to go back to needs a journal"));
             }
-            None => image::open(path, &self.image)?,
+            None => image::open(path, &options)?,
         };
         let reason = match () {
-            () if !opened.read_only => None,
             () if self.image.read_only => Some(ReadOnlyReason::Asked),
             () if self.at.is_some() => Some(ReadOnlyReason::PastState),
             () if opened.dialect != Dialect::Littlefs => Some(ReadOnlyReason::Dialect),
-            () => Some(ReadOnlyReason::WriteProtected),
+            () if opened.doubt.is_some() => {
+                opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(doubt.to_string()))
+            }
+            () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
+            () => None,
         };
+        #[cfg(feature = "transfer")]
+        if self.discard {
+            let device = OverlayDevice::new(opened.device)
+                .map_err(|e| OpenError { path: path.to_owned(), reason: e.into() })?;
+            return self.over(Arc::new(device), reason, opened.notes);
+        }
         self.over(opened.device, reason, opened.notes)
     }
 
@@ -175,23 +200,28 @@ impl OpenOptions {
         refused: Option<ReadOnlyReason>,
         notes: Vec<String>,
     ) -> Result<Littlefs> {
-        let block_size = device.geometry().block_size;
+        let mut engine = self.engine(device.geometry().block_size);
+        engine.read_only = refused.is_some();
+        Littlefs::new(Fs::open(device, &engine)?, self, refused, notes)
+    }
+
+    /// How the engine opens an image of that block size, in bytes.
+    pub(crate) fn engine(&self, block_size: u32) -> fs::OpenOptions {
         let of_profile = |get: &dyn Fn(&Profile) -> Option<u32>| self.profile.and_then(get);
-        let engine = fs::OpenOptions {
-            read_only: refused.is_some(),
+        fs::OpenOptions {
+            read_only: self.image.read_only,
             prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
             ..fs::OpenOptions::default()
-        };
-        Littlefs::new(Fs::open(device, &engine)?, self, refused, notes)
+        }
     }
 
     /// How the image keeps times, owners and modes, if it does.
     ///
     /// # Errors
     /// When a convention was asked for whose attributes the image does not allow.
-    pub(super) fn codec(&self, fs: &Fs) -> Result<Option<Codec>> {
+    pub(crate) fn codec(&self, fs: &Fs) -> Result<Option<Codec>> {
         let usage = fs.attr_usage();
         let (convention, asked) = match (self.convention, self.profile) {
             (None, Some(profile)) => (profile.convention(), true),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::mkfs::DiskVersion;
+use super::shape::DiskVersion;
 use super::{CliError, ImageArgs};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};

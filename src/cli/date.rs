@@ -10,6 +10,12 @@ pub fn local(seconds: u64) -> String {
     time.to_zoned(TimeZone::system()).strftime("%F %T").to_string()
 }
 
+/// A moment, in nanoseconds since 1970, as clocks here show it, to the minute: `2026-03-14 15:09`.
+pub fn local_minutes(nanos: i64) -> String {
+    let time = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
+    time.to_zoned(TimeZone::system()).strftime("%F %R").to_string()
+}
+
 /// A moment, in nanoseconds since 1970, as ISO 8601 has it, in UTC.
 pub fn utc(nanos: i64) -> String {
     format!("{:.9}", Timestamp::from_nanosecond(nanos.into()).unwrap_or_default())

@@ -6,22 +6,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::{CliError, parse_bytes, parse_bytes_u32};
+use super::shape::ShapeArgs;
+use super::{CliError, parse_bytes};
+use crate::FormatOptions;
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
-use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
+use crate::disk::superblock::VERSION_2_1;
 use crate::files::Place;
-use crate::fs::{FormatOptions, Fs};
 use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
-use crate::profile::Profile;
 use crate::show::Show;
 
 /// Bytes looked at for something that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
-/// Bytes in a block, unless something else is asked for.
-const DEFAULT_BLOCK_SIZE: u32 = 4096;
 /// Smallest block of the C driver, in bytes.
 const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
 
@@ -42,15 +40,8 @@ pub struct MkfsArgs {
     /// File (made when there is none) or block device
     image: PathBuf,
 
-    /// Block size, longest name and largest attribute as a family of devices has them, each unless
-    /// given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266, arduino-pico, zephyr,
-    /// nuttx, nanoframework, phoenix, ardupilot-nor
-    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
-    profile: Option<&'static Profile>,
-
-    /// Bytes in a block, a multiple of 4 [default: 4096]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
-    block_size: Option<u32>,
+    #[command(flatten)]
+    shape: ShapeArgs,
 
     /// Number of blocks
     #[arg(long, value_name = "N", conflicts_with = "size")]
@@ -59,26 +50,6 @@ pub struct MkfsArgs {
     /// Size of the filesystem: a multiple of the block size, like 65536, 512K, 1M
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     size: Option<u64>,
-
-    /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6
-    #[arg(long, value_name = "VERSION", default_value = "2.1")]
-    disk_version: DiskVersion,
-
-    /// Longest file name, in bytes; a driver built for shorter names refuses the image
-    /// [default: 255]
-    #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(NAME_MAX)))]
-    name_max: Option<u32>,
-
-    /// Largest file, in bytes
-    #[arg(long, value_name = "N", default_value_t = FormatOptions::default().file_max,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(FILE_MAX)))]
-    file_max: u32,
-
-    /// Largest user attribute, in bytes [default: 1022]
-    #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTR_MAX)))]
-    attr_max: Option<u32>,
 
     /// Write 0xFF over all of it, as a flash programmer wants it, instead of leaving holes
     #[arg(long)]
@@ -89,38 +60,18 @@ pub struct MkfsArgs {
     force: bool,
 }
 
-/// A version of the format, as people write it.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum DiskVersion {
-    /// Without forward CRCs.
-    #[value(name = "2.0")]
-    V2_0,
-    /// With them.
-    #[value(name = "2.1")]
-    V2_1,
-}
-
-impl From<DiskVersion> for u32 {
-    fn from(version: DiskVersion) -> Self {
-        match version {
-            DiskVersion::V2_0 => VERSION_2_0,
-            DiskVersion::V2_1 => VERSION_2_1,
-        }
-    }
-}
-
 /// Run the command.
 ///
 /// # Errors
 /// When the geometry is impossible, something would be overwritten, or writing fails.
 pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
-    let asked = args.asked_geometry()?;
+    let asked = args.options().geometry().map_err(|e| args.fail(e))?;
     let (container, created) = args.open(asked.is_some())?;
     let geometry = args.format(container, asked)?;
     if let Some(created) = created {
         created.keep();
     }
-    let version = u32::from(args.disk_version);
+    let version = args.shape.disk_version.map_or(VERSION_2_1, u32::from);
     writeln!(
         io::stdout(),
         "{}: littlefs {}.{}, {} blocks of {} bytes",
@@ -137,39 +88,19 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
 }
 
 impl MkfsArgs {
-    fn block_size(&self) -> u32 {
-        let of_profile = self.profile.and_then(|p| p.block_size);
-        self.block_size.or(of_profile).unwrap_or(DEFAULT_BLOCK_SIZE)
-    }
-
     /// An error about the image.
     fn fail(&self, why: impl fmt::Display) -> CliError {
         CliError::failure(format_args!("{}: {why}", self.image.show()))
     }
 
-    /// What --block-count or --size ask for, checked before any file is touched.
-    fn asked_geometry(&self) -> Result<Option<Geometry>, CliError> {
+    /// What is asked for; without --block-count and --size the geometry is open.
+    fn options(&self) -> FormatOptions {
+        let options = self.shape.options();
         match (self.block_count, self.size) {
-            (Some(block_count), _) => self.geometry(u64::from(block_count)).map(Some),
-            (None, Some(size)) => {
-                let block_size = u64::from(self.block_size());
-                if block_size > 0 && size % block_size != 0 {
-                    let below = size - size % block_size;
-                    return Err(self.fail(format_args!(
-                        "impossible geometry: size {size} is not a multiple of the block size \
-                         {block_size}; {below} and {} are",
-                        below.saturating_add(block_size)
-                    )));
-                }
-                self.geometry(size / block_size.max(1)).map(Some)
-            }
-            (None, None) => Ok(None),
+            (Some(count), _) => options.block_count(count),
+            (None, Some(size)) => options.size(size),
+            (None, None) => options,
         }
-    }
-
-    fn geometry(&self, block_count: u64) -> Result<Geometry, CliError> {
-        let block_count = u32::try_from(block_count).unwrap_or(u32::MAX);
-        Geometry::new(self.block_size(), block_count).map_err(|e| self.fail(e))
     }
 
     /// The locked file or device, for writing; made here when there is none and `may_create`.
@@ -198,7 +129,12 @@ impl MkfsArgs {
             None if container.size == 0 => {
                 return Err(self.fail("is empty; give --size or --block-count"));
             }
-            None => self.geometry(container.size / u64::from(self.block_size().max(1)))?,
+            None => {
+                let block_size = self.options().chosen_block_size();
+                let count = container.size / u64::from(block_size.max(1));
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                Geometry::new(block_size, count).map_err(|e| self.fail(e))?
+            }
         };
         if container.is_device && container.size < geometry.size() {
             return Err(self.fail(format_args!(
@@ -223,16 +159,7 @@ impl MkfsArgs {
         }
 
         let device = FileDevice::new(container.file, 0, geometry);
-        let default = FormatOptions::default();
-        let of_profile = |get: fn(&Profile) -> Option<u32>| self.profile.and_then(get);
-        let options = FormatOptions {
-            disk_version: self.disk_version.into(),
-            name_max: self.name_max.or(of_profile(|p| p.name_max)).unwrap_or(default.name_max),
-            file_max: self.file_max,
-            attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).unwrap_or(default.attr_max),
-            prog_size: None,
-        };
-        Fs::format(&device, &options).map_err(|e| self.fail(e))?;
+        self.options().format(&device).map_err(|e| self.fail(e))?;
         device.sync().map_err(|e| self.fail(crate::Error::from(e)))?;
         Ok(geometry)
     }

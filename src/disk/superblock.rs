@@ -9,7 +9,9 @@
 //! bytes 20-23  largest user attribute in bytes
 //! ```
 
-use super::log::{self, Log, Parsed};
+use super::log::Log;
+#[cfg(any(test, feature = "internals"))]
+use super::log::{self, Parsed};
 use super::{crc, read_u32_le, tag};
 
 /// Name of the superblock entry.
@@ -114,6 +116,7 @@ impl Superblock {
 
 /// The superblock of the newest valid commit of the log that starts at `block[0]`, with the log's
 /// revision. `block` may run on past the metadata block.
+#[cfg(any(test, feature = "internals"))]
 pub fn probe(block: &[u8]) -> Option<(Superblock, u32)> {
     let Parsed::Log(log) = log::parse(block, block.len()) else { return None };
     Some((Superblock::of(&log)?, log.rev))

@@ -4,6 +4,7 @@
 //! programs that use the library may catch panics, and no lock of theirs need know that the state
 //! in memory is broken.
 
+#[cfg(feature = "mount")]
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,7 @@ impl Fs {
     ///
     /// # Errors
     /// Why that is impossible.
+    #[cfg(feature = "mount")]
     pub fn become_writable(&mut self) -> io::Result<()> {
         if let Some(why) = self.turned_read_only() {
             return Err(io::Error::other(why.to_owned()));

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::list::{BlockList, Readings, read_all_ways, walk_down};
 use super::{FileId, Fs, ROOT};
-use crate::bd::{BlockDevice, Geometry};
+use crate::bd::BlockDevice;
+#[cfg(feature = "mount")]
+use crate::bd::Geometry;
 use crate::disk::ctz;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
@@ -54,6 +56,7 @@ pub struct Walked {
 
 impl Unmapped {
     /// How many blocks the lists have by the sizes of their files.
+    #[cfg(feature = "mount")]
     fn blocks(&self, block_size: u32) -> u32 {
         let count = |&(_, size): &(u32, u32)| ctz::blocks(block_size, size);
         self.lists.iter().map(count).fold(0, u32::saturating_add)
@@ -162,6 +165,7 @@ impl Fs {
     ///
     /// # Errors
     /// When the device cannot be read.
+    #[cfg(feature = "mount")]
     pub fn map_early(&mut self, mut blocks: u32) -> Result<()> {
         if self.read_only {
             return Ok(());
@@ -320,6 +324,7 @@ impl Fs {
     }
 
     /// Blocks of removed, shortened and rewritten files that are in use until the next flush.
+    #[cfg(feature = "mount")]
     pub fn blocks_to_be_freed(&self) -> u32 {
         // nothing is flushed any more
         if self.read_only {
@@ -331,6 +336,13 @@ impl Fs {
             Retired::Stored { size, .. } => ctz::blocks(self.layout.block_size, *size),
         };
         self.retired.iter().map(count).fold(0, u32::saturating_add).min(self.alloc.used())
+    }
+
+    /// Let the search for free blocks begin at the first one, not where the image's own content
+    /// says: for a new image whose blocks in use are to stand together.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn allocate_from_the_start(&mut self) {
+        self.alloc.search_from(0);
     }
 
     /// Blocks used and free.

@@ -4,13 +4,10 @@
 use super::attrs::{PERMISSIONS, is_device};
 use super::inode::{Entry, InodeTable, Owner, Stored, Times};
 use super::{New, ROOT_INO, VfsError, VfsResult, Volume};
-use crate::convention::{Meta, Target};
+use crate::convention::{DEVICE_SIZE, Meta, Target, device_number};
 use crate::error::Result;
 use crate::fs::{At, DirId, Fs, Node};
 use crate::time;
-
-/// The numbers of a device are its file's content: major and minor, 32 bits each, little-endian.
-const DEVICE_SIZE: usize = 8;
 
 impl Volume {
     /// Whether owners and modes are kept in the image.
@@ -185,39 +182,5 @@ fn meta(times: &Times, owner: Option<&Owner>) -> Meta {
         mode: owner.map(|o| o.mode),
         uid: owner.map(|o| o.uid),
         gid: owner.map(|o| o.gid),
-    }
-}
-
-/// The number in the content of a device, as the kernel encodes it; 0 for what is none.
-fn device_number(content: &[u8]) -> u32 {
-    let Ok([a, b, c, d, e, f, g, h]) = <[u8; DEVICE_SIZE]>::try_from(content) else { return 0 };
-    let (major, minor) = (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
-}
-
-/// The content of a device with that number.
-pub fn device_content(rdev: u32) -> [u8; DEVICE_SIZE] {
-    let major = rdev >> 8 & 0xfff;
-    let minor = (rdev & 0xff) | (rdev >> 12 & 0xfff00);
-    let mut content = [0; DEVICE_SIZE];
-    content[..4].copy_from_slice(&major.to_le_bytes());
-    content[4..].copy_from_slice(&minor.to_le_bytes());
-    content
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn device_numbers_are_read_as_written() {
-        for (major, minor) in [(0, 0), (8, 1), (0xfff, 0xfffff), (259, 0x12345)] {
-            let rdev = (minor & 0xff) | major << 8 | (minor & !0xff) << 12;
-            let content = device_content(rdev);
-            assert_eq!(content[..4], u32::to_le_bytes(major));
-            assert_eq!(content[4..], u32::to_le_bytes(minor));
-            assert_eq!(device_number(&content), rdev);
-        }
-        assert_eq!(device_number(b"1234567"), 0);
     }
 }

@@ -9,5 +9,6 @@ pub mod chamelon;
 pub mod clfs;
 pub mod ops;
 pub mod ours;
+pub mod python;
 pub mod surgery;
 pub mod tree;

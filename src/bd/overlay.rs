@@ -1,0 +1,125 @@
+//! A device whose changes are thrown away: to find out what a change would do.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::{BlockDevice, FileDevice, Geometry, IoResult, check_range};
+use crate::error::IoOp;
+
+/// The blocks of another device, which stays as it is; what is written is kept in a temporary file
+/// without a name until this is dropped.
+pub struct OverlayDevice {
+    base: Arc<dyn BlockDevice>,
+    scratch: FileDevice,
+    /// The blocks that are in the temporary file.
+    changed: RwLock<HashSet<u32>>,
+}
+
+impl OverlayDevice {
+    /// Over `base`.
+    ///
+    /// # Errors
+    /// When no temporary file can be made.
+    pub fn new(base: Arc<dyn BlockDevice>) -> io::Result<Self> {
+        let file: File = tempfile::tempfile()?;
+        let scratch = FileDevice::new(file, 0, base.geometry());
+        Ok(Self { base, scratch, changed: RwLock::new(HashSet::new()) })
+    }
+
+    /// Take the content of `block` over, so that part of it can be written.
+    fn take_over(&self, block: u32) -> IoResult<()> {
+        if self.changed.read().contains(&block) {
+            return Ok(());
+        }
+        let mut content = vec![0; self.geometry().block_size as usize];
+        self.base.read(block, 0, &mut content)?;
+        self.scratch.prog(block, 0, &content)?;
+        self.changed.write().insert(block);
+        Ok(())
+    }
+}
+
+impl BlockDevice for OverlayDevice {
+    fn geometry(&self) -> Geometry {
+        self.base.geometry()
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        let g = self.geometry();
+        check_range(g, IoOp::Read, block, off, buf.len())?;
+        let (mut block, mut off) = (block + off / g.block_size, off % g.block_size);
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let here = ((g.block_size - off) as usize).min(rest.len());
+            let (part, behind) = rest.split_at_mut(here);
+            if self.changed.read().contains(&block) {
+                self.scratch.read(block, off, part)?;
+            } else {
+                self.base.read(block, off, part)?;
+            }
+            (block, off, rest) = (block + 1, 0, behind);
+        }
+        Ok(())
+    }
+
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        let g = self.geometry();
+        check_range(g, IoOp::Prog, block, off, data.len())?;
+        let (mut block, mut off) = (block + off / g.block_size, off % g.block_size);
+        let mut rest = data;
+        while !rest.is_empty() {
+            let here = ((g.block_size - off) as usize).min(rest.len());
+            let (part, behind) = rest.split_at(here);
+            self.take_over(block)?;
+            self.scratch.prog(block, off, part)?;
+            (block, off, rest) = (block + 1, 0, behind);
+        }
+        Ok(())
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        self.scratch.erase(block)?;
+        self.changed.write().insert(block);
+        Ok(())
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        Ok(())
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bd::RamDevice;
+
+    #[test]
+    fn changes_show_and_the_base_stays_as_it_is() {
+        let g = Geometry::new(128, 8).expect("a geometry");
+        let base = Arc::new(RamDevice::new(g));
+        base.erase(2).expect("an erase");
+        base.prog(2, 4, b"base").expect("a prog");
+        let before = base.image();
+        let over = OverlayDevice::new(base.clone()).expect("an overlay");
+        over.prog(2, 8, b"over").expect("a prog");
+        over.erase(3).expect("an erase");
+        over.rewrite(4, &[7; 200]).expect("a rewrite");
+        let mut read = [0; 12];
+        over.read(2, 4, &mut read[..8]).expect("a read");
+        assert_eq!(&read[..8], b"baseover");
+        over.read(4, 126, &mut read[..4]).expect("a read over the end of a block");
+        assert_eq!(&read[..4], [7; 4]);
+        over.read(2, 124, &mut read).expect("a read over the end of a block");
+        assert_eq!(read[4..], [0xff; 8]);
+        assert!(over.read(7, 120, &mut read).is_err(), "outside");
+        assert_eq!(base.image(), before);
+    }
+}

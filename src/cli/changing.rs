@@ -1,0 +1,89 @@
+//! Changing an image without a mount: the options and the manners of the commands that do.
+
+use std::fmt;
+use std::path::Path;
+
+use clap::Args;
+
+use super::{CliError, ImageArgs, exit};
+use crate::change::{Failed, Trouble, change};
+use crate::sys::Signals;
+use crate::{Littlefs, OpenOptions};
+
+/// How the image is changed.
+#[derive(Args, Debug)]
+pub struct ChangeArgs {
+    /// Only tell what would be done
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// Do not say what was done
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An image about to be changed. While it exists SIGINT, SIGTERM and SIGHUP wait: before anything is
+/// written they end the command with everything as it was.
+pub struct Changing<'a> {
+    path: &'a Path,
+    options: OpenOptions,
+    dry_run: bool,
+    signals: Signals,
+}
+
+/// What is done to the image. The second argument tells whether it is to stop.
+pub type Operation<'o, T, E> = dyn FnMut(&Littlefs, &dyn Fn() -> bool) -> Result<T, E> + 'o;
+
+/// Why an operation on an image ended.
+pub trait Ended: fmt::Display + Trouble {
+    /// Whether it ended because it was asked to.
+    fn is_stopped(&self) -> bool;
+}
+
+impl<'a> Changing<'a> {
+    /// Nothing is opened yet.
+    ///
+    /// # Errors
+    /// When signals cannot be held up.
+    pub fn begin(image: &'a ImageArgs, args: &ChangeArgs) -> Result<Self, CliError> {
+        if image.at.is_some() {
+            return Err(CliError::failure("a past state of a journal cannot be changed"));
+        }
+        let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+        Ok(Self {
+            path: &image.image,
+            options: image.tree_options(false),
+            dry_run: args.dry_run,
+            signals: Signals::block_these(&signals).map_err(CliError::failure)?,
+        })
+    }
+
+    /// Change the image by `operation`, which asks its second argument whether to stop.
+    ///
+    /// # Errors
+    /// When the image cannot be opened, the operation fails, or it was stopped by a signal.
+    pub fn run<T, E: Ended>(self, operation: &mut Operation<'_, T, E>) -> Result<T, CliError> {
+        let caught = std::cell::Cell::new(None);
+        let stop = || {
+            if caught.get().is_none() {
+                caught.set(self.signals.pending());
+            }
+            caught.get().is_some()
+        };
+        let done =
+            change(self.path, &self.options, self.dry_run, &mut |image| operation(image, &stop));
+        done.map_err(|e| {
+            let code = match (&e, caught.get()) {
+                (Failed::Operation { why, .. }, Some(signal)) if why.is_stopped() => {
+                    u8::try_from(128 + signal).unwrap_or(exit::FAILURE)
+                }
+                _ => exit::FAILURE,
+            };
+            CliError::new(code, format_args!("{}: {e}", self.path.display()))
+        })
+    }
+}

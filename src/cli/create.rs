@@ -1,0 +1,231 @@
+//! `littlefs create`: make an image with content.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::gathering::GatherArgs;
+use super::progress::Progress;
+use super::shape::ShapeArgs;
+use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
+use crate::convention::Choice;
+use crate::transfer::{self, Created, Creation, Input, Manifest, Placement, Size};
+
+/// Make an image with the content of directories, files or a tar stream
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs create --size 1M new.img data          what is in the directory data
+  littlefs create --size min --free 64K new.img data
+                                                  as small as possible, with some room
+  littlefs create --profile esp-idf --size 0x160000 fs.bin data
+                                                  for ESP-IDF, with its times
+  tar -cf - . | littlefs create --size 1M new.img -
+  littlefs create --into --offset 0x290000 flash.bin data
+                                                  replace the filesystem inside a flash dump
+
+What is in each directory, each file, and what is in a tar stream ('-', standard input) goes to the root
+directory of the image. Only names and content are stored, unless --attrs or --profile name a way to keep
+times, owners and modes.
+
+The image is written to a file beside IMAGE and gets its name when it is complete, so a failure leaves
+everything as it was. The same input makes the same bytes, on any machine and at any time; with times,
+set SOURCE_DATE_EPOCH to the latest one that may occur, as for other reproducible builds. Free blocks
+are filled with 0xFF, as flash that is erased.
+
+Exit status: 0, or 1 if it failed; then nothing was written.")]
+pub struct CreateArgs {
+    /// File to make
+    image: PathBuf,
+
+    /// Directories, files, or '-' for a tar stream
+    #[arg(value_name = "SOURCE", required = true)]
+    sources: Vec<PathBuf>,
+
+    /// Size of the filesystem: a multiple of the block size, like 65536, 512K or 1M; or 'min' for the
+    /// smallest that holds everything
+    #[arg(long, value_name = "BYTES|min", value_parser = parse_size, conflicts_with = "block_count")]
+    size: Option<SizeArg>,
+
+    /// Number of blocks
+    #[arg(long, value_name = "N")]
+    block_count: Option<u32>,
+
+    /// With --size min: so many bytes more than the smallest
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    free: Option<u64>,
+
+    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem
+    #[arg(long, conflicts_with = "into")]
+    no_pad: bool,
+
+    /// IMAGE is a dump that holds a filesystem at --offset: replace that, and keep everything else
+    #[arg(long)]
+    into: bool,
+
+    /// With --into: where the filesystem starts in IMAGE
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "into")]
+    offset: Option<u64>,
+
+    #[command(flatten)]
+    shape: ShapeArgs,
+
+    /// The device's program size, which commits are aligned to [default: 16]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    prog_size: Option<u32>,
+
+    /// Largest file that is kept inside its directory's blocks; at most the device's cache size
+    /// [default: 64]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    inline_max: Option<u32>,
+
+    /// Keep times, and with some also owners and modes, as a family of systems does: unix keeps
+    /// everything; also micropython, esp-idf, arduino, ... [default: as the profile does, else none]
+    #[arg(long, value_name = "NAME", value_parser = Choice::parse)]
+    attrs: Option<Choice>,
+
+    #[command(flatten)]
+    gather: GatherArgs,
+
+    /// Overwrite IMAGE if it is there; with --into, also if it is a block device
+    #[arg(long)]
+    force: bool,
+
+    /// Do not say what was made
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum SizeArg {
+    Bytes(u64),
+    Min,
+}
+
+fn parse_size(text: &str) -> Result<SizeArg, String> {
+    match text {
+        "min" => Ok(SizeArg::Min),
+        _ => parse_bytes(text)
+            .map(SizeArg::Bytes)
+            .map_err(|e| format!("{e}, or 'min' for the smallest that holds everything")),
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output {
+    block_size: u32,
+    block_count: u32,
+    blocks_used: u32,
+    blocks_free: u32,
+    files: u64,
+    directories: u64,
+    bytes: u64,
+    image_size: u64,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the content cannot be read or does not fit, or the image cannot be written.
+pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
+    let how = args.creation()?;
+    let placement = match args.into {
+        true => Placement::Into { offset: args.offset.unwrap_or(0), overwrite: args.force },
+        false => Placement::New { overwrite: args.force },
+    };
+    let manifest = args.manifest()?;
+    let bar = Progress::new("writing", manifest.bytes(), args.quiet);
+    let created = transfer::create(&args.image, placement, &manifest, &how, &|b| bar.at(b));
+    drop(bar);
+    let created =
+        created.map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.display())))?;
+    args.report(&created)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl CreateArgs {
+    fn creation(&self) -> Result<Creation, CliError> {
+        let mut format = self.shape.options();
+        if let Some(prog_size) = self.prog_size {
+            format = format.prog_size(prog_size);
+        }
+        if let Some(inline_max) = self.inline_max {
+            format = format.inline_max(inline_max);
+        }
+        if let Some(choice) = self.attrs {
+            format = format.convention(choice);
+        }
+        if self.free.is_some() && !matches!(self.size, Some(SizeArg::Min)) {
+            return Err(CliError::failure("--free only makes sense with --size min"));
+        }
+        let size = match (self.size, self.block_count) {
+            (Some(SizeArg::Min), _) => Size::Least { free: self.free.unwrap_or(0) },
+            (Some(SizeArg::Bytes(size)), _) => {
+                let asked = format.clone().size(size).geometry().map_err(CliError::failure)?;
+                Size::Blocks(asked.map_or(0, |geometry| geometry.block_count))
+            }
+            (None, Some(count)) => Size::Blocks(count),
+            (None, None) if self.into => Size::AsBefore,
+            (None, None) => {
+                return Err(CliError::failure(
+                    "say how large the filesystem is to be: --size BYTES, --size min or \
+                     --block-count N",
+                ));
+            }
+        };
+        Ok(Creation { format, size, compact: self.no_pad })
+    }
+
+    fn manifest(&self) -> Result<Manifest, CliError> {
+        if self.sources.iter().filter(|path| *path == Path::new("-")).count() > 1 {
+            return Err(CliError::failure("standard input can be read only once"));
+        }
+        let mut stdin = io::stdin().lock();
+        let mut stream: Option<&mut dyn Read> = Some(&mut stdin);
+        let mut inputs = Vec::new();
+        for path in &self.sources {
+            match stream.take_if(|_| path == Path::new("-")) {
+                Some(stream) => inputs.push(Input::Tar(stream)),
+                None => inputs.push(Input::Path(path.clone())),
+            }
+        }
+        transfer::gather(inputs, &self.gather.options()?).map_err(CliError::failure)
+    }
+
+    fn report(&self, created: &Created) -> io::Result<()> {
+        let Created { geometry: g, blocks_used, files, directories, bytes, image_size } = *created;
+        let blocks_free = g.block_count - blocks_used;
+        let (block_size, block_count) = (g.block_size, g.block_count);
+        if self.json {
+            return print_json(&Output {
+                block_size,
+                block_count,
+                blocks_used,
+                blocks_free,
+                files,
+                directories,
+                bytes,
+                image_size,
+            });
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        let size = |blocks: u32| info::bytes(u64::from(blocks) * u64::from(block_size));
+        writeln!(
+            io::stdout(),
+            "{}: {block_count} blocks of {block_size} bytes: {files} files, {directories} \
+             directories; {blocks_used} blocks used, {blocks_free} free ({})",
+            self.image.display(),
+            size(blocks_free)
+        )
+    }
+}

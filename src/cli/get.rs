@@ -1,0 +1,101 @@
+//! `littlefs get`: copy files out of an image, as cp does.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::problems::{Problem, Problems};
+use super::{CliError, ImageArgs, print_json};
+use crate::transfer::{Extracted, Extraction, Landing, get};
+
+/// Copy files out of an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs get dump.bin etc/config.txt .        into this directory
+  littlefs get dump.bin etc/config.txt old.txt  under another name
+  littlefs get -r dump.bin www 'log/*' backup/  directories, too
+
+As with cp, LOCAL is a directory that takes the files, or the new name of a single one. 'littlefs
+extract' keeps the paths that files have in the image.
+
+Exit status: 0, 1 if nothing was copied, 2 if something was left out.")]
+pub struct GetArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Files in the image, or patterns, and last where they go
+    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    paths: Vec<OsString>,
+
+    /// Copy directories with all that is in them
+    #[arg(short, long)]
+    recursive: bool,
+
+    /// Do not say what was done
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    files: u64,
+    directories: u64,
+    bytes: u64,
+    left_out: &'a [Problem],
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be opened, or nothing can be written where it should be.
+pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
+    let Some((local, asked)) = args.paths.split_last() else {
+        return Err(CliError::failure("nothing to copy"));
+    };
+    let local = PathBuf::from(local);
+    let image = args.image.open_tree()?;
+    let mut problems = Problems::new(&args.image.image);
+    let mut paths = problems.expand(&image, asked);
+    if !args.recursive {
+        paths.retain(|path| {
+            let is_dir = image.metadata(path).is_ok_and(|metadata| metadata.is_dir());
+            if is_dir {
+                problems.add(path, "is a directory; -r copies directories");
+            }
+            !is_dir
+        });
+    }
+    let landing = landing(&local, paths.len(), asked.len())?;
+    let done = get(&image, &paths, &landing, Extraction::default(), &|_| ())
+        .map_err(|e| CliError::failure(format_args!("{}: {e}", local.display())))?;
+    problems.add_left_out(&done.left_out);
+    let Extracted { files, directories, bytes, .. } = done;
+    if args.json {
+        print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
+    } else if !args.quiet {
+        writeln!(io::stdout(), "{files} files, {directories} directories, {bytes} bytes")?;
+    }
+    Ok(problems.status(files + directories > 0))
+}
+
+/// Whether LOCAL is a directory that takes the files, or the name of the only one.
+fn landing(local: &Path, found: usize, asked: usize) -> Result<Landing, CliError> {
+    if local.is_dir() {
+        return Ok(Landing::Into(local.to_owned()));
+    }
+    if found > 1 || asked > 1 || local.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        let local = local.display();
+        return Err(CliError::failure(format_args!("{local}: is not a directory that exists")));
+    }
+    Ok(Landing::As(local.to_owned()))
+}

@@ -1,0 +1,89 @@
+//! What a command that goes on past damage could not do.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::{entry, exit};
+use crate::Littlefs;
+use crate::check::show;
+use crate::transfer::{LeftOut, expand};
+
+/// The problems of one command, which are told on stderr as they are met.
+#[derive(Debug)]
+pub struct Problems {
+    image: String,
+    found: Vec<Problem>,
+}
+
+/// One of them, as JSON has it.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    message: String,
+}
+
+impl Problems {
+    /// None yet, with the image at `image`.
+    pub fn new(image: &Path) -> Self {
+        Self { image: show(image.as_os_str().as_bytes()), found: Vec::new() }
+    }
+
+    /// Something about the entry at `path`.
+    pub fn add(&mut self, path: &[u8], why: impl fmt::Display) {
+        let shown = [b"/", path].concat();
+        // a closed stderr is nobody's concern
+        let _ = writeln!(io::stderr(), "littlefs: {}: {}: {why}", self.image, show(&shown));
+        self.found.push(Problem {
+            path: entry::text(&shown),
+            path_base64: entry::base64(&shown),
+            message: why.to_string(),
+        });
+    }
+
+    /// What an extraction left out.
+    pub fn add_left_out(&mut self, left_out: &[LeftOut]) {
+        left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
+    }
+
+    /// The paths that were asked for, with patterns expanded; those that stand for nothing are
+    /// problems. Without any, the root directory.
+    pub fn expand(&mut self, image: &Littlefs, asked: &[OsString]) -> Vec<Vec<u8>> {
+        if asked.is_empty() {
+            return vec![Vec::new()];
+        }
+        let mut paths = Vec::new();
+        for path in asked {
+            match expand(image, path.as_bytes()) {
+                Ok(found) => paths.extend(found),
+                Err(e) => {
+                    let bytes = path.as_bytes();
+                    self.add(bytes.strip_prefix(b"/").unwrap_or(bytes), e.reason());
+                }
+            }
+        }
+        paths
+    }
+
+    /// The problems, for JSON.
+    pub fn list(&self) -> &[Problem] {
+        &self.found
+    }
+
+    /// The exit status: success without problems, else failure if nothing was done, and a status of
+    /// its own if only something was left out.
+    pub fn status(&self, anything_done: bool) -> ExitCode {
+        ExitCode::from(match (self.found.is_empty(), anything_done) {
+            (true, _) => 0,
+            (false, true) => exit::LEFT_OUT,
+            (false, false) => exit::FAILURE,
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! How far a long command is, on a terminal.
+
+use std::cell::OnceCell;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// What takes less time than this shows nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TEMPLATE: &str =
+    "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+
+/// A bar on stderr, where that is a terminal, for what lasts longer than a second.
+pub struct Progress {
+    what: &'static str,
+    total: u64,
+    quiet: bool,
+    start: Instant,
+    bar: OnceCell<ProgressBar>,
+}
+
+impl Progress {
+    /// For `total` bytes; `what` says what is done with them. With `quiet` nothing is ever shown.
+    pub fn new(what: &'static str, total: u64, quiet: bool) -> Self {
+        Self { what, total, quiet, start: Instant::now(), bar: OnceCell::new() }
+    }
+
+    /// So many bytes are done.
+    pub fn at(&self, bytes: u64) {
+        if self.quiet || self.start.elapsed() < PATIENCE {
+            return;
+        }
+        self.bar.get_or_init(|| self.bar()).set_position(bytes);
+    }
+
+    fn bar(&self) -> ProgressBar {
+        let bar = ProgressBar::new(self.total).with_message(self.what);
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.with_elapsed(self.start.elapsed())
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_template_is_understood() {
+        ProgressStyle::with_template(TEMPLATE).expect("a template");
+    }
+}

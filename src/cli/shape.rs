@@ -1,0 +1,83 @@
+//! What a new filesystem is to be like: the options that `mkfs` and `create` share.
+
+use clap::{Args, ValueEnum};
+
+use super::parse_bytes_u32;
+use crate::FormatOptions;
+use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
+use crate::profile::Profile;
+
+/// Block size, version and limits.
+#[derive(Args, Debug)]
+pub struct ShapeArgs {
+    /// Block size, longest name and largest attribute as a family of devices has them, each unless
+    /// given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266, arduino-pico, zephyr,
+    /// nuttx, nanoframework, phoenix, ardupilot-nor
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    pub profile: Option<&'static Profile>,
+
+    /// Bytes in a block, a multiple of 4 [default: 4096]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    pub block_size: Option<u32>,
+
+    /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6 [default: 2.1]
+    #[arg(long, value_name = "VERSION")]
+    pub disk_version: Option<DiskVersion>,
+
+    /// Longest file name, in bytes; a driver built for shorter names refuses the image
+    /// [default: 255]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(NAME_MAX)))]
+    pub name_max: Option<u32>,
+
+    /// Largest file, in bytes [default: 2147483647]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(FILE_MAX)))]
+    pub file_max: Option<u32>,
+
+    /// Largest user attribute, in bytes [default: 1022]
+    #[arg(long, value_name = "N",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTR_MAX)))]
+    pub attr_max: Option<u32>,
+}
+
+/// A version of the format, as people write it.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum DiskVersion {
+    /// Without forward CRCs.
+    #[value(name = "2.0")]
+    V2_0,
+    /// With them.
+    #[value(name = "2.1")]
+    V2_1,
+}
+
+impl From<DiskVersion> for u32 {
+    fn from(version: DiskVersion) -> Self {
+        match version {
+            DiskVersion::V2_0 => VERSION_2_0,
+            DiskVersion::V2_1 => VERSION_2_1,
+        }
+    }
+}
+
+impl ShapeArgs {
+    /// The same for the library.
+    pub fn options(&self) -> FormatOptions {
+        let set = |options: FormatOptions, value, set: fn(FormatOptions, u32) -> FormatOptions| {
+            match value {
+                Some(value) => set(options, value),
+                None => options,
+            }
+        };
+        let mut options = FormatOptions::new();
+        if let Some(profile) = self.profile {
+            options = options.profile(profile);
+        }
+        options = set(options, self.block_size, FormatOptions::block_size);
+        options = set(options, self.disk_version.map(u32::from), FormatOptions::disk_version);
+        options = set(options, self.file_max, FormatOptions::file_max);
+        options = set(options, self.name_max, FormatOptions::name_max);
+        set(options, self.attr_max, FormatOptions::attr_max)
+    }
+}

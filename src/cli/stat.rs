@@ -1,0 +1,188 @@
+//! `littlefs stat`: tell all that an image says of entries.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use serde::Serialize;
+
+use super::entry::{EntryJson, mode_string, storage_name, type_name};
+use super::problems::{Problem, Problems};
+use super::{CliError, ImageArgs, date, print_json};
+use crate::check::show;
+use crate::time::nanos;
+use crate::{Error, Littlefs, Metadata, Storage};
+
+/// Bytes of an attribute that are shown.
+const SHOWN_MAX: usize = 32;
+
+/// Tell all that an image says of files and directories
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs stat dump.bin etc/config.txt
+  littlefs stat --json dump.bin / | jq '.entries[0].attributes'
+
+The storage of a file is 'inline' when its content stands in its directory's blocks, else it is in
+blocks of its own; that of a directory is the number of its metadata pairs. Attributes are shown as they
+are stored, by type.
+
+Exit status: 0, 1 if nothing could be told, 2 if something was left out because it is damaged or not
+there.")]
+pub struct StatArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Files and directories in the image, or patterns
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<OsString>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    entries: &'a [Facts],
+    errors: &'a [Problem],
+}
+
+/// What is known of one entry.
+#[derive(Serialize)]
+struct Facts {
+    #[serde(flatten)]
+    entry: EntryJson,
+    storage: &'static str,
+    blocks: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    head_block: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pair: Option<[u32; 2]>,
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Serialize)]
+struct Attribute {
+    r#type: u8,
+    length: usize,
+    data_base64: String,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be opened, or the output not be written.
+pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
+    let image = args.image.open_tree()?;
+    let mut problems = Problems::new(&args.image.image);
+    let mut facts = Vec::new();
+    let mut out = io::stdout().lock();
+    for path in problems.expand(&image, &args.paths) {
+        match gather(&image, &path) {
+            Ok((metadata, storage, attrs)) if args.json => {
+                facts.push(Facts::new(&image, &path, &metadata, storage, &attrs));
+            }
+            Ok((metadata, storage, attrs)) => {
+                print(&mut out, &image, &path, &metadata, storage, &attrs)?;
+                facts.push(Facts::new(&image, &path, &metadata, storage, &attrs));
+            }
+            Err(e) => problems.add(&path, e),
+        }
+    }
+    if args.json {
+        print_json(&Output { entries: &facts, errors: problems.list() })?;
+    }
+    Ok(problems.status(!facts.is_empty()))
+}
+
+type Attrs = Vec<(u8, Vec<u8>)>;
+
+fn gather(image: &Littlefs, path: &[u8]) -> Result<(Metadata, Storage, Attrs), Error> {
+    Ok((image.metadata(path)?, image.storage(path)?, image.attrs(path)?))
+}
+
+impl Facts {
+    fn new(
+        image: &Littlefs,
+        path: &[u8],
+        metadata: &Metadata,
+        storage: Storage,
+        attrs: &Attrs,
+    ) -> Self {
+        let (head_block, pair) = match storage {
+            Storage::List { head, .. } => (head, None),
+            Storage::Pairs { first, .. } => (None, Some(first)),
+            Storage::Inline => (None, None),
+        };
+        Self {
+            entry: EntryJson::new(image, path, metadata),
+            storage: storage_name(storage),
+            blocks: storage.blocks(),
+            head_block,
+            pair,
+            attributes: attrs
+                .iter()
+                .map(|(ty, data)| Attribute {
+                    r#type: *ty,
+                    length: data.len(),
+                    data_base64: STANDARD.encode(data),
+                })
+                .collect(),
+        }
+    }
+}
+
+fn print(
+    out: &mut impl Write,
+    image: &Littlefs,
+    path: &[u8],
+    metadata: &Metadata,
+    storage: Storage,
+    attrs: &Attrs,
+) -> io::Result<()> {
+    writeln!(out, "path        /{}", show(path))?;
+    writeln!(out, "type        {}", type_name(metadata.file_type()))?;
+    if let Some(Ok(target)) = metadata.is_symlink().then(|| image.read(path)) {
+        writeln!(out, "target      {}", show(&target))?;
+    }
+    writeln!(out, "size        {} bytes", metadata.len())?;
+    match storage {
+        Storage::Inline => writeln!(out, "storage     inline, in its directory's blocks")?,
+        Storage::List { blocks, head: Some(head) } => {
+            writeln!(out, "storage     {blocks} blocks, the last one is block {head}")?;
+        }
+        Storage::List { blocks, head: None } => writeln!(out, "storage     {blocks} blocks")?,
+        Storage::Pairs { pairs, first: [a, b] } => {
+            writeln!(out, "storage     {pairs} metadata pairs, the first in blocks {a} and {b}")?;
+        }
+    }
+    if let (Some(uid), Some(gid)) = (metadata.uid(), metadata.gid()) {
+        writeln!(out, "owner       {uid}:{gid}")?;
+    }
+    if let Some(mode) = metadata.permissions() {
+        writeln!(out, "mode        {mode:04o} ({})", mode_string(metadata))?;
+    }
+    let times: [(&str, Option<SystemTime>); 4] = [
+        ("modified", metadata.modified()),
+        ("accessed", metadata.accessed()),
+        ("changed", metadata.changed()),
+        ("created", metadata.created()),
+    ];
+    for (name, time) in times {
+        if let Some(time) = time {
+            writeln!(out, "{name:<11} {}", date::utc(nanos(time)))?;
+        }
+    }
+    for (ty, data) in attrs {
+        let shown: String = data.iter().take(SHOWN_MAX).map(|byte| format!("{byte:02x}")).collect();
+        let more = if data.len() > SHOWN_MAX { "..." } else { "" };
+        writeln!(out, "attribute   type {ty:#04x}, {} bytes: {shown}{more}", data.len())?;
+    }
+    Ok(())
+}

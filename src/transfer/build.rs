@@ -1,0 +1,208 @@
+//! Putting the entries of a manifest into an empty filesystem.
+
+use std::fmt;
+use std::io;
+
+use super::Progress;
+use super::manifest::{Item, Kind, Manifest, Stat};
+use crate::check::show;
+use crate::convention::{Codec, Meta, Target, device_content};
+use crate::disk::name;
+use crate::error::Error;
+use crate::fs::{At, Content, DirId, Fs, Node, ROOT};
+
+/// Files up to this many bytes are read whole, and stored by one search for their name.
+const WHOLE_MAX: u64 = 1 << 20;
+/// Bytes of a larger file read at a time.
+const PIECE: usize = 1 << 20;
+
+/// An entry that the image cannot hold, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its path.
+    pub path: Vec<u8>,
+    /// Why, as half a sentence.
+    pub why: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", show(&self.path), self.why)
+    }
+}
+
+/// Why a filesystem could not be filled.
+#[derive(Debug)]
+pub(super) enum BuildError {
+    /// Entries that it cannot hold: all of them.
+    Refused(Vec<Refusal>),
+    /// The content of an entry cannot be read on the host.
+    Unreadable(Vec<u8>, io::Error),
+    /// The filesystem failed.
+    Fs(Error),
+}
+
+impl From<Error> for BuildError {
+    fn from(e: Error) -> Self {
+        Self::Fs(e)
+    }
+}
+
+/// The entries that a filesystem cannot hold whose names have at most `name_max` bytes and whose
+/// files at most `file_max`, and which keeps links and devices or not.
+pub(super) fn refusals(
+    manifest: &Manifest,
+    name_max: u32,
+    file_max: u32,
+    special_files: bool,
+) -> Vec<Refusal> {
+    let why = |item: &Item| -> Option<String> {
+        let (_, name) = item.split();
+        if !name::is_presentable(name) {
+            return Some("no file can have this name".to_owned());
+        }
+        if name.len() as u64 > u64::from(name_max) {
+            let len = name.len();
+            return Some(format!("the name has {len} bytes, and the image allows {name_max}"));
+        }
+        if item.size > u64::from(file_max) {
+            let size = item.size;
+            return Some(format!("the file has {size} bytes, and the image allows {file_max}"));
+        }
+        let what = match item.kind {
+            Kind::Symlink if !special_files => "symbolic links",
+            Kind::Special { .. } if !special_files => "devices, FIFOs and sockets",
+            _ => return None,
+        };
+        Some(format!(
+            "{what} can only be stored by an image that keeps attributes as --attrs=unix does; leave \
+             it out with --exclude"
+        ))
+    };
+    let refused = |item: &Item| Some(Refusal { path: item.path.to_vec(), why: why(item)? });
+    manifest.items.iter().filter_map(refused).collect()
+}
+
+/// Store every entry, telling `progress` of the bytes of content stored so far, and flush.
+///
+/// # Errors
+/// One [`BuildError`] for each reason.
+pub(super) fn build(
+    fs: &mut Fs,
+    manifest: &Manifest,
+    codec: Option<&Codec>,
+    progress: &Progress<'_>,
+) -> Result<(), BuildError> {
+    let mut builder = Builder { fs, manifest, codec, progress, stored: 0, buf: Vec::new() };
+    let mut refused = Vec::new();
+    let mut dir = (ROOT, &[][..]);
+    for item in &manifest.items {
+        let (parent, name) = item.split();
+        if dir.1 != parent {
+            dir = (builder.directory(parent)?, parent);
+        }
+        // only the engine knows how much of a name a metadata block can hold
+        match builder.store(dir.0, name, item) {
+            Err(BuildError::Fs(Error::NameTooLong)) => refused.push(Refusal {
+                path: item.path.to_vec(),
+                why: "the name is too long for a metadata block of this block size".to_owned(),
+            }),
+            other => other?,
+        }
+    }
+    if !refused.is_empty() {
+        return Err(BuildError::Refused(refused));
+    }
+    if let Some((codec, stat)) = codec.zip(manifest.root.as_ref()) {
+        for (ty, data) in codec.initial(&meta(stat), Target::Root) {
+            fs.set_attr(At::Root, ty, &data)?;
+        }
+    }
+    Ok(fs.flush()?)
+}
+
+struct Builder<'a> {
+    fs: &'a mut Fs,
+    manifest: &'a Manifest,
+    codec: Option<&'a Codec>,
+    progress: &'a Progress<'a>,
+    stored: u64,
+    buf: Vec<u8>,
+}
+
+impl Builder<'_> {
+    fn directory(&mut self, path: &[u8]) -> Result<DirId, BuildError> {
+        let mut dir = ROOT;
+        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            match self.fs.lookup(dir, name)? {
+                Node::Dir(found) => dir = found,
+                Node::File { .. } => return Err(Error::NotDirectory.into()),
+            }
+        }
+        Ok(dir)
+    }
+
+    fn store(&mut self, dir: DirId, name: &[u8], item: &Item) -> Result<(), BuildError> {
+        let target = if item.kind == Kind::Dir { Target::Dir } else { Target::File };
+        let attrs = match self.codec {
+            Some(codec) => codec.initial(&meta(&item.stat), target),
+            None => Vec::new(),
+        };
+        match item.kind {
+            Kind::Dir => {
+                self.fs.mkdir_with_attrs(dir, name, &attrs)?;
+            }
+            Kind::Special { rdev } => {
+                let content: &[u8] = if rdev == 0 { &[] } else { &device_content(rdev) };
+                self.fs.set_value(dir, name, Content::Bytes(content), &|_| attrs.clone())?;
+            }
+            Kind::File | Kind::Symlink => {
+                self.store_content(dir, name, item, attrs)?;
+                self.stored += item.size;
+                (self.progress)(self.stored);
+            }
+        }
+        Ok(())
+    }
+
+    fn store_content(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+        item: &Item,
+        attrs: Vec<(u8, Vec<u8>)>,
+    ) -> Result<(), BuildError> {
+        let unreadable = |e| BuildError::Unreadable(item.path.to_vec(), e);
+        let mut content = self.manifest.open(item).map_err(unreadable)?;
+        if item.size <= WHOLE_MAX {
+            content.fill(&mut self.buf, PIECE).map_err(unreadable)?;
+            self.fs.set_value(dir, name, Content::Bytes(&self.buf), &|_| attrs.clone())?;
+            return Ok(());
+        }
+        self.fs.create_with_attrs(dir, name, &attrs)?;
+        let file = self.fs.open_file(dir, name)?;
+        let mut at = 0;
+        while at < item.size {
+            content.fill(&mut self.buf, PIECE).map_err(unreadable)?;
+            self.fs.write(file, at, &self.buf)?;
+            at += self.buf.len() as u64;
+            (self.progress)(self.stored + at);
+        }
+        self.fs.close_file(file);
+        Ok(())
+    }
+}
+
+/// What attributes are to say of an entry: the host's own time of creation and of the last access
+/// differ from copy to copy, so the last change stands for them.
+fn meta(stat: &Stat) -> Meta {
+    Meta {
+        atime: stat.mtime,
+        mtime: stat.mtime,
+        ctime: stat.mtime,
+        birth: stat.mtime,
+        mode: Some(stat.mode),
+        uid: Some(stat.uid),
+        gid: Some(stat.gid),
+    }
+}

@@ -1,0 +1,290 @@
+//! Making an image out of a manifest.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use super::Progress;
+use super::build::{BuildError, Refusal, build, refusals};
+use super::manifest::{Kind, Manifest};
+use super::sizing;
+use crate::FormatOptions;
+use crate::bd::file::fill;
+use crate::bd::fresh::FreshDevice;
+use crate::bd::{BlockDevice, Geometry};
+use crate::check::show;
+use crate::error::{Error, IoError, IoOp, Unsupported};
+use crate::fs::Fs;
+use crate::image::Reason;
+
+/// How many blocks the filesystem is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Size {
+    /// So many.
+    Blocks(u32),
+    /// As few as the content needs, and so many bytes more.
+    Least {
+        /// Bytes to be left free at least.
+        free: u64,
+    },
+    /// As many as the filesystem had that is replaced in a dump.
+    AsBefore,
+}
+
+/// What an image is to be like.
+#[derive(Debug, Clone)]
+pub struct Creation {
+    /// Block size, version and limits, and how times, owners and modes are kept: without a
+    /// convention only names and content are stored. The size in it does not count.
+    pub format: FormatOptions,
+    /// Number of blocks.
+    pub size: Size,
+    /// Leave out the free blocks at the end of the image.
+    pub compact: bool,
+}
+
+/// What was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Blocks of the filesystem.
+    pub geometry: Geometry,
+    /// Blocks in use.
+    pub blocks_used: u32,
+    /// Files, and whatever else is not a directory.
+    pub files: u64,
+    /// Directories without the root.
+    pub directories: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Bytes of the image; without free blocks at the end fewer than the filesystem has.
+    pub image_size: u64,
+}
+
+/// Why no image was made.
+#[derive(Debug)]
+pub enum Failure {
+    /// No littlefs has this geometry.
+    Geometry(Unsupported),
+    /// Entries that the image cannot hold: all of them.
+    Refused(Vec<Refusal>),
+    /// What the host holds cannot be read.
+    Unreadable(Vec<u8>, io::Error),
+    /// The content needs more blocks than there are.
+    NoSpace {
+        /// What there is.
+        geometry: Geometry,
+        /// Blocks that would be enough, where that could be found out.
+        needed: Option<u32>,
+    },
+    /// The new image cannot be written.
+    Unwritable(Error),
+    /// What the image is to be written to cannot be used.
+    Target(Reason),
+    /// There is something already.
+    Exists,
+    /// A block device is overwritten on request only.
+    Device,
+    /// What is there in the dump is not to be replaced; says what it is.
+    Occupied {
+        /// Where, in bytes.
+        offset: u64,
+        /// What.
+        what: &'static str,
+    },
+    /// Nothing says how large the filesystem is to be.
+    NoSize,
+    /// The filesystem would reach beyond the end of the dump or device.
+    Beyond {
+        /// The filesystem.
+        geometry: Geometry,
+        /// Bytes that there are.
+        room: u64,
+    },
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Geometry(e) => e.fmt(f),
+            Self::Refused(entries) => {
+                writeln!(f, "the image cannot hold {} of the entries:", entries.len())?;
+                entries.iter().try_for_each(|refusal| writeln!(f, "  {refusal}"))?;
+                f.write_str("nothing was written")
+            }
+            Self::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", show(path)),
+            Self::NoSpace { geometry: g, needed } => {
+                write!(
+                    f,
+                    "the content does not fit into {} blocks of {} bytes",
+                    g.block_count, g.block_size
+                )?;
+                match needed {
+                    Some(needed) => {
+                        let more = u64::from(needed.saturating_sub(g.block_count));
+                        let size = u64::from(*needed) * u64::from(g.block_size);
+                        write!(
+                            f,
+                            ": it needs {needed}, which are {more} blocks ({} bytes) more; use \
+                             --size {size}, or --size min",
+                            more * u64::from(g.block_size)
+                        )
+                    }
+                    None => f.write_str("; use a larger --size, or --size min"),
+                }
+            }
+            Self::Unwritable(e) => e.fmt(f),
+            Self::Target(reason) => reason.fmt(f),
+            Self::Exists => f.write_str("exists already; --force replaces it"),
+            Self::Device => f.write_str("is a block device; --force writes to it"),
+            Self::Occupied { offset, what } => write!(
+                f,
+                "at byte {offset} there is {what}; give the --offset of the filesystem to be \
+                 replaced ('littlefs info' tells of one), or --force"
+            ),
+            Self::NoSize => f.write_str(
+                "no filesystem is there whose size could be kept; give --size or --block-count",
+            ),
+            Self::Beyond { geometry: g, room } => write!(
+                f,
+                "{} blocks of {} bytes reach beyond the end: only {room} bytes are there",
+                g.block_count, g.block_size
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Unsupported> for Failure {
+    fn from(e: Unsupported) -> Self {
+        Self::Geometry(e)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Self {
+        Self::Unwritable(e)
+    }
+}
+
+impl Creation {
+    pub(super) fn geometry(&self, block_count: u32) -> Result<Geometry, Failure> {
+        Ok(Geometry::new(self.format.chosen_block_size(), block_count)?)
+    }
+
+    /// Format `device`, and put everything into it.
+    pub(super) fn fill(
+        &self,
+        device: Arc<dyn BlockDevice>,
+        manifest: &Manifest,
+        progress: &Progress<'_>,
+    ) -> Result<Fs, BuildError> {
+        self.format.format(&*device)?;
+        let options = self.format.open_options();
+        let mut fs = Fs::open(device, &options.engine(self.format.chosen_block_size()))?;
+        fs.allocate_from_the_start();
+        let codec = options.codec(&fs)?;
+        let special_files = codec.as_ref().is_some_and(|c| c.convention().special_files);
+        let limits = fs.superblock();
+        let refused = refusals(manifest, limits.name_max, limits.file_max, special_files);
+        if !refused.is_empty() {
+            return Err(BuildError::Refused(refused));
+        }
+        build(&mut fs, manifest, codec.as_ref(), progress)?;
+        Ok(fs)
+    }
+}
+
+/// Write a new filesystem with the content of `manifest` into `file`, from byte `offset` on, and
+/// sync it. The file is one that nobody uses yet, and what it held there is gone. Free blocks read
+/// 0xFF, as erased flash does. The same manifest makes the same bytes.
+///
+/// # Errors
+/// One [`Failure`] for each reason. The file holds anything then.
+pub fn create_in(
+    file: &File,
+    offset: u64,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let (geometry, mut fs) = match how.size {
+        Size::Blocks(count) => {
+            let geometry = how.geometry(count)?;
+            let filled = fill_file(file, offset, geometry, manifest, how, progress);
+            (geometry, filled.map_err(|e| failure(e, geometry, || sizing::needed(manifest, how)))?)
+        }
+        Size::Least { free } => sizing::fill_least(file, offset, manifest, how, free, progress)?,
+        Size::AsBefore => return Err(Failure::NoSize),
+    };
+    let blocks_used = fs.usage()?.blocks_used;
+    let end = erase_free_blocks(file, offset, &mut fs, geometry, how.compact)?;
+    file.sync_all().map_err(unwritable)?;
+    let directories = manifest.items.iter().filter(|item| item.kind == Kind::Dir).count() as u64;
+    Ok(Created {
+        geometry,
+        blocks_used,
+        files: manifest.items.len() as u64 - directories,
+        directories,
+        bytes: manifest.bytes(),
+        image_size: end,
+    })
+}
+
+pub(super) fn unwritable(source: io::Error) -> Failure {
+    Error::from(IoError { op: IoOp::Prog, block: None, source }).into()
+}
+
+/// Build in the file, with so many blocks.
+pub(super) fn fill_file(
+    file: &File,
+    offset: u64,
+    geometry: Geometry,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Fs, BuildError> {
+    let file = file.try_clone();
+    let file = file.map_err(|source| IoError { op: IoOp::Prog, block: None, source });
+    let device = FreshDevice::new(file.map_err(Error::from)?, offset, geometry);
+    how.fill(Arc::new(device), manifest, progress)
+}
+
+/// What the user is to know; `needed` finds out how many blocks would be enough.
+pub(super) fn failure(
+    e: BuildError,
+    geometry: Geometry,
+    needed: impl FnOnce() -> Result<u32, Failure>,
+) -> Failure {
+    match e {
+        BuildError::Refused(refused) => Failure::Refused(refused),
+        BuildError::Unreadable(path, e) => Failure::Unreadable(path, e),
+        BuildError::Fs(Error::NoSpace) => Failure::NoSpace { geometry, needed: needed().ok() },
+        BuildError::Fs(e) => Failure::Unwritable(e),
+    }
+}
+
+/// Make free blocks read as erased, or with `compact` end the file behind the last block in use.
+/// The bytes of the filesystem that the file holds.
+fn erase_free_blocks(
+    file: &File,
+    offset: u64,
+    fs: &mut Fs,
+    geometry: Geometry,
+    compact: bool,
+) -> Result<u64, Failure> {
+    let size = u64::from(geometry.block_size);
+    let is_used = fs.used_blocks()?;
+    let used_end = (0..geometry.block_count).rev().find(|&b| is_used(b)).map_or(0, |b| b + 1);
+    let end = if compact { used_end } else { geometry.block_count };
+    let mut block = 0;
+    while block < end {
+        let free = (block..end).take_while(|&b| !is_used(b)).count() as u32;
+        let start = offset + u64::from(block) * size;
+        fill(file, start, u64::from(free) * size).map_err(unwritable)?;
+        block += free + 1;
+    }
+    Ok(u64::from(end) * size)
+}

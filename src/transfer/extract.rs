@@ -1,0 +1,515 @@
+//! Writing what an image holds into a directory of the host.
+//!
+//! Nothing is ever written outside of that directory, whatever the names in the image say and
+//! whoever changes the directory meanwhile: every entry is made by its plain name relative to the
+//! open descriptor of the directory that holds it, and symbolic links on the host are never
+//! followed.
+
+use std::fmt;
+use std::fs::{File, create_dir_all};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, FileType as HostType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
+
+use super::Progress;
+use super::manifest::split;
+use crate::check::show;
+use crate::convention::device_numbers;
+use crate::error::Error;
+use crate::{FileType, Littlefs, Metadata};
+
+/// Bytes copied at a time.
+const PIECE: usize = 256 << 10;
+/// Bytes of a symbolic link's target that the host takes.
+const TARGET_MAX: u64 = 4095;
+/// Temporary names that are tried; others are taken by earlier runs that were interrupted.
+const TRIES: u32 = 1000;
+const NANOS: i64 = 1_000_000_000;
+
+/// How to write to the host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extraction {
+    /// Give entries the owners and the set-id and sticky bits that the image says, and make
+    /// devices: what only root can do, and only an image that is trusted should decide.
+    pub preserve: bool,
+}
+
+/// Why something was left out.
+#[derive(Debug)]
+pub enum Problem {
+    /// It cannot be read in the image.
+    Image(Error),
+    /// It cannot be written on the host.
+    Host(io::Error),
+    /// Devices are made on request only.
+    Device,
+    /// The host takes no such name or target; says why.
+    Unfit(&'static str),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(e) => write!(f, "cannot be read in the image: {e}"),
+            Self::Host(e) => write!(f, "cannot be written: {e}"),
+            Self::Device => f.write_str("is a device, FIFO or socket, which --preserve makes"),
+            Self::Unfit(why) => f.write_str(why),
+        }
+    }
+}
+
+/// Something in the image that the host did not get.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Its path in the image.
+    pub path: Vec<u8>,
+    /// Why.
+    pub problem: Problem,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "/{}: {}", show(&self.path), self.problem)
+    }
+}
+
+/// What was written to the host.
+#[derive(Debug, Default)]
+pub struct Extracted {
+    /// Files, and whatever else is not a directory.
+    pub files: u64,
+    /// Directories, without the one that everything was written to.
+    pub directories: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// What was left out, in the order in which it was met.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Where files go on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Landing {
+    /// Into this directory, under their own names.
+    Into(PathBuf),
+    /// This is the new name of the only one.
+    As(PathBuf),
+}
+
+/// Write what is at each of `paths` in the image, with all that is below, into the directory
+/// `target` of the host, under its path in the image. What is there already is replaced, but for
+/// directories, which are filled up. `progress` is told the bytes written so far.
+///
+/// A damaged entry, or one that the host does not take, is left out, and the rest goes on.
+///
+/// # Errors
+/// When `target` cannot be made or opened.
+pub fn extract(
+    image: &Littlefs,
+    paths: &[Vec<u8>],
+    target: &Path,
+    how: Extraction,
+    progress: &Progress<'_>,
+) -> io::Result<Extracted> {
+    let mut sink = Sink::new(image, target, how, progress)?;
+    for path in paths {
+        if sink.enter_parents(path) {
+            sink.extract(path);
+        }
+        sink.leave_to(0);
+    }
+    Ok(sink.done)
+}
+
+/// The same as cp(1) does it: without the directories around each path.
+///
+/// # Errors
+/// When the directory that the files go to cannot be opened.
+pub fn get(
+    image: &Littlefs,
+    paths: &[Vec<u8>],
+    landing: &Landing,
+    how: Extraction,
+    progress: &Progress<'_>,
+) -> io::Result<Extracted> {
+    let (target, name) = match landing {
+        Landing::Into(dir) => (dir.as_path(), None),
+        // the root directory has no entry of its own that could get the name
+        Landing::As(dir) if paths.iter().all(Vec::is_empty) => (dir.as_path(), None),
+        Landing::As(path) => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            (dir.unwrap_or(Path::new(".")), path.file_name())
+        }
+    };
+    let mut sink = Sink::new(image, target, how, progress)?;
+    for path in paths {
+        if let Some(root) = sink.open.first_mut() {
+            root.path = split(path).0.to_vec();
+        }
+        sink.renamed = name.map(|name| (path.clone(), name.as_bytes().to_vec()));
+        sink.extract(path);
+        sink.leave_to(0);
+    }
+    Ok(sink.done)
+}
+
+/// A directory of the host on the way down to the present entry.
+struct Open {
+    /// Its path in the image.
+    path: Vec<u8>,
+    fd: OwnedFd,
+    /// What it gets when everything is in it.
+    finish: Finish,
+}
+
+impl Open {
+    /// The directory that everything is written to, which stays as it is otherwise.
+    fn root(dir: File) -> Self {
+        Self { path: Vec::new(), fd: dir.into(), finish: Finish::default() }
+    }
+}
+
+struct Sink<'a> {
+    image: &'a Littlefs,
+    how: Extraction,
+    progress: &'a Progress<'a>,
+    open: Vec<Open>,
+    /// An entry that gets another name on the host.
+    renamed: Option<(Vec<u8>, Vec<u8>)>,
+    done: Extracted,
+}
+
+impl<'a> Sink<'a> {
+    fn new(
+        image: &'a Littlefs,
+        target: &Path,
+        how: Extraction,
+        progress: &'a Progress<'a>,
+    ) -> io::Result<Self> {
+        create_dir_all(target)?;
+        // the user's own path may lead through symbolic links
+        let open = vec![Open::root(File::open(target.join("."))?)];
+        Ok(Self { image, how, progress, open, renamed: None, done: Extracted::default() })
+    }
+}
+
+impl Sink<'_> {
+    fn extract(&mut self, path: &[u8]) {
+        let metadata = match self.image.metadata(path) {
+            Ok(metadata) => metadata,
+            Err(e) => return self.leave_out(path, Problem::Image(e)),
+        };
+        let put = path.is_empty() || self.put(path, &metadata);
+        if !put || !metadata.is_dir() {
+            return;
+        }
+        match self.image.walk(path) {
+            Ok(walk) => self.put_all(walk),
+            Err(e) => self.leave_out(path, Problem::Image(e)),
+        }
+    }
+
+    fn put_all(&mut self, mut walk: crate::Walk) {
+        while let Some(next) = walk.next() {
+            match next {
+                Ok(entry) => {
+                    let (dir, _) = split(entry.path());
+                    let depth = self.open.iter().rposition(|open| open.path == dir);
+                    self.leave_to(depth.unwrap_or(0));
+                    let put = depth.is_some() && self.put(entry.path(), entry.metadata());
+                    if !put && entry.metadata().is_dir() {
+                        walk.skip_dir();
+                    }
+                }
+                Err(e) => self.leave_out(&e.path, Problem::Image(e.error)),
+            }
+        }
+    }
+
+    fn leave_out(&mut self, path: &[u8], problem: Problem) {
+        self.done.left_out.push(LeftOut { path: path.to_vec(), problem });
+    }
+
+    /// Make the directories above an entry that was asked for by its path.
+    fn enter_parents(&mut self, path: &[u8]) -> bool {
+        let (dir, _) = split(path);
+        let ends = dir.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| at);
+        let parents: Vec<usize> = ends.chain((!dir.is_empty()).then_some(dir.len())).collect();
+        parents.into_iter().all(|end| match self.image.metadata(&path[..end]) {
+            Ok(metadata) => self.put(&path[..end], &metadata),
+            Err(e) => {
+                self.leave_out(path, Problem::Image(e));
+                false
+            }
+        })
+    }
+
+    /// Close the directories below the one at this depth, which are complete.
+    fn leave_to(&mut self, depth: usize) {
+        while self.open.len() > depth + 1 {
+            let Some(open) = self.open.pop() else { return };
+            if let Err(e) = open.finish.apply(&open.fd) {
+                self.leave_out(&open.path, host(e));
+            }
+        }
+    }
+
+    /// Make the entry in the innermost open directory; a directory becomes the innermost one.
+    /// Whether that was done.
+    fn put(&mut self, path: &[u8], metadata: &Metadata) -> bool {
+        let made = match metadata.file_type() {
+            FileType::Dir => self.put_dir(path, metadata),
+            FileType::File => self.put_file(path, metadata),
+            FileType::Symlink => self.put_link(path, metadata),
+            _ => self.put_node(path, metadata),
+        };
+        match made {
+            Ok(()) if metadata.is_dir() => self.done.directories += 1,
+            Ok(()) => self.done.files += 1,
+            Err(problem) => {
+                self.leave_out(path, problem);
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl Sink<'_> {
+    /// The innermost open directory, and the name of the entry there.
+    fn place<'p>(&'p self, path: &'p [u8]) -> Result<(BorrowedFd<'p>, &'p [u8]), Problem> {
+        let open = self.open.last().ok_or(Problem::Unfit("no directory of the host is open"))?;
+        let name = match &self.renamed {
+            Some((renamed, name)) if renamed == path => name,
+            _ => split(path).1,
+        };
+        Ok((open.fd.as_fd(), name))
+    }
+
+    fn put_dir(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {
+        let (parent, name) = self.place(path)?;
+        match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(host(e)),
+        }
+        let fd = open_dir(parent, name).map_err(|e| match e {
+            Errno::NOTDIR | Errno::LOOP => {
+                Problem::Unfit("something that is no directory has its name on the host")
+            }
+            e => host(e),
+        })?;
+        let finish = self.finish(metadata);
+        self.open.push(Open { path: path.to_vec(), fd, finish });
+        Ok(())
+    }
+
+    fn put_file(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {
+        let (parent, name) = self.place(path)?;
+        let content = self.image.open_file(path).map_err(Problem::Image)?;
+        let new = NewFile::create(parent, name)?;
+        let copied = self.copy(content, &new.file).and_then(|bytes| {
+            self.finish(metadata).apply(&new.file).map_err(host)?;
+            Ok(bytes)
+        });
+        match copied {
+            Ok(bytes) => {
+                new.keep(parent, name)?;
+                self.done.bytes += bytes;
+                Ok(())
+            }
+            Err(problem) => {
+                new.remove(parent, name);
+                Err(problem)
+            }
+        }
+    }
+
+    /// Copy all of an image's file; the number of bytes.
+    fn copy(&self, content: crate::File, mut to: &File) -> Result<u64, Problem> {
+        let mut buf = vec![0; PIECE.min(usize::try_from(content.len()).unwrap_or(PIECE))];
+        let mut at = 0;
+        loop {
+            let read = content.read_at(&mut buf, at).map_err(Problem::Image)?;
+            if read == 0 {
+                return Ok(at);
+            }
+            to.write_all(&buf[..read]).map_err(Problem::Host)?;
+            at += read as u64;
+            (self.progress)(self.done.bytes + at);
+        }
+    }
+
+    fn put_link(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {
+        let (parent, name) = self.place(path)?;
+        if metadata.is_empty() || metadata.len() > TARGET_MAX {
+            return Err(Problem::Unfit("no symbolic link can have a target of this length"));
+        }
+        let target = self.image.read(path).map_err(Problem::Image)?;
+        if target.contains(&0) {
+            return Err(Problem::Unfit("no symbolic link can have this target"));
+        }
+        replace(parent, name, || rustix::fs::symlinkat(&target[..], parent, name))?;
+        let finish = self.finish(metadata);
+        if let Some((uid, gid)) = finish.owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).map_err(host)?;
+        }
+        if let Some(times) = finish.times {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(parent, name, &times, flags).map_err(host)?;
+        }
+        Ok(())
+    }
+
+    fn put_node(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {
+        if !self.how.preserve {
+            return Err(Problem::Device);
+        }
+        let (parent, name) = self.place(path)?;
+        let (major, minor) = match metadata.file_type() {
+            FileType::BlockDevice | FileType::CharDevice => {
+                let content = self.image.read(path).map_err(Problem::Image)?;
+                device_numbers(&content)
+                    .ok_or(Problem::Unfit("the image does not say which device"))?
+            }
+            _ => (0, 0),
+        };
+        let ty = HostType::from_raw_mode(metadata.file_type().mode_bits());
+        let mode = Mode::from_raw_mode(metadata.permissions().unwrap_or(0o600) & 0o777);
+        let device = rustix::fs::makedev(major, minor);
+        replace(parent, name, || rustix::fs::mknodat(parent, name, ty, mode, device))?;
+        if let Some((uid, gid)) = self.finish(metadata).owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags).map_err(host)?;
+        }
+        Ok(())
+    }
+
+    /// What an entry gets when its content is complete.
+    fn finish(&self, metadata: &Metadata) -> Finish {
+        let kept = if self.how.preserve { 0o7777 } else { 0o777 };
+        let owner = metadata.uid().zip(metadata.gid()).filter(|_| self.how.preserve);
+        Finish {
+            times: times(metadata),
+            mode: metadata.permissions().map(|mode| Mode::from_raw_mode(mode & kept)),
+            owner: owner.map(|(uid, gid)| (Uid::from_raw(uid), Gid::from_raw(gid))),
+        }
+    }
+}
+
+/// What is set last: writing would change times, and modes could forbid it.
+#[derive(Default)]
+struct Finish {
+    times: Option<Timestamps>,
+    mode: Option<Mode>,
+    owner: Option<(Uid, Gid)>,
+}
+
+impl Finish {
+    fn apply(&self, fd: impl AsFd) -> rustix::io::Result<()> {
+        // a change of owner takes away set-id bits, so modes come after it
+        if let Some((uid, gid)) = self.owner {
+            rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
+        }
+        if let Some(mode) = self.mode {
+            rustix::fs::fchmod(&fd, mode)?;
+        }
+        self.times.as_ref().map_or(Ok(()), |times| rustix::fs::futimens(&fd, times))
+    }
+}
+
+/// The times of an entry, as far as the image keeps them.
+fn times(metadata: &Metadata) -> Option<Timestamps> {
+    let modified = metadata.modified()?;
+    let accessed = metadata.accessed().unwrap_or(modified);
+    Some(Timestamps { last_access: timespec(accessed), last_modification: timespec(modified) })
+}
+
+fn timespec(time: SystemTime) -> Timespec {
+    let nanos = crate::time::nanos(time);
+    Timespec { tv_sec: nanos.div_euclid(NANOS), tv_nsec: nanos.rem_euclid(NANOS) }
+}
+
+/// A file of the host in the making: under its own name, or where that is taken under another one
+/// until it is complete, so that what is there is replaced by whole files only.
+struct NewFile {
+    file: File,
+    temporary: Option<String>,
+}
+
+impl NewFile {
+    fn create(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Self, Problem> {
+        match create_file(parent, name) {
+            Ok(file) => return Ok(Self { file, temporary: None }),
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(host(e)),
+        }
+        for n in 0..TRIES {
+            let temporary = format!(".littlefs-extract-{}-{n}", std::process::id());
+            match create_file(parent, temporary.as_bytes()) {
+                Ok(file) => return Ok(Self { file, temporary: Some(temporary) }),
+                Err(Errno::EXIST) => {}
+                Err(e) => return Err(host(e)),
+            }
+        }
+        Err(host(Errno::EXIST))
+    }
+
+    /// Give the file its name.
+    fn keep(self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Problem> {
+        let Some(temporary) = self.temporary else { return Ok(()) };
+        rustix::fs::renameat(parent, &*temporary, parent, name).map_err(|e| {
+            let _ = rustix::fs::unlinkat(parent, &*temporary, AtFlags::empty());
+            taken(e)
+        })
+    }
+
+    /// Remove what there is of it. What fails here leaves the incomplete file behind, which is
+    /// reported as left out in any case.
+    fn remove(self, parent: BorrowedFd<'_>, name: &[u8]) {
+        let name = self.temporary.as_ref().map_or(name, |temporary| temporary.as_bytes());
+        let _ = rustix::fs::unlinkat(parent, name, AtFlags::empty());
+    }
+}
+
+fn create_file(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// Make something by `make`, in the place of what has its name unless that is a directory.
+fn replace(
+    parent: BorrowedFd<'_>,
+    name: &[u8],
+    make: impl Fn() -> rustix::io::Result<()>,
+) -> Result<(), Problem> {
+    match make() {
+        Err(Errno::EXIST) => {
+            rustix::fs::unlinkat(parent, name, AtFlags::empty()).map_err(taken)?;
+            make().map_err(host)
+        }
+        made => made.map_err(host),
+    }
+}
+
+fn open_dir(parent: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn host(e: Errno) -> Problem {
+    Problem::Host(e.into())
+}
+
+/// The error of replacing what has the name on the host.
+fn taken(e: Errno) -> Problem {
+    match e {
+        Errno::ISDIR => Problem::Unfit("a directory has its name on the host"),
+        e => host(e),
+    }
+}

@@ -1,0 +1,112 @@
+//! Shell patterns for paths inside an image, which no shell can expand.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::check::show;
+use crate::error::Error;
+use crate::{Littlefs, PathError};
+
+/// Why a path or pattern stands for nothing.
+#[derive(Debug)]
+pub enum GlobError {
+    /// No entry has this path, and it is no pattern either.
+    NotFound(Vec<u8>),
+    /// No entry matches the pattern.
+    NoMatch(Vec<u8>),
+    /// The pattern cannot be understood; says why.
+    Pattern(Vec<u8>, String),
+    /// A directory that the pattern leads to cannot be read.
+    Unreadable(PathError),
+}
+
+impl GlobError {
+    /// Why, without the path or pattern.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::NotFound(_) => "no such file or directory".to_owned(),
+            Self::NoMatch(_) => "nothing matches this pattern".to_owned(),
+            Self::Pattern(_, why) => format!("the pattern cannot be understood: {why}"),
+            Self::Unreadable(e) => e.error.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for GlobError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::NotFound(path) | Self::NoMatch(path) | Self::Pattern(path, _)) = self else {
+            return f.write_str(&self.reason());
+        };
+        write!(f, "{}: {}", show(path), self.reason())
+    }
+}
+
+impl std::error::Error for GlobError {}
+
+/// The paths that `path` stands for, without `/` in front: itself if there is such an entry, else
+/// all that it matches as a shell pattern (`*`, `?`, `[...]`, `{a,b}`, and `**` for any number of
+/// directories), in the order of the directories.
+///
+/// # Errors
+/// When there are none.
+pub fn expand(image: &Littlefs, path: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
+    let parts: Vec<&[u8]> =
+        path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    let clean = parts.join(&b'/');
+    match image.exists(&clean) {
+        Ok(true) => return Ok(vec![clean]),
+        Ok(false) => {}
+        Err(error) => return Err(GlobError::Unreadable(PathError { path: clean, error })),
+    }
+    let is_pattern = |part: &[u8]| part.iter().any(|b| b"*?[{".contains(b));
+    let Some(literal) = parts.iter().position(|part| is_pattern(part)) else {
+        return Err(GlobError::NotFound(path.to_vec()));
+    };
+    let start = parts[..literal].join(&b'/');
+    let matcher = compile(&clean).map_err(|why| GlobError::Pattern(path.to_vec(), why))?;
+    // only `**` reaches below the level of the pattern's last part
+    let deepest = (!clean.windows(2).any(|w| w == b"**")).then_some(parts.len() - literal - 1);
+    find(image, &start, &matcher, deepest, path)
+}
+
+fn compile(pattern: &[u8]) -> Result<GlobMatcher, String> {
+    let text = std::str::from_utf8(pattern).map_err(|_| "it is not UTF-8".to_owned())?;
+    let glob = GlobBuilder::new(text).literal_separator(true).backslash_escape(true).build();
+    glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
+}
+
+fn find(
+    image: &Littlefs,
+    start: &[u8],
+    matcher: &GlobMatcher,
+    deepest: Option<usize>,
+    pattern: &[u8],
+) -> Result<Vec<Vec<u8>>, GlobError> {
+    let no_match = || GlobError::NoMatch(pattern.to_vec());
+    let mut walk = match image.walk(start) {
+        Ok(walk) => walk,
+        Err(Error::NotFound | Error::NotDirectory) => return Err(no_match()),
+        Err(error) => return Err(GlobError::Unreadable(PathError { path: start.to_vec(), error })),
+    };
+    let mut found = Vec::new();
+    while let Some(entry) = walk.next() {
+        // what is damaged is told when it is used
+        let (path, depth, is_dir) = match entry {
+            Ok(entry) => {
+                let is_dir = entry.metadata().is_dir();
+                (entry.path().to_vec(), Some(entry.depth()), is_dir)
+            }
+            Err(e) => (e.path, None, false),
+        };
+        if matcher.is_match(OsStr::from_bytes(&path)) {
+            found.push(path);
+        }
+        if is_dir && deepest.is_some() && depth >= deepest {
+            walk.skip_dir();
+        }
+    }
+    if found.is_empty() { Err(no_match()) } else { Ok(found) }
+}

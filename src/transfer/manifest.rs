@@ -1,0 +1,227 @@
+//! What is to be put into an image: a list of entries in a fixed order.
+
+use std::cmp::Ordering;
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::disk::name;
+
+/// What an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File,
+    /// A symbolic link, whose content is its target.
+    Symlink,
+    /// A device, FIFO or socket: only the mode and, for a device, its number.
+    Special {
+        /// The device number as the kernel encodes it; 0 for a FIFO or a socket.
+        rdev: u32,
+    },
+}
+
+/// What the host knows of an entry beside its content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Last change of the content, in nanoseconds since 1970; none for a directory that only the
+    /// paths of a tar stream imply.
+    pub mtime: Option<i64>,
+    /// Type and permission bits, as in `st_mode`.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Where the content of an entry is read from.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// There is none.
+    Nothing,
+    /// The host's file of the item's path below this root.
+    Below(u32),
+    /// This root itself.
+    Root(u32),
+    /// Bytes of the spooled tar stream, from this position on.
+    Spool(u64),
+    /// These bytes: the target of a link.
+    Bytes(Box<[u8]>),
+}
+
+/// One entry to be stored.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// Its path in the image: components joined by `/`, without one in front. The root directory's
+    /// is empty.
+    pub path: Box<[u8]>,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content.
+    pub size: u64,
+    /// What else the host knows.
+    pub stat: Stat,
+    pub(super) source: Source,
+}
+
+impl Item {
+    /// The path of the directory that holds it, and its name there.
+    pub fn split(&self) -> (&[u8], &[u8]) {
+        split(&self.path)
+    }
+}
+
+/// The directory and the name of a path without `/` in front.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+/// What is to be put into an image, parents before children, the entries of a directory together
+/// and in the order that the C driver keeps.
+#[derive(Debug, Default)]
+pub struct Manifest {
+    pub(super) items: Vec<Item>,
+    pub(super) roots: Vec<PathBuf>,
+    /// The content of a tar stream.
+    pub(super) spool: Option<File>,
+    /// What the host knows of the root directory, where it is known.
+    pub root: Option<Stat>,
+}
+
+impl Manifest {
+    /// The entries, without the root directory.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Bytes of content in all files.
+    pub fn bytes(&self) -> u64 {
+        self.items.iter().map(|item| item.size).sum()
+    }
+
+    /// The host's files that the content comes from, for the dependencies of a build.
+    pub fn host_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.items.iter().filter_map(|item| self.host_path(item))
+    }
+
+    fn host_path(&self, item: &Item) -> Option<PathBuf> {
+        let root = |i: u32| self.roots.get(i as usize);
+        match item.source {
+            Source::Below(i) => Some(root(i)?.join(OsStr::from_bytes(&item.path))),
+            Source::Root(i) => root(i).cloned(),
+            Source::Nothing | Source::Spool(_) | Source::Bytes(_) => None,
+        }
+    }
+
+    /// The entry of that path, once the entries are in order.
+    pub(super) fn find(&self, path: &[u8]) -> Option<&Item> {
+        let at = self.items.binary_search_by(|item| compare(&item.path, path)).ok()?;
+        self.items.get(at)
+    }
+
+    /// Put the entries in order.
+    pub(super) fn sort(&mut self) {
+        self.items.sort_by(|a, b| compare(&a.path, &b.path));
+    }
+
+    /// The content of an item, to be read.
+    pub(super) fn open<'a>(&'a self, item: &'a Item) -> io::Result<Content<'a>> {
+        let origin = match &item.source {
+            Source::Nothing => Origin::Bytes(&[]),
+            Source::Bytes(bytes) => Origin::Bytes(bytes),
+            Source::Spool(at) => {
+                Origin::Spool(self.spool.as_ref().ok_or(ErrorKind::NotFound)?, *at)
+            }
+            Source::Below(_) | Source::Root(_) => {
+                let path = self.host_path(item).ok_or(ErrorKind::NotFound)?;
+                Origin::Host(open_regular(&path)?)
+            }
+        };
+        Ok(Content { origin, left: item.size })
+    }
+}
+
+/// The order of a manifest: by directory, and in a directory as the C driver keeps names. A
+/// directory's own entry comes before what it holds, because its parent's path is shorter.
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    let ((dir_a, name_a), (dir_b, name_b)) = (split(a), split(b));
+    dir_a.cmp(dir_b).then_with(|| name::cmp(name_a, name_b))
+}
+
+/// Open a regular file of the host. Opening does not wait, whatever took the file's place since it
+/// was looked at.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidInput, "is no longer a regular file"))
+    }
+}
+
+/// Where bytes come from.
+enum Origin<'a> {
+    Bytes(&'a [u8]),
+    Host(File),
+    Spool(&'a File, u64),
+}
+
+/// The content of an item: as many bytes as the item says, or an error.
+pub(super) struct Content<'a> {
+    origin: Origin<'a>,
+    left: u64,
+}
+
+impl Content<'_> {
+    /// Fill `buf` with the next bytes; fewer only at the end of the content.
+    ///
+    /// # Errors
+    /// When the source fails, or has become shorter than the item says.
+    pub fn fill(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        let want = usize::try_from(self.left).unwrap_or(most).min(most);
+        buf.resize(want, 0);
+        match &mut self.origin {
+            Origin::Bytes(bytes) => bytes.read_exact(buf)?,
+            Origin::Host(file) => file.read_exact(buf).map_err(|e| match e.kind() {
+                ErrorKind::UnexpectedEof => {
+                    io::Error::new(e.kind(), "became shorter while it was read")
+                }
+                _ => e,
+            })?,
+            Origin::Spool(file, at) => {
+                file.read_exact_at(buf, *at)?;
+                *at += want as u64;
+            }
+        }
+        self.left -= want as u64;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parents_come_before_children_and_directories_stay_together() {
+        let mut paths: Vec<&[u8]> =
+            vec![b"b", b"a/x", b"a-b/z", b"a", b"a/xy", b"a-b", b"a/x/deep", b"ab"];
+        paths.sort_by(|a, b| compare(a, b));
+        let expected: [&[u8]; 8] =
+            [b"a-b", b"ab", b"a", b"b", b"a/xy", b"a/x", b"a-b/z", b"a/x/deep"];
+        assert_eq!(paths, expected);
+        for (i, path) in paths.iter().enumerate() {
+            let (dir, _) = split(path);
+            assert!(dir.is_empty() || paths[..i].contains(&dir), "{i}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Where a new image goes: a file of its own, or the place of a filesystem in a dump.
+
+use std::fs::{File, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::Path;
+
+use super::Progress;
+use super::create::{Created, Creation, Failure, Size, create_in, unwritable};
+use super::manifest::Manifest;
+use crate::bd::Geometry;
+use crate::disk::Superblock;
+use crate::files::{self, Place};
+use crate::image::{
+    Container, Found, Kind as Wrapping, Located, Reason, SEARCH_DEVICE, at_root, locate, wipe,
+};
+use crate::sys;
+
+/// Bytes copied at a time.
+const PIECE: usize = 1 << 20;
+/// Bytes looked at for something that should not be overwritten.
+const LOOKED_AT: usize = 64 << 10;
+
+/// Where a new image goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placement {
+    /// Into a file of its own, or onto a block device.
+    New {
+        /// Whether what is there may be replaced.
+        overwrite: bool,
+    },
+    /// Into a dump, in the place of the filesystem that is there.
+    Into {
+        /// Where that starts, in bytes.
+        offset: u64,
+        /// Whether the dump may be a block device, and whether something else than a littlefs or
+        /// erased flash may be overwritten.
+        overwrite: bool,
+    },
+}
+
+/// Make an image of a manifest at `path`. It is written to a file beside that, which gets the name
+/// when it is complete and durable, so that nothing is changed when it fails. On a block device the
+/// image is written to a temporary file first, and the superblock gets there last.
+///
+/// # Errors
+/// One [`Failure`] for each reason.
+pub fn create(
+    path: &Path,
+    placement: Placement,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let old = match Container::open(path, false) {
+        Ok(old) if old.writable => Some(old),
+        Ok(_) => return Err(Failure::Target(Reason::PermissionDenied)),
+        Err(Reason::NotFound) => None,
+        Err(reason) => return Err(Failure::Target(reason)),
+    };
+    match (placement, old) {
+        (Placement::New { .. }, None) => {
+            let place = Place::new(path).map_err(target)?;
+            let new = place.begin().map_err(target)?;
+            let created = create_in(new.file(), 0, manifest, how, progress)?;
+            let mode = 0o666 & !u32::from(sys::umask());
+            new.file().set_permissions(Permissions::from_mode(mode)).map_err(target)?;
+            new.put(None).map_err(target)?;
+            Ok(created)
+        }
+        (Placement::New { overwrite: false }, Some(_)) => Err(Failure::Exists),
+        (Placement::New { overwrite: true }, Some(old)) => match old.is_device {
+            true => onto_device(&old, 0, manifest, how, progress),
+            false => replace(path, &old, None, manifest, how, progress),
+        },
+        (Placement::Into { .. }, None) => Err(Failure::Target(Reason::NotFound)),
+        (Placement::Into { offset, overwrite }, Some(old)) => {
+            let how = &into(&old, offset, overwrite, how)?;
+            match old.is_device {
+                true if !overwrite => Err(Failure::Device),
+                true => onto_device(&old, offset, manifest, how, progress),
+                false => replace(path, &old, Some(offset), manifest, how, progress),
+            }
+        }
+    }
+}
+
+fn target(e: io::Error) -> Failure {
+    Failure::Target(e.into())
+}
+
+/// A file in the place of the old one; with an offset, everything around the filesystem is kept.
+fn replace(
+    path: &Path,
+    old: &Container,
+    offset: Option<u64>,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let place = Place::of(&old.file, path).map_err(target)?;
+    let new = place.begin().map_err(target)?;
+    if offset.is_some() {
+        let mut from = old.file.try_clone().map_err(target)?;
+        io::Seek::rewind(&mut from).map_err(target)?;
+        io::copy(&mut from, &mut new.file()).map_err(target)?;
+    }
+    let created = create_in(new.file(), offset.unwrap_or(0), manifest, how, progress)?;
+    let metadata = old.file.metadata().map_err(target)?;
+    files::take_access(new.file(), &metadata).map_err(target)?;
+    new.put(Some(&old.file)).map_err(target)?;
+    Ok(created)
+}
+
+/// Write to a device. The old superblock goes first and the new one comes last, so that what an
+/// interruption leaves is no filesystem rather than half of one.
+fn onto_device(
+    device: &Container,
+    offset: u64,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let scratch = tempfile::tempfile().map_err(unwritable)?;
+    let created = create_in(&scratch, 0, manifest, how, progress)?;
+    let g = created.geometry;
+    let room = device.size.saturating_sub(offset);
+    if g.size() > room {
+        return Err(Failure::Beyond { geometry: g, room });
+    }
+    let write = || -> io::Result<()> {
+        wipe(&device.file, offset, g.size())?;
+        device.file.sync_all()?;
+        let pair = 2 * u64::from(g.block_size);
+        copy(&scratch, &device.file, offset, pair..created.image_size)?;
+        device.file.sync_all()?;
+        copy(&scratch, &device.file, offset, 0..pair)?;
+        device.file.sync_all()
+    };
+    write().map_err(unwritable)?;
+    Ok(created)
+}
+
+fn copy(from: &File, to: &File, offset: u64, range: std::ops::Range<u64>) -> io::Result<()> {
+    let mut buf = vec![0; PIECE];
+    let mut at = range.start;
+    while at < range.end {
+        let len = usize::try_from(range.end - at).unwrap_or(PIECE).min(PIECE);
+        from.read_exact_at(&mut buf[..len], at)?;
+        to.write_all_at(&buf[..len], offset.saturating_add(at))?;
+        at += len as u64;
+    }
+    Ok(())
+}
+
+/// What to build into a dump: as large as the filesystem that is there, and with its limits, as far
+/// as nothing else was asked for.
+fn into(
+    dump: &Container,
+    offset: u64,
+    overwrite: bool,
+    how: &Creation,
+) -> Result<Creation, Failure> {
+    if let Some(kind) = Wrapping::of(&dump.file).map_err(target)? {
+        return Err(Failure::Target(Reason::Wrapped(kind)));
+    }
+    let there = match locate(&dump.file, offset, SEARCH_DEVICE).map_err(target)? {
+        Located::Superblock(Found { doubt: Some(doubt), .. }) if !overwrite => {
+            return Err(Failure::Target(Reason::Doubtful(doubt)));
+        }
+        Located::Superblock(found) => Some(at_root(&dump.file, offset, found.superblock)),
+        _ if overwrite || is_erased(&dump.file, offset).map_err(target)? => None,
+        other => return Err(Failure::Occupied { offset, what: describe(&other) }),
+    };
+    let mut how = how.clone();
+    if let Some(there) = &there {
+        how.format = how.format.filled_from(there);
+    }
+    if how.size == Size::AsBefore {
+        how.size = size_of(there.as_ref().ok_or(Failure::NoSize)?, &how)?;
+    }
+    if let Size::Blocks(count) = how.size {
+        let geometry = how.geometry(count)?;
+        let room = dump.size.saturating_sub(offset);
+        if geometry.size() > room {
+            return Err(Failure::Beyond { geometry, room });
+        }
+    }
+    Ok(how)
+}
+
+/// As many blocks as fit into the place of the old filesystem.
+fn size_of(there: &Superblock, how: &Creation) -> Result<Size, Failure> {
+    let old = Geometry::new(there.block_size, there.block_count)?;
+    let count = old.size() / u64::from(how.format.chosen_block_size().max(1));
+    Ok(Size::Blocks(u32::try_from(count).unwrap_or(u32::MAX)))
+}
+
+fn describe(located: &Located) -> &'static str {
+    match located {
+        Located::Version1 => "a littlefs of version 1",
+        Located::Damaged => "a damaged littlefs",
+        _ => "no littlefs, and is not erased",
+    }
+}
+
+fn is_erased(file: &File, offset: u64) -> io::Result<bool> {
+    let mut start = Vec::new();
+    let mut file = file.try_clone()?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
+    file.take(LOOKED_AT as u64).read_to_end(&mut start)?;
+    Ok(start.iter().all(|&b| b == 0xff) || start.iter().all(|&b| b == 0))
+}

@@ -1,0 +1,263 @@
+//! Copying files and directories of the host into an image that is there.
+
+use std::fmt;
+use std::io;
+
+use super::Progress;
+use super::build::Refusal;
+use super::manifest::{Item, Kind, Manifest, split};
+use crate::change::Trouble;
+use crate::check::show;
+use crate::error::Error;
+use crate::time::system_time;
+use crate::{FileType, Littlefs, PathError, SetMetadata};
+
+/// Files up to this many bytes are read whole.
+const WHOLE_MAX: u64 = 1 << 20;
+/// Bytes of a larger file read at a time.
+const PIECE: usize = 1 << 20;
+
+/// Why files could not be put into an image.
+#[derive(Debug)]
+pub enum PutError {
+    /// Entries that the image cannot hold, or that clash with what is in it: all of them.
+    Refused(Vec<Refusal>),
+    /// The content of an entry cannot be read on the host.
+    Unreadable(Vec<u8>, io::Error),
+    /// The image cannot take it.
+    Image(PathError),
+    /// It was asked to stop, having done this much.
+    Stopped(Put),
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(entries) => {
+                writeln!(f, "the image cannot take {} of the entries:", entries.len())?;
+                let mut rest = entries.iter().peekable();
+                while let Some(refusal) = rest.next() {
+                    write!(f, "  {refusal}")?;
+                    if rest.peek().is_some() {
+                        writeln!(f)?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", show(path)),
+            Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
+            Self::Stopped(done) => write!(
+                f,
+                "interrupted after {} files and {} directories",
+                done.files, done.directories
+            ),
+        }
+    }
+}
+
+impl std::error::Error for PutError {}
+
+impl From<PathError> for PutError {
+    fn from(e: PathError) -> Self {
+        Self::Image(e)
+    }
+}
+
+impl Trouble for PutError {
+    fn is_no_space(&self) -> bool {
+        matches!(self, Self::Image(e) if e.is_no_space())
+    }
+}
+
+/// What was put into an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Put {
+    /// Files, new or replaced.
+    pub files: u64,
+    /// Directories that were not there before.
+    pub directories: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+}
+
+/// Where the entries of a manifest go in an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// Below this directory, under their paths.
+    Into(Vec<u8>),
+    /// The first part of their paths, which all have in common, becomes this path.
+    As(Vec<u8>),
+}
+
+impl Destination {
+    /// As cp(1) does: below `path` if that is a directory of the image, and else, for a single
+    /// source, `path` is its new name.
+    ///
+    /// # Errors
+    /// When `path` is not a directory and there are several sources, or the directory that is to
+    /// hold it does not exist.
+    pub fn like_cp(image: &Littlefs, path: &[u8], sources: usize) -> Result<Self, PathError> {
+        let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
+        let clean = parts.collect::<Vec<_>>().join(&b'/');
+        let failed = |path: &[u8], error| Err(PathError { path: path.to_vec(), error });
+        let is_dir = match image.metadata(&clean) {
+            Ok(metadata) => Some(metadata.is_dir()),
+            Err(Error::NotFound) => None,
+            Err(error) => return failed(&clean, error),
+        };
+        if is_dir == Some(true) {
+            return Ok(Self::Into(clean));
+        }
+        if sources > 1 || path.ends_with(b"/") {
+            let missing = if is_dir.is_none() { Error::NotFound } else { Error::NotDirectory };
+            return failed(&clean, missing);
+        }
+        let (parent, _) = split(&clean);
+        match image.metadata(parent) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self::As(clean)),
+            Ok(_) => failed(parent, Error::NotDirectory),
+            Err(error) => failed(parent, error),
+        }
+    }
+
+    fn of(&self, path: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Into(dir) if dir.is_empty() => path.to_vec(),
+            Self::Into(dir) => [dir, &b"/"[..], path].concat(),
+            Self::As(name) => {
+                let first = path.iter().position(|&b| b == b'/').unwrap_or(path.len());
+                [&name[..], path.get(first..).unwrap_or_default()].concat()
+            }
+        }
+    }
+}
+
+/// What a manifest's entries have in the way of going into an image, found without changing it.
+///
+/// # Errors
+/// [`PutError::Refused`] with all of them; when the image cannot be read.
+pub fn check(image: &Littlefs, manifest: &Manifest, dest: &Destination) -> Result<(), PutError> {
+    let limits = image.limits();
+    let special = image.convention().is_some_and(|c| c.special_files);
+    let mut refused = super::build::refusals(manifest, limits.name_max, limits.file_max, special);
+    for item in manifest.items() {
+        let path = dest.of(&item.path);
+        let why = match image.metadata(&path) {
+            Ok(there) if there.is_dir() == (item.kind == Kind::Dir) => continue,
+            Ok(there) if there.is_dir() => "a directory in the image has this name",
+            Ok(_) => "a file in the image has the name of this directory",
+            Err(Error::NotFound | Error::NotDirectory) => continue,
+            Err(error) => return Err(PutError::Image(PathError { path, error })),
+        };
+        refused.push(Refusal { path, why: why.to_owned() });
+    }
+    if refused.is_empty() { Ok(()) } else { Err(PutError::Refused(refused)) }
+}
+
+/// Put every entry of `manifest` into the image, in memory: what is there is
+/// replaced, directories are filled up. `stop` is asked before each entry.
+///
+/// # Errors
+/// One [`PutError`] for each reason; entries before the one that failed are done.
+pub fn put(
+    image: &Littlefs,
+    manifest: &Manifest,
+    dest: &Destination,
+    progress: &Progress<'_>,
+    stop: &dyn Fn() -> bool,
+) -> Result<Put, PutError> {
+    let mut done = Put::default();
+    let mut buf = Vec::new();
+    for item in manifest.items() {
+        if stop() {
+            return Err(PutError::Stopped(done));
+        }
+        let path = dest.of(&item.path);
+        let failed = |error| PutError::Image(PathError { path: path.clone(), error });
+        let set = set_metadata(item);
+        match item.kind {
+            Kind::Dir => match image.create_dir_with(&path, &set) {
+                Ok(()) => done.directories += 1,
+                Err(Error::Exists) => {}
+                Err(e) => return Err(failed(e)),
+            },
+            Kind::Symlink | Kind::Special { .. } => {
+                let content = read_whole(manifest, item, &mut buf)?;
+                match image.remove_file(&path) {
+                    Ok(()) | Err(Error::NotFound) => {}
+                    Err(e) => return Err(failed(e)),
+                }
+                image.make_special(&path, file_type(item), content, &set).map_err(failed)?;
+                done.files += 1;
+            }
+            Kind::File if item.size <= WHOLE_MAX => {
+                let content = read_whole(manifest, item, &mut buf)?;
+                image.write_with(&path, content, &set).map_err(failed)?;
+                done.files += 1;
+            }
+            Kind::File => {
+                put_large(image, manifest, item, &path, &mut buf, &|at| progress(done.bytes + at))?;
+                image.set_metadata(&path, &set).map_err(failed)?;
+                done.files += 1;
+            }
+        }
+        done.bytes += item.size;
+        progress(done.bytes);
+    }
+    Ok(done)
+}
+
+fn read_whole<'b>(
+    manifest: &Manifest,
+    item: &Item,
+    buf: &'b mut Vec<u8>,
+) -> Result<&'b [u8], PutError> {
+    let unreadable = |e| PutError::Unreadable(item.path.to_vec(), e);
+    let mut content = manifest.open(item).map_err(unreadable)?;
+    content.fill(buf, usize::try_from(item.size).unwrap_or(usize::MAX)).map_err(unreadable)?;
+    Ok(buf)
+}
+
+fn put_large(
+    image: &Littlefs,
+    manifest: &Manifest,
+    item: &Item,
+    path: &[u8],
+    buf: &mut Vec<u8>,
+    progress: &Progress<'_>,
+) -> Result<(), PutError> {
+    let failed = |error| PutError::Image(PathError { path: path.to_vec(), error });
+    let unreadable = |e| PutError::Unreadable(item.path.to_vec(), e);
+    let mut content = manifest.open(item).map_err(unreadable)?;
+    let file = image.create_file(path).map_err(failed)?;
+    let mut at = 0;
+    while at < item.size {
+        content.fill(buf, PIECE).map_err(unreadable)?;
+        file.write_at(buf, at).map_err(failed)?;
+        at += buf.len() as u64;
+        progress(at);
+    }
+    file.close().map_err(failed)
+}
+
+fn file_type(item: &Item) -> FileType {
+    match item.stat.mode & libc::S_IFMT {
+        libc::S_IFLNK => FileType::Symlink,
+        libc::S_IFBLK => FileType::BlockDevice,
+        libc::S_IFCHR => FileType::CharDevice,
+        libc::S_IFSOCK => FileType::Socket,
+        _ => FileType::Fifo,
+    }
+}
+
+/// What the image is to keep of the host's entry, as far as it keeps such things.
+fn set_metadata(item: &Item) -> SetMetadata {
+    let modified = item.stat.mtime.map(system_time);
+    SetMetadata {
+        modified,
+        permissions: Some(item.stat.mode & 0o7777),
+        uid: Some(item.stat.uid),
+        gid: Some(item.stat.gid),
+        ..SetMetadata::default()
+    }
+}

@@ -1,0 +1,41 @@
+//! A Python that has littlefs-python, the C driver of another version behind another interface.
+//!
+//! Needs `python3` with its `venv` module, and PyPI once: the package is installed into
+//! `target/venv`. A machine without them fails the test, and says what to do.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+/// The package; C littlefs 2.11, where `littlefs2-sys` holds 2.9.
+const PACKAGE: &str = "littlefs-python==0.19.0";
+
+/// One installation at a time.
+static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// A Python that has the package, installed if need be.
+pub fn python() -> PathBuf {
+    let _guard = INSTALLING.lock().unwrap_or_else(|e| e.into_inner());
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv");
+    let python = venv.join("bin/python");
+    let version = PACKAGE.rsplit('=').next().expect("a version");
+    let probe = format!("import littlefs; assert littlefs.__version__ == {version:?}");
+    let has_package = |python: &Path| {
+        let probe = Command::new(python).args(["-c", &probe]).stderr(Stdio::null()).status();
+        probe.is_ok_and(|status| status.success())
+    };
+    if !has_package(&python) {
+        let remedy =
+            "install python3 and python3-venv (scripts/deps.sh does), and let pip reach PyPI";
+        let run = |program: &Path, args: &[&str]| {
+            let output = Command::new(program).args(args).output();
+            let output = output.unwrap_or_else(|e| panic!("{}: {e}: {remedy}", program.display()));
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{} {args:?}: {said}\n{remedy}", program.display());
+        };
+        run("python3".as_ref(), &["-m", "venv", &venv.to_string_lossy()]);
+        run(&python, &["-m", "pip", "install", "--quiet", PACKAGE]);
+        assert!(has_package(&python), "{PACKAGE} does not import: {remedy}");
+    }
+    python
+}

@@ -1,0 +1,13 @@
+//! The commands that work in images without a mount, as their users call them: `create`, `extract`,
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get` and `put`.
+
+mod common;
+
+#[path = "verbs/changing.rs"]
+mod changing;
+#[path = "verbs/creating.rs"]
+mod creating;
+#[path = "verbs/desk.rs"]
+mod desk;
+#[path = "verbs/reading.rs"]
+mod reading;

@@ -1,0 +1,135 @@
+//! `put`, and the manners of every command that changes an image.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use super::desk::Desk;
+
+#[test]
+fn put_copies_as_cp_does() {
+    let desk = Desk::with_image();
+    desk.file("new.txt", b"new").file("dir/inner", b"inner").dir("dir/empty");
+    desk.ok(&["put", "new.img", "new.txt", "/"]);
+    desk.ok(&["put", "new.img", "new.txt", "etc/config.txt"]);
+    desk.ok(&["put", "new.img", "new.txt", "etc/other.txt"]);
+    desk.ok(&["put", "-r", "new.img", "dir", "new.txt", "www"]);
+    desk.ok(&["put", "-r", "new.img", "dir", "renamed"]);
+    desk.check("new.img");
+    assert_eq!(
+        desk.ok(&["cat", "new.img", "new.txt", "etc/config.txt", "etc/other.txt"]).stdout,
+        b"newnewnew"
+    );
+    assert_eq!(
+        desk.ok(&["cat", "new.img", "www/dir/inner", "renamed/inner"]).stdout,
+        b"innerinner"
+    );
+    assert_eq!(desk.ok(&["ls", "new.img", "renamed"]).text(), "empty\ninner\n");
+    let said = desk.ok(&["put", "--json", "new.img", "new.txt", "/"]).json();
+    assert_eq!(
+        (&said["files"], &said["bytes"], &said["dry_run"]),
+        (&1.into(), &3.into(), &false.into())
+    );
+}
+
+#[test]
+fn what_cannot_be_put_changes_nothing() {
+    let desk = Desk::with_image();
+    desk.file("file", b"x").file("dir/etc", b"a file").file("large", &[3; 300_000]);
+    let before = desk.read("new.img");
+    desk.fails(&["put", "new.img", "dir", "/"], 1, &["dir", "-r"]);
+    desk.fails(&["put", "new.img", "file", "no/where"], 1, &["/no", "no such file"]);
+    desk.fails(&["put", "new.img", "file", "large", "here"], 1, &["/here", "no such file"]);
+    desk.fails(
+        &["put", "-r", "new.img", "dir/etc", "/"],
+        1,
+        &["a directory in the image has this name"],
+    );
+    desk.fails(&["put", "new.img", "large", "/"], 1, &["no space", "nothing was changed"]);
+    desk.fails(&["put", "new.img", "gone", "/"], 1, &["gone"]);
+    let long = "n".repeat(256);
+    desk.fails(&["put", "new.img", "file", &long], 1, &["too long"]);
+    desk.fails(&["put", "new.img", "file", "../x"], 1, &[]);
+    assert_eq!(desk.read("new.img"), before);
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let desk = Desk::with_image();
+    desk.file("file", b"x").file("large", &[3; 300_000]);
+    let before = desk.read("new.img");
+    let said = desk.ok(&["put", "-n", "new.img", "file", "/"]);
+    assert!(said.text().starts_with("would be written: 1 files"), "{}", said.text());
+    desk.fails(&["put", "--dry-run", "new.img", "large", "/"], 1, &["no space"]);
+    assert_eq!(desk.read("new.img"), before);
+}
+
+/// Each file is written before the old one is given up, so all of them do not fit at once; what the
+/// first one frees is used for the next.
+#[test]
+fn space_that_a_replaced_file_frees_is_used() {
+    let desk = Desk::new();
+    let fill = |byte: u8| {
+        for name in ["a", "b", "c"] {
+            desk.file(&format!("data/{name}"), &[byte; 14 * 4000]);
+        }
+    };
+    fill(1);
+    desk.ok(&["create", "-q", "--size", "256K", "full.img", "data"]);
+    fill(2);
+    desk.ok(&["put", "full.img", "data/a", "data/b", "data/c", "/"]);
+    desk.check("full.img");
+    assert_eq!(desk.ok(&["cat", "full.img", "c"]).stdout, [2; 14 * 4000]);
+    desk.file("data/c", &[3; 40 * 4000]);
+    let before = desk.read("full.img");
+    desk.fails(&["put", "full.img", "data/c", "/"], 1, &["no space", "nothing was changed"]);
+    assert_eq!(desk.read("full.img"), before);
+    assert_eq!(desk.names("."), ["data", "full.img"]);
+}
+
+#[test]
+fn an_image_in_use_is_refused_by_name() {
+    let desk = Desk::with_image();
+    desk.file("file", b"x");
+    let holder = Command::new("flock")
+        .arg(desk.path("new.img"))
+        .args(["sh", "-c", "echo held; exec sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut holder = holder.expect("flock");
+    let mut said = [0; 5];
+    std::io::Read::read_exact(holder.stdout.as_mut().expect("a pipe"), &mut said).expect("a word");
+    let ran = desk.run(&["put", "new.img", "file", "/"]);
+    let dry = desk.run(&["put", "-n", "new.img", "file", "/"]);
+    holder.kill().expect("killed");
+    holder.wait().expect("an end");
+    assert_eq!((ran.code, dry.code), (1, 1));
+    assert!(ran.stderr.contains("in use by process"), "{}", ran.stderr);
+}
+
+/// Wherever the signal comes, nothing of the change is in the image, or all of it.
+#[test]
+fn a_signal_leaves_the_old_image_or_the_new_one() {
+    let desk = Desk::with_image();
+    for i in 0..20 {
+        desk.file(&format!("many/{i}"), &[b'm'; 2000]);
+    }
+    let before = desk.read("new.img");
+    for _ in 0..10 {
+        let script =
+            "\"$0\" put -q -r new.img many / & pid=$!; kill -TERM $pid; wait $pid; echo $?";
+        let out = Command::new("bash")
+            .args(["-c", script, env!("CARGO_BIN_EXE_littlefs")])
+            .current_dir(desk.path("."))
+            .output()
+            .expect("a shell");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let code: i32 = said.trim().parse().expect("a status");
+        let after = desk.read("new.img");
+        match code {
+            143 => assert!(after == before, "changed, though it was interrupted"),
+            0 => assert!(desk.ok(&["ls", "new.img", "many"]).text().lines().count() == 20),
+            code => panic!("{code}: {out:?}"),
+        }
+        fs::write(desk.path("new.img"), &before).expect("as before");
+    }
+}
