@@ -83,7 +83,7 @@ impl Daemon {
         is_device.then(|| !sys::is_disconnected(device.as_fd()))
     }
 
-    /// Whether it has the file open that has this [`identity`](sys::identity).
+    /// Whether it has the file open that has this `sys::identity`.
     pub fn has_open(&self, file: (u64, u64)) -> bool {
         descriptors(self.pid).any(|fd| {
             sys::identity(&Path::new("/proc").join(format!("{}/fd/{fd}", self.pid)))
