@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -15,9 +16,13 @@ use super::table::{self, Entry};
 use super::{CliError, date};
 use crate::files;
 use crate::fs::Flush;
+use crate::fuse::do_aside;
 use crate::fuse::status::{self, Status};
 use crate::show::{self, Show, base64_unless_text};
 use crate::vfs::Filesystem;
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tell what goes on in a mount: what is not written yet, caches, operations, errors
 #[derive(Args, Debug)]
@@ -171,13 +176,25 @@ fn why(entry: &Entry, e: &io::Error) -> String {
             "you may not look into {at}; ask as the user who mounted it, or mount it with \
              -o allow_other"
         ),
+        _ if e.kind() == io::ErrorKind::TimedOut => format!(
+            "the daemon behind {at} does not answer; 'littlefs umount -l {at}' takes the mount away"
+        ),
         _ => format!("{at}: {e}"),
     }
 }
 
-/// What the daemon of a mount says.
+/// What the daemon of a mount says. One that never answers, as a hostile user's may not, would keep
+/// for ever whoever asks it, so a process of its own asks.
+///
+/// # Errors
+/// What the system says, and [`io::ErrorKind::TimedOut`] when there is no answer.
 pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
-    ask_file(&files::open(&entry.mountpoint)?)
+    let answer = do_aside(&[], PATIENCE, || {
+        let answer = status::ask(&files::open(&entry.mountpoint)?)?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    });
+    let answer = answer?.ok_or(io::ErrorKind::TimedOut)?;
+    Ok(serde_json::from_str(&answer)?)
 }
 
 /// The same, asked through a file or directory of the mount.

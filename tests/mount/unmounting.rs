@@ -290,3 +290,26 @@ fn ordinary_users_unmount_what_hangs_or_died() {
         "#,
     );
 }
+
+#[test]
+fn status_leaves_out_a_daemon_that_does_not_answer() {
+    ending(
+        r#"
+        mkdir "$scratch/other"
+        cp "$image" "$scratch/other.img"
+        mount -t littlefs "$image" "$mnt"
+        mount -t littlefs "$scratch/other.img" "$scratch/other"
+        pid=$(daemon)
+        kill -STOP $pid
+        if soon "$littlefs" status >"$scratch/list" 2>"$scratch/said"; then exit 1; fi
+        grep -q other.img "$scratch/list"
+        grep -q 'does not answer' "$scratch/said"
+        if soon "$littlefs" status "$mnt" 2>"$scratch/said"; then exit 1; fi
+        grep -q 'does not answer' "$scratch/said"
+        kill -CONT $pid
+        "$littlefs" status "$mnt" >"$scratch/list"
+        soon umount "$scratch/other"
+        soon umount "$mnt"
+        "#,
+    );
+}
