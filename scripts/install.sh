@@ -2,10 +2,14 @@
 # Build littlefs-progs and install it: the program, its links for mount(8), umount(8), mkfs(8) and
 # fsck(8), man pages, shell completions, systemd units.
 #
-# usage: scripts/install.sh [--prefix DIR] [--uninstall]
+# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--uninstall]
 #
 # --prefix DIR   where to install (default /usr/local); the links are in /sbin all the same,
 #                because mount(8) and its kind look nowhere else
+# --compat NAME,...
+#                also install the program under these names of other tools, in DIR/bin: mklittlefs,
+#                littlefs-python, lfs (see docs/dropin.md). A file that is there already stays as it is,
+#                and is an error
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    install below DIR, as packages are made
@@ -17,10 +21,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 prefix=/usr/local
 uninstall=false
+compat=()
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix) prefix=${2:?--prefix needs a directory} && shift ;;
     --prefix=*) prefix=${1#*=} ;;
+    --compat) IFS=, read -ra compat <<<"${2:?--compat needs names}" && shift ;;
+    --compat=*) IFS=, read -ra compat <<<"${1#*=}" ;;
     --uninstall) uninstall=true ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -85,6 +92,25 @@ remove_link() {
     fi
 }
 
+# The names of other tools that the program takes the command lines of.
+dropins=(mklittlefs littlefs-python lfs)
+
+# check_compat: whether every name of --compat is known and free, before anything is installed.
+check_compat() {
+    local name there
+    for name in "${compat[@]}"; do
+        if [[ " ${dropins[*]} " != *" $name "* ]]; then
+            echo "--compat: '$name' is none of ${dropins[*]}" >&2
+            exit 1
+        fi
+        there=$dest$prefix/bin/$name
+        if { [ -e "$there" ] || [ -L "$there" ]; } && [ "$(readlink "$there" || true)" != littlefs ]; then
+            echo "$there belongs to something else, and is left as it is; nothing was installed" >&2
+            exit 1
+        fi
+    done
+}
+
 put() { # MODE FILE DIRECTORY [NAME]
     install -D -m "$1" "$2" "$dest$3/${4:-$(basename "$2")}"
 }
@@ -99,10 +125,16 @@ if $uninstall; then
         "$dest$units/littlefs@.service"
     rm -rf "$dest$share/doc/littlefs-progs"
     for link in "${links[@]}"; do remove_link "$link"; done
+    for name in "${dropins[@]}"; do
+        if [ "$(readlink "$dest$prefix/bin/$name" || true)" = littlefs ]; then
+            rm "$dest$prefix/bin/$name"
+        fi
+    done
     echo "removed littlefs-progs from $dest$prefix"
     exit 0
 fi
 
+check_compat
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
 install_run_deps
@@ -113,6 +145,7 @@ rm -rf "$docs"
 put 755 "$target/release/littlefs" "$prefix/bin"
 mkdir -p "$dest$sbin"
 for link in "${links[@]}"; do put_link "$link"; done
+for name in "${compat[@]}"; do ln -sfn littlefs "$dest$prefix/bin/$name"; done
 for page in "$docs"/man1/*; do put 644 "$page" "$share/man/man1"; done
 for page in "$docs"/man8/*; do put 644 "$page" "$share/man/man8"; done
 for helper in mount umount; do

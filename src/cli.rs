@@ -6,6 +6,7 @@ mod check;
 mod convert;
 mod create;
 mod date;
+mod dropin;
 mod du;
 mod entry;
 mod extract;
@@ -418,6 +419,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     // Let writes beyond a limit of file sizes (`ulimit -f`) fail, instead of ending the process in the
     // middle of something. Without this the limit is as deadly as ever, but nothing else is wrong.
     let _ = Signals::block_these(&[libc::SIGXFSZ]);
+    match dropin::parse(&args) {
+        Some(Ok(dropin)) => {
+            logging::init(0, false, dropin.is_daemon());
+            return finish(dropin.run(), false);
+        }
+        Some(Err((e, code))) => return usage(&e, code),
+        None => {}
+    }
     #[cfg(feature = "mount")]
     let args = match helpers::parse(&args) {
         Some(Ok(helper)) => {

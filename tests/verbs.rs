@@ -1,5 +1,5 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get` and `put`.
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get` and `put`; and the program under the names of other tools.
 
 mod common;
 
@@ -9,5 +9,7 @@ mod changing;
 mod creating;
 #[path = "verbs/desk.rs"]
 mod desk;
+#[path = "verbs/dropins.rs"]
+mod dropins;
 #[path = "verbs/reading.rs"]
 mod reading;

@@ -181,7 +181,7 @@ impl CreateArgs {
                 ));
             }
         };
-        Ok(Creation { format, size, compact: self.no_pad })
+        Ok(Creation { format, size, compact: self.no_pad, root_attrs: Vec::new() })
     }
 
     fn manifest(&self) -> Result<Manifest, CliError> {

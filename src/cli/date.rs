@@ -21,6 +21,12 @@ pub fn utc(nanos: i64) -> String {
     format!("{:.9}", Timestamp::from_nanosecond(nanos.into()).unwrap_or_default())
 }
 
+/// A moment, in seconds since 1970, as asctime(3) has it, in UTC: `Sat Mar 14 15:09:26 2026`.
+pub fn asctime(seconds: i64) -> String {
+    let time = Timestamp::from_second(seconds).unwrap_or_default();
+    time.strftime("%a %b %e %T %Y").to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,5 +43,8 @@ mod tests {
             assert_eq!(utc(nanos), text);
         }
         assert_eq!(local(u64::MAX).len(), local(0).len());
+        assert_eq!(asctime(1_773_500_966), "Sat Mar 14 15:09:26 2026");
+        assert_eq!(asctime(0), "Thu Jan  1 00:00:00 1970");
+        assert_eq!(asctime(i64::MAX), asctime(0));
     }
 }

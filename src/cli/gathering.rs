@@ -65,8 +65,12 @@ impl GatherArgs {
     }
 }
 
-/// The time that no time in what is built may exceed, as reproducible builds set it.
-fn source_date_epoch() -> Result<Option<i64>, CliError> {
+/// The time that no time in what is built may exceed, in seconds since 1970, as reproducible builds set
+/// it.
+///
+/// # Errors
+/// When `SOURCE_DATE_EPOCH` is no number.
+pub fn source_date_epoch() -> Result<Option<i64>, CliError> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if !text.is_empty() => match text.parse() {
             Ok(seconds) => Ok(Some(seconds)),

@@ -38,26 +38,30 @@ the block size is that of an erase (4096 for most NOR flash). Without --size and
 an existing file or device is used as far as it goes.")]
 pub struct MkfsArgs {
     /// File (made when there is none) or block device
-    image: PathBuf,
+    pub(super) image: PathBuf,
 
     #[command(flatten)]
-    shape: ShapeArgs,
+    pub(super) shape: ShapeArgs,
 
     /// Number of blocks
     #[arg(long, value_name = "N", conflicts_with = "size")]
-    block_count: Option<u32>,
+    pub(super) block_count: Option<u32>,
 
     /// Size of the filesystem: a multiple of the block size, like 65536, 512K, 1M
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    size: Option<u64>,
+    pub(super) size: Option<u64>,
 
     /// Write 0xFF over all of it, as a flash programmer wants it, instead of leaving holes
     #[arg(long)]
-    fill: bool,
+    pub(super) fill: bool,
 
     /// Overwrite what is there; nothing of it can be read afterwards
     #[arg(long)]
-    force: bool,
+    pub(super) force: bool,
+
+    /// Do not say what was made
+    #[arg(short, long)]
+    pub(super) quiet: bool,
 }
 
 /// Run the command.
@@ -72,15 +76,17 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
         created.keep();
     }
     let version = args.shape.disk_version.map_or(VERSION_2_1, u32::from);
-    writeln!(
-        io::stdout(),
-        "{}: littlefs {}.{}, {} blocks of {} bytes",
-        args.image.show(),
-        version >> 16,
-        version & 0xffff,
-        geometry.block_count,
-        geometry.block_size
-    )?;
+    if !args.quiet {
+        writeln!(
+            io::stdout(),
+            "{}: littlefs {}.{}, {} blocks of {} bytes",
+            args.image.show(),
+            version >> 16,
+            version & 0xffff,
+            geometry.block_count,
+            geometry.block_size
+        )?;
+    }
     if geometry.block_size < DRIVER_BLOCK_SIZE_MIN {
         log::warn!("the C driver refuses blocks below {DRIVER_BLOCK_SIZE_MIN} bytes");
     }

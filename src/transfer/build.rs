@@ -91,6 +91,7 @@ pub(super) fn build(
     fs: &mut Fs,
     manifest: &Manifest,
     codec: Option<&Codec>,
+    root_attrs: &[(u8, Vec<u8>)],
     progress: &Progress<'_>,
 ) -> Result<(), BuildError> {
     let mut builder = Builder { fs, manifest, codec, progress, stored: 0, buf: Vec::new() };
@@ -117,6 +118,9 @@ pub(super) fn build(
         for (ty, data) in codec.initial(&meta(stat), Target::Root) {
             fs.set_attr(At::Root, ty, &data)?;
         }
+    }
+    for (ty, data) in root_attrs {
+        fs.set_attr(At::Root, *ty, data)?;
     }
     Ok(fs.flush()?)
 }

@@ -43,6 +43,8 @@ pub struct Creation {
     pub size: Size,
     /// Leave out the free blocks at the end of the image.
     pub compact: bool,
+    /// User attributes of the root directory, beside those of the convention: type and value.
+    pub root_attrs: Vec<(u8, Vec<u8>)>,
 }
 
 /// What was made.
@@ -192,7 +194,7 @@ impl Creation {
         if !refused.is_empty() {
             return Err(BuildError::Refused(refused));
         }
-        build(&mut fs, manifest, codec.as_ref(), progress)?;
+        build(&mut fs, manifest, codec.as_ref(), &self.root_attrs, progress)?;
         Ok(fs)
     }
 }

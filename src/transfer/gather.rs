@@ -1,5 +1,7 @@
 //! Collecting what is to be put into an image from the host's directories, files and tar streams.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
@@ -11,7 +13,7 @@ use walkdir::WalkDir;
 
 use super::manifest::{Item, Kind, Manifest, Source, Stat};
 use super::pattern::Patterns;
-use super::tar_in;
+use super::tar_in::{self, normalized};
 use crate::check::show;
 
 const NANOS: i64 = 1_000_000_000;
@@ -23,6 +25,13 @@ pub enum Input<'a> {
     Path(PathBuf),
     /// A directory or a file, which goes to the root of the image under its own name.
     Named(PathBuf),
+    /// Some files below a directory, each under its path from there, with the directories on the way.
+    Listed {
+        /// The directory.
+        directory: PathBuf,
+        /// The paths of the files.
+        paths: Vec<Vec<u8>>,
+    },
     /// A tar stream, whose paths count from the root of the image.
     Tar(&'a mut dyn Read),
 }
@@ -32,6 +41,8 @@ pub enum Input<'a> {
 pub enum Links {
     /// What they lead to is stored in their place.
     Follow,
+    /// The same for links to files; those to anything else are left out.
+    FollowToFiles,
     /// They are stored as links, which only some attribute conventions can.
     Store,
     /// They are an error.
@@ -60,7 +71,7 @@ pub enum GatherError {
     Tar(io::Error),
     /// Two inputs have different entries of one path.
     Twice(Vec<u8>),
-    /// A path of the tar stream leads out of the image.
+    /// A path of a tar stream or of a list leads out of the image.
     Outside(Vec<u8>),
     /// A hard link of the tar stream leads to nothing before it.
     LinkTarget {
@@ -86,11 +97,9 @@ impl fmt::Display for GatherError {
                  out with --exclude",
                 show(path)
             ),
-            Self::Outside(path) => write!(
-                f,
-                "{}: the path in the tar stream leads out of the image; leave it out with --exclude",
-                show(path)
-            ),
+            Self::Outside(path) => {
+                write!(f, "{}: the path leads out of the image; leave it out", show(path))
+            }
             Self::LinkTarget { path, target } => write!(
                 f,
                 "{}: is a hard link in the tar stream to {}, which the stream does not hold",
@@ -133,6 +142,7 @@ pub fn gather(inputs: Vec<Input<'_>>, how: &Gather) -> Result<Manifest, GatherEr
         match input {
             Input::Path(path) => collector.add_path(path, false)?,
             Input::Named(path) => collector.add_path(path, true)?,
+            Input::Listed { directory, paths } => collector.add_listed(directory, &paths)?,
             Input::Tar(stream) => tar_in::add(&mut collector, stream)?,
         }
     }
@@ -218,13 +228,42 @@ impl Collector<'_> {
                 let why = e.into_io_error().unwrap_or_else(|| io::Error::other(why));
                 GatherError::Unreadable(path, why)
             })?;
-            let meta = entry
+            let mut meta = entry
                 .metadata()
                 .map_err(|e| GatherError::Unreadable(entry.path().to_owned(), e.into()))?;
+            if how.links == Links::FollowToFiles && meta.is_symlink() {
+                match fs::metadata(entry.path()) {
+                    Ok(target) if target.is_file() => meta = target,
+                    _ => continue,
+                }
+            }
             let path = inside(entry.path());
             let item = self.item(entry.path(), path, &meta, Source::Below(index))?;
             self.manifest.items.extend(item);
         }
+        Ok(())
+    }
+
+    /// Add files that are named one by one, and the directories that they are in.
+    fn add_listed(&mut self, root: PathBuf, paths: &[Vec<u8>]) -> Result<(), GatherError> {
+        let index = self.manifest.roots.len() as u32;
+        let mut added: HashSet<Vec<u8>> = HashSet::new();
+        for listed in paths {
+            let path = normalized(listed).ok_or_else(|| GatherError::Outside(listed.clone()))?;
+            let ends = path.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let path = &path[..end];
+                if path.is_empty() || !added.insert(path.to_vec()) {
+                    continue;
+                }
+                let host = root.join(OsStr::from_bytes(path));
+                let meta =
+                    fs::metadata(&host).map_err(|e| GatherError::Unreadable(host.clone(), e))?;
+                let item = self.item(&host, path.to_vec(), &meta, Source::Below(index))?;
+                self.manifest.items.extend(item);
+            }
+        }
+        self.manifest.roots.push(root);
         Ok(())
     }
 
@@ -286,7 +325,7 @@ impl Collector<'_> {
     pub fn takes_link(&mut self, path: &[u8]) -> bool {
         match self.how.links {
             Links::Store => return true,
-            Links::Follow => self.tar_links.push(path.to_vec()),
+            Links::Follow | Links::FollowToFiles => self.tar_links.push(path.to_vec()),
             Links::Refuse => self.links.push(path.to_vec()),
         }
         false

@@ -1,6 +1,7 @@
 //! What is to be put into an image: a list of entries in a fixed order.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -106,6 +107,24 @@ impl Manifest {
     /// Bytes of content in all files.
     pub fn bytes(&self) -> u64 {
         self.items.iter().map(|item| item.size).sum()
+    }
+
+    /// Keep only the entries for which `keep` is true. Whoever leaves out a directory leaves out what
+    /// it holds, too.
+    pub fn retain(&mut self, keep: impl FnMut(&Item) -> bool) {
+        self.items.retain(keep);
+    }
+
+    /// Leave out directories that hold no file, not even in a directory below.
+    pub fn drop_empty_directories(&mut self) {
+        let mut needed: HashSet<Box<[u8]>> = HashSet::new();
+        for item in self.items.iter().filter(|item| item.kind != Kind::Dir) {
+            let (mut dir, _) = item.split();
+            while !dir.is_empty() && needed.insert(dir.into()) {
+                (dir, _) = split(dir);
+            }
+        }
+        self.items.retain(|item| item.kind != Kind::Dir || needed.contains(&item.path));
     }
 
     /// The host's files that the content comes from, for the dependencies of a build.

@@ -201,9 +201,9 @@ impl TarReader<'_, '_> {
     }
 }
 
-/// A path of a tar stream as one in the image: without `/` in front and `.` in between; none if it
+/// A path of a tar stream or of a list as one in the image: without `/` in front and `.` in between; none if it
 /// leads out of the image.
-fn normalized(path: &[u8]) -> Option<Box<[u8]>> {
+pub(super) fn normalized(path: &[u8]) -> Option<Box<[u8]>> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
     let parts: Vec<&[u8]> = parts.collect();
     (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/').into())

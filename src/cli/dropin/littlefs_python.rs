@@ -1,0 +1,353 @@
+//! `littlefs-python`, which ESP-IDF projects call through esp_littlefs.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::super::CliError;
+use super::{ARGPARSE_USAGE, gathering, make, open, unpack};
+use crate::check::show;
+use crate::transfer::{Creation, Input, Kind, Links, Manifest, Size, gather};
+use crate::{FormatOptions, Littlefs, OpenOptions};
+
+/// Largest user attribute where no limit is given, in bytes.
+const ATTR_MAX: u32 = 1022;
+
+/// Make, extract and list littlefs images, as littlefs-python does
+#[derive(Parser, Debug)]
+#[command(
+    name = "littlefs-python",
+    version = concat!("0.19.0 as littlefs-progs ", env!("CARGO_PKG_VERSION")),
+    after_help = "\
+This is littlefs-progs under the name of littlefs-python; 'littlefs create', 'littlefs extract' and
+'littlefs ls' can do more."
+)]
+pub struct LittlefsPython {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Make an image of a file, or of what is in a directory
+    Create(Create),
+    /// Extract what is in an image to a directory
+    Extract(Extract),
+    /// List what is in an image
+    List(List),
+}
+
+#[derive(Args, Debug)]
+struct Common {
+    /// Say what is done
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+
+    /// Longest file name, in bytes
+    #[arg(long, value_name = "N", default_value = "255", value_parser = parse_size_u32)]
+    name_max: u32,
+
+    /// Largest user attribute, in bytes [default: 1022]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    attr_max: u32,
+
+    /// Largest file, in bytes [default: 2147483647]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    file_max: u32,
+
+    /// Largest file that is kept inside its directory's blocks, in bytes
+    #[arg(long, value_name = "N", default_value = "0", value_parser = parse_size_u32,
+          hide_default_value = true)]
+    inline_max: u32,
+
+    /// Encoding of the names in the image; only utf-8
+    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
+    filename_encoding: Option<()>,
+
+    /// Bytes of a block
+    #[arg(long, value_name = "BYTES", value_parser = parse_size_u32)]
+    block_size: u32,
+}
+
+#[derive(Args, Debug)]
+struct Create {
+    #[command(flatten)]
+    common: Common,
+
+    /// File, or directory with files
+    source: PathBuf,
+
+    /// The image
+    #[arg(default_value = "lfs.bin")]
+    destination: PathBuf,
+
+    /// Store everything in the first blocks, which is always done
+    #[arg(long)]
+    compact: bool,
+
+    /// With --compact: leave out the free blocks at the end
+    #[arg(long)]
+    no_pad: bool,
+
+    /// Number of blocks
+    #[arg(long, value_name = "N", required_unless_present = "fs_size", conflicts_with = "fs_size")]
+    block_count: Option<u32>,
+
+    /// Bytes of the filesystem, like 1MB or 1048576
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    fs_size: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+struct Extract {
+    #[command(flatten)]
+    common: Common,
+
+    /// The image
+    source: PathBuf,
+
+    /// Directory to write into, which is made if it is not there
+    #[arg(default_value = ".")]
+    destination: PathBuf,
+}
+
+#[derive(Args, Debug)]
+struct List {
+    #[command(flatten)]
+    common: Common,
+
+    /// The image
+    source: PathBuf,
+}
+
+/// A number of bytes: decimal or 0x hexadecimal, with an optional b, kb, mb or gb.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("'{text}' is not a number of bytes (like 4096, 0x1000, 4kb or 1mb)");
+    let lower = text.to_lowercase();
+    let (number, radix) = match lower.strip_prefix("0x") {
+        Some(rest) => (rest, 16),
+        None => (&lower[..], 10),
+    };
+    let units = [("kb", 10), ("mb", 20), ("gb", 30), ("b", 0)];
+    // every hexadecimal number may end in b, which the original takes for the unit, too
+    let (number, shift) = units
+        .iter()
+        .find_map(|&(unit, shift)| Some((number.strip_suffix(unit)?, shift)))
+        .unwrap_or((number, 0));
+    let value = u64::from_str_radix(number, radix).map_err(|_| wrong())?;
+    value.checked_mul(1 << shift).ok_or_else(wrong)
+}
+
+fn parse_size_u32(text: &str) -> Result<u32, String> {
+    u32::try_from(parse_size(text)?).map_err(|_| format!("'{text}' is too large"))
+}
+
+fn parse_encoding(name: &str) -> Result<(), String> {
+    match name.to_lowercase().replace('_', "-").as_str() {
+        "utf-8" | "utf8" => Ok(()),
+        _ => Err("names are stored as they are, as with utf-8".to_owned()),
+    }
+}
+
+impl LittlefsPython {
+    /// Run the command.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn run(&self) -> Result<ExitCode, CliError> {
+        match &self.command {
+            Command::Create(args) => args.run(),
+            Command::Extract(args) => args.run(),
+            Command::List(args) => args.run(),
+        }
+    }
+}
+
+impl Common {
+    /// Open an existing image.
+    fn open(&self, source: &Path) -> Result<Littlefs, CliError> {
+        if !source.is_file() {
+            let source = source.display();
+            let message = format!("Source image '{source}' does not exist.");
+            return Err(CliError::new(ARGPARSE_USAGE, message));
+        }
+        let image = open(source, OpenOptions::new().block_size(self.block_size))?;
+        if self.verbose > 0 {
+            self.say(image.geometry().block_count, source)?;
+        }
+        Ok(image)
+    }
+
+    /// What kind of filesystem it is.
+    fn say(&self, block_count: u32, image: &Path) -> io::Result<()> {
+        let size = u64::from(block_count) * u64::from(self.block_size);
+        let mut out = io::stdout().lock();
+        writeln!(out, "LittleFS Configuration:")?;
+        writeln!(out, "  Block Size:  {:9}  /  0x{:X}", self.block_size, self.block_size)?;
+        writeln!(out, "  Image Size:  {size:9}  /  0x{size:X}")?;
+        writeln!(out, "  Block Count: {block_count:9}")?;
+        writeln!(out, "  Name Max:    {:9}", self.name_max)?;
+        if self.inline_max > 0 {
+            writeln!(out, "  Inline Max:  {:9}  /  0x{:X}", self.inline_max, self.inline_max)?;
+        }
+        for (what, limit) in [("Attr Max:", self.attr_max), ("File Max:", self.file_max)] {
+            if limit > 0 {
+                writeln!(out, "  {what:<12} {limit:9}")?;
+            }
+        }
+        writeln!(out, "  Image:       {}", image.display())
+    }
+
+    /// As the original sets up the C driver: with everything as large as a block.
+    fn format(&self) -> FormatOptions {
+        let attr_max = if self.attr_max == 0 { ATTR_MAX } else { self.attr_max };
+        let inline_max = match self.inline_max {
+            0 => self.block_size.min(attr_max).min(self.block_size / 8),
+            given => given,
+        };
+        let mut format = FormatOptions::new()
+            .block_size(self.block_size)
+            .name_max(self.name_max)
+            .prog_size(self.block_size)
+            .inline_max(inline_max);
+        if self.attr_max > 0 {
+            format = format.attr_max(self.attr_max);
+        }
+        if self.file_max > 0 {
+            format = format.file_max(self.file_max);
+        }
+        format
+    }
+}
+
+impl Create {
+    fn run(&self) -> Result<ExitCode, CliError> {
+        let block_size = self.common.block_size;
+        let block_count = self.block_count()?;
+        if self.common.verbose > 0 {
+            self.common.say(block_count, &self.destination)?;
+        }
+        let how = gathering(Links::Follow, &[], None)?;
+        let input = Input::Path(self.source.clone());
+        let manifest = gather(vec![input], &how).map_err(CliError::failure)?;
+        if self.common.verbose > 0 {
+            say_added(&manifest)?;
+        }
+        if let Some(parent) = self.destination.parent() {
+            fs::create_dir_all(parent)
+                .map_err(|e| CliError::failure(format_args!("{}: {e}", parent.display())))?;
+        }
+        let creation = Creation {
+            format: self.common.format(),
+            size: Size::Blocks(block_count),
+            compact: self.compact && self.no_pad,
+            root_attrs: Vec::new(),
+        };
+        let created = make(&self.destination, &manifest, &creation)?;
+        if self.common.verbose > 0 && self.compact {
+            let used = created.image_size.div_ceil(u64::from(block_size.max(1)));
+            writeln!(io::stdout(), "Compacting... {used} / {block_count}")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn block_count(&self) -> Result<u32, CliError> {
+        let Some(size) = self.fs_size else { return Ok(self.block_count.unwrap_or(0)) };
+        let usage = |message: &str| CliError::new(ARGPARSE_USAGE, message);
+        let block_size = u64::from(self.common.block_size);
+        match size.checked_rem(block_size) {
+            Some(0) => u32::try_from(size / block_size)
+                .map_err(|_| usage("fs-size has too many blocks of this size.")),
+            _ => Err(usage("fs-size must be a multiple of block-size.")),
+        }
+    }
+}
+
+fn say_added(manifest: &Manifest) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for item in manifest.items() {
+        let what = if item.kind == Kind::Dir { "Directory:" } else { "File:     " };
+        writeln!(out, "Adding {what} {}", show(&item.path))?;
+    }
+    Ok(())
+}
+
+impl Extract {
+    fn run(&self) -> Result<ExitCode, CliError> {
+        let image = self.common.open(&self.source)?;
+        if self.destination.exists() && !self.destination.is_dir() {
+            return Err(CliError::failure("Destination must be a directory."));
+        }
+        fs::create_dir_all(&self.destination)
+            .map_err(|e| CliError::failure(format_args!("{}: {e}", self.destination.display())))?;
+        let (_, code) = unpack(&image, &self.source, &self.destination)?;
+        if self.common.verbose > 0 {
+            let mut out = io::stdout().lock();
+            for path in paths(&image)? {
+                let target = self.destination.join(&path);
+                writeln!(out, "/{path} {}", target.display())?;
+            }
+        }
+        Ok(code)
+    }
+}
+
+impl List {
+    fn run(&self) -> Result<ExitCode, CliError> {
+        let image = self.common.open(&self.source)?;
+        let mut out = io::stdout().lock();
+        for path in paths(&image)? {
+            writeln!(out, "/{path}")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Every path in the image, in the original's order: of each directory first the directories in it,
+/// then the files, and then what is in those directories.
+fn paths(image: &Littlefs) -> Result<Vec<String>, CliError> {
+    let mut all = Vec::new();
+    let mut left = vec![Vec::new()];
+    while let Some(dir) = left.pop() {
+        let (mut dirs, mut files) = (Vec::new(), Vec::new());
+        for entry in image.read_dir(&dir).map_err(CliError::failure)? {
+            let entry = entry.map_err(CliError::failure)?;
+            let path = match dir.is_empty() {
+                true => entry.name().to_vec(),
+                false => [&dir[..], b"/", entry.name()].concat(),
+            };
+            let is_dir = entry.metadata().map_err(CliError::failure)?.is_dir();
+            if is_dir { dirs.push(path) } else { files.push(path) }
+        }
+        all.extend(dirs.iter().chain(&files).map(|path| show(path)));
+        left.extend(dirs.into_iter().rev());
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_the_original_s_units() {
+        for (text, size) in [
+            ("4096", 4096),
+            ("4096b", 4096),
+            ("0x1000", 4096),
+            ("4kb", 4096),
+            ("4KB", 4096),
+            ("1MB", 1 << 20),
+            ("2gb", 2 << 30),
+            ("0x10kb", 16 << 10),
+        ] {
+            assert_eq!(parse_size(text), Ok(size), "{text}");
+        }
+        for wrong in ["", "4k", "kb", "-1", "1.5mb", "0x"] {
+            assert!(parse_size(wrong).is_err(), "{wrong}");
+        }
+    }
+}
