@@ -6,6 +6,7 @@ mod check;
 mod convert;
 mod create;
 mod date;
+mod diff;
 mod dropin;
 mod du;
 mod entry;
@@ -78,6 +79,10 @@ pub mod exit {
     pub const MOUNT_FAILURE: u8 = 32;
     /// Done, but something was left out.
     pub const LEFT_OUT: u8 = 2;
+    /// diff(1): there are differences.
+    pub const DIFF_DIFFERENT: u8 = 1;
+    /// diff(1): the two could not be compared.
+    pub const DIFF_TROUBLE: u8 = 2;
     /// env(1), timeout(1): the program failed, not what it was to run.
     pub const RUN_FAILURE: u8 = 125;
     /// env(1), timeout(1): the command cannot be run.
@@ -194,6 +199,7 @@ enum Command {
     Stat(stat::StatArgs),
     Get(get::GetArgs),
     Put(put::PutArgs),
+    Diff(diff::DiffArgs),
     Info(info::InfoArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
@@ -225,6 +231,7 @@ impl Command {
             Self::Stat(args) => stat::run(args),
             Self::Get(args) => get::run(args),
             Self::Put(args) => put::run(args),
+            Self::Diff(args) => diff::run(args),
             Self::Info(args) => info::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
@@ -446,6 +453,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
             let code = match command.and_then(|command| command.to_str()) {
                 Some("check") => exit::CHECK_USAGE,
+                Some("diff") => exit::DIFF_TROUBLE,
                 Some("run") => exit::RUN_FAILURE,
                 _ => exit::FAILURE,
             };

@@ -3,10 +3,12 @@
 //!
 //! [`gather`] collects what is to be stored into a [`Manifest`], which is in a fixed order, so that
 //! the same input makes the same image on any machine. [`create_in`] writes a manifest into a new
-//! image; [`extract`] and [`to_tar`] write what an image holds to the host.
+//! image; [`extract`] and [`to_tar`] write what an image holds to the host. [`diff`](diff()) compares trees
+//! of any kind.
 
 mod build;
 mod create;
+mod diff;
 mod extract;
 
 mod gather;
@@ -21,6 +23,7 @@ mod tar_out;
 
 pub use build::Refusal;
 pub use create::{Created, Creation, Failure, Size, create_in};
+pub use diff::{Comparison, DiffError, Difference, Side, diff};
 pub use extract::{Extracted, Extraction, Landing, LeftOut, Problem, extract, get};
 pub use gather::{Gather, GatherError, Input, Links, gather};
 pub use glob::{GlobError, expand};

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "verbs/changing.rs"]
 mod changing;
+#[path = "verbs/comparing.rs"]
+mod comparing;
 #[path = "verbs/creating.rs"]
 mod creating;
 #[path = "verbs/desk.rs"]

@@ -53,7 +53,7 @@ impl FileType {
     }
 
     /// The type of a file whose attributes say `mode`.
-    fn of_file(mode: u32) -> Self {
+    pub(crate) fn of_file(mode: u32) -> Self {
         let special =
             [Self::Symlink, Self::Fifo, Self::Socket, Self::BlockDevice, Self::CharDevice];
         let bits = mode & libc::S_IFMT;

@@ -472,7 +472,7 @@ fn mounted_on(file: &Path) -> Option<PathBuf> {
 }
 
 /// A change for people.
-fn line(change: &Change) -> String {
+pub(super) fn line(change: &Change) -> String {
     match &change.from {
         Some(from) if change.kind == ChangeKind::Renamed => {
             format!("R {} -> {}", from.show(), change.path.show())

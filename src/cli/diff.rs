@@ -1,0 +1,221 @@
+//! `littlefs diff`: what differs between two images, directories or tar streams.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::gathering::GatherArgs;
+use super::{CliError, exit, journal, parse_bytes, print_json};
+use crate::bd::journal::At;
+use crate::journal::{Change, ChangeKind};
+use crate::transfer::{Comparison, Difference, Input, Side, diff, gather};
+use crate::{Error, OpenOptions};
+
+/// Where a tar archive has its signature, in bytes, and what that is.
+const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
+
+/// List the paths that differ between two images, directories or tar streams
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs diff before.img after.img         which files changed?
+  littlefs diff dump.bin data                does the device hold what is in the directory data?
+  tar -cf - data | littlefs diff dump.bin -
+  littlefs diff --journal-b j dump.bin dump.bin
+                                             what the transactions of a journal changed
+
+Each line has a letter and a path: A for what is only in B, D for what is only in A, M for what is in
+both and differs, R for a file with another name. Two images are compared with all their user
+attributes; a directory or tar stream only with --metadata, and only in what the image keeps.
+
+Exit status: 0 if the two are the same, 1 if they differ, 2 if they cannot be compared.")]
+pub struct DiffArgs {
+    /// Image, directory, tar archive, or '-' for a tar stream on standard input
+    a: PathBuf,
+
+    /// What A is compared with: one of the same
+    b: PathBuf,
+
+    #[command(flatten)]
+    states: States,
+
+    #[command(flatten)]
+    gather: GatherArgs,
+
+    /// Compare modes, owners and times as well, where both sides know them
+    #[arg(long)]
+    metadata: bool,
+
+    /// Only count the differences
+    #[arg(long)]
+    stat: bool,
+
+    /// Only tell by the exit status
+    #[arg(short, long, conflicts_with_all = ["stat", "json"])]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where the filesystem of each image is, and which of its states.
+#[derive(Args, Debug)]
+struct States {
+    /// Where the filesystem starts in A
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+    offset_a: u64,
+
+    /// Where the filesystem starts in B
+    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
+    offset_b: u64,
+
+    /// A with the transactions of this journal
+    #[arg(long, value_name = "FILE")]
+    journal_a: Option<PathBuf>,
+
+    /// B with the transactions of this journal
+    #[arg(long, value_name = "FILE")]
+    journal_b: Option<PathBuf>,
+
+    /// With --journal-a: as it was after this transaction, or at this savepoint
+    #[arg(long, value_name = "STATE", requires = "journal_a")]
+    at_a: Option<String>,
+
+    /// With --journal-b: as it was after this transaction, or at this savepoint
+    #[arg(long, value_name = "STATE", requires = "journal_b")]
+    at_b: Option<String>,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    changes: Vec<ChangeJson<'a>>,
+    #[serde(flatten)]
+    counts: Counts,
+}
+
+#[derive(Serialize)]
+struct ChangeJson<'a> {
+    #[serde(flatten)]
+    change: &'a Change,
+    content: bool,
+    metadata: bool,
+}
+
+#[derive(Serialize)]
+struct Counts {
+    added: usize,
+    modified: usize,
+    deleted: usize,
+    renamed: usize,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When one of the two cannot be read.
+pub fn run(args: &DiffArgs) -> Result<ExitCode, CliError> {
+    compare(args).map_err(|e| e.with_code(exit::DIFF_TROUBLE))
+}
+
+fn compare(args: &DiffArgs) -> Result<ExitCode, CliError> {
+    let stdin = Path::new("-");
+    if args.a == stdin && args.b == stdin {
+        return Err(CliError::failure("standard input can be read only once"));
+    }
+    let States { offset_a, offset_b, journal_a, journal_b, at_a, at_b } = &args.states;
+    let a = args.side(&args.a, *offset_a, journal_a.as_deref(), at_a.as_deref())?;
+    let b = args.side(&args.b, *offset_b, journal_b.as_deref(), at_b.as_deref())?;
+    let how = Comparison { exclude: args.gather.options()?.exclude, metadata: args.metadata };
+    let found = diff(&a, &b, &how).map_err(CliError::failure)?;
+    if !args.quiet {
+        args.report(&found)?;
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { exit::DIFF_DIFFERENT.into() })
+}
+
+impl DiffArgs {
+    fn side(
+        &self,
+        path: &Path,
+        offset: u64,
+        journal: Option<&Path>,
+        at: Option<&str>,
+    ) -> Result<Side, CliError> {
+        let how = self.gather.options()?;
+        let collect = |input| gather(vec![input], &how).map(Side::Host).map_err(CliError::failure);
+        if path == Path::new("-") {
+            return collect(Input::Tar(&mut io::stdin().lock()));
+        }
+        let fail =
+            |e: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {e}", path.display()));
+        let metadata = fs::metadata(path).map_err(|e| fail(&e))?;
+        if metadata.is_dir() {
+            return collect(Input::Path(path.to_owned()));
+        }
+        if metadata.is_file() && is_tar(path).map_err(|e| fail(&e))? {
+            return collect(Input::Tar(&mut File::open(path).map_err(|e| fail(&e))?));
+        }
+        let mut options = OpenOptions::new().read_only(true).offset(offset);
+        if let Some(journal) = journal {
+            options = options.journal(journal);
+        }
+        if let Some(at) = at {
+            options = options.at(At::parse(at));
+        }
+        options.open(path).map(Side::Image).map_err(|e| match e {
+            // these name the file already
+            Error::Image(e) => CliError::failure(e),
+            Error::Journal(e) => CliError::failure(e),
+            e => fail(&e),
+        })
+    }
+
+    fn report(&self, found: &[Difference]) -> Result<(), CliError> {
+        let count = |kind| found.iter().filter(|d| d.change.kind == kind).count();
+        let counts = Counts {
+            added: count(ChangeKind::Added),
+            modified: count(ChangeKind::Modified),
+            deleted: count(ChangeKind::Deleted),
+            renamed: count(ChangeKind::Renamed),
+        };
+        if self.json {
+            let changes = found
+                .iter()
+                .map(|Difference { change, content, metadata }| ChangeJson {
+                    change,
+                    content: *content,
+                    metadata: *metadata,
+                })
+                .collect();
+            return Ok(print_json(&Output { changes, counts })?);
+        }
+        let mut out = io::stdout().lock();
+        if self.stat {
+            let Counts { added, modified, deleted, renamed } = counts;
+            writeln!(
+                out,
+                "{added} added, {modified} modified, {deleted} deleted, {renamed} renamed"
+            )?;
+            return Ok(());
+        }
+        for Difference { change, content, metadata } in found {
+            let only = if *metadata && !content { " (attributes only)" } else { "" };
+            writeln!(out, "{}{only}", journal::line(change))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the file is a tar archive, by its first header.
+fn is_tar(path: &Path) -> io::Result<bool> {
+    let (at, magic) = TAR_MAGIC;
+    let mut head = Vec::new();
+    File::open(path)?.take((at + magic.len()) as u64).read_to_end(&mut head)?;
+    Ok(head.get(at..) == Some(magic))
+}
