@@ -3,12 +3,14 @@
 #
 # usage: scripts/soak.sh [MINUTES] [PART...]
 #
-# MINUTES  for each of the parts, about (default 10)
-# PART     crash, kill, cases, posix, stress, fio, interop (default: all, interop if there is
+# MINUTES  for each of the parts, about, and for each of the fuzz targets (default 10)
+# PART     crash, kill, cases, fuzz, posix, stress, fio, interop (default: all, interop if there is
 #          littlefs-fuse)
 #
 # The environment overrides the factors that follow from MINUTES: LITTLEFS_CRASH_FACTOR (crash
-# images), LITTLEFS_KILL_FACTOR (kills), LITTLEFS_CASES (cases of each differential test).
+# images), LITTLEFS_KILL_FACTOR (kills), LITTLEFS_CASES (cases of each differential test),
+# LITTLEFS_FUZZ_TARGETS (those of fuzz/fuzz_targets to run). What a target finds stays in
+# target/soak/fuzz.
 # Installs stress-ng and fio (by apt-get). Logs go to target/soak.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -23,13 +25,13 @@ minutes=${1:-10}
 if [ $# -gt 0 ]; then
     parts=("$@")
 else
-    parts=(crash kill cases posix stress fio)
+    parts=(crash kill cases fuzz posix stress fio)
     [ -z "${LITTLEFS_FUSE:-$(command -v lfs || true)}" ] || parts+=(interop)
 fi
 
-target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-littlefs=$target/release/littlefs
-logs=$target/soak
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+littlefs=$target_dir/release/littlefs
+logs=$target_dir/soak
 mkdir -p "$logs"
 cargo build --release --quiet
 
@@ -75,6 +77,44 @@ soak_kill() {
 soak_cases() {
     LITTLEFS_CASES=${LITTLEFS_CASES:-$((minutes * 500))} \
         cargo test --release --test differential --test model -- --nocapture
+}
+
+# The passes of LLVM that cargo-fuzz asks for; the sanitizer, which takes a nightly compiler, finds
+# nothing in safe code.
+FUZZ_FLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+    -Ccodegen-units=1"
+
+# fuzz_target NAME: run it, from the seeds and from what earlier runs found worth keeping
+fuzz_target() {
+    local found=$logs/fuzz/$1
+    mkdir -p "$found/corpus"
+    "$built/$1" -max_total_time=$((minutes * 60)) -max_len=65600 -timeout=20 -rss_limit_mb=2048 \
+        -print_final_stats=1 -artifact_prefix="$found/" "$found/corpus" "fuzz/corpus/$1"
+}
+
+soak_fuzz() {
+    local host built target targets bins=() failed=0
+    install_missing c++:g++
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    built=$target_dir/fuzz/$host/release
+    cargo run --manifest-path fuzz/Cargo.toml --target-dir "$target_dir" --bin seeds || return 1
+    targets=${LITTLEFS_FUZZ_TARGETS:-$(basename -s .rs fuzz/fuzz_targets/*.rs)}
+    for target in $targets; do bins+=(--bin "$target"); done
+    # With --target the flags are not for what runs while building.
+    # shellcheck disable=SC2086 # unquoted, so that its line ends become spaces
+    RUSTFLAGS=$(echo $FUZZ_FLAGS) cargo build --release --manifest-path fuzz/Cargo.toml \
+        --target "$host" --target-dir "$target_dir/fuzz" "${bins[@]}" || return 1
+    for target in $targets; do
+        if fuzz_target "$target" 2>"$work/fuzz.log"; then
+            echo "$target: $(awk '/number_of_executed_units/ { print $2 }' "$work/fuzz.log") fuzz runs"
+        else
+            tail -n 60 "$work/fuzz.log"
+            failed=1
+        fi
+    done
+    return "$failed"
 }
 
 soak_posix() { FSX_OPS=$((minutes * 300000)) scripts/posix.sh; }
@@ -131,7 +171,7 @@ for part in "${parts[@]}"; do
     fi
     echo "$part ($((SECONDS - start)) s): $result"
     # What it counted.
-    grep -hE '^test result: .*[1-9][0-9]* passed|[0-9]+ passed, [0-9]+ failed$|[0-9]+ kills|crash images|^ +(WRITE|READ): |stress-ng: info: .*(passed|failed):' \
+    grep -hE '^test result: .*[1-9][0-9]* passed|[0-9]+ passed, [0-9]+ failed$|[0-9]+ kills|crash images|fuzz runs|^ +(WRITE|READ): |stress-ng: info: .*(passed|failed):' \
         "$logs/$part.log" | sed 's/^/    /' || true
 done
 echo "$passed passed, $failed failed"

@@ -2,12 +2,11 @@
 //! none.
 #![no_main]
 
-use std::collections::BTreeSet;
-
 use libfuzzer_sys::fuzz_target;
-use littlefs::check::{Mode, Report, Severity, check, repair};
+use littlefs::check::{Mode, check, repair};
 use littlefs::error::Result;
 use littlefs::fs::{At, Fs, OpenOptions, ROOT};
+use littlefs_fuzz::errors;
 
 fn change(fs: &mut Fs) -> Result<()> {
     if let Some(name) = fs.list(ROOT)?.into_iter().next() {
@@ -24,10 +23,6 @@ fn change(fs: &mut Fs) -> Result<()> {
     fs.rename(dir, b"new", ROOT, b"moved", false)?;
     fs.rmdir(ROOT, b"~dir")?;
     fs.flush()
-}
-
-fn errors(report: &Report) -> BTreeSet<&'static str> {
-    report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
 }
 
 fuzz_target!(|data: &[u8]| {

@@ -3,9 +3,11 @@
 #[path = "../../tests/hostile/mutate.rs"]
 pub mod mutate;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
+use littlefs::check::{Report, Severity};
 use littlefs::disk::superblock;
 use littlefs::fs::{DirId, Fs, Node, ROOT};
 
@@ -25,27 +27,41 @@ pub fn device(data: &[u8]) -> Option<Arc<RamDevice>> {
     Some(Arc::new(RamDevice::from_image(g, bytes)))
 }
 
-/// Read everything there is; what is damaged is passed over.
-pub fn walk(fs: &mut Fs) {
-    let mut todo = vec![ROOT];
-    while let Some(dir) = todo.pop() {
+/// What there is by its path: the content of files that can be read, nothing of all else.
+pub type Tree = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Read everything there is.
+pub fn walk(fs: &mut Fs) -> Tree {
+    let mut tree = Tree::new();
+    let mut todo = vec![(ROOT, Vec::new())];
+    while let Some((dir, path)) = todo.pop() {
         for name in fs.list(dir).unwrap_or_default() {
-            match fs.lookup(dir, &name) {
-                Ok(Node::Dir(child)) => todo.push(child),
+            let path = [&path[..], b"/", &name].concat();
+            let content = match fs.lookup(dir, &name) {
+                Ok(Node::Dir(child)) => {
+                    todo.push((child, path.clone()));
+                    None
+                }
                 Ok(Node::File { .. }) => read(fs, dir, &name),
-                Err(_) => {}
-            }
+                Err(_) => None,
+            };
+            tree.insert(path, content);
         }
         assert!(todo.len() < 1 << 16, "the tree has no end");
     }
     let _ = (fs.usage(), fs.counts());
+    tree
 }
 
-fn read(fs: &mut Fs, dir: DirId, name: &[u8]) {
-    let Ok(file) = fs.open_file(dir, name) else { return };
+fn read(fs: &mut Fs, dir: DirId, name: &[u8]) -> Option<Vec<u8>> {
+    let file = fs.open_file(dir, name).ok()?;
     let size = fs.file_size(file) as usize;
-    if let Ok(plan) = fs.read(file, 0, size) {
-        let _ = plan.run();
-    }
+    let content = fs.read(file, 0, size).and_then(|plan| plan.run());
     fs.close_file(file);
+    content.ok()
+}
+
+/// The kinds of errors in a report.
+pub fn errors(report: &Report) -> BTreeSet<&'static str> {
+    report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
 }

@@ -7,9 +7,13 @@ use std::path::Path;
 use littlefs::disk::superblock;
 use littlefs_fuzz::mutate;
 
+/// Every operation of the target `kv`, and how many they are.
+const KV_SCRIPT: [u8; 25] =
+    [8, 0, 0, 5, 0, 4, 200, 3, 2, 1, 4, 0, 3, 5, 0, 0, 2, 2, 3, 1, 5, 0, 3, 6, 3];
+
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["pair", "mount", "change", "options", "chamelon", "journal"] {
+    for target in ["pair", "mount", "change", "repair", "kv", "options", "chamelon", "journal"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
@@ -28,6 +32,8 @@ fn main() -> std::io::Result<()> {
         for target in ["mount", "change", "chamelon"] {
             fs::write(corpus.join(target).join(&name), &image)?;
         }
+        fs::write(corpus.join("repair").join(&name), [&[7, 0], &image[..]].concat())?;
+        fs::write(corpus.join("kv").join(&name), [&KV_SCRIPT[..], &image].concat())?;
         for (k, block) in image.chunks(block_size).enumerate() {
             if block.iter().any(|&b| b != 0xff) {
                 fs::write(corpus.join("pair").join(format!("{name}-{k}")), block)?;
@@ -42,6 +48,7 @@ fn main() -> std::io::Result<()> {
     for (i, list) in options.iter().enumerate() {
         fs::write(corpus.join("options").join(format!("list{i}")), list)?;
     }
+    fs::write(corpus.join("kv").join("fresh"), KV_SCRIPT)?;
     // a transaction of two records, a savepoint, and a revert to before both
     let mut seed = vec![0, 1, 32, 0];
     for word in [0x1000_0004_u32, 2, 8, 0x6566_696c, 0x2000_0200, 3, 0, 0xf000_0000] {

@@ -1,0 +1,58 @@
+//! Repairing any image: -y leaves no error, once is enough, and a repair that is interrupted at a
+//! write and run again ends with the same tree as one that is not.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use littlefs::bd::emu::{EmuDevice, Event};
+use littlefs::bd::{BlockDevice, RamDevice};
+use littlefs::check::{Mode, check, repair};
+use littlefs::fs::{Fs, OpenOptions};
+use littlefs_fuzz::{Tree, errors, walk};
+
+/// What the image holds.
+fn tree(dev: Arc<dyn BlockDevice>) -> Tree {
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let mut fs = Fs::open(dev, &options).expect("it was opened to be repaired");
+    walk(&mut fs)
+}
+
+fuzz_target!(|data: &[u8]| {
+    // the first two bytes say where the repair is interrupted
+    let Some((&[low, high], data)) = data.split_first_chunk() else { return };
+    let Some(before) = littlefs_fuzz::device(data) else { return };
+    let geometry = before.geometry();
+    let image = before.image();
+
+    let dev = Arc::new(EmuDevice::new(geometry, image.clone()));
+    let Ok(repairs) = repair(dev.clone(), Mode::Yes) else { return };
+    let log = dev.take_log();
+    // without space some of it has to stay
+    if repairs.stopped.is_some() {
+        return;
+    }
+    let after = check(dev.clone()).expect("examined");
+    assert!(errors(&after).is_empty(), "{repairs:#?}: {:#?}", after.findings);
+    let again = repair(dev.clone(), Mode::Yes).expect("opens");
+    assert!(again.done.is_empty() && again.stopped.is_none(), "{repairs:#?}, then {again:#?}");
+    let whole = tree(dev);
+
+    let writes: Vec<_> = log
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::Write { start, data } => Some((start, data)),
+            Event::Barrier => None,
+        })
+        .collect();
+    let cut = usize::from(u16::from_le_bytes([low, high])) % (writes.len() + 1);
+    let mut partly = image;
+    for (start, data) in &writes[..cut] {
+        partly[*start..][..data.len()].copy_from_slice(data);
+    }
+    let dev = Arc::new(RamDevice::from_image(geometry, partly));
+    let again = repair(dev.clone(), Mode::Yes).expect("opens");
+    let after = check(dev.clone()).expect("examined");
+    assert!(errors(&after).is_empty(), "{cut} of {}: {again:#?}: {after:#?}", writes.len());
+    assert_eq!(tree(dev), whole, "{cut} of {} writes: {repairs:#?}, then {again:#?}", writes.len());
+});
