@@ -32,7 +32,7 @@ mod storage;
 mod value;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::alloc::Alloc;
@@ -162,8 +162,9 @@ pub struct Fs {
     next_move: MoveId,
     /// An interrupted operation of a former mount is to be finished before the first write.
     unfinished: bool,
-    /// There was one when the image was opened: until then two entries may name one list.
-    interrupted: bool,
+    /// The blocks of all pairs, if there was one when the image was opened: then two entries may
+    /// name one list.
+    interrupted: Option<HashSet<u32>>,
 
     /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
     nameless: Vec<PairIx>,

@@ -253,6 +253,46 @@ fn every_kind_of_damage() {
     }
 }
 
+/// Two entries may name one list while a move is pending, but no list a metadata block: removing the
+/// file would free it.
+#[test]
+fn a_list_in_the_superblock_frees_nothing() {
+    for state in [GState::default().with_sync(true), moving([2, 3], 0)] {
+        for head in [0, 1, 2, 3] {
+            let mut b = Builder::new();
+            let sb = superblock(b.geometry);
+            b.pair([0, 1], |w| {
+                put_superblock(w, sb);
+                put_dir(w, 1, b"dir", [2, 3]);
+                put_ctz(w, 2, b"evil", head, 400);
+                w.tail(soft([2, 3]));
+                w.gdelta(state);
+            });
+            b.small_dir([2, 3], Tail::END);
+            let what = format!("{state:?}, head {head}");
+            let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+            let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");
+            let _ = fs.unlink(ROOT, b"evil").and_then(|()| fs.flush());
+            for i in 0..b.geometry.block_count {
+                let name = format!("new{i}");
+                let done = fs.create(ROOT, name.as_bytes()).and_then(|()| {
+                    let file = fs.open_file(ROOT, name.as_bytes())?;
+                    fs.write(file, 0, &[7; 500])?;
+                    fs.close_file(file);
+                    fs.flush()
+                });
+                if done.is_err() {
+                    break;
+                }
+            }
+            drop(fs);
+            let mut fs = Fs::open(dev, &OpenOptions::default());
+            let fs = fs.as_mut().unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(matches!(fs.lookup(ROOT, b"dir"), Ok(Node::Dir(_))), "{what}");
+        }
+    }
+}
+
 /// On a device that writes nothing a repair says so: it is neither done nor short of space.
 #[test]
 fn a_device_that_writes_nothing() {

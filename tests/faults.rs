@@ -6,6 +6,8 @@ mod common;
 mod device;
 #[path = "faults/dying.rs"]
 mod dying;
+#[path = "faults/moves.rs"]
+mod moves;
 #[path = "faults/panics.rs"]
 mod panics;
 

@@ -14,7 +14,7 @@ use crate::disk::commit::Layout;
 use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, Unsupported};
 use crate::mdir::store::{self, Fetched};
-use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, Role};
+use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
 
 /// Prog size when nothing in the image tells, in bytes.
 const PROG_SIZE_DEFAULT: u32 = 16;
@@ -140,7 +140,7 @@ impl Fs {
             moves: BTreeMap::new(),
             next_move: 1,
             unfinished: false,
-            interrupted: false,
+            interrupted: None,
             nameless: Vec::new(),
             dirty_pairs: BTreeSet::new(),
             dirty_files: BTreeSet::new(),
@@ -172,11 +172,9 @@ impl Fs {
         fs.alloc = Alloc::new(g.block_count, walk.seed);
         // whatever the thread says, nobody finds the filesystem without them
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.alloc.pin(b));
-        for p in fs.pairs.iter().flatten() {
-            for b in p.blocks.0 {
-                fs.alloc.mark(b);
-            }
-        }
+        let pairs = || fs.pairs.iter().flatten().flat_map(|p| p.blocks.0);
+        pairs().for_each(|b| _ = fs.alloc.mark(b));
+        fs.interrupted = fs.unfinished.then(|| pairs().collect());
         fs.quiet = false;
         Ok(fs)
     }
@@ -373,26 +371,31 @@ impl Fs {
     /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
     fn find_move(&mut self, walk: &mut Walk) {
         self.unfinished = self.gstate.needs_sync();
-        self.interrupted = self.unfinished || self.gstate.pending_move().is_some();
         let Some((pair, id)) = self.gstate.pending_move() else { return };
         self.unfinished = true;
         self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
         let Some(&source) = pair.0.iter().find_map(|b| walk.by_block.get(b)) else { return };
-        if let Some(children) = walk.children.get_mut(&source) {
-            children.retain(|c| c.id != id);
-        }
         if id == 0 && walk.superblocks.contains(&source) {
             self.damage(&Corrupt::MoveOfSuperblock(pair));
             return;
         }
         let m = self.next_move;
         self.next_move += 1;
-        if let Ok(mdir) = self.mdir(source) {
-            if let Some(e) = mdir.entries.iter_mut().find(|e| e.did == Some(id)) {
-                e.role = Role::Leaving(m);
-            }
+        if self.hide_moved(source, id, m, walk) {
             self.moves.insert(m, Move { source, target: None });
         }
+    }
+
+    /// Hide entry `id` of `source`, which move `m` took away. False if the pair cannot be read.
+    fn hide_moved(&mut self, source: PairIx, id: u16, m: MoveId, walk: &mut Walk) -> bool {
+        if let Some(children) = walk.children.get_mut(&source) {
+            children.retain(|c| c.id != id);
+        }
+        let Ok(mdir) = self.mdir(source) else { return false };
+        if let Some(e) = mdir.entries.iter_mut().find(|e| e.did == Some(id)) {
+            e.role = Role::Leaving(m);
+        }
+        true
     }
 
     /// Give every directory reachable from the root its id.
@@ -522,6 +525,11 @@ impl Fs {
         self.cached_bytes -= o.counted;
         self.pairs[old.0 as usize] = Some(p);
         self.count(old);
+        // the pair may have been relocated in the middle of a move out of it
+        let out_of_here = self.moves.iter().find(|(_, mv)| mv.source == old).map(|(&m, _)| m);
+        if let (Some(m), Some((_, id))) = (out_of_here, self.gstate.pending_move()) {
+            self.hide_moved(old, id, m, walk);
+        }
         old
     }
 

@@ -227,8 +227,9 @@ impl Fs {
         self.complete_map()
     }
 
-    /// Mark the blocks of a list. Where none of them may be in use already, one that is would be
-    /// freed with either file and lost to the other.
+    /// Mark the blocks of a list. One that is in use already would be freed with either owner and
+    /// lost to the other; an interrupted move alone lets two entries name one list, but never a
+    /// list and a metadata pair one block.
     ///
     /// Where the pointers of a list disagree, whatever any of them leads to stays in use: a device
     /// may read the file by those, and which of them are right is not known.
@@ -243,7 +244,9 @@ impl Fs {
             }
         }
         for &block in &readings.list {
-            if !self.alloc.mark(block) && !self.alloc.is_pinned(block) && !self.interrupted {
+            let is_another =
+                || self.interrupted.as_ref().is_none_or(|pairs| pairs.contains(&block));
+            if !self.alloc.mark(block) && !self.alloc.is_pinned(block) && is_another() {
                 return Err(Corrupt::CtzShared { head, block }.into());
             }
         }
