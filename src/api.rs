@@ -16,6 +16,7 @@
 mod attr;
 mod dir;
 mod file;
+mod fit;
 mod format;
 mod metadata;
 mod options;
@@ -36,6 +37,7 @@ use crate::time;
 
 pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
 pub use file::{File, FileOptions};
+pub use fit::Misfit;
 pub use format::FormatOptions;
 pub use metadata::{FileType, Metadata, SetMetadata};
 pub use options::OpenOptions;

@@ -131,8 +131,8 @@ pub mod transfer;
 pub mod vfs;
 
 pub use api::{
-    DirEntry, File, FileOptions, FileType, FormatOptions, Limits, Littlefs, Metadata, OpenOptions,
-    PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
+    DirEntry, File, FileOptions, FileType, FormatOptions, Limits, Littlefs, Metadata, Misfit,
+    OpenOptions, PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
 };
 pub use error::{Error, Result};
 pub use fs::{Counts, Flush, Flushes, Storage, Unwritten};

@@ -1,6 +1,7 @@
 //! What is known of families of devices: one table.
 
 use crate::convention::Convention;
+use crate::disk::superblock::VERSION_2_0;
 
 /// A family of devices: how it makes and writes its images. What is not here is as without a
 /// profile.
@@ -14,10 +15,12 @@ pub struct Profile {
     pub name_max: Option<u32>,
     /// Largest user attribute in a new image, in bytes.
     pub attr_max: Option<u32>,
+    /// The newest version of the format that the family's drivers read, where that is not 2.1.
+    pub disk_version: Option<u32>,
     /// Bytes that commits are aligned to.
     pub prog_size: Option<u32>,
     /// The driver's cache, and so the largest file it keeps in a directory, in bytes.
-    cache_size: Option<u32>,
+    pub cache_size: Option<u32>,
     /// How it uses user attributes.
     attrs: Option<&'static str>,
 }
@@ -27,6 +30,7 @@ const NOTHING: Profile = Profile {
     block_size: None,
     name_max: None,
     attr_max: None,
+    disk_version: None,
     prog_size: None,
     cache_size: None,
     attrs: None,
@@ -63,6 +67,7 @@ pub static PROFILES: &[Profile] = &[
         name: "arduino-esp8266",
         block_size: Some(8192),
         name_max: Some(32),
+        disk_version: Some(VERSION_2_0),
         prog_size: Some(64),
         cache_size: Some(64),
         attrs: Some("arduino"),

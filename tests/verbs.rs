@@ -15,3 +15,5 @@ mod desk;
 mod dropins;
 #[path = "verbs/reading.rs"]
 mod reading;
+#[path = "verbs/suiting.rs"]
+mod suiting;

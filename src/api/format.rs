@@ -8,6 +8,7 @@ use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::convention::Choice;
 #[cfg(feature = "transfer")]
 use crate::disk::Superblock;
+use crate::disk::superblock::VERSION_2_1;
 use crate::error::{Error, Result, Unsupported};
 use crate::files::Place;
 use crate::fs::{self, Fs};
@@ -139,7 +140,10 @@ impl FormatOptions {
         let of_profile = |get: fn(&Profile) -> Option<u32>| profile.and_then(get);
         Self {
             block_size: self.block_size.or(of_profile(|p| p.block_size)).or(Some(there.block_size)),
-            disk_version: self.disk_version.or(Some(there.version)),
+            disk_version: self
+                .disk_version
+                .or(of_profile(|p| p.disk_version))
+                .or(Some(there.version)),
             name_max: self.name_max.or(of_profile(|p| p.name_max)).or(Some(there.name_max)),
             file_max: self.file_max.or(Some(there.file_max)),
             attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).or(Some(there.attr_max)),
@@ -147,10 +151,22 @@ impl FormatOptions {
         }
     }
 
+    /// The family of devices that it is for, if one was given.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn chosen_profile(&self) -> Option<&'static Profile> {
+        self.profile
+    }
+
     /// Bytes in a block, as given, by the profile, or else 4096.
     pub fn chosen_block_size(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.block_size);
         self.block_size.or(of_profile).unwrap_or(BLOCK_SIZE)
+    }
+
+    /// Version of the format, as given, as the profile's devices need it, or else 2.1 (0x00020001).
+    pub fn chosen_disk_version(&self) -> u32 {
+        let of_profile = self.profile.and_then(|p| p.disk_version);
+        self.disk_version.or(of_profile).unwrap_or(VERSION_2_1)
     }
 
     /// The geometry that was asked for; `None` if neither a block count nor a size was given.
@@ -188,7 +204,7 @@ impl FormatOptions {
         let default = fs::FormatOptions::default();
         let of_profile = |get: fn(&Profile) -> Option<u32>| self.profile.and_then(get);
         let options = fs::FormatOptions {
-            disk_version: self.disk_version.unwrap_or(default.disk_version),
+            disk_version: self.chosen_disk_version(),
             name_max: self.name_max.or(of_profile(|p| p.name_max)).unwrap_or(default.name_max),
             file_max: self.file_max.unwrap_or(default.file_max),
             attr_max: self.attr_max.or(of_profile(|p| p.attr_max)).unwrap_or(default.attr_max),

@@ -1,6 +1,8 @@
 //! `littlefs create`: make an image with content.
 
+use std::fs;
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +14,7 @@ use super::progress::Progress;
 use super::shape::ShapeArgs;
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
 use crate::convention::Choice;
+use crate::profile::Profile;
 use crate::transfer::{self, Created, Creation, Input, Manifest, Placement, Size};
 
 /// Make an image with the content of directories, files or a tar stream
@@ -90,6 +93,14 @@ pub struct CreateArgs {
     #[command(flatten)]
     gather: GatherArgs,
 
+    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    check_profile: Option<&'static Profile>,
+
+    /// Write what the image depends on to this file, as a rule for make or ninja
+    #[arg(long, value_name = "FILE")]
+    depfile: Option<PathBuf>,
+
     /// Overwrite IMAGE if it is there; with --into, also if it is a block device
     #[arg(long)]
     force: bool,
@@ -131,6 +142,32 @@ struct Output {
     image_size: u64,
 }
 
+/// One rule: the image depends on every file and directory that was collected.
+fn write_depfile(depfile: &Path, image: &Path, manifest: &Manifest) -> io::Result<()> {
+    let mut rule = make_name(image);
+    rule.push(b':');
+    for path in manifest.host_paths() {
+        rule.extend_from_slice(b" \\\n  ");
+        rule.extend(make_name(&path));
+    }
+    rule.push(b'\n');
+    fs::write(depfile, rule)
+}
+
+/// A path as a makefile has it.
+fn make_name(path: &Path) -> Vec<u8> {
+    let mut name = Vec::new();
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'#' | b':' => name.push(b'\\'),
+            b'$' => name.push(b'$'),
+            _ => {}
+        }
+        name.push(byte);
+    }
+    name
+}
+
 /// Run the command.
 ///
 /// # Errors
@@ -147,6 +184,13 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     drop(bar);
     let created =
         created.map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.display())))?;
+    for misfit in &created.misfits {
+        log::warn!("{}: {misfit}", args.image.display());
+    }
+    if let Some(depfile) = &args.depfile {
+        write_depfile(depfile, &args.image, &manifest)
+            .map_err(|e| CliError::failure(format_args!("{}: {e}", depfile.display())))?;
+    }
     args.report(&created)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -181,7 +225,8 @@ impl CreateArgs {
                 ));
             }
         };
-        Ok(Creation { format, size, compact: self.no_pad, root_attrs: Vec::new() })
+        let (compact, check) = (self.no_pad, self.check_profile);
+        Ok(Creation { compact, check, ..Creation::new(format, size) })
     }
 
     fn manifest(&self) -> Result<Manifest, CliError> {
@@ -201,7 +246,8 @@ impl CreateArgs {
     }
 
     fn report(&self, created: &Created) -> io::Result<()> {
-        let Created { geometry: g, blocks_used, files, directories, bytes, image_size } = *created;
+        let &Created { geometry: g, blocks_used, files, directories, bytes, image_size, .. } =
+            created;
         let blocks_free = g.block_count - blocks_used;
         let (block_size, block_count) = (g.block_size, g.block_count);
         if self.json {

@@ -6,9 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, ImageArgs};
+use super::{CliError, ImageArgs, exit};
+use crate::Misfit;
+use crate::check::show;
 use crate::fs::{Fs, OpenOptions};
 use crate::image::{Dialect, Opened};
+use crate::profile::Profile;
 use crate::show::Show;
 
 /// Tell version, geometry, limits and usage of an image
@@ -18,11 +21,18 @@ Examples:
   littlefs info dump.bin
   littlefs info --json dump.bin | jq .blocks_free
   littlefs info --offset 0x200000 flash.bin     the filesystem starts inside a flash dump
+  littlefs info --profile esp-idf fs.bin        do devices with ESP-IDF read it?
 
-The image is opened for reading only, and can be mounted read-only meanwhile.")]
+The image is opened for reading only, and can be mounted read-only meanwhile.
+
+Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image.")]
 pub struct InfoArgs {
     #[command(flatten)]
     image: ImageArgs,
+
+    /// Tell what in the image devices of this family would refuse, or stumble over
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    profile: Option<&'static Profile>,
 
     /// Print one JSON object
     #[arg(long)]
@@ -46,6 +56,14 @@ struct Info {
     prog_size: u32,
     offset: u64,
     image_size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    misfits: Option<Vec<MisfitJson>>,
+}
+
+#[derive(Serialize)]
+struct MisfitJson {
+    refused: bool,
+    message: String,
 }
 
 /// Run the command.
@@ -54,15 +72,47 @@ struct Info {
 /// When the image cannot be opened, or its tree not be walked.
 pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
     let opened = args.image.open()?;
-    let info = Info::gather(&opened)
+    let mut info = Info::gather(&opened)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.show())))?;
+    if let Some(profile) = args.profile {
+        info.misfits = Some(args.misfits(profile)?);
+    }
     let mut out = io::stdout().lock();
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&info).map_err(io::Error::from)?)?;
     } else {
         info.print(&mut out)?;
+        args.print_misfits(&mut out, &info)?;
     }
-    Ok(ExitCode::SUCCESS)
+    let refused = info.misfits.iter().flatten().any(|misfit| misfit.refused);
+    Ok(if refused { exit::FAILURE.into() } else { ExitCode::SUCCESS })
+}
+
+impl InfoArgs {
+    fn misfits(&self, profile: &Profile) -> Result<Vec<MisfitJson>, CliError> {
+        let image = self.image.tree_options(true).open(&self.image.image);
+        let found = image.map_err(CliError::failure)?.misfits(profile).map_err(|e| {
+            let image = self.image.image.show();
+            CliError::failure(format_args!("{image}: {}: {}", show(&e.path), e.error))
+        })?;
+        let json = |misfit: &Misfit| MisfitJson {
+            refused: misfit.is_refused(),
+            message: misfit.to_string(),
+        };
+        Ok(found.iter().map(json).collect())
+    }
+
+    fn print_misfits(&self, out: &mut impl Write, info: &Info) -> io::Result<()> {
+        let (Some(profile), Some(misfits)) = (self.profile, &info.misfits) else { return Ok(()) };
+        if misfits.is_empty() {
+            writeln!(out, "{:<13} suits it", profile.name)?;
+        }
+        for MisfitJson { refused, message } in misfits {
+            let verdict = if *refused { "refuses it" } else { "stumbles" };
+            writeln!(out, "{:<13} {verdict}: {message}", profile.name)?;
+        }
+        Ok(())
+    }
 }
 
 impl Info {
@@ -94,6 +144,7 @@ impl Info {
             prog_size: fs.prog_size(),
             offset: opened.offset,
             image_size: opened.image_size,
+            misfits: None,
         })
     }
 

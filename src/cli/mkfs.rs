@@ -13,7 +13,6 @@ use super::{CliError, parse_bytes};
 use crate::FormatOptions;
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
-use crate::disk::superblock::VERSION_2_1;
 use crate::files::Place;
 use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::show::Show;
@@ -75,7 +74,7 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
     if let Some(created) = created {
         created.keep();
     }
-    let version = args.shape.disk_version.map_or(VERSION_2_1, u32::from);
+    let version = args.options().chosen_disk_version();
     if !args.quiet {
         writeln!(
             io::stdout(),

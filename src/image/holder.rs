@@ -6,6 +6,9 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::show::Show;
 
+/// How often the list of all locks is read, before nobody is named.
+const LOOKS: u32 = 5;
+
 /// A process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -27,7 +30,9 @@ pub fn holder(file: &File) -> Option<Holder> {
     let meta = file.metadata().ok()?;
     let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
-    let pid = find(&fs::read_to_string("/proc/locks").ok()?, &file)?;
+    // The kernel hands the list out in pieces, and forgets lines when it changes in between.
+    let look = |_| find(&fs::read_to_string("/proc/locks").ok()?, &file);
+    let pid = (0..LOOKS).find_map(look)?;
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
     Some(Holder { pid, name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned() })
 }

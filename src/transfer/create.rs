@@ -9,14 +9,15 @@ use super::Progress;
 use super::build::{BuildError, Refusal, build, refusals};
 use super::manifest::{Kind, Manifest};
 use super::sizing;
-use crate::FormatOptions;
 use crate::bd::file::fill;
 use crate::bd::fresh::FreshDevice;
-use crate::bd::{BlockDevice, Geometry};
+use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::check::show;
 use crate::error::{Error, IoError, IoOp, Unsupported};
 use crate::fs::Fs;
 use crate::image::Reason;
+use crate::profile::Profile;
+use crate::{FormatOptions, Misfit, OpenOptions};
 
 /// How many blocks the filesystem is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +46,19 @@ pub struct Creation {
     pub compact: bool,
     /// User attributes of the root directory, beside those of the convention: type and value.
     pub root_attrs: Vec<(u8, Vec<u8>)>,
+    /// Make no image that the devices of this family would refuse.
+    pub check: Option<&'static Profile>,
+}
+
+impl Creation {
+    /// Everything else as usual.
+    pub fn new(format: FormatOptions, size: Size) -> Self {
+        Self { format, size, compact: false, root_attrs: Vec::new(), check: None }
+    }
 }
 
 /// What was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// Blocks of the filesystem.
     pub geometry: Geometry,
@@ -62,6 +72,8 @@ pub struct Created {
     pub bytes: u64,
     /// Bytes of the image; without free blocks at the end fewer than the filesystem has.
     pub image_size: u64,
+    /// What does not suit the devices it was made for, if their family was named.
+    pub misfits: Vec<Misfit>,
 }
 
 /// Why no image was made.
@@ -84,6 +96,8 @@ pub enum Failure {
     Unwritable(Error),
     /// What the image is to be written to cannot be used.
     Target(Reason),
+    /// The devices that it is for would refuse the image.
+    Misfits(&'static Profile, Vec<Misfit>),
     /// There is something already.
     Exists,
     /// A block device is overwritten on request only.
@@ -138,6 +152,11 @@ impl fmt::Display for Failure {
             }
             Self::Unwritable(e) => e.fmt(f),
             Self::Target(reason) => reason.fmt(f),
+            Self::Misfits(profile, misfits) => {
+                writeln!(f, "devices of the profile {} would refuse the image:", profile.name)?;
+                misfits.iter().try_for_each(|misfit| writeln!(f, "  {misfit}"))?;
+                f.write_str("nothing was written")
+            }
             Self::Exists => f.write_str("exists already; --force replaces it"),
             Self::Device => f.write_str("is a block device; --force writes to it"),
             Self::Occupied { offset, what } => write!(
@@ -224,6 +243,7 @@ pub fn create_in(
     let blocks_used = fs.usage()?.blocks_used;
     let end = erase_free_blocks(file, offset, &mut fs, geometry, how.compact)?;
     file.sync_all().map_err(unwritable)?;
+    let misfits = misfits(file, offset, geometry, how)?;
     let directories = manifest.items.iter().filter(|item| item.kind == Kind::Dir).count() as u64;
     Ok(Created {
         geometry,
@@ -232,7 +252,28 @@ pub fn create_in(
         directories,
         bytes: manifest.bytes(),
         image_size: end,
+        misfits,
     })
+}
+
+/// What in the image that was just built does not suit the devices it is for.
+fn misfits(
+    file: &File,
+    offset: u64,
+    geometry: Geometry,
+    how: &Creation,
+) -> Result<Vec<Misfit>, Failure> {
+    let Some(profile) = how.check.or(how.format.chosen_profile()) else { return Ok(Vec::new()) };
+    let file = file.try_clone().map_err(unwritable)?;
+    let device = Arc::new(FileDevice::new(file, offset, geometry));
+    let image = OpenOptions::new().read_only(true).open_device(device)?;
+    let found = image.misfits(profile).map_err(|e| e.error)?;
+    match how.check {
+        Some(profile) if found.iter().any(Misfit::is_refused) => {
+            Err(Failure::Misfits(profile, found))
+        }
+        _ => Ok(found),
+    }
 }
 
 pub(super) fn unwritable(source: io::Error) -> Failure {

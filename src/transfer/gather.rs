@@ -204,7 +204,7 @@ impl Collector<'_> {
         match name {
             Some(name) if how.exclude.matches(name) => return Ok(()),
             Some(name) => {
-                let item = self.item(root, name.to_vec(), meta, Source::Nothing)?;
+                let item = self.item(root, name.to_vec(), meta, Source::Below(index))?;
                 self.manifest.items.extend(item);
             }
             None => self.manifest.root = Some(self.stat(meta)),
@@ -293,7 +293,7 @@ impl Collector<'_> {
             )));
         }
         Ok(Some(if ty.is_dir() {
-            item(Kind::Dir, 0, Source::Nothing)
+            item(Kind::Dir, 0, content)
         } else if ty.is_file() {
             item(Kind::File, meta.len(), content)
         } else {

@@ -1,7 +1,7 @@
 //! What is to be put into an image: a list of entries in a fixed order.
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -127,9 +127,11 @@ impl Manifest {
         self.items.retain(|item| item.kind != Kind::Dir || needed.contains(&item.path));
     }
 
-    /// The host's files that the content comes from, for the dependencies of a build.
-    pub fn host_files(&self) -> impl Iterator<Item = PathBuf> {
-        self.items.iter().filter_map(|item| self.host_path(item))
+    /// The host's files and directories that the content comes from, for the dependencies of a build.
+    pub fn host_paths(&self) -> Vec<PathBuf> {
+        let of_items = self.items.iter().filter_map(|item| self.host_path(item));
+        let all: BTreeSet<PathBuf> = self.roots.iter().cloned().chain(of_items).collect();
+        all.into_iter().collect()
     }
 
     fn host_path(&self, item: &Item) -> Option<PathBuf> {

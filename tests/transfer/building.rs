@@ -126,12 +126,7 @@ fn the_same_input_makes_the_same_bytes() {
 fn what_was_in_the_file_before_makes_no_difference() {
     let host = Host::varied();
     let manifest = manifest(&[host.path()], &how()).expect("a manifest");
-    let how = Creation {
-        format: FormatOptions::new(),
-        size: Size::Blocks(128),
-        compact: false,
-        root_attrs: Vec::new(),
-    };
+    let how = Creation::new(FormatOptions::new(), Size::Blocks(128));
     let image = |fill: u8| {
         let file = tempfile::tempfile().expect("a temporary file");
         std::io::Write::write_all(&mut &file, &vec![fill; 128 * 4096]).expect("content");
@@ -145,12 +140,7 @@ fn what_was_in_the_file_before_makes_no_difference() {
 fn a_compact_image_ends_behind_the_last_block_in_use() {
     let host = Host::varied();
     let manifest = manifest(&[host.path()], &how()).expect("a manifest");
-    let how = Creation {
-        format: FormatOptions::new(),
-        size: Size::Blocks(1024),
-        compact: true,
-        root_attrs: Vec::new(),
-    };
+    let how = Creation { compact: true, ..Creation::new(FormatOptions::new(), Size::Blocks(1024)) };
     let file = tempfile::tempfile().expect("a temporary file");
     let created = create_in(&file, 0, &manifest, &how, &|_| ()).expect("an image");
     let mut image = bytes(file);

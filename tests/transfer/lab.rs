@@ -106,7 +106,7 @@ pub fn build(
     size: Size,
 ) -> Result<(Vec<u8>, Created), Failure> {
     let file = tempfile::tempfile().expect("a temporary file");
-    let how = Creation { format, size, compact: false, root_attrs: Vec::new() };
+    let how = Creation::new(format, size);
     let created = create_in(&file, 0, manifest, &how, &|_| ())?;
     Ok((bytes(file), created))
 }

@@ -240,12 +240,9 @@ impl Create {
             fs::create_dir_all(parent)
                 .map_err(|e| CliError::failure(format_args!("{}: {e}", parent.display())))?;
         }
-        let creation = Creation {
-            format: self.common.format(),
-            size: Size::Blocks(block_count),
-            compact: self.compact && self.no_pad,
-            root_attrs: Vec::new(),
-        };
+        let compact = self.compact && self.no_pad;
+        let size = Size::Blocks(block_count);
+        let creation = Creation { compact, ..Creation::new(self.common.format(), size) };
         let created = make(&self.destination, &manifest, &creation)?;
         if self.common.verbose > 0 && self.compact {
             let used = created.image_size.div_ceil(u64::from(block_size.max(1)));

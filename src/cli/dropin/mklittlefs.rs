@@ -178,12 +178,9 @@ impl Mklittlefs {
             .inline_max(self.memory.min(block_size / 8))
             .convention(Choice::parse("arduino").unwrap_or(Choice::None));
         let stamp = now.to_le_bytes().to_vec();
-        Creation {
-            format,
-            size: Size::Blocks(self.size / block_size.max(1)),
-            compact: false,
-            root_attrs: vec![(b't', stamp.clone()), (b'c', stamp)],
-        }
+        let root_attrs = vec![(b't', stamp.clone()), (b'c', stamp)];
+        let size = Size::Blocks(self.size / block_size.max(1));
+        Creation { root_attrs, ..Creation::new(format, size) }
     }
 
     fn open(&self) -> Result<Littlefs, CliError> {

@@ -1,0 +1,164 @@
+//! Whether an image suits a family of devices.
+
+use std::fmt;
+
+use super::Littlefs;
+use super::dir::PathError;
+use crate::check::show;
+use crate::disk::superblock::{ATTR_MAX, VERSION_2_1};
+use crate::disk::tag;
+use crate::fs::Storage;
+use crate::profile::Profile;
+
+/// Longest name of a driver that is built with the defaults, in bytes.
+const NAME_MAX: u32 = 255;
+/// Files that are named at most.
+const NAMED_MAX: usize = 10;
+
+/// Something in an image that does not suit a family of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Misfit {
+    /// The driver is set up for another block size, in bytes, and does not mount the image.
+    BlockSize {
+        /// Of the image.
+        image: u32,
+        /// Of the devices.
+        device: u32,
+    },
+    /// The driver knows no names as long as the image allows, in bytes, and does not mount it.
+    NameMax {
+        /// Of the image.
+        image: u32,
+        /// Of the devices.
+        device: u32,
+    },
+    /// The same for user attributes.
+    AttrMax {
+        /// Of the image.
+        image: u32,
+        /// Of the devices.
+        device: u32,
+    },
+    /// The driver does not know the version of the format (major in the high 16 bits), and does not
+    /// mount the image.
+    DiskVersion {
+        /// Of the image.
+        image: u32,
+        /// Of the devices.
+        device: u32,
+    },
+    /// Files in their directory's blocks that are larger than the driver's cache, in bytes: it cannot
+    /// read them whole.
+    Inline {
+        /// How many there are.
+        files: u64,
+        /// The paths of the first few.
+        paths: Vec<Vec<u8>>,
+        /// Of the devices.
+        cache: u32,
+    },
+}
+
+impl Misfit {
+    /// Whether the devices refuse the whole image.
+    pub fn is_refused(&self) -> bool {
+        !matches!(self, Self::Inline { .. })
+    }
+}
+
+impl fmt::Display for Misfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BlockSize { image, device } => {
+                write!(f, "its blocks have {image} bytes, and those of the devices {device}")
+            }
+            Self::NameMax { image, device } => write!(
+                f,
+                "it allows names of {image} bytes, and the devices only names of {device}; make it \
+                 with --name-max {device}"
+            ),
+            Self::AttrMax { image, device } => write!(
+                f,
+                "it allows attributes of {image} bytes, and the devices only attributes of {device}; \
+                 make it with --attr-max {device}"
+            ),
+            Self::DiskVersion { image, device } => write!(
+                f,
+                "it has version {0} of the format, and the devices read versions up to {1}; make it \
+                 with --disk-version {1}",
+                dotted(*image),
+                dotted(*device)
+            ),
+            Self::Inline { files, paths, cache } => {
+                write!(
+                    f,
+                    "{files} files are stored in their directory and larger than the devices' cache \
+                     of {cache} bytes, so they cannot be read whole:"
+                )?;
+                paths.iter().try_for_each(|path| write!(f, " /{}", show(path)))?;
+                if *files > paths.len() as u64 {
+                    f.write_str(" ...")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn dotted(version: u32) -> String {
+    format!("{}.{}", version >> 16, version & 0xffff)
+}
+
+impl Littlefs {
+    /// What in the image the devices of a family would refuse, or stumble over. Their settings are the
+    /// defaults of the family; a board may differ.
+    ///
+    /// # Errors
+    /// When a directory cannot be read.
+    pub fn misfits(&self, profile: &Profile) -> Result<Vec<Misfit>, PathError> {
+        let (geometry, limits) = (self.geometry(), self.limits());
+        let mut found = Vec::new();
+        if let Some(device) = profile.block_size.filter(|&size| size != geometry.block_size) {
+            found.push(Misfit::BlockSize { image: geometry.block_size, device });
+        }
+        let device = profile.name_max.unwrap_or(NAME_MAX);
+        if limits.name_max > device {
+            found.push(Misfit::NameMax { image: limits.name_max, device });
+        }
+        let device = profile.attr_max.unwrap_or(ATTR_MAX);
+        if limits.attr_max > device {
+            found.push(Misfit::AttrMax { image: limits.attr_max, device });
+        }
+        let device = profile.disk_version.unwrap_or(VERSION_2_1);
+        if limits.disk_version > device {
+            found.push(Misfit::DiskVersion { image: limits.disk_version, device });
+        }
+        if let Some(cache) = profile.cache_size.filter(|&cache| cache > 0) {
+            found.extend(self.large_inline_files(cache)?);
+        }
+        Ok(found)
+    }
+
+    fn large_inline_files(&self, cache: u32) -> Result<Option<Misfit>, PathError> {
+        let (mut files, mut paths) = (0, Vec::new());
+        let located = |path: &[u8], error| PathError { path: path.to_vec(), error };
+        for entry in self.walk("").map_err(|e| located(b"", e))? {
+            let entry = entry?;
+            // Only files that fit a tag are stored so: nothing is looked up for the others.
+            let len = entry.metadata().len();
+            if entry.metadata().is_dir() || len <= u64::from(cache) || len > u64::from(tag::LEN_MAX)
+            {
+                continue;
+            }
+            let path = entry.path();
+            if self.storage(path).map_err(|e| located(path, e))? == Storage::Inline {
+                files += 1;
+                if paths.len() < NAMED_MAX {
+                    paths.push(path.to_vec());
+                }
+            }
+        }
+        Ok((files > 0).then_some(Misfit::Inline { files, paths, cache }))
+    }
+}
