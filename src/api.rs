@@ -88,6 +88,8 @@ pub enum ReadOnlyReason {
     PastState,
     /// The image is in a dialect that is only read.
     Dialect,
+    /// The image is of littlefs version 1, which is only read.
+    Version1,
     /// The image file cannot be written.
     WriteProtected,
     /// It is not certain that this is the filesystem that is meant. Says why.
@@ -105,6 +107,10 @@ impl fmt::Display for ReadOnlyReason {
             Self::PastState => f.write_str("a past state of a journal stays as it is"),
             Self::Dialect => f.write_str(
                 "it is in the dialect of another program; 'littlefs convert' makes a littlefs of it",
+            ),
+            Self::Version1 => f.write_str(
+                "it is a littlefs of version 1; 'littlefs convert --from v1' makes one of version 2 \
+                 of it",
             ),
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Doubtful(why) => f.write_str(why),

@@ -9,27 +9,43 @@
 //! | directories | in the thread of soft tails | only their entry leads to them |
 //! | names | sorted | in any order |
 //!
-//! [`Tree`] is what chamelon sees in an image, [`View`] shows that as a sound littlefs to everything
-//! above, and [`check`] judges it. `docs/chamelon.md` tells about all of it.
+//! [`show`] gives a view of an image as a sound littlefs to everything above, and [`check`] judges
+//! it. `docs/chamelon.md` tells about all of it.
 
 mod check;
 mod list;
 mod log;
 mod recognise;
 mod tree;
-mod view;
 
 use std::fmt;
+use std::sync::Arc;
+
+use crate::bd::BlockDevice;
+use crate::check::{Recorder, Report};
+use crate::dialect::View;
+use crate::disk::Superblock;
+use crate::error::Result;
 
 pub use check::check;
 pub use recognise::recognise;
-pub use view::View;
 
 /// Type of the attribute in which chamelon keeps the time of the last change: days since 1970 and
 /// picoseconds of the day, 32 and 64 bits.
 const TIME: u8 = 0x74;
 /// Its length in bytes.
 const TIME_LEN: u32 = 12;
+
+/// Show the image on `source`, which has this superblock, as littlefs; and what was found on the way.
+///
+/// # Errors
+/// When the root cannot be read, or nothing could hold so much.
+pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
+    let mut recorder = Recorder::default();
+    let tree = tree::read(&*source, &mut recorder)?;
+    let view = View::new(source, superblock, tree, &mut recorder)?;
+    Ok((view, recorder.report))
+}
 
 /// What to do to write to an image of this dialect, of this name.
 pub fn remedy(image: &dyn fmt::Display) -> String {

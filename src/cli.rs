@@ -277,7 +277,8 @@ pub struct ImageArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
 
-    /// Read IMAGE as 'littlefs', or as 'chamelon' writes it, instead of as it is recognised
+    /// Read IMAGE as 'littlefs', 'v1' (littlefs of version 1), or as 'chamelon' writes it, instead of
+    /// as it is recognised
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
     pub dialect: Chosen,
 
@@ -397,8 +398,8 @@ impl Found<'_> {
             )));
         }
         let opened = self.open_as(false)?;
-        if opened.dialect == image::Dialect::Chamelon {
-            return Err(CliError::failure(self.image.refused(image::Reason::Chamelon)));
+        if let Some(reason) = opened.dialect.unwritable() {
+            return Err(CliError::failure(self.image.refused(reason)));
         }
         if let Some(doubt) = opened.doubt {
             return Err(CliError::failure(self.image.refused(image::Reason::Doubtful(doubt))));

@@ -16,7 +16,6 @@ use std::sync::Arc;
 
 use crate::bd::file::{copy, fill};
 use crate::bd::{FileDevice, Geometry};
-use crate::chamelon;
 use crate::check::{self, Finding, Severity};
 use crate::error::{Error, Unsupported};
 use crate::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
@@ -214,7 +213,7 @@ fn state(meta: &Metadata) -> (u64, [i64; 4]) {
 
 /// Examine the old image. What is damaged must be harmless, or given up.
 fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
-    let report = chamelon::check(&*job.source.stored, &|_| ()).map_err(unwritable)?;
+    let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
     let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
     let (harmless, lossy): (Vec<_>, Vec<_>) = errors.partition(|f| HARMLESS.contains(&f.code));
     if !lossy.is_empty() && !job.salvage {

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, FileDevice, Geometry};
-use crate::chamelon;
-use crate::check::Severity;
+use crate::check::{Report, Severity};
+use crate::dialect::View;
 use crate::show::Show;
+use crate::{chamelon, v1};
 
 pub use crate::container::{Doubt, Evidence, Found, Half, Kind};
 pub use crate::disk::Superblock;
@@ -24,20 +25,23 @@ pub use locate::{Located, SEARCH_DEVICE, SEARCH_FILE, at_block_size, at_root, lo
 /// A way of writing littlefs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// As SPEC.md has it.
+    /// Version 2, as SPEC.md has it.
     Littlefs,
     /// As chamelon does, which is only read.
     Chamelon,
+    /// Version 1, which is only read.
+    V1,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Littlefs, Self::Chamelon];
+    pub const ALL: [Self; 3] = [Self::Littlefs, Self::Chamelon, Self::V1];
 
     /// What options and output call it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Littlefs => "littlefs",
+            Self::V1 => "v1",
             Self::Chamelon => "chamelon",
         }
     }
@@ -48,8 +52,32 @@ impl Dialect {
     /// A sentence that lists the names.
     pub fn named(name: &str) -> Result<Option<Self>, String> {
         match Self::ALL.into_iter().find(|d| d.name() == name) {
-            None if name != "auto" => Err(format!("'{name}' is none of auto, littlefs, chamelon")),
+            None if name != "auto" => {
+                Err(format!("'{name}' is none of auto, littlefs, chamelon, v1"))
+            }
             dialect => Ok(dialect),
+        }
+    }
+
+    /// Why an image of it cannot be written; none of the one that can be.
+    pub fn unwritable(self) -> Option<Reason> {
+        match self {
+            Self::Littlefs => None,
+            Self::V1 => Some(Reason::Version1),
+            Self::Chamelon => Some(Reason::Chamelon),
+        }
+    }
+
+    /// Examine an image of it by its own rules.
+    pub(crate) fn check(
+        self,
+        device: &Arc<dyn BlockDevice>,
+        progress: &dyn Fn(u64),
+    ) -> crate::Result<Report> {
+        match self {
+            Self::Littlefs => crate::check::check_with(Arc::clone(device), progress),
+            Self::V1 => v1::check(&**device, progress),
+            Self::Chamelon => chamelon::check(&**device, progress),
         }
     }
 }
@@ -166,24 +194,17 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     let Container { file, writable, size, .. } = container;
     let device = FileDevice::new(file.try_clone()?, options.offset, geometry);
     let stored: Arc<dyn BlockDevice> = Arc::new(device);
-    let recognised = || match chamelon::recognise(&*stored, &superblock) {
-        true => Dialect::Chamelon,
-        false => Dialect::Littlefs,
-    };
-    let dialect = options.dialect.unwrap_or_else(recognised);
-    let device = match dialect {
-        Dialect::Littlefs => Arc::clone(&stored),
-        Dialect::Chamelon if writable && !options.exclusive => {
-            // to be shared with other readers, like everything that is only read
-            drop((stored, file));
-            let mut opened = try_open(source, &Options { read_only: true, ..*options })?;
-            if opened.dialect == Dialect::Chamelon {
-                opened.notes.insert(0, Reason::Chamelon.at(path) + "; opened read-only");
-            }
-            return Ok(opened);
+    let dialect = dialect_of(&stored, &superblock, options.dialect)?;
+    if dialect != Dialect::Littlefs && writable && !options.exclusive {
+        // to be shared with other readers, like everything that is only read
+        drop((stored, file));
+        let mut opened = try_open(source, &Options { read_only: true, ..*options })?;
+        if let Some(reason) = opened.dialect.unwritable() {
+            opened.notes.insert(0, reason.at(path) + "; opened read-only");
         }
-        Dialect::Chamelon => show_chamelon(&stored, path, superblock, &mut notes)?,
-    };
+        return Ok(opened);
+    }
+    let device = show(dialect, &stored, path, superblock, &mut notes)?;
     Ok(Opened {
         device,
         stored,
@@ -203,15 +224,38 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     })
 }
 
-/// The littlefs that an image of chamelon's is shown as.
-fn show_chamelon(
+/// How an image is written, which its version decides, or what chamelon leaves in it.
+fn dialect_of(
+    stored: &Arc<dyn BlockDevice>,
+    superblock: &Superblock,
+    given: Option<Dialect>,
+) -> Result<Dialect, Reason> {
+    match (superblock.is_version1(), given) {
+        (true, None | Some(Dialect::V1)) => Ok(Dialect::V1),
+        (true, Some(_)) => Err(Reason::Version1),
+        (false, Some(Dialect::V1)) => Err(Reason::NotVersion1(superblock.version)),
+        (false, Some(given)) => Ok(given),
+        (false, None) => match chamelon::recognise(&**stored, superblock) {
+            true => Ok(Dialect::Chamelon),
+            false => Ok(Dialect::Littlefs),
+        },
+    }
+}
+
+/// The littlefs that an image is shown as.
+fn show(
+    dialect: Dialect,
     stored: &Arc<dyn BlockDevice>,
     path: &Path,
     superblock: Superblock,
     notes: &mut Vec<String>,
 ) -> Result<Arc<dyn BlockDevice>, Reason> {
-    let (view, report) =
-        chamelon::View::new(Arc::clone(stored), superblock).map_err(Reason::ChamelonDamaged)?;
+    let shown: crate::Result<(View, Report)> = match dialect {
+        Dialect::Littlefs => return Ok(Arc::clone(stored)),
+        Dialect::V1 => v1::show(Arc::clone(stored), superblock),
+        Dialect::Chamelon => chamelon::show(Arc::clone(stored), superblock),
+    };
+    let (view, report) = shown.map_err(|e| Reason::DialectDamaged(dialect, e))?;
     let errors = report.findings.iter().filter(|f| f.severity == Severity::Error);
     if let Some(first) = errors.clone().next() {
         let path = path.show();
@@ -267,7 +311,7 @@ fn find_superblock(
 }
 
 fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
-    if superblock.is_supported() {
+    if superblock.is_supported() || superblock.is_version1() {
         Ok(superblock)
     } else {
         Err(Reason::UnknownVersion(superblock.version))

@@ -263,9 +263,9 @@ pub fn attach(
     let options = image::Options { read_only: true, ..*options };
     let open_image = || {
         let image = image::open_found(source, &options)?;
-        match image.dialect {
-            Dialect::Littlefs => Ok(image),
-            Dialect::Chamelon => Err(source.refused(image::Reason::Chamelon)),
+        match image.dialect.unwritable() {
+            None => Ok(image),
+            Some(reason) => Err(source.refused(reason)),
         }
     };
     named.adopt(source.metadata().uid())?;

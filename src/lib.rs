@@ -66,8 +66,9 @@
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the verifier, and repair |
+//! | dialect | `dialect`, `v1`, `chamelon` | other dialects, version 1 among them, shown as littlefs |
 //! | container | `container` | recognising what a file is, and finding superblocks in it |
-//! | image | `chamelon`, [`image`] | another dialect shown as littlefs; opening an image by path |
+//! | image | [`image`] | opening an image by path |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
@@ -98,11 +99,13 @@ internal! {
     mod alloc;
     mod chamelon;
     mod container;
+    mod dialect;
     mod disk;
     mod files;
     mod fs;
     mod mdir;
     mod show;
+    mod v1;
 }
 
 mod api;

@@ -21,7 +21,7 @@ use common::chamelon::Chamelon;
 use common::ours::tree_of;
 use common::tree::{Entry, Tree};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
-use littlefs::chamelon::{View, recognise};
+use littlefs::chamelon::{recognise, show};
 use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{Fs, OpenOptions};
 
@@ -44,7 +44,7 @@ fn is_recognised(image: &[u8]) -> bool {
 
 /// An image as it is shown, open.
 fn shown(image: &[u8]) -> Fs {
-    let (view, report) = View::new(device(image), superblock_of(image)).expect("a view");
+    let (view, report) = show(device(image), superblock_of(image)).expect("a view");
     assert!(report.is_clean(), "{:#?}", report.findings);
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let fs = Fs::open(Arc::new(view), &options).expect("opens");

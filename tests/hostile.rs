@@ -12,6 +12,8 @@ mod common;
 mod endure;
 #[path = "hostile/mutate.rs"]
 mod mutate;
+#[path = "hostile/v1.rs"]
+mod v1;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};

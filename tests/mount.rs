@@ -51,3 +51,5 @@ mod trust;
 mod unmounting;
 #[path = "mount/users.rs"]
 mod users;
+#[path = "mount/v1.rs"]
+mod v1;

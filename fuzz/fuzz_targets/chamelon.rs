@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use littlefs::chamelon::{View, check, recognise};
+use littlefs::chamelon::{check, recognise, show};
 use littlefs::disk::superblock;
 use littlefs::fs::{Fs, OpenOptions};
 
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((sb, _)) = superblock::probe(&dev.image()) else { return };
     recognise(&*dev, &sb);
     let report = check(&*dev, &|_| ());
-    let view = View::new(dev, sb);
+    let view = show(dev, sb);
     assert_eq!(report.is_ok(), view.is_ok());
     let Ok((view, _)) = view else { return };
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };

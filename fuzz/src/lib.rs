@@ -2,13 +2,20 @@
 
 #[path = "../../tests/hostile/mutate.rs"]
 pub mod mutate;
+#[allow(dead_code)]
+#[path = "../../tests/common/tree.rs"]
+pub mod tree;
+#[allow(dead_code)]
+#[path = "../../tests/common/v1.rs"]
+pub mod v1;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::{Report, Severity};
-use littlefs::disk::superblock;
+use littlefs::disk::superblock::probe_version1;
+use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{DirId, Fs, Node, ROOT};
 
 /// Largest image tried, in bytes.
@@ -25,6 +32,18 @@ pub fn device(data: &[u8]) -> Option<Arc<RamDevice>> {
     bytes.resize(g.size() as usize, 0xff);
     bytes.chunks_exact_mut(g.block_size as usize).for_each(mutate::mend);
     Some(Arc::new(RamDevice::from_image(g, bytes)))
+}
+
+/// The same for an image of version 1, and its superblock.
+pub fn device_of_version1(data: &[u8]) -> Option<(Superblock, Arc<RamDevice>)> {
+    let block_size = u32::from_le_bytes(data.get(28..32)?.try_into().ok()?);
+    let block_count = u32::from_le_bytes(data.get(32..36)?.try_into().ok()?);
+    let g = Geometry::new(block_size, block_count).ok().filter(|g| g.size() <= SIZE_MAX)?;
+    let mut bytes = data.to_vec();
+    bytes.resize(g.size() as usize, 0xff);
+    bytes.chunks_exact_mut(block_size as usize).for_each(v1::mend);
+    let (sb, _) = probe_version1(&bytes)?;
+    Some((sb, Arc::new(RamDevice::from_image(g, bytes))))
 }
 
 /// What there is by its path: the content of files that can be read, nothing of all else.

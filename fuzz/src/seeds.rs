@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use littlefs::disk::superblock;
+use littlefs_fuzz::tree::{Entry, Tree};
+use littlefs_fuzz::v1::{MOVED, V1};
 use littlefs_fuzz::mutate;
 
 /// Every operation of the target `kv`, and how many they are.
@@ -13,7 +15,7 @@ const KV_SCRIPT: [u8; 25] =
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["pair", "mount", "change", "repair", "kv", "options", "chamelon", "journal"] {
+    for target in ["pair", "mount", "change", "repair", "kv", "options", "chamelon", "journal", "v1"] {
         fs::create_dir_all(corpus.join(target))?;
     }
     let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
@@ -40,6 +42,7 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
+    fs::write(corpus.join("v1").join("small"), version1())?;
     let options = [
         "ro,block_size=4K,block_count=256,offset=0x1000,prog_size=16",
         "uid=1000,gid=100,umask=022,fmask=0133,dmask=0,commit=30",
@@ -57,4 +60,19 @@ fn main() -> std::io::Result<()> {
     seed.extend([1, 1, 3, 0, 1, 0, b'x', 2, 0, 0, 0]);
     fs::write(corpus.join("journal").join("entries"), seed)?;
     Ok(())
+}
+
+/// An image of version 1 with a rename and a removal that were interrupted.
+fn version1() -> Vec<u8> {
+    let mut tree = Tree::from([(Vec::new(), Entry::dir())]);
+    for dir in ["a", "a/b"] {
+        tree.insert(dir.into(), Entry::dir());
+        for (i, len) in [0, 9, 200, 1500].into_iter().enumerate() {
+            tree.insert(format!("{dir}/{i}").into(), Entry::file(vec![7; len]));
+        }
+    }
+    let mut image = V1::of(128, 128, &tree);
+    image.entry("a/1").kind |= MOVED;
+    image.directory();
+    image.image()
 }

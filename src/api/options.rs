@@ -167,7 +167,8 @@ impl OpenOptions {
         let reason = match () {
             () if self.image.read_only => Some(ReadOnlyReason::Asked),
             () if self.at.is_some() => Some(ReadOnlyReason::PastState),
-            () if opened.dialect != Dialect::Littlefs => Some(ReadOnlyReason::Dialect),
+            () if opened.dialect == Dialect::V1 => Some(ReadOnlyReason::Version1),
+            () if opened.dialect == Dialect::Chamelon => Some(ReadOnlyReason::Dialect),
             () if opened.doubt.is_some() => {
                 opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(doubt.to_string()))
             }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 
-use super::tree::{Content, Tree, modified};
+use super::tree::{self, modified};
 use super::{list, remedy};
 use crate::bd::{BlockDevice, Geometry};
 use crate::check::{Recorder, Report, Severity};
+use crate::dialect::Tree;
+use crate::dialect::tree::Content;
 use crate::disk::read_u32_le;
 use crate::disk::superblock::FILE_MAX;
 use crate::error::{Corrupt, Error, Result};
@@ -53,7 +55,7 @@ pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
         "image",
         format_args!("written by chamelon: {}", remedy(&"IMAGE")),
     );
-    let tree = Tree::read(dev, &mut recorder)?;
+    let tree = tree::read(dev, &mut recorder)?;
     let mut checker = Checker { dev, g: dev.geometry(), tree, owners: HashMap::new(), progress };
     checker.claim_pairs();
     let (mut files, mut directories) = (0, 0);
@@ -173,7 +175,7 @@ impl Checker<'_> {
         };
         match other {
             Owner::Pair(dir) => {
-                let by = format!("metadata of {}", self.dir_path(dir));
+                let by = format!("metadata of {}", self.tree.dir_path(dir as usize));
                 match index {
                     0 => lost(value, by),
                     _ => (
@@ -220,12 +222,5 @@ impl Checker<'_> {
     fn content(&self, value: Value) -> Option<&Content> {
         let dir = self.tree.dirs.get(value.dir as usize)?;
         Some(&dir.entries.get(value.entry as usize)?.content)
-    }
-
-    fn dir_path(&self, dir: u32) -> String {
-        match self.tree.dirs.get(dir as usize) {
-            Some(d) if dir != 0 => self.tree.path(d.parent as usize, &d.name),
-            _ => "/".to_owned(),
-        }
     }
 }

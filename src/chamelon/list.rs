@@ -4,7 +4,26 @@
 //! else one. The first leads to block `i - 1`, the k-th (from k = 1) to `i / 2^k`. Then comes data.
 
 use crate::bd::BlockDevice;
+use crate::dialect::Lists;
 use crate::error::{Corrupt, Result};
+
+/// What a view knows of them.
+pub(super) static LISTS: ListsOfChamelon = ListsOfChamelon;
+
+/// Lists as chamelon has them.
+pub(super) struct ListsOfChamelon;
+
+impl Lists for ListsOfChamelon {
+    fn load(&self, dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
+        load(dev, head, size)
+    }
+
+    fn locate(&self, block_size: u32, pos: u32) -> (u32, u32) {
+        let index = locate(block_size, pos);
+        let within = u64::from(pos) - start(block_size, index);
+        (index, 4 * pointers(index) + within as u32)
+    }
+}
 
 /// Pointers at the start of block `i`.
 pub(super) fn pointers(i: u32) -> u32 {
@@ -16,7 +35,7 @@ pub(super) fn pointers(i: u32) -> u32 {
 }
 
 /// The file position of the first data byte of block `i`, in a list with blocks of `block_size`.
-pub(super) fn start(block_size: u32, i: u32) -> u64 {
+fn start(block_size: u32, i: u32) -> u64 {
     let Some(before) = i.checked_sub(1) else { return 0 };
     // one pointer each, and m - 1 more in block 2^m
     let m = u64::from(before.checked_ilog2().unwrap_or(0));
@@ -25,7 +44,7 @@ pub(super) fn start(block_size: u32, i: u32) -> u64 {
 }
 
 /// The index of the block that holds byte `pos`.
-pub(super) fn locate(block_size: u32, pos: u32) -> u32 {
+fn locate(block_size: u32, pos: u32) -> u32 {
     let pos = u64::from(pos);
     // no block holds more than its size, and none less than 4 bytes
     let (mut low, mut high) = (pos / u64::from(block_size), pos / 4 + 1);
@@ -50,7 +69,7 @@ pub(super) fn blocks(block_size: u32, size: u32) -> u32 {
 ///
 /// # Errors
 /// When a pointer leaves the image, the list is longer than that, or cannot be read.
-pub(super) fn load(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
+fn load(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
     let g = dev.geometry();
     let len = blocks(g.block_size, size);
     if len > g.block_count {

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
-use crate::chamelon;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
 use crate::error::Error;
 use crate::image::{Dialect, Opened};
@@ -24,7 +23,8 @@ Examples:
   littlefs check -y dump.bin               mend everything; say what had to be given up
   littlefs check --json dump.bin | jq '.findings[].code'
 
-An image that chamelon wrote is examined by chamelon's rules, and never repaired: convert it.
+An image of littlefs version 1, or that chamelon wrote, is examined by the rules of that, and never
+repaired: convert it.
 With -y what is left of broken files and directories is kept in the image's lost+found.
 
 Exit status, as for fsck(8):
@@ -76,12 +76,8 @@ impl CheckArgs {
     }
 
     fn check(&self, dialect: Dialect, device: Arc<dyn BlockDevice>) -> Result<Report, Error> {
-        let check = |device: Arc<dyn BlockDevice>, show: &dyn Fn(u64)| match dialect {
-            Dialect::Littlefs => check::check_with(device, show),
-            Dialect::Chamelon => chamelon::check(&*device, show),
-        };
         if !self.progress && !io::stderr().is_terminal() {
-            return check(device, &|_| ());
+            return dialect.check(&device, &|_| ());
         }
         let all = u64::from(device.geometry().block_count);
         let show = |used: u64| {
@@ -89,7 +85,7 @@ impl CheckArgs {
             let _ = write!(io::stderr(), "\rchecking: {:3}% of the image", used * 100 / all.max(1));
         };
         show(0);
-        let report = check(device, &show);
+        let report = dialect.check(&device, &show);
         let _ = write!(io::stderr(), "\r{:30}\r", "");
         report
     }
@@ -145,8 +141,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         && needs_repair(&report)
     {
         drop(opened);
-        if dialect == Dialect::Chamelon {
-            repairs.stopped = Some(format!("written by chamelon: {}", chamelon::remedy(&path)));
+        if let Some(reason) = dialect.unwritable() {
+            repairs.stopped = Some(reason.about(&path));
         } else {
             let device = found.open_writable().map_err(cannot)?.device;
             repairs = check::repair(device.clone(), mode).map_err(failed)?;

@@ -13,6 +13,7 @@ use crate::fs::{Fs, OpenOptions};
 use crate::image::{Dialect, Opened};
 use crate::profile::Profile;
 use crate::show::Show;
+use crate::v1;
 
 /// Tell version, geometry, limits and usage of an image
 #[derive(Args, Debug)]
@@ -53,7 +54,9 @@ struct Info {
     attr_max: u32,
     files: u64,
     directories: u64,
-    prog_size: u32,
+    /// Version 1 leaves no trace of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prog_size: Option<u32>,
     offset: u64,
     image_size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,11 +124,14 @@ impl Info {
         let mut fs = Fs::open(opened.device.clone(), &options)?;
         // of another dialect, as it is stored, not as it is shown
         let usage = fs.usage()?;
+        let used = match opened.dialect {
+            Dialect::Littlefs | Dialect::Chamelon => usage.blocks_used,
+            Dialect::V1 => v1::usage(&*opened.stored)?,
+        };
         let (superblock, blocks_free) = match opened.dialect {
             Dialect::Littlefs => (fs.superblock(), usage.blocks_free),
-            Dialect::Chamelon => {
-                let all = opened.superblock.block_count;
-                (opened.superblock, all.saturating_sub(usage.blocks_used))
+            Dialect::V1 | Dialect::Chamelon => {
+                (opened.superblock, opened.superblock.block_count.saturating_sub(used))
             }
         };
         let counts = fs.counts()?;
@@ -134,14 +140,14 @@ impl Info {
             disk_version: format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff),
             block_size: superblock.block_size,
             block_count: superblock.block_count,
-            blocks_used: usage.blocks_used,
+            blocks_used: used,
             blocks_free,
             name_max: superblock.name_max,
             file_max: superblock.file_max,
             attr_max: superblock.attr_max,
             files: counts.files,
             directories: counts.directories,
-            prog_size: fs.prog_size(),
+            prog_size: (opened.dialect != Dialect::V1).then(|| fs.prog_size()),
             offset: opened.offset,
             image_size: opened.image_size,
             misfits: None,
@@ -151,10 +157,10 @@ impl Info {
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
         let size = |blocks| bytes(u64::from(blocks) * u64::from(self.block_size));
         if self.dialect != Dialect::Littlefs.name() {
+            let dialect = self.dialect;
             writeln!(
                 out,
-                "dialect       {} (read-only; 'littlefs convert' ends that)",
-                self.dialect
+                "dialect       {dialect} (read-only; 'littlefs convert --from {dialect}' ends that)"
             )?;
         }
         writeln!(out, "disk version  {}", self.disk_version)?;
@@ -174,7 +180,9 @@ impl Info {
             "limits        names {} bytes, files {} bytes, attributes {} bytes",
             self.name_max, self.file_max, self.attr_max
         )?;
-        writeln!(out, "prog size     {} bytes (inferred)", self.prog_size)?;
+        if let Some(prog_size) = self.prog_size {
+            writeln!(out, "prog size     {prog_size} bytes (inferred)")?;
+        }
         writeln!(out, "offset        {}", self.offset)?;
         writeln!(out, "image size    {} bytes", self.image_size)
     }

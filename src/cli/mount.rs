@@ -23,13 +23,12 @@ use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::bd::{BlockDevice, JournalDevice};
-use crate::chamelon;
 use crate::convention::{Codec, Convention};
 use crate::files::{self, Directory};
 use crate::fs::{Fs, OpenOptions};
 use crate::fuse::status::{self, AS_ASKED, About};
 use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
-use crate::image::{self, Dialect, Opened, Source};
+use crate::image::{self, Opened, Source};
 use crate::journal::{self, Attached, Named};
 use crate::show::Show;
 use crate::sys::{self, Severity, Signals, Unmount};
@@ -360,11 +359,11 @@ impl Mount {
     /// unasked.
     fn about(&self, opened: &Opened, turned: Option<&str>) -> About {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let chamelon = chamelon::remedy(&self.image.show());
+        let dialect = opened.dialect.unwritable().map(|reason| reason.about(&self.image.show()));
         let read_only = match turned {
             _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
             _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
-            _ if opened.dialect == Dialect::Chamelon => Some(chamelon.as_str()),
+            _ if dialect.is_some() => dialect.as_deref(),
             _ if opened.missing > 0 => Some("the image is truncated"),
             Some(turned) => Some(turned),
             // The last reason, because it is the only one that can go while it is mounted.

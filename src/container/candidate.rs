@@ -93,11 +93,6 @@ impl fmt::Display for Doubt {
 }
 
 impl Found {
-    /// Whether this is of version 1.
-    pub fn is_version1(&self) -> bool {
-        self.superblock.is_version1()
-    }
-
     /// Bytes from the start of the filesystem to its end.
     pub fn len(&self) -> u64 {
         u64::from(self.superblock.block_size) * u64::from(self.superblock.block_count)
@@ -157,7 +152,7 @@ pub fn judge<'s>(
     };
     let superblock = half.superblock;
     let mut found = Found { at, superblock, lost, doubt: None, evidence: Evidence::default() };
-    if here.whole().is_some() || found.is_version1() {
+    if here.whole().is_some() {
         return Some(found);
     }
     found.evidence = Evidence::gather(source, at, &superblock);
@@ -246,7 +241,7 @@ impl Remains {
         let (bytes, failed) = read_lenient(source, at, len);
         let is_erased = |erased| bytes.iter().all(|&b| b == erased);
         let rev_here = read_u32_le(&bytes, 0);
-        if half::has_signature(&bytes) {
+        if half::has_signature(&bytes) || half::has_signature_of_version1(&bytes) {
             Self::Torn
         } else if failed.is_none() && (is_erased(0xff) || is_erased(0)) {
             Self::Erased
@@ -335,11 +330,7 @@ fn whole_ones(source: &dyn Source, scan: &Scan) -> Vec<Found> {
         }
         used.insert(twin.at);
         let superblock = half.newer(twin).superblock;
-        let evidence = if half.is_version1() {
-            Evidence::default()
-        } else {
-            Evidence::gather(source, half.at, &superblock)
-        };
+        let evidence = Evidence::gather(source, half.at, &superblock);
         let leads_nowhere = evidence.good == 0 && evidence.bad > 0;
         let doubt = leads_nowhere.then_some(Doubt::LeadsNowhere);
         all.push(Found { at: half.at, superblock, lost: None, doubt, evidence });

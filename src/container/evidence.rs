@@ -10,6 +10,7 @@ use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::Log;
 use crate::disk::{Pair, Superblock, ctz, read_u32_le, rev_newer, tag};
 use crate::mdir::store;
+use crate::v1::block;
 
 use super::half::are_neighbours;
 
@@ -46,6 +47,7 @@ impl Evidence {
         let mut evidence = Self::default();
         let mut seen: HashSet<u32> = HashSet::new();
         let mut queue = VecDeque::from([Pair::SUPERBLOCK]);
+        let read = if superblock.is_version1() { Node::read_v1 } else { Node::read };
         while let Some(pair) = queue.pop_front() {
             if !pair.0.map(|block| seen.insert(block)).contains(&true) {
                 continue;
@@ -54,32 +56,41 @@ impl Evidence {
                 break;
             }
             pairs -= 1;
-            let Some(log) = evidence.weigh_pair(&dev, pair) else { continue };
-            for (head, size) in lists_of(&log) {
+            let Some(node) = evidence.weigh_pair(&dev, pair, read) else { continue };
+            for (head, size) in node.lists {
                 if lists > 0 {
                     lists -= 1;
                     evidence.weigh_list(&dev, head, size);
                 }
             }
-            queue.extend(pairs_of(&log));
+            queue.extend(node.pairs);
         }
         evidence
     }
 
-    /// Count the valid blocks of a pair, and give the newer log. The first pair is what is in
-    /// question and no evidence.
-    fn weigh_pair(&mut self, dev: &dyn BlockDevice, pair: Pair) -> Option<Log> {
+    /// Count the valid blocks of a pair, and give what the newer one leads to. The first pair is what
+    /// is in question and no evidence.
+    fn weigh_pair(
+        &mut self,
+        dev: &dyn BlockDevice,
+        pair: Pair,
+        read: impl Fn(&dyn BlockDevice, u32) -> Option<Node>,
+    ) -> Option<Node> {
         if store::check_pair(dev.geometry(), pair).is_err() {
             self.bad += 1;
             return None;
         }
-        let [a, b] = pair.0.map(|block| store::read_log(dev, block).ok().flatten());
+        let [a, b] = pair.0.map(|block| read(dev, block));
+        if pair == Pair::SUPERBLOCK {
+            let strays = [&a, &b].into_iter().flatten().filter(|node| node.stray).count();
+            self.bad += strays as u32;
+        }
         let (good, newest) = match (a, b) {
             (Some(a), Some(b)) => {
                 let good = if are_neighbours(a.rev, b.rev) { 2 } else { 1 };
                 (good, Some(if rev_newer(b.rev, a.rev) { b } else { a }))
             }
-            (Some(log), None) | (None, Some(log)) => (1, Some(log)),
+            (Some(node), None) | (None, Some(node)) => (1, Some(node)),
             (None, None) => (0, None),
         };
         if pair != Pair::SUPERBLOCK {
@@ -132,6 +143,35 @@ fn pointers_agree(dev: &dyn BlockDevice, head: u32, index: u32) -> bool {
         block = next;
     }
     true
+}
+
+/// What a valid block of metadata leads to.
+struct Node {
+    rev: u32,
+    /// Head and size of the lists of files.
+    lists: Vec<(u32, u32)>,
+    /// Other pairs.
+    pairs: Vec<Pair>,
+    /// Whether it cannot be a superblock: with version 1, where the root is another pair.
+    stray: bool,
+}
+
+impl Node {
+    fn read(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
+        let log = store::read_log(dev, block).ok().flatten()?;
+        let (lists, pairs) = (lists_of(&log).collect(), pairs_of(&log).collect());
+        Some(Self { rev: log.rev, lists, pairs, stray: false })
+    }
+
+    fn read_v1(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
+        let (rev, block) = block::read_one(dev, block).ok().flatten()?;
+        let of_kind = |kind| block.entries.iter().filter(move |e| e.kind == kind).map(|e| e.words());
+        let lists = of_kind(block::FILE).map(|[head, size]| (head, size)).collect();
+        let dirs = of_kind(block::DIRECTORY).chain(of_kind(block::SUPERBLOCK)).map(Pair);
+        let pairs = block.next().into_iter().chain(dirs).collect();
+        let stray = block.entries.first().is_none_or(|entry| entry.kind != block::SUPERBLOCK);
+        Some(Self { rev, lists, pairs, stray })
+    }
 }
 
 /// Head and size of the lists in a log.

@@ -46,7 +46,7 @@ impl Half {
     pub fn read(source: &dyn Source, at: u64, budget: &mut Budget) -> Option<Self> {
         let (mut bytes, _) = read_lenient(source, at, FIRST_READ);
         budget.0 = budget.0.saturating_sub(FIRST_READ as u64);
-        if has_magic(&bytes, V1_MAGIC_AT) {
+        if has_signature_of_version1(&bytes) {
             return Self::read_version1(source, at, bytes, budget);
         }
         if !has_signature(&bytes) {
@@ -121,6 +121,11 @@ pub fn are_neighbours(a: u32, b: u32) -> bool {
 /// Whether a block of version 2 begins like a superblock.
 pub fn has_signature(block: &[u8]) -> bool {
     block.get(SIGNATURE_AT as usize..).is_some_and(|rest| rest.starts_with(SIGNATURE))
+}
+
+/// Whether a block of version 1 begins like a superblock.
+pub fn has_signature_of_version1(block: &[u8]) -> bool {
+    has_magic(block, V1_MAGIC_AT)
 }
 
 fn has_magic(block: &[u8], at: u64) -> bool {

@@ -28,7 +28,7 @@ const BUDGET: u64 = 256 << 20;
 pub struct Scan {
     /// Blocks with a valid superblock, by ascending position.
     pub halves: Vec<Half>,
-    /// Byte positions of blocks that begin like one of version 2, and hold no valid commit.
+    /// Byte positions of blocks that begin like a superblock, and hold no valid one.
     pub broken: Vec<u64>,
     /// Byte position at which the search ended.
     pub end: u64,
@@ -91,7 +91,7 @@ impl Scan {
         let Some(at) = magic.checked_sub(place) else { return };
         match Half::read(source, at, budget) {
             Some(half) => self.halves.push(half),
-            None if is_version2 && self.broken.len() < BROKEN_MAX => self.broken.push(at),
+            None if self.broken.len() < BROKEN_MAX => self.broken.push(at),
             None => {}
         }
     }

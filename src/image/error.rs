@@ -4,14 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Holder;
+use super::{Dialect, Holder};
 use crate::bd::Geometry;
-use crate::chamelon;
 use crate::container::{Doubt, Found, Kind};
 use crate::disk::Superblock;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
 use crate::show::Show;
+use crate::{chamelon, v1};
 
 /// A failed open; displays as `PATH: REASON`.
 #[derive(Debug)]
@@ -49,8 +49,10 @@ pub enum Reason {
     },
     /// An image in another form.
     Wrapped(Kind),
-    /// A littlefs of version 1.
+    /// A littlefs of version 1, and was to be written, or to be something else.
     Version1,
+    /// A littlefs of this version, and was to be one of version 1.
+    NotVersion1(u32),
     /// A version this library does not know (major in the high 16 bits).
     UnknownVersion(u32),
     /// Filesystems start elsewhere in the file, and none where it was looked for.
@@ -84,8 +86,8 @@ pub enum Reason {
     },
     /// In chamelon's dialect, and was to be written.
     Chamelon,
-    /// In chamelon's dialect, and its root cannot be read.
-    ChamelonDamaged(Error),
+    /// In this dialect, and its root cannot be read.
+    DialectDamaged(Dialect, Error),
     /// Another process holds the lock: this one, where that is known.
     InUse(Option<Holder>),
     /// The system failed.
@@ -93,6 +95,15 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason as a sentence about the image of this name.
+    pub fn about(&self, image: &dyn fmt::Display) -> String {
+        match self {
+            Self::Chamelon => format!("written by chamelon: {}", chamelon::remedy(image)),
+            Self::Version1 => format!("a littlefs of version 1: {}", v1::remedy(image)),
+            _ => self.to_string(),
+        }
+    }
+
     /// The reason as a sentence about the image at `path`.
     pub(super) fn at(self, path: &Path) -> String {
         OpenError { path: path.to_owned(), reason: self }.to_string()
@@ -104,8 +115,8 @@ impl fmt::Display for OpenError {
         let path = self.path.show();
         match self.reason {
             // so that it can be pasted
-            Reason::Chamelon => {
-                write!(f, "{path}: written by chamelon: {}", chamelon::remedy(&path))
+            Reason::Chamelon | Reason::Version1 => {
+                write!(f, "{path}: {}", self.reason.about(&path))
             }
             _ => write!(f, "{path}: {}", self.reason),
         }
@@ -147,9 +158,11 @@ impl fmt::Display for Reason {
                 "is a file in the format {kind}, not an image as it stands: {}",
                 kind.remedy()
             ),
-            Self::Version1 => f.write_str(
-                "a littlefs of version 1, which has another format (only version 2 is supported); \
-                 lfs_migrate of the C driver converts it",
+            Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
+            Self::NotVersion1(version) => write!(
+                f,
+                "a littlefs of version {} and not of version 1; leave out what insists on that",
+                DiskVersion(*version)
             ),
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
@@ -191,8 +204,8 @@ impl fmt::Display for Reason {
                  are missing at the end; read the image again, or use what is there with -o ro",
                 geometry.block_count, geometry.block_size
             ),
-            Self::Chamelon => write!(f, "written by chamelon: {}", chamelon::remedy(&"IMAGE")),
-            Self::ChamelonDamaged(e) => write!(f, "as chamelon writes it: {e}"),
+            Self::DialectDamaged(Dialect::Chamelon, e) => write!(f, "as chamelon writes it: {e}"),
+            Self::DialectDamaged(_, e) => write!(f, "a littlefs of version 1: {e}"),
             Self::InUse(holder) => {
                 f.write_str("in use by ")?;
                 match holder {
@@ -232,9 +245,6 @@ fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
             found.at,
             DiskVersion(version)
         )?;
-        if found.is_version1() {
-            f.write_str(", which is only recognised")?;
-        }
     }
     if all.len() > NAMED_MAX {
         write!(f, "; and {} more", all.len() - NAMED_MAX)?;

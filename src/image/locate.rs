@@ -28,8 +28,6 @@ pub const SEARCH_DEVICE: u64 = BLOCK_SIZE_MAX as u64 + 4096;
 pub enum Located {
     /// A filesystem at that place.
     Superblock(Found),
-    /// A superblock of littlefs version 1 at that place.
-    Version1,
     /// The magic in the right place, but no valid commit.
     Damaged,
     /// Nothing at that place, but these filesystems at others.
@@ -46,7 +44,6 @@ impl Located {
     pub(super) fn into_found(self) -> Result<Found, Reason> {
         match self {
             Self::Superblock(found) => Ok(found),
-            Self::Version1 => Err(Reason::Version1),
             Self::Damaged => Err(Reason::SuperblocksDamaged),
             Self::Elsewhere(found) => Err(Reason::Elsewhere(found)),
             Self::Nothing { searched } => Err(Reason::NotLittlefs { searched }),
@@ -70,18 +67,12 @@ pub fn locate(source: &dyn Source, at: u64, limit: u64) -> io::Result<Located> {
         })
     };
     if let Some(half) = Half::read(source, at, &mut Budget(u64::MAX)) {
-        if half.is_version1() {
-            return Ok(Located::Version1);
-        }
         let found = candidate::judge(source, at, half.superblock.block_size, scan);
         // a block size that the format does not have puts block 1 nowhere
         let found = found.unwrap_or_else(|| alone(at, half));
         return Ok(Located::Superblock(found));
     }
     for half in scan().second_halves(at) {
-        if half.is_version1() {
-            return Ok(Located::Version1);
-        }
         match candidate::judge(source, at, half.superblock.block_size, scan) {
             // nobody has said that it starts at the first byte
             Some(Found { doubt: Some(Doubt::PartOf(_)), .. }) if at == 0 => {}
@@ -125,7 +116,7 @@ pub fn at_block_size(source: &dyn Source, at: u64, block_size: u32, limit: u64) 
     }
     let cell = OnceCell::new();
     let scan = || cell.get_or_init(|| search(source, at, limit).unwrap_or_default());
-    candidate::judge(source, at, block_size, scan).filter(|found| !found.is_version1())
+    candidate::judge(source, at, block_size, scan)
 }
 
 /// The copy that counts: each expansion of the superblock made a new root behind the old one, and

@@ -198,7 +198,6 @@ fn size_of(there: &Superblock, how: &Creation) -> Result<Size, Failure> {
 
 fn describe(located: &Located) -> &'static str {
     match located {
-        Located::Version1 => "a littlefs of version 1",
         Located::Damaged => "a damaged littlefs",
         _ => "no littlefs, and is not erased",
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::common::chamelon::{Chamelon, manifest, sha1, written};
 use super::common::tree::{Entry, Kind};
 use super::{Store, TIME, device, shown, superblock_of, tree, value, varied};
-use littlefs::chamelon::View;
+use littlefs::chamelon::show;
 use littlefs::error::Error;
 use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 
@@ -222,7 +222,7 @@ fn damage_is_an_error_where_it_is() {
     for block in [e.0, e.1] {
         c.image[block as usize * 512..][..512].fill(0x5a);
     }
-    let (view, report) = View::new(device(&c.image), superblock_of(&c.image)).expect("a view");
+    let (view, report) = show(device(&c.image), superblock_of(&c.image)).expect("a view");
     let codes: BTreeSet<_> = report.findings.iter().map(|f| f.code).collect();
     assert_eq!(codes, BTreeSet::from(["directory-broken", "tree-loop"]));
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };

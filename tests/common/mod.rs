@@ -12,3 +12,4 @@ pub mod ours;
 pub mod python;
 pub mod surgery;
 pub mod tree;
+pub mod v1;

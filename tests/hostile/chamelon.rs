@@ -9,7 +9,7 @@ use super::common::chamelon::{Chamelon, written};
 use super::endure::{bounded, walk};
 use super::mutate::{self, Random};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
-use littlefs::chamelon::{View, check, recognise};
+use littlefs::chamelon::{check, recognise, show};
 use littlefs::check::{Severity, check as check_littlefs};
 use littlefs::convert::{Failure, Job, convert};
 use littlefs::disk::superblock::{self, VERSION_2_0};
@@ -107,7 +107,7 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let dev: Arc<dyn BlockDevice> = Arc::new(RamDevice::from_image(g, bytes.to_vec()));
     bounded(name, "recognise", || recognise(&*dev, &sb));
     let report = bounded(name, "check", || check(&*dev, &|_| ()));
-    let view = bounded(name, "view", || View::new(dev.clone(), sb));
+    let view = bounded(name, "view", || show(dev.clone(), sb));
     assert_eq!(report.is_ok(), view.is_ok(), "{name}: {:?} {:?}", report.err(), view.err());
     let Ok((view, _)) = view else { return };
     let unreadable = bounded(name, "read", || {

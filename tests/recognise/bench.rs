@@ -100,10 +100,14 @@ pub fn version1_block(rev: u32, block_size: u32, block_count: u32) -> Vec<u8> {
     block
 }
 
-/// An image of version 1, as far as its superblocks go.
+/// An image of version 1 with nothing in it.
 pub fn version1(block_size: u32, block_count: u32) -> Vec<u8> {
     let mut image = version1_block(2, block_size, block_count);
     image.extend(version1_block(1, block_size, block_count));
+    let mut root: Vec<u8> =
+        [1, 20, u32::MAX, u32::MAX].into_iter().flat_map(u32::to_le_bytes).collect();
+    root.extend(crc::crc(crc::SEED, &root).to_le_bytes());
+    image.extend(root);
     image.resize((block_size * block_count) as usize, 0xff);
     image
 }

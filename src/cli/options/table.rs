@@ -62,8 +62,9 @@ pub static GROUPS: &[Group] = &[
             },
             Item {
                 names: &[("dialect", Value("NAME", |o, v| set(&mut o.dialect, Dialect::named(v))))],
-                help: "read it as littlefs, or as chamelon writes it (read-only); auto (default): \
-                       as it is recognised. See docs/chamelon.md",
+                help: "read it as littlefs, as v1 (littlefs of version 1, read-only), or as \
+                       chamelon writes it (read-only); auto (default): as it is recognised. See \
+                       docs/v1.md and docs/chamelon.md",
             },
             Item {
                 names: &[("journal", Value("FILE", |o, v| some(&mut o.journal, file(v))))],

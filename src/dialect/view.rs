@@ -1,9 +1,10 @@
-//! An image of chamelon's dialect shown as a sound, threaded littlefs: a device that is only read.
+//! An image of another dialect shown as a sound, threaded littlefs: a device that is only read.
 //!
 //! Metadata is encoded anew and kept in memory, each pair at the blocks it has in the image. Every
 //! other block is counted: the r-th block that is of no pair has rank r. A value has as many ranks
 //! in a row as its littlefs list has blocks, so all pointers are known without reading anything,
-//! and its data comes from chamelon's blocks when it is read.
+//! and its data comes from the blocks of the image when it is read. Those need not have the size of the
+//! view's blocks.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -11,10 +12,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::list;
+use super::Lists as ListFormat;
 use super::tree::{Content, Dir, Entry, Tree};
 use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, read_each};
-use crate::check::{Recorder, Report, Severity, show};
+use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
 use crate::disk::{GState, Pair, Superblock, Tail, ctz};
@@ -32,7 +33,7 @@ const LISTS_MAX: usize = 4 << 20;
 
 /// Where the bytes of a value are.
 enum Source {
-    /// In a list of chamelon's.
+    /// In a list of the image.
     List { head: u32, size: u32 },
     /// Here: it stands in the metadata in the image, and does not fit there in littlefs.
     Memory(Vec<u8>),
@@ -55,7 +56,7 @@ struct Lists {
     len: usize,
 }
 
-/// The littlefs that an image of chamelon's is shown as.
+/// The littlefs that an image of another dialect is shown as.
 pub struct View {
     source: Arc<dyn BlockDevice>,
     geometry: Geometry,
@@ -66,19 +67,22 @@ pub struct View {
     /// By rank.
     runs: Vec<Run>,
     lists: Mutex<Lists>,
+    format: &'static dyn ListFormat,
 }
 
 impl View {
-    /// Show the image on `source`, which has this superblock; and what was found on the way.
+    /// Show the image on `source`, which holds `tree`. Version and limits of the view are those of
+    /// `superblock`.
     ///
     /// # Errors
-    /// When the root cannot be read, or nothing could hold so much.
-    pub fn new(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Self, Report)> {
-        let mut recorder = Recorder::default();
-        let tree = Tree::read(&*source, &mut recorder)?;
-        let builder = Builder::new(source, &tree, &mut recorder);
-        let view = builder.build(tree, superblock)?;
-        Ok((view, recorder.report))
+    /// When nothing could hold so much.
+    pub(crate) fn new(
+        source: Arc<dyn BlockDevice>,
+        superblock: Superblock,
+        tree: Tree,
+        recorder: &mut Recorder,
+    ) -> Result<Self> {
+        Builder::new(source, &tree, recorder).build(tree, superblock)
     }
 
     /// The rank of a block that is of no pair.
@@ -138,13 +142,11 @@ impl View {
             return Ok(());
         }
         let blocks = self.list(i, head, size)?;
-        let block_size = self.geometry.block_size;
+        let block_size = self.source.geometry().block_size;
         let mut done = 0;
         while done < buf.len() {
             let pos = pos + done as u64;
-            let index = list::locate(block_size, pos as u32);
-            let within = (pos - list::start(block_size, index)) as u32;
-            let off = 4 * list::pointers(index) + within;
+            let (index, off) = self.format.locate(block_size, pos as u32);
             let n = (buf.len() - done).min((block_size - off) as usize);
             let Some(&block) = blocks.get(index as usize) else { break };
             self.source.read(block, off, &mut buf[done..done + n])?;
@@ -158,7 +160,7 @@ impl View {
         if let Some(list) = self.lists.lock().known.get(&i) {
             return Ok(Arc::clone(list));
         }
-        let list = list::load(&*self.source, head, size).map_err(|e| match e {
+        let list = self.format.load(&*self.source, head, size).map_err(|e| match e {
             Error::Io(e) => e,
             e => {
                 let source = io::Error::new(ErrorKind::InvalidData, e.to_string());
@@ -291,7 +293,8 @@ impl<'a> Builder<'a> {
             held.chain(lost).flat_map(|pair| pair.0).filter(|&b| b < g.block_count).collect();
         pairs.sort_unstable();
         pairs.dedup();
-        let layout = Layout { block_size: g.block_size, prog_size: tree.prog_size, fcrc: false };
+        let Tree { block_size, prog_size, .. } = *tree;
+        let layout = Layout { block_size, prog_size, fcrc: false };
         let rank_max = 2 * u64::from(g.block_count);
         Self { recorder, source, pairs, runs: Vec::new(), rank: 0, rank_max, layout }
     }
@@ -299,6 +302,7 @@ impl<'a> Builder<'a> {
     fn build(mut self, tree: Tree, superblock: Superblock) -> Result<View> {
         let g = self.source.geometry();
         let heads: Vec<Option<Pair>> = tree.dirs.iter().map(|d| d.pairs.first().copied()).collect();
+        let format = tree.lists;
         let mut name_max = superblock.name_max;
         let mut laid = Vec::new();
         for (i, dir) in tree.dirs.into_iter().enumerate().filter(|(_, d)| !d.pairs.is_empty()) {
@@ -308,8 +312,9 @@ impl<'a> Builder<'a> {
         }
         let last = block_of(&self.pairs, self.rank.max(1) - 1).saturating_add(1);
         let block_count = g.block_count.max(last);
-        let geometry = Geometry::new(g.block_size, block_count)?;
-        let superblock = Superblock { block_count, name_max, ..superblock };
+        let geometry = Geometry::new(self.layout.block_size, block_count)?;
+        let Geometry { block_size, .. } = geometry;
+        let superblock = Superblock { block_size, block_count, name_max, ..superblock };
         let root =
             mdir::Entry::new(MAGIC, Kind::Superblock, Data::Inline(superblock.to_bytes().into()));
         if let Some(first) = laid.first_mut() {
@@ -324,7 +329,7 @@ impl<'a> Builder<'a> {
             commits.insert(at.pair.0[0], self.encode(&at.mdir, tail)?.bytes);
         }
         let Self { source, pairs, runs, .. } = self;
-        Ok(View { source, geometry, commits, pairs, runs, lists: Mutex::default() })
+        Ok(View { source, geometry, commits, pairs, runs, lists: Mutex::default(), format })
     }
 
     fn encode(&self, mdir: &Mdir, tail: Tail) -> Result<Commit> {

@@ -1,0 +1,21 @@
+//! Any image of version 1, shown and examined.
+#![no_main]
+
+use std::sync::Arc;
+
+use libfuzzer_sys::fuzz_target;
+use littlefs::fs::{Fs, OpenOptions};
+use littlefs::v1::{check, show, usage};
+
+fuzz_target!(|data: &[u8]| {
+    let Some((sb, dev)) = littlefs_fuzz::device_of_version1(data) else { return };
+    let report = check(&*dev, &|_| ());
+    let used = usage(&*dev);
+    let view = show(dev, sb);
+    assert_eq!(report.is_ok(), view.is_ok());
+    assert_eq!(used.is_ok(), view.is_ok());
+    let Ok((view, _)) = view else { return };
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let mut fs = Fs::open(Arc::new(view), &options).expect("a view is a littlefs");
+    littlefs_fuzz::walk(&mut fs);
+});

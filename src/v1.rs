@@ -1,0 +1,72 @@
+//! littlefs of version 1, as the driver 1.7.2 writes and reads it.
+//!
+//! It shares lists of blocks and the CRC with version 2. Metadata differs:
+//!
+//! | what | version 2 | version 1 |
+//! |---|---|---|
+//! | a metadata block | a log of commits | one commit, written anew as a whole |
+//! | entries | sorted, inline data, attributes | in any order; head and size of a list, or a pair |
+//! | a rename | global state names the old entry | the old entry is marked as moved |
+//! | the root | blocks 0 and 1 | a pair that the superblock in blocks 0 and 1 names |
+//!
+//! [`show`] gives a view of an image as a sound littlefs of version 2 to everything above, [`check`]
+//! judges it by the rules of version 1, and [`usage`] counts its blocks. None is changed in place. `docs/v1.md` tells about all of it.
+
+pub(crate) mod block;
+mod check;
+mod tree;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::bd::BlockDevice;
+use crate::check::{Recorder, Report};
+use crate::dialect::View;
+#[cfg(any(feature = "cli", feature = "internals"))]
+use crate::dialect::tree::Content;
+use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
+use crate::disk::Superblock;
+#[cfg(any(feature = "cli", feature = "internals"))]
+use crate::disk::ctz;
+use crate::error::Result;
+
+pub use check::check;
+
+/// Show the image on `source`, which has this superblock, as littlefs of version 2.0; and what was
+/// found on the way.
+///
+/// # Errors
+/// When the root cannot be read, or nothing could hold so much.
+pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
+    let mut recorder = Recorder::default();
+    let volume = tree::read(&*source, &mut recorder)?;
+    let superblock = Superblock { version: VERSION_2_0, attr_max: ATTR_MAX, ..superblock };
+    let view = View::new(source, superblock, volume.tree, &mut recorder)?;
+    Ok((view, recorder.report))
+}
+
+/// How many blocks of the image on `dev` hold something: metadata pairs, those of orphans too, and
+/// the files that can be reached.
+///
+/// # Errors
+/// When the root cannot be read.
+#[cfg(any(feature = "cli", feature = "internals"))]
+pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
+    let volume = tree::read(dev, &mut Recorder::default())?;
+    let g = dev.geometry();
+    let entries = volume.tree.dirs.iter().flat_map(|dir| &dir.entries);
+    let of_files = entries.map(|entry| match entry.content {
+        Content::List { size, .. } => u64::from(ctz::blocks(g.block_size, size)),
+        _ => 0,
+    });
+    let used = volume.pair_blocks().len() as u64 + of_files.sum::<u64>();
+    Ok(u32::try_from(used).unwrap_or(u32::MAX).min(g.block_count))
+}
+
+/// What to do to write to an image of version 1, of this name.
+pub fn remedy(image: &dyn fmt::Display) -> String {
+    format!(
+        "it is only read here; 'littlefs convert --from v1 {image}' makes a littlefs of version 2 of \
+         it that can be written"
+    )
+}

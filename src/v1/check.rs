@@ -1,0 +1,248 @@
+//! Is an image of version 1 sound, by the rules of version 1?
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Display;
+
+use super::tree::{self, Cut, Volume};
+use super::{block, remedy};
+use crate::bd::{BlockDevice, Geometry};
+use crate::check::{Recorder, Report, Severity};
+use crate::dialect::tree::Content;
+use crate::disk::superblock::FILE_MAX;
+use crate::disk::{Pair, ctz, read_u32_le};
+use crate::error::{Corrupt, Error, Result};
+
+/// Blocks from one report of progress to the next.
+const PROGRESS_STEP: usize = 1024;
+
+/// Who uses a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// The pair of the superblock, or another that only the thread knows.
+    Thread,
+    /// A metadata pair of this directory.
+    Pair(u32),
+    /// A file, by the indices of its directory and its entry.
+    File(u32, u32),
+}
+
+struct Checker<'a> {
+    dev: &'a dyn BlockDevice,
+    g: Geometry,
+    volume: Volume,
+    owners: HashMap<u32, Owner>,
+    recorder: Recorder,
+    progress: &'a dyn Fn(u64),
+}
+
+/// Examine the image of version 1 on `dev`, which is not changed: pairs, names, moves, the thread,
+/// lists, and who uses which block. `progress` is told time and again how many blocks are accounted
+/// for.
+///
+/// # Errors
+/// When the root cannot be read.
+pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
+    let mut recorder = Recorder::default();
+    let what = format!("littlefs of version 1: {}", remedy(&"IMAGE"));
+    recorder.add(Severity::Note, "dialect", "image", what);
+    let volume = tree::read(dev, &mut recorder)?;
+    let g = dev.geometry();
+    let owners = HashMap::new();
+    let mut checker = Checker { dev, g, volume, owners, recorder, progress };
+    checker.check_thread();
+    checker.claim_pairs();
+    let (files, directories) = checker.check_entries();
+    let mut report = checker.recorder.report;
+    report.totals.files = files;
+    report.totals.directories = directories;
+    report.totals.blocks_used = checker.owners.len() as u64;
+    report.totals.block_count = g.block_count;
+    Ok(report)
+}
+
+/// The same pair, whichever of its blocks was named first.
+fn sorted(pair: Pair) -> [u32; 2] {
+    let mut blocks = pair.0;
+    blocks.sort_unstable();
+    blocks
+}
+
+impl Checker<'_> {
+    fn error(&mut self, code: &'static str, place: impl Display, message: impl Display) {
+        self.recorder.add(Severity::Error, code, place, message);
+    }
+
+    fn note(&mut self, code: &'static str, place: impl Display, message: impl Display) {
+        self.recorder.add(Severity::Note, code, place, message);
+    }
+
+    /// The driver finds the blocks in use by the thread alone.
+    fn check_thread(&mut self) {
+        let in_thread: HashSet<[u32; 2]> =
+            self.volume.thread.iter().map(|&pair| sorted(pair)).collect();
+        // what the thread leads to behind the place where it is cut is not known
+        match self.volume.cut.take() {
+            None => self.check_threaded(&in_thread),
+            Some(Cut::Unreadable(pair, e)) => {
+                let what = format!(
+                    "{e}: the thread ends there, and a device cannot write any more: it finds the \
+                     blocks in use by the thread"
+                );
+                self.error("thread-broken", pair, what);
+            }
+            Some(Cut::Loop(pair)) => {
+                let what = "the thread comes back to this pair: a device that writes never ends";
+                self.error("thread-loop", pair, what);
+            }
+        }
+        self.check_orphans();
+    }
+
+    /// Whether every pair of the tree is in the thread.
+    fn check_threaded(&mut self, in_thread: &HashSet<[u32; 2]>) {
+        let blocks: HashSet<u32> = in_thread.iter().flatten().copied().collect();
+        let mut missing = Vec::new();
+        for (i, dir) in self.volume.tree.dirs.iter().enumerate() {
+            let new = |&&pair: &&Pair| !in_thread.contains(&sorted(pair));
+            missing.extend(dir.pairs.iter().filter(new).map(|&pair| (i, pair)));
+        }
+        for (dir, pair) in missing {
+            let of = self.volume.tree.dir_path(dir);
+            if pair.0.iter().any(|block| blocks.contains(block)) {
+                let what = format!(
+                    "the thread has the blocks that {of} had before one of them was replaced; the \
+                     next write of a device mends that"
+                );
+                self.note("half-orphan", pair, what);
+            } else {
+                let what = format!("{of} is not in the thread: a device takes its blocks for free");
+                self.error("unthreaded", pair, what);
+            }
+        }
+    }
+
+    /// Pairs of the thread that no directory has.
+    fn check_orphans(&mut self) {
+        let tree = self.volume.tree.dirs.iter().flat_map(|dir| &dir.pairs);
+        let in_tree: HashSet<[u32; 2]> = tree.clone().map(|&pair| sorted(pair)).collect();
+        let blocks: HashSet<u32> = tree.flat_map(|pair| pair.0).collect();
+        let orphans: Vec<Pair> = self
+            .volume
+            .thread
+            .iter()
+            .filter(|&&pair| !in_tree.contains(&sorted(pair)))
+            .filter(|pair| pair.0.iter().all(|block| !blocks.contains(block)))
+            .copied()
+            .collect();
+        for pair in orphans {
+            let named = block::fetch(self.dev, pair).map_or(0, |block| {
+                block.entries.iter().filter(|entry| entry.is_named()).count()
+            });
+            let what = match named {
+                0 => "an empty directory that has no name: it was removed, or being made".to_owned(),
+                n => format!("a directory with {n} entries that has no name"),
+            };
+            let what = format!("{what}; the next write of a device takes it out of the thread");
+            self.note("orphan", pair, what);
+        }
+    }
+
+    fn claim_pairs(&mut self) {
+        let Volume { tree, thread, .. } = &self.volume;
+        for (i, dir) in tree.dirs.iter().enumerate() {
+            for block in dir.pairs.iter().flat_map(|pair| pair.0) {
+                self.owners.insert(block, Owner::Pair(i as u32));
+            }
+        }
+        for block in thread.iter().flat_map(|pair| pair.0) {
+            self.owners.entry(block).or_insert(Owner::Thread);
+        }
+        self.owners.insert(0, Owner::Thread);
+        self.owners.insert(1, Owner::Thread);
+    }
+
+    /// Follow the lists of all files; how many files and directories there are.
+    fn check_entries(&mut self) -> (u64, u64) {
+        let (mut files, mut directories) = (0, 0);
+        for dir in 0..self.volume.tree.dirs.len() {
+            for entry in 0..self.volume.tree.dirs[dir].entries.len() {
+                match self.volume.tree.dirs[dir].entries[entry].content {
+                    Content::Dir(_) | Content::Lost(_) => directories += 1,
+                    Content::Inline(_) | Content::Nothing => files += 1,
+                    Content::List { head, size } => {
+                        files += 1;
+                        self.check_list(Owner::File(dir as u32, entry as u32), head, size);
+                    }
+                }
+            }
+        }
+        (files, directories)
+    }
+
+    fn describe(&self, owner: Owner) -> String {
+        let tree = &self.volume.tree;
+        match owner {
+            Owner::Thread => "metadata that no directory has".to_owned(),
+            Owner::Pair(dir) => format!("metadata of {}", tree.dir_path(dir as usize)),
+            Owner::File(dir, entry) => {
+                let dir = dir as usize;
+                let entry = tree.dirs.get(dir).and_then(|d| d.entries.get(entry as usize));
+                tree.path(dir, entry.map_or(&[], |entry| &entry.name))
+            }
+        }
+    }
+
+    /// Follow the list of a file, every pointer of it.
+    fn check_list(&mut self, file: Owner, head: u32, size: u32) {
+        let place = self.describe(file);
+        if size > FILE_MAX {
+            self.error("file-too-large", &place, format_args!("{size} bytes: files end at 2^31 - 1"));
+        }
+        let len = ctz::blocks(self.g.block_size, size);
+        if len > self.g.block_count {
+            return self.error("ctz-too-long", &place, Corrupt::CtzTooLong { head, size });
+        }
+        // blocks yet to come, by index, that earlier pointers name
+        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
+        let (mut block, mut sound) = (head, true);
+        for index in (0..len).rev() {
+            if block >= self.g.block_count {
+                let why = Corrupt::CtzOutOfRange { head, index, block };
+                return self.error("ctz-range", &place, why);
+            }
+            // lists that meet go on together: one finding says enough
+            if let Some(&other) = self.owners.get(&block) {
+                let what = match other == file {
+                    true => format!("block {block:#x} is twice in its list"),
+                    false => format!(
+                        "uses block {block:#x}, and so does {}: one of them is damaged",
+                        self.describe(other)
+                    ),
+                };
+                return self.error("block-shared", &place, what);
+            }
+            self.owners.insert(block, file);
+            if self.owners.len().is_multiple_of(PROGRESS_STEP) {
+                (self.progress)(self.owners.len() as u64);
+            }
+            let mut pointers = vec![0; ctz::data_offset(index) as usize];
+            if let Err(e) = self.dev.read(block, 0, &mut pointers) {
+                return self.error("ctz-unreadable", &place, Error::Io(e));
+            }
+            let mut agree = expected.remove(&index).is_none_or(|e| e == block);
+            for k in 1..ctz::pointers(index) {
+                if let Some(to) = read_u32_le(&pointers, 4 * k as usize) {
+                    agree &= expected.insert(index - (1 << k), to).is_none_or(|e| e == to);
+                }
+            }
+            if sound && !agree {
+                sound = false;
+                let what = format!(
+                    "pointers of block {index} of its list disagree: a device may read other data"
+                );
+                self.error("ctz-pointer", &place, what);
+            }
+            block = read_u32_le(&pointers, 0).unwrap_or(0);
+        }
+    }
+}

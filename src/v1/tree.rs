@@ -1,0 +1,264 @@
+//! What the driver of version 1 shows of an image: directories from the root down.
+//!
+//! The thread through all metadata pairs serves one purpose here: an entry that is marked as moved
+//! counts unless an entry without the mark, anywhere in the thread, has the same content.
+
+use std::collections::HashSet;
+
+use super::block::{self, Block, DIRECTORY, Doubt};
+use crate::bd::BlockDevice;
+use crate::check::Recorder;
+use crate::dialect::tree::{Candidate, Content, Entry, Names, Reader, Walk};
+use crate::dialect::{Lists, Tree};
+use crate::disk::commit::CRC_SIZE;
+use crate::disk::{Pair, ctz};
+use crate::error::{Corrupt, Error, Result};
+
+/// Commits of a view end on multiples of this many bytes, if blocks do.
+const PROG_SIZE: u32 = 16;
+/// Bytes that an entry of a view has besides its name: a tag for that, and one with 8 bytes.
+const ENTRY: u32 = 4 + 12;
+/// Bytes of a block of a view that entries do not get: revision, tail and CRC.
+const OVERHEAD: u32 = 4 + 12 + CRC_SIZE;
+
+/// An image, read.
+pub struct Volume {
+    /// What the driver shows.
+    pub tree: Tree,
+    /// The pairs of the thread, from the superblock's on.
+    pub thread: Vec<Pair>,
+    /// Why the thread ends before its end.
+    pub cut: Option<Cut>,
+}
+
+/// Why a thread ends before its end.
+pub enum Cut {
+    /// It leads to a pair that cannot be read.
+    Unreadable(Pair, Error),
+    /// It leads back to a pair that it has passed.
+    Loop(Pair),
+}
+
+#[cfg(any(feature = "cli", feature = "internals"))]
+impl Volume {
+    /// Blocks of the pairs of the tree and of the thread.
+    pub fn pair_blocks(&self) -> HashSet<u32> {
+        let of_tree = self.tree.dirs.iter().flat_map(|dir| &dir.pairs);
+        of_tree.chain(&self.thread).flat_map(|pair| pair.0).collect()
+    }
+}
+
+/// Read all metadata of the image on `dev`. What is damaged is left out, with a finding.
+///
+/// # Errors
+/// When the superblock or the root's first pair cannot be read.
+pub fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Volume> {
+    let g = dev.geometry();
+    let root = root(dev)?;
+    let mut pairs = Pairs { dev, moves: Moves::default() };
+    let (thread, cut) = pairs.moves.follow(dev);
+    if cut.is_some() {
+        // what the thread does not tell, the tree may
+        Walk::run(&mut Scout(&mut pairs), root, g.block_count, &mut Recorder::default())?;
+    }
+    let mut dirs = Walk::run(&mut pairs, root, g.block_count, recorder)?;
+    if let Some(root) = dirs.first_mut() {
+        root.pairs.insert(0, Pair::SUPERBLOCK);
+    }
+    let names = dirs.iter().flat_map(|dir| &dir.entries).map(|entry| entry.name.len() as u32);
+    let needed = names.max().unwrap_or(0) + ENTRY + OVERHEAD;
+    let block_size = if needed <= g.block_size { g.block_size } else { needed.next_power_of_two() };
+    let prog_size = PROG_SIZE.min(1 << block_size.trailing_zeros().min(31));
+    let tree = Tree { dirs, prog_size, block_size, lists: &LISTS };
+    Ok(Volume { tree, thread, cut })
+}
+
+/// The first pair of the root, as the superblock names it.
+fn root(dev: &dyn BlockDevice) -> Result<Pair> {
+    let superblock = block::fetch(dev, Pair::SUPERBLOCK)?;
+    let entry = superblock.entries.first().ok_or(Corrupt::NoValidCommit(Pair::SUPERBLOCK))?;
+    Ok(Pair(entry.words()))
+}
+
+/// The content of entries that are not marked as moved.
+#[derive(Default)]
+struct Moves(HashSet<[u8; 8]>);
+
+impl Moves {
+    fn add(&mut self, block: &Block) {
+        self.0.extend(block.entries.iter().filter(|entry| !entry.moved).map(|entry| entry.data));
+    }
+
+    /// Collect what all pairs of the thread hold, but for the superblock's.
+    fn follow(&mut self, dev: &dyn BlockDevice) -> (Vec<Pair>, Option<Cut>) {
+        let mut thread = vec![Pair::SUPERBLOCK];
+        let mut seen = HashSet::from([Pair::SUPERBLOCK.0]);
+        let mut next = block::fetch(dev, Pair::SUPERBLOCK).ok().and_then(|block| block.next());
+        while let Some(pair) = next {
+            let mut blocks = pair.0;
+            blocks.sort_unstable();
+            // pairs that share blocks can be more than there are blocks, in no thread of a driver
+            if !seen.insert(blocks) || thread.len() as u64 > u64::from(dev.geometry().block_count) {
+                return (thread, Some(Cut::Loop(pair)));
+            }
+            let block = match block::fetch(dev, pair) {
+                Ok(block) => block,
+                Err(e) => return (thread, Some(Cut::Unreadable(pair, e))),
+            };
+            self.add(&block);
+            thread.push(pair);
+            next = block.next();
+        }
+        (thread, None)
+    }
+}
+
+/// Reads the pairs of directories.
+struct Pairs<'a> {
+    dev: &'a dyn BlockDevice,
+    moves: Moves,
+}
+
+impl Reader for Pairs<'_> {
+    fn read(
+        &mut self,
+        walk: &mut Walk<'_>,
+        dir: usize,
+        number: usize,
+        pair: Pair,
+        names: &mut Names,
+    ) -> Result<Option<Pair>> {
+        let block = block::fetch(self.dev, pair)?;
+        doubt(walk, dir, pair, &block);
+        for entry in block.entries.iter().filter(|entry| entry.is_named()) {
+            self.add(walk, dir, number, entry, names);
+        }
+        Ok(Some(block.tail).filter(|_| block.continues))
+    }
+}
+
+impl Pairs<'_> {
+    fn add(
+        &self,
+        walk: &mut Walk<'_>,
+        dir: usize,
+        number: usize,
+        entry: &block::Entry,
+        names: &mut Names,
+    ) {
+        if entry.moved {
+            let place = walk.path(dir, &entry.name);
+            if self.moves.0.contains(&entry.data) {
+                let what = "a rename of it was interrupted when only the old name was left to \
+                            remove; it is not shown under this name any more";
+                return walk.note("move-pending", place, what);
+            }
+            let what = "a rename of it was interrupted before it had a new name; it keeps this one";
+            walk.note("move-pending", place, what);
+        }
+        if entry.attr_len > 0 {
+            let what = format!("{} bytes of attributes, which are not shown", entry.attr_len);
+            walk.note("attributes", walk.path(dir, &entry.name), what);
+        }
+        if entry.data_len < 8 {
+            let what = format!("its entry has {} bytes of data instead of 8", entry.data_len);
+            return walk.error("bad-struct", walk.path(dir, &entry.name), what);
+        }
+        let [first, second] = entry.words();
+        let (content, below) = match entry.kind {
+            DIRECTORY => (Content::Nothing, Some(Pair([first, second]))),
+            _ => (Content::List { head: first, size: second }, None),
+        };
+        if names.contains_key(&entry.name) {
+            let place = walk.path(dir, &entry.name);
+            let what = "is there more than once; the driver opens the first, and so the others are \
+                        not shown";
+            return walk.error("name-duplicate", place, what);
+        }
+        let name = entry.name.clone();
+        let shown = Entry { name: name.clone(), content, attrs: Vec::new() };
+        names.insert(name, Candidate { pair: number, entry: shown, dir: below });
+    }
+}
+
+/// Collects what the pairs of directories hold that are not in the thread.
+struct Scout<'a, 'd>(&'a mut Pairs<'d>);
+
+impl Reader for Scout<'_, '_> {
+    fn read(
+        &mut self,
+        _walk: &mut Walk<'_>,
+        _dir: usize,
+        number: usize,
+        pair: Pair,
+        names: &mut Names,
+    ) -> Result<Option<Pair>> {
+        let block = block::fetch(self.0.dev, pair)?;
+        self.0.moves.add(&block);
+        for entry in block.entries.iter().filter(|entry| entry.kind == DIRECTORY) {
+            let content = Content::Nothing;
+            let name = entry.name.clone();
+            let found = Entry { name: name.clone(), content, attrs: Vec::new() };
+            names.insert(name, Candidate {
+                pair: number,
+                entry: found,
+                dir: Some(Pair(entry.words())),
+            });
+        }
+        Ok(Some(block.tail).filter(|_| block.continues))
+    }
+}
+
+/// What is wrong with a pair that can be read all the same.
+fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
+    match &block.doubt {
+        None => {}
+        Some(Doubt::Torn) => walk.note(
+            "pair-half-dead",
+            pair,
+            "the newer block was not written to its end; the older one serves",
+        ),
+        Some(Doubt::Unreadable(e)) => {
+            let e = format!("{} failed: {}: it may be newer", e.op, e.source);
+            walk.error("pair-unreadable", pair, e);
+        }
+    }
+    if let Some(at) = block.broken {
+        let of = walk.dir_path(dir);
+        let what = format!("an entry of {of} at byte {at} leaves its block; the rest is lost");
+        walk.error("entry-broken", pair, what);
+    }
+}
+
+/// What a view knows of lists of blocks, which are those of version 2.
+static LISTS: ListsOfV1 = ListsOfV1;
+
+struct ListsOfV1;
+
+impl Lists for ListsOfV1 {
+    fn load(&self, dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
+        let g = dev.geometry();
+        let len = ctz::blocks(g.block_size, size);
+        if len > g.block_count {
+            return Err(Corrupt::CtzTooLong { head, size }.into());
+        }
+        let mut list = vec![0; len as usize];
+        let mut block = head;
+        for (index, slot) in list.iter_mut().enumerate().rev() {
+            if block >= g.block_count {
+                return Err(Corrupt::CtzOutOfRange { head, index: index as u32, block }.into());
+            }
+            *slot = block;
+            if index > 0 {
+                let mut pointer = [0; 4];
+                dev.read(block, 0, &mut pointer)?;
+                block = u32::from_le_bytes(pointer);
+            }
+        }
+        Ok(list)
+    }
+
+    fn locate(&self, block_size: u32, pos: u32) -> (u32, u32) {
+        ctz::locate(block_size, pos)
+    }
+}

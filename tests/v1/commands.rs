@@ -1,0 +1,124 @@
+//! The commands as their users meet them.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::common::tree::Kind;
+use super::common::v1::V1;
+use super::{file, littlefs, sample, varied};
+
+#[test]
+fn info_tells_the_version() {
+    let (_dir, image) = file(&sample(128).image());
+    let (code, out, err) = littlefs(&["info", &image]);
+    assert_eq!((code, &*err), (0, ""));
+    for line in ["dialect       v1 (read-only", "disk version  1.1", "200 blocks of 128 bytes"] {
+        assert!(out.contains(line), "no {line:?} in {out}");
+    }
+    assert!(out.contains("files         47") && !out.contains("prog size"), "{out}");
+    let (_, out, _) = littlefs(&["info", "--json", &image]);
+    let json: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&json["dialect"], &json["disk_version"]), (&"v1".into(), &"1.1".into()));
+    assert_eq!((&json["directories"], &json["attr_max"]), (&6.into(), &0.into()));
+    let used = json["blocks_used"].as_u64().expect("a number");
+    assert_eq!(json["blocks_free"], 200 - used);
+    let (_, out, _) = littlefs(&["check", "--json", &image]);
+    let check: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(check["totals"]["blocks_used"], used);
+}
+
+#[test]
+fn reading_commands() {
+    let (dir, image) = file(&sample(512).image());
+    let (code, out, err) = littlefs(&["ls", &image, "a"]);
+    assert_eq!((code, &*out, &*err), (0, "b\nfile0\n", ""));
+    let Kind::File(bytes) = &varied(512)[&b"large"[..]].kind else { unreachable!() };
+    let out = dir.path().join("out");
+    fs::create_dir(&out).expect("made");
+    let (code, _, err) = littlefs(&["extract", &image, "-C", out.to_str().expect("UTF-8")]);
+    assert_eq!((code, &*err), (0, ""));
+    assert_eq!(&fs::read(out.join("large")).expect("extracted"), bytes);
+    assert!(out.join("a/b/c/d/file3").is_file() && out.join("empty").is_dir());
+    for verb in [&["tree"][..], &["du"], &["stat"]] {
+        let (code, out, err) = littlefs(&[verb, &[&image, "/"]].concat());
+        assert_eq!((code, out.is_empty()), (0, false), "{verb:?}: {err}");
+    }
+}
+
+#[test]
+fn either_superblock_serves() {
+    let image = sample(512).image();
+    for lost in [0, 1] {
+        let mut image = image.clone();
+        image[lost * 512..][..512].fill(0xff);
+        let (_dir, path) = file(&image);
+        let (code, out, err) = littlefs(&["ls", &path, "a"]);
+        assert_eq!((code, &*out), (0, "b\nfile0\n"));
+        assert!(err.contains(&format!("the superblock in block {lost} is lost")), "{err}");
+        let (code, out, _) = littlefs(&["check", &path]);
+        assert!(code == 0 && out.contains("[superblock-lost]"), "{out}");
+    }
+}
+
+/// The half that is left belongs to the place where what it leads to is.
+#[test]
+fn a_dump_that_begins_too_late() {
+    let image = sample(512).image();
+    let (_dir, path) = file(&image[512..]);
+    let (_, out, _) = littlefs(&["check", &path]);
+    assert!(out.contains("[superblock-doubtful]"), "{out}");
+}
+
+#[test]
+fn inside_of_a_dump() {
+    let image = [vec![0x55; 4096 + 512], sample(512).image(), vec![0xaa; 1000]].concat();
+    let (_dir, path) = file(&image);
+    let (code, _, err) = littlefs(&["info", &path]);
+    assert!(code == 1 && err.contains("offset=4608 (0x1200), littlefs 1.1, 200 blocks"), "{err}");
+    let (code, out, err) = littlefs(&["ls", "--offset", "4608", &path, "a"]);
+    assert_eq!((code, &*out, &*err), (0, "b\nfile0\n", ""));
+}
+
+#[test]
+fn writing_is_refused_with_the_remedy() {
+    let bytes = sample(512).image();
+    let (dir, image) = file(&bytes);
+    let new = dir.path().join("new");
+    fs::write(&new, b"new").expect("written");
+    let new = new.to_str().expect("UTF-8");
+    for command in [&["put", &image, new, "/"][..], &["kv", &image, "set", "a", "b"]] {
+        let (code, _, err) = littlefs(command);
+        assert!(code == 1 && err.contains("littlefs convert --from v1"), "{command:?}: {err}");
+    }
+    let (code, out, err) = littlefs(&["check", "-y", &image]);
+    assert!(code == 0 && out.contains("clean"), "{out}{err}");
+    assert!(fs::read(&image).expect("readable") == bytes, "the image was changed");
+}
+
+#[test]
+fn the_dialect_can_be_given() {
+    let (_dir, image) = file(&sample(512).image());
+    let (code, _, err) = littlefs(&["info", "--dialect", "v1", &image]);
+    assert_eq!((code, &*err), (0, ""));
+    for other in ["littlefs", "chamelon"] {
+        let (code, _, err) = littlefs(&["info", "--dialect", other, &image]);
+        assert!(code == 1 && err.contains("a littlefs of version 1"), "{err}");
+    }
+    let (_dir, path) = file(&[]);
+    let (code, _, err) = littlefs(&["mkfs", "--size", "64K", "--force", &path]);
+    assert_eq!((code, &*err), (0, ""));
+    let (code, _, err) = littlefs(&["info", "--dialect", "v1", &path]);
+    assert!(code == 1 && err.contains("of version 2.1 and not of version 1"), "{err}");
+}
+
+#[test]
+fn a_root_that_is_gone() {
+    let mut image = V1::new(128, 32).image();
+    image[2 * 128..4 * 128].fill(0);
+    let (_dir, path) = file(&image);
+    let (code, _, err) = littlefs(&["ls", &path]);
+    assert!(code == 1 && err.contains("a littlefs of version 1: damaged"), "{err}");
+    let (code, ..) = littlefs(&["check", &path]);
+    assert_eq!(code, 8);
+}
