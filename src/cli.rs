@@ -25,6 +25,7 @@ mod put;
 mod shape;
 mod stat;
 mod tree;
+mod undo;
 
 #[cfg(feature = "mount")]
 mod attach;
@@ -205,6 +206,7 @@ enum Command {
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
+    Undo(undo::UndoArgs),
     #[cfg(feature = "mount")]
     Run(run::RunArgs),
     #[cfg(feature = "mount")]
@@ -237,6 +239,7 @@ impl Command {
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),
+            Self::Undo(args) => undo::run(args),
             #[cfg(feature = "mount")]
             Self::Run(args) => run::run(args),
             #[cfg(feature = "mount")]

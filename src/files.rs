@@ -41,7 +41,6 @@ pub fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// The system's, and one that says that it is something else.
-#[cfg(feature = "cli")]
 pub fn open_plain(path: &Path) -> io::Result<File> {
     let file = open(path).map_err(|e| match e.raw_os_error() {
         Some(libc::ENXIO | libc::ENODEV) => not_plain(),
@@ -50,7 +49,6 @@ pub fn open_plain(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(not_plain()) }
 }
 
-#[cfg(feature = "cli")]
 fn not_plain() -> io::Error {
     io::Error::other("is not a plain file")
 }

@@ -70,6 +70,7 @@
 //! | container | `container` | recognising what a file is, and finding superblocks in it |
 //! | image | [`image`] | opening an image by path |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
+//! | backup | [`backup`] | what an image held before it was rewritten in place |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
@@ -109,6 +110,7 @@ internal! {
 }
 
 mod api;
+pub mod backup;
 pub mod bd;
 #[cfg(feature = "transfer")]
 pub mod change;

@@ -17,3 +17,5 @@ mod dropins;
 mod reading;
 #[path = "verbs/suiting.rs"]
 mod suiting;
+#[path = "verbs/undoing.rs"]
+mod undoing;

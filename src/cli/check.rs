@@ -1,12 +1,14 @@
 //! `littlefs check`: is an image sound?
 
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use serde::Serialize;
 
+use super::undo::Backing;
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
@@ -21,6 +23,8 @@ Examples:
   littlefs check dump.bin                  look only
   littlefs check --repair dump.bin         mend what can be mended without guessing
   littlefs check -y dump.bin               mend everything; say what had to be given up
+  littlefs check -y --backup before dump.bin
+                                           the same; 'littlefs undo before dump.bin' takes it back
   littlefs check --json dump.bin | jq '.findings[].code'
 
 An image of littlefs version 1, or that chamelon wrote, is examined by the rules of that, and never
@@ -40,6 +44,10 @@ pub struct CheckArgs {
     /// Repair what can be repaired without guessing and without giving anything up
     #[arg(long)]
     repair: bool,
+
+    /// Keep what is changed by repairs in this new file, which 'littlefs undo' takes the image back with
+    #[arg(long, value_name = "FILE")]
+    backup: Option<PathBuf>,
 
     /// Print one JSON object
     #[arg(long)]
@@ -144,9 +152,11 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         if let Some(reason) = dialect.unwritable() {
             repairs.stopped = Some(reason.about(&path));
         } else {
-            let device = found.open_writable().map_err(cannot)?.device;
-            repairs = check::repair(device.clone(), mode).map_err(failed)?;
-            report = args.check(dialect, device).map_err(failed)?;
+            let opened = found.open_writable().map_err(cannot)?;
+            let backup = Backing::begin(args.backup.as_deref(), &opened).map_err(cannot)?;
+            repairs = check::repair(backup.device(), mode).map_err(failed)?;
+            backup.end().map_err(cannot)?;
+            report = args.check(dialect, opened.device).map_err(failed)?;
         }
         if let Some(why) = &repairs.stopped {
             log::warn!("{path}: not everything was repaired: {why}");

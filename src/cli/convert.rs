@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::shape::DiskVersion;
+use super::undo::Backing;
 use super::{CliError, ImageArgs};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
@@ -48,6 +49,10 @@ pub struct ConvertArgs {
     /// Leave out what is damaged, and say what that is
     #[arg(long)]
     salvage: bool,
+
+    /// Keep the old image in this new file, which 'littlefs undo' takes IMAGE back with
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    backup: Option<PathBuf>,
 
     /// Overwrite OUT
     #[arg(long, requires = "out")]
@@ -126,6 +131,8 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
         disk_version: args.disk_version.into(),
         block_count: args.block_count,
     };
+    let backup = Backing::begin(args.backup.as_deref(), &source)?;
+    backup.keep_all()?;
     let show = args.progress || io::stderr().is_terminal();
     let outcome = convert(&job, &|step| {
         if show {
@@ -135,12 +142,19 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     if show {
         let _ = write!(io::stderr(), "\r{:40}\r", "");
     }
-    let outcome = outcome.map_err(|e| match (&e, &args.out) {
-        (Failure::Exists | Failure::Target(_) | Failure::SameFile, Some(out)) => {
-            CliError::failure(format_args!("{}: {e}", out.show()))
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(e) => {
+            backup.discard();
+            return Err(match (&e, &args.out) {
+                (Failure::Exists | Failure::Target(_) | Failure::SameFile, Some(out)) => {
+                    CliError::failure(format_args!("{}: {e}", out.show()))
+                }
+                _ => in_image(&e),
+            });
         }
-        _ => in_image(&e),
-    })?;
+    };
+    backup.end_with(path, outcome.geometry)?;
     for (place, message) in &outcome.doubts {
         log::warn!("{}: {place}: {message}", path.show());
     }

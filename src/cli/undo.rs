@@ -1,0 +1,151 @@
+//! `littlefs undo`, and the option `--backup` of the commands that rewrite an image in place.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::CliError;
+use crate::backup::{Backup, BackupDevice, UndoError, undo};
+use crate::bd::{BlockDevice, Geometry};
+use crate::image::Opened;
+use crate::show::Show;
+
+/// Take an image back to what it was before a repair or a conversion
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs check -y --backup before dump.bin     repair, and keep what is changed
+  littlefs undo before dump.bin                  take the repair back
+
+An image that somebody has changed since is refused: taking back only what the undo file holds would
+leave a mixture. A repair that was interrupted can be taken back as well, and so can one that was taken
+back only in part.
+
+Exit status: 0, or 1 if it failed.")]
+pub struct UndoArgs {
+    /// What --backup has made
+    file: PathBuf,
+
+    /// The image that was changed
+    image: PathBuf,
+
+    /// Also if the image was changed since
+    #[arg(long)]
+    force: bool,
+
+    /// Do not say what was done
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image is not what the change left, or cannot be written.
+pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
+    let done = undo(&args.file, &args.image, args.force).map_err(|e| {
+        let about_file = matches!(
+            e,
+            UndoError::Unreadable(_)
+                | UndoError::Unwritable(_)
+                | UndoError::NotUndo
+                | UndoError::Damaged
+        );
+        let path = if about_file { &args.file } else { &args.image };
+        CliError::failure(format_args!("{}: {e}", path.show()))
+    })?;
+    if !args.quiet {
+        let change = if done.interrupted { "the interrupted change" } else { "the change" };
+        writeln!(
+            io::stdout(),
+            "{}: {change} is undone, {} bytes were written",
+            args.image.show(),
+            done.bytes
+        )?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// An image that is about to be rewritten, with its undo file if one was asked for.
+pub struct Backing<'a> {
+    image: &'a Opened,
+    kept: Option<(&'a Path, Arc<Backup>)>,
+}
+
+impl<'a> Backing<'a> {
+    /// Make the undo file.
+    ///
+    /// # Errors
+    /// When there is a file already, or none can be made.
+    pub fn begin(path: Option<&'a Path>, image: &'a Opened) -> Result<Self, CliError> {
+        let make = |path: &'a Path| match Backup::create(path, image.image_size, &image.metadata) {
+            Ok(backup) => Ok((path, Arc::new(backup))),
+            Err(e) => Err(fail(path, &e)),
+        };
+        Ok(Self { image, kept: path.map(make).transpose()? })
+    }
+
+    /// The image's device, which keeps what is changed.
+    pub fn device(&self) -> Arc<dyn BlockDevice> {
+        let device = Arc::clone(&self.image.device);
+        match &self.kept {
+            Some((_, backup)) => {
+                Arc::new(BackupDevice::new(device, self.image.offset, Arc::clone(backup)))
+            }
+            None => device,
+        }
+    }
+
+    /// Keep the whole image, which will be replaced.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the undo file not be written.
+    pub fn keep_all(&self) -> Result<(), CliError> {
+        let Some((path, backup)) = &self.kept else { return Ok(()) };
+        backup.save_all(&self.image.file, self.image.image_size).map_err(|e| fail(path, &e))
+    }
+
+    /// Nothing was changed after all: remove the undo file.
+    pub fn discard(self) {
+        if let Some((path, backup)) = self.kept
+            && let Some(Err(e)) = Arc::into_inner(backup).map(|backup| backup.remove(path))
+        {
+            log::warn!("{}: cannot be removed again: {e}", path.show());
+        }
+    }
+
+    /// The image is rewritten. An undo file that holds nothing is removed.
+    ///
+    /// # Errors
+    /// When the undo file cannot be completed.
+    pub fn end(self) -> Result<(), CliError> {
+        let (file, geometry) = (self.image.file.try_clone(), self.image.device.geometry());
+        self.end_with_file(file, geometry)
+    }
+
+    /// The same for an image that another file at `path` has replaced.
+    ///
+    /// # Errors
+    /// When the undo file cannot be completed.
+    pub fn end_with(self, path: &Path, geometry: Geometry) -> Result<(), CliError> {
+        self.end_with_file(File::open(path), geometry)
+    }
+
+    fn end_with_file(self, file: io::Result<File>, geometry: Geometry) -> Result<(), CliError> {
+        let Some((path, backup)) = self.kept else { return Ok(()) };
+        if backup.is_empty() {
+            let removed = Arc::into_inner(backup).map_or(Ok(()), |backup| backup.remove(path));
+            return removed.map_err(|e| fail(path, &e));
+        }
+        file.and_then(|file| backup.finish(&file, self.image.offset, geometry))
+            .map_err(|e| fail(path, &e))
+    }
+}
+
+fn fail(path: &Path, e: &io::Error) -> CliError {
+    CliError::failure(format_args!("{}: {e}", path.show()))
+}
