@@ -14,6 +14,7 @@ mod extract;
 mod gathering;
 mod get;
 mod info;
+mod inspect;
 mod journal;
 mod kv;
 mod logging;
@@ -56,7 +57,7 @@ internal! {
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -162,6 +163,7 @@ Examples:
   littlefs umount /mnt                unmount, and wait until the image is complete
   littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
+  littlefs inspect dump.bin pair 0,1  every tag of a metadata pair; also file, dir, block...
   littlefs mkfs --size 1M new.img     make an empty one
   littlefs create --size 1M new.img data
                                       make one with what is in a directory
@@ -202,6 +204,7 @@ enum Command {
     Put(put::PutArgs),
     Diff(diff::DiffArgs),
     Info(info::InfoArgs),
+    Inspect(inspect::InspectArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
@@ -235,6 +238,7 @@ impl Command {
             Self::Put(args) => put::run(args),
             Self::Diff(args) => diff::run(args),
             Self::Info(args) => info::run(args),
+            Self::Inspect(args) => inspect::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
@@ -294,6 +298,16 @@ pub struct ImageArgs {
     pub at: Option<String>,
 }
 
+/// A path as it is written in a shell.
+fn quoted(path: &Path) -> String {
+    let shown = path.show().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:=@%,".contains(c);
+    if !shown.is_empty() && shown.chars().all(plain) {
+        return shown;
+    }
+    format!("'{}'", shown.replace('\'', "'\\''"))
+}
+
 /// The dialect that was asked for; none to recognise it.
 #[derive(Debug, Clone, Copy)]
 pub struct Chosen(pub Option<image::Dialect>);
@@ -339,6 +353,24 @@ impl ImageArgs {
             Some(at) => options.at(At::parse(at)),
             None => options,
         }
+    }
+
+    /// The image and how to open it, as they are written in a shell, with a space behind.
+    fn in_shell(&self) -> String {
+        let mut words = String::new();
+        if self.offset > 0 {
+            words += &format!("--offset {} ", self.offset);
+        }
+        if let Some(block_size) = self.block_size {
+            words += &format!("--block-size {block_size} ");
+        }
+        if let Some(journal) = &self.journal {
+            words += &format!("--journal {} ", quoted(journal));
+        }
+        if let Some(at) = &self.at {
+            words += &format!("--at {} ", quoted(Path::new(at)));
+        }
+        words + &quoted(&self.image) + " "
     }
 
     /// Open it as a tree of files, for reading only and sharing it with other readers; notes go to

@@ -5,7 +5,13 @@
 pub mod commit;
 pub mod crc;
 pub mod ctz;
+#[cfg(feature = "inspect")]
+pub mod dissect;
+#[cfg(feature = "inspect")]
+pub mod entry;
 pub mod gstate;
+#[cfg(feature = "inspect")]
+pub mod list;
 pub mod log;
 pub mod name;
 pub mod superblock;

@@ -48,7 +48,8 @@
 //!
 //! - `mount` (default): `fuse` and `vfs`, to mount images with FUSE.
 //! - `cli` (default): `cli`, all that the program `littlefs` does.
-//! - `serde`: reports can be serialized. The two above need it.
+//! - `inspect` (default): `inspect`, images tag by tag and block by block.
+//! - `serde`: reports can be serialized. `mount`, `cli` and `inspect` need it.
 //! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
 //!   may change with any version. It is for this package's own tests.
 //!
@@ -73,6 +74,7 @@
 //! | backup | [`backup`] | what an image held before it was rewritten in place |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
+//! | inspect | [`inspect`] | images tag by tag and block by block, for people and programs |
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | volume | `vfs` | inode numbers, caches, locks |
@@ -123,6 +125,8 @@ pub mod error;
 #[cfg(feature = "mount")]
 pub mod fuse;
 pub mod image;
+#[cfg(feature = "inspect")]
+pub mod inspect;
 pub mod journal;
 pub mod kv;
 pub mod profile;

@@ -12,6 +12,8 @@ mod common;
 mod endure;
 #[path = "hostile/mutate.rs"]
 mod mutate;
+#[path = "hostile/see.rs"]
+mod see;
 #[path = "hostile/v1.rs"]
 mod v1;
 

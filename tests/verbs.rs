@@ -1,5 +1,6 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get` and `put`; and the program under the names of other tools.
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put` and `inspect`; and the program under the names of
+//! other tools.
 
 mod common;
 
@@ -13,6 +14,8 @@ mod creating;
 mod desk;
 #[path = "verbs/dropins.rs"]
 mod dropins;
+#[path = "verbs/inspecting.rs"]
+mod inspecting;
 #[path = "verbs/reading.rs"]
 mod reading;
 #[path = "verbs/suiting.rs"]

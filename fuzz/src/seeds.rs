@@ -15,7 +15,9 @@ const KV_SCRIPT: [u8; 25] =
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for target in ["pair", "mount", "change", "repair", "kv", "options", "chamelon", "journal", "v1"] {
+    let targets =
+        ["pair", "mount", "inspect", "change", "repair", "kv", "options", "chamelon", "journal", "v1"];
+    for target in targets {
         fs::create_dir_all(corpus.join(target))?;
     }
     let mut images: Vec<(String, usize, Vec<u8>)> = mutate::bases()
@@ -31,7 +33,7 @@ fn main() -> std::io::Result<()> {
         }
     }
     for (name, block_size, image) in images {
-        for target in ["mount", "change", "chamelon"] {
+        for target in ["mount", "inspect", "change", "chamelon"] {
             fs::write(corpus.join(target).join(&name), &image)?;
         }
         fs::write(corpus.join("repair").join(&name), [&[7, 0], &image[..]].concat())?;

@@ -167,7 +167,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         (true, true) => 0,
         (true, false) => exit::CHECK_REPAIRED,
     };
-    match print(args, &report, &repairs, exit) {
+    match print(args, dialect, &report, &repairs, exit) {
         // The verdict is the same when only its beginning is read.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
         _ => Ok(ExitCode::from(exit)),
@@ -194,7 +194,35 @@ fn needs_repair(report: &Report) -> bool {
     !report.is_clean() || report.findings.iter().any(pending)
 }
 
-fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::Result<()> {
+/// What to ask `littlefs inspect` for, to see the place of a finding.
+fn to_inspect(code: &str, place: &str) -> Option<String> {
+    if let Some(pair) = place.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+        return Some(format!("pair {}", pair.replace(", ", ",")));
+    }
+    if place.starts_with("block 0x") {
+        return Some(place.to_owned());
+    }
+    // a path that was shortened or escaped is not the one to ask for
+    let is_whole = place.starts_with('/') && !place.contains(['\\', '\'']);
+    let what = match (place, code) {
+        ("global state", _) => "gstate",
+        ("superblock", _) => "superblock",
+        ("the image's end", _) => return None,
+        (_, "directory-broken" | "tree-loop" | "unthreaded" | "half-orphan") if is_whole => "dir",
+        (_, "name-duplicate" | "name-order" | "name-too-long") if is_whole => "log",
+        (_, code) if is_whole && (code.starts_with("ctz-") || code == "file-too-large") => "file",
+        _ => return Some("tree".to_owned()),
+    };
+    Some(if is_whole { format!("{what} '{place}'") } else { what.to_owned() })
+}
+
+fn print(
+    args: &CheckArgs,
+    dialect: Dialect,
+    report: &Report,
+    repairs: &Repairs,
+    exit: u8,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Repairs { done, stopped } = repairs;
     if args.json {
@@ -218,6 +246,11 @@ fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::
             }
         };
         writeln!(out, "{severity}: {place}: {message} [{code}]")?;
+        if dialect == Dialect::Littlefs
+            && let Some(what) = to_inspect(code, place)
+        {
+            writeln!(out, "  see: littlefs inspect {}{what}", args.image.in_shell())?;
+        }
     }
     for (code, n) in &report.omitted {
         writeln!(out, "and {n} more of [{code}]")?;

@@ -93,6 +93,36 @@ impl Tag {
         self.type3() & 0x780 == CCRC
     }
 
+    /// What SPEC.md calls the type, without `LFS_TYPE_`.
+    #[cfg(feature = "inspect")]
+    pub fn name(self) -> &'static str {
+        match self.type3() {
+            REG => "REG",
+            DIR => "DIR",
+            SUPERBLOCK => "SUPERBLOCK",
+            DIRSTRUCT => "DIRSTRUCT",
+            INLINESTRUCT => "INLINESTRUCT",
+            CTZSTRUCT => "CTZSTRUCT",
+            CREATE => "CREATE",
+            DELETE => "DELETE",
+            FCRC => "FCRC",
+            SOFTTAIL => "SOFTTAIL",
+            HARDTAIL => "HARDTAIL",
+            MOVESTATE => "MOVESTATE",
+            _ if self.is_ccrc() => "CCRC",
+            _ => match self.type1() {
+                NAME => "NAME",
+                STRUCT => "STRUCT",
+                USERATTR => "USERATTR",
+                0x400 => "SPLICE",
+                CCRC => "CRC",
+                TAIL => "TAIL",
+                0x700 => "GSTATE",
+                _ => "FROM",
+            },
+        }
+    }
+
     /// The id.
     pub fn id(self) -> u16 {
         ((self.0 >> 10) & 0x3ff) as u16

@@ -12,6 +12,7 @@ use std::ptr::null_mut;
 use std::sync::Arc;
 
 use super::common::clfs::{CError, CLfs, Config};
+use super::see::see;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Finding, Mode, Report, Severity, check, repair};
 use littlefs::error::{Error, Result};
@@ -228,6 +229,8 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     let device = || Arc::new(RamDevice::from_image(geometry, bytes.to_vec()));
     let report = bounded(name, "check", || check(device()));
     let codes = report.iter().flat_map(|r| &r.findings).map(|f| f.code).collect();
+
+    bounded(name, "inspect", || see(device()));
 
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let dev = device();

@@ -1,0 +1,210 @@
+//! `littlefs inspect`: every tag, every pointer, every byte's meaning.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::{CliError, ImageArgs, exit, parse_bytes_u32};
+use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::disk::Pair;
+use crate::image::{Dialect, Source};
+use crate::inspect::{Inspector, Report};
+use crate::show::Show;
+
+/// Show what stands in an image, tag by tag and block by block
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs inspect dump.bin superblock             every copy of the superblock
+  littlefs inspect dump.bin pair 0,1               both halves of a metadata pair, side by side
+  littlefs inspect dump.bin block 0x1f             what uses a block, and what stands in it
+  littlefs inspect dump.bin file etc/config.txt    where its content is, with all pointers
+  littlefs inspect dump.bin dir etc                the pairs and entries of a directory
+  littlefs inspect dump.bin tree                   all pairs and all entries
+  littlefs inspect dump.bin gstate                 the global state, and who contributes to it
+  littlefs inspect dump.bin log etc/config.txt     what each commit did to an entry
+  littlefs inspect --json dump.bin pair 0,1 | jq '.[0].halves[].commits[].tags[].name'
+  littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
+
+Names of tags are those of littlefs's SPEC.md. An image in which no superblock is found can be looked
+at with --block-size. docs/inspect.md explains the output.
+
+Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
+pub struct InspectArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// What to show
+    #[arg(value_name = "WHAT")]
+    what: What,
+
+    /// Two block addresses for 'pair' (like 0,1 or 0x4,0x5), one for 'block', a path for 'file',
+    /// 'dir' and 'log'
+    #[arg(value_name = "WHICH")]
+    which: Option<OsString>,
+
+    /// Print a JSON array of objects
+    #[arg(long)]
+    json: bool,
+
+    /// Write the bytes of the blocks that hold it, one after the other (not for 'tree' and 'gstate')
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// All copies of the superblock
+    Superblock,
+    /// Both halves of a metadata pair
+    Pair,
+    /// One block
+    Block,
+    /// A file, with the blocks of its content
+    File,
+    /// A directory, with its pairs
+    Dir,
+    /// All pairs and all entries
+    Tree,
+    /// The global state
+    Gstate,
+    /// The history of an entry
+    Log,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be opened, when it does not hold what was asked for, or when the output
+/// cannot be written.
+pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
+    let device = open(&args.image)?;
+    let inspector = Inspector::new(device);
+    let failed = |e: &dyn Display| {
+        let which =
+            args.which.as_deref().map_or(String::new(), |which| format!("{}: ", which.show()));
+        CliError::failure(format_args!("{}: {which}{e}", args.image.image.show()))
+    };
+    let which = args.which.as_deref().map(OsStrExt::as_bytes);
+    let needed = |what: &str| which.ok_or_else(|| failed(&format_args!("say which {what}")));
+    if matches!(args.what, What::Superblock | What::Tree | What::Gstate) && which.is_some() {
+        return Err(failed(&"there is only one of it"));
+    }
+    let blocks;
+    let damaged = match args.what {
+        What::Superblock => {
+            let report = inspector.superblock();
+            blocks = report.copies.iter().map(|copy| copy.block).collect();
+            args.print(&[report])?
+        }
+        What::Pair => {
+            let pair = parse_pair(needed("blocks")?).map_err(|e| failed(&e))?;
+            blocks = inspector.blocks_of_pair(pair).map_err(|e| failed(&e))?;
+            args.print(&[inspector.pair(pair).map_err(|e| failed(&e))?])?
+        }
+        What::Block => {
+            let block = parse_block(needed("block")?).map_err(|e| failed(&e))?;
+            blocks = vec![block];
+            args.print(&[inspector.block(block).map_err(|e| failed(&e))?])?
+        }
+        What::File => {
+            let reports = inspector.file(needed("file")?).map_err(|e| failed(&e))?;
+            let of = |report: &crate::inspect::FileReport| match report.blocks.is_empty() {
+                true => vec![report.pair[0]],
+                false => report.blocks.iter().rev().map(|block| block.block).collect(),
+            };
+            blocks = reports.iter().flat_map(of).collect();
+            args.print(&reports)?
+        }
+        What::Dir => {
+            let reports = inspector.dir(needed("directory")?).map_err(|e| failed(&e))?;
+            blocks = reports.iter().flat_map(|dir| &dir.pairs).flat_map(|pair| pair.pair).collect();
+            args.print(&reports)?
+        }
+        What::Log => {
+            let reports = inspector.log(needed("file or directory")?).map_err(|e| failed(&e))?;
+            blocks = reports.iter().flat_map(|report| report.pair).collect();
+            args.print(&reports)?
+        }
+        What::Tree | What::Gstate if args.raw => {
+            return Err(failed(&"--raw is for what stands in single blocks"));
+        }
+        What::Tree => {
+            blocks = Vec::new();
+            args.print(&[inspector.tree()])?
+        }
+        What::Gstate => {
+            blocks = Vec::new();
+            args.print(&[inspector.gstate()])?
+        }
+    };
+    if args.raw {
+        let mut out = io::stdout().lock();
+        for block in blocks {
+            let bytes = inspector.bytes(block).map_err(|e| {
+                failed(&format_args!("block {block:#x} cannot be read: {}", e.source))
+            })?;
+            out.write_all(&bytes)?;
+        }
+    }
+    Ok(if damaged { exit::LEFT_OUT.into() } else { ExitCode::SUCCESS })
+}
+
+impl InspectArgs {
+    /// Print reports unless the bytes themselves were asked for; whether they tell of damage.
+    fn print<R: Report + Serialize>(&self, reports: &[R]) -> Result<bool, CliError> {
+        if self.json {
+            super::print_json(&reports)?;
+        } else if !self.raw {
+            let mut out = io::BufWriter::new(io::stdout().lock());
+            for (at, report) in reports.iter().enumerate() {
+                write!(out, "{}{report}", if at > 0 { "\n" } else { "" })?;
+            }
+            out.flush()?;
+        }
+        Ok(reports.iter().any(Report::is_damaged))
+    }
+}
+
+/// The blocks of the image: of a littlefs, or of anything if the block size is given.
+fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
+    let error = match args.open() {
+        Ok(opened) if opened.dialect != Dialect::Littlefs => {
+            return Err(CliError::failure(format_args!(
+                "{}: written as {}, whose tags are others: only littlefs 2 can be shown",
+                args.image.show(),
+                opened.dialect.name()
+            )));
+        }
+        Ok(opened) => return Ok(opened.stored),
+        Err(e) => e,
+    };
+    let (Some(block_size), None) = (args.block_size, &args.journal) else { return Err(error) };
+    let source = Source::find(&args.image).map_err(CliError::failure)?;
+    let container = source.container(true).map_err(|_| error.clone())?;
+    let blocks = container.size.saturating_sub(args.offset) / u64::from(block_size.max(1));
+    let geometry = Geometry::new(block_size, u32::try_from(blocks).unwrap_or(u32::MAX))
+        .map_err(|_| error.clone())?;
+    log::warn!("{error}; shown as {blocks} blocks of {block_size} bytes");
+    Ok(Arc::new(FileDevice::new(container.file, args.offset, geometry)))
+}
+
+fn parse_block(text: &[u8]) -> Result<u32, String> {
+    let text = String::from_utf8_lossy(text);
+    parse_bytes_u32(&text).map_err(|_| "is not the address of a block (like 5 or 0x5)".to_owned())
+}
+
+fn parse_pair(text: &[u8]) -> Result<Pair, String> {
+    let wrong = || "is not two addresses of blocks (like 0,1 or 0x4,0x5)".to_owned();
+    let mut parts = text.split(|&b| b == b',').map(parse_block);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(a)), Some(Ok(b)), None) => Ok(Pair([a, b])),
+        _ => Err(wrong()),
+    }
+}

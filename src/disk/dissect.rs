@@ -1,0 +1,312 @@
+//! Every tag of a metadata block, in its place: those of valid commits, and what stands behind them.
+//!
+//! [`super::log`] replays a block to what it holds in the end; this keeps how it came to be.
+
+use super::{Tag, crc, read_u32_le, tag};
+
+/// A tag where it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// Offset of the tag in the block, in bytes; its data follows 4 bytes behind.
+    pub off: u32,
+    /// The tag, freed from the XOR chain.
+    pub tag: Tag,
+}
+
+impl Placed {
+    /// The data of the tag in the `block` that it stands in; empty where it does not fit.
+    pub fn data(self, block: &[u8]) -> &[u8] {
+        let from = self.off as usize + 4;
+        block.get(from..from + self.tag.size() as usize).unwrap_or_default()
+    }
+}
+
+/// A forward CRC: what the bytes behind a commit have to sum up to for a driver to append there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forward {
+    /// Bytes it covers, from the end of the commit on.
+    pub size: u32,
+    /// What the tag says.
+    pub stored: u32,
+    /// What the bytes that stand there now sum up to; none where they reach out of the block.
+    pub computed: Option<u32>,
+}
+
+impl Forward {
+    /// Whether the bytes are as they were when the commit was written.
+    pub fn matches(self) -> bool {
+        self.computed == Some(self.stored)
+    }
+}
+
+/// Tags up to and including a CRC tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// Offset of its first byte; of the first commit this is the revision's, 0.
+    pub start: u32,
+    /// Offset behind its padding.
+    pub end: u32,
+    /// All tags, the CRC tag last.
+    pub tags: Vec<Placed>,
+    /// The CRC that is stored.
+    pub stored: u32,
+    /// The CRC of the bytes that stand there.
+    pub computed: u32,
+    /// Its forward CRC, if it has one.
+    pub forward: Option<Forward>,
+}
+
+/// Why no further commit was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// No room for another tag.
+    Full,
+    /// The next tag is invalid: nothing was written there.
+    Invalid,
+    /// The next tag reaches out of the block.
+    TooLong,
+    /// A commit whose CRC does not match its bytes: the last one of `open`.
+    Mismatch {
+        /// The CRC that is stored.
+        stored: u32,
+        /// The CRC of the bytes that stand there.
+        computed: u32,
+    },
+    /// More entries are created than ids can name.
+    TooManyIds,
+}
+
+/// A metadata block, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dissection {
+    /// The revision count in its first bytes.
+    pub rev: u32,
+    /// The valid commits, in their order.
+    pub commits: Vec<Commit>,
+    /// Tags behind them that no valid CRC covers.
+    pub open: Vec<Placed>,
+    /// Why there are no more commits.
+    pub stop: Stop,
+    /// Where the last valid commit ends, in bytes from the block's start; 0 without one.
+    pub end: u32,
+    /// Offset of the first byte from which on everything reads 0xFF, not before `end`.
+    pub erased_from: u32,
+}
+
+impl Dissection {
+    /// Take apart the whole block `bytes`; none if it is too small for a revision.
+    ///
+    /// Its valid commits are exactly those that [`super::log::parse`] replays.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let rev = read_u32_le(bytes, 0)?;
+        let mut commits: Vec<Commit> = Vec::new();
+        let mut open: Vec<Placed> = Vec::new();
+        let (mut off, mut start, mut ptag) = (4, 0, tag::FIRST);
+        let mut ids = Ids::default();
+        let stop = loop {
+            let Some(raw) = bytes.get(off..off + 4) else { break Stop::Full };
+            let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
+            if !t.is_valid() {
+                break Stop::Invalid;
+            }
+            let next = off + 4 + t.size() as usize;
+            if next > bytes.len() {
+                break Stop::TooLong;
+            }
+            open.push(Placed { off: off as u32, tag: t });
+            ptag = t.0;
+            off += 4;
+            if t.is_ccrc() {
+                let Some(stored) = read_u32_le(bytes, off) else { break Stop::TooLong };
+                let computed = crc::crc(crc::SEED, &bytes[start..off]);
+                if stored != computed {
+                    break Stop::Mismatch { stored, computed };
+                }
+                if !ids.take(&open) {
+                    break Stop::TooManyIds;
+                }
+                let tags = std::mem::take(&mut open);
+                let forward = forward(&tags, bytes, next);
+                let (from, end) = (start as u32, next as u32);
+                commits.push(Commit { start: from, end, tags, stored, computed, forward });
+                ptag ^= u32::from(t.chunk() & 1) << 31;
+                start = next;
+            }
+            off = next;
+        };
+        let end = commits.last().map_or(0, |commit| commit.end);
+        let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
+        Some(Self { rev, commits, open, stop, end, erased_from: written.max(end) })
+    }
+
+    /// The tags of all valid commits, in their order.
+    pub fn tags(&self) -> impl Iterator<Item = Placed> {
+        self.commits.iter().flat_map(|commit| commit.tags.iter().copied())
+    }
+
+    /// For each of [`tags`](Self::tags) whether it still has effect: the id that its entry has now,
+    /// or [`tag::ID_NONE`] where it belongs to no entry; none where something later has taken its
+    /// place.
+    pub fn effects(&self) -> Vec<Option<u16>> {
+        let tags: Vec<Tag> = self.tags().map(|placed| placed.tag).collect();
+        let mut slots: Vec<Vec<usize>> = Vec::new();
+        // the last tail, the last delta and the last forward CRC
+        let mut last: [Option<usize>; 3] = [None; 3];
+        for (at, &t) in tags.iter().enumerate() {
+            let id = usize::from(t.id());
+            let has_id = t.id() != tag::ID_NONE;
+            match (t.type1(), t.type3()) {
+                (tag::NAME, _) if has_id && id >= slots.len() => {
+                    slots.resize_with(id + 1, Vec::new);
+                }
+                (_, tag::CREATE) if has_id && slots.len() < usize::from(tag::ID_NONE) => {
+                    if id > slots.len() {
+                        slots.resize_with(id, Vec::new);
+                    }
+                    slots.insert(id, vec![at]);
+                }
+                (_, tag::DELETE) if id < slots.len() => {
+                    slots.remove(id);
+                }
+                (tag::TAIL, _) if t.size() >= 8 => last[0] = Some(at),
+                (_, tag::MOVESTATE) if t.size() >= 12 => last[1] = Some(at),
+                (_, tag::FCRC) => last[2] = Some(at),
+                _ => {}
+            }
+            let Some(slot) = slots.get_mut(id) else { continue };
+            if matches!(t.type1(), tag::NAME | tag::STRUCT | tag::USERATTR) && has_id {
+                slot.retain(|&old| tags.get(old).is_none_or(|&old| !replaces(t, old)));
+                if !t.is_deleted() || t.type1() == tag::NAME {
+                    slot.push(at);
+                }
+            }
+        }
+        let mut effects = vec![None; tags.len()];
+        for (id, slot) in slots.iter().enumerate() {
+            for &at in slot {
+                effects[at] = Some(id as u16);
+            }
+        }
+        for at in last.into_iter().flatten() {
+            effects[at] = Some(tag::ID_NONE);
+        }
+        effects
+    }
+}
+
+/// Whether a tag takes the place of an older one of the same entry.
+fn replaces(new: Tag, old: Tag) -> bool {
+    match new.type1() {
+        tag::USERATTR => new.type3() == old.type3(),
+        type1 => type1 == old.type1(),
+    }
+}
+
+/// How many ids the commits so far have named.
+#[derive(Default)]
+struct Ids {
+    count: usize,
+}
+
+impl Ids {
+    /// Count a commit; false if it creates more entries than ids can name.
+    fn take(&mut self, tags: &[Placed]) -> bool {
+        let created = tags.iter().filter(|p| p.tag.type3() == tag::CREATE).count();
+        if created + self.count > usize::from(tag::ID_NONE) {
+            return false;
+        }
+        for t in tags.iter().map(|placed| placed.tag) {
+            let id = usize::from(t.id());
+            let has_id = t.id() != tag::ID_NONE;
+            match (t.type1(), t.type3()) {
+                (tag::NAME, _) if has_id => self.count = self.count.max(id + 1),
+                (_, tag::CREATE) if has_id && self.count < usize::from(tag::ID_NONE) => {
+                    self.count = self.count.max(id) + 1;
+                }
+                (_, tag::DELETE) if id < self.count => self.count -= 1,
+                _ => {}
+            }
+        }
+        true
+    }
+}
+
+/// The forward CRC among the tags of a commit that ends at `end`.
+fn forward(tags: &[Placed], bytes: &[u8], end: usize) -> Option<Forward> {
+    let placed = tags.iter().rev().find(|placed| placed.tag.type3() == tag::FCRC)?;
+    let data = placed.data(bytes);
+    let (size, stored) = (read_u32_le(data, 0)?, read_u32_le(data, 4)?);
+    let behind = bytes.get(end..).and_then(|rest| rest.get(..size as usize));
+    Some(Forward { size, stored, computed: behind.map(|rest| crc::crc(crc::SEED, rest)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::commit::{Layout, Writer};
+    use super::super::{GState, Tail};
+    use super::*;
+
+    const LAYOUT: Layout = Layout { block_size: 512, prog_size: 16, fcrc: true };
+
+    /// A block of two commits: two files, of which the second one deletes the first.
+    fn block() -> Vec<u8> {
+        let mut writer = Writer::compact(LAYOUT, 5);
+        writer.tag(tag::REG, 0, b"gone");
+        writer.tag(tag::INLINESTRUCT, 0, b"1");
+        writer.tag(tag::REG, 1, b"kept");
+        writer.tag(tag::INLINESTRUCT, 1, b"2");
+        writer.tail(Tail::END);
+        let first = writer.finish().expect("fits");
+        let mut writer = Writer::append(LAYOUT, first.end(), first.etag);
+        writer.tag(tag::DELETE, 0, &[]);
+        writer.tag(tag::INLINESTRUCT, 0, b"3");
+        writer.gdelta(GState::default().with_sync(true));
+        let second = writer.finish().expect("fits");
+        let mut block = [first.bytes, second.bytes].concat();
+        block.resize(512, 0xff);
+        block
+    }
+
+    #[test]
+    fn tags_stand_in_their_order_and_those_replaced_have_no_effect() {
+        let block = block();
+        let taken = Dissection::of(&block).expect("a revision");
+        assert_eq!((taken.rev, taken.commits.len(), taken.stop), (5, 2, Stop::Invalid));
+        assert!(taken.open.is_empty() && taken.erased_from == taken.end);
+        assert!(!taken.commits[0].forward.expect("written").matches(), "the second stands there");
+        assert!(taken.commits[1].forward.expect("written").matches());
+        let named: Vec<(u16, &[u8], Option<u16>)> = (taken.tags().zip(taken.effects()))
+            .filter(|(placed, _)| !placed.tag.is_ccrc() && placed.tag.type3() != tag::FCRC)
+            .map(|(placed, effect)| (placed.tag.type3(), placed.data(&block), effect))
+            .collect();
+        let end = [0xff; 8];
+        let delta = GState::default().with_sync(true).to_bytes();
+        let expected: Vec<(u16, &[u8], Option<u16>)> = vec![
+            (tag::REG, b"gone", None),
+            (tag::INLINESTRUCT, b"1", None),
+            (tag::REG, b"kept", Some(0)),
+            (tag::INLINESTRUCT, b"2", None),
+            (tag::SOFTTAIL, &end, Some(tag::ID_NONE)),
+            (tag::DELETE, b"", None),
+            (tag::INLINESTRUCT, b"3", Some(0)),
+            (tag::MOVESTATE, &delta, Some(tag::ID_NONE)),
+        ];
+        assert_eq!(named, expected);
+    }
+
+    #[test]
+    fn what_is_torn_is_told_from_what_was_never_written() {
+        let mut block = block();
+        let whole = Dissection::of(&block).expect("a revision");
+        // behind the first tag of the second commit
+        let at = whole.commits[1].start as usize + 9;
+        block[at] ^= 1;
+        let torn = Dissection::of(&block).expect("a revision");
+        assert_eq!(torn.commits.len(), 1);
+        assert!(matches!(torn.stop, Stop::Mismatch { .. }), "{:?}", torn.stop);
+        assert_eq!(torn.open.len(), whole.commits[1].tags.len());
+        assert!(torn.end < torn.erased_from && torn.erased_from <= whole.end);
+        let blank = Dissection::of(&[0xff; 512]).expect("a revision");
+        assert_eq!((blank.commits.len(), blank.end, blank.erased_from), (0, 0, 0));
+    }
+}

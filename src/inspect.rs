@@ -1,0 +1,142 @@
+//! Seeing inside: every tag of a metadata pair, every pointer of a file, and who uses which block.
+//!
+//! An [`Inspector`] answers one question about an image with a report. A report can be serialized,
+//! and displays as text for people. Damage is no error: it is part of the report, and
+//! [`Report::is_damaged`] tells whether there is some. `docs/inspect.md` explains what is shown.
+
+mod file;
+mod half;
+mod log;
+mod pair;
+mod place;
+mod superblock;
+pub mod survey;
+mod text;
+mod tree;
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::bd::{BlockDevice, Geometry, IoResult};
+use crate::disk::Pair;
+
+pub use file::{AttributeReport, FileReport, ListBlock};
+pub use half::{
+    AppendReport, CommitReport, Effect, ForwardReport, HalfReport, HalfState, TagReport,
+};
+pub use log::{LogReport, LogStep};
+pub use pair::{EntryReport, PairReport};
+pub use place::BlockReport;
+pub use superblock::{SuperblockCopy, SuperblockReport};
+pub use survey::Problem;
+pub use tree::{DirReport, GStateReport, PairSummary, TreeEntry, TreeReport};
+
+use survey::Survey;
+
+/// What can be said of part of an image.
+pub trait Report: fmt::Display {
+    /// Whether something is damaged there.
+    fn is_damaged(&self) -> bool;
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unanswered {
+    /// The filesystem has fewer blocks.
+    OutOfRange {
+        /// The block that was asked for.
+        block: u32,
+        /// How many blocks there are.
+        block_count: u32,
+    },
+    /// The tree holds no entry of that path.
+    NotFound,
+    /// It is a directory, and files were asked for.
+    IsADirectory,
+    /// It is no directory.
+    NotADirectory,
+    /// The root directory has no entry of its own.
+    IsRoot,
+}
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfRange { block, block_count } => {
+                write!(f, "there is no block {block:#x}: the filesystem has {block_count} blocks")
+            }
+            Self::NotFound => f.write_str("no such file or directory in the tree"),
+            Self::IsADirectory => f.write_str("is a directory; ask for 'dir' instead of 'file'"),
+            Self::NotADirectory => f.write_str("is no directory; ask for 'file' instead of 'dir'"),
+            Self::IsRoot => f.write_str(
+                "the root directory has no entry; ask for 'superblock', which stands where one would",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Unanswered {}
+
+/// Looks into one image, and changes nothing.
+pub struct Inspector {
+    dev: Arc<dyn BlockDevice>,
+    survey: OnceCell<Survey>,
+}
+
+impl Inspector {
+    /// To look into the littlefs on `dev`, sound or not.
+    pub fn new(dev: Arc<dyn BlockDevice>) -> Self {
+        Self { dev, survey: OnceCell::new() }
+    }
+
+    /// Size and number of blocks.
+    pub fn geometry(&self) -> Geometry {
+        self.dev.geometry()
+    }
+
+    /// A walk over the whole filesystem, which is done once.
+    pub fn survey(&self) -> &Survey {
+        self.survey.get_or_init(|| Survey::new(&*self.dev))
+    }
+
+    /// The bytes of a block.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn bytes(&self, block: u32) -> IoResult<Vec<u8>> {
+        let mut bytes = vec![0; self.geometry().block_size as usize];
+        self.dev.read(block, 0, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn in_range(&self, block: u32) -> Result<(), Unanswered> {
+        let block_count = self.geometry().block_count;
+        if block >= block_count {
+            return Err(Unanswered::OutOfRange { block, block_count });
+        }
+        Ok(())
+    }
+
+    /// The entries at `path`; more than one where a name is there more than once.
+    fn find(&self, path: &[u8]) -> Result<Vec<usize>, Unanswered> {
+        match self.survey().find(path) {
+            found if found.is_empty() => Err(Unanswered::NotFound),
+            found => Ok(found),
+        }
+    }
+
+    /// The blocks that a report about `pair` speaks of.
+    ///
+    /// # Errors
+    /// When one is outside the filesystem.
+    pub fn blocks_of_pair(&self, pair: Pair) -> Result<Vec<u32>, Unanswered> {
+        pair.0.iter().try_for_each(|&block| self.in_range(block))?;
+        Ok(pair.0.to_vec())
+    }
+}
+
+/// Bytes in hexadecimal, as JSON has them.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,188 @@
+//! One file: where its entry stands, and every block of its content.
+
+use std::ops::ControlFlow;
+
+use serde::Serialize;
+
+use super::survey::{Kind, show_broken};
+use super::text::snippet;
+use super::{Inspector, Report, Unanswered, hex};
+use crate::disk::entry::Content;
+use crate::disk::list::{self, Step};
+use crate::disk::log::RawEntry;
+use crate::disk::{Tag, ctz};
+use crate::mdir::store;
+
+/// A user attribute, as it is stored.
+#[derive(Debug, Clone, Serialize)]
+pub struct AttributeReport {
+    /// Its type.
+    pub r#type: u8,
+    /// Bytes of its value.
+    pub length: usize,
+    /// The value.
+    pub data_hex: String,
+    #[serde(skip)]
+    pub(super) words: String,
+}
+
+/// The attributes of an entry.
+pub(super) fn attributes(entry: &RawEntry) -> Vec<AttributeReport> {
+    let attribute = |(ty, data): &(u8, Box<[u8]>)| AttributeReport {
+        r#type: *ty,
+        length: data.len(),
+        data_hex: hex(data),
+        words: snippet(data),
+    };
+    entry.attrs.iter().map(attribute).collect()
+}
+
+/// One block of a file's list.
+#[derive(Debug, Clone, Serialize)]
+pub struct ListBlock {
+    /// Its index in the list.
+    pub index: u32,
+    /// Its address.
+    pub block: u32,
+    /// Position in the file of its first byte of content.
+    pub position: u64,
+    /// Bytes of content in it.
+    pub bytes: u64,
+    /// Where its content begins in the block: behind the pointers.
+    pub data_offset: u32,
+    /// The addresses it points to, those of the blocks 1, 2, 4... before it in the list.
+    pub pointers: Vec<u32>,
+    /// Whether all pointers that lead to and from it agree.
+    pub agrees: bool,
+    /// What else uses it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<String>,
+}
+
+/// A file.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileReport {
+    /// Its path.
+    pub path: String,
+    /// The metadata pair that its entry stands in, the live half first.
+    pub pair: [u32; 2],
+    /// Its id there.
+    pub id: u16,
+    /// What SPEC.md calls the type of its name, without `LFS_TYPE_`.
+    pub r#type: &'static str,
+    /// Bytes of content.
+    pub size: u32,
+    /// How it is stored, in words.
+    pub storage: String,
+    /// The content, where it is stored in the pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inline_hex: Option<String>,
+    /// The blocks of its list, the head first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<ListBlock>,
+    /// User attributes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<AttributeReport>,
+    /// What is wrong with it.
+    pub damage: Vec<String>,
+}
+
+impl Report for FileReport {
+    fn is_damaged(&self) -> bool {
+        !self.damage.is_empty()
+    }
+}
+
+impl Inspector {
+    /// The files at `path`: more than one where a directory holds the name more than once.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn file(&self, path: &[u8]) -> Result<Vec<FileReport>, Unanswered> {
+        let files: Vec<FileReport> =
+            self.find(path)?.into_iter().filter_map(|node| self.file_at(node)).collect();
+        if files.is_empty() { Err(Unanswered::IsADirectory) } else { Ok(files) }
+    }
+
+    /// The file of a node; none if that is a directory, or is not there any more.
+    fn file_at(&self, at: usize) -> Option<FileReport> {
+        let survey = self.survey();
+        let node = survey.nodes.get(at)?;
+        let (pair_at, id) = node.entry.filter(|_| !matches!(node.kind, Kind::Dir { .. }))?;
+        let pair = survey.pairs.get(pair_at)?.pair;
+        let log = store::read_log(&*self.dev, pair.0[0]).ok().flatten()?;
+        let entry = log.entries.get(usize::from(id))?;
+        let mut report = FileReport {
+            path: survey.path(at),
+            pair: pair.0,
+            id,
+            r#type: Tag::new(node.name_type, id, 0).name(),
+            size: node.size(),
+            storage: String::new(),
+            inline_hex: None,
+            blocks: Vec::new(),
+            attributes: attributes(entry),
+            damage: Vec::new(),
+        };
+        match Content::of(entry) {
+            Content::Inline(data) => {
+                report.storage = format!("inline, in block {:#x}", pair.0[0]);
+                report.inline_hex = Some(hex(data));
+            }
+            Content::List { head, size } => self.follow(&mut report, at, head, size),
+            other => {
+                report.storage = "unknown".to_owned();
+                report
+                    .damage
+                    .push(format!("its struct does not say where its content is: {other:?}"));
+            }
+        }
+        Some(report)
+    }
+
+    fn follow(&self, report: &mut FileReport, node: usize, head: u32, size: u32) {
+        let g = self.geometry();
+        let count = ctz::blocks(g.block_size, size);
+        report.storage = format!("a list of {count} blocks, head {head:#x}");
+        let mut damage = Vec::new();
+        let visit = |step: Step| {
+            let Step { index, block, pointers, agrees } = step;
+            let position = ctz::start(g.block_size, index);
+            let end = ctz::start(g.block_size, index + 1).min(u64::from(size));
+            let shared_with = self.other_use(block, node);
+            if !agrees {
+                damage.push(format!("pointers to and from block {index} of its list disagree"));
+            }
+            if let Some(other) = &shared_with {
+                damage.push(format!("block {index} of its list, {block:#x}, is also {other}"));
+            }
+            report.blocks.push(ListBlock {
+                index,
+                block,
+                position,
+                bytes: end.saturating_sub(position),
+                data_offset: ctz::data_offset(index),
+                pointers,
+                agrees,
+                shared_with,
+            });
+            ControlFlow::Continue(())
+        };
+        let read = |block, buf: &mut [u8]| self.dev.read(block, 0, buf);
+        let outcome = list::follow(g, head, size, read, visit);
+        report.damage.extend(damage);
+        if let Err(broken) = outcome {
+            report.damage.push(show_broken(&broken));
+        }
+    }
+
+    /// What uses `block` besides the file `node`.
+    fn other_use(&self, block: u32, node: usize) -> Option<String> {
+        let survey = self.survey();
+        let uses = [survey.use_of(block), survey.shared_with(block)];
+        let is_own = |of: &super::survey::Use| matches!(*of, super::survey::Use::Data(owner, _) if owner == node);
+        let twice = uses.iter().flatten().filter(|of| is_own(of)).count() > 1;
+        let other = uses.into_iter().flatten().find(|of| twice || !is_own(of))?;
+        Some(survey.describe(other))
+    }
+}

@@ -1,0 +1,100 @@
+//! One block, whatever it is.
+
+use serde::Serialize;
+
+use super::half::HalfReport;
+use super::survey::Use;
+use super::text::hexdump;
+use super::{Inspector, Report, Unanswered, hex};
+use crate::disk::{ctz, read_u32_le};
+
+/// Bytes of a block that are shown.
+const SHOWN: usize = 256;
+
+/// A block.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlockReport {
+    /// Its address.
+    pub block: u32,
+    /// Where it begins in the filesystem, in bytes.
+    pub position: u64,
+    /// What it is used for, in words; `free` if nothing uses it.
+    pub used_as: String,
+    /// What else it is used for, which is damage.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_with: Option<String>,
+    /// Bytes up to the last one that does not read 0xFF.
+    pub written: u32,
+    /// As a block of a list: the addresses at its start.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pointers: Vec<u32>,
+    /// As a metadata block: its commits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<HalfReport>,
+    /// Its first bytes.
+    pub head_hex: String,
+    /// What is wrong with it.
+    pub damage: Vec<String>,
+    #[serde(skip)]
+    pub(super) dump: String,
+}
+
+impl Report for BlockReport {
+    fn is_damaged(&self) -> bool {
+        !self.damage.is_empty()
+    }
+}
+
+impl Inspector {
+    /// What a block is used for, and what stands in it.
+    ///
+    /// # Errors
+    /// When the block is outside the filesystem.
+    pub fn block(&self, block: u32) -> Result<BlockReport, Unanswered> {
+        self.in_range(block)?;
+        let survey = self.survey();
+        let used = survey.use_of(block);
+        let (mut half, bytes) = self.half(block);
+        let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
+        let shown = bytes.get(..SHOWN.min(written as usize)).unwrap_or_default();
+        let mut report = BlockReport {
+            block,
+            position: u64::from(block) * u64::from(self.geometry().block_size),
+            used_as: used.map_or_else(|| "free".to_owned(), |of| survey.describe(of)),
+            shared_with: survey.shared_with(block).map(|of| survey.describe(of)),
+            written,
+            pointers: Vec::new(),
+            metadata: None,
+            head_hex: hex(shown),
+            damage: Vec::new(),
+            dump: hexdump(shown),
+        };
+        if let Some(error) = &half.error {
+            report.damage.push(format!("it cannot be read: {error}"));
+        }
+        if let Some(other) = &report.shared_with {
+            report.damage.push(format!("it is {}, and {other}", report.used_as));
+        }
+        let is_metadata = half.end > 0;
+        match used {
+            Some(Use::Data(_, index)) => {
+                let pointer = |k: u32| read_u32_le(&bytes, 4 * k as usize);
+                report.pointers = (0..ctz::pointers(index)).filter_map(pointer).collect();
+            }
+            Some(Use::Live(_)) => {
+                half.make_live(&bytes, survey.superblock);
+                report.metadata = Some(half);
+            }
+            Some(Use::Twin(_)) => report.metadata = Some(half),
+            None if is_metadata => {
+                report.used_as = "free; it holds a metadata log that nothing names".to_owned();
+                report.metadata = Some(half);
+            }
+            None if written == 0 && report.damage.is_empty() => {
+                report.used_as = "free, erased".to_owned();
+            }
+            None => {}
+        }
+        Ok(report)
+    }
+}

@@ -1,0 +1,508 @@
+//! A walk over the whole filesystem that goes on past damage: thread, tree, and who uses each block.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use crate::bd::{BlockDevice, Geometry};
+use crate::disk::entry::Content;
+use crate::disk::list::{self, Broken};
+use crate::disk::log::Log;
+use crate::disk::{GState, Pair, Superblock, Tail, tag};
+use crate::mdir::store::{self, Fetched};
+use crate::show::Show;
+
+/// Problems that are kept; the rest are counted.
+const PROBLEMS_MAX: usize = 200;
+/// Blocks of lists that share blocks with others, followed for each block of the filesystem: so many
+/// lists over the same blocks do not take for ever.
+const SHARED_PER_BLOCK: u64 = 8;
+
+/// A metadata pair that the walk came to.
+#[derive(Debug, Clone)]
+pub struct SeenPair {
+    /// The two blocks, the live one first.
+    pub pair: Pair,
+    /// Revision of the live block.
+    pub rev: u32,
+    /// Revision in the first bytes of the other.
+    pub twin_rev: u32,
+    /// End of the last valid commit in the live block, in bytes.
+    pub used: u32,
+    /// Ids in use.
+    pub ids: usize,
+    /// The tail, if one was ever written.
+    pub tail: Option<Tail>,
+    /// What it contributes to the global state.
+    pub delta: GState,
+    /// Whether the thread leads here.
+    pub threaded: bool,
+    /// Whether it holds a superblock entry.
+    pub superblock: Option<Superblock>,
+    /// The directory it belongs to, as an index of [`Survey::nodes`].
+    pub dir: Option<usize>,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// A directory, with its pairs as indices of [`Survey::pairs`].
+    Dir {
+        /// The pairs that could be read, in their order.
+        pairs: Vec<usize>,
+    },
+    /// A file whose content stands in its pair.
+    Inline {
+        /// Bytes of content.
+        size: u32,
+    },
+    /// A file with blocks of its own.
+    List {
+        /// The last block.
+        head: u32,
+        /// Bytes of content.
+        size: u32,
+    },
+    /// Something this library does not know, or whose struct is missing or unusable.
+    Other,
+}
+
+/// An entry of the tree; the first one is the root.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// The directory that holds it; none for the root and for directories that nothing names.
+    pub parent: Option<usize>,
+    /// Its name, without the path.
+    pub name: Box<[u8]>,
+    /// The pair that its entry stands in, as an index of [`Survey::pairs`], and its id there.
+    pub entry: Option<(usize, u16)>,
+    /// Type of its name tag.
+    pub name_type: u16,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a block is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// The live block of a pair, as an index of [`Survey::pairs`].
+    Live(usize),
+    /// The other block of a pair.
+    Twin(usize),
+    /// A block of a file's list: the file, as an index of [`Survey::nodes`], and the index of the
+    /// block in the list.
+    Data(usize, u32),
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Problem {
+    /// Where: a path, a pair, a block.
+    pub place: String,
+    /// What it means.
+    pub message: String,
+}
+
+/// What the walk found.
+#[derive(Debug)]
+pub struct Survey {
+    /// Size and number of blocks.
+    pub geometry: Geometry,
+    /// The superblock that counts: the last one of the thread.
+    pub superblock: Option<Superblock>,
+    /// All pairs, those of the thread first and in its order.
+    pub pairs: Vec<SeenPair>,
+    /// All entries; the root first. Children come behind their directory.
+    pub nodes: Vec<Node>,
+    /// The sum of the deltas of all pairs in the thread.
+    pub gstate: GState,
+    /// Whether the thread could be followed to its end.
+    pub thread_whole: bool,
+    /// What is wrong, in the order found.
+    pub problems: Vec<Problem>,
+    /// How many more problems there were.
+    pub more_problems: u64,
+    uses: HashMap<u32, Use>,
+    shared: HashMap<u32, Use>,
+}
+
+impl Survey {
+    /// Walk the filesystem on `dev`.
+    pub fn new(dev: &dyn BlockDevice) -> Self {
+        let geometry = dev.geometry();
+        let survey = Self {
+            geometry,
+            superblock: None,
+            pairs: Vec::new(),
+            nodes: Vec::new(),
+            gstate: GState::default(),
+            thread_whole: false,
+            problems: Vec::new(),
+            more_problems: 0,
+            uses: HashMap::new(),
+            shared: HashMap::new(),
+        };
+        let budget = SHARED_PER_BLOCK * u64::from(geometry.block_count.min(1 << 20));
+        let mut walk = Walk { dev, survey, logs: HashMap::new(), by_block: HashMap::new(), budget };
+        walk.thread();
+        walk.tree();
+        walk.survey
+    }
+
+    /// What `block` is used for, if anything.
+    pub fn use_of(&self, block: u32) -> Option<Use> {
+        self.uses.get(&block).copied()
+    }
+
+    /// What else uses `block`, which only one thing should.
+    pub fn shared_with(&self, block: u32) -> Option<Use> {
+        self.shared.get(&block).copied()
+    }
+
+    /// How many blocks are used.
+    pub fn used(&self) -> usize {
+        self.uses.len()
+    }
+
+    /// The path of an entry for people, from `/` on.
+    pub fn path(&self, node: usize) -> String {
+        let mut parts = Vec::new();
+        let mut at = Some(node);
+        while let Some(node) = at.and_then(|at| self.nodes.get(at)) {
+            parts.push(node.name.show().to_string());
+            at = node.parent;
+        }
+        parts.reverse();
+        match parts.len() {
+            1 if parts.iter().all(String::is_empty) => "/".to_owned(),
+            _ => parts.join("/"),
+        }
+    }
+
+    /// The entries at `path`, whose parts are separated by slashes: more than one where a directory
+    /// holds a name more than once.
+    pub fn find(&self, path: &[u8]) -> Vec<usize> {
+        let mut found = vec![0];
+        for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".") {
+            let of = |n: &Node| n.parent.is_some_and(|p| found.contains(&p)) && *n.name == *part;
+            found =
+                (0..self.nodes.len()).filter(|&at| self.nodes.get(at).is_some_and(of)).collect();
+        }
+        found
+    }
+
+    /// The pair that `block` is a half of.
+    pub fn pair_of(&self, block: u32) -> Option<&SeenPair> {
+        match self.use_of(block)? {
+            Use::Live(pair) | Use::Twin(pair) => self.pairs.get(pair),
+            Use::Data(..) => None,
+        }
+    }
+
+    /// What uses a block, in words.
+    pub fn describe(&self, of: Use) -> String {
+        let pair = |at: usize| match self.pairs.get(at) {
+            Some(SeenPair { pair, dir: Some(dir), .. }) => {
+                format!("pair {pair} of directory {}", self.path(*dir))
+            }
+            Some(SeenPair { pair, superblock: Some(_), .. }) => format!("superblock pair {pair}"),
+            Some(SeenPair { pair, .. }) => format!("pair {pair}, which no directory names"),
+            None => "a pair".to_owned(),
+        };
+        match of {
+            Use::Live(at) => format!("the live half of {}", pair(at)),
+            Use::Twin(at) => format!("the other half of {}", pair(at)),
+            Use::Data(node, index) => format!("block {index} of file {}", self.path(node)),
+        }
+    }
+}
+
+/// The walk in progress.
+struct Walk<'a> {
+    dev: &'a dyn BlockDevice,
+    survey: Survey,
+    /// What pairs hold, until the tree has come to them.
+    logs: HashMap<usize, Log>,
+    by_block: HashMap<u32, usize>,
+    budget: u64,
+}
+
+impl Walk<'_> {
+    fn problem(&mut self, place: impl ToString, message: impl ToString) {
+        let survey = &mut self.survey;
+        if survey.problems.len() >= PROBLEMS_MAX {
+            survey.more_problems += 1;
+            return;
+        }
+        let (place, message) = (place.to_string(), message.to_string());
+        survey.problems.push(Problem { place, message });
+    }
+
+    fn thread(&mut self) {
+        let mut next = Pair::SUPERBLOCK;
+        loop {
+            if next.0.iter().any(|block| self.by_block.contains_key(block)) {
+                return self.problem(next, "the thread comes back to this pair");
+            }
+            let fetched = match store::fetch(self.dev, next) {
+                Ok(fetched) => fetched,
+                Err(e) => return self.problem(next, format_args!("the thread ends here: {e}")),
+            };
+            self.survey.gstate = self.survey.gstate.xor(fetched.log.gdelta);
+            let at = self.take(fetched, true);
+            let Some(pair) = self.survey.pairs.get(at) else { return };
+            match pair.tail {
+                Some(tail) if !tail.pair.is_null() => next = tail.pair,
+                _ => break,
+            }
+        }
+        self.survey.thread_whole = true;
+    }
+
+    /// Add a pair, and say which one it is.
+    fn take(&mut self, fetched: Fetched, threaded: bool) -> usize {
+        let Fetched { pair, log, unreadable, .. } = fetched;
+        let at = self.survey.pairs.len();
+        if let Some(e) = unreadable {
+            let message =
+                format!("one of its blocks, which may be newer, cannot be read: {}", e.source);
+            self.problem(pair, message);
+        }
+        if log.odd {
+            self.problem(pair, "holds tags that no driver writes");
+        }
+        for (block, of) in pair.0.into_iter().zip([Use::Live(at), Use::Twin(at)]) {
+            self.by_block.insert(block, at);
+            self.claim(block, of);
+        }
+        self.survey.pairs.push(SeenPair {
+            pair,
+            rev: log.rev,
+            twin_rev: store::read_rev(self.dev, pair.0[1]),
+            used: log.off,
+            ids: log.entries.len(),
+            tail: log.tail,
+            delta: log.gdelta,
+            threaded,
+            superblock: Superblock::of(&log),
+            dir: None,
+        });
+        self.logs.insert(at, log);
+        at
+    }
+
+    /// Note what a block is used for; false if something else uses it.
+    fn claim(&mut self, block: u32, of: Use) -> bool {
+        let Some(&other) = self.survey.uses.get(&block) else {
+            self.survey.uses.insert(block, of);
+            return true;
+        };
+        self.survey.shared.entry(block).or_insert(of);
+        let (one, two) = (self.survey.describe(other), self.survey.describe(of));
+        self.problem(format_args!("block {block:#x}"), format_args!("is {one}, and {two}"));
+        false
+    }
+
+    fn tree(&mut self) {
+        let root = self.survey.pairs.iter().rposition(|pair| pair.superblock.is_some());
+        let Some(root) = root else {
+            self.survey.nodes.push(Node::directory(None, Box::default(), None));
+            return self.problem(Pair::SUPERBLOCK, "no pair holds a superblock entry");
+        };
+        self.survey.superblock = self.survey.pairs.get(root).and_then(|pair| pair.superblock);
+        self.directory(root, Node::directory(None, Box::default(), None));
+        let lost: Vec<usize> = (0..self.survey.pairs.len())
+            .filter(|&at| {
+                let pair = &self.survey.pairs.get(at);
+                pair.is_some_and(|pair| {
+                    pair.dir.is_none() && pair.superblock.is_none() && at > root
+                })
+            })
+            .collect();
+        for at in lost {
+            let Some(seen) = self.survey.pairs.get(at).filter(|pair| pair.dir.is_none()) else {
+                continue;
+            };
+            let (pair, ids) = (seen.pair, seen.ids);
+            if ids > 0 || !self.survey.gstate.needs_sync() {
+                self.problem(pair, format_args!("a directory of {ids} entries that nothing names"));
+            }
+            let name = format!("directory {pair}").into_bytes().into();
+            self.directory(at, Node::directory(None, name, None));
+        }
+        self.logs.clear();
+    }
+
+    /// Walk a directory and everything below it.
+    fn directory(&mut self, head: usize, node: Node) {
+        let mut todo = vec![(head, self.add(node))];
+        if let Some(pair) = self.survey.pairs.get_mut(head) {
+            pair.dir = todo.first().map(|&(_, dir)| dir);
+        }
+        while let Some((head, dir)) = todo.pop() {
+            let mut next = Some(head);
+            while let Some(at) = next {
+                if let Some(Node { kind: Kind::Dir { pairs }, .. }) = self.survey.nodes.get_mut(dir)
+                {
+                    pairs.push(at);
+                }
+                let below = self.entries(at, dir);
+                todo.extend(below.into_iter().rev());
+                next = match self.survey.pairs.get(at).and_then(|pair| pair.tail) {
+                    Some(tail) if tail.hard && !tail.pair.is_null() => self.enter(tail.pair, dir),
+                    _ => None,
+                };
+            }
+        }
+    }
+
+    fn add(&mut self, node: Node) -> usize {
+        self.survey.nodes.push(node);
+        self.survey.nodes.len() - 1
+    }
+
+    /// The pair at which directory `dir` begins or goes on, which becomes its own.
+    fn enter(&mut self, pair: Pair, dir: usize) -> Option<usize> {
+        let path = |walk: &Self| walk.survey.path(dir);
+        let known: HashSet<usize> =
+            pair.0.iter().filter_map(|block| self.by_block.get(block).copied()).collect();
+        let at = match known.iter().next() {
+            Some(&at) => at,
+            None => match store::fetch_dir(self.dev, pair) {
+                Ok(fetched) => {
+                    self.problem(path(self), format_args!("pair {pair} is not in the thread"));
+                    self.take(fetched, false)
+                }
+                Err(e) => {
+                    self.problem(path(self), format_args!("what follows is lost: {e}"));
+                    return None;
+                }
+            },
+        };
+        let seen = self.survey.pairs.get_mut(at)?;
+        if known.len() > 1 || seen.dir.is_some() || seen.superblock.is_some() {
+            let message = format_args!("pair {pair} belongs to another directory, too").to_string();
+            self.problem(path(self), message);
+            return None;
+        }
+        seen.dir = Some(dir);
+        if !seen.pair.same(pair) {
+            let old = seen.pair;
+            self.problem(path(self), format_args!("has moved to {pair}; the thread names {old}"));
+        }
+        Some(at)
+    }
+
+    /// The entries of one pair of directory `dir`; returns the directories among them with their
+    /// first pairs.
+    fn entries(&mut self, at: usize, dir: usize) -> Vec<(usize, usize)> {
+        let Some(log) = self.logs.remove(&at) else { return Vec::new() };
+        let hidden = self.survey.gstate.pending_move().filter(|(pair, _)| {
+            self.survey.pairs.get(at).is_some_and(|seen| seen.pair.overlaps(*pair))
+        });
+        let mut below = Vec::new();
+        for (id, entry) in log.entries.iter().enumerate() {
+            let id = id as u16;
+            let Some(name_type) = entry.name_type else { continue };
+            if name_type == tag::SUPERBLOCK || hidden.is_some_and(|(_, moved)| moved == id) {
+                continue;
+            }
+            let content = Content::of(entry);
+            let kind = match (name_type, content) {
+                (tag::DIR, Content::Dir(_)) => Kind::Dir { pairs: Vec::new() },
+                (tag::REG, Content::Inline(data)) => Kind::Inline { size: data.len() as u32 },
+                (tag::REG, Content::List { head, size }) => Kind::List { head, size },
+                _ => Kind::Other,
+            };
+            let usable = kind != Kind::Other || !matches!(name_type, tag::REG | tag::DIR);
+            let name = entry.name.clone();
+            let node =
+                self.add(Node { parent: Some(dir), name, entry: Some((at, id)), name_type, kind });
+            if !usable {
+                let path = self.survey.path(node);
+                self.problem(path, "nothing says where its content is");
+            }
+            match content {
+                Content::Dir(pair) if name_type == tag::DIR => {
+                    below.extend(self.enter(pair, node).map(|head| (head, node)));
+                }
+                Content::List { head, size } if name_type == tag::REG => {
+                    self.list(node, head, size)
+                }
+                _ => {}
+            }
+        }
+        below
+    }
+
+    /// Claim the blocks of a file's list.
+    fn list(&mut self, node: usize, head: u32, size: u32) {
+        let (dev, geometry) = (self.dev, self.survey.geometry);
+        let mut shared = 0_u64;
+        let mut disagrees = None;
+        let read = |block, buf: &mut [u8]| dev.read(block, 0, buf);
+        let visit = |step: list::Step| {
+            if !step.agrees && disagrees.is_none() {
+                disagrees = Some(step.index);
+            }
+            let of = Use::Data(node, step.index);
+            match self.survey.uses.get(&step.block) {
+                None => {
+                    self.survey.uses.insert(step.block, of);
+                }
+                Some(_) if self.budget == 0 => return ControlFlow::Break(()),
+                // one finding is enough for a whole list
+                Some(_) if shared == 0 => {
+                    self.claim(step.block, of);
+                    shared += 1;
+                }
+                Some(_) => {
+                    self.survey.shared.entry(step.block).or_insert(of);
+                    self.budget -= 1;
+                }
+            }
+            ControlFlow::Continue(())
+        };
+        let outcome = list::follow(geometry, head, size, read, visit);
+        if let Some(index) = disagrees {
+            let path = self.survey.path(node);
+            self.problem(
+                path,
+                format_args!("pointers to and from block {index} of its list disagree"),
+            );
+        }
+        if let Err(broken) = outcome {
+            let path = self.survey.path(node);
+            self.problem(path, show_broken(&broken));
+        }
+    }
+}
+
+/// Why a list ends too early, in words.
+pub fn show_broken(broken: &Broken<crate::error::IoError>) -> String {
+    match broken {
+        Broken::TooLong { blocks } => {
+            format!("claims {blocks} blocks, more than the filesystem has")
+        }
+        Broken::Outside { index, block } => {
+            format!("block {index} of its list is {block:#x}, outside the filesystem")
+        }
+        Broken::Unreadable { index, block, error } => {
+            format!("block {index} of its list, {block:#x}, cannot be read: {}", error.source)
+        }
+    }
+}
+
+impl Node {
+    fn directory(parent: Option<usize>, name: Box<[u8]>, entry: Option<(usize, u16)>) -> Self {
+        Self { parent, name, entry, name_type: tag::DIR, kind: Kind::Dir { pairs: Vec::new() } }
+    }
+
+    /// Bytes of content; 0 for a directory.
+    pub fn size(&self) -> u32 {
+        match self.kind {
+            Kind::Inline { size } | Kind::List { size, .. } => size,
+            Kind::Dir { .. } | Kind::Other => 0,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The tree of files and the thread of pairs, and the global state.
+
+use serde::Serialize;
+
+use super::half::gstate_words;
+use super::survey::{Kind, Problem, SeenPair, Survey};
+use super::{Inspector, Report, Unanswered, hex};
+use crate::disk::{Tag, ctz};
+use crate::show::base64_unless_text;
+
+/// A pair, in short.
+#[derive(Debug, Clone, Serialize)]
+pub struct PairSummary {
+    /// The two blocks, the live one first.
+    pub pair: [u32; 2],
+    /// Their revisions.
+    pub revisions: [u32; 2],
+    /// The path of its directory; none where nothing in the tree names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Whether it holds a superblock entry.
+    pub superblock: bool,
+    /// Ids in use.
+    pub ids: usize,
+    /// Bytes of the live block up to the end of its last commit.
+    pub used_bytes: u32,
+    /// The pair behind it in the thread; none at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<[u32; 2]>,
+    /// Whether that one is of the same directory.
+    pub hard: bool,
+    /// Whether the thread leads here.
+    pub threaded: bool,
+}
+
+/// An entry, in short.
+#[derive(Debug, Clone, Serialize)]
+pub struct TreeEntry {
+    /// Its path.
+    pub path: String,
+    /// The bytes of its name, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_base64: Option<String>,
+    /// What SPEC.md calls the type of its name, without `LFS_TYPE_`.
+    pub r#type: &'static str,
+    /// The pair that its entry stands in, the live half first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair: Option<[u32; 2]>,
+    /// Its id there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u16>,
+    /// Bytes of content.
+    pub size: u32,
+    /// How its content is stored: `inline`, `list`, `pairs` or `unknown`.
+    pub storage: &'static str,
+    /// Of a list: its last block.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<u32>,
+    /// Blocks of a list, or pairs of a directory.
+    pub count: u32,
+}
+
+/// Everything.
+#[derive(Debug, Clone, Serialize)]
+pub struct TreeReport {
+    /// All pairs: those of the thread in its order, then others.
+    pub pairs: Vec<PairSummary>,
+    /// All entries, each behind its directory.
+    pub entries: Vec<TreeEntry>,
+    /// Whether the thread could be followed to its end.
+    pub thread_whole: bool,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
+    /// How many more problems there are.
+    pub more_problems: u64,
+}
+
+/// A directory.
+#[derive(Debug, Clone, Serialize)]
+pub struct DirReport {
+    /// Its path.
+    pub path: String,
+    /// The pair that its own entry stands in, the live half first; none for the root.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry_pair: Option<[u32; 2]>,
+    /// Its id there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u16>,
+    /// Its own pairs, in their order.
+    pub pairs: Vec<PairSummary>,
+    /// What it holds.
+    pub entries: Vec<TreeEntry>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// The global state, and who contributes to it.
+#[derive(Debug, Clone, Serialize)]
+pub struct GStateReport {
+    /// The sum of all deltas, as stored: three little-endian words.
+    pub sum_hex: String,
+    /// Whether an interrupted operation may have left orphans.
+    pub needs_sync: bool,
+    /// The entry that was moved away and is still to be deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending_move: Option<PendingMove>,
+    /// The sum, in words.
+    pub value: String,
+    /// The pairs whose delta is not zero.
+    pub contributions: Vec<Contribution>,
+    /// Whether the thread could be followed to its end: otherwise the sum means nothing.
+    pub thread_whole: bool,
+}
+
+/// An entry that is to be deleted because it was moved.
+#[derive(Debug, Clone, Serialize)]
+pub struct PendingMove {
+    /// The pair it stands in.
+    pub pair: [u32; 2],
+    /// Its id there.
+    pub id: u16,
+}
+
+/// What a pair contributes to the global state.
+#[derive(Debug, Clone, Serialize)]
+pub struct Contribution {
+    /// The pair, the live half first.
+    pub pair: [u32; 2],
+    /// The path of its directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The delta, as stored.
+    pub delta_hex: String,
+}
+
+impl Report for TreeReport {
+    fn is_damaged(&self) -> bool {
+        !self.problems.is_empty()
+    }
+}
+
+impl Report for DirReport {
+    fn is_damaged(&self) -> bool {
+        !self.problems.is_empty()
+    }
+}
+
+impl Report for GStateReport {
+    fn is_damaged(&self) -> bool {
+        !self.thread_whole
+    }
+}
+
+impl Survey {
+    fn summary(&self, seen: &SeenPair) -> PairSummary {
+        let tail = seen.tail.filter(|tail| !tail.pair.is_null());
+        PairSummary {
+            pair: seen.pair.0,
+            revisions: [seen.rev, seen.twin_rev],
+            directory: seen.dir.map(|dir| self.path(dir)),
+            superblock: seen.superblock.is_some(),
+            ids: seen.ids,
+            used_bytes: seen.used,
+            tail: tail.map(|tail| tail.pair.0),
+            hard: tail.is_some_and(|tail| tail.hard),
+            threaded: seen.threaded,
+        }
+    }
+
+    fn entry(&self, at: usize) -> Option<TreeEntry> {
+        let node = self.nodes.get(at)?;
+        let place = node.entry.and_then(|(pair, id)| Some((self.pairs.get(pair)?.pair.0, id)));
+        let (storage, head, count) = match &node.kind {
+            Kind::Dir { pairs } => ("pairs", None, pairs.len() as u32),
+            Kind::Inline { .. } => ("inline", None, 0),
+            Kind::List { head, size } => {
+                ("list", Some(*head), ctz::blocks(self.geometry.block_size, *size))
+            }
+            Kind::Other => ("unknown", None, 0),
+        };
+        Some(TreeEntry {
+            path: self.path(at),
+            name_base64: base64_unless_text(&node.name),
+            r#type: Tag::new(node.name_type, 0, 0).name(),
+            pair: place.map(|(pair, _)| pair),
+            id: place.map(|(_, id)| id),
+            size: node.size(),
+            storage,
+            head,
+            count,
+        })
+    }
+
+    /// All entries in the order of a listing: each directory before what it holds.
+    fn listing(&self) -> Vec<usize> {
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
+        let mut todo = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            match node.parent.and_then(|parent| children.get_mut(parent)) {
+                Some(siblings) => siblings.push(at),
+                None => todo.push(at),
+            }
+        }
+        todo.reverse();
+        let mut order = Vec::with_capacity(self.nodes.len());
+        while let Some(at) = todo.pop() {
+            order.push(at);
+            let below = children.get_mut(at).map(std::mem::take).unwrap_or_default();
+            todo.extend(below.into_iter().rev());
+        }
+        order
+    }
+}
+
+impl Inspector {
+    /// All pairs and all entries.
+    pub fn tree(&self) -> TreeReport {
+        let survey = self.survey();
+        TreeReport {
+            pairs: survey.pairs.iter().map(|seen| survey.summary(seen)).collect(),
+            entries: survey.listing().into_iter().filter_map(|at| survey.entry(at)).collect(),
+            thread_whole: survey.thread_whole,
+            problems: survey.problems.clone(),
+            more_problems: survey.more_problems,
+        }
+    }
+
+    /// The directories at `path`: more than one where a directory holds the name more than once.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn dir(&self, path: &[u8]) -> Result<Vec<DirReport>, Unanswered> {
+        let survey = self.survey();
+        let found = self.find(path)?;
+        let report = |&at: &usize| {
+            let node = survey.nodes.get(at)?;
+            let Kind::Dir { pairs } = &node.kind else { return None };
+            let path = survey.path(at);
+            let below = if path == "/" { path.clone() } else { format!("{path}/") };
+            let pairs: Vec<&SeenPair> =
+                pairs.iter().filter_map(|&at| survey.pairs.get(at)).collect();
+            let concerns = |problem: &&Problem| {
+                problem.place == path
+                    || problem.place.strip_prefix(&below).is_some_and(|name| !name.contains('/'))
+                    || pairs.iter().any(|seen| problem.place == seen.pair.to_string())
+            };
+            let holder =
+                node.entry.and_then(|(pair, id)| Some((survey.pairs.get(pair)?.pair.0, id)));
+            let children = (0..survey.nodes.len())
+                .filter(|&n| survey.nodes.get(n).is_some_and(|n| n.parent == Some(at)));
+            Some(DirReport {
+                entry_pair: holder.map(|(pair, _)| pair),
+                id: holder.map(|(_, id)| id),
+                pairs: pairs.iter().map(|seen| survey.summary(seen)).collect(),
+                entries: children.filter_map(|child| survey.entry(child)).collect(),
+                problems: survey.problems.iter().filter(concerns).cloned().collect(),
+                path,
+            })
+        };
+        let dirs: Vec<DirReport> = found.iter().filter_map(report).collect();
+        if dirs.is_empty() { Err(Unanswered::NotADirectory) } else { Ok(dirs) }
+    }
+
+    /// The global state.
+    pub fn gstate(&self) -> GStateReport {
+        let survey = self.survey();
+        let contributes = |seen: &&SeenPair| seen.threaded && !seen.delta.is_zero();
+        let contribution = |seen: &SeenPair| Contribution {
+            pair: seen.pair.0,
+            directory: seen.dir.map(|dir| survey.path(dir)),
+            delta_hex: hex(&seen.delta.to_bytes()),
+        };
+        GStateReport {
+            sum_hex: hex(&survey.gstate.to_bytes()),
+            needs_sync: survey.gstate.needs_sync(),
+            pending_move: (survey.gstate.pending_move())
+                .map(|(pair, id)| PendingMove { pair: pair.0, id }),
+            value: gstate_words(survey.gstate),
+            contributions: survey.pairs.iter().filter(contributes).map(contribution).collect(),
+            thread_whole: survey.thread_whole,
+        }
+    }
+}
