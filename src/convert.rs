@@ -1,13 +1,13 @@
-//! Making a littlefs of an image in another dialect.
+//! Making a littlefs of version 2 of an image in another dialect.
 //!
 //! The new image is written to a file of its own, read back and compared, checked, and made durable
 //! before it gets its name; in place, that is one rename(2). So whatever interrupts it, under the
 //! name there is the old image or the new one, complete.
 
+mod failure;
 mod target;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -15,11 +15,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bd::file::{copy, fill};
-use crate::bd::{FileDevice, Geometry};
-use crate::check::{self, Finding, Severity};
-use crate::error::{Error, Unsupported};
+use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::check::{self, Severity};
+use crate::error::Error;
 use crate::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
-use crate::image::{Opened, Reason};
+use crate::image::{Dialect, Opened};
+use crate::mdir::RESERVED;
+
+pub use failure::Failure;
 
 use target::Target;
 
@@ -27,8 +30,20 @@ use target::Target;
 const PIECE: usize = 1 << 20;
 /// Longest name of the new image, in bytes, unless the old one has longer ones.
 const NAME_MAX: u32 = 255;
-/// Findings that no value is lost by: what chamelon reads is read.
-const HARMLESS: [&str; 2] = ["block-shared", "ctz-pointer"];
+/// Bytes that an entry takes in its directory besides its name, at least.
+const ENTRY: u32 = 4 + 12;
+/// How often the number of blocks is doubled to find out how many are needed.
+const DOUBLINGS: u32 = 6;
+
+/// Findings that nothing is lost by: chamelon itself follows the first pointers of a list, and the
+/// tree of version 1 does not depend on its thread.
+fn harmless(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Littlefs => &[],
+        Dialect::V1 => &["thread-broken", "thread-loop", "unthreaded"],
+        Dialect::Chamelon => &["block-shared", "ctz-pointer"],
+    }
+}
 
 /// What is to be converted, and how.
 pub struct Job<'a> {
@@ -42,7 +57,9 @@ pub struct Job<'a> {
     pub salvage: bool,
     /// Version of the new image, major in the high 16 bits.
     pub disk_version: u32,
-    /// Blocks of the new image; as many as the old one has where none.
+    /// Bytes in a block of the new image; as many as in the old one where none.
+    pub block_size: Option<u32>,
+    /// Blocks of the new image; as many as the old one has, or fill its size, where none.
     pub block_count: Option<u32>,
 }
 
@@ -76,84 +93,8 @@ pub struct Outcome {
     lost: BTreeSet<String>,
 }
 
-/// Why nothing was converted, and nothing changed.
-#[derive(Debug)]
-pub enum Failure {
-    /// The old image has damage that loses something.
-    Damaged(Vec<Finding>),
-    /// Something of the old image cannot be read: its path.
-    Unreadable(String, Error),
-    /// The new image has no room.
-    NoSpace(Geometry),
-    /// The new image cannot be written.
-    Unwritable(Error),
-    /// The old image is on a block device.
-    Device,
-    /// There is something under the name of the new image.
-    Exists,
-    /// The new image is to be something else than a plain file, or cannot be opened.
-    Target(Reason),
-    /// The new image would be the old one.
-    SameFile,
-    /// The file to be replaced is another user's, whose it would not stay.
-    Owner(u32),
-    /// Somebody changed the old image meanwhile.
-    Changed,
-    /// The new image does not hold what the old one does: where. A bug.
-    Differs(String),
-    /// The geometry asked for is impossible.
-    Geometry(Unsupported),
-    /// The system failed.
-    Io(io::Error),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Damaged(findings) => {
-                for Finding { place, message, .. } in findings.iter().take(3) {
-                    write!(f, "{place}: {message}; ")?;
-                }
-                f.write_str("'littlefs check' lists all damage, --salvage leaves out what is lost")
-            }
-            Self::Unreadable(path, e) => write!(f, "{path}: {e}; --salvage leaves it out"),
-            Self::NoSpace(g) => write!(
-                f,
-                "a littlefs of {} blocks of {} bytes has no room for all of it; give OUT and a \
-                 larger --block-count",
-                g.block_count, g.block_size
-            ),
-            Self::Unwritable(e) => write!(f, "the new image cannot be written: {e}"),
-            Self::Device => f.write_str(
-                "a block device cannot be converted in place; give OUT, a file, and copy that to \
-                 the device",
-            ),
-            Self::Exists => f.write_str("exists; --force overwrites it"),
-            Self::Target(reason) => reason.fmt(f),
-            Self::SameFile => f.write_str("is the image itself; leave OUT out to convert in place"),
-            Self::Owner(uid) => write!(
-                f,
-                "belongs to user {uid}, whose it would not stay: convert it as that user, or to \
-                 another file (OUT)"
-            ),
-            Self::Changed => f.write_str("was changed meanwhile; convert it again"),
-            Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
-            Self::Geometry(e) => e.fmt(f),
-            Self::Io(e) => e.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl From<io::Error> for Failure {
-    fn from(e: io::Error) -> Self {
-        Self::Io(e)
-    }
-}
-
-/// Convert an image of chamelon's, telling `step` how far it is. On a failure, and when it is ended
-/// at any step before [`Step::Named`], everything is as it was.
+/// Convert an image of another dialect, telling `step` how far it is. On a failure, and when it is
+/// ended at any step before [`Step::Named`], everything is as it was.
 ///
 /// # Errors
 /// One [`Failure`] for each reason.
@@ -169,23 +110,16 @@ pub fn convert(job: &Job<'_>, step: &dyn Fn(Step)) -> Result<Outcome, Failure> {
     if job.out.is_none() {
         copy_around(job.source, file.file(), g)?;
     }
-    let len = file.file().metadata()?.len().max(offset.saturating_add(g.size()));
-    file.file().set_len(len)?;
-    let device = Arc::new(FileDevice::new(file.file().try_clone()?, offset, g));
-
     let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut old = Fs::open(Arc::clone(&job.source.device), &read_only).map_err(unwritable)?;
-    let mut new = format(job, &old, device.clone())?;
-    let no_space = |e| match e {
-        Failure::Unwritable(Error::NoSpace) => Failure::NoSpace(g),
-        e => e,
+    let (device, mut outcome) = match make(job, &mut old, file.file(), offset, g, step) {
+        Err(Failure::Unwritable(Error::NoSpace)) => {
+            let needed = needed(job, &mut old, file.file(), g);
+            return Err(Failure::NoSpace { geometry: g, needed });
+        }
+        made => made?,
     };
-    let outcome =
-        Outcome { files: 0, directories: 0, bytes: 0, geometry: g, doubts, lost: BTreeSet::new() };
-    let copier = Copier { old: &mut old, new: &mut new, salvage: job.salvage, outcome, step };
-    let outcome = copier.copy().map_err(no_space)?;
-    new.flush().map_err(unwritable).map_err(no_space)?;
-    drop(new);
+    outcome.doubts.splice(0..0, doubts);
     let mut new = Fs::open(device.clone(), &read_only).map_err(unwritable)?;
     compare(&mut old, &mut new, &outcome, step)?;
     let report = check::check(device).map_err(unwritable)?;
@@ -202,6 +136,46 @@ pub fn convert(job: &Job<'_>, step: &dyn Fn(Step)) -> Result<Outcome, Failure> {
     Ok(outcome)
 }
 
+/// Make the new filesystem at byte `offset` of `file`.
+fn make(
+    job: &Job<'_>,
+    old: &mut Fs,
+    file: &File,
+    offset: u64,
+    g: Geometry,
+    step: &dyn Fn(Step),
+) -> Result<(Arc<FileDevice>, Outcome), Failure> {
+    let len = file.metadata()?.len().max(offset.saturating_add(g.size()));
+    file.set_len(len)?;
+    let device = Arc::new(FileDevice::new(file.try_clone()?, offset, g));
+    let mut new = format(job, old, device.clone())?;
+    let (doubts, lost) = (Vec::new(), BTreeSet::new());
+    let outcome = Outcome { files: 0, directories: 0, bytes: 0, geometry: g, doubts, lost };
+    let salvage = job.salvage;
+    let outcome = Copier { old, new: &mut new, g, salvage, outcome, step }.copy()?;
+    new.flush().map_err(unwritable)?;
+    Ok((device, outcome))
+}
+
+/// How many blocks of that size are enough, found by filling more of them in `file`, which has no
+/// name and is of no use any more.
+fn needed(job: &Job<'_>, old: &mut Fs, file: &File, g: Geometry) -> Option<u32> {
+    for doubling in 1..=DOUBLINGS {
+        let block_count = g.block_count.checked_mul(1 << doubling)?;
+        let larger = Geometry::new(g.block_size, block_count).ok()?;
+        match make(job, old, file, 0, larger, &|_| ()) {
+            Err(Failure::Unwritable(Error::NoSpace)) => {}
+            Err(_) => return None,
+            Ok((device, _)) => {
+                let read_only = OpenOptions { read_only: true, ..OpenOptions::default() };
+                let mut new = Fs::open(device, &read_only).ok()?;
+                return Some(new.usage().ok()?.blocks_used);
+            }
+        }
+    }
+    None
+}
+
 fn unwritable(e: Error) -> Failure {
     Failure::Unwritable(e)
 }
@@ -215,7 +189,8 @@ fn state(meta: &Metadata) -> (u64, [i64; 4]) {
 fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
     let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
     let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
-    let (harmless, lossy): (Vec<_>, Vec<_>) = errors.partition(|f| HARMLESS.contains(&f.code));
+    let (harmless, lossy): (Vec<_>, Vec<_>) =
+        errors.partition(|f| harmless(job.source.dialect).contains(&f.code));
     if !lossy.is_empty() && !job.salvage {
         return Err(Failure::Damaged(lossy));
     }
@@ -224,8 +199,10 @@ fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
 
 fn geometry(job: &Job<'_>) -> Result<Geometry, Failure> {
     let old = job.source.stored.geometry();
-    let block_count = job.block_count.unwrap_or(old.block_count);
-    Geometry::new(old.block_size, block_count).map_err(Failure::Geometry)
+    let block_size = job.block_size.unwrap_or(old.block_size);
+    let filling = old.size() / u64::from(block_size.max(1));
+    let block_count = job.block_count.unwrap_or(u32::try_from(filling).unwrap_or(u32::MAX));
+    Geometry::new(block_size, block_count).map_err(Failure::Geometry)
 }
 
 /// What is around the filesystem in the old file belongs to the new one, too.
@@ -246,9 +223,13 @@ fn format(job: &Job<'_>, old: &Fs, device: Arc<FileDevice>) -> Result<Fs, Failur
         ..FormatOptions::default()
     };
     Fs::format(&*device, &options).map_err(unwritable)?;
+    // the view of an old image may have other blocks, and the new one may be asked to have others
+    let Geometry { block_size, .. } = device.geometry();
+    let unit = 1 << block_size.trailing_zeros().min(31);
+    let same = block_size == old.superblock().block_size;
     let options = OpenOptions {
-        prog_size: Some(old.prog_size()),
-        inline_max: Some(old.inline_max()),
+        prog_size: Some(old.prog_size().min(unit)),
+        inline_max: same.then(|| old.inline_max()),
         ..OpenOptions::default()
     };
     Fs::open(device, &options).map_err(unwritable)
@@ -258,6 +239,8 @@ fn format(job: &Job<'_>, old: &Fs, device: Arc<FileDevice>) -> Result<Fs, Failur
 struct Copier<'a> {
     old: &'a mut Fs,
     new: &'a mut Fs,
+    /// Geometry of the new one.
+    g: Geometry,
     salvage: bool,
     outcome: Outcome,
     step: &'a dyn Fn(Step),
@@ -278,16 +261,39 @@ impl Copier<'_> {
                 let path = format!("{path}/{}", check::show(&name));
                 match self.old.lookup(from, &name) {
                     Ok(Node::Dir(dir)) => {
-                        let new = self.new.mkdir(to, &name).map_err(unwritable)?;
+                        let new = self.new.mkdir(to, &name);
+                        let new = new.map_err(|e| self.unstorable(e, &path, &name))?;
                         self.outcome.directories += 1;
                         todo.push((dir, new, path));
                     }
-                    Ok(Node::File { .. }) => self.copy_file(from, to, &name, &path)?,
+                    Ok(Node::File { size }) => {
+                        self.check_room(&name, &path, size)?;
+                        self.copy_file(from, to, &name, &path)?;
+                    }
                     Err(e) => self.lose(&path, e)?,
                 }
             }
         }
         Ok(self.outcome)
+    }
+
+    /// Whether a metadata block can hold the name of a file beside what it needs for the content,
+    /// which the file system finds out late.
+    fn check_room(&self, name: &[u8], path: &str, size: u32) -> Result<(), Failure> {
+        let inline = if size <= self.new.inline_max() { size.saturating_add(4) } else { u32::MAX };
+        let entry = 4 + name.len() as u32 + inline.min(12);
+        if entry.saturating_add(RESERVED) <= self.g.block_size {
+            return Ok(());
+        }
+        Err(self.unstorable(Error::NameTooLong, path, name))
+    }
+
+    /// Why an entry of this name cannot be made.
+    fn unstorable(&self, e: Error, path: &str, name: &[u8]) -> Failure {
+        let Error::NameTooLong = e else { return Failure::Unwritable(e) };
+        let block_size = self.g.block_size;
+        let max = block_size.saturating_sub(RESERVED + ENTRY);
+        Failure::NameTooLong { path: path.to_owned(), len: name.len(), max, block_size }
     }
 
     /// Something cannot be read: leave it out if that was asked for.
@@ -308,7 +314,8 @@ impl Copier<'_> {
         path: &str,
     ) -> Result<(), Failure> {
         let attrs = attrs(self.old, At::Entry(from, name)).map_err(unwritable)?;
-        self.new.create_with_attrs(to, name, &attrs).map_err(unwritable)?;
+        let created = self.new.create_with_attrs(to, name, &attrs);
+        created.map_err(|e| self.unstorable(e, path, name))?;
         let source = match self.old.open_file(from, name) {
             Ok(source) => source,
             Err(e) => {

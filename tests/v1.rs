@@ -3,6 +3,8 @@
 #[path = "v1/commands.rs"]
 mod commands;
 mod common;
+#[path = "v1/converting.rs"]
+mod converting;
 #[path = "v1/reading.rs"]
 mod reading;
 #[path = "v1/verdicts.rs"]

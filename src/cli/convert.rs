@@ -10,67 +10,91 @@ use serde::Serialize;
 
 use super::shape::DiskVersion;
 use super::undo::Backing;
-use super::{CliError, ImageArgs};
+use super::{CliError, ImageArgs, parse_bytes_u32};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
 use crate::show::Show;
 
-/// Make a littlefs of an image that another program wrote in its own dialect
+/// Make a littlefs of version 2 of an image of version 1, or that another program wrote in its own
+/// dialect
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs convert --from chamelon kv.img             in place
-  littlefs convert --from chamelon kv.img new.img     leave the old image as it is
+  littlefs convert --from v1 dump.img                 in place
+  littlefs convert --from v1 dump.img new.img         leave the old image as it is
+  littlefs convert --from v1 --to-block-size 4096 dump.img new.img
+                                                      with larger blocks
   littlefs convert --from chamelon /dev/sdx1 new.img  a device needs a file to convert to
 
-The new image has the blocks of the old one, and all its values with their times. It is written to a
+'v1' is littlefs of version 1, 'chamelon' what MirageOS writes. The new image has the blocks of the old
+one, unless others are asked for, and all its files with the times that they have. It is written to a
 file beside the old one, read back, compared and checked, and only then takes its place: an
 interruption leaves the old image or the new one, and perhaps a file .littlefs-..., which may be
 removed. The new image belongs to the owner of the old one, and only the owner may write to it.")]
 pub struct ConvertArgs {
     #[command(flatten)]
-    image: ImageArgs,
+    pub image: ImageArgs,
 
     /// New image [default: IMAGE itself]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
 
-    /// Who wrote IMAGE
+    /// What IMAGE is
     #[arg(long, value_name = "DIALECT")]
-    from: Origin,
+    pub from: Origin,
 
     /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6
     #[arg(long, value_name = "VERSION", default_value = "2.1")]
-    disk_version: DiskVersion,
+    pub disk_version: DiskVersion,
+
+    /// Bytes in a block of OUT, if they are to be larger or smaller than those of IMAGE
+    #[arg(long, value_name = "BYTES", requires = "out", value_parser = parse_bytes_u32)]
+    pub to_block_size: Option<u32>,
 
     /// Blocks of OUT, if it is to have others than IMAGE
     #[arg(long, value_name = "N", requires = "out")]
-    block_count: Option<u32>,
+    pub block_count: Option<u32>,
 
     /// Leave out what is damaged, and say what that is
     #[arg(long)]
-    salvage: bool,
+    pub salvage: bool,
 
     /// Keep the old image in this new file, which 'littlefs undo' takes IMAGE back with
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
-    backup: Option<PathBuf>,
+    pub backup: Option<PathBuf>,
 
     /// Overwrite OUT
     #[arg(long, requires = "out")]
-    force: bool,
+    pub force: bool,
+
+    /// Do not say what was made
+    #[arg(short, long)]
+    pub quiet: bool,
 
     /// Print one JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 
     /// Show on stderr how far it is, which is the default on a terminal
     #[arg(long)]
-    progress: bool,
+    pub progress: bool,
 }
 
-/// Whose images can be converted.
+/// What can be converted.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Origin {
+pub enum Origin {
+    /// littlefs of version 1
+    V1,
+    /// What chamelon, MirageOS's store, writes
     Chamelon,
+}
+
+impl Origin {
+    fn dialect(self) -> Dialect {
+        match self {
+            Self::V1 => Dialect::V1,
+            Self::Chamelon => Dialect::Chamelon,
+        }
+    }
 }
 
 /// What is printed with `--json`.
@@ -99,12 +123,11 @@ struct Doubt {
 /// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written: then
 /// everything is as it was.
 pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
-    let Origin::Chamelon = args.from;
     let path = &args.image.image;
     let in_image =
         |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.show()));
     if args.image.journal.is_some() {
-        return Err(in_image(&"what is not a littlefs yet has no journal"));
+        return Err(in_image(&"what is to be converted has no journal"));
     }
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
@@ -112,10 +135,15 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     for note in &source.notes {
         log::warn!("{note}");
     }
-    if source.dialect != Dialect::Chamelon {
-        return Err(in_image(
-            &"is a littlefs as it is: nothing of it is chamelon's; --dialect chamelon insists",
-        ));
+    if source.dialect != args.from.dialect() {
+        return Err(in_image(&match (source.dialect, args.from) {
+            (Dialect::Littlefs, Origin::V1) => "is a littlefs of version 2 as it is",
+            (Dialect::Littlefs, Origin::Chamelon) => {
+                "is a littlefs as it is: nothing of it is chamelon's; --dialect chamelon insists"
+            }
+            (Dialect::V1, _) => "is a littlefs of version 1: --from v1 converts it",
+            (Dialect::Chamelon, _) => "was written by chamelon: --from chamelon converts it",
+        }));
     }
     if in_place && !source.writable {
         return Err(in_image(&"cannot be written; give OUT"));
@@ -129,11 +157,12 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
         overwrite: args.force,
         salvage: args.salvage,
         disk_version: args.disk_version.into(),
+        block_size: args.to_block_size,
         block_count: args.block_count,
     };
     let backup = Backing::begin(args.backup.as_deref(), &source)?;
     backup.keep_all()?;
-    let show = args.progress || io::stderr().is_terminal();
+    let show = args.progress || (io::stderr().is_terminal() && !args.quiet);
     let outcome = convert(&job, &|step| {
         if show {
             show_step(step)
@@ -188,6 +217,9 @@ fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
             .map(|(place, message)| Doubt { place, message })
             .collect(),
     };
+    if args.quiet && !args.json {
+        return Ok(());
+    }
     let mut out = io::stdout().lock();
     if args.json {
         return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);

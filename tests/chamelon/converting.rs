@@ -271,6 +271,7 @@ fn ends_at_a_step() {
         overwrite: false,
         salvage: false,
         disk_version: VERSION_2_1,
+        block_size: None,
         block_count: None,
     };
     let steps = AtomicU32::new(0);
@@ -328,8 +329,9 @@ fn an_image_that_loses_its_name_is_not_replaced() {
         let name = s.name("kv.img");
         let source = image::open(Path::new(&name), &options).expect("opens");
         let (out, overwrite, salvage) = (None, false, false);
-        let (disk_version, block_count) = (VERSION_2_1, None);
-        let job = Job { source: &source, out, overwrite, salvage, disk_version, block_count };
+        let (disk_version, block_size, block_count) = (VERSION_2_1, None, None);
+        let job =
+            Job { source: &source, out, overwrite, salvage, disk_version, block_size, block_count };
         let failure = convert(&job, &|step| {
             if step == Step::Written {
                 fs::rename(&name, s.name("moved")).expect("renamed");

@@ -1,6 +1,7 @@
 //! Images of version 1 that lie.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -9,10 +10,12 @@ use super::common::v1::{self, MOVED, V1};
 use super::endure::{bounded, walk};
 use super::mutate::{self, Random};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
-use littlefs::check::Severity;
-use littlefs::disk::superblock::probe_version1;
+use littlefs::check::{Severity, check as check_littlefs};
+use littlefs::convert::{Failure, Job, convert};
+use littlefs::disk::superblock::{VERSION_2_1, probe_version1};
 use littlefs::error::Error;
 use littlefs::fs::{Fs, OpenOptions, ROOT};
+use littlefs::image;
 use littlefs::v1::{check, show, usage};
 
 fn bases() -> Vec<(String, Geometry, Vec<u8>)> {
@@ -128,4 +131,33 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let errors: BTreeSet<&str> =
         report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect();
     assert!(unreadable.is_empty() || !errors.is_empty(), "{name}: {unreadable:?}");
+
+    // in memory: syncing is not what is looked at here
+    let dir = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
+    let path = dir.path().join("image");
+    fs::write(&path, bytes).expect("written");
+    let options = image::Options { exclusive: true, ..Default::default() };
+    let Ok(source) = bounded(name, "open", || image::open(&path, &options)) else { return };
+    let converted = |salvage| {
+        let (out, overwrite) = (None, false);
+        let (disk_version, block_size, block_count) = (VERSION_2_1, None, None);
+        let job =
+            Job { source: &source, out, overwrite, salvage, disk_version, block_size, block_count };
+        match bounded(name, "convert", || convert(&job, &|_| ())) {
+            Ok(_) => true,
+            Err(e @ Failure::Differs(_)) => panic!("{name}: {e}"),
+            Err(e) => {
+                assert!(fs::read(&path).expect("readable") == bytes, "{name}: changed, {e}");
+                // what can be left out is left out
+                let full = matches!(e, Failure::NoSpace { .. } | Failure::NameTooLong { .. });
+                assert!(!salvage || full, "{name}: {e}");
+                false
+            }
+        }
+    };
+    if source.doubt.is_none() && (converted(false) || converted(true)) {
+        let dev = Arc::new(RamDevice::from_image(g, fs::read(&path).expect("readable")));
+        let report = check_littlefs(dev).expect("can be examined");
+        assert!(report.is_clean(), "{name}: {:#?}", report.findings);
+    }
 }

@@ -45,10 +45,10 @@ const CASES: &[Case] = &[
         ["not a littlefs image", "say where with offset=BYTES"],
     ),
     case(
-        "version 1",
+        "a superblock of version 1 with nothing behind it",
         V1,
         "image mnt",
-        ["a littlefs of version 1", "lfs_migrate of the C driver converts it"],
+        ["nothing that its superblock leads to is where it says", "nothing is written to it"],
     ),
     case(
         "damaged superblocks",

@@ -8,11 +8,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use super::super::convert::{self, ConvertArgs, Origin};
 use super::super::mkfs::{self, MkfsArgs};
 #[cfg(feature = "mount")]
 use super::super::mount::{self, MountArgs};
 use super::super::shape::{DiskVersion, ShapeArgs};
-use super::super::{CliError, exit};
+use super::super::{Chosen, CliError, ImageArgs, exit};
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::image::Reason;
 use crate::{Error, OpenOptions};
@@ -55,7 +56,7 @@ pub struct LittlefsFuse {
     #[arg(long, conflicts_with = "mountpoint")]
     migrate: bool,
 
-    /// Version of the format for --format, like 2.0; -d alone is -f
+    /// Version of the format for --format and --migrate, like 2.0; -d alone is -f
     #[arg(short = 'd', long = "disk_version", value_name = "VERSION", num_args = 0..=1,
           require_equals = true, default_missing_value = "")]
     disk_version: Option<String>,
@@ -131,10 +132,38 @@ impl LittlefsFuse {
         }
         match self.mountpoint.clone() {
             Some(mountpoint) => self.mount(mountpoint),
-            None => Err(CliError::failure(format_args!(
-                "{}: filesystems of version 1 cannot be converted yet",
-                self.device.display()
-            ))),
+            None => self.migrate(),
+        }
+    }
+
+    fn migrate(self) -> Result<ExitCode, CliError> {
+        convert::run(&ConvertArgs {
+            disk_version: self.disk_version()?.unwrap_or(DiskVersion::V2_1),
+            image: ImageArgs {
+                image: self.device,
+                offset: 0,
+                block_size: self.block_size,
+                dialect: Chosen(None),
+                journal: None,
+                at: None,
+            },
+            out: None,
+            from: Origin::V1,
+            to_block_size: None,
+            block_count: None,
+            salvage: false,
+            backup: None,
+            force: false,
+            quiet: true,
+            json: false,
+            progress: false,
+        })
+    }
+
+    fn disk_version(&self) -> Result<Option<DiskVersion>, CliError> {
+        match self.disk_version.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => parse_version(text).map(Some),
         }
     }
 
@@ -179,10 +208,7 @@ impl LittlefsFuse {
             Some(block_size) => block_size,
             None => self.sector_size()?,
         };
-        let disk_version = match self.disk_version.as_deref() {
-            None | Some("") => None,
-            Some(text) => Some(parse_version(text)?),
-        };
+        let disk_version = self.disk_version()?;
         mkfs::run(&MkfsArgs {
             image: self.device,
             shape: ShapeArgs {

@@ -1,0 +1,117 @@
+//! Why an image is not converted.
+
+use std::fmt;
+use std::io;
+
+use super::ENTRY;
+use crate::bd::Geometry;
+use crate::check::Finding;
+use crate::error::{Error, Unsupported};
+use crate::image::Reason;
+use crate::mdir::RESERVED;
+
+/// Why nothing was converted, and nothing changed.
+#[derive(Debug)]
+pub enum Failure {
+    /// The old image has damage that loses something.
+    Damaged(Vec<Finding>),
+    /// Something of the old image cannot be read: its path.
+    Unreadable(String, Error),
+    /// The new image has no room.
+    NoSpace {
+        /// As it was to be.
+        geometry: Geometry,
+        /// Blocks that would be enough, where that could be found out.
+        needed: Option<u32>,
+    },
+    /// A name does not fit into a metadata block of the new image.
+    NameTooLong {
+        /// The path in the old image.
+        path: String,
+        /// Bytes of the name.
+        len: usize,
+        /// Bytes of the longest that fits.
+        max: u32,
+        /// Bytes in a block.
+        block_size: u32,
+    },
+    /// The new image cannot be written.
+    Unwritable(Error),
+    /// The old image is on a block device.
+    Device,
+    /// There is something under the name of the new image.
+    Exists,
+    /// The new image is to be something else than a plain file, or cannot be opened.
+    Target(Reason),
+    /// The new image would be the old one.
+    SameFile,
+    /// The file to be replaced is another user's, whose it would not stay.
+    Owner(u32),
+    /// Somebody changed the old image meanwhile.
+    Changed,
+    /// The new image does not hold what the old one does: where. A bug.
+    Differs(String),
+    /// The geometry asked for is impossible.
+    Geometry(Unsupported),
+    /// The system failed.
+    Io(io::Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(findings) => {
+                for Finding { place, message, .. } in findings.iter().take(3) {
+                    write!(f, "{place}: {message}; ")?;
+                }
+                f.write_str("'littlefs check' lists all damage, --salvage leaves out what is lost")
+            }
+            Self::Unreadable(path, e) => write!(f, "{path}: {e}; --salvage leaves it out"),
+            Self::NoSpace { geometry: g, needed } => {
+                write!(
+                    f,
+                    "a littlefs of {} blocks of {} bytes has no room for all of it",
+                    g.block_count, g.block_size
+                )?;
+                if let Some(needed) = needed {
+                    write!(f, ", which takes {needed} blocks")?;
+                }
+                f.write_str("; give OUT and a larger --block-count")
+            }
+            Self::NameTooLong { path, len, max, block_size } => {
+                let enough = (*len as u32).saturating_add(ENTRY + RESERVED).next_power_of_two();
+                write!(
+                    f,
+                    "{path}: the name has {len} bytes, and a littlefs of version 2 with blocks of \
+                     {block_size} bytes holds names of {max} bytes at most; give OUT and \
+                     --to-block-size {enough}"
+                )
+            }
+            Self::Unwritable(e) => write!(f, "the new image cannot be written: {e}"),
+            Self::Device => f.write_str(
+                "a block device cannot be converted in place; give OUT, a file, and copy that to \
+                 the device",
+            ),
+            Self::Exists => f.write_str("exists; --force overwrites it"),
+            Self::Target(reason) => reason.fmt(f),
+            Self::SameFile => f.write_str("is the image itself; leave OUT out to convert in place"),
+            Self::Owner(uid) => write!(
+                f,
+                "belongs to user {uid}, whose it would not stay: convert it as that user, or to \
+                 another file (OUT)"
+            ),
+            Self::Changed => f.write_str("was changed meanwhile; convert it again"),
+            Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
+            Self::Geometry(e) => e.fmt(f),
+            Self::Io(e) => e.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<io::Error> for Failure {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
