@@ -106,6 +106,12 @@ impl Alloc {
         self.used
     }
 
+    /// The block behind the last one in use.
+    pub fn end(&self) -> u32 {
+        let last = self.words.iter().rposition(|&word| word != 0);
+        last.map_or(0, |at| (at as u32 + 1) * 64 - self.words[at].leading_zeros())
+    }
+
     /// Blocks free and not promised to dirty files.
     pub fn available(&self) -> u32 {
         (self.count - self.used).saturating_sub(self.reserved)

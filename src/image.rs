@@ -12,6 +12,8 @@ use std::sync::Arc;
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::check::{Report, Severity};
 use crate::dialect::View;
+use crate::error::{IoError, IoOp};
+use crate::fs::Fs;
 use crate::show::Show;
 use crate::{chamelon, v1};
 
@@ -121,6 +123,9 @@ pub struct Opened {
     pub offset: u64,
     /// Bytes missing at the end of a truncated image, else 0.
     pub missing: u64,
+    /// Bytes that a compacted image lacks at its end, all of them of free blocks, else 0. Before
+    /// anything is written it gets them.
+    pub compacted: u64,
     /// Which of blocks 0 and 1 holds no valid superblock, where the other serves.
     pub lost: Option<u32>,
     /// Why this may not be the filesystem that was meant: then it is read-only.
@@ -172,7 +177,11 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     }
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
 
-    let missing = geometry.size().saturating_sub(container.size.saturating_sub(options.offset));
+    let present = container.size.saturating_sub(options.offset);
+    let absent = geometry.size().saturating_sub(present);
+    let is_compacted =
+        absent > 0 && is_compacted(&container.file, options.offset, geometry, present);
+    let (missing, compacted) = if is_compacted { (0, absent) } else { (absent, 0) };
     if let Some(doubt) = doubt.filter(|_| !options.read_only) {
         if missing > 0 {
             return Err(Reason::Doubtful(doubt));
@@ -192,8 +201,8 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         ));
     }
     let Container { file, writable, size, .. } = container;
-    let device = FileDevice::new(file.try_clone()?, options.offset, geometry);
-    let stored: Arc<dyn BlockDevice> = Arc::new(device);
+    let open = if is_compacted { FileDevice::compacted } else { FileDevice::new };
+    let stored: Arc<dyn BlockDevice> = Arc::new(open(file.try_clone()?, options.offset, geometry));
     let dialect = dialect_of(&stored, &superblock, options.dialect)?;
     if dialect != Dialect::Littlefs && writable && !options.exclusive {
         // to be shared with other readers, like everything that is only read
@@ -215,6 +224,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         image_size: size,
         offset: options.offset,
         missing,
+        compacted,
         lost,
         doubt,
         notes,
@@ -222,6 +232,20 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         file,
         metadata: source.metadata().clone(),
     })
+}
+
+/// Whether an image of which only the first `present` bytes are there holds every block in use: then
+/// it is as its maker wanted it, and not truncated. What cannot be read to its end is truncated.
+fn is_compacted(file: &File, offset: u64, geometry: Geometry, present: u64) -> bool {
+    let end = || -> crate::Result<u32> {
+        let device = FileDevice::new(file.try_clone().map_err(read_failed)?, offset, geometry);
+        Fs::used_end_of(Arc::new(device))
+    };
+    end().is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
+}
+
+fn read_failed(source: std::io::Error) -> crate::Error {
+    IoError { op: IoOp::Read, block: None, source }.into()
 }
 
 /// How an image is written, which its version decides, or what chamelon leaves in it.

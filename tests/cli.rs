@@ -82,6 +82,14 @@ impl Scratch {
         ok(["mkfs", "--size", size, &image]);
         image
     }
+
+    /// An image of 16 blocks, all of them in use.
+    fn full_image(&self, name: &str) -> String {
+        let (image, content) = (self.name(name), self.file("content", &[1; 57_000]));
+        ok(["create", "-q", "--size", "min", &image, &content]);
+        assert_eq!(fs::metadata(&image).expect("metadata").len(), 65536);
+        image
+    }
 }
 
 fn edit(image: &str) -> File {
@@ -414,7 +422,7 @@ fn the_last_copy_of_an_expanded_superblock_counts() {
 #[test]
 fn truncated_images_open_read_only() {
     let dir = Scratch::new();
-    let image = dir.image("short.img", "64K");
+    let image = dir.full_image("short.img");
     edit(&image).set_len(65536 - 5000).expect("set_len");
     let error = image::open(Path::new(&image), &Options::default()).err().expect("refused");
     assert!(matches!(error.reason, Reason::Truncated { missing: 5000, .. }));

@@ -6,6 +6,8 @@ mod common;
 
 #[path = "verbs/changing.rs"]
 mod changing;
+#[path = "verbs/compacted.rs"]
+mod compacted;
 #[path = "verbs/comparing.rs"]
 mod comparing;
 #[path = "verbs/creating.rs"]

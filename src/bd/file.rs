@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use rustix::fs::OFlags;
+use parking_lot::Mutex;
+use rustix::fs::{FallocateFlags, OFlags};
+use rustix::io::Errno;
 
 use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
 use crate::error::{IoError, IoOp, Shortened};
@@ -30,6 +32,8 @@ pub struct FileDevice {
     geometry: Geometry,
     /// How far the file has to reach, in bytes: as far as it did at the start, or was written.
     end: AtomicU64,
+    /// The file lacks free blocks at its end, which it gets before anything is written.
+    is_compacted: Mutex<bool>,
 }
 
 /// Refuse to go on with a file that is shorter than `before` bytes by now.
@@ -50,7 +54,39 @@ impl FileDevice {
         let size = container_size(&file).unwrap_or(0);
         let end = size.min(offset.saturating_add(geometry.size()));
         let (writer, is_lost) = (OnceLock::new(), AtomicBool::new(false));
-        Self { file, writer, is_lost, offset, geometry, end: end.into() }
+        let is_compacted = Mutex::new(false);
+        Self { file, writer, is_lost, offset, geometry, end: end.into(), is_compacted }
+    }
+
+    /// The same for an image whose file ends behind the last block in use: before anything is
+    /// written, it is made as long as its filesystem, with 0xFF as erased flash has.
+    pub fn compacted(file: File, offset: u64, geometry: Geometry) -> Self {
+        Self { is_compacted: Mutex::new(true), ..Self::new(file, offset, geometry) }
+    }
+
+    /// Give a compacted file the blocks that it lacks. What fails leaves it as it was.
+    fn pad(&self) -> io::Result<()> {
+        let mut is_compacted = self.is_compacted.lock();
+        if !*is_compacted {
+            return Ok(());
+        }
+        let from = self.end.load(Ordering::Relaxed);
+        let to = self.offset.saturating_add(self.geometry.size());
+        let file = self.writer();
+        let len = to.saturating_sub(from);
+        // so that a full disk shows before anything is written
+        match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, len.max(1)) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+            Err(e) => return Err(e.into()),
+        }
+        if let Err(e) = fill(file, from, len) {
+            // the first error is the one that matters
+            let _ = file.set_len(from);
+            return Err(e);
+        }
+        self.end.fetch_max(to, Ordering::Relaxed);
+        *is_compacted = false;
+        Ok(())
     }
 
     fn writer(&self) -> &File {
@@ -90,7 +126,9 @@ impl FileDevice {
         write: impl FnOnce(&File) -> io::Result<()>,
     ) -> IoResult<()> {
         self.check_whole(op, Some(block))?;
-        write(self.writer()).map_err(|source| IoError { op, block: Some(block), source })?;
+        let failed = |source| IoError { op, block: Some(block), source };
+        self.pad().map_err(failed)?;
+        write(self.writer()).map_err(failed)?;
         self.end.fetch_max(start.saturating_add(len), Ordering::Relaxed);
         Ok(())
     }
@@ -327,6 +365,26 @@ mod tests {
         dev.prog(2, 0, b"x").expect("prog");
         dev.file.set_len(1000).expect("truncate");
         assert!(dev.read(2, 0, &mut [0]).is_err() && dev.still_whole().is_err());
+    }
+
+    #[test]
+    fn a_compacted_file_gets_its_free_blocks_before_the_first_write() {
+        let file = tempfile::tempfile().expect("temporary file");
+        file.write_all_at(&[7; 1100], 0).expect("write");
+        let geometry = Geometry::new(512, 4).expect("geometry");
+        let dev = FileDevice::compacted(file, 100, geometry);
+        let mut buf = [0; 512];
+        dev.read(3, 0, &mut buf).expect("read");
+        assert_eq!(buf, [0xff; 512]);
+        dev.sync().expect("sync");
+        assert_eq!(container_size(&dev.file).expect("size"), 1100, "nothing was written");
+        dev.prog(0, 0, b"x").expect("prog");
+        let mut raw = vec![0; 3000];
+        assert_eq!(read_up_to(&dev.file, 0, &mut raw).expect("read"), 100 + 4 * 512);
+        assert!(raw[100] == b'x' && raw[101..1100].iter().all(|&b| b == 7));
+        assert!(raw[1100..2148].iter().all(|&b| b == 0xff));
+        dev.file.set_len(2000).expect("truncate");
+        assert!(dev.prog(0, 0, b"x").is_err(), "what it got belongs to it");
     }
 
     #[test]

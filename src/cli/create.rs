@@ -61,7 +61,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     free: Option<u64>,
 
-    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem
+    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem; whatever
+    /// writes to it here later adds them
     #[arg(long, conflicts_with = "into")]
     no_pad: bool,
 

@@ -59,6 +59,8 @@ struct Info {
     prog_size: Option<u32>,
     offset: u64,
     image_size: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    compacted_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     misfits: Option<Vec<MisfitJson>>,
 }
@@ -67,6 +69,10 @@ struct Info {
 struct MisfitJson {
     refused: bool,
     message: String,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Run the command.
@@ -151,6 +157,7 @@ impl Info {
             offset: opened.offset,
             image_size: opened.image_size,
             misfits: None,
+            compacted_bytes: opened.compacted,
         })
     }
 
@@ -184,7 +191,11 @@ impl Info {
             writeln!(out, "prog size     {prog_size} bytes (inferred)")?;
         }
         writeln!(out, "offset        {}", self.offset)?;
-        writeln!(out, "image size    {} bytes", self.image_size)
+        write!(out, "image size    {} bytes", self.image_size)?;
+        match self.compacted_bytes {
+            0 => writeln!(out),
+            n => writeln!(out, ", compacted: without {n} bytes of free blocks at the end"),
+        }
     }
 }
 

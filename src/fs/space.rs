@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::list::{BlockList, Readings, read_all_ways, walk_down};
-use super::{FileId, Fs, ROOT};
+use super::{FileId, Fs, OpenOptions, ROOT};
 use crate::bd::BlockDevice;
 #[cfg(feature = "mount")]
 use crate::bd::Geometry;
@@ -197,7 +197,9 @@ impl Fs {
 
     fn unmappable(&mut self, e: Error) -> Result<()> {
         let Error::Corrupt(c) = e else { return Err(e) };
-        if self.read_only {
+        if self.quiet {
+            // whoever asked looks at the warnings
+        } else if self.read_only {
             ::log::warn!("{c}");
         } else {
             ::log::error!("{c}; from now on nothing can be written");
@@ -367,6 +369,27 @@ impl Fs {
         let _running = self.run();
         self.complete_map()?;
         Ok(|block| self.alloc.is_used(block))
+    }
+
+    /// The block behind the last one in use on `dev`. Nothing is written, and nothing logged.
+    ///
+    /// # Errors
+    /// When the filesystem cannot be opened, or is damaged.
+    pub fn used_end_of(dev: Arc<dyn BlockDevice>) -> Result<u32> {
+        // one that is opened for reading only does not look for free blocks
+        let mut fs = Self::open(dev, &OpenOptions { quiet: true, ..OpenOptions::default() })?;
+        fs.quiet = true;
+        fs.used_end()
+    }
+
+    /// The block behind the last one in use.
+    ///
+    /// # Errors
+    /// As [`Self::used_blocks`].
+    pub fn used_end(&mut self) -> Result<u32> {
+        let _running = self.run();
+        self.complete_map()?;
+        Ok(self.alloc.end())
     }
 
     /// Files and directories, counted by walking the tree.

@@ -54,11 +54,14 @@ pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, Journa
         let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(refused(image::Reason::from(e)));
     }
-    let missing = geometry.size().saturating_sub(container.size.saturating_sub(offset));
+    // A compacted image was as short when the journal was made.
+    let end = offset.saturating_add(geometry.size());
+    let missing = end.min(journal.scan.header.image_size).saturating_sub(container.size);
     if missing > 0 {
         return Err(refused(image::Reason::Truncated { geometry, missing }));
     }
-    let base = Arc::new(FileDevice::new(container.file, offset, geometry));
+    let open = if container.size < end { FileDevice::compacted } else { FileDevice::new };
+    let base = Arc::new(open(container.file, offset, geometry));
     commit_to(journal, &base)
 }
 

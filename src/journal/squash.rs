@@ -143,7 +143,8 @@ pub fn export(
         let new = place.begin()?;
         let file = new.file();
         files::take_access(file, &image.metadata)?;
-        let size = image.image_size;
+        // the blocks that a compacted image lacks may be used by what the journal adds
+        let size = image.image_size + image.compacted;
         file.set_len(size)?;
         let g = dev.geometry();
         let (from, to) = (image.offset, (image.offset + g.size()).min(size));

@@ -319,9 +319,8 @@ fn erase_free_blocks(
     compact: bool,
 ) -> Result<u64, Failure> {
     let size = u64::from(geometry.block_size);
+    let end = if compact { fs.used_end()? } else { geometry.block_count };
     let is_used = fs.used_blocks()?;
-    let used_end = (0..geometry.block_count).rev().find(|&b| is_used(b)).map_or(0, |b| b + 1);
-    let end = if compact { used_end } else { geometry.block_count };
     let mut block = 0;
     while block < end {
         let free = (block..end).take_while(|&b| !is_used(b)).count() as u32;

@@ -229,7 +229,7 @@ fn what_only_the_option_made_read_only_can_be_remounted() {
         umount "$mnt"
         chmod 644 "$image"
         cp "$image" "$scratch/short"
-        truncate -s -4096 "$scratch/short"
+        truncate -s 100K "$scratch/short"
         "$littlefs" mount -q -o ro "$scratch/short" "$mnt" 2>"$scratch/said"
         refused 'the image is truncated' mount -o remount,rw "$mnt"
         umount "$mnt"
