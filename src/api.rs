@@ -90,6 +90,9 @@ pub enum ReadOnlyReason {
     Dialect,
     /// The image is of littlefs version 1, which is only read.
     Version1,
+    /// The image is in a file of another format, through which it is only read. Says which one, and
+    /// what to do.
+    Wrapped(String),
     /// The image file cannot be written.
     WriteProtected,
     /// It is not certain that this is the filesystem that is meant. Says why.
@@ -113,7 +116,7 @@ impl fmt::Display for ReadOnlyReason {
                  of it",
             ),
             Self::WriteProtected => f.write_str("the file cannot be written"),
-            Self::Doubtful(why) => f.write_str(why),
+            Self::Wrapped(why) | Self::Doubtful(why) => f.write_str(why),
             Self::Damage(what) => {
                 write!(f, "{what}; 'littlefs check -p' repairs what can be repaired without loss")
             }

@@ -23,10 +23,12 @@ mod mkfs;
 mod problems;
 mod progress;
 mod put;
+mod scan;
 mod shape;
 mod stat;
 mod tree;
 mod undo;
+mod wrap;
 
 #[cfg(feature = "mount")]
 mod attach;
@@ -159,6 +161,7 @@ impl From<io::Error> for CliError {
     after_help = "\
 Examples:
   littlefs info dump.bin              what is in this image?
+  littlefs scan flash.bin             which filesystems are in this dump, and where?
   littlefs mount dump.bin /mnt        mount it; cp, vi, rsync, git... work there
   littlefs umount /mnt                unmount, and wait until the image is complete
   littlefs status /mnt                is everything written? what goes on there?
@@ -205,11 +208,14 @@ enum Command {
     Diff(diff::DiffArgs),
     Info(info::InfoArgs),
     Inspect(inspect::InspectArgs),
+    Scan(scan::ScanArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
     Undo(undo::UndoArgs),
+    Unwrap(wrap::UnwrapArgs),
+    Wrap(wrap::WrapArgs),
     #[cfg(feature = "mount")]
     Run(run::RunArgs),
     #[cfg(feature = "mount")]
@@ -239,11 +245,14 @@ impl Command {
             Self::Diff(args) => diff::run(args),
             Self::Info(args) => info::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Scan(args) => scan::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),
             Self::Undo(args) => undo::run(args),
+            Self::Unwrap(args) => wrap::run_unwrap(args),
+            Self::Wrap(args) => wrap::run_wrap(args),
             #[cfg(feature = "mount")]
             Self::Run(args) => run::run(args),
             #[cfg(feature = "mount")]
@@ -277,8 +286,23 @@ pub struct ImageArgs {
     pub image: PathBuf,
 
     /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024)
-    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
-    pub offset: u64,
+    /// [default: at its start, or where the only one is found in it]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition")]
+    pub offset: Option<u64>,
+
+    /// The partition of this name in an ESP32's table, or the filesystem of this number as
+    /// 'littlefs scan' counts them
+    #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
+    pub partition: Option<image::Place>,
+
+    /// IMAGE is a dump of NAND flash with spare bytes: bytes of a page and of its spare, like
+    /// 2048+64 [default: as it is recognised]
+    #[arg(long, value_name = "PAGE", value_parser = image::Page::parse)]
+    pub page: Option<image::Page>,
+
+    /// Unpack so many bytes of a compressed or wrapped image [default: 4G]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub unpack_limit: Option<u64>,
 
     /// Insist on this block size instead of what the image says
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
@@ -319,14 +343,20 @@ impl Chosen {
 }
 
 impl ImageArgs {
+    fn place(&self) -> image::Place {
+        let offset = self.offset.map(image::Place::At);
+        self.partition.or(offset).unwrap_or(image::Place::Auto)
+    }
+
     fn options(&self, read_only: bool) -> image::Options {
         image::Options {
             block_size: self.block_size,
-            block_count: None,
-            offset: self.offset,
+            place: self.place(),
+            page: self.page,
+            unpack_limit: self.unpack_limit,
             read_only,
             dialect: self.dialect.0,
-            exclusive: false,
+            ..image::Options::default()
         }
     }
 
@@ -339,7 +369,13 @@ impl ImageArgs {
 
     /// How to open it as a tree of files.
     fn tree_options(&self, read_only: bool) -> crate::OpenOptions {
-        let mut options = crate::OpenOptions::new().read_only(read_only).offset(self.offset);
+        let mut options = crate::OpenOptions::new().read_only(read_only).place(self.place());
+        if let Some(page) = self.page {
+            options = options.page(page);
+        }
+        if let Some(limit) = self.unpack_limit {
+            options = options.unpack_limit(limit);
+        }
         if let Some(block_size) = self.block_size {
             options = options.block_size(block_size);
         }
@@ -358,8 +394,14 @@ impl ImageArgs {
     /// The image and how to open it, as they are written in a shell, with a space behind.
     fn in_shell(&self) -> String {
         let mut words = String::new();
-        if self.offset > 0 {
-            words += &format!("--offset {} ", self.offset);
+        if let Some(offset) = self.offset.filter(|&offset| offset > 0) {
+            words += &format!("--offset {offset} ");
+        }
+        if let Some(image::Place::Partition(label)) = self.partition {
+            words += &format!("--partition {} ", quoted(Path::new(&label.to_string())));
+        }
+        if let Some(page) = self.page {
+            words += &format!("--page {page} ");
         }
         if let Some(block_size) = self.block_size {
             words += &format!("--block-size {block_size} ");
@@ -435,6 +477,9 @@ impl Found<'_> {
         let opened = self.open_as(false)?;
         if let Some(reason) = opened.dialect.unwritable() {
             return Err(CliError::failure(self.image.refused(reason)));
+        }
+        if let Some(&kind) = opened.wrapped.first() {
+            return Err(CliError::failure(self.image.refused(image::Reason::Wrapped(kind))));
         }
         if let Some(doubt) = opened.doubt {
             return Err(CliError::failure(self.image.refused(image::Reason::Doubtful(doubt))));

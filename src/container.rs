@@ -4,23 +4,48 @@
 //! Everything here only reads, within bounded time and memory whatever the file holds.
 
 pub mod candidate;
+pub mod content;
+pub mod dfu;
+pub mod dumps;
+pub mod esp32;
 pub mod evidence;
 pub mod half;
 pub mod kind;
+pub mod nand;
+#[cfg(feature = "compression")]
+mod packed;
+mod reader;
+pub mod records;
 pub mod scan;
+pub mod survey;
+pub mod trouble;
+pub mod uf2;
+pub mod unwrap;
+pub mod wrap;
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use crate::bd::file::{container_size, read_up_to};
-use crate::bd::{BlockDevice, Geometry, IoResult, check_range};
+use crate::bd::{BLOCK_SIZE_MAX, BlockDevice, Geometry, IoResult, check_range};
 use crate::error::{IoError, IoOp};
 
 pub use candidate::{Doubt, Found};
+pub use esp32::Label;
 pub use evidence::Evidence;
 pub use half::Half;
 pub use kind::Kind;
+pub use nand::{Nand, Page};
 pub use scan::Scan;
+pub use survey::Survey;
+pub use trouble::Trouble;
+pub use unwrap::Unwrapped;
+
+/// Bytes of a plain file that are searched for filesystems.
+pub const SEARCH_FILE: u64 = 256 << 20;
+/// Bytes of a block device that are searched: as far as block 1 can be.
+pub const SEARCH_DEVICE: u64 = BLOCK_SIZE_MAX as u64 + 4096;
 
 /// Where a read fails, the rest is read in pieces of so many bytes.
 const PIECE: usize = 4096;
@@ -28,7 +53,7 @@ const PIECE: usize = 4096;
 const FAILURES_MAX: usize = 16;
 
 /// Bytes at positions: a file or block device, or what is wrapped in one.
-pub trait Source: Send + Sync {
+pub trait ReadAt: Send + Sync {
     /// Bytes in it.
     ///
     /// # Errors
@@ -40,9 +65,56 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// When reading fails.
     fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// The first byte from `start` on that is not in a gap, which reads as erased.
+    fn data_from(&self, start: u64) -> Option<u64> {
+        Some(start)
+    }
 }
 
-impl Source for File {
+impl ReadAt for [u8] {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.len() as u64)
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let rest = usize::try_from(start).ok().and_then(|start| self.get(start..));
+        let rest = rest.unwrap_or_default();
+        let len = rest.len().min(buf.len());
+        buf[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+}
+
+impl<S: ReadAt + ?Sized> ReadAt for Arc<S> {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_up_to(start, buf)
+    }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        (**self).data_from(start)
+    }
+}
+
+impl<S: ReadAt + ?Sized> ReadAt for &S {
+    fn size(&self) -> io::Result<u64> {
+        (**self).size()
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        (**self).read_up_to(start, buf)
+    }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        (**self).data_from(start)
+    }
+}
+
+impl ReadAt for File {
     fn size(&self) -> io::Result<u64> {
         container_size(self)
     }
@@ -54,7 +126,7 @@ impl Source for File {
 
 /// Up to `len` bytes from `start`, fewer where the source ends, and why some could not be read:
 /// those are zeros, which are no superblock.
-pub fn read_lenient(source: &dyn Source, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
+pub fn read_lenient(source: &dyn ReadAt, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; len];
     if let Ok(read) = source.read_up_to(start, &mut bytes) {
         bytes.truncate(read);
@@ -85,16 +157,16 @@ pub fn read_lenient(source: &dyn Source, start: u64, len: usize) -> (Vec<u8>, Op
 }
 
 /// A device for reading only: the blocks of a filesystem that starts somewhere in a source.
-pub struct Window<'a> {
-    source: &'a dyn Source,
+pub struct Window<S> {
+    source: S,
     /// Byte position of block 0.
     at: u64,
     geometry: Geometry,
 }
 
-impl<'a> Window<'a> {
+impl<S: ReadAt> Window<S> {
     /// The blocks from byte `at` of `source` on.
-    pub fn new(source: &'a dyn Source, at: u64, geometry: Geometry) -> Self {
+    pub fn new(source: S, at: u64, geometry: Geometry) -> Self {
         Self { source, at, geometry }
     }
 
@@ -103,7 +175,7 @@ impl<'a> Window<'a> {
     }
 }
 
-impl BlockDevice for Window<'_> {
+impl<S: ReadAt> BlockDevice for Window<S> {
     fn geometry(&self) -> Geometry {
         self.geometry
     }

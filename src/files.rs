@@ -98,6 +98,15 @@ pub fn same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
+/// A file without a name in `$TMPDIR`, which is gone when it is closed.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn temporary() -> io::Result<File> {
+    let place = Place::new(&std::env::temp_dir().join("spool"))?;
+    place.begin()?.file.try_clone()
+}
+
 /// The error for a name that refers to another file than before.
 pub fn replaced() -> io::Error {
     io::Error::other("was replaced by another file meanwhile; try again")

@@ -1,28 +1,40 @@
 //! Image files: opening one by path, whatever it is, with an error that says what to do next.
 
+mod body;
 mod container;
 mod error;
 mod holder;
 mod locate;
+mod place;
+mod wrapping;
 
 use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::bd::{BlockDevice, Geometry};
 use crate::check::{Report, Severity};
 use crate::dialect::View;
-use crate::error::{IoError, IoOp};
-use crate::fs::Fs;
 use crate::show::Show;
 use crate::{chamelon, v1};
 
-pub use crate::container::{Doubt, Evidence, Found, Half, Kind};
+pub use crate::container::uf2::family_named as uf2_family;
+pub use crate::container::wrap::{Replaced, Target as WrapTarget};
+pub use crate::container::{
+    Doubt, Evidence, Found, Kind, Label, Page, ReadAt, SEARCH_DEVICE, SEARCH_FILE, Survey, Trouble,
+    esp32,
+};
 pub use crate::disk::Superblock;
 pub use container::{Container, Source};
+pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};
-pub use locate::{Located, SEARCH_DEVICE, SEARCH_FILE, at_block_size, at_root, locate, wipe};
+pub use locate::{Located, at_block_size, at_root, locate, wipe};
+pub use place::{Place, space_of};
+pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};
+
+use body::Body;
+use place::Chosen;
 
 /// A way of writing littlefs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,12 +103,18 @@ pub struct Options {
     pub block_size: Option<u32>,
     /// Insist on this number of blocks.
     pub block_count: Option<u32>,
-    /// Byte position of the filesystem in the file.
-    pub offset: u64,
+    /// Where in the file the filesystem is.
+    pub place: Place,
     /// Open for reading only, sharing the image with other readers.
     pub read_only: bool,
     /// Insist on this dialect, instead of the one that is recognised.
     pub dialect: Option<Dialect>,
+    /// Open for reading only what [`Place::Auto`] finds elsewhere than at the first byte.
+    pub auto_for_reading: bool,
+    /// The pages of a dump of NAND flash that has its spare bytes.
+    pub page: Option<Page>,
+    /// Bytes of a compressed or wrapped image that are unpacked; by default 4 GiB.
+    pub unpack_limit: Option<u64>,
     /// Unless for reading only: keep readers away from an image whose dialect is only read, too.
     pub exclusive: bool,
 }
@@ -119,8 +137,16 @@ pub struct Opened {
     pub superblock: Superblock,
     /// Bytes in the whole file or device.
     pub image_size: u64,
-    /// Byte position of the filesystem in the file.
+    /// Byte position of the filesystem in the file, or in what was wrapped in it.
     pub offset: u64,
+    /// The partition that begins there, by its name.
+    pub label: Option<Label>,
+    /// Whether the place was found and not given, elsewhere than at the first byte.
+    pub automatic: bool,
+    /// Formats that the image is wrapped in, the outermost first.
+    pub wrapped: Vec<Kind>,
+    /// The address of the first byte of what is wrapped, where the format has addresses.
+    pub base: u64,
     /// Bytes missing at the end of a truncated image, else 0.
     pub missing: u64,
     /// Bytes that a compacted image lacks at its end, all of them of free blocks, else 0. Before
@@ -158,56 +184,77 @@ pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenErro
 
 fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     let path = source.path();
+    let shown = path.show();
     let container = source.container(options.read_only)?;
+    if container.size == 0 {
+        return Err(Reason::Empty);
+    }
     let mut notes = Vec::new();
     if !container.writable && !options.read_only {
         let what = if container.is_device { "device" } else { "file" };
-        notes.push(format!("{}: the {what} cannot be written, opened read-only", path.show()));
+        notes.push(format!("{shown}: the {what} cannot be written, opened read-only"));
     }
-    let (found, superblock) = find_superblock(&container, options)?;
-    let Found { lost, doubt, .. } = found;
-    let shown = path.show();
-    if let Some(doubt) = doubt {
-        notes.push(format!("{shown}: {doubt}; nothing can be written to it"));
-    } else if let Some(block) = lost {
-        notes.push(format!(
-            "{shown}: the superblock in block {block} is lost; the one in block {} serves",
-            1 - block
+    // What is only read is shared with other readers.
+    let for_reading = Options { read_only: true, ..*options };
+
+    let limit = if container.is_device { SEARCH_DEVICE } else { SEARCH_FILE };
+    if !options.read_only
+        && let Some(kind) = Body::kind_of(&container, options)?
+    {
+        drop(container);
+        let mut opened = try_open(source, &for_reading)?;
+        opened.notes.insert(0, Reason::Wrapped(kind).at(path) + "; opened read-only");
+        return Ok(opened);
+    }
+    let body = Body::of(container, options)?;
+    let chosen = match place::find(body.bytes(), limit, options) {
+        Ok(chosen) if chosen.found.doubt.is_none() => chosen,
+        doubtful => match body.spare_bytes(options)? {
+            Some(page) => {
+                drop(body);
+                return try_open(source, &Options { page: Some(page), ..*options });
+            }
+            None => doubtful?,
+        },
+    };
+    let Chosen { found: Found { at: offset, lost, doubt, label, .. }, superblock, automatic } =
+        chosen;
+    if automatic && options.auto_for_reading && !options.read_only {
+        drop(body);
+        let mut opened = try_open(source, &for_reading)?;
+        opened.notes.push(format!(
+            "{shown}: opened read-only, because nobody said where its filesystem starts: \
+             offset={offset} does, and offset=auto takes what is found"
         ));
+        return Ok(opened);
     }
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
-
-    let present = container.size.saturating_sub(options.offset);
-    let absent = geometry.size().saturating_sub(present);
-    let is_compacted =
-        absent > 0 && is_compacted(&container.file, options.offset, geometry, present);
-    let (missing, compacted) = if is_compacted { (0, absent) } else { (absent, 0) };
+    let image_size = body.bytes().size()?;
+    let (missing, compacted) = body.lacks(offset, geometry)?;
     if let Some(doubt) = doubt.filter(|_| !options.read_only) {
         if missing > 0 {
             return Err(Reason::Doubtful(doubt));
         }
-        // to be shared with other readers, like everything that is only read
-        drop(container);
-        return try_open(source, &Options { read_only: true, ..*options });
+        drop(body);
+        return try_open(source, &for_reading);
     }
+    if missing > 0 && !options.read_only {
+        return Err(Reason::Truncated { geometry, missing });
+    }
+    body.remark(path, &chosen, &mut notes);
     if missing > 0 {
-        if !options.read_only {
-            return Err(Reason::Truncated { geometry, missing });
-        }
         notes.push(format!(
-            "{}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
-            path.show(),
+            "{shown}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
             geometry.size()
         ));
     }
-    let Container { file, writable, size, .. } = container;
-    let open = if is_compacted { FileDevice::compacted } else { FileDevice::new };
-    let stored: Arc<dyn BlockDevice> = Arc::new(open(file.try_clone()?, options.offset, geometry));
+    let (writable, wrapped, base) = (body.is_writable(), body.kinds(), body.base());
+    let file = body.file()?;
+    let stored = body.into_device(offset, geometry, compacted > 0);
     let dialect = dialect_of(&stored, &superblock, options.dialect)?;
     if dialect != Dialect::Littlefs && writable && !options.exclusive {
-        // to be shared with other readers, like everything that is only read
         drop((stored, file));
-        let mut opened = try_open(source, &Options { read_only: true, ..*options })?;
+        let mut opened = try_open(source, &for_reading)?;
         if let Some(reason) = opened.dialect.unwritable() {
             opened.notes.insert(0, reason.at(path) + "; opened read-only");
         }
@@ -221,8 +268,12 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         read_only: !writable || dialect != Dialect::Littlefs || doubt.is_some(),
         writable,
         superblock,
-        image_size: size,
-        offset: options.offset,
+        image_size,
+        offset,
+        label,
+        automatic,
+        wrapped,
+        base,
         missing,
         compacted,
         lost,
@@ -232,20 +283,6 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         file,
         metadata: source.metadata().clone(),
     })
-}
-
-/// Whether an image of which only the first `present` bytes are there holds every block in use: then
-/// it is as its maker wanted it, and not truncated. What cannot be read to its end is truncated.
-fn is_compacted(file: &File, offset: u64, geometry: Geometry, present: u64) -> bool {
-    let end = || -> crate::Result<u32> {
-        let device = FileDevice::new(file.try_clone().map_err(read_failed)?, offset, geometry);
-        Fs::used_end_of(Arc::new(device))
-    };
-    end().is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
-}
-
-fn read_failed(source: std::io::Error) -> crate::Error {
-    IoError { op: IoOp::Read, block: None, source }.into()
 }
 
 /// How an image is written, which its version decides, or what chamelon leaves in it.
@@ -291,53 +328,4 @@ fn show(
         notes.push(note);
     }
     Ok(Arc::new(view))
-}
-
-/// The filesystem and the superblock of its root, of a version and geometry that suit the options.
-fn find_superblock(
-    container: &Container,
-    options: &Options,
-) -> Result<(Found, Superblock), Reason> {
-    let Container { file, size, is_device, .. } = container;
-    let offset = options.offset;
-    if *size == 0 {
-        return Err(Reason::Empty);
-    }
-    if offset >= *size {
-        return Err(Reason::OffsetBeyondEnd { offset, size: *size });
-    }
-    if let Some(kind) = Kind::of(file)? {
-        return Err(Reason::Wrapped(kind));
-    }
-    let limit = if *is_device { SEARCH_DEVICE } else { SEARCH_FILE };
-    let search = || locate(file, offset, limit)?.into_found();
-    let found = match options.block_size {
-        Some(given) => match at_block_size(file, offset, given, limit) {
-            Some(found) => found,
-            None => match search()? {
-                found if found.superblock.block_size != given => {
-                    let found = found.superblock.block_size;
-                    return Err(Reason::WrongBlockSize { given, found });
-                }
-                found => found,
-            },
-        },
-        None => search()?,
-    };
-    let superblock = at_root(file, offset, supported(found.superblock)?);
-    supported(superblock)?;
-    match options.block_count {
-        Some(given) if given != superblock.block_count => {
-            Err(Reason::WrongBlockCount { given, found: superblock.block_count })
-        }
-        _ => Ok((found, superblock)),
-    }
-}
-
-fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
-    if superblock.is_supported() || superblock.is_version1() {
-        Ok(superblock)
-    } else {
-        Err(Reason::UnknownVersion(superblock.version))
-    }
 }

@@ -131,11 +131,10 @@ impl Journal {
         let Header { geometry, offset, .. } = self.scan.header;
         image::Options {
             block_size: Some(geometry.block_size),
-            block_count: None,
-            offset,
+            place: image::Place::At(offset),
             read_only: true,
             dialect: Some(Dialect::Littlefs),
-            exclusive: false,
+            ..image::Options::default()
         }
     }
 
@@ -150,6 +149,9 @@ impl Journal {
         let source = Source::find(path.unwrap_or(&recorded))?;
         self.adopt(source.metadata().uid())?;
         let image = image::open_found(&source, &self.image_options())?;
+        if let Some(&kind) = image.wrapped.first() {
+            return Err(source.refused(image::Reason::Wrapped(kind)).into());
+        }
         self.check(&*image.device, image.offset)?;
         Ok(image)
     }
@@ -263,9 +265,10 @@ pub fn attach(
     let options = image::Options { read_only: true, ..*options };
     let open_image = || {
         let image = image::open_found(source, &options)?;
-        match image.dialect.unwritable() {
-            None => Ok(image),
-            Some(reason) => Err(source.refused(reason)),
+        match (image.dialect.unwritable(), image.wrapped.first()) {
+            (Some(reason), _) => Err(source.refused(reason)),
+            (None, Some(&kind)) => Err(source.refused(image::Reason::Wrapped(kind))),
+            (None, None) => Ok(image),
         }
     };
     named.adopt(source.metadata().uid())?;

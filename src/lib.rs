@@ -48,6 +48,7 @@
 //!
 //! - `mount` (default): `fuse` and `vfs`, to mount images with FUSE.
 //! - `cli` (default): `cli`, all that the program `littlefs` does.
+//! - `compression` (default): images in gzip, xz and zstd files are read.
 //! - `inspect` (default): `inspect`, images tag by tag and block by block.
 //! - `serde`: reports can be serialized. `mount`, `cli` and `inspect` need it.
 //! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
@@ -68,7 +69,7 @@
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the verifier, and repair |
 //! | dialect | `dialect`, `v1`, `chamelon` | other dialects, version 1 among them, shown as littlefs |
-//! | container | `container` | recognising what a file is, and finding superblocks in it |
+//! | container | `container` | recognising what a file is, reading through it, finding filesystems in it; and making such files |
 //! | image | [`image`] | opening an image by path |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | backup | [`backup`] | what an image held before it was rewritten in place |

@@ -51,7 +51,8 @@ fn every_option_does_what_the_table_says() {
                     "NAME" if *name == "profile" => "zephyr",
                     "NAME" if *name == "dialect" => "auto",
                     "NAME" => "none",
-                    "TEXT" | "FILE" | "STATE" => "any",
+                    "PAGE" => "2048+64",
+                    "TEXT" | "PARTITION" | "FILE" | "STATE" => "any",
                     other => panic!("{name}={other}: which values are these?"),
                 };
                 assert!(taken(&format!("{name}={value}")).is_ok(), "{name}={value}");

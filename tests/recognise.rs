@@ -9,5 +9,3 @@ mod bench;
 mod halves;
 #[path = "recognise/places.rs"]
 mod places;
-#[path = "recognise/wrapped.rs"]
-mod wrapped;

@@ -19,6 +19,23 @@ use littlefs::check::{Report, Severity};
 use littlefs::disk::superblock::probe_version1;
 use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{DirId, Fs, Node, ROOT};
+use littlefs::image::Kind;
+
+/// The parsers of the target `container`, by the first byte of an input; any other byte lets the file
+/// be recognised.
+pub const PARSERS: [Kind; 11] = [
+    Kind::Uf2,
+    Kind::IntelHex,
+    Kind::Srec,
+    Kind::DfuSe,
+    Kind::Dfu,
+    Kind::Gzip,
+    Kind::Zstd,
+    Kind::Xz,
+    Kind::HexDump,
+    Kind::HexDumpColumns,
+    Kind::HexDigits,
+];
 
 /// Largest image tried, in bytes.
 const SIZE_MAX: u64 = 64 << 10;

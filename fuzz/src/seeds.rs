@@ -4,10 +4,12 @@
 use std::fs;
 use std::path::Path;
 
+use littlefs::container::Kind;
+use littlefs::container::wrap::{Target, wrap};
 use littlefs::disk::superblock;
 use littlefs_fuzz::tree::{Entry, Tree};
 use littlefs_fuzz::v1::{MOVED, V1};
-use littlefs_fuzz::mutate;
+use littlefs_fuzz::{PARSERS, mutate};
 
 /// Every operation of the target `kv`, and how many they are.
 const KV_SCRIPT: [u8; 25] =
@@ -15,8 +17,19 @@ const KV_SCRIPT: [u8; 25] =
 
 fn main() -> std::io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    let targets =
-        ["pair", "mount", "inspect", "change", "repair", "kv", "options", "chamelon", "journal", "v1"];
+    let targets = [
+        "pair",
+        "mount",
+        "inspect",
+        "change",
+        "repair",
+        "kv",
+        "options",
+        "chamelon",
+        "journal",
+        "v1",
+        "container",
+    ];
     for target in targets {
         fs::create_dir_all(corpus.join(target))?;
     }
@@ -33,6 +46,9 @@ fn main() -> std::io::Result<()> {
         }
     }
     for (name, block_size, image) in images {
+        for (format, bytes) in wrapped(&image) {
+            fs::write(corpus.join("container").join(format!("{name}.{format}")), bytes)?;
+        }
         for target in ["mount", "inspect", "change", "chamelon"] {
             fs::write(corpus.join(target).join(&name), &image)?;
         }
@@ -77,4 +93,40 @@ fn version1() -> Vec<u8> {
     image.entry("a/1").kind |= MOVED;
     image.directory();
     image.image()
+}
+
+/// An image in each format that can be made, and as dumps in text: for its parser, and to be
+/// recognised.
+fn wrapped(image: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut all = Vec::new();
+    for (selector, kind) in PARSERS.into_iter().enumerate() {
+        let mut out = Vec::new();
+        match kind {
+            kind if kind.can_be_made() => {
+                let target = Target { kind, base: 0x1000, family: Some(0xe48b_ff56) };
+                if wrap(&image, target, &mut out).is_err() {
+                    continue;
+                }
+            }
+            Kind::Dfu => out.extend([image, &[0; 8], b"UFD\x10", &[0; 4]].concat()),
+            Kind::HexDump | Kind::HexDumpColumns | Kind::HexDigits => out.extend(text(image, kind)),
+            _ => continue,
+        }
+        for first in [selector as u8, 0xff] {
+            all.push((format!("{kind:?}-{first}"), [&[first], &out[..]].concat()));
+        }
+    }
+    all
+}
+
+fn text(image: &[u8], kind: Kind) -> Vec<u8> {
+    let row = |(i, row): (usize, &[u8])| {
+        let digits: Vec<String> = row.iter().map(|b| format!("{b:02x}")).collect();
+        match kind {
+            Kind::HexDump => format!("{:08x}: {}  ....\n", i * 16, digits.join(" ")),
+            Kind::HexDumpColumns => format!("{:08x}  {}  |....|\n", i * 16, digits.join(" ")),
+            _ => digits.concat() + "\n",
+        }
+    };
+    image.chunks(16).enumerate().map(row).collect::<String>().into_bytes()
 }

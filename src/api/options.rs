@@ -17,6 +17,7 @@ use crate::image::OpenError;
 use crate::image::{self, Dialect, Source};
 use crate::journal::{self, Named};
 use crate::profile::Profile;
+use crate::show::Show;
 
 /// How to open a filesystem.
 ///
@@ -54,7 +55,29 @@ impl OpenOptions {
     /// Where the filesystem starts in the file, in bytes.
     #[must_use]
     pub fn offset(mut self, offset: u64) -> Self {
-        self.image.offset = offset;
+        self.image.place = image::Place::At(offset);
+        self
+    }
+
+    /// Where the filesystem is in the file; by default at its first byte.
+    #[must_use]
+    pub fn place(mut self, place: image::Place) -> Self {
+        self.image.place = place;
+        self
+    }
+
+    /// The pages of a dump of NAND flash that has its spare bytes, which is only read; where nothing
+    /// else is possible they are recognised.
+    #[must_use]
+    pub fn page(mut self, page: image::Page) -> Self {
+        self.image.page = Some(page);
+        self
+    }
+
+    /// Unpack so many bytes of a compressed or wrapped image; by default 4 GiB.
+    #[must_use]
+    pub fn unpack_limit(mut self, bytes: u64) -> Self {
+        self.image.unpack_limit = Some(bytes);
         self
     }
 
@@ -167,6 +190,10 @@ impl OpenOptions {
         let reason = match () {
             () if self.image.read_only => Some(ReadOnlyReason::Asked),
             () if self.at.is_some() => Some(ReadOnlyReason::PastState),
+            () if !opened.wrapped.is_empty() => {
+                let kind = opened.wrapped.first();
+                kind.map(|&kind| ReadOnlyReason::Wrapped(image::of_wrapped(kind, &path.show())))
+            }
             () if opened.dialect == Dialect::V1 => Some(ReadOnlyReason::Version1),
             () if opened.dialect == Dialect::Chamelon => Some(ReadOnlyReason::Dialect),
             () if opened.doubt.is_some() => {

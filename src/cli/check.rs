@@ -75,6 +75,15 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
+    /// Without a place, take the filesystem that starts at the first byte, and no other: nobody looks
+    /// at what a boot repairs.
+    #[cfg(feature = "mount")]
+    pub(super) fn only_where_told(&mut self) {
+        if self.image.partition.is_none() {
+            self.image.offset.get_or_insert(0);
+        }
+    }
+
     fn mode(&self) -> Option<Mode> {
         match (self.yes, self.repair || self.preen) {
             (true, _) => Some(Mode::Yes),

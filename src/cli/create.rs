@@ -14,8 +14,9 @@ use super::progress::Progress;
 use super::shape::ShapeArgs;
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
 use crate::convention::Choice;
+use crate::image::{OpenError, Place};
 use crate::profile::Profile;
-use crate::transfer::{self, Created, Creation, Input, Manifest, Placement, Size};
+use crate::transfer::{self, Created, Creation, Failure, Input, Manifest, Placement, Size};
 
 /// Make an image with the content of directories, files or a tar stream
 #[derive(Args, Debug)]
@@ -29,6 +30,8 @@ Examples:
   tar -cf - . | littlefs create --size 1M new.img -
   littlefs create --into --offset 0x290000 flash.bin data
                                                   replace the filesystem inside a flash dump
+  littlefs create --into --partition spiffs flash.bin data
+                                                  the same, by the name in its partition table
 
 What is in each directory, each file, and what is in a tar stream ('-', standard input) goes to the root
 directory of the image. Only names and content are stored, unless --attrs or --profile name a way to keep
@@ -66,13 +69,20 @@ pub struct CreateArgs {
     #[arg(long, conflicts_with = "into")]
     no_pad: bool,
 
-    /// IMAGE is a dump that holds a filesystem at --offset: replace that, and keep everything else
+    /// IMAGE is a dump that holds a filesystem at --offset, or in --partition: replace that, and keep
+    /// everything else
     #[arg(long)]
     into: bool,
 
     /// With --into: where the filesystem starts in IMAGE
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "into")]
     offset: Option<u64>,
+
+    /// With --into: the partition of this name in an ESP32's table, or the filesystem of this number
+    /// as 'littlefs scan' counts them
+    #[arg(long, value_name = "NAME|N", value_parser = Place::partition, requires = "into",
+          conflicts_with = "offset")]
+    partition: Option<Place>,
 
     #[command(flatten)]
     shape: ShapeArgs,
@@ -176,15 +186,22 @@ fn make_name(path: &Path) -> Vec<u8> {
 pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     let how = args.creation()?;
     let placement = match args.into {
-        true => Placement::Into { offset: args.offset.unwrap_or(0), overwrite: args.force },
+        true => Placement::Into {
+            place: args.partition.unwrap_or(Place::At(args.offset.unwrap_or(0))),
+            overwrite: args.force,
+        },
         false => Placement::New { overwrite: args.force },
     };
     let manifest = args.manifest()?;
     let bar = Progress::new("writing", manifest.bytes(), args.quiet);
     let created = transfer::create(&args.image, placement, &manifest, &how, &|b| bar.at(b));
     drop(bar);
-    let created =
-        created.map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.display())))?;
+    let created = created.map_err(|e| match e {
+        Failure::Target(reason) => {
+            CliError::failure(OpenError { path: args.image.clone(), reason })
+        }
+        e => CliError::failure(format_args!("{}: {e}", args.image.display())),
+    })?;
     for misfit in &created.misfits {
         log::warn!("{}: {misfit}", args.image.display());
     }

@@ -172,7 +172,7 @@ pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
         let first = first.as_bytes();
         first.contains(&b'/') && !first.starts_with(b"-")
     }) {
-        args.splice(1..1, ["mount", "--quiet"].map(OsString::from));
+        args.splice(1..1, ["mount", "--quiet", "--unattended"].map(OsString::from));
     }
     args
 }
@@ -217,6 +217,7 @@ impl Helper {
                     sloppy: helper.sloppy,
                     fake: helper.fake,
                     by_mount: true,
+                    unattended: true,
                     options: helper.options,
                     image: helper.image,
                     mountpoint: helper.mountpoint,
@@ -236,7 +237,10 @@ impl Helper {
                 }
             }
             Self::Mkfs(helper) => super::mkfs::run(&helper.args),
-            Self::Fsck(helper) => super::check::run(&helper.args),
+            Self::Fsck(mut helper) => {
+                helper.args.only_where_told();
+                super::check::run(&helper.args)
+            }
         }
     }
 }
@@ -305,7 +309,7 @@ mod tests {
     fn an_image_without_a_command_is_mounted() {
         let line = |text: &str| -> Vec<OsString> { text.split(' ').map(OsString::from).collect() };
         let mounted = with_command(line("littlefs /srv/i /mnt -o rw"));
-        assert_eq!(mounted, line("littlefs mount --quiet /srv/i /mnt -o rw"));
+        assert_eq!(mounted, line("littlefs mount --quiet --unattended /srv/i /mnt -o rw"));
         for other in ["littlefs", "littlefs info /srv/i", "littlefs --a/b", "littlefs i /mnt"] {
             assert_eq!(with_command(line(other)), line(other));
         }

@@ -25,6 +25,8 @@ Examples:
   littlefs info --profile esp-idf fs.bin        do devices with ESP-IDF read it?
 
 The image is opened for reading only, and can be mounted read-only meanwhile.
+In a dump of a whole flash, a UF2, hex or DFU file or a compressed one it is found by itself;
+'littlefs scan' lists all that there is.
 
 Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image.")]
 pub struct InfoArgs {
@@ -61,6 +63,10 @@ struct Info {
     image_size: u64,
     #[serde(skip_serializing_if = "is_zero")]
     compacted_bytes: u64,
+    /// Formats that the image is wrapped in, the outermost first.
+    formats: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     misfits: Option<Vec<MisfitJson>>,
 }
@@ -156,6 +162,8 @@ impl Info {
             prog_size: (opened.dialect != Dialect::V1).then(|| fs.prog_size()),
             offset: opened.offset,
             image_size: opened.image_size,
+            formats: opened.wrapped.iter().map(|kind| kind.name()).collect(),
+            partition: opened.label.map(|label| label.to_string()),
             misfits: None,
             compacted_bytes: opened.compacted,
         })
@@ -190,7 +198,13 @@ impl Info {
         if let Some(prog_size) = self.prog_size {
             writeln!(out, "prog size     {prog_size} bytes (inferred)")?;
         }
+        if !self.formats.is_empty() {
+            writeln!(out, "format        {} (read-only)", self.formats.join(", "))?;
+        }
         writeln!(out, "offset        {}", self.offset)?;
+        if let Some(partition) = &self.partition {
+            writeln!(out, "partition     {partition}")?;
+        }
         write!(out, "image size    {} bytes", self.image_size)?;
         match self.compacted_bytes {
             0 => writeln!(out),

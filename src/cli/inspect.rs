@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{CliError, ImageArgs, exit, parse_bytes_u32};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::Pair;
-use crate::image::{Dialect, Source};
+use crate::image::{Dialect, Kind, Source};
 use crate::inspect::{Inspector, Report};
 use crate::show::Show;
 
@@ -188,11 +188,15 @@ fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
     let (Some(block_size), None) = (args.block_size, &args.journal) else { return Err(error) };
     let source = Source::find(&args.image).map_err(CliError::failure)?;
     let container = source.container(true).map_err(|_| error.clone())?;
-    let blocks = container.size.saturating_sub(args.offset) / u64::from(block_size.max(1));
+    if args.partition.is_some() || Kind::of(&container.file).is_ok_and(|kind| kind.is_some()) {
+        return Err(error);
+    }
+    let offset = args.offset.unwrap_or(0);
+    let blocks = container.size.saturating_sub(offset) / u64::from(block_size.max(1));
     let geometry = Geometry::new(block_size, u32::try_from(blocks).unwrap_or(u32::MAX))
         .map_err(|_| error.clone())?;
     log::warn!("{error}; shown as {blocks} blocks of {block_size} bytes");
-    Ok(Arc::new(FileDevice::new(container.file, args.offset, geometry)))
+    Ok(Arc::new(FileDevice::new(container.file, offset, geometry)))
 }
 
 fn parse_block(text: &[u8]) -> Result<u32, String> {

@@ -45,6 +45,8 @@ Examples:
   littlefs mount dump.bin /mnt                   read and write; 'littlefs umount /mnt' ends it
   littlefs mount -o ro dump.bin /mnt             only look
   littlefs mount -o offset=0x100000 flash.bin d  the filesystem starts 1 MiB into the file
+  littlefs mount -o partition=spiffs esp.bin d   by its name in an ESP32's partition table
+  littlefs mount flash.uf2 d                     read-only: UF2, HEX, DFU, gzip, xz, zstd...
   littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does
   littlefs mount --journal j dump.bin d          changes go to the file j, dump.bin stays as it is
   littlefs mount -o journal=j,at=3 dump.bin d    as it was after transaction 3 of j"))]
@@ -77,9 +79,13 @@ pub struct MountArgs {
     #[arg(skip)]
     pub(super) fake: bool,
 
-    /// mount(8) gives the options
+    /// mount(8) gives the options, from the command line or a line in fstab
     #[arg(skip)]
     pub(super) by_mount: bool,
+
+    /// Nobody looks at where the filesystem is found
+    #[arg(long, hide = true)]
+    pub(super) unattended: bool,
 
     /// Mount options, separated by commas; may be repeated, what comes later wins
     #[arg(short = 'o', value_name = "OPTIONS")]
@@ -153,6 +159,8 @@ struct Mount {
     options: MountOptions,
     /// Somebody else calls mount(2).
     unattached: bool,
+    /// Nobody has looked at where the filesystem is in the file, nor does now.
+    unattended: bool,
     /// The end of the terminal ends the mount.
     on_terminal: bool,
     /// Do not say what was mounted.
@@ -211,6 +219,8 @@ impl Mount {
             image,
             mountpoint: directory.path(),
             directory,
+            unattended: (args.unattended || args.unattached || notify::is_service())
+                && options.place.is_none(),
             options,
             unattached: args.unattached,
             on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
@@ -312,14 +322,7 @@ impl Mount {
 
     /// Open the image, under its journal if there is one to be, which keeps savepoints.
     fn open_image(&mut self) -> Result<(Opened, Option<Arc<JournalDevice>>), CliError> {
-        let options = image::Options {
-            block_size: self.options.block_size,
-            block_count: self.options.block_count,
-            offset: self.options.offset,
-            read_only: self.options.read_only,
-            dialect: self.options.dialect,
-            exclusive: false,
-        };
+        let options = image::Options { auto_for_reading: self.unattended, ..self.options.image() };
         let Some(journal) = &mut self.journal else {
             return Ok((image::open_found(&self.source, &options).map_err(mount_failure)?, None));
         };
@@ -362,6 +365,7 @@ impl Mount {
         let dialect = opened.dialect.unwritable().map(|reason| reason.about(&self.image.show()));
         let read_only = match turned {
             _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
+            _ if !opened.wrapped.is_empty() => Some("what wraps the image is only read"),
             _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
             _ if dialect.is_some() => dialect.as_deref(),
             _ if opened.missing > 0 => Some("the image is truncated"),
@@ -375,7 +379,7 @@ impl Mount {
             program: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             mounted_at: now.unwrap_or_default().as_secs(),
-            offset: self.options.offset,
+            offset: opened.offset,
             profile: self.options.profile.map(|p| p.name.to_owned()),
             journal: status::Journal::new(self.options.journal.as_deref()),
             read_only: read_only.map(str::to_owned),

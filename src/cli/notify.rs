@@ -31,6 +31,11 @@ fn send(socket: &OsString, state: &str) -> io::Result<()> {
     sender.send(state.as_bytes()).map(drop)
 }
 
+/// Whether somebody waits to be told that this is ready, as systemd does for a service.
+pub fn is_service() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// How often systemd's watchdog wants to hear from this process; `None`: not at all.
 fn watchdog_period() -> Option<Duration> {
     let number = |name| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());

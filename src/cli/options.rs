@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::bd::journal::At;
 use crate::convention::{AttrUsage, Choice, Convention};
 use crate::fuse::Access;
-use crate::image::Dialect;
+use crate::image::{self, Dialect, Page, Place};
 use crate::profile::Profile;
 use crate::vfs::Atime;
 
@@ -38,8 +38,12 @@ pub struct MountOptions {
     pub block_count: Option<u32>,
     /// `dialect=`; none for `auto`
     pub dialect: Option<Dialect>,
-    /// `offset=`, in bytes
-    pub offset: u64,
+    /// `offset=`, `partition=`
+    pub place: Option<Place>,
+    /// `page=`
+    pub page: Option<Page>,
+    /// `unpack_limit=`, in bytes
+    pub unpack_limit: Option<u64>,
     /// `prog_size=`, in bytes
     pub prog_size: Option<u32>,
     /// `inline_max=`, in bytes
@@ -99,7 +103,9 @@ impl Default for MountOptions {
             block_size: None,
             block_count: None,
             dialect: None,
-            offset: 0,
+            place: None,
+            page: None,
+            unpack_limit: None,
             prog_size: None,
             inline_max: None,
             block_cycles: None,
@@ -130,6 +136,20 @@ impl Default for MountOptions {
 }
 
 impl MountOptions {
+    /// How to open the image.
+    pub fn image(&self) -> image::Options {
+        image::Options {
+            block_size: self.block_size,
+            block_count: self.block_count,
+            place: self.place.unwrap_or(Place::Auto),
+            page: self.page,
+            unpack_limit: self.unpack_limit,
+            read_only: self.read_only,
+            dialect: self.dialect,
+            ..image::Options::default()
+        }
+    }
+
     /// Options from comma-separated lists; what comes later wins. What is unknown or wrong is an
     /// error, or ignored with a warning where the caller is `sloppy`.
     ///
@@ -209,7 +229,8 @@ mod tests {
             "block_size=4K,block_count=256,offset=0x1000,prog_size=16,inline_max=64,commit=30",
         )
         .expect("valid");
-        assert_eq!((o.block_size, o.block_count, o.offset), (Some(4096), Some(256), 4096));
+        assert_eq!((o.block_size, o.block_count), (Some(4096), Some(256)));
+        assert_eq!(o.place, Some(Place::At(4096)));
         assert_eq!((o.prog_size, o.inline_max), (Some(16), Some(64)));
         assert_eq!(o.commit, Duration::from_secs(30));
         let o = parse("uid=1000,gid=100,umask=022,fmask=0133,dmask=0").expect("valid");

@@ -178,14 +178,7 @@ fn interrupted(mut journal: RunJournal, image: &Source, e: Option<CliError>) -> 
 /// See that image and journal are good, and note the state that a failure goes back to, which is
 /// returned.
 fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<u64, CliError> {
-    let image_options = image::Options {
-        block_size: options.block_size,
-        block_count: options.block_count,
-        offset: options.offset,
-        read_only: false,
-        dialect: options.dialect,
-        exclusive: false,
-    };
+    let image_options = image::Options { read_only: false, ..options.image() };
     let attached = journal::attach(journal, image, &image_options, None)?;
     let before = attached.device.last();
     let path = journal.path().show();
@@ -230,8 +223,9 @@ impl Daemon {
         let (passed_image, passed_journal) = (passed_image?, passed_journal?);
         let numbers = (passed_image.as_raw_fd(), passed_journal.as_raw_fd());
         command.arg("--inherited").arg(format!("{},{}", numbers.0, numbers.1));
-        // Programs in the image can be run: their modes are masked as on vfat.
-        command.arg("-o").arg(format!("umask={:o}", sys::umask()));
+        // It is the filesystem that was found before. Programs in it can be run: their modes are
+        // masked as on vfat.
+        command.arg("-o").arg(format!("offset=auto,umask={:o}", sys::umask()));
         for list in &args.options {
             command.arg("-o").arg(list);
         }

@@ -10,7 +10,7 @@ use std::fmt;
 
 use super::evidence::Evidence;
 use super::half::{self, Budget, Half, are_neighbours};
-use super::{Scan, Source, read_lenient};
+use super::{Label, Scan, ReadAt, read_lenient};
 use crate::bd::Geometry;
 use crate::disk::{Superblock, read_u32_le};
 
@@ -31,6 +31,8 @@ pub struct Found {
     pub doubt: Option<Doubt>,
     /// What its tree says about the place.
     pub evidence: Evidence,
+    /// The partition that begins there, by its name.
+    pub label: Option<Label>,
 }
 
 /// Why a superblock is not believed. Positions count bytes from the start of the file.
@@ -116,7 +118,7 @@ struct Halves {
 }
 
 impl Halves {
-    fn read(source: &dyn Source, at: u64, block_size: u32, budget: &mut Budget) -> Self {
+    fn read(source: &dyn ReadAt, at: u64, block_size: u32, budget: &mut Budget) -> Self {
         let halves = [0, 1].map(|block| {
             let at = at.checked_add(block * u64::from(block_size))?;
             Half::read(source, at, budget).filter(|half| half.superblock.block_size == block_size)
@@ -137,7 +139,7 @@ impl Halves {
 ///
 /// `scan` gives the superblocks of the whole file; it is asked for only where one is lost.
 pub fn judge<'s>(
-    source: &dyn Source,
+    source: &dyn ReadAt,
     at: u64,
     block_size: u32,
     scan: impl Fn() -> &'s Scan,
@@ -151,7 +153,14 @@ pub fn judge<'s>(
         [None, None] => return None,
     };
     let superblock = half.superblock;
-    let mut found = Found { at, superblock, lost, doubt: None, evidence: Evidence::default() };
+    let mut found = Found {
+        at,
+        superblock,
+        lost,
+        doubt: None,
+        evidence: Evidence::default(),
+        label: None,
+    };
     if here.whole().is_some() {
         return Some(found);
     }
@@ -167,7 +176,7 @@ pub fn judge<'s>(
 
 /// Why the only superblock of a filesystem may belong to another place.
 fn doubt_of_one_half<'s>(
-    source: &dyn Source,
+    source: &dyn ReadAt,
     here: &Halves,
     found: &Found,
     half: Half,
@@ -236,7 +245,7 @@ enum Remains {
 }
 
 impl Remains {
-    fn of(source: &dyn Source, at: u64, rev: u32, block: u64) -> Self {
+    fn of(source: &dyn ReadAt, at: u64, rev: u32, block: u64) -> Self {
         let len = usize::try_from(block).unwrap_or(usize::MAX).min(4096);
         let (bytes, failed) = read_lenient(source, at, len);
         let is_erased = |erased| bytes.iter().all(|&b| b == erased);
@@ -267,7 +276,7 @@ fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
 }
 
 /// A filesystem with both superblocks that starts inside of this one.
-fn whole_inside(source: &dyn Source, found: &Found, scan: &Scan) -> Option<u64> {
+fn whole_inside(source: &dyn ReadAt, found: &Found, scan: &Scan) -> Option<u64> {
     let mut budget = Budget(u64::MAX);
     let inside = scan.halves.iter().filter(|half| found.covers(half.at) && half.at != found.at);
     let mut whole = inside.filter_map(|half| {
@@ -278,7 +287,7 @@ fn whole_inside(source: &dyn Source, found: &Found, scan: &Scan) -> Option<u64> 
 }
 
 /// The filesystems that the halves of a scan belong to.
-pub fn gather(source: &dyn Source, scan: &Scan) -> Vec<Found> {
+pub fn gather(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     let mut all = whole_ones(source, scan);
     let alone: Vec<Half> = scan
         .halves
@@ -312,7 +321,7 @@ fn is_part_of(half: &Half, found: &Found) -> bool {
 }
 
 /// Those with both superblocks that are not the content of another.
-fn whole_ones(source: &dyn Source, scan: &Scan) -> Vec<Found> {
+fn whole_ones(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     let mut all: Vec<Found> = Vec::new();
     let mut used = HashSet::new();
     for half in &scan.halves {
@@ -333,7 +342,7 @@ fn whole_ones(source: &dyn Source, scan: &Scan) -> Vec<Found> {
         let evidence = Evidence::gather(source, half.at, &superblock);
         let leads_nowhere = evidence.good == 0 && evidence.bad > 0;
         let doubt = leads_nowhere.then_some(Doubt::LeadsNowhere);
-        all.push(Found { at: half.at, superblock, lost: None, doubt, evidence });
+        all.push(Found { at: half.at, superblock, lost: None, doubt, evidence, label: None });
     }
     drop_content(all)
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use super::{Source, Window};
+use super::{ReadAt, Window};
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::Log;
 use crate::disk::{Pair, Superblock, ctz, read_u32_le, rev_newer, tag};
@@ -36,7 +36,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// Look at some of what the filesystem at byte `at` holds.
-    pub fn gather(source: &dyn Source, at: u64, superblock: &Superblock) -> Self {
+    pub fn gather(source: &dyn ReadAt, at: u64, superblock: &Superblock) -> Self {
         let Ok(geometry) = Geometry::new(superblock.block_size, superblock.block_count) else {
             return Self::default();
         };

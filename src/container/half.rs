@@ -7,7 +7,7 @@
 //!                                 bytes 40-47  "littlefs"
 //! ```
 
-use super::{Source, read_lenient};
+use super::{ReadAt, read_lenient};
 use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 use crate::disk::log::{self, Log, Parsed};
 use crate::disk::superblock::{self, MAGIC};
@@ -43,7 +43,7 @@ impl Half {
     /// The superblock in the block at byte `at`, of either version.
     ///
     /// The block ends where its superblock says, not where the log seems to go on in the next.
-    pub fn read(source: &dyn Source, at: u64, budget: &mut Budget) -> Option<Self> {
+    pub fn read(source: &dyn ReadAt, at: u64, budget: &mut Budget) -> Option<Self> {
         let (mut bytes, _) = read_lenient(source, at, FIRST_READ);
         budget.0 = budget.0.saturating_sub(FIRST_READ as u64);
         if has_signature_of_version1(&bytes) {
@@ -81,7 +81,7 @@ impl Half {
     }
 
     fn read_version1(
-        source: &dyn Source,
+        source: &dyn ReadAt,
         at: u64,
         mut bytes: Vec<u8>,
         budget: &mut Budget,
@@ -133,7 +133,7 @@ fn has_magic(block: &[u8], at: u64) -> bool {
 }
 
 /// The log in the block of `block_size` bytes at byte `at`.
-pub fn read_log(source: &dyn Source, at: u64, block_size: u32) -> Option<Box<Log>> {
+pub fn read_log(source: &dyn ReadAt, at: u64, block_size: u32) -> Option<Box<Log>> {
     let mut len = FIRST_READ.min(block_size as usize);
     loop {
         let (bytes, _) = read_lenient(source, at, len);

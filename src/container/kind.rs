@@ -4,7 +4,8 @@ use std::fmt;
 use std::io;
 
 use super::half::has_signature;
-use super::{Source, read_lenient};
+use super::records::decode_hex;
+use super::{ReadAt, read_lenient};
 
 /// Bytes that are looked at.
 const LOOKED_AT: usize = 4096;
@@ -46,6 +47,14 @@ pub enum Kind {
     Qcow2,
     /// A sparse image of Android.
     AndroidSparse,
+    /// A dump of NAND flash with its spare bytes.
+    Nand,
+    /// What xxd prints.
+    HexDump,
+    /// What `hexdump -C` prints.
+    HexDumpColumns,
+    /// Hexadecimal digits and nothing else.
+    HexDigits,
 }
 
 /// Formats that begin with bytes of their own, and where these stand.
@@ -67,7 +76,7 @@ impl Kind {
     ///
     /// # Errors
     /// When the size of the source cannot be found out.
-    pub fn of(source: &dyn Source) -> io::Result<Option<Self>> {
+    pub fn of(source: &dyn ReadAt) -> io::Result<Option<Self>> {
         // what cannot be read tells nothing
         let (start, _) = read_lenient(source, 0, LOOKED_AT);
         // The first four bytes of an image are a counter and may be anything.
@@ -86,7 +95,7 @@ impl Kind {
             Some(Self::Gzip)
         } else if start.starts_with(b"BZh") && start.get(4..10) == Some(b"1AY&SY") {
             Some(Self::Bzip2)
-        } else if let Some(kind) = text_records(&start) {
+        } else if let Some(kind) = text_records(&start).or_else(|| text_dump(&start)) {
             Some(kind)
         } else {
             by_magic()
@@ -116,18 +125,32 @@ impl Kind {
             Self::Tar => "tar",
             Self::Qcow2 => "qcow2",
             Self::AndroidSparse => "Android sparse image",
+            Self::Nand => "NAND dump with spare bytes",
+            Self::HexDump | Self::HexDumpColumns => "hex dump",
+            Self::HexDigits => "hexadecimal digits",
         }
     }
 
-    /// How to get the bytes of the image out of it, as an example to be adapted.
+    /// Whether it is compressed and can be unpacked here.
+    pub fn is_compressed(self) -> bool {
+        matches!(self, Self::Gzip | Self::Zstd | Self::Xz)
+    }
+
+    /// Whether it holds pieces at addresses: what it has no piece for is erased.
+    pub fn has_addresses(self) -> bool {
+        self.can_be_made()
+    }
+
+    /// Whether it can be made here, too.
+    pub fn can_be_made(self) -> bool {
+        matches!(self, Self::Uf2 | Self::IntelHex | Self::Srec | Self::DfuSe)
+    }
+
+    /// How to get the bytes of the image out of one that is not read here, as an example to be
+    /// adapted.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Uf2 => "'uf2conv.py' or 'picotool uf2 convert FILE RAW.bin' makes a raw image",
-            Self::IntelHex => "'objcopy -I ihex -O binary FILE RAW' makes a raw image",
-            Self::Srec => "'objcopy -I srec -O binary FILE RAW' makes a raw image",
             Self::Elf => "'objcopy -O binary FILE RAW' makes a raw image",
-            Self::DfuSe => "'dfuse-pack.py -d FILE' takes the raw image out of it",
-            Self::Dfu => "'cp FILE RAW && dfu-suffix -D RAW' makes a raw image",
             Self::Gzip => "'gzip -d -c FILE > RAW' unpacks it",
             Self::Zstd => "'zstd -d FILE -o RAW' unpacks it",
             Self::Xz => "'xz -d -c FILE > RAW' unpacks it",
@@ -138,6 +161,7 @@ impl Kind {
             Self::Tar => "'tar -xf FILE' unpacks it",
             Self::Qcow2 => "'qemu-img convert -O raw FILE RAW' makes a raw image",
             Self::AndroidSparse => "'simg2img FILE RAW' makes a raw image",
+            _ => "'littlefs unwrap FILE RAW' makes a raw image",
         }
     }
 }
@@ -167,7 +191,8 @@ fn text_records(start: &[u8]) -> Option<Kind> {
         [b'S', b'0'..=b'9', digits @ ..] => (Kind::Srec, digits),
         _ => return None,
     };
-    let bytes = decode_hex(digits)?;
+    let mut bytes = Vec::new();
+    decode_hex(digits, &mut bytes)?;
     let sum = bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
     let (&len, rest) = bytes.split_first()?;
     let is_record = match kind {
@@ -177,16 +202,32 @@ fn text_records(start: &[u8]) -> Option<Kind> {
     is_record.then_some(kind)
 }
 
-fn decode_hex(digits: &[u8]) -> Option<Vec<u8>> {
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let mut pairs = digits.chunks_exact(2);
-    let bytes = pairs.by_ref().map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect();
-    if pairs.remainder().is_empty() { bytes } else { None }
+/// A dump in text whose first line shows the first bytes.
+fn text_dump(start: &[u8]) -> Option<Kind> {
+    let line = start.trim_ascii_start().split(|&b| b == b'\n').next()?;
+    let all_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit);
+    let mut words = line.split(|&b| b == b' ').filter(|word| !word.is_empty());
+    let address = words.next()?;
+    let first = words.next();
+    match (address, first) {
+        ([digits @ .., b':'], Some(first)) if digits.len() >= 4 && all_digits(digits) => {
+            all_digits(first).then_some(Kind::HexDump)
+        }
+        (digits, Some(first)) if digits.len() >= 7 && all_digits(digits) => {
+            let is_byte = first.len() == 2 && all_digits(first);
+            (is_byte && line.trim_ascii_end().ends_with(b"|")).then_some(Kind::HexDumpColumns)
+        }
+        (digits, None) => {
+            let digits = digits.trim_ascii_end();
+            (digits.len() >= 32 && all_digits(digits)).then_some(Kind::HexDigits)
+        }
+        _ => None,
+    }
 }
 
 /// Whether the last bytes are the suffix of USB download: length, `UFD`, and the CRC of everything
 /// before (as littlefs, without the inversion at the end).
-fn has_dfu_suffix(source: &dyn Source) -> io::Result<bool> {
+fn has_dfu_suffix(source: &dyn ReadAt) -> io::Result<bool> {
     let Some(at) = source.size()?.checked_sub(DFU_SUFFIX as u64) else { return Ok(false) };
     let (suffix, _) = read_lenient(source, at, DFU_SUFFIX);
     Ok(suffix.get(8..12) == Some(b"UFD\x10"))

@@ -6,7 +6,7 @@ use memchr::memmem;
 
 use super::candidate::{self, Found};
 use super::half::{Budget, Half, MAGIC_AT, SIGNATURE, V1_MAGIC_AT};
-use super::{Source, read_lenient};
+use super::{ReadAt, read_lenient};
 use crate::bd::BLOCK_SIZE_MAX;
 use crate::disk::superblock::{MAGIC, V1_ENTRY};
 
@@ -43,17 +43,24 @@ impl Scan {
     ///
     /// # Errors
     /// When the size of the source cannot be found out.
-    pub fn new(source: &dyn Source, from: u64, limit: u64) -> io::Result<Self> {
+    pub fn new(source: &dyn ReadAt, from: u64, limit: u64) -> io::Result<Self> {
         let size = source.size()?;
-        let mut scan = Self { end: size.min(from.saturating_add(limit)), ..Self::default() };
-        scan.cut_short = scan.end < size;
+        let mut scan = Self { end: size.min(from), ..Self::default() };
         let finder = memmem::Finder::new(MAGIC);
         let mut budget = Budget(BUDGET);
         // The start of a chunk repeats the end of the one before: a magic across the border is seen
         // once, by the chunk that holds all of it.
         let overlap = (MAGIC.len() - 1) as u64;
         let mut start = from;
-        while start < scan.end {
+        let mut left = limit;
+        while start < size && left > 0 {
+            // gaps are passed over, and do not count
+            match source.data_from(start) {
+                Some(at) if at > start => start = at,
+                Some(_) => {}
+                None => break,
+            }
+            scan.end = size.min(start.saturating_add(left));
             let len = usize::try_from(scan.end - start).unwrap_or(CHUNK).min(CHUNK);
             let lead = BEFORE.min(usize::try_from(start).unwrap_or(BEFORE));
             let (bytes, failed) = read_lenient(source, start - lead as u64, lead + len);
@@ -72,16 +79,19 @@ impl Scan {
                 break;
             }
             start += len as u64;
+            left -= (len as u64).min(left);
             if start < scan.end {
                 start -= overlap;
+                left += overlap;
             }
         }
+        scan.cut_short = left == 0 && scan.end < size;
         scan.halves.sort_by_key(|half| half.at);
         Ok(scan)
     }
 
     /// Look at what the magic at byte `magic` belongs to; `before` ends with it.
-    fn look(&mut self, source: &dyn Source, magic: u64, before: &[u8], budget: &mut Budget) {
+    fn look(&mut self, source: &dyn ReadAt, magic: u64, before: &[u8], budget: &mut Budget) {
         let is_version2 = before.ends_with(SIGNATURE);
         let before_magic = before.len().saturating_sub(MAGIC.len() + V1_ENTRY_BEFORE);
         if !is_version2 && !before[before_magic..].starts_with(&V1_ENTRY) {
@@ -121,7 +131,7 @@ impl Scan {
 
     /// The filesystems that the halves found belong to, by ascending position; those inside of a
     /// sound one are its content.
-    pub fn candidates(&self, source: &dyn Source) -> Vec<Found> {
+    pub fn candidates(&self, source: &dyn ReadAt) -> Vec<Found> {
         candidate::gather(source, self)
     }
 }

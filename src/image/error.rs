@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Dialect, Holder};
 use crate::bd::Geometry;
-use crate::container::{Doubt, Found, Kind};
+use crate::container::{Doubt, Found, Kind, Label, Trouble};
 use crate::disk::Superblock;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
@@ -47,8 +47,31 @@ pub enum Reason {
         /// Bytes from the offset on that were searched.
         searched: u64,
     },
-    /// An image in another form.
+    /// An image in another form, which was to be written.
     Wrapped(Kind),
+    /// An image as it stands, where one in another form was needed.
+    NotWrapped,
+    /// Several stretches, address and length of each, that are far apart.
+    SeveralStretches(Vec<(u64, u64)>),
+    /// Nothing has this address.
+    NothingAt(u64),
+    /// An image in another form that cannot be read through.
+    Unreadable(Kind, Trouble),
+    /// The partition, and perhaps others, holds ciphertext.
+    Encrypted(Label),
+    /// The partition holds something else.
+    OtherContent(Label),
+    /// Several partitions have the name, at these bytes.
+    SeveralPartitions(Label, Vec<u64>),
+    /// No partition has the name.
+    NoPartition {
+        /// As given.
+        label: Label,
+        /// Names that there are.
+        labels: Vec<Label>,
+        /// Filesystems that there are.
+        count: usize,
+    },
     /// A littlefs of version 1, and was to be written, or to be something else.
     Version1,
     /// A littlefs of this version, and was to be one of version 1.
@@ -100,6 +123,7 @@ impl Reason {
         match self {
             Self::Chamelon => format!("written by chamelon: {}", chamelon::remedy(image)),
             Self::Version1 => format!("a littlefs of version 1: {}", v1::remedy(image)),
+            Self::Wrapped(kind) => of_wrapped(*kind, image),
             _ => self.to_string(),
         }
     }
@@ -113,13 +137,7 @@ impl Reason {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.show();
-        match self.reason {
-            // so that it can be pasted
-            Reason::Chamelon | Reason::Version1 => {
-                write!(f, "{path}: {}", self.reason.about(&path))
-            }
-            _ => write!(f, "{path}: {}", self.reason),
-        }
+        write!(f, "{path}: {}", self.reason.about(&path))
     }
 }
 
@@ -153,17 +171,56 @@ impl fmt::Display for Reason {
                  block 0 nor of block 1, nor anywhere else in the {searched} bytes that were \
                  searched; if the filesystem starts later in the file, say where with offset=BYTES"
             ),
-            Self::Wrapped(kind) => write!(
-                f,
-                "is a file in the format {kind}, not an image as it stands: {}",
-                kind.remedy()
+            Self::NotWrapped => f.write_str(
+                "is no UF2, hex, DFU or compressed file, and no dump with spare bytes that is \
+                 recognised (--page says which pages it has): there is nothing to take it out of",
             ),
             Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
+            Self::Wrapped(_) => f.write_str(&self.about(&"FILE")),
             Self::NotVersion1(version) => write!(
                 f,
                 "a littlefs of version {} and not of version 1; leave out what insists on that",
                 DiskVersion(*version)
             ),
+            Self::SeveralStretches(all) => {
+                f.write_str(
+                    "holds bytes at addresses that are far apart; say where to begin with",
+                )?;
+                for (i, (address, len)) in all.iter().take(NAMED_MAX).enumerate() {
+                    let or = if i == 0 { "" } else { " or" };
+                    write!(f, "{or} --base {address:#x} ({len} bytes)")?;
+                }
+                Ok(())
+            }
+            Self::NothingAt(address) => write!(f, "holds nothing at address {address:#x}"),
+            Self::Unreadable(kind, trouble) => write!(f, "a file in the format {kind}: {trouble}"),
+            Self::Encrypted(label) => write!(
+                f,
+                "partition {label} is marked as encrypted: what is in it is ciphertext, in which no \
+                 filesystem can be found; read the flash decrypted, through the device itself"
+            ),
+            Self::OtherContent(label) => write!(
+                f,
+                "partition {label} holds no littlefs; 'littlefs scan FILE' lists what there is"
+            ),
+            Self::SeveralPartitions(label, places) => {
+                write!(f, "several partitions are called {label}; say which one with")?;
+                for (i, at) in places.iter().take(NAMED_MAX).enumerate() {
+                    write!(f, "{} offset={at}", if i == 0 { "" } else { " or" })?;
+                }
+                Ok(())
+            }
+            Self::NoPartition { label, labels, count } => {
+                write!(f, "no partition is called {label}; ")?;
+                match labels[..] {
+                    [] => write!(f, "there is no partition table")?,
+                    _ => write!(f, "there are")?,
+                }
+                for label in labels.iter().take(4 * NAMED_MAX) {
+                    write!(f, " {label}")?;
+                }
+                write!(f, ", and {count} filesystems, which 'littlefs scan FILE' lists")
+            }
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
                 write!(
@@ -229,6 +286,18 @@ impl fmt::Display for Reason {
 /// Filesystems named in a message; more are counted.
 const NAMED_MAX: usize = 8;
 
+/// What to do about a file at `path` that is only read, as half a sentence.
+pub(crate) fn of_wrapped(kind: Kind, path: &dyn fmt::Display) -> String {
+    let mut text = format!(
+        "a file in the format {kind}, which is only read here; 'littlefs unwrap {path} RAW' makes an \
+         image that can be changed"
+    );
+    if kind.can_be_made() {
+        text += &format!(", and 'littlefs wrap --like {path} RAW NEW' puts it back");
+    }
+    text
+}
+
 fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
     f.write_str("no littlefs starts here, but in the file ")?;
     match all.len() {
@@ -245,11 +314,14 @@ fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
             found.at,
             DiskVersion(version)
         )?;
+        if let Some(label) = found.label {
+            write!(f, ", partition {label}")?;
+        }
     }
     if all.len() > NAMED_MAX {
         write!(f, "; and {} more", all.len() - NAMED_MAX)?;
     }
-    f.write_str("; say which one with offset=BYTES")
+    f.write_str("; say which one with offset=BYTES or partition=NAME")
 }
 
 /// A disk version as people write it: `2.1`.

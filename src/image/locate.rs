@@ -12,16 +12,11 @@ use std::os::unix::fs::FileExt;
 use super::Reason;
 use crate::bd::file::read_up_to;
 use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
-use crate::container::half::{self, Budget, Half, V1_MAGIC_AT};
-use crate::container::{Doubt, Found, Scan, Source, candidate};
+use crate::container::half::{self, Budget, V1_MAGIC_AT};
+use crate::container::{Doubt, Found, Half, ReadAt, SEARCH_DEVICE, Scan, candidate};
 use crate::disk::log::Log;
 use crate::disk::superblock::MAGIC;
 use crate::disk::{Pair, Superblock, Tail, rev_newer};
-
-/// Bytes of a plain file that are searched for filesystems.
-pub const SEARCH_FILE: u64 = 256 << 20;
-/// Bytes of a block device that are searched: as far as block 1 can be.
-pub const SEARCH_DEVICE: u64 = BLOCK_SIZE_MAX as u64 + 4096;
 
 /// What [`locate`] found.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +51,7 @@ impl Located {
 ///
 /// # Errors
 /// When none is found, and part of the source cannot be read.
-pub fn locate(source: &dyn Source, at: u64, limit: u64) -> io::Result<Located> {
+pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     let (cell, failed) = (OnceCell::new(), OnceCell::new());
     let scan = || {
         cell.get_or_init(|| {
@@ -96,7 +91,7 @@ pub fn locate(source: &dyn Source, at: u64, limit: u64) -> io::Result<Located> {
 }
 
 /// The superblocks in the first `limit` bytes, or where block 1 of the filesystem at `at` can be.
-fn search(source: &dyn Source, at: u64, limit: u64) -> io::Result<Scan> {
+fn search(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Scan> {
     let second = SEARCH_DEVICE;
     if at.saturating_add(second) <= limit {
         return Scan::new(source, 0, limit);
@@ -106,11 +101,11 @@ fn search(source: &dyn Source, at: u64, limit: u64) -> io::Result<Scan> {
 
 fn alone(at: u64, half: Half) -> Found {
     let superblock = half.superblock;
-    Found { at, superblock, lost: Some(1), doubt: None, evidence: Default::default() }
+    Found { at, superblock, lost: Some(1), doubt: None, evidence: Default::default(), label: None }
 }
 
 /// The filesystem at byte `at` with blocks of this size, if one of its superblocks agrees.
-pub fn at_block_size(source: &dyn Source, at: u64, block_size: u32, limit: u64) -> Option<Found> {
+pub fn at_block_size(source: &dyn ReadAt, at: u64, block_size: u32, limit: u64) -> Option<Found> {
     if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
         return None;
     }
@@ -121,7 +116,7 @@ pub fn at_block_size(source: &dyn Source, at: u64, block_size: u32, limit: u64) 
 
 /// The copy that counts: each expansion of the superblock made a new root behind the old one, and
 /// drivers that grow a filesystem update the last only.
-pub fn at_root(source: &dyn Source, at: u64, anchor: Superblock) -> Superblock {
+pub fn at_root(source: &dyn ReadAt, at: u64, anchor: Superblock) -> Superblock {
     let (mut last, mut pair, mut seen) = (anchor, Pair::SUPERBLOCK, HashSet::new());
     while pair.0.iter().all(|&block| seen.insert(block)) {
         let Some((superblock, log)) = newest(source, at, anchor.block_size, pair) else { break };
@@ -136,7 +131,7 @@ pub fn at_root(source: &dyn Source, at: u64, anchor: Superblock) -> Superblock {
 
 /// The newer superblock of a pair, if it agrees with the block size, and the log it is in.
 fn newest(
-    source: &dyn Source,
+    source: &dyn ReadAt,
     at: u64,
     block_size: u32,
     pair: Pair,

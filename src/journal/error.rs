@@ -37,11 +37,12 @@ pub enum Why {
 
 impl fmt::Display for JournalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.show())?;
+        let path = self.path.show();
+        write!(f, "{path}: ")?;
         match &self.why {
             Why::Journal(reason) => reason.fmt(f),
             Why::Unfit(unfit) => unfit.fmt(f),
-            Why::Image(reason) => reason.fmt(f),
+            Why::Image(reason) => f.write_str(&reason.about(&path)),
             Why::InUse(holder) => {
                 f.write_str("in use by ")?;
                 match holder {

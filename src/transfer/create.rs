@@ -161,8 +161,8 @@ impl fmt::Display for Failure {
             Self::Device => f.write_str("is a block device; --force writes to it"),
             Self::Occupied { offset, what } => write!(
                 f,
-                "at byte {offset} there is {what}; give the --offset of the filesystem to be \
-                 replaced ('littlefs info' tells of one), or --force"
+                "at byte {offset} there is {what}; give the --offset or --partition of the filesystem \
+                 to be replaced ('littlefs scan' lists them), or --force"
             ),
             Self::NoSize => f.write_str(
                 "no filesystem is there whose size could be kept; give --size or --block-count",

@@ -2,6 +2,7 @@
 
 use std::fs::{File, Permissions};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 
@@ -9,10 +10,9 @@ use super::Progress;
 use super::create::{Created, Creation, Failure, Size, create_in, unwritable};
 use super::manifest::Manifest;
 use crate::bd::Geometry;
-use crate::disk::Superblock;
 use crate::files::{self, Place};
 use crate::image::{
-    Container, Found, Kind as Wrapping, Located, Reason, SEARCH_DEVICE, at_root, locate, wipe,
+    self, Container, Found, Kind as Wrapping, Located, Reason, SEARCH_DEVICE, at_root, locate, wipe,
 };
 use crate::sys;
 
@@ -31,8 +31,8 @@ pub enum Placement {
     },
     /// Into a dump, in the place of the filesystem that is there.
     Into {
-        /// Where that starts, in bytes.
-        offset: u64,
+        /// Where that is.
+        place: image::Place,
         /// Whether the dump may be a block device, and whether something else than a littlefs or
         /// erased flash may be overwritten.
         overwrite: bool,
@@ -74,8 +74,13 @@ pub fn create(
             false => replace(path, &old, None, manifest, how, progress),
         },
         (Placement::Into { .. }, None) => Err(Failure::Target(Reason::NotFound)),
-        (Placement::Into { offset, overwrite }, Some(old)) => {
-            let how = &into(&old, offset, overwrite, how)?;
+        (Placement::Into { place, overwrite }, Some(old)) => {
+            if let Some(kind) = Wrapping::of(&old.file).map_err(target)? {
+                return Err(Failure::Target(Reason::Wrapped(kind)));
+            }
+            let space = image::space_of(&old.file, place).map_err(Failure::Target)?;
+            let offset = space.start;
+            let how = &into(&old, space, overwrite, how)?;
             match old.is_device {
                 true if !overwrite => Err(Failure::Device),
                 true => onto_device(&old, offset, manifest, how, progress),
@@ -141,7 +146,7 @@ fn onto_device(
     Ok(created)
 }
 
-fn copy(from: &File, to: &File, offset: u64, range: std::ops::Range<u64>) -> io::Result<()> {
+fn copy(from: &File, to: &File, offset: u64, range: Range<u64>) -> io::Result<()> {
     let mut buf = vec![0; PIECE];
     let mut at = range.start;
     while at < range.end {
@@ -153,17 +158,16 @@ fn copy(from: &File, to: &File, offset: u64, range: std::ops::Range<u64>) -> io:
     Ok(())
 }
 
-/// What to build into a dump: as large as the filesystem that is there, and with its limits, as far
-/// as nothing else was asked for.
+/// What to build into a dump: as large as the filesystem that is there, or as the partition, and with
+/// the old one's limits, as far as nothing else was asked for.
 fn into(
     dump: &Container,
-    offset: u64,
+    space: Range<u64>,
     overwrite: bool,
     how: &Creation,
 ) -> Result<Creation, Failure> {
-    if let Some(kind) = Wrapping::of(&dump.file).map_err(target)? {
-        return Err(Failure::Target(Reason::Wrapped(kind)));
-    }
+    let offset = space.start;
+    let room = space.end.min(dump.size).saturating_sub(offset);
     let there = match locate(&dump.file, offset, SEARCH_DEVICE).map_err(target)? {
         Located::Superblock(Found { doubt: Some(doubt), .. }) if !overwrite => {
             return Err(Failure::Target(Reason::Doubtful(doubt)));
@@ -177,23 +181,22 @@ fn into(
         how.format = how.format.filled_from(there);
     }
     if how.size == Size::AsBefore {
-        how.size = size_of(there.as_ref().ok_or(Failure::NoSize)?, &how)?;
+        let size = match &there {
+            Some(there) => Geometry::new(there.block_size, there.block_count)?.size(),
+            // a partition is filled
+            None if space.end < u64::MAX => room,
+            None => return Err(Failure::NoSize),
+        };
+        let count = size / u64::from(how.format.chosen_block_size().max(1));
+        how.size = Size::Blocks(u32::try_from(count).unwrap_or(u32::MAX));
     }
     if let Size::Blocks(count) = how.size {
         let geometry = how.geometry(count)?;
-        let room = dump.size.saturating_sub(offset);
         if geometry.size() > room {
             return Err(Failure::Beyond { geometry, room });
         }
     }
     Ok(how)
-}
-
-/// As many blocks as fit into the place of the old filesystem.
-fn size_of(there: &Superblock, how: &Creation) -> Result<Size, Failure> {
-    let old = Geometry::new(there.block_size, there.block_count)?;
-    let count = old.size() / u64::from(how.format.chosen_block_size().max(1));
-    Ok(Size::Blocks(u32::try_from(count).unwrap_or(u32::MAX)))
 }
 
 fn describe(located: &Located) -> &'static str {

@@ -1,6 +1,7 @@
-//! A Python that has littlefs-python, the C driver of another version behind another interface.
+//! A Python that has littlefs-python, the C driver of another version behind another interface, and
+//! other tools.
 //!
-//! Needs `python3` with its `venv` module, and PyPI once: the package is installed into
+//! Needs `python3` with its `venv` module, and PyPI once: the packages are installed into
 //! `target/venv`. A machine without them fails the test, and says what to do.
 
 use std::path::{Path, PathBuf};
@@ -15,16 +16,24 @@ static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// A Python that has the package, installed if need be.
 pub fn python() -> PathBuf {
+    python_with(&[PACKAGE])
+}
+
+/// A Python that has these packages, each `NAME==VERSION`.
+pub fn python_with(packages: &[&str]) -> PathBuf {
     let _guard = INSTALLING.lock().unwrap_or_else(|e| e.into_inner());
     let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("../venv");
     let python = venv.join("bin/python");
-    let version = PACKAGE.rsplit('=').next().expect("a version");
-    let probe = format!("import littlefs; assert littlefs.__version__ == {version:?}");
-    let has_package = |python: &Path| {
-        let probe = Command::new(python).args(["-c", &probe]).stderr(Stdio::null()).status();
+    let has = |package: &str| {
+        let (name, version) = package.split_once("==").expect("a version");
+        let probe = format!(
+            "from importlib.metadata import version; assert version({name:?}) == {version:?}"
+        );
+        let probe = Command::new(&python).args(["-c", &probe]).stderr(Stdio::null()).status();
         probe.is_ok_and(|status| status.success())
     };
-    if !has_package(&python) {
+    let missing: Vec<&str> = packages.iter().copied().filter(|package| !has(package)).collect();
+    if !missing.is_empty() {
         let remedy =
             "install python3 and python3-venv (scripts/deps.sh does), and let pip reach PyPI";
         let run = |program: &Path, args: &[&str]| {
@@ -33,9 +42,11 @@ pub fn python() -> PathBuf {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{} {args:?}: {said}\n{remedy}", program.display());
         };
-        run("python3".as_ref(), &["-m", "venv", &venv.to_string_lossy()]);
-        run(&python, &["-m", "pip", "install", "--quiet", PACKAGE]);
-        assert!(has_package(&python), "{PACKAGE} does not import: {remedy}");
+        if !python.exists() {
+            run("python3".as_ref(), &["-m", "venv", &venv.to_string_lossy()]);
+        }
+        run(&python, &[&["-m", "pip", "install", "--quiet"][..], &missing].concat());
+        assert!(missing.iter().all(|package| has(package)), "{missing:?} is not there: {remedy}");
     }
     python
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use littlefs::disk::crc;
-use littlefs::image::{self, OpenError, Opened, Options};
+use littlefs::image::{self, OpenError, Opened, Options, Place};
 
 use crate::common::clfs::{CLfs, Config};
 
@@ -52,7 +52,7 @@ pub fn open(bytes: &[u8], options: &Options) -> Result<Opened, OpenError> {
 }
 
 pub fn open_at(bytes: &[u8], offset: u64) -> Result<Opened, OpenError> {
-    open(bytes, &Options { offset, ..Options::default() })
+    open(bytes, &Options { place: Place::At(offset), ..Options::default() })
 }
 
 /// What a refusal says.

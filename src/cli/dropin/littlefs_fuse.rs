@@ -15,7 +15,7 @@ use super::super::mount::{self, MountArgs};
 use super::super::shape::{DiskVersion, ShapeArgs};
 use super::super::{Chosen, CliError, ImageArgs, exit};
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
-use crate::image::Reason;
+use crate::image::{Place, Reason};
 use crate::{Error, OpenOptions};
 
 /// What the C driver calls a damaged filesystem.
@@ -141,7 +141,10 @@ impl LittlefsFuse {
             disk_version: self.disk_version()?.unwrap_or(DiskVersion::V2_1),
             image: ImageArgs {
                 image: self.device,
-                offset: 0,
+                offset: Some(0),
+                partition: None,
+                page: None,
+                unpack_limit: None,
                 block_size: self.block_size,
                 dialect: Chosen(None),
                 journal: None,
@@ -168,7 +171,7 @@ impl LittlefsFuse {
     }
 
     fn stat(&self) -> Result<ExitCode, CliError> {
-        let mut options = OpenOptions::new();
+        let mut options = OpenOptions::new().place(Place::Auto);
         if let Some(block_size) = self.block_size {
             options = options.block_size(block_size);
         }
@@ -262,6 +265,7 @@ impl LittlefsFuse {
             sloppy: false,
             fake: false,
             by_mount: false,
+            unattended: false,
             options,
             image: self.device,
             mountpoint,

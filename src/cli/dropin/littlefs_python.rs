@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use super::super::CliError;
 use super::{ARGPARSE_USAGE, gathering, make, open, unpack};
 use crate::check::show;
+use crate::image::Place;
 use crate::transfer::{Creation, Input, Kind, Links, Manifest, Size, gather};
 use crate::{FormatOptions, Littlefs, OpenOptions};
 
@@ -174,7 +175,8 @@ impl Common {
             let message = format!("Source image '{source}' does not exist.");
             return Err(CliError::new(ARGPARSE_USAGE, message));
         }
-        let image = open(source, OpenOptions::new().block_size(self.block_size))?;
+        let options = OpenOptions::new().place(Place::Auto).block_size(self.block_size);
+        let image = open(source, options)?;
         if self.verbose > 0 {
             self.say(image.geometry().block_count, source)?;
         }

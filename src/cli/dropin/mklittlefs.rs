@@ -14,6 +14,7 @@ use super::{gathering, make, open, unpack};
 use crate::check::show;
 use crate::convention::Choice;
 use crate::disk::superblock::VERSION_2_0;
+use crate::image::Place;
 use crate::transfer::{Creation, Input, Kind, Links, Size, gather};
 use crate::{FormatOptions, Littlefs, OpenOptions, time};
 
@@ -184,8 +185,8 @@ impl Mklittlefs {
     }
 
     fn open(&self) -> Result<Littlefs, CliError> {
-        let mut options =
-            OpenOptions::new().convention(Choice::parse("arduino").unwrap_or(Choice::None));
+        let convention = Choice::parse("arduino").unwrap_or(Choice::None);
+        let mut options = OpenOptions::new().place(Place::Auto).convention(convention);
         if let Some(block_size) = self.block {
             options = options.block_size(block_size);
         }

@@ -9,7 +9,7 @@ use crate::bd::journal::At;
 use crate::cli::{parse_bytes, parse_bytes_u32};
 use crate::convention::Choice;
 use crate::fuse::Access;
-use crate::image::Dialect;
+use crate::image::{Dialect, Page, Place};
 use crate::profile::Profile;
 use crate::vfs::Atime;
 
@@ -49,8 +49,31 @@ pub static GROUPS: &[Group] = &[
         title: "Image",
         items: &[
             Item {
-                names: &[("offset", Value("BYTES", |o, v| set(&mut o.offset, parse_bytes(v))))],
-                help: "where the filesystem starts in IMAGE (default: 0)",
+                names: &[("offset", Value("BYTES", |o, v| some(&mut o.place, place(v))))],
+                help: "where the filesystem starts in IMAGE; auto (default): at its start, or \
+                       where the only one is found in it. What mount(8), fstab and services find \
+                       so is read-only, unless offset=auto is given",
+            },
+            Item {
+                names: &[(
+                    "partition",
+                    Value("PARTITION", |o, v| some(&mut o.place, Place::partition(v))),
+                )],
+                help: "the name of a partition in an ESP32's table, or the number of a filesystem \
+                       as 'littlefs scan IMAGE' counts them",
+            },
+            Item {
+                names: &[("page", Value("PAGE", |o, v| some(&mut o.page, Page::parse(v))))],
+                help: "IMAGE is a dump of NAND flash with its spare bytes: bytes of a page and of \
+                       its spare, like 2048+64 (read-only; default: as it is recognised)",
+            },
+            Item {
+                names: &[(
+                    "unpack_limit",
+                    Value("BYTES", |o, v| some(&mut o.unpack_limit, parse_bytes(v))),
+                )],
+                help: "unpack so many bytes of a compressed or wrapped image (default: 4G), into \
+                       the directory that TMPDIR names",
             },
             Item {
                 names: &[("block_size", Value("BYTES", |o, v| some(&mut o.block_size, bytes(v))))],
@@ -353,6 +376,13 @@ fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
 
 fn some<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     set(field, value.map(Some))
+}
+
+fn place(value: &str) -> Result<Place, String> {
+    match value {
+        "auto" => Ok(Place::Auto),
+        bytes => parse_bytes(bytes).map(Place::At),
+    }
 }
 
 fn file(value: &str) -> Result<PathBuf, String> {

@@ -1,0 +1,290 @@
+//! `littlefs scan`: every filesystem, partition table and container in files.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::info::bytes;
+use super::{CliError, entry, exit, parse_bytes, print_json, quoted};
+use crate::image::{self, Found, Options, Page};
+use crate::show::Show;
+
+/// List every filesystem and partition table in files
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs scan flash.bin                       what is in this dump, and where?
+  littlefs scan --json *.bin | jq '.files[].filesystems[].offset'
+  littlefs scan firmware.uf2                    looks through UF2, hex, DFU and compressed files
+
+All of each file is read. Exit status: 0, or 1 if one of them holds no filesystem, or cannot be read.")]
+pub struct ScanArgs {
+    /// Files or block devices
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// The files are dumps of NAND flash with spare bytes: bytes of a page and of its spare, like
+    /// 2048+64 [default: as it is recognised]
+    #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
+    page: Option<Page>,
+
+    /// Unpack so many bytes of a compressed or wrapped image [default: 4G]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    unpack_limit: Option<u64>,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Report {
+    files: Vec<Output>,
+}
+
+/// What is printed of a file; the field names are the JSON keys.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Output {
+    Read(Contents),
+    Unreadable {
+        file: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        file_base64: Option<String>,
+        error: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Contents {
+    file: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_base64: Option<String>,
+    formats: Vec<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<String>,
+    /// Address of byte 0 in formats that have addresses.
+    base: u64,
+    size: u64,
+    filesystems: Vec<Filesystem>,
+    partition_tables: Vec<Table>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Filesystem {
+    number: usize,
+    offset: u64,
+    size: u64,
+    version: String,
+    block_size: u32,
+    block_count: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    partition: Option<String>,
+    sound: bool,
+    /// Why it is not sound, or what is missing of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remark: Option<String>,
+    /// What opens it.
+    command: String,
+}
+
+#[derive(Serialize)]
+struct Table {
+    offset: u64,
+    /// Whether its MD5 is right, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    md5: Option<bool>,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    label: String,
+    r#type: u8,
+    subtype: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subtype_name: Option<&'static str>,
+    offset: u64,
+    size: u64,
+    encrypted: bool,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the result cannot be printed.
+pub fn run(args: &ScanArgs) -> Result<ExitCode, CliError> {
+    let options =
+        Options { page: args.page, unpack_limit: args.unpack_limit, ..Options::default() };
+    let mut out = io::stdout().lock();
+    let (mut all, mut complete) = (Vec::new(), true);
+    for file in &args.files {
+        let output = match image::scan(file, &options) {
+            Ok(contents) => Output::Read(Contents::new(file, &contents)),
+            Err(e) => {
+                log::error!("{e}");
+                let error = e.reason.to_string();
+                let (file, file_base64) = named(file);
+                Output::Unreadable { file, file_base64, error }
+            }
+        };
+        complete &= matches!(&output, Output::Read(contents) if !contents.filesystems.is_empty());
+        match output {
+            output if args.json => all.push(output),
+            Output::Read(contents) => contents.print(&mut out)?,
+            Output::Unreadable { .. } => {}
+        }
+    }
+    if args.json {
+        print_json(&Report { files: all })?;
+    }
+    Ok(if complete { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILURE) })
+}
+
+impl Contents {
+    fn new(file: &Path, contents: &image::Contents) -> Self {
+        let image::Contents { formats, page, base, size, survey, notes, .. } = contents;
+        let filesystems = survey.found.iter().enumerate();
+        let filesystems =
+            filesystems.map(|(i, found)| Filesystem::new(i + 1, found, file, contents));
+        let tables = survey.tables.iter().map(|table| Table {
+            offset: table.at,
+            md5: table.md5,
+            partitions: table.partitions.iter().map(Partition::new).collect(),
+        });
+        let mut notes = notes.clone();
+        if let Some(e) = &survey.failed {
+            notes.push(format!("some bytes cannot be read: {e}"));
+        }
+        let (file, file_base64) = named(file);
+        Self {
+            file,
+            file_base64,
+            formats: formats.iter().map(|kind| kind.name()).collect(),
+            page: page.map(|page| page.to_string()),
+            base: *base,
+            size: *size,
+            filesystems: filesystems.collect(),
+            partition_tables: tables.collect(),
+            notes,
+        }
+    }
+
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        write!(out, "{}: {}", self.file.as_str().show(), bytes(self.size))?;
+        for format in &self.formats {
+            write!(out, ", {format}")?;
+        }
+        if let Some(page) = &self.page {
+            write!(out, ", pages of {page}")?;
+        }
+        if self.base > 0 {
+            write!(out, ", from address {:#x}", self.base)?;
+        }
+        writeln!(out)?;
+        for table in &self.partition_tables {
+            let md5 = match table.md5 {
+                Some(true) => "MD5 right",
+                Some(false) => "MD5 wrong",
+                None => "no MD5",
+            };
+            writeln!(out, "  partition table at {:#x}, {md5}", table.offset)?;
+            for p in &table.partitions {
+                let subtype = match p.subtype_name {
+                    Some(name) => name.to_owned(),
+                    None => format!("{:#x}/{:#x}", p.r#type, p.subtype),
+                };
+                let encrypted = if p.encrypted { ", encrypted" } else { "" };
+                writeln!(
+                    out,
+                    "    {:16} {subtype:9} {:#10x}+{:#x}{encrypted}",
+                    p.label, p.offset, p.size
+                )?;
+            }
+        }
+        for f in &self.filesystems {
+            let partition = match &f.partition {
+                Some(label) => format!(", partition {label}"),
+                None => String::new(),
+            };
+            let sound = if f.sound { "" } else { ", doubtful" };
+            writeln!(
+                out,
+                "  {}: offset {} ({:#x}){partition}, littlefs {}, {} blocks of {} bytes ({}){sound}",
+                f.number,
+                f.offset,
+                f.offset,
+                f.version,
+                f.block_count,
+                f.block_size,
+                bytes(f.size)
+            )?;
+            if let Some(remark) = &f.remark {
+                writeln!(out, "     {remark}")?;
+            }
+            writeln!(out, "     {}", f.command.as_str().show())?;
+        }
+        if self.filesystems.is_empty() {
+            writeln!(out, "  no littlefs")?;
+        }
+        self.notes.iter().try_for_each(|note| writeln!(out, "  note: {}", note.as_str().show()))
+    }
+}
+
+impl Filesystem {
+    fn new(number: usize, found: &Found, file: &Path, contents: &image::Contents) -> Self {
+        let image::Superblock { version, block_size, block_count, .. } = found.superblock;
+        let missing = contents.missing.get(number - 1).copied().unwrap_or(0);
+        let remark = match (found.doubt, found.lost) {
+            (Some(doubt), _) => Some(doubt.to_string()),
+            _ if missing > 0 => Some(format!("truncated: {missing} bytes are missing at its end")),
+            (None, Some(block)) => Some(format!("the superblock in block {block} is lost")),
+            (None, None) => None,
+        };
+        let mut options = Vec::new();
+        let is_version1 = found.superblock.is_version1();
+        if found.doubt.is_some() || missing > 0 || is_version1 || !contents.formats.is_empty() {
+            options.push("ro".to_owned());
+        }
+        options.extend(contents.page.map(|page| format!("page={page}")));
+        options.push(format!("offset={:#x}", found.at));
+        Self {
+            number,
+            offset: found.at,
+            size: found.len(),
+            version: format!("{}.{}", version >> 16, version & 0xffff),
+            block_size,
+            block_count,
+            partition: found.label.map(|label| label.to_string()),
+            sound: found.doubt.is_none() && missing == 0,
+            remark,
+            command: format!("littlefs mount -o {} {} DIR", options.join(","), quoted(file)),
+        }
+    }
+}
+
+/// A path as JSON has it.
+fn named(path: &Path) -> (String, Option<String>) {
+    let bytes = path.as_os_str().as_bytes();
+    (entry::text(bytes), entry::base64(bytes))
+}
+
+impl Partition {
+    fn new(partition: &image::esp32::Partition) -> Self {
+        Self {
+            label: partition.label.to_string(),
+            r#type: partition.ty,
+            subtype: partition.subtype,
+            subtype_name: partition.subtype_name(),
+            offset: partition.at,
+            size: partition.len,
+            encrypted: partition.encrypted,
+        }
+    }
+}

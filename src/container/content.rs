@@ -1,0 +1,257 @@
+//! What is in a container: bytes at addresses, erased between them.
+
+use std::cmp::Ordering;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+
+use super::trouble::Trouble;
+use super::{SEARCH_FILE, Scan, ReadAt};
+use crate::bd::file::read_up_to;
+use crate::files;
+
+/// Pieces that are remembered: after merging neighbours a real file has some dozens.
+const PIECES_MAX: usize = 1 << 20;
+/// Parts that are told apart: families, files, memories.
+const GROUPS_MAX: usize = 64;
+/// What gaps read as, at most this much at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Bytes of the content, and where they stand in the spool.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    address: u64,
+    len: u64,
+    from: u64,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.address.saturating_add(self.len)
+    }
+}
+
+/// Which of several contents in one container a piece belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Group {
+    /// The only one.
+    Only,
+    /// A family of processors.
+    Family(u32),
+    /// A file of this name.
+    File(String),
+    /// A memory, by its number.
+    Memory(u8),
+}
+
+/// The bytes of a container, unpacked into an unlinked file.
+#[derive(Debug)]
+pub struct Content {
+    spool: File,
+    /// By ascending address, without overlaps.
+    pieces: Vec<Piece>,
+    /// The lowest address, which is position 0.
+    base: u64,
+    size: u64,
+}
+
+impl Content {
+    /// The first `len` bytes of a file as they are.
+    ///
+    /// # Errors
+    /// When the system has no more file descriptors.
+    pub fn part(file: &File, len: u64) -> io::Result<Self> {
+        let pieces = vec![Piece { address: 0, len, from: 0 }];
+        Ok(Self { spool: file.try_clone()?, pieces, base: 0, size: len })
+    }
+
+    /// The lowest address.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Address and length of each piece, by ascending address.
+    pub fn pieces(&self) -> Vec<(u64, u64)> {
+        self.stretches(1).into_iter().map(|(at, len)| (at + self.base, len)).collect()
+    }
+
+    /// Stretches of bytes with less than `gap` erased ones between them: position and length of
+    /// each.
+    pub fn stretches(&self, gap: u64) -> Vec<(u64, u64)> {
+        let mut all: Vec<(u64, u64)> = Vec::new();
+        for piece in &self.pieces {
+            let at = piece.address - self.base;
+            match all.last_mut() {
+                Some((start, len)) if at - (*start + *len) < gap => *len = at + piece.len - *start,
+                _ => all.push((at, piece.len)),
+            }
+        }
+        all
+    }
+}
+
+impl ReadAt for Content {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.size)
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let len = usize::try_from(self.size.saturating_sub(start)).unwrap_or(usize::MAX);
+        let len = len.min(buf.len());
+        let buf = &mut buf[..len];
+        buf.fill(0xff);
+        read_pieces(&self.spool, &self.pieces, self.base.saturating_add(start), buf)?;
+        Ok(len)
+    }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        let address = self.base.saturating_add(start);
+        let piece = self.pieces.get(self.pieces.partition_point(|p| p.end() <= address))?;
+        Some(piece.address.max(address) - self.base)
+    }
+}
+
+/// Fill what of `buf` the pieces cover, from `address` on.
+fn read_pieces(spool: &File, pieces: &[Piece], address: u64, buf: &mut [u8]) -> io::Result<()> {
+    let end = address.saturating_add(buf.len() as u64);
+    let first = pieces.partition_point(|piece| piece.end() <= address);
+    for piece in pieces.get(first..).unwrap_or_default() {
+        if piece.address >= end {
+            break;
+        }
+        let (from, to) = (piece.address.max(address), piece.end().min(end));
+        let part = &mut buf[(from - address) as usize..(to - address) as usize];
+        spool.read_exact_at(part, piece.from + (from - piece.address))?;
+    }
+    Ok(())
+}
+
+/// Takes the pieces of a container.
+pub struct Gatherer {
+    spool: BufWriter<File>,
+    written: u64,
+    limit: u64,
+    groups: Vec<(Group, Vec<Piece>)>,
+}
+
+impl Gatherer {
+    /// A gatherer that takes at most `limit` bytes.
+    ///
+    /// # Errors
+    /// When no temporary file can be made.
+    pub fn new(limit: u64) -> Result<Self, Trouble> {
+        let spool = files::temporary().map_err(Trouble::Spool)?;
+        let spool = BufWriter::with_capacity(CHUNK, spool);
+        Ok(Self { spool, written: 0, limit, groups: Vec::new() })
+    }
+
+    /// Add bytes at an address.
+    ///
+    /// # Errors
+    /// When that is more than the limit, or cannot be written.
+    pub fn add(&mut self, group: &Group, address: u64, data: &[u8]) -> Result<(), Trouble> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let len = data.len() as u64;
+        if self.written.saturating_add(len) > self.limit {
+            return Err(Trouble::TooLarge { limit: self.limit });
+        }
+        self.spool.write_all(data).map_err(Trouble::Spool)?;
+        let piece = Piece { address, len, from: self.written };
+        self.written += len;
+        let known = self.groups.iter().position(|(g, _)| g == group);
+        let index = match known {
+            Some(index) => index,
+            None if self.groups.len() == GROUPS_MAX => return Err(Trouble::TooManyPieces),
+            None => {
+                self.groups.push((group.clone(), Vec::new()));
+                self.groups.len() - 1
+            }
+        };
+        let pieces = &mut self.groups[index].1;
+        let is_full = pieces.len() == PIECES_MAX;
+        match pieces.last_mut() {
+            Some(last) if last.end() == address && last.from + last.len == piece.from => {
+                last.len += len;
+            }
+            _ if is_full => return Err(Trouble::TooManyPieces),
+            _ => pieces.push(piece),
+        }
+        Ok(())
+    }
+
+    /// The content: of several groups the first that a superblock is in, else the first.
+    ///
+    /// # Errors
+    /// When there is none, or pieces contradict each other.
+    pub fn finish(self, notes: &mut Vec<String>) -> Result<(Content, Group), Trouble> {
+        let spool = self.spool.into_inner().map_err(|e| Trouble::Spool(e.into_error()))?;
+        let several = self.groups.len() > 1;
+        let mut chosen: Option<(Content, Group)> = None;
+        for (group, pieces) in self.groups {
+            let file = spool.try_clone().map_err(Trouble::Io)?;
+            let content = Content::of(file, pieces)?;
+            let is_wanted = several && {
+                let scan = Scan::new(&content, 0, SEARCH_FILE).map_err(Trouble::Io)?;
+                !scan.halves.is_empty()
+            };
+            if is_wanted {
+                chosen = Some((content, group));
+                break;
+            }
+            chosen.get_or_insert((content, group));
+        }
+        if several && let Some((_, group)) = &chosen {
+            notes.push(format!("it has several contents; this is {group}"));
+        }
+        chosen.ok_or(Trouble::Empty)
+    }
+}
+
+impl Content {
+    fn of(spool: File, mut pieces: Vec<Piece>) -> Result<Self, Trouble> {
+        pieces.sort_by(|a, b| match a.address.cmp(&b.address) {
+            Ordering::Equal => a.from.cmp(&b.from),
+            other => other,
+        });
+        let mut merged: Vec<Piece> = Vec::new();
+        for mut piece in pieces {
+            let end = merged.last().map_or(0, Piece::end);
+            if piece.address < end {
+                let overlap = (end - piece.address).min(piece.len);
+                same_bytes(&spool, &merged, &piece, overlap)?;
+                piece.address += overlap;
+                piece.from += overlap;
+                piece.len -= overlap;
+            }
+            match merged.last_mut() {
+                _ if piece.len == 0 => {}
+                Some(last) if last.end() == piece.address && last.from + last.len == piece.from => {
+                    last.len += piece.len;
+                }
+                _ => merged.push(piece),
+            }
+        }
+        let base = merged.first().map_or(0, |piece| piece.address);
+        let size = merged.last().map_or(0, Piece::end) - base;
+        Ok(Self { spool, pieces: merged, base, size })
+    }
+}
+
+/// A block may come twice, with the same content.
+fn same_bytes(spool: &File, known: &[Piece], piece: &Piece, len: u64) -> Result<(), Trouble> {
+    let (mut old, mut new) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut done = 0;
+    while done < len {
+        let n = usize::try_from(len - done).unwrap_or(CHUNK).min(CHUNK);
+        let (old, new) = (&mut old[..n], &mut new[..n]);
+        read_pieces(spool, known, piece.address + done, old).map_err(Trouble::Io)?;
+        let read = read_up_to(spool, piece.from + done, new).map_err(Trouble::Io)?;
+        if read < n || old != new {
+            return Err(Trouble::Contradiction { address: piece.address + done });
+        }
+        done += n as u64;
+    }
+    Ok(())
+}

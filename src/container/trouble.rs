@@ -1,0 +1,81 @@
+//! What stands against reading through a container.
+
+use std::fmt;
+use std::io;
+
+use super::Kind;
+use super::content::Group;
+
+/// Why the content of a container cannot be had.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It cannot be read.
+    Io(io::Error),
+    /// Its content cannot be unpacked into a temporary file.
+    Spool(io::Error),
+    /// It breaks its format; says how and where.
+    Damaged(String),
+    /// Two pieces give different bytes for the same address.
+    Contradiction {
+        /// The first of these addresses, or an address close before it.
+        address: u64,
+    },
+    /// It has more content than is to be unpacked.
+    TooLarge {
+        /// Bytes that are unpacked.
+        limit: u64,
+    },
+    /// It is in more pieces than any tool writes.
+    TooManyPieces,
+    /// There is nothing in it.
+    Empty,
+    /// Containers in containers, more than anybody makes.
+    TooDeep,
+    /// A format that is not made here.
+    NotMade(Kind),
+    /// A format that is only recognised.
+    OnlyNamed(Kind),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(e) => e.fmt(f),
+            Self::Spool(e) => write!(
+                f,
+                "its content cannot be unpacked into {}: {e}; name a directory with room in TMPDIR",
+                std::env::temp_dir().display()
+            ),
+            Self::Damaged(what) => write!(f, "it is damaged: {what}"),
+            Self::Contradiction { address } => {
+                write!(f, "it is damaged: it has two contents for address {address:#x}")
+            }
+            Self::TooLarge { limit } => write!(
+                f,
+                "its content is larger than {limit} bytes; --unpack-limit (-o unpack_limit=) allows \
+                 more"
+            ),
+            Self::TooManyPieces => f.write_str("its content is in too many pieces"),
+            Self::Empty => f.write_str("there is no content in it"),
+            Self::TooDeep => f.write_str("it is packed too many times"),
+            Self::NotMade(kind) => {
+                write!(f, "{kind} is not made here, only UF2, Intel HEX, S-records and DfuSe")
+            }
+            Self::OnlyNamed(kind) => f.write_str(kind.remedy()),
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only => f.write_str("the only one"),
+            Self::Family(family) => match super::uf2::family_name(*family) {
+                Some(name) => write!(f, "that of family {name}"),
+                None => write!(f, "that of family {family:#010x}"),
+            },
+            Self::File(name) => write!(f, "the file {name:?}"),
+            Self::Memory(number) => write!(f, "that of memory {number}"),
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! UF2: blocks of 512 bytes that boot loaders take as files (<https://github.com/microsoft/uf2>).
+//!
+//! ```text
+//! bytes  0-7    magic words 0x0a324655 0x9e5d5157
+//! bytes  8-11   flags
+//! bytes 12-15   address, or offset in a file
+//! bytes 16-19   bytes of content
+//! bytes 20-27   number of the block, blocks in all
+//! bytes 28-31   family of processors, or size of a file
+//! bytes 32-507  content, then tags, an MD5 of flash in the last 24
+//! bytes 508-511 magic word 0x0ab16f30
+//! ```
+
+use std::collections::HashMap;
+
+use super::content::Group;
+use super::trouble::Trouble;
+use super::{ReadAt, reader::Blocks};
+use crate::disk::read_u32_le;
+
+/// Bytes of a block.
+pub const BLOCK: usize = 512;
+/// Where content starts in a block.
+pub const DATA_AT: usize = 32;
+/// The most that a block holds.
+const DATA_MAX: usize = 476;
+/// Magic words at the start of a block, and the one at its end.
+pub const MAGIC: [u8; 8] = *b"UF2\n\x57\x51\x5d\x9e";
+/// The magic word at the end of a block.
+pub const MAGIC_END: [u8; 4] = *b"\x30\x6f\xb1\x0a";
+/// Content that is not for the main flash.
+const NOT_MAIN_FLASH: u32 = 0x0001;
+/// Content of a file.
+const FILE_CONTAINER: u32 = 0x1000;
+/// The family is given.
+pub const HAS_FAMILY: u32 = 0x2000;
+/// The last 24 bytes of the content's place are an MD5 and what it is of.
+pub const HAS_MD5: u32 = 0x4000;
+/// Blocks of which a run is remembered.
+const RUN_MAX: usize = 1 << 23;
+/// RP2040 and its relatives: one device takes all of these.
+const RP2: std::ops::RangeInclusive<u32> = 0xe48b_ff56..=0xe48b_ff5b;
+/// RP2350 files have a block of this family at this address, which means nothing.
+const IGNORED: (u32, u32) = (0xe48b_ff57, 0x10ff_ff00);
+
+/// Families by name (utils/uf2families.json).
+const FAMILIES: &[(&str, u32)] = &[
+    ("rp2040", 0xe48b_ff56),
+    ("absolute", 0xe48b_ff57),
+    ("data", 0xe48b_ff58),
+    ("rp2350-arm-s", 0xe48b_ff59),
+    ("rp2350-riscv", 0xe48b_ff5a),
+    ("rp2350-arm-ns", 0xe48b_ff5b),
+    ("esp8266", 0x7eab_61ed),
+    ("esp32", 0x1c5f_21b0),
+    ("esp32s2", 0xbfdd_4eee),
+    ("esp32s3", 0xc47e_5767),
+    ("esp32c2", 0x2b88_d29c),
+    ("esp32c3", 0xd42b_a06c),
+    ("esp32c5", 0xf71c_0343),
+    ("esp32c6", 0x540d_df62),
+    ("esp32c61", 0x77d8_50c4),
+    ("esp32h2", 0x3327_26f6),
+    ("esp32p4", 0x3d30_8e94),
+    ("nrf52840", 0xada5_2840),
+    ("nrf52833", 0x621e_937a),
+    ("samd21", 0x68ed_2b88),
+    ("samd51", 0x5511_4460),
+    ("stm32f4", 0x5775_5a57),
+    ("stm32h7", 0x6db6_6082),
+    ("stm32wl", 0x2146_0ff0),
+];
+
+/// The name of a family, if it has one here.
+pub fn family_name(family: u32) -> Option<&'static str> {
+    FAMILIES.iter().find(|(_, number)| *number == family).map(|(name, _)| *name)
+}
+
+/// The family of that name, or of that number (hexadecimal with 0x).
+///
+/// # Errors
+/// A sentence that lists the names.
+pub fn family_named(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let named = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+    number.or(named.map(|(_, number)| *number)).ok_or_else(|| {
+        let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
+        format!("'{text}' is no family: a number like 0xe48bff56, or one of {}", names.join(", "))
+    })
+}
+
+/// One block.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// Flags.
+    pub flags: u32,
+    /// Address of the content.
+    pub address: u32,
+    /// The content.
+    pub data: &'a [u8],
+    number: u32,
+    count: u32,
+    family: u32,
+}
+
+impl<'a> Block<'a> {
+    /// The block in these bytes, if they are one.
+    ///
+    /// # Errors
+    /// When it claims more content than fits.
+    pub fn of(bytes: &'a [u8]) -> Result<Option<Self>, String> {
+        if bytes.len() < BLOCK || !bytes.starts_with(&MAGIC) || !bytes.ends_with(&MAGIC_END) {
+            return Ok(None);
+        }
+        let word = |at| read_u32_le(bytes, at).unwrap_or(0);
+        let len = word(16) as usize;
+        if len > DATA_MAX {
+            return Err(format!("{len} bytes of content are more than fit"));
+        }
+        Ok(Some(Self {
+            bytes,
+            flags: word(8),
+            address: word(12),
+            data: bytes.get(DATA_AT..DATA_AT + len).unwrap_or_default(),
+            number: word(20),
+            count: word(24),
+            family: word(28),
+        }))
+    }
+
+    /// Which content it belongs to; none if it is to be passed over.
+    pub fn group(&self) -> Option<Group> {
+        if self.flags & FILE_CONTAINER != 0 {
+            let name = self.bytes.get(DATA_AT + self.data.len()..DATA_AT + DATA_MAX)?;
+            let name = name.split(|&b| b == 0).next().unwrap_or_default();
+            return Some(Group::File(String::from_utf8_lossy(name).into_owned()));
+        }
+        if self.flags & NOT_MAIN_FLASH != 0 || (self.family, self.address) == IGNORED {
+            return None;
+        }
+        Some(match self.family {
+            _ if self.flags & HAS_FAMILY == 0 => Group::Only,
+            family if RP2.contains(&family) => Group::Family(*RP2.start()),
+            family => Group::Family(family),
+        })
+    }
+}
+
+/// Read all blocks, and give those that are content to `visit`, with their position in the file.
+///
+/// # Errors
+/// When the file cannot be read, a block is impossible, or `visit` fails.
+pub fn read(
+    source: &dyn ReadAt,
+    notes: &mut Vec<String>,
+    visit: &mut dyn FnMut(u64, &Group, Block<'_>) -> Result<(), Trouble>,
+) -> Result<(), Trouble> {
+    let mut blocks = Blocks::new(source, BLOCK);
+    let (mut strange, mut missing) = (0_u64, 0_u64);
+    let mut run: HashMap<u32, u32> = HashMap::new();
+    let mut expected = 0;
+    while let Some((at, bytes)) = blocks.next().map_err(Trouble::Io)? {
+        let block = Block::of(bytes).map_err(|e| {
+            Trouble::Damaged(format!("block {} at byte {at}: {e}", at / BLOCK as u64))
+        })?;
+        let Some(block) = block else {
+            strange += 1;
+            continue;
+        };
+        let Some(group) = block.group() else { continue };
+        // several files in one: numbers begin again
+        let known = run.get(&block.number).is_some_and(|&address| address != block.address);
+        if known || (block.count != expected && expected != 0) || run.len() == RUN_MAX {
+            missing += u64::from(expected).saturating_sub(run.len() as u64);
+            run.clear();
+        }
+        expected = block.count;
+        run.insert(block.number, block.address);
+        visit(at, &group, block)?;
+    }
+    missing += u64::from(expected).saturating_sub(run.len() as u64);
+    if strange > 0 {
+        notes.push(format!("{strange} blocks of it are no UF2 blocks, and passed over"));
+    }
+    if missing > 0 {
+        notes.push(format!("{missing} of its blocks are missing, and read as erased"));
+    }
+    Ok(())
+}
+
+/// A block of a file that is made new.
+pub fn encode(address: u32, data: &[u8], number: u32, count: u32, family: Option<u32>) -> Vec<u8> {
+    let mut block = MAGIC.to_vec();
+    let flags = if family.is_some() { HAS_FAMILY } else { 0 };
+    let len = data.len() as u32;
+    for word in [flags, address, len, number, count, family.unwrap_or(0)] {
+        block.extend(word.to_le_bytes());
+    }
+    block.extend(data);
+    block.resize(BLOCK - MAGIC_END.len(), 0);
+    block.extend(MAGIC_END);
+    block
+}

@@ -1,0 +1,183 @@
+//! A file without what is around its content.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+
+use super::content::{Content, Gatherer, Group};
+use super::trouble::Trouble;
+#[cfg(feature = "compression")]
+use super::packed;
+use super::{Kind, ReadAt, dfu, dumps, records, uf2};
+
+/// Bytes that are unpacked unless more are allowed.
+pub const LIMIT: u64 = 4 << 30;
+/// Compressed files in compressed files.
+const DEPTH_MAX: usize = 4;
+
+/// What was in a file.
+pub struct Unwrapped {
+    /// Its formats, the outermost first.
+    pub kinds: Vec<Kind>,
+    /// The content.
+    pub bytes: Arc<dyn ReadAt>,
+    /// The address of its first byte, where the format has addresses.
+    pub base: u64,
+    /// Stretches of bytes with long gaps between them, position and length of each.
+    pub stretches: Vec<(u64, u64)>,
+    /// Address and length of what it holds.
+    pub pieces: Vec<(u64, u64)>,
+    /// Which of several contents this is.
+    pub group: Group,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+impl Unwrapped {
+    /// The bytes of a file as they are.
+    ///
+    /// # Errors
+    /// When the size of the file cannot be found out.
+    pub fn plain(file: File) -> io::Result<Self> {
+        let size = file.size()?;
+        Ok(Self {
+            kinds: Vec::new(),
+            bytes: Arc::new(file),
+            base: 0,
+            stretches: vec![(0, size)],
+            pieces: vec![(0, size)],
+            group: Group::Only,
+            notes: Vec::new(),
+        })
+    }
+}
+
+impl Unwrapped {
+    /// Where it holds nothing between two addresses: from and to of each gap.
+    pub fn gaps(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
+        let (mut all, mut at) = (Vec::new(), from);
+        for &(address, len) in &self.pieces {
+            if address > at {
+                all.push((at, address.min(to)));
+            }
+            at = at.max(address.saturating_add(len));
+            if at >= to {
+                break;
+            }
+        }
+        if at < to {
+            all.push((at, to));
+        }
+        all
+    }
+}
+
+/// Content, and the file it came from, whose lock is held as long.
+struct Held<S> {
+    content: S,
+    _file: Arc<File>,
+}
+
+impl<S: ReadAt> ReadAt for Held<S> {
+    fn size(&self) -> io::Result<u64> {
+        self.content.size()
+    }
+
+    fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.content.read_up_to(start, buf)
+    }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        self.content.data_from(start)
+    }
+}
+
+/// Gaps from this on part two stretches, in bytes.
+const LONG_GAP: u64 = 16 << 20;
+
+/// The content of a file of this kind; at most `limit` bytes of it.
+///
+/// # Errors
+/// When the file is damaged, has more content, or is of a kind that is only recognised.
+pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Trouble> {
+    let mut kinds = vec![kind];
+    let mut notes = Vec::new();
+    let mut unpacked: Option<Arc<File>> = None;
+    loop {
+        let (source, kind) = match (&unpacked, kinds.last()) {
+            (unpacked, Some(&kind)) => (unpacked.as_ref().unwrap_or(file), kind),
+            (_, None) => return Err(Trouble::Empty),
+        };
+        if !kind.is_compressed() {
+            let (content, group) = read(source, kind, limit, &mut notes)?;
+            let (base, stretches) = (content.base(), content.stretches(LONG_GAP));
+            let pieces = content.pieces();
+            let bytes = Arc::new(Held { content, _file: Arc::clone(file) });
+            return Ok(Unwrapped { kinds, bytes, base, stretches, pieces, group, notes });
+        }
+        let inner = Arc::new(unpack(source, kind, limit)?);
+        match Kind::of(&*inner).map_err(Trouble::Io)? {
+            Some(_) if kinds.len() == DEPTH_MAX => return Err(Trouble::TooDeep),
+            Some(kind) => {
+                kinds.push(kind);
+                unpacked = Some(inner);
+            }
+            None => {
+                let size = inner.size().map_err(Trouble::Io)?;
+                let bytes = Arc::new(Held { content: inner, _file: Arc::clone(file) });
+                let stretches = vec![(0, size)];
+                let group = Group::Only;
+                let pieces = stretches.clone();
+                return Ok(Unwrapped { kinds, bytes, base: 0, stretches, pieces, group, notes });
+            }
+        }
+    }
+}
+
+#[cfg(feature = "compression")]
+fn unpack(source: &File, kind: Kind, limit: u64) -> Result<File, Trouble> {
+    packed::unpack(source, kind, limit)
+}
+
+#[cfg(not(feature = "compression"))]
+fn unpack(_source: &File, kind: Kind, _limit: u64) -> Result<File, Trouble> {
+    Err(Trouble::OnlyNamed(kind))
+}
+
+/// Read through records with addresses.
+fn read(
+    source: &File,
+    kind: Kind,
+    limit: u64,
+    notes: &mut Vec<String>,
+) -> Result<(Content, Group), Trouble> {
+    let mut gatherer = Gatherer::new(limit)?;
+    match kind {
+        Kind::Uf2 => uf2::read(source, notes, &mut |_, group, block| {
+            gatherer.add(group, block.address.into(), block.data)
+        })?,
+        Kind::IntelHex | Kind::Srec => {
+            records::read(source, kind, notes, &mut |record| {
+                gatherer.add(&Group::Only, record.address.into(), record.data)
+            })?;
+        }
+        Kind::HexDump | Kind::HexDumpColumns | Kind::HexDigits => {
+            dumps::read(source, kind, limit, &mut |address, bytes| {
+                gatherer.add(&Group::Only, address, bytes)
+            })?;
+        }
+        Kind::DfuSe => dfu::read(source, notes, &mut |_, group, address, data| {
+            gatherer.add(group, address.into(), data)
+        })?,
+        Kind::Dfu => {
+            if dfu::checksum(source)?.is_some_and(|(found, right)| found != right) {
+                notes.push("its checksum is wrong: it may be damaged anywhere".to_owned());
+            }
+            let size = source.size().map_err(Trouble::Io)?;
+            let content = Content::part(source, size.saturating_sub(dfu::SUFFIX));
+            return content.map(|content| (content, Group::Only)).map_err(Trouble::Io);
+        }
+        _ => return Err(Trouble::OnlyNamed(kind)),
+    }
+    gatherer.finish(notes)
+}

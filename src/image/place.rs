@@ -1,0 +1,205 @@
+//! Which filesystem of a file is meant.
+
+use std::fs::File;
+use std::ops::Range;
+
+use super::locate::{at_block_size, at_root, locate};
+use super::{Options, Reason};
+use crate::container::esp32::Partition;
+use crate::container::{Found, Label, ReadAt, SEARCH_FILE, Survey};
+use crate::disk::Superblock;
+
+/// Where in a file the filesystem is that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// At this byte.
+    At(u64),
+    /// At the first byte, or wherever the only sound one is.
+    Auto,
+    /// In the partition of this name; or the one of this number among the filesystems of the file,
+    /// counted from 1.
+    Partition(Label),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::At(0)
+    }
+}
+
+impl Place {
+    /// The place of a partition's name, or of a number.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn partition(name: &str) -> Result<Self, String> {
+        match Label::new(name.as_bytes()) {
+            Some(label) if !name.is_empty() => Ok(Self::Partition(label)),
+            _ => Err(format!("'{name}' is no partition: names have 1 to 16 bytes")),
+        }
+    }
+}
+
+/// A filesystem that was found.
+#[derive(Debug)]
+pub(super) struct Chosen {
+    pub found: Found,
+    /// The root's copy of the superblock.
+    pub superblock: Superblock,
+    /// Nobody said that it starts there.
+    pub automatic: bool,
+}
+
+/// Find the filesystem that is meant, of a version and geometry that suit the options; the first
+/// `limit` bytes are searched.
+pub(super) fn find(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen, Reason> {
+    match options.place {
+        Place::At(offset) => at(source, offset, limit, options),
+        Place::Partition(label) => in_partition(source, label, limit, options),
+        Place::Auto => anywhere(source, limit, options),
+    }
+}
+
+fn at(source: &dyn ReadAt, offset: u64, limit: u64, options: &Options) -> Result<Chosen, Reason> {
+    let size = source.size()?;
+    if offset >= size {
+        return Err(Reason::OffsetBeyondEnd { offset, size });
+    }
+    let search = || locate(source, offset, limit)?.into_found();
+    let found = match options.block_size {
+        Some(given) => match at_block_size(source, offset, given, limit) {
+            Some(found) => found,
+            None => match search()? {
+                found if found.superblock.block_size != given => {
+                    let found = found.superblock.block_size;
+                    return Err(Reason::WrongBlockSize { given, found });
+                }
+                found => found,
+            },
+        },
+        None => search()?,
+    };
+    let superblock = at_root(source, offset, supported(found.superblock)?);
+    supported(superblock)?;
+    match options.block_count {
+        Some(given) if given != superblock.block_count => {
+            Err(Reason::WrongBlockCount { given, found: superblock.block_count })
+        }
+        _ => Ok(Chosen { found, superblock, automatic: false }),
+    }
+}
+
+fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
+    if superblock.is_supported() || superblock.is_version1() {
+        Ok(superblock)
+    } else {
+        Err(Reason::UnknownVersion(superblock.version))
+    }
+}
+
+/// A filesystem at the first byte wins, unless it is doubtful: then, and where there is none, the
+/// only one that is sound.
+fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen, Reason> {
+    let first = at(source, 0, limit, options);
+    match &first {
+        Ok(chosen) if chosen.found.doubt.is_none() => return first,
+        Err(Reason::Elsewhere(_) | Reason::NotLittlefs { .. } | Reason::SuperblocksDamaged) => {}
+        Err(_) => return first,
+        Ok(_) => {}
+    }
+    let survey = Survey::new(source, limit)?;
+    let meant = survey.meant();
+    let readable = |found: &&&Found| supported(found.superblock).is_ok();
+    let readable: Vec<&Found> = meant.iter().filter(readable).copied().collect();
+    match (&readable[..], &meant[..]) {
+        ([only], _) => {
+            let chosen = at(source, only.at, limit, options)?;
+            let found = Found { label: only.label, ..chosen.found };
+            Ok(Chosen { found, automatic: true, ..chosen })
+        }
+        ([], []) => first.map_err(|reason| encrypted(&survey).unwrap_or(reason)),
+        _ => Err(Reason::Elsewhere(meant.into_iter().cloned().collect())),
+    }
+}
+
+/// Why nothing is found in a flash whose partitions are encrypted.
+fn encrypted(survey: &Survey) -> Option<Reason> {
+    let mut partitions = survey.tables.iter().flat_map(|table| &table.partitions);
+    partitions.find(|p| p.encrypted && p.ty == 1).map(|p| Reason::Encrypted(p.label))
+}
+
+/// What the tables and filesystems of a source have under a name or a number.
+enum Named {
+    Partition(Partition),
+    Filesystem(Found),
+}
+
+fn named(source: &dyn ReadAt, label: Label, limit: u64) -> Result<Named, Reason> {
+    let survey = Survey::new(source, limit)?;
+    let all = survey.tables.iter().flat_map(|table| &table.partitions);
+    let mut partitions: Vec<&Partition> = all.filter(|p| p.label == label).collect();
+    partitions.sort_by_key(|p| p.at);
+    partitions.dedup_by_key(|p| p.at);
+    match partitions[..] {
+        [] => {}
+        [partition] => return Ok(Named::Partition(partition.clone())),
+        _ => {
+            let places = partitions.iter().map(|p| p.at).collect();
+            return Err(Reason::SeveralPartitions(label, places));
+        }
+    }
+    let number = std::str::from_utf8(label.as_bytes()).ok().and_then(|n| n.parse::<usize>().ok());
+    match number.and_then(|n| survey.found.get(n.checked_sub(1)?)) {
+        Some(found) => Ok(Named::Filesystem(found.clone())),
+        None => {
+            Err(Reason::NoPartition { label, labels: survey.labels(), count: survey.found.len() })
+        }
+    }
+}
+
+fn in_partition(
+    source: &dyn ReadAt,
+    label: Label,
+    limit: u64,
+    options: &Options,
+) -> Result<Chosen, Reason> {
+    match named(source, label, limit)? {
+        Named::Partition(partition) => {
+            let chosen = at(source, partition.at, limit, options);
+            let chosen = chosen.map_err(|reason| match reason {
+                Reason::Elsewhere(_) | Reason::NotLittlefs { .. } if partition.encrypted => {
+                    Reason::Encrypted(label)
+                }
+                Reason::Elsewhere(_) | Reason::NotLittlefs { .. } => Reason::OtherContent(label),
+                reason => reason,
+            })?;
+            let found = Found { label: Some(label), ..chosen.found };
+            Ok(Chosen { found, ..chosen })
+        }
+        Named::Filesystem(found) => {
+            let chosen = at(source, found.at, limit, options)?;
+            Ok(Chosen { found: Found { label: found.label, ..chosen.found }, ..chosen })
+        }
+    }
+}
+
+/// The bytes of a file that a new filesystem may take at a place: those of the partition, or of the
+/// filesystem that is there, or everything from that byte on.
+///
+/// # Errors
+/// When there is no such partition, or what is in it is ciphertext.
+pub fn space_of(file: &File, place: Place) -> Result<Range<u64>, Reason> {
+    let label = match place {
+        Place::At(offset) => return Ok(offset..u64::MAX),
+        Place::Auto => return Ok(0..u64::MAX),
+        Place::Partition(label) => label,
+    };
+    let (at, len) = match named(file, label, SEARCH_FILE)? {
+        Named::Partition(partition) if partition.encrypted => {
+            return Err(Reason::Encrypted(label));
+        }
+        Named::Partition(partition) => (partition.at, partition.len),
+        Named::Filesystem(found) => (found.at, found.len()),
+    };
+    Ok(at..at.saturating_add(len))
+}

@@ -1,0 +1,268 @@
+//! All that is in a file; and images taken out of the files they are wrapped in, and put back.
+
+use std::fs::{File, Permissions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::body::Body;
+use super::{Container, Found, Kind, OpenError, Options, Page, Reason, Source, Superblock, Survey};
+use crate::bd::Geometry;
+use crate::container::wrap::{self, Replaced, Target};
+use crate::files::{self, NewFile, Place};
+use crate::sys;
+
+/// Bytes copied at a time.
+const CHUNK: usize = 256 << 10;
+
+/// The largest filesystem that is written out where a file leaves out its erased end, in bytes.
+const FILESYSTEM_MAX: u64 = 4 << 30;
+
+/// What is in a file.
+#[derive(Debug)]
+pub struct Contents {
+    /// Formats around the bytes, the outermost first.
+    pub formats: Vec<Kind>,
+    /// The pages of a dump of NAND flash with spare bytes.
+    pub page: Option<Page>,
+    /// The address of the first byte, where the format has addresses.
+    pub base: u64,
+    /// Bytes without what is around them.
+    pub size: u64,
+    /// Filesystems and partition tables.
+    pub survey: Survey,
+    /// Bytes that each filesystem lacks at its end.
+    pub missing: Vec<u64>,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Look through all of the file at `path`.
+///
+/// # Errors
+/// When it cannot be opened or read, or cannot be read through.
+pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
+    let look = || -> Result<Contents, Reason> {
+        let body = open_body(path, options)?;
+        let (survey, size) = (Survey::new(body.bytes(), u64::MAX)?, body.bytes().size()?);
+        let (formats, page, base) = (body.kinds(), body.page(), body.base());
+        let lacks = |found: &Found| {
+            let Superblock { block_size, block_count, .. } = found.superblock;
+            match Geometry::new(block_size, block_count) {
+                Ok(geometry) => body.lacks(found.at, geometry).map(|(missing, _)| missing),
+                Err(_) => Ok(0),
+            }
+        };
+        let missing = survey.found.iter().map(lacks).collect::<Result<_, _>>()?;
+        Ok(Contents { formats, page, base, size, survey, missing, notes: body.notes() })
+    };
+    look().map_err(|reason| OpenError { path: path.to_owned(), reason })
+}
+
+fn open_body(path: &Path, options: &Options) -> Result<Body, Reason> {
+    let source = Source::find(path).map_err(|e| e.reason)?;
+    let container = source.container(true)?;
+    if container.size == 0 {
+        return Err(Reason::Empty);
+    }
+    let body = Body::of(container, options)?;
+    match body.spare_bytes(options)? {
+        Some(page) => Body::of(source.container(true)?, &Options { page: Some(page), ..*options }),
+        None => Ok(body),
+    }
+}
+
+/// What [`take_out`] wrote.
+#[derive(Debug, Clone)]
+pub struct TakenOut {
+    /// Formats around the bytes, the outermost first.
+    pub formats: Vec<Kind>,
+    /// The address of the first byte.
+    pub base: u64,
+    /// Bytes written.
+    pub size: u64,
+    /// What the user should know.
+    pub notes: Vec<String>,
+}
+
+/// Write what is wrapped in the file at `path` into a new file, gaps as erased bytes: of several
+/// stretches that are far apart the one that begins at the address `base`, or with a filesystem.
+///
+/// # Errors
+/// When the file is not wrapped in anything, cannot be read through, or the new file not be written.
+pub fn take_out(
+    path: &Path,
+    raw: &Path,
+    base: Option<u64>,
+    overwrite: bool,
+    options: &Options,
+) -> Result<TakenOut, OpenError> {
+    let at_path = |reason| OpenError { path: path.to_owned(), reason };
+    let body = open_body(path, options).map_err(at_path)?;
+    if body.kinds().is_empty() {
+        return Err(at_path(Reason::NotWrapped));
+    }
+    let (at, size) = stretch(&body, base).map_err(at_path)?;
+    let at_raw = |e: io::Error| OpenError { path: raw.to_owned(), reason: e.into() };
+    let target = Output::find(raw, overwrite, &[&body.file().map_err(at_raw)?])?;
+    let new = target.begin().map_err(at_raw)?;
+    let mut out = new.file();
+    let mut chunk = vec![0; CHUNK];
+    let mut done = 0;
+    while done < size {
+        let part = usize::try_from(size - done).unwrap_or(CHUNK).min(CHUNK);
+        let read = body.bytes().read_up_to(at + done, &mut chunk[..part]);
+        let read = read.map_err(|e| at_path(e.into()))?;
+        // beyond its end it is erased
+        chunk[read..part].fill(0xff);
+        out.write_all(&chunk[..part]).map_err(at_raw)?;
+        done += part as u64;
+    }
+    target.put(new).map_err(at_raw)?;
+    let (formats, base, notes) = (body.kinds(), body.base() + at, body.notes());
+    Ok(TakenOut { formats, base, size: done, notes })
+}
+
+/// The stretch that is meant: position and length, up to the end of a filesystem that ends in erased
+/// blocks which the file leaves out.
+fn stretch(body: &Body, base: Option<u64>) -> Result<(u64, u64), Reason> {
+    let (at, mut len) = stretch_in_file(body, base)?;
+    if body.kinds().last().is_some_and(|kind| kind.has_addresses()) {
+        for found in Survey::new(body.bytes(), u64::MAX)?.meant() {
+            let is_inside = (at..at.saturating_add(len)).contains(&found.at);
+            let end = found.at.saturating_add(found.len());
+            if is_inside && end > at.saturating_add(len) && found.len() <= FILESYSTEM_MAX {
+                len = end - at;
+            }
+        }
+    }
+    Ok((at, len))
+}
+
+fn stretch_in_file(body: &Body, base: Option<u64>) -> Result<(u64, u64), Reason> {
+    let all = body.stretches()?;
+    let covers = |&&(at, len): &&(u64, u64), position: u64| (at..at + len).contains(&position);
+    if let Some(address) = base {
+        let position = address.checked_sub(body.base());
+        let found = position.and_then(|p| all.iter().find(|s| covers(s, p)).map(|s| (p, s)));
+        let (position, &(at, len)) = found.ok_or(Reason::NothingAt(address))?;
+        return Ok((position, at + len - position));
+    }
+    if let [only] = all[..] {
+        return Ok(only);
+    }
+    let survey = Survey::new(body.bytes(), u64::MAX)?;
+    let mut with_filesystem =
+        all.iter().filter(|stretch| survey.found.iter().any(|found| covers(stretch, found.at)));
+    match (with_filesystem.next(), with_filesystem.next()) {
+        (Some(only), None) => Ok(*only),
+        _ => {
+            let bases = all.iter().map(|(at, len)| (at + body.base(), *len)).collect();
+            Err(Reason::SeveralStretches(bases))
+        }
+    }
+}
+
+/// Write the image at `raw` into a new file in a format.
+///
+/// # Errors
+/// When one of the files cannot be read or written.
+pub fn wrap_up(raw: &Path, target: Target, new: &Path, overwrite: bool) -> Result<(), OpenError> {
+    let at_raw = |reason| OpenError { path: raw.to_owned(), reason };
+    let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
+    let image = Container::open(raw, true).map_err(at_raw)?;
+    let output = Output::find(new, overwrite, &[&image.file])?;
+    let file = output.begin().map_err(at_new)?;
+    let mut out = BufWriter::new(file.file());
+    wrap::wrap(&image.file, target, &mut out)
+        .map_err(|trouble| at_new(io::Error::other(trouble.to_string())))?;
+    out.flush().map_err(at_new)?;
+    drop(out);
+    output.put(file).map_err(at_new)
+}
+
+/// Write into a new file what the file `like` holds, with the bytes of the image at `raw` in place
+/// of its own, from the address `base` on: that of the stretch that [`take_out`] takes.
+///
+/// # Errors
+/// When one of the files cannot be read or written, or `like` is of a format that is not made here.
+pub fn put_back(
+    raw: &Path,
+    like: &Path,
+    base: Option<u64>,
+    new: &Path,
+    overwrite: bool,
+) -> Result<Replaced, OpenError> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |reason| OpenError { path, reason }
+    };
+    let image = Container::open(raw, true).map_err(at(raw))?;
+    let like_file = Container::open(like, true).map_err(at(like))?;
+    let body = Body::of(like_file, &Options::default()).map_err(at(like))?;
+    let like_file = body.file().map_err(|e| at(like)(e.into()))?;
+    let (position, _) = stretch(&body, base).map_err(at(like))?;
+    let kind = body.kind().ok_or_else(|| at(like)(Reason::NotWrapped))?;
+    let unwrapped = body.unwrapped().ok_or_else(|| at(like)(Reason::NotWrapped))?;
+    let base = unwrapped.base + position;
+
+    let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
+    let output = Output::find(new, overwrite, &[&image.file, &like_file])?;
+    let out = output.begin().map_err(at_new)?;
+    let replaced = wrap::replace(&image.file, &like_file, unwrapped, base, out.file());
+    let replaced = replaced.map_err(|trouble| at(like)(Reason::Unreadable(kind, trouble)))?;
+    output.put(out).map_err(at_new)?;
+    Ok(replaced)
+}
+
+/// Where a new file goes.
+struct Output {
+    place: Place,
+    /// What has the name now, locked, and is replaced.
+    old: Option<File>,
+}
+
+impl Output {
+    /// The name `path`, which must not be that of one of the `inputs`.
+    fn find(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Self, OpenError> {
+        let at_path = |e: io::Error| OpenError { path: path.to_owned(), reason: e.into() };
+        let there = match Source::find(path) {
+            Ok(there) => there,
+            Err(OpenError { reason: Reason::NotFound, .. }) => {
+                return Ok(Self { place: Place::new(path).map_err(at_path)?, old: None });
+            }
+            Err(e) => return Err(e),
+        };
+        for input in inputs {
+            if files::same(there.metadata(), &input.metadata().map_err(at_path)?) {
+                let why = "is read meanwhile; write to another file, and rename that afterwards";
+                return Err(at_path(io::Error::other(why)));
+            }
+        }
+        if !there.metadata().is_file() {
+            return Err(at_path(io::Error::other("is not a plain file")));
+        }
+        if !overwrite {
+            return Err(at_path(io::Error::other("is there already; --force overwrites it")));
+        }
+        let locked = there.container(false).map_err(|reason| there.refused(reason))?;
+        Ok(Self { place: there.place().map_err(at_path)?, old: Some(locked.file) })
+    }
+
+    fn begin(&self) -> io::Result<NewFile<'_>> {
+        let new = self.place.begin()?;
+        match &self.old {
+            Some(old) => files::take_access(new.file(), &old.metadata()?)?,
+            None => {
+                let mode = 0o666 & !u32::from(sys::umask());
+                new.file().set_permissions(Permissions::from_mode(mode))?;
+            }
+        }
+        Ok(new)
+    }
+
+    fn put(&self, new: NewFile<'_>) -> io::Result<()> {
+        new.file().sync_all()?;
+        new.put(self.old.as_ref())
+    }
+}

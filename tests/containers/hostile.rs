@@ -1,0 +1,134 @@
+//! Containers that lie: an error that says so, within bounds of time and memory.
+
+use crate::desk::Desk;
+use crate::make::*;
+
+fn set(mut bytes: Vec<u8>, at: usize, word: u32) -> Vec<u8> {
+    bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn lying_lengths_are_named() {
+    let desk = Desk::new();
+    let image = image();
+    let dfu = dfuse(&[(0, &image)]);
+    let hex = |record: &[u8]| {
+        [hex_record(&[16, 0, 0, 0, 1]).as_bytes(), record, &intel_hex(&image, 0)].concat()
+    };
+    for (what, bytes, words) in [
+        ("UF2 with more content than fits", set(uf2(&image, 0), 16, 500), "500 bytes of content"),
+        (
+            "DfuSe whose element ends elsewhere",
+            set(dfu.clone(), 11 + 274 + 4, u32::MAX),
+            "run over its end",
+        ),
+        ("DfuSe with more elements", set(dfu.clone(), 11 + 270, 1 << 30), "it is damaged"),
+        ("DfuSe without a target", set(dfu.clone(), 11, 0), "no target starts at byte 11"),
+        ("DfuSe that is cut short", dfu[..9000].to_vec(), "run over its end"),
+        ("a record of another length", hex(b""), "line 1: is not as long as it says"),
+        ("no record", [&intel_hex(&image, 0)[..], b"hello\n"].concat(), "is no record"),
+        ("gzip that is cut short", compressed("gzip", &image)[..500].to_vec(), "breaks off"),
+        ("xz that is cut short", compressed("xz", &image)[..500].to_vec(), "breaks off"),
+        ("zstd that is cut short", compressed("zstd", &image)[..500].to_vec(), "breaks off"),
+        (
+            "gzip with another sum",
+            {
+                let mut bytes = compressed("gzip", &image);
+                let at = bytes.len() - 6;
+                bytes[at] ^= 1;
+                bytes
+            },
+            "breaks off",
+        ),
+    ] {
+        desk.file("f", &bytes);
+        let code = desk.run(&["info", "f"]);
+        assert_eq!(code.code, 1, "{what}");
+        // a first record with a wrong length is no record, and the file no Intel HEX
+        let is_hex = what.starts_with("a record");
+        assert!(is_hex || code.stderr.contains(words), "{what}: {}", code.stderr);
+    }
+    let bad = [&intel_hex(&image, 0)[..100], b":10000000000102\r\n"].concat();
+    let line = bad.split(|&b| b == b'\n').count();
+    desk.file("f", &bad);
+    desk.fails(&["info", "f"], 1, &[&format!("line {}", line - 1)]);
+}
+
+/// A wrong checksum of a DFU file is a warning: the content may be right.
+#[test]
+fn a_wrong_checksum_is_said() {
+    let desk = Desk::new();
+    for bytes in [dfuse(&[(0, &image())]), with_dfu_suffix(image())] {
+        let mut bytes = bytes;
+        let at = bytes.len() - 1;
+        bytes[at] ^= 1;
+        desk.file("a.dfu", &bytes);
+        let ran = desk.ok(&["ls", "a.dfu"]);
+        assert!(ran.stderr.contains("its checksum is wrong"), "{}", ran.stderr);
+    }
+}
+
+/// Gigabytes of zeros from a few kilobytes; the limit is the user's.
+#[test]
+fn compression_bombs_are_stopped() {
+    let desk = Desk::new();
+    let zeros = vec![0; 8 << 20];
+    for (program, name) in [("gzip", "a.gz"), ("xz", "a.xz"), ("zstd", "a.zst")] {
+        desk.file(name, &compressed(program, &zeros));
+        let words = ["larger than 1048576 bytes", "--unpack-limit"];
+        desk.fails(&["ls", "--unpack-limit", "1M", name], 1, &words);
+        desk.fails(&["scan", "--unpack-limit", "1M", name], 1, &words);
+        desk.fails(&["ls", name], 1, &["not a littlefs image"]);
+    }
+    // one in the other in the other
+    let mut nested = image();
+    for _ in 0..6 {
+        nested = compressed("gzip", &nested);
+    }
+    desk.file("nested.gz", &nested);
+    desk.fails(&["ls", "nested.gz"], 1, &["packed too many times"]);
+}
+
+#[test]
+fn a_temporary_directory_without_room_is_named() {
+    let desk = Desk::new();
+    desk.file("a.gz", &compressed("gzip", &image()));
+    let mut command = desk.command(&["ls", "a.gz"]);
+    let output = command.env("TMPDIR", desk.path("none")).output().expect("starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("cannot be unpacked into") && said.contains("in TMPDIR"), "{said}");
+    // nothing of what was unpacked is left, and nothing could be found while it was there
+    desk.dir("tmp");
+    let mut command = desk.command(&["ls", "a.gz"]);
+    assert!(command.env("TMPDIR", desk.path("tmp")).status().expect("starts").success());
+    assert!(desk.names("tmp").is_empty());
+}
+
+/// As many pieces as there are bytes, addresses at both ends of 32 bits, families without end.
+#[test]
+fn what_no_tool_writes_costs_no_more() {
+    let desk = Desk::new();
+    let far = [uf2(&image(), 0), uf2(&[1; 256], 0xffff_ff00)].concat();
+    desk.file("far.uf2", &far);
+    assert!(desk.ok(&["ls", "far.uf2"]).text().contains("hello.txt"));
+    desk.ok(&["scan", "far.uf2"]);
+    desk.ok(&["unwrap", "far.uf2", "raw"]);
+    assert!(desk.read("raw") == image(), "not 4 GiB");
+    let families: Vec<u8> = (0..200)
+        .flat_map(|family| {
+            let blocks = uf2_blocks(&[1; 256], 0).into_iter();
+            joined(&blocks.map(|block| Uf2 { family, ..block }).collect::<Vec<_>>())
+        })
+        .collect();
+    desk.file("families.uf2", &families);
+    desk.fails(&["ls", "families.uf2"], 1, &["too many pieces"]);
+    // tables of tables
+    let entry = partition("a", (1, 0x82), 0x1000, 0x1000, 0);
+    desk.file("tables.bin", &entry.repeat(20_000));
+    desk.fails(&["ls", "tables.bin"], 1, &["not a littlefs image"]);
+    let scan = desk.run(&["scan", "--json", "tables.bin"]).json();
+    let tables = scan["files"][0]["partition_tables"].as_array().expect("a list").len();
+    assert!(tables <= 16, "{tables}");
+}

@@ -1,0 +1,221 @@
+//! Every command that only reads, on every form that is read through; every one that writes refuses.
+
+use crate::desk::Desk;
+use crate::make::*;
+
+/// An image in every form, by the name of the file.
+fn forms() -> Vec<(&'static str, Vec<u8>)> {
+    let image = image();
+    let rp2040 = flash(0x20_0000, &[(0, &[7; 256]), (0x1c_0000, &image)]);
+    vec![
+        ("plain.uf2", uf2(&image, 0x1010_0000)),
+        ("whole.uf2", uf2(&rp2040, 0x1000_0000)),
+        ("plain.hex", intel_hex(&image, 0x1000_0000)),
+        ("plain.srec", srec(&image, 0x0800_0000)),
+        ("plain.dfu", dfuse(&[(0x0800_0000, &image)])),
+        ("parts.dfu", dfuse(&[(0x1000, &image[..9000]), (0x1000 + 9000, &image[9000..])])),
+        ("suffix.dfu", with_dfu_suffix(image.clone())),
+        ("plain.img.gz", compressed("gzip", &image)),
+        ("plain.img.xz", compressed("xz", &image)),
+        ("plain.img.zst", compressed("zstd", &image)),
+        (
+            "twice.gz",
+            [compressed("gzip", &image[..5000]), compressed("gzip", &image[5000..])].concat(),
+        ),
+        (
+            "twice.zst",
+            [compressed("zstd", &image[..5000]), compressed("zstd", &image[5000..])].concat(),
+        ),
+        ("plain.uf2.gz", compressed("gzip", &uf2(&image, 0x1010_0000))),
+        ("esp32.bin.gz", compressed("gzip", &esp32(&image))),
+        ("esp32.bin", esp32(&image)),
+        ("rp2040.bin", rp2040),
+    ]
+}
+
+#[test]
+fn what_only_reads_reads_through() {
+    let desk = Desk::new();
+    for (name, bytes) in forms() {
+        desk.file(name, &bytes);
+        assert_eq!(desk.ok(&["cat", name, "hello.txt"]).stdout, b"hi\n", "{name}");
+        assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
+        assert_eq!(desk.ok(&["ls", "-R", name]).text().matches("big.bin").count(), 1, "{name}");
+        for command in ["tree", "du"] {
+            assert!(desk.ok(&[command, name]).text().contains("www"), "{command} {name}");
+        }
+        assert!(desk.ok(&["stat", name, "hello.txt"]).text().contains("hello.txt"), "{name}");
+        assert!(desk.ok(&["check", name]).text().contains("clean"), "{name}");
+        assert_eq!(desk.ok(&["kv", name, "get", "hello.txt"]).stdout, b"hi\n", "{name}");
+        let info = desk.ok(&["info", "--json", name]).json();
+        assert_eq!((&info["block_count"], &info["files"]), (&64.into(), &2.into()), "{name}");
+        let out = format!("out-{name}");
+        desk.ok(&["extract", name, "-C", &out]);
+        assert_eq!(desk.read(&format!("{out}/www/big.bin")), big(), "{name}");
+        desk.ok(&["get", name, "hello.txt", &format!("{out}/again")]);
+        assert!(desk.read(name) == bytes, "{name} was written");
+    }
+}
+
+#[test]
+fn what_wraps_an_image_is_named() {
+    let desk = Desk::new();
+    let image = image();
+    desk.file("a.uf2.xz", &compressed("xz", &uf2(&image, 0x1010_0000)));
+    let info = desk.ok(&["info", "--json", "a.uf2.xz"]).json();
+    assert_eq!(info["formats"], serde_json::json!(["xz", "UF2"]));
+    desk.file("esp.bin", &esp32(&image));
+    let info = desk.ok(&["info", "--json", "esp.bin"]).json();
+    assert_eq!((&info["offset"], &info["partition"]), (&0x29_0000.into(), &"spiffs".into()));
+    assert_eq!(info["formats"], serde_json::json!([]));
+}
+
+/// A write names the two commands that make it possible, and changes nothing.
+#[test]
+fn a_write_to_a_wrapped_file_names_the_way() {
+    let desk = Desk::new();
+    let image = image();
+    desk.file("data", b"x");
+    for (name, bytes, back) in [
+        ("a.uf2", uf2(&image, 0x1010_0000), true),
+        ("a.hex", intel_hex(&image, 0), true),
+        ("a.srec", srec(&image, 0), true),
+        ("a.dfu", dfuse(&[(0, &image)]), true),
+        ("a.gz", compressed("gzip", &image), false),
+        ("a.xz", compressed("xz", &image), false),
+        ("a.zst", compressed("zstd", &image), false),
+        ("suffix.dfu", with_dfu_suffix(image.clone()), false),
+    ] {
+        desk.file(name, &bytes);
+        let unwrap = format!("'littlefs unwrap {name} RAW'");
+        let wrap = format!("'littlefs wrap --like {name} RAW NEW'");
+        let words = if back { vec![&unwrap[..], &wrap[..]] } else { vec![&unwrap[..]] };
+        for args in [
+            &["put", name, "data", "/data"][..],
+            &["kv", name, "set", "a", "b"],
+            &["create", "--into", name, "data"],
+            &["kv", "--journal", "j", name, "set", "a", "b"],
+            &["run", name, "--", "true"],
+        ] {
+            let ran = desk.run(args);
+            assert_ne!(ran.code, 0, "{args:?}");
+            for word in &words {
+                assert!(ran.stderr.contains(word), "{args:?}: no {word:?} in {}", ran.stderr);
+            }
+        }
+        assert!(desk.read(name) == bytes, "{name} was written");
+        assert!(!desk.path("j").exists(), "a journal was left");
+    }
+}
+
+/// What is damaged in there is reported, and not repaired.
+#[test]
+fn repairs_of_a_wrapped_file_are_refused() {
+    let desk = Desk::new();
+    let mut damaged = include_bytes!("../corpus/half-orphan.img").to_vec();
+    damaged.resize(64 << 10, 0xff);
+    let bytes = compressed("gzip", &damaged);
+    desk.file("a.gz", &bytes);
+    let ran = desk.fails(&["check", "-n", "a.gz"], 4, &[]);
+    assert!(ran.text().contains("[half-orphan]"), "{}", ran.text());
+    desk.fails(&["check", "-y", "a.gz"], 8, &["littlefs unwrap a.gz RAW"]);
+    assert!(desk.read("a.gz") == bytes);
+}
+
+/// Formats that are recognised and not read through; nothing in them is taken for a filesystem.
+#[test]
+fn what_is_not_read_through_is_named() {
+    let desk = Desk::new();
+    let image = image();
+    let stored = |magic: &[u8]| [magic, &[0; 30], &image].concat();
+    let mut tar = vec![0; 512];
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend(&image);
+    for (name, bytes, remedy) in [
+        ("bzip2", stored(b"BZh91AY&SY"), "bzip2 -d"),
+        ("lz4", stored(b"\x04\x22\x4d\x18"), "lz4 -d"),
+        ("zip", stored(b"PK\x03\x04"), "unzip"),
+        ("7-Zip", stored(b"7z\xbc\xaf\x27\x1c"), "7z x"),
+        ("ELF", stored(b"\x7fELF"), "objcopy -O binary"),
+        ("qcow2", stored(b"QFI\xfb"), "qemu-img convert"),
+        ("tar", tar, "tar -x"),
+    ] {
+        desk.file("f", &bytes);
+        for args in [&["ls", "f"][..], &["ls", "--offset", "40", "f"], &["scan", "f"]] {
+            let ran = desk.fails(args, 1, &[&format!("in the format {name}"), remedy]);
+            assert!(!ran.stderr.contains("offset="), "{name}: {}", ran.stderr);
+        }
+    }
+}
+
+/// Text that shows bytes, with all rows or with `*` for those that repeat.
+#[test]
+fn dumps_in_text_are_read_through() {
+    let desk = Desk::new();
+    let image = image();
+    let rows = |row: fn(usize, &[u8]) -> String, all: bool| {
+        let (mut text, mut last, mut starred) = (String::new(), &[][..], false);
+        for (i, bytes) in image.chunks(16).enumerate() {
+            let same = !all && bytes == last;
+            if !same {
+                text += &row(i * 16, bytes);
+            } else if !starred {
+                text += "*\n";
+            }
+            (starred, last) = (same, bytes);
+        }
+        text
+    };
+    let columns = |at: usize, row: &[u8]| {
+        let hex = |half: &[u8]| half.iter().map(|b| format!(" {b:02x}")).collect::<String>();
+        format!("{at:08x} {} {}  |........::  ....|\n", hex(&row[..8]), hex(&row[8..]))
+    };
+    let xxd = |at: usize, row: &[u8]| {
+        let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[0], w[1]));
+        format!("{at:08x}:{}  ...: ab.  ......\n", words.collect::<String>())
+    };
+    let plain =
+        |_: usize, row: &[u8]| row.iter().map(|b| format!("{b:02X}")).collect::<String>() + "\n";
+    let end = format!("{:08x}\n", image.len());
+    for (name, text) in [
+        ("columns", rows(columns, true) + &end),
+        ("columns-short", rows(columns, false) + &end),
+        ("xxd", rows(xxd, true)),
+        ("xxd-short", rows(xxd, false).trim_end_matches("*\n").to_owned()),
+        ("plain", rows(plain, true)),
+    ] {
+        desk.file(name, text.as_bytes());
+        assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
+        desk.ok(&["unwrap", "--force", name, "raw"]);
+        let raw = desk.read("raw");
+        assert!(raw == image[..raw.len()], "{name}");
+        assert!(name == "xxd-short" || raw.len() == image.len(), "{name}: {}", raw.len());
+        desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
+    }
+    desk.file("broken", (rows(xxd, true) + "zz\n").as_bytes());
+    desk.fails(&["ls", "broken"], 1, &["line 16385: is no row"]);
+    // prose and numbers are none
+    for text in ["deadbeef: this is a note\n", "12345678\n", "0000: \n", "1 2 3\n4 5 6\n"] {
+        desk.file("notes.txt", text.repeat(40).as_bytes());
+        desk.fails(&["ls", "notes.txt"], 1, &["not a littlefs image"]);
+    }
+}
+
+/// Images and dumps that begin with some bytes of a format by chance.
+#[test]
+fn what_only_begins_like_a_format_is_an_image() {
+    let desk = Desk::new();
+    let image = image();
+    for start in [&b"UF2\n"[..], b"\x1f\x8b\x08\0", b"\x7fELF", b"PK\x03\x04", b":100", b"S104"] {
+        // the first four bytes are the revision of block 0
+        let mut image = image.clone();
+        image[..4].copy_from_slice(&start[..4]);
+        desk.file("a.img", &image).ok(&["ls", "a.img"]);
+    }
+    for start in [&b":not a record\n"[..], b"S9", b"UF2\n\x57\x51\x5d\x9e", b"\x1f\x8b\x07"] {
+        let mut dump = start.to_vec();
+        dump.resize(4096, 0);
+        desk.file("a.bin", &[dump, image.clone()].concat());
+        assert!(desk.ok(&["ls", "a.bin"]).stderr.contains("starts at offset=4096"));
+    }
+}
