@@ -34,6 +34,9 @@ pub use tree::{DirReport, GStateReport, PairSummary, TreeEntry, TreeReport};
 
 use survey::Survey;
 
+/// Entries of one path that are reported: a hostile directory may hold a name a thousand times.
+const FOUND_MAX: usize = 16;
+
 /// What can be said of part of an image.
 pub trait Report: fmt::Display {
     /// Whether something is damaged there.
@@ -120,10 +123,9 @@ impl Inspector {
 
     /// The entries at `path`; more than one where a name is there more than once.
     fn find(&self, path: &[u8]) -> Result<Vec<usize>, Unanswered> {
-        match self.survey().find(path) {
-            found if found.is_empty() => Err(Unanswered::NotFound),
-            found => Ok(found),
-        }
+        let mut found = self.survey().find(path);
+        found.truncate(FOUND_MAX);
+        if found.is_empty() { Err(Unanswered::NotFound) } else { Ok(found) }
     }
 
     /// The blocks that a report about `pair` speaks of.

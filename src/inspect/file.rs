@@ -1,5 +1,6 @@
 //! One file: where its entry stands, and every block of its content.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -9,7 +10,7 @@ use super::text::snippet;
 use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
 use crate::disk::list::{self, Step};
-use crate::disk::log::RawEntry;
+use crate::disk::log::{Log, RawEntry};
 use crate::disk::{Tag, ctz};
 use crate::mdir::store;
 
@@ -99,18 +100,21 @@ impl Inspector {
     /// # Errors
     /// When there is none.
     pub fn file(&self, path: &[u8]) -> Result<Vec<FileReport>, Unanswered> {
-        let files: Vec<FileReport> =
-            self.find(path)?.into_iter().filter_map(|node| self.file_at(node)).collect();
+        // several entries of a name are mostly in one pair
+        let mut logs = HashMap::new();
+        let found = self.find(path)?.into_iter();
+        let files: Vec<FileReport> = found.filter_map(|at| self.file_at(at, &mut logs)).collect();
         if files.is_empty() { Err(Unanswered::IsADirectory) } else { Ok(files) }
     }
 
     /// The file of a node; none if that is a directory, or is not there any more.
-    fn file_at(&self, at: usize) -> Option<FileReport> {
+    fn file_at(&self, at: usize, logs: &mut HashMap<u32, Option<Log>>) -> Option<FileReport> {
         let survey = self.survey();
         let node = survey.nodes.get(at)?;
         let (pair_at, id) = node.entry.filter(|_| !matches!(node.kind, Kind::Dir { .. }))?;
         let pair = survey.pairs.get(pair_at)?.pair;
-        let log = store::read_log(&*self.dev, pair.0[0]).ok().flatten()?;
+        let read = || store::read_log(&*self.dev, pair.0[0]).ok().flatten();
+        let log = logs.entry(pair.0[0]).or_insert_with(read).as_ref()?;
         let entry = log.entries.get(usize::from(id))?;
         let mut report = FileReport {
             path: survey.path(at),

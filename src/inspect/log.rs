@@ -1,5 +1,7 @@
 //! The history of an entry: what each commit that is still there did to it.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::half::{Effect, HalfReport, HalfState, TagReport};
@@ -49,20 +51,22 @@ impl Inspector {
     pub fn log(&self, path: &[u8]) -> Result<Vec<LogReport>, Unanswered> {
         let survey = self.survey();
         let mut reports = Vec::new();
+        // several entries of a name are mostly in one pair
+        let mut read: HashMap<u32, (HalfReport, Vec<u8>)> = HashMap::new();
         for at in self.find(path)? {
             let Some(node) = survey.nodes.get(at) else { continue };
             let Some((pair_at, id)) = node.entry else { return Err(Unanswered::IsRoot) };
             let Some(seen) = survey.pairs.get(pair_at) else { continue };
             let mut steps = Vec::new();
             let [live, twin] = seen.pair.0;
-            let (half, bytes) = self.half(twin);
+            let (half, bytes) = &*read.entry(twin).or_insert_with(|| self.half(twin));
             if half.state == HalfState::Superseded
-                && let Parsed::Log(log) = parse(&bytes, bytes.len())
+                && let Parsed::Log(log) = parse(bytes, bytes.len())
                 && let Some(id) = find(&log, &node.name)
             {
-                history(&half, id, &mut steps);
+                history(half, id, &mut steps);
             }
-            history(&self.half(live).0, id, &mut steps);
+            history(&read.entry(live).or_insert_with(|| self.half(live)).0, id, &mut steps);
             reports.push(LogReport { path: survey.path(at), pair: seen.pair.0, id, steps });
         }
         Ok(reports)

@@ -230,7 +230,7 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     let report = bounded(name, "check", || check(device()));
     let codes = report.iter().flat_map(|r| &r.findings).map(|f| f.code).collect();
 
-    bounded(name, "inspect", || see(device()));
+    see(device(), &|what, ask| bounded(name, &format!("inspect {what}"), ask));
 
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let dev = device();

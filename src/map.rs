@@ -1,0 +1,339 @@
+//! Every block of an image by what it is, as text, JSON, SVG or one HTML page.
+//!
+//! [`Map::new`] walks the filesystem and reads the blocks that nothing uses. `docs/map.md` explains
+//! what is shown.
+
+mod data;
+mod page;
+mod picture;
+mod summary;
+
+use crate::bd::{BlockDevice, Geometry, IoResult};
+use crate::disk::log::{Parsed, parse};
+use crate::disk::{ctz, read_u32_le};
+use crate::inspect::survey::{Kind, Survey, Use};
+
+pub use page::html;
+pub use picture::{svg, text};
+pub use summary::{Extent, FreeExtents, Run, Summary};
+
+/// Most blocks that are mapped.
+pub const BLOCKS_MAX: u32 = 1 << 24;
+/// Bytes read at once.
+const CHUNK: usize = 1 << 20;
+
+/// What a block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Class {
+    /// Free, every byte reads 0xFF.
+    Erased,
+    /// Free, and something stands there.
+    Written,
+    /// Free, and it holds a metadata log that nothing names.
+    Stale,
+    /// Content of a file.
+    Data,
+    /// The half of a metadata pair that does not count.
+    Other,
+    /// The half of a metadata pair that counts.
+    Live,
+    /// The superblock pair's half that does not count.
+    SuperblockOther,
+    /// The superblock pair's half that counts.
+    SuperblockLive,
+    /// Of a pair that is in the thread, and that no directory names.
+    Unreachable,
+    /// Used more than once.
+    Shared,
+    /// It cannot be read.
+    Bad,
+}
+
+impl Class {
+    /// All of them, by their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Erased,
+        Self::Written,
+        Self::Stale,
+        Self::Data,
+        Self::Other,
+        Self::Live,
+        Self::SuperblockOther,
+        Self::SuperblockLive,
+        Self::Unreachable,
+        Self::Shared,
+        Self::Bad,
+    ];
+
+    /// What people call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Erased => "free, erased",
+            Self::Written => "free, written",
+            Self::Stale => "free, old metadata",
+            Self::Data => "file data",
+            Self::Other => "metadata, other half",
+            Self::Live => "metadata, live half",
+            Self::SuperblockOther => "superblock, other half",
+            Self::SuperblockLive => "superblock, live half",
+            Self::Unreachable => "unreachable metadata",
+            Self::Shared => "used more than once",
+            Self::Bad => "unreadable",
+        }
+    }
+
+    /// The character for it in a map of text.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Erased => '.',
+            Self::Written => '-',
+            Self::Stale => '~',
+            Self::Data => 'd',
+            Self::Other => 'm',
+            Self::Live => 'M',
+            Self::SuperblockOther => 's',
+            Self::SuperblockLive => 'S',
+            Self::Unreachable => '?',
+            Self::Shared => 'X',
+            Self::Bad => '!',
+        }
+    }
+
+    /// Whether nothing uses the block.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::Erased | Self::Written | Self::Stale)
+    }
+
+    /// Whether it is a sign of damage.
+    pub fn is_damage(self) -> bool {
+        matches!(self, Self::Unreachable | Self::Shared | Self::Bad)
+    }
+}
+
+/// One block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// What it is.
+    pub class: Class,
+    /// How much of it is written, in 255ths.
+    pub fill: u8,
+    /// What it belongs to: an index of the survey's nodes, or none.
+    pub owner: Option<u32>,
+    /// Its index in the list of its file.
+    pub index: u32,
+    /// Revision of a metadata block.
+    pub revision: Option<u32>,
+    /// What a second image has there.
+    pub change: Change,
+}
+
+/// How a block differs from that of a second image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u8)]
+pub enum Change {
+    /// Every byte is the same, or there is no second image.
+    #[default]
+    Same,
+    /// The bytes differ; it is used for the same thing.
+    Content,
+    /// It is another class of block, or belongs to something else.
+    Use,
+    /// Only one of the images has it.
+    Missing,
+}
+
+/// All blocks of an image.
+pub struct Map {
+    /// Size and number of blocks, as the superblock has them.
+    pub geometry: Geometry,
+    /// What the walk over the filesystem found.
+    pub survey: Survey,
+    /// Those blocks that the image file holds.
+    pub blocks: Vec<Block>,
+    /// Whether it was compared with a second image.
+    pub compared: bool,
+}
+
+impl Map {
+    /// The map of the filesystem on `dev`, of which the first `present` blocks are there.
+    ///
+    /// # Errors
+    /// A sentence for people, when there are too many blocks for a map.
+    pub fn new(dev: &dyn BlockDevice, present: u32) -> Result<Self, String> {
+        let geometry = dev.geometry();
+        let count = geometry.block_count.min(present);
+        if count > BLOCKS_MAX {
+            return Err(format!("has {count} blocks: a map can show {BLOCKS_MAX}"));
+        }
+        let survey = Survey::new(dev);
+        let mut blocks: Vec<Block> = (0..count).map(|block| used(&survey, block)).collect();
+        look(dev, &survey, &mut blocks);
+        Ok(Self { geometry, survey, blocks, compared: false })
+    }
+
+    /// Say how each block differs from that of `other`, whose blocks are on `there`, as these are on
+    /// `here`.
+    ///
+    /// # Errors
+    /// When the two have blocks of different sizes.
+    pub fn compare(
+        &mut self,
+        here: &dyn BlockDevice,
+        other: &Self,
+        there: &dyn BlockDevice,
+    ) -> Result<(), String> {
+        let size = self.geometry.block_size as usize;
+        if self.geometry.block_size != other.geometry.block_size {
+            return Err(format!(
+                "blocks of {} bytes cannot be compared with blocks of {} bytes",
+                self.geometry.block_size, other.geometry.block_size
+            ));
+        }
+        self.compared = true;
+        let paths = |map: &Self, block: &Block| block.owner.map(|at| map.survey.path(at as usize));
+        let same_use = |a: &Block, b: &Block| {
+            (a.class, a.index) == (b.class, b.index) && paths(self, a) == paths(other, b)
+        };
+        let mut changes = Vec::with_capacity(self.blocks.len());
+        let per_chunk = (CHUNK / size).max(1);
+        let (mut ours, mut theirs) = (vec![0; per_chunk * size], vec![0; per_chunk * size]);
+        for (k, chunk) in self.blocks.chunks(per_chunk).enumerate() {
+            let first = (k * per_chunk) as u32;
+            let len = chunk.len() * size;
+            let bytes_here = here.read(first, 0, &mut ours[..len]).is_ok();
+            let behind = other.blocks.get(first as usize..).unwrap_or_default();
+            let len = chunk.len().min(behind.len()) * size;
+            let bytes_there = there.read(first, 0, &mut theirs[..len]).is_ok();
+            for (i, block) in chunk.iter().enumerate() {
+                let range = i * size..(i + 1) * size;
+                changes.push(match behind.get(i) {
+                    None => Change::Missing,
+                    Some(_) if bytes_here && bytes_there && ours[range.clone()] == theirs[range] => {
+                        Change::Same
+                    }
+                    Some(b) if same_use(block, b) => Change::Content,
+                    Some(_) => Change::Use,
+                });
+            }
+        }
+        for (block, change) in self.blocks.iter_mut().zip(changes) {
+            block.change = change;
+        }
+        Ok(())
+    }
+
+    /// What owns a block, in words; empty if nothing does.
+    pub fn owner(&self, block: &Block) -> String {
+        block.owner.map_or(String::new(), |at| self.survey.path(at as usize))
+    }
+}
+
+/// What the walk says of a block.
+fn used(survey: &Survey, block: u32) -> Block {
+    let free = Block {
+        class: Class::Erased,
+        fill: 0,
+        owner: None,
+        index: 0,
+        revision: None,
+        change: Change::Same,
+    };
+    let Some(of) = survey.use_of(block) else { return free };
+    let part = |bytes: u64| (bytes * 255 / u64::from(survey.geometry.block_size)).min(255) as u8;
+    let mut seen = match of {
+        Use::Data(node, index) => {
+            let size = survey.nodes.get(node).map_or(0, |node| u64::from(node.size()));
+            let start = ctz::start(survey.geometry.block_size, index);
+            let end = ctz::start(survey.geometry.block_size, index + 1).min(size);
+            let bytes = u64::from(ctz::data_offset(index)) + end.saturating_sub(start);
+            let owner = Some(node as u32);
+            Block { class: Class::Data, fill: part(bytes), owner, index, ..free }
+        }
+        Use::Live(at) | Use::Twin(at) => {
+            let is_live = matches!(of, Use::Live(_));
+            let Some(pair) = survey.pairs.get(at) else { return free };
+            let node = pair.dir.and_then(|dir| survey.nodes.get(dir));
+            let orphan = node.is_some_and(|node| node.parent.is_none() && !node.name.is_empty());
+            let class = match (pair.superblock.is_some(), is_live) {
+                (true, true) => Class::SuperblockLive,
+                (true, false) => Class::SuperblockOther,
+                _ if orphan || pair.dir.is_none() => Class::Unreachable,
+                (false, true) => Class::Live,
+                (false, false) => Class::Other,
+            };
+            let revision = if is_live { pair.rev } else { pair.twin_rev };
+            let owner = pair.dir.map(|dir| dir as u32);
+            let fill = if is_live { part(u64::from(pair.used)) } else { 0 };
+            Block { class, fill, owner, revision: Some(revision), ..free }
+        }
+    };
+    if survey.shared_with(block).is_some() {
+        seen.class = Class::Shared;
+    }
+    seen
+}
+
+/// Look at the bytes of free blocks and of the halves that do not count.
+fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
+    let size = survey.geometry.block_size as usize;
+    let per_chunk = (CHUNK / size).max(1);
+    let mut bytes = vec![0; per_chunk * size];
+    let erased = vec![0xff; size];
+    let read_one = |block: u32, buf: &mut [u8]| -> IoResult<()> { dev.read(block, 0, buf) };
+    for (k, chunk) in blocks.chunks_mut(per_chunk).enumerate() {
+        let wanted = |block: &Block| {
+            block.class.is_free() || matches!(block.class, Class::Other | Class::SuperblockOther)
+        };
+        if !chunk.iter().any(wanted) {
+            continue;
+        }
+        let first = (k * per_chunk) as u32;
+        let whole = dev.read(first, 0, &mut bytes[..chunk.len() * size]).is_ok();
+        for (i, block) in chunk.iter_mut().enumerate().filter(|(_, block)| wanted(block)) {
+            let bytes = &mut bytes[i * size..(i + 1) * size];
+            if !whole && read_one(first + i as u32, bytes).is_err() {
+                block.class = Class::Bad;
+                continue;
+            }
+            if *bytes == erased[..] {
+                continue;
+            }
+            let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at + 1);
+            block.fill = (written * 255 / size).max(1) as u8;
+            if !block.class.is_free() {
+                continue;
+            }
+            block.class = match parse(bytes, size) {
+                Parsed::Log(_) => Class::Stale,
+                _ => Class::Written,
+            };
+            if block.class == Class::Stale {
+                block.revision = read_u32_le(bytes, 0);
+            }
+        }
+    }
+}
+
+/// Whether the blocks of a file follow one another: how many runs they are in.
+fn runs_of_files(map: &Map) -> Vec<(usize, u32)> {
+    let mut runs: Vec<(usize, u32)> = vec![(0, 0); map.survey.nodes.len()];
+    let mut previous: Option<(u32, u32)> = None;
+    for block in &map.blocks {
+        let here = block.owner.filter(|_| block.class == Class::Data).map(|at| (at, block.index));
+        if let Some((at, index)) = here
+            && let Some((blocks, count)) = runs.get_mut(at as usize)
+        {
+            *blocks += 1;
+            let goes_on = previous.is_some_and(|(owner, before)| owner == at && before + 1 == index);
+            *count += u32::from(!goes_on);
+        }
+        previous = here;
+    }
+    let is_list = |at: &usize| {
+        map.survey.nodes.get(*at).is_some_and(|node| matches!(node.kind, Kind::List { .. }))
+    };
+    runs.into_iter().enumerate().filter(|(at, _)| is_list(at)).map(|(_, run)| run).collect()
+}
