@@ -230,7 +230,11 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     }
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
     let image_size = body.bytes().size()?;
-    let (missing, compacted) = body.lacks(offset, geometry)?;
+    let (missing, compacted) = match body.lacks(offset, geometry)? {
+        // what may be another filesystem tells nothing of what its maker left out
+        (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
+        lacks => lacks,
+    };
     if let Some(doubt) = doubt.filter(|_| !options.read_only) {
         if missing > 0 {
             return Err(Reason::Doubtful(doubt));

@@ -57,10 +57,19 @@ const CASES: &[Case] = &[
         ["both superblocks are damaged", "read the image from the device again"],
     ),
     case(
-        "another start",
+        "another start than the one that is given",
         "{ head -c 8192 /dev/zero; cat image; } >later",
-        "later mnt",
+        "-o offset=0 later mnt",
         ["in the file there is one: offset=8192", "say which one with offset=BYTES"],
+    ),
+    case(
+        "several of them",
+        "{ head -c 8192 /dev/zero; cat image image; } >later",
+        "later mnt",
+        [
+            "in the file there are 2: offset=8192",
+            "say which one with offset=BYTES or partition=NAME",
+        ],
     ),
     case(
         "an offset outside",
