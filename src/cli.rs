@@ -19,6 +19,7 @@ mod journal;
 mod kv;
 mod logging;
 mod ls;
+mod map;
 mod mkfs;
 mod problems;
 mod progress;
@@ -167,6 +168,7 @@ Examples:
   littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
   littlefs inspect dump.bin pair 0,1  every tag of a metadata pair; also file, dir, block...
+  littlefs map dump.bin               what is each block used for?
   littlefs mkfs --size 1M new.img     make an empty one
   littlefs create --size 1M new.img data
                                       make one with what is in a directory
@@ -208,6 +210,7 @@ enum Command {
     Diff(diff::DiffArgs),
     Info(info::InfoArgs),
     Inspect(inspect::InspectArgs),
+    Map(map::MapArgs),
     Scan(scan::ScanArgs),
     Check(check::CheckArgs),
     Journal(journal::JournalArgs),
@@ -245,6 +248,7 @@ impl Command {
             Self::Diff(args) => diff::run(args),
             Self::Info(args) => info::run(args),
             Self::Inspect(args) => inspect::run(args),
+            Self::Map(args) => map::run(args),
             Self::Scan(args) => scan::run(args),
             Self::Check(args) => check::run(args),
             Self::Journal(args) => journal::run(args),

@@ -49,7 +49,7 @@
 //! - `mount` (default): `fuse` and `vfs`, to mount images with FUSE.
 //! - `cli` (default): `cli`, all that the program `littlefs` does.
 //! - `compression` (default): images in gzip, xz and zstd files are read.
-//! - `inspect` (default): `inspect`, images tag by tag and block by block.
+//! - `inspect` (default): `inspect` and `map`, images tag by tag and block by block.
 //! - `serde`: reports can be serialized. `mount`, `cli` and `inspect` need it.
 //! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
 //!   may change with any version. It is for this package's own tests.
@@ -76,6 +76,7 @@
 //! | convert | [`convert`] | a new image with the content of another |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
 //! | inspect | [`inspect`] | images tag by tag and block by block, for people and programs |
+//! | map | [`map`] | what each block of an image is used for |
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | volume | `vfs` | inode numbers, caches, locks |
@@ -130,6 +131,8 @@ pub mod image;
 pub mod inspect;
 pub mod journal;
 pub mod kv;
+#[cfg(feature = "inspect")]
+pub mod map;
 pub mod profile;
 // The daemon and its commands need most of these calls; the library alone needs few.
 #[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]

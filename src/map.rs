@@ -1,10 +1,8 @@
-//! Every block of an image by what it is, as text, JSON, SVG or one HTML page.
+//! Every block of an image by what it is, as text, JSON or SVG.
 //!
 //! [`Map::new`] walks the filesystem and reads the blocks that nothing uses. `docs/map.md` explains
 //! what is shown.
 
-mod data;
-mod page;
 mod picture;
 mod summary;
 
@@ -13,7 +11,6 @@ use crate::disk::log::{Parsed, parse};
 use crate::disk::{ctz, read_u32_le};
 use crate::inspect::survey::{Kind, Survey, Use};
 
-pub use page::html;
 pub use picture::{svg, text};
 pub use summary::{Extent, FreeExtents, Run, Summary};
 
@@ -211,7 +208,9 @@ impl Map {
                 let range = i * size..(i + 1) * size;
                 changes.push(match behind.get(i) {
                     None => Change::Missing,
-                    Some(_) if bytes_here && bytes_there && ours[range.clone()] == theirs[range] => {
+                    Some(_)
+                        if bytes_here && bytes_there && ours[range.clone()] == theirs[range] =>
+                    {
                         Change::Same
                     }
                     Some(b) if same_use(block, b) => Change::Content,
@@ -327,7 +326,8 @@ fn runs_of_files(map: &Map) -> Vec<(usize, u32)> {
             && let Some((blocks, count)) = runs.get_mut(at as usize)
         {
             *blocks += 1;
-            let goes_on = previous.is_some_and(|(owner, before)| owner == at && before + 1 == index);
+            let goes_on =
+                previous.is_some_and(|(owner, before)| owner == at && before + 1 == index);
             *count += u32::from(!goes_on);
         }
         previous = here;

@@ -1,6 +1,6 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put` and `inspect`; and the program under the names of
-//! other tools.
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, `inspect` and `map`; and the program under the names
+//! of other tools.
 
 mod common;
 
@@ -18,6 +18,8 @@ mod desk;
 mod dropins;
 #[path = "verbs/inspecting.rs"]
 mod inspecting;
+#[path = "verbs/mapping.rs"]
+mod mapping;
 #[path = "verbs/reading.rs"]
 mod reading;
 #[path = "verbs/suiting.rs"]

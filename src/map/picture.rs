@@ -67,7 +67,8 @@ pub fn text(
     for extent in &free.histogram {
         let to = extent.from * 2 - 1;
         let (from, extents, blocks) = (extent.from, extent.extents, extent.blocks);
-        let _ = writeln!(out, "  {from:>9} to {to:>9} blocks: {extents:>7} runs, {blocks:>9} blocks");
+        let _ =
+            writeln!(out, "  {from:>9} to {to:>9} blocks: {extents:>7} runs, {blocks:>9} blocks");
     }
     let _ = writeln!(
         out,

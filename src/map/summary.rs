@@ -99,7 +99,8 @@ impl Map {
             block_size: self.geometry.block_size,
             block_count: self.geometry.block_count,
             missing: self.geometry.block_count - self.blocks.len() as u32,
-            damaged: !self.survey.problems.is_empty() || classes.keys().any(|c: &Class| c.is_damage()),
+            damaged: !self.survey.problems.is_empty()
+                || classes.keys().any(|c: &Class| c.is_damage()),
             classes,
             free: self.free_extents(),
             files: files.len(),
@@ -111,10 +112,8 @@ impl Map {
 
     fn free_extents(&self) -> FreeExtents {
         let used = |block: &Block| !block.class.is_free();
-        let lengths: Vec<u32> = (self.blocks.split(used))
-            .map(|run| run.len() as u32)
-            .filter(|&len| len > 0)
-            .collect();
+        let lengths: Vec<u32> =
+            (self.blocks.split(used)).map(|run| run.len() as u32).filter(|&len| len > 0).collect();
         let mut histogram: BTreeMap<u32, Extent> = BTreeMap::new();
         for &len in &lengths {
             let from = 1 << len.ilog2();
@@ -139,7 +138,8 @@ impl Map {
         for (at, block) in self.blocks.iter().enumerate() {
             let goes_on = |before: &Block| {
                 let steps = u32::from(block.class == Class::Data);
-                (before.class, before.owner, before.change) == (block.class, block.owner, block.change)
+                (before.class, before.owner, before.change)
+                    == (block.class, block.owner, block.change)
                     && before.index + steps == block.index
                     && before.revision.is_none()
                     && block.revision.is_none()

@@ -1,0 +1,169 @@
+//! `littlefs map`: every block of an image by what it is.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use console::{Style, Term};
+use serde::Serialize;
+
+use super::{CliError, ImageArgs, exit};
+use crate::image::{self, Dialect, Opened};
+use crate::inspect::Problem;
+use crate::map::{self, Class, Map, Run, Summary};
+use crate::show::Show;
+
+/// Columns of a map of text where the terminal does not say how wide it is.
+const COLUMNS: usize = 64;
+/// Columns that the addresses at its left take.
+const MARGIN: usize = 12;
+/// Rows of a map of text.
+const ROWS: usize = 32;
+
+/// Show what each block of an image is used for
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs map dump.bin                        in the terminal, with a legend and figures
+  littlefs map -o dump.svg dump.bin            a picture
+  littlefs map before.bin after.bin            mark the blocks in which two images differ
+  littlefs map --journal j --at 3 dump.bin dump.bin
+                                               what a journal changed, up to its transaction 3
+  littlefs map --json dump.bin | jq .free.histogram
+
+The free blocks are read, to tell erased ones from those in which something stands. Colours are used in
+terminals, unless NO_COLOR is set. docs/map.md explains the map.
+
+Exit status: 0, 1 if there is no map, 2 if it shows damage.")]
+pub struct MapArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// A second image: mark the blocks that differ from it
+    #[arg(value_name = "IMAGE2")]
+    other: Option<PathBuf>,
+
+    /// Write the map to this file instead of standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// How to write it [default: as the end of FILE says, else text]
+    #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
+    format: Option<Format>,
+
+    /// The same as --format json
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Characters with a legend
+    Text,
+    /// A picture
+    Svg,
+    /// One object
+    Json,
+}
+
+/// What is printed as JSON.
+#[derive(Serialize)]
+struct Output<'a> {
+    #[serde(flatten)]
+    summary: Summary,
+    runs: Vec<Run>,
+    problems: &'a [Problem],
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When an image cannot be opened or has too many blocks, or the map cannot be written.
+pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
+    let opened = littlefs_only(args.image.open()?)?;
+    let mut map = make(&opened)?;
+    if let Some(path) = &args.other {
+        let options = image::Options { read_only: true, ..image::Options::default() };
+        let other = littlefs_only(image::open(path, &options).map_err(CliError::failure)?)?;
+        let there = make(&other)?;
+        map.compare(&*opened.stored, &there, &*other.stored)
+            .map_err(|e| CliError::failure(format_args!("{}: {e}", path.show())))?;
+    }
+    let format = args.format();
+    let text = match format {
+        Format::Svg => map::svg(&map),
+        Format::Json => {
+            let output =
+                Output { summary: map.summary(), runs: map.runs(), problems: &map.survey.problems };
+            serde_json::to_string_pretty(&output).map_err(io::Error::from)? + "\n"
+        }
+        Format::Text => {
+            let width = Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+            let columns = width.map_or(COLUMNS, |width| width.saturating_sub(MARGIN));
+            let coloured = args.output.is_none()
+                && io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+            map::text(&map, columns, ROWS, |class, changed, text| match coloured {
+                true => style(class, changed).apply_to(text).to_string(),
+                false => text.to_owned(),
+            })
+        }
+    };
+    match &args.output {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|e| CliError::failure(format_args!("{}: {e}", path.show())))?,
+        None => io::stdout().write_all(text.as_bytes())?,
+    }
+    Ok(if map.summary().damaged { exit::LEFT_OUT.into() } else { ExitCode::SUCCESS })
+}
+
+impl MapArgs {
+    fn format(&self) -> Format {
+        let end = self.output.as_deref().and_then(|path| path.extension()?.to_str());
+        match (self.json, self.format, end) {
+            (true, ..) => Format::Json,
+            (_, Some(format), _) => format,
+            (.., Some("json")) => Format::Json,
+            (.., Some("svg")) => Format::Svg,
+            _ => Format::Text,
+        }
+    }
+}
+
+fn make(opened: &Opened) -> Result<Map, CliError> {
+    let geometry = opened.stored.geometry();
+    let there = geometry.size().saturating_sub(opened.missing);
+    let present = u32::try_from(there / u64::from(geometry.block_size)).unwrap_or(u32::MAX);
+    Map::new(&*opened.stored, present)
+        .map_err(|e| CliError::failure(format_args!("{}: {e}", opened.path.show())))
+}
+
+fn littlefs_only(opened: Opened) -> Result<Opened, CliError> {
+    if opened.dialect == Dialect::Littlefs {
+        return Ok(opened);
+    }
+    Err(CliError::failure(format_args!(
+        "{}: written as {}: only littlefs 2 can be mapped",
+        opened.path.show(),
+        opened.dialect.name()
+    )))
+}
+
+/// The colours of the map in a terminal; what differs from the second image is reversed.
+fn style(class: Class, changed: bool) -> Style {
+    let style = Style::new().force_styling(true);
+    let style = match class {
+        Class::Erased => style.black().bright(),
+        Class::Written => style.white(),
+        Class::Stale => style.magenta(),
+        Class::Data => style.blue().bright(),
+        Class::Other => style.green(),
+        Class::Live => style.green().bright(),
+        Class::SuperblockOther => style.yellow(),
+        Class::SuperblockLive => style.yellow().bright(),
+        Class::Unreachable => style.magenta().bright(),
+        Class::Shared | Class::Bad => style.red().bright(),
+    };
+    if changed { style.reverse() } else { style }
+}
