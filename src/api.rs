@@ -186,12 +186,13 @@ impl Littlefs {
     }
 
     fn new(
-        fs: Fs,
+        mut fs: Fs,
         options: &OpenOptions,
         refused: Option<ReadOnlyReason>,
         notes: Vec<String>,
     ) -> Result<Self> {
         let codec = options.codec(&fs)?;
+        fs.track_unsaved();
         let core = Mutex::new(Core { fs, codec, fixed_time: nanos(options.time) });
         Ok(Self { shared: Arc::new(Shared { core, notes, refused }) })
     }

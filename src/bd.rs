@@ -9,6 +9,7 @@ pub mod journal;
 pub mod overlay;
 mod prefix;
 pub mod ram;
+mod units;
 
 use std::io::{self, IoSliceMut};
 
@@ -19,6 +20,7 @@ pub use journal::JournalDevice;
 #[cfg(feature = "transfer")]
 pub use overlay::OverlayDevice;
 pub use ram::RamDevice;
+pub use units::WholeUnits;
 
 pub(crate) use prefix::Prefix;
 

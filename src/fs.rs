@@ -29,6 +29,7 @@ mod salvage;
 mod sort;
 mod space;
 mod storage;
+mod unsaved;
 mod value;
 mod write;
 
@@ -171,6 +172,10 @@ pub struct Fs {
 
     dirty_pairs: BTreeSet<PairIx>,
     dirty_files: BTreeSet<FileId>,
+    /// Open files keep what they were before their changes.
+    tracks_unsaved: bool,
+    /// Files that do so now.
+    unsaved: BTreeSet<FileId>,
     /// Bytes of file data in memory only.
     dirty_bytes: usize,
     removed: Vec<Removed>,
@@ -269,7 +274,7 @@ impl Fs {
         }
         let waiting = self.dirty_pairs.len().max(self.removed.len());
         let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
-        if waiting > most || self.dirty_files.len() > DIRTY_FILES_MAX {
+        if waiting > most || self.dirty_files.len().max(self.unsaved.len()) > DIRTY_FILES_MAX {
             self.flush()?;
         }
         Ok(running)

@@ -6,6 +6,8 @@ mod entries;
 mod files;
 #[path = "library/opening.rs"]
 mod opening;
+#[path = "library/unsaved.rs"]
+mod unsaved;
 
 use std::sync::Arc;
 

@@ -303,13 +303,35 @@ impl File {
         self.noted(removed)
     }
 
-    /// Make the file durable, as it is now.
+    /// Make the file durable, as it is now, with its name and the directories around it.
+    ///
+    /// Other open files stay what they are in the image, whatever their unsaved changes; unless the
+    /// former content of such a file has no room in its directory any more. All that was changed by
+    /// paths, and files that were closed, become durable along with this one. A file that has lost
+    /// its name has nothing to be made durable.
     ///
     /// # Errors
     /// When the device fails, or has no space for what is to be written. The changes stay in memory.
     pub fn sync_all(&self) -> Result<()> {
-        let synced = self.core().fs.flush();
+        let mut core = self.core();
+        let synced = if core.fs.is_linked(self.id) { core.fs.flush_file(self.id) } else { Ok(()) };
+        drop(core);
         self.noted(synced)
+    }
+
+    /// Drop the file's changes that are not durable yet, made through any handle: content, times and
+    /// attributes are what they were when the file was made durable last. A file that never was
+    /// becomes empty. Its name stays.
+    ///
+    /// Changes that exceed what is held in memory are made durable on the way, and so are those before
+    /// an operation that finds no space, unless [`Littlefs::hold`] forbids that. They stay then.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once the file has no name any more; [`Error::NoSpace`] if what it was has
+    /// no room any more, because its directory was filled meanwhile.
+    pub fn discard(&self) -> Result<()> {
+        let reverted = self.core().fs.revert_file(self.id);
+        self.noted(reverted)
     }
 
     /// Close the file. Nothing is written by this.

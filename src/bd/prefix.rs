@@ -1,6 +1,6 @@
 //! The first blocks of a larger device.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 use std::sync::Arc;
 
 use super::{BlockDevice, Geometry, IoResult, check_range};
@@ -73,6 +73,14 @@ impl BlockDevice for Prefix {
 
     fn sync(&self) -> IoResult<()> {
         self.below.sync()
+    }
+
+    fn still_whole(&self) -> IoResult<()> {
+        self.below.still_whole()
+    }
+
+    fn become_writable(&self) -> io::Result<()> {
+        self.below.become_writable()
     }
 
     fn wants_read_back(&self) -> bool {

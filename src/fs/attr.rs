@@ -103,6 +103,9 @@ impl Fs {
     fn put_attr(&mut self, at: At, ty: u8, data: Option<&[u8]>) -> Result<()> {
         let new = data.map_or(0, |d| 4 + d.len() as u32);
         let mut place = self.attr_place(at)?;
+        if let Some(file) = self.entry(place)?.file {
+            self.keep_saved(file)?;
+        }
         loop {
             let attrs = &self.entry(place)?.attrs;
             let old = attrs.iter().find(|a| a.ty == ty).and_then(|a| a.data.as_ref());

@@ -155,7 +155,7 @@ impl Fs {
         (bs - RESERVED).min(align_up(bs / 2, self.layout.prog_size))
     }
 
-    fn hard_limit(&self) -> u32 {
+    pub(super) fn hard_limit(&self) -> u32 {
         self.layout.block_size - RESERVED
     }
 

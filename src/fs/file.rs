@@ -7,6 +7,7 @@ use super::dir::Place;
 use super::extents::Extents;
 use super::list::BlockList;
 use super::space::Retired;
+use super::unsaved::Saved;
 use super::{DirId, FileId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{BLOCK_NULL, ctz};
@@ -51,11 +52,13 @@ pub(super) enum Body {
 pub(super) struct File {
     /// Where its entry is; none once unlinked.
     pub link: Option<(DirId, Box<[u8]>)>,
-    /// How often it is open; a dirty file outlives its last close until it is flushed.
+    /// How often it is open; a changed file outlives its last close until it is flushed.
     pub opens: u32,
     /// Bytes.
     pub size: u32,
     pub body: Body,
+    /// What its entry said before the first change that is not durable.
+    pub saved: Option<Saved>,
 }
 
 impl Ctz {
@@ -231,7 +234,7 @@ impl Fs {
             }
             _ => return Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
         };
-        let file = File { link: Some((dir, name.into())), opens: 1, size, body };
+        let file = File { link: Some((dir, name.into())), opens: 1, size, body, saved: None };
         let id = self.add_file(file);
         // not a change: the pair stays clean
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
@@ -254,7 +257,7 @@ impl Fs {
     /// Close once. The last close of an unlinked file frees its blocks.
     pub fn close_file(&mut self, id: FileId) {
         let _running = self.run();
-        let dirty = self.dirty_files.contains(&id);
+        let dirty = self.dirty_files.contains(&id) || self.unsaved.contains(&id);
         let file = self.file_mut(id);
         file.opens = file.opens.saturating_sub(1);
         if file.opens == 0 && !dirty {
@@ -266,6 +269,7 @@ impl Fs {
     pub(super) fn drop_file(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else { return };
         self.vacant_files.push(id);
+        self.unsaved.remove(&id);
         match file.link {
             Some((dir, name)) => {
                 if let Ok(Some(Place { pair, at })) = self.find(dir, &name)
@@ -326,6 +330,7 @@ impl Fs {
             return;
         };
         self.dirty_files.remove(&id);
+        self.forget_saved(id);
         let file = self.file_mut(id);
         file.link = None;
         if let (Body::Inline, Data::Inline(d)) = (&file.body, data) {

@@ -77,6 +77,9 @@ impl Fs {
         self.flushing = true;
         let start = Instant::now();
         let flushed = self.flush_rounds().map_err(|e| self.judge(e));
+        if flushed.is_err() {
+            self.saved_is_uncertain();
+        }
         self.tally.flushed(start, &flushed);
         self.flushing = false;
         flushed
@@ -102,6 +105,7 @@ impl Fs {
                         self.dirty_files.remove(&id);
                         self.settle_file(id);
                     }
+                    self.all_is_saved();
                     self.evict();
                     return self.free_retired();
                 }

@@ -144,6 +144,8 @@ impl Fs {
             nameless: Vec::new(),
             dirty_pairs: BTreeSet::new(),
             dirty_files: BTreeSet::new(),
+            tracks_unsaved: false,
+            unsaved: BTreeSet::new(),
             dirty_bytes: 0,
             removed: Vec::new(),
             emptied: Vec::new(),

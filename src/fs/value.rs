@@ -249,7 +249,7 @@ impl Fs {
         }
         self.dirty_bytes += dirty.bytes();
         let body = Body::Ctz(Ctz { dirty, reserved: blocks, ..Ctz::default() });
-        let file = File { link: Some((dir, name.into())), opens: 0, size, body };
+        let file = File { link: Some((dir, name.into())), opens: 0, size, body, saved: None };
         let id = self.add_file(file);
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
         self.dirty_files.insert(id);

@@ -29,7 +29,10 @@ impl Fs {
         }
         let (off, end) = (off as u32, end as u32);
         let size = self.file(id).size.max(end);
-        self.with_space(|fs| fs.make_room(id, size, off))?;
+        self.with_space(|fs| {
+            fs.keep_saved(id)?;
+            fs.make_room(id, size, off)
+        })?;
         match &mut self.file_mut(id).body {
             Body::Ctz(c) => {
                 let before = c.dirty.bytes();
@@ -60,9 +63,15 @@ impl Fs {
             return Ok(());
         }
         if size < old && size <= self.inline_max && matches!(self.file(id).body, Body::Ctz(_)) {
-            return self.with_space(|fs| fs.pull_inline(id, size));
+            return self.with_space(|fs| {
+                fs.keep_saved(id)?;
+                fs.pull_inline(id, size)
+            });
         }
-        self.with_space(|fs| fs.make_room(id, size, old.min(size)))?;
+        self.with_space(|fs| {
+            fs.keep_saved(id)?;
+            fs.make_room(id, size, old.min(size))
+        })?;
         match &mut self.file_mut(id).body {
             Body::Ctz(c) => {
                 let before = c.dirty.bytes();

@@ -1,0 +1,227 @@
+//! One open file apart from the others: its changes alone made durable, or dropped.
+//!
+//! For this each open file keeps what its entry said before the first change that is not durable
+//! yet. A flush of one file sets the changes of the other open files aside: while it runs, their
+//! entries say what they said before, so that is what it commits.
+
+use std::sync::Arc;
+
+use super::dir::Place;
+use super::file::{Body, Ctz};
+use super::list::BlockList;
+use super::pairs::PairIx;
+use super::space::Retired;
+use super::{FileId, Fs};
+use crate::error::{Error, Result};
+use crate::mdir::{Attr, Data, Entry};
+
+/// What the entry of an open file said before its changes that are not durable yet.
+#[derive(Debug)]
+pub(super) struct Saved {
+    data: Data,
+    attrs: Vec<Attr>,
+    /// Whether the entry has to be written to say this again.
+    dirty: bool,
+    /// The block list of `data`. That it is held here keeps its blocks from being freed.
+    list: Option<Arc<BlockList>>,
+    /// A flush failed since then: what is on disk may be older or newer.
+    uncertain: bool,
+}
+
+impl Saved {
+    /// Let `e` say this, and return what it said.
+    fn put_into(&self, e: &mut Entry) -> (Data, Vec<Attr>) {
+        let data = std::mem::replace(&mut e.data, self.data.clone());
+        let attrs = std::mem::replace(&mut e.attrs, self.attrs.clone());
+        e.dirty = self.dirty || self.uncertain;
+        if self.uncertain {
+            // Whatever of them is on disk is to become this.
+            e.attrs.iter_mut().for_each(|a| a.dirty = true);
+            let added = attrs.iter().filter(|a| !self.attrs.iter().any(|old| old.ty == a.ty));
+            e.attrs.extend(added.map(|a| Attr { ty: a.ty, data: None, dirty: true }));
+        }
+        (data, attrs)
+    }
+}
+
+/// The changes of a file that were set aside.
+struct SetAside {
+    id: FileId,
+    data: Data,
+    attrs: Vec<Attr>,
+    /// Whether content in blocks was waiting to be written out.
+    unwritten: bool,
+    saved: Saved,
+}
+
+impl Fs {
+    /// Let open files keep what they were before their changes, for [`Fs::flush_file`] and
+    /// [`Fs::revert_file`].
+    pub fn track_unsaved(&mut self) {
+        self.tracks_unsaved = true;
+    }
+
+    /// The open file is about to change: keep what its entry says now, unless something older is
+    /// kept already.
+    pub(super) fn keep_saved(&mut self, id: FileId) -> Result<()> {
+        let file = self.file(id);
+        if !self.tracks_unsaved || file.link.is_none() || file.saved.is_some() {
+            return Ok(());
+        }
+        let list = match &file.body {
+            Body::Ctz(c) => Some(Arc::clone(&c.durable)),
+            Body::Inline | Body::Detached(_) => None,
+        };
+        let place = self.place_of(id)?;
+        let e = self.entry(place)?;
+        let (data, attrs, dirty) = (e.data.clone(), e.attrs.clone(), e.dirty);
+        self.file_mut(id).saved = Some(Saved { data, attrs, dirty, list, uncertain: false });
+        self.unsaved.insert(id);
+        Ok(())
+    }
+
+    /// The file has no changes any more that could be dropped: it has lost its name.
+    pub(super) fn forget_saved(&mut self, id: FileId) {
+        if self.unsaved.remove(&id) {
+            self.file_mut(id).saved = None;
+        }
+    }
+
+    /// Everything is durable.
+    pub(super) fn all_is_saved(&mut self) {
+        for id in std::mem::take(&mut self.unsaved) {
+            let file = self.file_mut(id);
+            file.saved = None;
+            if file.opens == 0 && !self.dirty_files.contains(&id) {
+                self.drop_file(id);
+            }
+        }
+    }
+
+    /// A flush failed: what is on disk is old or new.
+    pub(super) fn saved_is_uncertain(&mut self) {
+        for id in self.unsaved.clone() {
+            if let Some(saved) = &mut self.file_mut(id).saved {
+                saved.uncertain = true;
+            }
+        }
+    }
+
+    /// Make one open file durable. Other open files stay what they are on disk; everything else that
+    /// changed (names, directories, files that are closed) becomes durable along with it.
+    ///
+    /// Of another open file the change is flushed, too, where its former content has no room in its
+    /// directory any more.
+    ///
+    /// # Errors
+    /// As [`Fs::flush`].
+    pub fn flush_file(&mut self, id: FileId) -> Result<()> {
+        self.writable()?;
+        let _running = self.run();
+        let others: Vec<FileId> =
+            self.unsaved.iter().copied().filter(|&f| f != id && self.file(f).opens > 0).collect();
+        let mut aside = Vec::new();
+        for other in others {
+            aside.extend(self.set_aside_changes(other)?);
+        }
+        let flushed = self.flush();
+        for changes in aside {
+            self.put_back(changes, flushed.is_ok())?;
+        }
+        flushed
+    }
+
+    /// Let the entry of an open file say what it said before its changes; none if that has no room.
+    fn set_aside_changes(&mut self, id: FileId) -> Result<Option<SetAside>> {
+        let Some(saved) = self.file_mut(id).saved.take() else { return Ok(None) };
+        let Place { pair, at } = self.place_of(id)?;
+        if !self.has_room_for(pair, at, &saved)? {
+            self.file_mut(id).saved = Some(saved);
+            return Ok(None);
+        }
+        self.unsaved.remove(&id);
+        let unwritten = self.dirty_files.remove(&id);
+        let (data, attrs) = self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
+        Ok(Some(SetAside { id, data, attrs, unwritten, saved }))
+    }
+
+    /// Whether the pair has room for what an entry of it said before.
+    fn has_room_for(&mut self, pair: PairIx, at: usize, saved: &Saved) -> Result<bool> {
+        let hard = self.hard_limit();
+        let m = self.mdir(pair)?;
+        let Some(e) = m.entries.get(at) else { return Ok(false) };
+        let then = Entry { data: saved.data.clone(), attrs: saved.attrs.clone(), ..e.clone() };
+        let extra = then.size_on_disk().saturating_sub(e.size_on_disk());
+        Ok(extra == 0 || m.size() + extra <= hard)
+    }
+
+    /// Let the entry say again what was set aside, after a flush that `succeeded` or not.
+    fn put_back(&mut self, changes: SetAside, succeeded: bool) -> Result<()> {
+        let SetAside { id, data, mut attrs, unwritten, mut saved } = changes;
+        if succeeded {
+            saved.dirty = false;
+            saved.uncertain = false;
+            saved.attrs.retain(|a| a.data.is_some());
+            saved.attrs.iter_mut().for_each(|a| a.dirty = false);
+        } else {
+            saved.uncertain = true;
+        }
+        let same = |a: &Attr| saved.attrs.iter().any(|old| old.ty == a.ty && old.data == a.data);
+        attrs.iter_mut().for_each(|a| a.dirty = !succeeded || !same(a));
+        let Place { pair, at } = self.place_of(id)?;
+        self.mdir_mut(pair)?.update(at, |e| {
+            e.dirty = true;
+            e.data = data;
+            e.attrs = attrs;
+        });
+        self.file_mut(id).saved = Some(saved);
+        self.unsaved.insert(id);
+        if unwritten {
+            self.dirty_files.insert(id);
+        }
+        Ok(())
+    }
+
+    /// Drop the changes of an open file that are not durable yet: content and attributes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] once the file is unlinked; [`Error::NoSpace`] if the former content has no
+    /// room in its directory any more. Then nothing is changed.
+    pub fn revert_file(&mut self, id: FileId) -> Result<()> {
+        self.writable()?;
+        let _running = self.run();
+        if self.file(id).link.is_none() {
+            return Err(Error::NotFound);
+        }
+        let Some(saved) = self.file_mut(id).saved.take() else { return Ok(()) };
+        let Place { pair, at } = self.place_of(id)?;
+        if !self.has_room_for(pair, at, &saved)? {
+            self.file_mut(id).saved = Some(saved);
+            return Err(Error::NoSpace);
+        }
+        self.unsaved.remove(&id);
+        self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
+        let (size, body) = match (saved.data, saved.list) {
+            (Data::Ctz { size, .. }, Some(list)) => {
+                // If it was to be freed, because the file had become a small one, it stays.
+                self.retired.retain(
+                    |r| !matches!(r, Retired::Tail { list: gone, .. } if Arc::ptr_eq(gone, &list)),
+                );
+                let (durable, shared) = (Arc::clone(&list), list.len());
+                (size, Body::Ctz(Ctz { list, valid: size, durable, shared, ..Ctz::default() }))
+            }
+            (Data::Inline(d), _) => (d.len() as u32, Body::Inline),
+            _ => (0, Body::Inline),
+        };
+        let was = std::mem::replace(&mut self.file_mut(id).body, body);
+        self.file_mut(id).size = size;
+        self.dirty_files.remove(&id);
+        if let Body::Ctz(c) = was {
+            self.dirty_bytes -= c.dirty.bytes();
+            self.alloc.reserve(c.reserved, 0);
+            // Blocks written out already go with the next flush: a failed one may have named them.
+            self.retire_list(c.list, c.shared);
+        }
+        Ok(())
+    }
+}

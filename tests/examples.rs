@@ -1,0 +1,41 @@
+//! The examples run, and do what they say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The program of an example: `cargo test` builds them all, beside the tests.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let target = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+    let program = target.join("examples").join(name);
+    assert!(program.exists(), "'cargo build --examples' makes {}", program.display());
+    program
+}
+
+/// What an example prints.
+fn run(name: &str, args: &[&str]) -> String {
+    let output = Command::new(program(name)).args(args).output().expect(name);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{name}: {errors}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn an_image_is_built_listed_and_edited() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let tree = dir.path().join("tree");
+    fs::create_dir_all(tree.join("etc")).expect("create_dir_all");
+    fs::write(tree.join("etc/colour"), "blue, light blue").expect("write");
+    fs::write(tree.join("large"), vec![1; 100_000]).expect("write");
+    let (tree, image) = (tree.to_str().expect("utf-8"), dir.path().join("new.img"));
+    let image = image.to_str().expect("utf-8");
+    assert!(run("build", &[tree, image, "1048576"]).ends_with(" of 256 blocks used\n"));
+    assert_eq!(run("edit", &[image, "/etc/colour", "blue", "green"]), "/etc/colour: 2 times\n");
+    let listed = run("list", &[image]);
+    let lines: Vec<&str> = listed.lines().map(str::trim_start).collect();
+    assert_eq!(lines[..3], ["0 etc/", "18 etc/colour", "100000 large"]);
+    assert!(lines[3].ends_with(" of 256 blocks are free"), "{listed}");
+    assert_eq!(run("kv", &[image]), "started 1 times\n");
+    assert_eq!(run("kv", &[image]), "started 2 times\n");
+}
