@@ -581,6 +581,9 @@ mod tests {
 
         /// What undoing gives for copies of both files as they are now, the undo file's of `len` bytes.
         fn undone(&self, len: usize) -> Vec<u8> {
+            // A new file each time: a program that another test starts just now may hold a copy of the
+            // last one's lock until it runs.
+            let _ = std::fs::remove_file(self.path("image2"));
             std::fs::write(self.path("image2"), self.read("image")).expect("a copy");
             let undo_file = self.read("undo");
             std::fs::write(self.path("undo2"), &undo_file[..len.min(undo_file.len())])
@@ -647,14 +650,18 @@ mod tests {
         let mut half = after.clone();
         half[256..256 + 3 * 128 + 64].copy_from_slice(&before[256..256 + 3 * 128 + 64]);
         half[256 + 4 * 128 + 7] = before[256 + 4 * 128 + 7];
+        std::fs::remove_file(&image).expect("removed");
         std::fs::write(&image, &half).expect("a write");
         let kept = Kept::read(&undo_file).unwrap_or_else(|e| panic!("{e}"));
         kept.begin().expect("noted");
         undo(&undo_file, &image, false).expect("undone");
         assert_eq!(lab.read("image"), before);
         // and afterwards it is compared again
+        std::fs::remove_file(&image).expect("removed");
         std::fs::write(&image, &other).expect("a write");
         assert!(undo(&undo_file, &image, false).is_err());
+        std::fs::remove_file(&image).expect("removed");
+        std::fs::write(&image, &other).expect("a write");
         undo(&undo_file, &image, true).expect("forced");
     }
 
