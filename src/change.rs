@@ -2,9 +2,12 @@
 //! and nothing at all when it fails before that.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::image::Source;
+use crate::journal::{self, OwnJournal};
+use crate::show::Show;
 use crate::{Littlefs, OpenOptions, PathError, ReadOnlyReason};
 
 /// Why an operation could not be done, as far as it matters here.
@@ -41,6 +44,15 @@ pub enum Failed<E> {
     },
     /// Writing failed: the image is sound, and each entry has its old or its new state.
     Write(Error),
+    /// The journal that was to make the change atomic could not be written; nothing was changed.
+    Journal(Error),
+    /// The change is complete in its journal, which could not be committed.
+    Commit {
+        /// Why.
+        error: Error,
+        /// The journal, if the image was written to already: committing it finishes the change.
+        unfinished: Option<PathBuf>,
+    },
 }
 
 impl<E: fmt::Display> fmt::Display for Failed<E> {
@@ -52,6 +64,18 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
             Self::Operation { why, written: true } => {
                 write!(f, "{why}; what was done before that is in the image")
             }
+            Self::Journal(e) => {
+                write!(
+                    f,
+                    "{e}, while the journal of the change was being written; nothing was changed"
+                )
+            }
+            Self::Commit { error, unfinished: None } => write!(f, "{error}; nothing was changed"),
+            Self::Commit { error, unfinished: Some(journal) } => write!(
+                f,
+                "{error}; the image is written in part: 'littlefs journal commit {} IMAGE' finishes it",
+                journal.show()
+            ),
             Self::Write(e) => write!(
                 f,
                 "{e}, while the changes were being written: each file has its old or its new content"
@@ -62,38 +86,82 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
 
 impl<E: fmt::Display + fmt::Debug> std::error::Error for Failed<E> {}
 
+/// How a change is to be made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct How {
+    /// Write nothing at all.
+    pub dry_run: bool,
+    /// All or nothing whatever its size, and whatever interrupts it: by a journal beside the image,
+    /// which goes in the end.
+    pub atomic: bool,
+}
+
 /// Change the image at `path` by `operation`, which may be called several times, each time on the
 /// image as it was.
 ///
 /// The first try holds everything in memory. If there is no space that way, because only a flush
 /// frees what is replaced, the operation is rehearsed on a copy of the blocks it changes, and done in
-/// several flushes only if it gets through there. With `dry_run` nothing is written at all.
+/// several flushes only if it gets through there.
 ///
 /// # Errors
 /// One [`Failed`] for each reason.
 pub fn change<T, E: Trouble>(
     path: &Path,
     options: &OpenOptions,
-    dry_run: bool,
+    how: How,
     operation: &mut dyn FnMut(&Littlefs) -> Result<T, E>,
 ) -> Result<T, Failed<E>> {
-    let options = options.clone().discard_changes(dry_run);
-    match attempt(&open(path, &options)?, true, operation) {
+    let source = Source::find(path).map_err(|e| Failed::Open(e.into()))?;
+    if how.atomic && !how.dry_run {
+        return change_at_once(&source, options, operation);
+    }
+    if !how.dry_run {
+        journal::finish_interrupted(&source).map_err(|e| Failed::Open(e.into()))?;
+    }
+    let options = options.clone().discard_changes(how.dry_run);
+    match attempt(&open(&options, &source)?, true, operation) {
         Err(Failed::Operation { why, written: false }) if why.is_no_space() => {}
         done => return done,
     }
     let rehearsal = options.clone().discard_changes(true);
-    let rehearsed = attempt(&open(path, &rehearsal)?, false, operation);
+    let rehearsed = attempt(&open(&rehearsal, &source)?, false, operation);
     match rehearsed {
-        Ok(value) if dry_run => Ok(value),
-        Ok(_) => attempt(&open(path, &options)?, false, operation),
+        Ok(value) if how.dry_run => Ok(value),
+        Ok(_) => attempt(&open(&options, &source)?, false, operation),
         Err(Failed::Operation { why, .. }) => Err(Failed::Operation { why, written: false }),
         Err(e) => Err(e),
     }
 }
 
-fn open<E>(path: &Path, options: &OpenOptions) -> Result<Littlefs, Failed<E>> {
-    let image = options.open(path).map_err(Failed::Open)?;
+/// All changes go to a journal, and from there into the image once they are complete.
+fn change_at_once<T, E: Trouble>(
+    source: &Source,
+    options: &OpenOptions,
+    operation: &mut dyn FnMut(&Littlefs) -> Result<T, E>,
+) -> Result<T, Failed<E>> {
+    let mut journal = OwnJournal::beside(source).map_err(|e| Failed::Open(e.into()))?;
+    let opened = options.open_over(journal.named_mut(), source).map_err(Failed::Open)?;
+    let done = match attempt(&changeable(opened)?, false, operation) {
+        Err(Failed::Operation { why, .. }) => Err(Failed::Operation { why, written: false }),
+        Err(Failed::Write(e)) => Err(Failed::Journal(e)),
+        done => done,
+    }?;
+    if let Err(e) = journal.commit(source) {
+        // what cannot be told is taken for begun, because then the journal is needed
+        let unfinished = journal.is_begun().unwrap_or(true).then(|| {
+            journal.keep();
+            journal.named().path().to_owned()
+        });
+        return Err(Failed::Commit { error: e.into(), unfinished });
+    }
+    Ok(done)
+}
+
+fn open<E>(options: &OpenOptions, source: &Source) -> Result<Littlefs, Failed<E>> {
+    changeable(options.open_source(source).map_err(Failed::Open)?)
+}
+
+fn changeable<E>(image: Littlefs) -> Result<Littlefs, Failed<E>> {
     match image.read_only_reason() {
         None => Ok(image),
         Some(reason) => Err(Failed::ReadOnly(reason)),

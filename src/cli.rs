@@ -176,6 +176,19 @@ Examples:
   littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
   littlefs kv new.img set greeting hi use it as a key-value store
 
+Exit status:
+  all commands              0 done, 1 failed or wrong usage, unless told otherwise here
+  put                       128+N signal N came before the end
+  ls tree du cat stat get extract
+                            2 done, but something was left out
+  diff                      0 same, 1 different, 2 failed
+  check                     0 clean, 1 repaired, 4 errors left, 8 not examined, 16 usage
+  inspect                   2 something is damaged
+  mount umount              32 could not be mounted or unmounted
+  run                       that of the program; 125 failed, 126 cannot run, 127 not found
+
+With NO_COLOR set, help and errors on a terminal have no colours.
+
 An image is a plain file or a block device; block size and count are found in it.
 'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged (like
 'debug' or 'warn,littlefs::fuse=debug')."
@@ -286,7 +299,7 @@ impl Command {
 /// How to find the filesystem in an image: common to the commands that only look.
 #[derive(Args, Debug)]
 pub struct ImageArgs {
-    /// File or block device that holds the filesystem
+    /// File or block device that holds the filesystem; '-' for standard input, which is only read
     pub image: PathBuf,
 
     /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024)
@@ -364,9 +377,18 @@ impl ImageArgs {
         }
     }
 
+    /// The file that is named, or what standard input holds.
+    fn source(&self) -> Result<Source, CliError> {
+        let found = match self.image == Path::new("-") {
+            true => Source::standard_input(),
+            false => Source::find(&self.image),
+        };
+        found.map_err(CliError::failure)
+    }
+
     /// The files that are named, to be opened once or more often.
     fn find(&self) -> Result<Found<'_>, CliError> {
-        let image = Source::find(&self.image).map_err(CliError::failure)?;
+        let image = self.source()?;
         let journal = self.journal.as_deref().map(Named::find).transpose()?;
         Ok(Found { args: self, image, journal })
     }
@@ -422,7 +444,7 @@ impl ImageArgs {
     /// Open it as a tree of files, for reading only and sharing it with other readers; notes go to
     /// stderr.
     fn open_tree(&self) -> Result<Littlefs, CliError> {
-        let image = self.tree_options(true).open(&self.image).map_err(|e| match e {
+        let image = self.tree_options(true).open_source(&self.source()?).map_err(|e| match e {
             // these name the file already
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),

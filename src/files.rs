@@ -107,6 +107,19 @@ pub(crate) fn temporary() -> io::Result<File> {
     place.begin()?.file.try_clone()
 }
 
+/// All that a stream holds, in a file without a name in `$TMPDIR`, which is gone when it is closed.
+/// Nobody may write to it.
+///
+/// # Errors
+/// The system's.
+#[cfg(feature = "cli")]
+pub fn spool(stream: &mut impl io::Read) -> io::Result<File> {
+    let file = temporary()?;
+    io::copy(stream, &mut &file)?;
+    file.set_permissions(Permissions::from_mode(0o400))?;
+    Ok(file)
+}
+
 /// The error for a name that refers to another file than before.
 pub fn replaced() -> io::Error {
     io::Error::other("was replaced by another file meanwhile; try again")

@@ -7,6 +7,7 @@ mod commit;
 mod error;
 mod fingerprint;
 mod named;
+mod own;
 mod squash;
 
 use std::fs::File;
@@ -32,6 +33,7 @@ pub use commit::{Committed, commit, commit_found, commit_to};
 pub use error::{JournalError, Why};
 pub use fingerprint::fingerprint;
 pub use named::{Named, Unfit};
+pub use own::{OwnJournal, finish_interrupted};
 pub use squash::{Squashed, export, squash};
 
 /// Whether a journal is to be written.

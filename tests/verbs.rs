@@ -2,6 +2,9 @@
 //! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, `inspect` and `map`; and the program under the names
 //! of other tools.
 
+#[path = "hostile/builder.rs"]
+#[expect(dead_code)]
+mod builder;
 mod common;
 
 #[path = "verbs/changing.rs"]
@@ -20,6 +23,8 @@ mod dropins;
 mod inspecting;
 #[path = "verbs/mapping.rs"]
 mod mapping;
+#[path = "verbs/odd.rs"]
+mod odd;
 #[path = "verbs/reading.rs"]
 mod reading;
 #[path = "verbs/suiting.rs"]

@@ -155,18 +155,38 @@ impl WalkEntry {
 
 /// Everything below a directory, each directory before its entries. Made by [`Littlefs::walk`].
 ///
-/// What cannot be read is handed out as an error that says where, and the walk goes on behind it.
+/// What cannot be read is handed out as an error that says where, and the walk goes on behind it. So
+/// is every entry whose name is impossible here (it contains `/` or NUL, or is `.` or `..`), as
+/// [`Error::InvalidName`].
 pub struct Walk {
     fs: Littlefs,
     /// The directories on the way down, each with its path.
     open: Vec<(Cursor, Vec<u8>)>,
+    /// What is to be told of the innermost of them before its entries.
+    told_first: VecDeque<PathError>,
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
+    [dir, slash, name].concat()
 }
 
 impl Walk {
     /// Leave out the rest of the directory that the walk is in. After a directory was handed out,
     /// that is the whole content of that directory.
     pub fn skip_dir(&mut self) {
+        self.told_first.clear();
         self.open.pop();
+    }
+
+    /// Go on in the directory at `path`, beginning with the names that nobody can ask for.
+    fn enter(&mut self, dir: DirId, path: Vec<u8>) {
+        // that a directory cannot be read is told by its cursor
+        let names = self.fs.core().fs.impossible_names(dir).unwrap_or_default();
+        let error =
+            |name: Box<[u8]>| PathError { path: join(&path, &name), error: Error::InvalidName };
+        self.told_first.extend(names.into_iter().map(error));
+        self.open.push((Cursor::new(dir), path));
     }
 }
 
@@ -175,6 +195,9 @@ impl Iterator for Walk {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            if let Some(error) = self.told_first.pop_front() {
+                return Some(Err(error));
+            }
             let depth = self.open.len().checked_sub(1)?;
             let (cursor, dir) = self.open.last_mut()?;
             let (entry, child) = match cursor.next(&self.fs) {
@@ -188,12 +211,11 @@ impl Iterator for Walk {
                     return Some(Err(PathError { path, error }));
                 }
             };
-            let slash: &[u8] = if dir.is_empty() { b"" } else { b"/" };
-            let path = [dir, slash, &entry.name].concat();
+            let path = join(dir, &entry.name);
             return Some(match entry.metadata {
                 Ok(metadata) => {
                     if let Some(child) = child {
-                        self.open.push((Cursor::new(child), path.clone()));
+                        self.enter(child, path.clone());
                     }
                     Ok(WalkEntry { path, depth, metadata })
                 }
@@ -221,6 +243,8 @@ impl Littlefs {
     pub fn walk(&self, path: impl AsRef<[u8]>) -> Result<Walk> {
         let dir = self.core().dir(path.as_ref())?;
         let start: Vec<&[u8]> = super::path::components(path.as_ref())?.collect();
-        Ok(Walk { fs: self.clone(), open: vec![(Cursor::new(dir), start.join(&b'/'))] })
+        let mut walk = Walk { fs: self.clone(), open: Vec::new(), told_first: VecDeque::new() };
+        walk.enter(dir, start.join(&b'/'));
+        Ok(walk)
     }
 }

@@ -174,25 +174,42 @@ impl OpenOptions {
     /// # Errors
     /// As [`Littlefs::open`]; [`Error::Journal`] says what is wrong with the journal.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
-        let path = path.as_ref();
-        let mut options = self.image;
-        options.read_only |= self.discard;
-        let opened = match &self.journal {
-            Some(journal) => {
-                let (mut journal, source) = (Named::find(journal)?, Source::find(path)?);
-                journal::attach(&mut journal, &source, &options, self.at.as_ref())?.image
-            }
+        self.open_source(&Source::find(path.as_ref())?)
+    }
+
+    /// The same for an image that was found already.
+    ///
+    /// # Errors
+    /// As [`OpenOptions::open`].
+    pub fn open_source(&self, source: &Source) -> Result<Littlefs> {
+        match &self.journal {
+            Some(journal) => self.open_over(&mut Named::find(journal)?, source),
             None if self.at.is_some() => {
-                return Err(Error::Invalid("a state to go back to needs a journal"));
+                Err(Error::Invalid("a state to go back to needs a journal"))
             }
-            None => image::open(path, &options)?,
-        };
+            None => self.open_found(image::open_found(source, &self.image_options())?),
+        }
+    }
+
+    /// The same with a journal over it, which is made if it is not there.
+    pub(crate) fn open_over(&self, journal: &mut Named, source: &Source) -> Result<Littlefs> {
+        let options = self.image_options();
+        self.open_found(journal::attach(journal, source, &options, self.at.as_ref())?.image)
+    }
+
+    fn image_options(&self) -> image::Options {
+        image::Options { read_only: self.image.read_only || self.discard, ..self.image }
+    }
+
+    fn open_found(&self, opened: image::Opened) -> Result<Littlefs> {
         let reason = match () {
             () if self.image.read_only => Some(ReadOnlyReason::Asked),
             () if self.at.is_some() => Some(ReadOnlyReason::PastState),
             () if !opened.wrapped.is_empty() => {
                 let kind = opened.wrapped.first();
-                kind.map(|&kind| ReadOnlyReason::Wrapped(image::of_wrapped(kind, &path.show())))
+                kind.map(|&kind| {
+                    ReadOnlyReason::Wrapped(image::of_wrapped(kind, &opened.path.show()))
+                })
             }
             () if opened.dialect == Dialect::V1 => Some(ReadOnlyReason::Version1),
             () if opened.dialect == Dialect::Chamelon => Some(ReadOnlyReason::Dialect),
@@ -205,7 +222,7 @@ impl OpenOptions {
         #[cfg(feature = "transfer")]
         if self.discard {
             let device = OverlayDevice::new(opened.device)
-                .map_err(|e| OpenError { path: path.to_owned(), reason: e.into() })?;
+                .map_err(|e| OpenError { path: opened.path, reason: e.into() })?;
             return self.over(Arc::new(device), reason, opened.notes);
         }
         self.over(opened.device, reason, opened.notes)

@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, ImageArgs, exit};
-use crate::change::{Failed, Trouble, change};
+use crate::change::{Failed, How, Trouble, change};
 use crate::sys::Signals;
 use crate::{Littlefs, OpenOptions};
 
@@ -16,6 +16,11 @@ pub struct ChangeArgs {
     /// Only tell what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+
+    /// Make all of the change or none of it, whatever interrupts it: everything is written to a
+    /// journal beside IMAGE first (IMAGE.run, removed at the end)
+    #[arg(long, conflicts_with = "journal")]
+    pub atomic: bool,
 
     /// Do not say what was done
     #[arg(short, long)]
@@ -31,7 +36,7 @@ pub struct ChangeArgs {
 pub struct Changing<'a> {
     path: &'a Path,
     options: OpenOptions,
-    dry_run: bool,
+    how: How,
     signals: Signals,
 }
 
@@ -53,11 +58,14 @@ impl<'a> Changing<'a> {
         if image.at.is_some() {
             return Err(CliError::failure("a past state of a journal cannot be changed"));
         }
+        if image.image == Path::new("-") {
+            return Err(CliError::failure("standard input is only read, and cannot be changed"));
+        }
         let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
         Ok(Self {
             path: &image.image,
             options: image.tree_options(false),
-            dry_run: args.dry_run,
+            how: How { dry_run: args.dry_run, atomic: args.atomic },
             signals: Signals::block_these(&signals).map_err(CliError::failure)?,
         })
     }
@@ -74,8 +82,7 @@ impl<'a> Changing<'a> {
             }
             caught.get().is_some()
         };
-        let done =
-            change(self.path, &self.options, self.dry_run, &mut |image| operation(image, &stop));
+        let done = change(self.path, &self.options, self.how, &mut |image| operation(image, &stop));
         done.map_err(|e| {
             let code = match (&e, caught.get()) {
                 (Failed::Operation { why, .. }, Some(signal)) if why.is_stopped() => {

@@ -10,7 +10,7 @@ use super::{CliError, ImageArgs, exit};
 use crate::Misfit;
 use crate::check::show;
 use crate::fs::{Fs, OpenOptions};
-use crate::image::{Dialect, Opened};
+use crate::image::{Dialect, Opened, Source};
 use crate::profile::Profile;
 use crate::show::Show;
 use crate::v1;
@@ -86,11 +86,12 @@ fn is_zero(n: &u64) -> bool {
 /// # Errors
 /// When the image cannot be opened, or its tree not be walked.
 pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
-    let opened = args.image.open()?;
+    let mut found = args.image.find()?;
+    let opened = found.open()?;
     let mut info = Info::gather(&opened)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", args.image.image.show())))?;
     if let Some(profile) = args.profile {
-        info.misfits = Some(args.misfits(profile)?);
+        info.misfits = Some(args.misfits(&found.image, profile)?);
     }
     let mut out = io::stdout().lock();
     if args.json {
@@ -104,8 +105,8 @@ pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
 }
 
 impl InfoArgs {
-    fn misfits(&self, profile: &Profile) -> Result<Vec<MisfitJson>, CliError> {
-        let image = self.image.tree_options(true).open(&self.image.image);
+    fn misfits(&self, image: &Source, profile: &Profile) -> Result<Vec<MisfitJson>, CliError> {
+        let image = self.image.tree_options(true).open_source(image);
         let found = image.map_err(CliError::failure)?.misfits(profile).map_err(|e| {
             let image = self.image.image.show();
             CliError::failure(format_args!("{image}: {}: {}", show(&e.path), e.error))

@@ -27,7 +27,9 @@ As with cp, DEST is a directory of the image that takes the files, or the new na
 is there is replaced; directories are filled up.
 
 Everything is checked before anything is written. Until then an interruption changes nothing, and so
-does lack of space.
+does lack of space. With --atomic nothing is changed by whatever happens until everything is complete in
+a journal beside the image; a power cut after that is made good by the next command that changes IMAGE,
+or by 'littlefs journal commit IMAGE.run IMAGE'.
 
 Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
 pub struct PutArgs {

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -22,12 +21,9 @@ use super::{CliError, exit};
 use crate::bd::journal::At;
 use crate::bd::journal::history::RUN;
 use crate::image::{self, Source};
-use crate::journal::{self, Journal, Mode, Named};
+use crate::journal::{self, Journal, Mode, Named, OwnJournal};
 use crate::show::Show;
 use crate::sys::{self, Signals};
-
-/// What the name of the journal ends with if none is given.
-const SUFFIX: &str = ".run";
 
 /// Run a program in an image; commit what it did if it succeeds, else let it not have happened
 #[derive(Args, Debug)]
@@ -86,25 +82,21 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
     let image = Source::find(&args.image).map_err(CliError::failure)?;
     let mut journal = match &args.journal {
-        Some(path) => Named::find(path)?,
-        None => own_journal(&image)?,
+        Some(path) => OwnJournal::given(Named::find(path)?),
+        None => OwnJournal::beside(&image)?,
     };
-    let begun = begin(&mut journal, &image, &options);
-    // what is made for one run goes with it, as soon as nothing is to be finished
-    let journal = RunJournal { named: journal, is_own: args.journal.is_none() };
-    let before = begun?;
+    let before = begin(journal.named_mut(), &image, &options)?;
 
-    let mount = Daemon::start(&journal.named, &image, args, &signals)?;
+    let mount = Daemon::start(journal.named(), &image, args, &signals)?;
     let ran = mount.run(&args.command, signals);
     let succeeded = ran.as_ref().is_ok_and(ExitStatus::success);
     let written = mount.stop(succeeded);
 
     let mut committed = written;
     if succeeded && committed.is_ok() {
-        let commit = journal::commit_found(&journal.named, &image);
-        committed = commit.map(drop).map_err(CliError::from);
+        committed = journal.commit(&image).map_err(CliError::from);
     }
-    let opened = Journal::open_found(&journal.named, Mode::Write)?;
+    let opened = Journal::open_found(journal.named(), Mode::Write)?;
     if opened.history().begun.is_some() {
         return Err(interrupted(journal, &image, committed.err()));
     }
@@ -124,51 +116,10 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     })
 }
 
-/// The journal of a run; one that is only for that is removed on drop.
-struct RunJournal {
-    named: Named,
-    is_own: bool,
-}
-
-impl Drop for RunJournal {
-    fn drop(&mut self) {
-        if self.is_own
-            && let Err(e) = self.named.remove()
-        {
-            log::warn!("{e}");
-        }
-    }
-}
-
-/// A journal beside the image, because a commit that a power cut interrupts needs both. What an
-/// earlier run left is finished if it was being committed, and else did not happen.
-fn own_journal(image: &Source) -> Result<Named, CliError> {
-    if image.metadata().file_type().is_block_device() {
-        return Err(CliError::failure(format_args!(
-            "{}: for a device, say with --journal FILE where the journal is to be",
-            image.path().show()
-        )));
-    }
-    let left = Named::beside(image, SUFFIX)?;
-    if !left.exists() {
-        return Ok(left);
-    }
-    left.adopt(image.metadata().uid())?;
-    let journal = Journal::open_found(&left, Mode::Write)?;
-    let is_begun = journal.history().begun.is_some();
-    drop(journal);
-    if is_begun {
-        journal::commit_found(&left, image)?;
-        log::warn!("{}: a commit that was interrupted is finished", image.path().show());
-    }
-    left.remove()?;
-    Ok(Named::beside(image, SUFFIX)?)
-}
-
 /// The image is half of what it is to be: the journal, which has the rest, stays.
-fn interrupted(mut journal: RunJournal, image: &Source, e: Option<CliError>) -> CliError {
-    journal.is_own = false;
-    let (path, image) = (journal.named.path().show(), image.path().show());
+fn interrupted(mut journal: OwnJournal, image: &Source, e: Option<CliError>) -> CliError {
+    journal.keep();
+    let (path, image) = (journal.named().path().show(), image.path().show());
     let why = e.map(|e| format!("{e}; ")).unwrap_or_default();
     CliError::failure(format_args!(
         "{why}the commit was interrupted: 'littlefs journal commit {path} {image}' finishes it"

@@ -34,6 +34,25 @@ impl Fs {
         Ok(names)
     }
 
+    /// Names of files and directories in `dir` that Linux cannot hold, and that nothing else shows.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn impossible_names(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
+        let _running = self.run();
+        let mut names = Vec::new();
+        for i in 0..self.dir(dir)?.pairs.len() {
+            let ix = self.dir(dir)?.pairs[i];
+            let impossible = |e: &&Entry| {
+                matches!(e.kind, Kind::File | Kind::Dir)
+                    && matches!(e.role, Role::Live | Role::Arriving(_))
+                    && !name::is_presentable(&e.name)
+            };
+            names.extend(self.mdir(ix)?.entries.iter().filter(impossible).map(|e| e.name.clone()));
+        }
+        Ok(names)
+    }
+
     pub(super) fn entry(&mut self, place: Place) -> Result<&Entry> {
         self.mdir(place.pair)?.entries.get(place.at).ok_or(Error::NotFound)
     }

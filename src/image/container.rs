@@ -45,6 +45,15 @@ impl Source {
         Self::from_opened(path, files::inherited(number))
     }
 
+    /// What standard input holds, which is only read.
+    ///
+    /// # Errors
+    /// When it cannot be read, or not be kept in a temporary file.
+    #[cfg(feature = "cli")]
+    pub fn standard_input() -> Result<Self, OpenError> {
+        Self::from_opened(Path::new("standard input"), files::spool(&mut io::stdin().lock()))
+    }
+
     fn from_opened(path: &Path, file: io::Result<File>) -> Result<Self, OpenError> {
         let found = || -> Result<Self, Reason> {
             let file = file.map_err(|e| match e.raw_os_error() {

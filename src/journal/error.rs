@@ -33,6 +33,8 @@ pub enum Why {
     Exists,
     /// A file is to be made where something else is.
     NotFile,
+    /// The image is a block device, beside which there is no place for a journal.
+    Device,
 }
 
 impl fmt::Display for JournalError {
@@ -52,6 +54,9 @@ impl fmt::Display for JournalError {
                 f.write_str("; unmount it first ('littlefs umount DIR')")
             }
             Why::Exists => f.write_str("exists already; --force overwrites it"),
+            Why::Device => {
+                f.write_str("for a device, say with --journal FILE where the journal is to be")
+            }
             Why::NotFile => f.write_str("is something else than a plain file"),
         }
     }

@@ -73,6 +73,19 @@ pub struct LeftOut {
     pub problem: Problem,
 }
 
+impl LeftOut {
+    /// What the problem at `path` is.
+    pub(super) fn new(path: &[u8], problem: Problem) -> Self {
+        let problem = match problem {
+            Problem::Image(Error::InvalidName) => Problem::Unfit(
+                "no file on Linux can have this name; 'littlefs check -p' gives it another one",
+            ),
+            problem => problem,
+        };
+        Self { path: path.to_vec(), problem }
+    }
+}
+
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}: {}", show(&self.path), self.problem)
@@ -232,7 +245,7 @@ impl Sink<'_> {
     }
 
     fn leave_out(&mut self, path: &[u8], problem: Problem) {
-        self.done.left_out.push(LeftOut { path: path.to_vec(), problem });
+        self.done.left_out.push(LeftOut::new(path, problem));
     }
 
     /// Make the directories above an entry that was asked for by its path.

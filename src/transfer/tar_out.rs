@@ -76,7 +76,7 @@ impl<W: Write> TarWriter<'_, W> {
 
     /// Note that an entry is left out, which does not end the stream.
     fn leave_out(&mut self, path: &[u8], problem: Problem) -> io::Result<()> {
-        self.done.left_out.push(LeftOut { path: path.to_vec(), problem });
+        self.done.left_out.push(LeftOut::new(path, problem));
         Ok(())
     }
 

@@ -133,3 +133,65 @@ fn a_signal_leaves_the_old_image_or_the_new_one() {
         fs::write(desk.path("new.img"), &before).expect("as before");
     }
 }
+
+#[test]
+fn atomic_changes_are_made_as_a_whole_or_not_at_all() {
+    let desk = Desk::with_image();
+    for i in 0..20 {
+        desk.file(&format!("many/{i}"), &[b'm'; 2000]);
+    }
+    desk.file("large", &[3; 300_000]);
+    let before = desk.read("new.img");
+    desk.fails(&["put", "--atomic", "new.img", "large", "/"], 1, &["nothing was changed"]);
+    desk.ok(&["put", "--atomic", "-n", "-r", "new.img", "many", "/"]);
+    desk.fails(&["put", "--atomic", "--journal", "j", "new.img", "large", "/"], 1, &["--journal"]);
+    assert!(desk.read("new.img") == before);
+    desk.ok(&["put", "--atomic", "-r", "new.img", "many", "/"]);
+    assert_eq!(desk.ok(&["ls", "new.img", "many"]).text().lines().count(), 20);
+    desk.check("new.img");
+    assert!(!desk.path("new.img.run").exists());
+    // killed at any moment: the next change drops it, or finishes it
+    for delay in 0..10 {
+        fs::write(desk.path("new.img"), &before).expect("as before");
+        let script = format!(
+            "\"$0\" put --atomic -q -r new.img many / & pid=$!; sleep 0.0{delay}; kill -KILL $pid; \
+             wait $pid"
+        );
+        let shell = Command::new("bash")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_littlefs")])
+            .current_dir(desk.path("."))
+            .output();
+        shell.expect("a shell");
+        desk.ok(&["put", "--atomic", "-q", "new.img", "many/1", "/other"]);
+        desk.check("new.img");
+        let many = desk.run(&["ls", "new.img", "many"]).text().lines().count();
+        assert!(many == 0 || many == 20, "{many}");
+        assert!(!desk.path("new.img.run").exists());
+    }
+}
+
+/// The image is not long enough, and the disk has no room to make it so: the commit of a complete
+/// journal is interrupted. Every command that changes the image finishes it first.
+#[test]
+fn an_interrupted_commit_is_finished_by_the_next_change() {
+    let desk = Desk::with_image();
+    desk.file("file", b"x");
+    for next in [&["--atomic"][..], &[]] {
+        desk.ok(&["create", "-q", "--force", "--no-pad", "--size", "256K", "new.img", "data"]);
+        let script = "ulimit -f 100; exec \"$0\" put --atomic new.img file /first";
+        let out = Command::new("bash")
+            .args(["-c", script, env!("CARGO_BIN_EXE_littlefs")])
+            .current_dir(desk.path("."))
+            .output()
+            .expect("a shell");
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("littlefs journal commit"), "{stderr}");
+        assert!(desk.path("new.img.run").exists());
+        let ran = desk.ok(&[&["put"], next, &["new.img", "file", "/second"]].concat());
+        assert!(ran.stderr.contains("is finished"), "{}", ran.stderr);
+        assert_eq!(desk.ok(&["cat", "new.img", "first", "second"]).stdout, b"xx");
+        assert!(!desk.path("new.img.run").exists());
+        desk.check("new.img");
+    }
+}

@@ -1,0 +1,122 @@
+//! The journal of one change or of one run of a program: what makes it happen as a whole or not at
+//! all.
+
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use super::error::at;
+use super::{Journal, JournalError, Mode, Named, Why, commit_found};
+use crate::image::Source;
+use crate::show::Show;
+
+/// What the name of such a journal ends with.
+const SUFFIX: &str = ".run";
+
+/// A journal that goes as soon as nothing is to be finished any more; one that the user named stays.
+#[derive(Debug)]
+pub struct OwnJournal {
+    named: Named,
+    is_temporary: bool,
+}
+
+impl OwnJournal {
+    /// One that the user named.
+    pub fn given(named: Named) -> Self {
+        Self { named, is_temporary: false }
+    }
+
+    /// A new one beside the image, because a commit that a power cut interrupts needs both. What an
+    /// earlier one left is finished if it was being committed, and else did not happen.
+    ///
+    /// # Errors
+    /// For a block device, beside which there is no place; when what has the name is no journal, or
+    /// none to be trusted; and as [`commit_found`].
+    pub fn beside(image: &Source) -> Result<Self, JournalError> {
+        if image.metadata().file_type().is_block_device() {
+            return Err(at(image.path())(Why::Device));
+        }
+        let left = Named::beside(image, SUFFIX)?;
+        if !left.exists() {
+            return Ok(Self { named: left, is_temporary: true });
+        }
+        finish(&left, image)?;
+        left.remove()?;
+        Ok(Self { named: Named::beside(image, SUFFIX)?, is_temporary: true })
+    }
+
+    /// The journal.
+    pub fn named(&self) -> &Named {
+        &self.named
+    }
+
+    /// The same, to be attached to the image.
+    pub fn named_mut(&mut self) -> &mut Named {
+        &mut self.named
+    }
+
+    /// Make the image what the journal says. If that is interrupted, the journal stays, since it has
+    /// what the image lacks.
+    ///
+    /// # Errors
+    /// As [`commit_found`]. [`OwnJournal::is_begun`] tells whether the image was written to.
+    pub fn commit(&self, image: &Source) -> Result<(), JournalError> {
+        commit_found(&self.named, image).map(drop)
+    }
+
+    /// Whether the image is half of what it is to be.
+    ///
+    /// # Errors
+    /// When the journal cannot be read.
+    pub fn is_begun(&self) -> Result<bool, JournalError> {
+        Ok(Journal::open_found(&self.named, Mode::Read)?.history().begun.is_some())
+    }
+
+    /// Leave it where it is, for a commit to be finished.
+    pub fn keep(&mut self) {
+        self.is_temporary = false;
+    }
+}
+
+impl Drop for OwnJournal {
+    fn drop(&mut self) {
+        if self.is_temporary
+            && let Err(e) = self.named.remove()
+        {
+            log::warn!("{e}");
+        }
+    }
+}
+
+/// Finish the commit of a journal beside the image, if one was interrupted: until then the image is
+/// neither what it was nor what it is to be. Whatever else is there under that name stays.
+///
+/// # Errors
+/// As [`commit_found`].
+pub fn finish_interrupted(image: &Source) -> Result<(), JournalError> {
+    if image.metadata().file_type().is_block_device() {
+        return Ok(());
+    }
+    match Named::beside(image, SUFFIX) {
+        Ok(left) if left.exists() && left.adopt(image.metadata().uid()).is_ok() => {
+            match Journal::open_found(&left, Mode::Read) {
+                Ok(journal) if journal.history().begun.is_some() => {
+                    finish(&left, image)?;
+                    left.remove()
+                }
+                _ => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+fn finish(left: &Named, image: &Source) -> Result<(), JournalError> {
+    left.adopt(image.metadata().uid())?;
+    let journal = Journal::open_found(left, Mode::Write)?;
+    let is_begun = journal.history().begun.is_some();
+    drop(journal);
+    if is_begun {
+        commit_found(left, image)?;
+        log::warn!("{}: a commit that was interrupted is finished", image.path().show());
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Images that come by standard input, and names that no file here can have.
+
+use super::builder::{Builder, put_inline};
+use super::desk::Desk;
+use littlefs::disk::Tail;
+
+#[test]
+fn standard_input_is_an_image_to_be_read() {
+    let desk = Desk::with_image();
+    let image = desk.read("new.img");
+    for args in [
+        &["ls", "-R"][..],
+        &["tree"],
+        &["du"],
+        &["info", "--json"],
+        &["stat", "-", "www"],
+        &["cat", "-", "etc/config.txt"],
+    ] {
+        let named: Vec<&str> =
+            args.iter().map(|&arg| if arg == "-" { "new.img" } else { arg }).collect();
+        let (named, piped) = match args.contains(&"-") {
+            true => (named, args.to_vec()),
+            false => ([&named[..], &["new.img"]].concat(), [args, &["-"]].concat()),
+        };
+        let (named, piped) = (desk.ok(&named), desk.fed(&piped, &image));
+        assert_eq!((piped.code, &*piped.stderr), (0, ""), "{args:?}");
+        assert_eq!(piped.stdout, named.stdout, "{args:?}");
+    }
+    assert_eq!(desk.fed(&["check", "-"], &image).code, 0);
+    assert_eq!(desk.fed(&["extract", "-q", "-", "-C", "out"], &image).code, 0);
+    assert_eq!(desk.read("out/etc/config.txt"), b"colour = blue\n");
+    assert_eq!(desk.fed(&["get", "-q", "-", "www/js/app.js", "app.js"], &image).code, 0);
+    assert_eq!(desk.read("app.js"), [b'j'; 9000]);
+    let cut = desk.fed(&["ls", "-"], &image[..5000]);
+    assert!(cut.stderr.contains("standard input"), "{}", cut.stderr);
+    let put = desk.fed(&["put", "-", "app.js", "/"], &image);
+    assert_eq!(put.code, 1);
+    assert!(put.stderr.contains("only read"), "{}", put.stderr);
+    assert!(!desk.path("-").exists());
+}
+
+#[test]
+fn names_that_no_file_can_have_are_reported() {
+    let mut b = Builder::new();
+    b.root(Tail::END, |w| {
+        put_inline(w, 1, b"..", b"1");
+        put_inline(w, 2, b"good", b"good");
+        put_inline(w, 3, b"nul\0", b"2");
+        put_inline(w, 4, b"sl/ash", b"3");
+    });
+    let desk = Desk::new();
+    desk.file("odd.img", &b.bytes);
+    let ran = desk.fails(&["extract", "odd.img", "-C", "out"], 2, &["no file on Linux can have"]);
+    for name in ["/..", "/nul", "/sl/ash"] {
+        assert!(ran.stderr.contains(name), "no {name} in {}", ran.stderr);
+    }
+    assert_eq!(desk.names("out"), ["good"]);
+    assert_eq!(desk.names("."), ["odd.img", "out"]);
+    let tar = desk.run(&["extract", "-q", "odd.img", "--to-tar", "-"]);
+    assert_eq!(tar.code, 2, "{}", tar.stderr);
+    assert_eq!(tar::Archive::new(&tar.stdout[..]).entries().expect("entries").count(), 1);
+    desk.fails(&["get", "-r", "odd.img", "/", "got"], 2, &["/sl/ash"]);
+    desk.run(&["check", "-p", "odd.img"]);
+    desk.ok(&["extract", "odd.img", "-C", "mended"]);
+    assert_eq!(desk.names("mended").len(), 4);
+}
