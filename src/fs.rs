@@ -19,9 +19,11 @@ mod format;
 mod list;
 #[cfg(feature = "mount")]
 mod mounted;
+mod moves;
 mod open;
 mod ops;
 mod pairs;
+mod relocate;
 mod rename;
 mod repair;
 mod running;
@@ -179,8 +181,19 @@ pub struct Fs {
     /// Bytes of file data in memory only.
     dirty_bytes: usize,
     removed: Vec<Removed>,
-    /// The pair being moved to other blocks, while nothing on disk names those.
-    relocating: Option<PairIx>,
+    /// New directories that a flush has put into the thread, empty, and not named yet.
+    stubs: BTreeSet<DirId>,
+    /// Pairs whose deltas of the global state do not count, or not for long: those being moved to
+    /// other blocks, while nothing in the thread names these, and one that is about to leave it.
+    unnamed: Vec<PairIx>,
+    /// Worn pairs that wait for others to move first.
+    making_way: Vec<PairIx>,
+    /// The superblock pair has been compacted so often that what it holds should leave it.
+    expansion_due: bool,
+    /// The revision of the superblock pair when it did so last.
+    expanded_at: Option<u32>,
+    /// How often a pair has moved to other blocks.
+    relocations: u64,
     /// Pairs without entries that are to leave the thread.
     emptied: Vec<PairIx>,
 
@@ -259,7 +272,6 @@ impl Fs {
     }
 
     /// The directory that holds `dir`; `None` for the root.
-    #[cfg(feature = "mount")]
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
         (dir != ROOT).then(|| self.dirs[dir.0 as usize].parent)
     }

@@ -15,6 +15,13 @@ use crate::disk::{GState, Pair, Tail, name, tag};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirId(pub(crate) u32);
 
+impl DirId {
+    /// Its place in the table of directories.
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// An open file object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub(crate) u32);
@@ -547,6 +554,17 @@ impl Mdir {
         }
         self.disk_count = id;
         self.size = self.entries.iter().map(Entry::weight).sum();
+    }
+
+    /// Entry `id` of the log was deleted by a commit of its own.
+    pub fn deleted_on_disk(&mut self, id: u16) {
+        if let Some(at) = self.entries.iter().position(|e| e.did == Some(id)) {
+            self.remove(at);
+        }
+        self.disk_count = self.disk_count.saturating_sub(1);
+        for e in &mut self.entries {
+            e.did = e.did.map(|did| if did > id { did - 1 } else { did });
+        }
     }
 
     /// Directory `dir` has other blocks now.

@@ -19,13 +19,13 @@ mod verify;
 use std::collections::BTreeMap;
 
 use common::clfs::V2_0;
-use explore::{explore, explore_all};
+use explore::{explore, explore_all, try_run};
 use littlefs::bd::RamDevice;
-use littlefs::bd::emu::Event;
+use littlefs::bd::emu::{BadBlock, Event};
 use littlefs::disk::{Pair, Superblock};
 use littlefs::mdir::store;
 use random::random;
-use script::{Script, Setup, run};
+use script::{BAD_BLOCKS, BadBlocks, Script, Setup, run};
 
 /// Geometries for most workloads.
 const SETUPS: [Setup; 5] = [
@@ -64,6 +64,15 @@ fn renames() {
     s.rename("a/sub", "b/sub").flush();
     s.rename("b/sub", "top").rename("top", "c/sub").flush();
     at_least(350, explore_all("renames", &SETUPS, &s, 30));
+}
+
+/// What replaces a durable name is replaced itself by an entry of another pair.
+#[test]
+fn a_name_replaced_twice() {
+    let mut s = Script::new();
+    s.create("a4", 0).create("b8", 0).flush();
+    s.create("b1", 0).rename("b1", "b8").rename("a4", "b8").flush();
+    at_least(10, explore_all("replaced", &FAILING, &s, 30));
 }
 
 #[test]
@@ -215,6 +224,58 @@ fn random_with_little_space() {
     at_least(3_000, random_workloads("full", setup, 600..615, &[0, 60, 900, 2500]));
     let setup = Setup::new(128, 60, 16);
     at_least(3_000, random_workloads("full-128", setup, 620..635, &[0, 60, 300]));
+}
+
+/// Shapes of images that blocks fail in: pairs that append, and pairs that never do.
+const FAILING: [Setup; 5] = [
+    Setup::new(128, 600, 16),
+    Setup::new(128, 600, 128),
+    Setup::new(512, 200, 512),
+    Setup { block_cycles: Some(3), ..Setup::new(128, 900, 16) },
+    Setup { block_cycles: Some(2), ..Setup::new(128, 900, 128) },
+];
+
+/// A workload and blocks that fail in it.
+fn failing(setup: Setup, mode: BadBlock, seed: u64) -> (Setup, Script) {
+    let setup = Setup { bad_blocks: Some(BadBlocks::new(mode, seed)), ..setup };
+    (setup, random(seed, 20, [4, 12, 30][seed as usize % 3], &[0, 9, 40, 300]))
+}
+
+/// Blocks fail while entries are made, renamed and removed: nothing is lost, nothing panics, and C
+/// finds nothing to repair.
+#[test]
+fn random_workloads_around_bad_blocks() {
+    let runs = 4 * explore::factor() as u64;
+    for (i, setup) in (0..).zip(FAILING) {
+        for (k, mode) in (0..).zip(BAD_BLOCKS) {
+            let mut failed = Vec::new();
+            for n in 0..runs {
+                let seed = 10_000_000 * i + 1_000_000 * k + n;
+                let (setup, script) = failing(setup, mode, seed);
+                if let Err(why) = try_run(&setup, &script.steps) {
+                    failed.push(format!("seed {seed}: {why}"));
+                }
+            }
+            assert!(
+                failed.is_empty(),
+                "{setup:?}, {mode:?}: {} of {runs}: {failed:#?}",
+                failed.len()
+            );
+        }
+    }
+}
+
+/// The same with a loss of power at any moment.
+#[test]
+fn random_crashes_around_bad_blocks() {
+    let mut n = 0;
+    for (i, setup) in (0..).zip(FAILING) {
+        for (k, mode) in (0..).zip([BadBlock::ProgError, BadBlock::EraseNoop]) {
+            let (setup, script) = failing(setup, mode, 700 + 10 * i + k);
+            n += explore(&format!("bad-{i}-{k}"), &setup, &script.steps, 5);
+        }
+    }
+    at_least(1_000, n);
 }
 
 #[test]

@@ -41,3 +41,5 @@ mod seek;
 mod superblocks;
 #[path = "scenarios/truncate.rs"]
 mod truncate;
+#[path = "scenarios/wear.rs"]
+mod wear;

@@ -138,7 +138,13 @@ impl EmuDevice {
         Self { geometry, read_back: false, state: Mutex::new(state) }
     }
 
-    /// A device without a log, whose programs the engine is asked to read back.
+    /// A device that records, and whose programs the engine is asked to read back: one that may
+    /// get bad blocks.
+    pub fn recorded(geometry: Geometry, image: Vec<u8>, read_back: bool) -> Self {
+        Self { read_back, ..Self::new(geometry, image) }
+    }
+
+    /// A device without a log, whose programs the engine may be asked to read back.
     pub fn unrecorded(geometry: Geometry, image: Vec<u8>, read_back: bool) -> Self {
         let mut dev = Self { read_back, ..Self::new(geometry, image) };
         dev.state.get_mut().recording = false;

@@ -157,7 +157,13 @@ impl Checker<'_> {
     /// The pair behind a hardtail.
     fn follow(&mut self, pair: Pair, from: usize, dir: u32) -> Option<usize> {
         if let Some(&i) = pair.0.iter().find_map(|b| self.by_block.get(b)) {
-            if self.pairs[i].dir.is_some() || !self.pairs[i].pair.same(pair) {
+            let p = &self.pairs[i];
+            if p.dir.is_none() && p.continues && !p.chain && !p.pair.same(pair) {
+                // where its first pair has moved, so may have this one
+                let path = self.dir_path(dir);
+                return self.half_orphan(&path, i, pair);
+            }
+            if p.dir.is_some() || !p.pair.same(pair) {
                 let path = self.dir_path(dir);
                 self.error("tree-loop", path, format_args!("pair {pair} is part of it twice"));
                 return None;
@@ -240,7 +246,7 @@ impl Checker<'_> {
                     self.owners.release(b);
                 }
                 self.pairs[old].dir = Some(0);
-                Some(self.take(f, true, false))
+                Some(self.take(f, true, self.pairs[old].continues))
             }
             Err(e) => {
                 self.error("directory-broken", path, format_args!("cannot be read: {e}"));

@@ -116,6 +116,15 @@ impl Fs {
         if prepared.is_empty() {
             return Ok(());
         }
+        let compacted: Vec<PairIx> = prepared.iter().filter(|p| p.compact).map(|p| p.ix).collect();
+        let moved = self.relocations;
+        for ix in compacted {
+            self.level_wear(ix, spec)?;
+        }
+        if self.relocations != moved {
+            // what else there is to commit may name what has moved
+            return Err(Fault::Replan);
+        }
         self.barrier()?;
         for p in &prepared {
             if p.compact {
@@ -132,7 +141,8 @@ impl Fs {
     /// serves both.
     pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         for &ix in pairs {
-            if self.prepare(ix, spec)?.is_some_and(|p| p.compact) {
+            let compact = self.prepare(ix, spec)?.is_some_and(|p| p.compact);
+            if compact && !self.moves_later(ix, spec.view)? {
                 self.erase_twin(ix)?;
             }
         }
@@ -207,7 +217,7 @@ impl Fs {
     }
 
     /// Durable pairs that the tail of `ix` passes over for good.
-    fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
+    pub(super) fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
         let mut passed = self.skip_from(ix, view).0;
         passed.retain(|&s| self.pair(s).fate != Fate::Stays && self.pair(s).on_disk);
         passed
@@ -217,11 +227,6 @@ impl Fs {
     fn deltas_of(&self, pairs: &[PairIx]) -> GState {
         let threaded = pairs.iter().map(|&s| self.pair(s)).filter(|p| p.threaded);
         threaded.fold(GState::default(), |sum, p| sum.xor(p.gdelta))
-    }
-
-    /// Whether the next commit of `ix` will be a compaction.
-    pub(super) fn will_compact(&mut self, ix: PairIx, spec: Spec) -> Result<bool> {
-        Ok(self.prepare(ix, spec)?.is_some_and(|p| p.compact))
     }
 
     fn execute(&mut self, p: Prepared, spec: Spec) -> Result<(), Fault> {
@@ -254,17 +259,23 @@ impl Fs {
         if let Some(new) = spec.gstate {
             self.gstate = new;
         }
+        self.committed(ix, &spec.select)?;
+        self.publish_behind(ix, spec.view);
+        for s in passed {
+            self.leave_thread(s);
+        }
+        Ok(())
+    }
+
+    /// What `select` says of `ix` is on disk.
+    pub(super) fn committed(&mut self, ix: PairIx, select: &Select) -> Result<()> {
         let mdir = self.mdir(ix)?;
-        mdir.committed(&spec.select);
+        mdir.committed(select);
         if !mdir.is_dirty() {
             self.dirty_pairs.remove(&ix);
         }
         self.count(ix);
         self.refresh_first(ix);
-        self.publish_behind(ix, spec.view);
-        for s in passed {
-            self.leave_thread(s);
-        }
         Ok(())
     }
 
@@ -291,7 +302,8 @@ impl Fs {
     }
 
     /// A removed pair is out of the thread on disk.
-    fn leave_thread(&mut self, ix: PairIx) {
+    pub(super) fn leave_thread(&mut self, ix: PairIx) {
+        self.hand_on_entries(ix);
         let PairInfo { blocks, dir, fate, .. } = *self.pair(ix);
         self.unlink_pair(ix);
         self.forget_pair(ix);
@@ -309,7 +321,7 @@ impl Fs {
 
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
     /// table.
-    fn forget_gone(&mut self) {
+    pub(super) fn forget_gone(&mut self) {
         let (pairs, dirs) = (&self.pairs, &self.dirs);
         self.emptied.retain(|ix| pairs[ix.0 as usize].is_some());
         self.removed.retain(|r| !dirs[r.dir.0 as usize].pairs.is_empty());
@@ -371,11 +383,8 @@ impl Fs {
     /// does not move at once.
     fn first_rev(&self, old: u32) -> u32 {
         let rev = if old < u32::MAX / 4 { old + 1 } else { 1 };
-        match self.block_cycles {
-            Some(cycles) => {
-                let modulus = cycles.saturating_add(1) | 1;
-                rev.checked_next_multiple_of(modulus).unwrap_or(rev)
-            }
+        match self.wear_modulus() {
+            Some(modulus) => rev.checked_next_multiple_of(modulus).unwrap_or(rev),
             None => rev,
         }
     }

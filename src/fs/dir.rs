@@ -118,7 +118,7 @@ impl Fs {
     }
 
     /// The same as an index into the directory's pairs.
-    fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
+    pub(super) fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
         let (mut lo, mut hi) = (0, pairs.len());
         let mut best = 0;
         while lo < hi {

@@ -156,18 +156,19 @@ impl Fs {
     }
 
     /// Before the durable log of `ix` is compacted: put its entries into the order in which the C
-    /// driver goes on finding the same of them.
-    pub(super) fn keep_order_as_c(&mut self, ix: PairIx, log: &mut Log) -> Result<()> {
+    /// driver goes on finding the same of them. Returns the order as ids before, or nothing.
+    pub(super) fn keep_order_as_c(&mut self, ix: PairIx, log: &mut Log) -> Result<Vec<u16>> {
         if !self.pair(ix).has_doubles {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut bytes = vec![0; self.layout.block_size as usize];
         self.dev.read(self.pair(ix).blocks.0[0], 0, &mut bytes)?;
         if let Some(order) = log::order_as_c(log, &bytes) {
             log.reorder(&order);
             self.mdir(ix)?.renumber(&order);
+            return Ok(order);
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

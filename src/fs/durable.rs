@@ -1,27 +1,29 @@
-//! Changes to what is on disk that leave pending changes in memory alone: the sync bit, and moving
-//! a pair off a bad or tired block.
+//! Changes to what is on disk that leave pending changes in memory alone: the sync bit, the names
+//! of pairs that move to other blocks, and the end of a move.
 //!
 //! They edit a pair's log as read from the device, so a compaction writes nothing that a phase of
 //! the flush still withholds.
 
 use super::Fs;
-use super::commit::Fault;
 use super::pairs::{Fate, PairIx};
-use crate::disk::commit::Writer;
+use crate::disk::commit::{Commit, Writer};
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Tail, tag};
-use crate::error::{Corrupt, Error, IoError, IoOp, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{LogEnd, store};
 
 /// One change to a pair's durable log.
 #[derive(Debug, Clone, Copy)]
-enum Edit {
+pub(super) enum Edit {
     /// Directory entry `id` points at another pair.
     Child(u16, Pair),
+    /// Entry `id` goes.
+    Delete(u16),
     /// The tail leads elsewhere.
     Tail(Tail),
-    /// The pair's delta of the global state.
-    Delta(GState),
+    /// This is added to the pair's delta of the global state: what a pair held that leaves the
+    /// thread by the same commit, so that the sum stays the same.
+    Absorb(GState),
 }
 
 impl Edit {
@@ -32,22 +34,47 @@ impl Edit {
                     e.data = Some((tag::DIRSTRUCT, pair.to_bytes().into()));
                 }
             }
+            Self::Delete(id) => {
+                if usize::from(id) < log.entries.len() {
+                    log.entries.remove(usize::from(id));
+                }
+            }
             Self::Tail(tail) => log.tail = Some(tail),
-            Self::Delta(delta) => log.gdelta = delta,
+            Self::Absorb(delta) => log.gdelta = log.gdelta.xor(delta),
+        }
+    }
+
+    /// The same edit once the entries stand in another order, given as ids before.
+    fn reordered(self, order: &[u16]) -> Self {
+        let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
+        match self {
+            Self::Child(id, pair) => Self::Child(new(id), pair),
+            Self::Delete(id) => Self::Delete(new(id)),
+            Self::Tail(_) | Self::Absorb(_) => self,
         }
     }
 
     fn put(self, w: &mut Writer) {
         match self {
             Self::Child(id, pair) => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Delete(id) => w.tag(tag::DELETE, id, &[]),
             Self::Tail(tail) => w.tail(tail),
-            Self::Delta(delta) => w.gdelta(delta),
+            // the commit closes with the whole delta
+            Self::Absorb(_) => {}
         }
     }
 }
 
 /// All of a log as the first commit of a block; ids stay what they are.
 pub(crate) fn put_log(log: &Log, w: &mut Writer) {
+    put_entries(log, w);
+    if !log.gdelta.is_zero() {
+        w.gdelta(log.gdelta);
+    }
+}
+
+/// The same without the delta of the global state.
+fn put_entries(log: &Log, w: &mut Writer) {
     for (id, e) in log.entries.iter().enumerate() {
         let id = id as u16;
         match e.name_type {
@@ -65,240 +92,170 @@ pub(crate) fn put_log(log: &Log, w: &mut Writer) {
     if let Some(tail) = log.tail.filter(|t| !t.pair.is_null()) {
         w.tail(tail);
     }
-    if !log.gdelta.is_zero() {
-        w.gdelta(log.gdelta);
-    }
 }
 
 impl Fs {
     /// Raise or clear the sync bit, in a phase of its own.
+    pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
+        let state = if on { self.guarded(self.gstate) } else { self.gstate.with_sync(false) };
+        self.commit_gstate(state)
+    }
+
+    /// `state` while the thread and the tree may be apart: with the sync bit.
     ///
     /// Whoever finds the bit raised takes every directory without a name for a removed one. While
     /// some of those in the thread have lost theirs by damage, it therefore stays down: a crash may
     /// then leave the thread and the tree apart, which `check` tells and mends, and nothing is lost.
-    pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
-        if on && !self.nameless.is_empty() {
-            return Ok(());
-        }
-        self.commit_gstate(self.gstate.with_sync(on))
+    pub(super) fn guarded(&self, state: GState) -> GState {
+        if self.nameless.is_empty() { state.with_sync(true) } else { state }
     }
 
-    /// Change the global state by a commit to a pair with room for it, or to the first.
+    /// Change the global state by a commit of its own: to a pair with room for it, or to one that
+    /// is about to be written anyway, or to the root.
     pub(super) fn commit_gstate(&mut self, new: GState) -> Result<()> {
         if new == self.gstate {
             return Ok(());
         }
-        let roomy = self.dirty_pairs.iter().copied().find(|&ix| {
+        let counts = |ix: PairIx| {
             let p = self.pair(ix);
-            self.relocating != Some(ix)
-                && p.threaded
-                && p.on_disk
-                && p.fate == Fate::Stays
-                && self.has_room(ix)
-        });
-        let ix = roomy.unwrap_or(PairIx(0));
-        self.barrier()?;
-        let delta = self.pair(ix).gdelta.xor(self.gstate).xor(new);
-        self.edit(ix, Edit::Delta(delta))?;
-        self.gstate = new;
+            p.threaded && p.on_disk && p.fate == Fate::Stays && !self.unnamed.contains(&ix)
+        };
+        let dirty = || self.dirty_pairs.iter().copied().filter(|&ix| counts(ix));
+        let root = self.dirs[super::ROOT.index()].pairs.first().copied();
+        let ix = dirty()
+            .find(|&ix| self.has_room(ix))
+            .or_else(|| dirty().find(|&ix| !self.pair(ix).blocks.same(Pair::SUPERBLOCK)))
+            .or(root.filter(|&ix| counts(ix)))
+            .unwrap_or(PairIx(0));
+        self.commit_edits(ix, &[], new)?;
         self.barrier()
     }
 
-    fn durable_log(&self, ix: PairIx) -> Result<Log> {
-        let blocks = self.pair(ix).blocks;
-        store::read_log(&*self.dev, blocks.0[0])?
-            .ok_or(Error::Corrupt(Corrupt::NoValidCommit(blocks)))
+    /// The durable log of `ix`, up to the end of its last commit: what a failed program left
+    /// behind that does not count, even where it can be read.
+    pub(super) fn durable_log(&self, ix: PairIx) -> Result<Log> {
+        let p = self.pair(ix);
+        store::read_log_to(&*self.dev, p.blocks.0[0], p.end.off)?
+            .ok_or(Error::Corrupt(Corrupt::NoValidCommit(p.blocks)))
     }
 
-    /// Commit one edit to the durable log of `ix`.
-    fn edit(&mut self, ix: PairIx, edit: Edit) -> Result<()> {
-        let layout = self.layout;
-        if self.is_appendable(ix) {
-            let mut w = Writer::append(layout, self.pair(ix).end.off, self.pair(ix).end.etag);
-            edit.put(&mut w);
-            if let Ok(commit) = w.finish() {
-                self.wrote();
-                self.commits_unordered = true;
-                self.pair_mut(ix).appendable = Some(false);
-                match store::write_commit(&*self.dev, self.pair(ix).blocks.0[0], &commit) {
-                    Ok(()) => {
-                        let info = self.pair_mut(ix);
-                        info.appendable = Some(true);
-                        info.end.off = commit.end();
-                        info.end.etag = commit.etag;
-                        self.edited(ix, edit);
-                        return Ok(());
-                    }
-                    Err(e) if e.is_bad_block() => {}
-                    Err(e) => return Err(e.into()),
-                }
+    /// One commit to the durable log of `ix`, after which the global state is `gstate`. Whatever
+    /// was written before is durable before.
+    ///
+    /// Where the pair must move to other blocks for that, the new copy has the edits, and the
+    /// commit that makes it reachable has the global state: until then the old copy counts.
+    pub(super) fn commit_edits(
+        &mut self,
+        ix: PairIx,
+        edits: &[Edit],
+        gstate: GState,
+    ) -> Result<()> {
+        if gstate != self.gstate && self.unnamed.contains(&ix) {
+            // its delta does not count yet
+            if gstate.needs_sync() {
+                self.commit_gstate(gstate)?;
+                return self.commit_edits(ix, edits, gstate);
             }
-        }
-        let mut log = self.durable_log(ix)?;
-        edit.apply(&mut log);
-        self.keep_order_as_c(ix, &mut log)?;
-        self.barrier()?;
-        let Pair([active, twin]) = self.pair(ix).blocks;
-        let end = self.pair(ix).end;
-        let mut w = Writer::compact(layout, end.rev.wrapping_add(1));
-        put_log(&log, &mut w);
-        let commit = w.finish().map_err(|_| Error::NoSpace)?;
-        self.wrote();
-        self.commits_unordered = true;
-        let erased = if self.pair(ix).twin_erased { Ok(()) } else { self.dev.erase(twin) };
-        self.barrier()?;
-        self.pair_mut(ix).twin_erased = false;
-        match erased.and_then(|()| store::write_commit(&*self.dev, twin, &commit)) {
-            Ok(()) => {
-                self.wrote();
-                let info = self.pair_mut(ix);
-                info.blocks = Pair([twin, active]);
-                info.end =
-                    LogEnd { rev: end.rev.wrapping_add(1), off: commit.end(), etag: commit.etag };
-                info.appendable = Some(true);
-                self.edited(ix, edit);
-                Ok(())
-            }
-            Err(e) if e.is_bad_block() => {
-                self.relocate_log(ix, &log)?;
-                self.edited(ix, edit);
-                Ok(())
-            }
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn edited(&mut self, ix: PairIx, edit: Edit) {
-        match edit {
-            Edit::Child(..) => {}
-            Edit::Tail(tail) => self.pair_mut(ix).disk_tail = tail,
-            Edit::Delta(delta) => self.pair_mut(ix).gdelta = delta,
-        }
-    }
-
-    /// Move the durable content of `ix` off its twin's block, and let parent and thread name the
-    /// new pair (SPEC: the sync bit guards the time between).
-    pub(super) fn relocate(&mut self, ix: PairIx) -> Result<()> {
-        let mut log = self.durable_log(ix)?;
-        self.keep_order_as_c(ix, &mut log)?;
-        self.relocate_log(ix, &log)
-    }
-
-    /// The same for a block that is merely worn: it can hold something else.
-    pub(super) fn relocate_tired(&mut self, ix: PairIx) -> Result<()> {
-        let twin = self.pair(ix).blocks.0[1];
-        self.relocate(ix)?;
-        self.retire(vec![twin], std::sync::Arc::default());
-        Ok(())
-    }
-
-    fn relocate_log(&mut self, ix: PairIx, log: &Log) -> Result<()> {
-        let old = self.pair(ix).blocks;
-        if old.same(Pair::SUPERBLOCK) {
-            // It cannot move: either the device fails, or no change can be written ever again.
-            let source = std::io::Error::from_raw_os_error(libc::EIO);
-            return Err(IoError { op: IoOp::Prog, block: Some(old.0[1]), source }.into());
+            self.commit_edits(ix, edits, self.gstate)?;
+            return self.commit_gstate(gstate);
         }
         self.barrier()?;
-        self.complete_map()?;
-        let rev = self.pair(ix).end.rev.wrapping_add(1);
-        let mut w = Writer::compact(self.layout, rev);
-        put_log(log, &mut w);
-        let commit = w.finish().map_err(|_| Error::NoSpace)?;
-        let block = loop {
-            let block = self.alloc.take_to_write()?;
-            self.wrote();
-            match store::write_fresh(&*self.dev, block, &commit) {
-                Ok(()) => break block,
-                Err(e) if e.is_bad_block() => self.alloc.spoil(block, e)?,
-                Err(e) => return Err(e.into()),
-            }
-        };
-        self.alloc.written();
-        let new = Pair([block, old.0[0]]);
-        ::log::warn!("pair {old} moves to {new}");
-        self.rename_pair(ix, new)?;
-        let info = self.pair_mut(ix);
-        info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
-        info.appendable = Some(true);
-        info.twin_erased = false;
-        let done = self.rename_on_disk(ix, old, new);
-        // with memory ahead of the disk nothing may be written any more
-        done.map_err(|e| self.fatal(e))
-    }
-
-    /// Let whatever names `old` on disk name `new`.
-    fn rename_on_disk(&mut self, ix: PairIx, old: Pair, new: Pair) -> Result<()> {
-        let info = self.pair(ix);
-        if !info.on_disk {
+        let change = self.gstate.xor(gstate);
+        if self.append_edits(ix, edits, change)? {
+            self.gstate = gstate;
             return Ok(());
         }
-        let is_child = !info.continues;
-        // until it is named, a commit to it counts for nothing
-        let outer = self.relocating.replace(ix);
-        let raised = is_child && !self.gstate.needs_sync();
-        if raised {
-            self.set_sync(true)?;
+        let moves = self.may_move(ix)?;
+        let mut log = self.durable_log(ix)?;
+        let order = self.keep_order_as_c(ix, &mut log)?;
+        edits.iter().for_each(|e| e.reordered(&order).apply(&mut log));
+        if moves && self.relocate_tired_log(ix, &log, gstate)? {
+            return Ok(());
         }
-        self.barrier()?;
-        if is_child {
-            for (parent, id) in self.naming(old)? {
-                self.edit(parent, Edit::Child(id, new))?;
-            }
-            self.barrier()?;
+        let change = self.gstate.xor(gstate);
+        if self.compact_edits(ix, &log, change)? {
+            self.gstate = gstate;
+            return Ok(());
         }
-        for i in 0..self.pairs.len() as u32 {
-            let at = PairIx(i);
-            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
-            let tail = p.disk_tail;
-            if p.on_disk && at != ix && !tail.pair.is_null() && tail.pair.overlaps(old) {
-                self.edit(at, Edit::Tail(Tail { pair: new, hard: tail.hard }))?;
-            }
-        }
-        self.barrier()?;
-        self.relocating = outer;
-        if raised {
-            self.set_sync(false)?;
-        }
-        Ok(())
+        self.relocate_log(ix, &log, gstate)
     }
 
-    /// Durable directory entries that name `pair`: by pair and id.
-    fn naming(&self, pair: Pair) -> Result<Vec<(PairIx, u16)>> {
-        let mut found = Vec::new();
-        for (i, p) in self.pairs.iter().enumerate() {
-            let Some(p) = p else { continue };
-            if !p.on_disk {
-                continue;
-            }
-            let log = self.durable_log(PairIx(i as u32))?;
-            for (id, e) in log.entries.iter().enumerate() {
-                if let Some((tag::DIRSTRUCT, d)) = &e.data
-                    && Pair::from_bytes(d).is_some_and(|c| c.overlaps(pair))
-                {
-                    found.push((PairIx(i as u32), id as u16));
-                }
+    /// False if the log has no room, or its block is bad.
+    fn append_edits(&mut self, ix: PairIx, edits: &[Edit], change: GState) -> Result<bool> {
+        if !self.is_appendable(ix) {
+            return Ok(false);
+        }
+        let (end, old) = (self.pair(ix).end, self.pair(ix).gdelta);
+        let mut w = Writer::append(self.layout, end.off, end.etag);
+        let (mut delta, mut tail) = (old.xor(change), self.pair(ix).disk_tail);
+        for e in edits {
+            e.put(&mut w);
+            match *e {
+                Edit::Absorb(d) => delta = delta.xor(d),
+                Edit::Tail(t) => tail = t,
+                Edit::Child(..) | Edit::Delete(_) => {}
             }
         }
-        Ok(found)
+        if delta != old {
+            w.gdelta(delta);
+        }
+        let Ok(commit) = w.finish() else { return Ok(false) };
+        self.pair_mut(ix).appendable = Some(false);
+        let block = self.pair(ix).blocks.0[0];
+        if !self.write_edits(block, &commit)? {
+            return Ok(false);
+        }
+        let info = self.pair_mut(ix);
+        info.appendable = Some(true);
+        info.end = LogEnd { rev: end.rev, off: commit.end(), etag: commit.etag };
+        (info.gdelta, info.disk_tail) = (delta, tail);
+        Ok(true)
     }
 
-    /// Let the root move out of the superblock pair `ix`, which keeps a copy of the superblock
-    /// only (DESIGN: the superblock chain).
-    pub(super) fn expand_superblock(&mut self, ix: PairIx) -> Result<(), Fault> {
-        ::log::info!("expanding the superblock chain");
-        let root = self.split(ix, 0)?;
-        let superblock = self.mdir(root)?.entries.first().cloned();
-        let Some(mut entry) = superblock else { return Err(Error::NotFound.into()) };
-        entry.did = Some(0);
-        entry.inherited = false;
-        self.mdir_mut(ix)?.insert(0, entry);
-        self.dirs[super::ROOT.0 as usize].pairs.retain(|&p| p != ix);
-        let old = self.pair_mut(ix);
-        (old.dir, old.chain) = (None, true);
-        self.pair_mut(root).chain = true;
-        self.refresh_first(ix);
-        Ok(())
+    /// Write all of `log` into the twin. False if that is bad.
+    fn compact_edits(&mut self, ix: PairIx, log: &Log, change: GState) -> Result<bool> {
+        let Pair([active, twin]) = self.pair(ix).blocks;
+        let rev = self.pair(ix).end.rev.wrapping_add(1);
+        let delta = log.gdelta.xor(change);
+        let commit = self.encode_log(log, rev, delta)?;
+        if !std::mem::take(&mut self.pair_mut(ix).twin_erased) {
+            self.wrote();
+            match self.dev.erase(twin) {
+                Ok(()) => self.barrier()?,
+                Err(e) if e.is_bad_block() => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if !self.write_edits(twin, &commit)? {
+            return Ok(false);
+        }
+        let info = self.pair_mut(ix);
+        info.blocks = Pair([twin, active]);
+        info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
+        info.appendable = Some(true);
+        (info.gdelta, info.disk_tail) = (delta, log.tail.unwrap_or(Tail::END));
+        Ok(true)
+    }
+
+    /// All of `log` as the first commit of a block.
+    pub(super) fn encode_log(&self, log: &Log, rev: u32, delta: GState) -> Result<Commit> {
+        let mut w = Writer::compact(self.layout, rev);
+        put_entries(log, &mut w);
+        if !delta.is_zero() {
+            w.gdelta(delta);
+        }
+        w.finish().map_err(|_| Error::NoSpace)
+    }
+
+    /// False if the block is bad.
+    fn write_edits(&mut self, block: u32, commit: &Commit) -> Result<bool> {
+        self.wrote();
+        self.commits_unordered = true;
+        match store::write_commit(&*self.dev, block, commit) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_bad_block() => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// Put a directory that the thread misses into it, so that the global state of its pairs
@@ -315,17 +272,18 @@ impl Fs {
         let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return Ok(false) };
         // their deltas did not count so far and must not begin to
         for &p in &chain {
-            if !self.pair(p).gdelta.is_zero() {
-                self.edit(p, Edit::Delta(GState::default()))?;
+            let delta = self.pair(p).gdelta;
+            if !delta.is_zero() {
+                self.commit_edits(p, &[Edit::Absorb(delta)], self.gstate)?;
             }
-            self.pair_mut(p).threaded = true;
         }
-        self.barrier()?;
         let old_tail = self.pair(last_root).disk_tail;
-        self.edit(last, Edit::Tail(old_tail))?;
+        self.commit_edits(last, &[Edit::Tail(old_tail)], self.gstate)?;
+        let tail = Tail { pair: self.pair(first).blocks, hard: false };
+        self.commit_edits(last_root, &[Edit::Tail(tail)], self.gstate)?;
         self.barrier()?;
-        self.edit(last_root, Edit::Tail(Tail { pair: self.pair(first).blocks, hard: false }))?;
-        self.barrier()?;
+        // only now: where one of these failed, the directory is still outside
+        chain.iter().for_each(|&p| self.pair_mut(p).threaded = true);
         self.pair_mut(last_root).next = Some(first);
         self.pair_mut(first).prev = Some(last_root);
         self.pair_mut(last).next = next;

@@ -26,7 +26,7 @@ use super::commit::{Fault, Spec};
 use super::pairs::{Fate, PairIx, View, WaysBack};
 use super::{DirId, Fs, Removed};
 use crate::error::{Error, Result};
-use crate::mdir::{COUNT_MAX, MoveId, Role, Select};
+use crate::mdir::Select;
 
 /// A flush that needs more rounds than this goes in circles.
 const ROUNDS_MAX: usize = 1000;
@@ -96,6 +96,8 @@ impl Fs {
 
     fn flush_rounds(&mut self) -> Result<()> {
         let written = self.dirty_file_ids();
+        // what a flush that failed began
+        self.end_move()?;
         for _ in 0..ROUNDS_MAX {
             match self.round() {
                 Ok(true) => {}
@@ -127,6 +129,7 @@ impl Fs {
             self.write_out(id, false)?;
             self.publish_file(id)?;
         }
+        self.expand_if_due()?;
         let plan = self.plan()?;
         let view = if plan.guarded { View::Grown } else { View::Final };
         let all = Spec { select: Select::ALL, view, gstate: None };
@@ -136,12 +139,16 @@ impl Fs {
             self.write_new(ix, all, plan.is_stub(self.pair(ix).dir))?;
         }
         let dirty = self.committable();
-        self.level_wear(&dirty, all)?;
         self.prepare_twins(&dirty, all)?;
 
         if plan.guarded {
             // phase 2
+            let moved = self.relocations;
             self.set_sync(true)?;
+            if self.relocations != moved {
+                // what phase 1 wrote names a pair that has moved since
+                return Err(Fault::Replan);
+            }
             // removed directories keep their first pair only
             let heads: Vec<PairIx> = self
                 .removed
@@ -173,6 +180,11 @@ impl Fs {
         }
         self.phase(&settled, all)?;
         if plan.needs_another() {
+            let waits = |d: &DirId| {
+                let parent = self.dirs[d.index()].parent;
+                plan.stages.get(&parent).is_some_and(|s| *s != Stage::Whole)
+            };
+            self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
             self.end_deferral();
             return Ok(true);
         }
@@ -184,7 +196,7 @@ impl Fs {
         // phase 7
         self.set_sync(false)?;
         self.forget_undone();
-        Ok(!self.dirty_pairs.is_empty())
+        Ok(!self.dirty_pairs.is_empty() || self.expand_if_due()?)
     }
 
     /// Pairs whose changes cancelled out were not committed, and need not be.
@@ -236,19 +248,26 @@ impl Fs {
         self.drop_vacant();
         self.renew_waiting()?;
         let mut stages = BTreeMap::new();
-        let new_dirs: Vec<DirId> = self
+        // where a round is planned again, what it has published empty is not named yet
+        let stubs = std::mem::take(&mut self.stubs);
+        let mut new_dirs: Vec<DirId> = self
             .dirty_pairs
             .iter()
             .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
             .filter_map(|&ix| self.pair(ix).dir)
+            .chain(stubs.into_iter().filter(|&d| self.dir(d).is_ok()))
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
-        // a parent is older than its children: its stage is known before theirs
+        // the stage of a parent is known before those of its children
+        new_dirs.sort_by_cached_key(|&dir| self.depth(dir));
         let mut ways = WaysBack::new();
         for dir in new_dirs {
             let stage = self.stage(dir, &stages, &mut ways)?;
             stages.insert(dir, stage);
+            if stage == Stage::Stub {
+                self.stubs.insert(dir);
+            }
         }
         for (&dir, &stage) in &stages {
             let from = match stage {
@@ -280,6 +299,16 @@ impl Fs {
         Ok(Plan { new, stages, guarded })
     }
 
+    /// How many directories `dir` is below.
+    fn depth(&self, mut dir: DirId) -> usize {
+        let mut depth = 0;
+        while let Some(parent) = self.parent(dir) {
+            depth += 1;
+            dir = parent;
+        }
+        depth
+    }
+
     fn end_deferral(&mut self) {
         for ix in self.dirty_pairs.clone() {
             self.pair_mut(ix).deferred = false;
@@ -296,6 +325,9 @@ impl Fs {
     ) -> Result<Stage> {
         let d = &self.dirs[dir.0 as usize];
         let (parent, name, head) = (d.parent, d.name.clone(), d.pairs[0]);
+        if self.pair(head).on_disk {
+            return Ok(Stage::Stub);
+        }
         if stages.get(&parent).is_some_and(|s| *s != Stage::Whole) {
             return Ok(Stage::Later);
         }
@@ -321,102 +353,6 @@ impl Fs {
             !r.by_move
                 && self.kept_before(head, &mut kept) == Some(self.publisher(entry, &mut publishers))
         })
-    }
-
-    /// Move what was renamed across pairs, one entry after the other.
-    fn finish_moves(&mut self, view: View) -> Result<(), Fault> {
-        while let Some((&first, mv)) = self.moves.first_key_value() {
-            let mut m = first;
-            if let Some(target) = mv.target {
-                let source = mv.source;
-                let gstate = Some(self.moving(source, m)?);
-                let select = Select { arrive: Some(m), leave: None };
-                let at = self.commit_target(target, select, view)?;
-                self.phase(&[at], Spec { select, view, gstate })?;
-                self.arrived(m);
-            }
-            // leaving may leave the source with nothing but what arrives there: both in one commit
-            while let Some(source) = self.moves.get(&m).map(|mv| mv.source) {
-                let leave = Select { arrive: None, leave: Some(m) };
-                let lone = self.pair(source).continues && self.mdir(source)?.empties(&leave);
-                let next = if lone { self.arriving_at(source)? } else { None };
-                let (at, select, gstate) = match next {
-                    Some(n) => {
-                        let from = self.moves.get(&n).map_or(source, |mv| mv.source);
-                        (source, Select { arrive: Some(n), ..leave }, self.moving(from, n)?)
-                    }
-                    None if lone => {
-                        (self.drop_lone(source, m)?, Select::ALL, self.gstate.with_move(None))
-                    }
-                    None => (source, leave, self.gstate.with_move(None)),
-                };
-                self.phase(&[at], Spec { select, view, gstate: Some(gstate) })?;
-                self.moves.remove(&m);
-                match next {
-                    Some(n) => {
-                        self.arrived(n);
-                        m = n;
-                    }
-                    None => break,
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The global state while move `m` is under way.
-    fn moving(&mut self, source: PairIx, m: MoveId) -> Result<crate::disk::GState> {
-        let id = self.leaving_id(source, m)?;
-        Ok(self.gstate.with_move(Some((self.pair(source).blocks, id))))
-    }
-
-    /// The target commit of `m` is on disk.
-    fn arrived(&mut self, m: MoveId) {
-        if let Some(mv) = self.moves.get_mut(&m) {
-            mv.target = None;
-        }
-    }
-
-    /// The pair whose commit makes what arrives in `target` durable: itself, or, if it is new,
-    /// the one before it.
-    fn commit_target(
-        &mut self,
-        target: PairIx,
-        select: Select,
-        view: View,
-    ) -> Result<PairIx, Fault> {
-        if self.pair(target).on_disk {
-            return Ok(target);
-        }
-        self.pair_mut(target).deferred = false;
-        self.write_new(target, Spec { select, view, gstate: None }, false)?;
-        Ok(self.publisher(target, &mut WaysBack::new()))
-    }
-
-    /// A move whose target is `ix`.
-    fn arriving_at(&mut self, ix: PairIx) -> Result<Option<MoveId>> {
-        let arriving = |role| match role {
-            Role::Arriving(m) => Some(m),
-            _ => None,
-        };
-        Ok(self.mdir(ix)?.entries.iter().find_map(|e| arriving(e.role)))
-    }
-
-    /// The entry that move `m` takes away is the last of its pair: the pair leaves the thread with
-    /// it. Returns the pair before, whose commit does that.
-    fn drop_lone(&mut self, source: PairIx, m: MoveId) -> Result<PairIx> {
-        self.mdir(source)?.entries.retain(|e| e.role != Role::Leaving(m));
-        self.drop_pairs(&[source]);
-        self.kept_before(source, &mut WaysBack::new()).ok_or(Error::NotFound)
-    }
-
-    /// The id on disk of the entry that move `m` takes away.
-    fn leaving_id(&mut self, source: PairIx, m: MoveId) -> Result<u16> {
-        let mut entries = self.mdir(source)?.entries.iter();
-        let leaving = entries.find(|e| e.role == Role::Leaving(m)).and_then(|e| e.did);
-        leaving
-            .filter(|id| usize::from(*id) < COUNT_MAX)
-            .ok_or(Error::Invalid("a move lost its source"))
     }
 
     /// Pairs without entries, other than the first of a directory, leave the thread; new ones do
@@ -449,7 +385,7 @@ impl Fs {
     }
 
     /// Take pairs out of their directories; of none the first.
-    fn drop_pairs(&mut self, pairs: &[PairIx]) {
+    pub(super) fn drop_pairs(&mut self, pairs: &[PairIx]) {
         let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
         for &ix in pairs {
             let Some(dir) = self.pair(ix).dir else { continue };
@@ -469,31 +405,6 @@ impl Fs {
                 }
             }
         }
-    }
-
-    /// Before the pairs of a flush are compacted: move those whose block has been erased often
-    /// enough, and let the superblock pair hand the root on.
-    fn level_wear(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
-        let Some(cycles) = self.block_cycles else { return Ok(()) };
-        let modulus = cycles.saturating_add(1) | 1;
-        for &ix in pairs {
-            let tired = self.pair(ix).end.rev.wrapping_add(1).is_multiple_of(modulus);
-            if !tired || !self.will_compact(ix, spec)? {
-                continue;
-            }
-            let is_superblock = self.pair(ix).blocks.same(crate::disk::Pair::SUPERBLOCK);
-            let free = self.usage()?.blocks_free;
-            if is_superblock && self.pair(ix).dir.is_some() {
-                // it cannot be undone: only while an eighth of the image is free
-                if free > self.superblock.block_count / 8 && free > 2 {
-                    self.expand_superblock(ix)?;
-                    return Err(Fault::Replan);
-                }
-            } else if !is_superblock && free > 1 {
-                return Err(Fault::TiredTwin(ix));
-            }
-        }
-        Ok(())
     }
 
     /// Finish what a former mount left undone: a move, and a thread that does not match the tree.

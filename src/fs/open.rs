@@ -90,6 +90,11 @@ struct Walk {
     filled: BTreeSet<PairIx>,
     /// Pairs with an entry that may be all that is left of a directory's.
     doubtful: BTreeSet<PairIx>,
+    /// What the global state says as the thread has it. While pairs are exchanged for newer copies,
+    /// its sum counts what these have taken over twice, until the orphans are sorted out.
+    needs_sync: bool,
+    /// Pairs whose content is newer than what the thread has, which may lead elsewhere.
+    renewed: BTreeSet<PairIx>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
     commits: u32,
@@ -148,8 +153,13 @@ impl Fs {
             unsaved: BTreeSet::new(),
             dirty_bytes: 0,
             removed: Vec::new(),
+            stubs: BTreeSet::new(),
             emptied: Vec::new(),
-            relocating: None,
+            unnamed: Vec::new(),
+            making_way: Vec::new(),
+            expansion_due: false,
+            expanded_at: None,
+            relocations: 0,
             cached: Vec::new(),
             cached_bytes: 0,
             evict_at: CACHE_MAX,
@@ -372,7 +382,8 @@ impl Fs {
 
     /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
     fn find_move(&mut self, walk: &mut Walk) {
-        self.unfinished = self.gstate.needs_sync();
+        walk.needs_sync = self.gstate.needs_sync();
+        self.unfinished = walk.needs_sync;
         let Some((pair, id)) = self.gstate.pending_move() else { return };
         self.unfinished = true;
         self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
@@ -500,6 +511,7 @@ impl Fs {
     fn take_half_orphan(&mut self, old: PairIx, fetched: Fetched, walk: &mut Walk) -> PairIx {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
+        walk.renewed.insert(old);
         // what the old content named is stale
         walk.children.remove(&old);
         walk.lists.remove(&old);
@@ -524,6 +536,7 @@ impl Fs {
         self.gstate = self.gstate.xor(delta).xor(p.gdelta);
         let o = self.pair(old);
         (p.threaded, p.next, p.prev, p.listed) = (o.threaded, o.next, o.prev, o.listed);
+        p.continues = o.continues;
         self.cached_bytes -= o.counted;
         self.pairs[old.0 as usize] = Some(p);
         self.count(old);
@@ -536,32 +549,77 @@ impl Fs {
     }
 
     /// A directory whose first pair is `head`.
-    fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &Walk) {
+    fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &mut Walk) {
         let id = DirId(self.dirs.len() as u32);
         let mut pairs = vec![head];
         let mut sorted = true;
-        let mut last: Option<&[u8]> = None;
+        let mut last: Option<Box<[u8]>> = None;
         let mut at = head;
         loop {
             self.pair_mut(at).dir = Some(id);
             if let Some(Names { last: l, in_order }) = walk.names.get(&at) {
                 let first = self.pair(at).first.as_deref();
                 sorted &= *in_order
-                    && !matches!((last, first), (Some(l), Some(f)) if !name::cmp(l, f).is_lt());
-                last = l.as_deref().or(last);
+                    && !matches!((&last, first), (Some(l), Some(f)) if !name::cmp(l, f).is_lt());
+                last = l.clone().or(last);
             }
-            match self.pair(at).next {
-                Some(next) if self.pair(next).continues && self.pair(next).dir.is_none() => {
+            match self.continuation(at, walk) {
+                Some(next) => {
                     pairs.push(next);
                     at = next;
                 }
-                _ => break,
+                None => break,
             }
         }
         for b in self.pair(head).blocks.0 {
             self.heads.insert(b, id);
         }
         self.dirs.push(Dir { pairs, parent, name, sorted, alive: true });
+    }
+
+    /// The pair that the hardtail of `at` leads to: the next in the thread, except where an
+    /// interrupted relocation left the thread with what older content led to.
+    fn continuation(&mut self, at: PairIx, walk: &mut Walk) -> Option<PairIx> {
+        let is_next = |fs: &Self, ix: PairIx| {
+            let p = fs.pair(ix);
+            p.continues && p.dir.is_none()
+        };
+        let tail = self.pair(at).disk_tail;
+        let next = self.pair(at).next;
+        if !walk.renewed.contains(&at) || next.is_some_and(|n| self.pair(n).blocks.same(tail.pair))
+        {
+            return next.filter(|&n| is_next(self, n));
+        }
+        if !tail.hard || tail.pair.is_null() {
+            return None;
+        }
+        let known = tail.pair.0.map(|b| walk.by_block.get(&b).copied());
+        let problem = match known {
+            // what stands between leaves the thread
+            [Some(a), Some(b)] if a == b && is_next(self, a) => return Some(a),
+            [Some(old), None] | [None, Some(old)] if is_next(self, old) => {
+                match store::fetch_dir(&*self.dev, tail.pair) {
+                    Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
+                    Err(e) => e,
+                }
+            }
+            [None, None] => match store::fetch_dir(&*self.dev, tail.pair) {
+                Ok(f) => {
+                    let ix = self.take_pair(f, walk);
+                    self.pair_mut(ix).continues = true;
+                    self.link_after(at, ix);
+                    walk.renewed.insert(ix);
+                    if self.pair(ix).threaded {
+                        self.gstate = self.gstate.xor(self.pair(ix).gdelta);
+                    }
+                    return Some(ix);
+                }
+                Err(e) => e,
+            },
+            _ => Error::Corrupt(Corrupt::PairReachedTwice(tail.pair)),
+        };
+        self.damage(&problem);
+        None
     }
 
     /// Pairs in the thread that the tree does not reach. With the sync bit set they are left from
@@ -580,12 +638,12 @@ impl Fs {
             self.warn(format!("{n} metadata pairs in the thread belong to no directory"));
         }
         let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
-        if self.gstate.needs_sync() && holds && self.may_have_lost_a_name(walk) {
+        if walk.needs_sync && holds && self.may_have_lost_a_name(walk) {
             self.damage(
                 &"an operation was interrupted and an entry is damaged: which directories were \
                   removed and which have lost their name is not known",
             );
-        } else if self.gstate.needs_sync() {
+        } else if walk.needs_sync {
             for ix in &orphans {
                 self.pair_mut(*ix).fate = Fate::Removed;
                 walk.lists.remove(ix);

@@ -253,17 +253,24 @@ impl Fs {
     /// Forget a pair that nothing on disk names.
     pub(super) fn forget_new(&mut self, ix: PairIx) {
         let blocks = self.pair(ix).blocks;
-        if self.removed.iter().any(|r| r.entry_pair == ix) {
-            let publisher = self.publisher(ix, &mut WaysBack::new());
-            for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
-                r.entry_pair = publisher;
-            }
-        }
+        self.hand_on_entries(ix);
         self.unlink_pair(ix);
         self.forget_pair(ix);
         for b in blocks.0 {
             self.alloc.free(b);
             self.heads.remove(&b);
+        }
+    }
+
+    /// Before `ix` is forgotten: of the removed directories whose entries were there, the pair
+    /// before it knows when they are gone from the disk.
+    pub(super) fn hand_on_entries(&mut self, ix: PairIx) {
+        if self.removed.iter().any(|r| r.entry_pair == ix) {
+            let before = self.pair(ix).prev.unwrap_or(PairIx(0));
+            let publisher = self.publisher(before, &mut WaysBack::new());
+            for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
+                r.entry_pair = publisher;
+            }
         }
     }
 

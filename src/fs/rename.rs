@@ -116,11 +116,12 @@ impl Fs {
         let is_move = source.pair != place.pair && (e.did.is_some() || e.inherited);
         if is_move {
             let data_pending = e.file.is_some_and(|f| self.dirty_files.contains(&f));
-            // what it replaces stays on disk until it arrives: without changes of its own
+            // what it replaces stays on disk until it arrives, without changes of its own; what is
+            // not there yet may itself replace something that must not go before
             let replaces_pending = match target.map(|t| self.entry(t).cloned()).transpose()? {
                 Some(t) => {
                     let unwritten = t.file.is_some_and(|f| self.dirty_files.contains(&f));
-                    t.inherited || (t.did.is_some() && (t.is_dirty() || unwritten))
+                    t.inherited || t.did.is_none() || t.is_dirty() || unwritten
                 }
                 None => false,
             };
@@ -185,7 +186,7 @@ impl Fs {
         }
     }
 
-    /// A durable entry changes pairs: the flush will do it on disk.
+    /// A durable entry changes pairs, perhaps to replace another: the flush will do it on disk.
     pub(super) fn start_move(
         &mut self,
         source: Place,
@@ -199,26 +200,18 @@ impl Fs {
             e.role = Role::Leaving(m);
             e.file = None;
         });
-        let mut at = place.at;
         let size = new.size_on_disk();
         if let Some(t) = target {
-            let durable = self.entry(t)?.did.is_some();
-            let old = if durable {
-                let old = self.entry(t)?.clone();
-                self.mdir_mut(t.pair)?.update(t.at, |e| {
-                    e.role = Role::Replaced(m);
-                    e.file = None;
-                    e.discount = size.min(e.size_on_disk());
-                });
-                old
-            } else {
-                at = t.at;
-                self.remove_at(t)?
-            };
+            let old = self.entry(t)?.clone();
+            self.mdir_mut(t.pair)?.update(t.at, |e| {
+                e.role = Role::Replaced(m);
+                e.file = None;
+                e.discount = size.min(e.size_on_disk());
+            });
             self.gone(old, t, true);
         }
         new.role = Role::Arriving(m);
-        self.insert_at(Place { pair: place.pair, at }, new)?;
+        self.insert_at(place, new)?;
         self.moves.insert(m, Move { source: source.pair, target: Some(place.pair) });
         Ok(())
     }

@@ -39,6 +39,17 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
     parse_log(dev, block, bytes)
 }
 
+/// Read the metadata log in `block` up to the commit that ends at byte `end`; `None` if no commit
+/// is valid.
+pub fn read_log_to(dev: &dyn BlockDevice, block: u32, end: u32) -> IoResult<Option<Log>> {
+    let mut bytes = vec![0xff; dev.geometry().block_size as usize];
+    // The last tag may say that it is shorter than its CRC, by four bytes at most. A tag more fits into
+    // that, but not its CRC, so no commit more is read.
+    let end = bytes.len().min(end as usize + 4);
+    dev.read(block, 0, &mut bytes[..end])?;
+    parse_log(dev, block, bytes)
+}
+
 /// The same when the first bytes of the block are known.
 fn parse_log(dev: &dyn BlockDevice, block: u32, mut bytes: Vec<u8>) -> IoResult<Option<Log>> {
     let block_size = dev.geometry().block_size as usize;

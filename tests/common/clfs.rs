@@ -149,6 +149,11 @@ impl CLfs {
         self.driver.cut_power_after(writes);
     }
 
+    /// Erases of each block so far, those before the mount included.
+    pub fn erases(&self) -> Vec<u32> {
+        self.driver.erases()
+    }
+
     fn lfs(&mut self) -> *mut sys::lfs_t {
         self.driver.lfs()
     }

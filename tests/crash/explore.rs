@@ -42,6 +42,19 @@ struct Failure {
     image: Vec<u8>,
 }
 
+/// Run a workload without crashes, and let both filesystems and the verifier judge the end.
+pub fn try_run(setup: &Setup, steps: &[Step]) -> Result<(), String> {
+    let run = match catch_unwind(|| run(setup, steps)) {
+        Ok(run) => run?,
+        Err(panic) => return Err(format!("panic: {}", panic_text(&*panic))),
+    };
+    let image = run.image();
+    sound(setup, &image, true)?;
+    let tree = read(setup, &image)?;
+    goes_on(setup, &image, &tree, true)?;
+    c_goes_on(setup, &image, &tree)
+}
+
 /// The number of distinct images, if all of them from step `first` on stand.
 fn try_all(
     setup: &Setup,

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use littlefs::bd::Geometry;
-use littlefs::bd::emu::{EmuDevice, Event};
+use littlefs::bd::emu::{BadBlock, EmuDevice, Event};
+use littlefs::bd::{BlockDevice, Geometry};
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 
 use super::common::calls::{Call, Fail, Model, Subject};
@@ -11,6 +11,7 @@ use super::common::clfs::{Config, V2_1};
 use super::common::ours::Ours;
 use super::common::tree::diff;
 use super::oracle::State;
+use super::random::Rng;
 
 /// Type of the attribute that tells objects apart, whatever their names.
 pub const ID: u8 = 0x49;
@@ -27,11 +28,61 @@ pub struct Setup {
     pub prog_size: u32,
     pub version: u32,
     pub block_cycles: Option<u32>,
+    pub bad_blocks: Option<BadBlocks>,
+}
+
+/// Blocks that fail one after the other while a workload runs.
+#[derive(Clone, Copy, Debug)]
+pub struct BadBlocks {
+    pub mode: BadBlock,
+    /// One more fails before one in so many flushes.
+    pub one_in: usize,
+    /// How many fail in all.
+    pub most: usize,
+    /// Chooses them.
+    pub seed: u64,
+}
+
+/// Every way in which a block may fail.
+pub const BAD_BLOCKS: [BadBlock; 5] = [
+    BadBlock::ProgError,
+    BadBlock::EraseError,
+    BadBlock::ReadError,
+    BadBlock::ProgNoop,
+    BadBlock::EraseNoop,
+];
+
+impl BadBlocks {
+    pub fn new(mode: BadBlock, seed: u64) -> Self {
+        Self { mode, one_in: 1 + seed as usize % 3, most: 20, seed }
+    }
+
+    /// Perhaps let one more block fail. One that holds something stays readable.
+    fn strike(&mut self, rng: &mut Rng, dev: &EmuDevice, fs: &mut Fs) -> Result<(), String> {
+        if self.most == 0 || rng.below(self.one_in) > 0 {
+            return Ok(());
+        }
+        // the superblock pair cannot move
+        let block = 2 + rng.below(dev.geometry().block_count as usize - 2) as u32;
+        let is_used = fs.used_blocks().map_err(|e| format!("usage: {e}"))?(block);
+        if self.mode != BadBlock::ReadError || !is_used {
+            dev.set_bad(block, self.mode);
+            self.most -= 1;
+        }
+        Ok(())
+    }
 }
 
 impl Setup {
     pub const fn new(block_size: u32, block_count: u32, prog_size: u32) -> Self {
-        Self { block_size, block_count, prog_size, version: V2_1, block_cycles: None }
+        Self {
+            block_size,
+            block_count,
+            prog_size,
+            version: V2_1,
+            block_cycles: None,
+            bad_blocks: None,
+        }
     }
 
     pub fn geometry(&self) -> Geometry {
@@ -186,7 +237,10 @@ impl Run {
 /// Run `steps` on a fresh image, checking what every flush left.
 pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
     let base = setup.format();
-    let dev = Arc::new(EmuDevice::new(setup.geometry(), base.clone()));
+    let read_back = setup.bad_blocks.is_some();
+    let dev = Arc::new(EmuDevice::recorded(setup.geometry(), base.clone(), read_back));
+    let mut bad = setup.bad_blocks;
+    let mut rng = Rng(bad.map_or(0, |b| b.seed));
     let mut ours = Ours::open(setup.geometry(), base.clone(), &setup.options(false))
         .map_err(|e| format!("open: {e}"))?;
     ours.fs = Fs::open(dev.clone(), &setup.options(false)).map_err(|e| format!("open: {e}"))?;
@@ -195,6 +249,9 @@ pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
     let mut segments = Vec::new();
     let (mut old, mut failed) = (0, false);
     for (i, step) in steps.iter().enumerate() {
+        if let (Step::Flush, Some(bad)) = (step, &mut bad) {
+            bad.strike(&mut rng, &dev, &mut ours.fs)?;
+        }
         let before = states.len() - 1;
         let begin = dev.log_len();
         let mut flushed = false;

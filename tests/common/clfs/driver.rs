@@ -45,6 +45,10 @@ pub struct Config {
     pub erased: u8,
     /// Refuse to program bytes that are not erased.
     pub strict_erase: bool,
+    /// Erases that a block stands: after one more its programs fail.
+    pub life: u32,
+    /// Erases that the blocks, from the first on, have stood before.
+    pub worn: Vec<u32>,
 }
 
 impl Config {
@@ -68,6 +72,8 @@ impl Config {
             metadata_max: 0,
             erased: 0xff,
             strict_erase: true,
+            life: u32::MAX,
+            worn: Vec::new(),
         }
     }
 
@@ -102,6 +108,8 @@ struct Device {
     counts: DeviceCounts,
     /// The first thing the driver did that a chip would not do.
     violation: Option<String>,
+    /// Erases of each block.
+    erases: Vec<u32>,
     /// Programs and erases until the power fails; none when it does not.
     writes_left: Option<u64>,
 }
@@ -120,6 +128,10 @@ impl Device {
         self.image
             .get_mut(start..start + size as usize)
             .ok_or_else(|| "beyond the end of the image".into())
+    }
+
+    fn is_bad(&self, block: u32) -> bool {
+        self.erases.get(block as usize).is_some_and(|&n| n > self.config.life)
     }
 
     fn prog(&mut self, block: u32, off: u32, data: &[u8]) -> Result<(), String> {
@@ -198,6 +210,9 @@ unsafe extern "C" fn on_prog(
     if !dev.has_power() {
         return sys::lfs_error_LFS_ERR_IO;
     }
+    if dev.is_bad(block) {
+        return sys::lfs_error_LFS_ERR_CORRUPT;
+    }
     let result = dev.prog(block, off, data);
     dev.answer("prog", block, off, result)
 }
@@ -208,6 +223,9 @@ unsafe extern "C" fn on_erase(config: *const sys::lfs_config, block: u32) -> c_i
     dev.counts.erases += 1;
     if !dev.has_power() {
         return sys::lfs_error_LFS_ERR_IO;
+    }
+    if let Some(n) = dev.erases.get_mut(block as usize) {
+        *n += 1;
     }
     let Config { block_size, erased, .. } = dev.config;
     let result = dev.range(block, 0, block_size, 1).map(|bytes| bytes.fill(erased));
@@ -231,6 +249,8 @@ pub(super) struct Boxed(NonNull<Driver>);
 impl Boxed {
     pub(super) fn new(image: Vec<u8>, config: &Config) -> Self {
         config.validate(image.len());
+        let mut erases = config.worn.clone();
+        erases.resize(image.len() / config.block_size as usize, 0);
         let driver = Box::new(Driver {
             lfs: MaybeUninit::zeroed(),
             config: sys::lfs_config {
@@ -261,6 +281,7 @@ impl Boxed {
                 config: config.clone(),
                 counts: DeviceCounts::default(),
                 violation: None,
+                erases,
                 writes_left: None,
             }),
         });
@@ -301,6 +322,10 @@ impl Boxed {
     /// Fail every write after the next `writes` ones.
     pub(super) fn cut_power_after(&self, writes: u64) {
         self.device().borrow_mut().writes_left = Some(writes);
+    }
+
+    pub(super) fn erases(&self) -> Vec<u32> {
+        self.device().borrow().erases.clone()
     }
 
     pub(super) fn counts(&self) -> DeviceCounts {
