@@ -20,6 +20,7 @@ mod put;
 mod sizing;
 mod tar_in;
 mod tar_out;
+mod version1;
 
 pub use build::Refusal;
 pub use create::{Created, Creation, Failure, Size, create_in};

@@ -5,6 +5,8 @@ mod commands;
 mod common;
 #[path = "v1/converting.rs"]
 mod converting;
+#[path = "v1/creating.rs"]
+mod creating;
 #[path = "v1/reading.rs"]
 mod reading;
 #[path = "v1/verdicts.rs"]

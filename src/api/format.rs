@@ -157,6 +157,15 @@ impl FormatOptions {
         self.profile
     }
 
+    /// Whether a convention for user attributes was asked for.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn keeps_attributes(&self) -> bool {
+        match self.convention {
+            Some(choice) => matches!(choice, Choice::By(_)),
+            None => self.profile.is_some_and(|p| p.convention().is_some()),
+        }
+    }
+
     /// Bytes in a block, as given, by the profile, or else 4096.
     pub fn chosen_block_size(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.block_size);

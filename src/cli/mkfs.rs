@@ -13,6 +13,7 @@ use super::{CliError, parse_bytes};
 use crate::FormatOptions;
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::disk::superblock::VERSION_1_1;
 use crate::files::Place;
 use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::show::Show;
@@ -68,6 +69,11 @@ pub struct MkfsArgs {
 /// # Errors
 /// When the geometry is impossible, something would be overwritten, or writing fails.
 pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
+    if args.options().chosen_disk_version() == VERSION_1_1 {
+        return Err(
+            args.fail("version 1 is made by 'littlefs create' only, also of an empty directory")
+        );
+    }
     let asked = args.options().geometry().map_err(|e| args.fail(e))?;
     let (container, created) = args.open(asked.is_some())?;
     let geometry = args.format(container, asked)?;

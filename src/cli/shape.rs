@@ -4,7 +4,9 @@ use clap::{Args, ValueEnum};
 
 use super::parse_bytes_u32;
 use crate::FormatOptions;
-use crate::disk::superblock::{ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_2_0, VERSION_2_1};
+use crate::disk::superblock::{
+    ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_1_1, VERSION_2_0, VERSION_2_1,
+};
 use crate::profile::Profile;
 
 /// Block size, version and limits.
@@ -20,9 +22,10 @@ pub struct ShapeArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
 
-    /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6 [default: 2.1]
+    /// Version of the format: 2.1, 2.0 for drivers older than littlefs 2.6, or 1 for those older than
+    /// littlefs 2.0 ('create' only) [default: 2.1]
     #[arg(long, value_name = "VERSION")]
-    pub disk_version: Option<DiskVersion>,
+    pub disk_version: Option<AnyVersion>,
 
     /// Longest file name, in bytes; a driver built for shorter names refuses the image
     /// [default: 255]
@@ -50,6 +53,39 @@ pub enum DiskVersion {
     /// With them.
     #[value(name = "2.1")]
     V2_1,
+}
+
+/// A version of the format, and the old one.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum AnyVersion {
+    /// Another format, in which there are no user attributes.
+    #[value(name = "1")]
+    V1,
+    /// Without forward CRCs.
+    #[value(name = "2.0")]
+    V2_0,
+    /// With them.
+    #[value(name = "2.1")]
+    V2_1,
+}
+
+impl From<DiskVersion> for AnyVersion {
+    fn from(version: DiskVersion) -> Self {
+        match version {
+            DiskVersion::V2_0 => Self::V2_0,
+            DiskVersion::V2_1 => Self::V2_1,
+        }
+    }
+}
+
+impl From<AnyVersion> for u32 {
+    fn from(version: AnyVersion) -> Self {
+        match version {
+            AnyVersion::V1 => VERSION_1_1,
+            AnyVersion::V2_0 => VERSION_2_0,
+            AnyVersion::V2_1 => VERSION_2_1,
+        }
+    }
 }
 
 impl From<DiskVersion> for u32 {

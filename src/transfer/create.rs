@@ -8,11 +8,12 @@ use std::sync::Arc;
 use super::Progress;
 use super::build::{BuildError, Refusal, build, refusals};
 use super::manifest::{Kind, Manifest};
-use super::sizing;
+use super::{sizing, version1};
 use crate::bd::file::fill;
 use crate::bd::fresh::FreshDevice;
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::check::show;
+use crate::disk::superblock::VERSION_1_1;
 use crate::error::{Error, IoError, IoOp, Unsupported};
 use crate::fs::Fs;
 use crate::image::Reason;
@@ -111,6 +112,8 @@ pub enum Failure {
     },
     /// Nothing says how large the filesystem is to be.
     NoSize,
+    /// User attributes were asked for in an image of version 1.
+    NoAttributes,
     /// The filesystem would reach beyond the end of the dump or device.
     Beyond {
         /// The filesystem.
@@ -166,6 +169,9 @@ impl fmt::Display for Failure {
             ),
             Self::NoSize => f.write_str(
                 "no filesystem is there whose size could be kept; give --size or --block-count",
+            ),
+            Self::NoAttributes => f.write_str(
+                "version 1 keeps no times, owners or modes: leave out --attrs and --profile",
             ),
             Self::Beyond { geometry: g, room } => write!(
                 f,
@@ -231,6 +237,9 @@ pub fn create_in(
     how: &Creation,
     progress: &Progress<'_>,
 ) -> Result<Created, Failure> {
+    if how.format.chosen_disk_version() == VERSION_1_1 {
+        return version1::create_in(file, offset, manifest, how, progress);
+    }
     let (geometry, mut fs) = match how.size {
         Size::Blocks(count) => {
             let geometry = how.geometry(count)?;

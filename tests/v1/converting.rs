@@ -51,7 +51,7 @@ fn migrate_program() -> &'static Path {
 }
 
 /// An image after lfs_migrate, as the C driver shows it.
-fn migrated(image: &[u8]) -> Tree {
+pub fn migrated(image: &[u8]) -> Tree {
     let sb = superblock_of(image);
     let (_dir, path) = file(image);
     let mut command = Command::new(migrate_program());

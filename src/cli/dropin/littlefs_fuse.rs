@@ -12,7 +12,7 @@ use super::super::convert::{self, ConvertArgs, Origin};
 use super::super::mkfs::{self, MkfsArgs};
 #[cfg(feature = "mount")]
 use super::super::mount::{self, MountArgs};
-use super::super::shape::{DiskVersion, ShapeArgs};
+use super::super::shape::{AnyVersion, DiskVersion, ShapeArgs};
 use super::super::{Chosen, CliError, ImageArgs, exit};
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::image::{Place, Reason};
@@ -211,7 +211,7 @@ impl LittlefsFuse {
             Some(block_size) => block_size,
             None => self.sector_size()?,
         };
-        let disk_version = self.disk_version()?;
+        let disk_version = self.disk_version()?.map(AnyVersion::from);
         mkfs::run(&MkfsArgs {
             image: self.device,
             shape: ShapeArgs {
