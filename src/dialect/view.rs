@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 
 use super::Lists as ListFormat;
 use super::tree::{Content, Dir, Entry, Tree};
-use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, read_each};
+use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, check_range, read_each};
 use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
@@ -212,11 +212,7 @@ impl BlockDevice for View {
 
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
         let g = self.geometry;
-        let end = u64::from(block) * u64::from(g.block_size) + u64::from(off) + buf.len() as u64;
-        if end > g.size() {
-            let source = io::Error::new(ErrorKind::InvalidInput, "outside the image");
-            return Err(IoError { op: IoOp::Read, block: Some(block), source });
-        }
+        check_range(g, IoOp::Read, block, off, buf.len())?;
         let (mut block, mut off, mut rest) = (block + off / g.block_size, off % g.block_size, buf);
         while !rest.is_empty() {
             let n = rest.len().min((g.block_size - off) as usize);
