@@ -24,6 +24,7 @@ mod mkfs;
 mod problems;
 mod progress;
 mod put;
+mod recover;
 mod scan;
 mod shape;
 mod stat;
@@ -174,6 +175,7 @@ Examples:
                                       make one with what is in a directory
   littlefs extract dump.bin -C out    copy everything out of it, without a mount
   littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
+  littlefs recover dump.bin -C found  bring back what was deleted or overwritten
   littlefs kv new.img set greeting hi use it as a key-value store
 
 Exit status:
@@ -226,6 +228,7 @@ enum Command {
     Map(map::MapArgs),
     Scan(scan::ScanArgs),
     Check(check::CheckArgs),
+    Recover(recover::RecoverArgs),
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
@@ -264,6 +267,7 @@ impl Command {
             Self::Map(args) => map::run(args),
             Self::Scan(args) => scan::run(args),
             Self::Check(args) => check::run(args),
+            Self::Recover(args) => recover::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),

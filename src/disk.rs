@@ -7,7 +7,6 @@ pub mod crc;
 pub mod ctz;
 #[cfg(feature = "inspect")]
 pub mod dissect;
-#[cfg(feature = "inspect")]
 pub mod entry;
 pub mod gstate;
 #[cfg(feature = "inspect")]

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 #[cfg(feature = "mount")]
@@ -91,6 +91,24 @@ fn opened(fd: rustix::io::Result<OwnedFd>) -> io::Result<File> {
     let fd = fd?;
     fcntl_setfl(&fd, OFlags::empty())?;
     Ok(File::from(fd))
+}
+
+/// Make a file in an open directory, under a plain name that nothing has.
+///
+/// # Errors
+/// The system's: EEXIST for a name that is taken, also by a link.
+pub fn create_in(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<File> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(directory, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
+}
+
+/// Open a directory by its plain name in another one; no link is followed.
+///
+/// # Errors
+/// The system's: ENOTDIR or ELOOP for what is none.
+pub fn open_dir(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(directory, name, flags, Mode::empty())
 }
 
 /// Whether both describe the same file.

@@ -1,5 +1,6 @@
 //! Image files: opening one by path, whatever it is, with an error that says what to do next.
 
+mod blocks;
 mod body;
 mod container;
 mod error;
@@ -25,6 +26,7 @@ pub use crate::container::{
     esp32,
 };
 pub use crate::disk::Superblock;
+pub use blocks::{Blocks, open_blocks};
 pub use container::{Container, Source};
 pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};

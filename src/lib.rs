@@ -74,6 +74,7 @@
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
 //! | backup | [`backup`] | what an image held before it was rewritten in place |
 //! | convert | [`convert`] | a new image with the content of another |
+//! | recover | [`recover`] | what an image held before: deleted, overwritten and cut off files |
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
 //! | inspect | [`inspect`] | images tag by tag and block by block, for people and programs |
 //! | map | [`map`] | what each block of an image is used for |
@@ -134,6 +135,7 @@ pub mod kv;
 #[cfg(feature = "inspect")]
 pub mod map;
 pub mod profile;
+pub mod recover;
 // The daemon and its commands need most of these calls; the library alone needs few.
 #[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]
 mod sys;

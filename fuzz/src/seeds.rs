@@ -21,6 +21,7 @@ fn main() -> std::io::Result<()> {
         "pair",
         "mount",
         "inspect",
+        "recover",
         "change",
         "repair",
         "kv",
@@ -53,6 +54,8 @@ fn main() -> std::io::Result<()> {
             fs::write(corpus.join(target).join(&name), &image)?;
         }
         fs::write(corpus.join("repair").join(&name), [&[7, 0], &image[..]].concat())?;
+        let shift = (block_size / 128).ilog2() as u8;
+        fs::write(corpus.join("recover").join(&name), [&[shift | 0x80], &image[..]].concat())?;
         fs::write(corpus.join("kv").join(&name), [&KV_SCRIPT[..], &image].concat())?;
         for (k, block) in image.chunks(block_size).enumerate() {
             if block.iter().any(|&b| b != 0xff) {

@@ -11,9 +11,9 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit, parse_bytes_u32};
-use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::bd::{BlockDevice, Geometry};
 use crate::disk::Pair;
-use crate::image::{Dialect, Kind, Source};
+use crate::image::{Blocks, Dialect, open_blocks};
 use crate::inspect::{Inspector, Report};
 use crate::show::Show;
 
@@ -174,7 +174,8 @@ impl InspectArgs {
 
 /// The blocks of the image: of a littlefs, or of anything if the block size is given.
 fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
-    let error = match args.open() {
+    let mut found = args.find()?;
+    let error = match found.open() {
         Ok(opened) if opened.dialect != Dialect::Littlefs => {
             return Err(CliError::failure(format_args!(
                 "{}: written as {}, whose tags are others: only littlefs 2 can be shown",
@@ -185,18 +186,17 @@ fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
         Ok(opened) => return Ok(opened.stored),
         Err(e) => e,
     };
-    let (Some(block_size), None) = (args.block_size, &args.journal) else { return Err(error) };
-    let source = Source::find(&args.image).map_err(CliError::failure)?;
-    let container = source.container(true).map_err(|_| error.clone())?;
-    if args.partition.is_some() || Kind::of(&container.file).is_ok_and(|kind| kind.is_some()) {
+    if args.block_size.is_none() || args.journal.is_some() {
         return Err(error);
     }
-    let offset = args.offset.unwrap_or(0);
-    let blocks = container.size.saturating_sub(offset) / u64::from(block_size.max(1));
-    let geometry = Geometry::new(block_size, u32::try_from(blocks).unwrap_or(u32::MAX))
-        .map_err(|_| error.clone())?;
-    log::warn!("{error}; shown as {blocks} blocks of {block_size} bytes");
-    Ok(Arc::new(FileDevice::new(container.file, offset, geometry)))
+    let blocks = open_blocks(&found.image, &args.options(true), &|_, _| None);
+    let Ok(Blocks { device, notes }) = blocks else { return Err(error) };
+    for note in notes {
+        log::warn!("{note}");
+    }
+    let Geometry { block_size, block_count } = device.geometry();
+    log::warn!("{error}; shown as {block_count} blocks of {block_size} bytes");
+    Ok(device)
 }
 
 fn parse_block(text: &[u8]) -> Result<u32, String> {

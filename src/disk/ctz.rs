@@ -8,6 +8,11 @@ pub fn pointers(i: u32) -> u32 {
     if i == 0 { 0 } else { i.trailing_zeros() + 1 }
 }
 
+/// The blocks of the file that the pointers of block `i` lead to, in their order.
+pub fn targets(i: u32) -> impl Iterator<Item = u32> {
+    (0..pointers(i)).map(move |k| i - (1 << k))
+}
+
 /// Offset in bytes of the first data byte in block `i`.
 pub fn data_offset(i: u32) -> u32 {
     4 * pointers(i)

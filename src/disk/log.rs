@@ -72,8 +72,19 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
     replay(bytes, block_size, |_, _| ())
 }
 
-/// The same, handing each tag of the valid commits to `seen`, with its data, in the log's order.
-fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(Tag, &[u8])) -> Parsed {
+/// One step of a log's replay.
+#[derive(Debug, Clone, Copy)]
+pub enum Step<'a> {
+    /// A tag of a valid commit, with its data. It has taken effect.
+    Tag(Tag, &'a [u8]),
+    /// The end of that commit: what the log holds now is what a driver would have found.
+    Commit,
+}
+
+/// The same, telling `seen` each step of the valid commits in the log's order, with what the log
+/// holds after it. Between the tags of one commit that is a state which never was: ids shift with
+/// each creation and deletion.
+pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'_>)) -> Parsed {
     let limit = block_size.min(bytes.len());
     let partial = limit < block_size;
     let Some(rev) = read_u32_le(bytes, 0) else {
@@ -124,14 +135,15 @@ fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(Tag, &[u8])) -> 
             log.fcrc = None;
             for (t, at) in commit.drain(..) {
                 let data = &bytes[at..at + t.size() as usize];
-                seen(t, data);
                 apply(&mut log, t, data);
+                seen(&log, Step::Tag(t, data));
             }
             ptag ^= u32::from(t.chunk() & 1) << 31;
             log.off = next as u32;
             log.ends |= log.off;
             log.etag = ptag;
             start = next;
+            seen(&log, Step::Commit);
         } else {
             if next > limit {
                 return Parsed::NeedMore;
@@ -223,7 +235,8 @@ struct Best {
 pub fn find_as_c(bytes: &[u8], name: &[u8]) -> Option<u16> {
     let mut best: Option<Best> = None;
     let at_most = |t: Tag, best: Option<Best>| best.is_none_or(|b| t.id() <= b.tag.id());
-    replay(bytes, bytes.len(), |t, data| {
+    replay(bytes, bytes.len(), |_, step| {
+        let Step::Tag(t, data) = step else { return };
         let splice = match t.type3() {
             tag::DELETE => -1,
             tag::CREATE => 1,

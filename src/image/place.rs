@@ -1,6 +1,5 @@
 //! Which filesystem of a file is meant.
 
-use std::fs::File;
 use std::ops::Range;
 
 use super::locate::{at_block_size, at_root, locate};
@@ -183,18 +182,18 @@ fn in_partition(
     }
 }
 
-/// The bytes of a file that a new filesystem may take at a place: those of the partition, or of the
-/// filesystem that is there, or everything from that byte on.
+/// The bytes of a source that belong to a place, and that a new filesystem may take there: those of the
+/// partition, or of the filesystem that is there, or everything from that byte on.
 ///
 /// # Errors
 /// When there is no such partition, or what is in it is ciphertext.
-pub fn space_of(file: &File, place: Place) -> Result<Range<u64>, Reason> {
+pub fn space_of(source: &dyn ReadAt, place: Place) -> Result<Range<u64>, Reason> {
     let label = match place {
         Place::At(offset) => return Ok(offset..u64::MAX),
         Place::Auto => return Ok(0..u64::MAX),
         Place::Partition(label) => label,
     };
-    let (at, len) = match named(file, label, SEARCH_FILE)? {
+    let (at, len) = match named(source, label, SEARCH_FILE)? {
         Named::Partition(partition) if partition.encrypted => {
             return Err(Reason::Encrypted(label));
         }

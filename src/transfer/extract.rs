@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType as HostType, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType as HostType, Mode, Timespec, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 
@@ -22,6 +22,7 @@ use super::manifest::split;
 use crate::check::show;
 use crate::convention::device_numbers;
 use crate::error::Error;
+use crate::files::{create_in as create_file, open_dir};
 use crate::{FileType, Littlefs, Metadata};
 
 /// Bytes copied at a time.
@@ -490,11 +491,6 @@ impl NewFile {
     }
 }
 
-fn create_file(parent: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<File> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
-}
-
 /// Make something by `make`, in the place of what has its name unless that is a directory.
 fn replace(
     parent: BorrowedFd<'_>,
@@ -508,11 +504,6 @@ fn replace(
         }
         made => made.map_err(host),
     }
-}
-
-fn open_dir(parent: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::openat(parent, name, flags, Mode::empty())
 }
 
 fn host(e: Errno) -> Problem {

@@ -19,6 +19,7 @@ use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, Fs, Node, OpenOptions, ROOT};
 use littlefs::image;
 use littlefs::kv;
+use littlefs::recover::recover;
 
 /// Most that any step may cost with an image of 64 KiB.
 const BYTES_MAX: isize = 64 << 20;
@@ -231,6 +232,14 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     let codes = report.iter().flat_map(|r| &r.findings).map(|f| f.code).collect();
 
     see(device(), &|what, ask| bounded(name, &format!("inspect {what}"), ask));
+    let dev = device();
+    bounded(name, "recover", || {
+        let recovery = recover(&*dev, &|_| ()).expect("readable");
+        for file in &recovery.files {
+            file.read(&*dev, &mut |_, _| Ok(())).expect("readable");
+        }
+    });
+    assert_eq!(dev.image(), bytes, "{name}: recovering changed the image");
 
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let dev = device();

@@ -1,0 +1,36 @@
+//! Looking for what was lost, in any bytes: nothing is changed, and all that is found can be read.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::recover::{Grade, recover};
+use littlefs_fuzz::mutate::mend;
+
+fuzz_target!(|data: &[u8]| {
+    // the first byte says how large blocks are
+    let Some((&shift, data)) = data.split_first() else { return };
+    let block_size = 128_u32 << (shift % 8);
+    let count = (data.len() as u32).div_ceil(block_size).max(2);
+    let geometry = Geometry::new(block_size, count).expect("possible");
+    let mut bytes = data.to_vec();
+    bytes.resize(geometry.size() as usize, 0xff);
+    if shift & 0x80 != 0 {
+        bytes.chunks_exact_mut(block_size as usize).for_each(mend);
+    }
+    let device = RamDevice::from_image(geometry, bytes.clone());
+    let recovery = recover(&device, &|_| ()).expect("readable");
+    for file in &recovery.files {
+        let mut read = 0;
+        file.read(&device, &mut |at, piece| {
+            assert!(at + piece.len() as u64 <= file.size, "{file:?}");
+            read += piece.len() as u64;
+            Ok(())
+        })
+        .expect("readable");
+        assert_eq!(read, file.present(), "{file:?}");
+        if file.grade != Grade::Partial {
+            assert!(file.path.is_some() && file.missing.is_empty() && read == file.size, "{file:?}");
+        }
+    }
+    assert!(device.image() == bytes && device.geometry() == geometry);
+});

@@ -1,0 +1,74 @@
+//! The blocks of an image of which no superblock says where they begin and end.
+
+use std::sync::Arc;
+
+use super::body::Body;
+use super::{OpenError, Options, Place, Reason, Source, space_of};
+use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry};
+use crate::container::ReadAt;
+use crate::show::Show;
+
+/// Blocks to read, whatever stands in them.
+pub struct Blocks {
+    /// All that the image holds from the place on. The lock is held as long as they are there.
+    pub device: Arc<dyn BlockDevice>,
+    /// What the user should know, one sentence each, beginning with the path.
+    pub notes: Vec<String>,
+}
+
+/// Open the blocks from the place on that the options say, for reading only. Without a block size in
+/// the options, `guess` is asked for that of the filesystem that starts, or did, at a byte of a source.
+///
+/// # Errors
+/// When the image cannot be read or is in use, when the place is outside of it, and when no block size
+/// is known.
+pub fn open_blocks(
+    source: &Source,
+    options: &Options,
+    guess: &dyn Fn(&dyn ReadAt, u64) -> Option<u32>,
+) -> Result<Blocks, OpenError> {
+    try_open(source, options, guess).map_err(|reason| source.refused(reason))
+}
+
+fn try_open(
+    source: &Source,
+    options: &Options,
+    guess: &dyn Fn(&dyn ReadAt, u64) -> Option<u32>,
+) -> Result<Blocks, Reason> {
+    let container = source.container(true)?;
+    if container.size == 0 {
+        return Err(Reason::Empty);
+    }
+    let body = Body::of(container, options)?;
+    if let Some(page) = body.spare_bytes(options)? {
+        drop(body);
+        return try_open(source, &Options { page: Some(page), ..*options }, guess);
+    }
+    let size = body.bytes().size()?;
+    let space = match options.place {
+        Place::Auto => 0..size,
+        place => space_of(body.bytes(), place)?,
+    };
+    let (offset, len) = (space.start, space.end.min(size).saturating_sub(space.start));
+    if len == 0 {
+        return Err(Reason::OffsetBeyondEnd { offset, size });
+    }
+    let shown = source.path().show();
+    let mut notes: Vec<String> =
+        body.notes().iter().map(|note| format!("{shown}: {note}")).collect();
+    let block_size = match options.block_size {
+        Some(given) => given,
+        None => {
+            let guessed = guess(body.bytes(), offset);
+            let guessed = guessed.ok_or(Reason::NotLittlefs { searched: len })?;
+            notes.push(format!(
+                "{shown}: no superblock is left; blocks of {guessed} bytes fit best (--block-size says \
+                 it otherwise)"
+            ));
+            guessed
+        }
+    };
+    let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
+    let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
+    Ok(Blocks { device: body.into_device(offset, geometry, false), notes })
+}

@@ -1,0 +1,403 @@
+//! Bringing back what was deleted, overwritten or cut off.
+//!
+//! A deletion appends a tag to a metadata log; what was committed before stays in the log until it is
+//! compacted, and in the other half of the pair until the compaction after that. Blocks of files stay
+//! until they are used again. [`recover`] replays every log that is left, commit by commit, follows
+//! every list that an entry ever had, and says of each file how sure it is ([`Grade`]); [`save`] writes
+//! the files to a directory. Nothing is ever written to the image.
+//!
+//! `docs/recover.md` tells how it is decided, and how much comes back.
+
+mod carve;
+mod geometry;
+mod history;
+mod lists;
+#[cfg(feature = "serde")]
+mod manifest;
+mod open;
+mod proof;
+mod save;
+mod world;
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+use crate::bd::BlockDevice;
+use crate::convention::{AttrUsage, Codec, Convention};
+use crate::disk::ctz;
+use crate::error::Result;
+use carve::carve;
+use history::{Content, List, Version};
+use lists::{Chain, Lists};
+use proof::{Proofs, Standing};
+use world::{Timeline, World};
+
+use geometry::guess_block_size;
+#[cfg(feature = "serde")]
+pub use manifest::Manifest;
+pub use open::open;
+pub use save::{SaveError, Saved, save};
+
+/// How sure a result is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Grade {
+    /// The content stood in a commit, whose CRC is good.
+    Checked,
+    /// Head and size of its list are known from a commit, every block is there, and what is left of
+    /// the logs shows that none was written again.
+    Complete,
+    /// Anything else: some of it is not there, or it cannot be shown that it is as it was.
+    Partial,
+}
+
+/// Where in the image the entry of a result stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Origin {
+    /// The metadata block.
+    pub block: u32,
+    /// Its revision.
+    pub revision: u32,
+    /// The number of the commit in the block, from 1 on.
+    pub commit: usize,
+    /// The two blocks of the pair, if something names it.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub pair: Option<[u32; 2]>,
+    /// The place of the commit in the history of the pair: of two results of one pair, the one with
+    /// the greater number is newer. Across pairs, numbers say nothing.
+    pub state: usize,
+    /// Of that history, the place at which this was so no more, if it is known.
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+    pub ended: Option<usize>,
+}
+
+/// Content of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The bytes.
+    Inline(Box<[u8]>),
+    /// Blocks of a list by their index, as far as they are known.
+    Blocks(Vec<Option<u32>>),
+}
+
+/// One version of a file that is not in the filesystem any more.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// The path that it had, from the root on without `/` in front: of the directory, as it is known
+    /// now. `None` where no entry is left.
+    pub path: Option<Vec<u8>>,
+    /// Whether the directory of that path is known. If not, it is the one whose blocks these were at
+    /// another time, or has a made-up name; the file's own name is as good as the grade in any case.
+    pub placed: bool,
+    /// How sure it is.
+    pub grade: Grade,
+    /// Bytes of content that it had. Where no entry is left, bytes of content found.
+    pub size: u64,
+    /// Where it stands; `None` where no entry is left.
+    pub origin: Option<Origin>,
+    /// The last block of its list, if it has one.
+    pub head_block: Option<u32>,
+    /// Ranges of bytes that are not there any more.
+    pub missing: Vec<Range<u64>>,
+    /// What keeps it from a better grade; one sentence each.
+    pub reasons: Vec<&'static str>,
+    /// Time of last change, in nanoseconds since 1970, where attributes hold it.
+    pub modified: Option<i64>,
+    /// The content.
+    pub source: Source,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub struct Recovery {
+    /// Bytes per block.
+    pub block_size: u32,
+    /// Blocks that were looked at.
+    pub block_count: u32,
+    /// Whether there is a filesystem now; if not, everything that was found is listed.
+    pub has_filesystem: bool,
+    /// Metadata blocks with a valid commit.
+    pub metadata_blocks: usize,
+    /// Metadata blocks that are not of the present filesystem.
+    pub lost_metadata_blocks: usize,
+    /// By path, the newest first.
+    pub files: Vec<Recovered>,
+}
+
+const UNPROVED: &str =
+    "its blocks were free for a time, and logs of that time are gone, so it may have other content";
+const MISSING: &str = "some of its blocks were used again";
+const LOST_PAIR: &str = "nothing names its directory any more, so what came after it is not known";
+const NESTED: &str = "its metadata may be part of a file that holds an image";
+const NO_ENTRY: &str =
+    "no entry is left, so it is not known where it ended, or whether its blocks were of one file";
+
+/// Look through the whole device for what the filesystem in it does not have any more. `progress` is
+/// told how many blocks were read.
+///
+/// # Errors
+/// When nothing of the device can be read.
+pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery> {
+    let world = World::new(dev, progress)?;
+    let mut lists = Lists::new(&world);
+    for span in world.timelines.iter().flat_map(|t| &t.history.lists) {
+        lists.follow(span.what);
+    }
+    let proofs = Proofs::new(&world, &lists);
+    let finder = Finder { world: &world, lists: &lists, proofs: &proofs, codec: codec(&world) };
+    let mut files = finder.named();
+    files.extend(finder.nameless());
+    let of = |live: bool| {
+        let histories = world.timelines.iter().filter(move |t| t.live == live);
+        histories.map(|t| t.history.halves.len()).sum::<usize>()
+    };
+    Ok(Recovery {
+        block_size: world.geometry.block_size,
+        block_count: world.geometry.block_count,
+        has_filesystem: world.superblock.is_some(),
+        metadata_blocks: of(true) + of(false),
+        lost_metadata_blocks: of(false),
+        files,
+    })
+}
+
+struct Finder<'a> {
+    world: &'a World<'a>,
+    lists: &'a Lists<'a>,
+    proofs: &'a Proofs<'a>,
+    codec: Option<Codec>,
+}
+
+impl Finder<'_> {
+    /// Versions of files that entries tell of.
+    fn named(&self) -> Vec<Recovered> {
+        let paths = self.world.paths();
+        let (mut live_lists, mut live_inline) = (HashSet::new(), HashSet::new());
+        let mut live_names = HashSet::new();
+        for (number, timeline) in self.world.timelines.iter().enumerate().filter(|(_, t)| t.live) {
+            for version in present(timeline) {
+                match &version.content {
+                    Content::List(list) => _ = live_lists.insert(*list),
+                    content => _ = live_inline.insert((&version.name, content)),
+                }
+                live_names.insert((paths.get(number), &version.name));
+            }
+        }
+        let mut found: BTreeMap<Vec<u8>, Vec<Recovered>> = BTreeMap::new();
+        for (number, timeline) in self.world.timelines.iter().enumerate() {
+            let dir = paths.get(number).cloned().flatten();
+            for version in &timeline.history.versions {
+                let is_lost = match &version.content {
+                    Content::Directory(_) => false,
+                    Content::List(list) => !live_lists.contains(list),
+                    // every file is empty before it has content
+                    content if content.is_empty() => {
+                        !live_names.contains(&(paths.get(number), &version.name))
+                    }
+                    content => !live_inline.contains(&(&version.name, content)),
+                };
+                if is_lost {
+                    let file = self.result(number, timeline, version, dir.as_deref());
+                    found.entry(file.path.clone().unwrap_or_default()).or_default().push(file);
+                }
+            }
+        }
+        found.into_values().flat_map(distinct).collect()
+    }
+
+    fn result(
+        &self,
+        number: usize,
+        timeline: &Timeline,
+        version: &Version,
+        dir: Option<&[u8]>,
+    ) -> Recovered {
+        let made_up = || {
+            let blocks = match timeline.pair {
+                Some(pair) => pair.0.to_vec(),
+                None => timeline.history.halves.iter().map(|half| half.block).collect(),
+            };
+            let words: Vec<String> = blocks.iter().map(u32::to_string).collect();
+            format!("lost-directory-{}", words.join("-")).into_bytes()
+        };
+        let mut path = dir.map_or_else(made_up, <[u8]>::to_vec);
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(&version.name);
+        let meta = self
+            .codec
+            .as_ref()
+            .map(|codec| codec.read(version.attrs.iter().map(|(ty, data)| (*ty, &data[..]))));
+        let mut file = Recovered {
+            path: Some(path),
+            placed: timeline.live,
+            grade: Grade::Checked,
+            size: 0,
+            origin: origin(timeline, version),
+            head_block: None,
+            missing: Vec::new(),
+            reasons: Vec::new(),
+            modified: meta.and_then(|meta| meta.mtime),
+            source: Source::Blocks(Vec::new()),
+        };
+        match &version.content {
+            Content::Inline(bytes) => {
+                file.size = bytes.len() as u64;
+                file.source = Source::Inline(bytes.clone());
+                if self.may_be_nested(timeline) {
+                    file.grade = Grade::Partial;
+                    file.reasons.push(NESTED);
+                }
+            }
+            Content::List(list) => self.grade_list(&mut file, number, *list, version.from),
+            Content::Directory(_) => {}
+        }
+        file
+    }
+
+    /// Whether a history may stand in a file: in one that holds an image of littlefs, which may have
+    /// been deleted since.
+    fn may_be_nested(&self, timeline: &Timeline) -> bool {
+        let mut blocks = timeline.history.halves.iter().map(|half| half.block);
+        let is_root = |block| block < 2;
+        !timeline.live
+            && (blocks.clone().any(|b| self.lists.had(b))
+                || (timeline.history.superblock && !blocks.any(is_root)))
+    }
+
+    fn grade_list(&self, file: &mut Recovered, number: usize, list: List, state: usize) {
+        let empty = Chain::default();
+        let chain = self.lists.get(list).unwrap_or(&empty);
+        let standing = self.proofs.standing(number, list, state);
+        let timeline = self.world.timelines.get(number);
+        file.size = u64::from(list.size);
+        file.head_block = Some(list.head);
+        let mut blocks = chain.blocks.clone();
+        if standing == Standing::Proved {
+            file.grade = Grade::Complete;
+        } else {
+            file.grade = Grade::Partial;
+            // what files that are there now have is theirs
+            for block in &mut blocks {
+                *block = block.filter(|&b| self.proofs.taken(b).is_none());
+            }
+            file.missing = self.missing(list, &blocks);
+            let is_live = timeline.is_some_and(|t| t.live);
+            file.reasons.push(match (file.missing.is_empty(), is_live) {
+                (false, _) => MISSING,
+                (true, true) => UNPROVED,
+                (true, false) => LOST_PAIR,
+            });
+        }
+        file.source = Source::Blocks(blocks);
+    }
+
+    /// The bytes of a list that no known block holds.
+    fn missing(&self, list: List, blocks: &[Option<u32>]) -> Vec<Range<u64>> {
+        let mut missing: Vec<Range<u64>> = Vec::new();
+        if blocks.is_empty() {
+            missing.push(0..u64::from(list.size));
+        }
+        let unknown = blocks.iter().enumerate().filter(|(_, block)| block.is_none());
+        for (i, _) in unknown {
+            let (piece, start) = self.world.piece(list.size, i as u32);
+            let end = start + u64::from(piece.end - piece.start);
+            match missing.last_mut() {
+                Some(last) if last.end == start => last.end = end,
+                _ => missing.push(start..end),
+            }
+        }
+        missing
+    }
+
+    /// Lists of which no entry is left.
+    fn nameless(&self) -> Vec<Recovered> {
+        carve(self.world, self.proofs).into_iter().filter_map(|chain| self.carved(chain)).collect()
+    }
+
+    fn carved(&self, chain: Chain) -> Option<Recovered> {
+        let last = chain.blocks.len().checked_sub(1)? as u32;
+        let head = chain.blocks.last().copied().flatten()?;
+        let block_size = self.world.geometry.block_size;
+        let mut bytes = vec![0; block_size as usize];
+        self.world.dev.read(head, 0, &mut bytes).ok()?;
+        let content = bytes.get(ctz::data_offset(last) as usize..)?;
+        // a block of zeros is an erased one of another device
+        if last == 0 && content.iter().all(|&b| b == 0) {
+            return None;
+        }
+        let used = content.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u64 + 1);
+        Some(Recovered {
+            path: None,
+            placed: false,
+            grade: Grade::Partial,
+            size: ctz::start(block_size, last) + used,
+            origin: None,
+            head_block: Some(head),
+            missing: Vec::new(),
+            reasons: vec![NO_ENTRY],
+            modified: None,
+            source: Source::Blocks(chain.blocks),
+        })
+    }
+}
+
+/// The versions that are in the filesystem now.
+fn present(timeline: &Timeline) -> impl Iterator<Item = &Version> {
+    timeline.history.versions.iter().filter(|version| version.until.is_none())
+}
+
+fn origin(timeline: &Timeline, version: &Version) -> Option<Origin> {
+    let (half, commit) = timeline.history.place(version.from)?;
+    Some(Origin {
+        block: half.block,
+        revision: half.rev,
+        commit,
+        pair: timeline.pair.map(|pair| pair.0),
+        state: version.from,
+        ended: version.until,
+    })
+}
+
+/// Of versions of one path, each content once, as sure as any of them is: in the order of the history
+/// that has the most of them, the newest first. That a file was empty before it had content is not worth
+/// telling.
+fn distinct(mut files: Vec<Recovered>) -> Vec<Recovered> {
+    let is_empty = |file: &Recovered| file.size == 0;
+    if files.iter().any(|file| !is_empty(file)) {
+        files.retain(|file| !is_empty(file));
+    }
+    let mut kept: Vec<Recovered> = Vec::new();
+    let mut seen = HashSet::new();
+    // newer states first; histories stay in their order
+    files.reverse();
+    files.sort_by_key(|file| file.origin.as_ref().map(|origin| origin.pair));
+    files.sort_by_key(|file| file.grade);
+    for file in files {
+        let inline = match &file.source {
+            Source::Inline(bytes) => Some(bytes.clone()),
+            Source::Blocks(_) => None,
+        };
+        if seen.insert((file.size, file.head_block, inline)) {
+            kept.push(file);
+        }
+    }
+    kept.sort_by_key(|file| {
+        let origin = file.origin.as_ref();
+        origin.map(|o| (o.pair.is_none(), o.pair, std::cmp::Reverse(o.state)))
+    });
+    kept
+}
+
+fn codec(world: &World<'_>) -> Option<Codec> {
+    let mut usage = AttrUsage::new();
+    for version in world.timelines.iter().flat_map(|t| &t.history.versions) {
+        for (ty, data) in &version.attrs {
+            *usage.entry((*ty, data.len() as u16)).or_default() += 1;
+        }
+    }
+    Convention::recognise(&usage).map(|convention| Codec::new(convention, &usage))
+}

@@ -1,0 +1,396 @@
+//! The history of a metadata pair, as far as its two blocks still hold it: one state for each commit.
+//!
+//! Ids shift with every creation and deletion, so commits are replayed one by one, and a name goes
+//! with the content that it had at the end of a commit, never in the middle of one.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::disk::log::{Log, Parsed, RawEntry, Step, replay};
+use crate::disk::{Pair, Tag, Tail, entry, tag};
+
+/// Attributes longer than this are of no known convention for times, and are not kept.
+const ATTR_MAX: usize = 40;
+/// How many entries one commit, of which a compaction consists, can remove or add: a rename over
+/// another entry changes three.
+const CHANGES_MAX: usize = 3;
+
+/// Head and size of a CTZ list, as an entry has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct List {
+    /// The last block.
+    pub head: u32,
+    /// Bytes of content.
+    pub size: u32,
+}
+
+/// What an entry held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Content {
+    /// The bytes themselves, covered by the commit's CRC.
+    Inline(Box<[u8]>),
+    /// Blocks.
+    List(List),
+    /// The first pair of a directory.
+    Directory(Pair),
+}
+
+impl Content {
+    fn of(entry: &RawEntry) -> Option<Self> {
+        match (entry.name_type?, entry::Content::of(entry)) {
+            (tag::SUPERBLOCK, _) => None,
+            (tag::DIR, entry::Content::Dir(pair)) => Some(Self::Directory(pair)),
+            (tag::DIR, _) => None,
+            (_, entry::Content::Inline(bytes)) => Some(Self::Inline(bytes.into())),
+            // an empty list has no blocks; no driver writes one
+            (_, entry::Content::List { head, size }) if size > 0 => {
+                Some(Self::List(List { head, size }))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Inline(bytes) if bytes.is_empty())
+    }
+
+    fn held(&self) -> Option<Held> {
+        match self {
+            Self::Inline(_) => None,
+            Self::List(list) => Some(Held::List(*list)),
+            Self::Directory(pair) => Some(Held::Pair(*pair)),
+        }
+    }
+}
+
+/// Blocks that the states of a pair name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Held {
+    List(List),
+    Pair(Pair),
+}
+
+/// Something that was so from one state on, and until another one, or until the last.
+#[derive(Debug, Clone, Copy)]
+pub struct Span<T> {
+    /// What.
+    pub what: T,
+    /// The first state.
+    pub from: usize,
+    /// The first state in which it was not so any more.
+    pub until: Option<usize>,
+}
+
+/// A name with the content that it had.
+#[derive(Debug, Clone)]
+pub struct Version {
+    /// The name.
+    pub name: Box<[u8]>,
+    /// What the entry held.
+    pub content: Content,
+    /// Its short user attributes, as they were last.
+    pub attrs: Vec<(u8, Box<[u8]>)>,
+    /// The first state that had this.
+    pub from: usize,
+    /// The first state that did not have it any more.
+    pub until: Option<usize>,
+}
+
+/// One of the blocks of a history.
+#[derive(Debug, Clone, Copy)]
+pub struct Half {
+    /// Its address.
+    pub block: u32,
+    /// Its revision.
+    pub rev: u32,
+    /// The state after its first commit.
+    pub first: usize,
+}
+
+/// What the first state of a history tells.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct First {
+    /// Entries with a name, without that of the superblock.
+    pub entries: usize,
+    /// Whether it has a tail that leads on.
+    pub has_tail: bool,
+}
+
+/// The states of one metadata log, or of two that follow each other.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Its blocks, the older first.
+    pub halves: Vec<Half>,
+    /// Every name with every content that it had.
+    pub versions: Vec<Version>,
+    /// Every list that an entry had.
+    pub lists: Vec<Span<List>>,
+    /// Every pair that an entry or a tail named.
+    pub pairs: Vec<Span<Pair>>,
+    /// Pairs that went on with this directory.
+    pub hardtails: Vec<Pair>,
+    /// The tail in the last state.
+    pub tail: Option<Tail>,
+    /// How many states there are.
+    pub states: usize,
+    /// About the first state.
+    pub first: First,
+    /// Whether an entry of the superblock is in it.
+    pub superblock: bool,
+}
+
+impl History {
+    /// The history in one block; `None` if no commit in it is valid.
+    pub fn of_block(block: u32, bytes: &[u8]) -> Option<Self> {
+        let mut builder = Builder::default();
+        builder.add(block, bytes).then(|| builder.finish())
+    }
+
+    /// The history in two blocks, of which the second has the next revision: whether it goes on where
+    /// the first ended.
+    pub fn of_blocks(older: (u32, &[u8]), newer: (u32, &[u8])) -> Joint {
+        let mut builder = Builder::default();
+        if !builder.add(older.0, older.1) || !builder.add(newer.0, newer.1) {
+            return Joint::None;
+        }
+        match (builder.changes <= CHANGES_MAX, builder.shared > 0) {
+            (true, true) => Joint::One(Box::new(builder.finish())),
+            (true, false) => Joint::Unclear,
+            (false, _) => Joint::None,
+        }
+    }
+
+    /// The block, and the number of the commit in it from 1 on, that a state stands in.
+    pub fn place(&self, state: usize) -> Option<(Half, usize)> {
+        let half = self.halves.iter().rev().find(|half| half.first <= state)?;
+        Some((*half, state - half.first + 1))
+    }
+}
+
+/// How two blocks belong together. A directory that is made where another one was can have the next
+/// revision, too.
+#[derive(Debug)]
+pub enum Joint {
+    /// The second begins with entries that the first ended with, but for the changes of one commit.
+    One(Box<History>),
+    /// They have no entry in common, but few enough for one commit to have changed them all.
+    Unclear,
+    /// The second is of another directory, or of another time.
+    None,
+}
+
+/// An id during the replay.
+#[derive(Default)]
+struct Slot {
+    held: Option<Held>,
+    version: Option<usize>,
+    touched: bool,
+}
+
+#[derive(Default)]
+struct Builder {
+    history: History,
+    slots: Vec<Slot>,
+    /// Changes by the present commit of how often something is held.
+    changed: HashMap<Held, i32>,
+    /// What is held: how often, and since when.
+    held: HashMap<Held, (i32, usize)>,
+    /// Versions that the present commit ends.
+    ending: Vec<usize>,
+    /// With the first commit of the second block: versions of the last state of the first.
+    carried: Option<HashMap<u64, usize>>,
+    /// Entries in which the first state of the second block differs from the last of the first.
+    changes: usize,
+    /// Entries with content that both have.
+    shared: usize,
+    /// How many pairs went on with this directory by the end of the first block.
+    hardtails: usize,
+}
+
+impl Builder {
+    /// Replay a block; whether it holds a valid commit.
+    fn add(&mut self, block: u32, bytes: &[u8]) -> bool {
+        let first = self.history.states;
+        if first > 0 {
+            self.carry();
+        }
+        let parsed = replay(bytes, bytes.len(), |log, step| match step {
+            Step::Tag(t, _) => self.tag(t, log.entries.len()),
+            Step::Commit => self.commit(log),
+        });
+        let Parsed::Log(log) = parsed else { return false };
+        self.history.halves.push(Half { block, rev: log.rev, first });
+        self.history.tail = log.tail;
+        true
+    }
+
+    /// The next state is the first of another block.
+    fn carry(&mut self) {
+        self.hardtails = self.history.hardtails.len();
+        let mut carried = HashMap::new();
+        for slot in std::mem::take(&mut self.slots) {
+            if let Some(held) = slot.held {
+                *self.changed.entry(held).or_default() -= 1;
+            }
+            let version = slot.version.and_then(|v| Some((v, self.history.versions.get(v)?)));
+            if let Some((index, version)) = version {
+                carried.insert(key(&version.name, &version.content), index);
+            }
+        }
+        self.carried = Some(carried);
+    }
+
+    /// Follow what a tag did to the ids, of which there are `len` now.
+    fn tag(&mut self, t: Tag, len: usize) {
+        let id = usize::from(t.id());
+        match t.type3() {
+            tag::DELETE if len < self.slots.len() => {
+                let slot = self.slots.remove(id.min(len));
+                self.ending.extend(slot.version);
+                if let Some(held) = slot.held {
+                    *self.changed.entry(held).or_default() -= 1;
+                }
+            }
+            tag::CREATE if len > self.slots.len() => {
+                self.slots.resize_with(len - 1, Slot::default);
+                self.slots.insert(id.min(len - 1), Slot::default());
+            }
+            _ => self.slots.resize_with(len, Slot::default),
+        }
+        if let tag::NAME | tag::STRUCT | tag::USERATTR = t.type1()
+            && let Some(slot) = self.slots.get_mut(id)
+        {
+            slot.touched = true;
+        }
+    }
+
+    fn commit(&mut self, log: &Log) {
+        let state = self.history.states;
+        let mut slots = std::mem::take(&mut self.slots);
+        for (slot, entry) in slots.iter_mut().zip(&log.entries).filter(|(slot, _)| slot.touched) {
+            slot.touched = false;
+            self.update(slot, entry);
+        }
+        self.slots = slots;
+        self.set_tail(log.tail);
+        if let Some(carried) = self.carried.take() {
+            // what the second block did not begin with; a split moves any number to a new pair
+            let tails = self.history.hardtails.len();
+            if !(self.hardtails < tails && log.tail.is_some_and(|tail| tail.hard)) {
+                self.changes += carried.len();
+            }
+            self.ending.extend(carried.into_values());
+        }
+        for index in self.ending.drain(..) {
+            if let Some(version) = self.history.versions.get_mut(index) {
+                version.until = Some(state);
+            }
+        }
+        for (held, change) in self.changed.drain() {
+            let (count, from) = self.held.get(&held).copied().unwrap_or((0, state));
+            match count + change {
+                0 if count > 0 => {
+                    self.held.remove(&held);
+                    self.history.span(held, from, Some(state));
+                }
+                now if now > 0 => _ = self.held.insert(held, (now, from)),
+                _ => {}
+            }
+        }
+        let named = |e: &&RawEntry| e.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
+        let first = log.entries.first();
+        let has_superblock = first.is_some_and(|e| e.name_type == Some(tag::SUPERBLOCK));
+        // nothing but formatting makes a pair with a superblock
+        self.shared += usize::from(has_superblock && self.history.superblock && state > 0);
+        self.history.superblock |= has_superblock;
+        if state == 0 {
+            self.history.first = First {
+                entries: log.entries.iter().filter(named).count(),
+                has_tail: log.tail.is_some_and(|tail| !tail.pair.is_null()),
+            };
+        }
+        self.history.states += 1;
+    }
+
+    fn update(&mut self, slot: &mut Slot, entry: &RawEntry) {
+        let content = Content::of(entry);
+        let held = content.as_ref().and_then(Content::held);
+        if held != slot.held {
+            for (held, change) in [(slot.held, -1), (held, 1)] {
+                if let Some(held) = held {
+                    *self.changed.entry(held).or_default() += change;
+                }
+            }
+            slot.held = held;
+        }
+        let attrs = || {
+            let short = entry.attrs.iter().filter(|(_, data)| data.len() <= ATTR_MAX);
+            short.cloned().collect::<Vec<_>>()
+        };
+        let versions = &mut self.history.versions;
+        let old = slot.version.and_then(|index| versions.get_mut(index));
+        match (old, content) {
+            (Some(old), Some(content)) if old.name == entry.name && old.content == content => {
+                old.attrs = attrs();
+            }
+            (_, content) => {
+                self.ending.extend(slot.version.take());
+                let Some(content) = content else { return };
+                if let Some(carried) = &mut self.carried {
+                    slot.version = carried.remove(&key(&entry.name, &content));
+                    if slot.version.is_some() {
+                        self.shared += usize::from(!content.is_empty());
+                        return;
+                    }
+                    self.changes += 1;
+                }
+                slot.version = Some(versions.len());
+                versions.push(Version {
+                    name: entry.name.clone(),
+                    content,
+                    attrs: attrs(),
+                    from: self.history.states,
+                    until: None,
+                });
+            }
+        }
+    }
+
+    fn set_tail(&mut self, tail: Option<Tail>) {
+        if tail == self.history.tail {
+            return;
+        }
+        for (tail, change) in [(self.history.tail, -1), (tail, 1)] {
+            if let Some(tail) = tail.filter(|tail| !tail.pair.is_null()) {
+                *self.changed.entry(Held::Pair(tail.pair)).or_default() += change;
+            }
+        }
+        if let Some(tail) = tail.filter(|tail| tail.hard && !tail.pair.is_null()) {
+            self.history.hardtails.push(tail.pair);
+        }
+        self.history.tail = tail;
+    }
+
+    fn finish(mut self) -> History {
+        for (held, (_, from)) in std::mem::take(&mut self.held) {
+            self.history.span(held, from, None);
+        }
+        self.history
+    }
+}
+
+impl History {
+    fn span(&mut self, held: Held, from: usize, until: Option<usize>) {
+        match held {
+            Held::List(what) => self.lists.push(Span { what, from, until }),
+            Held::Pair(what) => self.pairs.push(Span { what, from, until }),
+        }
+    }
+}
+
+fn key(name: &[u8], content: &Content) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (name, content).hash(&mut hasher);
+    hasher.finish()
+}

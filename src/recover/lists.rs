@@ -1,0 +1,148 @@
+//! Following CTZ lists in blocks that may have been written again since.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+
+use super::history::List;
+use super::world::{Look, World};
+use crate::disk::{ctz, read_u32_le};
+
+/// Bytes at the end of a block of which not all may be erased where content is to stand. The shorter
+/// content of a file that was written there later would end before them.
+const END: usize = 16;
+
+/// The blocks of a list, as far as pointers lead to them.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// By index in the list; `None` where no pointer is left that leads there, or where the block
+    /// cannot be of a list.
+    pub blocks: Vec<Option<u32>>,
+    /// Whether every block is known, every pointer of each agrees, and none is there twice.
+    pub sound: bool,
+}
+
+impl Chain {
+    /// The blocks that are known, with their indices.
+    pub fn known(&self) -> impl Iterator<Item = (u32, u32)> {
+        let indexed = self.blocks.iter().enumerate();
+        indexed.filter_map(|(i, block)| block.map(|block| (i as u32, block)))
+    }
+}
+
+/// All lists that were followed.
+pub struct Lists<'a> {
+    world: &'a World<'a>,
+    chains: HashMap<List, Chain>,
+    /// Pointers that may still be read: hostile images name the same blocks over and over.
+    budget: u64,
+    /// Metadata blocks that lists lead to.
+    metadata: HashSet<u32>,
+}
+
+impl<'a> Lists<'a> {
+    /// None yet.
+    pub fn new(world: &'a World<'a>) -> Self {
+        let budget = 2_000_000 + 4 * u64::from(world.geometry.block_count);
+        Self { world, chains: HashMap::new(), budget, metadata: HashSet::new() }
+    }
+
+    /// Follow a list from its head, unless that was done.
+    pub fn follow(&mut self, list: List) {
+        if !self.chains.contains_key(&list) {
+            let chain = self.chain(list);
+            self.chains.insert(list, chain);
+        }
+    }
+
+    /// The blocks of a list that was followed.
+    pub fn get(&self, list: List) -> Option<&Chain> {
+        self.chains.get(&list)
+    }
+
+    /// Whether a list that was followed leads to this metadata block: it was of that file before, or
+    /// still is, and the metadata is content.
+    pub fn had(&self, block: u32) -> bool {
+        self.metadata.contains(&block)
+    }
+
+    fn chain(&mut self, list: List) -> Chain {
+        let geometry = self.world.geometry;
+        let count = ctz::blocks(geometry.block_size, list.size);
+        if count > geometry.block_count || u64::from(count) > self.budget {
+            return Chain::default();
+        }
+        let mut blocks = vec![None; count as usize];
+        let mut sound = true;
+        let mut seen = HashSet::new();
+        if let Some(last) = blocks.last_mut() {
+            *last = Some(list.head);
+        }
+        for i in (0..count).rev() {
+            self.budget = self.budget.saturating_sub(u64::from(ctz::pointers(i)) + 1);
+            let block = blocks.get(i as usize).copied().flatten();
+            self.metadata.extend(block.filter(|&b| self.world.look(b) == Look::Metadata));
+            let Some(block) = block.filter(|&b| self.may_hold_data(b) && seen.insert(b)) else {
+                sound = false;
+                if let Some(unknown) = blocks.get_mut(i as usize) {
+                    *unknown = None;
+                }
+                continue;
+            };
+            let Some(pointers) = self.world.pointers(block, i) else {
+                sound = false;
+                continue;
+            };
+            for (target, pointer) in ctz::targets(i).zip(pointers) {
+                match blocks.get_mut(target as usize) {
+                    Some(Some(known)) => sound &= *known == pointer,
+                    Some(unknown) => *unknown = Some(pointer),
+                    None => sound = false,
+                }
+            }
+        }
+        Chain { blocks, sound }
+    }
+
+    fn may_hold_data(&self, block: u32) -> bool {
+        self.world.look(block) == Look::Data
+    }
+}
+
+impl World<'_> {
+    /// The pointers of a block with this index in its list.
+    pub fn pointers(&self, block: u32, index: u32) -> Option<Vec<u32>> {
+        let mut bytes = vec![0; ctz::data_offset(index) as usize];
+        if bytes.len() > self.geometry.block_size as usize {
+            return None;
+        }
+        self.dev.read(block, 0, &mut bytes).ok()?;
+        (0..bytes.len() / 4).map(|k| read_u32_le(&bytes, 4 * k)).collect()
+    }
+
+    /// The bytes of a file that the block of this index holds: where in the block, and where in the
+    /// file.
+    pub fn piece(&self, size: u32, index: u32) -> (Range<u32>, u64) {
+        let block_size = self.geometry.block_size;
+        let (at, start) = (ctz::data_offset(index), ctz::start(block_size, index));
+        let left = u64::from(size).saturating_sub(start);
+        let len = u64::from(block_size - at.min(block_size)).min(left) as u32;
+        (at..at + len, start)
+    }
+
+    /// Whether each block is filled just as far as a list of this size fills it: no driver leaves a
+    /// trace of what a block was used for, but content of another length ends elsewhere.
+    pub fn fills(&self, list: List, chain: &Chain) -> bool {
+        let block_size = self.geometry.block_size as usize;
+        let mut bytes = vec![0; block_size];
+        chain.known().all(|(i, block)| {
+            if self.dev.read(block, 0, &mut bytes).is_err() {
+                return false;
+            }
+            let (used, _) = self.piece(list.size, i);
+            let (content, rest) = bytes.split_at((used.end as usize).min(block_size));
+            let content = content.get(used.start as usize..).unwrap_or_default();
+            let end = content.get(content.len().saturating_sub(END)..).unwrap_or_default();
+            !end.iter().all(|&b| b == 0xff) && rest.iter().all(|&b| b == 0xff)
+        })
+    }
+}

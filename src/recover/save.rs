@@ -1,0 +1,254 @@
+//! Writing what was found into a directory of the host.
+//!
+//! The directory is empty at the start, and every file is made by its plain name relative to the open
+//! descriptor of its directory, so that no name in an image leads out of it.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::fs::{File, create_dir_all};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::{Grade, Recovered, Recovery, Source};
+use crate::bd::BlockDevice;
+use crate::disk::{ctz, name};
+use crate::files::{create_in, open_dir};
+
+/// Where files with a name go.
+const FILES: &[u8] = b"files";
+/// Where lists without an entry go.
+const LISTS: &[u8] = b"lists";
+/// Bytes of a name on the host, less what may be put behind it.
+const NAME_MAX: usize = 220;
+/// Directories below each other.
+const DEPTH_MAX: usize = 64;
+/// Bytes that are written at most, unless the image is large: a hostile one can name the same blocks
+/// in very many lists.
+const BYTES_MAX: u64 = 32 << 20;
+/// The same in sizes of the image.
+const SIZES_MAX: u64 = 16;
+
+/// Why nothing could be written.
+#[derive(Debug)]
+pub enum SaveError {
+    /// There is something in the directory.
+    NotEmpty,
+    /// The system's error.
+    Io(io::Error),
+}
+
+impl fmt::Display for SaveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotEmpty => f.write_str("is not empty; name a new directory"),
+            Self::Io(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+impl std::error::Error for SaveError {}
+
+impl From<io::Error> for SaveError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
+impl From<Errno> for SaveError {
+    fn from(e: Errno) -> Self {
+        Self::Io(e.into())
+    }
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// It was written to this path below the directory.
+    As(Vec<u8>),
+    /// Not one byte of it is left.
+    Nothing,
+    /// Very many results name the same blocks; this one was not written any more.
+    TooMuch,
+}
+
+/// Write the files of a recovery into the directory `target`, which is made if it is not there. The
+/// answer has what became of each, in their order.
+///
+/// # Errors
+/// When there is something in the directory, or it cannot be written.
+pub fn save(
+    recovery: &Recovery,
+    dev: &dyn BlockDevice,
+    target: &Path,
+) -> Result<(File, Vec<Saved>), SaveError> {
+    create_dir_all(target)?;
+    // the user's own path may lead through symbolic links
+    let root = File::open(target.join("."))?;
+    if std::fs::read_dir(target)?.next().is_some() {
+        return Err(SaveError::NotEmpty);
+    }
+    let size = dev.geometry().size();
+    let mut budget = BYTES_MAX.max(size.saturating_mul(SIZES_MAX));
+    let mut saved = Vec::with_capacity(recovery.files.len());
+    let mut writer = Writer { root: root.as_fd().try_clone_to_owned()?, last: None, dev };
+    for (file, place) in recovery.files.iter().zip(places(&recovery.files)) {
+        let bytes = file.present();
+        saved.push(if bytes == 0 && file.size > 0 {
+            Saved::Nothing
+        } else if bytes > budget {
+            Saved::TooMuch
+        } else {
+            budget -= bytes;
+            writer.write(&place, file)?;
+            Saved::As(place.join(&b'/'))
+        });
+    }
+    Ok((root, saved))
+}
+
+impl Recovered {
+    /// Bytes of content that are there.
+    pub fn present(&self) -> u64 {
+        let missing: u64 = self.missing.iter().map(|range| range.end - range.start).sum();
+        self.size.saturating_sub(missing)
+    }
+}
+
+/// Where each result goes: directories and a name. The newest version of a file has its own name,
+/// older ones have a number behind it, and what is partial says so.
+fn places(files: &[Recovered]) -> Vec<Vec<Vec<u8>>> {
+    let wanted: Vec<Vec<Vec<u8>>> = files.iter().map(wanted).collect();
+    let dirs: BTreeSet<&[Vec<u8>]> =
+        wanted.iter().flat_map(|path| (1..path.len()).map(|n| &path[..n])).collect();
+    let mut versions: HashMap<&[Vec<u8>], usize> = HashMap::new();
+    let mut taken: HashSet<Vec<Vec<u8>>> = HashSet::new();
+    let mut places = Vec::with_capacity(files.len());
+    for (file, path) in files.iter().zip(&wanted) {
+        let version = versions.entry(path).or_default();
+        let place = loop {
+            *version += 1;
+            let mut place = path.clone();
+            if let Some(name) = place.last_mut() {
+                if *version > 1 {
+                    name.extend(format!(".~{version}~").bytes());
+                }
+                if file.grade == Grade::Partial && file.path.is_some() {
+                    name.extend(b".partial");
+                }
+            }
+            if !dirs.contains(&place[..]) && taken.insert(place.clone()) {
+                break place;
+            }
+        };
+        places.push(place);
+    }
+    places
+}
+
+fn wanted(file: &Recovered) -> Vec<Vec<u8>> {
+    let Some(path) = &file.path else {
+        let block = file.head_block.unwrap_or_default();
+        return vec![LISTS.to_vec(), format!("block-{block}").into_bytes()];
+    };
+    let mut parts = vec![FILES.to_vec()];
+    for part in path.split(|&b| b == b'/') {
+        let mut part = name::presentable(part);
+        part.truncate(NAME_MAX);
+        parts.push(part);
+    }
+    if parts.len() > DEPTH_MAX {
+        parts.drain(1..parts.len() - DEPTH_MAX);
+    }
+    parts
+}
+
+struct Writer<'a> {
+    root: OwnedFd,
+    /// The directory that the last file went to.
+    last: Option<(Vec<Vec<u8>>, OwnedFd)>,
+    dev: &'a dyn BlockDevice,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, place: &[Vec<u8>], file: &Recovered) -> Result<(), SaveError> {
+        let Some((name, dir)) = place.split_last() else { return Ok(()) };
+        let parent = match self.last.take() {
+            Some((path, fd)) if path == dir => fd,
+            _ => self.make(dir)?,
+        };
+        let out = create_in(parent.as_fd(), name)?;
+        self.fill(&out, file)?;
+        self.last = Some((dir.to_vec(), parent));
+        Ok(())
+    }
+
+    fn make(&self, dir: &[Vec<u8>]) -> Result<OwnedFd, SaveError> {
+        let mut at = self.root.try_clone()?;
+        for part in dir {
+            match rustix::fs::mkdirat(&at, &part[..], Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(e.into()),
+            }
+            at = open_dir(at.as_fd(), part)?;
+        }
+        Ok(at)
+    }
+
+    /// Write the content; what is missing reads as zeros.
+    fn fill(&self, out: &File, file: &Recovered) -> Result<(), SaveError> {
+        file.read(self.dev, &mut |at, bytes| out.write_all_at(bytes, at))?;
+        if file.size > out.metadata()?.len() {
+            out.set_len(file.size)?;
+        }
+        Ok(())
+    }
+}
+
+impl Recovered {
+    /// Hand out the content that is there, piece by piece: its position in the file, and the bytes.
+    ///
+    /// # Errors
+    /// When the image cannot be read, and those of `take`.
+    pub fn read(
+        &self,
+        dev: &dyn BlockDevice,
+        take: &mut dyn FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let blocks = match &self.source {
+            Source::Inline(bytes) => return take(0, bytes),
+            Source::Blocks(blocks) => blocks,
+        };
+        let block_size = dev.geometry().block_size;
+        let mut bytes = vec![0; block_size as usize];
+        for (i, block) in blocks.iter().enumerate() {
+            let (i, Some(block)) = (i as u32, *block) else { continue };
+            let start = ctz::start(block_size, i);
+            dev.read(block, 0, &mut bytes).map_err(|e| e.source)?;
+            let content = bytes.get(ctz::data_offset(i) as usize..).unwrap_or_default();
+            let left = usize::try_from(self.size.saturating_sub(start)).unwrap_or(usize::MAX);
+            take(start, &content[..content.len().min(left)])?;
+        }
+        Ok(())
+    }
+
+    /// The whole content, with zeros where it is missing.
+    ///
+    /// # Errors
+    /// When the image cannot be read.
+    pub fn content(&self, dev: &dyn BlockDevice) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(self.size).unwrap_or(0)];
+        self.read(dev, &mut |at, bytes| {
+            let at = usize::try_from(at).unwrap_or(usize::MAX);
+            if let Some(piece) = content.get_mut(at..).and_then(|c| c.get_mut(..bytes.len())) {
+                piece.copy_from_slice(bytes);
+            }
+            Ok(())
+        })?;
+        Ok(content)
+    }
+}

@@ -1,0 +1,366 @@
+//! What is where: every block looked at once, the filesystem as it is now, and all histories.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::history::{Content, History, Joint};
+use crate::bd::{BlockDevice, Geometry};
+use crate::disk::log::{Parsed, parse};
+use crate::disk::{Pair, Superblock, Tag, Tail, ctz, read_u32_le, rev_newer, tag};
+use crate::error::Result;
+
+/// Blocks of the revision before that are tried, to find the other half of one that nothing names.
+const JOINS_MAX: usize = 4;
+
+/// What a block looks like by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Every byte is 0xFF.
+    Blank,
+    /// It holds a valid commit.
+    Metadata,
+    /// Anything else.
+    Data,
+    /// It cannot be read.
+    Unreadable,
+}
+
+/// The newest state of a metadata block, in short.
+#[derive(Debug, Clone, Copy)]
+pub struct Meta {
+    /// The revision.
+    pub rev: u32,
+    /// The tail.
+    pub tail: Option<Tail>,
+    superblock: Option<Superblock>,
+}
+
+/// A history, and what the filesystem says of it now.
+#[derive(Debug)]
+pub struct Timeline {
+    /// The states.
+    pub history: History,
+    /// The pair, where something names it.
+    pub pair: Option<Pair>,
+    /// Whether it belongs to the filesystem as it is now, and ends with its present state.
+    pub live: bool,
+    /// Whether it is known to begin with the creation of the pair.
+    pub full: bool,
+}
+
+/// Everything that is known of an image before lists are followed.
+pub struct World<'a> {
+    /// The image.
+    pub dev: &'a dyn BlockDevice,
+    /// Its geometry.
+    pub geometry: Geometry,
+    /// What each block looks like.
+    pub looks: Vec<Look>,
+    /// The first word of each block, which in a list leads to the block before.
+    pub words: Vec<u32>,
+    /// The superblock of the filesystem as it is now, if there is one.
+    pub superblock: Option<Superblock>,
+    /// Whether the thread of the filesystem as it is now is sound, and every block can be read.
+    pub whole: bool,
+    /// All histories; those that are live come first, the root's at the start.
+    pub timelines: Vec<Timeline>,
+}
+
+impl<'a> World<'a> {
+    /// Look at the whole device; `progress` is told how many blocks were read.
+    ///
+    /// # Errors
+    /// When not one block can be read.
+    pub fn new(dev: &'a dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Self> {
+        let geometry = dev.geometry();
+        let mut world = Self {
+            dev,
+            geometry,
+            looks: Vec::with_capacity(geometry.block_count as usize),
+            words: Vec::with_capacity(geometry.block_count as usize),
+            superblock: None,
+            whole: false,
+            timelines: Vec::new(),
+        };
+        let metas = world.scan(progress)?;
+        let live = world.walk(&metas);
+        world.build(metas, &live);
+        Ok(world)
+    }
+
+    fn scan(&mut self, progress: &dyn Fn(u64)) -> Result<BTreeMap<u32, Meta>> {
+        let mut metas = BTreeMap::new();
+        let mut bytes = vec![0; self.geometry.block_size as usize];
+        let mut failed = None;
+        for block in 0..self.geometry.block_count {
+            let look = match self.dev.read(block, 0, &mut bytes) {
+                Err(e) => {
+                    failed = Some(e);
+                    bytes.fill(0xff);
+                    Look::Unreadable
+                }
+                Ok(()) if bytes.iter().all(|&b| b == 0xff) => Look::Blank,
+                Ok(()) => match parse(&bytes, bytes.len()) {
+                    Parsed::Log(log) => {
+                        let superblock = Superblock::of(&log);
+                        metas.insert(block, Meta { rev: log.rev, tail: log.tail, superblock });
+                        Look::Metadata
+                    }
+                    _ => Look::Data,
+                },
+            };
+            self.looks.push(look);
+            self.words.push(read_u32_le(&bytes, 0).unwrap_or(u32::MAX));
+            progress(u64::from(block) + 1);
+        }
+        match failed {
+            Some(e) if self.looks.iter().all(|&look| look == Look::Unreadable) => Err(e.into()),
+            _ => Ok(metas),
+        }
+    }
+
+    /// The pairs along the thread, as the newer halves have it.
+    fn walk(&mut self, metas: &BTreeMap<u32, Meta>) -> Vec<Pair> {
+        let mut live = Vec::new();
+        let mut seen = HashSet::new();
+        let mut pair = Pair::SUPERBLOCK;
+        let superblock = newer(metas, pair).and_then(|(_, meta)| meta.superblock);
+        let same_size = |s: &Superblock| s.block_size == self.geometry.block_size;
+        self.superblock = superblock.filter(|s| s.is_supported() && same_size(s));
+        if self.superblock.is_none() {
+            return live;
+        }
+        self.whole = loop {
+            if pair.is_null() {
+                break !self.looks.contains(&Look::Unreadable);
+            }
+            let Some((_, meta)) = newer(metas, pair) else { break false };
+            if !pair.0.iter().all(|&block| seen.insert(block)) {
+                break false;
+            }
+            live.push(pair);
+            pair = meta.tail.map_or(Pair::NULL, |tail| tail.pair);
+        };
+        live
+    }
+
+    fn build(&mut self, mut metas: BTreeMap<u32, Meta>, live: &[Pair]) {
+        let mut used = HashSet::new();
+        for &pair in live {
+            for timeline in self.of_pair(&metas, pair, true) {
+                used.extend(timeline.history.halves.iter().map(|half| half.block));
+                self.timelines.push(timeline);
+            }
+        }
+        self.forget_content(&mut metas, &used);
+        // pairs that some state names, of which both halves are left
+        let others: Vec<u32> = metas.keys().copied().filter(|b| !used.contains(b)).collect();
+        let mut named: Vec<Pair> = self.named();
+        let mut singles = Vec::new();
+        for &block in &others {
+            singles.extend(self.of_block(block));
+        }
+        named.extend(singles.iter().flat_map(|t| &t.history.pairs).map(|span| span.what));
+        named.retain(|pair| pair.0.iter().all(|b| metas.contains_key(b) && !used.contains(b)));
+        for pair in named {
+            if pair.0.iter().any(|block| used.contains(block)) {
+                continue;
+            }
+            let timelines = self.of_pair(&metas, pair, false);
+            used.extend(pair.0);
+            self.timelines.extend(timelines);
+        }
+        singles.retain(|t| !t.history.halves.iter().any(|half| used.contains(&half.block)));
+        let singles = self.join(singles);
+        self.timelines.extend(singles);
+    }
+
+    /// Blocks of files that are there now hold no metadata of this filesystem, even if they look like
+    /// it: a file may hold an image.
+    fn forget_content(&mut self, metas: &mut BTreeMap<u32, Meta>, used: &HashSet<u32>) {
+        let geometry = self.geometry;
+        let spans = self.timelines.iter().filter(|t| t.live).flat_map(|t| &t.history.lists);
+        let mut budget = 2_000_000 + u64::from(geometry.block_count);
+        let mut content = HashSet::new();
+        for list in spans.filter(|span| span.until.is_none()).map(|span| span.what) {
+            let mut block = list.head;
+            for _ in 0..ctz::blocks(geometry.block_size, list.size) {
+                let Some(&word) = self.words.get(block as usize).filter(|_| budget > 0) else {
+                    break;
+                };
+                budget -= 1;
+                content.insert(block);
+                block = word;
+            }
+        }
+        for block in content.difference(used) {
+            if metas.remove(block).is_some()
+                && let Some(look) = self.looks.get_mut(*block as usize)
+            {
+                *look = Look::Data;
+            }
+        }
+    }
+
+    fn named(&self) -> Vec<Pair> {
+        let spans = self.timelines.iter().flat_map(|t| &t.history.pairs);
+        spans.map(|span| span.what).collect()
+    }
+
+    /// The histories in a pair: one where its halves follow each other, two where they do not. The
+    /// first is the one that ends with what the pair holds now.
+    fn of_pair(&self, metas: &BTreeMap<u32, Meta>, pair: Pair, live: bool) -> Vec<Timeline> {
+        let Some((newer, meta)) = newer(metas, pair) else { return Vec::new() };
+        let older = if newer == pair.0[0] { pair.0[1] } else { pair.0[0] };
+        let follows = metas.get(&older).is_some_and(|m| m.rev.wrapping_add(1) == meta.rev);
+        let timeline = |history, full| Timeline { history, pair: Some(pair), live, full };
+        let Some(new) = self.read(newer) else { return Vec::new() };
+        let old = self.read(older);
+        let joint = match old.as_deref().filter(|_| follows) {
+            Some(old) => History::of_blocks((older, old), (newer, &new)),
+            None => Joint::None,
+        };
+        let is_clear = !matches!(joint, Joint::Unclear);
+        if let Joint::One(both) = joint {
+            return vec![timeline(*both, false)];
+        }
+        let Some(history) = History::of_block(newer, &new) else { return Vec::new() };
+        let full = !metas.contains_key(&older)
+            && old.as_deref().is_some_and(|old| is_creation(&history, meta.rev, old))
+            || metas.contains_key(&older) && is_clear && history.first.entries == 0;
+        let mut timelines = vec![timeline(history, full)];
+        if metas.contains_key(&older) {
+            timelines.extend(self.of_block(older));
+        }
+        timelines
+    }
+
+    fn of_block(&self, block: u32) -> Option<Timeline> {
+        let history = History::of_block(block, &self.read(block)?)?;
+        Some(Timeline { history, pair: None, live: false, full: false })
+    }
+
+    /// Join blocks that nothing names any more, where one goes on with what another ends with.
+    fn join(&self, singles: Vec<Timeline>) -> Vec<Timeline> {
+        let half = |t: &Timeline| t.history.halves.first().copied();
+        let mut by_rev: HashMap<u32, Vec<u32>> = HashMap::new();
+        for half in singles.iter().filter_map(half) {
+            by_rev.entry(half.rev).or_default().push(half.block);
+        }
+        let mut joined = Vec::new();
+        let mut used = HashSet::new();
+        for newer in singles.iter().filter_map(half) {
+            let before = by_rev.get(&newer.rev.wrapping_sub(1)).map_or(&[][..], Vec::as_slice);
+            for &older in before.iter().take(JOINS_MAX) {
+                let (Some(old), Some(new)) = (self.read(older), self.read(newer.block)) else {
+                    continue;
+                };
+                if used.contains(&older) || used.contains(&newer.block) {
+                    continue;
+                }
+                if let Joint::One(history) = History::of_blocks((older, &old), (newer.block, &new))
+                {
+                    used.extend([older, newer.block]);
+                    let pair = Some(Pair([newer.block, older]));
+                    joined.push(Timeline { history: *history, pair, live: false, full: false });
+                }
+            }
+        }
+        let is_left = |t: &Timeline| half(t).is_some_and(|half| !used.contains(&half.block));
+        joined.extend(singles.into_iter().filter(is_left));
+        joined
+    }
+
+    /// What a block looks like.
+    pub fn look(&self, block: u32) -> Look {
+        self.looks.get(block as usize).copied().unwrap_or(Look::Unreadable)
+    }
+
+    fn read(&self, block: u32) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; self.geometry.block_size as usize];
+        self.dev.read(block, 0, &mut bytes).is_ok().then_some(bytes)
+    }
+
+    /// The path of each history's directory, where entries that are there or were there tell it.
+    pub fn paths(&self) -> Vec<Option<Vec<u8>>> {
+        let names = self.names();
+        let own = |t: &Timeline| -> Vec<u32> {
+            let pair = t.pair.map(|pair| pair.0.to_vec());
+            pair.unwrap_or_else(|| t.history.halves.iter().map(|half| half.block).collect())
+        };
+        let path = |timeline: &Timeline| {
+            let mut parts: Vec<&[u8]> = Vec::new();
+            let mut at = own(timeline);
+            let mut seen = HashSet::new();
+            while at.iter().all(|block| seen.insert(*block)) {
+                if at.iter().all(|&block| block < 2) {
+                    parts.reverse();
+                    return Some(parts.join(&b'/'));
+                }
+                let parent = at.iter().find_map(|block| names.get(block))?;
+                parts.extend(parent.name);
+                at = own(self.timelines.get(parent.timeline)?);
+            }
+            None
+        };
+        self.timelines.iter().map(path).collect()
+    }
+
+    /// By which entry, or tail, a block is reached; the present ones before those of the past.
+    fn names(&self) -> HashMap<u32, Parent<'_>> {
+        let mut names = HashMap::new();
+        for past in [false, true] {
+            for (i, timeline) in self.timelines.iter().enumerate() {
+                let now = |until: Option<usize>| timeline.live && until.is_none();
+                let dirs = timeline.history.versions.iter().filter_map(|v| match &v.content {
+                    Content::Directory(pair) => Some((*pair, v)),
+                    _ => None,
+                });
+                let mut add = |pair: Pair, name| {
+                    for block in pair.0 {
+                        names.entry(block).or_insert(Parent { timeline: i, name });
+                    }
+                };
+                dirs.filter(|(_, v)| now(v.until) != past)
+                    .for_each(|(pair, v)| add(pair, Some(&v.name[..])));
+                let tail = timeline.history.tail.filter(|tail| tail.hard && timeline.live);
+                match past {
+                    false => tail.iter().for_each(|tail| add(tail.pair, None)),
+                    true => timeline.history.hardtails.iter().for_each(|&pair| add(pair, None)),
+                }
+            }
+        }
+        names
+    }
+}
+
+struct Parent<'w> {
+    timeline: usize,
+    name: Option<&'w [u8]>,
+}
+
+/// Whether a history begins with the creation of its pair, of which `other` is the half without a valid
+/// commit. A driver takes the number in that block for a revision, and goes on from there. A half that
+/// hides an earlier history, because a compaction of it was interrupted or because it is damaged, is
+/// erased, or has the next revision, or begins like a log.
+fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
+    let number = read_u32_le(other, 0).unwrap_or(u32::MAX);
+    let follows = number.wrapping_add(1) == rev;
+    let is_blank = other.iter().all(|&b| b == 0xff);
+    let is_torn = number == rev.wrapping_add(1) || (is_blank && !follows);
+    let is_like_log = other.get(4..8).and_then(|raw| raw.try_into().ok()).is_some_and(|raw| {
+        let t = Tag(u32::from_be_bytes(raw) ^ tag::FIRST);
+        let is_name = matches!(t.type3(), tag::REG | tag::DIR | tag::SUPERBLOCK);
+        let is_other = matches!(t.type1(), tag::TAIL) || t.is_ccrc() || t.type3() == tag::MOVESTATE;
+        !is_blank && t.is_valid() && (is_name || is_other)
+    });
+    !is_torn && !is_like_log && (follows || history.first.entries == 0)
+}
+
+/// The half of a pair that counts.
+fn newer(metas: &BTreeMap<u32, Meta>, pair: Pair) -> Option<(u32, Meta)> {
+    let half = |block: u32| metas.get(&block).map(|meta| (block, *meta));
+    match (half(pair.0[0]), half(pair.0[1])) {
+        (Some(a), Some(b)) => Some(if rev_newer(b.1.rev, a.1.rev) { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}

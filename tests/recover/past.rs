@@ -1,0 +1,263 @@
+//! Random histories of filesystems, by the C driver, of which every version of every file is known.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use littlefs::bd::{Geometry, RamDevice};
+use littlefs::recover::{Grade, Recovery, recover};
+
+use crate::common::clfs::{CError, CLfs, Config};
+
+/// Numbers that only the seed decides.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 20) % n.max(1) as u64) as usize
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        // some content is mostly erased bytes, or zeros, or small numbers like pointers
+        let kind = self.below(8);
+        (0..len)
+            .map(|i| match kind {
+                0 if self.below(20) > 0 => 0xff,
+                1 => 0,
+                2 if i % 4 > 0 => 0,
+                2 => self.below(64) as u8,
+                _ => self.below(256) as u8,
+            })
+            .collect()
+    }
+}
+
+/// How a history goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub block_size: u32,
+    pub block_count: u32,
+    pub prog_size: u32,
+    /// Directories besides the root.
+    pub dirs: usize,
+    /// Names of files in each.
+    pub names: usize,
+    /// Whether all larger files have the same size: then new ones have the very blocks of old ones.
+    pub same_size: bool,
+    /// Erases of a pair before it moves; -1 never.
+    pub block_cycles: i32,
+}
+
+/// A filesystem, and all it ever held.
+pub struct Past {
+    pub c: CLfs,
+    pub config: Config,
+    shape: Shape,
+    random: Random,
+    /// By path: every content that it had.
+    pub versions: HashMap<Vec<u8>, HashSet<Vec<u8>>>,
+    pub present: BTreeMap<Vec<u8>, Vec<u8>>,
+    dirs: BTreeSet<Vec<u8>>,
+}
+
+impl Past {
+    pub fn new(shape: Shape, seed: u64) -> Self {
+        let mut config = Config::new(shape.block_size, shape.block_count, shape.prog_size);
+        config.block_cycles = shape.block_cycles;
+        let c = CLfs::fresh(&config).expect("a new filesystem");
+        let dirs = BTreeSet::from([Vec::new()]);
+        let (versions, present) = (HashMap::new(), BTreeMap::new());
+        Self { c, config, shape, random: Random::new(seed), versions, present, dirs }
+    }
+
+    fn path(&mut self) -> Vec<u8> {
+        let dirs: Vec<_> = self.dirs.iter().cloned().collect();
+        let dir = dirs[self.random.below(dirs.len())].clone();
+        let name = format!("f{}", self.random.below(self.shape.names));
+        if dir.is_empty() { name.into_bytes() } else { [&dir[..], b"/", name.as_bytes()].concat() }
+    }
+
+    fn file(&mut self) -> Option<Vec<u8>> {
+        let files: Vec<_> = self.present.keys().cloned().collect();
+        files.get(self.random.below(files.len())).cloned()
+    }
+
+    fn size(&mut self) -> usize {
+        let block_size = self.shape.block_size as usize;
+        match self.random.below(4) {
+            0 => self.random.below(24),
+            _ if self.shape.same_size => block_size * 2 + block_size / 2,
+            1 => block_size + self.random.below(3) * (block_size - 4) + self.random.below(2),
+            _ => 24 + self.random.below(5 * block_size),
+        }
+    }
+
+    /// Note what is there now under a path.
+    fn note(&mut self, path: &[u8]) {
+        match self.c.read_file(path) {
+            Ok(bytes) => {
+                self.versions.entry(path.to_vec()).or_default().insert(bytes.clone());
+                self.present.insert(path.to_vec(), bytes);
+            }
+            Err(CError::NoEnt) => _ = self.present.remove(path),
+            Err(e) => panic!("{}: {e}", String::from_utf8_lossy(path)),
+        }
+    }
+
+    pub fn write(&mut self, path: &[u8], bytes: &[u8]) {
+        self.versions.entry(path.to_vec()).or_default().insert(Vec::new());
+        let written = self.c.write_file(path, bytes);
+        assert!(matches!(written, Ok(()) | Err(CError::NoSpc)), "{written:?}");
+        self.note(path);
+    }
+
+    pub fn remove(&mut self, path: &[u8]) {
+        let removed = self.c.remove(path);
+        assert!(matches!(removed, Ok(()) | Err(CError::NoSpc)), "{removed:?}");
+        self.note(path);
+    }
+
+    /// One more operation.
+    pub fn step(&mut self) {
+        match self.random.below(20) {
+            0..8 => {
+                let (path, size) = (self.path(), self.size());
+                let bytes = self.random.bytes(size);
+                self.write(&path, &bytes);
+            }
+            8..13 => {
+                if let Some(path) = self.file() {
+                    self.remove(&path);
+                }
+            }
+            13 | 14 => {
+                if let Some(path) = self.file() {
+                    let size = self.size();
+                    let bytes = self.random.bytes(size);
+                    let appended = self.c.append(&path, &bytes);
+                    assert!(matches!(appended, Ok(()) | Err(CError::NoSpc)), "{appended:?}");
+                    self.note(&path);
+                }
+            }
+            15 => {
+                if let Some(path) = self.file() {
+                    let at = self.random.below(self.present[&path].len() + 1);
+                    let bytes = self.random.bytes(17);
+                    let written = self.c.write_at(&path, at as u32, &bytes);
+                    assert!(matches!(written, Ok(()) | Err(CError::NoSpc)), "{written:?}");
+                    self.note(&path);
+                }
+            }
+            16 => {
+                if let Some(path) = self.file() {
+                    let to = self.random.below(self.present[&path].len() + 1);
+                    let cut = self.c.truncate(&path, to as u32);
+                    assert!(matches!(cut, Ok(()) | Err(CError::NoSpc)), "{cut:?}");
+                    self.note(&path);
+                }
+            }
+            17 => {
+                if let Some(from) = self.file() {
+                    let to = self.path();
+                    let renamed = self.c.rename(&from, &to);
+                    assert!(matches!(renamed, Ok(()) | Err(CError::NoSpc)), "{renamed:?}");
+                    self.note(&from);
+                    self.note(&to);
+                }
+            }
+            18 => {
+                if self.shape.dirs == 0 {
+                    return;
+                }
+                let dir = format!("d{}", self.random.below(self.shape.dirs)).into_bytes();
+                if !self.dirs.contains(&dir) && self.c.mkdir(&dir).is_ok() {
+                    self.dirs.insert(dir);
+                } else if self.c.remove(&dir).is_ok() {
+                    self.dirs.remove(&dir);
+                }
+            }
+            _ => self.remount(),
+        }
+    }
+
+    /// Make all directories.
+    pub fn make_dirs(&mut self) {
+        for n in 0..self.shape.dirs {
+            let dir = format!("d{n}").into_bytes();
+            self.c.mkdir(&dir).expect("made");
+            self.dirs.insert(dir);
+        }
+    }
+
+    /// One more operation on files that were not made by name, while directories stay.
+    pub fn step_of_others(&mut self) {
+        let others: BTreeMap<_, _> = { std::mem::take(&mut self.present) };
+        let (named, rest) = others.into_iter().partition(|(path, _)| is_victim(path));
+        self.present = rest;
+        let dirs = std::mem::replace(&mut self.shape.dirs, 0);
+        self.step();
+        self.shape.dirs = dirs;
+        let named: BTreeMap<_, _> = named;
+        self.present.extend(named);
+    }
+
+    /// Take the power away and mount again, after which the driver looks for free blocks elsewhere.
+    fn remount(&mut self) {
+        let image = self.c.image();
+        self.c = CLfs::mount(image, &self.config).expect("mounts");
+    }
+
+    /// Format over what is there.
+    pub fn format(&mut self) {
+        let (image, done) = CLfs::interrupted_format(self.c.image(), &self.config, u64::MAX);
+        assert!(done);
+        self.present.clear();
+        self.dirs = BTreeSet::from([Vec::new()]);
+        self.c = CLfs::mount(image, &self.config).expect("mounts");
+    }
+
+    /// What is found now.
+    pub fn recover(&mut self) -> (Recovery, RamDevice) {
+        recovered(self.c.image(), self.shape)
+    }
+
+    /// Whether a path had this content, ever. A directory that is not known leaves the name alone.
+    pub fn had(&self, path: &[u8], placed: bool, bytes: &[u8]) -> bool {
+        if placed {
+            return self.versions.get(path).is_some_and(|versions| versions.contains(bytes));
+        }
+        let name = |path: &[u8]| path.rsplit(|&b| b == b'/').next().map(<[u8]>::to_vec);
+        let same = self.versions.iter().filter(|(p, _)| name(p) == name(path));
+        { same }.any(|(_, versions)| versions.contains(bytes))
+    }
+
+    /// What is wrong with a recovery.
+    pub fn faults(&mut self) -> Vec<String> {
+        let (recovery, device) = self.recover();
+        let mut faults = Vec::new();
+        for file in recovery.files.iter().filter(|file| file.grade != Grade::Partial) {
+            let path = file.path.as_deref().expect("a path");
+            let bytes = file.content(&device).expect("readable");
+            if !self.had(path, file.placed, &bytes) {
+                let path = String::from_utf8_lossy(path);
+                faults.push(format!("{path}, {}: {:?}", file.grade, file.origin));
+            }
+        }
+        faults
+    }
+}
+
+fn is_victim(path: &[u8]) -> bool {
+    path.windows(6).any(|word| word == b"victim")
+}
+
+pub fn recovered(image: Vec<u8>, shape: Shape) -> (Recovery, RamDevice) {
+    let geometry = Geometry::new(shape.block_size, shape.block_count).expect("possible");
+    let device = RamDevice::from_image(geometry, image);
+    (recover(&device, &|_| ()).expect("readable"), device)
+}
