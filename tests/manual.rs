@@ -1,4 +1,4 @@
-//! Help, README and manual pages: what they say is what the program takes.
+//! Help, documents and manual pages: what they say is what the program takes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +11,8 @@ use littlefs::cli::options::table::{self, Set};
 #[expect(dead_code)]
 mod docs;
 
-const README: &str = include_str!("../README.md");
+const COMMANDS: &str = include_str!("../docs/commands.md");
+const MOUNT: &str = include_str!("../docs/mount.md");
 
 /// Every option of `-o`, as it is written: `ro`, `uid=`, `x-`.
 fn known() -> BTreeSet<String> {
@@ -82,8 +83,8 @@ fn the_help_names_every_option_and_no_other() {
 }
 
 #[test]
-fn the_readme_names_every_option_and_no_other() {
-    let (_, section) = README.split_once("## Mount options\n").expect("a section");
+fn the_document_names_every_option_and_no_other() {
+    let (_, section) = MOUNT.split_once("## Mount options\n").expect("a section");
     let (table, accepted) = section.split_once("What others use").expect("a sentence");
     let (accepted, _) = accepted.split_once("Any other option").expect("a sentence");
     let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
@@ -92,6 +93,18 @@ fn the_readme_names_every_option_and_no_other() {
     let named: BTreeSet<String> =
         quoted.filter(|w| !w.starts_with("0x") && !w.starts_with("...")).map(bare).collect();
     assert_eq!(named, known());
+}
+
+#[test]
+fn the_list_of_commands_names_every_command() {
+    let commands = littlefs::cli::command_lines();
+    let program = commands.iter().find(|c| c.get_name() == "littlefs").expect("the program");
+    let text: BTreeSet<&str> = COMMANDS.split('`').skip(1).step_by(2).collect();
+    let named: BTreeSet<&str> = text.iter().filter_map(|code| code.split(' ').next()).collect();
+    for command in program.get_subcommands().filter(|c| !c.is_hide_set()) {
+        let name = command.get_name();
+        assert!(name == "help" || named.contains(name), "docs/commands.md does not name {name}");
+    }
 }
 
 #[test]
