@@ -4,11 +4,13 @@ mod cat;
 mod changing;
 mod check;
 mod convert;
+mod cp;
 mod create;
 mod date;
 mod diff;
 mod dropin;
 mod du;
+mod editing;
 mod entry;
 mod extract;
 mod gathering;
@@ -17,18 +19,24 @@ mod info;
 mod inspect;
 mod journal;
 mod kv;
+mod ln;
 mod logging;
 mod ls;
 mod map;
+mod mkdir;
 mod mkfs;
+mod mv;
 mod problems;
 mod progress;
 mod put;
 mod recover;
+mod rm;
 mod scan;
 mod shape;
 mod stat;
+mod touch;
 mod tree;
+mod truncate;
 mod undo;
 mod wrap;
 
@@ -58,9 +66,10 @@ internal! {
     mod options;
 }
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -176,11 +185,13 @@ Examples:
   littlefs extract dump.bin -C out    copy everything out of it, without a mount
   littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
   littlefs recover dump.bin -C found  bring back what was deleted or overwritten
+  littlefs rm dump.bin log.txt        change it; also cp, mv, mkdir, touch, truncate, ln
   littlefs kv new.img set greeting hi use it as a key-value store
 
 Exit status:
   all commands              0 done, 1 failed or wrong usage, unless told otherwise here
-  put                       128+N signal N came before the end
+  put cp mv rm mkdir touch truncate ln
+                            128+N signal N came before the end
   ls tree du cat stat get extract
                             2 done, but something was left out
   diff                      0 same, 1 different, 2 failed
@@ -222,6 +233,13 @@ enum Command {
     Stat(stat::StatArgs),
     Get(get::GetArgs),
     Put(put::PutArgs),
+    Cp(cp::CpArgs),
+    Mv(mv::MvArgs),
+    Rm(rm::RmArgs),
+    Mkdir(mkdir::MkdirArgs),
+    Touch(touch::TouchArgs),
+    Truncate(truncate::TruncateArgs),
+    Ln(ln::LnArgs),
     Diff(diff::DiffArgs),
     Info(info::InfoArgs),
     Inspect(inspect::InspectArgs),
@@ -261,6 +279,13 @@ impl Command {
             Self::Stat(args) => stat::run(args),
             Self::Get(args) => get::run(args),
             Self::Put(args) => put::run(args),
+            Self::Cp(args) => cp::run(args),
+            Self::Mv(args) => mv::run(args),
+            Self::Rm(args) => rm::run(args),
+            Self::Mkdir(args) => mkdir::run(args),
+            Self::Touch(args) => touch::run(args),
+            Self::Truncate(args) => truncate::run(args),
+            Self::Ln(args) => ln::run(args),
             Self::Diff(args) => diff::run(args),
             Self::Info(args) => info::run(args),
             Self::Inspect(args) => inspect::run(args),
@@ -379,6 +404,11 @@ impl ImageArgs {
             dialect: self.dialect.0,
             ..image::Options::default()
         }
+    }
+
+    /// A path inside the image, as it was asked for.
+    fn inside(&self, path: &OsStr) -> Vec<u8> {
+        path.as_bytes().to_vec()
     }
 
     /// The file that is named, or what standard input holds.

@@ -80,6 +80,7 @@
 //! | map | [`map`] | what each block of an image is used for |
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
+//! | edit | [`edit`] | entries removed, moved, copied and made inside an image |
 //! | volume | `vfs` | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |
@@ -124,6 +125,8 @@ pub mod check;
 pub mod cli;
 pub mod convention;
 pub mod convert;
+#[cfg(feature = "transfer")]
+pub mod edit;
 pub mod error;
 #[cfg(feature = "mount")]
 pub mod fuse;

@@ -1,5 +1,5 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, `inspect` and `map`; and the program under the names
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `inspect` and `map`; and the program under the names
 //! of other tools.
 
 #[path = "hostile/builder.rs"]
@@ -19,6 +19,8 @@ mod creating;
 mod desk;
 #[path = "verbs/dropins.rs"]
 mod dropins;
+#[path = "verbs/editing.rs"]
+mod editing;
 #[path = "verbs/inspecting.rs"]
 mod inspecting;
 #[path = "verbs/mapping.rs"]

@@ -214,7 +214,7 @@ impl Littlefs {
     }
 
     /// Copy the file `from` to the file `to`, content and user attributes, and say how many bytes
-    /// it has. What `to` was is replaced.
+    /// it has. What `to` was is replaced, and its attributes with it.
     ///
     /// # Errors
     /// When `from` is no file or cannot be read, and as [`Littlefs::write`]. A new file `to` is not
@@ -222,13 +222,12 @@ impl Littlefs {
     pub fn copy(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<u64> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let source = self.open_file(from)?;
-        let attrs = self.attrs(from)?;
         let is_new = !self.exists(to)?;
         if !is_new && self.is_same(from, to)? {
             return Ok(source.len());
         }
         let copied = self.copy_content(&source, to).and_then(|len| {
-            attrs.iter().try_for_each(|(ty, data)| self.set_attr(to, *ty, data))?;
+            self.copy_attrs(from, to)?;
             Ok(len)
         });
         if copied.is_err() && is_new {
@@ -236,6 +235,21 @@ impl Littlefs {
             let _ = self.remove_file(to);
         }
         copied
+    }
+
+    /// Give the entry at `to` the user attributes of the one at `from`, and no others: times, owner and
+    /// mode are among them, where the image keeps these.
+    ///
+    /// # Errors
+    /// When there is no such entry, the filesystem is read-only, or there is no space.
+    pub fn copy_attrs(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<()> {
+        let attrs = self.attrs(from)?;
+        for (ty, _) in self.attrs(&to)? {
+            if !attrs.iter().any(|(kept, _)| *kept == ty) {
+                self.remove_attr(&to, ty)?;
+            }
+        }
+        attrs.iter().try_for_each(|(ty, data)| self.set_attr(&to, *ty, data))
     }
 
     fn copy_content(&self, source: &File, to: &[u8]) -> Result<u64> {

@@ -7,12 +7,24 @@ use clap::Args;
 
 use super::{CliError, ImageArgs, exit};
 use crate::change::{Failed, How, Trouble, change};
+use crate::convention::Choice;
+use crate::profile::Profile;
 use crate::sys::Signals;
 use crate::{Littlefs, OpenOptions};
 
 /// How the image is changed.
 #[derive(Args, Debug)]
 pub struct ChangeArgs {
+    /// Write as a family of devices does: micropython-rp2, micropython-esp32, esp-idf,
+    /// arduino-esp8266, arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    pub profile: Option<&'static Profile>,
+
+    /// Keep times, and with some also owners and modes, as a family of systems does: unix keeps
+    /// everything; also micropython, esp-idf, arduino, ... [default: as the profile or the image does]
+    #[arg(long, value_name = "NAME", value_parser = Choice::parse)]
+    pub attrs: Option<Choice>,
+
     /// Only tell what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
@@ -61,10 +73,17 @@ impl<'a> Changing<'a> {
         if image.image == Path::new("-") {
             return Err(CliError::failure("standard input is only read, and cannot be changed"));
         }
+        let mut options = image.tree_options(false);
+        if let Some(profile) = args.profile {
+            options = options.profile(profile);
+        }
+        if let Some(choice) = args.attrs {
+            options = options.convention(choice);
+        }
         let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
         Ok(Self {
             path: &image.image,
-            options: image.tree_options(false),
+            options,
             how: How { dry_run: args.dry_run, atomic: args.atomic },
             signals: Signals::block_these(&signals).map_err(CliError::failure)?,
         })

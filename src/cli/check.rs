@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use super::undo::Backing;
@@ -36,7 +36,7 @@ Exit status, as for fsck(8):
   1   errors were found, and all are repaired
   4   errors were found, and some or all are left as they are
   8   the image cannot be examined
-  16  wrong usage")]
+  16  wrong usage", group = ArgGroup::new("repairs").args(["repair", "preen", "yes"]).multiple(true))]
 pub struct CheckArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -46,7 +46,7 @@ pub struct CheckArgs {
     repair: bool,
 
     /// Keep what is changed by repairs in this new file, which 'littlefs undo' takes the image back with
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "repairs")]
     backup: Option<PathBuf>,
 
     /// Print one JSON object

@@ -1,6 +1,7 @@
 //! Moments as people read them.
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 /// A moment, in seconds since 1970, as clocks here show it: `2026-03-14 15:09:26`.
@@ -27,9 +28,41 @@ pub fn asctime(seconds: i64) -> String {
     time.strftime("%a %b %e %T %Y").to_string()
 }
 
+/// A moment as people write it, in nanoseconds since 1970: an instant with its offset, a date and a time
+/// of day here, or `@` and seconds since 1970.
+///
+/// # Errors
+/// A sentence that says what is accepted.
+pub fn parse(text: &str) -> Result<i64, String> {
+    let wrong = || format!("'{text}' is no time (like 2026-03-14T15:09:26Z, 2026-03-14 15:09, @0)");
+    let moment: Option<Timestamp> = match text.strip_prefix('@') {
+        Some(seconds) => seconds.parse().ok().and_then(|at| Timestamp::from_second(at).ok()),
+        None => text.parse().ok().or_else(|| {
+            let here: DateTime = text.parse().ok()?;
+            here.to_zoned(TimeZone::system()).ok().map(|zoned| zoned.timestamp())
+        }),
+    };
+    let nanos = moment.ok_or_else(wrong)?.as_nanosecond();
+    i64::try_from(nanos).map_err(|_| wrong())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_understood() {
+        let second = 1_773_500_966_000_000_000;
+        assert_eq!(parse("2026-03-14T15:09:26Z"), Ok(second));
+        assert_eq!(parse("2026-03-14 16:09:26+01:00"), Ok(second));
+        assert_eq!(parse("@1773500966"), Ok(second));
+        assert_eq!(parse("@-1"), Ok(-1_000_000_000));
+        assert_eq!(local_minutes(parse("2026-03-14 15:09").expect("a time")), "2026-03-14 15:09");
+        assert!(parse("2026-03-14").is_ok());
+        for wrong in ["", "@", "@x", "yesterday", "2026-13-01", "@99999999999999"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn every_moment_has_a_date() {

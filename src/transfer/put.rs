@@ -97,30 +97,34 @@ impl Destination {
     /// When `path` is not a directory and there are several sources, or the directory that is to
     /// hold it does not exist.
     pub fn like_cp(image: &Littlefs, path: &[u8], sources: usize) -> Result<Self, PathError> {
-        let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
-        let clean = parts.collect::<Vec<_>>().join(&b'/');
-        let failed = |path: &[u8], error| Err(PathError { path: path.to_vec(), error });
-        let is_dir = match image.metadata(&clean) {
-            Ok(metadata) => Some(metadata.is_dir()),
-            Err(Error::NotFound) => None,
-            Err(error) => return failed(&clean, error),
-        };
-        if is_dir == Some(true) {
-            return Ok(Self::Into(clean));
-        }
-        if sources > 1 || path.ends_with(b"/") {
-            let missing = if is_dir.is_none() { Error::NotFound } else { Error::NotDirectory };
-            return failed(&clean, missing);
-        }
-        let (parent, _) = split(&clean);
-        match image.metadata(parent) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self::As(clean)),
-            Ok(_) => failed(parent, Error::NotDirectory),
-            Err(error) => failed(parent, error),
+        let clean = clean(path);
+        match is_dir(image, &clean)? {
+            Some(true) => Ok(Self::Into(clean)),
+            _ => Self::named(image, path, sources),
         }
     }
 
-    fn of(&self, path: &[u8]) -> Vec<u8> {
+    /// The single source gets the name `path`, whatever is there.
+    ///
+    /// # Errors
+    /// When there are several sources, or the directory that is to hold it does not exist.
+    pub fn named(image: &Littlefs, path: &[u8], sources: usize) -> Result<Self, PathError> {
+        let clean = clean(path);
+        let failed = |path: &[u8], error| Err(PathError { path: path.to_vec(), error });
+        if sources > 1 || path.ends_with(b"/") {
+            let is_missing = is_dir(image, &clean)?.is_none();
+            return failed(&clean, if is_missing { Error::NotFound } else { Error::NotDirectory });
+        }
+        let (parent, _) = split(&clean);
+        match is_dir(image, parent)? {
+            Some(true) => Ok(Self::As(clean)),
+            Some(false) => failed(parent, Error::NotDirectory),
+            None => failed(parent, Error::NotFound),
+        }
+    }
+
+    /// Where the entry of that path goes.
+    pub fn of(&self, path: &[u8]) -> Vec<u8> {
         match self {
             Self::Into(dir) if dir.is_empty() => path.to_vec(),
             Self::Into(dir) => [dir, &b"/"[..], path].concat(),
@@ -129,6 +133,21 @@ impl Destination {
                 [&name[..], path.get(first..).unwrap_or_default()].concat()
             }
         }
+    }
+}
+
+/// A path without what does not count in it.
+fn clean(path: &[u8]) -> Vec<u8> {
+    let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    parts.collect::<Vec<_>>().join(&b'/')
+}
+
+/// Whether a directory is there; `None` if nothing is.
+fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
+    match image.metadata(path) {
+        Ok(metadata) => Ok(Some(metadata.is_dir())),
+        Err(Error::NotFound) => Ok(None),
+        Err(error) => Err(PathError { path: path.to_vec(), error }),
     }
 }
 

@@ -1,0 +1,66 @@
+//! `littlefs cp`: copy entries inside an image.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{NamesArgs, edit, inside};
+use super::{CliError, ImageArgs};
+use crate::edit::{self, Target};
+
+/// Copy files and directories inside an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs cp dump.bin config.txt etc/       into a directory
+  littlefs cp dump.bin config.txt old.txt    under another name
+  littlefs cp -r dump.bin www www.old        directories, too
+
+As with cp, DEST is a directory that takes the entries, or the path of a single copy. A file there is
+replaced, a directory is filled up. A copy has the attributes of its source, and with them its times.
+'put' and 'get' copy into an image and out of it.
+
+Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
+expanded inside the image: quote them. An entry that has the very name is meant before all that match.
+-v tells each change.
+
+Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+pub struct CpArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Entries of the image, or patterns, and last where the copies go
+    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    paths: Vec<OsString>,
+
+    /// Copy directories with all that is in them
+    #[arg(short, long, short_alias = 'R')]
+    recursive: bool,
+
+    /// Take DEST as the path of the copy even if it is a directory
+    #[arg(short = 'T', long)]
+    no_target_directory: bool,
+
+    #[command(flatten)]
+    names: NamesArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &CpArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    let Some((dest, sources)) = asked.split_last() else {
+        return Err(CliError::failure("nothing to copy"));
+    };
+    let target = Target { path: dest, exact: args.no_target_directory };
+    edit(&args.image, &args.change, &mut |image, stop| {
+        edit::copy(image, args.names.paths(sources), target, args.recursive, stop)
+    })
+}

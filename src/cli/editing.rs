@@ -1,0 +1,92 @@
+//! What the commands that change entries inside an image have in common.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::changing::{ChangeArgs, Changing, Ended, Operation};
+use super::{CliError, ImageArgs, entry, print_json};
+use crate::edit::{EditError, Paths, Step};
+
+/// How paths inside the image are understood.
+#[derive(Args, Debug)]
+pub struct NamesArgs {
+    /// Take every PATH as it is, and none for a pattern
+    #[arg(long)]
+    literal: bool,
+}
+
+impl NamesArgs {
+    /// The paths for the library.
+    pub fn paths<'a>(&self, asked: &'a [Vec<u8>]) -> Paths<'a> {
+        Paths { asked, literal: self.literal, may_miss: false }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output {
+    changes: Vec<StepJson>,
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct StepJson {
+    change: &'static str,
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_base64: Option<String>,
+}
+
+impl From<&Step> for StepJson {
+    fn from(step: &Step) -> Self {
+        let path = [b"/", &step.path[..]].concat();
+        let from = step.from.as_ref().map(|from| [b"/", &from[..]].concat());
+        Self {
+            change: step.what.name(),
+            path: entry::text(&path),
+            path_base64: entry::base64(&path),
+            from: from.as_deref().map(entry::text),
+            from_base64: from.as_deref().and_then(entry::base64),
+        }
+    }
+}
+
+/// Paths inside the image, as the library takes them.
+pub fn inside(image: &ImageArgs, paths: &[OsString]) -> Vec<Vec<u8>> {
+    paths.iter().map(|path| image.inside(path)).collect()
+}
+
+/// Change the image by `operation`, and tell what was done as far as that is asked for: as with the
+/// commands of the same names for files, success is silent.
+pub fn edit(
+    image: &ImageArgs,
+    change: &ChangeArgs,
+    operation: &mut Operation<'_, Vec<Step>, EditError>,
+) -> Result<ExitCode, CliError> {
+    let steps = Changing::begin(image, change)?.run(operation)?;
+    if change.json {
+        let changes = steps.iter().map(StepJson::from).collect();
+        print_json(&Output { changes, dry_run: change.dry_run })?;
+    } else if change.dry_run && !change.quiet {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        steps.iter().try_for_each(|step| writeln!(out, "would be {step}"))?;
+        out.flush()?;
+    } else {
+        steps.iter().for_each(|step| log::info!("{step}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Ended for EditError {
+    fn is_stopped(&self) -> bool {
+        matches!(self, Self::Stopped(_))
+    }
+}

@@ -1,0 +1,62 @@
+//! `littlefs ln -s`: make symbolic links in an image.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::edit;
+use super::{CliError, ImageArgs};
+use crate::edit;
+
+/// Make a symbolic link in an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs ln -s dump.bin config-2.txt etc/config.txt
+  littlefs ln -s --attrs unix new.img ../shared shared   in an image that has no attributes yet
+
+littlefs has no links by itself: they are files that user attributes give this meaning, as
+'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is
+stored as it is, and need not exist.
+
+Exit status: 0, 1 if it failed; then nothing was changed.")]
+pub struct LnArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Where the link leads
+    target: OsString,
+
+    /// The link, or a directory of the image that gets it under the last name of TARGET
+    link: OsString,
+
+    /// Make a symbolic link; littlefs has no others
+    #[arg(short, long, required = true)]
+    symbolic: bool,
+
+    /// Replace a file that is there
+    #[arg(short, long)]
+    force: bool,
+
+    /// Take LINK as the path of the link even if it is a directory
+    #[arg(short = 'T', long)]
+    no_target_directory: bool,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &LnArgs) -> Result<ExitCode, CliError> {
+    let link = args.image.inside(&args.link);
+    edit(&args.image, &args.change, &mut |image, _| {
+        let target = args.target.as_bytes();
+        edit::link(image, target, &link, args.no_target_directory, args.force)
+    })
+}

@@ -1,0 +1,44 @@
+//! `littlefs mkdir`: make directories in an image.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{edit, inside};
+use super::{CliError, ImageArgs};
+use crate::edit;
+
+/// Make directories in an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs mkdir dump.bin log
+  littlefs mkdir -p dump.bin etc/app www/js
+
+Exit status: 0, 1 if it failed; then nothing was changed.")]
+pub struct MkdirArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Directories of the image that are to be made
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<OsString>,
+
+    /// Make the directories around them, too, as far as they are missing; what is there is no error
+    #[arg(short, long)]
+    parents: bool,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &MkdirArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    edit(&args.image, &args.change, &mut |image, _| edit::make_dirs(image, &asked, args.parents))
+}

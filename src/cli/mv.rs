@@ -1,0 +1,61 @@
+//! `littlefs mv`: move entries inside an image.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{NamesArgs, edit, inside};
+use super::{CliError, ImageArgs};
+use crate::edit::{self, Target};
+
+/// Move or rename files and directories inside an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs mv dump.bin config.txt etc/       into a directory
+  littlefs mv dump.bin config.txt old.txt    under another name
+  littlefs mv dump.bin 'log/*.txt' archive   several into a directory
+
+As with mv, DEST is a directory that takes the entries, or the new path of a single one. A file there is
+replaced, and so is an empty directory by a directory. Attributes go with the entries.
+
+Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
+expanded inside the image: quote them. An entry that has the very name is meant before all that match.
+-v tells each change.
+
+Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+pub struct MvArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Entries of the image, or patterns, and last where they go
+    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    paths: Vec<OsString>,
+
+    /// Take DEST as the new path even if it is a directory
+    #[arg(short = 'T', long)]
+    no_target_directory: bool,
+
+    #[command(flatten)]
+    names: NamesArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &MvArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    let Some((dest, sources)) = asked.split_last() else {
+        return Err(CliError::failure("nothing to move"));
+    };
+    let target = Target { path: dest, exact: args.no_target_directory };
+    edit(&args.image, &args.change, &mut |image, stop| {
+        edit::rename(image, args.names.paths(sources), target, stop)
+    })
+}

@@ -1,0 +1,59 @@
+//! `littlefs rm`: remove entries of an image.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{NamesArgs, edit, inside};
+use super::{CliError, ImageArgs};
+use crate::edit::{self, Paths};
+
+/// Remove files and directories in an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs rm dump.bin etc/config.txt
+  littlefs rm -n dump.bin 'log/*.txt'        what would be removed?
+  littlefs rm -r --atomic dump.bin www log   directories, too; both or none
+
+Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
+expanded inside the image: quote them. An entry that has the very name is meant before all that match.
+-v tells each change.
+
+Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+pub struct RmArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Files and directories in the image, or patterns
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<OsString>,
+
+    /// Remove directories with all that is in them
+    #[arg(short, long, short_alias = 'R')]
+    recursive: bool,
+
+    /// Say nothing of what is not there
+    #[arg(short, long)]
+    force: bool,
+
+    #[command(flatten)]
+    names: NamesArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &RmArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    let paths = Paths { may_miss: args.force, ..args.names.paths(&asked) };
+    edit(&args.image, &args.change, &mut |image, stop| {
+        edit::remove(image, paths, args.recursive, stop)
+    })
+}

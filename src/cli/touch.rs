@@ -1,0 +1,58 @@
+//! `littlefs touch`: make empty files in an image, and set times.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{NamesArgs, edit, inside};
+use super::{CliError, ImageArgs, date};
+use crate::edit;
+use crate::time::system_time;
+
+/// Make empty files in an image, or set the times of those that are there
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs touch dump.bin log/new.txt
+  littlefs touch -c -d 2026-03-14T15:09:26Z dump.bin 'www/*'
+
+Times are set where the image keeps times (--attrs), otherwise what is there stays as it is.
+
+Exit status: 0, 1 if it failed; then nothing was changed.")]
+pub struct TouchArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Files and directories in the image, or patterns for those that are there
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<OsString>,
+
+    /// Make no files
+    #[arg(short = 'c', long)]
+    no_create: bool,
+
+    /// Set this time, like 2026-03-14T15:09:26Z, '2026-03-14 15:09' or @1773500966, instead of the
+    /// present
+    #[arg(short, long, value_name = "TIME", value_parser = date::parse)]
+    date: Option<i64>,
+
+    #[command(flatten)]
+    names: NamesArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &TouchArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    let time = args.date.map(system_time);
+    edit(&args.image, &args.change, &mut |image, _| {
+        edit::touch(image, args.names.paths(&asked), !args.no_create, time)
+    })
+}

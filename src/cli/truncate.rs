@@ -1,0 +1,79 @@
+//! `littlefs truncate`: set the size of files in an image.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::changing::ChangeArgs;
+use super::editing::{NamesArgs, edit, inside};
+use super::{CliError, ImageArgs, parse_bytes};
+use crate::edit::{self, Length};
+
+/// Set the size of files in an image
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs truncate -s 0 dump.bin log.txt      empty it
+  littlefs truncate -s 64K dump.bin blank      make it, of zeros
+  littlefs truncate -s -100 dump.bin log.txt   cut off its last 100 bytes
+
+What is added to a file reads as zeros, and takes space in the image.
+
+Exit status: 0, 1 if it failed; then nothing was changed.")]
+pub struct TruncateArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// Files in the image, or patterns for those that are there
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<OsString>,
+
+    /// Bytes that the files are to have; with '+' or '-' in front so many more or fewer
+    #[arg(short, long, value_name = "[+-]BYTES", allow_hyphen_values = true, value_parser = parse_length)]
+    size: Length,
+
+    /// Make no files
+    #[arg(short = 'c', long)]
+    no_create: bool,
+
+    #[command(flatten)]
+    names: NamesArgs,
+
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image cannot be changed so.
+pub fn run(args: &TruncateArgs) -> Result<ExitCode, CliError> {
+    let asked = inside(&args.image, &args.paths);
+    edit(&args.image, &args.change, &mut |image, _| {
+        edit::truncate(image, args.names.paths(&asked), !args.no_create, args.size)
+    })
+}
+
+fn parse_length(text: &str) -> Result<Length, String> {
+    match text.as_bytes().first() {
+        Some(b'+') => Ok(Length::Grow(parse_bytes(&text[1..])?)),
+        Some(b'-') => Ok(Length::Shrink(parse_bytes(&text[1..])?)),
+        _ => Ok(Length::To(parse_bytes(text)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_signs() {
+        assert_eq!(parse_length("4K"), Ok(Length::To(4096)));
+        assert_eq!(parse_length("+1"), Ok(Length::Grow(1)));
+        assert_eq!(parse_length("-0x10"), Ok(Length::Shrink(16)));
+        for wrong in ["", "+", "--1", "+-1", "x"] {
+            assert!(parse_length(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Changes inside an image by paths, as the commands of coreutils make them: entries are removed,
+//! moved, copied and made.
+//!
+//! Each operation looks at everything that it was asked for before it changes anything. What cannot be
+//! done is refused with all reasons at once ([`EditError::Refused`]). All changes are in memory until
+//! the image is flushed; [`change`](crate::change) makes one change of the whole.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `source` | the entries that paths and patterns stand for |
+//! | `remove` | `rm` |
+//! | `rename` | `mv` |
+//! | `copy` | `cp` |
+//! | `make` | `mkdir`, `touch`, `truncate` and `ln -s` |
+
+mod copy;
+mod make;
+mod remove;
+mod rename;
+mod source;
+
+use std::fmt;
+
+pub use copy::copy;
+pub use make::{Length, link, make_dirs, touch, truncate};
+pub use remove::remove;
+pub use rename::rename;
+pub use source::{Paths, Target};
+
+use crate::PathError;
+use crate::change::Trouble;
+use crate::check::show;
+use crate::error::Error;
+use crate::transfer::Refusal;
+
+/// One thing that an operation did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was done.
+    pub what: What,
+    /// The entry it was done to, from the root directory on, without `/` in front.
+    pub path: Vec<u8>,
+    /// The entry that was moved or copied to there.
+    pub from: Option<Vec<u8>>,
+}
+
+/// What was done to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It is gone.
+    Removed,
+    /// It is new.
+    Created,
+    /// Its content, size or times are others.
+    Changed,
+    /// It has a new name.
+    Moved,
+    /// It has the content of another.
+    Copied,
+}
+
+impl Step {
+    fn new(what: What, path: &[u8]) -> Self {
+        Self { what, path: path.to_vec(), from: None }
+    }
+
+    fn from(what: What, from: &[u8], path: &[u8]) -> Self {
+        Self { what, path: path.to_vec(), from: Some(from.to_vec()) }
+    }
+}
+
+impl What {
+    /// In a word, as JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Moved => "moved",
+            Self::Copied => "copied",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// `moved: /a to /b`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.what.name())?;
+        if let Some(from) = &self.from {
+            write!(f, "/{} to ", show(from))?;
+        }
+        write!(f, "/{}", show(&self.path))
+    }
+}
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub enum EditError {
+    /// What was asked for is impossible or not there: everything of that kind, each with the reason.
+    /// Nothing was changed.
+    Refused(Vec<Refusal>),
+    /// The image cannot do it.
+    Image(PathError),
+    /// It was asked to stop, having done so many steps.
+    Stopped(usize),
+}
+
+impl fmt::Display for EditError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |refusal: &Refusal| format!("/{}: {}", show(&refusal.path), refusal.why);
+        match self {
+            Self::Refused(all) => match &all[..] {
+                [only] => f.write_str(&line(only)),
+                all => {
+                    writeln!(f, "{} of the changes cannot be made:", all.len())?;
+                    let lines: Vec<String> = all.iter().map(|r| format!("  {}", line(r))).collect();
+                    f.write_str(&lines.join("\n"))
+                }
+            },
+            Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
+            Self::Stopped(steps) => write!(f, "interrupted after {steps} changes"),
+        }
+    }
+}
+
+impl std::error::Error for EditError {}
+
+impl From<PathError> for EditError {
+    fn from(e: PathError) -> Self {
+        Self::Image(e)
+    }
+}
+
+impl Trouble for EditError {
+    fn is_no_space(&self) -> bool {
+        matches!(self, Self::Image(e) if e.is_no_space())
+    }
+}
+
+/// What was refused so far.
+#[derive(Default)]
+struct Refusals(Vec<Refusal>);
+
+impl Refusals {
+    fn add(&mut self, path: &[u8], why: impl Into<String>) {
+        self.0.push(Refusal { path: path.to_vec(), why: why.into() });
+    }
+
+    /// An error if there are any.
+    fn end(self) -> Result<(), EditError> {
+        if self.0.is_empty() { Ok(()) } else { Err(EditError::Refused(self.0)) }
+    }
+}
+
+/// For an error of the image about `path`.
+fn at(path: &[u8]) -> impl FnOnce(Error) -> EditError + '_ {
+    move |error| EditError::Image(PathError { path: path.to_vec(), error })
+}
+
+/// A path without what does not count in it; `None` if `..` is in it.
+fn clean(path: &[u8]) -> Option<Vec<u8>> {
+    let parts: Vec<&[u8]> =
+        path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))
+}
+
+/// The directory and the name of a clean path.
+fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&b| b == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (&[], path),
+    }
+}
+
+fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
+    if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
+}
+
+/// Whether `path` is `dir`, or below it; both clean.
+fn is_within(path: &[u8], dir: &[u8]) -> bool {
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+}
+
+/// The directories above a clean path, the innermost first, without the root.
+fn above(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(split(path).0), |dir| Some(split(dir).0))
+        .take_while(|dir| !dir.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_apart() {
+        assert_eq!(clean(b"//a/./b/").as_deref(), Some(&b"a/b"[..]));
+        assert_eq!(clean(b"/").as_deref(), Some(&b""[..]));
+        assert_eq!(clean(b"a/../b"), None);
+        assert!(is_within(b"a/b", b"a") && is_within(b"a", b"a") && is_within(b"a", b""));
+        assert!(!is_within(b"ab", b"a") && !is_within(b"a", b"a/b"));
+        assert_eq!(above(b"a/b/c").collect::<Vec<_>>(), [&b"a/b"[..], b"a"]);
+        assert_eq!(above(b"a").count() + above(b"").count(), 0);
+    }
+}

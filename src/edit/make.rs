@@ -1,0 +1,217 @@
+//! Making entries, and changing their times and sizes.
+
+use std::time::SystemTime;
+
+use super::source::Paths;
+use super::{EditError, Refusals, Step, What, at, clean, join, split};
+use crate::error::Error;
+use crate::transfer::Refusal;
+use crate::{FileOptions, Littlefs, SetMetadata};
+
+/// Longest target of a symbolic link, in bytes, that Linux follows.
+const LINK_MAX: usize = 4095;
+
+/// A path that an entry is to be made at, without what does not count in it.
+fn wanted(path: &[u8]) -> Result<Vec<u8>, EditError> {
+    clean(path).ok_or_else(|| refused(path, "'..' is not possible in paths inside an image"))
+}
+
+fn refused(path: &[u8], why: &str) -> EditError {
+    EditError::Refused(vec![Refusal { path: path.to_vec(), why: why.to_owned() }])
+}
+
+/// Make directories, as mkdir(1); with `parents` also those around them, and none that is there is
+/// an error.
+///
+/// # Errors
+/// When something is there already, or no directory around it.
+pub fn make_dirs(
+    image: &Littlefs,
+    paths: &[Vec<u8>],
+    parents: bool,
+) -> Result<Vec<Step>, EditError> {
+    let mut steps = Vec::new();
+    for path in paths {
+        let path = wanted(path)?;
+        if !parents {
+            match image.create_dir(&path) {
+                Ok(()) => steps.push(Step::new(What::Created, &path)),
+                Err(Error::NotFound) => {
+                    let why = "there is no directory for it; -p makes those around it, too";
+                    return Err(refused(&path, why));
+                }
+                Err(e) => return Err(at(&path)(e)),
+            }
+            continue;
+        }
+        let mut dir = Vec::new();
+        for name in path.split(|&b| b == b'/').filter(|name| !name.is_empty()) {
+            dir = join(&dir, name);
+            match image.create_dir(&dir) {
+                Ok(()) => steps.push(Step::new(What::Created, &dir)),
+                Err(Error::Exists) if image.metadata(&dir).map_err(at(&dir))?.is_dir() => {}
+                Err(e) => return Err(at(&dir)(e)),
+            }
+        }
+    }
+    Ok(steps)
+}
+
+/// Give entries the time `time`, as touch(1), where the image keeps times; with `create` those that are
+/// not there become empty files. Without a `time` it is the present.
+///
+/// # Errors
+/// When there is no directory around a new file, a pattern matches nothing, or the image fails.
+pub fn touch(
+    image: &Littlefs,
+    paths: Paths<'_>,
+    create: bool,
+    time: Option<SystemTime>,
+) -> Result<Vec<Step>, EditError> {
+    let now = Some(time.unwrap_or_else(SystemTime::now));
+    let set = SetMetadata { modified: now, accessed: now, ..SetMetadata::default() };
+    let mut steps = Vec::new();
+    for_each(image, paths, create, &mut |path, is_there| {
+        if !is_there {
+            image.write_with(path, b"", &set).map_err(at(path))?;
+            steps.push(Step::new(What::Created, path));
+        } else if image.convention().is_some() {
+            image.set_metadata(path, &set).map_err(at(path))?;
+            steps.push(Step::new(What::Changed, path));
+        }
+        Ok(())
+    })?;
+    Ok(steps)
+}
+
+/// How long a file is to be, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// So long.
+    To(u64),
+    /// Longer by so much.
+    Grow(u64),
+    /// Shorter by so much, or empty.
+    Shrink(u64),
+}
+
+impl Length {
+    fn of(self, before: u64) -> u64 {
+        match self {
+            Self::To(size) => size,
+            Self::Grow(by) => before.saturating_add(by),
+            Self::Shrink(by) => before.saturating_sub(by),
+        }
+    }
+}
+
+/// Set the size of files, as truncate(1): what is added reads as zeros. With `create` those that are not
+/// there are made.
+///
+/// # Errors
+/// As [`touch`]; for what is no regular file; when the size is more than the image allows or has space for.
+pub fn truncate(
+    image: &Littlefs,
+    paths: Paths<'_>,
+    create: bool,
+    length: Length,
+) -> Result<Vec<Step>, EditError> {
+    let mut steps = Vec::new();
+    for_each(image, paths, create, &mut |path, is_there| {
+        if is_there && !image.metadata(path).map_err(at(path))?.is_file() {
+            return Err(refused(path, "is not a regular file"));
+        }
+        let set = || -> Result<bool, Error> {
+            let file = FileOptions::new().write(true).create(create).open(image, path)?;
+            let (before, size) = (file.len(), length.of(file.len()));
+            if size != before {
+                file.set_len(size)?;
+            }
+            file.close()?;
+            Ok(size != before)
+        };
+        let changed = set().map_err(at(path))?;
+        match (is_there, changed) {
+            (false, _) => steps.push(Step::new(What::Created, path)),
+            (true, true) => steps.push(Step::new(What::Changed, path)),
+            (true, false) => {}
+        }
+        Ok(())
+    })?;
+    Ok(steps)
+}
+
+type Act<'a> = dyn FnMut(&[u8], bool) -> Result<(), EditError> + 'a;
+
+/// Call `act` with each path that is there, and with `create` with those that are not: whether it is
+/// there comes with it.
+fn for_each(
+    image: &Littlefs,
+    paths: Paths<'_>,
+    create: bool,
+    act: &mut Act<'_>,
+) -> Result<(), EditError> {
+    let mut refusals = Refusals::default();
+    for asked in paths.asked {
+        let path = wanted(asked)?;
+        let is_pattern = !paths.literal && path.iter().any(|b| b"*?[{".contains(b));
+        if image.exists(&path).map_err(at(&path))? || is_pattern {
+            let one = Paths { asked: std::slice::from_ref(asked), ..paths };
+            for source in one.find(image, &mut refusals)? {
+                act(&source.path, true)?;
+            }
+        } else if !create {
+            // as with -c of touch(1)
+        } else if asked.ends_with(b"/") {
+            refusals.add(&path, Error::NotDirectory.to_string());
+        } else {
+            act(&path, false)?;
+        }
+    }
+    refusals.end()
+}
+
+/// Make a symbolic link at `path` that leads to `to`, as `ln -s`: in a directory that is there under the
+/// name that `to` ends in, unless `exact`. With `force` it replaces a file that is there.
+///
+/// # Errors
+/// [`EditError::Refused`] if the image keeps no links, or `to` can be none; when something is there.
+pub fn link(
+    image: &Littlefs,
+    to: &[u8],
+    path: &[u8],
+    exact: bool,
+    force: bool,
+) -> Result<Vec<Step>, EditError> {
+    let mut refusals = Refusals::default();
+    let mut link = wanted(path)?;
+    let is_dir = |path: &[u8]| match image.metadata(path) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(Error::NotFound | Error::NotDirectory) => Ok(false),
+        Err(e) => Err(at(path)(e)),
+    };
+    if !exact && is_dir(&link)? {
+        let end = to.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
+        link = join(&link, split(to.get(..end).unwrap_or_default()).1);
+    } else if path.ends_with(b"/") {
+        refusals.add(&link, Error::NotDirectory.to_string());
+    }
+    if to.is_empty() || to.len() > LINK_MAX || to.contains(&0) {
+        refusals.add(&link, format!("a link leads to a path of 1 to {LINK_MAX} bytes without NUL"));
+    }
+    if !image.convention().is_some_and(|c| c.special_files) {
+        refusals.add(
+            &link,
+            "the image keeps no symbolic links; with --attrs unix it gets the attributes for them",
+        );
+    }
+    refusals.end()?;
+    if force {
+        match image.remove_file(&link) {
+            Ok(()) | Err(Error::NotFound) => {}
+            Err(e) => return Err(at(&link)(e)),
+        }
+    }
+    image.symlink(to, &link).map_err(at(&link))?;
+    Ok(vec![Step::new(What::Created, &link)])
+}

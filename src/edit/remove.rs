@@ -1,0 +1,77 @@
+//! Removing entries.
+
+use super::source::Paths;
+use super::{EditError, Refusals, Step, What, above, at};
+use crate::Littlefs;
+use crate::error::Error;
+
+/// Remove entries, as rm(1): files, and with `recursive` directories with all that is in them. Of an
+/// entry within another that is removed nothing is said. `stop` is asked before each entry.
+///
+/// # Errors
+/// [`EditError::Refused`] for what is not there, unless it may miss; for a directory without
+/// `recursive`, for the root directory, and for a directory with an entry in it that no path leads to.
+pub fn remove(
+    image: &Littlefs,
+    paths: Paths<'_>,
+    recursive: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<Vec<Step>, EditError> {
+    let mut refusals = Refusals::default();
+    for asked in paths.asked {
+        if matches!(asked.rsplit(|&b| b == b'/').find(|part| !part.is_empty()), Some(b".")) {
+            refusals.add(asked, "'.' is not removed; name the directory itself");
+        }
+    }
+    let sources = paths.find(image, &mut refusals)?;
+    let roots = sources.iter().filter(|source| recursive && source.metadata.is_dir());
+    let roots: std::collections::HashSet<&[u8]> = roots.map(|source| &source.path[..]).collect();
+    let mut all = Vec::new();
+    for source in &sources {
+        let path = &source.path[..];
+        if path.is_empty() {
+            refusals.add(path, "the root directory cannot be removed");
+        } else if above(path).any(|dir| roots.contains(dir)) {
+            // goes with the directory
+        } else if !source.metadata.is_dir() {
+            all.push((path.to_vec(), false));
+        } else if recursive {
+            all.push((path.to_vec(), true));
+            gather(image, path, &mut all, &mut refusals)?;
+        } else {
+            refusals.add(path, "is a directory; -r removes directories");
+        }
+    }
+    refusals.end()?;
+    // what is in a directory comes behind it, and has to go first
+    let mut steps = Vec::new();
+    for (path, is_dir) in all.iter().rev() {
+        if stop() {
+            return Err(EditError::Stopped(steps.len()));
+        }
+        let removed = if *is_dir { image.remove_dir(path) } else { image.remove_file(path) };
+        removed.map_err(at(path))?;
+        steps.push(Step::new(What::Removed, path));
+    }
+    Ok(steps)
+}
+
+/// Everything below a directory, each directory before its entries.
+fn gather(
+    image: &Littlefs,
+    path: &[u8],
+    all: &mut Vec<(Vec<u8>, bool)>,
+    refusals: &mut Refusals,
+) -> Result<(), EditError> {
+    for entry in image.walk(path).map_err(at(path))? {
+        match entry {
+            Ok(entry) => all.push((entry.path().to_vec(), entry.metadata().is_dir())),
+            Err(e) if matches!(e.error, Error::InvalidName) => refusals.add(
+                &e.path,
+                "no path leads to an entry of this name; 'littlefs check --repair' gives it another",
+            ),
+            Err(e) => refusals.add(&e.path, e.error.to_string()),
+        }
+    }
+    Ok(())
+}
