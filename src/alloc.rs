@@ -85,7 +85,9 @@ impl Alloc {
     /// Take `block` into use for as long as this map lives: whose it is cannot be told.
     pub fn pin(&mut self, block: u32) {
         self.mark(block);
-        self.pinned.insert(block);
+        if block < self.count {
+            self.pinned.insert(block);
+        }
     }
 
     /// Whether `block` is one that nothing frees.

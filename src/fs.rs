@@ -32,6 +32,7 @@ mod sort;
 mod space;
 mod storage;
 mod unsaved;
+mod stray;
 mod value;
 mod write;
 
@@ -58,6 +59,7 @@ pub use mounted::PairCache;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
 pub use space::{Counts, Usage};
+pub(crate) use stray::blocks_behind;
 pub use value::{Attrs, Content, Row, Value};
 pub use storage::Storage;
 

@@ -10,6 +10,8 @@ mod chamelon;
 mod common;
 #[path = "hostile/endure.rs"]
 mod endure;
+#[path = "hostile/keep.rs"]
+mod keep;
 #[path = "hostile/mutate.rs"]
 mod mutate;
 #[path = "hostile/see.rs"]

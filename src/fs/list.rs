@@ -28,8 +28,8 @@ pub(super) struct Readings {
     pub others: Vec<u32>,
 }
 
-/// Pointers looked at for the sake of one list whose pointers disagree, for each block of the
-/// image: a list that leads everywhere must not be followed without end.
+/// Pointers looked at for the sake of lists whose pointers may disagree, for each block of the
+/// image: lists that lead everywhere must not be followed without end.
 const LOOKS_PER_BLOCK: u64 = 8;
 
 /// Read a whole list and all its pointers.
@@ -67,8 +67,11 @@ pub(super) fn read_all_ways(dev: &dyn BlockDevice, head: u32, size: u32) -> Resu
         }
         block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
     }
-    let others = if agree { Vec::new() } else { reach_all(dev, head, count)? };
-    Ok(Readings { list, others })
+    let mut others = Reached::new(g.block_count);
+    if !agree {
+        others.add(dev, head, count)?;
+    }
+    Ok(Readings { list, others: others.blocks.into_iter().collect() })
 }
 
 /// All pointers at the start of block `index` of a list.
@@ -78,23 +81,39 @@ fn all_pointers(dev: &dyn BlockDevice, block: u32, index: u32) -> Result<Vec<u32
     Ok((0..bytes.len()).step_by(4).filter_map(|at| read_u32_le(&bytes, at)).collect())
 }
 
-/// The blocks of a list of `count` blocks that any pointer leads to from `head`.
-fn reach_all(dev: &dyn BlockDevice, head: u32, count: u32) -> Result<Vec<u32>> {
-    let block_count = dev.geometry().block_count;
-    let mut looks = LOOKS_PER_BLOCK * u64::from(block_count);
-    let mut met = HashSet::new();
-    let mut todo = vec![(count - 1, head)];
-    let mut blocks = HashSet::new();
-    while let Some((index, block)) = todo.pop() {
-        if block >= block_count || !met.insert((index, block)) {
-            continue;
-        }
-        looks = looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block })?;
-        blocks.insert(block);
-        let ptrs = all_pointers(dev, block, index)?;
-        todo.extend(ptrs.iter().enumerate().map(|(k, &there)| (index - (1 << k), there)));
+/// What any pointer of some lists leads to.
+pub(super) struct Reached {
+    /// The blocks.
+    pub blocks: HashSet<u32>,
+    /// Index and address of every block looked at: what lies behind is the same for all lists.
+    met: HashSet<(u32, u32)>,
+    looks: u64,
+}
+
+impl Reached {
+    pub fn new(block_count: u32) -> Self {
+        let looks = LOOKS_PER_BLOCK * u64::from(block_count);
+        Self { blocks: HashSet::new(), met: HashSet::new(), looks }
     }
-    Ok(blocks.into_iter().collect())
+
+    /// Add what the list of `count` blocks leads to whose last block is `head`.
+    ///
+    /// # Errors
+    /// `Corrupt` when the lists lead to more places than are looked at; those of the device.
+    pub fn add(&mut self, dev: &dyn BlockDevice, head: u32, count: u32) -> Result<()> {
+        let block_count = dev.geometry().block_count;
+        let mut todo = vec![(count - 1, head)];
+        while let Some((index, block)) = todo.pop() {
+            if block >= block_count || !self.met.insert((index, block)) {
+                continue;
+            }
+            self.looks = self.looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block })?;
+            self.blocks.insert(block);
+            let ptrs = all_pointers(dev, block, index)?;
+            todo.extend(ptrs.iter().enumerate().map(|(k, &there)| (index - (1 << k), there)));
+        }
+        Ok(())
+    }
 }
 
 /// The block list of one version of a file. Versions share the chunks they begin with.

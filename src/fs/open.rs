@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::activity::Tally;
 use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
+use super::stray::blocks_behind;
 use super::{Dir, DirId, Fs, Move, ROOT};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
@@ -95,6 +96,8 @@ struct Walk {
     needs_sync: bool,
     /// Pairs whose content is newer than what the thread has, which may lead elsewhere.
     renewed: BTreeSet<PairIx>,
+    /// Pairs that are named by entries which are no directories.
+    strays: Vec<Pair>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
     commits: u32,
@@ -187,6 +190,10 @@ impl Fs {
         let pairs = || fs.pairs.iter().flatten().flat_map(|p| p.blocks.0);
         pairs().for_each(|b| _ = fs.alloc.mark(b));
         fs.interrupted = fs.unfinished.then(|| pairs().collect());
+        match blocks_behind(&*fs.dev, walk.strays) {
+            Ok(blocks) => blocks.into_iter().for_each(|b| fs.alloc.pin(b)),
+            Err(e) => fs.damage(&e),
+        }
         fs.quiet = false;
         Ok(fs)
     }
@@ -290,6 +297,7 @@ impl Fs {
                         name: e.name.clone(),
                     });
                 }
+                Data::Dir { pair, .. } => walk.strays.push(*pair),
                 Data::Ctz { head, size } => lists.push((*head, *size)),
                 Data::Inline(d) if e.kind == Kind::File => {
                     walk.inline_seen = walk.inline_seen.max(d.len() as u32);

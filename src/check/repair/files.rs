@@ -54,13 +54,23 @@ pub(super) fn separate(
     let mut edits = Edits::default();
     let mut all = true;
     // reading many long lists to no avail must come to an end
-    let mut looks = 8 * u64::from(model.superblock.block_count);
+    let most = 8 * u64::from(model.superblock.block_count);
+    let code = |d: &Damaged| match d.fault {
+        Fault::Shared => Some("block-shared"),
+        Fault::Pointers if mode == Mode::Yes => Some("ctz-pointer"),
+        _ => None,
+    };
+    // no copy may be written over what one of them reads
+    let mut looks = most;
+    for d in census.damaged.iter().filter(|d| code(d).is_some()) {
+        for block in reading(editor, fs, d, &mut looks).unwrap_or_default() {
+            census.used.mark(block);
+        }
+    }
+    all &= looks > 0;
+    let mut looks = if looks > 0 { most } else { 0 };
     for d in &census.damaged {
-        let code = match d.fault {
-            Fault::Shared => "block-shared",
-            Fault::Pointers if mode == Mode::Yes => "ctz-pointer",
-            _ => continue,
-        };
+        let Some(code) = code(d) else { continue };
         match copy(editor, fs, d, &mut census.used, &mut looks)? {
             Ok(edit) => {
                 let repair = Repair::new(code, model.path_of(d), "has blocks of its own now");
@@ -73,6 +83,16 @@ pub(super) fn separate(
         edits.commit(editor, model, done)?;
     }
     Ok(all)
+}
+
+/// The blocks of a file as it reads; none if they cannot be found.
+fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec<u32>> {
+    *looks = looks.saturating_sub(ctz::blocks(editor.layout.block_size, d.size).into());
+    match d.fault {
+        _ if *looks == 0 => None,
+        Fault::Pointers => chain(&*editor.dev, d.head, d.size),
+        _ => fs.load_list(d.head, d.size).ok(),
+    }
 }
 
 /// Copy a file as it reads. Inner error: whether it is for want of space, or because it cannot be
@@ -89,12 +109,7 @@ fn copy(
     if count + SPARE > map.available() || *looks == 0 {
         return Ok(Err(true));
     }
-    *looks = looks.saturating_sub(u64::from(count));
-    let list = match d.fault {
-        Fault::Pointers => chain(&*editor.dev, d.head, d.size),
-        _ => fs.load_list(d.head, d.size).ok(),
-    };
-    let Some(list) = list else { return Ok(Err(false)) };
+    let Some(list) = reading(editor, fs, d, looks) else { return Ok(Err(*looks == 0)) };
     let mut w = ListWriter::new(&*editor.dev);
     let mut buf = vec![0; CHUNK];
     let mut off = 0;

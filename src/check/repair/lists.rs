@@ -6,6 +6,7 @@ use super::model::Model;
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
 use crate::disk::{BLOCK_NULL, ctz, read_u32_le};
+use crate::fs::blocks_behind;
 use crate::mdir::store;
 
 /// How often every block of the image may be looked at for the sake of broken lists, which share
@@ -77,10 +78,15 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
         mine: bitmap(),
         looks: LOOKS_MAX * u64::from(g.block_count),
     };
+    match blocks_behind(dev, model.stray.clone()) {
+        Ok(blocks) => blocks.into_iter().for_each(|b| _ = c.used.mark(b)),
+        // what they lead to cannot be told: nothing is free
+        Err(_) => (0..g.block_count).for_each(|b| _ = c.used.mark(b)),
+    }
     let mut damaged = Vec::new();
     for e in &model.lists {
         let fault = c.walk(e.head, e.size, e.is_file);
-        if let Some(Fault::Broken(_) | Fault::Pointers) = fault {
+        if fault.is_some() {
             c.mark_all(e.head, e.size);
         }
         if let Some(fault) = fault.filter(|_| e.is_file) {

@@ -92,8 +92,8 @@ pub(super) struct Model<'a> {
     pub lists: Vec<ListEntry>,
     /// Pairs that something names, readable or not.
     pub named: Vec<Pair>,
-    /// Pairs that entries name which do not count as directories.
-    stray: Vec<Pair>,
+    /// Pairs that are named by entries which do not count as directories.
+    pub stray: Vec<Pair>,
     /// The superblock that counts.
     pub superblock: Superblock,
 }
