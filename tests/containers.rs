@@ -18,6 +18,8 @@ mod mounting;
 mod nand;
 #[path = "containers/reading.rs"]
 mod reading;
+#[path = "containers/recipes.rs"]
+mod recipes;
 #[path = "containers/scanning.rs"]
 mod scanning;
 #[path = "containers/tools.rs"]
