@@ -46,6 +46,6 @@ install_test_deps() {
     install_missing '/usr/lib/llvm-*/lib/libclang.so*:libclang-dev' \
         git:git make:make rsync:rsync sqlite3:sqlite3 vim.tiny:vim-tiny python3:python3 \
         '/usr/lib/python3*/ensurepip*:python3-venv' \
-        gzip:gzip xz:xz-utils zstd:zstd dfu-suffix:dfu-util srec_cat:srecord \
+        chromium:chromium gzip:gzip xz:xz-utils zstd:zstd dfu-suffix:dfu-util srec_cat:srecord \
         pgrep:procps strace:strace setpriv:util-linux unshare:util-linux findmnt:util-linux lsblk:util-linux losetup:mount
 }

@@ -1,8 +1,10 @@
-//! Every block of an image by what it is, as text, JSON or SVG.
+//! Every block of an image by what it is, as text, JSON, SVG or a page of HTML.
 //!
 //! [`Map::new`] walks the filesystem and reads the blocks that nothing uses. `docs/map.md` explains
 //! what is shown.
 
+mod columns;
+mod page;
 mod picture;
 mod summary;
 
@@ -11,6 +13,8 @@ use crate::disk::log::{Parsed, parse};
 use crate::disk::{ctz, read_u32_le};
 use crate::inspect::survey::{Kind, Survey, Use};
 
+pub use columns::Labels;
+pub use page::html;
 pub use picture::{svg, text};
 pub use summary::{Extent, FreeExtents, Run, Summary};
 
@@ -298,6 +302,8 @@ fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
                 continue;
             }
             if *bytes == erased[..] {
+                // the other half of a new pair was never written
+                block.revision = None;
                 continue;
             }
             let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at + 1);

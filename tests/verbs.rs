@@ -7,6 +7,8 @@
 mod builder;
 mod common;
 
+#[path = "verbs/browser.rs"]
+mod browser;
 #[path = "verbs/changing.rs"]
 mod changing;
 #[path = "verbs/compacted.rs"]
@@ -27,6 +29,8 @@ mod inspecting;
 mod mapping;
 #[path = "verbs/odd.rs"]
 mod odd;
+#[path = "verbs/paging.rs"]
+mod paging;
 #[path = "verbs/reading.rs"]
 mod reading;
 #[path = "verbs/suiting.rs"]

@@ -1,14 +1,14 @@
 //! `littlefs map`: every block of an image by what it is.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use console::{Style, Term};
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit};
+use super::{CliError, ImageArgs, exit, quoted};
 use crate::image::{self, Dialect, Opened};
 use crate::inspect::Problem;
 use crate::map::{self, Class, Map, Run, Summary};
@@ -26,6 +26,7 @@ const ROWS: usize = 32;
 #[command(after_help = "\
 Examples:
   littlefs map dump.bin                        in the terminal, with a legend and figures
+  littlefs map -o dump.html dump.bin           a page for a browser, which needs nothing else
   littlefs map -o dump.svg dump.bin            a picture
   littlefs map before.bin after.bin            mark the blocks in which two images differ
   littlefs map --journal j --at 3 dump.bin dump.bin
@@ -61,6 +62,8 @@ pub struct MapArgs {
 enum Format {
     /// Characters with a legend
     Text,
+    /// A page to look around in: one file, which a browser shows without a network
+    Html,
     /// A picture
     Svg,
     /// One object
@@ -83,15 +86,11 @@ struct Output<'a> {
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     let opened = littlefs_only(args.image.open()?)?;
     let mut map = make(&opened)?;
-    if let Some(path) = &args.other {
-        let options = image::Options { read_only: true, ..image::Options::default() };
-        let other = littlefs_only(image::open(path, &options).map_err(CliError::failure)?)?;
-        let there = make(&other)?;
-        map.compare(&*opened.stored, &there, &*other.stored)
-            .map_err(|e| CliError::failure(format_args!("{}: {e}", path.show())))?;
-    }
+    let other =
+        args.other.as_deref().map(|path| args.compare(&opened, &mut map, path)).transpose()?;
     let format = args.format();
     let text = match format {
+        Format::Html => args.page(&map, other.as_ref())?,
         Format::Svg => map::svg(&map),
         Format::Json => {
             let output =
@@ -119,11 +118,39 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
 }
 
 impl MapArgs {
+    /// Mark where a second image differs. A page shows its map, too, which else nobody asks for.
+    fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
+        let options = image::Options { read_only: true, ..image::Options::default() };
+        let other = littlefs_only(image::open(path, &options).map_err(CliError::failure)?)?;
+        let mut there = make(&other)?;
+        let failed = |e: String| CliError::failure(format_args!("{}: {e}", path.show()));
+        map.compare(&*opened.stored, &there, &*other.stored).map_err(failed)?;
+        if self.format() == Format::Html {
+            there.compare(&*other.stored, map, &*opened.stored).map_err(failed)?;
+        }
+        Ok(there)
+    }
+
+    fn page(&self, map: &Map, other: Option<&Map>) -> Result<String, CliError> {
+        let labels = |label, path: &Path, words: &str| map::Labels {
+            label,
+            title: path.file_name().unwrap_or(path.as_os_str()).show().to_string(),
+            command: format!("littlefs inspect {words}"),
+        };
+        let mut maps = vec![(map, labels("A", &self.image.image, &self.image.in_shell()))];
+        if let (Some(other), Some(path)) = (other, &self.other) {
+            maps.push((other, labels("B", path, &format!("{} ", quoted(path)))));
+        }
+        map::html(&maps)
+            .map_err(|e| CliError::failure(format_args!("{}: {e}", self.image.image.show())))
+    }
+
     fn format(&self) -> Format {
         let end = self.output.as_deref().and_then(|path| path.extension()?.to_str());
         match (self.json, self.format, end) {
             (true, ..) => Format::Json,
             (_, Some(format), _) => format,
+            (.., Some("html" | "htm")) => Format::Html,
             (.., Some("json")) => Format::Json,
             (.., Some("svg")) => Format::Svg,
             _ => Format::Text,

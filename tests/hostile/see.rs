@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use littlefs::bd::RamDevice;
+use littlefs::bd::{BlockDevice, RamDevice};
 use littlefs::disk::Pair;
 use littlefs::disk::dissect::Dissection;
 use littlefs::disk::log::{Parsed, parse};
 use littlefs::inspect::{Inspector, Report, Unanswered};
+use littlefs::map::{self, Labels, Map};
 
 /// Bytes of text after which no more reports are asked for: with so much, the image is an odd one.
 const TEXT_MAX: usize = 8 << 20;
@@ -39,6 +40,7 @@ impl Reader<'_> {
 /// Ask for everything, and let all of it be displayed; each report is a call of `step`. The parser and
 /// what takes blocks apart must agree on every block.
 pub fn see(dev: Arc<RamDevice>, step: &dyn Fn(&str, &mut dyn FnMut())) {
+    step("as a map", &mut || map(&dev));
     let mut reader = Reader { inspector: Inspector::new(dev), step, text: 0 };
     reader.ask("superblock", |i| Ok(vec![i.superblock()]));
     reader.ask("gstate", |i| Ok(vec![i.gstate()]));
@@ -59,6 +61,23 @@ pub fn see(dev: Arc<RamDevice>, step: &dyn Fn(&str, &mut dyn FnMut())) {
         agree(&reader.inspector.bytes(block).expect("memory"));
     }
     assert!(reader.text > 0);
+}
+
+/// Every form of the map, also of one that is compared with itself.
+fn map(dev: &RamDevice) {
+    let mut map = Map::new(dev, u32::MAX).expect("not too many blocks");
+    assert_eq!(map.blocks.len(), dev.geometry().block_count as usize);
+    assert!(!map::text(&map, 64, 32, |_, _, text| text.to_owned()).is_empty());
+    assert!(map::svg(&map).ends_with("</svg>\n"));
+    let runs = map.runs();
+    assert_eq!(runs.iter().map(|run| run.count as usize).sum::<usize>(), map.blocks.len());
+    let itself = Map::new(dev, u32::MAX).expect("not too many blocks");
+    map.compare(dev, &itself, dev).expect("the same size");
+    assert_eq!(map.summary().changed, Some(0));
+    let labels =
+        |label| Labels { label, title: "image".to_owned(), command: "inspect ".to_owned() };
+    let page = map::html(&[(&map, labels("A")), (&itself, labels("B"))]).expect("a page");
+    assert!(page.len() <= 300 << 10, "{} bytes", page.len());
 }
 
 /// Both readers of a block see the same in it.
