@@ -1,5 +1,6 @@
 //! `littlefs check`: is an image sound?
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
-use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity};
+use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity, Totals};
 use crate::error::Error;
 use crate::image::{Dialect, Opened};
 use crate::show::Show;
@@ -108,11 +109,22 @@ impl CheckArgs {
     }
 }
 
+/// A finding, and the command that shows its place.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    finding: &'a Finding,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inspect: Option<String>,
+}
+
 /// What is printed with `--json`.
 #[derive(Serialize)]
 struct Output<'a> {
-    #[serde(flatten)]
-    report: &'a Report,
+    findings: Vec<Shown<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    omitted: &'a BTreeMap<&'static str, u64>,
+    totals: Totals,
     /// What was repaired; the findings are those that are left.
     repairs: &'a [Repair],
     /// Why no more was repaired.
@@ -203,8 +215,17 @@ fn needs_repair(report: &Report) -> bool {
     !report.is_clean() || report.findings.iter().any(pending)
 }
 
+/// The command that shows the place of a finding.
+fn to_inspect(args: &CheckArgs, dialect: Dialect, finding: &Finding) -> Option<String> {
+    if dialect != Dialect::Littlefs {
+        return None;
+    }
+    let what = what_to_inspect(finding.code, &finding.place)?;
+    Some(format!("littlefs inspect {}{what}", args.image.in_shell()))
+}
+
 /// What to ask `littlefs inspect` for, to see the place of a finding.
-fn to_inspect(code: &str, place: &str) -> Option<String> {
+fn what_to_inspect(code: &str, place: &str) -> Option<String> {
     if let Some(pair) = place.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         return Some(format!("pair {}", pair.replace(", ", ",")));
     }
@@ -235,7 +256,16 @@ fn print(
     let mut out = io::stdout().lock();
     let Repairs { done, stopped } = repairs;
     if args.json {
-        let output = Output { report, repairs: done, stopped: stopped.as_deref(), exit };
+        let inspect = |finding| to_inspect(args, dialect, finding);
+        let show = |finding| Shown { finding, inspect: inspect(finding) };
+        let output = Output {
+            findings: report.findings.iter().map(show).collect(),
+            omitted: &report.omitted,
+            totals: report.totals,
+            repairs: done,
+            stopped: stopped.as_deref(),
+            exit,
+        };
         return writeln!(out, "{}", serde_json::to_string_pretty(&output)?);
     }
     for Repair { code, place, message, given_up } in done {
@@ -243,7 +273,8 @@ fn print(
         writeln!(out, "{what}: {place}: {message} [{code}]")?;
     }
     let (mut errors, mut notes) = (0_u64, 0_u64);
-    for Finding { severity, code, place, message } in &report.findings {
+    for finding in &report.findings {
+        let Finding { severity, code, place, message } = finding;
         let severity = match severity {
             Severity::Error => {
                 errors += 1;
@@ -255,10 +286,8 @@ fn print(
             }
         };
         writeln!(out, "{severity}: {place}: {message} [{code}]")?;
-        if dialect == Dialect::Littlefs
-            && let Some(what) = to_inspect(code, place)
-        {
-            writeln!(out, "  see: littlefs inspect {}{what}", args.image.in_shell())?;
+        if let Some(command) = to_inspect(args, dialect, finding) {
+            writeln!(out, "  see: {command}")?;
         }
     }
     for (code, n) in &report.omitted {

@@ -281,3 +281,39 @@ fn damage_is_shown_where_check_says_and_in_the_exit_status() {
             .is_ok_and(|report| report.halves.iter().all(|half| half.state == HalfState::Invalid))
     );
 }
+
+/// What a finding says to ask for shows its place.
+#[test]
+fn findings_lead_to_what_they_are_about() {
+    let desk = Desk::with_image();
+    let image = desk.read("new.img");
+    let inspect = |path: &str| desk.ok(&["inspect", "--json", "new.img", "dir", path]).json();
+    let pair = inspect("www")[0]["pairs"][0]["pair"].clone();
+    let js = desk.ok(&["inspect", "--json", "new.img", "file", "www/js/app.js"]).json();
+    let head = js[0]["blocks"][0]["block"].as_u64().expect("a block") as usize;
+    // a directory whose pair is gone; a list whose head points outside; a root that is cut short
+    let mut damaged = [image.clone(), image.clone()];
+    for block in pair.as_array().expect("two blocks") {
+        let at = block.as_u64().expect("a block") as usize * 4096;
+        damaged[0][at..at + 4096].fill(0);
+    }
+    damaged[1][head * 4096..][..8].fill(0x77);
+    for bytes in damaged {
+        desk.file("bad image.img", &bytes);
+        let report = desk.run(&["check", "--json", "bad image.img"]);
+        assert_eq!(report.code, 4, "{report:?}");
+        let text = desk.run(&["check", "bad image.img"]);
+        let findings = report.json()["findings"].clone();
+        for finding in findings.as_array().expect("findings") {
+            let command = finding["inspect"].as_str().expect("a command");
+            assert!(text.text().contains(&format!("  see: {command}\n")), "{}", text.text());
+            let arguments = command.strip_prefix("littlefs ").expect("the program");
+            let shell = format!("exec '{}' {arguments}", env!("CARGO_BIN_EXE_littlefs"));
+            let mut run = std::process::Command::new("sh");
+            let shown = run.args(["-c", &shell]).current_dir(desk.path(".")).output().expect("sh");
+            // it is there, and damage shows unless the finding is a note
+            let code = shown.status.code();
+            assert!(code == Some(2) || code == Some(0), "{finding}: {shown:?}");
+        }
+    }
+}
