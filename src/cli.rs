@@ -1,5 +1,6 @@
 //! The command line: arguments, logging and exit codes; one module per command.
 
+mod bench;
 mod cat;
 mod changing;
 mod check;
@@ -247,6 +248,7 @@ enum Command {
     Scan(scan::ScanArgs),
     Check(check::CheckArgs),
     Recover(recover::RecoverArgs),
+    Bench(bench::BenchArgs),
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
@@ -293,6 +295,7 @@ impl Command {
             Self::Scan(args) => scan::run(args),
             Self::Check(args) => check::run(args),
             Self::Recover(args) => recover::run(args),
+            Self::Bench(args) => bench::run(args),
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),

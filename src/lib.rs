@@ -81,6 +81,7 @@
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | edit | [`edit`] | entries removed, moved, copied and made inside an image |
+//! | bench | [`bench`] | speed, measured with what it depends on |
 //! | volume | `vfs` | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |
@@ -118,6 +119,8 @@ internal! {
 mod api;
 pub mod backup;
 pub mod bd;
+#[cfg(all(feature = "inspect", feature = "transfer"))]
+pub mod bench;
 #[cfg(feature = "transfer")]
 pub mod change;
 pub mod check;

@@ -7,6 +7,8 @@
 mod builder;
 mod common;
 
+#[path = "verbs/benching.rs"]
+mod benching;
 #[path = "verbs/browser.rs"]
 mod browser;
 #[path = "verbs/changing.rs"]

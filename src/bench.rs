@@ -1,0 +1,177 @@
+//! A short self-test of speed, for bug reports: the same steps in an image and in a directory.
+//!
+//! Each step is repeated until it took long enough, or was done often enough. What is written is read
+//! again and compared. [`in_copy`] writes to a copy of an image, [`in_directory`] in one directory that it
+//! makes and removes.
+
+mod copy;
+mod directory;
+mod environment;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+pub use copy::{in_copy, reading};
+pub use directory::in_directory;
+pub use environment::{Environment, filesystem_of};
+
+/// No step is repeated when it took so long.
+const STEP_TIME: Duration = Duration::from_millis(500);
+/// Small files that are made.
+const FILES: u64 = 100;
+/// Bytes in a small file.
+const SMALL: usize = 100;
+/// Bytes of the large file, if there is space for it.
+const LARGE: u64 = 4 << 20;
+/// Bytes read or written at once.
+const PIECE: usize = 64 << 10;
+/// Bytes written over at once.
+const PATCH: usize = 4 << 10;
+
+/// What one step took.
+#[derive(Debug, Clone, Serialize)]
+pub struct Step {
+    /// What was done.
+    pub name: &'static str,
+    /// How often.
+    pub operations: u64,
+    /// Bytes of content read or written.
+    pub bytes: u64,
+    /// How long all of it took.
+    pub seconds: f64,
+}
+
+impl Step {
+    /// Operations in a second.
+    pub fn rate(&self) -> f64 {
+        self.operations as f64 / self.seconds.max(1e-9)
+    }
+
+    /// Bytes in a second.
+    pub fn throughput(&self) -> f64 {
+        self.bytes as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// Called between operations: an error ends the test, which removes what it has made.
+pub type Interrupt<'a> = &'a dyn Fn() -> io::Result<()>;
+
+/// Where files are made: an image, or a directory of the system. Names are those of files in the one
+/// directory that the test makes.
+trait Place {
+    /// Make a file, or write over a whole one, and make that durable.
+    fn put(&mut self, name: &str, content: &[u8]) -> io::Result<()>;
+    /// Make a large file of so many pieces, one by one, and make that durable.
+    fn put_large(&mut self, name: &str, pieces: u64, piece: &[u8]) -> io::Result<()>;
+    /// Write over a part of a file, and make that durable.
+    fn patch(&mut self, name: &str, at: u64, content: &[u8]) -> io::Result<()>;
+    /// Read from a place in a file, as much as fits.
+    fn get(&mut self, name: &str, at: u64, buf: &mut [u8]) -> io::Result<usize>;
+    /// How many entries there are.
+    fn list(&mut self) -> io::Result<u64>;
+    /// Rename a file.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Remove a file.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Make everything durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// Times steps.
+struct Watch<'a> {
+    steps: Vec<Step>,
+    interrupt: Interrupt<'a>,
+}
+
+impl Watch<'_> {
+    /// Do something up to `most` times, until that took long enough or there is no more space; it says
+    /// how many bytes it moved. How often it was done.
+    fn step(
+        &mut self,
+        name: &'static str,
+        most: u64,
+        mut act: impl FnMut(u64) -> io::Result<u64>,
+    ) -> io::Result<u64> {
+        let (mut operations, mut bytes) = (0, 0);
+        let start = Instant::now();
+        while operations < most && (operations == 0 || start.elapsed() < STEP_TIME) {
+            (self.interrupt)()?;
+            match act(operations) {
+                Err(e) if e.kind() == io::ErrorKind::StorageFull => break,
+                moved => bytes += moved?,
+            }
+            operations += 1;
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        if operations > 0 {
+            self.steps.push(Step { name, operations, bytes, seconds });
+        }
+        Ok(operations)
+    }
+}
+
+/// Take all steps in a place with so many bytes of free space; those that find no space are left out.
+fn run(place: &mut dyn Place, free: u64, watch: &mut Watch<'_>) -> io::Result<()> {
+    small_files(place, watch)?;
+    large_file(place, free, watch)?;
+    watch.step("sync", 1, |_| place.sync().map(|()| 0))?;
+    Ok(())
+}
+
+fn small_files(place: &mut dyn Place, watch: &mut Watch<'_>) -> io::Result<()> {
+    let content = |n: u64| (0..SMALL).map(|i| (i as u64 * 7 + n) as u8).collect::<Vec<u8>>();
+    let name = |n: u64| format!("small-{n}");
+    let made = watch.step("create and sync", FILES, |n| {
+        place.put(&name(n), &content(n))?;
+        Ok(SMALL as u64)
+    })?;
+    watch.step("list", FILES.min(made), |_| {
+        // one that found no space may be there, too
+        let listed = place.list()?;
+        if listed == made || listed == made + 1 { Ok(0) } else { Err(wrong("the directory")) }
+    })?;
+    watch.step("read small files", made, |n| {
+        let mut buf = [0; SMALL + 1];
+        let read = place.get(&name(n), 0, &mut buf)?;
+        same(&name(n), buf.get(..read), &content(n))
+    })?;
+    let renamed = |n: u64| format!("renamed-{n}");
+    let moved = watch.step("rename", made, |n| place.rename(&name(n), &renamed(n)).map(|()| 0))?;
+    watch.step("remove", moved, |n| place.remove(&renamed(n)).map(|()| 0))?;
+    Ok(())
+}
+
+fn large_file(place: &mut dyn Place, free: u64, watch: &mut Watch<'_>) -> io::Result<()> {
+    let piece: Vec<u8> = (0..PIECE).map(|i| (i / 251 + i) as u8).collect();
+    let pieces = (LARGE.min(free / 8) / PIECE as u64).max(1);
+    let size = pieces * PIECE as u64;
+    let written = watch.step("write and sync", 1, |_| {
+        place.put_large("large", pieces, &piece)?;
+        Ok(size)
+    })?;
+    let mut buf = vec![0; PIECE];
+    watch.step("read", written * pieces * 16, |n| {
+        let read = place.get("large", n % pieces * PIECE as u64, &mut buf)?;
+        same("large", buf.get(..read), &piece)
+    })?;
+    let patch = vec![b'p'; PATCH];
+    watch.step("overwrite and sync", written * FILES, |n| {
+        // spread over the file
+        place.patch("large", n * 7919 * PATCH as u64 % (size - PATCH as u64), &patch)?;
+        Ok(PATCH as u64)
+    })?;
+    Ok(())
+}
+
+fn same(name: &str, read: Option<&[u8]>, written: &[u8]) -> io::Result<u64> {
+    match read {
+        Some(read) if read == written => Ok(read.len() as u64),
+        _ => Err(wrong(name)),
+    }
+}
+
+fn wrong(what: &str) -> io::Error {
+    io::Error::other(format!("{what} does not hold what was written: please report this"))
+}
