@@ -44,7 +44,10 @@ pub struct Geometry {
 }
 
 impl Geometry {
-    /// A geometry the format allows, or the reason why it is none.
+    /// A geometry that the format allows.
+    ///
+    /// # Errors
+    /// [`Unsupported::Geometry`] says what the format forbids.
     pub fn new(block_size: u32, block_count: u32) -> Result<Self, Unsupported> {
         if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
             return Err(Unsupported::Geometry(format!(
@@ -80,10 +83,16 @@ pub trait BlockDevice: Send + Sync {
     fn geometry(&self) -> Geometry;
 
     /// Fill `buf` from byte `off` of `block`.
+    ///
+    /// # Errors
+    /// When the bytes cannot be read, or are not on the device.
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
 
     /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now` only if that
     /// needs not wait for storage. Whether they were filled.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::read`].
     fn read_parts(
         &self,
         block: u32,
@@ -100,13 +109,23 @@ pub trait BlockDevice: Send + Sync {
     fn will_read(&self, _block: u32, _count: u32) {}
 
     /// Write `data` at byte `off` of `block`, which is erased there.
+    ///
+    /// # Errors
+    /// When it cannot be written: with EIO, EILSEQ or EBADMSG the block counts as bad, and another
+    /// one is used in its place.
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()>;
 
     /// Make every byte of `block` read 0xFF.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::prog`].
     fn erase(&self, block: u32) -> IoResult<()>;
 
     /// Erase the blocks that `data` covers and program it from the start of `block` on. Bytes
     /// behind it in its last block may read anything.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::prog`].
     fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
         let block_size = self.geometry().block_size as usize;
         for (i, piece) in data.chunks(block_size).enumerate() {
@@ -117,9 +136,15 @@ pub trait BlockDevice: Send + Sync {
     }
 
     /// Everything written before is on disk before anything written after.
+    ///
+    /// # Errors
+    /// When that cannot be promised: what is on the device is unknown then.
     fn barrier(&self) -> IoResult<()>;
 
     /// Everything written before is on disk.
+    ///
+    /// # Errors
+    /// When that cannot be promised: what is on the device is unknown then, and it is not tried again.
     fn sync(&self) -> IoResult<()>;
 
     /// Whether all of the device is still there, so that what was synced can be read.

@@ -30,6 +30,7 @@ impl Trouble for PathError {
 
 /// Why a change was not made, or not wholly.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failed<E> {
     /// The image cannot be opened; nothing was changed.
     Open(Error),

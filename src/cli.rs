@@ -75,7 +75,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::bd::journal::At;
@@ -86,7 +86,7 @@ use crate::sys::Signals;
 use crate::{Error, Littlefs};
 
 /// Exit codes, as mount(8) and fsck(8) define them.
-pub mod exit {
+mod exit {
     /// All is well.
     pub const SUCCESS: u8 = 0;
     /// Any failure without a code of its own, and wrong usage.
@@ -117,7 +117,7 @@ pub mod exit {
 
 /// Why a command failed: what to print, and the exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CliError {
+pub(crate) struct CliError {
     /// Printed on stderr after `littlefs: `.
     pub message: String,
     /// Exit code of the program.
@@ -330,7 +330,7 @@ impl Command {
 
 /// How to find the filesystem in an image: common to the commands that only look.
 #[derive(Args, Debug)]
-pub struct ImageArgs {
+pub(crate) struct ImageArgs {
     /// File or block device that holds the filesystem; '-' for standard input, which is only read
     pub image: PathBuf,
 
@@ -383,7 +383,7 @@ fn quoted(path: &Path) -> String {
 
 /// The dialect that was asked for; none to recognise it.
 #[derive(Debug, Clone, Copy)]
-pub struct Chosen(pub Option<image::Dialect>);
+pub(crate) struct Chosen(pub Option<image::Dialect>);
 
 impl Chosen {
     fn named(name: &str) -> Result<Self, String> {
@@ -557,8 +557,9 @@ impl Found<'_> {
 
 /// The command lines of `littlefs` and of the names it has for others, to generate documentation
 /// and completions from.
+#[cfg(any(test, feature = "internals"))]
 pub fn command_lines() -> Vec<clap::Command> {
-    let program = [Cli::command()].into_iter();
+    let program = [<Cli as clap::CommandFactory>::command()].into_iter();
     #[cfg(feature = "mount")]
     let program = program.chain(helpers::command_lines());
     program.collect()
@@ -650,7 +651,7 @@ fn print_json(value: &impl Serialize) -> io::Result<()> {
 ///
 /// # Errors
 /// A sentence that says what is accepted.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("'{text}' is not a number of bytes (like 4096, 0x1000, 4K, 2M or 1G)");
     let (number, shift) = match text.as_bytes().last() {
         Some(b'k' | b'K') => (&text[..text.len() - 1], 10),
@@ -673,7 +674,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
 ///
 /// # Errors
 /// A sentence that says what is accepted.
-pub fn parse_bytes_u32(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_bytes_u32(text: &str) -> Result<u32, String> {
     u32::try_from(parse_bytes(text)?).map_err(|_| format!("'{text}' is too large"))
 }
 

@@ -205,14 +205,15 @@ impl Directory {
     }
 
     /// Do something while it is the working directory of this process, where "." is this directory
-    /// whatever becomes of its name. Afterwards that is the root directory.
+    /// whatever becomes of its name.
     ///
     /// # Errors
     /// The system's, and those of `act`.
     pub fn within<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let before = openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         rustix::process::fchdir(&self.file)?;
         let result = act();
-        std::env::set_current_dir("/")?;
+        rustix::process::fchdir(&before)?;
         result
     }
 }

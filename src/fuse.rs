@@ -1,5 +1,16 @@
-//! FUSE requests to volume calls and back. No behaviour here: each method converts, calls and
-//! replies.
+//! Mounting images with FUSE: [`MountOptions::mount`] serves one until [`Mounted::finish`].
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `options`, `prepared`, `failure` | how to mount, the open image, and why it cannot be mounted |
+//! | `mounted` | the life of a mount, from the first request to the last flush |
+//! | `session`, `fusermount` | mount(2), by ourselves or through a helper |
+//! | `serving`, `gate`, `errno`, `invalidate` | the way of a request to the volume and back |
+//! | `status` | what a mount tells of itself |
+//! | `daemon`, `aside` | the processes behind mounts, seen from outside |
+//!
+//! In this file: FUSE requests to volume calls and back. No behaviour here: each method converts,
+//! calls and replies.
 //!
 //! What the kernel is told to do on its own, because nobody else changes the image: it keeps
 //! entries, missing entries, attributes and pages until it changes them itself, and it opens and
@@ -14,15 +25,21 @@
 //! FUSE_ASYNC_DIO is not asked for: when an asynchronous direct write has ended, the kernel does
 //! not drop the pages of that range that others read meanwhile, and they would see old content.
 
+#[cfg(feature = "cli")]
 mod aside;
-pub mod daemon;
+#[cfg(feature = "cli")]
+pub(crate) mod daemon;
 mod errno;
+mod failure;
 mod fusermount;
 mod gate;
 mod invalidate;
+mod mounted;
+mod options;
+mod prepared;
 mod serving;
 mod session;
-pub mod status;
+pub(crate) mod status;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -49,11 +66,23 @@ use crate::vfs::{Attr, New, RenameMode, SetAttr, SetIds, SetMode, SetTime, VfsEr
 
 use invalidate::Stale;
 use serving::{Operation, Served, Server};
+use session::Alive;
 use status::{About, Status};
 
-pub use aside::do_aside;
-pub use session::{
-    Access, DEVICE, KernelMount, MountFlags, MountRequest, Session, mount, open_device, serve,
+pub use failure::MountError;
+pub use mounted::Mounted;
+pub use options::MountOptions;
+pub use session::Access;
+
+pub use crate::vfs::Atime;
+
+#[cfg(feature = "cli")]
+pub(crate) use {
+    aside::do_aside,
+    fusermount::unmount,
+    options::DEFAULT_COMMIT,
+    prepared::{Found, Prepared},
+    session::{DEVICE, KernelMount, MountRequest, Session, mount, open_device, serve},
 };
 
 /// How long the kernel may keep what it was told: as good as forever.
@@ -81,7 +110,7 @@ struct Adapter {
     /// Ranges the kernel is to forget, because it shows what was not kept.
     stale: Sender<Stale>,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
-    _alive: Sender<()>,
+    _alive: Alive,
 }
 
 impl Adapter {

@@ -40,6 +40,7 @@ use place::Chosen;
 
 /// A way of writing littlefs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Dialect {
     /// Version 2, as SPEC.md has it.
     Littlefs,

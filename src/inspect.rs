@@ -45,6 +45,7 @@ pub trait Report: fmt::Display {
 
 /// Why a question has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unanswered {
     /// The filesystem has fewer blocks.
     OutOfRange {

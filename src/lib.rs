@@ -46,7 +46,7 @@
 //!
 //! # Features
 //!
-//! - `mount` (default): `fuse` and `vfs`, to mount images with FUSE.
+//! - `mount` (default): `fuse`, to mount images with FUSE.
 //! - `cli` (default): `cli`, all that the program `littlefs` does.
 //! - `compression` (default): images in gzip, xz and zstd files are read.
 //! - `inspect` (default): `inspect` and `map`, images tag by tag and block by block.
@@ -88,6 +88,7 @@
 //! | program | `cli` | the commands |
 
 #![warn(missing_docs)]
+#![cfg_attr(not(feature = "internals"), warn(clippy::missing_errors_doc))]
 
 /// Declares modules that are not part of the public interface: public with the feature `internals`,
 /// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the compiler
@@ -114,6 +115,8 @@ internal! {
     mod mdir;
     mod show;
     mod v1;
+    #[cfg(feature = "mount")]
+    mod vfs;
 }
 
 mod api;
@@ -131,7 +134,9 @@ pub mod convert;
 #[cfg(feature = "transfer")]
 pub mod edit;
 pub mod error;
+// The program asks for more than the library shows.
 #[cfg(feature = "mount")]
+#[cfg_attr(not(feature = "cli"), allow(dead_code))]
 pub mod fuse;
 pub mod image;
 #[cfg(feature = "inspect")]
@@ -148,8 +153,6 @@ mod sys;
 mod time;
 #[cfg(feature = "transfer")]
 pub mod transfer;
-#[cfg(feature = "mount")]
-pub mod vfs;
 
 pub use api::{
     DirEntry, File, FileOptions, FileType, FormatOptions, Limits, Littlefs, Metadata, Misfit,

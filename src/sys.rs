@@ -51,16 +51,12 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
-/// The process's file mode creation mask. Call it before there are threads: reading the mask
-/// means setting it for a moment.
+/// The process's file mode creation mask. Where /proc does not tell it, one that lets nobody else in:
+/// asking for it otherwise means setting it for a moment, for every thread.
 pub fn umask() -> u16 {
-    // SAFETY: umask has no preconditions and cannot fail.
-    let mask = unsafe {
-        let mask = libc::umask(0o077);
-        libc::umask(mask);
-        mask
-    };
-    (mask & 0o777) as u16
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u16::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077) & 0o777
 }
 
 /// Let threads yet to come share one heap. Each would have its own, and keep there what it allocated

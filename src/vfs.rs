@@ -43,10 +43,10 @@ use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
 use crate::time::nanos;
 
-pub use attrs::{Attr, SetAttr, SetIds, SetTime, Space};
-pub use inode::{ROOT_INO, Times};
+pub use attrs::{Attr, SetAttr, SetIds, SetTime};
+pub use inode::ROOT_INO;
 pub use lost::Loss;
-pub use names::{DirEntry, New, RenameMode};
+pub use names::{New, RenameMode};
 pub use status::{Condition, Filesystem, InodeCache};
 pub use xattr::SetMode;
 
@@ -60,6 +60,7 @@ pub type VfsResult<T> = Result<T, VfsError>;
 
 /// Outcomes of volume operations: the core's, and those only a mounted volume has.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum VfsError {
     /// What the core said.
     Core(Error),

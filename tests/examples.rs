@@ -39,3 +39,19 @@ fn an_image_is_built_listed_and_edited() {
     assert_eq!(run("kv", &[image]), "started 1 times\n");
     assert_eq!(run("kv", &[image]), "started 2 times\n");
 }
+
+#[test]
+fn an_image_is_mounted_while_a_command_runs() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let (tree, image) = (dir.path().join("tree"), dir.path().join("new.img"));
+    fs::create_dir(&tree).expect("create_dir");
+    fs::write(tree.join("colour"), "blue").expect("write");
+    let path = |path: &Path| path.to_str().expect("utf-8").to_owned();
+    run("build", &[&path(&tree), &path(&image), "65536"]);
+    let at = dir.path().join("at");
+    fs::create_dir(&at).expect("create_dir");
+    let command = format!("cd '{}' && cat colour && echo more >> colour", at.display());
+    assert_eq!(run("mount", &[&path(&image), &path(&at), "sh", "-c", &command]), "blue");
+    assert!(fs::read_dir(&at).expect("read_dir").next().is_none(), "it is unmounted again");
+    assert!(run("list", &[&path(&image)]).contains("9 colour\n"));
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use littlefs::cli::options::MountOptions;
+use littlefs::cli::options::Given;
 use littlefs::cli::options::table::{self, Set};
 
 #[path = "../scripts/docs.rs"]
@@ -39,7 +39,7 @@ fn help(command: &str) -> String {
 #[test]
 fn every_option_does_what_the_table_says() {
     for (name, set) in table::names() {
-        let taken = |option: &str| MountOptions::parse(&[option], false);
+        let taken = |option: &str| Given::parse(&[option], false);
         match set {
             Set::Flag(_) | Set::Nothing => assert!(taken(name).is_ok(), "{name}"),
             Set::Prefix => assert!(taken(&format!("{name}any=thing")).is_ok(), "{name}"),

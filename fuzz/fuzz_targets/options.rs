@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use littlefs::cli::options::MountOptions;
+use littlefs::cli::options::Given;
 
 fuzz_target!(|list: &str| {
-    if let Ok(options) = MountOptions::parse(&[list], false) {
+    if let Ok(options) = Given::parse(&[list], false) {
         // what comes later wins: saying it twice changes nothing
-        let again = MountOptions::parse(&[list, list], false).expect("valid once");
+        let again = Given::parse(&[list, list], false).expect("valid once");
         assert_eq!(format!("{again:?}"), format!("{options:?}"));
     }
 });

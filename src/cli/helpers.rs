@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use clap::{ArgAction, Args, CommandFactory, Parser};
+use clap::{ArgAction, Args, Parser};
 
 use super::check::CheckArgs;
 use super::mkfs::MkfsArgs;
@@ -178,7 +178,9 @@ pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// The command lines under the names.
+#[cfg(any(test, feature = "internals"))]
 pub(super) fn command_lines() -> [clap::Command; 4] {
+    use clap::CommandFactory;
     [MountHelper::command(), UmountHelper::command(), MkfsHelper::command(), FsckHelper::command()]
 }
 

@@ -3,13 +3,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::iter;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::SystemTime;
 
 use clap::Args;
 
@@ -18,25 +16,19 @@ use super::daemon::{self, Side, Starter};
 use super::info::bytes;
 use super::logging;
 use super::notify::{self, notify};
-use super::options::{self, MountOptions};
+use super::options::{self, Given};
 use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
-use crate::bd::{BlockDevice, JournalDevice};
-use crate::convention::{Codec, Convention};
-use crate::files::{self, Directory};
-use crate::fs::{Fs, OpenOptions};
-use crate::fuse::status::{self, AS_ASKED, About};
-use crate::fuse::{self, Access, MountFlags, MountRequest, Session};
-use crate::image::{self, Opened, Source};
-use crate::journal::{self, Attached, Named};
+use crate::files::Directory;
+use crate::fuse::{
+    self, Found, MountError, MountOptions, MountRequest, Mounted, Prepared, Session,
+};
+use crate::image::Source;
+use crate::journal::Named;
 use crate::show::Show;
-use crate::sys::{self, Severity, Signals, Unmount};
-use crate::vfs::{Atime, DefaultModes, Filesystem, ROOT_INO, Volume, VolumeOptions};
-
-/// Blocks of files that are followed before the mount is announced, so that damage which forbids
-/// writing is known by then. Larger images go on with this in the background.
-const MAPPED_AT_MOUNT: u32 = 16 << 10;
+use crate::sys::{self, Severity, Signals};
+use crate::vfs::Volume;
 
 /// Mount an image on a directory
 #[derive(Args, Debug)]
@@ -126,15 +118,16 @@ pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     let defaults = if args.by_mount && sys::effective_uid() == 0 { "suid,dev" } else { "" };
     let given = args.options.iter().map(String::as_str);
     let lists: Vec<&str> = iter::once(defaults).chain(given).collect();
-    let mut options = MountOptions::parse(&lists, args.sloppy).map_err(CliError::failure)?;
-    options.journal = args.journal.clone().or(options.journal);
+    let mut given = Given::parse(&lists, args.sloppy).map_err(CliError::failure)?;
+    let options = &mut given.mount;
+    options.journal = args.journal.clone().or(options.journal.take());
     if options.at.is_some() && options.journal.is_none() {
         return Err(CliError::failure("mount option 'at' needs 'journal=FILE'"));
     }
     if args.fake {
         return Ok(ExitCode::SUCCESS);
     }
-    let mount = Mount::new(args, options)?;
+    let mount = Mount::new(args, given)?;
     if args.foreground {
         return mount.start()?.serve(|_| Ok(()));
     }
@@ -150,17 +143,14 @@ fn mount_failure(e: impl std::fmt::Display) -> CliError {
 
 /// What is to be mounted: files that are open, and paths that stay right when the directory changes.
 struct Mount {
-    /// The file that the image is in.
-    source: Source,
-    journal: Option<Named>,
+    found: Found,
     directory: Directory,
     image: PathBuf,
-    mountpoint: PathBuf,
     options: MountOptions,
+    /// A process of its own unmounts it when this one dies.
+    auto_unmount: bool,
     /// Somebody else calls mount(2).
     unattached: bool,
-    /// Nobody has looked at where the filesystem is in the file, nor does now.
-    unattended: bool,
     /// The end of the terminal ends the mount.
     on_terminal: bool,
     /// Do not say what was mounted.
@@ -168,7 +158,8 @@ struct Mount {
 }
 
 impl Mount {
-    fn new(args: &MountArgs, mut options: MountOptions) -> Result<Self, CliError> {
+    fn new(args: &MountArgs, given: Given) -> Result<Self, CliError> {
+        let Given { mount: mut options, auto_unmount } = given;
         let shown = args.mountpoint.show();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
@@ -181,20 +172,8 @@ impl Mount {
                 )));
             }
         }
-        let directory = Directory::find(&args.mountpoint).map_err(|e| {
-            mount_failure(match e.kind() {
-                io::ErrorKind::NotFound => {
-                    format!("{shown}: no such directory; 'mkdir -p {shown}' makes it")
-                }
-                io::ErrorKind::PermissionDenied => {
-                    format!("{shown}: permission denied; mount on a directory of your own")
-                }
-                io::ErrorKind::NotADirectory => format!(
-                    "{shown}: not a directory; the image comes first, then the directory to mount \
-                     it on"
-                ),
-                _ => format!("{shown}: {e}"),
-            })
+        let directory = Directory::find(&args.mountpoint).map_err(|error| {
+            mount_failure(MountError::Directory { mountpoint: args.mountpoint.clone(), error })
         })?;
         let image = match fs::canonicalize(&args.image) {
             Ok(path) => path,
@@ -213,15 +192,18 @@ impl Mount {
             Some(number) => Named::inherited(path, number),
             None => Named::find(path),
         });
-        Ok(Self {
+        let found = Found {
             source: source.map_err(mount_failure)?,
             journal: journal.transpose().map_err(mount_failure)?,
-            image,
-            mountpoint: directory.path(),
-            directory,
             unattended: (args.unattended || args.unattached || notify::is_service())
                 && options.place.is_none(),
+        };
+        Ok(Self {
+            found,
+            image,
+            directory,
             options,
+            auto_unmount,
             unattached: args.unattached,
             on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
             quiet: args.quiet,
@@ -246,160 +228,37 @@ impl Mount {
 
     /// Open the image and mount it.
     fn start(mut self) -> Result<Running, CliError> {
-        let umask = sys::umask();
-        if self.options.auto_unmount {
-            daemon::unmount_after_death(&self.mountpoint).map_err(mount_failure)?;
+        if self.auto_unmount {
+            daemon::unmount_after_death(&self.directory.path()).map_err(mount_failure)?;
         }
         // Before any thread starts: all of them are to share the heap, and leave the signals alone.
         sys::share_heap();
         let signals = Signals::block().map_err(mount_failure)?;
-        let (opened, savepoints) = self.open_image()?;
-        for note in &opened.notes {
-            log::warn!("{note}");
-        }
-        let at_image = |e: &dyn std::fmt::Display| {
-            let image = self.image.show();
-            mount_failure(format_args!("{image}: {e}; 'littlefs check {image}' tells more"))
-        };
-        let profile = self.options.profile;
-        let block_size = opened.device.geometry().block_size;
-        let mut fs = Fs::open(
-            opened.device.clone(),
-            &OpenOptions {
-                read_only: opened.read_only,
-                prog_size: self.options.prog_size.or(profile.and_then(|p| p.prog_size)),
-                inline_max: (self.options.inline_max)
-                    .or(profile.and_then(|p| p.inline_max(block_size))),
-                block_cycles: self.options.block_cycles,
-                // they are logged below, with the image's name
-                quiet: true,
-            },
-        )
-        .map_err(|e| at_image(&e))?;
-        for warning in fs.warnings() {
-            log::warn!("{}: {warning}", self.image.show());
-        }
-        // what cannot be read now is tried again, and reported, in the background
-        let _ = fs.map_early(MAPPED_AT_MOUNT);
-        let read_only = fs.is_read_only();
-        let about = self.about(&opened, fs.turned_read_only());
-        let convention = self.convention(&fs)?;
-        let filesystem = Filesystem::of(&fs);
-        let volume = Arc::new(Volume::new(
-            fs,
-            self.volume_options(umask, convention, opened.metadata.modified()),
-        ));
-        if let Some(savepoints) = savepoints {
-            volume.keep_savepoints(savepoints);
-        }
-        let request = MountRequest {
-            source: &self.image,
-            mountpoint: &self.directory,
-            access: self.options.access,
-            flags: MountFlags {
-                read_only,
-                dev: self.options.dev,
-                suid: self.options.suid,
-                exec: self.options.exec,
-                atime: self.options.atime != Atime::Never,
-            },
-            default_permissions: volume.keeps_owners() || self.checks_permissions(umask),
-            writeback: self.writeback(),
-            poll: self.options.poll,
-            about,
-        };
+        let prepared = Prepared::open(&self.image, &mut self.found, &self.options);
+        let prepared = prepared.map_err(mount_failure)?;
+        let request = prepared.request(&self.directory);
         let session = if self.unattached {
-            wait_for_mount(&volume, &request, &signals)
+            wait_for_mount(&prepared.volume, &request, &signals)
         } else {
-            fuse::mount(Arc::clone(&volume), &request)
-        }
-        .map_err(|e| mount_failure(explain(&self.mountpoint, &e)))?;
-        // It may have another name by now.
-        self.mountpoint = self.directory.path();
-        let what = self.describe(&filesystem, block_size, convention, &request.about);
-        Ok(Running { mount: self, what, signals, volume, session, device: opened.device })
-    }
-
-    /// Open the image, under its journal if there is one to be, which keeps savepoints.
-    fn open_image(&mut self) -> Result<(Opened, Option<Arc<JournalDevice>>), CliError> {
-        let options = image::Options { auto_for_reading: self.unattended, ..self.options.image() };
-        let Some(journal) = &mut self.journal else {
-            return Ok((image::open_found(&self.source, &options).map_err(mount_failure)?, None));
+            fuse::mount(Arc::clone(&prepared.volume), &request)
         };
-        let at_state = self.options.at.as_ref();
-        let attached = journal::attach(journal, &self.source, &options, at_state);
-        let Attached { image, device } = attached.map_err(mount_failure)?;
-        let writes = !image.read_only;
-        Ok((image, writes.then_some(device)))
-    }
-
-    /// By which convention user attributes are used.
-    fn convention(&self, fs: &Fs) -> Result<Option<&'static Convention>, CliError> {
-        let convention = self.options.convention(fs.attr_usage());
-        let Some(c) = convention else { return Ok(None) };
-        let attr_max = fs.superblock().attr_max;
-        let largest = Codec::new(c, fs.attr_usage()).largest();
-        if largest > attr_max {
-            let why = format!(
-                "{}: attrs={} needs attributes of {largest} bytes, and the image allows {attr_max}",
-                self.image.show(),
-                c.name,
-            );
-            if self.options.chooses_convention() {
-                return Err(mount_failure(format_args!(
-                    "{why}; use attrs=none, or an image made with 'littlefs mkfs --attr-max \
-                     {largest}'"
-                )));
-            }
-            log::warn!("{why}; they are left alone");
-            return Ok(None);
-        }
-        log::info!("{}: attributes as {} has them (attrs={})", self.image.show(), c.who, c.name);
-        Ok(convention)
-    }
-
-    /// What `status` says of the mount; `turned` is why the filesystem is read-only, if it is so
-    /// unasked.
-    fn about(&self, opened: &Opened, turned: Option<&str>) -> About {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let dialect = opened.dialect.unwritable().map(|reason| reason.about(&self.image.show()));
-        let read_only = match turned {
-            _ if self.options.at.is_some() => Some("a past state of a journal (-o at=)"),
-            _ if !opened.wrapped.is_empty() => Some("what wraps the image is only read"),
-            _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
-            _ if dialect.is_some() => dialect.as_deref(),
-            _ if opened.missing > 0 => Some("the image is truncated"),
-            Some(turned) => Some(turned),
-            // The last reason, because it is the only one that can go while it is mounted.
-            None if self.options.read_only => Some(AS_ASKED),
-            None if opened.read_only => Some("the image cannot be written"),
-            None => None,
-        };
-        About {
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            pid: std::process::id(),
-            mounted_at: now.unwrap_or_default().as_secs(),
-            offset: opened.offset,
-            profile: self.options.profile.map(|p| p.name.to_owned()),
-            journal: status::Journal::new(self.options.journal.as_deref()),
-            read_only: read_only.map(str::to_owned),
-        }
+        // A daemon keeps no directory busy.
+        let _ = std::env::set_current_dir("/");
+        let what = self.describe(&prepared);
+        let mounted = Mounted::start(prepared, session, &self.directory).map_err(mount_failure)?;
+        Ok(Running { mount: self, what, signals, mounted })
     }
 
     /// What is mounted, in a line.
-    fn describe(
-        &self,
-        fs: &Filesystem,
-        block_size: u32,
-        convention: Option<&Convention>,
-        about: &About,
-    ) -> String {
+    fn describe(&self, prepared: &Prepared) -> String {
+        let Prepared { filesystem: fs, convention, about, .. } = prepared;
+        let block_size = prepared.geometry().block_size;
         let (version, blocks, free) = (&fs.disk_version, fs.block_count, fs.blocks_free);
         let mut line = format!(
             "{} on {}: littlefs {version}, {blocks} blocks of {block_size} bytes, {} used, {free} \
              free ({})",
             self.image.show(),
-            self.mountpoint.show(),
+            self.directory.path().show(),
             fs.blocks_used,
             bytes(u64::from(free) * u64::from(block_size))
         );
@@ -412,59 +271,6 @@ impl Mount {
             line.push_str(&part);
         }
         line
-    }
-
-    /// `image_time` is when the image was changed last, if that is known.
-    fn volume_options(
-        &self,
-        umask: u16,
-        convention: Option<&'static Convention>,
-        image_time: io::Result<SystemTime>,
-    ) -> VolumeOptions {
-        let o = &self.options;
-        // What the kernel remembers is for everybody who is in: only the permission bits keep
-        // others than root from it.
-        let others = if o.access == Access::OwnerAndRoot { 0o077 } else { 0 };
-        VolumeOptions {
-            uid: o.uid.unwrap_or_else(sys::effective_uid),
-            gid: o.gid.unwrap_or_else(sys::effective_gid),
-            file_modes: self.modes(o.fmask, 0o666, umask),
-            dir_modes: self.modes(o.dmask, 0o777, umask),
-            withheld: others,
-            user_xattr: o.user_xattr.unwrap_or(convention.is_some_and(|c| c.special_files)),
-            convention,
-            default_time: image_time.unwrap_or_else(|_| SystemTime::now()),
-            atime: o.atime,
-            sync: o.sync,
-            dirsync: o.dirsync,
-            commit: o.commit,
-        }
-    }
-
-    /// Permission bits where the image keeps none: `all` of them less the caller's `umask`, unless
-    /// there is a mask for them among the options.
-    fn modes(&self, mask: Option<u16>, all: u16, umask: u16) -> DefaultModes {
-        let mask = mask.or(self.options.umask);
-        let bits = mask.map_or(all & !umask, |mask| 0o777 & !mask);
-        DefaultModes { bits, mask }
-    }
-
-    /// Whether the kernel is to check permission bits, at the price of a request for each change
-    /// in a directory. Where only the mounting user has access it matters only if the bits deny
-    /// that user something.
-    fn checks_permissions(&self, umask: u16) -> bool {
-        let o = &self.options;
-        let umask = o.umask.unwrap_or(umask);
-        let denied = (o.fmask.unwrap_or(umask) | o.dmask.unwrap_or(umask)) & 0o700;
-        o.default_permissions
-            || o.access != Access::Owner
-            || denied != 0
-            || o.uid.is_some_and(|uid| uid != sys::effective_uid())
-    }
-
-    /// With `sync` nothing is to wait in the kernel, either.
-    fn writeback(&self) -> bool {
-        self.options.writeback && !self.options.sync
     }
 }
 
@@ -503,109 +309,50 @@ fn wait_for_mount(
     }
 }
 
-fn explain(mountpoint: &Path, e: &io::Error) -> String {
-    let text = e.to_string();
-    let text = text.trim_end();
-    let at = mountpoint.show();
-    if text.contains("user_allow_other") {
-        return format!(
-            "cannot mount on {at}: allow_other and allow_root need 'user_allow_other' in \
-             /etc/fuse.conf"
-        );
-    }
-    let no_driver = [libc::ENOENT, libc::ENODEV, libc::ENXIO];
-    let remedy = if e.raw_os_error().is_some_and(|errno| no_driver.contains(&errno)) {
-        "; are /dev/fuse and fusermount3 there? 'modprobe fuse' loads the driver; fusermount3 is in \
-         the package fuse3"
-    } else if text.contains("no write access") {
-        "; mount on a directory of your own, or as root"
-    } else if text.contains("/dev/fuse") || e.kind() == io::ErrorKind::PermissionDenied {
-        "; whoever mounts needs to run fusermount3 and to open /dev/fuse: mount as root, or see to \
-         their permissions"
-    } else if text.contains("not permitted") {
-        "; fusermount3 has to be set-user-id root, as the package fuse3 installs it; in a container \
-         the right to mount is needed (CAP_SYS_ADMIN)"
-    } else {
-        ""
-    };
-    format!("cannot mount on {at}: {text}{remedy}")
-}
-
 /// What wakes the main thread.
 enum Event {
     /// The filesystem was unmounted.
-    Ended(io::Result<()>),
-    /// A signal asks to end.
+    Ended,
+    /// A signal asks for something.
     Signal(i32),
 }
 
-/// A mount that is ready to serve.
+/// A mount that serves.
 struct Running {
     mount: Mount,
     /// What is mounted, for people.
     what: String,
     signals: Signals,
-    volume: Arc<Volume>,
-    session: Session,
-    /// Holds the lock on the image.
-    device: Arc<dyn BlockDevice>,
+    mounted: Mounted,
 }
 
 impl Running {
-    /// Serve until unmounted or asked to end; `ready` is called once the filesystem answers, and
-    /// told what is mounted.
+    /// Serve until unmounted or asked to end; `ready` is told what is mounted.
     fn serve(self, ready: impl FnOnce(&str) -> io::Result<()>) -> Result<ExitCode, CliError> {
-        let Self { mount, what, signals, volume, session, device } = self;
-        let (sender, events) = mpsc::channel();
-        spawn("session", {
-            let sender = sender.clone();
-            move || drop(sender.send(Event::Ended(session.run())))
-        })?;
-        let say = || {
-            if !mount.quiet {
-                // Nobody need listen.
-                let _ = writeln!(io::stdout(), "{what}");
-            }
-        };
-        if let Err(e) = answers(&mount.mountpoint).map(|()| say()).and_then(|()| ready(&what)) {
-            // The session's thread keeps the mount: end that first.
-            let _ = unmount(&mount.mountpoint, Unmount::Lazily);
-            return Err(mount_failure(format_args!(
-                "{}: the mount does not answer: {e}",
-                mount.mountpoint.show()
-            )));
+        let Self { mount, what, signals, mut mounted } = self;
+        if !mount.quiet {
+            // Nobody need listen.
+            let _ = writeln!(io::stdout(), "{what}");
         }
-        notify(&format!("READY=1\nSTATUS={} on {}", mount.image.show(), mount.mountpoint.show()));
-        notify::start_watchdog(mount.mountpoint.clone()).map_err(mount_failure)?;
-        spawn("signals", move || wait_for_signals(&signals, &sender))?;
-        let flusher = spawn("flusher", {
-            let (volume, mountpoint) = (Arc::clone(&volume), mount.mountpoint.clone());
-            let writeback = mount.writeback();
+        ready(&what).map_err(mount_failure)?;
+        let mountpoint = mounted.mountpoint().to_owned();
+        notify(&format!("READY=1\nSTATUS={} on {}", mount.image.show(), mountpoint.show()));
+        notify::start_watchdog(mountpoint).map_err(mount_failure)?;
+        let (sender, events) = mpsc::channel();
+        spawn("end", {
+            let (end, sender) = (mounted.end(), sender.clone());
             move || {
-                let pull = || pull_pages(&mountpoint);
-                volume.run_flusher(writeback.then_some(&pull));
+                end.wait();
+                let _ = sender.send(Event::Ended);
             }
         })?;
-        let mapper = spawn("mapper", {
-            let volume = Arc::clone(&volume);
-            move || volume.run_mapper()
-        })?;
+        spawn("signals", move || wait_for_signals(&signals, &sender))?;
 
-        let frozen = wait_for_end(&mount, &volume, &events);
-        notify("STOPPING=1");
-        let flushed = match frozen {
-            Some(flushed) => flushed,
-            None => {
-                volume.stop();
-                let _ = (flusher.join(), mapper.join());
-                volume.flush()
-            }
-        };
+        let flushed = wait_for_end(&mount, &mut mounted, &events);
         log::logger().flush();
         // Last of all the lock: whoever takes it sees everything. (Where requests are frozen, the
         // end of the process releases it.)
-        drop(volume);
-        drop(device);
+        drop(mounted);
         match flushed {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(e) => Err(CliError::failure(format_args!(
@@ -616,17 +363,8 @@ impl Running {
     }
 }
 
-fn spawn(
-    name: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<thread::JoinHandle<()>, CliError> {
-    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(mount_failure)
-}
-
-/// Whether the root directory of the mount can be asked for.
-fn answers(mountpoint: &Path) -> io::Result<()> {
-    let root = fs::metadata(mountpoint)?;
-    if root.ino() == ROOT_INO { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map(drop).map_err(mount_failure)
 }
 
 fn wait_for_signals(signals: &Signals, events: &Sender<Event>) {
@@ -637,19 +375,16 @@ fn wait_for_signals(signals: &Signals, events: &Sender<Event>) {
     }
 }
 
-/// Wait until the filesystem is unmounted. When a signal asks to end and somebody still uses the
-/// filesystem, requests are frozen after the last flush, whose result is returned.
+/// Wait until the filesystem is unmounted, or a signal asks to end: what came of the last flush.
 fn wait_for_end(
     mount: &Mount,
-    volume: &Volume,
+    mounted: &mut Mounted,
     events: &Receiver<Event>,
-) -> Option<crate::Result<()>> {
-    let mountpoint = &mount.mountpoint;
+) -> crate::Result<()> {
     loop {
         match events.recv() {
             Ok(Event::Signal(libc::SIGUSR1)) => {
-                pull_pages(mountpoint);
-                if volume.flush().is_ok() {
+                if mounted.flush().is_ok() {
                     log::info!("signal: everything is in {}", mount.image.show());
                 }
             }
@@ -657,54 +392,19 @@ fn wait_for_end(
                 read_settings();
             }
             Ok(Event::Signal(signal)) => {
-                log::info!("signal {signal}: unmounting {}", mountpoint.show());
-                pull_pages(mountpoint);
-                // Most of the work while requests are still answered; a failure shows again below.
-                let _ = volume.flush();
+                log::info!("signal {signal}: unmounting {}", mounted.mountpoint().show());
                 // Who may not mount may not unmount, either; systemd does it afterwards.
-                if !mount.unattached {
-                    if unmount(mountpoint, Unmount::Unused).is_ok() {
-                        continue;
-                    }
-                    if let Err(e) = unmount(mountpoint, Unmount::Lazily) {
-                        log::error!("cannot unmount {}: {e}", mountpoint.show());
-                    }
+                let flushed =
+                    if mount.unattached { Some(mounted.freeze()) } else { mounted.leave() };
+                if let Some(flushed) = flushed {
+                    notify("STOPPING=1");
+                    return flushed;
                 }
-                return Some(volume.flush_and_freeze());
             }
-            Ok(Event::Ended(Err(e))) => {
-                log::error!("cannot serve {}: {e}", mountpoint.show());
-                return None;
+            Ok(Event::Ended) | Err(_) => {
+                notify("STOPPING=1");
+                return mounted.close();
             }
-            Ok(Event::Ended(Ok(()))) | Err(_) => return None,
         }
     }
-}
-
-/// Make the kernel send the pages it holds for us. Not to be called by a thread that serves
-/// requests.
-fn pull_pages(mountpoint: &Path) {
-    let pulled = files::open(mountpoint).and_then(|root| sys::syncfs(&root));
-    if let Err(e) = pulled {
-        log::warn!("{}: cannot fetch what the kernel holds: {e}", mountpoint.show());
-    }
-}
-
-/// Unmount by ourselves when we may, else through `fusermount3`.
-pub(super) fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
-    match sys::unmount(mountpoint, how) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
-        result => return result,
-    }
-    let output = Command::new("fusermount3")
-        .arg(if how == Unmount::Lazily { "-uz" } else { "-u" })
-        .arg("--")
-        .arg(mountpoint)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| io::Error::new(e.kind(), format!("fusermount3: {e}")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
 }

@@ -4,152 +4,26 @@ internal! {
     mod table;
 }
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use crate::bd::journal::At;
-use crate::convention::{AttrUsage, Choice, Convention};
-use crate::fuse::Access;
-use crate::image::{self, Dialect, Page, Place};
-use crate::profile::Profile;
-use crate::vfs::Atime;
+use crate::fuse::MountOptions;
 
 pub use table::help;
 use table::{Set, names};
 
-/// A change is written at the latest this long after it was made, unless `commit=` says otherwise.
-const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
 /// Longest `commit=`, in seconds: a day.
 const MAX_COMMIT: u64 = 24 * 3600;
-
-/// How long the next request is looked for before sleeping, unless `poll=` says otherwise.
-const DEFAULT_POLL: Duration = Duration::from_micros(50);
 /// Longest `poll=`, in microseconds.
 const MAX_POLL: u32 = 1000;
 
 /// What `-o` asked for.
-#[derive(Debug, Clone)]
-pub struct MountOptions {
-    /// `ro`
-    pub read_only: bool,
-    /// `block_size=`, in bytes
-    pub block_size: Option<u32>,
-    /// `block_count=`
-    pub block_count: Option<u32>,
-    /// `dialect=`; none for `auto`
-    pub dialect: Option<Dialect>,
-    /// `offset=`, `partition=`
-    pub place: Option<Place>,
-    /// `page=`
-    pub page: Option<Page>,
-    /// `unpack_limit=`, in bytes
-    pub unpack_limit: Option<u64>,
-    /// `prog_size=`, in bytes
-    pub prog_size: Option<u32>,
-    /// `inline_max=`, in bytes
-    pub inline_max: Option<u32>,
-    /// `block_cycles=`
-    pub block_cycles: Option<u32>,
-    /// `commit=`
-    pub commit: Duration,
-    /// `sync`
-    pub sync: bool,
-    /// `dirsync`
-    pub dirsync: bool,
-    /// `writeback`
-    pub writeback: bool,
-    /// `uid=`
-    pub uid: Option<u32>,
-    /// `gid=`
-    pub gid: Option<u32>,
-    /// `umask=`, for files and directories
-    pub umask: Option<u16>,
-    /// `fmask=`, for files
-    pub fmask: Option<u16>,
-    /// `dmask=`, for directories
-    pub dmask: Option<u16>,
-    /// `allow_other`, `allow_root`
-    pub access: Access,
-    /// `default_permissions`
-    pub default_permissions: bool,
-    /// `dev`
-    pub dev: bool,
-    /// `suid`
-    pub suid: bool,
-    /// `exec`
-    pub exec: bool,
-    /// `poll=`
-    pub poll: Duration,
-    /// `noatime`, `relatime`, `strictatime`
-    pub atime: Atime,
-    /// `attrs=`; by the profile unless given
-    pub attrs: Option<Choice>,
-    /// `profile=`
-    pub profile: Option<&'static Profile>,
-    /// `user_xattr`; by the convention unless given
-    pub user_xattr: Option<bool>,
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// How to mount.
+    pub mount: MountOptions,
     /// `auto_unmount`
     pub auto_unmount: bool,
-    /// `journal=`
-    pub journal: Option<PathBuf>,
-    /// `at=`
-    pub at: Option<At>,
 }
 
-impl Default for MountOptions {
-    fn default() -> Self {
-        Self {
-            read_only: false,
-            block_size: None,
-            block_count: None,
-            dialect: None,
-            place: None,
-            page: None,
-            unpack_limit: None,
-            prog_size: None,
-            inline_max: None,
-            block_cycles: None,
-            commit: DEFAULT_COMMIT,
-            sync: false,
-            dirsync: false,
-            writeback: false,
-            uid: None,
-            gid: None,
-            umask: None,
-            fmask: None,
-            dmask: None,
-            access: Access::Owner,
-            default_permissions: false,
-            dev: false,
-            suid: false,
-            exec: true,
-            poll: DEFAULT_POLL,
-            atime: Atime::Relative,
-            attrs: None,
-            profile: None,
-            user_xattr: None,
-            auto_unmount: false,
-            journal: None,
-            at: None,
-        }
-    }
-}
-
-impl MountOptions {
-    /// How to open the image.
-    pub fn image(&self) -> image::Options {
-        image::Options {
-            block_size: self.block_size,
-            block_count: self.block_count,
-            place: self.place.unwrap_or(Place::Auto),
-            page: self.page,
-            unpack_limit: self.unpack_limit,
-            read_only: self.read_only,
-            dialect: self.dialect,
-            ..image::Options::default()
-        }
-    }
-
+impl Given {
     /// Options from comma-separated lists; what comes later wins. What is unknown or wrong is an
     /// error, or ignored with a warning where the caller is `sloppy`.
     ///
@@ -165,22 +39,6 @@ impl MountOptions {
             }
         }
         Ok(options)
-    }
-
-    /// By which convention user attributes are used in an image that has these.
-    pub fn convention(&self, usage: &AttrUsage) -> Option<&'static Convention> {
-        match (self.attrs, self.profile) {
-            (None, Some(profile)) => profile.convention(),
-            (choice, _) => choice.unwrap_or_default().of(usage),
-        }
-    }
-
-    /// Whether the convention was asked for, rather than found in the image.
-    pub fn chooses_convention(&self) -> bool {
-        match self.attrs {
-            Some(attrs) => !matches!(attrs, Choice::AsImage),
-            None => self.profile.is_some(),
-        }
     }
 
     fn set(&mut self, option: &str) -> Result<(), String> {
@@ -216,11 +74,16 @@ impl MountOptions {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::convention::AttrUsage;
+    use crate::fuse::Access;
+    use crate::image::Place;
     use crate::profile::PROFILES;
 
     fn parse(list: &str) -> Result<MountOptions, String> {
-        MountOptions::parse(&[list], false)
+        Given::parse(&[list], false).map(|given| given.mount)
     }
 
     #[test]
@@ -240,8 +103,8 @@ mod tests {
 
     #[test]
     fn later_wins() {
-        let o = MountOptions::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"], false);
-        let o = o.expect("valid");
+        let given = Given::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"], false);
+        let o = given.expect("valid").mount;
         assert!(!o.read_only);
         assert_eq!((o.access, o.umask), (Access::OwnerAndRoot, Some(2)));
     }
@@ -302,12 +165,13 @@ mod tests {
 
     #[test]
     fn the_sloppy_get_what_is_right() {
-        let o = MountOptions::parse(&["ro,frobnicate,umask=9,uid=7"], true).expect("sloppy");
+        let given = Given::parse(&["ro,frobnicate,umask=9,uid=7"], true);
+        let o = given.expect("sloppy").mount;
         assert_eq!((o.read_only, o.umask, o.uid), (true, None, Some(7)));
     }
 
     #[test]
     fn commit_zero_is_the_default() {
-        assert_eq!(parse("commit=0").expect("valid").commit, DEFAULT_COMMIT);
+        assert_eq!(parse("commit=0").expect("valid").commit, MountOptions::default().commit);
     }
 }

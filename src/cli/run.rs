@@ -16,10 +16,11 @@ use clap::Args;
 use parking_lot::Mutex;
 use tempfile::TempDir;
 
-use super::options::MountOptions;
+use super::options::Given;
 use super::{CliError, exit};
 use crate::bd::journal::At;
 use crate::bd::journal::history::RUN;
+use crate::fuse::MountOptions;
 use crate::image::{self, Source};
 use crate::journal::{self, Journal, Mode, Named, OwnJournal};
 use crate::show::Show;
@@ -71,7 +72,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
 }
 
 fn try_run(args: &RunArgs) -> Result<u8, CliError> {
-    let options = MountOptions::parse(&args.options, false).map_err(CliError::failure)?;
+    let given = Given::parse(&args.options, false).map_err(CliError::failure)?;
+    let options = given.mount;
     if options.read_only || options.journal.is_some() || options.at.is_some() {
         let message = "mount options 'ro', 'journal' and 'at' make no sense here";
         return Err(CliError::failure(message));

@@ -12,11 +12,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::mount::unmount;
 use super::table::{self, Entry};
 use super::{CliError, exit, remount, status};
 use crate::fuse::daemon::{self, Daemon};
-use crate::fuse::do_aside;
+use crate::fuse::{do_aside, unmount};
 use crate::show::Show;
 use crate::sys::{self, Unmount};
 

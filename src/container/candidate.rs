@@ -37,6 +37,7 @@ pub struct Found {
 
 /// Why a superblock is not believed. Positions count bytes from the start of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Doubt {
     /// It is one of two valid superblocks of the filesystem that starts there.
     PartOf(u64),

@@ -8,6 +8,7 @@ use super::content::Group;
 
 /// Why the content of a container cannot be had.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Trouble {
     /// It cannot be read.
     Io(io::Error),

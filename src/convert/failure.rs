@@ -12,6 +12,7 @@ use crate::mdir::RESERVED;
 
 /// Why nothing was converted, and nothing changed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// The old image has damage that loses something.
     Damaged(Vec<Finding>),

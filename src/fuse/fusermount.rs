@@ -1,4 +1,4 @@
-//! Mounting through `fusermount3`, which may do for ordinary users what they may not.
+//! Mounting and unmounting through `fusermount3`, which may do for ordinary users what they may not.
 //!
 //! It mounts, and sends the descriptor of the FUSE device over a socket, whose number it finds in its
 //! environment. It takes a path to mount on; "." in the directory itself, which is opened, is the one
@@ -18,6 +18,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::session::{Access, MountRequest};
+use crate::sys::{self, Unmount};
 
 /// The program, unless [`PROGRAM_VARIABLE`] names another one.
 const PROGRAM: &str = "fusermount3";
@@ -25,6 +26,28 @@ const PROGRAM: &str = "fusermount3";
 const PROGRAM_VARIABLE: &str = "FUSERMOUNT_PATH";
 /// Tells it the number of the socket.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
+
+/// Unmount by ourselves when we may, else through `fusermount3`.
+///
+/// # Errors
+/// The system's, or what `fusermount3` said.
+pub fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
+    match sys::unmount(mountpoint, how) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+        result => return result,
+    }
+    let output = Command::new(PROGRAM)
+        .arg(if how == Unmount::Lazily { "-uz" } else { "-u" })
+        .arg("--")
+        .arg(mountpoint)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| io::Error::new(e.kind(), format!("{PROGRAM}: {e}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
+}
 
 /// Mount as `request` says; the FUSE device. To be called before any thread is started that starts
 /// programs: those would get the socket, too.

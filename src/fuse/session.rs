@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,6 +13,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use fuser::{Config, Generation, SessionACL};
+use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
 
 use super::gate::Gate;
@@ -22,7 +22,8 @@ use super::serving::Server;
 use super::status::About;
 use super::{Adapter, fusermount};
 use crate::files::Directory;
-use crate::sys;
+use crate::show::Show;
+use crate::sys::{self, Unmount};
 use crate::vfs::Volume;
 
 /// The FUSE device.
@@ -77,29 +78,57 @@ pub struct MountRequest<'a> {
     pub about: About,
 }
 
-/// A mount that is ready to serve; dropping it unmounts.
+/// A mount that is ready to serve; once this is dropped, the mount answers nothing any more.
 pub struct Session {
     session: fuser::Session<Adapter>,
     /// What the kernel is to forget.
     stale: Receiver<Stale>,
-    /// Disconnected when the adapter is gone.
-    ended: Receiver<()>,
+    end: End,
 }
 
 impl Session {
-    /// Serve requests until the filesystem is unmounted; the volume is no longer used then.
+    /// Serve requests, in threads of their own, until the filesystem is unmounted; what is returned
+    /// tells when that is.
     ///
     /// # Errors
-    /// When no thread can be started; the filesystem is unmounted.
-    pub fn run(self) -> io::Result<()> {
+    /// When no thread can be started; the mount answers nothing any more.
+    pub fn run(self) -> io::Result<End> {
         invalidate::start(self.session.notifier(), self.stale)?;
-        let background = self.session.spawn()?;
-        // Somebody else unmounts. fuser would do so again at the end, and hit whatever is mounted
-        // on the directory by then.
-        mem::forget(background);
-        // Nothing is ever sent: this waits for the adapter to be dropped.
-        let _ = self.ended.recv();
-        Ok(())
+        // The threads go on. fuser did not mount it, so it does not unmount it, either.
+        drop(self.session.spawn()?);
+        Ok(self.end)
+    }
+}
+
+/// Tells when requests have ended: the filesystem is unmounted, and the adapter no longer uses the
+/// volume.
+#[derive(Clone, Default)]
+pub struct End(Arc<(Mutex<bool>, Condvar)>);
+
+impl End {
+    /// Wait for it.
+    pub fn wait(&self) {
+        let (reached, signal) = &*self.0;
+        let mut reached = reached.lock();
+        while !*reached {
+            signal.wait(&mut reached);
+        }
+    }
+
+    /// Whether it is reached.
+    pub fn is_reached(&self) -> bool {
+        *self.0.0.lock()
+    }
+}
+
+/// Reaches the end when it is dropped.
+pub(super) struct Alive(End);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        let (reached, signal) = &*self.0.0;
+        *reached.lock() = true;
+        signal.notify_all();
     }
 }
 
@@ -178,11 +207,18 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     let direct = open_device().and_then(|device| {
         KernelMount::new(request).mount(&device, request.mountpoint).map(|()| device)
     });
-    match direct {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            serve(volume, request, fusermount::mount(request)?)
-        }
-        direct => serve(volume, request, direct?.into()),
+    let device = match direct {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => fusermount::mount(request)?,
+        direct => direct?.into(),
+    };
+    serve(volume, request, device).inspect_err(|_| unmount_dead(request.mountpoint))
+}
+
+/// Unmount what nobody serves.
+pub(super) fn unmount_dead(mountpoint: &Directory) {
+    let path = mountpoint.path();
+    if let Err(e) = fusermount::unmount(&path, Unmount::Lazily) {
+        log::warn!("cannot unmount {}: {e}", path.show());
     }
 }
 
@@ -216,18 +252,18 @@ fn config(request: &MountRequest<'_>) -> Config {
 struct Ends {
     gate: Arc<Gate>,
     stale: Receiver<Stale>,
-    ended: Receiver<()>,
+    end: End,
 }
 
 impl Ends {
     fn into_session(self, session: fuser::Session<Adapter>) -> io::Result<Session> {
         self.gate.watch(session.as_fd().try_clone_to_owned()?);
-        Ok(Session { session, stale: self.stale, ended: self.ended })
+        Ok(Session { session, stale: self.stale, end: self.end })
     }
 }
 
 fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
-    let (alive, ended) = mpsc::channel();
+    let end = End::default();
     let (stale, ranges) = mpsc::channel();
     let gate = Arc::new(Gate::new(EVENT_LOOPS, request.poll));
     volume.on_wait({
@@ -242,9 +278,9 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
         // The kernel keeps 32 bits of it.
         generation: Generation(u64::from(RandomState::new().hash_one(()) as u32)),
         stale,
-        _alive: alive,
+        _alive: Alive(end.clone()),
     };
-    (adapter, Ends { gate, stale: ranges, ended })
+    (adapter, Ends { gate, stale: ranges, end })
 }
 
 #[cfg(test)]

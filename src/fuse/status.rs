@@ -18,6 +18,7 @@ use crate::show::base64_unless_text;
 use crate::sys::STATUS_SIZE;
 use crate::vfs::{Condition, Volume};
 
+#[cfg(feature = "cli")]
 pub use crate::sys::{become_writable, status as ask};
 
 /// Longest answer, in bytes.

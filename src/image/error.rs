@@ -24,6 +24,7 @@ pub struct OpenError {
 
 /// One variant for each way an image can be unusable.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Reason {
     /// Nothing is there.
     NotFound,

@@ -20,6 +20,7 @@ pub struct JournalError {
 
 /// What is wrong with one of the two, or with both together.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Why {
     /// The journal.
     Journal(Reason),

@@ -21,6 +21,7 @@ use crate::sys;
 
 /// Why a file is not taken for a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Unfit {
     /// A symbolic link.
     Link,

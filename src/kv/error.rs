@@ -10,6 +10,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Error {
     /// No value and no dictionary of that key.
     NotFound(Key),

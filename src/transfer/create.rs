@@ -79,6 +79,7 @@ pub struct Created {
 
 /// Why no image was made.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Failure {
     /// No littlefs has this geometry.
     Geometry(Unsupported),

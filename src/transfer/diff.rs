@@ -47,6 +47,7 @@ pub struct Difference {
 
 /// Why two trees cannot be compared.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum DiffError {
     /// Something in an image cannot be read.
     Image(PathError),

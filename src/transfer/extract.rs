@@ -43,6 +43,7 @@ pub struct Extraction {
 
 /// Why something was left out.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Problem {
     /// It cannot be read in the image.
     Image(Error),

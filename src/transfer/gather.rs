@@ -38,6 +38,7 @@ pub enum Input<'a> {
 
 /// What becomes of the host's symbolic links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Links {
     /// What they lead to is stored in their place.
     Follow,
@@ -64,6 +65,7 @@ pub struct Gather {
 
 /// Why nothing was collected.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum GatherError {
     /// Something of the host cannot be read.
     Unreadable(PathBuf, io::Error),

@@ -12,6 +12,7 @@ use crate::{Littlefs, PathError};
 
 /// Why a path or pattern stands for nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum GlobError {
     /// No entry has this path, and it is no pattern either.
     NotFound(Vec<u8>),

@@ -13,6 +13,7 @@ use crate::disk::name;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Kind {
     /// A directory.
     Dir,

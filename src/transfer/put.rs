@@ -19,6 +19,7 @@ const PIECE: usize = 1 << 20;
 
 /// Why files could not be put into an image.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum PutError {
     /// Entries that the image cannot hold, or that clash with what is in it: all of them.
     Refused(Vec<Refusal>),

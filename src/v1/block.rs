@@ -76,6 +76,7 @@ pub struct Block {
 
 /// What is wrong with the other block of a pair that can be read.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Doubt {
     /// It would be newer, and was not written to its end.
     Torn,

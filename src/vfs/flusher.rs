@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{VfsResult, Volume};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fs::Fs;
 
 /// A pause of requests after which changes are flushed.
@@ -129,9 +129,22 @@ impl Volume {
     /// Make everything durable.
     ///
     /// # Errors
-    /// The core's; the failure is logged.
+    /// The core's, or the earlier one because of which nothing can be written any more; the failure
+    /// is logged.
     pub fn flush(&self) -> Result<()> {
-        self.flush_core(&mut self.core()).inspect_err(|e| log::error!("flush failed: {e}"))
+        self.flush_and_log(&mut self.core())
+    }
+
+    fn flush_and_log(&self, core: &mut Fs) -> Result<()> {
+        self.flush_core(core).map_err(|e| {
+            log::error!("flush failed: {e}");
+            let mut failed = self.failed.lock();
+            match &*failed {
+                Some(earlier) if matches!(e, Error::ReadOnly) => earlier.clone(),
+                None if core.is_read_only() => failed.insert(e).clone(),
+                _ => e,
+            }
+        })
     }
 
     /// Make everything durable and answer nothing any more: every later operation waits for the
@@ -141,7 +154,7 @@ impl Volume {
     /// As [`Volume::flush`].
     pub fn flush_and_freeze(&self) -> Result<()> {
         let core = MutexGuard::leak(self.core());
-        self.flush_core(core).inspect_err(|e| log::error!("flush failed: {e}"))
+        self.flush_and_log(core)
     }
 
     /// Complete the map of free blocks in the background, before a write has to wait for it.

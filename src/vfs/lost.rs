@@ -15,6 +15,7 @@ use crate::error::Error;
 
 /// Why content was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Loss {
     /// The image is full.
     NoSpace,

@@ -185,3 +185,28 @@ fn the_same_changes_at_a_fixed_time_give_the_same_image() {
 fn nothing_is_pending_in_a_new_image() {
     assert!(!empty().is_pending());
 }
+
+/// The C driver was interrupted in the middle of a rename.
+#[test]
+fn a_pending_move_is_told_without_being_finished() {
+    let mut bytes = fs::read("tests/corpus/c-move-pending.img").expect("read");
+    bytes.resize(64 << 10, 0xff);
+    let dir = tempfile::tempdir().expect("tempdir");
+    let path = dir.path().join("i.img");
+    fs::write(&path, &bytes).expect("write");
+
+    let image = Littlefs::open(&path).expect("open");
+    assert!(image.is_pending());
+    let count = image.walk("/").expect("walk").filter(|entry| entry.is_ok()).count();
+    image.flush().expect("nothing to flush");
+    assert!(image.is_pending());
+    assert!(fs::read(&path).expect("read") == bytes, "reading and asking change nothing");
+
+    image.write("new", "").expect("write");
+    image.flush().expect("flush");
+    assert!(!image.is_pending(), "the first change finishes it");
+    drop(image);
+    let image = Littlefs::open(&path).expect("open");
+    assert!(!image.is_pending());
+    assert_eq!(image.walk("/").expect("walk").count(), count + 1);
+}

@@ -8,6 +8,7 @@ use crate::error::Error;
 
 /// One variant for each way a journal can be unusable.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Reason {
     /// The file is something else.
     NotJournal,

@@ -282,6 +282,7 @@ impl Head {
 
 /// What is wrong with a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum BadHeader {
     /// It is none.
     NotJournal,

@@ -4,14 +4,13 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DEFAULT_COMMIT, MAX_COMMIT, MAX_POLL, MountOptions};
+use super::{Given, MAX_COMMIT, MAX_POLL};
 use crate::bd::journal::At;
 use crate::cli::{parse_bytes, parse_bytes_u32};
 use crate::convention::Choice;
-use crate::fuse::Access;
+use crate::fuse::{Access, Atime, DEFAULT_COMMIT};
 use crate::image::{Dialect, Page, Place};
 use crate::profile::Profile;
-use crate::vfs::Atime;
 
 /// Options that belong together.
 pub struct Group {
@@ -32,9 +31,9 @@ pub struct Item {
 /// What an option does when it is given.
 pub enum Set {
     /// It stands by itself.
-    Flag(fn(&mut MountOptions)),
+    Flag(fn(&mut Given)),
     /// It has a value, of this kind. An error need not name the option.
-    Value(&'static str, fn(&mut MountOptions, &str) -> Result<(), String>),
+    Value(&'static str, fn(&mut Given, &str) -> Result<(), String>),
     /// Nothing here: somebody else's, or how it always is.
     Nothing,
     /// The same for all that begin like this.
@@ -49,7 +48,7 @@ pub static GROUPS: &[Group] = &[
         title: "Image",
         items: &[
             Item {
-                names: &[("offset", Value("BYTES", |o, v| some(&mut o.place, place(v))))],
+                names: &[("offset", Value("BYTES", |o, v| some(&mut o.mount.place, place(v))))],
                 help: "where the filesystem starts in IMAGE; auto (default): at its start, or \
                        where the only one is found in it. What mount(8), fstab and services find \
                        so is read-only, unless offset=auto is given",
@@ -57,45 +56,45 @@ pub static GROUPS: &[Group] = &[
             Item {
                 names: &[(
                     "partition",
-                    Value("PARTITION", |o, v| some(&mut o.place, Place::partition(v))),
+                    Value("PARTITION", |o, v| some(&mut o.mount.place, Place::partition(v))),
                 )],
                 help: "the name of a partition in an ESP32's table, or the number of a filesystem \
                        as 'littlefs scan IMAGE' counts them",
             },
             Item {
-                names: &[("page", Value("PAGE", |o, v| some(&mut o.page, Page::parse(v))))],
+                names: &[("page", Value("PAGE", |o, v| some(&mut o.mount.page, Page::parse(v))))],
                 help: "IMAGE is a dump of NAND flash with its spare bytes: bytes of a page and of \
                        its spare, like 2048+64 (read-only; default: as it is recognised)",
             },
             Item {
                 names: &[(
                     "unpack_limit",
-                    Value("BYTES", |o, v| some(&mut o.unpack_limit, parse_bytes(v))),
+                    Value("BYTES", |o, v| some(&mut o.mount.unpack_limit, parse_bytes(v))),
                 )],
                 help: "unpack so many bytes of a compressed or wrapped image (default: 4G), into \
                        the directory that TMPDIR names",
             },
             Item {
-                names: &[("block_size", Value("BYTES", |o, v| some(&mut o.block_size, bytes(v))))],
+                names: &[("block_size", Value("BYTES", |o, v| some(&mut o.mount.block_size, bytes(v))))],
                 help: "insist on this block size instead of what the image says",
             },
             Item {
-                names: &[("block_count", Value("N", |o, v| some(&mut o.block_count, number(v))))],
+                names: &[("block_count", Value("N", |o, v| some(&mut o.mount.block_count, number(v))))],
                 help: "insist on this number of blocks",
             },
             Item {
-                names: &[("dialect", Value("NAME", |o, v| set(&mut o.dialect, Dialect::named(v))))],
+                names: &[("dialect", Value("NAME", |o, v| set(&mut o.mount.dialect, Dialect::named(v))))],
                 help: "read it as littlefs, as v1 (littlefs of version 1, read-only), or as \
                        chamelon writes it (read-only); auto (default): as it is recognised. See \
                        docs/v1.md and docs/chamelon.md",
             },
             Item {
-                names: &[("journal", Value("FILE", |o, v| some(&mut o.journal, file(v))))],
+                names: &[("journal", Value("FILE", |o, v| some(&mut o.mount.journal, file(v))))],
                 help: "leave IMAGE as it is, and append every flush to FILE as a transaction; \
                        FILE is made if it is not there (littlefs-journal(1))",
             },
             Item {
-                names: &[("at", Value("STATE", |o, v| some(&mut o.at, state(v))))],
+                names: &[("at", Value("STATE", |o, v| some(&mut o.mount.at, state(v))))],
                 help: "with journal=: read-only, as it was after the transaction of this number \
                        (0: the image itself), or at the savepoint of this name",
             },
@@ -107,7 +106,7 @@ pub static GROUPS: &[Group] = &[
             Item {
                 names: &[(
                     "profile",
-                    Value("NAME", |o, v| some(&mut o.profile, Profile::named(v))),
+                    Value("NAME", |o, v| some(&mut o.mount.profile, Profile::named(v))),
                 )],
                 help: "write as a family of devices does: sets prog_size, inline_max and attrs, \
                        each unless given: micropython-rp2, micropython-esp32, esp-idf, \
@@ -115,15 +114,15 @@ pub static GROUPS: &[Group] = &[
                        ardupilot-nor",
             },
             Item {
-                names: &[("prog_size", Value("BYTES", |o, v| some(&mut o.prog_size, bytes(v))))],
+                names: &[("prog_size", Value("BYTES", |o, v| some(&mut o.mount.prog_size, bytes(v))))],
                 help: "commits end on multiples of this (default: as in the image, else 16)",
             },
             Item {
-                names: &[("inline_max", Value("BYTES", |o, v| some(&mut o.inline_max, bytes(v))))],
+                names: &[("inline_max", Value("BYTES", |o, v| some(&mut o.mount.inline_max, bytes(v))))],
                 help: "largest file kept in its directory (default: as in the image, else 64)",
             },
             Item {
-                names: &[("block_cycles", Value("N", |o, v| some(&mut o.block_cycles, number(v))))],
+                names: &[("block_cycles", Value("N", |o, v| some(&mut o.mount.block_cycles, number(v))))],
                 help: "move a metadata block after so many erases (default: never)",
             },
         ],
@@ -133,26 +132,26 @@ pub static GROUPS: &[Group] = &[
         items: &[
             Item {
                 names: &[
-                    ("ro", Flag(|o| o.read_only = true)),
-                    ("rw", Flag(|o| o.read_only = false)),
+                    ("ro", Flag(|o| o.mount.read_only = true)),
+                    ("rw", Flag(|o| o.mount.read_only = false)),
                 ],
                 help: "read-only, or read and write (default)",
             },
             Item {
-                names: &[("commit", Value("SECONDS", |o, v| set(&mut o.commit, commit(v))))],
+                names: &[("commit", Value("SECONDS", |o, v| set(&mut o.mount.commit, commit(v))))],
                 help: "a change is in the image at the latest after this time (default: 5); a \
                        quarter of a second without requests writes it earlier",
             },
             Item {
                 names: &[
-                    ("sync", Flag(|o| o.sync = true)),
-                    ("dirsync", Flag(|o| o.dirsync = true)),
-                    ("async", Flag(|o| o.sync = false)),
+                    ("sync", Flag(|o| o.mount.sync = true)),
+                    ("dirsync", Flag(|o| o.mount.dirsync = true)),
+                    ("async", Flag(|o| o.mount.sync = false)),
                 ],
                 help: "write every change, or every change of a directory, at once; not (default)",
             },
             Item {
-                names: &[("writeback", Flag(|o| o.writeback = true))],
+                names: &[("writeback", Flag(|o| o.mount.writeback = true))],
                 help: "let the kernel gather small writes; no space then shows at close or fsync",
             },
         ],
@@ -161,37 +160,37 @@ pub static GROUPS: &[Group] = &[
         title: "Attributes",
         items: &[
             Item {
-                names: &[("attrs", Value("NAME", |o, v| some(&mut o.attrs, Choice::parse(v))))],
+                names: &[("attrs", Value("NAME", |o, v| some(&mut o.mount.attrs, Choice::parse(v))))],
                 help: "keep times (and with some, owners and modes) in user attributes, as these \
                        systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none; \
                        auto (default): as the image already does. See docs/attributes.md",
             },
             Item {
                 names: &[
-                    ("user_xattr", Flag(|o| o.user_xattr = Some(true))),
-                    ("nouser_xattr", Flag(|o| o.user_xattr = Some(false))),
+                    ("user_xattr", Flag(|o| o.mount.user_xattr = Some(true))),
+                    ("nouser_xattr", Flag(|o| o.mount.user_xattr = Some(false))),
                 ],
                 help: "show user attributes as extended ones, user.littlefs.0xNN, or not (default: \
                        with attrs=unix)",
             },
             Item {
                 names: &[
-                    ("noatime", Flag(|o| o.atime = Atime::Never)),
-                    ("relatime", Flag(|o| o.atime = Atime::Relative)),
-                    ("strictatime", Flag(|o| o.atime = Atime::Always)),
+                    ("noatime", Flag(|o| o.mount.atime = Atime::Never)),
+                    ("relatime", Flag(|o| o.mount.atime = Atime::Relative)),
+                    ("strictatime", Flag(|o| o.mount.atime = Atime::Always)),
                 ],
                 help: "when reading updates access times: never; when they are older than the last \
                        change or than a day (default); always",
             },
             Item {
                 names: &[
-                    ("atime", Flag(|o| o.atime = Atime::Relative)),
-                    ("nostrictatime", Flag(|o| o.atime = Atime::Relative)),
+                    ("atime", Flag(|o| o.mount.atime = Atime::Relative)),
+                    ("nostrictatime", Flag(|o| o.mount.atime = Atime::Relative)),
                 ],
                 help: "the same as relatime",
             },
             Item {
-                names: &[("norelatime", Flag(|o| o.atime = Atime::Always))],
+                names: &[("norelatime", Flag(|o| o.mount.atime = Atime::Always))],
                 help: "the same as strictatime",
             },
             Item {
@@ -205,42 +204,42 @@ pub static GROUPS: &[Group] = &[
         items: &[
             Item {
                 names: &[
-                    ("uid", Value("N", |o, v| some(&mut o.uid, number(v)))),
-                    ("gid", Value("N", |o, v| some(&mut o.gid, number(v)))),
+                    ("uid", Value("N", |o, v| some(&mut o.mount.uid, number(v)))),
+                    ("gid", Value("N", |o, v| some(&mut o.mount.gid, number(v)))),
                 ],
                 help: "owner and group of what has none in the image (default: yours)",
             },
             Item {
                 names: &[
-                    ("umask", Value("MASK", |o, v| some(&mut o.umask, mask(v)))),
-                    ("fmask", Value("MASK", |o, v| some(&mut o.fmask, mask(v)))),
-                    ("dmask", Value("MASK", |o, v| some(&mut o.dmask, mask(v)))),
+                    ("umask", Value("MASK", |o, v| some(&mut o.mount.umask, mask(v)))),
+                    ("fmask", Value("MASK", |o, v| some(&mut o.mount.fmask, mask(v)))),
+                    ("dmask", Value("MASK", |o, v| some(&mut o.mount.dmask, mask(v)))),
                 ],
                 help: "where the image has no modes: octal permission bits to take away from 0777, \
                        everywhere, of files, of directories (default: files are 0666 and \
                        directories 0777, less your umask)",
             },
             Item {
-                names: &[("allow_other", Flag(|o| o.access = Access::Everybody))],
+                names: &[("allow_other", Flag(|o| o.mount.access = Access::Everybody))],
                 help: "let other users in, as the permission bits say",
             },
             Item {
-                names: &[("allow_root", Flag(|o| o.access = Access::OwnerAndRoot))],
+                names: &[("allow_root", Flag(|o| o.mount.access = Access::OwnerAndRoot))],
                 help: "let root in, and nobody else: group and others lose their permission bits",
             },
             Item {
-                names: &[("default_permissions", Flag(|o| o.default_permissions = true))],
+                names: &[("default_permissions", Flag(|o| o.mount.default_permissions = true))],
                 help: "let the kernel check permission bits even where only you have access; \
                        without it they do not restrict you",
             },
             Item {
                 names: &[
-                    ("dev", Flag(|o| o.dev = true)),
-                    ("nodev", Flag(|o| o.dev = false)),
-                    ("suid", Flag(|o| o.suid = true)),
-                    ("nosuid", Flag(|o| o.suid = false)),
-                    ("exec", Flag(|o| o.exec = true)),
-                    ("noexec", Flag(|o| o.exec = false)),
+                    ("dev", Flag(|o| o.mount.dev = true)),
+                    ("nodev", Flag(|o| o.mount.dev = false)),
+                    ("suid", Flag(|o| o.mount.suid = true)),
+                    ("nosuid", Flag(|o| o.mount.suid = false)),
+                    ("exec", Flag(|o| o.mount.exec = true)),
+                    ("noexec", Flag(|o| o.mount.exec = false)),
                 ],
                 help: "as in mount(8) (default: nodev,nosuid,exec; for what root mounts by mount(8) or \
                        fstab: dev,suid,exec)",
@@ -256,7 +255,7 @@ pub static GROUPS: &[Group] = &[
                        nothing",
             },
             Item {
-                names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.poll, poll(v))))],
+                names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.mount.poll, poll(v))))],
                 help: "how long to look for the next request before sleeping (default: 50; 0: \
                        never)",
             },

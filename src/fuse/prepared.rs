@@ -1,0 +1,208 @@
+//! An image that is open and ready to be mounted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::failure::MountError;
+use super::options::MountOptions;
+use super::session::MountRequest;
+use super::status::{self, AS_ASKED, About};
+use crate::bd::{BlockDevice, Geometry, JournalDevice};
+use crate::convention::{Codec, Convention};
+use crate::error::{Error, Result};
+use crate::files::Directory;
+use crate::fs::{Fs, OpenOptions};
+use crate::image::{self, Opened, Source};
+use crate::journal::{self, Attached, Named};
+use crate::show::Show;
+use crate::sys;
+use crate::vfs::{Filesystem, Volume};
+
+/// Blocks of files that are followed before the mount is announced, so that damage which forbids
+/// writing is known by then. Larger images go on with this in the background.
+const MAPPED_AT_MOUNT: u32 = 16 << 10;
+
+/// What is to be mounted: found already, so that a path is resolved only once.
+pub(crate) struct Found {
+    /// The file that the image is in.
+    pub source: Source,
+    /// The journal, if there is to be one.
+    pub journal: Option<Named>,
+    /// Nobody has looked at where the filesystem is in the file, nor does now.
+    pub unattended: bool,
+}
+
+/// An image that is open, and all that is known of it before it is mounted.
+pub(crate) struct Prepared {
+    /// The absolute path of the image.
+    pub image: PathBuf,
+    pub options: MountOptions,
+    pub volume: Arc<Volume>,
+    /// Holds the lock on the image.
+    pub device: Arc<dyn BlockDevice>,
+    /// What the filesystem is like at this moment.
+    pub filesystem: Filesystem,
+    /// By which convention user attributes are used.
+    pub convention: Option<&'static Convention>,
+    pub about: About,
+    /// The mount is read-only from the start.
+    read_only: bool,
+    /// The umask of this process.
+    umask: u16,
+}
+
+impl Prepared {
+    /// Open `found`, whose absolute path is `image`.
+    ///
+    /// # Errors
+    /// When the image or the journal cannot be opened, or the filesystem cannot be used as the
+    /// options ask.
+    pub fn open(
+        image: &Path,
+        found: &mut Found,
+        options: &MountOptions,
+    ) -> Result<Self, MountError> {
+        let umask = sys::umask();
+        let (opened, savepoints) = open_image(found, options)?;
+        for note in &opened.notes {
+            log::warn!("{note}");
+        }
+        let at_image = |error: Error| MountError::Filesystem { image: image.to_owned(), error };
+        let mut fs = open_filesystem(&opened, options).map_err(at_image)?;
+        for warning in fs.warnings() {
+            log::warn!("{}: {warning}", image.show());
+        }
+        // what cannot be read now is tried again, and reported, in the background
+        let _ = fs.map_early(MAPPED_AT_MOUNT);
+        let read_only = fs.is_read_only();
+        let about = about(image, &opened, options, fs.turned_read_only());
+        let convention = convention(image, &fs, options)?;
+        let filesystem = Filesystem::of(&fs);
+        let image_time = opened.metadata.modified().unwrap_or_else(|_| SystemTime::now());
+        let volume = Volume::new(fs, options.volume(umask, convention, image_time));
+        if let Some(savepoints) = savepoints {
+            volume.keep_savepoints(savepoints);
+        }
+        Ok(Self {
+            image: image.to_owned(),
+            options: options.clone(),
+            volume: Arc::new(volume),
+            device: opened.device,
+            filesystem,
+            convention,
+            about,
+            read_only,
+            umask,
+        })
+    }
+
+    /// Block size and block count.
+    pub fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+
+    /// What is asked for when it is mounted on `mountpoint`.
+    pub fn request<'a>(&'a self, mountpoint: &'a Directory) -> MountRequest<'a> {
+        let options = &self.options;
+        MountRequest {
+            source: &self.image,
+            mountpoint,
+            access: options.access,
+            flags: options.flags(self.read_only),
+            default_permissions: self.volume.keeps_owners()
+                || options.checks_permissions(self.umask),
+            writeback: options.gathers_writes(),
+            poll: options.poll,
+            about: self.about.clone(),
+        }
+    }
+}
+
+/// Open the image, under its journal if there is one to be, which keeps savepoints.
+fn open_image(
+    found: &mut Found,
+    options: &MountOptions,
+) -> Result<(Opened, Option<Arc<JournalDevice>>), MountError> {
+    let for_image = image::Options { auto_for_reading: found.unattended, ..options.image() };
+    let Some(journal) = &mut found.journal else {
+        if options.at.is_some() {
+            return Err(Error::Invalid("a state to go back to needs a journal").into());
+        }
+        return Ok((image::open_found(&found.source, &for_image)?, None));
+    };
+    let attached = journal::attach(journal, &found.source, &for_image, options.at.as_ref());
+    let Attached { image, device } = attached?;
+    let writes = !image.read_only;
+    Ok((image, writes.then_some(device)))
+}
+
+fn open_filesystem(opened: &Opened, options: &MountOptions) -> Result<Fs> {
+    let profile = options.profile;
+    let block_size = opened.device.geometry().block_size;
+    Fs::open(
+        opened.device.clone(),
+        &OpenOptions {
+            read_only: opened.read_only,
+            prog_size: options.prog_size.or(profile.and_then(|p| p.prog_size)),
+            inline_max: options.inline_max.or(profile.and_then(|p| p.inline_max(block_size))),
+            block_cycles: options.block_cycles,
+            // the caller logs them, with the image's name
+            quiet: true,
+        },
+    )
+}
+
+/// By which convention user attributes are used.
+fn convention(
+    image: &Path,
+    fs: &Fs,
+    options: &MountOptions,
+) -> Result<Option<&'static Convention>, MountError> {
+    let Some(c) = options.convention(fs.attr_usage()) else { return Ok(None) };
+    let attr_max = fs.superblock().attr_max;
+    let largest = Codec::new(c, fs.attr_usage()).largest();
+    if largest <= attr_max {
+        log::info!("{}: attributes as {} has them (attrs={})", image.show(), c.who, c.name);
+        return Ok(Some(c));
+    }
+    if options.chooses_convention() {
+        let image = image.to_owned();
+        return Err(MountError::Attributes { image, convention: c.name, largest, attr_max });
+    }
+    log::warn!(
+        "{}: attrs={} needs attributes of {largest} bytes, and the image allows {attr_max}; they \
+         are left alone",
+        image.show(),
+        c.name,
+    );
+    Ok(None)
+}
+
+/// What `status` says of the mount; `turned` is why the filesystem is read-only, if it is so
+/// unasked.
+fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&str>) -> About {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let dialect = opened.dialect.unwritable().map(|reason| reason.about(&image.show()));
+    let read_only = match turned {
+        _ if options.at.is_some() => Some("a past state of a journal (-o at=)"),
+        _ if !opened.wrapped.is_empty() => Some("what wraps the image is only read"),
+        _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
+        _ if dialect.is_some() => dialect.as_deref(),
+        _ if opened.missing > 0 => Some("the image is truncated"),
+        Some(turned) => Some(turned),
+        // The last reason, because it is the only one that can go while it is mounted.
+        None if options.read_only => Some(AS_ASKED),
+        None if opened.read_only => Some("the image cannot be written"),
+        None => None,
+    };
+    About {
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        mounted_at: now.unwrap_or_default().as_secs(),
+        offset: opened.offset,
+        profile: options.profile.map(|p| p.name.to_owned()),
+        journal: status::Journal::new(options.journal.as_deref()),
+        read_only: read_only.map(str::to_owned),
+    }
+}
