@@ -24,8 +24,14 @@ use std::sync::Arc;
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report};
 use crate::dialect::View;
+#[cfg(feature = "inspect")]
+use crate::dialect::{LivePair, Reading};
+#[cfg(feature = "inspect")]
+use crate::disk::{Pair, Tail};
 use crate::disk::Superblock;
 use crate::error::Result;
+#[cfg(feature = "inspect")]
+use crate::mdir::store;
 
 pub use check::check;
 pub use recognise::recognise;
@@ -45,6 +51,27 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
     let tree = tree::read(&*source, &mut recorder)?;
     let view = View::new(source, superblock, tree, &mut recorder)?;
     Ok((view, recorder.report))
+}
+
+/// Read the directories of the image on `dev`, which no thread links.
+///
+/// # Errors
+/// When the root cannot be read.
+#[cfg(feature = "inspect")]
+pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
+    let mut recorder = Recorder::default();
+    let tree = tree::read(dev, &mut recorder)?;
+    Ok(Reading { tree, thread: None, report: recorder.report })
+}
+
+/// Which block of a pair counts, and what it holds; none if neither is valid. Both say the same, unless
+/// writing was interrupted.
+#[cfg(feature = "inspect")]
+pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
+    let log = log::fetch(dev, pair).ok()?.log;
+    let fetched = store::fetch(dev, pair).ok()?;
+    let tail = log.hardtail.map(|next| Tail { pair: next, hard: true });
+    Some(LivePair { pair: fetched.pair, used: fetched.log.off, entries: log.names().count(), tail })
 }
 
 /// What to do to write to an image of this dialect, of this name.

@@ -7,10 +7,38 @@ pub mod tree;
 mod view;
 
 use crate::bd::BlockDevice;
+#[cfg(feature = "inspect")]
+use crate::check::Report;
+#[cfg(feature = "inspect")]
+use crate::disk::{Pair, Tail};
 use crate::error::Result;
 
 pub use tree::Tree;
 pub use view::View;
+
+/// What a dialect reads of an image.
+#[cfg(feature = "inspect")]
+pub(crate) struct Reading {
+    /// Its directories.
+    pub tree: Tree,
+    /// The pairs of its thread; none if it links none.
+    pub thread: Option<Vec<Pair>>,
+    /// What was found on the way.
+    pub report: Report,
+}
+
+/// A metadata pair as a dialect reads it.
+#[cfg(feature = "inspect")]
+pub(crate) struct LivePair {
+    /// The block that counts, and the other.
+    pub pair: Pair,
+    /// Bytes of the block that counts that are in use.
+    pub used: u32,
+    /// Entries in it.
+    pub entries: usize,
+    /// The next pair of the directory, or of the thread.
+    pub tail: Option<Tail>,
+}
 
 /// How a dialect stores the content of a file in a list of blocks.
 pub trait Lists: Send + Sync {

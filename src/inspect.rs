@@ -94,6 +94,11 @@ impl Inspector {
         Self { dev, survey: OnceCell::new() }
     }
 
+    /// The same with a walk that was done already.
+    pub fn with_survey(dev: Arc<dyn BlockDevice>, survey: Survey) -> Self {
+        Self { dev, survey: OnceCell::from(survey) }
+    }
+
     /// Size and number of blocks.
     pub fn geometry(&self) -> Geometry {
         self.dev.geometry()

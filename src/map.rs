@@ -164,12 +164,24 @@ impl Map {
     /// # Errors
     /// A sentence for people, when there are too many blocks for a map.
     pub fn new(dev: &dyn BlockDevice, present: u32) -> Result<Self, String> {
+        Self::with_survey(dev, present, |dev| Ok(Survey::new(dev)))
+    }
+
+    /// The same, by a walk of another dialect.
+    ///
+    /// # Errors
+    /// As [`Map::new`], and when the walk fails.
+    pub fn with_survey(
+        dev: &dyn BlockDevice,
+        present: u32,
+        survey: impl FnOnce(&dyn BlockDevice) -> crate::Result<Survey>,
+    ) -> Result<Self, String> {
         let geometry = dev.geometry();
         let count = geometry.block_count.min(present);
         if count > BLOCKS_MAX {
             return Err(format!("has {count} blocks: a map can show {BLOCKS_MAX}"));
         }
-        let survey = Survey::new(dev);
+        let survey = survey(dev).map_err(|e| e.to_string())?;
         let mut blocks: Vec<Block> = (0..count).map(|block| used(&survey, block)).collect();
         look(dev, &survey, &mut blocks);
         Ok(Self { geometry, survey, blocks, compared: false })

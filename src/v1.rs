@@ -22,8 +22,12 @@ use std::sync::Arc;
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report};
 use crate::dialect::View;
+#[cfg(feature = "inspect")]
+use crate::dialect::{LivePair, Reading};
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::dialect::tree::Content;
+#[cfg(feature = "inspect")]
+use crate::disk::{Pair, Tail};
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
 use crate::disk::Superblock;
 #[cfg(any(feature = "cli", feature = "internals"))]
@@ -43,6 +47,27 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
     let superblock = Superblock { version: VERSION_2_0, attr_max: ATTR_MAX, ..superblock };
     let view = View::new(source, superblock, volume.tree, &mut recorder)?;
     Ok((view, recorder.report))
+}
+
+/// Read the directories of the image on `dev`, and the thread.
+///
+/// # Errors
+/// When the superblock or the root cannot be read.
+#[cfg(feature = "inspect")]
+pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
+    let mut recorder = Recorder::default();
+    let volume = tree::read(dev, &mut recorder)?;
+    Ok(Reading { tree: volume.tree, thread: Some(volume.thread), report: recorder.report })
+}
+
+/// Which block of a pair counts, and what it holds; none if neither is valid.
+#[cfg(feature = "inspect")]
+pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
+    let (live, used) = block::newest(dev, pair)?;
+    let block = block::fetch(dev, pair).ok()?;
+    let tail = block.next().map(|next| Tail { pair: next, hard: block.continues });
+    let pair = if pair.0[0] == live { pair } else { Pair([live, pair.0[0]]) };
+    Some(LivePair { pair, used, entries: block.entries.len(), tail })
 }
 
 /// How many blocks of the image on `dev` hold something: metadata pairs, those of orphans too, and

@@ -5,15 +5,15 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit, parse_bytes_u32};
-use crate::bd::{BlockDevice, Geometry};
+use crate::bd::Geometry;
 use crate::disk::Pair;
 use crate::image::{Blocks, Dialect, open_blocks};
+use crate::inspect::survey::Survey;
 use crate::inspect::{Inspector, Report};
 use crate::show::Show;
 
@@ -84,8 +84,7 @@ enum What {
 /// When the image cannot be opened, when it does not hold what was asked for, or when the output
 /// cannot be written.
 pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
-    let device = open(&args.image)?;
-    let inspector = Inspector::new(device);
+    let inspector = open(&args.image, args.what)?;
     let failed = |e: &dyn Display| {
         let which =
             args.which.as_deref().map_or(String::new(), |which| format!("{}: ", which.show()));
@@ -172,18 +171,27 @@ impl InspectArgs {
     }
 }
 
-/// The blocks of the image: of a littlefs, or of anything if the block size is given.
-fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
+/// The blocks of the image: of a littlefs, or of anything if the block size is given. Of other dialects
+/// only what is common to all can be shown.
+fn open(args: &ImageArgs, what: What) -> Result<Inspector, CliError> {
     let mut found = args.find()?;
     let error = match found.open() {
-        Ok(opened) if opened.dialect != Dialect::Littlefs => {
-            return Err(CliError::failure(format_args!(
-                "{}: written as {}, whose tags are others: only littlefs 2 can be shown",
-                args.image.show(),
-                opened.dialect.name()
-            )));
+        Ok(opened) if opened.dialect == Dialect::Littlefs => {
+            return Ok(Inspector::new(opened.stored));
         }
-        Ok(opened) => return Ok(opened.stored),
+        Ok(opened) => {
+            let shown = args.image.show();
+            if !matches!(what, What::Tree | What::Dir) {
+                return Err(CliError::failure(format_args!(
+                    "{shown}: written as {}, whose metadata has another form: only 'tree' and 'dir' can be \
+                     shown",
+                    opened.dialect.name()
+                )));
+            }
+            let survey = Survey::of_dialect(&*opened.stored, opened.dialect, opened.superblock)
+                .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
+            return Ok(Inspector::with_survey(opened.stored, survey));
+        }
         Err(e) => e,
     };
     if args.block_size.is_none() || args.journal.is_some() {
@@ -196,7 +204,7 @@ fn open(args: &ImageArgs) -> Result<Arc<dyn BlockDevice>, CliError> {
     }
     let Geometry { block_size, block_count } = device.geometry();
     log::warn!("{error}; shown as {block_count} blocks of {block_size} bytes");
-    Ok(device)
+    Ok(Inspector::new(device))
 }
 
 fn parse_block(text: &[u8]) -> Result<u32, String> {

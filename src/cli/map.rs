@@ -9,8 +9,10 @@ use console::{Style, Term};
 use serde::Serialize;
 
 use super::{CliError, ImageArgs, exit, quoted};
-use crate::image::{self, Dialect, Opened};
+use crate::bd::BlockDevice;
+use crate::image::{self, Opened};
 use crate::inspect::Problem;
+use crate::inspect::survey::Survey;
 use crate::map::{self, Class, Map, Run, Summary};
 use crate::show::Show;
 
@@ -84,7 +86,7 @@ struct Output<'a> {
 /// # Errors
 /// When an image cannot be opened or has too many blocks, or the map cannot be written.
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
-    let opened = littlefs_only(args.image.open()?)?;
+    let opened = args.image.open()?;
     let mut map = make(&opened)?;
     let other =
         args.other.as_deref().map(|path| args.compare(&opened, &mut map, path)).transpose()?;
@@ -121,7 +123,7 @@ impl MapArgs {
     /// Mark where a second image differs. A page shows its map, too, which else nobody asks for.
     fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
         let options = image::Options { read_only: true, ..image::Options::default() };
-        let other = littlefs_only(image::open(path, &options).map_err(CliError::failure)?)?;
+        let other = image::open(path, &options).map_err(CliError::failure)?;
         let mut there = make(&other)?;
         let failed = |e: String| CliError::failure(format_args!("{}: {e}", path.show()));
         map.compare(&*opened.stored, &there, &*other.stored).map_err(failed)?;
@@ -162,19 +164,9 @@ fn make(opened: &Opened) -> Result<Map, CliError> {
     let geometry = opened.stored.geometry();
     let there = geometry.size().saturating_sub(opened.missing);
     let present = u32::try_from(there / u64::from(geometry.block_size)).unwrap_or(u32::MAX);
-    Map::new(&*opened.stored, present)
+    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, opened.dialect, opened.superblock);
+    Map::with_survey(&*opened.stored, present, survey)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", opened.path.show())))
-}
-
-fn littlefs_only(opened: Opened) -> Result<Opened, CliError> {
-    if opened.dialect == Dialect::Littlefs {
-        return Ok(opened);
-    }
-    Err(CliError::failure(format_args!(
-        "{}: written as {}: only littlefs 2 can be mapped",
-        opened.path.show(),
-        opened.dialect.name()
-    )))
 }
 
 /// The colours of the map in a terminal; what differs from the second image is reversed.

@@ -1,5 +1,7 @@
 //! A walk over the whole filesystem that goes on past damage: thread, tree, and who uses each block.
 
+mod foreign;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
@@ -129,8 +131,16 @@ pub struct Survey {
 impl Survey {
     /// Walk the filesystem on `dev`.
     pub fn new(dev: &dyn BlockDevice) -> Self {
-        let geometry = dev.geometry();
-        let survey = Self {
+        let survey = Self::empty(dev.geometry());
+        let budget = SHARED_PER_BLOCK * u64::from(survey.geometry.block_count.min(1 << 20));
+        let mut walk = Walk { dev, survey, logs: HashMap::new(), by_block: HashMap::new(), budget };
+        walk.thread();
+        walk.tree();
+        walk.survey
+    }
+
+    fn empty(geometry: Geometry) -> Self {
+        Self {
             geometry,
             superblock: None,
             pairs: Vec::new(),
@@ -141,12 +151,7 @@ impl Survey {
             more_problems: 0,
             uses: HashMap::new(),
             shared: HashMap::new(),
-        };
-        let budget = SHARED_PER_BLOCK * u64::from(geometry.block_count.min(1 << 20));
-        let mut walk = Walk { dev, survey, logs: HashMap::new(), by_block: HashMap::new(), budget };
-        walk.thread();
-        walk.tree();
-        walk.survey
+        }
     }
 
     /// What `block` is used for, if anything.

@@ -290,7 +290,8 @@ impl Display for PairSummary {
         match self.tail {
             Some(tail) if self.hard => write!(f, ", hardtail to {}", pair(tail))?,
             Some(tail) => write!(f, ", softtail to {}", pair(tail))?,
-            None => write!(f, ", end of the thread")?,
+            None if self.threaded => write!(f, ", end of the thread")?,
+            None => {}
         }
         if !self.threaded {
             write!(f, ", not in the thread")?;
@@ -304,7 +305,9 @@ impl Display for TreeEntry {
         write!(f, "{:<10} {:>10} bytes  ", self.r#type, self.size)?;
         match (self.id, self.pair) {
             (Some(id), Some(blocks)) => write!(f, "id {id} of {}, ", pair(blocks))?,
-            _ => write!(f, "no entry, ")?,
+            _ if !self.path.starts_with('/') || self.path == "/" => write!(f, "no entry, ")?,
+            // of other dialects the place is not told
+            _ => {}
         }
         match (self.storage, self.head) {
             ("list", Some(head)) => write!(f, "{} blocks, head {head:#x}", self.count)?,

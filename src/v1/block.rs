@@ -133,6 +133,21 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Block> {
     Ok(parse(&bytes, doubt))
 }
 
+/// Which block of a pair [`fetch`] takes, and the bytes of it that are in use; none if neither is valid.
+#[cfg(feature = "inspect")]
+pub fn newest(dev: &dyn BlockDevice, pair: Pair) -> Option<(u32, u32)> {
+    store::check_pair(dev.geometry(), pair).ok()?;
+    let mut newest: Option<(u32, u32, u32)> = None;
+    for block in pair.0 {
+        if let Ok((rev, Some(bytes))) = read(dev, block)
+            && newest.is_none_or(|(newest, ..)| !rev_newer(newest, rev))
+        {
+            newest = Some((rev, block, bytes.len() as u32));
+        }
+    }
+    newest.map(|(_, block, used)| (block, used))
+}
+
 /// The revision of a block, and its bytes up to the end of the CRC if that holds.
 fn read(dev: &dyn BlockDevice, block: u32) -> Result<(u32, Option<Vec<u8>>), IoError> {
     let block_size = dev.geometry().block_size;

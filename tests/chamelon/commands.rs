@@ -45,6 +45,27 @@ fn damaged() -> Vec<u8> {
 }
 
 #[test]
+fn maps_and_trees() {
+    let (_file, image) = file(&written());
+    let (code, out, err) = littlefs(&["map", "--json", &image]);
+    assert_eq!((code, &*err), (0, ""));
+    let map: Value = serde_json::from_str(&out).expect("JSON");
+    let count = |class: &str| map["classes"][class].as_u64().unwrap_or(0);
+    assert_eq!(count("erased") + count("written") + count("stale"), 80, "{map}");
+    assert_eq!(
+        count("superblock-live") + count("live"),
+        count("superblock-other") + count("other")
+    );
+    let (code, out, _) = littlefs(&["inspect", "--json", &image, "tree"]);
+    let tree: Value = serde_json::from_str(&out).expect("JSON");
+    let files = tree[0]["entries"].as_array().expect("entries");
+    let files = files.iter().filter(|entry| entry["type"] == "REG");
+    assert_eq!((code, files.count()), (0, 36), "{tree}");
+    let (code, _, err) = littlefs(&["inspect", &image, "gstate"]);
+    assert!(code == 1 && err.contains("written as chamelon"), "{err}");
+}
+
+#[test]
 fn info_tells_the_dialect() {
     let (_file, image) = file(&written());
     let (code, out, err) = littlefs(&["info", &image]);

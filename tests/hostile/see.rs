@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use littlefs::bd::{BlockDevice, RamDevice};
-use littlefs::disk::Pair;
 use littlefs::disk::dissect::Dissection;
 use littlefs::disk::log::{Parsed, parse};
+use littlefs::disk::{Pair, Superblock};
+use littlefs::image::Dialect;
+use littlefs::inspect::survey::Survey;
 use littlefs::inspect::{Inspector, Report, Unanswered};
 use littlefs::map::{self, Labels, Map};
 
@@ -78,6 +80,16 @@ fn map(dev: &RamDevice) {
         |label| Labels { label, title: "image".to_owned(), command: "inspect ".to_owned() };
     let page = map::html(&[(&map, labels("A")), (&itself, labels("B"))]).expect("a page");
     assert!(page.len() <= 300 << 10, "{} bytes", page.len());
+}
+
+/// The map of an image of another dialect, and its tree.
+pub fn map_dialect(dev: &dyn BlockDevice, dialect: Dialect, superblock: Superblock) {
+    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, dialect, superblock);
+    let Ok(map) = Map::with_survey(dev, u32::MAX, survey) else { return };
+    assert_eq!(map.blocks.len(), dev.geometry().block_count as usize);
+    assert!(!map::text(&map, 64, 32, |_, _, text| text.to_owned()).is_empty());
+    let runs = map.runs();
+    assert_eq!(runs.iter().map(|run| run.count as usize).sum::<usize>(), map.blocks.len());
 }
 
 /// Both readers of a block see the same in it.

@@ -9,13 +9,14 @@ use super::common::tree::{Entry, Tree};
 use super::common::v1::{self, MOVED, V1};
 use super::endure::{bounded, walk};
 use super::mutate::{self, Random};
+use super::see::map_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check as check_littlefs};
 use littlefs::convert::{Failure, Job, convert};
 use littlefs::disk::superblock::{VERSION_2_1, probe_version1};
 use littlefs::error::Error;
 use littlefs::fs::{Fs, OpenOptions, ROOT};
-use littlefs::image;
+use littlefs::image::{self, Dialect};
 use littlefs::v1::{check, show, usage};
 
 fn bases() -> Vec<(String, Geometry, Vec<u8>)> {
@@ -115,6 +116,7 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let dev: Arc<dyn BlockDevice> = Arc::new(RamDevice::from_image(g, bytes.to_vec()));
     let report = bounded(name, "check", || check(&*dev, &|_| ()));
     let used = bounded(name, "usage", || usage(&*dev));
+    bounded(name, "map", || map_dialect(&*dev, Dialect::V1, sb));
     let view = bounded(name, "view", || show(dev.clone(), sb));
     assert_eq!(report.is_ok(), view.is_ok(), "{name}: {:?} {:?}", report.err(), view.err());
     let Ok((view, _)) = view else { return };

@@ -28,6 +28,56 @@ fn info_tells_the_version() {
     assert_eq!(check["totals"]["blocks_used"], used);
 }
 
+/// Every block is what the thread and the lists of the driver make of it.
+#[test]
+fn maps_and_trees() {
+    let v1 = sample(512);
+    let (_dir, image) = file(&v1.image());
+    let (code, out, err) = littlefs(&["map", "--json", &image]);
+    assert_eq!((code, &*err), (0, ""));
+    let map: Value = serde_json::from_str(&out).expect("JSON");
+    let (_, out, _) = littlefs(&["info", "--json", &image]);
+    let info: Value = serde_json::from_str(&out).expect("JSON");
+    let count = |class: &str| map["classes"][class].as_u64().unwrap_or(0);
+    let free = count("erased") + count("written") + count("stale");
+    assert_eq!(info["blocks_free"], free, "{map}");
+    assert_eq!((count("superblock-live"), count("superblock-other")), (1, 1));
+    assert!(
+        count("live") == count("other") && count("live") > 5 && count("unreachable") == 0,
+        "{map}"
+    );
+    // the blocks of a file, in its order, hold its content
+    let Kind::File(bytes) = &varied(512)[&b"large"[..]].kind else { unreachable!() };
+    let runs = map["runs"].as_array().expect("runs");
+    let mut blocks = Vec::new();
+    for run in runs.iter().filter(|run| run["path"] == "/large") {
+        let number = |key: &str| run[key].as_u64().expect("a number") as usize;
+        blocks.extend((0..number("count")).map(|i| (number("index") + i, number("start") + i)));
+    }
+    blocks.sort_unstable();
+    let image_bytes = v1.image();
+    let mut content = Vec::new();
+    for (index, block) in blocks {
+        let pointers = if index == 0 { 0 } else { 4 * (index.trailing_zeros() as usize + 1) };
+        content.extend(&image_bytes[block * 512 + pointers..(block + 1) * 512]);
+    }
+    assert!(content.starts_with(bytes), "the blocks of /large are others");
+    let (code, out, _) = littlefs(&["inspect", "--json", &image, "tree"]);
+    let tree: Value = serde_json::from_str(&out).expect("JSON");
+    let entries = tree[0]["entries"].as_array().expect("entries");
+    assert!(
+        code == 0 && entries.iter().any(|e| e["path"] == "/large" && e["size"] == bytes.len()),
+        "{out}"
+    );
+    let (code, out, _) = littlefs(&["inspect", &image, "dir", "a"]);
+    assert!(code == 0 && out.contains("file0"), "{out}");
+    let (code, _, err) = littlefs(&["inspect", &image, "pair", "0,1"]);
+    assert!(
+        code == 1 && err.contains("written as v1") && err.contains("only 'tree' and 'dir'"),
+        "{err}"
+    );
+}
+
 #[test]
 fn reading_commands() {
     let (dir, image) = file(&sample(512).image());
