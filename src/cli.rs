@@ -39,6 +39,7 @@ mod touch;
 mod tree;
 mod truncate;
 mod undo;
+mod verify;
 mod wrap;
 
 #[cfg(feature = "mount")]
@@ -178,6 +179,7 @@ Examples:
   littlefs umount /mnt                unmount, and wait until the image is complete
   littlefs status /mnt                is everything written? what goes on there?
   littlefs check dump.bin             is it sound?
+  littlefs verify new.img dump.bin    was this image flashed as it is?
   littlefs inspect dump.bin pair 0,1  every tag of a metadata pair; also file, dir, block...
   littlefs map dump.bin               what is each block used for?
   littlefs mkfs --size 1M new.img     make an empty one
@@ -195,7 +197,7 @@ Exit status:
                             128+N signal N came before the end
   ls tree du cat stat get extract
                             2 done, but something was left out
-  diff                      0 same, 1 different, 2 failed
+  diff verify               0 same, 1 different, 2 failed
   check                     0 clean, 1 repaired, 4 errors left, 8 not examined, 16 usage
   inspect                   2 something is damaged
   mount umount              32 could not be mounted or unmounted
@@ -242,6 +244,7 @@ enum Command {
     Truncate(truncate::TruncateArgs),
     Ln(ln::LnArgs),
     Diff(diff::DiffArgs),
+    Verify(verify::VerifyArgs),
     Info(info::InfoArgs),
     Inspect(inspect::InspectArgs),
     Map(map::MapArgs),
@@ -289,6 +292,7 @@ impl Command {
             Self::Truncate(args) => truncate::run(args),
             Self::Ln(args) => ln::run(args),
             Self::Diff(args) => diff::run(args),
+            Self::Verify(args) => verify::run(args),
             Self::Info(args) => info::run(args),
             Self::Inspect(args) => inspect::run(args),
             Self::Map(args) => map::run(args),
@@ -339,7 +343,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition")]
     pub offset: Option<u64>,
 
-    /// The partition of this name in an ESP32's table, or the filesystem of this number as
+    /// The partition of this name in the dump's own table, or the filesystem of this number as
     /// 'littlefs scan' counts them
     #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
     pub partition: Option<image::Place>,
@@ -349,7 +353,8 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "PAGE", value_parser = image::Page::parse)]
     pub page: Option<image::Page>,
 
-    /// Unpack so many bytes of a compressed or wrapped image [default: 4G]
+    /// Unpack so many bytes of a compressed or wrapped image, or read so many from standard input
+    /// [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub unpack_limit: Option<u64>,
 
@@ -417,7 +422,7 @@ impl ImageArgs {
     /// The file that is named, or what standard input holds.
     fn source(&self) -> Result<Source, CliError> {
         let found = match self.image == Path::new("-") {
-            true => Source::standard_input(),
+            true => Source::standard_input(self.unpack_limit),
             false => Source::find(&self.image),
         };
         found.map_err(CliError::failure)
@@ -487,9 +492,7 @@ impl ImageArgs {
             Error::Journal(e) => CliError::failure(e),
             e => CliError::failure(format_args!("{}: {e}", self.image.display())),
         })?;
-        for warning in image.warnings() {
-            log::warn!("{warning}");
-        }
+        tell_warnings(&image);
         Ok(image)
     }
 
@@ -498,9 +501,20 @@ impl ImageArgs {
         self.find()?.open()
     }
 
-    /// Open for writing, locked against everybody else.
+    /// Open for writing, locked against everybody else; notes go to stderr.
     fn open_writable(&self) -> Result<image::Opened, CliError> {
-        self.find()?.open_writable()
+        let opened = self.find()?.open_writable()?;
+        for note in &opened.notes {
+            log::warn!("{note}");
+        }
+        Ok(opened)
+    }
+}
+
+/// What opening an image found goes to stderr.
+fn tell_warnings(image: &Littlefs) {
+    for warning in image.warnings() {
+        log::warn!("{warning}");
     }
 }
 
@@ -598,7 +612,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let command = args.iter().skip(1).find(|a| !a.as_encoded_bytes().starts_with(b"-"));
             let code = match command.and_then(|command| command.to_str()) {
                 Some("check") => exit::CHECK_USAGE,
-                Some("diff") => exit::DIFF_TROUBLE,
+                Some("diff" | "verify") => exit::DIFF_TROUBLE,
                 Some("run") => exit::RUN_FAILURE,
                 _ => exit::FAILURE,
             };

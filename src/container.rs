@@ -11,11 +11,15 @@ pub mod esp32;
 pub mod evidence;
 pub mod half;
 pub mod kind;
+pub mod layouts;
+pub mod moved;
 pub mod nand;
 #[cfg(feature = "compression")]
 mod packed;
+pub mod partitions;
 mod reader;
 pub mod records;
+pub mod rp2;
 pub mod scan;
 pub mod survey;
 pub mod trouble;
@@ -32,11 +36,12 @@ use crate::bd::{BLOCK_SIZE_MAX, BlockDevice, Geometry, IoResult, check_range};
 use crate::error::{IoError, IoOp};
 
 pub use candidate::{Doubt, Found};
-pub use esp32::Label;
 pub use evidence::Evidence;
 pub use half::Half;
 pub use kind::Kind;
+pub use layouts::{Area, Layout};
 pub use nand::{Nand, Page};
+pub use partitions::{Label, Origin, Partition, Table};
 pub use scan::Scan;
 pub use survey::Survey;
 pub use trouble::Trouble;
@@ -66,7 +71,7 @@ pub trait ReadAt: Send + Sync {
     /// When reading fails.
     fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// The first byte from `start` on that is not in a gap, which reads as erased.
+    /// The first byte from `start` on that is not in a gap, in which all bytes are the same.
     fn data_from(&self, start: u64) -> Option<u64> {
         Some(start)
     }
@@ -121,6 +126,15 @@ impl ReadAt for File {
 
     fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize> {
         read_up_to(self, start, buf)
+    }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        // holes hold zeros, which are no superblock; where the system does not tell, there are none
+        match rustix::fs::seek(self, rustix::fs::SeekFrom::Data(start)) {
+            Ok(at) => Some(at.max(start)),
+            Err(rustix::io::Errno::NXIO) => None,
+            Err(_) => Some(start),
+        }
     }
 }
 

@@ -21,8 +21,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::show::Show;
+
 /// How the names of files begin that are not complete; an interruption may leave some behind.
 const PREFIX: &str = ".littlefs-";
+/// Bytes of a stream that are kept at a time.
+#[cfg(feature = "cli")]
+const SPOOL_CHUNK: usize = 256 << 10;
 /// Names to try for a new file before giving up.
 const NAMES_MAX: u32 = 100;
 
@@ -125,15 +130,38 @@ pub(crate) fn temporary() -> io::Result<File> {
     place.begin()?.file.try_clone()
 }
 
-/// All that a stream holds, in a file without a name in `$TMPDIR`, which is gone when it is closed.
-/// Nobody may write to it.
+/// Why something cannot be kept in a file of [`temporary`], and the remedy.
+pub(crate) fn no_room(e: &io::Error) -> String {
+    let dir = std::env::temp_dir();
+    let (dir, is_full) = (dir.show(), e.kind() == ErrorKind::StorageFull);
+    let advice = if is_full { "a directory with room" } else { "another directory" };
+    format!("cannot be kept in {dir}: {e}; name {advice} in TMPDIR")
+}
+
+/// All that a stream holds, at most `limit` bytes, in a file without a name in `$TMPDIR`, which is gone
+/// when it is closed. Nobody may write to it.
 ///
 /// # Errors
-/// The system's.
+/// The system's, or a sentence about what is to be done.
 #[cfg(feature = "cli")]
-pub fn spool(stream: &mut impl io::Read) -> io::Result<File> {
-    let file = temporary()?;
-    io::copy(stream, &mut &file)?;
+pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
+    let room = |e: io::Error| io::Error::other(no_room(&e));
+    let mut file = temporary().map_err(room)?;
+    let (mut chunk, mut written) = (vec![0; SPOOL_CHUNK], 0_u64);
+    loop {
+        let n = match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        written += n as u64;
+        if written > limit {
+            let message = format!("is longer than {limit} bytes; --unpack-limit allows more");
+            return Err(io::Error::other(message));
+        }
+        io::Write::write_all(&mut file, &chunk[..n]).map_err(room)?;
+    }
     file.set_permissions(Permissions::from_mode(0o400))?;
     Ok(file)
 }

@@ -22,11 +22,11 @@ use crate::{chamelon, v1};
 pub use crate::container::uf2::family_named as uf2_family;
 pub use crate::container::wrap::{Replaced, Target as WrapTarget};
 pub use crate::container::{
-    Doubt, Evidence, Found, Kind, Label, Page, ReadAt, SEARCH_DEVICE, SEARCH_FILE, Survey, Trouble,
-    esp32,
+    Area, Doubt, Evidence, Found, Kind, Label, Layout, Origin, Page, Partition, ReadAt,
+    SEARCH_DEVICE, SEARCH_FILE, Survey, Table, Trouble,
 };
 pub use crate::disk::Superblock;
-pub use blocks::{Blocks, open_blocks};
+pub use blocks::{Blocks, blocks_at, open_blocks};
 pub use container::{Container, Source};
 pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};

@@ -7,6 +7,7 @@ mod columns;
 mod page;
 mod picture;
 mod summary;
+mod verify;
 
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::log::{Parsed, parse};
@@ -17,6 +18,7 @@ pub use columns::Labels;
 pub use page::html;
 pub use picture::{svg, text};
 pub use summary::{Extent, FreeExtents, Run, Summary};
+pub use verify::{BlockDifference, Difference, Kind as DifferenceKind, Verdict, verify};
 
 /// Most blocks that are mapped.
 pub const BLOCKS_MAX: u32 = 1 << 24;

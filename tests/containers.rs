@@ -10,6 +10,8 @@ mod choosing;
 mod desk;
 #[path = "containers/hostile.rs"]
 mod hostile;
+#[path = "containers/layouts.rs"]
+mod layouts;
 #[path = "containers/make.rs"]
 mod make;
 #[path = "containers/mounting.rs"]

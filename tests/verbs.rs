@@ -1,6 +1,6 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `inspect` and `map`; and the program under the names
-//! of other tools.
+//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `diff`, `verify`, `inspect` and
+//! `map`; and the program under the names of other tools.
 
 #[path = "hostile/builder.rs"]
 #[expect(dead_code)]
@@ -39,3 +39,5 @@ mod reading;
 mod suiting;
 #[path = "verbs/undoing.rs"]
 mod undoing;
+#[path = "verbs/verifying.rs"]
+mod verifying;

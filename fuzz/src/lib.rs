@@ -23,7 +23,7 @@ use littlefs::image::Kind;
 
 /// The parsers of the target `container`, by the first byte of an input; any other byte lets the file
 /// be recognised.
-pub const PARSERS: [Kind; 11] = [
+pub const PARSERS: [Kind; 12] = [
     Kind::Uf2,
     Kind::IntelHex,
     Kind::Srec,
@@ -35,6 +35,7 @@ pub const PARSERS: [Kind; 11] = [
     Kind::HexDump,
     Kind::HexDumpColumns,
     Kind::HexDigits,
+    Kind::NumberDump,
 ];
 
 /// Largest image tried, in bytes.

@@ -112,7 +112,9 @@ fn wrapped(image: &[u8]) -> Vec<(String, Vec<u8>)> {
                 }
             }
             Kind::Dfu => out.extend([image, &[0; 8], b"UFD\x10", &[0; 4]].concat()),
-            Kind::HexDump | Kind::HexDumpColumns | Kind::HexDigits => out.extend(text(image, kind)),
+            Kind::HexDump | Kind::HexDumpColumns | Kind::NumberDump | Kind::HexDigits => {
+                out.extend(text(image, kind));
+            }
             _ => continue,
         }
         for first in [selector as u8, 0xff] {
@@ -128,6 +130,7 @@ fn text(image: &[u8], kind: Kind) -> Vec<u8> {
         match kind {
             Kind::HexDump => format!("{:08x}: {}  ....\n", i * 16, digits.join(" ")),
             Kind::HexDumpColumns => format!("{:08x}  {}  |....|\n", i * 16, digits.join(" ")),
+            Kind::NumberDump => format!("{:06x} {}\n", i * 16, digits.join(" ")),
             _ => digits.concat() + "\n",
         }
     };

@@ -258,7 +258,8 @@ impl OpenOptions {
             prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
-            ..fs::OpenOptions::default()
+            // `Littlefs::warnings` tells them
+            quiet: true,
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::{BlockDevice, FileDevice, Geometry, IoResult, check_range};
-use crate::error::IoOp;
+use crate::error::{IoError, IoOp};
+use crate::files;
 
 /// The blocks of another device, which stays as it is; what is written is kept in a temporary file
 /// without a name until this is dropped.
@@ -25,9 +26,14 @@ impl OverlayDevice {
     /// # Errors
     /// When no temporary file can be made.
     pub fn new(base: Arc<dyn BlockDevice>) -> io::Result<Self> {
-        let file: File = tempfile::tempfile()?;
+        let file: File = files::temporary().map_err(|e| io::Error::other(files::no_room(&e)))?;
         let scratch = FileDevice::new(file, 0, base.geometry());
         Ok(Self { base, scratch, changed: RwLock::new(HashSet::new()) })
+    }
+
+    /// A failure of the temporary file is none of the image: it says where that file is.
+    fn kept(result: IoResult<()>) -> IoResult<()> {
+        result.map_err(|e| IoError { source: io::Error::other(files::no_room(&e.source)), ..e })
     }
 
     /// Take the content of `block` over, so that part of it can be written.
@@ -37,7 +43,7 @@ impl OverlayDevice {
         }
         let mut content = vec![0; self.geometry().block_size as usize];
         self.base.read(block, 0, &mut content)?;
-        self.scratch.prog(block, 0, &content)?;
+        Self::kept(self.scratch.prog(block, 0, &content))?;
         self.changed.write().insert(block);
         Ok(())
     }
@@ -75,14 +81,14 @@ impl BlockDevice for OverlayDevice {
             let here = ((g.block_size - off) as usize).min(rest.len());
             let (part, behind) = rest.split_at(here);
             self.take_over(block)?;
-            self.scratch.prog(block, off, part)?;
+            Self::kept(self.scratch.prog(block, off, part))?;
             (block, off, rest) = (block + 1, 0, behind);
         }
         Ok(())
     }
 
     fn erase(&self, block: u32) -> IoResult<()> {
-        self.scratch.erase(block)?;
+        Self::kept(self.scratch.erase(block))?;
         self.changed.write().insert(block);
         Ok(())
     }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{CliError, ImageArgs, exit};
+use super::{CliError, ImageArgs, exit, tell_warnings};
 use crate::change::{Failed, How, Trouble, change};
 use crate::convention::Choice;
 use crate::profile::Profile;
+use crate::show::Show;
 use crate::sys::Signals;
-use crate::{Littlefs, OpenOptions};
+use crate::{Error, Littlefs, OpenOptions};
 
 /// How the image is changed.
 #[derive(Args, Debug)]
@@ -101,7 +102,14 @@ impl<'a> Changing<'a> {
             }
             caught.get().is_some()
         };
-        let done = change(self.path, &self.options, self.how, &mut |image| operation(image, &stop));
+        // it is opened anew for each try
+        let mut is_told = false;
+        let done = change(self.path, &self.options, self.how, &mut |image| {
+            if !std::mem::replace(&mut is_told, true) {
+                tell_warnings(image);
+            }
+            operation(image, &stop)
+        });
         done.map_err(|e| {
             let code = match (&e, caught.get()) {
                 (Failed::Operation { why, .. }, Some(signal)) if why.is_stopped() => {
@@ -109,7 +117,11 @@ impl<'a> Changing<'a> {
                 }
                 _ => exit::FAILURE,
             };
-            CliError::new(code, format_args!("{}: {e}", self.path.display()))
+            match e {
+                // these name the file already
+                Failed::Open(e @ (Error::Image(_) | Error::Journal(_))) => CliError::new(code, e),
+                e => CliError::new(code, format_args!("{}: {e}", self.path.show())),
+            }
         })
     }
 }

@@ -9,9 +9,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::gathering::GatherArgs;
-use super::{CliError, exit, journal, parse_bytes, print_json};
+use super::{CliError, exit, journal, parse_bytes, print_json, tell_warnings};
 use crate::bd::journal::At;
+use crate::image::{Page, Place};
 use crate::journal::{Change, ChangeKind};
+use crate::show::Show;
 use crate::transfer::{Comparison, Difference, Input, Side, diff, gather};
 use crate::{Error, OpenOptions};
 
@@ -66,13 +68,29 @@ pub struct DiffArgs {
 /// Where the filesystem of each image is, and which of its states.
 #[derive(Args, Debug)]
 struct States {
-    /// Where the filesystem starts in A
-    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
-    offset_a: u64,
+    /// Where the filesystem starts in A [default: at its start, or where the only one is found in it]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition_a")]
+    offset_a: Option<u64>,
 
-    /// Where the filesystem starts in B
-    #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
-    offset_b: u64,
+    /// Where the filesystem starts in B [default: at its start, or where the only one is found in it]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition_b")]
+    offset_b: Option<u64>,
+
+    /// The partition of this name in A, or the filesystem of this number in it
+    #[arg(long, value_name = "NAME|N", value_parser = Place::partition)]
+    partition_a: Option<Place>,
+
+    /// The partition of this name in B, or the filesystem of this number in it
+    #[arg(long, value_name = "NAME|N", value_parser = Place::partition)]
+    partition_b: Option<Place>,
+
+    /// A has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
+    #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
+    page_a: Option<Page>,
+
+    /// B has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
+    #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
+    page_b: Option<Page>,
 
     /// A with the transactions of this journal
     #[arg(long, value_name = "FILE")]
@@ -89,6 +107,28 @@ struct States {
     /// With --journal-b: as it was after this transaction, or at this savepoint
     #[arg(long, value_name = "STATE", requires = "journal_b")]
     at_b: Option<String>,
+}
+
+impl States {
+    /// How to open A and B.
+    fn options(&self) -> [OpenOptions; 2] {
+        let a = (self.offset_a, self.partition_a, self.page_a, &self.journal_a, &self.at_a);
+        let b = (self.offset_b, self.partition_b, self.page_b, &self.journal_b, &self.at_b);
+        [a, b].map(|(offset, partition, page, journal, at)| {
+            let place = partition.or(offset.map(Place::At)).unwrap_or(Place::Auto);
+            let mut options = OpenOptions::new().read_only(true).place(place);
+            if let Some(page) = page {
+                options = options.page(page);
+            }
+            if let Some(journal) = journal {
+                options = options.journal(journal);
+            }
+            match at {
+                Some(at) => options.at(At::parse(at)),
+                None => options,
+            }
+        })
+    }
 }
 
 /// What `--json` prints.
@@ -128,9 +168,8 @@ fn compare(args: &DiffArgs) -> Result<ExitCode, CliError> {
     if args.a == stdin && args.b == stdin {
         return Err(CliError::failure("standard input can be read only once"));
     }
-    let States { offset_a, offset_b, journal_a, journal_b, at_a, at_b } = &args.states;
-    let a = args.side(&args.a, *offset_a, journal_a.as_deref(), at_a.as_deref())?;
-    let b = args.side(&args.b, *offset_b, journal_b.as_deref(), at_b.as_deref())?;
+    let [how_a, how_b] = args.states.options();
+    let (a, b) = (args.side(&args.a, &how_a)?, args.side(&args.b, &how_b)?);
     let how = Comparison { exclude: args.gather.options()?.exclude, metadata: args.metadata };
     let found = diff(&a, &b, &how).map_err(CliError::failure)?;
     if !args.quiet {
@@ -140,20 +179,14 @@ fn compare(args: &DiffArgs) -> Result<ExitCode, CliError> {
 }
 
 impl DiffArgs {
-    fn side(
-        &self,
-        path: &Path,
-        offset: u64,
-        journal: Option<&Path>,
-        at: Option<&str>,
-    ) -> Result<Side, CliError> {
+    fn side(&self, path: &Path, options: &OpenOptions) -> Result<Side, CliError> {
         let how = self.gather.options()?;
         let collect = |input| gather(vec![input], &how).map(Side::Host).map_err(CliError::failure);
         if path == Path::new("-") {
             return collect(Input::Tar(&mut io::stdin().lock()));
         }
         let fail =
-            |e: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {e}", path.display()));
+            |e: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {e}", path.show()));
         let metadata = fs::metadata(path).map_err(|e| fail(&e))?;
         if metadata.is_dir() {
             return collect(Input::Path(path.to_owned()));
@@ -161,19 +194,14 @@ impl DiffArgs {
         if metadata.is_file() && is_tar(path).map_err(|e| fail(&e))? {
             return collect(Input::Tar(&mut File::open(path).map_err(|e| fail(&e))?));
         }
-        let mut options = OpenOptions::new().read_only(true).offset(offset);
-        if let Some(journal) = journal {
-            options = options.journal(journal);
-        }
-        if let Some(at) = at {
-            options = options.at(At::parse(at));
-        }
-        options.open(path).map(Side::Image).map_err(|e| match e {
+        let image = options.open(path).map_err(|e| match e {
             // these name the file already
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
             e => fail(&e),
-        })
+        })?;
+        tell_warnings(&image);
+        Ok(Side::Image(image))
     }
 
     fn report(&self, found: &[Difference]) -> Result<(), CliError> {

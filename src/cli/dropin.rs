@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::problems::Problems;
-use super::{CliError, exit};
+use super::{CliError, exit, tell_warnings};
 use crate::transfer::{
     Created, Creation, Extracted, Extraction, Gather, Links, Manifest, Patterns, Placement, create,
     extract,
@@ -91,11 +91,13 @@ fn make(image: &Path, manifest: &Manifest, how: &Creation) -> Result<Created, Cl
 
 /// Open an image for reading.
 fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
-    options.read_only(true).open(image).map_err(|e| match e {
+    let image = options.read_only(true).open(image).map_err(|e| match e {
         // this names the file already
         Error::Image(e) => CliError::failure(e),
         e => CliError::failure(format_args!("{}: {e}", image.display())),
-    })
+    })?;
+    tell_warnings(&image);
+    Ok(image)
 }
 
 /// Copy everything out of an image. What cannot be copied is said, and makes the command fail in the

@@ -122,7 +122,11 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
 impl MapArgs {
     /// Mark where a second image differs. A page shows its map, too, which else nobody asks for.
     fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
-        let options = image::Options { read_only: true, ..image::Options::default() };
+        let options = image::Options {
+            place: image::Place::Auto,
+            read_only: true,
+            ..image::Options::default()
+        };
         let other = image::open(path, &options).map_err(CliError::failure)?;
         let mut there = make(&other)?;
         let failed = |e: String| CliError::failure(format_args!("{}: {e}", path.show()));

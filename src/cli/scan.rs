@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::info::bytes;
 use super::{CliError, entry, exit, parse_bytes, print_json, quoted};
-use crate::image::{self, Found, Options, Page};
+use crate::image::{self, Found, Options, Origin, Page};
 use crate::show::Show;
 
 /// List every filesystem and partition table in files
@@ -73,6 +73,9 @@ struct Contents {
     size: u64,
     filesystems: Vec<Filesystem>,
     partition_tables: Vec<Table>,
+    /// What the program at the start is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chip: Option<Chip>,
     notes: Vec<String>,
 }
 
@@ -86,6 +89,9 @@ struct Filesystem {
     block_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     partition: Option<String>,
+    /// The place that programs of this kind have their filesystem at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layout: Option<Area>,
     sound: bool,
     /// Why it is not sound, or what is missing of it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,7 +101,24 @@ struct Filesystem {
 }
 
 #[derive(Serialize)]
+struct Chip {
+    name: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flash_size: Option<u64>,
+    /// Places where such programs have a filesystem.
+    layouts: Vec<Area>,
+}
+
+#[derive(Serialize)]
+struct Area {
+    name: &'static str,
+    offset: u64,
+    size: u64,
+}
+
+#[derive(Serialize)]
 struct Table {
+    kind: &'static str,
     offset: u64,
     /// Whether its MD5 is right, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,6 +177,10 @@ impl Contents {
         let filesystems =
             filesystems.map(|(i, found)| Filesystem::new(i + 1, found, file, contents));
         let tables = survey.tables.iter().map(|table| Table {
+            kind: match table.origin {
+                Origin::EspIdf => "esp-idf",
+                Origin::BinaryInfo => "binary-info",
+            },
             offset: table.at,
             md5: table.md5,
             partitions: table.partitions.iter().map(Partition::new).collect(),
@@ -172,6 +199,11 @@ impl Contents {
             size: *size,
             filesystems: filesystems.collect(),
             partition_tables: tables.collect(),
+            chip: survey.layout.as_ref().map(|layout| Chip {
+                name: layout.chip.name(),
+                flash_size: layout.flash,
+                layouts: layout.areas.iter().map(Area::new).collect(),
+            }),
             notes,
         }
     }
@@ -188,13 +220,21 @@ impl Contents {
             write!(out, ", from address {:#x}", self.base)?;
         }
         writeln!(out)?;
-        for table in &self.partition_tables {
-            let md5 = match table.md5 {
-                Some(true) => "MD5 right",
-                Some(false) => "MD5 wrong",
-                None => "no MD5",
+        if let Some(chip) = &self.chip {
+            let flash = match chip.flash_size {
+                Some(size) => format!(", with {} of flash by its own word", bytes(size)),
+                None => String::new(),
             };
-            writeln!(out, "  partition table at {:#x}, {md5}", table.offset)?;
+            writeln!(out, "  a program for {}{flash}", chip.name)?;
+        }
+        for table in &self.partition_tables {
+            let (what, md5) = match (table.kind, table.md5) {
+                ("binary-info", _) => ("binary info", ""),
+                (_, Some(true)) => ("partition table", ", MD5 right"),
+                (_, Some(false)) => ("partition table", ", MD5 wrong"),
+                (_, None) => ("partition table", ", no MD5"),
+            };
+            writeln!(out, "  {what} at {:#x}{md5}", table.offset)?;
             for p in &table.partitions {
                 let subtype = match p.subtype_name {
                     Some(name) => name.to_owned(),
@@ -228,10 +268,21 @@ impl Contents {
             if let Some(remark) = &f.remark {
                 writeln!(out, "     {remark}")?;
             }
+            if let Some(area) = &f.layout {
+                let size = match area.size == f.size {
+                    true => String::new(),
+                    false => format!(", which has {} there", bytes(area.size)),
+                };
+                writeln!(out, "     begins where the layout {} has a filesystem{size}", area.name)?;
+            }
             writeln!(out, "     {}", f.command.as_str().show())?;
         }
         if self.filesystems.is_empty() {
             writeln!(out, "  no littlefs")?;
+            for area in self.chip.iter().flat_map(|chip| &chip.layouts) {
+                let Area { name, offset, size } = area;
+                writeln!(out, "    the layout {name} has one at {offset:#x}, {}", bytes(*size))?;
+            }
         }
         self.notes.iter().try_for_each(|note| writeln!(out, "  note: {}", note.as_str().show()))
     }
@@ -247,6 +298,7 @@ impl Filesystem {
             (None, Some(block)) => Some(format!("the superblock in block {block} is lost")),
             (None, None) => None,
         };
+        let layout = contents.survey.layout.as_ref();
         let mut options = Vec::new();
         let is_version1 = found.superblock.is_version1();
         if found.doubt.is_some() || missing > 0 || is_version1 || !contents.formats.is_empty() {
@@ -262,6 +314,7 @@ impl Filesystem {
             block_size,
             block_count,
             partition: found.label.map(|label| label.to_string()),
+            layout: layout.and_then(|layout| layout.area_of(found)).map(|area| Area::new(&area)),
             sound: found.doubt.is_none() && missing == 0,
             remark,
             command: format!("littlefs mount -o {} {} DIR", options.join(","), quoted(file)),
@@ -275,8 +328,14 @@ fn named(path: &Path) -> (String, Option<String>) {
     (entry::text(bytes), entry::base64(bytes))
 }
 
+impl Area {
+    fn new(area: &image::Area) -> Self {
+        Self { name: area.name, offset: area.at, size: area.len }
+    }
+}
+
 impl Partition {
-    fn new(partition: &image::esp32::Partition) -> Self {
+    fn new(partition: &image::Partition) -> Self {
         Self {
             label: partition.label.to_string(),
             r#type: partition.ty,

@@ -7,7 +7,6 @@ use std::os::unix::fs::FileExt;
 
 use super::trouble::Trouble;
 use super::{SEARCH_FILE, Scan, ReadAt};
-use crate::bd::file::read_up_to;
 use crate::files;
 
 /// Pieces that are remembered: after merging neighbours a real file has some dozens.
@@ -216,21 +215,27 @@ impl Content {
             other => other,
         });
         let mut merged: Vec<Piece> = Vec::new();
-        for mut piece in pieces {
-            let end = merged.last().map_or(0, Piece::end);
-            if piece.address < end {
-                let overlap = (end - piece.address).min(piece.len);
-                same_bytes(&spool, &merged, &piece, overlap)?;
-                piece.address += overlap;
-                piece.from += overlap;
-                piece.len -= overlap;
-            }
-            match merged.last_mut() {
-                _ if piece.len == 0 => {}
-                Some(last) if last.end() == piece.address && last.from + last.len == piece.from => {
+        for piece in pieces {
+            // The last one begins before this one, and none ends behind the last: so a piece overlaps
+            // with the last only, however many there are.
+            let Some(last) = merged.last_mut() else {
+                merged.push(piece);
+                continue;
+            };
+            let overlap = last.end().saturating_sub(piece.address).min(piece.len);
+            same_bytes(&spool, last, &piece, overlap)?;
+            match last.end() {
+                _ if overlap == piece.len => {}
+                end if end == piece.address && last.from + last.len == piece.from => {
                     last.len += piece.len;
                 }
-                _ => merged.push(piece),
+                _ => {
+                    last.len -= overlap;
+                    if last.len == 0 {
+                        merged.pop();
+                    }
+                    merged.push(piece);
+                }
             }
         }
         let base = merged.first().map_or(0, |piece| piece.address);
@@ -239,16 +244,18 @@ impl Content {
     }
 }
 
-/// A block may come twice, with the same content.
-fn same_bytes(spool: &File, known: &[Piece], piece: &Piece, len: u64) -> Result<(), Trouble> {
-    let (mut old, mut new) = (vec![0; CHUNK], vec![0; CHUNK]);
+/// A block may come twice, with the same content: the first `len` bytes of `piece` are those of `known`.
+fn same_bytes(spool: &File, known: &Piece, piece: &Piece, len: u64) -> Result<(), Trouble> {
+    let size = usize::try_from(len).unwrap_or(CHUNK).min(CHUNK);
+    let (mut old, mut new) = (vec![0; size], vec![0; size]);
     let mut done = 0;
     while done < len {
         let n = usize::try_from(len - done).unwrap_or(CHUNK).min(CHUNK);
         let (old, new) = (&mut old[..n], &mut new[..n]);
-        read_pieces(spool, known, piece.address + done, old).map_err(Trouble::Io)?;
-        let read = read_up_to(spool, piece.from + done, new).map_err(Trouble::Io)?;
-        if read < n || old != new {
+        let at = known.from + (piece.address - known.address) + done;
+        spool.read_exact_at(old, at).map_err(Trouble::Io)?;
+        spool.read_exact_at(new, piece.from + done).map_err(Trouble::Io)?;
+        if old != new {
             return Err(Trouble::Contradiction { address: piece.address + done });
         }
         done += n as u64;

@@ -1,19 +1,23 @@
-//! Dumps in text: what xxd, `xxd -p` and `hexdump -C` print.
+//! Dumps in text: what xxd, hexdump and od print.
 //!
 //! ```text
 //! xxd           00000010: f00f fff7 6c69 7474 6c65 6673 2ff0 0010  ....littlefs/...
 //! hexdump -C    00000010  f0 0f ff f7 6c 69 74 74  6c 65 66 73 2f f0 00 10  |....littlefs/...|
 //! xxd -p        f00ffff76c6974746c6566732ff00010
+//! hexdump       0000010 0ff0 f7ff 696c 7474 656c 7366 f02f 1000
+//! od            0000020 007760 173777 064554 072164 062554 071546 170057 010000
 //! ```
 //!
-//! A line that is a single `*` stands for rows like the one before, up to the address that follows.
+//! hexdump and od print numbers of one, two, four or eight bytes, here taken as those of a machine with the
+//! lowest byte first, and addresses of either radix. A line that is a single `*` stands for rows like
+//! the one before, up to the address that follows. A last line of an address alone is the size.
 
 use std::io::{BufRead, BufReader};
 
 use super::reader::Stream;
 use super::records::decode_hex;
 use super::trouble::Trouble;
-use super::{Kind, ReadAt};
+use super::{Kind, ReadAt, read_lenient};
 
 /// Characters of a line: more than any of these programs prints.
 const LINE_MAX: usize = 4096;
@@ -34,13 +38,19 @@ pub fn read(
     visit: &mut Visit<'_>,
 ) -> Result<(), Trouble> {
     let mut text = BufReader::with_capacity(CHUNK, Stream::new(source));
+    let numbers = match kind {
+        Kind::NumberDump => Some(recognised(source)?),
+        _ => None,
+    };
     let (mut line, mut row, mut digits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut number, mut end, mut repeated) = (0_u64, 0_u64, false);
+    // A row of numbers may be filled up with zeros: it ends where the next address says.
+    let mut held: Option<u64> = None;
     loop {
         line.clear();
         let mut limited = std::io::Read::take(&mut text, LINE_MAX as u64);
         if limited.read_until(b'\n', &mut line).map_err(Trouble::Io)? == 0 {
-            return Ok(());
+            return held.map_or(Ok(()), |at| visit(at, &row));
         }
         number += 1;
         let damaged = |what: &str| Trouble::Damaged(format!("line {number}: {what}"));
@@ -53,8 +63,16 @@ pub fn read(
             continue;
         }
         digits.clear();
-        let address = parse(kind, shown, &mut digits).ok_or_else(|| damaged("is no row"))?;
-        let address = address.unwrap_or(end);
+        let address = match numbers {
+            Some(numbers) => numbers.address(shown).map(Some),
+            None => parse(kind, shown, &mut digits),
+        };
+        let address = address.ok_or_else(|| damaged("is no row"))?.unwrap_or(end);
+        if let Some(at) = held.take() {
+            row.truncate(usize::try_from(address.saturating_sub(at)).unwrap_or(usize::MAX));
+            visit(at, &row)?;
+            end = at.saturating_add(row.len() as u64);
+        }
         if repeated && address > end {
             if address - end > limit {
                 return Err(Trouble::TooLarge { limit });
@@ -62,6 +80,12 @@ pub fn read(
             repeat(&row, end, address, visit)?;
         }
         repeated = false;
+        if let Some(numbers) = numbers {
+            row.clear();
+            numbers.row(shown, &mut row).ok_or_else(|| damaged("is no row"))?;
+            held = Some(address);
+            continue;
+        }
         decode_hex(&digits, &mut row).ok_or_else(|| damaged("is no row"))?;
         visit(address, &row)?;
         end = address.saturating_add(row.len() as u64);
@@ -72,7 +96,7 @@ pub fn read(
 fn parse(kind: Kind, line: &[u8], digits: &mut Vec<u8>) -> Option<Option<u64>> {
     let (address, rest) = match kind {
         Kind::HexDigits => {
-            digits.extend_from_slice(line);
+            digits.extend(line.iter().filter(|&&b| b != b' '));
             return Some(None);
         }
         Kind::HexDump => {
@@ -106,4 +130,95 @@ fn repeat(row: &[u8], from: u64, to: u64, visit: &mut Visit<'_>) -> Result<(), T
         at += len as u64;
     }
     Ok(())
+}
+
+/// How a dump by hexdump or od is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// What addresses are written in: 8 or 16.
+    address_radix: u32,
+    /// What numbers are written in: 8 or 16.
+    radix: u32,
+    /// Digits of a number.
+    digits: usize,
+    /// Bytes of a number.
+    bytes: usize,
+}
+
+/// Digits, radix and bytes of the numbers that these programs print.
+const NUMBERS: [(usize, u32, usize); 8] = [
+    (2, 16, 1),
+    (4, 16, 2),
+    (8, 16, 4),
+    (16, 16, 8),
+    (3, 8, 1),
+    (6, 8, 2),
+    (11, 8, 4),
+    (22, 8, 8),
+];
+
+impl Numbers {
+    /// How the dump is written that begins with this text, if it is one: two rows follow each other.
+    pub fn of(start: &[u8]) -> Option<Self> {
+        let mut lines = start.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
+        let first = lines.next()?;
+        let mut words = words(first);
+        let (address, word) = (words.next()?, words.next()?);
+        let (digits, radix, bytes) = *NUMBERS.iter().find(|(digits, radix, _)| {
+            *digits == word.len() && number(word, *radix).is_some()
+        })?;
+        if !(6..=16).contains(&address.len()) {
+            return None;
+        }
+        let mut before = first;
+        for line in lines.filter(|line| !line.is_empty()) {
+            for address_radix in [16, 8] {
+                let numbers = Self { address_radix, radix, digits, bytes };
+                let mut row = Vec::new();
+                numbers.row(before, &mut row);
+                let behind = numbers.address(before)?.checked_add(row.len() as u64);
+                if !row.is_empty() && numbers.address(line) == behind {
+                    return Some(numbers);
+                }
+            }
+            // rows that were left out tell nothing
+            before = if line == b"*" { before } else { line };
+        }
+        None
+    }
+
+    /// The address that a line begins with.
+    fn address(self, line: &[u8]) -> Option<u64> {
+        number(words(line).next()?, self.address_radix)
+    }
+
+    /// The bytes of a line.
+    fn row(self, line: &[u8], row: &mut Vec<u8>) -> Option<()> {
+        for word in words(line).skip(1) {
+            let value = number(word, self.radix).filter(|_| word.len() == self.digits)?;
+            if self.bytes < 8 && value >> (8 * self.bytes) > 0 {
+                return None;
+            }
+            row.extend_from_slice(value.to_le_bytes().get(..self.bytes)?);
+        }
+        Some(())
+    }
+}
+
+/// What stands between spaces, up to the characters that the bytes stand for.
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let end = line.iter().position(|&b| b == b'>').unwrap_or(line.len());
+    let line = line.get(..end).unwrap_or_default();
+    line.split(|&b| b == b' ').filter(|word| !word.is_empty())
+}
+
+fn number(word: &[u8], radix: u32) -> Option<u64> {
+    let digits = word.iter().all(u8::is_ascii_alphanumeric);
+    std::str::from_utf8(word).ok().filter(|_| digits).and_then(|w| u64::from_str_radix(w, radix).ok())
+}
+
+/// How a dump is written that was recognised as one.
+fn recognised(source: &dyn ReadAt) -> Result<Numbers, Trouble> {
+    let (start, _) = read_lenient(source, 0, LINE_MAX);
+    Numbers::of(&start).ok_or_else(|| Trouble::Damaged("line 1: is no row".to_owned()))
 }

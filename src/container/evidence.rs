@@ -117,7 +117,7 @@ impl Evidence {
 }
 
 /// Whether the pointers of the list whose block `index` is `head` are possible, and agree.
-fn pointers_agree(dev: &dyn BlockDevice, head: u32, index: u32) -> bool {
+pub(super) fn pointers_agree(dev: &dyn BlockDevice, head: u32, index: u32) -> bool {
     let (mut block, mut expected) = (head, None);
     for i in (index.saturating_sub(STEPS_MAX) + 1..=index).rev() {
         let mut bytes = [0; 8];
@@ -146,21 +146,30 @@ fn pointers_agree(dev: &dyn BlockDevice, head: u32, index: u32) -> bool {
 }
 
 /// What a valid block of metadata leads to.
-struct Node {
+pub(super) struct Node {
     rev: u32,
     /// Head and size of the lists of files.
-    lists: Vec<(u32, u32)>,
+    pub lists: Vec<(u32, u32)>,
     /// Other pairs.
-    pairs: Vec<Pair>,
+    pub pairs: Vec<Pair>,
     /// Whether it cannot be a superblock: with version 1, where the root is another pair.
     stray: bool,
 }
 
 impl Node {
-    fn read(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
+    pub fn read(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
         let log = store::read_log(dev, block).ok().flatten()?;
         let (lists, pairs) = (lists_of(&log).collect(), pairs_of(&log).collect());
         Some(Self { rev: log.rev, lists, pairs, stray: false })
+    }
+
+    /// The newer half of a pair, whose blocks stand so many blocks before their place.
+    pub fn newest(dev: &dyn BlockDevice, pair: Pair, moved: u32) -> Option<Self> {
+        let halves = pair.0.map(|block| Self::read(dev, block.checked_sub(moved)?));
+        match halves {
+            [Some(a), Some(b)] if rev_newer(b.rev, a.rev) => Some(b),
+            [a, b] => a.or(b),
+        }
     }
 
     fn read_v1(dev: &dyn BlockDevice, block: u32) -> Option<Self> {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use super::dumps::Numbers;
 use super::half::has_signature;
 use super::records::decode_hex;
 use super::{ReadAt, read_lenient};
@@ -53,6 +54,8 @@ pub enum Kind {
     HexDump,
     /// What `hexdump -C` prints.
     HexDumpColumns,
+    /// What hexdump and od print otherwise.
+    NumberDump,
     /// Hexadecimal digits and nothing else.
     HexDigits,
 }
@@ -127,6 +130,7 @@ impl Kind {
             Self::AndroidSparse => "Android sparse image",
             Self::Nand => "NAND dump with spare bytes",
             Self::HexDump | Self::HexDumpColumns => "hex dump",
+            Self::NumberDump => "dump by hexdump or od",
             Self::HexDigits => "hexadecimal digits",
         }
     }
@@ -204,8 +208,10 @@ fn text_records(start: &[u8]) -> Option<Kind> {
 
 /// A dump in text whose first line shows the first bytes.
 fn text_dump(start: &[u8]) -> Option<Kind> {
-    let line = start.trim_ascii_start().split(|&b| b == b'\n').next()?;
+    let text = start.trim_ascii_start();
+    let line = text.split(|&b| b == b'\n').next()?.trim_ascii_end();
     let all_digits = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit);
+    let is_byte = |word: &[u8]| word.len() == 2 && all_digits(word);
     let mut words = line.split(|&b| b == b' ').filter(|word| !word.is_empty());
     let address = words.next()?;
     let first = words.next();
@@ -213,15 +219,16 @@ fn text_dump(start: &[u8]) -> Option<Kind> {
         ([digits @ .., b':'], Some(first)) if digits.len() >= 4 && all_digits(digits) => {
             all_digits(first).then_some(Kind::HexDump)
         }
-        (digits, Some(first)) if digits.len() >= 7 && all_digits(digits) => {
-            let is_byte = first.len() == 2 && all_digits(first);
-            (is_byte && line.trim_ascii_end().ends_with(b"|")).then_some(Kind::HexDumpColumns)
+        (digits, Some(first)) if digits.len() >= 7 && all_digits(digits) && line.ends_with(b"|") => {
+            is_byte(first).then_some(Kind::HexDumpColumns)
         }
-        (digits, None) => {
-            let digits = digits.trim_ascii_end();
-            (digits.len() >= 32 && all_digits(digits)).then_some(Kind::HexDigits)
+        (digits, None) => (digits.len() >= 32 && all_digits(digits)).then_some(Kind::HexDigits),
+        // bytes one by one, as od prints them without addresses
+        (byte, Some(first)) if is_byte(byte) => {
+            let is_dump = is_byte(first) && words.clone().all(is_byte) && words.count() >= 6;
+            is_dump.then_some(Kind::HexDigits)
         }
-        _ => None,
+        _ => Numbers::of(text).map(|_| Kind::NumberDump),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream as xz;
-use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::errors::{FrameDecoderError, FrameHeaderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 use super::reader::Stream;
@@ -48,6 +48,7 @@ fn spool(mut packed: impl Read, kind: Kind, limit: u64) -> Result<File, Trouble>
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
             Err(e) if e.raw_os_error().is_some() => return Err(Trouble::Io(e)),
+            Err(e) if needs_memory(&e) => return Err(Trouble::Memory { limit: MEMORY_MAX }),
             Err(e) => {
                 let what = format!("as {kind} it breaks off after {written} bytes ({e})");
                 return Err(Trouble::Damaged(what));
@@ -59,6 +60,12 @@ fn spool(mut packed: impl Read, kind: Kind, limit: u64) -> Result<File, Trouble>
         }
         file.write_all(chunk.get(..n).unwrap_or_default()).map_err(Trouble::Spool)?;
     }
+}
+
+/// Whether unpacking needs more memory than it may have.
+fn needs_memory(e: &io::Error) -> bool {
+    e.kind() == ErrorKind::OutOfMemory
+        || e.get_ref().and_then(|e| e.downcast_ref()) == Some(&xz::Error::MemLimit)
 }
 
 /// The frames of a zstd file, one after the other.
@@ -85,6 +92,10 @@ impl<R: BufRead> Frames<R> {
                 let mut skipped = (&mut self.input).take(u64::from(length));
                 io::copy(&mut skipped, &mut io::sink())?;
             }
+            Err(
+                FrameDecoderError::WindowSizeTooBig { .. }
+                | FrameDecoderError::FrameHeaderError(FrameHeaderError::WindowTooBig { .. }),
+            ) => return Err(ErrorKind::OutOfMemory.into()),
             Err(e) => return Err(io::Error::other(e.to_string())),
         }
         Ok(())

@@ -58,7 +58,10 @@ impl Scan {
             match source.data_from(start) {
                 Some(at) if at > start => start = at,
                 Some(_) => {}
-                None => break,
+                None => {
+                    scan.end = size;
+                    break;
+                }
             }
             scan.end = size.min(start.saturating_add(left));
             let len = usize::try_from(scan.end - start).unwrap_or(CHUNK).min(CHUNK);

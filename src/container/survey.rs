@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::esp32::{self, Label, Table};
-use super::{Found, Scan, ReadAt};
+use super::{Found, Label, Layout, ReadAt, Scan, Table, esp32, rp2};
 
 /// Filesystems and partition tables.
 #[derive(Debug, Default)]
@@ -12,6 +11,8 @@ pub struct Survey {
     pub found: Vec<Found>,
     /// Partition tables by ascending position.
     pub tables: Vec<Table>,
+    /// What chip the program at the start is for, and where such programs have their filesystems.
+    pub layout: Option<Layout>,
     /// Bytes that were searched.
     pub searched: u64,
     /// Why some bytes could not be read.
@@ -28,14 +29,18 @@ impl Survey {
         let mut found = scan.candidates(source);
         let mut tables = esp32::find(source, limit)?;
         for table in &mut tables {
-            table.fit(&found);
+            esp32::fit(table, &found);
+        }
+        let layout = Layout::recognise(source)?;
+        if let Some(table) = rp2::find(source)? {
+            tables.insert(0, table);
         }
         for filesystem in &mut found {
             let mut partitions = tables.iter().flat_map(|table| &table.partitions);
             let begins = partitions.find(|p| p.at == filesystem.at);
             filesystem.label = begins.map(|partition| partition.label);
         }
-        Ok(Self { found, tables, searched: scan.end, failed: scan.failed })
+        Ok(Self { found, tables, layout, searched: scan.end, failed: scan.failed })
     }
 
     /// The filesystems that can be meant where nothing was said: those without a doubt; where a

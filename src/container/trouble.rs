@@ -32,6 +32,18 @@ pub enum Trouble {
     Empty,
     /// Containers in containers, more than anybody makes.
     TooDeep,
+    /// Unpacking it needs more memory.
+    Memory {
+        /// Bytes that it may have.
+        limit: u64,
+    },
+    /// The format has no addresses for so much.
+    NoAddress {
+        /// Bytes of content.
+        size: u64,
+        /// The address of the first.
+        base: u32,
+    },
     /// A format that is not made here.
     NotMade(Kind),
     /// A format that is only recognised.
@@ -42,11 +54,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(e) => e.fmt(f),
-            Self::Spool(e) => write!(
-                f,
-                "its content cannot be unpacked into {}: {e}; name a directory with room in TMPDIR",
-                std::env::temp_dir().display()
-            ),
+            Self::Spool(e) => write!(f, "its content {}", crate::files::no_room(e)),
             Self::Damaged(what) => write!(f, "it is damaged: {what}"),
             Self::Contradiction { address } => {
                 write!(f, "it is damaged: it has two contents for address {address:#x}")
@@ -59,6 +67,15 @@ impl fmt::Display for Trouble {
             Self::TooManyPieces => f.write_str("its content is in too many pieces"),
             Self::Empty => f.write_str("there is no content in it"),
             Self::TooDeep => f.write_str("it is packed too many times"),
+            Self::Memory { limit } => write!(
+                f,
+                "unpacking it takes more than {} MiB of memory; unpack it into a file first",
+                limit >> 20
+            ),
+            Self::NoAddress { size, base } => write!(
+                f,
+                "{size} bytes from address {base:#x} on are more than 32 bits can name"
+            ),
             Self::NotMade(kind) => {
                 write!(f, "{kind} is not made here, only UF2, Intel HEX, S-records and DfuSe")
             }

@@ -124,6 +124,9 @@ pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Tro
             }
             None => {
                 let size = inner.size().map_err(Trouble::Io)?;
+                if size == 0 {
+                    return Err(Trouble::Empty);
+                }
                 let bytes = Arc::new(Held { content: inner, _file: Arc::clone(file) });
                 let stretches = vec![(0, size)];
                 let group = Group::Only;
@@ -161,7 +164,7 @@ fn read(
                 gatherer.add(&Group::Only, record.address.into(), record.data)
             })?;
         }
-        Kind::HexDump | Kind::HexDumpColumns | Kind::HexDigits => {
+        Kind::HexDump | Kind::HexDumpColumns | Kind::NumberDump | Kind::HexDigits => {
             dumps::read(source, kind, limit, &mut |address, bytes| {
                 gatherer.add(&Group::Only, address, bytes)
             })?;

@@ -40,10 +40,10 @@ pub struct Target {
 pub fn wrap(raw: &dyn ReadAt, target: Target, out: &mut impl Write) -> Result<(), Trouble> {
     let size = raw.size().map_err(Trouble::Io)?;
     if u64::from(target.base) + size > 1 << 32 {
-        return Err(Trouble::Damaged(format!(
-            "{size} bytes from address {:#x} on are more than 32 bits can name",
-            target.base
-        )));
+        return Err(Trouble::NoAddress { size, base: target.base });
+    }
+    if size == 0 {
+        return Err(Trouble::Empty);
     }
     let mut chunk = vec![0; CHUNK];
     let (mut at, mut encoded) = (0_u64, Vec::new());

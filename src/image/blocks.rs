@@ -1,16 +1,21 @@
-//! The blocks of an image of which no superblock says where they begin and end.
+//! Blocks to read, whether or not a filesystem is sound there: of an image without any superblock, and
+//! of what is compared with an image.
 
 use std::sync::Arc;
 
 use super::body::Body;
-use super::{OpenError, Options, Place, Reason, Source, space_of};
+use super::{
+    OpenError, Options, Place, Reason, SEARCH_DEVICE, SEARCH_FILE, Source, place, space_of,
+};
 use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry};
 use crate::container::ReadAt;
+use crate::disk::Superblock;
 use crate::show::Show;
 
 /// Blocks to read, whatever stands in them.
 pub struct Blocks {
-    /// All that the image holds from the place on. The lock is held as long as they are there.
+    /// All that the image holds from the place on, or as many as were asked for. The lock is held as long
+    /// as they are there.
     pub device: Arc<dyn BlockDevice>,
     /// What the user should know, one sentence each, beginning with the path.
     pub notes: Vec<String>,
@@ -71,4 +76,66 @@ fn try_open(
     let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
     let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
     Ok(Blocks { device: body.into_device(offset, geometry, false), notes })
+}
+
+/// The blocks of the place that the options name, in this geometry, for reading only: of the filesystem
+/// that is found there, and where none is found from that place on. They read as erased where the file
+/// ends too early. Returns the byte position of block 0 in the file, or in what is wrapped in it, too.
+///
+/// # Errors
+/// When the file cannot be read or is in use, or several filesystems in it can be meant.
+pub fn blocks_at(
+    source: &Source,
+    options: &Options,
+    geometry: Geometry,
+) -> Result<(Blocks, u64), OpenError> {
+    look(source, options, geometry).map_err(|reason| source.refused(reason))
+}
+
+fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<(Blocks, u64), Reason> {
+    let container = source.container(true)?;
+    if container.size == 0 {
+        return Err(Reason::Empty);
+    }
+    let limit = if container.is_device { SEARCH_DEVICE } else { SEARCH_FILE };
+    let body = Body::of(container, options)?;
+    let (offset, superblock) = place::position(body.bytes(), limit, options)?;
+    if superblock.is_none()
+        && let Some(page) = body.spare_bytes(options)?
+    {
+        drop(body);
+        return look(source, &Options { page: Some(page), ..*options }, geometry);
+    }
+    let shown = source.path().show();
+    let mut notes: Vec<String> =
+        body.notes().into_iter().map(|note| format!("{shown}: {note}")).collect();
+    if let Some(page) = body.page() {
+        notes.push(format!("{shown}: read as a dump of NAND flash with pages of {page}"));
+    }
+    match superblock {
+        None => notes.push(format!(
+            "{shown}: no filesystem is found at offset={offset} ({offset:#x}), where it was looked for"
+        )),
+        Some(_) if offset > 0 => {
+            notes.push(format!("{shown}: its filesystem starts at offset={offset} ({offset:#x})"));
+        }
+        Some(_) => {}
+    }
+    if let Some(Superblock { block_size, block_count, .. }) = superblock
+        && (block_size, block_count) != (geometry.block_size, geometry.block_count)
+    {
+        notes.push(format!(
+            "{shown}: holds another filesystem: {block_count} blocks of {block_size} bytes, and not \
+             {} blocks of {} bytes",
+            geometry.block_count, geometry.block_size
+        ));
+    }
+    let (missing, _) = body.lacks(offset, geometry)?;
+    if missing > 0 {
+        notes.push(format!(
+            "{shown}: {missing} of the {} bytes of the filesystem are missing at the end",
+            geometry.size()
+        ));
+    }
+    Ok((Blocks { device: body.into_device(offset, geometry, true), notes }, offset))
 }

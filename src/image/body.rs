@@ -8,7 +8,9 @@ use std::sync::Arc;
 use super::place::Chosen;
 use super::{Container, Kind, Options, Page, Reason};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
-use crate::container::{Nand, ReadAt, Unwrapped, Window, nand, unwrap};
+use crate::container::moved::{self, Moved};
+use crate::container::{Found, Nand, ReadAt, Unwrapped, Window, nand, unwrap};
+use crate::disk::Superblock;
 use crate::fs::Fs;
 use crate::show::Show;
 
@@ -172,27 +174,39 @@ impl Body {
         }
     }
 
+    /// What is to be said of bad blocks in a dump of NAND flash.
+    pub fn bad_blocks(&self, found: &Found) -> Vec<String> {
+        let Layer::Nand(_, nand) = &self.layer else { return Vec::new() };
+        let Superblock { block_size, block_count, .. } = found.superblock;
+        let Ok(geometry) = Geometry::new(block_size, block_count) else { return Vec::new() };
+        let mut notes = Vec::new();
+        let bad = nand.bad_blocks(found.at, block_size, block_count).unwrap_or_default();
+        if !bad.is_empty() {
+            let bad: Vec<String> = bad.iter().map(u32::to_string).collect();
+            notes.push(format!("the flash has marked these blocks as bad: {}", bad.join(", ")));
+        }
+        // Nothing is known of where the blocks of version 1 were.
+        let window = Window::new(Arc::clone(nand), found.at, geometry);
+        let moved = if found.superblock.is_version1() { Vec::new() } else { moved::find(&window) };
+        notes.extend(moved.iter().map(|Moved { block, by }| {
+            let place = block - by;
+            format!(
+                "what belongs into block {block} stands in block {place}: the dump leaves out {by} \
+                 blocks before it, perhaps because they are bad, and all that follows stands too early"
+            )
+        }));
+        notes
+    }
+
     /// What is to be said of a filesystem in it.
     pub fn remark(&self, path: &Path, chosen: &Chosen, notes: &mut Vec<String>) {
         let path = path.show();
         let found = &chosen.found;
         notes.extend(self.notes().iter().map(|note| format!("{path}: {note}")));
-        if let Layer::Nand(_, nand) = &self.layer {
-            let geometry = chosen.superblock;
-            let bad = nand.bad_blocks(found.at, geometry.block_size, geometry.block_count);
-            let bad: Vec<String> = bad.unwrap_or_default().iter().map(u32::to_string).collect();
-            notes.push(format!(
-                "{path}: read as a dump of NAND flash with pages of {}",
-                nand.page()
-            ));
-            if !bad.is_empty() {
-                notes.push(format!(
-                    "{path}: the flash has marked these blocks as bad: {}; where the dump leaves bad \
-                     blocks out, what follows stands too early",
-                    bad.join(", ")
-                ));
-            }
+        if let Some(page) = self.page() {
+            notes.push(format!("{path}: read as a dump of NAND flash with pages of {page}"));
         }
+        notes.extend(self.bad_blocks(found).iter().map(|note| format!("{path}: {note}")));
         if chosen.automatic {
             let partition = match found.label {
                 Some(label) => format!(", partition {label}"),

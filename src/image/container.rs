@@ -12,6 +12,8 @@ use rustix::fs::OFlags;
 use super::holder::holder;
 use super::{OpenError, Reason};
 use crate::bd::file::{container_size, for_writing, is_write_protected};
+#[cfg(feature = "cli")]
+use crate::container::unwrap;
 use crate::files::{self, Place};
 
 /// udev looks into a block device for a moment after each change, holding its lock.
@@ -45,13 +47,14 @@ impl Source {
         Self::from_opened(path, files::inherited(number))
     }
 
-    /// What standard input holds, which is only read.
+    /// What standard input holds, at most `limit` bytes or 4 GiB, which is only read.
     ///
     /// # Errors
-    /// When it cannot be read, or not be kept in a temporary file.
+    /// When it cannot be read or is longer, or cannot be kept in a temporary file.
     #[cfg(feature = "cli")]
-    pub fn standard_input() -> Result<Self, OpenError> {
-        Self::from_opened(Path::new("standard input"), files::spool(&mut io::stdin().lock()))
+    pub fn standard_input(limit: Option<u64>) -> Result<Self, OpenError> {
+        let spooled = files::spool(&mut io::stdin().lock(), limit.unwrap_or(unwrap::LIMIT));
+        Self::from_opened(Path::new("standard input"), spooled)
     }
 
     fn from_opened(path: &Path, file: io::Result<File>) -> Result<Self, OpenError> {

@@ -28,6 +28,8 @@ pub struct OpenError {
 pub enum Reason {
     /// Nothing is there.
     NotFound,
+    /// The directory that a new file was to be made in is missing.
+    NoDirectory,
     /// Neither writing nor reading is allowed.
     PermissionDenied,
     /// A directory.
@@ -145,6 +147,7 @@ impl fmt::Display for OpenError {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoDirectory => f.write_str("the directory does not exist"),
             Self::NotFound => {
                 f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
             }
@@ -220,7 +223,8 @@ impl fmt::Display for Reason {
                 for label in labels.iter().take(4 * NAMED_MAX) {
                     write!(f, " {label}")?;
                 }
-                write!(f, ", and {count} filesystems, which 'littlefs scan FILE' lists")
+                let s = if *count == 1 { "" } else { "s" };
+                write!(f, ", and {count} filesystem{s}, which 'littlefs scan FILE' lists")
             }
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
@@ -335,6 +339,16 @@ impl fmt::Display for DiskVersion {
 }
 
 impl std::error::Error for OpenError {}
+
+impl Reason {
+    /// Why a new file cannot be made.
+    pub(crate) fn of_new(e: io::Error) -> Self {
+        match e.kind() {
+            io::ErrorKind::NotFound => Self::NoDirectory,
+            _ => e.into(),
+        }
+    }
+}
 
 impl From<io::Error> for Reason {
     fn from(e: io::Error) -> Self {

@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use super::locate::{at_block_size, at_root, locate};
 use super::{Options, Reason};
-use crate::container::esp32::Partition;
-use crate::container::{Found, Label, ReadAt, SEARCH_FILE, Survey};
+use crate::container::{Found, Label, Partition, ReadAt, SEARCH_FILE, Survey};
 use crate::disk::Superblock;
 
 /// Where in a file the filesystem is that is meant.
@@ -125,6 +124,31 @@ fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen
 fn encrypted(survey: &Survey) -> Option<Reason> {
     let mut partitions = survey.tables.iter().flat_map(|table| &table.partitions);
     partitions.find(|p| p.encrypted && p.ty == 1).map(|p| Reason::Encrypted(p.label))
+}
+
+/// Where the filesystem that is meant begins, or was to begin: a broken one is no error, as long as its
+/// place is known. Returns the position, and the superblock of the filesystem that was found there.
+pub(super) fn position(
+    source: &dyn ReadAt,
+    limit: u64,
+    options: &Options,
+) -> Result<(u64, Option<Superblock>), Reason> {
+    let reason = match find(source, limit, options) {
+        Ok(chosen) => return Ok((chosen.found.at, Some(chosen.superblock))),
+        Err(reason @ (Reason::OffsetBeyondEnd { .. } | Reason::Encrypted(_) | Reason::Io(_))) => {
+            return Err(reason);
+        }
+        Err(reason) => reason,
+    };
+    match (options.place, reason) {
+        (Place::At(offset), _) => Ok((offset, None)),
+        (Place::Auto, reason @ Reason::Elsewhere(_)) => Err(reason),
+        (Place::Auto, _) => Ok((0, None)),
+        (Place::Partition(label), _) => match named(source, label, limit)? {
+            Named::Partition(partition) => Ok((partition.at, None)),
+            Named::Filesystem(found) => Ok((found.at, None)),
+        },
+    }
 }
 
 /// What the tables and filesystems of a source have under a name or a number.

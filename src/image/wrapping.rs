@@ -54,7 +54,9 @@ pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
             }
         };
         let missing = survey.found.iter().map(lacks).collect::<Result<_, _>>()?;
-        Ok(Contents { formats, page, base, size, survey, missing, notes: body.notes() })
+        let mut notes = body.notes();
+        notes.extend(survey.found.iter().flat_map(|found| body.bad_blocks(found)));
+        Ok(Contents { formats, page, base, size, survey, missing, notes })
     };
     look().map_err(|reason| OpenError { path: path.to_owned(), reason })
 }
@@ -229,7 +231,8 @@ impl Output {
         let there = match Source::find(path) {
             Ok(there) => there,
             Err(OpenError { reason: Reason::NotFound, .. }) => {
-                return Ok(Self { place: Place::new(path).map_err(at_path)?, old: None });
+                let at_new = |e| OpenError { path: path.to_owned(), reason: Reason::of_new(e) };
+                return Ok(Self { place: Place::new(path).map_err(at_new)?, old: None });
             }
             Err(e) => return Err(e),
         };

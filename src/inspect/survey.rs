@@ -171,16 +171,21 @@ impl Survey {
 
     /// The path of an entry for people, from `/` on.
     pub fn path(&self, node: usize) -> String {
-        let mut parts = Vec::new();
+        self.path_bytes(node).show().to_string()
+    }
+
+    /// The path of an entry as it is stored, from `/` on.
+    pub fn path_bytes(&self, node: usize) -> Vec<u8> {
+        let mut parts: Vec<&[u8]> = Vec::new();
         let mut at = Some(node);
         while let Some(node) = at.and_then(|at| self.nodes.get(at)) {
-            parts.push(node.name.show().to_string());
+            parts.push(&node.name);
             at = node.parent;
         }
         parts.reverse();
-        match parts.len() {
-            1 if parts.iter().all(String::is_empty) => "/".to_owned(),
-            _ => parts.join("/"),
+        match parts[..] {
+            [b""] => b"/".to_vec(),
+            _ => parts.join(&b"/"[..]),
         }
     }
 

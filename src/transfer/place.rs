@@ -60,7 +60,7 @@ pub fn create(
     };
     match (placement, old) {
         (Placement::New { .. }, None) => {
-            let place = Place::new(path).map_err(target)?;
+            let place = Place::new(path).map_err(|e| Failure::Target(Reason::of_new(e)))?;
             let new = place.begin().map_err(target)?;
             let created = create_in(new.file(), 0, manifest, how, progress)?;
             let mode = 0o666 & !u32::from(sys::umask());

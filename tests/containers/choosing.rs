@@ -27,9 +27,19 @@ fn the_only_one_is_used_and_said() {
         let ran = desk.ok(&[&["ls"][..], &args, &["esp.bin"]].concat());
         assert_eq!(ran.stderr, "", "{args:?}");
     }
-    // a change goes there, and nothing else changes
+    // a change goes there, says so, and nothing else changes
     let before = desk.read("esp.bin");
-    desk.ok(&["kv", "esp.bin", "set", "a", "b"]);
+    desk.file("new", b"new");
+    for args in [
+        &["kv", "esp.bin", "set", "a", "b"][..],
+        &["put", "esp.bin", "new", "/"],
+        &["rm", "esp.bin", "new"],
+        &["put", "-n", "esp.bin", "new", "/"],
+        &["diff", "esp.bin", "esp.bin"],
+    ] {
+        let ran = desk.ok(args);
+        assert!(ran.stderr.contains("starts at offset=2686976 (0x290000)"), "{args:?}: {ran:?}");
+    }
     let after = desk.read("esp.bin");
     assert!(before[..0x29_0000] == after[..0x29_0000] && before[0x2d_0000..] == after[0x2d_0000..]);
     assert!(before != after);

@@ -98,7 +98,7 @@ fn a_temporary_directory_without_room_is_named() {
     let output = command.env("TMPDIR", desk.path("none")).output().expect("starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("cannot be unpacked into") && said.contains("in TMPDIR"), "{said}");
+    assert!(said.contains("its content cannot be kept in") && said.contains("in TMPDIR"), "{said}");
     // nothing of what was unpacked is left, and nothing could be found while it was there
     desk.dir("tmp");
     let mut command = desk.command(&["ls", "a.gz"]);
@@ -131,4 +131,44 @@ fn what_no_tool_writes_costs_no_more() {
     let scan = desk.run(&["scan", "--json", "tables.bin"]).json();
     let tables = scan["files"][0]["partition_tables"].as_array().expect("a list").len();
     assert!(tables <= 16, "{tables}");
+}
+
+/// Records that overlap cost no more than others, and are compared.
+#[test]
+fn what_overlaps_is_read_if_it_agrees() {
+    let desk = Desk::new();
+    let image = image();
+    let count = (image.len() - 240) as u32 / 16;
+    let mut blocks: Vec<Uf2> = (0..count)
+        .map(|number| {
+            let at = number as usize * 16;
+            let data = image[at..at + 256].to_vec();
+            Uf2 { flags: 0x2000, address: at as u32, data, number, count, family: RP2040 }
+        })
+        .collect();
+    blocks.reverse();
+    let bytes = |blocks: &[Uf2]| blocks.iter().flat_map(Uf2::bytes).collect::<Vec<u8>>();
+    desk.file("a.uf2", &bytes(&blocks));
+    desk.ok(&["unwrap", "a.uf2", "raw"]);
+    assert!(desk.read("raw") == image);
+    assert_eq!(desk.ok(&["cat", "a.uf2", "www/big.bin"]).stdout, big());
+    for at in [0, 100, 255] {
+        let mut blocks = blocks.clone();
+        blocks[700].data[at] ^= 1;
+        desk.file("a.uf2", &bytes(&blocks));
+        desk.fails(&["ls", "a.uf2"], 1, &["two contents for address"]);
+    }
+}
+
+#[test]
+fn what_holds_nothing_or_needs_too_much_memory_is_said() {
+    let desk = Desk::new();
+    for program in ["gzip", "xz", "zstd"] {
+        desk.file("nothing", &compressed(program, b""));
+        desk.fails(&["ls", "nothing"], 1, &["there is no content in it"]);
+        desk.fails(&["scan", "nothing"], 1, &["there is no content in it"]);
+    }
+    // a window of terabytes, by its second byte
+    desk.file("window.zst", b"\x28\xb5\x2f\xfd\x00\xff\x01\x00\x00");
+    desk.fails(&["ls", "window.zst"], 1, &["takes more than 256 MiB of memory"]);
 }

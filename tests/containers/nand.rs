@@ -73,16 +73,39 @@ fn blocks_marked_as_bad_are_named() {
     desk.file("nand.bin", &dump);
     let ran = desk.ok(&["ls", "nand.bin"]);
     assert!(ran.stderr.contains("marked these blocks as bad: 20, 31"), "{}", ran.stderr);
+    let notes = desk.ok(&["scan", "--json", "nand.bin"]).json()["files"][0]["notes"].to_string();
+    assert!(notes.contains("bad: 20, 31"), "{notes}");
 }
 
-/// A tool that leaves bad blocks out moves what is behind them: the check names what is not there.
+/// A tool that leaves bad blocks out moves what is behind them.
 #[test]
-fn blocks_that_moved_down_are_noticed() {
+fn blocks_that_moved_down_are_named() {
     let desk = Desk::new();
-    let mut dump = with_spare(&image(), 2048, 64);
     let block = 64 * (2048 + 64);
-    dump.drain(2 * block..3 * block);
-    desk.file("nand.bin", &dump);
-    let ran = desk.run(&["check", "--page", "2048+64", "nand.bin"]);
-    assert_ne!(ran.code, 0, "{}", ran.text());
+    let whole = with_spare(&image(), 2048, 64);
+    desk.file("nand.bin", &whole);
+    let at_home = desk.ok(&["ls", "--page", "2048+64", "nand.bin"]);
+    assert!(!at_home.stderr.contains("belongs into block"), "{}", at_home.stderr);
+    let mut c = CLfs::fresh(&Config::new(128 << 10, 32, 2048)).expect("format");
+    c.write_file(b"filler", &vec![7; 600_000]).expect("write");
+    c.mkdir(b"www").expect("mkdir");
+    c.write_file(b"www/big.bin", &big().repeat(20)).expect("write");
+    c.remove(b"filler").expect("remove");
+    let used = c.blocks().expect("a traversal");
+    let whole = with_spare(&c.unmount(), 2048, 64);
+    let free: Vec<usize> = (2..32).filter(|block| !used.contains(&(*block as u32))).collect();
+    assert!(free[2] < *used.last().expect("blocks") as usize, "{free:?} {used:?}");
+    for count in [1, 3] {
+        let mut dump = whole.clone();
+        for &left_out in free[..count].iter().rev() {
+            dump.drain(left_out * block..(left_out + 1) * block);
+        }
+        desk.file("nand.bin", &dump);
+        let ran = desk.run(&["check", "--page", "2048+64", "nand.bin"]);
+        assert_ne!(ran.code, 0, "{}", ran.text());
+        let said = format!("leaves out {count} blocks before it");
+        assert!(ran.stderr.contains(&said), "{count}: {}", ran.stderr);
+        let scan = desk.run(&["scan", "--json", "--page", "2048+64", "nand.bin"]).json();
+        assert!(scan["files"][0]["notes"].to_string().contains(&said), "{scan}");
+    }
 }

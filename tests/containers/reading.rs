@@ -1,5 +1,8 @@
 //! Every command that only reads, on every form that is read through; every one that writes refuses.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use crate::desk::Desk;
 use crate::make::*;
 
@@ -36,6 +39,7 @@ fn forms() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn what_only_reads_reads_through() {
     let desk = Desk::new();
+    desk.file("a.img", &image());
     for (name, bytes) in forms() {
         desk.file(name, &bytes);
         assert_eq!(desk.ok(&["cat", name, "hello.txt"]).stdout, b"hi\n", "{name}");
@@ -47,6 +51,12 @@ fn what_only_reads_reads_through() {
         assert!(desk.ok(&["stat", name, "hello.txt"]).text().contains("hello.txt"), "{name}");
         assert!(desk.ok(&["check", name]).text().contains("clean"), "{name}");
         assert_eq!(desk.ok(&["kv", name, "get", "hello.txt"]).stdout, b"hi\n", "{name}");
+        for args in [&["diff", "a.img"][..], &["diff", "-q"], &["verify", "a.img"], &["map"]] {
+            let other: &[&str] = if args == ["diff", "-q"] { &["a.img"] } else { &[] };
+            desk.ok(&[args, &[name], other].concat());
+        }
+        desk.ok(&["map", "a.img", name]).text();
+        desk.ok(&["inspect", name, "superblock"]).text();
         let info = desk.ok(&["info", "--json", name]).json();
         assert_eq!((&info["block_count"], &info["files"]), (&64.into(), &2.into()), "{name}");
         let out = format!("out-{name}");
@@ -192,10 +202,44 @@ fn dumps_in_text_are_read_through() {
         assert!(name == "xxd-short" || raw.len() == image.len(), "{name}: {}", raw.len());
         desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
     }
+    let words = |at: usize, row: &[u8]| {
+        let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[1], w[0]));
+        format!("{at:07x}{}\n", words.collect::<String>())
+    };
+    desk.file("hexdump", (rows(words, false) + &format!("{:07x}\n", image.len())).as_bytes());
+    let od: [&[&str]; 7] = [
+        &[],
+        &["-v"],
+        &["-x"],
+        &["-A", "x", "-t", "x1z"],
+        &["-t", "o1"],
+        &["-t", "x8", "-v"],
+        &["-A", "n", "-t", "x1", "-v"],
+    ];
+    desk.file("odd", &[&image[..], b"end"].concat());
+    for (i, options) in od.iter().enumerate() {
+        let output = Command::new("od").args(*options).arg(desk.path("odd")).output();
+        desk.file(&format!("od{i}"), &output.expect("od, which is part of coreutils").stdout);
+        desk.ok(&["unwrap", "--force", &format!("od{i}"), "raw"]);
+        let raw = desk.read("raw");
+        assert!(raw == desk.read("odd"), "od {options:?}: {}", raw.len());
+    }
+    for name in ["hexdump", "od0", "od6"] {
+        assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
+        desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
+    }
     desk.file("broken", (rows(xxd, true) + "zz\n").as_bytes());
     desk.fails(&["ls", "broken"], 1, &["line 16385: is no row"]);
     // prose and numbers are none
-    for text in ["deadbeef: this is a note\n", "12345678\n", "0000: \n", "1 2 3\n4 5 6\n"] {
+    for text in [
+        "deadbeef: this is a note\n",
+        "12345678\n",
+        "0000: \n",
+        "1 2 3\n4 5 6\n",
+        "20261126 1234 4321\n20261127 1234 1\n",
+        "000000 zz\n000001 zz\n",
+        "12 34\n",
+    ] {
         desk.file("notes.txt", text.repeat(40).as_bytes());
         desk.fails(&["ls", "notes.txt"], 1, &["not a littlefs image"]);
     }
@@ -218,4 +262,64 @@ fn what_only_begins_like_a_format_is_an_image() {
         desk.file("a.bin", &[dump, image.clone()].concat());
         assert!(desk.ok(&["ls", "a.bin"]).stderr.contains("starts at offset=4096"));
     }
+}
+
+/// A small filesystem in memory, which ends with the test.
+struct Tmpfs<'a>(&'a Path);
+
+impl<'a> Tmpfs<'a> {
+    fn mount(at: &'a Path) -> Self {
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=12k", "littlefs-test"]).arg(at);
+        assert!(command.status().expect("mount").success(), "a tmpfs can be mounted, as root");
+        Self(at)
+    }
+}
+
+impl Drop for Tmpfs<'_> {
+    fn drop(&mut self) {
+        let status = Command::new("umount").arg(self.0).status();
+        assert!(std::thread::panicking() || status.expect("umount").success());
+    }
+}
+
+/// Whatever is unpacked, read from a pipe or tried first: the directory for it is named with the remedy.
+#[test]
+fn no_room_for_temporary_files_is_told() {
+    let desk = Desk::new();
+    desk.dir("tmp").file("a.img", &image()).file("big", &vec![7; 200_000]);
+    // what is read where it stands needs no room
+    let in_place = ["suffix.dfu", "esp32.bin", "rp2040.bin"];
+    let forms: Vec<_> = forms().into_iter().filter(|(name, _)| !in_place.contains(name)).collect();
+    for (name, bytes) in &forms {
+        desk.file(name, bytes);
+    }
+    let tmp = desk.path("tmp");
+    let _mount = Tmpfs::mount(&tmp);
+    let run = |args: &[&str], input: Stdio, dir: &Path| {
+        let output = desk.command(args).env("TMPDIR", dir).stdin(input).output();
+        let output = output.expect("the program should start");
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8"))
+    };
+    let before = desk.read("a.img");
+    for (name, _) in forms {
+        let (code, said) = run(&["ls", name], Stdio::null(), &tmp);
+        assert_eq!(code, Some(1), "{name}: {said}");
+        let words = ["No space left on device", "a directory with room in TMPDIR", name];
+        assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
+    }
+    let pipe = || {
+        let mut cat = Command::new("cat").arg(desk.path("a.img")).stdout(Stdio::piped()).spawn();
+        Stdio::from(cat.as_mut().expect("cat").stdout.take().expect("a pipe"))
+    };
+    for args in [&["ls", "-"][..], &["put", "--dry-run", "a.img", "big", "/"]] {
+        let (code, said) = run(args, pipe(), &tmp);
+        assert_ne!(code, Some(0), "{args:?}: {said}");
+        assert!(said.contains("a directory with room in TMPDIR"), "{args:?}: {said}");
+    }
+    let (code, said) = run(&["ls", "-"], pipe(), Path::new("/does/not/exist"));
+    assert!(code == Some(1) && said.contains("name another directory in TMPDIR"), "{said}");
+    let (code, said) = run(&["ls", "--unpack-limit", "1000", "-"], pipe(), Path::new("/tmp"));
+    assert!(code == Some(1) && said.contains("is longer than 1000 bytes"), "{said}");
+    assert!(desk.read("a.img") == before, "it was written");
 }

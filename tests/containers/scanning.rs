@@ -1,5 +1,7 @@
 //! `scan`: all that is in files.
 
+use std::os::unix::fs::FileExt;
+
 use serde_json::json;
 
 use crate::desk::Desk;
@@ -108,4 +110,21 @@ fn wrapped_files_are_looked_through() {
         file["filesystems"][0]["command"],
         "littlefs mount -o ro,offset=0x1c0000 a.uf2.gz DIR"
     );
+}
+
+/// A file of 256 GiB that is nearly all hole: who reads the hole takes hours.
+#[test]
+fn holes_are_passed_over() {
+    let desk = Desk::new();
+    desk.file("sparse", b"");
+    let file = std::fs::OpenOptions::new().write(true).open(desk.path("sparse")).expect("a file");
+    file.write_all_at(&image(), 100 << 30).expect("room");
+    file.set_len(256 << 30).expect("a hole");
+    let report = desk.ok(&["scan", "--json", "sparse"]).json();
+    let found = &report["files"][0]["filesystems"];
+    assert_eq!((&found[0]["offset"], &found[1]), (&json!(100_u64 << 30), &json!(null)));
+    assert_eq!(desk.ok(&["cat", "sparse", "hello.txt"]).text(), "hi\n");
+    file.set_len(0).and_then(|()| file.set_len(256 << 30)).expect("a hole");
+    let ran = desk.run(&["scan", "sparse"]);
+    assert_eq!((ran.code, ran.text().contains("no littlefs")), (1, true), "{ran:?}");
 }

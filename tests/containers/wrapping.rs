@@ -184,3 +184,26 @@ fn nothing_is_overwritten_unasked() {
     desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
     assert!(desk.read("raw") == image());
 }
+
+#[test]
+fn what_cannot_be_wrapped_or_put_there_is_told() {
+    let desk = Desk::new();
+    desk.file("a.img", &image()).file("empty", b"");
+    desk.ok(&["wrap", "--format", "uf2", "a.img", "a.uf2"]);
+    for format in ["uf2", "hex", "srec", "dfu"] {
+        let wrap = ["wrap", "--format", format];
+        desk.fails(&[&wrap[..], &["empty", "b"]].concat(), 1, &["no content"]);
+        desk.fails(&[&wrap[..], &["a.img", "gone/b"]].concat(), 1, &["directory does not exist"]);
+        let ran = desk.fails(
+            &[&wrap[..], &["--base", "0xfffff000", "a.img", "b"]].concat(),
+            1,
+            &["from address 0xfffff000 on are more than 32 bits"],
+        );
+        assert!(!ran.stderr.contains("damaged"), "{}", ran.stderr);
+    }
+    desk.fails(&["unwrap", "a.uf2", "gone/b"], 1, &["gone/b: the directory does not exist"]);
+    desk.fails(&["create", "--size", "64K", "gone/b", "."], 1, &["the directory does not exist"]);
+    assert_eq!(desk.names("."), ["a.img", "a.uf2", "empty"]);
+    let ran = desk.fails(&["put", "empty", "a.uf2", "/"], 1, &["empty: not a littlefs image"]);
+    assert_eq!(ran.stderr.matches("empty: ").count(), 1, "{}", ran.stderr);
+}

@@ -239,3 +239,35 @@ fn names_of_other_packages_are_not_taken() {
     assert_eq!(desk.read("root/usr/bin/lfs"), b"Lustre's");
     assert_eq!(desk.names("root/usr/bin"), ["lfs"], "nothing else was installed");
 }
+
+/// Files that are none, and places where nothing can be made: an error at once, and nothing is left.
+#[test]
+fn odd_files_and_places_are_errors() {
+    let desk = sketch();
+    let fifo = desk.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+    desk.file("empty", b"");
+    let no_file = "neither a plain file nor a block device";
+    let cases: [(&str, &[&str], i32, &str); 11] = [
+        ("lfs", &["--format", "fifo"], 1, "no block device"),
+        ("lfs", &["--format", "-b=4096", "fifo"], 1, no_file),
+        ("lfs", &["--stat", "fifo"], 84, no_file),
+        ("mklittlefs", &["-l", "fifo"], 1, no_file),
+        ("mklittlefs", &["-c", "data", "-s", "65536", "fifo"], 1, no_file),
+        ("mklittlefs", &["-c", "fifo", "-s", "65536", "x.img"], 1, "no such directory"),
+        ("mklittlefs", &["-c", "data", "-s", "65536", "gone/x.img"], 1, "directory does not exist"),
+        ("mklittlefs", &["-c", "data", "-s", "4294967296", "x.img"], 1, "is too large"),
+        ("mklittlefs", &["-l", "empty"], 1, "the file is empty"),
+        ("littlefs-python", &["list", "fifo", "--block-size=4096"], 2, "does not exist"),
+        (
+            "littlefs-python",
+            &["create", "data", "x.img", "--fs-size=99999999999999gb", "--block-size=4096"],
+            2,
+            "is too large",
+        ),
+    ];
+    for (name, args, code, words) in cases {
+        fails(&desk, name, args, code, words);
+    }
+    assert!(!desk.path("x.img").exists() && !desk.path("gone").exists());
+}

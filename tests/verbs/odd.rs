@@ -40,6 +40,29 @@ fn standard_input_is_an_image_to_be_read() {
 }
 
 #[test]
+fn what_opening_finds_is_told_once() {
+    let mut b = Builder::new();
+    b.root(Tail::END, |w| {
+        put_inline(w, 1, b"two", b"1");
+        put_inline(w, 2, b"two", b"2");
+    });
+    let desk = Desk::new();
+    desk.file("odd.img", &b.bytes).file("new", b"new");
+    for args in [
+        &["ls", "odd.img"][..],
+        &["cat", "odd.img", "two"],
+        &["diff", "odd.img", "."],
+        &["put", "-n", "odd.img", "new", "/"],
+        &["rm", "-n", "odd.img", "two"],
+        &["kv", "odd.img", "list"],
+    ] {
+        let ran = desk.run(args);
+        let told = ran.stderr.matches("holds \"two\" more than once").count();
+        assert_eq!(told, 1, "{args:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn names_that_no_file_can_have_are_reported() {
     let mut b = Builder::new();
     b.root(Tail::END, |w| {

@@ -1,6 +1,5 @@
 //! `lfs`, the program of littlefs-fuse: mounting, `--format` and `--stat`.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
@@ -15,6 +14,7 @@ use super::super::mount::{self, MountArgs};
 use super::super::shape::{AnyVersion, DiskVersion, ShapeArgs};
 use super::super::{Chosen, CliError, ImageArgs, exit};
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
+use crate::files;
 use crate::image::{Place, Reason};
 use crate::{Error, OpenOptions};
 
@@ -233,7 +233,7 @@ impl LittlefsFuse {
     /// The block size of a block device for which none is given, in bytes.
     fn sector_size(&self) -> Result<u32, CliError> {
         let fail = |e: io::Error| CliError::failure(format_args!("{}: {e}", self.device.display()));
-        let device = File::open(&self.device).map_err(fail)?;
+        let device = files::open(&self.device).map_err(fail)?;
         if !device.metadata().map_err(fail)?.file_type().is_block_device() {
             return Err(CliError::failure(format_args!(
                 "{}: is no block device, which would say how large its blocks are: give \

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -138,8 +139,12 @@ fn parse_size(text: &str) -> Result<u64, String> {
         .iter()
         .find_map(|&(unit, shift)| Some((number.strip_suffix(unit)?, shift)))
         .unwrap_or((number, 0));
-    let value = u64::from_str_radix(number, radix).map_err(|_| wrong())?;
-    value.checked_mul(1 << shift).ok_or_else(wrong)
+    let large = || format!("'{text}' is too large");
+    let value = u64::from_str_radix(number, radix).map_err(|e| match e.kind() {
+        IntErrorKind::PosOverflow => large(),
+        _ => wrong(),
+    })?;
+    value.checked_mul(1 << shift).ok_or_else(large)
 }
 
 fn parse_size_u32(text: &str) -> Result<u32, String> {

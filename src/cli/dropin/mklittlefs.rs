@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -106,7 +107,10 @@ fn parse_number(text: &str) -> Result<u32, String> {
         (None, Some(digits)) => u32::from_str_radix(digits, 8),
         (None, None) => text.parse(),
     };
-    number.map_err(|_| format!("'{text}' is not a number like 4096 or 0x1000"))
+    number.map_err(|e| match e.kind() {
+        IntErrorKind::PosOverflow => format!("'{text}' is too large"),
+        _ => format!("'{text}' is not a number like 4096 or 0x1000"),
+    })
 }
 
 impl Mklittlefs {

@@ -1,0 +1,170 @@
+//! `littlefs verify`: whether a dump that was read back holds the image that was flashed.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CliError, ImageArgs, exit, parse_bytes, print_json};
+use crate::image::{self, Dialect, Source};
+use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
+use crate::show::Show;
+
+/// Blocks that are named for a path.
+const BLOCKS_SHOWN: usize = 8;
+
+/// Compare a dump that was read back after flashing with the image that was flashed
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs verify new.img dump.bin                was this image flashed as it is?
+  littlefs verify new.img --dump-offset 0x290000 flash.bin
+                                                  where the dump is of the whole flash
+  littlefs verify new.img --dump-partition storage flash.bin
+  littlefs verify --json new.img dump.bin | jq -r '.differences[].path'
+
+Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. What stands in free
+blocks, behind the end of a file in its last block and behind the last commit of a metadata block does not
+count: flashing tools leave it out, or erase it. A line is printed for each path that differs, with the
+blocks and the first byte that differs, counted from the start of DUMP. A device that has started since
+has perhaps written to its filesystem: 'littlefs diff IMAGE DUMP' tells which files are different now.
+
+Exit status: 0 if the dump holds the image, 1 if something differs, 2 if they cannot be compared.")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// What was read back: the filesystem's blocks, or the whole flash; wrapped as IMAGE may be; '-'
+    /// for standard input
+    dump: PathBuf,
+
+    /// Where the filesystem starts in DUMP (hexadecimal with 0x; K, M and G multiply by 1024)
+    /// [default: at its start, or where the only one is found in it]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "dump_partition")]
+    dump_offset: Option<u64>,
+
+    /// The partition of this name in DUMP, or the filesystem of this number in it
+    #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
+    dump_partition: Option<image::Place>,
+
+    /// DUMP has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
+    /// [default: as it is recognised]
+    #[arg(long, value_name = "PAGE", value_parser = image::Page::parse)]
+    dump_page: Option<image::Page>,
+
+    /// Only tell by the exit status
+    #[arg(short, long, conflicts_with = "json")]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Output<'a> {
+    same: bool,
+    block_size: u32,
+    block_count: u32,
+    blocks_used: u32,
+    bytes_compared: u64,
+    dump_offset: u64,
+    differences: &'a [Difference],
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When one of the two cannot be read, or the image is damaged.
+pub fn run(args: &VerifyArgs) -> Result<ExitCode, CliError> {
+    compare(args).map_err(|e| e.with_code(exit::DIFF_TROUBLE))
+}
+
+fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
+    let stdin = Path::new("-");
+    if args.dump == stdin && args.image.image == stdin {
+        return Err(CliError::failure("standard input can be read only once"));
+    }
+    let image = args.image.open()?;
+    let shown = image.path.show().to_string();
+    if image.dialect != Dialect::Littlefs {
+        return Err(CliError::failure(format_args!(
+            "{shown}: written as {}: only the blocks of littlefs 2 can be compared; 'littlefs diff' \
+             compares the files",
+            image.dialect.name()
+        )));
+    }
+    let geometry = image.stored.geometry();
+    let options = image::Options {
+        place: args
+            .dump_partition
+            .or(args.dump_offset.map(image::Place::At))
+            .unwrap_or(image::Place::Auto),
+        page: args.dump_page,
+        unpack_limit: args.image.unpack_limit,
+        read_only: true,
+        ..image::Options::default()
+    };
+    let source = match args.dump == stdin {
+        true => Source::standard_input(args.image.unpack_limit),
+        false => Source::find(&args.dump),
+    };
+    let source = source.map_err(CliError::failure)?;
+    let found = image::blocks_at(&source, &options, geometry).map_err(CliError::failure)?;
+    let (dump, dump_offset) = found;
+    for note in &dump.notes {
+        log::warn!("{note}");
+    }
+    let verdict = map::verify(&*image.stored, &*dump.device)
+        .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
+    let same = verdict.differences.is_empty();
+    if args.json {
+        print_json(&Output {
+            same,
+            block_size: geometry.block_size,
+            block_count: geometry.block_count,
+            blocks_used: verdict.blocks,
+            bytes_compared: verdict.bytes,
+            dump_offset,
+            differences: &verdict.differences,
+        })?;
+    } else if !args.quiet {
+        report(&verdict, dump_offset, geometry.block_size)?;
+    }
+    Ok(if same { ExitCode::SUCCESS } else { exit::DIFF_DIFFERENT.into() })
+}
+
+fn report(verdict: &Verdict, offset: u64, block_size: u32) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let Verdict { blocks, bytes, differences } = verdict;
+    if differences.is_empty() {
+        return writeln!(out, "same: {bytes} bytes in {blocks} used blocks");
+    }
+    for Difference { path, kind, blocks } in differences {
+        let what = match kind {
+            DifferenceKind::Content => "its content differs",
+            DifferenceKind::Entry => "its entry differs",
+            DifferenceKind::Missing => "only in the image",
+            DifferenceKind::Added => "only in the dump",
+            DifferenceKind::Rewritten => "its directory was written again, with the same entries",
+            DifferenceKind::Lost => "its directory cannot be read in the dump",
+        };
+        let places: Vec<String> =
+            blocks.iter().take(BLOCKS_SHOWN).map(|b| place(b, offset, block_size)).collect();
+        let more = match blocks.len().saturating_sub(BLOCKS_SHOWN) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        writeln!(out, "{}: {what}: {}{more}", path.show(), places.join(", "))?;
+    }
+    Ok(())
+}
+
+fn place(difference: &BlockDifference, offset: u64, block_size: u32) -> String {
+    let BlockDifference { block, offset: first, .. } = *difference;
+    let at = offset + u64::from(block) * u64::from(block_size) + u64::from(first);
+    format!("block {block} from byte {at:#x} on")
+}

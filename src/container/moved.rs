@@ -1,0 +1,103 @@
+//! Blocks that stand before their place: some tools leave bad blocks of NAND flash out of a dump, and
+//! what follows moves down.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::evidence::{Node, pointers_agree};
+use crate::bd::{BlockDevice, Geometry, IoResult};
+use crate::disk::{Pair, ctz};
+
+/// Blocks that are left out at most before another.
+const LEFT_OUT_MAX: u32 = 16;
+/// Pairs and lists that are looked at.
+const LOOKS_MAX: usize = 256;
+
+/// A block that does not stand in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moved {
+    /// The block, as the filesystem numbers it.
+    pub block: u32,
+    /// How many blocks before its place it stands.
+    pub by: u32,
+}
+
+/// The blocks that begin directories or end files and do not stand in their place, by their numbers;
+/// of each distance the first only. The superblock has to be in its place.
+pub fn find(dev: &dyn BlockDevice) -> Vec<Moved> {
+    let count = dev.geometry().block_count;
+    let (mut found, mut looks): (Vec<Moved>, usize) = (Vec::new(), 0);
+    let (mut seen, mut queue) = (HashSet::new(), VecDeque::from([Pair::SUPERBLOCK]));
+    while let Some(pair) = queue.pop_front() {
+        let is_new = !pair.0.map(|block| seen.insert(block)).contains(&false);
+        let is_possible = pair.0.iter().all(|&block| block < count);
+        if !is_new || !is_possible || looks == LOOKS_MAX {
+            continue;
+        }
+        looks += 1;
+        let place = |by| Node::newest(dev, pair, by).map(|node| (node, by));
+        let Some((node, by)) = (0..=LEFT_OUT_MAX).find_map(place) else { continue };
+        note(&mut found, pair.0[0].min(pair.0[1]), by);
+        for (head, size) in node.lists {
+            looks += 1;
+            if looks < LOOKS_MAX
+                && let Some(by) = list(dev, head, size)
+            {
+                note(&mut found, head, by);
+            }
+        }
+        queue.extend(node.pairs);
+    }
+    found.sort_unstable();
+    found
+}
+
+fn note(found: &mut Vec<Moved>, block: u32, by: u32) {
+    match found.iter_mut().find(|moved| moved.by == by) {
+        _ if by == 0 => {}
+        Some(moved) => moved.block = moved.block.min(block),
+        None => found.push(Moved { block, by }),
+    }
+}
+
+/// By how many blocks the last block of a list has moved, if the list can be found at all.
+fn list(dev: &dyn BlockDevice, head: u32, size: u32) -> Option<u32> {
+    let geometry = dev.geometry();
+    let last = ctz::blocks(geometry.block_size, size).checked_sub(1)?;
+    // a single block is all data, and says nothing
+    if last == 0 || last >= geometry.block_count || head >= geometry.block_count {
+        return None;
+    }
+    (0..=LEFT_OUT_MAX.min(head)).find(|&by| pointers_agree(&Shifted { dev, by }, head, last))
+}
+
+/// A device whose blocks stand before their place.
+struct Shifted<'a> {
+    dev: &'a dyn BlockDevice,
+    by: u32,
+}
+
+impl BlockDevice for Shifted<'_> {
+    fn geometry(&self) -> Geometry {
+        self.dev.geometry()
+    }
+
+    fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
+        self.dev.read(block.saturating_sub(self.by), off, buf)
+    }
+
+    fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
+        self.dev.prog(block, off, data)
+    }
+
+    fn erase(&self, block: u32) -> IoResult<()> {
+        self.dev.erase(block)
+    }
+
+    fn barrier(&self) -> IoResult<()> {
+        self.dev.barrier()
+    }
+
+    fn sync(&self) -> IoResult<()> {
+        self.dev.sync()
+    }
+}

@@ -1,0 +1,108 @@
+//! Partition tables: what firmware itself says of the places in its flash.
+
+use std::fmt;
+
+use super::Found;
+
+/// The name of a partition: at most 16 bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Label {
+    bytes: [u8; 16],
+    len: u8,
+}
+
+impl Label {
+    /// A label of these bytes, if they are not too many.
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; 16];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        Some(Self { bytes, len: name.len() as u8 })
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_bytes().escape_ascii().fmt(f)
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Who made a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// ESP-IDF, for all chips but the ESP8266.
+    EspIdf,
+    /// A program for RP2040 or RP2350, in its binary info.
+    BinaryInfo,
+}
+
+/// An entry of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its name.
+    pub label: Label,
+    /// Type: 0 a program, 1 data.
+    pub ty: u8,
+    /// Subtype, as ESP-IDF numbers them.
+    pub subtype: u8,
+    /// Byte position in the source.
+    pub at: u64,
+    /// Bytes.
+    pub len: u64,
+    /// Whether its content is ciphertext where flash encryption is on.
+    pub encrypted: bool,
+}
+
+impl Partition {
+    /// What the subtype says is in it.
+    pub fn subtype_name(&self) -> Option<&'static str> {
+        Some(match (self.ty, self.subtype) {
+            (0, _) => "app",
+            (1, 0x00) => "ota",
+            (1, 0x01) => "phy",
+            (1, 0x02) => "nvs",
+            (1, 0x03) => "coredump",
+            (1, 0x04) => "nvs_keys",
+            (1, 0x05) => "efuse",
+            (1, 0x06) => "undefined",
+            (1, 0x80) => "esphttpd",
+            (1, 0x81) => "fat",
+            (1, 0x82) => "spiffs",
+            (1, 0x83) => "littlefs",
+            (1, 0x8f) => "romfs",
+            _ => return None,
+        })
+    }
+}
+
+/// A partition table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Who made it.
+    pub origin: Origin,
+    /// Byte position in the source.
+    pub at: u64,
+    /// Its entries.
+    pub partitions: Vec<Partition>,
+    /// Whether its MD5 is right; nothing if it has none.
+    pub md5: Option<bool>,
+}
+
+impl Table {
+    /// How many of these filesystems begin where a partition does, if that is moved so.
+    pub(super) fn hits(&self, all: &[Found], moved: impl Fn(u64) -> Option<u64>) -> usize {
+        let begins =
+            |found: &&Found| self.partitions.iter().any(|p| moved(p.at) == Some(found.at));
+        all.iter().filter(begins).count()
+    }
+}

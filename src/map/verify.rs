@@ -1,0 +1,256 @@
+//! Whether a dump holds what an image does: the same bytes wherever the image's filesystem uses a
+//! block. What stands in unused space does not count.
+
+use std::collections::BTreeMap;
+
+use super::CHUNK;
+use crate::bd::BlockDevice;
+use crate::disk::log::{Log, RawEntry};
+use crate::disk::{Superblock, ctz, tag};
+use crate::error::Result;
+use crate::inspect::survey::{SeenPair, Survey, Use};
+use crate::mdir::store;
+use crate::show::base64_unless_text;
+
+/// The outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Blocks that the image uses.
+    pub blocks: u32,
+    /// Bytes of them that were compared; the rest of these blocks is unused, too.
+    pub bytes: u64,
+    /// What differs, by path. Several metadata pairs of one directory give several differences.
+    pub differences: Vec<Difference>,
+}
+
+/// A path that is not in the dump as it is in the image.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// The path from the root on, as bytes, with a slash before it.
+    pub path: Vec<u8>,
+    /// In which way it differs.
+    pub kind: Kind,
+    /// The blocks that say so, in the order of the dump.
+    pub blocks: Vec<BlockDifference>,
+}
+
+/// In which way a path differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Blocks of its content hold something else.
+    Content,
+    /// Its entry in its directory says something else: about its content if that is small, about the
+    /// blocks where its content is, or in its user attributes. Of the root: its superblock does.
+    Entry,
+    /// The image has it, and the directory in the dump does not.
+    Missing,
+    /// The directory in the dump has it, and the image does not.
+    Added,
+    /// A directory whose metadata pair was written again, with the same entries.
+    Rewritten,
+    /// A directory whose metadata pair holds no valid commit in the dump: none of its entries can be
+    /// read there.
+    Lost,
+}
+
+/// A block that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct BlockDifference {
+    /// Its number.
+    pub block: u32,
+    /// The first byte that differs, counted from the start of the block.
+    pub offset: u32,
+    /// How many of the bytes that the image uses in this block differ.
+    pub bytes: u32,
+}
+
+/// Paths are text, and where they are not UTF-8 their bytes are told as well.
+impl serde::Serialize for Difference {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("path", &String::from_utf8_lossy(&self.path))?;
+        if let Some(bytes) = base64_unless_text(&self.path) {
+            map.serialize_entry("path_base64", &bytes)?;
+        }
+        map.serialize_entry("kind", &self.kind)?;
+        map.serialize_entry("blocks", &self.blocks)?;
+        map.end()
+    }
+}
+
+/// Compare what the filesystem on `image` uses with the same blocks of `dump`, which has the same
+/// geometry. The dump needs not hold a sound filesystem.
+///
+/// A metadata pair is the same if the same one of its blocks counts, and holds the same commits; the
+/// other block is unused. Of a file's blocks everything up to the end of the file counts.
+///
+/// # Errors
+/// A sentence for people: the image is damaged, so nobody knows what it uses; or reading fails.
+pub fn verify(
+    image: &dyn BlockDevice,
+    dump: &dyn BlockDevice,
+) -> std::result::Result<Verdict, String> {
+    let survey = Survey::new(image);
+    if let Some(problem) = survey.problems.first() {
+        return Err(format!(
+            "it is damaged, so that what it uses cannot be told: {}: {}",
+            problem.place, problem.message
+        ));
+    }
+    let blocks = u32::try_from(survey.used()).unwrap_or(u32::MAX);
+    let mut work = Work {
+        image,
+        dump,
+        survey: &survey,
+        bytes: 0,
+        content: BTreeMap::new(),
+        found: Vec::new(),
+        buffers: [vec![0; CHUNK], vec![0; CHUNK]],
+    };
+    work.pairs().and_then(|()| work.lists()).map_err(|e| e.to_string())?;
+    let (bytes, mut differences) = (work.bytes, work.found);
+    for (node, blocks) in work.content {
+        differences.push(Difference { path: survey.path_bytes(node), kind: Kind::Content, blocks });
+    }
+    differences.sort_unstable();
+    Ok(Verdict { blocks, bytes, differences })
+}
+
+/// The comparison in progress.
+struct Work<'a> {
+    image: &'a dyn BlockDevice,
+    dump: &'a dyn BlockDevice,
+    survey: &'a Survey,
+    bytes: u64,
+    /// Blocks of content that differ, by the file as an index of the survey's nodes.
+    content: BTreeMap<usize, Vec<BlockDifference>>,
+    found: Vec<Difference>,
+    buffers: [Vec<u8>; 2],
+}
+
+impl Work<'_> {
+    /// Compare the first `len` bytes of a block. What the dump cannot be read of differs.
+    fn block(&mut self, block: u32, len: u32) -> Result<Option<BlockDifference>> {
+        let [here, there] = &mut self.buffers;
+        let mut found: Option<BlockDifference> = None;
+        let mut off = 0;
+        while off < len {
+            let part = (len - off).min(CHUNK as u32);
+            let (here, there) = (&mut here[..part as usize], &mut there[..part as usize]);
+            self.image.read(block, off, here)?;
+            let is_readable = self.dump.read(block, off, there).is_ok();
+            let differing =
+                |(i, (a, b)): (usize, (&u8, &u8))| (!is_readable || a != b).then_some(i);
+            let mut differing = here.iter().zip(&*there).enumerate().filter_map(differing);
+            if let Some(first) = differing.next() {
+                let offset = off + first as u32;
+                let found = found.get_or_insert(BlockDifference { block, offset, bytes: 0 });
+                found.bytes += 1 + differing.count() as u32;
+            }
+            off += part;
+        }
+        self.bytes += u64::from(len);
+        Ok(found)
+    }
+
+    fn lists(&mut self) -> Result<()> {
+        let geometry = self.survey.geometry;
+        for block in 0..geometry.block_count {
+            let Some(Use::Data(node, index)) = self.survey.use_of(block) else { continue };
+            let size = self.survey.nodes.get(node).map_or(0, |node| u64::from(node.size()));
+            let start = ctz::start(geometry.block_size, index);
+            let end = ctz::start(geometry.block_size, index + 1).min(size);
+            let len = u64::from(ctz::data_offset(index)) + end.saturating_sub(start);
+            let len = u32::try_from(len).unwrap_or(u32::MAX).min(geometry.block_size);
+            if let Some(difference) = self.block(block, len)? {
+                self.content.entry(node).or_default().push(difference);
+            }
+        }
+        Ok(())
+    }
+
+    fn pairs(&mut self) -> Result<()> {
+        let survey = self.survey;
+        survey.pairs.iter().try_for_each(|pair| self.pair(pair))
+    }
+
+    fn pair(&mut self, seen: &SeenPair) -> Result<()> {
+        let [live, other] = seen.pair.0;
+        let differs = self.block(live, seen.used)?;
+        let there = store::fetch(self.dump, seen.pair).ok();
+        let same = |f: &store::Fetched| f.pair.0[0] == live && f.log.off == seen.used;
+        if differs.is_none() && there.as_ref().is_some_and(same) {
+            return Ok(());
+        }
+        // The dump may have the same commits and others behind them, or newer ones in the other block.
+        let newer = there.as_ref().map(|there| match there.pair.0[0] {
+            block if block == live => BlockDifference { block, offset: seen.used, bytes: 0 },
+            _ => BlockDifference { block: other, offset: 0, bytes: 0 },
+        });
+        let blocks: Vec<BlockDifference> = differs.or(newer).into_iter().collect();
+        let here = store::fetch(self.image, seen.pair)?.log;
+        let dir = match seen.dir {
+            Some(dir) => self.survey.path_bytes(dir),
+            None => b"/".to_vec(),
+        };
+        let Some(there) = there.map(|there| there.log) else {
+            self.found.push(Difference {
+                path: dir.clone(),
+                kind: Kind::Lost,
+                blocks: blocks.clone(),
+            });
+            let names = named(&here).into_keys().map(|name| (name.to_vec(), Kind::Missing));
+            self.report(&dir, names.collect(), &blocks);
+            return Ok(());
+        };
+        let (old, new) = (named(&here), named(&there));
+        let mut names: Vec<(Vec<u8>, Kind)> = Vec::new();
+        for (&name, entry) in &old {
+            match new.get(name) {
+                None => names.push((name.to_vec(), Kind::Missing)),
+                Some(other) if !same_entry(entry, other) => {
+                    names.push((name.to_vec(), Kind::Entry));
+                }
+                Some(_) => {}
+            }
+        }
+        let added = new.keys().filter(|&name| !old.contains_key(name));
+        names.extend(added.map(|name| (name.to_vec(), Kind::Added)));
+        let has_names = !names.is_empty();
+        self.report(&dir, names, &blocks);
+        let kind = match Superblock::of(&here) == Superblock::of(&there) {
+            true if has_names => return Ok(()),
+            true => Kind::Rewritten,
+            false => Kind::Entry,
+        };
+        self.found.push(Difference { path: dir, kind, blocks });
+        Ok(())
+    }
+
+    /// Entries of the directory `dir`.
+    fn report(&mut self, dir: &[u8], names: Vec<(Vec<u8>, Kind)>, blocks: &[BlockDifference]) {
+        let dir = dir.strip_suffix(b"/").unwrap_or(dir);
+        self.found.extend(names.into_iter().map(|(name, kind)| Difference {
+            path: [dir, b"/", &name].concat(),
+            kind,
+            blocks: blocks.to_vec(),
+        }));
+    }
+}
+
+/// The entries of a log by their names; that of the superblock has no path of its own.
+fn named(log: &Log) -> BTreeMap<&[u8], &RawEntry> {
+    let is_path = |entry: &&RawEntry| entry.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
+    log.entries.iter().filter(is_path).map(|entry| (&*entry.name, entry)).collect()
+}
+
+fn same_entry(a: &RawEntry, b: &RawEntry) -> bool {
+    let attrs = |entry: &RawEntry| {
+        let mut attrs = entry.attrs.clone();
+        attrs.sort_unstable();
+        attrs
+    };
+    (a.name_type, &a.data) == (b.name_type, &b.data) && attrs(a) == attrs(b)
+}
