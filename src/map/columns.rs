@@ -2,7 +2,7 @@
 //!
 //! Numbers have seven bits in each byte, the lowest first, and the eighth bit where more follow; those
 //! that can be below zero are doubled, and odd below zero. Runs of blocks that are alike come first, then
-//! the entries. `page.js` reads the same in the same order.
+//! the entries. `data.js` reads the same in the same order.
 
 use serde::Serialize;
 

@@ -14,7 +14,11 @@ use super::columns::{Labels, Listed};
 
 const TEMPLATE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(
+    include_str!("page/data.js"),
+    include_str!("page/picture.js"),
+    include_str!("page/page.js")
+);
 
 /// Filesystems up to this size have small pages, in bytes.
 const SMALL: u64 = 16 << 20;
