@@ -63,6 +63,9 @@ pub struct Past {
     pub versions: HashMap<Vec<u8>, HashSet<Vec<u8>>>,
     pub present: BTreeMap<Vec<u8>, Vec<u8>>,
     dirs: BTreeSet<Vec<u8>>,
+    /// Whether the driver cannot read what it has written itself, as was seen of a file that it had just
+    /// truncated. Nothing can be compared with that.
+    pub spoilt: bool,
 }
 
 impl Past {
@@ -72,7 +75,7 @@ impl Past {
         let c = CLfs::fresh(&config).expect("a new filesystem");
         let dirs = BTreeSet::from([Vec::new()]);
         let (versions, present) = (HashMap::new(), BTreeMap::new());
-        Self { c, config, shape, random: Random::new(seed), versions, present, dirs }
+        Self { c, config, shape, random: Random::new(seed), versions, present, dirs, spoilt: false }
     }
 
     fn path(&mut self) -> Vec<u8> {
@@ -105,6 +108,10 @@ impl Past {
                 self.present.insert(path.to_vec(), bytes);
             }
             Err(CError::NoEnt) => _ = self.present.remove(path),
+            Err(CError::Corrupt) => {
+                self.present.remove(path);
+                self.spoilt = true;
+            }
             Err(e) => panic!("{}: {e}", String::from_utf8_lossy(path)),
         }
     }
