@@ -26,6 +26,7 @@ mod pairs;
 mod relocate;
 mod rename;
 mod repair;
+mod resize;
 mod running;
 mod salvage;
 mod sort;

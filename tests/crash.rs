@@ -11,6 +11,8 @@ mod explore;
 mod oracle;
 #[path = "crash/random.rs"]
 mod random;
+#[path = "crash/resizing.rs"]
+mod resizing;
 #[path = "crash/script.rs"]
 mod script;
 #[path = "crash/verify.rs"]

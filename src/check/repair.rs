@@ -116,6 +116,13 @@ impl Run {
         if self.mode == Mode::Yes {
             structure::mend(&self.editor, &mut self.repairs.done)?;
         }
+        for pair in self.open()?.align_superblocks()? {
+            self.done(
+                "superblock-size",
+                pair,
+                "says the number of blocks now that the root's says",
+            );
+        }
         self.rewrite_logs()?;
         let mut fs = self.open()?;
         let half_orphans = Model::build(&*dev)?.half_orphans;

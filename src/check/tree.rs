@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{Checker, Dir, Seen, show};
 use crate::disk::log::RawEntry;
-use crate::disk::{Pair, name, tag};
+use crate::disk::{Pair, Superblock, name, tag};
 use crate::mdir::store;
 
 /// What the walk of a directory remembers from one pair to the next.
@@ -130,7 +130,21 @@ impl Checker<'_> {
         let Some(root) = root else { return };
         self.limits = Some(root);
         for &i in chain {
-            if self.pairs[i].superblock != Some(root) {
+            let Some(copy) = self.pairs[i].superblock.filter(|&copy| copy != root) else {
+                continue;
+            };
+            if copy.block_count != root.block_count {
+                self.note(
+                    "superblock-size",
+                    self.pairs[i].pair,
+                    format_args!(
+                        "says {} blocks, and the root's superblock, which counts, {}: a driver that \
+                         is set up for either number refuses the image",
+                        copy.block_count, root.block_count
+                    ),
+                );
+            }
+            if copy != (Superblock { block_count: copy.block_count, ..root }) {
                 self.note(
                     "superblock-outdated",
                     self.pairs[i].pair,

@@ -211,7 +211,8 @@ fn superblock_finding(opened: &Opened) -> Option<Finding> {
 
 /// Whether there is an error, or something that the next write would finish.
 fn needs_repair(report: &Report) -> bool {
-    let pending = |f: &Finding| matches!(f.code, "sync-pending" | "move-pending");
+    let pending =
+        |f: &Finding| matches!(f.code, "sync-pending" | "move-pending" | "superblock-size");
     !report.is_clean() || report.findings.iter().any(pending)
 }
 

@@ -8,7 +8,7 @@ use super::Fs;
 use super::pairs::{Fate, PairIx};
 use crate::disk::commit::{Commit, Writer};
 use crate::disk::log::Log;
-use crate::disk::{GState, Pair, Tail, tag};
+use crate::disk::{GState, Pair, Superblock, Tail, tag};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{LogEnd, store};
 
@@ -19,6 +19,10 @@ pub(super) enum Edit {
     Child(u16, Pair),
     /// Entry `id` goes.
     Delete(u16),
+    /// The content of file `id` is this list: head and size.
+    List(u16, Pair),
+    /// The superblock, which is entry 0, says this.
+    Superblock(Superblock),
     /// The tail leads elsewhere.
     Tail(Tail),
     /// This is added to the pair's delta of the global state: what a pair held that leaves the
@@ -39,6 +43,16 @@ impl Edit {
                     log.entries.remove(usize::from(id));
                 }
             }
+            Self::List(id, list) => {
+                if let Some(e) = log.entries.get_mut(usize::from(id)) {
+                    e.data = Some((tag::CTZSTRUCT, list.to_bytes().into()));
+                }
+            }
+            Self::Superblock(sb) => {
+                if let Some(e) = log.entries.first_mut() {
+                    e.data = Some((tag::INLINESTRUCT, sb.to_bytes().into()));
+                }
+            }
             Self::Tail(tail) => log.tail = Some(tail),
             Self::Absorb(delta) => log.gdelta = log.gdelta.xor(delta),
         }
@@ -50,7 +64,8 @@ impl Edit {
         match self {
             Self::Child(id, pair) => Self::Child(new(id), pair),
             Self::Delete(id) => Self::Delete(new(id)),
-            Self::Tail(_) | Self::Absorb(_) => self,
+            Self::List(id, list) => Self::List(new(id), list),
+            Self::Superblock(_) | Self::Tail(_) | Self::Absorb(_) => self,
         }
     }
 
@@ -58,6 +73,8 @@ impl Edit {
         match self {
             Self::Child(id, pair) => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
             Self::Delete(id) => w.tag(tag::DELETE, id, &[]),
+            Self::List(id, list) => w.tag(tag::CTZSTRUCT, id, &list.to_bytes()),
+            Self::Superblock(sb) => w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes()),
             Self::Tail(tail) => w.tail(tail),
             // the commit closes with the whole delta
             Self::Absorb(_) => {}
@@ -193,7 +210,7 @@ impl Fs {
             match *e {
                 Edit::Absorb(d) => delta = delta.xor(d),
                 Edit::Tail(t) => tail = t,
-                Edit::Child(..) | Edit::Delete(_) => {}
+                Edit::Child(..) | Edit::Delete(_) | Edit::List(..) | Edit::Superblock(_) => {}
             }
         }
         if delta != old {

@@ -279,7 +279,9 @@ impl Fs {
     fn moved(&mut self, ix: PairIx, block: u32, end: LogEnd) -> Result<()> {
         let old = self.pair(ix).blocks;
         let new = Pair([block, old.0[0]]);
-        ::log::warn!("pair {old} moves to {new}");
+        if !self.quiet {
+            ::log::warn!("pair {old} moves to {new}");
+        }
         self.relocations += 1;
         self.rename_pair(ix, new)?;
         let info = self.pair_mut(ix);

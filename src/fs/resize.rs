@@ -1,0 +1,156 @@
+//! Changing the number of blocks of a filesystem where it is.
+//!
+//! Everything goes through commits to what is durable, so whatever interrupts it, the image is sound,
+//! and of the old size until the root's superblock says the new one.
+
+use super::Fs;
+use super::durable::Edit;
+use super::list::read_all_ways;
+use super::pairs::PairIx;
+use crate::disk::{Pair, Superblock, ctz, tag};
+use crate::error::{Corrupt, Error, Result};
+use crate::mdir::store;
+
+impl Fs {
+    /// Give the filesystem `block_count` blocks. When it is to have fewer, what is in those that go
+    /// moves to others first. Nothing may be changed in memory, and the filesystem is to be opened
+    /// again afterwards, over a device of so many blocks.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if there is no room to move everything; what has moved so far stays where it
+    /// is then, and the size is the old one.
+    pub fn resize(mut self, block_count: u32) -> Result<()> {
+        self.quiet = true;
+        self.finish_interrupted()?;
+        if block_count < self.geometry().block_count {
+            self.vacate(block_count)?;
+        }
+        self.set_block_count(block_count).map(|_| ())
+    }
+
+    /// Let every superblock of the chain say what the root's says of the number of blocks. Returns the
+    /// pairs that said something else. They do where an image was grown by a driver, which writes the
+    /// root's copy only, and after an interrupted [`Fs::resize`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn align_superblocks(&mut self) -> Result<Vec<Pair>> {
+        let _running = self.begin()?;
+        self.set_block_count(self.superblock.block_count)
+    }
+
+    /// Let every superblock say this number of blocks, the root's at last, because it is the one that
+    /// counts. Returns the pairs that said something else.
+    fn set_block_count(&mut self, block_count: u32) -> Result<Vec<Pair>> {
+        let mut changed = Vec::new();
+        let mut at = Some(PairIx(0));
+        while let Some(ix) = at.filter(|&ix| self.pair(ix).chain) {
+            let log = self.durable_log(ix)?;
+            if let Some(there) = Superblock::of(&log).filter(|sb| sb.block_count != block_count) {
+                changed.push(self.pair(ix).blocks);
+                let edit = Edit::Superblock(Superblock { block_count, ..there });
+                self.commit_edits(ix, &[edit], self.gstate)?;
+                self.barrier()?;
+            }
+            at = self.pair(ix).next;
+        }
+        self.sync()?;
+        Ok(changed)
+    }
+
+    /// Let nothing be in the blocks from `limit` on.
+    fn vacate(&mut self, limit: u32) -> Result<()> {
+        self.complete_map()?;
+        (limit..self.geometry().block_count).for_each(|block| self.alloc.pin(block));
+        for i in 0..self.pairs.len() as u32 {
+            let is_there = |p: &Option<_>| p.as_ref().is_some_and(|p: &super::PairInfo| p.on_disk);
+            if self.pairs.get(i as usize).is_some_and(is_there) {
+                self.vacate_pair(PairIx(i), limit)?;
+                self.vacate_lists(PairIx(i), limit)?;
+            }
+        }
+        self.sync()
+    }
+
+    /// Move a pair, of which one block changes at a time.
+    fn vacate_pair(&mut self, ix: PairIx, limit: u32) -> Result<()> {
+        while self.pair(ix).blocks.0.iter().any(|&block| block >= limit) {
+            let mut log = self.durable_log(ix)?;
+            self.keep_order_as_c(ix, &mut log)?;
+            let [_, twin] = self.pair(ix).blocks.0;
+            self.relocate_log(ix, &log, self.gstate)?;
+            self.barrier()?;
+            self.alloc.free(twin);
+        }
+        Ok(())
+    }
+
+    /// Move the lists of the files whose entries are in a pair.
+    fn vacate_lists(&mut self, ix: PairIx, limit: u32) -> Result<()> {
+        let mut next = 0;
+        loop {
+            // a commit may have given the entries another order
+            let log = self.durable_log(ix)?;
+            let lists = log.entries.iter().enumerate().skip(next).filter_map(|(id, e)| {
+                let (_, data) = e.data.as_ref().filter(|(ty, _)| *ty == tag::CTZSTRUCT)?;
+                Some((id, Pair::from_bytes(data)?))
+            });
+            let mut found = None;
+            for (id, Pair([head, size])) in lists {
+                let mut blocks = read_all_ways(&*self.dev, head, size)?.list;
+                blocks.reverse();
+                if let Some(first) = blocks.iter().position(|&block| block >= limit) {
+                    found = Some((id, size, blocks, first));
+                    break;
+                }
+            }
+            let Some((id, size, blocks, first)) = found else { return Ok(()) };
+            let new = self.copy_list(&blocks, first)?;
+            let head = *new.last().ok_or(Error::NoSpace)?;
+            let edit = Edit::List(id as u16, Pair([head, size]));
+            self.commit_edits(ix, &[edit], self.gstate)?;
+            self.barrier()?;
+            blocks[first..].iter().for_each(|&block| self.alloc.free(block));
+            next = if self.pair(ix).has_doubles { 0 } else { id + 1 };
+        }
+    }
+
+    /// The blocks of a list of which those from index `first` on are copied. Nothing names them yet.
+    fn copy_list(&mut self, blocks: &[u32], first: usize) -> Result<Vec<u32>> {
+        let mut new = blocks[..first].to_vec();
+        let mut bytes = vec![0; self.layout.block_size as usize];
+        for (index, &block) in blocks.iter().enumerate().skip(first) {
+            self.dev.read(block, 0, &mut bytes)?;
+            for k in 0..ctz::pointers(index as u32) {
+                let to = *new.get(index - (1 << k)).ok_or(Corrupt::CtzLoop { head: block, block })?;
+                let at = 4 * k as usize;
+                bytes[at..at + 4].copy_from_slice(&to.to_le_bytes());
+            }
+            match self.write_block(&bytes) {
+                Ok(block) => new.push(block),
+                Err(e) => {
+                    new[first..].iter().for_each(|&block| self.alloc.free(block));
+                    return Err(e);
+                }
+            }
+        }
+        Ok(new)
+    }
+
+    /// Write a block of a list to a free one.
+    fn write_block(&mut self, bytes: &[u8]) -> Result<u32> {
+        loop {
+            let block = self.alloc.take_to_write()?;
+            self.wrote();
+            let erased = self.dev.erase(block);
+            match erased.and_then(|()| store::prog_checked(&*self.dev, block, 0, bytes)) {
+                Ok(()) => {
+                    self.alloc.written();
+                    return Ok(block);
+                }
+                Err(e) if e.is_bad_block() => self.alloc.spoil(block, e)?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
