@@ -156,6 +156,12 @@ pub struct Limits {
     pub prog_size: u32,
 }
 
+impl fmt::Debug for Littlefs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Littlefs").finish_non_exhaustive()
+    }
+}
+
 impl Littlefs {
     /// Open the image in the file or on the block device at `path`, for reading and writing where
     /// the file allows that, else for reading. Its geometry is found in it.

@@ -1,32 +1,19 @@
 //! One change to an image: tried as a whole in memory, written by one flush where that is possible,
 //! and nothing at all when it fails before that.
 
+mod version1;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
+use crate::error::{Error, Trouble};
 use crate::image::Source;
 use crate::journal::{self, OwnJournal};
 use crate::show::Show;
-use crate::{Littlefs, OpenOptions, PathError, ReadOnlyReason};
+use crate::transfer::Failure;
+use crate::{Littlefs, OpenOptions, ReadOnlyReason};
 
-/// Why an operation could not be done, as far as it matters here.
-pub trait Trouble {
-    /// Whether there was no space: flushing what was removed or replaced may make some.
-    fn is_no_space(&self) -> bool;
-}
-
-impl Trouble for Error {
-    fn is_no_space(&self) -> bool {
-        matches!(self, Self::NoSpace)
-    }
-}
-
-impl Trouble for PathError {
-    fn is_no_space(&self) -> bool {
-        self.error.is_no_space()
-    }
-}
+pub use version1::InPlace;
 
 /// Why a change was not made, or not wholly.
 #[derive(Debug)]
@@ -43,6 +30,10 @@ pub enum Failed<E> {
         /// Whether what it did before is in the image, because it was too much to be held in memory.
         written: bool,
     },
+    /// The image is of version 1, and no file of its own; nothing was changed.
+    Version1InPlace(InPlace),
+    /// No new image of version 1 could be made in the place of the old one; nothing was changed.
+    Rebuild(Failure),
     /// Writing failed: the image is sound, and each entry has its old or its new state.
     Write(Error),
     /// The journal that was to make the change atomic could not be written; nothing was changed.
@@ -61,6 +52,16 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
         match self {
             Self::Open(e) => e.fmt(f),
             Self::ReadOnly(reason) => write!(f, "cannot be changed: {reason}"),
+            Self::Version1InPlace(why) => write!(f, "cannot be changed: {why}"),
+            Self::Rebuild(Failure::NoSpace { geometry: g, needed: Some(needed) }) => write!(
+                f,
+                "what is to be in it needs {needed} blocks of {} bytes, and there are {}: 'littlefs \
+                 resize --size {}' makes room; nothing was changed",
+                g.block_size,
+                g.block_count,
+                u64::from(*needed) * u64::from(g.block_size)
+            ),
+            Self::Rebuild(e) => write!(f, "{e}; nothing was changed"),
             Self::Operation { why, written: false } => write!(f, "{why}; nothing was changed"),
             Self::Operation { why, written: true } => {
                 write!(f, "{why}; what was done before that is in the image")
@@ -104,6 +105,8 @@ pub struct How {
 /// frees what is replaced, the operation is rehearsed on a copy of the blocks it changes, and done in
 /// several flushes only if it gets through there.
 ///
+/// An image of version 1, whose blocks cannot be changed one by one, is built anew beside and renamed.
+///
 /// # Errors
 /// One [`Failed`] for each reason.
 pub fn change<T, E: Trouble>(
@@ -113,6 +116,9 @@ pub fn change<T, E: Trouble>(
     operation: &mut dyn FnMut(&Littlefs) -> Result<T, E>,
 ) -> Result<T, Failed<E>> {
     let source = Source::find(path).map_err(|e| Failed::Open(e.into()))?;
+    if let Some(opened) = version1::open(&source, options) {
+        return version1::change(&opened, options, how, operation);
+    }
     if how.atomic && !how.dry_run {
         return change_at_once(&source, options, operation);
     }

@@ -4,6 +4,7 @@ mod bench;
 mod cat;
 mod changing;
 mod check;
+mod clone;
 mod convert;
 mod cp;
 mod create;
@@ -31,6 +32,7 @@ mod problems;
 mod progress;
 mod put;
 mod recover;
+mod resize;
 mod rm;
 mod scan;
 mod shape;
@@ -185,6 +187,8 @@ Examples:
   littlefs mkfs --size 1M new.img     make an empty one
   littlefs create --size 1M new.img data
                                       make one with what is in a directory
+  littlefs clone --size min dump.bin small.img
+                                      make a compacted copy of one
   littlefs extract dump.bin -C out    copy everything out of it, without a mount
   littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
   littlefs recover dump.bin -C found  bring back what was deleted or overwritten
@@ -228,6 +232,7 @@ enum Command {
     Status(status::StatusArgs),
     Mkfs(mkfs::MkfsArgs),
     Create(create::CreateArgs),
+    Clone(clone::CloneArgs),
     Extract(extract::ExtractArgs),
     Ls(ls::LsArgs),
     Tree(tree::TreeArgs),
@@ -255,6 +260,7 @@ enum Command {
     Journal(journal::JournalArgs),
     Kv(kv::KvArgs),
     Convert(convert::ConvertArgs),
+    Resize(resize::ResizeArgs),
     Undo(undo::UndoArgs),
     Unwrap(wrap::UnwrapArgs),
     Wrap(wrap::WrapArgs),
@@ -276,6 +282,7 @@ impl Command {
             Self::Status(args) => status::run(args),
             Self::Mkfs(args) => mkfs::run(args),
             Self::Create(args) => create::run(args),
+            Self::Clone(args) => clone::run(args),
             Self::Extract(args) => extract::run(args),
             Self::Ls(args) => ls::run(args),
             Self::Tree(args) => tree::run(args),
@@ -303,6 +310,7 @@ impl Command {
             Self::Journal(args) => journal::run(args),
             Self::Kv(args) => kv::run(args),
             Self::Convert(args) => convert::run(args),
+            Self::Resize(args) => resize::run(args),
             Self::Undo(args) => undo::run(args),
             Self::Unwrap(args) => wrap::run_unwrap(args),
             Self::Wrap(args) => wrap::run_wrap(args),
@@ -359,7 +367,8 @@ pub(crate) struct ImageArgs {
     pub unpack_limit: Option<u64>,
 
     /// Insist on this block size instead of what the image says
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
+    #[arg(id = "image_block_size", long = "block-size", value_name = "BYTES",
+          value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
 
     /// Read IMAGE as 'littlefs', 'v1' (littlefs of version 1), or as 'chamelon' writes it, instead of

@@ -19,7 +19,7 @@ use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::check::{self, Severity};
 use crate::error::Error;
 use crate::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
-use crate::image::{Dialect, Opened};
+use crate::image::Opened;
 use crate::mdir::RESERVED;
 
 pub use failure::Failure;
@@ -34,16 +34,6 @@ const NAME_MAX: u32 = 255;
 const ENTRY: u32 = 4 + 12;
 /// How often the number of blocks is doubled to find out how many are needed.
 const DOUBLINGS: u32 = 6;
-
-/// Findings that nothing is lost by: chamelon itself follows the first pointers of a list, and the
-/// tree of version 1 does not depend on its thread.
-fn harmless(dialect: Dialect) -> &'static [&'static str] {
-    match dialect {
-        Dialect::Littlefs => &[],
-        Dialect::V1 => &["thread-broken", "thread-loop", "unthreaded"],
-        Dialect::Chamelon => &["block-shared", "ctz-pointer"],
-    }
-}
 
 /// What is to be converted, and how.
 pub struct Job<'a> {
@@ -190,7 +180,7 @@ fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
     let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
     let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
     let (harmless, lossy): (Vec<_>, Vec<_>) =
-        errors.partition(|f| harmless(job.source.dialect).contains(&f.code));
+        errors.partition(|f| job.source.dialect.harmless().contains(&f.code));
     if !lossy.is_empty() && !job.salvage {
         return Err(Failure::Damaged(lossy));
     }

@@ -28,9 +28,8 @@ pub use rename::rename;
 pub use source::{Paths, Target};
 
 use crate::PathError;
-use crate::change::Trouble;
 use crate::check::show;
-use crate::error::Error;
+use crate::error::{Error, Trouble};
 use crate::transfer::Refusal;
 
 /// One thing that an operation did.

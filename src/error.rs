@@ -60,6 +60,18 @@ pub enum Error {
     Journal(Arc<JournalError>),
 }
 
+/// Why an operation could not be done, as far as it matters here.
+pub trait Trouble {
+    /// Whether there was no space: flushing what was removed or replaced may make some.
+    fn is_no_space(&self) -> bool;
+}
+
+impl Trouble for Error {
+    fn is_no_space(&self) -> bool {
+        matches!(self, Self::NoSpace)
+    }
+}
+
 /// What the device was asked when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

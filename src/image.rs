@@ -85,6 +85,16 @@ impl Dialect {
         }
     }
 
+    /// Codes of errors that nothing is lost by when everything is copied: chamelon itself follows the
+    /// first pointers of a list, and the tree of version 1 does not depend on its thread.
+    pub(crate) fn harmless(self) -> &'static [&'static str] {
+        match self {
+            Self::Littlefs => &[],
+            Self::V1 => &["thread-broken", "thread-loop", "unthreaded"],
+            Self::Chamelon => &["block-shared", "ctz-pointer"],
+        }
+    }
+
     /// Examine an image of it by its own rules.
     pub(crate) fn check(
         self,

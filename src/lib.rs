@@ -78,8 +78,8 @@
 //! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
 //! | inspect | [`inspect`] | images tag by tag and block by block, for people and programs |
 //! | map | [`map`] | what each block of an image is used for |
-//! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
+//! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | edit | [`edit`] | entries removed, moved, copied and made inside an image |
 //! | bench | [`bench`] | speed, measured with what it depends on |
 //! | volume | `vfs` | inode numbers, caches, locks |

@@ -3,10 +3,12 @@
 //!
 //! [`gather`] collects what is to be stored into a [`Manifest`], which is in a fixed order, so that
 //! the same input makes the same image on any machine. [`create_in`] writes a manifest into a new
-//! image; [`extract`] and [`to_tar`] write what an image holds to the host. [`diff`](diff()) compares trees
+//! image, and [`clone`](clone()) one out of another image; [`resize`](resize()) changes its
+//! size; [`extract`] and [`to_tar`] write what an image holds to the host. [`diff`](diff()) compares trees
 //! of any kind.
 
 mod build;
+mod clone;
 mod create;
 mod diff;
 mod extract;
@@ -17,12 +19,15 @@ mod manifest;
 mod pattern;
 mod place;
 mod put;
+mod resize;
 mod sizing;
 mod tar_in;
 mod tar_out;
+mod verify;
 mod version1;
 
 pub use build::Refusal;
+pub use clone::{Cloning, Original, clone};
 pub use create::{Created, Creation, Failure, Size, create_in};
 pub use diff::{Comparison, DiffError, Difference, Side, diff};
 pub use extract::{Extracted, Extraction, Landing, LeftOut, Problem, extract, get};
@@ -30,9 +35,12 @@ pub use gather::{Gather, GatherError, Input, Links, gather};
 pub use glob::{GlobError, expand};
 pub use manifest::{Item, Kind, Manifest, Stat};
 pub use pattern::Patterns;
+pub(crate) use place::replace_image;
 pub use place::{Placement, create};
 pub use put::{Destination, Put, PutError, check, put};
+pub use resize::{NewSize, Resizing, grow, resize};
 pub use tar_out::to_tar;
+pub(crate) use version1::name_max as name_max_of_version1;
 
 /// What a long transfer tells of its progress: bytes of content moved so far.
 pub type Progress<'a> = dyn Fn(u64) + 'a;

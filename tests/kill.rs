@@ -1,4 +1,5 @@
-//! A daemon killed with SIGKILL at any moment under load, and many processes at once on one mount.
+//! A daemon killed with SIGKILL at any moment under load, and many processes at once on one mount;
+//! commands that rebuild an image, killed at every call.
 //!
 //! `LITTLEFS_KILL_FACTOR=N` kills N times as often.
 
@@ -13,5 +14,7 @@ mod load;
 mod mounted;
 #[path = "kill/parallel.rs"]
 mod parallel;
+#[path = "kill/rebuilding.rs"]
+mod rebuilding;
 #[path = "kill/sigkill.rs"]
 mod sigkill;

@@ -15,6 +15,8 @@ mod command;
 mod durability;
 #[path = "mount/failing.rs"]
 mod failing;
+#[path = "mount/growing.rs"]
+mod growing;
 #[path = "mount/kernel_cache.rs"]
 mod kernel_cache;
 #[path = "mount/listing.rs"]

@@ -1,6 +1,6 @@
 //! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `diff`, `verify`, `inspect` and
-//! `map`; and the program under the names of other tools.
+//! `clone`, `resize`, `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `diff`, `verify`,
+//! `inspect` and `map`; and the program under the names of other tools.
 
 #[path = "hostile/builder.rs"]
 #[expect(dead_code)]
@@ -13,6 +13,8 @@ mod benching;
 mod browser;
 #[path = "verbs/changing.rs"]
 mod changing;
+#[path = "verbs/cloning.rs"]
+mod cloning;
 #[path = "verbs/compacted.rs"]
 mod compacted;
 #[path = "verbs/comparing.rs"]
@@ -35,9 +37,13 @@ mod odd;
 mod paging;
 #[path = "verbs/reading.rs"]
 mod reading;
+#[path = "verbs/resizing.rs"]
+mod resizing;
 #[path = "verbs/suiting.rs"]
 mod suiting;
 #[path = "verbs/undoing.rs"]
 mod undoing;
 #[path = "verbs/verifying.rs"]
 mod verifying;
+#[path = "verbs/version1.rs"]
+mod version1;

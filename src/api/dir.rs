@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::metadata::Metadata;
 use super::{Core, Littlefs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Trouble};
 use crate::fs::{DirId, Node};
 
 /// An entry of a directory.
@@ -48,6 +48,12 @@ impl fmt::Display for PathError {
 impl std::error::Error for PathError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.error)
+    }
+}
+
+impl Trouble for PathError {
+    fn is_no_space(&self) -> bool {
+        self.error.is_no_space()
     }
 }
 

@@ -1,12 +1,15 @@
 //! Whether an image suits a family of devices.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::Littlefs;
 use super::dir::PathError;
+use super::{FormatOptions, Littlefs};
+use crate::bd::{Geometry, RamDevice};
 use crate::check::show;
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_1};
 use crate::disk::tag;
+use crate::error::Result;
 use crate::fs::Storage;
 use crate::profile::Profile;
 
@@ -108,6 +111,18 @@ impl fmt::Display for Misfit {
 
 fn dotted(version: u32) -> String {
     format!("{}.{}", version >> 16, version & 0xffff)
+}
+
+impl FormatOptions {
+    /// What in a new, empty image the devices of a family would refuse. The number of blocks does not
+    /// count.
+    ///
+    /// # Errors
+    /// When the options are outside of what the format allows.
+    pub fn misfits(&self, profile: &Profile) -> Result<Vec<Misfit>> {
+        let device = RamDevice::new(Geometry::new(self.chosen_block_size(), 2)?);
+        Ok(self.open_new(Arc::new(device))?.misfits(profile)?)
+    }
 }
 
 impl Littlefs {

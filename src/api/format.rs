@@ -178,6 +178,13 @@ impl FormatOptions {
         self.disk_version.or(of_profile).unwrap_or(VERSION_2_1)
     }
 
+    /// Largest user attribute in bytes, as given, as the profile's devices have it, or else 1022.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn chosen_attr_max(&self) -> u32 {
+        let of_profile = self.profile.and_then(|p| p.attr_max);
+        self.attr_max.or(of_profile).unwrap_or(fs::FormatOptions::default().attr_max)
+    }
+
     /// The geometry that was asked for; `None` if neither a block count nor a size was given.
     ///
     /// # Errors

@@ -201,6 +201,14 @@ impl OpenOptions {
         image::Options { read_only: self.image.read_only || self.discard, ..self.image }
     }
 
+    /// How to open the file of an image that is to be changed; none where changes go elsewhere or are
+    /// refused.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn to_change(&self) -> Option<image::Options> {
+        let changes = self.journal.is_none() && !self.image.read_only;
+        changes.then_some(self.image)
+    }
+
     fn open_found(&self, opened: image::Opened) -> Result<Littlefs> {
         let reason = match () {
             () if self.image.read_only => Some(ReadOnlyReason::Asked),

@@ -6,8 +6,9 @@ use std::path::Path;
 use clap::Args;
 
 use super::{CliError, ImageArgs, exit, tell_warnings};
-use crate::change::{Failed, How, Trouble, change};
+use crate::change::{Failed, How, change};
 use crate::convention::Choice;
+use crate::error::Trouble;
 use crate::profile::Profile;
 use crate::show::Show;
 use crate::sys::Signals;

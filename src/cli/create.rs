@@ -13,9 +13,11 @@ use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::shape::ShapeArgs;
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
+use crate::FormatOptions;
 use crate::convention::Choice;
 use crate::image::{OpenError, Place};
 use crate::profile::Profile;
+use crate::show::Show;
 use crate::transfer::{self, Created, Creation, Failure, Input, Manifest, Placement, Size};
 
 /// Make an image with the content of directories, files or a tar stream
@@ -126,18 +128,24 @@ pub struct CreateArgs {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum SizeArg {
+pub(super) enum SizeArg {
     Bytes(u64),
     Min,
 }
 
-fn parse_size(text: &str) -> Result<SizeArg, String> {
+pub(super) fn parse_size(text: &str) -> Result<SizeArg, String> {
     match text {
         "min" => Ok(SizeArg::Min),
         _ => parse_bytes(text)
             .map(SizeArg::Bytes)
             .map_err(|e| format!("{e}, or 'min' for the smallest that holds everything")),
     }
+}
+
+/// So many bytes, in blocks of the size that `format` has.
+pub(super) fn of_bytes(format: &FormatOptions, size: u64) -> Result<Size, CliError> {
+    let asked = format.clone().size(size).geometry().map_err(CliError::failure)?;
+    Ok(Size::Blocks(asked.map_or(0, |geometry| geometry.block_count)))
 }
 
 /// What `--json` prints.
@@ -196,21 +204,54 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     let bar = Progress::new("writing", manifest.bytes(), args.quiet);
     let created = transfer::create(&args.image, placement, &manifest, &how, &|b| bar.at(b));
     drop(bar);
-    let created = created.map_err(|e| match e {
-        Failure::Target(reason) => {
-            CliError::failure(OpenError { path: args.image.clone(), reason })
-        }
-        e => CliError::failure(format_args!("{}: {e}", args.image.display())),
-    })?;
-    for misfit in &created.misfits {
-        log::warn!("{}: {misfit}", args.image.display());
-    }
+    let created = created.map_err(|e| failed(&args.image, e))?;
     if let Some(depfile) = &args.depfile {
         write_depfile(depfile, &args.image, &manifest)
             .map_err(|e| CliError::failure(format_args!("{}: {e}", depfile.display())))?;
     }
-    args.report(&created)?;
+    report(&args.image, &created, args.quiet, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why an image was not made at `path`.
+pub(super) fn failed(path: &Path, e: Failure) -> CliError {
+    match e {
+        Failure::Target(reason) => CliError::failure(OpenError { path: path.to_owned(), reason }),
+        e => CliError::failure(format_args!("{}: {e}", path.show())),
+    }
+}
+
+/// Say what was made at `path`.
+pub(super) fn report(path: &Path, created: &Created, quiet: bool, json: bool) -> io::Result<()> {
+    for misfit in &created.misfits {
+        log::warn!("{}: {misfit}", path.show());
+    }
+    let &Created { geometry: g, blocks_used, files, directories, bytes, image_size, .. } = created;
+    let blocks_free = g.block_count - blocks_used;
+    let (block_size, block_count) = (g.block_size, g.block_count);
+    if json {
+        return print_json(&Output {
+            block_size,
+            block_count,
+            blocks_used,
+            blocks_free,
+            files,
+            directories,
+            bytes,
+            image_size,
+        });
+    }
+    if quiet {
+        return Ok(());
+    }
+    let size = |blocks: u32| info::bytes(u64::from(blocks) * u64::from(block_size));
+    writeln!(
+        io::stdout(),
+        "{}: {block_count} blocks of {block_size} bytes: {files} files, {directories} directories; \
+         {blocks_used} blocks used, {blocks_free} free ({})",
+        path.show(),
+        size(blocks_free)
+    )
 }
 
 impl CreateArgs {
@@ -230,10 +271,7 @@ impl CreateArgs {
         }
         let size = match (self.size, self.block_count) {
             (Some(SizeArg::Min), _) => Size::Least { free: self.free.unwrap_or(0) },
-            (Some(SizeArg::Bytes(size)), _) => {
-                let asked = format.clone().size(size).geometry().map_err(CliError::failure)?;
-                Size::Blocks(asked.map_or(0, |geometry| geometry.block_count))
-            }
+            (Some(SizeArg::Bytes(size)), _) => of_bytes(&format, size)?,
             (None, Some(count)) => Size::Blocks(count),
             (None, None) if self.into => Size::AsBefore,
             (None, None) => {
@@ -261,35 +299,5 @@ impl CreateArgs {
             }
         }
         transfer::gather(inputs, &self.gather.options()?).map_err(CliError::failure)
-    }
-
-    fn report(&self, created: &Created) -> io::Result<()> {
-        let &Created { geometry: g, blocks_used, files, directories, bytes, image_size, .. } =
-            created;
-        let blocks_free = g.block_count - blocks_used;
-        let (block_size, block_count) = (g.block_size, g.block_count);
-        if self.json {
-            return print_json(&Output {
-                block_size,
-                block_count,
-                blocks_used,
-                blocks_free,
-                files,
-                directories,
-                bytes,
-                image_size,
-            });
-        }
-        if self.quiet {
-            return Ok(());
-        }
-        let size = |blocks: u32| info::bytes(u64::from(blocks) * u64::from(block_size));
-        writeln!(
-            io::stdout(),
-            "{}: {block_count} blocks of {block_size} bytes: {files} files, {directories} \
-             directories; {blocks_used} blocks used, {blocks_free} free ({})",
-            self.image.display(),
-            size(blocks_free)
-        )
     }
 }

@@ -10,13 +10,15 @@ use clap::Args;
 
 use super::shape::ShapeArgs;
 use super::{CliError, parse_bytes};
-use crate::FormatOptions;
 use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::VERSION_1_1;
 use crate::files::Place;
 use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
+use crate::profile::Profile;
 use crate::show::Show;
+use crate::transfer::Failure;
+use crate::{FormatOptions, Misfit};
 
 /// Bytes looked at for something that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
@@ -51,6 +53,10 @@ pub struct MkfsArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(super) size: Option<u64>,
 
+    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    pub(super) check_profile: Option<&'static Profile>,
+
     /// Write 0xFF over all of it, as a flash programmer wants it, instead of leaving holes
     #[arg(long)]
     pub(super) fill: bool,
@@ -75,6 +81,7 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
         );
     }
     let asked = args.options().geometry().map_err(|e| args.fail(e))?;
+    args.check_profile()?;
     let (container, created) = args.open(asked.is_some())?;
     let geometry = args.format(container, asked)?;
     if let Some(created) = created {
@@ -112,6 +119,19 @@ impl MkfsArgs {
             (None, Some(size)) => options.size(size),
             (None, None) => options,
         }
+    }
+
+    /// Whether the devices that it is for would take the new filesystem, before anything is written.
+    fn check_profile(&self) -> Result<(), CliError> {
+        let Some(profile) = self.check_profile.or(self.shape.profile) else { return Ok(()) };
+        let misfits = self.options().misfits(profile).map_err(|e| self.fail(e))?;
+        if self.check_profile.is_some() && misfits.iter().any(Misfit::is_refused) {
+            return Err(self.fail(Failure::Misfits(profile, misfits)));
+        }
+        for misfit in misfits {
+            log::warn!("{}: {misfit}", self.image.show());
+        }
+        Ok(())
     }
 
     /// The locked file or device, for writing; made here when there is none and `may_create`.

@@ -1,5 +1,6 @@
 //! `littlefs mount`: serve an image as a directory.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::iter;
@@ -24,10 +25,11 @@ use crate::files::Directory;
 use crate::fuse::{
     self, Found, MountError, MountOptions, MountRequest, Mounted, Prepared, Session,
 };
-use crate::image::Source;
+use crate::image::{self, Source};
 use crate::journal::Named;
 use crate::show::Show;
 use crate::sys::{self, Severity, Signals};
+use crate::transfer;
 use crate::vfs::Volume;
 
 /// Mount an image on a directory
@@ -149,6 +151,8 @@ struct Mount {
     options: MountOptions,
     /// A process of its own unmounts it when this one dies.
     auto_unmount: bool,
+    /// The filesystem is to fill what it is in.
+    grow: bool,
     /// Somebody else calls mount(2).
     unattached: bool,
     /// The end of the terminal ends the mount.
@@ -159,7 +163,7 @@ struct Mount {
 
 impl Mount {
     fn new(args: &MountArgs, given: Given) -> Result<Self, CliError> {
-        let Given { mount: mut options, auto_unmount } = given;
+        let Given { mount: mut options, auto_unmount, grow } = given;
         let shown = args.mountpoint.show();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
@@ -204,6 +208,7 @@ impl Mount {
             directory,
             options,
             auto_unmount,
+            grow,
             unattached: args.unattached,
             on_terminal: args.foreground && has_terminal() && !Signals::hangup_is_ignored(),
             quiet: args.quiet,
@@ -234,6 +239,9 @@ impl Mount {
         // Before any thread starts: all of them are to share the heap, and leave the signals alone.
         sys::share_heap();
         let signals = Signals::block().map_err(mount_failure)?;
+        if self.grow {
+            self.grow_filesystem()?;
+        }
         let prepared = Prepared::open(&self.image, &mut self.found, &self.options);
         let prepared = prepared.map_err(mount_failure)?;
         let request = prepared.request(&self.directory);
@@ -247,6 +255,27 @@ impl Mount {
         let what = self.describe(&prepared);
         let mounted = Mounted::start(prepared, session, &self.directory).map_err(mount_failure)?;
         Ok(Running { mount: self, what, signals, mounted })
+    }
+
+    /// Let the filesystem fill what it is in, before it is opened to be mounted.
+    fn grow_filesystem(&mut self) -> Result<(), CliError> {
+        let shown = self.image.show().to_string();
+        let refused = |why: &dyn Display| mount_failure(format_args!("{shown}: grow: {why}"));
+        if self.found.journal.is_some() {
+            return Err(refused(&"an image keeps its size under a journal"));
+        }
+        let unattended = self.found.unattended;
+        let options = image::Options { auto_for_reading: unattended, ..self.options.image() };
+        let opened = image::open_found(&self.found.source, &options).map_err(mount_failure)?;
+        if opened.read_only {
+            return Err(refused(&"the image cannot be written"));
+        }
+        if let Some(new) = transfer::grow(&opened).map_err(|e| refused(&e))? {
+            log::info!("{shown}: has {} blocks now", new.block_count);
+            // the options may insist on the number of blocks that it had
+            self.options.block_count = None;
+        }
+        Ok(())
     }
 
     /// What is mounted, in a line.

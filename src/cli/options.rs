@@ -21,6 +21,8 @@ pub struct Given {
     pub mount: MountOptions,
     /// `auto_unmount`
     pub auto_unmount: bool,
+    /// `grow`
+    pub grow: bool,
 }
 
 impl Given {

@@ -1,6 +1,6 @@
-//! What a new filesystem is to be like: the options that `mkfs` and `create` share.
+//! What a new filesystem is to be like: the options that `mkfs`, `create` and `clone` share.
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 
 use super::parse_bytes_u32;
 use crate::FormatOptions;
@@ -23,7 +23,7 @@ pub struct ShapeArgs {
     pub block_size: Option<u32>,
 
     /// Version of the format: 2.1, 2.0 for drivers older than littlefs 2.6, or 1 for those older than
-    /// littlefs 2.0 ('create' only) [default: 2.1]
+    /// littlefs 2.0 ('create' and 'clone' only) [default: 2.1]
     #[arg(long, value_name = "VERSION")]
     pub disk_version: Option<AnyVersion>,
 
@@ -95,6 +95,13 @@ impl From<DiskVersion> for u32 {
             DiskVersion::V2_1 => VERSION_2_1,
         }
     }
+}
+
+/// An option of the shape of a filesystem that is like another one where nothing is given.
+pub fn as_in_image(arg: Arg) -> Arg {
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let help = help.split(" [default").next().unwrap_or_default().to_owned();
+    arg.help(help + " [default: as in IMAGE]")
 }
 
 impl ShapeArgs {

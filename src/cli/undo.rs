@@ -109,6 +109,11 @@ impl<'a> Backing<'a> {
         backup.save_all(&self.image.file, self.image.image_size).map_err(|e| fail(path, &e))
     }
 
+    /// Whether nothing is kept, because nothing was changed.
+    pub fn is_empty(&self) -> bool {
+        self.kept.as_ref().is_none_or(|(_, backup)| backup.is_empty())
+    }
+
     /// Nothing was changed after all: remove the undo file.
     pub fn discard(self) {
         if let Some((path, backup)) = self.kept

@@ -100,14 +100,25 @@ pub(super) fn build(
     for item in &manifest.items {
         let (parent, name) = item.split();
         if dir.1 != parent {
-            dir = (builder.directory(parent)?, parent);
+            dir = match builder.directory(parent) {
+                // it is one of the refused
+                Err(BuildError::Fs(Error::NotFound)) if !refused.is_empty() => continue,
+                found => (found?, parent),
+            };
         }
         // only the engine knows how much of a name a metadata block can hold
         match builder.store(dir.0, name, item) {
-            Err(BuildError::Fs(Error::NameTooLong)) => refused.push(Refusal {
-                path: item.path.to_vec(),
-                why: "the name is too long for a metadata block of this block size".to_owned(),
-            }),
+            Err(BuildError::Fs(e @ (Error::NameTooLong | Error::AttrTooLarge))) => {
+                let why = match e {
+                    Error::NameTooLong => {
+                        "the name is too long for a metadata block of this block size"
+                    }
+                    _ => {
+                        "a user attribute is larger than the image allows, or than a metadata block"
+                    }
+                };
+                refused.push(Refusal { path: item.path.to_vec(), why: why.to_owned() });
+            }
             other => other?,
         }
     }
@@ -119,7 +130,8 @@ pub(super) fn build(
             fs.set_attr(At::Root, ty, &data)?;
         }
     }
-    for (ty, data) in root_attrs {
+    let copied = manifest.root_attrs()?;
+    for (ty, data) in copied.iter().chain(root_attrs) {
         fs.set_attr(At::Root, *ty, data)?;
     }
     Ok(fs.flush()?)
@@ -148,10 +160,11 @@ impl Builder<'_> {
 
     fn store(&mut self, dir: DirId, name: &[u8], item: &Item) -> Result<(), BuildError> {
         let target = if item.kind == Kind::Dir { Target::Dir } else { Target::File };
-        let attrs = match self.codec {
+        let mut attrs = match self.codec {
             Some(codec) => codec.initial(&meta(&item.stat), target),
             None => Vec::new(),
         };
+        attrs.extend(self.manifest.attrs(item)?);
         match item.kind {
             Kind::Dir => {
                 self.fs.mkdir_with_attrs(dir, name, &attrs)?;

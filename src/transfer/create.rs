@@ -3,22 +3,24 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Progress;
 use super::build::{BuildError, Refusal, build, refusals};
 use super::manifest::{Kind, Manifest};
+use super::verify::verify;
 use super::{sizing, version1};
 use crate::bd::file::fill;
 use crate::bd::fresh::FreshDevice;
 use crate::bd::{BlockDevice, FileDevice, Geometry};
-use crate::check::show;
+use crate::check::{Finding, show};
 use crate::disk::superblock::VERSION_1_1;
 use crate::error::{Error, IoError, IoOp, Unsupported};
 use crate::fs::Fs;
 use crate::image::Reason;
 use crate::profile::Profile;
-use crate::{FormatOptions, Misfit, OpenOptions};
+use crate::{FormatOptions, Misfit, OpenOptions, PathError};
 
 /// How many blocks the filesystem is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,6 +117,20 @@ pub enum Failure {
     NoSize,
     /// User attributes were asked for in an image of version 1.
     NoAttributes,
+    /// What is to be copied into an image of version 1 has user attributes; the first of such paths.
+    HasAttributes(Vec<u8>),
+    /// The image that is to be copied has damage.
+    Damaged(Vec<Finding>),
+    /// Something in the image that is to be copied cannot be read.
+    Source(PathError),
+    /// The new image would be the one that is to be copied.
+    SameFile,
+    /// The file to be replaced is another user's, whose it would not stay.
+    Owner(u32),
+    /// What follows the filesystem, in bytes of the file, is in the way.
+    InTheWay(Range<u64>),
+    /// The new image does not hold what it should: where, or what is wrong with it. A bug.
+    Differs(String),
     /// The filesystem would reach beyond the end of the dump or device.
     Beyond {
         /// The filesystem.
@@ -174,6 +190,42 @@ impl fmt::Display for Failure {
             Self::NoAttributes => f.write_str(
                 "version 1 keeps no times, owners or modes: leave out --attrs and --profile",
             ),
+            Self::HasAttributes(path) => write!(
+                f,
+                "/{}: has user attributes, which version 1 cannot keep; without them 'littlefs \
+                 extract' and 'littlefs create --disk-version 1' make an image",
+                show(path)
+            ),
+            Self::Damaged(findings) => {
+                for Finding { place, message, .. } in findings.iter().take(3) {
+                    write!(f, "{place}: {message}; ")?;
+                }
+                f.write_str(
+                    "a damaged image is not copied: 'littlefs check' lists all damage and can repair \
+                     it, 'littlefs extract' takes out what can be read",
+                )
+            }
+            Self::Source(e) => {
+                write!(f, "/{}: {}", show(&e.path), e.error)?;
+                match e.error {
+                    Error::InvalidName => {
+                        f.write_str(": 'littlefs check -y' gives it another name")
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::SameFile => f.write_str("is the image itself"),
+            Self::Owner(uid) => write!(
+                f,
+                "belongs to user {uid}, whose it would not stay: do it as that user, or make a copy \
+                 with 'littlefs clone'"
+            ),
+            Self::InTheWay(range) => write!(
+                f,
+                "something follows the filesystem in bytes {} to {}; --force overwrites it",
+                range.start, range.end
+            ),
+            Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Beyond { geometry: g, room } => write!(
                 f,
                 "{} blocks of {} bytes reach beyond the end: only {room} bytes are there",
@@ -188,6 +240,12 @@ impl std::error::Error for Failure {}
 impl From<Unsupported> for Failure {
     fn from(e: Unsupported) -> Self {
         Self::Geometry(e)
+    }
+}
+
+impl From<PathError> for Failure {
+    fn from(e: PathError) -> Self {
+        Self::Source(e)
     }
 }
 
@@ -227,7 +285,8 @@ impl Creation {
 
 /// Write a new filesystem with the content of `manifest` into `file`, from byte `offset` on, and
 /// sync it. The file is one that nobody uses yet, and what it held there is gone. Free blocks read
-/// 0xFF, as erased flash does. The same manifest makes the same bytes.
+/// 0xFF, as erased flash does. The same manifest makes the same bytes. What is copied from another
+/// image is read back and compared, and the new image checked.
 ///
 /// # Errors
 /// One [`Failure`] for each reason. The file holds anything then.
@@ -238,9 +297,27 @@ pub fn create_in(
     how: &Creation,
     progress: &Progress<'_>,
 ) -> Result<Created, Failure> {
-    if how.format.chosen_disk_version() == VERSION_1_1 {
-        return version1::create_in(file, offset, manifest, how, progress);
+    let version = how.format.chosen_disk_version();
+    let created = match version {
+        VERSION_1_1 => version1::create_in(file, offset, manifest, how, progress)?,
+        _ => create_version2(file, offset, manifest, how, progress)?,
+    };
+    if let Some(original) = &manifest.image {
+        let file = file.try_clone().map_err(unwritable)?;
+        let stored: Arc<dyn BlockDevice> =
+            Arc::new(FileDevice::new(file, offset, created.geometry));
+        verify(&stored, version, original)?;
     }
+    Ok(created)
+}
+
+fn create_version2(
+    file: &File,
+    offset: u64,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
     let (geometry, mut fs) = match how.size {
         Size::Blocks(count) => {
             let geometry = how.geometry(count)?;

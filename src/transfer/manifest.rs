@@ -10,6 +10,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::disk::name;
+use crate::{Error, Littlefs, PathError};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,8 @@ pub(super) enum Source {
     Spool(u64),
     /// These bytes: the target of a link.
     Bytes(Box<[u8]>),
+    /// The entry of the same path in the image that the manifest was made of.
+    Image,
 }
 
 /// One entry to be stored.
@@ -95,11 +98,53 @@ pub struct Manifest {
     pub(super) roots: Vec<PathBuf>,
     /// The content of a tar stream.
     pub(super) spool: Option<File>,
+    /// The image that everything is copied from, if it is not the host.
+    pub(super) image: Option<Littlefs>,
     /// What the host knows of the root directory, where it is known.
     pub root: Option<Stat>,
 }
 
+/// A stat that says nothing.
+const NO_STAT: Stat = Stat { mtime: None, mode: 0, uid: 0, gid: 0 };
+
 impl Manifest {
+    /// Everything that an image holds, to be copied as it is: content and all user attributes,
+    /// whatever a convention makes of them. So the image must have been opened without one
+    /// ([`Choice::None`](crate::convention::Choice::None)).
+    ///
+    /// # Errors
+    /// When a directory cannot be read, or an entry has a name that no file can have.
+    pub fn of_image(image: &Littlefs) -> Result<Self, PathError> {
+        let located = |error| PathError { path: Vec::new(), error };
+        if image.convention().is_some() {
+            return Err(located(Error::Invalid("the image was opened with a convention")));
+        }
+        let mut items = Vec::new();
+        for entry in image.walk("").map_err(located)? {
+            let entry = entry?;
+            let metadata = entry.metadata();
+            let kind = if metadata.is_dir() { Kind::Dir } else { Kind::File };
+            let (path, size) = (entry.path().into(), metadata.len());
+            items.push(Item { path, kind, size, stat: NO_STAT, source: Source::Image });
+        }
+        let mut manifest = Self { items, image: Some(image.clone()), ..Self::default() };
+        manifest.sort();
+        Ok(manifest)
+    }
+
+    /// The user attributes that an item has in the image it is copied from.
+    pub(super) fn attrs(&self, item: &Item) -> Result<Vec<(u8, Vec<u8>)>, Error> {
+        match (&item.source, &self.image) {
+            (Source::Image, Some(image)) => image.attrs(&item.path),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for the root directory.
+    pub(super) fn root_attrs(&self) -> Result<Vec<(u8, Vec<u8>)>, Error> {
+        self.image.as_ref().map_or_else(|| Ok(Vec::new()), |image| image.attrs(""))
+    }
+
     /// The entries, without the root directory.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -140,7 +185,7 @@ impl Manifest {
         match item.source {
             Source::Below(i) => Some(root(i)?.join(OsStr::from_bytes(&item.path))),
             Source::Root(i) => root(i).cloned(),
-            Source::Nothing | Source::Spool(_) | Source::Bytes(_) => None,
+            Source::Nothing | Source::Spool(_) | Source::Bytes(_) | Source::Image => None,
         }
     }
 
@@ -166,6 +211,10 @@ impl Manifest {
             Source::Below(_) | Source::Root(_) => {
                 let path = self.host_path(item).ok_or(ErrorKind::NotFound)?;
                 Origin::Host(open_regular(&path)?)
+            }
+            Source::Image => {
+                let image = self.image.as_ref().ok_or(ErrorKind::NotFound)?;
+                Origin::Image(image.open_file(&item.path).map_err(io::Error::other)?)
             }
         };
         Ok(Content { origin, left: item.size })
@@ -194,6 +243,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
 enum Origin<'a> {
     Bytes(&'a [u8]),
     Host(File),
+    Image(crate::File),
     Spool(&'a File, u64),
 }
 
@@ -213,6 +263,7 @@ impl Content<'_> {
         buf.resize(want, 0);
         match &mut self.origin {
             Origin::Bytes(bytes) => bytes.read_exact(buf)?,
+            Origin::Image(file) => file.read_exact(buf)?,
             Origin::Host(file) => file.read_exact(buf).map_err(|e| match e.kind() {
                 ErrorKind::UnexpectedEof => {
                     io::Error::new(e.kind(), "became shorter while it was read")

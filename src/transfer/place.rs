@@ -1,18 +1,20 @@
 //! Where a new image goes: a file of its own, or the place of a filesystem in a dump.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Read};
+use std::fs::{File, Metadata, Permissions};
+use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::Progress;
 use super::create::{Created, Creation, Failure, Size, create_in, unwritable};
 use super::manifest::Manifest;
 use crate::bd::Geometry;
+use crate::bd::file::{fill, read_up_to};
 use crate::files::{self, Place};
 use crate::image::{
-    self, Container, Found, Kind as Wrapping, Located, Reason, SEARCH_DEVICE, at_root, locate, wipe,
+    self, Container, Found, Kind as Wrapping, Located, Opened, Reason, SEARCH_DEVICE, at_root,
+    locate, wipe,
 };
 use crate::sys;
 
@@ -52,6 +54,18 @@ pub fn create(
     how: &Creation,
     progress: &Progress<'_>,
 ) -> Result<Created, Failure> {
+    create_like(path, placement, None, manifest, how, progress)
+}
+
+/// The same; a file that is new gets owner and mode of the one that `like` describes.
+pub(super) fn create_like(
+    path: &Path,
+    placement: Placement,
+    like: Option<&Metadata>,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
     let old = match Container::open(path, false) {
         Ok(old) if old.writable => Some(old),
         Ok(_) => return Err(Failure::Target(Reason::PermissionDenied)),
@@ -63,8 +77,14 @@ pub fn create(
             let place = Place::new(path).map_err(|e| Failure::Target(Reason::of_new(e)))?;
             let new = place.begin().map_err(target)?;
             let created = create_in(new.file(), 0, manifest, how, progress)?;
-            let mode = 0o666 & !u32::from(sys::umask());
-            new.file().set_permissions(Permissions::from_mode(mode)).map_err(target)?;
+            match like {
+                Some(like) => files::take_access(new.file(), like),
+                None => {
+                    let mode = 0o666 & !u32::from(sys::umask());
+                    new.file().set_permissions(Permissions::from_mode(mode))
+                }
+            }
+            .map_err(target)?;
             new.put(None).map_err(target)?;
             Ok(created)
         }
@@ -90,7 +110,7 @@ pub fn create(
     }
 }
 
-fn target(e: io::Error) -> Failure {
+pub(super) fn target(e: io::Error) -> Failure {
     Failure::Target(e.into())
 }
 
@@ -103,18 +123,57 @@ fn replace(
     how: &Creation,
     progress: &Progress<'_>,
 ) -> Result<Created, Failure> {
+    let kept = offset.map(|offset| offset..offset);
+    replace_in(path, old, kept, manifest, how, progress)
+}
+
+/// The same; of what is kept these bytes of an old filesystem are erased, and the new one starts where
+/// they do.
+fn replace_in(
+    path: &Path,
+    old: &Container,
+    kept: Option<Range<u64>>,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
     let place = Place::of(&old.file, path).map_err(target)?;
     let new = place.begin().map_err(target)?;
-    if offset.is_some() {
+    if let Some(erased) = &kept {
         let mut from = old.file.try_clone().map_err(target)?;
         io::Seek::rewind(&mut from).map_err(target)?;
         io::copy(&mut from, &mut new.file()).map_err(target)?;
+        fill(new.file(), erased.start, erased.end - erased.start).map_err(unwritable)?;
     }
-    let created = create_in(new.file(), offset.unwrap_or(0), manifest, how, progress)?;
+    let offset = kept.map_or(0, |erased| erased.start);
+    let created = create_in(new.file(), offset, manifest, how, progress)?;
     let metadata = old.file.metadata().map_err(target)?;
     files::take_access(new.file(), &metadata).map_err(target)?;
+    let owner = new.file().metadata().map_err(target)?.uid();
+    if manifest.image.is_some() && owner != metadata.uid() {
+        return Err(Failure::Owner(metadata.uid()));
+    }
     new.put(Some(&old.file)).map_err(target)?;
     Ok(created)
+}
+
+/// Build a new filesystem in the place of the one in an image file that is open for writing, exclusively.
+/// Of what is kept of the file, these bytes are erased, and the filesystem starts where they do; where
+/// nothing is kept it is all of the file.
+pub(crate) fn replace_image(
+    opened: &Opened,
+    kept: Option<Range<u64>>,
+    manifest: &Manifest,
+    how: &Creation,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let container = Container {
+        file: opened.file.try_clone().map_err(target)?,
+        writable: true,
+        is_device: false,
+        size: opened.image_size,
+    };
+    replace_in(&opened.path, &container, kept, manifest, how, progress)
 }
 
 /// Write to a device. The old superblock goes first and the new one comes last, so that what an
@@ -207,9 +266,22 @@ fn describe(located: &Located) -> &'static str {
 }
 
 fn is_erased(file: &File, offset: u64) -> io::Result<bool> {
-    let mut start = Vec::new();
-    let mut file = file.try_clone()?;
-    io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
-    file.take(LOOKED_AT as u64).read_to_end(&mut start)?;
-    Ok(start.iter().all(|&b| b == 0xff) || start.iter().all(|&b| b == 0))
+    is_blank(file, offset..offset.saturating_add(LOOKED_AT as u64))
+}
+
+/// Whether all of these bytes of a file, as far as it has them, are 0xFF, or all of them 0.
+pub(super) fn is_blank(file: &File, range: Range<u64>) -> io::Result<bool> {
+    let mut buf = vec![0; LOOKED_AT];
+    let (mut at, mut byte) = (range.start, None);
+    while at < range.end {
+        let wanted = usize::try_from(range.end - at).unwrap_or(LOOKED_AT).min(LOOKED_AT);
+        let read = read_up_to(file, at, &mut buf[..wanted])?;
+        let Some(&first) = buf[..read].first() else { break };
+        let all = *byte.get_or_insert(first);
+        if !matches!(all, 0 | 0xff) || buf[..read].iter().any(|&b| b != all) {
+            return Ok(false);
+        }
+        at += read as u64;
+    }
+    Ok(true)
 }

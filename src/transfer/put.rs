@@ -6,9 +6,8 @@ use std::io;
 use super::Progress;
 use super::build::Refusal;
 use super::manifest::{Item, Kind, Manifest, split};
-use crate::change::Trouble;
 use crate::check::show;
-use crate::error::Error;
+use crate::error::{Error, Trouble};
 use crate::time::system_time;
 use crate::{FileType, Littlefs, PathError, SetMetadata};
 

@@ -16,6 +16,7 @@ use crate::bd::Geometry;
 use crate::bd::file::fill;
 use crate::disk::superblock::{FILE_MAX, MAGIC, VERSION_1_1};
 use crate::disk::{BLOCK_NULL, Pair, crc, ctz};
+use crate::error::Error;
 use crate::v1::block::{CONTINUES, CRC, DIRECTORY, FILE, FIXED, HEADER, SUPERBLOCK};
 
 /// Longest name, in bytes: its length is one byte.
@@ -48,6 +49,11 @@ struct Layout<'a> {
     end: u64,
 }
 
+/// The longest name in an image of version 1, in bytes: an entry is in one block.
+pub(crate) fn name_max(block_size: u32) -> u32 {
+    NAME_MAX.min(block_size.saturating_sub((HEADER + FIXED + CRC) as u32))
+}
+
 /// Write an image of version 1, as [`super::create_in`] does.
 pub(super) fn create_in(
     file: &File,
@@ -60,7 +66,13 @@ pub(super) fn create_in(
     if how.format.keeps_attributes() || !how.root_attrs.is_empty() {
         return Err(Failure::NoAttributes);
     }
-    let name_max = NAME_MAX.min(block_size - (HEADER + FIXED + CRC) as u32);
+    let attributes = |path: &[u8], attrs: Result<Vec<_>, Error>| match attrs?.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::HasAttributes(path.to_vec())),
+    };
+    attributes(b"", manifest.root_attrs())?;
+    manifest.items.iter().try_for_each(|item| attributes(&item.path, manifest.attrs(item)))?;
+    let name_max = name_max(block_size);
     let refused: Vec<Refusal> = refusals(manifest, name_max, FILE_MAX, false);
     if !refused.is_empty() {
         return Err(Failure::Refused(refused));

@@ -54,6 +54,10 @@ fn no_image_is_made_that_devices_would_refuse() {
     desk.fails(&args, 1, &words);
     assert!(!desk.path("x.img").exists());
     desk.ok(&[&args[..], &["--name-max", "64"]].concat());
+    let mkfs = ["mkfs", "--check-profile", "esp-idf", "--size", "256K", "m.img"];
+    desk.fails(&mkfs, 1, &words);
+    assert!(!desk.path("m.img").exists());
+    desk.ok(&[&mkfs[..], &["--name-max", "64"]].concat());
     // with --profile alone it is a warning
     let args = ["create", "--profile", "esp-idf", "--name-max", "100", "--size", "256K", "y.img"];
     let made = desk.ok(&[&args[..], &["data"]].concat());

@@ -224,6 +224,7 @@ impl LittlefsFuse {
             },
             block_count: self.block_count,
             size: None,
+            check_profile: None,
             fill: false,
             force: true,
             quiet: true,

@@ -98,6 +98,11 @@ pub static GROUPS: &[Group] = &[
                 help: "with journal=: read-only, as it was after the transaction of this number \
                        (0: the image itself), or at the savepoint of this name",
             },
+            Item {
+                names: &[("grow", Flag(|o| o.grow = true))],
+                help: "before it is mounted, let the filesystem fill the file, device or \
+                       partition that it is in (littlefs-resize(1))",
+            },
         ],
     },
     Group {

@@ -1,0 +1,104 @@
+//! `littlefs clone`: a compacted copy of an image.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Arg, Args};
+
+use super::create::{SizeArg, failed, of_bytes, parse_size, report};
+use super::progress::Progress;
+use super::shape::{ShapeArgs, as_in_image};
+use super::{CliError, ImageArgs};
+use crate::profile::Profile;
+use crate::transfer::{self, Cloning, Failure, Original, Size};
+
+/// Make a compacted copy of an image, also of another size, with other blocks or of another version
+#[derive(Args, Debug)]
+#[command(mut_args(of_clone))]
+#[command(after_help = "\
+Examples:
+  littlefs clone dump.bin copy.img                    the same filesystem, compacted
+  littlefs clone --size min dump.bin small.img        as small as possible
+  littlefs clone --size 4M --block-size 8K dump.bin large.img
+                                                      of another size, with larger blocks
+  littlefs clone --profile esp-idf dump.bin fs.bin    for another family of devices
+  littlefs clone --partition spiffs flash.bin fs.img  of a filesystem inside of a flash dump
+
+The copy has all files and directories with all their user attributes, those that nobody here knows
+included. Everything else is new: revisions start from the beginning, nothing is left of what was
+overwritten or removed, and an interrupted operation is seen as finished or not begun. What is not given
+is as in IMAGE: size, block size, version and limits. A copy of an image of version 1 is of version 1,
+too; --disk-version 2.1 makes one of version 2, as 'littlefs convert' does.
+
+The copy is written to a file beside OUT, read back, compared with IMAGE and checked, and only then gets
+its name. It belongs to the owner of IMAGE, and who could not read IMAGE cannot read it, either. A damaged
+image is refused. The same image makes the same bytes.
+
+Exit status: 0, or 1 if it failed; then nothing was written.")]
+pub struct CloneArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// File to make
+    out: PathBuf,
+
+    /// Size of the copy: a multiple of its block size, like 65536, 512K or 1M; or 'min' for the smallest
+    /// that holds everything [default: that of IMAGE]
+    #[arg(long, value_name = "BYTES|min", value_parser = parse_size)]
+    size: Option<SizeArg>,
+
+    #[command(flatten)]
+    shape: ShapeArgs,
+
+    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    check_profile: Option<&'static Profile>,
+
+    /// Overwrite OUT
+    #[arg(long)]
+    force: bool,
+
+    /// Do not say what was made
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// An option as this command has it.
+fn of_clone(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        // the usual name is for the copy's
+        "image_block_size" => arg.long("image-block-size"),
+        "block_size" | "disk_version" | "name_max" | "file_max" | "attr_max" => as_in_image(arg),
+        _ => arg,
+    }
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When IMAGE is damaged or cannot be read, or the copy does not fit or cannot be written.
+pub fn run(args: &CloneArgs) -> Result<ExitCode, CliError> {
+    let of_image = |e| failed(&args.image.image, e);
+    let original = Original::new(&args.image.open()?).map_err(of_image)?;
+    let manifest = original.manifest().map_err(of_image)?;
+    let format = args.shape.options();
+    let size = match args.size {
+        None => None,
+        Some(SizeArg::Min) => Some(Size::Least { free: 0 }),
+        Some(SizeArg::Bytes(bytes)) => Some(of_bytes(&original.format(&format), bytes)?),
+    };
+    let how = Cloning { format, size, check: args.check_profile };
+    let bar = Progress::new("cloning", manifest.bytes(), args.quiet);
+    let cloned = transfer::clone(&original, &manifest, &args.out, args.force, &how, &|b| bar.at(b));
+    drop(bar);
+    let cloned = cloned.map_err(|e| match e {
+        Failure::Source(_) | Failure::Unreadable(..) => of_image(e),
+        e => failed(&args.out, e),
+    })?;
+    report(&args.out, &cloned, args.quiet, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,133 @@
+//! `littlefs resize`: another size for a filesystem.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::create::{failed, report};
+use super::progress::Progress;
+use super::undo::Backing;
+use super::{CliError, ImageArgs, parse_bytes};
+use crate::image::{self, Reason, Source};
+use crate::profile::Profile;
+use crate::show::Show;
+use crate::transfer::{NewSize, Resizing, resize};
+
+/// Give the filesystem in an image or on a device another size
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  littlefs resize dump.bin --size 2M               grow or shrink it, and the file with it
+  littlefs resize dump.bin --size min              as small as its content allows
+  littlefs resize /dev/sdx1 --size max             as large as the device
+  littlefs resize --partition spiffs flash.bin --size max
+                                                   as large as its partition
+
+In a plain file the filesystem is built anew, compacted, in a file beside it, which is compared, checked and
+renamed. On a block device it is resized where it is: what is in blocks that go moves first; then every
+superblock is written, the root's, which counts, at last. Whatever interrupts it, the filesystem is sound
+and has the old size or the new one, and the command can be given again.
+
+Inside of a dump everything around the filesystem stays, and what follows it is not overwritten without
+--force, unless it belongs to the same partition.
+
+Drivers that are set up for a number of blocks refuse an image of another one.
+
+Exit status: 0, or 1 if it failed; then nothing was changed.")]
+pub struct ResizeArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+
+    /// The new size: a multiple of the block size, like 65536, 512K or 1M; 'min' for the smallest that
+    /// holds everything; 'max' for all of the file, device or partition
+    #[arg(long, value_name = "BYTES|min|max", value_parser = parse_size)]
+    size: NewSize,
+
+    /// Change nothing if devices of this family would refuse the image
+    #[arg(long, value_name = "NAME", value_parser = Profile::named)]
+    check_profile: Option<&'static Profile>,
+
+    /// Keep what is changed in this new file, which 'littlefs undo' takes IMAGE back with
+    #[arg(long, value_name = "FILE")]
+    backup: Option<PathBuf>,
+
+    /// Overwrite what follows the filesystem in a dump
+    #[arg(long)]
+    force: bool,
+
+    /// Do not say what was made
+    #[arg(short, long)]
+    quiet: bool,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+fn parse_size(text: &str) -> Result<NewSize, String> {
+    match text {
+        "min" => Ok(NewSize::Least),
+        "max" => Ok(NewSize::Most),
+        _ => parse_bytes(text)
+            .map(NewSize::Bytes)
+            .map_err(|e| format!("{e}, or 'min' for the smallest size, or 'max' for the largest")),
+    }
+}
+
+/// Run the command.
+///
+/// # Errors
+/// When the image is in use, damaged or only read, has no room for what is in it, or cannot be written.
+pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
+    let path = &args.image.image;
+    if path == Path::new("-") {
+        return Err(CliError::failure("standard input is only read, and cannot be changed"));
+    }
+    if args.image.journal.is_some() {
+        return Err(CliError::failure(format_args!(
+            "{}: an image keeps its size under a journal: 'littlefs journal commit' first",
+            path.show()
+        )));
+    }
+    let source = Source::find(path).map_err(CliError::failure)?;
+    let options = image::Options { exclusive: true, ..args.image.options(false) };
+    let opened = image::open_found(&source, &options).map_err(CliError::failure)?;
+    for note in &opened.notes {
+        log::warn!("{note}");
+    }
+    let refused = match (opened.wrapped.first(), opened.doubt) {
+        (Some(&kind), _) => Some(Reason::Wrapped(kind)),
+        (None, Some(doubt)) => Some(Reason::Doubtful(doubt)),
+        (None, None) if !opened.writable => Some(Reason::PermissionDenied),
+        (None, None) => None,
+    };
+    if let Some(reason) = refused {
+        return Err(CliError::failure(source.refused(reason)));
+    }
+    if opened.metadata.is_file() && opened.metadata.nlink() > 1 {
+        log::warn!("{}: has other names (hard links); they keep the old image", path.show());
+    }
+    let how = Resizing { size: args.size, overwrite: args.force, check: args.check_profile };
+    let backup = Backing::begin(args.backup.as_deref(), &opened)?;
+    if opened.metadata.is_file() {
+        backup.keep_all()?;
+    }
+    let bar = Progress::new("resizing", opened.stored.geometry().size(), args.quiet);
+    let resized = resize(&opened, backup.device(), &how, &|bytes| bar.at(bytes));
+    drop(bar);
+    let resized = match resized {
+        Ok(resized) => resized,
+        Err(e) => {
+            // a device that failed in the middle may have to be taken back
+            if opened.metadata.is_file() || backup.is_empty() {
+                backup.discard();
+            }
+            return Err(failed(path, e));
+        }
+    };
+    backup.end_with(path, resized.geometry)?;
+    report(path, &resized, args.quiet, args.json)?;
+    Ok(ExitCode::SUCCESS)
+}

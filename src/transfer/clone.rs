@@ -1,0 +1,142 @@
+//! Making a compacted copy of an image: every file and attribute, in a filesystem that is new.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Progress;
+use super::create::{Created, Creation, Failure, Size};
+use super::manifest::Manifest;
+use super::place::{Placement, create_like};
+use crate::check::{Finding, Severity};
+use crate::convention::Choice;
+use crate::disk::Superblock;
+use crate::disk::superblock::{VERSION_1_1, VERSION_2_1};
+use crate::fs::root_superblock;
+use crate::image::{Dialect, OpenError, Opened, Reason, Source};
+use crate::profile::Profile;
+use crate::{FormatOptions, Limits, Littlefs, OpenOptions, files};
+
+/// What a copy of an image is to be like.
+#[derive(Debug, Clone, Default)]
+pub struct Cloning {
+    /// Block size, version and limits: those of the original where nothing is given. A size in it
+    /// does not count.
+    pub format: FormatOptions,
+    /// Number of blocks; as many as fill the size of the original where none is given.
+    pub size: Option<Size>,
+    /// Make no image that the devices of this family would refuse.
+    pub check: Option<&'static Profile>,
+}
+
+/// An image that is to be built anew: read only, and known to be sound.
+pub struct Original {
+    image: Littlefs,
+    /// What its root says, of version 2 also where the image is in another dialect.
+    shown: Superblock,
+    /// The same as the image has it.
+    superblock: Superblock,
+    /// Of its file.
+    metadata: Metadata,
+}
+
+impl Original {
+    /// Look at an open image.
+    ///
+    /// # Errors
+    /// [`Failure::Damaged`] if it is not sound.
+    pub fn new(opened: &Opened) -> Result<Self, Failure> {
+        let report = opened.dialect.check(&opened.stored, &|_| ())?;
+        let damage = report.findings.into_iter().filter(|f| {
+            f.severity == Severity::Error && !opened.dialect.harmless().contains(&f.code)
+        });
+        let damage: Vec<Finding> = damage.collect();
+        if !damage.is_empty() {
+            return Err(Failure::Damaged(damage));
+        }
+        let shown = root_superblock(&*opened.device)?;
+        let superblock = Superblock {
+            version: match opened.dialect {
+                Dialect::Littlefs => shown.version,
+                Dialect::V1 => VERSION_1_1,
+                Dialect::Chamelon => VERSION_2_1,
+            },
+            ..opened.superblock
+        };
+        let metadata = opened.metadata.clone();
+        let options = OpenOptions::new().read_only(true).convention(Choice::None);
+        let image = options.open_device(Arc::clone(&opened.device))?;
+        Ok(Self { image, shown, superblock, metadata })
+    }
+
+    /// The image, open for reading.
+    pub(super) fn image(&self) -> &Littlefs {
+        &self.image
+    }
+
+    /// Its version, major in the high 16 bits.
+    pub(super) fn version(&self) -> u32 {
+        self.superblock.version
+    }
+
+    /// Everything that it holds.
+    ///
+    /// # Errors
+    /// When something cannot be read.
+    pub fn manifest(&self) -> Result<Manifest, Failure> {
+        Ok(Manifest::of_image(&self.image)?)
+    }
+
+    /// The same, with what is not given taken from the image.
+    pub fn format(&self, format: &FormatOptions) -> FormatOptions {
+        let Superblock { block_size, version, .. } = self.superblock;
+        format.clone().filled_from(&Superblock { block_size, version, ..self.shown })
+    }
+
+    /// What a copy is to be like.
+    pub(super) fn creation(&self, how: &Cloning) -> Creation {
+        let block_size = self.superblock.block_size;
+        let mut format = self.format(&how.format);
+        let new_size = format.chosen_block_size();
+        if format.chosen_profile().is_none() {
+            // what the device can program at once, and what it can hold in its cache
+            let Limits { prog_size, inline_max, .. } = self.image.limits();
+            let cap = (new_size / 8).min(format.chosen_attr_max());
+            format = format
+                .prog_size(prog_size.min(1 << new_size.trailing_zeros().min(31)))
+                .inline_max(inline_max.min(cap));
+        }
+        let bytes = u64::from(self.superblock.block_count) * u64::from(block_size);
+        let filling = bytes / u64::from(new_size.max(1));
+        let size = how.size.unwrap_or(Size::Blocks(u32::try_from(filling).unwrap_or(u32::MAX)));
+        Creation { check: how.check, ..Creation::new(format, size) }
+    }
+}
+
+/// Make a copy of an image at `out`, with everything that `manifest`, the original's, has. Its
+/// metadata is written anew without what has been overwritten, and so is each list of blocks. The copy
+/// is read back, compared and checked before it gets its name.
+///
+/// # Errors
+/// One [`Failure`] for each reason; then nothing was changed.
+pub fn clone(
+    original: &Original,
+    manifest: &Manifest,
+    out: &Path,
+    overwrite: bool,
+    how: &Cloning,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    match Source::find(out) {
+        Ok(there) if files::same(there.metadata(), &original.metadata) => {
+            return Err(Failure::SameFile);
+        }
+        Ok(_) | Err(OpenError { reason: Reason::NotFound, .. }) => {}
+        Err(e) => return Err(Failure::Target(e.reason)),
+    }
+    // what came by standard input is in a file without a name, whose owner and mode say nothing
+    let like = Some(&original.metadata).filter(|metadata| metadata.nlink() > 0);
+    let how = original.creation(how);
+    create_like(out, Placement::New { overwrite }, like, manifest, &how, progress)
+}

@@ -1,0 +1,252 @@
+//! Giving a filesystem another number of blocks.
+//!
+//! In a plain file it is built anew beside, and renamed. On a block device, and for a mount, it is
+//! resized where it is: what is in blocks that go moves, and then every superblock is written, the root's
+//! at last. Whatever interrupts it leaves the old size or the new one.
+
+use std::sync::Arc;
+
+use super::Progress;
+use super::clone::{Cloning, Original};
+use super::create::{Created, Failure, Size, create_in, unwritable};
+use super::place::{is_blank, replace_image, target};
+use super::verify::{is_sound, verify};
+use crate::Misfit;
+use crate::bd::{BlockDevice, FileDevice, Geometry, OverlayDevice, Prefix};
+use crate::error::{Error, Unsupported};
+use crate::fs::{Fs, OpenOptions as EngineOptions};
+use crate::image::{Dialect, Opened, Place, Reason, space_of};
+use crate::profile::Profile;
+
+/// How large a filesystem is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewSize {
+    /// So many bytes: a multiple of the block size.
+    Bytes(u64),
+    /// As small as its content allows.
+    Least,
+    /// As large as the file, device or partition that it is in.
+    Most,
+}
+
+/// How to resize.
+#[derive(Debug, Clone, Copy)]
+pub struct Resizing {
+    /// How large.
+    pub size: NewSize,
+    /// Overwrite what follows the filesystem in a dump.
+    pub overwrite: bool,
+    /// Refuse it if the devices of this family would refuse the image.
+    pub check: Option<&'static Profile>,
+}
+
+/// Resize the filesystem in an image that is open for writing, exclusively. On a block device it is
+/// written through `device`, which is the image's or stands over it.
+///
+/// # Errors
+/// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
+pub fn resize(
+    opened: &Opened,
+    device: Arc<dyn BlockDevice>,
+    how: &Resizing,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    if opened.dialect == Dialect::Chamelon {
+        return Err(Failure::Target(Reason::Chamelon));
+    }
+    let original = Original::new(opened)?;
+    if let Some(profile) = how.check {
+        let misfits = original.image().misfits(profile)?;
+        if misfits.iter().any(Misfit::is_refused) {
+            return Err(Failure::Misfits(profile, misfits));
+        }
+    }
+    match opened.metadata.is_file() {
+        true => rebuild(opened, &original, how, progress),
+        false => in_place(opened, &original, device, how),
+    }
+}
+
+/// Let a filesystem fill the device, file or partition that it is in, before it is mounted. Returns
+/// the new geometry, or nothing if it does already.
+///
+/// # Errors
+/// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
+pub fn grow(opened: &Opened) -> Result<Option<Geometry>, Failure> {
+    let old = opened.stored.geometry();
+    let new = filling(opened, false)?;
+    if new.block_count <= old.block_count {
+        return Ok(None);
+    }
+    check_room(opened, new, false)?;
+    Original::new(opened)?;
+    Fs::open(Arc::clone(&opened.device), &EngineOptions::default())?.resize(new.block_count)?;
+    Ok(Some(new))
+}
+
+/// Build it anew in a file that takes the old one's name.
+fn rebuild(
+    opened: &Opened,
+    original: &Original,
+    how: &Resizing,
+    progress: &Progress<'_>,
+) -> Result<Created, Failure> {
+    let old = opened.stored.geometry();
+    let manifest = original.manifest()?;
+    let creation = |size| original.creation(&Cloning { size: Some(size), ..Cloning::default() });
+    let new = match how.size {
+        // only making it tells how small that is
+        NewSize::Least => {
+            let scratch = tempfile::tempfile().map_err(unwritable)?;
+            let least = creation(Size::Least { free: 0 });
+            create_in(&scratch, 0, &manifest, &least, &|_| ())?.geometry
+        }
+        NewSize::Bytes(_) | NewSize::Most => wanted(opened, how)?,
+    };
+    check_room(opened, new, how.overwrite)?;
+    let creation = creation(Size::Blocks(new.block_count));
+    // in a dump everything else stays
+    let kept = (!is_whole(opened)).then(|| {
+        let end = opened.offset.saturating_add(old.size()).min(opened.image_size);
+        opened.offset..end.max(opened.offset)
+    });
+    replace_image(opened, kept, &manifest, &creation, progress)
+}
+
+/// Resize it where it is.
+fn in_place(
+    opened: &Opened,
+    original: &Original,
+    device: Arc<dyn BlockDevice>,
+    how: &Resizing,
+) -> Result<Created, Failure> {
+    if opened.dialect == Dialect::V1 {
+        return Err(Failure::Target(Reason::Version1));
+    }
+    let old = opened.stored.geometry();
+    let new = match how.size {
+        NewSize::Least => {
+            let least = least(opened, original)?.unwrap_or(old.block_count);
+            Geometry::new(old.block_size, least)?
+        }
+        _ => wanted(opened, how)?,
+    };
+    check_room(opened, new, how.overwrite)?;
+    if new.block_count < old.block_count && !rehearse(opened, original, new.block_count)? {
+        let needed = least(opened, original)?;
+        return Err(Failure::NoSpace { geometry: new, needed });
+    }
+    Fs::open(device, &EngineOptions::default())?.resize(new.block_count)?;
+    let file = opened.file.try_clone().map_err(unwritable)?;
+    let stored: Arc<dyn BlockDevice> = Arc::new(FileDevice::new(file, opened.offset, new));
+    // the content was compared when it was tried: by now blocks of the old lists may hold other data
+    is_sound(opened.dialect, &stored)?;
+    let read_only = EngineOptions { read_only: true, ..EngineOptions::default() };
+    let mut fs = Fs::open(stored, &read_only)?;
+    let (usage, counts) = (fs.usage()?, fs.counts()?);
+    Ok(Created {
+        geometry: new,
+        blocks_used: usage.blocks_used,
+        files: counts.files,
+        directories: counts.directories,
+        bytes: original.manifest()?.bytes(),
+        image_size: new.size(),
+        misfits: Vec::new(),
+    })
+}
+
+/// Whether what is in a filesystem can move into so many blocks: tried on a copy of the blocks that
+/// change, and compared.
+fn rehearse(opened: &Opened, original: &Original, block_count: u32) -> Result<bool, Failure> {
+    let overlay = OverlayDevice::new(Arc::clone(&opened.device)).map_err(unwritable)?;
+    let overlay: Arc<dyn BlockDevice> = Arc::new(overlay);
+    match Fs::open(Arc::clone(&overlay), &EngineOptions::default())?.resize(block_count) {
+        Ok(()) => {
+            verify(&Prefix::of(overlay, block_count), original.version(), original.image())?;
+            Ok(true)
+        }
+        Err(Error::NoSpace) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The least number of blocks that it can be given in its place: not always as few as are in use,
+/// because what moves needs its new blocks before it lets go the old ones.
+fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
+    let usage = original.image().usage()?;
+    let (mut too_few, mut enough) = (usage.blocks_used.max(2) - 1, usage.blocks);
+    while enough - too_few > 1 {
+        let middle = too_few.midpoint(enough);
+        match rehearse(opened, original, middle)? {
+            true => enough = middle,
+            false => too_few = middle,
+        }
+    }
+    Ok((enough < usage.blocks).then_some(enough))
+}
+
+/// The geometry that is asked for.
+fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
+    let block_size = opened.stored.geometry().block_size;
+    let NewSize::Bytes(bytes) = how.size else { return filling(opened, how.overwrite) };
+    let unit = u64::from(block_size);
+    if bytes % unit != 0 {
+        let below = bytes - bytes % unit;
+        let why = format!(
+            "size {bytes} is not a multiple of the block size {block_size}; {below} and {} are",
+            below.saturating_add(unit)
+        );
+        return Err(Unsupported::Geometry(why).into());
+    }
+    Ok(Geometry::new(block_size, u32::try_from(bytes / unit).unwrap_or(u32::MAX))?)
+}
+
+/// The geometry that fills what the filesystem is in.
+fn filling(opened: &Opened, overwrite: bool) -> Result<Geometry, Failure> {
+    let old = opened.stored.geometry();
+    // the size of a file says something only where it is larger than the filesystem
+    let room = room(opened, overwrite)?.min(opened.image_size.saturating_sub(opened.offset));
+    let count = u32::try_from(room / u64::from(old.block_size)).unwrap_or(u32::MAX);
+    Ok(Geometry::new(old.block_size, count.max(old.block_count))?)
+}
+
+/// Whether the file holds nothing but the filesystem.
+fn is_whole(opened: &Opened) -> bool {
+    opened.metadata.is_file()
+        && opened.offset == 0
+        && opened.image_size <= opened.stored.geometry().size()
+}
+
+/// Bytes that the filesystem may have: without end where it may grow with its file.
+fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
+    if is_whole(opened) {
+        return Ok(u64::MAX);
+    }
+    let end = match opened.label.filter(|_| !overwrite) {
+        Some(label) => {
+            let space = space_of(&opened.file, Place::Partition(label)).map_err(Failure::Target)?;
+            space.end.min(opened.image_size)
+        }
+        None => opened.image_size,
+    };
+    Ok(end.saturating_sub(opened.offset))
+}
+
+/// Nothing that belongs to somebody else may be overwritten: what follows the filesystem in its
+/// partition does not, nor does the rest of a device that begins with the filesystem.
+fn check_room(opened: &Opened, new: Geometry, overwrite: bool) -> Result<(), Failure> {
+    let room = room(opened, overwrite)?;
+    if new.size() > room {
+        return Err(Failure::Beyond { geometry: new, room });
+    }
+    let (from, to) = (opened.stored.geometry().size(), new.size());
+    let is_ours = opened.label.is_some() || (!opened.metadata.is_file() && opened.offset == 0);
+    if to <= from || is_ours || overwrite {
+        return Ok(());
+    }
+    let added = opened.offset.saturating_add(from)..opened.offset.saturating_add(to);
+    match is_blank(&opened.file, added.clone()).map_err(target)? {
+        true => Ok(()),
+        false => Err(Failure::InTheWay(added)),
+    }
+}
