@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 #[cfg(feature = "mount")]
@@ -343,26 +343,33 @@ impl Place {
         Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 
-    /// Make a file that is to get this name, and that only this user may use until then.
+    /// Make a file that is to get this name, and that only this user may use until then. Where the
+    /// filesystem allows it the file has no name before, so that nothing is left of it whatever ends
+    /// this process.
     ///
     /// # Errors
     /// The system's.
     pub fn begin(&self) -> io::Result<NewFile<'_>> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mode = Mode::RUSR | Mode::WUSR;
+        if let Some(file) = unnamed(&self.directory, mode) {
+            return Ok(NewFile { place: self, temporary: None, file, put: false });
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let make = |name: &OsStr| openat(&self.directory, name, flags | OFlags::CLOEXEC, mode);
+        let (temporary, fd) = self.temporary(make)?;
+        Ok(NewFile { place: self, temporary: Some(temporary), file: fd.into(), put: false })
+    }
+
+    /// Have `make` make something under a name of this directory that nothing has.
+    fn temporary<T>(
+        &self,
+        mut make: impl FnMut(&OsStr) -> rustix::io::Result<T>,
+    ) -> io::Result<(Self, T)> {
         for _ in 0..NAMES_MAX {
             let number = RandomState::new().hash_one(std::process::id());
             let name = OsString::from(format!("{PREFIX}{number:016x}"));
-            match openat(&self.directory, &name, flags | OFlags::CLOEXEC, mode) {
-                Ok(fd) => {
-                    let temporary = Self { directory: self.directory.try_clone()?, name };
-                    return Ok(NewFile {
-                        place: self,
-                        temporary,
-                        file: File::from(fd),
-                        put: false,
-                    });
-                }
+            match make(&name) {
+                Ok(made) => return Ok((Self { directory: self.directory.try_clone()?, name }, made)),
                 Err(Errno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }
@@ -377,11 +384,34 @@ impl Place {
     }
 }
 
-/// A file that has no name of its own yet; removed on drop.
+/// A new file without a name in `directory`, if its filesystem has such files and they can be named
+/// later.
+pub(crate) fn unnamed(directory: impl AsFd, mode: Mode) -> Option<File> {
+    let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, ".", flags, mode).ok()?);
+    // /proc may be missing, or another process's.
+    let shown = fs::metadata(proc_path(&file)).ok()?;
+    same(&shown, &file.metadata().ok()?).then_some(file)
+}
+
+/// Give a file that [`unnamed`] made a name that nothing has.
+///
+/// # Errors
+/// The system's: EEXIST if something has it.
+pub(crate) fn name(file: &File, directory: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
+    rustix::fs::linkat(CWD, proc_path(file), directory, name, AtFlags::SYMLINK_FOLLOW)
+}
+
+fn proc_path(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+/// A file that does not have its name yet; removed on drop.
 #[derive(Debug)]
 pub struct NewFile<'a> {
     place: &'a Place,
-    temporary: Place,
+    /// The name it has until then, if it has one.
+    temporary: Option<Place>,
     file: File,
     put: bool,
 }
@@ -398,7 +428,17 @@ impl NewFile<'_> {
     /// # Errors
     /// The system's, and [`replaced`].
     pub fn put(mut self, old: Option<&File>) -> io::Result<()> {
-        let (from, to) = (&self.temporary, self.place);
+        let to = self.place;
+        if self.temporary.is_none() && old.is_none() {
+            name(&self.file, &to.directory, &to.name)?;
+            return to.sync();
+        }
+        if self.temporary.is_none() {
+            // There is no way to put it in the place of the old one at once.
+            let (temporary, ()) = to.temporary(|free| name(&self.file, &to.directory, free))?;
+            self.temporary = Some(temporary);
+        }
+        let Some(from) = &self.temporary else { return Err(replaced()) };
         let names = (&from.directory, &from.name, &to.directory, &to.name);
         if !from.holds(&self.file)? {
             return Err(replaced());
@@ -428,9 +468,9 @@ fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> 
 
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
-        if !self.put {
+        if let (false, Some(temporary)) = (self.put, &self.temporary) {
             // what somebody else put there stays
-            let _ = self.temporary.remove(&self.file);
+            let _ = temporary.remove(&self.file);
         }
     }
 }

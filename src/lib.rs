@@ -44,13 +44,17 @@
 //! - [`Error`] has one variant for each cause that a caller can act on.
 //! - [`kv`] is a key-value store in an image, with atomic batches.
 //!
+//! `docs/library.md` tells how the parts fit together, and what is durable when.
+//!
 //! # Features
 //!
 //! - `mount` (default): `fuse`, to mount images with FUSE.
 //! - `cli` (default): `cli`, all that the program `littlefs` does.
 //! - `compression` (default): images in gzip, xz and zstd files are read.
-//! - `inspect` (default): `inspect` and `map`, images tag by tag and block by block.
+//! - `transfer` (default): [`transfer`] and [`change`], directories and tar streams to images and back.
+//! - `inspect` (default): [`inspect`] and [`map`], images tag by tag and block by block.
 //! - `serde`: reports can be serialized. `mount`, `cli` and `inspect` need it.
+//! - `docs`: the program `littlefs-docs`, which writes man pages and completions.
 //! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
 //!   may change with any version. It is for this package's own tests.
 //!
@@ -89,6 +93,11 @@
 
 #![warn(missing_docs)]
 #![cfg_attr(not(feature = "internals"), warn(clippy::missing_errors_doc))]
+
+/// The code of the guide is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/library.md")]
+struct Guide;
 
 /// Declares modules that are not part of the public interface: public with the feature `internals`,
 /// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the compiler

@@ -18,6 +18,8 @@ mod mutate;
 mod see;
 #[path = "hostile/v1.rs"]
 mod v1;
+#[path = "hostile/verbs.rs"]
+mod verbs;
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -107,6 +107,34 @@ fn the_list_of_commands_names_every_command() {
     }
 }
 
+/// The features and their defaults are listed for users in two places.
+#[test]
+fn every_feature_is_documented() {
+    let manifest = include_str!("../Cargo.toml");
+    let (_, features) = manifest.split_once("\n[features]\n").expect("a section");
+    let (features, _) = features.split_once("\n[").expect("another section");
+    let lines = features.lines();
+    let entries: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(" = [")).collect();
+    let (_, defaults) = entries.iter().find(|(name, _)| *name == "default").expect("default");
+    let guide = include_str!("../docs/library.md");
+    let (_, guide) = guide.split_once("\n## Features\n").expect("a section");
+    let library = include_str!("../src/lib.rs");
+    for (name, _) in entries.iter().filter(|(name, _)| *name != "default") {
+        let row = guide.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        let row = row.unwrap_or_else(|| panic!("docs/library.md has no row for {name}"));
+        let is_default = defaults.contains(&format!("\"{name}\""));
+        assert_eq!(row.contains("| yes |"), is_default, "{row}");
+        let item = if is_default {
+            format!("//! - `{name}` (default):")
+        } else {
+            format!("//! - `{name}`:")
+        };
+        assert!(library.contains(&item), "src/lib.rs has no {item}");
+    }
+    let rows = guide.lines().filter(|line| line.starts_with("| `")).count();
+    assert_eq!(rows, entries.len() - 1, "docs/library.md names features that are not there");
+}
+
 #[test]
 fn every_command_has_a_manual_page_with_all_its_options() {
     let dir = tempfile::tempdir().expect("a temporary directory");

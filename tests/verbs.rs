@@ -29,6 +29,8 @@ mod dropins;
 mod editing;
 #[path = "verbs/inspecting.rs"]
 mod inspecting;
+#[path = "verbs/interrupted.rs"]
+mod interrupted;
 #[path = "verbs/mapping.rs"]
 mod mapping;
 #[path = "verbs/odd.rs"]

@@ -119,6 +119,12 @@ impl Fs {
         }
     }
 
+    /// Metadata pairs that the next flush would write.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn dirty_pairs(&self) -> usize {
+        self.dirty_pairs.len()
+    }
+
     /// The flushes so far.
     pub fn flushes(&self) -> Flushes {
         let Tally { done, failed, last, last_failed, .. } = &self.tally;

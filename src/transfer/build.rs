@@ -16,6 +16,10 @@ const WHOLE_MAX: u64 = 1 << 20;
 /// Bytes of a larger file read at a time.
 const PIECE: usize = 1 << 20;
 
+/// Changed metadata pairs that are held in memory before they are written. Each may hold a hundred
+/// entries, and an entry takes some two hundred bytes of memory.
+const PAIRS_HELD: usize = 512;
+
 /// An entry that the image cannot hold, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -105,6 +109,9 @@ pub(super) fn build(
                 Err(BuildError::Fs(Error::NotFound)) if !refused.is_empty() => continue,
                 found => (found?, parent),
             };
+        }
+        if builder.fs.dirty_pairs() > PAIRS_HELD {
+            builder.fs.flush()?;
         }
         // only the engine knows how much of a name a metadata block can hold
         match builder.store(dir.0, name, item) {

@@ -5,6 +5,7 @@
 //! open descriptor of the directory that holds it, and symbolic links on the host are never
 //! followed.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, create_dir_all};
 use std::io::{self, Write};
@@ -22,7 +23,7 @@ use super::manifest::split;
 use crate::check::show;
 use crate::convention::device_numbers;
 use crate::error::Error;
-use crate::files::{create_in as create_file, open_dir};
+use crate::files::{self, create_in as create_file, open_dir, unnamed};
 use crate::{FileType, Littlefs, Metadata};
 
 /// Bytes copied at a time.
@@ -450,34 +451,48 @@ fn timespec(time: SystemTime) -> Timespec {
     Timespec { tv_sec: nanos.div_euclid(NANOS), tv_nsec: nanos.rem_euclid(NANOS) }
 }
 
-/// A file of the host in the making: under its own name, or where that is taken under another one
-/// until it is complete, so that what is there is replaced by whole files only.
+/// A file of the host in the making. Where the filesystem allows it the file has no name until it is
+/// complete, so that an interruption leaves none that is not. Elsewhere it has its own name, or, where
+/// that is taken, another one. What is there is replaced by whole files only.
 struct NewFile {
     file: File,
-    temporary: Option<String>,
+    named: Named,
+}
+
+/// By which name a new file is known.
+enum Named {
+    Not,
+    Finally,
+    Otherwise(String),
 }
 
 impl NewFile {
     fn create(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Self, Problem> {
+        // as any new file of a program, less the umask
+        if let Some(file) = unnamed(parent, Mode::from_raw_mode(0o666)) {
+            return Ok(Self { file, named: Named::Not });
+        }
         match create_file(parent, name) {
-            Ok(file) => return Ok(Self { file, temporary: None }),
+            Ok(file) => return Ok(Self { file, named: Named::Finally }),
             Err(Errno::EXIST) => {}
             Err(e) => return Err(host(e)),
         }
-        for n in 0..TRIES {
-            let temporary = format!(".littlefs-extract-{}-{n}", std::process::id());
-            match create_file(parent, temporary.as_bytes()) {
-                Ok(file) => return Ok(Self { file, temporary: Some(temporary) }),
-                Err(Errno::EXIST) => {}
-                Err(e) => return Err(host(e)),
-            }
-        }
-        Err(host(Errno::EXIST))
+        let (temporary, file) = free_name(|free| create_file(parent, free.as_bytes()))?;
+        Ok(Self { file, named: Named::Otherwise(temporary) })
     }
 
     /// Give the file its name.
     fn keep(self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Problem> {
-        let Some(temporary) = self.temporary else { return Ok(()) };
+        let temporary = match self.named {
+            Named::Finally => return Ok(()),
+            Named::Otherwise(temporary) => temporary,
+            Named::Not => match files::name(&self.file, parent, OsStr::from_bytes(name)) {
+                Err(Errno::EXIST) => {
+                    free_name(|free| files::name(&self.file, parent, OsStr::new(free)))?.0
+                }
+                named => return named.map_err(host),
+            },
+        };
         rustix::fs::renameat(parent, &*temporary, parent, name).map_err(|e| {
             let _ = rustix::fs::unlinkat(parent, &*temporary, AtFlags::empty());
             taken(e)
@@ -487,9 +502,28 @@ impl NewFile {
     /// Remove what there is of it. What fails here leaves the incomplete file behind, which is
     /// reported as left out in any case.
     fn remove(self, parent: BorrowedFd<'_>, name: &[u8]) {
-        let name = self.temporary.as_ref().map_or(name, |temporary| temporary.as_bytes());
+        let name = match &self.named {
+            Named::Not => return,
+            Named::Finally => name,
+            Named::Otherwise(temporary) => temporary.as_bytes(),
+        };
         let _ = rustix::fs::unlinkat(parent, name, AtFlags::empty());
     }
+}
+
+/// Have `make` make something under a name that nothing has.
+fn free_name<T>(
+    mut make: impl FnMut(&str) -> rustix::io::Result<T>,
+) -> Result<(String, T), Problem> {
+    for n in 0..TRIES {
+        let name = format!(".littlefs-extract-{}-{n}", std::process::id());
+        match make(&name) {
+            Ok(made) => return Ok((name, made)),
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(host(e)),
+        }
+    }
+    Err(host(Errno::EXIST))
 }
 
 /// Make something by `make`, in the place of what has its name unless that is a directory.
