@@ -251,6 +251,11 @@ impl Copier<'_> {
                 let path = format!("{path}/{}", check::show(&name));
                 match self.old.lookup(from, &name) {
                     Ok(Node::Dir(dir)) => {
+                        // one that cannot be read is left out
+                        if let Err(e) = self.old.is_empty(dir) {
+                            self.lose(&path, e)?;
+                            continue;
+                        }
                         let new = self.new.mkdir(to, &name);
                         let new = new.map_err(|e| self.unstorable(e, &path, &name))?;
                         self.outcome.directories += 1;

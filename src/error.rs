@@ -44,6 +44,8 @@ pub enum Error {
     AttrTooLarge,
     /// The entry has no such user attribute.
     NoAttr,
+    /// The file was closed: its id stands for no open file any more.
+    Closed,
     /// The filesystem was opened for reading only, or turned read-only after an error.
     ReadOnly,
     /// An argument that makes no sense; says which.
@@ -301,6 +303,7 @@ impl fmt::Display for Error {
             Self::FileTooLarge => f.write_str("file too large for this image"),
             Self::AttrTooLarge => f.write_str("attribute too large for this image"),
             Self::NoAttr => f.write_str("no such attribute"),
+            Self::Closed => f.write_str("the file was closed"),
             Self::ReadOnly => f.write_str("read-only filesystem"),
             Self::Invalid(what) => write!(f, "invalid argument: {what}"),
             Self::Io(e) => match e.block {
@@ -339,7 +342,7 @@ impl From<Error> for io::Error {
             Error::NoSpace => Kind::StorageFull,
             Error::MapUnfinished => Kind::WouldBlock,
             Error::FileTooLarge => Kind::FileTooLarge,
-            Error::AttrTooLarge | Error::Invalid(_) => Kind::InvalidInput,
+            Error::AttrTooLarge | Error::Closed | Error::Invalid(_) => Kind::InvalidInput,
             Error::ReadOnly => Kind::ReadOnlyFilesystem,
             Error::Io(e) => e.source.kind(),
             Error::Corrupt(_) => Kind::InvalidData,

@@ -32,8 +32,8 @@ mod salvage;
 mod sort;
 mod space;
 mod storage;
-mod unsaved;
 mod stray;
+mod unsaved;
 mod value;
 mod write;
 
@@ -45,8 +45,9 @@ use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
 use crate::disk::{GState, Superblock};
-use crate::error::{Error, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::mdir::MoveId;
+use crate::slots::{SlotId, Slots};
 
 pub use crate::mdir::{DirId, FileId};
 pub use activity::{Flush, Flushes, Unwritten};
@@ -71,7 +72,7 @@ use running::{Panicked, Running};
 use space::Retired;
 
 /// The root directory.
-pub const ROOT: DirId = DirId(0);
+pub const ROOT: DirId = DirId(SlotId::FIRST);
 
 /// Changed metadata pairs held before they are flushed: some 100,000 small files.
 const DIRTY_PAIRS_MAX: usize = 4096;
@@ -106,6 +107,8 @@ struct Dir {
     sorted: bool,
     /// False once removed.
     alive: bool,
+    /// Why it cannot be read, if so: then it has no pairs.
+    broken: Option<Corrupt>,
 }
 
 /// A directory removed in memory whose pairs are still in the thread on disk.
@@ -145,16 +148,20 @@ pub struct Fs {
 
     pairs: Vec<Option<PairInfo>>,
     vacant: Vec<PairIx>,
-    dirs: Vec<Dir>,
+    dirs: Slots<Dir>,
+    /// Directories that cannot be read, by the directory and the name of their entry.
+    broken: HashMap<(DirId, Box<[u8]>), DirId>,
     /// Directory by either block of its first pair.
     heads: HashMap<u32, DirId>,
-    files: Vec<Option<File>>,
-    /// Ids in `files` to be used again.
-    vacant_files: Vec<FileId>,
+    files: Slots<File>,
 
     alloc: Alloc,
     /// CTZ lists, head and size, that the map of free blocks does not hold yet.
     unmapped: Vec<(u32, u32)>,
+    /// Blocks of the lists that it has taken up.
+    blocks_mapped: u64,
+    /// Some list cannot be taken up: which blocks are free is not known.
+    is_unmappable: bool,
     /// Somebody else completes that map.
     map_deferred: bool,
     flushing: bool,
@@ -274,9 +281,9 @@ impl Fs {
         self.held = held;
     }
 
-    /// The directory that holds `dir`; `None` for the root.
+    /// The directory that holds `dir`; `None` for the root, and for one that is gone.
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
-        (dir != ROOT).then(|| self.dirs[dir.0 as usize].parent)
+        self.dirs.get(dir.0).filter(|_| dir != ROOT).map(|d| d.parent)
     }
 
     /// Before any change: refuse it if read-only, finish what a former mount left undone, and keep
@@ -295,11 +302,20 @@ impl Fs {
         Ok(running)
     }
 
-    /// The directory, unless it was removed.
+    /// The directory, unless it was removed or cannot be read.
     fn dir(&self, dir: DirId) -> Result<&Dir> {
-        match self.dirs.get(dir.0 as usize) {
+        match self.dirs.get(dir.0) {
+            Some(Dir { broken: Some(why), .. }) => Err(why.clone().into()),
             Some(d) if d.alive => Ok(d),
             _ => Err(Error::NotFound),
         }
+    }
+
+    /// All directories that there are and that can be read.
+    fn readable_dirs(&self) -> Vec<DirId> {
+        let ids = self.dirs.iter().filter(|(_, d)| d.alive && d.broken.is_none());
+        let mut ids: Vec<DirId> = ids.map(|(id, _)| DirId(id)).collect();
+        ids.sort_unstable();
+        ids
     }
 }

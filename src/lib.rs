@@ -66,7 +66,7 @@
 //!
 //! | layer | modules | job |
 //! |---|---|---|
-//! | base | [`error`], `files`, `show` | outcomes a caller can act on; files by descriptor; names for people |
+//! | base | [`error`], `files`, `show`, `slots` | outcomes a caller can act on; files by descriptor; names for people; tables with ids |
 //! | device | [`bd`] | blocks in files and in memory |
 //! | format | `disk`, [`convention`] | the bytes of SPEC.md and of user attributes, pure |
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
@@ -156,6 +156,7 @@ pub mod kv;
 pub mod map;
 pub mod profile;
 pub mod recover;
+mod slots;
 // The daemon and its commands need most of these calls; the library alone needs few.
 #[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]
 mod sys;

@@ -10,21 +10,27 @@ use std::cmp::Ordering;
 use crate::disk::commit::{BlockFull, Commit, Layout, Writer};
 use crate::disk::log::{Log, RawEntry};
 use crate::disk::{GState, Pair, Tail, name, tag};
+use crate::slots::SlotId;
 
-/// A directory, for the life of the mount; never reused.
+/// A directory, for the life of the mount. No other directory ever gets the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DirId(pub(crate) u32);
+pub struct DirId(pub(crate) SlotId);
 
 impl DirId {
-    /// Its place in the table of directories.
-    pub(crate) fn index(self) -> usize {
-        self.0 as usize
+    /// How often a place in the table of directories is used: so many that [`Self::number`] takes
+    /// no more than 48 bits.
+    pub(crate) const USES: u32 = 1 << 16;
+
+    /// A number that no other directory has or ever had: 0 for the root, and small ones for those
+    /// that were there at first. Less than 2^48.
+    pub fn number(self) -> u64 {
+        self.0.number()
     }
 }
 
-/// An open file object.
+/// An open file object. No other ever gets the id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FileId(pub(crate) u32);
+pub struct FileId(pub(crate) SlotId);
 
 /// A pending move of a durable entry from one pair to another.
 pub type MoveId = u32;

@@ -11,6 +11,8 @@ mod at_home;
 mod chamelon;
 #[path = "mount/command.rs"]
 mod command;
+#[path = "mount/damaged.rs"]
+mod damaged;
 #[path = "mount/durability.rs"]
 mod durability;
 #[path = "mount/failing.rs"]

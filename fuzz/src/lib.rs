@@ -94,7 +94,7 @@ pub fn walk(fs: &mut Fs) -> Tree {
 
 fn read(fs: &mut Fs, dir: DirId, name: &[u8]) -> Option<Vec<u8>> {
     let file = fs.open_file(dir, name).ok()?;
-    let size = fs.file_size(file) as usize;
+    let size = fs.file_size(file).ok()? as usize;
     let content = fs.read(file, 0, size).and_then(|plan| plan.run());
     fs.close_file(file);
     content.ok()

@@ -185,7 +185,7 @@ impl File {
     /// The same; returns where the written bytes end.
     fn put(&self, data: &[u8], offset: u64) -> Result<u64> {
         self.change(|fs, id| {
-            let at = if self.options.append { u64::from(fs.file_size(id)) } else { offset };
+            let at = if self.options.append { u64::from(fs.file_size(id)?) } else { offset };
             fs.write(id, at, data)?;
             Ok(at + data.len() as u64)
         })
@@ -223,7 +223,8 @@ impl File {
 
     /// Bytes in the file.
     pub fn len(&self) -> u64 {
-        u64::from(self.core().fs.file_size(self.id))
+        // what this keeps open is there
+        self.core().fs.file_size(self.id).map_or(0, u64::from)
     }
 
     /// Whether the file has no bytes.
@@ -239,7 +240,7 @@ impl File {
         let mut core = self.core();
         let core = &mut *core;
         let codec = core.codec.as_ref();
-        let node = Node::File { size: core.fs.file_size(self.id) };
+        let node = Node::File { size: core.fs.file_size(self.id)? };
         core.fs.with_attrs(At::File(self.id), |attrs| Metadata::new(codec, node, attrs))
     }
 

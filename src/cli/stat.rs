@@ -85,11 +85,12 @@ pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     for path in problems.expand(&image, &args.paths) {
         match gather(&image, &path) {
-            Ok((metadata, storage, attrs)) if args.json => {
-                facts.push(Facts::new(&image, &path, &metadata, storage, &attrs));
-            }
             Ok((metadata, storage, attrs)) => {
-                print(&mut out, &image, &path, &metadata, storage, &attrs)?;
+                // what a damaged directory is can be told, but not where it is
+                let storage = storage.map_err(|e| problems.add(&path, e)).ok();
+                if !args.json {
+                    print(&mut out, &image, &path, &metadata, storage, &attrs)?;
+                }
                 facts.push(Facts::new(&image, &path, &metadata, storage, &attrs));
             }
             Err(e) => problems.add(&path, e),
@@ -103,8 +104,11 @@ pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
 
 type Attrs = Vec<(u8, Vec<u8>)>;
 
-fn gather(image: &Littlefs, path: &[u8]) -> Result<(Metadata, Storage, Attrs), Error> {
-    Ok((image.metadata(path)?, image.storage(path)?, image.attrs(path)?))
+fn gather(
+    image: &Littlefs,
+    path: &[u8],
+) -> Result<(Metadata, Result<Storage, Error>, Attrs), Error> {
+    Ok((image.metadata(path)?, image.storage(path), image.attrs(path)?))
 }
 
 impl Facts {
@@ -112,18 +116,18 @@ impl Facts {
         image: &Littlefs,
         path: &[u8],
         metadata: &Metadata,
-        storage: Storage,
+        storage: Option<Storage>,
         attrs: &Attrs,
     ) -> Self {
         let (head_block, pair) = match storage {
-            Storage::List { head, .. } => (head, None),
-            Storage::Pairs { first, .. } => (None, Some(first)),
-            Storage::Inline => (None, None),
+            Some(Storage::List { head, .. }) => (head, None),
+            Some(Storage::Pairs { first, .. }) => (None, Some(first)),
+            Some(Storage::Inline) | None => (None, None),
         };
         Self {
             entry: EntryJson::new(image, path, metadata),
-            storage: storage_name(storage),
-            blocks: storage.blocks(),
+            storage: storage.map_or("unreadable", storage_name),
+            blocks: storage.map_or(0, Storage::blocks),
             head_block,
             pair,
             attributes: attrs
@@ -143,7 +147,7 @@ fn print(
     image: &Littlefs,
     path: &[u8],
     metadata: &Metadata,
-    storage: Storage,
+    storage: Option<Storage>,
     attrs: &Attrs,
 ) -> io::Result<()> {
     writeln!(out, "path        /{}", show(path))?;
@@ -153,12 +157,15 @@ fn print(
     }
     writeln!(out, "size        {} bytes", metadata.len())?;
     match storage {
-        Storage::Inline => writeln!(out, "storage     inline, in its directory's blocks")?,
-        Storage::List { blocks, head: Some(head) } => {
+        None => writeln!(out, "storage     cannot be read")?,
+        Some(Storage::Inline) => writeln!(out, "storage     inline, in its directory's blocks")?,
+        Some(Storage::List { blocks, head: Some(head) }) => {
             writeln!(out, "storage     {blocks} blocks, the last one is block {head}")?;
         }
-        Storage::List { blocks, head: None } => writeln!(out, "storage     {blocks} blocks")?,
-        Storage::Pairs { pairs, first: [a, b] } => {
+        Some(Storage::List { blocks, head: None }) => {
+            writeln!(out, "storage     {blocks} blocks")?;
+        }
+        Some(Storage::Pairs { pairs, first: [a, b] }) => {
             writeln!(out, "storage     {pairs} metadata pairs, the first in blocks {a} and {b}")?;
         }
     }

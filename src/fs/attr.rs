@@ -24,11 +24,15 @@ impl Fs {
         match at {
             At::Entry(dir, name) => self.find(dir, name)?.ok_or(Error::NotFound),
             At::Dir(dir) if dir != ROOT => {
-                let d = self.dir(dir)?;
+                // its entry can be read, even where it cannot itself
+                let d = self.dirs.get(dir.0).filter(|d| d.alive).ok_or(Error::NotFound)?;
                 let (parent, name) = (d.parent, d.name.clone());
                 self.find(parent, &name)?.ok_or(Error::NotFound)
             }
-            At::File(file) => self.place_of(file),
+            At::File(file) => {
+                self.opened(file)?;
+                self.place_of(file)
+            }
             At::Root | At::Dir(_) => {
                 let pair = self.dir(ROOT)?.pairs[0];
                 let at = self.mdir(pair)?.entries.iter().position(|e| e.kind == Kind::Superblock);

@@ -309,7 +309,7 @@ impl Fs {
         self.forget_pair(ix);
         // an emptied pair left its directory when it was emptied
         if let Some(dir) = dir.filter(|_| fate == Fate::Removed) {
-            self.dirs[dir.0 as usize].pairs.retain(|&p| p != ix);
+            self.dirs[dir.0].pairs.retain(|&p| p != ix);
         }
         for b in blocks.0 {
             if self.heads.get(&b) == dir.as_ref() {
@@ -322,9 +322,15 @@ impl Fs {
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
     /// table.
     pub(super) fn forget_gone(&mut self) {
-        let (pairs, dirs) = (&self.pairs, &self.dirs);
+        let (pairs, dirs) = (&self.pairs, &mut self.dirs);
         self.emptied.retain(|ix| pairs[ix.0 as usize].is_some());
-        self.removed.retain(|r| !dirs[r.dir.0 as usize].pairs.is_empty());
+        self.removed.retain(|r| {
+            let is_gone = dirs[r.dir.0].pairs.is_empty();
+            if is_gone {
+                dirs.remove(r.dir.0);
+            }
+            !is_gone
+        });
     }
 
     /// Write a pair that nothing on disk names yet: its content and tail into one block, the other
@@ -394,7 +400,7 @@ impl Fs {
         let old = self.pair(ix).blocks;
         self.pair_mut(ix).blocks = blocks;
         let Some(dir) = self.pair(ix).dir else { return Ok(()) };
-        if self.dirs[dir.0 as usize].pairs.first() != Some(&ix) {
+        if self.dirs.get(dir.0).is_none_or(|d| d.pairs.first() != Some(&ix)) {
             return Ok(());
         }
         for b in old.0 {

@@ -58,16 +58,54 @@ impl Fs {
     }
 
     pub(super) fn node(&mut self, place: Place) -> Result<Node> {
-        let blocks = self.pair(place.pair).blocks;
+        let PairInfo { blocks, dir: parent, .. } = *self.pair(place.pair);
         let e = self.entry(place)?;
+        let bad_struct = Corrupt::BadStruct { pair: blocks, id: place.at as u16 };
         match (e.kind, &e.data, e.file) {
             (Kind::Dir, Data::Dir { dir: Some(dir), .. }, _) => Ok(Node::Dir(*dir)),
-            (Kind::Dir, Data::Dir { pair, .. }, _) => Err(Corrupt::NoValidCommit(*pair).into()),
-            (Kind::File, _, Some(file)) => Ok(Node::File { size: self.file_size(file) }),
+            (Kind::Dir, data, _) => {
+                let why = match data {
+                    Data::Dir { pair, .. } => Corrupt::NoValidCommit(*pair),
+                    _ => bad_struct,
+                };
+                let name = e.name.clone();
+                let parent = parent.ok_or_else(|| why.clone())?;
+                Ok(Node::Dir(self.broken_dir(parent, name, why)))
+            }
+            (Kind::File, _, Some(file)) => Ok(Node::File { size: self.file(file).size }),
             (Kind::File, Data::Inline(d), _) => Ok(Node::File { size: d.len() as u32 }),
             (Kind::File, Data::Ctz { size, .. }, _) => Ok(Node::File { size: *size }),
-            _ => Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
+            _ => Err(bad_struct.into()),
         }
+    }
+
+    /// A directory that cannot be read: its entry says that it is one, and whatever needs more of it
+    /// fails with `why`.
+    fn broken_dir(&mut self, parent: DirId, name: Box<[u8]>, why: Corrupt) -> DirId {
+        if let Some(&known) = self.broken.get(&(parent, name.clone())) {
+            return known;
+        }
+        let dir = Dir {
+            pairs: Vec::new(),
+            parent,
+            name: name.clone(),
+            sorted: true,
+            alive: true,
+            broken: Some(why),
+        };
+        let id = DirId(self.dirs.insert(dir));
+        self.broken.insert((parent, name), id);
+        id
+    }
+
+    /// The entry `name` of `dir` is `to_name` in `to` now: if it is that of a directory which cannot
+    /// be read, that goes along.
+    pub(super) fn rename_broken(&mut self, dir: DirId, name: &[u8], to: DirId, to_name: &[u8]) {
+        let Some(id) = self.broken.remove(&(dir, name.into())) else { return };
+        if let Some(d) = self.dirs.get_mut(id.0) {
+            (d.parent, d.name) = (to, to_name.into());
+        }
+        self.broken.insert((to, to_name.into()), id);
     }
 
     /// The visible entry `name` of `dir`.
@@ -229,7 +267,7 @@ impl Fs {
 
     /// Whether `ix` is not the first pair of `dir`.
     fn follows(&self, dir: DirId, ix: PairIx) -> bool {
-        self.dirs[dir.0 as usize].pairs.first() != Some(&ix)
+        self.dirs[dir.0].pairs.first() != Some(&ix)
     }
 
     /// Make room for the entry `name` to grow by `extra` bytes, and say where it is now.
@@ -295,9 +333,9 @@ impl Fs {
         }
         self.pair_mut(new).mdir = Some(Box::new(tail));
         if let Some(dir) = dir {
-            let d = &self.dirs[dir.0 as usize];
+            let d = &self.dirs[dir.0];
             let at = self.index_in_dir(d, ix).map_or(d.pairs.len(), |at| at + 1);
-            self.dirs[dir.0 as usize].pairs.insert(at, new);
+            self.dirs[dir.0].pairs.insert(at, new);
         }
         self.refresh_first(ix);
         self.refresh_first(new);

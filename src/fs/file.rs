@@ -242,23 +242,15 @@ impl Fs {
     }
 
     pub(super) fn add_file(&mut self, file: File) -> FileId {
-        match self.vacant_files.pop() {
-            Some(id) => {
-                self.files[id.0 as usize] = Some(file);
-                id
-            }
-            None => {
-                self.files.push(Some(file));
-                FileId(self.files.len() as u32 - 1)
-            }
-        }
+        FileId(self.files.insert(file))
     }
 
-    /// Close once. The last close of an unlinked file frees its blocks.
+    /// Close once. The last close of an unlinked file frees its blocks. A file that was closed
+    /// already stays so.
     pub fn close_file(&mut self, id: FileId) {
         let _running = self.run();
         let dirty = self.dirty_files.contains(&id) || self.unsaved.contains(&id);
-        let file = self.file_mut(id);
+        let Some(file) = self.files.get_mut(id.0) else { return };
         file.opens = file.opens.saturating_sub(1);
         if file.opens == 0 && !dirty {
             self.drop_file(id);
@@ -267,8 +259,7 @@ impl Fs {
 
     /// Forget a file object that is neither open nor dirty.
     pub(super) fn drop_file(&mut self, id: FileId) {
-        let Some(file) = self.files.get_mut(id.0 as usize).and_then(Option::take) else { return };
-        self.vacant_files.push(id);
+        let Some(file) = self.files.remove(id.0) else { return };
         self.unsaved.remove(&id);
         match file.link {
             Some((dir, name)) => {
@@ -288,24 +279,29 @@ impl Fs {
         }
     }
 
+    /// The file that a caller of this module means.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] unless it is open.
+    pub(super) fn opened(&self, id: FileId) -> Result<&File> {
+        self.files.get(id.0).filter(|f| f.opens > 0).ok_or(Error::Closed)
+    }
+
+    /// A file that is known to be there.
     pub(super) fn file(&self, id: FileId) -> &File {
-        match self.files.get(id.0 as usize) {
-            Some(Some(f)) => f,
-            // ids are given out by open_file and end with close_file
-            _ => panic!("stale file id {id:?}"),
-        }
+        &self.files[id.0]
     }
 
     pub(super) fn file_mut(&mut self, id: FileId) -> &mut File {
-        match self.files.get_mut(id.0 as usize) {
-            Some(Some(f)) => f,
-            _ => panic!("stale file id {id:?}"),
-        }
+        &mut self.files[id.0]
     }
 
     /// Bytes of an open file.
-    pub fn file_size(&self, id: FileId) -> u32 {
-        self.file(id).size
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once it was closed.
+    pub fn file_size(&self, id: FileId) -> Result<u32> {
+        Ok(self.opened(id)?.size)
     }
 
     /// An open file's entry has a new name.
@@ -347,26 +343,27 @@ impl Fs {
         ReadPlan { dev: Arc::clone(&self.dev), bytes: None, list, off: 0, len: size as usize }.run()
     }
 
-    /// Whether an open file still has a name.
+    /// Whether a file is open and still has a name.
     pub fn is_linked(&self, id: FileId) -> bool {
-        self.file(id).link.is_some()
+        self.opened(id).is_ok_and(|file| file.link.is_some())
     }
 
     /// The path of an open file from the root on, while it has a name; components are separated by
     /// single slashes.
     pub fn file_path(&self, id: FileId) -> Option<Vec<u8>> {
-        let (dir, name) = self.file(id).link.as_ref()?;
+        let (dir, name) = self.opened(id).ok()?.link.as_ref()?;
         let mut path = self.dir_path(*dir);
         path.extend_from_slice(name);
         Some(path)
     }
 
-    /// The path of a directory from the root on, with a slash behind each component.
+    /// The path of a directory from the root on, with a slash behind each component; of one that is
+    /// gone, nothing.
     pub fn dir_path(&self, dir: DirId) -> Vec<u8> {
         let mut parts = Vec::new();
         let mut at = dir;
         while at != ROOT {
-            let d = &self.dirs[at.0 as usize];
+            let Some(d) = self.dirs.get(at.0) else { break };
             parts.push([&d.name, &b"/"[..]].concat());
             at = d.parent;
         }
@@ -380,8 +377,17 @@ impl Fs {
     }
 
     /// Plan to read `len` bytes at `off`, or up to the end of the file.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once the file was closed; when its content cannot be read.
     pub fn read(&mut self, id: FileId, off: u64, len: usize) -> Result<ReadPlan> {
         let _running = self.run();
+        self.opened(id)?;
+        self.plan_read(id, off, len)
+    }
+
+    /// The same of a file that may have been closed, and is kept for its changes.
+    pub(super) fn plan_read(&mut self, id: FileId, off: u64, len: usize) -> Result<ReadPlan> {
         let file = self.file(id);
         let off = off.min(u64::from(file.size)) as u32;
         let len = len.min((file.size - off) as usize);

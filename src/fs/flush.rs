@@ -153,7 +153,7 @@ impl Fs {
             let heads: Vec<PairIx> = self
                 .removed
                 .iter()
-                .map(|r| &self.dirs[r.dir.0 as usize].pairs)
+                .map(|r| &self.dirs[r.dir.0].pairs)
                 .filter_map(|pairs| pairs.first().copied())
                 .filter(|&head| !self.tail_is_right(head, View::Stubbed))
                 .collect();
@@ -180,9 +180,10 @@ impl Fs {
         }
         self.phase(&settled, all)?;
         if plan.needs_another() {
+            let dirs = &self.dirs;
             let waits = |d: &DirId| {
-                let parent = self.dirs[d.index()].parent;
-                plan.stages.get(&parent).is_some_and(|s| *s != Stage::Whole)
+                let parent = dirs.get(d.0).map(|d| d.parent);
+                parent.and_then(|p| plan.stages.get(&p)).is_some_and(|s| *s != Stage::Whole)
             };
             self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
             self.end_deferral();
@@ -228,7 +229,7 @@ impl Fs {
 
     /// Durable pairs whose tails pass over removed ones.
     fn before_removed(&self) -> Vec<PairIx> {
-        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir.0 as usize].pairs))
+        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir.0].pairs))
     }
 
     fn kept_before_all<'a>(&self, pairs: impl IntoIterator<Item = &'a PairIx>) -> Vec<PairIx> {
@@ -275,7 +276,7 @@ impl Fs {
                 Stage::Stub => 1,
                 Stage::Later => 0,
             };
-            let pairs = self.dirs[dir.0 as usize].pairs.clone();
+            let pairs = self.dirs[dir.0].pairs.clone();
             for &ix in pairs.iter().skip(from) {
                 self.pair_mut(ix).deferred = true;
             }
@@ -323,7 +324,7 @@ impl Fs {
         stages: &BTreeMap<DirId, Stage>,
         ways: &mut WaysBack,
     ) -> Result<Stage> {
-        let d = &self.dirs[dir.0 as usize];
+        let d = &self.dirs[dir.0];
         let (parent, name, head) = (d.parent, d.name.clone(), d.pairs[0]);
         if self.pair(head).on_disk {
             return Ok(Stage::Stub);
@@ -349,7 +350,7 @@ impl Fs {
                     _ => return false,
                 }
             }
-            let Some(&head) = self.dirs[r.dir.0 as usize].pairs.first() else { return true };
+            let Some(&head) = self.dirs[r.dir.0].pairs.first() else { return true };
             !r.by_move
                 && self.kept_before(head, &mut kept) == Some(self.publisher(entry, &mut publishers))
         })
@@ -389,12 +390,12 @@ impl Fs {
         let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
         for &ix in pairs {
             let Some(dir) = self.pair(ix).dir else { continue };
-            if self.dirs[dir.0 as usize].pairs.first() != Some(&ix) {
+            if self.dirs.get(dir.0).is_some_and(|d| d.pairs.first() != Some(&ix)) {
                 gone.entry(dir).or_default().insert(ix);
             }
         }
         for (dir, gone) in gone {
-            self.dirs[dir.0 as usize].pairs.retain(|ix| !gone.contains(ix));
+            self.dirs[dir.0].pairs.retain(|ix| !gone.contains(ix));
             for ix in gone {
                 self.dirty_pairs.remove(&ix);
                 if self.pair(ix).on_disk {

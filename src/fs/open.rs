@@ -1,6 +1,6 @@
 //! Opening: one walk along the thread, then one over the tree.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
@@ -16,6 +16,7 @@ use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
+use crate::slots::Slots;
 
 /// Prog size when nothing in the image tells, in bytes.
 const PROG_SIZE_DEFAULT: u32 = 16;
@@ -29,7 +30,8 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// The device's program size in bytes, instead of the one inferred.
     pub prog_size: Option<u32>,
-    /// Largest inline file in bytes, instead of the one inferred.
+    /// Largest inline file in bytes, instead of the one inferred. More than the filesystem allows
+    /// means as much as it allows, which [`Fs::warnings`] says.
     pub inline_max: Option<u32>,
     /// Erases after which a metadata pair moves; never by default.
     pub block_cycles: Option<u32>,
@@ -134,12 +136,14 @@ impl Fs {
             warnings: Vec::new(),
             pairs: Vec::new(),
             vacant: Vec::new(),
-            dirs: Vec::new(),
+            dirs: Slots::new(DirId::USES),
+            broken: HashMap::new(),
             heads: HashMap::new(),
-            files: Vec::new(),
-            vacant_files: Vec::new(),
+            files: Slots::new(u32::MAX),
             alloc: Alloc::new(g.block_count, 0),
             unmapped: Vec::new(),
+            blocks_mapped: 0,
+            is_unmappable: false,
             map_deferred: false,
             flushing: false,
             held: false,
@@ -363,15 +367,16 @@ impl Fs {
         };
         self.layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
         let cap = (g.block_size / 8).min(sb.attr_max).min(tag::LEN_MAX);
-        self.inline_max = match options.inline_max {
-            Some(n) if n > cap => {
-                return Err(Error::Invalid(
-                    "inline_max exceeds an eighth of the block size or attr_max",
-                ));
-            }
-            Some(n) => n,
-            None => walk.inline_seen.max(INLINE_MAX_DEFAULT).min(cap),
-        };
+        let wanted = options.inline_max.unwrap_or(walk.inline_seen.max(INLINE_MAX_DEFAULT));
+        self.inline_max = wanted.min(cap);
+        if options.inline_max.is_some_and(|n| n > cap) {
+            self.warn(format!(
+                "inline_max={wanted} is more than the filesystem allows: files of up to {cap} bytes \
+                 are stored inline (the limit is the smallest of an eighth of the block size, \
+                 attr_max and {})",
+                tag::LEN_MAX
+            ));
+        }
         Ok(())
     }
 
@@ -421,18 +426,15 @@ impl Fs {
 
     /// Give every directory reachable from the root its id.
     fn walk_tree(&mut self, root: PairIx, walk: &mut Walk) {
-        self.add_dir(root, ROOT, Box::default(), walk);
-        let mut at = 0;
-        while at < self.dirs.len() {
-            let parent = DirId(at as u32);
-            for ix in self.dirs[at].pairs.clone() {
+        let mut todo = VecDeque::from([self.add_dir(root, ROOT, Box::default(), walk)]);
+        while let Some(parent) = todo.pop_front() {
+            for ix in self.dirs[parent.0].pairs.clone() {
                 for child in walk.children.remove(&ix).unwrap_or_default() {
                     if let Some(head) = self.find_head(&child, walk) {
-                        self.add_dir(head, parent, child.name, walk);
+                        todo.push_back(self.add_dir(head, parent, child.name, walk));
                     }
                 }
             }
-            at += 1;
         }
         // what was read before the directories were known
         let loaded: Vec<PairIx> = (0..self.pairs.len() as u32)
@@ -557,8 +559,9 @@ impl Fs {
     }
 
     /// A directory whose first pair is `head`.
-    fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &mut Walk) {
-        let id = DirId(self.dirs.len() as u32);
+    fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &mut Walk) -> DirId {
+        let dir = Dir { pairs: Vec::new(), parent, name, sorted: true, alive: true, broken: None };
+        let id = DirId(self.dirs.insert(dir));
         let mut pairs = vec![head];
         let mut sorted = true;
         let mut last: Option<Box<[u8]>> = None;
@@ -582,7 +585,9 @@ impl Fs {
         for b in self.pair(head).blocks.0 {
             self.heads.insert(b, id);
         }
-        self.dirs.push(Dir { pairs, parent, name, sorted, alive: true });
+        let dir = &mut self.dirs[id.0];
+        (dir.pairs, dir.sorted) = (pairs, sorted);
+        id
     }
 
     /// The pair that the hardtail of `at` leads to: the next in the thread, except where an

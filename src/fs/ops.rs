@@ -86,28 +86,29 @@ impl Fs {
     }
 
     fn try_mkdir(&mut self, dir: DirId, name: &[u8], attrs: &[Attr]) -> Result<Attempt<DirId>> {
-        let id = DirId(self.dirs.len() as u32);
         let mut e =
-            Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: Some(id) });
+            Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: None });
         e.attrs = attrs.to_vec();
         let Attempt::Done(place) = self.room_for_new(dir, &e)? else {
             return Ok(Attempt::FlushFirst);
         };
-        let blocks = self.take_pair_blocks()?;
-        let head = self.add_pair(PairInfo::new(blocks, Some(id), false));
         let prev = self.last_threaded(dir)?;
+        let blocks = self.take_pair_blocks()?;
+        let id = DirId(self.dirs.insert(Dir {
+            pairs: Vec::new(),
+            parent: dir,
+            name: name.into(),
+            sorted: true,
+            alive: true,
+            broken: None,
+        }));
+        let head = self.add_pair(PairInfo::new(blocks, Some(id), false));
+        self.dirs[id.0].pairs.push(head);
         self.link_after(prev, head);
         self.dirty_pairs.insert(head);
         for b in blocks.0 {
             self.heads.insert(b, id);
         }
-        self.dirs.push(Dir {
-            pairs: vec![head],
-            parent: dir,
-            name: name.into(),
-            sorted: true,
-            alive: true,
-        });
         e.data = Data::Dir { pair: blocks, dir: Some(id) };
         self.insert_at(place, e)?;
         Ok(Attempt::Done(id))
@@ -234,8 +235,8 @@ impl Fs {
         let gone: Vec<DirId> =
             self.removed.iter().filter(|r| r.parent == child).map(|r| r.dir).collect();
         for sub in gone {
-            let Some(&sub_head) = self.dirs[sub.0 as usize].pairs.first() else { continue };
-            if self.dirs[sub.0 as usize].pairs.len() > 1 && pairs.len() > 1 {
+            let Some(&sub_head) = self.dirs[sub.0].pairs.first() else { continue };
+            if self.dirs[sub.0].pairs.len() > 1 && pairs.len() > 1 {
                 return Ok(Attempt::FlushFirst);
             }
             let mut at = Some(head);
@@ -277,7 +278,7 @@ impl Fs {
     /// Let the pairs of the empty directory `child`, whose entry was in `entry_pair`, leave the
     /// thread with the next flush.
     pub(super) fn drop_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
-        let pairs = std::mem::take(&mut self.dirs[child.0 as usize].pairs);
+        let pairs = std::mem::take(&mut self.dirs[child.0].pairs);
         let mut kept = Vec::new();
         for &ix in &pairs {
             self.dirty_pairs.remove(&ix);
@@ -288,12 +289,120 @@ impl Fs {
                 self.forget_new(ix);
             }
         }
-        let d = &mut self.dirs[child.0 as usize];
-        d.alive = false;
-        let parent = d.parent;
-        if !kept.is_empty() {
-            d.pairs = kept;
-            self.removed.push(Removed { dir: child, parent, entry_pair, by_move });
+        if kept.is_empty() {
+            self.dirs.remove(child.0);
+            return;
         }
+        let d = &mut self.dirs[child.0];
+        d.alive = false;
+        d.pairs = kept;
+        let parent = d.parent;
+        self.removed.push(Removed { dir: child, parent, entry_pair, by_move });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::bd::{Geometry, RamDevice};
+    use crate::fs::{At, FileId, FormatOptions, OpenOptions};
+
+    fn empty() -> Fs {
+        let g = Geometry::new(512, 64).expect("geometry");
+        let dev = Arc::new(RamDevice::new(g));
+        Fs::format(&*dev, &FormatOptions::default()).expect("format");
+        Fs::open(dev, &OpenOptions::default()).expect("open")
+    }
+
+    /// Whether directories that come and go were on disk or not, were replaced or removed: nothing
+    /// of them stays in memory, and their ids stand for nothing any more.
+    #[test]
+    fn removed_directories_leave_nothing_behind() {
+        let mut fs = empty();
+        let mut stale = Vec::new();
+        for round in 0..300 {
+            let a = fs.mkdir(ROOT, b"a").expect("mkdir");
+            let b = fs.mkdir(a, b"b").expect("mkdir");
+            if round % 3 > 0 {
+                fs.flush().expect("flush");
+            }
+            fs.rmdir(a, b"b").expect("rmdir");
+            if round % 3 == 2 {
+                fs.flush().expect("flush");
+            }
+            let c = fs.mkdir(ROOT, b"c").expect("mkdir");
+            fs.rename(ROOT, b"c", ROOT, b"a", false).expect("rename");
+            assert!(matches!(fs.lookup(ROOT, b"a"), Ok(Node::Dir(d)) if d == c));
+            fs.rmdir(ROOT, b"a").expect("rmdir");
+            if round % 5 > 0 {
+                fs.flush().expect("flush");
+            }
+            stale.extend([a, b, c]);
+            let places = (fs.dirs.capacity(), fs.pairs.len(), fs.heads.len(), fs.removed.len());
+            assert!(places <= (12, 16, 16, 12), "round {round}: {places:?}");
+        }
+        fs.flush().expect("flush");
+        assert_eq!((fs.dirs.iter().count(), fs.removed.len(), fs.heads.len()), (1, 0, 2));
+        let new = fs.mkdir(ROOT, b"new").expect("mkdir");
+        for dir in stale {
+            assert_ne!(dir, new);
+            assert!(matches!(fs.list(dir), Err(Error::NotFound)));
+            assert!(matches!(fs.mkdir(dir, b"x"), Err(Error::NotFound)));
+            assert!(matches!(fs.list_attrs(At::Dir(dir)), Err(Error::NotFound)));
+            assert!(matches!(fs.rename(ROOT, b"new", dir, b"x", true), Err(Error::NotFound)));
+            assert_eq!((fs.parent(dir), fs.dir_path(dir)), (None, Vec::new()));
+        }
+        assert_eq!(*fs.list(ROOT).expect("list"), [b"new"[..].into()]);
+    }
+
+    /// Whatever is asked of a file that was closed is an error, and changes nothing.
+    fn is_closed(fs: &mut Fs, id: FileId) {
+        let closed = |result: Result<()>| assert!(matches!(result, Err(Error::Closed)), "{id:?}");
+        closed(fs.file_size(id).map(|_| ()));
+        closed(fs.read(id, 0, 1).map(|_| ()));
+        closed(fs.write(id, 0, b"x"));
+        closed(fs.truncate(id, 0));
+        closed(fs.flush_file(id));
+        closed(fs.revert_file(id));
+        closed(fs.list_attrs(At::File(id)).map(|_| ()));
+        closed(fs.set_attr(At::File(id), 1, b"x"));
+        assert!(!fs.is_linked(id) && fs.file_path(id).is_none());
+        fs.close_file(id);
+    }
+
+    #[test]
+    fn the_id_of_a_closed_file_stands_for_nothing() {
+        let mut fs = empty();
+        let mut stale = Vec::new();
+        for name in [b"a", b"b"] {
+            fs.create(ROOT, name).expect("create");
+        }
+        for round in 0..20 {
+            // closed before and after its change is on disk, and after it has lost its name
+            let a = fs.open_file(ROOT, b"a").expect("open");
+            fs.write(a, 0, &vec![round; 20 << (round % 6)]).expect("write");
+            if round % 2 == 0 {
+                fs.flush().expect("flush");
+            }
+            if round % 5 == 4 {
+                fs.unlink(ROOT, b"a").expect("unlink");
+                fs.create(ROOT, b"a").expect("create");
+            }
+            fs.close_file(a);
+            is_closed(&mut fs, a);
+            fs.flush().expect("flush");
+            stale.push(a);
+            let b = fs.open_file(ROOT, b"b").expect("open");
+            assert!(!stale.contains(&b));
+            for &id in &stale {
+                is_closed(&mut fs, id);
+            }
+            assert_eq!(fs.file_size(b).expect("is open"), 0);
+            fs.close_file(b);
+            stale.push(b);
+        }
+        assert_eq!(fs.files.capacity(), 1, "places are used again");
     }
 }

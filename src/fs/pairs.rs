@@ -293,8 +293,8 @@ impl Fs {
             if let Data::Dir { pair, dir } = &mut e.data {
                 let named = self.heads.get(&pair.0[0]).or_else(|| self.heads.get(&pair.0[1]));
                 *dir = named.copied().filter(|d| {
-                    let d = &self.dirs[d.0 as usize];
-                    Some(d.parent) == parent && d.name == e.name
+                    let d = self.dirs.get(d.0);
+                    d.is_some_and(|d| Some(d.parent) == parent && d.name == e.name)
                 });
             }
         }

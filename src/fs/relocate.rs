@@ -142,7 +142,7 @@ impl Fs {
         entry.did = Some(0);
         entry.inherited = false;
         self.mdir_mut(ix)?.insert(0, entry);
-        self.dirs[ROOT.index()].pairs.retain(|&p| p != ix);
+        self.dirs[ROOT.0].pairs.retain(|&p| p != ix);
         let old = self.pair_mut(ix);
         (old.dir, old.chain) = (None, true);
         self.pair_mut(next).chain = true;
@@ -385,8 +385,8 @@ impl Fs {
 
     /// The pair that should hold the entry of the directory that begins with `ix`.
     fn parent_pair(&self, ix: PairIx) -> Option<PairIx> {
-        let d = &self.dirs[self.pair(ix).dir?.index()];
-        let parent = &self.dirs[d.parent.index()];
+        let d = self.dirs.get(self.pair(ix).dir?.0)?;
+        let parent = self.dirs.get(d.parent.0)?;
         let at = *parent.pairs.get(self.index_for(&parent.pairs, &d.name))?;
         self.pair(at).on_disk.then_some(at)
     }

@@ -65,7 +65,7 @@ impl Fs {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
             // its place in the thread must stay behind its parent's
-            let head = self.dirs[child.0 as usize].pairs[0];
+            let head = self.dirs[child.0].pairs[0];
             if dir != to && !self.pair(head).on_disk {
                 return Ok(Attempt::FlushFirst);
             }
@@ -143,10 +143,13 @@ impl Fs {
         if e.double == Double::Found {
             self.show_next_double(dir, name)?;
         }
-        if let Data::Dir { dir: Some(child), .. } = e.data {
-            let d = &mut self.dirs[child.0 as usize];
-            d.parent = to;
-            d.name = to_name.into();
+        match e.data {
+            Data::Dir { dir: Some(child), .. } => {
+                let d = &mut self.dirs[child.0];
+                (d.parent, d.name) = (to, to_name.into());
+            }
+            _ if e.kind == Kind::Dir => self.rename_broken(dir, name, to, to_name),
+            _ => {}
         }
         if let Some(file) = e.file {
             self.relink_file(file, to, to_name);
@@ -164,7 +167,7 @@ impl Fs {
             if d == ROOT {
                 return Ok(());
             }
-            d = self.dirs[d.0 as usize].parent;
+            d = self.dirs[d.0].parent;
         }
     }
 

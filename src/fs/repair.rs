@@ -39,11 +39,10 @@ impl Fs {
     pub fn thread_directories(&mut self) -> Result<Vec<String>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
-        for i in 0..self.dirs.len() {
-            let d = &self.dirs[i];
-            let Some(&head) = d.pairs.first().filter(|_| d.alive) else { continue };
+        for dir in self.readable_dirs() {
+            let Some(&head) = self.dirs[dir.0].pairs.first() else { continue };
             if self.join_thread(head)? {
-                done.push(self.path_of(DirId(i as u32)));
+                done.push(self.path_of(dir));
             }
         }
         self.sync()?;
@@ -152,18 +151,20 @@ impl Fs {
         name: Box<[u8]>,
         by_block: &HashMap<u32, PairIx>,
     ) -> Result<DirId> {
-        let first = DirId(self.dirs.len() as u32);
+        let mut made = Vec::new();
         let mut todo = vec![(head, parent, name)];
         while let Some((head, parent, name)) = todo.pop() {
             if self.pair(head).dir.is_some() {
                 continue;
             }
-            let id = DirId(self.dirs.len() as u32);
             let chain = self.orphan_chain(head);
+            let pairs = chain.clone();
+            let dir = Dir { pairs, parent, name, sorted: false, alive: true, broken: None };
+            let id = DirId(self.dirs.insert(dir));
+            made.push(id);
             for b in self.pair(head).blocks.0 {
                 self.heads.insert(b, id);
             }
-            self.dirs.push(Dir { pairs: chain.clone(), parent, name, sorted: false, alive: true });
             for &ix in &chain {
                 self.pair_mut(ix).dir = Some(id);
                 for e in &self.mdir(ix)?.entries {
@@ -175,16 +176,16 @@ impl Fs {
                 }
             }
         }
+        let new: HashSet<DirId> = made.iter().copied().collect();
         for ix in (0..self.pairs.len() as u32).map(PairIx) {
             let info = self.pairs.get_mut(ix.0 as usize).and_then(Option::as_mut);
-            let Some(mdir) = info.filter(|p| p.dir >= Some(first)).and_then(|p| p.mdir.take())
-            else {
-                continue;
-            };
+            let info = info.filter(|p| p.dir.is_some_and(|dir| new.contains(&dir)));
+            let Some(mdir) = info.and_then(|p| p.mdir.take()) else { continue };
             let mdir = self.resolve(ix, *mdir);
             self.pair_mut(ix).mdir = Some(Box::new(mdir));
         }
-        Ok(first)
+        // a head that has a directory already is not handed in
+        made.first().copied().ok_or(Error::NotFound)
     }
 
     /// `lost+found` in the root, made if it is not there; where a file has that name, the first of
@@ -193,12 +194,12 @@ impl Fs {
         for n in 0..u32::MAX {
             let name = numbered(LOST, n, self.superblock.name_max as usize);
             match self.lookup(ROOT, &name) {
-                Ok(Node::Dir(dir)) => return Ok(dir),
+                Ok(Node::Dir(dir)) if self.dir(dir).is_ok() => return Ok(dir),
                 Err(Error::NotFound) if !self.is_shadowed(ROOT, &name)? => {
                     return self.mkdir(ROOT, &name);
                 }
                 // a directory that cannot be read is none that takes anything
-                Ok(Node::File { .. }) | Err(Error::NotFound | Error::Corrupt(_)) => {}
+                Ok(_) | Err(Error::NotFound | Error::Corrupt(_)) => {}
                 Err(e) => return Err(e),
             }
         }
@@ -229,10 +230,7 @@ impl Fs {
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
-        for dir in (0..self.dirs.len() as u32).map(DirId) {
-            if !self.dirs[dir.0 as usize].alive {
-                continue;
-            }
+        for dir in self.readable_dirs() {
             let max = self.superblock.name_max as usize;
             // a name that comes a thousand times is not to be tried a million times
             let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
@@ -259,9 +257,9 @@ impl Fs {
                         rewritten(e);
                     });
                     if let Data::Dir { dir: Some(child), .. } = data {
-                        self.dirs[child.0 as usize].name = new.clone();
+                        self.dirs[child.0].name = new.clone();
                     }
-                    self.dirs[dir.0 as usize].sorted = false;
+                    self.dirs[dir.0].sorted = false;
                     done.push((self.path_of(dir) + &String::from_utf8_lossy(&new), fault));
                 }
             }

@@ -111,7 +111,7 @@ impl Fs {
     /// copy may be there already, whole or in part, from a repair that was interrupted.
     fn keep_rest(&mut self, file: FileId, name: &[u8]) -> Result<String> {
         let max = self.superblock.file_max;
-        let size = self.file_size(file).min(max.saturating_mul(2)) - max;
+        let size = self.file_size(file)?.min(max.saturating_mul(2)) - max;
         let lost = self.lost_and_found()?;
         let part = self.name_of_rest(lost, &[name, b".part"].concat(), file, size)?;
         let made = self.find(lost, &part)?.is_none();
@@ -119,7 +119,7 @@ impl Fs {
             self.create(lost, &part)?;
         }
         let target = self.open_file(lost, &part)?;
-        let off = self.file_size(target);
+        let off = self.file_size(target)?;
         let copied = self.copy_rest(file, target, off, size);
         self.close_file(target);
         if let Err(e) = copied {
@@ -163,7 +163,7 @@ impl Fs {
     /// Whether `target` holds what `file` does from `file_max` on, as far as it goes.
     fn is_rest(&mut self, file: FileId, target: FileId) -> Result<bool> {
         let max = self.superblock.file_max;
-        let size = self.file_size(target);
+        let size = self.file_size(target)?;
         for off in (0..size).step_by(COPY) {
             let len = COPY.min((size - off) as usize);
             let mut read = |file, off| self.read(file, off, len).and_then(|plan| plan.run());

@@ -18,10 +18,7 @@ impl Fs {
     pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
         let _running = self.begin()?;
         let (mut shortened, mut done) = (Vec::new(), Vec::new());
-        for dir in (0..self.dirs.len() as u32).map(DirId) {
-            if !self.dirs[dir.0 as usize].alive {
-                continue;
-            }
+        for dir in self.readable_dirs() {
             let mut empty = false;
             for ix in self.dir(dir)?.pairs.clone() {
                 if self.pair(ix).continues && self.mdir(ix)?.entries.is_empty() {
@@ -33,7 +30,7 @@ impl Fs {
                 shortened.push(self.path_of(dir));
             }
             // of several entries of a name their order says which one counts
-            if !self.dirs[dir.0 as usize].sorted
+            if !self.dirs[dir.0].sorted
                 && !self.hides_doubles(dir)?
                 && (self.sort_pairs(dir)? | self.sort_across(dir)?)
             {
@@ -162,7 +159,7 @@ impl Fs {
 
     fn now_sorted(&mut self, dir: DirId) -> Result<()> {
         self.flush()?;
-        self.dirs[dir.0 as usize].sorted = true;
+        self.dirs[dir.0].sorted = true;
         for ix in self.dir(dir)?.pairs.clone() {
             self.mdir(ix)?;
             self.refresh_first(ix);

@@ -40,6 +40,10 @@ pub(super) enum Retired {
     },
 }
 
+/// Blocks of lists looked at for each block of the image. Sound lists share none, so they have no
+/// more than the image; others must not be followed without end.
+const LOOKS_PER_BLOCK: u64 = 8;
+
 /// Files whose blocks are to be marked in the map of free blocks: to be walked without the
 /// filesystem, and handed back to [`Fs::mark`].
 pub struct Unmapped {
@@ -48,9 +52,10 @@ pub struct Unmapped {
     lists: Vec<(u32, u32)>,
 }
 
-/// What walking an [`Unmapped`] found: the blocks of each list, up to what stopped it.
+/// What walking an [`Unmapped`] found: the blocks of each list, or why it cannot be followed, up to
+/// where the device failed.
 pub struct Walked {
-    lists: Vec<((u32, u32), Readings)>,
+    lists: Vec<((u32, u32), Result<Readings, Corrupt>)>,
     stopped: Option<Error>,
 }
 
@@ -67,7 +72,8 @@ impl Unmapped {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
         for (head, size) in self.lists {
             match read_all_ways(&*self.dev, head, size) {
-                Ok(blocks) => walked.lists.push(((head, size), blocks)),
+                Ok(blocks) => walked.lists.push(((head, size), Ok(blocks))),
+                Err(Error::Corrupt(c)) => walked.lists.push(((head, size), Err(c))),
                 Err(e) => {
                     walked.stopped = Some(e);
                     break;
@@ -140,21 +146,26 @@ impl Fs {
     /// Mark what was walked.
     ///
     /// A list that cannot be followed may hold any block: nothing can be called free then, and the
-    /// filesystem turns read-only.
+    /// filesystem turns read-only. The other lists are marked all the same, for [`Fs::usage`].
     pub fn mark(&mut self, walked: Walked) -> Result<()> {
         let _running = self.run();
-        for ((head, size), blocks) in walked.lists {
+        for ((head, size), found) in walked.lists {
             // somebody else may have walked it meanwhile
             if self.unmapped.last() != Some(&(head, size)) {
                 return Ok(());
             }
-            match self.map_list(head, &blocks) {
-                Ok(()) => _ = self.unmapped.pop(),
-                Err(e) => return self.unmappable(e),
+            self.unmapped.pop();
+            if let Err(c) = found.and_then(|blocks| self.map_list(head, &blocks)) {
+                self.unmappable(&c);
+            }
+            let count = ctz::blocks(self.layout.block_size, size).min(self.superblock.block_count);
+            self.blocks_mapped += u64::from(count);
+            if self.blocks_mapped > LOOKS_PER_BLOCK * u64::from(self.superblock.block_count) {
+                self.unmapped = Vec::new();
             }
         }
         match walked.stopped {
-            Some(e) if !self.alloc.is_complete() => self.unmappable(e),
+            Some(e) if !self.alloc.is_complete() => Err(e),
             _ => Ok(()),
         }
     }
@@ -182,7 +193,8 @@ impl Fs {
             }
         });
         if let Some(corrupt) = outside {
-            return self.unmappable(corrupt.into());
+            self.unmappable(&corrupt);
+            return Ok(());
         }
         while let Some(unmapped) = self.unmapped() {
             let wanted = unmapped.blocks(block_size);
@@ -195,8 +207,11 @@ impl Fs {
         Ok(())
     }
 
-    fn unmappable(&mut self, e: Error) -> Result<()> {
-        let Error::Corrupt(c) = e else { return Err(e) };
+    /// What is free cannot be told, because of this and perhaps because of more.
+    fn unmappable(&mut self, c: &Corrupt) {
+        if std::mem::replace(&mut self.is_unmappable, true) {
+            return;
+        }
         if self.quiet {
             // whoever asked looks at the warnings
         } else if self.read_only {
@@ -207,10 +222,6 @@ impl Fs {
         self.warnings.push(c.to_string());
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| c.to_string());
-        // with nothing to write the map is of no use
-        self.unmapped = Vec::new();
-        self.alloc.set_complete();
-        Ok(())
     }
 
     /// Mark the blocks of every file, if that has not been done yet.
@@ -235,7 +246,7 @@ impl Fs {
     ///
     /// Where the pointers of a list disagree, whatever any of them leads to stays in use: a device
     /// may read the file by those, and which of them are right is not known.
-    fn map_list(&mut self, head: u32, readings: &Readings) -> Result<()> {
+    fn map_list(&mut self, head: u32, readings: &Readings) -> Result<(), Corrupt> {
         if !readings.others.is_empty() {
             self.warn(format!(
                 "pointers of the list that ends in block {head:#x} disagree: blocks that any of \
@@ -245,14 +256,15 @@ impl Fs {
                 self.alloc.pin(block);
             }
         }
+        let mut shared = None;
         for &block in &readings.list {
             let is_another =
                 || self.interrupted.as_ref().is_none_or(|pairs| pairs.contains(&block));
             if !self.alloc.mark(block) && !self.alloc.is_pinned(block) && is_another() {
-                return Err(Corrupt::CtzShared { head, block }.into());
+                shared.get_or_insert(Corrupt::CtzShared { head, block });
             }
         }
-        Ok(())
+        shared.map_or(Ok(()), Err)
     }
 
     /// Run `op`, and once more after a flush if there was no space: a flush frees what was removed.

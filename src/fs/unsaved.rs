@@ -114,10 +114,11 @@ impl Fs {
     /// directory any more.
     ///
     /// # Errors
-    /// As [`Fs::flush`].
+    /// As [`Fs::flush`], and [`Error::Closed`] once the file was closed.
     pub fn flush_file(&mut self, id: FileId) -> Result<()> {
         self.writable()?;
         let _running = self.run();
+        self.opened(id)?;
         let others: Vec<FileId> =
             self.unsaved.iter().copied().filter(|&f| f != id && self.file(f).opens > 0).collect();
         let mut aside = Vec::new();
@@ -185,12 +186,13 @@ impl Fs {
     /// Drop the changes of an open file that are not durable yet: content and attributes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file is unlinked; [`Error::NoSpace`] if the former content has no
+    /// [`Error::NotFound`] once the file is unlinked, [`Error::Closed`] once it was closed;
+    /// [`Error::NoSpace`] if the former content has no
     /// room in its directory any more. Then nothing is changed.
     pub fn revert_file(&mut self, id: FileId) -> Result<()> {
         self.writable()?;
         let _running = self.run();
-        if self.file(id).link.is_none() {
+        if self.opened(id)?.link.is_none() {
             return Err(Error::NotFound);
         }
         let Some(saved) = self.file_mut(id).saved.take() else { return Ok(()) };

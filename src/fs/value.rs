@@ -142,7 +142,7 @@ impl Fs {
         let e = self.entry(place)?;
         match (e.kind, e.file, &e.data) {
             (Kind::Dir, ..) => Err(Error::IsDirectory),
-            (Kind::File, Some(file), _) => self.read(file, 0, usize::MAX)?.run(),
+            (Kind::File, Some(file), _) => self.plan_read(file, 0, usize::MAX)?.run(),
             (Kind::File, None, Data::Inline(d)) => Ok(d.clone()),
             (Kind::File, None, &Data::Ctz { head, size }) => self.read_stored(head, size),
             _ => Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),

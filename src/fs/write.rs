@@ -18,8 +18,13 @@ const BATCH: usize = 1 << 20;
 
 impl Fs {
     /// Put `data` at `off`; a gap reads zeros. On an error the file is unchanged.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] once the file was closed; when it would become too large, or there is no
+    /// space.
     pub fn write(&mut self, id: FileId, off: u64, data: &[u8]) -> Result<()> {
         let _running = self.begin()?;
+        self.opened(id)?;
         if data.is_empty() {
             return Ok(());
         }
@@ -52,8 +57,12 @@ impl Fs {
     }
 
     /// Set the size; a file made longer reads zeros there. On an error the file is unchanged.
+    ///
+    /// # Errors
+    /// As [`Fs::write`].
     pub fn truncate(&mut self, id: FileId, size: u64) -> Result<()> {
         let _running = self.begin()?;
+        self.opened(id)?;
         if size > u64::from(self.superblock.file_max) {
             return Err(Error::FileTooLarge);
         }
@@ -253,9 +262,8 @@ impl Fs {
         let mut big: Vec<(usize, FileId)> = self
             .files
             .iter()
-            .enumerate()
-            .filter_map(|(i, f)| match &f.as_ref()?.body {
-                Body::Ctz(c) => Some((c.dirty.bytes(), FileId(i as u32))),
+            .filter_map(|(id, f)| match &f.body {
+                Body::Ctz(c) => Some((c.dirty.bytes(), FileId(id))),
                 _ => None,
             })
             .collect();

@@ -36,6 +36,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         // As xattr(7) has it for a value the filesystem has no room for.
         Error::AttrTooLarge => Errno::ENOSPC,
         Error::NoAttr => Errno::ENODATA,
+        Error::Closed => Errno::EBADF,
         Error::ReadOnly => Errno::EROFS,
         // EUCLEAN would say it better, but programs know EIO; the log has the words.
         Error::Corrupt(_) | Error::Unsupported(_) | Error::Image(_) | Error::Journal(_) => {

@@ -290,7 +290,7 @@ fn digest_of_value(fs: &mut Fs, dir: DirId, name: &[u8]) -> Result<[u8; 32]> {
 /// Hand the content of the file `name` to `with`, piece by piece.
 fn read_pieces(fs: &mut Fs, dir: DirId, name: &[u8], mut with: impl FnMut(&[u8])) -> Result<()> {
     let file = fs.open_file(dir, name)?;
-    let size = u64::from(fs.file_size(file));
+    let size = u64::from(fs.file_size(file)?);
     let mut at = 0;
     let mut result = Ok(());
     while at < size && result.is_ok() {

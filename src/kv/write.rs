@@ -358,7 +358,7 @@ impl Core {
 
     fn redo_value(&mut self) -> Result<Vec<u8>> {
         let file = self.fs.open_file(ROOT, REDO)?;
-        let size = self.fs.file_size(file) as usize;
+        let size = self.fs.file_size(file)? as usize;
         let bytes = self.fs.read(file, 0, size).and_then(crate::fs::ReadPlan::run);
         self.fs.close_file(file);
         Ok(bytes?)

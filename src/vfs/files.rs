@@ -72,7 +72,7 @@ impl Volume {
         let end = offset.checked_add(len).ok_or(Error::FileTooLarge)?;
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
-            if u64::from(core.file_size(file)) < end {
+            if u64::from(core.file_size(file)?) < end {
                 core.truncate(file, end)?;
                 self.content_changed(core, ino, file, set_ids);
             }
@@ -139,7 +139,7 @@ impl Volume {
     }
 
     fn content_changed(&self, core: &Fs, ino: u64, file: FileId, set_ids: SetIds) {
-        let new_size = core.file_size(file);
+        let Ok(new_size) = core.file_size(file) else { return };
         let mut inodes = self.inodes.lock();
         if let Some(inode) = inodes.get_mut(ino) {
             inode.modified(self.now());

@@ -13,7 +13,7 @@ use crate::fs::{At, DirId, FileId, ROOT};
 /// The number FUSE gives the root directory.
 pub const ROOT_INO: u64 = 1;
 
-/// What to add to the id of a directory, other than the root's, for its number.
+/// What to add to the number of a directory, other than the root, for that of its inode.
 const DIRS: u64 = 2;
 /// Numbers of files found in the image, from a hash of their key: the same at each look-up.
 /// (49 bits: programs that keep inode numbers in a double lose nothing.)
@@ -258,7 +258,7 @@ impl InodeTable {
 
     /// The number of a directory.
     pub fn dir_number(dir: DirId) -> u64 {
-        if dir == ROOT { ROOT_INO } else { DIRS + u64::from(dir.0) }
+        if dir == ROOT { ROOT_INO } else { DIRS + dir.number() }
     }
 
     /// The inode of a file found in the image, of the size found; `stored` is for an inode that

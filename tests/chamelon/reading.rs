@@ -227,9 +227,11 @@ fn damage_is_an_error_where_it_is() {
     assert_eq!(codes, BTreeSet::from(["directory-broken", "tree-loop"]));
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut fs = Fs::open(Arc::new(view), &options).expect("opens");
-    assert!(matches!(fs.lookup(ROOT, b"e"), Err(Error::Corrupt(_))));
+    let Ok(Node::Dir(e)) = fs.lookup(ROOT, b"e") else { panic!("no directory") };
+    assert!(matches!(fs.list(e), Err(Error::Corrupt(_))));
     let Node::Dir(d) = fs.lookup(ROOT, b"d").expect("there") else { panic!("no directory") };
-    assert!(matches!(fs.lookup(d, b"root"), Err(Error::Corrupt(_))));
+    let Ok(Node::Dir(root)) = fs.lookup(d, b"root") else { panic!("no directory") };
+    assert!(matches!(fs.list(root), Err(Error::Corrupt(_))));
     let mut read = |dir, name: &[u8]| {
         let file = fs.open_file(dir, name)?;
         let bytes = fs.read(file, 0, 9999).and_then(|plan| plan.run());

@@ -22,7 +22,14 @@ fn paths_in(dev: &Arc<RamDevice>) -> Paths {
     let mut paths = Paths::new();
     let mut todo = vec![(ROOT, String::new())];
     while let Some((dir, path)) = todo.pop() {
-        for name in fs.list(dir).expect("lists") {
+        let names = match fs.list(dir) {
+            Ok(names) => names,
+            Err(e) => {
+                paths.insert(path, Some(e.to_string().into_bytes()));
+                continue;
+            }
+        };
+        for name in names {
             let child = format!("{path}/{}", name.escape_ascii());
             match fs.lookup(dir, &name) {
                 Ok(Node::Dir(d)) => {

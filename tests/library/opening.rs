@@ -6,6 +6,7 @@ use std::sync::Arc;
 use littlefs::bd::journal::At;
 use littlefs::bd::{BlockDevice, FileDevice, Geometry, RamDevice};
 use littlefs::convention::{Choice, Convention};
+use littlefs::fs::{Fs, OpenOptions as EngineOptions, ROOT, Storage};
 use littlefs::image::Reason;
 use littlefs::profile::Profile;
 use littlefs::{Error, FormatOptions, Littlefs, OpenOptions, ReadOnlyReason};
@@ -71,11 +72,86 @@ fn read_only_has_a_reason() {
     let fs = Littlefs::open_device(dev).expect("open");
     let Some(ReadOnlyReason::Damage(why)) = fs.read_only_reason() else { panic!("damaged") };
     assert!(why.contains("metadata pair"), "{why}");
-    let damaged: Vec<_> = fs.walk("/").expect("walk").map(|e| e.expect_err("damaged")).collect();
-    assert_eq!((damaged.len(), &damaged[0].path[..]), (1, &b"d"[..]));
-    assert!(matches!(damaged[0].error, Error::Corrupt(_)), "{}", damaged[0]);
+    // it still tells what it is, and reading it fails
+    let mut walk = fs.walk("/").expect("walk");
+    let entry = walk.next().expect("an entry").expect("that can be read");
+    assert!(entry.path() == b"d" && entry.metadata().is_dir());
+    let damaged = walk.next().expect("an error").expect_err("damaged");
+    assert_eq!(damaged.path, b"d");
+    assert!(matches!(damaged.error, Error::Corrupt(_)), "{damaged}");
+    assert!(walk.next().is_none());
+    assert!(fs.metadata("d").expect("metadata").is_dir());
+    assert!(fs.attrs("d").expect("attrs").is_empty());
     let entry = fs.read_dir("/").expect("read_dir").next().expect("an entry").expect("a name");
-    assert!(entry.name() == b"d" && entry.metadata().is_err());
+    assert!(entry.name() == b"d" && entry.metadata().expect("metadata").is_dir());
+    let read = fs.read_dir("d").expect("read_dir").next().expect("an error");
+    assert!(matches!(read.err(), Some(Error::Corrupt(_))));
+    assert!(matches!(fs.metadata("d/x").err(), Some(Error::Corrupt(_))));
+    assert!(matches!(fs.read("d").err(), Some(Error::IsDirectory)));
+    assert_eq!(fs.usage().expect("usage").blocks_used, 2, "the blocks of the root");
+}
+
+/// What is used is counted as far as it can be found, whatever keeps an image from being written.
+#[test]
+fn blocks_are_counted_where_nothing_can_be_written() {
+    let dev = device();
+    let fs = FormatOptions::new().open_new(dev.clone()).expect("format");
+    for name in ["a", "b", "c"] {
+        fs.write(name, vec![1; 40_000]).expect("write");
+    }
+    fs.close().expect("close");
+    let count = |dev: &Arc<RamDevice>, read_only| {
+        let fs = OpenOptions::new().read_only(read_only).open_device(dev.clone()).expect("open");
+        let used = fs.usage().expect("usage").blocks_used;
+        (used, fs.write("d", vec![1; 9000]).is_ok())
+    };
+    let image = dev.image();
+    assert_eq!(count(&dev, true), (2 + 3 * 10, false));
+    assert_eq!(count(&dev, false), (2 + 3 * 10, true));
+    // the last block of a list leads out of the image, or to a block of another list
+    let head = |name: &[u8]| {
+        let mut fs = Fs::open(dev.clone(), &EngineOptions::default()).expect("open");
+        match fs.storage(ROOT, name).expect("storage") {
+            Storage::List { head: Some(head), .. } => head,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (last, of_another) = (head(b"b"), head(b"a"));
+    for to in [4000, of_another] {
+        let dev = Arc::new(RamDevice::from_image(dev.geometry(), image.clone()));
+        let mut block = vec![0; 4096];
+        dev.read(last, 0, &mut block).expect("read");
+        block[..4].copy_from_slice(&to.to_le_bytes());
+        dev.rewrite(last, &block).expect("rewrite");
+        for read_only in [true, false] {
+            let (used, written) = count(&dev, read_only);
+            assert!(!written || (!read_only && to == of_another), "{to}, {read_only}");
+            // the lists of two files, and perhaps something of the third
+            assert!((2 + 2 * 10..32).contains(&used), "{to}, {read_only}: {used}");
+        }
+    }
+}
+
+/// More than the filesystem can store inline means as much as it can, and a note says so.
+#[test]
+fn inline_max_is_at_most_what_the_filesystem_allows() {
+    for (attr_max, most) in [(None, 512), (Some(100), 100)] {
+        let options = FormatOptions::new().inline_max(1 << 20);
+        let options = attr_max.map_or(options.clone(), |max| options.attr_max(max));
+        let dev = device();
+        let fs = options.open_new(dev.clone()).expect("format");
+        assert_eq!(fs.limits().inline_max, most);
+        let words = ["inline_max=1048576", &format!("up to {most} bytes")];
+        let said = |w: &String| words.iter().all(|word| w.contains(word));
+        assert!(fs.warnings().iter().any(said), "{:?}", fs.warnings());
+        for size in [most, most + 1] {
+            fs.write(format!("f{size}"), vec![1; size as usize]).expect("write");
+        }
+        fs.close().expect("close");
+        assert!(littlefs::check::check(dev.clone()).expect("examined").is_clean());
+        let fs = OpenOptions::new().inline_max(most).open_device(dev).expect("open");
+        assert!(fs.warnings().is_empty(), "{:?}", fs.warnings());
+    }
 }
 
 #[test]

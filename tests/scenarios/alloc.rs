@@ -233,7 +233,7 @@ fn write_without_space_leaves_the_open_file() {
         let file = lab.open("file");
         let too_much = pattern(2, lab.config.block_size * lab.config.block_count);
         assert!(lab.ours.fs.write(file, 50, &too_much).is_err());
-        assert_eq!(lab.ours.fs.file_size(file), 100);
+        assert_eq!(lab.ours.fs.file_size(file).expect("is open"), 100);
         assert_eq!(lab.ours.read(file).expect("read"), lab.expected("file"));
         lab.ours.fs.close_file(file);
     });

@@ -7,7 +7,7 @@ use littlefs::bd::RamDevice;
 use littlefs::check::check;
 use littlefs::disk::{GState, Pair, Tail, tag};
 use littlefs::error::{Error, Result};
-use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
+use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 
 use crate::common::clfs::Config;
 use crate::common::surgery::Surgeon;
@@ -72,8 +72,13 @@ fn directory_leads_nowhere() {
         surgeon.commit(at, |w| w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()));
         let mut fs = open(&config, &surgeon.image).expect("the root is good");
         assert!(fs.is_read_only());
-        let found = fs.lookup(ROOT, b"dir_here");
-        assert!(matches!(found, Err(Error::Corrupt(_))), "{found:?}");
+        // it is a directory all the same, which cannot be read
+        let Ok(Node::Dir(dir)) = fs.lookup(ROOT, b"dir_here") else { panic!("no directory") };
+        let listed = fs.list(dir);
+        assert!(matches!(listed, Err(Error::Corrupt(_))), "{listed:?}");
+        let inside = fs.lookup(dir, b"x");
+        assert!(matches!(inside, Err(Error::Corrupt(_))), "{inside:?}");
+        assert!(fs.list_attrs(At::Dir(dir)).expect("its entry can be read").is_empty());
         let names = fs.list(ROOT).expect("list");
         assert!(names.iter().any(|name| **name == *b"file_here"));
     }

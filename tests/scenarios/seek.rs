@@ -95,7 +95,7 @@ fn small_file_byte_by_byte() {
             let file = lab.open("tinykitty");
             for i in 0..size {
                 lab.write("tinykitty", i, 1, i as u8 + 1);
-                assert_eq!(lab.ours.fs.file_size(file), i + 1);
+                assert_eq!(lab.ours.fs.file_size(file).expect("is open"), i + 1);
                 lab.write("tinykitty", 0, 1, i as u8 + 2);
                 assert_eq!(
                     lab.read("tinykitty", i.into(), 5),
@@ -129,7 +129,7 @@ fn offsets_at_the_limit() {
         let outcome = lab.ours.fs.write(file, max - 5, b"kitty");
         assert!(matches!(outcome, Err(Error::NoSpace)), "{outcome:?}");
         lab.fails(truncate("kitty", max as u32), Fail::NoSpace);
-        assert_eq!(lab.ours.fs.file_size(file), 100);
+        assert_eq!(lab.ours.fs.file_size(file).expect("is open"), 100);
         lab.ours.fs.close_file(file);
     });
 }

@@ -87,3 +87,49 @@ fn names_that_no_file_can_have_are_reported() {
     desk.ok(&["extract", "odd.img", "-C", "mended"]);
     assert_eq!(desk.names("mended").len(), 4);
 }
+
+/// A directory that cannot be read is a directory all the same; what is in it is an error.
+#[test]
+fn a_damaged_directory_is_a_directory() {
+    let desk = Desk::with_image();
+    let pair = desk.ok(&["stat", "--json", "new.img", "www/js"]).json();
+    let mut image = desk.read("new.img");
+    for block in pair["entries"][0]["pair"].as_array().expect("a pair") {
+        let at = block.as_u64().expect("a block") as usize * 4096;
+        image[at..at + 4096].fill(0);
+    }
+    desk.file("new.img", &image);
+    let entry = desk.run(&["stat", "--json", "new.img", "www/js"]);
+    assert_eq!(entry.json()["entries"][0]["type"], "directory", "{}", entry.text());
+    let listed = desk.ok(&["ls", "-l", "new.img", "www"]);
+    assert!(
+        listed.text().lines().any(|l| l.starts_with('d') && l.ends_with("js")),
+        "{}",
+        listed.text()
+    );
+    for args in [&["ls", "new.img", "www/js"][..], &["cat", "new.img", "www/js/app.js"]] {
+        let ran = desk.run(args);
+        assert!(ran.code != 0 && ran.stderr.contains("/www/js"), "{args:?}: {}", ran.stderr);
+    }
+    for args in [&["tree", "new.img"][..], &["du", "new.img"], &["extract", "new.img", "-C", "out"]]
+    {
+        let ran = desk.run(args);
+        assert!(ran.code != 0 && ran.stderr.contains("/www/js"), "{args:?}: {}", ran.stderr);
+    }
+    assert_eq!(desk.read("out/etc/config.txt"), b"colour = blue\n");
+}
+
+/// More inline than the filesystem allows means as much as it does, which is told.
+#[test]
+fn too_much_inline_is_told_and_done() {
+    let desk = Desk::with_image();
+    let words = ["inline_max=1048576", "up to 512 bytes"];
+    let create = ["create", "--size", "1M", "--inline-max", "1M", "more.img", "data"];
+    let set = ["kv", "--inline-max", "1M", "more.img", "set", "key", "value"];
+    for args in [&create[..], &set[..]] {
+        let ran = desk.run(args);
+        assert_eq!(ran.code, 0, "{args:?}: {}", ran.stderr);
+        assert!(words.iter().all(|w| ran.stderr.contains(w)), "{args:?}: {}", ran.stderr);
+    }
+    desk.check("more.img");
+}

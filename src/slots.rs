@@ -1,0 +1,142 @@
+//! Tables whose places are used again, under ids that are not.
+
+use std::ops::{Index, IndexMut};
+
+/// The id of something in a [`Slots`]: its place, and how often that was used before. So the id of
+/// what has been removed never stands for anything else.
+///
+/// Small, because it is kept for every file that the kernel knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlotId {
+    place: u32,
+    generation: u32,
+}
+
+impl SlotId {
+    /// What the first thing in every table gets.
+    pub const FIRST: Self = Self { place: 0, generation: 0 };
+
+    /// A number that no other id of the table has: the place, until that is used again.
+    pub fn number(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.place)
+    }
+}
+
+/// A table of `T`.
+#[derive(Debug)]
+pub struct Slots<T> {
+    places: Vec<Slot<T>>,
+    /// Places that hold nothing, and are to be used again.
+    vacant: Vec<u32>,
+    /// How often a place is used. Then it stays vacant for good.
+    uses: u32,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    /// How often it was used before.
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Slots<T> {
+    /// An empty table that uses each place so many times at most.
+    pub fn new(uses: u32) -> Self {
+        Self { places: Vec::new(), vacant: Vec::new(), uses }
+    }
+
+    /// Take `value` in.
+    pub fn insert(&mut self, value: T) -> SlotId {
+        if let Some(place) = self.vacant.pop() {
+            let slot = &mut self.places[place as usize];
+            slot.value = Some(value);
+            return SlotId { place, generation: slot.generation };
+        }
+        self.places.push(Slot { generation: 0, value: Some(value) });
+        SlotId { place: self.places.len() as u32 - 1, generation: 0 }
+    }
+
+    /// What has this id, unless it was removed.
+    pub fn get(&self, id: SlotId) -> Option<&T> {
+        let slot = self.places.get(id.place as usize)?;
+        slot.value.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
+        let slot = self.places.get_mut(id.place as usize)?;
+        slot.value.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    /// Take it out; its place is used again.
+    pub fn remove(&mut self, id: SlotId) -> Option<T> {
+        self.get(id)?;
+        let slot = self.places.get_mut(id.place as usize)?;
+        slot.generation += 1;
+        if slot.generation < self.uses {
+            self.vacant.push(id.place);
+        }
+        slot.value.take()
+    }
+
+    /// Everything in the table, in the order of its places.
+    pub fn iter(&self) -> impl Iterator<Item = (SlotId, &T)> {
+        self.places.iter().enumerate().filter_map(|(place, slot)| {
+            let id = SlotId { place: place as u32, generation: slot.generation };
+            Some((id, slot.value.as_ref()?))
+        })
+    }
+
+    /// How many places there are, vacant ones among them.
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.places.len()
+    }
+}
+
+impl<T> Index<SlotId> for Slots<T> {
+    type Output = T;
+
+    /// # Panics
+    /// When it was removed.
+    fn index(&self, id: SlotId) -> &T {
+        match self.get(id) {
+            Some(value) => value,
+            None => panic!("{id:?} was removed"),
+        }
+    }
+}
+
+impl<T> IndexMut<SlotId> for Slots<T> {
+    fn index_mut(&mut self, id: SlotId) -> &mut T {
+        match self.get_mut(id) {
+            Some(value) => value,
+            None => panic!("{id:?} was removed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_used_again_and_ids_are_not() {
+        let mut slots = Slots::new(40);
+        let a = slots.insert('a');
+        let b = slots.insert('b');
+        assert_eq!((a, a.number(), b.number()), (SlotId::FIRST, 0, 1));
+        let mut stale = vec![a];
+        assert_eq!(slots.remove(a), Some('a'));
+        for round in 0..100 {
+            let c = slots.insert('c');
+            assert!(stale.iter().all(|&id| slots.get(id).is_none() && id.number() != c.number()));
+            assert_eq!(slots.remove(c), Some('c'));
+            assert_eq!(slots.remove(c), None, "only once");
+            stale.push(c);
+            // a place that was used 40 times is left alone
+            assert_eq!(slots.capacity(), 2 + (round + 1) / 40, "{round}");
+        }
+        assert_eq!(slots.iter().collect::<Vec<_>>(), [(b, &'b')]);
+    }
+}
