@@ -41,7 +41,7 @@ impl Fs {
     }
 
     /// The same in one directory. Returns the bytes of memory that its pairs with such names take.
-    fn find_doubles_of(&mut self, dir: DirId) -> Result<usize> {
+    pub(super) fn find_doubles_of(&mut self, dir: DirId) -> Result<usize> {
         // the first pair that has the name, and how many entries have it
         let mut names: HashMap<Box<[u8]>, (PairIx, u32)> = HashMap::new();
         for ix in self.dir(dir)?.pairs.clone() {

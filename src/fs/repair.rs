@@ -184,6 +184,10 @@ impl Fs {
             let mdir = self.resolve(ix, *mdir);
             self.pair_mut(ix).mdir = Some(Box::new(mdir));
         }
+        // from now on they are directories like any other, whose names may be there twice
+        for &dir in &made {
+            self.find_doubles_of(dir)?;
+        }
         // a head that has a directory already is not handed in
         made.first().copied().ok_or(Error::NotFound)
     }

@@ -72,6 +72,10 @@ pub fn all() -> Vec<Damage> {
         .collect()
 }
 
+/// Files that are all of the last block of others.
+const WHOLE: [&str; 6] = ["a0", "b0", "c0", "d0", "e0", "f0"];
+const MIXED: [&str; 6] = ["a1", "b1", "c1", "d1", "e1", "f1"];
+
 fn lists() -> Vec<Damage> {
     let whole = Builder::new().size_of(8);
     let start = |i| littlefs::disk::ctz::start(512, i) as usize;
@@ -125,6 +129,29 @@ fn lists() -> Vec<Damage> {
     let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
     let bytes = content(&b, &[1, 21, 22, 23, 24, 25, 26, 27], whole);
     add("shared with a pair", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
+
+    // of each file the end is the whole of another, and the beginning its own: what is in the first
+    // blocks nothing tells but the files themselves, so no copy may be written over those
+    let mut b = Builder::new();
+    let pairs: Vec<(u32, u32)> = (0..6).map(|i| (2 + i, 40 + i)).collect();
+    b.root(Tail::END, |w| {
+        for (i, &(_, end)) in pairs.iter().enumerate() {
+            put_ctz(w, 1 + 2 * i as u16, WHOLE[i].as_bytes(), end, 512);
+            put_ctz(w, 2 + 2 * i as u16, MIXED[i].as_bytes(), end, 1000);
+        }
+    });
+    for &(beginning, end) in &pairs {
+        b.block_mut(beginning).fill(beginning as u8);
+        b.block_mut(end).fill(end as u8);
+        b.point(end, beginning);
+    }
+    let mut files = Vec::new();
+    for (i, &(beginning, end)) in pairs.iter().enumerate() {
+        files.push((WHOLE[i], content(&b, &[end], 512)));
+        files.push((MIXED[i], content(&b, &[beginning, end], 1000)));
+    }
+    let (name, code) = ("shared ends", "block-shared");
+    damages.push(Damage { name, code, image: b, preen: Preen::Mends, loses: false, files });
 
     // limits of the superblock below the file's size
     let mut b = Builder::new();

@@ -305,6 +305,75 @@ fn the_others_go_to_lost_and_found() {
     }
 }
 
+/// A directory that has lost its name, with names that are there more than once, also below it, in
+/// its second pair, and where the others are directories with such names.
+fn rescued() -> Builder {
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
+    b.pair([2, 3], |w| {
+        put_dir(w, 0, b"sub", [6, 7]);
+        put_inline(w, 1, b"x", b"one");
+        put_inline(w, 2, b"x", b"two");
+        w.tail(hard([4, 5]));
+    });
+    b.pair([4, 5], |w| {
+        put_dir(w, 0, b"y", [8, 9]);
+        put_inline(w, 1, b"y", b"y");
+        put_inline(w, 2, b"z", b"z");
+        w.tail(soft([6, 7]));
+    });
+    for (pair, tail) in [([6, 7], soft([8, 9])), ([8, 9], Tail::END)] {
+        b.pair(pair, |w| {
+            put_inline(w, 0, b"deep", b"first");
+            put_inline(w, 1, b"deep", b"second");
+            put_inline(w, 2, b"deep", b"third");
+            w.tail(tail);
+        });
+    }
+    b
+}
+
+/// What is rescued shows what a device opens, as everything else does; `-y` leaves no name twice, and
+/// loses nothing, however deep it is.
+#[test]
+fn doubles_in_rescued_directories() {
+    let b = rescued();
+    let g = b.geometry;
+    for mode in [Mode::Preen, Mode::Yes] {
+        let dev = Arc::new(RamDevice::from_image(g, b.bytes.clone()));
+        let repairs = repair(dev.clone(), mode).expect("opens");
+        assert!(repairs.done.iter().all(|r| !r.given_up), "{mode:?}: {repairs:#?}");
+        let report = check(dev.clone()).expect("examined");
+        let codes: Vec<&str> = report.findings.iter().map(|f| f.code).collect();
+        match mode {
+            Mode::Preen => assert_eq!(codes, ["name-duplicate"; 6], "{report:#?}"),
+            Mode::Yes => assert!(report.is_clean(), "{report:#?}\n{repairs:#?}"),
+        }
+        let found = [("x", "two"), ("y", "y"), ("z", "z"), ("sub/deep", "third")];
+        for (path, content) in found {
+            let path = format!("lost+found/dir-2/{path}");
+            let want = Some(What::File(content.as_bytes().to_vec()));
+            assert_eq!(in_c(&dev.image(), g, &path), want, "{mode:?}: {path}");
+        }
+        if mode == Mode::Yes {
+            let others = [("x", "one"), ("y/deep", "third")];
+            for (path, content) in others {
+                let path = format!("lost+found/{path}");
+                let want = Some(What::File(content.as_bytes().to_vec()));
+                assert_eq!(in_c(&dev.image(), g, &path), want, "{path}");
+            }
+            // two of each of the two directories
+            let lost = in_c(&dev.image(), g, "lost+found");
+            let names = ["deep", "deep~1", "deep~2", "deep~3", "dir-2", "x", "y"];
+            let Some(What::Dir(mut list)) = lost else { panic!("{lost:?}") };
+            list.sort();
+            assert_eq!(list, names);
+            assert!(repair(dev, Mode::Yes).expect("opens").done.is_empty(), "once is enough");
+        }
+        same_in_the_end("rescued", g, &b.bytes, mode, "");
+    }
+}
+
 /// Logs at random: names are made, removed, made again, in one pair.
 #[test]
 fn what_a_device_finds_after_any_log() {
