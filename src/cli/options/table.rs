@@ -58,7 +58,7 @@ pub static GROUPS: &[Group] = &[
                     "partition",
                     Value("PARTITION", |o, v| some(&mut o.mount.place, Place::partition(v))),
                 )],
-                help: "the name of a partition in an ESP32's table, or the number of a filesystem \
+                help: "the name of a partition in the dump's own table, or the number of a filesystem \
                        as 'littlefs scan IMAGE' counts them",
             },
             Item {
