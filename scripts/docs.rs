@@ -13,6 +13,9 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 use littlefs::cli::options;
 
+#[path = "completions.rs"]
+mod completions;
+
 fn main() -> ExitCode {
     let Some(directory) = std::env::args_os().nth(1) else {
         eprintln!("usage: littlefs-docs DIRECTORY");
@@ -31,9 +34,16 @@ fn main() -> ExitCode {
 pub fn write_all(directory: &Path) -> io::Result<()> {
     let mut commands = littlefs::cli::command_lines().into_iter();
     let Some(mut program) = commands.next() else { return Ok(()) };
-    let completions = made(directory, "completions")?;
+    let written = made(directory, "completions")?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut program, "littlefs", &completions)?;
+        let path = clap_complete::generate_to(shell, &mut program, "littlefs", &written)?;
+        let text = fs::read_to_string(&path)?;
+        let text = match shell {
+            Shell::Bash => completions::bash(&text).map_err(io::Error::other)?,
+            Shell::Zsh => completions::zsh(&text).map_err(io::Error::other)?,
+            _ => completions::fish(&text),
+        };
+        fs::write(path, text)?;
     }
     let man1 = made(directory, "man1")?;
     program.build();

@@ -1,5 +1,6 @@
 //! The command line: arguments, logging and exit codes; one module per command.
 
+mod attr;
 mod bench;
 mod cat;
 mod changing;
@@ -12,6 +13,7 @@ mod date;
 mod diff;
 mod dropin;
 mod du;
+mod edit;
 mod editing;
 mod entry;
 mod extract;
@@ -36,6 +38,7 @@ mod resize;
 mod rm;
 mod scan;
 mod shape;
+mod shell;
 mod stat;
 mod touch;
 mod tree;
@@ -81,7 +84,9 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, Args, Parser, Subcommand};
 use serde::Serialize;
 
+use self::shell::Session;
 use crate::bd::journal::At;
+use crate::convention::Choice;
 use crate::image::{self, Source};
 use crate::journal::Named;
 use crate::show::{self, Show};
@@ -192,17 +197,19 @@ Examples:
   littlefs extract dump.bin -C out    copy everything out of it, without a mount
   littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
   littlefs recover dump.bin -C found  bring back what was deleted or overwritten
-  littlefs rm dump.bin log.txt        change it; also cp, mv, mkdir, touch, truncate, ln
+  littlefs rm dump.bin log.txt        change it; also cp, mv, mkdir, ln, attr, edit
+  littlefs shell dump.bin             all of these without naming the image each time
   littlefs kv new.img set greeting hi use it as a key-value store
 
 Exit status:
   all commands              0 done, 1 failed or wrong usage, unless told otherwise here
-  put cp mv rm mkdir touch truncate ln
+  put cp mv rm mkdir touch truncate ln attr edit
                             128+N signal N came before the end
   ls tree du cat stat get extract
                             2 done, but something was left out
   diff verify               0 same, 1 different, 2 failed
   check                     0 clean, 1 repaired, 4 errors left, 8 not examined, 16 usage
+  shell                     that of the last command
   inspect                   2 something is damaged
   mount umount              32 could not be mounted or unmounted
   run                       that of the program; 125 failed, 126 cannot run, 127 not found
@@ -217,6 +224,14 @@ struct Cli {
     /// Log more to stderr (-v info, -vv debug, -vvv everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
+
+    /// The current directory in the image: what the shell tells its commands
+    #[arg(long, hide = true, value_name = "DIR")]
+    inside: Option<OsString>,
+
+    /// Refuse changes: the same
+    #[arg(long, hide = true, requires = "inside")]
+    only_read: bool,
 
     #[command(subcommand)]
     command: Command,
@@ -248,6 +263,9 @@ enum Command {
     Touch(touch::TouchArgs),
     Truncate(truncate::TruncateArgs),
     Ln(ln::LnArgs),
+    Attr(attr::AttrArgs),
+    Edit(edit::EditArgs),
+    Shell(shell::ShellArgs),
     Diff(diff::DiffArgs),
     Verify(verify::VerifyArgs),
     Info(info::InfoArgs),
@@ -269,6 +287,8 @@ enum Command {
     #[cfg(feature = "mount")]
     #[command(hide = true)]
     Attach(attach::AttachArgs),
+    #[command(hide = true)]
+    CompletePaths(shell::inside::CompleteArgs),
 }
 
 impl Command {
@@ -298,6 +318,10 @@ impl Command {
             Self::Touch(args) => touch::run(args),
             Self::Truncate(args) => truncate::run(args),
             Self::Ln(args) => ln::run(args),
+            Self::Attr(args) => attr::run(args),
+            Self::Edit(args) => edit::run(args),
+            Self::Shell(args) => shell::run(args),
+            Self::CompletePaths(args) => shell::inside::run(args),
             Self::Diff(args) => diff::run(args),
             Self::Verify(args) => verify::run(args),
             Self::Info(args) => info::run(args),
@@ -341,7 +365,7 @@ impl Command {
 }
 
 /// How to find the filesystem in an image: common to the commands that only look.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct ImageArgs {
     /// File or block device that holds the filesystem; '-' for standard input, which is only read
     pub image: PathBuf,
@@ -425,7 +449,18 @@ impl ImageArgs {
 
     /// A path inside the image, as it was asked for.
     fn inside(&self, path: &OsStr) -> Vec<u8> {
-        path.as_bytes().to_vec()
+        match shell::session() {
+            Some(session) => shell::resolve(&session.directory, path.as_bytes()),
+            None => path.as_bytes().to_vec(),
+        }
+    }
+
+    /// The paths inside the image that were asked for; without any, the root directory.
+    fn asked(&self, paths: &[OsString]) -> Vec<Vec<u8>> {
+        match paths {
+            [] => vec![self.inside(OsStr::new(""))],
+            paths => paths.iter().map(|path| self.inside(path)).collect(),
+        }
     }
 
     /// The file that is named, or what standard input holds.
@@ -468,34 +503,53 @@ impl ImageArgs {
         }
     }
 
-    /// The image and how to open it, as they are written in a shell, with a space behind.
-    fn in_shell(&self) -> String {
-        let mut words = String::new();
-        if let Some(offset) = self.offset.filter(|&offset| offset > 0) {
-            words += &format!("--offset {offset} ");
-        }
-        if let Some(image::Place::Partition(label)) = self.partition {
-            words += &format!("--partition {} ", quoted(Path::new(&label.to_string())));
-        }
-        if let Some(page) = self.page {
-            words += &format!("--page {page} ");
-        }
-        if let Some(block_size) = self.block_size {
-            words += &format!("--block-size {block_size} ");
+    /// The options that say how to open the image, as words of a command line.
+    fn in_words(&self) -> Vec<OsString> {
+        let partition = match self.partition {
+            Some(image::Place::Partition(label)) => Some(label.to_string()),
+            _ => None,
+        };
+        let texts = [
+            ("offset", self.offset.map(|offset| offset.to_string())),
+            ("partition", partition),
+            ("page", self.page.map(|page| page.to_string())),
+            ("unpack-limit", self.unpack_limit.map(|limit| limit.to_string())),
+            ("block-size", self.block_size.map(|size| size.to_string())),
+            ("dialect", self.dialect.0.map(|dialect| dialect.name().to_owned())),
+            ("at", self.at.clone()),
+        ];
+        let mut words = Vec::new();
+        for (name, text) in texts {
+            words.extend(text.map(|text| OsString::from(format!("--{name}={text}"))));
         }
         if let Some(journal) = &self.journal {
-            words += &format!("--journal {} ", quoted(journal));
+            let mut word = OsString::from("--journal=");
+            word.push(journal);
+            words.push(word);
         }
-        if let Some(at) = &self.at {
-            words += &format!("--at {} ", quoted(Path::new(at)));
-        }
-        words + &quoted(&self.image) + " "
+        words
+    }
+
+    /// The image and how to open it, as they are written in a shell, with a space behind.
+    fn in_shell(&self) -> String {
+        let words = self.in_words().into_iter().filter(|word| word != "--offset=0");
+        let options = words.map(|word| quoted(Path::new(&word)) + " ");
+        options.collect::<String>() + &quoted(&self.image) + " "
     }
 
     /// Open it as a tree of files, for reading only and sharing it with other readers; notes go to
     /// stderr.
     fn open_tree(&self) -> Result<Littlefs, CliError> {
-        let image = self.tree_options(true).open_source(&self.source()?).map_err(|e| match e {
+        self.open_tree_by(None)
+    }
+
+    /// The same, and understand user attributes so.
+    fn open_tree_by(&self, attrs: Option<Choice>) -> Result<Littlefs, CliError> {
+        let mut options = self.tree_options(true);
+        if let Some(choice) = attrs {
+            options = options.convention(choice);
+        }
+        let image = options.open_source(&self.source()?).map_err(|e| match e {
             // these name the file already
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
@@ -560,6 +614,7 @@ impl Found<'_> {
                 "state {at} is past, and cannot be changed"
             )));
         }
+        shell::check_changeable()?;
         let opened = self.open_as(false)?;
         if let Some(reason) = opened.dialect.unwritable() {
             return Err(CliError::failure(self.image.refused(reason)));
@@ -615,6 +670,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(cli) => {
             let journal = cli.command.speaks_to_journal();
             logging::init(cli.verbose, journal, cli.command.is_daemon());
+            if let Some(directory) = cli.inside {
+                let directory = directory.into_encoded_bytes();
+                shell::begin_session(Session { directory, read_only: cli.only_read });
+            }
             finish(cli.command.run(), journal)
         }
         Err(e) => {

@@ -12,7 +12,11 @@
 //! | `rename` | `mv` |
 //! | `copy` | `cp` |
 //! | `make` | `mkdir`, `touch`, `truncate` and `ln -s` |
+//! | `attr` | `attr set` and `attr rm` |
+//! | `content` | `edit` |
 
+mod attr;
+mod content;
 mod copy;
 mod make;
 mod remove;
@@ -21,6 +25,8 @@ mod source;
 
 use std::fmt;
 
+pub use attr::{Value, meant, remove_attr, set_attr};
+pub use content::{content, replace};
 pub use copy::copy;
 pub use make::{Length, link, make_dirs, touch, truncate};
 pub use remove::remove;
@@ -30,67 +36,7 @@ pub use source::{Paths, Target};
 use crate::PathError;
 use crate::check::show;
 use crate::error::{Error, Trouble};
-use crate::transfer::Refusal;
-
-/// One thing that an operation did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
-    /// What was done.
-    pub what: What,
-    /// The entry it was done to, from the root directory on, without `/` in front.
-    pub path: Vec<u8>,
-    /// The entry that was moved or copied to there.
-    pub from: Option<Vec<u8>>,
-}
-
-/// What was done to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
-    /// It is gone.
-    Removed,
-    /// It is new.
-    Created,
-    /// Its content, size or times are others.
-    Changed,
-    /// It has a new name.
-    Moved,
-    /// It has the content of another.
-    Copied,
-}
-
-impl Step {
-    fn new(what: What, path: &[u8]) -> Self {
-        Self { what, path: path.to_vec(), from: None }
-    }
-
-    fn from(what: What, from: &[u8], path: &[u8]) -> Self {
-        Self { what, path: path.to_vec(), from: Some(from.to_vec()) }
-    }
-}
-
-impl What {
-    /// In a word, as JSON has it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Removed => "removed",
-            Self::Created => "created",
-            Self::Changed => "changed",
-            Self::Moved => "moved",
-            Self::Copied => "copied",
-        }
-    }
-}
-
-impl fmt::Display for Step {
-    /// `moved: /a to /b`
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.what.name())?;
-        if let Some(from) = &self.from {
-            write!(f, "/{} to ", show(from))?;
-        }
-        write!(f, "/{}", show(&self.path))
-    }
-}
+use crate::transfer::{Refusal, Step, What};
 
 /// Why an operation was not done.
 #[derive(Debug)]

@@ -21,6 +21,8 @@ mod place;
 mod put;
 mod resize;
 mod sizing;
+mod step;
+mod sync;
 mod tar_in;
 mod tar_out;
 mod verify;
@@ -39,6 +41,8 @@ pub(crate) use place::replace_image;
 pub use place::{Placement, create};
 pub use put::{Destination, Put, PutError, check, put};
 pub use resize::{NewSize, Resizing, grow, resize};
+pub use step::{Step, What};
+pub use sync::{Synced, sync};
 pub use tar_out::to_tar;
 pub(crate) use version1::name_max as name_max_of_version1;
 

@@ -191,3 +191,61 @@ fn every_command_has_a_manual_page_with_all_its_options() {
     assert!(mount.contains(".SH EXAMPLES\n.nf\n  littlefs mount dump.bin /mnt "), "{mount}");
     assert!(page("man8/mount.littlefs.8").contains("littlefs-mount(1) lists"));
 }
+
+/// What bash would offer for a line, the cursor being at its end.
+fn offered(script: &str, directory: &std::path::Path, line: &str) -> Vec<String> {
+    let test = r#"
+        source "$1" 2>/dev/null
+        COMP_LINE=$2 COMP_POINT=${#2}
+        eval "COMP_WORDS=($2)"
+        [[ $2 == *" " ]] && COMP_WORDS+=("")
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+        _littlefs_with_paths littlefs "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}" 2>/dev/null
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_littlefs")).parent().expect("a parent");
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").expect("a path"));
+    let out = Command::new("bash")
+        .args(["--norc", "-c", test, "bash", script, line])
+        .current_dir(directory)
+        .env("PATH", path)
+        .output()
+        .expect("bash");
+    let text = String::from_utf8(out.stdout).expect("UTF-8");
+    text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_completes_paths_inside_of_images() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    docs::write_all(dir.path()).expect("the completions should be written");
+    let script = dir.path().join("completions/littlefs.bash");
+    let script = script.to_str().expect("UTF-8");
+    let image = littlefs::Littlefs::create(dir.path().join("an image"), 1 << 18).expect("an image");
+    for path in ["etc/sub", "etc/$(touch broken)", "etc/bad\nname", "etc/.hidden", "two words"] {
+        image.create_dir_all(path).expect(path);
+    }
+    image.write("etc/file", "").and_then(|()| image.close()).expect("a file");
+    let offered = |line: &str| offered(script, dir.path(), line);
+    assert_eq!(offered("littlefs ls an\\ image "), ["etc/", "two words/"]);
+    assert_eq!(
+        offered("littlefs -v rm -r 'an image' etc/"),
+        ["etc/$(touch broken)/", "etc/file", "etc/sub/"]
+    );
+    assert_eq!(offered("littlefs cat --offset 0 'an image' etc/f"), ["etc/file"]);
+    assert_eq!(offered("littlefs stat 'an image' etc/.h"), ["etc/.hidden/"]);
+    assert_eq!(offered("littlefs attr 'an image' get t"), ["two words/"]);
+    assert!(offered("littlefs put 'an image' x an").contains(&"an image".to_owned()));
+    assert!(offered("littlefs put 'an image' x e").contains(&"etc/".to_owned()));
+    // options and commands are completed as before
+    assert!(offered("littlefs ls --off").contains(&"--offset".to_owned()));
+    assert!(offered("littlefs trun").contains(&"truncate".to_owned()));
+    // what is no image has nothing inside
+    fs::write(dir.path().join("junk"), "junk").expect("a file");
+    assert!(offered("littlefs ls junk ").is_empty());
+    assert!(!dir.path().join("broken").exists());
+    for shell in ["_littlefs", "littlefs.fish"] {
+        let text = fs::read_to_string(dir.path().join("completions").join(shell)).expect(shell);
+        assert!(text.contains("complete-paths"), "{shell}");
+    }
+}

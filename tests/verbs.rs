@@ -7,6 +7,8 @@
 mod builder;
 mod common;
 
+#[path = "verbs/attr.rs"]
+mod attr;
 #[path = "verbs/benching.rs"]
 mod benching;
 #[path = "verbs/browser.rs"]
@@ -25,6 +27,8 @@ mod creating;
 mod desk;
 #[path = "verbs/dropins.rs"]
 mod dropins;
+#[path = "verbs/edited.rs"]
+mod edited;
 #[path = "verbs/editing.rs"]
 mod editing;
 #[path = "verbs/inspecting.rs"]
@@ -41,8 +45,12 @@ mod paging;
 mod reading;
 #[path = "verbs/resizing.rs"]
 mod resizing;
+#[path = "verbs/shell.rs"]
+mod shell;
 #[path = "verbs/suiting.rs"]
 mod suiting;
+#[path = "verbs/syncing.rs"]
+mod syncing;
 #[path = "verbs/undoing.rs"]
 mod undoing;
 #[path = "verbs/verifying.rs"]

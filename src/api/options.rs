@@ -183,6 +183,10 @@ impl OpenOptions {
     /// As [`OpenOptions::open`].
     pub fn open_source(&self, source: &Source) -> Result<Littlefs> {
         match &self.journal {
+            // a new journal would have nothing in it, and a trial makes none
+            Some(journal) if self.discard && journal.symlink_metadata().is_err() => {
+                self.open_found(image::open_found(source, &self.image_options())?)
+            }
             Some(journal) => self.open_over(&mut Named::find(journal)?, source),
             None if self.at.is_some() => {
                 Err(Error::Invalid("a state to go back to needs a journal"))

@@ -42,7 +42,7 @@ pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     let mut problems = Problems::new(&args.image.image);
     let mut out = io::stdout().lock();
     let mut anything = false;
-    for path in problems.expand(&image, &args.paths) {
+    for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         match write_file(&image, &path, &mut out)? {
             Ok(()) => anything = true,
             Err(e) => problems.add(&path, e),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::{CliError, ImageArgs, exit, tell_warnings};
+use super::{CliError, ImageArgs, exit, shell, tell_warnings};
 use crate::change::{Failed, How, change};
 use crate::convention::Choice;
 use crate::error::Trouble;
@@ -33,7 +33,7 @@ pub struct ChangeArgs {
 
     /// Make all of the change or none of it, whatever interrupts it: everything is written to a
     /// journal beside IMAGE first (IMAGE.run, removed at the end)
-    #[arg(long, conflicts_with = "journal")]
+    #[arg(long)]
     pub atomic: bool,
 
     /// Do not say what was done
@@ -69,11 +69,17 @@ impl<'a> Changing<'a> {
     /// # Errors
     /// When signals cannot be held up.
     pub fn begin(image: &'a ImageArgs, args: &ChangeArgs) -> Result<Self, CliError> {
+        shell::check_changeable()?;
         if image.at.is_some() {
             return Err(CliError::failure("a past state of a journal cannot be changed"));
         }
         if image.image == Path::new("-") {
             return Err(CliError::failure("standard input is only read, and cannot be changed"));
+        }
+        if args.atomic && image.journal.is_some() {
+            return Err(CliError::failure(
+                "--atomic is not for --journal, which takes each change as a whole in any case",
+            ));
         }
         let mut options = image.tree_options(false);
         if let Some(profile) = args.profile {
@@ -89,6 +95,11 @@ impl<'a> Changing<'a> {
             how: How { dry_run: args.dry_run, atomic: args.atomic },
             signals: Signals::block_these(&signals).map_err(CliError::failure)?,
         })
+    }
+
+    /// Only try it, and write nothing.
+    pub fn rehearsed(self) -> Self {
+        Self { how: How { dry_run: true, atomic: false }, ..self }
     }
 
     /// Change the image by `operation`, which asks its second argument whether to stop.

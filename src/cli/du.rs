@@ -72,7 +72,7 @@ pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
     let mut rows = Vec::new();
-    for path in problems.expand(&image, &args.paths) {
+    for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         add(args, &image, &path, &mut problems, &mut rows);
     }
     let block_size = image.geometry().block_size;

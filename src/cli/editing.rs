@@ -1,6 +1,5 @@
 //! What the commands that change entries inside an image have in common.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -9,7 +8,8 @@ use serde::Serialize;
 
 use super::changing::{ChangeArgs, Changing, Ended, Operation};
 use super::{CliError, ImageArgs, entry, print_json};
-use crate::edit::{EditError, Paths, Step};
+use crate::edit::{EditError, Paths};
+use crate::transfer::Step;
 
 /// How paths inside the image are understood.
 #[derive(Args, Debug)]
@@ -33,8 +33,9 @@ struct Output {
     dry_run: bool,
 }
 
+/// A step as JSON has it.
 #[derive(Serialize)]
-struct StepJson {
+pub struct StepJson {
     change: &'static str,
     path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,11 +58,6 @@ impl From<&Step> for StepJson {
             from_base64: from.as_deref().and_then(entry::base64),
         }
     }
-}
-
-/// Paths inside the image, as the library takes them.
-pub fn inside(image: &ImageArgs, paths: &[OsString]) -> Vec<Vec<u8>> {
-    paths.iter().map(|path| image.inside(path)).collect()
 }
 
 /// Change the image by `operation`, and tell what was done as far as that is asked for: as with the

@@ -79,7 +79,7 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
     }
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
-    let paths = problems.expand(&image, &args.paths);
+    let paths = problems.expand(&image, &args.image.asked(&args.paths));
     let done = match &args.to_tar {
         None => {
             let bar = Progress::new("extracting", content_size(&image), args.quiet);

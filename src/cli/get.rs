@@ -65,7 +65,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     let local = PathBuf::from(local);
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
-    let mut paths = problems.expand(&image, asked);
+    let mut paths = problems.expand(&image, &args.image.asked(asked));
     if !args.recursive {
         paths.retain(|path| {
             let is_dir = image.metadata(path).is_ok_and(|metadata| metadata.is_dir());

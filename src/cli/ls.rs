@@ -74,7 +74,7 @@ struct Output<'a> {
 pub fn run(args: &LsArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
-    let asked = problems.expand(&image, &args.paths);
+    let asked = problems.expand(&image, &args.image.asked(&args.paths));
     let mut lister = Lister {
         args,
         image: &image,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::changing::ChangeArgs;
-use super::editing::{edit, inside};
+use super::editing::edit;
 use super::{CliError, ImageArgs};
 use crate::edit;
 
@@ -39,6 +39,6 @@ pub struct MkdirArgs {
 /// # Errors
 /// When the image cannot be changed so.
 pub fn run(args: &MkdirArgs) -> Result<ExitCode, CliError> {
-    let asked = inside(&args.image, &args.paths);
+    let asked = args.image.asked(&args.paths);
     edit(&args.image, &args.change, &mut |image, _| edit::make_dirs(image, &asked, args.parents))
 }

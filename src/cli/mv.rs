@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::changing::ChangeArgs;
-use super::editing::{NamesArgs, edit, inside};
+use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs};
 use crate::edit::{self, Target};
 
@@ -50,7 +50,7 @@ pub struct MvArgs {
 /// # Errors
 /// When the image cannot be changed so.
 pub fn run(args: &MvArgs) -> Result<ExitCode, CliError> {
-    let asked = inside(&args.image, &args.paths);
+    let asked = args.image.asked(&args.paths);
     let Some((dest, sources)) = asked.split_last() else {
         return Err(CliError::failure("nothing to move"));
     };

@@ -1,6 +1,5 @@
 //! What a command that goes on past damage could not do.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -54,19 +53,13 @@ impl Problems {
     }
 
     /// The paths that were asked for, with patterns expanded; those that stand for nothing are
-    /// problems. Without any, the root directory.
-    pub fn expand(&mut self, image: &Littlefs, asked: &[OsString]) -> Vec<Vec<u8>> {
-        if asked.is_empty() {
-            return vec![Vec::new()];
-        }
+    /// problems.
+    pub fn expand(&mut self, image: &Littlefs, asked: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut paths = Vec::new();
         for path in asked {
-            match expand(image, path.as_bytes()) {
+            match expand(image, path) {
                 Ok(found) => paths.extend(found),
-                Err(e) => {
-                    let bytes = path.as_bytes();
-                    self.add(bytes.strip_prefix(b"/").unwrap_or(bytes), e.reason());
-                }
+                Err(e) => self.add(path.strip_prefix(b"/").unwrap_or(path), e.reason()),
             }
         }
         paths

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,10 +9,11 @@ use clap::Args;
 use serde::Serialize;
 
 use super::changing::{ChangeArgs, Changing, Ended};
+use super::editing::StepJson;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
-use crate::transfer::{self, Destination, Input, Put, PutError};
+use crate::transfer::{self, Destination, Gather, Input, Put, PutError, Synced};
 
 /// Copy files and directories into an image
 #[derive(Args, Debug)]
@@ -22,6 +22,7 @@ Examples:
   littlefs put dump.bin config.txt etc/           into a directory of the image
   littlefs put dump.bin new.txt etc/config.txt    under another name
   littlefs put -r dump.bin www logo.png /         directories, too
+  littlefs put --sync --delete dump.bin www /www  only what differs, and no more than that
 
 As with cp, DEST is a directory of the image that takes the files, or the new name of a single one. What
 is there is replaced; directories are filled up.
@@ -44,6 +45,15 @@ pub struct PutArgs {
     #[arg(short, long)]
     recursive: bool,
 
+    /// Make the directory DEST of the image hold what the directory LOCAL holds: write only files whose
+    /// content differs
+    #[arg(long)]
+    sync: bool,
+
+    /// With --sync: remove what LOCAL does not hold, but nothing that --exclude leaves out
+    #[arg(long, requires = "sync")]
+    delete: bool,
+
     #[command(flatten)]
     gather: GatherArgs,
 
@@ -58,6 +68,16 @@ struct Output {
     directories: u64,
     bytes: u64,
     dry_run: bool,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    sync: Option<SyncOutput>,
+}
+
+/// What there is besides with `--sync`.
+#[derive(Serialize)]
+struct SyncOutput {
+    unchanged: u64,
+    removed: u64,
+    changes: Vec<StepJson>,
 }
 
 /// Run the command.
@@ -68,7 +88,12 @@ pub fn run(args: &PutArgs) -> Result<ExitCode, CliError> {
     let Some((dest, sources)) = args.paths.split_last() else {
         return Err(CliError::failure("nothing to copy"));
     };
+    let dest = args.image.inside(dest);
     let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
+    let how = args.gather.options()?;
+    if args.sync {
+        return sync(args, &sources, &dest, &how);
+    }
     if !args.recursive
         && let Some(dir) = sources.iter().find(|source| source.is_dir())
     {
@@ -77,27 +102,71 @@ pub fn run(args: &PutArgs) -> Result<ExitCode, CliError> {
             "{dir}: is a directory; -r copies directories"
         )));
     }
-    let how = args.gather.options()?;
     let inputs = sources.iter().cloned().map(Input::Named).collect();
     let manifest = transfer::gather(inputs, &how).map_err(CliError::failure)?;
     let bar = Progress::new("writing", manifest.bytes(), args.change.quiet);
     let done = Changing::begin(&args.image, &args.change)?.run(&mut |image, stop| {
-        let dest = Destination::like_cp(image, dest.as_bytes(), sources.len())?;
+        let dest = Destination::like_cp(image, &dest, sources.len())?;
         transfer::check(image, &manifest, &dest)?;
         transfer::put(image, &manifest, &dest, &|bytes| bar.at(bytes), stop)
     })?;
     drop(bar);
-    let Put { files, directories, bytes } = done;
-    if args.change.json {
-        print_json(&Output { files, directories, bytes, dry_run: args.change.dry_run })?;
-    } else if !args.change.quiet {
-        let would = if args.change.dry_run { "would be written: " } else { "" };
-        writeln!(
-            io::stdout(),
-            "{would}{files} files, {directories} new directories, {bytes} bytes"
-        )?;
-    }
+    report(args, done, None)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn sync(
+    args: &PutArgs,
+    sources: &[PathBuf],
+    dest: &[u8],
+    how: &Gather,
+) -> Result<ExitCode, CliError> {
+    let [dir] = sources else {
+        return Err(CliError::failure("--sync takes one directory and the one in the image"));
+    };
+    if !dir.is_dir() {
+        let dir = dir.display();
+        return Err(CliError::failure(format_args!("{dir}: is not a directory that exists")));
+    }
+    let inputs = vec![Input::Path(dir.clone())];
+    let manifest = transfer::gather(inputs, how).map_err(CliError::failure)?;
+    let bar = Progress::new("comparing", manifest.bytes(), args.change.quiet);
+    let delete = args.delete.then_some(&how.exclude);
+    let done = Changing::begin(&args.image, &args.change)?.run(&mut |image, stop| {
+        transfer::sync(image, &manifest, dest, delete, &|bytes| bar.at(bytes), stop)
+    })?;
+    drop(bar);
+    let Synced { put, unchanged, removed, steps } = done;
+    if args.change.dry_run && !args.change.json && !args.change.quiet {
+        let mut out = io::BufWriter::new(io::stdout().lock());
+        steps.iter().try_for_each(|step| writeln!(out, "would be {step}"))?;
+        out.flush()?;
+    } else {
+        steps.iter().for_each(|step| log::info!("{step}"));
+    }
+    let changes = steps.iter().map(StepJson::from).collect();
+    report(args, put, Some(SyncOutput { unchanged, removed, changes }))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn report(args: &PutArgs, done: Put, sync: Option<SyncOutput>) -> io::Result<()> {
+    let Put { files, directories, bytes } = done;
+    let dry_run = args.change.dry_run;
+    if args.change.json {
+        return print_json(&Output { files, directories, bytes, dry_run, sync });
+    }
+    if args.change.quiet {
+        return Ok(());
+    }
+    let would = if dry_run { "would be written: " } else { "" };
+    let rest = match sync {
+        Some(sync) => format!("; {} unchanged, {} removed", sync.unchanged, sync.removed),
+        None => String::new(),
+    };
+    writeln!(
+        io::stdout(),
+        "{would}{files} files, {directories} new directories, {bytes} bytes{rest}"
+    )
 }
 
 impl Ended for PutError {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::changing::ChangeArgs;
-use super::editing::{NamesArgs, edit, inside};
+use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs};
 use crate::edit::{self, Paths};
 
@@ -51,7 +51,7 @@ pub struct RmArgs {
 /// # Errors
 /// When the image cannot be changed so.
 pub fn run(args: &RmArgs) -> Result<ExitCode, CliError> {
-    let asked = inside(&args.image, &args.paths);
+    let asked = args.image.asked(&args.paths);
     let paths = Paths { may_miss: args.force, ..args.names.paths(&asked) };
     edit(&args.image, &args.change, &mut |image, stop| {
         edit::remove(image, paths, args.recursive, stop)

@@ -5,11 +5,10 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Serialize;
 
+use super::attr::Attribute;
 use super::entry::{EntryJson, mode_string, storage_name, type_name};
 use super::problems::{Problem, Problems};
 use super::{CliError, ImageArgs, date, print_json};
@@ -67,13 +66,6 @@ struct Facts {
     attributes: Vec<Attribute>,
 }
 
-#[derive(Serialize)]
-struct Attribute {
-    r#type: u8,
-    length: usize,
-    data_base64: String,
-}
-
 /// Run the command.
 ///
 /// # Errors
@@ -83,7 +75,7 @@ pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
     let mut problems = Problems::new(&args.image.image);
     let mut facts = Vec::new();
     let mut out = io::stdout().lock();
-    for path in problems.expand(&image, &args.paths) {
+    for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         match gather(&image, &path) {
             Ok((metadata, storage, attrs)) => {
                 // what a damaged directory is can be told, but not where it is
@@ -130,14 +122,7 @@ impl Facts {
             blocks: storage.map_or(0, Storage::blocks),
             head_block,
             pair,
-            attributes: attrs
-                .iter()
-                .map(|(ty, data)| Attribute {
-                    r#type: *ty,
-                    length: data.len(),
-                    data_base64: STANDARD.encode(data),
-                })
-                .collect(),
+            attributes: attrs.iter().map(|(ty, data)| Attribute::new(*ty, data)).collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::changing::ChangeArgs;
-use super::editing::{NamesArgs, edit, inside};
+use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs, date};
 use crate::edit;
 use crate::time::system_time;
@@ -50,7 +50,7 @@ pub struct TouchArgs {
 /// # Errors
 /// When the image cannot be changed so.
 pub fn run(args: &TouchArgs) -> Result<ExitCode, CliError> {
-    let asked = inside(&args.image, &args.paths);
+    let asked = args.image.asked(&args.paths);
     let time = args.date.map(system_time);
     edit(&args.image, &args.change, &mut |image, _| {
         edit::touch(image, args.names.paths(&asked), !args.no_create, time)

@@ -53,7 +53,7 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, CliError> {
     let mut shown = Shown::default();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut anything = false;
-    for path in problems.expand(&image, &args.paths) {
+    for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         anything = true;
         writeln!(out, "/{}", show(&path))?;
         if image.metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {

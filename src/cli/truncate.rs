@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::changing::ChangeArgs;
-use super::editing::{NamesArgs, edit, inside};
+use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs, parse_bytes};
 use crate::edit::{self, Length};
 
@@ -49,7 +49,7 @@ pub struct TruncateArgs {
 /// # Errors
 /// When the image cannot be changed so.
 pub fn run(args: &TruncateArgs) -> Result<ExitCode, CliError> {
-    let asked = inside(&args.image, &args.paths);
+    let asked = args.image.asked(&args.paths);
     edit(&args.image, &args.change, &mut |image, _| {
         edit::truncate(image, args.names.paths(&asked), !args.no_create, args.size)
     })

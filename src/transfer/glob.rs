@@ -49,7 +49,8 @@ impl std::error::Error for GlobError {}
 
 /// The paths that `path` stands for, without `/` in front: itself if there is such an entry, else
 /// all that it matches as a shell pattern (`*`, `?`, `[...]`, `{a,b}`, and `**` for any number of
-/// directories), in the order of the directories.
+/// directories), in the order of the directories. As in shells, a name that begins with a dot is only
+/// matched by a pattern that has the dot.
 ///
 /// # Errors
 /// When there are none.
@@ -79,6 +80,13 @@ fn compile(pattern: &[u8]) -> Result<GlobMatcher, String> {
     glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }
 
+/// Whether the pattern says that it means names that begin with a dot, if there are any in `path`.
+fn dots_are_named(pattern: &[u8], path: &[u8]) -> bool {
+    let has_dot = |part: &[u8]| part.starts_with(b".");
+    let named = |part: &[u8]| part != b"." && part.split(|&b| b"{,".contains(&b)).any(has_dot);
+    !path.split(|&b| b == b'/').any(has_dot) || pattern.split(|&b| b == b'/').any(named)
+}
+
 fn find(
     image: &Littlefs,
     start: &[u8],
@@ -102,10 +110,11 @@ fn find(
             }
             Err(e) => (e.path, None, false),
         };
-        if matcher.is_match(OsStr::from_bytes(&path)) {
+        let is_shown = dots_are_named(pattern, path.get(start.len()..).unwrap_or_default());
+        if is_shown && matcher.is_match(OsStr::from_bytes(&path)) {
             found.push(path);
         }
-        if is_dir && deepest.is_some() && depth >= deepest {
+        if is_dir && (!is_shown || (deepest.is_some() && depth >= deepest)) {
             walk.skip_dir();
         }
     }

@@ -14,7 +14,7 @@ use crate::{FileType, Littlefs, PathError, SetMetadata};
 /// Files up to this many bytes are read whole.
 const WHOLE_MAX: u64 = 1 << 20;
 /// Bytes of a larger file read at a time.
-const PIECE: usize = 1 << 20;
+pub(super) const PIECE: usize = 1 << 20;
 
 /// Why files could not be put into an image.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Destination {
 }
 
 /// A path without what does not count in it.
-fn clean(path: &[u8]) -> Vec<u8> {
+pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
     parts.collect::<Vec<_>>().join(&b'/')
 }
@@ -192,38 +192,54 @@ pub fn put(
             return Err(PutError::Stopped(done));
         }
         let path = dest.of(&item.path);
-        let failed = |error| PutError::Image(PathError { path: path.clone(), error });
-        let set = set_metadata(item);
+        let is_new = put_item(image, manifest, item, &path, &mut buf, &|at| {
+            progress(done.bytes + at);
+        })?;
         match item.kind {
-            Kind::Dir => match image.create_dir_with(&path, &set) {
-                Ok(()) => done.directories += 1,
-                Err(Error::Exists) => {}
-                Err(e) => return Err(failed(e)),
-            },
-            Kind::Symlink | Kind::Special { .. } => {
-                let content = read_whole(manifest, item, &mut buf)?;
-                match image.remove_file(&path) {
-                    Ok(()) | Err(Error::NotFound) => {}
-                    Err(e) => return Err(failed(e)),
-                }
-                image.make_special(&path, file_type(item), content, &set).map_err(failed)?;
-                done.files += 1;
-            }
-            Kind::File if item.size <= WHOLE_MAX => {
-                let content = read_whole(manifest, item, &mut buf)?;
-                image.write_with(&path, content, &set).map_err(failed)?;
-                done.files += 1;
-            }
-            Kind::File => {
-                put_large(image, manifest, item, &path, &mut buf, &|at| progress(done.bytes + at))?;
-                image.set_metadata(&path, &set).map_err(failed)?;
-                done.files += 1;
-            }
+            Kind::Dir => done.directories += u64::from(is_new),
+            _ => done.files += 1,
         }
         done.bytes += item.size;
         progress(done.bytes);
     }
     Ok(done)
+}
+
+/// Put one entry to `path`; false for a directory that is there already.
+pub(super) fn put_item(
+    image: &Littlefs,
+    manifest: &Manifest,
+    item: &Item,
+    path: &[u8],
+    buf: &mut Vec<u8>,
+    progress: &Progress<'_>,
+) -> Result<bool, PutError> {
+    let failed = |error| PutError::Image(PathError { path: path.to_vec(), error });
+    let set = set_metadata(item);
+    match item.kind {
+        Kind::Dir => match image.create_dir_with(path, &set) {
+            Ok(()) => {}
+            Err(Error::Exists) => return Ok(false),
+            Err(e) => return Err(failed(e)),
+        },
+        Kind::Symlink | Kind::Special { .. } => {
+            let content = read_whole(manifest, item, buf)?;
+            match image.remove_file(path) {
+                Ok(()) | Err(Error::NotFound) => {}
+                Err(e) => return Err(failed(e)),
+            }
+            image.make_special(path, file_type(item), content, &set).map_err(failed)?;
+        }
+        Kind::File if item.size <= WHOLE_MAX => {
+            let content = read_whole(manifest, item, buf)?;
+            image.write_with(path, content, &set).map_err(failed)?;
+        }
+        Kind::File => {
+            put_large(image, manifest, item, path, buf, progress)?;
+            image.set_metadata(path, &set).map_err(failed)?;
+        }
+    }
+    Ok(true)
 }
 
 fn read_whole<'b>(
@@ -259,8 +275,11 @@ fn put_large(
     file.close().map_err(failed)
 }
 
-fn file_type(item: &Item) -> FileType {
+/// What an entry is to be.
+pub(super) fn file_type(item: &Item) -> FileType {
     match item.stat.mode & libc::S_IFMT {
+        libc::S_IFREG => FileType::File,
+        libc::S_IFDIR => FileType::Dir,
         libc::S_IFLNK => FileType::Symlink,
         libc::S_IFBLK => FileType::BlockDevice,
         libc::S_IFCHR => FileType::CharDevice,
@@ -270,7 +289,7 @@ fn file_type(item: &Item) -> FileType {
 }
 
 /// What the image is to keep of the host's entry, as far as it keeps such things.
-fn set_metadata(item: &Item) -> SetMetadata {
+pub(super) fn set_metadata(item: &Item) -> SetMetadata {
     let modified = item.stat.mtime.map(system_time);
     SetMetadata {
         modified,

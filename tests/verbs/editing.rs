@@ -288,6 +288,8 @@ fn a_full_image_can_still_be_tidied() {
 fn journals_devices_and_places_are_as_with_put() {
     let desk = Desk::with_image();
     let before = desk.read("new.img");
+    let would = desk.ok(&["rm", "-n", "--journal", "j", "-r", "new.img", "empty"]);
+    assert_eq!((would.text(), desk.path("j").exists()), ("would be removed: /empty\n", false));
     desk.ok(&["rm", "--journal", "j", "-r", "new.img", "www"]);
     assert!(desk.read("new.img") == before);
     assert_eq!(desk.ok(&["ls", "--journal", "j", "new.img"]).text(), "empty\netc\n");

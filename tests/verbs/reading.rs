@@ -10,6 +10,16 @@ fn ls_lists_directories_files_and_patterns() {
     assert_eq!(desk.ok(&["ls", "-a", "new.img", "www"]).text(), ".hidden\nindex.html\njs\n");
     assert_eq!(desk.ok(&["ls", "new.img", "www/*.html"]).text(), "www/index.html\n");
     assert_eq!(desk.ok(&["ls", "new.img", "**/*.js"]).text(), "www/js/app.js\n");
+    // a dot at the beginning of a name has to be in the pattern
+    let matched = |pattern: &str| -> Vec<String> {
+        let told = desk.ok(&["stat", "new.img", pattern]);
+        let paths = told.text().lines().filter_map(|line| line.strip_prefix("path "));
+        paths.map(|path| path.trim().to_owned()).collect()
+    };
+    assert_eq!(matched("www/*"), ["/www/index.html", "/www/js"]);
+    for pattern in ["www/.*", "**/.hid*", "www/{.,x}*"] {
+        assert_eq!(matched(pattern), ["/www/.hidden"], "{pattern}");
+    }
     let text = desk.ok(&["ls", "-R", "new.img"]).text().to_owned();
     assert_eq!(
         text,

@@ -1,0 +1,67 @@
+//! What an operation did to entries of an image, one by one.
+
+use std::fmt;
+
+use crate::check::show;
+
+/// One thing that an operation did to an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What was done.
+    pub what: What,
+    /// The entry it was done to, from the root directory on, without `/` in front.
+    pub path: Vec<u8>,
+    /// The entry that was moved or copied to there.
+    pub from: Option<Vec<u8>>,
+}
+
+/// What was done to an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// It is gone.
+    Removed,
+    /// It is new.
+    Created,
+    /// Its content, size, times or attributes are others.
+    Changed,
+    /// It has a new name.
+    Moved,
+    /// It has the content of another.
+    Copied,
+}
+
+impl Step {
+    /// Something done to one entry.
+    pub fn new(what: What, path: &[u8]) -> Self {
+        Self { what, path: path.to_vec(), from: None }
+    }
+
+    /// Something done to `path` with the entry that is, or was, `from`.
+    pub fn from(what: What, from: &[u8], path: &[u8]) -> Self {
+        Self { what, path: path.to_vec(), from: Some(from.to_vec()) }
+    }
+}
+
+impl What {
+    /// In a word, as JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::Created => "created",
+            Self::Changed => "changed",
+            Self::Moved => "moved",
+            Self::Copied => "copied",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// `moved: /a to /b`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.what.name())?;
+        if let Some(from) = &self.from {
+            write!(f, "/{} to ", show(from))?;
+        }
+        write!(f, "/{}", show(&self.path))
+    }
+}
