@@ -100,6 +100,7 @@ mod exit {
     /// Any failure without a code of its own, and wrong usage.
     pub const FAILURE: u8 = 1;
     /// mount(8): the mount failed.
+    #[cfg(feature = "mount")]
     pub const MOUNT_FAILURE: u8 = 32;
     /// Done, but something was left out.
     pub const LEFT_OUT: u8 = 2;
@@ -110,8 +111,10 @@ mod exit {
     /// env(1), timeout(1): the program failed, not what it was to run.
     pub const RUN_FAILURE: u8 = 125;
     /// env(1), timeout(1): the command cannot be run.
+    #[cfg(feature = "mount")]
     pub const RUN_CANNOT: u8 = 126;
     /// env(1), timeout(1): there is no such command.
+    #[cfg(feature = "mount")]
     pub const RUN_NOT_FOUND: u8 = 127;
     /// fsck(8): errors were found and repaired.
     pub const CHECK_REPAIRED: u8 = 1;
