@@ -29,8 +29,9 @@ const TRIES: u32 = 8;
 
 /// The page of one map, or of two that were compared with each other.
 ///
-/// A page has at most 300 KiB where the filesystems have up to 16 MiB each, else 3 MiB: where the names
-/// would make it larger, only those nearest to the root are listed, and the others are counted.
+/// A page is kept to 300 KiB where the filesystems have up to 16 MiB each, else to 3 MiB: where the names
+/// would make it larger, only those nearest to the root are listed, and the others are counted. The blocks
+/// are never left out, whatever they take.
 ///
 /// # Errors
 /// A sentence for people, when the page cannot be made.
