@@ -211,6 +211,8 @@ pub struct Fs {
     cached: Vec<PairIx>,
     /// Bytes of their content; of changed pairs, as it was before.
     cached_bytes: usize,
+    /// Bytes of content that are kept before some of it is dropped.
+    cache_max: usize,
     /// With how many of them some are dropped.
     evict_at: usize,
     tick: u32,

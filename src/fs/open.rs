@@ -169,6 +169,7 @@ impl Fs {
             relocations: 0,
             cached: Vec::new(),
             cached_bytes: 0,
+            cache_max: CACHE_MAX,
             evict_at: CACHE_MAX,
             tick: 0,
             tally: Tally::default(),

@@ -333,6 +333,13 @@ impl Fs {
         }
     }
 
+    /// Keep so many bytes of metadata pairs in memory, where most of them are not asked for again.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn limit_cache(&mut self, bytes: usize) {
+        self.cache_max = bytes;
+        self.evict_at = bytes;
+    }
+
     /// Drop the content of pairs long unused until the cache is well under its budget; dirty ones
     /// and those of open files stay.
     pub(super) fn evict(&mut self) {
@@ -363,8 +370,8 @@ impl Fs {
             }
         }
         // what cannot be dropped must not make every load look for something to drop
-        self.evict_at = CACHE_MAX.max(total + CACHE_MAX / 4);
-        let keep = CACHE_MAX / 4 * 3;
+        self.evict_at = self.cache_max.max(total + self.cache_max / 4);
+        let keep = self.cache_max / 4 * 3;
         clean.sort_unstable();
         for (_, ix) in clean {
             let p = self.pair_mut(ix);

@@ -20,6 +20,10 @@ const PIECE: usize = 1 << 20;
 /// entries, and an entry takes some two hundred bytes of memory.
 const PAIRS_HELD: usize = 512;
 
+/// Bytes of metadata pairs that are kept in memory: what is stored is not looked at again, except for
+/// the directories on the way to the next entry.
+const CACHE: usize = 4 << 20;
+
 /// An entry that the image cannot hold, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -98,6 +102,7 @@ pub(super) fn build(
     root_attrs: &[(u8, Vec<u8>)],
     progress: &Progress<'_>,
 ) -> Result<(), BuildError> {
+    fs.limit_cache(CACHE);
     let mut builder = Builder { fs, manifest, codec, progress, stored: 0, buf: Vec::new() };
     let mut refused = Vec::new();
     let mut dir = (ROOT, &[][..]);
