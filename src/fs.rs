@@ -26,6 +26,7 @@ mod pairs;
 mod relocate;
 mod rename;
 mod repair;
+#[cfg(feature = "transfer")]
 mod resize;
 mod running;
 mod salvage;
@@ -33,6 +34,7 @@ mod sort;
 mod space;
 mod storage;
 mod stray;
+mod superblocks;
 mod unsaved;
 mod value;
 mod write;

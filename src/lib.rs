@@ -85,7 +85,7 @@
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | change | [`change`] | one change to an image: all of it tried before anything is written |
 //! | edit | [`edit`] | entries removed, moved, copied and made inside an image |
-//! | bench | [`bench`] | speed, measured with what it depends on |
+//! | bench | [`mod@bench`] | speed, measured with what it depends on |
 //! | volume | `vfs` | inode numbers, caches, locks |
 //! | store | [`kv`] | values and dictionaries by keys; beside the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |

@@ -57,6 +57,7 @@ pub(super) fn change<T, E: Trouble>(
     let manifest = Manifest::of_image(&image).map_err(|e| Failed::Rebuild(e.into()))?;
     let format = FormatOptions::new().block_size(old.block_size).disk_version(VERSION_1_1);
     let creation = Creation::new(format, Size::Blocks(old.block_count));
+    let creation = Creation { compact: opened.compacted > 0, ..creation };
     match how.dry_run {
         // what does not fit is found out by making it
         true => create_in(&temporary()?, 0, &manifest, &creation, &|_| ()),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::gathering::GatherArgs;
 use super::progress::Progress;
-use super::shape::ShapeArgs;
+use super::shape::{AnyVersion, ShapeArgs};
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
 use crate::FormatOptions;
 use crate::convention::Choice;
@@ -226,6 +226,9 @@ pub(super) fn report(path: &Path, created: &Created, quiet: bool, json: bool) ->
     for misfit in &created.misfits {
         log::warn!("{}: {misfit}", path.show());
     }
+    for warning in &created.warnings {
+        log::warn!("{}: {warning}", path.show());
+    }
     let &Created { geometry: g, blocks_used, files, directories, bytes, image_size, .. } = created;
     let blocks_free = g.block_count - blocks_used;
     let (block_size, block_count) = (g.block_size, g.block_count);
@@ -265,6 +268,11 @@ impl CreateArgs {
         }
         if let Some(choice) = self.attrs {
             format = format.convention(choice);
+        }
+        if self.no_pad && matches!(self.shape.disk_version, Some(AnyVersion::V1)) {
+            return Err(CliError::failure(
+                "--no-pad: an image of version 1 without its free blocks would read as truncated",
+            ));
         }
         if self.free.is_some() && !matches!(self.size, Some(SizeArg::Min)) {
             return Err(CliError::failure("--free only makes sense with --size min"));

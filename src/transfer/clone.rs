@@ -37,6 +37,8 @@ pub struct Original {
     shown: Superblock,
     /// The same as the image has it.
     superblock: Superblock,
+    /// Free blocks are left out at its end.
+    is_compacted: bool,
     /// Of its file.
     metadata: Metadata,
 }
@@ -45,8 +47,12 @@ impl Original {
     /// Look at an open image.
     ///
     /// # Errors
-    /// [`Failure::Damaged`] if it is not sound.
+    /// [`Failure::Damaged`] if it is not sound, and if some of it is missing at its end.
     pub fn new(opened: &Opened) -> Result<Self, Failure> {
+        if opened.missing > 0 {
+            let (geometry, missing) = (opened.stored.geometry(), opened.missing);
+            return Err(Failure::Target(Reason::Truncated { geometry, missing }));
+        }
         let report = opened.dialect.check(&opened.stored, &|_| ())?;
         let damage = report.findings.into_iter().filter(|f| {
             f.severity == Severity::Error && !opened.dialect.harmless().contains(&f.code)
@@ -67,7 +73,7 @@ impl Original {
         let metadata = opened.metadata.clone();
         let options = OpenOptions::new().read_only(true).convention(Choice::None);
         let image = options.open_device(Arc::clone(&opened.device))?;
-        Ok(Self { image, shown, superblock, metadata })
+        Ok(Self { image, shown, superblock, is_compacted: opened.compacted > 0, metadata })
     }
 
     /// The image, open for reading.
@@ -110,7 +116,9 @@ impl Original {
         let bytes = u64::from(self.superblock.block_count) * u64::from(block_size);
         let filling = bytes / u64::from(new_size.max(1));
         let size = how.size.unwrap_or(Size::Blocks(u32::try_from(filling).unwrap_or(u32::MAX)));
-        Creation { check: how.check, ..Creation::new(format, size) }
+        // what an image claims to have is not written out unasked
+        let compact = self.is_compacted && how.size.is_none();
+        Creation { compact, check: how.check, ..Creation::new(format, size) }
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Created {
     pub image_size: u64,
     /// What does not suit the devices it was made for, if their family was named.
     pub misfits: Vec<Misfit>,
+    /// What the filesystem does otherwise than it was asked for.
+    pub warnings: Vec<String>,
 }
 
 /// Why no image was made.
@@ -340,6 +342,7 @@ fn create_version2(
         bytes: manifest.bytes(),
         image_size: end,
         misfits,
+        warnings: fs.warnings().to_vec(),
     })
 }
 

@@ -152,6 +152,7 @@ fn in_place(
         bytes: original.manifest()?.bytes(),
         image_size: new.size(),
         misfits: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -105,6 +105,7 @@ pub(super) fn create_in(
         bytes: manifest.bytes(),
         image_size,
         misfits: Vec::new(),
+        warnings: Vec::new(),
     })
 }
 

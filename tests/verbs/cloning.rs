@@ -158,3 +158,31 @@ fn of_version_1_and_of_chamelon() {
     let (read, expected): (Vec<_>, Vec<_>) = (files(&read), files(&tree));
     assert!(read == expected, "{:?}", read.iter().map(|(path, _)| path).collect::<Vec<_>>());
 }
+
+/// What an image only claims to have is not written: a superblock may claim 64 GiB.
+#[test]
+fn truncated_images_are_refused_and_compacted_ones_stay_compacted() {
+    let desk = Desk::with_image();
+    let whole = desk.read("new.img");
+    desk.file("cut.img", &whole[..whole.len() / 16]);
+    desk.fails(&["clone", "cut.img", "out.img"], 1, &["truncated"]);
+    assert!(!desk.path("out.img").exists());
+
+    desk.ok(&["create", "-q", "--no-pad", "--size", "256K", "short.img", "data"]);
+    let before = desk.read("short.img");
+    assert!(before.len() < 256 << 10);
+    desk.ok(&["clone", "-q", "short.img", "copy.img"]);
+    assert!(desk.read("copy.img").len() <= before.len());
+    desk.ok(&["diff", "short.img", "copy.img"]);
+    desk.ok(&["clone", "-q", "--size", "256K", "short.img", "whole.img"]);
+    assert_eq!(desk.read("whole.img").len(), 256 << 10);
+}
+
+/// Without its free blocks an image of version 1 would read as truncated.
+#[test]
+fn images_of_version_1_keep_their_free_blocks() {
+    let desk = Desk::with_image();
+    let create = ["create", "--no-pad", "--disk-version", "1", "--size", "256K", "one.img", "data"];
+    desk.fails(&create, 1, &["--no-pad", "version 1"]);
+    assert!(!desk.path("one.img").exists());
+}
