@@ -166,7 +166,7 @@ impl Store {
             block_cycles: options.block_cycles,
             ..OpenOptions::default()
         };
-        let mut fs = Fs::open(dev.clone(), &open)?;
+        let mut fs = Fs::open_to_change(dev.clone(), &open)?;
         let mut dev = dev;
         let has_redo = fs.lookup(ROOT, REDO).is_ok();
         if options.read_only && has_redo {
@@ -313,7 +313,7 @@ impl Core {
     fn reload(&mut self) -> Result<()> {
         self.dirs.clear();
         self.life += 1;
-        self.fs = Fs::open(self.dev.clone(), &self.open)?;
+        self.fs = Fs::open_to_change(self.dev.clone(), &self.open)?;
         Ok(())
     }
 

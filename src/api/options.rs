@@ -259,7 +259,7 @@ impl OpenOptions {
     ) -> Result<Littlefs> {
         let mut engine = self.engine(device.geometry().block_size);
         engine.read_only = refused.is_some();
-        Littlefs::new(Fs::open(device, &engine)?, self, refused, notes)
+        Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, notes)
     }
 
     /// How the engine opens an image of that block size, in bytes.

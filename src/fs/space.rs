@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use super::list::{BlockList, Readings, read_all_ways, walk_down};
 use super::{FileId, Fs, OpenOptions, ROOT};
-use crate::bd::BlockDevice;
-#[cfg(feature = "mount")]
-use crate::bd::Geometry;
+use crate::bd::{BlockDevice, Geometry};
 use crate::disk::ctz;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
 
 /// Blocks of the files walked at a time for the map of free blocks.
 const WALK_BLOCKS: u32 = 4096;
+
+/// Blocks of the files that are walked before the first change of a filesystem.
+const MAPPED_EARLY: u32 = 16 << 10;
 
 /// Blocks that nothing in memory needs any more, and that are free once nothing on disk does.
 #[derive(Debug)]
@@ -61,7 +62,6 @@ pub struct Walked {
 
 impl Unmapped {
     /// How many blocks the lists have by the sizes of their files.
-    #[cfg(feature = "mount")]
     fn blocks(&self, block_size: u32) -> u32 {
         let count = |&(_, size): &(u32, u32)| ctz::blocks(block_size, size);
         self.lists.iter().map(count).fold(0, u32::saturating_add)
@@ -170,17 +170,30 @@ impl Fs {
         }
     }
 
-    /// Complete the map of free blocks now, if following lists of `blocks` blocks in all is enough
-    /// for that, and see that all lists at least begin inside the image. So most of what makes the
-    /// filesystem read-only shows at once, and not with the first write.
+    /// Open a filesystem that is going to be changed: as [`Fs::open`], and the map of free blocks is
+    /// made before the first change, unless the image is large. A list that uses blocks of a metadata
+    /// pair, which a commit would overwrite, is noticed by the map only.
+    ///
+    /// # Errors
+    /// As [`Fs::open`].
+    pub fn open_to_change(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
+        let mut fs = Self::open(dev, options)?;
+        // What cannot be read now is tried again, and reported, by the first change that needs the map.
+        let _ = fs.map_early();
+        Ok(fs)
+    }
+
+    /// Complete the map of free blocks now, if following lists of [`MAPPED_EARLY`] blocks in all is
+    /// enough for that, and see that all lists at least begin inside the image. So most of what makes
+    /// the filesystem read-only shows at once, and not with the first write.
     ///
     /// # Errors
     /// When the device cannot be read.
-    #[cfg(feature = "mount")]
-    pub fn map_early(&mut self, mut blocks: u32) -> Result<()> {
+    pub fn map_early(&mut self) -> Result<()> {
         if self.read_only {
             return Ok(());
         }
+        let mut blocks = MAPPED_EARLY;
         let Geometry { block_size, block_count } = self.dev.geometry();
         let outside = self.unmapped.iter().find_map(|&(head, size)| {
             let count = ctz::blocks(block_size, size);

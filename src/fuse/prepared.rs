@@ -19,10 +19,6 @@ use crate::show::Show;
 use crate::sys;
 use crate::vfs::{Filesystem, Volume};
 
-/// Blocks of files that are followed before the mount is announced, so that damage which forbids
-/// writing is known by then. Larger images go on with this in the background.
-const MAPPED_AT_MOUNT: u32 = 16 << 10;
-
 /// What is to be mounted: found already, so that a path is resolved only once.
 pub(crate) struct Found {
     /// The file that the image is in.
@@ -74,7 +70,7 @@ impl Prepared {
             log::warn!("{}: {warning}", image.show());
         }
         // what cannot be read now is tried again, and reported, in the background
-        let _ = fs.map_early(MAPPED_AT_MOUNT);
+        let _ = fs.map_early();
         let read_only = fs.is_read_only();
         let about = about(image, &opened, options, fs.turned_read_only());
         let convention = convention(image, &fs, options)?;
