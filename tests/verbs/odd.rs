@@ -1,6 +1,6 @@
 //! Images that come by standard input, and names that no file here can have.
 
-use super::builder::{Builder, put_inline};
+use super::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 use super::desk::Desk;
 use littlefs::disk::Tail;
 
@@ -86,6 +86,31 @@ fn names_that_no_file_can_have_are_reported() {
     desk.run(&["check", "-p", "odd.img"]);
     desk.ok(&["extract", "odd.img", "-C", "mended"]);
     assert_eq!(desk.names("mended").len(), 4);
+}
+
+/// A commit to the directory would overwrite the content of the file.
+#[test]
+fn a_list_in_the_blocks_of_a_pair_forbids_changes() {
+    let mut b = Builder::new();
+    b.small_dir([2, 3], Tail::END).root(soft([2, 3]), |w| {
+        put_dir(w, 1, b"d", [2, 3]);
+        put_ctz(w, 2, b"f", 3, 100);
+    });
+    let desk = Desk::new();
+    desk.file("odd.img", &b.bytes).file("new", b"new");
+    let content = desk.ok(&["cat", "odd.img", "f"]).stdout;
+    for args in [
+        &["put", "odd.img", "new", "d/"][..],
+        &["put", "--atomic", "odd.img", "new", "d/"],
+        &["mkdir", "odd.img", "d/sub"],
+        &["touch", "odd.img", "d/new"],
+        &["rm", "-r", "odd.img", "d"],
+        &["kv", "odd.img", "set", "d/key", "value"],
+    ] {
+        desk.fails(args, 1, &["its block 0x3 is in use by something else"]);
+        assert!(desk.read("odd.img") == b.bytes, "{args:?}");
+    }
+    assert_eq!(desk.ok(&["cat", "odd.img", "f"]).stdout, content);
 }
 
 /// A directory that cannot be read is a directory all the same; what is in it is an error.
