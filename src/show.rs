@@ -56,6 +56,24 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// A number with the word for one thing, or for several.
+#[cfg(feature = "transfer")]
+pub fn count(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// So many files.
+#[cfg(feature = "transfer")]
+pub fn files(number: u64) -> String {
+    count(number, "file", "files")
+}
+
+/// So many directories.
+#[cfg(feature = "transfer")]
+pub fn directories(number: u64) -> String {
+    count(number, "directory", "directories")
+}
+
 /// Whether a terminal only draws it: it neither obeys it nor changes the order of what is around.
 fn is_harmless(c: char) -> bool {
     let changes_order = matches!(

@@ -94,10 +94,14 @@ impl fmt::Display for Misfit {
                 dotted(*device)
             ),
             Self::Inline { files, paths, cache } => {
+                let stored = match files {
+                    1 => "1 file is stored in its directory",
+                    _ => &format!("{files} files are stored in their directory"),
+                };
                 write!(
                     f,
-                    "{files} files are stored in their directory and larger than the devices' cache \
-                     of {cache} bytes, so they cannot be read whole:"
+                    "{stored} and larger than the devices' cache of {cache} bytes; the devices read only \
+                     a part of such a file:"
                 )?;
                 paths.iter().try_for_each(|path| write!(f, " /{}", show(path)))?;
                 if *files > paths.len() as u64 {

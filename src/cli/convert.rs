@@ -13,7 +13,7 @@ use super::undo::Backing;
 use super::{CliError, ImageArgs, parse_bytes_u32};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// Make a littlefs of version 2 of an image of version 1, or that another program wrote in its own
 /// dialect
@@ -228,7 +228,9 @@ fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
         output;
     writeln!(
         out,
-        "{image}: littlefs {disk_version}, {block_count} blocks of {block_size} bytes: {files} \
-         files of {bytes} bytes, {directories} directories"
+        "{image}: littlefs {disk_version}, {block_count} blocks of {block_size} bytes: {} of \
+         {bytes} bytes, {}",
+        show::files(files),
+        show::directories(directories)
     )
 }

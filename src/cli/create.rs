@@ -17,7 +17,7 @@ use crate::FormatOptions;
 use crate::convention::Choice;
 use crate::image::{OpenError, Place};
 use crate::profile::Profile;
-use crate::show::Show;
+use crate::show::{self, Show};
 use crate::transfer::{self, Created, Creation, Failure, Input, Manifest, Placement, Size};
 
 /// Make an image with the content of directories, files or a tar stream
@@ -247,10 +247,11 @@ pub(super) fn report(path: &Path, created: &Created, quiet: bool, json: bool) ->
     if quiet {
         return Ok(());
     }
+    let (files, directories) = (show::files(files), show::directories(directories));
     let size = |blocks: u32| info::bytes(u64::from(blocks) * u64::from(block_size));
     writeln!(
         io::stdout(),
-        "{}: {block_count} blocks of {block_size} bytes: {files} files, {directories} directories; \
+        "{}: {block_count} blocks of {block_size} bytes: {files}, {directories}; \
          {blocks_used} blocks used, {blocks_free} free ({})",
         path.show(),
         size(blocks_free)

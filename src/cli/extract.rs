@@ -13,6 +13,7 @@ use super::problems::{Problem, Problems};
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
 use crate::Littlefs;
+use crate::show;
 use crate::transfer::{Extracted, Extraction, extract, to_tar};
 
 /// Copy files and directories out of an image
@@ -94,7 +95,8 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
     if args.json {
         print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
     } else if !args.quiet && !to_stdout {
-        writeln!(io::stdout(), "{files} files, {directories} directories, {bytes} bytes")?;
+        let (files, directories) = (show::files(files), show::directories(directories));
+        writeln!(io::stdout(), "{files}, {directories}, {bytes} bytes")?;
     }
     Ok(problems.status(files + directories > 0))
 }

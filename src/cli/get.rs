@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::problems::{Problem, Problems};
 use super::{CliError, ImageArgs, print_json};
+use crate::show;
 use crate::transfer::{Extracted, Extraction, Landing, get};
 
 /// Copy files out of an image
@@ -83,7 +84,8 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     if args.json {
         print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
     } else if !args.quiet {
-        writeln!(io::stdout(), "{files} files, {directories} directories, {bytes} bytes")?;
+        let (files, directories) = (show::files(files), show::directories(directories));
+        writeln!(io::stdout(), "{files}, {directories}, {bytes} bytes")?;
     }
     Ok(problems.status(files + directories > 0))
 }

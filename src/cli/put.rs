@@ -13,6 +13,7 @@ use super::editing::StepJson;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
+use crate::show;
 use crate::transfer::{self, Destination, Gather, Input, Put, PutError, Synced};
 
 /// Copy files and directories into an image
@@ -158,15 +159,14 @@ fn report(args: &PutArgs, done: Put, sync: Option<SyncOutput>) -> io::Result<()>
     if args.change.quiet {
         return Ok(());
     }
+    let files = show::files(files);
+    let directories = show::count(directories, "new directory", "new directories");
     let would = if dry_run { "would be written: " } else { "" };
     let rest = match sync {
         Some(sync) => format!("; {} unchanged, {} removed", sync.unchanged, sync.removed),
         None => String::new(),
     };
-    writeln!(
-        io::stdout(),
-        "{would}{files} files, {directories} new directories, {bytes} bytes{rest}"
-    )
+    writeln!(io::stdout(), "{would}{files}, {directories}, {bytes} bytes{rest}")
 }
 
 impl Ended for PutError {

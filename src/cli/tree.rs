@@ -62,7 +62,12 @@ pub fn run(args: &TreeArgs) -> Result<ExitCode, CliError> {
     }
     let Shown { directories, files } = shown;
     if anything {
-        writeln!(out, "\n{directories} directories, {files} files")?;
+        writeln!(
+            out,
+            "\n{}, {}",
+            crate::show::directories(directories),
+            crate::show::files(files)
+        )?;
     }
     out.flush()?;
     Ok(problems.status(anything))

@@ -48,8 +48,9 @@ impl fmt::Display for PutError {
             Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
             Self::Stopped(done) => write!(
                 f,
-                "interrupted after {} files and {} directories",
-                done.files, done.directories
+                "interrupted after {} and {}",
+                crate::show::files(done.files),
+                crate::show::directories(done.directories)
             ),
         }
     }

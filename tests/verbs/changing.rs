@@ -58,7 +58,7 @@ fn a_dry_run_tells_and_writes_nothing() {
     desk.file("file", b"x").file("large", &[3; 300_000]);
     let before = desk.read("new.img");
     let said = desk.ok(&["put", "-n", "new.img", "file", "/"]);
-    assert!(said.text().starts_with("would be written: 1 files"), "{}", said.text());
+    assert!(said.text().starts_with("would be written: 1 file,"), "{}", said.text());
     desk.fails(&["put", "--dry-run", "new.img", "large", "/"], 1, &["no space"]);
     assert_eq!(desk.read("new.img"), before);
 }

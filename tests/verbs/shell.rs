@@ -34,8 +34,7 @@ fn a_script_works_in_the_image() {
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("line 14 failed"), "{}", ran.stderr);
     let jjj = "j".repeat(9000);
-    let expected =
-        format!("/\nindex.html\njs\n/www/js\n{jjj}1 files, 0 new directories, 3 bytes\n");
+    let expected = format!("/\nindex.html\njs\n/www/js\n{jjj}1 file, 0 new directories, 3 bytes\n");
     assert_eq!(ran.text(), expected);
     desk.check("new.img");
     assert_eq!(desk.ok(&["ls", "new.img", "www", "etc"]).text().matches("new.txt").count(), 1);

@@ -48,7 +48,7 @@ fn only_what_differs_is_written() {
     driver.remove(b"empty").expect("it goes");
     desk.file("new.img", &driver.unmount());
     let said = desk.ok(&["put", "--sync", "--delete", "new.img", "data", "/"]);
-    assert_eq!(said.text(), "1 files, 1 new directories, 9000 bytes; 3 unchanged, 0 removed\n");
+    assert_eq!(said.text(), "1 file, 1 new directory, 9000 bytes; 3 unchanged, 0 removed\n");
     desk.ok(&["diff", "new.img", "data"]);
 }
 
@@ -93,7 +93,7 @@ fn kinds_and_modes_are_made_the_same() {
     let mode = fs::Permissions::from_mode(0o711);
     fs::set_permissions(desk.path("data/www/index.html"), mode).expect("a mode");
     let said = desk.ok(&["put", "--sync", "new.img", "data", "/"]);
-    assert_eq!(said.text(), "1 files, 0 new directories, 0 bytes; 3 unchanged, 0 removed\n");
+    assert_eq!(said.text(), "1 file, 0 new directories, 0 bytes; 3 unchanged, 0 removed\n");
     let stat = desk.ok(&["stat", "--json", "new.img", "www/index.html"]).json();
     assert_eq!(stat["entries"][0]["mode"], "0711");
     // links, which are compared as such
