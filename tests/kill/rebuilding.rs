@@ -95,7 +95,8 @@ fn is_durable(what: &str, dir: &Path, args: &[&str]) {
     let lines: Vec<&str> = text.lines().collect();
     let is_sync = |line: &str| line.contains("fsync(");
     let renamed = lines.iter().position(|line| line.contains("rename")).expect("a rename");
-    let of_new = |line: &str| line.contains("/.littlefs-");
+    // it has no name until it is complete, or this one where files need a name
+    let of_new = |line: &str| line.contains(">(deleted)") || line.contains("/.littlefs-");
     let before = &lines[..renamed];
     let written = before.iter().rposition(|line| of_new(line) && !is_sync(line));
     let synced = before.iter().rposition(|line| of_new(line) && is_sync(line));
