@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output, abort};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use super::common::chamelon::{Chamelon, manifest, sha1, written};
 use super::common::clfs::{CLfs, Config, V2_0};
@@ -327,7 +329,13 @@ fn an_image_that_loses_its_name_is_not_replaced() {
         }];
     for put_another in swap {
         let name = s.name("kv.img");
-        let source = image::open(Path::new(&name), &options).expect("opens");
+        // A program that another test starts has the descriptors of this one for a moment, and with them
+        // the lock of the round before.
+        let source = (0..1000).find_map(|_| {
+            let opened = image::open(Path::new(&name), &options);
+            opened.inspect_err(|_| thread::sleep(Duration::from_millis(10))).ok()
+        });
+        let source = source.expect("opens");
         let (out, overwrite, salvage) = (None, false, false);
         let (disk_version, block_size, block_count) = (VERSION_2_1, None, None);
         let job =

@@ -65,7 +65,10 @@ fn an_interrupted_create_leaves_no_image_or_a_whole_one() {
     at_every_stage(&desk, &args, || {
         let now = desk.read("new.img");
         assert!(now == old || now == expected, "the image is half of each");
-        assert_eq!(desk.names("."), ["data", "full.img", "new.img", "other"]);
+        // Complete, it has this name for a moment, because only renaming replaces a file.
+        let mut names = desk.names(".");
+        names.retain(|name| !name.starts_with(".littlefs-"));
+        assert_eq!(names, ["data", "full.img", "new.img", "other"]);
     });
 }
 

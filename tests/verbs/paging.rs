@@ -277,7 +277,8 @@ fn the_picture_of_the_page_shows_map_tree_and_facts() {
     );
     let colours = "new Set(new Uint32Array(page.canvas.getContext('2d').getImageData(0, 0, \
                    page.canvas.width, page.canvas.height).data.buffer)).size";
-    assert!(b.eval(colours).as_u64().expect("a count") > 8);
+    // drawn again after the selection, with the next frame
+    b.wait(&format!("{colours} > 8"));
     // nothing is cut off at the right
     assert_eq!(b.eval("document.documentElement.scrollWidth <= innerWidth"), true);
     b.eval("page.mark(null)");

@@ -71,7 +71,7 @@ fn tree_du_and_stat_tell_what_is_there() {
     let tree = desk.ok(&["tree", "-s", "new.img", "www"]).text().to_owned();
     assert_eq!(
         tree,
-        "/www\n├── index.html (16)\n└── js/\n    └── app.js (9000)\n\n1 directories, 2 files\n"
+        "/www\n├── index.html (16)\n└── js/\n    └── app.js (9000)\n\n1 directory, 2 files\n"
     );
     assert_eq!(desk.ok(&["tree", "-L", "1", "new.img"]).text().lines().count(), 6);
     let du = desk.ok(&["du", "--json", "-a", "new.img"]).json();
