@@ -176,7 +176,8 @@ impl Info {
             let dialect = self.dialect;
             writeln!(
                 out,
-                "dialect       {dialect} (read-only; 'littlefs convert --from {dialect}' ends that)"
+                "dialect       {dialect} (mounts are read-only; 'littlefs convert --from {dialect}' makes a \
+                 littlefs of version 2)"
             )?;
         }
         writeln!(out, "disk version  {}", self.disk_version)?;

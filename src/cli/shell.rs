@@ -36,7 +36,7 @@ In the shell:
   ! COMMAND                                          run a command of your shell
   help [COMMAND], exit                               or Ctrl-D
 
-The commands take the options that they have outside. Words are parted and quoted as in sh, and '#' begins
+The commands take the options that they have outside. Words are separated and quoted as in sh, and '#' begins
 a comment. Patterns are expanded inside the image, quoted or not; --literal prevents that. Nothing is kept
 open between two commands: others can use the image meanwhile.
 On a terminal, lines can be edited, Tab completes commands, options and paths, and lines are remembered in

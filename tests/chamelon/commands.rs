@@ -70,7 +70,9 @@ fn info_tells_the_dialect() {
     let (_file, image) = file(&written());
     let (code, out, err) = littlefs(&["info", &image]);
     assert_eq!((code, &*err), (0, ""));
-    for line in ["dialect       chamelon (read-only", "disk version  2.0", "files         36"] {
+    for line in
+        ["dialect       chamelon (mounts are read-only", "disk version  2.0", "files         36"]
+    {
         assert!(out.contains(line), "no {line:?} in {out}");
     }
     let (_, out, _) = littlefs(&["info", "--json", &image]);

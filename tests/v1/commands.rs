@@ -13,7 +13,9 @@ fn info_tells_the_version() {
     let (_dir, image) = file(&sample(128).image());
     let (code, out, err) = littlefs(&["info", &image]);
     assert_eq!((code, &*err), (0, ""));
-    for line in ["dialect       v1 (read-only", "disk version  1.1", "200 blocks of 128 bytes"] {
+    for line in
+        ["dialect       v1 (mounts are read-only", "disk version  1.1", "200 blocks of 128 bytes"]
+    {
         assert!(out.contains(line), "no {line:?} in {out}");
     }
     assert!(out.contains("files         47") && !out.contains("prog size"), "{out}");
