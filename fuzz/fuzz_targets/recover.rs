@@ -29,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
         .expect("readable");
         assert_eq!(read, file.present(), "{file:?}");
         if file.grade != Grade::Partial {
-            assert!(file.path.is_some() && file.missing.is_empty() && read == file.size, "{file:?}");
+            assert!(
+                file.path.is_some() && file.missing.is_empty() && read == file.size,
+                "{file:?}"
+            );
         }
     }
     assert!(device.image() == bytes && device.geometry() == geometry);
