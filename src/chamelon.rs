@@ -18,6 +18,8 @@ mod log;
 mod recognise;
 mod tree;
 
+#[cfg(feature = "inspect")]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -25,9 +27,9 @@ use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report};
 use crate::dialect::View;
 #[cfg(feature = "inspect")]
-use crate::dialect::{LivePair, Reading};
+use crate::dialect::{Lists, LivePair, Reading};
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail};
+use crate::disk::{Pair, Tail, list::Step, log::RawEntry, read_u32_le, tag};
 use crate::disk::Superblock;
 use crate::error::Result;
 #[cfg(feature = "inspect")]
@@ -72,6 +74,60 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let fetched = store::fetch(dev, pair).ok()?;
     let tail = log.hardtail.map(|next| Tail { pair: next, hard: true });
     Some(LivePair { pair: fetched.pair, used: fetched.log.off, entries: log.names().count(), tail })
+}
+
+/// What a metadata block holds: the next pair of its directory, and the entries by their ids.
+#[cfg(feature = "inspect")]
+pub(crate) fn entries(block: Vec<u8>) -> (Option<Tail>, BTreeMap<u16, RawEntry>) {
+    let log = log::Log::parse(block, &mut |_, _| ());
+    let mut entries: BTreeMap<u16, RawEntry> = BTreeMap::new();
+    for (id, ty, name) in log.names() {
+        let data = log.range(id, tag::STRUCT, tag::STRUCT | 0xff).last();
+        let attrs = log.range(id, tag::USERATTR, tag::USERATTR | 0xff);
+        entries.entry(id).or_insert_with(|| RawEntry {
+            name_type: Some(ty),
+            name: name.into(),
+            data: data.map(|(ty, data)| (ty, data.into())),
+            attrs: attrs.map(|(ty, data)| (ty as u8, data.into())).collect(),
+        });
+    }
+    (log.hardtail.map(|pair| Tail { pair, hard: true }), entries)
+}
+
+/// Every block of a list, the last one first, as [`list::follow`](crate::disk::list::follow) does for
+/// littlefs.
+///
+/// # Errors
+/// When a pointer leaves the image, the list is longer than that, or cannot be read.
+#[cfg(feature = "inspect")]
+pub(crate) fn follow(
+    dev: &dyn BlockDevice,
+    head: u32,
+    size: u32,
+    visit: &mut dyn FnMut(Step),
+) -> Result<()> {
+    let blocks = list::LISTS.load(dev, head, size)?;
+    for (index, &block) in blocks.iter().enumerate().rev() {
+        let index = index as u32;
+        let mut bytes = vec![0; 4 * list::pointers(index) as usize];
+        dev.read(block, 0, &mut bytes)?;
+        let pointers: Vec<u32> =
+            (0..bytes.len() / 4).filter_map(|k| read_u32_le(&bytes, 4 * k)).collect();
+        let target = |k: usize| if k == 0 { index.checked_sub(1) } else { Some(index >> k) };
+        let is_right = |(k, pointer): (usize, &u32)| {
+            target(k).and_then(|target| blocks.get(target as usize)) == Some(pointer)
+        };
+        let agrees = pointers.iter().enumerate().all(is_right);
+        visit(Step { index, block, pointers, agrees });
+    }
+    Ok(())
+}
+
+/// Pointers at the start of block `index` of a list, and the position in the file of the byte behind
+/// them.
+#[cfg(feature = "inspect")]
+pub(crate) fn block_of_list(block_size: u32, index: u32) -> (u32, u64) {
+    (list::pointers(index), list::start(block_size, index))
 }
 
 /// What to do to write to an image of this dialect, of this name.

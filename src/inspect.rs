@@ -13,13 +13,15 @@ mod superblock;
 pub mod survey;
 mod text;
 mod tree;
+pub mod version1;
 
 use std::cell::OnceCell;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry, IoResult};
-use crate::disk::Pair;
+use crate::disk::{Pair, Superblock};
+use crate::image::Dialect;
 
 pub use file::{AttributeReport, FileReport, ListBlock};
 pub use half::{
@@ -27,7 +29,7 @@ pub use half::{
 };
 pub use log::{LogReport, LogStep};
 pub use pair::{EntryReport, PairReport};
-pub use place::BlockReport;
+pub use place::{BlockReport, MetadataReport};
 pub use superblock::{SuperblockCopy, SuperblockReport};
 pub use survey::Problem;
 pub use tree::{DirReport, GStateReport, PairSummary, TreeEntry, TreeReport};
@@ -85,18 +87,31 @@ impl std::error::Error for Unanswered {}
 /// Looks into one image, and changes nothing.
 pub struct Inspector {
     dev: Arc<dyn BlockDevice>,
+    dialect: Dialect,
+    /// What the image was opened with, where its dialect is another than littlefs.
+    superblock: Option<Superblock>,
     survey: OnceCell<Survey>,
 }
 
 impl Inspector {
     /// To look into the littlefs on `dev`, sound or not.
     pub fn new(dev: Arc<dyn BlockDevice>) -> Self {
-        Self { dev, survey: OnceCell::new() }
+        Self { dev, dialect: Dialect::Littlefs, superblock: None, survey: OnceCell::new() }
     }
 
-    /// The same with a walk that was done already.
-    pub fn with_survey(dev: Arc<dyn BlockDevice>, survey: Survey) -> Self {
-        Self { dev, survey: OnceCell::from(survey) }
+    /// To look into the image on `dev`, which is written as `dialect` and has this superblock; none
+    /// where it is lost.
+    pub fn of_dialect(
+        dev: Arc<dyn BlockDevice>,
+        dialect: Dialect,
+        superblock: Option<Superblock>,
+    ) -> Self {
+        Self { dev, dialect, superblock, survey: OnceCell::new() }
+    }
+
+    /// How the image is written.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// Size and number of blocks.
@@ -106,7 +121,10 @@ impl Inspector {
 
     /// A walk over the whole filesystem, which is done once.
     pub fn survey(&self) -> &Survey {
-        self.survey.get_or_init(|| Survey::new(&*self.dev))
+        self.survey.get_or_init(|| {
+            let survey = Survey::of_dialect(&*self.dev, self.dialect, self.superblock);
+            survey.unwrap_or_else(|e| Survey::without_root(self.geometry(), &e))
+        })
     }
 
     /// The bytes of a block.

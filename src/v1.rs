@@ -16,6 +16,8 @@ pub(crate) mod block;
 mod check;
 mod tree;
 
+#[cfg(feature = "inspect")]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,7 +29,7 @@ use crate::dialect::{LivePair, Reading};
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::dialect::tree::Content;
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail};
+use crate::disk::{Pair, Tail, log::RawEntry, tag};
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
 use crate::disk::Superblock;
 #[cfg(any(feature = "cli", feature = "internals"))]
@@ -68,6 +70,25 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let tail = block.next().map(|next| Tail { pair: next, hard: block.continues });
     let pair = if pair.0[0] == live { pair } else { Pair([live, pair.0[0]]) };
     Some(LivePair { pair, used, entries: block.entries.len(), tail })
+}
+
+/// What the block `block` holds if it is valid, as entries of version 2 that say the same, by their
+/// numbers in the block.
+#[cfg(feature = "inspect")]
+pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEntry> {
+    let entry = |entry: block::Entry| {
+        let (name_type, ty) = match entry.kind {
+            block::FILE => (tag::REG, tag::CTZSTRUCT),
+            block::DIRECTORY => (tag::DIR, tag::DIRSTRUCT),
+            _ => return RawEntry::default(),
+        };
+        let data = Some((ty, entry.data.into()));
+        RawEntry { name_type: Some(name_type), name: entry.name, data, attrs: Vec::new() }
+    };
+    let found = block::read_one(dev, block).ok().flatten();
+    found.map_or_else(BTreeMap::new, |(_, block)| {
+        (0..).zip(block.entries.into_iter().map(entry)).collect()
+    })
 }
 
 /// How many blocks of the image on `dev` hold something: metadata pairs, those of orphans too, and

@@ -7,6 +7,8 @@ mod common;
 mod converting;
 #[path = "v1/creating.rs"]
 mod creating;
+#[path = "v1/inspecting.rs"]
+mod inspecting;
 #[path = "v1/reading.rs"]
 mod reading;
 #[path = "v1/verdicts.rs"]

@@ -1,16 +1,18 @@
-//! Any image of version 1, shown and examined.
+//! Any image of version 1, shown, examined and looked into.
 #![no_main]
 
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use littlefs::fs::{Fs, OpenOptions};
+use littlefs::image::Dialect;
 use littlefs::v1::{check, show, usage};
 
 fuzz_target!(|data: &[u8]| {
     let Some((sb, dev)) = littlefs_fuzz::device_of_version1(data) else { return };
     let report = check(&*dev, &|_| ());
     let used = usage(&*dev);
+    littlefs_fuzz::see::see_dialect(dev.clone(), Dialect::V1, sb, &|_, ask| ask());
     let view = show(dev, sb);
     assert_eq!(report.is_ok(), view.is_ok());
     assert_eq!(used.is_ok(), view.is_ok());

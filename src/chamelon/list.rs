@@ -35,7 +35,7 @@ pub(super) fn pointers(i: u32) -> u32 {
 }
 
 /// The file position of the first data byte of block `i`, in a list with blocks of `block_size`.
-fn start(block_size: u32, i: u32) -> u64 {
+pub(super) fn start(block_size: u32, i: u32) -> u64 {
     let Some(before) = i.checked_sub(1) else { return 0 };
     // one pointer each, and m - 1 more in block 2^m
     let m = u64::from(before.checked_ilog2().unwrap_or(0));

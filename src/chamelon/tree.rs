@@ -105,8 +105,8 @@ fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut
         };
         let attrs = log.range(id, tag::USERATTR, tag::USERATTR | 0xff);
         let attrs = attrs.map(|(ty, data)| (ty as u8, data.into())).collect();
-        let entry = Entry { name: name.into(), content, attrs };
-        let new = Candidate { pair: number, entry, dir: below };
+        let entry = Entry { name: name.into(), content, attrs, place: (number, id) };
+        let new = Candidate { entry, dir: below };
         if let Some(old) = names.insert(name.into(), new) {
             replaced(walk, dir, number, &old, below.is_some());
         }
@@ -122,7 +122,7 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
             place,
             "stands for two things, at least one of them a dictionary; the last one counts",
         );
-    } else if old.pair == number {
+    } else if old.entry.place.0 == number {
         walk.error("name-duplicate", place, "stands for two values; the last one counts");
     } else {
         // what chamelon does to a name whose directory was split since

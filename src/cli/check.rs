@@ -188,7 +188,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         (true, true) => 0,
         (true, false) => exit::CHECK_REPAIRED,
     };
-    match print(args, dialect, &report, &repairs, exit) {
+    match print(args, &report, &repairs, exit) {
         // The verdict is the same when only its beginning is read.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
         _ => Ok(ExitCode::from(exit)),
@@ -217,10 +217,7 @@ fn needs_repair(report: &Report) -> bool {
 }
 
 /// The command that shows the place of a finding.
-fn to_inspect(args: &CheckArgs, dialect: Dialect, finding: &Finding) -> Option<String> {
-    if dialect != Dialect::Littlefs {
-        return None;
-    }
+fn to_inspect(args: &CheckArgs, finding: &Finding) -> Option<String> {
     let what = what_to_inspect(finding.code, &finding.place)?;
     Some(format!("littlefs inspect {}{what}", args.image.in_shell()))
 }
@@ -237,27 +234,27 @@ fn what_to_inspect(code: &str, place: &str) -> Option<String> {
     let is_whole = place.starts_with('/') && !place.contains(['\\', '\'']);
     let what = match (place, code) {
         ("global state", _) => "gstate",
-        ("superblock", _) => "superblock",
-        ("the image's end", _) => return None,
+        ("superblock", _) | (_, "superblock-lost" | "superblock-doubtful") => "superblock",
+        ("the image's end", _) | (_, "dialect") => return None,
         (_, "directory-broken" | "tree-loop" | "unthreaded" | "half-orphan") if is_whole => "dir",
         (_, "name-duplicate" | "name-order" | "name-too-long") if is_whole => "log",
-        (_, code) if is_whole && (code.starts_with("ctz-") || code == "file-too-large") => "file",
+        (_, "block-shared" | "file-too-large") if is_whole => "file",
+        (_, code) if is_whole && code.starts_with("ctz-") => "file",
+        // what stands in the pairs of its directory
+        (_, "move-pending" | "attributes" | "bad-struct") if is_whole => {
+            let (dir, _) = place.rsplit_once('/')?;
+            return Some(format!("dir '{dir}/'"));
+        }
         _ => return Some("tree".to_owned()),
     };
     Some(if is_whole { format!("{what} '{place}'") } else { what.to_owned() })
 }
 
-fn print(
-    args: &CheckArgs,
-    dialect: Dialect,
-    report: &Report,
-    repairs: &Repairs,
-    exit: u8,
-) -> io::Result<()> {
+fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Repairs { done, stopped } = repairs;
     if args.json {
-        let inspect = |finding| to_inspect(args, dialect, finding);
+        let inspect = |finding| to_inspect(args, finding);
         let show = |finding| Shown { finding, inspect: inspect(finding) };
         let output = Output {
             findings: report.findings.iter().map(show).collect(),
@@ -287,7 +284,7 @@ fn print(
             }
         };
         writeln!(out, "{severity}: {place}: {message} [{code}]")?;
-        if let Some(command) = to_inspect(args, dialect, finding) {
+        if let Some(command) = to_inspect(args, finding) {
             writeln!(out, "  see: {command}")?;
         }
     }

@@ -12,8 +12,7 @@ use serde::Serialize;
 use super::{CliError, ImageArgs, exit, parse_bytes_u32};
 use crate::bd::Geometry;
 use crate::disk::Pair;
-use crate::image::{Blocks, Dialect, open_blocks};
-use crate::inspect::survey::Survey;
+use crate::image::{Blocks, Dialect, Opened, open_blocks};
 use crate::inspect::{Inspector, Report};
 use crate::show::Show;
 
@@ -33,7 +32,7 @@ Examples:
   littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
 
 Names of tags are those of littlefs's SPEC.md. An image in which no superblock is found can be looked
-at with --block-size. docs/inspect.md explains the output.
+at with --block-size (and --dialect v1 where it was of version 1). docs/inspect.md explains the output.
 
 Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
 pub struct InspectArgs {
@@ -84,7 +83,7 @@ enum What {
 /// When the image cannot be opened, when it does not hold what was asked for, or when the output
 /// cannot be written.
 pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
-    let inspector = open(&args.image, args.what)?;
+    let inspector = open(&args.image)?;
     let failed = |e: &dyn Display| {
         let which =
             args.which.as_deref().map_or(String::new(), |which| format!("{}: ", which.show()));
@@ -98,14 +97,20 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
     let blocks;
     let damaged = match args.what {
         What::Superblock => {
-            let report = inspector.superblock();
+            let report = match inspector.version1() {
+                Some(version1) => version1.superblock(),
+                None => inspector.superblock(),
+            };
             blocks = report.copies.iter().map(|copy| copy.block).collect();
             args.print(&[report])?
         }
         What::Pair => {
             let pair = parse_pair(needed("blocks")?).map_err(|e| failed(&e))?;
             blocks = inspector.blocks_of_pair(pair).map_err(|e| failed(&e))?;
-            args.print(&[inspector.pair(pair).map_err(|e| failed(&e))?])?
+            match inspector.version1() {
+                Some(version1) => args.print(&[version1.pair(pair).map_err(|e| failed(&e))?])?,
+                None => args.print(&[inspector.pair(pair).map_err(|e| failed(&e))?])?,
+            }
         }
         What::Block => {
             let block = parse_block(needed("block")?).map_err(|e| failed(&e))?;
@@ -127,9 +132,16 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
             args.print(&reports)?
         }
         What::Log => {
-            let reports = inspector.log(needed("file or directory")?).map_err(|e| failed(&e))?;
-            blocks = reports.iter().flat_map(|report| report.pair).collect();
-            args.print(&reports)?
+            let path = needed("file or directory")?;
+            if let Some(version1) = inspector.version1() {
+                let reports = version1.log(path).map_err(|e| failed(&e))?;
+                blocks = reports.iter().flat_map(|report| report.pair).collect();
+                args.print(&reports)?
+            } else {
+                let reports = inspector.log(path).map_err(|e| failed(&e))?;
+                blocks = reports.iter().flat_map(|report| report.pair).collect();
+                args.print(&reports)?
+            }
         }
         What::Tree | What::Gstate if args.raw => {
             return Err(failed(&"--raw is for what stands in single blocks"));
@@ -137,6 +149,16 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
         What::Tree => {
             blocks = Vec::new();
             args.print(&[inspector.tree()])?
+        }
+        What::Gstate if inspector.dialect() != Dialect::Littlefs => {
+            let why = match inspector.dialect() {
+                Dialect::V1 => {
+                    "littlefs of version 1 has no global state: entries that were being moved have a \
+                     mark of their own, which 'pair' shows"
+                }
+                _ => "chamelon keeps no global state",
+            };
+            return Err(failed(&why));
         }
         What::Gstate => {
             blocks = Vec::new();
@@ -171,26 +193,13 @@ impl InspectArgs {
     }
 }
 
-/// The blocks of the image: of a littlefs, or of anything if the block size is given. Of other dialects
-/// only what is common to all can be shown.
-fn open(args: &ImageArgs, what: What) -> Result<Inspector, CliError> {
+/// The blocks of the image; of one without a superblock if the block size is given.
+fn open(args: &ImageArgs) -> Result<Inspector, CliError> {
     let mut found = args.find()?;
     let error = match found.open() {
-        Ok(opened) if opened.dialect == Dialect::Littlefs => {
-            return Ok(Inspector::new(opened.stored));
-        }
         Ok(opened) => {
-            let shown = args.image.show();
-            if !matches!(what, What::Tree | What::Dir) {
-                return Err(CliError::failure(format_args!(
-                    "{shown}: written as {}, whose metadata has another form: only 'tree' and 'dir' can be \
-                     shown",
-                    opened.dialect.name()
-                )));
-            }
-            let survey = Survey::of_dialect(&*opened.stored, opened.dialect, opened.superblock)
-                .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
-            return Ok(Inspector::with_survey(opened.stored, survey));
+            let Opened { stored, dialect, superblock, .. } = opened;
+            return Ok(Inspector::of_dialect(stored, dialect, Some(superblock)));
         }
         Err(e) => e,
     };
@@ -204,7 +213,7 @@ fn open(args: &ImageArgs, what: What) -> Result<Inspector, CliError> {
     }
     let Geometry { block_size, block_count } = device.geometry();
     log::warn!("{error}; shown as {block_count} blocks of {block_size} bytes");
-    Ok(Inspector::new(device))
+    Ok(Inspector::of_dialect(device, args.dialect.0.unwrap_or(Dialect::Littlefs), None))
 }
 
 fn parse_block(text: &[u8]) -> Result<u32, String> {

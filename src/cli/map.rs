@@ -168,7 +168,8 @@ fn make(opened: &Opened) -> Result<Map, CliError> {
     let geometry = opened.stored.geometry();
     let there = geometry.size().saturating_sub(opened.missing);
     let present = u32::try_from(there / u64::from(geometry.block_size)).unwrap_or(u32::MAX);
-    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, opened.dialect, opened.superblock);
+    let survey =
+        |dev: &dyn BlockDevice| Survey::of_dialect(dev, opened.dialect, Some(opened.superblock));
     Map::with_survey(&*opened.stored, present, survey)
         .map_err(|e| CliError::failure(format_args!("{}: {e}", opened.path.show())))
 }

@@ -37,6 +37,8 @@ pub struct Entry {
     pub content: Content,
     /// User attributes: type and data, types ascending.
     pub attrs: Vec<(u8, Box<[u8]>)>,
+    /// The number of its pair in its directory, and its own number in that pair, both from 0.
+    pub place: (usize, u16),
 }
 
 /// A directory.
@@ -64,10 +66,8 @@ pub struct Tree {
     pub lists: &'static dyn Lists,
 }
 
-/// An entry and the number of the pair in its directory that it is in.
+/// An entry, and where it leads.
 pub struct Candidate {
-    /// Which pair of its directory it is in, from 0.
-    pub pair: usize,
     /// The entry. The content of a directory is nothing yet.
     pub entry: Entry,
     /// The first pair of a directory.

@@ -148,6 +148,15 @@ impl Dissection {
     /// or [`tag::ID_NONE`] where it belongs to no entry; none where something later has taken its
     /// place.
     pub fn effects(&self) -> Vec<Option<u16>> {
+        self.effects_where(true)
+    }
+
+    /// The same in chamelon's dialect, where no id ever shifts.
+    pub fn effects_of_fixed_ids(&self) -> Vec<Option<u16>> {
+        self.effects_where(false)
+    }
+
+    fn effects_where(&self, ids_shift: bool) -> Vec<Option<u16>> {
         let tags: Vec<Tag> = self.tags().map(|placed| placed.tag).collect();
         let mut slots: Vec<Vec<usize>> = Vec::new();
         // the last tail, the last delta and the last forward CRC
@@ -165,9 +174,10 @@ impl Dissection {
                     }
                     slots.insert(id, vec![at]);
                 }
-                (_, tag::DELETE) if id < slots.len() => {
+                (_, tag::DELETE) if id < slots.len() && ids_shift => {
                     slots.remove(id);
                 }
+                (_, tag::DELETE) => slots.get_mut(id).into_iter().for_each(Vec::clear),
                 (tag::TAIL, _) if t.size() >= 8 => last[0] = Some(at),
                 (_, tag::MOVESTATE) if t.size() >= 12 => last[1] = Some(at),
                 (_, tag::FCRC) => last[2] = Some(at),

@@ -1,6 +1,6 @@
 //! One file: where its entry stands, and every block of its content.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -10,9 +10,14 @@ use super::text::snippet;
 use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
 use crate::disk::list::{self, Step};
-use crate::disk::log::{Log, RawEntry};
+use crate::disk::log::RawEntry;
 use crate::disk::{Tag, ctz};
+use crate::image::Dialect;
 use crate::mdir::store;
+use crate::{chamelon, v1};
+
+/// The entries of a metadata block by their ids.
+type Entries = BTreeMap<u16, RawEntry>;
 
 /// A user attribute, as it is stored.
 #[derive(Debug, Clone, Serialize)]
@@ -101,21 +106,34 @@ impl Inspector {
     /// When there is none.
     pub fn file(&self, path: &[u8]) -> Result<Vec<FileReport>, Unanswered> {
         // several entries of a name are mostly in one pair
-        let mut logs = HashMap::new();
+        let mut read = HashMap::new();
         let found = self.find(path)?.into_iter();
-        let files: Vec<FileReport> = found.filter_map(|at| self.file_at(at, &mut logs)).collect();
+        let files: Vec<FileReport> = found.filter_map(|at| self.file_at(at, &mut read)).collect();
         if files.is_empty() { Err(Unanswered::IsADirectory) } else { Ok(files) }
     }
 
+    /// What a metadata block holds; nothing if it cannot be read.
+    fn entries_in(&self, block: u32) -> Entries {
+        match self.dialect {
+            Dialect::Littlefs => {
+                let log = store::read_log(&*self.dev, block).ok().flatten();
+                (0..).zip(log.map_or(Vec::new(), |log| log.entries)).collect()
+            }
+            Dialect::Chamelon => {
+                self.bytes(block).map_or(Entries::new(), |bytes| chamelon::entries(bytes).1)
+            }
+            Dialect::V1 => v1::entries(&*self.dev, block),
+        }
+    }
+
     /// The file of a node; none if that is a directory, or is not there any more.
-    fn file_at(&self, at: usize, logs: &mut HashMap<u32, Option<Log>>) -> Option<FileReport> {
+    fn file_at(&self, at: usize, read: &mut HashMap<u32, Entries>) -> Option<FileReport> {
         let survey = self.survey();
         let node = survey.nodes.get(at)?;
         let (pair_at, id) = node.entry.filter(|_| !matches!(node.kind, Kind::Dir { .. }))?;
         let pair = survey.pairs.get(pair_at)?.pair;
-        let read = || store::read_log(&*self.dev, pair.0[0]).ok().flatten();
-        let log = logs.entry(pair.0[0]).or_insert_with(read).as_ref()?;
-        let entry = log.entries.get(usize::from(id))?;
+        let entries = read.entry(pair.0[0]).or_insert_with(|| self.entries_in(pair.0[0]));
+        let entry = entries.get(&id)?;
         let mut report = FileReport {
             path: survey.path(at),
             pair: pair.0,
@@ -146,13 +164,11 @@ impl Inspector {
 
     fn follow(&self, report: &mut FileReport, node: usize, head: u32, size: u32) {
         let g = self.geometry();
-        let count = ctz::blocks(g.block_size, size);
-        report.storage = format!("a list of {count} blocks, head {head:#x}");
         let mut damage = Vec::new();
-        let visit = |step: Step| {
+        let mut visit = |step: Step| {
             let Step { index, block, pointers, agrees } = step;
-            let position = ctz::start(g.block_size, index);
-            let end = ctz::start(g.block_size, index + 1).min(u64::from(size));
+            let (_, position) = self.block_of_list(index);
+            let end = self.block_of_list(index + 1).1.min(u64::from(size));
             let shared_with = self.other_use(block, node);
             if !agrees {
                 damage.push(format!("pointers to and from block {index} of its list disagree"));
@@ -165,19 +181,50 @@ impl Inspector {
                 block,
                 position,
                 bytes: end.saturating_sub(position),
-                data_offset: ctz::data_offset(index),
+                data_offset: 4 * self.pointers(index),
                 pointers,
                 agrees,
                 shared_with,
             });
-            ControlFlow::Continue(())
         };
-        let read = |block, buf: &mut [u8]| self.dev.read(block, 0, buf);
-        let outcome = list::follow(g, head, size, read, visit);
+        let broken = match self.dialect {
+            Dialect::Chamelon => {
+                chamelon::follow(&*self.dev, head, size, &mut visit).map_err(|e| e.to_string())
+            }
+            Dialect::Littlefs | Dialect::V1 => {
+                let read = |block, buf: &mut [u8]| self.dev.read(block, 0, buf);
+                let visit = |step| {
+                    visit(step);
+                    ControlFlow::Continue(())
+                };
+                list::follow(g, head, size, read, visit).map_err(|broken| show_broken(&broken))
+            }
+        };
         report.damage.extend(damage);
-        if let Err(broken) = outcome {
-            report.damage.push(show_broken(&broken));
+        report.damage.extend(broken.err());
+        let claimed = match self.dialect {
+            Dialect::Chamelon => report.blocks.len() as u32,
+            _ => ctz::blocks(g.block_size, size),
+        };
+        report.storage = match claimed {
+            0 if report.damage.is_empty() => "empty, without a block".to_owned(),
+            count => format!("a list of {count} blocks, head {head:#x}"),
+        };
+    }
+
+    /// Pointers at the start of block `index` of a list, and the position in the file of the first byte
+    /// behind them.
+    fn block_of_list(&self, index: u32) -> (u32, u64) {
+        let block_size = self.geometry().block_size;
+        match self.dialect {
+            Dialect::Chamelon => chamelon::block_of_list(block_size, index),
+            _ => (ctz::pointers(index), ctz::start(block_size, index)),
         }
+    }
+
+    /// Pointers at the start of block `index` of a list.
+    pub(super) fn pointers(&self, index: u32) -> u32 {
+        self.block_of_list(index).0
     }
 
     /// What uses `block` besides the file `node`.

@@ -7,6 +7,7 @@ use super::text::{snippet, superblock_words};
 use crate::disk::dissect::{Commit, Dissection, Forward, Placed, Stop};
 use crate::disk::entry::Content;
 use crate::disk::{GState, Pair, Superblock, Tag, superblock, tag};
+use crate::image::Dialect;
 use crate::show::Show;
 
 /// Bytes that no commit can use: the C driver keeps them for the CRC tag.
@@ -142,8 +143,8 @@ pub struct HalfReport {
 }
 
 impl HalfReport {
-    /// Report a block whose bytes are these.
-    pub(super) fn new(block: u32, bytes: &[u8]) -> Self {
+    /// Report a block whose bytes are these, in a dialect of version 2.
+    pub(super) fn new(block: u32, bytes: &[u8], dialect: Dialect) -> Self {
         let mut half = Self {
             block,
             state: HalfState::Invalid,
@@ -155,7 +156,11 @@ impl HalfReport {
             append: None,
             error: None,
         };
-        let Some(taken) = Dissection::of(bytes) else { return half };
+        let Some(mut taken) = Dissection::of(bytes) else { return half };
+        let is_chamelon = dialect == Dialect::Chamelon;
+        if is_chamelon {
+            forget_zeros(&mut taken, bytes);
+        }
         half.revision = Some(taken.rev);
         half.end = taken.end;
         half.trailing = taken.erased_from - taken.end;
@@ -163,7 +168,8 @@ impl HalfReport {
         if !taken.commits.is_empty() {
             half.state = HalfState::Superseded;
         }
-        let mut effects = taken.effects().into_iter();
+        let effects = if is_chamelon { taken.effects_of_fixed_ids() } else { taken.effects() };
+        let mut effects = effects.into_iter();
         for commit in &taken.commits {
             half.commits.push(CommitReport::valid(commit, bytes, &mut effects));
         }
@@ -175,7 +181,7 @@ impl HalfReport {
 
     /// Report a block that cannot be read.
     pub(super) fn unreadable(block: u32, error: String) -> Self {
-        let mut half = Self::new(block, &[]);
+        let mut half = Self::new(block, &[], Dialect::Littlefs);
         half.state = HalfState::Unreadable;
         half.error = Some(error);
         half
@@ -186,6 +192,17 @@ impl HalfReport {
         self.state = HalfState::Live;
         self.append =
             Dissection::of(bytes).map(|taken| AppendReport::of(&taken, bytes, superblock));
+    }
+}
+
+/// chamelon leaves zeros behind the last commit, and reads no further.
+fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
+    let behind = bytes.get(taken.end as usize..).unwrap_or_default();
+    if behind.get(..4).is_none_or(|word| word == [0; 4]) {
+        taken.open.clear();
+        taken.stop = Stop::Invalid;
+        let written = behind.iter().rposition(|&b| b != 0).map_or(0, |at| at as u32 + 1);
+        taken.erased_from = taken.end + written;
     }
 }
 

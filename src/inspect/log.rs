@@ -8,6 +8,7 @@ use super::half::{Effect, HalfReport, HalfState, TagReport};
 use super::{Inspector, Report, Unanswered};
 use crate::disk::log::{Log, Parsed, parse};
 use crate::disk::tag;
+use crate::image::Dialect;
 
 /// One tag of a history.
 #[derive(Debug, Clone, Serialize)]
@@ -60,13 +61,15 @@ impl Inspector {
             let mut steps = Vec::new();
             let [live, twin] = seen.pair.0;
             let (half, bytes) = &*read.entry(twin).or_insert_with(|| self.half(twin));
+            let ids_shift = self.dialect == Dialect::Littlefs;
             if half.state == HalfState::Superseded
                 && let Parsed::Log(log) = parse(bytes, bytes.len())
-                && let Some(id) = find(&log, &node.name)
+                && let Some(id) = if ids_shift { find(&log, &node.name) } else { Some(id) }
             {
-                history(half, id, &mut steps);
+                history(half, id, ids_shift, &mut steps);
             }
-            history(&read.entry(live).or_insert_with(|| self.half(live)).0, id, &mut steps);
+            let (half, _) = &*read.entry(live).or_insert_with(|| self.half(live));
+            history(half, id, ids_shift, &mut steps);
             reports.push(LogReport { path: survey.path(at), pair: seen.pair.0, id, steps });
         }
         Ok(reports)
@@ -82,8 +85,8 @@ fn find(log: &Log, name: &[u8]) -> Option<u16> {
 }
 
 /// Add the tags of the entry which has this id in the end. Ids shift with each creation and deletion,
-/// so the tags are followed backwards.
-fn history(half: &HalfReport, id: u16, steps: &mut Vec<LogStep>) {
+/// so the tags are followed backwards; in chamelon's dialect they never do.
+fn history(half: &HalfReport, id: u16, ids_shift: bool, steps: &mut Vec<LogStep>) {
     let first = steps.len();
     let mut id = id;
     'commits: for (commit, report) in half.commits.iter().enumerate().rev() {
@@ -93,8 +96,8 @@ fn history(half: &HalfReport, id: u16, steps: &mut Vec<LogStep>) {
         for tag in report.tags.iter().rev() {
             let Some(of) = tag.id else { continue };
             match tag.r#type {
-                tag::DELETE if of <= id => id += 1,
-                tag::CREATE if of < id => id -= 1,
+                tag::DELETE if ids_shift && of <= id => id += 1,
+                tag::CREATE if ids_shift && of < id => id -= 1,
                 tag::CREATE if of == id => {
                     steps.push(step(half, commit, tag));
                     break 'commits;

@@ -6,9 +6,11 @@ use super::file::{AttributeReport, attributes};
 use super::half::{HalfReport, HalfState, gstate_words};
 use super::text::snippet;
 use super::{Inspector, Report, Unanswered};
+use crate::chamelon;
 use crate::disk::entry::Content;
 use crate::disk::log::{Log, Parsed, RawEntry, parse};
-use crate::disk::{Pair, Tag, rev_newer, tag};
+use crate::disk::{Pair, Tag, Tail, rev_newer, tag};
+use crate::image::Dialect;
 use crate::show::{Show, base64_unless_text};
 
 /// An entry as its pair holds it.
@@ -43,7 +45,7 @@ pub struct PairReport {
     pub halves: Vec<HalfReport>,
     /// What the live half holds, by id.
     pub entries: Vec<EntryReport>,
-    /// Where the thread goes on, in words.
+    /// Where the thread, or in chamelon's dialect the directory, goes on, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<String>,
     /// What the pair contributes to the global state, in words.
@@ -103,12 +105,20 @@ impl Inspector {
             halves => halves.iter().position(valid),
         };
         match live.and_then(|at| report.halves.get_mut(at).zip(contents.get(at))) {
-            Some((half, bytes)) => {
-                half.make_live(bytes, self.survey().superblock);
-                if let Parsed::Log(log) = parse(bytes, bytes.len()) {
-                    report.hold(&log);
+            Some((half, bytes)) => match self.dialect {
+                Dialect::Chamelon => {
+                    half.state = HalfState::Live;
+                    let (tail, entries) = chamelon::entries(bytes.clone());
+                    report.tail = tail.map(tail_words);
+                    report.hold(entries.iter().map(|(id, entry)| (*id, entry)));
                 }
-            }
+                _ => {
+                    half.make_live(bytes, self.survey().superblock);
+                    if let Parsed::Log(log) = parse(bytes, bytes.len()) {
+                        report.hold_log(&log);
+                    }
+                }
+            },
             None => report.damage.push("no commit is valid in either block".to_owned()),
         }
         Ok(report)
@@ -117,16 +127,17 @@ impl Inspector {
     /// A block as half of a pair, and its bytes.
     pub(super) fn half(&self, block: u32) -> (HalfReport, Vec<u8>) {
         match self.bytes(block) {
-            Ok(bytes) => (HalfReport::new(block, &bytes), bytes),
+            Ok(bytes) => (HalfReport::new(block, &bytes, self.dialect), bytes),
             Err(e) => (HalfReport::unreadable(block, e.source.to_string()), Vec::new()),
         }
     }
 
     /// What a pair is used as; none if nothing names it.
-    fn used_as(&self, pair: Pair) -> Option<String> {
+    pub(super) fn used_as(&self, pair: Pair) -> Option<String> {
         let survey = self.survey();
         let seen = pair.0.iter().find_map(|&block| survey.pair_of(block))?;
         let mut words = match (seen.dir, seen.superblock) {
+            (_, Some(superblock)) if superblock.is_version1() => "of the superblock".to_owned(),
             (Some(dir), _) => format!("of directory {}", survey.path(dir)),
             (None, Some(_)) => "of the superblock chain".to_owned(),
             (None, None) => "which no directory names".to_owned(),
@@ -134,27 +145,35 @@ impl Inspector {
         if !seen.pair.same(pair) {
             words += &format!("; with other blocks, {}", seen.pair);
         }
-        if !seen.threaded {
+        // chamelon has no thread
+        if !seen.threaded && self.dialect != Dialect::Chamelon {
             words += "; not in the thread";
         }
         Some(words)
     }
 }
 
+fn tail_words(tail: Tail) -> String {
+    match tail {
+        tail if tail.pair.is_null() => "end of the thread".to_owned(),
+        tail if tail.hard => format!("{}, of the same directory", tail.pair),
+        tail => format!("{}, of another directory", tail.pair),
+    }
+}
+
 impl PairReport {
     /// Say what the live half holds.
-    fn hold(&mut self, log: &Log) {
+    fn hold_log(&mut self, log: &Log) {
         if log.odd {
             self.damage.push("it holds tags that no driver writes".to_owned());
         }
-        self.tail = log.tail.map(|tail| match tail {
-            tail if tail.pair.is_null() => "end of the thread".to_owned(),
-            tail if tail.hard => format!("{}, of the same directory", tail.pair),
-            tail => format!("{}, of another directory", tail.pair),
-        });
+        self.tail = log.tail.map(tail_words);
         self.delta = (!log.gdelta.is_zero()).then(|| gstate_words(log.gdelta));
-        let entries = log.entries.iter().enumerate();
-        self.entries = entries.map(|(id, entry)| EntryReport::new(id as u16, entry)).collect();
+        self.hold((0..).zip(&log.entries));
+    }
+
+    fn hold<'a>(&mut self, entries: impl Iterator<Item = (u16, &'a RawEntry)>) {
+        self.entries = entries.map(|(id, entry)| EntryReport::new(id, entry)).collect();
         for entry in self.entries.iter().filter(|entry| entry.r#type.is_none()) {
             self.damage.push(format!("id {} has no name", entry.id));
         }

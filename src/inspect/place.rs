@@ -5,11 +5,40 @@ use serde::Serialize;
 use super::half::HalfReport;
 use super::survey::Use;
 use super::text::hexdump;
-use super::{Inspector, Report, Unanswered, hex};
-use crate::disk::{ctz, read_u32_le};
+use super::{Inspector, Report, Unanswered, hex, version1};
+use crate::disk::read_u32_le;
+use crate::image::Dialect;
 
 /// Bytes of a block that are shown.
 const SHOWN: usize = 256;
+
+/// A block as half of a metadata pair.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum MetadataReport {
+    /// Commits and tags.
+    Log(HalfReport),
+    /// The one commit that a block of version 1 is.
+    Version1(version1::HalfReport),
+}
+
+impl MetadataReport {
+    /// Whether it holds what counts, or once did.
+    fn is_valid(&self) -> bool {
+        match self {
+            Self::Log(half) => half.end > 0,
+            Self::Version1(half) => half.is_valid(),
+        }
+    }
+
+    /// Why it cannot be read.
+    fn error(&self) -> Option<&String> {
+        match self {
+            Self::Log(half) => half.error.as_ref(),
+            Self::Version1(half) => half.error.as_ref(),
+        }
+    }
+}
 
 /// A block.
 #[derive(Debug, Clone, Serialize)]
@@ -28,9 +57,9 @@ pub struct BlockReport {
     /// As a block of a list: the addresses at its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pointers: Vec<u32>,
-    /// As a metadata block: its commits.
+    /// As a metadata block: what stands in it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub metadata: Option<HalfReport>,
+    pub metadata: Option<MetadataReport>,
     /// Its first bytes.
     pub head_hex: String,
     /// What is wrong with it.
@@ -54,7 +83,7 @@ impl Inspector {
         self.in_range(block)?;
         let survey = self.survey();
         let used = survey.use_of(block);
-        let (mut half, bytes) = self.half(block);
+        let (metadata, bytes) = self.metadata(block, matches!(used, Some(Use::Live(_))));
         let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
         let shown = bytes.get(..SHOWN.min(written as usize)).unwrap_or_default();
         let mut report = BlockReport {
@@ -69,26 +98,25 @@ impl Inspector {
             damage: Vec::new(),
             dump: hexdump(shown),
         };
-        if let Some(error) = &half.error {
+        if let Some(error) = metadata.error() {
             report.damage.push(format!("it cannot be read: {error}"));
         }
         if let Some(other) = &report.shared_with {
             report.damage.push(format!("it is {}, and {other}", report.used_as));
         }
-        let is_metadata = half.end > 0;
         match used {
             Some(Use::Data(_, index)) => {
                 let pointer = |k: u32| read_u32_le(&bytes, 4 * k as usize);
-                report.pointers = (0..ctz::pointers(index)).filter_map(pointer).collect();
+                report.pointers = (0..self.pointers(index)).filter_map(pointer).collect();
             }
-            Some(Use::Live(_)) => {
-                half.make_live(&bytes, survey.superblock);
-                report.metadata = Some(half);
-            }
-            Some(Use::Twin(_)) => report.metadata = Some(half),
-            None if is_metadata => {
-                report.used_as = "free; it holds a metadata log that nothing names".to_owned();
-                report.metadata = Some(half);
+            Some(Use::Live(_) | Use::Twin(_)) => report.metadata = Some(metadata),
+            None if metadata.is_valid() => {
+                report.used_as = match metadata {
+                    MetadataReport::Log(_) => "free; it holds a metadata log that nothing names",
+                    MetadataReport::Version1(_) => "free; it holds metadata that nothing names",
+                }
+                .to_owned();
+                report.metadata = Some(metadata);
             }
             None if written == 0 && report.damage.is_empty() => {
                 report.used_as = "free, erased".to_owned();
@@ -96,5 +124,19 @@ impl Inspector {
             None => {}
         }
         Ok(report)
+    }
+
+    /// A block as metadata, and its bytes; `live` if it is the half of its pair that counts.
+    fn metadata(&self, block: u32, live: bool) -> (MetadataReport, Vec<u8>) {
+        if self.dialect == Dialect::V1 {
+            let (mut half, bytes) = self.half_of_version1(block);
+            half.make_live(live);
+            return (MetadataReport::Version1(half), bytes);
+        }
+        let (mut half, bytes) = self.half(block);
+        if live {
+            half.make_live(&bytes, self.survey().superblock);
+        }
+        (MetadataReport::Log(half), bytes)
     }
 }

@@ -20,12 +20,15 @@ pub struct SuperblockCopy {
     pub live: bool,
     /// Whether this is the copy that counts: that of the root's pair.
     pub counts: bool,
-    /// `2.0` or `2.1`.
+    /// `2.0`, `2.1`, or of version 1 `1.0` or `1.1`.
     pub disk_version: String,
     /// Bytes in a block.
     pub block_size: u32,
     /// Blocks in the filesystem.
     pub block_count: u32,
+    /// Of version 1: the first pair of the root directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<[u32; 2]>,
     /// Longest name, in bytes.
     pub name_max: u32,
     /// Largest file, in bytes.
@@ -119,6 +122,7 @@ impl Inspector {
             disk_version: version(&superblock),
             block_size: superblock.block_size,
             block_count: superblock.block_count,
+            root: None,
             name_max: superblock.name_max,
             file_max: superblock.file_max,
             attr_max: superblock.attr_max,

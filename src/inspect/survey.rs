@@ -75,7 +75,8 @@ pub struct Node {
     pub parent: Option<usize>,
     /// Its name, without the path.
     pub name: Box<[u8]>,
-    /// The pair that its entry stands in, as an index of [`Survey::pairs`], and its id there.
+    /// The pair that its entry stands in, as an index of [`Survey::pairs`], and its id there; in version
+    /// 1, where entries have no ids, its number in the block, from 0.
     pub entry: Option<(usize, u16)>,
     /// Type of its name tag.
     pub name_type: u16,
@@ -137,6 +138,17 @@ impl Survey {
         walk.thread();
         walk.tree();
         walk.survey
+    }
+
+    /// Of a filesystem whose root cannot be read.
+    pub(super) fn without_root(geometry: Geometry, why: &dyn std::fmt::Display) -> Self {
+        let (place, message) = ("/".to_owned(), why.to_string());
+        let root = Node::directory(None, Box::default(), None);
+        Self {
+            nodes: vec![root],
+            problems: vec![Problem { place, message }],
+            ..Self::empty(geometry)
+        }
     }
 
     fn empty(geometry: Geometry) -> Self {
@@ -212,6 +224,12 @@ impl Survey {
     /// What uses a block, in words.
     pub fn describe(&self, of: Use) -> String {
         let pair = |at: usize| match self.pairs.get(at) {
+            // in version 1 the root has a pair of its own
+            Some(SeenPair { pair, superblock: Some(superblock), .. })
+                if superblock.is_version1() =>
+            {
+                format!("superblock pair {pair}")
+            }
             Some(SeenPair { pair, dir: Some(dir), .. }) => {
                 format!("pair {pair} of directory {}", self.path(*dir))
             }

@@ -6,17 +6,40 @@ use super::half::{CommitReport, Effect, HalfReport, HalfState, TagReport};
 use super::superblock::version;
 use super::survey::Problem;
 use super::{
-    BlockReport, DirReport, EntryReport, FileReport, GStateReport, LogReport, PairReport,
-    PairSummary, SuperblockReport, TreeEntry, TreeReport,
+    BlockReport, DirReport, EntryReport, FileReport, GStateReport, LogReport, MetadataReport,
+    PairReport, PairSummary, SuperblockReport, TreeEntry, TreeReport,
 };
 use crate::disk::{Pair, Superblock};
 
 /// Bytes of data that are shown in a line.
 const SNIPPET: usize = 16;
-/// Characters of a tag's value that are shown beside the other half's.
-const VALUE: usize = 44;
+/// Characters of a tag's or an entry's value that are shown beside the other half's.
+pub(super) const VALUE: usize = 44;
 /// Between the two halves.
 const GAP: &str = "  |  ";
+
+/// Two blocks of lines, side by side.
+pub(super) fn side_by_side(
+    f: &mut Formatter<'_>,
+    left: &[String],
+    right: &[String],
+) -> fmt::Result {
+    let width = left.iter().map(|line| line.chars().count()).max().unwrap_or(0);
+    for at in 0..left.len().max(right.len()) {
+        let [left, right] = [left, right].map(|half| half.get(at).map_or("", String::as_str));
+        let line = format!("{left:<width$}{GAP}{right}");
+        writeln!(f, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// The beginning of a value that is too long for its line.
+pub(super) fn shortened(value: String, max: usize) -> String {
+    if value.chars().count() <= max {
+        return value;
+    }
+    value.chars().take(max.saturating_sub(3)).collect::<String>() + "..."
+}
 
 /// A few bytes: as text where all are visible, else in hexadecimal.
 pub(super) fn snippet(data: &[u8]) -> String {
@@ -69,7 +92,7 @@ fn problems(f: &mut Formatter<'_>, problems: &[Problem], more: u64) -> fmt::Resu
     Ok(())
 }
 
-fn damage(f: &mut Formatter<'_>, damage: &[String]) -> fmt::Result {
+pub(super) fn damage(f: &mut Formatter<'_>, damage: &[String]) -> fmt::Result {
     damage.iter().try_for_each(|what| writeln!(f, "damage: {what}"))
 }
 
@@ -87,9 +110,7 @@ impl TagReport {
         if let Some(now) = self.id_now.filter(|now| Some(*now) != self.id) {
             let _ = write!(value, " (now id {now})");
         }
-        if value.chars().count() > value_max {
-            value = value.chars().take(value_max.saturating_sub(3)).collect::<String>() + "...";
-        }
+        let value = shortened(value, value_max);
         let Self { offset, r#type, name, size, .. } = self;
         format!("{mark}{offset:#06x} {type:03x} {name:<12} {id:>4} {size:>5}  {value}")
     }
@@ -163,14 +184,7 @@ impl Display for PairReport {
         let used_as = self.used_as.as_deref().unwrap_or("which nothing names");
         writeln!(f, "pair {}, {used_as}", pair(self.pair))?;
         if let [left, right] = &self.halves[..] {
-            let (left, right) = (left.lines(VALUE), right.lines(VALUE));
-            let width = left.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-            for at in 0..left.len().max(right.len()) {
-                let [left, right] =
-                    [&left, &right].map(|half| half.get(at).map_or("", String::as_str));
-                let line = format!("{left:<width$}{GAP}{right}");
-                writeln!(f, "{}", line.trim_end())?;
-            }
+            side_by_side(f, &left.lines(VALUE), &right.lines(VALUE))?;
         }
         if let Some(live) = self.live() {
             append(f, live)?;
@@ -272,7 +286,8 @@ impl Display for BlockReport {
             writeln!(f, "pointers to: {}", pointers.join(" "))?;
         }
         match &self.metadata {
-            Some(metadata) => write!(f, "{metadata}")?,
+            Some(MetadataReport::Log(half)) => write!(f, "{half}")?,
+            Some(MetadataReport::Version1(half)) => write!(f, "{half}")?,
             None => write!(f, "{}", self.dump)?,
         }
         damage(f, &self.damage)
@@ -305,9 +320,7 @@ impl Display for TreeEntry {
         write!(f, "{:<10} {:>10} bytes  ", self.r#type, self.size)?;
         match (self.id, self.pair) {
             (Some(id), Some(blocks)) => write!(f, "id {id} of {}, ", pair(blocks))?,
-            _ if !self.path.starts_with('/') || self.path == "/" => write!(f, "no entry, ")?,
-            // of other dialects the place is not told
-            _ => {}
+            _ => write!(f, "no entry, ")?,
         }
         match (self.storage, self.head) {
             ("list", Some(head)) => write!(f, "{} blocks, head {head:#x}", self.count)?,

@@ -33,6 +33,8 @@ pub const SUPERBLOCK: u8 = 0x2e;
 /// An entry as it stands in a block.
 #[derive(Debug, Clone)]
 pub struct Entry {
+    /// Where it stands in its block, in bytes.
+    pub at: u32,
     /// [`FILE`], [`DIRECTORY`], or something else, without [`MOVED`].
     pub kind: u8,
     /// Whether it is marked as moved.
@@ -177,7 +179,7 @@ fn parse(bytes: &[u8], doubt: Option<Doubt>) -> Block {
             block.broken = Some(at);
             break;
         };
-        block.entries.push(entry);
+        block.entries.push(Entry { at: at as u32, ..entry });
         at += len;
     }
     block
@@ -191,7 +193,42 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry, usize)> {
     let name = bytes.get(name_at..len)?.into();
     let data = bytes.get(4..FIXED)?.try_into().ok()?;
     let moved = kind & MOVED != 0;
-    Some((Entry { kind: kind & !MOVED, moved, data, data_len, attr_len, name }, len))
+    Some((Entry { at: 0, kind: kind & !MOVED, moved, data, data_len, attr_len, name }, len))
+}
+
+/// Everything that stands in a block, whether it is valid or not.
+#[cfg(feature = "inspect")]
+#[derive(Debug)]
+pub struct Dissection {
+    /// Its revision.
+    pub rev: u32,
+    /// Bytes of it that are in use by its own word, those of the CRC included.
+    pub size: u32,
+    /// The CRC that is stored, and that of the bytes; none where the size is impossible.
+    pub crcs: Option<(u32, u32)>,
+    /// What stands in it as far as it says that bytes are in use.
+    pub content: Block,
+}
+
+#[cfg(feature = "inspect")]
+impl Dissection {
+    /// Take apart the whole block `bytes`; none if it is too small.
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let rev = read_u32_le(bytes, 0)?;
+        let size = read_u32_le(bytes, 4)? & !CONTINUES;
+        let header = bytes.get(..HEADER)?;
+        let used = bytes.get(..size as usize).filter(|used| used.len() >= HEADER + CRC);
+        let crcs = used.and_then(|used| {
+            let (covered, _) = used.split_at(used.len() - CRC);
+            Some((read_u32_le(used, covered.len())?, crc::crc(crc::SEED, covered)))
+        });
+        Some(Self { rev, size, crcs, content: parse(used.unwrap_or(header), None) })
+    }
+
+    /// Whether its CRC holds.
+    pub fn is_valid(&self) -> bool {
+        self.crcs.is_some_and(|(stored, computed)| stored == computed)
+    }
 }
 
 #[cfg(test)]

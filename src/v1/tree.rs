@@ -64,6 +64,7 @@ pub fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Volume> {
     let mut dirs = Walk::run(&mut pairs, root, g.block_count, recorder)?;
     if let Some(root) = dirs.first_mut() {
         root.pairs.insert(0, Pair::SUPERBLOCK);
+        root.entries.iter_mut().for_each(|entry| entry.place.0 += 1);
     }
     let names = dirs.iter().flat_map(|dir| &dir.entries).map(|entry| entry.name.len() as u32);
     let needed = names.max().unwrap_or(0) + ENTRY + OVERHEAD;
@@ -130,8 +131,9 @@ impl Reader for Pairs<'_> {
     ) -> Result<Option<Pair>> {
         let block = block::fetch(self.dev, pair)?;
         doubt(walk, dir, pair, &block);
-        for entry in block.entries.iter().filter(|entry| entry.is_named()) {
-            self.add(walk, dir, number, entry, names);
+        let numbered = (0_u16..).zip(&block.entries);
+        for (i, entry) in numbered.filter(|(_, entry)| entry.is_named()) {
+            self.add(walk, dir, (number, i), entry, names);
         }
         Ok(Some(block.tail).filter(|_| block.continues))
     }
@@ -142,7 +144,7 @@ impl Pairs<'_> {
         &self,
         walk: &mut Walk<'_>,
         dir: usize,
-        number: usize,
+        at: (usize, u16),
         entry: &block::Entry,
         names: &mut Names,
     ) {
@@ -176,8 +178,8 @@ impl Pairs<'_> {
             return walk.error("name-duplicate", place, what);
         }
         let name = entry.name.clone();
-        let shown = Entry { name: name.clone(), content, attrs: Vec::new() };
-        names.insert(name, Candidate { pair: number, entry: shown, dir: below });
+        let shown = Entry { name: name.clone(), content, attrs: Vec::new(), place: at };
+        names.insert(name, Candidate { entry: shown, dir: below });
     }
 }
 
@@ -198,12 +200,9 @@ impl Reader for Scout<'_, '_> {
         for entry in block.entries.iter().filter(|entry| entry.kind == DIRECTORY) {
             let content = Content::Nothing;
             let name = entry.name.clone();
-            let found = Entry { name: name.clone(), content, attrs: Vec::new() };
-            names.insert(name, Candidate {
-                pair: number,
-                entry: found,
-                dir: Some(Pair(entry.words())),
-            });
+            let place = (number, 0);
+            let found = Entry { name: name.clone(), content, attrs: Vec::new(), place };
+            names.insert(name, Candidate { entry: found, dir: Some(Pair(entry.words())) });
         }
         Ok(Some(block.tail).filter(|_| block.continues))
     }

@@ -62,7 +62,72 @@ fn maps_and_trees() {
     let files = files.iter().filter(|entry| entry["type"] == "REG");
     assert_eq!((code, files.count()), (0, 36), "{tree}");
     let (code, _, err) = littlefs(&["inspect", &image, "gstate"]);
-    assert!(code == 1 && err.contains("written as chamelon"), "{err}");
+    assert!(code == 1 && err.contains("chamelon keeps no global state"), "{err}");
+}
+
+/// Pairs by their tags, values by their lists, as chamelon has both.
+#[test]
+fn what_stands_in_pairs_and_lists() {
+    let mut c = Chamelon::format(512, 128, 16);
+    c.set("gone", &value(1, 20));
+    c.set("large", &value(2, 9 * 512));
+    c.remove("gone");
+    c.set("kept", &value(3, 20));
+    let (_file, image) = file(&c.image);
+    let json = |args: &[&str]| -> Value {
+        let (code, out, err) = littlefs(&[&["inspect", "--json", &image], args].concat());
+        assert_eq!((code, &*err), (0, ""), "{args:?}");
+        let reports: Value = serde_json::from_str(&out).expect("JSON");
+        reports[0].clone()
+    };
+    let pair = json(&["pair", "0,1"]);
+    let entries = pair["entries"].as_array().expect("entries");
+    let named: Vec<(u64, &str)> = entries
+        .iter()
+        .map(|e| (e["id"].as_u64().expect("an id"), e["name"].as_str().expect("a name")))
+        .collect();
+    // ids never shift
+    assert_eq!(named, [(2, "large"), (3, "kept")], "{pair:#}");
+    let states: Vec<&Value> =
+        pair["halves"].as_array().expect("two").iter().map(|half| &half["state"]).collect();
+    assert_eq!(states, ["live", "superseded"]);
+    let tags = pair["halves"][0]["commits"].as_array().expect("commits").iter();
+    let tags: Vec<&Value> = tags.flat_map(|c| c["tags"].as_array().expect("tags")).collect();
+    let effect = |name: &str, id: u64| {
+        let found = tags.iter().find(|tag| tag["name"] == name && tag["id"] == id);
+        found.map(|tag| tag["effect"].as_str().expect("text"))
+    };
+    assert_eq!((effect("REG", 1), effect("REG", 2)), (Some("past"), Some("live")), "{pair:#}");
+    let large = json(&["file", "large"]);
+    let blocks = large["blocks"].as_array().expect("blocks");
+    let mut content = Vec::new();
+    for block in blocks.iter().rev() {
+        let number = |key: &str| block[key].as_u64().expect("a number") as usize;
+        assert!(block["agrees"] == true && number("position") == content.len(), "{block}");
+        let at = number("block") * 512 + number("data_offset");
+        content.extend_from_slice(&c.image[at..at + number("bytes")]);
+    }
+    assert!(content == value(2, 9 * 512), "not the content");
+    assert_eq!(json(&["log", "kept"])["steps"][0]["id"], 3);
+    assert_eq!(json(&["superblock"])["copies"][0]["disk_version"], "2.0");
+    let block = json(&["block", "0"]);
+    assert_eq!(block["used_as"], "the live half of pair {0x0, 0x1} of directory /");
+}
+
+/// Each finding leads to what it is about.
+#[test]
+fn findings_can_be_looked_at() {
+    let (_file, image) = file(&damaged());
+    let (code, out, _) = littlefs(&["check", &image]);
+    assert_eq!(code, 4, "{out}");
+    let commands: Vec<&str> = out.lines().filter_map(|l| l.strip_prefix("  see: ")).collect();
+    assert!(!commands.is_empty(), "{out}");
+    for command in commands {
+        let args: Vec<String> = command.split(' ').map(|arg| arg.replace('\'', "")).collect();
+        let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+        let (code, out, err) = littlefs(&args);
+        assert!(code == 2 && out.contains("damage: "), "{command}: {code} {out}{err}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::common::chamelon::{Chamelon, written};
 use super::endure::{bounded, walk};
 use super::mutate::{self, Random};
-use super::see::map_dialect;
+use super::see::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{check, recognise, show};
 use littlefs::check::{Severity, check as check_littlefs};
@@ -108,7 +108,9 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let dev: Arc<dyn BlockDevice> = Arc::new(RamDevice::from_image(g, bytes.to_vec()));
     bounded(name, "recognise", || recognise(&*dev, &sb));
     let report = bounded(name, "check", || check(&*dev, &|_| ()));
-    bounded(name, "map", || map_dialect(&*dev, Dialect::Chamelon, sb));
+    see_dialect(dev.clone(), Dialect::Chamelon, sb, &|what, ask| {
+        bounded(name, &format!("inspect {what}"), ask);
+    });
     let view = bounded(name, "view", || show(dev.clone(), sb));
     assert_eq!(report.is_ok(), view.is_ok(), "{name}: {:?} {:?}", report.err(), view.err());
     let Ok((view, _)) = view else { return };

@@ -43,24 +43,54 @@ impl Reader<'_> {
 /// what takes blocks apart must agree on every block.
 pub fn see(dev: Arc<RamDevice>, step: &dyn Fn(&str, &mut dyn FnMut())) {
     step("as a map", &mut || map(&dev));
-    let mut reader = Reader { inspector: Inspector::new(dev), step, text: 0 };
-    reader.ask("superblock", |i| Ok(vec![i.superblock()]));
+    let inspector = Inspector::new(dev);
+    for block in 0..inspector.geometry().block_count.min(128) {
+        agree(&inspector.bytes(block).expect("memory"));
+    }
+    ask_for_everything(inspector, step);
+}
+
+/// The same for an image of another dialect, which has this superblock.
+pub fn see_dialect(
+    dev: Arc<dyn BlockDevice>,
+    dialect: Dialect,
+    superblock: Superblock,
+    step: &dyn Fn(&str, &mut dyn FnMut()),
+) {
+    step("as a map", &mut || map_dialect(&*dev, dialect, superblock));
+    ask_for_everything(Inspector::of_dialect(dev, dialect, Some(superblock)), step);
+}
+
+fn ask_for_everything(inspector: Inspector, step: &dyn Fn(&str, &mut dyn FnMut())) {
+    let mut reader = Reader { inspector, step, text: 0 };
+    reader.ask("superblock", |i| {
+        Ok(vec![i.version1().map_or_else(|| i.superblock(), |version1| version1.superblock())])
+    });
     reader.ask("gstate", |i| Ok(vec![i.gstate()]));
     reader.ask("tree", |i| Ok(vec![i.tree()]));
     let tree = reader.inspector.tree();
     for pair in tree.pairs.iter().map(|pair| pair.pair).chain([[0, 0], [1, 0]]) {
-        reader.ask("pair", |i| Ok(vec![i.pair(Pair(pair))?]));
+        match reader.inspector.version1() {
+            None => reader.ask("pair", |i| Ok(vec![i.pair(Pair(pair))?])),
+            Some(_) => reader.ask("pair", |i| {
+                i.version1().map(|version1| version1.pair(Pair(pair))).into_iter().collect()
+            }),
+        }
     }
     let mut paths: Vec<&str> = tree.entries.iter().map(|entry| &*entry.path).collect();
     paths.dedup();
     for path in paths.into_iter().take(40).map(str::as_bytes) {
         reader.ask("file", |i| i.file(path));
         reader.ask("dir", |i| i.dir(path));
-        reader.ask("log", |i| i.log(path));
+        match reader.inspector.version1() {
+            None => reader.ask("log", |i| i.log(path)),
+            Some(_) => {
+                reader.ask("log", |i| i.version1().map_or(Ok(Vec::new()), |it| it.log(path)))
+            }
+        }
     }
     for block in 0..reader.inspector.geometry().block_count.min(128) {
         reader.ask("block", |i| Ok(vec![i.block(block)?]));
-        agree(&reader.inspector.bytes(block).expect("memory"));
     }
     assert!(reader.text > 0);
 }
@@ -82,9 +112,9 @@ fn map(dev: &RamDevice) {
     assert!(page.len() <= 300 << 10, "{} bytes", page.len());
 }
 
-/// The map of an image of another dialect, and its tree.
-pub fn map_dialect(dev: &dyn BlockDevice, dialect: Dialect, superblock: Superblock) {
-    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, dialect, superblock);
+/// The map of an image of another dialect.
+fn map_dialect(dev: &dyn BlockDevice, dialect: Dialect, superblock: Superblock) {
+    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, dialect, Some(superblock));
     let Ok(map) = Map::with_survey(dev, u32::MAX, survey) else { return };
     assert_eq!(map.blocks.len(), dev.geometry().block_count as usize);
     assert!(!map::text(&map, 64, 32, |_, _, text| text.to_owned()).is_empty());

@@ -9,7 +9,7 @@ use super::common::tree::{Entry, Tree};
 use super::common::v1::{self, MOVED, V1};
 use super::endure::{bounded, walk};
 use super::mutate::{self, Random};
-use super::see::map_dialect;
+use super::see::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check as check_littlefs};
 use littlefs::convert::{Failure, Job, convert};
@@ -116,7 +116,9 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let dev: Arc<dyn BlockDevice> = Arc::new(RamDevice::from_image(g, bytes.to_vec()));
     let report = bounded(name, "check", || check(&*dev, &|_| ()));
     let used = bounded(name, "usage", || usage(&*dev));
-    bounded(name, "map", || map_dialect(&*dev, Dialect::V1, sb));
+    see_dialect(dev.clone(), Dialect::V1, sb, &|what, ask| {
+        bounded(name, &format!("inspect {what}"), ask);
+    });
     let view = bounded(name, "view", || show(dev.clone(), sb));
     assert_eq!(report.is_ok(), view.is_ok(), "{name}: {:?} {:?}", report.err(), view.err());
     let Ok((view, _)) = view else { return };

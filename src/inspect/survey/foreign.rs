@@ -14,14 +14,15 @@ use crate::mdir::store;
 use crate::{chamelon, v1};
 
 impl Survey {
-    /// Walk the filesystem on `dev`, which has this superblock and is written as `dialect`.
+    /// Walk the filesystem on `dev`, which has this superblock, if one is known, and is written as
+    /// `dialect`.
     ///
     /// # Errors
     /// When its root cannot be read.
     pub fn of_dialect(
         dev: &dyn BlockDevice,
         dialect: Dialect,
-        superblock: Superblock,
+        superblock: Option<Superblock>,
     ) -> Result<Self> {
         let reading = match dialect {
             Dialect::Littlefs => return Ok(Self::new(dev)),
@@ -31,7 +32,7 @@ impl Survey {
         let mut walk =
             Walk { dev, dialect, survey: Self::empty(dev.geometry()), by_pair: HashMap::new() };
         let Reading { tree, thread, report } = reading;
-        walk.survey.superblock = Some(superblock);
+        walk.survey.superblock = superblock;
         walk.survey.thread_whole = true;
         for finding in report.findings.into_iter().filter(|f| f.severity == Severity::Error) {
             walk.problem(finding.place, finding.message);
@@ -114,7 +115,7 @@ impl Walk<'_> {
         for (number, dir) in tree.dirs.iter().enumerate() {
             // a directory comes before those in it
             let Some(&at) = nodes.get(&number) else { continue };
-            self.pairs_of(dir, at);
+            let pairs = self.pairs_of(dir, at);
             for entry in &dir.entries {
                 let node = self.survey.nodes.len();
                 let (name_type, kind) = match entry.content {
@@ -122,18 +123,19 @@ impl Walk<'_> {
                         nodes.insert(below as usize, node);
                         (tag::DIR, Kind::Dir { pairs: Vec::new() })
                     }
-                    Content::Lost(_) => (tag::DIR, Kind::Other),
+                    Content::Lost(_) => (tag::DIR, Kind::Dir { pairs: Vec::new() }),
                     Content::Inline(ref bytes) => {
                         (tag::REG, Kind::Inline { size: bytes.len() as u32 })
                     }
                     Content::List { head, size } => (tag::REG, Kind::List { head, size }),
                     Content::Nothing => (tag::REG, Kind::Other),
                 };
-                let name = entry.name.clone();
+                let (name, (pair, number)) = (entry.name.clone(), entry.place);
+                let entry_at = pairs.get(pair).map(|&pair| (pair, number));
                 self.survey.nodes.push(Node {
                     parent: Some(at),
                     name,
-                    entry: None,
+                    entry: entry_at,
                     name_type,
                     kind,
                 });
@@ -144,7 +146,8 @@ impl Walk<'_> {
         }
     }
 
-    fn pairs_of(&mut self, dir: &Dir, at: usize) {
+    /// Note the pairs of a directory; their numbers.
+    fn pairs_of(&mut self, dir: &Dir, at: usize) -> Vec<usize> {
         let numbers: Vec<usize> = dir.pairs.iter().map(|&pair| self.pair(pair, false)).collect();
         for &number in &numbers {
             if let Some(seen) = self.survey.pairs.get_mut(number) {
@@ -152,8 +155,9 @@ impl Walk<'_> {
             }
         }
         if let Some(Node { kind: Kind::Dir { pairs }, .. }) = self.survey.nodes.get_mut(at) {
-            *pairs = numbers;
+            pairs.clone_from(&numbers);
         }
+        numbers
     }
 
     /// Claim the blocks of a file, unless many files have claimed them already.

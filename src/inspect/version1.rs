@@ -1,0 +1,390 @@
+//! Metadata of littlefs version 1: both blocks of a pair, each of which is one commit.
+
+mod text;
+
+use serde::Serialize;
+
+use super::half::HalfState;
+use super::superblock::{SuperblockCopy, SuperblockReport, version};
+use super::survey::Problem;
+use super::text::snippet;
+use super::{Inspector, Report, Unanswered, hex};
+use crate::disk::superblock::probe_version1;
+use crate::disk::{Pair, read_u32_le};
+use crate::image::Dialect;
+use crate::show::{Show, base64_unless_text};
+use crate::v1::block::{self, DIRECTORY, Dissection, FILE, SUPERBLOCK};
+
+/// Bytes of an entry before its data: its type and three lengths.
+const LENGTHS: usize = 4;
+
+/// An entry as it stands in its block.
+#[derive(Debug, Clone, Serialize)]
+pub struct EntryReport {
+    /// Its number in the block, from 0.
+    pub id: u16,
+    /// Where it stands in the block, in bytes.
+    pub offset: u32,
+    /// What SPEC.md calls its type, without `LFS_TYPE_`; none of a type that it does not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<&'static str>,
+    /// The byte of its type, with the bit 0x80 if it is marked as moved.
+    pub type_byte: u8,
+    /// Whether it is marked as moved.
+    pub moved: bool,
+    /// Bytes of data.
+    pub entry_length: u8,
+    /// Bytes of attributes.
+    pub attribute_length: u8,
+    /// Bytes of name.
+    pub name_length: usize,
+    /// Its name.
+    pub name: String,
+    /// The bytes of the name, where they are not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name_base64: Option<String>,
+    /// What the data says.
+    pub content: String,
+    /// The data.
+    pub data_hex: String,
+    /// The attributes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub attributes_hex: String,
+    #[serde(skip)]
+    raw_name: Box<[u8]>,
+}
+
+/// One block of a pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct HalfReport {
+    /// Its address.
+    pub block: u32,
+    /// What it is to its pair.
+    pub state: HalfState,
+    /// Its revision count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u32>,
+    /// Bytes in use by its own word, those of the CRC included.
+    pub size: u32,
+    /// Whether the top bit of that word says that the directory goes on in the tail.
+    pub continues: bool,
+    /// The next pair of the thread; none at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tail: Option<[u32; 2]>,
+    /// The CRC that is stored; none where the size is impossible.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crc_stored: Option<u32>,
+    /// The CRC of the bytes as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crc_computed: Option<u32>,
+    /// The entries, in their order; none of them counts if the CRC does not match.
+    pub entries: Vec<EntryReport>,
+    /// Where an entry leaves the block: what follows is lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broken_at: Option<usize>,
+    /// Bytes behind the CRC up to the last one that does not read 0xFF. No driver erases them.
+    pub trailing: u32,
+    /// Why it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A metadata pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct PairReport {
+    /// The two blocks, in the order they were asked for.
+    pub pair: [u32; 2],
+    /// What the walk over the filesystem says of it, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used_as: Option<String>,
+    /// Both halves.
+    pub halves: Vec<HalfReport>,
+    /// What is wrong with it.
+    pub damage: Vec<String>,
+}
+
+/// An entry in one block of its pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogStep {
+    /// The block.
+    pub block: u32,
+    /// What that is to its pair.
+    pub state: HalfState,
+    /// Its revision.
+    pub revision: u32,
+    /// The entry of that name there; none if there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entry: Option<EntryReport>,
+}
+
+/// The history of an entry, as far as both blocks of its pair hold it.
+#[derive(Debug, Clone, Serialize)]
+pub struct LogReport {
+    /// The path of the entry.
+    pub path: String,
+    /// The metadata pair that it stands in, the live half first.
+    pub pair: [u32; 2],
+    /// Its number in the live half.
+    pub id: u16,
+    /// What the blocks hold, the older one first.
+    pub steps: Vec<LogStep>,
+}
+
+impl Report for PairReport {
+    fn is_damaged(&self) -> bool {
+        !self.damage.is_empty()
+    }
+}
+
+impl Report for LogReport {
+    fn is_damaged(&self) -> bool {
+        false
+    }
+}
+
+impl HalfReport {
+    /// Report a block whose bytes are these.
+    fn new(block: u32, bytes: &[u8]) -> Self {
+        let mut half = Self {
+            block,
+            state: HalfState::Invalid,
+            revision: None,
+            size: 0,
+            continues: false,
+            tail: None,
+            crc_stored: None,
+            crc_computed: None,
+            entries: Vec::new(),
+            broken_at: None,
+            trailing: 0,
+            error: None,
+        };
+        let Some(taken) = Dissection::of(bytes) else { return half };
+        if taken.is_valid() {
+            half.state = HalfState::Superseded;
+        }
+        half.revision = Some(taken.rev);
+        half.size = taken.size;
+        half.continues = taken.content.continues;
+        half.tail = taken.content.next().map(|next| next.0);
+        (half.crc_stored, half.crc_computed) = taken.crcs.unzip();
+        let entries = (0..).zip(&taken.content.entries);
+        half.entries = entries.map(|(id, entry)| EntryReport::new(id, entry, bytes)).collect();
+        half.broken_at = taken.content.broken;
+        let end = if taken.crcs.is_some() { taken.size } else { 0 };
+        let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
+        half.trailing = written.saturating_sub(end);
+        half
+    }
+
+    /// Whether its CRC matches.
+    pub fn is_valid(&self) -> bool {
+        matches!(self.state, HalfState::Live | HalfState::Superseded)
+    }
+
+    /// Say that this is the half of its pair that counts, if it is.
+    pub(super) fn make_live(&mut self, live: bool) {
+        if live && self.is_valid() {
+            self.state = HalfState::Live;
+        }
+    }
+
+    /// The entry of that name.
+    fn find(&self, name: &[u8]) -> Option<&EntryReport> {
+        let is_named = |entry: &&EntryReport| matches!(entry.r#type, Some("REG" | "DIR"));
+        self.entries.iter().filter(is_named).find(|entry| *entry.raw_name == *name)
+    }
+}
+
+impl EntryReport {
+    fn new(id: u16, entry: &block::Entry, bytes: &[u8]) -> Self {
+        let data_at = entry.at as usize + LENGTHS;
+        let attrs_at = data_at + usize::from(entry.data_len);
+        let part = |at: usize, len: u8| bytes.get(at..at + usize::from(len)).unwrap_or_default();
+        let data = part(data_at, entry.data_len);
+        let [first, second] = entry.words();
+        let is_short = entry.data_len < 8;
+        let (ty, content) = match entry.kind {
+            FILE | DIRECTORY if is_short => ("", "too short".to_owned()),
+            FILE if second == 0 => ("REG", format!("empty, head {first:#x}")),
+            FILE => ("REG", format!("list, {second} bytes, head {first:#x}")),
+            DIRECTORY => ("DIR", format!("directory at {}", Pair([first, second]))),
+            SUPERBLOCK => ("SUPERBLOCK", superblock_words(data).unwrap_or_else(|| snippet(data))),
+            _ => ("", snippet(data)),
+        };
+        let ty = match entry.kind {
+            FILE => "REG",
+            DIRECTORY => "DIR",
+            _ => ty,
+        };
+        Self {
+            id,
+            offset: entry.at,
+            r#type: Some(ty).filter(|ty| !ty.is_empty()),
+            type_byte: entry.kind | if entry.moved { block::MOVED } else { 0 },
+            moved: entry.moved,
+            entry_length: entry.data_len,
+            attribute_length: entry.attr_len,
+            name_length: entry.name.len(),
+            name: entry.name.show().to_string(),
+            name_base64: base64_unless_text(&entry.name),
+            content,
+            data_hex: hex(data),
+            attributes_hex: hex(part(attrs_at, entry.attr_len)),
+            raw_name: entry.name.clone(),
+        }
+    }
+}
+
+/// The data of a superblock entry, in words.
+fn superblock_words(data: &[u8]) -> Option<String> {
+    let word = |n: usize| read_u32_le(data, 4 * n);
+    let (root, version) = (Pair([word(0)?, word(1)?]), word(4)?);
+    let (block_size, block_count) = (word(2)?, word(3)?);
+    let (major, minor) = (version >> 16, version & 0xffff);
+    Some(format!(
+        "version {major}.{minor}, {block_count} blocks of {block_size} bytes, root at {root}"
+    ))
+}
+
+impl Inspector {
+    /// The questions whose answers are of version 1, if the image is.
+    pub fn version1(&self) -> Option<Version1<'_>> {
+        (self.dialect() == Dialect::V1).then_some(Version1(self))
+    }
+
+    /// A block of an image of version 1 as half of a pair, and its bytes.
+    pub(super) fn half_of_version1(&self, block: u32) -> (HalfReport, Vec<u8>) {
+        match self.bytes(block) {
+            Ok(bytes) => (HalfReport::new(block, &bytes), bytes),
+            Err(e) => {
+                let mut half = HalfReport::new(block, &[]);
+                half.state = HalfState::Unreadable;
+                half.error = Some(e.source.to_string());
+                (half, Vec::new())
+            }
+        }
+    }
+}
+
+/// Looks into an image of version 1.
+#[derive(Clone, Copy)]
+pub struct Version1<'a>(&'a Inspector);
+
+impl Version1<'_> {
+    /// Both halves of a metadata pair, entry by entry, whether anything names it or not.
+    ///
+    /// # Errors
+    /// When a block is outside the filesystem.
+    pub fn pair(self, pair: Pair) -> Result<PairReport, Unanswered> {
+        let blocks = self.0.blocks_of_pair(pair)?;
+        let halves: Vec<HalfReport> =
+            blocks.into_iter().map(|block| self.0.half_of_version1(block).0).collect();
+        let mut report =
+            PairReport { pair: pair.0, used_as: self.0.used_as(pair), halves, damage: Vec::new() };
+        for half in &report.halves {
+            if let Some(error) = &half.error {
+                report.damage.push(format!("block {:#x} cannot be read: {error}", half.block));
+            }
+        }
+        if pair.0[0] == pair.0[1] {
+            report.damage.push("both halves are the same block".to_owned());
+        }
+        let live = block::newest(&*self.0.dev, pair).map(|(live, _)| live);
+        let live = report.halves.iter_mut().find(|half| Some(half.block) == live);
+        let Some(live) = live else {
+            report.damage.push("the CRC of neither block matches".to_owned());
+            return Ok(report);
+        };
+        live.make_live(true);
+        if let Some(at) = live.broken_at {
+            report.damage.push(format!("the entry at {at:#x} leaves its block; the rest is lost"));
+        }
+        let is_named = |entry: &&EntryReport| entry.r#type.is_some() && entry.entry_length < 8;
+        for entry in live.entries.iter().filter(is_named) {
+            let (id, len) = (entry.id, entry.entry_length);
+            report.damage.push(format!("entry {id} has {len} bytes of data instead of 8"));
+        }
+        Ok(report)
+    }
+
+    /// Both copies of the superblock.
+    pub fn superblock(self) -> SuperblockReport {
+        let g = self.0.geometry();
+        let mut report = SuperblockReport {
+            block_size: g.block_size,
+            block_count: g.block_count,
+            copies: Vec::new(),
+            problems: Vec::new(),
+        };
+        let counts = block::newest(&*self.0.dev, Pair::SUPERBLOCK).map(|(live, _)| live);
+        for block in Pair::SUPERBLOCK.0 {
+            let place = format!("block {block:#x}");
+            let mut problem = |message: String| {
+                report.problems.push(Problem { place: place.clone(), message });
+            };
+            let (half, bytes) = self.0.half_of_version1(block);
+            let Some((superblock, revision)) = probe_version1(&bytes) else {
+                problem(match half.error {
+                    Some(error) => format!("cannot be read: {error}"),
+                    None => "holds no valid superblock".to_owned(),
+                });
+                continue;
+            };
+            let is_live = counts == Some(block);
+            if is_live
+                && (superblock.block_size, superblock.block_count) != (g.block_size, g.block_count)
+            {
+                problem("speaks of other blocks than the image was opened with".to_owned());
+            }
+            let words = half.entries.first().map_or(String::new(), |entry| entry.content.clone());
+            let root = bytes.get(20..).and_then(Pair::from_bytes).unwrap_or(Pair::NULL);
+            report.copies.push(SuperblockCopy {
+                block,
+                revision,
+                live: is_live,
+                counts: is_live,
+                disk_version: version(&superblock),
+                block_size: superblock.block_size,
+                block_count: superblock.block_count,
+                root: Some(root.0),
+                name_max: superblock.name_max,
+                file_max: superblock.file_max,
+                attr_max: superblock.attr_max,
+                words,
+            });
+        }
+        report
+    }
+
+    /// The histories of the entries at `path`: more than one where a directory holds the name more
+    /// than once.
+    ///
+    /// # Errors
+    /// When there is none, or it is the root directory.
+    pub fn log(self, path: &[u8]) -> Result<Vec<LogReport>, Unanswered> {
+        let survey = self.0.survey();
+        let mut reports = Vec::new();
+        for at in self.0.find(path)? {
+            let Some(node) = survey.nodes.get(at) else { continue };
+            let Some((pair_at, id)) = node.entry else { return Err(Unanswered::IsRoot) };
+            let Some(seen) = survey.pairs.get(pair_at) else { continue };
+            let [live, twin] = seen.pair.0.map(|block| self.0.half_of_version1(block).0);
+            let entry = live.entries.get(usize::from(id));
+            let name = entry.map_or(Box::default(), |entry| entry.raw_name.clone());
+            let step = |half: &HalfReport, state: HalfState, entry: Option<&EntryReport>| LogStep {
+                block: half.block,
+                state,
+                revision: half.revision.unwrap_or_default(),
+                entry: entry.cloned(),
+            };
+            let mut steps = Vec::new();
+            if twin.is_valid() {
+                steps.push(step(&twin, HalfState::Superseded, twin.find(&name)));
+            }
+            steps.push(step(&live, HalfState::Live, entry));
+            reports.push(LogReport { path: survey.path(at), pair: seen.pair.0, id, steps });
+        }
+        Ok(reports)
+    }
+}
