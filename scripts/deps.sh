@@ -40,6 +40,34 @@ install_run_deps() {
     install_missing cc:gcc:libc6-dev fusermount3:fuse3
 }
 
+# install_rust_target TARGET...: Rust's standard library for other targets than this machine's own.
+install_rust_target() {
+    local target missing=()
+    for target in "$@"; do
+        [ -d "$(rustc --print target-libdir --target "$target")" ] || missing+=("$target")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if command -v rustup >/dev/null && rustup target add "${missing[@]}"; then return 0; fi
+    cat >&2 <<END
+Rust's standard library is missing for: ${missing[*]}
+It could not be installed. Where rustup reaches the network:
+    rustup target add ${missing[*]}
+With the Rust of a distribution, install its packages of libstd-rust-dev for these targets.
+END
+    return 1
+}
+
+# install_static_deps: what building the program without shared libraries needs. Sets static_target.
+install_static_deps() {
+    local machine
+    machine=$(uname -m)
+    case $machine in
+    armv7l) static_target=armv7-unknown-linux-musleabihf ;;
+    *) static_target=$machine-unknown-linux-musl ;;
+    esac
+    install_run_deps && install_missing musl-gcc:musl-tools && install_rust_target "$static_target"
+}
+
 # What the tests need besides: the C driver (bindgen wants libclang), and programs run on mounts.
 install_test_deps() {
     install_run_deps
@@ -47,5 +75,7 @@ install_test_deps() {
         git:git make:make rsync:rsync sqlite3:sqlite3 vim.tiny:vim-tiny python3:python3 \
         '/usr/lib/python3*/ensurepip*:python3-venv' \
         chromium:chromium gzip:gzip xz:xz-utils zstd:zstd dfu-suffix:dfu-util srec_cat:srecord \
+        file:file xdg-mime:xdg-utils gio:libglib2.0-bin update-mime-database:shared-mime-info \
+        desktop-file-validate:desktop-file-utils \
         pgrep:procps strace:strace setpriv:util-linux unshare:util-linux findmnt:util-linux lsblk:util-linux losetup:mount
 }

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Build littlefs-progs and install it: the program, its links for mount(8), umount(8), mkfs(8) and
-# fsck(8), man pages, shell completions, systemd units.
+# fsck(8), man pages, shell completions, systemd units, and what file(1) and desktops need to know
+# images by.
 #
-# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--uninstall]
+# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--program FILE] [--uninstall]
 #
 # --prefix DIR   where to install (default /usr/local); the links are in /sbin all the same,
 #                because mount(8) and its kind look nowhere else
@@ -10,6 +11,7 @@
 #                also install the program under these names of other tools, in DIR/bin: mklittlefs,
 #                littlefs-python, lfs (see docs/dropin.md). A file that is there already stays as it is,
 #                and is an error
+# --program FILE install this program, which was built before, instead of building one
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    install below DIR, as packages are made
@@ -22,12 +24,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 prefix=/usr/local
 uninstall=false
 compat=()
+program=
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix) prefix=${2:?--prefix needs a directory} && shift ;;
     --prefix=*) prefix=${1#*=} ;;
     --compat) IFS=, read -ra compat <<<"${2:?--compat needs names}" && shift ;;
     --compat=*) IFS=, read -ra compat <<<"${1#*=}" ;;
+    --program) program=${2:?--program needs a file} && shift ;;
+    --program=*) program=${1#*=} ;;
     --uninstall) uninstall=true ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -60,6 +65,34 @@ share=$prefix/share
 # daemons back to umount(8).
 links=(mount.littlefs mount.fuse.littlefs umount.littlefs umount.fuse.littlefs umount.fuse
     mkfs.littlefs fsck.littlefs)
+
+# Where file(1) looks besides its own database. What stands between these lines is ours.
+local_magic=/etc/magic
+magic_begin="# BEGIN littlefs-progs in $prefix"
+magic_end="# END littlefs-progs in $prefix"
+
+# put_magic, remove_magic: littlefs becomes known to file(1), and unknown again. The file is not made
+# where it is missing: it belongs to the package of file(1).
+put_magic() {
+    [ -f "$local_magic" ] || return 0
+    remove_magic
+    { echo "$magic_begin" && cat scripts/desktop/magic && echo "$magic_end"; } >>"$local_magic"
+}
+
+remove_magic() {
+    [ -f "$local_magic" ] || return 0
+    sed -i "\\|^$magic_begin\$|,\\|^$magic_end\$|d" "$local_magic"
+}
+
+# update_databases: what desktops look up types and programs in, after either changed.
+update_databases() {
+    if command -v update-mime-database >/dev/null && [ -d "$share/mime/packages" ]; then
+        update-mime-database "$share/mime"
+    fi
+    if command -v update-desktop-database >/dev/null && [ -d "$share/applications" ]; then
+        update-desktop-database "$share/applications"
+    fi
+}
 
 # A helper of the same name that is not ours: is dpkg to move it aside, and back in the end?
 can_divert() {
@@ -122,8 +155,14 @@ if $uninstall; then
         "$dest$share/bash-completion/completions/littlefs" \
         "$dest$share/zsh/site-functions/_littlefs" \
         "$dest$share/fish/vendor_completions.d/littlefs.fish" \
+        "$dest$share/mime/packages/littlefs.xml" \
+        "$dest$share/applications/littlefs.desktop" \
         "$dest$units/littlefs@.service"
-    rm -rf "$dest$share/doc/littlefs-progs"
+    rm -rf "$dest$share/doc/littlefs-progs" "$dest$share/littlefs-progs"
+    if [ -z "$dest" ]; then
+        remove_magic
+        update_databases
+    fi
     for link in "${links[@]}"; do remove_link "$link"; done
     for name in "${dropins[@]}"; do
         if [ "$(readlink "$dest$prefix/bin/$name" || true)" = littlefs ]; then
@@ -138,11 +177,13 @@ check_compat
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
 install_run_deps
-CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs
+wanted=()
+[ -z "$program" ] || wanted=(--bin littlefs-docs)
+CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs "${wanted[@]}"
 rm -rf "$docs"
 "$target/release/littlefs-docs" "$docs"
 
-put 755 "$target/release/littlefs" "$prefix/bin"
+put 755 "${program:-$target/release/littlefs}" "$prefix/bin" littlefs
 mkdir -p "$dest$sbin"
 for link in "${links[@]}"; do put_link "$link"; done
 for name in "${compat[@]}"; do ln -sfn littlefs "$dest$prefix/bin/$name"; done
@@ -157,9 +198,16 @@ put 644 "$docs/completions/_littlefs" "$share/zsh/site-functions"
 put 644 "$docs/completions/littlefs.fish" "$share/fish/vendor_completions.d"
 sed "s|/usr/bin/littlefs|$prefix/bin/littlefs|g" systemd/littlefs@.service >"$docs/littlefs@.service"
 put 644 "$docs/littlefs@.service" "$units"
+put 644 scripts/desktop/littlefs.xml "$share/mime/packages"
+put 644 scripts/desktop/littlefs.desktop "$share/applications"
+put 644 scripts/desktop/magic "$share/littlefs-progs"
 for example in systemd/examples/*; do put 644 "$example" "$share/doc/littlefs-progs/examples"; done
 for page in README.md docs/*.md; do put 644 "$page" "$share/doc/littlefs-progs"; done
-if [ -z "$dest" ] && [ -d /run/systemd/system ]; then
-    systemctl daemon-reload
+if [ -z "$dest" ]; then
+    put_magic
+    update_databases
+    if [ -d /run/systemd/system ]; then
+        systemctl daemon-reload
+    fi
 fi
 echo "installed littlefs-progs in $dest$prefix"

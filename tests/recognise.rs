@@ -5,6 +5,8 @@ mod common;
 
 #[path = "recognise/bench.rs"]
 mod bench;
+#[path = "recognise/filetype.rs"]
+mod filetype;
 #[path = "recognise/halves.rs"]
 mod halves;
 #[path = "recognise/places.rs"]
