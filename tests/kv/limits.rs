@@ -103,7 +103,7 @@ fn images_are_larger_than_64_gib() {
 
 /// Neighbours in time are not neighbours in the dictionary.
 fn scattered(i: usize) -> Key {
-    key(&format!("d/{:08}", i * 7_654_321 % 100_000_007))
+    key(&format!("d/{:08}", i as u64 * 7_654_321 % 100_000_007))
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn peak_kib(mount: &Mounted) -> u64 {
 /// A chunk that tells its place, so that a mix-up shows.
 fn fill(chunk: &mut [u8], index: usize) {
     for (i, word) in chunk.chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&((index << 32 | i) as u64).to_le_bytes());
+        word.copy_from_slice(&((index as u64) << 32 | i as u64).to_le_bytes());
     }
 }
 
