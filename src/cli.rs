@@ -373,10 +373,10 @@ pub(crate) struct ImageArgs {
     /// File or block device that holds the filesystem; '-' for standard input, which is only read
     pub image: PathBuf,
 
-    /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024)
-    /// [default: at its start, or where the only one is found in it]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition")]
-    pub offset: Option<u64>,
+    /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024); auto, the
+    /// default: at its start, or where the only one is found in it
+    #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition")]
+    pub offset: Option<image::Place>,
 
     /// The partition of this name in the dump's own table, or the filesystem of this number as
     /// 'littlefs scan' counts them
@@ -412,6 +412,17 @@ pub(crate) struct ImageArgs {
     pub at: Option<String>,
 }
 
+/// Where a filesystem starts: a number of bytes, or `auto`.
+fn parse_place(text: &str) -> Result<image::Place, String> {
+    match text {
+        "auto" => Ok(image::Place::Auto),
+        bytes => match parse_bytes(bytes) {
+            Ok(at) => Ok(image::Place::At(at)),
+            Err(e) => Err(format!("{e}, nor auto")),
+        },
+    }
+}
+
 /// A path as it is written in a shell.
 fn quoted(path: &Path) -> String {
     let shown = path.show().to_string();
@@ -434,8 +445,7 @@ impl Chosen {
 
 impl ImageArgs {
     fn place(&self) -> image::Place {
-        let offset = self.offset.map(image::Place::At);
-        self.partition.or(offset).unwrap_or(image::Place::Auto)
+        self.partition.or(self.offset).unwrap_or(image::Place::Auto)
     }
 
     fn options(&self, read_only: bool) -> image::Options {
@@ -512,8 +522,13 @@ impl ImageArgs {
             Some(image::Place::Partition(label)) => Some(label.to_string()),
             _ => None,
         };
+        let offset = match self.offset {
+            Some(image::Place::At(offset)) => Some(offset.to_string()),
+            Some(image::Place::Auto) => Some("auto".to_owned()),
+            _ => None,
+        };
         let texts = [
-            ("offset", self.offset.map(|offset| offset.to_string())),
+            ("offset", offset),
             ("partition", partition),
             ("page", self.page.map(|page| page.to_string())),
             ("unpack-limit", self.unpack_limit.map(|limit| limit.to_string())),
@@ -535,7 +550,10 @@ impl ImageArgs {
 
     /// The image and how to open it, as they are written in a shell, with a space behind.
     fn in_shell(&self) -> String {
-        let words = self.in_words().into_iter().filter(|word| word != "--offset=0");
+        let words = self
+            .in_words()
+            .into_iter()
+            .filter(|word| word != "--offset=0" && word != "--offset=auto");
         let options = words.map(|word| quoted(Path::new(&word)) + " ");
         options.collect::<String>() + &quoted(&self.image) + " "
     }

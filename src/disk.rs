@@ -26,7 +26,7 @@ pub use tag::Tag;
 pub const BLOCK_NULL: u32 = 0xffff_ffff;
 
 /// Two blocks that hold one metadata log in turn (SPEC: Directories / Metadata pairs).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pair(pub [u32; 2]);
 
 impl Pair {

@@ -18,7 +18,9 @@ pub use columns::Labels;
 pub use page::html;
 pub use picture::{svg, text};
 pub use summary::{Extent, FreeExtents, Run, Summary};
-pub use verify::{BlockDifference, Difference, Kind as DifferenceKind, Verdict, verify};
+pub use verify::{
+    BlockDifference, Difference, Kind as DifferenceKind, Verdict, verify, verify_dialect,
+};
 
 /// Most blocks that are mapped.
 pub const BLOCKS_MAX: u32 = 1 << 24;

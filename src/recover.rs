@@ -17,6 +17,7 @@ mod manifest;
 mod open;
 mod proof;
 mod save;
+mod version1;
 mod world;
 
 use std::collections::{BTreeMap, HashSet};
@@ -25,17 +26,17 @@ use std::ops::Range;
 use crate::bd::BlockDevice;
 use crate::convention::{AttrUsage, Codec, Convention};
 use crate::disk::ctz;
-use crate::error::Result;
+use crate::error::{Result, Unsupported};
+use crate::image::Dialect;
 use carve::carve;
 use history::{Content, List, Version};
 use lists::{Chain, Lists};
 use proof::{Proofs, Standing};
 use world::{Timeline, World};
 
-use geometry::guess_block_size;
 #[cfg(feature = "serde")]
 pub use manifest::Manifest;
-pub use open::open;
+pub use open::{Remains, open};
 pub use save::{SaveError, Saved, save};
 
 /// How sure a result is.
@@ -140,7 +141,24 @@ const NO_ENTRY: &str =
 /// # Errors
 /// When nothing of the device can be read.
 pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery> {
-    let world = World::new(dev, progress)?;
+    recover_from(dev, Dialect::Littlefs, progress)
+}
+
+/// The same in a device whose filesystem is, or was, written in this dialect: littlefs of version 2 or
+/// of version 1.
+///
+/// # Errors
+/// As [`recover`], and where nothing can be recovered of the dialect.
+pub fn recover_from(
+    dev: &dyn BlockDevice,
+    dialect: Dialect,
+    progress: &dyn Fn(u64),
+) -> Result<Recovery> {
+    if !matches!(dialect, Dialect::Littlefs | Dialect::V1) {
+        let what = format!("what {} leaves of removed entries", dialect.name());
+        return Err(Unsupported::Geometry(what).into());
+    }
+    let world = World::new(dev, dialect, progress)?;
     let mut lists = Lists::new(&world);
     for span in world.timelines.iter().flat_map(|t| &t.history.lists) {
         lists.follow(span.what);

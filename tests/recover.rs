@@ -10,3 +10,5 @@ mod past;
 mod share;
 #[path = "recover/truth.rs"]
 mod truth;
+#[path = "recover/version1.rs"]
+mod version1;

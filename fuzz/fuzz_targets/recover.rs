@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
-use littlefs::recover::{Grade, recover};
+use littlefs::image::Dialect;
 use littlefs_fuzz::mutate::mend;
 
 fuzz_target!(|data: &[u8]| {
@@ -18,22 +18,6 @@ fuzz_target!(|data: &[u8]| {
         bytes.chunks_exact_mut(block_size as usize).for_each(mend);
     }
     let device = RamDevice::from_image(geometry, bytes.clone());
-    let recovery = recover(&device, &|_| ()).expect("readable");
-    for file in &recovery.files {
-        let mut read = 0;
-        file.read(&device, &mut |at, piece| {
-            assert!(at + piece.len() as u64 <= file.size, "{file:?}");
-            read += piece.len() as u64;
-            Ok(())
-        })
-        .expect("readable");
-        assert_eq!(read, file.present(), "{file:?}");
-        if file.grade != Grade::Partial {
-            assert!(
-                file.path.is_some() && file.missing.is_empty() && read == file.size,
-                "{file:?}"
-            );
-        }
-    }
+    littlefs_fuzz::recover(&device, Dialect::Littlefs);
     assert!(device.image() == bytes && device.geometry() == geometry);
 });

@@ -1,9 +1,10 @@
-//! Any image of version 1, shown, examined and looked into.
+//! Any image of version 1, shown, examined, looked into and looked through for what was lost.
 #![no_main]
 
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use littlefs::bd::{BlockDevice, RamDevice};
 use littlefs::fs::{Fs, OpenOptions};
 use littlefs::image::Dialect;
 use littlefs::v1::{check, show, usage};
@@ -13,6 +14,11 @@ fuzz_target!(|data: &[u8]| {
     let report = check(&*dev, &|_| ());
     let used = usage(&*dev);
     littlefs_fuzz::see::see_dialect(dev.clone(), Dialect::V1, sb, &|_, ask| ask());
+    littlefs_fuzz::recover(&*dev, Dialect::V1);
+    // and without a superblock
+    let (g, mut bytes) = (dev.geometry(), dev.image());
+    bytes[..2 * g.block_size as usize].fill(0xff);
+    littlefs_fuzz::recover(&RamDevice::from_image(g, bytes), Dialect::V1);
     let view = show(dev, sb);
     assert_eq!(report.is_ok(), view.is_ok());
     assert_eq!(used.is_ok(), view.is_ok());

@@ -14,12 +14,13 @@ pub mod v1;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use littlefs::bd::{Geometry, RamDevice};
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Report, Severity};
 use littlefs::disk::superblock::probe_version1;
 use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{DirId, Fs, Node, ROOT};
-use littlefs::image::Kind;
+use littlefs::image::{Dialect, Kind};
+use littlefs::recover::{Grade, recover_from};
 
 /// The parsers of the target `container`, by the first byte of an input; any other byte lets the file
 /// be recognised.
@@ -64,6 +65,25 @@ pub fn device_of_version1(data: &[u8]) -> Option<(Superblock, Arc<RamDevice>)> {
     bytes.chunks_exact_mut(block_size as usize).for_each(v1::mend);
     let (sb, _) = probe_version1(&bytes)?;
     Some((sb, Arc::new(RamDevice::from_image(g, bytes))))
+}
+
+/// Look for what was lost: all that is found can be read, and what is sure is all there.
+pub fn recover(dev: &dyn BlockDevice, dialect: Dialect) {
+    let recovery = recover_from(dev, dialect, &|_| ()).expect("readable");
+    for file in &recovery.files {
+        let mut read = 0;
+        file.read(dev, &mut |at, piece| {
+            assert!(at + piece.len() as u64 <= file.size, "{file:?}");
+            read += piece.len() as u64;
+            Ok(())
+        })
+        .expect("readable");
+        assert_eq!(read, file.present(), "{file:?}");
+        if file.grade != Grade::Partial {
+            let is_whole = file.path.is_some() && file.missing.is_empty() && read == file.size;
+            assert!(is_whole, "{file:?}");
+        }
+    }
 }
 
 /// What there is by its path: the content of files that can be read, nothing of all else.

@@ -14,6 +14,8 @@ use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
 use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity, Totals};
 use crate::error::Error;
+#[cfg(feature = "mount")]
+use crate::image::Place;
 use crate::image::{Dialect, Opened};
 use crate::show::Show;
 
@@ -81,7 +83,7 @@ impl CheckArgs {
     #[cfg(feature = "mount")]
     pub(super) fn only_where_told(&mut self) {
         if self.image.partition.is_none() {
-            self.image.offset.get_or_insert(0);
+            self.image.offset.get_or_insert(Place::At(0));
         }
     }
 

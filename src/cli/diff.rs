@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::gathering::GatherArgs;
-use super::{CliError, exit, journal, parse_bytes, print_json, tell_warnings};
+use super::{CliError, exit, journal, parse_place, print_json, tell_warnings};
 use crate::bd::journal::At;
 use crate::image::{Page, Place};
 use crate::journal::{Change, ChangeKind};
@@ -68,13 +68,15 @@ pub struct DiffArgs {
 /// Where the filesystem of each image is, and which of its states.
 #[derive(Args, Debug)]
 struct States {
-    /// Where the filesystem starts in A [default: at its start, or where the only one is found in it]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition_a")]
-    offset_a: Option<u64>,
+    /// Where the filesystem starts in A; auto, the default: at its start, or where the only one is
+    /// found in it
+    #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_a")]
+    offset_a: Option<Place>,
 
-    /// Where the filesystem starts in B [default: at its start, or where the only one is found in it]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "partition_b")]
-    offset_b: Option<u64>,
+    /// Where the filesystem starts in B; auto, the default: at its start, or where the only one is
+    /// found in it
+    #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_b")]
+    offset_b: Option<Place>,
 
     /// The partition of this name in A, or the filesystem of this number in it
     #[arg(long, value_name = "NAME|N", value_parser = Place::partition)]
@@ -115,7 +117,7 @@ impl States {
         let a = (self.offset_a, self.partition_a, self.page_a, &self.journal_a, &self.at_a);
         let b = (self.offset_b, self.partition_b, self.page_b, &self.journal_b, &self.at_b);
         [a, b].map(|(offset, partition, page, journal, at)| {
-            let place = partition.or(offset.map(Place::At)).unwrap_or(Place::Auto);
+            let place = partition.or(offset).unwrap_or(Place::Auto);
             let mut options = OpenOptions::new().read_only(true).place(place);
             if let Some(page) = page {
                 options = options.page(page);

@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{CliError, ImageArgs, date, exit, print_json};
 use crate::files;
 use crate::image::{Blocks, Opened};
-use crate::recover::{Manifest, open, recover, save};
+use crate::recover::{Manifest, Remains, open, recover_from, save};
 use crate::show::Show;
 
 /// The name of the list in the directory.
@@ -59,14 +59,14 @@ pub struct RecoverArgs {
 /// When the image cannot be read, or the directory not be written.
 pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let shown = args.image.image.show();
-    let Blocks { device, notes } = open_image(&args.image)?;
+    let Remains { blocks: Blocks { device, notes }, dialect } = open_image(&args.image)?;
     for note in notes {
         log::warn!("{note}");
     }
     let device = &*device;
     let block_size = u64::from(device.geometry().block_size);
     let bar = Progress::new("looking", device.geometry().size(), args.quiet);
-    let recovery = recover(device, &|blocks| bar.at(blocks * block_size))
+    let recovery = recover_from(device, dialect, &|blocks| bar.at(blocks * block_size))
         .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
     drop(bar);
 
@@ -93,11 +93,11 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
 }
 
 /// The blocks to look through: with a journal, those of the state that is meant.
-fn open_image(args: &ImageArgs) -> Result<Blocks, CliError> {
+fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     let mut found = args.find()?;
     if args.journal.is_none() {
         return open(&found.image, &args.options(true)).map_err(CliError::failure);
     }
-    let Opened { stored, notes, .. } = found.open_as(true)?;
-    Ok(Blocks { device: stored, notes })
+    let Opened { stored, notes, dialect, .. } = found.open_as(true)?;
+    Ok(Remains { blocks: Blocks { device: stored, notes }, dialect })
 }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit, parse_bytes, print_json};
-use crate::image::{self, Dialect, Source};
+use super::{CliError, ImageArgs, exit, parse_place, print_json};
+use crate::image::{self, Source};
 use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
 use crate::show::Show;
 
@@ -40,10 +40,10 @@ pub struct VerifyArgs {
     /// for standard input
     dump: PathBuf,
 
-    /// Where the filesystem starts in DUMP (hexadecimal with 0x; K, M and G multiply by 1024)
-    /// [default: at its start, or where the only one is found in it]
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "dump_partition")]
-    dump_offset: Option<u64>,
+    /// Where the filesystem starts in DUMP (hexadecimal with 0x; K, M and G multiply by 1024); auto, the
+    /// default: at its start, or where the only one is found in it
+    #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "dump_partition")]
+    dump_offset: Option<image::Place>,
 
     /// The partition of this name in DUMP, or the filesystem of this number in it
     #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
@@ -90,19 +90,9 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     }
     let image = args.image.open()?;
     let shown = image.path.show().to_string();
-    if image.dialect != Dialect::Littlefs {
-        return Err(CliError::failure(format_args!(
-            "{shown}: written as {}: only the blocks of littlefs 2 can be compared; 'littlefs diff' \
-             compares the files",
-            image.dialect.name()
-        )));
-    }
     let geometry = image.stored.geometry();
     let options = image::Options {
-        place: args
-            .dump_partition
-            .or(args.dump_offset.map(image::Place::At))
-            .unwrap_or(image::Place::Auto),
+        place: args.dump_partition.or(args.dump_offset).unwrap_or(image::Place::Auto),
         page: args.dump_page,
         unpack_limit: args.image.unpack_limit,
         read_only: true,
@@ -118,8 +108,9 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     for note in &dump.notes {
         log::warn!("{note}");
     }
-    let verdict = map::verify(&*image.stored, &*dump.device)
-        .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
+    let verdict =
+        map::verify_dialect(image.dialect, Some(image.superblock), &*image.stored, &*dump.device)
+            .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
     let same = verdict.differences.is_empty();
     if args.json {
         print_json(&Output {

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 
 use super::CHUNK;
 use crate::bd::BlockDevice;
-use crate::disk::log::{Log, RawEntry};
-use crate::disk::{Superblock, ctz, tag};
-use crate::error::Result;
+use crate::dialect::LivePair;
+use crate::disk::log::{Parsed, RawEntry, parse};
+use crate::disk::superblock::probe_version1;
+use crate::disk::{Pair, Superblock, ctz, tag};
+use crate::error::{Corrupt, Result};
+use crate::image::Dialect;
 use crate::inspect::survey::{SeenPair, Survey, Use};
-use crate::mdir::store;
+use crate::mdir::store::{self, Fetched};
 use crate::show::base64_unless_text;
+use crate::{chamelon, v1};
 
 /// The outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +96,21 @@ pub fn verify(
     image: &dyn BlockDevice,
     dump: &dyn BlockDevice,
 ) -> std::result::Result<Verdict, String> {
-    let survey = Survey::new(image);
+    verify_dialect(Dialect::Littlefs, None, image, dump)
+}
+
+/// The same where the image is written in this dialect; what counts in its metadata follows the
+/// dialect's rules. Of another dialect than littlefs its superblock has to be told.
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_dialect(
+    dialect: Dialect,
+    superblock: Option<Superblock>,
+    image: &dyn BlockDevice,
+    dump: &dyn BlockDevice,
+) -> std::result::Result<Verdict, String> {
+    let survey = Survey::of_dialect(image, dialect, superblock).map_err(|e| e.to_string())?;
     if let Some(problem) = survey.problems.first() {
         return Err(format!(
             "it is damaged, so that what it uses cannot be told: {}: {}",
@@ -101,6 +119,7 @@ pub fn verify(
     }
     let blocks = u32::try_from(survey.used()).unwrap_or(u32::MAX);
     let mut work = Work {
+        dialect,
         image,
         dump,
         survey: &survey,
@@ -120,6 +139,7 @@ pub fn verify(
 
 /// The comparison in progress.
 struct Work<'a> {
+    dialect: Dialect,
     image: &'a dyn BlockDevice,
     dump: &'a dyn BlockDevice,
     survey: &'a Survey,
@@ -160,9 +180,12 @@ impl Work<'_> {
         for block in 0..geometry.block_count {
             let Some(Use::Data(node, index)) = self.survey.use_of(block) else { continue };
             let size = self.survey.nodes.get(node).map_or(0, |node| u64::from(node.size()));
-            let start = ctz::start(geometry.block_size, index);
-            let end = ctz::start(geometry.block_size, index + 1).min(size);
-            let len = u64::from(ctz::data_offset(index)) + end.saturating_sub(start);
+            let place = |index| match self.dialect {
+                Dialect::Chamelon => chamelon::block_of_list(geometry.block_size, index),
+                _ => (ctz::pointers(index), ctz::start(geometry.block_size, index)),
+            };
+            let ((pointers, start), (_, end)) = (place(index), place(index + 1));
+            let len = 4 * u64::from(pointers) + end.min(size).saturating_sub(start);
             let len = u32::try_from(len).unwrap_or(u32::MAX).min(geometry.block_size);
             if let Some(difference) = self.block(block, len)? {
                 self.content.entry(node).or_default().push(difference);
@@ -179,33 +202,34 @@ impl Work<'_> {
     fn pair(&mut self, seen: &SeenPair) -> Result<()> {
         let [live, other] = seen.pair.0;
         let differs = self.block(live, seen.used)?;
-        let there = store::fetch(self.dump, seen.pair).ok();
-        let same = |f: &store::Fetched| f.pair.0[0] == live && f.log.off == seen.used;
+        let there = Held::of(self.dialect, self.dump, seen.pair);
+        let same = |held: &Held| held.live == live && held.used == seen.used;
         if differs.is_none() && there.as_ref().is_some_and(same) {
             return Ok(());
         }
         // The dump may have the same commits and others behind them, or newer ones in the other block.
-        let newer = there.as_ref().map(|there| match there.pair.0[0] {
+        let newer = there.as_ref().map(|there| match there.live {
             block if block == live => BlockDifference { block, offset: seen.used, bytes: 0 },
             _ => BlockDifference { block: other, offset: 0, bytes: 0 },
         });
         let blocks: Vec<BlockDifference> = differs.or(newer).into_iter().collect();
-        let here = store::fetch(self.image, seen.pair)?.log;
+        let here = Held::of(self.dialect, self.image, seen.pair);
+        let here = here.ok_or(Corrupt::NoValidCommit(seen.pair))?;
         let dir = match seen.dir {
             Some(dir) => self.survey.path_bytes(dir),
             None => b"/".to_vec(),
         };
-        let Some(there) = there.map(|there| there.log) else {
+        let Some(there) = there else {
             self.found.push(Difference {
                 path: dir.clone(),
                 kind: Kind::Lost,
                 blocks: blocks.clone(),
             });
-            let names = named(&here).into_keys().map(|name| (name.to_vec(), Kind::Missing));
+            let names = here.named().into_keys().map(|name| (name.to_vec(), Kind::Missing));
             self.report(&dir, names.collect(), &blocks);
             return Ok(());
         };
-        let (old, new) = (named(&here), named(&there));
+        let (old, new) = (here.named(), there.named());
         let mut names: Vec<(Vec<u8>, Kind)> = Vec::new();
         for (&name, entry) in &old {
             match new.get(name) {
@@ -220,7 +244,7 @@ impl Work<'_> {
         names.extend(added.map(|name| (name.to_vec(), Kind::Added)));
         let has_names = !names.is_empty();
         self.report(&dir, names, &blocks);
-        let kind = match Superblock::of(&here) == Superblock::of(&there) {
+        let kind = match here.superblock == there.superblock {
             true if has_names => return Ok(()),
             true => Kind::Rewritten,
             false => Kind::Entry,
@@ -240,10 +264,49 @@ impl Work<'_> {
     }
 }
 
-/// The entries of a log by their names; that of the superblock has no path of its own.
-fn named(log: &Log) -> BTreeMap<&[u8], &RawEntry> {
-    let is_path = |entry: &&RawEntry| entry.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
-    log.entries.iter().filter(is_path).map(|entry| (&*entry.name, entry)).collect()
+/// What a metadata pair holds.
+struct Held {
+    /// The block of it that counts.
+    live: u32,
+    /// Bytes of that block that are in use.
+    used: u32,
+    entries: Vec<RawEntry>,
+    superblock: Option<Superblock>,
+}
+
+impl Held {
+    /// What a pair in this dialect holds; none if neither block is valid.
+    fn of(dialect: Dialect, dev: &dyn BlockDevice, pair: Pair) -> Option<Self> {
+        if dialect == Dialect::Littlefs {
+            let Fetched { pair, log, .. } = store::fetch(dev, pair).ok()?;
+            let superblock = Superblock::of(&log);
+            return Some(Self { live: pair.0[0], used: log.off, entries: log.entries, superblock });
+        }
+        let LivePair { pair, used, .. } = match dialect {
+            Dialect::V1 => v1::pair(dev, pair)?,
+            _ => chamelon::pair(dev, pair)?,
+        };
+        let live = pair.0[0];
+        let mut bytes = vec![0; dev.geometry().block_size as usize];
+        dev.read(live, 0, &mut bytes).ok()?;
+        let (entries, superblock) = match dialect {
+            Dialect::V1 => (v1::entries(dev, live), probe_version1(&bytes).map(|(s, _)| s)),
+            _ => {
+                let superblock = match parse(&bytes, bytes.len()) {
+                    Parsed::Log(log) => Superblock::of(&log),
+                    _ => None,
+                };
+                (chamelon::entries(bytes).1, superblock)
+            }
+        };
+        Some(Self { live, used, entries: entries.into_values().collect(), superblock })
+    }
+
+    /// The entries by their names; that of the superblock has no path of its own.
+    fn named(&self) -> BTreeMap<&[u8], &RawEntry> {
+        let is_path = |entry: &&RawEntry| entry.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
+        self.entries.iter().filter(is_path).map(|entry| (&*entry.name, entry)).collect()
+    }
 }
 
 fn same_entry(a: &RawEntry, b: &RawEntry) -> bool {

@@ -4,6 +4,10 @@ use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BlockDevice, Geometry};
 use crate::container::{ReadAt, Window};
 use crate::disk::log::{Parsed, parse};
 use crate::disk::{Pair, Superblock, read_u32_le, tag};
+use crate::image::Dialect;
+use crate::v1::block;
+
+use super::version1;
 
 /// Bytes of the image that are looked at.
 const SEARCHED: u64 = 64 << 20;
@@ -19,9 +23,9 @@ struct Score {
     bytes: u64,
 }
 
-/// Find the block size, in bytes, of the filesystem from byte `at` of `source` on, by what its metadata
-/// and its lists say of each other. `None` if nothing in it speaks for any.
-pub fn guess_block_size(source: &dyn ReadAt, at: u64) -> Option<u32> {
+/// Find the dialect and the block size, in bytes, of the filesystem from byte `at` of `source` on, by
+/// what its metadata and its lists say of each other. `None` if nothing in it speaks for any.
+pub fn guess(source: &dyn ReadAt, at: u64, dialects: &[Dialect]) -> Option<(Dialect, u32)> {
     let size = source.size().ok()?.saturating_sub(at).min(SEARCHED);
     let smallest = BLOCK_SIZE_MIN.next_power_of_two().trailing_zeros();
     let sizes = (smallest..=BLOCK_SIZE_MAX.trailing_zeros()).map(|shift| 1_u32 << shift);
@@ -30,13 +34,25 @@ pub fn guess_block_size(source: &dyn ReadAt, at: u64) -> Option<u32> {
     let scored = possible.filter_map(|block_size| {
         let count = u32::try_from(size / u64::from(block_size)).ok()?;
         let geometry = Geometry::new(block_size, count).ok()?;
-        Some((score(&Window::new(source, at, geometry)), block_size))
+        let window = Window::new(source, at, geometry);
+        let scored = dialects.iter().map(|&dialect| (score(&window, dialect), block_size, dialect));
+        scored.max_by_key(|(score, ..)| (score.superblocks, score.bytes))
     });
-    let (best, block_size) = scored.max()?;
-    (best != Score::default()).then_some(block_size)
+    let best = scored.max_by(|(a, a_size, _), (b, b_size, _)| (a, a_size).cmp(&(b, b_size)));
+    let (best, block_size, dialect) = best?;
+    (best != Score::default()).then_some((dialect, block_size))
 }
 
-fn score(dev: &dyn BlockDevice) -> Score {
+/// The dialect that explains more of the metadata on `dev`.
+pub fn dialect_of(dev: &dyn BlockDevice) -> Dialect {
+    let bytes = |dialect| score(dev, dialect).bytes;
+    match bytes(Dialect::V1) > bytes(Dialect::Littlefs) {
+        true => Dialect::V1,
+        false => Dialect::Littlefs,
+    }
+}
+
+fn score(dev: &dyn BlockDevice, dialect: Dialect) -> Score {
     let Geometry { block_size, block_count } = dev.geometry();
     let mut score = Score::default();
     let mut is_metadata = vec![false; block_count as usize];
@@ -51,18 +67,14 @@ fn score(dev: &dyn BlockDevice) -> Score {
         if word(0) == u32::MAX && word(4) == u32::MAX {
             continue;
         }
-        let Parsed::Log(log) = parse(&bytes, bytes.len()) else {
+        let Some(said) = Said::of(&bytes, dialect) else {
             words[block as usize] = [word(0), word(4)];
             continue;
         };
         is_metadata[block as usize] = true;
-        score.bytes += u64::from(log.off);
-        score.superblocks +=
-            u32::from(Superblock::of(&log).is_some_and(|s| s.block_size == block_size));
-        pairs.extend(log.tail.map(|tail| tail.pair));
-        let structs = log.entries.iter().filter_map(|entry| entry.data.as_ref());
-        let dirs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
-        pairs.extend(dirs.filter_map(|(_, data)| Pair::from_bytes(data)));
+        score.bytes += u64::from(said.bytes);
+        score.superblocks += u32::from(said.block_size == Some(block_size));
+        pairs.extend(said.pairs);
     }
     let leads = |pair: &Pair| pair.0.iter().any(|&b| is_metadata.get(b as usize) == Some(&true));
     score.pointers += pairs.iter().filter(|pair| leads(pair)).count() as u32;
@@ -74,4 +86,33 @@ fn score(dev: &dyn BlockDevice) -> Score {
     };
     score.pointers += words.iter().filter(|words| agrees(words)).count() as u32;
     score
+}
+
+/// What a metadata block says that speaks for a block size.
+struct Said {
+    /// Bytes in use.
+    bytes: u32,
+    /// The block size in a superblock.
+    block_size: Option<u32>,
+    /// Pairs that tails and entries lead to.
+    pairs: Vec<Pair>,
+}
+
+impl Said {
+    fn of(bytes: &[u8], dialect: Dialect) -> Option<Self> {
+        if dialect == Dialect::V1 {
+            let (_, block) = block::of_bytes(bytes)?;
+            let used = read_u32_le(bytes, 4)? & !block::CONTINUES;
+            let pairs = version1::directories(bytes).into_iter().chain(block.next()).collect();
+            let block_size = version1::superblock(bytes).map(|(s, _)| s.block_size);
+            return Some(Self { bytes: used, block_size, pairs });
+        }
+        let Parsed::Log(log) = parse(bytes, bytes.len()) else { return None };
+        let mut pairs: Vec<Pair> = log.tail.map(|tail| tail.pair).into_iter().collect();
+        let structs = log.entries.iter().filter_map(|entry| entry.data.as_ref());
+        let dirs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
+        pairs.extend(dirs.filter_map(|(_, data)| Pair::from_bytes(data)));
+        let block_size = Superblock::of(&log).map(|s| s.block_size);
+        Some(Self { bytes: log.off, block_size, pairs })
+    }
 }

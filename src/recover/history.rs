@@ -13,7 +13,7 @@ use crate::disk::{Pair, Tag, Tail, entry, tag};
 const ATTR_MAX: usize = 40;
 /// How many entries one commit, of which a compaction consists, can remove or add: a rename over
 /// another entry changes three.
-const CHANGES_MAX: usize = 3;
+pub const CHANGES_MAX: usize = 3;
 
 /// Head and size of a CTZ list, as an entry has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ pub struct List {
 }
 
 /// What an entry held.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
     /// The bytes themselves, covered by the commit's CRC.
     Inline(Box<[u8]>),

@@ -1,49 +1,78 @@
 //! Opening an image that may have no superblock any more.
 
-use super::guess_block_size;
+use std::cell::Cell;
+
+use super::geometry;
 use crate::image::{
     Blocks, Dialect, OpenError, Opened, Options, Place, Reason, Source, open_blocks, open_found,
 };
 
+/// The blocks to look through, and how the filesystem in them is, or was, written.
+pub struct Remains {
+    /// The blocks.
+    pub blocks: Blocks,
+    /// Version 2 or version 1.
+    pub dialect: Dialect,
+}
+
 /// Open the blocks to look through, for reading only: those of the filesystem that the options
 /// mean, or what is left of one. Without a block size in the options, it is what the superblock says,
-/// or else the one that fits best.
+/// or else the one that fits best; the same holds for the dialect.
 ///
 /// # Errors
-/// When the image cannot be read or is in use, when filesystems start elsewhere in it, when it is not
-/// written as littlefs 2, and when there is neither a superblock nor anything that speaks for a block
+/// When the image cannot be read or is in use, when filesystems start elsewhere in it, when it is
+/// written by chamelon, and when there is neither a superblock nor anything that speaks for a block
 /// size.
-pub fn open(source: &Source, options: &Options) -> Result<Blocks, OpenError> {
+pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let options = Options { read_only: true, ..*options };
     let given = options.block_size.is_some();
     match open_found(source, &options) {
         Ok(opened) => present(source, &options, opened),
         Err(OpenError {
-            reason: Reason::NotLittlefs { .. } | Reason::SuperblocksDamaged, ..
-        }) => open_blocks(source, &options, &guess_block_size),
+            reason:
+                Reason::NotLittlefs { .. }
+                | Reason::SuperblocksDamaged
+                | Reason::DialectDamaged(Dialect::V1, _),
+            ..
+        }) => lost(source, &options),
         // the filesystem that is there now is another one than is looked for
         Err(OpenError {
             reason: Reason::WrongBlockSize { .. } | Reason::UnknownVersion(_) | Reason::Elsewhere(_),
             ..
-        }) if given => open_blocks(source, &options, &guess_block_size),
+        }) if given => lost(source, &options),
         Err(e) => Err(e),
     }
 }
 
+/// The blocks of a filesystem whose superblock, or root, is not there any more.
+fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
+    let dialects = match options.dialect {
+        Some(dialect) => vec![dialect],
+        None => vec![Dialect::Littlefs, Dialect::V1],
+    };
+    let guessed = Cell::new(None);
+    let guess = |bytes: &dyn crate::image::ReadAt, at| {
+        let (dialect, block_size) = geometry::guess(bytes, at, &dialects)?;
+        guessed.set(Some(dialect));
+        Some(block_size)
+    };
+    let blocks = open_blocks(source, options, &guess)?;
+    let dialect = options.dialect.or(guessed.get());
+    let dialect = dialect.unwrap_or_else(|| geometry::dialect_of(&*blocks.device));
+    Ok(Remains { blocks, dialect })
+}
+
 /// Those blocks of a filesystem that the image holds.
-fn present(source: &Source, options: &Options, opened: Opened) -> Result<Blocks, OpenError> {
+fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
-    if dialect != Dialect::Littlefs {
-        return Err(OpenError {
-            path: source.path().to_owned(),
-            reason: dialect.unwritable().unwrap_or(Reason::SuperblocksDamaged),
-        });
+    if dialect == Dialect::Chamelon {
+        return Err(OpenError { path: source.path().to_owned(), reason: Reason::Chamelon });
     }
     if missing == 0 && compacted == 0 {
-        return Ok(Blocks { device: stored, notes });
+        return Ok(Remains { blocks: Blocks { device: stored, notes }, dialect });
     }
     let block_size = Some(superblock.block_size);
     let options = Options { place: Place::At(offset), block_size, ..*options };
     let Blocks { device, .. } = open_blocks(source, &options, &|_, _| None)?;
-    Ok(Blocks { device, notes })
+    Ok(Remains { blocks: Blocks { device, notes }, dialect })
 }

@@ -288,6 +288,9 @@ impl<'a> Proofs<'a> {
             return Vec::new();
         }
         let old = || self.world.timelines.iter().enumerate().filter(|(_, t)| !t.live);
+        if !old().all(|(_, t)| t.to_the_end) {
+            return Vec::new();
+        }
         let by_block: HashMap<u32, usize> = old()
             .flat_map(|(i, t)| t.history.halves.iter().map(move |half| (half.block, i)))
             .collect();

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::history::{Content, History, Joint};
+use super::version1;
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::{Parsed, parse};
 use crate::disk::{Pair, Superblock, Tag, Tail, ctz, read_u32_le, rev_newer, tag};
 use crate::error::Result;
+use crate::image::Dialect;
 
 /// Blocks of the revision before that are tried, to find the other half of one that nothing names.
 const JOINS_MAX: usize = 4;
@@ -31,7 +33,8 @@ pub struct Meta {
     pub rev: u32,
     /// The tail.
     pub tail: Option<Tail>,
-    superblock: Option<Superblock>,
+    /// The superblock in it, of version 2.
+    pub superblock: Option<Superblock>,
 }
 
 /// A history, and what the filesystem says of it now.
@@ -45,12 +48,18 @@ pub struct Timeline {
     pub live: bool,
     /// Whether it is known to begin with the creation of the pair.
     pub full: bool,
+    /// Whether its last state is known to be the last that the pair had.
+    pub to_the_end: bool,
 }
 
 /// Everything that is known of an image before lists are followed.
 pub struct World<'a> {
     /// The image.
     pub dev: &'a dyn BlockDevice,
+    /// How it is written: version 2 or 1.
+    dialect: Dialect,
+    /// The first pair of the root directory.
+    root: Pair,
     /// Its geometry.
     pub geometry: Geometry,
     /// What each block looks like.
@@ -70,10 +79,12 @@ impl<'a> World<'a> {
     ///
     /// # Errors
     /// When not one block can be read.
-    pub fn new(dev: &'a dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Self> {
+    pub fn new(dev: &'a dyn BlockDevice, dialect: Dialect, progress: &dyn Fn(u64)) -> Result<Self> {
         let geometry = dev.geometry();
         let mut world = Self {
             dev,
+            dialect,
+            root: Pair::SUPERBLOCK,
             geometry,
             looks: Vec::with_capacity(geometry.block_count as usize),
             words: Vec::with_capacity(geometry.block_count as usize),
@@ -81,8 +92,11 @@ impl<'a> World<'a> {
             whole: false,
             timelines: Vec::new(),
         };
-        let metas = world.scan(progress)?;
-        let live = world.walk(&metas);
+        let mut metas = world.scan(progress)?;
+        let live = match dialect {
+            Dialect::V1 => world.walk_version1(&mut metas),
+            _ => world.walk(&metas),
+        };
         world.build(metas, &live);
         Ok(world)
     }
@@ -99,13 +113,12 @@ impl<'a> World<'a> {
                     Look::Unreadable
                 }
                 Ok(()) if bytes.iter().all(|&b| b == 0xff) => Look::Blank,
-                Ok(()) => match parse(&bytes, bytes.len()) {
-                    Parsed::Log(log) => {
-                        let superblock = Superblock::of(&log);
-                        metas.insert(block, Meta { rev: log.rev, tail: log.tail, superblock });
+                Ok(()) => match self.meta(&bytes) {
+                    Some(meta) => {
+                        metas.insert(block, meta);
                         Look::Metadata
                     }
-                    _ => Look::Data,
+                    None => Look::Data,
                 },
             };
             self.looks.push(look);
@@ -116,6 +129,63 @@ impl<'a> World<'a> {
             Some(e) if self.looks.iter().all(|&look| look == Look::Unreadable) => Err(e.into()),
             _ => Ok(metas),
         }
+    }
+
+    /// The newest state of a block, if it holds metadata.
+    fn meta(&self, bytes: &[u8]) -> Option<Meta> {
+        if self.dialect == Dialect::V1 {
+            return version1::meta(bytes);
+        }
+        let Parsed::Log(log) = parse(bytes, bytes.len()) else { return None };
+        Some(Meta { rev: log.rev, tail: log.tail, superblock: Superblock::of(&log) })
+    }
+
+    /// The pairs of the directories of an image of version 1, which entries and hard tails lead to,
+    /// the root first. The superblock's pair has no states that matter, and is forgotten.
+    fn walk_version1(&mut self, metas: &mut BTreeMap<u32, Meta>) -> Vec<Pair> {
+        let superblock = newer(metas, Pair::SUPERBLOCK)
+            .and_then(|(block, _)| version1::superblock(&self.read(block)?))
+            .filter(|(superblock, _)| superblock.block_size == self.geometry.block_size);
+        self.superblock = superblock.map(|(superblock, _)| superblock);
+        // where a driver has it in a new filesystem
+        self.root = superblock.map_or(Pair([2, 3]), |(_, root)| root);
+        if self.superblock.is_none() {
+            return Vec::new();
+        }
+        for block in Pair::SUPERBLOCK.0 {
+            metas.remove(&block);
+        }
+        let (mut live, mut seen, mut is_sound) = (Vec::new(), HashSet::new(), true);
+        let mut todo = vec![self.root];
+        while let Some(pair) = todo.pop() {
+            let found =
+                newer(metas, pair).and_then(|(block, meta)| Some((meta, self.read(block)?)));
+            let is_new = pair.0[0] != pair.0[1] && pair.0.iter().all(|&block| seen.insert(block));
+            let Some((meta, bytes)) = found.filter(|_| is_new) else {
+                is_sound = false;
+                continue;
+            };
+            live.push(pair);
+            todo.extend(version1::directories(&bytes));
+            todo.extend(meta.tail.filter(|tail| tail.hard).map(|tail| tail.pair));
+        }
+        self.whole =
+            is_sound && !self.looks.contains(&Look::Unreadable) && self.is_thread_of(metas, &live);
+        live
+    }
+
+    /// Whether the thread of an image of version 1 has these pairs, and no others.
+    fn is_thread_of(&self, metas: &BTreeMap<u32, Meta>, live: &[Pair]) -> bool {
+        let mut left: HashSet<[u32; 2]> = live.iter().map(|pair| sorted(*pair)).collect();
+        let mut next = self.root;
+        while !next.is_null() {
+            let Some((_, meta)) = newer(metas, next) else { return false };
+            if !left.remove(&sorted(next)) {
+                return false;
+            }
+            next = meta.tail.map_or(Pair::NULL, |tail| tail.pair);
+        }
+        left.is_empty()
     }
 
     /// The pairs along the thread, as the newer halves have it.
@@ -212,22 +282,36 @@ impl<'a> World<'a> {
         let Some((newer, meta)) = newer(metas, pair) else { return Vec::new() };
         let older = if newer == pair.0[0] { pair.0[1] } else { pair.0[0] };
         let follows = metas.get(&older).is_some_and(|m| m.rev.wrapping_add(1) == meta.rev);
-        let timeline = |history, full| Timeline { history, pair: Some(pair), live, full };
+        let timeline = |history, full, to_the_end| Timeline {
+            history,
+            pair: Some(pair),
+            live,
+            full,
+            to_the_end,
+        };
+        let is_version1 = self.dialect == Dialect::V1;
         let Some(new) = self.read(newer) else { return Vec::new() };
         let old = self.read(older);
         let joint = match old.as_deref().filter(|_| follows) {
+            Some(old) if is_version1 => {
+                version1::history_of_blocks((older, old), (newer, &new), false)
+            }
             Some(old) => History::of_blocks((older, old), (newer, &new)),
             None => Joint::None,
         };
         let is_clear = !matches!(joint, Joint::Unclear);
         if let Joint::One(both) = joint {
-            return vec![timeline(*both, false)];
+            return vec![timeline(*both, false, true)];
         }
-        let Some(history) = History::of_block(newer, &new) else { return Vec::new() };
-        let full = !metas.contains_key(&older)
-            && old.as_deref().is_some_and(|old| is_creation(&history, meta.rev, old))
-            || metas.contains_key(&older) && is_clear && history.first.entries == 0;
-        let mut timelines = vec![timeline(history, full)];
+        let Some(history) = self.history(newer, &new) else { return Vec::new() };
+        let full = if is_version1 {
+            old.as_deref().is_some_and(|old| version1::is_creation(meta.rev, old))
+        } else {
+            !metas.contains_key(&older)
+                && old.as_deref().is_some_and(|old| is_creation(&history, meta.rev, old))
+                || metas.contains_key(&older) && is_clear && history.first.entries == 0
+        };
+        let mut timelines = vec![timeline(history, full, full || !is_version1)];
         if metas.contains_key(&older) {
             timelines.extend(self.of_block(older));
         }
@@ -235,8 +319,16 @@ impl<'a> World<'a> {
     }
 
     fn of_block(&self, block: u32) -> Option<Timeline> {
-        let history = History::of_block(block, &self.read(block)?)?;
-        Some(Timeline { history, pair: None, live: false, full: false })
+        let history = self.history(block, &self.read(block)?)?;
+        let to_the_end = self.dialect != Dialect::V1;
+        Some(Timeline { history, pair: None, live: false, full: false, to_the_end })
+    }
+
+    fn history(&self, block: u32, bytes: &[u8]) -> Option<History> {
+        match self.dialect {
+            Dialect::V1 => version1::history_of_block(block, bytes),
+            _ => History::of_block(block, bytes),
+        }
     }
 
     /// Join blocks that nothing names any more, where one goes on with what another ends with.
@@ -257,11 +349,21 @@ impl<'a> World<'a> {
                 if used.contains(&older) || used.contains(&newer.block) {
                     continue;
                 }
-                if let Joint::One(history) = History::of_blocks((older, &old), (newer.block, &new))
-                {
+                let (older_half, newer_half) = ((older, &old[..]), (newer.block, &new[..]));
+                let joint = match self.dialect {
+                    Dialect::V1 => version1::history_of_blocks(older_half, newer_half, true),
+                    _ => History::of_blocks(older_half, newer_half),
+                };
+                if let Joint::One(history) = joint {
                     used.extend([older, newer.block]);
                     let pair = Some(Pair([newer.block, older]));
-                    joined.push(Timeline { history: *history, pair, live: false, full: false });
+                    joined.push(Timeline {
+                        history: *history,
+                        pair,
+                        live: false,
+                        full: false,
+                        to_the_end: true,
+                    });
                 }
             }
         }
@@ -292,7 +394,7 @@ impl<'a> World<'a> {
             let mut at = own(timeline);
             let mut seen = HashSet::new();
             while at.iter().all(|block| seen.insert(*block)) {
-                if at.iter().all(|&block| block < 2) {
+                if at.iter().all(|block| self.root.0.contains(block)) {
                     parts.reverse();
                     return Some(parts.join(&b'/'));
                 }
@@ -331,6 +433,12 @@ impl<'a> World<'a> {
         }
         names
     }
+}
+
+fn sorted(pair: Pair) -> [u32; 2] {
+    let mut blocks = pair.0;
+    blocks.sort_unstable();
+    blocks
 }
 
 struct Parent<'w> {

@@ -102,6 +102,13 @@ pub fn read_one(dev: &dyn BlockDevice, block: u32) -> Result<Option<(u32, Block)
     Ok(bytes.map(|bytes| (rev, parse(&bytes, None))))
 }
 
+/// The revision of the block that these bytes are, and what stands in it, if it is valid.
+pub fn of_bytes(bytes: &[u8]) -> Option<(u32, Block)> {
+    let size = read_u32_le(bytes, 4)? & !CONTINUES;
+    let used = bytes.get(..size as usize).filter(|used| used.len() >= HEADER + CRC)?;
+    (crc::crc(crc::SEED, used) == 0).then(|| (read_u32_le(used, 0).unwrap_or(0), parse(used, None)))
+}
+
 /// Read both blocks of a pair, and take the one that the driver takes: the newer of those whose CRC
 /// holds; of two with one revision, the second.
 ///

@@ -230,7 +230,7 @@ impl Entry {
         12 + self.attrs.len() + self.name.len()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.kind, 8, self.attrs.len() as u8, self.name.len() as u8];
         bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
         bytes.extend(&self.attrs);

@@ -17,6 +17,7 @@ use littlefs::disk::superblock::{VERSION_2_1, probe_version1};
 use littlefs::error::Error;
 use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::image::{self, Dialect};
+use littlefs::recover::recover_from;
 use littlefs::v1::{check, show, usage};
 
 fn bases() -> Vec<(String, Geometry, Vec<u8>)> {
@@ -118,6 +119,12 @@ fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let used = bounded(name, "usage", || usage(&*dev));
     see_dialect(dev.clone(), Dialect::V1, sb, &|what, ask| {
         bounded(name, &format!("inspect {what}"), ask);
+    });
+    bounded(name, "recover", || {
+        let recovery = recover_from(&*dev, Dialect::V1, &|_| ()).expect("readable");
+        for file in &recovery.files {
+            file.read(&*dev, &mut |_, _| Ok(())).expect("readable");
+        }
     });
     let view = bounded(name, "view", || show(dev.clone(), sb));
     assert_eq!(report.is_ok(), view.is_ok(), "{name}: {:?} {:?}", report.err(), view.err());

@@ -77,6 +77,88 @@ fn maps_and_trees() {
     assert!(code == 1 && err.contains("version 1 has no global state"), "{err}");
 }
 
+/// What was deleted comes back, also where no superblock is left to say what the image is.
+#[test]
+fn deleted_files_come_back() {
+    let mut v1 = sample(512);
+    let bytes = v1.image();
+    let Kind::File(expected) = &varied(512)[&b"e/file4"[..]].kind else { unreachable!() };
+    // the older block has what was there before, the newer one has one file less
+    v1.thread[0].rev = 5;
+    let (root, gone) = v1.find("large");
+    assert_eq!(root, 0, "it is to be in the root");
+    let before = v1.block(0);
+    v1.thread[0].entries.remove(gone);
+    v1.thread[0].rev = 6;
+    let mut deleted = v1.image();
+    let at = v1.thread[0].blocks[1] as usize * 512;
+    deleted[at..at + before.len()].copy_from_slice(&before);
+    let (dir, image) = file(&deleted);
+    let out = dir.path().join("found");
+    let found = out.to_str().expect("UTF-8");
+    let (code, text, err) = littlefs(&["recover", "--json", &image, "-C", found]);
+    assert_eq!((code, &*err), (2, ""), "{text}");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let large = json["results"].as_array().expect("results").iter();
+    let large: Vec<&Value> = large.filter(|r| r["path"] == "/large").collect();
+    assert_eq!((large.len(), &large[0]["grade"]), (1, &"partial".into()), "{json:#}");
+    let Kind::File(content) = &varied(512)[&b"large"[..]].kind else { unreachable!() };
+    assert!(&fs::read(out.join("files/large.partial")).expect("written") == content);
+    assert!(fs::read(&image).expect("readable") == deleted, "the image was changed");
+
+    for block_size in [&["--block-size", "512"][..], &[]] {
+        let mut headless = bytes.clone();
+        headless[..1024].fill(0);
+        let (dir, image) = file(&headless);
+        let out = dir.path().join("found");
+        let found = out.to_str().expect("UTF-8");
+        let (code, text, _) =
+            littlefs(&[&["recover", "--json", &image, "-C", found], block_size].concat());
+        assert!([0, 2].contains(&code), "{text}");
+        let json: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&json["block_size"], &json["has_filesystem"]), (&512.into(), &false.into()));
+        let file = json["results"].as_array().expect("results").iter();
+        let file = { file }.find(|r| r["path"] == "/e/file4").expect("found");
+        let place = out.join(file["file"].as_str().expect("written"));
+        assert!(&fs::read(place).expect("written") == expected, "{file:#}");
+    }
+}
+
+/// Blocks that are in use are compared, and nothing else.
+#[test]
+fn dumps_are_compared_with_images() {
+    let v1 = sample(512);
+    let bytes = v1.image();
+    let (dir, image) = file(&bytes);
+    let dump = dir.path().join("dump.bin");
+    let verify = |changed: &[usize], args: &[&str]| -> (i32, String) {
+        let mut bytes = [vec![0x55; 4096 * usize::from(!args.is_empty())], bytes.clone()].concat();
+        let start = bytes.len() - 200 * 512;
+        changed.iter().for_each(|&at| bytes[start + at] ^= 0x20);
+        fs::write(&dump, bytes).expect("written");
+        let path = dump.to_str().expect("UTF-8");
+        let (code, out, _) = littlefs(&[&["verify", &image, path], args].concat());
+        (code, out)
+    };
+    let (code, out) = verify(&[], &[]);
+    assert!(code == 0 && out.starts_with("same: "), "{out}");
+    assert_eq!(verify(&[], &["--dump-offset", "auto"]).0, 0);
+    assert_eq!(verify(&[], &["--dump-offset", "4096"]).0, 0);
+    let (pair, i) = v1.find("large");
+    let [live, other] = v1.thread[pair].blocks.map(|block| block as usize * 512);
+    let head = v1.thread[pair].entries[i].words[0] as usize * 512;
+    // free blocks, the older half, what stands behind the end of a block in use
+    assert_eq!(verify(&[199 * 512, other + 8, live + v1.block(pair).len()], &[]).0, 0);
+    let (code, out) = verify(&[head + 9], &[]);
+    assert!(code == 1 && out.starts_with("/large: its content differs: block "), "{out}");
+    let (code, out) = verify(&[live + 20], &[]);
+    assert!(code == 1 && out.contains("cannot be read in the dump"), "{out}");
+    let (code, out, _) = littlefs(&["ls", "--offset", "auto", &image]);
+    assert!(code == 0 && out.contains("large"), "{out}");
+    let (code, _, err) = littlefs(&["ls", "--offset", "somewhere", &image]);
+    assert!(code == 1 && err.contains("nor auto"), "{err}");
+}
+
 #[test]
 fn reading_commands() {
     let (dir, image) = file(&sample(512).image());

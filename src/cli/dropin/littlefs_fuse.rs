@@ -141,7 +141,7 @@ impl LittlefsFuse {
             disk_version: self.disk_version()?.unwrap_or(DiskVersion::V2_1),
             image: ImageArgs {
                 image: self.device,
-                offset: Some(0),
+                offset: Some(Place::At(0)),
                 partition: None,
                 page: None,
                 unpack_limit: None,

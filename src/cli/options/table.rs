@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Given, MAX_COMMIT, MAX_POLL};
 use crate::bd::journal::At;
-use crate::cli::{parse_bytes, parse_bytes_u32};
+use crate::cli::{parse_bytes, parse_bytes_u32, parse_place};
 use crate::convention::Choice;
 use crate::fuse::{Access, Atime, DEFAULT_COMMIT};
 use crate::image::{Dialect, Page, Place};
@@ -48,7 +48,7 @@ pub static GROUPS: &[Group] = &[
         title: "Image",
         items: &[
             Item {
-                names: &[("offset", Value("BYTES", |o, v| some(&mut o.mount.place, place(v))))],
+                names: &[("offset", Value("BYTES", |o, v| some(&mut o.mount.place, parse_place(v))))],
                 help: "where the filesystem starts in IMAGE; auto (default): at its start, or \
                        where the only one is found in it. What mount(8), fstab and services find \
                        so is read-only, unless offset=auto is given",
@@ -380,13 +380,6 @@ fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {
 
 fn some<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String> {
     set(field, value.map(Some))
-}
-
-fn place(value: &str) -> Result<Place, String> {
-    match value {
-        "auto" => Ok(Place::Auto),
-        bytes => parse_bytes(bytes).map(Place::At),
-    }
 }
 
 fn file(value: &str) -> Result<PathBuf, String> {
