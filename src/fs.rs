@@ -16,6 +16,7 @@ mod extents;
 mod file;
 mod flush;
 mod format;
+mod free_map;
 mod list;
 #[cfg(feature = "mount")]
 mod mounted;
@@ -39,10 +40,9 @@ mod unsaved;
 mod value;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -58,11 +58,11 @@ pub(crate) use durable::put_log;
 pub use file::ReadPlan;
 pub(crate) use file::read_list;
 pub use format::FormatOptions;
+pub use free_map::{Counts, Usage};
 #[cfg(feature = "mount")]
 pub use mounted::PairCache;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
-pub use space::{Counts, Usage};
 pub(crate) use stray::blocks_behind;
 pub use value::{Attrs, Content, Row, Value};
 pub use storage::Storage;
@@ -71,7 +71,7 @@ use activity::Tally;
 use file::File;
 use pairs::{PairInfo, PairIx};
 use running::{Panicked, Running};
-use space::Retired;
+use space::Space;
 
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
@@ -157,19 +157,10 @@ pub struct Fs {
     heads: HashMap<u32, DirId>,
     files: Slots<File>,
 
-    alloc: Alloc,
-    /// CTZ lists, head and size, that the map of free blocks does not hold yet.
-    unmapped: Vec<(u32, u32)>,
-    /// Blocks of the lists that it has taken up.
-    blocks_mapped: u64,
-    /// Some list cannot be taken up: which blocks are free is not known.
-    is_unmappable: bool,
-    /// Somebody else completes that map.
-    map_deferred: bool,
+    space: Space,
     flushing: bool,
     /// Lack of space is an error at once, not after a flush.
     held: bool,
-    retired: Vec<Retired>,
 
     /// The global state on disk.
     gstate: GState,
@@ -177,9 +168,6 @@ pub struct Fs {
     next_move: MoveId,
     /// An interrupted operation of a former mount is to be finished before the first write.
     unfinished: bool,
-    /// The blocks of all pairs, if there was one when the image was opened: then two entries may
-    /// name one list.
-    interrupted: Option<HashSet<u32>>,
 
     /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
     nameless: Vec<PairIx>,

@@ -316,7 +316,7 @@ impl Fs {
                 self.heads.remove(&b);
             }
         }
-        self.retire(blocks.0.to_vec(), std::sync::Arc::default());
+        self.space.retire(blocks.0.to_vec());
     }
 
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
@@ -353,7 +353,7 @@ impl Fs {
             .and_then(|()| store::erase_checked(&*self.dev, b));
         match written {
             Ok(()) => {
-                self.alloc.written();
+                self.space.written();
                 let info = self.pair_mut(ix);
                 info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
                 info.appendable = Some(true);
@@ -372,8 +372,8 @@ impl Fs {
                 ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
                 // whoever was written with the old address already is written again
                 let is_second = e.block == Some(b);
-                self.alloc.spoil(if is_second { b } else { a }, e)?;
-                let fresh = self.alloc.take_to_write()?;
+                self.space.spoil(if is_second { b } else { a }, e)?;
+                let fresh = self.space.take_to_write()?;
                 let blocks = if is_second { [a, fresh] } else { [fresh, b] };
                 self.rename_pair(ix, Pair(blocks))?;
                 Err(Fault::Replan)

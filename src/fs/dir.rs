@@ -345,13 +345,7 @@ impl Fs {
     /// Two free blocks for a new pair.
     pub(super) fn take_pair_blocks(&mut self) -> Result<Pair> {
         self.need_map()?;
-        if self.alloc.available() < 2 {
-            return Err(Error::NoSpace);
-        }
-        match (self.alloc.take(), self.alloc.take()) {
-            (Some(a), Some(b)) => Ok(Pair([a, b])),
-            _ => Err(Error::NoSpace),
-        }
+        self.space.take_pair().ok_or(Error::NoSpace)
     }
 
     /// Put `e` at `place`.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::dir::Place;
 use super::extents::Extents;
 use super::list::BlockList;
-use super::space::Retired;
 use super::unsaved::Saved;
 use super::{DirId, FileId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry, IoResult};
@@ -272,8 +271,8 @@ impl Fs {
             None => {
                 if let Body::Ctz(ctz) = file.body {
                     self.dirty_bytes -= ctz.dirty.bytes();
-                    self.alloc.reserve(ctz.reserved, 0);
-                    self.retire_lists(ctz.list, ctz.durable, ctz.shared);
+                    self.space.shrink_promise(ctz.reserved, 0);
+                    self.space.retire_lists(ctz.list, ctz.durable, ctz.shared);
                 }
             }
         }
@@ -321,7 +320,7 @@ impl Fs {
             if let Data::Ctz { head, size } = data
                 && head != BLOCK_NULL
             {
-                self.retired.push(Retired::Stored { head, size });
+                self.space.retire_stored((head, size));
             }
             return;
         };

@@ -4,7 +4,6 @@
 use super::activity::Tally;
 use super::pairs::CACHE_MAX;
 use super::{Fs, Usage};
-use crate::disk::ctz;
 
 /// The cache of metadata pairs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,7 +29,7 @@ impl Fs {
     /// is complete, instead of completing it themselves; whoever calls this completes it with
     /// [`Fs::unmapped`] and [`Fs::mark`].
     pub fn defer_map(&mut self) {
-        self.map_deferred = true;
+        self.space.defer();
     }
 
     /// The cache of metadata pairs.
@@ -49,17 +48,6 @@ impl Fs {
     /// Blocks used and free. Nothing is read for it: of files that the map of free blocks does not
     /// hold yet, their sizes tell.
     pub fn usage_so_far(&self) -> Usage {
-        let unmapped = self
-            .unmapped
-            .iter()
-            .map(|(_, size)| u64::from(ctz::blocks(self.layout.block_size, *size)));
-        // Only a damaged image names more than it has.
-        let (known, all) = (self.alloc.used(), self.superblock.block_count);
-        let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
-        let coming = coming.min(all.saturating_sub(known));
-        Usage {
-            blocks_used: known + coming,
-            blocks_free: self.alloc.available().saturating_sub(coming),
-        }
+        self.space.usage_so_far()
     }
 }

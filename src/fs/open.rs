@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::activity::Tally;
 use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
+use super::space::Space;
 use super::stray::blocks_behind;
 use super::{Dir, DirId, Fs, Move, ROOT};
-use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -140,19 +140,13 @@ impl Fs {
             broken: HashMap::new(),
             heads: HashMap::new(),
             files: Slots::new(u32::MAX),
-            alloc: Alloc::new(g.block_count, 0),
-            unmapped: Vec::new(),
-            blocks_mapped: 0,
-            is_unmappable: false,
-            map_deferred: false,
+            space: Space::new(g, 0, Vec::new()),
             flushing: false,
             held: false,
-            retired: Vec::new(),
             gstate: GState::default(),
             moves: BTreeMap::new(),
             next_move: 1,
             unfinished: false,
-            interrupted: None,
             nameless: Vec::new(),
             dirty_pairs: BTreeSet::new(),
             dirty_files: BTreeSet::new(),
@@ -188,15 +182,16 @@ impl Fs {
         fs.walk_tree(root, &mut walk);
         fs.find_orphans(&mut walk);
         fs.find_doubles();
-        fs.unmapped = walk.lists.into_values().flatten().collect();
-        fs.alloc = Alloc::new(g.block_count, walk.seed);
+        fs.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
         // whatever the thread says, nobody finds the filesystem without them
-        Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.alloc.pin(b));
+        Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.space.pin(b));
         let pairs = || fs.pairs.iter().flatten().flat_map(|p| p.blocks.0);
-        pairs().for_each(|b| _ = fs.alloc.mark(b));
-        fs.interrupted = fs.unfinished.then(|| pairs().collect());
+        pairs().for_each(|b| fs.space.mark(b));
+        if fs.unfinished {
+            fs.space.expect_shared_lists(pairs().collect());
+        }
         match blocks_behind(&*fs.dev, walk.strays) {
-            Ok(blocks) => blocks.into_iter().for_each(|b| fs.alloc.pin(b)),
+            Ok(blocks) => blocks.into_iter().for_each(|b| fs.space.pin(b)),
             Err(e) => fs.damage(&e),
         }
         fs.quiet = false;

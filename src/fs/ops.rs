@@ -258,7 +258,7 @@ impl Fs {
         self.unlink_pair(ix);
         self.forget_pair(ix);
         for b in blocks.0 {
-            self.alloc.free(b);
+            self.space.free(b);
             self.heads.remove(&b);
         }
     }

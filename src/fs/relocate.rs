@@ -55,7 +55,7 @@ impl Fs {
             return self.level_superblock(ix);
         }
         self.complete_map()?;
-        if self.alloc.available() <= 1 {
+        if self.space.available() <= 1 {
             return Ok(());
         }
         if self.gstate.pending_move().is_some() {
@@ -81,7 +81,7 @@ impl Fs {
             return self.level_superblock(ix).map(|()| false);
         }
         self.complete_map()?;
-        if self.alloc.available() <= 1 {
+        if self.space.available() <= 1 {
             return Ok(false);
         }
         if self.moves_alone(ix, view) { Ok(true) } else { Err(Fault::TiredTwin(ix)) }
@@ -117,7 +117,7 @@ impl Fs {
         (info.gdelta, info.disk_tail) = (gdelta, tail);
         self.committed(ix, &spec.select)?;
         self.name_moved(ix, old, self.gstate)?;
-        self.retire(vec![old.0[1]], std::sync::Arc::default());
+        self.space.retire(vec![old.0[1]]);
         Ok(())
     }
 
@@ -217,13 +217,13 @@ impl Fs {
         gstate: GState,
     ) -> Result<bool> {
         self.complete_map()?;
-        if self.alloc.available() <= 1 {
+        if self.space.available() <= 1 {
             return Ok(false);
         }
         let twin = self.pair(ix).blocks.0[1];
         match self.relocate_log(ix, log, gstate) {
             Ok(()) => {
-                self.retire(vec![twin], std::sync::Arc::default());
+                self.space.retire(vec![twin]);
                 Ok(true)
             }
             // all that were free are bad
@@ -259,7 +259,7 @@ impl Fs {
         self.barrier()?;
         self.complete_map()?;
         let block = loop {
-            let block = match self.alloc.take_to_write() {
+            let block = match self.space.take_to_write() {
                 Ok(block) => block,
                 Err(Error::NoSpace) => return Ok(None),
                 Err(e) => return Err(e),
@@ -267,11 +267,11 @@ impl Fs {
             self.wrote();
             match store::write_fresh(&*self.dev, block, commit) {
                 Ok(()) => break block,
-                Err(e) if e.is_bad_block() => self.alloc.spoil(block, e)?,
+                Err(e) if e.is_bad_block() => self.space.spoil(block, e)?,
                 Err(e) => return Err(e.into()),
             }
         };
-        self.alloc.written();
+        self.space.written();
         Ok(Some(block))
     }
 

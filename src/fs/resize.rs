@@ -31,7 +31,7 @@ impl Fs {
     /// Let nothing be in the blocks from `limit` on.
     fn vacate(&mut self, limit: u32) -> Result<()> {
         self.complete_map()?;
-        (limit..self.geometry().block_count).for_each(|block| self.alloc.pin(block));
+        (limit..self.geometry().block_count).for_each(|block| self.space.pin(block));
         for i in 0..self.pairs.len() as u32 {
             let is_there = |p: &Option<_>| p.as_ref().is_some_and(|p: &super::PairInfo| p.on_disk);
             if self.pairs.get(i as usize).is_some_and(is_there) {
@@ -50,7 +50,7 @@ impl Fs {
             let [_, twin] = self.pair(ix).blocks.0;
             self.relocate_log(ix, &log, self.gstate)?;
             self.barrier()?;
-            self.alloc.free(twin);
+            self.space.free(twin);
         }
         Ok(())
     }
@@ -80,7 +80,7 @@ impl Fs {
             let edit = Edit::List(id as u16, Pair([head, size]));
             self.commit_edits(ix, &[edit], self.gstate)?;
             self.barrier()?;
-            blocks[first..].iter().for_each(|&block| self.alloc.free(block));
+            blocks[first..].iter().for_each(|&block| self.space.free(block));
             next = if self.pair(ix).has_doubles { 0 } else { id + 1 };
         }
     }
@@ -99,7 +99,7 @@ impl Fs {
             match self.write_block(&bytes) {
                 Ok(block) => new.push(block),
                 Err(e) => {
-                    new[first..].iter().for_each(|&block| self.alloc.free(block));
+                    new[first..].iter().for_each(|&block| self.space.free(block));
                     return Err(e);
                 }
             }
@@ -110,15 +110,15 @@ impl Fs {
     /// Write a block of a list to a free one.
     fn write_block(&mut self, bytes: &[u8]) -> Result<u32> {
         loop {
-            let block = self.alloc.take_to_write()?;
+            let block = self.space.take_to_write()?;
             self.wrote();
             let erased = self.dev.erase(block);
             match erased.and_then(|()| store::prog_checked(&*self.dev, block, 0, bytes)) {
                 Ok(()) => {
-                    self.alloc.written();
+                    self.space.written();
                     return Ok(block);
                 }
-                Err(e) if e.is_bad_block() => self.alloc.spoil(block, e)?,
+                Err(e) if e.is_bad_block() => self.space.spoil(block, e)?,
                 Err(e) => return Err(e.into()),
             }
         }

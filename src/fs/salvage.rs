@@ -17,13 +17,11 @@ const COPY: usize = 64 << 10;
 impl Fs {
     /// Take the blocks outside `used` for free, whatever lists say that cannot be followed.
     pub(crate) fn adopt_map(&mut self, used: Alloc) {
-        self.alloc = used;
-        Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.alloc.pin(b));
+        self.space.adopt(used);
+        Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
         for b in self.pairs.iter().flatten().flat_map(|p| p.blocks.0) {
-            self.alloc.mark(b);
+            self.space.mark(b);
         }
-        self.unmapped = Vec::new();
-        self.alloc.set_complete();
     }
 
     /// Move entries, given by the active block of their pair and their id, to `NAME.part` in

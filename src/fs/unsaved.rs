@@ -10,7 +10,6 @@ use super::dir::Place;
 use super::file::{Body, Ctz};
 use super::list::BlockList;
 use super::pairs::PairIx;
-use super::space::Retired;
 use super::{FileId, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Entry};
@@ -206,9 +205,7 @@ impl Fs {
         let (size, body) = match (saved.data, saved.list) {
             (Data::Ctz { size, .. }, Some(list)) => {
                 // If it was to be freed, because the file had become a small one, it stays.
-                self.retired.retain(
-                    |r| !matches!(r, Retired::Tail { list: gone, .. } if Arc::ptr_eq(gone, &list)),
-                );
+                self.space.keep(&list);
                 let (durable, shared) = (Arc::clone(&list), list.len());
                 (size, Body::Ctz(Ctz { list, valid: size, durable, shared, ..Ctz::default() }))
             }
@@ -220,9 +217,9 @@ impl Fs {
         self.dirty_files.remove(&id);
         if let Body::Ctz(c) = was {
             self.dirty_bytes -= c.dirty.bytes();
-            self.alloc.reserve(c.reserved, 0);
+            self.space.shrink_promise(c.reserved, 0);
             // Blocks written out already go with the next flush: a failed one may have named them.
-            self.retire_list(c.list, c.shared);
+            self.space.retire_list(c.list, c.shared);
         }
         Ok(())
     }

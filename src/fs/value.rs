@@ -232,14 +232,14 @@ impl Fs {
         }
         self.need_map()?;
         let blocks = ctz::blocks(self.layout.block_size, size);
-        if !self.alloc.reserve(0, blocks) {
+        if !self.space.reserve(0, blocks) {
             return Err(Error::NoSpace);
         }
         let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
         let place = match self.place_value(dir, name, empty, changes) {
             Ok(Attempt::Done(place)) => place,
             other => {
-                self.alloc.reserve(blocks, 0);
+                self.space.shrink_promise(blocks, 0);
                 return other.map(|attempt| attempt.map(|_| ()));
             }
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::dir::Place;
 use super::extents::Extents;
 use super::file::{Body, Ctz, read_merged};
-use super::list::{BlockList, Growing};
+use super::list::Growing;
 use super::{FileId, Fs};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Error, Result};
@@ -125,13 +125,13 @@ impl Fs {
             Body::Inline | Body::Detached(_) => {
                 self.need_map()?;
                 let blocks = ctz::blocks(bs, size);
-                if !self.alloc.reserve(0, blocks) {
+                if !self.space.reserve(0, blocks) {
                     return Err(Error::NoSpace);
                 }
                 match self.push_out(id) {
                     Ok(()) => self.set_reserved(id, blocks),
                     Err(e) => {
-                        self.alloc.reserve(blocks, 0);
+                        self.space.shrink_promise(blocks, 0);
                         return Err(e);
                     }
                 }
@@ -148,7 +148,7 @@ impl Fs {
                 // what is replaced will have to be freed
                 c.durable.find(&*self.dev, ctz::locate(bs, first.min(size)).0)?;
                 self.need_map()?;
-                if !self.alloc.reserve(reserved, needed) {
+                if !self.space.reserve(reserved, needed) {
                     return Err(Error::NoSpace);
                 }
                 self.set_reserved(id, needed);
@@ -240,8 +240,8 @@ impl Fs {
     fn replace_body(&mut self, id: FileId, body: Body) {
         if let Body::Ctz(c) = std::mem::replace(&mut self.file_mut(id).body, body) {
             self.dirty_bytes -= c.dirty.bytes();
-            self.alloc.reserve(c.reserved, 0);
-            self.retire_lists(c.list, c.durable, c.shared);
+            self.space.shrink_promise(c.reserved, 0);
+            self.space.retire_lists(c.list, c.durable, c.shared);
         }
         self.dirty_files.remove(&id);
     }
@@ -296,7 +296,7 @@ impl Fs {
             let n = ((BATCH / bs as usize).max(1) as u32).min(end - i);
             if let Err(e) = self.write_blocks(id, &mut list, i, n, size) {
                 for b in list.take_from(first) {
-                    self.alloc.free(b);
+                    self.space.free(b);
                 }
                 return Err(e);
             }
@@ -324,8 +324,8 @@ impl Fs {
             c.reserved = reserved.1;
         }
         self.dirty_bytes -= freed;
-        self.alloc.reserve(reserved.0, reserved.1.min(reserved.0));
-        self.discard_blocks(stale, guard);
+        self.space.shrink_promise(reserved.0, reserved.1);
+        self.space.discard(stale, guard);
         Ok(())
     }
 
@@ -341,7 +341,7 @@ impl Fs {
     ) -> Result<()> {
         let bs = self.layout.block_size as usize;
         for _ in 0..n {
-            list.push(self.alloc.take_to_write()?);
+            list.push(self.space.take_to_write()?);
         }
         let mut buf = vec![0xff; n as usize * bs];
         for k in 0..n {
@@ -365,7 +365,7 @@ impl Fs {
                     .count();
             match self.write_run(fresh[k], &buf[k * bs..(k + run) * bs]) {
                 Ok(()) => {
-                    self.alloc.written();
+                    self.space.written();
                     k += run;
                 }
                 Err(Error::Io(e)) if e.is_bad_block() => {
@@ -379,17 +379,17 @@ impl Fs {
                     let mut again = list.take_from(i + done);
                     drop(buf);
                     let bad = alone.is_err().then(|| again.remove(0));
-                    again.into_iter().for_each(|b| self.alloc.free(b));
+                    again.into_iter().for_each(|b| self.space.free(b));
                     match (alone, bad) {
                         (Err(Error::Io(e)), Some(block)) if e.is_bad_block() => {
                             ::log::warn!("bad block {block:#x}: file data goes elsewhere");
-                            self.alloc.spoil(block, e)?;
+                            self.space.spoil(block, e)?;
                         }
                         (Err(e), bad) => {
-                            bad.into_iter().for_each(|b| self.alloc.free(b));
+                            bad.into_iter().for_each(|b| self.space.free(b));
                             return Err(e);
                         }
-                        (Ok(()), _) => self.alloc.written(),
+                        (Ok(()), _) => self.space.written(),
                     }
                     return self.write_blocks(id, list, i + done, n - done, size);
                 }
@@ -446,7 +446,7 @@ impl Fs {
             let from = std::mem::replace(&mut c.shared, c.list.len());
             let stale = (std::mem::replace(&mut c.durable, Arc::clone(&c.list)), from);
             for (list, from) in [stale, unused] {
-                self.retire_list(list, from);
+                self.space.retire_list(list, from);
             }
         }
         if self.file(id).opens == 0 {
@@ -454,14 +454,8 @@ impl Fs {
         }
     }
 
-    /// The blocks of both lists go once nothing on disk names them.
-    pub(super) fn retire_lists(
-        &mut self,
-        list: Arc<BlockList>,
-        durable: Arc<BlockList>,
-        shared: u32,
-    ) {
-        self.retire_list(list, shared);
-        self.retire_list(durable, 0);
+    /// Files with unwritten data.
+    pub(super) fn dirty_file_ids(&self) -> Vec<FileId> {
+        self.dirty_files.iter().copied().collect()
     }
 }

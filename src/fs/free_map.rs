@@ -1,0 +1,284 @@
+//! The map of free blocks as operations and callers ask for it, and counting.
+
+use std::sync::Arc;
+
+use super::list::{Readings, read_all_ways};
+use super::{Fs, OpenOptions, ROOT};
+use crate::bd::BlockDevice;
+use crate::disk::ctz;
+use crate::error::{Corrupt, Error, Result};
+use crate::mdir::{Data, Kind};
+
+/// Blocks of the files that are walked before the first change of a filesystem.
+const MAPPED_EARLY: u32 = 16 << 10;
+
+/// Files whose blocks are to be marked in the map of free blocks: to be walked without the
+/// filesystem, and handed back to [`Fs::mark`].
+pub struct Unmapped {
+    dev: Arc<dyn BlockDevice>,
+    /// CTZ lists, head and size.
+    lists: Vec<(u32, u32)>,
+}
+
+/// What walking an [`Unmapped`] found: the blocks of each list, or why it cannot be followed, up to
+/// where the device failed.
+pub struct Walked {
+    lists: Vec<((u32, u32), Result<Readings, Corrupt>)>,
+    stopped: Option<Error>,
+}
+
+impl Unmapped {
+    /// How many blocks the lists have by the sizes of their files.
+    fn blocks(&self, block_size: u32) -> u32 {
+        let count = |&(_, size): &(u32, u32)| ctz::blocks(block_size, size);
+        self.lists.iter().map(count).fold(0, u32::saturating_add)
+    }
+
+    /// Walk the lists.
+    pub fn walk(self) -> Walked {
+        let mut walked = Walked { lists: Vec::new(), stopped: None };
+        for (head, size) in self.lists {
+            match read_all_ways(&*self.dev, head, size) {
+                Ok(blocks) => walked.lists.push(((head, size), Ok(blocks))),
+                Err(Error::Corrupt(c)) => walked.lists.push(((head, size), Err(c))),
+                Err(e) => {
+                    walked.stopped = Some(e);
+                    break;
+                }
+            }
+        }
+        walked
+    }
+}
+
+/// Blocks of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Blocks in use.
+    pub blocks_used: u32,
+    /// Blocks that can still be filled: free, and not promised to files being written.
+    pub blocks_free: u32,
+}
+
+/// Entries of an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Files.
+    pub files: u64,
+    /// Directories without the root.
+    pub directories: u64,
+}
+
+impl Fs {
+    /// Some files whose blocks are not in the map of free blocks yet; none once it is complete.
+    pub fn unmapped(&mut self) -> Option<Unmapped> {
+        let _running = self.run();
+        let lists = self.space.next_lists()?;
+        Some(Unmapped { dev: Arc::clone(&self.dev), lists })
+    }
+
+    /// Mark what was walked.
+    ///
+    /// A list that cannot be followed may hold any block: nothing can be called free then, and the
+    /// filesystem turns read-only. The other lists are marked all the same, for [`Fs::usage`].
+    pub fn mark(&mut self, walked: Walked) -> Result<()> {
+        let _running = self.run();
+        for (list, found) in walked.lists {
+            let Some(taken) = self.space.take_up(list, found) else { return Ok(()) };
+            if taken.disagrees {
+                self.warn(format!(
+                    "pointers of the list that ends in block {:#x} disagree: blocks that any of \
+                     them leads to stay in use until 'littlefs check -y' has rewritten the file",
+                    list.0
+                ));
+            }
+            if let Some(c) = taken.problem {
+                self.unmappable(&c);
+            }
+        }
+        match walked.stopped {
+            Some(e) if !self.space.is_complete() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Open a filesystem that is going to be changed: as [`Fs::open`], and the map of free blocks is
+    /// made before the first change, unless the image is large. A list that uses blocks of a metadata
+    /// pair, which a commit would overwrite, is noticed by the map only.
+    ///
+    /// # Errors
+    /// As [`Fs::open`].
+    pub fn open_to_change(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
+        let mut fs = Self::open(dev, options)?;
+        // What cannot be read now is tried again, and reported, by the first change that needs the map.
+        let _ = fs.map_early();
+        Ok(fs)
+    }
+
+    /// Complete the map of free blocks now, if following lists of [`MAPPED_EARLY`] blocks in all is
+    /// enough for that, and see that all lists at least begin inside the image. So most of what makes
+    /// the filesystem read-only shows at once, and not with the first write.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn map_early(&mut self) -> Result<()> {
+        if self.read_only {
+            return Ok(());
+        }
+        let mut blocks = MAPPED_EARLY;
+        let block_size = self.layout.block_size;
+        if let Some(corrupt) = self.space.list_outside() {
+            self.unmappable(&corrupt);
+            return Ok(());
+        }
+        while let Some(unmapped) = self.unmapped() {
+            let wanted = unmapped.blocks(block_size);
+            if wanted > blocks {
+                break;
+            }
+            blocks -= wanted;
+            self.mark(unmapped.walk())?;
+        }
+        Ok(())
+    }
+
+    /// What is free cannot be told, because of this and perhaps because of more.
+    fn unmappable(&mut self, c: &Corrupt) {
+        if !self.space.give_up_map() {
+            return;
+        }
+        if self.quiet {
+            // whoever asked looks at the warnings
+        } else if self.read_only {
+            ::log::warn!("{c}");
+        } else {
+            ::log::error!("{c}; from now on nothing can be written");
+        }
+        self.warnings.push(c.to_string());
+        self.read_only = true;
+        self.turned_read_only.get_or_insert_with(|| c.to_string());
+    }
+
+    /// Mark the blocks of every file, if that has not been done yet.
+    pub(super) fn complete_map(&mut self) -> Result<()> {
+        while let Some(unmapped) = self.unmapped() {
+            self.mark(unmapped.walk())?;
+        }
+        self.writable()
+    }
+
+    /// The map of free blocks is needed by an operation that can be tried again.
+    pub(super) fn need_map(&mut self) -> Result<()> {
+        if self.space.is_deferred() && !self.flushing && self.unmapped().is_some() {
+            return Err(Error::MapUnfinished);
+        }
+        self.complete_map()
+    }
+
+    /// Run `op`, and once more after a flush if there was no space: a flush frees what was removed.
+    pub(super) fn with_space<T>(
+        &mut self,
+        mut op: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        match op(self) {
+            Err(Error::NoSpace) if !self.held && (self.is_dirty() || self.space.has_retired()) => {
+                self.flush()?;
+                op(self)
+            }
+            r => r,
+        }
+    }
+
+    /// Everything in memory is on disk: free what waited for that.
+    pub(super) fn free_retired(&mut self) -> Result<()> {
+        if !self.space.has_retired() {
+            return Ok(());
+        }
+        // what was freed before the map is complete would be marked afterwards
+        if !self.space.is_deferred() {
+            self.complete_map()?;
+        } else if self.unmapped().is_some() {
+            return Ok(());
+        }
+        self.space.free_retired(&*self.dev);
+        Ok(())
+    }
+
+    /// Blocks of removed, shortened and rewritten files that are in use until the next flush.
+    #[cfg(feature = "mount")]
+    pub fn blocks_to_be_freed(&self) -> u32 {
+        // nothing is flushed any more
+        if self.read_only { 0 } else { self.space.blocks_retired() }
+    }
+
+    /// Let the search for free blocks begin at the first one, not where the image's own content
+    /// says: for a new image whose blocks in use are to stand together.
+    #[cfg(feature = "transfer")]
+    pub(crate) fn allocate_from_the_start(&mut self) {
+        self.space.search_from(0);
+    }
+
+    /// Blocks used and free.
+    pub fn usage(&mut self) -> Result<Usage> {
+        let _running = self.run();
+        match self.complete_map() {
+            Ok(()) if !self.is_dirty() => self.free_retired()?,
+            Ok(()) | Err(Error::ReadOnly) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(self.space.usage())
+    }
+
+    /// Tells of each block whether it is in use.
+    ///
+    /// # Errors
+    /// When that cannot be known, or nothing may be changed.
+    pub fn used_blocks(&mut self) -> Result<impl Fn(u32) -> bool + '_> {
+        let _running = self.run();
+        self.complete_map()?;
+        Ok(|block| self.space.is_used(block))
+    }
+
+    /// The block behind the last one in use on `dev`. Nothing is written, and nothing logged.
+    ///
+    /// # Errors
+    /// When the filesystem cannot be opened, or is damaged.
+    pub fn used_end_of(dev: Arc<dyn BlockDevice>) -> Result<u32> {
+        // one that is opened for reading only does not look for free blocks
+        let mut fs = Self::open(dev, &OpenOptions { quiet: true, ..OpenOptions::default() })?;
+        fs.quiet = true;
+        fs.used_end()
+    }
+
+    /// The block behind the last one in use.
+    ///
+    /// # Errors
+    /// As [`Self::used_blocks`].
+    pub fn used_end(&mut self) -> Result<u32> {
+        let _running = self.run();
+        self.complete_map()?;
+        Ok(self.space.end())
+    }
+
+    /// Files and directories, counted by walking the tree.
+    pub fn counts(&mut self) -> Result<Counts> {
+        let _running = self.run();
+        let mut counts = Counts::default();
+        let mut todo = vec![ROOT];
+        while let Some(dir) = todo.pop() {
+            for ix in self.dir(dir)?.pairs.clone() {
+                for e in self.mdir(ix)?.entries.iter().filter(|e| e.is_visible()) {
+                    match (e.kind, &e.data) {
+                        (Kind::Dir, Data::Dir { dir: Some(d), .. }) => {
+                            counts.directories += 1;
+                            todo.push(*d);
+                        }
+                        (Kind::Dir, _) => counts.directories += 1,
+                        _ => counts.files += 1,
+                    }
+                }
+            }
+        }
+        Ok(counts)
+    }
+}
