@@ -22,6 +22,7 @@ mod list;
 mod mounted;
 mod moves;
 mod open;
+mod open_files;
 mod ops;
 mod pairs;
 mod relocate;
@@ -68,7 +69,7 @@ pub use value::{Attrs, Content, Row, Value};
 pub use storage::Storage;
 
 use activity::Tally;
-use file::File;
+use open_files::OpenFiles;
 use pairs::{PairInfo, PairIx};
 use running::{Panicked, Running};
 use space::Space;
@@ -155,7 +156,7 @@ pub struct Fs {
     broken: HashMap<(DirId, Box<[u8]>), DirId>,
     /// Directory by either block of its first pair.
     heads: HashMap<u32, DirId>,
-    files: Slots<File>,
+    files: OpenFiles,
 
     space: Space,
     flushing: bool,
@@ -173,13 +174,6 @@ pub struct Fs {
     nameless: Vec<PairIx>,
 
     dirty_pairs: BTreeSet<PairIx>,
-    dirty_files: BTreeSet<FileId>,
-    /// Open files keep what they were before their changes.
-    tracks_unsaved: bool,
-    /// Files that do so now.
-    unsaved: BTreeSet<FileId>,
-    /// Bytes of file data in memory only.
-    dirty_bytes: usize,
     removed: Vec<Removed>,
     /// New directories that a flush has put into the thread, empty, and not named yet.
     stubs: BTreeSet<DirId>,
@@ -260,7 +254,7 @@ impl Fs {
     /// Whether anything in memory is not on disk.
     pub fn is_dirty(&self) -> bool {
         !self.dirty_pairs.is_empty()
-            || !self.dirty_files.is_empty()
+            || !self.files.dirty().is_empty()
             || !self.removed.is_empty()
             || !self.emptied.is_empty()
             || self.unsynced
@@ -288,7 +282,7 @@ impl Fs {
         }
         let waiting = self.dirty_pairs.len().max(self.removed.len());
         let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
-        if waiting > most || self.dirty_files.len().max(self.unsaved.len()) > DIRTY_FILES_MAX {
+        if waiting > most || self.files.waiting() > DIRTY_FILES_MAX {
             self.flush()?;
         }
         Ok(running)

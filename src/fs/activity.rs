@@ -113,8 +113,8 @@ impl Fs {
             _ => 0,
         });
         Unwritten {
-            bytes: (self.dirty_bytes + inline.sum::<usize>()) as u64,
-            files: self.dirty_files.len() as u64,
+            bytes: (self.files.dirty_bytes() + inline.sum::<usize>()) as u64,
+            files: self.files.dirty().len() as u64,
             pairs: self.dirty_pairs.len() as u64,
         }
     }

@@ -4,9 +4,8 @@ use std::io::IoSliceMut;
 use std::sync::Arc;
 
 use super::dir::Place;
-use super::extents::Extents;
 use super::list::BlockList;
-use super::unsaved::Saved;
+use super::open_files::{Body, Ctz, File};
 use super::{DirId, FileId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{BLOCK_NULL, ctz};
@@ -17,67 +16,6 @@ use crate::mdir::{Data, Entry, Kind};
 const RUN_BLOCKS_MAX: usize = 64;
 /// Bytes of the pointers of a block at most: one for each bit of its index.
 const POINTERS_SIZE_MAX: usize = 4 * 32;
-
-/// A CTZ list on disk and what was changed since.
-#[derive(Debug, Default)]
-pub(super) struct Ctz {
-    /// Its blocks: on disk, committed or not.
-    pub list: Arc<BlockList>,
-    /// Bytes of `list` that count; beyond are dirty ranges and zeros.
-    pub valid: u32,
-    /// The list that the entry on disk names.
-    pub durable: Arc<BlockList>,
-    /// How many blocks `list` and `durable` have in common at the start.
-    pub shared: u32,
-    /// Dirty ranges.
-    pub dirty: Extents,
-    /// Blocks promised by the allocator for writing this out.
-    pub reserved: u32,
-}
-
-/// Where a file's content is.
-#[derive(Debug)]
-pub(super) enum Body {
-    /// In its entry.
-    Inline,
-    /// It was inline when it was unlinked.
-    Detached(Vec<u8>),
-    /// In blocks.
-    Ctz(Ctz),
-}
-
-/// An open file.
-#[derive(Debug)]
-pub(super) struct File {
-    /// Where its entry is; none once unlinked.
-    pub link: Option<(DirId, Box<[u8]>)>,
-    /// How often it is open; a changed file outlives its last close until it is flushed.
-    pub opens: u32,
-    /// Bytes.
-    pub size: u32,
-    pub body: Body,
-    /// What its entry said before the first change that is not durable.
-    pub saved: Option<Saved>,
-}
-
-impl Ctz {
-    /// Where writing out has to begin; `None` if no byte changed.
-    pub fn changed_from(&self, size: u32) -> Option<u32> {
-        let gap = (size > self.valid).then_some(self.valid);
-        match (self.dirty.first(), gap) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// Blocks that writing out will take.
-    pub fn blocks_needed(&self, block_size: u32, size: u32) -> u32 {
-        match self.changed_from(size) {
-            Some(from) => ctz::blocks(block_size, size) - ctz::locate(block_size, from).0,
-            None => 0,
-        }
-    }
-}
 
 /// A read of file data, to be done without the filesystem's lock.
 pub struct ReadPlan {
@@ -219,7 +157,7 @@ impl Fs {
             return Err(Error::IsDirectory);
         }
         if let Some(file) = e.file {
-            self.file_mut(file).opens += 1;
+            self.files.update(file, |f| f.opens += 1);
             return Ok(file);
         }
         let (size, body) = match e.data {
@@ -233,33 +171,25 @@ impl Fs {
             }
             _ => return Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
         };
-        let file = File { link: Some((dir, name.into())), opens: 1, size, body, saved: None };
-        let id = self.add_file(file);
+        let id = self.files.insert(File::new((dir, name.into()), size, body));
+        self.files.update(id, |f| f.opens = 1);
         // not a change: the pair stays clean
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
         Ok(id)
-    }
-
-    pub(super) fn add_file(&mut self, file: File) -> FileId {
-        FileId(self.files.insert(file))
     }
 
     /// Close once. The last close of an unlinked file frees its blocks. A file that was closed
     /// already stays so.
     pub fn close_file(&mut self, id: FileId) {
         let _running = self.run();
-        let dirty = self.dirty_files.contains(&id) || self.unsaved.contains(&id);
-        let Some(file) = self.files.get_mut(id.0) else { return };
-        file.opens = file.opens.saturating_sub(1);
-        if file.opens == 0 && !dirty {
+        if self.files.close(id) {
             self.drop_file(id);
         }
     }
 
     /// Forget a file object that is neither open nor dirty.
     pub(super) fn drop_file(&mut self, id: FileId) {
-        let Some(file) = self.files.remove(id.0) else { return };
-        self.unsaved.remove(&id);
+        let Some(file) = self.files.remove(id) else { return };
         match file.link {
             Some((dir, name)) => {
                 if let Ok(Some(Place { pair, at })) = self.find(dir, &name)
@@ -270,7 +200,6 @@ impl Fs {
             }
             None => {
                 if let Body::Ctz(ctz) = file.body {
-                    self.dirty_bytes -= ctz.dirty.bytes();
                     self.space.shrink_promise(ctz.reserved, 0);
                     self.space.retire_lists(ctz.list, ctz.durable, ctz.shared);
                 }
@@ -283,16 +212,12 @@ impl Fs {
     /// # Errors
     /// [`Error::Closed`] unless it is open.
     pub(super) fn opened(&self, id: FileId) -> Result<&File> {
-        self.files.get(id.0).filter(|f| f.opens > 0).ok_or(Error::Closed)
+        self.files.opened(id)
     }
 
     /// A file that is known to be there.
     pub(super) fn file(&self, id: FileId) -> &File {
-        &self.files[id.0]
-    }
-
-    pub(super) fn file_mut(&mut self, id: FileId) -> &mut File {
-        &mut self.files[id.0]
+        self.files.get(id)
     }
 
     /// Bytes of an open file.
@@ -305,7 +230,7 @@ impl Fs {
 
     /// An open file's entry has a new name.
     pub(super) fn relink_file(&mut self, id: FileId, dir: DirId, name: &[u8]) {
-        self.file_mut(id).link = Some((dir, name.into()));
+        self.files.update(id, |f| f.link = Some((dir, name.into())));
     }
 
     /// The removed entry `e` of a file takes its content along, or lets it live on in the open
@@ -324,14 +249,17 @@ impl Fs {
             }
             return;
         };
-        self.dirty_files.remove(&id);
-        self.forget_saved(id);
-        let file = self.file_mut(id);
-        file.link = None;
-        if let (Body::Inline, Data::Inline(d)) = (&file.body, data) {
-            file.body = Body::Detached(d);
-        }
-        if file.opens == 0 {
+        self.files.mark_clean(id);
+        // it has lost its name: no change of it can be dropped any more
+        self.files.take_saved(id);
+        let opens = self.files.update(id, |file| {
+            file.link = None;
+            if let (Body::Inline, Data::Inline(d)) = (&file.body, data) {
+                file.body = Body::Detached(d);
+            }
+            file.opens
+        });
+        if opens == 0 {
             self.drop_file(id);
         }
     }

@@ -104,7 +104,7 @@ impl Fs {
                 Ok(false) => {
                     self.sync()?;
                     for id in written {
-                        self.dirty_files.remove(&id);
+                        self.files.mark_clean(id);
                         self.settle_file(id);
                     }
                     self.all_is_saved();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
+use super::open_files::OpenFiles;
 use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
 use super::space::Space;
@@ -139,7 +140,7 @@ impl Fs {
             dirs: Slots::new(DirId::USES),
             broken: HashMap::new(),
             heads: HashMap::new(),
-            files: Slots::new(u32::MAX),
+            files: OpenFiles::new(),
             space: Space::new(g, 0, Vec::new()),
             flushing: false,
             held: false,
@@ -149,10 +150,6 @@ impl Fs {
             unfinished: false,
             nameless: Vec::new(),
             dirty_pairs: BTreeSet::new(),
-            dirty_files: BTreeSet::new(),
-            tracks_unsaved: false,
-            unsaved: BTreeSet::new(),
-            dirty_bytes: 0,
             removed: Vec::new(),
             stubs: BTreeSet::new(),
             emptied: Vec::new(),

@@ -115,12 +115,12 @@ impl Fs {
         }
         let is_move = source.pair != place.pair && (e.did.is_some() || e.inherited);
         if is_move {
-            let data_pending = e.file.is_some_and(|f| self.dirty_files.contains(&f));
+            let data_pending = e.file.is_some_and(|f| self.files.is_dirty(f));
             // what it replaces stays on disk until it arrives, without changes of its own; what is
             // not there yet may itself replace something that must not go before
             let replaces_pending = match target.map(|t| self.entry(t).cloned()).transpose()? {
                 Some(t) => {
-                    let unwritten = t.file.is_some_and(|f| self.dirty_files.contains(&f));
+                    let unwritten = t.file.is_some_and(|f| self.files.is_dirty(f));
                     t.inherited || t.did.is_none() || t.is_dirty() || unwritten
                 }
                 None => false,

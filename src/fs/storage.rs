@@ -1,6 +1,6 @@
 //! Where the content of entries is stored, for those who want to see it.
 
-use super::file::Body;
+use super::open_files::Body;
 use super::{DirId, FileId, Fs, Node};
 use crate::disk::ctz;
 use crate::error::{Error, Result};

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use super::dir::Place;
-use super::file::{Body, Ctz};
 use super::list::BlockList;
+use super::open_files::{Body, Ctz};
 use super::pairs::PairIx;
 use super::{FileId, Fs};
 use crate::error::{Error, Result};
@@ -57,14 +57,14 @@ impl Fs {
     /// Let open files keep what they were before their changes, for [`Fs::flush_file`] and
     /// [`Fs::revert_file`].
     pub fn track_unsaved(&mut self) {
-        self.tracks_unsaved = true;
+        self.files.track_unsaved();
     }
 
     /// The open file is about to change: keep what its entry says now, unless something older is
     /// kept already.
     pub(super) fn keep_saved(&mut self, id: FileId) -> Result<()> {
         let file = self.file(id);
-        if !self.tracks_unsaved || file.link.is_none() || file.saved.is_some() {
+        if !self.files.tracks_unsaved() || file.link.is_none() || file.is_unsaved() {
             return Ok(());
         }
         let list = match &file.body {
@@ -74,24 +74,15 @@ impl Fs {
         let place = self.place_of(id)?;
         let e = self.entry(place)?;
         let (data, attrs, dirty) = (e.data.clone(), e.attrs.clone(), e.dirty);
-        self.file_mut(id).saved = Some(Saved { data, attrs, dirty, list, uncertain: false });
-        self.unsaved.insert(id);
+        self.files.keep_saved(id, Saved { data, attrs, dirty, list, uncertain: false });
         Ok(())
-    }
-
-    /// The file has no changes any more that could be dropped: it has lost its name.
-    pub(super) fn forget_saved(&mut self, id: FileId) {
-        if self.unsaved.remove(&id) {
-            self.file_mut(id).saved = None;
-        }
     }
 
     /// Everything is durable.
     pub(super) fn all_is_saved(&mut self) {
-        for id in std::mem::take(&mut self.unsaved) {
-            let file = self.file_mut(id);
-            file.saved = None;
-            if file.opens == 0 && !self.dirty_files.contains(&id) {
+        for id in self.files.unsaved().clone() {
+            self.files.take_saved(id);
+            if self.file(id).opens == 0 && !self.files.is_dirty(id) {
                 self.drop_file(id);
             }
         }
@@ -99,11 +90,7 @@ impl Fs {
 
     /// A flush failed: what is on disk is old or new.
     pub(super) fn saved_is_uncertain(&mut self) {
-        for id in self.unsaved.clone() {
-            if let Some(saved) = &mut self.file_mut(id).saved {
-                saved.uncertain = true;
-            }
-        }
+        self.files.each_saved(|saved| saved.uncertain = true);
     }
 
     /// Make one open file durable. Other open files stay what they are on disk; everything else that
@@ -118,8 +105,9 @@ impl Fs {
         self.writable()?;
         let _running = self.run();
         self.opened(id)?;
+        let unsaved = self.files.unsaved().iter().copied();
         let others: Vec<FileId> =
-            self.unsaved.iter().copied().filter(|&f| f != id && self.file(f).opens > 0).collect();
+            unsaved.filter(|&f| f != id && self.file(f).opens > 0).collect();
         let mut aside = Vec::new();
         for other in others {
             aside.extend(self.set_aside_changes(other)?);
@@ -133,14 +121,13 @@ impl Fs {
 
     /// Let the entry of an open file say what it said before its changes; none if that has no room.
     fn set_aside_changes(&mut self, id: FileId) -> Result<Option<SetAside>> {
-        let Some(saved) = self.file_mut(id).saved.take() else { return Ok(None) };
+        let Some(saved) = self.files.take_saved(id) else { return Ok(None) };
         let Place { pair, at } = self.place_of(id)?;
         if !self.has_room_for(pair, at, &saved)? {
-            self.file_mut(id).saved = Some(saved);
+            self.files.keep_saved(id, saved);
             return Ok(None);
         }
-        self.unsaved.remove(&id);
-        let unwritten = self.dirty_files.remove(&id);
+        let unwritten = self.files.mark_clean(id);
         let (data, attrs) = self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
         Ok(Some(SetAside { id, data, attrs, unwritten, saved }))
     }
@@ -174,10 +161,9 @@ impl Fs {
             e.data = data;
             e.attrs = attrs;
         });
-        self.file_mut(id).saved = Some(saved);
-        self.unsaved.insert(id);
+        self.files.keep_saved(id, saved);
         if unwritten {
-            self.dirty_files.insert(id);
+            self.files.mark_dirty(id);
         }
         Ok(())
     }
@@ -194,13 +180,12 @@ impl Fs {
         if self.opened(id)?.link.is_none() {
             return Err(Error::NotFound);
         }
-        let Some(saved) = self.file_mut(id).saved.take() else { return Ok(()) };
+        let Some(saved) = self.files.take_saved(id) else { return Ok(()) };
         let Place { pair, at } = self.place_of(id)?;
         if !self.has_room_for(pair, at, &saved)? {
-            self.file_mut(id).saved = Some(saved);
+            self.files.keep_saved(id, saved);
             return Err(Error::NoSpace);
         }
-        self.unsaved.remove(&id);
         self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
         let (size, body) = match (saved.data, saved.list) {
             (Data::Ctz { size, .. }, Some(list)) => {
@@ -212,11 +197,12 @@ impl Fs {
             (Data::Inline(d), _) => (d.len() as u32, Body::Inline),
             _ => (0, Body::Inline),
         };
-        let was = std::mem::replace(&mut self.file_mut(id).body, body);
-        self.file_mut(id).size = size;
-        self.dirty_files.remove(&id);
+        let was = self.files.update(id, |file| {
+            file.size = size;
+            std::mem::replace(&mut file.body, body)
+        });
+        self.files.mark_clean(id);
         if let Body::Ctz(c) = was {
-            self.dirty_bytes -= c.dirty.bytes();
             self.space.shrink_promise(c.reserved, 0);
             // Blocks written out already go with the next flush: a failed one may have named them.
             self.space.retire_list(c.list, c.shared);

@@ -2,7 +2,7 @@
 
 use super::dir::Place;
 use super::extents::Extents;
-use super::file::{Body, Ctz, File};
+use super::open_files::{Body, Ctz, File};
 use super::ops::Attempt;
 use super::{DirId, Fs, Node};
 use crate::disk::{BLOCK_NULL, ctz, name};
@@ -247,12 +247,10 @@ impl Fs {
         if let Content::Bytes(data) = content {
             dirty.write(0, data);
         }
-        self.dirty_bytes += dirty.bytes();
         let body = Body::Ctz(Ctz { dirty, reserved: blocks, ..Ctz::default() });
-        let file = File { link: Some((dir, name.into())), opens: 0, size, body, saved: None };
-        let id = self.add_file(file);
+        let id = self.files.insert(File::new((dir, name.into()), size, body));
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
-        self.dirty_files.insert(id);
+        self.files.mark_dirty(id);
         Ok(Attempt::Done(()))
     }
 

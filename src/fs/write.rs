@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::dir::Place;
 use super::extents::Extents;
-use super::file::{Body, Ctz, read_merged};
+use super::file::read_merged;
 use super::list::Growing;
+use super::open_files::{Body, Ctz};
 use super::{FileId, Fs};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Error, Result};
@@ -38,22 +39,17 @@ impl Fs {
             fs.keep_saved(id)?;
             fs.make_room(id, size, off)
         })?;
-        match &mut self.file_mut(id).body {
-            Body::Ctz(c) => {
-                let before = c.dirty.bytes();
-                c.dirty.write(off, data);
-                self.dirty_bytes = self.dirty_bytes - before + self.ctz(id).dirty.bytes();
-                self.file_mut(id).size = size;
-                self.mark_dirty(id);
-                self.keep_data_within_budget()
-            }
-            _ => self.edit_inline(id, |d| {
-                if d.len() < end as usize {
-                    d.resize(end as usize, 0);
-                }
-                d[off as usize..end as usize].copy_from_slice(data);
-            }),
+        if self.files.update_list(id, |c| c.dirty.write(off, data)).is_some() {
+            self.files.update(id, |f| f.size = size);
+            self.files.mark_dirty(id);
+            return self.keep_data_within_budget();
         }
+        self.edit_inline(id, |d| {
+            if d.len() < end as usize {
+                d.resize(end as usize, 0);
+            }
+            d[off as usize..end as usize].copy_from_slice(data);
+        })
     }
 
     /// Set the size; a file made longer reads zeros there. On an error the file is unchanged.
@@ -81,19 +77,16 @@ impl Fs {
             fs.keep_saved(id)?;
             fs.make_room(id, size, old.min(size))
         })?;
-        match &mut self.file_mut(id).body {
-            Body::Ctz(c) => {
-                let before = c.dirty.bytes();
-                c.dirty.truncate(size);
-                c.valid = c.valid.min(size);
-                let after = c.dirty.bytes();
-                self.dirty_bytes = self.dirty_bytes - before + after;
-                self.file_mut(id).size = size;
-                self.mark_dirty(id);
-                Ok(())
-            }
-            _ => self.edit_inline(id, |d| d.resize(size as usize, 0)),
+        let shortened = self.files.update_list(id, |c| {
+            c.dirty.truncate(size);
+            c.valid = c.valid.min(size);
+        });
+        if shortened.is_some() {
+            self.files.update(id, |f| f.size = size);
+            self.files.mark_dirty(id);
+            return Ok(());
         }
+        self.edit_inline(id, |d| d.resize(size as usize, 0))
     }
 
     fn ctz(&self, id: FileId) -> &Ctz {
@@ -101,12 +94,6 @@ impl Fs {
             Body::Ctz(c) => c,
             // callers have looked
             _ => panic!("file {id:?} is not in blocks"),
-        }
-    }
-
-    fn mark_dirty(&mut self, id: FileId) {
-        if self.file(id).link.is_some() {
-            self.dirty_files.insert(id);
         }
     }
 
@@ -158,17 +145,18 @@ impl Fs {
     }
 
     fn set_reserved(&mut self, id: FileId, blocks: u32) {
-        if let Body::Ctz(c) = &mut self.file_mut(id).body {
-            c.reserved = blocks;
-        }
+        self.files.update_list(id, |c| c.reserved = blocks);
     }
 
     /// Change the content of an inline file that has its room already.
     fn edit_inline(&mut self, id: FileId, edit: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
-        let file = self.file_mut(id);
-        if let Body::Detached(d) = &mut file.body {
-            edit(d);
-            file.size = d.len() as u32;
+        if let Body::Detached(_) = &self.file(id).body {
+            self.files.update(id, |file| {
+                if let Body::Detached(d) = &mut file.body {
+                    edit(d);
+                    file.size = d.len() as u32;
+                }
+            });
             return Ok(());
         }
         let Place { pair, at } = self.place_of(id)?;
@@ -182,7 +170,7 @@ impl Fs {
                 _ => 0,
             }
         });
-        self.file_mut(id).size = size;
+        self.files.update(id, |f| f.size = size);
         Ok(())
     }
 
@@ -194,9 +182,13 @@ impl Fs {
 
     /// Turn an inline file into one in blocks, all of it dirty.
     fn push_out(&mut self, id: FileId) -> Result<()> {
-        let content = match &mut self.file_mut(id).body {
-            Body::Detached(d) => std::mem::take(d),
-            _ => {
+        let detached = self.files.update(id, |file| match &mut file.body {
+            Body::Detached(d) => Some(std::mem::take(d)),
+            _ => None,
+        });
+        let content = match detached {
+            Some(content) => content,
+            None => {
                 let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
                 let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
                 // a CTZ struct takes 8 bytes, perhaps more than the content did
@@ -213,9 +205,8 @@ impl Fs {
         };
         let mut dirty = Extents::default();
         dirty.write(0, &content);
-        self.dirty_bytes += dirty.bytes();
-        self.file_mut(id).body = Body::Ctz(Ctz { dirty, ..Ctz::default() });
-        self.mark_dirty(id);
+        self.files.update(id, |f| f.body = Body::Ctz(Ctz { dirty, ..Ctz::default() }));
+        self.files.mark_dirty(id);
         Ok(())
     }
 
@@ -233,21 +224,21 @@ impl Fs {
         } else {
             self.replace_body(id, Body::Detached(content));
         }
-        self.file_mut(id).size = size;
+        self.files.update(id, |f| f.size = size);
         Ok(())
     }
 
     fn replace_body(&mut self, id: FileId, body: Body) {
-        if let Body::Ctz(c) = std::mem::replace(&mut self.file_mut(id).body, body) {
-            self.dirty_bytes -= c.dirty.bytes();
+        let was = self.files.update(id, |f| std::mem::replace(&mut f.body, body));
+        if let Body::Ctz(c) = was {
             self.space.shrink_promise(c.reserved, 0);
             self.space.retire_lists(c.list, c.durable, c.shared);
         }
-        self.dirty_files.remove(&id);
+        self.files.mark_clean(id);
     }
 
     pub(super) fn keep_data_within_budget(&mut self) -> Result<()> {
-        if self.dirty_bytes <= DIRTY_MAX {
+        if self.files.dirty_bytes() <= DIRTY_MAX {
             return Ok(());
         }
         match self.spill() {
@@ -259,16 +250,9 @@ impl Fs {
 
     /// Write the full blocks of dirty files out until memory is within its budget.
     fn spill(&mut self) -> Result<()> {
-        let mut big: Vec<(usize, FileId)> = self
-            .files
-            .iter()
-            .filter_map(|(id, f)| match &f.body {
-                Body::Ctz(c) => Some((c.dirty.bytes(), FileId(id))),
-                _ => None,
-            })
-            .collect();
+        let mut big = self.files.by_dirty_bytes();
         big.sort_unstable();
-        while self.dirty_bytes > DIRTY_MAX / 2 {
+        while self.files.dirty_bytes() > DIRTY_MAX / 2 {
             let Some((_, id)) = big.pop() else { break };
             self.write_out(id, true)?;
         }
@@ -307,25 +291,20 @@ impl Fs {
 
         let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
         let list = Arc::new(list.finish());
-        let mut stale = Vec::new();
-        let mut guard = Arc::default();
-        let mut freed = 0;
-        let mut reserved = (0, 0);
-        if let Body::Ctz(c) = &mut self.file_mut(id).body {
-            let before = c.dirty.bytes();
+        let written = self.files.update_list(id, |c| {
             c.dirty.remove(0, valid);
-            freed = before - c.dirty.bytes();
             // what was written before and never committed is of no use any more
-            stale = c.list.known(first.max(c.shared));
-            guard = std::mem::replace(&mut c.list, list);
+            let stale = c.list.known(first.max(c.shared));
+            let guard = std::mem::replace(&mut c.list, list);
             c.shared = c.shared.min(first);
             c.valid = valid;
-            reserved = (c.reserved, c.blocks_needed(bs, size));
-            c.reserved = reserved.1;
+            let needed = c.blocks_needed(bs, size);
+            (stale, guard, std::mem::replace(&mut c.reserved, needed), needed)
+        });
+        if let Some((stale, guard, reserved, needed)) = written {
+            self.space.shrink_promise(reserved, needed);
+            self.space.discard(stale, guard);
         }
-        self.dirty_bytes -= freed;
-        self.space.shrink_promise(reserved.0, reserved.1);
-        self.space.discard(stale, guard);
         Ok(())
     }
 
@@ -435,7 +414,7 @@ impl Fs {
     pub(super) fn settle_file(&mut self, id: FileId) {
         let size = self.file(id).size;
         let bs = self.layout.block_size;
-        if let Body::Ctz(c) = &mut self.file_mut(id).body {
+        let stale = self.files.update_list(id, |c| {
             let keep = ctz::blocks(bs, size);
             let mut unused = (Arc::default(), 0);
             if c.list.len() > keep {
@@ -444,10 +423,10 @@ impl Fs {
                 c.shared = c.shared.min(keep);
             }
             let from = std::mem::replace(&mut c.shared, c.list.len());
-            let stale = (std::mem::replace(&mut c.durable, Arc::clone(&c.list)), from);
-            for (list, from) in [stale, unused] {
-                self.space.retire_list(list, from);
-            }
+            [(std::mem::replace(&mut c.durable, Arc::clone(&c.list)), from), unused]
+        });
+        for (list, from) in stale.into_iter().flatten() {
+            self.space.retire_list(list, from);
         }
         if self.file(id).opens == 0 {
             self.drop_file(id);
@@ -456,6 +435,6 @@ impl Fs {
 
     /// Files with unwritten data.
     pub(super) fn dirty_file_ids(&self) -> Vec<FileId> {
-        self.dirty_files.iter().copied().collect()
+        self.files.dirty().iter().copied().collect()
     }
 }
