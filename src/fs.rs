@@ -10,6 +10,7 @@ mod activity;
 mod attr;
 mod commit;
 mod dir;
+mod dirs;
 mod doubles;
 mod durable;
 mod extents;
@@ -37,20 +38,21 @@ mod space;
 mod storage;
 mod stray;
 mod superblocks;
+mod thread;
 mod unsaved;
 mod value;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
 use crate::disk::{GState, Superblock};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::Result;
 use crate::mdir::MoveId;
-use crate::slots::{SlotId, Slots};
+use crate::slots::SlotId;
 
 pub use crate::mdir::{DirId, FileId};
 pub use activity::{Flush, Flushes, Unwritten};
@@ -69,10 +71,12 @@ pub use value::{Attrs, Content, Row, Value};
 pub use storage::Storage;
 
 use activity::Tally;
+use dirs::{Dir, Directories};
 use open_files::OpenFiles;
-use pairs::{PairInfo, PairIx};
+use pairs::PairIx;
 use running::{Panicked, Running};
 use space::Space;
+use thread::Thread;
 
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
@@ -95,23 +99,6 @@ pub enum Node {
     },
     /// A directory.
     Dir(DirId),
-}
-
-/// A directory in memory.
-#[derive(Debug)]
-struct Dir {
-    /// Its metadata pairs, in the order of their hardtails.
-    pairs: Vec<PairIx>,
-    /// The directory that holds its entry; itself for the root.
-    parent: DirId,
-    /// Its name there.
-    name: Box<[u8]>,
-    /// Whether all names stand in the C driver's order.
-    sorted: bool,
-    /// False once removed.
-    alive: bool,
-    /// Why it cannot be read, if so: then it has no pairs.
-    broken: Option<Corrupt>,
 }
 
 /// A directory removed in memory whose pairs are still in the thread on disk.
@@ -149,13 +136,8 @@ pub struct Fs {
     quiet: bool,
     warnings: Vec<String>,
 
-    pairs: Vec<Option<PairInfo>>,
-    vacant: Vec<PairIx>,
-    dirs: Slots<Dir>,
-    /// Directories that cannot be read, by the directory and the name of their entry.
-    broken: HashMap<(DirId, Box<[u8]>), DirId>,
-    /// Directory by either block of its first pair.
-    heads: HashMap<u32, DirId>,
+    thread: Thread,
+    dirs: Directories,
     files: OpenFiles,
 
     space: Space,
@@ -173,7 +155,6 @@ pub struct Fs {
     /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
     nameless: Vec<PairIx>,
 
-    dirty_pairs: BTreeSet<PairIx>,
     removed: Vec<Removed>,
     /// New directories that a flush has put into the thread, empty, and not named yet.
     stubs: BTreeSet<DirId>,
@@ -191,15 +172,6 @@ pub struct Fs {
     /// Pairs without entries that are to leave the thread.
     emptied: Vec<PairIx>,
 
-    /// Pairs whose content is counted as cached, and perhaps some that are gone.
-    cached: Vec<PairIx>,
-    /// Bytes of their content; of changed pairs, as it was before.
-    cached_bytes: usize,
-    /// Bytes of content that are kept before some of it is dropped.
-    cache_max: usize,
-    /// With how many of them some are dropped.
-    evict_at: usize,
-    tick: u32,
     tally: Tally,
     /// Something was written since the last barrier.
     unordered: bool,
@@ -253,7 +225,7 @@ impl Fs {
 
     /// Whether anything in memory is not on disk.
     pub fn is_dirty(&self) -> bool {
-        !self.dirty_pairs.is_empty()
+        !self.thread.dirty().is_empty()
             || !self.files.dirty().is_empty()
             || !self.removed.is_empty()
             || !self.emptied.is_empty()
@@ -269,7 +241,7 @@ impl Fs {
 
     /// The directory that holds `dir`; `None` for the root, and for one that is gone.
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
-        self.dirs.get(dir.0).filter(|_| dir != ROOT).map(|d| d.parent)
+        self.dirs.parent(dir)
     }
 
     /// Before any change: refuse it if read-only, finish what a former mount left undone, and keep
@@ -280,7 +252,7 @@ impl Fs {
         if self.unfinished {
             self.recover()?;
         }
-        let waiting = self.dirty_pairs.len().max(self.removed.len());
+        let waiting = self.thread.dirty().len().max(self.removed.len());
         let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
         if waiting > most || self.files.waiting() > DIRTY_FILES_MAX {
             self.flush()?;
@@ -290,18 +262,6 @@ impl Fs {
 
     /// The directory, unless it was removed or cannot be read.
     fn dir(&self, dir: DirId) -> Result<&Dir> {
-        match self.dirs.get(dir.0) {
-            Some(Dir { broken: Some(why), .. }) => Err(why.clone().into()),
-            Some(d) if d.alive => Ok(d),
-            _ => Err(Error::NotFound),
-        }
-    }
-
-    /// All directories that there are and that can be read.
-    fn readable_dirs(&self) -> Vec<DirId> {
-        let ids = self.dirs.iter().filter(|(_, d)| d.alive && d.broken.is_none());
-        let mut ids: Vec<DirId> = ids.map(|(id, _)| DirId(id)).collect();
-        ids.sort_unstable();
-        ids
+        self.dirs.readable(dir)
     }
 }

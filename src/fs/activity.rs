@@ -74,10 +74,6 @@ impl Ended {
 /// Counters the filesystem keeps while it works.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// How often a pair's content was asked for.
-    pub wanted: u64,
-    /// How often it had to be read for that.
-    pub loaded: u64,
     done: u64,
     failed: u64,
     last: Option<Ended>,
@@ -107,7 +103,7 @@ impl Tally {
 impl Fs {
     /// What a flush would write.
     pub fn unwritten(&self) -> Unwritten {
-        let changed = self.dirty_pairs.iter().filter_map(|&ix| self.pair(ix).mdir.as_ref());
+        let changed = self.thread.dirty().iter().filter_map(|&ix| self.pair(ix).mdir.as_ref());
         let inline = changed.flat_map(|m| &m.entries).filter(|e| e.dirty).map(|e| match &e.data {
             Data::Inline(d) => d.len(),
             _ => 0,
@@ -115,14 +111,14 @@ impl Fs {
         Unwritten {
             bytes: (self.files.dirty_bytes() + inline.sum::<usize>()) as u64,
             files: self.files.dirty().len() as u64,
-            pairs: self.dirty_pairs.len() as u64,
+            pairs: self.thread.dirty().len() as u64,
         }
     }
 
     /// Metadata pairs that the next flush would write.
     #[cfg(feature = "transfer")]
     pub(crate) fn dirty_pairs(&self) -> usize {
-        self.dirty_pairs.len()
+        self.thread.dirty().len()
     }
 
     /// The flushes so far.

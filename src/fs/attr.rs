@@ -25,7 +25,7 @@ impl Fs {
             At::Entry(dir, name) => self.find(dir, name)?.ok_or(Error::NotFound),
             At::Dir(dir) if dir != ROOT => {
                 // its entry can be read, even where it cannot itself
-                let d = self.dirs.get(dir.0).filter(|d| d.alive).ok_or(Error::NotFound)?;
+                let d = self.dirs.get(dir).filter(|d| d.alive).ok_or(Error::NotFound)?;
                 let (parent, name) = (d.parent, d.name.clone());
                 self.find(parent, &name)?.ok_or(Error::NotFound)
             }

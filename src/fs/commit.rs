@@ -183,8 +183,8 @@ impl Fs {
 
     /// Lay out the commit of `ix`; none if nothing would change.
     fn prepare(&mut self, ix: PairIx, spec: Spec) -> Result<Option<Prepared>> {
-        let tail = self.tail_in(ix, spec.view);
-        let tail_changes = !self.tail_is_right(ix, spec.view);
+        let tail = self.thread.tail_in(ix, spec.view);
+        let tail_changes = !self.thread.tail_is_right(ix, spec.view);
         let passed = self.removed_behind(ix, spec.view);
         let mut gdelta = self.pair(ix).gdelta.xor(self.deltas_of(&passed));
         if let Some(new) = spec.gstate {
@@ -218,7 +218,7 @@ impl Fs {
 
     /// Durable pairs that the tail of `ix` passes over for good.
     pub(super) fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
-        let mut passed = self.skip_from(ix, view).0;
+        let mut passed = self.thread.skip_from(ix, view).0;
         passed.retain(|&s| self.pair(s).fate != Fate::Stays && self.pair(s).on_disk);
         passed
     }
@@ -272,17 +272,17 @@ impl Fs {
         let mdir = self.mdir(ix)?;
         mdir.committed(select);
         if !mdir.is_dirty() {
-            self.dirty_pairs.remove(&ix);
+            self.thread.mark_clean(ix);
         }
-        self.count(ix);
-        self.refresh_first(ix);
+        self.thread.count(ix);
+        self.thread.refresh_first(ix);
         Ok(())
     }
 
     /// The tail of `ix` made the new pairs behind it reachable.
     fn publish_behind(&mut self, ix: PairIx, view: View) {
         let mut at = ix;
-        while let (_, Some(next)) = self.skip_from(at, view) {
+        while let (_, Some(next)) = self.thread.skip_from(at, view) {
             if self.pair(next).on_disk {
                 break;
             }
@@ -293,10 +293,10 @@ impl Fs {
             if let Some(m) = &self.pair(next).mdir
                 && !m.is_dirty()
             {
-                self.dirty_pairs.remove(&next);
-                self.refresh_first(next);
+                self.thread.mark_clean(next);
+                self.thread.refresh_first(next);
             }
-            self.count(next);
+            self.thread.count(next);
             at = next;
         }
     }
@@ -305,29 +305,25 @@ impl Fs {
     pub(super) fn leave_thread(&mut self, ix: PairIx) {
         self.hand_on_entries(ix);
         let PairInfo { blocks, dir, fate, .. } = *self.pair(ix);
-        self.unlink_pair(ix);
-        self.forget_pair(ix);
+        self.thread.unlink(ix);
+        self.thread.forget(ix);
         // an emptied pair left its directory when it was emptied
         if let Some(dir) = dir.filter(|_| fate == Fate::Removed) {
-            self.dirs[dir.0].pairs.retain(|&p| p != ix);
+            self.dirs[dir].pairs.retain(|&p| p != ix);
         }
-        for b in blocks.0 {
-            if self.heads.get(&b) == dir.as_ref() {
-                self.heads.remove(&b);
-            }
-        }
+        self.dirs.forget_head_of(dir, blocks);
         self.space.retire(blocks.0.to_vec());
     }
 
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
     /// table.
     pub(super) fn forget_gone(&mut self) {
-        let (pairs, dirs) = (&self.pairs, &mut self.dirs);
-        self.emptied.retain(|ix| pairs[ix.0 as usize].is_some());
+        let (thread, dirs) = (&self.thread, &mut self.dirs);
+        self.emptied.retain(|&ix| thread.find(ix).is_some());
         self.removed.retain(|r| {
-            let is_gone = dirs[r.dir.0].pairs.is_empty();
+            let is_gone = dirs[r.dir].pairs.is_empty();
             if is_gone {
-                dirs.remove(r.dir.0);
+                dirs.remove(r.dir);
             }
             !is_gone
         });
@@ -336,7 +332,7 @@ impl Fs {
     /// Write a pair that nothing on disk names yet: its content and tail into one block, the other
     /// erased. With `stub`, without entries.
     pub(super) fn write_new(&mut self, ix: PairIx, spec: Spec, stub: bool) -> Result<(), Fault> {
-        let tail = self.tail_in(ix, spec.view);
+        let tail = self.thread.tail_in(ix, spec.view);
         let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
         let Pair([a, b]) = self.pair(ix).blocks;
         let rev =
@@ -400,20 +396,11 @@ impl Fs {
         let old = self.pair(ix).blocks;
         self.pair_mut(ix).blocks = blocks;
         let Some(dir) = self.pair(ix).dir else { return Ok(()) };
-        if self.dirs.get(dir.0).is_none_or(|d| d.pairs.first() != Some(&ix)) {
+        if self.dirs.get(dir).is_none_or(|d| d.pairs.first() != Some(&ix)) {
             return Ok(());
         }
-        for b in old.0 {
-            self.heads.remove(&b);
-        }
-        for b in blocks.0 {
-            self.heads.insert(b, dir);
-        }
-        for p in self.pairs.iter_mut().flatten() {
-            if let Some(m) = &mut p.mdir {
-                m.rename_dir(dir, blocks);
-            }
-        }
+        self.dirs.readdress(dir, old, blocks);
+        self.thread.contents().for_each(|m| m.rename_dir(dir, blocks));
         Ok(())
     }
 

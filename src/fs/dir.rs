@@ -2,7 +2,8 @@
 
 use super::ops::Attempt;
 use super::pairs::{PairInfo, PairIx};
-use super::{Dir, DirId, Fs, Node};
+use super::dirs::Dir;
+use super::{DirId, Fs, Node};
 use crate::disk::{Pair, align_up, name};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{COUNT_MAX, Data, Entry, Kind, Mdir, RESERVED, Role};
@@ -70,42 +71,13 @@ impl Fs {
                 };
                 let name = e.name.clone();
                 let parent = parent.ok_or_else(|| why.clone())?;
-                Ok(Node::Dir(self.broken_dir(parent, name, why)))
+                Ok(Node::Dir(self.dirs.broken(parent, name, why)))
             }
             (Kind::File, _, Some(file)) => Ok(Node::File { size: self.file(file).size }),
             (Kind::File, Data::Inline(d), _) => Ok(Node::File { size: d.len() as u32 }),
             (Kind::File, Data::Ctz { size, .. }, _) => Ok(Node::File { size: *size }),
             _ => Err(bad_struct.into()),
         }
-    }
-
-    /// A directory that cannot be read: its entry says that it is one, and whatever needs more of it
-    /// fails with `why`.
-    fn broken_dir(&mut self, parent: DirId, name: Box<[u8]>, why: Corrupt) -> DirId {
-        if let Some(&known) = self.broken.get(&(parent, name.clone())) {
-            return known;
-        }
-        let dir = Dir {
-            pairs: Vec::new(),
-            parent,
-            name: name.clone(),
-            sorted: true,
-            alive: true,
-            broken: Some(why),
-        };
-        let id = DirId(self.dirs.insert(dir));
-        self.broken.insert((parent, name), id);
-        id
-    }
-
-    /// The entry `name` of `dir` is `to_name` in `to` now: if it is that of a directory which cannot
-    /// be read, that goes along.
-    pub(super) fn rename_broken(&mut self, dir: DirId, name: &[u8], to: DirId, to_name: &[u8]) {
-        let Some(id) = self.broken.remove(&(dir, name.into())) else { return };
-        if let Some(d) = self.dirs.get_mut(id.0) {
-            (d.parent, d.name) = (to, to_name.into());
-        }
-        self.broken.insert((to, to_name.into()), id);
     }
 
     /// The visible entry `name` of `dir`.
@@ -267,7 +239,7 @@ impl Fs {
 
     /// Whether `ix` is not the first pair of `dir`.
     fn follows(&self, dir: DirId, ix: PairIx) -> bool {
-        self.dirs[dir.0].pairs.first() != Some(&ix)
+        self.dirs[dir].pairs.first() != Some(&ix)
     }
 
     /// Make room for the entry `name` to grow by `extra` bytes, and say where it is now.
@@ -312,10 +284,10 @@ impl Fs {
         }
         let dir = self.pair(ix).dir;
         let blocks = self.take_pair_blocks()?;
-        let new = self.add_pair(PairInfo::new(blocks, dir, true));
-        self.link_after(ix, new);
+        let new = self.thread.add(PairInfo::new(blocks, dir, true));
+        self.thread.link_after(ix, new);
         let tail = self.mdir_mut(ix)?.split_off(at);
-        self.dirty_pairs.insert(new);
+        self.thread.mark_dirty(new);
         for e in &tail.entries {
             match e.role {
                 Role::Leaving(m) => {
@@ -333,12 +305,12 @@ impl Fs {
         }
         self.pair_mut(new).mdir = Some(Box::new(tail));
         if let Some(dir) = dir {
-            let d = &self.dirs[dir.0];
+            let d = &self.dirs[dir];
             let at = self.index_in_dir(d, ix).map_or(d.pairs.len(), |at| at + 1);
-            self.dirs[dir.0].pairs.insert(at, new);
+            self.dirs[dir].pairs.insert(at, new);
         }
-        self.refresh_first(ix);
-        self.refresh_first(new);
+        self.thread.refresh_first(ix);
+        self.thread.refresh_first(new);
         Ok(new)
     }
 
@@ -351,14 +323,14 @@ impl Fs {
     /// Put `e` at `place`.
     pub(super) fn insert_at(&mut self, place: Place, e: Entry) -> Result<()> {
         self.mdir_mut(place.pair)?.insert(place.at, e);
-        self.refresh_first(place.pair);
+        self.thread.refresh_first(place.pair);
         Ok(())
     }
 
     /// Take out the entry at `place`.
     pub(super) fn remove_at(&mut self, place: Place) -> Result<Entry> {
         let e = self.mdir_mut(place.pair)?.remove(place.at);
-        self.refresh_first(place.pair);
+        self.thread.refresh_first(place.pair);
         Ok(e)
     }
 }

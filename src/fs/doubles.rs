@@ -24,9 +24,9 @@ impl Fs {
     /// Find out which entries have a name that another of their directory has as well.
     pub(super) fn find_doubles(&mut self) {
         let mut bytes = 0;
-        for dir in self.readable_dirs() {
+        for dir in self.dirs.all_readable() {
             // names in strict order differ
-            if self.dirs[dir.0].sorted {
+            if self.dirs[dir].sorted {
                 continue;
             }
             match self.find_doubles_of(dir) {
@@ -118,7 +118,7 @@ impl Fs {
     pub fn set_doubles_aside(&mut self) -> Result<Vec<(String, String)>> {
         let _running = self.begin()?;
         let mut moved = Vec::new();
-        for dir in self.readable_dirs() {
+        for dir in self.dirs.all_readable() {
             for (name, is_it) in self.unreachable_in(dir)? {
                 let lost = self.lost_and_found()?;
                 let new = self.unused_name(lost, &name)?;

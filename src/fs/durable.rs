@@ -137,8 +137,8 @@ impl Fs {
             let p = self.pair(ix);
             p.threaded && p.on_disk && p.fate == Fate::Stays && !self.unnamed.contains(&ix)
         };
-        let dirty = || self.dirty_pairs.iter().copied().filter(|&ix| counts(ix));
-        let root = self.dirs[super::ROOT.0].pairs.first().copied();
+        let dirty = || self.thread.dirty().iter().copied().filter(|&ix| counts(ix));
+        let root = self.dirs[super::ROOT].pairs.first().copied();
         let ix = dirty()
             .find(|&ix| self.has_room(ix))
             .or_else(|| dirty().find(|&ix| !self.pair(ix).blocks.same(Pair::SUPERBLOCK)))
@@ -282,9 +282,9 @@ impl Fs {
             return Ok(false);
         }
         let dir = self.pair(ix).dir.ok_or(Error::NotFound)?;
-        let chain = self.dirs[dir.0].pairs.clone();
+        let chain = self.dirs[dir].pairs.clone();
         let last_root =
-            self.dirs[super::ROOT.0].pairs.last().copied().ok_or(Error::NotFound)?;
+            self.dirs[super::ROOT].pairs.last().copied().ok_or(Error::NotFound)?;
         let next = self.pair(last_root).next;
         let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return Ok(false) };
         // their deltas did not count so far and must not begin to

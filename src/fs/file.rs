@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::dir::Place;
 use super::list::BlockList;
 use super::open_files::{Body, Ctz, File};
-use super::{DirId, FileId, Fs, ROOT};
+use super::{DirId, FileId, Fs};
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{BLOCK_NULL, ctz};
 use crate::error::{Corrupt, Error, Result};
@@ -287,14 +287,7 @@ impl Fs {
     /// The path of a directory from the root on, with a slash behind each component; of one that is
     /// gone, nothing.
     pub fn dir_path(&self, dir: DirId) -> Vec<u8> {
-        let mut parts = Vec::new();
-        let mut at = dir;
-        while at != ROOT {
-            let Some(d) = self.dirs.get(at.0) else { break };
-            parts.push([&d.name, &b"/"[..]].concat());
-            at = d.parent;
-        }
-        parts.into_iter().rev().flatten().collect()
+        self.dirs.path(dir)
     }
 
     /// The block addresses of a CTZ list, by index, as reads find them.

@@ -23,7 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::commit::{Fault, Spec};
-use super::pairs::{Fate, PairIx, View, WaysBack};
+use super::pairs::{Fate, PairIx, View};
+use super::thread::WaysBack;
 use super::{DirId, Fs, Removed};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
@@ -108,7 +109,7 @@ impl Fs {
                         self.settle_file(id);
                     }
                     self.all_is_saved();
-                    self.evict();
+                    self.thread.evict();
                     return self.free_retired();
                 }
                 Err(Fault::Replan) => {}
@@ -153,9 +154,9 @@ impl Fs {
             let heads: Vec<PairIx> = self
                 .removed
                 .iter()
-                .map(|r| &self.dirs[r.dir.0].pairs)
+                .map(|r| &self.dirs[r.dir].pairs)
                 .filter_map(|pairs| pairs.first().copied())
-                .filter(|&head| !self.tail_is_right(head, View::Stubbed))
+                .filter(|&head| !self.thread.tail_is_right(head, View::Stubbed))
                 .collect();
             self.phase(&heads, Spec { view: View::Stubbed, ..all })?;
             // phase 3
@@ -182,7 +183,7 @@ impl Fs {
         if plan.needs_another() {
             let dirs = &self.dirs;
             let waits = |d: &DirId| {
-                let parent = dirs.get(d.0).map(|d| d.parent);
+                let parent = dirs.get(*d).map(|d| d.parent);
                 parent.and_then(|p| plan.stages.get(&p)).is_some_and(|s| *s != Stage::Whole)
             };
             self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
@@ -197,16 +198,16 @@ impl Fs {
         // phase 7
         self.set_sync(false)?;
         self.forget_undone();
-        Ok(!self.dirty_pairs.is_empty() || self.expand_if_due()?)
+        Ok(!self.thread.dirty().is_empty() || self.expand_if_due()?)
     }
 
     /// Pairs whose changes cancelled out were not committed, and need not be.
     fn forget_undone(&mut self) {
-        for ix in self.dirty_pairs.clone() {
+        for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             if p.on_disk && !p.mdir.as_ref().is_some_and(|m| m.is_dirty()) {
-                self.dirty_pairs.remove(&ix);
-                self.refresh_first(ix);
+                self.thread.mark_clean(ix);
+                self.thread.refresh_first(ix);
             }
         }
     }
@@ -217,19 +218,19 @@ impl Fs {
             let p = self.pair(*ix);
             p.on_disk && p.fate == Fate::Stays && !p.deferred
         };
-        self.dirty_pairs.iter().copied().filter(live).collect()
+        self.thread.dirty().iter().copied().filter(live).collect()
     }
 
     /// Durable pairs whose tails make these new pairs reachable.
     fn publishers<'a>(&self, new: impl Iterator<Item = &'a PairIx>) -> Vec<PairIx> {
         let mut ways = WaysBack::new();
-        let set: BTreeSet<PairIx> = new.map(|&ix| self.publisher(ix, &mut ways)).collect();
+        let set: BTreeSet<PairIx> = new.map(|&ix| self.thread.publisher(ix, &mut ways)).collect();
         set.into_iter().filter(|&ix| self.pair(ix).fate == Fate::Stays).collect()
     }
 
     /// Durable pairs whose tails pass over removed ones.
     fn before_removed(&self) -> Vec<PairIx> {
-        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir.0].pairs))
+        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir].pairs))
     }
 
     fn kept_before_all<'a>(&self, pairs: impl IntoIterator<Item = &'a PairIx>) -> Vec<PairIx> {
@@ -241,7 +242,7 @@ impl Fs {
 
     /// The nearest durable pair before `ix` that stays in the thread.
     fn kept_before(&self, ix: PairIx, ways: &mut WaysBack) -> Option<PairIx> {
-        self.back_to(self.pair(ix).prev?, |p| p.on_disk && p.fate == Fate::Stays, ways)
+        self.thread.back_to(self.pair(ix).prev?, |p| p.on_disk && p.fate == Fate::Stays, ways)
     }
 
     fn plan(&mut self) -> Result<Plan> {
@@ -251,8 +252,7 @@ impl Fs {
         let mut stages = BTreeMap::new();
         // where a round is planned again, what it has published empty is not named yet
         let stubs = std::mem::take(&mut self.stubs);
-        let mut new_dirs: Vec<DirId> = self
-            .dirty_pairs
+        let mut new_dirs: Vec<DirId> = self.thread.dirty()
             .iter()
             .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
             .filter_map(|&ix| self.pair(ix).dir)
@@ -261,7 +261,7 @@ impl Fs {
             .into_iter()
             .collect();
         // the stage of a parent is known before those of its children
-        new_dirs.sort_by_cached_key(|&dir| self.depth(dir));
+        new_dirs.sort_by_cached_key(|&dir| self.dirs.depth(dir));
         let mut ways = WaysBack::new();
         for dir in new_dirs {
             let stage = self.stage(dir, &stages, &mut ways)?;
@@ -276,13 +276,13 @@ impl Fs {
                 Stage::Stub => 1,
                 Stage::Later => 0,
             };
-            let pairs = self.dirs[dir.0].pairs.clone();
+            let pairs = self.dirs[dir].pairs.clone();
             for &ix in pairs.iter().skip(from) {
                 self.pair_mut(ix).deferred = true;
             }
         }
         // the C driver cannot list past an empty pair: such a one is written by the move that fills it
-        for ix in self.dirty_pairs.clone() {
+        for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             if !p.on_disk && p.continues && self.mdir(ix)?.empties(&Select::ALL) {
                 self.pair_mut(ix).deferred = true;
@@ -291,8 +291,7 @@ impl Fs {
         let guarded = stages.values().any(|s| *s == Stage::Stub)
             || self.gstate.needs_sync()
             || !self.removals_are_atomic();
-        let new = self
-            .dirty_pairs
+        let new = self.thread.dirty()
             .iter()
             .copied()
             .filter(|&ix| !self.pair(ix).on_disk && !self.pair(ix).deferred)
@@ -300,18 +299,8 @@ impl Fs {
         Ok(Plan { new, stages, guarded })
     }
 
-    /// How many directories `dir` is below.
-    fn depth(&self, mut dir: DirId) -> usize {
-        let mut depth = 0;
-        while let Some(parent) = self.parent(dir) {
-            depth += 1;
-            dir = parent;
-        }
-        depth
-    }
-
     fn end_deferral(&mut self) {
-        for ix in self.dirty_pairs.clone() {
+        for ix in self.thread.dirty().clone() {
             self.pair_mut(ix).deferred = false;
         }
     }
@@ -324,7 +313,7 @@ impl Fs {
         stages: &BTreeMap<DirId, Stage>,
         ways: &mut WaysBack,
     ) -> Result<Stage> {
-        let d = &self.dirs[dir.0];
+        let d = &self.dirs[dir];
         let (parent, name, head) = (d.parent, d.name.clone(), d.pairs[0]);
         if self.pair(head).on_disk {
             return Ok(Stage::Stub);
@@ -333,7 +322,7 @@ impl Fs {
             return Ok(Stage::Later);
         }
         let entry = self.find(parent, &name)?.ok_or(Error::NotFound)?;
-        let whole = self.publisher(entry.pair, ways) == self.publisher(head, ways);
+        let whole = self.thread.publisher(entry.pair, ways) == self.thread.publisher(head, ways);
         Ok(if whole { Stage::Whole } else { Stage::Stub })
     }
 
@@ -350,9 +339,9 @@ impl Fs {
                     _ => return false,
                 }
             }
-            let Some(&head) = self.dirs[r.dir.0].pairs.first() else { return true };
+            let Some(&head) = self.dirs[r.dir].pairs.first() else { return true };
             !r.by_move
-                && self.kept_before(head, &mut kept) == Some(self.publisher(entry, &mut publishers))
+                && self.kept_before(head, &mut kept) == Some(self.thread.publisher(entry, &mut publishers))
         })
     }
 
@@ -363,14 +352,14 @@ impl Fs {
             let p = self.pair(*ix);
             p.continues && p.fate == Fate::Stays && p.mdir.as_ref().is_some_and(|m| m.is_vacant())
         };
-        let vacant: Vec<PairIx> = self.dirty_pairs.iter().copied().filter(is_vacant).collect();
+        let vacant: Vec<PairIx> = self.thread.dirty().iter().copied().filter(is_vacant).collect();
         self.drop_pairs(&vacant);
     }
 
     /// A pair that keeps nothing but what moves will bring must not be committed empty, not even
     /// to change its tail: what it waits for goes to a new pair instead.
     fn renew_waiting(&mut self) -> Result<()> {
-        for ix in self.dirty_pairs.clone() {
+        for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             let may_wait = p.on_disk && p.continues && p.fate == Fate::Stays;
             if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
@@ -390,14 +379,14 @@ impl Fs {
         let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
         for &ix in pairs {
             let Some(dir) = self.pair(ix).dir else { continue };
-            if self.dirs.get(dir.0).is_some_and(|d| d.pairs.first() != Some(&ix)) {
+            if self.dirs.get(dir).is_some_and(|d| d.pairs.first() != Some(&ix)) {
                 gone.entry(dir).or_default().insert(ix);
             }
         }
         for (dir, gone) in gone {
-            self.dirs[dir.0].pairs.retain(|ix| !gone.contains(ix));
+            self.dirs[dir].pairs.retain(|ix| !gone.contains(ix));
             for ix in gone {
-                self.dirty_pairs.remove(&ix);
+                self.thread.mark_clean(ix);
                 if self.pair(ix).on_disk {
                     self.pair_mut(ix).fate = Fate::Emptied;
                     self.emptied.push(ix);
@@ -435,15 +424,7 @@ impl Fs {
             self.commit_gstate(self.gstate.with_move(None))?;
         }
         if self.gstate.needs_sync() {
-            let wrong: Vec<PairIx> = (0..self.pairs.len() as u32)
-                .map(PairIx)
-                .filter(|&ix| {
-                    self.pairs[ix.0 as usize]
-                        .as_ref()
-                        .is_some_and(|p| p.threaded && p.fate == Fate::Stays)
-                        && !self.tail_is_right(ix, View::Final)
-                })
-                .collect();
+            let wrong = self.thread.with_wrong_tails();
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;
         }

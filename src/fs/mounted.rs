@@ -1,7 +1,6 @@
 //! What only a mounted volume asks of the filesystem: numbers to show at any time, without waiting
 //! for the device, and the map of free blocks made in the background.
 
-use super::activity::Tally;
 use super::pairs::CACHE_MAX;
 use super::{Fs, Usage};
 
@@ -34,11 +33,11 @@ impl Fs {
 
     /// The cache of metadata pairs.
     pub fn pair_cache(&self) -> PairCache {
-        let Tally { wanted, loaded, .. } = self.tally;
+        let (wanted, loaded) = self.thread.lookups();
         PairCache {
-            pairs: self.pairs.iter().flatten().count() as u64,
-            cached: self.pairs.iter().flatten().filter(|p| p.mdir.is_some()).count() as u64,
-            bytes: self.cached_bytes as u64,
+            pairs: self.thread.iter().count() as u64,
+            cached: self.thread.iter().filter(|(_, p)| p.mdir.is_some()).count() as u64,
+            bytes: self.thread.cached_bytes() as u64,
             bytes_max: CACHE_MAX as u64,
             hits: wanted - loaded,
             misses: loaded,

@@ -8,7 +8,8 @@
 use super::Fs;
 use super::commit::{Fault, Spec};
 use super::durable::Edit;
-use super::pairs::{Fate, PairIx, View, WaysBack};
+use super::pairs::{Fate, PairInfo, PairIx, View};
+use super::thread::WaysBack;
 use crate::disk::Pair;
 use crate::error::{Error, Result};
 use crate::mdir::{COUNT_MAX, Entry, MoveId, Role, Select};
@@ -55,7 +56,7 @@ impl Fs {
             let waiting = self.mdir(target)?.clone();
             self.pair_mut(target).deferred = false;
             self.write_new(target, Spec { gstate: None, ..spec }, false)?;
-            let publisher = self.publisher(target, &mut WaysBack::new());
+            let publisher = self.thread.publisher(target, &mut WaysBack::new());
             let published = self.phase(&[publisher], spec);
             if published.is_err() && !self.pair(target).on_disk {
                 // it has not arrived: another try must not write it before its move begins
@@ -124,8 +125,8 @@ impl Fs {
                 if let Some(mdir) = &mut self.pair_mut(at).mdir {
                     mdir.deleted_on_disk(gone);
                 }
-                self.count(at);
-                self.refresh_first(at);
+                self.thread.count(at);
+                self.thread.refresh_first(at);
             }
         }
         if let Some((m, _)) = begun {
@@ -136,18 +137,18 @@ impl Fs {
 
     /// The pair on these blocks, most likely `guess`.
     fn pair_of(&self, blocks: Pair, guess: Option<PairIx>) -> Option<PairIx> {
-        let all = (0..self.pairs.len() as u32).map(PairIx);
-        guess.into_iter().chain(all).find(|ix| {
-            self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.on_disk && p.blocks.same(blocks))
-        })
+        let is_it = |p: &PairInfo| p.on_disk && p.blocks.same(blocks);
+        guess
+            .filter(|&ix| self.thread.find(ix).is_some_and(is_it))
+            .or_else(|| self.thread.iter().find(|(_, p)| is_it(p)).map(|(ix, _)| ix))
     }
 
     /// The pair whose tail on disk leads to `at`.
     fn before_on_disk(&self, at: PairIx) -> Option<PairIx> {
         let blocks = self.pair(at).blocks;
-        let leads = |&ix: &PairIx| self.pairs[ix.0 as usize].is_some() && self.leads_to(ix, blocks);
+        let leads = |&ix: &PairIx| self.leads_to(ix, blocks);
         let guess = self.pair(at).prev.filter(leads);
-        guess.or_else(|| (0..self.pairs.len() as u32).map(PairIx).find(leads))
+        guess.or_else(|| self.thread.iter().map(|(ix, _)| ix).find(leads))
     }
 
     /// Take the entry that leaves out of its pair in memory.

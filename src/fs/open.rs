@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use super::activity::Tally;
 use super::open_files::OpenFiles;
-use super::pairs::{CACHE_AT_OPEN, CACHE_MAX, Fate, PairInfo, PairIx, View};
+use super::pairs::{CACHE_AT_OPEN, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
 use super::space::Space;
 use super::stray::blocks_behind;
-use super::{Dir, DirId, Fs, Move, ROOT};
+use super::dirs::{Dir, Directories};
+use super::thread::Thread;
+use super::{DirId, Fs, Move, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -17,7 +19,6 @@ use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
-use crate::slots::Slots;
 
 /// Prog size when nothing in the image tells, in bytes.
 const PROG_SIZE_DEFAULT: u32 = 16;
@@ -135,11 +136,8 @@ impl Fs {
             panicked: Panicked::default(),
             quiet: options.quiet,
             warnings: Vec::new(),
-            pairs: Vec::new(),
-            vacant: Vec::new(),
-            dirs: Slots::new(DirId::USES),
-            broken: HashMap::new(),
-            heads: HashMap::new(),
+            thread: Thread::new(),
+            dirs: Directories::new(),
             files: OpenFiles::new(),
             space: Space::new(g, 0, Vec::new()),
             flushing: false,
@@ -149,7 +147,6 @@ impl Fs {
             next_move: 1,
             unfinished: false,
             nameless: Vec::new(),
-            dirty_pairs: BTreeSet::new(),
             removed: Vec::new(),
             stubs: BTreeSet::new(),
             emptied: Vec::new(),
@@ -158,11 +155,6 @@ impl Fs {
             expansion_due: false,
             expanded_at: None,
             relocations: 0,
-            cached: Vec::new(),
-            cached_bytes: 0,
-            cache_max: CACHE_MAX,
-            evict_at: CACHE_MAX,
-            tick: 0,
             tally: Tally::default(),
             unordered: false,
             commits_unordered: false,
@@ -182,7 +174,7 @@ impl Fs {
         fs.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
         // whatever the thread says, nobody finds the filesystem without them
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.space.pin(b));
-        let pairs = || fs.pairs.iter().flatten().flat_map(|p| p.blocks.0);
+        let pairs = || fs.thread.iter().flat_map(|(_, p)| p.blocks.0);
         pairs().for_each(|b| fs.space.mark(b));
         if fs.unfinished {
             fs.space.expect_shared_lists(pairs().collect());
@@ -236,7 +228,7 @@ impl Fs {
             let p = self.pair_mut(ix);
             (p.threaded, p.continues, p.chain) = (true, hard, chain);
             if let Some(prev) = prev {
-                self.link_after(prev, ix);
+                self.thread.link_after(prev, ix);
             }
             self.gstate = self.gstate.xor(self.pair(ix).gdelta);
             prev = Some(ix);
@@ -302,10 +294,10 @@ impl Fs {
                 _ => {}
             }
         }
-        let fits = self.cached_bytes + mdir.footprint() <= CACHE_AT_OPEN;
+        let fits = self.thread.cached_bytes() + mdir.footprint() <= CACHE_AT_OPEN;
         p.mdir = fits.then(|| Box::new(mdir));
-        let ix = self.add_pair(p);
-        self.count(ix);
+        let ix = self.thread.add(p);
+        self.thread.count(ix);
         for b in pair.0 {
             walk.by_block.insert(b, ix);
         }
@@ -421,7 +413,7 @@ impl Fs {
     fn walk_tree(&mut self, root: PairIx, walk: &mut Walk) {
         let mut todo = VecDeque::from([self.add_dir(root, ROOT, Box::default(), walk)]);
         while let Some(parent) = todo.pop_front() {
-            for ix in self.dirs[parent.0].pairs.clone() {
+            for ix in self.dirs[parent].pairs.clone() {
                 for child in walk.children.remove(&ix).unwrap_or_default() {
                     if let Some(head) = self.find_head(&child, walk) {
                         todo.push_back(self.add_dir(head, parent, child.name, walk));
@@ -430,15 +422,8 @@ impl Fs {
             }
         }
         // what was read before the directories were known
-        let loaded: Vec<PairIx> = (0..self.pairs.len() as u32)
-            .map(PairIx)
-            .filter(|ix| self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.mdir.is_some()))
-            .collect();
-        for ix in loaded {
-            if let Some(m) = self.pair_mut(ix).mdir.take() {
-                let m = self.resolve(ix, *m);
-                self.pair_mut(ix).mdir = Some(Box::new(m));
-            }
+        for ix in self.thread.ids() {
+            self.resolve(ix);
         }
     }
 
@@ -497,7 +482,7 @@ impl Fs {
                     tail = f.log.tail.unwrap_or(Tail::END);
                     let ix = self.take_pair(f, walk);
                     self.pair_mut(ix).continues = true;
-                    self.link_after(prev, ix);
+                    self.thread.link_after(prev, ix);
                     prev = ix;
                 }
                 Err(e) => {
@@ -519,12 +504,9 @@ impl Fs {
         walk.children.remove(&old);
         walk.lists.remove(&old);
         let new = self.take_pair(fetched, walk);
-        let mut p = match self.pairs[new.0 as usize].take() {
-            Some(p) => p,
-            None => return old,
-        };
-        self.vacant.push(new);
-        for b in p.blocks.0 {
+        let PairInfo { blocks, gdelta, .. } = *self.pair(new);
+        self.thread.replace(old, new);
+        for b in blocks.0 {
             walk.by_block.insert(b, old);
         }
         if let Some(l) = walk.lists.remove(&new) {
@@ -536,13 +518,7 @@ impl Fs {
         if let Some(l) = walk.names.remove(&new) {
             walk.names.insert(old, l);
         }
-        self.gstate = self.gstate.xor(delta).xor(p.gdelta);
-        let o = self.pair(old);
-        (p.threaded, p.next, p.prev, p.listed) = (o.threaded, o.next, o.prev, o.listed);
-        p.continues = o.continues;
-        self.cached_bytes -= o.counted;
-        self.pairs[old.0 as usize] = Some(p);
-        self.count(old);
+        self.gstate = self.gstate.xor(delta).xor(gdelta);
         // the pair may have been relocated in the middle of a move out of it
         let out_of_here = self.moves.iter().find(|(_, mv)| mv.source == old).map(|(&m, _)| m);
         if let (Some(m), Some((_, id))) = (out_of_here, self.gstate.pending_move()) {
@@ -553,8 +529,7 @@ impl Fs {
 
     /// A directory whose first pair is `head`.
     fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &mut Walk) -> DirId {
-        let dir = Dir { pairs: Vec::new(), parent, name, sorted: true, alive: true, broken: None };
-        let id = DirId(self.dirs.insert(dir));
+        let id = self.dirs.insert(Dir::new(parent, name, Vec::new()));
         let mut pairs = vec![head];
         let mut sorted = true;
         let mut last: Option<Box<[u8]>> = None;
@@ -575,10 +550,8 @@ impl Fs {
                 None => break,
             }
         }
-        for b in self.pair(head).blocks.0 {
-            self.heads.insert(b, id);
-        }
-        let dir = &mut self.dirs[id.0];
+        self.dirs.set_head(id, self.pair(head).blocks);
+        let dir = &mut self.dirs[id];
         (dir.pairs, dir.sorted) = (pairs, sorted);
         id
     }
@@ -613,7 +586,7 @@ impl Fs {
                 Ok(f) => {
                     let ix = self.take_pair(f, walk);
                     self.pair_mut(ix).continues = true;
-                    self.link_after(at, ix);
+                    self.thread.link_after(at, ix);
                     walk.renewed.insert(ix);
                     if self.pair(ix).threaded {
                         self.gstate = self.gstate.xor(self.pair(ix).gdelta);
@@ -632,13 +605,10 @@ impl Fs {
     /// an interrupted operation and leave the thread with the first write; without it their
     /// directories have lost their names and wait for `check --repair`.
     fn find_orphans(&mut self, walk: &mut Walk) {
-        let is_orphan = |ix: &PairIx| {
-            self.pairs[ix.0 as usize]
-                .as_ref()
-                .is_some_and(|p| p.dir.is_none() && !p.chain && !walk.superblocks.contains(ix))
+        let is_orphan = |(ix, p): (PairIx, &PairInfo)| {
+            (p.dir.is_none() && !p.chain && !walk.superblocks.contains(&ix)).then_some(ix)
         };
-        let mut orphans: Vec<PairIx> =
-            (0..self.pairs.len() as u32).map(PairIx).filter(is_orphan).collect();
+        let mut orphans: Vec<PairIx> = self.thread.iter().filter_map(is_orphan).collect();
         if !orphans.is_empty() {
             let n = orphans.len();
             self.warn(format!("{n} metadata pairs in the thread belong to no directory"));
@@ -658,7 +628,7 @@ impl Fs {
         self.forget_passed();
         orphans.retain(|ix| {
             let stays = |p: &PairInfo| p.threaded && p.fate == Fate::Stays;
-            self.pairs[ix.0 as usize].as_ref().is_some_and(stays) && walk.filled.contains(ix)
+            self.thread.find(*ix).is_some_and(stays) && walk.filled.contains(ix)
         });
         self.nameless = orphans;
     }
@@ -667,7 +637,7 @@ impl Fs {
     fn may_have_lost_a_name(&self, walk: &Walk) -> bool {
         walk.doubtful
             .iter()
-            .any(|ix| self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.dir.is_some()))
+            .any(|&ix| self.thread.find(ix).is_some_and(|p| p.dir.is_some()))
     }
 }
 
@@ -680,16 +650,15 @@ impl Fs {
     /// Orphans that only the old content of a relocated pair leads to: they leave the thread with
     /// that, so no tail has to pass over them.
     fn forget_passed(&mut self) {
-        for i in 0..self.pairs.len() as u32 {
-            let ix = PairIx(i);
-            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
-            if !p.threaded || p.fate != Fate::Stays || !self.tail_is_right(ix, View::Final) {
+        for ix in self.thread.ids() {
+            let Some(p) = self.thread.find(ix) else { continue };
+            if !p.threaded || p.fate != Fate::Stays || !self.thread.tail_is_right(ix, View::Final) {
                 continue;
             }
-            for passed in self.skip_from(ix, View::Final).0 {
+            for passed in self.thread.skip_from(ix, View::Final).0 {
                 self.gstate = self.gstate.xor(self.pair(passed).gdelta);
-                self.unlink_pair(passed);
-                self.forget_pair(passed);
+                self.thread.unlink(passed);
+                self.thread.forget(passed);
             }
         }
     }

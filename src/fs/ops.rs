@@ -1,8 +1,10 @@
 //! Creating and removing entries.
 
 use super::dir::Place;
-use super::pairs::{Fate, PairInfo, PairIx, WaysBack};
-use super::{Dir, DirId, Fs, Node, ROOT, Removed};
+use super::dirs::Dir;
+use super::pairs::{Fate, PairInfo, PairIx};
+use super::thread::WaysBack;
+use super::{DirId, Fs, Node, ROOT, Removed};
 use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
@@ -94,21 +96,12 @@ impl Fs {
         };
         let prev = self.last_threaded(dir)?;
         let blocks = self.take_pair_blocks()?;
-        let id = DirId(self.dirs.insert(Dir {
-            pairs: Vec::new(),
-            parent: dir,
-            name: name.into(),
-            sorted: true,
-            alive: true,
-            broken: None,
-        }));
-        let head = self.add_pair(PairInfo::new(blocks, Some(id), false));
-        self.dirs[id.0].pairs.push(head);
-        self.link_after(prev, head);
-        self.dirty_pairs.insert(head);
-        for b in blocks.0 {
-            self.heads.insert(b, id);
-        }
+        let id = self.dirs.insert(Dir::new(dir, name.into(), Vec::new()));
+        let head = self.thread.add(PairInfo::new(blocks, Some(id), false));
+        self.dirs[id].pairs.push(head);
+        self.thread.link_after(prev, head);
+        self.thread.mark_dirty(head);
+        self.dirs.set_head(id, blocks);
         e.data = Data::Dir { pair: blocks, dir: Some(id) };
         self.insert_at(place, e)?;
         Ok(Attempt::Done(id))
@@ -191,7 +184,7 @@ impl Fs {
         if let Some(at) = mdir.entries.iter().position(|e| e.role == role) {
             mdir.remove(at);
         }
-        self.refresh_first(pair);
+        self.thread.refresh_first(pair);
         Ok(())
     }
 
@@ -235,8 +228,8 @@ impl Fs {
         let gone: Vec<DirId> =
             self.removed.iter().filter(|r| r.parent == child).map(|r| r.dir).collect();
         for sub in gone {
-            let Some(&sub_head) = self.dirs[sub.0].pairs.first() else { continue };
-            if self.dirs[sub.0].pairs.len() > 1 && pairs.len() > 1 {
+            let Some(&sub_head) = self.dirs[sub].pairs.first() else { continue };
+            if self.dirs[sub].pairs.len() > 1 && pairs.len() > 1 {
                 return Ok(Attempt::FlushFirst);
             }
             let mut at = Some(head);
@@ -255,12 +248,10 @@ impl Fs {
     pub(super) fn forget_new(&mut self, ix: PairIx) {
         let blocks = self.pair(ix).blocks;
         self.hand_on_entries(ix);
-        self.unlink_pair(ix);
-        self.forget_pair(ix);
-        for b in blocks.0 {
-            self.space.free(b);
-            self.heads.remove(&b);
-        }
+        self.thread.unlink(ix);
+        self.thread.forget(ix);
+        blocks.0.into_iter().for_each(|b| self.space.free(b));
+        self.dirs.forget_head(blocks);
     }
 
     /// Before `ix` is forgotten: of the removed directories whose entries were there, the pair
@@ -268,7 +259,7 @@ impl Fs {
     pub(super) fn hand_on_entries(&mut self, ix: PairIx) {
         if self.removed.iter().any(|r| r.entry_pair == ix) {
             let before = self.pair(ix).prev.unwrap_or(PairIx(0));
-            let publisher = self.publisher(before, &mut WaysBack::new());
+            let publisher = self.thread.publisher(before, &mut WaysBack::new());
             for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
                 r.entry_pair = publisher;
             }
@@ -278,10 +269,10 @@ impl Fs {
     /// Let the pairs of the empty directory `child`, whose entry was in `entry_pair`, leave the
     /// thread with the next flush.
     pub(super) fn drop_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
-        let pairs = std::mem::take(&mut self.dirs[child.0].pairs);
+        let pairs = std::mem::take(&mut self.dirs[child].pairs);
         let mut kept = Vec::new();
         for &ix in &pairs {
-            self.dirty_pairs.remove(&ix);
+            self.thread.mark_clean(ix);
             if self.pair(ix).on_disk {
                 self.pair_mut(ix).fate = Fate::Removed;
                 kept.push(ix);
@@ -290,10 +281,10 @@ impl Fs {
             }
         }
         if kept.is_empty() {
-            self.dirs.remove(child.0);
+            self.dirs.remove(child);
             return;
         }
-        let d = &mut self.dirs[child.0];
+        let d = &mut self.dirs[child];
         d.alive = false;
         d.pairs = kept;
         let parent = d.parent;
@@ -340,11 +331,13 @@ mod tests {
                 fs.flush().expect("flush");
             }
             stale.extend([a, b, c]);
-            let places = (fs.dirs.capacity(), fs.pairs.len(), fs.heads.len(), fs.removed.len());
-            assert!(places <= (12, 16, 16, 12), "round {round}: {places:?}");
+            let [places, _, heads] = fs.dirs.sizes();
+            let held = (places, fs.thread.capacity(), heads, fs.removed.len());
+            assert!(held <= (12, 16, 16, 12), "round {round}: {held:?}");
         }
         fs.flush().expect("flush");
-        assert_eq!((fs.dirs.iter().count(), fs.removed.len(), fs.heads.len()), (1, 0, 2));
+        let [_, dirs, heads] = fs.dirs.sizes();
+        assert_eq!((dirs, fs.removed.len(), heads), (1, 0, 2));
         let new = fs.mkdir(ROOT, b"new").expect("mkdir");
         for dir in stale {
             assert_ne!(dir, new);

@@ -90,7 +90,7 @@ impl Fs {
     /// Whether the commit of `ix` changes nothing about other pairs: it neither publishes new ones
     /// nor passes over removed ones.
     fn moves_alone(&self, ix: PairIx, view: View) -> bool {
-        let next = self.skip_from(ix, view).1;
+        let next = self.thread.skip_from(ix, view).1;
         self.removed_behind(ix, view).is_empty() && next.is_none_or(|next| self.pair(next).on_disk)
     }
 
@@ -105,7 +105,7 @@ impl Fs {
 
     /// The commit of `ix` in a phase, to another block than its twin, if there is one that works.
     fn commit_elsewhere(&mut self, ix: PairIx, spec: Spec) -> Result<(), Fault> {
-        let tail = self.tail_in(ix, spec.view);
+        let tail = self.thread.tail_in(ix, spec.view);
         let (layout, rev) = (self.layout, self.pair(ix).end.rev.wrapping_add(1));
         let gdelta = self.pair(ix).gdelta;
         let commit = self.mdir(ix)?.encode_compact(layout, rev, &spec.select, tail, gdelta);
@@ -142,11 +142,11 @@ impl Fs {
         entry.did = Some(0);
         entry.inherited = false;
         self.mdir_mut(ix)?.insert(0, entry);
-        self.dirs[ROOT.0].pairs.retain(|&p| p != ix);
+        self.dirs[ROOT].pairs.retain(|&p| p != ix);
         let old = self.pair_mut(ix);
         (old.dir, old.chain) = (None, true);
         self.pair_mut(next).chain = true;
-        self.refresh_first(ix);
+        self.thread.refresh_first(ix);
         Ok(true)
     }
 
@@ -338,13 +338,13 @@ impl Fs {
 
     /// The pairs whose tails on disk lead to `ix` by these blocks.
     fn leading_to(&self, ix: PairIx, blocks: Pair) -> Vec<PairIx> {
-        let all = (0..self.pairs.len() as u32).map(PairIx);
+        let all = self.thread.iter().map(|(at, _)| at);
         all.filter(|&at| at != ix && self.leads_to(at, blocks)).collect()
     }
 
     /// Whether the tail of `at` on disk names a pair by one of these blocks.
     pub(super) fn leads_to(&self, at: PairIx, blocks: Pair) -> bool {
-        self.pairs[at.0 as usize].as_ref().is_some_and(|p| {
+        self.thread.find(at).is_some_and(|p| {
             p.on_disk && !p.disk_tail.pair.is_null() && p.disk_tail.pair.overlaps(blocks)
         })
     }
@@ -368,9 +368,8 @@ impl Fs {
             return Ok(vec![(parent, id)]);
         }
         let mut found = Vec::new();
-        for (i, p) in self.pairs.iter().enumerate() {
-            let at = PairIx(i as u32);
-            if p.as_ref().is_some_and(|p| p.on_disk)
+        for (at, p) in self.thread.iter() {
+            if p.on_disk
                 && let Some(id) = self.id_naming(at, pair)?
             {
                 found.push((at, id));
@@ -385,8 +384,8 @@ impl Fs {
 
     /// The pair that should hold the entry of the directory that begins with `ix`.
     fn parent_pair(&self, ix: PairIx) -> Option<PairIx> {
-        let d = self.dirs.get(self.pair(ix).dir?.0)?;
-        let parent = self.dirs.get(d.parent.0)?;
+        let d = self.dirs.get(self.pair(ix).dir?)?;
+        let parent = self.dirs.get(d.parent)?;
         let at = *parent.pairs.get(self.index_for(&parent.pairs, &d.name))?;
         self.pair(at).on_disk.then_some(at)
     }

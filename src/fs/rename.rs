@@ -65,7 +65,7 @@ impl Fs {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
             // its place in the thread must stay behind its parent's
-            let head = self.dirs[child.0].pairs[0];
+            let head = self.dirs[child].pairs[0];
             if dir != to && !self.pair(head).on_disk {
                 return Ok(Attempt::FlushFirst);
             }
@@ -145,10 +145,10 @@ impl Fs {
         }
         match e.data {
             Data::Dir { dir: Some(child), .. } => {
-                let d = &mut self.dirs[child.0];
+                let d = &mut self.dirs[child];
                 (d.parent, d.name) = (to, to_name.into());
             }
-            _ if e.kind == Kind::Dir => self.rename_broken(dir, name, to, to_name),
+            _ if e.kind == Kind::Dir => self.dirs.rename_broken(dir, name, to, to_name),
             _ => {}
         }
         if let Some(file) = e.file {
@@ -167,7 +167,7 @@ impl Fs {
             if d == ROOT {
                 return Ok(());
             }
-            d = self.dirs[d.0].parent;
+            d = self.dirs[d].parent;
         }
     }
 

@@ -7,8 +7,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::ops::Attempt;
-use super::pairs::{Fate, PairIx, View};
-use super::{Dir, DirId, Fs, Node, ROOT};
+use super::pairs::{Fate, PairIx};
+use super::dirs::Dir;
+use super::{DirId, Fs, Node, ROOT};
 use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Double, Entry, Kind};
@@ -39,8 +40,8 @@ impl Fs {
     pub fn thread_directories(&mut self) -> Result<Vec<String>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
-        for dir in self.readable_dirs() {
-            let Some(&head) = self.dirs[dir.0].pairs.first() else { continue };
+        for dir in self.dirs.all_readable() {
+            let Some(&head) = self.dirs[dir].pairs.first() else { continue };
             if self.join_thread(head)? {
                 done.push(self.path_of(dir));
             }
@@ -56,9 +57,8 @@ impl Fs {
         let _running = self.begin()?;
         let mut by_block = HashMap::new();
         let mut orphans = Vec::new();
-        for i in 0..self.pairs.len() as u32 {
-            let ix = PairIx(i);
-            let Some(Some(p)) = self.pairs.get(i as usize) else { continue };
+        for ix in self.thread.ids() {
+            let p = self.pair(ix);
             if p.dir.is_some() || p.chain || !p.threaded || p.fate != Fate::Stays {
                 continue;
             }
@@ -96,10 +96,7 @@ impl Fs {
             }
         }
         self.flush()?;
-        let wrong = (0..self.pairs.len()).map(|i| PairIx(i as u32)).any(|ix| {
-            self.pairs[ix.0 as usize].as_ref().is_some_and(|p| p.threaded && p.fate == Fate::Stays)
-                && !self.tail_is_right(ix, View::Final)
-        });
+        let wrong = !self.thread.with_wrong_tails().is_empty();
         if wrong {
             self.set_sync(true)?;
             self.recover()?;
@@ -136,10 +133,8 @@ impl Fs {
         })?;
         self.flush()?;
         // only now is it safe from whoever finds the sync bit
-        let pairs = &self.pairs;
-        self.nameless.retain(|ix| {
-            pairs.get(ix.0 as usize).and_then(Option::as_ref).is_some_and(|p| p.dir.is_none())
-        });
+        let thread = &self.thread;
+        self.nameless.retain(|&ix| thread.find(ix).is_some_and(|p| p.dir.is_none()));
         Ok(self.path_of(id))
     }
 
@@ -158,13 +153,10 @@ impl Fs {
                 continue;
             }
             let chain = self.orphan_chain(head);
-            let pairs = chain.clone();
-            let dir = Dir { pairs, parent, name, sorted: false, alive: true, broken: None };
-            let id = DirId(self.dirs.insert(dir));
+            let dir = Dir { sorted: false, ..Dir::new(parent, name, chain.clone()) };
+            let id = self.dirs.insert(dir);
             made.push(id);
-            for b in self.pair(head).blocks.0 {
-                self.heads.insert(b, id);
-            }
+            self.dirs.set_head(id, self.pair(head).blocks);
             for &ix in &chain {
                 self.pair_mut(ix).dir = Some(id);
                 for e in &self.mdir(ix)?.entries {
@@ -177,12 +169,10 @@ impl Fs {
             }
         }
         let new: HashSet<DirId> = made.iter().copied().collect();
-        for ix in (0..self.pairs.len() as u32).map(PairIx) {
-            let info = self.pairs.get_mut(ix.0 as usize).and_then(Option::as_mut);
-            let info = info.filter(|p| p.dir.is_some_and(|dir| new.contains(&dir)));
-            let Some(mdir) = info.and_then(|p| p.mdir.take()) else { continue };
-            let mdir = self.resolve(ix, *mdir);
-            self.pair_mut(ix).mdir = Some(Box::new(mdir));
+        for ix in self.thread.ids() {
+            if self.pair(ix).dir.is_some_and(|dir| new.contains(&dir)) {
+                self.resolve(ix);
+            }
         }
         // from now on they are directories like any other, whose names may be there twice
         for &dir in &made {
@@ -234,7 +224,7 @@ impl Fs {
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
-        for dir in self.readable_dirs() {
+        for dir in self.dirs.all_readable() {
             let max = self.superblock.name_max as usize;
             // a name that comes a thousand times is not to be tried a million times
             let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
@@ -261,9 +251,9 @@ impl Fs {
                         rewritten(e);
                     });
                     if let Data::Dir { dir: Some(child), .. } = data {
-                        self.dirs[child.0].name = new.clone();
+                        self.dirs[child].name = new.clone();
                     }
-                    self.dirs[dir.0].sorted = false;
+                    self.dirs[dir].sorted = false;
                     done.push((self.path_of(dir) + &String::from_utf8_lossy(&new), fault));
                 }
             }

@@ -32,11 +32,10 @@ impl Fs {
     fn vacate(&mut self, limit: u32) -> Result<()> {
         self.complete_map()?;
         (limit..self.geometry().block_count).for_each(|block| self.space.pin(block));
-        for i in 0..self.pairs.len() as u32 {
-            let is_there = |p: &Option<_>| p.as_ref().is_some_and(|p: &super::PairInfo| p.on_disk);
-            if self.pairs.get(i as usize).is_some_and(is_there) {
-                self.vacate_pair(PairIx(i), limit)?;
-                self.vacate_lists(PairIx(i), limit)?;
+        for ix in self.thread.ids() {
+            if self.thread.find(ix).is_some_and(|p| p.on_disk) {
+                self.vacate_pair(ix, limit)?;
+                self.vacate_lists(ix, limit)?;
             }
         }
         self.sync()

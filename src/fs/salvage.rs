@@ -19,7 +19,7 @@ impl Fs {
     pub(crate) fn adopt_map(&mut self, used: Alloc) {
         self.space.adopt(used);
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
-        for b in self.pairs.iter().flatten().flat_map(|p| p.blocks.0) {
+        for b in self.thread.iter().flat_map(|(_, p)| p.blocks.0) {
             self.space.mark(b);
         }
     }
@@ -32,10 +32,8 @@ impl Fs {
         entries: &[(u32, u16)],
     ) -> Result<Vec<Option<(String, String)>>> {
         let _running = self.begin()?;
-        let by_block: HashMap<u32, PairIx> = (0..self.pairs.len() as u32)
-            .map(PairIx)
-            .filter_map(|ix| Some((self.pairs[ix.0 as usize].as_ref()?.blocks.0[0], ix)))
-            .collect();
+        let by_block: HashMap<u32, PairIx> =
+            self.thread.iter().map(|(ix, p)| (p.blocks.0[0], ix)).collect();
         // ids change with the first move
         let mut names = Vec::new();
         for (block, id) in entries {
@@ -79,10 +77,8 @@ impl Fs {
         let _running = self.run();
         let max = self.superblock.file_max;
         let mut large = Vec::new();
-        for ix in (0..self.pairs.len() as u32).map(PairIx) {
-            let Some(dir) = self.pairs[ix.0 as usize].as_ref().and_then(|p| p.dir) else {
-                continue;
-            };
+        for ix in self.thread.ids() {
+            let Some(dir) = self.pair(ix).dir else { continue };
             for e in &self.mdir(ix)?.entries {
                 if matches!(e.data, Data::Ctz { size, .. } if size > max) && e.is_visible() {
                     large.push((dir, e.name.clone()));

@@ -18,11 +18,11 @@ impl Fs {
     pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
         let _running = self.begin()?;
         let (mut shortened, mut done) = (Vec::new(), Vec::new());
-        for dir in self.readable_dirs() {
+        for dir in self.dirs.all_readable() {
             let mut empty = false;
             for ix in self.dir(dir)?.pairs.clone() {
                 if self.pair(ix).continues && self.mdir(ix)?.entries.is_empty() {
-                    self.dirty_pairs.insert(ix);
+                    self.thread.mark_dirty(ix);
                     empty = true;
                 }
             }
@@ -30,7 +30,7 @@ impl Fs {
                 shortened.push(self.path_of(dir));
             }
             // of several entries of a name their order says which one counts
-            if !self.dirs[dir.0].sorted
+            if !self.dirs[dir].sorted
                 && !self.hides_doubles(dir)?
                 && (self.sort_pairs(dir)? | self.sort_across(dir)?)
             {
@@ -159,10 +159,10 @@ impl Fs {
 
     fn now_sorted(&mut self, dir: DirId) -> Result<()> {
         self.flush()?;
-        self.dirs[dir.0].sorted = true;
+        self.dirs[dir].sorted = true;
         for ix in self.dir(dir)?.pairs.clone() {
             self.mdir(ix)?;
-            self.refresh_first(ix);
+            self.thread.refresh_first(ix);
         }
         Ok(())
     }
