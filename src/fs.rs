@@ -13,11 +13,13 @@ mod dir;
 mod dirs;
 mod doubles;
 mod durable;
+mod edits;
 mod extents;
 mod file;
 mod flush;
 mod format;
 mod free_map;
+mod leaving;
 mod list;
 #[cfg(feature = "mount")]
 mod mounted;
@@ -43,21 +45,19 @@ mod unsaved;
 mod value;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use crate::bd::{BlockDevice, Geometry};
+use crate::bd::Geometry;
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
-use crate::disk::{GState, Superblock};
+use crate::disk::Superblock;
 use crate::error::Result;
-use crate::mdir::MoveId;
 use crate::slots::SlotId;
 
 pub use crate::mdir::{DirId, FileId};
 pub use activity::{Flush, Flushes, Unwritten};
 pub use attr::At;
-pub(crate) use durable::put_log;
+pub(crate) use edits::put_log;
 pub use file::ReadPlan;
 pub(crate) use file::read_list;
 pub use format::FormatOptions;
@@ -72,6 +72,10 @@ pub use storage::Storage;
 
 use activity::Tally;
 use dirs::{Dir, Directories};
+use durable::Durable;
+use leaving::Leaving;
+use moves::Moves;
+use relocate::Relocating;
 use open_files::OpenFiles;
 use pairs::PairIx;
 use running::{Panicked, Running};
@@ -101,28 +105,9 @@ pub enum Node {
     Dir(DirId),
 }
 
-/// A directory removed in memory whose pairs are still in the thread on disk.
-#[derive(Debug)]
-struct Removed {
-    dir: DirId,
-    /// Where its entry was.
-    parent: DirId,
-    entry_pair: PairIx,
-    /// Its entry goes in the target commit of a move, apart from all others.
-    by_move: bool,
-}
-
-/// A durable entry on its way to another pair.
-#[derive(Debug)]
-struct Move {
-    source: PairIx,
-    /// `None` when the target commit is on disk already.
-    target: Option<PairIx>,
-}
-
 /// An open littlefs.
 pub struct Fs {
-    dev: Arc<dyn BlockDevice>,
+    durable: Durable,
     layout: Layout,
     superblock: Superblock,
     attr_usage: AttrUsage,
@@ -145,40 +130,18 @@ pub struct Fs {
     /// Lack of space is an error at once, not after a flush.
     held: bool,
 
-    /// The global state on disk.
-    gstate: GState,
-    moves: BTreeMap<MoveId, Move>,
-    next_move: MoveId,
+    moves: Moves,
     /// An interrupted operation of a former mount is to be finished before the first write.
     unfinished: bool,
 
     /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
     nameless: Vec<PairIx>,
 
-    removed: Vec<Removed>,
+    leaving: Leaving,
+    relocating: Relocating,
     /// New directories that a flush has put into the thread, empty, and not named yet.
     stubs: BTreeSet<DirId>,
-    /// Pairs whose deltas of the global state do not count, or not for long: those being moved to
-    /// other blocks, while nothing in the thread names these, and one that is about to leave it.
-    unnamed: Vec<PairIx>,
-    /// Worn pairs that wait for others to move first.
-    making_way: Vec<PairIx>,
-    /// The superblock pair has been compacted so often that what it holds should leave it.
-    expansion_due: bool,
-    /// The revision of the superblock pair when it did so last.
-    expanded_at: Option<u32>,
-    /// How often a pair has moved to other blocks.
-    relocations: u64,
-    /// Pairs without entries that are to leave the thread.
-    emptied: Vec<PairIx>,
-
     tally: Tally,
-    /// Something was written since the last barrier.
-    unordered: bool,
-    /// Metadata was committed since the last barrier.
-    commits_unordered: bool,
-    /// Something was written since the last sync.
-    unsynced: bool,
 }
 
 impl Fs {
@@ -189,7 +152,7 @@ impl Fs {
 
     /// Size and number of blocks.
     pub fn geometry(&self) -> Geometry {
-        self.dev.geometry()
+        self.durable.dev().geometry()
     }
 
     /// How commits are laid out.
@@ -227,9 +190,8 @@ impl Fs {
     pub fn is_dirty(&self) -> bool {
         !self.thread.dirty().is_empty()
             || !self.files.dirty().is_empty()
-            || !self.removed.is_empty()
-            || !self.emptied.is_empty()
-            || self.unsynced
+            || !self.leaving.is_empty()
+            || self.durable.is_unsynced()
     }
 
     /// Whether operations that find no space fail at once, instead of flushing what was removed and
@@ -252,7 +214,7 @@ impl Fs {
         if self.unfinished {
             self.recover()?;
         }
-        let waiting = self.thread.dirty().len().max(self.removed.len());
+        let waiting = self.thread.dirty().len().max(self.leaving.removed().len());
         let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
         if waiting > most || self.files.waiting() > DIRTY_FILES_MAX {
             self.flush()?;

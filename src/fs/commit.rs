@@ -56,30 +56,13 @@ impl Fs {
     /// Everything written before is on disk before what comes now. A failure is final: the mount
     /// turns read-only.
     pub(super) fn barrier(&mut self) -> Result<()> {
-        if !self.unordered {
-            return Ok(());
-        }
-        if let Err(e) = self.dev.barrier() {
-            return Err(self.judge(e.into()));
-        }
-        self.unordered = false;
-        self.commits_unordered = false;
-        Ok(())
+        self.durable.barrier().map_err(|e| self.judge(e.into()))
     }
 
     /// Everything written is on disk. A failure is final, too, unless a journal could not be
     /// written for lack of space.
     pub(super) fn sync(&mut self) -> Result<()> {
-        if !self.unsynced {
-            return Ok(());
-        }
-        if let Err(e) = self.dev.sync() {
-            return Err(self.judge(e.into()));
-        }
-        self.unordered = false;
-        self.commits_unordered = false;
-        self.unsynced = false;
-        Ok(())
+        self.durable.sync().map_err(|e| self.judge(e.into()))
     }
 
     /// Note an error of the device: if it is final, nothing is written any more.
@@ -101,11 +84,6 @@ impl Fs {
         e
     }
 
-    pub(super) fn wrote(&mut self) {
-        self.unordered = true;
-        self.unsynced = true;
-    }
-
     /// One phase: lay out the commits of `pairs`, erase the twins that need it, write all.
     pub(super) fn phase(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         // what the phase before wrote must be durable before a block it replaced is erased
@@ -117,11 +95,11 @@ impl Fs {
             return Ok(());
         }
         let compacted: Vec<PairIx> = prepared.iter().filter(|p| p.compact).map(|p| p.ix).collect();
-        let moved = self.relocations;
+        let moved = self.relocating.count();
         for ix in compacted {
             self.level_wear(ix, spec)?;
         }
-        if self.relocations != moved {
+        if self.relocating.count() != moved {
             // what else there is to commit may name what has moved
             return Err(Fault::Replan);
         }
@@ -153,12 +131,11 @@ impl Fs {
         if self.pair(ix).twin_erased {
             return Ok(());
         }
-        if self.commits_unordered {
+        if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
         let twin = self.pair(ix).blocks.0[1];
-        self.wrote();
-        match self.dev.erase(twin) {
+        match self.durable.erase(twin) {
             Ok(()) => {
                 self.pair_mut(ix).twin_erased = true;
                 Ok(())
@@ -176,7 +153,7 @@ impl Fs {
         }
         let (block, off) = (p.blocks.0[0], p.end.off);
         let yes = off.is_multiple_of(self.layout.prog_size)
-            && store::is_erased_from(&*self.dev, block, off);
+            && store::is_erased_from(self.durable.dev(), block, off);
         self.pair_mut(ix).appendable = Some(yes);
         yes
     }
@@ -188,7 +165,7 @@ impl Fs {
         let passed = self.removed_behind(ix, spec.view);
         let mut gdelta = self.pair(ix).gdelta.xor(self.deltas_of(&passed));
         if let Some(new) = spec.gstate {
-            gdelta = gdelta.xor(self.gstate).xor(new);
+            gdelta = gdelta.xor(self.durable.gstate()).xor(new);
         }
         let delta_changes = gdelta != self.pair(ix).gdelta;
         let mdir = self.mdir(ix)?;
@@ -233,15 +210,13 @@ impl Fs {
         let Prepared { ix, commit, compact, tail, gdelta, passed } = p;
         let blocks = self.pair(ix).blocks;
         let block = blocks.0[usize::from(compact)];
-        self.wrote();
-        self.commits_unordered = true;
         // whatever happens, the target is not what it was
         if compact {
             self.pair_mut(ix).twin_erased = false;
         } else {
             self.pair_mut(ix).appendable = Some(false);
         }
-        match store::write_commit(&*self.dev, block, &commit) {
+        match self.durable.write_commit(block, &commit) {
             Ok(()) => {}
             Err(e) if e.is_bad_block() && compact => return Err(Fault::BadTwin(ix)),
             Err(e) if e.is_bad_block() => return Err(Fault::Replan),
@@ -257,7 +232,7 @@ impl Fs {
         info.disk_tail = tail;
         info.gdelta = gdelta;
         if let Some(new) = spec.gstate {
-            self.gstate = new;
+            self.durable.set_gstate(new);
         }
         self.committed(ix, &spec.select)?;
         self.publish_behind(ix, spec.view);
@@ -318,15 +293,7 @@ impl Fs {
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
     /// table.
     pub(super) fn forget_gone(&mut self) {
-        let (thread, dirs) = (&self.thread, &mut self.dirs);
-        self.emptied.retain(|&ix| thread.find(ix).is_some());
-        self.removed.retain(|r| {
-            let is_gone = dirs[r.dir].pairs.is_empty();
-            if is_gone {
-                dirs.remove(r.dir);
-            }
-            !is_gone
-        });
+        self.leaving.settle(&self.thread, &mut self.dirs);
     }
 
     /// Write a pair that nothing on disk names yet: its content and tail into one block, the other
@@ -336,7 +303,7 @@ impl Fs {
         let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
         let Pair([a, b]) = self.pair(ix).blocks;
         let rev =
-            self.first_rev(store::read_rev(&*self.dev, a).max(store::read_rev(&*self.dev, b)));
+            self.first_rev(store::read_rev(self.durable.dev(), a).max(store::read_rev(self.durable.dev(), b)));
         let layout = self.layout;
         let empty = Mdir::default();
         let mdir = self.mdir(ix)?;
@@ -344,9 +311,8 @@ impl Fs {
         let commit = content
             .encode_compact(layout, rev, &spec.select, tail, gdelta)
             .map_err(|_| Error::NoSpace)?;
-        self.wrote();
-        let written = store::write_fresh(&*self.dev, a, &commit)
-            .and_then(|()| store::erase_checked(&*self.dev, b));
+        let written = self.durable.write_fresh(a, &commit)
+            .and_then(|()| self.durable.erase_checked(b));
         match written {
             Ok(()) => {
                 self.space.written();

@@ -288,21 +288,7 @@ impl Fs {
         self.thread.link_after(ix, new);
         let tail = self.mdir_mut(ix)?.split_off(at);
         self.thread.mark_dirty(new);
-        for e in &tail.entries {
-            match e.role {
-                Role::Leaving(m) => {
-                    if let Some(mv) = self.moves.get_mut(&m) {
-                        mv.source = new;
-                    }
-                }
-                Role::Arriving(m) => {
-                    if let Some(mv) = self.moves.get_mut(&m) {
-                        mv.target = Some(new);
-                    }
-                }
-                Role::Live | Role::Replaced(_) => {}
-            }
-        }
+        tail.entries.iter().for_each(|e| self.moves.follow(e.role, new));
         self.pair_mut(new).mdir = Some(Box::new(tail));
         if let Some(dir) = dir {
             let d = &self.dirs[dir];

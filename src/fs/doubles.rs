@@ -61,8 +61,8 @@ impl Fs {
             }
             let block = self.pair(ix).blocks.0[0];
             let mut bytes_of_block = vec![0; self.layout.block_size as usize];
-            self.dev.read(block, 0, &mut bytes_of_block)?;
-            let log = store::read_log(&*self.dev, block)?.unwrap_or_default();
+            self.durable.dev().read(block, 0, &mut bytes_of_block)?;
+            let log = store::read_log(self.durable.dev(), block)?.unwrap_or_default();
             let order = log::order_as_c(&log, &bytes_of_block);
             self.pair_mut(ix).has_doubles = true;
             let mdir = self.mdir(ix)?;
@@ -159,7 +159,7 @@ impl Fs {
             return Ok(Vec::new());
         }
         let mut bytes = vec![0; self.layout.block_size as usize];
-        self.dev.read(self.pair(ix).blocks.0[0], 0, &mut bytes)?;
+        self.durable.dev().read(self.pair(ix).blocks.0[0], 0, &mut bytes)?;
         if let Some(order) = log::order_as_c(log, &bytes) {
             log.reorder(&order);
             self.mdir(ix)?.renumber(&order);

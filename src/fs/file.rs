@@ -163,7 +163,7 @@ impl Fs {
         let (size, body) = match e.data {
             Data::Inline(ref d) => (d.len() as u32, Body::Inline),
             Data::Ctz { head, size } => {
-                let list = Arc::new(BlockList::new(self.dev.geometry(), head, size)?);
+                let list = Arc::new(BlockList::new(self.durable.dev().geometry(), head, size)?);
                 let shared = list.len();
                 let durable = Arc::clone(&list);
                 let ctz = Ctz { list, valid: size, durable, shared, ..Ctz::default() };
@@ -266,8 +266,8 @@ impl Fs {
 
     /// The content of the CTZ list on disk that an entry names, all of it.
     pub(super) fn read_stored(&self, head: u32, size: u32) -> Result<Vec<u8>> {
-        let list = Arc::new(BlockList::new(self.dev.geometry(), head, size)?);
-        ReadPlan { dev: Arc::clone(&self.dev), bytes: None, list, off: 0, len: size as usize }.run()
+        let list = Arc::new(BlockList::new(self.durable.dev().geometry(), head, size)?);
+        ReadPlan { dev: self.durable.share(), bytes: None, list, off: 0, len: size as usize }.run()
     }
 
     /// Whether a file is open and still has a name.
@@ -292,8 +292,8 @@ impl Fs {
 
     /// The block addresses of a CTZ list, by index, as reads find them.
     pub(crate) fn load_list(&self, head: u32, size: u32) -> Result<Vec<u32>> {
-        let list = BlockList::new(self.dev.geometry(), head, size)?;
-        list.addresses(&*self.dev, 0, list.len())
+        let list = BlockList::new(self.durable.dev().geometry(), head, size)?;
+        list.addresses(self.durable.dev(), 0, list.len())
     }
 
     /// Plan to read `len` bytes at `off`, or up to the end of the file.
@@ -312,7 +312,7 @@ impl Fs {
         let off = off.min(u64::from(file.size)) as u32;
         let len = len.min((file.size - off) as usize);
         let mut plan =
-            ReadPlan { dev: Arc::clone(&self.dev), bytes: None, list: Arc::default(), off, len };
+            ReadPlan { dev: self.durable.share(), bytes: None, list: Arc::default(), off, len };
         let range = off as usize..off as usize + len;
         match &file.body {
             Body::Detached(d) => plan.bytes = Some(d.get(range).unwrap_or_default().to_vec()),
@@ -329,7 +329,7 @@ impl Fs {
                     plan.list = Arc::clone(&c.list);
                 } else {
                     let mut bytes = vec![0; len];
-                    read_merged(&*self.dev, c, off, &mut bytes)?;
+                    read_merged(self.durable.dev(), c, off, &mut bytes)?;
                     plan.bytes = Some(bytes);
                 }
             }

@@ -25,7 +25,8 @@ use std::time::Instant;
 use super::commit::{Fault, Spec};
 use super::pairs::{Fate, PairIx, View};
 use super::thread::WaysBack;
-use super::{DirId, Fs, Removed};
+use super::leaving::Removed;
+use super::{DirId, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
 
@@ -89,7 +90,7 @@ impl Fs {
     /// Nothing has to be written: what was, has to be there still.
     fn confirm(&mut self) -> Result<()> {
         let was_written = !self.is_read_only() || self.turned_read_only().is_some();
-        if was_written && let Err(e) = self.dev.still_whole() {
+        if was_written && let Err(e) = self.durable.dev().still_whole() {
             return Err(self.judge(e.into()));
         }
         if self.is_read_only() { Ok(()) } else { self.free_retired() }
@@ -123,7 +124,7 @@ impl Fs {
 
     /// One round; true if another is needed.
     fn round(&mut self) -> Result<bool, Fault> {
-        if self.commits_unordered {
+        if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
         for id in self.dirty_file_ids() {
@@ -144,15 +145,14 @@ impl Fs {
 
         if plan.guarded {
             // phase 2
-            let moved = self.relocations;
+            let moved = self.relocating.count();
             self.set_sync(true)?;
-            if self.relocations != moved {
+            if self.relocating.count() != moved {
                 // what phase 1 wrote names a pair that has moved since
                 return Err(Fault::Replan);
             }
             // removed directories keep their first pair only
-            let heads: Vec<PairIx> = self
-                .removed
+            let heads: Vec<PairIx> = self.leaving.removed()
                 .iter()
                 .map(|r| &self.dirs[r.dir].pairs)
                 .filter_map(|pairs| pairs.first().copied())
@@ -167,7 +167,7 @@ impl Fs {
         // phase 4
         let mut pairs: BTreeSet<PairIx> = self.committable().into_iter().collect();
         pairs.extend(self.publishers(plan.new.iter()));
-        pairs.extend(self.kept_before_all(&self.emptied));
+        pairs.extend(self.kept_before_all(self.leaving.emptied()));
         if !plan.guarded {
             pairs.extend(self.before_removed());
         }
@@ -230,7 +230,7 @@ impl Fs {
 
     /// Durable pairs whose tails pass over removed ones.
     fn before_removed(&self) -> Vec<PairIx> {
-        self.kept_before_all(self.removed.iter().flat_map(|r| &self.dirs[r.dir].pairs))
+        self.kept_before_all(self.leaving.removed().iter().flat_map(|r| &self.dirs[r.dir].pairs))
     }
 
     fn kept_before_all<'a>(&self, pairs: impl IntoIterator<Item = &'a PairIx>) -> Vec<PairIx> {
@@ -289,7 +289,7 @@ impl Fs {
             }
         }
         let guarded = stages.values().any(|s| *s == Stage::Stub)
-            || self.gstate.needs_sync()
+            || self.durable.gstate().needs_sync()
             || !self.removals_are_atomic();
         let new = self.thread.dirty()
             .iter()
@@ -328,9 +328,9 @@ impl Fs {
 
     /// Whether every removed directory leaves tree and thread by one commit.
     fn removals_are_atomic(&self) -> bool {
-        let by_dir: HashMap<DirId, &Removed> = self.removed.iter().map(|r| (r.dir, r)).collect();
+        let by_dir: HashMap<DirId, &Removed> = self.leaving.removed().iter().map(|r| (r.dir, r)).collect();
         let (mut kept, mut publishers) = (WaysBack::new(), WaysBack::new());
-        self.removed.iter().all(|r| {
+        self.leaving.removed().iter().all(|r| {
             let mut entry = r.entry_pair;
             // an entry in a removed directory goes with that
             while self.pair(entry).fate == Fate::Removed {
@@ -389,7 +389,7 @@ impl Fs {
                 self.thread.mark_clean(ix);
                 if self.pair(ix).on_disk {
                     self.pair_mut(ix).fate = Fate::Emptied;
-                    self.emptied.push(ix);
+                    self.leaving.push_emptied(ix);
                 } else {
                     self.forget_new(ix);
                 }
@@ -419,11 +419,11 @@ impl Fs {
 
     fn try_recover(&mut self) -> Result<(), Fault> {
         self.finish_moves(View::Final)?;
-        if self.gstate.pending_move().is_some() {
+        if self.durable.gstate().pending_move().is_some() {
             // its source is gone
-            self.commit_gstate(self.gstate.with_move(None))?;
+            self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
-        if self.gstate.needs_sync() {
+        if self.durable.gstate().needs_sync() {
             let wrong = self.thread.with_wrong_tails();
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;

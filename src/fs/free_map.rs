@@ -74,7 +74,7 @@ impl Fs {
     pub fn unmapped(&mut self) -> Option<Unmapped> {
         let _running = self.run();
         let lists = self.space.next_lists()?;
-        Some(Unmapped { dev: Arc::clone(&self.dev), lists })
+        Some(Unmapped { dev: self.durable.share(), lists })
     }
 
     /// Mark what was walked.
@@ -200,7 +200,7 @@ impl Fs {
         } else if self.unmapped().is_some() {
             return Ok(());
         }
-        self.space.free_retired(&*self.dev);
+        self.space.free_retired(self.durable.dev());
         Ok(())
     }
 

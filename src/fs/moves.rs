@@ -5,35 +5,124 @@
 //! in between (a pair that moved to other blocks, a flush that failed and the changes made since),
 //! the global state names the entry by its pair and id, and nothing else may go with it.
 
+use std::collections::BTreeMap;
+
 use super::Fs;
 use super::commit::{Fault, Spec};
-use super::durable::Edit;
+use super::edits::Edit;
 use super::pairs::{Fate, PairInfo, PairIx, View};
 use super::thread::WaysBack;
 use crate::disk::Pair;
 use crate::error::{Error, Result};
 use crate::mdir::{COUNT_MAX, Entry, MoveId, Role, Select};
 
+/// A durable entry on its way to another pair.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Move {
+    pub source: PairIx,
+    /// `None` when the target commit is on disk already.
+    pub target: Option<PairIx>,
+}
+
+/// The pending moves. They are carried out in the order in which they were made; of those whose
+/// target commit is on disk there is one at most, because the global state names only one.
+#[derive(Debug)]
+pub(super) struct Moves {
+    pending: BTreeMap<MoveId, Move>,
+    next: MoveId,
+}
+
+impl Moves {
+    pub fn new() -> Self {
+        Self { pending: BTreeMap::new(), next: 1 }
+    }
+
+    /// The id of a move that is about to be made.
+    pub fn new_id(&mut self) -> MoveId {
+        let m = self.next;
+        self.next = self.next.wrapping_add(1).max(1);
+        m
+    }
+
+    pub fn insert(&mut self, m: MoveId, mv: Move) {
+        self.pending.insert(m, mv);
+    }
+
+    /// Move `m` is over, or will not happen.
+    pub fn end(&mut self, m: MoveId) -> Option<Move> {
+        self.pending.remove(&m)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The move that is carried out next.
+    pub fn first(&self) -> Option<(MoveId, Move)> {
+        self.pending.first_key_value().map(|(&m, &mv)| (m, mv))
+    }
+
+    /// The pair that still holds what `m` moves.
+    pub fn source(&self, m: MoveId) -> Option<PairIx> {
+        self.pending.get(&m).map(|mv| mv.source)
+    }
+
+    /// A move out of `source`.
+    pub fn out_of(&self, source: PairIx) -> Option<MoveId> {
+        self.pending.iter().find(|(_, mv)| mv.source == source).map(|(&m, _)| m)
+    }
+
+    /// The move whose target commit is on disk, and its source.
+    pub fn begun(&self) -> Option<(MoveId, PairIx)> {
+        let begun = self.pending.iter().find(|(_, mv)| mv.target.is_none());
+        begun.map(|(&m, mv)| (m, mv.source))
+    }
+
+    /// The target commit of `m` is on disk.
+    pub fn arrived(&mut self, m: MoveId) {
+        if let Some(mv) = self.pending.get_mut(&m) {
+            mv.target = None;
+        }
+    }
+
+    /// A split has put an entry of this role into the pair `ix`.
+    pub fn follow(&mut self, role: Role, ix: PairIx) {
+        match role {
+            Role::Leaving(m) => {
+                if let Some(mv) = self.pending.get_mut(&m) {
+                    mv.source = ix;
+                }
+            }
+            Role::Arriving(m) => {
+                if let Some(mv) = self.pending.get_mut(&m) {
+                    mv.target = Some(ix);
+                }
+            }
+            Role::Live | Role::Replaced(_) => {}
+        }
+    }
+}
+
 impl Fs {
     /// Move what was renamed across pairs, one entry after the other.
     pub(super) fn finish_moves(&mut self, view: View) -> Result<(), Fault> {
-        while let Some((&first, mv)) = self.moves.first_key_value() {
-            if let Some(target) = mv.target {
-                self.arrive(first, mv.source, target, view)?;
+        while let Some((first, Move { source, target })) = self.moves.first() {
+            if let Some(target) = target {
+                self.arrive(first, source, target, view)?;
             }
             let mut m = first;
             // leaving may leave the source with nothing but what arrives there: both in one commit
             while let Some((source, next)) = self.exchanged(m)? {
-                let from = self.moves.get(&next).map_or(source, |mv| mv.source);
+                let from = self.moves.source(next).unwrap_or(source);
                 let gstate = Some(self.moving(from, next)?);
                 let select = Select { arrive: Some(next), leave: Some(m) };
                 self.phase(&[source], Spec { select, view, gstate })?;
-                self.moves.remove(&m);
-                self.arrived(next);
+                self.moves.end(m);
+                self.moves.arrived(next);
                 m = next;
             }
             self.end_move()?;
-            self.moves.remove(&m);
+            self.moves.end(m);
         }
         Ok(())
     }
@@ -64,13 +153,13 @@ impl Fs {
             }
             published?;
         }
-        self.arrived(m);
+        self.moves.arrived(m);
         Ok(())
     }
 
     /// The source of move `m` and a move that arrives there, if the source must not be without it.
     fn exchanged(&mut self, m: MoveId) -> Result<Option<(PairIx, MoveId)>> {
-        let Some(source) = self.moves.get(&m).map(|mv| mv.source) else { return Ok(None) };
+        let Some(source) = self.moves.source(m) else { return Ok(None) };
         let leave = Select { arrive: None, leave: Some(m) };
         if !self.pair(source).continues || !self.mdir(source)?.empties(&leave) {
             return Ok(None);
@@ -89,22 +178,14 @@ impl Fs {
         let id = leaving
             .filter(|id| usize::from(*id) < COUNT_MAX)
             .ok_or(Error::Invalid("a move lost its source"))?;
-        Ok(self.gstate.with_move(Some((self.pair(source).blocks, id))))
-    }
-
-    /// The target commit of `m` is on disk.
-    fn arrived(&mut self, m: MoveId) {
-        if let Some(mv) = self.moves.get_mut(&m) {
-            mv.target = None;
-        }
+        Ok(self.durable.gstate().with_move(Some((self.pair(source).blocks, id))))
     }
 
     /// The second commit of the move that the global state on disk names, if any.
     pub(super) fn end_move(&mut self) -> Result<()> {
-        let Some((blocks, id)) = self.gstate.pending_move() else { return Ok(()) };
-        let ended = self.gstate.with_move(None);
-        let begun = self.moves.iter().find(|(_, mv)| mv.target.is_none());
-        let begun = begun.map(|(&m, mv)| (m, mv.source));
+        let Some((blocks, id)) = self.durable.gstate().pending_move() else { return Ok(()) };
+        let ended = self.durable.gstate().with_move(None);
+        let begun = self.moves.begun();
         let Some(at) = self.pair_of(blocks, begun.map(|(_, source)| source)) else {
             // it is gone already
             return self.commit_gstate(ended);
@@ -130,7 +211,7 @@ impl Fs {
             }
         }
         if let Some((m, _)) = begun {
-            self.moves.remove(&m);
+            self.moves.end(m);
         }
         Ok(())
     }
@@ -191,9 +272,9 @@ impl Fs {
         let p = self.pair(at);
         let edits = [Edit::Tail(p.disk_tail), Edit::Absorb(p.gdelta)];
         // nothing more may be added to the delta that is handed on
-        self.unnamed.push(at);
-        let passed = self.commit_edits(before, &edits, self.gstate.with_move(None));
-        self.unnamed.pop();
+        self.relocating.push_unnamed(at);
+        let passed = self.commit_edits(before, &edits, self.durable.gstate().with_move(None));
+        self.relocating.pop_unnamed();
         passed
     }
 }

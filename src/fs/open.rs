@@ -1,6 +1,6 @@
 //! Opening: one walk along the thread, then one over the tree.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
@@ -11,7 +11,11 @@ use super::space::Space;
 use super::stray::blocks_behind;
 use super::dirs::{Dir, Directories};
 use super::thread::Thread;
-use super::{DirId, Fs, Move, ROOT};
+use super::durable::Durable;
+use super::leaving::Leaving;
+use super::moves::{Move, Moves};
+use super::relocate::Relocating;
+use super::{DirId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -118,7 +122,7 @@ impl Fs {
     pub fn open(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
         let g = dev.geometry();
         let mut fs = Self {
-            dev,
+            durable: Durable::new(dev),
             layout: Layout { block_size: g.block_size, prog_size: PROG_SIZE_DEFAULT, fcrc: true },
             superblock: Superblock {
                 version: 0,
@@ -142,23 +146,13 @@ impl Fs {
             space: Space::new(g, 0, Vec::new()),
             flushing: false,
             held: false,
-            gstate: GState::default(),
-            moves: BTreeMap::new(),
-            next_move: 1,
+            moves: Moves::new(),
             unfinished: false,
             nameless: Vec::new(),
-            removed: Vec::new(),
+            leaving: Leaving::default(),
             stubs: BTreeSet::new(),
-            emptied: Vec::new(),
-            unnamed: Vec::new(),
-            making_way: Vec::new(),
-            expansion_due: false,
-            expanded_at: None,
-            relocations: 0,
+            relocating: Relocating::default(),
             tally: Tally::default(),
-            unordered: false,
-            commits_unordered: false,
-            unsynced: false,
         };
         let mut walk = Walk::default();
         fs.walk_thread(&mut walk)?;
@@ -179,7 +173,7 @@ impl Fs {
         if fs.unfinished {
             fs.space.expect_shared_lists(pairs().collect());
         }
-        match blocks_behind(&*fs.dev, walk.strays) {
+        match blocks_behind(fs.durable.dev(), walk.strays) {
             Ok(blocks) => blocks.into_iter().for_each(|b| fs.space.pin(b)),
             Err(e) => fs.damage(&e),
         }
@@ -212,7 +206,7 @@ impl Fs {
                 broken = true;
                 break;
             }
-            let fetched = match store::fetch(&*self.dev, tail.pair) {
+            let fetched = match store::fetch(self.durable.dev(), tail.pair) {
                 Ok(f) => f,
                 Err(e) if prev.is_none() => return Err(e),
                 Err(e) => {
@@ -230,12 +224,12 @@ impl Fs {
             if let Some(prev) = prev {
                 self.thread.link_after(prev, ix);
             }
-            self.gstate = self.gstate.xor(self.pair(ix).gdelta);
+            self.durable.set_gstate(self.durable.gstate().xor(self.pair(ix).gdelta));
             prev = Some(ix);
         }
         if broken {
             // a sum of some of the deltas says nothing
-            self.gstate = GState::default();
+            self.durable.set_gstate(GState::default());
         }
         Ok(())
     }
@@ -326,7 +320,7 @@ impl Fs {
         if !sb.is_supported() {
             return Err(Unsupported::Version(sb.version).into());
         }
-        let g = self.dev.geometry();
+        let g = self.durable.dev().geometry();
         if sb.block_size != g.block_size {
             return Err(Unsupported::Geometry(format!(
                 "the superblock says blocks of {} bytes, not {}",
@@ -380,9 +374,9 @@ impl Fs {
 
     /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
     fn find_move(&mut self, walk: &mut Walk) {
-        walk.needs_sync = self.gstate.needs_sync();
+        walk.needs_sync = self.durable.gstate().needs_sync();
         self.unfinished = walk.needs_sync;
-        let Some((pair, id)) = self.gstate.pending_move() else { return };
+        let Some((pair, id)) = self.durable.gstate().pending_move() else { return };
         self.unfinished = true;
         self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
         let Some(&source) = pair.0.iter().find_map(|b| walk.by_block.get(b)) else { return };
@@ -390,8 +384,7 @@ impl Fs {
             self.damage(&Corrupt::MoveOfSuperblock(pair));
             return;
         }
-        let m = self.next_move;
-        self.next_move += 1;
+        let m = self.moves.new_id();
         if self.hide_moved(source, id, m, walk) {
             self.moves.insert(m, Move { source, target: None });
         }
@@ -440,7 +433,7 @@ impl Fs {
                 }
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
             }
-            [None, None] => match store::fetch_dir(&*self.dev, child.pair) {
+            [None, None] => match store::fetch_dir(self.durable.dev(), child.pair) {
                 Ok(f) => return Some(self.take_unthreaded(f, walk)),
                 Err(e) => e,
             },
@@ -449,7 +442,7 @@ impl Fs {
                     && !self.pair(old).continues
                     && !self.pair(old).chain =>
             {
-                match store::fetch_dir(&*self.dev, child.pair) {
+                match store::fetch_dir(self.durable.dev(), child.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
@@ -477,7 +470,7 @@ impl Fs {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
                 break;
             }
-            match store::fetch_dir(&*self.dev, tail.pair) {
+            match store::fetch_dir(self.durable.dev(), tail.pair) {
                 Ok(f) => {
                     tail = f.log.tail.unwrap_or(Tail::END);
                     let ix = self.take_pair(f, walk);
@@ -518,10 +511,10 @@ impl Fs {
         if let Some(l) = walk.names.remove(&new) {
             walk.names.insert(old, l);
         }
-        self.gstate = self.gstate.xor(delta).xor(gdelta);
+        self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
         // the pair may have been relocated in the middle of a move out of it
-        let out_of_here = self.moves.iter().find(|(_, mv)| mv.source == old).map(|(&m, _)| m);
-        if let (Some(m), Some((_, id))) = (out_of_here, self.gstate.pending_move()) {
+        let out_of_here = self.moves.out_of(old);
+        if let (Some(m), Some((_, id))) = (out_of_here, self.durable.gstate().pending_move()) {
             self.hide_moved(old, id, m, walk);
         }
         old
@@ -577,19 +570,19 @@ impl Fs {
             // what stands between leaves the thread
             [Some(a), Some(b)] if a == b && is_next(self, a) => return Some(a),
             [Some(old), None] | [None, Some(old)] if is_next(self, old) => {
-                match store::fetch_dir(&*self.dev, tail.pair) {
+                match store::fetch_dir(self.durable.dev(), tail.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
             }
-            [None, None] => match store::fetch_dir(&*self.dev, tail.pair) {
+            [None, None] => match store::fetch_dir(self.durable.dev(), tail.pair) {
                 Ok(f) => {
                     let ix = self.take_pair(f, walk);
                     self.pair_mut(ix).continues = true;
                     self.thread.link_after(at, ix);
                     walk.renewed.insert(ix);
                     if self.pair(ix).threaded {
-                        self.gstate = self.gstate.xor(self.pair(ix).gdelta);
+                        self.durable.set_gstate(self.durable.gstate().xor(self.pair(ix).gdelta));
                     }
                     return Some(ix);
                 }
@@ -656,7 +649,7 @@ impl Fs {
                 continue;
             }
             for passed in self.thread.skip_from(ix, View::Final).0 {
-                self.gstate = self.gstate.xor(self.pair(passed).gdelta);
+                self.durable.set_gstate(self.durable.gstate().xor(self.pair(passed).gdelta));
                 self.thread.unlink(passed);
                 self.thread.forget(passed);
             }

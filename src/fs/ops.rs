@@ -4,7 +4,8 @@ use super::dir::Place;
 use super::dirs::Dir;
 use super::pairs::{Fate, PairInfo, PairIx};
 use super::thread::WaysBack;
-use super::{DirId, Fs, Node, ROOT, Removed};
+use super::leaving::Removed;
+use super::{DirId, Fs, Node, ROOT};
 use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
@@ -162,7 +163,7 @@ impl Fs {
 
     fn take_out_one(&mut self, place: Place) -> Result<Entry> {
         if let Role::Arriving(m) = self.entry(place)?.role {
-            if let Some(mv) = self.moves.remove(&m) {
+            if let Some(mv) = self.moves.end(m) {
                 self.discard(mv.source, Role::Leaving(m))?;
                 self.discard(place.pair, Role::Replaced(m))?;
             }
@@ -198,7 +199,7 @@ impl Fs {
                 return Ok(Attempt::FlushFirst);
             }
             let entry_pair = match fs.entry(place)?.role {
-                Role::Arriving(m) => fs.moves.get(&m).map_or(place.pair, |mv| mv.source),
+                Role::Arriving(m) => fs.moves.source(m).unwrap_or(place.pair),
                 _ => place.pair,
             };
             fs.take_out(place)?;
@@ -226,7 +227,7 @@ impl Fs {
         }
         let head = pairs[0];
         let gone: Vec<DirId> =
-            self.removed.iter().filter(|r| r.parent == child).map(|r| r.dir).collect();
+            self.leaving.removed().iter().filter(|r| r.parent == child).map(|r| r.dir).collect();
         for sub in gone {
             let Some(&sub_head) = self.dirs[sub].pairs.first() else { continue };
             if self.dirs[sub].pairs.len() > 1 && pairs.len() > 1 {
@@ -257,12 +258,10 @@ impl Fs {
     /// Before `ix` is forgotten: of the removed directories whose entries were there, the pair
     /// before it knows when they are gone from the disk.
     pub(super) fn hand_on_entries(&mut self, ix: PairIx) {
-        if self.removed.iter().any(|r| r.entry_pair == ix) {
+        if self.leaving.held_entries(ix) {
             let before = self.pair(ix).prev.unwrap_or(PairIx(0));
             let publisher = self.thread.publisher(before, &mut WaysBack::new());
-            for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
-                r.entry_pair = publisher;
-            }
+            self.leaving.hand_on_entries(ix, publisher);
         }
     }
 
@@ -288,7 +287,7 @@ impl Fs {
         d.alive = false;
         d.pairs = kept;
         let parent = d.parent;
-        self.removed.push(Removed { dir: child, parent, entry_pair, by_move });
+        self.leaving.push_removed(Removed { dir: child, parent, entry_pair, by_move });
     }
 }
 
@@ -332,12 +331,12 @@ mod tests {
             }
             stale.extend([a, b, c]);
             let [places, _, heads] = fs.dirs.sizes();
-            let held = (places, fs.thread.capacity(), heads, fs.removed.len());
+            let held = (places, fs.thread.capacity(), heads, fs.leaving.removed().len());
             assert!(held <= (12, 16, 16, 12), "round {round}: {held:?}");
         }
         fs.flush().expect("flush");
         let [_, dirs, heads] = fs.dirs.sizes();
-        assert_eq!((dirs, fs.removed.len(), heads), (1, 0, 2));
+        assert_eq!((dirs, fs.leaving.removed().len(), heads), (1, 0, 2));
         let new = fs.mkdir(ROOT, b"new").expect("mkdir");
         for dir in stale {
             assert_ne!(dir, new);

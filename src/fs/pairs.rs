@@ -126,7 +126,7 @@ impl Fs {
 
     /// The content of a pair, read if need be.
     pub(super) fn mdir(&mut self, ix: PairIx) -> Result<&mut Mdir> {
-        self.thread.mdir(&*self.dev, &self.dirs, ix)
+        self.thread.mdir(self.durable.dev(), &self.dirs, ix)
     }
 
     /// The content of a pair, to be changed.

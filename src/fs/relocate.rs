@@ -7,14 +7,14 @@
 //! from then on only when that one moves (DESIGN: the superblock chain).
 
 use super::commit::{Fault, Spec};
-use super::durable::Edit;
+use super::edits::Edit;
 use super::pairs::{PairIx, View};
 use super::{Fs, ROOT};
 use crate::disk::commit::Commit;
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Tail, tag};
 use crate::error::{Error, IoError, IoOp, Result};
-use crate::mdir::{LogEnd, store};
+use crate::mdir::LogEnd;
 
 /// A worn pair moves after those that name it, if these are worn, too. That many moves may wait for
 /// each other.
@@ -22,6 +22,45 @@ const WAITING_MAX: usize = 64;
 /// A pair's new name may find a bad block where it is to be written, and so on up the tree. With
 /// this many something is wrong, and a stack is only so deep.
 const NESTED_MAX: usize = 1000;
+
+/// Moves of pairs to other blocks, due and under way.
+#[derive(Debug, Default)]
+pub(super) struct Relocating {
+    /// Pairs whose deltas of the global state do not count, or not for long: those being moved to
+    /// other blocks, while nothing in the thread names these, and one that is about to leave it.
+    unnamed: Vec<PairIx>,
+    /// Worn pairs that wait for others to move first.
+    making_way: Vec<PairIx>,
+    /// The superblock pair has been compacted so often that what it holds should leave it.
+    expansion_due: bool,
+    /// The revision of the superblock pair when it did so last.
+    expanded_at: Option<u32>,
+    /// How often a pair has moved to other blocks.
+    count: u64,
+}
+
+impl Relocating {
+    /// How often a pair has moved to other blocks: if that changes meanwhile, what was planned may
+    /// name the old ones.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Until [`Self::pop_unnamed`], the delta of this pair does not count.
+    pub fn push_unnamed(&mut self, ix: PairIx) {
+        self.unnamed.push(ix);
+    }
+
+    /// The delta of the pair that was pushed last counts again, or the pair has left the thread.
+    pub fn pop_unnamed(&mut self) {
+        self.unnamed.pop();
+    }
+
+    /// Whether the delta of a pair does not count.
+    pub fn is_unnamed(&self, ix: PairIx) -> bool {
+        self.unnamed.contains(&ix)
+    }
+}
 
 impl Fs {
     pub(super) fn is_superblock(&self, ix: PairIx) -> bool {
@@ -58,15 +97,15 @@ impl Fs {
         if self.space.available() <= 1 {
             return Ok(());
         }
-        if self.gstate.pending_move().is_some() {
+        if self.durable.gstate().pending_move().is_some() {
             return Ok(());
         }
         if spec.gstate.is_some() || !self.moves_alone(ix, spec.view) {
             return Err(Fault::TiredTwin(ix));
         }
-        let moved = self.relocations;
+        let moved = self.relocating.count;
         self.make_way(ix)?;
-        if self.relocations != moved {
+        if self.relocating.count != moved {
             return Err(Fault::Replan);
         }
         self.commit_elsewhere(ix, spec)
@@ -96,10 +135,10 @@ impl Fs {
 
     fn level_superblock(&mut self, ix: PairIx) -> Result<(), Fault> {
         // the compaction that the chain has grown for
-        if self.expanded_at == Some(self.pair(ix).end.rev) {
+        if self.relocating.expanded_at == Some(self.pair(ix).end.rev) {
             return Ok(());
         }
-        self.expansion_due = true;
+        self.relocating.expansion_due = true;
         if self.expand_if_due()? { Err(Fault::Replan) } else { Ok(()) }
     }
 
@@ -116,7 +155,7 @@ impl Fs {
         let info = self.pair_mut(ix);
         (info.gdelta, info.disk_tail) = (gdelta, tail);
         self.committed(ix, &spec.select)?;
-        self.name_moved(ix, old, self.gstate)?;
+        self.name_moved(ix, old, self.durable.gstate())?;
         self.space.retire(vec![old.0[1]]);
         Ok(())
     }
@@ -124,10 +163,10 @@ impl Fs {
     /// Let the superblock chain grow if that is due and possible. Nothing is written yet.
     pub(super) fn expand_if_due(&mut self) -> Result<bool> {
         // what is to be deleted is known by its pair, which must not change on the way
-        if !self.expansion_due || self.gstate.pending_move().is_some() {
+        if !self.relocating.expansion_due || self.durable.gstate().pending_move().is_some() {
             return Ok(false);
         }
-        self.expansion_due = false;
+        self.relocating.expansion_due = false;
         // it cannot be undone: only while an eighth of the image is free, as in the C driver
         let free = self.usage()?.blocks_free;
         if free <= self.superblock.block_count / 8 || free <= 2 {
@@ -135,7 +174,7 @@ impl Fs {
         }
         ::log::info!("expanding the superblock chain");
         let ix = PairIx(0);
-        self.expanded_at = Some(self.pair(ix).end.rev);
+        self.relocating.expanded_at = Some(self.pair(ix).end.rev);
         let next = self.split(ix, 0)?;
         let superblock = self.mdir(next)?.entries.first().cloned();
         let Some(mut entry) = superblock else { return Err(Error::NotFound) };
@@ -155,7 +194,7 @@ impl Fs {
     pub(super) fn relocate(&mut self, ix: PairIx) -> Result<()> {
         let mut log = self.durable_log(ix)?;
         self.keep_order_as_c(ix, &mut log)?;
-        self.relocate_log(ix, &log, self.gstate)
+        self.relocate_log(ix, &log, self.durable.gstate())
     }
 
     /// Before the log of `ix` is compacted by a commit of its own: whether it is worn and may move.
@@ -164,10 +203,10 @@ impl Fs {
             return Ok(false);
         }
         if self.is_superblock(ix) {
-            self.expansion_due = true;
+            self.relocating.expansion_due = true;
             return Ok(false);
         }
-        if !self.unnamed.is_empty() || self.gstate.pending_move().is_some() {
+        if !self.relocating.unnamed.is_empty() || self.durable.gstate().pending_move().is_some() {
             return Ok(false);
         }
         self.make_way(ix)?;
@@ -180,23 +219,23 @@ impl Fs {
     /// thread.
     fn make_way(&mut self, ix: PairIx) -> Result<()> {
         let blocks = self.pair(ix).blocks;
-        if self.making_way.len() >= WAITING_MAX || !self.pair(ix).on_disk {
+        if self.relocating.making_way.len() >= WAITING_MAX || !self.pair(ix).on_disk {
             return Ok(());
         }
         let is_child = !self.pair(ix).continues;
         let parents = if is_child { self.naming(ix, blocks)? } else { Vec::new() };
         let mut names: Vec<PairIx> = parents.into_iter().map(|(at, _)| at).collect();
         names.extend(self.leading_to(ix, blocks));
-        self.making_way.push(ix);
+        self.relocating.making_way.push(ix);
         let moved = names.into_iter().try_for_each(|at| {
             let would_move = self.is_tired(at) && !self.is_superblock(at) && !self.has_room(at);
-            if would_move && !self.making_way.contains(&at) {
+            if would_move && !self.relocating.making_way.contains(&at) {
                 self.relocate_tired(at)
             } else {
                 Ok(())
             }
         });
-        self.making_way.pop();
+        self.relocating.making_way.pop();
         moved
     }
 
@@ -205,7 +244,7 @@ impl Fs {
         self.make_way(ix)?;
         let mut log = self.durable_log(ix)?;
         self.keep_order_as_c(ix, &mut log)?;
-        self.relocate_tired_log(ix, &log, self.gstate)?;
+        self.relocate_tired_log(ix, &log, self.durable.gstate())?;
         Ok(())
     }
 
@@ -253,7 +292,7 @@ impl Fs {
     /// Write the first commit of a pair's new block, which nothing names yet. `None` if there is no
     /// block for it.
     fn write_elsewhere(&mut self, commit: &Commit) -> Result<Option<u32>> {
-        if self.unnamed.len() >= NESTED_MAX {
+        if self.relocating.unnamed.len() >= NESTED_MAX {
             return Ok(None);
         }
         self.barrier()?;
@@ -264,8 +303,7 @@ impl Fs {
                 Err(Error::NoSpace) => return Ok(None),
                 Err(e) => return Err(e),
             };
-            self.wrote();
-            match store::write_fresh(&*self.dev, block, commit) {
+            match self.durable.write_fresh(block, commit) {
                 Ok(()) => break block,
                 Err(e) if e.is_bad_block() => self.space.spoil(block, e)?,
                 Err(e) => return Err(e.into()),
@@ -282,7 +320,7 @@ impl Fs {
         if !self.quiet {
             ::log::warn!("pair {old} moves to {new}");
         }
-        self.relocations += 1;
+        self.relocating.count += 1;
         self.rename_pair(ix, new)?;
         let info = self.pair_mut(ix);
         (info.end, info.appendable, info.twin_erased) = (end, Some(true), false);
@@ -294,9 +332,9 @@ impl Fs {
         if !self.pair(ix).on_disk {
             return Ok(());
         }
-        self.unnamed.push(ix);
+        self.relocating.unnamed.push(ix);
         let named = self.rename_on_disk(ix, old, gstate);
-        self.unnamed.pop();
+        self.relocating.unnamed.pop();
         // with memory ahead of the disk nothing may be written any more
         named.map_err(|e| self.fatal(e))
     }
@@ -360,7 +398,7 @@ impl Fs {
     /// Durable directory entries that name `pair`, the blocks of `ix`: by pair and id. One, or, in
     /// the middle of a move, two; that which is on its way out is the last.
     fn naming(&self, ix: PairIx, pair: Pair) -> Result<Vec<(PairIx, u16)>> {
-        let moving = self.gstate.pending_move();
+        let moving = self.durable.gstate().pending_move();
         if moving.is_none()
             && let Some(parent) = self.parent_pair(ix)
             && let Some(id) = self.id_naming(parent, pair)?

@@ -7,7 +7,8 @@
 
 use super::dir::Place;
 use super::ops::Attempt;
-use super::{DirId, Fs, Move, ROOT};
+use super::moves::Move;
+use super::{DirId, Fs, ROOT};
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Double, Entry, Kind, Role};
 
@@ -197,8 +198,7 @@ impl Fs {
         target: Option<Place>,
         mut new: Entry,
     ) -> Result<()> {
-        let m = self.next_move;
-        self.next_move = self.next_move.wrapping_add(1).max(1);
+        let m = self.moves.new_id();
         self.mdir_mut(source.pair)?.update(source.at, |e| {
             e.role = Role::Leaving(m);
             e.file = None;

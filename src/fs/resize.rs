@@ -4,7 +4,7 @@
 //! and of the old size until the root's superblock says the new one.
 
 use super::Fs;
-use super::durable::Edit;
+use super::edits::Edit;
 use super::list::read_all_ways;
 use super::pairs::PairIx;
 use crate::disk::{Pair, ctz, tag};
@@ -47,7 +47,7 @@ impl Fs {
             let mut log = self.durable_log(ix)?;
             self.keep_order_as_c(ix, &mut log)?;
             let [_, twin] = self.pair(ix).blocks.0;
-            self.relocate_log(ix, &log, self.gstate)?;
+            self.relocate_log(ix, &log, self.durable.gstate())?;
             self.barrier()?;
             self.space.free(twin);
         }
@@ -66,7 +66,7 @@ impl Fs {
             });
             let mut found = None;
             for (id, Pair([head, size])) in lists {
-                let mut blocks = read_all_ways(&*self.dev, head, size)?.list;
+                let mut blocks = read_all_ways(self.durable.dev(), head, size)?.list;
                 blocks.reverse();
                 if let Some(first) = blocks.iter().position(|&block| block >= limit) {
                     found = Some((id, size, blocks, first));
@@ -77,7 +77,7 @@ impl Fs {
             let new = self.copy_list(&blocks, first)?;
             let head = *new.last().ok_or(Error::NoSpace)?;
             let edit = Edit::List(id as u16, Pair([head, size]));
-            self.commit_edits(ix, &[edit], self.gstate)?;
+            self.commit_edits(ix, &[edit], self.durable.gstate())?;
             self.barrier()?;
             blocks[first..].iter().for_each(|&block| self.space.free(block));
             next = if self.pair(ix).has_doubles { 0 } else { id + 1 };
@@ -89,7 +89,7 @@ impl Fs {
         let mut new = blocks[..first].to_vec();
         let mut bytes = vec![0; self.layout.block_size as usize];
         for (index, &block) in blocks.iter().enumerate().skip(first) {
-            self.dev.read(block, 0, &mut bytes)?;
+            self.durable.dev().read(block, 0, &mut bytes)?;
             for k in 0..ctz::pointers(index as u32) {
                 let to = *new.get(index - (1 << k)).ok_or(Corrupt::CtzLoop { head: block, block })?;
                 let at = 4 * k as usize;
@@ -110,9 +110,8 @@ impl Fs {
     fn write_block(&mut self, bytes: &[u8]) -> Result<u32> {
         loop {
             let block = self.space.take_to_write()?;
-            self.wrote();
-            let erased = self.dev.erase(block);
-            match erased.and_then(|()| store::prog_checked(&*self.dev, block, 0, bytes)) {
+            let erased = self.durable.erase(block);
+            match erased.and_then(|()| store::prog_checked(self.durable.dev(), block, 0, bytes)) {
                 Ok(()) => {
                     self.space.written();
                     return Ok(block);

@@ -64,7 +64,7 @@ impl Fs {
         if let Some(why) = self.turned_read_only() {
             return Err(io::Error::other(why.to_owned()));
         }
-        self.dev.become_writable()?;
+        self.durable.dev().become_writable()?;
         self.read_only = false;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What every superblock of the chain says.
 
 use super::Fs;
-use super::durable::Edit;
+use super::edits::Edit;
 use super::pairs::PairIx;
 use crate::disk::{Pair, Superblock};
 use crate::error::Result;
@@ -28,7 +28,7 @@ impl Fs {
             if let Some(there) = Superblock::of(&log).filter(|sb| sb.block_count != block_count) {
                 changed.push(self.pair(ix).blocks);
                 let edit = Edit::Superblock(Superblock { block_count, ..there });
-                self.commit_edits(ix, &[edit], self.gstate)?;
+                self.commit_edits(ix, &[edit], self.durable.gstate())?;
                 self.barrier()?;
             }
             at = self.pair(ix).next;

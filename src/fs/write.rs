@@ -133,7 +133,7 @@ impl Fs {
                     if first < size { ctz::blocks(bs, size) - ctz::locate(bs, first).0 } else { 0 };
                 let reserved = c.reserved;
                 // what is replaced will have to be freed
-                c.durable.find(&*self.dev, ctz::locate(bs, first.min(size)).0)?;
+                c.durable.find(self.durable.dev(), ctz::locate(bs, first.min(size)).0)?;
                 self.need_map()?;
                 if !self.space.reserve(reserved, needed) {
                     return Err(Error::NoSpace);
@@ -213,7 +213,7 @@ impl Fs {
     /// Turn a file in blocks into an inline one of its first `size` bytes.
     fn pull_inline(&mut self, id: FileId, size: u32) -> Result<()> {
         let mut content = vec![0; size as usize];
-        read_merged(&*self.dev, self.ctz(id), 0, &mut content)?;
+        read_merged(self.durable.dev(), self.ctz(id), 0, &mut content)?;
         if let Some((dir, name)) = self.file(id).link.clone() {
             let Place { pair, at } = self.room_to_grow(dir, &name, size.saturating_sub(8))?;
             self.mdir_mut(pair)?.update(at, |e| {
@@ -274,7 +274,7 @@ impl Fs {
         if first >= end {
             return Ok(());
         }
-        let mut list = Growing::new(&*self.dev, &c.list, first)?;
+        let mut list = Growing::new(self.durable.dev(), &c.list, first)?;
         let mut i = first;
         while i < end {
             let n = ((BATCH / bs as usize).max(1) as u32).min(end - i);
@@ -286,8 +286,7 @@ impl Fs {
             }
             i += n;
         }
-        self.unordered = true;
-        self.unsynced = true;
+        self.durable.wrote();
 
         let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
         let list = Arc::new(list.finish());
@@ -328,12 +327,12 @@ impl Fs {
             let block = &mut buf[k as usize * bs..(k as usize + 1) * bs];
             let data_at = ctz::data_offset(index) as usize;
             for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
-                let to = list.get(&*self.dev, index - (1 << p))?;
+                let to = list.get(self.durable.dev(), index - (1 << p))?;
                 slot.copy_from_slice(&to.to_le_bytes());
             }
             let start = ctz::start(bs as u32, index) as u32;
             let len = (size - start).min((bs - data_at) as u32) as usize;
-            read_merged(&*self.dev, self.ctz(id), start, &mut block[data_at..data_at + len])?;
+            read_merged(self.durable.dev(), self.ctz(id), start, &mut block[data_at..data_at + len])?;
         }
         let fresh = list.last(n as usize).to_vec();
         let mut k = 0;
@@ -379,10 +378,10 @@ impl Fs {
     }
 
     fn write_run(&self, block: u32, data: &[u8]) -> Result<()> {
-        self.dev.rewrite(block, data)?;
-        if self.dev.wants_read_back() {
+        self.durable.dev().rewrite(block, data)?;
+        if self.durable.dev().wants_read_back() {
             let mut back = vec![0; data.len()];
-            self.dev.read(block, 0, &mut back).map_err(|_| store::silent_failure(block))?;
+            self.durable.dev().read(block, 0, &mut back).map_err(|_| store::silent_failure(block))?;
             if back != data {
                 return Err(store::silent_failure(block).into());
             }
@@ -396,7 +395,7 @@ impl Fs {
         let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
         // a shorter file ends in an earlier block of the same list
         let head = match ctz::blocks(self.layout.block_size, size).checked_sub(1) {
-            Some(last) => c.list.get(&*self.dev, last)?,
+            Some(last) => c.list.get(self.durable.dev(), last)?,
             None => BLOCK_NULL,
         };
         let Place { pair, at } = self.place_of(id)?;

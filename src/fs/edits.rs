@@ -1,0 +1,309 @@
+//! Changes to what is on disk that leave pending changes in memory alone: the sync bit, the names
+//! of pairs that move to other blocks, and the end of a move.
+//!
+//! They edit a pair's log as read from the device, so a compaction writes nothing that a phase of
+//! the flush still withholds.
+
+use super::Fs;
+use super::pairs::{Fate, PairIx};
+use crate::disk::commit::{Commit, Writer};
+use crate::disk::log::Log;
+use crate::disk::{GState, Pair, Superblock, Tail, tag};
+use crate::error::{Corrupt, Error, Result};
+use crate::mdir::{LogEnd, store};
+
+/// One change to a pair's durable log.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Edit {
+    /// Directory entry `id` points at another pair.
+    Child(u16, Pair),
+    /// Entry `id` goes.
+    Delete(u16),
+    /// The content of file `id` is this list: head and size.
+    List(u16, Pair),
+    /// The superblock, which is entry 0, says this.
+    Superblock(Superblock),
+    /// The tail leads elsewhere.
+    Tail(Tail),
+    /// This is added to the pair's delta of the global state: what a pair held that leaves the
+    /// thread by the same commit, so that the sum stays the same.
+    Absorb(GState),
+}
+
+impl Edit {
+    fn apply(self, log: &mut Log) {
+        match self {
+            Self::Child(id, pair) => {
+                if let Some(e) = log.entries.get_mut(usize::from(id)) {
+                    e.data = Some((tag::DIRSTRUCT, pair.to_bytes().into()));
+                }
+            }
+            Self::Delete(id) => {
+                if usize::from(id) < log.entries.len() {
+                    log.entries.remove(usize::from(id));
+                }
+            }
+            Self::List(id, list) => {
+                if let Some(e) = log.entries.get_mut(usize::from(id)) {
+                    e.data = Some((tag::CTZSTRUCT, list.to_bytes().into()));
+                }
+            }
+            Self::Superblock(sb) => {
+                if let Some(e) = log.entries.first_mut() {
+                    e.data = Some((tag::INLINESTRUCT, sb.to_bytes().into()));
+                }
+            }
+            Self::Tail(tail) => log.tail = Some(tail),
+            Self::Absorb(delta) => log.gdelta = log.gdelta.xor(delta),
+        }
+    }
+
+    /// The same edit once the entries stand in another order, given as ids before.
+    fn reordered(self, order: &[u16]) -> Self {
+        let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
+        match self {
+            Self::Child(id, pair) => Self::Child(new(id), pair),
+            Self::Delete(id) => Self::Delete(new(id)),
+            Self::List(id, list) => Self::List(new(id), list),
+            Self::Superblock(_) | Self::Tail(_) | Self::Absorb(_) => self,
+        }
+    }
+
+    fn put(self, w: &mut Writer) {
+        match self {
+            Self::Child(id, pair) => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Delete(id) => w.tag(tag::DELETE, id, &[]),
+            Self::List(id, list) => w.tag(tag::CTZSTRUCT, id, &list.to_bytes()),
+            Self::Superblock(sb) => w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes()),
+            Self::Tail(tail) => w.tail(tail),
+            // the commit closes with the whole delta
+            Self::Absorb(_) => {}
+        }
+    }
+}
+
+/// All of a log as the first commit of a block; ids stay what they are.
+pub(crate) fn put_log(log: &Log, w: &mut Writer) {
+    put_entries(log, w);
+    if !log.gdelta.is_zero() {
+        w.gdelta(log.gdelta);
+    }
+}
+
+/// The same without the delta of the global state.
+fn put_entries(log: &Log, w: &mut Writer) {
+    for (id, e) in log.entries.iter().enumerate() {
+        let id = id as u16;
+        match e.name_type {
+            Some(ty) => w.tag(ty, id, &e.name),
+            None if e.data.is_some() => w.tag(tag::CREATE, id, &[]),
+            None => continue,
+        }
+        if let Some((ty, data)) = &e.data {
+            w.tag(*ty, id, data);
+        }
+        for (ty, data) in &e.attrs {
+            w.tag(tag::USERATTR + u16::from(*ty), id, data);
+        }
+    }
+    if let Some(tail) = log.tail.filter(|t| !t.pair.is_null()) {
+        w.tail(tail);
+    }
+}
+
+impl Fs {
+    /// Raise or clear the sync bit, in a phase of its own.
+    pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
+        let state = if on { self.guarded(self.durable.gstate()) } else { self.durable.gstate().with_sync(false) };
+        self.commit_gstate(state)
+    }
+
+    /// `state` while the thread and the tree may be apart: with the sync bit.
+    ///
+    /// Whoever finds the bit raised takes every directory without a name for a removed one. While
+    /// some of those in the thread have lost theirs by damage, it therefore stays down: a crash may
+    /// then leave the thread and the tree apart, which `check` tells and mends, and nothing is lost.
+    pub(super) fn guarded(&self, state: GState) -> GState {
+        if self.nameless.is_empty() { state.with_sync(true) } else { state }
+    }
+
+    /// Change the global state by a commit of its own: to a pair with room for it, or to one that
+    /// is about to be written anyway, or to the root.
+    pub(super) fn commit_gstate(&mut self, new: GState) -> Result<()> {
+        if new == self.durable.gstate() {
+            return Ok(());
+        }
+        let counts = |ix: PairIx| {
+            let p = self.pair(ix);
+            p.threaded && p.on_disk && p.fate == Fate::Stays && !self.relocating.is_unnamed(ix)
+        };
+        let dirty = || self.thread.dirty().iter().copied().filter(|&ix| counts(ix));
+        let root = self.dirs[super::ROOT].pairs.first().copied();
+        let ix = dirty()
+            .find(|&ix| self.has_room(ix))
+            .or_else(|| dirty().find(|&ix| !self.pair(ix).blocks.same(Pair::SUPERBLOCK)))
+            .or(root.filter(|&ix| counts(ix)))
+            .unwrap_or(PairIx(0));
+        self.commit_edits(ix, &[], new)?;
+        self.barrier()
+    }
+
+    /// The durable log of `ix`, up to the end of its last commit: what a failed program left
+    /// behind that does not count, even where it can be read.
+    pub(super) fn durable_log(&self, ix: PairIx) -> Result<Log> {
+        let p = self.pair(ix);
+        store::read_log_to(self.durable.dev(), p.blocks.0[0], p.end.off)?
+            .ok_or(Error::Corrupt(Corrupt::NoValidCommit(p.blocks)))
+    }
+
+    /// One commit to the durable log of `ix`, after which the global state is `gstate`. Whatever
+    /// was written before is durable before.
+    ///
+    /// Where the pair must move to other blocks for that, the new copy has the edits, and the
+    /// commit that makes it reachable has the global state: until then the old copy counts.
+    pub(super) fn commit_edits(
+        &mut self,
+        ix: PairIx,
+        edits: &[Edit],
+        gstate: GState,
+    ) -> Result<()> {
+        if gstate != self.durable.gstate() && self.relocating.is_unnamed(ix) {
+            // its delta does not count yet
+            if gstate.needs_sync() {
+                self.commit_gstate(gstate)?;
+                return self.commit_edits(ix, edits, gstate);
+            }
+            self.commit_edits(ix, edits, self.durable.gstate())?;
+            return self.commit_gstate(gstate);
+        }
+        self.barrier()?;
+        let change = self.durable.gstate().xor(gstate);
+        if self.append_edits(ix, edits, change)? {
+            self.durable.set_gstate(gstate);
+            return Ok(());
+        }
+        let moves = self.may_move(ix)?;
+        let mut log = self.durable_log(ix)?;
+        let order = self.keep_order_as_c(ix, &mut log)?;
+        edits.iter().for_each(|e| e.reordered(&order).apply(&mut log));
+        if moves && self.relocate_tired_log(ix, &log, gstate)? {
+            return Ok(());
+        }
+        let change = self.durable.gstate().xor(gstate);
+        if self.compact_edits(ix, &log, change)? {
+            self.durable.set_gstate(gstate);
+            return Ok(());
+        }
+        self.relocate_log(ix, &log, gstate)
+    }
+
+    /// False if the log has no room, or its block is bad.
+    fn append_edits(&mut self, ix: PairIx, edits: &[Edit], change: GState) -> Result<bool> {
+        if !self.is_appendable(ix) {
+            return Ok(false);
+        }
+        let (end, old) = (self.pair(ix).end, self.pair(ix).gdelta);
+        let mut w = Writer::append(self.layout, end.off, end.etag);
+        let (mut delta, mut tail) = (old.xor(change), self.pair(ix).disk_tail);
+        for e in edits {
+            e.put(&mut w);
+            match *e {
+                Edit::Absorb(d) => delta = delta.xor(d),
+                Edit::Tail(t) => tail = t,
+                Edit::Child(..) | Edit::Delete(_) | Edit::List(..) | Edit::Superblock(_) => {}
+            }
+        }
+        if delta != old {
+            w.gdelta(delta);
+        }
+        let Ok(commit) = w.finish() else { return Ok(false) };
+        self.pair_mut(ix).appendable = Some(false);
+        let block = self.pair(ix).blocks.0[0];
+        if !self.write_edits(block, &commit)? {
+            return Ok(false);
+        }
+        let info = self.pair_mut(ix);
+        info.appendable = Some(true);
+        info.end = LogEnd { rev: end.rev, off: commit.end(), etag: commit.etag };
+        (info.gdelta, info.disk_tail) = (delta, tail);
+        Ok(true)
+    }
+
+    /// Write all of `log` into the twin. False if that is bad.
+    fn compact_edits(&mut self, ix: PairIx, log: &Log, change: GState) -> Result<bool> {
+        let Pair([active, twin]) = self.pair(ix).blocks;
+        let rev = self.pair(ix).end.rev.wrapping_add(1);
+        let delta = log.gdelta.xor(change);
+        let commit = self.encode_log(log, rev, delta)?;
+        if !std::mem::take(&mut self.pair_mut(ix).twin_erased) {
+            match self.durable.erase(twin) {
+                Ok(()) => self.barrier()?,
+                Err(e) if e.is_bad_block() => return Ok(false),
+                Err(e) => return Err(e.into()),
+            }
+        }
+        if !self.write_edits(twin, &commit)? {
+            return Ok(false);
+        }
+        let info = self.pair_mut(ix);
+        info.blocks = Pair([twin, active]);
+        info.end = LogEnd { rev, off: commit.end(), etag: commit.etag };
+        info.appendable = Some(true);
+        (info.gdelta, info.disk_tail) = (delta, log.tail.unwrap_or(Tail::END));
+        Ok(true)
+    }
+
+    /// All of `log` as the first commit of a block.
+    pub(super) fn encode_log(&self, log: &Log, rev: u32, delta: GState) -> Result<Commit> {
+        let mut w = Writer::compact(self.layout, rev);
+        put_entries(log, &mut w);
+        if !delta.is_zero() {
+            w.gdelta(delta);
+        }
+        w.finish().map_err(|_| Error::NoSpace)
+    }
+
+    /// False if the block is bad.
+    fn write_edits(&mut self, block: u32, commit: &Commit) -> Result<bool> {
+        match self.durable.write_commit(block, commit) {
+            Ok(()) => Ok(true),
+            Err(e) if e.is_bad_block() => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Put a directory that the thread misses into it, so that the global state of its pairs
+    /// counts. True if something was changed, to be flushed.
+    pub(super) fn join_thread(&mut self, ix: PairIx) -> Result<bool> {
+        if self.pair(ix).threaded {
+            return Ok(false);
+        }
+        let dir = self.pair(ix).dir.ok_or(Error::NotFound)?;
+        let chain = self.dirs[dir].pairs.clone();
+        let last_root =
+            self.dirs[super::ROOT].pairs.last().copied().ok_or(Error::NotFound)?;
+        let next = self.pair(last_root).next;
+        let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return Ok(false) };
+        // their deltas did not count so far and must not begin to
+        for &p in &chain {
+            let delta = self.pair(p).gdelta;
+            if !delta.is_zero() {
+                self.commit_edits(p, &[Edit::Absorb(delta)], self.durable.gstate())?;
+            }
+        }
+        let old_tail = self.pair(last_root).disk_tail;
+        self.commit_edits(last, &[Edit::Tail(old_tail)], self.durable.gstate())?;
+        let tail = Tail { pair: self.pair(first).blocks, hard: false };
+        self.commit_edits(last_root, &[Edit::Tail(tail)], self.durable.gstate())?;
+        self.barrier()?;
+        // only now: where one of these failed, the directory is still outside
+        chain.iter().for_each(|&p| self.pair_mut(p).threaded = true);
+        self.pair_mut(last_root).next = Some(first);
+        self.pair_mut(first).prev = Some(last_root);
+        self.pair_mut(last).next = next;
+        if let Some(next) = next {
+            self.pair_mut(next).prev = Some(last);
+        }
+        Ok(true)
+    }
+}
