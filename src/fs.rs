@@ -3,10 +3,45 @@
 //! Operations change metadata pairs, files and the thread in memory; the image is the last flushed
 //! state of that. [`Fs::flush`] alone writes metadata, its phases in order in `flush.rs`.
 //!
+//! # Owners
+//!
+//! The state is divided among types that each have a file, private fields, and a list of what must
+//! hold at the top of that file:
+//!
+//! | type | file | what it owns |
+//! |---|---|---|
+//! | `Thread` | `thread.rs` | the metadata pairs, their order, their content in memory |
+//! | `Directories` | `dirs.rs` | directories: their pairs, parents and names |
+//! | `OpenFiles` | `open_files.rs` | open files, and changed ones until they are written |
+//! | `Space` | `space.rs` | blocks: free, promised, retired |
+//! | `Durable` | `durable.rs` | the device, the global state on it, what is not sure to be on it |
+//! | `Moves` | `moves.rs` | entries on their way from one pair to another |
+//! | `Leaving` | `leaving.rs` | pairs and directories on their way out of the thread |
+//! | `Relocating` | `relocate.rs` | pairs on their way to other blocks |
+//!
+//! [`Fs`] has the operations, which concern several of them.
+//!
+//! # Words for giving up
+//!
+//! - To *remove* an entry is to delete it from its pair in memory, or a thing from its table.
+//! - To *release* is what a removed or replaced entry does with its content: the content goes, or
+//!   stays with whoever has the file open.
+//! - To *detach* a pair or a directory is to take it out of the tree in memory. It *leaves* the
+//!   thread when a flush has written that.
+//! - To *forget* a pair, a directory or a file is to remove what is kept of it in memory, once
+//!   nothing needs it any more.
+//! - To *retire* blocks is to let them become free after the next flush. To *discard* blocks, which
+//!   nothing on disk names, is to free them at once.
+//! - To *evict* content is to drop a clean copy from the cache.
+//!
+//! A pair that moves to other blocks is *relocated*. Whatever names it is *readdressed*; a *rename*
+//! always means the name of an entry.
+//!
 //! Single-threaded: a volume keeps an `Fs` behind one mutex. [`ReadPlan::run`] reads file data
 //! outside of it.
 
 mod activity;
+mod attempt;
 mod attr;
 mod commit;
 mod dir;

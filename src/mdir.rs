@@ -574,7 +574,7 @@ impl Mdir {
     }
 
     /// Directory `dir` has other blocks now.
-    pub fn rename_dir(&mut self, id: DirId, blocks: Pair) {
+    pub fn readdress_dir(&mut self, id: DirId, blocks: Pair) {
         for e in &mut self.entries {
             if let Data::Dir { pair, dir: Some(d) } = &mut e.data
                 && *d == id

@@ -94,7 +94,7 @@ impl Fs {
     pub fn set_attr(&mut self, at: At, ty: u8, data: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         self.check_attr(data)?;
-        self.with_space(|fs| fs.put_attr(at, ty, Some(data)))
+        self.with_room(|fs| fs.put_attr(at, ty, Some(data)))
     }
 
     /// Remove attribute `ty`.

@@ -111,7 +111,7 @@ impl Fs {
         }
         self.barrier()?;
         let done = prepared.into_iter().try_for_each(|p| self.execute(p, spec));
-        self.forget_gone();
+        self.forget_detached();
         done
     }
 
@@ -292,7 +292,7 @@ impl Fs {
 
     /// What left the thread is not waited for any more. Before any pair takes such a place in the
     /// table.
-    pub(super) fn forget_gone(&mut self) {
+    pub(super) fn forget_detached(&mut self) {
         self.leaving.settle(&self.thread, &mut self.dirs);
     }
 
@@ -337,7 +337,7 @@ impl Fs {
                 self.space.spoil(if is_second { b } else { a }, e)?;
                 let fresh = self.space.take_to_write()?;
                 let blocks = if is_second { [a, fresh] } else { [fresh, b] };
-                self.rename_pair(ix, Pair(blocks))?;
+                self.readdress_pair(ix, Pair(blocks))?;
                 Err(Fault::Replan)
             }
             Err(e) => Err(e.into()),
@@ -358,7 +358,7 @@ impl Fs {
     }
 
     /// A pair has other blocks now: whoever names it follows in memory.
-    pub(super) fn rename_pair(&mut self, ix: PairIx, blocks: Pair) -> Result<()> {
+    pub(super) fn readdress_pair(&mut self, ix: PairIx, blocks: Pair) -> Result<()> {
         let old = self.pair(ix).blocks;
         self.pair_mut(ix).blocks = blocks;
         let Some(dir) = self.pair(ix).dir else { return Ok(()) };
@@ -366,7 +366,7 @@ impl Fs {
             return Ok(());
         }
         self.dirs.readdress(dir, old, blocks);
-        self.thread.contents().for_each(|m| m.rename_dir(dir, blocks));
+        self.thread.contents().for_each(|m| m.readdress_dir(dir, blocks));
         Ok(())
     }
 

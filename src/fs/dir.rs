@@ -1,6 +1,6 @@
 //! Directories: finding a name, listing, making room in a pair.
 
-use super::ops::Attempt;
+use super::attempt::Attempt;
 use super::pairs::{PairInfo, PairIx};
 use super::dirs::Dir;
 use super::{DirId, Fs, Node};

@@ -183,12 +183,12 @@ impl Fs {
     pub fn close_file(&mut self, id: FileId) {
         let _running = self.run();
         if self.files.close(id) {
-            self.drop_file(id);
+            self.forget_file(id);
         }
     }
 
     /// Forget a file object that is neither open nor dirty.
-    pub(super) fn drop_file(&mut self, id: FileId) {
+    pub(super) fn forget_file(&mut self, id: FileId) {
         let Some(file) = self.files.remove(id) else { return };
         match file.link {
             Some((dir, name)) => {
@@ -235,12 +235,12 @@ impl Fs {
 
     /// The removed entry `e` of a file takes its content along, or lets it live on in the open
     /// file.
-    pub(super) fn let_go(&mut self, e: Entry) {
-        self.let_content_go(e.data, e.file);
+    pub(super) fn release(&mut self, e: Entry) {
+        self.release_content(e.data, e.file);
     }
 
     /// The same of what an entry held before it was replaced.
-    pub(super) fn let_content_go(&mut self, data: Data, file: Option<FileId>) {
+    pub(super) fn release_content(&mut self, data: Data, file: Option<FileId>) {
         let Some(id) = file else {
             if let Data::Ctz { head, size } = data
                 && head != BLOCK_NULL
@@ -260,7 +260,7 @@ impl Fs {
             file.opens
         });
         if opens == 0 {
-            self.drop_file(id);
+            self.forget_file(id);
         }
     }
 

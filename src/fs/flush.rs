@@ -197,12 +197,12 @@ impl Fs {
         self.phase(&before, Spec { view: View::Final, ..all })?;
         // phase 7
         self.set_sync(false)?;
-        self.forget_undone();
+        self.forget_unchanged();
         Ok(!self.thread.dirty().is_empty() || self.expand_if_due()?)
     }
 
     /// Pairs whose changes cancelled out were not committed, and need not be.
-    fn forget_undone(&mut self) {
+    fn forget_unchanged(&mut self) {
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             if p.on_disk && !p.mdir.as_ref().is_some_and(|m| m.is_dirty()) {
@@ -247,7 +247,7 @@ impl Fs {
 
     fn plan(&mut self) -> Result<Plan> {
         self.end_deferral();
-        self.drop_vacant();
+        self.detach_vacant();
         self.renew_waiting()?;
         let mut stages = BTreeMap::new();
         // where a round is planned again, what it has published empty is not named yet
@@ -347,13 +347,13 @@ impl Fs {
 
     /// Pairs without entries, other than the first of a directory, leave the thread; new ones do
     /// not even join it.
-    fn drop_vacant(&mut self) {
+    fn detach_vacant(&mut self) {
         let is_vacant = |ix: &PairIx| {
             let p = self.pair(*ix);
             p.continues && p.fate == Fate::Stays && p.mdir.as_ref().is_some_and(|m| m.is_vacant())
         };
         let vacant: Vec<PairIx> = self.thread.dirty().iter().copied().filter(is_vacant).collect();
-        self.drop_pairs(&vacant);
+        self.detach_pairs(&vacant);
     }
 
     /// A pair that keeps nothing but what moves will bring must not be committed empty, not even
@@ -364,7 +364,7 @@ impl Fs {
             let may_wait = p.on_disk && p.continues && p.fate == Fate::Stays;
             if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
                 match self.split(ix, 0) {
-                    Ok(_) => self.drop_pairs(&[ix]),
+                    Ok(_) => self.detach_pairs(&[ix]),
                     // then its own commit waits for the move
                     Err(Error::NoSpace) => {}
                     Err(e) => return Err(e),
@@ -375,7 +375,7 @@ impl Fs {
     }
 
     /// Take pairs out of their directories; of none the first.
-    pub(super) fn drop_pairs(&mut self, pairs: &[PairIx]) {
+    pub(super) fn detach_pairs(&mut self, pairs: &[PairIx]) {
         let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
         for &ix in pairs {
             let Some(dir) = self.pair(ix).dir else { continue };

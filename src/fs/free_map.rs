@@ -175,20 +175,6 @@ impl Fs {
         self.complete_map()
     }
 
-    /// Run `op`, and once more after a flush if there was no space: a flush frees what was removed.
-    pub(super) fn with_space<T>(
-        &mut self,
-        mut op: impl FnMut(&mut Self) -> Result<T>,
-    ) -> Result<T> {
-        match op(self) {
-            Err(Error::NoSpace) if !self.held && (self.is_dirty() || self.space.has_retired()) => {
-                self.flush()?;
-                op(self)
-            }
-            r => r,
-        }
-    }
-
     /// Everything in memory is on disk: free what waited for that.
     pub(super) fn free_retired(&mut self) -> Result<()> {
         if !self.space.has_retired() {

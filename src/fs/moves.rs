@@ -197,7 +197,7 @@ impl Fs {
         // a pair must not be left empty: the C driver cannot list past it
         let before = self.before_on_disk(at).filter(|_| count == 1 && self.pair(at).continues);
         match before {
-            Some(before) => self.drop_source(at, before, begun)?,
+            Some(before) => self.detach_source(at, before, begun)?,
             None => {
                 self.commit_edits(at, &[Edit::Delete(id)], ended)?;
                 let leaving = self.take_leaving(begun)?;
@@ -242,7 +242,7 @@ impl Fs {
 
     /// The entry that leaves is all that `at` has on disk: `before` passes over the pair, and what
     /// is to come there in memory goes to a new one.
-    fn drop_source(
+    fn detach_source(
         &mut self,
         at: PairIx,
         before: PairIx,
@@ -256,9 +256,9 @@ impl Fs {
                 mdir.insert(place.min(mdir.entries.len()), e);
             }
             (Ok(()), ..) => {
-                self.drop_pairs(&[at]);
+                self.detach_pairs(&[at]);
                 self.leave_thread(at);
-                self.forget_gone();
+                self.forget_detached();
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! Creating and removing entries.
 
+use super::attempt::Attempt;
 use super::dir::Place;
 use super::dirs::Dir;
 use super::pairs::{Fate, PairInfo, PairIx};
@@ -13,40 +14,7 @@ use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
 /// How far a removed directory is looked for behind its parent in the thread.
 const THREAD_LOOKAHEAD: usize = 1024;
 
-/// An operation that is not done after so many flushes asks for them without end.
-const ATTEMPTS_MAX: usize = 3;
-
-/// Whether an operation was done, or needs everything flushed first and another try.
-pub(super) enum Attempt<T> {
-    Done(T),
-    FlushFirst,
-}
-
-impl<T> Attempt<T> {
-    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Attempt<U> {
-        match self {
-            Self::Done(value) => Attempt::Done(f(value)),
-            Self::FlushFirst => Attempt::FlushFirst,
-        }
-    }
-}
-
 impl Fs {
-    /// Run `op` until it is done, flushing whenever it asks for that, and once if there was no
-    /// space.
-    pub(super) fn attempt<T>(
-        &mut self,
-        mut op: impl FnMut(&mut Self) -> Result<Attempt<T>>,
-    ) -> Result<T> {
-        for _ in 0..ATTEMPTS_MAX {
-            match self.with_space(&mut op)? {
-                Attempt::Done(value) => return Ok(value),
-                Attempt::FlushFirst => self.flush()?,
-            }
-        }
-        Err(Error::Invalid("an operation asks for flushes without end"))
-    }
-
     /// Make an empty file.
     pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         self.create_with_attrs(dir, name, &[])
@@ -116,7 +84,7 @@ impl Fs {
             return Err(Error::Exists);
         }
         if self.is_shadowed(dir, &e.name)? {
-            self.flush()?;
+            return Ok(Attempt::FlushFirst);
         }
         self.room_for(dir, &e.name, e.size_on_disk())
     }
@@ -146,26 +114,26 @@ impl Fs {
         if self.entry(place)?.kind == Kind::Dir {
             return Err(Error::IsDirectory);
         }
-        let e = self.take_out(place)?;
-        self.let_go(e);
+        let e = self.remove_entry(place)?;
+        self.release(e);
         Ok(())
     }
 
-    /// Take the visible entry at `place` out, and all that a pending move keeps of it elsewhere.
-    pub(super) fn take_out(&mut self, place: Place) -> Result<Entry> {
+    /// Remove the visible entry at `place`, and all that a pending move keeps of it elsewhere.
+    pub(super) fn remove_entry(&mut self, place: Place) -> Result<Entry> {
         let dir = self.pair(place.pair).dir;
-        let e = self.take_out_one(place)?;
+        let e = self.remove_entry_only(place)?;
         if let (Double::Found, Some(dir)) = (e.double, dir) {
             self.show_next_double(dir, &e.name)?;
         }
         Ok(e)
     }
 
-    fn take_out_one(&mut self, place: Place) -> Result<Entry> {
+    fn remove_entry_only(&mut self, place: Place) -> Result<Entry> {
         if let Role::Arriving(m) = self.entry(place)?.role {
             if let Some(mv) = self.moves.end(m) {
-                self.discard(mv.source, Role::Leaving(m))?;
-                self.discard(place.pair, Role::Replaced(m))?;
+                self.remove_hidden(mv.source, Role::Leaving(m))?;
+                self.remove_hidden(place.pair, Role::Replaced(m))?;
             }
             // the replaced entry stood beside it
             let mdir = self.mdir(place.pair)?;
@@ -179,8 +147,8 @@ impl Fs {
         self.remove_at(place)
     }
 
-    /// Delete the hidden entry of `role` in `pair`.
-    fn discard(&mut self, pair: PairIx, role: Role) -> Result<()> {
+    /// Remove the hidden entry of `role` in `pair`.
+    fn remove_hidden(&mut self, pair: PairIx, role: Role) -> Result<()> {
         let mdir = self.mdir_mut(pair)?;
         if let Some(at) = mdir.entries.iter().position(|e| e.role == role) {
             mdir.remove(at);
@@ -202,8 +170,8 @@ impl Fs {
                 Role::Arriving(m) => fs.moves.source(m).unwrap_or(place.pair),
                 _ => place.pair,
             };
-            fs.take_out(place)?;
-            fs.drop_dir(child, entry_pair, false);
+            fs.remove_entry(place)?;
+            fs.detach_dir(child, entry_pair, false);
             Ok(Attempt::Done(()))
         })
     }
@@ -267,7 +235,7 @@ impl Fs {
 
     /// Let the pairs of the empty directory `child`, whose entry was in `entry_pair`, leave the
     /// thread with the next flush.
-    pub(super) fn drop_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
+    pub(super) fn detach_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
         let pairs = std::mem::take(&mut self.dirs[child].pairs);
         let mut kept = Vec::new();
         for &ix in &pairs {

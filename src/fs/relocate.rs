@@ -155,7 +155,7 @@ impl Fs {
         let info = self.pair_mut(ix);
         (info.gdelta, info.disk_tail) = (gdelta, tail);
         self.committed(ix, &spec.select)?;
-        self.name_moved(ix, old, self.durable.gstate())?;
+        self.readdress(ix, old, self.durable.gstate())?;
         self.space.retire(vec![old.0[1]]);
         Ok(())
     }
@@ -286,7 +286,7 @@ impl Fs {
         self.moved(ix, block, LogEnd { rev, off: commit.end(), etag: commit.etag })?;
         let info = self.pair_mut(ix);
         (info.gdelta, info.disk_tail) = (log.gdelta, log.tail.unwrap_or(Tail::END));
-        self.name_moved(ix, old, gstate)
+        self.readdress(ix, old, gstate)
     }
 
     /// Write the first commit of a pair's new block, which nothing names yet. `None` if there is no
@@ -321,19 +321,19 @@ impl Fs {
             ::log::warn!("pair {old} moves to {new}");
         }
         self.relocating.count += 1;
-        self.rename_pair(ix, new)?;
+        self.readdress_pair(ix, new)?;
         let info = self.pair_mut(ix);
         (info.end, info.appendable, info.twin_erased) = (end, Some(true), false);
         Ok(())
     }
 
-    /// Let whatever names `ix` on disk follow.
-    fn name_moved(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
+    /// `ix` has moved: let whatever names it on disk follow.
+    fn readdress(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
         if !self.pair(ix).on_disk {
             return Ok(());
         }
         self.relocating.unnamed.push(ix);
-        let named = self.rename_on_disk(ix, old, gstate);
+        let named = self.readdress_on_disk(ix, old, gstate);
         self.relocating.unnamed.pop();
         // with memory ahead of the disk nothing may be written any more
         named.map_err(|e| self.fatal(e))
@@ -343,7 +343,7 @@ impl Fs {
     ///
     /// Where parent and thread name it by different pairs, the sync bit guards the time between
     /// their commits (SPEC: `0x7ff` MOVESTATE): it goes up with the first and down with the last.
-    fn rename_on_disk(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
+    fn readdress_on_disk(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
         // an entry on its way out is known by its pair
         let goal = match gstate.pending_move() {
             Some((pair, id)) if pair.same(old) => {

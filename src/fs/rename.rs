@@ -6,7 +6,7 @@
 //! there as `Leaving`.
 
 use super::dir::Place;
-use super::ops::Attempt;
+use super::attempt::Attempt;
 use super::moves::Move;
 use super::{DirId, Fs, ROOT};
 use crate::error::{Error, Result};
@@ -211,7 +211,7 @@ impl Fs {
                 e.file = None;
                 e.discount = size.min(e.size_on_disk());
             });
-            self.gone(old, t, true);
+            self.release_replaced(old, t, true);
         }
         new.role = Role::Arriving(m);
         self.insert_at(place, new)?;
@@ -231,7 +231,7 @@ impl Fs {
         let name = new.name.clone();
         if let Some(t) = target {
             let old = self.remove_at(t)?;
-            self.gone(old, t, false);
+            self.release_replaced(old, t, false);
         }
         let at = match target {
             Some(t) if t.pair == source.pair && t.at < source.at => source.at - 1,
@@ -249,10 +249,10 @@ impl Fs {
     }
 
     /// The entry `old`, which was at `place`, was replaced.
-    fn gone(&mut self, old: Entry, place: Place, by_move: bool) {
+    fn release_replaced(&mut self, old: Entry, place: Place, by_move: bool) {
         match old.data {
-            Data::Dir { dir: Some(d), .. } => self.drop_dir(d, place.pair, by_move),
-            _ => self.let_go(old),
+            Data::Dir { dir: Some(d), .. } => self.detach_dir(d, place.pair, by_move),
+            _ => self.release(old),
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::ops::Attempt;
+use super::attempt::Attempt;
 use super::pairs::{Fate, PairIx};
 use super::dirs::Dir;
 use super::{DirId, Fs, Node, ROOT};

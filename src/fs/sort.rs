@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::dir::Place;
-use super::ops::Attempt;
+use super::attempt::Attempt;
 use super::pairs::PairIx;
 use super::repair::rewritten;
 use super::{DirId, Fs};

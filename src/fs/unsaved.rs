@@ -83,7 +83,7 @@ impl Fs {
         for id in self.files.unsaved().clone() {
             self.files.take_saved(id);
             if self.file(id).opens == 0 && !self.files.is_dirty(id) {
-                self.drop_file(id);
+                self.forget_file(id);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::dir::Place;
 use super::extents::Extents;
 use super::open_files::{Body, Ctz, File};
-use super::ops::Attempt;
+use super::attempt::Attempt;
 use super::{DirId, Fs, Node};
 use crate::disk::{BLOCK_NULL, ctz, name};
 use crate::error::{Corrupt, Error, Result};
@@ -331,7 +331,7 @@ impl Fs {
             e.attrs = attrs;
             (std::mem::replace(&mut e.data, data), e.file.take())
         });
-        self.let_content_go(old, file);
+        self.release_content(old, file);
         Ok(Attempt::Done(place))
     }
 

@@ -35,7 +35,7 @@ impl Fs {
         }
         let (off, end) = (off as u32, end as u32);
         let size = self.file(id).size.max(end);
-        self.with_space(|fs| {
+        self.with_room(|fs| {
             fs.keep_saved(id)?;
             fs.make_room(id, size, off)
         })?;
@@ -68,12 +68,12 @@ impl Fs {
             return Ok(());
         }
         if size < old && size <= self.inline_max && matches!(self.file(id).body, Body::Ctz(_)) {
-            return self.with_space(|fs| {
+            return self.with_room(|fs| {
                 fs.keep_saved(id)?;
                 fs.pull_inline(id, size)
             });
         }
-        self.with_space(|fs| {
+        self.with_room(|fs| {
             fs.keep_saved(id)?;
             fs.make_room(id, size, old.min(size))
         })?;
@@ -428,7 +428,7 @@ impl Fs {
             self.space.retire_list(list, from);
         }
         if self.file(id).opens == 0 {
-            self.drop_file(id);
+            self.forget_file(id);
         }
     }
 
