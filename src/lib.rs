@@ -66,9 +66,9 @@
 //!
 //! | layer | modules | job |
 //! |---|---|---|
-//! | base | [`error`], `files`, `show`, `slots` | outcomes a caller can act on; files by descriptor; names for people; tables with ids |
+//! | base | [`error`], `files`, `show`, `slots`, `sys`, `time` | outcomes a caller can act on; files by descriptor; names for people; tables with ids; system calls; moments |
 //! | device | [`bd`] | blocks in files and in memory |
-//! | format | `disk`, [`convention`] | the bytes of SPEC.md and of user attributes, pure |
+//! | format | `disk`, [`convention`], [`profile`] | the bytes of SPEC.md and of user attributes, pure; what families of devices need |
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the verifier, and repair |

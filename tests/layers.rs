@@ -1,0 +1,117 @@
+//! The layers, as docs/design.md lists them and src/lib.rs explains them: no module uses one of a
+//! layer above its own.
+
+use std::fs;
+use std::path::Path;
+
+/// Names at the root of the crate, and the modules that they come from. All others are of `api`.
+const OF_ROOT: [(&str, &str); 7] = [
+    ("Error", "error"),
+    ("Result", "error"),
+    ("Counts", "fs"),
+    ("Flush", "fs"),
+    ("Flushes", "fs"),
+    ("Storage", "fs"),
+    ("Unwritten", "fs"),
+];
+
+/// The modules of each layer, the lowest first.
+fn layers(design: &str) -> Vec<Vec<String>> {
+    let list = design.split("Each layer uses only those before it").nth(1).expect("the list");
+    let list = list.split("\n\n").nth(1).expect("a paragraph of its own");
+    list.split(" -").map(in_backquotes).collect()
+}
+
+/// The words between backquotes.
+fn in_backquotes(text: &str) -> Vec<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// What a source file names behind `crate::`, outside of comments and of its tests.
+fn used(source: &str) -> Vec<String> {
+    let code = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = lines.flat_map(|line| [line, "\n"]).collect();
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    let mut names = Vec::new();
+    for behind in code.split("crate::").skip(1) {
+        match behind.strip_prefix('{') {
+            Some(list) => {
+                let list = list.split("};").next().unwrap_or_default();
+                names.extend(list.split(',').map(|name| name.trim().to_owned()));
+            }
+            None => names.push(behind.to_owned()),
+        }
+    }
+    let first = |name: &String| name.split(|c| !is_name(c)).next().unwrap_or_default().to_owned();
+    names.iter().map(first).filter(|name| !name.is_empty()).collect()
+}
+
+/// All source files below `dir`, by their paths inside `src`.
+fn sources(dir: &Path, inside: &str, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        if path.is_dir() {
+            sources(&path, &format!("{inside}{name}/"), found);
+        } else if name.ends_with(".rs") {
+            found.push((format!("{inside}{name}"), fs::read_to_string(&path).expect("text")));
+        }
+    }
+}
+
+#[test]
+fn no_module_uses_a_layer_above_its_own() {
+    let layers = layers(&read("docs/design.md"));
+    let rank = |module: &str| layers.iter().position(|layer| layer.iter().any(|m| m == module));
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut files);
+    assert!(files.len() > 200, "{} files", files.len());
+    let mut wrong = Vec::new();
+    for (path, source) in &files {
+        let module = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+        // `error` has variants for the errors of other layers, see docs/design.md
+        if matches!(module, "lib" | "main" | "error") {
+            continue;
+        }
+        let Some(own) = rank(module) else {
+            wrong.push(format!("{path}: docs/design.md has no layer of {module}"));
+            continue;
+        };
+        for name in used(source) {
+            let of_root = OF_ROOT.iter().find(|(n, _)| *n == name).map(|(_, module)| *module);
+            let is_of_api = name.starts_with(|c: char| c.is_ascii_uppercase());
+            let module = of_root.unwrap_or(if is_of_api { "api" } else { &name });
+            if rank(module).is_none_or(|theirs| theirs > own) {
+                wrong.push(format!("{path} uses {name}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_library_tells_the_same_layers() {
+    let lib = read("src/lib.rs");
+    let table = lib.split("//! | layer | modules | job |").nth(1).expect("the table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with("//! |"));
+    let modules: Vec<String> = rows
+        .flat_map(|row| in_backquotes(row.split('|').nth(2).unwrap_or_default()))
+        .map(|name| name.trim_start_matches("mod@").to_owned())
+        .map(|name| if name == "Littlefs" { "api".to_owned() } else { name })
+        .collect();
+    assert_eq!(modules, layers(&read("docs/design.md")).concat());
+}
+
+#[test]
+fn a_layer_above_is_found() {
+    let code = "use crate::{check::Report, fs};\n// crate::cli\nfn f() { crate::kv::open() }\n";
+    assert_eq!(used(code), ["check", "fs", "kv"]);
+    let tests = "use crate::disk;\n#[cfg(test)]\nmod tests { use crate::api; }\n";
+    assert_eq!(used(tests), ["disk"]);
+}
