@@ -59,6 +59,16 @@ impl Plan {
         dir.is_some_and(|d| self.stages.get(&d) == Some(&Stage::Stub))
     }
 
+    /// Which pairs the tails of the round pass over.
+    fn view(&self) -> View {
+        if self.guarded { View::Grown } else { View::Final }
+    }
+
+    /// A phase that writes everything but moves.
+    fn everything(&self) -> Spec {
+        Spec { select: Select::ALL, view: self.view(), gstate: None }
+    }
+
     /// Whether part of what is in memory has to wait for another round.
     fn needs_another(&self) -> bool {
         self.stages.values().any(|s| *s != Stage::Whole)
@@ -133,38 +143,68 @@ impl Fs {
         }
         self.expand_if_due()?;
         let plan = self.plan()?;
-        let view = if plan.guarded { View::Grown } else { View::Final };
-        let all = Spec { select: Select::ALL, view, gstate: None };
+        self.write_unnamed(&plan)?;
+        if plan.guarded {
+            self.raise_guard()?;
+            self.cut_down_removed()?;
+            self.publish_stubs(&plan)?;
+        }
+        self.commit_entries(&plan)?;
+        if plan.needs_another() {
+            self.keep_waiting_stubs(&plan);
+            self.end_deferral();
+            return Ok(true);
+        }
+        self.finish_moves(plan.view())?;
+        self.pass_over_removed()?;
+        self.set_sync(false)?;
+        self.forget_unchanged();
+        Ok(!self.thread.dirty().is_empty() || self.expand_if_due()?)
+    }
 
-        // phase 1
+    /// Phase 1: what nothing on disk names yet, and the twins that phase 4 will need.
+    fn write_unnamed(&mut self, plan: &Plan) -> Result<(), Fault> {
+        let spec = plan.everything();
         for &ix in &plan.new {
-            self.write_new(ix, all, plan.is_stub(self.pair(ix).dir))?;
+            self.write_new(ix, spec, plan.is_stub(self.pair(ix).dir))?;
         }
         let dirty = self.committable();
-        self.prepare_twins(&dirty, all)?;
+        self.prepare_twins(&dirty, spec)
+    }
 
-        if plan.guarded {
-            // phase 2
-            let moved = self.relocating.count();
-            self.set_sync(true)?;
-            if self.relocating.count() != moved {
-                // what phase 1 wrote names a pair that has moved since
-                return Err(Fault::Replan);
-            }
-            // removed directories keep their first pair only
-            let heads: Vec<PairIx> = self.leaving.removed()
-                .iter()
-                .map(|r| &self.dirs[r.dir].pairs)
-                .filter_map(|pairs| pairs.first().copied())
-                .filter(|&head| !self.thread.tail_is_right(head, View::Stubbed))
-                .collect();
-            self.phase(&heads, Spec { view: View::Stubbed, ..all })?;
-            // phase 3
-            let adding =
-                self.publishers(plan.new.iter().filter(|&&ix| plan.is_stub(self.pair(ix).dir)));
-            self.phase(&adding, all)?;
+    /// Phase 2: the sync bit.
+    fn raise_guard(&mut self) -> Result<(), Fault> {
+        let moved = self.relocating.count();
+        self.set_sync(true)?;
+        if self.relocating.count() != moved {
+            // what phase 1 wrote names a pair that has moved since
+            return Err(Fault::Replan);
         }
-        // phase 4
+        Ok(())
+    }
+
+    /// Phase 3, first part: removed directories keep their first pair only.
+    fn cut_down_removed(&mut self) -> Result<(), Fault> {
+        let heads: Vec<PairIx> = self
+            .leaving
+            .removed()
+            .iter()
+            .map(|r| &self.dirs[r.dir].pairs)
+            .filter_map(|pairs| pairs.first().copied())
+            .filter(|&head| !self.thread.tail_is_right(head, View::Stubbed))
+            .collect();
+        self.phase(&heads, Spec { select: Select::ALL, view: View::Stubbed, gstate: None })
+    }
+
+    /// Phase 3, second part: new directories join the thread, empty.
+    fn publish_stubs(&mut self, plan: &Plan) -> Result<(), Fault> {
+        let stubs = plan.new.iter().filter(|&&ix| plan.is_stub(self.pair(ix).dir));
+        let adding = self.publishers(stubs);
+        self.phase(&adding, plan.everything())
+    }
+
+    /// Phase 4: entries, and tails that pass over emptied pairs.
+    fn commit_entries(&mut self, plan: &Plan) -> Result<(), Fault> {
         let mut pairs: BTreeSet<PairIx> = self.committable().into_iter().collect();
         pairs.extend(self.publishers(plan.new.iter()));
         pairs.extend(self.kept_before_all(self.leaving.emptied()));
@@ -173,32 +213,29 @@ impl Fs {
         }
         // a stub is filled in the next round, when what its entries name is written
         pairs.retain(|&ix| !plan.is_stub(self.pair(ix).dir));
-        let mut settled = Vec::new();
+        let mut filled = Vec::new();
         for ix in pairs {
             if !(self.pair(ix).continues && self.mdir(ix)?.empties(&Select::ALL)) {
-                settled.push(ix);
+                filled.push(ix);
             }
         }
-        self.phase(&settled, all)?;
-        if plan.needs_another() {
-            let dirs = &self.dirs;
-            let waits = |d: &DirId| {
-                let parent = dirs.get(*d).map(|d| d.parent);
-                parent.and_then(|p| plan.stages.get(&p)).is_some_and(|s| *s != Stage::Whole)
-            };
-            self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
-            self.end_deferral();
-            return Ok(true);
-        }
-        // phase 5
-        self.finish_moves(view)?;
-        // phase 6
+        self.phase(&filled, plan.everything())
+    }
+
+    /// Before another round: only those new directories are still stubs whose parent is one.
+    fn keep_waiting_stubs(&mut self, plan: &Plan) {
+        let dirs = &self.dirs;
+        let waits = |d: &DirId| {
+            let parent = dirs.get(*d).map(|d| d.parent);
+            parent.and_then(|p| plan.stages.get(&p)).is_some_and(|s| *s != Stage::Whole)
+        };
+        self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
+    }
+
+    /// Phase 6: tails that drop removed directories.
+    fn pass_over_removed(&mut self) -> Result<(), Fault> {
         let before = self.before_removed();
-        self.phase(&before, Spec { view: View::Final, ..all })?;
-        // phase 7
-        self.set_sync(false)?;
-        self.forget_unchanged();
-        Ok(!self.thread.dirty().is_empty() || self.expand_if_due()?)
+        self.phase(&before, Spec { select: Select::ALL, view: View::Final, gstate: None })
     }
 
     /// Pairs whose changes cancelled out were not committed, and need not be.

@@ -120,8 +120,27 @@ impl Fs {
     /// Every metadata pair is read once. Damage beyond the superblock does not fail the call: the
     /// rest is served read-only, and [`Fs::warnings`] says what is wrong.
     pub fn open(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
+        let mut fs = Self::unread(dev, options);
+        let mut walk = Walk::default();
+        fs.walk_thread(&mut walk)?;
+        let Some((root, superblock)) = walk.root else {
+            return Err(Corrupt::BadSuperblock(Pair::SUPERBLOCK).into());
+        };
+        fs.adopt(superblock, &walk, options)?;
+        fs.check_chain(root, &walk);
+        fs.find_move(&mut walk);
+        fs.walk_tree(root, &mut walk);
+        fs.find_orphans(&mut walk);
+        fs.find_doubles();
+        fs.begin_map(walk);
+        fs.quiet = false;
+        Ok(fs)
+    }
+
+    /// A filesystem of which nothing is known yet but the device.
+    fn unread(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Self {
         let g = dev.geometry();
-        let mut fs = Self {
+        Self {
             durable: Durable::new(dev),
             layout: Layout { block_size: g.block_size, prog_size: PROG_SIZE_DEFAULT, fcrc: true },
             superblock: Superblock {
@@ -153,32 +172,25 @@ impl Fs {
             stubs: BTreeSet::new(),
             relocating: Relocating::default(),
             tally: Tally::default(),
-        };
-        let mut walk = Walk::default();
-        fs.walk_thread(&mut walk)?;
-        let Some((root, superblock)) = walk.root else {
-            return Err(Corrupt::BadSuperblock(Pair::SUPERBLOCK).into());
-        };
-        fs.adopt(superblock, &walk, options)?;
-        fs.check_chain(root, &walk);
-        fs.find_move(&mut walk);
-        fs.walk_tree(root, &mut walk);
-        fs.find_orphans(&mut walk);
-        fs.find_doubles();
-        fs.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
+        }
+    }
+
+    /// Everything in the image has been met: mark the blocks of all but the lists, which are
+    /// marked later.
+    fn begin_map(&mut self, walk: Walk) {
+        let g = self.geometry();
+        self.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
         // whatever the thread says, nobody finds the filesystem without them
-        Pair::SUPERBLOCK.0.into_iter().for_each(|b| fs.space.pin(b));
-        let pairs = || fs.thread.iter().flat_map(|(_, p)| p.blocks.0);
-        pairs().for_each(|b| fs.space.mark(b));
-        if fs.unfinished {
-            fs.space.expect_shared_lists(pairs().collect());
+        Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
+        let pairs = || self.thread.iter().flat_map(|(_, p)| p.blocks.0);
+        pairs().for_each(|b| self.space.mark(b));
+        if self.unfinished {
+            self.space.expect_shared_lists(pairs().collect());
         }
-        match blocks_behind(fs.durable.dev(), walk.strays) {
-            Ok(blocks) => blocks.into_iter().for_each(|b| fs.space.pin(b)),
-            Err(e) => fs.damage(&e),
+        match blocks_behind(self.durable.dev(), walk.strays) {
+            Ok(blocks) => blocks.into_iter().for_each(|b| self.space.pin(b)),
+            Err(e) => self.damage(&e),
         }
-        fs.quiet = false;
-        Ok(fs)
     }
 
     pub(super) fn warn(&mut self, text: String) {
