@@ -7,7 +7,7 @@ use super::activity::Tally;
 use super::open_files::OpenFiles;
 use super::pairs::{CACHE_AT_OPEN, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
-use super::space::Space;
+use super::space::{Space, Stored};
 use super::stray::blocks_behind;
 use super::dirs::{Dir, Directories};
 use super::thread::Thread;
@@ -92,8 +92,8 @@ struct Walk {
     by_block: HashMap<u32, PairIx>,
     children: HashMap<PairIx, Vec<Child>>,
     names: HashMap<PairIx, Names>,
-    /// CTZ lists, head and size, of the files in each pair.
-    lists: HashMap<PairIx, Vec<(u32, u32)>>,
+    /// CTZ lists of the files in each pair.
+    lists: HashMap<PairIx, Vec<Stored>>,
     superblocks: BTreeSet<PairIx>,
     /// Pairs that hold anything.
     filled: BTreeSet<PairIx>,
@@ -112,6 +112,28 @@ struct Walk {
     prog_hint: u32,
     inline_seen: u32,
     seed: u32,
+}
+
+impl Walk {
+    /// Take note of what the entries of a pair lead to. Returns its directories and its lists.
+    fn take_entries(&mut self, entries: &[Entry]) -> (Vec<Child>, Vec<Stored>) {
+        let (mut children, mut lists) = (Vec::new(), Vec::new());
+        for e in entries {
+            match &e.data {
+                Data::Dir { pair, .. } if e.kind == Kind::Dir => {
+                    let id = e.did.unwrap_or(0);
+                    children.push(Child { id, pair: *pair, name: e.name.clone() });
+                }
+                Data::Dir { pair, .. } => self.strays.push(*pair),
+                Data::Ctz { head, size } => lists.push((*head, *size)),
+                Data::Inline(d) if e.kind == Kind::File => {
+                    self.inline_seen = self.inline_seen.max(d.len() as u32);
+                }
+                _ => {}
+            }
+        }
+        (children, lists)
+    }
 }
 
 impl Fs {
@@ -278,28 +300,11 @@ impl Fs {
         let in_order = names.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
         p.first = names.first().map(|&n| n.into());
         let last = names.last().map(|&n| n.into());
-        let (mut children, mut lists) = (Vec::new(), Vec::new());
-        for e in &mdir.entries {
-            for a in &e.attrs {
-                let len = a.data.as_ref().map_or(0, |d| d.len() as u16);
-                *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
-            }
-            match &e.data {
-                Data::Dir { pair, .. } if e.kind == Kind::Dir => {
-                    children.push(Child {
-                        id: e.did.unwrap_or(0),
-                        pair: *pair,
-                        name: e.name.clone(),
-                    });
-                }
-                Data::Dir { pair, .. } => walk.strays.push(*pair),
-                Data::Ctz { head, size } => lists.push((*head, *size)),
-                Data::Inline(d) if e.kind == Kind::File => {
-                    walk.inline_seen = walk.inline_seen.max(d.len() as u32);
-                }
-                _ => {}
-            }
+        for a in mdir.entries.iter().flat_map(|e| &e.attrs) {
+            let len = a.data.as_ref().map_or(0, |d| d.len() as u16);
+            *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
         }
+        let (children, lists) = walk.take_entries(&mdir.entries);
         let fits = self.thread.cached_bytes() + mdir.footprint() <= CACHE_AT_OPEN;
         p.mdir = fits.then(|| Box::new(mdir));
         let ix = self.thread.add(p);

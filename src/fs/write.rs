@@ -321,19 +321,7 @@ impl Fs {
         for _ in 0..n {
             list.push(self.space.take_to_write()?);
         }
-        let mut buf = vec![0xff; n as usize * bs];
-        for k in 0..n {
-            let index = i + k;
-            let block = &mut buf[k as usize * bs..(k as usize + 1) * bs];
-            let data_at = ctz::data_offset(index) as usize;
-            for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
-                let to = list.get(self.durable.dev(), index - (1 << p))?;
-                slot.copy_from_slice(&to.to_le_bytes());
-            }
-            let start = ctz::start(bs as u32, index) as u32;
-            let len = (size - start).min((bs - data_at) as u32) as usize;
-            read_merged(self.durable.dev(), self.ctz(id), start, &mut block[data_at..data_at + len])?;
-        }
+        let buf = self.build_blocks(id, list, i, n, size)?;
         let fresh = list.last(n as usize).to_vec();
         let mut k = 0;
         while k < fresh.len() {
@@ -353,28 +341,62 @@ impl Fs {
                         1 => Err(Error::Io(e)),
                         _ => self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]),
                     };
-                    let done = k as u32 + u32::from(alone.is_ok());
-                    let mut again = list.take_from(i + done);
                     drop(buf);
-                    let bad = alone.is_err().then(|| again.remove(0));
-                    again.into_iter().for_each(|b| self.space.free(b));
-                    match (alone, bad) {
-                        (Err(Error::Io(e)), Some(block)) if e.is_bad_block() => {
-                            ::log::warn!("bad block {block:#x}: file data goes elsewhere");
-                            self.space.spoil(block, e)?;
-                        }
-                        (Err(e), bad) => {
-                            bad.into_iter().for_each(|b| self.space.free(b));
-                            return Err(e);
-                        }
-                        (Ok(()), _) => self.space.written(),
-                    }
+                    let done = k as u32 + u32::from(alone.is_ok());
+                    let again = list.take_from(i + done);
+                    self.give_back(again, alone)?;
                     return self.write_blocks(id, list, i + done, n - done, size);
                 }
                 Err(e) => return Err(e),
             }
         }
         Ok(())
+    }
+
+    /// The bytes of blocks `i..i + n` of a file: pointers, then content as it is to become.
+    fn build_blocks(
+        &self,
+        id: FileId,
+        list: &Growing,
+        i: u32,
+        n: u32,
+        size: u32,
+    ) -> Result<Vec<u8>> {
+        let bs = self.layout.block_size as usize;
+        let mut buf = vec![0xff; n as usize * bs];
+        for (index, block) in (i..i + n).zip(buf.chunks_exact_mut(bs)) {
+            let data_at = ctz::data_offset(index) as usize;
+            for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
+                let to = list.get(self.durable.dev(), index - (1 << p))?;
+                slot.copy_from_slice(&to.to_le_bytes());
+            }
+            let start = ctz::start(bs as u32, index) as u32;
+            let len = (size - start).min((bs - data_at) as u32) as usize;
+            let content = &mut block[data_at..data_at + len];
+            read_merged(self.durable.dev(), self.ctz(id), start, content)?;
+        }
+        Ok(buf)
+    }
+
+    /// After a failure: give back blocks that were taken and are not written. `first` tells what
+    /// became of an attempt to write one alone; if it failed, that is the first of them.
+    fn give_back(&mut self, mut blocks: Vec<u32>, first: Result<()>) -> Result<()> {
+        let bad = first.is_err().then(|| blocks.remove(0));
+        blocks.into_iter().for_each(|b| self.space.free(b));
+        match (first, bad) {
+            (Err(Error::Io(e)), Some(block)) if e.is_bad_block() => {
+                ::log::warn!("bad block {block:#x}: file data goes elsewhere");
+                self.space.spoil(block, e)
+            }
+            (Err(e), bad) => {
+                bad.into_iter().for_each(|b| self.space.free(b));
+                Err(e)
+            }
+            (Ok(()), _) => {
+                self.space.written();
+                Ok(())
+            }
+        }
     }
 
     fn write_run(&self, block: u32, data: &[u8]) -> Result<()> {
