@@ -1,5 +1,5 @@
-//! The layers, as docs/design.md lists them and src/lib.rs explains them: no module uses one of a
-//! layer above its own.
+//! What docs/design.md says of the code: no module uses a layer above its own, src/lib.rs explains
+//! the same layers, and every invariant names tests that exist.
 
 use std::fs;
 use std::path::Path;
@@ -106,6 +106,29 @@ fn the_library_tells_the_same_layers() {
         .map(|name| if name == "Littlefs" { "api".to_owned() } else { name })
         .collect();
     assert_eq!(modules, layers(&read("docs/design.md")).concat());
+}
+
+#[test]
+fn every_invariant_names_tests() {
+    let design = read("docs/design.md");
+    let section = design.split("\n## Invariants\n").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let mut number = 0u32;
+    while let Some((_, behind)) = section.split_once(&format!("\n{}. ", number + 1)) {
+        number += 1;
+        let text = behind.split(&format!("\n{}. ", number + 1)).next().unwrap_or_default();
+        let (mut source, mut tests) = (String::new(), 0);
+        for name in in_backquotes(text) {
+            if name.ends_with(".rs") {
+                source = read(&name);
+            } else {
+                assert!(source.contains(&format!("#[test]\nfn {name}(")), "{number}: {name}");
+                tests += 1;
+            }
+        }
+        assert!(tests > 0, "invariant {number} names no test");
+    }
+    assert!(number > 5, "{number} invariants");
 }
 
 #[test]
