@@ -3,7 +3,7 @@
 # fsck(8), man pages, shell completions, systemd units, and what file(1) and desktops need to know
 # images by.
 #
-# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--program FILE] [--uninstall]
+# usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--target TARGET] [--uninstall]
 #
 # --prefix DIR   where to install (default /usr/local); the links are in /sbin all the same,
 #                because mount(8) and its kind look nowhere else
@@ -11,7 +11,9 @@
 #                also install the program under these names of other tools, in DIR/bin: mklittlefs,
 #                littlefs-python, lfs (see docs/dropin.md). A file that is there already stays as it is,
 #                and is an error
-# --program FILE install this program, which was built before, instead of building one
+# --target TARGET
+#                build for this target of rustc, which programs of this machine can be of, such as
+#                x86_64-unknown-linux-musl
 # --uninstall    remove what was installed with the same prefix
 #
 # DESTDIR=DIR    install below DIR, as packages are made
@@ -24,15 +26,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 prefix=/usr/local
 uninstall=false
 compat=()
-program=
+triple=
 while [ $# -gt 0 ]; do
     case $1 in
     --prefix) prefix=${2:?--prefix needs a directory} && shift ;;
     --prefix=*) prefix=${1#*=} ;;
     --compat) IFS=, read -ra compat <<<"${2:?--compat needs names}" && shift ;;
     --compat=*) IFS=, read -ra compat <<<"${1#*=}" ;;
-    --program) program=${2:?--program needs a file} && shift ;;
-    --program=*) program=${1#*=} ;;
+    --target) triple=${2:?--target needs the name of a target} && shift ;;
+    --target=*) triple=${1#*=} ;;
     --uninstall) uninstall=true ;;
     -h | --help)
         sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
@@ -177,13 +179,12 @@ check_compat
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
 install_run_deps
-wanted=()
-[ -z "$program" ] || wanted=(--bin littlefs-docs)
-CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs "${wanted[@]}"
+CARGO_TARGET_DIR=$target cargo build --release --quiet --locked --features docs ${triple:+--target "$triple"}
+built=$target/${triple:+$triple/}release
 rm -rf "$docs"
-"$target/release/littlefs-docs" "$docs"
+"$built/littlefs-docs" "$docs"
 
-put 755 "${program:-$target/release/littlefs}" "$prefix/bin" littlefs
+put 755 "$built/littlefs" "$prefix/bin"
 mkdir -p "$dest$sbin"
 for link in "${links[@]}"; do put_link "$link"; done
 for name in "${compat[@]}"; do ln -sfn littlefs "$dest$prefix/bin/$name"; done
