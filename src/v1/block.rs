@@ -34,6 +34,7 @@ pub const SUPERBLOCK: u8 = 0x2e;
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Where it stands in its block, in bytes.
+    #[cfg_attr(not(feature = "inspect"), allow(dead_code))]
     pub at: u32,
     /// [`FILE`], [`DIRECTORY`], or something else, without [`MOVED`].
     pub kind: u8,
