@@ -114,6 +114,34 @@ fn what_stands_in_pairs_and_lists() {
     assert_eq!(block["used_as"], "the live half of pair {0x0, 0x1} of directory /");
 }
 
+/// A dump is compared by the blocks that are in use, and where each block of a list has its pointers.
+#[test]
+fn dumps_are_compared_with_images() {
+    let mut c = Chamelon::format(512, 128, 16);
+    c.set("large", &value(2, 9 * 512));
+    let (_file, image) = file(&c.image);
+    let (_, out, _) = littlefs(&["inspect", "--json", &image, "file", "large"]);
+    let report: Value = serde_json::from_str(&out).expect("JSON");
+    let number = |value: &Value, key: &str| value[key].as_u64().expect("a number") as usize;
+    let head = &report[0]["blocks"][0];
+    let end = number(head, "data_offset") + number(head, "bytes");
+    let start = number(head, "block") * 512;
+    for (changed, code, words) in [
+        (None, 0, "same: "),
+        (Some(127 * 512), 0, "same: "),
+        (Some(start + end), 0, "same: "),
+        (Some(start + end - 1), 1, "/large: its content differs"),
+    ] {
+        let mut bytes = c.image.clone();
+        changed.into_iter().for_each(|at| bytes[at] ^= 0x20);
+        let (_dump, dump) = file(&bytes);
+        let (found, out, err) = littlefs(&["verify", &image, &dump]);
+        assert!(found == code && out.starts_with(words), "{changed:?}: {found} {out}{err}");
+    }
+    let (code, _, err) = littlefs(&["recover", &image, "-C", "/nonexistent"]);
+    assert!(code == 1 && err.contains("written by chamelon"), "{err}");
+}
+
 /// Each finding leads to what it is about.
 #[test]
 fn findings_can_be_looked_at() {
