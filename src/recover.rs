@@ -129,6 +129,8 @@ pub struct Recovery {
 
 const UNPROVED: &str =
     "its blocks were free for a time, and logs of that time are gone, so it may have other content";
+const UNCOMMITTED: &str =
+    "its blocks were free for a time, and a write that was never committed may have changed them";
 const MISSING: &str = "some of its blocks were used again";
 const LOST_PAIR: &str = "nothing names its directory any more, so what came after it is not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
@@ -306,6 +308,7 @@ impl Finder<'_> {
             let is_live = timeline.is_some_and(|t| t.live);
             file.reasons.push(match (file.missing.is_empty(), is_live) {
                 (false, _) => MISSING,
+                (true, true) if !self.world.shows_uncommitted_writes() => UNCOMMITTED,
                 (true, true) => UNPROVED,
                 (true, false) => LOST_PAIR,
             });

@@ -253,6 +253,7 @@ impl<'a> Proofs<'a> {
         let others = self.live().filter(|(i, _)| *i != number);
         let last = timeline.history.states.saturating_sub(1);
         self.world.whole
+            && self.world.shows_uncommitted_writes()
             && self.gone(timeline).all(|span| span.until.is_some_and(|until| until <= state))
             && !(last > state && is_unwritten(timeline))
             && { others }.all(|(i, other)| begins(other, i == 0) && self.is_known(i, other))
@@ -283,7 +284,7 @@ impl<'a> Proofs<'a> {
         // directories without entries, and those do not count below.
         let is_new = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
         let is_known = |(i, t): (usize, &Timeline)| is_new(i, t) && self.is_known(i, t);
-        let nothing_since = self.world.superblock.is_none();
+        let nothing_since = self.world.superblock.is_none() && !self.world.replaced;
         if !(nothing_since || self.world.whole && self.live().all(is_known)) {
             return Vec::new();
         }

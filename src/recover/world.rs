@@ -12,6 +12,8 @@ use crate::image::Dialect;
 
 /// Blocks of the revision before that are tried, to find the other half of one that nothing names.
 const JOINS_MAX: usize = 4;
+/// Bytes at the start of the device in which a superblock is looked for.
+const SUPERBLOCK_MAX: u64 = 128 << 10;
 
 /// What a block looks like by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,8 @@ pub struct World<'a> {
     pub words: Vec<u32>,
     /// The superblock of the filesystem as it is now, if there is one.
     pub superblock: Option<Superblock>,
+    /// Whether a filesystem of another geometry or dialect is there now, and may have written anywhere.
+    pub replaced: bool,
     /// Whether the thread of the filesystem as it is now is sound, and every block can be read.
     pub whole: bool,
     /// All histories; those that are live come first, the root's at the start.
@@ -89,6 +93,7 @@ impl<'a> World<'a> {
             looks: Vec::with_capacity(geometry.block_count as usize),
             words: Vec::with_capacity(geometry.block_count as usize),
             superblock: None,
+            replaced: false,
             whole: false,
             timelines: Vec::new(),
         };
@@ -98,7 +103,21 @@ impl<'a> World<'a> {
             _ => world.walk(&metas),
         };
         world.build(metas, &live);
+        world.replaced = world.superblock.is_none() && world.begins_with_superblock();
         Ok(world)
+    }
+
+    /// Whether a superblock stands at the start, of whatever block size, version and dialect.
+    fn begins_with_superblock(&self) -> bool {
+        let mut bytes = vec![0; SUPERBLOCK_MAX.min(self.geometry.size()) as usize];
+        if self.dev.read(0, 0, &mut bytes).is_err() {
+            return false;
+        }
+        let is_log = match parse(&bytes, bytes.len()) {
+            Parsed::Log(log) => Superblock::of(&log).is_some(),
+            _ => false,
+        };
+        is_log || version1::superblock(&bytes).is_some()
     }
 
     fn scan(&mut self, progress: &dyn Fn(u64)) -> Result<BTreeMap<u32, Meta>> {
@@ -370,6 +389,13 @@ impl<'a> World<'a> {
         let is_left = |t: &Timeline| half(t).is_some_and(|half| !used.contains(&half.block));
         joined.extend(singles.into_iter().filter(is_left));
         joined
+    }
+
+    /// Whether a write that was not committed shows, in most cases. It does not in version 1: a driver
+    /// that was started again begins with the first free block, and so often writes just the new
+    /// content of a file where the content before its present one was.
+    pub fn shows_uncommitted_writes(&self) -> bool {
+        self.dialect != Dialect::V1
     }
 
     /// What a block looks like.

@@ -181,6 +181,29 @@ fn what_was_formatted_over_comes_back() {
     }
 }
 
+/// The filesystem that is there now has written to blocks of the one before, of which it knows nothing.
+#[test]
+fn nothing_is_complete_below_a_filesystem_of_other_blocks() {
+    let (mut c, _) = fresh(512, 64);
+    c.mkdir(b"d").expect("made");
+    for name in [&b"d/a"[..], b"d/b"] {
+        c.write_file(name, &text(5 * 512)).expect("written");
+    }
+    let mut image = c.unmount();
+    let is_complete = |image: &[u8]| {
+        let geometry = Geometry::new(512, 64).expect("possible");
+        let device = RamDevice::from_image(geometry, image.to_vec());
+        let found = recover(&device, &|_| ()).expect("readable");
+        found.files.iter().any(|file| file.grade == Grade::Complete)
+    };
+    let mut erased = image.clone();
+    erased[..2048].fill(0xff);
+    assert!(is_complete(&erased));
+    let (c, _) = fresh(1024, 32);
+    image[..2048].copy_from_slice(&c.unmount()[..2048]);
+    assert!(!is_complete(&image));
+}
+
 #[test]
 fn the_block_size_is_found_without_a_superblock() {
     for block_size in [128, 256, 1024, 4096] {
