@@ -107,13 +107,12 @@ impl fmt::Display for ReadOnlyReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked => f.write_str("it was opened for reading only"),
-            Self::PastState => f.write_str("a past state of a journal stays as it is"),
+            Self::PastState => f.write_str("a past state of a journal cannot be changed"),
             Self::Dialect => f.write_str(
-                "it is in the dialect of another program; 'littlefs convert' makes a littlefs of it",
+                "it is in the dialect of another program; convert it with 'littlefs convert'",
             ),
             Self::Version1 => f.write_str(
-                "it is a littlefs of version 1; 'littlefs convert --from v1' makes one of version 2 \
-                 of it",
+                "it is a littlefs of version 1; convert it with 'littlefs convert --from v1'",
             ),
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Wrapped(why) | Self::Doubtful(why) => f.write_str(why),

@@ -326,15 +326,15 @@ impl fmt::Display for UndoError {
         match self {
             Self::Unreadable(e) => write!(f, "the undo file cannot be read: {e}"),
             Self::Unwritable(e) => write!(f, "the undo file cannot be written: {e}"),
-            Self::NotUndo => f.write_str("the file is no undo file, as --backup makes them"),
+            Self::NotUndo => f.write_str("the file is not an undo file; --backup makes such files"),
             Self::Damaged => f.write_str("the undo file is damaged; nothing was changed"),
             Self::Image(reason) => reason.fmt(f),
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Changed => f.write_str(
-                "the image was changed since the undo file was made; --force takes back what the undo \
-                 file has, and keeps the rest",
+                "the image was changed since the undo file was made; --force restores what the \
+                 undo file has, and keeps the rest",
             ),
-            Self::Io(e) => write!(f, "{e}; undo it again, which goes on"),
+            Self::Io(e) => write!(f, "{e}; run 'undo' again, which goes on from there"),
         }
     }
 }

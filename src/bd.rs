@@ -160,7 +160,7 @@ pub trait BlockDevice: Send + Sync {
     /// # Errors
     /// Why that is impossible, which changes nothing.
     fn become_writable(&self) -> io::Result<()> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "it is only read"))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "it can only be read"))
     }
 
     /// Whether a program may fail silently, so that the engine must read back what it wrote.

@@ -133,7 +133,7 @@ pub(crate) fn block_of_list(block_size: u32, index: u32) -> (u32, u64) {
 /// What to do to write to an image of this dialect, of this name.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
-        "its dialect of littlefs is only read here; 'littlefs convert --from chamelon {image}' \
-         makes a littlefs of it that can be written"
+        "its dialect can only be read; to write to it, convert it with 'littlefs convert --from \
+         chamelon {image}'"
     )
 }

@@ -55,8 +55,8 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
             Self::Version1InPlace(why) => write!(f, "cannot be changed: {why}"),
             Self::Rebuild(Failure::NoSpace { geometry: g, needed: Some(needed) }) => write!(
                 f,
-                "what is to be in it needs {needed} blocks of {} bytes, and there are {}: 'littlefs \
-                 resize --size {}' makes room; nothing was changed",
+                "its new content needs {needed} blocks of {} bytes, but there are only {}: \
+                 'littlefs resize --size {}' makes room; nothing was changed",
                 g.block_size,
                 g.block_count,
                 u64::from(*needed) * u64::from(g.block_size)
@@ -64,7 +64,7 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
             Self::Rebuild(e) => write!(f, "{e}; nothing was changed"),
             Self::Operation { why, written: false } => write!(f, "{why}; nothing was changed"),
             Self::Operation { why, written: true } => {
-                write!(f, "{why}; what was done before that is in the image")
+                write!(f, "{why}; the changes before that are in the image")
             }
             Self::Journal(e) => {
                 write!(
@@ -75,7 +75,8 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
             Self::Commit { error, unfinished: None } => write!(f, "{error}; nothing was changed"),
             Self::Commit { error, unfinished: Some(journal) } => write!(
                 f,
-                "{error}; the image is written in part: 'littlefs journal commit {} IMAGE' finishes it",
+                "{error}; the image is only partly written: finish it with 'littlefs journal \
+                 commit {} IMAGE'",
                 journal.show()
             ),
             Self::Write(e) => write!(

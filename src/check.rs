@@ -257,7 +257,7 @@ impl Checker<'_> {
         loop {
             if next.0.iter().any(|b| self.by_block.contains_key(b)) {
                 self.thread_broken = true;
-                self.error("thread-loop", next, "the thread comes back to this pair");
+                self.error("thread-loop", next, "the thread leads back to this pair");
                 return Ok(());
             }
             let fetched = match store::fetch(&*self.dev, next) {
@@ -295,30 +295,36 @@ impl Checker<'_> {
             self.error(
                 "pair-unreadable",
                 pair,
-                "one of its blocks cannot be read: it may be newer",
+                "one of its blocks cannot be read, and it may be the newer one",
             );
         } else if !twin_valid {
             self.note(
                 "pair-half-dead",
                 pair,
-                "the newer block holds no valid commit; the older one serves",
+                "the newer block holds no valid commit; the older one is used",
             );
         }
         if !store::is_erased_from(&*self.dev, pair.0[0], log.off) {
             self.note(
                 "debris",
                 pair,
-                "bytes behind the last commit are not erased; the next write compacts",
+                "the bytes after the last commit are not erased; the next write compacts",
             );
         } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
             self.note(
                 "commit-closed",
                 pair,
-                "a device will not append here, for want of a matching forward CRC: it compacts",
+                "the last commit has no matching forward CRC: a device compacts here instead of \
+                 appending",
             );
         }
         if log.odd {
-            self.error("log-odd", pair, "holds what no driver writes: a device may not read it");
+            self.error(
+                "log-odd",
+                pair,
+                "holds something that no driver writes: a device may not \
+                        be able to read it",
+            );
         }
         if log.entries.len() > COUNT_MAX {
             self.note(

@@ -151,8 +151,8 @@ impl CliError {
         if self.is_closed_pipe() { self } else { Self { code, ..self } }
     }
 
-    /// Whether nobody reads the output any more, as after `| head`: what was asked for is done, so
-    /// that is a success.
+    /// Whether nobody reads the output any more, as after `| head`. The work is done, so this is a
+    /// success.
     fn is_closed_pipe(&self) -> bool {
         self.code == exit::SUCCESS
     }
@@ -187,52 +187,52 @@ Examples:
   littlefs scan flash.bin             which filesystems are in this dump, and where?
   littlefs mount dump.bin /mnt        mount it; cp, vi, rsync, git... work there
   littlefs umount /mnt                unmount, and wait until the image is complete
-  littlefs status /mnt                is everything written? what goes on there?
+  littlefs status /mnt                is everything written? what is it doing?
   littlefs check dump.bin             is it sound?
   littlefs verify new.img dump.bin    was this image flashed as it is?
   littlefs inspect dump.bin pair 0,1  every tag of a metadata pair; also file, dir, block...
   littlefs map dump.bin               what is each block used for?
-  littlefs mkfs --size 1M new.img     make an empty one
+  littlefs mkfs --size 1M new.img     make an empty image
   littlefs create --size 1M new.img data
-                                      make one with what is in a directory
+                                      make an image from a directory
   littlefs clone --size min dump.bin small.img
-                                      make a compacted copy of one
-  littlefs extract dump.bin -C out    copy everything out of it, without a mount
-  littlefs ls dump.bin                list what is in it; also tree, cat, stat, du, get, put
+                                      make a compacted copy
+  littlefs extract dump.bin -C out    copy everything out of the image, without a mount
+  littlefs ls dump.bin                list its files; also tree, cat, stat, du, get
   littlefs recover dump.bin -C found  bring back what was deleted or overwritten
-  littlefs rm dump.bin log.txt        change it; also cp, mv, mkdir, ln, attr, edit
-  littlefs shell dump.bin             all of these without naming the image each time
+  littlefs rm dump.bin log.txt        change it; also put, cp, mv, mkdir, ln, attr, edit
+  littlefs shell dump.bin             a prompt for all of these commands
   littlefs kv new.img set greeting hi use it as a key-value store
 
 Exit status:
-  all commands              0 done, 1 failed or wrong usage, unless told otherwise here
+  all commands              0 done, 1 failed or wrong usage, except as follows
   put cp mv rm mkdir touch truncate ln attr edit
-                            128+N signal N came before the end
+                            also 128+N: interrupted by signal N
   ls tree du cat stat get extract
-                            2 done, but something was left out
+                            also 2: done, but something was left out
   diff verify               0 same, 1 different, 2 failed
-  check                     0 clean, 1 repaired, 4 errors left, 8 not examined, 16 usage
+  check                     0 clean, 1 repaired, 4 errors left, 8 could not check, 16 wrong usage
   shell                     that of the last command
-  inspect                   2 something is damaged
-  mount umount              32 could not be mounted or unmounted
+  inspect map               also 2: something is damaged
+  mount umount              also 32: could not be mounted or unmounted
   run                       that of the program; 125 failed, 126 cannot run, 127 not found
 
-With NO_COLOR set, help and errors on a terminal have no colours.
+If NO_COLOR is set, help and errors on a terminal have no colours.
 
-An image is a plain file or a block device; block size and count are found in it.
-'littlefs COMMAND --help' tells more about a command. RUST_LOG sets what is logged (like
-'debug' or 'warn,littlefs::fuse=debug')."
+An image is a plain file or a block device. Its block size and block count are read from the image.
+'littlefs COMMAND --help' describes a command. RUST_LOG selects what is logged (for example 'debug', or
+'warn,littlefs::fuse=debug')."
 )]
 struct Cli {
     /// Log more to stderr (-v info, -vv debug, -vvv everything)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
 
-    /// The current directory in the image: what the shell tells its commands
+    /// The current directory in the image, which the shell passes to its commands
     #[arg(long, hide = true, value_name = "DIR")]
     inside: Option<OsString>,
 
-    /// Refuse changes: the same
+    /// Refuse changes, because the shell is read-only
     #[arg(long, hide = true, requires = "inside")]
     only_read: bool,
 
@@ -348,7 +348,7 @@ impl Command {
         }
     }
 
-    /// Whether it becomes a daemon, sooner or later.
+    /// Whether the command becomes a daemon at some point.
     fn is_daemon(&self) -> bool {
         #[cfg(feature = "mount")]
         return matches!(self, Self::Mount(_));
@@ -356,8 +356,8 @@ impl Command {
         false
     }
 
-    /// Whether its messages go to systemd's journal, which wants each with its priority. Standard
-    /// error has to stay what it is to the end for that.
+    /// Whether its messages go to systemd's journal, so that each needs its priority. This is only
+    /// true if standard error is not redirected until the end.
     fn speaks_to_journal(&self) -> bool {
         #[cfg(feature = "mount")]
         return !matches!(self, Self::Mount(args) if !args.foreground)
@@ -370,44 +370,44 @@ impl Command {
 /// How to find the filesystem in an image: common to the commands that only look.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ImageArgs {
-    /// File or block device that holds the filesystem; '-' for standard input, which is only read
+    /// File or block device with the filesystem; '-' is standard input, which can only be read
     pub image: PathBuf,
 
-    /// Where the filesystem starts in IMAGE (hexadecimal with 0x; K, M and G multiply by 1024); auto, the
-    /// default: at its start, or where the only one is found in it
+    /// Byte of IMAGE at which the filesystem starts (0x for hexadecimal; K, M and G multiply by
+    /// 1024); auto (default): 0, or the place of the only filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition")]
     pub offset: Option<image::Place>,
 
-    /// The partition of this name in the dump's own table, or the filesystem of this number as
-    /// 'littlefs scan' counts them
+    /// Use the partition of this name in the dump's partition table, or the filesystem with this
+    /// number in the list of 'littlefs scan'
     #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
     pub partition: Option<image::Place>,
 
-    /// IMAGE is a dump of NAND flash with spare bytes: bytes of a page and of its spare, like
-    /// 2048+64 [default: as it is recognised]
+    /// Page and spare bytes, like 2048+64, if IMAGE is a dump of NAND flash with spare bytes
+    /// [default: recognised automatically]
     #[arg(long, value_name = "PAGE", value_parser = image::Page::parse)]
     pub page: Option<image::Page>,
 
-    /// Unpack so many bytes of a compressed or wrapped image, or read so many from standard input
-    /// [default: 4G]
+    /// Unpack at most this much of a compressed or wrapped image, or read at most this much from
+    /// standard input [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub unpack_limit: Option<u64>,
 
-    /// Insist on this block size instead of what the image says
+    /// Use this block size instead of the one in the image
     #[arg(id = "image_block_size", long = "block-size", value_name = "BYTES",
           value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
 
-    /// Read IMAGE as 'littlefs', 'v1' (littlefs of version 1), or as 'chamelon' writes it, instead of
-    /// as it is recognised
+    /// Dialect of IMAGE: 'littlefs', 'v1' (littlefs version 1), 'chamelon' (as chamelon writes it),
+    /// or 'auto' to recognise it
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
     pub dialect: Chosen,
 
-    /// As IMAGE is with the transactions of this journal (littlefs-journal(1))
+    /// Show IMAGE with the transactions of this journal (littlefs-journal(1))
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
-    /// With --journal: as it was after this transaction, or at this savepoint
+    /// With --journal: show the state after this transaction, or at this savepoint
     #[arg(long, value_name = "STATE", requires = "journal")]
     pub at: Option<String>,
 }
@@ -418,7 +418,7 @@ fn parse_place(text: &str) -> Result<image::Place, String> {
         "auto" => Ok(image::Place::Auto),
         bytes => match parse_bytes(bytes) {
             Ok(at) => Ok(image::Place::At(at)),
-            Err(e) => Err(format!("{e}, nor auto")),
+            Err(e) => Err(format!("{e}; use a number of bytes, or auto")),
         },
     }
 }
@@ -433,7 +433,7 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", shown.replace('\'', "'\\''"))
 }
 
-/// The dialect that was asked for; none to recognise it.
+/// The dialect that was requested; `None` means that it is recognised.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Chosen(pub Option<image::Dialect>);
 
@@ -460,7 +460,7 @@ impl ImageArgs {
         }
     }
 
-    /// A path inside the image, as it was asked for.
+    /// The path inside the image that an argument names.
     fn inside(&self, path: &OsStr) -> Vec<u8> {
         match shell::session() {
             Some(session) => shell::resolve(&session.directory, path.as_bytes()),
@@ -468,7 +468,7 @@ impl ImageArgs {
         }
     }
 
-    /// The paths inside the image that were asked for; without any, the root directory.
+    /// The paths inside the image that the arguments name; without arguments, the root directory.
     fn asked(&self, paths: &[OsString]) -> Vec<Vec<u8>> {
         match paths {
             [] => vec![self.inside(OsStr::new(""))],
@@ -476,7 +476,7 @@ impl ImageArgs {
         }
     }
 
-    /// The file that is named, or what standard input holds.
+    /// The file that is named, or the content of standard input.
     fn source(&self) -> Result<Source, CliError> {
         let found = match self.image == Path::new("-") {
             true => Source::standard_input(self.unpack_limit),
@@ -485,14 +485,14 @@ impl ImageArgs {
         found.map_err(CliError::failure)
     }
 
-    /// The files that are named, to be opened once or more often.
+    /// The named files, which can be opened several times.
     fn find(&self) -> Result<Found<'_>, CliError> {
         let image = self.source()?;
         let journal = self.journal.as_deref().map(Named::find).transpose()?;
         Ok(Found { args: self, image, journal })
     }
 
-    /// How to open it as a tree of files.
+    /// How to open the image as a tree of files.
     fn tree_options(&self, read_only: bool) -> crate::OpenOptions {
         let mut options = crate::OpenOptions::new().read_only(read_only).place(self.place());
         if let Some(page) = self.page {
@@ -548,7 +548,7 @@ impl ImageArgs {
         words
     }
 
-    /// The image and how to open it, as they are written in a shell, with a space behind.
+    /// The image and the options to open it, as words for a shell, followed by a space.
     fn in_shell(&self) -> String {
         let words = self
             .in_words()
@@ -558,20 +558,20 @@ impl ImageArgs {
         options.collect::<String>() + &quoted(&self.image) + " "
     }
 
-    /// Open it as a tree of files, for reading only and sharing it with other readers; notes go to
+    /// Open the image as a tree of files, read-only and shared with other readers; notes go to
     /// stderr.
     fn open_tree(&self) -> Result<Littlefs, CliError> {
         self.open_tree_by(None)
     }
 
-    /// The same, and understand user attributes so.
+    /// The same, with this convention for user attributes.
     fn open_tree_by(&self, attrs: Option<Choice>) -> Result<Littlefs, CliError> {
         let mut options = self.tree_options(true);
         if let Some(choice) = attrs {
             options = options.convention(choice);
         }
         let image = options.open_source(&self.source()?).map_err(|e| match e {
-            // these name the file already
+            // these errors name the file themselves
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
             e => CliError::failure(format_args!("{}: {e}", self.image.display())),
@@ -595,14 +595,15 @@ impl ImageArgs {
     }
 }
 
-/// What opening an image found goes to stderr.
+/// Print the warnings from opening an image on stderr.
 fn tell_warnings(image: &Littlefs) {
     for warning in image.warnings() {
         log::warn!("{warning}");
     }
 }
 
-/// An image, and its journal if one was named, which are the same files whenever they are opened.
+/// An image, and its journal if one was named. They stay the same files, however often they are
+/// opened.
 struct Found<'a> {
     args: &'a ImageArgs,
     image: Source,
@@ -632,7 +633,7 @@ impl Found<'_> {
     fn open_writable(&mut self) -> Result<image::Opened, CliError> {
         if let Some(at) = &self.args.at {
             return Err(CliError::failure(format_args!(
-                "state {at} is past, and cannot be changed"
+                "state {at} is a past state, which cannot be changed"
             )));
         }
         shell::check_changeable()?;
@@ -654,8 +655,8 @@ impl Found<'_> {
     }
 }
 
-/// The command lines of `littlefs` and of the names it has for others, to generate documentation
-/// and completions from.
+/// The command lines of `littlefs` and of its other names, from which documentation and completions
+/// are generated.
 #[cfg(any(test, feature = "internals"))]
 pub fn command_lines() -> Vec<clap::Command> {
     let program = [<Cli as clap::CommandFactory>::command()].into_iter();
@@ -664,11 +665,12 @@ pub fn command_lines() -> Vec<clap::Command> {
     program.collect()
 }
 
-/// Parse the arguments (the program's name first), run the command, report its failure.
+/// Parse the arguments (the first is the program's name), run the command, and report its failure.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    // Let writes beyond a limit of file sizes (`ulimit -f`) fail, instead of ending the process in the
-    // middle of something. Without this the limit is as deadly as ever, but nothing else is wrong.
+    // A write beyond the limit on file sizes (`ulimit -f`) is to fail; by default its signal would
+    // kill the process in the middle of an operation. If blocking the signal fails, that default
+    // stays, and nothing else is affected.
     let _ = Signals::block_these(&[libc::SIGXFSZ]);
     match dropin::parse(&args) {
         Some(Ok(dropin)) => {
@@ -710,7 +712,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// The exit code of a command, whose failure is reported; to systemd's journal with its priority.
+/// Report the failure of a command, with its priority if it goes to systemd's journal; return the
+/// exit code.
 fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
     result.unwrap_or_else(|e| {
         if e.is_closed_pipe() {
@@ -724,15 +727,15 @@ fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
     })
 }
 
-/// Print an error on stderr; a closed stderr is nobody's concern.
+/// Print an error on stderr. If stderr is closed, the error is dropped.
 fn complain(message: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "littlefs: {}", show::message(&message.to_string()));
 }
 
-/// Print what clap has to say: help on stdout, errors in our form on stderr.
+/// Print the output of clap: help on stdout, errors in our own form on stderr.
 fn usage(e: &clap::Error, code: u8) -> ExitCode {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Help into a closed pipe (`littlefs --help | head -1`) has nothing left to say.
+        // The pipe may be closed, as by `littlefs --help | head -1`: that is not a failure.
         let _ = e.print();
         return ExitCode::SUCCESS;
     }

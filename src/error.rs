@@ -140,7 +140,7 @@ impl IoError {
         match self.source.raw_os_error() {
             Some(libc::ENOSPC) => "; the disk that holds the image is full",
             Some(libc::EDQUOT) => "; a quota of the disk that holds the image is used up",
-            Some(libc::EFBIG) => "; the image's file has reached a limit of file sizes (ulimit -f)",
+            Some(libc::EFBIG) => "; the image file has reached the limit of file sizes (ulimit -f)",
             _ => "",
         }
     }
@@ -240,15 +240,16 @@ impl fmt::Display for Corrupt {
             ),
             Self::CtzTooLong { head, size } => write!(
                 f,
-                "file with head block {head:#x} claims {size} bytes, more than the image holds"
+                "file with head block {head:#x} claims {size} bytes, more than the image has"
             ),
             Self::CtzLoop { head, block } => write!(
                 f,
-                "file with head block {head:#x}: its list comes back to block {block:#x} (a loop)"
+                "file with head block {head:#x}: its list leads back to block {block:#x} (a loop)"
             ),
             Self::CtzShared { head, block } => write!(
                 f,
-                "file with head block {head:#x}: its block {block:#x} is in use by something else, too"
+                "file with head block {head:#x}: its block {block:#x} is also used by something \
+                 else"
             ),
             Self::MoveOfSuperblock(p) => {
                 write!(f, "the global state says that the superblock was moved out of {p}")
@@ -279,7 +280,7 @@ impl fmt::Display for Unsupported {
         match self {
             Self::Version(v) => write!(
                 f,
-                "littlefs version {}.{} is not supported (2.0 and 2.1 are)",
+                "littlefs version {}.{} is not supported; this program supports 2.0 and 2.1",
                 v >> 16,
                 v & 0xffff
             ),

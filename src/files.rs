@@ -157,7 +157,7 @@ pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
         };
         written += n as u64;
         if written > limit {
-            let message = format!("is longer than {limit} bytes; --unpack-limit allows more");
+            let message = format!("is longer than {limit} bytes; give a larger --unpack-limit");
             return Err(io::Error::other(message));
         }
         io::Write::write_all(&mut file, &chunk[..n]).map_err(room)?;
@@ -168,7 +168,7 @@ pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
 
 /// The error for a name that refers to another file than before.
 pub fn replaced() -> io::Error {
-    io::Error::other("was replaced by another file meanwhile; try again")
+    io::Error::other("was replaced by another file in the meantime; try again")
 }
 
 /// Give a new file the owner, group and mode of another, as far as this user may, but nobody the

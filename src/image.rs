@@ -70,7 +70,7 @@ impl Dialect {
     pub fn named(name: &str) -> Result<Option<Self>, String> {
         match Self::ALL.into_iter().find(|d| d.name() == name) {
             None if name != "auto" => {
-                Err(format!("'{name}' is none of auto, littlefs, chamelon, v1"))
+                Err(format!("'{name}' is not one of auto, littlefs, chamelon and v1"))
             }
             dialect => Ok(dialect),
         }
@@ -205,7 +205,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     let mut notes = Vec::new();
     if !container.writable && !options.read_only {
         let what = if container.is_device { "device" } else { "file" };
-        notes.push(format!("{shown}: the {what} cannot be written, opened read-only"));
+        notes.push(format!("{shown}: the {what} cannot be written, so it is opened read-only"));
     }
     // What is only read is shared with other readers.
     let for_reading = Options { read_only: true, ..*options };
@@ -236,8 +236,8 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         drop(body);
         let mut opened = try_open(source, &for_reading)?;
         opened.notes.push(format!(
-            "{shown}: opened read-only, because nobody said where its filesystem starts: \
-             offset={offset} does, and offset=auto takes what is found"
+            "{shown}: opened read-only, because the start of its filesystem was not given: give \
+             offset={offset}, or offset=auto to accept what is found"
         ));
         return Ok(opened);
     }
@@ -340,7 +340,7 @@ fn show(
         let mut note = format!("{path}: {}: {}", first.place, first.message);
         if errors.clone().nth(1).is_some() {
             let more = errors.count() - 1;
-            note += &format!("; {more} more, which 'littlefs check {path}' lists");
+            note += &format!("; 'littlefs check {path}' lists {more} more");
         }
         notes.push(note);
     }

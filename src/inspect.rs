@@ -73,10 +73,10 @@ impl fmt::Display for Unanswered {
                 write!(f, "there is no block {block:#x}: the filesystem has {block_count} blocks")
             }
             Self::NotFound => f.write_str("no such file or directory in the tree"),
-            Self::IsADirectory => f.write_str("is a directory; ask for 'dir' instead of 'file'"),
-            Self::NotADirectory => f.write_str("is no directory; ask for 'file' instead of 'dir'"),
+            Self::IsADirectory => f.write_str("is a directory; use 'dir' instead of 'file'"),
+            Self::NotADirectory => f.write_str("is not a directory; use 'file' instead of 'dir'"),
             Self::IsRoot => f.write_str(
-                "the root directory has no entry; ask for 'superblock', which stands where one would",
+                "the root directory has no entry; 'superblock' shows what is in its place",
             ),
         }
     }

@@ -108,7 +108,7 @@ impl Journal {
         let scan = scan(&file).map_err(at(path))?;
         let history = History::of(&scan).map_err(at(path))?;
         if scan.torn > 0 && mode == Mode::Write {
-            log::info!("{}: {} bytes of a torn entry are cut off", path.show(), scan.torn);
+            log::info!("{}: cutting off {} bytes of an incomplete entry", path.show(), scan.torn);
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode })
     }

@@ -201,8 +201,8 @@ impl Store {
         if !core.fs.is_read_only() {
             core.finish().inspect_err(|e| {
                 log::error!(
-                    "{e}: so what was interrupted cannot be finished; to give a batch up, mount \
-                     the image and remove .kv-batch"
+                    "{e}: so the interrupted batch cannot be finished; to give it up, mount the \
+                     image and remove .kv-batch"
                 );
             })?;
         } else if has_redo {

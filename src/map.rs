@@ -183,7 +183,7 @@ impl Map {
         let geometry = dev.geometry();
         let count = geometry.block_count.min(present);
         if count > BLOCKS_MAX {
-            return Err(format!("has {count} blocks: a map can show {BLOCKS_MAX}"));
+            return Err(format!("has {count} blocks, but a map can show at most {BLOCKS_MAX}"));
         }
         let survey = survey(dev).map_err(|e| e.to_string())?;
         let mut blocks: Vec<Block> = (0..count).map(|block| used(&survey, block)).collect();

@@ -114,7 +114,7 @@ impl Profile {
     pub fn named(name: &str) -> Result<&'static Self, String> {
         PROFILES.iter().find(|p| p.name == name).ok_or_else(|| {
             let names: Vec<&str> = PROFILES.iter().map(|p| p.name).collect();
-            format!("no profile is called '{name}'; there are {}", names.join(", "))
+            format!("there is no profile '{name}'; the profiles are {}", names.join(", "))
         })
     }
 

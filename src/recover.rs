@@ -128,14 +128,14 @@ pub struct Recovery {
 }
 
 const UNPROVED: &str =
-    "its blocks were free for a time, and logs of that time are gone, so it may have other content";
+    "its blocks were free for a time, and logs of that time are lost, so it may have other content";
 const UNCOMMITTED: &str =
     "its blocks were free for a time, and a write that was never committed may have changed them";
-const MISSING: &str = "some of its blocks were used again";
-const LOST_PAIR: &str = "nothing names its directory any more, so what came after it is not known";
+const MISSING: &str = "some of its blocks were reused";
+const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str =
-    "no entry is left, so it is not known where it ended, or whether its blocks were of one file";
+    "no entry is left, so its size is not known, nor whether its blocks belonged to one file";
 
 /// Look through the whole device for what the filesystem in it does not have any more. `progress` is
 /// told how many blocks were read.

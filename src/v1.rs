@@ -112,7 +112,7 @@ pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
 /// What to do to write to an image of version 1, of this name.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
-        "it is only read here; 'littlefs convert --from v1 {image}' makes a littlefs of version 2 of \
-         it that can be written"
+        "it can only be read here; to write to it, convert it to version 2 with 'littlefs convert \
+         --from v1 {image}'"
     )
 }

@@ -458,7 +458,7 @@ fn the_command_exits_as_fsck_does() {
         assert_eq!(std::fs::read(&path).expect("read"), b.bytes, "looking changes nothing");
         let (code, out) = run(&[option]);
         assert_eq!(code, 1, "{option}: {out}");
-        assert!(out.contains("repaired: /d/: put into the thread [unthreaded]"), "{out}");
+        assert!(out.contains("repaired: /d/: was put into the thread [unthreaded]"), "{out}");
         assert_eq!(run(&[option]).0, 0);
     }
     std::fs::write(&path, &b.bytes).expect("write");

@@ -362,8 +362,7 @@ fn files_that_are_no_image_are_told_apart() {
     let empty = dir.file("empty", b"");
     fails(["info", &empty], 1, &["not a littlefs image: the file is empty"]);
     let text = dir.file("text", &b"what littlefs is not\n".repeat(1000));
-    let words =
-        &["not a littlefs image", "neither \"littlefs\" at byte 8 of block 0 nor of block 1"];
+    let words = &["not a littlefs image", "neither \"littlefs\" at byte 8 of block 0 or block 1"];
     fails(["info", &text], 1, words);
     fails(["mkfs", "--size", "1M", &directory], 1, &["is a directory"]);
 }
@@ -505,7 +504,10 @@ fn a_write_protected_file_opens_read_only() {
     fs::set_permissions(&image, Permissions::from_mode(0o444)).expect("chmod");
     let opened = image::open(Path::new(&image), &Options::default()).expect("should open");
     assert!(opened.read_only);
-    assert_eq!(opened.notes, [format!("{image}: the file cannot be written, opened read-only")]);
+    assert_eq!(
+        opened.notes,
+        [format!("{image}: the file cannot be written, so it is opened read-only")]
+    );
     fails(["mkfs", "--force", &image], 1, &["is write-protected"]);
 }
 
@@ -516,7 +518,7 @@ fn a_forbidden_file_is_named() {
     let image = dir.image("secret.img", "64K");
     fs::set_permissions(&image, Permissions::from_mode(0o000)).expect("chmod");
     if File::open(&image).is_err() {
-        fails(["info", &image], 1, &["permission denied; allow yourself to read it"]);
+        fails(["info", &image], 1, &["permission denied; you need the right to read it"]);
         return;
     }
     let program = dir.path("littlefs");
@@ -530,7 +532,7 @@ fn a_forbidden_file_is_named() {
     let said = String::from_utf8_lossy(&ran.stderr);
     assert_eq!(ran.status.code(), Some(1), "{said}");
     assert!(said.starts_with("littlefs: ") && said.contains(&image), "{said}");
-    assert!(said.contains("permission denied; allow yourself to read it"), "{said}");
+    assert!(said.contains("permission denied; you need the right to read it"), "{said}");
 }
 
 #[test]

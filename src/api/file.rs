@@ -95,10 +95,13 @@ impl FileOptions {
     pub fn open(&self, fs: &Littlefs, path: impl AsRef<[u8]>) -> Result<File> {
         let writes = self.write || self.append;
         if !(self.read || writes) {
-            return Err(Error::Invalid("a file opened neither for reading nor for writing"));
+            return Err(Error::Invalid("a file must be opened for reading or for writing"));
         }
         if (self.truncate && !self.write) || ((self.create || self.create_new) && !writes) {
-            return Err(Error::Invalid("a file is made or truncated only when opened for writing"));
+            return Err(Error::Invalid(
+                "a file must be opened for writing to be created or \
+                                       truncated",
+            ));
         }
         let mut core = fs.core();
         let Place::Entry(dir, name) = core.place(path.as_ref())? else {
@@ -381,7 +384,13 @@ impl Seek for File {
             SeekFrom::End(by) => self.len().checked_add_signed(by),
             SeekFrom::Current(by) => self.pos.checked_add_signed(by),
         };
-        let before_start = || io::Error::new(io::ErrorKind::InvalidInput, "a position below zero");
+        let before_start = || {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the position would be \
+                                                                           negative",
+            )
+        };
         self.pos = target.ok_or_else(before_start)?;
         Ok(self.pos)
     }

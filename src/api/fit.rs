@@ -74,22 +74,22 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BlockSize { image, device } => {
-                write!(f, "its blocks have {image} bytes, and those of the devices {device}")
+                write!(f, "its blocks have {image} bytes, but those of the devices have {device}")
             }
             Self::NameMax { image, device } => write!(
                 f,
-                "it allows names of {image} bytes, and the devices only names of {device}; make it \
+                "it allows names of {image} bytes, but the devices only allow {device}; make it \
                  with --name-max {device}"
             ),
             Self::AttrMax { image, device } => write!(
                 f,
-                "it allows attributes of {image} bytes, and the devices only attributes of {device}; \
-                 make it with --attr-max {device}"
+                "it allows attributes of {image} bytes, but the devices only allow {device}; make \
+                 it with --attr-max {device}"
             ),
             Self::DiskVersion { image, device } => write!(
                 f,
-                "it has version {0} of the format, and the devices read versions up to {1}; make it \
-                 with --disk-version {1}",
+                "it has version {0} of the format, but the devices only read versions up to {1}; \
+                 make it with --disk-version {1}",
                 dotted(*image),
                 dotted(*device)
             ),

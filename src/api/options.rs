@@ -189,7 +189,7 @@ impl OpenOptions {
             }
             Some(journal) => self.open_over(&mut Named::find(journal)?, source),
             None if self.at.is_some() => {
-                Err(Error::Invalid("a state to go back to needs a journal"))
+                Err(Error::Invalid("a past state can be chosen only together with a journal"))
             }
             None => self.open_found(image::open_found(source, &self.image_options())?),
         }

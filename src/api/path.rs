@@ -25,7 +25,7 @@ impl<'p> Place<'p> {
     /// The directory and the name, for what the root directory cannot be used for.
     pub fn entry(self) -> Result<(DirId, &'p [u8])> {
         match self {
-            Self::Root => Err(Error::Invalid("the root directory cannot be used for this")),
+            Self::Root => Err(Error::Invalid("this is not possible for the root directory")),
             Self::Entry(dir, name) => Ok((dir, name)),
         }
     }

@@ -83,10 +83,13 @@ impl Littlefs {
     ) -> Result<()> {
         let mut core = self.core();
         if matches!(file_type, FileType::File | FileType::Dir) {
-            return Err(Error::Invalid("files and directories are made by calls of their own"));
+            return Err(Error::Invalid(
+                "this call makes special files only, not files or \
+                                       directories",
+            ));
         }
         if !core.codec.as_ref().is_some_and(|codec| codec.convention().special_files) {
-            return Err(Error::Invalid("the image's attributes keep no special files"));
+            return Err(Error::Invalid("the attributes of the image cannot mark special files"));
         }
         let place = core.place(path.as_ref())?;
         match core.node(place) {

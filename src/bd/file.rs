@@ -99,7 +99,8 @@ impl FileDevice {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => io::Error::new(
                 ErrorKind::WouldBlock,
-                "others read the image, too ('lslocks' lists who holds a lock on it)",
+                "others are reading the image ('lslocks' lists the processes that hold a lock on \
+                 it)",
             ),
             Err(TryLockError::Error(e)) => e,
         };
@@ -107,7 +108,7 @@ impl FileDevice {
         // of the other readers is there nobody can get an exclusive lock in between.
         if self.file.try_lock_shared().is_err() {
             self.is_lost.store(true, Ordering::Release);
-            log::error!("somebody else locked the image; nothing of it is read from now on");
+            log::error!("somebody else has locked the image; it is not read any more");
         }
         Err(refused)
     }
@@ -136,7 +137,7 @@ impl FileDevice {
     fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
         let start = check_range(self.geometry, op, block, off, len)?;
         if self.is_lost.load(Ordering::Acquire) {
-            let source = io::Error::other("somebody else locked the image");
+            let source = io::Error::other("somebody else has locked the image");
             return Err(IoError { op, block: Some(block), source });
         }
         self.offset.checked_add(start).ok_or_else(|| IoError {
@@ -422,7 +423,7 @@ mod tests {
         let other = open();
         other.try_lock_shared().expect("lock");
         let refused = dev.become_writable().expect_err("shared");
-        assert!(refused.to_string().contains("others read the image"), "{refused}");
+        assert!(refused.to_string().contains("others are reading the image"), "{refused}");
         assert!(open().try_lock().is_err() && dev.prog(1, 0, b"x").is_err());
         dev.read(1, 0, &mut [0; 4]).expect("read on");
         drop(other);

@@ -137,7 +137,7 @@ impl Checker<'_> {
             let agrees = expected.remove(&index).is_none_or(|e| e == block);
             if sound && !agrees {
                 sound = false;
-                let what = "pointers of its list disagree: chamelon reads other data in parts";
+                let what = "the pointers of its list disagree: in parts, chamelon reads other data";
                 error("ctz-pointer", &place, &what);
             }
             for k in 1..list::pointers(index) {
@@ -180,7 +180,8 @@ impl Checker<'_> {
                     0 => lost(value, by),
                     _ => (
                         self.path(value),
-                        format!("block {block:#x} of its list holds {by}: what it held is lost"),
+                        format!("block {block:#x} of its list now holds {by}: its former content \
+                                 is lost"),
                     ),
                 }
             }

@@ -66,14 +66,14 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
         Some(Doubt::Torn) => walk.note(
             "pair-half-dead",
             pair,
-            "the newer block was not written to its end; the older one serves",
+            "the newer block was not written to its end; the older one is used",
         ),
         Some(Doubt::Cut) => {
             let of = walk.dir_path(dir);
             walk.error(
                 "commit-broken",
                 pair,
-                format_args!("its last commit is damaged: what it changed in {of} is lost"),
+                format_args!("its last commit is damaged: its changes in {of} are lost"),
             );
         }
         Some(Doubt::Unreadable(e)) => {
@@ -126,6 +126,7 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
         walk.error("name-duplicate", place, "stands for two values; the last one counts");
     } else {
         // what chamelon does to a name whose directory was split since
-        walk.note("value-outdated", place, "an older value is left beside the one that counts");
+        walk.note("value-outdated", place, "an older value still exists beside the one that \
+                   counts");
     }
 }

@@ -116,12 +116,14 @@ impl InPlace {
         let offset = opened.offset;
         Self(match opened.metadata.is_file() {
             true => format!(
-                "it is a littlefs of version 1 inside of a larger file, where it is not changed: take \
-                 its files out ('littlefs extract --offset {offset} {shown} -C data'), change them, and \
+                "it is a littlefs of version 1 inside a larger file, where it cannot be changed \
+                 in place: extract its files ('littlefs extract --offset {offset} {shown} -C \
+                 data'), change them, and \
                  put them back ('littlefs create --into --offset {offset} {shown} data')"
             ),
             false => format!(
-                "it is a littlefs of version 1 on a device, where it is not changed: make a file of it \
+                "it is a littlefs of version 1 on a device, where it cannot be changed in place: \
+                 copy it into a file \
                  ('littlefs clone {shown} new.img'), change that, and write it back ('littlefs clone \
                  --force new.img {shown}')"
             ),

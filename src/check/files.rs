@@ -55,7 +55,7 @@ impl Checker<'_> {
             self.error(
                 "ctz-too-long",
                 path,
-                format_args!("claims {size} bytes, more than the image holds"),
+                format_args!("claims {size} bytes, more than the image has"),
             );
             return;
         }
@@ -99,7 +99,8 @@ impl Checker<'_> {
                     "ctz-pointer",
                     path,
                     format_args!(
-                        "pointers of block {i} of its list disagree: a seek may read other data"
+                        "the pointers of block {i} of its list disagree: after a seek, other data \
+                         may be read"
                     ),
                 );
             }

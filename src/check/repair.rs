@@ -97,13 +97,13 @@ impl Run {
         let damaged = model.is_damaged();
         if damaged && self.mode == Mode::Preen {
             self.stop(
-                "directories or the thread are damaged; -y mends that, and says what is lost",
+                "directories or the thread are damaged; -y repairs that, and reports what is lost",
             );
             return Ok(());
         }
         let model = if self.restore_superblocks(&model)? { Model::build(&*dev)? } else { model };
         if !self.separate(&model)? && self.mode == Mode::Preen {
-            self.stop("files share blocks, and there is no space for copies");
+            self.stop("files share blocks, but there is no space for copies");
             return Ok(());
         }
         if !damaged {
@@ -120,7 +120,7 @@ impl Run {
             self.done(
                 "superblock-size",
                 pair,
-                "says the number of blocks now that the root's says",
+                "now has the number of blocks of the root's superblock",
             );
         }
         self.rewrite_logs()?;
@@ -129,7 +129,10 @@ impl Run {
         self.place_directories(&mut fs, half_orphans)?;
         if self.mode == Mode::Yes {
             for (path, new) in fs.set_doubles_aside()? {
-                let message = format!("a device opens another of that name; it is {new} now");
+                let message = format!(
+                    "a device opens another entry of that name; this one is now \
+                                       {new}"
+                );
                 self.done("name-duplicate", path, &message);
             }
         }
@@ -146,17 +149,20 @@ impl Run {
         }
         let (shortened, sorted) = fs.sort_directories()?;
         for path in shortened {
-            self.done("pair-empty", path, "has no empty pairs any more");
+            self.done("pair-empty", path, "its empty pairs were taken out");
         }
         for path in sorted {
-            self.done("name-order", path, "its entries stand in order");
+            self.done("name-order", path, "its entries are now in order");
         }
         fs.flush()?;
         if self.mode == Mode::Yes {
             for (path, rest) in fs.shorten_files()? {
                 let message = match rest {
-                    Some(rest) => format!("is cut to file_max; what follows is in {rest}"),
-                    None => "is cut to file_max; what follows is lost".to_owned(),
+                    Some(rest) => format!(
+                        "was cut to file_max; the bytes after that are in \
+                                           {rest}"
+                    ),
+                    None => "was cut to file_max; the bytes after that are lost".to_owned(),
                 };
                 self.repairs.done.push(Repair::given_up("file-too-large", path, message));
             }
@@ -171,7 +177,7 @@ impl Run {
         for n in model.thread[..root].iter().map(|&i| &model.nodes[i]) {
             if n.chain && !n.superblock {
                 self.editor.restore_superblock(n.pair, model.superblock)?;
-                self.done("superblock-damaged", n.pair, "holds the superblock of the root again");
+                self.done("superblock-damaged", n.pair, "now has the superblock of the root");
                 any = true;
             }
         }
@@ -194,7 +200,7 @@ impl Run {
             }
             self.editor.commit(n.pair, edit)?;
             let code = if n.odd { "log-odd" } else { "id-unused" };
-            self.done(code, n.pair, "is written anew");
+            self.done(code, n.pair, "was rewritten");
         }
         Ok(())
     }
@@ -239,15 +245,20 @@ impl Run {
 
     fn place_directories(&mut self, fs: &mut Fs, half_orphans: bool) -> Result<()> {
         for path in fs.thread_directories()? {
-            self.done("unthreaded", path, "put into the thread");
+            self.done("unthreaded", path, "was put into the thread");
         }
         let (placed, rethreaded) = fs.place_orphans()?;
         for path in placed {
-            self.done("orphan", path, "a directory that had lost its name");
+            self.done("orphan", path, "is the new name of a directory that had lost its name");
         }
         if rethreaded {
             let code = if half_orphans { "half-orphan" } else { "orphan" };
-            self.done(code, "the thread", "passes the directories of the tree and no others");
+            self.done(
+                code,
+                "the thread",
+                "now leads through the directories of the tree, and no \
+                             others",
+            );
         }
         Ok(())
     }
@@ -274,7 +285,7 @@ impl Run {
         let places: Vec<(u32, u16)> = broken.iter().map(|&(b, id, _)| (b, id)).collect();
         for (moved, (_, _, code)) in fs.set_aside(&places)?.into_iter().zip(&broken) {
             if let Some((old, new)) = moved {
-                let message = format!("what is left of it is {new}");
+                let message = format!("the rest of it is now {new}");
                 self.repairs.done.push(Repair::given_up(code, old, message));
             }
         }

@@ -36,8 +36,8 @@ impl Checker<'_> {
             self.error(
                 "superblock-damaged",
                 pair,
-                "a pair of the superblock chain without a superblock: where no copy of that is \
-                 left, a program may not find the filesystem",
+                "a pair of the superblock chain has no superblock: if no copy is left, a program \
+                 may not find the filesystem",
             );
         }
         self.walk_from(root, Box::default());
@@ -118,7 +118,7 @@ impl Checker<'_> {
                 self.error(
                     "orphan",
                     pair,
-                    format_args!("a directory of {ids} entries that has lost its name"),
+                    format_args!("a directory of {ids} entries has lost its name"),
                 );
                 self.walk_from(i, format!("directory {pair}").into_bytes().into());
             }
@@ -138,8 +138,8 @@ impl Checker<'_> {
                     "superblock-size",
                     self.pairs[i].pair,
                     format_args!(
-                        "says {} blocks, and the root's superblock, which counts, {}: a driver that \
-                         is set up for either number refuses the image",
+                        "says {} blocks, but the root's superblock, which counts, says {}: a \
+                         driver that is configured for either number refuses the image",
                         copy.block_count, root.block_count
                     ),
                 );
@@ -238,7 +238,7 @@ impl Checker<'_> {
                 self.error(
                     "tree-loop",
                     path,
-                    format_args!("its pair {pair} belongs to another directory, too"),
+                    format_args!("its pair {pair} also belongs to another directory"),
                 );
                 None
             }
@@ -276,7 +276,7 @@ impl Checker<'_> {
             self.error(
                 "pair-empty",
                 pair,
-                "an empty pair inside a directory: the C driver cannot list past it",
+                "a pair inside a directory is empty: the C driver cannot list what follows it",
             );
         }
         let Ok(Some(log)) = store::read_log(&*self.dev, pair.0[0]) else { return Vec::new() };
@@ -301,7 +301,7 @@ impl Checker<'_> {
                 }
                 Some(tag::SUPERBLOCK) if id == 0 && self.pairs[i].superblock.is_some() => {}
                 Some(tag::SUPERBLOCK) => {
-                    let message = "a superblock where none belongs: a device may mount that";
+                    let message = "there is a superblock at a wrong place: a device may mount that";
                     self.error("bad-struct", pair, message);
                 }
                 Some(ty) => children.extend(self.check_entry(i, id, dir, ty, e, names)),
@@ -342,11 +342,11 @@ impl Checker<'_> {
                 }
             }
             (tag::REG | tag::DIR, _) => {
-                self.bad_struct(dir, &e.name, "nothing says where its content is");
+                self.bad_struct(dir, &e.name, "no struct tells where its content is");
             }
             _ => {
                 let path = self.path(dir, &e.name);
-                self.note("type-unknown", path, format_args!("is of unknown type {ty:#05x}"));
+                self.note("type-unknown", path, format_args!("has the unknown type {ty:#05x}"));
             }
         }
         None
@@ -381,14 +381,14 @@ impl Checker<'_> {
             self.error(
                 "name-duplicate",
                 self.path(dir, name),
-                "the directory holds this name more than once: a device opens one of them, the last \
-                 of its pair's log",
+                "the directory has several entries of this name: a device opens the one that is \
+                 last in the log of its pair",
             );
         } else if hidden {
             self.error(
                 "name-order",
                 self.path(dir, name),
-                "stands where a device does not look for it any more",
+                "is out of order, so a device does not find it",
             );
         }
     }

@@ -1,10 +1,11 @@
-//! Mounting for a daemon that may not: a service that is shut off from the rest of the system can
-//! neither call mount(2) nor be seen doing so.
+//! Mounting on behalf of a daemon that must not mount: a service that is isolated from the rest of
+//! the system cannot call mount(2), and nobody else would see a mount in its namespace.
 //!
-//! The daemon (`littlefs mount --unattached`) opens /dev/fuse, writes what it offers into a file
-//! in memory, and waits for SIGUSR1. `littlefs attach PID DIR`, which runs beside it with root's
-//! rights, takes a copy of that descriptor, mounts, and sends the signal. What the daemon says is
-//! not trusted further than its mount reaches: directory, `nosuid` and `nodev` are not its choice.
+//! The daemon (`littlefs mount --unattached`) opens /dev/fuse, writes what it offers into a file in
+//! memory, and waits for SIGUSR1. `littlefs attach PID DIR`, which runs beside it with root's
+//! rights, takes a copy of that descriptor, mounts, and sends the signal. The daemon is trusted
+//! only with its own mount: it cannot choose the directory, and the mount is always `nosuid` and
+//! `nodev`.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ const OFFER: &CStr = c"littlefs-mount";
 /// How [`OFFER`] shows in /proc/PID/fd.
 const OFFER_LINK: &str = "/memfd:littlefs-mount (deleted)";
 
-/// Mount what a 'littlefs mount --unattached' offers (for littlefs@.service)
+/// Mount the filesystem that 'littlefs mount --unattached' offers (for littlefs@.service)
 #[derive(Args, Debug)]
 pub struct AttachArgs {
     /// Process id of the daemon
@@ -35,7 +36,7 @@ pub struct AttachArgs {
     mountpoint: PathBuf,
 }
 
-/// A FUSE device that waits to be mounted; dropping it takes the offer back.
+/// A FUSE device that waits to be mounted; dropping it withdraws the offer.
 pub struct Unattached {
     /// The device.
     pub device: File,
@@ -70,7 +71,7 @@ fn attach(args: &AttachArgs) -> io::Result<()> {
     detach_dead(&args.mountpoint)?;
     let mountpoint = Directory::find(&args.mountpoint)?;
     offer.harmless().mount(&device, &mountpoint)?;
-    // From here on only the daemon keeps it alive.
+    // From here on, only the daemon keeps the filesystem alive.
     drop(device);
     sys::kill(args.pid, libc::SIGUSR1)?;
     // Returns once the daemon serves it.
@@ -93,7 +94,7 @@ fn find(pid: i32) -> io::Result<(File, KernelMount)> {
             Ok((sys::take_descriptor(pid, fd)?, serde_json::from_slice(&offer)?))
         }
         _ => Err(io::Error::other(format!(
-            "process {pid} offers no mount ('littlefs mount -f --unattached' does)"
+            "process {pid} offers no mount; only 'littlefs mount -f --unattached' does"
         ))),
     }
 }

@@ -33,12 +33,13 @@ Examples:
   littlefs attr dump.bin set --attrs unix bin/tool mode 0755
   littlefs attr dump.bin rm etc/config.txt 0x80
 
-TYPE is a number from 0 to 0xff, or the name of what attributes say by the convention of the image:
-modified (mtime), accessed (atime), changed (ctime) and created, which are times, mode, which is octal,
-uid and gid. VALUE is text, bytes in hexadecimal after 'hex:', or '-' for standard input, from where it
-comes without VALUE, too. Patterns for PATH are expanded inside the image: quote them.
+TYPE is a number from 0 to 0xff, or a name: modified (mtime), accessed (atime), changed (ctime) and created
+are times, mode is octal, uid and gid are numbers. The convention of the image tells how these are stored.
+VALUE is a text, or bytes in hexadecimal after 'hex:'. If it is '-' or missing, it is read from standard
+input. Patterns for PATH are expanded inside the image: quote them.
 
-Exit status: 0, or 1 for any failure, as for an attribute that is not there. A failure changes nothing.")]
+Exit status: 0, or 1 for any failure, for example if the attribute does not exist. A failure changes
+nothing.")]
 pub struct AttrArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -49,14 +50,14 @@ pub struct AttrArgs {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// List all attributes of entries, and what they say
+    /// List all attributes of entries, and their meaning
     List {
         /// Files and directories in the image, or a pattern
         path: OsString,
         #[command(flatten)]
         reading: ReadingArgs,
     },
-    /// Write an attribute to standard output, as it is
+    /// Write the value of an attribute to standard output
     Get {
         /// A file or directory in the image
         path: OsString,
@@ -73,7 +74,7 @@ enum Command {
         /// A number, or what it says
         #[arg(value_name = "TYPE", value_parser = parse_kind)]
         kind: Kind,
-        /// The value; '-' or none: standard input
+        /// The value; if it is '-' or missing, it is read from standard input
         #[arg(allow_negative_numbers = true)]
         value: Option<OsString>,
         #[command(flatten)]
@@ -98,8 +99,8 @@ enum Command {
 /// How attributes are shown.
 #[derive(Args, Debug)]
 struct ReadingArgs {
-    /// Understand attributes as a family of systems does: unix, micropython, esp-idf, arduino, ...
-    /// [default: as the image does]
+    /// Interpret attributes by this convention: unix, micropython, esp-idf, arduino, ... [default:
+    /// the one that the image uses]
     #[arg(long, value_name = "NAME", value_parser = Choice::parse)]
     attrs: Option<Choice>,
 
@@ -108,7 +109,7 @@ struct ReadingArgs {
     json: bool,
 }
 
-/// What of an entry is meant.
+/// What is to be read or set.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// The attribute of this type.
@@ -117,7 +118,7 @@ enum Kind {
     Meant(Field),
 }
 
-/// Names of what attributes say; the first of each is the one that is printed.
+/// Names of the fields; the first of each is the one that is printed.
 const FIELDS: &[(Field, &[&str])] = &[
     (Field::Mtime, &["modified", "mtime"]),
     (Field::Atime, &["accessed", "atime"]),
@@ -142,7 +143,7 @@ struct Facts {
     attributes: Vec<Attribute>,
 }
 
-/// An attribute as JSON has it.
+/// An attribute in JSON.
 #[derive(Serialize)]
 pub struct Attribute {
     r#type: u8,
@@ -157,7 +158,7 @@ impl Attribute {
     }
 }
 
-/// What `get --json` prints of something that attributes say.
+/// What `get --json` prints of a field.
 #[derive(Serialize)]
 struct Said<'a> {
     name: &'a str,
@@ -277,7 +278,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         Some((field, _)) => Ok(Kind::Meant(*field)),
         None => parse_type(text).map(Kind::Raw).map_err(|e| {
             let names: Vec<&str> = FIELDS.iter().map(|(_, names)| names[0]).collect();
-            format!("{e}, and none of {}", names.join(", "))
+            format!("{e}, and is none of the names {}", names.join(", "))
         }),
     }
 }
@@ -288,7 +289,7 @@ fn parse_type(text: &str) -> Result<u8, String> {
         None if !text.starts_with('+') => text.parse().ok(),
         _ => None,
     };
-    number.ok_or_else(|| format!("'{text}' is no number from 0 to 0xff"))
+    number.ok_or_else(|| format!("'{text}' is not a number from 0 to 0xff"))
 }
 
 /// The bytes of a value, from the command line or from standard input.
@@ -302,7 +303,10 @@ fn bytes(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
     };
     match value.as_bytes().strip_prefix(b"hex:") {
         Some(hex) => unhex(hex).ok_or_else(|| {
-            CliError::failure("after 'hex:' a value has two hexadecimal digits for each byte")
+            CliError::failure(
+                "the value after 'hex:' must have two hexadecimal digits for each \
+                               byte",
+            )
         }),
         None => Ok(value.as_bytes().to_vec()),
     }
@@ -329,9 +333,9 @@ fn parse_value(kind: Kind, bytes: Vec<u8>) -> Result<Value, CliError> {
             .ok()
             .filter(|&mode| mode <= 0o7777 && !text.starts_with('+'))
             .map(i64::from)
-            .ok_or_else(|| format!("'{text}' is no mode in octal, like 0644")),
+            .ok_or_else(|| format!("'{text}' is not a mode in octal, like 0644")),
         field if is_time(field) => date::parse(text),
-        _ => text.parse::<u32>().map(i64::from).map_err(|_| format!("'{text}' is no number")),
+        _ => text.parse::<u32>().map(i64::from).map_err(|_| format!("'{text}' is not a number")),
     };
     value.map(|value| Value::Meant(field, value)).map_err(CliError::failure)
 }

@@ -16,7 +16,7 @@ use crate::image::{self, Dialect, Place, Source};
 use crate::show::Show;
 use crate::sys::Signals;
 
-/// Measure speed, with what it depends on, for a bug report
+/// Measure the speed, and what it depends on, for a bug report
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,12 +24,12 @@ Examples:
   littlefs bench /mnt                    a mounted image, or any other directory
   littlefs bench --json dump.bin > bench.json
 
-IMAGE is only read: writes go to a temporary copy, which is a file in TMPDIR. In DIR a directory
-'littlefs-bench-' and a number is made, and removed at the end, also when the test is interrupted. All that
-is written is read again and compared. The test takes some seconds. Its output names no files, users or
-machines. Figures of a busy machine say little: look at its load.
+IMAGE is only read: writes go to a temporary copy in TMPDIR. For DIR, the test makes a directory
+'littlefs-bench-' with a number in it, and removes it at the end, even if it is interrupted. Everything that
+is written is read back and compared. The test takes some seconds. Its output names no files, users or
+machines. Figures from a busy machine mean little: look at its load.
 
-Exit status: 0, 1 if nothing could be measured, 2 if something was left out, 128+N when signal N ended it.")]
+Exit status: 0, 1 if nothing could be measured, 2 if something was left out, 128+N if signal N ended it.")]
 pub struct BenchArgs {
     /// File or block device that holds a filesystem, or a directory
     #[arg(value_name = "IMAGE|DIR")]
@@ -45,9 +45,9 @@ pub struct BenchArgs {
 struct Output {
     environment: Environment,
     target: Target,
-    /// Of an image: opening and reading it.
+    /// For an image: opening and reading it.
     reading: Vec<Step>,
-    /// In a copy of it, or in the directory.
+    /// Writing to a copy of the image, or in the directory.
     writing: Vec<Step>,
     notes: Vec<String>,
 }
@@ -143,7 +143,7 @@ fn image(path: &Path, interrupt: bench::Interrupt<'_>) -> Result<Output, CliErro
     let mut notes = Vec::new();
     let mut writing = Vec::new();
     if opened.dialect != Dialect::Littlefs || opened.missing > 0 {
-        notes.push("nothing was written: the image can only be read".to_owned());
+        notes.push("writing was not measured: the image can only be read".to_owned());
     } else {
         match bench::in_copy(&*opened.device, interrupt) {
             Ok(steps) => writing = steps,

@@ -22,8 +22,8 @@ Examples:
 
 Patterns are expanded inside the image: quote them.
 
-Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or not
-there.")]
+Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or does not
+exist.")]
 pub struct CatArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -52,7 +52,7 @@ pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     Ok(problems.status(anything))
 }
 
-/// The outer error is the output's, the inner one the image's.
+/// The outer error is about the output, the inner one about the image.
 fn write_file(
     image: &Littlefs,
     path: &[u8],

@@ -1,4 +1,4 @@
-//! Changing an image without a mount: the options and the manners of the commands that do.
+//! Changing an image without a mount: the options and the behaviour that such commands share.
 
 use std::fmt;
 use std::path::Path;
@@ -17,26 +17,27 @@ use crate::{Error, Littlefs, OpenOptions};
 /// How the image is changed.
 #[derive(Args, Debug)]
 pub struct ChangeArgs {
-    /// Write as a family of devices does: micropython-rp2, micropython-esp32, esp-idf,
+    /// Write as this family of devices does: micropython-rp2, micropython-esp32, esp-idf,
     /// arduino-esp8266, arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     pub profile: Option<&'static Profile>,
 
-    /// Keep times, and with some also owners and modes, as a family of systems does: unix keeps
-    /// everything; also micropython, esp-idf, arduino, ... [default: as the profile or the image does]
+    /// Store times (and, with some values, owners and modes) by this convention: unix stores
+    /// everything; also micropython, esp-idf, arduino, ... [default: that of the profile or of the
+    /// image]
     #[arg(long, value_name = "NAME", value_parser = Choice::parse)]
     pub attrs: Option<Choice>,
 
-    /// Only tell what would be done
+    /// Only print what would be done
     #[arg(short = 'n', long)]
     pub dry_run: bool,
 
-    /// Make all of the change or none of it, whatever interrupts it: everything is written to a
-    /// journal beside IMAGE first (IMAGE.run, removed at the end)
+    /// Make the change completely or not at all, whatever interrupts it: everything is first
+    /// written to a journal beside IMAGE (IMAGE.run, which is removed at the end)
     #[arg(long)]
     pub atomic: bool,
 
-    /// Do not say what was done
+    /// Do not print what was done
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -45,8 +46,8 @@ pub struct ChangeArgs {
     pub json: bool,
 }
 
-/// An image about to be changed. While it exists SIGINT, SIGTERM and SIGHUP wait: before anything is
-/// written they end the command with everything as it was.
+/// An image that is about to be changed. While this exists, SIGINT, SIGTERM and SIGHUP are held
+/// back. If one comes before anything is written, the command ends, and everything is as it was.
 pub struct Changing<'a> {
     path: &'a Path,
     options: OpenOptions,
@@ -59,12 +60,12 @@ pub type Operation<'o, T, E> = dyn FnMut(&Littlefs, &dyn Fn() -> bool) -> Result
 
 /// Why an operation on an image ended.
 pub trait Ended: fmt::Display + Trouble {
-    /// Whether it ended because it was asked to.
+    /// Whether it ended because it was told to stop.
     fn is_stopped(&self) -> bool;
 }
 
 impl<'a> Changing<'a> {
-    /// Nothing is opened yet.
+    /// Prepare to change an image; nothing is opened yet.
     ///
     /// # Errors
     /// When signals cannot be held up.
@@ -74,11 +75,14 @@ impl<'a> Changing<'a> {
             return Err(CliError::failure("a past state of a journal cannot be changed"));
         }
         if image.image == Path::new("-") {
-            return Err(CliError::failure("standard input is only read, and cannot be changed"));
+            return Err(CliError::failure(
+                "standard input can only be read: give the name of an \
+                                          image file",
+            ));
         }
         if args.atomic && image.journal.is_some() {
             return Err(CliError::failure(
-                "--atomic is not for --journal, which takes each change as a whole in any case",
+                "--atomic is not needed with --journal, in which each change is atomic in any case",
             ));
         }
         let mut options = image.tree_options(false);
@@ -97,7 +101,7 @@ impl<'a> Changing<'a> {
         })
     }
 
-    /// Only try it, and write nothing.
+    /// Only try the change, and write nothing.
     pub fn rehearsed(self) -> Self {
         Self { how: How { dry_run: true, atomic: false }, ..self }
     }
@@ -114,7 +118,7 @@ impl<'a> Changing<'a> {
             }
             caught.get().is_some()
         };
-        // it is opened anew for each try
+        // the image is opened again for each attempt
         let mut is_told = false;
         let done = change(self.path, &self.options, self.how, &mut |image| {
             if !std::mem::replace(&mut is_told, true) {

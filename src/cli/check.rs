@@ -19,36 +19,36 @@ use crate::image::Place;
 use crate::image::{Dialect, Opened};
 use crate::show::Show;
 
-/// Verify an image, and repair it if asked to
+/// Check an image, and repair it on request
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs check dump.bin                  look only
-  littlefs check --repair dump.bin         mend what can be mended without guessing
-  littlefs check -y dump.bin               mend everything; say what had to be given up
+  littlefs check dump.bin                  only look
+  littlefs check --repair dump.bin         repair what needs no guessing
+  littlefs check -y dump.bin               repair everything; print what is lost by that
   littlefs check -y --backup before dump.bin
-                                           the same; 'littlefs undo before dump.bin' takes it back
+                                           the same; 'littlefs undo before dump.bin' undoes it
   littlefs check --json dump.bin | jq '.findings[].code'
 
-An image of littlefs version 1, or that chamelon wrote, is examined by the rules of that, and never
-repaired: convert it.
-With -y what is left of broken files and directories is kept in the image's lost+found.
+Images of littlefs version 1 and images that chamelon wrote are checked by the rules of their formats, and
+never repaired: convert them. With -y, what is left of broken files and directories is kept in the directory
+lost+found of the image.
 
 Exit status, as for fsck(8):
-  0   no errors (notes are none)
+  0   no errors (notes are not errors)
   1   errors were found, and all are repaired
-  4   errors were found, and some or all are left as they are
-  8   the image cannot be examined
+  4   errors were found, and some or all of them are left
+  8   the image cannot be checked
   16  wrong usage", group = ArgGroup::new("repairs").args(["repair", "preen", "yes"]).multiple(true))]
 pub struct CheckArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Repair what can be repaired without guessing and without giving anything up
+    /// Repair what can be repaired without guessing and without losing anything
     #[arg(long)]
     repair: bool,
 
-    /// Keep what is changed by repairs in this new file, which 'littlefs undo' takes the image back with
+    /// Save what repairs change in this new file, so that 'littlefs undo' can restore it
     #[arg(long, value_name = "FILE", requires = "repairs")]
     backup: Option<PathBuf>,
 
@@ -56,30 +56,30 @@ pub struct CheckArgs {
     #[arg(long)]
     json: bool,
 
-    /// Show on stderr how far the check is, which is the default on a terminal
+    /// Show on standard error how far the check is; the default if that is a terminal
     #[arg(long)]
     progress: bool,
 
-    /// As --repair: what fsck(8) passes for unattended checks
+    /// The same as --repair; fsck(8) passes this option for unattended checks
     #[arg(short = 'p', short_aliases = ['a', 'r'], conflicts_with_all = ["yes", "no"])]
     preen: bool,
 
-    /// Repair everything, giving up what cannot be kept
+    /// Repair everything, even if something is lost by that
     #[arg(short = 'y', conflicts_with = "no")]
     yes: bool,
 
-    /// Only look, which is the default
+    /// Only look; the default
     #[arg(short = 'n', conflicts_with = "repair")]
     no: bool,
 
-    /// Check in any case, which is the default
+    /// Check even if the image seems clean; always done
     #[arg(short = 'f')]
     _force: bool,
 }
 
 impl CheckArgs {
-    /// Without a place, take the filesystem that starts at the first byte, and no other: nobody looks
-    /// at what a boot repairs.
+    /// If no place is given, only take a filesystem that starts at the first byte: nobody watches
+    /// the repairs at boot, so nothing may be repaired that was only found by searching.
     #[cfg(feature = "mount")]
     pub(super) fn only_where_told(&mut self) {
         if self.image.partition.is_none() {
@@ -101,7 +101,7 @@ impl CheckArgs {
         }
         let all = u64::from(device.geometry().block_count);
         let show = |used: u64| {
-            // a line that cannot be written is no reason to stop
+            // if the line cannot be written, the check goes on
             let _ = write!(io::stderr(), "\rchecking: {:3}% of the image", used * 100 / all.max(1));
         };
         show(0);
@@ -157,7 +157,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
                 code: "truncated",
                 place: "the image's end".to_owned(),
                 message: format!(
-                    "{missing} bytes of the filesystem are missing; read the image again"
+                    "{missing} bytes of the filesystem are missing; read the image from the \
+                     device again"
                 ),
             },
         );
@@ -191,18 +192,18 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         (true, false) => exit::CHECK_REPAIRED,
     };
     match print(args, &report, &repairs, exit) {
-        // The verdict is the same when only its beginning is read.
+        // The verdict is the same if only the beginning of the output is read.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
         _ => Ok(ExitCode::from(exit)),
     }
 }
 
-/// What is to be said of the first two blocks as those of this filesystem.
+/// The finding about the two blocks in which this filesystem has its superblocks, if there is one.
 fn superblock_finding(opened: &Opened) -> Option<Finding> {
     let (severity, code, message) = match (opened.doubt, opened.lost) {
         (Some(doubt), _) => (Severity::Error, "superblock-doubtful", doubt.to_string()),
         (None, Some(_)) => {
-            let message = "holds no valid superblock; its twin serves".to_owned();
+            let message = "holds no valid superblock; the other one is used".to_owned();
             (Severity::Note, "superblock-lost", message)
         }
         (None, None) => return None,
@@ -224,7 +225,7 @@ fn to_inspect(args: &CheckArgs, finding: &Finding) -> Option<String> {
     Some(format!("littlefs inspect {}{what}", args.image.in_shell()))
 }
 
-/// What to ask `littlefs inspect` for, to see the place of a finding.
+/// The arguments with which `littlefs inspect` shows the place of a finding.
 fn what_to_inspect(code: &str, place: &str) -> Option<String> {
     if let Some(pair) = place.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
         return Some(format!("pair {}", pair.replace(", ", ",")));
@@ -232,7 +233,7 @@ fn what_to_inspect(code: &str, place: &str) -> Option<String> {
     if place.starts_with("block 0x") {
         return Some(place.to_owned());
     }
-    // a path that was shortened or escaped is not the one to ask for
+    // a path that was shortened or escaped cannot be passed to the command
     let is_whole = place.starts_with('/') && !place.contains(['\\', '\'']);
     let what = match (place, code) {
         ("global state", _) => "gstate",

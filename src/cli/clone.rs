@@ -12,7 +12,7 @@ use super::{CliError, ImageArgs};
 use crate::profile::Profile;
 use crate::transfer::{self, Cloning, Failure, Original, Size};
 
-/// Make a compacted copy of an image, also of another size, with other blocks or of another version
+/// Make a compacted copy of an image, also with another size, block size or version
 #[derive(Args, Debug)]
 #[command(mut_args(of_clone))]
 #[command(after_help = "\
@@ -20,19 +20,19 @@ Examples:
   littlefs clone dump.bin copy.img                    the same filesystem, compacted
   littlefs clone --size min dump.bin small.img        as small as possible
   littlefs clone --size 4M --block-size 8K dump.bin large.img
-                                                      of another size, with larger blocks
+                                                      with another size, and larger blocks
   littlefs clone --profile esp-idf dump.bin fs.bin    for another family of devices
-  littlefs clone --partition spiffs flash.bin fs.img  of a filesystem inside of a flash dump
+  littlefs clone --partition spiffs flash.bin fs.img  a filesystem inside a flash dump
 
-The copy has all files and directories with all their user attributes, those that nobody here knows
-included. Everything else is new: revisions start from the beginning, nothing is left of what was
-overwritten or removed, and an interrupted operation is seen as finished or not begun. What is not given
-is as in IMAGE: size, block size, version and limits. A copy of an image of version 1 is of version 1,
-too; --disk-version 2.1 makes one of version 2, as 'littlefs convert' does.
+The copy has all files and directories, with all their user attributes, even those that are unknown to this
+program. Everything else is new: revisions start from the beginning, nothing is copied of what was
+overwritten or removed, and an interrupted operation appears as finished or as not begun. Size, block size,
+version and limits are those of IMAGE unless you give others. A copy of an image of version 1 also has
+version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs convert' does.
 
-The copy is written to a file beside OUT, read back, compared with IMAGE and checked, and only then gets
-its name. It belongs to the owner of IMAGE, and who could not read IMAGE cannot read it, either. A damaged
-image is refused. The same image makes the same bytes.
+The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and only
+then gets its name. It belongs to the owner of IMAGE, and nobody can read it who cannot read IMAGE. A
+damaged image is refused. The same image makes the same bytes.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CloneArgs {
@@ -42,15 +42,15 @@ pub struct CloneArgs {
     /// File to make
     out: PathBuf,
 
-    /// Size of the copy: a multiple of its block size, like 65536, 512K or 1M; or 'min' for the smallest
-    /// that holds everything [default: that of IMAGE]
+    /// Size of the copy: a multiple of its block size, like 65536, 512K or 1M; 'min' is the
+    /// smallest size that holds everything [default: that of IMAGE]
     #[arg(long, value_name = "BYTES|min", value_parser = parse_size)]
     size: Option<SizeArg>,
 
     #[command(flatten)]
     shape: ShapeArgs,
 
-    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    /// Make no image that devices of this family would refuse (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 
@@ -58,7 +58,7 @@ pub struct CloneArgs {
     #[arg(long)]
     force: bool,
 
-    /// Do not say what was made
+    /// Do not print what was made
     #[arg(short, long)]
     quiet: bool,
 
@@ -67,10 +67,10 @@ pub struct CloneArgs {
     json: bool,
 }
 
-/// An option as this command has it.
+/// The option of this command for a shared option.
 fn of_clone(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
-        // the usual name is for the copy's
+        // the usual name means the block size of the copy
         "image_block_size" => arg.long("image-block-size"),
         "block_size" | "disk_version" | "name_max" | "file_max" | "attr_max" => as_in_image(arg),
         _ => arg,

@@ -1,4 +1,4 @@
-//! `littlefs convert`: make a littlefs of an image in another dialect.
+//! `littlefs convert`: convert an image in another dialect to littlefs.
 
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
@@ -15,8 +15,7 @@ use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
 use crate::show::{self, Show};
 
-/// Make a littlefs of version 2 of an image of version 1, or that another program wrote in its own
-/// dialect
+/// Convert an image of version 1, or one that chamelon wrote, to littlefs version 2
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -24,13 +23,13 @@ Examples:
   littlefs convert --from v1 dump.img new.img         leave the old image as it is
   littlefs convert --from v1 --to-block-size 4096 dump.img new.img
                                                       with larger blocks
-  littlefs convert --from chamelon /dev/sdx1 new.img  a device needs a file to convert to
+  littlefs convert --from chamelon /dev/sdx1 new.img  from a device, only into a file
 
-'v1' is littlefs of version 1, 'chamelon' what MirageOS writes. The new image has the blocks of the old
-one, unless others are asked for, and all its files with the times that they have. It is written to a
-file beside the old one, read back, compared and checked, and only then takes its place: an
-interruption leaves the old image or the new one, and perhaps a file .littlefs-..., which may be
-removed. The new image belongs to the owner of the old one, and only the owner may write to it.")]
+'v1' is littlefs version 1, 'chamelon' is the store of MirageOS. The new image has the block size and block
+count of the old one, unless you give others, and all its files, with their times. It is written to a file
+beside the old one, read back, compared and checked, and only then takes its place. So an interruption
+leaves the old image or the new one, and perhaps a file .littlefs-..., which you can remove. The new image
+belongs to the owner of the old one, and only the owner can write to it.")]
 pub struct ConvertArgs {
     #[command(flatten)]
     pub image: ImageArgs,
@@ -38,7 +37,7 @@ pub struct ConvertArgs {
     /// New image [default: IMAGE itself]
     pub out: Option<PathBuf>,
 
-    /// What IMAGE is
+    /// The dialect of IMAGE
     #[arg(long, value_name = "DIALECT")]
     pub from: Origin,
 
@@ -46,19 +45,19 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "VERSION", default_value = "2.1")]
     pub disk_version: DiskVersion,
 
-    /// Bytes in a block of OUT, if they are to be larger or smaller than those of IMAGE
+    /// Block size of OUT, in bytes [default: that of IMAGE]
     #[arg(long, value_name = "BYTES", requires = "out", value_parser = parse_bytes_u32)]
     pub to_block_size: Option<u32>,
 
-    /// Blocks of OUT, if it is to have others than IMAGE
+    /// Number of blocks of OUT [default: that of IMAGE]
     #[arg(long, value_name = "N", requires = "out")]
     pub block_count: Option<u32>,
 
-    /// Leave out what is damaged, and say what that is
+    /// Leave out damaged parts, and print which they are
     #[arg(long)]
     pub salvage: bool,
 
-    /// Keep the old image in this new file, which 'littlefs undo' takes IMAGE back with
+    /// Save the old image in this new file, so that 'littlefs undo' can restore it
     #[arg(long, value_name = "FILE", conflicts_with = "out")]
     pub backup: Option<PathBuf>,
 
@@ -66,7 +65,7 @@ pub struct ConvertArgs {
     #[arg(long, requires = "out")]
     pub force: bool,
 
-    /// Do not say what was made
+    /// Do not print what was made
     #[arg(short, long)]
     pub quiet: bool,
 
@@ -74,7 +73,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Show on stderr how far it is, which is the default on a terminal
+    /// Show on standard error how far it is; the default if that is a terminal
     #[arg(long)]
     pub progress: bool,
 }
@@ -82,9 +81,9 @@ pub struct ConvertArgs {
 /// What can be converted.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Origin {
-    /// littlefs of version 1
+    /// littlefs version 1
     V1,
-    /// What chamelon, MirageOS's store, writes
+    /// The dialect of chamelon, MirageOS's store
     Chamelon,
 }
 
@@ -127,7 +126,10 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let in_image =
         |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.show()));
     if args.image.journal.is_some() {
-        return Err(in_image(&"what is to be converted has no journal"));
+        return Err(in_image(
+            &"an image cannot be converted together with a journal; commit the \
+                              journal first",
+        ));
     }
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
@@ -137,19 +139,20 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     }
     if source.dialect != args.from.dialect() {
         return Err(in_image(&match (source.dialect, args.from) {
-            (Dialect::Littlefs, Origin::V1) => "is a littlefs of version 2 as it is",
+            (Dialect::Littlefs, Origin::V1) => "is already a littlefs of version 2",
             (Dialect::Littlefs, Origin::Chamelon) => {
-                "is a littlefs as it is: nothing of it is chamelon's; --dialect chamelon insists"
+                "is already a littlefs: nothing shows that chamelon wrote it; give --dialect \
+                 chamelon if it did"
             }
-            (Dialect::V1, _) => "is a littlefs of version 1: --from v1 converts it",
-            (Dialect::Chamelon, _) => "was written by chamelon: --from chamelon converts it",
+            (Dialect::V1, _) => "is a littlefs of version 1; convert it with --from v1",
+            (Dialect::Chamelon, _) => "was written by chamelon; convert it with --from chamelon",
         }));
     }
     if in_place && !source.writable {
         return Err(in_image(&"cannot be written; give OUT"));
     }
     if in_place && source.metadata.nlink() > 1 {
-        log::warn!("{}: has other names (hard links); they keep the old image", path.show());
+        log::warn!("{}: has other hard links, which still refer to the old image", path.show());
     }
     let job = Job {
         source: &source,
@@ -191,7 +194,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A line that cannot be written is no reason to stop.
+/// If the line cannot be written, the conversion goes on.
 fn show_step(step: Step) {
     let _ = match step {
         Step::Copied(bytes) => write!(io::stderr(), "\rcopied: {} KiB", bytes >> 10),

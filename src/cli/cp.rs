@@ -18,28 +18,28 @@ Examples:
   littlefs cp dump.bin config.txt old.txt    under another name
   littlefs cp -r dump.bin www www.old        directories, too
 
-As with cp, DEST is a directory that takes the entries, or the path of a single copy. A file there is
-replaced, a directory is filled up. A copy has the attributes of its source, and with them its times.
-'put' and 'get' copy into an image and out of it.
+As with cp, DEST is a directory into which the entries are copied, or the path of a single copy. An existing
+file is replaced; the entries of a directory are added to an existing directory. A copy has the attributes
+of its source, and so its times. 'put' and 'get' copy into an image and out of it.
 
-Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
-expanded inside the image: quote them. An entry that has the very name is meant before all that match.
--v tells each change.
+Everything is checked before anything is written, so a command that is impossible changes nothing. Patterns
+are expanded inside the image: quote them. If an entry is called exactly like the pattern, only that entry
+is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
 pub struct CpArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Entries of the image, or patterns, and last where the copies go
+    /// Entries of the image, or patterns; the last PATH is the destination
     #[arg(value_name = "PATH", required = true, num_args = 2..)]
     paths: Vec<OsString>,
 
-    /// Copy directories with all that is in them
+    /// Copy directories with everything in them
     #[arg(short, long, short_alias = 'R')]
     recursive: bool,
 
-    /// Take DEST as the path of the copy even if it is a directory
+    /// DEST is the path of the copy, even if it is a directory
     #[arg(short = 'T', long)]
     no_target_directory: bool,
 

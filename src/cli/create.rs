@@ -24,37 +24,37 @@ use crate::transfer::{self, Created, Creation, Failure, Input, Manifest, Placeme
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs create --size 1M new.img data          what is in the directory data
+  littlefs create --size 1M new.img data          the content of the directory data
   littlefs create --size min --free 64K new.img data
                                                   as small as possible, with some room
   littlefs create --profile esp-idf --size 0x160000 fs.bin data
-                                                  for ESP-IDF, with its times
+                                                  for ESP-IDF, with times
   tar -cf - . | littlefs create --size 1M new.img -
   littlefs create --into --offset 0x290000 flash.bin data
                                                   replace the filesystem inside a flash dump
   littlefs create --into --partition spiffs flash.bin data
                                                   the same, by the name in its partition table
 
-What is in each directory, each file, and what is in a tar stream ('-', standard input) goes to the root
-directory of the image. Only names and content are stored, unless --attrs or --profile name a way to keep
-times, owners and modes.
+Into the root directory of the image go the content of each directory, each file, and the content of a tar
+stream ('-', standard input). Only names and content are stored, unless --attrs or --profile selects a
+convention that stores times, owners or modes.
 
-The image is written to a file beside IMAGE and gets its name when it is complete, so a failure leaves
-everything as it was. The same input makes the same bytes, on any machine and at any time; with times,
-set SOURCE_DATE_EPOCH to the latest one that may occur, as for other reproducible builds. Free blocks
-are filled with 0xFF, as flash that is erased.
+The image is written to a temporary file beside IMAGE, and gets its name when it is complete, so a failure
+leaves everything as it was. The same input makes the same bytes, on any machine and at any time. If times
+are stored, set SOURCE_DATE_EPOCH to the latest time that may occur, as for other reproducible builds. Free
+blocks are filled with 0xFF, like erased flash.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CreateArgs {
     /// File to make
     image: PathBuf,
 
-    /// Directories, files, or '-' for a tar stream
+    /// Directories, files, or '-' for a tar stream on standard input
     #[arg(value_name = "SOURCE", required = true)]
     sources: Vec<PathBuf>,
 
-    /// Size of the filesystem: a multiple of the block size, like 65536, 512K or 1M; or 'min' for the
-    /// smallest that holds everything
+    /// Size of the filesystem: a multiple of the block size, like 65536, 512K or 1M; 'min' is the
+    /// smallest size that holds everything
     #[arg(long, value_name = "BYTES|min", value_parser = parse_size, conflicts_with = "block_count")]
     size: Option<SizeArg>,
 
@@ -62,26 +62,26 @@ pub struct CreateArgs {
     #[arg(long, value_name = "N")]
     block_count: Option<u32>,
 
-    /// With --size min: so many bytes more than the smallest
+    /// With --size min: make it larger by this many bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     free: Option<u64>,
 
-    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem; whatever
-    /// writes to it here later adds them
+    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem;
+    /// commands of this program that write to it later add them
     #[arg(long, conflicts_with = "into")]
     no_pad: bool,
 
-    /// IMAGE is a dump that holds a filesystem at --offset, or in --partition: replace that, and keep
-    /// everything else
+    /// Replace the filesystem at --offset or in --partition of the dump IMAGE, and keep everything
+    /// else
     #[arg(long)]
     into: bool,
 
-    /// With --into: where the filesystem starts in IMAGE
+    /// With --into: byte of IMAGE at which the filesystem starts
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, requires = "into")]
     offset: Option<u64>,
 
-    /// With --into: the partition of this name in an ESP32's table, or the filesystem of this number
-    /// as 'littlefs scan' counts them
+    /// With --into: use the partition of this name in an ESP32's table, or the filesystem with this
+    /// number in the list of 'littlefs scan'
     #[arg(long, value_name = "NAME|N", value_parser = Place::partition, requires = "into",
           conflicts_with = "offset")]
     partition: Option<Place>,
@@ -89,36 +89,37 @@ pub struct CreateArgs {
     #[command(flatten)]
     shape: ShapeArgs,
 
-    /// The device's program size, which commits are aligned to [default: 16]
+    /// Program size of the device, to which commits are aligned [default: 16]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     prog_size: Option<u32>,
 
-    /// Largest file that is kept inside its directory's blocks; at most the device's cache size
+    /// Largest file that is stored in the blocks of its directory; at most the device's cache size
     /// [default: 64]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
-    /// Keep times, and with some also owners and modes, as a family of systems does: unix keeps
-    /// everything; also micropython, esp-idf, arduino, ... [default: as the profile does, else none]
+    /// Store times (and, with some values, owners and modes) by this convention: unix stores
+    /// everything; also micropython, esp-idf, arduino, ... [default: that of the profile, else
+    /// none]
     #[arg(long, value_name = "NAME", value_parser = Choice::parse)]
     attrs: Option<Choice>,
 
     #[command(flatten)]
     gather: GatherArgs,
 
-    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    /// Make no image that devices of this family would refuse (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 
-    /// Write what the image depends on to this file, as a rule for make or ninja
+    /// Write the files on which the image depends into this file, as a rule for make or ninja
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
 
-    /// Overwrite IMAGE if it is there; with --into, also if it is a block device
+    /// Overwrite IMAGE if it exists; with --into, also if it is a block device
     #[arg(long)]
     force: bool,
 
-    /// Do not say what was made
+    /// Do not print what was made
     #[arg(short, long)]
     quiet: bool,
 
@@ -138,11 +139,11 @@ pub(super) fn parse_size(text: &str) -> Result<SizeArg, String> {
         "min" => Ok(SizeArg::Min),
         _ => parse_bytes(text)
             .map(SizeArg::Bytes)
-            .map_err(|e| format!("{e}, or 'min' for the smallest that holds everything")),
+            .map_err(|e| format!("{e}, or 'min' for the smallest size that holds everything")),
     }
 }
 
-/// So many bytes, in blocks of the size that `format` has.
+/// This many bytes, in blocks of the size that `format` has.
 pub(super) fn of_bytes(format: &FormatOptions, size: u64) -> Result<Size, CliError> {
     let asked = format.clone().size(size).geometry().map_err(CliError::failure)?;
     Ok(Size::Blocks(asked.map_or(0, |geometry| geometry.block_count)))
@@ -173,7 +174,7 @@ fn write_depfile(depfile: &Path, image: &Path, manifest: &Manifest) -> io::Resul
     fs::write(depfile, rule)
 }
 
-/// A path as a makefile has it.
+/// A path with the escapes of a makefile.
 fn make_name(path: &Path) -> Vec<u8> {
     let mut name = Vec::new();
     for &byte in path.as_os_str().as_bytes() {
@@ -221,7 +222,7 @@ pub(super) fn failed(path: &Path, e: Failure) -> CliError {
     }
 }
 
-/// Say what was made at `path`.
+/// Print what was made at `path`.
 pub(super) fn report(path: &Path, created: &Created, quiet: bool, json: bool) -> io::Result<()> {
     for misfit in &created.misfits {
         log::warn!("{}: {misfit}", path.show());
@@ -272,11 +273,12 @@ impl CreateArgs {
         }
         if self.no_pad && matches!(self.shape.disk_version, Some(AnyVersion::V1)) {
             return Err(CliError::failure(
-                "--no-pad: an image of version 1 without its free blocks would read as truncated",
+                "--no-pad is not possible for version 1: without its free blocks, the image would \
+                 seem truncated",
             ));
         }
         if self.free.is_some() && !matches!(self.size, Some(SizeArg::Min)) {
-            return Err(CliError::failure("--free only makes sense with --size min"));
+            return Err(CliError::failure("--free needs --size min"));
         }
         let size = match (self.size, self.block_count) {
             (Some(SizeArg::Min), _) => Size::Least { free: self.free.unwrap_or(0) },
@@ -285,8 +287,7 @@ impl CreateArgs {
             (None, None) if self.into => Size::AsBefore,
             (None, None) => {
                 return Err(CliError::failure(
-                    "say how large the filesystem is to be: --size BYTES, --size min or \
-                     --block-count N",
+                    "give the size of the filesystem: --size BYTES, --size min or --block-count N",
                 ));
             }
         };

@@ -1,5 +1,5 @@
-//! Going into the background: the caller waits until the daemon is ready or has failed, and the
-//! daemon's messages then go to the system's log.
+//! Going into the background. The caller waits until the daemon is ready or has failed; from then
+//! on, the daemon's messages go to the system's log.
 
 use std::fmt;
 use std::fs::File;
@@ -16,30 +16,30 @@ use crate::sys::{self, Fork, Severity};
 
 /// Which side of the split this process is.
 pub enum Side {
-    /// The process the user started; what to wait for.
+    /// The process that the user started, with what it waits for.
     Caller(Starting),
-    /// The daemon to be.
+    /// The process that becomes the daemon.
     Daemon(Starter),
 }
 
-/// A daemon on its way.
+/// A daemon that is starting.
 pub struct Starting {
     pid: i32,
     ready: PipeReader,
 }
 
-/// Tells the caller that the daemon is ready. Until then the daemon has the caller's terminal,
-/// and reports its own errors there.
+/// Tells the caller that the daemon is ready. Until then, the daemon has the caller's terminal, and
+/// reports its errors there.
 pub struct Starter {
     ready: PipeWriter,
 }
 
-/// Keeps standard error connected with the system's log; dropping it delivers what is under way.
+/// Keeps standard error connected to the system's log; dropping it delivers the last messages.
 pub struct SystemLog {
     forwarder: Option<JoinHandle<()>>,
 }
 
-/// Split off a daemon. To be called before any thread is started.
+/// Split off a daemon. This must be called before any thread is started.
 ///
 /// # Errors
 /// The system's.
@@ -51,7 +51,7 @@ pub fn split() -> io::Result<Side> {
     })
 }
 
-/// Have a process of its own unmount `mountpoint` when this process dies without doing so. To be
+/// Start a process that unmounts `mountpoint` if this process dies without doing so. This must be
 /// called before any thread is started, and before the image is locked.
 ///
 /// # Errors
@@ -64,7 +64,7 @@ pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
         return Ok(());
     }
     drop(writer);
-    // Nothing that ends the daemon's group or closes its terminal may end this process first.
+    // A signal to the daemon's group, or the end of its terminal, must not end this process first.
     let detached = File::options().read(true).write(true).open("/dev/null").and_then(|null| {
         sys::new_session()?;
         sys::redirect(io::stdin(), &null)?;
@@ -80,11 +80,11 @@ pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
 }
 
 impl Starting {
-    /// Wait for the daemon: success once it is ready, else its own exit code, after it has
-    /// reported why.
+    /// Wait for the daemon. This returns success once it is ready; otherwise the daemon has printed
+    /// the reason, and this returns its exit code.
     ///
     /// # Errors
-    /// When it ended without a word.
+    /// When the daemon ended without an exit code of its own.
     pub fn wait(mut self) -> Result<ExitCode, CliError> {
         let failed = |e: io::Error| CliError::new(exit::MOUNT_FAILURE, e);
         if self.ready.read(&mut [0]).map_err(failed)? > 0 {
@@ -105,14 +105,14 @@ impl Starting {
 }
 
 impl Starter {
-    /// Let go of the caller's terminal and directory, and tell it that all is well. What is logged
-    /// from now on names `image`.
+    /// Release the caller's terminal and directory, and tell the caller that the daemon is ready.
+    /// From now on, log messages name `image`.
     ///
     /// # Errors
     /// The system's.
     pub fn ready(mut self, image: &Path) -> io::Result<SystemLog> {
-        // Only now: systemd lets nobody but its own process group pass an automount point while
-        // something is being mounted there.
+        // This must not happen earlier: while something is being mounted on an automount point,
+        // systemd lets only its own process group pass that point.
         sys::new_session()?;
         let null = File::options().read(true).write(true).open("/dev/null")?;
         std::env::set_current_dir("/")?;
@@ -121,7 +121,7 @@ impl Starter {
         let log = SystemLog::start(image)?;
         sys::redirect(io::stdin(), &null)?;
         sys::redirect(io::stdout(), &null)?;
-        // A caller that is gone need not be told.
+        // If the caller is gone, nobody needs to be told.
         let _ = self.ready.write_all(&[1]);
         Ok(log)
     }
@@ -140,7 +140,7 @@ impl SystemLog {
 
 impl Drop for SystemLog {
     fn drop(&mut self) {
-        // With standard error gone the forwarder sees the end of the pipe.
+        // When standard error is replaced, the forwarder sees the end of the pipe.
         let null = File::options().write(true).open("/dev/null");
         if null.and_then(|null| sys::redirect(io::stderr(), null)).is_ok()
             && let Some(forwarder) = self.forwarder.take()
@@ -157,24 +157,25 @@ fn forward(reader: PipeReader, image: &str) {
     }
 }
 
-/// Have a panic written to the system's log by the thread that panics: the process aborts, and the
-/// thread that forwards standard error with it.
+/// Let the thread that panics write the message to the system's log: the process aborts, so the
+/// thread that forwards standard error can no longer do it.
 fn log_panics(image: String) {
     std::panic::set_hook(Box::new(move |panic| {
         sys::syslog(Severity::Error, &format!("{image}: {}", last_words(panic)));
     }));
 }
 
-/// What a panic leaves to be said.
+/// The message about a panic.
 fn last_words(panic: &dyn fmt::Display) -> String {
     format!(
-        "internal error, please report it: {panic}; the mount ends here, as in a crash: what was \
-         not synced is lost, all else is safe"
+        "internal error, please report it: {panic}; the mount ends here, as in a crash: changes \
+         that were not synced are lost, everything else is safe"
     )
     .replace('\n', " ")
 }
 
-/// What a line on standard error is in the system's log, where several mounts meet.
+/// The severity and the text for the system's log of a line on standard error. The text names the
+/// image, because several mounts write to the same log.
 fn message(line: &str, image: &str) -> (Severity, String) {
     let text = line.strip_prefix("littlefs: ").unwrap_or(line);
     let (severity, text) = match text.split_once(": ") {

@@ -1,40 +1,45 @@
-//! Moments as people read them.
+//! Times, as people read and write them.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// A moment, in seconds since 1970, as clocks here show it: `2026-03-14 15:09:26`.
+/// A time in seconds since 1970, in local time: `2026-03-14 15:09:26`.
 pub fn local(seconds: u64) -> String {
     let seconds = i64::try_from(seconds).unwrap_or(0);
     let time = Timestamp::from_second(seconds).unwrap_or_default();
     time.to_zoned(TimeZone::system()).strftime("%F %T").to_string()
 }
 
-/// A moment, in nanoseconds since 1970, as clocks here show it, to the minute: `2026-03-14 15:09`.
+/// A time in nanoseconds since 1970, in local time, to the minute: `2026-03-14 15:09`.
 pub fn local_minutes(nanos: i64) -> String {
     let time = Timestamp::from_nanosecond(nanos.into()).unwrap_or_default();
     time.to_zoned(TimeZone::system()).strftime("%F %R").to_string()
 }
 
-/// A moment, in nanoseconds since 1970, as ISO 8601 has it, in UTC.
+/// A time in nanoseconds since 1970, in UTC, in the format of ISO 8601.
 pub fn utc(nanos: i64) -> String {
     format!("{:.9}", Timestamp::from_nanosecond(nanos.into()).unwrap_or_default())
 }
 
-/// A moment, in seconds since 1970, as asctime(3) has it, in UTC: `Sat Mar 14 15:09:26 2026`.
+/// A time in seconds since 1970, in UTC, in the format of asctime(3): `Sat Mar 14 15:09:26 2026`.
 pub fn asctime(seconds: i64) -> String {
     let time = Timestamp::from_second(seconds).unwrap_or_default();
     time.strftime("%a %b %e %T %Y").to_string()
 }
 
-/// A moment as people write it, in nanoseconds since 1970: an instant with its offset, a date and a time
-/// of day here, or `@` and seconds since 1970.
+/// A time as people write it, in nanoseconds since 1970: with its offset from UTC, or a date and
+/// local time, or `@` and seconds since 1970.
 ///
 /// # Errors
 /// A sentence that says what is accepted.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let wrong = || format!("'{text}' is no time (like 2026-03-14T15:09:26Z, 2026-03-14 15:09, @0)");
+    let wrong = || {
+        format!(
+            "'{text}' is not a time (like 2026-03-14T15:09:26Z, 2026-03-14 15:09, \
+                            @0)"
+        )
+    };
     let moment: Option<Timestamp> = match text.strip_prefix('@') {
         Some(seconds) => seconds.parse().ok().and_then(|at| Timestamp::from_second(at).ok()),
         None => text.parse().ok().or_else(|| {

@@ -29,17 +29,16 @@ Examples:
   tar -cf - data | littlefs diff dump.bin -
   littlefs diff --journal-b j dump.bin dump.bin
                                              what the transactions of a journal changed
-
-Each line has a letter and a path: A for what is only in B, D for what is only in A, M for what is in
-both and differs, R for a file with another name. Two images are compared with all their user
-attributes; a directory or tar stream only with --metadata, and only in what the image keeps.
+Each line has a letter and a path: A means that it is only in B, D that it is only in A, M that it is in both
+but differs, and R that a file has another name. Two images are compared with all their user attributes. The
+attributes of a directory or tar stream are compared only with --metadata, as far as the image stores them.
 
 Exit status: 0 if the two are the same, 1 if they differ, 2 if they cannot be compared.")]
 pub struct DiffArgs {
     /// Image, directory, tar archive, or '-' for a tar stream on standard input
     a: PathBuf,
 
-    /// What A is compared with: one of the same
+    /// What A is compared with; the same kinds are possible
     b: PathBuf,
 
     #[command(flatten)]
@@ -48,7 +47,7 @@ pub struct DiffArgs {
     #[command(flatten)]
     gather: GatherArgs,
 
-    /// Compare modes, owners and times as well, where both sides know them
+    /// Also compare modes, owners and times, if both sides have them
     #[arg(long)]
     metadata: bool,
 
@@ -56,7 +55,7 @@ pub struct DiffArgs {
     #[arg(long)]
     stat: bool,
 
-    /// Only tell by the exit status
+    /// Print nothing; the exit status is the answer
     #[arg(short, long, conflicts_with_all = ["stat", "json"])]
     quiet: bool,
 
@@ -65,48 +64,48 @@ pub struct DiffArgs {
     json: bool,
 }
 
-/// Where the filesystem of each image is, and which of its states.
+/// Where the filesystem of each image is, and which of its states to use.
 #[derive(Args, Debug)]
 struct States {
-    /// Where the filesystem starts in A; auto, the default: at its start, or where the only one is
-    /// found in it
+    /// Byte of A at which the filesystem starts; auto (default): 0, or the place of the only
+    /// filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_a")]
     offset_a: Option<Place>,
 
-    /// Where the filesystem starts in B; auto, the default: at its start, or where the only one is
-    /// found in it
+    /// Byte of B at which the filesystem starts; auto (default): 0, or the place of the only
+    /// filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_b")]
     offset_b: Option<Place>,
 
-    /// The partition of this name in A, or the filesystem of this number in it
+    /// Use the partition of this name in A, or the filesystem with this number
     #[arg(long, value_name = "NAME|N", value_parser = Place::partition)]
     partition_a: Option<Place>,
 
-    /// The partition of this name in B, or the filesystem of this number in it
+    /// Use the partition of this name in B, or the filesystem with this number
     #[arg(long, value_name = "NAME|N", value_parser = Place::partition)]
     partition_b: Option<Place>,
 
-    /// A has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
+    /// Page and spare bytes, like 2048+64, if A is a dump of NAND flash with spare bytes
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page_a: Option<Page>,
 
-    /// B has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
+    /// Page and spare bytes, like 2048+64, if B is a dump of NAND flash with spare bytes
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page_b: Option<Page>,
 
-    /// A with the transactions of this journal
+    /// Use A with the transactions of this journal
     #[arg(long, value_name = "FILE")]
     journal_a: Option<PathBuf>,
 
-    /// B with the transactions of this journal
+    /// Use B with the transactions of this journal
     #[arg(long, value_name = "FILE")]
     journal_b: Option<PathBuf>,
 
-    /// With --journal-a: as it was after this transaction, or at this savepoint
+    /// With --journal-a: use the state after this transaction, or at this savepoint
     #[arg(long, value_name = "STATE", requires = "journal_a")]
     at_a: Option<String>,
 
-    /// With --journal-b: as it was after this transaction, or at this savepoint
+    /// With --journal-b: use the state after this transaction, or at this savepoint
     #[arg(long, value_name = "STATE", requires = "journal_b")]
     at_b: Option<String>,
 }

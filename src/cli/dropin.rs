@@ -1,8 +1,7 @@
 //! The program under the names of other tools, whose command lines scripts and build systems call.
-//!
-//! Each name takes the command line of the tool as its own source defines it, and prints what scripts
-//! read. What differs is safer: an image that cannot be made whole is not made at all, and the command
-//! fails.
+//! Under each name, the program takes the command line that the source of the tool defines, and
+//! prints what scripts read. It differs where that is safer: if an image cannot be completed, it is
+//! not made at all, and the command fails.
 
 mod littlefs_fuse;
 mod littlefs_python;
@@ -23,7 +22,7 @@ use crate::transfer::{
 };
 use crate::{Error, Littlefs, OpenOptions};
 
-/// What a wrong command line of `littlefs-python` exits with, as argparse has it.
+/// Exit code of `littlefs-python` for a wrong command line, as of Python's argparse.
 const ARGPARSE_USAGE: u8 = 2;
 
 /// A command line under one of the names.
@@ -76,13 +75,13 @@ impl Dropin {
     }
 }
 
-/// Everything is collected, and links are followed as `links` says.
+/// Collect everything; `links` says what becomes of symbolic links.
 fn gathering(links: Links, exclude: &[&str], latest: Option<i64>) -> Result<Gather, CliError> {
     let exclude = Patterns::new(exclude).map_err(CliError::failure)?;
     Ok(Gather { exclude, links, owner: None, latest })
 }
 
-/// Make the image, in the place of one that is there.
+/// Make the image; an existing one is replaced.
 fn make(image: &Path, manifest: &Manifest, how: &Creation) -> Result<Created, CliError> {
     let placement = Placement::New { overwrite: true };
     create(image, placement, manifest, how, &|_| ())
@@ -92,7 +91,7 @@ fn make(image: &Path, manifest: &Manifest, how: &Creation) -> Result<Created, Cl
 /// Open an image for reading.
 fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
     let image = options.read_only(true).open(image).map_err(|e| match e {
-        // this names the file already
+        // this error names the file itself
         Error::Image(e) => CliError::failure(e),
         e => CliError::failure(format_args!("{}: {e}", image.display())),
     })?;
@@ -100,8 +99,8 @@ fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
     Ok(image)
 }
 
-/// Copy everything out of an image. What cannot be copied is said, and makes the command fail in the
-/// end.
+/// Copy everything out of an image. If something cannot be copied, the rest is copied, and then the
+/// command fails.
 fn unpack(image: &Littlefs, path: &Path, target: &Path) -> Result<(Extracted, ExitCode), CliError> {
     let done = extract(image, &[Vec::new()], target, Extraction::default(), &|_| ())
         .map_err(|e| CliError::failure(format_args!("{}: {e}", target.display())))?;

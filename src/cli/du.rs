@@ -1,4 +1,4 @@
-//! `littlefs du`: tell which directories take how much of an image.
+//! `littlefs du`: how much of an image files and directories use.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -12,19 +12,17 @@ use super::{CliError, ImageArgs, entry, info, print_json};
 use crate::Littlefs;
 use crate::check::show;
 
-/// Tell how many blocks files and directories take
+/// Show how many blocks files and directories use
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs du dump.bin             each directory, with all that is below it
+  littlefs du dump.bin             each directory, including everything below it
   littlefs du -a dump.bin www      files, too
   littlefs du -s dump.bin '*'      one line for each entry of the root directory
 
-A file that is stored inside its directory takes no block of its own; a directory takes two for each
-of its metadata pairs.
-
-Exit status: 0, 1 if nothing could be told, 2 if something was left out because it is damaged or not
-there.")]
+A file that is stored inside its directory uses no block of its own. A directory uses two blocks for each of
+its metadata pairs. Exit status: 0, 1 if nothing could be shown, 2 if something was left out because it is
+damaged or does not exist.")]
 pub struct DuArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -37,7 +35,7 @@ pub struct DuArgs {
     #[arg(short)]
     all: bool,
 
-    /// Show only what was asked for, with all that is below it
+    /// Show only a total for each PATH
     #[arg(short, conflicts_with = "all")]
     summarize: bool,
 
@@ -54,7 +52,7 @@ struct Output<'a> {
     errors: &'a [Problem],
 }
 
-/// An entry with all that is below it.
+/// An entry, including everything below it.
 #[derive(Serialize)]
 struct Row {
     path: String,
@@ -89,14 +87,14 @@ pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     Ok(problems.status(!rows.is_empty()))
 }
 
-/// A directory on the way down, with what it takes so far.
+/// A directory on the way down, with what it uses so far.
 struct Level {
     path: Vec<u8>,
     blocks: u64,
     size: u64,
 }
 
-/// The row of `path`, after those of what is below it.
+/// Add the row of `path`, after the rows of the entries below it.
 fn add(args: &DuArgs, image: &Littlefs, path: &[u8], problems: &mut Problems, rows: &mut Vec<Row>) {
     let (metadata, own) = match (image.metadata(path), image.storage(path)) {
         (Ok(metadata), Ok(storage)) => (metadata, u64::from(storage.blocks())),
@@ -142,7 +140,7 @@ fn add(args: &DuArgs, image: &Littlefs, path: &[u8], problems: &mut Problems, ro
     rows.extend(open.pop().map(|level| row(&level.path, level.blocks, level.size)));
 }
 
-/// Count the directories below the one at this depth, which are complete, with those around them.
+/// Add the totals of the directories below this depth, which are complete, to their parents.
 fn close_to(depth: usize, open: &mut Vec<Level>, args: &DuArgs, rows: &mut Vec<Row>) {
     while open.len() > depth + 1 {
         let Some(level) = open.pop() else { return };

@@ -27,17 +27,17 @@ Examples:
   littlefs edit dump.bin etc/config.txt
   EDITOR='code --wait' littlefs edit dump.bin new.txt
 
-The editor is $VISUAL, else $EDITOR, else vi. It gets a copy that only you can read. What is saved
-unchanged is not written, and neither is anything when the editor fails. A file that is not there is made
-when something was saved. The image may be used by others meanwhile; if one of them changes the file,
-nothing is written. Whenever what you have edited cannot be written, it is kept and its place is told.
+The editor is $VISUAL, or else $EDITOR, or else vi. It gets a copy that only you can read. If the content is
+the same afterwards, or the editor fails, nothing is written. A file that does not exist is made when you
+save it. Others may use the image in the meantime; if somebody changes the file, nothing is written. If your
+edited copy cannot be written, it is kept, and the message says where it is.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct EditArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// A file in the image, which need not be there
+    /// A file in the image, which need not exist
     path: OsString,
 
     #[command(flatten)]
@@ -50,16 +50,20 @@ pub struct EditArgs {
 /// When the file cannot be read or written, or the editor fails.
 pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
     let path = args.image.inside(&args.path);
-    // what could not be written afterwards is refused before anybody types
+    // refuse before anybody types what could not be written afterwards
     let before = Changing::begin(&args.image, &args.change)?
         .rehearsed()
         .run(&mut |image, _| edit::content(image, &path))?;
-    let copy = Copy::make(&path, before.as_deref().unwrap_or_default())
-        .map_err(|e| CliError::failure(format_args!("a temporary file cannot be made: {e}")))?;
+    let copy = Copy::make(&path, before.as_deref().unwrap_or_default()).map_err(|e| {
+        CliError::failure(format_args!(
+            "cannot make a temporary file for the editor: \
+                                                     {e}"
+        ))
+    })?;
     let signals = Signals::block_these(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP])
         .map_err(CliError::failure)?;
     let ended = copy.open_editor(&signals);
-    // Ctrl-C in the editor was for the editor
+    // Ctrl-C in the editor was meant for the editor
     let ending = std::iter::from_fn(|| signals.pending())
         .filter(|signal| [libc::SIGTERM, libc::SIGHUP].contains(signal))
         .last();
@@ -74,12 +78,12 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
         (Ok(status), ..) if !status.success() => {
             Some(CliError::failure(format_args!("the editor failed ({})", how(status))))
         }
-        (_, _, Err(e)) => Some(CliError::failure(format_args!("the edited file is gone: {e}"))),
+        (_, _, Err(e)) => Some(CliError::failure(format_args!("cannot read the edited file: {e}"))),
         _ => None,
     };
     if let Some(e) = failure {
         let message = format!("{}: {e}; nothing was changed", args.image.image.show());
-        // an unchanged copy, or none, is nothing to keep
+        // nothing needs to be kept if there is no copy, or if it is unchanged
         let kept = if is_same || after.is_err() { String::new() } else { copy.keep() };
         return Err(CliError::new(e.code, message + &kept));
     }
@@ -103,14 +107,14 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// The file that the editor gets, in a directory of its own, which goes with it.
+/// The file for the editor, in a directory of its own. Both are removed at the end.
 struct Copy {
     dir: TempDir,
     file: PathBuf,
 }
 
 impl Copy {
-    /// The name is that of the file in the image, because editors go by it.
+    /// The copy has the name of the file in the image, because editors choose a mode by it.
     fn make(path: &[u8], content: &[u8]) -> io::Result<Self> {
         let private = Permissions::from_mode(0o700);
         let dir =
@@ -123,7 +127,7 @@ impl Copy {
         Ok(Self { dir, file })
     }
 
-    /// What the variables say is a line for the shell, as with git and crontab.
+    /// The variables hold a line for the shell, as for git and crontab.
     fn open_editor(&self, signals: &Signals) -> io::Result<ExitStatus> {
         let editor = ["VISUAL", "EDITOR"].iter().filter_map(env::var_os).find(|e| !e.is_empty());
         let mut line = editor.unwrap_or_else(|| "vi".into());
@@ -134,7 +138,7 @@ impl Copy {
         command.status()
     }
 
-    /// Keep it; says where.
+    /// Keep the file; return the words that say where it is.
     fn keep(self) -> String {
         let file = self.file;
         let _ = self.dir.keep();

@@ -14,7 +14,7 @@ use crate::transfer::Step;
 /// How paths inside the image are understood.
 #[derive(Args, Debug)]
 pub struct NamesArgs {
-    /// Take every PATH as it is, and none for a pattern
+    /// Take every PATH literally: no PATH is a pattern
     #[arg(long)]
     literal: bool,
 }
@@ -33,7 +33,7 @@ struct Output {
     dry_run: bool,
 }
 
-/// A step as JSON has it.
+/// A step in JSON.
 #[derive(Serialize)]
 pub struct StepJson {
     change: &'static str,
@@ -60,8 +60,8 @@ impl From<&Step> for StepJson {
     }
 }
 
-/// Change the image by `operation`, and tell what was done as far as that is asked for: as with the
-/// commands of the same names for files, success is silent.
+/// Change the image by `operation`, and print what was done if an option asks for that. Like the
+/// usual commands of the same names, success is silent otherwise.
 pub fn edit(
     image: &ImageArgs,
     change: &ChangeArgs,

@@ -1,4 +1,4 @@
-//! What the commands print of entries, for people and for programs.
+//! What the commands print about entries, for people and for programs.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,12 +8,12 @@ use super::date;
 use crate::time::nanos;
 use crate::{FileType, Littlefs, Metadata, Storage};
 
-/// An entry as JSON has it; docs/json.md describes the keys.
+/// An entry in JSON; docs/json.md describes the keys.
 #[derive(Debug, Serialize)]
 pub struct EntryJson {
-    /// The path from the root on, with `/` in front.
+    /// The path from the root on, with a leading `/`.
     pub path: String,
-    /// The bytes of the path, where they are not UTF-8.
+    /// The bytes of the path, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_base64: Option<String>,
     /// `file`, `directory`, `symlink`, `fifo`, `socket`, `block-device` or `char-device`.
@@ -43,7 +43,7 @@ pub struct EntryJson {
 }
 
 impl EntryJson {
-    /// The entry at `path`, which is read only to see where a link leads.
+    /// The entry at `path`. Its content is only read to find the target of a link.
     pub fn new(image: &Littlefs, path: &[u8], metadata: &Metadata) -> Self {
         let time = |time: Option<std::time::SystemTime>| time.map(|time| date::utc(nanos(time)));
         let target = metadata.is_symlink().then(|| image.read(path).ok()).flatten();
@@ -66,17 +66,17 @@ impl EntryJson {
     }
 }
 
-/// Bytes as text; what is not UTF-8 is replaced.
+/// Bytes as text; bytes that are not UTF-8 are replaced.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Bytes that are not UTF-8, in a form that loses nothing.
+/// Bytes that are not UTF-8, in base64, so that nothing is lost.
 pub fn base64(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(|| STANDARD.encode(bytes))
 }
 
-/// What JSON calls a kind of entry.
+/// The name of a type of entry in JSON.
 pub fn type_name(file_type: FileType) -> &'static str {
     match file_type {
         FileType::File => "file",
@@ -98,8 +98,8 @@ pub fn storage_name(storage: Storage) -> &'static str {
     }
 }
 
-/// Type and permissions as `ls -l` shows them: `-rw-r--r--`; question marks where the image does not
-/// say.
+/// Type and permissions as `ls -l` shows them: `-rw-r--r--`; question marks if the image does not
+/// store them.
 pub fn mode_string(metadata: &Metadata) -> String {
     let kind = match metadata.file_type() {
         FileType::File => '-',

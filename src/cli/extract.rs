@@ -21,13 +21,13 @@ use crate::transfer::{Extracted, Extraction, extract, to_tar};
 #[command(after_help = "\
 Examples:
   littlefs extract dump.bin -C out               everything, into the directory out
-  littlefs extract dump.bin www 'log/*.txt'      some of it, into this directory
+  littlefs extract dump.bin www 'log/*.txt'      some of it, into the current directory
   littlefs extract --to-tar - dump.bin | tar -t  as a tar stream
 
-Entries get the path that they have in the image. What is there already is replaced, but for
-directories, which are filled up; symbolic links on the way are never followed, so nothing is written
-outside of DIR. Times, modes and links are set where the image keeps them. Damaged files are left out,
-each with a message, and the rest goes on.
+Entries keep the path that they have in the image. Existing files are replaced; entries are added to
+existing directories. Symbolic links in a path are never followed, so nothing is written outside DIR. Times,
+modes and links are set if the image stores them. Damaged files are left out, each with a message, and the
+rest is extracted.
 
 Exit status: 0, 1 if it failed, 2 if it finished but something was left out.")]
 pub struct ExtractArgs {
@@ -38,7 +38,7 @@ pub struct ExtractArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
 
-    /// Write into this directory, which is made if it is not there
+    /// Write into this directory; made if it does not exist
     #[arg(short = 'C', long, value_name = "DIR", default_value = ".", conflicts_with = "to_tar")]
     directory: PathBuf,
 
@@ -46,12 +46,12 @@ pub struct ExtractArgs {
     #[arg(long, value_name = "FILE")]
     to_tar: Option<PathBuf>,
 
-    /// Set owners and set-id bits as the image says, and make devices (for root, and for images that
-    /// are trusted)
+    /// Also set owners and set-id bits, and make device nodes (only as root, and for trusted
+    /// images)
     #[arg(short, long, conflicts_with = "to_tar")]
     preserve: bool,
 
-    /// Do not say what was done
+    /// Do not print what was done
     #[arg(short, long)]
     quiet: bool,
 
@@ -109,7 +109,7 @@ fn write_tar(
 ) -> Result<Extracted, CliError> {
     let bar = Progress::new("extracting", content_size(image), args.quiet);
     let failed = |e: io::Error| match e.kind() {
-        // whoever reads the stream had enough of it
+        // the reader of the stream has closed it
         io::ErrorKind::BrokenPipe => CliError::from(e),
         _ => CliError::failure(format_args!("{}: {e}", file.display())),
     };
@@ -120,13 +120,13 @@ fn write_tar(
     }
     let out = io::stdout();
     if out.is_terminal() {
-        let message = "a tar stream is not written to a terminal; redirect it";
+        let message = "a tar stream is not written to a terminal; redirect standard output";
         return Err(CliError::failure(message));
     }
     to_tar(image, paths, io::BufWriter::new(out.lock()), &progress).map_err(failed)
 }
 
-/// Bytes of content in the whole image, as far as it can be read.
+/// Bytes of content in the whole image, as far as the image can be read.
 fn content_size(image: &Littlefs) -> u64 {
     let Ok(walk) = image.walk("") else { return 0 };
     walk.flatten().map(|entry| entry.metadata().len()).sum()

@@ -1,4 +1,4 @@
-//! What is collected on the host: the options that `create` and `put` share.
+//! How files of the host are collected: the options that `create` and `put` share.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,22 +11,22 @@ use crate::transfer::{Gather, Links, Patterns};
 /// What to leave out, links and owners.
 #[derive(Args, Debug)]
 pub struct GatherArgs {
-    /// Leave out what matches this shell pattern, and all below it: without '/' a name anywhere,
-    /// with '/' a path from the root of the image
+    /// Leave out entries that match this shell pattern, with everything below them. A pattern
+    /// without '/' matches names anywhere, one with '/' matches paths from the root of the image
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
 
-    /// Leave out what matches the patterns in this file, one a line; empty lines and those that begin
-    /// with '#' do not count
+    /// Leave out entries that match the patterns in this file, one on each line; empty lines and
+    /// lines that begin with '#' are ignored
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
 
-    /// What becomes of symbolic links: 'follow' stores what they lead to, 'store' the links
-    /// themselves, which needs --attrs=unix, and 'refuse' ends with an error that lists them
+    /// What to do with symbolic links: 'follow' stores their targets, 'store' stores the links
+    /// themselves (needs --attrs=unix), and 'refuse' fails with a list of them
     #[arg(long, value_name = "HOW", default_value = "follow")]
     links: LinksArg,
 
-    /// Owner and group of everything, where they are kept, instead of those of the files here
+    /// Store this owner and group for everything, instead of those of the files
     #[arg(long, value_name = "UID[:GID]", value_parser = parse_owner)]
     owner: Option<(u32, u32)>,
 }
@@ -39,11 +39,11 @@ enum LinksArg {
 }
 
 impl GatherArgs {
-    /// The same for the library.
+    /// The same options for the library.
     ///
     /// # Errors
     /// When a pattern cannot be understood, a file of patterns cannot be read, or
-    /// `SOURCE_DATE_EPOCH` is no number.
+    /// `SOURCE_DATE_EPOCH` is not a number.
     pub fn options(&self) -> Result<Gather, CliError> {
         let mut patterns = self.exclude.clone();
         for path in &self.exclude_from {
@@ -65,8 +65,8 @@ impl GatherArgs {
     }
 }
 
-/// The time that no time in what is built may exceed, in seconds since 1970, as reproducible builds set
-/// it.
+/// The upper limit for all times in the image, in seconds since 1970, which reproducible builds
+/// set.
 ///
 /// # Errors
 /// When `SOURCE_DATE_EPOCH` is no number.

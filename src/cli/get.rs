@@ -17,27 +17,27 @@ use crate::transfer::{Extracted, Extraction, Landing, get};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs get dump.bin etc/config.txt .        into this directory
+  littlefs get dump.bin etc/config.txt .        into the current directory
   littlefs get dump.bin etc/config.txt old.txt  under another name
   littlefs get -r dump.bin www 'log/*' backup/  directories, too
 
-As with cp, LOCAL is a directory that takes the files, or the new name of a single one. 'littlefs
-extract' keeps the paths that files have in the image.
+As with cp, the last argument is a directory into which the files are copied, or the new name of a single
+file. 'littlefs extract' keeps the paths that files have in the image.
 
 Exit status: 0, 1 if nothing was copied, 2 if something was left out.")]
 pub struct GetArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files in the image, or patterns, and last where they go
+    /// Files in the image, or patterns; the last PATH is the destination on the host
     #[arg(value_name = "PATH", required = true, num_args = 2..)]
     paths: Vec<OsString>,
 
-    /// Copy directories with all that is in them
+    /// Copy directories with everything in them
     #[arg(short, long)]
     recursive: bool,
 
-    /// Do not say what was done
+    /// Do not print what was done
     #[arg(short, long)]
     quiet: bool,
 
@@ -71,7 +71,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
         paths.retain(|path| {
             let is_dir = image.metadata(path).is_ok_and(|metadata| metadata.is_dir());
             if is_dir {
-                problems.add(path, "is a directory; -r copies directories");
+                problems.add(path, "is a directory; give -r to copy directories");
             }
             !is_dir
         });
@@ -90,14 +90,14 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     Ok(problems.status(files + directories > 0))
 }
 
-/// Whether LOCAL is a directory that takes the files, or the name of the only one.
+/// Whether the destination is a directory for the files, or the name of the only file.
 fn landing(local: &Path, found: usize, asked: usize) -> Result<Landing, CliError> {
     if local.is_dir() {
         return Ok(Landing::Into(local.to_owned()));
     }
     if found > 1 || asked > 1 || local.as_os_str().as_encoded_bytes().ends_with(b"/") {
         let local = local.display();
-        return Err(CliError::failure(format_args!("{local}: is not a directory that exists")));
+        return Err(CliError::failure(format_args!("{local}: no such directory")));
     }
     Ok(Landing::As(local.to_owned()))
 }

@@ -17,7 +17,7 @@ use crate::files;
 use crate::show::Show;
 use crate::sys;
 
-/// Mount a littlefs image: what mount(8) runs for 'mount -t littlefs'
+/// Mount a littlefs image; mount(8) runs this for 'mount -t littlefs'
 #[derive(Parser, Debug)]
 #[command(
     name = "mount.littlefs",
@@ -26,12 +26,11 @@ use crate::sys;
 In /etc/fstab:
   /srv/flash.img  /mnt/flash  littlefs  noauto,user  0  0
 
-As of any filesystem, root's mounts honour set-user-id bits and device nodes unless nosuid and nodev
-are given ('littlefs mount' and ordinary users have to ask for them, or cannot have them): give both
-for images of unknown origin. '-o remount' sets ro or rw, and the flags suid, dev, exec and atime or
-their opposites. What was mounted read-only only because that was asked for can be remounted rw, if
-nobody else reads the image.
-littlefs-mount(1) lists the other options."
+As with any filesystem, set-user-id bits and device nodes take effect on root's mounts, unless nosuid and
+nodev are given; give both for images of unknown origin. ('littlefs mount' has nosuid and nodev by default,
+and ordinary users cannot change that.) '-o remount' sets ro or rw, and the flags suid, dev, exec and atime
+or their opposites. A remount to rw is possible if only the option ro made the mount read-only, and nobody
+else reads the image. littlefs-mount(1) lists the other options."
 )]
 pub struct MountHelper {
     /// File or block device that holds the filesystem
@@ -48,7 +47,7 @@ pub struct MountHelper {
     #[arg(short = 's')]
     sloppy: bool,
 
-    /// Do everything except for mounting
+    /// Do everything except mounting
     #[arg(short = 'f')]
     fake: bool,
 
@@ -59,31 +58,31 @@ pub struct MountHelper {
 /// What mount(8) and umount(8) add to the arguments of either helper.
 #[derive(Args, Debug)]
 struct CallArgs {
-    /// Accepted: there is no /etc/mtab to write
+    /// Accepted, without effect: there is no /etc/mtab to write
     #[arg(short = 'n')]
     _no_mtab: bool,
 
-    /// Say what is done; more with each repetition
+    /// Print what is done; more with each repetition
     #[arg(short = 'v', action = ArgAction::Count)]
     verbose: u8,
 
-    /// Act in the mount namespace of this process, or of this file
+    /// Use the mount namespace of this process, or of this file
     #[arg(short = 'N', value_name = "NAMESPACE")]
     namespace: Option<PathBuf>,
 
-    /// Type of the filesystem as it was given, or as the mount table has it
+    /// Type of the filesystem, as given or as in the mount table
     #[arg(short = 't', value_name = "TYPE")]
     _fs_type: Option<String>,
 }
 
-/// Unmount a littlefs image: what umount(8) runs for its mounts
+/// Unmount a littlefs image; umount(8) runs this for littlefs mounts
 #[derive(Parser, Debug)]
 #[command(name = "umount.littlefs", version)]
 pub struct UmountHelper {
     #[command(flatten)]
     args: UmountArgs,
 
-    /// Make it read-only when it cannot be unmounted because it is in use
+    /// Remount read-only if the mount is in use and so cannot be unmounted
     #[arg(short = 'r')]
     read_only: bool,
 
@@ -91,7 +90,7 @@ pub struct UmountHelper {
     call: CallArgs,
 }
 
-/// Make an empty littlefs: what mkfs(8) runs for 'mkfs -t littlefs'
+/// Make an empty littlefs; mkfs(8) runs this for 'mkfs -t littlefs'
 #[derive(Parser, Debug)]
 #[command(name = "mkfs.littlefs", version)]
 pub struct MkfsHelper {
@@ -103,22 +102,22 @@ pub struct MkfsHelper {
     verbose: u8,
 }
 
-/// Check a littlefs: what fsck(8) runs for 'fsck -t littlefs', and for lines of fstab
+/// Check a littlefs; fsck(8) runs this for 'fsck -t littlefs', and for lines of fstab
 #[derive(Parser, Debug)]
 #[command(name = "fsck.littlefs")]
 pub struct FsckHelper {
     #[command(flatten)]
     args: CheckArgs,
 
-    /// Accepted: where fsck(8) wants to be told how far the check is
+    /// Accepted, without effect: the descriptor to which fsck(8) wants progress to be written
     #[arg(short = 'C', value_name = "FD")]
     _progress_to: Option<i32>,
 
-    /// Accepted: no title is shown
+    /// Accepted, without effect: no title is shown
     #[arg(short = 'T')]
     _no_title: bool,
 
-    /// Accepted: what is mounted for writing is never checked
+    /// Accepted, without effect: an image that is mounted for writing is never checked
     #[arg(short = 'M')]
     _not_mounted: bool,
 
@@ -164,9 +163,9 @@ pub fn parse(args: &[OsString]) -> Option<Result<Helper, (clap::Error, u8)>> {
     }
 }
 
-/// What mount.fuse3 runs for the type `fuse.littlefs`, `littlefs IMAGE DIR -o OPTIONS`, has no
-/// command: an image whose name holds a slash, which no command does, is to be mounted. mount(8)
-/// says nothing of what it mounts.
+/// For the type `fuse.littlefs`, mount.fuse3 runs `littlefs IMAGE DIR -o OPTIONS`, without a
+/// command. An image is recognised by the slash in its name, because no command has one; it is
+/// mounted. Like mount(8), this does not print what it mounts.
 pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     if args.get(1).is_some_and(|first| {
         let first = first.as_bytes();
@@ -196,7 +195,7 @@ impl Helper {
         }
     }
 
-    /// Whether it becomes one.
+    /// Whether it becomes a daemon.
     pub fn is_daemon(&self) -> bool {
         matches!(self, Self::Mount(_))
     }
@@ -211,7 +210,7 @@ impl Helper {
                 enter(helper.call.namespace.as_deref())?;
                 mount::run(&MountArgs {
                     foreground: false,
-                    // As mount(8) is.
+                    // Like mount(8).
                     quiet: helper.call.verbose == 0,
                     journal: None,
                     unattached: false,
@@ -248,8 +247,8 @@ impl Helper {
 }
 
 impl UmountHelper {
-    /// For root, umount(8) does not look further than to `fuse` in the type, so this program gets
-    /// to see the mounts of other daemons: umount(8) is to treat them as it would without us.
+    /// For root, umount(8) only looks at the part `fuse` of the type, so this program also gets the
+    /// mounts of other daemons. umount(8) must treat these as it would without this program.
     fn pass_on(&self) -> CliError {
         let mut umount = Command::new("umount");
         umount.arg("--internal-only");
@@ -267,7 +266,7 @@ impl UmountHelper {
     }
 }
 
-/// Go to another mount namespace: a process's, by its number, or the one of a file like
+/// Enter another mount namespace: that of a process, by its number, or that of a file such as
 /// /proc/1/ns/mnt.
 fn enter(namespace: Option<&Path>) -> Result<(), CliError> {
     let Some(given) = namespace else { return Ok(()) };

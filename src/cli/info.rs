@@ -1,4 +1,4 @@
-//! `littlefs info`: what an image holds.
+//! `littlefs info`: facts about an image.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,25 +15,25 @@ use crate::profile::Profile;
 use crate::show::Show;
 use crate::v1;
 
-/// Tell version, geometry, limits and usage of an image
+/// Show version, geometry, limits and usage of an image
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs info dump.bin
   littlefs info --json dump.bin | jq .blocks_free
   littlefs info --offset 0x200000 flash.bin     the filesystem starts inside a flash dump
-  littlefs info --profile esp-idf fs.bin        do devices with ESP-IDF read it?
+  littlefs info --profile esp-idf fs.bin        can devices with ESP-IDF read it?
 
-The image is opened for reading only, and can be mounted read-only meanwhile.
-In a dump of a whole flash, a UF2, hex or DFU file or a compressed one it is found by itself;
-'littlefs scan' lists all that there is.
+The image is only read, and can be mounted read-only at the same time. In a dump of a whole flash, and in
+UF2, hex, DFU and compressed files, the filesystem is found automatically; 'littlefs scan' lists everything
+that is in such a file.
 
 Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image.")]
 pub struct InfoArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Tell what in the image devices of this family would refuse, or stumble over
+    /// Show what devices of this family would refuse in the image, or have trouble with
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     profile: Option<&'static Profile>,
 
@@ -56,7 +56,7 @@ struct Info {
     attr_max: u32,
     files: u64,
     directories: u64,
-    /// Version 1 leaves no trace of it.
+    /// Missing for version 1, in which it leaves no trace.
     #[serde(skip_serializing_if = "Option::is_none")]
     prog_size: Option<u32>,
     offset: u64,
@@ -135,7 +135,7 @@ impl Info {
     fn gather(opened: &Opened) -> crate::Result<Self> {
         let options = OpenOptions { read_only: true, ..OpenOptions::default() };
         let mut fs = Fs::open(opened.device.clone(), &options)?;
-        // of another dialect, as it is stored, not as it is shown
+        // for another dialect: the superblock as it is stored, not as it is shown
         let usage = fs.usage()?;
         let used = match opened.dialect {
             Dialect::Littlefs | Dialect::Chamelon => usage.blocks_used,
@@ -176,8 +176,8 @@ impl Info {
             let dialect = self.dialect;
             writeln!(
                 out,
-                "dialect       {dialect} (mounts are read-only; 'littlefs convert --from {dialect}' makes a \
-                 littlefs of version 2)"
+                "dialect       {dialect} (mounts are read-only; 'littlefs convert --from \
+                 {dialect}' converts it to littlefs version 2)"
             )?;
         }
         writeln!(out, "disk version  {}", self.disk_version)?;
@@ -215,7 +215,7 @@ impl Info {
     }
 }
 
-/// A size for people: the largest unit that leaves at least 1.
+/// A size for people, in the largest unit in which it is at least 1.
 pub(super) fn bytes(n: u64) -> String {
     for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
         let one = 1_u64 << shift;

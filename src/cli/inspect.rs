@@ -1,4 +1,4 @@
-//! `littlefs inspect`: every tag, every pointer, every byte's meaning.
+//! `littlefs inspect`: every tag, every pointer, and the meaning of every byte.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -16,23 +16,23 @@ use crate::image::{Blocks, Dialect, Opened, open_blocks};
 use crate::inspect::{Inspector, Report};
 use crate::show::Show;
 
-/// Show what stands in an image, tag by tag and block by block
+/// Show the content of an image, tag by tag and block by block
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs inspect dump.bin superblock             every copy of the superblock
   littlefs inspect dump.bin pair 0,1               both halves of a metadata pair, side by side
-  littlefs inspect dump.bin block 0x1f             what uses a block, and what stands in it
+  littlefs inspect dump.bin block 0x1f             what uses a block, and its content
   littlefs inspect dump.bin file etc/config.txt    where its content is, with all pointers
   littlefs inspect dump.bin dir etc                the pairs and entries of a directory
   littlefs inspect dump.bin tree                   all pairs and all entries
-  littlefs inspect dump.bin gstate                 the global state, and who contributes to it
+  littlefs inspect dump.bin gstate                 the global state, and the pairs that contribute to it
   littlefs inspect dump.bin log etc/config.txt     what each commit did to an entry
   littlefs inspect --json dump.bin pair 0,1 | jq '.[0].halves[].commits[].tags[].name'
   littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
 
-Names of tags are those of littlefs's SPEC.md. An image in which no superblock is found can be looked
-at with --block-size (and --dialect v1 where it was of version 1). docs/inspect.md explains the output.
+Tags have the names of littlefs's SPEC.md. If no superblock is found in an image, give --block-size (and
+--dialect v1 if the image had version 1). docs/inspect.md explains the output.
 
 Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
 pub struct InspectArgs {
@@ -43,8 +43,8 @@ pub struct InspectArgs {
     #[arg(value_name = "WHAT")]
     what: What,
 
-    /// Two block addresses for 'pair' (like 0,1 or 0x4,0x5), one for 'block', a path for 'file',
-    /// 'dir' and 'log'
+    /// For 'pair' two block addresses (like 0,1 or 0x4,0x5), for 'block' one, for 'file', 'dir' and
+    /// 'log' a path
     #[arg(value_name = "WHICH")]
     which: Option<OsString>,
 
@@ -52,7 +52,8 @@ pub struct InspectArgs {
     #[arg(long)]
     json: bool,
 
-    /// Write the bytes of the blocks that hold it, one after the other (not for 'tree' and 'gstate')
+    /// Write the bytes of the blocks themselves, one block after the other (not for 'tree' and
+    /// 'gstate')
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
@@ -90,9 +91,9 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
         CliError::failure(format_args!("{}: {which}{e}", args.image.image.show()))
     };
     let which = args.which.as_deref().map(OsStrExt::as_bytes);
-    let needed = |what: &str| which.ok_or_else(|| failed(&format_args!("say which {what}")));
+    let needed = |what: &str| which.ok_or_else(|| failed(&format_args!("give the {what} to show")));
     if matches!(args.what, What::Superblock | What::Tree | What::Gstate) && which.is_some() {
-        return Err(failed(&"there is only one of it"));
+        return Err(failed(&"'superblock', 'tree' and 'gstate' take no further argument"));
     }
     let blocks;
     let damaged = match args.what {
@@ -144,7 +145,10 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
             }
         }
         What::Tree | What::Gstate if args.raw => {
-            return Err(failed(&"--raw is for what stands in single blocks"));
+            return Err(failed(
+                &"--raw is not possible for 'tree' and 'gstate', which are not in \
+                                single blocks",
+            ));
         }
         What::Tree => {
             blocks = Vec::new();
@@ -178,7 +182,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
 }
 
 impl InspectArgs {
-    /// Print reports unless the bytes themselves were asked for; whether they tell of damage.
+    /// Print the reports, unless --raw is given; return whether they show damage.
     fn print<R: Report + Serialize>(&self, reports: &[R]) -> Result<bool, CliError> {
         if self.json {
             super::print_json(&reports)?;
@@ -193,7 +197,7 @@ impl InspectArgs {
     }
 }
 
-/// The blocks of the image; of one without a superblock if the block size is given.
+/// The blocks of the image. Without a superblock, the block size must be given.
 fn open(args: &ImageArgs) -> Result<Inspector, CliError> {
     let mut found = args.find()?;
     let error = match found.open() {

@@ -1,4 +1,4 @@
-//! `littlefs journal`: what is in a journal, and what becomes of it.
+//! `littlefs journal`: the transactions in a journal, and what to do with them.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -16,21 +16,21 @@ use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
 use crate::show::{Show, base64_unless_text};
 
-/// Look at the transactions of a journal, apply them to the image, or drop them
+/// List the transactions of a journal, apply them to the image, or drop them
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs mount --journal j dump.bin /mnt     changes go to j; dump.bin stays as it is
-  littlefs journal log j                       the transactions, and the paths each changed
+  littlefs journal log j                       the transactions, and the paths that each changed
   littlefs journal diff j 0 12                 everything up to transaction 12
   littlefs journal save j before-upgrade       give the last state a name
   littlefs journal revert --to before-upgrade j
   littlefs journal export --at 12 j old.bin    the image as it was then
-  littlefs journal commit j dump.bin           make it all part of dump.bin
-  littlefs journal squash j                    forget how it came to be
+  littlefs journal commit j dump.bin           write everything into dump.bin
+  littlefs journal squash j                    keep only the net change
 
-STATE is the number of a transaction (0: the image as it was) or the name of a savepoint. Where the
-image is needed, it is taken from where it was when the journal was made; --image says otherwise.
+STATE is the number of a transaction (0: the image as it was) or the name of a savepoint. If the image is
+needed, it is opened at the path that it had when the journal was made, unless --image names another path.
 log, show, diff, verify and export can be used while the journal is mounted.")]
 pub struct JournalArgs {
     #[command(subcommand)]
@@ -48,11 +48,11 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Tell of one transaction
+    /// Show one transaction
     Show {
         #[command(flatten)]
         source: Source,
-        /// Its number, or a savepoint at it
+        /// Its number, or a savepoint after it
         state: String,
         /// Print one JSON object
         #[arg(long)]
@@ -62,15 +62,15 @@ enum Action {
     Diff {
         #[command(flatten)]
         source: Source,
-        /// The one state
+        /// The first state
         from: String,
-        /// The other
+        /// The second state
         to: String,
         /// Print a JSON array
         #[arg(long)]
         json: bool,
     },
-    /// Apply everything to the image; finishes a commit that was interrupted
+    /// Apply everything to the image; this also finishes a commit that was interrupted
     Commit {
         /// The journal
         file: PathBuf,
@@ -81,31 +81,31 @@ enum Action {
     Revert {
         /// The journal
         file: PathBuf,
-        /// The state to go back to (default: the image as it is)
+        /// The state to go back to (default: the image, so that no transaction is left)
         #[arg(long, value_name = "STATE")]
         to: Option<String>,
     },
-    /// Replace all transactions by one with their net change
+    /// Replace all transactions with one that has their net change
     Squash {
         #[command(flatten)]
         source: Source,
     },
-    /// Read every byte and check it; exits with 4 if the journal is damaged
+    /// Read and check every byte; the exit status is 4 if the journal is damaged
     Verify {
         /// The journal
         file: PathBuf,
-        /// See as well whether it belongs to this image
+        /// Also check whether it belongs to this image
         #[arg(long, value_name = "IMAGE")]
         image: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Write the image as it was at a state
+    /// Write the image as it was in a state
     Export {
         #[command(flatten)]
         source: Source,
-        /// Where to
+        /// File to write
         out: PathBuf,
         /// The state
         #[arg(long, value_name = "STATE")]
@@ -114,11 +114,11 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Give the last state a name; of one used before the new state counts
+    /// Give the last state a name; if the name exists, it then means this state
     Save {
         /// The journal
         file: PathBuf,
-        /// The name: no number, without spaces and commas
+        /// The name: not a number, without spaces and commas
         name: String,
     },
 }
@@ -129,7 +129,7 @@ struct Source {
     /// The journal
     file: PathBuf,
 
-    /// The image it belongs to (default: where it was when the journal was made)
+    /// The image that it belongs to (default: the path that it had when the journal was made)
     #[arg(long, value_name = "IMAGE")]
     image: Option<PathBuf>,
 }
@@ -205,7 +205,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let state = At::parse(at);
             let image = source.image.as_deref();
             let number = journal::export(&source.file, image, &state, path, *force)?;
-            writeln!(out, "{}: the image at state {number}", path.show())?;
+            writeln!(out, "{}: the image in state {number}", path.show())?;
         }
         Action::Save { file, name } => {
             let number = save(file, name)?;
@@ -224,14 +224,14 @@ struct Shown {
     bytes: u64,
     fate: &'static str,
     savepoints: Vec<String>,
-    /// Missing where it cannot be told any more.
+    /// Missing if they are not known any more.
     changes: Option<Vec<Change>>,
 }
 
 #[derive(Serialize)]
 struct Log {
     image: String,
-    /// Its bytes where they are not UTF-8.
+    /// The bytes of the path, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     image_base64: Option<String>,
     /// The state the image is in.
@@ -285,11 +285,11 @@ impl Shown {
 
 fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError> {
     let journal = Journal::open(&source.file, Mode::Read)?;
-    // The list is worth something without the paths, too.
+    // The list is useful even without the paths.
     let mut changes = match journal.open_image(source.image.as_deref()) {
         Ok(image) => Some(Changes::new(&journal, &image)?),
         Err(e) => {
-            log::warn!("{e}; the paths that changed are not told");
+            log::warn!("{e}; so the paths that changed are not listed");
             None
         }
     };
@@ -327,7 +327,7 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
         Some(_) => writeln!(out, ", whose commit was interrupted")?,
         None => writeln!(out, ", which is at state {}", log.base)?,
     }
-    // those at a transaction are told with it
+    // savepoints after a transaction are printed with it
     let without = |s: &&Named| history.transaction(s.state).is_none();
     for Named { name, time, .. } in log.savepoints.iter().filter(without) {
         writeln!(out, "{:>6}  {}  savepoint {}", log.base, date::local(*time as u64), name.show())?;
@@ -366,11 +366,11 @@ struct Verified {
     transactions: usize,
     /// The last state that can be reached.
     last: u64,
-    /// Bytes of what is whole.
+    /// Bytes in whole entries.
     bytes: u64,
-    /// Bytes behind that.
+    /// Bytes after these.
     torn_bytes: u64,
-    /// Whether a commit was begun and not ended.
+    /// Whether a commit was begun but not finished.
     commit_interrupted: bool,
 }
 
@@ -401,7 +401,7 @@ fn verify(
         false => found.print(out, file).map_err(CliError::from),
     };
     match printed {
-        // The verdict is the same when only its beginning is read.
+        // The verdict is the same if only the beginning of the output is read.
         Err(e) if !e.is_closed_pipe() => Err(e),
         _ => Ok(ExitCode::from(code)),
     }
@@ -420,7 +420,8 @@ impl Verified {
             let torn = self.torn_bytes;
             writeln!(
                 out,
-                "{torn} bytes at the end are what a crash, or a mount, has not finished"
+                "{torn} bytes at the end belong to an entry that a crash interrupted, or that a \
+                 mount is writing"
             )?;
         }
         if self.commit_interrupted {
@@ -430,7 +431,7 @@ impl Verified {
     }
 }
 
-/// While it is mounted, the mount does it.
+/// Set a savepoint; if the journal is mounted, only the mount can do that.
 fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     match Journal::open(file, Mode::Write) {
         Ok(journal) => Ok(journal.save(name)?),
@@ -450,13 +451,13 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     }
 }
 
-/// The directory that the journal is mounted on to be written; this program knows of no mounts.
+/// The directory on which the journal is mounted for writing; this program cannot mount.
 #[cfg(not(feature = "mount"))]
 fn mounted_on(_file: &Path) -> Option<PathBuf> {
     None
 }
 
-/// The directory that the journal is mounted on to be written.
+/// The directory on which the journal is mounted for writing.
 #[cfg(feature = "mount")]
 fn mounted_on(file: &Path) -> Option<PathBuf> {
     let file = std::fs::canonicalize(file).ok()?;

@@ -21,39 +21,39 @@ use crate::time;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs kv dump.bin list                          what is at the top
+  littlefs kv dump.bin list                          the keys at the top level
   littlefs kv dump.bin get wifi/ssid
-  littlefs kv dump.bin set wifi/ssid 'my network'    makes the dictionary wifi, too
+  littlefs kv dump.bin set wifi/ssid 'my network'    also makes the dictionary wifi
   littlefs kv dump.bin set firmware < new.bin        any bytes, from standard input
   littlefs kv dump.bin exists wifi                   value, dictionary or none
   littlefs kv dump.bin rename wifi network/wifi
   littlefs kv dump.bin digest / --json | jq -r .sha256
-  littlefs kv --times chamelon dump.bin set a b      with a time as chamelon keeps it
+  littlefs kv --times chamelon dump.bin set a b      with a time, as chamelon stores it
   littlefs kv dump.bin batch <<'END'                 all of it, or nothing
   {\"op\": \"set\", \"key\": \"boot/count\", \"value\": \"2\"}
   {\"op\": \"remove\", \"key\": \"boot/failed\"}
   END
 
-A value is a file, a dictionary a directory; segments of a key are parted by '/'. What get, list,
-exists, size, digest and last-modified ask is read from an image that others may read meanwhile;
-the other commands lock it, and have their change on disk when they end.
+A value is a file, and a dictionary is a directory. '/' separates the segments of a key. get, list, exists,
+size, digest and last-modified only read, and others can read the image at the same time. The other commands
+lock the image, and their change is on disk when they end.
 
-Exit status: 0, or 1 for any failure, as for a key that is not there.")]
+Exit status: 0, or 1 for any failure, for example if a key does not exist.")]
 pub struct KvArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// How times are kept: auto (as the image does), none, or as a family of devices does:
-    /// chamelon, unix, micropython, esp-idf, arduino, ...
+    /// How times are stored: auto (as the image does), none, or by a convention: chamelon, unix,
+    /// micropython, esp-idf, arduino, ...
     #[arg(long, global = true, value_name = "NAME", default_value = "auto", value_parser = Choice::parse)]
     times: Choice,
 
-    /// Largest value kept inside its dictionary's blocks [default: the largest in the image, at
-    /// least 64]
+    /// Largest value that is stored in the blocks of its dictionary [default: the largest in the
+    /// image, at least 64]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
-    /// Print what was asked for as JSON
+    /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
 
@@ -67,89 +67,90 @@ enum Command {
     Get {
         /// The key
         key: OsString,
-        /// Leave out so many bytes at its start
+        /// Skip this many bytes at the start
         #[arg(long, value_name = "BYTES", default_value = "0", value_parser = parse_bytes)]
         from: u64,
-        /// Write so many bytes at most
+        /// Write at most this many bytes
         #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
         length: Option<u64>,
     },
-    /// Set a value; dictionaries on the way are made
+    /// Set a value; missing dictionaries are made
     Set {
         /// The key
         key: OsString,
-        /// The value; '-' or none: standard input
+        /// The value; if it is '-' or missing, it is read from standard input
         value: Option<OsString>,
     },
-    /// Write over part of a value, or append to it
+    /// Overwrite a part of a value, or append to it
     SetPartial {
         /// The key
         key: OsString,
-        /// Where to begin; behind the end means at the end
+        /// Where to begin; if this is beyond the end, begin at the end
         #[arg(value_parser = parse_bytes)]
         offset: u64,
-        /// The bytes to put there; '-' or none: standard input
+        /// The bytes to write; if it is '-' or missing, they are read from standard input
         value: Option<OsString>,
     },
-    /// List what is in a dictionary; dictionaries end in '/'
+    /// List the content of a dictionary; names of dictionaries end in '/'
     List {
         /// The key of the dictionary
         #[arg(default_value = "/")]
         key: OsString,
     },
-    /// Tell whether a key refers to a value, a dictionary or nothing: value, dictionary, none
+    /// Print whether a key refers to a value, a dictionary or nothing: value, dictionary, none
     Exists {
         /// The key
         key: OsString,
     },
-    /// Tell the bytes of a value, or of all values in a dictionary
+    /// Print the size of a value, or of all values in a dictionary, in bytes
     Size {
         /// The key
         #[arg(default_value = "/")]
         key: OsString,
     },
-    /// Tell the SHA-256 of a value, or of all that is in a dictionary
+    /// Print the SHA-256 of a value, or of everything in a dictionary
     Digest {
         /// The key
         #[arg(default_value = "/")]
         key: OsString,
     },
-    /// Tell when a value, or a dictionary's newest one, was changed last
+    /// Print when a value was last changed; for a dictionary, the newest of its values counts
     LastModified {
         /// The key
         #[arg(default_value = "/")]
         key: OsString,
     },
-    /// Rename a value or a dictionary; to a dictionary: move it inside
+    /// Rename a value or a dictionary; if the new key is a dictionary, move it there
     Rename {
         /// The key
         source: OsString,
-        /// The key it is to have
+        /// The new key
         dest: OsString,
     },
-    /// Remove a value, or a dictionary with all that is in it; no error if there is none
+    /// Remove a value, or a dictionary with everything in it; it is no error if it does not exist
     Remove {
         /// The key
         key: OsString,
     },
-    /// Make a value of so many bytes of zero
+    /// Make a value with this many bytes of zero
     Allocate {
-        /// The key, which is not there yet
+        /// The key, which must not exist yet
         key: OsString,
         /// Bytes
         #[arg(value_parser = parse_bytes)]
         size: u64,
     },
-    /// Do all of the changes that standard input lists, or none
+    /// Make all changes that standard input lists, or none of them
     #[command(after_help = "\
-One change a line, each a JSON object:
+One change on each line, as a JSON object:
   {\"op\": \"set\", \"key\": \"a/b\", \"value\": \"text\"}
   {\"op\": \"set-partial\", \"key\": \"a/b\", \"offset\": 4, \"value\": \"text\"}
   {\"op\": \"allocate\", \"key\": \"a/c\", \"size\": 4096}
   {\"op\": \"rename\", \"key\": \"a/b\", \"to\": \"a/d\"}
   {\"op\": \"remove\", \"key\": \"a\"}
-Bytes that are not text: \"base64\" instead of \"value\", \"key_base64\" and \"to_base64\" instead of
-\"key\" and \"to\". Empty lines do not count. After a crash all of the changes are there, or none.")]
+For bytes that are not text, use \"base64\" instead of \"value\", and \"key_base64\" and \"to_base64\"
+instead of \"key\" and \"to\". Empty lines are ignored. After a crash, all of the changes are there, or
+none.")]
     Batch,
 }
 
@@ -167,7 +168,7 @@ impl Command {
     }
 }
 
-/// Text, or bytes that are none.
+/// Text, or bytes that are not text.
 #[derive(Serialize)]
 struct Bytes {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,7 +194,7 @@ impl From<&Key> for KeyName {
     }
 }
 
-/// What is printed with `--json`: a key, and what was asked of it.
+/// What is printed with `--json`: a key, and the result for it.
 #[derive(Serialize)]
 struct Answer<T> {
     #[serde(flatten)]
@@ -268,7 +269,7 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
         true => args.image.open_writable()?,
         false => args.image.open()?,
     };
-    // before anything is written to the image
+    // the whole batch must be valid before anything is written to the image
     let changed = opened.metadata.modified();
     let path = args.image.image.show();
     let failed = |e: Error| CliError::failure(format_args!("{path}: {e}"));
@@ -345,7 +346,8 @@ impl KvArgs {
                 } else {
                     let mut out = io::stdout().lock();
                     out.write_all(&value)?;
-                    // at the end of the program nobody would hear of a failure
+                    // flush now: at the end of the program, a failure could not be reported any
+                    // more
                     out.flush()?;
                 }
             }
@@ -391,7 +393,7 @@ impl KvArgs {
         Ok(())
     }
 
-    /// Print `what`, or `text` unless JSON is asked for.
+    /// Print `what` if JSON is requested, and otherwise `text`.
     fn print(&self, key: &Key, what: impl Serialize, text: &str) -> io::Result<()> {
         if self.json {
             print_json(&Answer { key: key.into(), what })
@@ -408,7 +410,7 @@ impl KvArgs {
             };
             return print_json(&entries.iter().map(answer).collect::<Vec<_>>());
         }
-        // Scripts get the bytes, people what a terminal only shows.
+        // Scripts get the bytes themselves; on a terminal, control characters are escaped.
         let for_people = io::stdout().is_terminal();
         let mut out = io::BufWriter::new(io::stdout().lock());
         for (key, kind) in entries {

@@ -18,9 +18,9 @@ Examples:
   littlefs ln -s dump.bin config-2.txt etc/config.txt
   littlefs ln -s --attrs unix new.img ../shared shared   in an image that has no attributes yet
 
-littlefs has no links by itself: they are files that user attributes give this meaning, as
-'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is
-stored as it is, and need not exist.
+littlefs itself has no links. They are stored as files whose user attributes mark them as links, as
+'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is stored
+as it is, and need not exist.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct LnArgs {
@@ -30,18 +30,18 @@ pub struct LnArgs {
     /// Where the link leads
     target: OsString,
 
-    /// The link, or a directory of the image that gets it under the last name of TARGET
+    /// The path of the link, or a directory of the image in which it gets the last name of TARGET
     link: OsString,
 
-    /// Make a symbolic link; littlefs has no others
+    /// Make a symbolic link; required, because littlefs has no hard links
     #[arg(short, long, required = true)]
     symbolic: bool,
 
-    /// Replace a file that is there
+    /// Replace an existing file
     #[arg(short, long)]
     force: bool,
 
-    /// Take LINK as the path of the link even if it is a directory
+    /// LINK is the path of the link, even if it is a directory
     #[arg(short = 'T', long)]
     no_target_directory: bool,
 

@@ -1,9 +1,7 @@
-//! Logging to standard error, and changing what is logged while a daemon runs.
-//!
-//! What is logged is said by, each before those after it: for daemons a file that holds a filter as
-//! `RUST_LOG` does, which is read at the start and again on SIGHUP; `RUST_LOG`; `-v`.
-//!
-//! Errors and warnings of a daemon that repeat are counted (`repeats`).
+//! Logging to standard error, and changing what is logged while a daemon runs. The first of these
+//! that exists decides what is logged: for daemons, a file with a filter in the syntax of
+//! `RUST_LOG`, which is read at the start and again on SIGHUP; then `RUST_LOG`; then `-v`. Errors
+//! and warnings that a daemon repeats are counted (`repeats`).
 
 mod repeats;
 
@@ -23,22 +21,22 @@ use repeats::Repeats;
 use crate::files;
 use crate::show::{self, Show};
 
-/// The filter of daemons whose user has none.
+/// The filter for daemons of users who have no file of their own.
 const SYSTEM_FILE: &str = "/etc/littlefs/log";
-/// The same below a user's directory of settings.
+/// The user's own filter, below the directory of the user's settings.
 const USER_FILE: &str = "littlefs/log";
-/// Bytes of such a file that are read.
+/// Largest part of such a file that is read, in bytes.
 const FILE_MAX: u64 = 4096;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
 struct Logger {
-    /// Writes whatever it gets.
+    /// Writes every message that it gets.
     writer: env_logger::Logger,
     filter: RwLock<Filter>,
     /// How often `-v` was given.
     verbose: u8,
-    /// In a daemon, what was logged lately, by level: errors and warnings.
+    /// In a daemon, the recent messages of each level at which repetitions are counted.
     repeats: Option<[Mutex<Repeats>; 2]>,
 }
 
@@ -46,7 +44,7 @@ struct Logger {
 const COUNTED: [Level; 2] = [Level::Error, Level::Warn];
 
 impl Logger {
-    /// What was logged lately at this level, where repetitions of that are counted.
+    /// The recent messages of this level, if its repetitions are counted.
     fn repeats(&self, level: Level) -> Option<&Mutex<Repeats>> {
         let at = COUNTED.iter().position(|&counted| counted == level)?;
         self.repeats.as_ref()?.get(at)
@@ -78,7 +76,7 @@ impl Log for Logger {
         }
     }
 
-    /// Write what is counted, too.
+    /// Also write the counts.
     fn flush(&self) {
         for level in COUNTED {
             if let Some(repeats) = self.repeats(level) {
@@ -90,9 +88,9 @@ impl Log for Logger {
     }
 }
 
-/// Log to stderr: warnings by default, more by `verbose`. To a `journal` each line begins with its
-/// priority, as sd-daemon(3) has it. A `daemon` heeds the files, and counts what repeats. To be
-/// called once.
+/// Log to stderr: warnings by default, more with `verbose`. For a `journal`, each line begins with
+/// its priority, as sd-daemon(3) defines. A `daemon` reads the files, and counts repetitions. This
+/// must be called only once.
 pub fn init(verbose: u8, journal: bool, daemon: bool) {
     let logger = LOGGER.get_or_init(|| Logger {
         writer: writer(journal),
@@ -107,10 +105,10 @@ pub fn init(verbose: u8, journal: bool, daemon: bool) {
     }
 }
 
-/// Read again what is to be logged; says what holds now.
+/// Read the filter again; return a sentence that says what is logged now.
 ///
 /// # Errors
-/// What is wrong with the file, which then changes nothing.
+/// What is wrong with the file; then nothing changes.
 pub fn reload() -> Result<String, String> {
     let Some(logger) = LOGGER.get() else { return Ok(String::new()) };
     let (filter, by) = match from_files(&files())? {
@@ -138,7 +136,7 @@ fn started(verbose: u8) -> Filter {
     builder.build()
 }
 
-/// Where the filter is looked for, first to last.
+/// The files in which the filter is looked for, in this order.
 fn files() -> Vec<PathBuf> {
     let set = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let settings = set("XDG_CONFIG_HOME").map(PathBuf::from);
@@ -147,7 +145,8 @@ fn files() -> Vec<PathBuf> {
     own.into_iter().chain([PathBuf::from(SYSTEM_FILE)]).collect()
 }
 
-/// The filter of the first file there is, and which file that is; none where it holds none.
+/// The filter in the first file that exists, and the path of that file; `None` if that file is
+/// empty.
 fn from_files(files: &[PathBuf]) -> Result<Option<(Filter, &Path)>, String> {
     for path in files {
         let wrong = |e: &dyn std::fmt::Display| format!("{}: {e}", path.show());
@@ -166,8 +165,8 @@ fn from_files(files: &[PathBuf]) -> Result<Option<(Filter, &Path)>, String> {
         builder.filter_level(LevelFilter::Warn);
         builder.try_parse(spec).map_err(|e| {
             wrong(&format_args!(
-                "{e}; a filter is a level (error, warn, info, debug, trace) or \
-                                 like 'warn,littlefs::fuse=debug'"
+                "{e}; a filter is a level (error, warn, info, debug or trace), or a list like \
+                 'warn,littlefs::fuse=debug'"
             ))
         })?;
         return Ok(Some((builder.build(), path)));
@@ -175,7 +174,7 @@ fn from_files(files: &[PathBuf]) -> Result<Option<(Filter, &Path)>, String> {
     Ok(None)
 }
 
-/// Not there, as far as this user is concerned.
+/// Whether the file does not exist, or this user cannot see it.
 fn is_absent(e: &io::Error) -> bool {
     use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     matches!(e.kind(), NotFound | NotADirectory | PermissionDenied)
@@ -194,7 +193,8 @@ fn writer(journal: bool) -> env_logger::Logger {
                         Level::Info => 6,
                         Level::Debug | Level::Trace => 7,
                     };
-                    // Each line by itself: the journal cuts at line ends.
+                    // Each line needs a priority, because every line is a message of its own in the
+                    // journal.
                     text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
                 }
                 Level::Error => writeln!(out, "littlefs: {text}"),

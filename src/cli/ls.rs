@@ -1,4 +1,4 @@
-//! `littlefs ls`: list what is in an image.
+//! `littlefs ls`: list files and directories in an image.
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
@@ -23,14 +23,12 @@ const GAP: usize = 2;
 #[command(after_help = "\
 Examples:
   littlefs ls dump.bin                    the root directory
-  littlefs ls -l dump.bin www '*.js'      a directory, and what matches a pattern
+  littlefs ls -l dump.bin www '*.js'      a directory, and the files that match a pattern
   littlefs ls -R --json dump.bin | jq -r '.entries[].path'
 
-Modes, owners and times show where the image keeps them; question marks stand for modes that it does
-not keep. Patterns are expanded inside the image: quote them.
-
-Exit status: 0, 1 if nothing could be listed, 2 if something was left out because it is damaged or
-not there.")]
+Modes, owners and times are shown if the image stores them; question marks stand for modes that are not
+stored. Patterns are expanded inside the image: quote them. Exit status: 0, 1 if nothing could be listed, 2
+if something was left out because it is damaged or does not exist.")]
 pub struct LsArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -43,15 +41,15 @@ pub struct LsArgs {
     #[arg(short)]
     long: bool,
 
-    /// Show names that begin with a dot, too
+    /// Also show names that begin with a dot
     #[arg(short)]
     all: bool,
 
-    /// List the directories below directories, too
+    /// Also list all directories below
     #[arg(short = 'R')]
     recursive: bool,
 
-    /// One name a line, which is the default unless stdout is a terminal
+    /// One name on each line; the default unless standard output is a terminal
     #[arg(short = '1')]
     one: bool,
 
@@ -108,13 +106,13 @@ struct Lister<'a> {
     image: &'a Littlefs,
     problems: Problems,
     json: Vec<EntryJson>,
-    /// Something was shown already.
+    /// Whether something was shown already.
     listed: bool,
     out: io::Stdout,
 }
 
 impl Lister<'_> {
-    /// Entries that were named by themselves.
+    /// List entries that the arguments name.
     fn list_files(&mut self, paths: Vec<Vec<u8>>) -> Result<(), CliError> {
         let mut rows = Vec::new();
         for path in paths {
@@ -126,7 +124,7 @@ impl Lister<'_> {
         if rows.is_empty() { Ok(()) } else { self.show(&rows) }
     }
 
-    /// The entries of a directory, and with `-R` of those below it.
+    /// List the entries of a directory, and with `-R` those of all directories below it.
     fn list_dir(&mut self, dir: Vec<u8>, headed: bool) -> Result<(), CliError> {
         let mut todo = vec![dir];
         while let Some(dir) = todo.pop() {
@@ -221,7 +219,7 @@ fn show_long(out: &mut impl Write, image: &Littlefs, rows: &[Row]) -> io::Result
     Ok(())
 }
 
-/// Names in as many columns as fit, downwards first.
+/// Print names in as many columns as fit, in order down each column.
 fn show_columns(out: &mut impl Write, rows: &[Row], width: usize) -> io::Result<()> {
     let lens: Vec<usize> = rows.iter().map(|row| console::measure_text_width(&row.name)).collect();
     let fits = |lines: usize| {

@@ -1,4 +1,4 @@
-//! `littlefs map`: every block of an image by what it is.
+//! `littlefs map`: what every block of an image is used for.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,11 +16,11 @@ use crate::inspect::survey::Survey;
 use crate::map::{self, Class, Map, Run, Summary};
 use crate::show::Show;
 
-/// Columns of a map of text where the terminal does not say how wide it is.
+/// Columns of a text map if the width of the terminal is not known.
 const COLUMNS: usize = 64;
-/// Columns that the addresses at its left take.
+/// Columns for the addresses to the left of the map.
 const MARGIN: usize = 12;
-/// Rows of a map of text.
+/// Rows of a text map.
 const ROWS: usize = 32;
 
 /// Show what each block of an image is used for
@@ -28,17 +28,17 @@ const ROWS: usize = 32;
 #[command(after_help = "\
 Examples:
   littlefs map dump.bin                        in the terminal, with a legend and figures
-  littlefs map -o dump.html dump.bin           a page for a browser, which needs nothing else
+  littlefs map -o dump.html dump.bin           a page for a browser, in a single file
   littlefs map -o dump.svg dump.bin            a picture
   littlefs map before.bin after.bin            mark the blocks in which two images differ
   littlefs map --journal j --at 3 dump.bin dump.bin
                                                what a journal changed, up to its transaction 3
   littlefs map --json dump.bin | jq .free.histogram
 
-The free blocks are read, to tell erased ones from those in which something stands. Colours are used in
-terminals, unless NO_COLOR is set. docs/map.md explains the map.
+Free blocks are also read, to find out which of them are erased. Terminals show colours, unless NO_COLOR is
+set. docs/map.md explains the map.
 
-Exit status: 0, 1 if there is no map, 2 if it shows damage.")]
+Exit status: 0, 1 if no map could be made, 2 if the map shows damage.")]
 pub struct MapArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -51,7 +51,7 @@ pub struct MapArgs {
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// How to write it [default: as the end of FILE says, else text]
+    /// The form of the map [default: by the extension of FILE, else text]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
     format: Option<Format>,
 
@@ -64,7 +64,7 @@ pub struct MapArgs {
 enum Format {
     /// Characters with a legend
     Text,
-    /// A page to look around in: one file, which a browser shows without a network
+    /// An interactive page for a browser, in a single file
     Html,
     /// A picture
     Svg,
@@ -120,7 +120,7 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
 }
 
 impl MapArgs {
-    /// Mark where a second image differs. A page shows its map, too, which else nobody asks for.
+    /// Mark the blocks in which a second image differs. Return its map, which only a page shows.
     fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
         let options = image::Options {
             place: image::Place::Auto,
@@ -174,7 +174,7 @@ fn make(opened: &Opened) -> Result<Map, CliError> {
         .map_err(|e| CliError::failure(format_args!("{}: {e}", opened.path.show())))
 }
 
-/// The colours of the map in a terminal; what differs from the second image is reversed.
+/// The colours of the map in a terminal; blocks that differ from the second image are reversed.
 fn style(class: Class, changed: bool) -> Style {
     let style = Style::new().force_styling(true);
     let style = match class {

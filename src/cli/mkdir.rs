@@ -22,11 +22,11 @@ pub struct MkdirArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Directories of the image that are to be made
+    /// The directories to make, as paths in the image
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
-    /// Make the directories around them, too, as far as they are missing; what is there is no error
+    /// Also make missing parent directories; it is no error if a directory exists
     #[arg(short, long)]
     parents: bool,
 

@@ -20,7 +20,7 @@ use crate::show::Show;
 use crate::transfer::Failure;
 use crate::{FormatOptions, Misfit};
 
-/// Bytes looked at for something that should not be overwritten.
+/// How many bytes are searched for content that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
 /// Smallest block of the C driver, in bytes.
 const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
@@ -35,11 +35,11 @@ Examples:
   littlefs mkfs --disk-version 2.0 --size 64K old.img   for drivers older than littlefs 2.6
   littlefs mkfs /dev/sdx1                               as large as the device
 
-Give the block size, and where it is known the size, of the device that is to use the image:
-the block size is that of an erase (4096 for most NOR flash). Without --size and --block-count
-an existing file or device is used as far as it goes.")]
+Give the block size of the device that the image is for, and the size if you know it. The block size is the
+size of an erase (4096 bytes for most NOR flash). Without --size and --block-count, the filesystem fills an
+existing file or device.")]
 pub struct MkfsArgs {
-    /// File (made when there is none) or block device
+    /// File (made if it does not exist) or block device
     pub(super) image: PathBuf,
 
     #[command(flatten)]
@@ -53,19 +53,19 @@ pub struct MkfsArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(super) size: Option<u64>,
 
-    /// Make no image that devices of this family would refuse (see --profile, which only warns of that)
+    /// Make no image that devices of this family would refuse (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     pub(super) check_profile: Option<&'static Profile>,
 
-    /// Write 0xFF over all of it, as a flash programmer wants it, instead of leaving holes
+    /// Fill all free blocks with 0xFF, for flash programmers, instead of leaving holes
     #[arg(long)]
     pub(super) fill: bool,
 
-    /// Overwrite what is there; nothing of it can be read afterwards
+    /// Overwrite existing content; nothing of it can be read afterwards
     #[arg(long)]
     pub(super) force: bool,
 
-    /// Do not say what was made
+    /// Do not print what was made
     #[arg(short, long)]
     pub(super) quiet: bool,
 }
@@ -76,9 +76,10 @@ pub struct MkfsArgs {
 /// When the geometry is impossible, something would be overwritten, or writing fails.
 pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
     if args.options().chosen_disk_version() == VERSION_1_1 {
-        return Err(
-            args.fail("version 1 is made by 'littlefs create' only, also of an empty directory")
-        );
+        return Err(args.fail(
+            "mkfs cannot make version 1; 'littlefs create' can, also from an empty \
+                       directory",
+        ));
     }
     let asked = args.options().geometry().map_err(|e| args.fail(e))?;
     args.check_profile()?;
@@ -100,7 +101,7 @@ pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
         )?;
     }
     if geometry.block_size < DRIVER_BLOCK_SIZE_MIN {
-        log::warn!("the C driver refuses blocks below {DRIVER_BLOCK_SIZE_MIN} bytes");
+        log::warn!("the C driver refuses blocks of less than {DRIVER_BLOCK_SIZE_MIN} bytes");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -111,7 +112,7 @@ impl MkfsArgs {
         CliError::failure(format_args!("{}: {why}", self.image.show()))
     }
 
-    /// What is asked for; without --block-count and --size the geometry is open.
+    /// The options for the new filesystem; without --block-count and --size its size is still open.
     fn options(&self) -> FormatOptions {
         let options = self.shape.options();
         match (self.block_count, self.size) {
@@ -121,7 +122,8 @@ impl MkfsArgs {
         }
     }
 
-    /// Whether the devices that it is for would take the new filesystem, before anything is written.
+    /// Check, before anything is written, that the devices of the profile would accept the
+    /// filesystem.
     fn check_profile(&self) -> Result<(), CliError> {
         let Some(profile) = self.check_profile.or(self.shape.profile) else { return Ok(()) };
         let misfits = self.options().misfits(profile).map_err(|e| self.fail(e))?;
@@ -134,7 +136,7 @@ impl MkfsArgs {
         Ok(())
     }
 
-    /// The locked file or device, for writing; made here when there is none and `may_create`.
+    /// The file or device, locked, for writing. A missing file is made if `may_create` is true.
     fn open(&self, may_create: bool) -> Result<(Container, Option<Created<'_>>), CliError> {
         match Container::open(&self.image, false) {
             Ok(container) if container.writable => Ok((container, None)),
@@ -169,7 +171,8 @@ impl MkfsArgs {
         };
         if container.is_device && container.size < geometry.size() {
             return Err(self.fail(format_args!(
-                "the device has {} bytes, {} were asked for",
+                "the device has {} bytes, but the filesystem needs {}; give a smaller --size or \
+                 --block-count",
                 container.size,
                 geometry.size()
             )));
@@ -211,24 +214,24 @@ impl MkfsArgs {
         look().map_err(|e| self.fail(e))
     }
 
-    /// Make what is there unreachable, old superblocks of any block size above all.
+    /// Make old content unreachable, above all old superblocks of any block size.
     fn discard(&self, container: &Container, geometry: Geometry) -> Result<(), CliError> {
         let file = &container.file;
         let discarded = if !container.is_device && container.size <= geometry.size() {
             file.set_len(0)
         } else {
-            // Only the filesystem's part of a larger container is ours.
+            // Only the filesystem's part of a larger container may be wiped.
             wipe(file, 0, geometry.size())
         };
-        // Durable before the new filesystem is: no crash may leave a mixture of both.
+        // This must be durable before the new filesystem is: no crash may leave a mixture of both.
         discarded.and_then(|()| file.sync_all()).map_err(|e| self.fail(e))
     }
 }
 
-/// A file made by this command; removed again on drop, unless it is kept.
+/// A file that this command made. Dropping this removes the file, unless it is kept.
 struct Created<'a> {
     path: &'a Path,
-    /// None once it is to be kept.
+    /// `None` once the file is kept.
     file: Option<File>,
 }
 
@@ -243,7 +246,7 @@ impl Drop for Created<'_> {
         if let Some(file) = &self.file
             && let Err(e) = Place::new(self.path).and_then(|place| place.remove(file))
         {
-            log::warn!("{}: cannot remove it again: {e}", self.path.show());
+            log::warn!("{}: cannot remove the incomplete file: {e}", self.path.show());
         }
     }
 }

@@ -37,23 +37,23 @@ use crate::vfs::Volume;
 #[command(after_help = help("\
 Examples:
   littlefs mount dump.bin /mnt                   read and write; 'littlefs umount /mnt' ends it
-  littlefs mount -o ro dump.bin /mnt             only look
+  littlefs mount -o ro dump.bin /mnt             read-only
   littlefs mount -o offset=0x100000 flash.bin d  the filesystem starts 1 MiB into the file
-  littlefs mount -o partition=spiffs esp.bin d   by its name in an ESP32's partition table
+  littlefs mount -o partition=spiffs esp.bin d   a partition of an ESP32, by its name
   littlefs mount flash.uf2 d                     read-only: UF2, HEX, DFU, gzip, xz, zstd...
   littlefs mount -o prog_size=256 pico.bin d     write as an RP2040 does
-  littlefs mount --journal j dump.bin d          changes go to the file j, dump.bin stays as it is
-  littlefs mount -o journal=j,at=3 dump.bin d    as it was after transaction 3 of j"))]
+  littlefs mount --journal j dump.bin d          changes go to the file j; dump.bin stays as it is
+  littlefs mount -o journal=j,at=3 dump.bin d    the state after transaction 3 of j"))]
 pub struct MountArgs {
     /// Stay in the foreground, with messages on stderr
     #[arg(short, long)]
     pub(super) foreground: bool,
 
-    /// Leave the call of mount(2) to 'littlefs attach', which has the privilege for it
+    /// Let 'littlefs attach', which has the privilege, call mount(2)
     #[arg(long, requires = "foreground", hide = true)]
     pub(super) unattached: bool,
 
-    /// Descriptors of image and journal, which are opened already: what 'littlefs run' passes on
+    /// Descriptors of the image and the journal, which 'littlefs run' has opened and passes on
     #[arg(long, value_name = "FD,FD", value_delimiter = ',', requires = "journal", hide = true)]
     pub(super) inherited: Vec<u32>,
 
@@ -61,7 +61,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) journal: Option<PathBuf>,
 
-    /// Do not say what was mounted
+    /// Do not print what was mounted
     #[arg(short, long)]
     pub(super) quiet: bool,
 
@@ -77,11 +77,11 @@ pub struct MountArgs {
     #[arg(skip)]
     pub(super) by_mount: bool,
 
-    /// Nobody looks at where the filesystem is found
+    /// Nobody reads the message that says where the filesystem was found
     #[arg(long, hide = true)]
     pub(super) unattended: bool,
 
-    /// Mount options, separated by commas; may be repeated, what comes later wins
+    /// Mount options, separated by commas; may be repeated, later options win
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
 
@@ -100,14 +100,14 @@ Sizes may be hexadecimal with 0x, and end in K, M or G.
 Signals:
   SIGTERM, SIGINT  write everything, unmount, and end, even while files are open
   SIGUSR1          write everything
-  SIGHUP           read what to log again: a filter as in RUST_LOG, like 'debug', in
-                   ~/.config/littlefs/log, or else /etc/littlefs/log; without these, as started.
-                   In the foreground, when the terminal is closed: as SIGTERM";
+  SIGHUP           read the log filter again, in the syntax of RUST_LOG (like 'debug'), from
+                   ~/.config/littlefs/log, or else /etc/littlefs/log; without these, as at start.
+                   If the mount is in the foreground and the terminal is closed: as SIGTERM";
     format!("{examples}\n\n{}\n\n{rest}", options::help())
 }
 
-/// Run the command: in the background it returns twice, in the caller once the filesystem
-/// answers, and in the daemon at the end of the mount.
+/// Run the command. If it goes into the background, this returns twice: in the caller once the
+/// filesystem answers, and in the daemon at the end of the mount.
 ///
 /// # Errors
 /// When the mount fails, or the last flush does.
@@ -115,8 +115,8 @@ pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     if remount::is_asked_for(&args.options) {
         return remount::run(&args.mountpoint, &args.options, args.by_mount);
     }
-    // mount(8) leaves out 'suid' and 'dev', because they are the default of every filesystem. What
-    // ordinary users mount has neither all the same.
+    // mount(8) does not pass 'suid' and 'dev', because they are the default of every filesystem.
+    // The mounts of ordinary users still have neither.
     let defaults = if args.by_mount && sys::effective_uid() == 0 { "suid,dev" } else { "" };
     let given = args.options.iter().map(String::as_str);
     let lists: Vec<&str> = iter::once(defaults).chain(given).collect();
@@ -124,7 +124,7 @@ pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     let options = &mut given.mount;
     options.journal = args.journal.clone().or(options.journal.take());
     if options.at.is_some() && options.journal.is_none() {
-        return Err(CliError::failure("mount option 'at' needs 'journal=FILE'"));
+        return Err(CliError::failure("mount option 'at' needs 'journal=FILE' as well"));
     }
     if args.fake {
         return Ok(ExitCode::SUCCESS);
@@ -143,21 +143,21 @@ fn mount_failure(e: impl std::fmt::Display) -> CliError {
     CliError::new(exit::MOUNT_FAILURE, e)
 }
 
-/// What is to be mounted: files that are open, and paths that stay right when the directory changes.
+/// What to mount: open files, and paths that stay valid when the current directory changes.
 struct Mount {
     found: Found,
     directory: Directory,
     image: PathBuf,
     options: MountOptions,
-    /// A process of its own unmounts it when this one dies.
+    /// A separate process unmounts the filesystem if this process dies.
     auto_unmount: bool,
-    /// The filesystem is to fill what it is in.
+    /// The filesystem is to grow until it fills its file, device or partition.
     grow: bool,
-    /// Somebody else calls mount(2).
+    /// Another process calls mount(2).
     unattached: bool,
-    /// The end of the terminal ends the mount.
+    /// When the terminal closes, the mount ends.
     on_terminal: bool,
-    /// Do not say what was mounted.
+    /// Do not print what was mounted.
     quiet: bool,
 }
 
@@ -167,11 +167,14 @@ impl Mount {
         let shown = args.mountpoint.show();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
-            Ok(true) => log::warn!("{shown}: unmounted what was left of a mount whose daemon died"),
+            Ok(true) => log::warn!(
+                "{shown}: unmounted the remains of a mount whose daemon had \
+                                    died"
+            ),
             Err(e) => {
-                let what = "holds what is left of a mount whose daemon died";
+                let what = "has the remains of a mount whose daemon has died";
                 return Err(mount_failure(format_args!(
-                    "{shown}: {what}, which cannot be unmounted: {e} ('umount -l {shown}' may, as \
+                    "{shown}: {what}, which cannot be unmounted: {e} (try 'umount -l {shown}' as \
                      root)"
                 )));
             }
@@ -220,7 +223,7 @@ impl Mount {
         let image = self.image.clone();
         let result = self.start()?.serve(|what| {
             log = Some(starter.ready(&image)?);
-            // Whatever the level is, as of any other filesystem.
+            // This is logged at every level, as for any other filesystem.
             sys::syslog(Severity::Info, what);
             Ok(())
         });
@@ -236,7 +239,8 @@ impl Mount {
         if self.auto_unmount {
             daemon::unmount_after_death(&self.directory.path()).map_err(mount_failure)?;
         }
-        // Before any thread starts: all of them are to share the heap, and leave the signals alone.
+        // This must happen before any thread starts: all threads share the heap, and must not
+        // receive the signals.
         sys::share_heap();
         let signals = Signals::block().map_err(mount_failure)?;
         if self.grow {
@@ -250,35 +254,38 @@ impl Mount {
         } else {
             fuse::mount(Arc::clone(&prepared.volume), &request)
         };
-        // A daemon keeps no directory busy.
+        // A daemon must not keep a directory busy.
         let _ = std::env::set_current_dir("/");
         let what = self.describe(&prepared);
         let mounted = Mounted::start(prepared, session, &self.directory).map_err(mount_failure)?;
         Ok(Running { mount: self, what, signals, mounted })
     }
 
-    /// Let the filesystem fill what it is in, before it is opened to be mounted.
+    /// Let the filesystem grow until it fills its file, device or partition, before it is mounted.
     fn grow_filesystem(&mut self) -> Result<(), CliError> {
         let shown = self.image.show().to_string();
         let refused = |why: &dyn Display| mount_failure(format_args!("{shown}: grow: {why}"));
         if self.found.journal.is_some() {
-            return Err(refused(&"an image keeps its size under a journal"));
+            return Err(refused(
+                &"an image with a journal cannot be resized; commit the journal \
+                                 first",
+            ));
         }
         let unattended = self.found.unattended;
         let options = image::Options { auto_for_reading: unattended, ..self.options.image() };
         let opened = image::open_found(&self.found.source, &options).map_err(mount_failure)?;
         if opened.read_only {
-            return Err(refused(&"the image cannot be written"));
+            return Err(refused(&"the image file cannot be written"));
         }
         if let Some(new) = transfer::grow(&opened).map_err(|e| refused(&e))? {
             log::info!("{shown}: has {} blocks now", new.block_count);
-            // the options may insist on the number of blocks that it had
+            // the options may require the old number of blocks
             self.options.block_count = None;
         }
         Ok(())
     }
 
-    /// What is mounted, in a line.
+    /// One line about the mount.
     fn describe(&self, prepared: &Prepared) -> String {
         let Prepared { filesystem: fs, convention, about, .. } = prepared;
         let block_size = prepared.geometry().block_size;
@@ -303,12 +310,12 @@ impl Mount {
     }
 }
 
-/// Whether this process has a controlling terminal, and that is not gone.
+/// Whether this process has a controlling terminal that still exists.
 fn has_terminal() -> bool {
     fs::File::open("/dev/tty").is_ok()
 }
 
-/// SIGHUP, which daemons take for a wish to read their settings again.
+/// Handle SIGHUP, on which daemons read their settings again.
 fn read_settings() {
     match logging::reload() {
         Ok(what) => log::info!("{what}"),
@@ -316,7 +323,8 @@ fn read_settings() {
     }
 }
 
-/// Have somebody else mount it. systemd runs that one when it is told that we are ready.
+/// Let another process mount the filesystem. systemd starts that process when it learns that this
+/// one is ready.
 fn wait_for_mount(
     volume: &Arc<Volume>,
     request: &MountRequest<'_>,
@@ -346,21 +354,22 @@ enum Event {
     Signal(i32),
 }
 
-/// A mount that serves.
+/// A mount that is being served.
 struct Running {
     mount: Mount,
-    /// What is mounted, for people.
+    /// One line about the mount, for people.
     what: String,
     signals: Signals,
     mounted: Mounted,
 }
 
 impl Running {
-    /// Serve until unmounted or asked to end; `ready` is told what is mounted.
+    /// Serve until the filesystem is unmounted or a signal ends it; `ready` gets the line about the
+    /// mount.
     fn serve(self, ready: impl FnOnce(&str) -> io::Result<()>) -> Result<ExitCode, CliError> {
         let Self { mount, what, signals, mut mounted } = self;
         if !mount.quiet {
-            // Nobody need listen.
+            // It does not matter if nobody reads this.
             let _ = writeln!(io::stdout(), "{what}");
         }
         ready(&what).map_err(mount_failure)?;
@@ -379,8 +388,8 @@ impl Running {
 
         let flushed = wait_for_end(&mount, &mut mounted, &events);
         log::logger().flush();
-        // Last of all the lock: whoever takes it sees everything. (Where requests are frozen, the
-        // end of the process releases it.)
+        // The lock is released last, so whoever takes it next sees everything in the image. (If
+        // requests are frozen, the end of the process releases it.)
         drop(mounted);
         match flushed {
             Ok(()) => Ok(ExitCode::SUCCESS),
@@ -404,7 +413,7 @@ fn wait_for_signals(signals: &Signals, events: &Sender<Event>) {
     }
 }
 
-/// Wait until the filesystem is unmounted, or a signal asks to end: what came of the last flush.
+/// Wait until the filesystem is unmounted or a signal ends it; return the result of the last flush.
 fn wait_for_end(
     mount: &Mount,
     mounted: &mut Mounted,
@@ -422,7 +431,8 @@ fn wait_for_end(
             }
             Ok(Event::Signal(signal)) => {
                 log::info!("signal {signal}: unmounting {}", mounted.mountpoint().show());
-                // Who may not mount may not unmount, either; systemd does it afterwards.
+                // A process that must not mount must not unmount, either; systemd does it
+                // afterwards.
                 let flushed =
                     if mount.unattached { Some(mounted.freeze()) } else { mounted.leave() };
                 if let Some(flushed) = flushed {

@@ -18,23 +18,24 @@ Examples:
   littlefs mv dump.bin config.txt old.txt    under another name
   littlefs mv dump.bin 'log/*.txt' archive   several into a directory
 
-As with mv, DEST is a directory that takes the entries, or the new path of a single one. A file there is
-replaced, and so is an empty directory by a directory. Attributes go with the entries.
+As with mv, DEST is a directory into which the entries are moved, or the new path of a single entry. An
+existing file is replaced. An empty directory can be replaced by a directory. The entries keep their
+attributes.
 
-Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
-expanded inside the image: quote them. An entry that has the very name is meant before all that match.
--v tells each change.
+Everything is checked before anything is written, so a command that is impossible changes nothing. Patterns
+are expanded inside the image: quote them. If an entry is called exactly like the pattern, only that entry
+is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
 pub struct MvArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Entries of the image, or patterns, and last where they go
+    /// Entries of the image, or patterns; the last PATH is the destination
     #[arg(value_name = "PATH", required = true, num_args = 2..)]
     paths: Vec<OsString>,
 
-    /// Take DEST as the new path even if it is a directory
+    /// DEST is the new path, even if it is a directory
     #[arg(short = 'T', long)]
     no_target_directory: bool,
 

@@ -1,4 +1,4 @@
-//! Telling systemd how the daemon is (sd_notify(3)), where it asks for that.
+//! Telling systemd the state of the daemon (sd_notify(3)), if systemd asks for that.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use crate::sys;
 
-/// Tell systemd something, like `READY=1`. Nothing happens where nobody listens.
+/// Send a message such as `READY=1` to systemd. If nobody listens, nothing happens.
 pub fn notify(state: &str) {
     if let Some(socket) = env::var_os("NOTIFY_SOCKET")
         && let Err(e) = send(&socket, state)
     {
-        log::warn!("cannot notify systemd: {e}");
+        log::warn!("cannot send a message to systemd: {e}");
     }
 }
 
@@ -31,12 +31,12 @@ fn send(socket: &OsString, state: &str) -> io::Result<()> {
     sender.send(state.as_bytes()).map(drop)
 }
 
-/// Whether somebody waits to be told that this is ready, as systemd does for a service.
+/// Whether somebody waits for the message that this is ready, as systemd does for a service.
 pub fn is_service() -> bool {
     env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// How often systemd's watchdog wants to hear from this process; `None`: not at all.
+/// How often systemd's watchdog expects a message from this process; `None` if it expects none.
 fn watchdog_period() -> Option<Duration> {
     let number = |name| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let micros = number("WATCHDOG_USEC").filter(|&micros| micros > 0)?;
@@ -44,8 +44,8 @@ fn watchdog_period() -> Option<Duration> {
     for_us.then(|| Duration::from_micros(micros))
 }
 
-/// Keep systemd's watchdog quiet as long as the mount answers: a daemon that hangs makes the
-/// question hang, and systemd restarts the service.
+/// Send messages to systemd's watchdog as long as the mount answers. If the daemon hangs, the
+/// question to the mount hangs as well, no message is sent, and systemd restarts the service.
 ///
 /// # Errors
 /// When no thread can be started.
@@ -60,7 +60,7 @@ pub fn start_watchdog(mountpoint: PathBuf) -> io::Result<()> {
     thread::Builder::new().name("watchdog".to_owned()).spawn(ask).map(drop)
 }
 
-/// Whether standard error goes to systemd's journal, which takes a priority before each line.
+/// Whether standard error goes to systemd's journal, which accepts a priority before each line.
 pub fn stderr_is_journal() -> bool {
     use std::os::fd::AsFd;
     use std::os::unix::fs::MetadataExt;

@@ -9,12 +9,12 @@ use crate::fuse::MountOptions;
 pub use table::help;
 use table::{Set, names};
 
-/// Longest `commit=`, in seconds: a day.
+/// Largest value of `commit=`, in seconds: a day.
 const MAX_COMMIT: u64 = 24 * 3600;
-/// Longest `poll=`, in microseconds.
+/// Largest value of `poll=`, in microseconds.
 const MAX_POLL: u32 = 1000;
 
-/// What `-o` asked for.
+/// The options that were given with `-o`.
 #[derive(Debug, Clone, Default)]
 pub struct Given {
     /// How to mount.
@@ -26,8 +26,8 @@ pub struct Given {
 }
 
 impl Given {
-    /// Options from comma-separated lists; what comes later wins. What is unknown or wrong is an
-    /// error, or ignored with a warning where the caller is `sloppy`.
+    /// Parse comma-separated lists; later options override earlier ones. An unknown or wrong option
+    /// is an error, or is ignored with a warning if `sloppy` is true.
     ///
     /// # Errors
     /// A sentence that names the option that is unknown or wrong.

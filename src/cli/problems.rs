@@ -1,4 +1,4 @@
-//! What a command that goes on past damage could not do.
+//! Problems that do not stop a command.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -13,14 +13,14 @@ use crate::Littlefs;
 use crate::check::show;
 use crate::transfer::{LeftOut, expand};
 
-/// The problems of one command, which are told on stderr as they are met.
+/// The problems of one command. Each is printed on stderr when it occurs.
 #[derive(Debug)]
 pub struct Problems {
     image: String,
     found: Vec<Problem>,
 }
 
-/// One of them, as JSON has it.
+/// A problem in JSON.
 #[derive(Debug, Serialize)]
 pub struct Problem {
     path: String,
@@ -30,15 +30,15 @@ pub struct Problem {
 }
 
 impl Problems {
-    /// None yet, with the image at `image`.
+    /// No problems yet, with the image at `image`.
     pub fn new(image: &Path) -> Self {
         Self { image: show(image.as_os_str().as_bytes()), found: Vec::new() }
     }
 
-    /// Something about the entry at `path`.
+    /// Add a problem with the entry at `path`.
     pub fn add(&mut self, path: &[u8], why: impl fmt::Display) {
         let shown = [b"/", path].concat();
-        // a closed stderr is nobody's concern
+        // if stderr is closed, the message is dropped
         let _ = writeln!(io::stderr(), "littlefs: {}: {}: {why}", self.image, show(&shown));
         self.found.push(Problem {
             path: entry::text(&shown),
@@ -47,13 +47,13 @@ impl Problems {
         });
     }
 
-    /// What an extraction left out.
+    /// Add what an extraction left out.
     pub fn add_left_out(&mut self, left_out: &[LeftOut]) {
         left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
     }
 
-    /// The paths that were asked for, with patterns expanded; those that stand for nothing are
-    /// problems.
+    /// The requested paths, with patterns expanded. A path or pattern that matches nothing is a
+    /// problem.
     pub fn expand(&mut self, image: &Littlefs, asked: &[Vec<u8>]) -> Vec<Vec<u8>> {
         let mut paths = Vec::new();
         for path in asked {
@@ -70,8 +70,8 @@ impl Problems {
         &self.found
     }
 
-    /// The exit status: success without problems, else failure if nothing was done, and a status of
-    /// its own if only something was left out.
+    /// The exit status: success if there were no problems, failure if nothing was done, and a
+    /// status of its own if something was left out.
     pub fn status(&self, anything_done: bool) -> ExitCode {
         ExitCode::from(match (self.found.is_empty(), anything_done) {
             (true, _) => 0,

@@ -1,16 +1,16 @@
-//! How far a long command is, on a terminal.
+//! The progress of a long command, on a terminal.
 
 use std::cell::OnceCell;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What takes less time than this shows nothing.
+/// Commands that take less time than this show nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 const TEMPLATE: &str =
     "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
 
-/// A bar on stderr, where that is a terminal, for what lasts longer than a second.
+/// A bar on stderr, if that is a terminal, for commands that take longer than a second.
 pub struct Progress {
     what: &'static str,
     total: u64,
@@ -20,12 +20,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For `total` bytes; `what` says what is done with them. With `quiet` nothing is ever shown.
+    /// A bar for `total` bytes; `what` says what is done with them. With `quiet`, nothing is shown.
     pub fn new(what: &'static str, total: u64, quiet: bool) -> Self {
         Self { what, total, quiet, start: Instant::now(), bar: OnceCell::new() }
     }
 
-    /// So many bytes are done.
+    /// Show that this many bytes are done.
     pub fn at(&self, bytes: u64) {
         if self.quiet || self.start.elapsed() < PATIENCE {
             return;

@@ -23,35 +23,36 @@ Examples:
   littlefs put dump.bin config.txt etc/           into a directory of the image
   littlefs put dump.bin new.txt etc/config.txt    under another name
   littlefs put -r dump.bin www logo.png /         directories, too
-  littlefs put --sync --delete dump.bin www /www  only what differs, and no more than that
+  littlefs put --sync --delete dump.bin www /www  make /www the same as www
 
-As with cp, DEST is a directory of the image that takes the files, or the new name of a single one. What
-is there is replaced; directories are filled up.
+As with cp, the last argument is a directory of the image into which the files are copied, or the new name
+of a single file. Existing files are replaced; entries are added to existing directories.
 
-Everything is checked before anything is written. Until then an interruption changes nothing, and so
-does lack of space. With --atomic nothing is changed by whatever happens until everything is complete in
-a journal beside the image; a power cut after that is made good by the next command that changes IMAGE,
-or by 'littlefs journal commit IMAGE.run IMAGE'.
+Everything is checked before anything is written. Until then, neither an interruption nor a lack of space
+changes anything. With --atomic, the image is not changed until everything is complete in a journal beside
+it; after a power cut later than that, the next command that changes IMAGE finishes the change, or 'littlefs
+journal commit IMAGE.run IMAGE' does.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
 pub struct PutArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files and directories here, and last the destination in the image
+    /// Files and directories of the host; the last argument is the destination in the image
     #[arg(value_name = "LOCAL", required = true, num_args = 2..)]
     paths: Vec<OsString>,
 
-    /// Copy directories with all that is in them
+    /// Copy directories with everything in them
     #[arg(short, long)]
     recursive: bool,
 
-    /// Make the directory DEST of the image hold what the directory LOCAL holds: write only files whose
+    /// Make a directory of the image the same as a directory of the host; write only files whose
     /// content differs
     #[arg(long)]
     sync: bool,
 
-    /// With --sync: remove what LOCAL does not hold, but nothing that --exclude leaves out
+    /// With --sync: remove entries that the directory of the host does not have, except those that
+    /// --exclude leaves out
     #[arg(long, requires = "sync")]
     delete: bool,
 
@@ -73,7 +74,7 @@ struct Output {
     sync: Option<SyncOutput>,
 }
 
-/// What there is besides with `--sync`.
+/// What is printed in addition with `--sync`.
 #[derive(Serialize)]
 struct SyncOutput {
     unchanged: u64,
@@ -100,7 +101,7 @@ pub fn run(args: &PutArgs) -> Result<ExitCode, CliError> {
     {
         let dir = dir.display();
         return Err(CliError::failure(format_args!(
-            "{dir}: is a directory; -r copies directories"
+            "{dir}: is a directory; give -r to copy directories"
         )));
     }
     let inputs = sources.iter().cloned().map(Input::Named).collect();
@@ -123,11 +124,14 @@ fn sync(
     how: &Gather,
 ) -> Result<ExitCode, CliError> {
     let [dir] = sources else {
-        return Err(CliError::failure("--sync takes one directory and the one in the image"));
+        return Err(CliError::failure(
+            "--sync needs exactly two directories: one of the host, and \
+                                      one in the image",
+        ));
     };
     if !dir.is_dir() {
         let dir = dir.display();
-        return Err(CliError::failure(format_args!("{dir}: is not a directory that exists")));
+        return Err(CliError::failure(format_args!("{dir}: is not a directory")));
     }
     let inputs = vec![Input::Path(dir.clone())];
     let manifest = transfer::gather(inputs, how).map_err(CliError::failure)?;

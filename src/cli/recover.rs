@@ -1,4 +1,4 @@
-//! `littlefs recover`: bring back what was deleted, overwritten or cut off.
+//! `littlefs recover`: bring back files that were deleted, overwritten or formatted over.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -13,38 +13,39 @@ use crate::image::{Blocks, Opened};
 use crate::recover::{Manifest, Remains, open, recover_from, save};
 use crate::show::Show;
 
-/// The name of the list in the directory.
+/// The name of the file with the list of results.
 const MANIFEST: &str = "MANIFEST";
 
-/// Bring back what was deleted, overwritten or cut off
+/// Bring back files that were deleted, overwritten or formatted over
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs recover dump.bin -C found                      everything that is not in it any more
-  littlefs recover --block-size 4096 damaged.bin -C found  where no superblock is left
+  littlefs recover dump.bin -C found                      everything that was lost
+  littlefs recover --block-size 4096 damaged.bin -C found  if no superblock is left
 
-IMAGE is only read. DIR gets a file MANIFEST, which says of each result where it is from and how sure
-it is; 'files', by the paths that they had, older versions of a file with a number behind it; and
-'lists', content of which no name is left. Results are
+IMAGE is only read. In DIR, the file MANIFEST lists all results, with their origin and how reliable they
+are; 'files' has the files under their former paths, and older versions with a number at the end; 'lists'
+has content without a name. A result is
 
-  checked   the content stood in a commit, whose CRC is good
-  complete  the blocks of the file are known, and the logs show that none was written again
-  partial   parts are missing, or nothing shows that it still is what it was; MANIFEST says which
+  checked   if the content is in a commit whose CRC is correct
+  complete  if the blocks of the file are known, and the logs prove that none of them was reused
+  partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says which
 
-What is in the filesystem now is left out: 'littlefs extract' copies that. Where the superblocks are
-lost or were formatted over, everything that is found is a result. Stop writing to a device at once
-when something was lost: each write can take what is left of it.
+Files that are in the filesystem now are left out: 'littlefs extract' copies those. If the superblocks are
+lost or were formatted over, everything that is found is a result. If something was lost on a device, stop
+writing to the device at once: each write can destroy what is left.
 
-Exit status: 0 if something was found, 1 if nothing was or it failed, 2 if some of it is partial.")]
+Exit status: 0 if something was found, 1 if nothing was found or the command failed, 2 if some results are
+partial.")]
 pub struct RecoverArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Write into this directory, which has to be empty and is made if it is not there
+    /// Write into this directory, which must be empty; made if it does not exist
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: PathBuf,
 
-    /// Do not say what was found
+    /// Do not print what was found
     #[arg(short, long)]
     quiet: bool,
 
@@ -92,7 +93,7 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     }))
 }
 
-/// The blocks to look through: with a journal, those of the state that is meant.
+/// The blocks to search: with a journal, those of the requested state.
 fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     let mut found = args.find()?;
     if args.journal.is_none() {

@@ -1,4 +1,4 @@
-//! `-o remount`: what the kernel can change of a mount while the daemon goes on.
+//! `-o remount`: changing the flags of a mount, which the kernel can do while the daemon goes on.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -10,7 +10,7 @@ use super::{CliError, exit, status};
 use crate::show::Show;
 use crate::sys;
 
-/// The flags of a mount, each with the option that sets it and the one that takes it away.
+/// The flags of a mount, each with the option that sets it and the option that clears it.
 const FLAGS: [(&str, &str, libc::c_ulong); 6] = [
     ("ro", "rw", libc::MS_RDONLY),
     ("nosuid", "suid", libc::MS_NOSUID),
@@ -20,7 +20,7 @@ const FLAGS: [(&str, &str, libc::c_ulong); 6] = [
     ("nodiratime", "diratime", libc::MS_NODIRATIME),
 ];
 
-/// Whether a mount that exists is to be changed.
+/// Whether the options ask for a change of an existing mount.
 pub fn is_asked_for(lists: &[String]) -> bool {
     options(lists).any(|option| option == "remount")
 }
@@ -29,10 +29,10 @@ fn options(lists: &[String]) -> impl Iterator<Item = &str> {
     lists.iter().flat_map(|list| list.split(','))
 }
 
-/// Change the flags of the mount on `mountpoint`; its other options stay as they are, and asking
-/// for them is no error, because mount(8) repeats what fstab says. Flags that are not named stay,
-/// too, unless mount(8) gave the options (`by_mount`): it names all that are to be set, and has no
-/// words for their opposites.
+/// Change the flags of the mount on `mountpoint`. Its other options stay as they are; it is no
+/// error to give them, because mount(8) repeats the options of fstab. Flags that are not named also
+/// stay, unless mount(8) gave the options (`by_mount`): mount(8) names all flags that are to be
+/// set, and has no names for their opposites.
 ///
 /// # Errors
 /// When nothing of ours is mounted there, or the change is impossible.
@@ -46,7 +46,7 @@ pub fn run(mountpoint: &Path, lists: &[String], by_mount: bool) -> Result<ExitCo
     for option in options(lists) {
         if option.contains('=') && !option.starts_with("x-") && !option.starts_with("X-") {
             log::info!(
-                "{shown}: '{option}' stays as it is until it is unmounted and mounted again"
+                "{shown}: '{option}' cannot be changed by a remount; unmount, and mount again"
             );
         }
     }
@@ -71,7 +71,7 @@ fn wanted(mut flags: libc::c_ulong, lists: &[String]) -> libc::c_ulong {
     flags
 }
 
-/// Have the daemon take changes, which are the kernel's to refuse then.
+/// Let the daemon accept changes; from then on, only the kernel refuses them.
 fn become_writable(entry: &Entry) -> Result<(), CliError> {
     let shown = entry.mountpoint.show();
     if sys::effective_uid() != 0 {
@@ -79,8 +79,8 @@ fn become_writable(entry: &Entry) -> Result<(), CliError> {
     }
     let refused = |why: &dyn Display| {
         failure(format_args!(
-            "{shown}: was mounted read-only, and cannot be written now: {why}; unmount it, and \
-             mount it again with -o rw once nothing is in the way"
+            "{shown}: was mounted read-only, and cannot become writable now: {why}; when this \
+             reason no longer holds, unmount it, and mount it again with -o rw"
         ))
     };
     let root = File::open(&entry.mountpoint).map_err(|e| refused(&e))?;
@@ -95,10 +95,10 @@ fn become_writable(entry: &Entry) -> Result<(), CliError> {
     }
 }
 
-/// Make a mount read-only, with everything in the image.
+/// Make a mount read-only, after all changes are in the image.
 ///
 /// # Errors
-/// When it cannot be, as while files are open for writing.
+/// When that is impossible, for example because files are open for writing.
 pub fn make_read_only(entry: &Entry) -> Result<(), CliError> {
     change(entry, current(entry) | libc::MS_RDONLY)
 }
@@ -119,19 +119,19 @@ fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
     if read_only {
         flush().map_err(unwritten)?;
     }
-    // Without a word about access times the kernel would keep what it has.
+    // If no flag is about access times, the kernel keeps the flags that it has.
     let flags_now = flags | libc::MS_REMOUNT | libc::MS_RELATIME;
     sys::mount(&entry.source, &entry.mountpoint, flags_now, "").map_err(|e| {
         let why = match e.kind() {
             std::io::ErrorKind::ResourceBusy => {
-                "files are open for writing ('fuser -vm DIR' lists who has them)".to_owned()
+                "files are open for writing ('fuser -vm DIR' lists the processes)".to_owned()
             }
             std::io::ErrorKind::PermissionDenied => "only root can do that".to_owned(),
             _ => e.to_string(),
         };
         failure(format_args!("{shown}: cannot remount: {why}"))
     })?;
-    // What the kernel held back came to the daemon with the change.
+    // With this change, the kernel has sent all data that it held back to the daemon.
     if read_only { flush().map_err(unwritten) } else { Ok(()) }
 }
 

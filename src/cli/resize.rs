@@ -1,4 +1,4 @@
-//! `littlefs resize`: another size for a filesystem.
+//! `littlefs resize`: change the size of a filesystem.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::profile::Profile;
 use crate::show::Show;
 use crate::transfer::{NewSize, Resizing, resize};
 
-/// Give the filesystem in an image or on a device another size
+/// Change the size of the filesystem in an image or on a device
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -25,23 +25,24 @@ Examples:
   littlefs resize --partition spiffs flash.bin --size max
                                                    as large as its partition
 
-In a plain file the filesystem is built anew, compacted, in a file beside it, which is compared, checked and
-renamed. On a block device it is resized where it is: what is in blocks that go moves first; then every
-superblock is written, the root's, which counts, at last. Whatever interrupts it, the filesystem is sound
-and has the old size or the new one, and the command can be given again.
+For a plain file, a new, compacted filesystem is built in a temporary file beside it, which is compared,
+checked and renamed. On a block device, the filesystem is resized in place: content moves out of the blocks
+that will be cut off; then every superblock is written, last the one of the root, which counts. Whatever
+interrupts this, the filesystem is sound and has the old size or the new one, and you can give the command
+again.
 
-Inside of a dump everything around the filesystem stays, and what follows it is not overwritten without
---force, unless it belongs to the same partition.
+Inside a dump, everything around the filesystem stays as it is. Bytes after the filesystem are overwritten
+only if they are in the same partition or erased, or with --force.
 
-Drivers that are set up for a number of blocks refuse an image of another one.
+Drivers that are configured for a certain number of blocks refuse an image with another number.
 
 Exit status: 0, or 1 if it failed; then nothing was changed.")]
 pub struct ResizeArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// The new size: a multiple of the block size, like 65536, 512K or 1M; 'min' for the smallest that
-    /// holds everything; 'max' for all of the file, device or partition
+    /// The new size: a multiple of the block size, like 65536, 512K or 1M; 'min' is the smallest
+    /// size that holds everything; 'max' fills the file, device or partition
     #[arg(long, value_name = "BYTES|min|max", value_parser = parse_size)]
     size: NewSize,
 
@@ -49,15 +50,15 @@ pub struct ResizeArgs {
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 
-    /// Keep what is changed in this new file, which 'littlefs undo' takes IMAGE back with
+    /// Save the old content in this new file, so that 'littlefs undo' can restore it
     #[arg(long, value_name = "FILE")]
     backup: Option<PathBuf>,
 
-    /// Overwrite what follows the filesystem in a dump
+    /// Overwrite content after the filesystem in a dump
     #[arg(long)]
     force: bool,
 
-    /// Do not say what was made
+    /// Do not print what was made
     #[arg(short, long)]
     quiet: bool,
 
@@ -83,11 +84,14 @@ fn parse_size(text: &str) -> Result<NewSize, String> {
 pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     if path == Path::new("-") {
-        return Err(CliError::failure("standard input is only read, and cannot be changed"));
+        return Err(CliError::failure(
+            "standard input can only be read: give the name of an image \
+                                      file",
+        ));
     }
     if args.image.journal.is_some() {
         return Err(CliError::failure(format_args!(
-            "{}: an image keeps its size under a journal: 'littlefs journal commit' first",
+            "{}: an image with a journal cannot be resized; run 'littlefs journal commit' first",
             path.show()
         )));
     }
@@ -107,7 +111,7 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
         return Err(CliError::failure(source.refused(reason)));
     }
     if opened.metadata.is_file() && opened.metadata.nlink() > 1 {
-        log::warn!("{}: has other names (hard links); they keep the old image", path.show());
+        log::warn!("{}: has other hard links, which still refer to the old image", path.show());
     }
     let how = Resizing { size: args.size, overwrite: args.force, check: args.check_profile };
     let backup = Backing::begin(args.backup.as_deref(), &opened)?;
@@ -120,7 +124,7 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let resized = match resized {
         Ok(resized) => resized,
         Err(e) => {
-            // a device that failed in the middle may have to be taken back
+            // if a device failed in the middle, the user may want to undo the change
             if opened.metadata.is_file() || backup.is_empty() {
                 backup.discard();
             }

@@ -16,13 +16,13 @@ use crate::edit::{self, Paths};
 Examples:
   littlefs rm dump.bin etc/config.txt
   littlefs rm -n dump.bin 'log/*.txt'        what would be removed?
-  littlefs rm -r --atomic dump.bin www log   directories, too; both or none
+  littlefs rm -r --atomic dump.bin www log   directories; both or none
 
-Everything is checked before anything is written, and what cannot be done changes nothing. Patterns are
-expanded inside the image: quote them. An entry that has the very name is meant before all that match.
--v tells each change.
+Everything is checked before anything is written, so a command that is impossible changes nothing. Patterns
+are expanded inside the image: quote them. If an entry is called exactly like the pattern, only that entry
+is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after part of it was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
 pub struct RmArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -31,11 +31,11 @@ pub struct RmArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
-    /// Remove directories with all that is in them
+    /// Remove directories with everything in them
     #[arg(short, long, short_alias = 'R')]
     recursive: bool,
 
-    /// Say nothing of what is not there
+    /// Ignore paths and patterns that match nothing
     #[arg(short, long)]
     force: bool,
 

@@ -1,4 +1,5 @@
-//! `littlefs run`: a program whose end decides whether what it did to an image happened.
+//! `littlefs run`: run a program in an image; whether it succeeds decides whether its changes are
+//! kept.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,7 +27,7 @@ use crate::journal::{self, Journal, Mode, Named, OwnJournal};
 use crate::show::Show;
 use crate::sys::{self, Signals};
 
-/// Run a program in an image; commit what it did if it succeeds, else let it not have happened
+/// Run a program in an image; commit its changes if it succeeds, and drop them if it fails
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -34,17 +35,18 @@ Examples:
   littlefs run dump.bin -- sh -c 'rm *.log && cp /srv/new.cfg cfg.js'
   littlefs run --journal j dump.bin -- ./upgrade  keeps the journal, for 'littlefs journal'
 
-CMD runs with the mounted image as its working directory, which LITTLEFS_ROOT names, too. When it
-exits with 0, everything that was done in the mount until then is committed to IMAGE, as by 'littlefs
-journal commit', and so is what was in the journal before. When it exits otherwise, or a signal ends
-it, the journal goes back to the state it had, and IMAGE stays as it was. Programs that CMD left in
-the background lose the mount. Where the image has no modes, everything is 0777 less your umask: its
-programs can be run.
+CMD runs with the mounted image as its working directory; LITTLEFS_ROOT has the path of that directory. If
+CMD exits with 0, everything that was done in the mount until then is committed to IMAGE, as by 'littlefs
+journal commit', including what was in the journal before. If CMD exits with another status, or a signal
+ends it, the journal goes back to its former state, and IMAGE stays as it was. Programs that CMD leaves in
+the background lose the mount. If the image stores no modes, all files have mode 0777 less your umask, so
+programs in it can be run.
 
-Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if
-there is no such program, 126 if it cannot be run, and 125 if anything else failed.")]
+Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if the program
+does not exist, 126 if it cannot be run, and 125 if anything else failed.")]
 pub struct RunArgs {
-    /// The journal; made if it is not there, and kept (default: IMAGE.run, removed at the end)
+    /// The journal; made if it does not exist, and kept (default: IMAGE.run, which is removed at
+    /// the end)
     #[arg(long, value_name = "FILE")]
     journal: Option<PathBuf>,
 
@@ -63,7 +65,7 @@ pub struct RunArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When something else than CMD failed.
+/// When something other than CMD failed.
 pub fn run(args: &RunArgs) -> Result<ExitCode, CliError> {
     try_run(args).map(ExitCode::from).map_err(|e| match e.code {
         exit::RUN_CANNOT | exit::RUN_NOT_FOUND => e,
@@ -75,11 +77,11 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     let given = Given::parse(&args.options, false).map_err(CliError::failure)?;
     let options = given.mount;
     if options.read_only || options.journal.is_some() || options.at.is_some() {
-        let message = "mount options 'ro', 'journal' and 'at' make no sense here";
+        let message = "mount options 'ro', 'journal' and 'at' are not possible here";
         return Err(CliError::failure(message));
     }
-    // Before any thread is started: all are to leave them to the one that passes them on.
-    // SIGXFSZ is one that `cli::main` has blocked: the program is to get it back.
+    // This must happen before any thread is started: only the thread that passes signals on may
+    // receive them. `cli::main` has blocked SIGXFSZ; the program must not inherit that..
     let passed_on = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXFSZ];
     let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
     let image = Source::find(&args.image).map_err(CliError::failure)?;
@@ -103,7 +105,7 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
         return Err(interrupted(journal, &image, committed.err()));
     }
     if opened.history().run.is_some() {
-        // without changes this only says that nothing is under way
+        // if there are no changes, this only notes that no run is in progress
         opened.revert(&At::Number(before))?;
     }
     drop(journal);
@@ -118,18 +120,18 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     })
 }
 
-/// The image is half of what it is to be: the journal, which has the rest, stays.
+/// The image is only partly changed, so the journal, which has the rest, is kept.
 fn interrupted(mut journal: OwnJournal, image: &Source, e: Option<CliError>) -> CliError {
     journal.keep();
     let (path, image) = (journal.named().path().show(), image.path().show());
     let why = e.map(|e| format!("{e}; ")).unwrap_or_default();
     CliError::failure(format_args!(
-        "{why}the commit was interrupted: 'littlefs journal commit {path} {image}' finishes it"
+        "{why}the commit was interrupted; finish it with 'littlefs journal commit {path} {image}'"
     ))
 }
 
-/// See that image and journal are good, and note the state that a failure goes back to, which is
-/// returned.
+/// Check that the image and the journal are sound, and set a savepoint at the state to which a
+/// failure goes back. Returns that state.
 fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<u64, CliError> {
     let image_options = image::Options { read_only: false, ..options.image() };
     let attached = journal::attach(journal, image, &image_options, None)?;
@@ -137,8 +139,8 @@ fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<
     let path = journal.path().show();
     if attached.device.before_run().is_some_and(|number| number < before) {
         return Err(CliError::failure(format_args!(
-            "{path}: holds what an interrupted run left: 'littlefs journal revert --to {RUN} \
-             {path}' drops it, 'littlefs journal commit' keeps it",
+            "{path}: holds changes of a run that was interrupted: 'littlefs journal revert --to \
+             {RUN} {path}' drops them, 'littlefs journal commit' keeps them",
         )));
     }
     let saved = attached.device.save(RUN);
@@ -146,11 +148,11 @@ fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<
     Ok(before)
 }
 
-/// The mount, served by a process of its own that does not outlive this one.
+/// The mount, which a separate process serves. That process does not outlive this one.
 struct Daemon {
     child: Child,
     scratch: TempDir,
-    /// What it says to systemd.
+    /// Receives its messages to systemd.
     _notified: UnixDatagram,
 }
 
@@ -170,28 +172,28 @@ impl Daemon {
         ready.set_read_timeout(Some(Duration::from_millis(20))).map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(["mount", "-f", "--journal"]).arg(journal.path());
-        // The same files, whatever their names lead to by now.
+        // Pass the open files, because their names may refer to other files by now.
         let passed = [image.pass_on(), journal.pass_on()].map(|file| file.map_err(failed));
         let [passed_image, passed_journal] = passed;
         let (passed_image, passed_journal) = (passed_image?, passed_journal?);
         let numbers = (passed_image.as_raw_fd(), passed_journal.as_raw_fd());
         command.arg("--inherited").arg(format!("{},{}", numbers.0, numbers.1));
-        // It is the filesystem that was found before. Programs in it can be run: their modes are
-        // masked as on vfat.
+        // The filesystem that was found before is the right one. With a mask, files are executable
+        // as on vfat, so programs in the image can be run.
         command.arg("-o").arg(format!("offset=auto,umask={:o}", sys::umask()));
         for list in &args.options {
             command.arg("-o").arg(list);
         }
         command.arg("--").arg(&args.image).arg(&mountpoint);
         command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC");
-        // It has nothing to say on what is CMD's.
+        // The daemon must not write to the standard output of CMD.
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // What the terminal sends is for CMD.
+        // Signals from the terminal are for CMD.
         command.process_group(0);
         sys::end_with_parent(&mut command);
         signals.leave_to(&mut command);
         let mut child = command.spawn().map_err(failed)?;
-        // The program to be run does not get them.
+        // CMD must not inherit these.
         drop((passed_image, passed_journal));
         let mut message = [0; 512];
         loop {
@@ -201,7 +203,7 @@ impl Daemon {
                 return Ok(Self { child, scratch, _notified: ready });
             }
             if child.try_wait().map_err(failed)?.is_some() {
-                // it has said why
+                // the daemon has printed the reason
                 return Err(CliError::failure("the image could not be mounted"));
             }
         }
@@ -227,7 +229,7 @@ impl Daemon {
             };
             CliError::new(code, format_args!("{}: {e}", program.show()))
         })?;
-        // None once it has ended, and its number may be somebody else's.
+        // `None` once CMD has ended; its process number may then belong to another process.
         let pid = Arc::new(Mutex::new(i32::try_from(child.id()).ok()));
         thread::spawn({
             let pid = Arc::clone(&pid);
@@ -247,13 +249,14 @@ impl Daemon {
         status.map_err(CliError::failure)
     }
 
-    /// End the mount. If what was done counts, it is on disk then, or there is an error.
+    /// End the mount. If the changes count, they are on disk when this returns without an error.
     fn stop(mut self, counts: bool) -> Result<(), CliError> {
         let lost = |e: &dyn std::fmt::Display| {
-            CliError::failure(format_args!("what the program did could not be written: {e}"))
+            CliError::failure(format_args!("the changes of the program could not be written: {e}"))
         };
         let written = match counts {
-            // Pages that were mapped, too; only then can a failure still be told.
+            // This also writes mapped pages. It must happen now, while a failure can still be
+            // reported.
             true => File::open(self.root())
                 .and_then(|root| sys::syncfs(&root).and_then(|()| root.sync_all())),
             false => Ok(()),

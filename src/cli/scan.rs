@@ -1,4 +1,4 @@
-//! `littlefs scan`: every filesystem, partition table and container in files.
+//! `littlefs scan`: list all filesystems, partition tables and containers in files.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -19,9 +19,9 @@ use crate::show::Show;
 Examples:
   littlefs scan flash.bin                       what is in this dump, and where?
   littlefs scan --json *.bin | jq '.files[].filesystems[].offset'
-  littlefs scan firmware.uf2                    looks through UF2, hex, DFU and compressed files
+  littlefs scan firmware.uf2                    also searches UF2, hex, DFU and compressed files
 
-All of each file is read. Exit status: 0, or 1 if one of them holds no filesystem, or cannot be read.")]
+Each file is read completely. Exit status: 0, or 1 if a file has no filesystem or cannot be read.")]
 pub struct ScanArgs {
     /// Files or block devices
     #[arg(required = true, value_name = "FILE")]
@@ -31,12 +31,12 @@ pub struct ScanArgs {
     #[arg(long)]
     json: bool,
 
-    /// The files are dumps of NAND flash with spare bytes: bytes of a page and of its spare, like
-    /// 2048+64 [default: as it is recognised]
+    /// Page and spare bytes, like 2048+64, if the files are dumps of NAND flash with spare bytes
+    /// [default: recognised automatically]
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page: Option<Page>,
 
-    /// Unpack so many bytes of a compressed or wrapped image [default: 4G]
+    /// Unpack at most this much of a compressed or wrapped image [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     unpack_limit: Option<u64>,
 }
@@ -47,7 +47,7 @@ struct Report {
     files: Vec<Output>,
 }
 
-/// What is printed of a file; the field names are the JSON keys.
+/// What is printed about a file; the field names are the JSON keys.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Output {
@@ -73,7 +73,7 @@ struct Contents {
     size: u64,
     filesystems: Vec<Filesystem>,
     partition_tables: Vec<Table>,
-    /// What the program at the start is for.
+    /// The chip that the program at the start is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     chip: Option<Chip>,
     notes: Vec<String>,
@@ -89,14 +89,14 @@ struct Filesystem {
     block_count: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     partition: Option<String>,
-    /// The place that programs of this kind have their filesystem at.
+    /// The layout that has a filesystem at this place.
     #[serde(skip_serializing_if = "Option::is_none")]
     layout: Option<Area>,
     sound: bool,
-    /// Why it is not sound, or what is missing of it.
+    /// Why it is not sound, or which part is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
-    /// What opens it.
+    /// The command that opens it.
     command: String,
 }
 
@@ -105,7 +105,7 @@ struct Chip {
     name: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     flash_size: Option<u64>,
-    /// Places where such programs have a filesystem.
+    /// Places where such programs usually have a filesystem.
     layouts: Vec<Area>,
 }
 
@@ -120,7 +120,7 @@ struct Area {
 struct Table {
     kind: &'static str,
     offset: u64,
-    /// Whether its MD5 is right, if it has one.
+    /// Whether its MD5 is correct, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     md5: Option<bool>,
     partitions: Vec<Partition>,
@@ -222,7 +222,7 @@ impl Contents {
         writeln!(out)?;
         if let Some(chip) = &self.chip {
             let flash = match chip.flash_size {
-                Some(size) => format!(", with {} of flash by its own word", bytes(size)),
+                Some(size) => format!(", which states {} of flash", bytes(size)),
                 None => String::new(),
             };
             writeln!(out, "  a program for {}{flash}", chip.name)?;
@@ -230,7 +230,7 @@ impl Contents {
         for table in &self.partition_tables {
             let (what, md5) = match (table.kind, table.md5) {
                 ("binary-info", _) => ("binary info", ""),
-                (_, Some(true)) => ("partition table", ", MD5 right"),
+                (_, Some(true)) => ("partition table", ", MD5 correct"),
                 (_, Some(false)) => ("partition table", ", MD5 wrong"),
                 (_, None) => ("partition table", ", no MD5"),
             };
@@ -273,7 +273,11 @@ impl Contents {
                     true => String::new(),
                     false => format!(", which has {} there", bytes(area.size)),
                 };
-                writeln!(out, "     begins where the layout {} has a filesystem{size}", area.name)?;
+                writeln!(
+                    out,
+                    "     this is where the layout {} has a filesystem{size}",
+                    area.name
+                )?;
             }
             writeln!(out, "     {}", f.command.as_str().show())?;
         }

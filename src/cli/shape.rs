@@ -1,4 +1,4 @@
-//! What a new filesystem is to be like: the options that `mkfs`, `create` and `clone` share.
+//! The form of a new filesystem: the options that `mkfs`, `create` and `clone` share.
 
 use clap::{Arg, Args, ValueEnum};
 
@@ -12,18 +12,18 @@ use crate::profile::Profile;
 /// Block size, version and limits.
 #[derive(Args, Debug)]
 pub struct ShapeArgs {
-    /// Block size, longest name and largest attribute as a family of devices has them, each unless
-    /// given: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266, arduino-pico, zephyr,
-    /// nuttx, nanoframework, phoenix, ardupilot-nor
+    /// Use the block size, longest name and largest attribute of this family of devices, except
+    /// those that you give: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266,
+    /// arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     pub profile: Option<&'static Profile>,
 
-    /// Bytes in a block, a multiple of 4 [default: 4096]
+    /// Block size in bytes, a multiple of 4 [default: 4096]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     pub block_size: Option<u32>,
 
-    /// Version of the format: 2.1, 2.0 for drivers older than littlefs 2.6, or 1 for those older than
-    /// littlefs 2.0 ('create' and 'clone' only) [default: 2.1]
+    /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6, or 1 for drivers
+    /// older than littlefs 2.0 (only with 'create' and 'clone') [default: 2.1]
     #[arg(long, value_name = "VERSION")]
     pub disk_version: Option<AnyVersion>,
 
@@ -44,7 +44,7 @@ pub struct ShapeArgs {
     pub attr_max: Option<u32>,
 }
 
-/// A version of the format, as people write it.
+/// A version of the format on the command line.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum DiskVersion {
     /// Without forward CRCs.
@@ -55,7 +55,7 @@ pub enum DiskVersion {
     V2_1,
 }
 
-/// A version of the format, and the old one.
+/// A version of the format, version 1 included.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum AnyVersion {
     /// Another format, in which there are no user attributes.
@@ -97,7 +97,7 @@ impl From<DiskVersion> for u32 {
     }
 }
 
-/// An option of the shape of a filesystem that is like another one where nothing is given.
+/// Change the help of an option whose default is the value of IMAGE.
 pub fn as_in_image(arg: Arg) -> Arg {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let help = help.split(" [default").next().unwrap_or_default().to_owned();
@@ -105,7 +105,7 @@ pub fn as_in_image(arg: Arg) -> Arg {
 }
 
 impl ShapeArgs {
-    /// The same for the library.
+    /// The same options for the library.
     pub fn options(&self) -> FormatOptions {
         let set = |options: FormatOptions, value, set: fn(FormatOptions, u32) -> FormatOptions| {
             match value {

@@ -1,4 +1,4 @@
-//! `littlefs shell`: the commands that work in an image, without naming it each time.
+//! `littlefs shell`: run commands in an image without naming the image each time.
 
 pub mod inside;
 mod line;
@@ -29,18 +29,18 @@ Examples:
   printf 'mkdir log\\nput new.txt log\\n' | littlefs shell dump.bin
 
 In the shell:
-  ls tree du cat stat get extract info check map     look, as the commands of these names do
-  put cp mv rm mkdir touch truncate ln attr edit     change; each change is in the image at the next prompt
+  ls tree du cat stat get extract info check map     commands that read
+  put cp mv rm mkdir touch truncate ln attr edit     commands that change the image, before the next prompt
   cd [DIR], pwd                                      the current directory in the image; '..' leads up
-  lcd [DIR]                                          the current directory here
+  lcd [DIR]                                          the current directory on the host
   ! COMMAND                                          run a command of your shell
   help [COMMAND], exit                               or Ctrl-D
 
-The commands take the options that they have outside. Words are separated and quoted as in sh, and '#' begins
-a comment. Patterns are expanded inside the image, quoted or not; --literal prevents that. Nothing is kept
-open between two commands: others can use the image meanwhile.
-On a terminal, lines can be edited, Tab completes commands, options and paths, and lines are remembered in
-$XDG_STATE_HOME/littlefs/history, by default ~/.local/state/littlefs/history.
+The commands have their usual options. Words are separated and quoted as in sh, and '#' begins a comment.
+Patterns, quoted or not, are expanded inside the image; --literal prevents that. Nothing is kept open
+between two commands, so others can use the image in the meantime. On a terminal, lines can be edited, Tab
+completes commands, options and paths, and lines are remembered in $XDG_STATE_HOME/littlefs/history, by
+default ~/.local/state/littlefs/history.
 
 Exit status: that of the last command; 1 if the image cannot be opened.")]
 pub struct ShellArgs {
@@ -52,15 +52,15 @@ pub struct ShellArgs {
     read_only: bool,
 }
 
-/// The commands of the program that the shell has.
+/// The commands of the program that can be used in the shell.
 const COMMANDS: &[&str] = &[
     "ls", "tree", "du", "cat", "stat", "get", "extract", "put", "cp", "mv", "rm", "mkdir", "touch",
     "truncate", "ln", "attr", "edit", "info", "check", "map",
 ];
-/// Those that it has itself.
+/// The commands of the shell itself.
 const BUILT_IN: &[&str] = &["cd", "pwd", "lcd", "help", "exit", "quit"];
 
-/// What the shell tells the commands that it runs.
+/// What the shell passes to the commands that it runs.
 #[derive(Debug)]
 pub struct Session {
     /// The current directory in the image, without `/` in front.
@@ -71,26 +71,27 @@ pub struct Session {
 
 static SESSION: OnceLock<Session> = OnceLock::new();
 
-/// From now on this process runs a command for a shell.
+/// Note that this process runs a command for a shell.
 pub fn begin_session(session: Session) {
-    // told once, when the command line is read
+    // this is set once, when the command line is parsed
     let _ = SESSION.set(session);
 }
 
-/// Of the shell that runs this command, if one does.
+/// The session of the shell that runs this command, if there is one.
 pub fn session() -> Option<&'static Session> {
     SESSION.get()
 }
 
-/// An error where a shell refuses all changes.
+/// Fail if this command runs in a shell that refuses all changes.
 ///
 /// # Errors
 /// That.
 pub fn check_changeable() -> Result<(), CliError> {
     match session() {
-        Some(session) if session.read_only => {
-            Err(CliError::failure("the shell was started with --read-only"))
-        }
+        Some(session) if session.read_only => Err(CliError::failure(
+            "the shell was started with --read-only, so nothing can be \
+                                   changed",
+        )),
         _ => Ok(()),
     }
 }
@@ -100,8 +101,9 @@ fn cli_command() -> clap::Command {
     super::Cli::command()
 }
 
-/// A path that was asked for in the directory `from`. `..` leads up as far as there is something above.
-/// A path that ends in `.` or `..` ends in `/.` afterwards, because some commands refuse such paths.
+/// Resolve a path that was given in the directory `from`. `..` leads up, but not beyond the root. A
+/// path that ends in `.` or `..` ends in `/.` afterwards, because some commands must refuse such
+/// paths.
 pub fn resolve(from: &[u8], path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let start = if path.starts_with(b"/") { b"" } else { from };
@@ -122,7 +124,7 @@ pub fn resolve(from: &[u8], path: &[u8]) -> Vec<u8> {
     resolved
 }
 
-/// A path that was resolved, without the `/` or `/.` at its end.
+/// A resolved path without a `/` or `/.` at its end.
 fn without_end(path: &[u8]) -> &[u8] {
     path.strip_suffix(b"/.").or(path.strip_suffix(b"/")).unwrap_or(path)
 }
@@ -133,9 +135,12 @@ fn without_end(path: &[u8]) -> &[u8] {
 /// When the image cannot be opened, or a line of a script not be understood.
 pub fn run(args: &ShellArgs) -> Result<ExitCode, CliError> {
     if args.image.image == Path::new("-") {
-        return Err(CliError::failure("standard input is for commands; IMAGE needs a name"));
+        return Err(CliError::failure(
+            "standard input is for commands, so IMAGE must be the name \
+                                      of a file",
+        ));
     }
-    // says what is wrong before anybody types
+    // report a bad image before anybody types
     drop(args.image.open_tree()?);
     let mut shell = Shell::new(args)?;
     match io::stdin().is_terminal() {
@@ -151,9 +156,9 @@ struct Shell {
     read_only: bool,
     /// The current directory in the image, without `/` in front.
     directory: Vec<u8>,
-    /// Of the last command.
+    /// The exit status of the last command.
     status: u8,
-    /// Ctrl-C is for the commands.
+    /// Keeps Ctrl-C from ending the shell: it is meant for the commands.
     signals: Signals,
     is_interactive: bool,
 }
@@ -168,7 +173,7 @@ enum Next {
 impl Shell {
     fn new(args: &ShellArgs) -> Result<Self, CliError> {
         let mut image = args.image.clone();
-        // `lcd` does not change what is meant
+        // `lcd` must not change which file this names
         image.image = std::path::absolute(&image.image)?;
         image.journal = image.journal.map(std::path::absolute).transpose()?;
         let is_interactive = io::stdin().is_terminal();
@@ -185,7 +190,7 @@ impl Shell {
         })
     }
 
-    /// Every line is a command; the first that fails is the last.
+    /// Run every line as a command, until one fails.
     fn script(&mut self, input: &mut dyn BufRead) -> Result<(), CliError> {
         let mut line = Vec::new();
         for number in 1_u64.. {
@@ -195,7 +200,7 @@ impl Shell {
             }
             let next = self.line(&line);
             if self.status != exit::SUCCESS {
-                log::warn!("line {number} failed; nothing behind it was done");
+                log::warn!("line {number} failed; the lines after it were not run");
                 break;
             }
             if next == Next::End {
@@ -205,7 +210,7 @@ impl Shell {
         Ok(())
     }
 
-    /// Do what a line says; failures are told.
+    /// Run a line, and print its failure.
     fn line(&mut self, line: &[u8]) -> Next {
         let words = match line.trim_ascii().strip_prefix(b"!") {
             Some(command) => {
@@ -259,13 +264,13 @@ impl Shell {
                 inside.push(OsStr::from_bytes(&self.directory));
                 command.arg(inside).args(self.read_only.then_some("--only-read"));
                 command.arg(OsStr::from_bytes(verb)).args(self.image.in_words());
-                // IMAGE, which no option is
+                // after `--`, IMAGE cannot be taken for an option
                 command.arg(&self.image.image);
                 command.args(rest.iter().map(|word| OsStr::from_bytes(word)));
                 self.wait(&mut command)
             }
             (verb, _) => Err(CliError::failure(format_args!(
-                "{}: is no command here, or has other arguments; 'help' lists the commands",
+                "{}: not a command of this shell, or wrong arguments; 'help' lists the commands",
                 verb.show()
             ))),
         }
@@ -276,7 +281,8 @@ impl Shell {
         to.truncate(without_end(&to).len());
         if to.iter().any(|b| b"*?[{\\".contains(b)) {
             return Err(CliError::failure(format_args!(
-                "{}: cannot be the current directory, because paths in it would be taken for patterns",
+                "{}: cannot be the current directory, because paths in it would be treated as \
+                 patterns",
                 path.show()
             )));
         }
@@ -287,7 +293,7 @@ impl Shell {
         Ok(exit::SUCCESS)
     }
 
-    /// A command of the host's shell.
+    /// Run a command in the shell of the host.
     fn outside(&mut self, line: &[u8]) {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(OsString::from_vec(line.trim_ascii().to_vec()));
@@ -300,7 +306,7 @@ impl Shell {
     /// Run a program and wait for its end.
     fn wait(&self, command: &mut Command) -> Result<u8, CliError> {
         if !self.is_interactive {
-            // what is left of the script is not for it
+            // the command must not read the rest of the script
             command.stdin(Stdio::null());
         }
         self.signals.leave_to(command);
@@ -308,7 +314,7 @@ impl Shell {
             let program = command.get_program().show();
             CliError::failure(format_args!("{program}: {e}"))
         })?;
-        // what came while it ran was for it
+        // signals that came while it ran were meant for it
         while self.signals.pending().is_some() {}
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => u8::try_from(code).unwrap_or(exit::FAILURE),
@@ -328,10 +334,10 @@ fn help() -> Result<u8, CliError> {
         let about = program.find_subcommand(name).and_then(|command| command.get_about());
         writeln!(out, "  {name:<10} {}", about.map(ToString::to_string).unwrap_or_default())?;
     }
-    writeln!(out, "  cd [DIR]   Change the current directory in the image; pwd tells it")?;
-    writeln!(out, "  lcd [DIR]  Change the current directory here, or tell it")?;
+    writeln!(out, "  cd [DIR]   Change the current directory in the image; pwd prints it")?;
+    writeln!(out, "  lcd [DIR]  Change the current directory on the host, or print it")?;
     writeln!(out, "  ! COMMAND  Run a command of the system's shell")?;
-    writeln!(out, "  help COMMAND tells what a command takes; exit or Ctrl-D ends")?;
+    writeln!(out, "  help COMMAND describes a command; exit or Ctrl-D ends the shell")?;
     Ok(exit::SUCCESS)
 }
 

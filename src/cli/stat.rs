@@ -1,4 +1,4 @@
-//! `littlefs stat`: tell all that an image says of entries.
+//! `littlefs stat`: show everything that an image stores about entries.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -16,22 +16,20 @@ use crate::check::show;
 use crate::time::nanos;
 use crate::{Error, Littlefs, Metadata, Storage};
 
-/// Bytes of an attribute that are shown.
+/// How many bytes of an attribute are shown.
 const SHOWN_MAX: usize = 32;
 
-/// Tell all that an image says of files and directories
+/// Show everything that an image stores about files and directories
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs stat dump.bin etc/config.txt
   littlefs stat --json dump.bin / | jq '.entries[0].attributes'
 
-The storage of a file is 'inline' when its content stands in its directory's blocks, else it is in
-blocks of its own; that of a directory is the number of its metadata pairs. Attributes are shown as they
-are stored, by type.
-
-Exit status: 0, 1 if nothing could be told, 2 if something was left out because it is damaged or not
-there.")]
+The storage of a file is 'inline' if its content is in the blocks of its directory; otherwise it has blocks
+of its own. For a directory, the number of its metadata pairs is shown. Attributes are shown by type, as
+they are stored. Exit status: 0, 1 if nothing could be shown, 2 if something was left out because it is
+damaged or does not exist.")]
 pub struct StatArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -52,7 +50,7 @@ struct Output<'a> {
     errors: &'a [Problem],
 }
 
-/// What is known of one entry.
+/// What is known about one entry.
 #[derive(Serialize)]
 struct Facts {
     #[serde(flatten)]
@@ -78,7 +76,7 @@ pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
     for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         match gather(&image, &path) {
             Ok((metadata, storage, attrs)) => {
-                // what a damaged directory is can be told, but not where it is
+                // a damaged directory still has an entry, but its pairs cannot be read
                 let storage = storage.map_err(|e| problems.add(&path, e)).ok();
                 if !args.json {
                     print(&mut out, &image, &path, &metadata, storage, &attrs)?;

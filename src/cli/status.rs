@@ -1,4 +1,4 @@
-//! `littlefs status`: what goes on in live mounts.
+//! `littlefs status`: the state of live mounts.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,16 +24,16 @@ use crate::vfs::Filesystem;
 /// How long a daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Tell what goes on in a mount: what is not written yet, caches, operations, errors
+/// Show the state of a mount: what is not written yet, caches, operations, errors
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs status                                      all mounts, a line each
-  littlefs status /mnt                                 everything about one
+  littlefs status                                      all mounts, one on each line
+  littlefs status /mnt                                 everything about one mount
   littlefs status --json /mnt | jq .filesystem.unwritten.bytes
 
-The daemon is asked through the mount, so whoever may look into the mount may ask. Nothing is
-written for it, and nothing is waited for: while a long flush runs, less is told.")]
+The daemon is asked through the mount, so everybody who has access to the mount may ask. Asking writes
+nothing and does not wait: while a long flush is running, less is shown.")]
 pub struct StatusArgs {
     /// Any directory or file in the mount, or the image
     target: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct StatusArgs {
     json: bool,
 }
 
-/// What is printed of a mount; the field names are the JSON keys.
+/// What is printed about a mount; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Mounted {
     #[serde(flatten)]
@@ -53,7 +53,7 @@ struct Mounted {
     status: Status,
 }
 
-/// Image and directory: as text, and as bytes where they are not UTF-8.
+/// Image and directory: as text, and as bytes if they are not UTF-8.
 #[derive(Serialize)]
 struct Names {
     image: String,
@@ -97,7 +97,7 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     if args.json {
         print_json(&mut out, &mounted)?;
     } else {
-        // What a daemon says of itself need not be true, nor harmless.
+        // What a daemon says about itself may be false, or may harm a terminal.
         let mut text = Vec::new();
         mounted.print(&mut text)?;
         out.write_all(show::message(&String::from_utf8_lossy(&text)).as_bytes())?;
@@ -105,7 +105,7 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All mounts; one that does not answer does not keep the others from being listed.
+/// List all mounts. If one does not answer, the others are still listed.
 fn list(out: &mut impl Write, json: bool) -> Result<ExitCode, CliError> {
     let entries = table::all().map_err(CliError::failure)?;
     let asked: Vec<_> = entries.iter().map(|entry| (entry, Mounted::ask(entry))).collect();
@@ -136,13 +136,14 @@ fn print_json(out: &mut impl Write, value: &impl Serialize) -> Result<(), CliErr
     Ok(())
 }
 
-/// The mount that is meant.
+/// The mount that the argument names.
 fn find(target: &Path) -> Result<Entry, CliError> {
     let shown = target.show();
     let entry = match table::lookup(target).map_err(CliError::failure)? {
         Some(entry) => entry,
         None => {
-            // Of the mounts that hold it one is the root's, so the path is there or nowhere.
+            // Every path is in some mount, at least in that of the root; so if there is none, the
+            // path does not exist.
             let missing = |e| CliError::failure(format_args!("{shown}: {e}"));
             target.symlink_metadata().map_err(missing)?;
             let held = table::holding(target).map_err(CliError::failure)?;
@@ -153,8 +154,8 @@ fn find(target: &Path) -> Result<Entry, CliError> {
         return Ok(entry);
     }
     Err(CliError::failure(format_args!(
-        "{shown}: not in a littlefs mount, but in {} on {} ('littlefs status' lists the littlefs \
-         mounts)",
+        "{shown}: not in a littlefs mount, but in {} on {}; 'littlefs status' lists the littlefs \
+         mounts",
         entry.fs_type,
         entry.mountpoint.show()
     )))
@@ -165,26 +166,26 @@ fn why(entry: &Entry, e: &io::Error) -> String {
     let at = entry.mountpoint.show();
     match e.raw_os_error() {
         Some(libc::ENOTTY | libc::ENOSYS | libc::EINVAL) => format!(
-            "the program behind {at} tells nothing: it is another littlefs driver (littlefs-fuse), \
-             or an older littlefs-progs"
+            "the program behind {at} does not answer this question: it is another littlefs driver \
+             (such as littlefs-fuse), or an older littlefs-progs"
         ),
         Some(libc::ENOTCONN | libc::ECONNABORTED) => format!(
-            "the daemon behind {at} is dead; 'littlefs umount {at}' takes the mount away, and \
-             mounting the image again repairs what it left"
+            "the daemon behind {at} has died; 'littlefs umount {at}' removes the mount; then \
+             mount the image again, which finishes what was interrupted"
         ),
         Some(libc::EACCES | libc::EPERM) => format!(
-            "you may not look into {at}; ask as the user who mounted it, or mount it with \
-             -o allow_other"
+            "you have no access to {at}; ask as the user who mounted it, or mount it with -o \
+             allow_other"
         ),
         _ if e.kind() == io::ErrorKind::TimedOut => format!(
-            "the daemon behind {at} does not answer; 'littlefs umount -l {at}' takes the mount away"
+            "the daemon behind {at} does not answer; 'littlefs umount -l {at}' removes the mount"
         ),
         _ => format!("{at}: {e}"),
     }
 }
 
-/// What the daemon of a mount says. One that never answers, as a hostile user's may not, would keep
-/// for ever whoever asks it, so a process of its own asks.
+/// What the daemon of a mount says. A daemon, for example that of a hostile user, may never answer,
+/// and would then block the process that asks; so a separate process asks.
 ///
 /// # Errors
 /// What the system says, and [`io::ErrorKind::TimedOut`] when there is no answer.
@@ -211,10 +212,14 @@ impl Mounted {
         })
     }
 
-    /// Why nothing can be changed, if so: the kernel may refuse what the daemon would do.
+    /// Why nothing can be changed, if that is so: because of the daemon, or because the kernel
+    /// refuses changes.
     fn read_only(&self) -> Option<&str> {
         let by_kernel = self.mount_options.split(',').any(|option| option == "ro");
-        let remounted = by_kernel.then_some("remounted so ('-o remount,rw' changes that)");
+        let remounted = by_kernel.then_some(
+            "it was remounted read-only ('-o remount,rw' makes it \
+                                             writable)",
+        );
         self.status.about.read_only.as_deref().or(remounted)
     }
 
@@ -347,7 +352,7 @@ fn rate(hits: u64, misses: u64) -> String {
     }
 }
 
-/// The counts of each, the largest first.
+/// The single counts, the largest first.
 fn each(counts: &BTreeMap<String, u64>) -> String {
     let mut sorted: Vec<_> = counts.iter().collect();
     sorted.sort_by_key(|(_, count)| std::cmp::Reverse(**count));

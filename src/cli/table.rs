@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Where the mount table is.
+/// The path of the mount table.
 pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 /// File system type of our mounts.
 const FS_TYPE: &[u8] = b"fuse.littlefs";
@@ -16,7 +16,7 @@ const FS_TYPE: &[u8] = b"fuse.littlefs";
 pub struct Entry {
     /// The number of the mount.
     pub id: u64,
-    /// The device number of the filesystem, which its other mounts have, too: major and minor.
+    /// The device number of the filesystem, major and minor; all its mounts have the same number.
     pub device: (u64, u64),
     /// The directory it is mounted on.
     pub mountpoint: PathBuf,
@@ -24,7 +24,7 @@ pub struct Entry {
     pub source: PathBuf,
     /// Its type.
     pub fs_type: String,
-    /// Whether it is a mount of ours.
+    /// Whether it is a littlefs mount.
     pub is_littlefs: bool,
     /// The options of the mount itself: `ro`, `nosuid`...
     pub options: Vec<String>,
@@ -46,8 +46,8 @@ pub fn mounted_on(dir: &Path) -> io::Result<Option<Entry>> {
     Ok(entries(&read()?).rev().find(|entry| entry.mountpoint == dir))
 }
 
-/// The mounts of ours that name `image` as their source, which anybody can make a mount of their
-/// own say.
+/// The littlefs mounts that name `image` as their source. This proves nothing: every user can give
+/// any source to a mount.
 ///
 /// # Errors
 /// When the mount table cannot be read.
@@ -56,8 +56,8 @@ pub fn claiming(image: &Path) -> io::Result<Vec<Entry>> {
     Ok(all()?.into_iter().filter(|entry| entry.source == image).collect())
 }
 
-/// The numbers of the mounts of a filesystem in the table at `path`, that of some process; none
-/// where it cannot be read.
+/// The numbers of the mounts of a filesystem in the mount table at `path`, which belongs to some
+/// process; none if it cannot be read.
 pub fn mounts_of(device: (u64, u64), path: &Path) -> Vec<u64> {
     let table = fs::read(path).unwrap_or_default();
     entries(&table).filter(|entry| entry.device == device).map(|entry| entry.id).collect()
@@ -79,7 +79,7 @@ pub fn holding(path: &Path) -> io::Result<Option<Entry>> {
     Ok(find_holding(&read()?, &absolute(path)))
 }
 
-/// The mounts of ours.
+/// The littlefs mounts.
 ///
 /// # Errors
 /// When the mount table cannot be read.
@@ -92,8 +92,9 @@ fn read() -> io::Result<Vec<u8>> {
     fs::read(MOUNT_TABLE).map_err(|e| io::Error::new(e.kind(), format!("{MOUNT_TABLE}: {e}")))
 }
 
-/// The path without symbolic links; a mount whose daemon died cannot be resolved itself. Nothing
-/// here may make an automount point mount what is about to be mounted: so no open, no statfs.
+/// The path without symbolic links. A mount whose daemon has died cannot be resolved itself. This
+/// must not trigger an automount, because the image may be about to be mounted there: so there is
+/// no open and no statfs.
 fn absolute(path: &Path) -> PathBuf {
     let resolved = fs::canonicalize(path).or_else(|_| {
         let path = std::path::absolute(path)?;
@@ -117,7 +118,7 @@ fn find(table: &[u8], target: &Path) -> Option<Entry> {
 
 fn find_holding(table: &[u8], path: &Path) -> Option<Entry> {
     let above = entries(table).filter(|entry| path.starts_with(&entry.mountpoint));
-    // The deepest, and of several there the topmost, which comes last.
+    // The deepest mount; if several are there, the topmost, which comes last.
     above.max_by_key(|entry| entry.mountpoint.components().count())
 }
 
@@ -141,7 +142,7 @@ fn parse(line: &[u8]) -> Option<Entry> {
     })
 }
 
-/// Undo the kernel's `\ooo` for spaces and the like.
+/// Undo the kernel's escapes `\ooo` for spaces and similar characters.
 fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -11,21 +11,21 @@ use super::{CliError, ImageArgs, date};
 use crate::edit;
 use crate::time::system_time;
 
-/// Make empty files in an image, or set the times of those that are there
+/// Make empty files in an image, or set the times of existing entries
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs touch dump.bin log/new.txt
   littlefs touch -c -d 2026-03-14T15:09:26Z dump.bin 'www/*'
 
-Times are set where the image keeps times (--attrs), otherwise what is there stays as it is.
+Times are set if the image stores times (--attrs); otherwise existing entries stay as they are.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct TouchArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files and directories in the image, or patterns for those that are there
+    /// Files and directories in the image, or patterns that match existing ones
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
@@ -34,7 +34,7 @@ pub struct TouchArgs {
     no_create: bool,
 
     /// Set this time, like 2026-03-14T15:09:26Z, '2026-03-14 15:09' or @1773500966, instead of the
-    /// present
+    /// current time
     #[arg(short, long, value_name = "TIME", value_parser = date::parse)]
     date: Option<i64>,
 

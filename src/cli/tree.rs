@@ -18,10 +18,8 @@ Examples:
   littlefs tree dump.bin
   littlefs tree -L 2 -s dump.bin www      two levels, with sizes
 
-'littlefs ls -R --json' prints the same for programs.
-
-Exit status: 0, 1 if nothing could be shown, 2 if something was left out because it is damaged or not
-there.")]
+'littlefs ls -R --json' prints the same for programs. Exit status: 0, 1 if nothing could be shown, 2 if
+something was left out because it is damaged or does not exist.")]
 pub struct TreeArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -30,11 +28,11 @@ pub struct TreeArgs {
     #[arg(value_name = "PATH")]
     paths: Vec<OsString>,
 
-    /// Show names that begin with a dot, too
+    /// Also show names that begin with a dot
     #[arg(short)]
     all: bool,
 
-    /// Go down so many levels only
+    /// Show only this many levels
     #[arg(short = 'L', value_name = "LEVELS", value_parser = clap::value_parser!(u64).range(1..))]
     levels: Option<u64>,
 

@@ -15,21 +15,21 @@ use crate::edit::{self, Length};
 #[command(after_help = "\
 Examples:
   littlefs truncate -s 0 dump.bin log.txt      empty it
-  littlefs truncate -s 64K dump.bin blank      make it, of zeros
+  littlefs truncate -s 64K dump.bin blank      make it 64 KiB long, with zeros
   littlefs truncate -s -100 dump.bin log.txt   cut off its last 100 bytes
 
-What is added to a file reads as zeros, and takes space in the image.
+Bytes that are added to a file are zeros, and use space in the image.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct TruncateArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files in the image, or patterns for those that are there
+    /// Files in the image, or patterns that match existing ones
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
-    /// Bytes that the files are to have; with '+' or '-' in front so many more or fewer
+    /// New size of the files in bytes; with '+' or '-' in front, grow or shrink them by this much
     #[arg(short, long, value_name = "[+-]BYTES", allow_hyphen_values = true, value_parser = parse_length)]
     size: Length,
 

@@ -1,7 +1,6 @@
-//! `littlefs umount`: write what is unwritten, unmount, and wait until the image is complete.
-//!
-//! Nothing here waits without bound: see [`crate::fuse::daemon`]. With `--lazy` and `--force` the
-//! daemon is asked nothing at all.
+//! `littlefs umount`: write all changes, unmount, and wait until the image is complete. Nothing
+//! here waits for ever: see [`crate::fuse::daemon`]. With `--lazy` and `--force`, the daemon is not
+//! asked anything.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -19,7 +18,7 @@ use crate::fuse::{do_aside, unmount};
 use crate::show::Show;
 use crate::sys::{self, Unmount};
 
-/// How long a daemon whose last changes are given up is waited for when it makes no progress.
+/// How long to wait for a daemon that makes no progress, if its last changes are given up.
 const PATIENCE_FORCED: Duration = Duration::from_secs(1);
 /// How long an answer that needs nothing from the image may take, unless the daemon is busy.
 const PATIENCE_STATFS: Duration = Duration::from_secs(5);
@@ -27,36 +26,37 @@ const PATIENCE_STATFS: Duration = Duration::from_secs(5);
 /// Unmount, and wait until everything is in the image
 #[derive(Args, Debug)]
 #[command(after_help = "\
-When this returns, everything is in the image, which can be flashed or copied right away:
+When this returns, everything is in the image, and you can flash or copy it at once:
 
   littlefs umount /mnt && esptool write_flash 0x100000 dump.bin
 
-Where littlefs is installed (scripts/install.sh, or the Debian package), a plain 'umount' does the
-same. What cannot be written stays mounted, so that it can be copied elsewhere.
+If littlefs-progs is installed (scripts/install.sh, or the Debian package), a plain 'umount' does the same.
+If the last changes cannot be written, the mount stays, so that you can copy its content elsewhere.
 
-The process that serves the mount is waited for as long as it makes progress: as it uses the
-processor, reads or writes, or waits for a disk that works. When it has made none for 30 seconds
-('--timeout'), the exit code is 32 and the message names it. What is still mounted elsewhere, as a
-bind mount or in a container, is not waited for; what is served by a process that cannot be seen
-from here is not, either, and a warning says so.")]
+The command waits for the process that serves the mount as long as that process makes progress: as long as
+it uses the processor, reads or writes, or waits for a disk that is working. After 30 seconds without
+progress ('--timeout'), the exit status is 32, and the message names the process. The command does not wait
+for a filesystem that is still mounted elsewhere (a bind mount, or in a container), nor for a process that
+cannot be seen from here; in the latter case it prints a warning.")]
 pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even what cannot be written, giving up the last changes; the daemon is not asked
+    /// Unmount even if the last changes cannot be written, and give them up; the daemon is not
+    /// asked
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Take it out of the tree now, and let the daemon finish when nobody uses it any more; it is
-    /// not asked, and not waited for
+    /// Detach the mount now; the daemon ends when nobody uses the mount any more. The daemon is not
+    /// asked, and the command does not wait for it
     #[arg(short, long)]
     pub(super) lazy: bool,
 
-    /// Succeed silently when nothing is mounted there
+    /// Succeed silently if nothing is mounted there
     #[arg(short, long)]
     pub(super) quiet: bool,
 
-    /// Give up when the daemon has made no progress for so long
+    /// Give up if the daemon makes no progress for this time
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(super) timeout: u32,
 }
@@ -69,8 +69,8 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
     run_or_read_only(args, false)
 }
 
-/// Run the command; what cannot be unmounted because it is in use becomes read-only, if
-/// `read_only` says so.
+/// Run the command. If `read_only` is true, a mount that cannot be unmounted because it is in use
+/// becomes read-only.
 ///
 /// # Errors
 /// As [`run`].
@@ -94,7 +94,7 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     match mount.unmount() {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
-            log::warn!("{shown}: in use, made read-only instead");
+            log::warn!("{shown}: in use; it was made read-only instead");
             return Ok(ExitCode::SUCCESS);
         }
         Err(e) => return Err(CliError::failure(format_args!("cannot unmount {shown}: {e}"))),
@@ -107,9 +107,9 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The mount that is meant: a directory, or the image of exactly one. What the mount table says of
-/// images is not believed, because every user can have a mount say anything: the process that
-/// serves the mount must have the image open.
+/// The mount that the argument names: by its directory, or by its image, if that is mounted exactly
+/// once. The mount table is not trusted about images, because every user can give any source to a
+/// mount: the process that serves the mount must have the image open.
 fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     if let Some(entry) = table::mounted_on(target).map_err(CliError::failure)? {
         return Ok(Some(entry));
@@ -124,20 +124,24 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
         dirs.collect::<Vec<_>>().join(", ")
     };
     let claimed = list(&claims);
-    let image = sys::identity(target)
-        .map_err(|e| CliError::failure(format_args!("{shown}: {e}; name the directory")))?;
+    let image = sys::identity(target).map_err(|e| {
+        CliError::failure(format_args!(
+            "{shown}: {e}; give the directory of the \
+                                                     mount"
+        ))
+    })?;
     let is_served = |entry: &Entry| {
         Daemon::serving(connection(entry)).iter().any(|daemon| daemon.has_open(image))
     };
     let mut served: Vec<Entry> = claims.into_iter().filter(is_served).collect();
     match served.len() {
         0 => Err(CliError::failure(format_args!(
-            "{shown}: the mount on {claimed} names it as its image, but no process that serves \
-             that mount is seen to have it open; name the directory to unmount that"
+            "{shown}: the mount on {claimed} names this as its image, but no visible process that \
+             serves that mount has it open; to unmount that mount, give its directory"
         ))),
         1 => Ok(served.pop()),
         _ => Err(CliError::failure(format_args!(
-            "{shown}: mounted on {}; name the directory that is to be unmounted",
+            "{shown}: mounted on {}; give the directory to unmount",
             list(&served)
         ))),
     }
@@ -148,13 +152,13 @@ fn connection(entry: &Entry) -> u64 {
     daemon::connection_of(major, minor)
 }
 
-/// A mount that is to be ended.
+/// A mount that is being unmounted.
 struct Mount<'a> {
     args: &'a UmountArgs,
     entry: &'a Entry,
-    /// Who serves it, as far as can be seen.
+    /// The processes that serve it, as far as they can be seen.
     daemons: Vec<Daemon>,
-    /// Its daemon died; nobody can notice that it is unmounted.
+    /// Whether its daemon has died; then nobody can notice that it is unmounted.
     is_dead: bool,
     patience: Duration,
 }
@@ -167,19 +171,21 @@ impl<'a> Mount<'a> {
         Self { args, entry, daemons, is_dead: false, patience }
     }
 
-    /// Have the daemon write everything while it can still say that it fails: nobody hears of the
-    /// flush after the end of the mount. A user who may not look into the mount learns nothing.
+    /// Let the daemon write everything now, while it can still report a failure: the result of the
+    /// flush after the end of the mount reaches nobody. A user without access to the mount learns
+    /// nothing.
     fn write_back(&mut self) -> Result<(), CliError> {
         let mountpoint = &self.entry.mountpoint;
-        // Where the kernel does not tell who serves the mount, the daemon does.
+        // If the kernel does not tell which process serves the mount, the daemon does.
         let asks = self.daemons.is_empty();
         let written = do_aside(&self.daemons, self.patience, || {
             let root = match File::open(mountpoint) {
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(String::new()),
                 root => root?,
             };
-            // Fetches what the kernel holds. Its result may be a failure of long ago, which close(2)
-            // or fsync(2) reported then; what fails now to reach the image, the next call tells.
+            // This makes the kernel send the data that it holds. Its result may be an old failure,
+            // which close(2) or fsync(2) already reported. A failure to write to the image now is
+            // reported by the next call.
             let _ = sys::syncfs(&root);
             root.sync_all()?;
             let pid = if asks { status::ask_file(&root).map_or(0, |s| s.about.pid) } else { 0 };
@@ -195,15 +201,16 @@ impl<'a> Mount<'a> {
             Err(e) if is_death(&e) => self.is_dead = true,
             Err(e) => {
                 return Err(CliError::failure(format_args!(
-                    "{shown}: not unmounted, because its last changes cannot be written: {e} (the \
-                     system's log says more; 'littlefs umount -f {shown}' gives them up)"
+                    "{shown}: not unmounted, because its last changes cannot be written: {e}; the \
+                     system's log has the details; 'littlefs umount -f {shown}' gives the changes \
+                     up"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Unmount. Whether that is done: the kernel may have to wait for the daemon.
+    /// Unmount. Returns false if the kernel still waits for the daemon.
     fn unmount(&self) -> io::Result<bool> {
         let aside = |how| {
             let mountpoint = &self.entry.mountpoint;
@@ -213,40 +220,41 @@ impl<'a> Mount<'a> {
             done.map(|done| done.is_some())
         };
         if self.args.lazy || self.is_dead {
-            // Out of the tree it is at once, whatever the kernel still waits for.
+            // It is detached at once, even if the kernel still waits for something.
             return Ok(aside(Unmount::Lazily)? || !self.mounts().contains(&self.entry.id));
         }
         Ok(aside(Unmount::Unused)? || self.args.force && aside(Unmount::ByForce)?)
     }
 
-    /// The numbers of the mounts of this filesystem, here and where its daemons are.
+    /// The numbers of the mounts of this filesystem, in this mount namespace and in those of its
+    /// daemons.
     fn mounts(&self) -> BTreeSet<u64> {
         let theirs = self.daemons.iter().map(Daemon::mount_table);
         let tables = theirs.chain([table::MOUNT_TABLE.into()]);
         tables.flat_map(|path| table::mounts_of(self.entry.device, &path)).collect()
     }
 
-    /// Wait until the daemons have ended, which is when everything is in the image, unless the
-    /// filesystem lives on in another mount; `others` are its other mounts of before.
+    /// Wait until the daemons have ended; then everything is in the image. Do not wait if the
+    /// filesystem is still mounted elsewhere; `others` are the other mounts that it had before.
     fn wait_for_end(&self, others: &BTreeSet<u64>) -> Result<(), CliError> {
         let shown = self.args.target.show();
-        // The numbers of this mount and its device may be another filesystem's by now, but nobody
-        // has those of the others as long as they are there.
+        // The numbers of this mount and of its device may belong to another filesystem by now. The
+        // numbers of the other mounts cannot, as long as these mounts exist.
         if !self.mounts().is_disjoint(others) {
             return Ok(());
         }
         if self.daemons.iter().any(|daemon| daemon.is_connected() == Some(true)) {
             log::warn!(
                 "{shown}: unmounted here, but still mounted in another mount namespace (a \
-                 container?): the image stays in use"
+                 container?), so the image is still in use"
             );
             return Ok(());
         }
         if self.daemons.is_empty() {
             log::warn!(
                 "{shown}: unmounted, but the process that serves it cannot be seen from here (it \
-                 died, or belongs to another user or container): whether everything is in the \
-                 image is not known"
+                 died, or belongs to another user or container), so it is not known whether \
+                 everything is in the image"
             );
         }
         let ended = self.daemons.iter().all(|daemon| daemon.wait_for_end(self.patience));
@@ -260,7 +268,7 @@ impl<'a> Mount<'a> {
         }
     }
 
-    /// It is over with patience; `state` says what has been done.
+    /// The error if the daemon makes no progress; `state` says what has been done.
     fn stuck(&self, state: &str) -> CliError {
         let shown = self.args.target.show();
         let patience = match self.patience.as_secs() {
@@ -282,14 +290,15 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Whether a mount answered like this because its daemon is gone. Aborted is what was asked the
-/// very moment when it died.
+/// Whether this error means that the daemon of a mount has died. A request that was under way when
+/// it died is aborted.
 fn is_death(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }
 
-/// Whether `path` is a mount of ours whose daemon died; then it is unmounted, which nobody can
-/// notice: all it answers is ENOTCONN. To be called while there is one thread.
+/// Unmount `path` if it is a littlefs mount whose daemon has died; nobody can notice that, because
+/// such a mount answers every call with ENOTCONN. Returns whether it was one. This must be called
+/// while there is only one thread.
 ///
 /// # Errors
 /// When it cannot be unmounted.

@@ -14,30 +14,30 @@ use crate::bd::{BlockDevice, Geometry};
 use crate::image::Opened;
 use crate::show::Show;
 
-/// Take an image back to what it was before a repair or a conversion
+/// Undo a repair, a conversion or a resize that was made with --backup
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs check -y --backup before dump.bin     repair, and keep what is changed
-  littlefs undo before dump.bin                  take the repair back
+  littlefs check -y --backup before dump.bin     repair, and save what is changed
+  littlefs undo before dump.bin                  undo the repair
 
-An image that somebody has changed since is refused: taking back only what the undo file holds would
-leave a mixture. A repair that was interrupted can be taken back as well, and so can one that was taken
-back only in part.
+If somebody has changed the image since, undo refuses: to restore only what the undo file holds would leave
+a mixture. A repair that was interrupted can also be undone, and so can a repair that was undone only in
+part.
 
 Exit status: 0, or 1 if it failed.")]
 pub struct UndoArgs {
-    /// What --backup has made
+    /// The file that --backup made
     file: PathBuf,
 
     /// The image that was changed
     image: PathBuf,
 
-    /// Also if the image was changed since
+    /// Undo even if the image was changed since
     #[arg(long)]
     force: bool,
 
-    /// Do not say what was done
+    /// Do not print what was done
     #[arg(short, long)]
     quiet: bool,
 }
@@ -45,7 +45,7 @@ pub struct UndoArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image is not what the change left, or cannot be written.
+/// When the image was changed since, or cannot be written.
 pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
     let done = undo(&args.file, &args.image, args.force).map_err(|e| {
         let about_file = matches!(
@@ -89,7 +89,7 @@ impl<'a> Backing<'a> {
         Ok(Self { image, kept: path.map(make).transpose()? })
     }
 
-    /// The image's device, which keeps what is changed.
+    /// The device of the image, which saves old content before it is overwritten.
     pub fn device(&self) -> Arc<dyn BlockDevice> {
         let device = Arc::clone(&self.image.device);
         match &self.kept {
@@ -100,7 +100,7 @@ impl<'a> Backing<'a> {
         }
     }
 
-    /// Keep the whole image, which will be replaced.
+    /// Save the whole image, which will be replaced.
     ///
     /// # Errors
     /// When it cannot be read, or the undo file not be written.
@@ -109,7 +109,7 @@ impl<'a> Backing<'a> {
         backup.save_all(&self.image.file, self.image.image_size).map_err(|e| fail(path, &e))
     }
 
-    /// Whether nothing is kept, because nothing was changed.
+    /// Whether nothing was saved, because nothing was changed.
     pub fn is_empty(&self) -> bool {
         self.kept.as_ref().is_none_or(|(_, backup)| backup.is_empty())
     }
@@ -119,7 +119,7 @@ impl<'a> Backing<'a> {
         if let Some((path, backup)) = self.kept
             && let Some(Err(e)) = Arc::into_inner(backup).map(|backup| backup.remove(path))
         {
-            log::warn!("{}: cannot be removed again: {e}", path.show());
+            log::warn!("{}: cannot remove the empty undo file: {e}", path.show());
         }
     }
 

@@ -1,4 +1,4 @@
-//! `littlefs verify`: whether a dump that was read back holds the image that was flashed.
+//! `littlefs verify`: check whether a dump that was read back has the image that was flashed.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,49 +12,50 @@ use crate::image::{self, Source};
 use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
 use crate::show::Show;
 
-/// Blocks that are named for a path.
+/// How many blocks are named for a path.
 const BLOCKS_SHOWN: usize = 8;
 
-/// Compare a dump that was read back after flashing with the image that was flashed
+/// Compare the image that was flashed with a dump that was read back
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   littlefs verify new.img dump.bin                was this image flashed as it is?
   littlefs verify new.img --dump-offset 0x290000 flash.bin
-                                                  where the dump is of the whole flash
+                                                  the dump is of the whole flash
   littlefs verify new.img --dump-partition storage flash.bin
   littlefs verify --json new.img dump.bin | jq -r '.differences[].path'
 
-Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. What stands in free
-blocks, behind the end of a file in its last block and behind the last commit of a metadata block does not
-count: flashing tools leave it out, or erase it. A line is printed for each path that differs, with the
-blocks and the first byte that differs, counted from the start of DUMP. A device that has started since
-has perhaps written to its filesystem: 'littlefs diff IMAGE DUMP' tells which files are different now.
+Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks, the rest
+of a file's last block, and the bytes after the last commit of a metadata block are not compared, because
+flashing tools may leave them out or erase them. For each path that differs, a line is printed with the
+blocks and the first byte that differs, counted from the start of DUMP. If the device has run since it was
+flashed, it may have written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are
+different.
 
-Exit status: 0 if the dump holds the image, 1 if something differs, 2 if they cannot be compared.")]
+Exit status: 0 if the dump has the image, 1 if something differs, 2 if they cannot be compared.")]
 pub struct VerifyArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// What was read back: the filesystem's blocks, or the whole flash; wrapped as IMAGE may be; '-'
-    /// for standard input
+    /// What was read back: the blocks of the filesystem, or the whole flash, in any format that
+    /// IMAGE may have; '-' is standard input
     dump: PathBuf,
 
-    /// Where the filesystem starts in DUMP (hexadecimal with 0x; K, M and G multiply by 1024); auto, the
-    /// default: at its start, or where the only one is found in it
+    /// Byte of DUMP at which the filesystem starts (0x for hexadecimal; K, M and G multiply by
+    /// 1024); auto (default): 0, or the place of the only filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "dump_partition")]
     dump_offset: Option<image::Place>,
 
-    /// The partition of this name in DUMP, or the filesystem of this number in it
+    /// Use the partition of this name in DUMP, or the filesystem with this number
     #[arg(long, value_name = "NAME|N", value_parser = image::Place::partition)]
     dump_partition: Option<image::Place>,
 
-    /// DUMP has the spare bytes of NAND flash: bytes of a page and of its spare, like 2048+64
-    /// [default: as it is recognised]
+    /// Page and spare bytes, like 2048+64, if DUMP is a dump of NAND flash with spare bytes
+    /// [default: recognised automatically]
     #[arg(long, value_name = "PAGE", value_parser = image::Page::parse)]
     dump_page: Option<image::Page>,
 
-    /// Only tell by the exit status
+    /// Print nothing; the exit status is the answer
     #[arg(short, long, conflicts_with = "json")]
     quiet: bool,
 

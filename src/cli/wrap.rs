@@ -1,4 +1,5 @@
-//! `littlefs unwrap` and `littlefs wrap`: images out of UF2, hex, DFU and compressed files, and back.
+//! `littlefs unwrap` and `littlefs wrap`: extract images from UF2, hex, DFU and compressed files,
+//! and put them back.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use super::{CliError, parse_bytes, parse_bytes_u32};
 use crate::image::{self, Kind, Options, Page, WrapTarget, uf2_family};
 use crate::show::Show;
 
-/// Take the image out of a UF2, hex, DFU or compressed file
+/// Extract the image from a UF2, hex, DFU or compressed file
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -20,26 +21,26 @@ Examples:
   littlefs wrap --like flash.uf2 flash.bin new.uf2
 
   littlefs unwrap backup.bin.gz flash.bin        unpacks gzip, xz and zstd, too
-  littlefs unwrap --page 2048+64 nand.bin raw    leaves the spare bytes out
+  littlefs unwrap --page 2048+64 nand.bin raw    leaves out the spare bytes
 
-What a file has no bytes for is written as erased (0xFF).")]
+Gaps in the file are written as erased bytes (0xFF).")]
 pub struct UnwrapArgs {
-    /// The file that the image is in
+    /// The file with the image
     file: PathBuf,
 
     /// The file to make
     raw: PathBuf,
 
-    /// The address to begin with, where the file holds several stretches that are far apart
+    /// The address to begin with, if the file has several regions that are far apart
     #[arg(long, value_name = "ADDRESS", value_parser = parse_bytes)]
     base: Option<u64>,
 
-    /// FILE is a dump of NAND flash with spare bytes: bytes of a page and of its spare, like
-    /// 2048+64 [default: as it is recognised]
+    /// Page and spare bytes, like 2048+64, if FILE is a dump of NAND flash with spare bytes
+    /// [default: recognised automatically]
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page: Option<Page>,
 
-    /// Unpack so many bytes at most [default: 4G]
+    /// Unpack at most this much [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     unpack_limit: Option<u64>,
 
@@ -52,12 +53,12 @@ pub struct UnwrapArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs wrap --like flash.uf2 flash.bin new.uf2       as flash.uf2, with what was changed
+  littlefs wrap --like flash.uf2 flash.bin new.uf2       like flash.uf2, with the changes
   littlefs wrap --format uf2 --family rp2040 --base 0x101c0000 fs.img fs.uf2
   littlefs wrap --format hex --base 0xed000 fs.img fs.hex
 
-With --like, format, addresses, family and everything else come from that file; what does not change
-stays as it is, byte by byte, and records are added only where there were none.")]
+With --like, the format, the addresses, the family and everything else come from that file. Records whose
+content did not change stay the same, byte for byte; records are added only for gaps.")]
 pub struct WrapArgs {
     /// The image
     raw: PathBuf,
@@ -69,16 +70,17 @@ pub struct WrapArgs {
     #[arg(long, value_name = "NAME", required_unless_present = "like", conflicts_with = "like")]
     format: Option<Format>,
 
-    /// The address of the first byte; with --like, the one that was given to unwrap [default: 0, or
-    /// as in the file given with --like]
+    /// The address of the first byte; with --like, the address that was given to unwrap [default:
+    /// 0, or as in the file of --like]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_bytes_u32)]
     base: Option<u32>,
 
-    /// The family of processors a UF2 file is for: rp2040, esp32s3, nrf52840..., or its number
+    /// The family of processors for which a UF2 file is: rp2040, esp32s3, nrf52840..., or its
+    /// number
     #[arg(long, value_name = "NAME", value_parser = uf2_family, conflicts_with = "like")]
     family: Option<u32>,
 
-    /// Make a file like this one, which the image was unwrapped from
+    /// Make a file like this one, from which the image was unwrapped
     #[arg(long, value_name = "FILE")]
     like: Option<PathBuf>,
 
@@ -114,7 +116,7 @@ impl From<Format> for Kind {
 /// Run `unwrap`.
 ///
 /// # Errors
-/// When there is nothing to take out, or a file cannot be read or written.
+/// When the file has no image, or a file cannot be read or written.
 pub fn run_unwrap(args: &UnwrapArgs) -> Result<ExitCode, CliError> {
     let options =
         Options { page: args.page, unpack_limit: args.unpack_limit, ..Options::default() };
@@ -129,7 +131,7 @@ pub fn run_unwrap(args: &UnwrapArgs) -> Result<ExitCode, CliError> {
         base => format!(", from address {base:#x}"),
     };
     let (raw, size) = (args.raw.show(), bytes(taken.size));
-    writeln!(io::stdout(), "{raw}: {size}{base}, taken out of {}", formats.join(", "))?;
+    writeln!(io::stdout(), "{raw}: {size}{base}, extracted from {}", formats.join(", "))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -150,14 +152,14 @@ pub fn run_wrap(args: &WrapArgs) -> Result<ExitCode, CliError> {
         }
         (None, Some(format)) => {
             if args.family.is_some() && format != Format::Uf2 {
-                return Err(CliError::failure("only UF2 files have a family"));
+                return Err(CliError::failure("--family is only for UF2 files"));
             }
             let kind = Kind::from(format);
             let target = WrapTarget { kind, base: base.unwrap_or(0), family: args.family };
             image::wrap_up(raw, target, file, *force).map_err(CliError::failure)?;
             writeln!(io::stdout(), "{shown}: {kind}, from address {:#x}", target.base)?;
         }
-        (None, None) => return Err(CliError::failure("give --format or --like")),
+        (None, None) => return Err(CliError::failure("give --format NAME or --like FILE")),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -65,27 +65,27 @@ impl fmt::Display for Doubt {
             ),
             Self::BetterAt(at) => write!(
                 f,
-                "one of its superblocks is lost, and what the other leads to is found from \
+                "one of its superblocks is lost, and the other one belongs to a filesystem at \
                  offset={at} ({at:#x})"
             ),
             Self::EitherAt(at) => write!(
                 f,
-                "one of its superblocks is lost, and nothing tells whether the other belongs to \
-                 this place or to offset={at} ({at:#x})"
+                "one of its superblocks is lost, and nothing tells whether the other one belongs \
+                 to a filesystem here or at offset={at} ({at:#x})"
             ),
             Self::Stretched(at) => write!(
                 f,
-                "its second superblock is at byte {at} ({at:#x}) of the file and not where its \
-                 block size says, as in a dump of NAND flash with spare bytes"
+                "its second superblock is at byte {at} ({at:#x}) of the file, and not where it \
+                 must be by its block size, as in a dump of NAND flash with spare bytes"
             ),
             Self::Covers(at) => write!(
                 f,
-                "it looks empty, and another filesystem, which is whole, starts inside of it at \
+                "it looks empty, but another filesystem, which is whole, starts inside it at \
                  offset={at} ({at:#x})"
             ),
             Self::LeadsNowhere => f.write_str(
-                "nothing that its superblock leads to is where it says: this is not where it \
-                 starts, or an old filesystem that something else was written over",
+                "its superblock leads to nothing that exists: the filesystem does not start here, \
+                 or it is old and was overwritten",
             ),
             Self::Disagreeing => f.write_str(
                 "its two superblocks belong to different filesystems, and nothing tells which of \

@@ -69,7 +69,7 @@ pub fn read(
         }
     }
     if checksum(source)?.is_some_and(|(found, right)| found != right) {
-        notes.push("its checksum is wrong: it may be damaged anywhere".to_owned());
+        notes.push("its checksum is wrong, so any part of it may be damaged".to_owned());
     }
     Ok(())
 }

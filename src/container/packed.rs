@@ -50,7 +50,7 @@ fn spool(mut packed: impl Read, kind: Kind, limit: u64) -> Result<File, Trouble>
             Err(e) if e.raw_os_error().is_some() => return Err(Trouble::Io(e)),
             Err(e) if needs_memory(&e) => return Err(Trouble::Memory { limit: MEMORY_MAX }),
             Err(e) => {
-                let what = format!("as {kind} it breaks off after {written} bytes ({e})");
+                let what = format!("the {kind} stream breaks off after {written} bytes ({e})");
                 return Err(Trouble::Damaged(what));
             }
         };

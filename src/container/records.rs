@@ -81,7 +81,7 @@ pub fn read(
         }
     }
     if end.is_none() {
-        notes.push("its last record is missing: it may be cut short".to_owned());
+        notes.push("its last record is missing, so it may be cut short".to_owned());
     }
     Ok(end.unwrap_or(at))
 }

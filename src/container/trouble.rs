@@ -61,23 +61,23 @@ impl fmt::Display for Trouble {
             }
             Self::TooLarge { limit } => write!(
                 f,
-                "its content is larger than {limit} bytes; --unpack-limit (-o unpack_limit=) allows \
-                 more"
+                "its content is larger than {limit} bytes; give a larger --unpack-limit (-o \
+                 unpack_limit=)"
             ),
             Self::TooManyPieces => f.write_str("its content is in too many pieces"),
-            Self::Empty => f.write_str("there is no content in it"),
-            Self::TooDeep => f.write_str("it is packed too many times"),
+            Self::Empty => f.write_str("it has no content"),
+            Self::TooDeep => f.write_str("too many formats are nested in it"),
             Self::Memory { limit } => write!(
                 f,
-                "unpacking it takes more than {} MiB of memory; unpack it into a file first",
+                "unpacking it needs more than {} MiB of memory; unpack it into a file first",
                 limit >> 20
             ),
             Self::NoAddress { size, base } => write!(
                 f,
-                "{size} bytes from address {base:#x} on are more than 32 bits can name"
+                "{size} bytes from address {base:#x} on do not fit into addresses of 32 bits"
             ),
             Self::NotMade(kind) => {
-                write!(f, "{kind} is not made here, only UF2, Intel HEX, S-records and DfuSe")
+                write!(f, "{kind} cannot be made, only UF2, Intel HEX, S-records and DfuSe")
             }
             Self::OnlyNamed(kind) => f.write_str(kind.remedy()),
         }

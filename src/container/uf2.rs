@@ -85,7 +85,7 @@ pub fn family_named(text: &str) -> Result<u32, String> {
     let named = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     number.or(named.map(|(_, number)| *number)).ok_or_else(|| {
         let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
-        format!("'{text}' is no family: a number like 0xe48bff56, or one of {}", names.join(", "))
+        format!("'{text}' is not a family: give a number like 0xe48bff56, or one of {}", names.join(", "))
     })
 }
 
@@ -182,7 +182,7 @@ pub fn read(
     }
     missing += u64::from(expected).saturating_sub(run.len() as u64);
     if strange > 0 {
-        notes.push(format!("{strange} blocks of it are no UF2 blocks, and passed over"));
+        notes.push(format!("{strange} of its blocks are not UF2 blocks, and were skipped"));
     }
     if missing > 0 {
         notes.push(format!("{missing} of its blocks are missing, and read as erased"));

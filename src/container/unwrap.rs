@@ -174,7 +174,7 @@ fn read(
         })?,
         Kind::Dfu => {
             if dfu::checksum(source)?.is_some_and(|(found, right)| found != right) {
-                notes.push("its checksum is wrong: it may be damaged anywhere".to_owned());
+                notes.push("its checksum is wrong, so any part of it may be damaged".to_owned());
             }
             let size = source.size().map_err(Trouble::Io)?;
             let content = Content::part(source, size.saturating_sub(dfu::SUFFIX));

@@ -65,17 +65,20 @@ impl fmt::Display for Failure {
                 for Finding { place, message, .. } in findings.iter().take(3) {
                     write!(f, "{place}: {message}; ")?;
                 }
-                f.write_str("'littlefs check' lists all damage, --salvage leaves out what is lost")
+                f.write_str(
+                    "'littlefs check' lists all damage, and --salvage leaves out what is \
+                             lost",
+                )
             }
             Self::Unreadable(path, e) => write!(f, "{path}: {e}; --salvage leaves it out"),
             Self::NoSpace { geometry: g, needed } => {
                 write!(
                     f,
-                    "a littlefs of {} blocks of {} bytes has no room for all of it",
+                    "its content does not fit into a littlefs of {} blocks of {} bytes",
                     g.block_count, g.block_size
                 )?;
                 if let Some(needed) = needed {
-                    write!(f, ", which takes {needed} blocks")?;
+                    write!(f, "; it needs {needed} blocks")?;
                 }
                 f.write_str("; give OUT and a larger --block-count")
             }
@@ -83,25 +86,25 @@ impl fmt::Display for Failure {
                 let enough = (*len as u32).saturating_add(ENTRY + RESERVED).next_power_of_two();
                 write!(
                     f,
-                    "{path}: the name has {len} bytes, and a littlefs of version 2 with blocks of \
-                     {block_size} bytes holds names of {max} bytes at most; give OUT and \
+                    "{path}: the name has {len} bytes, but in a littlefs of version 2 with blocks \
+                     of {block_size} bytes, names have at most {max} bytes; give OUT and \
                      --to-block-size {enough}"
                 )
             }
             Self::Unwritable(e) => write!(f, "the new image cannot be written: {e}"),
             Self::Device => f.write_str(
-                "a block device cannot be converted in place; give OUT, a file, and copy that to \
-                 the device",
+                "a block device cannot be converted in place; give a file as OUT, and copy that \
+                 file to the device",
             ),
             Self::Exists => f.write_str("exists; --force overwrites it"),
             Self::Target(reason) => reason.fmt(f),
             Self::SameFile => f.write_str("is the image itself; leave OUT out to convert in place"),
             Self::Owner(uid) => write!(
                 f,
-                "belongs to user {uid}, whose it would not stay: convert it as that user, or to \
-                 another file (OUT)"
+                "belongs to user {uid}, and the new file would not: convert it as that user, or \
+                 to another file (OUT)"
             ),
-            Self::Changed => f.write_str("was changed meanwhile; convert it again"),
+            Self::Changed => f.write_str("was changed in the meantime; convert it again"),
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Geometry(e) => e.fmt(f),
             Self::Io(e) => e.fmt(f),

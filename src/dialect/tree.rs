@@ -238,7 +238,8 @@ impl<'a> Walk<'a> {
                 Some(next) if self.meet(next) => pair = next,
                 Some(next) => {
                     let place = self.dir_path(at);
-                    let what = format!("its next pair {next} is in use already; it ends before");
+                    let what = format!("its next pair {next} is already in use; it ends before \
+                                        that pair");
                     self.error("tree-loop", place, what);
                     break;
                 }
@@ -268,7 +269,7 @@ impl<'a> Walk<'a> {
                 self.note(
                     "name-impossible",
                     place,
-                    format_args!("Linux cannot show it: {new} is it"),
+                    format_args!("Linux cannot show this name; the entry is shown as {new}"),
                 );
             }
             if let Some(pair) = dir {
@@ -288,7 +289,7 @@ impl<'a> Walk<'a> {
     fn enter(&mut self, parent: usize, name: &[u8], pair: Pair) -> Content {
         if !self.meet(pair) {
             let place = path(&self.dirs, parent, name);
-            self.error("tree-loop", place, format_args!("its pair {pair} is in use already"));
+            self.error("tree-loop", place, format_args!("its pair {pair} is already in use"));
             return Content::Lost(pair);
         }
         self.dirs.push(Dir::new(parent as u32, name.into()));

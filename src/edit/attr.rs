@@ -32,7 +32,7 @@ pub fn set_attr(image: &Littlefs, paths: Paths<'_>, value: &Value) -> Result<Vec
             Value::Meant(..) => 0,
         };
         if len as u64 > u64::from(limit) {
-            let why = format!("the value has {len} bytes, and the image allows {limit}");
+            let why = format!("the value has {len} bytes, but the image allows only {limit}");
             refusals.add(&source.path, why);
         }
     }
@@ -76,7 +76,7 @@ fn set_meant(
     if meant(&there, field).is_none() {
         refusals.add(
             path,
-            "the image has no place for this; --attrs NAME sets whose attributes it is to have",
+            "the attributes of the image cannot store this; --attrs NAME selects other attributes",
         );
     }
     Ok(())

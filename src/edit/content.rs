@@ -12,7 +12,7 @@ use crate::error::Error;
 pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditError> {
     let mut refusals = Refusals::default();
     let Some(clean) = clean(path) else {
-        refusals.add(path, "'..' is not possible in paths inside an image");
+        refusals.add(path, "'..' is not allowed in paths inside an image");
         return refusals.end().map(|()| None);
     };
     match image.metadata(&clean) {
@@ -50,7 +50,7 @@ pub fn replace(
     let path = clean(path).unwrap_or_default();
     if now.as_deref() != before {
         let mut refusals = Refusals::default();
-        refusals.add(&path, "was changed by somebody else meanwhile");
+        refusals.add(&path, "was changed by somebody else in the meantime");
         refusals.end()?;
     }
     image.write(&path, after).map_err(at(&path))?;

@@ -37,7 +37,7 @@ pub fn copy(
     let mut planned = Vec::new();
     for (source, to) in target.of(image, &sources, &mut refusals)? {
         if source.metadata.is_dir() && !recursive {
-            refusals.add(&source.path, "is a directory; -r copies directories");
+            refusals.add(&source.path, "is a directory; give -r to copy directories");
         } else {
             plan(image, source, to, &mut planned, &mut refusals)?;
         }

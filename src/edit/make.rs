@@ -13,7 +13,7 @@ const LINK_MAX: usize = 4095;
 
 /// A path that an entry is to be made at, without what does not count in it.
 fn wanted(path: &[u8]) -> Result<Vec<u8>, EditError> {
-    clean(path).ok_or_else(|| refused(path, "'..' is not possible in paths inside an image"))
+    clean(path).ok_or_else(|| refused(path, "'..' is not allowed in paths inside an image"))
 }
 
 fn refused(path: &[u8], why: &str) -> EditError {
@@ -37,7 +37,7 @@ pub fn make_dirs(
             match image.create_dir(&path) {
                 Ok(()) => steps.push(Step::new(What::Created, &path)),
                 Err(Error::NotFound) => {
-                    let why = "there is no directory for it; -p makes those around it, too";
+                    let why = "its parent directory does not exist; -p makes it as well";
                     return Err(refused(&path, why));
                 }
                 Err(e) => return Err(at(&path)(e)),
@@ -197,12 +197,18 @@ pub fn link(
         refusals.add(&link, Error::NotDirectory.to_string());
     }
     if to.is_empty() || to.len() > LINK_MAX || to.contains(&0) {
-        refusals.add(&link, format!("a link leads to a path of 1 to {LINK_MAX} bytes without NUL"));
+        refusals.add(
+            &link,
+            format!(
+                "the target of a link must have 1 to {LINK_MAX} bytes, \
+                                     without NUL"
+            ),
+        );
     }
     if !image.convention().is_some_and(|c| c.special_files) {
         refusals.add(
             &link,
-            "the image keeps no symbolic links; with --attrs unix it gets the attributes for them",
+            "the image cannot store symbolic links; --attrs unix gives it the attributes for them",
         );
     }
     refusals.end()?;

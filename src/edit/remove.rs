@@ -20,7 +20,7 @@ pub fn remove(
     let mut refusals = Refusals::default();
     for asked in paths.asked {
         if matches!(asked.rsplit(|&b| b == b'/').find(|part| !part.is_empty()), Some(b".")) {
-            refusals.add(asked, "'.' is not removed; name the directory itself");
+            refusals.add(asked, "'.' cannot be removed; give the name of the directory");
         }
     }
     let sources = paths.find(image, &mut refusals)?;
@@ -39,7 +39,7 @@ pub fn remove(
             all.push((path.to_vec(), true));
             gather(image, path, &mut all, &mut refusals)?;
         } else {
-            refusals.add(path, "is a directory; -r removes directories");
+            refusals.add(path, "is a directory; give -r to remove directories");
         }
     }
     refusals.end()?;
@@ -68,7 +68,8 @@ fn gather(
             Ok(entry) => all.push((entry.path().to_vec(), entry.metadata().is_dir())),
             Err(e) if matches!(e.error, Error::InvalidName) => refusals.add(
                 &e.path,
-                "no path leads to an entry of this name; 'littlefs check --repair' gives it another",
+                "no path can lead to an entry of this name; 'littlefs check --repair' gives it \
+                 another name",
             ),
             Err(e) => refusals.add(&e.path, e.error.to_string()),
         }

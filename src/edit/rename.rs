@@ -27,7 +27,7 @@ pub fn rename(
     let all: HashSet<&[u8]> = sources.iter().map(|source| &source.path[..]).collect();
     for source in &sources {
         if above(&source.path).any(|dir| all.contains(dir)) {
-            refusals.add(&source.path, "is in a directory that is moved, too");
+            refusals.add(&source.path, "is in a directory that is also moved");
         }
     }
     let planned = target.of(image, &sources, &mut refusals)?;

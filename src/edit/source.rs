@@ -61,7 +61,7 @@ impl Paths<'_> {
         refusals: &mut Refusals,
     ) -> Result<Vec<Vec<u8>>, EditError> {
         let Some(path) = clean(asked) else {
-            refusals.add(asked, "'..' is not possible in paths inside an image");
+            refusals.add(asked, "'..' is not allowed in paths inside an image");
             return Ok(Vec::new());
         };
         let is_there = image.exists(&path).map_err(at(&path))?;
@@ -113,7 +113,7 @@ impl Target<'_> {
             } else if source.metadata.is_dir() && is_within(&to, &source.path) {
                 refusals.add(&source.path, "a directory cannot go into itself");
             } else if !taken.insert(to.clone()) {
-                refusals.add(&source.path, "another one of the same name goes there, too");
+                refusals.add(&source.path, "another entry of the same name goes to the same place");
             } else if let Some(why) = in_the_way(image, &source.metadata, &to)? {
                 refusals.add(&to, why);
             } else {

@@ -60,12 +60,12 @@ impl fmt::Display for MountError {
             Self::Open(error) => error.fmt(f),
             Self::Filesystem { image, error } => {
                 let image = image.show();
-                write!(f, "{image}: {error}; 'littlefs check {image}' tells more")
+                write!(f, "{image}: {error}; 'littlefs check {image}' lists all damage")
             }
             Self::Attributes { image, convention, largest, attr_max } => write!(
                 f,
-                "{}: attrs={convention} needs attributes of {largest} bytes, and the image allows \
-                 {attr_max}; use attrs=none, or an image made with 'littlefs mkfs --attr-max \
+                "{}: attrs={convention} needs attributes of {largest} bytes, but the image allows \
+                 only {attr_max}; use attrs=none, or an image made with 'littlefs mkfs --attr-max \
                  {largest}'",
                 image.show(),
             ),
@@ -131,11 +131,11 @@ fn about_refusal(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> 
     } else if text.contains("no write access") {
         "; mount on a directory of your own, or as root"
     } else if text.contains("/dev/fuse") || error.kind() == io::ErrorKind::PermissionDenied {
-        "; whoever mounts needs to run fusermount3 and to open /dev/fuse: mount as root, or see to \
-         their permissions"
+        "; to mount, you must be able to run fusermount3 and to open /dev/fuse: mount as root, or \
+         change their permissions"
     } else if text.contains("not permitted") {
-        "; fusermount3 has to be set-user-id root, as the package fuse3 installs it; in a container \
-         the right to mount is needed (CAP_SYS_ADMIN)"
+        "; fusermount3 must be set-user-id root, as the package fuse3 installs it; in a \
+         container, the right to mount is needed (CAP_SYS_ADMIN)"
     } else {
         ""
     };

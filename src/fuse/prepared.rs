@@ -123,7 +123,11 @@ fn open_image(
     let for_image = image::Options { auto_for_reading: found.unattended, ..options.image() };
     let Some(journal) = &mut found.journal else {
         if options.at.is_some() {
-            return Err(Error::Invalid("a state to go back to needs a journal").into());
+            return Err(Error::Invalid(
+                "a past state can be chosen only together with a \
+                                       journal",
+            )
+            .into());
         }
         return Ok((image::open_found(&found.source, &for_image)?, None));
     };
@@ -159,7 +163,7 @@ fn convention(
     let attr_max = fs.superblock().attr_max;
     let largest = Codec::new(c, fs.attr_usage()).largest();
     if largest <= attr_max {
-        log::info!("{}: attributes as {} has them (attrs={})", image.show(), c.who, c.name);
+        log::info!("{}: uses attributes like {} (attrs={})", image.show(), c.who, c.name);
         return Ok(Some(c));
     }
     if options.chooses_convention() {
@@ -182,14 +186,14 @@ fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&
     let dialect = opened.dialect.unwritable().map(|reason| reason.about(&image.show()));
     let read_only = match turned {
         _ if options.at.is_some() => Some("a past state of a journal (-o at=)"),
-        _ if !opened.wrapped.is_empty() => Some("what wraps the image is only read"),
-        _ if opened.doubt.is_some() => Some("it may not be the filesystem that is meant"),
+        _ if !opened.wrapped.is_empty() => Some("wrapped images can only be read"),
+        _ if opened.doubt.is_some() => Some("it may not be the right filesystem"),
         _ if dialect.is_some() => dialect.as_deref(),
         _ if opened.missing > 0 => Some("the image is truncated"),
         Some(turned) => Some(turned),
         // The last reason, because it is the only one that can go while it is mounted.
         None if options.read_only => Some(AS_ASKED),
-        None if opened.read_only => Some("the image cannot be written"),
+        None if opened.read_only => Some("the image file cannot be written"),
         None => None,
     };
     About {

@@ -67,8 +67,8 @@ fn try_open(
             let guessed = guess(body.bytes(), offset);
             let guessed = guessed.ok_or(Reason::NotLittlefs { searched: len })?;
             notes.push(format!(
-                "{shown}: no superblock is left; blocks of {guessed} bytes fit best (--block-size says \
-                 it otherwise)"
+                "{shown}: no superblock is left; blocks of {guessed} bytes fit best (--block-size \
+                 overrides this)"
             ));
             guessed
         }
@@ -125,8 +125,8 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<(Block
         && (block_size, block_count) != (geometry.block_size, geometry.block_count)
     {
         notes.push(format!(
-            "{shown}: holds another filesystem: {block_count} blocks of {block_size} bytes, and not \
-             {} blocks of {} bytes",
+            "{shown}: holds another filesystem: {block_count} blocks of {block_size} bytes \
+             instead of {} blocks of {} bytes",
             geometry.block_count, geometry.block_size
         ));
     }

@@ -191,8 +191,9 @@ impl Body {
         notes.extend(moved.iter().map(|Moved { block, by }| {
             let place = block - by;
             format!(
-                "what belongs into block {block} stands in block {place}: the dump leaves out {by} \
-                 blocks before it, perhaps because they are bad, and all that follows stands too early"
+                "the content of block {block} is in block {place}: the dump leaves out {by} \
+                 blocks before it, perhaps because they are bad, so everything after them is at \
+                 too low an address"
             )
         }));
         notes
@@ -217,10 +218,10 @@ impl Body {
                 .push(format!("{path}: its filesystem starts at offset={at} ({at:#x}){partition}"));
         }
         if let Some(doubt) = found.doubt {
-            notes.push(format!("{path}: {doubt}; nothing can be written to it"));
+            notes.push(format!("{path}: {doubt}; so it is read-only"));
         } else if let Some(block) = found.lost {
             notes.push(format!(
-                "{path}: the superblock in block {block} is lost; the one in block {} serves",
+                "{path}: the superblock in block {block} is lost; the one in block {} is used",
                 1 - block
             ));
         }

@@ -151,14 +151,15 @@ impl fmt::Display for Reason {
             Self::NotFound => {
                 f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
             }
-            Self::PermissionDenied => {
-                f.write_str("permission denied; allow yourself to read it (and to write it)")
-            }
+            Self::PermissionDenied => f.write_str(
+                "permission denied; you need the right to read it (and to write it, \
+                             except with -o ro)",
+            ),
             Self::Directory => f.write_str(
                 "is a directory, not an image; the image comes first, then a mountpoint",
             ),
             Self::NotFileOrDevice => f.write_str(
-                "is neither a plain file nor a block device; copy what it gives into a file first",
+                "is neither a plain file nor a block device; copy its content into a file first",
             ),
             Self::Empty => f.write_str(
                 "not a littlefs image: the file is empty; read it from the device again, or make a \
@@ -172,23 +173,26 @@ impl fmt::Display for Reason {
             Self::NotLittlefs { searched } => write!(
                 f,
                 "not a littlefs image: there is no superblock, neither \"littlefs\" at byte 8 of \
-                 block 0 nor of block 1, nor anywhere else in the {searched} bytes that were \
-                 searched; if the filesystem starts later in the file, say where with offset=BYTES"
+                 block 0 or block 1, nor anywhere else in the {searched} bytes that were \
+                 searched; if the filesystem starts later in the file, give its place with \
+                 offset=BYTES"
             ),
             Self::NotWrapped => f.write_str(
-                "is no UF2, hex, DFU or compressed file, and no dump with spare bytes that is \
-                 recognised (--page says which pages it has): there is nothing to take it out of",
+                "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
+                 (--page gives the page size): there is nothing to unwrap",
             ),
             Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
             Self::Wrapped(_) => f.write_str(&self.about(&"FILE")),
             Self::NotVersion1(version) => write!(
                 f,
-                "a littlefs of version {} and not of version 1; leave out what insists on that",
+                "a littlefs of version {} and not of version 1; leave out the option that \
+                 requires version 1",
                 DiskVersion(*version)
             ),
             Self::SeveralStretches(all) => {
                 f.write_str(
-                    "holds bytes at addresses that are far apart; say where to begin with",
+                    "holds bytes at addresses that are far apart; choose the place to begin at \
+                     with",
                 )?;
                 for (i, (address, len)) in all.iter().take(NAMED_MAX).enumerate() {
                     let or = if i == 0 { "" } else { " or" };
@@ -200,12 +204,13 @@ impl fmt::Display for Reason {
             Self::Unreadable(kind, trouble) => write!(f, "a file in the format {kind}: {trouble}"),
             Self::Encrypted(label) => write!(
                 f,
-                "partition {label} is marked as encrypted: what is in it is ciphertext, in which no \
-                 filesystem can be found; read the flash decrypted, through the device itself"
+                "partition {label} is marked as encrypted, so no filesystem can be found in it; \
+                 let the device itself read its flash, which decrypts it"
             ),
             Self::OtherContent(label) => write!(
                 f,
-                "partition {label} holds no littlefs; 'littlefs scan FILE' lists what there is"
+                "partition {label} holds no littlefs; 'littlefs scan FILE' lists everything that \
+                 is found"
             ),
             Self::SeveralPartitions(label, places) => {
                 write!(f, "several partitions are called {label}; say which one with")?;
@@ -244,10 +249,10 @@ impl fmt::Display for Reason {
                 )
             }
             Self::Elsewhere(found) => elsewhere(f, found),
-            Self::Doubtful(doubt) => write!(f, "{doubt}; nothing is written to it"),
+            Self::Doubtful(doubt) => write!(f, "{doubt}; so it cannot be written"),
             Self::SuperblocksDamaged => f.write_str(
-                "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but no \
-                 valid commit in block 0 nor in block 1; read the image from the device again",
+                "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
+                 is no valid commit in block 0 or block 1; read the image from the device again",
             ),
             Self::WrongBlockSize { given, found } => write!(
                 f,
@@ -281,7 +286,8 @@ impl fmt::Display for Reason {
             }
             Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(
                 f,
-                "{e}; copy what can still be read into a file (as ddrescue does), and use that"
+                "{e}; copy what can still be read into a file (for example with ddrescue), and \
+                 use that file"
             ),
             Self::Io(e) => e.fmt(f),
         }
@@ -294,8 +300,8 @@ const NAMED_MAX: usize = 8;
 /// What to do about a file at `path` that is only read, as half a sentence.
 pub(crate) fn of_wrapped(kind: Kind, path: &dyn fmt::Display) -> String {
     let mut text = format!(
-        "a file in the format {kind}, which is only read here; 'littlefs unwrap {path} RAW' makes an \
-         image that can be changed"
+        "a file in the format {kind}, which can only be read; 'littlefs unwrap {path} RAW' makes \
+         an image that can be changed"
     );
     if kind.can_be_made() {
         text += &format!(", and 'littlefs wrap --like {path} RAW NEW' puts it back");

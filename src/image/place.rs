@@ -33,7 +33,10 @@ impl Place {
     pub fn partition(name: &str) -> Result<Self, String> {
         match Label::new(name.as_bytes()) {
             Some(label) if !name.is_empty() => Ok(Self::Partition(label)),
-            _ => Err(format!("'{name}' is no partition: names have 1 to 16 bytes")),
+            _ => Err(format!(
+                "'{name}' cannot be the name of a partition: such names have 1 to 16 \
+                              bytes"
+            )),
         }
     }
 }

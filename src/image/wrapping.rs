@@ -238,7 +238,8 @@ impl Output {
         };
         for input in inputs {
             if files::same(there.metadata(), &input.metadata().map_err(at_path)?) {
-                let why = "is read meanwhile; write to another file, and rename that afterwards";
+                let why = "is also the file that is read; write to another file, and rename that \
+                           afterwards";
                 return Err(at_path(io::Error::other(why)));
             }
         }
@@ -246,7 +247,7 @@ impl Output {
             return Err(at_path(io::Error::other("is not a plain file")));
         }
         if !overwrite {
-            return Err(at_path(io::Error::other("is there already; --force overwrites it")));
+            return Err(at_path(io::Error::other("exists already; --force overwrites it")));
         }
         let locked = there.container(false).map_err(|reason| there.refused(reason))?;
         Ok(Self { place: there.place().map_err(at_path)?, old: Some(locked.file) })

@@ -156,7 +156,7 @@ impl Inspector {
                 report.storage = "unknown".to_owned();
                 report
                     .damage
-                    .push(format!("its struct does not say where its content is: {other:?}"));
+                    .push(format!("its struct does not tell where its content is: {other:?}"));
             }
         }
         Some(report)

@@ -217,24 +217,31 @@ impl AppendReport {
             _ if room < 4 => (false, "the block is full".to_owned()),
             _ if !stops_clean => {
                 let at = taken.end;
-                (false, format!("what stands at {at:#x} looks like a tag, as after a torn commit"))
+                (false, format!("the bytes at {at:#x} look like a tag, as after a torn commit"))
             }
             None if fcrc => (false, "the last commit has no forward CRC".to_owned()),
             Some(f) if fcrc && !f.matches() => (
                 false,
-                format!(
-                    "the {} bytes behind the last commit do not match its forward CRC",
-                    f.size
-                ),
+                format!("the {} bytes after the last commit do not match its forward CRC", f.size),
             ),
             _ if taken.erased_from > taken.end => (
                 true,
-                "the next bytes are free; littlefs-progs compacts, because not all behind them are \
-                 erased"
+                "the next bytes are free; littlefs-progs compacts, because not all bytes after \
+                 them are erased"
                     .to_owned(),
             ),
-            Some(_) if fcrc => (true, "the bytes behind the last commit match its forward CRC".to_owned()),
-            _ => (true, "nothing stands behind the last commit, which has no forward CRC".to_owned()),
+            Some(_) if fcrc => (
+                true,
+                "the bytes after the last commit match its forward \
+                                       CRC"
+                .to_owned(),
+            ),
+            _ => (
+                true,
+                "nothing is written after the last commit, which has no forward \
+                         CRC"
+                .to_owned(),
+            ),
         };
         Self { appends, room, reason }
     }
@@ -392,12 +399,12 @@ pub(super) fn gstate_words(state: GState) -> String {
 fn stop_words(taken: &Dissection) -> String {
     match taken.stop {
         Stop::Full => "the block is full".to_owned(),
-        Stop::Invalid if taken.open.is_empty() => "no tag was written behind it".to_owned(),
-        Stop::Invalid => "the tags behind it have no CRC".to_owned(),
-        Stop::TooLong => "the next tag reaches out of the block".to_owned(),
+        Stop::Invalid if taken.open.is_empty() => "no tag was written after it".to_owned(),
+        Stop::Invalid => "the tags after it have no CRC".to_owned(),
+        Stop::TooLong => "the next tag extends beyond the block".to_owned(),
         Stop::Mismatch { stored, computed } => {
             format!("the CRC {stored:#010x} does not match the bytes, which give {computed:#010x}")
         }
-        Stop::TooManyIds => "it creates more entries than ids can name".to_owned(),
+        Stop::TooManyIds => "it creates more entries than there are ids".to_owned(),
     }
 }

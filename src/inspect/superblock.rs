@@ -97,7 +97,9 @@ impl Inspector {
             && (counts.block_size, counts.block_count) != (g.block_size, g.block_count)
         {
             let place = format!("block {:#x}", counts.block);
-            let message = "speaks of other blocks than the image was opened with".to_owned();
+            let message = "gives another block size or block count than the image was opened \
+                           with"
+                .to_owned();
             report.problems.push(Problem { place, message });
         }
         report

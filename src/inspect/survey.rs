@@ -270,7 +270,7 @@ impl Walk<'_> {
         let mut next = Pair::SUPERBLOCK;
         loop {
             if next.0.iter().any(|block| self.by_block.contains_key(block)) {
-                return self.problem(next, "the thread comes back to this pair");
+                return self.problem(next, "the thread leads back to this pair");
             }
             let fetched = match store::fetch(self.dev, next) {
                 Ok(fetched) => fetched,
@@ -353,7 +353,13 @@ impl Walk<'_> {
             };
             let (pair, ids) = (seen.pair, seen.ids);
             if ids > 0 || !self.survey.gstate.needs_sync() {
-                self.problem(pair, format_args!("a directory of {ids} entries that nothing names"));
+                self.problem(
+                    pair,
+                    format_args!(
+                        "a directory of {ids} entries, which nothing \
+                                                 names"
+                    ),
+                );
             }
             let name = format!("directory {pair}").into_bytes().into();
             self.directory(at, Node::directory(None, name, None));
@@ -402,14 +408,14 @@ impl Walk<'_> {
                     self.take(fetched, false)
                 }
                 Err(e) => {
-                    self.problem(path(self), format_args!("what follows is lost: {e}"));
+                    self.problem(path(self), format_args!("the entries after this are lost: {e}"));
                     return None;
                 }
             },
         };
         let seen = self.survey.pairs.get_mut(at)?;
         if known.len() > 1 || seen.dir.is_some() || seen.superblock.is_some() {
-            let message = format_args!("pair {pair} belongs to another directory, too").to_string();
+            let message = format_args!("pair {pair} also belongs to another directory").to_string();
             self.problem(path(self), message);
             return None;
         }
@@ -448,7 +454,7 @@ impl Walk<'_> {
                 self.add(Node { parent: Some(dir), name, entry: Some((at, id)), name_type, kind });
             if !usable {
                 let path = self.survey.path(node);
-                self.problem(path, "nothing says where its content is");
+                self.problem(path, "no struct tells where its content is");
             }
             match content {
                 Content::Dir(pair) if name_type == tag::DIR => {

@@ -134,7 +134,7 @@ impl CommitReport {
                 (true, _) => "matches".to_owned(),
                 (false, _) if !is_last => "is used up by the next commit".to_owned(),
                 (false, Some(sum)) => format!("does not match, they give {sum:#010x}"),
-                (false, None) => "reaches out of the block".to_owned(),
+                (false, None) => "extends beyond the block".to_owned(),
             };
             out.push(format!(" FCRC of the next {} bytes {verdict}", fcrc.size));
         }
@@ -160,7 +160,7 @@ impl HalfReport {
                 0 => "erased".to_owned(),
                 n => format!("{n} bytes written"),
             };
-            out.push(format!("behind the end: {trailing}"));
+            out.push(format!("after the end: {trailing}"));
         }
         out
     }
@@ -375,7 +375,7 @@ impl Display for GStateReport {
         if !self.thread_whole {
             writeln!(
                 f,
-                "damage: the thread is broken: deltas are missing, and the sum means nothing"
+                "damage: the thread is broken, so deltas are missing, and the sum means nothing"
             )?;
         }
         Ok(())

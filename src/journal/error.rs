@@ -56,9 +56,9 @@ impl fmt::Display for JournalError {
             }
             Why::Exists => f.write_str("exists already; --force overwrites it"),
             Why::Device => {
-                f.write_str("for a device, say with --journal FILE where the journal is to be")
+                f.write_str("IMAGE is a device: give a place for the journal with --journal FILE")
             }
-            Why::NotFile => f.write_str("is something else than a plain file"),
+            Why::NotFile => f.write_str("is not a plain file"),
         }
     }
 }

@@ -37,11 +37,11 @@ impl fmt::Display for Unfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link => f.write_str(
-                "is a symbolic link, which is not followed to a journal: name the file itself",
+                "is a symbolic link, which is not followed to a journal: give the name of the \
+                 file itself",
             ),
             Self::OtherNames => f.write_str(
-                "has other names (hard links), so it is not used as a journal: copy it, and use \
-                 the copy",
+                "has several hard links, so it is not used as a journal: copy it, and use the copy",
             ),
             Self::Owner(uid) => write!(
                 f,
@@ -49,8 +49,8 @@ impl fmt::Display for Unfit {
                  not used as a journal: remove it, or make it your own with chown if you trust it"
             ),
             Self::Writable => f.write_str(
-                "can be written by others than its owner, so it is not used as a journal: \
-                 'chmod go-w' it if you trust it",
+                "others than its owner can write to it, so it is not used as a journal: run \
+                 'chmod go-w' on it if you trust it",
             ),
         }
     }

@@ -116,7 +116,7 @@ fn finish(left: &Named, image: &Source) -> Result<(), JournalError> {
     drop(journal);
     if is_begun {
         commit_found(left, image)?;
-        log::warn!("{}: a commit that was interrupted is finished", image.path().show());
+        log::warn!("{}: finished a commit that was interrupted", image.path().show());
     }
     Ok(())
 }

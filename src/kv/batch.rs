@@ -190,7 +190,11 @@ impl Batch<'_> {
     /// As there.
     pub fn remove(&mut self, key: &Key) -> Result<()> {
         if key.is_root() {
-            return Err(Error::InvalidKey(key.clone(), "the top-level dictionary stays"));
+            return Err(Error::InvalidKey(
+                key.clone(),
+                "the top-level dictionary cannot be removed \
+                                                       or renamed",
+            ));
         }
         self.store.core().check(key)?;
         if let Own::Unknown = self.own(key)? {

@@ -48,15 +48,16 @@ impl fmt::Display for Error {
             Self::NotFound(key) => write!(f, "{key}: no such key"),
             Self::DictionaryExpected(key) => write!(f, "{key}: is not a dictionary"),
             Self::ValueExpected(key) => write!(f, "{key}: is not a value"),
-            Self::AlreadyPresent(key) => write!(f, "{key}: is there already"),
+            Self::AlreadyPresent(key) => write!(f, "{key}: exists already"),
             Self::RenameSourcePrefix(source, dest) => {
-                write!(f, "{source}: cannot move inside itself, to {dest}")
+                write!(f, "{source}: cannot be moved into itself, to {dest}")
             }
             Self::NoSpace => CoreError::NoSpace.fmt(f),
-            Self::TooManyRetries => {
-                f.write_str("the batch was tried too often: other changes came between its reads")
-            }
-            Self::InvalidKey(key, why) => write!(f, "{key}: not a key for this: {why}"),
+            Self::TooManyRetries => f.write_str(
+                "the batch was given up after many attempts: other changes always \
+                             came between its reads",
+            ),
+            Self::InvalidKey(key, why) => write!(f, "{key}: this key is not possible: {why}"),
             Self::Core(e) => e.fmt(f),
         }
     }

@@ -34,10 +34,10 @@ impl Key {
         for segment in path.split(|&b| b == b'/').filter(|s| !s.is_empty()) {
             let invalid = |why| Err(Error::InvalidKey(Self { path: path.into() }, why));
             if matches!(segment, b"." | b"..") {
-                return invalid("'.' and '..' are no segments");
+                return invalid("'.' and '..' cannot be segments");
             }
             if segment.contains(&0) {
-                return invalid("a segment cannot hold a NUL");
+                return invalid("a segment cannot contain a NUL");
             }
             if !joined.is_empty() {
                 joined.push(b'/');
@@ -56,7 +56,7 @@ impl Key {
         if segment.is_empty() || segment.contains(&b'/') {
             return Err(Error::InvalidKey(
                 self.child(segment),
-                "a segment is not empty and holds no '/'",
+                "a segment must not be empty, and cannot contain '/'",
             ));
         }
         Self::new(&self.child(segment).path)

@@ -112,7 +112,7 @@ impl Core {
     pub(super) fn check(&self, key: &Key) -> Result<()> {
         let name_max = self.fs.superblock().name_max as usize;
         if is_reserved(key) {
-            return Err(Error::InvalidKey(key.clone(), "the store keeps this name for itself"));
+            return Err(Error::InvalidKey(key.clone(), "this name is reserved for the store"));
         }
         if key.segments().any(|segment| segment.len() > name_max) {
             return Err(Error::InvalidKey(
@@ -229,7 +229,11 @@ impl Core {
 
     fn remove(&mut self, key: &Key) -> Result<()> {
         if key.is_root() {
-            return Err(Error::InvalidKey(key.clone(), "the top-level dictionary stays"));
+            return Err(Error::InvalidKey(
+                key.clone(),
+                "the top-level dictionary cannot be removed \
+                                                       or renamed",
+            ));
         }
         self.check(key)?;
         match self.find(key)? {
@@ -255,7 +259,7 @@ impl Core {
         // it is gone: what is left of it goes now or later
         self.unfinished = true;
         if let Err(e) = self.finish() {
-            log::warn!("what a removed dictionary held takes space until the next change: {e}");
+            log::warn!("the content of a removed dictionary uses space until the next change: {e}");
         }
         Ok(())
     }
@@ -510,7 +514,7 @@ fn flushes(fs: &Fs) -> u64 {
 fn not_ours(name: &[u8]) -> Error {
     Error::InvalidKey(
         Key::root().child(name),
-        "the store keeps this name for itself, but what is there is not from it; mount the image \
-         and give it another name",
+        "this name is reserved for the store, but the store did not make this entry; mount the \
+         image and rename the entry",
     )
 }

@@ -113,7 +113,7 @@ pub fn verify_dialect(
     let survey = Survey::of_dialect(image, dialect, superblock).map_err(|e| e.to_string())?;
     if let Some(problem) = survey.problems.first() {
         return Err(format!(
-            "it is damaged, so that what it uses cannot be told: {}: {}",
+            "it is damaged, so it is not known which blocks it uses: {}: {}",
             problem.place, problem.message
         ));
     }

@@ -81,9 +81,9 @@ impl Entry {
         };
         let mut reasons = file.reasons.clone();
         match saved {
-            Saved::Nothing => reasons.push("not one byte of it is left, and it was not written"),
+            Saved::Nothing => reasons.push("no byte of it is left, so it was not written"),
             Saved::TooMuch => {
-                reasons.push("very many results have the same blocks; it was not written")
+                reasons.push("very many results have the same blocks, so it was not written")
             }
             Saved::As(_) => {}
         }
@@ -134,7 +134,11 @@ impl fmt::Display for Manifest {
              which {lost_metadata_blocks} are not of the present filesystem"
         )?;
         if !self.has_filesystem {
-            writeln!(f, "no filesystem is there now: everything that was found is here")?;
+            writeln!(
+                f,
+                "the image has no filesystem now, so everything that was found is a \
+                         result"
+            )?;
         }
         self.results.iter().try_for_each(|entry| entry.fmt(f))
     }

@@ -45,7 +45,7 @@ pub enum SaveError {
 impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotEmpty => f.write_str("is not empty; name a new directory"),
+            Self::NotEmpty => f.write_str("is not empty; give a new directory"),
             Self::Io(e) => write!(f, "{e}"),
         }
     }

@@ -71,11 +71,13 @@ pub(super) fn refusals(
         }
         if name.len() as u64 > u64::from(name_max) {
             let len = name.len();
-            return Some(format!("the name has {len} bytes, and the image allows {name_max}"));
+            return Some(format!("the name has {len} bytes, but the image allows only {name_max}"));
         }
         if item.size > u64::from(file_max) {
             let size = item.size;
-            return Some(format!("the file has {size} bytes, and the image allows {file_max}"));
+            return Some(format!(
+                "the file has {size} bytes, but the image allows only {file_max}"
+            ));
         }
         let what = match item.kind {
             Kind::Symlink if !special_files => "symbolic links",
@@ -83,8 +85,7 @@ pub(super) fn refusals(
             _ => return None,
         };
         Some(format!(
-            "{what} can only be stored by an image that keeps attributes as --attrs=unix does; leave \
-             it out with --exclude"
+            "{what} can only be stored with --attrs=unix; give that, or leave it out with --exclude"
         ))
     };
     let refused = |item: &Item| Some(Refusal { path: item.path.to_vec(), why: why(item)? });

@@ -183,19 +183,19 @@ impl fmt::Display for Failure {
             Self::Device => f.write_str("is a block device; --force writes to it"),
             Self::Occupied { offset, what } => write!(
                 f,
-                "at byte {offset} there is {what}; give the --offset or --partition of the filesystem \
-                 to be replaced ('littlefs scan' lists them), or --force"
+                "at byte {offset} there is {what}; give the --offset or --partition of the \
+                 filesystem that is to be replaced ('littlefs scan' lists them), or --force"
             ),
             Self::NoSize => f.write_str(
-                "no filesystem is there whose size could be kept; give --size or --block-count",
+                "there is no filesystem whose size could be kept; give --size or --block-count",
             ),
             Self::NoAttributes => f.write_str(
-                "version 1 keeps no times, owners or modes: leave out --attrs and --profile",
+                "version 1 cannot store times, owners or modes: leave out --attrs and --profile",
             ),
             Self::HasAttributes(path) => write!(
                 f,
-                "/{}: has user attributes, which version 1 cannot keep; without them 'littlefs \
-                 extract' and 'littlefs create --disk-version 1' make an image",
+                "/{}: has user attributes, which version 1 cannot store; to make an image without \
+                 them, use 'littlefs extract' and 'littlefs create --disk-version 1'",
                 show(path)
             ),
             Self::Damaged(findings) => {
@@ -203,8 +203,8 @@ impl fmt::Display for Failure {
                     write!(f, "{place}: {message}; ")?;
                 }
                 f.write_str(
-                    "a damaged image is not copied: 'littlefs check' lists all damage and can repair \
-                     it, 'littlefs extract' takes out what can be read",
+                    "a damaged image cannot be copied: 'littlefs check' lists all damage and can \
+                     repair it, and 'littlefs extract' copies what can be read",
                 )
             }
             Self::Source(e) => {
@@ -219,12 +219,12 @@ impl fmt::Display for Failure {
             Self::SameFile => f.write_str("is the image itself"),
             Self::Owner(uid) => write!(
                 f,
-                "belongs to user {uid}, whose it would not stay: do it as that user, or make a copy \
-                 with 'littlefs clone'"
+                "belongs to user {uid}, and the new file would not: do it as that user, or make a \
+                 copy with 'littlefs clone'"
             ),
             Self::InTheWay(range) => write!(
                 f,
-                "something follows the filesystem in bytes {} to {}; --force overwrites it",
+                "there is something after the filesystem, in bytes {} to {}; --force overwrites it",
                 range.start, range.end
             ),
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),

@@ -61,7 +61,7 @@ impl fmt::Display for Problem {
         match self {
             Self::Image(e) => write!(f, "cannot be read in the image: {e}"),
             Self::Host(e) => write!(f, "cannot be written: {e}"),
-            Self::Device => f.write_str("is a device, FIFO or socket, which --preserve makes"),
+            Self::Device => f.write_str("is a device, FIFO or socket; --preserve makes these"),
             Self::Unfit(why) => f.write_str(why),
         }
     }
@@ -315,7 +315,7 @@ impl Sink<'_> {
         }
         let fd = open_dir(parent, name).map_err(|e| match e {
             Errno::NOTDIR | Errno::LOOP => {
-                Problem::Unfit("something that is no directory has its name on the host")
+                Problem::Unfit("on the host, something else than a directory has this name")
             }
             e => host(e),
         })?;
@@ -391,7 +391,7 @@ impl Sink<'_> {
             FileType::BlockDevice | FileType::CharDevice => {
                 let content = self.image.read(path).map_err(Problem::Image)?;
                 device_numbers(&content)
-                    .ok_or(Problem::Unfit("the image does not say which device"))?
+                    .ok_or(Problem::Unfit("the image does not store which device it is"))?
             }
             _ => (0, 0),
         };

@@ -95,8 +95,8 @@ impl fmt::Display for GatherError {
             Self::Tar(e) => write!(f, "the tar stream cannot be read: {e}"),
             Self::Twice(path) => write!(
                 f,
-                "{}: comes from two sources, and is not a directory in both; leave one of them \
-                 out with --exclude",
+                "{}: is in two sources, but is not a directory in both; leave one of them out \
+                 with --exclude",
                 show(path)
             ),
             Self::Outside(path) => {
@@ -104,7 +104,7 @@ impl fmt::Display for GatherError {
             }
             Self::LinkTarget { path, target } => write!(
                 f,
-                "{}: is a hard link in the tar stream to {}, which the stream does not hold",
+                "{}: is a hard link in the tar stream to {}, which is not in the stream",
                 show(path),
                 show(target)
             ),

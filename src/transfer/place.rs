@@ -261,7 +261,7 @@ fn into(
 fn describe(located: &Located) -> &'static str {
     match located {
         Located::Damaged => "a damaged littlefs",
-        _ => "no littlefs, and is not erased",
+        _ => "something other than a littlefs",
     }
 }
 

@@ -34,7 +34,7 @@ impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(entries) => {
-                writeln!(f, "the image cannot take {} of the entries:", entries.len())?;
+                writeln!(f, "{} of the entries cannot be stored in the image:", entries.len())?;
                 let mut rest = entries.iter().peekable();
                 while let Some(refusal) = rest.next() {
                     write!(f, "  {refusal}")?;

@@ -102,7 +102,7 @@ impl<W: Write> TarWriter<'_, W> {
             FileType::BlockDevice | FileType::CharDevice => {
                 let content = self.image.read(path).ok();
                 let Some((major, minor)) = content.as_deref().and_then(device_numbers) else {
-                    let why = "the image does not say which device it is";
+                    let why = "the image does not store which device it is";
                     return self.leave_out(path, Problem::Unfit(why));
                 };
                 header.set_device_major(major)?;
@@ -110,7 +110,7 @@ impl<W: Write> TarWriter<'_, W> {
             }
             FileType::Fifo => {}
             FileType::Socket => {
-                let why = "is a socket, which a tar stream cannot hold";
+                let why = "is a socket, which cannot be stored in a tar stream";
                 return self.leave_out(path, Problem::Unfit(why));
             }
         }

@@ -85,13 +85,13 @@ impl Checker<'_> {
             None => self.check_threaded(&in_thread),
             Some(Cut::Unreadable(pair, e)) => {
                 let what = format!(
-                    "{e}: the thread ends there, and a device cannot write any more: it finds the \
-                     blocks in use by the thread"
+                    "{e}: the thread ends there, so a device cannot write any more, because it \
+                     finds the blocks in use through the thread"
                 );
                 self.error("thread-broken", pair, what);
             }
             Some(Cut::Loop(pair)) => {
-                let what = "the thread comes back to this pair: a device that writes never ends";
+                let what = "the thread leads back to this pair: a device that writes never returns";
                 self.error("thread-loop", pair, what);
             }
         }
@@ -110,12 +110,12 @@ impl Checker<'_> {
             let of = self.volume.tree.dir_path(dir);
             if pair.0.iter().any(|block| blocks.contains(block)) {
                 let what = format!(
-                    "the thread has the blocks that {of} had before one of them was replaced; the \
-                     next write of a device mends that"
+                    "the thread names the blocks that {of} had before one of them was replaced; \
+                     the next write of a device repairs that"
                 );
                 self.note("half-orphan", pair, what);
             } else {
-                let what = format!("{of} is not in the thread: a device takes its blocks for free");
+                let what = format!("{of} is not in the thread: a device treats its blocks as free");
                 self.error("unthreaded", pair, what);
             }
         }
@@ -140,7 +140,7 @@ impl Checker<'_> {
             });
             let what = match named {
                 0 => "an empty directory that has no name: it was removed, or being made".to_owned(),
-                n => format!("a directory with {n} entries that has no name"),
+                n => format!("a directory with {n} entries has no name"),
             };
             let what = format!("{what}; the next write of a device takes it out of the thread");
             self.note("orphan", pair, what);
@@ -182,7 +182,7 @@ impl Checker<'_> {
     fn describe(&self, owner: Owner) -> String {
         let tree = &self.volume.tree;
         match owner {
-            Owner::Thread => "metadata that no directory has".to_owned(),
+            Owner::Thread => "metadata that belongs to no directory".to_owned(),
             Owner::Pair(dir) => format!("metadata of {}", tree.dir_path(dir as usize)),
             Owner::File(dir, entry) => {
                 let dir = dir as usize;
@@ -196,7 +196,8 @@ impl Checker<'_> {
     fn check_list(&mut self, file: Owner, head: u32, size: u32) {
         let place = self.describe(file);
         if size > FILE_MAX {
-            self.error("file-too-large", &place, format_args!("{size} bytes: files end at 2^31 - 1"));
+            self.error("file-too-large", &place, format_args!("it has {size} bytes, but files \
+                        have at most 2^31 - 1"));
         }
         let len = ctz::blocks(self.g.block_size, size);
         if len > self.g.block_count {
@@ -238,7 +239,8 @@ impl Checker<'_> {
             if sound && !agree {
                 sound = false;
                 let what = format!(
-                    "pointers of block {index} of its list disagree: a device may read other data"
+                    "the pointers of block {index} of its list disagree: a device may read other \
+                     data"
                 );
                 self.error("ctz-pointer", &place, what);
             }

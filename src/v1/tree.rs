@@ -151,11 +151,12 @@ impl Pairs<'_> {
         if entry.moved {
             let place = walk.path(dir, &entry.name);
             if self.moves.0.contains(&entry.data) {
-                let what = "a rename of it was interrupted when only the old name was left to \
-                            remove; it is not shown under this name any more";
+                let what = "a rename was interrupted when only this old name had to be removed; \
+                            it is not shown any more";
                 return walk.note("move-pending", place, what);
             }
-            let what = "a rename of it was interrupted before it had a new name; it keeps this one";
+            let what = "a rename was interrupted before the new name existed; the entry keeps \
+                        this name";
             walk.note("move-pending", place, what);
         }
         if entry.attr_len > 0 {
@@ -173,8 +174,8 @@ impl Pairs<'_> {
         };
         if names.contains_key(&entry.name) {
             let place = walk.path(dir, &entry.name);
-            let what = "is there more than once; the driver opens the first, and so the others are \
-                        not shown";
+            let what = "the directory has several entries of this name; the driver opens the \
+                        first, so the others are not shown";
             return walk.error("name-duplicate", place, what);
         }
         let name = entry.name.clone();
@@ -215,7 +216,7 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
         Some(Doubt::Torn) => walk.note(
             "pair-half-dead",
             pair,
-            "the newer block was not written to its end; the older one serves",
+            "the newer block was not written to its end; the older one is used",
         ),
         Some(Doubt::Unreadable(e)) => {
             let e = format!("{} failed: {}: it may be newer", e.op, e.source);
@@ -224,7 +225,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     }
     if let Some(at) = block.broken {
         let of = walk.dir_path(dir);
-        let what = format!("an entry of {of} at byte {at} leaves its block; the rest is lost");
+        let what = format!("an entry of {of} at byte {at} extends beyond its block; the rest is \
+                            lost");
         walk.error("entry-broken", pair, what);
     }
 }

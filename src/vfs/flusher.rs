@@ -237,7 +237,7 @@ impl Volume {
             }
         }
         drop(core);
-        let next = if is_final { "" } else { "; it is tried again, and at the latest by fsync" };
+        let next = if is_final { "" } else { "; it will be tried again, by fsync at the latest" };
         log::error!("flush failed: {e}{next}");
         self.failed.lock().get_or_insert(e);
     }

@@ -42,7 +42,7 @@ impl fmt::Display for Loss {
             Self::TooLarge => "the file would have become too large",
             Self::Failed => "writing failed",
         };
-        write!(f, "content that was written through the page cache is lost, because {why}")
+        write!(f, "data that was written through the page cache is lost, because {why}")
     }
 }
 
@@ -119,7 +119,8 @@ impl Volume {
         }
         let name = self.inodes.lock().get(ino).and_then(|inode| inode.entry()?.name());
         let name = name.unwrap_or_else(|| "a file that was removed".to_owned());
-        log::error!("{name}: {why}; fsync of the file reports it until it is written again");
+        log::error!("{name}: {why}; every fsync of the file reports this until the data is \
+                     written again");
     }
 
     /// Make everything durable, as [`Volume::fsync`] does, and report what this file lost.

@@ -101,7 +101,7 @@ fn what_is_found_while_nobody_looks_is_read_only() {
             let (_, said, mount) = called(&desk, name, &[path, "mnt", "-o", option]);
             let mount = mount.unwrap_or_else(|| panic!("{name} {option}: {said}"));
             assert_eq!(mount.is_writable(), option != "rw", "{name} {option}: {said}");
-            let is_said = said.contains("offset=auto takes what is found");
+            let is_said = said.contains("offset=auto to accept what is found");
             assert_eq!(is_said, option == "rw", "{name} {option}: {said}");
         }
     }

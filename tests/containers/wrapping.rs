@@ -157,9 +157,9 @@ fn new_files_are_made_in_every_format() {
     assert!(hex.starts_with(":020000040007F3\n:08FFF800"), "{}", &hex[..80]);
     assert!(hex.ends_with(":00000001FF\n"));
     let base = ["wrap", "--format", "hex", "--base", "0xffffff00", "fs.img", "x"];
-    desk.fails(&base, 1, &["more than 32 bits"]);
+    desk.fails(&base, 1, &["addresses of 32 bits"]);
     let family = ["wrap", "--format", "hex", "--family", "rp2040", "fs.img", "x"];
-    desk.fails(&family, 1, &["only UF2 files have a family"]);
+    desk.fails(&family, 1, &["--family is only for UF2 files"]);
     let family = ["wrap", "--format", "uf2", "--family", "none", "fs.img", "x"];
     desk.fails(&family, 1, &["rp2040", "nrf52840"]);
     desk.fails(&["wrap", "fs.img", "x"], 1, &["--format"]);
@@ -170,15 +170,15 @@ fn new_files_are_made_in_every_format() {
 fn nothing_is_overwritten_unasked() {
     let desk = Desk::new();
     desk.file("a.uf2", &uf2(&image(), 0)).file("raw", b"mine").file("plain.img", &image());
-    desk.fails(&["unwrap", "a.uf2", "raw"], 1, &["raw: is there already; --force overwrites it"]);
-    desk.fails(&["unwrap", "--force", "a.uf2", "a.uf2"], 1, &["is read meanwhile"]);
+    desk.fails(&["unwrap", "a.uf2", "raw"], 1, &["raw: exists already; --force overwrites it"]);
+    desk.fails(&["unwrap", "--force", "a.uf2", "a.uf2"], 1, &["is also the file that is read"]);
     let like = ["wrap", "--force", "--like", "a.uf2", "raw", "a.uf2"];
-    desk.fails(&like, 1, &["is read meanwhile"]);
+    desk.fails(&like, 1, &["is also the file that is read"]);
     desk.fails(&["unwrap", "a.uf2", "no/such/directory"], 1, &["no/such/directory"]);
-    desk.fails(&["unwrap", "plain.img", "new"], 1, &["nothing to take it out of"]);
-    desk.fails(&["wrap", "--like", "plain.img", "raw", "new"], 1, &["nothing to take it out of"]);
+    desk.fails(&["unwrap", "plain.img", "new"], 1, &["there is nothing to unwrap"]);
+    desk.fails(&["wrap", "--like", "plain.img", "raw", "new"], 1, &["there is nothing to unwrap"]);
     desk.file("a.gz", &compressed("gzip", &image()));
-    desk.fails(&["wrap", "--like", "a.gz", "raw", "new"], 1, &["gzip is not made here"]);
+    desk.fails(&["wrap", "--like", "a.gz", "raw", "new"], 1, &["gzip cannot be made"]);
     assert_eq!(desk.read("raw"), b"mine");
     assert!(!desk.path("new").exists());
     desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
@@ -197,7 +197,7 @@ fn what_cannot_be_wrapped_or_put_there_is_told() {
         let ran = desk.fails(
             &[&wrap[..], &["--base", "0xfffff000", "a.img", "b"]].concat(),
             1,
-            &["from address 0xfffff000 on are more than 32 bits"],
+            &["from address 0xfffff000 on do not fit into addresses of 32 bits"],
         );
         assert!(!ran.stderr.contains("damaged"), "{}", ran.stderr);
     }

@@ -218,7 +218,7 @@ fn until_it_is_finished_every_command_says_so() {
     let mut torn = case.lab.base.image();
     torn[..8192].fill(0);
     fs::write(&image, &torn).expect("write");
-    let words = ["was being committed", "run 'littlefs journal commit'"];
+    let words = ["its commit to the image was interrupted", "run 'littlefs journal commit'"];
     for mount in ["rw", "ro", "at=1"] {
         let mut command = littlefs();
         let options = format!("{mount},journal={}", path.display());

@@ -124,7 +124,7 @@ fn entries_that_contradict_each_other_are_named() {
         (Kind::Savepoint, 3, name, "names a state that is not the last"),
         (Kind::Revert, 77, vec![], "reverts to a state that cannot be reached"),
         (Kind::CommitBegun, 1, vec![0; 32], "commits a state that is not the last"),
-        (Kind::CommitDone, last, vec![0; 32], "ends a commit that was not begun"),
+        (Kind::CommitDone, last, vec![0; 32], "ends a commit that was never begun"),
         (Kind::Transaction, last, 0xf000_0000_u32.to_le_bytes().to_vec(), "number of another"),
         (Kind::Transaction, u64::MAX, 0xf000_0000_u32.to_le_bytes().to_vec(), "number of another"),
     ] {
@@ -197,7 +197,7 @@ fn time_and_memory_are_bounded_by_the_size() {
     }
     let file = MemoryFile::new(bytes);
     let e = read(&*file).expect_err("odd").to_string();
-    assert!(e.contains("what follows is odd"), "{e}");
+    assert!(e.contains("a crash cannot have left the bytes after it"), "{e}");
     let mut bytes = file.bytes();
     bytes.truncate(bytes.len() - 50_000 * 52);
     let file = MemoryFile::new(bytes);

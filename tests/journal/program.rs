@@ -164,7 +164,10 @@ fn log_show_and_diff_tell_the_paths() {
     fs::rename(j.m.image(), &away).expect("rename");
     let out = output(littlefs().args(["journal", "log", "--json"]).arg(j.file()));
     let warned = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(out.status.success() && warned.contains("paths that changed are not told"), "{warned}");
+    assert!(
+        out.status.success() && warned.contains("paths that changed are not listed"),
+        "{warned}"
+    );
     let log: Value = serde_json::from_slice(&out.stdout).expect("JSON");
     let all = log["transactions"].as_array().expect("array");
     assert!(all.len() == 9 && all.iter().all(|t| t["changes"].is_null()));
@@ -209,8 +212,8 @@ fn reverts_savepoints_and_squashes() {
     j.write("a", b"one");
     j.m.unmount();
     j.run("save", &["first"]);
-    j.fails(1, "save", &["7"], &["'7' cannot be a savepoint's name"]);
-    j.fails(1, "save", &["a,b"], &["without spaces, commas"]);
+    j.fails(1, "save", &["7"], &["'7' cannot be the name of a savepoint"]);
+    j.fails(1, "save", &["a,b"], &["must not contain spaces, commas"]);
     j.mount("");
     let first = walk(&j.m.dir());
     j.write("b", &noise(30_000, 3));
@@ -419,7 +422,7 @@ fn other_commands_look_at_any_state() {
     };
     assert_eq!((get("1", "a").trim(), get("2", "b").trim()), ("one", "two"));
     let mut set = command(&["kv", "--journal", &file, "--at", "1", &image, "set", "c", "3"]);
-    fails(&mut set, 1, &["state 1 is past"]);
+    fails(&mut set, 1, &["state 1 is a past state"]);
     j.m.unmount();
     run(&mut command(&["kv", "--journal", &file, &image, "set", "c", "three"]));
     assert_eq!(j.run("diff", &["2", "3"]), "A /c\n");

@@ -191,7 +191,7 @@ fn a_run_that_is_killed_did_not_happen() {
     // one is forgotten, the other one asks
     let out = image.run(&["--journal", j], "true");
     assert_eq!(out.status.code(), Some(125));
-    assert!(said(&out).contains("interrupted run left"), "{}", said(&out));
+    assert!(said(&out).contains("changes of a run that was interrupted"), "{}", said(&out));
     run(littlefs().args(["journal", "revert", "--to", "littlefs-run"]).arg(&journal));
     let out = image.run(&["--journal", j], "test ! -e half && echo > a");
     assert_eq!(out.status.code(), Some(0), "{}", said(&out));

@@ -193,7 +193,7 @@ fn every_operation_has_its_command() {
     assert_eq!(shell.kv(&["list", "c"]), "/c/abc\n/c/b\n");
     shell.kv(&["allocate", "c/zeros", "2K"]);
     assert_eq!(shell.kv_with(&["get", "c/zeros"], b""), vec![0; 2048]);
-    shell.fails(&["allocate", "c/zeros", "1"], b"", &["/c/zeros: is there already"]);
+    shell.fails(&["allocate", "c/zeros", "1"], b"", &["/c/zeros: exists already"]);
     assert_eq!(shell.json(&["list", "/", "--json"]), json!([{"key": "/c", "kind": "dictionary"}]));
     shell.kv_with(&["set", "binary"], &[0, 255]);
     assert_eq!(
@@ -278,9 +278,9 @@ fn errors_name_image_and_key() {
         (&["list", "d/v"], "/d/v: is not a dictionary"),
         (&["set", "d/v/x", "1"], "/d/v: is not a dictionary"),
         (&["rename", "nothing", "x"], "/nothing: no such key"),
-        (&["rename", "d", "d/e"], "/d: cannot move inside itself, to /d/e"),
-        (&["remove", "/"], "the top-level dictionary stays"),
-        (&["get", "a/../b"], "'.' and '..' are no segments"),
+        (&["rename", "d", "d/e"], "/d: cannot be moved into itself, to /d/e"),
+        (&["remove", "/"], "the top-level dictionary cannot be removed"),
+        (&["get", "a/../b"], "'.' and '..' cannot be segments"),
         (&["allocate", "huge", "1G"], "no space left"),
     ] {
         shell.fails(args, b"", &[words]);

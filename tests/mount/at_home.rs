@@ -198,7 +198,7 @@ fn what_only_the_option_made_read_only_can_be_remounted() {
         "$littlefs" status "$mnt" | grep -q 'read-only: as asked'
         # Not while somebody else reads it; then all goes on as it was.
         mount -t littlefs -o ro "$image" "$scratch/other"
-        refused 'others read the image, too' mount -o remount,rw "$mnt"
+        refused 'others are reading the image' mount -o remount,rw "$mnt"
         refused 'Read-only' touch "$mnt/f"
         [ "$(cat "$mnt/before" "$scratch/other/before" | paste -sd ,)" = before,before ]
         refused 'in use' "$littlefs" mkfs --force "$image"
@@ -237,7 +237,7 @@ fn what_only_the_option_made_read_only_can_be_remounted() {
         echo x >"$mnt/x"
         umount "$mnt"
         "$littlefs" mount -q -o ro --journal "$scratch/j" "$image" "$mnt"
-        refused 'cannot be written now' mount -o remount,rw "$mnt"
+        refused 'cannot become writable now' mount -o remount,rw "$mnt"
         umount "$mnt"
         "$littlefs" mount -q -o ro,at=0 --journal "$scratch/j" "$image" "$mnt"
         refused 'a past state of a journal' mount -o remount,rw "$mnt"

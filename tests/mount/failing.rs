@@ -246,7 +246,7 @@ fn writes_that_all_fail_are_told_as_what_they_are() {
     for (errno, told, word) in [
         (libc::EIO, libc::EIO, "Input/output error"),
         (libc::EDQUOT, libc::EDQUOT, "a quota of the disk"),
-        (libc::EFBIG, libc::ENOSPC, "a limit of file sizes"),
+        (libc::EFBIG, libc::ENOSPC, "the limit of file sizes"),
         (libc::ENOSPC, libc::ENOSPC, "the disk that holds the image is full"),
     ] {
         let mut rig = Rig::new("1M", "4M");
@@ -323,7 +323,7 @@ fn a_limit_of_file_sizes_is_survived() {
     rig.mount_by(command, &rig.image(), "commit=3600");
     fs::write(rig.file("f"), noise(700_000, 1)).expect("the image has space");
     fails(sync(&rig.file("f")), libc::ENOSPC);
-    rig.logged(&["a limit of file sizes (ulimit -f)"]);
+    rig.logged(&["the limit of file sizes (ulimit -f)"]);
     assert_eq!(fs::read(rig.file("f")).expect("read"), noise(700_000, 1));
     assert!(!rig.give_up().success());
     rig.check(&rig.image());

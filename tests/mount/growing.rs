@@ -37,7 +37,10 @@ fn it_fills_its_file() {
     file.write_all(&[0x55; 8192]).expect("written");
     let out = output(littlefs().args(["mount", "-o", "grow"]).arg(m.image()).arg(m.dir()));
     let said = String::from_utf8_lossy(&out.stderr);
-    assert!(!out.status.success() && said.contains("something follows the filesystem"), "{said}");
+    assert!(
+        !out.status.success() && said.contains("there is something after the filesystem"),
+        "{said}"
+    );
     let out = output(littlefs().args(["mount", "-o", "ro,grow"]).arg(m.image()).arg(m.dir()));
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(!out.status.success() && said.contains("cannot be written"), "{said}");

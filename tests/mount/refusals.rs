@@ -42,13 +42,13 @@ const CASES: &[Case] = &[
         "no littlefs",
         "head -c 65536 /dev/zero >image",
         "image mnt",
-        ["not a littlefs image", "say where with offset=BYTES"],
+        ["not a littlefs image", "give its place with offset=BYTES"],
     ),
     case(
         "a superblock of version 1 with nothing behind it",
         V1,
         "image mnt",
-        ["nothing that its superblock leads to is where it says", "nothing is written to it"],
+        ["its superblock leads to nothing that exists", "so it cannot be written"],
     ),
     case(
         "damaged superblocks",
@@ -116,7 +116,7 @@ const CASES: &[Case] = &[
         "rm image; \"$littlefs\" mkfs --size 64K --attr-max 4 image",
         "-o attrs=unix image mnt",
         [
-            "and the image allows 4",
+            "but the image allows only 4",
             "use attrs=none, or an image made with 'littlefs mkfs --attr-max",
         ],
     ),

@@ -174,7 +174,7 @@ fn the_mount_is_described() {
 
     fs::set_permissions(m.image(), Permissions::from_mode(0o444)).expect("chmod");
     run(littlefs().arg("mount").args([m.image(), m.dir()]));
-    assert_eq!(string(&status(&m.dir()), "read_only"), "the image cannot be written");
+    assert_eq!(string(&status(&m.dir()), "read_only"), "the image file cannot be written");
     m.unmount();
     fs::set_permissions(m.image(), Permissions::from_mode(0o644)).expect("chmod");
     m.mount("attrs=unix");
@@ -213,11 +213,11 @@ fn a_dead_daemon_is_said_to_be() {
     let mut m = Mounted::new("1M");
     run(Command::new("kill").args(["-KILL", &m.daemon()]));
     wait_until("the daemon's end", || m.is_free());
-    refused(&m.dir(), &["the daemon behind", "is dead", "'littlefs umount"]);
+    refused(&m.dir(), &["the daemon behind", "has died", "'littlefs umount"]);
     // The others are listed all the same, and the exit code tells.
     let out = output(littlefs().arg("status"));
     assert_eq!(out.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&out.stderr).contains("is dead"));
+    assert!(String::from_utf8_lossy(&out.stderr).contains("has died"));
     run(littlefs().arg("umount").arg(m.dir()));
     m.unmounted_elsewhere();
 }
@@ -235,6 +235,9 @@ fn another_driver_is_not_taken_for_ours() {
         MountOption::CUSTOM("subtype=littlefs".to_owned()),
     ];
     let session = fuser::spawn_mount(Other, m.dir(), &config).expect("mount");
-    refused(&m.dir(), &["tells nothing", "another littlefs driver (littlefs-fuse)"]);
+    refused(
+        &m.dir(),
+        &["does not answer this question", "another littlefs driver (such as littlefs-fuse)"],
+    );
     drop(session);
 }

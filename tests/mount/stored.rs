@@ -472,7 +472,7 @@ fn what_an_image_has_no_room_for_is_refused() {
     assert!(!said.status.success());
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(
-        said.contains("attrs=unix needs attributes of 24 bytes, and the image allows 4"),
+        said.contains("attrs=unix needs attributes of 24 bytes, but the image allows only 4"),
         "{said}"
     );
     // What the image has itself is found all the same.

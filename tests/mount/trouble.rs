@@ -226,7 +226,7 @@ fn a_failure_in_the_background_is_told_by_the_next_fsync() {
     rig.fill_host();
     fs::write(rig.file("f"), noise(200_000, 3)).expect("the image has space");
     wait_until("a flush that fails", || rig.log().contains("flush failed: "));
-    rig.logged(&["No space left on device", "it is tried again"]);
+    rig.logged(&["No space left on device", "it will be tried again"]);
     let flushes = &status(&rig.path("mnt"))["filesystem"]["flushes"];
     assert!(flushes["failed"].as_u64() >= Some(1), "{flushes}");
     let failed = flushes["last_failed"]["error"].as_str().expect("an error");
@@ -323,7 +323,7 @@ fn a_write_protected_device_is_mounted_read_only() {
     let mut rig = Rig::new("1M", "4M");
     let device = rig.attach("-r");
     rig.mount(&device, "rw");
-    rig.logged(&["cannot be written, opened read-only"]);
+    rig.logged(&["cannot be written, so it is opened read-only"]);
     fails(fs::create_dir(rig.file("d")), libc::EROFS);
     assert!(rig.umount().status.success());
     assert!(rig.ended().success());
@@ -397,7 +397,9 @@ fn what_will_be_read_only_is_said_when_mounting() {
         w.tag(tag::CTZSTRUCT, id, &[head.to_le_bytes(), size.to_le_bytes()].concat());
     };
     // one list starts outside of the image; two files begin with one block
-    for (lists, word) in [([(4000, 2000), (9, 100)], "outside"), ([(9, 100), (9, 200)], "in use")] {
+    for (lists, word) in
+        [([(4000, 2000), (9, 100)], "outside"), ([(9, 100), (9, 200)], "also used")]
+    {
         let mut m = Mounted::unmounted("64K");
         let image = m.image();
         let mut bytes = std::fs::read(&image).expect("read");

@@ -222,7 +222,7 @@ fn a_mount_that_claims_an_image_is_not_taken_for_its_mount() {
         # Which root may not look into.
         grep -q " $(realpath "$scratch")/fake " /proc/self/mountinfo
         if timeout 20 "$littlefs" umount "$image" 2>"$scratch/said"; then exit 1; fi
-        grep -q 'is seen to have it open; name the directory' "$scratch/said"
+        grep -q 'has it open; to unmount that mount, give its directory' "$scratch/said"
         # Named by its directory it is a hung daemon of somebody else's.
         status=0
         timeout 20 "$littlefs" umount --timeout 1 "$scratch/fake" 2>"$scratch/said" || status=$?
@@ -235,7 +235,7 @@ fn a_mount_that_claims_an_image_is_not_taken_for_its_mount() {
         "$littlefs" mount -q "$image" "$mnt"
         spoof "$image"
         if timeout 20 "$littlefs" umount "$image" 2>"$scratch/said"; then exit 1; fi
-        grep -q "mounted on .*$mnt.*; name the directory" "$scratch/said"
+        grep -q "mounted on .*$mnt.*; give the directory" "$scratch/said"
         mountpoint -q "$mnt"
         timeout 20 "$littlefs" umount "$mnt"
         "#;
@@ -283,7 +283,7 @@ fn ordinary_users_unmount_what_hangs_or_died() {
         # Nobody ends the mount of somebody else by its image.
         "$littlefs" mount -q "$image" "$mnt"
         if $user "$littlefs" umount "$image" 2>"$scratch/said"; then exit 1; fi
-        grep -q 'name the directory' "$scratch/said"
+        grep -q 'give the directory' "$scratch/said"
         if $user "$littlefs" umount -l -f "$mnt" 2>"$scratch/said"; then exit 1; fi
         mountpoint -q "$mnt"
         "$littlefs" umount "$mnt"

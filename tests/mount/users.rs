@@ -65,7 +65,7 @@ fn an_ordinary_user_mounts_through_fusermount() {
         $user "$littlefs" status "$mnt" | grep -q '^access  *read and write'
         for who in env "$other"; do
             if $who "$littlefs" status "$mnt" 2>"$scratch/said"; then exit 1; fi
-            grep -q 'you may not look into .*as the user who mounted it' "$scratch/said"
+            grep -q 'you have no access to .*as the user who mounted it' "$scratch/said"
         done
         $user "$littlefs" umount "$mnt"
         "#,
@@ -90,14 +90,14 @@ fn what_an_ordinary_user_may_not_is_said_with_the_remedy() {
         refused "need 'user_allow_other' in /etc/fuse.conf" \
             $user "$littlefs" mount -o allow_other "$image" "$mnt"
         chmod 600 "$scratch/dev/fuse"
-        refused 'needs to run fusermount3 and to open /dev/fuse' $user "$littlefs" mount "$image" "$mnt"
+        refused 'be able to run fusermount3 and to open /dev/fuse' $user "$littlefs" mount "$image" "$mnt"
         chmod 666 "$scratch/dev/fuse"
         chown 0:0 "$image"; chmod 600 "$image"
-        refused 'permission denied; allow yourself' $user "$littlefs" mount "$image" "$mnt"
+        refused 'permission denied; you need the right' $user "$littlefs" mount "$image" "$mnt"
         chown 65534:65534 "$image"
         refused 'fusermount3 is in the package fuse3' \
             $user env FUSERMOUNT_PATH=/none "$littlefs" mount "$image" "$mnt"
-        refused 'needs to run fusermount3' \
+        refused 'be able to run fusermount3' \
             $user env FUSERMOUNT_PATH=/etc/passwd "$littlefs" mount "$image" "$mnt"
         "#,
     );

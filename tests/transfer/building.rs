@@ -196,8 +196,8 @@ fn what_the_image_cannot_hold_is_named_all_at_once() {
                 [b"a-name-that-is-too-long", b"large", b"link", b"another/of-those-names"];
             assert_eq!(paths, expected);
             let text = Failure::Refused(refused).to_string();
-            assert!(text.contains("23 bytes, and the image allows 8"), "{text}");
-            assert!(text.contains("5000 bytes, and the image allows 4096"), "{text}");
+            assert!(text.contains("23 bytes, but the image allows only 8"), "{text}");
+            assert!(text.contains("5000 bytes, but the image allows only 4096"), "{text}");
             assert!(text.contains("--attrs=unix"), "{text}");
         }
         other => panic!("{other:?}"),

@@ -156,7 +156,7 @@ fn dumps_are_compared_with_images() {
     let (code, out, _) = littlefs(&["ls", "--offset", "auto", &image]);
     assert!(code == 0 && out.contains("large"), "{out}");
     let (code, _, err) = littlefs(&["ls", "--offset", "somewhere", &image]);
-    assert!(code == 1 && err.contains("nor auto"), "{err}");
+    assert!(code == 1 && err.contains("or auto"), "{err}");
 }
 
 #[test]

@@ -71,9 +71,12 @@ fn what_version_1_cannot_hold() {
     let mut model = Model::new();
     model.file(&"n".repeat(97), content(1, 5));
     let (code, said, _) = create(&model.0, &["--block-size", "128", "--size", "64K"]);
-    assert!(code == 1 && said.contains("the name has 97 bytes, and the image allows 96"), "{said}");
+    assert!(
+        code == 1 && said.contains("the name has 97 bytes, but the image allows only 96"),
+        "{said}"
+    );
     let (code, said, _) = create(&Model::new().0, &["--size", "64K", "--attrs", "unix"]);
-    assert!(code == 1 && said.contains("version 1 keeps no times"), "{said}");
+    assert!(code == 1 && said.contains("version 1 cannot store times"), "{said}");
     let dir = tempfile::tempdir().expect("a directory");
     let image = dir.path().join("new.img");
     let image = image.to_str().expect("UTF-8");

@@ -73,17 +73,20 @@ fn what_attributes_say_has_names() {
     // what the convention has no place for
     let image = desk.read("new.img");
     for (args, words) in [
-        (&["set", "--attrs", "micropython", "etc/config.txt", "uid", "1"][..], &["no place"][..]),
-        (&["set", "--attrs", "micropython", "www", "modified", "@0"], &["/www: ", "no place"]),
-        (&["set", "etc/config.txt", "mode", "0999"], &["no mode in octal"]),
-        (&["set", "etc/config.txt", "mtime", "yesterday"], &["is no time"]),
-        (&["set", "etc/config.txt", "uid", "-1"], &["is no number"]),
+        (
+            &["set", "--attrs", "micropython", "etc/config.txt", "uid", "1"][..],
+            &["cannot store"][..],
+        ),
+        (&["set", "--attrs", "micropython", "www", "modified", "@0"], &["/www: ", "cannot store"]),
+        (&["set", "etc/config.txt", "mode", "0999"], &["not a mode in octal"]),
+        (&["set", "etc/config.txt", "mtime", "yesterday"], &["is not a time"]),
+        (&["set", "etc/config.txt", "uid", "-1"], &["is not a number"]),
         (&["set", "etc/config.txt", "0x100", "x"], &["0x100", "modified"]),
         (&["set", "etc/config.txt", "0x80", "hex:0"], &["two hexadecimal digits"]),
         (&["set", "gone", "0x80", "x"], &["/gone: no such file"]),
         (&["set", "etc/config.txt", "0x80", &"x".repeat(1023)], &["1023 bytes", "1022"]),
         (&["rm", "etc/config.txt", "0x80"], &["has no attribute of type 0x80"]),
-        (&["rm", "etc/config.txt", "mode"], &["'mode' is no number"]),
+        (&["rm", "etc/config.txt", "mode"], &["'mode' is not a number"]),
         (&["rm", "www/*", "0x80"], &["2 of the changes"]),
         (&["get", "etc/config.txt", "0x80"], &["no such attribute"]),
         (&["get", "etc/config.txt", "created"], &["no such attribute"]),

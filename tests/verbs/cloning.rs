@@ -93,7 +93,7 @@ fn as_small_as_possible_and_smaller() {
     desk.fails(
         &["clone", "--name-max", "4", "old.img", "x.img"],
         1,
-        &["  empty: the name", "allows 4"],
+        &["  empty: the name", "allows only 4"],
     );
     let profile = ["clone", "--check-profile", "esp-idf", "old.img", "x.img"];
     desk.fails(&profile, 1, &["profile esp-idf would refuse", "nothing was written"]);
@@ -145,7 +145,7 @@ fn of_version_1_and_of_chamelon() {
     desk.ok(&["diff", "v1.img", "back.img"]);
     desk.ok(&["create", "-q", "--attrs", "unix", "--size", "64K", "attrs.img", "v1.img"]);
     let to_v1 = ["clone", "--disk-version", "1", "attrs.img", "x.img"];
-    desk.fails(&to_v1, 1, &["has user attributes, which version 1 cannot keep"]);
+    desk.fails(&to_v1, 1, &["has user attributes, which version 1 cannot store"]);
 
     let mut chamelon = Chamelon::format(512, 64, 16);
     chamelon.mkdir("dir");

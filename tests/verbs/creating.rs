@@ -80,8 +80,9 @@ fn limits_are_named_before_anything_is_written() {
     desk.file(&format!("data/{}", "n".repeat(40)), b"")
         .file(&format!("data/{}", "m".repeat(41)), b"");
     let args = ["create", "--profile", "arduino-esp8266", "--size", "1000K", "esp.img", "data"];
-    let ran = desk.fails(&args, 1, &["40 bytes", "41 bytes", "allows 32", "nothing was written"]);
-    assert_eq!(ran.stderr.matches("allows 32").count(), 2, "{}", ran.stderr);
+    let ran =
+        desk.fails(&args, 1, &["40 bytes", "41 bytes", "allows only 32", "nothing was written"]);
+    assert_eq!(ran.stderr.matches("allows only 32").count(), 2, "{}", ran.stderr);
     assert!(!desk.path("esp.img").exists());
     desk.fails(&["create", "x.img", "data"], 1, &["--size"]);
     desk.fails(&["create", "--size", "5000", "x.img", "data"], 1, &["5000", "4096", "8192"]);

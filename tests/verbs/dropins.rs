@@ -249,7 +249,7 @@ fn odd_files_and_places_are_errors() {
     desk.file("empty", b"");
     let no_file = "neither a plain file nor a block device";
     let cases: [(&str, &[&str], i32, &str); 11] = [
-        ("lfs", &["--format", "fifo"], 1, "no block device"),
+        ("lfs", &["--format", "fifo"], 1, "not a block device"),
         ("lfs", &["--format", "-b=4096", "fifo"], 1, no_file),
         ("lfs", &["--stat", "fifo"], 84, no_file),
         ("mklittlefs", &["-l", "fifo"], 1, no_file),

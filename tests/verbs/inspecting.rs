@@ -162,8 +162,7 @@ fn commits_show_their_state_and_tags_their_effect() {
     assert_ne!(torn.crc_stored, torn.crc_computed);
     assert!(!half.append.as_ref().expect("a verdict").appends);
     let text = report.to_string();
-    for words in ["torn: the bytes give CRC", "'new' (now id 2)", "looks like a tag", "superseded"]
-    {
+    for words in ["torn: the bytes give CRC", "'new' (now id 2)", "look like a tag", "superseded"] {
         assert!(text.contains(words), "no {words:?} in {text}");
     }
     let old = text.lines().find(|line| line.contains("'old'")).expect("a line");
@@ -227,10 +226,10 @@ fn the_program_shows_text_json_and_bytes() {
 
     desk.fails(&["inspect", "new.img", "file", "gone"], 1, &["new.img: gone: no such file"]);
     desk.fails(&["inspect", "new.img", "file", "www"], 1, &["is a directory"]);
-    desk.fails(&["inspect", "new.img", "dir", "etc/config.txt"], 1, &["is no directory"]);
+    desk.fails(&["inspect", "new.img", "dir", "etc/config.txt"], 1, &["is not a directory"]);
     desk.fails(&["inspect", "new.img", "block", "64"], 1, &["there is no block 0x40"]);
     desk.fails(&["inspect", "new.img", "pair", "0"], 1, &["like 0,1"]);
-    desk.fails(&["inspect", "new.img", "pair"], 1, &["say which"]);
+    desk.fails(&["inspect", "new.img", "pair"], 1, &["give the blocks"]);
     desk.fails(&["inspect", "--raw", "new.img", "tree"], 1, &["--raw"]);
     desk.fails(&["inspect", "new.img", "tree", "x"], 1, &["only one"]);
 }

@@ -35,7 +35,7 @@ fn standard_input_is_an_image_to_be_read() {
     assert!(cut.stderr.contains("standard input"), "{}", cut.stderr);
     let put = desk.fed(&["put", "-", "app.js", "/"], &image);
     assert_eq!(put.code, 1);
-    assert!(put.stderr.contains("only read"), "{}", put.stderr);
+    assert!(put.stderr.contains("can only be read"), "{}", put.stderr);
     assert!(!desk.path("-").exists());
 }
 
@@ -107,7 +107,7 @@ fn a_list_in_the_blocks_of_a_pair_forbids_changes() {
         &["rm", "-r", "odd.img", "d"],
         &["kv", "odd.img", "set", "d/key", "value"],
     ] {
-        desk.fails(args, 1, &["its block 0x3 is in use by something else"]);
+        desk.fails(args, 1, &["its block 0x3 is also used by something else"]);
         assert!(desk.read("odd.img") == b.bytes, "{args:?}");
     }
     assert_eq!(desk.ok(&["cat", "odd.img", "f"]).stdout, content);

@@ -57,14 +57,14 @@ fn a_script_ends_at_the_first_error() {
     assert_eq!(script(&desk, "! exit 7").code, 7);
     for (line, why) in [
         ("rm 'www", "a quote is not closed"),
-        ("mount x", "mount: is no command here"),
+        ("mount x", "mount: not a command of this shell"),
         ("cd etc/config.txt", "not a directory"),
         ("cd gone", "no such file"),
         ("lcd gone", "gone"),
         ("ls --nonsense", "--nonsense"),
         ("put", "required"),
-        ("rm -r .", "'.' is not removed"),
-        ("rm -r ..", "'.' is not removed"),
+        ("rm -r .", "'.' cannot be removed"),
+        ("rm -r ..", "'.' cannot be removed"),
         ("rm -r /", "root directory"),
     ] {
         let ran = script(&desk, &format!("{line}\nrm -r www\n"));
@@ -99,7 +99,7 @@ fn a_shell_can_be_read_only_and_in_any_place() {
     assert!(desk.read("new.img") == before);
     assert_eq!(desk.ok(&["ls", "--journal", "j", "new.img", "www"]).text(), "js\n");
     desk.fails(&["shell", "gone.img"], 1, &["gone.img"]);
-    desk.fails(&["shell", "-"], 1, &["IMAGE needs a name"]);
+    desk.fails(&["shell", "-"], 1, &["IMAGE must be the name of a file"]);
     desk.ok(&["mkdir", "new.img", "a*", "dot."]);
     assert_eq!(script(&desk, "cd dot.\ntouch x\ncd ..\nls dot.").text(), "x\n");
     let ran = script(&desk, "cd a*\n");

@@ -11,9 +11,9 @@ fn what_devices_refuse_or_stumble_over_is_told() {
     let told = desk.run(&["info", "--profile", "arduino-esp8266", "new.img"]);
     assert_eq!(told.code, 1);
     for words in [
-        "refuses it: its blocks have 4096 bytes, and those of the devices 8192",
+        "refuses it: its blocks have 4096 bytes, but those of the devices have 8192",
         "refuses it: it allows names of 255 bytes",
-        "refuses it: it has version 2.1 of the format, and the devices read versions up to 2.0",
+        "refuses it: it has version 2.1 of the format, but the devices only read versions up to 2.0",
     ] {
         assert!(told.text().contains(words), "{words}: {}", told.text());
     }

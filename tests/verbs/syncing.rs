@@ -116,7 +116,11 @@ fn what_cannot_be_synced_changes_nothing() {
         &["no space", "nothing was changed"],
     );
     desk.fails(&["put", "--sync", "new.img", "file", "/"], 1, &["file: is not a directory"]);
-    desk.fails(&["put", "--sync", "new.img", "data", "large", "/"], 1, &["one directory"]);
+    desk.fails(
+        &["put", "--sync", "new.img", "data", "large", "/"],
+        1,
+        &["exactly two directories"],
+    );
     desk.fails(&["put", "--sync", "new.img", "data", "etc/config.txt"], 1, &["not a directory"]);
     desk.fails(&["put", "--sync", "new.img", "data", "no/where"], 1, &["no such file"]);
     desk.fails(&["put", "--delete", "new.img", "data", "/"], 1, &["--sync"]);

@@ -53,7 +53,7 @@ fn a_repair_is_taken_back() {
     desk.ok(&["check", "-y", "--backup", "none", "sound.img"]);
     desk.run(&["check", "-p", "--backup", "none", "new.img"]);
     assert!(!desk.path("none").exists());
-    desk.fails(&["undo", "new.img", "new.img"], 1, &["new.img: the file is no undo file"]);
+    desk.fails(&["undo", "new.img", "new.img"], 1, &["new.img: the file is not an undo file"]);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_conversion_is_taken_back() {
     desk.fails(
         &["convert", "--from", "chamelon", "--backup", "none", "l.img"],
         1,
-        &["is a littlefs"],
+        &["is already a littlefs"],
     );
     assert!(!desk.path("none").exists());
 }

@@ -164,7 +164,7 @@ fn the_program_compares_an_image_with_dumps_of_all_forms() {
     desk.ok(&["create", "-q", "--size", "128K", "--block-size", "2048", "other.img", "data"]);
     let ran = desk.run(&["verify", "new.img", "other.img"]);
     let said =
-        "other.img: holds another filesystem: 64 blocks of 2048 bytes, and not 64 blocks of 4096";
+        "other.img: holds another filesystem: 64 blocks of 2048 bytes instead of 64 blocks of 4096";
     assert!(ran.code == 1 && ran.stderr.contains(said), "{ran:?}");
 
     desk.file("short.bin", &image[..0x4000]);

@@ -91,13 +91,17 @@ fn a_change_that_fails_changes_nothing() {
     desk.file("large", &[7; 40_000]);
     for more in [&["-n"][..], &[]] {
         let args = [&["put"][..], more, &["v1.img", "large", "/"]].concat();
-        let refused = desk.fails(&args, 1, &["and there are 224", "nothing was changed"]);
+        let refused = desk.fails(&args, 1, &["but there are only 224", "nothing was changed"]);
         assert!(refused.stderr.contains("'littlefs resize --size "), "{}", refused.stderr);
     }
     let long = "n".repeat(97);
     desk.file(&long, b"");
     desk.fails(&["put", "v1.img", &long, "/"], 1, &["96"]);
-    desk.fails(&["put", "--attrs", "unix", "v1.img", "new", "/"], 1, &["version 1 keeps no times"]);
+    desk.fails(
+        &["put", "--attrs", "unix", "v1.img", "new", "/"],
+        1,
+        &["version 1 cannot store times"],
+    );
     assert!(desk.read("v1.img") == before && inode() == first);
     // with room it fits
     let refused = desk.fails(&["put", "v1.img", "large", "/"], 1, &[]);

@@ -66,35 +66,35 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotJournal => f.write_str(
-                "not a journal; a file that is not there yet is made by 'littlefs mount --journal'",
-            ),
+            Self::NotJournal => {
+                f.write_str("not a journal; 'littlefs mount --journal' makes one under a new name")
+            }
             Self::UnknownVersion(version) => write!(
                 f,
-                "a journal of version {version}, and this program knows version {}: look for a \
-                 newer littlefs-progs",
+                "a journal of version {version}, but this program only knows version {}: look for \
+                 a newer littlefs-progs",
                 super::format::VERSION
             ),
             Self::Damaged { what, .. } => write!(
                 f,
-                "the journal is damaged: {what}; 'littlefs journal verify' tells what is whole, \
-                 and the first bytes up to there are a journal ('head -c')"
+                "the journal is damaged: {what}; 'littlefs journal verify' tells how many bytes \
+                 are whole, and these alone ('head -c') are a journal"
             ),
             Self::OtherGeometry { journal: (j, j_at), image: (i, i_at) } => write!(
                 f,
-                "belongs to an image of {} blocks of {} bytes at byte {j_at}, and this one has {} \
-                 of {} at byte {i_at}: give the image it was made for",
+                "belongs to an image of {} blocks of {} bytes at byte {j_at}, but this image has \
+                 {} of {} at byte {i_at}: give the image that it was made for",
                 j.block_count, j.block_size, i.block_count, i.block_size
             ),
             Self::OtherImage { path } => write!(
                 f,
-                "does not belong to this image as it is now: it was made for {path}, which must \
-                 not change but by 'littlefs journal commit'; give that image as it was, or \
-                 begin another journal"
+                "does not belong to this image as it is now: it was made for {path}, which only \
+                 'littlefs journal commit' may change; give that image as it was, or begin \
+                 another journal"
             ),
             Self::CommitBegun => f.write_str(
-                "was being committed to its image when that was interrupted: run 'littlefs journal \
-                 commit' with the two again, which finishes it",
+                "its commit to the image was interrupted: run 'littlefs journal commit' with both \
+                 files again to finish it",
             ),
             Self::NoTransaction { number, last } => {
                 write!(f, "there is no transaction {number}; the last one is {last}")
@@ -110,17 +110,17 @@ impl fmt::Display for Reason {
             Self::NoSavepoint(name) => write!(
                 f,
                 "there is no savepoint '{name}', or its state is gone; 'littlefs journal log' \
-                 lists them"
+                 lists the savepoints"
             ),
             Self::BadName(name) => write!(
                 f,
-                "'{name}' cannot be a savepoint's name: that is 1 to {} bytes, no number, and \
-                 without spaces, commas and control characters",
+                "'{name}' cannot be the name of a savepoint: it must have 1 to {} bytes, must not \
+                 be a number, and must not contain spaces, commas or control characters",
                 super::format::NAME_MAX
             ),
             Self::Poisoned => f.write_str(
-                "writing the journal failed, and what is on disk is unknown: unmount, and mount \
-                 again",
+                "writing the journal failed, so it is not known what is on disk: unmount, and \
+                 mount again",
             ),
             Self::Filesystem(e) => e.fmt(f),
             Self::Io(e) => e.fmt(f),

@@ -150,7 +150,7 @@ impl History {
             }
             (Kind::Savepoint, Payload::Name(name)) => {
                 if number != self.last() {
-                    return Err("names a state that is not the last");
+                    return Err("names a state that is not the last one");
                 }
                 if name == RUN {
                     self.run = Some(number);
@@ -175,13 +175,13 @@ impl History {
             }
             (Kind::CommitBegun, Payload::Fingerprint(fingerprint)) => {
                 if number != self.last() {
-                    return Err("commits a state that is not the last");
+                    return Err("commits a state that is not the last one");
                 }
                 self.begun = Some(*fingerprint);
             }
             (Kind::CommitDone, Payload::Fingerprint(fingerprint)) => {
                 if number != self.last() || self.begun != Some(*fingerprint) {
-                    return Err("ends a commit that was not begun");
+                    return Err("ends a commit that was never begun");
                 }
                 (self.begun, self.run) = (None, None);
                 self.base = number;
@@ -194,7 +194,7 @@ impl History {
                     }
                 }
             }
-            _ => return Err("does not say what its kind is to say"),
+            _ => return Err("does not have the content of its kind"),
         }
         Ok(())
     }

@@ -326,14 +326,18 @@ fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<()
                 return Err(Reason::Damaged {
                     at: scan.end,
                     what: format!(
-                        "entry {broken} is damaged (byte {}), and entry {} behind it is whole",
+                        "entry {broken} is damaged (byte {}), but entry {} after it is whole",
                         scan.end, found.head.sequence
                     ),
                 });
             }
         }
     }
-    let what = format!("entry {broken} is damaged (byte {}), and what follows is odd", scan.end);
+    let what = format!(
+        "entry {broken} is damaged (byte {}), and a crash cannot have left the \
+                        bytes after it",
+        scan.end
+    );
     Err(Reason::Damaged { at: scan.end, what })
 }
 
@@ -352,6 +356,6 @@ pub fn read_records(
     if records(&mut reader, g, start, None, tell)? {
         return Ok(());
     }
-    let what = format!("the transaction at byte {start} has changed while it was read");
+    let what = format!("the transaction at byte {start} changed while it was read");
     Err(Reason::Damaged { at: start, what })
 }

@@ -73,7 +73,7 @@ pub(super) fn separate(
         let Some(code) = code(d) else { continue };
         match copy(editor, fs, d, &mut census.used, &mut looks)? {
             Ok(edit) => {
-                let repair = Repair::new(code, model.path_of(d), "has blocks of its own now");
+                let repair = Repair::new(code, model.path_of(d), "now has blocks of its own");
                 edits.put(d, edit, repair);
             }
             Err(no_space) => all &= !no_space,
@@ -167,14 +167,14 @@ pub(super) fn salvage(
         match part {
             Some((edit, from)) => {
                 let message = format!(
-                    "keeps bytes {from} to {} as far as they can be read; zeros stand for others",
+                    "keeps bytes {from} to {}, as far as they can be read; the others are zeros",
                     d.size
                 );
                 edits.put(d, edit, Repair::given_up(code, path, message));
             }
             None => {
                 let why = if crowded { "no space for a copy" } else { "nothing of it can be read" };
-                let message = format!("is removed: {why}");
+                let message = format!("was removed: {why}");
                 edits.put(d, EntryEdit::Remove, Repair::given_up(code, path, message));
             }
         }

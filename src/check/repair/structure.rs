@@ -60,8 +60,8 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         };
         edits.entry(*node).or_default().entries.insert(*id, edit);
         done.push(match kind {
-            Some(_) => Repair::new(code, path, "has the type now that its content is of"),
-            None => Repair::given_up(code, path, format!("its entry is removed: {why}")),
+            Some(_) => Repair::new(code, path, "now has the type of its content"),
+            None => Repair::given_up(code, path, format!("its entry was removed: {why}")),
         });
     }
     for (i, n) in model.nodes.iter().enumerate() {
@@ -74,14 +74,14 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
                 if d == 0 { "/".into() } else { model.path(dir.parent, &dir.name) }
             });
             let message =
-                "ends before a pair that cannot be read or is not its own; entries behind \
-                           that are lost"
+                "now ends before a pair that cannot be read or is not its own; the entries after \
+                 that are lost"
                     .to_owned();
             done.push(Repair::given_up("directory-broken", &dir, message));
         }
         if n.unreadable {
             edits.entry(i).or_default();
-            let message = "is written anew as its readable block says".to_owned();
+            let message = "was rewritten from its readable block".to_owned();
             done.push(Repair::given_up("pair-unreadable", n.pair, message));
         }
     }
@@ -97,7 +97,8 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
             }
         }
         last = model.thread.last().copied();
-        let message = format!("leads through all {} metadata pairs that were found", order.len());
+        let message =
+            format!("now leads through all {} metadata pairs that were found", order.len());
         let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
         done.push(Repair::new(code, "the thread", message));
     }

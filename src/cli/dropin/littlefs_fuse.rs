@@ -18,7 +18,7 @@ use crate::files;
 use crate::image::{Place, Reason};
 use crate::{Error, OpenOptions};
 
-/// What the C driver calls a damaged filesystem.
+/// The error number of the C driver for a damaged filesystem.
 const LFS_ERR_CORRUPT: u8 = 84;
 
 /// Mount, format and describe littlefs images, as littlefs-fuse does
@@ -40,15 +40,15 @@ pub struct LittlefsFuse {
     #[arg(short)]
     foreground: bool,
 
-    /// Accepted: requests are always served in order
+    /// Accepted, without effect: requests are always served in order
     #[arg(short)]
     single: bool,
 
-    /// Tell about the filesystem instead of mounting it
+    /// Describe the filesystem instead of mounting it
     #[arg(long, conflicts_with_all = ["format", "migrate", "mountpoint"])]
     stat: bool,
 
-    /// Format instead of mounting: what is there is lost
+    /// Format instead of mounting: all existing content is lost
     #[arg(long, conflicts_with_all = ["migrate", "mountpoint"])]
     format: bool,
 
@@ -56,7 +56,7 @@ pub struct LittlefsFuse {
     #[arg(long, conflicts_with = "mountpoint")]
     migrate: bool,
 
-    /// Version of the format for --format and --migrate, like 2.0; -d alone is -f
+    /// Version of the format for --format and --migrate, like 2.0; -d without a version means -f
     #[arg(short = 'd', long = "disk_version", value_name = "VERSION", num_args = 0..=1,
           require_equals = true, default_missing_value = "")]
     disk_version: Option<String>,
@@ -69,11 +69,11 @@ pub struct LittlefsFuse {
     #[arg(long = "block_count", value_name = "N", require_equals = true)]
     block_count: Option<u32>,
 
-    /// Move a metadata block after so many erases
+    /// Move a metadata block after this many erases
     #[arg(long = "block_cycles", value_name = "N", require_equals = true)]
     block_cycles: Option<u32>,
 
-    /// Accepted: any number of bytes can be read
+    /// Accepted, without effect: any number of bytes can be read
     #[arg(long = "read_size", value_name = "N", require_equals = true)]
     read_size: Option<u32>,
 
@@ -81,23 +81,23 @@ pub struct LittlefsFuse {
     #[arg(long = "prog_size", value_name = "N", require_equals = true)]
     prog_size: Option<u32>,
 
-    /// Accepted: caches are managed otherwise
+    /// Accepted, without effect: caches have no fixed size
     #[arg(long = "cache_size", value_name = "N", require_equals = true)]
     cache_size: Option<u32>,
 
-    /// Accepted: free blocks are found otherwise
+    /// Accepted, without effect: all free blocks are known
     #[arg(long = "lookahead_size", value_name = "N", require_equals = true)]
     lookahead_size: Option<u32>,
 
-    /// Longest file name of what is formatted, in bytes
+    /// With --format: longest file name, in bytes
     #[arg(long = "name_max", value_name = "N", require_equals = true)]
     name_max: Option<u32>,
 
-    /// Largest file of what is formatted, in bytes
+    /// With --format: largest file, in bytes
     #[arg(long = "file_max", value_name = "N", require_equals = true)]
     file_max: Option<u32>,
 
-    /// Largest user attribute of what is formatted, in bytes
+    /// With --format: largest user attribute, in bytes
     #[arg(long = "attr_max", value_name = "N", require_equals = true)]
     attr_max: Option<u32>,
 
@@ -182,7 +182,7 @@ impl LittlefsFuse {
             let code = code_of(&e);
             let device = self.device.display();
             match e {
-                // this names the file already
+                // this error names the file itself
                 Error::Image(e) => CliError::new(code, e),
                 e => CliError::new(code, format_args!("{device}: {e}")),
             }
@@ -237,8 +237,7 @@ impl LittlefsFuse {
         let device = files::open(&self.device).map_err(fail)?;
         if !device.metadata().map_err(fail)?.file_type().is_block_device() {
             return Err(CliError::failure(format_args!(
-                "{}: is no block device, which would say how large its blocks are: give \
-                 -b=BYTES",
+                "{}: is not a block device, so its block size is not known: give -b=BYTES",
                 self.device.display()
             )));
         }
@@ -257,7 +256,7 @@ impl LittlefsFuse {
             options.extend(value.map(|value| format!("{name}={value}")));
         }
         mount::run(&MountArgs {
-            // libfuse's -d implies it
+            // as libfuse's -d does
             foreground: self.foreground || self.disk_version.as_deref() == Some(""),
             unattached: false,
             inherited: Vec::new(),
@@ -275,7 +274,10 @@ impl LittlefsFuse {
 
     #[cfg(not(feature = "mount"))]
     fn mount(self, _: PathBuf) -> Result<ExitCode, CliError> {
-        Err(CliError::failure("this program was built without mounting"))
+        Err(CliError::failure(
+            "this program was built without the feature 'mount', so it cannot \
+                               mount",
+        ))
     }
 }
 
@@ -286,7 +288,7 @@ fn parse_version(text: &str) -> Result<DiskVersion, CliError> {
         "2.0" => Ok(DiskVersion::V2_0),
         "2.1" => Ok(DiskVersion::V2_1),
         _ => Err(CliError::failure(format_args!(
-            "invalid disk version: \"{text}\"; there are {} and {}",
+            "invalid disk version: \"{text}\"; possible are {} and {}",
             dotted(VERSION_2_0),
             dotted(VERSION_2_1)
         ))),
@@ -297,7 +299,7 @@ fn dotted(version: u32) -> String {
     format!("{}.{}", version >> 16, version & 0xffff)
 }
 
-/// The number that the original exits with: that of the system's error, or of the C driver's.
+/// The exit code of the original: the error number of the system or of the C driver.
 fn code_of(e: &Error) -> u8 {
     let errno = match e {
         Error::Image(open) => match &open.reason {

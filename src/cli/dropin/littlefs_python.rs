@@ -34,17 +34,17 @@ pub struct LittlefsPython {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Make an image of a file, or of what is in a directory
+    /// Make an image from a file, or from the content of a directory
     Create(Create),
-    /// Extract what is in an image to a directory
+    /// Extract the content of an image to a directory
     Extract(Extract),
-    /// List what is in an image
+    /// List the content of an image
     List(List),
 }
 
 #[derive(Args, Debug)]
 struct Common {
-    /// Say what is done
+    /// Print what is done
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
 
@@ -60,12 +60,12 @@ struct Common {
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     file_max: u32,
 
-    /// Largest file that is kept inside its directory's blocks, in bytes
+    /// Largest file that is stored in the blocks of its directory, in bytes
     #[arg(long, value_name = "N", default_value = "0", value_parser = parse_size_u32,
           hide_default_value = true)]
     inline_max: u32,
 
-    /// Encoding of the names in the image; only utf-8
+    /// Encoding of the names in the image; only utf-8 is possible
     #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
     filename_encoding: Option<()>,
 
@@ -86,7 +86,7 @@ struct Create {
     #[arg(default_value = "lfs.bin")]
     destination: PathBuf,
 
-    /// Store everything in the first blocks, which is always done
+    /// Store everything in the first blocks; always done
     #[arg(long)]
     compact: bool,
 
@@ -111,7 +111,7 @@ struct Extract {
     /// The image
     source: PathBuf,
 
-    /// Directory to write into, which is made if it is not there
+    /// Directory to write into; made if it does not exist
     #[arg(default_value = ".")]
     destination: PathBuf,
 }
@@ -134,7 +134,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         None => (&lower[..], 10),
     };
     let units = [("kb", 10), ("mb", 20), ("gb", 30), ("b", 0)];
-    // every hexadecimal number may end in b, which the original takes for the unit, too
+    // a hexadecimal number may end in the digit b; the original also takes that for the unit
     let (number, shift) = units
         .iter()
         .find_map(|&(unit, shift)| Some((number.strip_suffix(unit)?, shift)))
@@ -154,7 +154,7 @@ fn parse_size_u32(text: &str) -> Result<u32, String> {
 fn parse_encoding(name: &str) -> Result<(), String> {
     match name.to_lowercase().replace('_', "-").as_str() {
         "utf-8" | "utf8" => Ok(()),
-        _ => Err("names are stored as they are, as with utf-8".to_owned()),
+        _ => Err("only utf-8 is possible, because names are stored as they are".to_owned()),
     }
 }
 
@@ -188,7 +188,7 @@ impl Common {
         Ok(image)
     }
 
-    /// What kind of filesystem it is.
+    /// Print the configuration of the filesystem.
     fn say(&self, block_count: u32, image: &Path) -> io::Result<()> {
         let size = u64::from(block_count) * u64::from(self.block_size);
         let mut out = io::stdout().lock();
@@ -208,7 +208,7 @@ impl Common {
         writeln!(out, "  Image:       {}", image.display())
     }
 
-    /// As the original sets up the C driver: with everything as large as a block.
+    /// The original sets up the C driver so that all its sizes are those of a block.
     fn format(&self) -> FormatOptions {
         let attr_max = if self.attr_max == 0 { ATTR_MAX } else { self.attr_max };
         let inline_max = match self.inline_max {
@@ -310,8 +310,8 @@ impl List {
     }
 }
 
-/// Every path in the image, in the original's order: of each directory first the directories in it,
-/// then the files, and then what is in those directories.
+/// Every path in the image, in the order of the original: for each directory, first the directories
+/// in it, then the files in it, and then the content of these directories.
 fn paths(image: &Littlefs) -> Result<Vec<String>, CliError> {
     let mut all = Vec::new();
     let mut left = vec![Vec::new()];

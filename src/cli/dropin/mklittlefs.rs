@@ -25,7 +25,7 @@ const SHORT_NAME_MAX: u32 = 32;
 const LONG_NAME_MAX: u32 = 255;
 /// Left out of images unless `-a` is given.
 const IGNORED: [&str; 4] = [".DS_Store", ".git", ".gitignore", ".gitmodules"];
-/// The amount of `-d` that shows how much is in use.
+/// The level of `-d` from which on the used space is printed.
 const DEBUG_SPACE: u32 = 4;
 
 /// Make, unpack or list a littlefs image, as mklittlefs does
@@ -42,7 +42,7 @@ Numbers are decimal, hexadecimal with 0x, or octal with a leading 0. This is lit
 of mklittlefs; 'littlefs create' and 'littlefs extract' can do more."
 )]
 pub struct Mklittlefs {
-    /// Make an image of what is in this directory
+    /// Make an image from the content of this directory
     #[arg(short, long, value_name = "DIR", group = "action")]
     create: Option<PathBuf>,
 
@@ -50,15 +50,15 @@ pub struct Mklittlefs {
     #[arg(short, long, value_name = "DIR", group = "action")]
     unpack: Option<PathBuf>,
 
-    /// List what is in the image
+    /// List the content of the image
     #[arg(short, long, group = "action")]
     list: bool,
 
-    /// Bytes of the image; needed with -c
+    /// Size of the image in bytes; required with -c
     #[arg(short, long, value_name = "N", default_value = "0", value_parser = parse_number)]
     size: u32,
 
-    /// Bytes of a block [default: 4096; as the image says with -u and -l]
+    /// Block size in bytes [default: 4096; with -u and -l that of the image]
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     block: Option<u32>,
 
@@ -66,19 +66,19 @@ pub struct Mklittlefs {
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     page: Option<u32>,
 
-    /// Bytes that the device reads and writes at least
+    /// Smallest number of bytes that the device reads and writes
     #[arg(short, long, value_name = "N", default_value = "64", value_parser = parse_number)]
     read: u32,
 
-    /// Bytes of the device's cache, a multiple of -r: no larger file is stored in its directory
+    /// Size of the device's cache, a multiple of -r; larger files are not stored in their directory
     #[arg(short, long, value_name = "N", default_value = "64", value_parser = parse_number)]
     memory: u32,
 
-    /// Accepted: nothing wears out while an image is made
+    /// Accepted, without effect: nothing wears out while an image is made
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     erase: Option<u32>,
 
-    /// Accepted: how far the device looks ahead for free blocks
+    /// Accepted, without effect: how far the device looks ahead for free blocks
     #[arg(short = 't', long, value_name = "N", value_parser = parse_number)]
     prefetch: Option<u32>,
 
@@ -86,11 +86,11 @@ pub struct Mklittlefs {
     #[arg(short, long)]
     all_files: bool,
 
-    /// With -c: store only the files that are listed in FILE, one path below DIR a line
+    /// With -c: store only the files that are listed in FILE, one path below DIR on each line
     #[arg(short = 'T', long, value_name = "FILE")]
     from_file: Option<PathBuf>,
 
-    /// From 4 on: say how many bytes are in use
+    /// From 4 on: print how many bytes are in use
     #[arg(short, long, value_name = "N", default_value = "0", value_parser = parse_number)]
     debug: u32,
 
@@ -128,17 +128,17 @@ impl Mklittlefs {
 
     fn pack(&self, dir: &Path) -> Result<ExitCode, CliError> {
         if self.size == 0 {
-            return Err(CliError::failure("say how large the image is to be: -s BYTES"));
+            return Err(CliError::failure("give the size of the image: -s BYTES"));
         }
         if self.read == 0 || !self.memory.is_multiple_of(self.read) {
             return Err(CliError::failure(format_args!(
-                "the cache (-m {}) has to be a multiple of the read size (-r {})",
+                "the cache (-m {}) must be a multiple of the read size (-r {})",
                 self.memory, self.read
             )));
         }
         if !fs::metadata(dir).is_ok_and(|meta| meta.is_dir()) {
             let dir = dir.display();
-            return Err(CliError::failure(format_args!("{dir}: there is no such directory")));
+            return Err(CliError::failure(format_args!("{dir}: no such directory")));
         }
         let latest = source_date_epoch()?;
         let exclude = if self.all_files { &[][..] } else { &IGNORED };
@@ -168,18 +168,18 @@ impl Mklittlefs {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Files and directories keep the time of their last change, and the root directory the time at
-    /// which the image was made.
+    /// Files and directories keep the time of their last change. The root directory gets the time
+    /// at which the image was made.
     fn creation(&self, name_max: u32, latest: Option<i64>) -> Creation {
         let block_size = self.block.unwrap_or(4096);
         let now = latest.unwrap_or_else(|| time::now().div_euclid(1_000_000_000));
         let format = FormatOptions::new()
             .block_size(block_size)
-            // which drivers of any age read
+            // all drivers can read this version
             .disk_version(VERSION_2_0)
             .name_max(name_max)
             .prog_size(self.read)
-            // as the C driver limits it
+            // the limit of the C driver
             .inline_max(self.memory.min(block_size / 8))
             .convention(Choice::parse("arduino").unwrap_or(Choice::None));
         let stamp = now.to_le_bytes().to_vec();
@@ -230,7 +230,7 @@ impl Mklittlefs {
             let when = metadata.modified().map(asctime).map(|when| format!("\t{when}"));
             writeln!(out, "{first}\t/{}{}", show(entry.path()), when.unwrap_or_default())?;
         }
-        // of as many bytes as the system that made it has in its times
+        // it has as many bytes as the times of the system that made it
         if let Ok(stamp) = image.attr("", b't') {
             let mut bytes = [0; 8];
             let len = stamp.len().min(bytes.len());
@@ -270,7 +270,7 @@ fn asctime(time: SystemTime) -> String {
     date::asctime(time::nanos(time).div_euclid(1_000_000_000))
 }
 
-/// The paths in a file, one a line.
+/// The paths in a file, one on each line.
 fn read_list(list: &Path) -> Result<Vec<Vec<u8>>, CliError> {
     let text =
         fs::read(list).map_err(|e| CliError::failure(format_args!("{}: {e}", list.display())))?;

@@ -1,14 +1,14 @@
-//! Messages that repeat, as those of a failing device do: the first is logged at once, the others
-//! are counted, and the count is logged from time to time.
+//! Repeated messages, such as those of a failing device: the first one is logged at once, the
+//! others are counted, and the count is logged from time to time.
 
 use std::time::{Duration, Instant};
 
 /// How long repetitions of a message are counted before the count is logged.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Different messages that are remembered.
+/// How many different messages are remembered.
 const KNOWN_MAX: usize = 64;
 
-/// The messages logged lately.
+/// The messages that were logged recently.
 #[derive(Debug, Default)]
 pub(super) struct Repeats {
     known: Vec<Known>,
@@ -16,13 +16,13 @@ pub(super) struct Repeats {
 
 #[derive(Debug)]
 struct Known {
-    /// What makes another message the same.
+    /// Messages with the same key are repetitions.
     key: String,
     /// The last one.
     text: String,
-    /// When one was logged.
+    /// When such a message was last logged.
     logged: Instant,
-    /// How many were not, since then.
+    /// How many were only counted since then.
     withheld: u64,
 }
 
@@ -35,8 +35,8 @@ impl Known {
 }
 
 impl Repeats {
-    /// What is to be logged when `text` is said: nothing where it is only counted, and before it
-    /// the counts that are due.
+    /// The lines to log for the message `text`: first the counts that are due, then the message
+    /// itself, unless it is only counted.
     pub fn say(&mut self, text: String, now: Instant) -> Vec<String> {
         let key = key(&text);
         let mut lines = self.due(now);
@@ -56,7 +56,7 @@ impl Repeats {
         lines
     }
 
-    /// The counts that are due; what was not repeated is forgotten.
+    /// The counts that are due; messages that were not repeated are forgotten.
     pub fn due(&mut self, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         self.known.retain_mut(|known| {
@@ -80,7 +80,7 @@ impl Repeats {
     }
 }
 
-/// The message without the numbers of blocks: a failing device fails at any of them.
+/// The message without block numbers, because a failing device can fail at any block.
 fn key(text: &str) -> String {
     let mut parts = text.split("block 0x");
     let mut key = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! Every option of `-o`, once: the parser, the help and the manual page read this table.
+//! The table of all options of `-o`, from which the parser, the help and the manual page are made.
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -30,13 +30,13 @@ pub struct Item {
 
 /// What an option does when it is given.
 pub enum Set {
-    /// It stands by itself.
+    /// It has no value.
     Flag(fn(&mut Given)),
     /// It has a value, of this kind. An error need not name the option.
     Value(&'static str, fn(&mut Given, &str) -> Result<(), String>),
-    /// Nothing here: somebody else's, or how it always is.
+    /// It has no effect here: it is for other programs, or describes what is always so.
     Nothing,
-    /// The same for all that begin like this.
+    /// The same for all options that begin like this.
     Prefix,
 }
 
@@ -49,59 +49,60 @@ pub static GROUPS: &[Group] = &[
         items: &[
             Item {
                 names: &[("offset", Value("BYTES", |o, v| some(&mut o.mount.place, parse_place(v))))],
-                help: "where the filesystem starts in IMAGE; auto (default): at its start, or \
-                       where the only one is found in it. What mount(8), fstab and services find \
-                       so is read-only, unless offset=auto is given",
+                help: "byte of IMAGE at which the filesystem starts; auto (default): 0, or the \
+                       place of the only filesystem that is found. mount(8), fstab and services \
+                       mount a filesystem that is found elsewhere than at byte 0 read-only, \
+                       unless offset=auto is given",
             },
             Item {
                 names: &[(
                     "partition",
                     Value("PARTITION", |o, v| some(&mut o.mount.place, Place::partition(v))),
                 )],
-                help: "the name of a partition in the dump's own table, or the number of a filesystem \
-                       as 'littlefs scan IMAGE' counts them",
+                help: "the name of a partition in the dump's partition table, or the number of a \
+                       filesystem in the list of 'littlefs scan IMAGE'",
             },
             Item {
                 names: &[("page", Value("PAGE", |o, v| some(&mut o.mount.page, Page::parse(v))))],
-                help: "IMAGE is a dump of NAND flash with its spare bytes: bytes of a page and of \
-                       its spare, like 2048+64 (read-only; default: as it is recognised)",
+                help: "page and spare bytes, like 2048+64, if IMAGE is a dump of NAND flash with \
+                       spare bytes (read-only; default: recognised automatically)",
             },
             Item {
                 names: &[(
                     "unpack_limit",
                     Value("BYTES", |o, v| some(&mut o.mount.unpack_limit, parse_bytes(v))),
                 )],
-                help: "unpack so many bytes of a compressed or wrapped image (default: 4G), into \
-                       the directory that TMPDIR names",
+                help: "unpack at most this much of a compressed or wrapped image (default: 4G), \
+                       into the directory that TMPDIR names",
             },
             Item {
                 names: &[("block_size", Value("BYTES", |o, v| some(&mut o.mount.block_size, bytes(v))))],
-                help: "insist on this block size instead of what the image says",
+                help: "require this block size",
             },
             Item {
                 names: &[("block_count", Value("N", |o, v| some(&mut o.mount.block_count, number(v))))],
-                help: "insist on this number of blocks",
+                help: "require this number of blocks",
             },
             Item {
                 names: &[("dialect", Value("NAME", |o, v| set(&mut o.mount.dialect, Dialect::named(v))))],
-                help: "read it as littlefs, as v1 (littlefs of version 1, read-only), or as \
-                       chamelon writes it (read-only); auto (default): as it is recognised. See \
-                       docs/v1.md and docs/chamelon.md",
+                help: "dialect of IMAGE: littlefs, v1 (littlefs version 1, read-only) or chamelon \
+                       (as chamelon writes it, read-only); auto (default): recognised \
+                       automatically. See docs/v1.md and docs/chamelon.md",
             },
             Item {
                 names: &[("journal", Value("FILE", |o, v| some(&mut o.mount.journal, file(v))))],
                 help: "leave IMAGE as it is, and append every flush to FILE as a transaction; \
-                       FILE is made if it is not there (littlefs-journal(1))",
+                       FILE is made if it does not exist (littlefs-journal(1))",
             },
             Item {
                 names: &[("at", Value("STATE", |o, v| some(&mut o.mount.at, state(v))))],
-                help: "with journal=: read-only, as it was after the transaction of this number \
-                       (0: the image itself), or at the savepoint of this name",
+                help: "with journal=: show the state after the transaction of this number (0: the \
+                       image itself), or at the savepoint of this name, read-only",
             },
             Item {
                 names: &[("grow", Flag(|o| o.grow = true))],
-                help: "before it is mounted, let the filesystem fill the file, device or \
-                       partition that it is in (littlefs-resize(1))",
+                help: "before mounting, let the filesystem grow until it fills the file, device \
+                       or partition that it is in (littlefs-resize(1))",
             },
         ],
     },
@@ -113,22 +114,25 @@ pub static GROUPS: &[Group] = &[
                     "profile",
                     Value("NAME", |o, v| some(&mut o.mount.profile, Profile::named(v))),
                 )],
-                help: "write as a family of devices does: sets prog_size, inline_max and attrs, \
-                       each unless given: micropython-rp2, micropython-esp32, esp-idf, \
+                help: "write as this family of devices does; sets prog_size, inline_max and \
+                       attrs, except those that you give: micropython-rp2, micropython-esp32, \
+                       esp-idf, \
                        arduino-esp8266, arduino-pico, zephyr, nuttx, nanoframework, phoenix, \
                        ardupilot-nor",
             },
             Item {
                 names: &[("prog_size", Value("BYTES", |o, v| some(&mut o.mount.prog_size, bytes(v))))],
-                help: "commits end on multiples of this (default: as in the image, else 16)",
+                help: "program size of the device: commits end on multiples of this (default: as \
+                       in the image, else 16)",
             },
             Item {
                 names: &[("inline_max", Value("BYTES", |o, v| some(&mut o.mount.inline_max, bytes(v))))],
-                help: "largest file kept in its directory (default: as in the image, else 64)",
+                help: "largest file that is stored in its directory (default: as in the image, \
+                       else 64)",
             },
             Item {
                 names: &[("block_cycles", Value("N", |o, v| some(&mut o.mount.block_cycles, number(v))))],
-                help: "move a metadata block after so many erases (default: never)",
+                help: "move a metadata block after this many erases (default: never)",
             },
         ],
     },
@@ -144,8 +148,8 @@ pub static GROUPS: &[Group] = &[
             },
             Item {
                 names: &[("commit", Value("SECONDS", |o, v| set(&mut o.mount.commit, commit(v))))],
-                help: "a change is in the image at the latest after this time (default: 5); a \
-                       quarter of a second without requests writes it earlier",
+                help: "write a change to the image after this time at the latest (default: 5); it \
+                       is written earlier if there is no request for a quarter of a second",
             },
             Item {
                 names: &[
@@ -153,11 +157,13 @@ pub static GROUPS: &[Group] = &[
                     ("dirsync", Flag(|o| o.mount.dirsync = true)),
                     ("async", Flag(|o| o.mount.sync = false)),
                 ],
-                help: "write every change, or every change of a directory, at once; not (default)",
+                help: "sync: write every change at once; dirsync: every change of a directory; \
+                       async (default): neither",
             },
             Item {
                 names: &[("writeback", Flag(|o| o.mount.writeback = true))],
-                help: "let the kernel gather small writes; no space then shows at close or fsync",
+                help: "let the kernel gather small writes; then only close and fsync report that \
+                       there is no space",
             },
         ],
     },
@@ -166,17 +172,18 @@ pub static GROUPS: &[Group] = &[
         items: &[
             Item {
                 names: &[("attrs", Value("NAME", |o, v| some(&mut o.mount.attrs, Choice::parse(v))))],
-                help: "keep times (and with some, owners and modes) in user attributes, as these \
-                       systems do: unix, micropython, esp-idf, arduino, nuttx, phoenix, ...; none; \
-                       auto (default): as the image already does. See docs/attributes.md",
+                help: "store times (and, with some values, owners and modes) in user attributes \
+                       by this convention: unix, micropython, esp-idf, arduino, nuttx, phoenix, \
+                       ...; none; auto (default): the one that the image uses. See \
+                       docs/attributes.md",
             },
             Item {
                 names: &[
                     ("user_xattr", Flag(|o| o.mount.user_xattr = Some(true))),
                     ("nouser_xattr", Flag(|o| o.mount.user_xattr = Some(false))),
                 ],
-                help: "show user attributes as extended ones, user.littlefs.0xNN, or not (default: \
-                       with attrs=unix)",
+                help: "show user attributes as extended attributes, user.littlefs.0xNN, or do not \
+                       (default: only with attrs=unix)",
             },
             Item {
                 names: &[
@@ -184,8 +191,8 @@ pub static GROUPS: &[Group] = &[
                     ("relatime", Flag(|o| o.mount.atime = Atime::Relative)),
                     ("strictatime", Flag(|o| o.mount.atime = Atime::Always)),
                 ],
-                help: "when reading updates access times: never; when they are older than the last \
-                       change or than a day (default); always",
+                help: "when reading updates an access time: never; if it is older than the last \
+                       change, or older than a day (default); always",
             },
             Item {
                 names: &[
@@ -200,7 +207,7 @@ pub static GROUPS: &[Group] = &[
             },
             Item {
                 names: &[("lazytime", Nothing), ("nolazytime", Nothing)],
-                help: "no difference: access times alone never make a write",
+                help: "accepted, without effect: access times alone never cause a write",
             },
         ],
     },
@@ -212,7 +219,7 @@ pub static GROUPS: &[Group] = &[
                     ("uid", Value("N", |o, v| some(&mut o.mount.uid, number(v)))),
                     ("gid", Value("N", |o, v| some(&mut o.mount.gid, number(v)))),
                 ],
-                help: "owner and group of what has none in the image (default: yours)",
+                help: "owner and group of entries that have none in the image (default: yours)",
             },
             Item {
                 names: &[
@@ -220,22 +227,23 @@ pub static GROUPS: &[Group] = &[
                     ("fmask", Value("MASK", |o, v| some(&mut o.mount.fmask, mask(v)))),
                     ("dmask", Value("MASK", |o, v| some(&mut o.mount.dmask, mask(v)))),
                 ],
-                help: "where the image has no modes: octal permission bits to take away from 0777, \
-                       everywhere, of files, of directories (default: files are 0666 and \
-                       directories 0777, less your umask)",
+                help: "if the image stores no modes: permission bits, in octal, that are taken \
+                       away from 0777, for everything, for files, for directories (default: files \
+                       are 0666 and directories 0777, less your umask)",
             },
             Item {
                 names: &[("allow_other", Flag(|o| o.mount.access = Access::Everybody))],
-                help: "let other users in, as the permission bits say",
+                help: "let other users in, as the permission bits allow",
             },
             Item {
                 names: &[("allow_root", Flag(|o| o.mount.access = Access::OwnerAndRoot))],
-                help: "let root in, and nobody else: group and others lose their permission bits",
+                help: "let root in as well, but nobody else: group and others lose their \
+                       permission bits",
             },
             Item {
                 names: &[("default_permissions", Flag(|o| o.mount.default_permissions = true))],
-                help: "let the kernel check permission bits even where only you have access; \
-                       without it they do not restrict you",
+                help: "let the kernel check permission bits even if only you have access; without \
+                       this option they do not restrict you",
             },
             Item {
                 names: &[
@@ -246,7 +254,7 @@ pub static GROUPS: &[Group] = &[
                     ("exec", Flag(|o| o.mount.exec = true)),
                     ("noexec", Flag(|o| o.mount.exec = false)),
                 ],
-                help: "as in mount(8) (default: nodev,nosuid,exec; for what root mounts by mount(8) or \
+                help: "as in mount(8) (default: nodev,nosuid,exec; if root mounts by mount(8) or \
                        fstab: dev,suid,exec)",
             },
         ],
@@ -256,13 +264,12 @@ pub static GROUPS: &[Group] = &[
         items: &[
             Item {
                 names: &[("auto_unmount", Flag(|o| o.auto_unmount = true))],
-                help: "unmount when the daemon dies, instead of leaving a mount that answers \
-                       nothing",
+                help: "unmount if the daemon dies, instead of leaving a mount that does not answer",
             },
             Item {
                 names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.mount.poll, poll(v))))],
-                help: "how long to look for the next request before sleeping (default: 50; 0: \
-                       never)",
+                help: "how long to poll for the next request before sleeping (default: 50; 0: do \
+                       not poll)",
             },
         ],
     },
@@ -272,9 +279,9 @@ pub static GROUPS: &[Group] = &[
             Item {
                 // What `remount` does is decided before options are parsed.
                 names: &[("remount", Nothing)],
-                help: "change ro, rw, dev, suid, exec, atime and their opposites of what is \
-                       mounted on MOUNTPOINT (as root); rw where only ro made it read-only, and \
-                       nobody else reads the image",
+                help: "change ro, rw, dev, suid, exec, atime or their opposites for the mount on \
+                       MOUNTPOINT (as root); rw is possible only if nothing but ro made the mount \
+                       read-only, and nobody else reads the image",
             },
             Item {
                 names: &[
@@ -304,15 +311,15 @@ pub static GROUPS: &[Group] = &[
                     ("silent", Nothing),
                     ("loud", Nothing),
                 ],
-                help: "accepted: they tell others something, or make no difference here",
+                help: "accepted: they are for other programs, or make no difference here",
             },
         ],
     },
 ];
 
-/// Characters of a line of the help.
+/// Width of the help, in characters.
 const WIDTH: usize = 100;
-/// Where explanations begin.
+/// Column in which explanations begin.
 const COLUMN: usize = 23;
 
 /// Every name with what it does.
@@ -321,7 +328,7 @@ pub fn names() -> impl Iterator<Item = &'static (&'static str, Set)> {
 }
 
 impl Item {
-    /// Its names as they are written: `uid=N, gid=N`.
+    /// Its names, as the user writes them: `uid=N, gid=N`.
     pub fn label(&self) -> String {
         let written = self.names.iter().map(|(name, set)| match set {
             Value(value, _) => format!("{name}={value}"),
@@ -383,11 +390,11 @@ fn some<T>(field: &mut Option<T>, value: Result<T, String>) -> Result<(), String
 }
 
 fn file(value: &str) -> Result<PathBuf, String> {
-    if value.is_empty() { Err("is no file".to_owned()) } else { Ok(value.into()) }
+    if value.is_empty() { Err("must name a file".to_owned()) } else { Ok(value.into()) }
 }
 
 fn state(value: &str) -> Result<At, String> {
-    if value.is_empty() { Err("is no state".to_owned()) } else { Ok(At::parse(value)) }
+    if value.is_empty() { Err("must name a state".to_owned()) } else { Ok(At::parse(value)) }
 }
 
 fn bytes(value: &str) -> Result<u32, String> {
@@ -409,7 +416,7 @@ fn mask(value: &str) -> Result<u16, String> {
 
 fn commit(value: &str) -> Result<Duration, String> {
     Ok(match number(value)? {
-        // As ext4 has it.
+        // As for ext4.
         0 => DEFAULT_COMMIT,
         seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
     })
@@ -418,6 +425,6 @@ fn commit(value: &str) -> Result<Duration, String> {
 fn poll(value: &str) -> Result<Duration, String> {
     match number(value)? {
         micros if micros <= MAX_POLL => Ok(Duration::from_micros(u64::from(micros))),
-        _ => Err(format!("at most {MAX_POLL}")),
+        _ => Err(format!("must be at most {MAX_POLL}")),
     }
 }

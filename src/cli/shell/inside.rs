@@ -1,4 +1,4 @@
-//! What can be meant by the beginning of a path inside an image: for completion in shells.
+//! Completion of paths inside an image, for shells.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -15,43 +15,43 @@ use super::{cli_command, resolve};
 use crate::cli::{CliError, ImageArgs};
 use crate::show::Show;
 
-/// How long an answer may take; without one in time there is none.
+/// How long an answer may take; after that, nothing is offered.
 const TIME: Duration = Duration::from_millis(700);
-/// Candidates at most.
+/// Largest number of candidates.
 const MOST: usize = 2000;
 
-/// What completes a word of a command line.
+/// What can complete a word of a command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A path inside the image.
     Inside,
-    /// A file here, or a path inside the image.
+    /// A file of the host, or a path inside the image.
     Both,
-    /// A file here, or something else.
+    /// A file of the host, or something else.
     Local,
     /// An option.
     Option,
 }
 
-/// The options of a command that say how its image is found.
+/// The options that tell how to find the image.
 const IMAGE_OPTIONS: &[&str] =
     &["offset", "partition", "page", "unpack_limit", "block_size", "dialect", "journal", "at"];
 
-/// Commands all of whose arguments but the image are paths inside it.
+/// Commands whose arguments, except for the image, are all paths inside the image.
 const INSIDE: &[&str] = &[
     "ls", "tree", "du", "cat", "stat", "extract", "cp", "mv", "rm", "mkdir", "touch", "truncate",
     "ln", "edit",
 ];
 
-/// An image by itself.
+/// A command line with only an image.
 #[derive(Parser)]
 struct OnlyImage {
     #[command(flatten)]
     image: ImageArgs,
 }
 
-/// Tell what the last word of a command line can become, if it is a path inside an image: for the
-/// completions that are installed with this program.
+/// Print the completions of the last word of a command line if it is a path inside an image. The
+/// completions that are installed with this program call this.
 #[derive(Args, Debug)]
 pub struct CompleteArgs {
     /// The command line up to the cursor
@@ -85,7 +85,8 @@ pub fn run(args: &CompleteArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What completes the word `last` behind `words`, of which the first is the command; and the image.
+/// What can complete the word `last` after `words`, the first of which is the command; and the
+/// image.
 pub fn look(words: &[Vec<u8>], last: &[u8]) -> (Wanted, Option<ImageArgs>) {
     let program = cli_command();
     let mut words = words.iter().map(Vec::as_slice).peekable();
@@ -114,7 +115,7 @@ pub fn look(words: &[Vec<u8>], last: &[u8]) -> (Wanted, Option<ImageArgs>) {
             Some(value) => value,
             None => match words.next() {
                 Some(value) => value,
-                // the value of this option is what is to be completed
+                // the value of this option is to be completed
                 None => return (Wanted::Local, None),
             },
         };
@@ -154,7 +155,7 @@ fn option_of<'c, 'w>(
         let arg = find(&|arg| arg.get_long().is_some_and(|long| long.as_bytes() == name));
         return (arg, end.and_then(|end| long.get(end + 1..)));
     }
-    // of several short ones only the last can take a value
+    // of several short options, only the last can have a value
     for (at, &letter) in word.iter().enumerate().skip(1) {
         let letter = char::from(letter);
         let arg =
@@ -166,11 +167,12 @@ fn option_of<'c, 'w>(
     (None, None)
 }
 
-/// The paths inside the image that begin so, those of directories with a slash behind; none if the image
-/// does not open, or not in time. Names that a terminal could not show as they are are left out.
+/// The paths inside the image that begin with this word; directories end in a slash. There are none
+/// if the image cannot be opened, or not in time. Names that a terminal cannot show are left out.
 pub fn candidates(image: ImageArgs, word: Vec<u8>) -> Vec<Vec<u8>> {
     let (found, answer) = mpsc::channel();
-    // A slow device cannot be interrupted: whoever asked goes on without an answer.
+    // Reading from a slow device cannot be interrupted, so a thread does it, and the caller may go
+    // on without an answer.
     let begun = Instant::now();
     let spawned = thread::Builder::new().spawn(move || {
         let _ = found.send(find(&image, &word, begun).unwrap_or_default());
@@ -182,7 +184,7 @@ pub fn candidates(image: ImageArgs, word: Vec<u8>) -> Vec<Vec<u8>> {
 }
 
 fn find(image: &ImageArgs, word: &[u8], begun: Instant) -> Option<Vec<Vec<u8>>> {
-    // standard input is not for this
+    // the image must not be read from standard input
     let source = crate::image::Source::find(&image.image).ok()?;
     let fs = image.tree_options(true).open_source(&source).ok()?;
     let start = word.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);

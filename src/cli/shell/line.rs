@@ -22,7 +22,7 @@ use super::{BUILT_IN, COMMANDS, Next, Shell, cli_command, resolve, without_end};
 use crate::cli::{CliError, ImageArgs};
 use crate::show::Show;
 
-/// Read lines and do what they say until there are no more.
+/// Read lines and run them until there are no more.
 ///
 /// # Errors
 /// When the terminal fails.
@@ -38,7 +38,7 @@ pub fn interact(shell: &mut Shell) -> Result<(), CliError> {
     editor.set_helper(Some(Completing::new(shell)));
     let history = history();
     if let Some(path) = &history {
-        // the first time there is none
+        // the first time, there is no history
         let _ = editor.load_history(path);
     }
     loop {
@@ -60,12 +60,12 @@ pub fn interact(shell: &mut Shell) -> Result<(), CliError> {
     if let Some(path) = &history
         && let Err(e) = editor.save_history(path)
     {
-        log::info!("{}: the lines are not remembered: {e}", path.show());
+        log::info!("{}: cannot save the history: {e}", path.show());
     }
     Ok(())
 }
 
-/// Where lines are remembered, in a directory that is there.
+/// The file with the history; its directory is made if it does not exist.
 fn history() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| Path::new(value).is_absolute());
     let state = set("XDG_STATE_HOME").map(PathBuf::from);
@@ -76,7 +76,7 @@ fn history() -> Option<PathBuf> {
 }
 
 struct Completing {
-    /// The image, and how it is found, as words of a command line.
+    /// The image, and the options to find it, as words of a command line.
     image: Vec<Vec<u8>>,
     args: ImageArgs,
     directory: Vec<u8>,
@@ -127,7 +127,7 @@ fn pair(shown: &[u8], word: &[u8]) -> Pair {
     Pair { display: text(shown), replacement: text(&quote(word)) }
 }
 
-/// A command, which a space ends.
+/// A command, followed by a space.
 fn command(name: &[u8]) -> Pair {
     let name = String::from_utf8_lossy(name).into_owned();
     Pair { replacement: format!("{name} "), display: name }

@@ -1,4 +1,4 @@
-//! Lines taken apart into words, as a shell does.
+//! Splitting lines into words, as a shell does.
 
 /// A line whose quotes are not closed.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,14 +9,14 @@ pub struct Unclosed;
 pub struct Partial {
     /// The whole words.
     pub words: Vec<Vec<u8>>,
-    /// What there is of the last one, without quotes; empty if it is to begin.
+    /// The beginning of the last word, without quotes; empty if the word has not begun.
     pub last: Vec<u8>,
-    /// The byte of the line at which that begins.
+    /// The byte of the line at which the last word begins.
     pub start: usize,
 }
 
-/// The words of a line. Blanks part them, unless they are in quotes or behind a backslash; `#` at the
-/// beginning of a word begins a comment.
+/// The words of a line. Blanks separate them, unless they are in quotes or after a backslash; `#`
+/// at the beginning of a word begins a comment.
 ///
 /// # Errors
 /// When a quote is not closed.
@@ -29,7 +29,7 @@ pub fn split(line: &[u8]) -> Result<Vec<Vec<u8>>, Unclosed> {
     if reader.is_open { Err(Unclosed) } else { Ok(words) }
 }
 
-/// The words of the beginning of a line, which may end within quotes.
+/// The words of an incomplete line, which may end within quotes.
 pub fn split_partial(line: &[u8]) -> Partial {
     let mut reader = Reader::new(line);
     let mut words = Vec::new();
@@ -42,7 +42,7 @@ pub fn split_partial(line: &[u8]) -> Partial {
     Partial { words, last: Vec::new(), start: line.len() }
 }
 
-/// A word as it has to be written for [`split`], and for other shells, to read it as it is.
+/// Quote a word so that [`split`], and other shells, read it literally.
 pub fn quote(word: &[u8]) -> Vec<u8> {
     let mut quoted = Vec::with_capacity(word.len());
     for &byte in word {
@@ -57,9 +57,9 @@ pub fn quote(word: &[u8]) -> Vec<u8> {
 struct Reader<'a> {
     line: &'a [u8],
     at: usize,
-    /// The last word ended in a quote that is not closed, or in a backslash.
+    /// Whether the last word ended in an open quote or in a backslash.
     is_open: bool,
-    /// The last word ended before a blank.
+    /// Whether the last word ended before a blank.
     ended: bool,
 }
 
@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
         Self { line, at: 0, is_open: false, ended: false }
     }
 
-    /// The next byte, which is passed.
+    /// Consume and return the next byte.
     fn take(&mut self) -> Option<u8> {
         let byte = self.line.get(self.at).copied();
         self.at += usize::from(byte.is_some());
@@ -100,7 +100,7 @@ impl<'a> Reader<'a> {
                     Some(escaped) => word.push(escaped),
                     None => self.is_open = true,
                 },
-                // in double quotes it only stands before what has a meaning there
+                // in double quotes, a backslash only escapes characters with a special meaning
                 (Some(b'"'), b'\\') => match self.take() {
                     Some(escaped @ (b'"' | b'\\' | b'$' | b'`')) => word.push(escaped),
                     Some(other) => word.extend([b'\\', other]),
