@@ -1,14 +1,14 @@
-//! The exact map of free blocks: one bit a block.
+//! The exact map of free blocks: one bit for each block.
 //!
-//! It also judges whether blocks are bad or the device is: a block that cannot be written stays in
-//! use and another one is tried, but where none at all can be written, that is an error of the
-//! device and not a lack of space.
+//! It also decides whether single blocks are bad or the device fails: a block that cannot be
+//! written stays in use, and another one is tried. But if no block can be written, that is a
+//! failure of the device, and not a lack of space.
 
 use std::collections::HashSet;
 
 use crate::error::{Error, IoError, IoOp, Result};
 
-/// Blocks in a row that cannot be written before the device counts as failing.
+/// If this many blocks in a row cannot be written, the device counts as failing.
 const SPOILED_MAX: usize = 256;
 
 /// Which blocks are in use, and where the search for a free one goes on.
@@ -23,13 +23,13 @@ pub struct Alloc {
     reserved: u32,
     cursor: u32,
     complete: bool,
-    /// Blocks that could not be written, since one could.
+    /// Blocks that could not be written since the last successful write.
     spoiled: Vec<u32>,
     /// Why the last of them could not.
     cause: Option<(IoOp, u32, i32)>,
-    /// A block was written since the device was last found failing.
+    /// Whether a block was written since the device last counted as failing.
     proven: bool,
-    /// Blocks that stay in use whatever is freed.
+    /// Blocks that are never freed.
     pinned: HashSet<u32>,
 }
 
@@ -72,7 +72,7 @@ impl Alloc {
         self.words.get(block as usize / 64).is_some_and(|w| w >> (block % 64) & 1 != 0)
     }
 
-    /// Take `block` into use; false if it was already, or lies outside.
+    /// Mark `block` as used; false if it was already, or is outside the map.
     pub fn mark(&mut self, block: u32) -> bool {
         if block >= self.count || self.is_used(block) {
             return false;
@@ -82,7 +82,7 @@ impl Alloc {
         true
     }
 
-    /// Take `block` into use for as long as this map lives: whose it is cannot be told.
+    /// Mark `block` as used for as long as this map exists, because it is not known what uses it.
     pub fn pin(&mut self, block: u32) {
         self.mark(block);
         if block < self.count {
@@ -90,12 +90,12 @@ impl Alloc {
         }
     }
 
-    /// Whether `block` is one that nothing frees.
+    /// Whether `block` is never freed.
     pub fn is_pinned(&self, block: u32) -> bool {
         self.pinned.contains(&block)
     }
 
-    /// Give `block` back.
+    /// Free `block`.
     pub fn free(&mut self, block: u32) {
         if self.is_used(block) && !self.pinned.contains(&block) {
             self.words[block as usize / 64] &= !(1 << (block % 64));
@@ -108,13 +108,13 @@ impl Alloc {
         self.used
     }
 
-    /// The block behind the last one in use.
+    /// The block after the last one in use.
     pub fn end(&self) -> u32 {
         let last = self.words.iter().rposition(|&word| word != 0);
         last.map_or(0, |at| (at as u32 + 1) * 64 - self.words[at].leading_zeros())
     }
 
-    /// Blocks free and not promised to dirty files.
+    /// Blocks that are free and not promised to dirty files.
     pub fn available(&self) -> u32 {
         (self.count - self.used).saturating_sub(self.reserved)
     }
@@ -139,20 +139,21 @@ impl Alloc {
         Some(block)
     }
 
-    /// [`Self::take`], for something that is to be written at once.
+    /// [`Self::take`], for a block that is written at once.
     ///
     /// # Errors
-    /// `NoSpace`, or why blocks could not be written, if that is what there are none left for.
+    /// `NoSpace`; or, if no block is left because blocks could not be written, the error of these
+    /// writes.
     pub fn take_to_write(&mut self) -> Result<u32> {
         match self.take() {
             Some(block) => Ok(block),
-            // A single bad block is no reason to doubt a device that took others before.
+            // after a single bad block, a device that has written other blocks is not suspected
             None if self.spoiled.len() > 1 || !self.proven => Err(self.give_up()),
             None => Err(Error::NoSpace),
         }
     }
 
-    /// A block that was taken could be written.
+    /// Note that a block that was taken could be written.
     pub fn written(&mut self) {
         self.spoiled.clear();
         self.proven = true;
@@ -161,8 +162,8 @@ impl Alloc {
     /// `block`, which was taken, cannot be written, as `e` says: it stays in use.
     ///
     /// # Errors
-    /// `e`, once so many could not be written that it is the device that fails. They are free then,
-    /// since nothing is known of them.
+    /// `e`, if so many blocks could not be written that the device must be failing. These blocks
+    /// then are free again, because nothing is known about them.
     pub fn spoil(&mut self, block: u32, e: IoError) -> Result<()> {
         self.cause = e.source.raw_os_error().map(|errno| (e.op, block, errno));
         self.spoiled.push(block);
@@ -173,7 +174,7 @@ impl Alloc {
         Err(e.into())
     }
 
-    /// The device fails: what became of blocks meanwhile says nothing about them.
+    /// Decide that the device fails: then the failed writes say nothing about the single blocks.
     fn give_up(&mut self) -> Error {
         for block in std::mem::take(&mut self.spoiled) {
             self.free(block);

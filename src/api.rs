@@ -1,17 +1,17 @@
-//! The filesystem by paths, in the manner of `std::fs`: what most users of the library need.
+//! The filesystem by paths, similar to `std::fs`: what most users of the library need.
 //!
 //! | file | what is there |
 //! |---|---|
 //! | `options` | opening an image or a device |
 //! | `format` | making an empty filesystem |
 //! | `path` | what a path leads to |
-//! | `metadata` | what is known of an entry: kind, size, times, owner, mode |
+//! | `metadata` | facts about an entry: kind, size, times, owner, mode |
 //! | `file` | open files |
 //! | `dir` | listing directories, and whole trees |
 //! | `tree` | creating, removing, renaming and copying entries |
-//! | `attr` | user attributes as they are |
+//! | `attr` | user attributes as they are stored |
 //!
-//! One mutex guards the engine, and every handle shares it. File data is read outside of the mutex.
+//! One mutex guards the engine; all handles share it. File data is read without holding the mutex.
 
 mod attr;
 mod dir;
@@ -46,13 +46,13 @@ pub use options::OpenOptions;
 ///
 /// Paths are bytes or strings, absolute or relative to the root directory, which is the same.
 /// Components are separated by `/`; empty ones and `.` are ignored, and `..` is refused with
-/// [`Error::InvalidName`](crate::Error::InvalidName). Symbolic links, which some conventions know,
-/// are never followed.
+/// [`Error::InvalidName`](crate::Error::InvalidName). Symbolic links, which some conventions
+/// support, are never followed.
 ///
-/// **Changes stay in memory until [`Littlefs::flush`]**, [`Littlefs::close`] or
-/// [`File::sync_all`], or until they exceed what is held in memory. Each of those writes leaves a
-/// sound image behind whatever interrupts it. Dropping a `Littlefs` drops what was not flushed, so a
-/// program that gives up in the middle leaves the image as it was at the last flush.
+/// **Changes stay in memory until [`Littlefs::flush`]**, [`Littlefs::close`] or [`File::sync_all`],
+/// or until they exceed the memory that is reserved for changes. Whatever interrupts one of these
+/// writes, the image stays sound. Dropping a `Littlefs` drops changes that were not flushed, so a
+/// program that gives up leaves the image as it was at the last flush.
 ///
 /// Handles are cheap to clone, and can be used from several threads at once.
 #[derive(Clone)]
@@ -63,9 +63,9 @@ pub struct Littlefs {
 /// What all handles of a filesystem share.
 struct Shared {
     core: Mutex<Core>,
-    /// What opening the image found worth telling.
+    /// Warnings from opening the image.
     notes: Vec<String>,
-    /// Why changes are refused, if they were refused from the start and nothing is damaged.
+    /// Why changes are refused, if they were refused from the start although nothing is damaged.
     refused: Option<ReadOnlyReason>,
 }
 
@@ -86,24 +86,24 @@ pub enum ReadOnlyReason {
     Asked,
     /// [`OpenOptions::at`] asked for a past state of a journal.
     PastState,
-    /// The image is in a dialect that is only read.
+    /// The image is in a dialect that can only be read.
     Dialect,
-    /// The image is of littlefs version 1, which is only read.
+    /// The image has littlefs version 1, which can only be read.
     Version1,
-    /// The image is in a file of another format, through which it is only read. Says which one, and
-    /// what to do.
+    /// The image is wrapped in another format, and can only be read. The text says which format,
+    /// and what to do.
     Wrapped(String),
     /// The image file cannot be written.
     WriteProtected,
-    /// It is not certain that this is the filesystem that is meant. Says why.
+    /// It is not certain that this is the right filesystem. The text says why.
     Doubtful(String),
-    /// The image is damaged, or a write failed in a way that leaves open what is on disk. Says what
-    /// is wrong.
+    /// The image is damaged, or a write failed so that the content of the disk is unknown. The text
+    /// says what is wrong.
     Damage(String),
 }
 
 impl fmt::Display for ReadOnlyReason {
-    /// Half a sentence, with the remedy.
+    /// Part of a sentence, with the remedy.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Asked => f.write_str("it was opened for reading only"),
@@ -133,7 +133,8 @@ pub struct Usage {
     pub blocks: u32,
     /// Blocks in use.
     pub blocks_used: u32,
-    /// Blocks that can still be filled: free, and not promised to files being written.
+    /// Blocks that can still be filled: they are free, and not reserved for files that are being
+    /// written.
     pub blocks_free: u32,
 }
 
@@ -162,12 +163,12 @@ impl fmt::Debug for Littlefs {
 }
 
 impl Littlefs {
-    /// Open the image in the file or on the block device at `path`, for reading and writing where
-    /// the file allows that, else for reading. Its geometry is found in it.
+    /// Open the image in the file or on the block device at `path`, for reading and writing if the
+    /// file allows that, and otherwise only for reading. The geometry is read from the image.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) says why there is no usable image, others what is wrong
-    /// with the filesystem in it.
+    /// [`Error::Image`](crate::Error::Image) says why there is no usable image. Other errors say
+    /// what is wrong with the filesystem in it.
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Self> {
         OpenOptions::new().open(path)
     }
@@ -182,7 +183,7 @@ impl Littlefs {
     }
 
     /// Make a new image file at `path`, with an empty filesystem of `size` bytes, and open it.
-    /// [`FormatOptions`] has more to choose from.
+    /// [`FormatOptions`] has more options.
     ///
     /// # Errors
     /// When the file exists already or cannot be made, or no filesystem has that size.
@@ -215,26 +216,26 @@ impl Littlefs {
         self.core().fs.flush()
     }
 
-    /// Write every change to the image, and let go of it.
+    /// Write every change to the image, and give up this handle.
     ///
-    /// Open files and other clones of this handle keep the image open; what is changed through them
-    /// afterwards needs a flush of its own.
+    /// Open files and other clones of this handle keep the image open; later changes through them
+    /// need another flush.
     ///
     /// # Errors
-    /// As [`Littlefs::flush`]; then what was not durable is lost.
+    /// As [`Littlefs::flush`]; in this case, changes that were not durable are lost.
     pub fn close(self) -> Result<()> {
         self.flush()
     }
 
-    /// Whether operations that find no space fail at once, instead of flushing what was removed and
-    /// trying again. As long as [`Littlefs::flushes`] counts no new ones, dropping this handle takes every
-    /// change back.
+    /// Choose whether operations that find no space fail at once, instead of flushing removals and
+    /// trying again. As long as [`Littlefs::flushes`] counts no new flushes, dropping this handle
+    /// undoes every change.
     pub fn hold(&self, held: bool) {
         self.core().fs.hold(held);
     }
 
-    /// The flushes so far that had something to write: those that were asked for, and those that were
-    /// needed because the changes exceeded what is held in memory.
+    /// The flushes so far that had something to write: those that were requested, and those that
+    /// happened because the changes exceeded the memory for changes.
     pub fn flushes(&self) -> Flushes {
         self.core().fs.flushes()
     }
@@ -244,8 +245,8 @@ impl Littlefs {
         self.core().fs.unwritten()
     }
 
-    /// Whether an operation that was interrupted earlier, on a device perhaps, is still to be
-    /// finished. Asking does not finish it; the first change does.
+    /// Whether an operation that was interrupted earlier, perhaps on a device, is still unfinished.
+    /// This call does not finish it; the first change does.
     pub fn is_pending(&self) -> bool {
         self.core().fs.is_interrupted()
     }
@@ -268,7 +269,7 @@ impl Littlefs {
         Ok(Usage { block_size, blocks: block_count, blocks_used, blocks_free })
     }
 
-    /// How many files and directories there are; the whole tree is read for this.
+    /// The number of files and directories; this reads the whole tree.
     ///
     /// # Errors
     /// When a directory cannot be read.
@@ -295,12 +296,13 @@ impl Littlefs {
         }
     }
 
-    /// The convention by which user attributes keep times, owners and modes, if they do.
+    /// The convention by which user attributes store times, owners and modes; `None` if they do
+    /// not.
     pub fn convention(&self) -> Option<&'static Convention> {
         self.core().codec.as_ref().map(Codec::convention)
     }
 
-    /// What opening the image found worth telling, one sentence each.
+    /// The warnings from opening the image, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
         let mut all = self.shared.notes.clone();
         all.extend_from_slice(self.core().fs.warnings());
@@ -309,7 +311,7 @@ impl Littlefs {
 }
 
 impl Shared {
-    /// The filesystem, for this thread alone.
+    /// Lock the filesystem for this thread.
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock()
     }

@@ -1,17 +1,17 @@
-//! Undo files: what an image held before something rewrote parts of it in place.
+//! Undo files, which save the content of an image before parts of it are rewritten in place.
 //!
-//! An undo file begins with a head and holds records, each of bytes at a position of the image file as
-//! they were before the first change. A record is durable before the image is changed there, so after
-//! an interruption at any moment the undo file can take the image back. When the change is complete, a
-//! last record follows with a checksum of what each place holds then: by these [`undo`] sees whether
-//! somebody else has changed the image since.
+//! An undo file begins with a head and holds records, each of bytes at a position of the image file
+//! as they were before the first change. A record is durable before the image is changed there, so
+//! the undo file can restore the image after an interruption at any moment. When the change is
+//! complete, a last record follows, with a checksum of the new content of each place. By these
+//! checksums, [`undo`] notices if somebody else has changed the image since.
 //!
 //! All numbers are little-endian. The head: `MAGIC`, the size of the image in bytes (8). A record:
-//! position (8), length (4), the bytes, and a CRC-32 of all this (4). The last record has the position
-//! `END` and for its bytes the new size of the image (8), the position of the filesystem (8), its block
-//! size (4) and block count (4), its [`fingerprint`] (32), and a CRC-32 for each record before (4). While
-//! the image is taken back, an empty record of the position `BEGUN` follows: then the image may hold a
-//! mixture, and is not compared.
+//! position (8), length (4), the bytes, and a CRC-32 of all this (4). The last record has the
+//! position `END` and for its bytes the new size of the image (8), the position of the filesystem
+//! (8), its block size (4) and block count (4), its [`fingerprint`] (32), and a CRC-32 for each
+//! record before (4). While the image is being restored, an empty record with the position `BEGUN`
+//! follows: then the image may hold a mixture, and is not compared.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -34,7 +34,7 @@ use crate::journal::fingerprint;
 const MAGIC: &[u8; 16] = b"littlefs undo 1\n";
 /// The position that stands for the last record.
 const END: u64 = u64::MAX;
-/// The position that stands for an image that is being taken back.
+/// The position that means that the image is being restored.
 const BEGUN: u64 = u64::MAX - 1;
 /// Bytes of the image in one record at most.
 const PIECE: u32 = 1 << 20;
@@ -43,7 +43,7 @@ const END_MAX: u32 = 64 << 20;
 /// Bytes of a record before its data.
 const RECORD_HEAD: usize = 12;
 
-/// An undo file in the making.
+/// An undo file that is being written.
 pub struct Backup {
     state: Mutex<State>,
 }
@@ -75,7 +75,7 @@ impl Backup {
         Ok(Self { state: Mutex::new(state) })
     }
 
-    /// Keep bytes of the image, each piece with its position. They are durable when this returns.
+    /// Save bytes of the image, each piece with its position. They are durable when this returns.
     ///
     /// # Errors
     /// When the undo file cannot be written.
@@ -91,7 +91,7 @@ impl Backup {
         state.file.sync_data()
     }
 
-    /// Keep the whole image.
+    /// Save the whole image.
     ///
     /// # Errors
     /// When the image cannot be read, or the undo file not be written.
@@ -110,10 +110,11 @@ impl Backup {
         self.state.lock().file.sync_data()
     }
 
-    /// The change is complete: note what the image holds now.
+    /// Note that the change is complete, with checksums of the new content.
     ///
     /// # Errors
-    /// When the image cannot be read, or the undo file not be written. It can be used all the same.
+    /// When the image cannot be read, or the undo file not be written. The undo file can be used
+    /// nevertheless.
     pub fn finish(&self, image: &File, offset: u64, geometry: Geometry) -> io::Result<()> {
         let mut state = self.state.lock();
         let after = After {
@@ -130,7 +131,7 @@ impl Backup {
         state.file.sync_data()
     }
 
-    /// Whether nothing was kept, because nothing was changed.
+    /// Whether nothing was saved, because nothing was changed.
     pub fn is_empty(&self) -> bool {
         self.state.lock().saved.is_empty()
     }
@@ -162,7 +163,7 @@ fn record(at: u64, bytes: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What is known of the image after the change, beside the places that were changed.
+/// What is known about the image after the change, in addition to the places that were changed.
 struct After {
     size: u64,
     offset: u64,
@@ -194,7 +195,7 @@ impl After {
     }
 }
 
-/// What tells this state of a filesystem from every other; zeros where its superblock cannot be read.
+/// The fingerprint of a state of a filesystem; zeros if its superblock cannot be read.
 fn fingerprint_of(image: &File, offset: u64, geometry: Geometry) -> io::Result<[u8; 32]> {
     let device = FileDevice::new(image.try_clone()?, offset, geometry);
     Ok(fingerprint(&device).unwrap_or_default())
@@ -205,14 +206,14 @@ fn size_of(file: &File) -> io::Result<u64> {
     io::Seek::seek(&mut file.try_clone()?, io::SeekFrom::End(0))
 }
 
-/// A CRC-32 of what a file holds; of what is behind its end as of zeros.
+/// The CRC-32 of a part of a file; bytes after its end count as zeros.
 fn crc_at(file: &File, at: u64, len: u32) -> io::Result<u32> {
     let mut buf = vec![0; len as usize];
     crate::bd::file::read_up_to(file, at, &mut buf)?;
     Ok(crc32fast::hash(&buf))
 }
 
-/// A device that keeps what each block held before its first change.
+/// A device that saves the old content of each block before its first change.
 pub struct BackupDevice {
     base: Arc<dyn BlockDevice>,
     /// Where the device begins in the image file, in bytes.
@@ -227,8 +228,8 @@ impl BackupDevice {
         Self { base, offset, backup, kept: Mutex::default() }
     }
 
-    /// Keep what `count` blocks from `block` on hold. The lock is held meanwhile, so that no block is
-    /// changed by another thread before it is kept.
+    /// Save the content of `count` blocks from `block` on. The lock is held during this, so that no
+    /// other thread changes a block before it is saved.
     fn keep(&self, block: u32, count: u32) -> IoResult<()> {
         let block_size = self.base.geometry().block_size;
         let mut kept = self.kept.lock();
@@ -251,7 +252,7 @@ impl BackupDevice {
         Ok(())
     }
 
-    /// Blocks that `len` bytes from byte `off` of a block on touch.
+    /// The number of blocks that contain `len` bytes from byte `off` of a block on.
     fn blocks(&self, off: u32, len: usize) -> u32 {
         let block_size = u64::from(self.base.geometry().block_size);
         u32::try_from((u64::from(off) + len as u64).div_ceil(block_size)).unwrap_or(u32::MAX)
@@ -299,15 +300,15 @@ impl BlockDevice for BackupDevice {
     }
 }
 
-/// Why an image was not taken back.
+/// Why an image was not restored.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum UndoError {
     /// The undo file cannot be read.
     Unreadable(io::Error),
-    /// The undo file cannot be written: it has to say that the image is being taken back.
+    /// The undo file cannot be written: it must note that the image is being restored.
     Unwritable(io::Error),
-    /// The file is no undo file.
+    /// The file is not an undo file.
     NotUndo,
     /// The undo file ends within its head, or a record names bytes that no image of its size has.
     Damaged,
@@ -341,7 +342,7 @@ impl fmt::Display for UndoError {
 
 impl std::error::Error for UndoError {}
 
-/// What was taken back.
+/// What was restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Undone {
     /// Bytes that were written.
@@ -350,8 +351,9 @@ pub struct Undone {
     pub interrupted: bool,
 }
 
-/// Take an image back to what it was before the change that `undo_file` was made for. This may be
-/// interrupted and started again. With `force` an image that was changed since is written, too.
+/// Restore the state of an image before the change for which `undo_file` was made. This may be
+/// interrupted and started again. With `force`, an image that was changed since is restored as
+/// well.
 ///
 /// # Errors
 /// One [`UndoError`] for each reason.
@@ -387,12 +389,12 @@ struct Kept {
     /// Of the image, before.
     size: u64,
     records: Vec<Record>,
-    /// What is known of the time after the change, if that was completed: with a checksum for each
-    /// record.
+    /// What is known about the image after the change, with a checksum for each record, if the
+    /// change was completed.
     after: Option<(After, Vec<u32>)>,
     /// Where the whole records end.
     end: u64,
-    /// Whether taking the image back was begun and not completed.
+    /// Whether the restoration was begun but not completed.
     begun: bool,
 }
 
@@ -420,7 +422,8 @@ impl Kept {
         let size = u64::from_le_bytes(size.try_into().map_err(|_| UndoError::NotUndo)?);
         let mut kept = Self { file, size, records: Vec::new(), after: None, end: 0, begun: false };
         let mut at = head.len() as u64;
-        // What follows the last record that is whole was never waited for.
+        // The change never waited for an incomplete record at the end, so it has not changed that
+        // place.
         while let Some((record, bytes)) = kept.record(at)? {
             if record.at == BEGUN {
                 kept.begun = true;
@@ -431,7 +434,7 @@ impl Kept {
                 kept.after = after(&bytes, kept.records.len());
                 continue;
             }
-            // A record may end behind an image that was shorter than its last block.
+            // A record may extend beyond the image if the image ended within its last block.
             if record.at >= size {
                 return Err(UndoError::Damaged);
             }
@@ -441,13 +444,13 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Note, durably, that the image is being taken back.
+    /// Note, durably, that the image is being restored.
     fn begin(&self) -> io::Result<()> {
         self.file.write_all_at(&record(BEGUN, &[]), self.end)?;
         self.file.sync_data()
     }
 
-    /// It is what it was before.
+    /// Note that the image is restored.
     fn end(&self) -> io::Result<()> {
         self.file.set_len(self.end)?;
         self.file.sync_data()
@@ -469,7 +472,7 @@ impl Kept {
         if len > most {
             return Ok(None);
         }
-        // as many bytes as the file has, whatever the length says
+        // read only as many bytes as the file has, whatever the length says
         let from = at + RECORD_HEAD as u64;
         let mut bytes = Vec::new();
         let mut part = Part { file: &self.file, at: from, left: u64::from(len) + 4 };
@@ -489,13 +492,13 @@ impl Kept {
     fn content(&self, record: &Record, buf: &mut Vec<u8>) -> Result<(), UndoError> {
         buf.resize(record.len as usize, 0);
         self.file.read_exact_at(buf, record.from).map_err(UndoError::Unreadable)?;
-        // not beyond the image's end, which may be within its last block
+        // not beyond the end of the image, which may be within its last block
         buf.truncate(usize::try_from(self.size - record.at).unwrap_or(usize::MAX));
         Ok(())
     }
 
-    /// Whether the image is as it was before the change, or as it was after it. While it is taken back,
-    /// or after a change that was interrupted, it may be a mixture, which is not to be known.
+    /// Check that the image is as it was before the change, or as it was after it. During a
+    /// restoration, or after an interrupted change, it may be a mixture, which cannot be checked.
     fn check(&self, image: &File, size: u64) -> Result<(), UndoError> {
         let Some((after, crcs)) = self.after.as_ref().filter(|_| !self.begun) else {
             return Ok(());

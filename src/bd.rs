@@ -1,4 +1,4 @@
-//! Block devices: what the engine asks of storage.
+//! Block devices: the interface between the engine and storage.
 
 pub mod emu;
 pub mod file;
@@ -29,9 +29,9 @@ pub type IoResult<T> = Result<T, IoError>;
 
 /// Smallest block that holds every pointer of a 2 GiB file (SPEC: CTZ struct).
 pub const BLOCK_SIZE_MIN: u32 = 104;
-/// Largest block size served, in bytes.
+/// Largest supported block size, in bytes.
 pub const BLOCK_SIZE_MAX: u32 = 16 << 20;
-/// Largest number of blocks served.
+/// Largest supported number of blocks.
 pub const BLOCK_COUNT_MAX: u32 = 1 << 31;
 
 /// Size of the blocks in bytes, and their number.
@@ -75,9 +75,9 @@ impl Geometry {
 
 /// Storage in erasable blocks.
 ///
-/// Reads and programs may run over the end of a block into the next ones: consecutive blocks are
-/// consecutive bytes. Calls may come from several threads at once; the engine never programs what
-/// another call reads.
+/// Reads and programs may go beyond the end of a block into the next ones, because consecutive
+/// blocks are consecutive bytes. Calls may come from several threads at once; the engine never
+/// programs bytes that another call is reading.
 pub trait BlockDevice: Send + Sync {
     /// Size and number of blocks.
     fn geometry(&self) -> Geometry;
@@ -88,8 +88,8 @@ pub trait BlockDevice: Send + Sync {
     /// When the bytes cannot be read, or are not on the device.
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
 
-    /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now` only if that
-    /// needs not wait for storage. Whether they were filled.
+    /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now`, only if that
+    /// does not need to wait for storage. Returns whether they were filled.
     ///
     /// # Errors
     /// As [`BlockDevice::read`].
@@ -104,15 +104,15 @@ pub trait BlockDevice: Send + Sync {
         Ok(true)
     }
 
-    /// A hint: `count` blocks from `block` on will be read soon. Those outside the device do not
-    /// count.
+    /// A hint: `count` blocks from `block` on will be read soon. Blocks outside the device are
+    /// ignored.
     fn will_read(&self, _block: u32, _count: u32) {}
 
     /// Write `data` at byte `off` of `block`, which is erased there.
     ///
     /// # Errors
-    /// When it cannot be written: with EIO, EILSEQ or EBADMSG the block counts as bad, and another
-    /// one is used in its place.
+    /// When it cannot be written: after EIO, EILSEQ or EBADMSG, the block counts as bad, and
+    /// another one is used instead.
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()>;
 
     /// Make every byte of `block` read 0xFF.
@@ -121,8 +121,8 @@ pub trait BlockDevice: Send + Sync {
     /// As [`BlockDevice::prog`].
     fn erase(&self, block: u32) -> IoResult<()>;
 
-    /// Erase the blocks that `data` covers and program it from the start of `block` on. Bytes
-    /// behind it in its last block may read anything.
+    /// Erase the blocks that `data` covers and program it from the start of `block` on. The rest of
+    /// the last block may then have any content.
     ///
     /// # Errors
     /// As [`BlockDevice::prog`].
@@ -135,27 +135,29 @@ pub trait BlockDevice: Send + Sync {
         Ok(())
     }
 
-    /// Everything written before is on disk before anything written after.
+    /// Order writes: everything that was written before this reaches the disk before anything that
+    /// is written after it.
     ///
     /// # Errors
-    /// When that cannot be promised: what is on the device is unknown then.
+    /// When that cannot be guaranteed; then the content of the device is unknown.
     fn barrier(&self) -> IoResult<()>;
 
-    /// Everything written before is on disk.
+    /// Make everything durable that was written before.
     ///
     /// # Errors
-    /// When that cannot be promised: what is on the device is unknown then, and it is not tried again.
+    /// When that cannot be guaranteed; then the content of the device is unknown, and the call is
+    /// not tried again.
     fn sync(&self) -> IoResult<()>;
 
-    /// Whether all of the device is still there, so that what was synced can be read.
+    /// Check that the whole device still exists, so that synced data can be read.
     ///
     /// # Errors
-    /// When it became smaller, like a file that somebody truncates.
+    /// When it has become shorter, like a file that somebody truncated.
     fn still_whole(&self) -> IoResult<()> {
         Ok(())
     }
 
-    /// Write from now on, where it was opened for reading only and shared with other readers.
+    /// Make a device writable that was opened read-only and shared with other readers.
     ///
     /// # Errors
     /// Why that is impossible, which changes nothing.
@@ -163,7 +165,8 @@ pub trait BlockDevice: Send + Sync {
         Err(io::Error::new(io::ErrorKind::Unsupported, "it can only be read"))
     }
 
-    /// Whether a program may fail silently, so that the engine must read back what it wrote.
+    /// Whether a program can fail without an error, so that the engine must read back what it
+    /// wrote.
     fn wants_read_back(&self) -> bool {
         false
     }
@@ -191,7 +194,8 @@ fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {
     u64::from(block) * u64::from(g.block_size) + u64::from(off)
 }
 
-/// An out-of-range access, reported like a failing device: image bytes must never panic us.
+/// Report an access outside the device like a device failure, because bytes of an image must never
+/// cause a panic.
 pub(crate) fn check_range(
     g: Geometry,
     op: IoOp,

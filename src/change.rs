@@ -1,5 +1,5 @@
-//! One change to an image: tried as a whole in memory, written by one flush where that is possible,
-//! and nothing at all when it fails before that.
+//! One change to an image: it is tried completely in memory, and written by one flush if that is
+//! possible. If it fails before that, nothing is written.
 
 mod version1;
 
@@ -15,7 +15,7 @@ use crate::{Littlefs, OpenOptions, ReadOnlyReason};
 
 pub use version1::InPlace;
 
-/// Why a change was not made, or not wholly.
+/// Why a change was not made, or only partly.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failed<E> {
@@ -27,10 +27,11 @@ pub enum Failed<E> {
     Operation {
         /// Why.
         why: E,
-        /// Whether what it did before is in the image, because it was too much to be held in memory.
+        /// Whether earlier parts of the operation are in the image, because they exceeded the
+        /// memory for changes.
         written: bool,
     },
-    /// The image is of version 1, and no file of its own; nothing was changed.
+    /// The image has version 1, and is not a file of its own; nothing was changed.
     Version1InPlace(InPlace),
     /// No new image of version 1 could be made in the place of the old one; nothing was changed.
     Rebuild(Failure),
@@ -42,7 +43,8 @@ pub enum Failed<E> {
     Commit {
         /// Why.
         error: Error,
-        /// The journal, if the image was written to already: committing it finishes the change.
+        /// The journal, if the image was already partly written: committing the journal finishes
+        /// the change.
         unfinished: Option<PathBuf>,
     },
 }
@@ -94,19 +96,20 @@ impl<E: fmt::Display + fmt::Debug> std::error::Error for Failed<E> {}
 pub struct How {
     /// Write nothing at all.
     pub dry_run: bool,
-    /// All or nothing whatever its size, and whatever interrupts it: by a journal beside the image,
-    /// which goes in the end.
+    /// All or nothing, whatever the size and whatever interrupts it: through a journal beside the
+    /// image, which is removed at the end.
     pub atomic: bool,
 }
 
 /// Change the image at `path` by `operation`, which may be called several times, each time on the
 /// image as it was.
 ///
-/// The first try holds everything in memory. If there is no space that way, because only a flush
-/// frees what is replaced, the operation is rehearsed on a copy of the blocks it changes, and done in
-/// several flushes only if it gets through there.
+/// The first attempt holds everything in memory. It may find no space, because only a flush frees
+/// what is replaced. Then the operation is rehearsed on a copy of the blocks that it changes, and
+/// if that succeeds, it is done in several flushes.
 ///
-/// An image of version 1, whose blocks cannot be changed one by one, is built anew beside and renamed.
+/// The blocks of an image of version 1 cannot be changed one by one: a new image is built beside
+/// it, and renamed.
 ///
 /// # Errors
 /// One [`Failed`] for each reason.
@@ -155,7 +158,7 @@ fn change_at_once<T, E: Trouble>(
         done => done,
     }?;
     if let Err(e) = journal.commit(source) {
-        // what cannot be told is taken for begun, because then the journal is needed
+        // if this cannot be found out, assume that it has begun, because then the journal is needed
         let unfinished = journal.is_begun().unwrap_or(true).then(|| {
             journal.keep();
             journal.named().path().to_owned()
@@ -176,8 +179,8 @@ fn changeable<E>(image: Littlefs) -> Result<Littlefs, Failed<E>> {
     }
 }
 
-/// Do it, and write it. With `held` nothing is written before the end unless it is too much for
-/// memory.
+/// Run the operation, and write its changes. With `held`, nothing is written before the end, unless
+/// the changes exceed the memory for changes.
 fn attempt<T, E: Trouble>(
     image: &Littlefs,
     held: bool,
@@ -195,7 +198,7 @@ fn attempt<T, E: Trouble>(
             let written = flushes.done + flushes.failed > 0;
             if written {
                 image.hold(false);
-                // so that what was done is known: everything before the failure
+                // flush, so that exactly the changes before the failure are in the image
                 image.flush().map_err(Failed::Write)?;
             }
             Err(Failed::Operation { why, written })

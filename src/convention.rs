@@ -1,9 +1,9 @@
-//! What devices keep in user attributes: one table of conventions, and the code that reads and
-//! writes whatever the table says.
+//! What devices store in user attributes: a table of conventions, and the code that reads and
+//! writes attributes by this table.
 //!
 //! littlefs has user attributes (a type of 8 bits, up to 1022 bytes) and no standard for their
-//! meaning. An attribute is decoded by type *and* length, because types collide; one of a length
-//! that is not in the table is left alone. `docs/attributes.md` describes each convention.
+//! meaning. An attribute is decoded by type *and* length, because types collide; an attribute whose
+//! length is not in the table is not touched. `docs/attributes.md` describes each convention.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub enum Field {
     Uid,
     /// Group.
     Gid,
-    /// Something a new entry needs and that stays as it is.
+    /// A fixed value that new entries need, and that is never changed.
     Fixed(u32),
 }
 
@@ -86,7 +86,7 @@ impl Format {
         })
     }
 
-    /// Store `value`, or what comes nearest to it.
+    /// Store `value`, or the nearest value that can be stored.
     fn write(self, value: i64, bytes: &mut [u8]) {
         let positive = value.max(0);
         let seconds = u32::try_from(positive / NANOS).unwrap_or(u32::MAX).to_le_bytes();
@@ -139,7 +139,7 @@ pub struct Convention {
     pub name: &'static str,
     /// Who writes it.
     pub who: &'static str,
-    /// Whether its writers give attributes to directories, too.
+    /// Whether its writers also give attributes to directories.
     on_dirs: bool,
     /// Whether a file may stand for a symbolic link, a device, a FIFO or a socket.
     pub special_files: bool,
@@ -153,8 +153,9 @@ const fn row(ty: u8, len: u16, parts: &'static [(Field, usize, Format)]) -> Row 
 use Field::{Atime, Birth, Ctime, Fixed, Gid, Mode, Mtime, Uid};
 use Format::{DaysPicos, Nanos64, Number, Seconds32, Seconds64, SecondsNanos};
 
-/// Every convention known. Of several lengths of a type, the first is the one to write where the
-/// image has none yet. Of conventions that explain an image equally well, the first wins.
+/// Every convention known. If a type has several lengths, the first one is written if the image has
+/// no attribute of that type yet. If several conventions explain an image equally well, the first
+/// one is used.
 pub static CONVENTIONS: &[Convention] = &[
     Convention {
         name: "unix",
@@ -304,7 +305,7 @@ impl Convention {
 /// Which convention the user attributes of an image follow.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Choice {
-    /// The one that the attributes in the image follow already, if they do.
+    /// The one that the attributes of the image already follow, if there is one.
     #[default]
     AsImage,
     /// None: attributes are neither read for their meaning nor written.
@@ -340,7 +341,8 @@ impl Choice {
     }
 }
 
-/// What the attributes of an entry say, or are to say; times in nanoseconds since 1970.
+/// The metadata in the attributes of an entry, or the metadata to store there; times are in
+/// nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Meta {
     /// Last access.
@@ -393,7 +395,8 @@ impl Meta {
 #[derive(Debug, Clone)]
 pub struct Codec {
     convention: &'static Convention,
-    /// For each type the row of the length to give new attributes: what the image uses most.
+    /// For each type, the row with the length for new attributes: the length that the image uses
+    /// most.
     preferred: Vec<&'static Row>,
 }
 
@@ -441,8 +444,9 @@ impl Codec {
         meta
     }
 
-    /// The attributes that change, in what an entry of kind `target` has, for them to say `meta`.
-    /// Widths stay as found, and so does whatever the table does not know.
+    /// The attributes of an entry of kind `target` that must change so that they store `meta`.
+    /// Existing attributes keep their length, and attributes that are not in the table stay as they
+    /// are.
     pub fn write<'a>(
         &self,
         attrs: impl Iterator<Item = (u8, &'a [u8])>,
@@ -497,8 +501,9 @@ impl Codec {
         attrs
     }
 
-    /// Whether entries of a kind get attributes they have not got yet. The root gets none from
-    /// any device, so it does only where everything else has a place, too.
+    /// Whether entries of this kind get attributes that they do not have yet. No device gives
+    /// attributes to the root directory, so it gets them only by the convention that stores
+    /// everything.
     fn is_given_to(&self, target: Target) -> bool {
         match target {
             Target::File => true,
@@ -517,7 +522,7 @@ impl Codec {
     }
 }
 
-/// Bytes of content that stand for the numbers of a device, major and minor: 32 bits each,
+/// Size of the content of a device file, which is its numbers, major and minor: 32 bits each,
 /// little-endian.
 pub const DEVICE_SIZE: usize = 8;
 

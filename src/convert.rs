@@ -1,8 +1,9 @@
-//! Making a littlefs of version 2 of an image in another dialect.
+//! Converting an image in another dialect to littlefs version 2.
 //!
 //! The new image is written to a file of its own, read back and compared, checked, and made durable
-//! before it gets its name; in place, that is one rename(2). So whatever interrupts it, under the
-//! name there is the old image or the new one, complete.
+//! before it gets its name; in place, it gets the name of the old one by one rename(2). So whatever
+//! interrupts the conversion, the file of that name is the complete old image or the complete new
+//! one.
 
 mod failure;
 mod target;
@@ -28,39 +29,40 @@ use target::Target;
 
 /// Bytes of a value copied or compared at once.
 const PIECE: usize = 1 << 20;
-/// Longest name of the new image, in bytes, unless the old one has longer ones.
+/// Longest name of the new image, in bytes, unless the old image has longer names.
 const NAME_MAX: u32 = 255;
 /// Bytes that an entry takes in its directory besides its name, at least.
 const ENTRY: u32 = 4 + 12;
 /// How often the number of blocks is doubled to find out how many are needed.
 const DOUBLINGS: u32 = 6;
 
-/// What is to be converted, and how.
+/// A conversion.
 pub struct Job<'a> {
-    /// The image, open, with nobody else there.
+    /// The image, open and locked.
     pub source: &'a Opened,
-    /// The new image; none to replace the old one.
+    /// The new image; `None` to replace the old one.
     pub out: Option<&'a Path>,
-    /// Replace what is at `out`.
+    /// Replace an existing file at `out`.
     pub overwrite: bool,
     /// Leave out what cannot be read.
     pub salvage: bool,
     /// Version of the new image, major in the high 16 bits.
     pub disk_version: u32,
-    /// Bytes in a block of the new image; as many as in the old one where none.
+    /// Block size of the new image, in bytes; by default that of the old one.
     pub block_size: Option<u32>,
-    /// Blocks of the new image; as many as the old one has, or fill its size, where none.
+    /// Number of blocks of the new image; by default as many as the old one has, or as fill its
+    /// size.
     pub block_count: Option<u32>,
 }
 
-/// How far a conversion is.
+/// The progress of a conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes of values are in the new image.
+    /// This many bytes of values are in the new image.
     Copied(u64),
-    /// So many of them have been read back.
+    /// This many of them have been read back.
     Compared(u64),
-    /// The new image is complete and durable, but under no name.
+    /// The new image is complete and durable, but has no name yet.
     Written,
     /// It has its name.
     Named,
@@ -77,14 +79,14 @@ pub struct Outcome {
     pub bytes: u64,
     /// Geometry of the new image.
     pub geometry: Geometry,
-    /// What was left out, or is not what it was: path or place, and why.
+    /// What was left out, or is damaged: path or place, and the reason.
     pub doubts: Vec<(String, String)>,
     /// Paths of what was left out although the old image lists it.
     lost: BTreeSet<String>,
 }
 
-/// Convert an image of another dialect, telling `step` how far it is. On a failure, and when it is
-/// ended at any step before [`Step::Named`], everything is as it was.
+/// Convert an image of another dialect, calling `step` with the progress. After a failure, or an
+/// interruption at any step before [`Step::Named`], everything is as it was.
 ///
 /// # Errors
 /// One [`Failure`] for each reason.
@@ -147,8 +149,8 @@ fn make(
     Ok((device, outcome))
 }
 
-/// How many blocks of that size are enough, found by filling more of them in `file`, which has no
-/// name and is of no use any more.
+/// How many blocks of this size are enough, found by building with more of them in `file`, which
+/// has no name and is not needed any more.
 fn needed(job: &Job<'_>, old: &mut Fs, file: &File, g: Geometry) -> Option<u32> {
     for doubling in 1..=DOUBLINGS {
         let block_count = g.block_count.checked_mul(1 << doubling)?;
@@ -170,12 +172,12 @@ fn unwritable(e: Error) -> Failure {
     Failure::Unwritable(e)
 }
 
-/// What changes when somebody else writes to a file, or gives it another name.
+/// Numbers that change if somebody else writes to a file or renames it.
 fn state(meta: &Metadata) -> (u64, [i64; 4]) {
     (meta.size(), [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
 }
 
-/// Examine the old image. What is damaged must be harmless, or given up.
+/// Check the old image. Its damage must be harmless, unless it may be left out.
 fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
     let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
     let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
@@ -195,7 +197,7 @@ fn geometry(job: &Job<'_>) -> Result<Geometry, Failure> {
     Geometry::new(block_size, block_count).map_err(Failure::Geometry)
 }
 
-/// What is around the filesystem in the old file belongs to the new one, too.
+/// Copy everything around the filesystem from the old file to the new one.
 fn copy_around(source: &Opened, new: &File, geometry: Geometry) -> io::Result<()> {
     let Opened { offset, image_size, .. } = *source;
     if offset > 0 || image_size > geometry.size() {
@@ -205,7 +207,7 @@ fn copy_around(source: &Opened, new: &File, geometry: Geometry) -> io::Result<()
     Ok(())
 }
 
-/// An empty filesystem that suits what the old one holds.
+/// Make an empty filesystem that suits the content of the old one.
 fn format(job: &Job<'_>, old: &Fs, device: Arc<FileDevice>) -> Result<Fs, Failure> {
     let options = FormatOptions {
         disk_version: job.disk_version,
@@ -213,7 +215,8 @@ fn format(job: &Job<'_>, old: &Fs, device: Arc<FileDevice>) -> Result<Fs, Failur
         ..FormatOptions::default()
     };
     Fs::format(&*device, &options).map_err(unwritable)?;
-    // the view of an old image may have other blocks, and the new one may be asked to have others
+    // the view of an old image may have another block size, and another one may be requested for
+    // the new image
     let Geometry { block_size, .. } = device.geometry();
     let unit = 1 << block_size.trailing_zeros().min(31);
     let same = block_size == old.superblock().block_size;
@@ -251,7 +254,7 @@ impl Copier<'_> {
                 let path = format!("{path}/{}", check::show(&name));
                 match self.old.lookup(from, &name) {
                     Ok(Node::Dir(dir)) => {
-                        // one that cannot be read is left out
+                        // a directory that cannot be read is left out
                         if let Err(e) = self.old.is_empty(dir) {
                             self.lose(&path, e)?;
                             continue;
@@ -272,8 +275,8 @@ impl Copier<'_> {
         Ok(self.outcome)
     }
 
-    /// Whether a metadata block can hold the name of a file beside what it needs for the content,
-    /// which the file system finds out late.
+    /// Check that a metadata block can hold the name of a file together with what its content
+    /// needs, because the filesystem would notice this only later.
     fn check_room(&self, name: &[u8], path: &str, size: u32) -> Result<(), Failure> {
         let inline = if size <= self.new.inline_max() { size.saturating_add(4) } else { u32::MAX };
         let entry = 4 + name.len() as u32 + inline.min(12);
@@ -291,7 +294,7 @@ impl Copier<'_> {
         Failure::NameTooLong { path: path.to_owned(), len: name.len(), max, block_size }
     }
 
-    /// Something cannot be read: leave it out if that was asked for.
+    /// Something cannot be read: leave it out if the options allow that.
     fn lose(&mut self, path: &str, e: Error) -> Result<(), Failure> {
         if !self.salvage {
             return Err(Failure::Unreadable(path.to_owned(), e));
@@ -332,7 +335,7 @@ impl Copier<'_> {
         Ok(())
     }
 
-    /// The outer error is the target's, the inner one the source's.
+    /// The outer error is about the target, the inner one about the source.
     fn copy_bytes(&mut self, from: FileId, to: FileId) -> Result<Result<(), Error>, Failure> {
         let mut at = 0;
         loop {
@@ -356,7 +359,8 @@ fn attrs(fs: &mut Fs, at: At<'_>) -> Result<Vec<(u8, Vec<u8>)>, Error> {
     types.into_iter().map(|ty| Ok((ty, fs.get_attr(at, ty)?))).collect()
 }
 
-/// Read everything back: the new filesystem has what the old one has, but for what was lost.
+/// Read everything back, and check that the new filesystem has the content of the old one, except
+/// for what was left out.
 fn compare(
     old: &mut Fs,
     new: &mut Fs,

@@ -1,9 +1,9 @@
 //! Changes inside an image by paths, as the commands of coreutils make them: entries are removed,
 //! moved, copied and made.
 //!
-//! Each operation looks at everything that it was asked for before it changes anything. What cannot be
-//! done is refused with all reasons at once ([`EditError::Refused`]). All changes are in memory until
-//! the image is flushed; [`change`](crate::change) makes one change of the whole.
+//! Each operation checks everything before it changes anything. If something is impossible, the
+//! error has all reasons at once ([`EditError::Refused`]). All changes are in memory until the
+//! image is flushed; [`change`](crate::change) makes an operation a single change.
 //!
 //! | file | what is there |
 //! |---|---|
@@ -41,12 +41,12 @@ use crate::transfer::{Refusal, Step, What};
 /// Why an operation was not done.
 #[derive(Debug)]
 pub enum EditError {
-    /// What was asked for is impossible or not there: everything of that kind, each with the reason.
-    /// Nothing was changed.
+    /// Something is impossible or does not exist: all such paths, each with the reason. Nothing was
+    /// changed.
     Refused(Vec<Refusal>),
-    /// The image cannot do it.
+    /// The image failed.
     Image(PathError),
-    /// It was asked to stop, having done so many steps.
+    /// It was told to stop, after this many steps.
     Stopped(usize),
 }
 
@@ -102,7 +102,7 @@ fn at(path: &[u8]) -> impl FnOnce(Error) -> EditError + '_ {
     move |error| EditError::Image(PathError { path: path.to_vec(), error })
 }
 
-/// A path without what does not count in it; `None` if `..` is in it.
+/// A path without empty components and `.`; `None` if it contains `..`.
 fn clean(path: &[u8]) -> Option<Vec<u8>> {
     let parts: Vec<&[u8]> =
         path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();

@@ -1,9 +1,9 @@
-//! Files by descriptor, so that nothing depends on a name twice.
+//! Using files through descriptors, so that each name is resolved only once.
 //!
-//! Whoever may write to a directory can put another file, a link, a FIFO or a device under any name
-//! in it, at any moment. So a path is resolved once; from then on the file is the open descriptor.
-//! New files are made, and names changed, relative to the open directory, and a name is replaced or
-//! removed only while it still refers to the file that was opened.
+//! Everybody who may write to a directory can put another file, a link, a FIFO or a device under
+//! any name in it, at any moment. So a path is resolved once; from then on the file is the open
+//! descriptor. New files are made, and names changed, relative to the open directory, and a name is
+//! replaced or removed only while it still refers to the file that was opened.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
@@ -23,18 +23,19 @@ use rustix::io::Errno;
 
 use crate::show::Show;
 
-/// How the names of files begin that are not complete; an interruption may leave some behind.
+/// The names of incomplete files begin with this; an interruption may leave some of them.
 const PREFIX: &str = ".littlefs-";
-/// Bytes of a stream that are kept at a time.
+/// Bytes of a stream that are copied at a time.
 #[cfg(feature = "cli")]
 const SPOOL_CHUNK: usize = 256 << 10;
 /// Names to try for a new file before giving up.
 const NAMES_MAX: u32 = 100;
 
-/// With every open: a FIFO, a terminal or a modem is not to be waited for, nor to become ours.
+/// Flags for every open: do not wait for a FIFO, a terminal or a modem, and do not make a terminal
+/// the controlling one.
 const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-/// Open what is at `path` for reading, without waiting for anything, whatever it is.
+/// Open `path` for reading, whatever it is, without waiting for anything.
 ///
 /// # Errors
 /// The system's: ENXIO for a socket.
@@ -42,10 +43,10 @@ pub fn open(path: &Path) -> io::Result<File> {
     opened(openat(CWD, path, OFlags::RDONLY | ALWAYS, Mode::empty()))
 }
 
-/// The same for what has to be a plain file.
+/// The same for something that must be a plain file.
 ///
 /// # Errors
-/// The system's, and one that says that it is something else.
+/// The system's, or an error that says that it is not a plain file.
 pub fn open_plain(path: &Path) -> io::Result<File> {
     let file = open(path).map_err(|e| match e.raw_os_error() {
         Some(libc::ENXIO | libc::ENODEV) => not_plain(),
@@ -58,8 +59,9 @@ fn not_plain() -> io::Error {
     io::Error::other("is not a plain file")
 }
 
-/// Open a file once more, by its descriptor. Where /proc does not show this process, as among the
-/// mounts of another container, `path` is tried, which must still be the same file.
+/// Open a file again, through its descriptor. If /proc does not show this process (for example, in
+/// the mount namespace of another container), `path` is tried, which must still refer to the same
+/// file.
 ///
 /// # Errors
 /// The system's, and [`replaced`].
@@ -73,7 +75,7 @@ pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File
     if same(&again.metadata()?, &file.metadata()?) { Ok(again) } else { Err(replaced()) }
 }
 
-/// A description of its own of what descriptor `number` of this process refers to, for reading.
+/// Open the file of descriptor `number` of this process again, for reading.
 ///
 /// # Errors
 /// The system's.
@@ -82,7 +84,7 @@ pub fn inherited(number: u32) -> io::Result<File> {
     open(Path::new(&format!("/proc/self/fd/{number}")))
 }
 
-/// A descriptor of `file` that is not closed in programs that are started while it is there.
+/// A descriptor of `file` that programs inherit if they are started while it exists.
 ///
 /// # Errors
 /// The system's.
@@ -91,7 +93,7 @@ pub fn pass_on(file: &File) -> io::Result<OwnedFd> {
     Ok(rustix::io::dup(file)?)
 }
 
-/// A descriptor that was opened with [`ALWAYS`], to be read and written as usual.
+/// Prepare a descriptor that was opened with [`ALWAYS`] for normal reading and writing.
 fn opened(fd: rustix::io::Result<OwnedFd>) -> io::Result<File> {
     let fd = fd?;
     fcntl_setfl(&fd, OFlags::empty())?;
@@ -130,7 +132,7 @@ pub(crate) fn temporary() -> io::Result<File> {
     place.begin()?.file.try_clone()
 }
 
-/// Why something cannot be kept in a file of [`temporary`], and the remedy.
+/// The words that say why something cannot be stored in a file of [`temporary`], and what to do.
 pub(crate) fn no_room(e: &io::Error) -> String {
     let dir = std::env::temp_dir();
     let (dir, is_full) = (dir.show(), e.kind() == ErrorKind::StorageFull);
@@ -138,11 +140,11 @@ pub(crate) fn no_room(e: &io::Error) -> String {
     format!("cannot be kept in {dir}: {e}; name {advice} in TMPDIR")
 }
 
-/// All that a stream holds, at most `limit` bytes, in a file without a name in `$TMPDIR`, which is gone
+/// Copy a whole stream, at most `limit` bytes, into a nameless file in `$TMPDIR`, which disappears
 /// when it is closed. Nobody may write to it.
 ///
 /// # Errors
-/// The system's, or a sentence about what is to be done.
+/// The system's, or an error that says what to do.
 #[cfg(feature = "cli")]
 pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
     let room = |e: io::Error| io::Error::other(no_room(&e));
@@ -171,8 +173,8 @@ pub fn replaced() -> io::Error {
     io::Error::other("was replaced by another file in the meantime; try again")
 }
 
-/// Give a new file the owner, group and mode of another, as far as this user may, but nobody the
-/// right to write except for its owner. Who could not read the other cannot read the new one, either.
+/// Give a new file the owner, group and mode of another, as far as this user may, but only the
+/// owner gets the right to write. Users who cannot read the other file cannot read the new one.
 ///
 /// # Errors
 /// The system's.
@@ -184,7 +186,7 @@ pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     let mut mode = from.mode() & 0o755;
     if own.gid() != from.gid() && refused(fchown(file, None, Some(from.gid())))? {
-        // the group is another one: for it only what is for everybody
+        // the group is different, so it only gets the rights that everybody has
         mode &= !0o070 | (mode & 0o007) << 3;
     }
     if own.uid() != from.uid() {
@@ -193,8 +195,8 @@ pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// A directory that is to be mounted on. It is opened without a look inside, because an automount
-/// point would have something mounted there first.
+/// A directory to mount on. It is opened without looking inside, because that would trigger the
+/// mount of an automount point.
 #[cfg(feature = "mount")]
 #[derive(Debug)]
 pub struct Directory {
@@ -209,7 +211,7 @@ impl Directory {
     /// # Errors
     /// The system's: ENOTDIR for what is none.
     pub fn find(path: &Path) -> io::Result<Self> {
-        // not O_DIRECTORY, which looks inside
+        // without O_DIRECTORY, which would look inside
         let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let file = File::from(fd);
         if !file.metadata()?.is_dir() {
@@ -218,7 +220,7 @@ impl Directory {
         Ok(Self { file, path: fs::canonicalize(path)? })
     }
 
-    /// Where it is now, without links; where /proc does not tell, where it was when it was found.
+    /// Its present path, without links; if /proc does not tell, the path at which it was found.
     pub fn path(&self) -> PathBuf {
         let now = fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd()));
         now.unwrap_or_else(|_| self.path.clone())
@@ -232,8 +234,8 @@ impl Directory {
         self.file.metadata()
     }
 
-    /// Do something while it is the working directory of this process, where "." is this directory
-    /// whatever becomes of its name.
+    /// Do something while it is the working directory of this process, so that "." is this
+    /// directory, whatever happens to its name.
     ///
     /// # Errors
     /// The system's, and those of `act`.
@@ -284,7 +286,7 @@ impl Place {
         Ok(Self { directory: self.directory.try_clone()?, name })
     }
 
-    /// Open what has this name, for reading; no link is followed.
+    /// Open the file of this name for reading; no link is followed.
     ///
     /// # Errors
     /// The system's: ELOOP for a link.
@@ -292,7 +294,7 @@ impl Place {
         self.open_as(OFlags::RDONLY)
     }
 
-    /// What has this name, only to see what it is; no link is followed.
+    /// Open the file of this name only to see what it is; no link is followed.
     ///
     /// # Errors
     /// The system's.
@@ -306,7 +308,7 @@ impl Place {
         opened(openat(&self.directory, &self.name, flags, Mode::empty()))
     }
 
-    /// Open a file that has this name once more, by its descriptor.
+    /// Open a file of this name again, through its descriptor.
     ///
     /// # Errors
     /// The system's, and [`replaced`].
@@ -343,9 +345,9 @@ impl Place {
         Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 
-    /// Make a file that is to get this name, and that only this user may use until then. Where the
-    /// filesystem allows it the file has no name before, so that nothing is left of it whatever ends
-    /// this process.
+    /// Make a file that will get this name; until then, only this user can use it. If the
+    /// filesystem allows it, the file has no name before, so nothing of it is left, however this
+    /// process ends.
     ///
     /// # Errors
     /// The system's.
@@ -360,7 +362,7 @@ impl Place {
         Ok(NewFile { place: self, temporary: Some(temporary), file: fd.into(), put: false })
     }
 
-    /// Have `make` make something under a name of this directory that nothing has.
+    /// Let `make` create something in this directory under a name that is not taken.
     fn temporary<T>(
         &self,
         mut make: impl FnMut(&OsStr) -> rustix::io::Result<T>,
@@ -389,12 +391,12 @@ impl Place {
 pub(crate) fn unnamed(directory: impl AsFd, mode: Mode) -> Option<File> {
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     let file = File::from(openat(directory, ".", flags, mode).ok()?);
-    // /proc may be missing, or another process's.
+    // /proc may be missing, or may belong to another namespace
     let shown = fs::metadata(proc_path(&file)).ok()?;
     same(&shown, &file.metadata().ok()?).then_some(file)
 }
 
-/// Give a file that [`unnamed`] made a name that nothing has.
+/// Give a file from [`unnamed`] a name that is not taken.
 ///
 /// # Errors
 /// The system's: EEXIST if something has it.
@@ -422,8 +424,8 @@ impl NewFile<'_> {
         &self.file
     }
 
-    /// Give it its name, durably: that of `old`, if the name still refers to that, or else a name
-    /// that nothing has.
+    /// Give it its name, durably: the name of `old`, if it still refers to `old`; without `old`,
+    /// the name must not be taken.
     ///
     /// # Errors
     /// The system's, and [`replaced`].
@@ -434,7 +436,7 @@ impl NewFile<'_> {
             return to.sync();
         }
         if self.temporary.is_none() {
-            // There is no way to put it in the place of the old one at once.
+            // a file without a name cannot replace another file directly
             let (temporary, ()) = to.temporary(|free| name(&self.file, &to.directory, free))?;
             self.temporary = Some(temporary);
         }
@@ -453,7 +455,7 @@ impl NewFile<'_> {
     }
 }
 
-/// Rename to a name that nothing has.
+/// Rename to a name that is not taken.
 fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> {
     let (from_dir, from, to_dir, to) = names;
     match renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
@@ -469,7 +471,7 @@ fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> 
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let (false, Some(temporary)) = (self.put, &self.temporary) {
-            // what somebody else put there stays
+            // if somebody else put another file there, that one stays
             let _ = temporary.remove(&self.file);
         }
     }

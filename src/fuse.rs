@@ -6,24 +6,24 @@
 //! | `mounted` | the life of a mount, from the first request to the last flush |
 //! | `session`, `fusermount` | mount(2), by ourselves or through a helper |
 //! | `serving`, `gate`, `errno`, `invalidate` | the way of a request to the volume and back |
-//! | `status` | what a mount tells of itself |
+//! | `status` | what a mount tells about itself |
 //! | `daemon`, `aside` | the processes behind mounts, seen from outside |
 //!
-//! In this file: FUSE requests to volume calls and back. No behaviour here: each method converts,
-//! calls and replies.
+//! This file translates FUSE requests to volume calls, and results to replies. It has no behaviour
+//! of its own: each method converts, calls and replies.
 //!
-//! What the kernel is told to do on its own, because nobody else changes the image: it keeps
+//! Because nobody else changes the image, the kernel may do these things on its own: it keeps
 //! entries, missing entries, attributes and pages until it changes them itself, and it opens and
-//! closes files without asking (`open`, `opendir`, `flush`, `create` answer ENOSYS once, then
-//! the kernel makes a file with MKNOD and stops asking). `lseek` answers ENOSYS, too: the
-//! kernel's own SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
+//! closes files without asking (`open`, `opendir`, `flush`, `create` answer ENOSYS once, then the
+//! kernel makes a file with MKNOD and stops asking). `lseek` answers ENOSYS, too: the kernel's own
+//! SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
 //!
-//! Set-id bits are cleared here when somebody changes a file (FUSE_HANDLE_KILLPRIV_V2): otherwise
-//! the kernel asks for an extended attribute before every write. The kernel says with a write
-//! whether its caller may keep them; where fuser does not pass that on, only root may.
+//! Set-id bits are cleared here when somebody changes a file (FUSE_HANDLE_KILLPRIV_V2). Otherwise
+//! the kernel would ask for an extended attribute before every write. The kernel says with a write
+//! whether its caller may keep them; if fuser does not pass that on, only root may.
 //!
-//! FUSE_ASYNC_DIO is not asked for: when an asynchronous direct write has ended, the kernel does
-//! not drop the pages of that range that others read meanwhile, and they would see old content.
+//! FUSE_ASYNC_DIO is not requested. With it, the kernel does not drop the pages of an asynchronous
+//! direct write at its end. If others read the range in the meantime, they would see old content.
 
 #[cfg(feature = "cli")]
 mod aside;
@@ -85,7 +85,7 @@ pub(crate) use {
     session::{DEVICE, KernelMount, MountRequest, Session, mount, open_device, serve},
 };
 
-/// How long the kernel may keep what it was told: as good as forever.
+/// How long the kernel may keep the answers: practically for ever.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
@@ -103,11 +103,11 @@ struct Adapter {
     writes: AtomicBool,
     /// Let the kernel gather writes.
     writeback: bool,
-    /// Inode numbers are not used again during a mount, but another mount gives the same ones to
-    /// other files: a file handle (open_by_handle_at(2)) must not lead there. So each mount has
+    /// Inode numbers are not reused during a mount, but another mount gives the same numbers to
+    /// other files. A file handle (open_by_handle_at(2)) must not lead to these, so each mount has
     /// its own generation of numbers.
     generation: Generation,
-    /// Ranges the kernel is to forget, because it shows what was not kept.
+    /// Ranges that the kernel must forget, because it shows content that could not be stored.
     stale: Sender<Stale>,
     /// Tells the session when the adapter is dropped; the last field, so after the volume.
     _alive: Alive,
@@ -141,7 +141,7 @@ impl Filesystem for Adapter {
         if self.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
-        // An older kernel works without what it does not know, only slower.
+        // An older kernel works without capabilities that it does not know, only more slowly.
         if let Err(unsupported) = config.add_capabilities(wanted) {
             log::debug!("not supported by this kernel: {unsupported:?}");
             let _ = config.add_capabilities(wanted & !unsupported);
@@ -362,8 +362,8 @@ impl Filesystem for Adapter {
                     let len = data.len() as u64;
                     volume.lose(ino.0, offset, len, &e);
                     reply.error(volume.errno(&e));
-                    // Only now: the kernel holds the pages until it has the answer. Nobody listens
-                    // any more when the mount is about to end.
+                    // This must come after the answer, because until then the kernel holds the
+                    // pages. If the mount is about to end, nobody receives it.
                     let _ = self.stale.send(Stale { ino, offset, len });
                 }
                 Err(e) => reply.error(volume.errno(&e)),
@@ -431,7 +431,7 @@ impl Filesystem for Adapter {
                 let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
                 let attr = match &e.attr {
                     Some(attr) => file_attr(attr),
-                    // The kernel takes number and type of `.` and `..`, and nothing else.
+                    // Of `.` and `..`, the kernel uses only the number and the type.
                     None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
                 };
                 let name = OsStr::from_bytes(e.name);
@@ -483,7 +483,8 @@ impl Filesystem for Adapter {
             _ => SetMode::Any,
         };
         self.server.serve(Operation::SetXattr, reply, |volume, reply| {
-            // The kernel does not ask again then, and remembers that for each call by itself.
+            // After ENOSYS, the kernel does not ask again; it remembers that for each call
+            // separately.
             if !volume.takes_xattrs() {
                 return reply.error(Errno::ENOSYS);
             }
@@ -661,7 +662,7 @@ fn empty(volume: &Served<'_>, result: VfsResult<()>, reply: ReplyEmpty) {
     }
 }
 
-/// The value, or its length to who asks with a size of 0.
+/// Reply with the value, or with its length if the caller's size is 0.
 fn xattr(volume: &Served<'_>, result: VfsResult<Vec<u8>>, size: u32, reply: ReplyXattr) {
     match result {
         Ok(value) if size == 0 => reply.size(value.len() as u32),
@@ -671,12 +672,12 @@ fn xattr(volume: &Served<'_>, result: VfsResult<Vec<u8>>, size: u32, reply: Repl
     }
 }
 
-/// A new entry, which belongs to who asks for it.
+/// A new entry, which belongs to the caller.
 fn new(req: &Request, mode: u32, rdev: u32) -> New {
     New { mode, rdev, uid: req.uid(), gid: req.gid() }
 }
 
-/// Whether who asks may leave set-id bits, where the kernel does not say: the right is root's.
+/// Whether the caller may keep set-id bits if the kernel does not tell: only root may.
 fn set_ids_by(req: &Request) -> SetIds {
     if req.uid() == 0 { SetIds::Keep } else { SetIds::Clear }
 }
@@ -700,8 +701,8 @@ fn set_time(time: TimeOrNow) -> SetTime {
     }
 }
 
-/// A time from the kernel in nanoseconds since 1970. Of one before that, fuser 0.18 subtracts the
-/// part below a second where it is to be added.
+/// A time from the kernel in nanoseconds since 1970. For times before 1970, fuser 0.18 subtracts
+/// the fraction of a second instead of adding it; this is corrected here.
 fn nanos(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(_) => time::nanos(time),
@@ -733,7 +734,7 @@ fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// Attributes of nothing: number 0.
+/// The attributes for a missing entry: number 0.
 fn missing() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),

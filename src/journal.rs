@@ -1,6 +1,6 @@
-//! Journals and their images: opening both, and what can be done with the two.
+//! Journals and their images: opening both, and operations on them.
 //!
-//! `bd/journal.rs` is the device; `docs/journal.md` tells how it is used and what is promised.
+//! `bd/journal.rs` is the device; `docs/journal.md` tells how it is used and what it guarantees.
 
 mod changes;
 mod commit;
@@ -36,12 +36,12 @@ pub use named::{Named, Unfit};
 pub use own::{OwnJournal, finish_interrupted};
 pub use squash::{Squashed, export, squash};
 
-/// Whether a journal is to be written.
+/// Whether a journal will be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Beside whoever writes it: what it holds at this moment.
+    /// Only read its present content; another process may be writing it.
     Read,
-    /// With nobody else writing it.
+    /// Write it; no other process may write it at the same time.
     Write,
 }
 
@@ -58,8 +58,9 @@ impl Journal {
     /// Open the journal at `path`, and lock it if it is to be written.
     ///
     /// # Errors
-    /// When it is missing, no journal, damaged, or in use; to be written, as well when it belongs
-    /// neither to the caller nor to the owner of the image it was made for, or others may write it.
+    /// When it does not exist, is not a journal, is damaged, or is in use. For writing, also when
+    /// it belongs neither to the caller nor to the owner of its image, or when others may write to
+    /// it.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, JournalError> {
         let journal = Self::open_found(&Named::find(path)?, mode)?;
         if mode == Mode::Write {
@@ -69,7 +70,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The same for one that was found already, whose image somebody else has a look at.
+    /// The same for a journal that was already found; the caller checks the owner of the image.
     ///
     /// # Errors
     /// As [`Journal::open`], and when another file has its name by now.
@@ -88,7 +89,8 @@ impl Journal {
         named::adopt(&meta, owner).map_err(at(&self.path))
     }
 
-    /// Open what is whole of the journal at `path` for reading, and say what damage follows it.
+    /// Open the undamaged part of the journal at `path` for reading, and return the damage after
+    /// it, if there is any.
     ///
     /// # Errors
     /// When it is missing, or no journal at all.
@@ -118,7 +120,7 @@ impl Journal {
         &self.history
     }
 
-    /// How the file was read.
+    /// The result of reading the file.
     pub fn scanned(&self) -> &Scan {
         &self.scan
     }
@@ -140,8 +142,8 @@ impl Journal {
         }
     }
 
-    /// Open the image at `path`, or where it was when the journal was made, for reading only, and
-    /// see whether the journal belongs to it.
+    /// Open the image at `path`, or at the path that it had when the journal was made, for reading
+    /// only, and check that the journal belongs to it.
     ///
     /// # Errors
     /// When it cannot be opened, and as [`Journal::adopt`] and [`Journal::check`].
@@ -158,8 +160,8 @@ impl Journal {
         Ok(image)
     }
 
-    /// Whether the journal goes on from the filesystem on `dev`, which starts at byte `offset` of
-    /// its image, as it is.
+    /// Check that the journal continues from the present state of the filesystem on `dev`, which
+    /// starts at byte `offset` of its image.
     ///
     /// # Errors
     /// [`Reason::OtherGeometry`], [`Reason::OtherImage`], [`Reason::CommitBegun`].
@@ -235,7 +237,7 @@ impl Journal {
         Ok(number)
     }
 
-    /// A device to append entries with that change no bytes: nothing is read through it.
+    /// A device for appending entries that change no bytes; nothing is read through it.
     fn entries(self) -> Result<JournalDevice, JournalError> {
         let geometry = self.scan.header.geometry;
         self.live(Arc::new(Nothing(geometry)))
@@ -250,11 +252,11 @@ pub struct Attached {
     pub device: Arc<JournalDevice>,
 }
 
-/// Put a journal over an image; where there is none, one is made. A state other than the last is for
-/// reading only, and so is everything with `read_only`.
+/// Put a journal over an image; a missing journal is made. A state other than the last one is
+/// read-only, and so is everything with `read_only`.
 ///
 /// # Errors
-/// When one of them cannot be opened, the journal is not to be trusted, or they do not belong
+/// When one of them cannot be opened, the journal cannot be trusted, or they do not belong
 /// together.
 pub fn attach(
     named: &mut Named,
@@ -280,7 +282,7 @@ pub fn attach(
         (open_image()?, journal)
     } else {
         let image = open_image().map_err(|e| match Journal::open_found(named, Mode::Read) {
-            // an interrupted commit may leave no image that opens
+            // after an interrupted commit, the image may not open
             Ok(journal) => journal.check_not_begun().map_err(at(&path)).err().unwrap_or(e.into()),
             Err(_) => e.into(),
         })?;
@@ -355,7 +357,7 @@ fn new_header(image: &image::Opened) -> Result<Header, Reason> {
     })
 }
 
-/// A number that another journal hardly has.
+/// A number that practically no other journal has.
 fn new_id(fingerprint: &[u8]) -> u64 {
     let mut seed = fingerprint.to_vec();
     seed.extend(now().to_le_bytes());

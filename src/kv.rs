@@ -2,8 +2,8 @@
 //! MirageOS's `Mirage_kv.RW` (mirage-kv 6), and batches. `docs/kv.md` describes it.
 //!
 //! A value is a file, a dictionary a directory. A store may be used from several threads at once:
-//! one mutex guards it, and what reads values in blocks or waits for a batch's function does not
-//! hold it meanwhile.
+//! one mutex guards it, which is not held while values are read from blocks, or while the function
+//! of a batch runs.
 //!
 //! ```
 //! # fn main() -> Result<(), littlefs::kv::Error> {
@@ -56,10 +56,11 @@ use shadow::Shadow;
 
 /// The value in the root that holds a batch until it is applied.
 const REDO: &[u8] = b".kv-batch";
-/// The dictionary in the root that a removed one is on its way out through.
+/// The dictionary in the root into which a removed dictionary is renamed before its content is
+/// removed.
 const TRASH: &[u8] = b".kv-trash";
 
-/// Dictionaries whose place is remembered.
+/// The largest number of dictionaries whose directory is remembered.
 const DIRS_MAX: usize = 4096;
 
 /// What a key refers to.
@@ -74,26 +75,27 @@ pub enum Kind {
 /// How to connect to a store.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Refuse changes, and never write. A batch that a crash interrupted is seen as applied.
+    /// Refuse changes, and never write. A batch that a crash interrupted appears as applied.
     pub read_only: bool,
-    /// Each change is durable when it returns; otherwise with [`Store::sync`] and
-    /// [`Store::disconnect`]. A batch, and the removal of a dictionary, are durable in any case.
+    /// If true, each change is durable when it returns; if false, changes become durable with
+    /// [`Store::sync`] and [`Store::disconnect`]. A batch, and the removal of a dictionary, are
+    /// durable in any case.
     pub durable: bool,
-    /// By which convention times are kept in user attributes.
+    /// The convention by which times are stored in user attributes.
     pub times: Choice,
-    /// The last change of all values that tell none: the image file's own time, as a rule.
+    /// The time of the last change of values without a time; usually the time of the image file.
     pub changed: SystemTime,
-    /// Largest value kept inside its dictionary's blocks, in bytes, instead of the one inferred
-    /// from the image; at most an eighth of a block.
+    /// Largest value that is stored in the blocks of its dictionary, in bytes; at most an eighth of
+    /// a block. By default, it is inferred from the image.
     pub inline_max: Option<u32>,
-    /// The device's program size in bytes, instead of the one inferred.
+    /// The program size of the device in bytes; by default, it is inferred.
     pub prog_size: Option<u32>,
-    /// Erases after which a metadata pair moves; never by default.
+    /// The number of erases after which a metadata pair moves; by default, pairs never move.
     pub block_cycles: Option<u32>,
 }
 
 impl Default for Options {
-    /// Writable, durable, times as the image has them.
+    /// Writable, durable, with times by the convention of the image.
     fn default() -> Self {
         Self {
             read_only: false,
@@ -121,16 +123,16 @@ struct Core {
     read_only: bool,
     durable: bool,
     codec: Option<Codec>,
-    /// The last change of what tells none.
+    /// The time of the last change of values without a time.
     changed: SystemTime,
     /// Dictionaries by their paths.
     dirs: HashMap<Box<[u8]>, DirId>,
-    /// How often anything changed.
+    /// Incremented by each change.
     version: u64,
-    /// How often the filesystem was opened: ids of files are of one of its lives.
+    /// Incremented on every reload; a `FileId` is valid only for the life in which it was obtained.
     life: u64,
-    /// A batch is on disk that is not applied, or a removed dictionary that is not gone: to be
-    /// finished before the next change.
+    /// Whether there is a batch on disk that is not applied, or a removed dictionary with content
+    /// left. The next change finishes this first.
     unfinished: bool,
 }
 
@@ -138,7 +140,7 @@ struct Core {
 enum Found {
     /// The top-level dictionary.
     Root,
-    /// This, by its name in this directory.
+    /// This node, found by its name in this directory.
     At(DirId, Node),
     /// Nothing.
     Nothing,
@@ -157,7 +159,7 @@ impl Store {
     /// interrupted.
     ///
     /// # Errors
-    /// When there is no littlefs, or what is to be finished cannot be.
+    /// When there is no littlefs, or the interrupted operation cannot be finished.
     pub fn connect(dev: Arc<dyn BlockDevice>, options: &Options) -> Result<Self> {
         let open = OpenOptions {
             read_only: options.read_only,
@@ -170,13 +172,13 @@ impl Store {
         let mut dev = dev;
         let has_redo = fs.lookup(ROOT, REDO).is_ok();
         if options.read_only && has_redo {
-            // finished where only this store sees it
+            // the interrupted operation is finished in memory, where only this store sees it
             dev = Arc::new(Shadow::new(dev));
             fs = Fs::open(dev.clone(), &OpenOptions { read_only: false, ..open })?;
         }
         let usage = fs.attr_usage();
         let codec = options.times.of(usage).map(|c| Codec::new(c, usage));
-        // what was inferred once holds when the image is opened again
+        // the inferred values must be the same when the image is opened again
         let open = OpenOptions {
             read_only: fs.is_read_only(),
             prog_size: Some(fs.prog_size()),
@@ -211,12 +213,12 @@ impl Store {
         Ok(Self { core: Mutex::new(core) })
     }
 
-    /// Make everything durable, and let go of the image.
+    /// Make everything durable, and release the image.
     ///
-    /// Dropping a store instead loses what is not durable.
+    /// If the store is dropped instead, changes that are not durable are lost.
     ///
     /// # Errors
-    /// When that fails; what was durable before still is.
+    /// When the device fails or has no space; what was durable before is still durable.
     pub fn disconnect(self) -> Result<()> {
         self.sync()
     }
@@ -244,7 +246,7 @@ impl Core {
     /// The directory of a dictionary.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value on the way, or at its end.
+    /// `NotFound`, or `DictionaryExpected` if one of the segments is a value.
     fn dictionary(&mut self, path: &[u8]) -> Result<DirId> {
         if path.is_empty() {
             return Ok(ROOT);
@@ -309,7 +311,7 @@ impl Core {
         }
     }
 
-    /// Forget the filesystem in memory for what is on disk.
+    /// Drop the filesystem in memory, and open the one on disk again.
     fn reload(&mut self) -> Result<()> {
         self.dirs.clear();
         self.life += 1;
@@ -334,7 +336,7 @@ impl Core {
     }
 }
 
-/// What the attributes of a new entry say.
+/// The metadata of a new entry.
 fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
     let mut meta = Meta { atime: changed.mtime, birth: changed.mtime, ..changed };
     if codec.convention().has_owners() {
@@ -347,7 +349,7 @@ fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
     meta
 }
 
-/// Whether `key` is a name that the store keeps for itself, or inside of one.
+/// Whether `key` is a name that is reserved for the store, or is inside such a dictionary.
 fn is_reserved(key: &Key) -> bool {
     key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
 }

@@ -8,15 +8,12 @@
 //!
 //! # let dir = tempfile::tempdir().expect("a directory");
 //! # let path = dir.path().join("new.img");
-//! // A new image file of 1 MiB; `Littlefs::open` opens one that is there.
-//! let fs = Littlefs::create(&path, 1 << 20)?;
+//! // A new image file of 1 MiB; `Littlefs::open` opens an existing one. let fs =
+//! Littlefs::create(&path, 1 << 20)?;
 //!
-//! // Whole files at once, or as anything else that reads and writes.
-//! fs.create_dir_all("etc/app")?;
-//! fs.write("etc/app/config.txt", "colour = blue\n")?;
-//! let mut log = fs.create_file("log.txt")?;
-//! writeln!(log, "started").expect("room for a line");
-//! log.close()?;
+//! // Whole files at once, or through `std::io::Read` and `Write`. fs.create_dir_all("etc/app")?;
+//! fs.write("etc/app/config.txt", "colour = blue\n")?; let mut log = fs.create_file("log.txt")?;
+//! writeln!(log, "started").expect("room for a line"); log.close()?;
 //!
 //! // A directory, and everything below it.
 //! for entry in fs.read_dir("etc")? {
@@ -25,8 +22,7 @@
 //! }
 //! assert_eq!(fs.walk("/")?.count(), 4);
 //!
-//! // Nothing is in the image before this.
-//! fs.close()?;
+//! // Until this, all changes are in memory. fs.close()?;
 //!
 //! let fs = Littlefs::open(&path)?;
 //! let mut text = String::new();
@@ -36,11 +32,11 @@
 //! # }
 //! ```
 //!
-//! - [`Littlefs`] is an open filesystem, [`OpenOptions`] opens one in all other ways, over any
-//!   [`bd::BlockDevice`] too, and [`FormatOptions`] makes one.
+//! - [`Littlefs`] is an open filesystem. [`OpenOptions`] opens one with options, also on any
+//!   [`bd::BlockDevice`], and [`FormatOptions`] makes one.
 //! - [`File`] is an open file, [`FileOptions`] opens one.
-//! - Times, owners, modes and symbolic links live in user attributes, by one of several
-//!   [`convention`]s; the one that an image follows is recognised.
+//! - Times, owners, modes and symbolic links are stored in user attributes, by one of several
+//!   [`convention`]s; the one that an image uses is recognised.
 //! - [`Error`] has one variant for each cause that a caller can act on.
 //! - [`kv`] is a key-value store in an image, with atomic batches.
 //!
@@ -49,20 +45,22 @@
 //! # Features
 //!
 //! - `mount` (default): `fuse`, to mount images with FUSE.
-//! - `cli` (default): `cli`, all that the program `littlefs` does.
+//! - `cli` (default): `cli`, everything that the program `littlefs` does.
 //! - `compression` (default): images in gzip, xz and zstd files are read.
-//! - `transfer` (default): [`transfer`] and [`change`], directories and tar streams to images and back.
-//! - `inspect` (default): [`inspect`] and [`map`], images tag by tag and block by block.
+//! - `transfer` (default): [`transfer`] and [`change`], which copy directories and tar streams into
+//!   images and back.
+//! - `inspect` (default): [`inspect`] and [`map`], which look into images tag by tag and block by
+//!   block.
 //! - `serde`: reports can be serialized. `mount`, `cli` and `inspect` need it.
 //! - `docs`: the program `littlefs-docs`, which writes man pages and completions.
-//! - `internals`: shows the layers below the public interface (`disk`, `mdir`, `fs`...), which
-//!   may change with any version. It is for this package's own tests.
+//! - `internals`: makes the layers below the public interface visible (`disk`, `mdir`, `fs`...),
+//!   which may change with any version. It is for this package's own tests.
 //!
 //! Without default features this is the library alone.
 //!
 //! # Layers
 //!
-//! Each uses only those before it:
+//! Each layer uses only those before it:
 //!
 //! | layer | modules | job |
 //! |---|---|---|
@@ -72,29 +70,29 @@
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
 //! | verify | [`check`] | the verifier, and repair |
-//! | dialect | `dialect`, `v1`, `chamelon` | other dialects, version 1 among them, shown as littlefs |
-//! | container | `container` | recognising what a file is, reading through it, finding filesystems in it; and making such files |
+//! | dialect | `dialect`, `v1`, `chamelon` | shows images in other dialects, version 1 among them, as littlefs |
+//! | container | `container` | recognises what a file is, reads through its format, finds filesystems in it; makes such files |
 //! | image | [`image`] | opening an image by path |
 //! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
-//! | backup | [`backup`] | what an image held before it was rewritten in place |
+//! | backup | [`backup`] | saves what an image held before it is rewritten in place |
 //! | convert | [`convert`] | a new image with the content of another |
-//! | recover | [`recover`] | what an image held before: deleted, overwritten and cut off files |
-//! | interface | [`Littlefs`] and what stands beside it here | paths, files, directories |
+//! | recover | [`recover`] | brings back deleted, overwritten and cut-off files |
+//! | interface | [`Littlefs`] and the other types of this module | paths, files, directories |
 //! | inspect | [`inspect`] | images tag by tag and block by block, for people and programs |
 //! | map | [`map`] | what each block of an image is used for |
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
-//! | change | [`change`] | one change to an image: all of it tried before anything is written |
-//! | edit | [`edit`] | entries removed, moved, copied and made inside an image |
-//! | bench | [`mod@bench`] | speed, measured with what it depends on |
+//! | change | [`change`] | one change to an image, which is tried completely before anything is written |
+//! | edit | [`edit`] | removes, moves, copies and makes entries inside an image |
+//! | bench | [`mod@bench`] | measures the speed, and what it depends on |
 //! | volume | `vfs` | inode numbers, caches, locks |
-//! | store | [`kv`] | values and dictionaries by keys; beside the volume |
+//! | store | [`kv`] | values and dictionaries under keys; beside the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |
 //! | program | `cli` | the commands |
 
 #![warn(missing_docs)]
 #![cfg_attr(not(feature = "internals"), warn(clippy::missing_errors_doc))]
 
-/// The code of the guide is compiled.
+/// Compiles the code of the guide as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/library.md")]
 struct Guide;
@@ -143,7 +141,7 @@ pub mod convert;
 #[cfg(feature = "transfer")]
 pub mod edit;
 pub mod error;
-// The program asks for more than the library shows.
+// The program needs more of this module than the library makes public.
 #[cfg(feature = "mount")]
 #[cfg_attr(not(feature = "cli"), allow(dead_code))]
 pub mod fuse;

@@ -1,9 +1,9 @@
-//! What is known of families of devices: one table.
+//! The table of families of devices.
 
 use crate::convention::Convention;
 use crate::disk::superblock::VERSION_2_0;
 
-/// A family of devices: how it makes and writes its images. What is not here is as without a
+/// A family of devices: how it makes and writes its images. Values that are `None` are as without a
 /// profile.
 #[derive(Debug)]
 pub struct Profile {

@@ -1,18 +1,18 @@
-//! Names and paths as people and logs get to see them.
+//! Names and paths for people and logs.
 //!
-//! A name may hold any byte but two. Shown as it is, it could steer a terminal, turn the direction of
-//! the text around it, or end a line and begin another that nobody wrote. Everything that is printed
-//! for people goes through here; JSON has ways of its own.
+//! A name may hold any byte but two. Printed directly, it could control a terminal, change the
+//! direction of the text around it, or end a line and begin a forged one. Everything that is
+//! printed for people goes through here; JSON has its own escapes.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// What can be shown to people although somebody else chose it.
+/// Text that somebody else chose, and that can be shown to people safely.
 pub trait Show {
-    /// Displays without anything that is more than a visible character: control characters and
-    /// bytes that are no UTF-8 are escaped as in a Rust string, like `\n`, `\u{1b}` and `\xff`.
+    /// Displays only visible characters: control characters, and bytes that are not UTF-8, are
+    /// escaped as in a Rust string, like `\n`, `\u{1b}` and `\xff`.
     fn show(&self) -> Shown<'_>;
 }
 
@@ -74,7 +74,8 @@ pub fn directories(number: u64) -> String {
     count(number, "directory", "directories")
 }
 
-/// Whether a terminal only draws it: it neither obeys it nor changes the order of what is around.
+/// Whether a terminal only draws this character, and does not treat it as a command or change the
+/// order of the text.
 fn is_harmless(c: char) -> bool {
     let changes_order = matches!(
         c,
@@ -83,7 +84,7 @@ fn is_harmless(c: char) -> bool {
     !c.is_control() && !changes_order
 }
 
-/// A whole message, which may have several lines, whatever it was put together from.
+/// A whole message, which may have several lines, made safe line by line.
 #[cfg(feature = "cli")]
 pub fn message(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -97,7 +98,7 @@ pub fn message(text: &str) -> String {
     shown
 }
 
-/// What JSON gets besides the text of a name that is not UTF-8: all of its bytes.
+/// The bytes of a name for JSON, in base64, if the name is not UTF-8.
 #[cfg(feature = "serde")]
 pub fn base64_unless_text(name: &[u8]) -> Option<String> {
     use base64::Engine;

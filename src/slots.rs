@@ -1,9 +1,9 @@
-//! Tables whose places are used again, under ids that are not.
+//! Tables whose places are reused, but whose ids are not.
 
 use std::ops::{Index, IndexMut};
 
 /// The id of something in a [`Slots`]: its place, and how often that was used before. So the id of
-/// what has been removed never stands for anything else.
+/// something that was removed never refers to anything else.
 ///
 /// Small, because it is kept for every file that the kernel knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,7 +13,7 @@ pub struct SlotId {
 }
 
 impl SlotId {
-    /// What the first thing in every table gets.
+    /// The id of the first thing in every table.
     pub const FIRST: Self = Self { place: 0, generation: 0 };
 
     /// A number that no other id of the table has: the place, until that is used again.
@@ -26,9 +26,9 @@ impl SlotId {
 #[derive(Debug)]
 pub struct Slots<T> {
     places: Vec<Slot<T>>,
-    /// Places that hold nothing, and are to be used again.
+    /// Empty places, which will be reused.
     vacant: Vec<u32>,
-    /// How often a place is used. Then it stays vacant for good.
+    /// How often a place may be used. After that, it stays empty.
     uses: u32,
 }
 
@@ -40,12 +40,12 @@ struct Slot<T> {
 }
 
 impl<T> Slots<T> {
-    /// An empty table that uses each place so many times at most.
+    /// An empty table that uses each place at most this many times.
     pub fn new(uses: u32) -> Self {
         Self { places: Vec::new(), vacant: Vec::new(), uses }
     }
 
-    /// Take `value` in.
+    /// Add `value`.
     pub fn insert(&mut self, value: T) -> SlotId {
         if let Some(place) = self.vacant.pop() {
             let slot = &mut self.places[place as usize];
@@ -56,7 +56,7 @@ impl<T> Slots<T> {
         SlotId { place: self.places.len() as u32 - 1, generation: 0 }
     }
 
-    /// What has this id, unless it was removed.
+    /// The value with this id, unless it was removed.
     pub fn get(&self, id: SlotId) -> Option<&T> {
         let slot = self.places.get(id.place as usize)?;
         slot.value.as_ref().filter(|_| slot.generation == id.generation)
@@ -68,7 +68,7 @@ impl<T> Slots<T> {
         slot.value.as_mut().filter(|_| slot.generation == id.generation)
     }
 
-    /// Take it out; its place is used again.
+    /// Remove it; its place is reused.
     pub fn remove(&mut self, id: SlotId) -> Option<T> {
         self.get(id)?;
         let slot = self.places.get_mut(id.place as usize)?;

@@ -51,16 +51,17 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
-/// The process's file mode creation mask. Where /proc does not tell it, one that lets nobody else in:
-/// asking for it otherwise means setting it for a moment, for every thread.
+/// The process's file mode creation mask. If /proc does not tell it, this returns a mask that gives
+/// nobody else access: the only other way to ask for it is to change it for a moment, for every
+/// thread.
 pub fn umask() -> u16 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     mask.and_then(|mask| u16::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077) & 0o777
 }
 
-/// Let threads yet to come share one heap. Each would have its own, and keep there what it allocated
-/// and others freed: many times what is in use, in the end.
+/// Make future threads share one heap. Otherwise each thread has its own, and keeps memory there
+/// that it allocated and others freed, which in the end is many times the memory in use.
 pub fn share_heap() {
     // SAFETY: this sets a number of the C library's, and has no preconditions.
     #[cfg(target_env = "gnu")]
@@ -78,12 +79,12 @@ pub fn syncfs(file: &File) -> io::Result<()> {
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
 }
 
-/// Fill `parts`, one after the other, from byte `offset` of `file`; with `now` only with what is in
-/// the page cache. The number of bytes read.
+/// Fill `parts`, one after the other, from byte `offset` of `file`; with `now`, only from the page
+/// cache. Returns the number of bytes read.
 ///
 /// # Errors
-/// The system's: with `now`, EAGAIN when storage would have to be waited for, EOPNOTSUPP where it
-/// cannot tell.
+/// The system's: with `now`, EAGAIN if it would have to wait for storage, EOPNOTSUPP if the
+/// filesystem does not support this.
 pub fn read_parts(
     file: &File,
     offset: u64,
@@ -100,8 +101,8 @@ pub fn read_parts(
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 
-/// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint. No bytes
-/// mean all up to the end.
+/// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint. A length of
+/// 0 means everything up to the end.
 pub fn will_read(file: &File, offset: u64, len: u64) {
     if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
         // SAFETY: the descriptor is open for the whole call; no memory is involved.
@@ -120,7 +121,7 @@ pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     poll(fd, limit) != 0
 }
 
-/// Whether the other side of `fd` is gone: of a FUSE device, whether its filesystem has ended.
+/// Whether the other side of `fd` is gone; for a FUSE device, whether its filesystem has ended.
 pub fn is_disconnected(fd: BorrowedFd<'_>) -> bool {
     poll(fd, Duration::ZERO) & libc::POLLERR != 0
 }
@@ -141,8 +142,8 @@ pub enum Unmount {
     Unused,
     /// Take it out of the tree now, and end it when nobody uses it any more.
     Lazily,
-    /// If nobody uses it; whatever its daemon was asked fails first, and the daemon is asked
-    /// nothing any more.
+    /// If nobody uses it. Before that, all requests to its daemon fail, and the daemon gets no more
+    /// requests.
     ByForce,
 }
 
@@ -211,7 +212,7 @@ pub fn process(pid: i32) -> io::Result<File> {
     }
 }
 
-/// A copy of the descriptor `fd` of another process, which root alone may take.
+/// A copy of the descriptor `fd` of another process; only root may take one.
 ///
 /// # Errors
 /// The system's.
@@ -233,7 +234,7 @@ pub const STATUS_REQUEST: libc::Ioctl = libc::_IOR::<[u8; STATUS_SIZE]>(b'l' as 
 /// Ask the mount that `file` is on for its state, which comes as JSON.
 ///
 /// # Errors
-/// The system's: ENOTTY where no daemon of ours answers.
+/// The system's: ENOTTY if no daemon of this program answers.
 pub fn status(file: &File) -> io::Result<Vec<u8>> {
     let mut answer = vec![0_u8; STATUS_SIZE];
     // SAFETY: the descriptor is open for the whole call, which writes at most as many bytes as the
@@ -249,10 +250,11 @@ pub const WRITE_REQUEST: libc::Ioctl = libc::_IOR::<[u8; WRITE_SIZE]>(b'l' as u3
 /// Bytes of the answer to [`WRITE_REQUEST`], at most.
 pub const WRITE_SIZE: usize = 1024;
 
-/// Ask the daemon of the mount that `file` is on to write from now on: why it cannot, or nothing.
+/// Ask the daemon of the mount that `file` is on to write from now on: returns why it cannot, or
+/// `None`.
 ///
 /// # Errors
-/// The system's: ENOTTY where the daemon does not know the question.
+/// The system's: ENOTTY if the daemon does not know the request.
 pub fn become_writable(file: &File) -> io::Result<Option<String>> {
     let mut answer = vec![0_u8; WRITE_SIZE];
     // SAFETY: as in `status`.
@@ -262,9 +264,8 @@ pub fn become_writable(file: &File) -> io::Result<Option<String>> {
     Ok(Some(why).filter(|why| !why.is_empty()))
 }
 
-/// What distinguishes a file from every other one: its device and inode number, of a device file
-/// what it stands for. Nothing but what the kernel remembers is asked, so this never waits, on
-/// whatever filesystem `path` is.
+/// The identity of a file: its device and inode number; for a device file, the device. This only
+/// asks for what the kernel has in memory, so it never waits, whatever filesystem `path` is on.
 ///
 /// # Errors
 /// The system's.
@@ -285,10 +286,10 @@ pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
-/// Split off a process that keeps nothing of this one open, so that nobody waits for its end: what
-/// it writes to standard output can be read from the pipe that is returned to the parent. To be
-/// called while there is one thread. `None` in the child, where no open file of the parent may be
-/// used any more.
+/// Fork a process that keeps none of the parent's files open, so that nobody has to wait for its
+/// end. What it writes to standard output can be read from the pipe that the parent gets. This must
+/// be called while there is only one thread. `None` in the child, where no open file of the parent
+/// may be used any more.
 ///
 /// # Errors
 /// The system's, in the parent.
@@ -302,12 +303,12 @@ pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
         .and_then(|()| redirect(io::stdin(), &null))
         .and_then(|()| redirect(io::stderr(), &null))
         .and_then(|()| redirect(io::stdout(), &writer));
-    // Whatever the parent had open is closed below, and no second time.
+    // The files of the parent are closed below; they must not be closed a second time.
     std::mem::forget((reader, writer, null));
     // SAFETY: nobody in this process uses the descriptors that are closed, as is said above.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if detached.is_err() || closed < 0 {
-        // This is not the process that could report it; the parent reads no answer.
+        // This process cannot report the error; the parent notices that there is no answer.
         std::process::exit(1);
     }
     Ok(None)
@@ -322,7 +323,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) })
 }
 
-/// Ask the filesystem at `path` for its space, which no cache answers.
+/// Ask the filesystem at `path` for its space; no cache answers this.
 ///
 /// # Errors
 /// The system's: ENOTCONN on a FUSE mount whose daemon is gone.
@@ -346,21 +347,21 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Let a program that is to be started get SIGTERM when the thread that starts it ends.
+/// Make the program that `command` starts get SIGTERM when the thread that starts it ends.
 pub fn end_with_parent(command: &mut Command) {
     let parent = std::process::id();
     // SAFETY: between fork and exec only prctl and getppid are called, which are safe there.
     unsafe {
         command.pre_exec(move || {
             check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
-            // it may have ended before
+            // the parent may have ended before
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
         });
     }
 }
 
-/// Wait until a child process has ended, and leave it to be waited for: until that its number is
-/// nobody else's.
+/// Wait until a child process has ended, without reaping it, so that its process number cannot be
+/// reused yet.
 ///
 /// # Errors
 /// The system's.
@@ -466,7 +467,7 @@ impl Signals {
         }
     }
 
-    /// Whether whoever started this process had SIGHUP ignored, as nohup(1) does.
+    /// Whether this process was started with SIGHUP ignored, as nohup(1) does.
     pub fn hangup_is_ignored() -> bool {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
         // SAFETY: with a null new action sigaction only writes the present one, to `action`, which
@@ -477,7 +478,7 @@ impl Signals {
         }
     }
 
-    /// Let a program that is to be started get them.
+    /// Unblock these signals in the program that `command` starts.
     pub fn leave_to(&self, command: &mut Command) {
         let set = self.0;
         // SAFETY: between fork and exec only pthread_sigmask is called, which is safe there; the

@@ -1,8 +1,9 @@
-//! Moments, in nanoseconds since 1970: the years 1677 to 2262 fit 64 bits, others are clamped.
+//! Times in nanoseconds since 1970. The years 1677 to 2262 fit into 64 bits; other times become the
+//! nearest one that fits.
 
 use std::time::{Duration, SystemTime};
 
-/// A moment in nanoseconds.
+/// A time in nanoseconds.
 pub fn nanos(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_nanos()).unwrap_or(i64::MAX),

@@ -1,11 +1,11 @@
 //! Moving trees between the host and images without a mount: directories and tar streams become
 //! images, and images become directories and tar streams.
 //!
-//! [`gather`] collects what is to be stored into a [`Manifest`], which is in a fixed order, so that
-//! the same input makes the same image on any machine. [`create_in`] writes a manifest into a new
-//! image, and [`clone`](clone()) one out of another image; [`resize`](resize()) changes its
-//! size; [`extract`] and [`to_tar`] write what an image holds to the host. [`diff`](diff()) compares trees
-//! of any kind.
+//! [`gather`] collects the entries to store in a [`Manifest`], which has a fixed order, so the same
+//! input makes the same image on any machine. [`create_in`] writes a manifest into a new image, and
+//! [`clone`](clone()) copies an image; [`resize`](resize()) changes its size; [`extract`] and
+//! [`to_tar`] write the content of an image to the host. [`diff`](diff()) compares trees of any
+//! kind.
 
 mod build;
 mod clone;
@@ -46,5 +46,5 @@ pub use sync::{Synced, sync};
 pub use tar_out::to_tar;
 pub(crate) use version1::name_max as name_max_of_version1;
 
-/// What a long transfer tells of its progress: bytes of content moved so far.
+/// Called during a long transfer with the number of bytes of content that were moved so far.
 pub type Progress<'a> = dyn Fn(u64) + 'a;

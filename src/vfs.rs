@@ -6,18 +6,18 @@
 //! | `listing` | directory snapshots |
 //! | `names` | look up, create, remove, rename, list |
 //! | `files` | read, write, truncate, allocate, copy |
-//! | `lost` | content that could not be kept after the kernel had taken it over |
+//! | `lost` | content that could not be stored after the kernel had accepted it |
 //! | `attrs` | attributes, times, permissions, space |
 //! | `stored` | attributes that are kept in the image |
 //! | `xattr` | extended attributes |
 //! | `flusher` | when the image is brought up to date |
-//! | `status` | what can be told of all this |
+//! | `status` | the state of all this |
 //!
-//! littlefs itself has no place for owners, modes and times. Where the image's user attributes
-//! hold them by some [`crate::convention`], they are kept there, in the commit of the change they
-//! belong to. Otherwise the owner comes from the mount's options, as on vfat, and modes and times
-//! live in memory: an untouched file shows what the options say and the time of the image, and a
-//! change made under the mount sticks until the end of the mount.
+//! littlefs itself cannot store owners, modes and times. If the user attributes of the image store
+//! them by some [`crate::convention`], they are written there, in the commit of the change that
+//! they belong to. Otherwise the owner comes from the options of the mount, as on vfat, and modes
+//! and times are in memory: an untouched file shows the mode from the options and the time of the
+//! image, and a change lasts until the end of the mount.
 
 mod attrs;
 mod files;
@@ -64,15 +64,16 @@ pub type VfsResult<T> = Result<T, VfsError>;
 pub enum VfsError {
     /// What the core said.
     Core(Error),
-    /// The image cannot hold what was asked for, and pretending would mislead.
+    /// The image cannot store what was requested, and to pretend otherwise would mislead the
+    /// caller.
     NotPermitted,
     /// The operation exists elsewhere, but not here.
     NotSupported,
     /// The kernel named an inode it has no reference to.
     Stale,
-    /// An extended attribute of that name is there already.
+    /// An extended attribute of that name exists already.
     AttrExists,
-    /// Content that the kernel had taken over could not be kept.
+    /// Content that the kernel had accepted could not be stored.
     Lost(Loss),
 }
 
@@ -97,16 +98,16 @@ impl From<Error> for VfsError {
     }
 }
 
-/// How a volume shows what the image does not say, and when it writes.
+/// How a volume shows metadata that the image does not store, and when it writes.
 #[derive(Debug, Clone)]
 pub struct VolumeOptions {
     /// The convention by which user attributes keep times, owners and modes, if any.
     pub convention: Option<&'static Convention>,
     /// Show user attributes as extended attributes.
     pub user_xattr: bool,
-    /// Owner of what has none in the image.
+    /// Owner of entries that have none in the image.
     pub uid: u32,
-    /// Group of what has none in the image.
+    /// Group of entries that have none in the image.
     pub gid: u32,
     /// Permission bits of files where the image keeps none.
     pub file_modes: DefaultModes,
@@ -114,7 +115,7 @@ pub struct VolumeOptions {
     pub dir_modes: DefaultModes,
     /// Permission bits nobody gets.
     pub withheld: u16,
-    /// The times of what was not touched under this mount.
+    /// The times of entries that were not changed during this mount.
     pub default_time: SystemTime,
     /// When reading updates access times.
     pub atime: Atime,
@@ -122,22 +123,23 @@ pub struct VolumeOptions {
     pub sync: bool,
     /// Flush after every operation that changes a directory.
     pub dirsync: bool,
-    /// A change is flushed at the latest this long after it was made.
+    /// The longest time until a change is flushed.
     pub commit: Duration,
 }
 
 /// Permission bits where the image keeps none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DefaultModes {
-    /// What an entry of the image has until it is changed.
+    /// The bits of an entry of the image until they are changed.
     pub bits: u16,
-    /// What no entry ever has, if a mask was asked for. New entries have all other bits then,
-    /// whatever they are made with, as on vfat; without a mask they keep what they are made with.
+    /// The bits that no entry ever has, if a mask was given. New entries then have all other bits,
+    /// whatever mode they are created with, as on vfat. Without a mask, they have the mode that
+    /// they are created with.
     pub mask: Option<u16>,
 }
 
-/// When reading a file updates its access time. That alone is never written to the image; it goes
-/// along with the next change.
+/// When reading a file updates its access time. An access time alone is never written to the image;
+/// it is written together with the next change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Atime {
     /// Never.
@@ -157,25 +159,26 @@ pub struct Volume {
     name_max: usize,
     /// How the image keeps times, owners and modes, if it does.
     codec: Option<Codec>,
-    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. What
-    /// ties a name to an inode changes only under this lock; operations that need neither name
-    /// nor content (attributes, forgetting) do not take it, so they never wait for I/O.
+    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. The
+    /// connection between a name and an inode changes only under this lock; operations that need
+    /// neither name nor content (attributes, forgetting) do not take it, so they never wait for
+    /// I/O.
     core: Mutex<Fs>,
     /// The directories being read.
     listings: Mutex<Listings>,
     /// The inodes the kernel knows. Never held during I/O, nor while waiting for `core`.
     inodes: Mutex<InodeTable>,
-    /// What was lost after the kernel had taken it over. The innermost of all locks.
+    /// Content that was lost after the kernel had accepted it. This is the innermost of all locks.
     lost: Mutex<LostContent>,
-    /// Signalled, with `inodes`, when an unlinked file was given back.
+    /// Signalled, with `inodes`, when the kernel has forgotten an unlinked file.
     freed: Condvar,
-    /// Inodes being given back whose files are not closed yet.
+    /// Inodes that the kernel has forgotten, but whose files are not closed yet.
     closing: AtomicU32,
-    /// Held by whoever completes the map of free blocks; before `core`.
+    /// Held by the thread that completes the map of free blocks; locked before `core`.
     mapping: Mutex<()>,
     /// When to flush.
     clock: Clock,
-    /// A failure of a flush nobody waited for, for the next who asks.
+    /// A failure of a flush in the background, for the next fsync.
     failed: Mutex<Option<Error>>,
     /// Called when a request has to wait for the device, or for another one.
     on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -229,7 +232,7 @@ impl Volume {
         }
     }
 
-    /// The core, for this thread alone.
+    /// Lock the core for this thread.
     fn core(&self) -> MutexGuard<'_, Fs> {
         self.core.try_lock().unwrap_or_else(|| {
             self.will_wait();
@@ -242,7 +245,7 @@ impl Volume {
         self.core().is_read_only()
     }
 
-    /// Take changes from now on, where they were refused because that was asked for.
+    /// Accept changes from now on, if they were refused only because of an option.
     ///
     /// # Errors
     /// Why that is impossible.
@@ -261,7 +264,7 @@ impl Volume {
         }
     }
 
-    /// The open file object of an inode, opened now if need be.
+    /// The open file object of an inode; it is opened now if necessary.
     fn file(&self, core: &mut Fs, ino: u64) -> VfsResult<FileId> {
         let handle = self.inodes.lock().handle(ino);
         let (dir, name) = match handle {
@@ -284,8 +287,8 @@ impl Volume {
         }
     }
 
-    /// Complete the map of free blocks, unless `stop` says that nobody wants it any more. Files
-    /// are walked without the core's lock, so that others can be read meanwhile.
+    /// Complete the map of free blocks, unless `stop` says that it is not needed any more. Files
+    /// are walked without the core's lock, so that others can read in the meantime.
     pub fn map_blocks(&self, stop: &dyn Fn() -> bool) -> crate::Result<()> {
         let _mapping = self.mapping.try_lock().unwrap_or_else(|| {
             self.will_wait();
@@ -300,9 +303,9 @@ impl Volume {
         Ok(())
     }
 
-    /// Run an operation that may need space, on the locked core. Space of a deleted file comes
-    /// back when the kernel forgets the file, which it does a moment after the deletion: when
-    /// there is no space, wait that moment and try again.
+    /// Run an operation that may need space, on the locked core. The space of a deleted file
+    /// becomes free when the kernel forgets the file, a moment after the deletion. So if there is
+    /// no space, wait for a moment, and try again.
     fn with_space<T>(
         &self,
         mut operation: impl FnMut(&mut Fs) -> VfsResult<T>,
@@ -325,7 +328,8 @@ impl Volume {
             }
             drop(core);
             self.will_wait();
-            // short naps: a file closed just now has notified already
+            // wait in short steps, because a file that was closed just now has already sent its
+            // signal
             self.freed.wait_for(&mut inodes, MOMENT / 10);
             drop(inodes);
             core = self.core();

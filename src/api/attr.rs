@@ -1,4 +1,4 @@
-//! User attributes as they are, whatever a convention makes of them.
+//! User attributes as they are stored, without the interpretation of a convention.
 
 use super::Littlefs;
 use crate::error::Result;

@@ -16,12 +16,12 @@ pub struct DirEntry {
 }
 
 impl DirEntry {
-    /// Its name, as it is in the image: any bytes but `/` and NUL.
+    /// Its name, as it is in the image: any bytes except `/` and NUL.
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// What is known of it. Nothing is read for this.
+    /// Its metadata. Nothing is read for this.
     ///
     /// # Errors
     /// When the entry is damaged.
@@ -33,7 +33,7 @@ impl DirEntry {
 /// An error about one path among several.
 #[derive(Debug, Clone)]
 pub struct PathError {
-    /// The path from the root on, without a slash in front.
+    /// The path from the root on, without a leading slash.
     pub path: Vec<u8>,
     /// What is wrong there.
     pub error: Error,
@@ -63,10 +63,11 @@ impl From<PathError> for Error {
     }
 }
 
-/// A place in a directory, kept by name: entries that come and go meanwhile do not disturb it.
+/// A position in a directory. It is a name, so entries that are added or removed in the meantime do
+/// not invalidate it.
 struct Cursor {
     dir: DirId,
-    /// The entries that were read and not handed out yet, with the directories among them.
+    /// The entries that were read but not returned yet, with the ids of directories among them.
     ready: VecDeque<(DirEntry, Option<DirId>)>,
     /// The last name read; none at the start.
     last: Option<Box<[u8]>>,
@@ -81,7 +82,7 @@ impl Cursor {
     fn next(&mut self, fs: &Littlefs) -> Result<Option<(DirEntry, Option<DirId>)>> {
         if self.ready.is_empty() && !self.done {
             let read = fs.core().entries(self.dir, self.last.as_deref());
-            // After an error there is no way on.
+            // After an error, the listing cannot go on.
             self.done = read.as_ref().map_or(true, Vec::is_empty);
             self.ready = read?.into();
             self.last = self.ready.back().map(|(entry, _)| entry.name.clone());
@@ -91,7 +92,7 @@ impl Cursor {
 }
 
 impl Core {
-    /// Some entries of `dir` behind the name `from`; none at the end.
+    /// Some entries of `dir` after the name `from`; none at the end.
     fn entries(
         &mut self,
         dir: DirId,
@@ -110,11 +111,11 @@ impl Core {
     }
 }
 
-/// The entries of a directory, in the order of names that the format uses: by bytes, but where one
-/// name is a prefix of another, the longer comes first. Made by [`Littlefs::read_dir`].
+/// The entries of a directory, in the order of names that the format uses: by bytes, except that a
+/// longer name comes before its own prefix. Made by [`Littlefs::read_dir`].
 ///
-/// Entries are read a metadata pair at a time, with their metadata. Changes that are made meanwhile
-/// show if they come behind the current place.
+/// Entries are read a metadata pair at a time, with their metadata. Changes in the meantime are
+/// seen if they are after the current position.
 pub struct ReadDir {
     fs: Littlefs,
     cursor: Cursor,
@@ -137,7 +138,7 @@ pub struct WalkEntry {
 }
 
 impl WalkEntry {
-    /// Its path from the root on, without a slash in front.
+    /// Its path from the root on, without a leading slash.
     pub fn path(&self) -> &[u8] {
         &self.path
     }
@@ -147,8 +148,8 @@ impl WalkEntry {
         self.path.rsplit(|&b| b == b'/').next().unwrap_or_default()
     }
 
-    /// How many directories are between the start of the walk and it: 0 for the entries of the first
-    /// directory.
+    /// The number of directories between the start of the walk and this entry: 0 for the entries of
+    /// the first directory.
     pub fn depth(&self) -> usize {
         self.depth
     }
@@ -161,14 +162,14 @@ impl WalkEntry {
 
 /// Everything below a directory, each directory before its entries. Made by [`Littlefs::walk`].
 ///
-/// What cannot be read is handed out as an error that says where, and the walk goes on behind it. So
-/// is every entry whose name is impossible here (it contains `/` or NUL, or is `.` or `..`), as
+/// If something cannot be read, the walk returns an error that says where, and goes on after it.
+/// For an entry whose name is impossible (it contains `/` or NUL, or is `.` or `..`), it returns
 /// [`Error::InvalidName`].
 pub struct Walk {
     fs: Littlefs,
     /// The directories on the way down, each with its path.
     open: Vec<(Cursor, Vec<u8>)>,
-    /// What is to be told of the innermost of them before its entries.
+    /// Errors of the innermost directory that are returned before its entries.
     told_first: VecDeque<PathError>,
 }
 
@@ -178,16 +179,16 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 impl Walk {
-    /// Leave out the rest of the directory that the walk is in. After a directory was handed out,
-    /// that is the whole content of that directory.
+    /// Skip the rest of the current directory. Directly after the walk has returned a directory,
+    /// this skips the whole content of that directory.
     pub fn skip_dir(&mut self) {
         self.told_first.clear();
         self.open.pop();
     }
 
-    /// Go on in the directory at `path`, beginning with the names that nobody can ask for.
+    /// Go on in the directory at `path`, beginning with the errors for impossible names.
     fn enter(&mut self, dir: DirId, path: Vec<u8>) {
-        // that a directory cannot be read is told by its cursor
+        // if the directory cannot be read, its cursor returns the error
         let names = self.fs.core().fs.impossible_names(dir).unwrap_or_default();
         let error =
             |name: Box<[u8]>| PathError { path: join(&path, &name), error: Error::InvalidName };
@@ -235,8 +236,8 @@ impl Littlefs {
     /// The entries of the directory at `path`.
     ///
     /// # Errors
-    /// When there is no such directory. The iterator hands out an error, and ends, when the directory
-    /// cannot be read.
+    /// When there is no such directory. If the directory cannot be read, the iterator returns an
+    /// error, and ends.
     pub fn read_dir(&self, path: impl AsRef<[u8]>) -> Result<ReadDir> {
         let dir = self.core().dir(path.as_ref())?;
         Ok(ReadDir { fs: self.clone(), cursor: Cursor::new(dir) })

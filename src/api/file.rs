@@ -12,7 +12,7 @@ use crate::convention::Target;
 use crate::error::{Error, Result};
 use crate::fs::{At, FileId, Node};
 
-/// How to open a file, as `std::fs::OpenOptions`.
+/// How to open a file, like `std::fs::OpenOptions`.
 ///
 /// ```
 /// # fn main() -> littlefs::Result<()> {
@@ -38,7 +38,7 @@ pub struct FileOptions {
 }
 
 impl FileOptions {
-    /// Nothing is allowed until one of the calls below allows it.
+    /// Options that allow nothing; the calls below allow reading, writing and so on.
     pub fn new() -> Self {
         Self::default()
     }
@@ -71,14 +71,14 @@ impl FileOptions {
         self
     }
 
-    /// Make the file if it is not there; needs [`Self::write`] or [`Self::append`].
+    /// Make the file if it does not exist; needs [`Self::write`] or [`Self::append`].
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Make the file, and fail if it is there; needs [`Self::write`] or [`Self::append`].
+    /// Make the file, and fail if it exists; needs [`Self::write`] or [`Self::append`].
     #[must_use]
     pub fn create_new(mut self, create_new: bool) -> Self {
         self.create_new = create_new;
@@ -88,10 +88,10 @@ impl FileOptions {
     /// Open the file at `path`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if it is missing and not to be made, [`Error::Exists`] with
-    /// [`Self::create_new`] if it is there, [`Error::IsDirectory`] for a directory,
-    /// [`Error::ReadOnly`] when it is to be written and cannot be, [`Error::Invalid`] for options
-    /// that make no sense together.
+    /// [`Error::NotFound`] if the file does not exist and the options do not make it,
+    /// [`Error::Exists`] with [`Self::create_new`] if it exists, [`Error::IsDirectory`] for a
+    /// directory, [`Error::ReadOnly`] if the options include writing and the filesystem is
+    /// read-only, [`Error::Invalid`] for options that make no sense together.
     pub fn open(&self, fs: &Littlefs, path: impl AsRef<[u8]>) -> Result<File> {
         let writes = self.write || self.append;
         if !(self.read || writes) {
@@ -139,18 +139,18 @@ impl FileOptions {
 
 /// An open file.
 ///
-/// It stays what it is when the file is renamed, and keeps its content when the file is removed.
-/// Several handles of one file see each other's changes at once. Like all changes, those made
-/// through a handle are in memory until they are flushed; closing a file writes nothing.
+/// It stays valid when the file is renamed, and keeps its content when the file is removed. Several
+/// handles of one file see each other's changes at once. Like all changes, those made through a
+/// handle are in memory until they are flushed; closing a file writes nothing.
 ///
 /// Small reads and writes cost a lock each: wrap the file in a `BufReader` or `BufWriter`.
 pub struct File {
     shared: Arc<Shared>,
     id: FileId,
-    /// Where the next read or write is, in bytes.
+    /// The position of the next read or write, in bytes.
     pos: u64,
     options: FileOptions,
-    /// The last error that a change through this handle met.
+    /// The last error of a change through this handle.
     last_error: Mutex<Option<Error>>,
 }
 
@@ -159,7 +159,8 @@ impl File {
         self.shared.lock()
     }
 
-    /// Fill `buf` from byte `offset` on, as far as the file goes, and say how many bytes there were.
+    /// Read from byte `offset` on into `buf`, up to the end of the file, and return the number of
+    /// bytes.
     ///
     /// # Errors
     /// When the file was not opened for reading, or cannot be read.
@@ -176,8 +177,9 @@ impl File {
         Ok(len)
     }
 
-    /// Write `data` at byte `offset`; a gap between the end of the file and there reads zeros. With
-    /// [`FileOptions::append`] the offset does not count. All of `data` is written, or nothing.
+    /// Write `data` at byte `offset`; a gap between the end of the file and `offset` reads as
+    /// zeros. With [`FileOptions::append`], the offset is ignored. All of `data` is written, or
+    /// nothing.
     ///
     /// # Errors
     /// When the file was not opened for writing, would become too large, or there is no space.
@@ -185,7 +187,7 @@ impl File {
         self.put(data, offset).map(|_| ())
     }
 
-    /// The same; returns where the written bytes end.
+    /// The same; returns the position after the written bytes.
     fn put(&self, data: &[u8], offset: u64) -> Result<u64> {
         self.change(|fs, id| {
             let at = if self.options.append { u64::from(fs.file_size(id)?) } else { offset };
@@ -194,7 +196,7 @@ impl File {
         })
     }
 
-    /// Set the size; a file made longer reads zeros there.
+    /// Set the size; bytes that are added read as zeros.
     ///
     /// # Errors
     /// As [`File::write_at`].
@@ -202,7 +204,7 @@ impl File {
         self.change(|fs, id| fs.truncate(id, size))
     }
 
-    /// Change the content, and the time of the last change with it.
+    /// Change the content, and with it the time of the last change.
     fn change<T>(&self, change: impl FnOnce(&mut crate::fs::Fs, FileId) -> Result<T>) -> Result<T> {
         if !(self.options.write || self.options.append) {
             return self.noted(Err(Error::Invalid("the file was not opened for writing")));
@@ -226,7 +228,7 @@ impl File {
 
     /// Bytes in the file.
     pub fn len(&self) -> u64 {
-        // what this keeps open is there
+        // this handle keeps the file open, so it exists
         self.core().fs.file_size(self.id).map_or(0, u64::from)
     }
 
@@ -247,8 +249,8 @@ impl File {
         core.fs.with_attrs(At::File(self.id), |attrs| Metadata::new(codec, node, attrs))
     }
 
-    /// Set times, permissions and owner of the file, as far as the image's convention has a place for
-    /// them.
+    /// Set times, permissions and owner of the file, as far as the convention of the image can
+    /// store them.
     ///
     /// # Errors
     /// As [`Littlefs::set_metadata`].
@@ -262,7 +264,7 @@ impl File {
     }
 
     /// The path of the file from the root on, without a slash in front; `None` once it has no name
-    /// any more, because it was removed or replaced. Its content lives until it is closed.
+    /// any more, because it was removed or replaced. Its content exists until it is closed.
     pub fn path(&self) -> Option<Vec<u8>> {
         self.core().fs.file_path(self.id)
     }
@@ -307,12 +309,12 @@ impl File {
         self.noted(removed)
     }
 
-    /// Make the file durable, as it is now, with its name and the directories around it.
+    /// Make the file durable in its present state, with its name and the directories above it.
     ///
-    /// Other open files stay what they are in the image, whatever their unsaved changes; unless the
-    /// former content of such a file has no room in its directory any more. All that was changed by
-    /// paths, and files that were closed, become durable along with this one. A file that has lost
-    /// its name has nothing to be made durable.
+    /// Other open files keep in the image the content that they had before their unsaved changes,
+    /// unless that content no longer fits into their directory. Changes that were made by path, and
+    /// files that were closed, become durable at the same time. For a file that has lost its name,
+    /// there is nothing to make durable.
     ///
     /// # Errors
     /// When the device fails, or has no space for what is to be written. The changes stay in memory.
@@ -323,26 +325,26 @@ impl File {
         self.noted(synced)
     }
 
-    /// Drop the file's changes that are not durable yet, made through any handle: content, times and
-    /// attributes are what they were when the file was made durable last. A file that never was
-    /// becomes empty. Its name stays.
+    /// Drop all changes of the file that are not durable yet, through any handle: content, times
+    /// and attributes are again as they were when the file was last made durable. A file that was
+    /// never durable becomes empty. The name stays.
     ///
-    /// Changes that exceed what is held in memory are made durable on the way, and so are those before
-    /// an operation that finds no space, unless [`Littlefs::hold`] forbids that. They stay then.
+    /// Changes become durable early if they exceed the memory for changes, and before an operation
+    /// that finds no space (unless [`Littlefs::hold`] prevents that). Such changes are not dropped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file has no name any more; [`Error::NoSpace`] if what it was has
-    /// no room any more, because its directory was filled meanwhile.
+    /// [`Error::NotFound`] once the file has no name any more; [`Error::NoSpace`] if the old
+    /// content no longer fits, because the directory was filled in the meantime.
     pub fn discard(&self) -> Result<()> {
         let reverted = self.core().fs.revert_file(self.id);
         self.noted(reverted)
     }
 
-    /// Close the file. Nothing is written by this.
+    /// Close the file. This writes nothing.
     ///
     /// # Errors
-    /// The last error that a change through this handle met, if any did, whether or not the caller
-    /// of that change looked at it.
+    /// The last error of a change through this handle, if there was one, even if it was returned
+    /// before.
     pub fn close(self) -> Result<()> {
         match self.last_error.lock().take() {
             Some(e) => Err(e),
@@ -371,7 +373,7 @@ impl Write for File {
         Ok(data.len())
     }
 
-    /// Does nothing: what is to be durable needs [`File::sync_all`].
+    /// Does nothing: use [`File::sync_all`] to make the file durable.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -405,7 +407,7 @@ impl Littlefs {
         FileOptions::new().read(true).open(self, path)
     }
 
-    /// Make an empty file at `path`, or empty the one there, and open it for writing.
+    /// Make an empty file at `path`, or empty the existing one, and open it for writing.
     ///
     /// # Errors
     /// As [`Littlefs::write`].

@@ -1,5 +1,5 @@
 //! An emulated device for tests: it records what was written and when that became durable, and
-//! fails where it is told to.
+//! fails as it is told to.
 //!
 //! Everything works on a RAM image. The recorded log is what [`crash`] makes crash images from.
 
@@ -68,7 +68,7 @@ pub enum BadBlock {
     EraseNoop,
 }
 
-/// A single failure to come.
+/// A failure that will happen once.
 #[derive(Debug, Clone, Copy)]
 struct Fault {
     call: Call,
@@ -138,8 +138,8 @@ impl EmuDevice {
         Self { geometry, read_back: false, state: Mutex::new(state) }
     }
 
-    /// A device that records, and whose programs the engine is asked to read back: one that may
-    /// get bad blocks.
+    /// A device that records, and that can get bad blocks: it asks the engine to read back its
+    /// programs.
     pub fn recorded(geometry: Geometry, image: Vec<u8>, read_back: bool) -> Self {
         Self { read_back, ..Self::new(geometry, image) }
     }
@@ -181,7 +181,7 @@ impl EmuDevice {
         self.state().fault = Some(Fault { call, after, errno });
     }
 
-    /// Whether a failure asked for has not happened yet; it is dropped.
+    /// Drop a failure that has not happened yet; return whether there was one.
     pub fn cancel_fault(&self) -> bool {
         self.state().fault.take().is_some()
     }

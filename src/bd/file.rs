@@ -16,7 +16,7 @@ use crate::error::{IoError, IoOp, Shortened};
 use crate::files;
 use crate::sys;
 
-/// What an erase writes, at most this much a call.
+/// The bytes that an erase writes in one call.
 static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
 
 /// Blocks in a file. The lock taken on the file is released when it drops.
@@ -25,18 +25,19 @@ pub struct FileDevice {
     file: File,
     /// The same file, opened for writing later than for reading.
     writer: OnceLock<File>,
-    /// The lock was lost: others may write.
+    /// Whether the lock was lost, so that others may write.
     is_lost: AtomicBool,
     /// Byte position of block 0 in the file.
     offset: u64,
     geometry: Geometry,
-    /// How far the file has to reach, in bytes: as far as it did at the start, or was written.
+    /// The size that the file must have at least, in bytes: its size at the start, or more after
+    /// writes.
     end: AtomicU64,
-    /// The file lacks free blocks at its end, which it gets before anything is written.
+    /// Whether the file lacks free blocks at its end; they are added before anything is written.
     is_compacted: Mutex<bool>,
 }
 
-/// Refuse to go on with a file that is shorter than `before` bytes by now.
+/// Fail if the file is now shorter than `before` bytes.
 ///
 /// # Errors
 /// [`Shortened`], or the system's.
@@ -48,8 +49,8 @@ pub(crate) fn check_size(size: io::Result<u64>, before: u64) -> io::Result<()> {
 }
 
 impl FileDevice {
-    /// A device over `file`, whose block 0 starts at byte `offset`. What the file lacks of the
-    /// geometry reads as erased, until it is written.
+    /// A device over `file`, whose block 0 starts at byte `offset`. If the file is shorter than the
+    /// geometry, the missing bytes read as erased, until they are written.
     pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
         let size = container_size(&file).unwrap_or(0);
         let end = size.min(offset.saturating_add(geometry.size()));
@@ -58,13 +59,13 @@ impl FileDevice {
         Self { file, writer, is_lost, offset, geometry, end: end.into(), is_compacted }
     }
 
-    /// The same for an image whose file ends behind the last block in use: before anything is
-    /// written, it is made as long as its filesystem, with 0xFF as erased flash has.
+    /// The same for an image whose file ends after the last block in use. Before anything is
+    /// written, the file is made as long as its filesystem, with bytes of 0xFF, like erased flash.
     pub fn compacted(file: File, offset: u64, geometry: Geometry) -> Self {
         Self { is_compacted: Mutex::new(true), ..Self::new(file, offset, geometry) }
     }
 
-    /// Give a compacted file the blocks that it lacks. What fails leaves it as it was.
+    /// Add the missing blocks to a compacted file. If this fails, the file stays as it was.
     fn pad(&self) -> io::Result<()> {
         let mut is_compacted = self.is_compacted.lock();
         if !*is_compacted {
@@ -74,13 +75,13 @@ impl FileDevice {
         let to = self.offset.saturating_add(self.geometry.size());
         let file = self.writer();
         let len = to.saturating_sub(from);
-        // so that a full disk shows before anything is written
+        // so that a full disk is noticed before anything is written
         match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, len.max(1)) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(e) => return Err(e.into()),
         }
         if let Err(e) = fill(file, from, len) {
-            // the first error is the one that matters
+            // the first error is the important one
             let _ = file.set_len(from);
             return Err(e);
         }
@@ -93,7 +94,7 @@ impl FileDevice {
         self.writer.get().unwrap_or(&self.file)
     }
 
-    /// Make the lock, which is shared, exclusive. Where others share it, it is shared again.
+    /// Make the shared lock exclusive. If others share it, it becomes shared again.
     fn upgrade_lock(&self) -> io::Result<()> {
         let refused = match self.file.try_lock() {
             Ok(()) => return Ok(()),
@@ -104,8 +105,8 @@ impl FileDevice {
             ),
             Err(TryLockError::Error(e)) => e,
         };
-        // flock(2) gives up the old lock before it finds that there is no new one. As long as one
-        // of the other readers is there nobody can get an exclusive lock in between.
+        // flock(2) releases the old lock before it finds out that it cannot get the new one. As
+        // long as another reader has the lock, nobody can get an exclusive lock in between.
         if self.file.try_lock_shared().is_err() {
             self.is_lost.store(true, Ordering::Release);
             log::error!("somebody else has locked the image; it is not read any more");
@@ -118,7 +119,7 @@ impl FileDevice {
             .map_err(|source| IoError { op, block, source })
     }
 
-    /// Write to the file, unless it became shorter.
+    /// Write to the file, unless it has become shorter.
     fn write(
         &self,
         op: IoOp,
@@ -167,7 +168,8 @@ impl BlockDevice for FileDevice {
         let failed = |source| IoError { op: IoOp::Read, block: Some(block), source };
         let read = read_up_to(&self.file, start, buf).map_err(failed)?;
         if read < buf.len() {
-            // What was missing at the start reads as erased; what is missing by now is lost.
+            // Bytes that were missing at the start read as erased; bytes that are missing since
+            // then are lost.
             let here = start.saturating_add(read as u64);
             let before = self.end.load(Ordering::Relaxed);
             if here < before {
@@ -193,14 +195,14 @@ impl BlockDevice for FileDevice {
         if now {
             return Ok(false);
         }
-        // Whatever stopped it shows here, or was a truncated image.
+        // The cause, if it was not a truncated image, appears as an error here.
         read_each(self, block, off, parts)?;
         Ok(true)
     }
 
     fn will_read(&self, block: u32, count: u32) {
         let count = count.min(self.geometry.block_count.saturating_sub(block));
-        // to the system no bytes would mean all
+        // for the system, a length of 0 would mean everything
         if count > 0 {
             let len = u64::from(count) * u64::from(self.geometry.block_size);
             let start = byte_offset(self.geometry, block, 0).saturating_add(self.offset);
@@ -244,14 +246,15 @@ impl BlockDevice for FileDevice {
         let flags = for_writing(meta.file_type().is_block_device());
         let writer = files::reopen(&self.file, Path::new(""), flags)?;
         self.upgrade_lock()?;
-        // Only the first counts, and every one is as good.
+        // only the first one is kept; all of them are equivalent
         let _ = self.writer.set(writer);
         Ok(())
     }
 }
 
-/// A file nobody may write is meant to stay as it is, even where root could. A device may have a
-/// switch; opening it for writing succeeds all the same, only writing fails.
+/// Whether a file is write-protected. If nobody has the right to write it, it must stay as it is,
+/// even if root could write. A device may have a switch: opening it for writing succeeds
+/// nevertheless, and only writing fails.
 pub(crate) fn is_write_protected(meta: &Metadata) -> bool {
     if meta.is_file() {
         return meta.mode() & 0o222 == 0;

@@ -1,13 +1,13 @@
-//! A device for an image that nobody else knows of yet.
+//! A device for an image that nobody else knows yet.
 
 use std::fs::File;
 use std::io::IoSliceMut;
 
 use super::{BlockDevice, FileDevice, Geometry, IoResult};
 
-/// Blocks of a file that is not an image before everything is in it: writes need no order among
-/// each other, so barriers and syncs do nothing. Whoever made the file syncs it once, when it is
-/// complete and before it gets its name.
+/// Blocks of a file that becomes an image only when everything is in it. So writes need no order,
+/// and barriers and syncs do nothing. The caller syncs the file once, when it is complete and
+/// before it gets its name.
 pub struct FreshDevice {
     inner: FileDevice,
 }
@@ -46,8 +46,8 @@ impl BlockDevice for FreshDevice {
         self.inner.erase(block)
     }
 
-    /// What is behind the data in its last block reads as erased, too: the image is to be the same
-    /// whatever was in the file before.
+    /// The rest of the last block is erased as well, so that the image does not depend on the
+    /// former content of the file.
     fn rewrite(&self, block: u32, data: &[u8]) -> IoResult<()> {
         let block_size = self.geometry().block_size as usize;
         let whole = data.len() - data.len() % block_size;

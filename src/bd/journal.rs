@@ -1,12 +1,12 @@
 //! Append-only transactions: a device whose changes go to a journal, while the device below stays
 //! as it is.
 //!
-//! Nothing reaches the file before [`BlockDevice::sync`], but what is more than 8 MiB;
-//! a transaction counts by its end, so a barrier costs nothing and a sync is one
+//! Nothing is written to the file before [`BlockDevice::sync`], except changes beyond 8 MiB. A
+//! transaction counts only when its end is there, so a barrier costs nothing, and a sync is one
 //! `fdatasync`. `docs/journal.md` tells what can be done with the file.
 //!
-//! In memory: some 40 bytes for each run of changed bytes ([`extents`]), and what is not in the
-//! file yet.
+//! In memory are about 40 bytes for each run of changed bytes ([`extents`]), and the changes that
+//! are not in the file yet.
 
 mod append;
 mod encode;
@@ -36,13 +36,13 @@ use scan::{Payload, Scan};
 
 /// Bytes of changes in memory above which they are written ahead of the end of their transaction.
 const PENDING_MAX: u64 = 8 << 20;
-/// Bytes between two pieces that are worth reading along.
+/// If two pieces are at most this far apart, the bytes between them are read as well.
 const CLOSE: u64 = 64 << 10;
 
 /// A device below and a journal, as one.
 pub struct JournalDevice {
     layers: Layers,
-    /// Lock order: this, then `state`. Held by whatever changes something.
+    /// Held during each change. Lock order: this, then `state`.
     appender: Option<Mutex<Appender>>,
     state: RwLock<State>,
 }
@@ -54,7 +54,7 @@ struct Layers {
     file: Arc<dyn JournalFile>,
 }
 
-/// Which bytes are where; what is in no map is in the device below.
+/// Where bytes are; bytes that are in no map are in the device below.
 #[derive(Default)]
 struct State {
     /// In the file.
@@ -98,7 +98,8 @@ impl JournalDevice {
         Self { layers, appender: None, state: RwLock::default() }
     }
 
-    /// Go on from where the journal ends; what a crash left behind that is cut off.
+    /// Go on at the end of the journal; an incomplete entry after the end, from a crash, is cut
+    /// off.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -116,7 +117,7 @@ impl JournalDevice {
         Ok(this)
     }
 
-    /// Let the next transaction count; returns the runs of bytes that it changes.
+    /// Apply the next transaction; returns the runs of bytes that it changes.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -131,15 +132,15 @@ impl JournalDevice {
         Ok(changed)
     }
 
-    /// The runs of bytes that are not the device's below, in order: start and length.
+    /// The runs of bytes that differ from the device below, in order: start and length.
     pub fn changed(&self) -> Vec<(u64, u64)> {
         self.state.read().written.iter().map(|(start, len, _)| (start, len)).collect()
     }
 
-    /// Give the present state a name, durably. Everything has to be synced.
+    /// Give the present state a name, durably. Everything must be synced before.
     ///
     /// # Errors
-    /// For a name that is none, a device that only reads, and when the file cannot be written.
+    /// When the name is not allowed, the device is read-only, or the file cannot be written.
     pub fn save(&self, name: &str) -> Result<(), Reason> {
         if !format::is_name(name) {
             return Err(Reason::BadName(name.to_owned()));
@@ -154,8 +155,8 @@ impl JournalDevice {
         appender.append(&*self.layers.file, Kind::Savepoint, None, Payload::Name(name.to_owned()))
     }
 
-    /// Let the state of this number count again, durably. Nothing else may be done with the device
-    /// after that: it still shows the state before.
+    /// Go back to the state of this number, durably. After that, the device must not be used any
+    /// more, because it still shows the former state.
     ///
     /// # Errors
     /// When the state cannot be reached, and when the file cannot be written.
@@ -166,8 +167,8 @@ impl JournalDevice {
         appender.append(&*self.layers.file, Kind::Revert, Some(number), Payload::None)
     }
 
-    /// Note, durably, that the device below is being made like this one, which has this
-    /// fingerprint.
+    /// Note, durably, that the content of this device, which has this fingerprint, is now being
+    /// copied to the device below.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -175,7 +176,7 @@ impl JournalDevice {
         self.append_commit(Kind::CommitBegun, fingerprint)
     }
 
-    /// Note, durably, that the device below is like this one.
+    /// Note, durably, that the device below has the content of this one.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -197,12 +198,12 @@ impl JournalDevice {
         Ok(appender.finish(&self.layers, &self.state)?)
     }
 
-    /// The number of the last transaction; 0 if it only reads.
+    /// The number of the last transaction; 0 if the device is read-only.
     pub fn last(&self) -> u64 {
         self.appender.as_ref().map_or(0, |appender| appender.lock().history().last())
     }
 
-    /// The state before the `littlefs run` that is under way, or was interrupted.
+    /// The state before the `littlefs run` that is running or was interrupted.
     pub fn before_run(&self) -> Option<u64> {
         self.appender.as_ref()?.lock().history().run
     }
@@ -219,7 +220,7 @@ impl JournalDevice {
         appender.history().savepoints().last().map(|s| s.name.clone())
     }
 
-    /// What `len` bytes from byte `start` on are made of, in order.
+    /// The pieces that make up `len` bytes from byte `start` on, in order.
     fn pieces(&self, start: u64, len: u64) -> Vec<(u64, Origin)> {
         let state = self.state.read();
         let mut pieces = Vec::new();
@@ -274,7 +275,7 @@ impl Drop for JournalDevice {
 }
 
 impl Layers {
-    /// Fill `buf` from byte `start` with what is not pending.
+    /// Fill `buf` from byte `start`, without pending changes.
     fn read_written(&self, written: &Extents<Source>, start: u64, buf: &mut [u8]) -> IoResult<()> {
         let mut rest = buf;
         for (at, len, source) in written.segments(start, rest.len() as u64) {
@@ -375,7 +376,7 @@ impl BlockDevice for JournalDevice {
         let count = count.min(g.block_count.saturating_sub(block));
         let start = super::byte_offset(g, block, 0);
         let len = u64::from(count) * u64::from(g.block_size);
-        // what stands close to each other is asked for at once
+        // pieces that are close to each other are announced together
         let mut run: Option<(u64, u64)> = None;
         for (len, origin) in self.pieces(start, len) {
             let Origin::File(at) = origin else { continue };
@@ -419,7 +420,8 @@ impl BlockDevice for JournalDevice {
             Some(appender) => {
                 let mut appender = appender.lock();
                 let finished = appender.finish(&self.layers, &self.state);
-                // What could not even be written, as on a full disk, is still in memory.
+                // If the write itself failed, for example on a full disk, the changes are still in
+                // memory.
                 let op = if appender.is_poisoned() { IoOp::Sync } else { IoOp::Prog };
                 finished.map_err(|e| failed(op, e))
             }

@@ -1,4 +1,4 @@
-//! A device whose changes are thrown away: to find out what a change would do.
+//! A device whose changes are dropped, to find out what a change would do.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -11,8 +11,8 @@ use super::{BlockDevice, FileDevice, Geometry, IoResult, check_range};
 use crate::error::{IoError, IoOp};
 use crate::files;
 
-/// The blocks of another device, which stays as it is; what is written is kept in a temporary file
-/// without a name until this is dropped.
+/// The blocks of another device, which stays as it is. Written blocks are kept in a nameless
+/// temporary file until this is dropped.
 pub struct OverlayDevice {
     base: Arc<dyn BlockDevice>,
     scratch: FileDevice,
@@ -31,12 +31,13 @@ impl OverlayDevice {
         Ok(Self { base, scratch, changed: RwLock::new(HashSet::new()) })
     }
 
-    /// A failure of the temporary file is none of the image: it says where that file is.
+    /// A failure of the temporary file is not a failure of the image, so the error says where that
+    /// file is.
     fn kept(result: IoResult<()>) -> IoResult<()> {
         result.map_err(|e| IoError { source: io::Error::other(files::no_room(&e.source)), ..e })
     }
 
-    /// Take the content of `block` over, so that part of it can be written.
+    /// Copy the content of `block` to the temporary file, so that part of it can be overwritten.
     fn take_over(&self, block: u32) -> IoResult<()> {
         if self.changed.read().contains(&block) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! An adapter for devices that read and write whole units only.
+//! An adapter for devices that can only read and write whole units.
 
 use std::io;
 
@@ -9,11 +9,11 @@ use crate::error::{IoOp, Unsupported};
 /// disk.
 ///
 /// The device below gets reads and programs that start and end on multiples of its units, which
-/// divide its block size. Everything else it does as any [`BlockDevice`].
+/// divide its block size. Otherwise it must work like any [`BlockDevice`].
 ///
-/// A program that does not fill its units is widened by what they hold already. Flash with error
-/// correction must not program a unit twice between erases: open the filesystem with the unit as its
-/// [`prog_size`](crate::OpenOptions::prog_size), and no program has to be widened.
+/// A program that does not fill its units is extended with the bytes that they already hold. Flash
+/// with error correction must not program a unit twice between erases: open the filesystem with the
+/// unit as its [`prog_size`](crate::OpenOptions::prog_size), and no program must be extended.
 ///
 /// ```
 /// # fn main() -> littlefs::Result<()> {
@@ -43,7 +43,7 @@ struct Widened {
     off: u32,
     /// Bytes in it.
     len: usize,
-    /// Bytes in front of what was asked for.
+    /// Number of bytes before the requested ones.
     before: usize,
 }
 

@@ -1,5 +1,6 @@
-//! Changing an image of littlefs version 1: what is in it is changed in a scratch littlefs of version 2,
-//! of which a new image of version 1 is made. That is checked and compared, and takes the old one's name.
+//! Changing an image of littlefs version 1: its content is copied to a scratch littlefs of version
+//! 2 and changed there; then a new image of version 1 is made from that. The new image is checked
+//! and compared, and gets the name of the old one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,13 +19,13 @@ use crate::{FormatOptions, Littlefs, OpenOptions};
 
 /// Bytes in a block of the scratch filesystem.
 const SCRATCH_BLOCK: u32 = 4096;
-/// Blocks that it has beside several times as many as the image needs.
+/// Blocks of the scratch filesystem in addition to several times what the image needs.
 const SCRATCH_ROOM: u32 = 4096;
 
 /// The image, open for writing, if it is of version 1 and a change would be one to the file itself.
 pub(super) fn open(source: &Source, options: &OpenOptions) -> Option<Opened> {
     let options = Options { exclusive: true, ..options.to_change()? };
-    // what cannot be opened is told by who opens it as any other
+    // if it cannot be opened, the caller opens it like any other image, and reports the error
     let opened = open_found(source, &options).ok()?;
     let is_meant = opened.dialect == Dialect::V1 && opened.writable && opened.wrapped.is_empty();
     (is_meant && opened.doubt.is_none()).then_some(opened)
@@ -59,7 +60,7 @@ pub(super) fn change<T, E: Trouble>(
     let creation = Creation::new(format, Size::Blocks(old.block_count));
     let creation = Creation { compact: opened.compacted > 0, ..creation };
     match how.dry_run {
-        // what does not fit is found out by making it
+        // making the image shows whether everything fits
         true => create_in(&temporary()?, 0, &manifest, &creation, &|_| ()),
         false => replace_image(opened, None, &manifest, &creation, &|_| ()),
     }
@@ -86,7 +87,7 @@ impl Scratch {
         let format = FormatOptions::new()
             .block_size(SCRATCH_BLOCK)
             .name_max(name_max_of_version1(old.block_size));
-        // only what is used is written
+        // only write used blocks
         let creation = Creation { compact: true, ..Creation::new(format, Size::Blocks(count)) };
         let made = create_in(&file, 0, manifest, &creation, &|_| ()).map_err(Failed::Rebuild)?;
         Ok(Self { file, geometry: made.geometry })

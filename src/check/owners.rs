@@ -1,6 +1,6 @@
 //! Who uses each block.
 
-/// Blocks whose owners are kept together.
+/// How many blocks share one piece of the table.
 const CHUNK: usize = 1024;
 
 /// What uses a block.
@@ -13,7 +13,7 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// As stored; never 0.
+    /// The stored form; never 0.
     fn pack(self) -> u64 {
         (self.pair as u64 + 1) << 16 | u64::from(self.file.unwrap_or(u16::MAX))
     }
@@ -25,7 +25,8 @@ impl Owner {
     }
 }
 
-/// A table of owners, in memory only where blocks are used: an image may claim any size.
+/// A table of owners. It takes memory only where blocks are used, because an image may claim any
+/// size.
 pub(super) struct Owners {
     chunks: Vec<Option<Box<[u64; CHUNK]>>>,
     used: u64,
@@ -43,7 +44,7 @@ impl Owners {
         self.used
     }
 
-    /// Note that `owner` uses `block`; whoever did before keeps it and is returned.
+    /// Note that `owner` uses `block`. If it has an owner already, that one stays, and is returned.
     pub fn claim(&mut self, block: u32, owner: Owner) -> Option<Owner> {
         let chunk = self.chunks.get_mut(block as usize / CHUNK)?;
         let chunk = chunk.get_or_insert_with(|| Box::new([0; CHUNK]));

@@ -1,8 +1,8 @@
-//! Repair: first what the filesystem cannot work with, below it; then the rest with its own
-//! operations.
+//! Repair. Damage that the filesystem code cannot work with is repaired first, directly on the
+//! blocks; the rest is repaired with the operations of the filesystem.
 //!
-//! Which blocks may be written is known once everything that can be followed has been: see
-//! [`lists`]. `docs/check.md` says what becomes of each kind of damage.
+//! Which blocks may be written is known only after everything that can be followed has been
+//! followed: see [`lists`]. `docs/check.md` tells how each kind of damage is repaired.
 
 mod editor;
 mod files;
@@ -25,9 +25,9 @@ use model::Model;
 /// How far repair goes, as for fsck(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `-p`: nothing is given up, nothing guessed.
+    /// `-p`: nothing is lost, and nothing is guessed.
     Preen,
-    /// `-y`: also what gives something up.
+    /// `-y`: also repairs by which something is lost.
     Yes,
 }
 
@@ -35,13 +35,13 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Repair {
-    /// Which finding it mends.
+    /// The code of the finding that it repairs.
     pub code: &'static str,
     /// Where: a path, a pair.
     pub place: String,
     /// What was done there, for people.
     pub message: String,
-    /// Whether something was given up that was there before.
+    /// Whether something was lost by the repair.
     pub given_up: bool,
 }
 
@@ -57,7 +57,7 @@ impl Repair {
     }
 }
 
-/// What was done, and what stopped it, if anything.
+/// What was done, and what stopped the repair, if anything did.
 #[derive(Debug, Default)]
 pub struct Repairs {
     /// In the order done.
@@ -66,7 +66,7 @@ pub struct Repairs {
     pub stopped: Option<String>,
 }
 
-/// Mend the littlefs on `dev`, as far as `mode` allows.
+/// Repair the littlefs on `dev`, as far as `mode` allows.
 ///
 /// # Errors
 /// Only when the image cannot be opened.
@@ -79,7 +79,7 @@ pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
     Ok(run.repairs)
 }
 
-/// What opening finds is no news: the check has told it.
+/// Options to open without warnings, because the check has already reported everything.
 fn quietly() -> OpenOptions {
     OpenOptions { quiet: true, ..OpenOptions::default() }
 }
@@ -170,7 +170,8 @@ impl Run {
         fs.flush()
     }
 
-    /// Give pairs of the superblock chain that lack it the superblock of the root. True if any did.
+    /// Write the superblock of the root into pairs of the superblock chain that have none. True if
+    /// there were any.
     fn restore_superblocks(&mut self, model: &Model) -> Result<bool> {
         let root = model.thread.iter().rposition(|&i| model.nodes[i].superblock).unwrap_or(0);
         let mut any = false;
@@ -184,7 +185,7 @@ impl Run {
         Ok(any)
     }
 
-    /// Write pairs anew whose logs hold what no driver writes.
+    /// Rewrite pairs whose logs hold something that no driver writes.
     fn rewrite_logs(&mut self) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;
@@ -192,7 +193,8 @@ impl Run {
             let mut edit = PairEdit::default();
             for (id, e) in store::fetch(&*dev, n.pair)?.log.entries.iter().enumerate() {
                 if e.name_type.is_none() {
-                    // what has content is kept, and gets a name with all that have none
+                    // an id with content is kept; it gets a name later, together with all others
+                    // without a name
                     let kept =
                         model.kind_of_nameless(e).map_or(EntryEdit::Remove, EntryEdit::Retype);
                     edit.entries.insert(id as u16, kept);
@@ -213,8 +215,9 @@ impl Run {
         self.repairs.stopped = Some(why.to_owned());
     }
 
-    /// Every block and every list. Where blocks may be wanted that no pointer leads to any more,
-    /// only erased ones count as free, unless those are given up.
+    /// Which blocks are in use, and which lists are damaged. If lost content may be in blocks that
+    /// no pointer leads to, only erased blocks count as free, except in the mode that gives such
+    /// content up.
     fn census(&self, model: &Model) -> Census {
         let mut census = lists::census(&*self.editor.dev, model);
         if self.mode == Mode::Preen && census.is_uncertain() {
@@ -223,7 +226,7 @@ impl Run {
         census
     }
 
-    /// The filesystem, with a map of free blocks that damaged lists do not keep it from.
+    /// Open the filesystem, with a map of free blocks that was made in spite of damaged lists.
     fn open(&self) -> Result<Fs> {
         let mut fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;
         if fs.is_read_only() {
@@ -263,7 +266,8 @@ impl Run {
         Ok(())
     }
 
-    /// Files whose list is broken: named in `lost+found`, and made of what is left of them.
+    /// Move files whose list is broken to `lost+found`, and give them a list of what is left of
+    /// them.
     fn salvage(&mut self, mut fs: Fs) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;

@@ -14,15 +14,15 @@ use crate::mdir::RESERVED;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The old image has damage that loses something.
+    /// The old image has damage by which something is lost.
     Damaged(Vec<Finding>),
     /// Something of the old image cannot be read: its path.
     Unreadable(String, Error),
-    /// The new image has no room.
+    /// The content does not fit into the new image.
     NoSpace {
-        /// As it was to be.
+        /// The geometry of the new image.
         geometry: Geometry,
-        /// Blocks that would be enough, where that could be found out.
+        /// The number of blocks that would be enough, if that could be found out.
         needed: Option<u32>,
     },
     /// A name does not fit into a metadata block of the new image.
@@ -40,17 +40,17 @@ pub enum Failure {
     Unwritable(Error),
     /// The old image is on a block device.
     Device,
-    /// There is something under the name of the new image.
+    /// A file of the new name exists already.
     Exists,
-    /// The new image is to be something else than a plain file, or cannot be opened.
+    /// The path of the new image is not a plain file, or cannot be opened.
     Target(Reason),
     /// The new image would be the old one.
     SameFile,
-    /// The file to be replaced is another user's, whose it would not stay.
+    /// The file to be replaced belongs to another user, and the new file would not.
     Owner(u32),
-    /// Somebody changed the old image meanwhile.
+    /// Somebody changed the old image in the meantime.
     Changed,
-    /// The new image does not hold what the old one does: where. A bug.
+    /// The new image differs from the old one, because of a bug; the text says where.
     Differs(String),
     /// The geometry asked for is impossible.
     Geometry(Unsupported),

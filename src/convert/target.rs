@@ -9,14 +9,14 @@ use super::Failure;
 use crate::files::{self, NewFile, Place};
 use crate::image::{Container, OpenError, Opened, Reason, Source};
 
-/// The name that a new image is to get.
+/// The name for a new image.
 pub(super) struct Target {
     place: Place,
-    /// What has the name now, and is replaced.
+    /// The file of that name now, which will be replaced.
     old: Option<File>,
-    /// Whose owner and mode the new file takes.
+    /// The owner and mode for the new file.
     access: Metadata,
-    /// Keeps others from what is overwritten.
+    /// Keeps others from using the file that is replaced.
     _locked: Option<Container>,
 }
 
@@ -31,7 +31,8 @@ impl Target {
         Ok(Self { place, old: Some(source.file.try_clone()?), access, _locked: None })
     }
 
-    /// The name `path`, which is not that of `source`; what is there is kept unless `overwrite`.
+    /// The name `path`, which must not be that of `source`; an existing file is replaced only with
+    /// `overwrite`.
     pub fn new(path: &Path, source: &Opened, overwrite: bool) -> Result<Self, Failure> {
         let out = match Source::find(path) {
             Ok(out) => out,
@@ -62,7 +63,7 @@ impl Target {
         Ok(Self { place, old, access, _locked: Some(locked) })
     }
 
-    /// A new file, for what is to get the name.
+    /// A new file, which will get the name.
     pub fn begin(&self) -> Result<NewFile<'_>, Failure> {
         let new = self.place.begin()?;
         files::take_access(new.file(), &self.access)?;

@@ -7,21 +7,21 @@ use crate::error::Error;
 use crate::time::system_time;
 use crate::{Littlefs, Metadata, SetMetadata};
 
-/// A value that entries are to have.
+/// A value to set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// The user attribute of this type, as it is.
+    /// The user attribute of this type, as stored.
     Raw(u8, Vec<u8>),
-    /// What the image's convention has a place for: a time in nanoseconds since 1970, permission bits,
-    /// or the number of an owner or a group.
+    /// A field of the image's convention: a time in nanoseconds since 1970, permission bits, or the
+    /// number of an owner or a group.
     Meant(Field, i64),
 }
 
-/// Set a user attribute of entries, or what attributes say by the image's convention.
+/// Set a user attribute of entries, or a field of the image's convention.
 ///
 /// # Errors
-/// [`EditError::Refused`] for what is not there, for a value that is too large for the image, and where
-/// the image has no place for it; when the image fails.
+/// [`EditError::Refused`] if an entry does not exist, the value is too large for the image, or the
+/// convention cannot store it; when the image fails.
 pub fn set_attr(image: &Littlefs, paths: Paths<'_>, value: &Value) -> Result<Vec<Step>, EditError> {
     let mut refusals = Refusals::default();
     let sources = paths.find(image, &mut refusals)?;
@@ -72,7 +72,7 @@ fn set_meant(
     }
     image.set_metadata(path, &set).map_err(at(path))?;
     let there = image.metadata(path).map_err(at(path))?;
-    // the convention may not have a place for it, or not on an entry of this kind
+    // the convention may not be able to store it, or not for an entry of this kind
     if meant(&there, field).is_none() {
         refusals.add(
             path,
@@ -82,7 +82,7 @@ fn set_meant(
     Ok(())
 }
 
-/// What the attributes of an entry say, as [`Value::Meant`] has it.
+/// The value of a field of an entry, in the form of [`Value::Meant`].
 pub fn meant(metadata: &Metadata, field: Field) -> Option<i64> {
     let time = |time: Option<std::time::SystemTime>| time.map(crate::time::nanos);
     match field {
@@ -100,7 +100,8 @@ pub fn meant(metadata: &Metadata, field: Field) -> Option<i64> {
 /// Remove a user attribute of entries.
 ///
 /// # Errors
-/// [`EditError::Refused`] for what is not there, or has no such attribute; when the image fails.
+/// [`EditError::Refused`] if an entry does not exist, or has no such attribute; when the image
+/// fails.
 pub fn remove_attr(image: &Littlefs, paths: Paths<'_>, ty: u8) -> Result<Vec<Step>, EditError> {
     let mut refusals = Refusals::default();
     let mut steps = Vec::new();

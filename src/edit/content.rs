@@ -1,14 +1,14 @@
-//! The content of one file, taken out of the image to be worked on and put back.
+//! Reading the content of one file for editing, and writing it back.
 
 use super::{EditError, Refusals, Step, What, at, clean, split};
 use crate::Littlefs;
 use crate::error::Error;
 
-/// The content of the regular file at `path`; `None` if nothing is there, but a directory for it.
+/// The content of the regular file at `path`; `None` if it does not exist, but its directory does.
 ///
 /// # Errors
-/// [`EditError::Refused`] for anything but a regular file, and without a directory; when the image
-/// cannot be read.
+/// [`EditError::Refused`] if it is not a regular file, or its directory does not exist; when the
+/// image cannot be read.
 pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditError> {
     let mut refusals = Refusals::default();
     let Some(clean) = clean(path) else {
@@ -34,8 +34,8 @@ pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditErr
     refusals.end().map(|()| None)
 }
 
-/// Give the file at `path`, which held `before` when it was read, the content `after`. It keeps its
-/// attributes.
+/// Replace the content of the file at `path` with `after`; `before` is the content that was read
+/// for editing. The file keeps its attributes.
 ///
 /// # Errors
 /// [`EditError::Refused`] if somebody else has changed the file in between, and as [`content`]; when the

@@ -5,22 +5,22 @@ use super::{EditError, Refusals, Step, What, at, join};
 use crate::error::Error;
 use crate::{Littlefs, Metadata};
 
-/// What is copied to where.
+/// A planned copy.
 struct Planned {
     from: Vec<u8>,
     to: Vec<u8>,
     metadata: Metadata,
 }
 
-/// Copy entries, as cp(1): into a directory, or a single one to a new path; with `recursive`
-/// directories with all that is in them, where directories that are there are filled up. A copy has
-/// the content and the user attributes of its source, and with them its times and its mode. `stop` is
-/// asked before each entry.
+/// Copy entries, as cp(1): into a directory, or a single one to a new path. With `recursive`,
+/// directories are copied with everything in them, and entries are added to existing directories. A
+/// copy has the content and the user attributes of its source, and so its times and its mode.
+/// `stop` is called before each entry.
 ///
 /// # Errors
-/// [`EditError::Refused`] for what is not there or cannot go there: a directory without `recursive` or
-/// into itself, a file in the place of a directory or the other way round, several entries to the same
-/// path.
+/// [`EditError::Refused`] if an entry does not exist, or a copy is impossible: a directory without
+/// `recursive` or into itself, a file in place of a directory or the other way round, several
+/// entries to the same path.
 pub fn copy(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -60,7 +60,7 @@ pub fn copy(
         }
         steps.push(Step::from(What::Copied, from, to));
     }
-    // when nothing more goes into them, which would change their times
+    // last, because adding entries to them would change their times
     for (from, to) in new_dirs.into_iter().rev() {
         image.copy_attrs(from, to).map_err(at(to))?;
     }

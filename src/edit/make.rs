@@ -11,7 +11,7 @@ use crate::{FileOptions, Littlefs, SetMetadata};
 /// Longest target of a symbolic link, in bytes, that Linux follows.
 const LINK_MAX: usize = 4095;
 
-/// A path that an entry is to be made at, without what does not count in it.
+/// The clean path of an entry that will be made.
 fn wanted(path: &[u8]) -> Result<Vec<u8>, EditError> {
     clean(path).ok_or_else(|| refused(path, "'..' is not allowed in paths inside an image"))
 }
@@ -20,11 +20,11 @@ fn refused(path: &[u8], why: &str) -> EditError {
     EditError::Refused(vec![Refusal { path: path.to_vec(), why: why.to_owned() }])
 }
 
-/// Make directories, as mkdir(1); with `parents` also those around them, and none that is there is
-/// an error.
+/// Make directories, as mkdir(1); with `parents`, also missing parent directories, and existing
+/// directories are no error.
 ///
 /// # Errors
-/// When something is there already, or no directory around it.
+/// When an entry exists already, or a parent directory does not exist.
 pub fn make_dirs(
     image: &Littlefs,
     paths: &[Vec<u8>],
@@ -57,11 +57,11 @@ pub fn make_dirs(
     Ok(steps)
 }
 
-/// Give entries the time `time`, as touch(1), where the image keeps times; with `create` those that are
-/// not there become empty files. Without a `time` it is the present.
+/// Set the time of entries to `time`, as touch(1), if the image stores times; with `create`,
+/// missing entries become empty files. Without `time`, the current time is used.
 ///
 /// # Errors
-/// When there is no directory around a new file, a pattern matches nothing, or the image fails.
+/// When the directory of a new file does not exist, a pattern matches nothing, or the image fails.
 pub fn touch(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -84,14 +84,14 @@ pub fn touch(
     Ok(steps)
 }
 
-/// How long a file is to be, in bytes.
+/// The new size of a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     /// So long.
     To(u64),
-    /// Longer by so much.
+    /// Larger by this much.
     Grow(u64),
-    /// Shorter by so much, or empty.
+    /// Smaller by this much, or empty.
     Shrink(u64),
 }
 
@@ -105,11 +105,12 @@ impl Length {
     }
 }
 
-/// Set the size of files, as truncate(1): what is added reads as zeros. With `create` those that are not
-/// there are made.
+/// Set the size of files, as truncate(1): bytes that are added read as zeros. With `create`,
+/// missing files are made.
 ///
 /// # Errors
-/// As [`touch`]; for what is no regular file; when the size is more than the image allows or has space for.
+/// As [`touch`]; when an entry is not a regular file; when the image does not allow the size, or
+/// has no space for it.
 pub fn truncate(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -143,8 +144,8 @@ pub fn truncate(
 
 type Act<'a> = dyn FnMut(&[u8], bool) -> Result<(), EditError> + 'a;
 
-/// Call `act` with each path that is there, and with `create` with those that are not: whether it is
-/// there comes with it.
+/// Call `act` with each existing path, and with `create` also with missing ones; the second
+/// argument tells whether it exists.
 fn for_each(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -171,11 +172,13 @@ fn for_each(
     refusals.end()
 }
 
-/// Make a symbolic link at `path` that leads to `to`, as `ln -s`: in a directory that is there under the
-/// name that `to` ends in, unless `exact`. With `force` it replaces a file that is there.
+/// Make a symbolic link at `path` that leads to `to`, as `ln -s`: if `path` is a directory, the
+/// link is made in it, under the last name of `to`, unless `exact`. With `force`, an existing file
+/// is replaced.
 ///
 /// # Errors
-/// [`EditError::Refused`] if the image keeps no links, or `to` can be none; when something is there.
+/// [`EditError::Refused`] if the image cannot store links, or `to` is not a possible target; when
+/// an entry exists already.
 pub fn link(
     image: &Littlefs,
     to: &[u8],

@@ -5,12 +5,14 @@ use super::{EditError, Refusals, Step, What, above, at};
 use crate::Littlefs;
 use crate::error::Error;
 
-/// Remove entries, as rm(1): files, and with `recursive` directories with all that is in them. Of an
-/// entry within another that is removed nothing is said. `stop` is asked before each entry.
+/// Remove entries, as rm(1): files, and with `recursive`, also directories with everything in them.
+/// An entry inside a removed directory is not reported separately. `stop` is called before each
+/// entry.
 ///
 /// # Errors
-/// [`EditError::Refused`] for what is not there, unless it may miss; for a directory without
-/// `recursive`, for the root directory, and for a directory with an entry in it that no path leads to.
+/// [`EditError::Refused`] if an entry does not exist (unless that is allowed), for a directory
+/// without `recursive`, for the root directory, and for a directory with an entry that no path can
+/// lead to.
 pub fn remove(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -32,7 +34,7 @@ pub fn remove(
         if path.is_empty() {
             refusals.add(path, "the root directory cannot be removed");
         } else if above(path).any(|dir| roots.contains(dir)) {
-            // goes with the directory
+            // it is removed together with the directory
         } else if !source.metadata.is_dir() {
             all.push((path.to_vec(), false));
         } else if recursive {
@@ -43,7 +45,7 @@ pub fn remove(
         }
     }
     refusals.end()?;
-    // what is in a directory comes behind it, and has to go first
+    // the content of a directory comes after it in the list, but must be removed first
     let mut steps = Vec::new();
     for (path, is_dir) in all.iter().rev() {
         if stop() {

@@ -6,12 +6,12 @@ use super::source::{Paths, Target};
 use super::{EditError, Refusals, Step, What, above, at};
 use crate::Littlefs;
 
-/// Move entries, as mv(1): into a directory, or a single one to a new path. A file replaces a file, a
-/// directory an empty directory. Content and attributes stay. `stop` is asked before each entry.
+/// Move entries, as mv(1): into a directory, or a single one to a new path. A file replaces a file,
+/// a directory an empty directory. Content and attributes stay. `stop` is called before each entry.
 ///
 /// # Errors
-/// [`EditError::Refused`] for what is not there or cannot go there: a directory into itself, a file in
-/// the place of a directory or the other way round, several entries to the same path.
+/// [`EditError::Refused`] if an entry does not exist, or the move is impossible: a directory into
+/// itself, a file in place of a directory or the other way round, several entries to the same path.
 pub fn rename(
     image: &Littlefs,
     paths: Paths<'_>,

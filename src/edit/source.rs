@@ -1,4 +1,4 @@
-//! The entries that paths and patterns stand for, and where moved and copied ones go.
+//! The entries that paths and patterns match, and the new paths of moved and copied ones.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use crate::error::Error;
 use crate::transfer::{Destination, GlobError, expand};
 use crate::{FileType, Littlefs, Metadata};
 
-/// Paths inside an image as they were asked for.
+/// Requested paths inside an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Paths<'a> {
     /// The paths, or patterns.
     pub asked: &'a [Vec<u8>],
-    /// Whether they are never taken for patterns. A path that exists is none in any case.
+    /// Whether they are never treated as patterns. A path that exists is never treated as one.
     pub literal: bool,
-    /// Whether those that stand for nothing are left out without a word.
+    /// Whether paths and patterns that match nothing are ignored.
     pub may_miss: bool,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Source {
 }
 
 impl Paths<'_> {
-    /// The entries, each once. What is not there is refused.
+    /// The entries, each once. Paths that match nothing are refused.
     pub(super) fn find(
         self,
         image: &Littlefs,
@@ -38,7 +38,7 @@ impl Paths<'_> {
             for path in self.expand(image, asked, refusals)? {
                 let metadata = match image.metadata(&path) {
                     Ok(metadata) => metadata,
-                    // damaged, or gone in between
+                    // it is damaged, or was removed in between
                     Err(error) => {
                         refusals.add(&path, error.to_string());
                         continue;
@@ -82,17 +82,17 @@ impl Paths<'_> {
     }
 }
 
-/// Where moved and copied entries go.
+/// The destination of moved and copied entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// A directory of the image that takes them, or the new path of the only one.
+    /// A directory of the image for them, or the new path of the only one.
     pub path: &'a [u8],
-    /// Whether it is the new path of the only one even if a directory is there.
+    /// Whether it is the new path of the only one, even if it is a directory.
     pub exact: bool,
 }
 
 impl Target<'_> {
-    /// The path that each source gets. What is impossible is refused.
+    /// The new path of each source. Impossible ones are refused.
     pub(super) fn of<'s>(
         self,
         image: &Littlefs,
@@ -125,7 +125,7 @@ impl Target<'_> {
 
     fn destination(self, image: &Littlefs, sources: &[Source]) -> Result<Destination, EditError> {
         let path = match sources {
-            // a directory may get a new name that is written with a slash behind
+            // the new name of a directory may end with a slash
             [only] if only.metadata.is_dir() => {
                 let end = self.path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
                 self.path.get(..end).unwrap_or_default()
@@ -139,7 +139,7 @@ impl Target<'_> {
     }
 }
 
-/// What keeps an entry from going to `to`, where something may be already.
+/// Why an entry cannot go to `to`, because of an entry that exists there.
 pub(super) fn in_the_way(
     image: &Littlefs,
     source: &Metadata,

@@ -1,4 +1,4 @@
-//! Committing cached pairs: one commit a pair, all commits of a phase together.
+//! Committing cached pairs: one commit for each pair, and all commits of a phase together.
 
 use super::Fs;
 use super::pairs::{Fate, PairInfo, PairIx, View};
@@ -10,13 +10,14 @@ use crate::mdir::{LogEnd, Mdir, Select, store};
 /// Why a phase stopped.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// A commit could not be appended, but the block may be compacted: plan anew.
+    /// A commit could not be appended, but the pair may be compacted: plan the round again.
     Replan,
-    /// The block that the pair was to be compacted into is bad: relocate it and plan anew.
+    /// The block into which the pair was to be compacted is bad: move the pair, and plan the round
+    /// again.
     BadTwin(PairIx),
-    /// The pair has been erased often enough: move it to another block and plan anew.
+    /// The block of the pair has been erased often enough: move the pair, and plan the round again.
     TiredTwin(PairIx),
-    /// Anything that planning anew does not mend.
+    /// A failure that cannot be solved by planning again.
     Failed(Error),
 }
 
@@ -32,40 +33,41 @@ impl From<IoError> for Fault {
     }
 }
 
-/// What a phase writes of each pair.
+/// Which part of each pair a phase writes.
 #[derive(Clone, Copy)]
 pub(super) struct Spec {
     pub select: Select,
     pub view: View,
-    /// The global state after the phase, where it changes; then the phase is a single commit.
+    /// The global state after the phase, if the phase changes it; then the phase is a single
+    /// commit.
     pub gstate: Option<GState>,
 }
 
-/// A commit laid out.
+/// A commit that is ready to be written.
 struct Prepared {
     ix: PairIx,
     commit: Commit,
     compact: bool,
     tail: Tail,
     gdelta: GState,
-    /// Removed pairs that the tail passes over.
+    /// Removed pairs that the tail skips.
     passed: Vec<PairIx>,
 }
 
 impl Fs {
-    /// Everything written before is on disk before what comes now. A failure is final: the mount
-    /// turns read-only.
+    /// Order writes: everything before this reaches the disk before anything after it. A failure is
+    /// final, because then it is not known what is on disk: the mount becomes read-only.
     pub(super) fn barrier(&mut self) -> Result<()> {
         self.durable.barrier().map_err(|e| self.judge(e.into()))
     }
 
-    /// Everything written is on disk. A failure is final, too, unless a journal could not be
-    /// written for lack of space.
+    /// Make everything durable. A failure is final as well, unless the reason is that there was no
+    /// space for a journal.
     pub(super) fn sync(&mut self) -> Result<()> {
         self.durable.sync().map_err(|e| self.judge(e.into()))
     }
 
-    /// Note an error of the device: if it is final, nothing is written any more.
+    /// Look at an error of the device: if it is final, nothing is written any more.
     pub(super) fn judge(&mut self, e: Error) -> Error {
         match &e {
             Error::Io(io) if io.is_final() && !self.is_read_only() => self.fatal(e),
@@ -73,7 +75,7 @@ impl Fs {
         }
     }
 
-    /// What is on disk is unknown from now on: never write again.
+    /// It is not known any more what is on disk: never write again.
     pub(super) fn fatal(&mut self, e: Error) -> Error {
         ::log::error!(
             "{e}; nothing is written from now on, reads go on: copy what is needed, unmount, and \
@@ -84,9 +86,12 @@ impl Fs {
         e
     }
 
-    /// One phase: lay out the commits of `pairs`, erase the twins that need it, write all.
+    /// One phase: prepare the commits of `pairs`, erase the blocks that they are compacted into,
+    /// and write the commits.
     pub(super) fn phase(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
-        // what the phase before wrote must be durable before a block it replaced is erased
+        // A compaction erases the older block of its pair. If the power failed before an earlier
+        // commit to the newer block is on disk, both blocks could be invalid. So there is a barrier
+        // before the erases, below.
         let mut prepared = Vec::new();
         for &ix in pairs {
             prepared.extend(self.prepare(ix, spec)?);
@@ -100,7 +105,7 @@ impl Fs {
             self.level_wear(ix, spec)?;
         }
         if self.relocating.count() != moved {
-            // what else there is to commit may name what has moved
+            // the prepared commits may name the old blocks of a pair that has moved
             return Err(Fault::Replan);
         }
         self.barrier()?;
@@ -115,8 +120,8 @@ impl Fs {
         done
     }
 
-    /// Erase now what the commits of a later phase will be compacted into, so that one barrier
-    /// serves both.
+    /// Erase now the blocks into which a later phase will compact, so that one barrier serves for
+    /// both.
     pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         for &ix in pairs {
             let compact = self.prepare(ix, spec)?.is_some_and(|p| p.compact);
@@ -173,7 +178,8 @@ impl Fs {
             return Ok(None);
         }
         let (layout, end) = (self.layout, self.pair(ix).end);
-        // of several entries of a name the order in the log says which one counts
+        // if a name has several entries, their order in the log decides which one counts, so
+        // compact in that order
         if !self.pair(ix).has_doubles && self.is_appendable(ix) {
             let appended = self.mdir(ix)?.encode_append(
                 layout,
@@ -193,14 +199,16 @@ impl Fs {
         }
     }
 
-    /// Durable pairs that the tail of `ix` passes over for good.
+    /// Pairs on disk that the tail of `ix` skips for good.
     pub(super) fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
         let mut passed = self.thread.skip_from(ix, view).0;
         passed.retain(|&s| self.pair(s).fate != Fate::Stays && self.pair(s).on_disk);
         passed
     }
 
-    /// What leaves the sum of the global state with these pairs, and must stay in it elsewhere.
+    /// The sum of the deltas of these pairs. When the pairs leave the thread, another pair must
+    /// take this over, because the global state is the sum of all deltas in the thread (SPEC:
+    /// `0x7xx` GSTATE).
     fn deltas_of(&self, pairs: &[PairIx]) -> GState {
         let threaded = pairs.iter().map(|&s| self.pair(s)).filter(|p| p.threaded);
         threaded.fold(GState::default(), |sum, p| sum.xor(p.gdelta))
@@ -210,7 +218,7 @@ impl Fs {
         let Prepared { ix, commit, compact, tail, gdelta, passed } = p;
         let blocks = self.pair(ix).blocks;
         let block = blocks.0[usize::from(compact)];
-        // whatever happens, the target is not what it was
+        // whether or not the write succeeds, the target block may have changed
         if compact {
             self.pair_mut(ix).twin_erased = false;
         } else {
@@ -242,7 +250,7 @@ impl Fs {
         Ok(())
     }
 
-    /// What `select` says of `ix` is on disk.
+    /// The selected part of `ix` is on disk.
     pub(super) fn committed(&mut self, ix: PairIx, select: &Select) -> Result<()> {
         let mdir = self.mdir(ix)?;
         mdir.committed(select);
@@ -276,7 +284,8 @@ impl Fs {
         }
     }
 
-    /// A removed pair is out of the thread on disk.
+    /// A removed pair has left the thread on disk. Its blocks can be reused only after the flush:
+    /// until then, a crash may still bring back metadata that leads to them.
     pub(super) fn leave_thread(&mut self, ix: PairIx) {
         self.hand_on_entries(ix);
         let PairInfo { blocks, dir, fate, .. } = *self.pair(ix);
@@ -290,8 +299,8 @@ impl Fs {
         self.space.retire(blocks.0.to_vec());
     }
 
-    /// What left the thread is not waited for any more. Before any pair takes such a place in the
-    /// table.
+    /// Forget pairs and directories that have left the thread. This must happen before another pair
+    /// gets their place in the table.
     pub(super) fn forget_detached(&mut self) {
         self.leaving.settle(&self.thread, &mut self.dirs);
     }
@@ -332,7 +341,7 @@ impl Fs {
             }
             Err(e) if e.is_bad_block() => {
                 ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
-                // whoever was written with the old address already is written again
+                // metadata that was already written with the old address is written again
                 let is_second = e.block == Some(b);
                 self.space.spoil(if is_second { b } else { a }, e)?;
                 let fresh = self.space.take_to_write()?;

@@ -1,8 +1,7 @@
-//! Changes to what is on disk that leave pending changes in memory alone: the sync bit, the names
-//! of pairs that move to other blocks, and the end of a move.
-//!
-//! They edit a pair's log as read from the device, so a compaction writes nothing that a phase of
-//! the flush still withholds.
+//! Changes on disk that do not touch pending changes in memory: the sync bit, the addresses of
+//! pairs that move to other blocks, and the end of a move. They edit the log of a pair as it is on
+//! the device. So a compaction at this point writes nothing that must wait for a later phase of the
+//! flush.
 
 use super::Fs;
 use super::pairs::{Fate, PairIx};
@@ -112,7 +111,7 @@ fn put_entries(log: &Log, w: &mut Writer) {
 }
 
 impl Fs {
-    /// Raise or clear the sync bit, in a phase of its own.
+    /// Set or clear the sync bit, in a phase of its own.
     pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
         let state = if on { self.guarded(self.durable.gstate()) } else { self.durable.gstate().with_sync(false) };
         self.commit_gstate(state)
@@ -148,19 +147,19 @@ impl Fs {
         self.barrier()
     }
 
-    /// The durable log of `ix`, up to the end of its last commit: what a failed program left
-    /// behind that does not count, even where it can be read.
+    /// The log of `ix` on disk, up to the end of its last commit. Bytes after that, from a failed
+    /// write, do not count, even if they can be read.
     pub(super) fn durable_log(&self, ix: PairIx) -> Result<Log> {
         let p = self.pair(ix);
         store::read_log_to(self.durable.dev(), p.blocks.0[0], p.end.off)?
             .ok_or(Error::Corrupt(Corrupt::NoValidCommit(p.blocks)))
     }
 
-    /// One commit to the durable log of `ix`, after which the global state is `gstate`. Whatever
-    /// was written before is durable before.
-    ///
-    /// Where the pair must move to other blocks for that, the new copy has the edits, and the
-    /// commit that makes it reachable has the global state: until then the old copy counts.
+    /// Make one commit to the log of `ix` on disk, after which the global state is `gstate`.
+    /// Everything that was written before reaches the disk first. If the pair must move to other
+    /// blocks for this, the new copy contains the edits, but not the new global state: nothing
+    /// names the new copy yet, so its delta does not count. The commit that makes it reachable
+    /// contains the global state.
     pub(super) fn commit_edits(
         &mut self,
         ix: PairIx,
@@ -168,7 +167,7 @@ impl Fs {
         gstate: GState,
     ) -> Result<()> {
         if gstate != self.durable.gstate() && self.relocating.is_unnamed(ix) {
-            // its delta does not count yet
+            // nothing names this pair yet, so its delta does not count
             if gstate.needs_sync() {
                 self.commit_gstate(gstate)?;
                 return self.commit_edits(ix, edits, gstate);
@@ -284,7 +283,8 @@ impl Fs {
             self.dirs[super::ROOT].pairs.last().copied().ok_or(Error::NotFound)?;
         let next = self.pair(last_root).next;
         let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return Ok(false) };
-        // their deltas did not count so far and must not begin to
+        // The deltas of these pairs did not count so far, and would change the global state when
+        // they join the thread. So they are cleared first.
         for &p in &chain {
             let delta = self.pair(p).gdelta;
             if !delta.is_zero() {
@@ -296,7 +296,8 @@ impl Fs {
         let tail = Tail { pair: self.pair(first).blocks, hard: false };
         self.commit_edits(last_root, &[Edit::Tail(tail)], self.durable.gstate())?;
         self.barrier()?;
-        // only now: where one of these failed, the directory is still outside
+        // this is noted only now: if one of these commits had failed, the directory would still be
+        // outside
         chain.iter().for_each(|&p| self.pair_mut(p).threaded = true);
         self.pair_mut(last_root).next = Some(first);
         self.pair_mut(first).prev = Some(last_root);

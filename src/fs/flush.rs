@@ -1,23 +1,24 @@
-//! Flush: the only way metadata reaches the device.
-//!
-//! A flush lays out the difference between what is on disk and what is in memory in phases, with a
-//! barrier after each that wrote something. Any subset of a phase's writes may survive a crash.
+//! Flush: the only way metadata reaches the device. A flush writes the difference between disk and
+//! memory in phases. After each phase that wrote something, there is a barrier. A crash may keep
+//! any subset of the writes of one phase, so each phase must leave a sound image whichever of its
+//! writes survive; the order of the phases follows from that.
 //!
 //! | phase | what is written |
 //! |---|---|
-//! | 1 | what nothing on disk names yet: file data, new pairs; and erases of stale twins |
+//! | 1 | things that nothing on disk names yet: file data and new pairs; also erases of stale twins |
 //! | 2 | the sync bit, if a crash could leave the thread and the tree apart |
 //! | 3 | tails that add pairs, splits |
 //! | 4 | entries; tails that pass over emptied pairs |
 //! | 5 | moves between pairs, each two phases of one commit |
 //! | 6 | tails that drop removed directories |
 //! | 7 | the sync bit cleared |
-//!
-//! A new directory whose entry and whose place in the thread are committed by one pair is
-//! published by that one commit. The C driver, finding the sync bit, drops a directory without a
-//! parent by joining what follows its first pair to the directory before it; so wherever such a
-//! crash is possible, a directory must consist of one pair: a new one starts as an empty stub that
-//! a second round fills, a removed one is cut down to its first pair.
+//! If one commit of one pair contains both the entry of a new directory and its place in the
+//! thread, this commit publishes the whole directory. Otherwise a crash can come between the two,
+//! and leave a directory in the thread without a parent. A C driver that finds the sync bit drops
+//! such a directory: it links the pair before it to what follows the *first pair* of the directory.
+//! The other pairs would then stay in the thread without a directory. So wherever such a crash is
+//! possible, a directory has only one pair: a new directory starts as an empty stub, which a second
+//! round fills, and a removed directory is first cut down to its first pair.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -30,17 +31,17 @@ use super::{DirId, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
 
-/// A flush that needs more rounds than this goes in circles.
+/// If a flush needs more rounds than this, it does not make progress.
 const ROUNDS_MAX: usize = 1000;
 
-/// How far a new directory gets in this round.
+/// What this round publishes of a new directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// One commit publishes it with everything in it.
     Whole,
     /// It is published empty.
     Stub,
-    /// It waits for its parent to be filled.
+    /// Nothing: its parent must be filled first.
     Later,
 }
 
@@ -48,9 +49,9 @@ enum Stage {
 struct Plan {
     /// New pairs to write.
     new: Vec<PairIx>,
-    /// New directories by how far they get.
+    /// What is published of each new directory.
     stages: BTreeMap<DirId, Stage>,
-    /// Whether the sync bit guards the round.
+    /// Whether the sync bit must be set during the round.
     guarded: bool,
 }
 
@@ -69,17 +70,16 @@ impl Plan {
         Spec { select: Select::ALL, view: self.view(), gstate: None }
     }
 
-    /// Whether part of what is in memory has to wait for another round.
+    /// Whether some changes have to wait for another round.
     fn needs_another(&self) -> bool {
         self.stages.values().any(|s| *s != Stage::Whole)
     }
 }
 
 impl Fs {
-    /// Make everything in memory durable.
-    ///
-    /// On an error what is in memory stays there, and what is on disk stays sound; a failed
-    /// barrier or sync turns the filesystem read-only.
+    /// Make everything in memory durable. If it fails, the changes stay in memory, and the image on
+    /// disk stays sound. After a failed barrier or sync, it is not known what is on disk, so the
+    /// filesystem becomes read-only.
     pub fn flush(&mut self) -> Result<()> {
         let _running = self.run();
         if !self.is_dirty() {
@@ -97,7 +97,7 @@ impl Fs {
         flushed
     }
 
-    /// Nothing has to be written: what was, has to be there still.
+    /// Nothing has to be written; only check that what was written before is still there.
     fn confirm(&mut self) -> Result<()> {
         let was_written = !self.is_read_only() || self.turned_read_only().is_some();
         if was_written && let Err(e) = self.durable.dev().still_whole() {
@@ -108,7 +108,7 @@ impl Fs {
 
     fn flush_rounds(&mut self) -> Result<()> {
         let written = self.dirty_file_ids();
-        // what a flush that failed began
+        // finish the move that an earlier flush began before it failed
         self.end_move()?;
         for _ in 0..ROUNDS_MAX {
             match self.round() {
@@ -177,7 +177,8 @@ impl Fs {
         let moved = self.relocating.count();
         self.set_sync(true)?;
         if self.relocating.count() != moved {
-            // what phase 1 wrote names a pair that has moved since
+            // Setting the bit moved a pair to other blocks, but the pairs of phase 1 name its old
+            // blocks: write them again.
             return Err(Fault::Replan);
         }
         Ok(())
@@ -211,7 +212,7 @@ impl Fs {
         if !plan.guarded {
             pairs.extend(self.before_removed());
         }
-        // a stub is filled in the next round, when what its entries name is written
+        // a stub is filled in the next round: its entries name things that must be on disk before
         pairs.retain(|&ix| !plan.is_stub(self.pair(ix).dir));
         let mut filled = Vec::new();
         for ix in pairs {
@@ -238,7 +239,8 @@ impl Fs {
         self.phase(&before, Spec { select: Select::ALL, view: View::Final, gstate: None })
     }
 
-    /// Pairs whose changes cancelled out were not committed, and need not be.
+    /// Mark pairs as clean if their changes cancelled each other out, so that nothing was
+    /// committed.
     fn forget_unchanged(&mut self) {
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
@@ -249,7 +251,7 @@ impl Fs {
         }
     }
 
-    /// Dirty pairs that durable metadata reaches.
+    /// Dirty pairs that metadata on disk leads to.
     fn committable(&self) -> Vec<PairIx> {
         let live = |ix: &PairIx| {
             let p = self.pair(*ix);
@@ -258,14 +260,14 @@ impl Fs {
         self.thread.dirty().iter().copied().filter(live).collect()
     }
 
-    /// Durable pairs whose tails make these new pairs reachable.
+    /// Pairs on disk whose tails will make these new pairs reachable.
     fn publishers<'a>(&self, new: impl Iterator<Item = &'a PairIx>) -> Vec<PairIx> {
         let mut ways = WaysBack::new();
         let set: BTreeSet<PairIx> = new.map(|&ix| self.thread.publisher(ix, &mut ways)).collect();
         set.into_iter().filter(|&ix| self.pair(ix).fate == Fate::Stays).collect()
     }
 
-    /// Durable pairs whose tails pass over removed ones.
+    /// Pairs on disk whose tails will skip removed pairs.
     fn before_removed(&self) -> Vec<PairIx> {
         self.kept_before_all(self.leaving.removed().iter().flat_map(|r| &self.dirs[r.dir].pairs))
     }
@@ -277,7 +279,7 @@ impl Fs {
         set.into_iter().collect()
     }
 
-    /// The nearest durable pair before `ix` that stays in the thread.
+    /// The nearest pair before `ix` that is on disk and stays in the thread.
     fn kept_before(&self, ix: PairIx, ways: &mut WaysBack) -> Option<PairIx> {
         self.thread.back_to(self.pair(ix).prev?, |p| p.on_disk && p.fate == Fate::Stays, ways)
     }
@@ -287,7 +289,7 @@ impl Fs {
         self.detach_vacant();
         self.renew_waiting()?;
         let mut stages = BTreeMap::new();
-        // where a round is planned again, what it has published empty is not named yet
+        // if the round is planned again, stubs that it has already published have no entry yet
         let stubs = std::mem::take(&mut self.stubs);
         let mut new_dirs: Vec<DirId> = self.thread.dirty()
             .iter()
@@ -297,7 +299,7 @@ impl Fs {
             .collect::<BTreeSet<_>>()
             .into_iter()
             .collect();
-        // the stage of a parent is known before those of its children
+        // parents first, because the stage of a child depends on that of its parent
         new_dirs.sort_by_cached_key(|&dir| self.dirs.depth(dir));
         let mut ways = WaysBack::new();
         for dir in new_dirs {
@@ -318,7 +320,8 @@ impl Fs {
                 self.pair_mut(ix).deferred = true;
             }
         }
-        // the C driver cannot list past an empty pair: such a one is written by the move that fills it
+        // The C driver cannot list past an empty pair, so an empty new pair is not written here.
+        // The move that fills it publishes it.
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             if !p.on_disk && p.continues && self.mdir(ix)?.empties(&Select::ALL) {
@@ -342,8 +345,8 @@ impl Fs {
         }
     }
 
-    /// How far the new directory `dir` gets: whether one commit makes both its entry and its place
-    /// in the thread.
+    /// What can be published of the new directory `dir`: all of it if one commit contains both its
+    /// entry and its place in the thread.
     fn stage(
         &mut self,
         dir: DirId,
@@ -363,13 +366,14 @@ impl Fs {
         Ok(if whole { Stage::Whole } else { Stage::Stub })
     }
 
-    /// Whether every removed directory leaves tree and thread by one commit.
+    /// Whether, for every removed directory, one commit takes it out of the tree and out of the
+    /// thread.
     fn removals_are_atomic(&self) -> bool {
         let by_dir: HashMap<DirId, &Removed> = self.leaving.removed().iter().map(|r| (r.dir, r)).collect();
         let (mut kept, mut publishers) = (WaysBack::new(), WaysBack::new());
         self.leaving.removed().iter().all(|r| {
             let mut entry = r.entry_pair;
-            // an entry in a removed directory goes with that
+            // an entry in a removed directory disappears together with that directory
             while self.pair(entry).fate == Fate::Removed {
                 match self.pair(entry).dir.and_then(|dir| by_dir.get(&dir)) {
                     Some(o) if o.dir != r.dir => entry = o.entry_pair,
@@ -382,8 +386,8 @@ impl Fs {
         })
     }
 
-    /// Pairs without entries, other than the first of a directory, leave the thread; new ones do
-    /// not even join it.
+    /// Take pairs without entries out of the thread, except the first pair of a directory; new ones
+    /// are not written at all.
     fn detach_vacant(&mut self) {
         let is_vacant = |ix: &PairIx| {
             let p = self.pair(*ix);
@@ -393,8 +397,8 @@ impl Fs {
         self.detach_pairs(&vacant);
     }
 
-    /// A pair that keeps nothing but what moves will bring must not be committed empty, not even
-    /// to change its tail: what it waits for goes to a new pair instead.
+    /// A pair that will only hold entries that moves bring must not be committed while it is empty,
+    /// not even to change its tail. So these entries go to a new pair instead.
     fn renew_waiting(&mut self) -> Result<()> {
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
@@ -402,7 +406,7 @@ impl Fs {
             if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
                 match self.split(ix, 0) {
                     Ok(_) => self.detach_pairs(&[ix]),
-                    // then its own commit waits for the move
+                    // then the commit of the pair itself waits for the move
                     Err(Error::NoSpace) => {}
                     Err(e) => return Err(e),
                 }
@@ -411,7 +415,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Take pairs out of their directories; of none the first.
+    /// Take pairs out of their directories, except the first pair of a directory.
     pub(super) fn detach_pairs(&mut self, pairs: &[PairIx]) {
         let mut gone: BTreeMap<DirId, BTreeSet<PairIx>> = BTreeMap::new();
         for &ix in pairs {
@@ -434,8 +438,8 @@ impl Fs {
         }
     }
 
-    /// Finish what a former mount left undone: a move, and a thread that does not match the tree.
-    /// Nothing else has been changed in memory yet.
+    /// Finish what was interrupted before this mount: a move, and a thread that does not match the
+    /// tree. This is called before anything is changed in memory.
     pub(super) fn recover(&mut self) -> Result<()> {
         ::log::info!("finishing what was interrupted before");
         self.unfinished = false;
@@ -457,7 +461,7 @@ impl Fs {
     fn try_recover(&mut self) -> Result<(), Fault> {
         self.finish_moves(View::Final)?;
         if self.durable.gstate().pending_move().is_some() {
-            // its source is gone
+            // the source of the move does not exist any more
             self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
         if self.durable.gstate().needs_sync() {

@@ -1,6 +1,6 @@
-//! What may wait for a daemon that never answers is done by a process of its own: it can be left
-//! behind, where a thread could not, because the kernel lets no process end that waits for an
-//! answer to a request that the daemon has read.
+//! Calls that may wait for a daemon that never answers are made in a separate process. Such a
+//! process can be left behind; a thread could not, because the kernel lets no process end while one
+//! of its threads waits for the answer to a request that the daemon has already read.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,10 +9,10 @@ use std::time::Duration;
 use super::daemon::{self, Daemon};
 use crate::sys;
 
-/// Have `work` done, which asks a daemon, and wait as long as one of `daemons` makes progress, and
-/// `patience` after the last sign of it: what came of it, or nothing when it was given up. The
-/// words that `work` returns are to be few. To be called while there is one thread; `work` may not
-/// use anything that is open.
+/// Run `work`, which asks a daemon, in a separate process, and wait as long as one of `daemons`
+/// makes progress, and for `patience` after the last progress. Returns the result of `work`, or
+/// `None` if it was given up. The text that `work` returns must be short. This must be called while
+/// there is only one thread; `work` must not use open files.
 ///
 /// # Errors
 /// What `work` says, or the system.
@@ -34,7 +34,7 @@ pub fn do_aside(
         std::process::exit(0)
     };
     if !daemon::wait_for(answer.as_fd(), daemons, patience) {
-        // What the daemon has not read yet is taken back by that.
+        // This withdraws a request that the daemon has not read yet.
         let _ = sys::kill(child, libc::SIGKILL);
         return Ok(None);
     }

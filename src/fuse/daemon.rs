@@ -1,11 +1,12 @@
-//! The processes behind a mount, seen from outside: found, watched and waited for without asking
-//! them anything.
+//! The processes behind a mount, seen from outside: this finds them, watches them and waits for
+//! them, without asking them anything.
 //!
 //! A daemon is found by the connection that its descriptor of /dev/fuse serves, which the kernel
-//! tells in `/proc/PID/fdinfo/FD`. Nothing that the mount or its daemon says of itself is trusted.
+//! tells in `/proc/PID/fdinfo/FD`. Nothing that the mount or its daemon says about itself is
+//! trusted.
 //!
-//! A daemon that has been told to end may take its time: its last flush writes to a slow card. As
-//! long as it makes progress it is waited for. Progress is any change in
+//! A daemon that has been told to end may need time, because its last flush may write to a slow
+//! card. So the caller waits as long as the daemon makes progress. Progress is any change in
 //!
 //! - the processor time it has used (`/proc/PID/stat`),
 //! - what it has read and written (`/proc/PID/io`),
@@ -25,17 +26,17 @@ use std::time::{Duration, Instant};
 
 use crate::sys;
 
-/// How often the progress of a daemon is looked at.
+/// How often the progress of a daemon is checked.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// A daemon of another user could pretend to make progress for ever: it is waited for at most so
-/// many times as long as one that makes none.
+/// A daemon of another user could pretend to make progress for ever. So the longest wait for it is
+/// this many times the wait for a daemon without progress.
 const OTHERS_SHARE: u32 = 10;
 
 /// A process that serves a FUSE connection.
 pub struct Daemon {
     /// Its process id.
     pub pid: i32,
-    /// The name of its program, which may be any.
+    /// The name of its program; the process can choose any name.
     pub name: String,
     /// Readable once the process has ended.
     process: File,
@@ -48,16 +49,16 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// The processes that serve the filesystem with this device number (as
-    /// [`connection_of`] has it), as far as this process may see them: none in other containers,
-    /// and for ordinary users none of other users.
+    /// The processes that serve the filesystem with this device number (as [`connection_of`] has
+    /// it), as far as this process can see them: not those in other containers, and ordinary users
+    /// do not see those of other users.
     pub fn serving(connection: u64) -> Vec<Self> {
         let own = processes().filter(|&pid| pid.cast_unsigned() != std::process::id());
         own.filter_map(|pid| Self::open(pid, Some(connection))).collect()
     }
 
-    /// The process that says it serves a mount, for kernels that do not tell connections: believed
-    /// if it has the FUSE device open.
+    /// The process that the mount names as its daemon, for kernels that do not show connections. It
+    /// is accepted if it has the FUSE device open.
     pub fn named(pid: i32) -> Option<Self> {
         is_proc_ours().then(|| Self::open(pid, None)).flatten()
     }
@@ -65,7 +66,7 @@ impl Daemon {
     fn open(pid: i32, connection: Option<u64>) -> Option<Self> {
         device_of(pid, connection)?;
         let process = sys::process(pid).ok()?;
-        // Once more, now that the number cannot become another process's.
+        // Check again, now that the process number cannot be reused by another process.
         let device = device_of(pid, connection)?;
         let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
         let is_trusted = [Some(0), Some(sys::effective_uid())].contains(&effective_uid(pid));
@@ -73,11 +74,12 @@ impl Daemon {
         Some(Self { pid, name, process, device, connection, is_trusted })
     }
 
-    /// Whether its filesystem is still there, as another mount keeps it; nothing where that cannot
-    /// be found out.
+    /// Whether its filesystem still exists because another mount keeps it; `None` if that cannot be
+    /// found out.
     pub fn is_connected(&self) -> Option<bool> {
         let device = sys::take_descriptor(self.pid, self.device).ok()?;
-        // A daemon that is about to end may have closed it, and something else has its number.
+        // A daemon that is about to end may have closed the descriptor, and its number may belong
+        // to another file.
         let own = std::process::id().cast_signed();
         let is_device = serves(own, device.as_raw_fd(), self.connection);
         is_device.then(|| !sys::is_disconnected(device.as_fd()))
@@ -96,11 +98,12 @@ impl Daemon {
         format!("/proc/{}/mountinfo", self.pid).into()
     }
 
-    /// Wait until it has ended, for as long as it makes progress, and `patience` after the last
-    /// sign of it. Whether it has ended.
+    /// Wait until it has ended, as long as it makes progress, and for `patience` after the last
+    /// progress. Returns whether it has ended.
     #[must_use]
     pub fn wait_for_end(&self, patience: Duration) -> bool {
-        // Not until it closes its device: it does that before its last flush.
+        // Wait for the end of the process, not for the end of the connection: the daemon closes its
+        // device before its last flush.
         wait_for(self.process.as_fd(), std::slice::from_ref(self), patience)
     }
 
@@ -111,14 +114,14 @@ impl Daemon {
     }
 }
 
-/// Wait until `fd` can be read, for as long as one of `daemons` makes progress, and `patience`
-/// after the last sign of it. Whether it can be read.
+/// Wait until `fd` can be read, as long as one of `daemons` makes progress, and for `patience`
+/// after the last progress. Returns whether it can be read.
 #[must_use]
 pub fn wait_for(fd: BorrowedFd<'_>, daemons: &[Daemon], patience: Duration) -> bool {
     let end = (daemons.iter().any(|daemon| !daemon.is_trusted))
         .then(|| Instant::now() + patience * OTHERS_SHARE);
     let mut since = Instant::now();
-    // As a rule it is over before there is anything to watch.
+    // Usually this is over before there is any progress to watch.
     if sys::is_readable_within(fd, INTERVAL.min(patience)) {
         return true;
     }
@@ -139,8 +142,7 @@ pub fn wait_for(fd: BorrowedFd<'_>, daemons: &[Daemon], patience: Duration) -> b
     }
 }
 
-/// What a process has done so far; see the module. Where something cannot be read, it does not
-/// change.
+/// What a process has done so far; see the module. A number that cannot be read does not change.
 #[derive(PartialEq, Eq)]
 struct Work {
     ticks: u64,
@@ -161,13 +163,14 @@ impl Work {
     }
 }
 
-/// The fields of `/proc/PID/stat` from the state on; the name before may hold anything.
+/// The fields of `/proc/PID/stat` from the state on. (The name before the state may contain
+/// anything.)
 fn stat_fields(stat: &str) -> impl Iterator<Item = &str> {
     stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace()
 }
 
-/// The user a process acts as. Not the owner of its directory in /proc, which a process can have
-/// shown as root.
+/// The user as which a process acts. The owner of its directory in /proc is not used, because a
+/// process can make that appear as root.
 fn effective_uid(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     value_of(&status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
@@ -193,7 +196,8 @@ fn storage_work(pid: i32) -> u64 {
         let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
         let on = value_of(&info, "mnt_id:").and_then(|id| mounts.get(id));
         disks.extend(on.and_then(|fields| Some((*fields.get(2)?).to_owned())));
-        // btrfs and its like have numbers of their own; the table names the disk.
+        // btrfs and similar filesystems have device numbers of their own; the mount table names the
+        // disk.
         let source = on.and_then(|fields| {
             fields.iter().position(|field| *field == "-").and_then(|at| fields.get(at + 2))
         });
@@ -210,7 +214,8 @@ fn storage_work(pid: i32) -> u64 {
     disks.iter().map(completed).sum()
 }
 
-/// `major:minor` of a block device below /dev, which is no filesystem that could hang.
+/// `major:minor` of a block device below /dev. Only paths below /dev are looked at, because another
+/// filesystem could hang.
 fn block_device(path: &Path) -> Option<String> {
     let meta = path.starts_with("/dev").then(|| fs::symlink_metadata(path).ok()).flatten()?;
     let device = meta.file_type().is_block_device().then(|| meta.rdev())?;
@@ -230,7 +235,7 @@ fn device_of(pid: i32, connection: Option<u64>) -> Option<i32> {
 /// Whether a descriptor of a process is of the FUSE device, and serves `connection`, if one is
 /// given.
 fn serves(pid: i32, fd: i32, connection: Option<u64>) -> bool {
-    // In another mount namespace the path may be another one, but never the name.
+    // In another mount namespace, the path may differ, but the name is the same.
     let is_fuse = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
         .is_ok_and(|path| path.file_name().is_some_and(|name| name == "fuse"));
     let serves_it = |connection: u64| {
@@ -245,14 +250,14 @@ fn value_of<'a>(info: &'a str, key: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }
 
-/// The processes that /proc shows, if it shows those that this process can name.
+/// The processes in /proc, if /proc has the process numbers of this process's own namespace.
 fn processes() -> impl Iterator<Item = i32> {
     let shown = is_proc_ours().then(|| numbers("/proc"));
     shown.into_iter().flatten()
 }
 
-/// Whether /proc has the numbers of this process's own pid namespace: after 'umount -N' it may be
-/// another one's.
+/// Whether /proc has the numbers of this process's own pid namespace: after 'umount -N' it may have
+/// those of another one.
 fn is_proc_ours() -> bool {
     fs::read_link("/proc/self")
         .is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))

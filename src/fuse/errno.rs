@@ -33,18 +33,18 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NoSpace => Errno::ENOSPC,
         Error::MapUnfinished => Errno::EAGAIN,
         Error::FileTooLarge => Errno::EFBIG,
-        // As xattr(7) has it for a value the filesystem has no room for.
+        // As xattr(7) says for a value for which the filesystem has no space.
         Error::AttrTooLarge => Errno::ENOSPC,
         Error::NoAttr => Errno::ENODATA,
         Error::Closed => Errno::EBADF,
         Error::ReadOnly => Errno::EROFS,
-        // EUCLEAN would say it better, but programs know EIO; the log has the words.
+        // EUCLEAN would be more exact, but programs know EIO; the log has the details.
         Error::Corrupt(_) | Error::Unsupported(_) | Error::Image(_) | Error::Journal(_) => {
             return (log::Level::Error, Errno::EIO);
         }
         Error::Io(io) => {
-            // A full host disk is worth telling apart; everything else is a failing device. A limit
-            // of file sizes is one of the image's file, not of the file that is written in it.
+            // A full host disk gets its own errno; everything else is a failing device. EFBIG is
+            // about the image file, not about the file in the image, so the program gets ENOSPC.
             let errno = match io.source.raw_os_error() {
                 Some(libc::ENOSPC | libc::EFBIG) => Errno::ENOSPC,
                 Some(libc::EDQUOT) => Errno::EDQUOT,
@@ -80,7 +80,7 @@ const NAMES: &[(i32, &str)] = &[
     (libc::ESTALE, "ESTALE"),
 ];
 
-/// How an errno is called.
+/// The name of an errno.
 pub(super) fn name(errno: usize) -> String {
     let known = NAMES.iter().find(|(code, _)| usize::try_from(*code) == Ok(errno));
     known.map_or_else(|| format!("errno {errno}"), |(_, name)| (*name).to_owned())

@@ -1,8 +1,9 @@
-//! Mounting and unmounting through `fusermount3`, which may do for ordinary users what they may not.
+//! Mounting and unmounting through `fusermount3`, which has the right that ordinary users do not
+//! have.
 //!
-//! It mounts, and sends the descriptor of the FUSE device over a socket, whose number it finds in its
-//! environment. It takes a path to mount on; "." in the directory itself, which is opened, is the one
-//! that cannot lead elsewhere by then.
+//! It mounts, and sends the descriptor of the FUSE device over a socket, whose number is in its
+//! environment. It needs a path to mount on. The path is "." in the directory that was opened,
+//! because that cannot lead elsewhere.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -27,7 +28,7 @@ const PROGRAM_VARIABLE: &str = "FUSERMOUNT_PATH";
 /// Tells it the number of the socket.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
-/// Unmount by ourselves when we may, else through `fusermount3`.
+/// Unmount directly if this process has the right, otherwise through `fusermount3`.
 ///
 /// # Errors
 /// The system's, or what `fusermount3` said.
@@ -49,8 +50,8 @@ pub fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()))
 }
 
-/// Mount as `request` says; the FUSE device. To be called before any thread is started that starts
-/// programs: those would get the socket, too.
+/// Mount as `request` says, and return the FUSE device. This must be called before any thread
+/// starts that runs programs, because these would inherit the socket.
 ///
 /// # Errors
 /// The system's, or what `fusermount3` said.
@@ -108,7 +109,7 @@ fn escaped(source: &Path) -> Vec<u8> {
     bytes.flat_map(escape).collect()
 }
 
-/// The descriptor that comes over the socket; none when that is closed without.
+/// The descriptor that is sent over the socket; `None` if the socket is closed without one.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

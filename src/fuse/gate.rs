@@ -1,9 +1,9 @@
 //! Who reads requests from the kernel, and how eagerly.
 //!
-//! Of the event loops one leads: it reads a request, answers it, and looks for the next one for a
-//! moment before it goes to sleep in the read, because waking a sleeper costs several times what
-//! most requests do. The others are parked, so that a request wakes nobody but the leader. When
-//! the leader is about to wait for something itself, it hands the lead on.
+//! One of the event loops is the leader: it reads a request, answers it, and polls for the next one
+//! for a moment before it sleeps in the read, because waking a thread costs several times what most
+//! requests cost. The others are parked, so a request wakes only the leader. Before the leader
+//! waits for something itself, it passes the lead on.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,23 +15,24 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::sys;
 
-/// Looks in vain after which the leader goes to sleep at once, until requests are dense again.
+/// After this many polls without a request, the leader sleeps at once, until requests are frequent
+/// again.
 const MISSES_MAX: u32 = 4;
 
 #[derive(Default)]
 struct State {
-    /// Loops that have not served a request yet. Nothing tells of their end, so until there are
-    /// none nobody is parked.
+    /// Loops that have not served a request yet. The gate does not learn of their end, so as long
+    /// as there are any, no loop is parked.
     fresh: usize,
-    /// Loops in the read, or on their way there.
+    /// Loops that are in the read, or about to enter it.
     reading: usize,
-    /// Loops looking for the next request.
+    /// Loops that are polling for the next request.
     looking: usize,
     /// Loops that sleep here.
     parked: usize,
     /// Parked loops that were told to read, and have not noticed yet.
     called: usize,
-    /// Looks in vain since one that was not.
+    /// Polls without a request since the last successful one.
     misses: u32,
     /// When the last request was answered.
     answered: Option<Instant>,
@@ -112,7 +113,7 @@ impl Gate {
         }
     }
 
-    /// Come back once this thread is to read the next request.
+    /// Return when this thread should read the next request.
     fn answered(&self) {
         let mut state = self.state.lock();
         if state.reading + state.looking == 0 {
@@ -142,8 +143,8 @@ impl Gate {
         state.called = state.called.saturating_sub(1);
     }
 
-    /// Look for the next request: whether there is one, and when the look ended. Whoever else
-    /// wants the processor gets it.
+    /// Poll for the next request; return whether there is one, and when the polling ended. Other
+    /// threads can use the processor in the meantime.
     fn look(&self) -> (bool, Instant) {
         let start = Instant::now();
         let Some(device) = self.device.get() else { return (false, start) };

@@ -1,4 +1,4 @@
-//! What the kernel is told to forget.
+//! Telling the kernel what to forget.
 
 use std::io;
 use std::sync::mpsc::Receiver;
@@ -6,7 +6,7 @@ use std::thread;
 
 use fuser::{INodeNo, Notifier};
 
-/// Content that the kernel shows and that was not kept.
+/// Content that the kernel shows although it could not be stored.
 pub(super) struct Stale {
     pub ino: INodeNo,
     /// Start of the range, in bytes.
@@ -15,11 +15,11 @@ pub(super) struct Stale {
     pub len: u64,
 }
 
-/// Have the kernel forget each range that comes, until nobody can send any more.
+/// Tell the kernel to forget each range that is received, until there is no sender any more.
 ///
-/// The kernel waits for pages that are being written, and writes dirty ones of the range itself, so
-/// it may need answers of the very filesystem before this call returns. That is why it has a thread
-/// of its own: one that serves requests would wait for itself.
+/// The kernel waits for pages that are being written, and writes dirty pages of the range itself.
+/// So it may need answers from this filesystem before the call returns. Therefore this runs in a
+/// thread of its own: a thread that serves requests would wait for itself.
 ///
 /// # Errors
 /// When no thread can be started.

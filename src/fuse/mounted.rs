@@ -1,4 +1,4 @@
-//! The life of a mount: what runs beside the requests, and the end with its last flush.
+//! The life of a mount: the threads that run beside the requests, and the end with its last flush.
 
 use std::fs;
 use std::io;
@@ -27,20 +27,20 @@ use crate::vfs::{ROOT_INO, Volume};
 /// [`Mounted::finish`] unmounts it, and says whether everything was written. Dropping it does the
 /// same, but a failure is only logged.
 ///
-/// **A process must not wait for a mount of its own while it ends**: a thread that is inside of a
-/// system call on the mount when the process exits or dies gets an error, and so does everybody
-/// else who uses it.
+/// **A process must not use its own mount while it ends**: if a thread is in a system call on the
+/// mount when the process exits or dies, that call fails, and so do the calls of everybody else who
+/// uses the mount.
 pub struct Mounted {
     volume: Arc<Volume>,
     /// Holds the lock on the image.
     _device: Arc<dyn BlockDevice>,
     mountpoint: PathBuf,
-    /// The kernel may hold changes that we do not know.
+    /// Whether the kernel may hold changes that we do not know about.
     writeback: bool,
     end: End,
     flusher: Option<JoinHandle<()>>,
     mapper: Option<JoinHandle<()>>,
-    /// What there is to do when this is dropped.
+    /// What must be done when this is dropped.
     state: State,
 }
 
@@ -55,8 +55,8 @@ impl MountOptions {
     /// Mount the image in the file or on the block device at `image` on the directory `mountpoint`,
     /// and serve it until [`Mounted::finish`].
     ///
-    /// As root this calls mount(2), for others it runs `fusermount3`. While that happens the working
-    /// directory of the process is another one for a moment.
+    /// As root, this calls mount(2); for others, it runs `fusermount3`. During that, the working
+    /// directory of the process changes for a moment.
     ///
     /// # Errors
     /// When the image or the journal cannot be opened, or cannot be mounted there; nothing is
@@ -93,11 +93,11 @@ impl Mounted {
         let end = session
             .and_then(run)
             .map_err(|error| MountError::Refused { mountpoint: mountpoint.clone(), error })?;
-        // From here on dropping it unmounts.
+        // From here on, dropping this unmounts.
         let mut this = Self {
             volume: prepared.volume,
             _device: prepared.device,
-            // It may have another name by now.
+            // The directory may have another name by now.
             mountpoint,
             writeback: prepared.options.gathers_writes(),
             end,
@@ -115,7 +115,7 @@ impl Mounted {
         }
     }
 
-    /// Whether the root directory of the mount can be asked for.
+    /// Check that the root directory of the mount answers.
     fn answers(&self) -> io::Result<()> {
         let root = fs::metadata(&self.mountpoint)?;
         if root.ino() == ROOT_INO { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
@@ -152,7 +152,8 @@ impl Mounted {
         self.volume.flush()
     }
 
-    /// Wait until somebody unmounts it. [`Mounted::finish`] tells then whether everything was written.
+    /// Wait until somebody unmounts it. After that, [`Mounted::finish`] tells whether everything
+    /// was written.
     pub fn wait(&self) {
         self.end.wait();
     }
@@ -162,12 +163,13 @@ impl Mounted {
         self.end.clone()
     }
 
-    /// Unmount it, write everything, and let go of the image; at once if it is unmounted already.
-    /// What is mounted a second time, as a bind mount or in a container, is waited for.
+    /// Unmount it, write everything, and release the image. If it is already unmounted, this
+    /// returns at once. If it is mounted a second time, as a bind mount or in a container, this
+    /// waits for the end of that mount.
     ///
-    /// Where somebody has files of it open, or is in one of its directories, it goes away for
-    /// everybody else, and those wait for the end of this process with whatever they ask next: nobody
-    /// is told of a change that is lost later. The image stays locked until then.
+    /// If somebody has files of it open, or is in one of its directories, it disappears for
+    /// everybody else. The next call of the process that still uses it waits for the end of this
+    /// process, so that no change is confirmed and lost later. The image stays locked until then.
     ///
     /// # Errors
     /// When the last changes cannot be written; they are lost. What was durable before still is.
@@ -185,11 +187,12 @@ impl Mounted {
         }
     }
 
-    /// Write everything, and unmount it. If nobody uses it, the end comes soon. Otherwise nothing is
-    /// answered any more after the last flush, whose result is returned.
+    /// Write everything, and unmount it. If nobody uses it, it ends soon. Otherwise no request is
+    /// answered after the last flush, whose result is returned.
     pub(crate) fn leave(&mut self) -> Option<Result<()>> {
         pull_pages(&self.mountpoint);
-        // Most of the work while requests are still answered; a failure shows again below.
+        // This does most of the work while requests are still answered; a failure appears again
+        // below.
         let _ = self.volume.flush();
         if unmount(&self.mountpoint, Unmount::Unused).is_ok() {
             return None;
@@ -200,13 +203,13 @@ impl Mounted {
         Some(self.freeze())
     }
 
-    /// Write everything, and answer nothing any more until this process ends.
+    /// Write everything, and answer no request any more until this process ends.
     pub(crate) fn freeze(&mut self) -> Result<()> {
         self.state = State::Over;
         self.volume.flush_and_freeze()
     }
 
-    /// End what runs beside the requests, of which there are none any more, and write everything.
+    /// Stop the other threads, when there are no requests any more, and write everything.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.state = State::Over;
         self.volume.stop();
@@ -226,8 +229,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Make the kernel send the pages it holds for us. Not to be called by a thread that serves
-/// requests.
+/// Make the kernel send the pages that it holds back. A thread that serves requests must not call
+/// this.
 fn pull_pages(mountpoint: &Path) {
     let pulled = files::open(mountpoint).and_then(|root| sys::syncfs(&root));
     if let Err(e) = pulled {

@@ -1,4 +1,4 @@
-//! How to mount, and what follows from it for the volume and the kernel.
+//! The options of a mount, and what they mean for the volume and for the kernel.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -11,16 +11,14 @@ use crate::profile::Profile;
 use crate::sys;
 use crate::vfs::{Atime, DefaultModes, VolumeOptions};
 
-/// How long a change waits at most before it is written, unless [`MountOptions::commit`] says
-/// otherwise.
+/// The longest time until a change is written, unless [`MountOptions::commit`] is set.
 pub(crate) const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
 
-/// How long the next request is looked for before sleeping, unless [`MountOptions::poll`] says
-/// otherwise.
+/// How long to poll for the next request before sleeping, unless [`MountOptions::poll`] is set.
 const DEFAULT_POLL: Duration = Duration::from_micros(50);
 
-/// How to mount an image. The fields are the options of `littlefs mount -o`, whose help tells more
-/// about each.
+/// How to mount an image. The fields are the options of `littlefs mount -o`, whose help describes
+/// each.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,26 +37,27 @@ const DEFAULT_POLL: Duration = Duration::from_micros(50);
 pub struct MountOptions {
     /// Refuse changes, and never write.
     pub read_only: bool,
-    /// Insist on this block size, in bytes, instead of what the image says.
+    /// Require this block size, in bytes.
     pub block_size: Option<u32>,
-    /// Insist on this number of blocks.
+    /// Require this number of blocks.
     pub block_count: Option<u32>,
-    /// Insist on this dialect, instead of the one that is recognised.
+    /// Use this dialect instead of the one that is recognised.
     pub dialect: Option<Dialect>,
-    /// Where the filesystem is in the file; looked for by default.
+    /// Where the filesystem is in the file; by default, it is searched.
     pub place: Option<Place>,
-    /// The pages of a dump of NAND flash that has its spare bytes.
+    /// The page size of a dump of NAND flash with spare bytes.
     pub page: Option<Page>,
-    /// Unpack so many bytes of a compressed or wrapped image; by default 4 GiB.
+    /// Unpack at most this many bytes of a compressed or wrapped image; by default 4 GiB.
     pub unpack_limit: Option<u64>,
-    /// The device's program size, in bytes, instead of the one that is inferred from the image.
+    /// The program size of the device, in bytes; by default, it is inferred from the image.
     pub prog_size: Option<u32>,
-    /// The largest file that is stored in its directory's blocks, in bytes, instead of the one that
-    /// is inferred from the image.
+    /// The largest file that is stored in the blocks of its directory, in bytes; by default, it is
+    /// inferred from the image.
     pub inline_max: Option<u32>,
-    /// After how many erases a metadata pair moves to other blocks; never by default.
+    /// The number of erases after which a metadata pair moves to other blocks; by default, pairs
+    /// never move.
     pub block_cycles: Option<u32>,
-    /// A change is in the image at the latest this long after it was made.
+    /// The longest time until a change is in the image.
     pub commit: Duration,
     /// Write every change at once.
     pub sync: bool,
@@ -66,12 +65,12 @@ pub struct MountOptions {
     pub dirsync: bool,
     /// Let the kernel gather small writes.
     pub writeback: bool,
-    /// Owner of what has none in the image; by default the user of this process.
+    /// Owner of entries that have none in the image; by default the user of this process.
     pub uid: Option<u32>,
-    /// Group of what has none in the image; by default the group of this process.
+    /// Group of entries that have none in the image; by default the group of this process.
     pub gid: Option<u32>,
-    /// Permission bits that nothing has where the image keeps none; by default the umask of this
-    /// process, but only until the bits are changed.
+    /// If the image stores no modes: permission bits that no entry has. By default, the umask of
+    /// this process is used, but only until the bits are changed.
     pub umask: Option<u16>,
     /// The same for files alone.
     pub fmask: Option<u16>,
@@ -79,7 +78,7 @@ pub struct MountOptions {
     pub dmask: Option<u16>,
     /// Who may use the mount; by default only the user of this process.
     pub access: Access,
-    /// Let the kernel check permission bits even where only the user of this process has access.
+    /// Let the kernel check permission bits even if only the user of this process has access.
     pub default_permissions: bool,
     /// Honour device nodes.
     pub dev: bool,
@@ -87,21 +86,21 @@ pub struct MountOptions {
     pub suid: bool,
     /// Let programs be run.
     pub exec: bool,
-    /// How long to look for the next request before sleeping; not at all if zero.
+    /// How long to poll for the next request before sleeping; if zero, do not poll.
     pub poll: Duration,
     /// When reading updates access times.
     pub atime: Atime,
-    /// By which convention user attributes keep times, owners and modes; by default as the profile
-    /// or the image has it.
+    /// The convention by which user attributes store times, owners and modes; by default that of
+    /// the profile or the image.
     pub attrs: Option<Choice>,
-    /// Write as a family of devices does, in all that is not set by itself.
+    /// Write as this family of devices does, except for options that are set.
     pub profile: Option<&'static Profile>,
-    /// Show user attributes as extended attributes; by default as the convention has it.
+    /// Show user attributes as extended attributes; the default depends on the convention.
     pub user_xattr: Option<bool>,
     /// Leave the image as it is, and append changes to the journal in this file, which is made if it
     /// is missing.
     pub journal: Option<PathBuf>,
-    /// With [`Self::journal`]: the image as it was at this state of the journal, for reading only.
+    /// With [`Self::journal`]: show this state of the journal, read-only.
     pub at: Option<At>,
 }
 
@@ -158,7 +157,7 @@ impl MountOptions {
         }
     }
 
-    /// By which convention user attributes are used in an image that has these.
+    /// The convention by which to use user attributes in an image that has these.
     pub(crate) fn convention(&self, usage: &AttrUsage) -> Option<&'static Convention> {
         match (self.attrs, self.profile) {
             (None, Some(profile)) => profile.convention(),
@@ -166,7 +165,7 @@ impl MountOptions {
         }
     }
 
-    /// Whether the convention was asked for, rather than found in the image.
+    /// Whether the convention was given by an option, rather than found in the image.
     pub(super) fn chooses_convention(&self) -> bool {
         match self.attrs {
             Some(attrs) => !matches!(attrs, Choice::AsImage),
@@ -185,16 +184,16 @@ impl MountOptions {
         }
     }
 
-    /// How the volume shows what the image does not say. `umask` is that of this process;
-    /// `image_time` is when the image was changed last.
+    /// How the volume shows metadata that the image does not store. `umask` is that of this
+    /// process; `image_time` is when the image was changed last.
     pub(super) fn volume(
         &self,
         umask: u16,
         convention: Option<&'static Convention>,
         image_time: SystemTime,
     ) -> VolumeOptions {
-        // What the kernel remembers is for everybody who is in: only the permission bits keep
-        // others than root from it.
+        // The caches of the kernel serve every user of the mount. With allow_root, only the
+        // permission bits keep others than root out.
         let others = if self.access == Access::OwnerAndRoot { 0o077 } else { 0 };
         VolumeOptions {
             uid: self.uid.unwrap_or_else(sys::effective_uid),
@@ -212,17 +211,17 @@ impl MountOptions {
         }
     }
 
-    /// Permission bits where the image keeps none: `all` of them less this process's `umask`, unless
-    /// there is a mask for them among the options.
+    /// Permission bits if the image stores none: `all` less the `umask` of this process, unless the
+    /// options have a mask.
     fn modes(&self, mask: Option<u16>, all: u16, umask: u16) -> DefaultModes {
         let mask = mask.or(self.umask);
         let bits = mask.map_or(all & !umask, |mask| 0o777 & !mask);
         DefaultModes { bits, mask }
     }
 
-    /// Whether the kernel is to check permission bits, at the price of a request for each change
-    /// in a directory. Where only the mounting user has access it matters only if the bits deny
-    /// that user something.
+    /// Whether the kernel must check permission bits, which costs a request for each change in a
+    /// directory. If only the mounting user has access, this is needed only if the bits deny that
+    /// user something.
     pub(super) fn checks_permissions(&self, umask: u16) -> bool {
         let umask = self.umask.unwrap_or(umask);
         let denied = (self.fmask.unwrap_or(umask) | self.dmask.unwrap_or(umask)) & 0o700;
@@ -232,7 +231,7 @@ impl MountOptions {
             || self.uid.is_some_and(|uid| uid != sys::effective_uid())
     }
 
-    /// Whether writes wait in the kernel: with `sync` nothing is to wait there, either.
+    /// Whether the kernel gathers writes: not with `sync`, because then no write may wait there.
     pub(super) fn gathers_writes(&self) -> bool {
         self.writeback && !self.sync
     }

@@ -19,17 +19,18 @@ use crate::show::Show;
 use crate::sys;
 use crate::vfs::{Filesystem, Volume};
 
-/// What is to be mounted: found already, so that a path is resolved only once.
+/// The image and the journal to mount. They are already found, so that each path is resolved only
+/// once.
 pub(crate) struct Found {
     /// The file that the image is in.
     pub source: Source,
     /// The journal, if there is to be one.
     pub journal: Option<Named>,
-    /// Nobody has looked at where the filesystem is in the file, nor does now.
+    /// Whether nobody reads the message that says where in the file the filesystem was found.
     pub unattended: bool,
 }
 
-/// An image that is open, and all that is known of it before it is mounted.
+/// An open image, and everything that is known about it before it is mounted.
 pub(crate) struct Prepared {
     /// The absolute path of the image.
     pub image: PathBuf,
@@ -69,7 +70,7 @@ impl Prepared {
         for warning in fs.warnings() {
             log::warn!("{}: {warning}", image.show());
         }
-        // what cannot be read now is tried again, and reported, in the background
+        // if something cannot be read now, it is tried again in the background, which reports it
         let _ = fs.map_early();
         let read_only = fs.is_read_only();
         let about = about(image, &opened, options, fs.turned_read_only());
@@ -191,7 +192,7 @@ fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&
         _ if dialect.is_some() => dialect.as_deref(),
         _ if opened.missing > 0 => Some("the image is truncated"),
         Some(turned) => Some(turned),
-        // The last reason, because it is the only one that can go while it is mounted.
+        // This reason comes last, because it is the only one that can end during the mount.
         None if options.read_only => Some(AS_ASKED),
         None if opened.read_only => Some("the image file cannot be written"),
         None => None,

@@ -1,4 +1,4 @@
-//! The way from a request to the volume, and what is counted on it.
+//! The way of a request to the volume, and the counters on it.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -63,7 +63,7 @@ impl Operation {
 /// Errnos are smaller.
 const ERRNOS: usize = 134;
 
-/// Requests served and errors answered since the mount. Nobody waits for anything to be counted.
+/// Requests served and errors answered since the mount. Counting never blocks.
 struct Counts {
     operations: [AtomicU64; NAMES.len()],
     errors: [AtomicU64; ERRNOS],
@@ -79,7 +79,7 @@ macro_rules! replies {
 replies!(ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry);
 replies!(ReplyIoctl, ReplyStatfs, ReplyWrite, ReplyXattr);
 
-/// The volume, which is reached by serving a request and in no other way.
+/// The volume, which can be reached only by serving a request.
 pub(super) struct Server {
     volume: Arc<Volume>,
     /// Which thread reads the next request.
@@ -96,15 +96,15 @@ impl Server {
         Self { volume, gate, counts }
     }
 
-    /// Serve one request. `answer` takes the reply with it, so that it is sent in there: after
-    /// that this thread may sleep until somebody else needs it, and the caller with it.
+    /// Serve one request. `answer` gets the reply, so the reply must be sent there: afterwards,
+    /// this thread may sleep until it is needed again, and the caller would wait for the reply.
     pub fn serve<R: Reply>(
         &self,
         operation: Operation,
         reply: R,
         answer: impl FnOnce(&Served<'_>, R),
     ) {
-        // Looking on changes nothing: a pause is one all the same.
+        // Asking for the status changes nothing, so it does not interrupt a pause.
         if !matches!(operation, Operation::Status) {
             self.volume.request();
         }
@@ -113,8 +113,8 @@ impl Server {
         answer(&Served { volume: &self.volume, counts: &self.counts, operation }, reply);
     }
 
-    /// The kernel dropped `count` references to an inode. Not a request of anybody: it does not
-    /// prolong the pause that triggers a flush, and nobody waits for an answer.
+    /// The kernel dropped `count` references to an inode. This is not a request of a program: it
+    /// does not interrupt the pause that triggers a flush, and nobody waits for an answer.
     pub fn forget(&self, ino: u64, count: u64) {
         self.volume.forget(ino, count);
     }

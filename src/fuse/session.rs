@@ -28,7 +28,8 @@ use crate::vfs::Volume;
 
 /// The FUSE device.
 pub const DEVICE: &str = "/dev/fuse";
-/// Threads that serve requests: as many can wait for the image at a time.
+/// The number of threads that serve requests; so many requests can wait for the image at the same
+/// time.
 const EVENT_LOOPS: usize = 4;
 
 /// Who may use the mount.
@@ -74,7 +75,7 @@ pub struct MountRequest<'a> {
     pub writeback: bool,
     /// How long to look for the next request before sleeping; not at all if zero.
     pub poll: Duration,
-    /// What the mount says of itself.
+    /// What the mount tells about itself.
     pub about: About,
 }
 
@@ -87,14 +88,14 @@ pub struct Session {
 }
 
 impl Session {
-    /// Serve requests, in threads of their own, until the filesystem is unmounted; what is returned
-    /// tells when that is.
+    /// Serve requests, in threads of their own, until the filesystem is unmounted; the returned
+    /// value tells when that happens.
     ///
     /// # Errors
     /// When no thread can be started; the mount answers nothing any more.
     pub fn run(self) -> io::Result<End> {
         invalidate::start(self.session.notifier(), self.stale)?;
-        // The threads go on. fuser did not mount it, so it does not unmount it, either.
+        // The threads go on. fuser did not mount it, so dropping this does not unmount it.
         drop(self.session.spawn()?);
         Ok(self.end)
     }
@@ -157,7 +158,7 @@ impl KernelMount {
         }
     }
 
-    /// The same without what could be used against the system.
+    /// The same request with `nosuid` and `nodev`, which protect the system.
     pub fn harmless(mut self) -> Self {
         self.flags.dev = false;
         self.flags.suid = false;
@@ -198,8 +199,8 @@ pub fn open_device() -> io::Result<File> {
     File::options().read(true).write(true).open(DEVICE)
 }
 
-/// Mount, by ourselves when we may, else through `fusermount3`, and agree with the kernel on the
-/// protocol.
+/// Mount directly if this process has the right, otherwise through `fusermount3`, and agree with
+/// the kernel on the protocol.
 ///
 /// # Errors
 /// The system's, or what `fusermount3` said.
@@ -248,7 +249,7 @@ fn config(request: &MountRequest<'_>) -> Config {
     config
 }
 
-/// What is kept of the adapter when a session takes it.
+/// The parts of the adapter that are kept when a session takes the adapter.
 struct Ends {
     gate: Arc<Gate>,
     stale: Receiver<Stale>,

@@ -1,8 +1,8 @@
-//! What a daemon tells of its mount to whoever asks.
+//! What a daemon tells about its mount.
 //!
-//! The question is an ioctl(2) on any file or directory of the mount, so it goes where the mount
-//! goes, and whoever may look into the mount may ask. The answer is one JSON object of at most
-//! [`SIZE_MAX`] bytes, whose length the call returns.
+//! The question is an ioctl(2) on any file or directory of the mount, so it works wherever the
+//! mount is visible, and everybody who has access to the mount may ask. The answer is one JSON
+//! object of at most [`SIZE_MAX`] bytes, whose length the call returns.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,11 +24,11 @@ pub use crate::sys::{become_writable, status as ask};
 /// Longest answer, in bytes.
 pub const SIZE_MAX: usize = STATUS_SIZE;
 
-/// Why a mount is read-only that would be writable if that had not been asked for; such a mount can
-/// be made writable.
+/// The reason of a mount that is read-only only because of an option; such a mount can be made
+/// writable.
 pub const AS_ASKED: &str = "as asked (-o ro)";
 
-/// What whoever mounted knows, and the volume does not.
+/// Facts that are known when the image is mounted, but not to the volume.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct About {
@@ -76,8 +76,8 @@ impl Journal {
     }
 }
 
-/// The state of a mount; the field names are the JSON keys. What another version of the program
-/// does not tell is empty.
+/// The state of a mount; the field names are the JSON keys. Fields that another version of the
+/// program does not send are empty.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
@@ -93,7 +93,8 @@ pub struct Status {
     pub errors: BTreeMap<String, u64>,
 }
 
-/// Have a mount take changes that was mounted read-only: why that is impossible, or nothing.
+/// Make a mount writable that was mounted read-only; the answer is the reason if that is
+/// impossible, or empty.
 pub(super) fn answer_to_writing(served: &Served<'_>, about: &About) -> String {
     match about.read_only.as_deref() {
         None => String::new(),

@@ -1,9 +1,10 @@
-//! Making an image what its journal says.
+//! Writing the state of a journal into its image.
 //!
-//! The journal says what is about to happen before the image is touched, and that it is done when
-//! everything is in the image. In between every byte of the image is as it was or as it will be,
-//! and those that change are all in the journal: the two together show the state to be at any
-//! moment, which is also how a commit that was interrupted knows its image.
+//! Before the image is touched, the journal notes that a commit begins; after everything is in the
+//! image, it notes that the commit is done. In between, every byte of the image has its old or its
+//! new content, and the journal has all bytes that change. So the two together show the new state
+//! at any moment, whatever a crash leaves. By this state, an interrupted commit also recognises its
+//! image.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -33,7 +34,7 @@ pub struct Committed {
 ///
 /// # Errors
 /// When one of the two cannot be opened, read or written, or they do not belong together. Once the
-/// image has been written to, everything else refuses the two until a commit was successful.
+/// image has been partly written, every other command refuses both files until a commit succeeds.
 pub fn commit(path: &Path, image_path: &Path) -> Result<Committed, JournalError> {
     commit_found(&Named::find(path)?, &Source::find(image_path)?)
 }
@@ -46,15 +47,15 @@ pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, Journa
     journal.adopt(image.metadata().uid())?;
     let journal = Journal::open_found(journal, Mode::Write)?;
     let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);
-    // Not as images are opened otherwise: half-written superblocks are to be found by what the
-    // journal says.
+    // The image is not opened in the usual way, because its superblocks may be half written: the
+    // journal knows the geometry.
     let refused = |reason| JournalError::from(image.refused(reason));
     let container = image.container(false).map_err(refused)?;
     if !container.writable {
         let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(refused(image::Reason::from(e)));
     }
-    // A compacted image was as short when the journal was made.
+    // a compacted image was already this short when the journal was made
     let end = offset.saturating_add(geometry.size());
     let missing = end.min(journal.scan.header.image_size).saturating_sub(container.size);
     if missing > 0 {

@@ -26,15 +26,15 @@ pub enum Why {
     Journal(Reason),
     /// Another process writes to the journal: this one, where that is known.
     InUse(Option<Holder>),
-    /// The file at the journal's place is not to be trusted.
+    /// The file in place of the journal cannot be trusted.
     Unfit(Unfit),
     /// The image cannot be opened.
     Image(image::Reason),
-    /// A file to be made is there already.
+    /// The file that should be made exists already.
     Exists,
-    /// A file is to be made where something else is.
+    /// Something other than a plain file is in place of a file that should be made.
     NotFile,
-    /// The image is a block device, beside which there is no place for a journal.
+    /// The image is a block device, so a journal cannot be placed beside it.
     Device,
 }
 

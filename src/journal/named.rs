@@ -1,7 +1,7 @@
-//! Finding a journal under its name, and whether it may be used.
+//! Finding a journal by its name, and deciding whether it may be used.
 //!
-//! Whoever can put a file where a journal is expected, or write to it, decides what becomes of the
-//! image. So what counts is not where a file is but whose it is.
+//! Whoever can put a file in the place of a journal, or write to it, decides what the image will
+//! contain. So the owner of the file matters, not its place.
 
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
@@ -19,7 +19,7 @@ use crate::files::{self, NewFile, Place};
 use crate::image::{self, holder};
 use crate::sys;
 
-/// Why a file is not taken for a journal.
+/// Why a file is not used as a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unfit {
@@ -56,7 +56,8 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// A journal's name, and the file that has it, if one does: opened once, without following a link.
+/// The name of a journal, and the file of that name, if there is one. The file is opened only once,
+/// without following a link.
 #[derive(Debug)]
 pub struct Named {
     path: PathBuf,
@@ -148,7 +149,7 @@ impl Named {
         judge(&found.metadata()?)?;
         let file = self.place.reopen(found, OFlags::RDWR)?;
         lock(&file)?;
-        // A squash may have put another file in its place meanwhile.
+        // a squash may have put another file in its place in the meantime
         if !self.place.holds(&file)? {
             return Err(files::replaced().into());
         }
@@ -196,8 +197,7 @@ impl Named {
     }
 }
 
-/// Begin a journal in a file that has no name yet, locked, for an image of which `image` tells
-/// whose it is.
+/// Begin a journal in a file without a name, locked; `image` tells who owns the image.
 pub(super) fn begin<'a>(
     place: &'a Place,
     header: &Header,
@@ -205,7 +205,7 @@ pub(super) fn begin<'a>(
 ) -> Result<NewFile<'a>, Why> {
     let new = place.begin()?;
     files::take_access(new.file(), image)?;
-    // an image that nobody writes may have a journal all the same
+    // even an image that nobody may write can have a journal
     let mode = new.file().metadata()?.permissions().mode() | 0o600;
     new.file().set_permissions(PermissionsExt::from_mode(mode & 0o644))?;
     lock(new.file())?;
@@ -221,7 +221,7 @@ fn lock(file: &File) -> Result<(), Why> {
     })
 }
 
-/// Whether what a journal says can be believed at all: only its owner can have written it.
+/// Check that only its owner can have written the journal.
 fn judge(meta: &Metadata) -> Result<(), Unfit> {
     if meta.nlink() > 1 {
         Err(Unfit::OtherNames)
@@ -232,7 +232,7 @@ fn judge(meta: &Metadata) -> Result<(), Unfit> {
     }
 }
 
-/// Whether a journal may say what becomes of an image that belongs to the user `owner`.
+/// Check that a journal may be used for an image that belongs to the user `owner`.
 pub(super) fn adopt(meta: &Metadata, owner: u32) -> Result<(), Why> {
     judge(meta)?;
     if [owner, sys::effective_uid()].contains(&meta.uid()) {

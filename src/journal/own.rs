@@ -1,5 +1,5 @@
-//! The journal of one change or of one run of a program: what makes it happen as a whole or not at
-//! all.
+//! The journal of one change, or of one run of a program, which makes it happen completely or not
+//! at all.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -11,7 +11,8 @@ use crate::show::Show;
 /// What the name of such a journal ends with.
 const SUFFIX: &str = ".run";
 
-/// A journal that goes as soon as nothing is to be finished any more; one that the user named stays.
+/// A journal that is removed as soon as nothing must be finished any more; a journal that the user
+/// named stays.
 #[derive(Debug)]
 pub struct OwnJournal {
     named: Named,
@@ -24,12 +25,12 @@ impl OwnJournal {
         Self { named, is_temporary: false }
     }
 
-    /// A new one beside the image, because a commit that a power cut interrupts needs both. What an
-    /// earlier one left is finished if it was being committed, and else did not happen.
+    /// A new one beside the image, because a commit that a power cut interrupts needs both. If an
+    /// earlier journal is left, it is committed if its commit had begun, and otherwise dropped.
     ///
     /// # Errors
-    /// For a block device, beside which there is no place; when what has the name is no journal, or
-    /// none to be trusted; and as [`commit_found`].
+    /// For a block device, beside which there is no place; when the file of that name is not a
+    /// journal, or cannot be trusted; and as [`commit_found`].
     pub fn beside(image: &Source) -> Result<Self, JournalError> {
         if image.metadata().file_type().is_block_device() {
             return Err(at(image.path())(Why::Device));
@@ -53,8 +54,8 @@ impl OwnJournal {
         &mut self.named
     }
 
-    /// Make the image what the journal says. If that is interrupted, the journal stays, since it has
-    /// what the image lacks.
+    /// Write the state of the journal into the image. If that is interrupted, the journal stays,
+    /// because it has what the image lacks.
     ///
     /// # Errors
     /// As [`commit_found`]. [`OwnJournal::is_begun`] tells whether the image was written to.
@@ -62,7 +63,7 @@ impl OwnJournal {
         commit_found(&self.named, image).map(drop)
     }
 
-    /// Whether the image is half of what it is to be.
+    /// Whether the image is only partly written.
     ///
     /// # Errors
     /// When the journal cannot be read.
@@ -86,8 +87,8 @@ impl Drop for OwnJournal {
     }
 }
 
-/// Finish the commit of a journal beside the image, if one was interrupted: until then the image is
-/// neither what it was nor what it is to be. Whatever else is there under that name stays.
+/// Finish the commit of a journal beside the image, if one was interrupted: until then, the image
+/// has neither its old nor its new state. Any other file of that name stays.
 ///
 /// # Errors
 /// As [`commit_found`].

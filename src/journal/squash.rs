@@ -1,4 +1,4 @@
-//! A journal made short, and states made images.
+//! Squashing a journal, and exporting its states as images.
 
 use std::fs::{File, Permissions};
 use std::io::ErrorKind;
@@ -19,7 +19,7 @@ use crate::time::now;
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;
-/// Zeros that are left out of an image at a time, in bytes.
+/// Size of the pieces that are left out of an image if they are zero, in bytes.
 const HOLE: usize = 4096;
 
 /// What a squash did.
@@ -34,8 +34,8 @@ pub struct Squashed {
 }
 
 /// Replace the journal at `path` by one with the net change only, as one transaction that has the
-/// number of the last one. Savepoints at it stay; what came before cannot be reached any more. Of
-/// blocks that are free in the last state nothing is kept.
+/// number of the last one. Savepoints at this state stay; earlier states cannot be reached any
+/// more. The content of blocks that are free in the last state is not kept.
 ///
 /// # Errors
 /// When one of the files cannot be opened, read or written, or they do not belong together. The
@@ -62,7 +62,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
     header.given = history.next.saturating_sub(1);
 
     let file = begin(place, &header, &image.metadata)?;
-    // who was kept from the old one is kept from the new one, too
+    // users who had no access to the old journal must have none to the new one
     let mode = file.file().metadata()?.mode() & journal.file.metadata()?.mode();
     file.file().set_permissions(Permissions::from_mode(mode & 0o777))?;
     let new_file: Arc<File> = Arc::new(file.file().try_clone()?);
@@ -81,7 +81,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
             let (block, off) = split(old.geometry(), at);
             let left = usize::try_from(start + len - at).unwrap_or(usize::MAX);
             let part = &mut buf[..left.min((block_size - off) as usize)];
-            // where that cannot be told, all of it is kept
+            // if that is not known, everything is kept
             if used.as_ref().is_none_or(|used| used(block)) {
                 old.read(block, off, part).map_err(crate::Error::from)?;
                 new.prog(block, off, part).map_err(crate::Error::from)?;
@@ -108,8 +108,8 @@ fn split(g: Geometry, at: u64) -> (u32, u32) {
     ((at / block_size) as u32, (at % block_size) as u32)
 }
 
-/// Write the image as it is at a state to `out`, a new file; with `force` instead of one that is
-/// there. Zeros become holes. Returns the number of the state.
+/// Write the image as it is at a state to `out`, a new file; with `force`, an existing file is
+/// replaced. Zeros become holes. Returns the number of the state.
 ///
 /// # Errors
 /// When one of the files cannot be opened, read or written; nothing is left of `out` then, or what
@@ -143,7 +143,7 @@ pub fn export(
         let new = place.begin()?;
         let file = new.file();
         files::take_access(file, &image.metadata)?;
-        // the blocks that a compacted image lacks may be used by what the journal adds
+        // the journal may use blocks that a compacted image lacks
         let size = image.image_size + image.compacted;
         file.set_len(size)?;
         let g = dev.geometry();
@@ -151,7 +151,7 @@ pub fn export(
         let mut buf = vec![0; CHUNK as usize];
         let mut at = 0;
         while at < size {
-            // what is around the filesystem in the file belongs to the image, too
+            // everything around the filesystem in the file also belongs to the image
             let end = if at < from {
                 from
             } else if at < to {

@@ -8,55 +8,58 @@ use super::{Core, Error, Found, Key, Kind, Result, Store};
 use crate::fs::Node;
 use crate::time::nanos;
 
-/// How often the function of a batch is run at most.
+/// How often the function of a batch is run before giving up.
 const TRIES: usize = 13;
 
-/// The changes of a batch so far. It reads what the store holds, with its own changes over that.
+/// The changes of a batch so far. Reads see the content of the store with these changes applied.
 ///
-/// Its changes, and their values, are in memory until the end of the batch. A dictionary that is
-/// renamed in a batch goes through memory, too.
+/// The changes, and their values, are in memory until the end of the batch; so is the content of a
+/// dictionary that the batch renames.
 pub struct Batch<'a> {
     store: &'a Store,
     changes: Changes,
-    /// The version of the store that everything read is of; none while nothing was read.
+    /// The version of the store from which everything was read; `None` while nothing was read.
     version: Option<u64>,
-    /// Something else came between two reads.
+    /// Whether another change came between two reads.
     torn: bool,
-    /// Keys set and removed of which only that was looked at, which must still hold in the end.
+    /// What was checked for keys that are set and removed without being read; it must still hold at
+    /// the end.
     expected: Vec<(Key, Expected)>,
 }
 
-/// What must hold of a key for a change that does not depend on what is there.
+/// What must hold for a key so that a change is possible that does not depend on the present
+/// content.
 enum Expected {
-    /// No value is on the way to it.
+    /// None of the segments before the last is a value.
     Reachable,
-    /// Nor is it a dictionary.
+    /// The same, and the key is not a dictionary.
     NoDictionary,
 }
 
-/// What a batch knows of a key by itself.
+/// What a batch knows about a key from its own changes.
 enum Own<'a> {
     /// It is set.
     Set(&'a [u8]),
-    /// It is removed, or inside of what is.
+    /// It is removed, or is inside a removed dictionary.
     Gone,
-    /// Nothing: the store tells.
+    /// Nothing: the store must be asked.
     Unknown,
 }
 
 impl Store {
-    /// Run `f`, and make all its changes, or none: also after a crash. When this returns, they are
-    /// durable.
+    /// Run `f`, and make either all of its changes or none, even if there is a crash. When this
+    /// returns, they are durable.
     ///
-    /// Other threads go on meanwhile. If they change anything after `f` read something, `f` is run
-    /// again from the start: it should change nothing but by its argument. A batch that only sets
-    /// and removes is run again only if what a key refers to no longer allows that.
+    /// Other threads can go on in the meantime. If they change anything after `f` has read
+    /// something, `f` is run again from the start; so `f` should change things only through its
+    /// argument. A batch that only sets and removes keys is run again only if one of these changes
+    /// is no longer possible.
     ///
     /// # Errors
-    /// What `f` returns, and then nothing is changed. `TooManyRetries` after thirteen runs. `NoSpace`,
-    /// also where a change by itself would find it: what a batch changes takes its space twice
-    /// until the end. When the device fails, the batch may be finished by the next
-    /// [`Store::connect`].
+    /// The error that `f` returns; then nothing is changed. `TooManyRetries` after thirteen runs.
+    /// `NoSpace`, possibly even if a single change would find space, because the changes of a batch
+    /// need their space twice until the end. If the device fails, the next [`Store::connect`] may
+    /// finish the batch.
     pub fn batch<T>(&self, mut f: impl FnMut(&mut Batch<'_>) -> Result<T>) -> Result<T> {
         for _ in 0..TRIES {
             let mut batch = Batch {
@@ -175,7 +178,7 @@ impl Batch<'_> {
         if self.lookup(key)?.is_some() {
             return Err(Error::AlreadyPresent(key.clone()));
         }
-        // checked before that much memory is asked for
+        // check this before so much memory is allocated
         let file_max = u64::from(self.store.core().fs.superblock().file_max);
         let size = usize::try_from(size.min(file_max + 1)).unwrap_or(usize::MAX);
         if size as u64 > file_max {
@@ -273,7 +276,7 @@ impl Batch<'_> {
         if is_unknown {
             let changed_inside = self.inside(key).next().is_some();
             if changed_inside || self.store.kind(key)? == Some(Kind::Dictionary) {
-                // what changes inside of it may be that all of it goes
+                // its content may change so that nothing of it is left
                 if self.lookup(key)? == Some(Kind::Dictionary) {
                     return Err(Error::ValueExpected(key.clone()));
                 }
@@ -285,7 +288,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// `change` takes the place of all that was changed of `key`, and inside of it.
+    /// Replace all changes of `key`, and of keys inside it, with `change`.
     fn replace(&mut self, key: &Key, change: Change) {
         let inside: Vec<Key> = self.inside(key).map(|(key, _)| key.clone()).collect();
         for key in inside {
@@ -300,7 +303,7 @@ impl Batch<'_> {
         from.take_while(|(k, _)| k.starts_with(key)).filter(move |(k, _)| *k != key)
     }
 
-    /// What the batch knows of `key` by itself.
+    /// What the batch knows about `key` from its own changes.
     ///
     /// # Errors
     /// `DictionaryExpected` for a value on the way.
@@ -344,7 +347,7 @@ impl Batch<'_> {
             && self.inside(key).next().is_some()
             && self.children(key)?.is_empty()
         {
-            // all that was in it is gone
+            // everything in it was removed
             return Ok(None);
         }
         Ok(found)
@@ -356,7 +359,7 @@ impl Batch<'_> {
         if !matches!(self.own(key)?, Own::Gone) {
             match self.read(|store| store.list(key)) {
                 Ok(list) => keys.extend(list.into_iter().map(|(key, _)| key)),
-                // it comes into being by this batch
+                // this batch makes it
                 Err(Error::NotFound(_)) => {}
                 Err(e) => return Err(e),
             }
@@ -373,7 +376,7 @@ impl Batch<'_> {
         Ok(list)
     }
 
-    /// Read from the store, of the version that everything was read of.
+    /// Read from the store, and note whether its version is that of the earlier reads.
     fn read<T>(&mut self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
         let before = self.store.core().version;
         let version = *self.version.get_or_insert(before);

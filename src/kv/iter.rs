@@ -16,11 +16,11 @@ struct Cursor<'a> {
     done: bool,
 }
 
-/// What is in a dictionary, without values. It holds no lock between two of its steps.
+/// The entries of a dictionary, without their values. No lock is held between two steps.
 ///
-/// The order is that of the image: by bytes, but where one name is a prefix of another the longer
-/// comes first. What is there all the time comes once; what comes, goes or changes meanwhile comes
-/// or does not.
+/// The order is that of the image: by bytes, except that a longer name comes before its own prefix.
+/// An entry that exists all the time is returned once; an entry that is made, removed or changed in
+/// the meantime may be returned or not.
 pub struct Entries<'a>(Cursor<'a>);
 
 /// The values directly in a dictionary, with their keys; otherwise as [`Entries`].
@@ -74,7 +74,7 @@ impl Store {
 }
 
 impl Cursor<'_> {
-    /// The next entry to be seen; none, too, once the dictionary is gone.
+    /// The next visible entry; `None` at the end, and when the dictionary is gone.
     fn next(&mut self) -> Option<Result<Row>> {
         while !self.done {
             if let Some(row) = self.rows.next() {
@@ -146,7 +146,7 @@ impl Iterator for Values<'_> {
                 Value::Dir(_) => {}
                 Value::Blocks { .. } => match self.0.store.get(&key) {
                     Ok(bytes) => return Some(Ok((key, bytes))),
-                    // gone, or something else now
+                    // it was removed or replaced in the meantime
                     Err(
                         Error::NotFound(_) | Error::ValueExpected(_) | Error::DictionaryExpected(_),
                     ) => {}

@@ -7,9 +7,10 @@ use super::{Error, Result};
 
 /// A path of segments; the empty one is the top-level dictionary.
 ///
-/// Segments are bytes. A `/` parts them; one at the start or the end, and every further one in a
-/// row, says nothing: `foo/bar`, `/foo/bar` and `/foo//bar/` are the same key. Keys are ordered
-/// segment by segment, each by its bytes, so that what is in a dictionary follows it.
+/// Segments are bytes. They are separated by `/`; a `/` at the start or the end, and repeated ones,
+/// are ignored: `foo/bar`, `/foo/bar` and `/foo//bar/` are the same key. Keys are ordered segment
+/// by segment, each by its bytes, so the content of a dictionary comes directly after the
+/// dictionary.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Key {
     /// The segments with `/` between them.
@@ -128,7 +129,7 @@ impl Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        // the end of a segment comes before every byte; none is NUL
+        // the end of a segment is less than every byte; no byte is NUL
         let rank = |b: &u8| if *b == b'/' { 0 } else { *b };
         self.path.iter().map(rank).cmp(other.path.iter().map(rank))
     }
@@ -140,7 +141,7 @@ impl PartialOrd for Key {
     }
 }
 
-/// With a `/` at the start; what is not UTF-8 is replaced.
+/// With a leading `/`; bytes that are not UTF-8 are replaced.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", String::from_utf8_lossy(&self.path).trim_start_matches('/'))

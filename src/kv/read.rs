@@ -33,7 +33,7 @@ impl Store {
         }
     }
 
-    /// The same, but an error for a value on the way.
+    /// The same, but it is an error if a segment before the last is a value.
     pub(super) fn kind(&self, key: &Key) -> Result<Option<Kind>> {
         if is_reserved(key) {
             return Ok(None);
@@ -53,8 +53,8 @@ impl Store {
         self.read(key, 0, usize::MAX)
     }
 
-    /// At most `length` bytes of the value of `key` from byte `offset` on: fewer, or none, where it
-    /// ends before.
+    /// At most `length` bytes of the value of `key` from byte `offset` on: fewer, or none, if the
+    /// value ends earlier.
     ///
     /// # Errors
     /// As for [`Store::get`].
@@ -102,11 +102,12 @@ impl Store {
         Ok(names.into_iter().map(|(name, node)| (key.child(&name), node.into())).collect())
     }
 
-    /// When the value of `key` was changed last: of a dictionary, the latest of the values that are
-    /// directly in it, or what the image tells of an empty one.
+    /// When the value of `key` was last changed. For a dictionary, this is the latest time of the
+    /// values directly in it, or, if there are none, the time that the image has for the
+    /// dictionary.
     ///
-    /// Where the image tells no time, it is the last change of the store, or before that
-    /// [`super::Options::changed`]: no value changed later.
+    /// If the image has no time, this is the time of the last change of the store, or, before the
+    /// first change, [`super::Options::changed`]: no value was changed later than that.
     ///
     /// # Errors
     /// `NotFound`, or `DictionaryExpected` for a value on the way.
@@ -129,10 +130,10 @@ impl Store {
 
     /// The SHA-256 of the value of `key`.
     ///
-    /// Of a dictionary, it is the SHA-256 of one record for each of its entries, sorted by their
-    /// names' bytes: the byte `v` for a value or `d` for a dictionary, the length of the name (32
-    /// bits, little-endian), the name, and the digest of the entry. An empty one's is that of no
-    /// bytes.
+    /// For a dictionary, this is the SHA-256 of one record for each entry, sorted by the bytes of
+    /// their names: the byte `v` for a value or `d` for a dictionary, the length of the name (32
+    /// bits, little-endian), the name, and the digest of the entry. For an empty dictionary, it is
+    /// the SHA-256 of no bytes.
     ///
     /// # Errors
     /// `NotFound`, or `DictionaryExpected` for a value on the way.
@@ -146,8 +147,8 @@ impl Store {
         }
     }
 
-    /// Bytes of the value of `key`; of a dictionary, of all values in it and in the dictionaries
-    /// in it.
+    /// The size of the value of `key` in bytes; for a dictionary, the total of all values in it, at
+    /// any depth.
     ///
     /// # Errors
     /// `NotFound`, or `DictionaryExpected` for a value on the way.
@@ -171,7 +172,7 @@ impl Store {
 }
 
 impl Core {
-    /// What `key` leads to, unless the store keeps it for itself.
+    /// What `key` leads to, unless it is reserved for the store.
     pub(super) fn found(&mut self, key: &Key) -> Result<Found> {
         if is_reserved(key) { Err(Error::NotFound(key.clone())) } else { self.find(key) }
     }
@@ -195,7 +196,7 @@ impl Core {
         self.dictionary(key.as_bytes())
     }
 
-    /// Call `with` for everything to be seen in `dir`, in the order of the image.
+    /// Call `with` for every visible entry of `dir`, in the order of the image.
     fn for_each_node(&mut self, dir: DirId, mut with: impl FnMut(Box<[u8]>, Node)) -> Result<()> {
         let mut from: Option<Box<[u8]>> = None;
         loop {
@@ -210,7 +211,7 @@ impl Core {
         }
     }
 
-    /// The names to be seen in `dir`, sorted by their bytes.
+    /// The visible names in `dir`, sorted by their bytes.
     pub(super) fn names(&mut self, dir: DirId) -> Result<Vec<(Box<[u8]>, Node)>> {
         let mut names = Vec::new();
         self.for_each_node(dir, |name, node| names.push((name, node)))?;
@@ -245,7 +246,7 @@ impl Core {
             hasher.update(name);
             hasher.update(digest);
         };
-        // no recursion: an image may be as deep as it likes
+        // no recursion, because directories can be nested to any depth
         let mut above = Vec::new();
         let mut here = level(self, dir, Box::default())?;
         loop {
@@ -268,7 +269,7 @@ impl Core {
     }
 }
 
-/// Whether `name` in `dir` is one that the store keeps for itself.
+/// Whether `name` in `dir` is reserved for the store.
 pub(super) fn is_hidden(dir: DirId, name: &[u8]) -> bool {
     dir == ROOT && (name == super::REDO || name == super::TRASH)
 }

@@ -17,9 +17,8 @@
 //! | 8 | with 2: the time |
 //! | 4 | with 1 and 2: length of the value |
 //! | | with 1 and 2: the value |
-//!
-//! Every record says what a key is to hold, never how it changes: applying some or all of them once
-//! more comes to the same.
+//! Every record says what a key must hold, never how it changes. So applying some or all of them
+//! again has the same result.
 
 use std::collections::BTreeMap;
 
@@ -36,17 +35,17 @@ const SET_WITH_TIME: u8 = 2;
 pub(super) enum Change {
     /// Whatever it refers to is removed.
     Gone,
-    /// It is set, whatever it referred to.
+    /// It is set, whatever it referred to before.
     Set {
         /// To this value.
         data: Vec<u8>,
-        /// As of this time, if not as of the batch's.
+        /// With this time, if it is not the time of the batch.
         time: Option<i64>,
     },
 }
 
-/// What a batch does: after a key that is gone, what is set inside of it; nothing is inside of a key
-/// that is set.
+/// The changes of a batch. A removed key can be followed by keys that are set inside it; a key that
+/// is set has no keys inside it.
 pub(super) type Changes = BTreeMap<Key, Change>;
 
 /// The redo value of a batch made at `time`.
@@ -81,7 +80,8 @@ pub(super) fn encode(changes: &Changes, time: i64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What a redo value says, and the time of its batch; `None` if it is none.
+/// The changes in a redo value, and the time of its batch; `None` if the bytes are not a redo
+/// value.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Changes, i64)> {
     let (content, sum) = bytes.split_last_chunk::<4>()?;
     if u32::from_le_bytes(*sum) != crc::crc(crc::SEED, content) {

@@ -1,5 +1,5 @@
-//! A device whose writes stay in memory: what is finished there is seen, and the image below is
-//! not changed.
+//! A device whose writes stay in memory: interrupted operations can be finished there, and the
+//! image below is not changed.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -10,8 +10,8 @@ use crate::fs::{At, Content, DirId, Fs, Node, ROOT, Value};
 use crate::time::{self, nanos};
 
 impl Store {
-    /// Set `key` to `value`. Dictionaries on the way are made; after a crash the whole old value
-    /// is there or the whole new one.
+    /// Set `key` to `value`. Missing dictionaries are made. After a crash, the key has either its
+    /// whole old value or its whole new value.
     ///
     /// # Errors
     /// `ValueExpected` for a dictionary, `DictionaryExpected` for a value on the way, `NoSpace`,
@@ -20,8 +20,9 @@ impl Store {
         self.change(|core| core.set(key, Content::Bytes(value), core.now()))
     }
 
-    /// Put `data` at byte `offset` of the value of `key`, or at its end if that is before. What is
-    /// behind it stays. Without a value, or with dictionaries missing on the way, as [`Store::set`].
+    /// Write `data` at byte `offset` of the value of `key`, or at its end if the value is shorter.
+    /// The bytes after that stay. If there is no value, or dictionaries are missing, this works
+    /// like [`Store::set`].
     ///
     /// # Errors
     /// As for [`Store::set`].
@@ -29,8 +30,8 @@ impl Store {
         self.change(|core| core.set_partial(key, offset, data))
     }
 
-    /// Set `key`, which is not there, to `size` bytes of zero, changed last at `last_modified` or
-    /// now.
+    /// Set `key`, which must not exist, to `size` zeros; the time of the last change is
+    /// `last_modified`, or now.
     ///
     /// # Errors
     /// `AlreadyPresent`; otherwise as for [`Store::set`].
@@ -47,8 +48,9 @@ impl Store {
         })
     }
 
-    /// Remove what `key` refers to, if anything: a dictionary with all that is in it. After a crash
-    /// it is all there or it is gone. Dictionaries that are empty thereby are removed, too.
+    /// Remove the value or dictionary of `key`, if there is one; a dictionary is removed with
+    /// everything in it. After a crash, all of it exists or none of it. Dictionaries that become
+    /// empty are removed as well.
     ///
     /// # Errors
     /// `InvalidKey` for the top-level dictionary, `DictionaryExpected` for a value on the way.
@@ -57,8 +59,9 @@ impl Store {
     }
 
     /// Rename `source` to `dest`. A value replaces a value. If `dest` is a dictionary, `source` is
-    /// moved inside of it, under its own last segment. Dictionaries on the way to `dest` are made,
-    /// those that are empty without `source` removed. After a crash there is one of the two keys.
+    /// moved into it, under its own last segment. Missing dictionaries of `dest` are made;
+    /// dictionaries that become empty without `source` are removed. After a crash, exactly one of
+    /// the two keys exists.
     ///
     /// # Errors
     /// `NotFound` if there is no `source`, `ValueExpected` if it is a dictionary and a value would
@@ -68,7 +71,8 @@ impl Store {
         self.change(|core| core.rename(source, dest))
     }
 
-    /// Do `op`, and make it durable if asked to. What it left of an attempt that failed goes, too.
+    /// Do `op`, and make it durable if the options say so. If it fails, its partial changes are
+    /// dropped.
     fn change<T>(&self, op: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
         let mut core = self.core();
         core.begin()?;
@@ -85,7 +89,7 @@ impl Store {
 }
 
 impl Core {
-    /// Before any change.
+    /// Called before any change.
     pub(super) fn begin(&mut self) -> Result<()> {
         if self.read_only || self.fs.is_read_only() {
             return Err(CoreError::ReadOnly.into());
@@ -97,7 +101,7 @@ impl Core {
         time::now()
     }
 
-    /// Flush; without the space for that, what is not on disk is forgotten.
+    /// Flush. If there is no space for that, changes that are not on disk are dropped.
     fn flush_or_reload(&mut self) -> Result<()> {
         match self.fs.flush() {
             Err(CoreError::NoSpace) => {
@@ -108,7 +112,7 @@ impl Core {
         }
     }
 
-    /// Refuse keys that nothing can be set under.
+    /// Refuse keys that cannot be set.
     pub(super) fn check(&self, key: &Key) -> Result<()> {
         let name_max = self.fs.superblock().name_max as usize;
         if is_reserved(key) {
@@ -141,8 +145,8 @@ impl Core {
         })
     }
 
-    /// Do `op` in the dictionary at `path`, which is made if it is not there, and taken back if
-    /// `op` fails.
+    /// Do `op` in the dictionary at `path`, which is made if it does not exist, and removed again
+    /// if `op` fails.
     fn within<T>(
         &mut self,
         path: &[u8],
@@ -164,7 +168,7 @@ impl Core {
         result
     }
 
-    /// Make the dictionaries to `path` that are not there, noting each.
+    /// Make the missing dictionaries of `path`, and add each to `made`.
     fn make(&mut self, path: &[u8], made: &mut Vec<(DirId, Box<[u8]>)>) -> Result<DirId> {
         let key = Key::new(path)?;
         let mut dir = ROOT;
@@ -210,7 +214,7 @@ impl Core {
         let written = self.fs.write(file, offset, data);
         self.fs.close_file(file);
         written?;
-        // the value is what counts; a time for which there is no room is no reason to fail
+        // only the value matters: if there is no space for the time, this is no failure
         if let Err(e) = self.touch(dir, name, now) {
             log::warn!("{key}: its time is not stored: {e}");
         }
@@ -246,17 +250,18 @@ impl Core {
         self.prune(&key.parent())
     }
 
-    /// One rename takes the dictionary out of sight; what is in it goes behind that.
+    /// One rename hides the dictionary; its content is removed after that. So a crash leaves either
+    /// the whole dictionary, or none of it that is visible.
     fn remove_dictionary(&mut self, dir: DirId, name: &[u8], child: DirId) -> Result<()> {
         self.dirs.clear();
         if self.fs.is_empty(child)? {
             return Ok(self.fs.rmdir(dir, name)?);
         }
-        // what is durable stays when there is no space for more
+        // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
         self.fs.rename(dir, name, ROOT, TRASH, false)?;
         self.flush_or_reload()?;
-        // it is gone: what is left of it goes now or later
+        // from here on the dictionary counts as removed; its content is removed now or later
         self.unfinished = true;
         if let Err(e) = self.finish() {
             log::warn!("the content of a removed dictionary uses space until the next change: {e}");
@@ -264,7 +269,7 @@ impl Core {
         Ok(())
     }
 
-    /// Remove the dictionary at `key`, and those it is in, as far as they are empty.
+    /// Remove the dictionary at `key` and its parents, as far as they are empty.
     fn prune(&mut self, key: &Key) -> Result<()> {
         let mut key = key.clone();
         while !key.is_root() {
@@ -325,14 +330,14 @@ impl Core {
             self.dirs.clear();
         }
         if self.durable {
-            // removing what it leaves empty would flush anyhow
+            // removing the directories that become empty would cause a flush anyhow
             self.flush_or_reload()?;
         }
         self.prune(&source.parent())
     }
 
-    /// Finish what a crash or a failure interrupted: a batch in its redo value, a removed
-    /// dictionary that is not gone.
+    /// Finish what a crash or a failure interrupted: a batch in its redo value, or the removal of a
+    /// dictionary.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self.fs.lookup(ROOT, TRASH) {
             Ok(Node::Dir(trash)) => {
@@ -392,7 +397,7 @@ impl Core {
         Ok(())
     }
 
-    /// Carry out a batch: wholly, unless it fails.
+    /// Carry out a batch completely, or fail.
     pub(super) fn run_batch(&mut self, changes: &Changes) -> Result<()> {
         self.begin()?;
         if changes.is_empty() {
@@ -434,9 +439,11 @@ impl Core {
         }
     }
 
-    /// The redo value, the changes, and the end of the redo value: each durable before the next.
+    /// Write the redo value, make the changes, and remove the redo value: each step is durable
+    /// before the next one begins. A crash before the first step is durable drops the batch; after
+    /// that, the next connect repeats it.
     fn apply_with_redo(&mut self, changes: &Changes, now: i64) -> Result<()> {
-        // what is durable stays when there is no space for more
+        // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
         self.write_redo(&redo::encode(changes, now)?)?;
         let before = flushes(&self.fs);
@@ -445,11 +452,11 @@ impl Core {
         self.fs.hold(false);
         if let Err(e) = applied {
             if flushes(&self.fs) != before {
-                // some of it may be on disk
+                // some of the batch may be on disk
                 self.unfinished = true;
                 return Err(e);
             }
-            // none of it is: take it back
+            // nothing of it is on disk: drop it
             self.reload()?;
             self.drop_redo()?;
             return Err(e);
@@ -475,7 +482,7 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Let every key hold what `changes` say.
+    /// Set and remove keys as `changes` say.
     fn apply(&mut self, changes: &Changes, now: i64) -> Result<()> {
         for (key, change) in changes {
             let set = match change {
@@ -510,7 +517,7 @@ fn flushes(fs: &Fs) -> u64 {
     flushes.done + flushes.failed
 }
 
-/// What stands where the store keeps something is not from a store.
+/// An entry with a reserved name that does not come from a store.
 fn not_ours(name: &[u8]) -> Error {
     Error::InvalidKey(
         Key::root().child(name),

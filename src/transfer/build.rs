@@ -11,25 +11,26 @@ use crate::disk::name;
 use crate::error::Error;
 use crate::fs::{At, Content, DirId, Fs, Node, ROOT};
 
-/// Files up to this many bytes are read whole, and stored by one search for their name.
+/// Files of up to this many bytes are read as a whole, and stored with a single search for their
+/// name.
 const WHOLE_MAX: u64 = 1 << 20;
 /// Bytes of a larger file read at a time.
 const PIECE: usize = 1 << 20;
 
-/// Changed metadata pairs that are held in memory before they are written. Each may hold a hundred
-/// entries, and an entry takes some two hundred bytes of memory.
+/// How many changed metadata pairs are held in memory before they are written. Each may hold a
+/// hundred entries, and an entry takes about two hundred bytes of memory.
 const PAIRS_HELD: usize = 512;
 
-/// Bytes of metadata pairs that are kept in memory: what is stored is not looked at again, except for
-/// the directories on the way to the next entry.
+/// Bytes of metadata pairs that are kept in memory: stored entries are not needed again, except for
+/// the directories of the next entry.
 const CACHE: usize = 4 << 20;
 
-/// An entry that the image cannot hold, and why.
+/// An entry that the image cannot store, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// Its path.
     pub path: Vec<u8>,
-    /// Why, as half a sentence.
+    /// The reason, as part of a sentence.
     pub why: String,
 }
 
@@ -42,7 +43,7 @@ impl fmt::Display for Refusal {
 /// Why a filesystem could not be filled.
 #[derive(Debug)]
 pub(super) enum BuildError {
-    /// Entries that it cannot hold: all of them.
+    /// All entries that it cannot store.
     Refused(Vec<Refusal>),
     /// The content of an entry cannot be read on the host.
     Unreadable(Vec<u8>, io::Error),
@@ -56,8 +57,8 @@ impl From<Error> for BuildError {
     }
 }
 
-/// The entries that a filesystem cannot hold whose names have at most `name_max` bytes and whose
-/// files at most `file_max`, and which keeps links and devices or not.
+/// The entries that a filesystem cannot store, given its limits for names and files, and whether it
+/// can store links and devices.
 pub(super) fn refusals(
     manifest: &Manifest,
     name_max: u32,
@@ -92,7 +93,8 @@ pub(super) fn refusals(
     manifest.items.iter().filter_map(refused).collect()
 }
 
-/// Store every entry, telling `progress` of the bytes of content stored so far, and flush.
+/// Store every entry, and flush. `progress` is called with the bytes of content that were stored so
+/// far.
 ///
 /// # Errors
 /// One [`BuildError`] for each reason.
@@ -111,7 +113,7 @@ pub(super) fn build(
         let (parent, name) = item.split();
         if dir.1 != parent {
             dir = match builder.directory(parent) {
-                // it is one of the refused
+                // its directory was refused
                 Err(BuildError::Fs(Error::NotFound)) if !refused.is_empty() => continue,
                 found => (found?, parent),
             };
@@ -223,8 +225,8 @@ impl Builder<'_> {
     }
 }
 
-/// What attributes are to say of an entry: the host's own time of creation and of the last access
-/// differ from copy to copy, so the last change stands for them.
+/// The metadata to store for an entry. The host's times of creation and of the last access differ
+/// from copy to copy, so the time of the last change is used in their place.
 fn meta(stat: &Stat) -> Meta {
     Meta {
         atime: stat.mtime,

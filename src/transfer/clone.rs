@@ -1,4 +1,4 @@
-//! Making a compacted copy of an image: every file and attribute, in a filesystem that is new.
+//! Making a compacted copy of an image: every file and attribute, in a new filesystem.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -18,33 +18,32 @@ use crate::image::{Dialect, OpenError, Opened, Reason, Source};
 use crate::profile::Profile;
 use crate::{FormatOptions, Limits, Littlefs, OpenOptions, files};
 
-/// What a copy of an image is to be like.
+/// The form of a copy of an image.
 #[derive(Debug, Clone, Default)]
 pub struct Cloning {
-    /// Block size, version and limits: those of the original where nothing is given. A size in it
-    /// does not count.
+    /// Block size, version and limits: by default those of the original. A size in it is ignored.
     pub format: FormatOptions,
-    /// Number of blocks; as many as fill the size of the original where none is given.
+    /// Number of blocks; by default as many as fill the size of the original.
     pub size: Option<Size>,
     /// Make no image that the devices of this family would refuse.
     pub check: Option<&'static Profile>,
 }
 
-/// An image that is to be built anew: read only, and known to be sound.
+/// An image that will be rebuilt: it is only read, and known to be sound.
 pub struct Original {
     image: Littlefs,
-    /// What its root says, of version 2 also where the image is in another dialect.
+    /// The superblock as shown, which has version 2 even if the image is in another dialect.
     shown: Superblock,
-    /// The same as the image has it.
+    /// The superblock as it is stored in the image.
     superblock: Superblock,
-    /// Free blocks are left out at its end.
+    /// Whether free blocks are left out at its end.
     is_compacted: bool,
     /// Of its file.
     metadata: Metadata,
 }
 
 impl Original {
-    /// Look at an open image.
+    /// Examine an open image.
     ///
     /// # Errors
     /// [`Failure::Damaged`] if it is not sound, and if some of it is missing at its end.
@@ -86,7 +85,7 @@ impl Original {
         self.superblock.version
     }
 
-    /// Everything that it holds.
+    /// Its whole content.
     ///
     /// # Errors
     /// When something cannot be read.
@@ -94,19 +93,19 @@ impl Original {
         Ok(Manifest::of_image(&self.image)?)
     }
 
-    /// The same, with what is not given taken from the image.
+    /// The same options, with missing values taken from the image.
     pub fn format(&self, format: &FormatOptions) -> FormatOptions {
         let Superblock { block_size, version, .. } = self.superblock;
         format.clone().filled_from(&Superblock { block_size, version, ..self.shown })
     }
 
-    /// What a copy is to be like.
+    /// The form of a copy.
     pub(super) fn creation(&self, how: &Cloning) -> Creation {
         let block_size = self.superblock.block_size;
         let mut format = self.format(&how.format);
         let new_size = format.chosen_block_size();
         if format.chosen_profile().is_none() {
-            // what the device can program at once, and what it can hold in its cache
+            // the program size of the device, and the size up to which files are inline
             let Limits { prog_size, inline_max, .. } = self.image.limits();
             let cap = (new_size / 8).min(format.chosen_attr_max());
             format = format
@@ -116,15 +115,15 @@ impl Original {
         let bytes = u64::from(self.superblock.block_count) * u64::from(block_size);
         let filling = bytes / u64::from(new_size.max(1));
         let size = how.size.unwrap_or(Size::Blocks(u32::try_from(filling).unwrap_or(u32::MAX)));
-        // what an image claims to have is not written out unasked
+        // free blocks that the image only claims to have are not written without being requested
         let compact = self.is_compacted && how.size.is_none();
         Creation { compact, check: how.check, ..Creation::new(format, size) }
     }
 }
 
-/// Make a copy of an image at `out`, with everything that `manifest`, the original's, has. Its
-/// metadata is written anew without what has been overwritten, and so is each list of blocks. The copy
-/// is read back, compared and checked before it gets its name.
+/// Make a copy of an image at `out`, with everything in `manifest`, which is that of the original.
+/// Metadata and block lists are written from scratch, without anything that was overwritten. The
+/// copy is read back, compared and checked before it gets its name.
 ///
 /// # Errors
 /// One [`Failure`] for each reason; then nothing was changed.
@@ -143,7 +142,7 @@ pub fn clone(
         Ok(_) | Err(OpenError { reason: Reason::NotFound, .. }) => {}
         Err(e) => return Err(Failure::Target(e.reason)),
     }
-    // what came by standard input is in a file without a name, whose owner and mode say nothing
+    // an image from standard input is in a nameless file, whose owner and mode mean nothing
     let like = Some(&original.metadata).filter(|metadata| metadata.nlink() > 0);
     let how = original.creation(how);
     create_like(out, Placement::New { overwrite }, like, manifest, &how, progress)

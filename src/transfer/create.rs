@@ -1,4 +1,4 @@
-//! Making an image out of a manifest.
+//! Making an image from a manifest.
 
 use std::fmt;
 use std::fs::File;
@@ -22,39 +22,40 @@ use crate::image::Reason;
 use crate::profile::Profile;
 use crate::{FormatOptions, Misfit, OpenOptions, PathError};
 
-/// How many blocks the filesystem is to have.
+/// The number of blocks of a new filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Size {
     /// So many.
     Blocks(u32),
-    /// As few as the content needs, and so many bytes more.
+    /// As few as the content needs, plus some free space.
     Least {
-        /// Bytes to be left free at least.
+        /// Bytes that must be free at least.
         free: u64,
     },
-    /// As many as the filesystem had that is replaced in a dump.
+    /// As many as the filesystem in the dump that is replaced.
     AsBefore,
 }
 
-/// What an image is to be like.
+/// The form of a new image.
 #[derive(Debug, Clone)]
 pub struct Creation {
-    /// Block size, version and limits, and how times, owners and modes are kept: without a
-    /// convention only names and content are stored. The size in it does not count.
+    /// Block size, version and limits, and how times, owners and modes are stored: without a
+    /// convention, only names and content are stored. The size in it is ignored.
     pub format: FormatOptions,
     /// Number of blocks.
     pub size: Size,
     /// Leave out the free blocks at the end of the image.
     pub compact: bool,
-    /// User attributes of the root directory, beside those of the convention: type and value.
+    /// User attributes of the root directory in addition to those of the convention: type and
+    /// value.
     pub root_attrs: Vec<(u8, Vec<u8>)>,
     /// Make no image that the devices of this family would refuse.
     pub check: Option<&'static Profile>,
 }
 
 impl Creation {
-    /// Everything else as usual.
+    /// The usual values for everything else.
     pub fn new(format: FormatOptions, size: Size) -> Self {
         Self { format, size, compact: false, root_attrs: Vec::new(), check: None }
     }
@@ -67,17 +68,18 @@ pub struct Created {
     pub geometry: Geometry,
     /// Blocks in use.
     pub blocks_used: u32,
-    /// Files, and whatever else is not a directory.
+    /// Files, and all other entries that are not directories.
     pub files: u64,
     /// Directories without the root.
     pub directories: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// Bytes of the image; without free blocks at the end fewer than the filesystem has.
+    /// Bytes of the image; if free blocks at the end are left out, fewer than those of the
+    /// filesystem.
     pub image_size: u64,
-    /// What does not suit the devices it was made for, if their family was named.
+    /// What does not suit the devices of the family that was given, if one was given.
     pub misfits: Vec<Misfit>,
-    /// What the filesystem does otherwise than it was asked for.
+    /// What differs from the given options.
     pub warnings: Vec<String>,
 }
 
@@ -87,57 +89,58 @@ pub struct Created {
 pub enum Failure {
     /// No littlefs has this geometry.
     Geometry(Unsupported),
-    /// Entries that the image cannot hold: all of them.
+    /// All entries that the image cannot store.
     Refused(Vec<Refusal>),
-    /// What the host holds cannot be read.
+    /// A file of the host cannot be read.
     Unreadable(Vec<u8>, io::Error),
     /// The content needs more blocks than there are.
     NoSpace {
         /// What there is.
         geometry: Geometry,
-        /// Blocks that would be enough, where that could be found out.
+        /// The number of blocks that would be enough, if that could be found out.
         needed: Option<u32>,
     },
     /// The new image cannot be written.
     Unwritable(Error),
-    /// What the image is to be written to cannot be used.
+    /// The file or device for the image cannot be used.
     Target(Reason),
     /// The devices that it is for would refuse the image.
     Misfits(&'static Profile, Vec<Misfit>),
-    /// There is something already.
+    /// The file exists already.
     Exists,
-    /// A block device is overwritten on request only.
+    /// A block device is overwritten only on request.
     Device,
-    /// What is there in the dump is not to be replaced; says what it is.
+    /// There is something in the dump that must not be replaced.
     Occupied {
         /// Where, in bytes.
         offset: u64,
         /// What.
         what: &'static str,
     },
-    /// Nothing says how large the filesystem is to be.
+    /// The size of the filesystem was not given.
     NoSize,
-    /// User attributes were asked for in an image of version 1.
+    /// User attributes were requested for an image of version 1.
     NoAttributes,
-    /// What is to be copied into an image of version 1 has user attributes; the first of such paths.
+    /// An entry that should be copied into an image of version 1 has user attributes; this is the
+    /// first such path.
     HasAttributes(Vec<u8>),
-    /// The image that is to be copied has damage.
+    /// The original image is damaged.
     Damaged(Vec<Finding>),
-    /// Something in the image that is to be copied cannot be read.
+    /// Something in the original image cannot be read.
     Source(PathError),
-    /// The new image would be the one that is to be copied.
+    /// The new image would replace the original.
     SameFile,
-    /// The file to be replaced is another user's, whose it would not stay.
+    /// The file to be replaced belongs to another user, and the new file would not.
     Owner(u32),
-    /// What follows the filesystem, in bytes of the file, is in the way.
+    /// Content after the filesystem, at these bytes of the file, is in the way.
     InTheWay(Range<u64>),
-    /// The new image does not hold what it should: where, or what is wrong with it. A bug.
+    /// The new image does not have the right content, because of a bug; the text says where.
     Differs(String),
     /// The filesystem would reach beyond the end of the dump or device.
     Beyond {
         /// The filesystem.
         geometry: Geometry,
-        /// Bytes that there are.
+        /// The bytes that are available.
         room: u64,
     },
 }
@@ -286,12 +289,12 @@ impl Creation {
 }
 
 /// Write a new filesystem with the content of `manifest` into `file`, from byte `offset` on, and
-/// sync it. The file is one that nobody uses yet, and what it held there is gone. Free blocks read
-/// 0xFF, as erased flash does. The same manifest makes the same bytes. What is copied from another
-/// image is read back and compared, and the new image checked.
+/// sync it. Nobody else may use the file yet, and its old content there is overwritten. Free blocks
+/// read as 0xFF, like erased flash. The same manifest makes the same bytes. If the content comes
+/// from another image, it is read back and compared, and the new image is checked.
 ///
 /// # Errors
-/// One [`Failure`] for each reason. The file holds anything then.
+/// One [`Failure`] for each reason. After an error, the content of the file is undefined.
 pub fn create_in(
     file: &File,
     offset: u64,
@@ -346,7 +349,7 @@ fn create_version2(
     })
 }
 
-/// What in the image that was just built does not suit the devices it is for.
+/// What does not suit the devices in the image that was just built.
 fn misfits(
     file: &File,
     offset: u64,
@@ -370,7 +373,7 @@ pub(super) fn unwritable(source: io::Error) -> Failure {
     Error::from(IoError { op: IoOp::Prog, block: None, source }).into()
 }
 
-/// Build in the file, with so many blocks.
+/// Build in the file, with this many blocks.
 pub(super) fn fill_file(
     file: &File,
     offset: u64,
@@ -385,7 +388,7 @@ pub(super) fn fill_file(
     how.fill(Arc::new(device), manifest, progress)
 }
 
-/// What the user is to know; `needed` finds out how many blocks would be enough.
+/// The failure to report; `needed` finds out how many blocks would be enough.
 pub(super) fn failure(
     e: BuildError,
     geometry: Geometry,
@@ -399,8 +402,8 @@ pub(super) fn failure(
     }
 }
 
-/// Make free blocks read as erased, or with `compact` end the file behind the last block in use.
-/// The bytes of the filesystem that the file holds.
+/// Make free blocks read as erased, or with `compact`, end the file after the last block in use.
+/// Returns the size of the filesystem in the file.
 fn erase_free_blocks(
     file: &File,
     offset: u64,

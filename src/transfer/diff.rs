@@ -1,4 +1,4 @@
-//! What differs between two trees: images, directories and tar streams, each against each.
+//! Comparing two trees, each of which can be an image, a directory or a tar stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -18,9 +18,9 @@ const NANOS: i64 = 1_000_000_000;
 
 /// One of the two trees.
 pub enum Side {
-    /// What is in an image, or in a state of its journal.
+    /// The content of an image, or of a state of its journal.
     Image(Littlefs),
-    /// What was collected on the host: see [`gather`](super::gather()).
+    /// Entries that were collected on the host: see [`gather`](super::gather()).
     Host(Manifest),
 }
 
@@ -29,15 +29,15 @@ pub enum Side {
 pub struct Comparison {
     /// What is left out on both sides.
     pub exclude: Patterns,
-    /// Whether owners, modes and times of the host are compared with those that an image keeps. Two
-    /// images are always compared with all their user attributes.
+    /// Whether owners, modes and times of the host are compared with those in an image. Two images
+    /// are always compared with all their user attributes.
     pub metadata: bool,
 }
 
 /// A path that differs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// What became of the path from the first tree to the second.
+    /// How the path changed from the first tree to the second.
     pub change: Change,
     /// For a path in both trees: whether the content differs.
     pub content: bool,
@@ -72,8 +72,9 @@ impl From<PathError> for DiffError {
     }
 }
 
-/// Compare two trees. The differences are in the order of their paths. A file that is gone from one
-/// path and new at another with the same content, where only one such pair fits, was renamed.
+/// Compare two trees. The differences are in the order of their paths. If a file was removed at one
+/// path, and a new file with the same content is at another path, it counts as renamed, unless
+/// several pairs match.
 ///
 /// # Errors
 /// When something cannot be read on either side.
@@ -119,7 +120,7 @@ pub fn diff(a: &Side, b: &Side, how: &Comparison) -> Result<Vec<Difference>, Dif
     Ok(found)
 }
 
-/// Files that are gone here and new there with the same content.
+/// Find files that were removed at one path and are new at another, with the same content.
 fn match_renamed<'p>(
     (a, old): (&Side, &'p Entries<'_>),
     (b, new): (&Side, &'p Entries<'_>),
@@ -127,7 +128,8 @@ fn match_renamed<'p>(
     added: &mut BTreeSet<&'p [u8]>,
     found: &mut Vec<Difference>,
 ) -> Result<(), DiffError> {
-    // by what can be known without reading: a pair is only looked for where it is the only one
+    // compare type and size first, which needs no reading: content is read only if a single pair
+    // matches
     let mut pairs: HashMap<(FileType, u64), [Vec<&[u8]>; 2]> = HashMap::new();
     for (side, (paths, entries)) in [(&*gone, old), (&*added, new)].into_iter().enumerate() {
         for path in paths {
@@ -167,7 +169,8 @@ fn match_renamed<'p>(
     Ok(())
 }
 
-/// A path as changes have it: with a slash before it, and for a directory one behind it.
+/// A path in the form of a change: with a leading slash, and for a directory with a slash at the
+/// end.
 fn change(kind: ChangeKind, path: &[u8], file_type: FileType) -> Change {
     let end: &[u8] = if file_type == FileType::Dir { b"/" } else { b"" };
     Change { path: [b"/", path, end].concat(), kind, from: None }
@@ -185,7 +188,7 @@ struct Entry<'a> {
 
 type Entries<'a> = BTreeMap<Vec<u8>, Entry<'a>>;
 
-/// What a side tells of an entry.
+/// The metadata that a side has for an entry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
     mode: Option<u32>,
@@ -211,7 +214,7 @@ impl Told {
         }
     }
 
-    /// Whether what both know is the same. Many images keep whole seconds only.
+    /// Whether the values that both sides have agree. Many images only store whole seconds.
     fn agrees(&self, other: &Self) -> bool {
         fn same<T: PartialEq>(a: Option<T>, b: Option<T>, is_same: impl Fn(T, T) -> bool) -> bool {
             a.zip(b).is_none_or(|(a, b)| is_same(a, b))
@@ -251,7 +254,7 @@ impl Side {
                 let file = image.open_file(path).map_err(|error| located(path, error))?;
                 Ok(Stream::Image(file))
             }
-            // what links and devices hold is small
+            // the content of links and devices is small
             (Self::Image(image), _) => {
                 let bytes = image.read(path).map_err(|error| located(path, error))?;
                 Ok(Stream::Bytes(io::Cursor::new(bytes)))
@@ -332,7 +335,7 @@ impl Stream<'_> {
     }
 }
 
-/// Whether two entries of one size hold the same.
+/// Whether two entries of the same size have the same content.
 fn same_content<'s>(
     a: &'s Side,
     a_path: &[u8],
@@ -355,7 +358,7 @@ fn same_content<'s>(
     }
 }
 
-/// A checksum of the content, to find candidates by.
+/// A checksum of the content, to find candidates.
 fn digest(side: &Side, path: &[u8], entry: &Entry<'_>) -> Result<u32, DiffError> {
     let mut stream = side.open(path, entry)?;
     let (mut crc, mut buf) = (crc32fast::Hasher::new(), Vec::new());

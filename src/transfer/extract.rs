@@ -1,9 +1,8 @@
-//! Writing what an image holds into a directory of the host.
+//! Writing the content of an image into a directory of the host.
 //!
-//! Nothing is ever written outside of that directory, whatever the names in the image say and
-//! whoever changes the directory meanwhile: every entry is made by its plain name relative to the
-//! open descriptor of the directory that holds it, and symbolic links on the host are never
-//! followed.
+//! Nothing is ever written outside of that directory, whatever names the image has, and whoever
+//! changes the directory in the meantime: every entry is made under its plain name, relative to the
+//! open descriptor of its directory, and symbolic links on the host are never followed.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -28,17 +27,17 @@ use crate::{FileType, Littlefs, Metadata};
 
 /// Bytes copied at a time.
 const PIECE: usize = 256 << 10;
-/// Bytes of a symbolic link's target that the host takes.
+/// Longest target of a symbolic link that the host accepts, in bytes.
 const TARGET_MAX: u64 = 4095;
-/// Temporary names that are tried; others are taken by earlier runs that were interrupted.
+/// How many temporary names are tried; some may be taken by earlier runs that were interrupted.
 const TRIES: u32 = 1000;
 const NANOS: i64 = 1_000_000_000;
 
 /// How to write to the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Extraction {
-    /// Give entries the owners and the set-id and sticky bits that the image says, and make
-    /// devices: what only root can do, and only an image that is trusted should decide.
+    /// Give entries the owners and the set-id and sticky bits of the image, and make devices. Only
+    /// root can do this, and it should be done only for a trusted image.
     pub preserve: bool,
 }
 
@@ -50,9 +49,9 @@ pub enum Problem {
     Image(Error),
     /// It cannot be written on the host.
     Host(io::Error),
-    /// Devices are made on request only.
+    /// Devices are made only on request.
     Device,
-    /// The host takes no such name or target; says why.
+    /// The host does not accept such a name or target; the text says why.
     Unfit(&'static str),
 }
 
@@ -67,7 +66,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Something in the image that the host did not get.
+/// An entry of the image that was not extracted.
 #[derive(Debug)]
 pub struct LeftOut {
     /// Its path in the image.
@@ -104,24 +103,24 @@ pub struct Extracted {
     pub directories: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// What was left out, in the order in which it was met.
+    /// The entries that were left out, in order.
     pub left_out: Vec<LeftOut>,
 }
 
 /// Where files go on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Landing {
-    /// Into this directory, under their own names.
+    /// They go into this directory, under their own names.
     Into(PathBuf),
-    /// This is the new name of the only one.
+    /// There is only one, and this is its new name.
     As(PathBuf),
 }
 
-/// Write what is at each of `paths` in the image, with all that is below, into the directory
-/// `target` of the host, under its path in the image. What is there already is replaced, but for
-/// directories, which are filled up. `progress` is told the bytes written so far.
+/// Write the entries at `paths` in the image, with everything below them, into the directory
+/// `target` of the host, under their paths in the image. Existing files are replaced; entries are
+/// added to existing directories. `progress` is called with the bytes written so far.
 ///
-/// A damaged entry, or one that the host does not take, is left out, and the rest goes on.
+/// A damaged entry, or one that the host does not accept, is left out, and the rest is extracted.
 ///
 /// # Errors
 /// When `target` cannot be made or opened.
@@ -142,7 +141,7 @@ pub fn extract(
     Ok(sink.done)
 }
 
-/// The same as cp(1) does it: without the directories around each path.
+/// The same in the way of cp(1): without the parent directories of each path.
 ///
 /// # Errors
 /// When the directory that the files go to cannot be opened.
@@ -155,7 +154,7 @@ pub fn get(
 ) -> io::Result<Extracted> {
     let (target, name) = match landing {
         Landing::Into(dir) => (dir.as_path(), None),
-        // the root directory has no entry of its own that could get the name
+        // the root directory has no name of its own
         Landing::As(dir) if paths.iter().all(Vec::is_empty) => (dir.as_path(), None),
         Landing::As(path) => {
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
@@ -179,12 +178,12 @@ struct Open {
     /// Its path in the image.
     path: Vec<u8>,
     fd: OwnedFd,
-    /// What it gets when everything is in it.
+    /// The metadata that is set when everything is in it.
     finish: Finish,
 }
 
 impl Open {
-    /// The directory that everything is written to, which stays as it is otherwise.
+    /// The directory that everything is written to; its metadata does not change.
     fn root(dir: File) -> Self {
         Self { path: Vec::new(), fd: dir.into(), finish: Finish::default() }
     }
@@ -208,7 +207,7 @@ impl<'a> Sink<'a> {
         progress: &'a Progress<'a>,
     ) -> io::Result<Self> {
         create_dir_all(target)?;
-        // the user's own path may lead through symbolic links
+        // the path that the user gave may contain symbolic links
         let open = vec![Open::root(File::open(target.join("."))?)];
         Ok(Self { image, how, progress, open, renamed: None, done: Extracted::default() })
     }
@@ -251,7 +250,7 @@ impl Sink<'_> {
         self.done.left_out.push(LeftOut::new(path, problem));
     }
 
-    /// Make the directories above an entry that was asked for by its path.
+    /// Make the directories above an entry that was requested by its path.
     fn enter_parents(&mut self, path: &[u8]) -> bool {
         let (dir, _) = split(path);
         let ends = dir.iter().enumerate().filter(|&(_, &b)| b == b'/').map(|(at, _)| at);
@@ -276,7 +275,7 @@ impl Sink<'_> {
     }
 
     /// Make the entry in the innermost open directory; a directory becomes the innermost one.
-    /// Whether that was done.
+    /// Returns whether that was done.
     fn put(&mut self, path: &[u8], metadata: &Metadata) -> bool {
         let made = match metadata.file_type() {
             FileType::Dir => self.put_dir(path, metadata),
@@ -406,7 +405,7 @@ impl Sink<'_> {
         Ok(())
     }
 
-    /// What an entry gets when its content is complete.
+    /// The metadata that an entry gets when its content is complete.
     fn finish(&self, metadata: &Metadata) -> Finish {
         let kept = if self.how.preserve { 0o7777 } else { 0o777 };
         let owner = metadata.uid().zip(metadata.gid()).filter(|_| self.how.preserve);
@@ -418,7 +417,8 @@ impl Sink<'_> {
     }
 }
 
-/// What is set last: writing would change times, and modes could forbid it.
+/// Metadata that is set last, because writing would change the times, and the mode could forbid
+/// writing.
 #[derive(Default)]
 struct Finish {
     times: Option<Timestamps>,
@@ -428,7 +428,7 @@ struct Finish {
 
 impl Finish {
     fn apply(&self, fd: impl AsFd) -> rustix::io::Result<()> {
-        // a change of owner takes away set-id bits, so modes come after it
+        // a change of the owner clears set-id bits, so the mode is set after it
         if let Some((uid, gid)) = self.owner {
             rustix::fs::fchown(&fd, Some(uid), Some(gid))?;
         }
@@ -439,7 +439,7 @@ impl Finish {
     }
 }
 
-/// The times of an entry, as far as the image keeps them.
+/// The times of an entry, as far as the image stores them.
 fn times(metadata: &Metadata) -> Option<Timestamps> {
     let modified = metadata.modified()?;
     let accessed = metadata.accessed().unwrap_or(modified);
@@ -451,15 +451,15 @@ fn timespec(time: SystemTime) -> Timespec {
     Timespec { tv_sec: nanos.div_euclid(NANOS), tv_nsec: nanos.rem_euclid(NANOS) }
 }
 
-/// A file of the host in the making. Where the filesystem allows it the file has no name until it is
-/// complete, so that an interruption leaves none that is not. Elsewhere it has its own name, or, where
-/// that is taken, another one. What is there is replaced by whole files only.
+/// A file of the host that is being written. If the filesystem allows it, the file has no name
+/// until it is complete, so an interruption leaves no incomplete file. Otherwise it has its own
+/// name, or another one if that is taken. An existing file is only replaced by a complete one.
 struct NewFile {
     file: File,
     named: Named,
 }
 
-/// By which name a new file is known.
+/// The name that a new file has while it is written.
 enum Named {
     Not,
     Finally,
@@ -468,7 +468,7 @@ enum Named {
 
 impl NewFile {
     fn create(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Self, Problem> {
-        // as any new file of a program, less the umask
+        // like any new file of a program, less the umask
         if let Some(file) = unnamed(parent, Mode::from_raw_mode(0o666)) {
             return Ok(Self { file, named: Named::Not });
         }
@@ -499,8 +499,8 @@ impl NewFile {
         })
     }
 
-    /// Remove what there is of it. What fails here leaves the incomplete file behind, which is
-    /// reported as left out in any case.
+    /// Remove the incomplete file. If this fails, the file stays; it is reported as left out in any
+    /// case.
     fn remove(self, parent: BorrowedFd<'_>, name: &[u8]) {
         let name = match &self.named {
             Named::Not => return,
@@ -511,7 +511,7 @@ impl NewFile {
     }
 }
 
-/// Have `make` make something under a name that nothing has.
+/// Let `make` create something under a name that is not taken.
 fn free_name<T>(
     mut make: impl FnMut(&str) -> rustix::io::Result<T>,
 ) -> Result<(String, T), Problem> {
@@ -526,7 +526,8 @@ fn free_name<T>(
     Err(host(Errno::EXIST))
 }
 
-/// Make something by `make`, in the place of what has its name unless that is a directory.
+/// Let `make` create something; an existing entry of the name is replaced, unless it is a
+/// directory.
 fn replace(
     parent: BorrowedFd<'_>,
     name: &[u8],
@@ -545,7 +546,7 @@ fn host(e: Errno) -> Problem {
     Problem::Host(e.into())
 }
 
-/// The error of replacing what has the name on the host.
+/// The problem if an existing entry of the host cannot be replaced.
 fn taken(e: Errno) -> Problem {
     match e {
         Errno::ISDIR => Problem::Unfit("a directory has its name on the host"),

@@ -1,4 +1,4 @@
-//! Collecting what is to be put into an image from the host's directories, files and tar streams.
+//! Collecting entries for an image from directories, files and tar streams of the host.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -25,26 +25,27 @@ pub enum Input<'a> {
     Path(PathBuf),
     /// A directory or a file, which goes to the root of the image under its own name.
     Named(PathBuf),
-    /// Some files below a directory, each under its path from there, with the directories on the way.
+    /// Some files below a directory, each under its path relative to it, with its parent
+    /// directories.
     Listed {
         /// The directory.
         directory: PathBuf,
         /// The paths of the files.
         paths: Vec<Vec<u8>>,
     },
-    /// A tar stream, whose paths count from the root of the image.
+    /// A tar stream, whose paths begin at the root of the image.
     Tar(&'a mut dyn Read),
 }
 
-/// What becomes of the host's symbolic links.
+/// What to do with symbolic links of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Links {
-    /// What they lead to is stored in their place.
+    /// Their targets are stored in their place.
     Follow,
     /// The same for links to files; those to anything else are left out.
     FollowToFiles,
-    /// They are stored as links, which only some attribute conventions can.
+    /// They are stored as links, which only some conventions for attributes can do.
     Store,
     /// They are an error.
     Refuse,
@@ -67,7 +68,7 @@ pub struct Gather {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GatherError {
-    /// Something of the host cannot be read.
+    /// A file or directory of the host cannot be read.
     Unreadable(PathBuf, io::Error),
     /// The tar stream is not one, or ends too early.
     Tar(io::Error),
@@ -75,14 +76,14 @@ pub enum GatherError {
     Twice(Vec<u8>),
     /// A path of a tar stream or of a list leads out of the image.
     Outside(Vec<u8>),
-    /// A hard link of the tar stream leads to nothing before it.
+    /// The target of a hard link of the tar stream does not come before the link.
     LinkTarget {
         /// The link.
         path: Vec<u8>,
         /// What it names.
         target: Vec<u8>,
     },
-    /// Symbolic links that are to be refused.
+    /// Symbolic links, which the options refuse.
     Links(Vec<Vec<u8>>),
     /// Symbolic links of a tar stream, which cannot be followed.
     TarLinks(Vec<Vec<u8>>),
@@ -132,8 +133,8 @@ fn list_links(f: &mut fmt::Formatter<'_>, paths: &[Vec<u8>]) -> fmt::Result {
 
 impl std::error::Error for GatherError {}
 
-/// Collect what the inputs hold, in the order of a manifest. Directories that several inputs have
-/// are put together.
+/// Collect the content of the inputs, in the order of a manifest. Directories that several inputs
+/// have are merged.
 ///
 /// # Errors
 /// One [`GatherError`] for each reason.
@@ -160,7 +161,7 @@ pub fn gather(inputs: Vec<Input<'_>>, how: &Gather) -> Result<Manifest, GatherEr
     Ok(manifest)
 }
 
-/// A manifest in the making.
+/// A manifest that is being made.
 pub(super) struct Collector<'a> {
     pub how: &'a Gather,
     pub manifest: Manifest,
@@ -171,7 +172,7 @@ pub(super) struct Collector<'a> {
 impl Collector<'_> {
     fn add_path(&mut self, root: PathBuf, named: bool) -> Result<(), GatherError> {
         let unreadable = |e| GatherError::Unreadable(root.clone(), e);
-        // What is named by itself is followed, as by tar and cp -H.
+        // a link that the user names is followed, as by tar and cp -H
         let meta = fs::metadata(&root).map_err(unreadable)?;
         let index = self.manifest.roots.len() as u32;
         if meta.is_dir() {
@@ -193,7 +194,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Add what is in the directory `root`: below an entry `name` for itself, or to the root of the
+    /// Add the content of the directory `root`, either below an entry `name`, or to the root of the
     /// image.
     fn add_tree(
         &mut self,
@@ -269,7 +270,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// The item of something on the host; none for a link that is refused in the end.
+    /// The item for an entry of the host; `None` for a link that is refused at the end.
     fn item(
         &mut self,
         host: &Path,
@@ -315,7 +316,7 @@ impl Collector<'_> {
         })
     }
 
-    /// What the options make of it.
+    /// The metadata after the options are applied.
     pub fn adjusted(&self, stat: Stat) -> Stat {
         let (uid, gid) = self.how.owner.unwrap_or((stat.uid, stat.gid));
         let latest = self.how.latest.map(|seconds| seconds.saturating_mul(NANOS));
@@ -323,7 +324,7 @@ impl Collector<'_> {
         Stat { mtime, uid, gid, ..stat }
     }
 
-    /// Whether a symbolic link of a tar stream is to be stored; if not, it is remembered.
+    /// Whether a symbolic link of a tar stream is stored; if not, it is remembered for the error.
     pub fn takes_link(&mut self, path: &[u8]) -> bool {
         match self.how.links {
             Links::Store => return true,
@@ -334,7 +335,7 @@ impl Collector<'_> {
     }
 }
 
-/// Put the directories of several inputs together: the last one's times and modes count.
+/// Merge the directories of several inputs; the times and modes of the last one count.
 fn merge(manifest: &mut Manifest) -> Result<(), GatherError> {
     let mut twice = None;
     manifest.items.dedup_by(|later, first| {
@@ -356,7 +357,7 @@ fn merge(manifest: &mut Manifest) -> Result<(), GatherError> {
     }
 }
 
-/// Whatever holds an entry is a directory.
+/// Check that every parent of an entry is a directory.
 fn holders_are_directories(manifest: &Manifest) -> Result<(), GatherError> {
     let mut last: &[u8] = &[];
     for item in &manifest.items {

@@ -1,4 +1,4 @@
-//! Shell patterns for paths inside an image, which no shell can expand.
+//! Shell patterns for paths inside an image, which shells cannot expand.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,22 +10,22 @@ use crate::check::show;
 use crate::error::Error;
 use crate::{Littlefs, PathError};
 
-/// Why a path or pattern stands for nothing.
+/// Why a path or pattern matches nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum GlobError {
-    /// No entry has this path, and it is no pattern either.
+    /// No entry has this path, and it is not a pattern.
     NotFound(Vec<u8>),
     /// No entry matches the pattern.
     NoMatch(Vec<u8>),
-    /// The pattern cannot be understood; says why.
+    /// The pattern is not valid; the text says why.
     Pattern(Vec<u8>, String),
     /// A directory that the pattern leads to cannot be read.
     Unreadable(PathError),
 }
 
 impl GlobError {
-    /// Why, without the path or pattern.
+    /// The reason, without the path or pattern.
     pub fn reason(&self) -> String {
         match self {
             Self::NotFound(_) => "no such file or directory".to_owned(),
@@ -47,10 +47,10 @@ impl fmt::Display for GlobError {
 
 impl std::error::Error for GlobError {}
 
-/// The paths that `path` stands for, without `/` in front: itself if there is such an entry, else
-/// all that it matches as a shell pattern (`*`, `?`, `[...]`, `{a,b}`, and `**` for any number of
-/// directories), in the order of the directories. As in shells, a name that begins with a dot is only
-/// matched by a pattern that has the dot.
+/// The paths that `path` matches, without a leading `/`: `path` itself if there is such an entry,
+/// and otherwise everything that matches it as a shell pattern (`*`, `?`, `[...]`, `{a,b}`, and
+/// `**` for any number of directories), in the order of the directories. As in shells, a name that
+/// begins with a dot is only matched by a pattern that begins with a dot.
 ///
 /// # Errors
 /// When there are none.
@@ -69,7 +69,7 @@ pub fn expand(image: &Littlefs, path: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> 
     };
     let start = parts[..literal].join(&b'/');
     let matcher = compile(&clean).map_err(|why| GlobError::Pattern(path.to_vec(), why))?;
-    // only `**` reaches below the level of the pattern's last part
+    // without `**`, nothing below the level of the pattern's last part can match
     let deepest = (!clean.windows(2).any(|w| w == b"**")).then_some(parts.len() - literal - 1);
     find(image, &start, &matcher, deepest, path)
 }
@@ -80,7 +80,8 @@ fn compile(pattern: &[u8]) -> Result<GlobMatcher, String> {
     glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }
 
-/// Whether the pattern says that it means names that begin with a dot, if there are any in `path`.
+/// Whether every name in `path` that begins with a dot is matched by a part of the pattern that has
+/// the dot.
 fn dots_are_named(pattern: &[u8], path: &[u8]) -> bool {
     let has_dot = |part: &[u8]| part.starts_with(b".");
     let named = |part: &[u8]| part != b"." && part.split(|&b| b"{,".contains(&b)).any(has_dot);
@@ -102,7 +103,7 @@ fn find(
     };
     let mut found = Vec::new();
     while let Some(entry) = walk.next() {
-        // what is damaged is told when it is used
+        // damage is reported when the entry is used
         let (path, depth, is_dir) = match entry {
             Ok(entry) => {
                 let is_dir = entry.metadata().is_dir();

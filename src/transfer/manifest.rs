@@ -1,4 +1,4 @@
-//! What is to be put into an image: a list of entries in a fixed order.
+//! The entries to put into an image, as a list in a fixed order.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
@@ -29,11 +29,11 @@ pub enum Kind {
     },
 }
 
-/// What the host knows of an entry beside its content.
+/// What the host knows about an entry besides its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Last change of the content, in nanoseconds since 1970; none for a directory that only the
-    /// paths of a tar stream imply.
+    /// Last change of the content, in nanoseconds since 1970; `None` for a directory that is only
+    /// part of other paths in a tar stream.
     pub mtime: Option<i64>,
     /// Type and permission bits, as in `st_mode`.
     pub mode: u32,
@@ -48,7 +48,7 @@ pub struct Stat {
 pub(super) enum Source {
     /// There is none.
     Nothing,
-    /// The host's file of the item's path below this root.
+    /// The file of the host with the path of the item, below this root.
     Below(u32),
     /// This root itself.
     Root(u32),
@@ -56,15 +56,15 @@ pub(super) enum Source {
     Spool(u64),
     /// These bytes: the target of a link.
     Bytes(Box<[u8]>),
-    /// The entry of the same path in the image that the manifest was made of.
+    /// The entry of the same path in the image from which the manifest was made.
     Image,
 }
 
 /// One entry to be stored.
 #[derive(Debug, Clone)]
 pub struct Item {
-    /// Its path in the image: components joined by `/`, without one in front. The root directory's
-    /// is empty.
+    /// Its path in the image: components joined by `/`, without a leading one. The path of the root
+    /// directory is empty.
     pub path: Box<[u8]>,
     /// What it is.
     pub kind: Kind,
@@ -76,13 +76,13 @@ pub struct Item {
 }
 
 impl Item {
-    /// The path of the directory that holds it, and its name there.
+    /// The path of its directory, and its name there.
     pub fn split(&self) -> (&[u8], &[u8]) {
         split(&self.path)
     }
 }
 
-/// The directory and the name of a path without `/` in front.
+/// The directory and the name of a path without a leading `/`.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&b| b == b'/') {
         Some(at) => (&path[..at], &path[at + 1..]),
@@ -90,8 +90,8 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// What is to be put into an image, parents before children, the entries of a directory together
-/// and in the order that the C driver keeps.
+/// The entries to put into an image. Parents come before children, and the entries of a directory
+/// are together, in the order of the C driver.
 #[derive(Debug, Default)]
 pub struct Manifest {
     pub(super) items: Vec<Item>,
@@ -100,16 +100,16 @@ pub struct Manifest {
     pub(super) spool: Option<File>,
     /// The image that everything is copied from, if it is not the host.
     pub(super) image: Option<Littlefs>,
-    /// What the host knows of the root directory, where it is known.
+    /// What the host knows about the root directory, if anything.
     pub root: Option<Stat>,
 }
 
-/// A stat that says nothing.
+/// A stat without information.
 const NO_STAT: Stat = Stat { mtime: None, mode: 0, uid: 0, gid: 0 };
 
 impl Manifest {
-    /// Everything that an image holds, to be copied as it is: content and all user attributes,
-    /// whatever a convention makes of them. So the image must have been opened without one
+    /// The whole content of an image, to be copied unchanged: content and all user attributes,
+    /// without interpreting these. So the image must have been opened without a convention
     /// ([`Choice::None`](crate::convention::Choice::None)).
     ///
     /// # Errors
@@ -155,13 +155,13 @@ impl Manifest {
         self.items.iter().map(|item| item.size).sum()
     }
 
-    /// Keep only the entries for which `keep` is true. Whoever leaves out a directory leaves out what
-    /// it holds, too.
+    /// Keep only the entries for which `keep` is true. If a directory is left out, the caller must
+    /// also leave out its content.
     pub fn retain(&mut self, keep: impl FnMut(&Item) -> bool) {
         self.items.retain(keep);
     }
 
-    /// Leave out directories that hold no file, not even in a directory below.
+    /// Leave out directories that contain no file at any depth.
     pub fn drop_empty_directories(&mut self) {
         let mut needed: HashSet<Box<[u8]>> = HashSet::new();
         for item in self.items.iter().filter(|item| item.kind != Kind::Dir) {
@@ -221,15 +221,15 @@ impl Manifest {
     }
 }
 
-/// The order of a manifest: by directory, and in a directory as the C driver keeps names. A
-/// directory's own entry comes before what it holds, because its parent's path is shorter.
+/// The order of a manifest: by directory, and within a directory in the order of the C driver. The
+/// entry of a directory comes before its content, because the path of its parent is shorter.
 fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let ((dir_a, name_a), (dir_b, name_b)) = (split(a), split(b));
     dir_a.cmp(dir_b).then_with(|| name::cmp(name_a, name_b))
 }
 
-/// Open a regular file of the host. Opening does not wait, whatever took the file's place since it
-/// was looked at.
+/// Open a regular file of the host. Opening does not wait, whatever has replaced the file since it
+/// was examined.
 fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() {
@@ -247,7 +247,7 @@ enum Origin<'a> {
     Spool(&'a File, u64),
 }
 
-/// The content of an item: as many bytes as the item says, or an error.
+/// The content of an item: exactly as many bytes as the item has, or an error.
 pub(super) struct Content<'a> {
     origin: Origin<'a>,
     left: u64,
@@ -257,7 +257,7 @@ impl Content<'_> {
     /// Fill `buf` with the next bytes; fewer only at the end of the content.
     ///
     /// # Errors
-    /// When the source fails, or has become shorter than the item says.
+    /// When the source fails, or is now shorter than the item.
     pub fn fill(&mut self, buf: &mut Vec<u8>, most: usize) -> io::Result<()> {
         let want = usize::try_from(self.left).unwrap_or(most).min(most);
         buf.resize(want, 0);

@@ -7,9 +7,9 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::manifest::split;
 
-/// Shell patterns of entries to leave out, as `tar --exclude` takes them: one without `/` matches
-/// a name anywhere, one with `/` a path from the root of the image. What a directory that is left
-/// out holds is left out, too.
+/// Shell patterns of entries to leave out, as for `tar --exclude`: a pattern without `/` matches
+/// names anywhere, one with `/` matches paths from the root of the image. The content of a
+/// directory that is left out is also left out.
 #[derive(Debug, Default)]
 pub struct Patterns {
     names: GlobSet,
@@ -17,7 +17,7 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Compile patterns. A `/` at the start or at the end is taken off: `/logs/` is `logs` in the
+    /// Compile patterns. A `/` at the start or at the end is removed: `/logs/` is `logs` in the
     /// root directory.
     ///
     /// # Errors
@@ -41,13 +41,13 @@ impl Patterns {
         Ok(Self { names: build(names)?, paths: build(paths)? })
     }
 
-    /// Whether the entry of this path is to be left out by itself.
+    /// Whether the entry of this path matches by itself.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.names.is_match(OsStr::from_bytes(split(path).1))
             || self.paths.is_match(OsStr::from_bytes(path))
     }
 
-    /// Whether the entry of this path, or a directory above it, is to be left out.
+    /// Whether the entry of this path, or a directory above it, matches.
     pub fn matches_any(&self, path: &[u8]) -> bool {
         let mut rest = path;
         while !rest.is_empty() {

@@ -1,4 +1,4 @@
-//! Where a new image goes: a file of its own, or the place of a filesystem in a dump.
+//! Where a new image is written: to a file of its own, or in place of a filesystem in a dump.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -20,30 +20,30 @@ use crate::sys;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
-/// Bytes looked at for something that should not be overwritten.
+/// How many bytes are searched for content that should not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
 
-/// Where a new image goes.
+/// Where a new image is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
     /// Into a file of its own, or onto a block device.
     New {
-        /// Whether what is there may be replaced.
+        /// Whether an existing file may be replaced.
         overwrite: bool,
     },
-    /// Into a dump, in the place of the filesystem that is there.
+    /// Into a dump, in place of the filesystem there.
     Into {
-        /// Where that is.
+        /// The place of that filesystem.
         place: image::Place,
-        /// Whether the dump may be a block device, and whether something else than a littlefs or
+        /// Whether the dump may be a block device, and whether something other than a littlefs or
         /// erased flash may be overwritten.
         overwrite: bool,
     },
 }
 
-/// Make an image of a manifest at `path`. It is written to a file beside that, which gets the name
-/// when it is complete and durable, so that nothing is changed when it fails. On a block device the
-/// image is written to a temporary file first, and the superblock gets there last.
+/// Make an image of a manifest at `path`. It is written to a temporary file beside it, which gets
+/// the name when it is complete and durable, so a failure changes nothing. For a block device, the
+/// image is first made in a temporary file, and its superblock is copied to the device last.
 ///
 /// # Errors
 /// One [`Failure`] for each reason.
@@ -57,7 +57,7 @@ pub fn create(
     create_like(path, placement, None, manifest, how, progress)
 }
 
-/// The same; a file that is new gets owner and mode of the one that `like` describes.
+/// The same; a new file gets the owner and mode in `like`.
 pub(super) fn create_like(
     path: &Path,
     placement: Placement,
@@ -114,7 +114,7 @@ pub(super) fn target(e: io::Error) -> Failure {
     Failure::Target(e.into())
 }
 
-/// A file in the place of the old one; with an offset, everything around the filesystem is kept.
+/// Replace the old file by a new one; with an offset, everything around the filesystem is kept.
 fn replace(
     path: &Path,
     old: &Container,
@@ -127,8 +127,8 @@ fn replace(
     replace_in(path, old, kept, manifest, how, progress)
 }
 
-/// The same; of what is kept these bytes of an old filesystem are erased, and the new one starts where
-/// they do.
+/// The same, but the range of an old filesystem is erased in the kept content, and the new one
+/// starts at its beginning.
 fn replace_in(
     path: &Path,
     old: &Container,
@@ -157,9 +157,9 @@ fn replace_in(
     Ok(created)
 }
 
-/// Build a new filesystem in the place of the one in an image file that is open for writing, exclusively.
-/// Of what is kept of the file, these bytes are erased, and the filesystem starts where they do; where
-/// nothing is kept it is all of the file.
+/// Build a new filesystem in place of the one in an image file, which is open for writing and
+/// locked. If the rest of the file is kept, this range of it is erased, and the filesystem starts
+/// at its beginning; otherwise the filesystem is the whole file.
 pub(crate) fn replace_image(
     opened: &Opened,
     kept: Option<Range<u64>>,
@@ -176,8 +176,8 @@ pub(crate) fn replace_image(
     replace_in(&opened.path, &container, kept, manifest, how, progress)
 }
 
-/// Write to a device. The old superblock goes first and the new one comes last, so that what an
-/// interruption leaves is no filesystem rather than half of one.
+/// Write to a device. The old superblock is erased first, and the new one is written last, so after
+/// an interruption, the device has no filesystem, rather than half of one.
 fn onto_device(
     device: &Container,
     offset: u64,
@@ -217,8 +217,8 @@ fn copy(from: &File, to: &File, offset: u64, range: Range<u64>) -> io::Result<()
     Ok(())
 }
 
-/// What to build into a dump: as large as the filesystem that is there, or as the partition, and with
-/// the old one's limits, as far as nothing else was asked for.
+/// The filesystem to build into a dump. Unless options say otherwise, it is as large as the old
+/// filesystem or the partition, and has the limits of the old one.
 fn into(
     dump: &Container,
     space: Range<u64>,
@@ -242,7 +242,7 @@ fn into(
     if how.size == Size::AsBefore {
         let size = match &there {
             Some(there) => Geometry::new(there.block_size, there.block_count)?.size(),
-            // a partition is filled
+            // fill the partition
             None if space.end < u64::MAX => room,
             None => return Err(Failure::NoSize),
         };
@@ -269,7 +269,7 @@ fn is_erased(file: &File, offset: u64) -> io::Result<bool> {
     is_blank(file, offset..offset.saturating_add(LOOKED_AT as u64))
 }
 
-/// Whether all of these bytes of a file, as far as it has them, are 0xFF, or all of them 0.
+/// Whether all of these bytes of a file, as far as they exist, are 0xFF, or all are 0.
 pub(super) fn is_blank(file: &File, range: Range<u64>) -> io::Result<bool> {
     let mut buf = vec![0; LOOKED_AT];
     let (mut at, mut byte) = (range.start, None);

@@ -1,4 +1,4 @@
-//! Copying files and directories of the host into an image that is there.
+//! Copying files and directories of the host into an existing image.
 
 use std::fmt;
 use std::io;
@@ -20,13 +20,13 @@ pub(super) const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PutError {
-    /// Entries that the image cannot hold, or that clash with what is in it: all of them.
+    /// All entries that the image cannot store, or that conflict with existing entries.
     Refused(Vec<Refusal>),
     /// The content of an entry cannot be read on the host.
     Unreadable(Vec<u8>, io::Error),
-    /// The image cannot take it.
+    /// The image failed.
     Image(PathError),
-    /// It was asked to stop, having done this much.
+    /// It was told to stop, after this much was done.
     Stopped(Put),
 }
 
@@ -75,7 +75,7 @@ impl Trouble for PutError {
 pub struct Put {
     /// Files, new or replaced.
     pub files: u64,
-    /// Directories that were not there before.
+    /// New directories.
     pub directories: u64,
     /// Bytes of content.
     pub bytes: u64,
@@ -86,12 +86,12 @@ pub struct Put {
 pub enum Destination {
     /// Below this directory, under their paths.
     Into(Vec<u8>),
-    /// The first part of their paths, which all have in common, becomes this path.
+    /// The first component of their paths, which is the same for all, becomes this path.
     As(Vec<u8>),
 }
 
 impl Destination {
-    /// As cp(1) does: below `path` if that is a directory of the image, and else, for a single
+    /// As for cp(1): below `path` if that is a directory of the image; otherwise, for a single
     /// source, `path` is its new name.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl Destination {
         }
     }
 
-    /// The single source gets the name `path`, whatever is there.
+    /// The single source gets the name `path`, even if that is a directory.
     ///
     /// # Errors
     /// When there are several sources, or the directory that is to hold it does not exist.
@@ -137,13 +137,13 @@ impl Destination {
     }
 }
 
-/// A path without what does not count in it.
+/// A path without empty components and `.`.
 pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
     parts.collect::<Vec<_>>().join(&b'/')
 }
 
-/// Whether a directory is there; `None` if nothing is.
+/// Whether there is a directory; `None` if there is nothing.
 fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
     match image.metadata(path) {
         Ok(metadata) => Ok(Some(metadata.is_dir())),
@@ -152,7 +152,7 @@ fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
     }
 }
 
-/// What a manifest's entries have in the way of going into an image, found without changing it.
+/// Check, without changing the image, that all entries of a manifest can be put into it.
 ///
 /// # Errors
 /// [`PutError::Refused`] with all of them; when the image cannot be read.
@@ -174,11 +174,11 @@ pub fn check(image: &Littlefs, manifest: &Manifest, dest: &Destination) -> Resul
     if refused.is_empty() { Ok(()) } else { Err(PutError::Refused(refused)) }
 }
 
-/// Put every entry of `manifest` into the image, in memory: what is there is
-/// replaced, directories are filled up. `stop` is asked before each entry.
+/// Put every entry of `manifest` into the image, in memory. Existing files are replaced, and
+/// entries are added to existing directories. `stop` is called before each entry.
 ///
 /// # Errors
-/// One [`PutError`] for each reason; entries before the one that failed are done.
+/// One [`PutError`] for each reason; the entries before the one that failed are already stored.
 pub fn put(
     image: &Littlefs,
     manifest: &Manifest,
@@ -206,7 +206,7 @@ pub fn put(
     Ok(done)
 }
 
-/// Put one entry to `path`; false for a directory that is there already.
+/// Put one entry at `path`; false for a directory that exists already.
 pub(super) fn put_item(
     image: &Littlefs,
     manifest: &Manifest,
@@ -276,7 +276,7 @@ fn put_large(
     file.close().map_err(failed)
 }
 
-/// What an entry is to be.
+/// The type of an entry.
 pub(super) fn file_type(item: &Item) -> FileType {
     match item.stat.mode & libc::S_IFMT {
         libc::S_IFREG => FileType::File,
@@ -289,7 +289,7 @@ pub(super) fn file_type(item: &Item) -> FileType {
     }
 }
 
-/// What the image is to keep of the host's entry, as far as it keeps such things.
+/// The metadata of the host's entry, for the image to store as far as it can.
 pub(super) fn set_metadata(item: &Item) -> SetMetadata {
     let modified = item.stat.mtime.map(system_time);
     SetMetadata {

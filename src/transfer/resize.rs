@@ -1,8 +1,10 @@
-//! Giving a filesystem another number of blocks.
+//! Changing the number of blocks of a filesystem.
 //!
-//! In a plain file it is built anew beside, and renamed. On a block device, and for a mount, it is
-//! resized where it is: what is in blocks that go moves, and then every superblock is written, the root's
-//! at last. Whatever interrupts it leaves the old size or the new one.
+//! For a plain file, a new filesystem is built beside it, and renamed. On a block device, and for a
+//! mount, it is resized in place: content moves out of the blocks that will be cut off, and then
+//! every superblock is written, last the one of the root, which counts. So a crash at any moment
+//! leaves the old size or the new one: until the root's superblock is written, the old number of
+//! blocks counts, and nothing that it needs has been cut off.
 
 use std::sync::Arc;
 
@@ -18,10 +20,10 @@ use crate::fs::{Fs, OpenOptions as EngineOptions};
 use crate::image::{Dialect, Opened, Place, Reason, space_of};
 use crate::profile::Profile;
 
-/// How large a filesystem is to be.
+/// The new size of a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewSize {
-    /// So many bytes: a multiple of the block size.
+    /// This many bytes, which must be a multiple of the block size.
     Bytes(u64),
     /// As small as its content allows.
     Least,
@@ -34,14 +36,14 @@ pub enum NewSize {
 pub struct Resizing {
     /// How large.
     pub size: NewSize,
-    /// Overwrite what follows the filesystem in a dump.
+    /// Overwrite content after the filesystem in a dump.
     pub overwrite: bool,
     /// Refuse it if the devices of this family would refuse the image.
     pub check: Option<&'static Profile>,
 }
 
-/// Resize the filesystem in an image that is open for writing, exclusively. On a block device it is
-/// written through `device`, which is the image's or stands over it.
+/// Resize the filesystem in an image that is open for writing and locked. On a block device, it is
+/// written through `device`, which is the device of the image or a layer over it.
 ///
 /// # Errors
 /// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
@@ -67,8 +69,8 @@ pub fn resize(
     }
 }
 
-/// Let a filesystem fill the device, file or partition that it is in, before it is mounted. Returns
-/// the new geometry, or nothing if it does already.
+/// Let a filesystem grow until it fills its device, file or partition, before it is mounted.
+/// Returns the new geometry, or `None` if it fills it already.
 ///
 /// # Errors
 /// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
@@ -84,7 +86,7 @@ pub fn grow(opened: &Opened) -> Result<Option<Geometry>, Failure> {
     Ok(Some(new))
 }
 
-/// Build it anew in a file that takes the old one's name.
+/// Build it in a new file, which gets the name of the old one.
 fn rebuild(
     opened: &Opened,
     original: &Original,
@@ -95,7 +97,7 @@ fn rebuild(
     let manifest = original.manifest()?;
     let creation = |size| original.creation(&Cloning { size: Some(size), ..Cloning::default() });
     let new = match how.size {
-        // only making it tells how small that is
+        // how small it can be is only known after making it
         NewSize::Least => {
             let scratch = tempfile::tempfile().map_err(unwritable)?;
             let least = creation(Size::Least { free: 0 });
@@ -105,7 +107,7 @@ fn rebuild(
     };
     check_room(opened, new, how.overwrite)?;
     let creation = creation(Size::Blocks(new.block_count));
-    // in a dump everything else stays
+    // in a dump, everything else is kept
     let kept = (!is_whole(opened)).then(|| {
         let end = opened.offset.saturating_add(old.size()).min(opened.image_size);
         opened.offset..end.max(opened.offset)
@@ -113,7 +115,7 @@ fn rebuild(
     replace_image(opened, kept, &manifest, &creation, progress)
 }
 
-/// Resize it where it is.
+/// Resize it in place.
 fn in_place(
     opened: &Opened,
     original: &Original,
@@ -139,7 +141,8 @@ fn in_place(
     Fs::open(device, &EngineOptions::default())?.resize(new.block_count)?;
     let file = opened.file.try_clone().map_err(unwritable)?;
     let stored: Arc<dyn BlockDevice> = Arc::new(FileDevice::new(file, opened.offset, new));
-    // the content was compared when it was tried: by now blocks of the old lists may hold other data
+    // only check the structure: the content was compared in the rehearsal, and now blocks of the
+    // old lists may hold other data
     is_sound(opened.dialect, &stored)?;
     let read_only = EngineOptions { read_only: true, ..EngineOptions::default() };
     let mut fs = Fs::open(stored, &read_only)?;
@@ -156,8 +159,8 @@ fn in_place(
     })
 }
 
-/// Whether what is in a filesystem can move into so many blocks: tried on a copy of the blocks that
-/// change, and compared.
+/// Try whether the content of a filesystem can move into this many blocks, on a copy of the blocks
+/// that change, and compare the result.
 fn rehearse(opened: &Opened, original: &Original, block_count: u32) -> Result<bool, Failure> {
     let overlay = OverlayDevice::new(Arc::clone(&opened.device)).map_err(unwritable)?;
     let overlay: Arc<dyn BlockDevice> = Arc::new(overlay);
@@ -171,8 +174,8 @@ fn rehearse(opened: &Opened, original: &Original, block_count: u32) -> Result<bo
     }
 }
 
-/// The least number of blocks that it can be given in its place: not always as few as are in use,
-/// because what moves needs its new blocks before it lets go the old ones.
+/// The least number of blocks to which it can be resized in place. This can be more than are in
+/// use, because something that moves needs its new blocks before its old blocks become free.
 fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
     let usage = original.image().usage()?;
     let (mut too_few, mut enough) = (usage.blocks_used.max(2) - 1, usage.blocks);
@@ -186,7 +189,7 @@ fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
     Ok((enough < usage.blocks).then_some(enough))
 }
 
-/// The geometry that is asked for.
+/// The requested geometry.
 fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
     let block_size = opened.stored.geometry().block_size;
     let NewSize::Bytes(bytes) = how.size else { return filling(opened, how.overwrite) };
@@ -202,23 +205,23 @@ fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
     Ok(Geometry::new(block_size, u32::try_from(bytes / unit).unwrap_or(u32::MAX))?)
 }
 
-/// The geometry that fills what the filesystem is in.
+/// The geometry that fills the file, device or partition of the filesystem.
 fn filling(opened: &Opened, overwrite: bool) -> Result<Geometry, Failure> {
     let old = opened.stored.geometry();
-    // the size of a file says something only where it is larger than the filesystem
+    // the size of a file matters only if it is larger than the filesystem
     let room = room(opened, overwrite)?.min(opened.image_size.saturating_sub(opened.offset));
     let count = u32::try_from(room / u64::from(old.block_size)).unwrap_or(u32::MAX);
     Ok(Geometry::new(old.block_size, count.max(old.block_count))?)
 }
 
-/// Whether the file holds nothing but the filesystem.
+/// Whether the file contains only the filesystem.
 fn is_whole(opened: &Opened) -> bool {
     opened.metadata.is_file()
         && opened.offset == 0
         && opened.image_size <= opened.stored.geometry().size()
 }
 
-/// Bytes that the filesystem may have: without end where it may grow with its file.
+/// The largest possible size of the filesystem; unlimited if it may grow with its file.
 fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
     if is_whole(opened) {
         return Ok(u64::MAX);
@@ -233,8 +236,9 @@ fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
     Ok(end.saturating_sub(opened.offset))
 }
 
-/// Nothing that belongs to somebody else may be overwritten: what follows the filesystem in its
-/// partition does not, nor does the rest of a device that begins with the filesystem.
+/// Check that nothing is overwritten that belongs to something else. The bytes after the filesystem
+/// in its own partition may be overwritten, and so may the rest of a device that begins with the
+/// filesystem.
 fn check_room(opened: &Opened, new: Geometry, overwrite: bool) -> Result<(), Failure> {
     let room = room(opened, overwrite)?;
     if new.size() > room {

@@ -1,4 +1,4 @@
-//! How many blocks a manifest needs: found by building it.
+//! Finding out how many blocks a manifest needs, by building it.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::disk::ctz;
 use crate::error::Error;
 use crate::fs::Fs;
 
-/// Bytes that an entry takes in its directory at most, beside its name and its content.
+/// Largest number of bytes that an entry uses in its directory, besides its name and its content.
 const ENTRY_SIZE: u64 = 96;
 
 /// Build in the file with as few blocks as possible, and `free` bytes more.
@@ -33,7 +33,7 @@ pub(super) fn fill_least(
     Ok((geometry, filled.map_err(|e| failure(e, geometry, || Ok(least)))?))
 }
 
-/// The least number of blocks that is enough.
+/// The least sufficient number of blocks.
 pub(super) fn needed(manifest: &Manifest, how: &Creation) -> Result<u32, Failure> {
     let mut room = estimate(manifest, how);
     let mut least = loop {
@@ -43,8 +43,8 @@ pub(super) fn needed(manifest: &Manifest, how: &Creation) -> Result<u32, Failure
             None => return Err(Failure::NoSpace { geometry: how.geometry(room)?, needed: None }),
         }
     };
-    // Without room for it a metadata pair is not split as early: fewer blocks than were used with
-    // room can be enough, or in principle a few more be needed.
+    // If there is no space, a metadata pair is split later. So fewer blocks can be enough than are
+    // used when there is space; in principle, a few more can be needed.
     while used_of(least, manifest, how)?.is_none() {
         least = least.saturating_add(1);
     }
@@ -54,8 +54,8 @@ pub(super) fn needed(manifest: &Manifest, how: &Creation) -> Result<u32, Failure
     Ok(least)
 }
 
-/// Blocks in use after building with so many of them, in a file that is thrown away; none if they
-/// are not enough.
+/// The number of blocks in use after building with this many blocks, in a temporary file; `None` if
+/// they are not enough.
 fn used_of(count: u32, manifest: &Manifest, how: &Creation) -> Result<Option<u32>, Failure> {
     let Ok(geometry) = how.geometry(count) else { return Ok(None) };
     let scratch = tempfile::tempfile().map_err(unwritable)?;
@@ -67,7 +67,7 @@ fn used_of(count: u32, manifest: &Manifest, how: &Creation) -> Result<Option<u32
     }
 }
 
-/// More blocks than the manifest needs, in most cases.
+/// An estimate that is usually more than the manifest needs.
 fn estimate(manifest: &Manifest, how: &Creation) -> u32 {
     let block_size = u64::from(how.format.chosen_block_size());
     let mut blocks = 16;

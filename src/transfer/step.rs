@@ -1,4 +1,4 @@
-//! What an operation did to entries of an image, one by one.
+//! The single steps of an operation on entries of an image.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ use crate::check::show;
 pub struct Step {
     /// What was done.
     pub what: What,
-    /// The entry it was done to, from the root directory on, without `/` in front.
+    /// The path of the entry, from the root directory on, without a leading `/`.
     pub path: Vec<u8>,
-    /// The entry that was moved or copied to there.
+    /// The entry that was moved or copied to this path.
     pub from: Option<Vec<u8>>,
 }
 
@@ -22,7 +22,7 @@ pub enum What {
     Removed,
     /// It is new.
     Created,
-    /// Its content, size, times or attributes are others.
+    /// Its content, size, times or attributes changed.
     Changed,
     /// It has a new name.
     Moved,
@@ -36,14 +36,14 @@ impl Step {
         Self { what, path: path.to_vec(), from: None }
     }
 
-    /// Something done to `path` with the entry that is, or was, `from`.
+    /// A step that made `path` from the entry `from`.
     pub fn from(what: What, from: &[u8], path: &[u8]) -> Self {
         Self { what, path: path.to_vec(), from: Some(from.to_vec()) }
     }
 }
 
 impl What {
-    /// In a word, as JSON has it.
+    /// The word for it in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Removed => "removed",

@@ -1,4 +1,5 @@
-//! Making a directory of an image hold what a directory of the host holds, by writing what differs.
+//! Making a directory of an image the same as a directory of the host, by writing only what
+//! differs.
 
 use std::collections::HashSet;
 
@@ -13,10 +14,10 @@ use super::step::{Step, What};
 use crate::error::Error;
 use crate::{FileType, Littlefs, Metadata, PathError};
 
-/// What was done to make an image hold the same.
+/// What was done to make them the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// What was put into it: files that differed, and directories that were missing.
+    /// What was written: files that differed, and directories that were missing.
     pub put: Put,
     /// Files that were the same already.
     pub unchanged: u64,
@@ -26,12 +27,13 @@ pub struct Synced {
     pub steps: Vec<Step>,
 }
 
-/// Make the directory `dest` of the image hold the entries of `manifest`, in memory. What has the same
-/// content already is not written; where the image keeps owners and modes, these are set if they
-/// differ, but a time alone is no difference.
+/// Make the directory `dest` of the image hold the entries of `manifest`, in memory. Files with the
+/// same content are not written. Owners and modes are set if they differ and the image stores them.
+/// If only the time differs, nothing is written.
 ///
-/// With `delete`, what the manifest does not have is removed, and what is in the way of an entry of
-/// another kind; but nothing that the patterns leave out. `stop` is asked before each entry.
+/// With `delete`, entries that the manifest does not have are removed, and so are entries of
+/// another kind that are in the way; but entries that the patterns leave out stay. `stop` is called
+/// before each entry.
 ///
 /// # Errors
 /// As [`put()`](super::put()) and [`check`](super::check()).
@@ -118,7 +120,7 @@ fn update(
     Ok(())
 }
 
-/// Whether the image's owner and mode are those of the host, as far as it keeps them.
+/// Whether the owner and mode in the image are those of the host, as far as the image stores them.
 fn has_owner(item: &Item, there: &Metadata) -> bool {
     there.permissions().is_none_or(|mode| mode == item.stat.mode & 0o7777)
         && there.uid().is_none_or(|uid| uid == item.stat.uid)
@@ -155,7 +157,7 @@ fn has_content(
         match file.read_at(stored, at) {
             Ok(read) if stored.get(..read) == Some(&buf[..]) => at += read as u64,
             Ok(_) => return Ok(false),
-            // content that cannot be read is replaced by what can
+            // damaged content is replaced
             Err(Error::Corrupt(_)) => return Ok(false),
             Err(e) => return Err(failed(e)),
         }
@@ -163,7 +165,7 @@ fn has_content(
     Ok(true)
 }
 
-/// Remove what the manifest does not have, and what is of another kind there.
+/// Remove entries that the manifest does not have, or has as another kind.
 fn remove(
     image: &Littlefs,
     manifest: &Manifest,
@@ -186,7 +188,7 @@ fn remove(
         };
         let below = path.get(start..).unwrap_or_default();
         if kept.matches_any(below) {
-            // nor do the directories go that hold it
+            // keep the directories above it as well
             let mut dir = split(below).0;
             while !dir.is_empty() && holding.insert(dir.to_vec()) {
                 dir = split(dir).0;

@@ -1,5 +1,5 @@
 //! Tar streams as the source of an image. A stream is read once, and the content of its files is
-//! kept in a temporary file without a name until it is stored.
+//! kept in a nameless temporary file until it is stored.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -24,8 +24,8 @@ const COMPRESSED: [(&[u8], &str); 4] = [
 /// Bytes of a tar header.
 const HEADER_SIZE: usize = 512;
 
-/// Add what the stream holds. Of several entries of one path the last one counts, as it does when
-/// the stream is extracted.
+/// Add the content of the stream. If it has several entries of one path, the last one counts, as
+/// when the stream is extracted.
 pub(super) fn add(collector: &mut Collector<'_>, stream: &mut dyn Read) -> Result<(), GatherError> {
     let mut stream = BufReader::with_capacity(1 << 16, stream);
     let head = peek(&mut stream).map_err(GatherError::Tar)?;
@@ -47,7 +47,7 @@ pub(super) fn add(collector: &mut Collector<'_>, stream: &mut dyn Read) -> Resul
     Ok(())
 }
 
-/// The first header of the stream, which tells what is not a tar stream at all.
+/// Look at the first header of the stream, which shows whether it is a tar stream.
 fn peek(stream: &mut impl Read) -> io::Result<io::Cursor<Vec<u8>>> {
     let mut head = Vec::with_capacity(HEADER_SIZE);
     stream.take(HEADER_SIZE as u64).read_to_end(&mut head)?;
@@ -69,7 +69,8 @@ struct TarReader<'c, 'a> {
     found: Found,
 }
 
-/// The items by path: their indices only, since a stream may have very many.
+/// The indices of the items by path. Only indices are stored, because a stream may have very many
+/// items.
 #[derive(Default)]
 struct Found {
     table: HashTable<u32>,
@@ -130,14 +131,14 @@ impl TarReader<'_, '_> {
                 let rdev = device_number(&entry).map_err(GatherError::Tar)?;
                 Item { path, kind: Kind::Special { rdev }, size: 0, stat, source: Source::Nothing }
             }
-            // headers that only tell of others
+            // headers that only describe other headers
             _ => return Ok(()),
         };
         self.put(item);
         Ok(())
     }
 
-    /// Put an item in, or in the place of an earlier one of its path.
+    /// Add an item, or replace an earlier one of the same path.
     fn put(&mut self, item: Item) {
         let items = &mut self.collector.manifest.items;
         match self.found.get(items, &item.path) {
@@ -149,8 +150,8 @@ impl TarReader<'_, '_> {
         }
     }
 
-    /// Keep the content of a file. Of one that no image can hold only so much is kept that it is
-    /// seen to be too large.
+    /// Keep the content of a file. If the file is too large for any image, only so much is kept
+    /// that this is noticed.
     fn spool_content(&mut self, entry: &mut impl Read) -> Result<u64, GatherError> {
         let most = u64::from(FILE_MAX) + 1;
         let size = io::copy(&mut entry.take(most), &mut self.spool).map_err(GatherError::Tar)?;
@@ -158,7 +159,7 @@ impl TarReader<'_, '_> {
         Ok(size)
     }
 
-    /// littlefs has no hard links: the content is stored once more.
+    /// littlefs has no hard links, so the content is stored again.
     fn hard_link<R: Read>(
         &self,
         entry: &Entry<'_, R>,
@@ -175,7 +176,7 @@ impl TarReader<'_, '_> {
         }
     }
 
-    /// Directories that the stream has only in the paths of what they hold.
+    /// Add directories that are only part of other paths in the stream.
     fn add_implied_directories(&mut self) {
         let items = &self.collector.manifest.items;
         let mut implied: HashSet<Box<[u8]>> = HashSet::new();
@@ -201,8 +202,8 @@ impl TarReader<'_, '_> {
     }
 }
 
-/// A path of a tar stream or of a list as one in the image: without `/` in front and `.` in between; none if it
-/// leads out of the image.
+/// A path of a tar stream or of a list as one in the image: without a leading `/` and without `.`;
+/// `None` if it leads out of the image.
 pub(super) fn normalized(path: &[u8]) -> Option<Box<[u8]>> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
     let parts: Vec<&[u8]> = parts.collect();

@@ -1,4 +1,4 @@
-//! Writing what an image holds as a tar stream.
+//! Writing the content of an image as a tar stream.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -16,12 +16,12 @@ const NANOS: i64 = 1_000_000_000;
 /// Files up to this many bytes are read once, larger ones twice.
 const SMALL_MAX: usize = 4 << 20;
 
-/// Write what is at each of `paths` in the image, with all that is below, as a tar stream with the
-/// paths from the root on. What the image does not say is the same each time: the time is 0, the
-/// owner is 0, files have the mode 0644 and directories 0755. `progress` is told the bytes of content
-/// written so far.
+/// Write the entries at `paths` in the image, with everything below them, as a tar stream with
+/// paths from the root on. Metadata that the image does not store is always the same: the time is
+/// 0, the owner is 0, files have the mode 0644 and directories 0755. `progress` is called with the
+/// bytes of content written so far.
 ///
-/// A damaged entry is left out, and the rest goes on.
+/// Damaged entries are left out, and the rest is written.
 ///
 /// # Errors
 /// When the stream cannot be written.
@@ -53,7 +53,7 @@ impl<W: Write> TarWriter<'_, W> {
             Ok(metadata) => metadata,
             Err(e) => return self.leave_out(path, Problem::Image(e)),
         };
-        // the root directory counts only where something is known of it
+        // the root directory is included only if it has metadata
         if !path.is_empty() || metadata.permissions().is_some() {
             self.add(path, &metadata)?;
         }
@@ -74,7 +74,7 @@ impl<W: Write> TarWriter<'_, W> {
         Ok(())
     }
 
-    /// Note that an entry is left out, which does not end the stream.
+    /// Note that an entry is left out; the stream goes on.
     fn leave_out(&mut self, path: &[u8], problem: Problem) -> io::Result<()> {
         self.done.left_out.push(LeftOut::new(path, problem));
         Ok(())
@@ -130,8 +130,8 @@ impl<W: Write> TarWriter<'_, W> {
         mut header: Header,
         metadata: &Metadata,
     ) -> io::Result<()> {
-        // The header comes first and cannot be taken back, so a file must be seen to be readable to
-        // its end before anything of it is written.
+        // The header comes first and cannot be taken back, so a file is read to its end once before
+        // anything of it is written.
         let opened = self.image.open_file(path).and_then(|file| Ok((read_through(&file)?, file)));
         let (small, file) = match opened {
             Ok(opened) => opened,
@@ -150,7 +150,7 @@ impl<W: Write> TarWriter<'_, W> {
         Ok(())
     }
 
-    /// Times with a fraction of a second, which the header has no place for.
+    /// Add times with a fraction of a second, which the header cannot store.
     fn add_times(&mut self, metadata: &Metadata) -> io::Result<()> {
         let Some(time) = metadata.modified().map(nanos) else { return Ok(()) };
         if time >= 0 && time % NANOS == 0 {
@@ -161,7 +161,7 @@ impl<W: Write> TarWriter<'_, W> {
     }
 }
 
-/// Read a file to its end, to see that it can be read; its content if that is small.
+/// Read a file to its end, to check that it can be read; return its content if it is small.
 fn read_through(file: &crate::File) -> Result<Option<Vec<u8>>, crate::Error> {
     let mut bytes = vec![0; usize::try_from(file.len()).unwrap_or(SMALL_MAX).min(SMALL_MAX)];
     let mut at = 0;

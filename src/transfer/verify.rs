@@ -1,4 +1,4 @@
-//! Looking at a new image that was copied from another one, before it gets its name.
+//! Checking a new image that was copied from another one, before it gets its name.
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(super) fn verify(
     }
 }
 
-/// Let the verifier look at an image.
+/// Check an image with the verifier.
 ///
 /// # Errors
 /// [`Failure::Differs`] with the first error that it finds.
@@ -48,7 +48,7 @@ pub(super) fn is_sound(dialect: Dialect, stored: &Arc<dyn BlockDevice>) -> Resul
     }
 }
 
-/// How a new image of this version is written, and the littlefs that it is shown as.
+/// The dialect of a new image of this version, and the littlefs as which it is shown.
 fn shown(
     stored: &Arc<dyn BlockDevice>,
     version: u32,

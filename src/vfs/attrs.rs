@@ -4,8 +4,7 @@ use super::flusher::Change;
 use super::inode::{Inode, Kind, Owner, Times, without_set_ids};
 use super::{DefaultModes, VfsError, VfsResult, Volume};
 
-/// Permission bits an entry can have where the image keeps no modes: set-id and sticky bits have no
-/// place.
+/// Permission bits that an entry can have if the image stores no modes: no set-id and sticky bits.
 pub(super) const PERMISSIONS: u32 = 0o777;
 
 /// What `stat` shows.
@@ -25,8 +24,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Number of names: 1, or 0 for what was removed. A directory counts 1, too: it tells
-    /// programs like find not to conclude the number of its subdirectories.
+    /// Number of names: 1, or 0 after a removal. It is 1 for a directory as well; programs such as
+    /// find then do not infer the number of subdirectories from it.
     pub nlink: u32,
     /// Block size of the image, in bytes.
     pub block_size: u32,
@@ -41,17 +40,17 @@ pub enum SetTime {
     At(i64),
 }
 
-/// What becomes of the set-id bits of a file whose content somebody changes.
+/// What happens to the set-id bits of a file when its content is changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SetIds {
-    /// They stay: whoever changes it has the right to that (CAP_FSETID).
+    /// They stay, because the caller has the right to keep them (CAP_FSETID).
     #[default]
     Keep,
     /// They go.
     Clear,
 }
 
-/// The attributes to set; none of those that stay.
+/// The attributes to set; `None` for those that stay.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// Type and permission bits.
@@ -86,9 +85,9 @@ pub struct Space {
 }
 
 impl SetAttr {
-    /// Whether the set-id bits go for another reason than the content. A change of the owner is
-    /// one, and so is a request to set nothing: that is what remains of the kernel's own request to
-    /// clear them, and of a chown(2) that changes no owner.
+    /// Whether the set-id bits are cleared for another reason than a change of content. This is the
+    /// case for a change of the owner, and for a request that sets nothing: the kernel's own
+    /// request to clear the bits arrives like that, and so does a chown(2) that changes no owner.
     fn clears_set_ids(&self) -> bool {
         let owner = self.uid.is_some() || self.gid.is_some();
         let Self { set_ids, ctime, .. } = *self;
@@ -104,10 +103,10 @@ impl Volume {
         Ok(self.attr_of(ino, inode))
     }
 
-    /// Change attributes. Where the image has no place for owners and modes, an owner can only be
-    /// set to what it is, as on vfat. A mode holds until the end of the mount, less the mask of the
-    /// mount, and without set-id and sticky bits: these are refused, because a caller must not
-    /// believe them to be set.
+    /// Change attributes. If the image cannot store owners and modes, an owner can only be set to
+    /// what it is already, as on vfat. A mode lasts until the end of the mount, less the mask of
+    /// the mount. Set-id and sticky bits are refused, because a caller must not believe that they
+    /// are set.
     pub fn set_attr(&self, ino: u64, set: &SetAttr) -> VfsResult<Attr> {
         let keeps_owners = self.keeps_owners();
         if !keeps_owners
@@ -179,16 +178,16 @@ impl Volume {
         Ok(self.attr_of(ino, inode))
     }
 
-    /// Whether the permission bits `mask` (read 4, write 2, execute 1) are granted to anybody.
-    /// Who may do what is the kernel's to check (`default_permissions`); without that only the
-    /// mounting user comes here.
+    /// Whether the permission bits `mask` (read 4, write 2, execute 1) are granted to anybody. The
+    /// kernel checks who may do what (`default_permissions`); without that option, only the
+    /// mounting user has access.
     pub fn access(&self, ino: u64, mask: u16) -> VfsResult<bool> {
         let mode = self.attr(ino)?.mode;
         Ok(u32::from(mask) & !((mode >> 6 | mode >> 3 | mode) & 7) == 0)
     }
 
-    /// The space in the image. What the next flush frees counts as free: an operation that needs
-    /// it flushes first.
+    /// The space in the image. Space that the next flush frees counts as free, because an operation
+    /// that needs it flushes first.
     pub fn space(&self) -> VfsResult<Space> {
         self.map_blocks(&|| false)?;
         let mut core = self.core();
@@ -223,7 +222,7 @@ impl Volume {
         }
     }
 
-    /// Owner and mode of what has none in the image.
+    /// Owner and mode of an entry that has none in the image.
     pub(super) fn default_owner(&self, inode: &Inode) -> Owner {
         let kind = match inode.kind {
             Kind::File { .. } => libc::S_IFREG,

@@ -8,14 +8,14 @@ use crate::fs::{DirId, FileId, Fs, ReadPlan};
 
 /// Bytes copied at a time by `copy_range`.
 const COPY_CHUNK: u64 = 256 << 10;
-/// Longest target of a symbolic link the kernel takes, in bytes.
+/// Longest target of a symbolic link that the kernel accepts, in bytes.
 const LINK_MAX: usize = 4095;
-/// Access times younger than this and than the content are left alone.
+/// An access time is not updated if it is younger than this and younger than the content.
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Volume {
-    /// Fill `buf` from `offset` on; the number of bytes, fewer only at the end of the file. The
-    /// device is read without the core's lock.
+    /// Read from `offset` on into `buf`, and return the number of bytes, which is smaller only at
+    /// the end of the file. The device is read without the core's lock.
     pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> VfsResult<usize> {
         let plan = {
             let mut core = self.core();
@@ -43,7 +43,7 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
-    /// Make the file `size` bytes long; what is added is zero.
+    /// Set the size of the file; bytes that are added are zeros.
     pub fn truncate(&self, ino: u64, size: u64, set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
@@ -56,8 +56,8 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
-    /// Make sure the file reaches `offset + len`, extending it with zeros. Any `mode` but 0 asks
-    /// for what the format cannot express.
+    /// Make sure the file reaches `offset + len`, extending it with zeros. Any `mode` other than 0
+    /// requests something that the format cannot express.
     pub fn allocate(
         &self,
         ino: u64,
@@ -152,7 +152,7 @@ impl Volume {
         }
     }
 
-    /// In memory only: what is stored of it follows with the next change.
+    /// Update the access time in memory; it is stored with the next change.
     fn accessed(&self, ino: u64) {
         let mut inodes = self.inodes.lock();
         let Some(inode) = inodes.get_mut(ino) else { return };

@@ -1,5 +1,5 @@
-//! When the image is brought up to date: on request, when requests pause, and at the latest a
-//! set time after the first change.
+//! When the image is written: on request, when there is a pause between requests, and at the latest
+//! a fixed time after the first change.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -37,7 +37,8 @@ pub(super) struct Clock {
     last_request: AtomicU64,
     /// Mirrors `state.dirty_since`, so that most operations need not lock it.
     dirty: AtomicBool,
-    /// Milliseconds from `start` to when a flush began that runs, plus one; else 0.
+    /// Milliseconds from `start` to the beginning of the running flush, plus one; 0 if no flush is
+    /// running.
     flushing: AtomicU64,
     state: Mutex<State>,
     wake: Condvar,
@@ -119,7 +120,7 @@ impl Volume {
     /// Make everything durable, and report an earlier failure nobody has been told of yet.
     pub fn fsync(&self) -> VfsResult<()> {
         let result = self.flush_core(&mut self.core());
-        // The earlier one is the cause, where the mount turned read-only because of it.
+        // If the mount became read-only because of the earlier failure, that one is the cause.
         match self.failed.lock().take() {
             Some(earlier) => Err(earlier.into()),
             None => Ok(result?),
@@ -129,8 +130,8 @@ impl Volume {
     /// Make everything durable.
     ///
     /// # Errors
-    /// The core's, or the earlier one because of which nothing can be written any more; the failure
-    /// is logged.
+    /// The error of the core, or the earlier failure because of which nothing can be written any
+    /// more; the failure is logged.
     pub fn flush(&self) -> Result<()> {
         self.flush_and_log(&mut self.core())
     }
@@ -147,8 +148,8 @@ impl Volume {
         })
     }
 
-    /// Make everything durable and answer nothing any more: every later operation waits for the
-    /// end of the process, so that none is acknowledged and lost.
+    /// Make everything durable, and answer no request any more: every later operation waits for the
+    /// end of the process, so that no change is confirmed and then lost.
     ///
     /// # Errors
     /// As [`Volume::flush`].
@@ -173,9 +174,9 @@ impl Volume {
         self.clock.wake.notify_all();
     }
 
-    /// Flush in the background until stopped. With `pull`, which makes the kernel send the pages
-    /// it holds, call that first, and every `commit` seconds even when nothing is known to be
-    /// dirty: only the kernel knows.
+    /// Flush in the background until stopped. `pull` makes the kernel send the pages that it holds
+    /// back. If it is given, it is called first, and every `commit` seconds even if nothing is
+    /// known to be dirty, because only the kernel knows.
     pub fn run_flusher(&self, pull: Option<&dyn Fn()>) {
         let mut next_pull = Instant::now() + self.clock.commit;
         let mut state = self.clock.state.lock();
@@ -232,7 +233,7 @@ impl Volume {
             let mut state = self.clock.state.lock();
             state.retry = Some(Instant::now() + self.clock.commit);
             if is_final {
-                // The flush at the end reports it once more.
+                // the flush at the end reports it again
                 state.dirty_since = None;
             }
         }

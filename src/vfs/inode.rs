@@ -1,8 +1,9 @@
-//! The inode table: what the kernel holds references to, and what must outlive them.
+//! The inode table: the inodes that the kernel refers to, and those that must be kept longer.
 //!
-//! A file is known by its directory and name, a directory by its [`DirId`], which no rename
-//! changes and which gives its number. An inode nobody references stays only if a fresh look-up could not give the same
-//! answer: its times were changed under this mount, or it keeps a number of its own.
+//! A file is known by its directory and name, a directory by its [`DirId`], which no rename changes
+//! and which gives its number. An inode without references stays only if a new look-up could not
+//! give the same answer, because its times were changed during this mount, or because it has a
+//! number of its own.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -13,16 +14,17 @@ use crate::fs::{At, DirId, FileId, ROOT};
 /// The number FUSE gives the root directory.
 pub const ROOT_INO: u64 = 1;
 
-/// What to add to the number of a directory, other than the root, for that of its inode.
+/// What is added to the number of a directory, other than the root, to get the number of its inode.
 const DIRS: u64 = 2;
-/// Numbers of files found in the image, from a hash of their key: the same at each look-up.
-/// (49 bits: programs that keep inode numbers in a double lose nothing.)
+/// Numbers of files found in the image, from a hash of their key: the same at each look-up. (They
+/// have 49 bits, so programs that hold inode numbers in a double lose nothing.)
 const HASHED: u64 = 1 << 48;
 /// Numbers of files made under this mount, counted up.
 const COUNTED: u64 = 1 << 49;
-/// Clean files kept open in the core, so that each read need not look the file up again.
+/// How many clean files are kept open in the core, so that a read need not look the file up again.
 const MAX_OPEN: usize = 1024;
-/// Unreferenced inodes kept for their times; beyond this the older half is dropped.
+/// How many inodes without references are kept for their times; beyond this, the older half is
+/// dropped.
 const MAX_RETAINED: usize = 1 << 18;
 
 /// Nanoseconds since 1970; times littlefs itself does not store.
@@ -54,7 +56,7 @@ pub(super) struct Owner {
     pub rdev: u32,
 }
 
-/// What the attributes of an entry say of it, if anything.
+/// What the attributes of an entry store about it, if anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stored {
     pub times: Option<Times>,
@@ -95,12 +97,13 @@ pub(super) enum Kind {
     Dir(DirId),
 }
 
-/// One inode; kept small, there is one for each file the kernel has in its cache.
+/// One inode. It must be small, because there is one for each file that the kernel has in its
+/// cache.
 pub(super) struct Inode {
     pub kind: Kind,
     pub times: Times,
-    /// Owner and mode, if they are not those of the mount. In memory only where the image has no
-    /// place for them.
+    /// Owner and mode, if they are not those of the mount. They are only in memory if the image
+    /// cannot store them.
     pub owner: Option<Box<Owner>>,
     /// References the kernel holds.
     lookups: u64,
@@ -113,7 +116,7 @@ pub(super) struct Inode {
     pub linked: bool,
     /// Whether a fresh look-up would give other times or another number.
     changed: bool,
-    /// Used since the open-file clock last passed.
+    /// Whether it was used since the open-file clock last passed it.
     recent: bool,
 }
 
@@ -132,9 +135,9 @@ impl Inode {
         self.status_changed(now);
     }
 
-    /// What a change of the content or of the owner does to a regular file, unless whoever makes it
-    /// may decide otherwise: it loses the set-user-id bit, and the set-group-id bit where that one
-    /// does not stand for mandatory locking.
+    /// Clear the set-id bits of a regular file after a change of its content or its owner: the
+    /// set-user-id bit, and the set-group-id bit, unless that one means mandatory locking. Callers
+    /// who may keep these bits do not call this.
     pub fn clear_set_ids(&mut self) {
         if let Some(owner) = &mut self.owner {
             owner.mode = without_set_ids(owner.mode);
@@ -148,7 +151,7 @@ impl Inode {
     }
 }
 
-/// A mode without the bits that a program must not keep when somebody changes it.
+/// A mode without the bits that must be cleared when somebody changes the file.
 pub(super) fn without_set_ids(mode: u32) -> u32 {
     if mode & libc::S_IFMT != libc::S_IFREG {
         return mode;
@@ -181,7 +184,8 @@ impl Hasher for NumberHasher {
     }
 
     fn write_u64(&mut self, n: u64) {
-        // Multiplying by an odd constant fills the high bits, which the map looks at first.
+        // Multiplying by an odd constant distributes the number into the high bits, which the map
+        // uses first.
         self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
@@ -192,7 +196,7 @@ pub(super) struct InodeTable {
     by_ino: NumberMap<u64, Inode>,
     /// Linked files by the hash of their key; the first of a chain.
     by_key: NumberMap<u64, u64>,
-    /// Keyed at random, so that no image can be made to collide.
+    /// With a random key, so that nobody can make an image whose names collide.
     hasher: RandomState,
     next_counted: u64,
     /// Inodes with an open file object, in the order the clock passes them.
@@ -295,8 +299,8 @@ impl InodeTable {
         }
     }
 
-    /// An inode for a file just made. Its number was never used: an inode of that name may live
-    /// on unlinked, or renamed.
+    /// An inode for a file just made. It gets a number that was never used, because an older inode
+    /// of that name may still exist, unlinked or renamed.
     pub fn create_file(
         &mut self,
         dir: DirId,
@@ -358,8 +362,8 @@ impl InodeTable {
         file
     }
 
-    /// A file lost its entry. It lives on while the kernel references it; else the file object
-    /// to close, if it had one.
+    /// A file lost its entry. It is kept while the kernel refers to it; otherwise this returns the
+    /// file object to close, if there is one.
     pub fn unlink_file(&mut self, dir: DirId, name: &[u8], now: i64) -> Option<FileId> {
         let ino = self.find_file(dir, name)?;
         self.unlink_key(ino);
@@ -452,7 +456,8 @@ impl InodeTable {
         hasher.finish()
     }
 
-    /// The number for a hash; the next ones while it is taken, as good as never.
+    /// The number for a hash. If it is taken, which practically never happens, the next free
+    /// number.
     fn hashed(&self, hash: u64) -> u64 {
         let mut ino = HASHED | (hash & (HASHED - 1));
         while self.by_ino.contains_key(&ino) {
@@ -517,7 +522,7 @@ impl InodeTable {
         }
     }
 
-    /// An inode lost its entry; it goes at once when nobody references it.
+    /// An inode lost its entry; it is removed at once if there are no references.
     fn orphan(&mut self, ino: u64, now: i64) -> Option<FileId> {
         let inode = self.by_ino.get_mut(&ino)?;
         inode.linked = false;

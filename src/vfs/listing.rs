@@ -1,9 +1,10 @@
 //! Directory snapshots behind the offsets of readdir.
 //!
-//! An offset is the number of a snapshot and an index into it, so it stays valid while entries
-//! come and go: what vanished is skipped, what is new shows at the next reading. Snapshots live
-//! from offset 0 until the reader got to the end; the longest unused go first when there are
-//! many. A reader that comes back later continues at the same index of a new one.
+//! An offset is the number of a snapshot and an index into it, so it stays valid while entries are
+//! added and removed: entries that were removed are skipped, and new ones appear at the next
+//! reading. A snapshot lives from offset 0 until the reader reaches the end; if there are many, the
+//! one that was unused for the longest time is dropped first. A reader that comes back after that
+//! continues at the same index of a new snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ impl Listing {
     }
 }
 
-/// Where a reader of a directory stands.
+/// The position of a reader in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     /// Number of the snapshot, from 1.

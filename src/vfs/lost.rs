@@ -1,10 +1,11 @@
-//! Content that was taken over by the kernel's page cache and could not be kept afterwards.
+//! Content that the kernel's page cache had accepted, but that could not be stored afterwards.
 //!
 //! A program that writes through a mapping has no call that could fail, and with a write-back cache
-//! its write(2) has returned long ago: the kernel sends the pages later. If they find no place then,
-//! the kernel reports that once for each open file, and goes on showing them as if they were kept.
-//! So what was lost is remembered here, by inode and range, until the range is written again or cut
-//! off, or until the kernel forgets the inode. Every fsync of the file fails meanwhile.
+//! its write(2) has returned long ago: the kernel sends the pages later. If there is no space for
+//! them then, the kernel reports that once for each open file, and continues to show them as if
+//! they were stored. So lost content is remembered here, by inode and range, until the range is
+//! written again or cut off, or until the kernel forgets the inode. Until then, every fsync of the
+//! file fails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,7 +22,7 @@ pub enum Loss {
     NoSpace,
     /// The file would become longer than the format allows.
     TooLarge,
-    /// Anything else, which the log tells.
+    /// Anything else; the log has the details.
     Failed,
 }
 
@@ -99,7 +100,7 @@ impl LostContent {
         }
     }
 
-    /// The kernel has forgotten the inode, and with it what it took over.
+    /// The kernel has forgotten the inode, and with it the lost content.
     pub fn forget(&mut self, ino: u64) {
         self.0.remove(&ino);
     }
@@ -110,8 +111,9 @@ impl LostContent {
 }
 
 impl Volume {
-    /// The kernel could not hand over `len` bytes at `offset` that it had taken from a program
-    /// before; `e` is what it was told. To be called before it is told.
+    /// The kernel sent `len` bytes at `offset`, which it had accepted from a program before, and
+    /// they could not be stored; `e` is the answer to the kernel. This must be called before the
+    /// answer is sent.
     pub fn lose(&self, ino: u64, offset: u64, len: u64, e: &VfsError) {
         let why = Loss::of(e);
         if !self.lost.lock().add(ino, offset, offset.saturating_add(len), why) {

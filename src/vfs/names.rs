@@ -19,7 +19,7 @@ pub enum RenameMode {
     NoReplace,
 }
 
-/// What a new entry is to be.
+/// The properties of a new entry.
 #[derive(Clone, Copy, Debug)]
 pub struct New {
     /// Type and permission bits.
@@ -54,7 +54,7 @@ impl Volume {
     pub fn lookup(&self, parent: u64, name: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         if name.len() > self.name_max {
-            // To the core such a name is merely not there.
+            // For the core, such a name simply does not exist.
             return Err(Error::NameTooLong.into());
         }
         let mut core = self.core();
@@ -206,8 +206,8 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Entries)?)
     }
 
-    /// Hand the entries of a directory from `offset` on to `sink`, until it returns true for one
-    /// it has no room for. With `attributes`, look each up and reference its inode.
+    /// Pass the entries of a directory from `offset` on to `sink`, until it returns true for an
+    /// entry that does not fit any more. With `attributes`, look each up and reference its inode.
     pub fn read_dir(
         &self,
         ino: u64,
@@ -263,7 +263,7 @@ impl Volume {
         sink: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> VfsResult<bool> {
         let mut inodes = self.inodes.lock();
-        // What is damaged still shows; using it reports the damage.
+        // A damaged entry is still listed; using it reports the damage.
         let damaged = found.is_err();
         let (node, stored) = found.unwrap_or((Node::File { size: 0 }, Stored::default()));
         if attributes {
@@ -271,7 +271,7 @@ impl Volume {
             let (ino, mode) = (attr.ino, attr.mode);
             let full = sink(&DirEntry { ino, mode, offset, name, attr: Some(attr), damaged });
             if full {
-                // The kernel never saw it. Nothing was opened, so nothing is to be closed.
+                // The kernel never saw the inode. Nothing was opened, so nothing must be closed.
                 inodes.forget(ino, 1);
             }
             return Ok(full);
@@ -319,7 +319,7 @@ impl Volume {
             inodes.find_file(dir, name).filter(|&ino| inodes.is_referenced(ino))
         };
         match known.map(|ino| self.file(core, ino)) {
-            // A damaged file can be removed all the same.
+            // A damaged file can be removed nevertheless.
             None | Some(Ok(_) | Err(VfsError::Core(Error::Corrupt(_)))) => Ok(()),
             Some(Err(e)) => Err(e),
         }

@@ -8,7 +8,7 @@ use super::Volume;
 use crate::disk::Superblock;
 use crate::fs::{Flushes, Fs, PairCache, Unwritten};
 
-/// How long the filesystem's lock is waited for: a flush holds it, and takes its time.
+/// How long to wait for the lock of the filesystem, which a flush may hold for a long time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The state of a volume; the field names are the JSON keys.
@@ -93,8 +93,8 @@ fn disk_version(superblock: &Superblock) -> String {
 }
 
 impl Volume {
-    /// The state of the volume, and why it turned read-only, if it did unasked. Nothing is read or
-    /// written for it.
+    /// The state of the volume, and why it became read-only, if it did so by itself. Nothing is
+    /// read or written for this.
     pub fn condition(&self) -> (Condition, Option<String>) {
         let core = self.core.try_lock().or_else(|| {
             self.will_wait();

@@ -1,5 +1,6 @@
-//! Attributes that are kept in the image: loaded when an inode enters the table, put into the
-//! cached entry with the change they belong to, and so written by the same flush.
+//! Attributes that are stored in the image. They are loaded when an inode enters the table, and put
+//! into the cached entry together with the change that they belong to, so the same flush writes
+//! them.
 
 use super::attrs::{PERMISSIONS, is_device};
 use super::inode::{Entry, InodeTable, Owner, Stored, Times};
@@ -89,8 +90,8 @@ impl Volume {
         self.codec.as_ref().is_some_and(|codec| codec.convention().special_files)
     }
 
-    /// Owner and mode that a new entry in `parent` gets. Where the image has no place for them, only
-    /// a mode other than the mount's own is worth remembering.
+    /// Owner and mode that a new entry in `parent` gets. If the image cannot store them, only a
+    /// mode that differs from that of the mount is remembered.
     pub(super) fn new_owner(&self, parent: u64, new: &New) -> VfsResult<Option<Owner>> {
         let kind = new.mode & libc::S_IFMT;
         if !matches!(kind, libc::S_IFREG | libc::S_IFDIR) && !self.has_special_files() {
@@ -129,9 +130,9 @@ impl Volume {
         codec.initial(&Meta { birth: Some(now), ..meta(&Times::all(now), owner) }, target)
     }
 
-    /// Put what changed of an inode into its entry, after an operation that changed it. Times that
-    /// do not get there, for which there is no room perhaps, are no reason to fail: they stay in
-    /// memory, and the next change tries again.
+    /// Put what changed of an inode into its entry, after an operation that changed it. If there is
+    /// no space for the times, the operation does not fail: they stay in memory, and the next
+    /// change tries again.
     pub(super) fn store(&self, core: &mut Fs, ino: u64) {
         if self.codec.is_none() {
             return;

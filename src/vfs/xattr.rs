@@ -1,6 +1,6 @@
-//! Extended attributes: `user.littlefs.0xNN` is the user attribute of type NN. Where the image
-//! holds everything a Linux filesystem does, any other `user.` name works, too: all of them in
-//! one user attribute.
+//! Extended attributes: `user.littlefs.0xNN` is the user attribute of type NN. If the image stores
+//! everything that a Linux filesystem stores, any other `user.` name works as well; these are all
+//! in one user attribute.
 //!
 //! Over a journal, setting `user.littlefs.savepoint` on the root makes a savepoint of that name;
 //! its value is the name of the last one.
@@ -53,7 +53,7 @@ impl Volume {
         self.options.user_xattr
     }
 
-    /// Whether there may be attributes to set: without extended attributes those that are none.
+    /// Whether any attribute can be set: without extended attributes, only the one for savepoints.
     pub fn takes_xattrs(&self) -> bool {
         self.has_xattrs() || self.savepoints.get().is_some()
     }
@@ -204,8 +204,8 @@ impl Volume {
         self.codec.as_ref().is_some_and(|codec| codec.convention().special_files)
     }
 
-    /// Whether user attributes of a type are this mount's to write: a raw change would bypass the
-    /// permissions that they hold.
+    /// Whether the mount itself writes the user attributes of this type. Setting them directly
+    /// would bypass the permissions that they hold.
     fn is_managed(&self, ty: u8) -> bool {
         self.codec.as_ref().is_some_and(|codec| codec.owns(ty)) || (self.has_pairs() && ty == PAIRS)
     }

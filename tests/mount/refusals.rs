@@ -165,7 +165,7 @@ const CASES: &[Case] = &[
         before: "",
         args: "-o profile=pico image mnt",
         code: 1,
-        words: ["mount option 'profile=pico'", "there are micropython-rp2"],
+        words: ["mount option 'profile=pico'", "the profiles are micropython-rp2"],
     },
     Case { what: "nothing", before: "", args: "", code: 1, words: ["<IMAGE>", "--help"] },
 ];

@@ -1,8 +1,8 @@
-//! Crash images: what may be on disk after a loss of power.
+//! Crash images: the possible contents of the disk after a loss of power.
 //!
-//! The model: every write before the last completed barrier is there; of those after it, any
-//! subset, in any order; and each 512-byte sector, counted from the start of the file, of each
-//! write by itself.
+//! The model: every write before the last completed barrier is on disk. Of the writes after it, any
+//! subset can be on disk, in any order; and of each write, each sector of 512 bytes (counted from
+//! the start of the file) can be on disk or not.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -13,10 +13,10 @@ use super::Event;
 
 /// Bytes that a disk writes as a whole.
 const SECTOR: usize = 512;
-/// Subsets of up to this many writes or pieces are all tried.
+/// If there are at most this many writes or pieces, all subsets are tried.
 const EXHAUSTIVE: usize = 6;
 
-/// How an image came about, for messages.
+/// How an image was made, for messages.
 #[derive(Debug, Clone)]
 pub enum Cut {
     /// All writes up to event `at`, in order.
@@ -50,8 +50,8 @@ impl fmt::Display for Cut {
 pub struct Crash {
     /// How it came about.
     pub cut: Cut,
-    /// Index in the log of an event such that only writes before it are in the image: with
-    /// those before the barrier, the earliest moment at which this crash can have happened.
+    /// Index in the log of an event such that the image contains only writes before it. So this is
+    /// the earliest moment at which the crash can have happened.
     pub reached: usize,
     /// All bytes.
     pub image: Vec<u8>,
@@ -75,7 +75,7 @@ enum Stage {
     Done,
 }
 
-/// Crash images of a log, each once, made one at a time.
+/// All different crash images of a log, made one at a time.
 pub struct Crashes<'a> {
     log: &'a [Event],
     /// All that is durable before `from`.
@@ -92,8 +92,8 @@ pub struct Crashes<'a> {
 }
 
 impl<'a> Crashes<'a> {
-    /// Crash images of the device that held `base` when `log` began. Where there are too many,
-    /// `samples` of each kind between two barriers, chosen by `seed`.
+    /// Crash images of the device that held `base` when `log` began. If there are too many,
+    /// `samples` images of each kind are chosen by `seed` between two barriers.
     pub fn new(base: Vec<u8>, log: &'a [Event], samples: usize, seed: u64) -> Self {
         let mut c = Self {
             log,

@@ -22,7 +22,7 @@ pub(super) enum Pending {
     Bytes {
         all: Arc<[u8]>,
         at: usize,
-        /// They go to blocks that held something else: not worth a comparison.
+        /// Whether they go to blocks with other content, so that a comparison is not worthwhile.
         fresh: bool,
     },
     /// All are 0xFF.
@@ -74,15 +74,15 @@ pub(super) struct Appender {
     sequence: u64,
     /// Checksum of the last.
     checksum: u32,
-    /// Byte behind what was written, which may be part of a transaction.
+    /// The byte after everything that was written, which may include part of a transaction.
     end: u64,
-    /// Byte behind the zeros that follow.
+    /// The byte after the reserved zeros.
     reserved: u64,
     /// The transaction that was begun.
     begun: Option<Begun>,
-    /// A transaction was synced: others may follow.
+    /// Whether a transaction was synced, so that more will probably follow.
     syncs_again: bool,
-    /// What is on disk is unknown.
+    /// Whether it is not known what is on disk.
     poisoned: bool,
     /// Samples of file data that this mount has written.
     samples: Samples,
@@ -126,7 +126,7 @@ impl Appender {
         }
     }
 
-    /// Before anything is written.
+    /// Called before anything is written.
     fn check(&mut self, file: &dyn JournalFile) -> io::Result<()> {
         if self.poisoned {
             return Err(io::Error::other(Reason::Poisoned));
@@ -134,12 +134,12 @@ impl Appender {
         self.check_size(file)
     }
 
-    /// Refuse to go on with a file that somebody truncated: what is missing would become a hole.
+    /// Fail if somebody truncated the file, because the missing part would become a hole.
     pub fn check_size(&mut self, file: &dyn JournalFile) -> io::Result<()> {
         check_size(file.size(), self.end).inspect_err(|_| self.poisoned = true)
     }
 
-    /// Whether what is on disk is unknown, so that nothing more may be written.
+    /// Whether it is not known what is on disk, so that nothing may be written any more.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
     }
@@ -154,14 +154,14 @@ impl Appender {
         Begun { head, start: self.end, sum: head.hasher() }
     }
 
-    /// Let there be a transaction, whether anything changes or not.
+    /// Begin a transaction, even if nothing changes.
     pub fn begin(&mut self) {
         if self.begun.is_none() {
             self.begun = Some(self.new_transaction());
         }
     }
 
-    /// Write what is pending ahead of the end of its transaction.
+    /// Write pending changes before the end of their transaction.
     pub fn spill(&mut self, layers: &Layers, state: &RwLock<State>) -> io::Result<()> {
         self.check(&*layers.file)?;
         self.write(layers, state, false).map(drop)
@@ -182,17 +182,17 @@ impl Appender {
         Ok(())
     }
 
-    /// Cut off what is reserved, or a transaction without an end.
+    /// Cut off reserved zeros, or a transaction without an end.
     pub fn close(&self, file: &dyn JournalFile) {
         let end = self.begun.as_ref().map_or(self.end, |begun| begun.start);
-        // what an error leaves there is cut off by the next who writes
+        // if this fails, the next process that writes cuts it off
         if !self.poisoned && (self.reserved > end || self.begun.is_some()) {
             let _ = file.truncate(end);
         }
     }
 
-    /// Append what is pending to a transaction, and with `last` its end; what is written then
-    /// counts as written. Returns the transaction, unless there is none.
+    /// Append pending changes to a transaction, and with `last` also its end; the changes then
+    /// count as written. Returns the transaction, if there is one.
     fn write(
         &mut self,
         layers: &Layers,

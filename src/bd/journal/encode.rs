@@ -1,9 +1,10 @@
-//! Changed bytes as records: what differs from before, and what stands in the file already only by
-//! its place.
+//! Encoding changed bytes as records: only bytes that differ from before are stored, and bytes that
+//! are already in the file are stored as a reference.
 //!
-//! littlefs writes a file anew from the first changed byte on, each block at another place but with
-//! nearly the same bytes as its former self at the same offset. So of blocks written, two samples
-//! are remembered, and a block with such a sample is compared with the one it comes from.
+//! littlefs rewrites a file from the first changed byte on. Each block then is at another place,
+//! but has nearly the same bytes as before at the same offsets. So two samples of each written
+//! block are remembered, and a block with the same sample is compared with the block that the
+//! sample comes from.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -17,18 +18,20 @@ use crate::bd::Geometry;
 
 /// Bytes compared at a time.
 const CHUNK: usize = 64 << 10;
-/// So many equal bytes between changed ones are written along: a record costs 12.
+/// Up to this many equal bytes between changed ones are written as well, because a record costs 12
+/// bytes.
 const GAP: usize = 16;
-/// So many equal bytes are a record of their own.
+/// From this many equal bytes on, they get a record of their own.
 const FILL: usize = 48;
-/// So many bytes are worth a look for where they stand already: such a record costs 20.
+/// From this many bytes on, it is worthwhile to search for them in the file, because such a record
+/// costs 20 bytes.
 const AGAIN: usize = 64;
 /// Bytes of a sample.
 const SAMPLE: usize = 32;
-/// Samples remembered: 9 MiB of memory.
+/// How many samples are remembered; they take 9 MiB of memory.
 const SAMPLES_MAX: usize = 1 << 18;
 
-/// Records to be written; where their bytes will be is counted from the start of them.
+/// Records that will be written; positions of their bytes are counted from their start.
 #[derive(Default)]
 pub(super) struct Encoded {
     pub bytes: Vec<u8>,
@@ -58,7 +61,7 @@ impl Samples {
     fn of(off: u64, data: &[u8]) -> impl Iterator<Item = u64> {
         [data.len() / 4, data.len() / 4 * 3].into_iter().filter_map(move |at| {
             let sample = data.get(at..at + SAMPLE)?;
-            // what is not written tells nothing
+            // a sample without written bytes is of no use
             let tells = sample.iter().any(|b| !matches!(b, 0 | 0xff));
             tells.then(|| {
                 let mut hasher = DefaultHasher::new();
@@ -107,7 +110,7 @@ pub(super) fn encode(
             };
             match former {
                 None => out.put(g, at, new),
-                // a sample may be of the end of the filesystem, and shorter
+                // the sample may come from the end of the filesystem, where the unit is shorter
                 Some(former) if former + n > g.size() => out.put(g, at, new),
                 Some(former) => {
                     layers.read_written(written, former, old).map_err(|e| e.source)?;
@@ -161,7 +164,7 @@ impl Encoded {
                 continue;
             }
             let run = data[at..].iter().take_while(|b| **b == byte).count();
-            // alone it is shorter in any case
+            // a record of its own is shorter in any case
             if run >= FILL || (run == data.len() && run > 1) {
                 self.put_literal(g, start + literal as u64, &data[literal..at]);
                 self.put_byte(g, start + at as u64, run, byte);
@@ -185,7 +188,7 @@ impl Encoded {
         written: &Extents<Source>,
         before: u64,
     ) {
-        // what is to be written out, begun in front of what is not
+        // the start of the bytes that must be written out, before those that need not
         let mut literal = 0;
         let mut equal_from = 0;
         let mut equal = |this: &mut Self, from: usize, to: usize| {

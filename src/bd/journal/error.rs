@@ -28,7 +28,7 @@ pub enum Reason {
         /// The image's.
         image: (Geometry, u64),
     },
-    /// The image is not the one, or not at the state, that the journal goes on from.
+    /// The journal does not continue from this image, or not from its present state.
     OtherImage {
         /// Path of the image when the journal was made.
         path: String,
@@ -55,7 +55,7 @@ pub enum Reason {
     NoSavepoint(String),
     /// A savepoint cannot have this name.
     BadName(String),
-    /// A failed write left unknown what is on disk.
+    /// After a failed write, it is not known what is on disk.
     Poisoned,
     /// The filesystem in the image cannot be read.
     Filesystem(Error),

@@ -1,4 +1,4 @@
-//! Which bytes of a filesystem are elsewhere than in the image.
+//! Which bytes of a filesystem are somewhere else than in the image.
 
 use std::collections::BTreeMap;
 
@@ -26,8 +26,8 @@ impl Piece for Source {
     }
 }
 
-/// Ranges of bytes that do not overlap, by their start: length and piece. Some 40 bytes of memory
-/// each.
+/// Ranges of bytes that do not overlap, by their start: length and piece. Each takes about 40 bytes
+/// of memory.
 #[derive(Debug, Clone)]
 pub struct Extents<P>(BTreeMap<u64, (u64, P)>);
 
@@ -46,7 +46,7 @@ impl<P: Piece> Extents<P> {
         }
     }
 
-    /// Forget about `len` bytes from `start` on.
+    /// Remove `len` bytes from `start` on.
     fn remove(&mut self, start: u64, len: u64) {
         let end = start + len;
         if let Some((&at, &(had, ref piece))) = self.0.range(..start).next_back()
@@ -69,8 +69,8 @@ impl<P: Piece> Extents<P> {
         }
     }
 
-    /// What the `len` bytes from `start` on are made of, in order: start, length, and the piece,
-    /// or none where the bytes are not here.
+    /// What the `len` bytes from `start` on are made of, in order: start, length, and the piece, or
+    /// `None` for bytes that are not in the map.
     pub fn segments(&self, start: u64, len: u64) -> Vec<(u64, u64, Option<P>)> {
         let end = start + len;
         let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! What a journal asks of the file it is in.
+//! The interface of the file that holds a journal.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use crate::bd::file::{container_size, read_up_to};
 use crate::sys;
 
-/// What is kept in reserve behind the end.
+/// The zeros that are reserved after the end.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A file that grows at its end.
@@ -30,14 +30,15 @@ pub trait JournalFile: Send + Sync {
     /// A hint: `len` bytes from `at` on will be read soon.
     fn will_read(&self, _at: u64, _len: u64) {}
 
-    /// Write `data` at byte `at`, which nothing that counts is behind.
+    /// Write `data` at byte `at`; no valid content follows it.
     ///
     /// # Errors
     /// The system's.
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Put zeros behind byte `at`, the end, and say how many. To sync what is written over them is
-    /// one write for a disk; to sync a file that has become longer takes more, for its length.
+    /// Write zeros from byte `at`, the end, on, and return their number. Syncing data that
+    /// overwrites these zeros is one write for a disk; syncing a file that has become longer needs
+    /// more writes, because its length changes.
     fn reserve(&self, _at: u64) -> u64 {
         0
     }
@@ -78,7 +79,7 @@ impl JournalFile for File {
     }
 
     fn reserve(&self, at: u64) -> u64 {
-        // without the space for them it goes on as before
+        // if there is no space for them, the journal works without them
         self.write_all_at(&ZEROS, at).map_or(0, |()| ZEROS.len() as u64)
     }
 

@@ -28,8 +28,9 @@
 //! | I, commit begun | the last transaction's | fingerprint of the image to be |
 //! | D, commit done | the same | the same |
 //!
-//! A record is a word, kind in its highest 4 bits and length in the others, then block and offset
-//! where it belongs (4 bytes each). It may run over the end of a block into the next.
+//! A record begins with a word: the kind is in its highest 4 bits, and the length in the others.
+//! Then come the block and the offset of its place (4 bytes each). It may go beyond the end of a
+//! block into the next one.
 //!
 //! | kind | what follows |
 //! |---|---|
@@ -38,9 +39,9 @@
 //! | 3, zeros | nothing: all bytes are 0 |
 //! | 4, again | position in this file (8 bytes), before this entry, of the bytes |
 //!
-//! The CRC is the usual CRC-32. A checksum leaves the CRC of the head out because what follows a
-//! CRC in a CRC depends on nothing before it. As each entry holds the checksum of the one before,
-//! entries cannot change places.
+//! The CRC is the usual CRC-32. A checksum does not include the CRC of the head: if it did, it
+//! would not depend on anything before that CRC. Each entry holds the checksum of the previous
+//! entry, so entries cannot change places.
 
 use super::extents::Source;
 use crate::bd::{Geometry, byte_offset};
@@ -69,13 +70,13 @@ const ZEROS: u32 = 3;
 const AGAIN: u32 = 4;
 const END: u32 = 15;
 
-/// SHA-256 over everything in an image that a change must change.
+/// SHA-256 over the parts of an image of which every change of a file changes at least one.
 pub type Fingerprint = [u8; 32];
 
 /// The start of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Tells journals apart.
+    /// Distinguishes journals.
     pub id: u64,
     /// When it was made, in nanoseconds since 1970.
     pub time: i64,
@@ -87,9 +88,9 @@ pub struct Header {
     pub image_size: u64,
     /// Of the image when the journal was made.
     pub fingerprint: Fingerprint,
-    /// The number of the state that the image was in: 0, but after a squash.
+    /// The number of the state of the image: 0, except after a squash.
     pub base: u64,
-    /// The greatest number of a transaction that there ever was.
+    /// The greatest number that any transaction ever had.
     pub given: u64,
     /// Path of the image, for information.
     pub path: Vec<u8>,
@@ -102,11 +103,11 @@ pub enum Kind {
     Transaction,
     /// A name for the state.
     Savepoint,
-    /// A former state counts again.
+    /// The journal went back to a former state.
     Revert,
-    /// From here on the image is being written.
+    /// From here on, the image is being written.
     CommitBegun,
-    /// The image holds it all.
+    /// Everything is in the image.
     CommitDone,
 }
 
@@ -125,7 +126,7 @@ pub struct Head {
     pub kind: Kind,
     /// Its place among all entries.
     pub sequence: u64,
-    /// The transaction it is, or is about.
+    /// The number of the transaction, or of the transaction that the entry is about.
     pub number: u64,
     /// When it was written, in nanoseconds since 1970.
     pub time: i64,
@@ -142,7 +143,7 @@ pub struct Record {
     pub start: u64,
     /// Bytes that it changes.
     pub len: u64,
-    /// What they become; for [`Next::Data`] to be replaced by where the data is.
+    /// The new content; for [`Next::Data`], the caller replaces this with the place of the data.
     pub source: Source,
 }
 
@@ -153,9 +154,9 @@ pub enum Next {
     Data(u32),
     /// A record of one byte, repeated.
     Byte(u8, u32),
-    /// A record whose bytes stand elsewhere in the file.
+    /// A record whose bytes are elsewhere in the file.
     Again(u32),
-    /// The last record was the last.
+    /// There are no more records.
     End,
 }
 
@@ -175,7 +176,7 @@ impl Next {
     }
 }
 
-/// Byte of the filesystem at which a record belongs that is `len` bytes long; `None` if it is not
+/// The byte of the filesystem at which a record of `len` bytes belongs; `None` if that is not
 /// inside the filesystem.
 pub fn place(g: Geometry, place: [u8; 8], len: u32) -> Option<u64> {
     let (block, off) = (read_u32_le(&place, 0)?, read_u32_le(&place, 4)?);
@@ -216,7 +217,7 @@ pub fn put_end(out: &mut Vec<u8>) {
     out.extend((END << 28).to_le_bytes());
 }
 
-/// The bytes of one entry but a transaction, and its checksum.
+/// The bytes of an entry that is not a transaction, and its checksum.
 pub fn entry(head: &Head, body: &[u8]) -> (Vec<u8>, u32) {
     let mut out = head.to_bytes().to_vec();
     let mut sum = head.hasher();
@@ -360,8 +361,8 @@ fn read_u32_le(b: &[u8], off: usize) -> Option<u32> {
     Some(u32::from_le_bytes(b.get(off..off.checked_add(4)?)?.try_into().ok()?))
 }
 
-/// Whether a savepoint may have this name: one that a mount option, a shell and a terminal take
-/// as it is, and that is not a number.
+/// Whether a savepoint may have this name. It must need no quoting in a mount option, a shell or a
+/// terminal, and must not be a number.
 pub fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= NAME_MAX

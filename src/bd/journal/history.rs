@@ -1,4 +1,4 @@
-//! What the entries of a journal add up to: which states there are.
+//! The states of an image that result from the entries of a journal.
 
 use std::collections::HashSet;
 
@@ -6,8 +6,8 @@ use super::Reason;
 use super::format::{Fingerprint, Header, Kind};
 use super::scan::{Entry, Payload, Scan};
 
-/// The savepoint that `littlefs run` sets at the state before; the next revert or commit ends what
-/// it began.
+/// The savepoint that `littlefs run` sets at the state before; the next revert or commit removes
+/// it.
 pub const RUN: &str = "littlefs-run";
 
 /// A state of the image: as it was, or after a transaction.
@@ -31,7 +31,7 @@ impl At {
     }
 }
 
-/// What became of a transaction.
+/// What happened to a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It counts.
@@ -51,7 +51,7 @@ pub struct Transaction {
     pub time: i64,
     /// Bytes of the file where it starts and ends.
     pub place: (u64, u64),
-    /// What became of it.
+    /// What happened to it.
     pub fate: Fate,
 }
 
@@ -73,20 +73,22 @@ pub struct Savepoint {
     pub time: i64,
 }
 
-/// All that happened, in order.
+/// Everything that happened, in order.
 #[derive(Debug, Clone)]
 pub struct History {
     /// All transactions, by number.
     pub transactions: Vec<Transaction>,
-    /// Places in `transactions` of those that count upon the image.
+    /// Indices in `transactions` of those that apply to the image.
     live: Vec<usize>,
-    /// The savepoints whose states can be reached, by number; of a name the last counts.
+    /// The savepoints whose states can be reached, by number; if a name was set several times, the
+    /// last one counts.
     savepoints: Vec<Savepoint>,
     /// The state that the image is in.
     pub base: u64,
     /// The fingerprint of the image in that state.
     pub fingerprint: Fingerprint,
-    /// A commit that is not done: the image's fingerprint when it is.
+    /// The fingerprint that the image will have after the commit that was begun but is not
+    /// finished.
     pub begun: Option<Fingerprint>,
     /// The state at [`RUN`], until a revert or a commit.
     pub run: Option<u64>,
@@ -95,7 +97,7 @@ pub struct History {
 }
 
 impl History {
-    /// Before anything happened to the image that the header tells of.
+    /// The history before the first entry.
     pub fn new(header: &Header) -> Self {
         Self {
             transactions: Vec::new(),
@@ -109,7 +111,7 @@ impl History {
         }
     }
 
-    /// What the entries say.
+    /// The history that the entries describe.
     ///
     /// # Errors
     /// When they contradict each other.
@@ -124,7 +126,7 @@ impl History {
         Ok(this)
     }
 
-    /// Let one more entry count.
+    /// Add one more entry.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -205,7 +207,7 @@ impl History {
         last.map_or(self.base, |t| t.number)
     }
 
-    /// The transactions that count, upon the image.
+    /// The transactions that apply to the image.
     pub fn live(&self) -> impl Iterator<Item = &Transaction> {
         self.live.iter().filter_map(|&i| self.transactions.get(i))
     }
@@ -216,7 +218,8 @@ impl History {
         self.transactions.get(i)
     }
 
-    /// The savepoints whose states can be reached, as they were set; each name once.
+    /// The savepoints whose states can be reached, in the order in which they were set; each name
+    /// once.
     pub fn savepoints(&self) -> Vec<&Savepoint> {
         let mut seen = HashSet::new();
         let mut found: Vec<_> =
@@ -225,7 +228,7 @@ impl History {
         found
     }
 
-    /// Number of a state, which can be reached.
+    /// The number of a state that can be reached.
     ///
     /// # Errors
     /// Why it cannot.

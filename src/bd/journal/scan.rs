@@ -1,4 +1,4 @@
-//! Reading a journal from its start to the last entry that is whole.
+//! Reading a journal from its start to the last complete entry.
 
 use std::io;
 
@@ -13,10 +13,10 @@ use crate::bd::Geometry;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
-/// Heads behind a broken entry whose entries are looked at. What a crash leaves has none.
+/// How many possible entries after a broken one are examined. After a crash, there is none.
 const HEADS_MAX: u32 = 64;
 
-/// What an entry says beside its head.
+/// What an entry contains besides its head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// Nothing, or records.
@@ -34,7 +34,7 @@ pub struct Entry {
     pub head: Head,
     /// Byte of the file where it starts.
     pub start: u64,
-    /// Byte behind its end.
+    /// The byte after its end.
     pub end: u64,
     /// What it says.
     pub payload: Payload,
@@ -49,15 +49,15 @@ pub struct Scan {
     pub header_len: u64,
     /// All entries that are whole, in order.
     pub entries: Vec<Entry>,
-    /// Byte behind the last of them.
+    /// The byte after the last of them.
     pub end: u64,
     /// Checksum of the last of them.
     pub checksum: u32,
-    /// Bytes behind that, which a crash cut short.
+    /// Bytes after that, which belong to an entry that a crash cut short.
     pub torn: u64,
 }
 
-/// Reads forward through a file, as far as it went when this was made.
+/// Reads forward through a file, up to the size that it had when this was made.
 pub struct Reader<'a> {
     file: &'a dyn JournalFile,
     buf: Vec<u8>,
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         self.base + self.next as u64
     }
 
-    /// Some bytes from here on, none at the end; they stay to be read.
+    /// Some bytes from here on, none at the end. They are not consumed.
     fn peek(&mut self) -> io::Result<&[u8]> {
         if self.next == self.buf.len() {
             self.base = self.position();
@@ -113,8 +113,8 @@ impl<'a> Reader<'a> {
         Ok(self.fill(&mut out)?.then_some(out))
     }
 
-    /// Pass over `len` bytes, which count for `sum`, if that is given; false if they are not all
-    /// there.
+    /// Skip `len` bytes, and add them to `sum` if that is given; false if the file ends before
+    /// that.
     fn pass(&mut self, mut len: u64, mut sum: Option<&mut crc32fast::Hasher>) -> io::Result<bool> {
         if self.position().saturating_add(len) > self.limit {
             return Ok(false);
@@ -144,8 +144,8 @@ impl<'a> Reader<'a> {
 }
 
 /// Read the records of a transaction whose entry starts at byte `start`, from the first one to the
-/// end of the last, and tell each; with `sum` all their bytes count for that. False if they break
-/// the format or the file ends.
+/// end of the last, and report each; their bytes are added to `sum` if that is given. False if they
+/// violate the format or the file ends.
 fn records(
     reader: &mut Reader<'_>,
     g: Geometry,
@@ -240,7 +240,7 @@ fn entry(
 /// Read and check all of a journal.
 ///
 /// # Errors
-/// When it is none, or damaged before its last entry: that is no crash's work.
+/// When it is not a journal, or is damaged before its last entry, which a crash cannot cause.
 pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
     match scan_part(file)? {
         (scan, None) => Ok(scan),
@@ -248,7 +248,7 @@ pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
     }
 }
 
-/// The same with what is whole before the damage, if there is any.
+/// The same; if there is damage, this returns the part before it, together with the damage.
 ///
 /// # Errors
 /// When it is no journal at all.
@@ -290,15 +290,15 @@ pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reaso
     }
 }
 
-/// A crash cuts the last entry short. Where a whole one follows what is broken, it was something
-/// else.
+/// A crash only cuts the last entry short. If a complete entry follows the broken one, something
+/// else damaged it.
 fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<(), Reason> {
     let broken = scan.entries.len() as u64 + 1;
     let later = |head: &Head| head.id == scan.header.id && head.sequence > broken;
     let mut reader = Reader::new(file, scan.end + 1, limit);
     let mut heads = 0;
     while heads < HEADS_MAX {
-        // to the next first byte of a head
+        // go to the next byte that could begin a head
         let there = reader.peek()?;
         if there.is_empty() {
             return Ok(());
@@ -341,7 +341,7 @@ fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<()
     Err(Reason::Damaged { at: scan.end, what })
 }
 
-/// Tell the records of a transaction that [`scan`] found whole.
+/// Report the records of a transaction that [`scan`] found complete.
 ///
 /// # Errors
 /// When the file cannot be read, or has been changed since.

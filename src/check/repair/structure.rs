@@ -1,9 +1,9 @@
-//! Directories and the thread made sound: what leads nowhere is cut off, and a broken thread is
-//! laid anew through everything that was found.
+//! Repairing directories and the thread: entries and tails that lead nowhere are cut off, and a
+//! broken thread is built again through everything that was found.
 //!
-//! No commit takes away the last pointer to a pair that can be read, and while a thread is broken
-//! it stays so up to the last commit: until then its pairs' shares of the global state, some of
-//! which may be lost, are not added up by anyone.
+//! No commit removes the last pointer to a readable pair. A broken thread stays broken until the
+//! last commit, so that until then nobody adds up the deltas of the global state, some of which may
+//! be lost.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use super::model::{BadEntry, Model};
 use crate::disk::{GState, Tail};
 use crate::error::Result;
 
-/// Rounds after which repair has gone wrong: one settles the global state, one mends, and a
-/// retyped entry may name what is broken.
+/// Number of rounds after which the repair must have gone wrong: one round clears the global state,
+/// one repairs, and one more may be needed because an entry with a new type names something broken.
 const ROUNDS_MAX: usize = 5;
 
 /// Cut off everything that leads nowhere.
@@ -36,7 +36,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
-/// Clear the global state before ids and tails change, and do what it asks for.
+/// Do what the global state asks for, and clear it, before ids and tails change.
 fn settle(editor: &Editor, model: &Model) -> Result<()> {
     let moved = model.moved_away();
     let (node, id) = match moved {
@@ -109,8 +109,8 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
-/// Every pair once: the thread as far as it goes, then directory after directory, each followed by
-/// what its last tail leads to, so that no pointer is lost that nothing replaces.
+/// Every pair once: first the thread as far as it goes, then one directory after the other, each
+/// followed by the pairs that its last tail leads to. So no pointer is lost without a replacement.
 fn new_thread(model: &Model) -> Vec<usize> {
     let mut order = model.thread.clone();
     let mut placed = vec![false; model.nodes.len()];
