@@ -29,7 +29,7 @@ use crate::dialect::View;
 #[cfg(feature = "inspect")]
 use crate::dialect::{Lists, LivePair, Reading};
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail, list::Step, log::RawEntry, read_u32_le, tag};
+use crate::disk::{Pair, Tail, list::{Met, Place}, log::RawEntry, read_u32_le, tag};
 use crate::disk::Superblock;
 use crate::error::Result;
 #[cfg(feature = "inspect")]
@@ -104,7 +104,7 @@ pub(crate) fn follow(
     dev: &dyn BlockDevice,
     head: u32,
     size: u32,
-    visit: &mut dyn FnMut(Step),
+    visit: &mut dyn FnMut(Met<'_>),
 ) -> Result<()> {
     let blocks = list::LISTS.load(dev, head, size)?;
     for (index, &block) in blocks.iter().enumerate().rev() {
@@ -118,7 +118,7 @@ pub(crate) fn follow(
             target(k).and_then(|target| blocks.get(target as usize)) == Some(pointer)
         };
         let agrees = pointers.iter().enumerate().all(is_right);
-        visit(Step { index, block, pointers, agrees });
+        visit(Met::Pointers { at: Place { index, block }, pointers: &pointers, agrees });
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ use crate::show::Show;
 
 use owners::Owners;
 
+pub(crate) use files::code_of as list_code;
 pub use repair::{Mode, Repair, Repairs, repair};
 
 /// Findings of one code that are kept; the rest are counted.

@@ -9,7 +9,6 @@ pub mod ctz;
 pub mod dissect;
 pub mod entry;
 pub mod gstate;
-#[cfg(feature = "inspect")]
 pub mod list;
 pub mod log;
 pub mod name;
@@ -19,6 +18,7 @@ pub mod tag;
 use std::fmt;
 
 pub use gstate::GState;
+pub use list::List;
 pub use superblock::Superblock;
 pub use tag::Tag;
 

@@ -8,6 +8,7 @@ use crate::image::OpenError;
 use crate::journal::JournalError;
 
 pub use crate::disk::Pair;
+use crate::disk::list::{Broken, List, Place};
 
 /// Result of everything in this library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -215,15 +216,23 @@ pub enum Corrupt {
     },
     /// A pending move would delete the superblock.
     MoveOfSuperblock(Pair),
-    /// A struct tag of the wrong length or type for its entry.
+    /// The struct tag of an entry does not say where its content is (SPEC: `0x2xx` STRUCT).
     BadStruct {
         /// Where.
         pair: Pair,
         /// Id in the pair.
         id: u16,
+        /// Why it does not.
+        why: StructFault,
     },
-    /// The root pair holds no superblock entry of the right length.
-    BadSuperblock(Pair),
+    /// The first entry of a pair of the superblock chain is no superblock (SPEC: `0x0ff`
+    /// SUPERBLOCK).
+    BadSuperblock {
+        /// Where.
+        pair: Pair,
+        /// Why it is none.
+        why: SuperblockFault,
+    },
     /// A pair below the root holds a superblock entry.
     StraySuperblock(Pair),
 }
@@ -254,14 +263,74 @@ impl fmt::Display for Corrupt {
             Self::MoveOfSuperblock(p) => {
                 write!(f, "the global state says that the superblock was moved out of {p}")
             }
-            Self::BadStruct { pair, id } => {
-                write!(f, "entry {id} of metadata pair {pair} has an impossible struct")
+            Self::BadStruct { pair, id, why } => {
+                write!(f, "entry {id} of metadata pair {pair} has an impossible struct: {why}")
             }
-            Self::BadSuperblock(p) => write!(f, "metadata pair {p} holds no usable superblock"),
+            Self::BadSuperblock { pair, why } => {
+                write!(f, "metadata pair {pair} holds no usable superblock: {why}")
+            }
             Self::StraySuperblock(p) => {
                 write!(f, "metadata pair {p} holds a superblock where a directory should be")
             }
         }
+    }
+}
+
+/// Why the struct tag of an entry does not say where its content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StructFault {
+    /// There is none.
+    Missing,
+    /// It is of a known type, and has fewer bytes than that needs.
+    TooShort {
+        /// The 11-bit type of the tag.
+        ty: u16,
+    },
+    /// Its type is not known.
+    UnknownType {
+        /// The 11-bit type of the tag.
+        ty: u16,
+    },
+    /// It is one of a directory, and the entry a file, or the other way round.
+    OfAnotherKind,
+}
+
+impl fmt::Display for StructFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("there is none"),
+            Self::TooShort { ty } => write!(f, "it is of type {ty:#05x} and too short for that"),
+            Self::UnknownType { ty } => write!(f, "its type {ty:#05x} is not known"),
+            Self::OfAnotherKind => {
+                f.write_str("a directory's for a file, or a file's for a directory")
+            }
+        }
+    }
+}
+
+/// Why an entry is no superblock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SuperblockFault {
+    /// The first entry is another, or there is none.
+    NoEntry,
+    /// Its name is not "littlefs".
+    Magic,
+    /// What it says does not stand in its struct tag.
+    NotInline,
+    /// It has fewer bytes than a superblock.
+    TooShort,
+}
+
+impl fmt::Display for SuperblockFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoEntry => "its first entry is none",
+            Self::Magic => "that entry is not named \"littlefs\"",
+            Self::NotInline => "that entry has no inline struct",
+            Self::TooShort => "that entry is too short",
+        })
     }
 }
 
@@ -315,6 +384,21 @@ impl fmt::Display for Error {
             Self::Unsupported(u) => u.fmt(f),
             Self::Image(e) => e.fmt(f),
             Self::Journal(e) => e.fmt(f),
+        }
+    }
+}
+
+impl Error {
+    /// The error of a list that could not be followed.
+    pub(crate) fn of_list(list: List, broken: Broken<IoError>) -> Self {
+        let List { head, size } = list;
+        match broken {
+            Broken::TooLong { .. } => Corrupt::CtzTooLong { head, size }.into(),
+            Broken::Outside(Place { index, block }) => {
+                Corrupt::CtzOutOfRange { head, index, block }.into()
+            }
+            Broken::Loop { block } => Corrupt::CtzLoop { head, block }.into(),
+            Broken::Unreadable { error, .. } => error.into(),
         }
     }
 }

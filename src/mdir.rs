@@ -8,8 +8,10 @@ pub mod store;
 use std::cmp::Ordering;
 
 use crate::disk::commit::{BlockFull, Commit, Layout, Writer};
+use crate::disk::entry::Content;
 use crate::disk::log::{Log, RawEntry};
-use crate::disk::{GState, Pair, Tail, name, tag};
+use crate::disk::{BLOCK_NULL, GState, List, Pair, Tail, name, tag};
+use crate::error::{Corrupt, StructFault};
 use crate::slots::SlotId;
 
 /// A directory, for the life of the mount. No other directory ever gets the id.
@@ -94,12 +96,7 @@ pub enum Data {
     /// The content itself.
     Inline(Vec<u8>),
     /// A CTZ list; the head is null while the file's first blocks are not written yet.
-    Ctz {
-        /// Last block of the list.
-        head: u32,
-        /// Size in bytes.
-        size: u32,
-    },
+    Ctz(List),
     /// A directory's first pair.
     Dir {
         /// As the entry names it.
@@ -114,26 +111,25 @@ pub enum Data {
 }
 
 impl Data {
+    /// A file in blocks of which none is written yet.
+    pub const EMPTY_LIST: Self = Self::Ctz(List { head: BLOCK_NULL, size: 0 });
+
     fn from_raw(raw: Option<(u16, Box<[u8]>)>) -> Self {
-        match raw {
-            None => Self::Missing,
-            Some((tag::INLINESTRUCT, d)) => Self::Inline(d.into_vec()),
-            Some((tag::CTZSTRUCT, d)) if d.len() >= 8 => match Pair::from_bytes(&d) {
-                Some(Pair([head, size])) => Self::Ctz { head, size },
-                None => Self::Missing,
-            },
-            Some((tag::DIRSTRUCT, d)) if d.len() >= 8 => match Pair::from_bytes(&d) {
-                Some(pair) => Self::Dir { pair, dir: None },
-                None => Self::Missing,
-            },
-            Some((ty, d)) => Self::Raw(ty, d),
+        let Some((ty, data)) = raw else { return Self::Missing };
+        match Content::decode(ty, &data) {
+            Content::Inline(_) => Self::Inline(data.into_vec()),
+            Content::List(list) => Self::Ctz(list),
+            Content::Dir(pair) => Self::Dir { pair, dir: None },
+            Content::Short { .. } | Content::Unknown { .. } | Content::Missing => {
+                Self::Raw(ty, data)
+            }
         }
     }
 
     fn size_on_disk(&self) -> u32 {
         match self {
             Self::Inline(d) => 4 + d.len() as u32,
-            Self::Ctz { .. } | Self::Dir { .. } => 12,
+            Self::Ctz(_) | Self::Dir { .. } => 12,
             Self::Raw(_, d) => 4 + d.len() as u32,
             Self::Missing => 0,
         }
@@ -141,9 +137,9 @@ impl Data {
 
     fn encode(&self, id: u16, w: &mut Writer) {
         match self {
-            Self::Inline(d) => w.tag(tag::INLINESTRUCT, id, d),
-            Self::Ctz { head, size } => w.tag(tag::CTZSTRUCT, id, &Pair([*head, *size]).to_bytes()),
-            Self::Dir { pair, .. } => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Inline(d) => Content::Inline(d).put(id, w),
+            Self::Ctz(list) => Content::List(*list).put(id, w),
+            Self::Dir { pair, .. } => Content::Dir(*pair).put(id, w),
             Self::Raw(ty, d) => w.tag(*ty, id, d),
             Self::Missing => {}
         }
@@ -241,6 +237,19 @@ impl Entry {
             discount: 0,
             double: Double::No,
         })
+    }
+
+    /// The damage of an entry whose struct does not say where its content is.
+    pub fn bad_struct(&self, pair: Pair, id: u16) -> Corrupt {
+        let why = match &self.data {
+            Data::Missing => StructFault::Missing,
+            Data::Raw(ty, data) => match Content::decode(*ty, data) {
+                Content::Short { ty } => StructFault::TooShort { ty },
+                _ => StructFault::UnknownType { ty: *ty },
+            },
+            Data::Inline(_) | Data::Ctz(_) | Data::Dir { .. } => StructFault::OfAnotherKind,
+        };
+        Corrupt::BadStruct { pair, id, why }
     }
 
     /// Bytes of a compacted pair it takes.

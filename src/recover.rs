@@ -25,11 +25,11 @@ use std::ops::Range;
 
 use crate::bd::BlockDevice;
 use crate::convention::{AttrUsage, Codec, Convention};
-use crate::disk::ctz;
+use crate::disk::{List, ctz};
 use crate::error::{Result, Unsupported};
 use crate::image::Dialect;
 use carve::carve;
-use history::{Content, List, Version};
+use history::{Content, Version};
 use lists::{Chain, Lists};
 use proof::{Proofs, Standing};
 use world::{Timeline, World};

@@ -29,7 +29,7 @@ use crate::dialect::{LivePair, Reading};
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::dialect::tree::Content;
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail, log::RawEntry, tag};
+use crate::disk::{List, Pair, Tail, entry, log::RawEntry, tag};
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
 use crate::disk::Superblock;
 #[cfg(any(feature = "cli", feature = "internals"))]
@@ -77,12 +77,13 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
 #[cfg(feature = "inspect")]
 pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEntry> {
     let entry = |entry: block::Entry| {
-        let (name_type, ty) = match entry.kind {
-            block::FILE => (tag::REG, tag::CTZSTRUCT),
-            block::DIRECTORY => (tag::DIR, tag::DIRSTRUCT),
+        let [first, second] = entry.words();
+        let (name_type, content) = match entry.kind {
+            block::FILE => (tag::REG, entry::Content::List(List { head: first, size: second })),
+            block::DIRECTORY => (tag::DIR, entry::Content::Dir(Pair([first, second]))),
             _ => return RawEntry::default(),
         };
-        let data = Some((ty, entry.data.into()));
+        let data = content.to_struct();
         RawEntry { name_type: Some(name_type), name: entry.name, data, attrs: Vec::new() }
     };
     let found = block::read_one(dev, block).ok().flatten();

@@ -22,6 +22,7 @@ use std::collections::HashSet;
 use super::log::Log;
 use super::{TIME, TIME_LEN};
 use crate::bd::BlockDevice;
+use crate::disk::entry::Content;
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, VERSION_2_0};
 use crate::disk::{Pair, Superblock, Tag, name, tag};
 
@@ -85,7 +86,8 @@ impl Evidence {
                 self.own |= commit == 0;
                 ids.count = ids.count.saturating_sub(u16::from(t.id() < ids.count));
             }
-            tag::DIRSTRUCT | tag::INLINESTRUCT | tag::CTZSTRUCT | tag::HARDTAIL => {}
+            tag::HARDTAIL => {}
+            ty if Content::is_known(ty) => {}
             ty => self.foreign |= ty != tag::USERATTR | u16::from(TIME) || t.size() != TIME_LEN,
         }
     }

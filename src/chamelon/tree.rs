@@ -6,7 +6,7 @@ use crate::bd::BlockDevice;
 use crate::check::Recorder;
 use crate::dialect::Tree;
 use crate::dialect::tree::{Candidate, Content, Entry, Names, Reader, Walk};
-use crate::disk::{Pair, read_u32_le, tag};
+use crate::disk::{List, Pair, entry, read_u32_le, tag};
 use crate::error::Error;
 
 /// Program size where no commit tells another, in bytes: chamelon's default.
@@ -87,15 +87,19 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
 /// one.
 fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut Names) {
     for (id, ty, name) in log.names() {
-        let list =
-            log.get(id, tag::CTZSTRUCT).and_then(|d| read_u32_le(d, 0).zip(read_u32_le(d, 4)));
-        let inline = log.get(id, tag::INLINESTRUCT);
-        let pair = log.get(id, tag::DIRSTRUCT).and_then(Pair::from_bytes);
-        let value = match (list, inline) {
-            (Some((head, size)), _) => Some(Content::List { head, size }),
-            (None, Some(data)) => Some(Content::Inline(data.into())),
-            (None, None) => None,
-        };
+        // an entry may have one of each type
+        let (mut list, mut inline, mut pair) = (None, None, None);
+        for (ty, data) in log.range(id, tag::STRUCT, tag::STRUCT | 0xff) {
+            match entry::Content::decode(ty, data) {
+                entry::Content::Inline(data) => inline = Some(Content::Inline(data.into())),
+                entry::Content::List(List { head, size }) => {
+                    list = Some(Content::List { head, size });
+                }
+                entry::Content::Dir(first) => pair = Some(first),
+                _ => {}
+            }
+        }
+        let value = list.or(inline);
         // where both are there, the type of the name decides
         let (content, below) = match (value, pair) {
             (Some(value), None) => (value, None),

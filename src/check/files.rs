@@ -1,10 +1,12 @@
 //! Blocks: CTZ lists, and who uses what.
 
-use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use super::owners::Owner;
 use super::{Checker, bytes_of};
-use crate::disk::{ctz, read_u32_le};
+use crate::disk::List;
+use crate::disk::list::{self, Broken, Met, Place};
 use crate::error::Error;
 use crate::mdir::store;
 
@@ -46,67 +48,57 @@ impl Checker<'_> {
     }
 
     /// Follow the CTZ list of entry `id` of pair `pair`, every pointer of it.
-    pub(super) fn check_file(&mut self, path: &str, pair: usize, id: u16, head: u32, size: u32) {
+    pub(super) fn check_file(&mut self, path: &str, pair: usize, id: u16, list: List) {
+        let size = list.size;
         if self.limits.is_some_and(|s| size > s.file_max) {
             self.error("file-too-large", path, format_args!("{size} bytes exceed file_max"));
         }
-        let count = ctz::blocks(self.g.block_size, size);
-        if count > self.g.block_count {
-            self.error(
-                "ctz-too-long",
-                path,
-                format_args!("claims {size} bytes, more than the image has"),
-            );
-            return;
-        }
-        // blocks yet to come, by index, that earlier pointers name
-        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
+        let (g, dev) = (self.g, Arc::clone(&self.dev));
         let mut sound = true;
-        let mut block = head;
-        for i in (0..count).rev() {
-            let lost = bytes_of(self.g.block_size, i, size).to;
-            if block >= self.g.block_count {
-                self.error(
-                    "ctz-range",
-                    path,
-                    format_args!(
-                        "block {i} of its list is {block:#x}, outside the image: the first {lost} \
-                         bytes cannot be read"
-                    ),
-                );
-                return;
-            }
-            // what follows is shared as well, or a loop: one finding says enough
-            if !self.claim(block, pair, Some(id)) {
-                return;
-            }
-            let n = ctz::pointers(i);
-            let mut ptrs = [0; 4 * 32];
-            let ptrs = &mut ptrs[..4 * n as usize];
-            if let Err(e) = self.dev.read(block, 0, ptrs) {
-                self.error("ctz-unreadable", path, Error::Io(e));
-                return;
-            }
-            let mut agree = expected.remove(&i).is_none_or(|e| e == block);
-            for k in 1..n {
-                if let Some(p) = read_u32_le(ptrs, 4 * k as usize) {
-                    agree &= expected.insert(i - (1 << k), p).is_none_or(|e| e == p);
+        let visit = |met: Met<'_>| {
+            match met {
+                // what follows is shared as well, or a loop: one finding says enough
+                Met::Block(at) if !self.claim(at.block, pair, Some(id)) => {
+                    return ControlFlow::Break(());
                 }
+                Met::Pointers { at, agrees: false, .. } if sound => {
+                    sound = false;
+                    let message = format_args!(
+                        "the pointers of block {} of its list disagree: after a seek, other data \
+                         may be read",
+                        at.index
+                    );
+                    self.error("ctz-pointer", path, message);
+                }
+                Met::Block(_) | Met::Pointers { .. } => {}
             }
-            if sound && !agree {
-                sound = false;
-                self.error(
-                    "ctz-pointer",
-                    path,
-                    format_args!(
-                        "the pointers of block {i} of its list disagree: after a seek, other data \
-                         may be read"
-                    ),
+            ControlFlow::Continue(())
+        };
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        let Err(broken) = list::follow(g, list, read, visit) else { return };
+        let code = code_of(&broken);
+        match broken {
+            Broken::TooLong { .. } => {
+                self.error(code, path, format_args!("claims {size} bytes, more than the image has"))
+            }
+            Broken::Outside(Place { index, block }) => {
+                let lost = bytes_of(g.block_size, index, size).to;
+                let message = format_args!(
+                    "block {index} of its list is {block:#x}, outside the image: the first {lost} \
+                     bytes cannot be read"
                 );
+                self.error(code, path, message);
             }
-            if let Some(p) = read_u32_le(ptrs, 0) {
-                block = p;
-            }
+            other => self.error(code, path, Error::of_list(list, other)),
         }
+    }
+}
+
+/// The code of the finding that a list cannot be followed.
+pub(crate) fn code_of<E>(broken: &Broken<E>) -> &'static str {
+    match broken {
+        Broken::TooLong { .. } => "ctz-too-long",
+        Broken::Outside(_) | Broken::Loop { .. } => "ctz-range",
+        Broken::Unreadable { .. } => "ctz-unreadable",
     }
 }

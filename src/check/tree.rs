@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Checker, Dir, Seen, show};
+use crate::disk::entry::{self, Content};
 use crate::disk::log::RawEntry;
 use crate::disk::{Pair, Superblock, name, tag};
 use crate::mdir::store;
@@ -100,9 +101,7 @@ impl Checker<'_> {
             }
             inside = orphan;
             if orphan && let Ok(Some(log)) = store::read_log(&*self.dev, p.pair.0[0]) {
-                let structs = log.entries.iter().filter_map(|e| e.data.as_ref());
-                let pairs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
-                named.extend(pairs.filter_map(|(_, d)| Pair::from_bytes(d)).flat_map(|p| p.0));
+                named.extend(entry::dirs(&log.entries).flat_map(|pair| pair.0));
             }
         }
         // what another orphan names is below that
@@ -292,11 +291,9 @@ impl Checker<'_> {
                     let message = format_args!("id {id} has no name: a device may stop there");
                     self.error("id-unused", pair, message);
                     self.doubtful = true;
-                    if let Some((tag::CTZSTRUCT, d)) = &e.data
-                        && let Some(Pair([head, size])) = Pair::from_bytes(d)
-                    {
+                    if let Content::List(list) = Content::of(&e) {
                         // a device takes its blocks for used
-                        self.check_file(&format!("id {id} of {pair}"), i, id, head, size);
+                        self.check_file(&format!("id {id} of {pair}"), i, id, list);
                     }
                 }
                 Some(tag::SUPERBLOCK) if id == 0 && self.pairs[i].superblock.is_some() => {}
@@ -320,26 +317,27 @@ impl Checker<'_> {
         names: &mut Names,
     ) -> Option<Child> {
         self.check_name(dir, &e.name, ty, names);
-        let points = matches!(e.data, Some((tag::DIRSTRUCT, _)));
+        let content = Content::of(&e);
+        let points = content.is_of_directory();
         self.doubtful |= (ty == tag::DIR) != points;
-        match (ty, &e.data) {
-            (tag::DIR, Some((tag::DIRSTRUCT, d))) => {
+        match (ty, content) {
+            (tag::DIR, Content::Dir(pair)) => {
                 self.recorder.report.totals.directories += 1;
-                match Pair::from_bytes(d) {
-                    Some(pair) => return Some(Child { pair, name: e.name }),
-                    None => self.bad_struct(dir, &e.name, "a directory's struct is too short"),
-                }
+                return Some(Child { pair, name: e.name });
             }
-            (tag::REG, Some((tag::INLINESTRUCT, _))) => self.recorder.report.totals.files += 1,
-            (tag::REG, Some((tag::CTZSTRUCT, d))) => {
+            (tag::DIR, Content::Short { .. }) if points => {
+                self.recorder.report.totals.directories += 1;
+                self.bad_struct(dir, &e.name, "a directory's struct is too short");
+            }
+            (tag::REG, Content::Inline(_)) => self.recorder.report.totals.files += 1,
+            (tag::REG, Content::List(list)) => {
                 self.recorder.report.totals.files += 1;
-                match Pair::from_bytes(d) {
-                    Some(Pair([head, size])) => {
-                        let path = self.path(dir, &e.name);
-                        self.check_file(&path, i, id, head, size);
-                    }
-                    None => self.bad_struct(dir, &e.name, "a file's struct is too short"),
-                }
+                let path = self.path(dir, &e.name);
+                self.check_file(&path, i, id, list);
+            }
+            (tag::REG, Content::Short { .. }) if !points => {
+                self.recorder.report.totals.files += 1;
+                self.bad_struct(dir, &e.name, "a file's struct is too short");
             }
             (tag::REG | tag::DIR, _) => {
                 self.bad_struct(dir, &e.name, "no struct tells where its content is");

@@ -4,11 +4,13 @@
 //! blocks of a pair still looks right; but not both, and not the pointers of a file's list.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::ControlFlow;
 
 use super::{ReadAt, Window};
 use crate::bd::{BlockDevice, Geometry};
+use crate::disk::list::{self, Met};
 use crate::disk::log::Log;
-use crate::disk::{Pair, Superblock, ctz, read_u32_le, rev_newer, tag};
+use crate::disk::{List, Pair, Superblock, entry, rev_newer};
 use crate::mdir::store;
 use crate::v1::block;
 
@@ -57,10 +59,10 @@ impl Evidence {
             }
             pairs -= 1;
             let Some(node) = evidence.weigh_pair(&dev, pair, read) else { continue };
-            for (head, size) in node.lists {
+            for list in node.lists {
                 if lists > 0 {
                     lists -= 1;
-                    evidence.weigh_list(&dev, head, size);
+                    evidence.weigh_list(&dev, list);
                 }
             }
             queue.extend(node.pairs);
@@ -101,55 +103,40 @@ impl Evidence {
     }
 
     /// Follow a file's list for some blocks.
-    fn weigh_list(&mut self, dev: &dyn BlockDevice, head: u32, size: u32) {
+    fn weigh_list(&mut self, dev: &dyn BlockDevice, list: List) {
         let geometry = dev.geometry();
-        let Some(last) = ctz::blocks(geometry.block_size, size).checked_sub(1) else { return };
-        if head >= geometry.block_count || last >= geometry.block_count {
-            self.bad += 1;
-        } else if last > 0 {
+        match list.blocks(geometry.block_size) {
+            0 => {}
+            _ if list.head >= geometry.block_count => self.bad += 1,
             // a single block is all data, and says nothing
-            match pointers_agree(dev, head, last) {
-                true => self.good += 2,
-                false => self.bad += 1,
-            }
+            1 => {}
+            _ if pointers_agree(dev, list) => self.good += 2,
+            _ => self.bad += 1,
         }
     }
 }
 
-/// Whether the pointers of the list whose block `index` is `head` are possible, and agree.
-pub(super) fn pointers_agree(dev: &dyn BlockDevice, head: u32, index: u32) -> bool {
-    let (mut block, mut expected) = (head, None);
-    for i in (index.saturating_sub(STEPS_MAX) + 1..=index).rev() {
-        let mut bytes = [0; 8];
-        if dev.read(block, 0, &mut bytes).is_err() {
-            return false;
+/// Whether the pointers in the last blocks of a list are possible, and agree.
+pub(super) fn pointers_agree(dev: &dyn BlockDevice, list: List) -> bool {
+    let mut agree = true;
+    let mut steps = 0;
+    let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+    let visit = |met: Met<'_>| {
+        if let Met::Pointers { pointers, agrees, .. } = met {
+            // the first two blocks are the superblock's
+            agree &= agrees && pointers.iter().all(|to| (2..dev.geometry().block_count).contains(to));
+            steps += 1;
         }
-        let pointer = |k: usize| {
-            read_u32_le(&bytes, 4 * k).filter(|&p| (2..dev.geometry().block_count).contains(&p))
-        };
-        let Some(next) = pointer(0) else { return false };
-        // block i - 1 was named by block i + 1, too, where that has a second pointer
-        if expected.is_some_and(|e| e != next) {
-            return false;
-        }
-        expected = None;
-        if ctz::pointers(i) > 1 && i > 1 {
-            match pointer(1) {
-                // it leads to block i - 2, as the first pointer of block i - 1 must
-                Some(p) => expected = Some(p),
-                None => return false,
-            }
-        }
-        block = next;
-    }
-    true
+        if agree && steps < STEPS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    list::follow(dev.geometry(), list, read, visit).is_ok() && agree
 }
 
 /// What a valid block of metadata leads to.
 pub(super) struct Node {
     rev: u32,
-    /// Head and size of the lists of files.
-    pub lists: Vec<(u32, u32)>,
+    /// The lists of files.
+    pub lists: Vec<List>,
     /// Other pairs.
     pub pairs: Vec<Pair>,
     /// Whether it cannot be a superblock: with version 1, where the root is another pair.
@@ -159,7 +146,7 @@ pub(super) struct Node {
 impl Node {
     pub fn read(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
         let log = store::read_log(dev, block).ok().flatten()?;
-        let (lists, pairs) = (lists_of(&log).collect(), pairs_of(&log).collect());
+        let (lists, pairs) = (entry::lists(&log.entries).collect(), pairs_of(&log).collect());
         Some(Self { rev: log.rev, lists, pairs, stray: false })
     }
 
@@ -175,7 +162,7 @@ impl Node {
     fn read_v1(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
         let (rev, block) = block::read_one(dev, block).ok().flatten()?;
         let of_kind = |kind| block.entries.iter().filter(move |e| e.kind == kind).map(|e| e.words());
-        let lists = of_kind(block::FILE).map(|[head, size]| (head, size)).collect();
+        let lists = of_kind(block::FILE).map(|[head, size]| List { head, size }).collect();
         let dirs = of_kind(block::DIRECTORY).chain(of_kind(block::SUPERBLOCK)).map(Pair);
         let pairs = block.next().into_iter().chain(dirs).collect();
         let stray = block.entries.first().is_none_or(|entry| entry.kind != block::SUPERBLOCK);
@@ -183,20 +170,8 @@ impl Node {
     }
 }
 
-/// Head and size of the lists in a log.
-fn lists_of(log: &Log) -> impl Iterator<Item = (u32, u32)> {
-    log.entries.iter().filter_map(|entry| match &entry.data {
-        Some((tag::CTZSTRUCT, d)) => read_u32_le(d, 0).zip(read_u32_le(d, 4)),
-        _ => None,
-    })
-}
-
 /// The pairs that a log names.
 fn pairs_of(log: &Log) -> impl Iterator<Item = Pair> {
     let tail = log.tail.map(|tail| tail.pair).filter(|pair| !pair.is_null());
-    let dirs = log.entries.iter().filter_map(|entry| match &entry.data {
-        Some((tag::DIRSTRUCT, d)) => Pair::from_bytes(d),
-        _ => None,
-    });
-    tail.into_iter().chain(dirs)
+    tail.into_iter().chain(entry::dirs(&log.entries))
 }

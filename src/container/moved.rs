@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 
 use super::evidence::{Node, pointers_agree};
 use crate::bd::{BlockDevice, Geometry, IoResult};
-use crate::disk::{Pair, ctz};
+use crate::disk::{List, Pair};
 
 /// Blocks that are left out at most before another.
 const LEFT_OUT_MAX: u32 = 16;
@@ -37,12 +37,12 @@ pub fn find(dev: &dyn BlockDevice) -> Vec<Moved> {
         let place = |by| Node::newest(dev, pair, by).map(|node| (node, by));
         let Some((node, by)) = (0..=LEFT_OUT_MAX).find_map(place) else { continue };
         note(&mut found, pair.0[0].min(pair.0[1]), by);
-        for (head, size) in node.lists {
+        for list in node.lists {
             looks += 1;
             if looks < LOOKS_MAX
-                && let Some(by) = list(dev, head, size)
+                && let Some(by) = distance(dev, list)
             {
-                note(&mut found, head, by);
+                note(&mut found, list.head, by);
             }
         }
         queue.extend(node.pairs);
@@ -60,14 +60,12 @@ fn note(found: &mut Vec<Moved>, block: u32, by: u32) {
 }
 
 /// By how many blocks the last block of a list has moved, if the list can be found at all.
-fn list(dev: &dyn BlockDevice, head: u32, size: u32) -> Option<u32> {
-    let geometry = dev.geometry();
-    let last = ctz::blocks(geometry.block_size, size).checked_sub(1)?;
+fn distance(dev: &dyn BlockDevice, list: List) -> Option<u32> {
     // a single block is all data, and says nothing
-    if last == 0 || last >= geometry.block_count || head >= geometry.block_count {
+    if list.blocks(dev.geometry().block_size) < 2 {
         return None;
     }
-    (0..=LEFT_OUT_MAX.min(head)).find(|&by| pointers_agree(&Shifted { dev, by }, head, last))
+    (0..=LEFT_OUT_MAX.min(list.head)).find(|&by| pointers_agree(&Shifted { dev, by }, list))
 }
 
 /// A device whose blocks stand before their place.

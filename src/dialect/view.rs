@@ -18,7 +18,7 @@ use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, check_range, r
 use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
-use crate::disk::{GState, Pair, Superblock, Tail, ctz};
+use crate::disk::{GState, List, Pair, Superblock, Tail, ctz};
 use crate::error::{Error, IoError, IoOp, Result, Unsupported};
 use crate::mdir::{self, Attr, COUNT_MAX, Data, Kind, Mdir, Select};
 
@@ -115,8 +115,8 @@ impl View {
         let block_size = self.geometry.block_size;
         let header = ctz::data_offset(index);
         if off < header {
-            let pointers: Vec<u8> = (0..ctz::pointers(index))
-                .map(|k| run.rank + u64::from(index - (1 << k)))
+            let pointers: Vec<u8> = ctz::targets(index)
+                .map(|target| run.rank + u64::from(target))
                 .flat_map(|rank| block_of(&self.pairs, rank).to_le_bytes())
                 .collect();
             copy(&pointers, off, buf);
@@ -412,10 +412,10 @@ impl<'a> Builder<'a> {
         let len = ctz::blocks(self.layout.block_size, size);
         let count = self.source.geometry().block_count;
         if len > count || self.rank + u64::from(len) > self.rank_max {
-            return Data::Ctz { head: NOWHERE, size };
+            return Data::Ctz(List { head: NOWHERE, size });
         }
         self.runs.push(Run { rank: self.rank, len, source });
         self.rank += u64::from(len);
-        Data::Ctz { head: block_of(&self.pairs, self.rank - 1), size }
+        Data::Ctz(List { head: block_of(&self.pairs, self.rank - 1), size })
     }
 }

@@ -19,6 +19,11 @@ pub fn data_offset(i: u32) -> u32 {
 }
 
 /// Which block holds byte `pos` of a file, and at which offset of that block.
+///
+/// Up to block `i` there are `2i - popcount(i)` pointers: one in every block but the first, one more in
+/// every second of those, and so on. With these 4 bytes each, the byte at offset `off` of block `i` has
+/// `pos = i * (block_size - 8) + 4 * popcount(i) + off`. Without the popcount this gives an `i` that is
+/// never too small; DESIGN.md shows that one correction by `popcount(i - 1) + 2` makes it right.
 pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     let b = u64::from(block_size) - 8;
     let pos = u64::from(pos);

@@ -1,7 +1,14 @@
 //! Where the content of an entry is, as its struct tag says (SPEC: `0x2xx` STRUCT).
+//!
+//! Nothing outside `disk` looks into the bytes of a struct tag: a test below finds modules that do.
 
+use super::commit::Writer;
+use super::list::List;
 use super::log::RawEntry;
 use super::{Pair, tag};
+
+/// Type and data of a struct tag, as [`RawEntry::data`] keeps it.
+type Struct = (u16, Box<[u8]>);
 
 /// The content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,12 +16,7 @@ pub enum Content<'a> {
     /// These bytes, which stand in the tag itself.
     Inline(&'a [u8]),
     /// A CTZ list.
-    List {
-        /// Address of its last block, from which it is followed.
-        head: u32,
-        /// Bytes of content.
-        size: u32,
-    },
+    List(List),
     /// A directory that begins with this pair.
     Dir(Pair),
     /// A struct of a known type that is too short to say anything.
@@ -40,12 +42,133 @@ impl<'a> Content<'a> {
 
     /// What a struct tag of type `ty` with this data says.
     pub fn decode(ty: u16, data: &'a [u8]) -> Self {
-        match (ty, Pair::from_bytes(data)) {
-            (tag::INLINESTRUCT, _) => Self::Inline(data),
-            (tag::CTZSTRUCT, Some(Pair([head, size]))) => Self::List { head, size },
-            (tag::DIRSTRUCT, Some(pair)) => Self::Dir(pair),
-            (tag::CTZSTRUCT | tag::DIRSTRUCT, None) => Self::Short { ty },
+        let short = Self::Short { ty };
+        match ty {
+            tag::INLINESTRUCT => Self::Inline(data),
+            tag::CTZSTRUCT => List::from_bytes(data).map_or(short, Self::List),
+            tag::DIRSTRUCT => Pair::from_bytes(data).map_or(short, Self::Dir),
             _ => Self::Unknown { ty },
         }
+    }
+
+    /// Whether a struct tag of type `ty` can say anything.
+    pub fn is_known(ty: u16) -> bool {
+        !matches!(Self::decode(ty, &[]), Self::Unknown { .. })
+    }
+
+    /// The list, if it is one.
+    pub fn list(self) -> Option<List> {
+        match self {
+            Self::List(list) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// The first pair of the directory, if it is one.
+    pub fn dir(self) -> Option<Pair> {
+        match self {
+            Self::Dir(pair) => Some(pair),
+            _ => None,
+        }
+    }
+
+    /// Whether the struct is of the type that directories have, even if it is too short for one.
+    pub fn is_of_directory(self) -> bool {
+        matches!(self, Self::Dir(_) | Self::Short { ty: tag::DIRSTRUCT })
+    }
+
+    /// Type and data of the struct tag that says this; none for what has no struct, or one of which
+    /// only the type is known.
+    pub fn to_struct(self) -> Option<Struct> {
+        match self {
+            Self::Inline(data) => Some((tag::INLINESTRUCT, data.into())),
+            Self::List(list) => Some((tag::CTZSTRUCT, list.to_bytes().into())),
+            Self::Dir(pair) => Some((tag::DIRSTRUCT, pair.to_bytes().into())),
+            Self::Short { .. } | Self::Unknown { .. } | Self::Missing => None,
+        }
+    }
+
+    /// Put the same struct tag for entry `id` into a commit.
+    pub fn put(self, id: u16, w: &mut Writer) {
+        match self {
+            Self::Inline(data) => w.tag(tag::INLINESTRUCT, id, data),
+            Self::List(list) => w.tag(tag::CTZSTRUCT, id, &list.to_bytes()),
+            Self::Dir(pair) => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Short { .. } | Self::Unknown { .. } | Self::Missing => {}
+        }
+    }
+}
+
+/// The pairs of directories that the entries of a log name.
+pub fn dirs(entries: &[RawEntry]) -> impl Iterator<Item = Pair> {
+    entries.iter().filter_map(|entry| Content::of(entry).dir())
+}
+
+/// The CTZ lists that the entries of a log name.
+pub fn lists(entries: &[RawEntry]) -> impl Iterator<Item = List> {
+    entries.iter().filter_map(|entry| Content::of(entry).list())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn structs_say_what_they_were_made_of() {
+        let contents = [
+            Content::Inline(b"text"),
+            Content::Inline(b""),
+            Content::List(List { head: 7, size: 4711 }),
+            Content::Dir(Pair([3, 9])),
+        ];
+        for content in contents {
+            let (ty, data) = content.to_struct().expect("a struct");
+            assert_eq!(Content::decode(ty, &data), content);
+            let longer = [&data, &b"behind"[..]].concat();
+            let same = Content::decode(ty, &longer) == content;
+            assert_eq!(same, !matches!(content, Content::Inline(_)), "what is behind is ignored");
+        }
+    }
+
+    /// Words in code that decodes or encodes struct tags by itself.
+    const OF_STRUCTS: [&str; 4] = ["DIRSTRUCT", "INLINESTRUCT", "CTZSTRUCT", "Pair([head"];
+
+    fn look_for_decoders(dir: &Path, found: &mut Vec<String>) {
+        for entry in std::fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                look_for_decoders(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("source text");
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let decodes = |line: &&str| OF_STRUCTS.iter().any(|word| line.contains(word));
+                found.extend(code.filter(decodes).map(|line| format!("{}: {line}", path.display())));
+            }
+        }
+    }
+
+    #[test]
+    fn only_this_room_looks_into_struct_tags() {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut found = Vec::new();
+        look_for_decoders(&src, &mut found);
+        let (here, elsewhere): (Vec<String>, Vec<String>) =
+            found.into_iter().partition(|line| line.contains("/src/disk/"));
+        assert!(!here.is_empty(), "the search finds what it looks for");
+        assert!(elsewhere.is_empty(), "use disk::entry::Content: {elsewhere:#?}");
+    }
+
+    #[test]
+    fn each_way_to_say_nothing_is_told_apart() {
+        for ty in [tag::CTZSTRUCT, tag::DIRSTRUCT] {
+            assert_eq!(Content::decode(ty, &[0; 7]), Content::Short { ty });
+        }
+        assert_eq!(Content::decode(0x203, &[0; 8]), Content::Unknown { ty: 0x203 });
+        let entry = RawEntry::default();
+        assert_eq!(Content::of(&entry), Content::Missing);
+        assert!(Content::decode(tag::DIRSTRUCT, &[]).is_of_directory());
+        assert!(!Content::decode(tag::CTZSTRUCT, &[]).is_of_directory());
     }
 }

@@ -1,22 +1,67 @@
-//! Following a CTZ list from its head, every pointer of it (SPEC: `0x202` CTZSTRUCT).
+//! CTZ lists on disk (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists): what names them, the pointers
+//! in their blocks, and the ways through them. [`ctz`] has their arithmetic.
+//!
+//! Only the last block of a list, its head, is known beforehand, and pointers lead backwards from it.
+//! [`follow`] reads every pointer, as a check does. [`descend`] finds the addresses alone, and reads
+//! every other block for that. [`seek`] goes straight to one block. What looks for blocks where pointers
+//! disagree has its own order of trying them, and reads them by [`read_pointers`].
+//!
+//! All of them are told how to read: `read` fills a buffer from an offset of a block.
 
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::{ctz, read_u32_le};
+use super::{BLOCK_NULL, ctz, read_u32_le};
 use crate::bd::Geometry;
 
-/// One block of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+/// A CTZ list, as an entry names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct List {
+    /// Address of its last block, from which it is followed.
+    pub head: u32,
+    /// Bytes of content.
+    pub size: u32,
+}
+
+impl List {
+    /// As stored: both numbers little-endian.
+    pub fn to_bytes(self) -> [u8; 8] {
+        (u64::from(self.size) << 32 | u64::from(self.head)).to_le_bytes()
+    }
+
+    /// The list in the first 8 bytes of `b`, if there are so many.
+    pub fn from_bytes(b: &[u8]) -> Option<Self> {
+        Some(Self { head: read_u32_le(b, 0)?, size: read_u32_le(b, 4)? })
+    }
+
+    /// How many blocks it has.
+    pub fn blocks(self, block_size: u32) -> u32 {
+        ctz::blocks(block_size, self.size)
+    }
+}
+
+/// A block of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
     /// Its index in the list; the head has the highest.
     pub index: u32,
     /// Its address.
     pub block: u32,
-    /// The addresses at its start, the k-th of the block `2^k` before this one.
-    pub pointers: Vec<u32>,
-    /// Whether this block and all that it points to are those that pointers of later blocks named.
-    pub agrees: bool,
+}
+
+/// What [`follow`] meets, for each block both in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Met<'a> {
+    /// A block inside the filesystem, which is not read yet.
+    Block(Place),
+    /// The pointers of that block.
+    Pointers {
+        /// The block.
+        at: Place,
+        /// The addresses at its start, the k-th of the block `2^k` before this one.
+        pointers: &'a [u32],
+        /// Whether this block and all that it points to are those that pointers of later blocks named.
+        agrees: bool,
+    },
 }
 
 /// Why a list could not be followed to its beginning.
@@ -28,93 +73,272 @@ pub enum Broken<E> {
         blocks: u32,
     },
     /// The address of a block is outside the filesystem.
-    Outside {
-        /// Index of that block in the list.
-        index: u32,
-        /// The address.
+    Outside(Place),
+    /// It comes back to a block that it has been through.
+    Loop {
+        /// Address of that block.
         block: u32,
     },
     /// The pointers of a block cannot be read.
     Unreadable {
-        /// Index of that block in the list.
-        index: u32,
-        /// Its address.
-        block: u32,
+        /// The block.
+        at: Place,
         /// Why.
         error: E,
     },
 }
 
-/// Follow the list of `size` bytes of content from its `head` on, the last block first. `read` fills
-/// a buffer from the start of a block; `visit` sees each block, and may end the walk.
+/// Most pointers of a block.
+const POINTERS_MAX: usize = 32;
+
+/// The addresses that later blocks of a list named for those to come.
 ///
-/// It takes one read for each block of the list, and never more than there are blocks.
+/// Pointers of skip `2^k` lead from multiples of `2^k` to the next one below, where the next pointer
+/// of that skip stands. So one address for each skip is all that can be outstanding.
+struct Named([Place; POINTERS_MAX]);
+
+impl Named {
+    fn new() -> Self {
+        Self([Place { index: u32::MAX, block: BLOCK_NULL }; POINTERS_MAX])
+    }
+
+    /// Whether `at` is the block that was named at its index.
+    fn agrees(&self, at: Place) -> bool {
+        self.0.iter().all(|named| named.index != at.index || named.block == at.block)
+    }
+
+    /// Pointer `k` of a block names `to`. Whether earlier ones named the same; if not, the latest counts.
+    fn name(&mut self, k: usize, to: Place) -> bool {
+        let mut agrees = true;
+        for named in self.0.iter_mut().filter(|named| named.index == to.index) {
+            agrees &= named.block == to.block;
+            *named = to;
+        }
+        if let Some(named) = self.0.get_mut(k) {
+            *named = to;
+        }
+        agrees
+    }
+}
+
+/// The pointers in `bytes`, which are the first of block `index` of a list.
+pub fn pointers(index: u32, bytes: &[u8]) -> impl Iterator<Item = u32> {
+    (0..ctz::pointers(index) as usize).map_while(|k| read_u32_le(bytes, 4 * k))
+}
+
+/// Read the pointers at the start of block `index` of a list, which is at address `block`. Nothing is
+/// read of the first block, which has none.
+///
+/// # Errors
+/// Those of `read`.
+pub fn read_pointers<E>(
+    at: Place,
+    read: impl FnOnce(u32, u32, &mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u32>, E> {
+    let mut bytes = [0; 4 * POINTERS_MAX];
+    let bytes = bytes.get_mut(..ctz::data_offset(at.index) as usize).unwrap_or_default();
+    if !bytes.is_empty() {
+        read(at.block, 0, bytes)?;
+    }
+    Ok(pointers(at.index, bytes).collect())
+}
+
+/// Follow a list from its head on, the last block first, every pointer of it. `visit` sees each block
+/// before and after its pointers are read, and may end the walk.
+///
+/// Each block of the list but the first is read once. A list that comes back to a block is followed on:
+/// who wants to see that knows the blocks that were met.
 ///
 /// # Errors
 /// Where the list ends too early, which is after `visit` saw all blocks behind that place.
 pub fn follow<E>(
     geometry: Geometry,
-    head: u32,
-    size: u32,
-    mut read: impl FnMut(u32, &mut [u8]) -> Result<(), E>,
-    mut visit: impl FnMut(Step) -> ControlFlow<()>,
+    list: List,
+    mut read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
+    mut visit: impl FnMut(Met<'_>) -> ControlFlow<()>,
 ) -> Result<(), Broken<E>> {
-    let blocks = ctz::blocks(geometry.block_size, size);
+    let blocks = list.blocks(geometry.block_size);
     if blocks > geometry.block_count {
         return Err(Broken::TooLong { blocks });
     }
-    // blocks still to come, by index, as pointers of later blocks name them
-    let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
-    let mut block = head;
+    let mut named = Named::new();
+    let mut block = list.head;
     for index in (0..blocks).rev() {
+        let at = Place { index, block };
         if block >= geometry.block_count {
-            return Err(Broken::Outside { index, block });
+            return Err(Broken::Outside(at));
         }
-        let mut bytes = [0; 4 * 32];
-        let bytes = &mut bytes[..ctz::data_offset(index) as usize];
-        if !bytes.is_empty() {
-            read(block, bytes).map_err(|error| Broken::Unreadable { index, block, error })?;
-        }
-        let pointers: Vec<u32> =
-            (0..bytes.len() / 4).filter_map(|k| read_u32_le(bytes, 4 * k)).collect();
-        let mut agrees = expected.remove(&index).is_none_or(|named| named == block);
-        for (k, &pointer) in pointers.iter().enumerate() {
-            agrees &= expected.insert(index - (1 << k), pointer).is_none_or(|p| p == pointer);
-        }
-        let next = pointers.first().copied();
-        if visit(Step { index, block, pointers, agrees }).is_break() {
+        if visit(Met::Block(at)).is_break() {
             return Ok(());
         }
-        if let Some(next) = next {
-            block = next;
+        let mut bytes = [0; 4 * POINTERS_MAX];
+        let bytes = bytes.get_mut(..ctz::data_offset(index) as usize).unwrap_or_default();
+        if !bytes.is_empty() {
+            read(block, 0, bytes).map_err(|error| Broken::Unreadable { at, error })?;
+        }
+        let mut found = [BLOCK_NULL; POINTERS_MAX];
+        let mut count = 0;
+        let mut agrees = named.agrees(at);
+        for (k, (target, pointer)) in ctz::targets(index).zip(pointers(index, bytes)).enumerate() {
+            agrees &= named.name(k, Place { index: target, block: pointer });
+            found[k] = pointer;
+            count = k + 1;
+        }
+        let pointers = found.get(..count).unwrap_or_default();
+        if visit(Met::Pointers { at, pointers, agrees }).is_break() {
+            return Ok(());
+        }
+        block = found[0];
+    }
+    Ok(())
+}
+
+/// Notices that a walk goes in circles, without remembering all of it: it comes back to the block
+/// that was noted last (Brent).
+#[derive(Debug, Default)]
+pub struct Circle {
+    noted: Option<u32>,
+    seen: u32,
+}
+
+impl Circle {
+    /// Whether meeting `block` closes a circle.
+    pub fn closes(&mut self, block: u32) -> bool {
+        if self.noted == Some(block) {
+            return true;
+        }
+        self.seen += 1;
+        if self.seen.is_power_of_two() {
+            self.noted = Some(block);
+        }
+        false
+    }
+}
+
+/// Hand the addresses of a list to `put`, from block `from` down to index `to`. Where a block has a
+/// second pointer, that leads two blocks back, and the block between is not read.
+///
+/// # Errors
+/// At a block outside the filesystem, where a circle closes, and those of `read`.
+pub fn descend<E>(
+    geometry: Geometry,
+    from: Place,
+    to: u32,
+    mut read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
+    mut put: impl FnMut(u32),
+) -> Result<(), Broken<E>> {
+    let mut circle = Circle::default();
+    let mut put = |at: Place| {
+        if at.block >= geometry.block_count {
+            return Err(Broken::Outside(at));
+        }
+        if circle.closes(at.block) {
+            return Err(Broken::Loop { block: at.block });
+        }
+        put(at.block);
+        Ok(())
+    };
+    let mut at = from;
+    put(at)?;
+    while at.index > to {
+        let two = at.index.is_multiple_of(2) && at.index - to >= 2;
+        let mut bytes = [0; 8];
+        let bytes = &mut bytes[..if two { 8 } else { 4 }];
+        read(at.block, 0, bytes).map_err(|error| Broken::Unreadable { at, error })?;
+        for block in pointers(at.index, bytes) {
+            at = Place { index: at.index - 1, block };
+            put(at)?;
         }
     }
     Ok(())
 }
 
+/// The addresses of a whole list, in the order of the file.
+///
+/// # Errors
+/// Those of [`descend`], and when the list is longer than the filesystem.
+pub fn addresses<E>(
+    geometry: Geometry,
+    list: List,
+    read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
+) -> Result<Vec<u32>, Broken<E>> {
+    let blocks = list.blocks(geometry.block_size);
+    if blocks > geometry.block_count {
+        return Err(Broken::TooLong { blocks });
+    }
+    let Some(last) = blocks.checked_sub(1) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    let head = Place { index: last, block: list.head };
+    descend(geometry, head, 0, read, |block| found.push(block))?;
+    found.reverse();
+    Ok(found)
+}
+
+/// The address of the block of index `target`, by skips from `from`, a block at or behind it.
+///
+/// # Errors
+/// At a block outside the filesystem, and those of `read`.
+pub fn seek<E>(
+    geometry: Geometry,
+    from: Place,
+    target: u32,
+    mut read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
+) -> Result<u32, Broken<E>> {
+    let mut at = from;
+    while at.index > target {
+        let skip = (at.index - target).ilog2().min(at.index.trailing_zeros());
+        let mut bytes = [0; 4];
+        read(at.block, 4 * skip, &mut bytes).map_err(|error| Broken::Unreadable { at, error })?;
+        at = Place { index: at.index - (1 << skip), block: u32::from_le_bytes(bytes) };
+        if at.block >= geometry.block_count {
+            return Err(Broken::Outside(at));
+        }
+    }
+    Ok(at.block)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
+
+    const GEOMETRY: Geometry = Geometry { block_size: 128, block_count: 64 };
+
+    type Blocks = BTreeMap<u32, Vec<u8>>;
 
     /// A list over blocks 10, 11, 12... in order.
-    fn image(blocks: u32) -> BTreeMap<u32, Vec<u8>> {
-        let pointers = |i: u32| (0..ctz::pointers(i)).flat_map(move |k| (10 + i - (1 << k)).to_le_bytes());
+    fn image(blocks: u32) -> Blocks {
+        let pointers = |i: u32| ctz::targets(i).flat_map(|to| (10 + to).to_le_bytes());
         (0..blocks).map(|i| (10 + i, pointers(i).collect())).collect()
     }
 
-    fn walk(blocks: &BTreeMap<u32, Vec<u8>>, count: u32) -> (Vec<Step>, Result<(), Broken<()>>) {
-        let geometry = Geometry { block_size: 128, block_count: 64 };
-        let size = ctz::start(128, count) as u32;
+    fn list(count: u32) -> List {
+        List { head: 10 + count - 1, size: ctz::start(128, count) as u32 }
+    }
+
+    fn reader(blocks: &Blocks) -> impl Fn(u32, u32, &mut [u8]) -> Result<(), ()> {
+        |block, off, buf| {
+            let bytes = blocks.get(&block).and_then(|b| b.get(off as usize..)).ok_or(())?;
+            buf.copy_from_slice(bytes.get(..buf.len()).ok_or(())?);
+            Ok(())
+        }
+    }
+
+    type Walked = (Vec<(Place, bool)>, Result<(), Broken<()>>);
+
+    /// What `follow` meets in a list of so many blocks: each block, and whether its pointers agree.
+    fn walk(blocks: &Blocks, count: u32) -> Walked {
         let mut steps = Vec::new();
-        let read = |block: u32, buf: &mut [u8]| match blocks.get(&block) {
-            Some(bytes) => {
-                buf.copy_from_slice(bytes);
-                Ok(())
+        let mut announced = None;
+        let outcome = follow(GEOMETRY, list(count), reader(blocks), |met| {
+            match met {
+                Met::Block(at) => announced = Some(at),
+                Met::Pointers { at, pointers, agrees } => {
+                    assert_eq!(announced, Some(at));
+                    assert_eq!(pointers.len(), ctz::pointers(at.index) as usize);
+                    steps.push((at, agrees));
+                }
             }
-            None => Err(()),
-        };
-        let outcome = follow(geometry, 10 + count - 1, size, read, |step| {
-            steps.push(step);
             ControlFlow::Continue(())
         });
         (steps, outcome)
@@ -124,10 +348,8 @@ mod tests {
     fn every_block_is_met_once_from_the_head_on() {
         let (steps, outcome) = walk(&image(20), 20);
         assert_eq!(outcome, Ok(()));
-        let met: Vec<(u32, u32)> = steps.iter().map(|s| (s.index, s.block)).collect();
-        let expected: Vec<(u32, u32)> = (0..20).rev().map(|i| (i, 10 + i)).collect();
-        assert_eq!(met, expected);
-        assert!(steps.iter().all(|s| s.agrees));
+        let expected = (0..20).rev().map(|index| (Place { index, block: 10 + index }, true));
+        assert_eq!(steps, expected.collect::<Vec<_>>());
     }
 
     #[test]
@@ -137,17 +359,64 @@ mod tests {
         blocks.get_mut(&26).expect("there")[12..16].copy_from_slice(&50_u32.to_le_bytes());
         let (steps, outcome) = walk(&blocks, 20);
         assert_eq!(outcome, Ok(()));
-        let wrong: Vec<u32> = steps.iter().filter(|s| !s.agrees).map(|s| s.index).collect();
+        let wrong: Vec<u32> = steps.iter().filter(|s| !s.1).map(|s| s.0.index).collect();
         assert_eq!(wrong, [12], "it names another block 8 than block 16 of the list");
 
         blocks.get_mut(&25).expect("there")[..4].copy_from_slice(&99_u32.to_le_bytes());
         let (steps, outcome) = walk(&blocks, 20);
-        assert_eq!(outcome, Err(Broken::Outside { index: 14, block: 99 }));
+        assert_eq!(outcome, Err(Broken::Outside(Place { index: 14, block: 99 })));
         assert_eq!(steps.len(), 5);
 
         blocks.get_mut(&25).expect("there")[..4].copy_from_slice(&63_u32.to_le_bytes());
         let (_, outcome) = walk(&blocks, 20);
-        assert_eq!(outcome, Err(Broken::Unreadable { index: 14, block: 63, error: () }));
+        let at = Place { index: 14, block: 63 };
+        assert_eq!(outcome, Err(Broken::Unreadable { at, error: () }));
         assert_eq!(walk(&blocks, 65).1, Err(Broken::TooLong { blocks: 65 }));
+    }
+
+    #[test]
+    fn addresses_are_found_with_half_the_reads() {
+        for count in 1..40 {
+            let blocks = image(count);
+            let mut reads = 0;
+            let read = reader(&blocks);
+            let counted = |block, off, buf: &mut [u8]| {
+                reads += 1;
+                read(block, off, buf)
+            };
+            let found = addresses(GEOMETRY, list(count), counted);
+            assert_eq!(found, Ok((10..10 + count).collect()));
+            assert!(reads <= count / 2 + 1, "{reads} reads for {count} blocks");
+            let head = Place { index: count - 1, block: 10 + count - 1 };
+            for target in 0..count {
+                assert_eq!(seek(GEOMETRY, head, target, &read), Ok(10 + target));
+            }
+        }
+        assert_eq!(addresses(GEOMETRY, List { head: 99, size: 0 }, reader(&image(0))), Ok(vec![]));
+        let outside = addresses(GEOMETRY, List { head: 99, size: 1 }, reader(&image(0)));
+        assert_eq!(outside, Err(Broken::Outside(Place { index: 0, block: 99 })));
+        assert_eq!(
+            addresses(GEOMETRY, list(65), reader(&image(0))),
+            Err(Broken::TooLong { blocks: 65 })
+        );
+    }
+
+    #[test]
+    fn circles_end_the_search_for_addresses() {
+        let mut blocks = image(20);
+        // block 9 of the list leads back to block 12
+        blocks.get_mut(&19).expect("there")[..4].copy_from_slice(&22_u32.to_le_bytes());
+        blocks.get_mut(&20).expect("there")[4..8].copy_from_slice(&22_u32.to_le_bytes());
+        let found = addresses(GEOMETRY, list(20), reader(&blocks));
+        assert!(matches!(found, Err(Broken::Loop { .. })), "{found:?}");
+        let back = |block: u32| if block == 3 { 9 } else { block - 1 };
+        let mut circle = Circle::default();
+        let mut block = 20;
+        let met = (0..64).take_while(|_| {
+            let goes_on = !circle.closes(block);
+            block = back(block);
+            goes_on
+        });
+        assert!(met.count() < 40);
     }
 }

@@ -9,10 +9,12 @@
 //! bytes 20-23  largest user attribute in bytes
 //! ```
 
-use super::log::Log;
+use super::entry::Content;
+use super::log::{Log, RawEntry};
 #[cfg(any(test, feature = "internals"))]
 use super::log::{self, Parsed};
 use super::{crc, read_u32_le, tag};
+use crate::error::SuperblockFault;
 
 /// Name of the superblock entry.
 pub const MAGIC: &[u8; 8] = b"littlefs";
@@ -70,14 +72,22 @@ impl Superblock {
 
     /// The superblock that a log's first entry holds, if it is one.
     pub fn of(log: &Log) -> Option<Self> {
-        let e = log.entries.first()?;
-        match &e.data {
-            Some((tag::INLINESTRUCT, d))
-                if e.name_type == Some(tag::SUPERBLOCK) && *e.name == MAGIC[..] =>
-            {
-                Self::from_bytes(d)
-            }
-            _ => None,
+        Self::decode(log).ok()
+    }
+
+    /// The superblock that a log's first entry holds.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn decode(log: &Log) -> Result<Self, SuperblockFault> {
+        let is_one = |e: &&RawEntry| e.name_type == Some(tag::SUPERBLOCK);
+        let entry = log.entries.first().filter(is_one).ok_or(SuperblockFault::NoEntry)?;
+        if *entry.name != MAGIC[..] {
+            return Err(SuperblockFault::Magic);
+        }
+        match Content::of(entry) {
+            Content::Inline(data) => Self::from_bytes(data).ok_or(SuperblockFault::TooShort),
+            _ => Err(SuperblockFault::NotInline),
         }
     }
 

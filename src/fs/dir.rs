@@ -61,13 +61,13 @@ impl Fs {
     pub(super) fn node(&mut self, place: Place) -> Result<Node> {
         let PairInfo { blocks, dir: parent, .. } = *self.pair(place.pair);
         let e = self.entry(place)?;
-        let bad_struct = Corrupt::BadStruct { pair: blocks, id: place.at as u16 };
+        let bad_struct = || e.bad_struct(blocks, place.at as u16);
         match (e.kind, &e.data, e.file) {
             (Kind::Dir, Data::Dir { dir: Some(dir), .. }, _) => Ok(Node::Dir(*dir)),
             (Kind::Dir, data, _) => {
                 let why = match data {
                     Data::Dir { pair, .. } => Corrupt::NoValidCommit(*pair),
-                    _ => bad_struct,
+                    _ => bad_struct(),
                 };
                 let name = e.name.clone();
                 let parent = parent.ok_or_else(|| why.clone())?;
@@ -75,8 +75,8 @@ impl Fs {
             }
             (Kind::File, _, Some(file)) => Ok(Node::File { size: self.file(file).size }),
             (Kind::File, Data::Inline(d), _) => Ok(Node::File { size: d.len() as u32 }),
-            (Kind::File, Data::Ctz { size, .. }, _) => Ok(Node::File { size: *size }),
-            _ => Err(bad_struct.into()),
+            (Kind::File, Data::Ctz(list), _) => Ok(Node::File { size: list.size }),
+            _ => Err(bad_struct().into()),
         }
     }
 

@@ -6,8 +6,9 @@
 use super::Fs;
 use super::pairs::{Fate, PairIx};
 use crate::disk::commit::{Commit, Writer};
+use crate::disk::entry::Content;
 use crate::disk::log::Log;
-use crate::disk::{GState, Pair, Superblock, Tail, tag};
+use crate::disk::{GState, List, Pair, Superblock, Tail, tag};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{LogEnd, store};
 
@@ -18,8 +19,8 @@ pub(super) enum Edit {
     Child(u16, Pair),
     /// Entry `id` goes.
     Delete(u16),
-    /// The content of file `id` is this list: head and size.
-    List(u16, Pair),
+    /// The content of file `id` is this list.
+    List(u16, List),
     /// The superblock, which is entry 0, says this.
     Superblock(Superblock),
     /// The tail leads elsewhere.
@@ -34,7 +35,7 @@ impl Edit {
         match self {
             Self::Child(id, pair) => {
                 if let Some(e) = log.entries.get_mut(usize::from(id)) {
-                    e.data = Some((tag::DIRSTRUCT, pair.to_bytes().into()));
+                    e.data = Content::Dir(pair).to_struct();
                 }
             }
             Self::Delete(id) => {
@@ -44,12 +45,12 @@ impl Edit {
             }
             Self::List(id, list) => {
                 if let Some(e) = log.entries.get_mut(usize::from(id)) {
-                    e.data = Some((tag::CTZSTRUCT, list.to_bytes().into()));
+                    e.data = Content::List(list).to_struct();
                 }
             }
             Self::Superblock(sb) => {
                 if let Some(e) = log.entries.first_mut() {
-                    e.data = Some((tag::INLINESTRUCT, sb.to_bytes().into()));
+                    e.data = Content::Inline(&sb.to_bytes()).to_struct();
                 }
             }
             Self::Tail(tail) => log.tail = Some(tail),
@@ -70,10 +71,10 @@ impl Edit {
 
     fn put(self, w: &mut Writer) {
         match self {
-            Self::Child(id, pair) => w.tag(tag::DIRSTRUCT, id, &pair.to_bytes()),
+            Self::Child(id, pair) => Content::Dir(pair).put(id, w),
             Self::Delete(id) => w.tag(tag::DELETE, id, &[]),
-            Self::List(id, list) => w.tag(tag::CTZSTRUCT, id, &list.to_bytes()),
-            Self::Superblock(sb) => w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes()),
+            Self::List(id, list) => Content::List(list).put(id, w),
+            Self::Superblock(sb) => Content::Inline(&sb.to_bytes()).put(0, w),
             Self::Tail(tail) => w.tail(tail),
             // the commit closes with the whole delta
             Self::Absorb(_) => {}

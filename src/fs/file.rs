@@ -8,7 +8,7 @@ use super::list::BlockList;
 use super::open_files::{Body, Ctz, File};
 use super::{DirId, FileId, Fs};
 use crate::bd::{BlockDevice, Geometry, IoResult};
-use crate::disk::{BLOCK_NULL, ctz};
+use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
@@ -162,14 +162,14 @@ impl Fs {
         }
         let (size, body) = match e.data {
             Data::Inline(ref d) => (d.len() as u32, Body::Inline),
-            Data::Ctz { head, size } => {
-                let list = Arc::new(BlockList::new(self.durable.dev().geometry(), head, size)?);
+            Data::Ctz(stored) => {
+                let list = Arc::new(BlockList::new(self.durable.dev().geometry(), stored)?);
                 let shared = list.len();
                 let durable = Arc::clone(&list);
-                let ctz = Ctz { list, valid: size, durable, shared, ..Ctz::default() };
-                (size, Body::Ctz(ctz))
+                let ctz = Ctz { list, valid: stored.size, durable, shared, ..Ctz::default() };
+                (stored.size, Body::Ctz(ctz))
             }
-            _ => return Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
+            _ => return Err(e.bad_struct(blocks, place.at as u16).into()),
         };
         let id = self.files.insert(File::new((dir, name.into()), size, body));
         self.files.update(id, |f| f.opens = 1);
@@ -242,10 +242,10 @@ impl Fs {
     /// The same of what an entry held before it was replaced.
     pub(super) fn release_content(&mut self, data: Data, file: Option<FileId>) {
         let Some(id) = file else {
-            if let Data::Ctz { head, size } = data
-                && head != BLOCK_NULL
+            if let Data::Ctz(list) = data
+                && list.head != BLOCK_NULL
             {
-                self.space.retire_stored((head, size));
+                self.space.retire_stored(list);
             }
             return;
         };
@@ -265,9 +265,10 @@ impl Fs {
     }
 
     /// The content of the CTZ list on disk that an entry names, all of it.
-    pub(super) fn read_stored(&self, head: u32, size: u32) -> Result<Vec<u8>> {
-        let list = Arc::new(BlockList::new(self.durable.dev().geometry(), head, size)?);
-        ReadPlan { dev: self.durable.share(), bytes: None, list, off: 0, len: size as usize }.run()
+    pub(super) fn read_stored(&self, stored: List) -> Result<Vec<u8>> {
+        let list = Arc::new(BlockList::new(self.durable.dev().geometry(), stored)?);
+        let len = stored.size as usize;
+        ReadPlan { dev: self.durable.share(), bytes: None, list, off: 0, len }.run()
     }
 
     /// Whether a file is open and still has a name.
@@ -291,8 +292,8 @@ impl Fs {
     }
 
     /// The block addresses of a CTZ list, by index, as reads find them.
-    pub(crate) fn load_list(&self, head: u32, size: u32) -> Result<Vec<u32>> {
-        let list = BlockList::new(self.durable.dev().geometry(), head, size)?;
+    pub(crate) fn load_list(&self, stored: List) -> Result<Vec<u32>> {
+        let list = BlockList::new(self.durable.dev().geometry(), stored)?;
         list.addresses(self.durable.dev(), 0, list.len())
     }
 

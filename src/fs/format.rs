@@ -3,6 +3,7 @@
 use super::Fs;
 use crate::bd::BlockDevice;
 use crate::disk::commit::{Layout, Writer};
+use crate::disk::entry::Content;
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, MAGIC, NAME_MAX, Superblock, VERSION_2_1};
 use crate::disk::tag;
 use crate::error::{Error, Result, Unsupported};
@@ -83,7 +84,7 @@ impl Fs {
         for (block, rev) in [(0, 1), (1, 2)] {
             let mut w = Writer::compact(layout, rev);
             w.tag(tag::SUPERBLOCK, 0, MAGIC);
-            w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
+            Content::Inline(&sb.to_bytes()).put(0, &mut w);
             let commit = w.finish().map_err(|_| Error::NoSpace)?;
             store::write_commit(dev, block, &commit)?;
             dev.barrier()?;

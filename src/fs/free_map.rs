@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::list::{Readings, read_all_ways};
 use super::{Fs, OpenOptions, ROOT};
 use crate::bd::BlockDevice;
-use crate::disk::ctz;
+use crate::disk::list::List;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
 
@@ -16,31 +16,29 @@ const MAPPED_EARLY: u32 = 16 << 10;
 /// filesystem, and handed back to [`Fs::mark`].
 pub struct Unmapped {
     dev: Arc<dyn BlockDevice>,
-    /// CTZ lists, head and size.
-    lists: Vec<(u32, u32)>,
+    lists: Vec<List>,
 }
 
 /// What walking an [`Unmapped`] found: the blocks of each list, or why it cannot be followed, up to
 /// where the device failed.
 pub struct Walked {
-    lists: Vec<((u32, u32), Result<Readings, Corrupt>)>,
+    lists: Vec<(List, Result<Readings, Corrupt>)>,
     stopped: Option<Error>,
 }
 
 impl Unmapped {
     /// How many blocks the lists have by the sizes of their files.
     fn blocks(&self, block_size: u32) -> u32 {
-        let count = |&(_, size): &(u32, u32)| ctz::blocks(block_size, size);
-        self.lists.iter().map(count).fold(0, u32::saturating_add)
+        self.lists.iter().map(|list| list.blocks(block_size)).fold(0, u32::saturating_add)
     }
 
     /// Walk the lists.
     pub fn walk(self) -> Walked {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
-        for (head, size) in self.lists {
-            match read_all_ways(&*self.dev, head, size) {
-                Ok(blocks) => walked.lists.push(((head, size), Ok(blocks))),
-                Err(Error::Corrupt(c)) => walked.lists.push(((head, size), Err(c))),
+        for list in self.lists {
+            match read_all_ways(&*self.dev, list) {
+                Ok(blocks) => walked.lists.push((list, Ok(blocks))),
+                Err(Error::Corrupt(c)) => walked.lists.push((list, Err(c))),
                 Err(e) => {
                     walked.stopped = Some(e);
                     break;
@@ -89,7 +87,7 @@ impl Fs {
                 self.warn(format!(
                     "pointers of the list that ends in block {:#x} disagree: blocks that any of \
                      them leads to stay in use until 'littlefs check -y' has rewritten the file",
-                    list.0
+                    list.head
                 ));
             }
             if let Some(c) = taken.problem {

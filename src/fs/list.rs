@@ -5,11 +5,13 @@
 //! block, and from there block after block is followed.
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, OnceLock};
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::{BLOCK_NULL, ctz, read_u32_le};
-use crate::error::{Corrupt, Result};
+use crate::disk::list::{self, Broken, Circle, Met, Place};
+use crate::disk::{BLOCK_NULL, List, ctz};
+use crate::error::{Corrupt, Error, IoError, Result};
 
 /// Bytes of a file whose addresses are found at once.
 const CHUNK_BYTES: u32 = 1 << 20;
@@ -35,50 +37,34 @@ const LOOKS_PER_BLOCK: u64 = 8;
 /// Read a whole list and all its pointers.
 ///
 /// # Errors
-/// As [`walk_down`], and when the pointers disagree in more ways than can be followed.
-pub(super) fn read_all_ways(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Readings> {
+/// When the list leaves the image, is longer than that, or goes in circles; when its pointers disagree
+/// in more ways than can be followed; and those of the device.
+pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Readings> {
     let g = dev.geometry();
-    let count = ctz::blocks(g.block_size, size);
-    if count > g.block_count {
-        return Err(Corrupt::CtzTooLong { head, size }.into());
-    }
-    let mut list = Vec::new();
-    // for each skip, the index that the last pointer of its length leads to, and the block there
-    let mut expected = [(u32::MAX, BLOCK_NULL); 32];
+    let mut blocks = Vec::new();
     let mut agree = true;
-    let mut noted = BLOCK_NULL;
-    let mut block = head;
-    for index in (0..count).rev() {
-        if block >= g.block_count {
-            return Err(Corrupt::CtzOutOfRange { head, index, block }.into());
+    let mut circle = Circle::default();
+    let mut repeated = None;
+    let visit = |met: Met<'_>| {
+        match met {
+            Met::Block(at) if circle.closes(at.block) => {
+                repeated = Some(at.block);
+                return ControlFlow::Break(());
+            }
+            Met::Block(at) => blocks.push(at.block),
+            Met::Pointers { agrees, .. } => agree &= agrees,
         }
-        // a loop comes back to the block noted last (Brent)
-        if block == noted {
-            return Err(Corrupt::CtzLoop { head, block }.into());
-        }
-        list.push(block);
-        if list.len().is_power_of_two() {
-            noted = block;
-        }
-        agree &= expected.iter().all(|&(at, there)| at != index || there == block);
-        let ptrs = all_pointers(dev, block, index)?;
-        for (k, &there) in ptrs.iter().enumerate().skip(1) {
-            expected[k] = (index - (1 << k), there);
-        }
-        block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
+        ControlFlow::Continue(())
+    };
+    list::follow(g, list, reader(dev), visit).map_err(|broken| Error::of_list(list, broken))?;
+    if let Some(block) = repeated {
+        return Err(Corrupt::CtzLoop { head: list.head, block }.into());
     }
     let mut others = Reached::new(g.block_count);
     if !agree {
-        others.add(dev, head, count)?;
+        others.add(dev, list)?;
     }
-    Ok(Readings { list, others: others.blocks.into_iter().collect() })
-}
-
-/// All pointers at the start of block `index` of a list.
-fn all_pointers(dev: &dyn BlockDevice, block: u32, index: u32) -> Result<Vec<u32>> {
-    let mut bytes = vec![0; 4 * ctz::pointers(index) as usize];
-    dev.read(block, 0, &mut bytes)?;
-    Ok((0..bytes.len()).step_by(4).filter_map(|at| read_u32_le(&bytes, at)).collect())
+    Ok(Readings { list: blocks, others: others.blocks.into_iter().collect() })
 }
 
 /// What any pointer of some lists leads to.
@@ -96,21 +82,26 @@ impl Reached {
         Self { blocks: HashSet::new(), met: HashSet::new(), looks }
     }
 
-    /// Add what the list of `count` blocks leads to whose last block is `head`.
+    /// Add what a list leads to, unless it is longer than the image.
     ///
     /// # Errors
     /// `Corrupt` when the lists lead to more places than are looked at; those of the device.
-    pub fn add(&mut self, dev: &dyn BlockDevice, head: u32, count: u32) -> Result<()> {
-        let block_count = dev.geometry().block_count;
-        let mut todo = vec![(count - 1, head)];
-        while let Some((index, block)) = todo.pop() {
-            if block >= block_count || !self.met.insert((index, block)) {
+    pub fn add(&mut self, dev: &dyn BlockDevice, list: List) -> Result<()> {
+        let g = dev.geometry();
+        let (head, count) = (list.head, list.blocks(g.block_size));
+        let last = count.checked_sub(1).filter(|_| count <= g.block_count);
+        let mut todo: Vec<Place> =
+            last.map(|index| Place { index, block: head }).into_iter().collect();
+        while let Some(at) = todo.pop() {
+            if at.block >= g.block_count || !self.met.insert((at.index, at.block)) {
                 continue;
             }
-            self.looks = self.looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block })?;
-            self.blocks.insert(block);
-            let ptrs = all_pointers(dev, block, index)?;
-            todo.extend(ptrs.iter().enumerate().map(|(k, &there)| (index - (1 << k), there)));
+            self.looks =
+                self.looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block: at.block })?;
+            self.blocks.insert(at.block);
+            let pointers = list::read_pointers(at, reader(dev))?;
+            let there = ctz::targets(at.index).zip(pointers);
+            todo.extend(there.map(|(index, block)| Place { index, block }));
         }
         Ok(())
     }
@@ -128,69 +119,24 @@ pub(super) struct BlockList {
     chunks: Vec<Arc<Chunk>>,
 }
 
+/// How lists are read from a device.
+pub(super) fn reader(
+    dev: &dyn BlockDevice,
+) -> impl Fn(u32, u32, &mut [u8]) -> std::result::Result<(), IoError> + '_ {
+    |block, off, bytes| dev.read(block, off, bytes)
+}
+
 fn chunk_len(block_size: u32) -> u32 {
     let (least, most) = CHUNK_BLOCKS;
     // a power of two: the skips lead to its multiples
     1 << (CHUNK_BYTES / block_size).clamp(least, most).ilog2()
 }
 
-/// The pointers at the start of a block: the first, or the first two.
-fn pointers<const N: usize>(dev: &dyn BlockDevice, block: u32) -> Result<[u32; N]> {
-    let mut bytes = [0; 8];
-    dev.read(block, 0, &mut bytes[..4 * N])?;
-    let at = |k: usize| u32::from_le_bytes([bytes[k], bytes[k + 1], bytes[k + 2], bytes[k + 3]]);
-    Ok(std::array::from_fn(|k| at(4 * k)))
-}
-
-/// Walk a list from block `head` at index `from` down to index `to`, handing each address to
-/// `put`. Stops at a block outside the image, or where a loop closes.
-pub(super) fn walk_down(
-    dev: &dyn BlockDevice,
-    head: u32,
-    from: u32,
-    to: u32,
-    put: &mut dyn FnMut(u32),
-) -> Result<()> {
-    let block_count = dev.geometry().block_count;
-    // a loop comes back to the block noted last (Brent)
-    let mut noted = BLOCK_NULL;
-    let mut seen = 0u32;
-    let mut put = |index: u32, block: u32| -> Result<(), Corrupt> {
-        if block >= block_count {
-            return Err(Corrupt::CtzOutOfRange { head, index, block });
-        }
-        if block == noted {
-            return Err(Corrupt::CtzLoop { head, block });
-        }
-        seen += 1;
-        if seen.is_power_of_two() {
-            noted = block;
-        }
-        put(block);
-        Ok(())
-    };
-    let (mut index, mut block) = (from, head);
-    put(index, block)?;
-    while index > to {
-        if index.is_multiple_of(2) && index - to >= 2 {
-            // a second pointer leads two blocks back: every other block is read
-            let [first, second] = pointers(dev, block)?;
-            put(index - 1, first)?;
-            put(index - 2, second)?;
-            (index, block) = (index - 2, second);
-        } else {
-            [block] = pointers(dev, block)?;
-            index -= 1;
-            put(index, block)?;
-        }
-    }
-    Ok(())
-}
-
 impl BlockList {
-    /// The list of a file of `size` bytes whose last block is `head`; nothing is read yet.
-    pub fn new(g: Geometry, head: u32, size: u32) -> Result<Self, Corrupt> {
-        let len = ctz::blocks(g.block_size, size);
+    /// The blocks of a list as an entry names it; nothing is read yet.
+    pub fn new(g: Geometry, list: List) -> Result<Self, Corrupt> {
+        let List { head, size } = list;
+        let len = list.blocks(g.block_size);
         if len > g.block_count {
             return Err(Corrupt::CtzTooLong { head, size });
         }
@@ -273,8 +219,11 @@ impl BlockList {
         let last = span.end - 1;
         let block = match self.chunks.get(c as usize + 1).and_then(|next| next.get()) {
             _ if last + 1 == self.len => self.head,
-            Some(next) => pointers::<1>(dev, next.first().copied().unwrap_or(BLOCK_NULL))?[0],
-            None => self.descend(dev, last)?,
+            Some(next) => {
+                let block = next.first().copied().unwrap_or(BLOCK_NULL);
+                self.seek(dev, Place { index: span.end, block }, last)?
+            }
+            None => self.seek(dev, Place { index: self.len - 1, block: self.head }, last)?,
         };
         let len = span.end - span.start;
         if len == 1 {
@@ -283,27 +232,23 @@ impl BlockList {
         // as a rule a file's blocks lie one behind the other, so this is where its data is, too
         dev.will_read(block.saturating_sub(len - 1), len);
         let mut found = Vec::with_capacity(len as usize);
-        walk_down(dev, block, last, span.start, &mut |block| found.push(block))?;
+        let (read, last) = (reader(dev), Place { index: last, block });
+        list::descend(dev.geometry(), last, span.start, read, |block| found.push(block))
+            .map_err(|broken| self.broken(broken))?;
         found.reverse();
         // the next one is found while this one is read
         dev.will_read(block.saturating_add(1), self.chunk_len.min(self.len - span.end));
         Ok(chunk.get_or_init(|| found.into()))
     }
 
-    /// The address at `target`, by skips from the last block (DESIGN: CTZ skip-lists).
-    fn descend(&self, dev: &dyn BlockDevice, target: u32) -> Result<u32> {
-        let block_count = dev.geometry().block_count;
-        let (mut index, mut block) = (self.len - 1, self.head);
-        while index > target {
-            let skip = (index - target).ilog2().min(index.trailing_zeros());
-            let mut bytes = [0; 4];
-            dev.read(block, 4 * skip, &mut bytes)?;
-            (index, block) = (index - (1 << skip), u32::from_le_bytes(bytes));
-            if block >= block_count {
-                return Err(Corrupt::CtzOutOfRange { head: self.head, index, block }.into());
-            }
-        }
-        Ok(block)
+    /// The address at `target`, by skips from a block behind it (DESIGN: CTZ skip-lists).
+    fn seek(&self, dev: &dyn BlockDevice, from: Place, target: u32) -> Result<u32> {
+        list::seek(dev.geometry(), from, target, reader(dev)).map_err(|broken| self.broken(broken))
+    }
+
+    fn broken(&self, broken: Broken<IoError>) -> Error {
+        // only the size is not known here, which nothing but a list that is too long tells
+        Error::of_list(List { head: self.head, size: 0 }, broken)
     }
 
     /// The first `len` blocks; the address of the last of them has been found.
@@ -396,7 +341,6 @@ impl Growing {
 mod tests {
     use super::*;
     use crate::bd::RamDevice;
-    use crate::error::Error;
 
     const BLOCK_SIZE: u32 = 128;
 
@@ -414,8 +358,9 @@ mod tests {
         (dev, at)
     }
 
-    fn size_of(len: u32) -> u32 {
-        ctz::start(BLOCK_SIZE, len - 1) as u32 + 1
+    /// A list of `len` blocks, with one byte in the last.
+    fn list_of(head: u32, len: u32) -> List {
+        List { head, size: ctz::start(BLOCK_SIZE, len - 1) as u32 + 1 }
     }
 
     #[test]
@@ -423,7 +368,7 @@ mod tests {
         for len in [1, 2, 3, 1023, 1024, 1025, 5000] {
             let (dev, at) = stored(len);
             let list = || {
-                BlockList::new(dev.geometry(), at[len as usize - 1], size_of(len)).expect("list")
+                BlockList::new(dev.geometry(), list_of(at[len as usize - 1], len)).expect("list")
             };
             let l = list();
             for i in (0..len).step_by(997).chain([len - 1]) {
@@ -440,7 +385,7 @@ mod tests {
     #[test]
     fn new_versions_share_their_beginning() {
         let (dev, at) = stored(3000);
-        let old = BlockList::new(dev.geometry(), at[2999], size_of(3000)).expect("list");
+        let old = BlockList::new(dev.geometry(), list_of(at[2999], 3000)).expect("list");
         let old = Arc::new(old);
         let mut new = Growing::new(&dev, &old, 2500).expect("growing");
         assert_eq!((new.len(), new.get(&dev, 7).expect("get")), (2500, at[7]));
@@ -460,13 +405,13 @@ mod tests {
         let (dev, at) = stored(600);
         dev.prog(at[599], 0, &u32::MAX.to_le_bytes()).expect("prog");
         let g = dev.geometry();
-        let list = BlockList::new(g, at[599], size_of(600)).expect("list");
+        let list = BlockList::new(g, list_of(at[599], 600)).expect("list");
         let corrupt = |r: Result<Vec<u32>>| matches!(r, Err(Error::Corrupt(_)));
         assert!(corrupt(list.addresses(&dev, 0, 600)));
         dev.prog(at[10], 4, &at[12].to_le_bytes()).expect("prog");
-        let list = BlockList::new(g, at[20], size_of(21)).expect("list");
+        let list = BlockList::new(g, list_of(at[20], 21)).expect("list");
         assert!(corrupt(list.addresses(&dev, 0, 21)), "a loop");
-        assert!(BlockList::new(g, g.block_count, 1).is_err());
-        assert!(BlockList::new(g, 0, u32::MAX).is_err());
+        assert!(BlockList::new(g, List { head: g.block_count, size: 1 }).is_err());
+        assert!(BlockList::new(g, List { head: 0, size: u32::MAX }).is_err());
     }
 }

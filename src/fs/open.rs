@@ -1,13 +1,13 @@
 //! Opening: one walk along the thread, then one over the tree.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
 use super::open_files::OpenFiles;
 use super::pairs::{CACHE_AT_OPEN, Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
-use super::space::{Space, Stored};
+use super::space::Space;
 use super::stray::blocks_behind;
 use super::dirs::{Dir, Directories};
 use super::thread::Thread;
@@ -19,8 +19,8 @@ use super::{DirId, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
-use crate::disk::{GState, Pair, Superblock, Tail, name, tag};
-use crate::error::{Corrupt, Error, Result, Unsupported};
+use crate::disk::{GState, List, Pair, Superblock, Tail, name, tag};
+use crate::error::{Corrupt, Error, Result, SuperblockFault, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
 
@@ -48,7 +48,7 @@ pub struct OpenOptions {
 /// The superblock of the root, which alone is kept up to date: the last of the chain that starts
 /// at blocks 0 and 1 (SPEC: `0x0ff` SUPERBLOCK).
 pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
-    let mut found = None;
+    let (mut found, mut fault) = (None, None);
     let mut next = Pair::SUPERBLOCK;
     let mut seen = BTreeSet::new();
     while seen.insert(next.0[0]) && seen.insert(next.0[1]) {
@@ -57,20 +57,20 @@ pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
             Err(e) if found.is_none() => return Err(e),
             Err(_) => break,
         };
-        let of_chain = log.entries.first().is_some_and(|e| e.name_type == Some(tag::SUPERBLOCK));
-        match Superblock::of(&log) {
-            Some(sb) => found = Some(sb),
-            // a damaged one, and the others may be sound
-            None if of_chain || found.is_none() => {}
+        match Superblock::decode(&log) {
+            Ok(sb) => found = Some(sb),
             // the root's other pairs
-            None => break,
+            Err(SuperblockFault::NoEntry) if found.is_some() => break,
+            // a damaged one, and the others may be sound
+            Err(why) => _ = fault.get_or_insert(why),
         }
         match log.tail {
             Some(t) if t.hard => next = t.pair,
             _ => break,
         }
     }
-    found.ok_or(Error::Corrupt(Corrupt::BadSuperblock(Pair::SUPERBLOCK)))
+    let why = fault.unwrap_or(SuperblockFault::NoEntry);
+    found.ok_or(Error::Corrupt(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why }))
 }
 
 /// A directory entry met on the walk.
@@ -93,8 +93,10 @@ struct Walk {
     children: HashMap<PairIx, Vec<Child>>,
     names: HashMap<PairIx, Names>,
     /// CTZ lists of the files in each pair.
-    lists: HashMap<PairIx, Vec<Stored>>,
+    lists: HashMap<PairIx, Vec<List>>,
     superblocks: BTreeSet<PairIx>,
+    /// What is wrong with superblock entries that are no superblocks.
+    superblock_faults: BTreeMap<PairIx, SuperblockFault>,
     /// Pairs that hold anything.
     filled: BTreeSet<PairIx>,
     /// Pairs with an entry that may be all that is left of a directory's.
@@ -116,7 +118,7 @@ struct Walk {
 
 impl Walk {
     /// Take note of what the entries of a pair lead to. Returns its directories and its lists.
-    fn take_entries(&mut self, entries: &[Entry]) -> (Vec<Child>, Vec<Stored>) {
+    fn take_entries(&mut self, entries: &[Entry]) -> (Vec<Child>, Vec<List>) {
         let (mut children, mut lists) = (Vec::new(), Vec::new());
         for e in entries {
             match &e.data {
@@ -125,7 +127,7 @@ impl Walk {
                     children.push(Child { id, pair: *pair, name: e.name.clone() });
                 }
                 Data::Dir { pair, .. } => self.strays.push(*pair),
-                Data::Ctz { head, size } => lists.push((*head, *size)),
+                Data::Ctz(list) => lists.push(*list),
                 Data::Inline(d) if e.kind == Kind::File => {
                     self.inline_seen = self.inline_seen.max(d.len() as u32);
                 }
@@ -133,6 +135,11 @@ impl Walk {
             }
         }
         (children, lists)
+    }
+
+    /// Why a pair holds no superblock.
+    fn superblock_fault(&self, ix: PairIx) -> SuperblockFault {
+        self.superblock_faults.get(&ix).copied().unwrap_or(SuperblockFault::NoEntry)
     }
 }
 
@@ -146,7 +153,8 @@ impl Fs {
         let mut walk = Walk::default();
         fs.walk_thread(&mut walk)?;
         let Some((root, superblock)) = walk.root else {
-            return Err(Corrupt::BadSuperblock(Pair::SUPERBLOCK).into());
+            let why = walk.superblock_fault(PairIx(0));
+            return Err(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why }.into());
         };
         fs.adopt(superblock, &walk, options)?;
         fs.check_chain(root, &walk);
@@ -284,7 +292,7 @@ impl Fs {
         p.end = LogEnd { rev: log.rev, off: log.off, etag: log.etag };
         p.disk_tail = log.tail.unwrap_or(Tail::END);
         p.gdelta = log.gdelta;
-        let superblock = Superblock::of(&log);
+        let superblock = Superblock::decode(&log);
         walk.ends |= log.ends;
         walk.commits += log.commits;
         walk.seed ^= log.seed;
@@ -325,9 +333,13 @@ impl Fs {
         if doubtful {
             walk.doubtful.insert(ix);
         }
-        if let Some(sb) = superblock {
-            walk.superblocks.insert(ix);
-            walk.root = Some((ix, sb));
+        match superblock {
+            Ok(sb) => {
+                walk.superblocks.insert(ix);
+                walk.root = Some((ix, sb));
+            }
+            Err(SuperblockFault::NoEntry) => {}
+            Err(why) => _ = walk.superblock_faults.insert(ix, why),
         }
         ix
     }
@@ -382,8 +394,8 @@ impl Fs {
         let mut at = Some(PairIx(0));
         while let Some(ix) = at.filter(|&ix| ix != root && self.pair(ix).chain) {
             if !walk.superblocks.contains(&ix) {
-                let blocks = self.pair(ix).blocks;
-                self.damage(&Corrupt::BadSuperblock(blocks));
+                let (pair, why) = (self.pair(ix).blocks, walk.superblock_fault(ix));
+                self.damage(&Corrupt::BadSuperblock { pair, why });
             }
             at = self.pair(ix).next;
         }

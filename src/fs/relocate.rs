@@ -11,8 +11,9 @@ use super::edits::Edit;
 use super::pairs::{PairIx, View};
 use super::{Fs, ROOT};
 use crate::disk::commit::Commit;
+use crate::disk::entry::Content;
 use crate::disk::log::Log;
-use crate::disk::{GState, Pair, Tail, tag};
+use crate::disk::{GState, Pair, Tail};
 use crate::error::{Error, IoError, IoOp, Result};
 use crate::mdir::LogEnd;
 
@@ -431,10 +432,10 @@ impl Fs {
     /// The id in the durable log of `at` of a directory entry that names `pair`.
     fn id_naming(&self, at: PairIx, pair: Pair) -> Result<Option<u16>> {
         let log = self.durable_log(at)?;
-        let found = log.entries.iter().position(|e| match &e.data {
-            Some((tag::DIRSTRUCT, d)) => Pair::from_bytes(d).is_some_and(|c| c.overlaps(pair)),
-            _ => false,
-        });
+        let found = log
+            .entries
+            .iter()
+            .position(|e| Content::of(e).dir().is_some_and(|child| child.overlaps(pair)));
         Ok(found.map(|id| id as u16))
     }
 }

@@ -7,7 +7,8 @@ use super::Fs;
 use super::edits::Edit;
 use super::list::read_all_ways;
 use super::pairs::PairIx;
-use crate::disk::{Pair, ctz, tag};
+use crate::disk::entry::Content;
+use crate::disk::{List, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::store;
 
@@ -61,22 +62,21 @@ impl Fs {
             // a commit may have given the entries another order
             let log = self.durable_log(ix)?;
             let lists = log.entries.iter().enumerate().skip(next).filter_map(|(id, e)| {
-                let (_, data) = e.data.as_ref().filter(|(ty, _)| *ty == tag::CTZSTRUCT)?;
-                Some((id, Pair::from_bytes(data)?))
+                Some((id, Content::of(e).list()?))
             });
             let mut found = None;
-            for (id, Pair([head, size])) in lists {
-                let mut blocks = read_all_ways(self.durable.dev(), head, size)?.list;
+            for (id, list) in lists {
+                let mut blocks = read_all_ways(self.durable.dev(), list)?.list;
                 blocks.reverse();
                 if let Some(first) = blocks.iter().position(|&block| block >= limit) {
-                    found = Some((id, size, blocks, first));
+                    found = Some((id, list.size, blocks, first));
                     break;
                 }
             }
             let Some((id, size, blocks, first)) = found else { return Ok(()) };
             let new = self.copy_list(&blocks, first)?;
             let head = *new.last().ok_or(Error::NoSpace)?;
-            let edit = Edit::List(id as u16, Pair([head, size]));
+            let edit = Edit::List(id as u16, List { head, size });
             self.commit_edits(ix, &[edit], self.durable.gstate())?;
             self.barrier()?;
             blocks[first..].iter().for_each(|&block| self.space.free(block));
@@ -90,10 +90,9 @@ impl Fs {
         let mut bytes = vec![0; self.layout.block_size as usize];
         for (index, &block) in blocks.iter().enumerate().skip(first) {
             self.durable.dev().read(block, 0, &mut bytes)?;
-            for k in 0..ctz::pointers(index as u32) {
-                let to = *new.get(index - (1 << k)).ok_or(Corrupt::CtzLoop { head: block, block })?;
-                let at = 4 * k as usize;
-                bytes[at..at + 4].copy_from_slice(&to.to_le_bytes());
+            for (slot, target) in bytes.chunks_exact_mut(4).zip(ctz::targets(index as u32)) {
+                let to = *new.get(target as usize).ok_or(Corrupt::CtzLoop { head: block, block })?;
+                slot.copy_from_slice(&to.to_le_bytes());
             }
             match self.write_block(&bytes) {
                 Ok(block) => new.push(block),

@@ -80,7 +80,7 @@ impl Fs {
         for ix in self.thread.ids() {
             let Some(dir) = self.pair(ix).dir else { continue };
             for e in &self.mdir(ix)?.entries {
-                if matches!(e.data, Data::Ctz { size, .. } if size > max) && e.is_visible() {
+                if matches!(e.data, Data::Ctz(list) if list.size > max) && e.is_visible() {
                     large.push((dir, e.name.clone()));
                 }
             }

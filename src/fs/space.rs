@@ -19,11 +19,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Usage;
-use super::list::{BlockList, Readings, walk_down};
+use super::list::{BlockList, Readings, reader};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::{Pair, ctz};
-use crate::error::{Corrupt, IoError, Result};
+use crate::disk::Pair;
+use crate::disk::list::{self, List};
+use crate::error::{Corrupt, Error, IoError, Result};
 
 /// Blocks of the files walked at a time for the map of free blocks.
 const WALK_BLOCKS: u32 = 4096;
@@ -31,9 +32,6 @@ const WALK_BLOCKS: u32 = 4096;
 /// Blocks of lists looked at for each block of the image. Sound lists share none, so they have no
 /// more than the image; others must not be followed without end.
 const LOOKS_PER_BLOCK: u64 = 8;
-
-/// A CTZ list as its entry names it: its last block, and the bytes of the file.
-pub(super) type Stored = (u32, u32);
 
 /// Blocks that nothing in memory needs any more, and that are free once nothing on disk does.
 #[derive(Debug)]
@@ -53,12 +51,7 @@ enum Retired {
         from: u32,
     },
     /// A whole CTZ list.
-    Stored {
-        /// Last block.
-        head: u32,
-        /// Bytes of the file.
-        size: u32,
-    },
+    Stored(List),
 }
 
 impl Retired {
@@ -66,7 +59,7 @@ impl Retired {
         match self {
             Self::Blocks { guard, .. } => Arc::strong_count(guard) > 1,
             Self::Tail { list, .. } => Arc::strong_count(list) > 1,
-            Self::Stored { .. } => false,
+            Self::Stored(_) => false,
         }
     }
 
@@ -74,7 +67,8 @@ impl Retired {
         match self {
             Self::Blocks { blocks, .. } => Ok(blocks.clone()),
             Self::Tail { list, from } => list.addresses(dev, *from, list.len()),
-            Self::Stored { head, size } => read_blocks(dev, *head, *size),
+            Self::Stored(list) => Ok(list::addresses(dev.geometry(), *list, reader(dev))
+                .map_err(|broken| Error::of_list(*list, broken))?),
         }
     }
 
@@ -83,23 +77,9 @@ impl Retired {
         match self {
             Self::Blocks { blocks, .. } => blocks.len() as u32,
             Self::Tail { list, from } => list.len().saturating_sub(*from),
-            Self::Stored { size, .. } => ctz::blocks(block_size, *size),
+            Self::Stored(list) => list.blocks(block_size),
         }
     }
-}
-
-/// The addresses of a CTZ list, in any order.
-fn read_blocks(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
-    let g = dev.geometry();
-    let count = ctz::blocks(g.block_size, size);
-    if count > g.block_count {
-        return Err(Corrupt::CtzTooLong { head, size }.into());
-    }
-    let mut blocks = Vec::new();
-    if count > 0 {
-        walk_down(dev, head, count - 1, 0, &mut |block| blocks.push(block))?;
-    }
-    Ok(blocks)
 }
 
 /// What was found out about a list whose blocks the map has taken up.
@@ -116,7 +96,7 @@ pub(super) struct Space {
     geometry: Geometry,
     map: Alloc,
     /// The lists that the map does not hold yet.
-    unmapped: Vec<Stored>,
+    unmapped: Vec<List>,
     /// Blocks of the lists that it has taken up.
     blocks_mapped: u64,
     /// Some list cannot be taken up: which blocks are free is not known.
@@ -132,7 +112,7 @@ pub(super) struct Space {
 impl Space {
     /// The space of an image that has these lists; the search for free blocks starts at a block
     /// that `seed` chooses.
-    pub fn new(geometry: Geometry, seed: u32, lists: Vec<Stored>) -> Self {
+    pub fn new(geometry: Geometry, seed: u32, lists: Vec<List>) -> Self {
         Self {
             geometry,
             map: Alloc::new(geometry.block_count, seed),
@@ -191,18 +171,18 @@ impl Space {
 
     /// Some of the lists that the map does not hold yet, to be walked and handed to
     /// [`Self::take_up`]; none once it is complete.
-    pub fn next_lists(&mut self) -> Option<Vec<Stored>> {
+    pub fn next_lists(&mut self) -> Option<Vec<List>> {
         if self.map.is_complete() {
             return None;
         }
         let mut blocks = 0u32;
-        let lists: Vec<Stored> = self
+        let lists: Vec<List> = self
             .unmapped
             .iter()
             .rev()
-            .take_while(|(_, size)| {
+            .take_while(|list| {
                 let more = blocks < WALK_BLOCKS;
-                blocks = blocks.saturating_add(ctz::blocks(self.geometry.block_size, *size));
+                blocks = blocks.saturating_add(list.blocks(self.geometry.block_size));
                 more
             })
             .copied()
@@ -218,18 +198,17 @@ impl Space {
     /// next one: somebody else may have walked it meanwhile.
     pub fn take_up(
         &mut self,
-        list: Stored,
+        list: List,
         found: Result<Readings, Corrupt>,
     ) -> Option<TakenUp> {
         if self.unmapped.last() != Some(&list) {
             return None;
         }
         self.unmapped.pop();
-        let (head, size) = list;
         let disagrees = found.as_ref().is_ok_and(|readings| !readings.others.is_empty());
-        let problem = found.and_then(|readings| self.mark_list(head, &readings)).err();
+        let problem = found.and_then(|readings| self.mark_list(list.head, &readings)).err();
         let Geometry { block_size, block_count } = self.geometry;
-        self.blocks_mapped += u64::from(ctz::blocks(block_size, size).min(block_count));
+        self.blocks_mapped += u64::from(list.blocks(block_size).min(block_count));
         if self.blocks_mapped > LOOKS_PER_BLOCK * u64::from(block_count) {
             self.unmapped = Vec::new();
         }
@@ -265,8 +244,8 @@ impl Space {
     /// A list that shows without being followed that it does not fit into the image.
     pub fn list_outside(&self) -> Option<Corrupt> {
         let Geometry { block_size, block_count } = self.geometry;
-        self.unmapped.iter().find_map(|&(head, size)| {
-            let count = ctz::blocks(block_size, size);
+        self.unmapped.iter().find_map(|&list| {
+            let (List { head, size }, count) = (list, list.blocks(block_size));
             match count.checked_sub(1)? {
                 index if count <= block_count && head >= block_count => {
                     Some(Corrupt::CtzOutOfRange { head, index, block: head })
@@ -296,7 +275,7 @@ impl Space {
     #[cfg(feature = "mount")]
     pub fn usage_so_far(&self) -> Usage {
         let Geometry { block_size, block_count } = self.geometry;
-        let unmapped = self.unmapped.iter().map(|(_, size)| u64::from(ctz::blocks(block_size, *size)));
+        let unmapped = self.unmapped.iter().map(|list| u64::from(list.blocks(block_size)));
         // Only a damaged image names more than it has.
         let known = self.map.used();
         let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
@@ -392,8 +371,8 @@ impl Space {
     }
 
     /// The same of a list that was never loaded.
-    pub fn retire_stored(&mut self, (head, size): Stored) {
-        self.retired.push(Retired::Stored { head, size });
+    pub fn retire_stored(&mut self, list: List) {
+        self.retired.push(Retired::Stored(list));
     }
 
     /// If `list` was retired, it is needed again.

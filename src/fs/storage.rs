@@ -51,9 +51,9 @@ impl Fs {
         let e = self.entry(place)?;
         match (e.file, &e.data) {
             (Some(file), _) => Ok(self.storage_of_file(file)),
-            (None, &Data::Ctz { head, size }) => {
-                let blocks = ctz::blocks(self.layout.block_size, size);
-                Ok(Storage::List { blocks, head: Some(head) })
+            (None, &Data::Ctz(list)) => {
+                let blocks = list.blocks(self.layout.block_size);
+                Ok(Storage::List { blocks, head: Some(list.head) })
             }
             (None, _) => match self.node(place)? {
                 Node::Dir(child) => self.storage_of_dir(child),

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::list::Reached;
 use crate::bd::BlockDevice;
-use crate::disk::{Pair, ctz, tag};
+use crate::disk::{Pair, entry};
 use crate::error::{Corrupt, Result};
 use crate::mdir::store;
 
@@ -36,17 +36,9 @@ pub(crate) fn blocks_behind(dev: &dyn BlockDevice, mut pairs: Vec<Pair>) -> Resu
         used.extend(pair.0.iter().filter(|&&b| b < g.block_count));
         let Ok(f) = store::fetch_dir(dev, pair) else { continue };
         pairs.extend(f.log.tail.filter(|t| t.hard && !t.pair.is_null()).map(|t| t.pair));
-        for (ty, data) in f.log.entries.iter().filter_map(|e| e.data.as_ref()) {
-            match (*ty, Pair::from_bytes(data)) {
-                (tag::DIRSTRUCT, Some(child)) => pairs.push(child),
-                (tag::CTZSTRUCT, Some(Pair([head, size]))) => {
-                    let count = ctz::blocks(g.block_size, size);
-                    if count > 0 && count <= g.block_count {
-                        lists.add(dev, head, count)?;
-                    }
-                }
-                _ => {}
-            }
+        pairs.extend(entry::dirs(&f.log.entries));
+        for list in entry::lists(&f.log.entries) {
+            lists.add(dev, list)?;
         }
     }
     used.extend(lists.blocks);

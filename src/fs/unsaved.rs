@@ -188,11 +188,12 @@ impl Fs {
         }
         self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
         let (size, body) = match (saved.data, saved.list) {
-            (Data::Ctz { size, .. }, Some(list)) => {
+            (Data::Ctz(stored), Some(list)) => {
                 // If it was to be freed, because the file had become a small one, it stays.
                 self.space.keep(&list);
                 let (durable, shared) = (Arc::clone(&list), list.len());
-                (size, Body::Ctz(Ctz { list, valid: size, durable, shared, ..Ctz::default() }))
+                let valid = stored.size;
+                (valid, Body::Ctz(Ctz { list, valid, durable, shared, ..Ctz::default() }))
             }
             (Data::Inline(d), _) => (d.len() as u32, Body::Inline),
             _ => (0, Body::Inline),

@@ -5,8 +5,8 @@ use super::extents::Extents;
 use super::open_files::{Body, Ctz, File};
 use super::attempt::Attempt;
 use super::{DirId, Fs, Node};
-use crate::disk::{BLOCK_NULL, ctz, name};
-use crate::error::{Corrupt, Error, Result};
+use crate::disk::{ctz, name};
+use crate::error::{Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
 /// What a name holds.
@@ -144,8 +144,8 @@ impl Fs {
             (Kind::Dir, ..) => Err(Error::IsDirectory),
             (Kind::File, Some(file), _) => self.plan_read(file, 0, usize::MAX)?.run(),
             (Kind::File, None, Data::Inline(d)) => Ok(d.clone()),
-            (Kind::File, None, &Data::Ctz { head, size }) => self.read_stored(head, size),
-            _ => Err(Corrupt::BadStruct { pair: blocks, id: place.at as u16 }.into()),
+            (Kind::File, None, &Data::Ctz(list)) => self.read_stored(list),
+            _ => Err(e.bad_struct(blocks, place.at as u16).into()),
         }
     }
 
@@ -235,7 +235,7 @@ impl Fs {
         if !self.space.reserve(0, blocks) {
             return Err(Error::NoSpace);
         }
-        let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
+        let empty = Data::EMPTY_LIST;
         let place = match self.place_value(dir, name, empty, changes) {
             Ok(Attempt::Done(place)) => place,
             other => {

@@ -8,7 +8,7 @@ use super::file::read_merged;
 use super::list::Growing;
 use super::open_files::{Body, Ctz};
 use super::{FileId, Fs};
-use crate::disk::{BLOCK_NULL, ctz};
+use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Error, Result};
 use crate::mdir::{Data, store};
 
@@ -190,7 +190,7 @@ impl Fs {
             Some(content) => content,
             None => {
                 let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
-                let empty = Data::Ctz { head: BLOCK_NULL, size: 0 };
+                let empty = Data::EMPTY_LIST;
                 // a CTZ struct takes 8 bytes, perhaps more than the content did
                 let extra = 8u32.saturating_sub(self.file(id).size);
                 let Place { pair, at } = self.room_to_grow(dir, &name, extra)?;
@@ -421,7 +421,7 @@ impl Fs {
             None => BLOCK_NULL,
         };
         let Place { pair, at } = self.place_of(id)?;
-        let now = Data::Ctz { head, size };
+        let now = Data::Ctz(List { head, size });
         if self.mdir(pair)?.entries.get(at).is_some_and(|e| e.data != now) {
             self.mdir_mut(pair)?.update(at, |e| {
                 e.data = now;

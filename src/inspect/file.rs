@@ -9,7 +9,7 @@ use super::survey::{Kind, show_broken};
 use super::text::snippet;
 use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
-use crate::disk::list::{self, Step};
+use crate::disk::list::{self, List, Met, Place};
 use crate::disk::log::RawEntry;
 use crate::disk::{Tag, ctz};
 use crate::image::Dialect;
@@ -151,7 +151,7 @@ impl Inspector {
                 report.storage = format!("inline, in block {:#x}", pair.0[0]);
                 report.inline_hex = Some(hex(data));
             }
-            Content::List { head, size } => self.follow(&mut report, at, head, size),
+            Content::List(list) => self.follow(&mut report, at, list),
             other => {
                 report.storage = "unknown".to_owned();
                 report
@@ -162,11 +162,14 @@ impl Inspector {
         Some(report)
     }
 
-    fn follow(&self, report: &mut FileReport, node: usize, head: u32, size: u32) {
+    fn follow(&self, report: &mut FileReport, node: usize, list: List) {
         let g = self.geometry();
+        let List { head, size } = list;
         let mut damage = Vec::new();
-        let mut visit = |step: Step| {
-            let Step { index, block, pointers, agrees } = step;
+        let mut visit = |met: Met<'_>| {
+            let Met::Pointers { at: Place { index, block }, pointers, agrees } = met else {
+                return;
+            };
             let (_, position) = self.block_of_list(index);
             let end = self.block_of_list(index + 1).1.min(u64::from(size));
             let shared_with = self.other_use(block, node);
@@ -182,7 +185,7 @@ impl Inspector {
                 position,
                 bytes: end.saturating_sub(position),
                 data_offset: 4 * self.pointers(index),
-                pointers,
+                pointers: pointers.to_vec(),
                 agrees,
                 shared_with,
             });
@@ -192,19 +195,19 @@ impl Inspector {
                 chamelon::follow(&*self.dev, head, size, &mut visit).map_err(|e| e.to_string())
             }
             Dialect::Littlefs | Dialect::V1 => {
-                let read = |block, buf: &mut [u8]| self.dev.read(block, 0, buf);
-                let visit = |step| {
-                    visit(step);
+                let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
+                let visit = |met: Met<'_>| {
+                    visit(met);
                     ControlFlow::Continue(())
                 };
-                list::follow(g, head, size, read, visit).map_err(|broken| show_broken(&broken))
+                list::follow(g, list, read, visit).map_err(|broken| show_broken(&broken))
             }
         };
         report.damage.extend(damage);
         report.damage.extend(broken.err());
         let claimed = match self.dialect {
             Dialect::Chamelon => report.blocks.len() as u32,
-            _ => ctz::blocks(g.block_size, size),
+            _ => list.blocks(g.block_size),
         };
         report.storage = match claimed {
             0 if report.damage.is_empty() => "empty, without a block".to_owned(),

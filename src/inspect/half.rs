@@ -6,7 +6,7 @@ use super::hex;
 use super::text::{snippet, superblock_words};
 use crate::disk::dissect::{Commit, Dissection, Forward, Placed, Stop};
 use crate::disk::entry::Content;
-use crate::disk::{GState, Pair, Superblock, Tag, superblock, tag};
+use crate::disk::{GState, List, Pair, Superblock, Tag, superblock, tag};
 use crate::image::Dialect;
 use crate::show::Show;
 
@@ -344,15 +344,15 @@ fn value(t: Tag, data: &[u8], is_superblock: bool) -> String {
     }
     match (t.type1(), t.type3()) {
         (tag::NAME, _) => format!("\"{}\"", data.show()),
-        (tag::STRUCT, tag::INLINESTRUCT) if is_superblock && t.id() == 0 => {
-            match Superblock::from_bytes(data) {
-                Some(superblock) => superblock_words(&superblock),
-                None => "too short for a superblock".to_owned(),
-            }
-        }
         (tag::STRUCT, ty) => match Content::decode(ty, data) {
+            Content::Inline(data) if is_superblock && t.id() == 0 => {
+                match Superblock::from_bytes(data) {
+                    Some(superblock) => superblock_words(&superblock),
+                    None => "too short for a superblock".to_owned(),
+                }
+            }
             Content::Inline(data) => snippet(data),
-            Content::List { head, size } => format!("head {head:#x}, {size} bytes"),
+            Content::List(List { head, size }) => format!("head {head:#x}, {size} bytes"),
             Content::Dir(pair) => pair.to_string(),
             Content::Short { .. } => "too short".to_owned(),
             Content::Unknown { .. } | Content::Missing => snippet(data),

@@ -9,7 +9,7 @@ use super::{Inspector, Report, Unanswered};
 use crate::chamelon;
 use crate::disk::entry::Content;
 use crate::disk::log::{Log, Parsed, RawEntry, parse};
-use crate::disk::{Pair, Tag, Tail, rev_newer, tag};
+use crate::disk::{List, Pair, Tag, Tail, rev_newer, tag};
 use crate::image::Dialect;
 use crate::show::{Show, base64_unless_text};
 
@@ -188,7 +188,7 @@ impl EntryReport {
                 super::superblock::words(data).unwrap_or_else(|| snippet(data))
             }
             Content::Inline(data) => format!("inline, {} bytes: {}", data.len(), snippet(data)),
-            Content::List { head, size } => format!("list, {size} bytes, head {head:#x}"),
+            Content::List(List { head, size }) => format!("list, {size} bytes, head {head:#x}"),
             Content::Dir(pair) => format!("directory at {pair}"),
             Content::Short { ty } => format!("a struct of type {ty:#05x}, too short"),
             Content::Unknown { ty } => format!("a struct of unknown type {ty:#05x}"),

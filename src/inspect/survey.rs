@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::entry::Content;
-use crate::disk::list::{self, Broken};
+use crate::disk::list::{self, Broken, List, Met, Place};
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Superblock, Tail, tag};
 use crate::mdir::store::{self, Fetched};
@@ -445,7 +445,7 @@ impl Walk<'_> {
             let kind = match (name_type, content) {
                 (tag::DIR, Content::Dir(_)) => Kind::Dir { pairs: Vec::new() },
                 (tag::REG, Content::Inline(data)) => Kind::Inline { size: data.len() as u32 },
-                (tag::REG, Content::List { head, size }) => Kind::List { head, size },
+                (tag::REG, Content::List(List { head, size })) => Kind::List { head, size },
                 _ => Kind::Other,
             };
             let usable = kind != Kind::Other || !matches!(name_type, tag::REG | tag::DIR);
@@ -460,9 +460,7 @@ impl Walk<'_> {
                 Content::Dir(pair) if name_type == tag::DIR => {
                     below.extend(self.enter(pair, node).map(|head| (head, node)));
                 }
-                Content::List { head, size } if name_type == tag::REG => {
-                    self.list(node, head, size)
-                }
+                Content::List(list) if name_type == tag::REG => self.list(node, list),
                 _ => {}
             }
         }
@@ -470,34 +468,35 @@ impl Walk<'_> {
     }
 
     /// Claim the blocks of a file's list.
-    fn list(&mut self, node: usize, head: u32, size: u32) {
+    fn list(&mut self, node: usize, list: List) {
         let (dev, geometry) = (self.dev, self.survey.geometry);
         let mut shared = 0_u64;
         let mut disagrees = None;
-        let read = |block, buf: &mut [u8]| dev.read(block, 0, buf);
-        let visit = |step: list::Step| {
-            if !step.agrees && disagrees.is_none() {
-                disagrees = Some(step.index);
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        let visit = |met: Met<'_>| {
+            let Met::Pointers { at, agrees, .. } = met else { return ControlFlow::Continue(()) };
+            if !agrees && disagrees.is_none() {
+                disagrees = Some(at.index);
             }
-            let of = Use::Data(node, step.index);
-            match self.survey.uses.get(&step.block) {
+            let of = Use::Data(node, at.index);
+            match self.survey.uses.get(&at.block) {
                 None => {
-                    self.survey.uses.insert(step.block, of);
+                    self.survey.uses.insert(at.block, of);
                 }
                 Some(_) if self.budget == 0 => return ControlFlow::Break(()),
                 // one finding is enough for a whole list
                 Some(_) if shared == 0 => {
-                    self.claim(step.block, of);
+                    self.claim(at.block, of);
                     shared += 1;
                 }
                 Some(_) => {
-                    self.survey.shared.entry(step.block).or_insert(of);
+                    self.survey.shared.entry(at.block).or_insert(of);
                     self.budget -= 1;
                 }
             }
             ControlFlow::Continue(())
         };
-        let outcome = list::follow(geometry, head, size, read, visit);
+        let outcome = list::follow(geometry, list, read, visit);
         if let Some(index) = disagrees {
             let path = self.survey.path(node);
             self.problem(
@@ -518,10 +517,11 @@ pub fn show_broken(broken: &Broken<crate::error::IoError>) -> String {
         Broken::TooLong { blocks } => {
             format!("claims {blocks} blocks, more than the filesystem has")
         }
-        Broken::Outside { index, block } => {
+        Broken::Outside(Place { index, block }) => {
             format!("block {index} of its list is {block:#x}, outside the filesystem")
         }
-        Broken::Unreadable { index, block, error } => {
+        Broken::Loop { block } => format!("comes back to block {block:#x}"),
+        Broken::Unreadable { at: Place { index, block }, error } => {
             format!("block {index} of its list, {block:#x}, cannot be read: {}", error.source)
         }
     }

@@ -8,10 +8,11 @@ use std::rc::Rc;
 
 use super::error::at;
 use super::{Journal, JournalError};
+use crate::bd::BlockDevice;
 use crate::bd::journal::{At, JournalDevice, Reason, Transaction};
-use crate::bd::{BlockDevice, Geometry};
+use crate::disk::list::{self, Broken};
 use crate::disk::log::{Log, RawEntry};
-use crate::disk::{Pair, ctz, read_u32_le, tag};
+use crate::disk::{List, Pair, entry, tag};
 use crate::error::{Error, Result};
 use crate::fs::read_list;
 use crate::image;
@@ -86,7 +87,7 @@ impl serde::Serialize for Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Content {
     Inline(Box<[u8]>),
-    List { head: u32, size: u32 },
+    List(List),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -400,7 +401,7 @@ fn identity(item: &Item) -> Option<Identity> {
         Node::Dir(_) => None,
         Node::File(Content::Inline(bytes)) if bytes.is_empty() => None,
         Node::File(Content::Inline(bytes)) => Some((None, bytes.to_vec())),
-        Node::File(Content::List { head, size }) => {
+        Node::File(Content::List(List { head, size })) => {
             Some((Some(*head), size.to_le_bytes().to_vec()))
         }
     }
@@ -426,32 +427,19 @@ impl Content {
     fn size(&self) -> u32 {
         match self {
             Self::Inline(bytes) => bytes.len() as u32,
-            Self::List { size, .. } => *size,
+            Self::List(list) => list.size,
         }
     }
 
     /// The blocks of its list; `None` if there is something wrong with it.
     fn list(&self, dev: &dyn BlockDevice) -> Result<Option<Vec<u32>>> {
-        let Self::List { head, size } = *self else { return Ok(Some(Vec::new())) };
-        let g: Geometry = dev.geometry();
-        let count = ctz::blocks(g.block_size, size);
-        if count > g.block_count {
-            return Ok(None);
+        let Self::List(list) = *self else { return Ok(Some(Vec::new())) };
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        match list::addresses(dev.geometry(), list, read) {
+            Ok(blocks) => Ok(Some(blocks)),
+            Err(Broken::Unreadable { error, .. }) => Err(error.into()),
+            Err(_) => Ok(None),
         }
-        let mut list = vec![0; count as usize];
-        let mut block = head;
-        for (i, place) in list.iter_mut().enumerate().rev() {
-            if block >= g.block_count {
-                return Ok(None);
-            }
-            *place = block;
-            if i > 0 {
-                let mut next = [0; 4];
-                dev.read(block, 0, &mut next)?;
-                block = u32::from_le_bytes(next);
-            }
-        }
-        Ok(Some(list))
     }
 
     fn read(&self, dev: &dyn BlockDevice, list: &[u32], off: u32, out: &mut [u8]) -> Result<()> {
@@ -461,7 +449,7 @@ impl Content {
                 out[..here.len()].copy_from_slice(here);
                 Ok(())
             }
-            Self::List { .. } => read_list(dev, list, off, out),
+            Self::List(_) => read_list(dev, list, off, out),
         }
     }
 }
@@ -523,14 +511,10 @@ impl PairState {
 impl Item {
     /// The entry, unless it is none of a directory, or broken.
     fn of(e: &RawEntry) -> Option<Self> {
-        let (ty, data) = e.data.as_ref()?;
-        let node = match (e.name_type?, *ty) {
-            (tag::DIR, tag::DIRSTRUCT) => Node::Dir(Pair::from_bytes(data)?),
-            (tag::REG, tag::INLINESTRUCT) => Node::File(Content::Inline(data.clone())),
-            (tag::REG, tag::CTZSTRUCT) => Node::File(Content::List {
-                head: read_u32_le(data, 0)?,
-                size: read_u32_le(data, 4)?,
-            }),
+        let node = match (e.name_type?, entry::Content::of(e)) {
+            (tag::DIR, entry::Content::Dir(pair)) => Node::Dir(pair),
+            (tag::REG, entry::Content::Inline(data)) => Node::File(Content::Inline(data.into())),
+            (tag::REG, entry::Content::List(list)) => Node::File(Content::List(list)),
             _ => return None,
         };
         Some(Self { name: e.name.clone(), node, attrs: e.attrs.iter().cloned().collect() })

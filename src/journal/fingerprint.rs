@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bd::BlockDevice;
 use crate::bd::journal::format::Fingerprint;
-use crate::disk::{Pair, tag};
+use crate::disk::{Pair, entry};
 use crate::error::{Error, Result};
 use crate::mdir::store;
 
@@ -53,9 +53,7 @@ pub fn fingerprint(dev: &dyn BlockDevice) -> Result<Fingerprint> {
             sum.update(&buf[..n]);
             at += n as u32;
         }
-        let structs = fetched.log.entries.iter().filter_map(|e| e.data.as_ref());
-        let children = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
-        todo.extend(children.filter_map(|(_, data)| Pair::from_bytes(data)));
+        todo.extend(entry::dirs(&fetched.log.entries));
         todo.extend(fetched.log.tail.map(|tail| tail.pair).filter(|pair| !pair.is_null()));
     }
     Ok(sum.finalize().into())

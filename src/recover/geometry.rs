@@ -3,7 +3,7 @@
 use crate::bd::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, BlockDevice, Geometry};
 use crate::container::{ReadAt, Window};
 use crate::disk::log::{Parsed, parse};
-use crate::disk::{Pair, Superblock, read_u32_le, tag};
+use crate::disk::{Pair, Superblock, entry, read_u32_le};
 use crate::image::Dialect;
 use crate::v1::block;
 
@@ -109,9 +109,7 @@ impl Said {
         }
         let Parsed::Log(log) = parse(bytes, bytes.len()) else { return None };
         let mut pairs: Vec<Pair> = log.tail.map(|tail| tail.pair).into_iter().collect();
-        let structs = log.entries.iter().filter_map(|entry| entry.data.as_ref());
-        let dirs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
-        pairs.extend(dirs.filter_map(|(_, data)| Pair::from_bytes(data)));
+        pairs.extend(entry::dirs(&log.entries));
         let block_size = Superblock::of(&log).map(|s| s.block_size);
         Some(Self { bytes: log.off, block_size, pairs })
     }

@@ -7,22 +7,13 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::disk::log::{Log, Parsed, RawEntry, Step, replay};
-use crate::disk::{Pair, Tag, Tail, entry, tag};
+use crate::disk::{List, Pair, Tag, Tail, entry, tag};
 
 /// Attributes longer than this are of no known convention for times, and are not kept.
 const ATTR_MAX: usize = 40;
 /// How many entries one commit, of which a compaction consists, can remove or add: a rename over
 /// another entry changes three.
 pub const CHANGES_MAX: usize = 3;
-
-/// Head and size of a CTZ list, as an entry has them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct List {
-    /// The last block.
-    pub head: u32,
-    /// Bytes of content.
-    pub size: u32,
-}
 
 /// What an entry held.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,9 +34,7 @@ impl Content {
             (tag::DIR, _) => None,
             (_, entry::Content::Inline(bytes)) => Some(Self::Inline(bytes.into())),
             // an empty list has no blocks; no driver writes one
-            (_, entry::Content::List { head, size }) if size > 0 => {
-                Some(Self::List(List { head, size }))
-            }
+            (_, entry::Content::List(list)) if list.size > 0 => Some(Self::List(list)),
             _ => None,
         }
     }

@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::history::List;
 use super::world::{Look, World};
-use crate::disk::{ctz, read_u32_le};
+use crate::disk::ctz;
+use crate::disk::list::{self, List, Place};
 
 /// Bytes at the end of a block of which not all may be erased where content is to stand. The shorter
 /// content of a file that was written there later would end before them.
@@ -67,7 +67,7 @@ impl<'a> Lists<'a> {
 
     fn chain(&mut self, list: List) -> Chain {
         let geometry = self.world.geometry;
-        let count = ctz::blocks(geometry.block_size, list.size);
+        let count = list.blocks(geometry.block_size);
         if count > geometry.block_count || u64::from(count) > self.budget {
             return Chain::default();
         }
@@ -111,12 +111,8 @@ impl<'a> Lists<'a> {
 impl World<'_> {
     /// The pointers of a block with this index in its list.
     pub fn pointers(&self, block: u32, index: u32) -> Option<Vec<u32>> {
-        let mut bytes = vec![0; ctz::data_offset(index) as usize];
-        if bytes.len() > self.geometry.block_size as usize {
-            return None;
-        }
-        self.dev.read(block, 0, &mut bytes).ok()?;
-        (0..bytes.len() / 4).map(|k| read_u32_le(&bytes, 4 * k)).collect()
+        let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
+        list::read_pointers(Place { index, block }, read).ok()
     }
 
     /// The bytes of a file that the block of this index holds: where in the block, and where in the

@@ -13,10 +13,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::history::{First, List, Span};
+use super::history::{First, Span};
 use super::lists::{Chain, Lists};
 use super::world::{Look, Timeline, World};
-use crate::disk::Pair;
+use crate::disk::{List, Pair};
 
 /// What is known of a list of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

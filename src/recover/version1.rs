@@ -8,10 +8,10 @@
 
 use std::collections::HashSet;
 
-use super::history::{CHANGES_MAX, Content, First, Half, History, Joint, List, Span, Version};
+use super::history::{CHANGES_MAX, Content, First, Half, History, Joint, Span, Version};
 use super::world::Meta;
 use crate::disk::superblock::probe_version1;
-use crate::disk::{Pair, Superblock, Tail, read_u32_le};
+use crate::disk::{List, Pair, Superblock, Tail, read_u32_le};
 use crate::v1::block::{self, Block, DIRECTORY, FILE};
 
 /// A block of a pair, and its bytes.

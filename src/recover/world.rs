@@ -6,7 +6,7 @@ use super::history::{Content, History, Joint};
 use super::version1;
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::{Parsed, parse};
-use crate::disk::{Pair, Superblock, Tag, Tail, ctz, read_u32_le, rev_newer, tag};
+use crate::disk::{Pair, Superblock, Tag, Tail, read_u32_le, rev_newer, tag};
 use crate::error::Result;
 use crate::image::Dialect;
 
@@ -272,7 +272,7 @@ impl<'a> World<'a> {
         let mut content = HashSet::new();
         for list in spans.filter(|span| span.until.is_none()).map(|span| span.what) {
             let mut block = list.head;
-            for _ in 0..ctz::blocks(geometry.block_size, list.size) {
+            for _ in 0..list.blocks(geometry.block_size) {
                 let Some(&word) = self.words.get(block as usize).filter(|_| budget > 0) else {
                     break;
                 };

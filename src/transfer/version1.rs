@@ -15,7 +15,7 @@ use super::manifest::{Item, Kind, Manifest};
 use crate::bd::Geometry;
 use crate::bd::file::fill;
 use crate::disk::superblock::{FILE_MAX, MAGIC, VERSION_1_1};
-use crate::disk::{BLOCK_NULL, Pair, crc, ctz};
+use crate::disk::{BLOCK_NULL, List, Pair, crc, ctz};
 use crate::error::Error;
 use crate::v1::block::{CONTINUES, CRC, DIRECTORY, FILE, FIXED, HEADER, SUPERBLOCK};
 
@@ -220,7 +220,7 @@ impl<'a> Layout<'a> {
         let mut content = self.manifest.open(item).map_err(unreadable)?;
         let mut data = Vec::new();
         for index in 0..ctz::blocks(self.block_size, size) {
-            let pointers = (0..ctz::pointers(index)).map(|k| first + index - (1 << k));
+            let pointers = ctz::targets(index).map(|target| first + target);
             let mut block: Vec<u8> = pointers.flat_map(u32::to_le_bytes).collect();
             content.fill(&mut data, self.block_size as usize - block.len()).map_err(unreadable)?;
             block.extend_from_slice(&data);
@@ -233,17 +233,17 @@ impl<'a> Layout<'a> {
     fn entry(&self, i: usize) -> Vec<u8> {
         let item = &self.manifest.items[i];
         let (kind, data) = match self.dir_of.get(&i) {
-            Some(&dir) => (DIRECTORY, pair_at(self.dirs[dir].pairs[0].0)),
+            Some(&dir) => (DIRECTORY, pair_at(self.dirs[dir].pairs[0].0).to_bytes()),
             None => {
                 let size = u32::try_from(item.size).unwrap_or(u32::MAX);
                 let blocks = ctz::blocks(self.block_size, size);
                 let head = blocks.checked_sub(1).map_or(BLOCK_NULL, |last| self.lists[i] + last);
-                (FILE, Pair([head, size]))
+                (FILE, List { head, size }.to_bytes())
             }
         };
         let (_, name) = item.split();
         let mut entry = vec![kind, 8, 0, name.len() as u8];
-        entry.extend(data.to_bytes());
+        entry.extend(data);
         entry.extend_from_slice(name);
         entry
     }

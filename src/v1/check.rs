@@ -1,16 +1,18 @@
 //! Is an image of version 1 sound, by the rules of version 1?
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
+use std::ops::ControlFlow;
 
 use super::tree::{self, Cut, Volume};
 use super::{block, remedy};
-use crate::bd::{BlockDevice, Geometry};
-use crate::check::{Recorder, Report, Severity};
+use crate::bd::BlockDevice;
+use crate::check::{Recorder, Report, Severity, list_code};
 use crate::dialect::tree::Content;
 use crate::disk::superblock::FILE_MAX;
-use crate::disk::{Pair, ctz, read_u32_le};
-use crate::error::{Corrupt, Error, Result};
+use crate::disk::list::{self, Met};
+use crate::disk::{List, Pair};
+use crate::error::{Error, Result};
 
 /// Blocks from one report of progress to the next.
 const PROGRESS_STEP: usize = 1024;
@@ -28,7 +30,6 @@ enum Owner {
 
 struct Checker<'a> {
     dev: &'a dyn BlockDevice,
-    g: Geometry,
     volume: Volume,
     owners: HashMap<u32, Owner>,
     recorder: Recorder,
@@ -48,7 +49,7 @@ pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let volume = tree::read(dev, &mut recorder)?;
     let g = dev.geometry();
     let owners = HashMap::new();
-    let mut checker = Checker { dev, g, volume, owners, recorder, progress };
+    let mut checker = Checker { dev, volume, owners, recorder, progress };
     checker.check_thread();
     checker.claim_pairs();
     let (files, directories) = checker.check_entries();
@@ -171,7 +172,7 @@ impl Checker<'_> {
                     Content::Inline(_) | Content::Nothing => files += 1,
                     Content::List { head, size } => {
                         files += 1;
-                        self.check_list(Owner::File(dir as u32, entry as u32), head, size);
+                        self.check_list(Owner::File(dir as u32, entry as u32), List { head, size });
                     }
                 }
             }
@@ -193,58 +194,56 @@ impl Checker<'_> {
     }
 
     /// Follow the list of a file, every pointer of it.
-    fn check_list(&mut self, file: Owner, head: u32, size: u32) {
+    fn check_list(&mut self, file: Owner, list: List) {
         let place = self.describe(file);
-        if size > FILE_MAX {
-            self.error("file-too-large", &place, format_args!("it has {size} bytes, but files \
-                        have at most 2^31 - 1"));
+        if list.size > FILE_MAX {
+            let what = format_args!("it has {} bytes, but files have at most 2^31 - 1", list.size);
+            self.error("file-too-large", &place, what);
         }
-        let len = ctz::blocks(self.g.block_size, size);
-        if len > self.g.block_count {
-            return self.error("ctz-too-long", &place, Corrupt::CtzTooLong { head, size });
-        }
-        // blocks yet to come, by index, that earlier pointers name
-        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
-        let (mut block, mut sound) = (head, true);
-        for index in (0..len).rev() {
-            if block >= self.g.block_count {
-                let why = Corrupt::CtzOutOfRange { head, index, block };
-                return self.error("ctz-range", &place, why);
-            }
-            // lists that meet go on together: one finding says enough
-            if let Some(&other) = self.owners.get(&block) {
-                let what = match other == file {
-                    true => format!("block {block:#x} is twice in its list"),
-                    false => format!(
-                        "uses block {block:#x}, and so does {}: one of them is damaged",
-                        self.describe(other)
-                    ),
-                };
-                return self.error("block-shared", &place, what);
-            }
-            self.owners.insert(block, file);
-            if self.owners.len().is_multiple_of(PROGRESS_STEP) {
-                (self.progress)(self.owners.len() as u64);
-            }
-            let mut pointers = vec![0; ctz::data_offset(index) as usize];
-            if let Err(e) = self.dev.read(block, 0, &mut pointers) {
-                return self.error("ctz-unreadable", &place, Error::Io(e));
-            }
-            let mut agree = expected.remove(&index).is_none_or(|e| e == block);
-            for k in 1..ctz::pointers(index) {
-                if let Some(to) = read_u32_le(&pointers, 4 * k as usize) {
-                    agree &= expected.insert(index - (1 << k), to).is_none_or(|e| e == to);
+        let (dev, mut sound) = (self.dev, true);
+        let visit = |met: Met<'_>| {
+            match met {
+                Met::Block(at) => return self.claim(file, &place, at.block),
+                Met::Pointers { at, agrees: false, .. } if sound => {
+                    sound = false;
+                    let what = format!(
+                        "the pointers of block {} of its list disagree: a device may read other \
+                         data",
+                        at.index
+                    );
+                    self.error("ctz-pointer", &place, what);
                 }
+                Met::Pointers { .. } => {}
             }
-            if sound && !agree {
-                sound = false;
-                let what = format!(
-                    "the pointers of block {index} of its list disagree: a device may read other \
-                     data"
-                );
-                self.error("ctz-pointer", &place, what);
-            }
-            block = read_u32_le(&pointers, 0).unwrap_or(0);
+            ControlFlow::Continue(())
+        };
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        let Err(broken) = list::follow(dev.geometry(), list, read, visit) else { return };
+        let code = list_code(&broken);
+        match Error::of_list(list, broken) {
+            Error::Corrupt(why) => self.error(code, &place, why),
+            e => self.error(code, &place, e),
         }
+    }
+
+    /// Count a block as a file's, unless something else has it.
+    fn claim(&mut self, file: Owner, place: &str, block: u32) -> ControlFlow<()> {
+        // lists that meet go on together: one finding says enough
+        if let Some(&other) = self.owners.get(&block) {
+            let what = match other == file {
+                true => format!("block {block:#x} is twice in its list"),
+                false => format!(
+                    "uses block {block:#x}, and so does {}: one of them is damaged",
+                    self.describe(other)
+                ),
+            };
+            self.error("block-shared", place, what);
+            return ControlFlow::Break(());
+        }
+        self.owners.insert(block, file);
+        if self.owners.len().is_multiple_of(PROGRESS_STEP) {
+            (self.progress)(self.owners.len() as u64);
+        }
+        ControlFlow::Continue(())
     }
 }

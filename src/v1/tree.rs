@@ -11,6 +11,7 @@ use crate::check::Recorder;
 use crate::dialect::tree::{Candidate, Content, Entry, Names, Reader, Walk};
 use crate::dialect::{Lists, Tree};
 use crate::disk::commit::CRC_SIZE;
+use crate::disk::list::{self, List};
 use crate::disk::{Pair, ctz};
 use crate::error::{Corrupt, Error, Result};
 
@@ -238,25 +239,9 @@ struct ListsOfV1;
 
 impl Lists for ListsOfV1 {
     fn load(&self, dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
-        let g = dev.geometry();
-        let len = ctz::blocks(g.block_size, size);
-        if len > g.block_count {
-            return Err(Corrupt::CtzTooLong { head, size }.into());
-        }
-        let mut list = vec![0; len as usize];
-        let mut block = head;
-        for (index, slot) in list.iter_mut().enumerate().rev() {
-            if block >= g.block_count {
-                return Err(Corrupt::CtzOutOfRange { head, index: index as u32, block }.into());
-            }
-            *slot = block;
-            if index > 0 {
-                let mut pointer = [0; 4];
-                dev.read(block, 0, &mut pointer)?;
-                block = u32::from_le_bytes(pointer);
-            }
-        }
-        Ok(list)
+        let list = List { head, size };
+        list::addresses(dev.geometry(), list, |block, off, bytes| dev.read(block, off, bytes))
+            .map_err(|broken| Error::of_list(list, broken))
     }
 
     fn locate(&self, block_size: u32, pos: u32) -> (u32, u32) {

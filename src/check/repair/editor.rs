@@ -9,8 +9,9 @@ use std::sync::Arc;
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
 use crate::disk::commit::{Commit, Layout, Writer};
+use crate::disk::entry::Content;
 use crate::disk::log::{self, Log, RawEntry};
-use crate::disk::{GState, Pair, Superblock, Tail, ctz, superblock, tag};
+use crate::disk::{GState, List, Pair, Superblock, Tail, ctz, superblock, tag};
 use crate::error::{Error, Result};
 use crate::fs::put_log;
 use crate::mdir::store;
@@ -26,12 +27,7 @@ pub(super) enum EntryEdit {
     /// It is of this type.
     Retype(u16),
     /// Its content is this CTZ list.
-    List {
-        /// Last block.
-        head: u32,
-        /// Bytes.
-        size: u32,
-    },
+    List(List),
 }
 
 /// All changes of one pair.
@@ -58,9 +54,7 @@ impl PairEdit {
             match *edit {
                 EntryEdit::Remove => _ = log.entries.remove(usize::from(id)),
                 EntryEdit::Retype(ty) => e.name_type = Some(ty),
-                EntryEdit::List { head, size } => {
-                    e.data = Some((tag::CTZSTRUCT, Pair([head, size]).to_bytes().into()));
-                }
+                EntryEdit::List(list) => e.data = Content::List(list).to_struct(),
             }
         }
         if let Some(tail) = self.tail {
@@ -124,7 +118,7 @@ impl Editor {
         if let Some(e) = log.entries.first_mut() {
             e.name_type = Some(tag::SUPERBLOCK);
             e.name = superblock::MAGIC.as_slice().into();
-            e.data = Some((tag::INLINESTRUCT, sb.to_bytes().into()));
+            e.data = Content::Inline(&sb.to_bytes()).to_struct();
         }
         let mut block = self.compact(&log)?.bytes;
         let block_size = dev.geometry().block_size as usize;
@@ -158,9 +152,8 @@ impl<'a> ListWriter<'a> {
         let block_size = self.dev.geometry().block_size as usize;
         while !data.is_empty() {
             if self.block.is_empty() {
-                let i = self.blocks.len();
-                for k in 0..ctz::pointers(i as u32) {
-                    let to = self.blocks[i - (1 << k)];
+                for target in ctz::targets(self.blocks.len() as u32) {
+                    let to = self.blocks[target as usize];
                     self.block.extend_from_slice(&to.to_le_bytes());
                 }
             }
@@ -204,7 +197,7 @@ impl<'a> ListWriter<'a> {
             return Err(e);
         }
         let head = self.blocks.last().copied().ok_or(Error::NoSpace)?;
-        Ok(EntryEdit::List { head, size: self.size })
+        Ok(EntryEdit::List(List { head, size: self.size }))
     }
 
     /// Let go what was written.

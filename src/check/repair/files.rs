@@ -87,11 +87,11 @@ pub(super) fn separate(
 
 /// The blocks of a file as it reads; none if they cannot be found.
 fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec<u32>> {
-    *looks = looks.saturating_sub(ctz::blocks(editor.layout.block_size, d.size).into());
+    *looks = looks.saturating_sub(d.list.blocks(editor.layout.block_size).into());
     match d.fault {
         _ if *looks == 0 => None,
-        Fault::Pointers => chain(&*editor.dev, d.head, d.size),
-        _ => fs.load_list(d.head, d.size).ok(),
+        Fault::Pointers => chain(&*editor.dev, d.list),
+        _ => fs.load_list(d.list).ok(),
     }
 }
 
@@ -105,7 +105,7 @@ fn copy(
     looks: &mut u64,
 ) -> Result<Result<EntryEdit, bool>> {
     let block_size = editor.layout.block_size;
-    let count = ctz::blocks(block_size, d.size);
+    let (size, count) = (d.list.size, d.list.blocks(block_size));
     if count + SPARE > map.available() || *looks == 0 {
         return Ok(Err(true));
     }
@@ -113,8 +113,8 @@ fn copy(
     let mut w = ListWriter::new(&*editor.dev);
     let mut buf = vec![0; CHUNK];
     let mut off = 0;
-    while off < d.size {
-        let piece = &mut buf[..CHUNK.min((d.size - off) as usize)];
+    while off < size {
+        let piece = &mut buf[..CHUNK.min((size - off) as usize)];
         if read_list(&*editor.dev, &list, off, piece).is_err() {
             w.give_back(map);
             return Ok(Err(false));
@@ -157,8 +157,7 @@ pub(super) fn salvage(
             Fault::Pointers => continue,
         };
         let room = census.used.available().saturating_sub(SPARE);
-        let crowded =
-            d.fault == Fault::Shared && ctz::blocks(editor.layout.block_size, d.size) > room;
+        let crowded = d.fault == Fault::Shared && d.list.blocks(editor.layout.block_size) > room;
         let part = if crowded {
             None
         } else {
@@ -168,7 +167,7 @@ pub(super) fn salvage(
             Some((edit, from)) => {
                 let message = format!(
                     "keeps bytes {from} to {}, as far as they can be read; the others are zeros",
-                    d.size
+                    d.list.size
                 );
                 edits.put(d, edit, Repair::given_up(code, path, message));
             }
@@ -195,8 +194,8 @@ fn part_of(
     let dev = &*editor.dev;
     let block_size = editor.layout.block_size;
     let mut found = BTreeMap::new();
-    let end = ctz::blocks(block_size, d.size);
-    reach(dev, d.head, d.size, barred, |i, block| {
+    let (size, end) = (d.list.size, d.list.blocks(block_size));
+    reach(dev, d.list, barred, |i, block| {
         *looks = looks.saturating_sub(1);
         found.insert(i, block);
         *looks > 0 && end - i < room
@@ -209,9 +208,9 @@ fn part_of(
     let mut w = ListWriter::new(dev);
     let mut buf = vec![0; block_size as usize];
     let mut off = from;
-    while off < d.size {
+    while off < size {
         let (i, at) = ctz::locate(block_size, off);
-        let piece = &mut buf[..(block_size - at).min(d.size - off) as usize];
+        let piece = &mut buf[..(block_size - at).min(size - off) as usize];
         let read = found.get(&i).is_some_and(|&b| dev.read(b, at, piece).is_ok());
         if !read {
             piece.fill(0);

@@ -1,11 +1,14 @@
 //! Which blocks are in use, and whose list of blocks is not sound.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use super::model::Model;
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
-use crate::disk::{BLOCK_NULL, ctz, read_u32_le};
+use crate::check::list_code;
+use crate::disk::list::{self, Met, Place};
+use crate::disk::{List, ctz};
 use crate::fs::blocks_behind;
 use crate::mdir::store;
 
@@ -29,8 +32,7 @@ pub(super) struct Damaged {
     /// The metadata pair of its entry: index in the model.
     pub node: usize,
     pub id: u16,
-    pub head: u32,
-    pub size: u32,
+    pub list: List,
     pub fault: Fault,
 }
 
@@ -85,13 +87,12 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
     }
     let mut damaged = Vec::new();
     for e in &model.lists {
-        let fault = c.walk(e.head, e.size, e.is_file);
+        let fault = c.walk(e.list, e.is_file);
         if fault.is_some() {
-            c.mark_all(e.head, e.size);
+            c.mark_all(e.list);
         }
         if let Some(fault) = fault.filter(|_| e.is_file) {
-            let (node, id, head, size) = (e.node, e.id, e.head, e.size);
-            damaged.push(Damaged { node, id, head, size, fault });
+            damaged.push(Damaged { node: e.node, id: e.id, list: e.list, fault });
         }
     }
     Census { used: c.used, metadata: c.metadata, damaged }
@@ -111,44 +112,31 @@ struct Counter<'a> {
 impl Counter<'_> {
     /// Follow a list from its head, comparing all its pointers. Its blocks are its own from now on
     /// if it is sound.
-    fn walk(&mut self, head: u32, size: u32, is_file: bool) -> Option<Fault> {
-        let g = self.dev.geometry();
-        let count = ctz::blocks(g.block_size, size);
-        if count > g.block_count {
-            return Some(Fault::Broken("ctz-too-long"));
-        }
-        let mut list = Vec::new();
-        let mut expected: BTreeMap<u32, u32> = BTreeMap::new();
+    fn walk(&mut self, list: List, is_file: bool) -> Option<Fault> {
+        let dev = self.dev;
+        let mut blocks = Vec::new();
         let mut fault = None;
-        let mut block = head;
-        for i in (0..count).rev() {
-            if block >= g.block_count {
-                fault = Some(Fault::Broken("ctz-range"));
-                break;
+        let visit = |met: Met<'_>| {
+            match met {
+                Met::Block(at) if self.owned.is_used(at.block) || !self.mine.mark(at.block) => {
+                    fault = Some(Fault::Shared);
+                    return ControlFlow::Break(());
+                }
+                Met::Block(at) => blocks.push(at.block),
+                Met::Pointers { agrees: false, .. } => fault = Some(Fault::Pointers),
+                Met::Pointers { .. } => {}
             }
-            if self.owned.is_used(block) || !self.mine.mark(block) {
-                fault = Some(Fault::Shared);
-                break;
-            }
-            list.push(block);
-            let Some(ptrs) = pointers(self.dev, block, i) else {
-                fault = Some(Fault::Broken("ctz-unreadable"));
-                break;
-            };
-            let mut agree = expected.remove(&i).is_none_or(|e| e == block);
-            for (k, &p) in ptrs.iter().enumerate().skip(1) {
-                agree &= expected.insert(i - (1 << k), p).is_none_or(|e| e == p);
-            }
-            if !agree {
-                fault = Some(Fault::Pointers);
-            }
-            block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
+            ControlFlow::Continue(())
+        };
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        if let Err(broken) = list::follow(dev.geometry(), list, read, visit) {
+            fault = Some(Fault::Broken(list_code(&broken)));
         }
         let sound = !matches!(fault, Some(Fault::Broken(_)));
         if !sound {
-            self.looks = self.looks.saturating_sub(list.len() as u64);
+            self.looks = self.looks.saturating_sub(blocks.len() as u64);
         }
-        for b in list {
+        for b in blocks {
             self.mine.free(b);
             self.used.mark(b);
             // lists that overlap without end must not be followed without end
@@ -160,10 +148,10 @@ impl Counter<'_> {
     }
 
     /// Mark whatever any pointer of a list leads to.
-    fn mark_all(&mut self, head: u32, size: u32) {
+    fn mark_all(&mut self, list: List) {
         let used = &mut self.used;
         let mut looks = self.looks;
-        reach(self.dev, head, size, &self.metadata, |_, block| {
+        reach(self.dev, list, &self.metadata, |_, block| {
             looks = looks.saturating_sub(1);
             used.mark(block);
             looks > 0
@@ -172,26 +160,19 @@ impl Counter<'_> {
     }
 }
 
-/// The pointers at the start of block `i` of a list; none if they cannot be read.
-fn pointers(dev: &dyn BlockDevice, block: u32, i: u32) -> Option<Vec<u32>> {
-    let n = ctz::pointers(i) as usize;
-    let mut bytes = vec![0; 4 * n];
-    dev.read(block, 0, &mut bytes).ok()?;
-    (0..n).map(|k| read_u32_le(&bytes, 4 * k)).collect()
-}
-
 /// The blocks of a list from the first on, by the pointers from each to the one before.
-pub(super) fn chain(dev: &dyn BlockDevice, head: u32, size: u32) -> Option<Vec<u32>> {
-    let g = dev.geometry();
-    let mut list = Vec::new();
-    let mut block = head;
-    for i in (0..ctz::blocks(g.block_size, size)).rev() {
-        let ptrs = Some(block).filter(|&b| b < g.block_count).and_then(|b| pointers(dev, b, i))?;
-        list.push(block);
-        block = ptrs.first().copied().unwrap_or(BLOCK_NULL);
-    }
-    list.reverse();
-    Some(list)
+pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
+    let mut blocks = Vec::new();
+    let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+    let visit = |met: Met<'_>| {
+        if let Met::Block(at) = met {
+            blocks.push(at.block);
+        }
+        ControlFlow::Continue(())
+    };
+    list::follow(dev.geometry(), list, read, visit).ok()?;
+    blocks.reverse();
+    Some(blocks)
 }
 
 /// Call `found` with index and address of every block of a list that can be reached by any of its
@@ -199,25 +180,26 @@ pub(super) fn chain(dev: &dyn BlockDevice, head: u32, size: u32) -> Option<Vec<u
 /// counts that leads to a readable block not met before and not `barred`.
 pub(super) fn reach(
     dev: &dyn BlockDevice,
-    head: u32,
-    size: u32,
+    list: List,
     barred: &Alloc,
     mut found: impl FnMut(u32, u32) -> bool,
 ) {
     let g = dev.geometry();
-    let count = ctz::blocks(g.block_size, size);
+    let count = list.blocks(g.block_size);
     if count == 0 || count > g.block_count {
         return;
     }
     let mut met = std::collections::HashSet::new();
     // who may be at an index, the nearest pointer last
-    let mut candidates = BTreeMap::from([(count - 1, vec![head])]);
+    let mut candidates = BTreeMap::from([(count - 1, vec![list.head])]);
     while let Some((i, blocks)) = candidates.pop_last() {
         let readable = |&b: &u32| {
             if b >= g.block_count || met.contains(&b) || barred.is_used(b) {
                 return None;
             }
-            let ptrs = pointers(dev, b, i)?;
+            let at = Place { index: i, block: b };
+            let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+            let ptrs = list::read_pointers(at, read).ok()?;
             // block 0 has no pointers: look at it all the same
             dev.read(b, 0, &mut [0; 4]).ok()?;
             Some((b, ptrs))
@@ -227,8 +209,8 @@ pub(super) fn reach(
         if !found(i, block) {
             return;
         }
-        for (k, &p) in ptrs.iter().enumerate().rev() {
-            candidates.entry(i - (1 << k)).or_default().push(p);
+        for (target, p) in ctz::targets(i).zip(ptrs) {
+            candidates.entry(target).or_default().push(p);
         }
     }
 }

@@ -4,9 +4,10 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::bd::BlockDevice;
+use crate::disk::entry::{self, Content};
 use crate::disk::log::RawEntry;
-use crate::disk::{GState, Pair, Superblock, Tail, tag};
-use crate::error::{Corrupt, Error, Result};
+use crate::disk::{GState, List, Pair, Superblock, Tail, tag};
+use crate::error::{Corrupt, Error, Result, SuperblockFault};
 use crate::mdir::store::{self, Fetched};
 
 /// A metadata pair.
@@ -61,8 +62,7 @@ pub(super) struct BadEntry {
 pub(super) struct ListEntry {
     pub node: usize,
     pub id: u16,
-    pub head: u32,
-    pub size: u32,
+    pub list: List,
     /// Whether anything but this program's map of free blocks knows the entry.
     pub is_file: bool,
 }
@@ -124,7 +124,8 @@ impl<'a> Model<'a> {
         m.walk_thread()?;
         m.hidden = m.gstate.pending_move();
         let root = m.thread.iter().copied().rfind(|&i| m.nodes[i].superblock);
-        let root = root.ok_or(Corrupt::BadSuperblock(Pair::SUPERBLOCK))?;
+        let why = SuperblockFault::NoEntry;
+        let root = root.ok_or(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why })?;
         m.walk_from(root, Box::default());
         if !m.thread_whole {
             m.follow_tails();
@@ -285,33 +286,26 @@ impl<'a> Model<'a> {
         let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
         for (id, e) in log.entries.into_iter().enumerate() {
             let id = id as u16;
-            let RawEntry { name_type: Some(ty), name, data, .. } = e else {
+            let Some(ty) = e.name_type else {
                 self.doubtful = true;
                 self.walk_nameless(at, id, &e);
                 continue;
             };
-            let points = matches!(data, Some((tag::DIRSTRUCT, _)));
-            self.doubtful |= ty != tag::SUPERBLOCK && (ty == tag::DIR) != points;
+            let content = Content::of(&e);
+            self.doubtful |= ty != tag::SUPERBLOCK && (ty == tag::DIR) != content.is_of_directory();
             let superblock = ty == tag::SUPERBLOCK;
             if hidden == Some(id) || (superblock && id == 0 && self.nodes[at].superblock) {
                 continue;
             }
             let is_known = matches!(ty, tag::REG | tag::DIR);
             let bad = |m: &Self, code, why, kind| {
-                let path = m.path(dir, &name);
+                let path = m.path(dir, &e.name);
                 BadEntry { node: at, id, path, code, why, kind }
             };
-            let (kind, words) = match &data {
-                Some((tag::INLINESTRUCT, _)) => (Some(tag::REG), None),
-                Some((tag::CTZSTRUCT, d)) => match Pair::from_bytes(d) {
-                    Some(p) => (Some(tag::REG), Some(p)),
-                    None => (None, None),
-                },
-                Some((tag::DIRSTRUCT, d)) => match Pair::from_bytes(d) {
-                    Some(p) => (Some(tag::DIR), Some(p)),
-                    None => (None, None),
-                },
-                _ => (None, None),
+            let kind = match content {
+                Content::Inline(_) | Content::List(_) => Some(tag::REG),
+                Content::Dir(_) => Some(tag::DIR),
+                Content::Short { .. } | Content::Unknown { .. } | Content::Missing => None,
             };
             if superblock {
                 let b = bad(self, "bad-struct", "a superblock where none belongs".into(), None);
@@ -320,14 +314,15 @@ impl<'a> Model<'a> {
                 let b = bad(self, "bad-struct", "nothing says where its content is".into(), kind);
                 self.bad.push(b);
             }
-            match (kind, words) {
-                (Some(tag::REG), Some(Pair([head, size]))) => {
+            match content {
+                Content::List(list) => {
                     let is_file = ty == tag::REG;
-                    self.lists.push(ListEntry { node: at, id, head, size, is_file });
+                    self.lists.push(ListEntry { node: at, id, list, is_file });
                 }
-                (Some(tag::DIR), Some(child)) if ty == tag::DIR => match self.child(child) {
+                Content::Dir(child) if ty == tag::DIR => match self.child(child) {
                     Ok(head) => {
                         let new = self.dirs.len() as u32;
+                        let name = e.name.clone();
                         self.dirs.push(Dir { parent: dir, name, chain: Vec::new() });
                         self.nodes[head].dir = Some(new);
                         todo.push((head, new));
@@ -341,7 +336,7 @@ impl<'a> Model<'a> {
                         self.bad.push(b);
                     }
                 },
-                (Some(tag::DIR), Some(child)) => {
+                Content::Dir(child) => {
                     self.named.push(child);
                     self.stray.push(child);
                 }
@@ -352,12 +347,11 @@ impl<'a> Model<'a> {
 
     /// An id without a name: what its struct leads to is in use all the same.
     fn walk_nameless(&mut self, at: usize, id: u16, e: &RawEntry) {
-        let Some((ty, data)) = &e.data else { return };
-        match (*ty, Pair::from_bytes(data)) {
-            (tag::CTZSTRUCT, Some(Pair([head, size]))) => {
-                self.lists.push(ListEntry { node: at, id, head, size, is_file: false });
+        match Content::of(e) {
+            Content::List(list) => {
+                self.lists.push(ListEntry { node: at, id, list, is_file: false });
             }
-            (tag::DIRSTRUCT, Some(pair)) => {
+            Content::Dir(pair) => {
                 self.named.push(pair);
                 self.stray.push(pair);
             }
@@ -368,10 +362,9 @@ impl<'a> Model<'a> {
     /// What an id without a name holds: the type of a file, or of a directory that nothing else
     /// names; none if nothing that can be kept.
     pub fn kind_of_nameless(&self, e: &RawEntry) -> Option<u16> {
-        let (ty, data) = e.data.as_ref()?;
-        match (*ty, Pair::from_bytes(data)) {
-            (tag::INLINESTRUCT, _) | (tag::CTZSTRUCT, Some(_)) => Some(tag::REG),
-            (tag::DIRSTRUCT, Some(pair)) => {
+        match Content::of(e) {
+            Content::Inline(_) | Content::List(_) => Some(tag::REG),
+            Content::Dir(pair) => {
                 let head = self.known(pair)?;
                 (self.orphans.contains(&head) && self.nodes[head].pair.same(pair))
                     .then_some(tag::DIR)
@@ -471,9 +464,7 @@ impl<'a> Model<'a> {
             let n = &self.nodes[i];
             inner.extend(n.tail.filter(|t| t.hard).iter().flat_map(|t| t.pair.0));
             if let Ok(Some(log)) = store::read_log(self.dev, n.pair.0[0]) {
-                let structs = log.entries.iter().filter_map(|e| e.data.as_ref());
-                let pairs = structs.filter(|(ty, _)| *ty == tag::DIRSTRUCT);
-                inner.extend(pairs.filter_map(|(_, d)| Pair::from_bytes(d)).flat_map(|p| p.0));
+                inner.extend(entry::dirs(&log.entries).flat_map(|pair| pair.0));
             }
         }
         let is_inner = |m: &Self, i: usize| m.nodes[i].pair.0.iter().any(|b| inner.contains(b));
