@@ -19,7 +19,7 @@ use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, Fs, Node, OpenOptions, ROOT};
 use littlefs::image;
 use littlefs::kv;
-use littlefs::recover::recover;
+use littlefs::recover::{Manifest, Saved, recover};
 
 /// Most that any step may cost with an image of 64 KiB.
 const BYTES_MAX: isize = 64 << 20;
@@ -238,6 +238,10 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
         for file in &recovery.files {
             file.read(&*dev, &mut |_, _| Ok(())).expect("readable");
         }
+        let saved = vec![Saved::Nothing; recovery.files.len()];
+        let manifest = Manifest::new(&recovery, &saved, &|time| time.to_string());
+        let json = serde_json::to_vec(&manifest).expect("JSON");
+        assert!(!json.is_empty() && !manifest.to_string().is_empty());
     });
     assert_eq!(dev.image(), bytes, "{name}: recovering changed the image");
 

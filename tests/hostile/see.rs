@@ -10,6 +10,7 @@ use littlefs::image::Dialect;
 use littlefs::inspect::survey::Survey;
 use littlefs::inspect::{Inspector, Report, Unanswered};
 use littlefs::map::{self, Labels, Map};
+use serde::Serialize;
 
 /// Bytes of text after which no more reports are asked for: with so much, the image is an odd one.
 const TEXT_MAX: usize = 8 << 20;
@@ -22,7 +23,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn ask<R: Report>(
+    fn ask<R: Report + Serialize>(
         &mut self,
         what: &str,
         mut ask: impl FnMut(&Inspector) -> Result<Vec<R>, Unanswered>,
@@ -34,6 +35,7 @@ impl Reader<'_> {
             for report in ask(&self.inspector).unwrap_or_default() {
                 let _ = report.is_damaged();
                 self.text += report.to_string().len();
+                self.text += serde_json::to_vec(&report).expect("JSON").len();
             }
         });
     }
@@ -103,6 +105,8 @@ fn map(dev: &RamDevice) {
     assert!(map::svg(&map).ends_with("</svg>\n"));
     let runs = map.runs();
     assert_eq!(runs.iter().map(|run| run.count as usize).sum::<usize>(), map.blocks.len());
+    let json = serde_json::to_vec(&(map.summary(), runs, &map.survey.problems));
+    assert!(json.expect("JSON").len() > map.blocks.len() / 1000);
     let itself = Map::new(dev, u32::MAX).expect("not too many blocks");
     map.compare(dev, &itself, dev).expect("the same size");
     assert_eq!(map.summary().changed, Some(0));
