@@ -237,6 +237,7 @@ impl Fs {
     }
 
     /// The directory that holds `dir`; `None` for the root, and for one that is gone.
+    #[cfg(any(test, feature = "mount"))]
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
         self.dirs.parent(dir)
     }
