@@ -353,8 +353,7 @@ impl Core {
             Ok(Node::File { .. }) => {
                 let bytes = self.redo_value()?;
                 let (changes, time) = redo::decode(&bytes).ok_or_else(|| not_ours(REDO))?;
-                self.apply(&changes, time)?;
-                self.fs.flush()?;
+                self.redo(&changes, time)?;
                 self.drop_redo()?;
             }
             Ok(Node::Dir(_)) => return Err(not_ours(REDO)),
@@ -363,6 +362,45 @@ impl Core {
         }
         self.unfinished = false;
         Ok(())
+    }
+
+    /// Apply the changes of a redo value again, durably.
+    ///
+    /// A batch that does not fit was refused, and its redo value was about to be removed when the
+    /// crash came. Such a batch is dropped here, too: while nothing of it is on disk, the store is as
+    /// if it had never been.
+    fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
+        let before = flushes(&self.fs);
+        self.fs.hold(true);
+        let applied = self.apply(changes, time);
+        self.fs.hold(false);
+        let Err(e) = applied else { return Ok(self.fs.flush()?) };
+        if !matches!(e, Error::NoSpace) || flushes(&self.fs) != before {
+            return Err(e);
+        }
+        self.reload()?;
+        for (key, change) in changes {
+            if self.may_be_made(key, change)? {
+                return Err(e);
+            }
+        }
+        log::warn!(
+            "an interrupted batch is dropped: there was no space for it, and none of it was made"
+        );
+        Ok(())
+    }
+
+    /// Whether a change of a batch is on disk, or may be in part.
+    fn may_be_made(&mut self, key: &Key, change: &Change) -> Result<bool> {
+        Ok(match (change, self.find(key)?) {
+            // its values are removed one by one
+            (_, Found::At(_, Node::Dir(_))) => true,
+            (Change::Gone, found) => !matches!(found, Found::At(..)),
+            (Change::Set { data, .. }, Found::At(dir, Node::File { size })) => {
+                size as usize == data.len() && self.fs.read_value(dir, key.basename())? == *data
+            }
+            (Change::Set { .. }, _) => false,
+        })
     }
 
     fn redo_value(&mut self) -> Result<Vec<u8>> {

@@ -185,6 +185,34 @@ fn renames_and_removals_are_whole() {
     at_least((350, 0), explore_all(&ops, 60));
 }
 
+/// A batch that is refused has left its redo value on disk for a moment. A crash then must not make
+/// of it a store that nobody can connect to.
+#[test]
+fn a_refused_batch_is_not_there_after_a_crash_either() {
+    let (mut images, mut refused) = (0, 0);
+    for filled in 0..40 {
+        let mut ops: Vec<Op> = (0..filled).map(|i| set(&format!("f{i}"), i, 500)).collect();
+        ops.push(Op::Batch(vec![set("a/x", 1, 700), set("b/y", 2, 700), set("f0", 3, 20)], true));
+        let geometry = geometry(512, 48);
+        let run = run(geometry, &Options::default(), &ops);
+        let [.., (before, old), (_, new)] = &run.ends[..] else { panic!("no operations") };
+        if old != new || filled < 20 {
+            continue;
+        }
+        for crash in Crashes::new(run.base.clone(), &run.log, 4, 1) {
+            if crash.reached > *before {
+                images += 1;
+                refused += usize::from(has(&run, &crash.image, b".kv-batch"));
+                let (found, image, _) = recovered(&run, &crash.image, false);
+                assert!(found == *old, "{filled} values, {}", crash.cut);
+                assert!(!has(&run, &image, b".kv-batch"));
+                assert_sound(Arc::new(RamDevice::from_image(geometry, image)));
+            }
+        }
+    }
+    at_least((1, 1), (images, refused));
+}
+
 #[test]
 fn batches_are_there_wholly_or_not_at_all() {
     let batch = |ops: &[Op]| Op::Batch(ops.to_vec(), true);
