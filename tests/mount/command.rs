@@ -81,7 +81,7 @@ fn what_is_mounted_is_said_in_a_line() {
     fs::set_permissions(m.image(), Permissions::from_mode(0o444)).expect("chmod");
     let out = output(littlefs().arg("mount").args([m.image(), m.dir()]));
     let line = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(line.ends_with(", read-only: the image cannot be written\n"), "{line}");
+    assert!(line.ends_with(", read-only: the image file cannot be written\n"), "{line}");
     m.unmount();
 }
 
