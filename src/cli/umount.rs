@@ -125,10 +125,7 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     };
     let claimed = list(&claims);
     let image = sys::identity(target).map_err(|e| {
-        CliError::failure(format_args!(
-            "{shown}: {e}; give the directory of the \
-                                                     mount"
-        ))
+        CliError::failure(format_args!("{shown}: {e}; give the directory of the mount"))
     })?;
     let is_served = |entry: &Entry| {
         Daemon::serving(connection(entry)).iter().any(|daemon| daemon.has_open(image))
@@ -137,7 +134,7 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     match served.len() {
         0 => Err(CliError::failure(format_args!(
             "{shown}: the mount on {claimed} names this as its image, but no visible process that \
-             serves that mount has it open; to unmount that mount, give its directory"
+             serves that mount has it open; give the directory to unmount that mount"
         ))),
         1 => Ok(served.pop()),
         _ => Err(CliError::failure(format_args!(

@@ -236,5 +236,5 @@ fn commands_name_the_doubt_and_write_nothing() {
     let (code, out, err) = littlefs(&["check", &path]);
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("note: block 0: holds no valid superblock") && out.contains("clean"));
-    assert!(err.contains("the superblock in block 0 is lost; the one in block 1 serves"), "{err}");
+    assert!(err.contains("the superblock in block 0 is lost; the one in block 1 is used"), "{err}");
 }

@@ -231,7 +231,11 @@ fn what_makes_no_sense_is_refused_and_changes_nothing() {
     }
     // two sources of one name
     desk.ok(&["mkdir", "-p", "new.img", "p/x", "q/x"]);
-    desk.fails(&["mv", "new.img", "p/x", "q/x", "etc"], 1, &["/q/x: another one of the same name"]);
+    desk.fails(
+        &["mv", "new.img", "p/x", "q/x", "etc"],
+        1,
+        &["/q/x: another entry of the same name"],
+    );
     desk.fails(&["cp", "-r", "new.img", "p/x", "q/x", "etc"], 1, &["/q/x: another"]);
     assert_eq!(desk.names("."), ["data", "new.img"]);
 }

@@ -231,7 +231,7 @@ fn the_program_shows_text_json_and_bytes() {
     desk.fails(&["inspect", "new.img", "pair", "0"], 1, &["like 0,1"]);
     desk.fails(&["inspect", "new.img", "pair"], 1, &["give the blocks"]);
     desk.fails(&["inspect", "--raw", "new.img", "tree"], 1, &["--raw"]);
-    desk.fails(&["inspect", "new.img", "tree", "x"], 1, &["only one"]);
+    desk.fails(&["inspect", "new.img", "tree", "x"], 1, &["no further argument"]);
 }
 
 #[test]
