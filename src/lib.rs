@@ -8,12 +8,15 @@
 //!
 //! # let dir = tempfile::tempdir().expect("a directory");
 //! # let path = dir.path().join("new.img");
-//! // A new image file of 1 MiB; `Littlefs::open` opens an existing one. let fs =
-//! Littlefs::create(&path, 1 << 20)?;
+//! // A new image file of 1 MiB; `Littlefs::open` opens an existing one.
+//! let fs = Littlefs::create(&path, 1 << 20)?;
 //!
-//! // Whole files at once, or through `std::io::Read` and `Write`. fs.create_dir_all("etc/app")?;
-//! fs.write("etc/app/config.txt", "colour = blue\n")?; let mut log = fs.create_file("log.txt")?;
-//! writeln!(log, "started").expect("room for a line"); log.close()?;
+//! // Whole files at once, or through `std::io::Read` and `Write`.
+//! fs.create_dir_all("etc/app")?;
+//! fs.write("etc/app/config.txt", "colour = blue\n")?;
+//! let mut log = fs.create_file("log.txt")?;
+//! writeln!(log, "started").expect("room for a line");
+//! log.close()?;
 //!
 //! // A directory, and everything below it.
 //! for entry in fs.read_dir("etc")? {
@@ -22,7 +25,8 @@
 //! }
 //! assert_eq!(fs.walk("/")?.count(), 4);
 //!
-//! // Until this, all changes are in memory. fs.close()?;
+//! // Until this, all changes are in memory.
+//! fs.close()?;
 //!
 //! let fs = Littlefs::open(&path)?;
 //! let mut text = String::new();

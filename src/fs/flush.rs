@@ -12,6 +12,7 @@
 //! | 5 | moves between pairs, each two phases of one commit |
 //! | 6 | tails that drop removed directories |
 //! | 7 | the sync bit cleared |
+//!
 //! If one commit of one pair contains both the entry of a new directory and its place in the
 //! thread, this commit publishes the whole directory. Otherwise a crash can come between the two,
 //! and leave a directory in the thread without a parent. A C driver that finds the sync bit drops

@@ -17,6 +17,7 @@
 //! | 8 | with 2: the time |
 //! | 4 | with 1 and 2: length of the value |
 //! | | with 1 and 2: the value |
+//!
 //! Every record says what a key must hold, never how it changes. So applying some or all of them
 //! again has the same result.
 
