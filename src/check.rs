@@ -323,8 +323,7 @@ impl Checker<'_> {
             self.error(
                 "log-odd",
                 pair,
-                "holds something that no driver writes: a device may not \
-                        be able to read it",
+                "holds something that no driver writes: a device may not be able to read it",
             );
         }
         if log.entries.len() > COUNT_MAX {

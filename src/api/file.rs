@@ -99,8 +99,7 @@ impl FileOptions {
         }
         if (self.truncate && !self.write) || ((self.create || self.create_new) && !writes) {
             return Err(Error::Invalid(
-                "a file must be opened for writing to be created or \
-                                       truncated",
+                "a file must be opened for writing to be created or truncated",
             ));
         }
         let mut core = fs.core();
@@ -386,13 +385,8 @@ impl Seek for File {
             SeekFrom::End(by) => self.len().checked_add_signed(by),
             SeekFrom::Current(by) => self.pos.checked_add_signed(by),
         };
-        let before_start = || {
-            io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the position would be \
-                                                                           negative",
-            )
-        };
+        let before_start =
+            || io::Error::new(io::ErrorKind::InvalidInput, "the position would be negative");
         self.pos = target.ok_or_else(before_start)?;
         Ok(self.pos)
     }

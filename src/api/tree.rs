@@ -84,8 +84,7 @@ impl Littlefs {
         let mut core = self.core();
         if matches!(file_type, FileType::File | FileType::Dir) {
             return Err(Error::Invalid(
-                "this call makes special files only, not files or \
-                                       directories",
+                "this call makes special files only, not files or directories",
             ));
         }
         if !core.codec.as_ref().is_some_and(|codec| codec.convention().special_files) {

@@ -129,10 +129,8 @@ impl Run {
         self.place_directories(&mut fs, half_orphans)?;
         if self.mode == Mode::Yes {
             for (path, new) in fs.set_doubles_aside()? {
-                let message = format!(
-                    "a device opens another entry of that name; this one is now \
-                                       {new}"
-                );
+                let message =
+                    format!("a device opens another entry of that name; this one is now {new}");
                 self.done("name-duplicate", path, &message);
             }
         }
@@ -158,10 +156,9 @@ impl Run {
         if self.mode == Mode::Yes {
             for (path, rest) in fs.shorten_files()? {
                 let message = match rest {
-                    Some(rest) => format!(
-                        "was cut to file_max; the bytes after that are in \
-                                           {rest}"
-                    ),
+                    Some(rest) => {
+                        format!("was cut to file_max; the bytes after that are in {rest}")
+                    }
                     None => "was cut to file_max; the bytes after that are lost".to_owned(),
                 };
                 self.repairs.done.push(Repair::given_up("file-too-large", path, message));
@@ -259,8 +256,7 @@ impl Run {
             self.done(
                 code,
                 "the thread",
-                "now leads through the directories of the tree, and no \
-                             others",
+                "now leads through the directories of the tree, and no others",
             );
         }
         Ok(())

@@ -304,8 +304,7 @@ fn bytes(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
     match value.as_bytes().strip_prefix(b"hex:") {
         Some(hex) => unhex(hex).ok_or_else(|| {
             CliError::failure(
-                "the value after 'hex:' must have two hexadecimal digits for each \
-                               byte",
+                "the value after 'hex:' must have two hexadecimal digits for each byte",
             )
         }),
         None => Ok(value.as_bytes().to_vec()),

@@ -76,8 +76,7 @@ impl<'a> Changing<'a> {
         }
         if image.image == Path::new("-") {
             return Err(CliError::failure(
-                "standard input can only be read: give the name of an \
-                                          image file",
+                "standard input can only be read: give the name of an image file",
             ));
         }
         if args.atomic && image.journal.is_some() {

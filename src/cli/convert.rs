@@ -127,8 +127,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
         |why: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {why}", path.show()));
     if args.image.journal.is_some() {
         return Err(in_image(
-            &"an image cannot be converted together with a journal; commit the \
-                              journal first",
+            &"an image cannot be converted together with a journal; commit the journal first",
         ));
     }
     let in_place = args.out.is_none();

@@ -34,12 +34,8 @@ pub fn asctime(seconds: i64) -> String {
 /// # Errors
 /// A sentence that says what is accepted.
 pub fn parse(text: &str) -> Result<i64, String> {
-    let wrong = || {
-        format!(
-            "'{text}' is not a time (like 2026-03-14T15:09:26Z, 2026-03-14 15:09, \
-                            @0)"
-        )
-    };
+    let wrong =
+        || format!("'{text}' is not a time (like 2026-03-14T15:09:26Z, 2026-03-14 15:09, @0)");
     let moment: Option<Timestamp> = match text.strip_prefix('@') {
         Some(seconds) => seconds.parse().ok().and_then(|at| Timestamp::from_second(at).ok()),
         None => text.parse().ok().or_else(|| {

@@ -55,10 +55,7 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
         .rehearsed()
         .run(&mut |image, _| edit::content(image, &path))?;
     let copy = Copy::make(&path, before.as_deref().unwrap_or_default()).map_err(|e| {
-        CliError::failure(format_args!(
-            "cannot make a temporary file for the editor: \
-                                                     {e}"
-        ))
+        CliError::failure(format_args!("cannot make a temporary file for the editor: {e}"))
     })?;
     let signals = Signals::block_these(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP])
         .map_err(CliError::failure)?;

@@ -146,8 +146,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
         }
         What::Tree | What::Gstate if args.raw => {
             return Err(failed(
-                &"--raw is not possible for 'tree' and 'gstate', which are not in \
-                                single blocks",
+                &"--raw is not possible for 'tree' and 'gstate', which are not in single blocks",
             ));
         }
         What::Tree => {

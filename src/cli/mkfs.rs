@@ -77,8 +77,7 @@ pub struct MkfsArgs {
 pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
     if args.options().chosen_disk_version() == VERSION_1_1 {
         return Err(args.fail(
-            "mkfs cannot make version 1; 'littlefs create' can, also from an empty \
-                       directory",
+            "mkfs cannot make version 1; 'littlefs create' can, also from an empty directory",
         ));
     }
     let asked = args.options().geometry().map_err(|e| args.fail(e))?;

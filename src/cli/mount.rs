@@ -167,10 +167,9 @@ impl Mount {
         let shown = args.mountpoint.show();
         match detach_dead(&args.mountpoint) {
             Ok(false) => {}
-            Ok(true) => log::warn!(
-                "{shown}: unmounted the remains of a mount whose daemon had \
-                                    died"
-            ),
+            Ok(true) => {
+                log::warn!("{shown}: unmounted the remains of a mount whose daemon had died")
+            }
             Err(e) => {
                 let what = "has the remains of a mount whose daemon has died";
                 return Err(mount_failure(format_args!(
@@ -267,8 +266,7 @@ impl Mount {
         let refused = |why: &dyn Display| mount_failure(format_args!("{shown}: grow: {why}"));
         if self.found.journal.is_some() {
             return Err(refused(
-                &"an image with a journal cannot be resized; commit the journal \
-                                 first",
+                &"an image with a journal cannot be resized; commit the journal first",
             ));
         }
         let unattended = self.found.unattended;

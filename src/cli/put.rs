@@ -125,8 +125,7 @@ fn sync(
 ) -> Result<ExitCode, CliError> {
     let [dir] = sources else {
         return Err(CliError::failure(
-            "--sync needs exactly two directories: one of the host, and \
-                                      one in the image",
+            "--sync needs exactly two directories: one of the host, and one in the image",
         ));
     };
     if !dir.is_dir() {

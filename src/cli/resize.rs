@@ -85,8 +85,7 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     if path == Path::new("-") {
         return Err(CliError::failure(
-            "standard input can only be read: give the name of an image \
-                                      file",
+            "standard input can only be read: give the name of an image file",
         ));
     }
     if args.image.journal.is_some() {

@@ -89,8 +89,7 @@ pub fn session() -> Option<&'static Session> {
 pub fn check_changeable() -> Result<(), CliError> {
     match session() {
         Some(session) if session.read_only => Err(CliError::failure(
-            "the shell was started with --read-only, so nothing can be \
-                                   changed",
+            "the shell was started with --read-only, so nothing can be changed",
         )),
         _ => Ok(()),
     }
@@ -136,8 +135,7 @@ fn without_end(path: &[u8]) -> &[u8] {
 pub fn run(args: &ShellArgs) -> Result<ExitCode, CliError> {
     if args.image.image == Path::new("-") {
         return Err(CliError::failure(
-            "standard input is for commands, so IMAGE must be the name \
-                                      of a file",
+            "standard input is for commands, so IMAGE must be the name of a file",
         ));
     }
     // report a bad image before anybody types

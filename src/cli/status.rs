@@ -216,10 +216,8 @@ impl Mounted {
     /// refuses changes.
     fn read_only(&self) -> Option<&str> {
         let by_kernel = self.mount_options.split(',').any(|option| option == "ro");
-        let remounted = by_kernel.then_some(
-            "it was remounted read-only ('-o remount,rw' makes it \
-                                             writable)",
-        );
+        let remounted =
+            by_kernel.then_some("it was remounted read-only ('-o remount,rw' makes it writable)");
         self.status.about.read_only.as_deref().or(remounted)
     }
 

@@ -66,8 +66,7 @@ impl fmt::Display for Failure {
                     write!(f, "{place}: {message}; ")?;
                 }
                 f.write_str(
-                    "'littlefs check' lists all damage, and --salvage leaves out what is \
-                             lost",
+                    "'littlefs check' lists all damage, and --salvage leaves out what is lost",
                 )
             }
             Self::Unreadable(path, e) => write!(f, "{path}: {e}; --salvage leaves it out"),

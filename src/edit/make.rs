@@ -202,10 +202,7 @@ pub fn link(
     if to.is_empty() || to.len() > LINK_MAX || to.contains(&0) {
         refusals.add(
             &link,
-            format!(
-                "the target of a link must have 1 to {LINK_MAX} bytes, \
-                                     without NUL"
-            ),
+            format!("the target of a link must have 1 to {LINK_MAX} bytes, without NUL"),
         );
     }
     if !image.convention().is_some_and(|c| c.special_files) {

@@ -124,11 +124,9 @@ fn open_image(
     let for_image = image::Options { auto_for_reading: found.unattended, ..options.image() };
     let Some(journal) = &mut found.journal else {
         if options.at.is_some() {
-            return Err(Error::Invalid(
-                "a past state can be chosen only together with a \
-                                       journal",
-            )
-            .into());
+            return Err(
+                Error::Invalid("a past state can be chosen only together with a journal").into()
+            );
         }
         return Ok((image::open_found(&found.source, &for_image)?, None));
     };

@@ -152,8 +152,8 @@ impl fmt::Display for Reason {
                 f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
             }
             Self::PermissionDenied => f.write_str(
-                "permission denied; you need the right to read it (and to write it, \
-                             except with -o ro)",
+                "permission denied; you need the right to read it (and to write it, except with -o \
+                 ro)",
             ),
             Self::Directory => f.write_str(
                 "is a directory, not an image; the image comes first, then a mountpoint",

@@ -34,8 +34,7 @@ impl Place {
         match Label::new(name.as_bytes()) {
             Some(label) if !name.is_empty() => Ok(Self::Partition(label)),
             _ => Err(format!(
-                "'{name}' cannot be the name of a partition: such names have 1 to 16 \
-                              bytes"
+                "'{name}' cannot be the name of a partition: such names have 1 to 16 bytes"
             )),
         }
     }

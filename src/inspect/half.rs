@@ -230,17 +230,12 @@ impl AppendReport {
                  them are erased"
                     .to_owned(),
             ),
-            Some(_) if fcrc => (
-                true,
-                "the bytes after the last commit match its forward \
-                                       CRC"
-                .to_owned(),
-            ),
+            Some(_) if fcrc => {
+                (true, "the bytes after the last commit match its forward CRC".to_owned())
+            }
             _ => (
                 true,
-                "nothing is written after the last commit, which has no forward \
-                         CRC"
-                .to_owned(),
+                "nothing is written after the last commit, which has no forward CRC".to_owned(),
             ),
         };
         Self { appends, room, reason }

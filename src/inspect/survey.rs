@@ -355,10 +355,7 @@ impl Walk<'_> {
             if ids > 0 || !self.survey.gstate.needs_sync() {
                 self.problem(
                     pair,
-                    format_args!(
-                        "a directory of {ids} entries, which nothing \
-                                                 names"
-                    ),
+                    format_args!("a directory of {ids} entries, which nothing names"),
                 );
             }
             let name = format!("directory {pair}").into_bytes().into();

@@ -195,8 +195,7 @@ impl Batch<'_> {
         if key.is_root() {
             return Err(Error::InvalidKey(
                 key.clone(),
-                "the top-level dictionary cannot be removed \
-                                                       or renamed",
+                "the top-level dictionary cannot be removed or renamed",
             ));
         }
         self.store.core().check(key)?;

@@ -54,8 +54,8 @@ impl fmt::Display for Error {
             }
             Self::NoSpace => CoreError::NoSpace.fmt(f),
             Self::TooManyRetries => f.write_str(
-                "the batch was given up after many attempts: other changes always \
-                             came between its reads",
+                "the batch was given up after many attempts: other changes always came between its \
+                 reads",
             ),
             Self::InvalidKey(key, why) => write!(f, "{key}: this key is not possible: {why}"),
             Self::Core(e) => e.fmt(f),

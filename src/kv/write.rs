@@ -235,8 +235,7 @@ impl Core {
         if key.is_root() {
             return Err(Error::InvalidKey(
                 key.clone(),
-                "the top-level dictionary cannot be removed \
-                                                       or renamed",
+                "the top-level dictionary cannot be removed or renamed",
             ));
         }
         self.check(key)?;

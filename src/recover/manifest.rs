@@ -136,8 +136,7 @@ impl fmt::Display for Manifest {
         if !self.has_filesystem {
             writeln!(
                 f,
-                "the image has no filesystem now, so everything that was found is a \
-                         result"
+                "the image has no filesystem now, so everything that was found is a result"
             )?;
         }
         self.results.iter().try_for_each(|entry| entry.fmt(f))

@@ -334,8 +334,7 @@ fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<()
         }
     }
     let what = format!(
-        "entry {broken} is damaged (byte {}), and a crash cannot have left the \
-                        bytes after it",
+        "entry {broken} is damaged (byte {}), and a crash cannot have left the bytes after it",
         scan.end
     );
     Err(Reason::Damaged { at: scan.end, what })

@@ -275,8 +275,7 @@ impl LittlefsFuse {
     #[cfg(not(feature = "mount"))]
     fn mount(self, _: PathBuf) -> Result<ExitCode, CliError> {
         Err(CliError::failure(
-            "this program was built without the feature 'mount', so it cannot \
-                               mount",
+            "this program was built without the feature 'mount', so it cannot mount",
         ))
     }
 }
