@@ -94,10 +94,10 @@ pub fn read_parts(
     let offset = offset.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
     let count = parts.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
     let flags = if now { libc::RWF_NOWAIT } else { 0 };
+    let (file, parts) = (file.as_raw_fd(), parts.as_mut_ptr().cast());
     // SAFETY: IoSliceMut is guaranteed to have the layout of iovec; each describes memory that is
     // borrowed for the whole call.
-    let read =
-        unsafe { libc::preadv2(file.as_raw_fd(), parts.as_mut_ptr().cast(), count, offset, flags) };
+    let read = unsafe { libc::preadv2(file, parts, count, offset, flags) };
     usize::try_from(read).map_err(|_| io::Error::last_os_error())
 }
 

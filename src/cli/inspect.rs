@@ -154,14 +154,7 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
             args.print(&[inspector.tree()])?
         }
         What::Gstate if inspector.dialect() != Dialect::Littlefs => {
-            let why = match inspector.dialect() {
-                Dialect::V1 => {
-                    "littlefs of version 1 has no global state: entries that were being moved have a \
-                     mark of their own, which 'pair' shows"
-                }
-                _ => "chamelon keeps no global state",
-            };
-            return Err(failed(&why));
+            return Err(failed(&without_gstate(inspector.dialect())));
         }
         What::Gstate => {
             blocks = Vec::new();
@@ -169,15 +162,36 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
         }
     };
     if args.raw {
-        let mut out = io::stdout().lock();
-        for block in blocks {
-            let bytes = inspector.bytes(block).map_err(|e| {
-                failed(&format_args!("block {block:#x} cannot be read: {}", e.source))
-            })?;
-            out.write_all(&bytes)?;
-        }
+        write_raw(&inspector, blocks, &failed)?;
     }
     Ok(if damaged { exit::LEFT_OUT.into() } else { ExitCode::SUCCESS })
+}
+
+/// Write the blocks themselves to standard output.
+fn write_raw(
+    inspector: &Inspector,
+    blocks: Vec<u32>,
+    failed: &dyn Fn(&dyn Display) -> CliError,
+) -> Result<(), CliError> {
+    let mut out = io::stdout().lock();
+    for block in blocks {
+        let bytes = inspector
+            .bytes(block)
+            .map_err(|e| failed(&format_args!("block {block:#x} cannot be read: {}", e.source)))?;
+        out.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Why the dialect has no global state to show.
+fn without_gstate(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::V1 => {
+            "littlefs of version 1 has no global state: entries that were being moved have a mark of \
+             their own, which 'pair' shows"
+        }
+        _ => "chamelon keeps no global state",
+    }
 }
 
 impl InspectArgs {

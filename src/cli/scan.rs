@@ -248,38 +248,8 @@ impl Contents {
                 )?;
             }
         }
-        for f in &self.filesystems {
-            let partition = match &f.partition {
-                Some(label) => format!(", partition {label}"),
-                None => String::new(),
-            };
-            let sound = if f.sound { "" } else { ", doubtful" };
-            writeln!(
-                out,
-                "  {}: offset {} ({:#x}){partition}, littlefs {}, {} blocks of {} bytes ({}){sound}",
-                f.number,
-                f.offset,
-                f.offset,
-                f.version,
-                f.block_count,
-                f.block_size,
-                bytes(f.size)
-            )?;
-            if let Some(remark) = &f.remark {
-                writeln!(out, "     {remark}")?;
-            }
-            if let Some(area) = &f.layout {
-                let size = match area.size == f.size {
-                    true => String::new(),
-                    false => format!(", which has {} there", bytes(area.size)),
-                };
-                writeln!(
-                    out,
-                    "     this is where the layout {} has a filesystem{size}",
-                    area.name
-                )?;
-            }
-            writeln!(out, "     {}", f.command.as_str().show())?;
+        for filesystem in &self.filesystems {
+            filesystem.print(out)?;
         }
         if self.filesystems.is_empty() {
             writeln!(out, "  no littlefs")?;
@@ -293,6 +263,36 @@ impl Contents {
 }
 
 impl Filesystem {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let partition = match &self.partition {
+            Some(label) => format!(", partition {label}"),
+            None => String::new(),
+        };
+        let sound = if self.sound { "" } else { ", doubtful" };
+        writeln!(
+            out,
+            "  {}: offset {} ({:#x}){partition}, littlefs {}, {} blocks of {} bytes ({}){sound}",
+            self.number,
+            self.offset,
+            self.offset,
+            self.version,
+            self.block_count,
+            self.block_size,
+            bytes(self.size)
+        )?;
+        if let Some(remark) = &self.remark {
+            writeln!(out, "     {remark}")?;
+        }
+        if let Some(area) = &self.layout {
+            let size = match area.size == self.size {
+                true => String::new(),
+                false => format!(", which has {} there", bytes(area.size)),
+            };
+            writeln!(out, "     this is where the layout {} has a filesystem{size}", area.name)?;
+        }
+        writeln!(out, "     {}", self.command.as_str().show())
+    }
+
     fn new(number: usize, found: &Found, file: &Path, contents: &image::Contents) -> Self {
         let image::Superblock { version, block_size, block_count, .. } = found.superblock;
         let missing = contents.missing.get(number - 1).copied().unwrap_or(0);

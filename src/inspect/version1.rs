@@ -204,23 +204,24 @@ impl EntryReport {
         let data = part(data_at, entry.data_len);
         let [first, second] = entry.words();
         let is_short = entry.data_len < 8;
-        let (ty, content) = match entry.kind {
-            FILE | DIRECTORY if is_short => ("", "too short".to_owned()),
-            FILE if second == 0 => ("REG", format!("empty, head {first:#x}")),
-            FILE => ("REG", format!("list, {second} bytes, head {first:#x}")),
-            DIRECTORY => ("DIR", format!("directory at {}", Pair([first, second]))),
-            SUPERBLOCK => ("SUPERBLOCK", superblock_words(data).unwrap_or_else(|| snippet(data))),
-            _ => ("", snippet(data)),
+        let content = match entry.kind {
+            FILE | DIRECTORY if is_short => "too short".to_owned(),
+            FILE if second == 0 => format!("empty, head {first:#x}"),
+            FILE => format!("list, {second} bytes, head {first:#x}"),
+            DIRECTORY => format!("directory at {}", Pair([first, second])),
+            SUPERBLOCK => superblock_words(data).unwrap_or_else(|| snippet(data)),
+            _ => snippet(data),
         };
         let ty = match entry.kind {
-            FILE => "REG",
-            DIRECTORY => "DIR",
-            _ => ty,
+            FILE => Some("REG"),
+            DIRECTORY => Some("DIR"),
+            SUPERBLOCK => Some("SUPERBLOCK"),
+            _ => None,
         };
         Self {
             id,
             offset: entry.at,
-            r#type: Some(ty).filter(|ty| !ty.is_empty()),
+            r#type: ty,
             type_byte: entry.kind | if entry.moved { block::MOVED } else { 0 },
             moved: entry.moved,
             entry_length: entry.data_len,

@@ -365,28 +365,44 @@ impl Core {
 
     /// Apply the changes of a redo value again, durably.
     ///
-    /// A batch that does not fit was refused, and its redo value was about to be removed when the
-    /// crash came. Such a batch is dropped here, too: while nothing of it is on disk, the store is as
-    /// if it had never been.
+    /// They are first applied as [`Self::apply_with_redo`] does it, without a flush in between. If
+    /// there is no space for that, the batch was refused, and the crash came before its redo value
+    /// was removed: it is dropped, provided that nothing of it is on disk. If something is, the
+    /// batch was not refused, and a flush in between may free the space that it needs.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
+        // what the crash left of new directories takes space until then
+        self.fs.finish_interrupted()?;
         let before = flushes(&self.fs);
-        self.fs.hold(true);
-        let applied = self.apply(changes, time);
-        self.fs.hold(false);
-        let Err(e) = applied else { return Ok(self.fs.flush()?) };
-        if !matches!(e, Error::NoSpace) || flushes(&self.fs) != before {
-            return Err(e);
+        match self.apply_held(changes, time, true) {
+            Err(Error::NoSpace) if flushes(&self.fs) == before => {
+                self.reload()?;
+                if self.nothing_is_made(changes)? {
+                    log::warn!("a batch that was refused before the crash is dropped: no space");
+                    return Ok(());
+                }
+                self.apply(changes, time, true)?;
+            }
+            applied => applied?,
         }
-        self.reload()?;
+        Ok(self.fs.flush()?)
+    }
+
+    /// Apply `changes` in memory: if there is no space, nothing is flushed to get some.
+    fn apply_held(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
+        self.fs.hold(true);
+        let applied = self.apply(changes, now, repeat);
+        self.fs.hold(false);
+        applied
+    }
+
+    /// Whether it is certain that no change of a batch is on disk.
+    fn nothing_is_made(&mut self, changes: &Changes) -> Result<bool> {
         for (key, change) in changes {
             if self.may_be_made(key, change)? {
-                return Err(e);
+                return Ok(false);
             }
         }
-        log::warn!(
-            "an interrupted batch is dropped: there was no space for it, and none of it was made"
-        );
-        Ok(())
+        Ok(true)
     }
 
     /// Whether a change of a batch is on disk, or may be in part.
@@ -396,10 +412,15 @@ impl Core {
             (_, Found::At(_, Node::Dir(_))) => true,
             (Change::Gone, found) => !matches!(found, Found::At(..)),
             (Change::Set { data, .. }, Found::At(dir, Node::File { size })) => {
-                size as usize == data.len() && self.fs.read_value(dir, key.basename())? == *data
+                self.is_value(dir, key, size, data)?
             }
             (Change::Set { .. }, _) => false,
         })
+    }
+
+    /// Whether the value of `key`, which is in `dir` and has `size` bytes, is `data`.
+    fn is_value(&mut self, dir: DirId, key: &Key, size: u32, data: &[u8]) -> Result<bool> {
+        Ok(size as usize == data.len() && self.fs.read_value(dir, key.basename())? == data)
     }
 
     fn redo_value(&mut self) -> Result<Vec<u8>> {
@@ -484,10 +505,7 @@ impl Core {
         self.fs.flush()?;
         self.write_redo(&redo::encode(changes, now)?)?;
         let before = flushes(&self.fs);
-        self.fs.hold(true);
-        let applied = self.apply(changes, now);
-        self.fs.hold(false);
-        if let Err(e) = applied {
+        if let Err(e) = self.apply_held(changes, now, false) {
             if flushes(&self.fs) != before {
                 // some of the batch may be on disk
                 self.unfinished = true;
@@ -519,8 +537,9 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Set and remove keys as `changes` say.
-    fn apply(&mut self, changes: &Changes, now: i64) -> Result<()> {
+    /// Set and remove keys as `changes` say; in a `repeat`, values that are there already are not
+    /// written again, because a second copy of them may find no space.
+    fn apply(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
         for (key, change) in changes {
             let set = match change {
                 Change::Gone => None,
@@ -532,10 +551,15 @@ impl Core {
                     self.empty(child)?;
                     self.fs.rmdir(dir, key.basename())?;
                 }
-                Found::At(dir, Node::File { .. }) if set.is_none() => {
-                    self.fs.unlink(dir, key.basename())?;
-                }
-                _ => {}
+                Found::At(dir, Node::File { size }) => match set {
+                    None => self.fs.unlink(dir, key.basename())?,
+                    Some((data, time)) if repeat && self.is_value(dir, key, size, data)? => {
+                        self.touch(dir, key.basename(), time)?;
+                        continue;
+                    }
+                    Some(_) => {}
+                },
+                Found::Root | Found::Nothing => {}
             }
             if let Some((data, time)) = set {
                 self.set(key, Content::Bytes(data), time)?;
