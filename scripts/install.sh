@@ -83,6 +83,10 @@ put_magic() {
 
 remove_magic() {
     [ -f "$local_magic" ] || return 0
+    # Without its last line, the rest of the file would go with it.
+    if ! grep -qxF "$magic_begin" "$local_magic" || ! grep -qxF "$magic_end" "$local_magic"; then
+        return 0
+    fi
     sed -i "\\|^$magic_begin\$|,\\|^$magic_end\$|d" "$local_magic"
 }
 
