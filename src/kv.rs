@@ -202,6 +202,10 @@ impl Store {
         };
         if !core.fs.is_read_only() {
             core.finish().inspect_err(|e| {
+                if matches!(e, Error::InvalidKey(..)) {
+                    // this error tells by itself what to do about an entry that is not of the store
+                    return;
+                }
                 log::error!(
                     "{e}: so the interrupted batch cannot be finished; to give it up, mount the \
                      image and remove .kv-batch"

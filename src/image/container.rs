@@ -18,7 +18,10 @@ use crate::files::{self, Place};
 
 /// udev looks into a block device for a moment after each change, holding its lock.
 const DEVICE_LOCK_TRIES: u32 = 20;
-const DEVICE_LOCK_PAUSE: Duration = Duration::from_millis(50);
+/// A lock of which nobody is found as the holder is mostly gone already: a program that this process,
+/// or another, was about to start held it for a moment.
+const FILE_LOCK_TRIES: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file or block device that a path leads to: from here on it is what was found, whatever
 /// becomes of the name. Not locked yet.
@@ -153,17 +156,18 @@ impl Container {
     }
 
     fn lock(file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
-        let mut tries = if is_device { DEVICE_LOCK_TRIES } else { 1 };
+        let mut tries = if is_device { DEVICE_LOCK_TRIES } else { FILE_LOCK_TRIES };
         loop {
             match if writable { file.try_lock() } else { file.try_lock_shared() } {
                 Ok(()) => break,
                 Err(TryLockError::Error(e)) => return Err(Reason::Io(e)),
-                Err(TryLockError::WouldBlock) if tries <= 1 => {
-                    return Err(Reason::InUse(holder(&file)));
-                }
                 Err(TryLockError::WouldBlock) => {
+                    let holder = holder(&file);
                     tries -= 1;
-                    thread::sleep(DEVICE_LOCK_PAUSE);
+                    if tries == 0 || (holder.is_some() && !is_device) {
+                        return Err(Reason::InUse(holder));
+                    }
+                    thread::sleep(LOCK_PAUSE);
                 }
             }
         }

@@ -112,6 +112,8 @@ pub enum Reason {
     },
     /// In chamelon's dialect, and was to be written.
     Chamelon,
+    /// In chamelon's dialect, which cannot be searched for deleted files.
+    NotSearched,
     /// In this dialect, and its root cannot be read.
     DialectDamaged(Dialect, Error),
     /// Another process holds the lock: this one, where that is known.
@@ -175,11 +177,15 @@ impl fmt::Display for Reason {
                 "not a littlefs image: there is no superblock, neither \"littlefs\" at byte 8 of \
                  block 0 or block 1, nor anywhere else in the {searched} bytes that were \
                  searched; if the filesystem starts later in the file, give its place with \
-                 offset=BYTES"
+                 --offset BYTES, or -o offset=BYTES for a mount"
             ),
             Self::NotWrapped => f.write_str(
                 "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
                  (--page gives the page size): there is nothing to unwrap",
+            ),
+            Self::NotSearched => f.write_str(
+                "written by chamelon: images of this dialect cannot be searched for deleted files; \
+                 'littlefs extract' copies what is there",
             ),
             Self::Version1 | Self::Chamelon => f.write_str(&self.about(&"IMAGE")),
             Self::Wrapped(_) => f.write_str(&self.about(&"FILE")),
@@ -332,7 +338,10 @@ fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
     if all.len() > NAMED_MAX {
         write!(f, "; and {} more", all.len() - NAMED_MAX)?;
     }
-    f.write_str("; say which one with offset=BYTES or partition=NAME")
+    f.write_str(
+        "; say which one with --offset BYTES or --partition NAME, or with -o offset=BYTES or -o \
+         partition=NAME for a mount",
+    )
 }
 
 /// A disk version as people write it: `2.1`.

@@ -1,6 +1,6 @@
 //! One file: where its entry stands, and every block of its content.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -196,11 +196,25 @@ impl Inspector {
             }
             Dialect::Littlefs | Dialect::V1 => {
                 let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
-                let visit = |met: Met<'_>| {
-                    visit(met);
-                    ControlFlow::Continue(())
+                // A list may claim any number of blocks, and go round in circles.
+                let (mut seen, mut again) = (HashSet::new(), None);
+                let visit = |met: Met<'_>| match met {
+                    Met::Block(at) if !seen.insert(at.block) => {
+                        again = Some(at);
+                        ControlFlow::Break(())
+                    }
+                    met => {
+                        visit(met);
+                        ControlFlow::Continue(())
+                    }
                 };
-                list::follow(g, list, read, visit).map_err(|broken| show_broken(&broken))
+                let followed = list::follow(g, list, read, visit);
+                match again {
+                    Some(Place { index, block }) => Err(format!(
+                        "block {index} of its list is {block:#x} again, so the list goes in circles"
+                    )),
+                    None => followed.map_err(|broken| show_broken(&broken)),
+                }
             }
         };
         report.damage.extend(damage);

@@ -6,6 +6,8 @@ use super::{Block, Change, Class, Map};
 
 /// Cells of the SVG picture in a row.
 const SVG_COLUMNS: usize = 128;
+/// Problems that the text names; the JSON has all of them.
+const PROBLEMS_SHOWN: usize = 10;
 /// Size of a cell in the SVG picture, in its units.
 const CELL: usize = 8;
 
@@ -77,6 +79,14 @@ pub fn text(
     );
     if let Some(changed) = summary.changed {
         let _ = writeln!(out, "blocks that differ from the second image: {changed}");
+    }
+    let problems = &map.survey.problems;
+    for problem in problems.iter().take(PROBLEMS_SHOWN) {
+        let _ = writeln!(out, "damage: {}: {}", problem.place, problem.message);
+    }
+    let hidden = problems.len().saturating_sub(PROBLEMS_SHOWN) as u64 + map.survey.more_problems;
+    if hidden > 0 {
+        let _ = writeln!(out, "and {hidden} more problems, which 'littlefs check' lists");
     }
     out
 }

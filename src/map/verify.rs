@@ -283,7 +283,9 @@ impl Held {
             return Some(Self { live: pair.0[0], used: log.off, entries: log.entries, superblock });
         }
         let LivePair { pair, used, .. } = match dialect {
-            Dialect::V1 => v1::pair(dev, pair)?,
+            // The block that the survey found live comes first here, but of two blocks with the same
+            // revision, version 1 takes the second.
+            Dialect::V1 => v1::pair(dev, Pair([pair.0[1], pair.0[0]]))?,
             _ => chamelon::pair(dev, pair)?,
         };
         let live = pair.0[0];

@@ -66,7 +66,7 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
     if dialect == Dialect::Chamelon {
-        return Err(OpenError { path: source.path().to_owned(), reason: Reason::Chamelon });
+        return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
     if missing == 0 && compacted == 0 {
         return Ok(Remains { blocks: Blocks { device: stored, notes }, dialect });

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use super::tree::{self, Cut, Volume};
-use super::{block, remedy};
+use super::block;
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report, Severity, list_code};
 use crate::dialect::tree::Content;
@@ -44,7 +44,8 @@ struct Checker<'a> {
 /// When the root cannot be read.
 pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let mut recorder = Recorder::default();
-    let what = format!("littlefs of version 1: {}", remedy(&"IMAGE"));
+    let what = "littlefs of version 1: mounts are read-only; 'littlefs put', 'rm' and the other commands \
+                that edit change image files";
     recorder.add(Severity::Note, "dialect", "image", what);
     let volume = tree::read(dev, &mut recorder)?;
     let g = dev.geometry();

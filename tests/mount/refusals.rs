@@ -42,7 +42,7 @@ const CASES: &[Case] = &[
         "no littlefs",
         "head -c 65536 /dev/zero >image",
         "image mnt",
-        ["not a littlefs image", "give its place with offset=BYTES"],
+        ["not a littlefs image", "give its place with --offset BYTES, or -o offset=BYTES"],
     ),
     case(
         "a superblock of version 1 with nothing behind it",
@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
         "another start than the one that is given",
         "{ head -c 8192 /dev/zero; cat image; } >later",
         "-o offset=0 later mnt",
-        ["in the file there is one: offset=8192", "say which one with offset=BYTES"],
+        ["in the file there is one: offset=8192", "say which one with --offset BYTES"],
     ),
     case(
         "several of them",
@@ -68,7 +68,7 @@ const CASES: &[Case] = &[
         "later mnt",
         [
             "in the file there are 2: offset=8192",
-            "say which one with offset=BYTES or partition=NAME",
+            "or with -o offset=BYTES or -o partition=NAME for a mount",
         ],
     ),
     case(

@@ -27,6 +27,22 @@ fn number(value: &Value, key: &str) -> usize {
     value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}")) as usize
 }
 
+/// A list can claim any number of blocks: what it has is shown once.
+#[test]
+fn lists_that_go_in_circles_end() {
+    let mut v1 = sample(512);
+    let entry = v1.entry("large");
+    let head = entry.words[0];
+    entry.words[1] = 64 * 1024;
+    let mut bytes = v1.image();
+    // its first pointer leads to itself
+    bytes[head as usize * 512..][..4].copy_from_slice(&head.to_le_bytes());
+    let (_dir, image) = file(&bytes);
+    let (code, file) = report(&image, &["file", "/large"]);
+    assert_eq!((code, file["blocks"].as_array().map(Vec::len)), (2, Some(1)), "{file:#}");
+    assert!(file["damage"].to_string().contains("goes in circles"), "{file:#}");
+}
+
 #[test]
 fn superblocks_and_pairs() {
     let mut v1 = sample(512);

@@ -91,6 +91,15 @@ fn the_program_writes_text_json_and_svg() {
     let changed = desk.ok(&["map", "--json", "next.img", "new.img"]).json();
     assert!(changed["changed"].as_u64().expect("a count") >= 2, "{changed}");
     desk.fails(&["map", "gone.img"], 1, &["gone.img"]);
+    // where the exit status tells of damage, the text says what it is
+    let mut image = desk.read("new.img");
+    let tree = desk.ok(&["inspect", "--json", "new.img", "dir", "/etc"]).json();
+    for block in tree[0]["pairs"][0]["pair"].as_array().expect("a pair") {
+        image[block.as_u64().expect("a block") as usize * 4096..][..4096].fill(0);
+    }
+    desk.file("hurt.img", &image);
+    let hurt = desk.run(&["map", "hurt.img"]);
+    assert!(hurt.code == 2 && hurt.text().contains("\ndamage: "), "{}", hurt.text());
     // a file that lies about its blocks: nothing is there to be mapped
     let mut image = desk.read("new.img");
     image.truncate(20480);
