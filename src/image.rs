@@ -192,76 +192,72 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
 /// # Errors
 /// As [`open`].
 pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenError> {
-    try_open(source, options).map_err(|reason| source.refused(reason))
+    open_somehow(source, options).map_err(|reason| source.refused(reason))
 }
 
-fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
+/// Why an image cannot be opened with the given options.
+enum Obstacle {
+    /// It cannot be opened at all.
+    Refused(Reason),
+    /// It can only be opened for reading; the user should know why, unless the image tells it.
+    OnlyForReading(Option<String>),
+    /// It is a dump of NAND flash that has its spare bytes, in pages like this.
+    SpareBytes(Page),
+}
+
+impl<E: Into<Reason>> From<E> for Obstacle {
+    fn from(e: E) -> Self {
+        Self::Refused(e.into())
+    }
+}
+
+/// Open it with the given options, or with those that it turns out to need. Each time the file is
+/// closed and opened anew, because what is only read is shared with other readers.
+fn open_somehow(source: &Source, options: &Options) -> Result<Opened, Reason> {
+    match try_open(source, options) {
+        Ok(opened) => Ok(opened),
+        Err(Obstacle::Refused(reason)) => Err(reason),
+        Err(Obstacle::SpareBytes(page)) => {
+            open_somehow(source, &Options { page: Some(page), ..*options })
+        }
+        Err(Obstacle::OnlyForReading(note)) => {
+            let mut opened = open_somehow(source, &Options { read_only: true, ..*options })?;
+            opened.notes.splice(0..0, note);
+            Ok(opened)
+        }
+    }
+}
+
+fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
     let path = source.path();
-    let shown = path.show();
     let container = source.container(options.read_only)?;
     if container.size == 0 {
-        return Err(Reason::Empty);
+        return Err(Reason::Empty.into());
     }
     let mut notes = Vec::new();
     if !container.writable && !options.read_only {
-        let what = if container.is_device { "device" } else { "file" };
+        let (shown, what) = (path.show(), if container.is_device { "device" } else { "file" });
         notes.push(format!("{shown}: the {what} cannot be written, so it is opened read-only"));
     }
-    // What is only read is shared with other readers.
-    let for_reading = Options { read_only: true, ..*options };
-
     let limit = if container.is_device { SEARCH_DEVICE } else { SEARCH_FILE };
     if !options.read_only
         && let Some(kind) = Body::kind_of(&container, options)?
     {
-        drop(container);
-        let mut opened = try_open(source, &for_reading)?;
-        opened.notes.insert(0, Reason::Wrapped(kind).at(path) + "; opened read-only");
-        return Ok(opened);
+        let note = Reason::Wrapped(kind).at(path) + "; opened read-only";
+        return Err(Obstacle::OnlyForReading(Some(note)));
     }
     let body = Body::of(container, options)?;
-    let chosen = match place::find(body.bytes(), limit, options) {
-        Ok(chosen) if chosen.found.doubt.is_none() => chosen,
-        doubtful => match body.spare_bytes(options)? {
-            Some(page) => {
-                drop(body);
-                return try_open(source, &Options { page: Some(page), ..*options });
-            }
-            None => doubtful?,
-        },
-    };
-    let Chosen { found: Found { at: offset, lost, doubt, label, .. }, superblock, automatic } =
-        chosen;
-    if automatic && options.auto_for_reading && !options.read_only {
-        drop(body);
-        let mut opened = try_open(source, &for_reading)?;
-        opened.notes.push(format!(
-            "{shown}: opened read-only, because the start of its filesystem was not given: give \
-             offset={offset}, or offset=auto to accept what is found"
-        ));
-        return Ok(opened);
-    }
+    let chosen = choose(&body, limit, path, options)?;
+    let Found { at: offset, lost, doubt, label, .. } = chosen.found;
+    let superblock = chosen.superblock;
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
     let image_size = body.bytes().size()?;
-    let (missing, compacted) = match body.lacks(offset, geometry)? {
-        // what may be another filesystem tells nothing of what its maker left out
-        (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
-        lacks => lacks,
-    };
-    if let Some(doubt) = doubt.filter(|_| !options.read_only) {
-        if missing > 0 {
-            return Err(Reason::Doubtful(doubt));
-        }
-        drop(body);
-        return try_open(source, &for_reading);
-    }
-    if missing > 0 && !options.read_only {
-        return Err(Reason::Truncated { geometry, missing });
-    }
+    let (missing, compacted) = lacks(&body, offset, geometry, doubt, options)?;
     body.remark(path, &chosen, &mut notes);
     if missing > 0 {
         notes.push(format!(
-            "{shown}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
+            "{}: truncated: {missing} of the {} bytes of its filesystem are missing at the end",
+            path.show(),
             geometry.size()
         ));
     }
@@ -270,12 +266,8 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
     let stored = body.into_device(offset, geometry, compacted > 0);
     let dialect = dialect_of(&stored, &superblock, options.dialect)?;
     if dialect != Dialect::Littlefs && writable && !options.exclusive {
-        drop((stored, file));
-        let mut opened = try_open(source, &for_reading)?;
-        if let Some(reason) = opened.dialect.unwritable() {
-            opened.notes.insert(0, reason.at(path) + "; opened read-only");
-        }
-        return Ok(opened);
+        let why = dialect.unwritable().map(|reason| reason.at(path) + "; opened read-only");
+        return Err(Obstacle::OnlyForReading(why));
     }
     let device = show(dialect, &stored, path, superblock, &mut notes)?;
     Ok(Opened {
@@ -288,7 +280,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         image_size,
         offset,
         label,
-        automatic,
+        automatic: chosen.automatic,
         wrapped,
         base,
         missing,
@@ -300,6 +292,50 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Reason> {
         file,
         metadata: source.metadata().clone(),
     })
+}
+
+/// The filesystem in `body` that the options name, or the only one that can be meant.
+fn choose(body: &Body, limit: u64, path: &Path, options: &Options) -> Result<Chosen, Obstacle> {
+    let chosen = match place::find(body.bytes(), limit, options) {
+        Ok(chosen) if chosen.found.doubt.is_none() => chosen,
+        doubtful => match body.spare_bytes(options)? {
+            Some(page) => return Err(Obstacle::SpareBytes(page)),
+            None => doubtful?,
+        },
+    };
+    if chosen.automatic && options.auto_for_reading && !options.read_only {
+        return Err(Obstacle::OnlyForReading(Some(format!(
+            "{}: opened read-only, because the start of its filesystem was not given: give \
+             offset={}, or offset=auto to accept what is found",
+            path.show(),
+            chosen.found.at
+        ))));
+    }
+    Ok(chosen)
+}
+
+/// How many bytes at the end of the filesystem are missing in a truncated image, and how many of
+/// free blocks are left out in a compacted one.
+fn lacks(
+    body: &Body,
+    offset: u64,
+    geometry: Geometry,
+    doubt: Option<Doubt>,
+    options: &Options,
+) -> Result<(u64, u64), Obstacle> {
+    let (missing, compacted) = match body.lacks(offset, geometry)? {
+        // what may be another filesystem tells nothing of what its maker left out
+        (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
+        lacks => lacks,
+    };
+    match doubt {
+        _ if options.read_only => {}
+        Some(doubt) if missing > 0 => return Err(Reason::Doubtful(doubt).into()),
+        Some(_) => return Err(Obstacle::OnlyForReading(None)),
+        None if missing > 0 => return Err(Reason::Truncated { geometry, missing }.into()),
+        None => {}
+    }
+    Ok((missing, compacted))
 }
 
 /// How an image is written, which its version decides, or what chamelon leaves in it.

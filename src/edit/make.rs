@@ -208,7 +208,8 @@ pub fn link(
     if !image.convention().is_some_and(|c| c.special_files) {
         refusals.add(
             &link,
-            "the image cannot store symbolic links; --attrs unix gives it the attributes for them",
+            "the image has no attributes for symbolic links; --attrs unix gives them to a littlefs \
+             of version 2",
         );
     }
     refusals.end()?;

@@ -56,38 +56,87 @@ impl Fs {
         to_name: &[u8],
         no_replace: bool,
     ) -> Result<Attempt<()>> {
-        let Source { dir, name, is_it } = from;
-        let source = self.find_by(dir, name, is_it)?.ok_or(Error::NotFound)?;
+        let Source { dir, name, .. } = from;
+        let (_, e) = self.source(from)?;
         self.check_name(to_name)?;
         if dir == to && name == to_name {
             return if no_replace { Err(Error::Exists) } else { Ok(Attempt::Done(())) };
         }
-        let e = self.entry(source)?.clone();
+        if let Attempt::FlushFirst = self.check_rename(&e, dir, to, to_name, no_replace)? {
+            return Ok(Attempt::FlushFirst);
+        }
+        let mut new = self.renamed(&e, to, to_name)?;
+        let Attempt::Done(place) = self.room_for_renamed(&new, to)? else {
+            return Ok(Attempt::FlushFirst);
+        };
+        // Making room may have split either pair, so both are looked up again.
+        let (source, e) = self.source(from)?;
+        let target = self.find(to, to_name)?;
+        if matches!(e.role, Role::Arriving(_)) {
+            return Ok(Attempt::FlushFirst);
+        }
+        if source.pair != place.pair && (e.did.is_some() || e.inherited) {
+            if let Attempt::FlushFirst = self.check_move(&e, source, place, target)? {
+                return Ok(Attempt::FlushFirst);
+            }
+            self.start_move(source, place, target, new)?;
+        } else {
+            // If its old name is durable, it may change pairs only once this is flushed.
+            new.inherited = e.did.is_some() || e.inherited;
+            self.move_in_memory(source, place, target, new, to)?;
+        }
+        if e.double == Double::Found {
+            self.show_next_double(dir, name)?;
+        }
+        self.renamed_is_known_as(&e, from, to, to_name);
+        Ok(Attempt::Done(()))
+    }
+
+    /// The entry to be renamed, as it is now, and where it is.
+    fn source(&mut self, from: Source<'_>) -> Result<(Place, Entry)> {
+        let place = self.find_by(from.dir, from.name, from.is_it)?.ok_or(Error::NotFound)?;
+        Ok((place, self.entry(place)?.clone()))
+    }
+
+    /// Whether the entry `e` of `dir` may get the name `to_name` in `to`, and whether it may get it
+    /// together with the changes that wait.
+    fn check_rename(
+        &mut self,
+        e: &Entry,
+        dir: DirId,
+        to: DirId,
+        to_name: &[u8],
+        no_replace: bool,
+    ) -> Result<Attempt<()>> {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
-            // its place in the thread must stay behind its parent's
+            // A pair that is not on disk yet must stay behind its parent in the thread, so it is
+            // flushed before it gets another parent.
             let head = self.dirs[child].pairs[0];
             if dir != to && !self.pair(head).on_disk {
                 return Ok(Attempt::FlushFirst);
             }
         }
-        let target = self.find(to, to_name)?;
-        if let Some(t) = target {
+        if let Some(target) = self.find(to, to_name)? {
             if no_replace {
                 return Err(Error::Exists);
             }
-            if let Attempt::FlushFirst = self.check_replaceable(e.kind, t)? {
+            if let Attempt::FlushFirst = self.check_replaceable(e.kind, target)? {
                 return Ok(Attempt::FlushFirst);
             }
         }
-        if self.is_shadowed(to, to_name)? {
-            return Ok(Attempt::FlushFirst);
-        }
+        Ok(match self.is_shadowed(to, to_name)? {
+            true => Attempt::FlushFirst,
+            false => Attempt::Done(()),
+        })
+    }
 
+    /// The entry `e` as it will be under its new name. All of it has to be written there.
+    fn renamed(&mut self, e: &Entry, to: DirId, to_name: &[u8]) -> Result<Entry> {
         let mut new = e.clone();
         new.name = to_name.into();
-        new.double = match target {
-            Some(t) => self.entry(t)?.double,
+        new.double = match self.find(to, to_name)? {
+            Some(target) => self.entry(target)?.double,
             None => Double::No,
         };
         new.did = None;
@@ -95,67 +144,62 @@ impl Fs {
         new.inherited = false;
         new.attrs.iter_mut().for_each(|a| a.dirty = true);
         new.attrs.retain(|a| a.data.is_some());
-        let size = new.size_on_disk();
-        let place = match target {
-            Some(t) => {
-                let old = self.entry(t)?.size_on_disk();
-                self.room_to_grow(to, to_name, size.saturating_sub(old))?
-            }
-            None => match self.room_for(to, to_name, size)? {
-                Attempt::Done(place) => place,
-                Attempt::FlushFirst => return Ok(Attempt::FlushFirst),
-            },
-        };
-        // making room may have split either pair
-        let source = self.find_by(dir, name, is_it)?.ok_or(Error::NotFound)?;
-        let target = self.find(to, to_name)?;
-        let e = self.entry(source)?.clone();
+        Ok(new)
+    }
 
-        if matches!(e.role, Role::Arriving(_)) {
+    /// Make room for the entry `new` in `to`, beside what it may replace.
+    fn room_for_renamed(&mut self, new: &Entry, to: DirId) -> Result<Attempt<Place>> {
+        let size = new.size_on_disk();
+        let Some(target) = self.find(to, &new.name)? else {
+            return self.room_for(to, &new.name, size);
+        };
+        let old = self.entry(target)?.size_on_disk();
+        self.room_to_grow(to, &new.name, size.saturating_sub(old)).map(Attempt::Done)
+    }
+
+    /// Whether the durable entry `e` may move from `source` to the pair of `place`, replacing what
+    /// is at `target`, together with the changes that wait. The two commits of a move name only
+    /// what is durable, so neither entry may have changes of its own.
+    fn check_move(
+        &mut self,
+        e: &Entry,
+        source: Place,
+        place: Place,
+        target: Option<Place>,
+    ) -> Result<Attempt<()>> {
+        let is_unwritten = |fs: &Self, e: &Entry| e.file.is_some_and(|f| fs.files.is_dirty(f));
+        let source_waits = e.inherited || e.is_dirty() || is_unwritten(self, e);
+        // What is replaced stays on disk until the other arrives. If it is not on disk yet, it may
+        // itself replace something that must not go before.
+        let target_waits = match target.map(|t| self.entry(t).cloned()).transpose()? {
+            Some(t) => t.inherited || t.did.is_none() || t.is_dirty() || is_unwritten(self, &t),
+            None => false,
+        };
+        if source_waits || target_waits {
             return Ok(Attempt::FlushFirst);
         }
-        let is_move = source.pair != place.pair && (e.did.is_some() || e.inherited);
-        if is_move {
-            let data_pending = e.file.is_some_and(|f| self.files.is_dirty(f));
-            // what it replaces stays on disk until it arrives, without changes of its own; what is
-            // not there yet may itself replace something that must not go before
-            let replaces_pending = match target.map(|t| self.entry(t).cloned()).transpose()? {
-                Some(t) => {
-                    let unwritten = t.file.is_some_and(|f| self.files.is_dirty(f));
-                    t.inherited || t.did.is_none() || t.is_dirty() || unwritten
-                }
-                None => false,
-            };
-            if e.inherited || e.is_dirty() || data_pending || replaces_pending {
-                return Ok(Attempt::FlushFirst);
-            }
-            if !self.pair(source.pair).threaded || !self.pair(place.pair).threaded {
-                // the global state of a pair outside the thread does not count
-                if self.join_thread(source.pair)? | self.join_thread(place.pair)? {
-                    return Ok(Attempt::FlushFirst);
-                }
-            }
-            self.start_move(source, place, target, new)?;
+        let joined = if self.pair(source.pair).threaded && self.pair(place.pair).threaded {
+            false
         } else {
-            // its old name is durable: it may change pairs only once this is flushed
-            new.inherited = e.did.is_some() || e.inherited;
-            self.move_in_memory(source, place, target, new, to)?;
-        }
-        if e.double == Double::Found {
-            self.show_next_double(dir, name)?;
-        }
+            // The global state of a pair outside the thread does not count.
+            self.join_thread(source.pair)? | self.join_thread(place.pair)?
+        };
+        Ok(if joined { Attempt::FlushFirst } else { Attempt::Done(()) })
+    }
+
+    /// The directory or open file behind the entry `e`, which was at `from`, has a new name.
+    fn renamed_is_known_as(&mut self, e: &Entry, from: Source<'_>, to: DirId, to_name: &[u8]) {
         match e.data {
             Data::Dir { dir: Some(child), .. } => {
                 let d = &mut self.dirs[child];
                 (d.parent, d.name) = (to, to_name.into());
             }
-            _ if e.kind == Kind::Dir => self.dirs.rename_broken(dir, name, to, to_name),
+            _ if e.kind == Kind::Dir => self.dirs.rename_broken(from.dir, from.name, to, to_name),
             _ => {}
         }
         if let Some(file) = e.file {
             self.relink_file(file, to, to_name);
         }
-        Ok(Attempt::Done(()))
     }
 
     /// A directory must not become its own descendant.

@@ -193,7 +193,9 @@ impl fmt::Display for Failure {
                 "there is no filesystem whose size could be kept; give --size or --block-count",
             ),
             Self::NoAttributes => f.write_str(
-                "version 1 cannot store times, owners or modes: leave out --attrs and --profile",
+                "littlefs version 1 has no attributes, so it cannot store times, owners, modes or \
+                 symbolic links: leave out --attrs and --profile, or make a littlefs of version 2 \
+                 ('littlefs convert --from v1')",
             ),
             Self::HasAttributes(path) => write!(
                 f,
