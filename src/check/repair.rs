@@ -92,6 +92,27 @@ struct Run {
 
 impl Run {
     fn steps(&mut self) -> Result<()> {
+        if !self.mend_blocks()? {
+            return Ok(());
+        }
+        let mut fs = self.open()?;
+        let half_orphans = Model::build(&*self.editor.dev)?.half_orphans;
+        self.place_directories(&mut fs, half_orphans)?;
+        self.mend_entries(&mut fs)?;
+        if self.mode == Mode::Yes {
+            self.salvage(fs)?;
+            fs = self.open()?;
+        }
+        self.mend_order(&mut fs)?;
+        if self.mode == Mode::Yes {
+            self.shorten_files(&mut fs)?;
+        }
+        fs.flush()
+    }
+
+    /// Repair what keeps the filesystem code from working, directly on the blocks. False if the
+    /// repair has to stop here.
+    fn mend_blocks(&mut self) -> Result<bool> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;
         let damaged = model.is_damaged();
@@ -99,12 +120,12 @@ impl Run {
             self.stop(
                 "directories or the thread are damaged; -y repairs that, and reports what is lost",
             );
-            return Ok(());
+            return Ok(false);
         }
         let model = if self.restore_superblocks(&model)? { Model::build(&*dev)? } else { model };
         if !self.separate(&model)? && self.mode == Mode::Preen {
             self.stop("files share blocks, but there is no space for copies");
-            return Ok(());
+            return Ok(false);
         }
         if !damaged {
             let code = if model.loses_move() { "move-lost" } else { "sync-pending" };
@@ -124,9 +145,11 @@ impl Run {
             );
         }
         self.rewrite_logs()?;
-        let mut fs = self.open()?;
-        let half_orphans = Model::build(&*dev)?.half_orphans;
-        self.place_directories(&mut fs, half_orphans)?;
+        Ok(true)
+    }
+
+    /// Give names to entries that no device could open by the name they have.
+    fn mend_entries(&mut self, fs: &mut Fs) -> Result<()> {
         if self.mode == Mode::Yes {
             for (path, new) in fs.set_doubles_aside()? {
                 let message =
@@ -141,10 +164,10 @@ impl Run {
             };
             self.done(code, path, "is its new name");
         }
-        if self.mode == Mode::Yes {
-            self.salvage(fs)?;
-            fs = self.open()?;
-        }
+        Ok(())
+    }
+
+    fn mend_order(&mut self, fs: &mut Fs) -> Result<()> {
         let (shortened, sorted) = fs.sort_directories()?;
         for path in shortened {
             self.done("pair-empty", path, "its empty pairs were taken out");
@@ -152,19 +175,18 @@ impl Run {
         for path in sorted {
             self.done("name-order", path, "its entries are now in order");
         }
-        fs.flush()?;
-        if self.mode == Mode::Yes {
-            for (path, rest) in fs.shorten_files()? {
-                let message = match rest {
-                    Some(rest) => {
-                        format!("was cut to file_max; the bytes after that are in {rest}")
-                    }
-                    None => "was cut to file_max; the bytes after that are lost".to_owned(),
-                };
-                self.repairs.done.push(Repair::given_up("file-too-large", path, message));
-            }
-        }
         fs.flush()
+    }
+
+    fn shorten_files(&mut self, fs: &mut Fs) -> Result<()> {
+        for (path, rest) in fs.shorten_files()? {
+            let message = match rest {
+                Some(rest) => format!("was cut to file_max; the bytes after that are in {rest}"),
+                None => "was cut to file_max; the bytes after that are lost".to_owned(),
+            };
+            self.repairs.done.push(Repair::given_up("file-too-large", path, message));
+        }
+        Ok(())
     }
 
     /// Write the superblock of the root into pairs of the superblock chain that have none. True if

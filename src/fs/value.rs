@@ -371,6 +371,29 @@ impl Fs {
         if self.is_dirty() || !self.moves.is_empty() || !self.dir(dir)?.sorted {
             return Ok(false);
         }
+        if !self.is_for_one_pair(dir, assignments, changes)? {
+            return Ok(false);
+        }
+        for (name, value) in assignments {
+            match value {
+                Some(data) => self.set_value(dir, name, Content::Bytes(data), changes)?,
+                None => match self.unlink(dir, name) {
+                    Ok(()) | Err(Error::NotFound) => {}
+                    Err(e) => return Err(e),
+                },
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether all these values are small enough to be part of their entries, stand in one metadata
+    /// pair, and find room there.
+    fn is_for_one_pair(
+        &mut self,
+        dir: DirId,
+        assignments: &[Assignment<'_>],
+        changes: &Changes<'_>,
+    ) -> Result<bool> {
         let mut pair = None;
         let (mut grown, mut added, mut left) = (0, 0, 0);
         for (name, value) in assignments {
@@ -410,18 +433,6 @@ impl Fs {
         let mdir = self.mdir(pair)?;
         // an emptied pair leaves the thread, which is another pair's commit
         let stays = mdir.entries.len() > left;
-        if !stays || !mdir.takes(added, grown, soft) {
-            return Ok(false);
-        }
-        for (name, value) in assignments {
-            match value {
-                Some(data) => self.set_value(dir, name, Content::Bytes(data), changes)?,
-                None => match self.unlink(dir, name) {
-                    Ok(()) | Err(Error::NotFound) => {}
-                    Err(e) => return Err(e),
-                },
-            }
-        }
-        Ok(true)
+        Ok(stays && mdir.takes(added, grown, soft))
     }
 }

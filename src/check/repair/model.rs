@@ -255,10 +255,7 @@ impl<'a> Model<'a> {
 
     /// Walk a directory that has no parent, and everything below it.
     fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
-        let top = self.dirs.len() as u32;
-        self.dirs.push(Dir { parent: 0, name, chain: Vec::new() });
-        self.nodes[head].dir = Some(top);
-        let mut todo = vec![(head, top)];
+        let mut todo = vec![(head, self.add_dir(head, 0, name))];
         while let Some((head, dir)) = todo.pop() {
             let mut at = head;
             loop {
@@ -278,6 +275,14 @@ impl<'a> Model<'a> {
                 }
             }
         }
+    }
+
+    /// Add the directory that begins with the node `head`.
+    fn add_dir(&mut self, head: usize, parent: u32, name: Box<[u8]>) -> u32 {
+        let dir = self.dirs.len() as u32;
+        self.dirs.push(Dir { parent, name, chain: Vec::new() });
+        self.nodes[head].dir = Some(dir);
+        dir
     }
 
     fn walk_entries(&mut self, at: usize, dir: u32, todo: &mut Vec<(usize, u32)>) {
@@ -320,19 +325,9 @@ impl<'a> Model<'a> {
                     self.lists.push(ListEntry { node: at, id, list, is_file });
                 }
                 Content::Dir(child) if ty == tag::DIR => match self.child(child) {
-                    Ok(head) => {
-                        let new = self.dirs.len() as u32;
-                        let name = e.name.clone();
-                        self.dirs.push(Dir { parent: dir, name, chain: Vec::new() });
-                        self.nodes[head].dir = Some(new);
-                        todo.push((head, new));
-                    }
+                    Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.clone()))),
                     Err(e) => {
-                        let code = match e {
-                            Error::Corrupt(Corrupt::PairReachedTwice(_)) => "tree-loop",
-                            _ => "directory-broken",
-                        };
-                        let b = bad(self, code, e.to_string(), None);
+                        let b = bad(self, code_of_lost(&e), e.to_string(), None);
                         self.bad.push(b);
                     }
                 },
@@ -477,5 +472,13 @@ impl<'a> Model<'a> {
                 self.walk_from(i, name.into_bytes().into());
             }
         }
+    }
+}
+
+/// The code of the finding about a directory whose first pair cannot be used because of `e`.
+fn code_of_lost(e: &Error) -> &'static str {
+    match e {
+        Error::Corrupt(Corrupt::PairReachedTwice(_)) => "tree-loop",
+        _ => "directory-broken",
     }
 }
