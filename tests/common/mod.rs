@@ -4,9 +4,14 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod arena;
+pub mod builder;
 pub mod calls;
 pub mod chamelon;
 pub mod clfs;
+#[cfg(feature = "cli")]
+pub mod desk;
+#[cfg(feature = "mount")]
+pub mod mounted;
 pub mod ops;
 pub mod ours;
 pub mod python;

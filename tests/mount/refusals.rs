@@ -32,7 +32,7 @@ const V1: &str = r"{
     printf '\154\151\164\164\154\145\146\163\046\217\277\224'
     head -c 9000 /dev/zero; } >image";
 
-/// As root. (Versions and geometries that mkfs does not make are in tests/cli.rs.)
+/// As root. (Versions and geometries that mkfs does not make are in tests/cli.)
 const CASES: &[Case] = &[
     case("no image", "rm image", "image mnt", ["no such file", "'littlefs mkfs --size 1M FILE'"]),
     case("a directory for an image", "", "mnt mnt", ["is a directory", "the image comes first"]),

@@ -1,4 +1,4 @@
-"""One side of tests/python.rs: images by littlefs-python, which holds another version of the C driver.
+"""One side of tests/python: images by littlefs-python, which holds another version of the C driver.
 
 usage: images.py IMAGE JSON
 

@@ -1,6 +1,6 @@
 //! Versions: what C wrote we read and go on with, and the other way round.
 //!
-//! `tests/python.rs` does the same with another version of the C driver.
+//! `tests/python` does the same with another version of the C driver.
 
 use littlefs::bd::Geometry;
 use littlefs::disk::log::Log;

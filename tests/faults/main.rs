@@ -1,14 +1,11 @@
 //! Failing hardware: errors at every device call in turn, bad blocks in every mode, and devices that
 //! fail altogether.
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "faults/device.rs"]
 mod device;
-#[path = "faults/dying.rs"]
 mod dying;
-#[path = "faults/moves.rs"]
 mod moves;
-#[path = "faults/panics.rs"]
 mod panics;
 
 use std::sync::Arc;

@@ -3,18 +3,13 @@
 //!
 //! `LITTLEFS_KILL_FACTOR=N` kills N times as often.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "kill/ledger.rs"]
 mod ledger;
-#[path = "kill/load.rs"]
 mod load;
-#[path = "mount/mounted.rs"]
-#[expect(dead_code)]
-mod mounted;
-#[path = "kill/parallel.rs"]
 mod parallel;
-#[path = "kill/rebuilding.rs"]
 mod rebuilding;
-#[path = "kill/sigkill.rs"]
 mod sigkill;
+
+use common::mounted;

@@ -1,24 +1,15 @@
 //! Images that lie: whatever the bytes, an answer in bounded time and memory, never a panic; and
 //! what is not damaged stays readable and is never damaged by us.
 
-#[path = "hostile/builder.rs"]
-mod builder;
-#[path = "hostile/cases.rs"]
 mod cases;
-#[path = "hostile/chamelon.rs"]
 mod chamelon;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "hostile/endure.rs"]
 mod endure;
-#[path = "hostile/keep.rs"]
 mod keep;
-#[path = "hostile/mutate.rs"]
 mod mutate;
-#[path = "hostile/see.rs"]
 mod see;
-#[path = "hostile/v1.rs"]
 mod v1;
-#[path = "hostile/verbs.rs"]
 mod verbs;
 
 use std::fs::File;
@@ -27,6 +18,7 @@ use std::path::Path;
 
 use builder::Builder;
 use cases::Case;
+use common::builder;
 use endure::endure;
 use littlefs::bd::Geometry;
 use littlefs::disk::superblock;

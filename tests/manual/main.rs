@@ -7,12 +7,12 @@ use std::process::Command;
 use littlefs::cli::options::Given;
 use littlefs::cli::options::table::{self, Set};
 
-#[path = "../scripts/docs.rs"]
+#[path = "../../scripts/docs.rs"]
 #[expect(dead_code)]
 mod docs;
 
-const COMMANDS: &str = include_str!("../docs/commands.md");
-const MOUNT: &str = include_str!("../docs/mount.md");
+const COMMANDS: &str = include_str!("../../docs/commands.md");
+const MOUNT: &str = include_str!("../../docs/mount.md");
 
 /// Every option of `-o`, as it is written: `ro`, `uid=`, `x-`.
 fn known() -> BTreeSet<String> {
@@ -110,15 +110,15 @@ fn the_list_of_commands_names_every_command() {
 /// The features and their defaults are listed for users in two places.
 #[test]
 fn every_feature_is_documented() {
-    let manifest = include_str!("../Cargo.toml");
+    let manifest = include_str!("../../Cargo.toml");
     let (_, features) = manifest.split_once("\n[features]\n").expect("a section");
     let (features, _) = features.split_once("\n[").expect("another section");
     let lines = features.lines();
     let entries: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(" = [")).collect();
     let (_, defaults) = entries.iter().find(|(name, _)| *name == "default").expect("default");
-    let guide = include_str!("../docs/library.md");
+    let guide = include_str!("../../docs/library.md");
     let (_, guide) = guide.split_once("\n## Features\n").expect("a section");
-    let library = include_str!("../src/lib.rs");
+    let library = include_str!("../../src/lib.rs");
     for (name, _) in entries.iter().filter(|(name, _)| *name != "default") {
         let row = guide.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
         let row = row.unwrap_or_else(|| panic!("docs/library.md has no row for {name}"));

@@ -1,18 +1,12 @@
 //! The library as its users see it: paths, files, directories, over memory and image files.
 
 #[cfg(feature = "transfer")]
-#[path = "library/changing.rs"]
 mod changing;
-#[path = "library/entries.rs"]
 mod entries;
-#[path = "library/files.rs"]
 mod files;
 #[cfg(feature = "mount")]
-#[path = "library/mounted.rs"]
 mod mounted;
-#[path = "library/opening.rs"]
 mod opening;
-#[path = "library/unsaved.rs"]
 mod unsaved;
 
 use std::sync::Arc;

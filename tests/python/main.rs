@@ -4,6 +4,7 @@
 //! Needs `python3` with its `venv` module, and PyPI once: the package is installed into
 //! `target/venv`. A machine without them fails this test, and says what to do.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::io::Write as _;
@@ -43,7 +44,7 @@ fn profiles() -> Vec<(&'static str, Config)> {
         ("littlefs-fuse", Config { block_cycles: 512, ..fuse }),
         ("MicroPython on ESP32", Config { cache_size: 128, block_cycles: 100, ..esp32 }),
         ("ArduPilot on NOR flash", Config { block_cycles: 75_000, ..ardupilot }),
-        // Not its inline limit, which the package cannot set: `tests/images.rs` has that.
+        // Not its inline limit, which the package cannot set: `tests/images` has that.
         ("nanoFramework", Config { block_cycles: 100, ..nanoframework }),
         (
             "pairs that move often",

@@ -1,16 +1,12 @@
 //! Images of chamelon's dialect: read as chamelon reads them, told from littlefs, examined, and
 //! converted.
 
-#[path = "chamelon/commands.rs"]
 mod commands;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "chamelon/converting.rs"]
 mod converting;
-#[path = "chamelon/reading.rs"]
 mod reading;
-#[path = "chamelon/recognition.rs"]
 mod recognition;
-#[path = "chamelon/verdicts.rs"]
 mod verdicts;
 
 use std::process::{Command, Output};

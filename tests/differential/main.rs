@@ -4,6 +4,7 @@
 //! `PROPTEST_RNG_SEED` gives other sequences, and `LITTLEFS_TRACE` tells every call as it is
 //! made (with `--nocapture`), for when the C driver aborts in an assertion.
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::any::Any;

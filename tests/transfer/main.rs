@@ -1,12 +1,9 @@
 //! Building images from directories and tar streams, and getting them out again, without a mount.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "transfer/building.rs"]
 mod building;
-#[path = "transfer/extracting.rs"]
 mod extracting;
-#[path = "transfer/inputs.rs"]
 mod inputs;
-#[path = "transfer/lab.rs"]
 mod lab;

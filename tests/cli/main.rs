@@ -574,7 +574,7 @@ fn a_closed_pipe_is_a_success() {
     let scratch = Scratch::new();
     let image = scratch.image("image", "64K");
     let new = scratch.name("new.img");
-    let old = scratch.file("old.img", include_bytes!("corpus/half-orphan.img"));
+    let old = scratch.file("old.img", include_bytes!("../corpus/half-orphan.img"));
     ok(["kv", &image, "set", "key", "value"]);
     let journal = scratch.name("j");
     ok(["kv", "--journal", &journal, &image, "set", "key", "other"]);

@@ -4,6 +4,7 @@
 //! The images are made here by the C driver, configured as it is on well-known devices.
 //! `LITTLEFS_EXTRA_IMAGES` may name a directory with more of them (`*.img`, `*.bin`).
 
+#[path = "../common/mod.rs"]
 mod common;
 
 use std::path::Path;

@@ -4,13 +4,10 @@
 //! Each kind has its expected outcome: what a read-only mount shows, what the first write mends,
 //! and that nothing is ever damaged.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "odd_images/bench.rs"]
 mod bench;
-#[path = "odd_images/dead_halves.rs"]
 mod dead_halves;
-#[path = "odd_images/foreign.rs"]
 mod foreign;
-#[path = "odd_images/interrupted.rs"]
 mod interrupted;

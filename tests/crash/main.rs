@@ -3,19 +3,14 @@
 //!
 //! Environment: `LITTLEFS_CRASH_FACTOR` multiplies the number of random images.
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "crash/explore.rs"]
 mod explore;
-#[path = "crash/oracle.rs"]
 mod oracle;
-#[path = "crash/random.rs"]
 mod random;
-#[path = "crash/resizing.rs"]
 mod resizing;
-#[path = "crash/script.rs"]
 mod script;
-#[path = "crash/verify.rs"]
 mod verify;
 
 use std::collections::BTreeMap;

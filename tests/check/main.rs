@@ -1,13 +1,9 @@
 //! Repair: what it mends, what it says, and what it leaves alone. C littlefs judges the result.
 
-#[path = "hostile/builder.rs"]
-mod builder;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "check/damages.rs"]
 mod damages;
-#[path = "check/doubles.rs"]
 mod doubles;
-#[path = "check/interrupted.rs"]
 mod interrupted;
 
 use std::collections::BTreeMap;
@@ -19,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use builder::{
     Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
 };
+use common::builder;
 use common::clfs::{CLfs, Config};
 use common::tree::{Kind, Tree};
 use damages::Preen;

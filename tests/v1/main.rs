@@ -1,17 +1,12 @@
 //! Images of littlefs version 1: read as its driver reads them, examined, and converted.
 
-#[path = "v1/commands.rs"]
 mod commands;
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "v1/converting.rs"]
 mod converting;
-#[path = "v1/creating.rs"]
 mod creating;
-#[path = "v1/inspecting.rs"]
 mod inspecting;
-#[path = "v1/reading.rs"]
 mod reading;
-#[path = "v1/verdicts.rs"]
 mod verdicts;
 
 use std::process::Command;

@@ -28,31 +28,21 @@
 //! | test_dirs: root, 100 dictionaries made, removed, 100 values made, removed | `scenarios::a_hundred_of_each` |
 //! | mem_test_read: head, tail, block-straddling; bench/read | `values::partial_reads_read_what_they_need` |
 //! | fuzz: read written info; size is the sum of the values | `model::as_the_model_does` |
-//! | lib_test: tags, block, entry, compaction, split, roundtrips | unit tests of `src/disk`, `src/mdir.rs`; `tests/differential.rs` |
+//! | lib_test: tags, block, entry, compaction, split, roundtrips | unit tests of `src/disk`, `src/mdir.rs`; `tests/differential` |
 //! | lib_test: last block index, sizes of entries | `values::every_size_around_the_boundaries`, unit tests of `src/disk/ctz.rs` |
 //! | src/dune: empty ls, big, rootdir, rewrite, subdir, runtest; justfile: read, hardtail | `command::*` |
 
+#[path = "../common/mod.rs"]
 mod common;
 
-#[path = "kv/batches.rs"]
 mod batches;
-#[path = "kv/bench.rs"]
 mod bench;
-#[path = "kv/command.rs"]
 mod command;
-#[path = "kv/crash.rs"]
 mod crash;
-#[path = "kv/limits.rs"]
 mod limits;
-#[path = "kv/model.rs"]
 mod model;
-#[path = "kv/scenarios.rs"]
 mod scenarios;
-#[path = "kv/space.rs"]
 mod space;
-#[path = "kv/threads.rs"]
 mod threads;
-#[path = "kv/times.rs"]
 mod times;
-#[path = "kv/values.rs"]
 mod values;

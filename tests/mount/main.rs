@@ -1,0 +1,35 @@
+//! Real mounts through FUSE: every operation, real programs, and what is in the image after each.
+//!
+//! Each test ends with `Mounted::finish`, which unmounts and compares what the mount showed with
+//! what C littlefs reads from the image.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod at_home;
+mod chamelon;
+mod command;
+mod damaged;
+mod durability;
+mod failing;
+mod growing;
+mod kernel_cache;
+mod listing;
+mod memory;
+mod modes;
+mod open_files;
+mod operations;
+mod programs;
+mod random;
+mod refusals;
+mod signals;
+mod status;
+mod stored;
+mod times;
+mod trouble;
+mod trust;
+mod unmounting;
+mod users;
+mod v1;
+
+use common::mounted;

@@ -1,0 +1,27 @@
+//! The scenarios of littlefs's own test suite, told to our library. `docs/scenarios.md` maps each
+//! of its cases to one of these.
+//!
+//! After every scenario the verifier and C littlefs judge the image (see `lab`).
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod alloc;
+mod attrs;
+mod bad_blocks;
+mod compat;
+mod dirs;
+mod entries;
+mod evil;
+mod files;
+mod lab;
+mod moves;
+mod orphans;
+mod paths;
+mod power;
+mod powerloss;
+mod relocations;
+mod seek;
+mod superblocks;
+mod truncate;
+mod wear;

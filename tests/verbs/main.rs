@@ -1,0 +1,34 @@
+//! The commands that work in images without a mount, as their users call them: `create`, `extract`,
+//! `clone`, `resize`, `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `diff`, `verify`,
+//! `inspect` and `map`; and the program under the names of other tools.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod attr;
+mod benching;
+mod browser;
+mod changing;
+mod cloning;
+mod compacted;
+mod comparing;
+mod creating;
+mod dropins;
+mod edited;
+mod editing;
+mod inspecting;
+mod interrupted;
+mod mapping;
+mod odd;
+mod paging;
+mod reading;
+mod resizing;
+mod shell;
+mod suiting;
+mod syncing;
+mod undoing;
+mod verifying;
+mod version1;
+
+use common::builder;
+use common::desk;
