@@ -30,18 +30,18 @@ pub const BLOCK_NULL: u32 = 0xffff_ffff;
 pub struct Pair(pub [u32; 2]);
 
 impl Pair {
-    /// The pair that ends the thread.
+    /// The null pair, which ends the thread.
     pub const NULL: Self = Self([BLOCK_NULL; 2]);
-    /// Where every image starts.
+    /// The pair at which every image starts.
     pub const SUPERBLOCK: Self = Self([0, 1]);
 
-    /// Whether this ends a chain of tails: either address is null.
+    /// Whether this pair ends a chain of tails: one of its addresses is null.
     pub fn is_null(self) -> bool {
         self.0.contains(&BLOCK_NULL)
     }
 
-    /// Whether the pairs share a block: the same pair, one perhaps before and one after the
-    /// relocation of a half.
+    /// Whether the pairs have a block in common. Then they are the same metadata pair, perhaps
+    /// before and after a relocation, which replaces one of the two blocks.
     pub fn overlaps(self, other: Self) -> bool {
         self.0.iter().any(|b| other.0.contains(b))
     }
@@ -71,12 +71,12 @@ impl fmt::Display for Pair {
     }
 }
 
-/// A tail tag: where the thread goes on (SPEC: `0x6xx`).
+/// A tail tag: how the thread continues (SPEC: `0x6xx` TAIL).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tail {
     /// The next pair.
     pub pair: Pair,
-    /// Whether it belongs to the same directory (hardtail).
+    /// Whether the next pair belongs to the same directory (hardtail).
     pub hard: bool,
 }
 
@@ -85,7 +85,7 @@ impl Tail {
     pub const END: Self = Self { pair: Pair::NULL, hard: false };
 }
 
-/// The little-endian `u32` at `off`, if there.
+/// The little-endian `u32` at offset `off`; `None` if `b` is too short.
 pub fn read_u32_le(b: &[u8], off: usize) -> Option<u32> {
     Some(u32::from_le_bytes(b.get(off..off.checked_add(4)?)?.try_into().ok()?))
 }
@@ -95,7 +95,8 @@ pub fn align_up(n: u32, to: u32) -> u32 {
     n.div_ceil(to) * to
 }
 
-/// Whether revision `a` is more recent than `b`, counting with wrap-around.
+/// Whether revision `a` is more recent than `b`. Revision counts wrap around (SPEC: metadata
+/// pairs).
 pub fn rev_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }

@@ -2,10 +2,10 @@
 
 use super::{GState, Tag, Tail, align_up, crc, tag};
 
-/// Bytes every commit keeps free for its closing CRC tag.
+/// Bytes that every commit keeps free for its last CRC tag and the CRC.
 pub const CRC_SIZE: u32 = 8;
 
-/// What a writer must know of the image.
+/// What a writer must know about the image.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
     /// Bytes per block.
@@ -21,9 +21,9 @@ pub struct Layout {
 pub struct Commit {
     /// Offset in the block of the first byte.
     pub start: u32,
-    /// Tags, data, CRC and padding, to the next multiple of the prog size.
+    /// Tags, data, CRC and padding, up to the next multiple of the program size.
     pub bytes: Vec<u8>,
-    /// What the next commit's first tag is XORed with.
+    /// The value with which the first tag of the next commit is XORed.
     pub etag: u32,
 }
 
@@ -34,7 +34,7 @@ impl Commit {
     }
 }
 
-/// The commit does not fit in what is left of the block.
+/// The error that a commit does not fit into the rest of its block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockFull;
 
@@ -48,12 +48,12 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A commit behind others, at byte `off`.
+    /// Begin a commit behind others, at byte `off`. `etag` is that of the commit before it.
     pub fn append(layout: Layout, off: u32, etag: u32) -> Self {
         Self { layout, start: off, bytes: Vec::new(), ptag: etag, full: false }
     }
 
-    /// The first commit of a freshly erased block.
+    /// Begin the first commit of an erased block. It starts with the revision count.
     pub fn compact(layout: Layout, rev: u32) -> Self {
         Self { layout, start: 0, bytes: rev.to_le_bytes().to_vec(), ptag: tag::FIRST, full: false }
     }
@@ -62,7 +62,7 @@ impl Writer {
         self.start + self.bytes.len() as u32
     }
 
-    /// Add a tag of `type3` for `id` with its data.
+    /// Add a tag with its data. `type3` is its 11-bit type.
     pub fn tag(&mut self, type3: u16, id: u16, data: &[u8]) {
         self.put(Tag::new(type3, id, data.len() as u16), data);
     }
@@ -94,18 +94,29 @@ impl Writer {
         self.ptag = t.0;
     }
 
-    /// Close with CRC and padding, in the steps of the C driver: a CRC tag covers at most 1022
-    /// bytes of padding, so more than one may be needed; the last carries the forward CRC.
-    /// Unwritten bytes read 0xFF everywhere, so the valid bit needs no flipping.
+    /// Close the commit with its CRC and padding, in the same steps as the C driver
+    /// (`lfs_dir_commitcrc`).
+    ///
+    /// After a crash, a commit counts only if its CRC is right; a torn one leaves the commit before
+    /// it in force. The length of the CRC tag includes the padding, but the CRC does not cover it.
+    /// A tag can have no more than 1022 bytes, so a large program size needs several CRC tags, each
+    /// with the CRC of what stands between it and the one before. The last one comes with the
+    /// forward CRC, if a whole program unit follows in the block. With it, the next driver can tell
+    /// whether that unit is still erased (SPEC: `0x5ff` FCRC).
+    ///
+    /// # Errors
+    /// [`BlockFull`] if the commit does not fit into the rest of the block.
     pub fn finish(mut self) -> Result<Commit, BlockFull> {
         let Layout { block_size, prog_size, fcrc } = self.layout;
         if self.full || self.off() + CRC_SIZE > block_size {
             return Err(BlockFull);
         }
+        // 20 bytes: the FCRC tag with its 8 bytes of data, the CRC tag, and the CRC
         let end = align_up((self.off() + 20).min(block_size), prog_size);
         let mut covered = 0;
         while self.off() < end {
             let mut next = (self.off() + 4) + (end - (self.off() + 4)).min(tag::LEN_MAX);
+            // leave enough of the padding for the last CRC tag and the forward CRC
             if next < end {
                 next = next.min(end - 20);
             }
@@ -116,6 +127,8 @@ impl Writer {
                 data[4..].copy_from_slice(&crc::crc(crc::SEED, &erased).to_le_bytes());
                 self.put(Tag::new(tag::FCRC, tag::ID_NONE, 8), &data);
             }
+            // The lowest bit of this type is the valid bit that the next tag must have: 0. Bytes
+            // that are not written read 0xFF here, so they never look like a valid tag.
             let t = Tag::new(tag::CCRC, tag::ID_NONE, (next - (self.off() + 4)) as u16);
             self.bytes.extend_from_slice(&(t.0 ^ self.ptag).to_be_bytes());
             let sum = crc::crc(crc::SEED, &self.bytes[covered..]);
@@ -182,7 +195,7 @@ mod tests {
             let mut b = block.clone();
             b[at..at + torn].copy_from_slice(&second.bytes[..torn]);
             let Parsed::Log(log) = parse(&b, 512) else { panic!("no log") };
-            // only padding is missing once the CRC is there
+            // once the CRC is there, only padding is missing
             assert!(log.off == first.end() || log.entries.is_empty());
         }
     }

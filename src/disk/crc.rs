@@ -1,10 +1,10 @@
-//! The one CRC of littlefs: CRC-32 of polynomial 0x04c11db7, reflected, seed given, not inverted
-//! at the end.
+//! The CRC that littlefs uses everywhere: CRC-32 with polynomial 0x04c11db7, reflected, with a
+//! given seed, and not inverted at the end.
 
-/// Seed of a commit's CRC.
+/// The seed of the CRC of a commit.
 pub const SEED: u32 = 0xffff_ffff;
 
-/// The CRC of `data`, going on from `crc`.
+/// The CRC of `data`, continued from `crc`.
 pub fn crc(crc: u32, data: &[u8]) -> u32 {
     let mut h = crc32fast::Hasher::new_with_initial(!crc);
     h.update(data);

@@ -1,14 +1,15 @@
 //! CTZ skip-lists: index arithmetic (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists).
 //!
-//! Block `i > 0` of a file starts with `ctz(i) + 1` pointers, the k-th to block `i - 2^k`; then
-//! comes data. Block 0 is all data.
+//! `ctz(i)` is the number of trailing zeros of `i` in binary. Block `i > 0` of a file starts with
+//! `ctz(i) + 1` pointers of 4 bytes, then comes data. The k-th pointer leads to block `i - 2^k`.
+//! Block 0 has only data.
 
-/// Pointers at the start of block `i`.
+/// How many pointers stand at the start of block `i`.
 pub fn pointers(i: u32) -> u32 {
     if i == 0 { 0 } else { i.trailing_zeros() + 1 }
 }
 
-/// The blocks of the file that the pointers of block `i` lead to, in their order.
+/// The indices of the blocks to which the pointers of block `i` lead, in the order of the pointers.
 pub fn targets(i: u32) -> impl Iterator<Item = u32> {
     (0..pointers(i)).map(move |k| i - (1 << k))
 }
@@ -18,12 +19,25 @@ pub fn data_offset(i: u32) -> u32 {
     4 * pointers(i)
 }
 
-/// Which block holds byte `pos` of a file, and at which offset of that block.
+/// The block that holds byte `pos` of a file, and the offset of the byte in that block.
 ///
-/// Up to block `i` there are `2i - popcount(i)` pointers: one in every block but the first, one more in
-/// every second of those, and so on. With these 4 bytes each, the byte at offset `off` of block `i` has
-/// `pos = i * (block_size - 8) + 4 * popcount(i) + off`. Without the popcount this gives an `i` that is
-/// never too small; DESIGN.md shows that one correction by `popcount(i - 1) + 2` makes it right.
+/// The blocks 0 to `i` have `i + i/2 + i/4 + ...` pointers, each term rounded down, because every
+/// block but the first has one, every second of these has another, and so on. This sum is `2i -
+/// popcount(i)`. With 4 bytes for each pointer, and `b = block_size - 8`, the byte at offset `off`
+/// of block `i` is at the position
+///
+/// ```text
+/// pos = i * block_size - 4 * (2i - popcount(i)) + off
+///     = i * b + 4 * popcount(i) + off
+/// ```
+///
+/// The data of a block starts at `off = 4 * (ctz(i) + 1)`, and `popcount(i) + ctz(i)` is
+/// `popcount(i - 1) + 1`. So block `i` starts at `pos = i * b + 4 * (popcount(i - 1) + 2)`, and the
+/// block of a position is `(pos - 4 * (popcount(i - 1) + 2)) / b`. This needs the result to compute
+/// it. But `pos / b` is either the result or one more, and with both as `i` on the right side, the
+/// formula gives the result, as long as `4 * (popcount(i) + 2) <= b`. In files up to
+/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. DESIGN.md
+/// of littlefs has the same formula.
 pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     let b = u64::from(block_size) - 8;
     let pos = u64::from(pos);
@@ -35,7 +49,7 @@ pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     (i as u32, (pos - b * i - 4 * u64::from(i.count_ones())) as u32)
 }
 
-/// The file position of the first data byte of block `i`.
+/// The position in the file of the first data byte of block `i`.
 pub fn start(block_size: u32, i: u32) -> u64 {
     if i == 0 {
         return 0;
@@ -44,7 +58,7 @@ pub fn start(block_size: u32, i: u32) -> u64 {
     b * u64::from(i) + 4 * u64::from(i.count_ones()) + u64::from(data_offset(i))
 }
 
-/// Blocks of a file of `size` bytes.
+/// How many blocks a file of `size` bytes has.
 pub fn blocks(block_size: u32, size: u32) -> u32 {
     match size.checked_sub(1) {
         None => 0,

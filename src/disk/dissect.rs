@@ -1,39 +1,42 @@
-//! Every tag of a metadata block, in its place: those of valid commits, and what stands behind them.
+//! Every tag of a metadata block, in its place: the tags of valid commits, and what follows them.
 //!
-//! [`super::log`] replays a block to what it holds in the end; this keeps how it came to be.
+//! [`super::log`] computes what a block holds in the end. This module keeps every step that led to
+//! it.
 
 use super::{Tag, crc, read_u32_le, tag};
 
-/// A tag where it stands.
+/// A tag and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// Offset of the tag in the block, in bytes; its data follows 4 bytes behind.
+    /// Offset of the tag in the block, in bytes. Its data begins 4 bytes later.
     pub off: u32,
-    /// The tag, freed from the XOR chain.
+    /// The tag, after the XOR with the tag before it was undone.
     pub tag: Tag,
 }
 
 impl Placed {
-    /// The data of the tag in the `block` that it stands in; empty where it does not fit.
+    /// The data of the tag in `block`, the block it stands in. Empty if the data does not fit
+    /// there.
     pub fn data(self, block: &[u8]) -> &[u8] {
         let from = self.off as usize + 4;
         block.get(from..from + self.tag.size() as usize).unwrap_or_default()
     }
 }
 
-/// A forward CRC: what the bytes behind a commit have to sum up to for a driver to append there.
+/// A forward CRC: the checksum that the bytes behind a commit must have for a driver to append
+/// there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forward {
-    /// Bytes it covers, from the end of the commit on.
+    /// How many bytes it covers, from the end of the commit.
     pub size: u32,
-    /// What the tag says.
+    /// The CRC in the tag.
     pub stored: u32,
-    /// What the bytes that stand there now sum up to; none where they reach out of the block.
+    /// The CRC of the bytes that are there now; `None` if they reach beyond the block.
     pub computed: Option<u32>,
 }
 
 impl Forward {
-    /// Whether the bytes are as they were when the commit was written.
+    /// Whether the bytes are still as they were when the commit was written.
     pub fn matches(self) -> bool {
         self.computed == Some(self.stored)
     }
@@ -42,15 +45,15 @@ impl Forward {
 /// Tags up to and including a CRC tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// Offset of its first byte; of the first commit this is the revision's, 0.
+    /// Offset of its first byte. For the first commit this is 0, where the revision count stands.
     pub start: u32,
-    /// Offset behind its padding.
+    /// Offset of the byte after its padding.
     pub end: u32,
     /// All tags, the CRC tag last.
     pub tags: Vec<Placed>,
     /// The CRC that is stored.
     pub stored: u32,
-    /// The CRC of the bytes that stand there.
+    /// The CRC of the bytes that are there.
     pub computed: u32,
     /// Its forward CRC, if it has one.
     pub forward: Option<Forward>,
@@ -59,44 +62,45 @@ pub struct Commit {
 /// Why no further commit was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// No room for another tag.
+    /// There is no room for another tag.
     Full,
     /// The next tag is invalid: nothing was written there.
     Invalid,
-    /// The next tag reaches out of the block.
+    /// The next tag reaches beyond the block.
     TooLong,
-    /// A commit whose CRC does not match its bytes: the last one of `open`.
+    /// The CRC of a commit does not match its bytes. Its tags are at the end of `open`.
     Mismatch {
         /// The CRC that is stored.
         stored: u32,
-        /// The CRC of the bytes that stand there.
+        /// The CRC of the bytes that are there.
         computed: u32,
     },
-    /// More entries are created than ids can name.
+    /// A commit creates more entries than there are ids.
     TooManyIds,
 }
 
-/// A metadata block, taken apart.
+/// A metadata block, divided into its tags.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dissection {
     /// The revision count in its first bytes.
     pub rev: u32,
     /// The valid commits, in their order.
     pub commits: Vec<Commit>,
-    /// Tags behind them that no valid CRC covers.
+    /// The tags behind the valid commits, which no valid CRC covers.
     pub open: Vec<Placed>,
     /// Why there are no more commits.
     pub stop: Stop,
-    /// Where the last valid commit ends, in bytes from the block's start; 0 without one.
+    /// Where the last valid commit ends, in bytes from the start of the block; 0 if there is none.
     pub end: u32,
-    /// Offset of the first byte from which on everything reads 0xFF, not before `end`.
+    /// The first offset, at or after `end`, from which all bytes read 0xFF.
     pub erased_from: u32,
 }
 
 impl Dissection {
-    /// Take apart the whole block `bytes`; none if it is too small for a revision.
+    /// Divide the whole block `bytes` into its tags. `None` if it is too small for a revision
+    /// count.
     ///
-    /// Its valid commits are exactly those that [`super::log::parse`] replays.
+    /// The valid commits are exactly those that [`super::log::parse`] replays.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let rev = read_u32_le(bytes, 0)?;
         let mut commits: Vec<Commit> = Vec::new();
@@ -144,14 +148,14 @@ impl Dissection {
         self.commits.iter().flat_map(|commit| commit.tags.iter().copied())
     }
 
-    /// For each of [`tags`](Self::tags) whether it still has effect: the id that its entry has now,
-    /// or [`tag::ID_NONE`] where it belongs to no entry; none where something later has taken its
-    /// place.
+    /// For each of the [`tags`](Self::tags), whether it still has an effect: the id that its entry
+    /// has now, or [`tag::ID_NONE`] if it does not belong to an entry. `None` if a later tag has
+    /// replaced it.
     pub fn effects(&self) -> Vec<Option<u16>> {
         self.effects_where(true)
     }
 
-    /// The same in chamelon's dialect, where no id ever shifts.
+    /// The same in the dialect of chamelon, where the ids of entries never change.
     pub fn effects_of_fixed_ids(&self) -> Vec<Option<u16>> {
         self.effects_where(false)
     }
@@ -159,7 +163,7 @@ impl Dissection {
     fn effects_where(&self, ids_shift: bool) -> Vec<Option<u16>> {
         let tags: Vec<Tag> = self.tags().map(|placed| placed.tag).collect();
         let mut slots: Vec<Vec<usize>> = Vec::new();
-        // the last tail, the last delta and the last forward CRC
+        // the places of the last tail, the last delta and the last forward CRC
         let mut last: [Option<usize>; 3] = [None; 3];
         for (at, &t) in tags.iter().enumerate() {
             let id = usize::from(t.id());
@@ -204,7 +208,7 @@ impl Dissection {
     }
 }
 
-/// Whether a tag takes the place of an older one of the same entry.
+/// Whether a tag replaces an older one of the same entry.
 fn replaces(new: Tag, old: Tag) -> bool {
     match new.type1() {
         tag::USERATTR => new.type3() == old.type3(),
@@ -212,14 +216,14 @@ fn replaces(new: Tag, old: Tag) -> bool {
     }
 }
 
-/// How many ids the commits so far have named.
+/// How many entries there are after the commits so far.
 #[derive(Default)]
 struct Ids {
     count: usize,
 }
 
 impl Ids {
-    /// Count a commit; false if it creates more entries than ids can name.
+    /// Count a commit. Returns false if it creates more entries than there are ids.
     fn take(&mut self, tags: &[Placed]) -> bool {
         let created = tags.iter().filter(|p| p.tag.type3() == tag::CREATE).count();
         if created + self.count > usize::from(tag::ID_NONE) {
@@ -241,7 +245,7 @@ impl Ids {
     }
 }
 
-/// The forward CRC among the tags of a commit that ends at `end`.
+/// The forward CRC among the tags of a commit that ends at offset `end`.
 fn forward(tags: &[Placed], bytes: &[u8], end: usize) -> Option<Forward> {
     let placed = tags.iter().rev().find(|placed| placed.tag.type3() == tag::FCRC)?;
     let data = placed.data(bytes);
@@ -258,7 +262,8 @@ mod tests {
 
     const LAYOUT: Layout = Layout { block_size: 512, prog_size: 16, fcrc: true };
 
-    /// A block of two commits: two files, of which the second one deletes the first.
+    /// A block with two commits: the first creates two files, and the second deletes the first
+    /// file.
     fn block() -> Vec<u8> {
         let mut writer = Writer::compact(LAYOUT, 5);
         writer.tag(tag::REG, 0, b"gone");
@@ -308,7 +313,7 @@ mod tests {
     fn what_is_torn_is_told_from_what_was_never_written() {
         let mut block = block();
         let whole = Dissection::of(&block).expect("a revision");
-        // behind the first tag of the second commit
+        // a byte behind the first tag of the second commit
         let at = whole.commits[1].start as usize + 9;
         block[at] ^= 1;
         let torn = Dissection::of(&block).expect("a revision");

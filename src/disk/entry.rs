@@ -1,25 +1,26 @@
-//! Where the content of an entry is, as its struct tag says (SPEC: `0x2xx` STRUCT).
+//! What the struct tag of an entry says about its content (SPEC: `0x2xx` STRUCT).
 //!
-//! Nothing outside `disk` looks into the bytes of a struct tag: a test below finds modules that do.
+//! No module outside `disk` may look into the bytes of a struct tag. A test below finds those that
+//! do.
 
 use super::commit::Writer;
 use super::list::List;
 use super::log::RawEntry;
 use super::{Pair, tag};
 
-/// Type and data of a struct tag, as [`RawEntry::data`] keeps it.
+/// Type and data of a struct tag, in the form of [`RawEntry::data`].
 type Struct = (u16, Box<[u8]>);
 
 /// The content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content<'a> {
-    /// These bytes, which stand in the tag itself.
+    /// The content itself, which is the data of the tag.
     Inline(&'a [u8]),
     /// A CTZ list.
     List(List),
-    /// A directory that begins with this pair.
+    /// A directory, whose first pair is this one.
     Dir(Pair),
-    /// A struct of a known type that is too short to say anything.
+    /// A struct of a known type whose data is too short.
     Short {
         /// The 11-bit type of the tag.
         ty: u16,
@@ -34,13 +35,13 @@ pub enum Content<'a> {
 }
 
 impl<'a> Content<'a> {
-    /// What the struct of `entry` says.
+    /// The content that the struct of `entry` describes.
     pub fn of(entry: &'a RawEntry) -> Self {
         let Some((ty, data)) = &entry.data else { return Self::Missing };
         Self::decode(*ty, data)
     }
 
-    /// What a struct tag of type `ty` with this data says.
+    /// The content that a struct tag of type `ty` with this data describes.
     pub fn decode(ty: u16, data: &'a [u8]) -> Self {
         let short = Self::Short { ty };
         match ty {
@@ -51,12 +52,12 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Whether a struct tag of type `ty` can say anything.
+    /// Whether this library knows struct tags of type `ty`.
     pub fn is_known(ty: u16) -> bool {
         !matches!(Self::decode(ty, &[]), Self::Unknown { .. })
     }
 
-    /// The list, if it is one.
+    /// The list, if the content is one.
     pub fn list(self) -> Option<List> {
         match self {
             Self::List(list) => Some(list),
@@ -64,7 +65,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// The first pair of the directory, if it is one.
+    /// The first pair of the directory, if the content is one.
     pub fn dir(self) -> Option<Pair> {
         match self {
             Self::Dir(pair) => Some(pair),
@@ -72,13 +73,13 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Whether the struct is of the type that directories have, even if it is too short for one.
+    /// Whether the struct has the type of directories, even if its data is too short.
     pub fn is_of_directory(self) -> bool {
         matches!(self, Self::Dir(_) | Self::Short { ty: tag::DIRSTRUCT })
     }
 
-    /// Type and data of the struct tag that says this; none for what has no struct, or one of which
-    /// only the type is known.
+    /// Type and data of the struct tag for this content. `None` if there is no struct, or if only
+    /// the type of the struct is known.
     pub fn to_struct(self) -> Option<Struct> {
         match self {
             Self::Inline(data) => Some((tag::INLINESTRUCT, data.into())),
@@ -88,7 +89,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// Put the same struct tag for entry `id` into a commit.
+    /// Put the struct tag for this content of entry `id` into a commit.
     pub fn put(self, id: u16, w: &mut Writer) {
         match self {
             Self::Inline(data) => w.tag(tag::INLINESTRUCT, id, data),
@@ -132,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Words in code that decodes or encodes struct tags by itself.
+    /// Words that occur in code which decodes or encodes struct tags.
     const OF_STRUCTS: [&str; 4] = ["DIRSTRUCT", "INLINESTRUCT", "CTZSTRUCT", "Pair([head"];
 
     fn look_for_decoders(dir: &Path, found: &mut Vec<String>) {

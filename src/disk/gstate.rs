@@ -28,7 +28,7 @@ impl GState {
         Self { tag: self.tag ^ o.tag, pair: [self.pair[0] ^ o.pair[0], self.pair[1] ^ o.pair[1]] }
     }
 
-    /// Whether the thread may hold orphans.
+    /// Whether the sync bit is set: the thread may hold orphans.
     pub fn needs_sync(self) -> bool {
         self.tag & SYNC != 0
     }
@@ -38,13 +38,13 @@ impl GState {
         Self { tag: if on { self.tag | SYNC } else { self.tag & !SYNC }, ..self }
     }
 
-    /// The entry that is to be deleted because it was moved: pair and id.
+    /// The entry that was moved and is still to be deleted: its pair and its id.
     pub fn pending_move(self) -> Option<(Pair, u16)> {
         let t = Tag(self.tag & !SYNC);
         (t.type1() != 0).then_some((Pair(self.pair), t.id()))
     }
 
-    /// The same state with a pending move, or none.
+    /// The same state with this pending move, or with none.
     pub fn with_move(self, source: Option<(Pair, u16)>) -> Self {
         let sync = self.tag & SYNC;
         match source {

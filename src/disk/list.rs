@@ -1,12 +1,13 @@
-//! CTZ lists on disk (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists): what names them, the pointers
-//! in their blocks, and the ways through them. [`ctz`] has their arithmetic.
+//! CTZ lists on disk (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists): what names them, the
+//! pointers in their blocks, and the ways to follow them. [`ctz`] has their arithmetic.
 //!
-//! Only the last block of a list, its head, is known beforehand, and pointers lead backwards from it.
-//! [`follow`] reads every pointer, as a check does. [`descend`] finds the addresses alone, and reads
-//! every other block for that. [`seek`] goes straight to one block. What looks for blocks where pointers
-//! disagree has its own order of trying them, and reads them by [`read_pointers`].
+//! An entry names only the last block of a list, its head. Pointers lead backwards from there.
+//! [`follow`] reads every pointer, as a check does. [`descend`] finds only the addresses, and
+//! therefore reads only every other block. [`seek`] goes straight to one block. Code that looks for
+//! blocks although pointers disagree tries them in an order of its own, and reads them with
+//! [`read_pointers`].
 //!
-//! All of them are told how to read: `read` fills a buffer from an offset of a block.
+//! All of these get a function `read`, which fills a buffer with the bytes at an offset of a block.
 
 use std::ops::ControlFlow;
 
@@ -23,17 +24,17 @@ pub struct List {
 }
 
 impl List {
-    /// As stored: both numbers little-endian.
+    /// The bytes on disk: both numbers little-endian.
     pub fn to_bytes(self) -> [u8; 8] {
         (u64::from(self.size) << 32 | u64::from(self.head)).to_le_bytes()
     }
 
-    /// The list in the first 8 bytes of `b`, if there are so many.
+    /// The list in the first 8 bytes of `b`; `None` if `b` is shorter.
     pub fn from_bytes(b: &[u8]) -> Option<Self> {
         Some(Self { head: read_u32_le(b, 0)?, size: read_u32_le(b, 4)? })
     }
 
-    /// How many blocks it has.
+    /// How many blocks the list has.
     pub fn blocks(self, block_size: u32) -> u32 {
         ctz::blocks(block_size, self.size)
     }
@@ -48,18 +49,20 @@ pub struct Place {
     pub block: u32,
 }
 
-/// What [`follow`] meets, for each block both in this order.
+/// What [`follow`] meets: for each block, first the block and then its pointers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met<'a> {
-    /// A block inside the filesystem, which is not read yet.
+    /// A block inside the filesystem. It has not been read yet.
     Block(Place),
     /// The pointers of that block.
     Pointers {
         /// The block.
         at: Place,
-        /// The addresses at its start, the k-th of the block `2^k` before this one.
+        /// The addresses at its start. The k-th is the address of the block `2^k` places before
+        /// this one.
         pointers: &'a [u32],
-        /// Whether this block and all that it points to are those that pointers of later blocks named.
+        /// Whether this block, and each block that it points to, has the address that pointers of
+        /// later blocks gave for it.
         agrees: bool,
     },
 }
@@ -67,14 +70,14 @@ pub enum Met<'a> {
 /// Why a list could not be followed to its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Broken<E> {
-    /// It claims more blocks than the filesystem has.
+    /// It would have more blocks than the filesystem.
     TooLong {
         /// How many it claims.
         blocks: u32,
     },
     /// The address of a block is outside the filesystem.
     Outside(Place),
-    /// It comes back to a block that it has been through.
+    /// A pointer leads back to a block that the walk has already met.
     Loop {
         /// Address of that block.
         block: u32,
@@ -88,13 +91,14 @@ pub enum Broken<E> {
     },
 }
 
-/// Most pointers of a block.
+/// The largest number of pointers in a block.
 const POINTERS_MAX: usize = 32;
 
-/// The addresses that later blocks of a list named for those to come.
+/// Addresses that pointers of later blocks have given for blocks which the walk has not reached
+/// yet.
 ///
-/// Pointers of skip `2^k` lead from multiples of `2^k` to the next one below, where the next pointer
-/// of that skip stands. So one address for each skip is all that can be outstanding.
+/// A pointer over `2^k` blocks leads from a multiple of `2^k` to the next lower one, which has the
+/// next pointer over `2^k` blocks. So at any time, at most one address is outstanding for each `k`.
 struct Named([Place; POINTERS_MAX]);
 
 impl Named {
@@ -102,12 +106,13 @@ impl Named {
         Self([Place { index: u32::MAX, block: BLOCK_NULL }; POINTERS_MAX])
     }
 
-    /// Whether `at` is the block that was named at its index.
+    /// Whether `at` has the address that was given for its index.
     fn agrees(&self, at: Place) -> bool {
         self.0.iter().all(|named| named.index != at.index || named.block == at.block)
     }
 
-    /// Pointer `k` of a block names `to`. Whether earlier ones named the same; if not, the latest counts.
+    /// Note that pointer `k` of a block leads to `to`. Returns whether earlier pointers gave the
+    /// same address. If they did not, the latest one counts.
     fn name(&mut self, k: usize, to: Place) -> bool {
         let mut agrees = true;
         for named in self.0.iter_mut().filter(|named| named.index == to.index) {
@@ -121,13 +126,13 @@ impl Named {
     }
 }
 
-/// The pointers in `bytes`, which are the first of block `index` of a list.
+/// The pointers in `bytes`, the first bytes of block `index` of a list.
 pub fn pointers(index: u32, bytes: &[u8]) -> impl Iterator<Item = u32> {
     (0..ctz::pointers(index) as usize).map_while(|k| read_u32_le(bytes, 4 * k))
 }
 
-/// Read the pointers at the start of block `index` of a list, which is at address `block`. Nothing is
-/// read of the first block, which has none.
+/// Read the pointers at the start of the block `at` of a list. The first block has none, so it is
+/// not read.
 ///
 /// # Errors
 /// Those of `read`.
@@ -143,14 +148,16 @@ pub fn read_pointers<E>(
     Ok(pointers(at.index, bytes).collect())
 }
 
-/// Follow a list from its head on, the last block first, every pointer of it. `visit` sees each block
-/// before and after its pointers are read, and may end the walk.
+/// Follow a list and all its pointers from its head, that is, from its last block to its first.
+/// `visit` is called for each block before its pointers are read, and again with them. It may end
+/// the walk.
 ///
-/// Each block of the list but the first is read once. A list that comes back to a block is followed on:
-/// who wants to see that knows the blocks that were met.
+/// Each block of the list is read once, except the first one, which is not read. The walk does not
+/// notice when a list comes back to a block it has met; a caller that must know keeps the blocks.
 ///
 /// # Errors
-/// Where the list ends too early, which is after `visit` saw all blocks behind that place.
+/// If the list cannot be followed to its beginning. `visit` has then seen all blocks after that
+/// place.
 pub fn follow<E>(
     geometry: Geometry,
     list: List,
@@ -193,8 +200,8 @@ pub fn follow<E>(
     Ok(())
 }
 
-/// Notices that a walk goes in circles, without remembering all of it: it comes back to the block
-/// that was noted last (Brent).
+/// Detects that a walk goes in a circle without keeping all blocks that it meets (Brent's
+/// algorithm): sooner or later, the walk comes back to the block that was noted last.
 #[derive(Debug, Default)]
 pub struct Circle {
     noted: Option<u32>,
@@ -202,7 +209,7 @@ pub struct Circle {
 }
 
 impl Circle {
-    /// Whether meeting `block` closes a circle.
+    /// Whether the walk has gone in a circle, now that it meets `block`.
     pub fn closes(&mut self, block: u32) -> bool {
         if self.noted == Some(block) {
             return true;
@@ -215,11 +222,11 @@ impl Circle {
     }
 }
 
-/// Hand the addresses of a list to `put`, from block `from` down to index `to`. Where a block has a
-/// second pointer, that leads two blocks back, and the block between is not read.
+/// Pass the addresses of a list to `put`, from block `from` down to index `to`. If a block has a
+/// second pointer, this leads two blocks back, so the block between them need not be read.
 ///
 /// # Errors
-/// At a block outside the filesystem, where a circle closes, and those of `read`.
+/// If an address is outside the filesystem, if the walk goes in a circle, and the errors of `read`.
 pub fn descend<E>(
     geometry: Geometry,
     from: Place,
@@ -256,7 +263,7 @@ pub fn descend<E>(
 /// The addresses of a whole list, in the order of the file.
 ///
 /// # Errors
-/// Those of [`descend`], and when the list is longer than the filesystem.
+/// The errors of [`descend`], and if the list has more blocks than the filesystem.
 pub fn addresses<E>(
     geometry: Geometry,
     list: List,
@@ -274,10 +281,11 @@ pub fn addresses<E>(
     Ok(found)
 }
 
-/// The address of the block of index `target`, by skips from `from`, a block at or behind it.
+/// The address of the block of index `target`. `from` is a block of the list at this index or a
+/// higher one.
 ///
 /// # Errors
-/// At a block outside the filesystem, and those of `read`.
+/// If an address is outside the filesystem, and the errors of `read`.
 pub fn seek<E>(
     geometry: Geometry,
     from: Place,
@@ -306,7 +314,7 @@ mod tests {
 
     type Blocks = BTreeMap<u32, Vec<u8>>;
 
-    /// A list over blocks 10, 11, 12... in order.
+    /// A list in blocks 10, 11, 12... in this order.
     fn image(blocks: u32) -> Blocks {
         let pointers = |i: u32| ctz::targets(i).flat_map(|to| (10 + to).to_le_bytes());
         (0..blocks).map(|i| (10 + i, pointers(i).collect())).collect()
@@ -326,7 +334,7 @@ mod tests {
 
     type Walked = (Vec<(Place, bool)>, Result<(), Broken<()>>);
 
-    /// What `follow` meets in a list of so many blocks: each block, and whether its pointers agree.
+    /// What `follow` meets in a list of `count` blocks: each block, and whether its pointers agree.
     fn walk(blocks: &Blocks, count: u32) -> Walked {
         let mut steps = Vec::new();
         let mut announced = None;
@@ -355,7 +363,7 @@ mod tests {
     #[test]
     fn wrong_pointers_show_where_they_are_and_where_they_lead() {
         let mut blocks = image(20);
-        // of block 16, the pointer to block 8 of the list
+        // in block 16 of the list, the pointer to block 8 of the list
         blocks.get_mut(&26).expect("there")[12..16].copy_from_slice(&50_u32.to_le_bytes());
         let (steps, outcome) = walk(&blocks, 20);
         assert_eq!(outcome, Ok(()));
@@ -404,7 +412,7 @@ mod tests {
     #[test]
     fn circles_end_the_search_for_addresses() {
         let mut blocks = image(20);
-        // block 9 of the list leads back to block 12
+        // block 9 of the list points to block 12
         blocks.get_mut(&19).expect("there")[..4].copy_from_slice(&22_u32.to_le_bytes());
         blocks.get_mut(&20).expect("there")[4..8].copy_from_slice(&22_u32.to_le_bytes());
         let found = addresses(GEOMETRY, list(20), reader(&blocks));

@@ -1,4 +1,4 @@
-//! Reading a metadata block: replaying its commits (SPEC: Directories / Metadata pairs).
+//! Reading a metadata block by replaying its commits (SPEC: Directories / Metadata pairs).
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -10,30 +10,32 @@ use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
 pub struct Log {
     /// Revision count.
     pub rev: u32,
-    /// End of the last valid commit, padding included, in bytes from the block's start.
+    /// End of the last valid commit, with its padding, in bytes from the start of the block.
     pub off: u32,
-    /// What the next commit's first tag is XORed with.
+    /// The value with which the first tag of the next commit is XORed.
     pub etag: u32,
-    /// Entries by id; one without a name type keeps its id's place only.
+    /// Entries, at the index of their id. One without a type of name only keeps the place of its
+    /// id.
     pub entries: Vec<RawEntry>,
     /// The tail, if one was ever written.
     pub tail: Option<Tail>,
     /// This pair's delta of the global state.
     pub gdelta: GState,
-    /// The forward CRC of the last commit: size in bytes, CRC.
+    /// The forward CRC of the last commit: how many bytes it covers, and the CRC.
     pub fcrc: Option<(u32, u32)>,
-    /// Bitwise OR of the ends of all commits: its trailing zeros tell the writer's prog size.
+    /// Bitwise OR of the ends of all commits. Its trailing zeros show the program size of the
+    /// writer.
     pub ends: u32,
-    /// Whether it holds tags that no driver writes, which some may stumble over.
+    /// Whether there are tags that no driver writes, and that some drivers may not cope with.
     pub odd: bool,
-    /// Commits replayed.
+    /// How many commits were replayed.
     pub commits: u32,
-    /// CRCs of all commits folded together: differs whenever the content does.
+    /// A checksum of the CRCs of all commits, which is different for different content.
     pub seed: u32,
 }
 
 impl Log {
-    /// Put the entries into another order, given as ids before.
+    /// Put the entries into the given order. `order` lists their present ids.
     pub fn reorder(&mut self, order: &[u16]) {
         let mut entries = std::mem::take(&mut self.entries);
         let take = |&id: &u16| entries.get_mut(usize::from(id)).map(std::mem::take);
@@ -41,7 +43,7 @@ impl Log {
     }
 }
 
-/// One id of a log.
+/// What a log holds for one id.
 #[derive(Debug, Clone, Default)]
 pub struct RawEntry {
     /// Type of the name tag, if a name was written.
@@ -50,24 +52,24 @@ pub struct RawEntry {
     pub name: Box<[u8]>,
     /// Type and data of the struct.
     pub data: Option<(u16, Box<[u8]>)>,
-    /// User attributes: type and data, in the order written.
+    /// User attributes: type and data, in the order in which they were written.
     pub attrs: Vec<(u8, Box<[u8]>)>,
 }
 
 /// Outcome of [`parse`].
 #[derive(Debug, Clone)]
 pub enum Parsed {
-    /// The log goes on after the bytes given: read more and parse again.
+    /// The log continues beyond the given bytes: read more and parse again.
     NeedMore,
-    /// No commit is valid; the revision, if the bytes hold one.
+    /// No commit is valid.
     Empty,
     /// At least one commit is valid.
     Log(Box<Log>),
 }
 
-/// Replay the metadata log in `bytes`, which are the first bytes of a block of `block_size`.
+/// Replay the metadata log in `bytes`, the first bytes of a block of `block_size` bytes.
 ///
-/// Never fails on any input: what follows the last valid commit is not read.
+/// This accepts any input: the log ends before the first commit that is not valid.
 pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
     replay(bytes, block_size, |_, _| ())
 }
@@ -75,15 +77,16 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
 /// One step of a log's replay.
 #[derive(Debug, Clone, Copy)]
 pub enum Step<'a> {
-    /// A tag of a valid commit, with its data. It has taken effect.
+    /// A tag of a valid commit, with its data. The log contains its effect.
     Tag(Tag, &'a [u8]),
-    /// The end of that commit: what the log holds now is what a driver would have found.
+    /// The end of that commit. What the log holds now is what a driver would have found at that
+    /// time.
     Commit,
 }
 
-/// The same, telling `seen` each step of the valid commits in the log's order, with what the log
-/// holds after it. Between the tags of one commit that is a state which never was: ids shift with
-/// each creation and deletion.
+/// Like [`parse`], and call `seen` for each step in the order of the log, with what the log holds
+/// after the step. Only complete commits are replayed. Between two tags of a commit, the log is in
+/// a state that never existed on disk, because each CREATE and DELETE shifts ids.
 pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'_>)) -> Parsed {
     let limit = block_size.min(bytes.len());
     let partial = limit < block_size;
@@ -93,7 +96,8 @@ pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'
     let mut log = Log { rev, seed: rev, ..Log::default() };
     let mut ptag = tag::FIRST;
     let mut off = 4;
-    // where the commit being read starts, and its tags, applied once its CRC holds
+    // Where the current commit starts, and its tags. They are applied only when its CRC is right,
+    // because a torn commit must not have any effect.
     let mut start = 0;
     let mut commit: Vec<(Tag, usize)> = Vec::with_capacity(limit / 32);
     loop {
@@ -127,7 +131,7 @@ pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'
             if commit.iter().filter(|(t, _)| t.type3() == tag::CREATE).count() + log.entries.len()
                 > usize::from(tag::ID_NONE)
             {
-                // more ids than a tag can name
+                // a tag cannot hold so many ids
                 break;
             }
             log.seed = crc::crc(log.seed, &sum.to_le_bytes());
@@ -155,7 +159,7 @@ pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'
     if log.off == 0 { Parsed::Empty } else { Parsed::Log(Box::new(log)) }
 }
 
-/// Let one tag of a valid commit take effect.
+/// Apply one tag of a valid commit.
 fn apply(log: &mut Log, t: Tag, data: &[u8]) {
     let id = usize::from(t.id());
     let has_id = t.id() != tag::ID_NONE;
@@ -170,7 +174,7 @@ fn apply(log: &mut Log, t: Tag, data: &[u8]) {
     };
     match (t.type1(), t.type3()) {
         (tag::NAME, ty) if has_id => {
-            // an id may appear without a CREATE tag: after a compaction none has one
+            // an id may appear without a CREATE tag, as all ids do after a compaction
             if id >= log.entries.len() {
                 log.entries.resize_with(id + 1, RawEntry::default);
             }
@@ -218,20 +222,21 @@ fn apply(log: &mut Log, t: Tag, data: &[u8]) {
     }
 }
 
-/// What the search for a name has come to.
+/// The state of the search for a name.
 #[derive(Clone, Copy)]
 struct Best {
     tag: Tag,
-    /// Whether it is the name; if not, `tag` says where the name would go.
+    /// Whether `tag` has the name. If not, the name would be inserted where `tag` is.
     found: bool,
 }
 
-/// The id under which the C driver finds `name` in the block `bytes`, whose last valid commit
-/// counts; none if it does not.
+/// The id under which the C driver finds `name` in the block `bytes`, up to its last valid commit.
+/// `None` if it does not find it.
 ///
-/// Several entries may have the name, and then the order in the log decides, not that of the ids:
-/// the last of them counts, unless it was deleted or an id up to its own has got a greater name
-/// since. This is what `lfs_dir_fetchmatch` does with `lfs_dir_find_match`.
+/// If several entries have the name, the order of the log decides, not the order of the ids. The
+/// last one in the log counts, unless it was deleted later, or a greater name was written later
+/// under an id that is not higher. This is what `lfs_dir_fetchmatch` does with
+/// `lfs_dir_find_match`.
 pub fn find_as_c(bytes: &[u8], name: &[u8]) -> Option<u16> {
     let mut best: Option<Best> = None;
     let at_most = |t: Tag, best: Option<Best>| best.is_none_or(|b| t.id() <= b.tag.id());
@@ -249,11 +254,12 @@ pub fn find_as_c(bytes: &[u8], name: &[u8]) -> Option<u16> {
             }
             _ => {}
         }
-        // names of files and directories, and of unknown types, but not of superblocks
+        // this takes names of files, of directories and of unknown types, but not of superblocks
         if t.type1() != tag::NAME || t.chunk() & 0x80 != 0 {
             return;
         }
-        // as C compares: where one is a prefix of the other, the longer is the lesser
+        // the comparison of the C driver: if one name is a prefix of the other, the longer one is
+        // less
         match super::name::cmp(data, name) {
             Ordering::Equal => best = Some(Best { tag: t, found: true }),
             _ if best.is_some_and(|b| b.tag.type3() == t.type3() && b.tag.id() == t.id()) => {
@@ -267,8 +273,8 @@ pub fn find_as_c(bytes: &[u8], name: &[u8]) -> Option<u16> {
 }
 
 /// The order in which the ids of `log`, which was read from the block `bytes`, must be written so
-/// that the C driver goes on finding the same entry under each name: behind all others of that
-/// name. None if they stand so.
+/// that the C driver still finds the same entry under each name. The entry that it finds now must
+/// be written after all others of that name. `None` if this order is the present one.
 pub fn order_as_c(log: &Log, bytes: &[u8]) -> Option<Vec<u16>> {
     let mut last: HashMap<&[u8], usize> = HashMap::new();
     let mut doubles: HashSet<&[u8]> = HashSet::new();

@@ -2,19 +2,20 @@
 
 use std::cmp::Ordering;
 
-/// The order in which the C driver keeps entries, and stops searching: bytes compare as usual, but
-/// where one name is a prefix of the other the longer comes first.
+/// The order in which the C driver keeps entries, and by which it ends a search. Bytes compare as
+/// usual, but if one name is a prefix of the other, the longer one comes first.
 pub fn cmp(a: &[u8], b: &[u8]) -> Ordering {
     let n = a.len().min(b.len());
     a[..n].cmp(&b[..n]).then(b.len().cmp(&a.len()))
 }
 
-/// Whether the kernel can hold this name: not empty, not `.` or `..`, without `/` and NUL.
+/// Whether the kernel can hold this name: it is not empty, `.` or `..`, and contains neither `/`
+/// nor NUL.
 pub fn is_presentable(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.iter().any(|&b| b == b'/' || b == 0)
 }
 
-/// A name like this one that the kernel can hold.
+/// A name similar to this one that the kernel can hold.
 pub fn presentable(name: &[u8]) -> Vec<u8> {
     match name {
         b"" => b"unnamed".to_vec(),

@@ -1,4 +1,4 @@
-//! The superblock entry (SPEC: `0x0ff` SUPERBLOCK), the inline data of id 0 of the root.
+//! The superblock entry (SPEC: `0x0ff` SUPERBLOCK). It is the inline data of id 0 of the root.
 //!
 //! ```text
 //! bytes  0-3   version, major in the high half
@@ -26,9 +26,9 @@ pub const VERSION_2_1: u32 = 0x0002_0001;
 pub const VERSION_1_1: u32 = 0x0001_0001;
 /// Longest name the format can hold, in bytes.
 pub const NAME_MAX: u32 = 1022;
-/// Largest file, in bytes.
+/// Largest size of a file, in bytes.
 pub const FILE_MAX: u32 = 0x7fff_ffff;
-/// Largest user attribute, in bytes.
+/// Largest size of a user attribute, in bytes.
 pub const ATTR_MAX: u32 = 1022;
 
 /// What the superblock says.
@@ -42,9 +42,9 @@ pub struct Superblock {
     pub block_count: u32,
     /// Longest name, in bytes.
     pub name_max: u32,
-    /// Largest file, in bytes.
+    /// Largest size of a file, in bytes.
     pub file_max: u32,
-    /// Largest user attribute, in bytes.
+    /// Largest size of a user attribute, in bytes.
     pub attr_max: u32,
 }
 
@@ -52,7 +52,8 @@ impl Superblock {
     /// Bytes on disk.
     pub const SIZE: usize = 24;
 
-    /// The superblock in `b`; limits of 0 mean the format's own, larger ones are capped by it.
+    /// The superblock in `b`. A limit of 0 means the limit of the format, which is also the most
+    /// that a limit can be.
     pub fn from_bytes(b: &[u8]) -> Option<Self> {
         let limit = |off, max| {
             Some(match read_u32_le(b, off)? {
@@ -70,15 +71,15 @@ impl Superblock {
         })
     }
 
-    /// The superblock that a log's first entry holds, if it is one.
+    /// The superblock in the first entry of a log, if it is one.
     pub fn of(log: &Log) -> Option<Self> {
         Self::decode(log).ok()
     }
 
-    /// The superblock that a log's first entry holds.
+    /// The superblock in the first entry of a log.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Why the entry is not a valid superblock.
     pub fn decode(log: &Log) -> Result<Self, SuperblockFault> {
         let is_one = |e: &&RawEntry| e.name_type == Some(tag::SUPERBLOCK);
         let entry = log.entries.first().filter(is_one).ok_or(SuperblockFault::NoEntry)?;
@@ -113,39 +114,40 @@ impl Superblock {
         self.version >= VERSION_2_1
     }
 
-    /// Whether this is of version 1, which has another format.
+    /// Whether the version is 1, which has another format.
     pub fn is_version1(self) -> bool {
         (VERSION_1_1 & 0xffff_0000..=VERSION_1_1).contains(&self.version)
     }
 
-    /// Whether this library can serve the version.
+    /// Whether this library supports the version.
     pub fn is_supported(self) -> bool {
         matches!(self.version, VERSION_2_0 | VERSION_2_1)
     }
 }
 
-/// The superblock of the newest valid commit of the log that starts at `block[0]`, with the log's
-/// revision. `block` may run on past the metadata block.
+/// The superblock after the last valid commit of the log that starts at `block[0]`, and the
+/// revision of the log. `block` may be longer than the metadata block.
 #[cfg(any(test, feature = "internals"))]
 pub fn probe(block: &[u8]) -> Option<(Superblock, u32)> {
     let Parsed::Log(log) = log::parse(block, block.len()) else { return None };
     Some((Superblock::of(&log)?, log.rev))
 }
 
-/// Where the superblock's entry starts in a block of version 1, in bytes: behind revision, size and
-/// tail pair.
+/// Where the entry of the superblock starts in a block of version 1, in bytes: after the revision,
+/// the size and the tail pair.
 const V1_ENTRY_AT: usize = 16;
-/// The start of that entry: its type, and the lengths of its data, attributes and name.
+/// The first bytes of that entry: its type, and the lengths of its data, its attributes and its
+/// name.
 pub const V1_ENTRY: [u8; 4] = [0x2e, 20, 0, 8];
 /// Where that entry ends.
 const V1_ENTRY_END: usize = 48;
-/// The bit of a block's size which says that the directory goes on in another pair.
+/// The bit in the size of a block which says that the directory continues in another pair.
 const V1_CONTINUES: u32 = 0x8000_0000;
-/// Smallest block of the driver of version 1, in bytes.
+/// The smallest block size that the driver of version 1 supports, in bytes.
 const V1_BLOCK_SIZE_MIN: u32 = 104;
 
-/// How many bytes of the block of version 1 that begins with `block` its CRC covers; `None` where
-/// what stands before the CRC cannot be a superblock.
+/// How many bytes the CRC covers in the block of version 1 that begins with `block`. `None` if the
+/// bytes before the CRC cannot be a superblock.
 pub fn version1_len(block: &[u8]) -> Option<usize> {
     let entry = block.get(V1_ENTRY_AT..V1_ENTRY_END)?;
     let word = |at| read_u32_le(entry, at);
@@ -162,11 +164,11 @@ pub fn version1_len(block: &[u8]) -> Option<usize> {
     plausible.then_some(len as usize)
 }
 
-/// The superblock of version 1 in a block, with the block's revision, if every field of it is
-/// right: lengths, version, geometry, root pair and CRC (SPEC.md of version 1).
+/// The superblock of version 1 in a block, and the revision of the block. All fields must be right:
+/// lengths, version, geometry, root pair and CRC (SPEC.md of version 1).
 pub fn probe_version1(block: &[u8]) -> Option<(Superblock, u32)> {
     let covered = block.get(..version1_len(block)?)?;
-    // the CRC is the last word, and makes the CRC of everything zero
+    // the CRC is the last word, so the CRC of everything including it is zero
     if crc::crc(crc::SEED, covered) != 0 {
         return None;
     }

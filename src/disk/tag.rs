@@ -9,20 +9,20 @@
 //!  '------------------------------ invalid
 //! ```
 
-/// Id of tags that belong to the pair, not to an entry.
+/// The id in tags that belong to the pair and not to an entry.
 pub const ID_NONE: u16 = 0x3ff;
-/// Length that marks a deleted attribute.
+/// The length that marks a deleted attribute.
 pub const LEN_DELETED: u16 = 0x3ff;
-/// Longest data of a tag, in bytes.
+/// The largest length of data, in bytes.
 pub const LEN_MAX: u32 = 0x3fe;
-/// What the first tag of a block is XORed with.
+/// The value with which the first tag of a block is XORed.
 pub const FIRST: u32 = 0xffff_ffff;
 
 /// Type1: names.
 pub const NAME: u16 = 0x000;
 /// Type1: structs.
 pub const STRUCT: u16 = 0x200;
-/// Type1: user attributes, the chunk their type.
+/// Type1: user attributes. The chunk is the type of the attribute.
 pub const USERATTR: u16 = 0x300;
 /// Type1: tails.
 pub const TAIL: u16 = 0x600;
@@ -43,23 +43,23 @@ pub const CTZSTRUCT: u16 = 0x202;
 pub const CREATE: u16 = 0x401;
 /// Removal of an id.
 pub const DELETE: u16 = 0x4ff;
-/// End of a commit; the lowest chunk bit flips the valid bit of the next.
+/// End of a commit. The lowest bit of the chunk is the valid bit that the next tag must have.
 pub const CCRC: u16 = 0x500;
-/// Checksum of the erased bytes after the commit (2.1).
+/// Checksum of the erased bytes after the commit (disk version 2.1).
 pub const FCRC: u16 = 0x5ff;
-/// Next pair, not of this directory.
+/// Next pair of the thread; it belongs to another directory.
 pub const SOFTTAIL: u16 = 0x600;
-/// Next pair of this directory.
+/// Next pair of the same directory.
 pub const HARDTAIL: u16 = 0x601;
 /// Delta of the global state.
 pub const MOVESTATE: u16 = 0x7ff;
 
-/// One tag, decoded from its XOR chain.
+/// One tag, after the XOR with the tag before it was undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag(pub u32);
 
 impl Tag {
-    /// A tag of 11-bit type, 10-bit id, and length in bytes.
+    /// Make a tag with an 11-bit type, an id, and the length of its data in bytes.
     pub fn new(type3: u16, id: u16, len: u16) -> Self {
         Self(
             (u32::from(type3 & 0x7ff) << 20)
@@ -68,7 +68,7 @@ impl Tag {
         )
     }
 
-    /// Whether the valid bit says that this was written.
+    /// Whether the valid bit says that this tag was written.
     pub fn is_valid(self) -> bool {
         self.0 & 0x8000_0000 == 0
     }
@@ -78,7 +78,7 @@ impl Tag {
         ((self.0 >> 20) & 0x7ff) as u16
     }
 
-    /// The 3-bit type, as the type3 of chunk 0.
+    /// The 3-bit type, in the form of a type3 with chunk 0.
     pub fn type1(self) -> u16 {
         self.type3() & 0x700
     }
@@ -88,12 +88,12 @@ impl Tag {
         (self.0 >> 20) as u8
     }
 
-    /// Whether this is a commit's CRC, whatever its flags.
+    /// Whether this is the CRC of a commit, whatever its chunk.
     pub fn is_ccrc(self) -> bool {
         self.type3() & 0x780 == CCRC
     }
 
-    /// What SPEC.md calls the type, without `LFS_TYPE_`.
+    /// The name of the type in SPEC.md, without `LFS_TYPE_`.
     #[cfg(feature = "inspect")]
     pub fn name(self) -> &'static str {
         match self.type3() {
@@ -128,12 +128,12 @@ impl Tag {
         ((self.0 >> 10) & 0x3ff) as u16
     }
 
-    /// Whether the attribute is marked deleted.
+    /// Whether the tag marks an attribute as deleted.
     pub fn is_deleted(self) -> bool {
         self.0 & 0x3ff == u32::from(LEN_DELETED)
     }
 
-    /// Bytes of data after the tag.
+    /// How many bytes of data follow the tag.
     pub fn size(self) -> u32 {
         if self.is_deleted() { 0 } else { self.0 & 0x3ff }
     }

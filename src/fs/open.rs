@@ -1,4 +1,11 @@
-//! Opening: one walk along the thread, then one over the tree.
+//! Opening an image. One walk along the thread reads every metadata pair. Then one walk over the
+//! tree, from the root down, gives each directory its id.
+//!
+//! An interrupted operation can leave the thread and the tree apart (SPEC: `0x7ff` MOVESTATE, the
+//! sync bit). Opening mends only the state in memory: a pair that was relocated is taken as the
+//! tree names it, orphans are marked for removal, and the source of a pending move is hidden. The
+//! first change writes all this to disk (`Fs::recover`). So a read-only mount shows the same tree
+//! and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,9 +31,10 @@ use crate::error::{Corrupt, Error, Result, SuperblockFault, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
 
-/// Prog size when nothing in the image tells, in bytes.
+/// Program size in bytes, if nothing in the image shows the one of its writer.
 const PROG_SIZE_DEFAULT: u32 = 16;
-/// Inline limit when no file in the image tells of a larger one, in bytes: Zephyr's cache.
+/// Limit for inline files in bytes, if no file in the image shows that a larger one is in use: the
+/// cache size of Zephyr.
 const INLINE_MAX_DEFAULT: u32 = 64;
 
 /// How to open an image.
@@ -34,19 +42,24 @@ const INLINE_MAX_DEFAULT: u32 = 64;
 pub struct OpenOptions {
     /// Refuse changes, and never write.
     pub read_only: bool,
-    /// The device's program size in bytes, instead of the one inferred.
+    /// The program size of the device in bytes. `None` infers it from the image.
     pub prog_size: Option<u32>,
-    /// Largest inline file in bytes, instead of the one inferred. More than the filesystem allows
-    /// means as much as it allows, which [`Fs::warnings`] says.
+    /// The largest inline file in bytes. `None` infers it from the image. If it is more than the
+    /// filesystem allows, the limit of the filesystem is used, and [`Fs::warnings`] says so.
     pub inline_max: Option<u32>,
-    /// Erases after which a metadata pair moves; never by default.
+    /// The number of erases after which a metadata pair moves to other blocks. With `None`, no pair
+    /// moves.
     pub block_cycles: Option<u32>,
-    /// What opening finds is not logged: the caller looks at [`Fs::warnings`].
+    /// Do not log what opening finds. The caller looks at [`Fs::warnings`] instead.
     pub quiet: bool,
 }
 
-/// The superblock of the root, which alone is kept up to date: the last of the chain that starts
-/// at blocks 0 and 1 (SPEC: `0x0ff` SUPERBLOCK).
+/// Read the superblock of the root. The chain that starts at blocks 0 and 1 may hold several
+/// superblocks (SPEC: `0x0ff` SUPERBLOCK). Only the last one, which is the root's, is kept up to
+/// date.
+///
+/// # Errors
+/// If no pair of the chain holds a superblock, or blocks 0 and 1 cannot be read.
 pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
     let (mut found, mut fault) = (None, None);
     let mut next = Pair::SUPERBLOCK;
@@ -59,9 +72,9 @@ pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
         };
         match Superblock::decode(&log) {
             Ok(sb) => found = Some(sb),
-            // the root's other pairs
+            // this is one of the other pairs of the root directory
             Err(SuperblockFault::NoEntry) if found.is_some() => break,
-            // a damaged one, and the others may be sound
+            // this one is damaged, but a later one may be sound
             Err(why) => _ = fault.get_or_insert(why),
         }
         match log.tail {
@@ -73,40 +86,42 @@ pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
     found.ok_or(Error::Corrupt(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why }))
 }
 
-/// A directory entry met on the walk.
+/// A directory entry that the walk has met.
 struct Child {
     id: u16,
     pair: Pair,
     name: Box<[u8]>,
 }
 
-/// The names of a pair, as far as order goes.
+/// What is known of the names in a pair to tell whether its directory is in order.
 struct Names {
     last: Option<Box<[u8]>>,
     in_order: bool,
 }
 
-/// What the walk gathers beside the table of pairs.
+/// What the walk gathers in addition to the table of pairs.
 #[derive(Default)]
 struct Walk {
     by_block: HashMap<u32, PairIx>,
     children: HashMap<PairIx, Vec<Child>>,
     names: HashMap<PairIx, Names>,
-    /// CTZ lists of the files in each pair.
+    /// The CTZ lists of the files in each pair.
     lists: HashMap<PairIx, Vec<List>>,
     superblocks: BTreeSet<PairIx>,
-    /// What is wrong with superblock entries that are no superblocks.
+    /// What is wrong with superblock entries that are not valid superblocks.
     superblock_faults: BTreeMap<PairIx, SuperblockFault>,
-    /// Pairs that hold anything.
+    /// Pairs that have entries.
     filled: BTreeSet<PairIx>,
-    /// Pairs with an entry that may be all that is left of a directory's.
+    /// Pairs with a damaged entry that may once have named a directory.
     doubtful: BTreeSet<PairIx>,
-    /// What the global state says as the thread has it. While pairs are exchanged for newer copies,
-    /// its sum counts what these have taken over twice, until the orphans are sorted out.
+    /// Whether the sync bit was set in the global state once the thread had been read. Later, the
+    /// sum of the deltas is wrong for a while: a newer copy of a pair may have taken over the delta
+    /// of a pair that is still in the thread, and that delta then counts twice until
+    /// `forget_passed` has taken the old pair out.
     needs_sync: bool,
-    /// Pairs whose content is newer than what the thread has, which may lead elsewhere.
+    /// Pairs whose content is newer than what the thread names. Their tails may lead elsewhere.
     renewed: BTreeSet<PairIx>,
-    /// Pairs that are named by entries which are no directories.
+    /// Pairs that are named by entries which are not directories.
     strays: Vec<Pair>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
@@ -117,7 +132,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Take note of what the entries of a pair lead to. Returns its directories and its lists.
+    /// Note what the entries of a pair name. Returns its directories and its lists.
     fn take_entries(&mut self, entries: &[Entry]) -> (Vec<Child>, Vec<List>) {
         let (mut children, mut lists) = (Vec::new(), Vec::new());
         for e in entries {
@@ -137,17 +152,19 @@ impl Walk {
         (children, lists)
     }
 
-    /// Why a pair holds no superblock.
+    /// Why a pair does not hold a superblock.
     fn superblock_fault(&self, ix: PairIx) -> SuperblockFault {
         self.superblock_faults.get(&ix).copied().unwrap_or(SuperblockFault::NoEntry)
     }
 }
 
 impl Fs {
-    /// Open the littlefs on `dev`.
+    /// Open the littlefs on `dev`. Every metadata pair is read once.
     ///
-    /// Every metadata pair is read once. Damage beyond the superblock does not fail the call: the
-    /// rest is served read-only, and [`Fs::warnings`] says what is wrong.
+    /// # Errors
+    /// If the superblock cannot be read, or if its version, its geometry or an option is not
+    /// supported. Other damage is not an error: the rest is served read-only, and [`Fs::warnings`]
+    /// says what is wrong.
     pub fn open(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
         let mut fs = Self::unread(dev, options);
         let mut walk = Walk::default();
@@ -158,6 +175,9 @@ impl Fs {
         };
         fs.adopt(superblock, &walk, options)?;
         fs.check_chain(root, &walk);
+        // The order matters from here on. Only the whole thread gives the global state. A pending
+        // move must be hidden before the tree is walked, because its source may name a directory.
+        // And orphans are what that walk has not reached.
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
         fs.find_orphans(&mut walk);
@@ -167,7 +187,7 @@ impl Fs {
         Ok(fs)
     }
 
-    /// A filesystem of which nothing is known yet but the device.
+    /// A filesystem about which nothing is known yet except its device.
     fn unread(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Self {
         let g = dev.geometry();
         Self {
@@ -205,12 +225,12 @@ impl Fs {
         }
     }
 
-    /// Everything in the image has been met: mark the blocks of all but the lists, which are
-    /// marked later.
+    /// Begin the map of free blocks, once everything in the image has been met. The blocks of pairs
+    /// are marked now, and the blocks of lists later.
     fn begin_map(&mut self, walk: Walk) {
         let g = self.geometry();
         self.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
-        // whatever the thread says, nobody finds the filesystem without them
+        // whatever the thread says, nobody can find the filesystem without these blocks
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
         let pairs = || self.thread.iter().flat_map(|(_, p)| p.blocks.0);
         pairs().for_each(|b| self.space.mark(b));
@@ -230,13 +250,19 @@ impl Fs {
         self.warnings.push(text);
     }
 
-    /// The image is damaged here: serve the rest, read-only.
+    /// Note damage and turn read-only. The rest of the image is still served.
     pub(super) fn damage(&mut self, what: &dyn std::fmt::Display) {
         self.warn(format!("{what}; serving the rest read-only"));
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| what.to_string());
     }
 
+    /// Read the pairs along the thread, from blocks 0 and 1 to the null tail. The sum of their
+    /// deltas is the global state (SPEC: `0x7ff` MOVESTATE).
+    ///
+    /// # Errors
+    /// If the first pair cannot be read. Damage further on ends the walk and makes the filesystem
+    /// read-only.
     fn walk_thread(&mut self, walk: &mut Walk) -> Result<()> {
         let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
         let mut prev: Option<PairIx> = None;
@@ -270,17 +296,18 @@ impl Fs {
             prev = Some(ix);
         }
         if broken {
-            // a sum of some of the deltas says nothing
+            // the sum of only some of the deltas says nothing
             self.durable.set_gstate(GState::default());
         }
         Ok(())
     }
 
-    /// Add a pair as read to the table.
+    /// Add a pair that was read to the table of pairs.
     fn take_pair(&mut self, fetched: Fetched, walk: &mut Walk) -> PairIx {
         let Fetched { pair, log, unreadable, .. } = fetched;
         if let Some(e) = unreadable {
-            // what is written now would hide newer commits in it for good
+            // The block that cannot be read may hold newer commits. Whatever is written to this
+            // pair now would count as newer still, and these commits would be lost.
             self.damage(&format_args!(
                 "metadata pair {pair}, which may be newer than shown: {}; copy the image to a \
                  device that works, and check the copy",
@@ -344,7 +371,7 @@ impl Fs {
         ix
     }
 
-    /// Take over limits and layout.
+    /// Take over limits and layout from the superblock, the commits and the options.
     fn adopt(&mut self, sb: Superblock, walk: &Walk, options: &OpenOptions) -> Result<()> {
         if !sb.is_supported() {
             return Err(Unsupported::Version(sb.version).into());
@@ -388,8 +415,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Before the root, every pair of the superblock chain must hold a superblock: a write could
-    /// destroy the last copy by which anybody finds the filesystem.
+    /// Every pair of the superblock chain before the root must hold a superblock. If one does not,
+    /// a write could destroy the last copy by which the filesystem can be found.
     fn check_chain(&mut self, root: PairIx, walk: &Walk) {
         let mut at = Some(PairIx(0));
         while let Some(ix) = at.filter(|&ix| ix != root && self.pair(ix).chain) {
@@ -401,7 +428,8 @@ impl Fs {
         }
     }
 
-    /// Hide the source of an interrupted move; [`Fs::flush`] deletes it before it writes anything.
+    /// Hide the source of an interrupted move. It is deleted on disk before anything else is
+    /// written.
     fn find_move(&mut self, walk: &mut Walk) {
         walk.needs_sync = self.durable.gstate().needs_sync();
         self.unfinished = walk.needs_sync;
@@ -419,7 +447,8 @@ impl Fs {
         }
     }
 
-    /// Hide entry `id` of `source`, which move `m` took away. False if the pair cannot be read.
+    /// Hide entry `id` of `source`, which move `m` took away. Returns false if the pair cannot be
+    /// read.
     fn hide_moved(&mut self, source: PairIx, id: u16, m: MoveId, walk: &mut Walk) -> bool {
         if let Some(children) = walk.children.get_mut(&source) {
             children.retain(|c| c.id != id);
@@ -431,7 +460,7 @@ impl Fs {
         true
     }
 
-    /// Give every directory reachable from the root its id.
+    /// Give an id to every directory that can be reached from the root.
     fn walk_tree(&mut self, root: PairIx, walk: &mut Walk) {
         let mut todo = VecDeque::from([self.add_dir(root, ROOT, Box::default(), walk)]);
         while let Some(parent) = todo.pop_front() {
@@ -443,17 +472,18 @@ impl Fs {
                 }
             }
         }
-        // what was read before the directories were known
+        // some entries were read before the directories that they name had ids
         for ix in self.thread.ids() {
             self.resolve(ix);
         }
     }
 
-    /// The first pair of the directory that `child` names: as the thread knows it, or newer than
-    /// the thread after an interrupted relocation, or missed by the thread.
+    /// Find the first pair of the directory that `child` names. If it cannot be used, this is noted
+    /// as damage.
     fn find_head(&mut self, child: &Child, walk: &mut Walk) -> Option<PairIx> {
         let known = child.pair.0.map(|b| walk.by_block.get(&b).copied());
         let problem = match known {
+            // the usual case: the pair is in the thread
             [Some(a), Some(b)] if a == b => {
                 let p = self.pair(a);
                 let is_free = p.dir.is_none() && !p.continues && !p.chain;
@@ -462,11 +492,14 @@ impl Fs {
                 }
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
             }
+            // the thread lacks this directory
             [None, None] => match store::fetch_dir(self.durable.dev(), child.pair) {
                 Ok(f) => return Some(self.take_unthreaded(f, walk)),
                 Err(e) => e,
             },
             [Some(old), None] | [None, Some(old)]
+                // Relocation replaces one of the two blocks of a pair. It tells the tree before the
+                // thread, and a crash came in between.
                 if self.pair(old).dir.is_none()
                     && !self.pair(old).continues
                     && !self.pair(old).chain =>
@@ -485,7 +518,7 @@ impl Fs {
         None
     }
 
-    /// A directory that the thread misses, with all its pairs.
+    /// Take in a directory that is not in the thread, with all its pairs.
     fn take_unthreaded(&mut self, first: Fetched, walk: &mut Walk) -> PairIx {
         self.warn(format!(
             "directory pair {} is not threaded; a device may reuse its blocks",
@@ -516,13 +549,14 @@ impl Fs {
         head
     }
 
-    /// The tree names a relocated pair where the thread still names the old one: take the tree's
-    /// content in the thread's place.
+    /// Take in a pair that has been relocated: the tree names its new blocks, and the thread still
+    /// names the old ones. What the new blocks hold is newer. It takes the place of the old
+    /// content, in the table and in the thread.
     fn take_half_orphan(&mut self, old: PairIx, fetched: Fetched, walk: &mut Walk) -> PairIx {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
         walk.renewed.insert(old);
-        // what the old content named is stale
+        // what the old content named does not count any more
         walk.children.remove(&old);
         walk.lists.remove(&old);
         let new = self.take_pair(fetched, walk);
@@ -541,7 +575,8 @@ impl Fs {
             walk.names.insert(old, l);
         }
         self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
-        // the pair may have been relocated in the middle of a move out of it
+        // The pair may have been relocated in the middle of a move out of it. So far, the source of
+        // that move is hidden in the old content only.
         let out_of_here = self.moves.out_of(old);
         if let (Some(m), Some((_, id))) = (out_of_here, self.durable.gstate().pending_move()) {
             self.hide_moved(old, id, m, walk);
@@ -549,7 +584,8 @@ impl Fs {
         old
     }
 
-    /// A directory whose first pair is `head`.
+    /// Add the directory whose first pair is `head`, with the pairs to which hardtails lead from
+    /// there.
     fn add_dir(&mut self, head: PairIx, parent: DirId, name: Box<[u8]>, walk: &mut Walk) -> DirId {
         let id = self.dirs.insert(Dir::new(parent, name, Vec::new()));
         let mut pairs = vec![head];
@@ -578,8 +614,9 @@ impl Fs {
         id
     }
 
-    /// The pair that the hardtail of `at` leads to: the next in the thread, except where an
-    /// interrupted relocation left the thread with what older content led to.
+    /// The pair that the hardtail of `at` leads to. This is the next pair in the thread, unless a
+    /// newer copy has replaced the content of `at`: then the thread still goes where the older
+    /// content led.
     fn continuation(&mut self, at: PairIx, walk: &mut Walk) -> Option<PairIx> {
         let is_next = |fs: &Self, ix: PairIx| {
             let p = fs.pair(ix);
@@ -596,7 +633,7 @@ impl Fs {
         }
         let known = tail.pair.0.map(|b| walk.by_block.get(&b).copied());
         let problem = match known {
-            // what stands between leaves the thread
+            // the pairs in between leave the thread (`forget_passed`)
             [Some(a), Some(b)] if a == b && is_next(self, a) => return Some(a),
             [Some(old), None] | [None, Some(old)] if is_next(self, old) => {
                 match store::fetch_dir(self.durable.dev(), tail.pair) {
@@ -623,9 +660,9 @@ impl Fs {
         None
     }
 
-    /// Pairs in the thread that the tree does not reach. With the sync bit set they are left from
-    /// an interrupted operation and leave the thread with the first write; without it their
-    /// directories have lost their names and wait for `check --repair`.
+    /// Find the pairs in the thread that the tree does not name. If the sync bit is set, an
+    /// interrupted operation left them there, and the first write takes them out. If it is not set,
+    /// damage took away the names of their directories, and they wait for `check --repair`.
     fn find_orphans(&mut self, walk: &mut Walk) {
         let is_orphan = |(ix, p): (PairIx, &PairInfo)| {
             (p.dir.is_none() && !p.chain && !walk.superblocks.contains(&ix)).then_some(ix)
@@ -655,7 +692,7 @@ impl Fs {
         self.nameless = orphans;
     }
 
-    /// Whether an entry of the tree may be what is left of one that named a directory.
+    /// Whether a damaged entry of the tree may be what is left of the name of a directory.
     fn may_have_lost_a_name(&self, walk: &Walk) -> bool {
         walk.doubtful
             .iter()
@@ -663,14 +700,15 @@ impl Fs {
     }
 }
 
-/// Whether the type and the struct of an entry disagree about its being a directory.
+/// Whether an entry says in its name that it is a directory and not in its struct, or the reverse.
 fn may_name_a_directory(e: &Entry) -> bool {
     (e.kind == Kind::Dir) != matches!(e.data, Data::Dir { .. })
 }
 
 impl Fs {
-    /// Orphans that only the old content of a relocated pair leads to: they leave the thread with
-    /// that, so no tail has to pass over them.
+    /// Forget orphans that are in the thread only because the old content of a relocated pair led
+    /// to them. The tail of the newer content on disk passes over them already, so none has to be
+    /// written.
     fn forget_passed(&mut self) {
         for ix in self.thread.ids() {
             let Some(p) = self.thread.find(ix) else { continue };
@@ -686,13 +724,16 @@ impl Fs {
     }
 }
 
-/// Commits that must agree before a program unit above [`PROG_SIZE_PLAUSIBLE`] is inferred.
+/// The number of commits that must agree before a program size above [`PROG_SIZE_PLAUSIBLE`] is
+/// inferred from where they end.
 const COMMITS_MIN: u32 = 8;
-/// The largest program unit that is believed on little evidence, in bytes: NOR flash pages.
+/// The largest program size that is inferred from few commits, in bytes: the page size of NOR
+/// flash.
 const PROG_SIZE_PLAUSIBLE: u32 = 256;
 
-/// The program size of whoever wrote the image: its forward CRCs cover exactly one program unit;
-/// without them, the largest power of two that all commits end on.
+/// Infer the program size of whoever wrote the image. A forward CRC covers exactly one program unit
+/// (SPEC: `0x5ff` FCRC). Without forward CRCs, the program size is the largest power of two of
+/// which the end of every commit is a multiple.
 fn infer_prog_size(block_size: u32, walk: &Walk) -> u32 {
     if walk.prog_hint > 0 && block_size.is_multiple_of(walk.prog_hint) {
         return walk.prog_hint;

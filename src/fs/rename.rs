@@ -1,9 +1,13 @@
 //! Renaming.
 //!
-//! Within a pair, and for what is not on disk yet, a rename is a removal and an insertion in one
-//! commit. A durable entry that changes pairs stays where it is on disk until the flush moves it
-//! in two commits of its own (SPEC: `0x7ff` MOVESTATE): meanwhile it is here as `Arriving` and
-//! there as `Leaving`.
+//! If an entry stays in its pair, or is not on disk yet, its rename is a removal and an insertion
+//! in memory, and one commit writes both. An entry that is on disk and changes its pair cannot be
+//! renamed in one commit, because a commit concerns one pair. It stays where it is on disk until
+//! the flush moves it with two commits (SPEC: `0x7ff` MOVESTATE). Until then, the entry in the new
+//! pair has the role `Arriving`, and the one in the old pair `Leaving`.
+//!
+//! After a crash, exactly one of the two names must exist. What two commits cannot express is
+//! flushed first ([`Attempt::FlushFirst`]), so that every move starts from what is on disk.
 
 use super::dir::Place;
 use super::attempt::Attempt;
@@ -12,18 +16,19 @@ use super::{DirId, Fs, ROOT};
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Double, Entry, Kind, Role};
 
-/// The entry that a rename takes away.
+/// The entry that is renamed.
 #[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub dir: DirId,
     pub name: &'a [u8],
-    /// Tells it from others of the same name.
+    /// Selects the entry among those of this name. There can be several if the image is damaged.
     pub is_it: fn(&Entry) -> bool,
 }
 
 impl Fs {
-    /// Rename `name` in `dir` to `to_name` in `to`, as rename(2): a file replaces a file, a
-    /// directory an empty directory, unless `no_replace`. Open files follow.
+    /// Rename `name` in `dir` to `to_name` in `to`, as rename(2) does. A file replaces a file, and
+    /// a directory replaces an empty directory; with `no_replace`, an existing `to_name` is an
+    /// error. Files stay open under the new name.
     pub fn rename(
         &mut self,
         dir: DirId,
@@ -35,7 +40,7 @@ impl Fs {
         self.rename_one(Source { dir, name, is_it: Entry::is_visible }, to, to_name, no_replace)
     }
 
-    /// The same of whichever entry of that name `source` tells.
+    /// Like [`Fs::rename`], for an entry that `source` selects.
     pub(super) fn rename_one(
         &mut self,
         source: Source<'_>,
@@ -69,9 +74,10 @@ impl Fs {
         let Attempt::Done(place) = self.room_for_renamed(&new, to)? else {
             return Ok(Attempt::FlushFirst);
         };
-        // Making room may have split either pair, so both are looked up again.
+        // making room may have split a pair and changed both places
         let (source, e) = self.source(from)?;
         let target = self.find(to, to_name)?;
+        // an entry takes part in one move at a time
         if matches!(e.role, Role::Arriving(_)) {
             return Ok(Attempt::FlushFirst);
         }
@@ -81,7 +87,8 @@ impl Fs {
             }
             self.start_move(source, place, target, new)?;
         } else {
-            // If its old name is durable, it may change pairs only once this is flushed.
+            // If the old name is on disk, it is in this pair. Until a flush has deleted it there,
+            // the entry may not change its pair as if it were new.
             new.inherited = e.did.is_some() || e.inherited;
             self.move_in_memory(source, place, target, new, to)?;
         }
@@ -92,14 +99,14 @@ impl Fs {
         Ok(Attempt::Done(()))
     }
 
-    /// The entry to be renamed, as it is now, and where it is.
+    /// The entry to be renamed as it is now, and its place.
     fn source(&mut self, from: Source<'_>) -> Result<(Place, Entry)> {
         let place = self.find_by(from.dir, from.name, from.is_it)?.ok_or(Error::NotFound)?;
         Ok((place, self.entry(place)?.clone()))
     }
 
-    /// Whether the entry `e` of `dir` may get the name `to_name` in `to`, and whether it may get it
-    /// together with the changes that wait.
+    /// Check that the entry `e` of `dir` may get the name `to_name` in `to`, and that this can be
+    /// flushed together with the changes that wait.
     fn check_rename(
         &mut self,
         e: &Entry,
@@ -110,8 +117,9 @@ impl Fs {
     ) -> Result<Attempt<()>> {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
-            // A pair that is not on disk yet must stay behind its parent in the thread, so it is
-            // flushed before it gets another parent.
+            // Parents must come before their children in the thread. A new directory has its place
+            // there behind the parent in which it was made, so it is flushed before it gets another
+            // parent.
             let head = self.dirs[child].pairs[0];
             if dir != to && !self.pair(head).on_disk {
                 return Ok(Attempt::FlushFirst);
@@ -125,13 +133,14 @@ impl Fs {
                 return Ok(Attempt::FlushFirst);
             }
         }
+        // a hidden entry of that name, for example one whose removal is not on disk yet
         Ok(match self.is_shadowed(to, to_name)? {
             true => Attempt::FlushFirst,
             false => Attempt::Done(()),
         })
     }
 
-    /// The entry `e` as it will be under its new name. All of it has to be written there.
+    /// The entry `e` with its new name. All of it has to be written there.
     fn renamed(&mut self, e: &Entry, to: DirId, to_name: &[u8]) -> Result<Entry> {
         let mut new = e.clone();
         new.name = to_name.into();
@@ -147,7 +156,7 @@ impl Fs {
         Ok(new)
     }
 
-    /// Make room for the entry `new` in `to`, beside what it may replace.
+    /// Make room in `to` for the entry `new`, in addition to the one that it may replace.
     fn room_for_renamed(&mut self, new: &Entry, to: DirId) -> Result<Attempt<Place>> {
         let size = new.size_on_disk();
         let Some(target) = self.find(to, &new.name)? else {
@@ -157,9 +166,9 @@ impl Fs {
         self.room_to_grow(to, &new.name, size.saturating_sub(old)).map(Attempt::Done)
     }
 
-    /// Whether the durable entry `e` may move from `source` to the pair of `place`, replacing what
-    /// is at `target`, together with the changes that wait. The two commits of a move name only
-    /// what is durable, so neither entry may have changes of its own.
+    /// Check that the entry `e`, which is on disk, may move from `source` to the pair of `place`,
+    /// where it replaces what is at `target`. The two commits of a move refer to entries as they
+    /// are on disk, so an entry with changes of its own is flushed first.
     fn check_move(
         &mut self,
         e: &Entry,
@@ -169,8 +178,9 @@ impl Fs {
     ) -> Result<Attempt<()>> {
         let is_unwritten = |fs: &Self, e: &Entry| e.file.is_some_and(|f| fs.files.is_dirty(f));
         let source_waits = e.inherited || e.is_dirty() || is_unwritten(self, e);
-        // What is replaced stays on disk until the other arrives. If it is not on disk yet, it may
-        // itself replace something that must not go before.
+        // Until the moved entry arrives, the entry that it replaces stays on disk as it is. If that
+        // entry were not on disk in its pair, it might itself replace one that a crash must not
+        // lose.
         let target_waits = match target.map(|t| self.entry(t).cloned()).transpose()? {
             Some(t) => t.inherited || t.did.is_none() || t.is_dirty() || is_unwritten(self, &t),
             None => false,
@@ -181,13 +191,13 @@ impl Fs {
         let joined = if self.pair(source.pair).threaded && self.pair(place.pair).threaded {
             false
         } else {
-            // The global state of a pair outside the thread does not count.
+            // the delta of a pair outside the thread does not count for the global state
             self.join_thread(source.pair)? | self.join_thread(place.pair)?
         };
         Ok(if joined { Attempt::FlushFirst } else { Attempt::Done(()) })
     }
 
-    /// The directory or open file behind the entry `e`, which was at `from`, has a new name.
+    /// Note that the directory or open file of the entry `e`, which was at `from`, has a new name.
     fn renamed_is_known_as(&mut self, e: &Entry, from: Source<'_>, to: DirId, to_name: &[u8]) {
         match e.data {
             Data::Dir { dir: Some(child), .. } => {
@@ -202,7 +212,7 @@ impl Fs {
         }
     }
 
-    /// A directory must not become its own descendant.
+    /// Check that a directory would not become its own descendant.
     fn check_not_below(&self, child: DirId, to: DirId) -> Result<()> {
         let mut d = to;
         loop {
@@ -216,7 +226,7 @@ impl Fs {
         }
     }
 
-    /// Whether an entry of `kind` may replace the one at `target`.
+    /// Check that an entry of `kind` may replace the one at `target`.
     fn check_replaceable(&mut self, kind: Kind, target: Place) -> Result<Attempt<()>> {
         let t = self.entry(target)?;
         if matches!(t.role, Role::Arriving(_)) {
@@ -234,7 +244,8 @@ impl Fs {
         }
     }
 
-    /// A durable entry changes pairs, perhaps to replace another: the flush will do it on disk.
+    /// Begin the move of an entry on disk to another pair, where it may replace an entry. The flush
+    /// carries the move out.
     pub(super) fn start_move(
         &mut self,
         source: Place,
@@ -263,7 +274,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The rename is one commit of the target's pair, or of two pairs if only one is durable.
+    /// Rename an entry in memory only. This is enough if it stays in its pair or is not on disk:
+    /// the commit that makes the new name reachable also deletes the old one, if that is on disk.
     fn move_in_memory(
         &mut self,
         source: Place,
@@ -292,7 +304,7 @@ impl Fs {
         self.insert_at(Place { pair: place.pair, at }, new)
     }
 
-    /// The entry `old`, which was at `place`, was replaced.
+    /// Release the entry `old`, which was at `place` and has been replaced.
     fn release_replaced(&mut self, old: Entry, place: Place, by_move: bool) {
         match old.data {
             Data::Dir { dir: Some(d), .. } => self.detach_dir(d, place.pair, by_move),
