@@ -1,8 +1,9 @@
-//! The verifier: walks thread and tree by itself and accounts for every block; and repair.
+//! The verifier, and repair.
 //!
-//! [`check`] only reads. It shares the parser with the filesystem but none of its state, so it can
-//! judge what the filesystem wrote. Time and memory stay proportional to the image, whatever it
-//! holds. `docs/check.md` lists every code.
+//! [`check`] only reads. It walks over the thread and the tree itself, and accounts for every
+//! block. It shares the parser with the filesystem but none of the filesystem's state, so it can
+//! judge what the filesystem has written. Time and memory stay proportional to the size of the
+//! image, whatever the image holds. `docs/check.md` lists every code.
 
 mod files;
 mod owners;
@@ -25,9 +26,9 @@ use owners::Owners;
 pub(crate) use files::code_of as list_code;
 pub use repair::{Mode, Repair, Repairs, repair};
 
-/// Findings of one code that are kept; the rest are counted.
+/// How many findings of one code are kept. Further ones are only counted.
 const FINDINGS_MAX: u64 = 1000;
-/// Bytes of a path that are shown.
+/// How many bytes of a path are shown.
 const PATH_MAX: usize = 400;
 
 /// How bad a finding is.
@@ -37,7 +38,7 @@ const PATH_MAX: usize = 400;
 pub enum Severity {
     /// The image breaks the format.
     Error,
-    /// Worth knowing, and harmless: the next write mends it.
+    /// Harmless, but worth knowing. The next write mends it.
     Note,
 }
 
@@ -45,13 +46,13 @@ pub enum Severity {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Finding {
-    /// How bad.
+    /// How bad it is.
     pub severity: Severity,
-    /// What, for programs: stable over versions.
+    /// What was found, as a code for programs. Codes do not change between versions.
     pub code: &'static str,
-    /// Where: a path, a pair, a block.
+    /// Where it was found: a path, a pair or a block.
     pub place: String,
-    /// What it means, for people.
+    /// What the finding means, in words.
     pub message: String,
 }
 
@@ -59,11 +60,11 @@ pub struct Finding {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Totals {
-    /// Files reached.
+    /// Files that the walk reached.
     pub files: u64,
-    /// Directories reached, without the root.
+    /// Directories that the walk reached, without the root.
     pub directories: u64,
-    /// Blocks of metadata pairs and files; the others are free.
+    /// Blocks of metadata pairs and files. All other blocks are free.
     pub blocks_used: u64,
     /// Blocks in the filesystem.
     pub block_count: u32,
@@ -73,9 +74,9 @@ pub struct Totals {
 #[derive(Debug, Clone, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Report {
-    /// In the order found; a thousand of each code at most.
+    /// The findings, in the order in which they were made; no more than a thousand of each code.
     pub findings: Vec<Finding>,
-    /// How many more there were, by code.
+    /// For each code, how many more findings there were.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "BTreeMap::is_empty"))]
     pub omitted: BTreeMap<&'static str, u64>,
     /// What is in the image.
@@ -83,36 +84,36 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether no finding is an error.
+    /// Whether none of the findings is an error.
     pub fn is_clean(&self) -> bool {
         self.findings.iter().all(|f| f.severity != Severity::Error)
     }
 }
 
-/// A pair of the walk. Its entries are read again when they are needed.
+/// A pair that the walk has met. Its entries are read again when they are needed.
 struct Seen {
     pair: Pair,
     tail: Option<Tail>,
     threaded: bool,
     /// Whether a hardtail leads here.
     continues: bool,
-    /// Whether it is of the superblock chain: blocks 0 and 1, and what hardtails lead to from
-    /// there.
+    /// Whether the pair belongs to the superblock chain: blocks 0 and 1, and all pairs to which
+    /// hardtails lead from there.
     chain: bool,
-    /// Ids in use.
+    /// How many ids are in use.
     ids: usize,
-    /// The directory it belongs to, once the tree has reached it.
+    /// The directory that the pair belongs to, once the walk over the tree has reached it.
     dir: Option<u32>,
     superblock: Option<Superblock>,
 }
 
-/// A directory of the walk: its path follows from the parents'.
+/// A directory that the walk has met. Its path follows from its parents.
 struct Dir {
     parent: u32,
     name: Box<[u8]>,
 }
 
-/// A report in the making.
+/// A report that is being made.
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub report: Report,
@@ -120,7 +121,7 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Add a finding, or only count it where there are many of its code already.
+    /// Add a finding, or only count it if there are already many of its code.
     pub fn add(
         &mut self,
         severity: Severity,
@@ -147,32 +148,34 @@ struct Checker<'a> {
     by_block: HashMap<u32, usize>,
     dirs: Vec<Dir>,
     owners: Owners,
-    /// The authoritative superblock.
+    /// The superblock that counts, which is the root's.
     limits: Option<Superblock>,
     gstate: GState,
     /// The entry that a pending move hides.
     hidden: Option<(Pair, u16)>,
     thread_broken: bool,
-    /// Some entry of the tree may be what is left of one that named a directory.
+    /// Whether some damaged entry of the tree may once have named a directory.
     doubtful: bool,
-    /// Whether commits are to carry forward CRCs.
+    /// Whether commits should have forward CRCs (disk version 2.1).
     fcrc: bool,
-    /// Told how many blocks have been accounted for.
+    /// Is called with the number of blocks that have been accounted for.
     progress: &'a dyn Fn(u64),
 }
 
-/// Verify the littlefs on `dev` without changing anything.
+/// Verify the littlefs on `dev`. Nothing is changed.
 ///
 /// # Errors
-/// Only when nothing can be examined: the superblock pair cannot be read.
+/// If nothing can be examined, because the superblock pair cannot be read. All other damage is in
+/// the report.
 pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
     check_with(dev, &|_| ())
 }
 
-/// The same, telling `progress` time and again how many blocks have been accounted for.
+/// Like [`check`], and call `progress` repeatedly with the number of blocks that have been
+/// accounted for.
 ///
 /// # Errors
-/// As [`check`].
+/// Those of [`check`].
 pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<Report> {
     let g = dev.geometry();
     let mut c = Checker {
@@ -193,7 +196,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
     };
     c.walk_thread()?;
     if c.thread_broken {
-        // a sum of some of the deltas says nothing
+        // the sum of only some of the deltas says nothing
         c.gstate = GState::default();
     }
     c.hidden = c.gstate.pending_move();
@@ -206,8 +209,8 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
     Ok(report)
 }
 
-/// The path of `name` for people; `up` gives the names of the directories above it, nearest first,
-/// without the root. Long ones are cut at the front.
+/// The path of `name` in a form for people. `up` gives the names of the directories above it
+/// without the root, the nearest first. A long path is cut off at its start.
 pub(crate) fn show_path<'a>(name: &[u8], up: impl Iterator<Item = &'a [u8]>) -> String {
     let mut parts = vec![show(name)];
     let mut len = parts[0].len();
@@ -226,7 +229,7 @@ pub(crate) fn show_path<'a>(name: &[u8], up: impl Iterator<Item = &'a [u8]>) -> 
     parts.join("/")
 }
 
-/// A name for people.
+/// A name in a form for people.
 pub(crate) fn show(name: &[u8]) -> String {
     name.show().to_string()
 }
@@ -240,7 +243,7 @@ impl Checker<'_> {
         self.recorder.add(Severity::Note, code, place, message);
     }
 
-    /// The path of `name` in directory `dir`; long ones are cut at the front.
+    /// The path of `name` in directory `dir`. A long path is cut off at its start.
     fn path(&self, dir: u32, name: &[u8]) -> String {
         let mut at = dir;
         let up = std::iter::from_fn(|| {
@@ -284,7 +287,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Add a pair, with the checks that need nothing but itself.
+    /// Add a pair, after the checks that need only the pair itself.
     fn take(&mut self, fetched: Fetched, threaded: bool, continues: bool) -> usize {
         let Fetched { pair, log, twin_valid, unreadable } = fetched;
         let i = self.pairs.len();
@@ -352,15 +355,15 @@ impl Checker<'_> {
         i
     }
 
-    /// Whether a driver of disk version 2.1 would append behind a last commit that ends at `off`,
-    /// where all bytes read 0xFF.
+    /// Whether a driver of disk version 2.1 would append after the last commit, which ends at
+    /// `off`. All bytes from there on read 0xFF.
     fn continues_by_fcrc(&self, off: u32, fcrc: Option<(u32, u32)>, ends: u32) -> bool {
         let rest = self.g.block_size - off;
         match fcrc {
             Some((size, sum)) => {
                 size <= rest && sum == crc::crc(crc::SEED, &vec![0xff; size as usize])
             }
-            // no room for another commit: none was due
+            // the last commit needs no forward CRC if there is no room for another commit
             None => rest < 1 << ends.trailing_zeros().min(31),
         }
     }
@@ -407,7 +410,7 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// The data bytes of block `i` of a file of `size` bytes.
+/// The range of a file of `size` bytes that its block `i` holds.
 fn bytes_of(block_size: u32, i: u32, size: u32) -> Bytes {
     let to = ctz::start(block_size, i + 1).min(u64::from(size));
     Bytes { from: ctz::start(block_size, i), to }

@@ -1,4 +1,4 @@
-//! Blocks: CTZ lists, and who uses what.
+//! Blocks: CTZ lists, and what uses each block.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use crate::disk::list::{self, Broken, Met, Place};
 use crate::error::Error;
 use crate::mdir::store;
 
-/// Blocks from one report of progress to the next.
+/// How many blocks are accounted for between two reports of progress.
 const PROGRESS_STEP: u64 = 1024;
 
 impl Checker<'_> {
-    /// Count `block` as used by pair `pair`, or by the file of entry `file` there. False, and an
-    /// error, if something else uses it.
+    /// Note that pair `pair` uses `block`, or that the file of its entry `file` does. If something
+    /// else uses the block already, this is reported as an error, and the result is false.
     pub(super) fn claim(&mut self, block: u32, pair: usize, file: Option<u16>) -> bool {
         let owner = Owner { pair, file };
         let Some(other) = self.owners.claim(block, owner) else {
@@ -24,7 +24,7 @@ impl Checker<'_> {
             }
             return true;
         };
-        // the pair is not in the table of pairs before its own blocks are counted
+        // the blocks of a pair are claimed before the pair is in the table
         let here = match self.pairs.get(pair) {
             Some(_) => self.describe(owner),
             None => "another metadata pair".to_owned(),
@@ -47,7 +47,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Follow the CTZ list of entry `id` of pair `pair`, every pointer of it.
+    /// Follow the CTZ list of entry `id` of pair `pair`, with all its pointers.
     pub(super) fn check_file(&mut self, path: &str, pair: usize, id: u16, list: List) {
         let size = list.size;
         if self.limits.is_some_and(|s| size > s.file_max) {
@@ -57,7 +57,8 @@ impl Checker<'_> {
         let mut sound = true;
         let visit = |met: Met<'_>| {
             match met {
-                // what follows is shared as well, or a loop: one finding says enough
+                // The blocks before this one are shared, too, or the list is a loop. One finding is
+                // enough.
                 Met::Block(at) if !self.claim(at.block, pair, Some(id)) => {
                     return ControlFlow::Break(());
                 }
@@ -94,7 +95,7 @@ impl Checker<'_> {
     }
 }
 
-/// The code of the finding that a list cannot be followed.
+/// The code of the finding that a list could not be followed to its beginning.
 pub(crate) fn code_of<E>(broken: &Broken<E>) -> &'static str {
     match broken {
         Broken::TooLong { .. } => "ctz-too-long",

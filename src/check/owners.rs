@@ -1,19 +1,20 @@
-//! Who uses each block.
+//! The table of what uses each block.
 
-/// How many blocks share one piece of the table.
+/// How many blocks share one chunk of the table.
 const CHUNK: usize = 1024;
 
 /// What uses a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner {
-    /// The metadata pair, or the pair that holds the file's entry: its index in the walk.
+    /// The metadata pair, or for a file the pair that holds its entry, as an index in the walk.
     pub pair: usize,
-    /// The file's id there.
+    /// For a file, the id of its entry in the pair.
     pub file: Option<u16>,
 }
 
 impl Owner {
-    /// The stored form; never 0.
+    /// The form in which the table stores it. It is never 0, which means that nothing uses the
+    /// block.
     fn pack(self) -> u64 {
         (self.pair as u64 + 1) << 16 | u64::from(self.file.unwrap_or(u16::MAX))
     }
@@ -39,12 +40,13 @@ impl Owners {
         Self { chunks, used: 0 }
     }
 
-    /// Blocks with an owner.
+    /// How many blocks are in use.
     pub fn used(&self) -> u64 {
         self.used
     }
 
-    /// Note that `owner` uses `block`. If it has an owner already, that one stays, and is returned.
+    /// Note that `owner` uses `block`. If the block has an owner already, that one is kept and
+    /// returned.
     pub fn claim(&mut self, block: u32, owner: Owner) -> Option<Owner> {
         let chunk = self.chunks.get_mut(block as usize / CHUNK)?;
         let chunk = chunk.get_or_insert_with(|| Box::new([0; CHUNK]));
@@ -57,7 +59,7 @@ impl Owners {
         None
     }
 
-    /// Forget who uses `block`.
+    /// Note that nothing uses `block`.
     pub fn release(&mut self, block: u32) {
         if let Some(Some(chunk)) = self.chunks.get_mut(block as usize / CHUNK)
             && std::mem::take(&mut chunk[block as usize % CHUNK]) != 0

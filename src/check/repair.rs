@@ -1,8 +1,8 @@
-//! Repair. Damage that the filesystem code cannot work with is repaired first, directly on the
-//! blocks; the rest is repaired with the operations of the filesystem.
+//! Repair. Damage that the filesystem cannot work with is repaired first, directly on the blocks.
+//! The rest is repaired with the operations of the filesystem.
 //!
-//! Which blocks may be written is known only after everything that can be followed has been
-//! followed: see [`lists`]. `docs/check.md` tells how each kind of damage is repaired.
+//! Which blocks may be written is known only after everything has been followed that can be
+//! followed: see [`lists`]. `docs/check.md` describes how each kind of damage is repaired.
 
 mod editor;
 mod files;
@@ -22,12 +22,12 @@ use editor::{Editor, EntryEdit, PairEdit};
 use lists::{Census, Fault};
 use model::Model;
 
-/// How far repair goes, as for fsck(8).
+/// How far the repair may go, as for fsck(8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `-p`: nothing is lost, and nothing is guessed.
+    /// `-p`: only repairs that lose nothing and guess nothing.
     Preen,
-    /// `-y`: also repairs by which something is lost.
+    /// `-y`: also repairs that lose something.
     Yes,
 }
 
@@ -35,9 +35,9 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Repair {
-    /// The code of the finding that it repairs.
+    /// The code of the finding that was repaired.
     pub code: &'static str,
-    /// Where: a path, a pair.
+    /// Where it was repaired: a path or a pair.
     pub place: String,
     /// What was done there, for people.
     pub message: String,
@@ -57,19 +57,19 @@ impl Repair {
     }
 }
 
-/// What was done, and what stopped the repair, if anything did.
+/// What was done, and what stopped the repair, if something did.
 #[derive(Debug, Default)]
 pub struct Repairs {
-    /// In the order done.
+    /// The repairs, in the order in which they were made.
     pub done: Vec<Repair>,
-    /// Why the rest was left as it is.
+    /// Why the rest was left as it was; `None` if nothing was left.
     pub stopped: Option<String>,
 }
 
 /// Repair the littlefs on `dev`, as far as `mode` allows.
 ///
 /// # Errors
-/// Only when the image cannot be opened.
+/// If the image cannot be opened.
 pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
     let layout = Fs::open(Arc::clone(&dev), &quietly())?.layout();
     let mut run = Run { editor: Editor { dev, layout }, mode, repairs: Repairs::default() };
@@ -79,7 +79,7 @@ pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
     Ok(run.repairs)
 }
 
-/// Options to open without warnings, because the check has already reported everything.
+/// Options to open an image without warnings, because the check has already reported everything.
 fn quietly() -> OpenOptions {
     OpenOptions { quiet: true, ..OpenOptions::default() }
 }
@@ -189,8 +189,8 @@ impl Run {
         Ok(())
     }
 
-    /// Write the superblock of the root into pairs of the superblock chain that have none. True if
-    /// there were any.
+    /// Write the superblock of the root into those pairs of the superblock chain that have none.
+    /// Returns whether there were any.
     fn restore_superblocks(&mut self, model: &Model) -> Result<bool> {
         let root = model.thread.iter().rposition(|&i| model.nodes[i].superblock).unwrap_or(0);
         let mut any = false;
@@ -204,7 +204,7 @@ impl Run {
         Ok(any)
     }
 
-    /// Rewrite pairs whose logs hold something that no driver writes.
+    /// Rewrite pairs whose logs hold tags that no driver writes.
     fn rewrite_logs(&mut self) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;
@@ -212,8 +212,8 @@ impl Run {
             let mut edit = PairEdit::default();
             for (id, e) in store::fetch(&*dev, n.pair)?.log.entries.iter().enumerate() {
                 if e.name_type.is_none() {
-                    // an id with content is kept; it gets a name later, together with all others
-                    // without a name
+                    // An id that has content is kept. It gets a name later, together with all
+                    // others that have no name.
                     let kept =
                         model.kind_of_nameless(e).map_or(EntryEdit::Remove, EntryEdit::Retype);
                     edit.entries.insert(id as u16, kept);
@@ -234,9 +234,9 @@ impl Run {
         self.repairs.stopped = Some(why.to_owned());
     }
 
-    /// Which blocks are in use, and which lists are damaged. If lost content may be in blocks that
-    /// no pointer leads to, only erased blocks count as free, except in the mode that gives such
-    /// content up.
+    /// Find out which blocks are in use, and which lists are damaged. If there may be lost content
+    /// in blocks that no pointer leads to, only erased blocks count as free, except in the mode in
+    /// which such content may be given up.
     fn census(&self, model: &Model) -> Census {
         let mut census = lists::census(&*self.editor.dev, model);
         if self.mode == Mode::Preen && census.is_uncertain() {
@@ -245,7 +245,7 @@ impl Run {
         census
     }
 
-    /// Open the filesystem, with a map of free blocks that was made in spite of damaged lists.
+    /// Open the filesystem, with a map of free blocks that was made although lists are damaged.
     fn open(&self) -> Result<Fs> {
         let mut fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;
         if fs.is_read_only() {
@@ -284,8 +284,8 @@ impl Run {
         Ok(())
     }
 
-    /// Move files whose list is broken to `lost+found`, and give them a list of what is left of
-    /// them.
+    /// Move files whose list is broken to `lost+found`, with a new list of what is left of their
+    /// content.
     fn salvage(&mut self, mut fs: Fs) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;

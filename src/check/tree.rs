@@ -1,4 +1,4 @@
-//! The walk over the tree: directories, their chains of pairs, and their entries.
+//! The walk over the tree: directories, their pairs, and the entries in them.
 
 use std::collections::HashSet;
 
@@ -8,15 +8,15 @@ use crate::disk::log::RawEntry;
 use crate::disk::{Pair, Superblock, name, tag};
 use crate::mdir::store;
 
-/// What the walk of a directory remembers from one pair to the next.
+/// What the walk over a directory remembers from one pair to the next.
 #[derive(Default)]
 struct Names {
-    /// The greatest so far.
+    /// The greatest name so far.
     last: Option<Box<[u8]>>,
     seen: HashSet<Box<[u8]>>,
 }
 
-/// A directory's entry.
+/// An entry that names a directory.
 struct Child {
     pair: Pair,
     name: Box<[u8]>,
@@ -44,7 +44,7 @@ impl Checker<'_> {
         self.walk_from(root, Box::default());
     }
 
-    /// Walk a directory that has no parent, and everything below it.
+    /// Walk over a directory that has no parent, and over everything below it.
     fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
         let top = self.dirs.len() as u32;
         self.dirs.push(Dir { parent: 0, name });
@@ -59,7 +59,8 @@ impl Checker<'_> {
                     if let Some(head) = self.child(&path, child.pair) {
                         let new = self.dirs.len() as u32;
                         self.dirs.push(Dir { parent: dir, name: child.name });
-                        // a directory reached twice is met here, not when its turn comes
+                        // The directory is marked when it is first met, so that a second entry that
+                        // names it is noticed.
                         self.pairs[head].dir = Some(new);
                         todo.push((head, new));
                     }
@@ -84,7 +85,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Directories in the thread that nothing in the tree names.
+    /// Report the directories in the thread that nothing in the tree names.
     pub(super) fn check_orphans(&mut self) {
         if self.thread_broken {
             return;
@@ -104,7 +105,7 @@ impl Checker<'_> {
                 named.extend(entry::dirs(&log.entries).flat_map(|pair| pair.0));
             }
         }
-        // what another orphan names is below that
+        // what another orphan names is found below that one
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
         let holds = heads.iter().any(|(_, ids)| *ids > 0);
@@ -167,12 +168,13 @@ impl Checker<'_> {
         }
     }
 
-    /// The pair behind a hardtail.
+    /// Find the pair that a hardtail of `dir` leads to.
     fn follow(&mut self, pair: Pair, from: usize, dir: u32) -> Option<usize> {
         if let Some(&i) = pair.0.iter().find_map(|b| self.by_block.get(b)) {
             let p = &self.pairs[i];
             if p.dir.is_none() && p.continues && !p.chain && !p.pair.same(pair) {
-                // where its first pair has moved, so may have this one
+                // the first pair of the directory has been relocated, so this one may have been,
+                // too
                 let path = self.dir_path(dir);
                 return self.half_orphan(&path, i, pair);
             }
@@ -196,7 +198,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The first pair of the directory `path`.
+    /// Find the first pair of the directory `path`.
     fn child(&mut self, path: &str, pair: Pair) -> Option<usize> {
         let known: Vec<usize> =
             pair.0.iter().filter_map(|b| self.by_block.get(b).copied()).collect();
@@ -244,7 +246,8 @@ impl Checker<'_> {
         }
     }
 
-    /// The tree names a relocated pair, the thread still the old one: the tree's takes its place.
+    /// Take in a pair that has been relocated: the tree names its new blocks, and the thread still
+    /// the old ones. The content that the tree names takes the place of the old one.
     fn half_orphan(&mut self, path: &str, old: usize, pair: Pair) -> Option<usize> {
         let place = self.pairs[old].pair;
         let message = format!("{path} has moved to {pair}; the thread names its old blocks");
@@ -268,7 +271,7 @@ impl Checker<'_> {
         }
     }
 
-    /// The entries of one pair; returns the directories among them.
+    /// Check the entries of one pair. Returns the directories among them.
     fn check_entries(&mut self, i: usize, dir: u32, names: &mut Names) -> Vec<Child> {
         let pair = self.pairs[i].pair;
         if self.pairs[i].continues && self.pairs[i].ids == 0 {
@@ -292,7 +295,7 @@ impl Checker<'_> {
                     self.error("id-unused", pair, message);
                     self.doubtful = true;
                     if let Content::List(list) = Content::of(&e) {
-                        // a device takes its blocks for used
+                        // drivers count the blocks of this list as used
                         self.check_file(&format!("id {id} of {pair}"), i, id, list);
                     }
                 }
@@ -361,7 +364,7 @@ impl Checker<'_> {
             names.last = Some(name.into());
         }
         if !matches!(ty, tag::REG | tag::DIR) {
-            // nobody looks for it by its name
+            // drivers do not look for such an entry by its name
             return;
         }
         if !name::is_presentable(name) {

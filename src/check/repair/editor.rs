@@ -1,7 +1,7 @@
-//! Writing below the filesystem: a pair's log as one commit, and the blocks of a file.
+//! Writing below the filesystem: the log of a pair as one commit, and the blocks of a file.
 //!
-//! A pair is rewritten into its own second block, so nothing is allocated, and a crash leaves the
-//! old log or the new one.
+//! The new log of a pair is written to the pair's other block. So no block has to be allocated, and
+//! a crash leaves either the old log or the new one in force.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,31 +16,32 @@ use crate::error::{Error, Result};
 use crate::fs::put_log;
 use crate::mdir::store;
 
-/// Bytes that a disk writes as a whole.
+/// How many bytes a disk writes as a whole.
 const SECTOR: usize = 512;
 
 /// A change of one entry.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum EntryEdit {
-    /// It goes.
+    /// The entry is removed.
     Remove,
-    /// It is of this type.
+    /// The entry gets this type of name.
     Retype(u16),
-    /// Its content is this CTZ list.
+    /// The content of the entry becomes this CTZ list.
     List(List),
 }
 
-/// All changes of one pair.
+/// All changes of one pair, which one commit makes.
 #[derive(Debug, Default)]
 pub(super) struct PairEdit {
-    /// By the ids before any of them.
+    /// The changes of entries, by the ids that the entries have before any of them.
     pub entries: BTreeMap<u16, EntryEdit>,
     pub tail: Option<Tail>,
     pub gdelta: Option<GState>,
 }
 
 impl PairEdit {
-    /// The same where the entries are put into another order, given as ids before.
+    /// The same changes, if the entries are first put into another order. `order` lists their
+    /// present ids.
     fn in_order(self, order: &[u16]) -> Self {
         let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
         let entries = self.entries.into_iter().map(|(id, edit)| (new(id), edit)).collect();
@@ -48,7 +49,7 @@ impl PairEdit {
     }
 
     fn apply(&self, log: &mut Log) {
-        // from the last on: a removal shifts the ids behind it
+        // from the highest id down, because a removal shifts the ids above it
         for (&id, edit) in self.entries.iter().rev() {
             let Some(e) = log.entries.get_mut(usize::from(id)) else { continue };
             match *edit {
@@ -73,7 +74,7 @@ pub(super) struct Editor {
 }
 
 impl Editor {
-    /// Change `pair` by one commit, durable on return.
+    /// Change `pair` with one commit. The change is durable on return.
     pub fn commit(&self, pair: Pair, mut edit: PairEdit) -> Result<()> {
         let dev = &*self.dev;
         let fetched = store::fetch(dev, pair)?;
@@ -81,14 +82,16 @@ impl Editor {
         let mut bytes = vec![0; dev.geometry().block_size as usize];
         dev.read(fetched.pair.0[0], 0, &mut bytes)?;
         if let Some(order) = log::order_as_c(&log, &bytes) {
-            // the C driver is to find what it found
+            // the C driver must still find the same entry under each name
             edit = edit.in_order(&order);
             log.reorder(&order);
         }
         edit.apply(&mut log);
         let commit = self.compact(&log)?;
         let twin = fetched.pair.0[1];
-        // what the change relies on is durable before, and the erase before what it makes room for
+        // What the change relies on must be durable before it. The erased block must be durable
+        // before the commit in it, because otherwise a crash could leave old bytes of that block
+        // behind the commit.
         dev.barrier()?;
         store::erase_checked(dev, twin)?;
         dev.barrier()?;
@@ -96,18 +99,18 @@ impl Editor {
         Ok(dev.sync()?)
     }
 
-    /// The log as the first commit of the other block.
+    /// The log as the first commit of an erased block.
     fn compact(&self, log: &Log) -> Result<Commit> {
         let mut w = Writer::compact(self.layout, log.rev.wrapping_add(1));
         put_log(log, &mut w);
         w.finish().map_err(|_| Error::NoSpace)
     }
 
-    /// Put `sb` into `pair`, in the place of a damaged superblock or before what is there.
+    /// Put `sb` into `pair`, in the place of a damaged superblock or before the first entry.
     ///
-    /// The other block of the pair may hold the last copy by which anybody finds the filesystem, in
-    /// its first bytes. So it is not erased first: its first sector goes from the old content to
-    /// the new by a single write, when all behind that is erased.
+    /// The other block of the pair may hold the last copy by which the filesystem can be found, in
+    /// its first bytes. So this block is not erased first: everything behind its first sector is
+    /// cleared, and then a single write replaces the old content of that sector.
     pub fn restore_superblock(&self, pair: Pair, sb: Superblock) -> Result<()> {
         let dev = &*self.dev;
         let fetched = store::fetch(dev, pair)?;
@@ -134,7 +137,7 @@ impl Editor {
     }
 }
 
-/// Writes a CTZ list to free blocks from its beginning on; nothing names it yet.
+/// Writes a CTZ list to free blocks, from its first block to its last. Nothing names the list yet.
 pub(super) struct ListWriter<'a> {
     dev: &'a dyn BlockDevice,
     blocks: Vec<u32>,
@@ -147,7 +150,7 @@ impl<'a> ListWriter<'a> {
         Self { dev, blocks: Vec::new(), block: Vec::new(), size: 0 }
     }
 
-    /// Append `data`.
+    /// Append `data` to the content.
     pub fn push(&mut self, map: &mut Alloc, mut data: &[u8]) -> Result<()> {
         let block_size = self.dev.geometry().block_size as usize;
         while !data.is_empty() {
@@ -188,7 +191,7 @@ impl<'a> ListWriter<'a> {
         }
     }
 
-    /// Write the rest; what the entry is to name.
+    /// Write the last block. Returns the change by which an entry names the list.
     pub fn finish(mut self, map: &mut Alloc) -> Result<EntryEdit> {
         if !self.block.is_empty()
             && let Err(e) = self.write_block(map)
@@ -200,7 +203,7 @@ impl<'a> ListWriter<'a> {
         Ok(EntryEdit::List(List { head, size: self.size }))
     }
 
-    /// Let go what was written.
+    /// Make the blocks free again that were written so far.
     pub fn give_back(self, map: &mut Alloc) {
         self.blocks.into_iter().for_each(|b| map.free(b));
     }

@@ -1,7 +1,8 @@
-//! Files made sound: those whose blocks are not their own get copies, and of those whose list is
-//! broken what can be found is kept.
+//! Making files sound. A file that shares blocks with another gets a copy of them. Of a file whose
+//! list is broken, what can be found is kept.
 //!
-//! All copies are on disk before an entry changes: a commit may erase what a damaged file reads.
+//! All copies are on disk before an entry changes, because a commit may erase a block that a
+//! damaged file reads from.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +15,12 @@ use crate::disk::ctz;
 use crate::error::{Error, Result};
 use crate::fs::{Fs, read_list};
 
-/// Bytes copied at once.
+/// How many bytes are copied at once.
 const CHUNK: usize = 64 << 10;
-/// Blocks that copies leave for the directories that have to grow.
+/// How many free blocks are left for directories that have to grow.
 const SPARE: u32 = 4;
 
-/// Changes of entries to be committed together.
+/// Changes of entries that are committed together.
 #[derive(Default)]
 struct Edits {
     by_node: BTreeMap<usize, PairEdit>,
@@ -41,8 +42,9 @@ impl Edits {
     }
 }
 
-/// Give files that share blocks blocks of their own; with [`Mode::Yes`], also those whose pointers
-/// disagree, as the pointers from block to block say. Whether all of them got some.
+/// Give files that share blocks with others blocks of their own. With [`Mode::Yes`], do the same
+/// for files whose pointers disagree; these are read by the pointers from each block to the one
+/// before. Returns false if there was no space for some of them.
 pub(super) fn separate(
     editor: &Editor,
     fs: &Fs,
@@ -53,14 +55,14 @@ pub(super) fn separate(
 ) -> Result<bool> {
     let mut edits = Edits::default();
     let mut all = true;
-    // reading many long lists to no avail must come to an end
+    // this bounds the time for many long lists that overlap
     let most = 8 * u64::from(model.superblock.block_count);
     let code = |d: &Damaged| match d.fault {
         Fault::Shared => Some("block-shared"),
         Fault::Pointers if mode == Mode::Yes => Some("ctz-pointer"),
         _ => None,
     };
-    // no copy may be written over what one of them reads
+    // a copy must not overwrite a block that one of these files reads
     let mut looks = most;
     for d in census.damaged.iter().filter(|d| code(d).is_some()) {
         for block in reading(editor, fs, d, &mut looks).unwrap_or_default() {
@@ -85,7 +87,7 @@ pub(super) fn separate(
     Ok(all)
 }
 
-/// The blocks of a file as it reads; none if they cannot be found.
+/// The blocks from which a file is read. `None` if they cannot be found.
 fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec<u32>> {
     *looks = looks.saturating_sub(d.list.blocks(editor.layout.block_size).into());
     match d.fault {
@@ -95,8 +97,8 @@ fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec
     }
 }
 
-/// Copy a file as it reads. Inner error: whether it is for want of space, or because it cannot be
-/// read.
+/// Copy a file as it is read now. The inner error is true if there was no space, and false if the
+/// file cannot be read.
 fn copy(
     editor: &Editor,
     fs: &Fs,
@@ -129,7 +131,8 @@ fn copy(
         }
         off += piece.len() as u32;
     }
-    // a success took blocks: what is free bounds how often that happens
+    // Each copy takes free blocks, and that bounds the number of copies. So the bound for lists
+    // need not count this one.
     *looks += u64::from(count);
     match w.finish(map) {
         Ok(edit) => Ok(Ok(edit)),
@@ -138,8 +141,8 @@ fn copy(
     }
 }
 
-/// Make every list sound that is not: keep what can be found of the broken ones, and give up what
-/// there was no space to separate.
+/// Make the remaining lists sound. What can be found of broken lists is kept, and files that could
+/// not be given blocks of their own for lack of space are given up.
 pub(super) fn salvage(
     editor: &Editor,
     model: &Model,
@@ -153,7 +156,7 @@ pub(super) fn salvage(
         let code = match d.fault {
             Fault::Broken(code) => code,
             Fault::Shared => "block-shared",
-            // it can be read: better left than given up for want of space
+            // the file can be read, so it is left rather than given up for lack of space
             Fault::Pointers => continue,
         };
         let room = census.used.available().saturating_sub(SPARE);
@@ -181,8 +184,9 @@ pub(super) fn salvage(
     edits.commit(editor, model, done)
 }
 
-/// Copy what can be found of a broken list: from the first block found on, as far as `room` blocks
-/// go from the end, with zeros for those between that are not. Says where that begins.
+/// Copy what can be found of a broken list, from the first block found to the end of the file, but
+/// no more than its last `room` blocks. Blocks in between that were not found become zeros. Returns
+/// the position in the file at which the copy begins, too.
 fn part_of(
     editor: &Editor,
     d: &Damaged,

@@ -1,4 +1,4 @@
-//! Which blocks are in use, and whose list of blocks is not sound.
+//! Which blocks are in use, and which files have lists that are not sound.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,47 +12,47 @@ use crate::disk::{List, ctz};
 use crate::fs::blocks_behind;
 use crate::mdir::store;
 
-/// How often every block of the image may be looked at for the sake of broken lists, which share
-/// nothing with each other in an image that only one accident has hit.
+/// How many times the number of blocks of the image may be looked at to follow broken lists. Damage
+/// by a single accident needs less, because such lists do not share blocks with each other.
 const LOOKS_MAX: u64 = 8;
 
 /// What is wrong with a file's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It cannot be followed to the file's beginning.
+    /// It cannot be followed to the beginning of the file. The code says why.
     Broken(&'static str),
-    /// A block of it is used by something else as well, or twice.
+    /// One of its blocks is also used by something else, or used twice.
     Shared,
-    /// Its pointers disagree.
+    /// Its pointers disagree about the address of a block.
     Pointers,
 }
 
-/// A file with such a list.
+/// A file with an unsound list.
 pub(super) struct Damaged {
-    /// The metadata pair of its entry: index in the model.
+    /// The metadata pair of its entry, as an index in the model.
     pub node: usize,
     pub id: u16,
     pub list: List,
     pub fault: Fault,
 }
 
-/// Every block, and every list that is not sound.
+/// Which blocks are in use, and all lists that are not sound.
 pub(super) struct Census {
-    /// In use, as far as any pointer tells.
+    /// The blocks in use, according to all pointers together.
     pub used: Alloc,
-    /// Blocks of metadata pairs alone.
+    /// Only the blocks of metadata pairs.
     pub metadata: Alloc,
     pub damaged: Vec<Damaged>,
 }
 
 impl Census {
-    /// Whether some list leads to blocks that nobody knows.
+    /// Whether there are lists whose blocks are not all known.
     pub fn is_uncertain(&self) -> bool {
         self.damaged.iter().any(|d| matches!(d.fault, Fault::Broken(_) | Fault::Pointers))
     }
 
-    /// Count every block that reads anything but erased as used: nothing that could be wanted is
-    /// in the others.
+    /// Count every block that is not erased as used. Nothing that somebody may need can be in the
+    /// erased ones.
     pub fn keep_to_erased(&mut self, dev: &dyn BlockDevice) {
         for block in 0..dev.geometry().block_count {
             if !self.used.is_used(block) && !store::is_erased_from(dev, block, 0) {
@@ -62,7 +62,7 @@ impl Census {
     }
 }
 
-/// Look at every list.
+/// Take the census: look at every list.
 pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
     let g = dev.geometry();
     let bitmap = || Alloc::new(g.block_count, 0);
@@ -82,7 +82,7 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
     };
     match blocks_behind(dev, model.stray.clone()) {
         Ok(blocks) => blocks.into_iter().for_each(|b| _ = c.used.mark(b)),
-        // what they lead to cannot be told: nothing is free
+        // It is not known what these pointers lead to, so no block counts as free.
         Err(_) => (0..g.block_count).for_each(|b| _ = c.used.mark(b)),
     }
     let mut damaged = Vec::new();
@@ -102,16 +102,16 @@ struct Counter<'a> {
     dev: &'a dyn BlockDevice,
     metadata: Alloc,
     used: Alloc,
-    /// By metadata or by a list that is sound.
+    /// Blocks of metadata, and of files whose list is sound.
     owned: Alloc,
-    /// By the list at hand.
+    /// The blocks of the list that is being followed.
     mine: Alloc,
     looks: u64,
 }
 
 impl Counter<'_> {
-    /// Follow a list from its head, comparing all its pointers. Its blocks are its own from now on
-    /// if it is sound.
+    /// Follow a list from its head, and compare all its pointers. If it is sound, its blocks belong
+    /// to it from now on.
     fn walk(&mut self, list: List, is_file: bool) -> Option<Fault> {
         let dev = self.dev;
         let mut blocks = Vec::new();
@@ -139,7 +139,8 @@ impl Counter<'_> {
         for b in blocks {
             self.mine.free(b);
             self.used.mark(b);
-            // lists that overlap without end must not be followed without end
+            // When the bound is reached, broken lists keep their blocks, too. Lists that overlap
+            // then end at once.
             if is_file && (sound || self.looks == 0) {
                 self.owned.mark(b);
             }
@@ -147,7 +148,7 @@ impl Counter<'_> {
         fault
     }
 
-    /// Mark whatever any pointer of a list leads to.
+    /// Mark every block to which any pointer of a list leads.
     fn mark_all(&mut self, list: List) {
         let used = &mut self.used;
         let mut looks = self.looks;
@@ -160,7 +161,8 @@ impl Counter<'_> {
     }
 }
 
-/// The blocks of a list from the first on, by the pointers from each to the one before.
+/// The blocks of a list in the order of the file, by the pointers from each block to the one
+/// before.
 pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     let mut blocks = Vec::new();
     let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
@@ -175,9 +177,10 @@ pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     Some(blocks)
 }
 
-/// Call `found` with index and address of every block of a list that can be reached by any of its
-/// pointers, from the last to the first, until it says no. Where pointers disagree, the nearest
-/// counts that leads to a readable block not met before and not `barred`.
+/// Call `found` with index and address of every block of a list that any of its pointers leads to,
+/// from the last block to the first, until it returns false. If pointers disagree about a block,
+/// the pointer from the nearest block is tried first. Blocks that cannot be read, were met before,
+/// or are in `barred` are not taken.
 pub(super) fn reach(
     dev: &dyn BlockDevice,
     list: List,
@@ -190,7 +193,7 @@ pub(super) fn reach(
         return;
     }
     let mut met = std::collections::HashSet::new();
-    // who may be at an index, the nearest pointer last
+    // the addresses given for each index; the one from the nearest block comes last
     let mut candidates = BTreeMap::from([(count - 1, vec![list.head])]);
     while let Some((i, blocks)) = candidates.pop_last() {
         let readable = |&b: &u32| {
@@ -200,7 +203,7 @@ pub(super) fn reach(
             let at = Place { index: i, block: b };
             let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
             let ptrs = list::read_pointers(at, read).ok()?;
-            // block 0 has no pointers: look at it all the same
+            // block 0 has no pointers, but it must be readable as well
             dev.read(b, 0, &mut [0; 4]).ok()?;
             Some((b, ptrs))
         };

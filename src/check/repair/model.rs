@@ -12,22 +12,23 @@ use crate::mdir::store::{self, Fetched};
 
 /// A metadata pair.
 pub(super) struct Node {
-    /// Active block first.
+    /// Active block, then its twin.
     pub pair: Pair,
     pub tail: Option<Tail>,
     pub gdelta: GState,
     pub superblock: bool,
-    /// Of the superblock chain: blocks 0 and 1, and what hardtails lead to from there.
+    /// Whether it belongs to the superblock chain: blocks 0 and 1, and all pairs to which hardtails
+    /// lead from there.
     pub chain: bool,
-    /// One of its blocks cannot be read.
+    /// Whether one of its blocks cannot be read.
     pub unreadable: bool,
-    /// Its log holds what no driver writes.
+    /// Whether its log holds tags that no driver writes.
     pub odd: bool,
-    /// Some ids have no name.
+    /// Whether some of its ids have no name.
     pub unused: bool,
-    /// It holds anything.
+    /// Whether it has entries.
     filled: bool,
-    /// Its tail is to lead to another pair of its directory, and leads to none.
+    /// Whether its tail is a hardtail to the null pair.
     pub null_tail: bool,
     /// Whether the walk along the thread met it.
     pub threaded: bool,
@@ -36,11 +37,11 @@ pub(super) struct Node {
     pub dir: Option<u32>,
     /// The pair before it in the thread.
     prev: Option<usize>,
-    /// Whether its hardtail leads nowhere that is its directory's.
+    /// Whether its hardtail leads to no pair that can belong to its directory.
     pub cut: bool,
 }
 
-/// A directory, or what is left of one that has lost its name.
+/// A directory. It may have lost its name.
 pub(super) struct Dir {
     pub parent: u32,
     pub name: Box<[u8]>,
@@ -54,16 +55,16 @@ pub(super) struct BadEntry {
     pub path: String,
     pub code: &'static str,
     pub why: String,
-    /// What it is by its struct, if that makes sense.
+    /// What kind of entry it is according to its struct; `None` if that makes no sense.
     pub kind: Option<u16>,
 }
 
-/// A file with a list of blocks.
+/// An entry whose content is a list of blocks.
 pub(super) struct ListEntry {
     pub node: usize,
     pub id: u16,
     pub list: List,
-    /// Whether anything but this program's map of free blocks knows the entry.
+    /// Whether the entry is a file. Any other entry matters only for the map of free blocks.
     pub is_file: bool,
 }
 
@@ -72,34 +73,34 @@ pub(super) struct Model<'a> {
     pub nodes: Vec<Node>,
     by_block: HashMap<u32, usize>,
     pub dirs: Vec<Dir>,
-    /// The pairs of the thread as far as it goes.
+    /// The pairs of the thread, as far as it can be followed.
     pub thread: Vec<usize>,
     pub thread_whole: bool,
-    /// Whether it is not because it comes back.
+    /// Whether the thread comes back to one of its pairs.
     pub thread_loops: bool,
-    /// Whether it names blocks that a directory has left.
+    /// Whether the thread names old blocks of a directory that has been relocated.
     pub half_orphans: bool,
     pub gstate: GState,
     hidden: Option<(Pair, u16)>,
-    /// Some entry of the tree may be what is left of one that named a directory.
+    /// Whether a damaged entry of the tree may once have named a directory.
     doubtful: bool,
-    /// Whether directories without a name were removed or have lost their name is not known.
+    /// Whether it is unknown if directories without a name were removed or have lost their name.
     ambiguous: bool,
-    /// The first pairs of those.
+    /// The first pairs of directories that have lost their names.
     pub orphans: HashSet<usize>,
     pub bad: Vec<BadEntry>,
-    /// In the order of the walk: those of the tree first.
+    /// In the order of the walk. Entries in the tree come first.
     pub lists: Vec<ListEntry>,
-    /// Pairs that something names, readable or not.
+    /// Pairs that something names, whether they can be read or not.
     pub named: Vec<Pair>,
-    /// Pairs that are named by entries which do not count as directories.
+    /// Pairs that are named by entries which are not directories.
     pub stray: Vec<Pair>,
-    /// The superblock that counts.
+    /// The superblock that counts, which is the root's.
     pub superblock: Superblock,
 }
 
 impl<'a> Model<'a> {
-    /// Follow everything on `dev`.
+    /// Follow all pointers on `dev`.
     pub fn build(dev: &'a dyn BlockDevice) -> Result<Self> {
         let mut m = Self {
             dev,
@@ -134,7 +135,8 @@ impl<'a> Model<'a> {
         Ok(m)
     }
 
-    /// Whether directories or the thread are damaged, beyond what the filesystem mends by itself.
+    /// Whether there is damage to directories or to the thread that the filesystem does not mend
+    /// itself.
     pub fn is_damaged(&self) -> bool {
         !self.thread_whole
             || self.bad.iter().any(|b| b.code != "bad-struct")
@@ -155,7 +157,7 @@ impl<'a> Model<'a> {
         })
     }
 
-    /// Whether a pending move names an entry that is not there.
+    /// Whether a pending move names an entry that does not exist.
     pub fn loses_move(&self) -> bool {
         let at = self.hidden.and_then(|(pair, id)| Some((self.known(pair)?, id)));
         let ids = |i: usize| {
@@ -165,7 +167,7 @@ impl<'a> Model<'a> {
         self.hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= ids(i))
     }
 
-    /// The pair of the thread and the id whose entry a pending move hides.
+    /// The pair in the thread, and the id, of the entry that a pending move hides.
     pub fn moved_away(&self) -> Option<(usize, u16)> {
         let (pair, id) = self.hidden.filter(|_| !self.moves_superblock())?;
         Some((self.known(pair).filter(|&i| self.nodes[i].threaded)?, id))
@@ -225,7 +227,7 @@ impl<'a> Model<'a> {
             }
         }
         if !self.thread_whole {
-            // a sum of some of the deltas says nothing
+            // the sum of only some of the deltas says nothing
             self.gstate = GState::default();
         }
         Ok(())
@@ -235,7 +237,7 @@ impl<'a> Model<'a> {
     pub fn path(&self, dir: u32, name: &[u8]) -> String {
         let mut parts = vec![super::super::show(name)];
         let mut at = dir;
-        // deep enough for people
+        // more levels than this do not help people
         while at != 0 && parts.len() < 32 {
             parts.push(super::super::show(&self.dirs[at as usize].name));
             at = self.dirs[at as usize].parent;
@@ -253,7 +255,7 @@ impl<'a> Model<'a> {
         self.path(n.dir.unwrap_or(0), name.map_or(&[], |e| &*e.name))
     }
 
-    /// Walk a directory that has no parent, and everything below it.
+    /// Walk over a directory that has no parent, and over everything below it.
     fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
         let mut todo = vec![(head, self.add_dir(head, 0, name))];
         while let Some((head, dir)) = todo.pop() {
@@ -340,7 +342,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// An id without a name: what its struct leads to is in use all the same.
+    /// Note what an id without a name leads to. It is in use nevertheless.
     fn walk_nameless(&mut self, at: usize, id: u16, e: &RawEntry) {
         match Content::of(e) {
             Content::List(list) => {
@@ -354,8 +356,8 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// What an id without a name holds: the type of a file, or of a directory that nothing else
-    /// names; none if nothing that can be kept.
+    /// The type that an id without a name should get: that of a file, or of a directory if nothing
+    /// else names the directory. `None` if it has no content that can be kept.
     pub fn kind_of_nameless(&self, e: &RawEntry) -> Option<u16> {
         match Content::of(e) {
             Content::Inline(_) | Content::List(_) => Some(tag::REG),
@@ -368,7 +370,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// The pair behind a hardtail.
+    /// Find the pair that a hardtail leads to.
     fn follow(&mut self, pair: Pair, from: usize) -> Option<usize> {
         self.named.push(pair);
         if let Some(i) = self.known(pair) {
@@ -381,7 +383,7 @@ impl<'a> Model<'a> {
         Some(self.take(f, threaded, true, Some(from)))
     }
 
-    /// The first pair of a directory that an entry names.
+    /// Find the first pair of the directory that an entry names.
     fn child(&mut self, pair: Pair) -> Result<usize> {
         self.named.push(pair);
         let known = pair.0.map(|b| self.by_block.get(&b).copied());
@@ -395,13 +397,14 @@ impl<'a> Model<'a> {
                 let f = store::fetch_dir(self.dev, pair)?;
                 Ok(self.take(f, false, false, None))
             }
-            // relocated, and the thread still names the old blocks: this one takes its place
+            // the pair was relocated and the thread still names its old blocks: the new ones take
+            // their place
             [Some(old), None] | [None, Some(old)] if may_be(old) => {
                 let f = store::fetch_dir(self.dev, pair)?;
                 let (threaded, prev) = (self.nodes[old].threaded, self.nodes[old].prev);
                 let new = self.take(f, threaded, false, prev);
                 self.half_orphans = true;
-                // nothing else is to take it up
+                // the old content must not be taken for an orphan
                 self.nodes[old].dir = Some(0);
                 for i in self.thread.iter_mut().filter(|i| **i == old) {
                     *i = new;
@@ -415,7 +418,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Take up the pairs that any tail leads to, or any entry of another type names.
+    /// Add the pairs that tails lead to, and those that entries of other types name.
     fn follow_tails(&mut self) {
         let mut at = 0;
         loop {
@@ -439,7 +442,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Walk what no directory has taken up.
+    /// Walk over the directories that the tree does not name.
     fn walk_orphans(&mut self) {
         let orphans: Vec<usize> = (0..self.nodes.len())
             .filter(|&i| {
@@ -450,7 +453,7 @@ impl<'a> Model<'a> {
         let holds = orphans.iter().any(|&i| self.nodes[i].filled);
         self.ambiguous = self.removing() && holds && self.doubtful;
         if self.removing() && !self.ambiguous {
-            // they are on their way out
+            // they were removed, and the next write takes them out of the thread
             return;
         }
 

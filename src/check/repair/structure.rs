@@ -1,9 +1,9 @@
-//! Repairing directories and the thread: entries and tails that lead nowhere are cut off, and a
-//! broken thread is built again through everything that was found.
+//! Repairing directories and the thread. Entries and tails that lead nowhere are removed, and a
+//! broken thread is built again from all pairs that were found.
 //!
 //! No commit removes the last pointer to a readable pair. A broken thread stays broken until the
-//! last commit, so that until then nobody adds up the deltas of the global state, some of which may
-//! be lost.
+//! last commit. So nobody takes the sum of its deltas for the global state before then, when some
+//! of them may be missing.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use super::model::{BadEntry, Model};
 use crate::disk::{GState, Tail};
 use crate::error::Result;
 
-/// Number of rounds after which the repair must have gone wrong: one round clears the global state,
-/// one repairs, and one more may be needed because an entry with a new type names something broken.
+/// With more rounds than this, the repair makes no progress. One round clears the global state, one
+/// repairs, and another may be needed because an entry that got a new type names something broken.
 const ROUNDS_MAX: usize = 5;
 
-/// Cut off everything that leads nowhere.
+/// Remove everything that leads nowhere.
 pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
     for _ in 0..ROUNDS_MAX {
         let model = Model::build(&*editor.dev)?;
@@ -36,7 +36,8 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
-/// Do what the global state asks for, and clear it, before ids and tails change.
+/// Do what the global state asks for, and clear it. This comes first, because the global state
+/// names an entry by its id, and the repair changes ids and tails.
 fn settle(editor: &Editor, model: &Model) -> Result<()> {
     let moved = model.moved_away();
     let (node, id) = match moved {
@@ -109,8 +110,9 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
-/// Every pair once: first the thread as far as it goes, then one directory after the other, each
-/// followed by the pairs that its last tail leads to. So no pointer is lost without a replacement.
+/// Every pair once: first the thread as far as it can be followed, then one directory after the
+/// other, each followed by the pairs to which its last tail leads. So no pointer is lost without a
+/// replacement.
 fn new_thread(model: &Model) -> Vec<usize> {
     let mut order = model.thread.clone();
     let mut placed = vec![false; model.nodes.len()];
@@ -141,7 +143,7 @@ fn new_thread(model: &Model) -> Vec<usize> {
     order
 }
 
-/// The tails that must change for the thread to take this order.
+/// The tails that must change so that the thread has this order.
 fn tails(model: &Model, order: &[usize]) -> Vec<(usize, Tail)> {
     let mut changed = Vec::new();
     for (k, &i) in order.iter().enumerate() {
