@@ -1,4 +1,5 @@
-//! Outcomes a caller can act on. No errno here: the FUSE adapter holds the only errno table.
+//! Errors that a caller can act on. There are no errno values here: the FUSE adapter has the only
+//! table of them.
 
 use std::fmt;
 use std::io;
@@ -10,7 +11,7 @@ use crate::journal::JournalError;
 pub use crate::disk::Pair;
 use crate::disk::list::{Broken, List, Place};
 
-/// Result of everything in this library.
+/// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, in terms of the filesystem: one variant for each cause that a caller can act
@@ -21,7 +22,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
-    /// No entry of that name, or the directory was removed.
+    /// There is no entry of that name, or the directory was removed.
     NotFound,
     /// The name is taken.
     Exists,
@@ -31,41 +32,42 @@ pub enum Error {
     IsDirectory,
     /// The directory still has entries.
     NotEmpty,
-    /// Longer than the superblock's `name_max`, or than a metadata block can hold.
+    /// The name is longer than `name_max` in the superblock, or does not fit into a metadata block.
     NameTooLong,
-    /// Empty, `.`, `..`, or holding `/` or NUL.
+    /// The name is empty, `.` or `..`, or contains `/` or NUL.
     InvalidName,
-    /// No free block is left for the operation; nothing was changed.
+    /// There are not enough free blocks for the operation. Nothing was changed.
     NoSpace,
-    /// The map of free blocks, which the operation needs, is being made; nothing was changed.
+    /// The operation needs the map of free blocks, which is not complete yet. Nothing was changed.
     MapUnfinished,
-    /// Beyond the superblock's `file_max`.
+    /// The file would be larger than `file_max` in the superblock.
     FileTooLarge,
-    /// Beyond the superblock's `attr_max`.
+    /// The attribute is larger than `attr_max` in the superblock.
     AttrTooLarge,
     /// The entry has no such user attribute.
     NoAttr,
-    /// The file was closed: its id stands for no open file any more.
+    /// The file was closed. Its id does not refer to an open file any more.
     Closed,
-    /// The filesystem was opened for reading only, or turned read-only after an error.
+    /// The filesystem was opened read-only, or became read-only after an error.
     ReadOnly,
-    /// An argument that makes no sense; says which.
+    /// An argument makes no sense; the text says which.
     Invalid(&'static str),
     /// The device failed.
     Io(IoError),
-    /// The image breaks the format; says which rule and where.
+    /// The image breaks the format: which rule, and where.
     Corrupt(Corrupt),
-    /// The image is sound but cannot be served; says why.
+    /// The image is sound, but this library cannot serve it.
     Unsupported(Unsupported),
-    /// The image file cannot be opened; says why, with its path and the remedy.
+    /// The image file cannot be opened. The error has its path and says what to do.
     Image(Arc<OpenError>),
-    /// The journal over the image cannot be used; says why, with its path and the remedy.
+    /// The journal over the image cannot be used. The error has its path and says what to do.
     Journal(Arc<JournalError>),
 }
 
-/// Why an operation could not be done, as far as it matters here.
+/// What some callers must know about the cause of a failed operation.
 pub trait Trouble {
-    /// Whether there was no space: flushing what was removed or replaced may make some.
+    /// Whether there was no space. A flush may make some, because it frees what was removed or
+    /// replaced.
     fn is_no_space(&self) -> bool;
 }
 
@@ -75,7 +77,7 @@ impl Trouble for Error {
     }
 }
 
-/// What the device was asked when it failed.
+/// What the device was asked to do when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IoOp {
@@ -100,19 +102,20 @@ impl fmt::Display for IoOp {
     }
 }
 
-/// A failed device call.
+/// A call to the device that failed.
 #[derive(Debug)]
 pub struct IoError {
-    /// Which call.
+    /// The kind of call.
     pub op: IoOp,
-    /// Which block, where the call names one.
+    /// The block, if the call was about one.
     pub block: Option<u32>,
     /// The cause.
     pub source: io::Error,
 }
 
 impl Clone for IoError {
-    /// An `io::Error` cannot be cloned: the copy has the same number, or else the same kind and text.
+    /// An `io::Error` cannot be cloned. The copy has the same error number, or else the same kind
+    /// and text.
     fn clone(&self) -> Self {
         let source = match self.source.raw_os_error() {
             Some(errno) => io::Error::from_raw_os_error(errno),
@@ -123,20 +126,20 @@ impl Clone for IoError {
 }
 
 impl IoError {
-    /// Whether another block may succeed where this one failed: a bad block, not a full or
-    /// vanished host file.
+    /// Whether another block may work where this one failed: the block is bad, and it is not the
+    /// host's filesystem that is full, or its file that is gone.
     pub fn is_bad_block(&self) -> bool {
         matches!(self.op, IoOp::Prog | IoOp::Erase)
             && matches!(self.source.raw_os_error(), Some(libc::EIO | libc::EILSEQ | libc::EBADMSG))
     }
 
-    /// Whether trying again is of no use, and what is on the device is unknown: after a failed sync,
-    /// and when the device became smaller.
+    /// Whether trying again is useless because it is not known what is on the device: after a
+    /// failed sync, or if the device became smaller.
     pub fn is_final(&self) -> bool {
         self.op == IoOp::Sync || self.source.get_ref().is_some_and(|e| e.is::<Shortened>())
     }
 
-    /// What a full host, which is none of the device's faults, is to be told apart by.
+    /// Says that the host's filesystem is full, because that is not a fault of the device.
     fn hint(&self) -> &'static str {
         match self.source.raw_os_error() {
             Some(libc::ENOSPC) => "; the disk that holds the image is full",
@@ -147,15 +150,15 @@ impl IoError {
     }
 }
 
-/// A file, or a block device, that became shorter while it was in use.
+/// A file or block device that became shorter while it was in use.
 ///
-/// What is missing is lost, and a write behind the new end would make the file as long as it was,
-/// with zeros where the rest had been. So this is an error of whatever is tried.
+/// What is missing is lost. A write behind the new end would make the file as long as before, with
+/// zeros in place of the lost bytes. So every operation fails with this error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortened {
-    /// Bytes it has.
+    /// How many bytes it has now.
     pub size: u64,
-    /// Bytes it had.
+    /// How many bytes it had before.
     pub before: u64,
 }
 
@@ -174,7 +177,7 @@ impl From<Shortened> for io::Error {
     }
 }
 
-/// A broken rule of the format, one variant per check.
+/// A rule of the format that the image breaks. There is one variant for each check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Corrupt {
@@ -182,7 +185,7 @@ pub enum Corrupt {
     NoValidCommit(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
     PairOutOfRange(Pair),
-    /// A pair is reached twice: the tails or the tree form a loop.
+    /// A pair is reached twice, because the tails or the directories form a loop.
     PairReachedTwice(Pair),
     /// A CTZ list names a block outside the image.
     CtzOutOfRange {
@@ -197,17 +200,17 @@ pub enum Corrupt {
     CtzTooLong {
         /// Head block of the list.
         head: u32,
-        /// The size its struct claims, in bytes.
+        /// The size in its struct, in bytes.
         size: u32,
     },
-    /// A CTZ list comes back to a block it has already been through.
+    /// A CTZ list leads back to a block that it has already been through.
     CtzLoop {
         /// Head block of the list.
         head: u32,
-        /// The block met twice.
+        /// The block that was met twice.
         block: u32,
     },
-    /// A block of a CTZ list belongs to something else as well.
+    /// A block of a CTZ list is also used by something else.
     CtzShared {
         /// Head block of the list.
         head: u32,
@@ -218,22 +221,22 @@ pub enum Corrupt {
     MoveOfSuperblock(Pair),
     /// The struct tag of an entry does not say where its content is (SPEC: `0x2xx` STRUCT).
     BadStruct {
-        /// Where.
+        /// The pair that holds the entry.
         pair: Pair,
-        /// Id in the pair.
+        /// The id of the entry in the pair.
         id: u16,
-        /// Why it does not.
+        /// What is wrong with the struct tag.
         why: StructFault,
     },
-    /// The first entry of a pair of the superblock chain is no superblock (SPEC: `0x0ff`
+    /// The first entry of a pair of the superblock chain is not a valid superblock (SPEC: `0x0ff`
     /// SUPERBLOCK).
     BadSuperblock {
-        /// Where.
+        /// The pair.
         pair: Pair,
-        /// Why it is none.
+        /// What is wrong with the entry.
         why: SuperblockFault,
     },
-    /// A pair below the root holds a superblock entry.
+    /// A pair of a directory other than the root holds a superblock entry.
     StraySuperblock(Pair),
 }
 
@@ -276,13 +279,13 @@ impl fmt::Display for Corrupt {
     }
 }
 
-/// Why the struct tag of an entry does not say where its content is.
+/// What is wrong with the struct tag of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StructFault {
-    /// There is none.
+    /// There is no struct tag.
     Missing,
-    /// It is of a known type, and has fewer bytes than that needs.
+    /// Its type is known, but it has fewer bytes than this type needs.
     TooShort {
         /// The 11-bit type of the tag.
         ty: u16,
@@ -292,7 +295,7 @@ pub enum StructFault {
         /// The 11-bit type of the tag.
         ty: u16,
     },
-    /// It is one of a directory, and the entry a file, or the other way round.
+    /// It is a struct for a directory although the entry is a file, or the reverse.
     OfAnotherKind,
 }
 
@@ -309,15 +312,15 @@ impl fmt::Display for StructFault {
     }
 }
 
-/// Why an entry is no superblock.
+/// Why an entry is not a valid superblock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SuperblockFault {
-    /// The first entry is another, or there is none.
+    /// The first entry is of another type, or there is none.
     NoEntry,
     /// Its name is not "littlefs".
     Magic,
-    /// What it says does not stand in its struct tag.
+    /// Its struct tag is not an inline struct.
     NotInline,
     /// It has fewer bytes than a superblock.
     TooShort,
@@ -334,13 +337,13 @@ impl fmt::Display for SuperblockFault {
     }
 }
 
-/// Why a sound image cannot be served.
+/// Why an image that is sound cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unsupported {
-    /// A major version other than 2, or a minor version above 1.
+    /// The version: its major number is not 2, or its minor number is above 1.
     Version(u32),
-    /// Block size or count outside what the format allows; says why.
+    /// The block size or count is not supported; the text says why.
     Geometry(String),
 }
 
@@ -389,7 +392,7 @@ impl fmt::Display for Error {
 }
 
 impl Error {
-    /// The error of a list that could not be followed.
+    /// The error for a list that could not be followed.
     pub(crate) fn of_list(list: List, broken: Broken<IoError>) -> Self {
         let List { head, size } = list;
         match broken {
@@ -413,8 +416,8 @@ impl std::error::Error for Error {
 }
 
 impl From<Error> for io::Error {
-    /// The error as those know it who read and write through `std::io`: the kind tells the cause,
-    /// and the message stays.
+    /// The error in the form of `std::io`. Its kind tells the cause, and the message stays the
+    /// same.
     fn from(e: Error) -> Self {
         use io::ErrorKind as Kind;
         let kind = match &e {

@@ -1,6 +1,7 @@
-//! Journals and their images: opening both, and operations on them.
+//! Journals and the images that they belong to: opening both, and operations on them.
 //!
-//! `bd/journal.rs` is the device; `docs/journal.md` tells how it is used and what it guarantees.
+//! `bd/journal.rs` has the device that combines the two. `docs/journal.md` describes how a journal
+//! is used and what it guarantees.
 
 mod changes;
 mod commit;
@@ -36,16 +37,16 @@ pub use named::{Named, Unfit};
 pub use own::{OwnJournal, finish_interrupted};
 pub use squash::{Squashed, export, squash};
 
-/// Whether a journal will be written.
+/// What a journal is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Only read its present content; another process may be writing it.
+    /// Reading its present content. Another process may be writing to it.
     Read,
-    /// Write it; no other process may write it at the same time.
+    /// Writing. No other process may write to it at the same time.
     Write,
 }
 
-/// A journal file, read and sound.
+/// A journal file that was read and found sound.
 pub struct Journal {
     path: PathBuf,
     file: Arc<File>,
@@ -55,12 +56,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Open the journal at `path`, and lock it if it is to be written.
+    /// Open the journal at `path`, and lock it if it is opened for writing.
     ///
     /// # Errors
-    /// When it does not exist, is not a journal, is damaged, or is in use. For writing, also when
-    /// it belongs neither to the caller nor to the owner of its image, or when others may write to
-    /// it.
+    /// If it does not exist, is not a journal, is damaged, or is in use. For writing also if it
+    /// belongs neither to the caller nor to the owner of its image, or if others may write to it.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, JournalError> {
         let journal = Self::open_found(&Named::find(path)?, mode)?;
         if mode == Mode::Write {
@@ -70,30 +70,31 @@ impl Journal {
         Ok(journal)
     }
 
-    /// The same for a journal that was already found; the caller checks the owner of the image.
+    /// Like [`Journal::open`], for a journal that was found before. The caller checks the owner of
+    /// the image.
     ///
     /// # Errors
-    /// As [`Journal::open`], and when another file has its name by now.
+    /// Those of [`Journal::open`], and if another file has its name now.
     pub fn open_found(named: &Named, mode: Mode) -> Result<Self, JournalError> {
         let path = named.path();
         Self::load(path, named.open(mode).map_err(at(path))?, mode)
     }
 
-    /// Refuse it for an image that belongs to the user `owner`, unless it is that user's or the
-    /// caller's, and nobody else may write to it.
+    /// Check that the journal may be used for an image that belongs to the user `owner`: it must
+    /// belong to that user or to the caller, and nobody else may be allowed to write to it.
     ///
     /// # Errors
-    /// [`Why::Unfit`].
+    /// [`Why::Unfit`] if it may not be used.
     pub fn adopt(&self, owner: u32) -> Result<(), JournalError> {
         let meta = self.file.metadata().map_err(at(&self.path))?;
         named::adopt(&meta, owner).map_err(at(&self.path))
     }
 
-    /// Open the undamaged part of the journal at `path` for reading, and return the damage after
-    /// it, if there is any.
+    /// Open the undamaged part of the journal at `path` for reading. Returns the damage that
+    /// follows it, too, if there is any.
     ///
     /// # Errors
-    /// When it is missing, or no journal at all.
+    /// If there is no journal at `path`.
     pub fn open_damaged(path: &Path) -> Result<(Self, Option<Reason>), JournalError> {
         let file = Named::find(path)?.open(Mode::Read).map_err(at(path))?;
         let (scan, mut damage) = scan_part(&file).map_err(at(path))?;
@@ -120,17 +121,17 @@ impl Journal {
         &self.history
     }
 
-    /// The result of reading the file.
+    /// What reading the file found.
     pub fn scanned(&self) -> &Scan {
         &self.scan
     }
 
-    /// Where the image was when the journal was made.
+    /// The path that the image had when the journal was made.
     pub fn image_path(&self) -> PathBuf {
         PathBuf::from(std::ffi::OsStr::from_bytes(&self.scan.header.path))
     }
 
-    /// How to open the image of this journal.
+    /// Options for opening the image of this journal.
     pub fn image_options(&self) -> image::Options {
         let Header { geometry, offset, .. } = self.scan.header;
         image::Options {
@@ -142,11 +143,11 @@ impl Journal {
         }
     }
 
-    /// Open the image at `path`, or at the path that it had when the journal was made, for reading
-    /// only, and check that the journal belongs to it.
+    /// Open the image at `path` for reading only, and check that the journal belongs to it. Without
+    /// `path`, this is the path that the image had when the journal was made.
     ///
     /// # Errors
-    /// When it cannot be opened, and as [`Journal::adopt`] and [`Journal::check`].
+    /// If the image cannot be opened, and the errors of [`Journal::adopt`] and [`Journal::check`].
     pub fn open_image(&self, path: Option<&Path>) -> Result<image::Opened, JournalError> {
         self.check_not_begun().map_err(at(&self.path))?;
         let recorded = self.image_path();
@@ -164,7 +165,8 @@ impl Journal {
     /// starts at byte `offset` of its image.
     ///
     /// # Errors
-    /// [`Reason::OtherGeometry`], [`Reason::OtherImage`], [`Reason::CommitBegun`].
+    /// [`Reason::OtherGeometry`] or [`Reason::OtherImage`] if it does not, and
+    /// [`Reason::CommitBegun`] if a commit was interrupted.
     pub fn check(&self, dev: &dyn BlockDevice, offset: u64) -> Result<(), JournalError> {
         self.try_check(dev, offset).map_err(at(&self.path))
     }
@@ -189,10 +191,10 @@ impl Journal {
         Reason::OtherImage { path: self.image_path().show().to_string() }
     }
 
-    /// A state over its image, for reading only.
+    /// The image in one of the states of the journal, for reading only.
     ///
     /// # Errors
-    /// When it cannot be reached.
+    /// If the journal has no such state.
     pub fn past(
         &self,
         base: Arc<dyn BlockDevice>,
@@ -202,10 +204,10 @@ impl Journal {
         JournalDevice::past(base, self.file.clone(), &self.history, number).map_err(at(&self.path))
     }
 
-    /// Its last state over its image, to go on from.
+    /// The image in the last state of the journal, for reading and writing.
     ///
     /// # Errors
-    /// When the file cannot be read or written, or was not opened for writing.
+    /// If the journal cannot be read or written, or was not opened for writing.
     pub fn live(self, base: Arc<dyn BlockDevice>) -> Result<JournalDevice, JournalError> {
         if self.mode == Mode::Read {
             return Err(at(&self.path)(io::Error::from(ErrorKind::PermissionDenied)));
@@ -213,10 +215,11 @@ impl Journal {
         JournalDevice::live(base, self.file, &self.scan, self.history).map_err(at(&self.path))
     }
 
-    /// Drop everything after a state, by one more entry.
+    /// Return to an earlier state, by appending an entry to the journal. Returns the number of that
+    /// earlier state.
     ///
     /// # Errors
-    /// When the state cannot be reached, or the file not be written.
+    /// If the journal has no such state, or cannot be written.
     pub fn revert(self, to: &At) -> Result<u64, JournalError> {
         let path = self.path.clone();
         self.check_not_begun().map_err(at(&path))?;
@@ -225,10 +228,10 @@ impl Journal {
         Ok(number)
     }
 
-    /// Name the last state.
+    /// Give the last state a name. Returns the number of that state.
     ///
     /// # Errors
-    /// When a savepoint cannot have that name, or the file not be written.
+    /// If a savepoint cannot have that name, or the journal cannot be written.
     pub fn save(self, name: &str) -> Result<u64, JournalError> {
         let path = self.path.clone();
         self.check_not_begun().map_err(at(&path))?;
@@ -237,26 +240,26 @@ impl Journal {
         Ok(number)
     }
 
-    /// A device for appending entries that change no bytes; nothing is read through it.
+    /// A device for appending entries that do not change bytes. Nothing is read through it.
     fn entries(self) -> Result<JournalDevice, JournalError> {
         let geometry = self.scan.header.geometry;
         self.live(Arc::new(Nothing(geometry)))
     }
 }
 
-/// An image under a journal.
+/// An image with a journal over it.
 pub struct Attached {
-    /// The image, whose device is the two together.
+    /// The image. Its device reads the image as the journal changes it.
     pub image: image::Opened,
-    /// That device.
+    /// The same device, with the operations of a journal.
     pub device: Arc<JournalDevice>,
 }
 
-/// Put a journal over an image; a missing journal is made. A state other than the last one is
-/// read-only, and so is everything with `read_only`.
+/// Put a journal over an image. If the journal does not exist, it is created. The result is
+/// read-only if `read_only` asks for that, or if a state other than the last one is asked for.
 ///
 /// # Errors
-/// When one of them cannot be opened, the journal cannot be trusted, or they do not belong
+/// If one of the two cannot be opened, the journal cannot be trusted, or they do not belong
 /// together.
 pub fn attach(
     named: &mut Named,
@@ -282,7 +285,8 @@ pub fn attach(
         (open_image()?, journal)
     } else {
         let image = open_image().map_err(|e| match Journal::open_found(named, Mode::Read) {
-            // after an interrupted commit, the image may not open
+            // an image with an interrupted commit may not open, and then that is the reason to
+            // report
             Ok(journal) => journal.check_not_begun().map_err(at(&path)).err().unwrap_or(e.into()),
             Err(_) => e.into(),
         })?;
@@ -311,7 +315,7 @@ pub fn attach(
     Ok(Attached { image, device })
 }
 
-/// A device of erased blocks.
+/// A device on which every block is erased.
 struct Nothing(Geometry);
 
 impl BlockDevice for Nothing {
@@ -357,7 +361,7 @@ fn new_header(image: &image::Opened) -> Result<Header, Reason> {
     })
 }
 
-/// A number that practically no other journal has.
+/// A number for a new journal. It is practically certain that no other journal has it.
 fn new_id(fingerprint: &[u8]) -> u64 {
     let mut seed = fingerprint.to_vec();
     seed.extend(now().to_le_bytes());

@@ -1,7 +1,7 @@
-//! What a transaction changed, by paths: the trees of two states compared.
+//! What a transaction changed, by path: the trees of two states are compared.
 //!
 //! Only metadata pairs are read, and from one state to the next only those whose blocks the
-//! transaction wrote. File data is read where two files of one size have to be told apart.
+//! transaction wrote. File data is read only where two files of the same size have to be compared.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -18,7 +18,7 @@ use crate::fs::read_list;
 use crate::image;
 use crate::mdir::store;
 
-/// Bytes of two files compared at a time.
+/// How many bytes of two files are compared at a time.
 const CHUNK: usize = 64 << 10;
 
 /// What happened to a path.
@@ -28,10 +28,10 @@ pub enum Kind {
     /// It is new.
     #[cfg_attr(feature = "serde", serde(rename = "A"))]
     Added,
-    /// Its content or its attributes are others.
+    /// Its content or its attributes have changed.
     #[cfg_attr(feature = "serde", serde(rename = "M"))]
     Modified,
-    /// It is gone.
+    /// It does not exist any more.
     #[cfg_attr(feature = "serde", serde(rename = "D"))]
     Deleted,
     /// It had another name.
@@ -40,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The letter that stands for it.
+    /// The letter that stands for it in output.
     pub fn letter(self) -> char {
         match self {
             Self::Added => 'A',
@@ -54,7 +54,7 @@ impl Kind {
 /// A path that changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Change {
-    /// The path, with a slash before it; a directory's has one behind it, too.
+    /// The path, which begins with a slash. That of a directory ends with a slash, too.
     pub path: Vec<u8>,
     /// What happened to it.
     pub kind: Kind,
@@ -62,7 +62,7 @@ pub struct Change {
     pub from: Option<Vec<u8>>,
 }
 
-/// Paths are text, and where they are not UTF-8 their bytes are told as well.
+/// Paths are serialised as text. For a path that is not UTF-8, its bytes are given as well.
 #[cfg(feature = "serde")]
 impl serde::Serialize for Change {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
@@ -104,7 +104,7 @@ struct Item {
     attrs: BTreeMap<u8, Box<[u8]>>,
 }
 
-/// A metadata pair as far as it matters here.
+/// What matters here about a metadata pair.
 #[derive(Debug, PartialEq, Eq)]
 struct PairState {
     items: Vec<Item>,
@@ -115,43 +115,44 @@ struct PairState {
 /// One of the two states.
 struct Side {
     dev: JournalDevice,
-    /// By their blocks in ascending order.
+    /// The pairs, by their blocks in ascending order.
     pairs: HashMap<[u32; 2], Rc<PairState>>,
-    /// Those that were read since it was asked last.
+    /// The pairs that were read since this list was last taken.
     loaded: Vec<[u32; 2]>,
 }
 
-/// Goes from one state to the next and tells what changed.
+/// Goes from one state to the next and reports what has changed.
 pub struct Changes {
     old: Side,
     new: Side,
-    /// Pairs known, by each of their blocks.
+    /// For each block, the pairs that contain it.
     by_block: HashMap<u32, Vec<[u32; 2]>>,
 }
 
-/// An entry on one side only, by its path.
+/// Entries that exist only on one side, by path.
 type Lone = BTreeMap<Vec<u8>, Item>;
 
-/// What is still to be compared, and what was found.
+/// What is still to be compared, and what has been found.
 #[derive(Default)]
 struct Work {
-    /// Path, and the first pairs on both sides.
+    /// Directories to compare: the path, and the first pair on either side.
     todo: Vec<(Vec<u8>, Pair, Pair)>,
     seen: HashSet<[u32; 2]>,
-    /// Directories on one side only whose entries are among `deleted` and `added`.
+    /// For each side, directories that exist only there and whose entries are in `deleted` or
+    /// `added`.
     opened: [HashSet<[u32; 2]>; 2],
     deleted: Lone,
     added: Lone,
-    /// In both, and not the same: the new one.
+    /// Entries that both sides have and that differ, as they are on the new side.
     modified: Lone,
     found: Vec<Change>,
 }
 
 impl Changes {
-    /// Begin with the image as it is.
+    /// Begin with the image without the journal.
     ///
     /// # Errors
-    /// When the image cannot be read.
+    /// If the image cannot be read.
     pub fn new(journal: &Journal, image: &image::Opened) -> Result<Self, JournalError> {
         let dev = || JournalDevice::at_base(image.device.clone(), journal.file.clone());
         let mut this = Self::of(dev(), dev());
@@ -171,7 +172,7 @@ impl Changes {
     /// What changed from one state to another.
     ///
     /// # Errors
-    /// When one cannot be reached or read.
+    /// If a state does not exist or cannot be read.
     pub fn between(
         journal: &Journal,
         image: &image::Opened,
@@ -183,10 +184,11 @@ impl Changes {
         Self::of(old, new).compare().map_err(|e| at(&journal.path)(Reason::from(e)))
     }
 
-    /// What the next transaction, which has to be live, changes.
+    /// What the next transaction changes. It must be one that was not dropped later by going back
+    /// to an earlier state.
     ///
     /// # Errors
-    /// When the journal or the image cannot be read.
+    /// If the journal or the image cannot be read.
     pub fn next(&mut self, t: &Transaction) -> std::result::Result<Vec<Change>, Reason> {
         let runs = self.new.dev.advance(t)?;
         let block_size = u64::from(self.new.dev.geometry().block_size);
@@ -196,7 +198,7 @@ impl Changes {
         }
         let mut stale = Vec::new();
         for block in touched {
-            // within the geometry, so it fits
+            // the block is inside the filesystem, so its number fits
             stale.extend(self.by_block.remove(&(block as u32)).unwrap_or_default());
         }
         for key in &stale {
@@ -247,7 +249,7 @@ impl Changes {
         Ok(found)
     }
 
-    /// Compare the entries of a directory.
+    /// Compare the entries of a directory on both sides.
     fn compare_dirs(&mut self, work: &mut Work, path: &[u8], old: Pair, new: Pair) -> Result<()> {
         let (old, new) = (self.old.chain(old)?, self.new.chain(new)?);
         if old.len() == new.len() && old.iter().zip(&new).all(|(a, b)| Rc::ptr_eq(a, b)) {
@@ -289,8 +291,8 @@ impl Changes {
         Ok(())
     }
 
-    /// What is in directories that are on one side only, one level down. Whether there are any
-    /// that were not opened before.
+    /// Add the entries of directories that exist only on one side, one level down. Returns whether
+    /// there was such a directory that had not been opened before.
     fn open_dirs(&mut self, work: &mut Work) -> Result<bool> {
         let mut any = false;
         let (deleted, added) = (&mut work.deleted, &mut work.added);
@@ -314,7 +316,8 @@ impl Changes {
         Ok(any)
     }
 
-    /// Files that are gone here and new there, or instead of another, with the same content.
+    /// Find files that were renamed: a file that is gone and one that is new, or has replaced
+    /// another, with the same content.
     fn match_files(&mut self, work: &mut Work) -> Result<()> {
         let mut gone: HashMap<Identity, Vec<Vec<u8>>> = HashMap::new();
         for (path, item) in &work.deleted {
@@ -326,7 +329,7 @@ impl Changes {
             work.added.iter().chain(&work.modified).map(|(p, i)| (p.clone(), i.clone())).collect();
         for (path, item) in targets {
             let Some(from) = identity(&item).and_then(|key| gone.get_mut(&key)) else { continue };
-            // one of several: which one is not to be known
+            // if several have gone, it is not known which of them this one was
             let [only] = &from[..] else { continue };
             let was = work.deleted.get(only).map(|was| was.node.clone());
             if let (Some(Node::File(a)), Node::File(b)) = (was, &item.node)
@@ -369,7 +372,8 @@ impl Changes {
     }
 }
 
-/// Directories that are gone here and new there with the same pair were renamed. Whether any were.
+/// Find directories that were renamed: one that is gone and one that is new, with a pair in common.
+/// Returns whether there were any.
 fn match_dirs(work: &mut Work) -> bool {
     let mut gone = HashMap::new();
     for (path, item) in &work.deleted {
@@ -383,7 +387,7 @@ fn match_dirs(work: &mut Work) -> bool {
         let Some(from) = pair.0.iter().find_map(|block| gone.get(block)).cloned() else { continue };
         let Some(Item { node: Node::Dir(was), .. }) = work.deleted.remove(&from) else { continue };
         work.added.remove(&path);
-        // what was found below by itself is compared now
+        // their entries are now compared with each other instead
         work.added.retain(|other, _| !other.starts_with(&path));
         work.deleted.retain(|other, _| !other.starts_with(&from));
         work.todo.push((path.clone(), was, pair));
@@ -393,7 +397,8 @@ fn match_dirs(work: &mut Work) -> bool {
     any
 }
 
-/// What two files that are one have in common: the head of the list, and its size or the content.
+/// The key by which a removed and an added file are recognised as the same file: the head of the
+/// list and its size, or the content of an inline file.
 type Identity = (Option<u32>, Vec<u8>);
 
 fn identity(item: &Item) -> Option<Identity> {
@@ -412,7 +417,7 @@ fn join(dir: &[u8], item: &Item) -> Vec<u8> {
     [dir, &item.name, slash].concat()
 }
 
-/// The path of another entry of the same name.
+/// The path of `item` in place of that of another entry of the same name.
 fn join_name(path: &[u8], item: &Item) -> Vec<u8> {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     join(&path[..path.len() - item.name.len().min(path.len())], item)
@@ -431,7 +436,7 @@ impl Content {
         }
     }
 
-    /// The blocks of its list; `None` if there is something wrong with it.
+    /// The addresses of the blocks of its list; `None` if the list is damaged.
     fn list(&self, dev: &dyn BlockDevice) -> Result<Option<Vec<u32>>> {
         let Self::List(list) = *self else { return Ok(Some(Vec::new())) };
         let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
@@ -461,7 +466,7 @@ impl Side {
         }
         let state = match store::fetch(&self.dev, pair) {
             Ok(fetched) => PairState::of(&fetched.log),
-            // what cannot be seen does not change
+            // a pair that cannot be read shows no changes
             Err(Error::Corrupt(_)) => PairState { items: Vec::new(), next: None },
             Err(e) => return Err(e),
         };
@@ -471,7 +476,7 @@ impl Side {
         Ok(state)
     }
 
-    /// The pairs of the directory that begins with `first`.
+    /// The pairs of the directory whose first pair is `first`.
     fn chain(&mut self, first: Pair) -> Result<Vec<Rc<PairState>>> {
         let (mut chain, mut seen) = (Vec::new(), HashSet::new());
         let mut next = Some(first);
@@ -509,7 +514,7 @@ impl PairState {
 }
 
 impl Item {
-    /// The entry, unless it is none of a directory, or broken.
+    /// The entry; `None` if it is neither a file nor a directory, or is damaged.
     fn of(e: &RawEntry) -> Option<Self> {
         let node = match (e.name_type?, entry::Content::of(e)) {
             (tag::DIR, entry::Content::Dir(pair)) => Node::Dir(pair),

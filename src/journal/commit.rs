@@ -1,10 +1,10 @@
 //! Writing the state of a journal into its image.
 //!
-//! Before the image is touched, the journal notes that a commit begins; after everything is in the
-//! image, it notes that the commit is done. In between, every byte of the image has its old or its
-//! new content, and the journal has all bytes that change. So the two together show the new state
-//! at any moment, whatever a crash leaves. By this state, an interrupted commit also recognises its
-//! image.
+//! Before the image is touched, the journal notes that a commit begins. When everything is in the
+//! image, the journal notes that the commit is done. Between these two notes, every byte of the
+//! image has its old or its new content, and the journal has all bytes that change. So whatever a
+//! crash leaves, the two together always show the new state. This is also how an interrupted commit
+//! recognises its image.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -30,24 +30,24 @@ pub struct Committed {
     pub resumed: bool,
 }
 
-/// Apply the journal at `path` to the image at `image_path`, or finish doing so.
+/// Apply the journal at `path` to the image at `image_path`, or finish an interrupted commit.
 ///
 /// # Errors
-/// When one of the two cannot be opened, read or written, or they do not belong together. Once the
+/// If one of the two cannot be opened, read or written, or if they do not belong together. Once the
 /// image has been partly written, every other command refuses both files until a commit succeeds.
 pub fn commit(path: &Path, image_path: &Path) -> Result<Committed, JournalError> {
     commit_found(&Named::find(path)?, &Source::find(image_path)?)
 }
 
-/// The same for a journal and an image that were found already.
+/// Like [`commit`], for a journal and an image that were found before.
 ///
 /// # Errors
-/// As [`commit`].
+/// Those of [`commit`].
 pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, JournalError> {
     journal.adopt(image.metadata().uid())?;
     let journal = Journal::open_found(journal, Mode::Write)?;
     let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);
-    // The image is not opened in the usual way, because its superblocks may be half written: the
+    // The image is not opened in the usual way, because its superblocks may be half written. The
     // journal knows the geometry.
     let refused = |reason| JournalError::from(image.refused(reason));
     let container = image.container(false).map_err(refused)?;
@@ -55,7 +55,7 @@ pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, Journa
         let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(refused(image::Reason::from(e)));
     }
-    // a compacted image was already this short when the journal was made
+    // a compacted image lacked these bytes when the journal was made, too
     let end = offset.saturating_add(geometry.size());
     let missing = end.min(journal.scan.header.image_size).saturating_sub(container.size);
     if missing > 0 {
@@ -66,10 +66,10 @@ pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, Journa
     commit_to(journal, &base)
 }
 
-/// The same for an image that is open.
+/// Like [`commit`], for an image that is open.
 ///
 /// # Errors
-/// As [`commit`].
+/// Those of [`commit`].
 pub fn commit_to<D: BlockDevice + 'static>(
     journal: Journal,
     base: &Arc<D>,
@@ -119,7 +119,7 @@ fn copy(dev: &JournalDevice, base: &dyn BlockDevice) -> Result<u64, Reason> {
         while done < len {
             let part = &mut buf[..CHUNK.min(len - done) as usize];
             let at = start + done;
-            // within the geometry, so both fit
+            // both are inside the filesystem, so the numbers fit
             let (block, off) = ((at / block_size) as u32, (at % block_size) as u32);
             dev.read(block, off, part).map_err(crate::Error::from)?;
             base.prog(block, off, part).map_err(crate::Error::from)?;

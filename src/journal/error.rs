@@ -1,4 +1,4 @@
-//! A failed operation on a journal or its image.
+//! Errors of operations on a journal or its image.
 
 use std::fmt;
 use std::io;
@@ -9,30 +9,30 @@ use crate::bd::journal::Reason;
 use crate::image::{self, Holder, OpenError};
 use crate::show::Show;
 
-/// A failed operation; displays as `PATH: WHY`.
+/// An operation on a journal or its image failed. This is displayed as `PATH: WHY`.
 #[derive(Debug)]
 pub struct JournalError {
-    /// The journal, or the image, as it was named.
+    /// The path of the journal or the image, as the caller gave it.
     pub path: PathBuf,
     /// What is wrong.
     pub why: Why,
 }
 
-/// What is wrong with one of the two, or with both together.
+/// What is wrong with the journal, with the image, or with both together.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Why {
-    /// The journal.
+    /// Something is wrong with the journal.
     Journal(Reason),
-    /// Another process writes to the journal: this one, where that is known.
+    /// Another process writes to the journal. If it is known which, this is the one.
     InUse(Option<Holder>),
     /// The file in place of the journal cannot be trusted.
     Unfit(Unfit),
     /// The image cannot be opened.
     Image(image::Reason),
-    /// The file that should be made exists already.
+    /// The file that should be created exists already.
     Exists,
-    /// Something other than a plain file is in place of a file that should be made.
+    /// There is something that is not a plain file where a file should be created.
     NotFile,
     /// The image is a block device, so a journal cannot be placed beside it.
     Device,
@@ -95,7 +95,7 @@ impl From<crate::Error> for Why {
     }
 }
 
-/// Give an error the path it is about.
+/// Adds the path to an error.
 pub(super) fn at<E: Into<Why>>(path: &Path) -> impl Fn(E) -> JournalError + '_ {
     |e| JournalError { path: path.to_owned(), why: e.into() }
 }

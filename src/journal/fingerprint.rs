@@ -1,4 +1,4 @@
-//! What tells one state of an image from another.
+//! The fingerprint by which a journal recognises the state of its image.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use crate::mdir::store;
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// SHA-256 over the geometry and every metadata pair that thread or tree reach: where it is, its
-/// revision, and the bytes of its log. Whatever changes a file changes one of these; blocks of file
-/// data are not read.
+/// SHA-256 over the geometry and over every metadata pair that the thread or the tree leads to: its
+/// place, its revision, and the bytes of its log. Every change of a file changes one of these, so
+/// the blocks of file data are not read.
 ///
 /// # Errors
-/// When the superblock pair holds nothing, or a block cannot be read.
+/// If neither block of the superblock pair holds a valid commit, or a block cannot be read.
 pub fn fingerprint(dev: &dyn BlockDevice) -> Result<Fingerprint> {
     let g = dev.geometry();
     let mut sum = Sha256::new();
@@ -33,7 +33,7 @@ pub fn fingerprint(dev: &dyn BlockDevice) -> Result<Fingerprint> {
         }
         let fetched = match store::fetch(dev, pair) {
             Ok(fetched) => fetched,
-            // damage is part of what the image is
+            // a damaged pair is part of the state as well
             Err(Error::Corrupt(_)) if pair != Pair::SUPERBLOCK => {
                 sum.update(pair.to_bytes());
                 continue;

@@ -1,7 +1,7 @@
 //! Finding a journal by its name, and deciding whether it may be used.
 //!
 //! Whoever can put a file in the place of a journal, or write to it, decides what the image will
-//! contain. So the owner of the file matters, not its place.
+//! contain. So what matters is the owner of the file, not its place.
 
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
@@ -19,17 +19,17 @@ use crate::files::{self, NewFile, Place};
 use crate::image::{self, holder};
 use crate::sys;
 
-/// Why a file is not used as a journal.
+/// Why a file must not be used as a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unfit {
-    /// A symbolic link.
+    /// It is a symbolic link.
     Link,
-    /// It has other names.
+    /// It has other hard links.
     OtherNames,
     /// It belongs to this user, who is neither the caller nor the owner of the image.
     Owner(u32),
-    /// Others than its owner may write to it.
+    /// Users other than its owner may write to it.
     Writable,
 }
 
@@ -69,17 +69,17 @@ impl Named {
     /// Look for a journal at `path`.
     ///
     /// # Errors
-    /// When something else than a plain file is there, or it cannot be read.
+    /// If there is something there that is not a plain file, or if it cannot be read.
     pub fn find(path: &Path) -> Result<Self, JournalError> {
         let place = Place::new(path).map_err(at(path))?;
         Self::at(place, path)
     }
 
-    /// Look for the journal of one run of a program: beside the image, and called as that with
-    /// `suffix`.
+    /// Look for the journal of one run of a program. It is beside the image, and its name is the
+    /// image's followed by `suffix`.
     ///
     /// # Errors
-    /// As [`Named::find`].
+    /// Those of [`Named::find`].
     pub fn beside(image: &image::Source, suffix: &str) -> Result<Self, JournalError> {
         let place = image.place().and_then(|place| place.with_suffix(suffix));
         let mut path = std::fs::canonicalize(image.path()).unwrap_or(image.path().to_owned());
@@ -87,10 +87,10 @@ impl Named {
         Self::at(place.map_err(at(image.path()))?, &path)
     }
 
-    /// The journal that descriptor `number` of this process refers to, which was found at `path`.
+    /// The journal to which descriptor `number` of this process refers. It was found at `path`.
     ///
     /// # Errors
-    /// As [`Named::find`].
+    /// Those of [`Named::find`].
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub fn inherited(path: &Path, number: u32) -> Result<Self, JournalError> {
         let place = Place::new(path).map_err(at(path))?;
@@ -119,28 +119,28 @@ impl Named {
         Ok(this)
     }
 
-    /// Where it was looked for.
+    /// The path at which it was looked for.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there is one.
+    /// Whether there is a journal.
     pub fn exists(&self) -> bool {
         self.file.is_some()
     }
 
-    /// A descriptor of the file that programs to be started get.
+    /// A descriptor of the file that is passed to programs which this one starts.
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
         files::pass_on(self.file.as_ref().ok_or(ErrorKind::NotFound)?)
     }
 
-    /// Its name in its directory.
+    /// The directory of the journal, and its name there.
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
 
-    /// The file of a journal that is there already, locked if it is to be written.
+    /// The file of an existing journal. If it is opened for writing, it is locked.
     pub(super) fn open(&self, mode: Mode) -> Result<File, Why> {
         let found = self.file.as_ref().ok_or(io::Error::from(ErrorKind::NotFound))?;
         if mode == Mode::Read {
@@ -149,31 +149,31 @@ impl Named {
         judge(&found.metadata()?)?;
         let file = self.place.reopen(found, OFlags::RDWR)?;
         lock(&file)?;
-        // a squash may have put another file in its place in the meantime
+        // a squash may have replaced the file in the meantime
         if !self.place.holds(&file)? {
             return Err(files::replaced().into());
         }
         Ok(file)
     }
 
-    /// Refuse it for an image that belongs to the user `owner`, unless it is that user's or the
-    /// caller's, and nobody else may write to it.
+    /// Check that the journal may be used for an image that belongs to the user `owner`: it must
+    /// belong to that user or to the caller, and nobody else may be allowed to write to it.
     ///
     /// # Errors
-    /// [`Why::Unfit`].
+    /// [`Why::Unfit`] if it may not be used.
     pub fn adopt(&self, owner: u32) -> Result<(), JournalError> {
         let Some(file) = &self.file else { return Ok(()) };
         let meta = file.metadata().map_err(at(&self.path))?;
         adopt(&meta, owner).map_err(at(&self.path))
     }
 
-    /// The file for writing, which is made for the image if it is not there.
+    /// The file for writing. If there is none, it is created for the image.
     pub(super) fn open_or_create(&mut self, image: &image::Opened) -> Result<File, JournalError> {
         let path = self.path.clone();
         let header = || new_header(image).map_err(|e| at(&image.path)(e));
         if self.file.is_some() {
             let file = self.open(Mode::Write).map_err(at(&path))?;
-            // what mktemp(1) makes
+            // an empty file, such as mktemp(1) makes, becomes a journal
             if file.metadata().map_err(at(&path))?.len() == 0 {
                 (&file).write_all(&header()?.to_bytes()).map_err(at(&path))?;
                 file.sync_all().map_err(at(&path))?;
@@ -187,17 +187,17 @@ impl Named {
         Ok(file)
     }
 
-    /// Remove it.
+    /// Remove the journal.
     ///
     /// # Errors
-    /// The system's, and when another file has its name by now.
+    /// The errors of the system, and if another file has its name now.
     pub fn remove(&self) -> Result<(), JournalError> {
         let Some(file) = &self.file else { return Ok(()) };
         self.place.remove(file).map_err(at(&self.path))
     }
 }
 
-/// Begin a journal in a file without a name, locked; `image` tells who owns the image.
+/// Begin a journal in a locked file without a name. `image` tells who owns the image.
 pub(super) fn begin<'a>(
     place: &'a Place,
     header: &Header,
@@ -205,7 +205,7 @@ pub(super) fn begin<'a>(
 ) -> Result<NewFile<'a>, Why> {
     let new = place.begin()?;
     files::take_access(new.file(), image)?;
-    // even an image that nobody may write can have a journal
+    // an image that nobody may write to can have a journal, too
     let mode = new.file().metadata()?.permissions().mode() | 0o600;
     new.file().set_permissions(PermissionsExt::from_mode(mode & 0o644))?;
     lock(new.file())?;
@@ -221,7 +221,7 @@ fn lock(file: &File) -> Result<(), Why> {
     })
 }
 
-/// Check that only its owner can have written the journal.
+/// Check that only its owner can have written to the journal.
 fn judge(meta: &Metadata) -> Result<(), Unfit> {
     if meta.nlink() > 1 {
         Err(Unfit::OtherNames)

@@ -1,5 +1,5 @@
-//! The journal of one change, or of one run of a program, which makes it happen completely or not
-//! at all.
+//! The journal of one change, or of one run of a program. It makes the change happen completely or
+//! not at all.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -8,11 +8,11 @@ use super::{Journal, JournalError, Mode, Named, Why, commit_found};
 use crate::image::Source;
 use crate::show::Show;
 
-/// What the name of such a journal ends with.
+/// The suffix in the name of such a journal.
 const SUFFIX: &str = ".run";
 
-/// A journal that is removed as soon as nothing must be finished any more; a journal that the user
-/// named stays.
+/// A journal that is removed as soon as it is not needed to finish anything. If the user gave its
+/// name, it stays.
 #[derive(Debug)]
 pub struct OwnJournal {
     named: Named,
@@ -20,17 +20,18 @@ pub struct OwnJournal {
 }
 
 impl OwnJournal {
-    /// One that the user named.
+    /// A journal that the user named.
     pub fn given(named: Named) -> Self {
         Self { named, is_temporary: false }
     }
 
-    /// A new one beside the image, because a commit that a power cut interrupts needs both. If an
-    /// earlier journal is left, it is committed if its commit had begun, and otherwise dropped.
+    /// A new journal beside the image, where it is found after a power cut together with the image.
+    /// If there is one from an earlier run, it is committed if its commit had begun, and removed
+    /// otherwise.
     ///
     /// # Errors
-    /// For a block device, beside which there is no place; when the file of that name is not a
-    /// journal, or cannot be trusted; and as [`commit_found`].
+    /// For a block device, because there is no place beside it; if the file of that name is not a
+    /// journal or cannot be trusted; and the errors of [`commit_found`].
     pub fn beside(image: &Source) -> Result<Self, JournalError> {
         if image.metadata().file_type().is_block_device() {
             return Err(at(image.path())(Why::Device));
@@ -49,29 +50,29 @@ impl OwnJournal {
         &self.named
     }
 
-    /// The same, to be attached to the image.
+    /// The journal, for attaching it to the image.
     pub fn named_mut(&mut self) -> &mut Named {
         &mut self.named
     }
 
-    /// Write the state of the journal into the image. If that is interrupted, the journal stays,
-    /// because it has what the image lacks.
+    /// Write the state of the journal into the image. If this is interrupted, the journal stays,
+    /// because it has the bytes that the image still lacks.
     ///
     /// # Errors
-    /// As [`commit_found`]. [`OwnJournal::is_begun`] tells whether the image was written to.
+    /// Those of [`commit_found`]. [`OwnJournal::is_begun`] tells whether the image was written to.
     pub fn commit(&self, image: &Source) -> Result<(), JournalError> {
         commit_found(&self.named, image).map(drop)
     }
 
-    /// Whether the image is only partly written.
+    /// Whether a commit has begun and is not done, so that the image is only partly written.
     ///
     /// # Errors
-    /// When the journal cannot be read.
+    /// If the journal cannot be read.
     pub fn is_begun(&self) -> Result<bool, JournalError> {
         Ok(Journal::open_found(&self.named, Mode::Read)?.history().begun.is_some())
     }
 
-    /// Leave it where it is, for a commit to be finished.
+    /// Do not remove the journal, because its commit must still be finished.
     pub fn keep(&mut self) {
         self.is_temporary = false;
     }
@@ -87,11 +88,11 @@ impl Drop for OwnJournal {
     }
 }
 
-/// Finish the commit of a journal beside the image, if one was interrupted: until then, the image
-/// has neither its old nor its new state. Any other file of that name stays.
+/// If the commit of a journal beside the image was interrupted, finish it. Until then, the image
+/// has neither its old nor its new state. Any other file of that name is left alone.
 ///
 /// # Errors
-/// As [`commit_found`].
+/// Those of [`commit_found`].
 pub fn finish_interrupted(image: &Source) -> Result<(), JournalError> {
     if image.metadata().file_type().is_block_device() {
         return Ok(());

@@ -19,27 +19,27 @@ use crate::time::now;
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;
-/// Size of the pieces that are left out of an image if they are zero, in bytes.
+/// An image gets holes where it has pieces of this many bytes that are all zero.
 const HOLE: usize = 4096;
 
 /// What a squash did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Squashed {
-    /// Bytes of the journal before.
+    /// Bytes of the journal before the squash.
     pub before: u64,
-    /// Bytes of it now.
+    /// Bytes of the journal after the squash.
     pub after: u64,
-    /// Number of its transaction.
+    /// The number of its only transaction.
     pub number: u64,
 }
 
-/// Replace the journal at `path` by one with the net change only, as one transaction that has the
-/// number of the last one. Savepoints at this state stay; earlier states cannot be reached any
+/// Replace the journal at `path` by one that has only the net change, as one transaction with the
+/// number of the last one. Savepoints at the last state stay. Earlier states cannot be reached any
 /// more. The content of blocks that are free in the last state is not kept.
 ///
 /// # Errors
-/// When one of the files cannot be opened, read or written, or they do not belong together. The
-/// journal is as it was then.
+/// If one of the files cannot be opened, read or written, or if they do not belong together. Then
+/// the journal is left as it was.
 pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, JournalError> {
     let named = Named::find(path)?;
     let journal = Journal::open_found(&named, Mode::Write)?;
@@ -81,7 +81,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
             let (block, off) = split(old.geometry(), at);
             let left = usize::try_from(start + len - at).unwrap_or(usize::MAX);
             let part = &mut buf[..left.min((block_size - off) as usize)];
-            // if that is not known, everything is kept
+            // if it is not known which blocks are used, everything is kept
             if used.as_ref().is_none_or(|used| used(block)) {
                 old.read(block, off, part).map_err(crate::Error::from)?;
                 new.prog(block, off, part).map_err(crate::Error::from)?;
@@ -104,16 +104,15 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
 
 fn split(g: Geometry, at: u64) -> (u32, u32) {
     let block_size = u64::from(g.block_size);
-    // within the geometry, so both fit
+    // both are inside the filesystem, so the numbers fit
     ((at / block_size) as u32, (at % block_size) as u32)
 }
 
-/// Write the image as it is at a state to `out`, a new file; with `force`, an existing file is
-/// replaced. Zeros become holes. Returns the number of the state.
+/// Write the image in one of its states to `out`, which is a new file, or with `force` replaces an
+/// existing one. Zeros become holes. Returns the number of the state.
 ///
 /// # Errors
-/// When one of the files cannot be opened, read or written; nothing is left of `out` then, or what
-/// was there.
+/// If one of the files cannot be opened, read or written. Then `out` is as it was before.
 pub fn export(
     path: &Path,
     image_path: Option<&Path>,
@@ -143,7 +142,7 @@ pub fn export(
         let new = place.begin()?;
         let file = new.file();
         files::take_access(file, &image.metadata)?;
-        // the journal may use blocks that a compacted image lacks
+        // the journal may use blocks that are missing at the end of a compacted image
         let size = image.image_size + image.compacted;
         file.set_len(size)?;
         let g = dev.geometry();
@@ -151,7 +150,7 @@ pub fn export(
         let mut buf = vec![0; CHUNK as usize];
         let mut at = 0;
         while at < size {
-            // everything around the filesystem in the file also belongs to the image
+            // what is around the filesystem in the file belongs to the image as well
             let end = if at < from {
                 from
             } else if at < to {
