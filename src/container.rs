@@ -1,7 +1,6 @@
-//! Where a filesystem is in the file that somebody has: recognising what the file is, and finding
-//! superblocks in it.
+//! Where a filesystem is in a file: recognising what the file is, and finding superblocks in it.
 //!
-//! Everything here only reads, within bounded time and memory whatever the file holds.
+//! This layer only reads. Time and memory are bounded, whatever the file holds.
 
 pub mod candidate;
 pub mod content;
@@ -47,31 +46,32 @@ pub use survey::Survey;
 pub use trouble::Trouble;
 pub use unwrap::Unwrapped;
 
-/// Bytes of a plain file that are searched for filesystems.
+/// How many bytes of a plain file are searched for filesystems.
 pub const SEARCH_FILE: u64 = 256 << 20;
-/// Bytes of a block device that are searched: as far as block 1 can be.
+/// How many bytes of a block device are searched: up to the last place where block 1 can be.
 pub const SEARCH_DEVICE: u64 = BLOCK_SIZE_MAX as u64 + 4096;
 
-/// Where a read fails, the rest is read in pieces of so many bytes.
+/// If a read fails, the rest is read in pieces of this many bytes.
 const PIECE: usize = 4096;
-/// Pieces that may fail: a device that is dead altogether takes long to say so each time.
+/// After this many failed pieces, reading ends, because a dead device takes long to fail each time.
 const FAILURES_MAX: usize = 16;
 
-/// Bytes at positions: a file or block device, or what is wrapped in one.
+/// Bytes at positions: a file, a block device, or what is wrapped in one.
 pub trait ReadAt: Send + Sync {
-    /// Bytes in it.
+    /// The size in bytes.
     ///
     /// # Errors
-    /// When the system cannot tell.
+    /// If the system cannot tell.
     fn size(&self) -> io::Result<u64>;
 
-    /// Fill `buf` from byte `start` on, as far as there are bytes; how many were read.
+    /// Fill `buf` with the bytes from position `start`, as far as there are any. Returns how many
+    /// were read.
     ///
     /// # Errors
-    /// When reading fails.
+    /// If reading fails.
     fn read_up_to(&self, start: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// The first byte from `start` on that is not in a gap, in which all bytes are the same.
+    /// The first position from `start` that is not in a gap. All bytes in a gap are the same.
     fn data_from(&self, start: u64) -> Option<u64> {
         Some(start)
     }
@@ -129,7 +129,8 @@ impl ReadAt for File {
     }
 
     fn data_from(&self, start: u64) -> Option<u64> {
-        // holes hold zeros, which are no superblock; where the system does not tell, there are none
+        // Holes read as zeros, which cannot be a superblock. If the system cannot tell where holes
+        // are, everything counts as data.
         match rustix::fs::seek(self, rustix::fs::SeekFrom::Data(start)) {
             Ok(at) => Some(at.max(start)),
             Err(rustix::io::Errno::NXIO) => None,
@@ -138,8 +139,8 @@ impl ReadAt for File {
     }
 }
 
-/// Up to `len` bytes from `start`, fewer where the source ends, and why some could not be read:
-/// those are zeros, which are no superblock.
+/// Up to `len` bytes from position `start`; fewer if the source ends before. If some bytes cannot
+/// be read, returns the error, too; these bytes are zeros, which cannot be a superblock.
 pub fn read_lenient(source: &dyn ReadAt, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; len];
     if let Ok(read) = source.read_up_to(start, &mut bytes) {
@@ -170,16 +171,16 @@ pub fn read_lenient(source: &dyn ReadAt, start: u64, len: usize) -> (Vec<u8>, Op
     (bytes, failed)
 }
 
-/// A device for reading only: the blocks of a filesystem that starts somewhere in a source.
+/// A device for reading only: the blocks of a filesystem that starts at a position in a source.
 pub struct Window<S> {
     source: S,
-    /// Byte position of block 0.
+    /// The position of block 0 in bytes.
     at: u64,
     geometry: Geometry,
 }
 
 impl<S: ReadAt> Window<S> {
-    /// The blocks from byte `at` of `source` on.
+    /// The blocks from byte `at` of `source`.
     pub fn new(source: S, at: u64, geometry: Geometry) -> Self {
         Self { source, at, geometry }
     }
@@ -198,7 +199,7 @@ impl<S: ReadAt> BlockDevice for Window<S> {
         let start = check_range(self.geometry, IoOp::Read, block, off, buf.len())?;
         let read = self.source.read_up_to(self.at.saturating_add(start), buf);
         let read = read.map_err(|source| IoError { op: IoOp::Read, block: Some(block), source })?;
-        // what is missing at the end reads as erased
+        // blocks that are missing at the end read as erased
         buf[read..].fill(0xff);
         Ok(())
     }

@@ -1,9 +1,10 @@
-//! Which filesystem a superblock belongs to, and how sure that is.
+//! Which filesystem a superblock belongs to, and how certain that is.
 //!
-//! Both superblocks of a filesystem carry its block size, so two that stand one block apart are no
-//! accident. One alone may be either of the two: its filesystem starts there, or one block before.
-//! The wrong one of these would show an empty filesystem, and a write to it would destroy the right
-//! one. So one half alone is believed only if something else in the file says which it is.
+//! Both superblocks of a filesystem hold its block size, so two that are exactly one block apart
+//! belong together. If there is only one, it may be either of the two: the filesystem starts there,
+//! or one block before. The wrong choice would show an empty filesystem, and a write to that would
+//! destroy the right one. So a single superblock is believed only if something else in the file
+//! shows which of the two it is.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,42 +15,43 @@ use super::{Label, Scan, ReadAt, read_lenient};
 use crate::bd::Geometry;
 use crate::disk::{Superblock, read_u32_le};
 
-/// Filesystems with both superblocks, and superblocks alone, that are looked into. More than this
-/// no file has that somebody uses.
+/// How many filesystems and single superblocks are examined. No file that is in use has more.
 const CANDIDATES_MAX: usize = 32;
 
-/// A filesystem, by one or both of its superblocks.
+/// A filesystem that was found by one or both of its superblocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Byte position of its block 0.
+    /// The position of its block 0 in bytes.
     pub at: u64,
-    /// The newer valid superblock of the first pair.
+    /// The valid superblock of the first pair; the newer one if both are valid.
     pub superblock: Superblock,
-    /// Which of blocks 0 and 1 holds no valid superblock.
+    /// Which of blocks 0 and 1 has no valid superblock.
     pub lost: Option<u32>,
-    /// Why it may not be what it seems: then it is not to be written.
+    /// Why it may not be the filesystem that it seems to be. If there is a doubt, it must not be
+    /// written.
     pub doubt: Option<Doubt>,
-    /// What its tree says about the place.
+    /// How much of its tree is in the right place.
     pub evidence: Evidence,
-    /// The partition that begins there, by its name.
+    /// The name of the partition that begins there.
     pub label: Option<Label>,
 }
 
-/// Why a superblock is not believed. Positions count bytes from the start of the file.
+/// Why a superblock is not believed. Positions are in bytes from the start of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// It is one of two valid superblocks of the filesystem that starts there.
+    /// It is one of the two valid superblocks of the filesystem that starts at this position.
     PartOf(u64),
-    /// What it leads to is where it belongs if the filesystem starts there.
+    /// What it leads to is in the right place if the filesystem starts at this position.
     BetterAt(u64),
-    /// It could as well be the other superblock of a filesystem that starts there.
+    /// It could just as well be the other superblock of a filesystem that starts at this position.
     EitherAt(u64),
-    /// The superblock that belongs beside it stands there: blocks are further apart than it says.
+    /// The superblock that belongs next to it is at this position: the blocks are further apart
+    /// than the superblock says.
     Stretched(u64),
-    /// It seems empty, and a filesystem that is whole starts there, inside its blocks.
+    /// It seems to be empty, and inside its blocks, at this position, an intact filesystem starts.
     Covers(u64),
-    /// Nothing that it leads to is where it says.
+    /// Nothing that it leads to is in the place that it says.
     LeadsNowhere,
     /// The two superblocks belong to different filesystems.
     Disagreeing,
@@ -96,12 +98,12 @@ impl fmt::Display for Doubt {
 }
 
 impl Found {
-    /// Bytes from the start of the filesystem to its end.
+    /// The length of the filesystem in bytes.
     pub fn len(&self) -> u64 {
         u64::from(self.superblock.block_size) * u64::from(self.superblock.block_count)
     }
 
-    /// Whether it has no blocks, which no filesystem does.
+    /// Whether it has no blocks, which is impossible for a filesystem.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -111,7 +113,7 @@ impl Found {
     }
 }
 
-/// The superblocks of one filesystem.
+/// The two superblocks of one filesystem.
 struct Halves {
     at: u64,
     block_size: u32,
@@ -127,7 +129,7 @@ impl Halves {
         Self { at, block_size, halves }
     }
 
-    /// Both, if they belong together.
+    /// Both superblocks, if they belong together.
     fn whole(&self) -> Option<[Half; 2]> {
         match self.halves {
             [Some(a), Some(b)] if a.agrees_with(&b) => Some([a, b]),
@@ -136,9 +138,10 @@ impl Halves {
     }
 }
 
-/// The filesystem at byte `at` with blocks of that size, if one of its two superblocks is valid.
+/// The filesystem at byte `at` with blocks of `block_size` bytes. `None` if neither of its
+/// superblocks is valid.
 ///
-/// `scan` gives the superblocks of the whole file; it is asked for only where one is lost.
+/// `scan` returns all superblocks of the file. It is called only if one of the two is lost.
 pub fn judge<'s>(
     source: &dyn ReadAt,
     at: u64,
@@ -175,7 +178,7 @@ pub fn judge<'s>(
     Some(found)
 }
 
-/// Why the only superblock of a filesystem may belong to another place.
+/// Why a filesystem of which only one superblock is left may start at another position.
 fn doubt_of_one_half<'s>(
     source: &dyn ReadAt,
     here: &Halves,
@@ -185,7 +188,7 @@ fn doubt_of_one_half<'s>(
     scan: impl Fn() -> &'s Scan,
 ) -> Option<Doubt> {
     let block = u64::from(here.block_size);
-    // the same superblock, taken for the other of the two
+    // where the filesystem would start if this were the other one of its two superblocks
     let other = match lost {
         0 => here.at.checked_add(block),
         _ => here.at.checked_sub(block),
@@ -219,7 +222,8 @@ fn doubt_of_one_half<'s>(
     {
         return Some(Doubt::Covers(at));
     }
-    // Nothing is behind it: an empty filesystem, or one whose files are all in its root.
+    // The superblock leads to nothing: the filesystem is empty, or all of its files are in the
+    // root.
     let other = other?;
     let size = source.size().unwrap_or(u64::MAX);
     let fits = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
@@ -234,14 +238,16 @@ fn doubt_of_one_half<'s>(
     (lost_here <= lost_there).then_some(Doubt::EitherAt(other))
 }
 
-/// What stands where a superblock is lost; the later, the more it looks like one that was.
+/// What is in the place of a lost superblock. The later the variant, the more it looks like the
+/// rest of a superblock.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remains {
-    /// Something else: a driver erases a block before it writes a superblock there.
+    /// Something else. A driver erases a block before it writes a superblock there.
     Other,
-    /// An erased block: power was cut before anything was written.
+    /// An erased block. The power failed before anything was written.
     Erased,
-    /// The start of a superblock: its first tag, or a revision next to that of the other one.
+    /// The beginning of a superblock: its first tag, or a revision count next to that of the other
+    /// one.
     Torn,
 }
 
@@ -263,7 +269,7 @@ impl Remains {
     }
 }
 
-/// A superblock that belongs beside `half` and stands elsewhere.
+/// The superblock that belongs next to `half` but is at another position.
 fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
     let expected = here.halves.iter().position(Option::is_none).unwrap_or(0) as u64;
     let expected = here.at.saturating_add(expected * u64::from(here.block_size));
@@ -276,7 +282,7 @@ fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
     scan.halves.iter().find(belongs).map(|twin| twin.at)
 }
 
-/// A filesystem with both superblocks that starts inside of this one.
+/// A filesystem with both superblocks that starts inside this one.
 fn whole_inside(source: &dyn ReadAt, found: &Found, scan: &Scan) -> Option<u64> {
     let mut budget = Budget(u64::MAX);
     let inside = scan.halves.iter().filter(|half| found.covers(half.at) && half.at != found.at);
@@ -287,7 +293,7 @@ fn whole_inside(source: &dyn ReadAt, found: &Found, scan: &Scan) -> Option<u64> 
     whole.next()
 }
 
-/// The filesystems that the halves of a scan belong to.
+/// The filesystems that the superblocks of a scan belong to.
 pub fn gather(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     let mut all = whole_ones(source, scan);
     let alone: Vec<Half> = scan
@@ -321,7 +327,7 @@ fn is_part_of(half: &Half, found: &Found) -> bool {
     half.at == found.at || Some(half.at) == found.at.checked_add(block_size)
 }
 
-/// Those with both superblocks that are not the content of another.
+/// The filesystems with both superblocks that are not inside the content of another one.
 fn whole_ones(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     let mut all: Vec<Found> = Vec::new();
     let mut used = HashSet::new();
@@ -348,8 +354,8 @@ fn whole_ones(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     drop_content(all)
 }
 
-/// Leave out what starts inside of a sound filesystem. One that looks empty has no content: then it
-/// is an old one, and what starts inside of it is newer.
+/// Leave out filesystems that start inside a sound one, because they are its content. But one that
+/// looks empty has no content: it is an old filesystem, and one that starts inside it is newer.
 fn drop_content(all: Vec<Found>) -> Vec<Found> {
     let mut kept: Vec<Found> = Vec::new();
     for found in all {

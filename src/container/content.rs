@@ -1,4 +1,4 @@
-//! What is in a container: bytes at addresses, erased between them.
+//! The content of a container: bytes at addresses. The gaps between them read as erased.
 
 use std::cmp::Ordering;
 use std::fs::File;
@@ -9,14 +9,14 @@ use super::trouble::Trouble;
 use super::{SEARCH_FILE, Scan, ReadAt};
 use crate::files;
 
-/// Pieces that are remembered: after merging neighbours a real file has some dozens.
+/// How many pieces are kept. After neighbours are merged, a real file has some dozens.
 const PIECES_MAX: usize = 1 << 20;
-/// Parts that are told apart: families, files, memories.
+/// How many contents of one container are told apart: families, files or memories.
 const GROUPS_MAX: usize = 64;
-/// What gaps read as, at most this much at a time.
+/// How many bytes are buffered or compared at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Bytes of the content, and where they stand in the spool.
+/// A piece of the content, and where its bytes are in the spool.
 #[derive(Debug, Clone, Copy)]
 struct Piece {
     address: u64,
@@ -30,16 +30,16 @@ impl Piece {
     }
 }
 
-/// Which of several contents in one container a piece belongs to.
+/// Which of several contents of one container a piece belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Group {
-    /// The only one.
+    /// There is only one content.
     Only,
-    /// A family of processors.
+    /// The content for a family of processors.
     Family(u32),
-    /// A file of this name.
+    /// The file of this name.
     File(String),
-    /// A memory, by its number.
+    /// The memory of this number.
     Memory(u8),
 }
 
@@ -47,18 +47,18 @@ pub enum Group {
 #[derive(Debug)]
 pub struct Content {
     spool: File,
-    /// By ascending address, without overlaps.
+    /// The pieces in ascending order of their addresses, without overlaps.
     pieces: Vec<Piece>,
-    /// The lowest address, which is position 0.
+    /// The lowest address. It is at position 0.
     base: u64,
     size: u64,
 }
 
 impl Content {
-    /// The first `len` bytes of a file as they are.
+    /// The first `len` bytes of a file, unchanged.
     ///
     /// # Errors
-    /// When the system has no more file descriptors.
+    /// If the system has no more file descriptors.
     pub fn part(file: &File, len: u64) -> io::Result<Self> {
         let pieces = vec![Piece { address: 0, len, from: 0 }];
         Ok(Self { spool: file.try_clone()?, pieces, base: 0, size: len })
@@ -69,13 +69,13 @@ impl Content {
         self.base
     }
 
-    /// Address and length of each piece, by ascending address.
+    /// Address and length of each piece, in ascending order of the addresses.
     pub fn pieces(&self) -> Vec<(u64, u64)> {
         self.stretches(1).into_iter().map(|(at, len)| (at + self.base, len)).collect()
     }
 
-    /// Stretches of bytes with less than `gap` erased ones between them: position and length of
-    /// each.
+    /// The stretches of bytes that have fewer than `gap` erased bytes between them: position and
+    /// length of each.
     pub fn stretches(&self, gap: u64) -> Vec<(u64, u64)> {
         let mut all: Vec<(u64, u64)> = Vec::new();
         for piece in &self.pieces {
@@ -110,7 +110,7 @@ impl ReadAt for Content {
     }
 }
 
-/// Fill what of `buf` the pieces cover, from `address` on.
+/// Fill those bytes of `buf` that pieces cover. `buf` begins at `address`.
 fn read_pieces(spool: &File, pieces: &[Piece], address: u64, buf: &mut [u8]) -> io::Result<()> {
     let end = address.saturating_add(buf.len() as u64);
     let first = pieces.partition_point(|piece| piece.end() <= address);
@@ -125,7 +125,7 @@ fn read_pieces(spool: &File, pieces: &[Piece], address: u64, buf: &mut [u8]) -> 
     Ok(())
 }
 
-/// Takes the pieces of a container.
+/// Collects the pieces of a container.
 pub struct Gatherer {
     spool: BufWriter<File>,
     written: u64,
@@ -134,10 +134,10 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// A gatherer that takes at most `limit` bytes.
+    /// Begin to collect, with at most `limit` bytes.
     ///
     /// # Errors
-    /// When no temporary file can be made.
+    /// If no temporary file can be made.
     pub fn new(limit: u64) -> Result<Self, Trouble> {
         let spool = files::temporary().map_err(Trouble::Spool)?;
         let spool = BufWriter::with_capacity(CHUNK, spool);
@@ -147,7 +147,7 @@ impl Gatherer {
     /// Add bytes at an address.
     ///
     /// # Errors
-    /// When that is more than the limit, or cannot be written.
+    /// If there would be more bytes than the limit, or they cannot be written.
     pub fn add(&mut self, group: &Group, address: u64, data: &[u8]) -> Result<(), Trouble> {
         if data.is_empty() {
             return Ok(());
@@ -180,10 +180,11 @@ impl Gatherer {
         Ok(())
     }
 
-    /// The content: of several groups the first that a superblock is in, else the first.
+    /// The content, and its group. If there are several groups, it is the first one that holds a
+    /// superblock, or otherwise the first one.
     ///
     /// # Errors
-    /// When there is none, or pieces contradict each other.
+    /// If there is no content, or if pieces contradict each other.
     pub fn finish(self, notes: &mut Vec<String>) -> Result<(Content, Group), Trouble> {
         let spool = self.spool.into_inner().map_err(|e| Trouble::Spool(e.into_error()))?;
         let several = self.groups.len() > 1;
@@ -216,8 +217,8 @@ impl Content {
         });
         let mut merged: Vec<Piece> = Vec::new();
         for piece in pieces {
-            // The last one begins before this one, and none ends behind the last: so a piece overlaps
-            // with the last only, however many there are.
+            // The pieces are in ascending order, and no merged piece ends behind the last one. So a
+            // piece can overlap only with the last one.
             let Some(last) = merged.last_mut() else {
                 merged.push(piece);
                 continue;
@@ -244,7 +245,8 @@ impl Content {
     }
 }
 
-/// A block may come twice, with the same content: the first `len` bytes of `piece` are those of `known`.
+/// Check that the first `len` bytes of `piece` are those of `known`: a piece may come twice, but
+/// only with the same content.
 fn same_bytes(spool: &File, known: &Piece, piece: &Piece, len: u64) -> Result<(), Trouble> {
     let size = usize::try_from(len).unwrap_or(CHUNK).min(CHUNK);
     let (mut old, mut new) = (vec![0; size], vec![0; size]);

@@ -13,7 +13,7 @@ use super::trouble::Trouble;
 use super::ReadAt;
 use crate::disk::{crc, read_u32_le};
 
-/// Bytes of the suffix that both kinds end in.
+/// Bytes of the suffix at the end of both kinds.
 pub const SUFFIX: u64 = 16;
 const PREFIX: u64 = 11;
 const TARGET: u64 = 274;
@@ -21,13 +21,13 @@ const ELEMENT: u64 = 8;
 /// Bytes of content given out at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Takes content: its position in the file, the target it is for, its address, and the bytes.
+/// Receives content: its position in the file, the target it is for, its address, and its bytes.
 pub type Visit<'v> = dyn FnMut(u64, &Group, u32, &[u8]) -> Result<(), Trouble> + 'v;
 
-/// Read all elements and give their content to `visit`, with its position in the file.
+/// Read all elements, and pass the content of each to `visit`.
 ///
 /// # Errors
-/// When the file cannot be read, lengths in it are impossible, or `visit` fails.
+/// If the file cannot be read, lengths in it are impossible, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
     notes: &mut Vec<String>,
@@ -74,10 +74,10 @@ pub fn read(
     Ok(())
 }
 
-/// Where the last target starts.
+/// The position of the last target.
 ///
 /// # Errors
-/// When the file cannot be read, or lengths in it are impossible.
+/// If the file cannot be read, or lengths in it are impossible.
 pub fn last_target(source: &dyn ReadAt) -> Result<u64, Trouble> {
     let targets = bytes_at(source, 0, PREFIX)?.last().copied().unwrap_or(0);
     let mut at = PREFIX;
@@ -88,10 +88,10 @@ pub fn last_target(source: &dyn ReadAt) -> Result<u64, Trouble> {
     Ok(at)
 }
 
-/// The CRC in the suffix, and the right one; nothing without a suffix.
+/// The CRC in the suffix, and the right one. `None` if there is no suffix.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// If the file cannot be read.
 pub fn checksum(source: &dyn ReadAt) -> Result<Option<(u32, u32)>, Trouble> {
     let size = source.size().map_err(Trouble::Io)?;
     let Some(at) = size.checked_sub(SUFFIX) else { return Ok(None) };
@@ -125,7 +125,7 @@ fn read_exactly(source: &dyn ReadAt, at: u64, buf: &mut [u8]) -> Result<(), Trou
     Ok(())
 }
 
-/// A file of one target with these pieces: address and content.
+/// A file with one target that consists of these pieces: address and content of each.
 pub fn encode(pieces: &[(u32, Vec<u8>)]) -> Vec<u8> {
     let mut elements = Vec::new();
     for (address, data) in pieces {

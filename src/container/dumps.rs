@@ -8,9 +8,10 @@
 //! od            0000020 007760 173777 064554 072164 062554 071546 170057 010000
 //! ```
 //!
-//! hexdump and od print numbers of one, two, four or eight bytes, here taken as those of a machine with the
-//! lowest byte first, and addresses of either radix. A line that is a single `*` stands for rows like
-//! the one before, up to the address that follows. A last line of an address alone is the size.
+//! hexdump and od print numbers of one, two, four or eight bytes, which are read here with the
+//! lowest byte first, and addresses in octal or hexadecimal. A line that is a single `*` stands for
+//! copies of the row before it, up to the address that follows. A last line that is only an address
+//! gives the size.
 
 use std::io::{BufRead, BufReader};
 
@@ -19,18 +20,19 @@ use super::records::decode_hex;
 use super::trouble::Trouble;
 use super::{Kind, ReadAt, read_lenient};
 
-/// Characters of a line: more than any of these programs prints.
+/// A line has at most this many characters. None of these programs prints more.
 const LINE_MAX: usize = 4096;
-/// Bytes that rows left out stand for, given out at a time.
+/// How many bytes of omitted rows are passed on at a time.
 const CHUNK: usize = 64 << 10;
 
-/// Takes content: its address, and the bytes.
+/// Receives content: its address and its bytes.
 pub type Visit<'v> = dyn FnMut(u64, &[u8]) -> Result<(), Trouble> + 'v;
 
-/// Read all rows, and give their bytes to `visit`; rows left out stand for at most `limit` bytes.
+/// Read all rows, and pass their bytes to `visit`. Omitted rows may stand for no more than `limit`
+/// bytes.
 ///
 /// # Errors
-/// When the file cannot be read, a row is damaged, or `visit` fails.
+/// If the file cannot be read, a row is damaged, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
     kind: Kind,
@@ -44,7 +46,7 @@ pub fn read(
     };
     let (mut line, mut row, mut digits) = (Vec::new(), Vec::new(), Vec::new());
     let (mut number, mut end, mut repeated) = (0_u64, 0_u64, false);
-    // A row of numbers may be filled up with zeros: it ends where the next address says.
+    // the last row may be padded with zeros: it ends at the address that the next line gives
     let mut held: Option<u64> = None;
     loop {
         line.clear();
@@ -92,7 +94,8 @@ pub fn read(
     }
 }
 
-/// The address that a line begins with, if it has one, and its digits.
+/// The address at the beginning of a line, if there is one. The digits of the line are put into
+/// `digits`.
 fn parse(kind: Kind, line: &[u8], digits: &mut Vec<u8>) -> Option<Option<u64>> {
     let (address, rest) = match kind {
         Kind::HexDigits => {
@@ -102,7 +105,7 @@ fn parse(kind: Kind, line: &[u8], digits: &mut Vec<u8>) -> Option<Option<u64>> {
         Kind::HexDump => {
             let colon = line.iter().position(|&b| b == b':')?;
             let rest = line.get(colon + 1..)?;
-            // two spaces part the bytes from the characters they stand for
+            // two spaces separate the bytes from the characters that they stand for
             let end = rest.windows(2).position(|pair| pair == b"  ").unwrap_or(rest.len());
             (line.get(..colon)?, rest.get(..end)?)
         }
@@ -117,7 +120,7 @@ fn parse(kind: Kind, line: &[u8], digits: &mut Vec<u8>) -> Option<Option<u64>> {
     u64::from_str_radix(address, 16).ok().map(Some)
 }
 
-/// The bytes of rows that were left out.
+/// Pass on the bytes of rows that were omitted.
 fn repeat(row: &[u8], from: u64, to: u64, visit: &mut Visit<'_>) -> Result<(), Trouble> {
     if row.is_empty() {
         return Ok(());
@@ -132,20 +135,20 @@ fn repeat(row: &[u8], from: u64, to: u64, visit: &mut Visit<'_>) -> Result<(), T
     Ok(())
 }
 
-/// How a dump by hexdump or od is written.
+/// The format of a dump by hexdump or od.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Numbers {
-    /// What addresses are written in: 8 or 16.
+    /// The radix of addresses: 8 or 16.
     address_radix: u32,
-    /// What numbers are written in: 8 or 16.
+    /// The radix of numbers: 8 or 16.
     radix: u32,
-    /// Digits of a number.
+    /// How many digits a number has.
     digits: usize,
-    /// Bytes of a number.
+    /// How many bytes a number stands for.
     bytes: usize,
 }
 
-/// Digits, radix and bytes of the numbers that these programs print.
+/// The numbers that these programs print: digits, radix and bytes.
 const NUMBERS: [(usize, u32, usize); 8] = [
     (2, 16, 1),
     (4, 16, 2),
@@ -158,7 +161,8 @@ const NUMBERS: [(usize, u32, usize); 8] = [
 ];
 
 impl Numbers {
-    /// How the dump is written that begins with this text, if it is one: two rows follow each other.
+    /// The format of the dump that begins with this text. `None` if no two rows of it follow each
+    /// other as in a dump.
     pub fn of(start: &[u8]) -> Option<Self> {
         let mut lines = start.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
         let first = lines.next()?;
@@ -181,13 +185,13 @@ impl Numbers {
                     return Some(numbers);
                 }
             }
-            // rows that were left out tell nothing
+            // omitted rows show nothing about the format
             before = if line == b"*" { before } else { line };
         }
         None
     }
 
-    /// The address that a line begins with.
+    /// The address at the beginning of a line.
     fn address(self, line: &[u8]) -> Option<u64> {
         number(words(line).next()?, self.address_radix)
     }
@@ -205,7 +209,7 @@ impl Numbers {
     }
 }
 
-/// What stands between spaces, up to the characters that the bytes stand for.
+/// The words of a line, up to the characters that the bytes stand for.
 fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     let end = line.iter().position(|&b| b == b'>').unwrap_or(line.len());
     let line = line.get(..end).unwrap_or_default();
@@ -217,7 +221,7 @@ fn number(word: &[u8], radix: u32) -> Option<u64> {
     std::str::from_utf8(word).ok().filter(|_| digits).and_then(|w| u64::from_str_radix(w, radix).ok())
 }
 
-/// How a dump is written that was recognised as one.
+/// The format of a dump that was recognised before.
 fn recognised(source: &dyn ReadAt) -> Result<Numbers, Trouble> {
     let (start, _) = read_lenient(source, 0, LINE_MAX);
     Numbers::of(&start).ok_or_else(|| Trouble::Damaged("line 1: is no row".to_owned()))

@@ -1,4 +1,4 @@
-//! Partition tables of ESP-IDF, which Arduino, MicroPython and others on ESP32 have, too.
+//! Partition tables of ESP-IDF. Arduino, MicroPython and others on the ESP32 have them, too.
 //!
 //! ```text
 //! entry   AA 50, type, subtype (u8 each), offset, bytes (u32 each), label[16], flags (u32)
@@ -6,8 +6,9 @@
 //! end     32 times FF
 //! ```
 //!
-//! The table is at 0x8000 of the flash unless it was configured otherwise, so it is looked for at
-//! every multiple of its alignment. Neither label nor subtype tells what a partition holds.
+//! The table is at 0x8000 of the flash unless it was configured to be elsewhere, so it is looked
+//! for at every multiple of its alignment. Neither the label nor the subtype says for certain what
+//! a partition holds.
 
 use std::io;
 
@@ -20,7 +21,7 @@ use crate::disk::read_u32_le;
 
 /// Bytes of an entry.
 const ENTRY: usize = 32;
-/// Entries of a table.
+/// The largest number of entries in a table.
 const ENTRIES_MAX: usize = 95;
 /// Bytes of a table.
 const TABLE: usize = (ENTRIES_MAX + 2) * ENTRY;
@@ -31,21 +32,21 @@ const MD5_MAGIC: [u8; 16] =
     [0xeb, 0xeb, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255];
 /// Where the table is on flash by default.
 const DEFAULT_AT: u64 = 0x8000;
-/// What offsets of partitions are multiples of.
+/// Offsets of partitions are multiples of this.
 const ALIGNMENT: u32 = 0x1000;
-/// Bytes searched at a time.
+/// How many bytes are searched at a time.
 const CHUNK: usize = 1 << 20;
-/// Tables that are kept.
+/// How many tables are kept.
 const TABLES_MAX: usize = 16;
-/// Places that look like an entry and are looked into.
+/// How many places that look like an entry are examined.
 const LOOKS_MAX: usize = 1 << 16;
-/// The content is ciphertext if flash encryption is on.
+/// The flag that the content is encrypted if flash encryption is on.
 const ENCRYPTED: u32 = 1;
 
 /// The tables in the first `limit` bytes of a source.
 ///
 /// # Errors
-/// When its size cannot be found out.
+/// If the size of the source cannot be determined.
 pub fn find(source: &dyn ReadAt, limit: u64) -> io::Result<Vec<Table>> {
     let end = source.size()?.min(limit);
     let finder = memmem::Finder::new(MAGIC);
@@ -82,7 +83,8 @@ pub fn find(source: &dyn ReadAt, limit: u64) -> io::Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// The table that begins with these bytes, and its length; offsets count from byte 0.
+/// The table that begins with these bytes, and its length. Offsets are relative to byte 0 of the
+/// source.
 fn parse(bytes: &[u8], at: u64) -> Option<(Table, usize)> {
     let mut table = Table { origin: Origin::EspIdf, at, partitions: Vec::new(), md5: None };
     let mut len = 0;
@@ -103,8 +105,8 @@ fn parse(bytes: &[u8], at: u64) -> Option<(Table, usize)> {
     is_one.then_some((table, len))
 }
 
-/// Count positions from another start of the flash than byte 0, if more filesystems begin where
-/// a partition does then: a dump may begin later in the flash, or hold something before it.
+/// Move the positions of the partitions, if more filesystems then begin where a partition begins: a
+/// dump may start later in the flash, or have other bytes before it.
 pub fn fit(table: &mut Table, all: &[Found]) {
     let from = |base: u64, at: u64| (base + at).checked_sub(DEFAULT_AT);
     let base = table.at;
@@ -114,7 +116,7 @@ pub fn fit(table: &mut Table, all: &[Found]) {
                 partition.at = at;
                 true
             }
-            // before the dump
+            // this one would be before the start of the dump
             None => false,
         });
     }

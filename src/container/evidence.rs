@@ -1,7 +1,9 @@
-//! What the tree behind a superblock says about where the filesystem starts.
+//! How much of the tree of a filesystem is in the right place, if the filesystem starts at a given
+//! position.
 //!
-//! Addresses on disk count blocks from the start. Read from a wrong start, one of two adjacent
-//! blocks of a pair still looks right; but not both, and not the pointers of a file's list.
+//! Addresses on disk are numbers of blocks from the start. If the start is off by one block, one of
+//! the two adjacent blocks of a pair may still look right, but not both, and not the pointers of a
+//! list.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -16,28 +18,28 @@ use crate::v1::block;
 
 use super::half::are_neighbours;
 
-/// Pairs looked at.
+/// How many pairs are examined.
 const PAIRS_MAX: u64 = 32;
-/// Lists of files looked at.
+/// How many lists of files are examined.
 const LISTS_MAX: usize = 32;
-/// Blocks of a list looked at.
+/// How many blocks of a list are examined.
 const STEPS_MAX: u32 = 16;
-/// Bytes of metadata looked at.
+/// How many bytes of metadata are examined.
 const BYTES_MAX: u64 = 16 << 20;
-/// Pairs that are looked at however large their blocks are: one besides the first.
+/// How many pairs are examined even if their blocks are large: the first one and one other.
 const PAIRS_MIN: u64 = 2;
 
-/// How much of what a superblock leads to is where it says.
+/// How much of what a superblock leads to is in the right place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Blocks of pairs that hold what they should; two for each list whose pointers agree.
+    /// Blocks of pairs that hold what they should. A list whose pointers agree counts as two.
     pub good: u32,
-    /// Pairs and lists that are not there.
+    /// Pairs and lists that are not in the right place.
     pub bad: u32,
 }
 
 impl Evidence {
-    /// Look at some of what the filesystem at byte `at` holds.
+    /// Examine a part of what the filesystem at byte `at` holds.
     pub fn gather(source: &dyn ReadAt, at: u64, superblock: &Superblock) -> Self {
         let Ok(geometry) = Geometry::new(superblock.block_size, superblock.block_count) else {
             return Self::default();
@@ -70,8 +72,8 @@ impl Evidence {
         evidence
     }
 
-    /// Count the valid blocks of a pair, and give what the newer one leads to. The first pair is what
-    /// is in question and no evidence.
+    /// Count the valid blocks of a pair, and return what the newer one leads to. The first pair is
+    /// not evidence, because its place is the question.
     fn weigh_pair(
         &mut self,
         dev: &dyn BlockDevice,
@@ -102,13 +104,13 @@ impl Evidence {
         newest
     }
 
-    /// Follow a file's list for some blocks.
+    /// Examine some blocks of the list of a file.
     fn weigh_list(&mut self, dev: &dyn BlockDevice, list: List) {
         let geometry = dev.geometry();
         match list.blocks(geometry.block_size) {
             0 => {}
             _ if list.head >= geometry.block_count => self.bad += 1,
-            // a single block is all data, and says nothing
+            // a single block has no pointers, so it shows nothing
             1 => {}
             _ if pointers_agree(dev, list) => self.good += 2,
             _ => self.bad += 1,
@@ -116,14 +118,14 @@ impl Evidence {
     }
 }
 
-/// Whether the pointers in the last blocks of a list are possible, and agree.
+/// Whether the pointers in the last blocks of a list are possible and agree.
 pub(super) fn pointers_agree(dev: &dyn BlockDevice, list: List) -> bool {
     let mut agree = true;
     let mut steps = 0;
     let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
     let visit = |met: Met<'_>| {
         if let Met::Pointers { pointers, agrees, .. } = met {
-            // the first two blocks are the superblock's
+            // blocks 0 and 1 belong to the superblock
             agree &= agrees && pointers.iter().all(|to| (2..dev.geometry().block_count).contains(to));
             steps += 1;
         }
@@ -132,14 +134,14 @@ pub(super) fn pointers_agree(dev: &dyn BlockDevice, list: List) -> bool {
     list::follow(dev.geometry(), list, read, visit).is_ok() && agree
 }
 
-/// What a valid block of metadata leads to.
+/// What a valid metadata block leads to.
 pub(super) struct Node {
     rev: u32,
     /// The lists of files.
     pub lists: Vec<List>,
-    /// Other pairs.
+    /// The other pairs.
     pub pairs: Vec<Pair>,
-    /// Whether it cannot be a superblock: with version 1, where the root is another pair.
+    /// Whether a block of version 1 has no superblock entry. Version 2 leaves this false.
     stray: bool,
 }
 
@@ -150,7 +152,7 @@ impl Node {
         Some(Self { rev: log.rev, lists, pairs, stray: false })
     }
 
-    /// The newer half of a pair, whose blocks stand so many blocks before their place.
+    /// The newer block of a pair whose blocks are `moved` blocks before their places.
     pub fn newest(dev: &dyn BlockDevice, pair: Pair, moved: u32) -> Option<Self> {
         let halves = pair.0.map(|block| Self::read(dev, block.checked_sub(moved)?));
         match halves {

@@ -1,4 +1,4 @@
-//! One block that holds a superblock: half of the pair {0, 1}, or of a later root.
+//! A block with a superblock: one half of the pair {0, 1}, or of the pair of a later root.
 //!
 //! ```text
 //! version 2                       version 1
@@ -13,9 +13,9 @@ use crate::disk::log::{self, Log, Parsed};
 use crate::disk::superblock::{self, MAGIC};
 use crate::disk::{Superblock, rev_newer};
 
-/// Bytes read of a block at first: nearly always its whole log.
+/// How many bytes of a block are read at first. Nearly always, they hold its whole log.
 const FIRST_READ: usize = 4096;
-/// The superblock's name tag and name, which always are the first tag of a block.
+/// Name tag and name of the superblock. They are always the first tag of a block.
 pub const SIGNATURE: &[u8; 12] = b"\xf0\x0f\xff\xf7littlefs";
 /// Position of [`SIGNATURE`] in a block.
 pub const SIGNATURE_AT: u64 = 4;
@@ -29,20 +29,20 @@ pub const V1_MAGIC_AT: u64 = 40;
 pub struct Half {
     /// Byte position of the block.
     pub at: u64,
-    /// What it says; of version 1, with the limits that version has.
+    /// The content of the superblock. For version 1, with the limits of that version.
     pub superblock: Superblock,
-    /// Revision of the block.
+    /// The revision count of the block.
     pub rev: u32,
 }
 
-/// How many bytes may still be read to look into blocks: a hostile file costs no more.
+/// How many bytes may still be read to examine blocks. This bounds what a hostile file costs.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget(pub u64);
 
 impl Half {
-    /// The superblock in the block at byte `at`, of either version.
+    /// The superblock, of either version, in the block at byte `at`.
     ///
-    /// The block ends where its superblock says, not where the log seems to go on in the next.
+    /// The block ends where its superblock says, even if the log seems to continue in the next one.
     pub fn read(source: &dyn ReadAt, at: u64, budget: &mut Budget) -> Option<Self> {
         let (mut bytes, _) = read_lenient(source, at, FIRST_READ);
         budget.0 = budget.0.saturating_sub(FIRST_READ as u64);
@@ -74,7 +74,7 @@ impl Half {
             if log.off as usize <= block_size || block_size < BLOCK_SIZE_MIN as usize {
                 return Some(Self { at, superblock, rev: log.rev });
             }
-            // what seemed to be its log ran into the next block
+            // the log seemed to continue in the next block
             bytes.truncate(block_size);
             limit = block_size;
         }
@@ -95,12 +95,13 @@ impl Half {
         Some(Self { at, superblock, rev })
     }
 
-    /// Whether this is of version 1.
+    /// Whether this is version 1.
     pub fn is_version1(&self) -> bool {
         self.superblock.is_version1()
     }
 
-    /// Whether two halves belong to one pair: successive revisions, or the same superblock.
+    /// Whether two halves belong to the same pair: their revisions are next to each other, or their
+    /// superblocks are the same.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.superblock.block_size == other.superblock.block_size
             && self.is_version1() == other.is_version1()
@@ -113,7 +114,7 @@ impl Half {
     }
 }
 
-/// Whether a block of one revision may be the twin of a block of the other.
+/// Whether blocks with these revisions can be the two blocks of a pair.
 pub fn are_neighbours(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).wrapping_add(1) <= 2
 }

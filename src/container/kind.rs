@@ -1,4 +1,4 @@
-//! What a file is when it is not a filesystem's own bytes, by its content.
+//! Recognising, by its content, a file that is not simply the bytes of a filesystem.
 
 use std::fmt;
 use std::io;
@@ -8,9 +8,9 @@ use super::half::has_signature;
 use super::records::decode_hex;
 use super::{ReadAt, read_lenient};
 
-/// Bytes that are looked at.
+/// How many bytes are looked at.
 const LOOKED_AT: usize = 4096;
-/// Bytes of the suffix that files for USB download (DFU) end in.
+/// Bytes of the suffix at the end of files for USB download (DFU).
 const DFU_SUFFIX: usize = 16;
 
 /// A format that holds an image in some other form.
@@ -22,9 +22,9 @@ pub enum Kind {
     IntelHex,
     /// Motorola's S-records.
     Srec,
-    /// ST's format for USB download.
+    /// ST's format for download over USB.
     DfuSe,
-    /// An image with the suffix of USB download, whose CRC a write would break.
+    /// An image with a DFU suffix. The suffix has a CRC, which a write to the image would break.
     Dfu,
     /// gzip.
     Gzip,
@@ -54,13 +54,13 @@ pub enum Kind {
     HexDump,
     /// What `hexdump -C` prints.
     HexDumpColumns,
-    /// What hexdump and od print otherwise.
+    /// What hexdump and od print with other options.
     NumberDump,
-    /// Hexadecimal digits and nothing else.
+    /// Only hexadecimal digits.
     HexDigits,
 }
 
-/// Formats that begin with bytes of their own, and where these stand.
+/// Formats that can be recognised by fixed bytes, and the position of these bytes.
 const MAGICS: &[(Kind, usize, &[u8])] = &[
     (Kind::DfuSe, 0, b"DfuSe\x01"),
     (Kind::Zstd, 0, b"\x28\xb5\x2f\xfd"),
@@ -75,14 +75,14 @@ const MAGICS: &[(Kind, usize, &[u8])] = &[
 ];
 
 impl Kind {
-    /// What the file behind `source` is, if it is not an image as it stands.
+    /// The format of the file behind `source`; `None` if the file can be an image as it is.
     ///
     /// # Errors
-    /// When the size of the source cannot be found out.
+    /// If the size of the source cannot be determined.
     pub fn of(source: &dyn ReadAt) -> io::Result<Option<Self>> {
-        // what cannot be read tells nothing
+        // bytes that cannot be read show nothing
         let (start, _) = read_lenient(source, 0, LOOKED_AT);
-        // The first four bytes of an image are a counter and may be anything.
+        // the first four bytes of an image are a revision count and can be anything
         if has_signature(&start) {
             return Ok(has_dfu_suffix(source)?.then_some(Self::Dfu));
         }
@@ -109,7 +109,7 @@ impl Kind {
         }
     }
 
-    /// What people call it.
+    /// The name that people use for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Uf2 => "UF2",
@@ -140,18 +140,18 @@ impl Kind {
         matches!(self, Self::Gzip | Self::Zstd | Self::Xz)
     }
 
-    /// Whether it holds pieces at addresses: what it has no piece for is erased.
+    /// Whether it holds pieces at addresses. What is between the pieces is erased.
     pub fn has_addresses(self) -> bool {
         self.can_be_made()
     }
 
-    /// Whether it can be made here, too.
+    /// Whether this program can write it, too.
     pub fn can_be_made(self) -> bool {
         matches!(self, Self::Uf2 | Self::IntelHex | Self::Srec | Self::DfuSe)
     }
 
-    /// How to get the bytes of the image out of one that is not read here, as an example to be
-    /// adapted.
+    /// How to get the image out of a file of this format, if this program cannot read it. This is
+    /// an example command, to be adapted.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::Elf => "'objcopy -O binary FILE RAW' makes a raw image",
@@ -176,17 +176,17 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Three words of a UF2 block, two at its start and one at its end.
+/// A UF2 block has two magic words at its start and one at its end.
 fn is_uf2(start: &[u8]) -> bool {
     start.starts_with(b"UF2\n\x57\x51\x5d\x9e") && start.get(508..512) == Some(b"\x30\x6f\xb1\x0a")
 }
 
-/// The magic, the only method there is, and flags that are defined.
+/// The magic, the only compression method that exists, and no undefined flags.
 fn is_gzip(start: &[u8]) -> bool {
     start.starts_with(b"\x1f\x8b\x08") && start.get(3).is_some_and(|flags| flags & 0xe0 == 0)
 }
 
-/// Records of hexadecimal digits whose first has the right length and sum.
+/// Records of hexadecimal digits. The first one must have the right length and checksum.
 fn text_records(start: &[u8]) -> Option<Kind> {
     let text = start.trim_ascii_start();
     let line = text.split(|&b| b == b'\n' || b == b'\r').next()?.trim_ascii_end();
@@ -206,7 +206,7 @@ fn text_records(start: &[u8]) -> Option<Kind> {
     is_record.then_some(kind)
 }
 
-/// A dump in text whose first line shows the first bytes.
+/// A dump as text. Its first line shows the first bytes.
 fn text_dump(start: &[u8]) -> Option<Kind> {
     let text = start.trim_ascii_start();
     let line = text.split(|&b| b == b'\n').next()?.trim_ascii_end();
@@ -223,7 +223,7 @@ fn text_dump(start: &[u8]) -> Option<Kind> {
             is_byte(first).then_some(Kind::HexDumpColumns)
         }
         (digits, None) => (digits.len() >= 32 && all_digits(digits)).then_some(Kind::HexDigits),
-        // bytes one by one, as od prints them without addresses
+        // single bytes, as od prints them without addresses
         (byte, Some(first)) if is_byte(byte) => {
             let is_dump = is_byte(first) && words.clone().all(is_byte) && words.count() >= 6;
             is_dump.then_some(Kind::HexDigits)
@@ -232,8 +232,8 @@ fn text_dump(start: &[u8]) -> Option<Kind> {
     }
 }
 
-/// Whether the last bytes are the suffix of USB download: length, `UFD`, and the CRC of everything
-/// before (as littlefs, without the inversion at the end).
+/// Whether the file ends with a DFU suffix: its length, `UFD`, and the CRC of everything before.
+/// The CRC is computed as in littlefs, without inversion at the end.
 fn has_dfu_suffix(source: &dyn ReadAt) -> io::Result<bool> {
     let Some(at) = source.size()?.checked_sub(DFU_SUFFIX as u64) else { return Ok(false) };
     let (suffix, _) = read_lenient(source, at, DFU_SUFFIX);

@@ -1,12 +1,13 @@
-//! Where programs for some chips have their filesystem, although no table says so: it explains a
-//! filesystem that was found, and where to look for one that was not. It never decides.
+//! Where programs for some chips have their filesystems although no partition table says so. This
+//! explains a filesystem that was found, and says where to look for one that was not. It never
+//! decides which filesystem is used.
 
 use std::io;
 
 use super::{Found, ReadAt, read_lenient, rp2};
 use crate::disk::read_u32_le;
 
-/// Bytes at the start of flash that tell the chip.
+/// How many bytes at the start of the flash are looked at to recognise the chip.
 const HEAD: usize = 0x4000;
 
 /// A chip.
@@ -23,7 +24,7 @@ pub enum Chip {
 }
 
 impl Chip {
-    /// What people call it.
+    /// The name that people use for it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Esp8266 => "ESP8266",
@@ -34,27 +35,27 @@ impl Chip {
     }
 }
 
-/// A part of the flash that a layout has for a filesystem.
+/// A part of the flash that a layout reserves for a filesystem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Area {
-    /// What the project that has this layout calls it.
+    /// The name that the project with this layout uses.
     pub name: &'static str,
-    /// Byte position in the flash.
+    /// Position in the flash in bytes.
     pub at: u64,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u64,
 }
 
-/// A program's chip, and where such programs have filesystems.
+/// The chip that a program is for, and where programs for it have filesystems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// The chip.
     pub chip: Chip,
-    /// Bytes of flash that the program says the device has, where it does.
+    /// The size of the flash in bytes, if the program says it.
     pub flash: Option<u64>,
-    /// Bytes of the dump.
+    /// The size of the dump in bytes.
     size: u64,
-    /// Places of filesystems.
+    /// The places of filesystems.
     pub areas: Vec<Area>,
 }
 
@@ -114,10 +115,10 @@ const NRF52: &[Area] = &[
 ];
 
 impl Layout {
-    /// What the program at the start of a source tells. Positions count from that start.
+    /// Recognise the program at the start of a source. Positions count from there.
     ///
     /// # Errors
-    /// When the size of the source cannot be found out.
+    /// If the size of the source cannot be determined.
     pub fn recognise(source: &dyn ReadAt) -> io::Result<Option<Self>> {
         let size = source.size()?;
         let (head, _) = read_lenient(source, 0, HEAD);
@@ -136,17 +137,19 @@ impl Layout {
         })
     }
 
-    /// The area that begins where a filesystem does; of several the one that is closest to its size.
+    /// The area that begins where a filesystem begins. If there are several, it is the one closest
+    /// in size.
     pub fn area_of(&self, found: &Found) -> Option<Area> {
         let begins_there = |area: &&Area| area.at == found.at;
         match self.chip {
             Chip::Esp8266 => {
-                // The header often has the size of a smaller flash: all maps count.
+                // The header often has the size of a smaller flash, so the maps of all sizes count.
                 let all = ESP8266.iter().flat_map(|(_, areas)| *areas).filter(begins_there);
                 all.min_by_key(|area| area.len.abs_diff(found.len())).copied()
             }
             Chip::Nrf52 => self.areas.iter().find(begins_there).copied(),
-            // these end at the end of the flash, or at the last sectors, which emulate an EEPROM
+            // these end at the end of the flash, or before the last sectors, which emulate an
+            // EEPROM
             Chip::Rp2040 | Chip::Rp2350 => {
                 let eeprom = if self.chip == Chip::Rp2040 { 0x1000 } else { 0x2000 };
                 let end = found.at.saturating_add(found.len());
@@ -161,8 +164,8 @@ impl Layout {
     }
 }
 
-/// The size of the flash that the header of an ESP8266's program has: its magic, segments, mode, size
-/// and speed, and an entry point in the RAM for instructions.
+/// The size of the flash according to the header of a program for the ESP8266. The header has a
+/// magic, a number of segments, mode, size and speed, and an entry point in the instruction RAM.
 fn esp8266(head: &[u8]) -> Option<u64> {
     let (&segments, &mode, &size) = (head.get(1)?, head.get(2)?, head.get(3)?);
     let entry = read_u32_le(head, 4)?;
@@ -183,7 +186,8 @@ fn esp8266(head: &[u8]) -> Option<u64> {
     is_one.then_some(flash)
 }
 
-/// Whether a SoftDevice stands behind the master boot record, by the magic of its information.
+/// Whether a SoftDevice follows the master boot record. It is recognised by the magic of its
+/// information block.
 fn has_softdevice(head: &[u8]) -> bool {
     read_u32_le(head, 0x3004) == Some(0x51b1_e5db)
 }

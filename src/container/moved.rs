@@ -1,5 +1,5 @@
-//! Blocks that stand before their place: some tools leave bad blocks of NAND flash out of a dump, and
-//! what follows moves down.
+//! Blocks that stand before their place. Some tools leave bad blocks of NAND flash out of a dump,
+//! and then everything that follows is in a lower place.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -7,22 +7,22 @@ use super::evidence::{Node, pointers_agree};
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::{List, Pair};
 
-/// Blocks that are left out at most before another.
+/// The largest number of blocks that may be left out before a block.
 const LEFT_OUT_MAX: u32 = 16;
-/// Pairs and lists that are looked at.
+/// How many pairs and lists are examined.
 const LOOKS_MAX: usize = 256;
 
 /// A block that does not stand in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moved {
-    /// The block, as the filesystem numbers it.
+    /// The number that the block has in the filesystem.
     pub block: u32,
     /// How many blocks before its place it stands.
     pub by: u32,
 }
 
-/// The blocks that begin directories or end files and do not stand in their place, by their numbers;
-/// of each distance the first only. The superblock has to be in its place.
+/// The first blocks of directories and the last blocks of files that do not stand in their place;
+/// for each distance only the first one. The superblock must be in its place.
 pub fn find(dev: &dyn BlockDevice) -> Vec<Moved> {
     let count = dev.geometry().block_count;
     let (mut found, mut looks): (Vec<Moved>, usize) = (Vec::new(), 0);
@@ -59,16 +59,16 @@ fn note(found: &mut Vec<Moved>, block: u32, by: u32) {
     }
 }
 
-/// By how many blocks the last block of a list has moved, if the list can be found at all.
+/// How many blocks before its place the last block of a list stands; `None` if it cannot be found.
 fn distance(dev: &dyn BlockDevice, list: List) -> Option<u32> {
-    // a single block is all data, and says nothing
+    // a single block has no pointers, so it shows nothing
     if list.blocks(dev.geometry().block_size) < 2 {
         return None;
     }
     (0..=LEFT_OUT_MAX.min(list.head)).find(|&by| pointers_agree(&Shifted { dev, by }, list))
 }
 
-/// A device whose blocks stand before their place.
+/// A device whose blocks stand a fixed number of blocks before their places.
 struct Shifted<'a> {
     dev: &'a dyn BlockDevice,
     by: u32,

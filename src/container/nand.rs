@@ -1,4 +1,4 @@
-//! NAND flash read with its spare bytes: some bytes behind each page that are not content.
+//! Dumps of NAND flash with spare bytes: bytes behind each page that do not belong to the content.
 
 use std::fmt;
 use std::io;
@@ -6,16 +6,17 @@ use std::io;
 use super::half::{Budget, Half};
 use super::{Evidence, ReadAt, candidate};
 
-/// Bytes of a page's content, and spare bytes behind it.
+/// How many bytes of content a page has, and how many spare bytes follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Page {
-    /// Content.
+    /// Bytes of content.
     pub data: u32,
     /// Spare bytes.
     pub spare: u32,
 }
 
-/// Pages that chips have; a page may be read in parts with their share of the spare bytes each.
+/// The pages of common chips. A page may be read in parts, and each part then has its share of the
+/// spare bytes.
 pub const COMMON: [Page; 9] = [
     Page { data: 2048, spare: 64 },
     Page { data: 2048, spare: 128 },
@@ -33,10 +34,10 @@ const PART_MAX: u32 = 1 << 20;
 const CHUNK: usize = 256 << 10;
 
 impl Page {
-    /// What is written as `2048+64`.
+    /// A page as it is written in options, such as `2048+64`.
     ///
     /// # Errors
-    /// A sentence that says how it is written.
+    /// A sentence that says how a page is written.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts = text.split_once('+').and_then(|(data, spare)| {
             Some(Self { data: data.parse().ok()?, spare: spare.parse().ok()? })
@@ -50,12 +51,12 @@ impl Page {
         })
     }
 
-    /// Bytes of both.
+    /// Bytes of content and spare bytes together.
     pub fn len(self) -> u64 {
         u64::from(self.data) + u64::from(self.spare)
     }
 
-    /// Whether there is nothing in it, which is not possible.
+    /// Whether the page has no bytes, which is impossible.
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -74,21 +75,21 @@ pub struct Nand<S> {
 }
 
 impl<S: ReadAt> Nand<S> {
-    /// The content of `dump`.
+    /// The content of `dump`, without its spare bytes.
     pub fn new(dump: S, page: Page) -> Self {
         Self { dump, page }
     }
 
-    /// Its pages.
+    /// The pages of the dump.
     pub fn page(&self) -> Page {
         self.page
     }
 
-    /// Blocks of `block_size` bytes from byte `at` on whose first page is marked as bad: the first
-    /// spare byte is not 0xFF. At most `count` blocks are looked at.
+    /// The blocks of `block_size` bytes, counted from byte `at`, whose first page is marked as bad:
+    /// its first spare byte is not 0xFF. No more than `count` blocks are looked at.
     ///
     /// # Errors
-    /// When the dump cannot be read.
+    /// If the dump cannot be read.
     pub fn bad_blocks(&self, at: u64, block_size: u32, count: u32) -> io::Result<Vec<u32>> {
         let mut bad = Vec::new();
         for block in 0..count {
@@ -143,14 +144,14 @@ impl<S: ReadAt> ReadAt for Nand<S> {
     }
 }
 
-/// Pages in a block of NAND flash.
+/// How many pages a block of NAND flash has.
 const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 32..=256;
 
-/// The page of a dump whose filesystem starts at its first byte, if only one of the common ones
-/// makes both superblocks and what they lead to stand where they should.
+/// The page of a dump whose filesystem starts at its first byte. It is recognised if with exactly
+/// one of the common pages, both superblocks and what they lead to are in the right place.
 ///
 /// # Errors
-/// When the size of the dump cannot be found out.
+/// If the size of the dump cannot be determined.
 pub fn recognise(dump: &dyn ReadAt) -> io::Result<Option<Page>> {
     let Some(half) = Half::read(dump, 0, &mut Budget(u64::MAX)) else { return Ok(None) };
     let block_size = half.superblock.block_size;

@@ -1,4 +1,4 @@
-//! Compressed files: unpacked into an unlinked file in `$TMPDIR`.
+//! Compressed files. They are unpacked into an unlinked file in `$TMPDIR`.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -14,16 +14,16 @@ use super::trouble::Trouble;
 use super::{Kind, ReadAt};
 use crate::files;
 
-/// Bytes unpacked at a time.
+/// How many bytes are unpacked at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Bytes of memory that unpacking may need.
+/// How many bytes of memory unpacking may use.
 const MEMORY_MAX: u64 = 256 << 20;
 
-/// Unpack a file that is compressed, at most `limit` bytes of it.
+/// Unpack a compressed file, but no more than `limit` bytes.
 ///
 /// # Errors
-/// When it is damaged, holds more, or there is no room.
+/// If the file is damaged or holds more, or if there is no space for its content.
 pub fn unpack(source: &dyn ReadAt, kind: Kind, limit: u64) -> Result<File, Trouble> {
     let input = BufReader::with_capacity(CHUNK, Stream::new(source));
     match kind {
@@ -62,7 +62,7 @@ fn spool(mut packed: impl Read, kind: Kind, limit: u64) -> Result<File, Trouble>
     }
 }
 
-/// Whether unpacking needs more memory than it may have.
+/// Whether unpacking failed because it needs more memory than it may use.
 fn needs_memory(e: &io::Error) -> bool {
     e.kind() == ErrorKind::OutOfMemory
         || e.get_ref().and_then(|e| e.downcast_ref()) == Some(&xz::Error::MemLimit)
@@ -72,7 +72,7 @@ fn needs_memory(e: &io::Error) -> bool {
 struct Frames<R> {
     input: R,
     decoder: FrameDecoder,
-    /// Whether the decoder has begun a frame, and not given out all of it.
+    /// Whether the decoder is inside a frame whose content has not been read to its end.
     inside: bool,
 }
 
@@ -81,7 +81,7 @@ impl<R: BufRead> Frames<R> {
         Self { input, decoder: FrameDecoder::new(), inside: false }
     }
 
-    /// Begin the next frame, or pass over one that holds no content.
+    /// Begin the next frame, or skip one that has no content.
     fn begin(&mut self) -> io::Result<()> {
         match self.decoder.reset(&mut self.input) {
             Ok(()) => self.inside = true,

@@ -1,10 +1,10 @@
-//! Partition tables: what firmware itself says of the places in its flash.
+//! Partition tables: what a firmware itself says about the parts of its flash.
 
 use std::fmt;
 
 use super::Found;
 
-/// The name of a partition: at most 16 bytes.
+/// The name of a partition, of at most 16 bytes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Label {
     bytes: [u8; 16],
@@ -12,7 +12,7 @@ pub struct Label {
 }
 
 impl Label {
-    /// A label of these bytes, if they are not too many.
+    /// A label of these bytes; `None` if there are too many.
     pub fn new(name: &[u8]) -> Option<Self> {
         let mut bytes = [0; 16];
         bytes.get_mut(..name.len())?.copy_from_slice(name);
@@ -37,10 +37,10 @@ impl fmt::Debug for Label {
     }
 }
 
-/// Who made a table.
+/// What made a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// ESP-IDF, for all chips but the ESP8266.
+    /// ESP-IDF, for all chips except the ESP8266.
     EspIdf,
     /// A program for RP2040 or RP2350, in its binary info.
     BinaryInfo,
@@ -51,20 +51,20 @@ pub enum Origin {
 pub struct Partition {
     /// Its name.
     pub label: Label,
-    /// Type: 0 a program, 1 data.
+    /// Its type: 0 for a program, 1 for data.
     pub ty: u8,
-    /// Subtype, as ESP-IDF numbers them.
+    /// Its subtype, with the numbers of ESP-IDF.
     pub subtype: u8,
-    /// Byte position in the source.
+    /// Its position in the source in bytes.
     pub at: u64,
-    /// Bytes.
+    /// Its length in bytes.
     pub len: u64,
-    /// Whether its content is ciphertext where flash encryption is on.
+    /// Whether its content is encrypted if flash encryption is on.
     pub encrypted: bool,
 }
 
 impl Partition {
-    /// What the subtype says is in it.
+    /// What the partition holds according to its subtype.
     pub fn subtype_name(&self) -> Option<&'static str> {
         Some(match (self.ty, self.subtype) {
             (0, _) => "app",
@@ -88,18 +88,19 @@ impl Partition {
 /// A partition table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Who made it.
+    /// What made the table.
     pub origin: Origin,
-    /// Byte position in the source.
+    /// Its position in the source in bytes.
     pub at: u64,
     /// Its entries.
     pub partitions: Vec<Partition>,
-    /// Whether its MD5 is right; nothing if it has none.
+    /// Whether its MD5 is right; `None` if it has no MD5.
     pub md5: Option<bool>,
 }
 
 impl Table {
-    /// How many of these filesystems begin where a partition does, if that is moved so.
+    /// How many of these filesystems begin where a partition begins, if the partitions are moved by
+    /// `moved`.
     pub(super) fn hits(&self, all: &[Found], moved: impl Fn(u64) -> Option<u64>) -> usize {
         let begins =
             |found: &&Found| self.partitions.iter().any(|p| moved(p.at) == Some(found.at));

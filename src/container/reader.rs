@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use super::ReadAt;
 
-/// Bytes read at a time.
+/// How many bytes are read at a time.
 const CHUNK: usize = 256 << 10;
 
 /// A source as a stream.
@@ -14,7 +14,7 @@ pub struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    /// From the first byte on.
+    /// A stream that begins with the first byte.
     pub fn new(source: &'a dyn ReadAt) -> Self {
         Self { source, at: 0 }
     }
@@ -28,12 +28,12 @@ impl Read for Stream<'_> {
     }
 }
 
-/// A source in blocks of one size; a shorter rest is left out.
+/// A source in blocks of one size. A shorter rest at the end is left out.
 pub struct Blocks<'a> {
     source: &'a dyn ReadAt,
     size: usize,
     chunk: Vec<u8>,
-    /// Where the chunk stands in the source, and what of it was given out.
+    /// The position of the chunk in the source, and how much of the chunk was returned.
     chunk_at: u64,
     done: usize,
 }
@@ -44,10 +44,10 @@ impl<'a> Blocks<'a> {
         Self { source, size, chunk: Vec::new(), chunk_at: 0, done: 0 }
     }
 
-    /// The next block and its position.
+    /// The next block, and its position.
     ///
     /// # Errors
-    /// When the source cannot be read.
+    /// If the source cannot be read.
     pub fn next(&mut self) -> io::Result<Option<(u64, &[u8])>> {
         if self.done + self.size > self.chunk.len() {
             self.chunk_at += self.done as u64;

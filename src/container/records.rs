@@ -6,9 +6,9 @@ use super::reader::Stream;
 use super::trouble::Trouble;
 use super::{Kind, ReadAt};
 
-/// Characters of a line: more than the longest record has.
+/// A line has at most this many characters. The longest record has fewer.
 const LINE_MAX: usize = 1024;
-/// Bytes of content in a record that is made new.
+/// How many bytes of content a new record gets.
 const DATA_LEN: usize = 16;
 
 /// A record with content.
@@ -22,18 +22,18 @@ pub struct Record<'a> {
     pub at: u64,
 }
 
-/// What a line says.
+/// The meaning of a line.
 enum Line {
     Data { address: u32, skip: usize },
     End,
     Other,
 }
 
-/// Read all records, and give those with content to `visit`. Gives the byte position of the records
-/// that end the file.
+/// Read all records, and pass those with content to `visit`. Returns the position, in bytes, of the
+/// records that end the file.
 ///
 /// # Errors
-/// When the file cannot be read, a record is damaged, or `visit` fails.
+/// If the file cannot be read, a record is damaged, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
     kind: Kind,
@@ -75,7 +75,7 @@ pub fn read(
                 end = None;
                 visit(Record { address, data, at })?;
             }
-            // a count may stand before the last one, and further files may follow
+            // a record with a count may come before the last one, and other files may follow
             Line::End => _ = end.get_or_insert(start + lead as u64),
             Line::Other => {}
         }
@@ -86,7 +86,7 @@ pub fn read(
     Ok(end.unwrap_or(at))
 }
 
-/// A record of Intel's: length, 16 bits of address, type, content, checksum.
+/// A record of Intel HEX: length, 16 bits of address, type, content, checksum.
 fn intel(bytes: &[u8], base: &mut u32) -> Result<Line, &'static str> {
     let &[len, high, low, ty, ref rest @ ..] = bytes else { return Err("is cut short") };
     if rest.len() != usize::from(len) + 1 {
@@ -118,7 +118,7 @@ fn intel(bytes: &[u8], base: &mut u32) -> Result<Line, &'static str> {
     }
 }
 
-/// A record of Motorola's: length, address, content, checksum.
+/// An S-record of Motorola: length, address, content, checksum.
 fn motorola(digit: u8, bytes: &[u8]) -> Result<Line, &'static str> {
     let Some((&len, rest)) = bytes.split_first() else { return Err("is cut short") };
     if rest.len() != usize::from(len) {
@@ -131,7 +131,7 @@ fn motorola(digit: u8, bytes: &[u8]) -> Result<Line, &'static str> {
         b'1' => 2,
         b'2' => 3,
         b'3' => 4,
-        // the number of records with content, and the address to start at
+        // these hold the number of records with content, or the start address
         b'5'..=b'9' => return Ok(Line::End),
         b'0' | b'4' => return Ok(Line::Other),
         _ => return Err("is of an unknown type"),
@@ -142,7 +142,7 @@ fn motorola(digit: u8, bytes: &[u8]) -> Result<Line, &'static str> {
     Ok(Line::Data { address, skip: 1 + address_len })
 }
 
-/// Decode pairs of digits.
+/// Decode pairs of hexadecimal digits.
 pub fn decode_hex(digits: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
     bytes.clear();
     if !digits.len().is_multiple_of(2) {
@@ -155,7 +155,7 @@ pub fn decode_hex(digits: &[u8], bytes: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// A line of these bytes, with their checksum.
+/// Add a line with these bytes and their checksum.
 fn line(mark: &str, bytes: &[u8], is_intel: bool, out: &mut Vec<u8>) {
     let sum = bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
     let check = if is_intel { sum.wrapping_neg() } else { !sum };
@@ -167,13 +167,13 @@ fn line(mark: &str, bytes: &[u8], is_intel: bool, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Records with these bytes at an address, to be followed by others or by [`encode_end`].
+/// Add records with these bytes at an address. Further ones can follow, or [`encode_end`].
 pub fn encode(kind: Kind, address: u32, bytes: &[u8], out: &mut Vec<u8>) {
     let mut upper = None;
     let mut address = address;
     let mut rest = bytes;
     while !rest.is_empty() {
-        // no record of Intel's runs over a border of 64 KiB
+        // a record of Intel HEX must not cross a multiple of 64 KiB
         let room = 0x1_0000 - (address & 0xffff) as usize;
         let (data, behind) = rest.split_at(DATA_LEN.min(room).min(rest.len()));
         let [a, b, c, d] = address.to_be_bytes();
@@ -191,7 +191,7 @@ pub fn encode(kind: Kind, address: u32, bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The records that end a file of S-records, with their count raised by so many records.
+/// The records that end a file of S-records, with `added` more records in their count.
 pub fn with_raised_count(end: &[u8], added: u32) -> Vec<u8> {
     let mut out = Vec::new();
     let mut bytes = Vec::new();
@@ -206,7 +206,7 @@ pub fn with_raised_count(end: &[u8], added: u32) -> Vec<u8> {
         let is_record = decode_hex(digits, &mut bytes).is_some();
         let Some([_, count @ .., _]) = bytes.get(..).filter(|_| is_record) else { continue };
         let count = count.iter().fold(0_u32, |sum, b| sum << 8 | u32::from(*b));
-        // one that is too large for three bytes is left out, as nobody needs it
+        // a count that does not fit into three bytes is left out, because nothing needs it
         match count.saturating_add(added).to_be_bytes() {
             [0, 0, a, b] => line("S5", &[3, a, b], false, &mut out),
             [0, a, b, c] => line("S6", &[4, a, b, c], false, &mut out),

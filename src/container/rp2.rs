@@ -1,5 +1,6 @@
-//! What programs for RP2040 and RP2350 say of themselves in flash: the checksum of their boot loader,
-//! and binary info, which names block devices as a partition table does (MicroPython does so).
+//! What programs for RP2040 and RP2350 say about themselves in flash: the checksum of their boot
+//! loader, and binary info. Binary info can name block devices, as a partition table does;
+//! MicroPython uses this.
 //!
 //! ```text
 //! header   F2 EB 88 71, address of the first pointer, address behind the last, 4 bytes,
@@ -15,31 +16,34 @@ use super::partitions::{Label, Origin, Partition, Table};
 use super::{ReadAt, read_lenient};
 use crate::disk::read_u32_le;
 
-/// Where flash begins in the address space.
+/// The address at which the flash begins.
 const FLASH: u32 = 0x1000_0000;
-/// Bytes in which the header of binary info stands, and the block that RP2350's boot ROM looks for.
+/// How many bytes may contain the header of binary info, and the block that the boot ROM of the
+/// RP2350 looks for.
 const HEAD: usize = 4096;
 /// Bytes of the second stage boot loader of the RP2040, with its checksum.
 const BOOT2: usize = 256;
 /// How the header of binary info begins and ends.
 const MARKERS: (u32, u32) = (0x7188_ebf2, 0xe71a_a390);
-/// How a block for RP2350's boot ROM begins.
+/// How a block for the boot ROM of the RP2350 begins.
 const BLOCK_MARKER: u32 = 0xffff_ded3;
-/// The type of an entry about a block device, and its bytes.
+/// The type of an entry about a block device, and the length of the entry in bytes.
 const BLOCK_DEVICE: (u16, usize) = (7, 22);
-/// Entries that are looked at.
+/// How many entries are looked at.
 const ENTRIES_MAX: u32 = 1024;
-/// Bytes of a name that are looked at.
+/// How many bytes of a name are looked at.
 const NAME_MAX: usize = 16;
 
-/// Whether the flash begins with the boot loader of an RP2040: the boot ROM tests its checksum.
+/// Whether the flash begins with the boot loader of an RP2040. Its checksum must be right, as for
+/// the boot ROM.
 pub fn has_boot2(head: &[u8]) -> bool {
     let Some(bytes) = head.get(..BOOT2 - 4) else { return false };
     let is_blank = bytes.iter().all(|b| *b == bytes[0]);
     !is_blank && read_u32_le(head, BOOT2 - 4) == Some(checksum(bytes))
 }
 
-/// CRC-32 with the polynomial of Ethernet, the highest bit first, without an inversion at the end.
+/// CRC-32 with the polynomial of Ethernet, from the highest bit to the lowest, without inversion at
+/// the end.
 fn checksum(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte) << 24, |crc, _| match crc >> 31 {
@@ -49,7 +53,7 @@ fn checksum(bytes: &[u8]) -> u32 {
     })
 }
 
-/// Whether a block for RP2350's boot ROM is among the first bytes.
+/// Whether the first bytes contain a block for the boot ROM of the RP2350.
 pub fn has_block(head: &[u8]) -> bool {
     words(head).any(|(_, word)| word == BLOCK_MARKER)
 }
@@ -62,7 +66,7 @@ fn words(head: &[u8]) -> impl Iterator<Item = (usize, u32)> {
 /// The block devices that the program at the start of a source names.
 ///
 /// # Errors
-/// When the size of the source cannot be found out.
+/// If the size of the source cannot be determined.
 pub fn find(source: &dyn ReadAt) -> io::Result<Option<Table>> {
     let (head, _) = read_lenient(source, 0, HEAD);
     let header = words(&head).find_map(|(at, word)| {
@@ -82,12 +86,12 @@ pub fn find(source: &dyn ReadAt) -> io::Result<Option<Table>> {
     Ok((!table.partitions.is_empty()).then_some(table))
 }
 
-/// Where in the flash an address is.
+/// The position of an address in the flash.
 fn position(address: u32) -> Option<u64> {
     address.checked_sub(FLASH).map(u64::from)
 }
 
-/// The block device that the entry at this position is about.
+/// The block device that the entry at this position describes.
 fn block_device(source: &dyn ReadAt, at: u64) -> Option<Partition> {
     let (ty, len) = BLOCK_DEVICE;
     let (entry, _) = read_lenient(source, at, len);
@@ -99,7 +103,7 @@ fn block_device(source: &dyn ReadAt, at: u64) -> Option<Partition> {
     let (name, _) = read_lenient(source, position(name)?, NAME_MAX);
     let name = name.split(|&b| b == 0).next().unwrap_or_default();
     let is_text = !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
-    // picotool takes addresses below the flash as counted from its start
+    // as picotool does: an address below the flash counts from the start of the flash
     let at = position(address).unwrap_or(address.into());
     (is_text && len > 0).then_some(Partition {
         label: Label::new(name)?,

@@ -1,4 +1,4 @@
-//! Looking for superblocks at every byte of a file.
+//! Searching every byte of a file for superblocks.
 
 use std::io;
 
@@ -10,27 +10,28 @@ use super::{ReadAt, read_lenient};
 use crate::bd::BLOCK_SIZE_MAX;
 use crate::disk::superblock::{MAGIC, V1_ENTRY};
 
-/// Bytes read at a time.
+/// How many bytes are read at a time.
 const CHUNK: usize = 1 << 20;
-/// Bytes before the magic that tell what it belongs to.
+/// How many bytes before the magic show what it belongs to.
 const BEFORE: usize = V1_MAGIC_AT as usize;
-/// Bytes from the start of a superblock's entry of version 1 to the magic.
+/// How many bytes there are from the start of the superblock's entry in version 1 to its magic.
 const V1_ENTRY_BEFORE: usize = 24;
-/// Superblocks looked at. Real files have some dozens; a hostile one costs no more.
+/// How many superblocks are examined. Real files have some dozens; this bounds what a hostile one
+/// costs.
 const HALVES_MAX: usize = 4096;
-/// Places kept that begin like a superblock but hold no valid one.
+/// How many places are kept that begin like a superblock but hold no valid one.
 const BROKEN_MAX: usize = 64;
-/// Bytes that looking into blocks may read, besides the search itself.
+/// How many bytes may be read to examine blocks, in addition to the search itself.
 const BUDGET: u64 = 256 << 20;
 
 /// What a search found.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// Blocks with a valid superblock, by ascending position.
+    /// Blocks with a valid superblock, in ascending order of their positions.
     pub halves: Vec<Half>,
-    /// Byte positions of blocks that begin like a superblock, and hold no valid one.
+    /// The positions of blocks that begin like a superblock but hold no valid one.
     pub broken: Vec<u64>,
-    /// Byte position at which the search ended.
+    /// The position at which the search ended.
     pub end: u64,
     /// Whether the search ended before the end of the source.
     pub cut_short: bool,
@@ -39,22 +40,22 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Search the bytes from `from` on, at most `limit` of them.
+    /// Search at most `limit` bytes, beginning at position `from`.
     ///
     /// # Errors
-    /// When the size of the source cannot be found out.
+    /// If the size of the source cannot be determined.
     pub fn new(source: &dyn ReadAt, from: u64, limit: u64) -> io::Result<Self> {
         let size = source.size()?;
         let mut scan = Self { end: size.min(from), ..Self::default() };
         let finder = memmem::Finder::new(MAGIC);
         let mut budget = Budget(BUDGET);
-        // The start of a chunk repeats the end of the one before: a magic across the border is seen
-        // once, by the chunk that holds all of it.
+        // The start of a chunk repeats the end of the one before, one byte less than a magic. So a
+        // magic across the border is found exactly once, in the chunk that holds all of it.
         let overlap = (MAGIC.len() - 1) as u64;
         let mut start = from;
         let mut left = limit;
         while start < size && left > 0 {
-            // gaps are passed over, and do not count
+            // gaps are skipped and do not count for the limit
             match source.data_from(start) {
                 Some(at) if at > start => start = at,
                 Some(_) => {}
@@ -78,7 +79,7 @@ impl Scan {
                 scan.look(source, start + p as u64, before, &mut budget);
             }
             if bytes.len() < lead + len {
-                // it ends earlier than it said, or its device is dead from here on
+                // the source is shorter than it said, or its device fails from here on
                 break;
             }
             start += len as u64;
@@ -93,7 +94,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Look at what the magic at byte `magic` belongs to; `before` ends with it.
+    /// Examine what the magic at byte `magic` belongs to. `before` ends with the magic.
     fn look(&mut self, source: &dyn ReadAt, magic: u64, before: &[u8], budget: &mut Budget) {
         let is_version2 = before.ends_with(SIGNATURE);
         let before_magic = before.len().saturating_sub(MAGIC.len() + V1_ENTRY_BEFORE);
@@ -109,13 +110,13 @@ impl Scan {
         }
     }
 
-    /// The half in the block at byte `at`, if it is among those found.
+    /// The valid superblock in the block at byte `at`, if the search found one.
     pub fn half_at(&self, at: u64) -> Option<Half> {
         let index = self.halves.binary_search_by_key(&at, |half| half.at).ok()?;
         self.halves.get(index).copied()
     }
 
-    /// Halves that are block 1 of a filesystem at byte `at` by their own word.
+    /// The superblocks that, by their own block size, are block 1 of a filesystem at byte `at`.
     pub fn second_halves(&self, at: u64) -> impl Iterator<Item = Half> {
         let is_second = move |half: &&Half| {
             half.at.checked_sub(u64::from(half.superblock.block_size)) == Some(at)
@@ -123,8 +124,8 @@ impl Scan {
         self.halves.iter().filter(is_second).copied()
     }
 
-    /// Whether a superblock that is no longer valid stands where a filesystem at byte `at` can have
-    /// one.
+    /// Whether there is a superblock that is no longer valid where a filesystem at byte `at` can
+    /// have one.
     pub fn is_broken_at(&self, at: u64) -> bool {
         let can_be = |&p: &u64| {
             p.checked_sub(at).is_some_and(|d| d <= u64::from(BLOCK_SIZE_MAX) && d.is_multiple_of(4))
@@ -132,8 +133,8 @@ impl Scan {
         self.broken.iter().any(can_be)
     }
 
-    /// The filesystems that the halves found belong to, by ascending position; those inside of a
-    /// sound one are its content.
+    /// The filesystems that the superblocks belong to, in ascending order of their positions. Those
+    /// inside a sound one are its content and are left out.
     pub fn candidates(&self, source: &dyn ReadAt) -> Vec<Found> {
         candidate::gather(source, self)
     }

@@ -1,4 +1,4 @@
-//! All that is in a file: filesystems, and the partition tables that name them.
+//! Everything in a file: filesystems, and the partition tables that name them.
 
 use std::io;
 
@@ -7,23 +7,24 @@ use super::{Found, Label, Layout, ReadAt, Scan, Table, esp32, rp2};
 /// Filesystems and partition tables.
 #[derive(Debug, Default)]
 pub struct Survey {
-    /// Filesystems by ascending position, sound and doubtful ones.
+    /// Filesystems in ascending order of their positions, both sound and doubtful ones.
     pub found: Vec<Found>,
-    /// Partition tables by ascending position.
+    /// Partition tables in ascending order of their positions.
     pub tables: Vec<Table>,
-    /// What chip the program at the start is for, and where such programs have their filesystems.
+    /// The chip that the program at the start is for, and where such programs have their
+    /// filesystems.
     pub layout: Option<Layout>,
-    /// Bytes that were searched.
+    /// How many bytes were searched.
     pub searched: u64,
     /// Why some bytes could not be read.
     pub failed: Option<io::Error>,
 }
 
 impl Survey {
-    /// Look through the first `limit` bytes.
+    /// Search the first `limit` bytes.
     ///
     /// # Errors
-    /// When the size of the source cannot be found out.
+    /// If the size of the source cannot be determined.
     pub fn new(source: &dyn ReadAt, limit: u64) -> io::Result<Self> {
         let scan = Scan::new(source, 0, limit)?;
         let mut found = scan.candidates(source);
@@ -43,8 +44,8 @@ impl Survey {
         Ok(Self { found, tables, layout, searched: scan.end, failed: scan.failed })
     }
 
-    /// The filesystems that can be meant where nothing was said: those without a doubt; where a
-    /// partition table names some of them, those.
+    /// The filesystems that the user can mean without saying which: those without a doubt. If a
+    /// partition table names some of these, only those count.
     pub fn meant(&self) -> Vec<&Found> {
         let sound: Vec<&Found> = self.found.iter().filter(|found| found.doubt.is_none()).collect();
         let named: Vec<&Found> =
@@ -52,7 +53,7 @@ impl Survey {
         if named.is_empty() { sound } else { named }
     }
 
-    /// Labels of partitions.
+    /// The labels of all partitions.
     pub fn labels(&self) -> Vec<Label> {
         let partitions = self.tables.iter().flat_map(|table| &table.partitions);
         partitions.map(|partition| partition.label).collect()

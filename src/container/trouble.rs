@@ -1,4 +1,4 @@
-//! What stands against reading through a container.
+//! Why a container cannot be read through.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use super::Kind;
 use super::content::Group;
 
-/// Why the content of a container cannot be had.
+/// Why the content of a container cannot be read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -14,39 +14,39 @@ pub enum Trouble {
     Io(io::Error),
     /// Its content cannot be unpacked into a temporary file.
     Spool(io::Error),
-    /// It breaks its format; says how and where.
+    /// It breaks its format; the text says how and where.
     Damaged(String),
     /// Two pieces give different bytes for the same address.
     Contradiction {
-        /// The first of these addresses, or an address close before it.
+        /// The first of these addresses, or one shortly before it.
         address: u64,
     },
-    /// It has more content than is to be unpacked.
+    /// It has more content than may be unpacked.
     TooLarge {
-        /// Bytes that are unpacked.
+        /// How many bytes may be unpacked.
         limit: u64,
     },
     /// It is in more pieces than any tool writes.
     TooManyPieces,
     /// There is nothing in it.
     Empty,
-    /// Containers in containers, more than anybody makes.
+    /// Containers are nested deeper than anybody nests them.
     TooDeep,
-    /// Unpacking it needs more memory.
+    /// Unpacking it needs too much memory.
     Memory {
-        /// Bytes that it may have.
+        /// How many bytes may be used.
         limit: u64,
     },
-    /// The format has no addresses for so much.
+    /// The format has no addresses for so many bytes.
     NoAddress {
-        /// Bytes of content.
+        /// How many bytes there are.
         size: u64,
-        /// The address of the first.
+        /// The address of the first byte.
         base: u32,
     },
-    /// A format that is not made here.
+    /// The content should be put into a format that this program cannot write.
     NotMade(Kind),
-    /// A format that is only recognised.
+    /// It is in a format that this program only recognises.
     OnlyNamed(Kind),
 }
 

@@ -1,4 +1,4 @@
-//! UF2: blocks of 512 bytes that boot loaders take as files (<https://github.com/microsoft/uf2>).
+//! UF2: blocks of 512 bytes that boot loaders accept as files (<https://github.com/microsoft/uf2>).
 //!
 //! ```text
 //! bytes  0-7    magic words 0x0a324655 0x9e5d5157
@@ -22,28 +22,29 @@ use crate::disk::read_u32_le;
 pub const BLOCK: usize = 512;
 /// Where content starts in a block.
 pub const DATA_AT: usize = 32;
-/// The most that a block holds.
+/// The largest number of content bytes in a block.
 const DATA_MAX: usize = 476;
-/// Magic words at the start of a block, and the one at its end.
+/// The magic words at the start of a block.
 pub const MAGIC: [u8; 8] = *b"UF2\n\x57\x51\x5d\x9e";
 /// The magic word at the end of a block.
 pub const MAGIC_END: [u8; 4] = *b"\x30\x6f\xb1\x0a";
-/// Content that is not for the main flash.
+/// The flag of a block whose content is not for the main flash.
 const NOT_MAIN_FLASH: u32 = 0x0001;
-/// Content of a file.
+/// The flag of a block with the content of a file.
 const FILE_CONTAINER: u32 = 0x1000;
-/// The family is given.
+/// The flag of a block that names its family.
 pub const HAS_FAMILY: u32 = 0x2000;
-/// The last 24 bytes of the content's place are an MD5 and what it is of.
+/// The flag of a block in which the last 24 bytes before the magic word are an MD5 and the range
+/// that it covers.
 pub const HAS_MD5: u32 = 0x4000;
-/// Blocks of which a run is remembered.
+/// How many blocks of a run are remembered.
 const RUN_MAX: usize = 1 << 23;
-/// RP2040 and its relatives: one device takes all of these.
+/// The families of the RP2040 and its relatives. One device accepts all of them.
 const RP2: std::ops::RangeInclusive<u32> = 0xe48b_ff56..=0xe48b_ff5b;
-/// RP2350 files have a block of this family at this address, which means nothing.
+/// Family and address of a block in files for the RP2350 that has no meaning.
 const IGNORED: (u32, u32) = (0xe48b_ff57, 0x10ff_ff00);
 
-/// Families by name (utils/uf2families.json).
+/// The names of families (utils/uf2families.json).
 const FAMILIES: &[(&str, u32)] = &[
     ("rp2040", 0xe48b_ff56),
     ("absolute", 0xe48b_ff57),
@@ -71,12 +72,12 @@ const FAMILIES: &[(&str, u32)] = &[
     ("stm32wl", 0x2146_0ff0),
 ];
 
-/// The name of a family, if it has one here.
+/// The name of a family; `None` if this table has none.
 pub fn family_name(family: u32) -> Option<&'static str> {
     FAMILIES.iter().find(|(_, number)| *number == family).map(|(name, _)| *name)
 }
 
-/// The family of that name, or of that number (hexadecimal with 0x).
+/// The family of this name or number. A number is hexadecimal and begins with 0x.
 ///
 /// # Errors
 /// A sentence that lists the names.
@@ -92,7 +93,7 @@ pub fn family_named(text: &str) -> Result<u32, String> {
 /// One block.
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
-    /// All of it.
+    /// All bytes of the block.
     pub bytes: &'a [u8],
     /// Flags.
     pub flags: u32,
@@ -106,10 +107,10 @@ pub struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The block in these bytes, if they are one.
+    /// The block in these bytes; `None` if they are not a block.
     ///
     /// # Errors
-    /// When it claims more content than fits.
+    /// If it claims more content than fits.
     pub fn of(bytes: &'a [u8]) -> Result<Option<Self>, String> {
         if bytes.len() < BLOCK || !bytes.starts_with(&MAGIC) || !bytes.ends_with(&MAGIC_END) {
             return Ok(None);
@@ -130,7 +131,7 @@ impl<'a> Block<'a> {
         }))
     }
 
-    /// Which content it belongs to; none if it is to be passed over.
+    /// The content that it belongs to; `None` if the block must be ignored.
     pub fn group(&self) -> Option<Group> {
         if self.flags & FILE_CONTAINER != 0 {
             let name = self.bytes.get(DATA_AT + self.data.len()..DATA_AT + DATA_MAX)?;
@@ -148,10 +149,10 @@ impl<'a> Block<'a> {
     }
 }
 
-/// Read all blocks, and give those that are content to `visit`, with their position in the file.
+/// Read all blocks, and pass those with content to `visit`, with their positions in the file.
 ///
 /// # Errors
-/// When the file cannot be read, a block is impossible, or `visit` fails.
+/// If the file cannot be read, a block is impossible, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
     notes: &mut Vec<String>,
@@ -170,7 +171,7 @@ pub fn read(
             continue;
         };
         let Some(group) = block.group() else { continue };
-        // several files in one: numbers begin again
+        // when the numbers start again, another file begins
         let known = run.get(&block.number).is_some_and(|&address| address != block.address);
         if known || (block.count != expected && expected != 0) || run.len() == RUN_MAX {
             missing += u64::from(expected).saturating_sub(run.len() as u64);
@@ -190,7 +191,7 @@ pub fn read(
     Ok(())
 }
 
-/// A block of a file that is made new.
+/// A block of a new file.
 pub fn encode(address: u32, data: &[u8], number: u32, count: u32, family: Option<u32>) -> Vec<u8> {
     let mut block = MAGIC.to_vec();
     let flags = if family.is_some() { HAS_FAMILY } else { 0 };

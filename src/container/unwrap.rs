@@ -1,4 +1,4 @@
-//! A file without what is around its content.
+//! The content of a file without what is wrapped around it.
 
 use std::fs::File;
 use std::io;
@@ -10,34 +10,34 @@ use super::trouble::Trouble;
 use super::packed;
 use super::{Kind, ReadAt, dfu, dumps, records, uf2};
 
-/// Bytes that are unpacked unless more are allowed.
+/// How many bytes are unpacked unless the caller allows more.
 pub const LIMIT: u64 = 4 << 30;
-/// Compressed files in compressed files.
+/// How deep compressed files may be nested.
 const DEPTH_MAX: usize = 4;
 
-/// What was in a file.
+/// The content of a file that wraps an image.
 pub struct Unwrapped {
-    /// Its formats, the outermost first.
+    /// The formats around the content, the outermost first.
     pub kinds: Vec<Kind>,
     /// The content.
     pub bytes: Arc<dyn ReadAt>,
-    /// The address of its first byte, where the format has addresses.
+    /// The address of its first byte, if the format has addresses.
     pub base: u64,
-    /// Stretches of bytes with long gaps between them, position and length of each.
+    /// The stretches of bytes with long gaps between them: position and length of each.
     pub stretches: Vec<(u64, u64)>,
-    /// Address and length of what it holds.
+    /// Address and length of each piece.
     pub pieces: Vec<(u64, u64)>,
-    /// Which of several contents this is.
+    /// Which one of several contents this is.
     pub group: Group,
     /// What the user should know.
     pub notes: Vec<String>,
 }
 
 impl Unwrapped {
-    /// The bytes of a file as they are.
+    /// The bytes of a file, unchanged.
     ///
     /// # Errors
-    /// When the size of the file cannot be found out.
+    /// If the size of the file cannot be determined.
     pub fn plain(file: File) -> io::Result<Self> {
         let size = file.size()?;
         Ok(Self {
@@ -53,7 +53,7 @@ impl Unwrapped {
 }
 
 impl Unwrapped {
-    /// Where it holds nothing between two addresses: from and to of each gap.
+    /// The gaps between the addresses `from` and `to`: where each begins and ends.
     pub fn gaps(&self, from: u64, to: u64) -> Vec<(u64, u64)> {
         let (mut all, mut at) = (Vec::new(), from);
         for &(address, len) in &self.pieces {
@@ -72,7 +72,8 @@ impl Unwrapped {
     }
 }
 
-/// Content, and the file it came from, whose lock is held as long.
+/// The content, and the file it came from. The lock on the file is held as long as the content
+/// exists.
 struct Held<S> {
     content: S,
     _file: Arc<File>,
@@ -92,13 +93,13 @@ impl<S: ReadAt> ReadAt for Held<S> {
     }
 }
 
-/// Gaps from this on part two stretches, in bytes.
+/// A gap of at least this many bytes separates two stretches.
 const LONG_GAP: u64 = 16 << 20;
 
-/// The content of a file of this kind; at most `limit` bytes of it.
+/// The content of a file of this kind, but no more than `limit` bytes.
 ///
 /// # Errors
-/// When the file is damaged, has more content, or is of a kind that is only recognised.
+/// If the file is damaged, has more content, or is of a kind that is only recognised.
 pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Trouble> {
     let mut kinds = vec![kind];
     let mut notes = Vec::new();
@@ -147,7 +148,7 @@ fn unpack(_source: &File, kind: Kind, _limit: u64) -> Result<File, Trouble> {
     Err(Trouble::OnlyNamed(kind))
 }
 
-/// Read through records with addresses.
+/// Read a format whose records have addresses.
 fn read(
     source: &File,
     kind: Kind,

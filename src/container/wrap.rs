@@ -1,5 +1,5 @@
-//! Putting an image into a format that flashing tools take: new, or in place of the content of a
-//! file that there is.
+//! Putting an image into a format that flashing tools accept: into a new file, or into a copy of an
+//! existing file in place of its content.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,30 +13,31 @@ use super::uf2::{BLOCK, DATA_AT, HAS_MD5};
 use super::{Kind, ReadAt, Unwrapped, dfu, records, uf2};
 use crate::disk::read_u32_le;
 
-/// Bytes read at a time.
+/// How many bytes are read at a time.
 const CHUNK: usize = 64 << 10;
-/// Bytes of content in a UF2 block.
+/// How many bytes of content a new UF2 block gets.
 const UF2_LEN: usize = 256;
-/// Bytes that are added at a time where a file had a gap.
+/// How many bytes a new record gets that fills a gap of the file.
 const ADDED_LEN: usize = 256;
-/// Where the MD5 and what it is of stand in a UF2 block.
+/// Where the MD5 and its range stand in a UF2 block.
 const MD5_AT: usize = 484;
 
-/// What to make.
+/// What should be made.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// UF2, hex records, S-records or DfuSe.
+    /// The format: UF2, Intel HEX, S-records or DfuSe.
     pub kind: Kind,
-    /// Address of the first byte.
+    /// The address of the first byte.
     pub base: u32,
     /// The family of processors that a UF2 file is for.
     pub family: Option<u32>,
 }
 
-/// Write all of `raw` in a format.
+/// Write all bytes of `raw` in a format.
 ///
 /// # Errors
-/// When it cannot be read, has more bytes than there are addresses, or the output fails.
+/// If `raw` cannot be read, if it has more bytes than the format has addresses, or if the output
+/// fails.
 pub fn wrap(raw: &dyn ReadAt, target: Target, out: &mut impl Write) -> Result<(), Trouble> {
     let size = raw.size().map_err(Trouble::Io)?;
     if u64::from(target.base) + size > 1 << 32 {
@@ -80,25 +81,25 @@ pub fn wrap(raw: &dyn ReadAt, target: Target, out: &mut impl Write) -> Result<()
     out.write_all(&encoded).map_err(Trouble::Io)
 }
 
-/// What was done to put an image back into a file.
+/// What was done to put an image into a copy of a file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replaced {
     /// Records whose content changed.
     pub changed: u64,
-    /// Records that were added where the file had gaps.
+    /// Records that were added because the file had gaps.
     pub added: u64,
 }
 
-/// The image that takes the place of a file's content.
+/// The image that replaces the content of a file.
 struct Image<'a> {
     raw: &'a dyn ReadAt,
-    /// Address of its first byte, and of the byte behind it.
+    /// The address of its first byte, and of the byte after its last.
     base: u64,
     end: u64,
 }
 
 impl Image<'_> {
-    /// What it has for these addresses, as far as it goes; the rest stays as it is.
+    /// The bytes of the image for these addresses. Where the image has none, the old bytes stay.
     fn instead_of(&self, address: u64, old: &[u8]) -> io::Result<Vec<u8>> {
         let mut new = old.to_vec();
         let from = self.base.saturating_sub(address).min(new.len() as u64) as usize;
@@ -110,12 +111,12 @@ impl Image<'_> {
     }
 }
 
-/// Write into `out` what `like` holds, with the bytes of `raw`, whose first byte has the address
-/// `base`, in place of its own. Records that do not change keep every byte. Where `like` has gaps,
-/// records are added for what is not erased.
+/// Write a copy of `like` to `out`, in which the bytes of `raw` replace the content. The first byte
+/// of `raw` has the address `base`. Records that do not change keep every byte. If `like` has gaps,
+/// records are added there for bytes that are not erased.
 ///
 /// # Errors
-/// When a file cannot be read or written, or `like` is of a format that is not made here.
+/// If a file cannot be read or written, or `like` is of a format that this program does not write.
 pub fn replace(
     raw: &dyn ReadAt,
     like: &File,
@@ -183,7 +184,7 @@ fn put(
     Ok(())
 }
 
-/// What of the image stands where the file has nothing, without what is erased.
+/// The bytes of the image for which the file has no records, except erased ones.
 fn gaps(image: &Image<'_>, content: &Unwrapped) -> Result<Vec<(u32, Vec<u8>)>, Trouble> {
     let mut added = Vec::new();
     for (from, to) in content.gaps(image.base, image.end) {
@@ -239,7 +240,8 @@ fn replace_uf2(
     let count = read_u32_le(&like_block, 24).unwrap_or(0);
     let flags = read_u32_le(&like_block, 8).unwrap_or(0);
     let family = (flags & uf2::HAS_FAMILY != 0).then(|| read_u32_le(&like_block, 28)).flatten();
-    // One run of numbers goes on; where they begin again, the new blocks are one more run.
+    // If the numbers form one run, it continues. If they start again in the file, the new blocks
+    // form another run.
     let (first, all) = match runs {
         0 | 1 => (count, count.saturating_add(added.len() as u32)),
         _ => (0, added.len() as u32),
@@ -261,7 +263,7 @@ fn replace_uf2(
     Ok(())
 }
 
-/// Write over the digits of a record and its checksum, in letters of the same case.
+/// Replace the digits of a record and its checksum. The letters keep their case.
 fn replace_record(
     image: &Image<'_>,
     record: records::Record<'_>,
@@ -278,7 +280,7 @@ fn replace_record(
     let mut check = Vec::new();
     let old_check = digits.get(2 * new.len()..).unwrap_or_default();
     records::decode_hex(old_check, &mut check).ok_or(Trouble::Empty)?;
-    // whichever complement of the sum it is, it falls by what the sum rises
+    // whichever complement of the sum the checksum is, it decreases by as much as the sum increases
     let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
     let old_check = check.first().copied().unwrap_or(0);
     let new_check = old_check.wrapping_add(sum(record.data)).wrapping_sub(sum(&new));
@@ -289,7 +291,7 @@ fn replace_record(
     Ok(())
 }
 
-/// Put records before the one that ends the file.
+/// Add records before the one that ends the file.
 fn add_records(
     like: &File,
     kind: Kind,
@@ -316,7 +318,7 @@ fn add_records(
     out.write_all_at(&text, end).map_err(Trouble::Io)
 }
 
-/// Put elements behind those of the last target, and make the checksum right.
+/// Add elements after those of the last target, and correct the checksum.
 fn add_elements(like: &File, added: &[(u32, Vec<u8>)], out: &File) -> Result<(), Trouble> {
     let size = like.size().map_err(Trouble::Io)?;
     let has_suffix = dfu::checksum(like)?.is_some();
