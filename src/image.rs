@@ -1,4 +1,5 @@
-//! Image files: opening one by path, whatever it is, with an error that says what to do next.
+//! Image files: opening an image by its path, whatever it is. If it cannot be opened, the error
+//! says what to do.
 
 mod blocks;
 mod body;
@@ -38,23 +39,23 @@ pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};
 use body::Body;
 use place::Chosen;
 
-/// A way of writing littlefs.
+/// A dialect: one way to write a littlefs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// Version 2, as SPEC.md has it.
+    /// Version 2, as in SPEC.md.
     Littlefs,
-    /// As chamelon does, which is only read.
+    /// The dialect of chamelon. It is only read.
     Chamelon,
-    /// Version 1, which is only read.
+    /// Version 1. It is only read.
     V1,
 }
 
 impl Dialect {
-    /// All of them.
+    /// All dialects.
     pub const ALL: [Self; 3] = [Self::Littlefs, Self::Chamelon, Self::V1];
 
-    /// What options and output call it.
+    /// The name in options and output.
     pub fn name(self) -> &'static str {
         match self {
             Self::Littlefs => "littlefs",
@@ -63,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// The dialect of that name, or none for `auto`.
+    /// The dialect of that name; `None` for `auto`.
     ///
     /// # Errors
     /// A sentence that lists the names.
@@ -76,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// Why an image of it cannot be written; none of the one that can be.
+    /// Why an image of this dialect cannot be written; `None` if it can.
     pub fn unwritable(self) -> Option<Reason> {
         match self {
             Self::Littlefs => None,
@@ -85,8 +86,9 @@ impl Dialect {
         }
     }
 
-    /// Codes of errors that nothing is lost by when everything is copied: chamelon itself follows the
-    /// first pointers of a list, and the tree of version 1 does not depend on its thread.
+    /// Codes of errors that do not matter when everything is copied, because nothing is lost:
+    /// chamelon itself follows only the first pointers of a list, and the tree of version 1 does
+    /// not depend on its thread.
     pub(crate) fn harmless(self) -> &'static [&'static str] {
         match self {
             Self::Littlefs => &[],
@@ -95,7 +97,7 @@ impl Dialect {
         }
     }
 
-    /// Examine an image of it by its own rules.
+    /// Check an image of this dialect by the rules of the dialect.
     pub(crate) fn check(
         self,
         device: &Arc<dyn BlockDevice>,
@@ -112,85 +114,88 @@ impl Dialect {
 /// How to open an image.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Insist on this block size, in bytes, instead of what the image says.
+    /// Require this block size in bytes, instead of taking the one in the image.
     pub block_size: Option<u32>,
-    /// Insist on this number of blocks.
+    /// Require this number of blocks.
     pub block_count: Option<u32>,
-    /// Where in the file the filesystem is.
+    /// Where the filesystem is in the file.
     pub place: Place,
-    /// Open for reading only, sharing the image with other readers.
+    /// Open for reading only. Other readers may open the image at the same time.
     pub read_only: bool,
-    /// Insist on this dialect, instead of the one that is recognised.
+    /// Require this dialect, instead of recognising one.
     pub dialect: Option<Dialect>,
-    /// Open for reading only what [`Place::Auto`] finds elsewhere than at the first byte.
+    /// If [`Place::Auto`] finds the filesystem elsewhere than at the first byte, open it for
+    /// reading only.
     pub auto_for_reading: bool,
-    /// The pages of a dump of NAND flash that has its spare bytes.
+    /// The pages of a dump of NAND flash that includes the spare bytes.
     pub page: Option<Page>,
-    /// Bytes of a compressed or wrapped image that are unpacked; by default 4 GiB.
+    /// How many bytes of a compressed or wrapped image may be unpacked. The default is 4 GiB.
     pub unpack_limit: Option<u64>,
-    /// Unless for reading only: keep readers away from an image whose dialect is only read, too.
+    /// If the image is not opened for reading only, keep other readers away even if its dialect is
+    /// only read.
     pub exclusive: bool,
 }
 
-/// An image that was found to hold a littlefs, locked against other users.
+/// An image that holds a littlefs. It is locked against other users.
 pub struct Opened {
-    /// The blocks of a littlefs: of another dialect, as it is shown. The lock on the file is
-    /// released when `file` and the last clone of this and of `stored` drop.
+    /// The blocks of the littlefs. An image of another dialect is shown as a littlefs. The lock on
+    /// the file is released when `file` and the last clone of this and of `stored` are dropped.
     pub device: Arc<dyn BlockDevice>,
     /// The blocks as they are in the file.
     pub stored: Arc<dyn BlockDevice>,
-    /// How the image is written.
+    /// The dialect of the image.
     pub dialect: Dialect,
-    /// Asked for, or because the file cannot be written or is truncated, or because of its
-    /// dialect, or because it is doubtful.
+    /// Whether it is read-only: because that was asked for, because the file cannot be written or
+    /// is truncated, because of its dialect, or because it is doubtful.
     pub read_only: bool,
-    /// Whether the file was opened for writing, and locked against everybody else.
+    /// Whether the file was opened for writing and is locked exclusively.
     pub writable: bool,
-    /// The root's copy of the superblock; after an expansion those before it may differ.
+    /// The superblock of the root. In an expanded chain, the superblocks before it may differ.
     pub superblock: Superblock,
-    /// Bytes in the whole file or device.
+    /// Size of the whole file or device in bytes.
     pub image_size: u64,
-    /// Byte position of the filesystem in the file, or in what was wrapped in it.
+    /// Position of the filesystem in bytes, in the file or in the content that is wrapped in it.
     pub offset: u64,
-    /// The partition that begins there, by its name.
+    /// The name of the partition that begins there.
     pub label: Option<Label>,
-    /// Whether the place was found and not given, elsewhere than at the first byte.
+    /// Whether the place was not given but found, and is not the first byte.
     pub automatic: bool,
-    /// Formats that the image is wrapped in, the outermost first.
+    /// The formats in which the image is wrapped, the outermost first.
     pub wrapped: Vec<Kind>,
-    /// The address of the first byte of what is wrapped, where the format has addresses.
+    /// The address of the first byte of the content, if the format has addresses.
     pub base: u64,
-    /// Bytes missing at the end of a truncated image, else 0.
+    /// How many bytes are missing at the end of a truncated image, or 0.
     pub missing: u64,
-    /// Bytes that a compacted image lacks at its end, all of them of free blocks, else 0. Before
-    /// anything is written it gets them.
+    /// How many bytes a compacted image lacks at its end, or 0. They all belong to free blocks.
+    /// Before anything is written, the file is extended by them.
     pub compacted: u64,
-    /// Which of blocks 0 and 1 holds no valid superblock, where the other serves.
+    /// Which of blocks 0 and 1 has no valid superblock, if the other one is used.
     pub lost: Option<u32>,
-    /// Why this may not be the filesystem that was meant: then it is read-only.
+    /// Why this may not be the filesystem that was meant. If there is a doubt, the image is
+    /// read-only.
     pub doubt: Option<Doubt>,
-    /// What the user should know, one sentence each, beginning with the path.
+    /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
-    /// The path it was found at.
+    /// The path at which the image was found.
     pub path: PathBuf,
     /// The file itself, with its lock.
     pub file: File,
-    /// What was known of the file when it was found, before anything was written to it.
+    /// The metadata of the file from when it was found, before anything was written to it.
     pub metadata: Metadata,
 }
 
-/// Open and lock the image at `path`, and find the filesystem's geometry in it.
+/// Open and lock the image at `path`, and find the geometry of its filesystem.
 ///
 /// # Errors
-/// One [`Reason`] for each way an image can be unusable.
+/// One [`Reason`] for each way in which an image can be unusable.
 pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
     open_found(&Source::find(path)?, options)
 }
 
-/// The same for what was found already.
+/// Like [`open`], for an image that was found before.
 ///
 /// # Errors
-/// As [`open`].
+/// Those of [`open`].
 pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenError> {
     open_somehow(source, options).map_err(|reason| source.refused(reason))
 }
@@ -338,7 +343,7 @@ fn lacks(
     Ok((missing, compacted))
 }
 
-/// How an image is written, which its version decides, or what chamelon leaves in it.
+/// The dialect of an image. Its version decides, or the traces of chamelon.
 fn dialect_of(
     stored: &Arc<dyn BlockDevice>,
     superblock: &Superblock,
@@ -356,7 +361,7 @@ fn dialect_of(
     }
 }
 
-/// The littlefs that an image is shown as.
+/// The littlefs as which an image is shown.
 fn show(
     dialect: Dialect,
     stored: &Arc<dyn BlockDevice>,

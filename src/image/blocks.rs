@@ -1,5 +1,5 @@
-//! Blocks to read, whether or not a filesystem is sound there: of an image without any superblock, and
-//! of what is compared with an image.
+//! Blocks for reading, whether or not there is a sound filesystem: of an image without a
+//! superblock, and of a file that is compared with an image.
 
 use std::sync::Arc;
 
@@ -12,21 +12,22 @@ use crate::container::ReadAt;
 use crate::disk::Superblock;
 use crate::show::Show;
 
-/// Blocks to read, whatever stands in them.
+/// Blocks for reading, whatever they hold.
 pub struct Blocks {
-    /// All that the image holds from the place on, or as many as were asked for. The lock is held as long
-    /// as they are there.
+    /// All blocks that the image holds from the place on, or as many as were asked for. The lock is
+    /// held as long as this exists.
     pub device: Arc<dyn BlockDevice>,
-    /// What the user should know, one sentence each, beginning with the path.
+    /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
 }
 
-/// Open the blocks from the place on that the options say, for reading only. Without a block size in
-/// the options, `guess` is asked for that of the filesystem that starts, or did, at a byte of a source.
+/// Open the blocks from the place that the options give, for reading only. If the options give no
+/// block size, `guess` is asked for that of the filesystem that starts, or once started, at a byte
+/// of a source.
 ///
 /// # Errors
-/// When the image cannot be read or is in use, when the place is outside of it, and when no block size
-/// is known.
+/// If the image cannot be read or is in use, if the place is outside it, or if the block size is
+/// not known.
 pub fn open_blocks(
     source: &Source,
     options: &Options,
@@ -78,12 +79,13 @@ fn try_open(
     Ok(Blocks { device: body.into_device(offset, geometry, false), notes })
 }
 
-/// The blocks of the place that the options name, in this geometry, for reading only: of the filesystem
-/// that is found there, and where none is found from that place on. They read as erased where the file
-/// ends too early. Returns the byte position of block 0 in the file, or in what is wrapped in it, too.
+/// The blocks at the place that the options give, in this geometry, for reading only. If a
+/// filesystem is found, they are its blocks; otherwise, they begin at that place. They read as
+/// erased where the file ends too early. Returns the position of block 0 in bytes, too, in the file
+/// or in the content that is wrapped in it.
 ///
 /// # Errors
-/// When the file cannot be read or is in use, or several filesystems in it can be meant.
+/// If the file cannot be read or is in use, or if several filesystems in it can be meant.
 pub fn blocks_at(
     source: &Source,
     options: &Options,

@@ -1,4 +1,4 @@
-//! The bytes that filesystems are looked for in: those of the file, or what is wrapped in it.
+//! The bytes that are searched for filesystems: those of the file, or those that are wrapped in it.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use crate::disk::Superblock;
 use crate::fs::Fs;
 use crate::show::Show;
 
-/// An open file, and what was found in it.
+/// An open file, and what it holds.
 pub(super) struct Body {
     /// Holds the lock.
     file: File,
@@ -23,23 +23,23 @@ pub(super) struct Body {
     layer: Layer,
 }
 
-/// What stands between the file and the bytes.
+/// What is between the file and the bytes.
 enum Layer {
     /// Nothing.
     Plain,
-    /// A format that holds them.
+    /// A format that wraps the bytes.
     Wrapped(Unwrapped),
-    /// Spare bytes behind each page, and perhaps a format around those.
+    /// Spare bytes behind each page, perhaps with a format around them.
     Nand(Unwrapped, Arc<Nand<Arc<dyn ReadAt>>>),
 }
 
 impl Body {
-    /// The outermost format of what a file holds.
+    /// The outermost format of a file.
     pub fn kind_of(container: &Container, options: &Options) -> Result<Option<Kind>, Reason> {
         Ok(Kind::of(&container.file)?.or(options.page.map(|_| Kind::Nand)))
     }
 
-    /// Recognise what the file is.
+    /// Recognise what a file is.
     pub fn of(container: Container, options: &Options) -> Result<Self, Reason> {
         let Container { file, writable, .. } = container;
         let limit = options.unpack_limit.unwrap_or(unwrap::LIMIT);
@@ -60,9 +60,9 @@ impl Body {
         Ok(Self { file, writable, layer })
     }
 
-    /// Bytes of a filesystem at `at` that are missing at the end, and bytes that its maker left out
-    /// there. An image that holds every block in use is as its maker wanted it; and formats that hold
-    /// pieces at addresses leave out what is erased.
+    /// How many bytes of the filesystem at `at` are missing at the end, and how many its maker has
+    /// left out there. If the image holds all blocks that are in use, its maker has left out the
+    /// others. Formats with addresses leave out what is erased.
     pub fn lacks(&self, at: u64, geometry: Geometry) -> Result<(u64, u64), Reason> {
         let present = self.bytes().size()?.saturating_sub(at);
         let absent = geometry.size().saturating_sub(present);
@@ -77,7 +77,7 @@ impl Body {
             Layer::Nand(_, nand) => Arc::new(Window::new(Arc::clone(nand), at, geometry)),
         };
         let holds_all = || {
-            // What cannot be read to its end is truncated.
+            // an image that cannot be read to its end is truncated
             let end = Fs::used_end_of(device);
             end.is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
         };
@@ -85,12 +85,12 @@ impl Body {
         Ok(if has_addresses || holds_all() { (0, absent) } else { (absent, 0) })
     }
 
-    /// Another descriptor of the file, with its lock.
+    /// Another descriptor of the file. It shares the lock.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
 
-    /// The bytes without what is around them.
+    /// The bytes without what is wrapped around them.
     pub fn bytes(&self) -> &dyn ReadAt {
         match &self.layer {
             Layer::Plain => &self.file,
@@ -99,12 +99,12 @@ impl Body {
         }
     }
 
-    /// Whether they can be written.
+    /// Whether the bytes can be written.
     pub fn is_writable(&self) -> bool {
         self.writable && matches!(self.layer, Layer::Plain)
     }
 
-    /// What was in the file, if something was.
+    /// What was wrapped in the file; `None` if nothing was.
     pub fn unwrapped(&self) -> Option<&Unwrapped> {
         match &self.layer {
             Layer::Plain => None,
@@ -112,7 +112,7 @@ impl Body {
         }
     }
 
-    /// Formats around the bytes, the outermost first.
+    /// The formats around the bytes, the outermost first.
     pub fn kinds(&self) -> Vec<Kind> {
         self.unwrapped().map(|unwrapped| unwrapped.kinds.clone()).unwrap_or_default()
     }
@@ -135,12 +135,12 @@ impl Body {
         self.unwrapped().map_or(0, |unwrapped| unwrapped.base)
     }
 
-    /// What there is to say of what is around the bytes.
+    /// Notes about what is wrapped around the bytes.
     pub fn notes(&self) -> Vec<String> {
         self.unwrapped().map(|unwrapped| unwrapped.notes.clone()).unwrap_or_default()
     }
 
-    /// Stretches of bytes with long gaps between them, position and length of each.
+    /// The stretches of bytes with long gaps between them: position and length of each.
     pub fn stretches(&self) -> Result<Vec<(u64, u64)>, Reason> {
         match &self.layer {
             Layer::Wrapped(unwrapped) => Ok(unwrapped.stretches.clone()),
@@ -148,7 +148,8 @@ impl Body {
         }
     }
 
-    /// The pages that a plain file has, if it is a dump with spare bytes beyond doubt.
+    /// The pages of a plain file that is certainly a dump with spare bytes, although the options do
+    /// not say so.
     pub fn spare_bytes(&self, options: &Options) -> Result<Option<Page>, Reason> {
         match self.layer {
             Layer::Plain if options.page.is_none() => Ok(nand::recognise(&self.file)?),
@@ -156,8 +157,8 @@ impl Body {
         }
     }
 
-    /// The blocks from byte `offset` on; of a compacted image some are left out at the end. The lock is
-    /// held as long as they are there.
+    /// The blocks from byte `offset`. A compacted image lacks some at its end. The lock is held as
+    /// long as the device exists.
     pub fn into_device(
         self,
         offset: u64,
@@ -174,7 +175,7 @@ impl Body {
         }
     }
 
-    /// What is to be said of bad blocks in a dump of NAND flash.
+    /// Notes about bad blocks in a dump of NAND flash.
     pub fn bad_blocks(&self, found: &Found) -> Vec<String> {
         let Layer::Nand(_, nand) = &self.layer else { return Vec::new() };
         let Superblock { block_size, block_count, .. } = found.superblock;
@@ -185,7 +186,7 @@ impl Body {
             let bad: Vec<String> = bad.iter().map(u32::to_string).collect();
             notes.push(format!("the flash has marked these blocks as bad: {}", bad.join(", ")));
         }
-        // Nothing is known of where the blocks of version 1 were.
+        // in version 1, it cannot be found out whether blocks have moved
         let window = Window::new(Arc::clone(nand), found.at, geometry);
         let moved = if found.superblock.is_version1() { Vec::new() } else { moved::find(&window) };
         notes.extend(moved.iter().map(|Moved { block, by }| {
@@ -199,7 +200,7 @@ impl Body {
         notes
     }
 
-    /// What is to be said of a filesystem in it.
+    /// Add notes about a filesystem in this file.
     pub fn remark(&self, path: &Path, chosen: &Chosen, notes: &mut Vec<String>) {
         let path = path.show();
         let found = &chosen.found;

@@ -1,4 +1,4 @@
-//! The file or block device around an image: opened, locked and measured.
+//! The file or block device that holds an image: opening, locking and measuring it.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
@@ -16,15 +16,15 @@ use crate::bd::file::{container_size, for_writing, is_write_protected};
 use crate::container::unwrap;
 use crate::files::{self, Place};
 
-/// udev looks into a block device for a moment after each change, holding its lock.
+/// After each change, udev reads a block device for a moment and holds its lock.
 const DEVICE_LOCK_TRIES: u32 = 20;
-/// A lock of which nobody is found as the holder is mostly gone already: a program that this process,
-/// or another, was about to start held it for a moment.
+/// A lock without a known holder is usually about to go: a program that this process or another one
+/// is starting holds it for a moment.
 const FILE_LOCK_TRIES: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// The file or block device that a path leads to: from here on it is what was found, whatever
-/// becomes of the name. Not locked yet.
+/// The file or block device that was found at a path. It stays the same, whatever happens to the
+/// name. It is not locked yet.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
@@ -33,27 +33,28 @@ pub struct Source {
 }
 
 impl Source {
-    /// What is at `path`.
+    /// Find what is at `path`.
     ///
     /// # Errors
-    /// When it is missing, forbidden, or neither a plain file nor a block device.
+    /// If there is nothing, if access is denied, or if it is neither a plain file nor a block
+    /// device.
     pub fn find(path: &Path) -> Result<Self, OpenError> {
         Self::from_opened(path, files::open(path))
     }
 
-    /// What the descriptor `number` of this process refers to, which was found at `path`.
+    /// What descriptor `number` of this process refers to. It was found at `path`.
     ///
     /// # Errors
-    /// As [`Source::find`].
+    /// Those of [`Source::find`].
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub fn inherited(path: &Path, number: u32) -> Result<Self, OpenError> {
         Self::from_opened(path, files::inherited(number))
     }
 
-    /// What standard input holds, at most `limit` bytes or 4 GiB, which is only read.
+    /// What standard input holds, but no more than `limit` bytes or 4 GiB. It is only read.
     ///
     /// # Errors
-    /// When it cannot be read or is longer, or cannot be kept in a temporary file.
+    /// If it cannot be read, is longer, or cannot be kept in a temporary file.
     #[cfg(feature = "cli")]
     pub fn standard_input(limit: Option<u64>) -> Result<Self, OpenError> {
         let spooled = files::spool(&mut io::stdin().lock(), limit.unwrap_or(unwrap::LIMIT));
@@ -79,23 +80,23 @@ impl Source {
         found().map_err(|reason| OpenError { path: path.to_owned(), reason })
     }
 
-    /// The path it was found at.
+    /// The path at which it was found.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What was known of it when it was found.
+    /// Its metadata from when it was found.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// A descriptor of it that programs to be started get.
+    /// A descriptor of it that is passed to programs which this one starts.
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
         files::pass_on(&self.file)
     }
 
-    /// Its name in its directory.
+    /// Its directory, and its name there.
     pub(crate) fn place(&self) -> io::Result<Place> {
         Place::of(&self.file, &self.path)
     }
@@ -105,10 +106,10 @@ impl Source {
         OpenError { path: self.path.clone(), reason }
     }
 
-    /// Open and lock it, for reading only where it cannot be written.
+    /// Open and lock it. If it cannot be written, it is opened for reading only.
     ///
     /// # Errors
-    /// When it is in use, or forbidden.
+    /// If it is in use, or access is denied.
     pub fn container(&self, read_only: bool) -> Result<Container, Reason> {
         let Self { path, file, metadata } = self;
         let is_device = metadata.file_type().is_block_device();
@@ -127,29 +128,30 @@ impl Source {
 
 /// An open, locked file or block device.
 pub struct Container {
-    /// Holds the lock: exclusive when writable, else shared.
+    /// The file. It holds the lock, which is exclusive if the file is writable and shared
+    /// otherwise.
     pub file: File,
     /// Whether writing was asked for and is possible.
     pub writable: bool,
     /// Whether this is a block special file.
     pub is_device: bool,
-    /// Bytes in it.
+    /// Its size in bytes.
     pub size: u64,
 }
 
 impl Container {
-    /// Open and lock what is at `path`, for reading only where it cannot be written.
+    /// Open and lock what is at `path`. If it cannot be written, it is opened for reading only.
     ///
     /// # Errors
-    /// When it is missing, forbidden, of another type, or in use.
+    /// If there is nothing, if access is denied, if it is of another type, or if it is in use.
     pub fn open(path: &Path, read_only: bool) -> Result<Self, Reason> {
         Source::find(path).map_err(|e| e.reason)?.container(read_only)
     }
 
-    /// Create a file where there is none.
+    /// Create a new file.
     ///
     /// # Errors
-    /// When something is there by now, or the directory does not take it.
+    /// If something of that name exists, or the file cannot be created in the directory.
     pub fn create(path: &Path) -> Result<Self, Reason> {
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Self::lock(file, true, false)

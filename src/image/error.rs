@@ -13,117 +13,117 @@ use crate::error::{Error, Unsupported};
 use crate::show::Show;
 use crate::{chamelon, v1};
 
-/// A failed open; displays as `PATH: REASON`.
+/// An image could not be opened. This is displayed as `PATH: REASON`.
 #[derive(Debug)]
 pub struct OpenError {
-    /// The image, as it was named.
+    /// The path of the image, as the caller gave it.
     pub path: PathBuf,
     /// What is wrong with it.
     pub reason: Reason,
 }
 
-/// One variant for each way an image can be unusable.
+/// Why an image cannot be used. There is one variant for each case.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Nothing is there.
+    /// There is nothing at the path.
     NotFound,
-    /// The directory that a new file was to be made in is missing.
+    /// The directory for a new file does not exist.
     NoDirectory,
-    /// Neither writing nor reading is allowed.
+    /// Neither writing nor reading is permitted.
     PermissionDenied,
-    /// A directory.
+    /// It is a directory.
     Directory,
-    /// A terminal, a pipe, a socket...
+    /// It is a terminal, a pipe, a socket or the like.
     NotFileOrDevice,
-    /// A file of no bytes.
+    /// The file has no bytes.
     Empty,
-    /// The offset given is not inside the file.
+    /// The given offset is not inside the file.
     OffsetBeyondEnd {
-        /// As given, in bytes.
+        /// The offset in bytes.
         offset: u64,
-        /// Bytes in the file.
+        /// The size of the file in bytes.
         size: u64,
     },
-    /// Nothing in it looks like a littlefs.
+    /// Nothing in the file looks like a littlefs.
     NotLittlefs {
-        /// Bytes from the offset on that were searched.
+        /// How many bytes from the offset were searched.
         searched: u64,
     },
-    /// An image in another form, which was to be written.
+    /// The image is in another format, and cannot be written there.
     Wrapped(Kind),
-    /// An image as it stands, where one in another form was needed.
+    /// The file is a plain image, where one in another format is needed.
     NotWrapped,
-    /// Several stretches, address and length of each, that are far apart.
+    /// The file has several stretches that are far apart: address and length of each.
     SeveralStretches(Vec<(u64, u64)>),
-    /// Nothing has this address.
+    /// There is nothing at this address.
     NothingAt(u64),
-    /// An image in another form that cannot be read through.
+    /// The image is in another format, which cannot be read through.
     Unreadable(Kind, Trouble),
-    /// The partition, and perhaps others, holds ciphertext.
+    /// This partition is encrypted, and perhaps others are, too.
     Encrypted(Label),
-    /// The partition holds something else.
+    /// The partition does not hold a littlefs.
     OtherContent(Label),
-    /// Several partitions have the name, at these bytes.
+    /// Several partitions have this name. They begin at these bytes.
     SeveralPartitions(Label, Vec<u64>),
-    /// No partition has the name.
+    /// No partition has the given name.
     NoPartition {
-        /// As given.
+        /// The given name.
         label: Label,
-        /// Names that there are.
+        /// The names of the partitions.
         labels: Vec<Label>,
-        /// Filesystems that there are.
+        /// How many filesystems there are.
         count: usize,
     },
-    /// A littlefs of version 1, and was to be written, or to be something else.
+    /// It is a littlefs of version 1, which cannot be written, or is not what was asked for.
     Version1,
-    /// A littlefs of this version, and was to be one of version 1.
+    /// It is a littlefs of this version, where version 1 was asked for.
     NotVersion1(u32),
-    /// A version this library does not know (major in the high 16 bits).
+    /// A disk version that this library does not support (major number in the high 16 bits).
     UnknownVersion(u32),
-    /// Filesystems start elsewhere in the file, and none where it was looked for.
+    /// There is no filesystem at the given place, but there are some elsewhere in the file.
     Elsewhere(Vec<Found>),
-    /// It may not be the filesystem that was meant, and was to be written.
+    /// It may not be the filesystem that was meant, so it must not be written.
     Doubtful(Doubt),
-    /// The magic is there, but no valid superblock.
+    /// There is a magic, but no valid superblock.
     SuperblocksDamaged,
-    /// The block size given is not the image's.
+    /// The image has another block size than the given one.
     WrongBlockSize {
-        /// As given.
+        /// The given block size.
         given: u32,
-        /// As the image says.
+        /// The block size in the image.
         found: u32,
     },
-    /// The block count given is not the image's.
+    /// The image has another number of blocks than the given one.
     WrongBlockCount {
-        /// As given.
+        /// The given number.
         given: u32,
-        /// As the image says.
+        /// The number in the image.
         found: u32,
     },
-    /// A geometry outside the format.
+    /// The geometry is not supported.
     Geometry(Unsupported),
-    /// The file is shorter than the filesystem in it, and was to be written.
+    /// The file is shorter than the filesystem in it, so it must not be written.
     Truncated {
-        /// As the image says.
+        /// The geometry in the image.
         geometry: Geometry,
-        /// Missing bytes.
+        /// How many bytes are missing.
         missing: u64,
     },
-    /// In chamelon's dialect, and was to be written.
+    /// The image is in the dialect of chamelon, which cannot be written.
     Chamelon,
-    /// In chamelon's dialect, which cannot be searched for deleted files.
+    /// The image is in the dialect of chamelon, which cannot be searched for deleted files.
     NotSearched,
-    /// In this dialect, and its root cannot be read.
+    /// The image is in this dialect, and its root cannot be read.
     DialectDamaged(Dialect, Error),
-    /// Another process holds the lock: this one, where that is known.
+    /// Another process holds the lock. If it is known which, this is the one.
     InUse(Option<Holder>),
-    /// The system failed.
+    /// The system reported an error.
     Io(io::Error),
 }
 
 impl Reason {
-    /// The reason as a sentence about the image of this name.
+    /// The reason as a sentence about the image with this name.
     pub fn about(&self, image: &dyn fmt::Display) -> String {
         match self {
             Self::Chamelon => format!("written by chamelon: {}", chamelon::remedy(image)),
@@ -300,7 +300,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// Filesystems named in a message; more are counted.
+/// How many filesystems a message names. Further ones are only counted.
 const NAMED_MAX: usize = 8;
 
 /// What to do about a file at `path` that is only read, as half a sentence.
@@ -344,7 +344,7 @@ fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
     )
 }
 
-/// A disk version as people write it: `2.1`.
+/// A disk version in the form that people use, such as `2.1`.
 struct DiskVersion(u32);
 
 impl fmt::Display for DiskVersion {

@@ -1,4 +1,4 @@
-//! Who holds the lock on an image.
+//! Which process holds the lock on an image.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::show::Show;
 
-/// How often the list of all locks is read, before nobody is named.
+/// How many times the list of all locks is read before the search is given up.
 const LOOKS: u32 = 5;
 
 /// A process that holds the lock.
@@ -24,20 +24,21 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Who holds a flock(2) on the file, as far as the system tells: not across containers, nor on
-/// filesystems that show other device numbers than they use.
+/// The process that holds a flock(2) on the file, if it can be found: not in other containers, and
+/// not on filesystems that report other device numbers than the kernel uses for locks.
 pub fn holder(file: &File) -> Option<Holder> {
     let meta = file.metadata().ok()?;
     let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
     let file = format!("{major:02x}:{minor:02x}:{}", meta.ino());
-    // The kernel hands the list out in pieces, and forgets lines when it changes in between.
+    // The kernel returns the list in pieces, and lines can be lost if the list changes in between.
     let look = |_| find(&fs::read_to_string("/proc/locks").ok()?, &file);
     let pid = (0..LOOKS).find_map(look)?;
     let name = fs::read(format!("/proc/{pid}/comm")).ok()?;
     Some(Holder { pid, name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned() })
 }
 
-/// Lines look like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`; who waits has `->` before.
+/// Find the process in lines like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. A process that
+/// waits for the lock has `->` in its line.
 fn find(locks: &str, file: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

@@ -1,7 +1,8 @@
-//! Finding the superblock pair, {0, 1}, of the filesystem that starts at a place.
+//! Finding the superblock pair {0, 1} of the filesystem that starts at a given position.
 //!
-//! Block 0 is at a known place and tells the block size. When it is damaged, block 1 holds the
-//! same superblock at byte `block_size`, which it also tells: a match of the two is no accident.
+//! Block 0 is at that position and holds the block size. If it is damaged, block 1 holds the same
+//! superblock, at the distance of one block size. A superblock there that names this block size is
+//! not there by accident.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -21,21 +22,21 @@ use crate::disk::{Pair, Superblock, Tail, rev_newer};
 /// What [`locate`] found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Located {
-    /// A filesystem at that place.
+    /// There is a filesystem at that position.
     Superblock(Found),
-    /// The magic in the right place, but no valid commit.
+    /// There is a magic in the right place, but no valid commit.
     Damaged,
-    /// Nothing at that place, but these filesystems at others.
+    /// There is nothing at that position, but these filesystems are at others.
     Elsewhere(Vec<Found>),
-    /// No trace of a littlefs in that many bytes.
+    /// There is no trace of a littlefs.
     Nothing {
-        /// Bytes from the place on that were searched.
+        /// How many bytes from the position were searched.
         searched: u64,
     },
 }
 
 impl Located {
-    /// The filesystem, or why there is none.
+    /// The filesystem, or the reason why there is none.
     pub(super) fn into_found(self) -> Result<Found, Reason> {
         match self {
             Self::Superblock(found) => Ok(found),
@@ -46,11 +47,11 @@ impl Located {
     }
 }
 
-/// Look for a superblock in the filesystem that starts at byte `at`, by either half. Where there is
-/// none, the first `limit` bytes of the source are searched for others.
+/// Look for the filesystem that starts at byte `at`, by either of its superblocks. If there is
+/// none, search the first `limit` bytes of the source for others.
 ///
 /// # Errors
-/// When none is found, and part of the source cannot be read.
+/// If none is found and some of the source cannot be read.
 pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     let (cell, failed) = (OnceCell::new(), OnceCell::new());
     let scan = || {
@@ -63,13 +64,13 @@ pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     };
     if let Some(half) = Half::read(source, at, &mut Budget(u64::MAX)) {
         let found = candidate::judge(source, at, half.superblock.block_size, scan);
-        // a block size that the format does not have puts block 1 nowhere
+        // with a block size that the format does not allow, there is no place for block 1
         let found = found.unwrap_or_else(|| alone(at, half));
         return Ok(Located::Superblock(found));
     }
     for half in scan().second_halves(at) {
         match candidate::judge(source, at, half.superblock.block_size, scan) {
-            // nobody has said that it starts at the first byte
+            // position 0 may only be the default, so the whole filesystem elsewhere is preferred
             Some(Found { doubt: Some(Doubt::PartOf(_)), .. }) if at == 0 => {}
             Some(found) => return Ok(Located::Superblock(found)),
             None => {}
@@ -90,7 +91,8 @@ pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     }
 }
 
-/// The superblocks in the first `limit` bytes, or where block 1 of the filesystem at `at` can be.
+/// The superblocks in the first `limit` bytes, or as far as block 1 of the filesystem at `at` can
+/// be.
 fn search(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Scan> {
     let second = SEARCH_DEVICE;
     if at.saturating_add(second) <= limit {
@@ -104,7 +106,7 @@ fn alone(at: u64, half: Half) -> Found {
     Found { at, superblock, lost: Some(1), doubt: None, evidence: Default::default(), label: None }
 }
 
-/// The filesystem at byte `at` with blocks of this size, if one of its superblocks agrees.
+/// The filesystem at byte `at` with blocks of this size, if one of its superblocks has this size.
 pub fn at_block_size(source: &dyn ReadAt, at: u64, block_size: u32, limit: u64) -> Option<Found> {
     if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
         return None;
@@ -114,8 +116,8 @@ pub fn at_block_size(source: &dyn ReadAt, at: u64, block_size: u32, limit: u64) 
     candidate::judge(source, at, block_size, scan)
 }
 
-/// The copy that counts: each expansion of the superblock made a new root behind the old one, and
-/// drivers that grow a filesystem update the last only.
+/// The superblock that counts. Each expansion of the superblock chain makes a new root behind the
+/// old one, and drivers that grow a filesystem update only the superblock of the last one.
 pub fn at_root(source: &dyn ReadAt, at: u64, anchor: Superblock) -> Superblock {
     let (mut last, mut pair, mut seen) = (anchor, Pair::SUPERBLOCK, HashSet::new());
     while pair.0.iter().all(|&block| seen.insert(block)) {
@@ -129,7 +131,7 @@ pub fn at_root(source: &dyn ReadAt, at: u64, anchor: Superblock) -> Superblock {
     last
 }
 
-/// The newer superblock of a pair, if it agrees with the block size, and the log it is in.
+/// The newer superblock of a pair, if it has the right block size, and the log that holds it.
 fn newest(
     source: &dyn ReadAt,
     at: u64,
@@ -156,10 +158,10 @@ fn newest(
     newest
 }
 
-/// Destroy whatever [`locate`] could take for a superblock in the `len` bytes from `offset`.
+/// Destroy everything that [`locate`] could take for a superblock in `len` bytes from `offset`.
 ///
 /// # Errors
-/// When the file cannot be read or written.
+/// If the file cannot be read or written.
 pub fn wipe(file: &File, offset: u64, len: u64) -> io::Result<()> {
     let scanned = BLOCK_SIZE_MAX as usize + V1_MAGIC_AT as usize + MAGIC.len();
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(scanned).min(scanned)];

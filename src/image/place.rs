@@ -1,4 +1,4 @@
-//! Which filesystem of a file is meant.
+//! Which one of the filesystems in a file is meant.
 
 use std::ops::Range;
 
@@ -7,15 +7,15 @@ use super::{Options, Reason};
 use crate::container::{Found, Label, Partition, ReadAt, SEARCH_FILE, Survey};
 use crate::disk::Superblock;
 
-/// Where in a file the filesystem is that is meant.
+/// Where in a file the filesystem is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// At this byte.
     At(u64),
-    /// At the first byte, or wherever the only sound one is.
+    /// At the first byte, or at the only place where there is a sound one.
     Auto,
-    /// In the partition of this name; or the one of this number among the filesystems of the file,
-    /// counted from 1.
+    /// In the partition of this name. If the name is a number, it may also be the one with this
+    /// number among the filesystems in the file, counted from 1.
     Partition(Label),
 }
 
@@ -26,10 +26,10 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The place of a partition's name, or of a number.
+    /// The place for the name of a partition, or for a number.
     ///
     /// # Errors
-    /// A sentence that says what is wrong with it.
+    /// A sentence that says what is wrong with the name.
     pub fn partition(name: &str) -> Result<Self, String> {
         match Label::new(name.as_bytes()) {
             Some(label) if !name.is_empty() => Ok(Self::Partition(label)),
@@ -44,13 +44,13 @@ impl Place {
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub found: Found,
-    /// The root's copy of the superblock.
+    /// The superblock of the root.
     pub superblock: Superblock,
-    /// Nobody said that it starts there.
+    /// Whether the place was found and not given by the user.
     pub automatic: bool,
 }
 
-/// Find the filesystem that is meant, of a version and geometry that suit the options; the first
+/// Find the filesystem that is meant. Its version and geometry must fit the options. The first
 /// `limit` bytes are searched.
 pub(super) fn find(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen, Reason> {
     match options.place {
@@ -97,8 +97,8 @@ fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
     }
 }
 
-/// A filesystem at the first byte wins, unless it is doubtful: then, and where there is none, the
-/// only one that is sound.
+/// Find a filesystem for [`Place::Auto`]. The one at the first byte is taken, unless it is
+/// doubtful. If there is none, or it is doubtful, the only sound one elsewhere is taken.
 fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen, Reason> {
     let first = at(source, 0, limit, options);
     match &first {
@@ -122,14 +122,15 @@ fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen
     }
 }
 
-/// Why nothing is found in a flash whose partitions are encrypted.
+/// The reason why nothing is found in a flash with encrypted partitions.
 fn encrypted(survey: &Survey) -> Option<Reason> {
     let mut partitions = survey.tables.iter().flat_map(|table| &table.partitions);
     partitions.find(|p| p.encrypted && p.ty == 1).map(|p| Reason::Encrypted(p.label))
 }
 
-/// Where the filesystem that is meant begins, or was to begin: a broken one is no error, as long as its
-/// place is known. Returns the position, and the superblock of the filesystem that was found there.
+/// Find where the filesystem that is meant begins, or should begin. A broken one is not an error if
+/// its place is known. Returns the position, and the superblock of the filesystem that was found
+/// there.
 pub(super) fn position(
     source: &dyn ReadAt,
     limit: u64,
@@ -153,7 +154,7 @@ pub(super) fn position(
     }
 }
 
-/// What the tables and filesystems of a source have under a name or a number.
+/// What a name or a number stands for in the tables and filesystems of a source.
 enum Named {
     Partition(Partition),
     Filesystem(Found),
@@ -208,11 +209,11 @@ fn in_partition(
     }
 }
 
-/// The bytes of a source that belong to a place, and that a new filesystem may take there: those of the
-/// partition, or of the filesystem that is there, or everything from that byte on.
+/// The bytes of a source that belong to a place, and that a new filesystem may use: those of the
+/// partition, those of the filesystem that is there, or everything from that byte on.
 ///
 /// # Errors
-/// When there is no such partition, or what is in it is ciphertext.
+/// If there is no such partition, or if its content is encrypted.
 pub fn space_of(source: &dyn ReadAt, place: Place) -> Result<Range<u64>, Reason> {
     let label = match place {
         Place::At(offset) => return Ok(offset..u64::MAX),

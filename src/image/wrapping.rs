@@ -1,4 +1,5 @@
-//! All that is in a file; and images taken out of the files they are wrapped in, and put back.
+//! Listing everything in a file; taking images out of the files in which they are wrapped, and
+//! putting them back.
 
 use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -12,35 +13,36 @@ use crate::container::wrap::{self, Replaced, Target};
 use crate::files::{self, NewFile, Place};
 use crate::sys;
 
-/// Bytes copied at a time.
+/// How many bytes are copied at a time.
 const CHUNK: usize = 256 << 10;
 
-/// The largest filesystem that is written out where a file leaves out its erased end, in bytes.
+/// If a file leaves out the erased end of a filesystem, the filesystem is written out up to this
+/// size in bytes.
 const FILESYSTEM_MAX: u64 = 4 << 30;
 
 /// What is in a file.
 #[derive(Debug)]
 pub struct Contents {
-    /// Formats around the bytes, the outermost first.
+    /// The formats around the bytes, the outermost first.
     pub formats: Vec<Kind>,
     /// The pages of a dump of NAND flash with spare bytes.
     pub page: Option<Page>,
-    /// The address of the first byte, where the format has addresses.
+    /// The address of the first byte, if the format has addresses.
     pub base: u64,
-    /// Bytes without what is around them.
+    /// How many bytes there are without what is wrapped around them.
     pub size: u64,
-    /// Filesystems and partition tables.
+    /// The filesystems and partition tables.
     pub survey: Survey,
-    /// Bytes that each filesystem lacks at its end.
+    /// For each filesystem, how many bytes are missing at its end.
     pub missing: Vec<u64>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
 
-/// Look through all of the file at `path`.
+/// Search the whole file at `path`.
 ///
 /// # Errors
-/// When it cannot be opened or read, or cannot be read through.
+/// If the file cannot be opened or read, or its format cannot be read through.
 pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
     let look = || -> Result<Contents, Reason> {
         let body = open_body(path, options)?;
@@ -77,21 +79,23 @@ fn open_body(path: &Path, options: &Options) -> Result<Body, Reason> {
 /// What [`take_out`] wrote.
 #[derive(Debug, Clone)]
 pub struct TakenOut {
-    /// Formats around the bytes, the outermost first.
+    /// The formats around the bytes, the outermost first.
     pub formats: Vec<Kind>,
     /// The address of the first byte.
     pub base: u64,
-    /// Bytes written.
+    /// How many bytes were written.
     pub size: u64,
     /// What the user should know.
     pub notes: Vec<String>,
 }
 
-/// Write what is wrapped in the file at `path` into a new file, gaps as erased bytes: of several
-/// stretches that are far apart the one that begins at the address `base`, or with a filesystem.
+/// Write the content of the file at `path` to a new file. Gaps become erased bytes. If there are
+/// several stretches that are far apart, the one is taken that begins at the address `base`, or
+/// that begins with a filesystem.
 ///
 /// # Errors
-/// When the file is not wrapped in anything, cannot be read through, or the new file not be written.
+/// If nothing is wrapped in the file, if it cannot be read through, or if the new file cannot be
+/// written.
 pub fn take_out(
     path: &Path,
     raw: &Path,
@@ -115,7 +119,7 @@ pub fn take_out(
         let part = usize::try_from(size - done).unwrap_or(CHUNK).min(CHUNK);
         let read = body.bytes().read_up_to(at + done, &mut chunk[..part]);
         let read = read.map_err(|e| at_path(e.into()))?;
-        // beyond its end it is erased
+        // behind the end of the content, everything is erased
         chunk[read..part].fill(0xff);
         out.write_all(&chunk[..part]).map_err(at_raw)?;
         done += part as u64;
@@ -125,8 +129,8 @@ pub fn take_out(
     Ok(TakenOut { formats, base, size: done, notes })
 }
 
-/// The stretch that is meant: position and length, up to the end of a filesystem that ends in erased
-/// blocks which the file leaves out.
+/// The stretch that is meant: its position and length. If a filesystem ends with erased blocks that
+/// the file leaves out, the stretch extends to the end of the filesystem.
 fn stretch(body: &Body, base: Option<u64>) -> Result<(u64, u64), Reason> {
     let (at, mut len) = stretch_in_file(body, base)?;
     if body.kinds().last().is_some_and(|kind| kind.has_addresses()) {
@@ -165,10 +169,10 @@ fn stretch_in_file(body: &Body, base: Option<u64>) -> Result<(u64, u64), Reason>
     }
 }
 
-/// Write the image at `raw` into a new file in a format.
+/// Write the image at `raw` to a new file in a format.
 ///
 /// # Errors
-/// When one of the files cannot be read or written.
+/// If one of the files cannot be read or written.
 pub fn wrap_up(raw: &Path, target: Target, new: &Path, overwrite: bool) -> Result<(), OpenError> {
     let at_raw = |reason| OpenError { path: raw.to_owned(), reason };
     let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
@@ -183,11 +187,13 @@ pub fn wrap_up(raw: &Path, target: Target, new: &Path, overwrite: bool) -> Resul
     output.put(file).map_err(at_new)
 }
 
-/// Write into a new file what the file `like` holds, with the bytes of the image at `raw` in place
-/// of its own, from the address `base` on: that of the stretch that [`take_out`] takes.
+/// Write a copy of the file `like` to a new file, in which the bytes of the image at `raw` replace
+/// the content from the address `base`. Without an address, it is the stretch that [`take_out`]
+/// takes.
 ///
 /// # Errors
-/// When one of the files cannot be read or written, or `like` is of a format that is not made here.
+/// If one of the files cannot be read or written, or `like` is of a format that this program does
+/// not write.
 pub fn put_back(
     raw: &Path,
     like: &Path,
@@ -217,15 +223,15 @@ pub fn put_back(
     Ok(replaced)
 }
 
-/// Where a new file goes.
+/// The place for a new file.
 struct Output {
     place: Place,
-    /// What has the name now, locked, and is replaced.
+    /// The file that has the name now, locked. It will be replaced.
     old: Option<File>,
 }
 
 impl Output {
-    /// The name `path`, which must not be that of one of the `inputs`.
+    /// The place for a file at `path`, which must not be one of the `inputs`.
     fn find(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Self, OpenError> {
         let at_path = |e: io::Error| OpenError { path: path.to_owned(), reason: e.into() };
         let there = match Source::find(path) {
