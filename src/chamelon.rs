@@ -38,16 +38,17 @@ use crate::mdir::store;
 pub use check::check;
 pub use recognise::recognise;
 
-/// Type of the attribute in which chamelon keeps the time of the last change: days since 1970 and
-/// picoseconds of the day, 32 and 64 bits.
+/// The type of the attribute in which chamelon keeps the time of the last change: the days since
+/// 1970 in 32 bits, and the picoseconds of the day in 64 bits.
 const TIME: u8 = 0x74;
-/// Its length in bytes.
+/// The length of that attribute in bytes.
 const TIME_LEN: u32 = 12;
 
-/// Show the image on `source`, which has this superblock, as littlefs; and what was found on the way.
+/// Show the image on `source`, which has this superblock, as a littlefs. Returns what was found
+/// while reading it, too.
 ///
 /// # Errors
-/// When the root cannot be read, or nothing could hold so much.
+/// If the root cannot be read, or if there is more than any littlefs can hold.
 pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
     let mut recorder = Recorder::default();
     let tree = tree::read(&*source, &mut recorder)?;
@@ -55,10 +56,10 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
     Ok((view, recorder.report))
 }
 
-/// Read the directories of the image on `dev`, which no thread links.
+/// Read the directories of the image on `dev`. There is no thread through them.
 ///
 /// # Errors
-/// When the root cannot be read.
+/// If the root cannot be read.
 #[cfg(feature = "inspect")]
 pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     let mut recorder = Recorder::default();
@@ -66,8 +67,8 @@ pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     Ok(Reading { tree, thread: None, report: recorder.report })
 }
 
-/// Which block of a pair counts, and what it holds; none if neither is valid. Both say the same, unless
-/// writing was interrupted.
+/// The block of a pair that counts, and what it holds. `None` if neither block is valid. Both
+/// blocks hold the same, unless a write was interrupted.
 #[cfg(feature = "inspect")]
 pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let log = log::fetch(dev, pair).ok()?.log;
@@ -76,7 +77,7 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     Some(LivePair { pair: fetched.pair, used: fetched.log.off, entries: log.names().count(), tail })
 }
 
-/// What a metadata block holds: the next pair of its directory, and the entries by their ids.
+/// What a metadata block holds: the next pair of its directory, and its entries by their ids.
 #[cfg(feature = "inspect")]
 pub(crate) fn entries(block: Vec<u8>) -> (Option<Tail>, BTreeMap<u16, RawEntry>) {
     let log = log::Log::parse(block, &mut |_, _| ());
@@ -94,11 +95,12 @@ pub(crate) fn entries(block: Vec<u8>) -> (Option<Tail>, BTreeMap<u16, RawEntry>)
     (log.hardtail.map(|pair| Tail { pair, hard: true }), entries)
 }
 
-/// Every block of a list, the last one first, as [`list::follow`](crate::disk::list::follow) does for
-/// littlefs.
+/// Pass on every block of a list, the last one first, as
+/// [`list::follow`](crate::disk::list::follow) does for littlefs.
 ///
 /// # Errors
-/// When a pointer leaves the image, the list is longer than that, or cannot be read.
+/// If a pointer leads out of the image, if the list has more blocks than the image, or if it cannot
+/// be read.
 #[cfg(feature = "inspect")]
 pub(crate) fn follow(
     dev: &dyn BlockDevice,
@@ -123,14 +125,14 @@ pub(crate) fn follow(
     Ok(())
 }
 
-/// Pointers at the start of block `index` of a list, and the position in the file of the byte behind
-/// them.
+/// How many pointers there are at the start of block `index` of a list, and the position in the
+/// file of the byte that follows them.
 #[cfg(feature = "inspect")]
 pub(crate) fn block_of_list(block_size: u32, index: u32) -> (u32, u64) {
     (list::pointers(index), list::start(block_size, index))
 }
 
-/// What to do to write to an image of this dialect, of this name.
+/// What the user can do to write to the image of this dialect with this name.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
         "its dialect can only be read; to write to it, convert it with 'littlefs convert --from \

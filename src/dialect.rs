@@ -1,7 +1,7 @@
-//! Showing an image of another dialect as a sound littlefs of version 2, to everything above.
+//! Showing an image of another dialect as a sound littlefs of version 2 to all layers above.
 //!
-//! A dialect reads its metadata into directories ([`tree`]), and says where the bytes of its files
-//! are ([`Lists`]). [`View`] is the device that shows the two as a littlefs, for reading only.
+//! A dialect reads its metadata into directories ([`tree`]), and tells where the bytes of its files
+//! are ([`Lists`]). [`View`] is a device that shows both as a littlefs, for reading only.
 
 pub mod tree;
 mod view;
@@ -16,27 +16,27 @@ use crate::error::Result;
 pub use tree::Tree;
 pub use view::View;
 
-/// What a dialect reads of an image.
+/// What a dialect has read from an image.
 #[cfg(feature = "inspect")]
 pub(crate) struct Reading {
     /// Its directories.
     pub tree: Tree,
-    /// The pairs of its thread; none if it links none.
+    /// The pairs of its thread; `None` if the dialect has no thread.
     pub thread: Option<Vec<Pair>>,
-    /// What was found on the way.
+    /// What was found while reading.
     pub report: Report,
 }
 
-/// A metadata pair as a dialect reads it.
+/// A metadata pair as its dialect reads it.
 #[cfg(feature = "inspect")]
 pub(crate) struct LivePair {
-    /// The block that counts, and the other.
+    /// The block that counts, then the other one.
     pub pair: Pair,
-    /// Bytes of the block that counts that are in use.
+    /// How many bytes of the block that counts are in use.
     pub used: u32,
-    /// Entries in it.
+    /// How many entries it has.
     pub entries: usize,
-    /// The next pair of the directory, or of the thread.
+    /// The next pair of the directory or of the thread.
     pub tail: Option<Tail>,
 }
 
@@ -46,10 +46,11 @@ pub trait Lists: Send + Sync {
     /// the file.
     ///
     /// # Errors
-    /// When a pointer leaves the image, the list is longer than that, or cannot be read.
+    /// If a pointer leads out of the image, if the list has more blocks than the image, or if it
+    /// cannot be read.
     fn load(&self, dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>>;
 
-    /// The index of the block that holds byte `pos` of a file, in blocks of `block_size` bytes, and
-    /// the position of that byte in the block.
+    /// The index of the block that holds byte `pos` of a file, for blocks of `block_size` bytes,
+    /// and the offset of the byte in that block.
     fn locate(&self, block_size: u32, pos: u32) -> (u32, u32);
 }

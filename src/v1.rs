@@ -38,11 +38,11 @@ use crate::error::Result;
 
 pub use check::check;
 
-/// Show the image on `source`, which has this superblock, as littlefs of version 2.0; and what was
-/// found on the way.
+/// Show the image on `source`, which has this superblock, as a littlefs of version 2.0. Returns
+/// what was found while reading it, too.
 ///
 /// # Errors
-/// When the root cannot be read, or nothing could hold so much.
+/// If the root cannot be read, or if there is more than any littlefs can hold.
 pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
     let mut recorder = Recorder::default();
     let volume = tree::read(&*source, &mut recorder)?;
@@ -51,10 +51,10 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
     Ok((view, recorder.report))
 }
 
-/// Read the directories of the image on `dev`, and the thread.
+/// Read the directories of the image on `dev`, and its thread.
 ///
 /// # Errors
-/// When the superblock or the root cannot be read.
+/// If the superblock or the root cannot be read.
 #[cfg(feature = "inspect")]
 pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     let mut recorder = Recorder::default();
@@ -62,7 +62,7 @@ pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     Ok(Reading { tree: volume.tree, thread: Some(volume.thread), report: recorder.report })
 }
 
-/// Which block of a pair counts, and what it holds; none if neither is valid.
+/// The block of a pair that counts, and what it holds. `None` if neither block is valid.
 #[cfg(feature = "inspect")]
 pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let (live, used) = block::newest(dev, pair)?;
@@ -72,8 +72,8 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     Some(LivePair { pair, used, entries: block.entries.len(), tail })
 }
 
-/// What the block `block` holds if it is valid, as entries of version 2 that say the same, by their
-/// numbers in the block.
+/// What block `block` holds, as entries of version 2 by their numbers in the block. Empty if the
+/// block is not valid.
 #[cfg(feature = "inspect")]
 pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEntry> {
     let entry = |entry: block::Entry| {
@@ -92,11 +92,11 @@ pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEnt
     })
 }
 
-/// How many blocks of the image on `dev` hold something: metadata pairs, those of orphans too, and
-/// the files that can be reached.
+/// How many blocks of the image on `dev` are in use: those of metadata pairs, including orphans,
+/// and those of files that the tree names.
 ///
 /// # Errors
-/// When the root cannot be read.
+/// If the root cannot be read.
 #[cfg(any(feature = "cli", feature = "internals"))]
 pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
     let volume = tree::read(dev, &mut Recorder::default())?;
@@ -110,7 +110,7 @@ pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
     Ok(u32::try_from(used).unwrap_or(u32::MAX).min(g.block_count))
 }
 
-/// What to do to write to an image of version 1, of this name.
+/// What the user can do to write to the image of version 1 with this name.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
         "it can only be read here; to write to it, convert it to version 2 with 'littlefs convert \

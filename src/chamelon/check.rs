@@ -1,4 +1,4 @@
-//! Is an image of chamelon's sound, by chamelon's own rules?
+//! Checking whether an image of chamelon is sound, by chamelon's own rules.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -13,21 +13,21 @@ use crate::disk::read_u32_le;
 use crate::disk::superblock::FILE_MAX;
 use crate::error::{Corrupt, Error, Result};
 
-/// Blocks from one report of progress to the next.
+/// How many blocks are accounted for between two reports of progress.
 const PROGRESS_STEP: usize = 1024;
-/// Blocks of a list that may be another's before the rest of it is left alone.
+/// After this many blocks that something else uses, the rest of a list is not followed.
 const SHARED_MAX: u32 = 16;
 
-/// Who uses a block.
+/// What uses a block.
 #[derive(Debug, Clone, Copy)]
 enum Owner {
     /// A metadata pair of this directory.
     Pair(u32),
-    /// A value, by directory and entry, as the block of its list of this index.
+    /// A value, and the index of the block in the value's list.
     Value(Value, u32),
 }
 
-/// A value, by the indices of its directory and its entry.
+/// A value, by the index of its directory and that of its entry there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Value {
     dir: u32,
@@ -42,11 +42,12 @@ struct Checker<'a> {
     progress: &'a dyn Fn(u64),
 }
 
-/// Examine the image of chamelon's dialect on `dev`, which is not changed: pairs, names, lists,
-/// and who uses which block. `progress` is told time and again how many blocks are accounted for.
+/// Check the image of chamelon's dialect on `dev` without changing it: pairs, names, lists, and
+/// what uses each block. `progress` is called repeatedly with the number of blocks that have been
+/// accounted for.
 ///
 /// # Errors
-/// When the root cannot be read.
+/// If the root cannot be read.
 pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let mut recorder = Recorder::default();
     recorder.add(
@@ -95,7 +96,7 @@ impl Checker<'_> {
         self.tree.path(dir, entry.map_or(&[], |e| &e.name))
     }
 
-    /// Follow the list of a value, every pointer of it.
+    /// Follow the list of a value, with all its pointers.
     fn check_list(&mut self, recorder: &mut Recorder, value: Value, head: u32, size: u32) {
         let mut error = |code, place: &str, message: &dyn Display| {
             recorder.add(Severity::Error, code, place, message);
@@ -108,7 +109,7 @@ impl Checker<'_> {
         if len > self.g.block_count {
             return error("ctz-too-long", &place, &Corrupt::CtzTooLong { head, size });
         }
-        // blocks yet to come, by index, that the pointers behind the first lead to
+        // the addresses, by index, that pointers other than the first have given for blocks to come
         let mut expected: HashMap<u32, u32> = HashMap::new();
         let (mut block, mut sound, mut shared) = (head, true, 0);
         for index in (0..len).rev() {
@@ -119,7 +120,7 @@ impl Checker<'_> {
                 let (place, message) = self.describe_shared(block, other, value, index);
                 error("block-shared", &place, &message);
                 shared += 1;
-                // lists that meet further on go on together: one finding says enough
+                // lists that meet have all further blocks in common, so one finding is enough
                 let meet = index > 0 && !matches!(other, Owner::Value(_, 0));
                 if meet || shared == SHARED_MAX {
                     return;
@@ -149,8 +150,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Which value is damaged, as far as can be told, and how. chamelon forgets the first block of
-    /// a list when it looks for free ones, so that is where a later write strikes.
+    /// Describe which value is damaged, as far as that is known, and how. When chamelon looks for
+    /// free blocks, it forgets the first block of a list, so that is the block which a later write
+    /// overwrites.
     fn describe_shared(
         &self,
         block: u32,
@@ -206,7 +208,7 @@ impl Checker<'_> {
         (self.path(b), what)
     }
 
-    /// The two in the order of their last changes, if those are known and differ.
+    /// The two values in the order of their last changes, if both times are known and differ.
     fn older(&self, a: Value, b: Value) -> Option<(Value, Value)> {
         let time = |value: Value| {
             let dir = self.tree.dirs.get(value.dir as usize)?;

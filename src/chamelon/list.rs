@@ -1,16 +1,17 @@
 //! chamelon's lists of blocks.
 //!
-//! Block `i` starts with pointers: none for `i = 0`, `log2(i)` where `i` is a power of two above 1,
-//! else one. The first leads to block `i - 1`, the k-th (from k = 1) to `i / 2^k`. Then comes data.
+//! Block `i` starts with pointers: none if `i` is 0, `log2(i)` if `i` is a power of two above 1,
+//! and one otherwise. The first pointer leads to block `i - 1`, and the k-th, counted from `k = 1`,
+//! to block `i / 2^k`. Data follows the pointers.
 
 use crate::bd::BlockDevice;
 use crate::dialect::Lists;
 use crate::error::{Corrupt, Result};
 
-/// What a view knows of them.
+/// The lists of chamelon, for a view.
 pub(super) static LISTS: ListsOfChamelon = ListsOfChamelon;
 
-/// Lists as chamelon has them.
+/// The type of these lists.
 pub(super) struct ListsOfChamelon;
 
 impl Lists for ListsOfChamelon {
@@ -25,7 +26,7 @@ impl Lists for ListsOfChamelon {
     }
 }
 
-/// Pointers at the start of block `i`.
+/// How many pointers there are at the start of block `i`.
 pub(super) fn pointers(i: u32) -> u32 {
     match i {
         0 => 0,
@@ -34,10 +35,10 @@ pub(super) fn pointers(i: u32) -> u32 {
     }
 }
 
-/// The file position of the first data byte of block `i`, in a list with blocks of `block_size`.
+/// The position in the file of the first data byte of block `i`, for blocks of `block_size` bytes.
 pub(super) fn start(block_size: u32, i: u32) -> u64 {
     let Some(before) = i.checked_sub(1) else { return 0 };
-    // one pointer each, and m - 1 more in block 2^m
+    // each of these blocks has one pointer, and block 2^m has m - 1 more
     let m = u64::from(before.checked_ilog2().unwrap_or(0));
     let pointers = u64::from(before) + m * m.saturating_sub(1) / 2;
     u64::from(i) * u64::from(block_size) - 4 * pointers
@@ -46,7 +47,7 @@ pub(super) fn start(block_size: u32, i: u32) -> u64 {
 /// The index of the block that holds byte `pos`.
 fn locate(block_size: u32, pos: u32) -> u32 {
     let pos = u64::from(pos);
-    // no block holds more than its size, and none less than 4 bytes
+    // a block holds no more bytes than its size, and at least 4
     let (mut low, mut high) = (pos / u64::from(block_size), pos / 4 + 1);
     high = high.min(u64::from(u32::MAX));
     while low + 1 < high {
@@ -60,15 +61,16 @@ fn locate(block_size: u32, pos: u32) -> u32 {
     low as u32
 }
 
-/// Blocks of a value of `size` bytes; there is always one.
+/// How many blocks a value of `size` bytes has. There is always one.
 pub(super) fn blocks(block_size: u32, size: u32) -> u32 {
     size.checked_sub(1).map_or(1, |last| locate(block_size, last) + 1)
 }
 
-/// The blocks of a list by index, found from its last block `head` down.
+/// The blocks of a list in the order of the file, found from its last block, `head`.
 ///
 /// # Errors
-/// When a pointer leaves the image, the list is longer than that, or cannot be read.
+/// If a pointer leads out of the image, if the list has more blocks than the image, or if it cannot
+/// be read.
 fn load(dev: &dyn BlockDevice, head: u32, size: u32) -> Result<Vec<u32>> {
     let g = dev.geometry();
     let len = blocks(g.block_size, size);

@@ -1,9 +1,9 @@
 //! Metadata blocks as chamelon reads them.
 //!
-//! Entries are keyed by id, type and chunk; the last of a key counts. A DELETE tag removes the
-//! entries of its id and shifts none. chamelon does not look at checksums, because both blocks of a
-//! pair always say the same; here only commits whose checksum holds are believed, so that a write
-//! that was interrupted, or a bit that flipped, is not taken for content.
+//! The key of an entry is its id, type and chunk, and the last entry of a key counts. A DELETE tag
+//! removes the entries of its id and does not shift other ids. chamelon does not check checksums,
+//! because it writes the same to both blocks of a pair. Here, only commits with the right checksum
+//! count, so that neither an interrupted write nor a flipped bit is taken for content.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::disk::{Pair, Tag, crc, read_u32_le, tag};
 use crate::error::{Corrupt, Error, IoError, Result};
 use crate::mdir::store;
 
-/// What ends a block for chamelon, as a tag before or after the XOR.
+/// The values that end a block for chamelon, as a tag before or after the XOR.
 const ENDS: [u32; 2] = [0, 0xffff_ffff];
-/// The one type that chamelon does not know; it stops there, too.
+/// The only type that chamelon does not know. It ends the block, too.
 const UNKNOWN: u16 = 0x100;
 
-/// Where the data of a tag stands in the block.
+/// Where the data of a tag is in the block.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     at: usize,
@@ -28,30 +28,32 @@ struct Place {
 #[derive(Debug)]
 pub(super) struct Log {
     block: Vec<u8>,
-    /// By id and type.
+    /// Entries by id and type.
     entries: BTreeMap<(u16, u16), Place>,
     /// The next pair of the directory.
     pub hardtail: Option<Pair>,
-    /// Commits whose checksum holds.
+    /// How many commits have the right checksum.
     pub commits: u32,
-    /// Bitwise OR of the ends of commits with entries: its trailing zeros tell the prog size.
+    /// Bitwise OR of the ends of commits that have entries. Its trailing zeros show the program
+    /// size.
     pub ends: u32,
-    /// Whether chamelon finds no more in the block than is believed here.
+    /// Whether everything that chamelon finds in the block counts here, too.
     whole: bool,
 }
 
 impl Log {
-    /// Replay `block`, telling `each` about every tag that counts and the number of its commit.
+    /// Replay `block`. `each` is called for every tag that counts, with the number of its commit.
     pub fn parse(block: Vec<u8>, each: &mut dyn FnMut(u32, Tag)) -> Self {
         let (mut entries, mut hardtail) = (BTreeMap::new(), None);
         let (mut commits, mut ends) = (0, 0);
-        // where the commit being read starts, and its tags, applied once its checksum holds
+        // Where the current commit starts, and its tags. They are applied only when its checksum is
+        // right.
         let (mut start, mut tags) = (0, Vec::new());
         let (mut at, mut last) = (4, tag::FIRST);
         while let Some((t, next)) = read_tag(&block, at, last) {
             let place = Place { at: at + 4, len: t.size() as usize };
             (at, last) = (next, t.0);
-            // whatever its chunk: chamelon ends a commit there
+            // any chunk, because chamelon ends a commit at each of them
             if t.type1() != tag::CCRC {
                 tags.push((t, place));
                 continue;
@@ -71,7 +73,7 @@ impl Log {
                 ends |= next as u32;
             }
             (start, commits) = (next, commits + 1);
-            // behind an empty commit chamelon reads no more
+            // chamelon does not read on after an empty commit
             if tags.is_empty() {
                 break;
             }
@@ -86,13 +88,13 @@ impl Log {
         self.entries.get(&(id, ty)).map(|&place| bytes_at(&self.block, place))
     }
 
-    /// Types and data from `first` to `last` that entry `id` has, ascending.
+    /// The types from `first` to `last` that entry `id` has, in ascending order, with their data.
     pub fn range(&self, id: u16, first: u16, last: u16) -> impl Iterator<Item = (u16, &[u8])> {
         let found = self.entries.range((id, first)..=(id, last));
         found.map(|(&(_, ty), &place)| (ty, bytes_at(&self.block, place)))
     }
 
-    /// Ids, types and names of values and dictionaries, ids ascending.
+    /// The ids, types and names of values and dictionaries, in ascending order of the ids.
     pub fn names(&self) -> impl Iterator<Item = (u16, u16, &[u8])> {
         let named = |ty| matches!(ty, tag::REG | tag::DIR);
         let names = self.entries.iter().filter(move |&(&(_, ty), _)| named(ty));
@@ -104,7 +106,7 @@ impl Log {
         &self.block
     }
 
-    /// The revision, which chamelon compares with a sign.
+    /// The revision. chamelon compares revisions as signed numbers.
     fn rev(&self) -> i32 {
         read_u32_le(&self.block, 0).unwrap_or(0).cast_signed()
     }
@@ -114,7 +116,7 @@ fn bytes_at(block: &[u8], place: Place) -> &[u8] {
     block.get(place.at..place.at + place.len).unwrap_or_default()
 }
 
-/// The tag at `at` and where what follows its data starts, unless chamelon stops there.
+/// The tag at `at`, and where the next tag starts. `None` if chamelon ends the block here.
 fn read_tag(block: &[u8], at: usize, last: u32) -> Option<(Tag, usize)> {
     let raw: [u8; 4] = block.get(at..at + 4)?.try_into().ok()?;
     let raw = u32::from_be_bytes(raw);
@@ -136,26 +138,26 @@ fn apply(entries: &mut BTreeMap<(u16, u16), Place>, t: Tag, place: Place) {
     entries.insert((t.id(), t.type3()), place);
 }
 
-/// A pair as read.
+/// A pair that was read.
 pub(super) struct Fetched {
     /// The block that counts.
     pub log: Log,
-    /// Why it is not the one that chamelon would take, or not all that chamelon finds in it.
+    /// Why chamelon would take another block, or find more in this one; `None` if it would not.
     pub doubt: Option<Doubt>,
 }
 
-/// What is wrong with a pair that can be read all the same.
+/// What is wrong with a pair, although it can be read.
 pub(super) enum Doubt {
-    /// The newer block was not written to its end; the older one serves.
+    /// The newer block was not written to its end, so the older one is used.
     Torn,
-    /// Neither block is whole; the commits whose checksum holds serve.
+    /// Neither block is whole, so the commits with the right checksum are used.
     Cut,
-    /// A block cannot be read; the other one serves.
+    /// One block cannot be read, so the other one is used.
     Unreadable(IoError),
 }
 
 /// Read both blocks of a pair, and decide which one counts: the one that chamelon takes for newer,
-/// unless it is not whole and the other one is.
+/// unless only the other one is whole.
 pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     store::check_pair(dev.geometry(), pair)?;
     let mut failed = None;
@@ -173,7 +175,7 @@ pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
         logs.reverse();
     }
     let newest_is_whole = logs.first().is_some_and(|log| log.whole && log.commits > 0);
-    // stable: of equal ones the newer comes first
+    // the sort is stable, so of equal blocks the newer one stays first
     logs.sort_by_key(|log| (log.commits == 0, !log.whole));
     let Some(log) = logs.into_iter().next().filter(|log| log.commits > 0) else {
         return Err(match failed {
@@ -190,7 +192,7 @@ pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(Fetched { log, doubt })
 }
 
-/// Whether chamelon takes the second block of a pair, by the revisions of both.
+/// Whether chamelon takes the second block of a pair. `a` and `b` are the revisions of both.
 fn takes_second(a: i32, b: i32) -> bool {
     const FAR: i32 = i32::MAX >> 1;
     (a < b && b.wrapping_sub(a) < FAR) || (a > b && a.wrapping_sub(b) > FAR)
@@ -203,7 +205,7 @@ mod tests {
     #[test]
     fn revisions_compare_as_in_chamelon() {
         assert!(takes_second(1, 2) && !takes_second(2, 1) && !takes_second(3, 3));
-        // far apart the smaller is newer
+        // if they are far apart, the smaller one is newer
         assert!(takes_second(i32::MAX, 5) && !takes_second(5, i32::MAX));
     }
 }

@@ -1,8 +1,9 @@
-//! Telling chamelon's images from sound littlefs.
+//! Telling images of chamelon apart from sound littlefs images.
 //!
-//! A write to chamelon's image as if it were littlefs damages it, so what chamelon wrote must be
-//! recognised; and no sound littlefs may be mistaken for it, whatever it holds: others keep 12-byte
-//! times, too. So all of this must hold of the root's pair, which any change to the root rewrites:
+//! A write to an image of chamelon as if it were a littlefs damages it, so images of chamelon must
+//! be recognised. And no sound littlefs may be mistaken for one, whatever it holds; other programs
+//! keep times of 12 bytes, too. So an image counts as chamelon's only if all of this is true for
+//! the root's pair, which every change to the root rewrites:
 //!
 //! 1. The superblock says what chamelon always writes: version 2.0, names of 32 bytes, files of
 //!    2147483647, attributes of 1022.
@@ -14,8 +15,8 @@
 //!    with ascending revisions), a name for an id behind the last one without CREATE, a DELETE in
 //!    the first commit of its block, a directory although no tail leads on, or names out of order.
 //!
-//! An image that chamelon has only formatted says none of this, and is taken for littlefs, which it
-//! is: nothing in it can be damaged.
+//! An image that chamelon has only formatted shows none of this. It is taken for a littlefs, and
+//! that is right, because there is nothing in it that could be damaged.
 
 use std::collections::HashSet;
 
@@ -26,10 +27,10 @@ use crate::disk::entry::Content;
 use crate::disk::superblock::{ATTR_MAX, FILE_MAX, VERSION_2_0};
 use crate::disk::{Pair, Superblock, Tag, name, tag};
 
-/// Longest name, in bytes, that chamelon writes into a superblock.
+/// The longest name, in bytes, in superblocks that chamelon writes.
 const NAME_MAX: u32 = 32;
 
-/// Whether chamelon wrote the image on `dev`, which has this superblock. What cannot be read is no
+/// Whether chamelon wrote the image on `dev`, which has this superblock. What cannot be read is not
 /// evidence.
 pub fn recognise(dev: &dyn BlockDevice, superblock: &Superblock) -> bool {
     let Superblock { version, name_max, file_max, attr_max, .. } = *superblock;
@@ -57,32 +58,32 @@ pub fn recognise(dev: &dyn BlockDevice, superblock: &Superblock) -> bool {
     evidence.own && !evidence.foreign
 }
 
-/// What was seen.
+/// The evidence that was found.
 #[derive(Default)]
 struct Evidence {
-    /// Something no littlefs driver writes.
+    /// Something that no littlefs driver writes.
     own: bool,
-    /// Something chamelon never writes.
+    /// Something that chamelon never writes.
     foreign: bool,
 }
 
-/// How many ids a block has by littlefs's rules.
+/// How many ids a block has by the rules of littlefs.
 #[derive(Default)]
 struct Ids {
     count: u16,
 }
 
 impl Evidence {
-    /// Take a tag of commit number `commit` of a block into account.
+    /// Take into account a tag of commit number `commit` of a block.
     fn weigh(&mut self, ids: &mut Ids, commit: u32, t: Tag) {
         match t.type3() {
             tag::REG | tag::DIR | tag::SUPERBLOCK => {
-                // a compaction numbers the ids without gaps; later a new one comes with CREATE
+                // a compaction numbers the ids without gaps, and later a new one needs a CREATE tag
                 self.own |= t.id() > ids.count || (commit > 0 && t.id() == ids.count);
                 ids.count = ids.count.max(t.id().saturating_add(1));
             }
             tag::DELETE => {
-                // a compaction leaves it out
+                // a compaction leaves out what was deleted
                 self.own |= commit == 0;
                 ids.count = ids.count.saturating_sub(u16::from(t.id() < ids.count));
             }
@@ -93,17 +94,17 @@ impl Evidence {
     }
 }
 
-/// Whether there is a directory and nothing behind this pair.
+/// Whether there is a directory although no tail leads on from this pair.
 fn lacks_thread(log: &Log) -> bool {
     log.hardtail.is_none() && log.names().any(|(_, ty, _)| ty == tag::DIR)
 }
 
-/// Whether the names stand in the order in which drivers look for them.
+/// Whether the names are in the order that drivers rely on when they search.
 fn is_sorted(log: &Log) -> bool {
     log.names().map(|(.., name)| name).is_sorted_by(|a, b| name::cmp(a, b).is_le())
 }
 
-/// Whether a value has no time.
+/// Whether there is a value without a time.
 fn lacks_times(log: &Log) -> bool {
     let time = tag::USERATTR | u16::from(TIME);
     let values: HashSet<u16> =

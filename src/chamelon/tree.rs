@@ -9,13 +9,13 @@ use crate::dialect::tree::{Candidate, Content, Entry, Names, Reader, Walk};
 use crate::disk::{List, Pair, entry, read_u32_le, tag};
 use crate::error::Error;
 
-/// Program size where no commit tells another, in bytes: chamelon's default.
+/// Program size in bytes if no commit shows another one. It is chamelon's default.
 const PROG_SIZE_DEFAULT: u32 = 16;
 
-/// Read all metadata of the image on `dev`. What is damaged is left out, with a finding.
+/// Read all metadata of the image on `dev`. What is damaged is left out and reported as a finding.
 ///
 /// # Errors
-/// When the root's first pair cannot be read.
+/// If the first pair of the root cannot be read.
 pub(super) fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Tree, Error> {
     let g = dev.geometry();
     let mut pairs = Pairs { dev, ends: 0 };
@@ -29,14 +29,14 @@ pub(super) fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Tre
     Ok(Tree { dirs, prog_size, block_size: g.block_size, lists: &LISTS })
 }
 
-/// The last modification that attributes tell, as days and picoseconds.
+/// The time of the last change according to the attributes, in days and picoseconds.
 pub(super) fn modified(attrs: &[(u8, Box<[u8]>)]) -> Option<(u32, u64)> {
     let (_, data) = attrs.iter().find(|(ty, _)| *ty == super::TIME)?;
     let picos = data.get(4..12)?.try_into().ok()?;
     Some((read_u32_le(data, 0)?, u64::from_le_bytes(picos)))
 }
 
-/// Reads pairs.
+/// Reads the pairs of directories.
 struct Pairs<'a> {
     dev: &'a dyn BlockDevice,
     /// Bitwise OR of the ends of all commits.
@@ -83,11 +83,11 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
     }
 }
 
-/// The entries of one pair. A later pair counts before an earlier one, a higher id before a lower
-/// one.
+/// Add the entries of one pair. If a name occurs several times, the one in the later pair counts,
+/// and within a pair the one with the higher id.
 fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut Names) {
     for (id, ty, name) in log.names() {
-        // an entry may have one of each type
+        // an entry may have one struct of each type
         let (mut list, mut inline, mut pair) = (None, None, None);
         for (ty, data) in log.range(id, tag::STRUCT, tag::STRUCT | 0xff) {
             match entry::Content::decode(ty, data) {
@@ -100,7 +100,7 @@ fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut
             }
         }
         let value = list.or(inline);
-        // where both are there, the type of the name decides
+        // if there are both, the type of the name decides
         let (content, below) = match (value, pair) {
             (Some(value), None) => (value, None),
             (Some(value), Some(_)) if ty == tag::REG => (value, None),
@@ -117,7 +117,7 @@ fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut
     }
 }
 
-/// An entry gives way to a later one of its name, a dictionary or not.
+/// Report that an entry was replaced by a later one of the same name. Either may be a dictionary.
 fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_dir: bool) {
     let place = walk.path(dir, &old.entry.name);
     if old.dir.is_some() || by_dir {
@@ -129,7 +129,7 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
     } else if old.entry.place.0 == number {
         walk.error("name-duplicate", place, "stands for two values; the last one counts");
     } else {
-        // what chamelon does to a name whose directory was split since
+        // chamelon does this to a name if its directory was split in the meantime
         walk.note("value-outdated", place, "an older value still exists beside the one that \
                    counts");
     }

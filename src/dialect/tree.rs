@@ -1,4 +1,4 @@
-//! Directories of another dialect, read from the root down.
+//! The directories of another dialect, read from the root down.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -8,82 +8,82 @@ use crate::check::{Recorder, Severity, show_path};
 use crate::disk::{Pair, name};
 use crate::error::Error;
 
-/// What an entry holds.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
-    /// The content of a file, which stands in its metadata pair.
+    /// The content of a file that is stored in its metadata pair.
     Inline(Box<[u8]>),
-    /// A file in a list of blocks, by its last block and its size in bytes.
+    /// A file in a list of blocks.
     List {
-        /// Last block.
+        /// The last block of the list.
         head: u32,
-        /// Bytes.
+        /// The size of the file in bytes.
         size: u32,
     },
     /// A directory: its index in [`Tree::dirs`].
     Dir(u32),
-    /// A directory that cannot be read, and its pair.
+    /// A directory that cannot be read, with its pair.
     Lost(Pair),
-    /// A name without anything.
+    /// Nothing: there is only a name.
     Nothing,
 }
 
-/// An entry of a directory, by a name that is its own and that Linux can hold.
+/// An entry of a directory. Its name is unique in the directory, and Linux can show it.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The name.
     pub name: Box<[u8]>,
-    /// What it stands for.
+    /// The content.
     pub content: Content,
-    /// User attributes: type and data, types ascending.
+    /// User attributes: type and data, in ascending order of the types.
     pub attrs: Vec<(u8, Box<[u8]>)>,
-    /// The number of its pair in its directory, and its own number in that pair, both from 0.
+    /// The number of its pair in its directory, and its own number in that pair. Both count from 0.
     pub place: (usize, u16),
 }
 
 /// A directory.
 #[derive(Debug)]
 pub struct Dir {
-    /// The directory above; the root's own index, 0, for the root.
+    /// The index of the directory above. For the root, its own index, 0.
     pub parent: u32,
-    /// Its name there.
+    /// Its name in the directory above.
     pub name: Box<[u8]>,
     /// Its metadata pairs, in order.
     pub pairs: Vec<Pair>,
-    /// Its entries, in littlefs's order of names.
+    /// Its entries, in the order of names in littlefs.
     pub entries: Vec<Entry>,
 }
 
-/// All directories, the root first, parents before children.
+/// All directories. The root is first, and parents come before their children.
 pub struct Tree {
     /// The directories.
     pub dirs: Vec<Dir>,
-    /// In a view of it, commits end on multiples of this many bytes.
+    /// The program size of a view of this tree, in bytes.
     pub prog_size: u32,
-    /// Bytes of a block of a view of it.
+    /// The block size of a view of this tree, in bytes.
     pub block_size: u32,
-    /// Where the bytes of its files are.
+    /// How the content of its files is stored.
     pub lists: &'static dyn Lists,
 }
 
-/// An entry, and where it leads.
+/// An entry that was read, and what it names.
 pub struct Candidate {
-    /// The entry. The content of a directory is nothing yet.
+    /// The entry. The content of a directory is [`Content::Nothing`] at first.
     pub entry: Entry,
-    /// The first pair of a directory.
+    /// The first pair, if the entry is a directory.
     pub dir: Option<Pair>,
 }
 
-/// The entries of a directory by name, as they stand in it.
+/// The entries of a directory by name, as they were read.
 pub type Names = HashMap<Box<[u8]>, Candidate>;
 
-/// A dialect's way of storing entries in pairs.
+/// How a dialect stores entries in pairs.
 pub trait Reader {
-    /// Read pair number `number` of directory `dir`, add its entries to `names`, and tell the next
-    /// pair of the directory, if there is one.
+    /// Read pair number `number` of directory `dir`, and add its entries to `names`. Returns the
+    /// next pair of the directory, if there is one.
     ///
     /// # Errors
-    /// When the pair cannot be read.
+    /// If the pair cannot be read.
     fn read(
         &mut self,
         walk: &mut Walk<'_>,
@@ -99,21 +99,21 @@ pub struct Walk<'a> {
     recorder: &'a mut Recorder,
     block_count: u32,
     dirs: Vec<Dir>,
-    /// First pairs of the directories that were met, by their index.
+    /// The first pairs of the directories that the walk has met, by the indices of the directories.
     heads: Vec<Pair>,
-    /// Blocks of pairs that were met.
+    /// The blocks of the pairs that the walk has met.
     met: HashSet<u32>,
-    /// Directories that cannot be read.
+    /// The directories that cannot be read.
     lost: HashSet<u32>,
 }
 
 impl Tree {
-    /// The path of `name` in directory `dir`, for people.
+    /// The path of `name` in directory `dir`, in a form for people.
     pub fn path(&self, dir: usize, name: &[u8]) -> String {
         path(&self.dirs, dir, name)
     }
 
-    /// The path of directory `dir`, for people.
+    /// The path of directory `dir`, in a form for people.
     pub fn dir_path(&self, dir: usize) -> String {
         dir_path(&self.dirs, dir)
     }
@@ -143,11 +143,11 @@ fn dir_path(dirs: &[Dir], dir: usize) -> String {
 }
 
 impl<'a> Walk<'a> {
-    /// Read all directories of an image of so many blocks, whose root begins with the pair `root`.
-    /// What is damaged is left out, with a finding.
+    /// Read all directories of an image that has `block_count` blocks, beginning with the pair
+    /// `root`. What is damaged is left out and reported as a finding.
     ///
     /// # Errors
-    /// When the first pair of the root cannot be read.
+    /// If the first pair of the root cannot be read.
     pub(crate) fn run(
         reader: &mut dyn Reader,
         root: Pair,
@@ -195,24 +195,24 @@ impl<'a> Walk<'a> {
         self.recorder.add(Severity::Note, code, place, message);
     }
 
-    /// The path of directory `dir`, for people.
+    /// The path of directory `dir`, in a form for people.
     pub fn dir_path(&self, dir: usize) -> String {
         dir_path(&self.dirs, dir)
     }
 
-    /// The path of `name` in directory `dir`, for people.
+    /// The path of `name` in directory `dir`, in a form for people.
     pub fn path(&self, dir: usize, name: &[u8]) -> String {
         path(&self.dirs, dir, name)
     }
 
-    /// Directory `at` cannot be read.
+    /// Note that directory `at` cannot be read.
     fn lose(&mut self, at: usize, e: &Error) {
         let place = self.dir_path(at);
         self.error("directory-broken", place, e);
         self.lost.insert(at as u32);
     }
 
-    /// Whether both blocks of a pair were met for the first time.
+    /// Note that the walk has met a pair. Returns whether both blocks are met for the first time.
     fn meet(&mut self, pair: Pair) -> bool {
         let new = pair.0.iter().all(|b| !self.met.contains(b));
         self.met.extend(pair.0.iter().filter(|&&b| new && b < self.block_count));
@@ -250,13 +250,13 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Give the entries of directory `at` names of their own, order them, and meet the directories
-    /// among them.
+    /// Give each entry of directory `at` a unique name that Linux can show, sort the entries, and
+    /// note the directories among them.
     fn settle(&mut self, at: usize, names: Names) {
         let mut taken: HashSet<Box<[u8]>> = names.keys().cloned().collect();
         let mut candidates: Vec<Candidate> = names.into_values().collect();
         candidates.sort_by(|a, b| name::cmp(&a.entry.name, &b.entry.name));
-        // a name that comes a thousand times is not to be tried a million times
+        // the next number to try for each name, so that many equal names do not take quadratic time
         let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
         for Candidate { mut entry, dir, .. } in candidates {
             if !name::is_presentable(&entry.name) {
@@ -285,7 +285,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Meet a directory below directory `parent`, to be read later.
+    /// Note a directory below directory `parent`, which will be read later.
     fn enter(&mut self, parent: usize, name: &[u8], pair: Pair) -> Content {
         if !self.meet(pair) {
             let place = path(&self.dirs, parent, name);
@@ -298,7 +298,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `name`, or the first of `name~1`, `name~2`... that is not taken, from number `n` on.
+/// The first of `name`, `name~1`, `name~2`... that is not taken. `n` is the number to begin with,
+/// and afterwards the next one to try.
 fn unused(name: &[u8], n: &mut u32, taken: &HashSet<Box<[u8]>>) -> Box<[u8]> {
     loop {
         let suffix = if *n == 0 { String::new() } else { format!("~{n}") };

@@ -1,10 +1,10 @@
-//! An image of another dialect shown as a sound, threaded littlefs: a device that is only read.
+//! An image of another dialect as a sound littlefs with a thread: a device that is only read.
 //!
-//! Metadata is encoded anew and kept in memory, each pair at the blocks it has in the image. Every
-//! other block is counted: the r-th block that is of no pair has rank r. A value has as many ranks
-//! in a row as its littlefs list has blocks, so all pointers are known without reading anything,
-//! and its data comes from the blocks of the image when it is read. Those need not have the size of the
-//! view's blocks.
+//! Metadata is encoded again and kept in memory, each pair at its blocks in the image. All other
+//! blocks are numbered in ascending order; this number is the rank of a block. A value has as many
+//! consecutive ranks as its list in littlefs has blocks. So the pointers of the list are known
+//! without reading anything. The data of the list is read from the blocks of the image when it is
+//! needed; those may have another size than the blocks of the view.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -22,60 +22,60 @@ use crate::disk::{GState, List, Pair, Superblock, Tail, ctz};
 use crate::error::{Error, IoError, IoOp, Result, Unsupported};
 use crate::mdir::{self, Attr, COUNT_MAX, Data, Kind, Mdir, Select};
 
-/// Bytes of a pair that its entries do not get: revision, tail and CRC.
+/// How many bytes of a pair its entries cannot use: revision, tail and CRC.
 const OVERHEAD: u32 = 4 + 12 + CRC_SIZE;
-/// The revision of all pairs.
+/// The revision count of all pairs.
 const REVISION: u32 = 1;
-/// The head of a list that cannot be read: no image has such a block.
+/// The head of a list that cannot be read. No image has a block of this number.
 const NOWHERE: u32 = BLOCK_COUNT_MAX;
-/// Block numbers of lists kept in memory, unless a single list has more.
+/// How many block numbers of lists are kept in memory. A single list may have more.
 const LISTS_MAX: usize = 4 << 20;
 
 /// Where the bytes of a value are.
 enum Source {
     /// In a list of the image.
     List { head: u32, size: u32 },
-    /// Here: it stands in the metadata in the image, and does not fit there in littlefs.
+    /// In memory. In the image, the value is inline, but in littlefs it is too large for that.
     Memory(Vec<u8>),
 }
 
 /// The blocks of a value.
 struct Run {
-    /// Rank of its first block.
+    /// The rank of its first block.
     rank: u64,
-    /// Blocks.
+    /// How many blocks it has.
     len: u32,
     source: Source,
 }
 
-/// Lists found so far, by the index of their run.
+/// The lists that were read so far, by the index of their run.
 #[derive(Default)]
 struct Lists {
     known: HashMap<usize, Arc<Vec<u32>>>,
-    /// Block numbers in all of them.
+    /// How many block numbers they have together.
     len: usize,
 }
 
-/// The littlefs that an image of another dialect is shown as.
+/// A littlefs that shows an image of another dialect.
 pub struct View {
     source: Arc<dyn BlockDevice>,
     geometry: Geometry,
-    /// Commits, by their block.
+    /// Commits by the number of their block.
     commits: HashMap<u32, Vec<u8>>,
-    /// Blocks of pairs, ascending: they have no rank.
+    /// The blocks of pairs, in ascending order. They have no rank.
     pairs: Vec<u32>,
-    /// By rank.
+    /// In ascending order of their ranks.
     runs: Vec<Run>,
     lists: Mutex<Lists>,
     format: &'static dyn ListFormat,
 }
 
 impl View {
-    /// Show the image on `source`, which holds `tree`. Version and limits of the view are those of
-    /// `superblock`.
+    /// Show the image on `source`, which holds `tree`. The version and the limits of the view are
+    /// those of `superblock`.
     ///
     /// # Errors
-    /// When nothing could hold so much.
+    /// If there is more than any littlefs can hold.
     pub(crate) fn new(
         source: Arc<dyn BlockDevice>,
         superblock: Superblock,
@@ -85,7 +85,7 @@ impl View {
         Builder::new(source, &tree, recorder).build(tree, superblock)
     }
 
-    /// The rank of a block that is of no pair.
+    /// The rank of a block; `None` if the block belongs to a pair.
     fn rank(&self, block: u32) -> Option<u64> {
         match self.pairs.binary_search(&block) {
             Ok(_) => None,
@@ -93,7 +93,7 @@ impl View {
         }
     }
 
-    /// The run that has this rank, by its index.
+    /// The index of the run to which this rank belongs.
     fn run_at(&self, rank: u64) -> Option<usize> {
         let after = self.runs.partition_point(|run| run.rank <= rank);
         let i = after.checked_sub(1)?;
@@ -101,7 +101,7 @@ impl View {
         (rank - run.rank < u64::from(run.len)).then_some(i)
     }
 
-    /// Fill `buf` from byte `off` of one block.
+    /// Fill `buf` with the bytes from offset `off` of one block.
     fn read_block(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
         buf.fill(0xff);
         if let Some(commit) = self.commits.get(&block) {
@@ -127,7 +127,7 @@ impl View {
         self.read_data(i, run, pos, &mut buf[skipped..])
     }
 
-    /// Fill `buf` from byte `pos` of a value, as far as it goes.
+    /// Fill `buf` with the bytes from position `pos` of a value, as far as there are any.
     fn read_data(&self, i: usize, run: &Run, pos: u64, buf: &mut [u8]) -> IoResult<()> {
         let (head, size) = match &run.source {
             Source::Memory(data) => {
@@ -155,7 +155,7 @@ impl View {
         Ok(())
     }
 
-    /// The blocks of run `i` in the image.
+    /// The blocks in the image of run `i`.
     fn list(&self, i: usize, head: u32, size: u32) -> IoResult<Arc<Vec<u32>>> {
         if let Some(list) = self.lists.lock().known.get(&i) {
             return Ok(Arc::clone(list));
@@ -183,16 +183,16 @@ impl View {
     }
 }
 
-/// Copy what `from` has from byte `off` on to the start of `to`.
+/// Copy the bytes of `from` from offset `off` to the start of `to`, as many as fit.
 fn copy(from: &[u8], off: u32, to: &mut [u8]) {
     let rest = from.get(off as usize..).unwrap_or_default();
     let n = rest.len().min(to.len());
     to[..n].copy_from_slice(&rest[..n]);
 }
 
-/// The block of this rank, where `pairs` are the blocks that have none, ascending.
+/// The block with this rank. `pairs` are the blocks without a rank, in ascending order.
 fn block_of(pairs: &[u32], rank: u64) -> u32 {
-    // pairs[i] - i blocks below pairs[i] have a rank
+    // the number of blocks with a rank below pairs[i] is pairs[i] - i
     let (mut low, mut high) = (0, pairs.len());
     while low < high {
         let middle = low.midpoint(high);
@@ -230,7 +230,7 @@ impl BlockDevice for View {
         parts: &mut [IoSliceMut<'_>],
         now: bool,
     ) -> IoResult<bool> {
-        // a list that is not known yet is read from storage
+        // a list that is not known yet must be read from storage first
         if now {
             return Ok(false);
         }
@@ -255,25 +255,25 @@ impl BlockDevice for View {
     }
 }
 
-/// Makes a view.
+/// Builds a view.
 struct Builder<'a> {
     recorder: &'a mut Recorder,
     source: Arc<dyn BlockDevice>,
     pairs: Vec<u32>,
     runs: Vec<Run>,
-    /// The next rank that nothing has.
+    /// The next rank that is free.
     rank: u64,
-    /// Ranks that values may have: twice as many as there are blocks, which only values that lie
-    /// about their size, or share blocks, could need.
+    /// How many ranks values may use: twice the number of blocks. Only values that claim a wrong
+    /// size, or share blocks, could need so many.
     rank_max: u64,
     layout: Layout,
 }
 
-/// A pair of the view: its blocks, the first of which counts, and its entries.
+/// A pair of the view: its blocks, of which the first counts, and its entries.
 struct Laid {
     pair: Pair,
     mdir: Mdir,
-    /// Whether it belongs to the same directory as the one before.
+    /// Whether it belongs to the same directory as the pair before it.
     continues: bool,
 }
 
@@ -335,7 +335,7 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Put the entries of a directory into pairs: its own first, then others.
+    /// Distribute the entries of a directory over pairs: first its own pairs, then additional ones.
     fn lay_out(&mut self, dir: Dir, is_root: bool, heads: &[Option<Pair>], laid: &mut Vec<Laid>) {
         let room = self.layout.block_size - OVERHEAD;
         let mut own = dir.pairs.into_iter();
@@ -344,7 +344,7 @@ impl<'a> Builder<'a> {
             mdir: Mdir::default(),
             continues: false,
         };
-        // the superblock is put in last
+        // leave room for the superblock, which is inserted last
         let mut left =
             if is_root { room - 4 * 2 - (MAGIC.len() + Superblock::SIZE) as u32 } else { room };
         for entry in dir.entries {
@@ -367,7 +367,7 @@ impl<'a> Builder<'a> {
         Pair([2, 1].map(|back| block_of(&self.pairs, self.rank - back)))
     }
 
-    /// An entry as littlefs has it, in at most `room` bytes; none if that is impossible.
+    /// The entry in the form of littlefs. `None` if it does not fit into `room` bytes in any way.
     fn translate(
         &mut self,
         entry: Entry,
@@ -404,7 +404,7 @@ impl<'a> Builder<'a> {
         Some(new)
     }
 
-    /// A list for a value, with ranks of its own if there can be so many.
+    /// A list for a value, with new ranks. If there cannot be so many, its head is `NOWHERE`.
     fn value(&mut self, size: u32, source: Source) -> Data {
         if size == 0 {
             return Data::Inline(Vec::new());

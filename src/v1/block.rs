@@ -13,15 +13,16 @@ use crate::disk::{Pair, crc, read_u32_le, rev_newer};
 use crate::error::{Corrupt, Error, IoError, Result};
 use crate::mdir::store;
 
-/// Bytes before the entries: revision, size and tail.
+/// Bytes before the entries: the revision, the size and the tail.
 pub const HEADER: usize = 16;
 /// Bytes of the CRC.
 pub const CRC: usize = 4;
-/// The bit of a block's size which says that the directory goes on in another pair.
+/// The bit in the size of a block which says that the directory continues in another pair.
 pub const CONTINUES: u32 = 0x8000_0000;
-/// Bytes that the driver reads of each entry at once: its lengths and 8 bytes of data.
+/// How many bytes of each entry the driver reads at once: its type, its lengths, and 8 bytes of
+/// data.
 pub const FIXED: usize = 12;
-/// The bit of an entry's type which says that it was moved.
+/// The bit in the type of an entry which says that the entry was moved.
 pub const MOVED: u8 = 0x80;
 /// Type of a file's entry.
 pub const FILE: u8 = 0x11;
@@ -30,33 +31,33 @@ pub const DIRECTORY: u8 = 0x22;
 /// Type of the superblock's entry.
 pub const SUPERBLOCK: u8 = 0x2e;
 
-/// An entry as it stands in a block.
+/// An entry as it is stored in a block.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// Where it stands in its block, in bytes.
+    /// The offset of the entry in its block, in bytes.
     #[cfg_attr(not(feature = "inspect"), allow(dead_code))]
     pub at: u32,
-    /// [`FILE`], [`DIRECTORY`], or something else, without [`MOVED`].
+    /// Its type without [`MOVED`]: [`FILE`], [`DIRECTORY`] or something else.
     pub kind: u8,
     /// Whether it is marked as moved.
     pub moved: bool,
-    /// The first 8 bytes of its data: head and size of a file, or a directory's pair.
+    /// The first 8 bytes of its data: head and size of a file, or the pair of a directory.
     pub data: [u8; 8],
-    /// Length of its data in bytes: 8, of files and directories.
+    /// Length of its data in bytes. Files and directories have 8.
     pub data_len: u8,
-    /// Length of its attributes in bytes: the driver writes none.
+    /// Length of its attributes in bytes. The driver does not write any.
     pub attr_len: u8,
     /// Its name.
     pub name: Box<[u8]>,
 }
 
 impl Entry {
-    /// Whether the driver shows it unless it was moved.
+    /// Whether the driver shows the entry, unless it was moved.
     pub fn is_named(&self) -> bool {
         matches!(self.kind, FILE | DIRECTORY)
     }
 
-    /// Both words of its data.
+    /// The two words of its data.
     pub fn words(&self) -> [u32; 2] {
         Pair::from_bytes(&self.data).unwrap_or(Pair::NULL).0
     }
@@ -67,23 +68,23 @@ impl Entry {
 pub struct Block {
     /// The next pair of the thread, which may be null.
     pub tail: Pair,
-    /// Whether the directory goes on there.
+    /// Whether the directory continues in that pair.
     pub continues: bool,
-    /// Its entries, in the order in which they stand.
+    /// Its entries, in the order in which they are stored.
     pub entries: Vec<Entry>,
-    /// Where an entry leaves the block: nothing behind that byte is read.
+    /// The offset of an entry that does not fit into the block. Nothing from there on is read.
     pub broken: Option<usize>,
-    /// What is wrong with the other block of the pair.
+    /// What is wrong with the other block of the pair, if anything.
     pub doubt: Option<Doubt>,
 }
 
-/// What is wrong with the other block of a pair that can be read.
+/// What is wrong with the other block of a pair, although the pair can be read.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// It would be newer, and was not written to its end.
+    /// It would be newer, but it was not written to its end.
     Torn,
-    /// It cannot be read, and may be newer.
+    /// It cannot be read, and might be newer.
     Unreadable(IoError),
 }
 
@@ -94,27 +95,27 @@ impl Block {
     }
 }
 
-/// The revision of a block, and what stands in it, if it is valid.
+/// The revision of a block, and what it holds. `None` if it is not valid.
 ///
 /// # Errors
-/// When reading fails.
+/// If the block cannot be read.
 pub fn read_one(dev: &dyn BlockDevice, block: u32) -> Result<Option<(u32, Block)>, IoError> {
     let (rev, bytes) = read(dev, block)?;
     Ok(bytes.map(|bytes| (rev, parse(&bytes, None))))
 }
 
-/// The revision of the block that these bytes are, and what stands in it, if it is valid.
+/// The revision of the block with these bytes, and what it holds. `None` if it is not valid.
 pub fn of_bytes(bytes: &[u8]) -> Option<(u32, Block)> {
     let size = read_u32_le(bytes, 4)? & !CONTINUES;
     let used = bytes.get(..size as usize).filter(|used| used.len() >= HEADER + CRC)?;
     (crc::crc(crc::SEED, used) == 0).then(|| (read_u32_le(used, 0).unwrap_or(0), parse(used, None)))
 }
 
-/// Read both blocks of a pair, and take the one that the driver takes: the newer of those whose CRC
-/// holds; of two with one revision, the second.
+/// Read both blocks of a pair, and take the one that the driver takes: the newer one of those whose
+/// CRC is right. If the revisions are equal, this is the second one.
 ///
 /// # Errors
-/// When neither is valid.
+/// If neither block is valid.
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Block> {
     store::check_pair(dev.geometry(), pair)?;
     let mut failed = None;
@@ -137,13 +138,14 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Block> {
             None => Corrupt::NoValidCommit(pair).into(),
         });
     };
-    // a write begins with the revision; before the first one anything may stand there
+    // a write begins with the revision, and a block that was never written may hold anything
     let torn = invalid.is_some_and(|other| other == rev.wrapping_add(1));
     let doubt = failed.map(Doubt::Unreadable).or(torn.then_some(Doubt::Torn));
     Ok(parse(&bytes, doubt))
 }
 
-/// Which block of a pair [`fetch`] takes, and the bytes of it that are in use; none if neither is valid.
+/// The block of a pair that [`fetch`] takes, and how many bytes of it are in use. `None` if neither
+/// block is valid.
 #[cfg(feature = "inspect")]
 pub fn newest(dev: &dyn BlockDevice, pair: Pair) -> Option<(u32, u32)> {
     store::check_pair(dev.geometry(), pair).ok()?;
@@ -158,7 +160,7 @@ pub fn newest(dev: &dyn BlockDevice, pair: Pair) -> Option<(u32, u32)> {
     newest.map(|(_, block, used)| (block, used))
 }
 
-/// The revision of a block, and its bytes up to the end of the CRC if that holds.
+/// The revision of a block, and its bytes up to the end of the CRC if the CRC is right.
 fn read(dev: &dyn BlockDevice, block: u32) -> Result<(u32, Option<Vec<u8>>), IoError> {
     let block_size = dev.geometry().block_size;
     let mut header = [0; HEADER];
@@ -174,14 +176,14 @@ fn read(dev: &dyn BlockDevice, block: u32) -> Result<(u32, Option<Vec<u8>>), IoE
     Ok((rev, valid.then_some(bytes)))
 }
 
-/// What stands in a valid block.
+/// What a valid block holds.
 fn parse(bytes: &[u8], doubt: Option<Doubt>) -> Block {
     let continues = read_u32_le(bytes, 4).is_some_and(|size| size & CONTINUES != 0);
     let tail = bytes.get(8..).and_then(Pair::from_bytes).unwrap_or(Pair::NULL);
     let end = bytes.len().saturating_sub(CRC);
     let mut block = Block { tail, continues, entries: Vec::new(), broken: None, doubt };
     let mut at = HEADER;
-    // fewer bytes than that at the end are no entry for the driver
+    // for the driver, fewer bytes than this at the end are not an entry
     while at + FIXED <= end {
         let Some((entry, len)) = bytes.get(at..end).and_then(parse_entry) else {
             block.broken = Some(at);
@@ -193,7 +195,7 @@ fn parse(bytes: &[u8], doubt: Option<Doubt>) -> Block {
     block
 }
 
-/// The entry at the start of `bytes`, and its length; none where it goes on behind them.
+/// The entry at the start of `bytes`, and its length. `None` if the entry is longer than `bytes`.
 fn parse_entry(bytes: &[u8]) -> Option<(Entry, usize)> {
     let &[kind, data_len, attr_len, name_len, ..] = bytes else { return None };
     let name_at = 4 + usize::from(data_len) + usize::from(attr_len);
@@ -204,23 +206,23 @@ fn parse_entry(bytes: &[u8]) -> Option<(Entry, usize)> {
     Some((Entry { at: 0, kind: kind & !MOVED, moved, data, data_len, attr_len, name }, len))
 }
 
-/// Everything that stands in a block, whether it is valid or not.
+/// Everything in a block, whether the block is valid or not.
 #[cfg(feature = "inspect")]
 #[derive(Debug)]
 pub struct Dissection {
-    /// Its revision.
+    /// The revision of the block.
     pub rev: u32,
-    /// Bytes of it that are in use by its own word, those of the CRC included.
+    /// How many bytes are in use according to the block, including the CRC.
     pub size: u32,
-    /// The CRC that is stored, and that of the bytes; none where the size is impossible.
+    /// The stored CRC, and the CRC of the bytes. `None` if the size is impossible.
     pub crcs: Option<(u32, u32)>,
-    /// What stands in it as far as it says that bytes are in use.
+    /// What the bytes hold that are in use according to the block.
     pub content: Block,
 }
 
 #[cfg(feature = "inspect")]
 impl Dissection {
-    /// Take apart the whole block `bytes`; none if it is too small.
+    /// Take the whole block `bytes` apart. `None` if it is too short.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let rev = read_u32_le(bytes, 0)?;
         let size = read_u32_le(bytes, 4)? & !CONTINUES;
@@ -233,7 +235,7 @@ impl Dissection {
         Some(Self { rev, size, crcs, content: parse(used.unwrap_or(header), None) })
     }
 
-    /// Whether its CRC holds.
+    /// Whether its CRC is right.
     pub fn is_valid(&self) -> bool {
         self.crcs.is_some_and(|(stored, computed)| stored == computed)
     }

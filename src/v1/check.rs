@@ -1,4 +1,4 @@
-//! Is an image of version 1 sound, by the rules of version 1?
+//! Checking whether an image of version 1 is sound, by the rules of version 1.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
@@ -14,13 +14,13 @@ use crate::disk::list::{self, Met};
 use crate::disk::{List, Pair};
 use crate::error::{Error, Result};
 
-/// Blocks from one report of progress to the next.
+/// How many blocks are accounted for between two reports of progress.
 const PROGRESS_STEP: usize = 1024;
 
-/// Who uses a block.
+/// What uses a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// The pair of the superblock, or another that only the thread knows.
+    /// The pair of the superblock, or another pair that only the thread names.
     Thread,
     /// A metadata pair of this directory.
     Pair(u32),
@@ -36,12 +36,12 @@ struct Checker<'a> {
     progress: &'a dyn Fn(u64),
 }
 
-/// Examine the image of version 1 on `dev`, which is not changed: pairs, names, moves, the thread,
-/// lists, and who uses which block. `progress` is told time and again how many blocks are accounted
-/// for.
+/// Check the image of version 1 on `dev` without changing it: pairs, names, moves, the thread,
+/// lists, and what uses each block. `progress` is called repeatedly with the number of blocks that
+/// have been accounted for.
 ///
 /// # Errors
-/// When the root cannot be read.
+/// If the root cannot be read.
 pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let mut recorder = Recorder::default();
     let what = "littlefs of version 1: mounts are read-only; 'littlefs put', 'rm' and the other commands \
@@ -62,7 +62,7 @@ pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     Ok(report)
 }
 
-/// The same pair, whichever of its blocks was named first.
+/// The blocks of a pair in ascending order, to compare pairs that were named in either order.
 fn sorted(pair: Pair) -> [u32; 2] {
     let mut blocks = pair.0;
     blocks.sort_unstable();
@@ -78,11 +78,11 @@ impl Checker<'_> {
         self.recorder.add(Severity::Note, code, place, message);
     }
 
-    /// The driver finds the blocks in use by the thread alone.
+    /// Check the thread. From it alone, the driver finds out which blocks are in use.
     fn check_thread(&mut self) {
         let in_thread: HashSet<[u32; 2]> =
             self.volume.thread.iter().map(|&pair| sorted(pair)).collect();
-        // what the thread leads to behind the place where it is cut is not known
+        // if the thread is cut, it is not known what it leads to after that place
         match self.volume.cut.take() {
             None => self.check_threaded(&in_thread),
             Some(Cut::Unreadable(pair, e)) => {
@@ -100,7 +100,7 @@ impl Checker<'_> {
         self.check_orphans();
     }
 
-    /// Whether every pair of the tree is in the thread.
+    /// Check that every pair of the tree is in the thread.
     fn check_threaded(&mut self, in_thread: &HashSet<[u32; 2]>) {
         let blocks: HashSet<u32> = in_thread.iter().flatten().copied().collect();
         let mut missing = Vec::new();
@@ -123,7 +123,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Pairs of the thread that no directory has.
+    /// Report pairs in the thread that do not belong to a directory.
     fn check_orphans(&mut self) {
         let tree = self.volume.tree.dirs.iter().flat_map(|dir| &dir.pairs);
         let in_tree: HashSet<[u32; 2]> = tree.clone().map(|&pair| sorted(pair)).collect();
@@ -163,7 +163,7 @@ impl Checker<'_> {
         self.owners.insert(1, Owner::Thread);
     }
 
-    /// Follow the lists of all files; how many files and directories there are.
+    /// Follow the lists of all files. Returns how many files and directories there are.
     fn check_entries(&mut self) -> (u64, u64) {
         let (mut files, mut directories) = (0, 0);
         for dir in 0..self.volume.tree.dirs.len() {
@@ -194,7 +194,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Follow the list of a file, every pointer of it.
+    /// Follow the list of a file, with all its pointers.
     fn check_list(&mut self, file: Owner, list: List) {
         let place = self.describe(file);
         if list.size > FILE_MAX {
@@ -227,9 +227,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Count a block as a file's, unless something else has it.
+    /// Note that a file uses a block, and report it if something else uses the block already.
     fn claim(&mut self, file: Owner, place: &str, block: u32) -> ControlFlow<()> {
-        // lists that meet go on together: one finding says enough
+        // lists that meet have all further blocks in common, so one finding is enough
         if let Some(&other) = self.owners.get(&block) {
             let what = match other == file {
                 true => format!("block {block:#x} is twice in its list"),

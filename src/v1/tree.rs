@@ -1,7 +1,7 @@
 //! What the driver of version 1 shows of an image: directories from the root down.
 //!
-//! The thread through all metadata pairs serves one purpose here: an entry that is marked as moved
-//! counts unless an entry without the mark, anywhere in the thread, has the same content.
+//! The thread through all metadata pairs matters here for one reason only: an entry that is marked
+//! as moved counts, unless an entry without the mark, anywhere in the thread, has the same content.
 
 use std::collections::HashSet;
 
@@ -15,24 +15,25 @@ use crate::disk::list::{self, List};
 use crate::disk::{Pair, ctz};
 use crate::error::{Corrupt, Error, Result};
 
-/// Commits of a view end on multiples of this many bytes, if blocks do.
+/// The program size of a view, in bytes, if the size of a block is a multiple of it.
 const PROG_SIZE: u32 = 16;
-/// Bytes that an entry of a view has besides its name: a tag for that, and one with 8 bytes.
+/// How many bytes an entry of a view has in addition to its name: the tag for the name, and a tag
+/// with 8 bytes of data.
 const ENTRY: u32 = 4 + 12;
-/// Bytes of a block of a view that entries do not get: revision, tail and CRC.
+/// How many bytes of a block of a view its entries cannot use: revision, tail and CRC.
 const OVERHEAD: u32 = 4 + 12 + CRC_SIZE;
 
-/// An image, read.
+/// An image that was read.
 pub struct Volume {
     /// What the driver shows.
     pub tree: Tree,
-    /// The pairs of the thread, from the superblock's on.
+    /// The pairs of the thread, beginning with that of the superblock.
     pub thread: Vec<Pair>,
-    /// Why the thread ends before its end.
+    /// Why the thread ends too early, if it does.
     pub cut: Option<Cut>,
 }
 
-/// Why a thread ends before its end.
+/// Why a thread ends too early.
 pub enum Cut {
     /// It leads to a pair that cannot be read.
     Unreadable(Pair, Error),
@@ -42,24 +43,24 @@ pub enum Cut {
 
 #[cfg(any(feature = "cli", feature = "internals"))]
 impl Volume {
-    /// Blocks of the pairs of the tree and of the thread.
+    /// The blocks of all pairs in the tree and in the thread.
     pub fn pair_blocks(&self) -> HashSet<u32> {
         let of_tree = self.tree.dirs.iter().flat_map(|dir| &dir.pairs);
         of_tree.chain(&self.thread).flat_map(|pair| pair.0).collect()
     }
 }
 
-/// Read all metadata of the image on `dev`. What is damaged is left out, with a finding.
+/// Read all metadata of the image on `dev`. What is damaged is left out and reported as a finding.
 ///
 /// # Errors
-/// When the superblock or the root's first pair cannot be read.
+/// If the superblock or the first pair of the root cannot be read.
 pub fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Volume> {
     let g = dev.geometry();
     let root = root(dev)?;
     let mut pairs = Pairs { dev, moves: Moves::default() };
     let (thread, cut) = pairs.moves.follow(dev);
     if cut.is_some() {
-        // what the thread does not tell, the tree may
+        // pairs that the thread does not reach may be reached from the tree
         Walk::run(&mut Scout(&mut pairs), root, g.block_count, &mut Recorder::default())?;
     }
     let mut dirs = Walk::run(&mut pairs, root, g.block_count, recorder)?;
@@ -75,7 +76,7 @@ pub fn read(dev: &dyn BlockDevice, recorder: &mut Recorder) -> Result<Volume> {
     Ok(Volume { tree, thread, cut })
 }
 
-/// The first pair of the root, as the superblock names it.
+/// The first pair of the root, which the superblock names.
 fn root(dev: &dyn BlockDevice) -> Result<Pair> {
     let superblock = block::fetch(dev, Pair::SUPERBLOCK)?;
     let entry = superblock.entries.first().ok_or(Corrupt::NoValidCommit(Pair::SUPERBLOCK))?;
@@ -91,7 +92,7 @@ impl Moves {
         self.0.extend(block.entries.iter().filter(|entry| !entry.moved).map(|entry| entry.data));
     }
 
-    /// Collect what all pairs of the thread hold, but for the superblock's.
+    /// Collect the content of all pairs in the thread except that of the superblock.
     fn follow(&mut self, dev: &dyn BlockDevice) -> (Vec<Pair>, Option<Cut>) {
         let mut thread = vec![Pair::SUPERBLOCK];
         let mut seen = HashSet::from([Pair::SUPERBLOCK.0]);
@@ -99,7 +100,8 @@ impl Moves {
         while let Some(pair) = next {
             let mut blocks = pair.0;
             blocks.sort_unstable();
-            // pairs that share blocks can be more than there are blocks, in no thread of a driver
+            // Pairs that share blocks could be more than there are blocks. No driver makes such a
+            // thread.
             if !seen.insert(blocks) || thread.len() as u64 > u64::from(dev.geometry().block_count) {
                 return (thread, Some(Cut::Loop(pair)));
             }
@@ -185,7 +187,7 @@ impl Pairs<'_> {
     }
 }
 
-/// Collects what the pairs of directories hold that are not in the thread.
+/// Collects the content of those pairs of directories that are not in the thread.
 struct Scout<'a, 'd>(&'a mut Pairs<'d>);
 
 impl Reader for Scout<'_, '_> {
@@ -210,7 +212,7 @@ impl Reader for Scout<'_, '_> {
     }
 }
 
-/// What is wrong with a pair that can be read all the same.
+/// Report what is wrong with a pair that can be read nevertheless.
 fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     match &block.doubt {
         None => {}
@@ -232,7 +234,7 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     }
 }
 
-/// What a view knows of lists of blocks, which are those of version 2.
+/// The lists of version 1 for a view. They are the same as in version 2.
 static LISTS: ListsOfV1 = ListsOfV1;
 
 struct ListsOfV1;
