@@ -13,58 +13,60 @@ use crate::error::Result;
 use crate::fs::Storage;
 use crate::profile::Profile;
 
-/// Longest name of a driver that is built with the defaults, in bytes.
+/// The longest name, in bytes, that a driver with default settings supports.
 const NAME_MAX: u32 = 255;
-/// Files that are named at most.
+/// How many files are named. Further ones are only counted.
 const NAMED_MAX: usize = 10;
 
 /// Something in an image that does not suit a family of devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Misfit {
-    /// The driver is set up for another block size, in bytes, and does not mount the image.
+    /// The driver is configured for another block size, in bytes, and does not mount the image.
     BlockSize {
-        /// Of the image.
+        /// The block size of the image.
         image: u32,
-        /// Of the devices.
+        /// The block size of the devices.
         device: u32,
     },
-    /// The driver knows no names as long as the image allows, in bytes, and does not mount it.
+    /// The driver does not support names as long as the image allows, in bytes, and does not mount
+    /// the image.
     NameMax {
-        /// Of the image.
+        /// The longest name that the image allows.
         image: u32,
-        /// Of the devices.
+        /// The longest name that the devices support.
         device: u32,
     },
-    /// The same for user attributes.
+    /// The driver does not support user attributes as long as the image allows, in bytes, and does
+    /// not mount the image.
     AttrMax {
-        /// Of the image.
+        /// The largest attribute that the image allows.
         image: u32,
-        /// Of the devices.
+        /// The largest attribute that the devices support.
         device: u32,
     },
-    /// The driver does not know the version of the format (major in the high 16 bits), and does not
-    /// mount the image.
+    /// The driver does not support the version of the format (major number in the high 16 bits),
+    /// and does not mount the image.
     DiskVersion {
-        /// Of the image.
+        /// The version of the image.
         image: u32,
-        /// Of the devices.
+        /// The version of the devices.
         device: u32,
     },
-    /// Files in their directory's blocks that are larger than the driver's cache, in bytes: it cannot
-    /// read them whole.
+    /// There are inline files that are larger than the driver's cache, in bytes. The driver cannot
+    /// read them.
     Inline {
         /// How many there are.
         files: u64,
-        /// The paths of the first few.
+        /// The paths of the first of them.
         paths: Vec<Vec<u8>>,
-        /// Of the devices.
+        /// The cache size of the devices.
         cache: u32,
     },
 }
 
 impl Misfit {
-    /// Whether the devices refuse the whole image.
+    /// Whether the devices refuse to mount the image.
     pub fn is_refused(&self) -> bool {
         !matches!(self, Self::Inline { .. })
     }
@@ -118,11 +120,11 @@ fn dotted(version: u32) -> String {
 }
 
 impl FormatOptions {
-    /// What in a new, empty image the devices of a family would refuse. The number of blocks does not
-    /// count.
+    /// The properties of a new, empty image that do not suit the devices of a family. The number of
+    /// blocks does not matter.
     ///
     /// # Errors
-    /// When the options are outside of what the format allows.
+    /// If the format does not allow the options.
     pub fn misfits(&self, profile: &Profile) -> Result<Vec<Misfit>> {
         let device = RamDevice::new(Geometry::new(self.chosen_block_size(), 2)?);
         Ok(self.open_new(Arc::new(device))?.misfits(profile)?)
@@ -130,11 +132,11 @@ impl FormatOptions {
 }
 
 impl Littlefs {
-    /// What in the image the devices of a family would refuse, or stumble over. Their settings are the
-    /// defaults of the family; a board may differ.
+    /// The properties of the image that do not suit the devices of a family. The settings of the
+    /// devices are assumed to be the defaults of the family; those of a board may differ.
     ///
     /// # Errors
-    /// When a directory cannot be read.
+    /// If a directory cannot be read.
     pub fn misfits(&self, profile: &Profile) -> Result<Vec<Misfit>, PathError> {
         let (geometry, limits) = (self.geometry(), self.limits());
         let mut found = Vec::new();
@@ -164,7 +166,7 @@ impl Littlefs {
         let located = |path: &[u8], error| PathError { path: path.to_vec(), error };
         for entry in self.walk("").map_err(|e| located(b"", e))? {
             let entry = entry?;
-            // Only files that fit a tag are stored so: nothing is looked up for the others.
+            // a larger file does not fit into a tag, so it is not inline and need not be looked up
             let len = entry.metadata().len();
             if entry.metadata().is_dir() || len <= u64::from(cache) || len > u64::from(tag::LEN_MAX)
             {

@@ -15,7 +15,7 @@ use crate::fs::{self, Fs};
 use crate::image::{Container, OpenError};
 use crate::profile::Profile;
 
-/// Bytes in a block, unless something else is asked for.
+/// The default block size in bytes.
 const BLOCK_SIZE: u32 = 4096;
 
 /// What a new filesystem is to be like: geometry and limits.
@@ -49,91 +49,93 @@ pub struct FormatOptions {
 }
 
 impl FormatOptions {
-    /// Blocks of 4096 bytes, and the limits of the C driver.
+    /// Options for blocks of 4096 bytes, with the limits of the C driver.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// As a family of devices makes its images, in all that is not set by itself.
+    /// Take all values that are not given from a family of devices.
     #[must_use]
     pub fn profile(mut self, profile: &'static Profile) -> Self {
         self.profile = Some(profile);
         self
     }
 
-    /// Bytes in a block: a multiple of 4.
+    /// The number of bytes in a block. It must be a multiple of 4.
     #[must_use]
     pub fn block_size(mut self, block_size: u32) -> Self {
         self.block_size = Some(block_size);
         self
     }
 
-    /// Number of blocks; instead of [`Self::size`].
+    /// The number of blocks. It is given instead of [`Self::size`].
     #[must_use]
     pub fn block_count(mut self, block_count: u32) -> Self {
         self.block_count = Some(block_count);
         self
     }
 
-    /// Bytes in the filesystem: a multiple of the block size.
+    /// The size of the filesystem in bytes. It must be a multiple of the block size.
     #[must_use]
     pub fn size(mut self, size: u64) -> Self {
         self.size = Some(size);
         self
     }
 
-    /// Version of the format, major in the high 16 bits: 0x00020000 or 0x00020001.
+    /// The version of the format, with the major number in the high 16 bits: 0x00020000 or
+    /// 0x00020001.
     #[must_use]
     pub fn disk_version(mut self, disk_version: u32) -> Self {
         self.disk_version = Some(disk_version);
         self
     }
 
-    /// Longest name in bytes, at most 1022.
+    /// The longest name in bytes; at most 1022.
     #[must_use]
     pub fn name_max(mut self, name_max: u32) -> Self {
         self.name_max = Some(name_max);
         self
     }
 
-    /// Largest file in bytes, at most 2147483647.
+    /// The largest file in bytes; at most 2147483647.
     #[must_use]
     pub fn file_max(mut self, file_max: u32) -> Self {
         self.file_max = Some(file_max);
         self
     }
 
-    /// Largest user attribute in bytes, at most 1022.
+    /// The largest user attribute in bytes; at most 1022.
     #[must_use]
     pub fn attr_max(mut self, attr_max: u32) -> Self {
         self.attr_max = Some(attr_max);
         self
     }
 
-    /// The device's program size in bytes: commits end on its multiples.
+    /// The program size of the device in bytes. Commits end on multiples of it.
     #[must_use]
     pub fn prog_size(mut self, prog_size: u32) -> Self {
         self.prog_size = Some(prog_size);
         self
     }
 
-    /// The largest file that is stored in its directory's blocks, in bytes; for the filesystem that
-    /// is opened, since the image does not keep it.
+    /// The largest inline file in bytes. This is for the filesystem that is opened, because the
+    /// image does not store it.
     #[must_use]
     pub fn inline_max(mut self, inline_max: u32) -> Self {
         self.inline_max = Some(inline_max);
         self
     }
 
-    /// By which convention user attributes keep times, owners and modes; for the filesystem that is
-    /// opened. That of the profile unless given, and without a profile none.
+    /// The convention by which user attributes store times, owners and modes. This is for the
+    /// filesystem that is opened. The default is the convention of the profile; without a profile,
+    /// there is none.
     #[must_use]
     pub fn convention(mut self, choice: Choice) -> Self {
         self.convention = Some(choice);
         self
     }
 
-    /// The same, with what is not given taken from a filesystem that is there.
+    /// The same options, with missing values taken from an existing filesystem.
     #[cfg(feature = "transfer")]
     pub(crate) fn filled_from(self, there: &Superblock) -> Self {
         let profile = self.profile;
@@ -151,13 +153,13 @@ impl FormatOptions {
         }
     }
 
-    /// The family of devices that it is for, if one was given.
+    /// The family of devices that the filesystem is for, if one was given.
     #[cfg(feature = "transfer")]
     pub(crate) fn chosen_profile(&self) -> Option<&'static Profile> {
         self.profile
     }
 
-    /// Whether a convention for user attributes was asked for.
+    /// Whether a convention for user attributes was requested.
     #[cfg(feature = "transfer")]
     pub(crate) fn keeps_attributes(&self) -> bool {
         match self.convention {
@@ -166,26 +168,28 @@ impl FormatOptions {
         }
     }
 
-    /// Bytes in a block, as given, by the profile, or else 4096.
+    /// The number of bytes in a block: the given value, that of the profile, or 4096.
     pub fn chosen_block_size(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.block_size);
         self.block_size.or(of_profile).unwrap_or(BLOCK_SIZE)
     }
 
-    /// Version of the format, as given, as the profile's devices need it, or else 2.1 (0x00020001).
+    /// The version of the format: the given value, the one that the devices of the profile need, or
+    /// 2.1 (0x00020001).
     pub fn chosen_disk_version(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.disk_version);
         self.disk_version.or(of_profile).unwrap_or(VERSION_2_1)
     }
 
-    /// Largest user attribute in bytes, as given, as the profile's devices have it, or else 1022.
+    /// The largest user attribute in bytes: the given value, that of the devices of the profile, or
+    /// 1022.
     #[cfg(feature = "transfer")]
     pub(crate) fn chosen_attr_max(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.attr_max);
         self.attr_max.or(of_profile).unwrap_or(fs::FormatOptions::default().attr_max)
     }
 
-    /// The geometry that was asked for; `None` if neither a block count nor a size was given.
+    /// The requested geometry; `None` if neither a block count nor a size was given.
     ///
     /// # Errors
     /// [`Error::Unsupported`] if the format does not allow it.
@@ -212,10 +216,11 @@ impl FormatOptions {
         Ok(Some(Geometry::new(block_size, block_count)?))
     }
 
-    /// Write an empty filesystem to `device`, whatever it holds, as large as the device.
+    /// Write an empty filesystem to `device`, whatever the device holds. The filesystem is as large
+    /// as the device.
     ///
     /// # Errors
-    /// When the limits are outside of what the format allows, or the device fails.
+    /// If the format does not allow the limits, or the device fails.
     pub fn format(&self, device: &dyn BlockDevice) -> Result<()> {
         let default = fs::FormatOptions::default();
         let of_profile = |get: fn(&Profile) -> Option<u32>| self.profile.and_then(get);
@@ -229,7 +234,7 @@ impl FormatOptions {
         Fs::format(device, &options)
     }
 
-    /// How to open a filesystem made by these options.
+    /// Options for opening a filesystem that was made with these options.
     pub fn open_options(&self) -> OpenOptions {
         let mut options = OpenOptions::new();
         if let Some(profile) = self.profile {
@@ -250,7 +255,7 @@ impl FormatOptions {
     /// Write an empty filesystem to `device`, and open it.
     ///
     /// # Errors
-    /// As [`Self::format`].
+    /// Those of [`Self::format`].
     pub fn open_new(&self, device: Arc<dyn BlockDevice>) -> Result<Littlefs> {
         self.format(&*device)?;
         self.open_options().open_device(device)
@@ -259,8 +264,9 @@ impl FormatOptions {
     /// Make a new image file at `path`, and open the filesystem in it.
     ///
     /// # Errors
-    /// [`Error::Image`] if the file exists already or cannot be made, [`Error::Invalid`] without a
-    /// block count or size, and as [`Self::format`]. No file is left behind.
+    /// [`Error::Image`] if the file exists already or cannot be made, [`Error::Invalid`] if neither
+    /// a block count nor a size was given, and the errors of [`Self::format`]. After an error,
+    /// there is no new file.
     pub fn create(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
         let path = path.as_ref();
         let geometry =
@@ -273,7 +279,7 @@ impl FormatOptions {
                 |()| self.open_new(Arc::new(FileDevice::new(container.file, 0, geometry))),
             );
         if made.is_err() {
-            // the first error is the one that matters
+            // the first error is the one to return
             let _ = Place::new(path).and_then(|place| place.remove(&file));
         }
         made

@@ -1,4 +1,4 @@
-//! What is known of an entry: kind and size from the format, the rest by convention.
+//! Metadata of an entry: kind and size come from the format, everything else from a convention.
 
 use std::time::SystemTime;
 
@@ -10,15 +10,15 @@ use crate::fs::{At, Attrs, Node, ROOT, Storage};
 use crate::sys;
 use crate::time::system_time;
 
-/// Permission bits of new files, where a convention keeps modes.
+/// Permission bits of new files, if a convention stores modes.
 const FILE_MODE: u32 = 0o644;
 /// Permission bits of new directories.
 const DIR_MODE: u32 = 0o755;
 /// Permission bits of symbolic links.
 const LINK_MODE: u32 = 0o777;
 
-/// What an entry is. littlefs itself knows files and directories; the others are files that a
-/// convention gives another meaning.
+/// The type of an entry. littlefs itself has only files and directories. The other types are files
+/// to which a convention gives another meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum FileType {
@@ -26,15 +26,15 @@ pub enum FileType {
     File,
     /// A directory.
     Dir,
-    /// A symbolic link: its target is the content of the file.
+    /// A symbolic link. Its target is the content of the file.
     Symlink,
     /// A FIFO.
     Fifo,
     /// A socket.
     Socket,
-    /// A block device: its number is the content of the file.
+    /// A block device. Its number is the content of the file.
     BlockDevice,
-    /// A character device: its number is the content of the file.
+    /// A character device. Its number is the content of the file.
     CharDevice,
 }
 
@@ -52,7 +52,7 @@ impl FileType {
         }
     }
 
-    /// The type of a file whose attributes say `mode`.
+    /// The type of a file whose attributes have this `mode`.
     pub(crate) fn of_file(mode: u32) -> Self {
         let special =
             [Self::Symlink, Self::Fifo, Self::Socket, Self::BlockDevice, Self::CharDevice];
@@ -69,7 +69,7 @@ impl FileType {
     }
 }
 
-/// What is known of an entry.
+/// The metadata of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Metadata {
     file_type: FileType,
@@ -78,7 +78,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// What `node` is, whose attributes are `attrs`.
+    /// The metadata of `node`, which has the user attributes `attrs`.
     pub(super) fn new(codec: Option<&Codec>, node: Node, attrs: &mut Attrs<'_>) -> Self {
         let meta = codec.map(|codec| codec.read(attrs)).unwrap_or_default();
         let special = codec.is_some_and(|codec| codec.convention().special_files);
@@ -90,7 +90,7 @@ impl Metadata {
         Self { file_type, len, meta }
     }
 
-    /// What the entry is.
+    /// The type of the entry.
     pub fn file_type(&self) -> FileType {
         self.file_type
     }
@@ -110,7 +110,7 @@ impl Metadata {
         self.file_type == FileType::Symlink
     }
 
-    /// Bytes of content; 0 for a directory.
+    /// The size of the content in bytes; 0 for a directory.
     pub fn len(&self) -> u64 {
         u64::from(self.len)
     }
@@ -120,68 +120,70 @@ impl Metadata {
         self.len == 0
     }
 
-    /// When the content changed last: the time of creation where only that is kept. `None` if the
-    /// image does not say.
+    /// The time of the last change of the content. If the image stores only the time of creation,
+    /// this is it. `None` if the image stores neither.
     pub fn modified(&self) -> Option<SystemTime> {
         self.meta.mtime.or(self.meta.birth).map(system_time)
     }
 
-    /// When the content was read last; `None` if the image does not say.
+    /// The time of the last access; `None` if the image does not store it.
     pub fn accessed(&self) -> Option<SystemTime> {
         self.meta.atime.map(system_time)
     }
 
-    /// When anything of it changed last, owner and mode included; `None` if the image does not say.
+    /// The time of the last change of the content or the metadata; `None` if the image does not
+    /// store it.
     pub fn changed(&self) -> Option<SystemTime> {
         self.meta.ctime.map(system_time)
     }
 
-    /// When it was created; `None` if the image does not say.
+    /// The time of creation; `None` if the image does not store it.
     pub fn created(&self) -> Option<SystemTime> {
         self.meta.birth.map(system_time)
     }
 
-    /// Permission bits, with set-id and sticky bits; `None` if the image does not say.
+    /// Permission bits, including the set-id and sticky bits; `None` if the image does not store
+    /// them.
     pub fn permissions(&self) -> Option<u32> {
         self.meta.mode.map(|mode| mode & 0o7777)
     }
 
-    /// Number of the owner; `None` if the image does not say.
+    /// The number of the owner; `None` if the image does not store it.
     pub fn uid(&self) -> Option<u32> {
         self.meta.uid
     }
 
-    /// Number of the group; `None` if the image does not say.
+    /// The number of the group; `None` if the image does not store it.
     pub fn gid(&self) -> Option<u32> {
         self.meta.gid
     }
 }
 
-/// What to set of an entry's metadata; `None` leaves a value as it is, or gives a new entry the
-/// usual one: the present time, the caller's user and group, and the permissions 0644 (0755 for a
-/// directory).
+/// The metadata to set. For an existing entry, a value of `None` is left as it is. A new entry gets
+/// the usual value instead: the current time, the user and group of the caller, and the permissions
+/// 0644, or 0755 for a directory.
 ///
-/// Only what the image's convention has a place for is kept; the rest is ignored.
+/// The convention of the image decides which values can be stored. The others are ignored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetMetadata {
-    /// When the content changed last.
+    /// The time of the last change of the content.
     pub modified: Option<SystemTime>,
-    /// When the content was read last.
+    /// The time of the last access.
     pub accessed: Option<SystemTime>,
-    /// When anything changed last; the present time unless given.
+    /// The time of the last change of the content or the metadata. The default is the current time.
     pub changed: Option<SystemTime>,
-    /// When it was created.
+    /// The time of creation.
     pub created: Option<SystemTime>,
-    /// Permission bits, with set-id and sticky bits.
+    /// Permission bits, including the set-id and sticky bits.
     pub permissions: Option<u32>,
-    /// Number of the owner.
+    /// The number of the owner.
     pub uid: Option<u32>,
-    /// Number of the group.
+    /// The number of the group.
     pub gid: Option<u32>,
 }
 
 impl SetMetadata {
-    /// Everything that `metadata` says, to give one entry the metadata of another.
+    /// All values in `metadata`, for giving one entry the metadata of another.
     pub fn like(metadata: &Metadata) -> Self {
         Self {
             modified: metadata.modified(),
@@ -194,7 +196,7 @@ impl SetMetadata {
         }
     }
 
-    /// For an entry of that type that exists, as a change at the time `now`.
+    /// The values for an existing entry of this type, which changes at the time `now`.
     pub(super) fn meta(&self, file_type: FileType, now: i64) -> Meta {
         Meta {
             atime: nanos(self.accessed),
@@ -207,7 +209,7 @@ impl SetMetadata {
         }
     }
 
-    /// For a new entry of that type, made at the time `now`.
+    /// The values for a new entry of this type, which is made at the time `now`.
     fn meta_of_new(&self, codec: &Codec, file_type: FileType, now: i64) -> Meta {
         let mtime = nanos(self.modified).unwrap_or(now);
         let given = self.meta(file_type, mtime);
@@ -228,7 +230,7 @@ impl SetMetadata {
 }
 
 impl Core {
-    /// The metadata of what is at `place`.
+    /// The metadata of the entry at `place`.
     pub fn metadata(&mut self, place: Place<'_>) -> Result<Metadata> {
         let codec = self.codec.as_ref();
         match place {
@@ -243,22 +245,22 @@ impl Core {
         }
     }
 
-    /// The attributes of a new entry.
+    /// The user attributes of a new entry.
     pub fn initial_attrs(&self, file_type: FileType, set: &SetMetadata) -> Vec<(u8, Vec<u8>)> {
         let Some(codec) = &self.codec else { return Vec::new() };
         let meta = set.meta_of_new(codec, file_type, self.now());
         codec.initial(&meta, target(file_type))
     }
 
-    /// Let the attributes at `at` say `meta`, as far as they have a place for it.
+    /// Store `meta` in the user attributes of `at`, as far as the convention has a place for it.
     pub fn put_meta(&mut self, at: At<'_>, meta: &Meta, target: Target) -> Result<()> {
         let Some(codec) = &self.codec else { return Ok(()) };
         let changes = self.fs.with_attrs(at, |attrs| codec.write(attrs, meta, target))?;
         changes.iter().try_for_each(|(ty, data)| self.fs.set_attr(at, *ty, data))
     }
 
-    /// The content of what is at `at` has changed just now. A time that finds no room is not worth
-    /// failing for: the change itself is made already.
+    /// Note that the content of `at` has just changed. If there is no space for the new time, this
+    /// is not an error, because the change itself has been made.
     pub fn touch(&mut self, at: At<'_>, target: Target) {
         if self.codec.is_none() {
             return;
@@ -271,16 +273,16 @@ impl Core {
     }
 }
 
-/// By what rules an entry gets attributes.
+/// The rules of the convention that apply to an entry of this type.
 pub(super) fn target(file_type: FileType) -> Target {
     if file_type == FileType::Dir { Target::Dir } else { Target::File }
 }
 
 impl Littlefs {
-    /// What is known of the entry at `path`.
+    /// The metadata of the entry at `path`.
     ///
     /// # Errors
-    /// When there is none, or it is damaged.
+    /// If there is no such entry, or it is damaged.
     pub fn metadata(&self, path: impl AsRef<[u8]>) -> Result<Metadata> {
         let mut core = self.core();
         let place = core.place(path.as_ref())?;
@@ -290,7 +292,7 @@ impl Littlefs {
     /// Where the content of the entry at `path` is stored.
     ///
     /// # Errors
-    /// When there is none, or it is damaged.
+    /// If there is no such entry, or it is damaged.
     pub fn storage(&self, path: impl AsRef<[u8]>) -> Result<Storage> {
         let mut core = self.core();
         match core.place(path.as_ref())? {
@@ -302,7 +304,7 @@ impl Littlefs {
     /// Whether there is an entry at `path`.
     ///
     /// # Errors
-    /// When that cannot be known: the path makes no sense, or a directory on the way is damaged.
+    /// If this cannot be known, because the path is not valid or a directory in it is damaged.
     pub fn exists(&self, path: impl AsRef<[u8]>) -> Result<bool> {
         let mut core = self.core();
         match core.place(path.as_ref()).and_then(|place| core.node(place)) {
@@ -312,11 +314,11 @@ impl Littlefs {
         }
     }
 
-    /// Set times, permissions and owner of the entry at `path`, as far as the image's convention has
-    /// a place for them.
+    /// Set times, permissions and owner of the entry at `path`, as far as the convention of the
+    /// image can store them.
     ///
     /// # Errors
-    /// When there is no such entry, the filesystem is read-only, or there is no space.
+    /// If there is no such entry, if the filesystem is read-only, or if there is no space.
     pub fn set_metadata(&self, path: impl AsRef<[u8]>, set: &SetMetadata) -> Result<()> {
         let mut core = self.core();
         let place = core.place(path.as_ref())?;
@@ -332,7 +334,8 @@ impl Littlefs {
     /// The target of the symbolic link at `path`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] if it is something else, and as [`Littlefs::read`].
+    /// [`Error::Invalid`] if the entry is not a symbolic link, and the errors of
+    /// [`Littlefs::read`].
     pub fn read_link(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>> {
         let mut core = self.core();
         let place = core.place(path.as_ref())?;

@@ -40,121 +40,123 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Reading and writing where the image allows it, everything else as it is found in the image.
+    /// Options for reading and writing, if the image allows that. Everything else is taken from the
+    /// image.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Refuse changes, and never write. An image can be read by several at once.
+    /// Refuse changes, and never write. Several users can read the same image at the same time.
     #[must_use]
     pub fn read_only(mut self, read_only: bool) -> Self {
         self.image.read_only = read_only;
         self
     }
 
-    /// Where the filesystem starts in the file, in bytes.
+    /// The position in the file, in bytes, at which the filesystem starts.
     #[must_use]
     pub fn offset(mut self, offset: u64) -> Self {
         self.image.place = image::Place::At(offset);
         self
     }
 
-    /// Where the filesystem is in the file; by default at its first byte.
+    /// Where the filesystem is in the file. The default is the first byte.
     #[must_use]
     pub fn place(mut self, place: image::Place) -> Self {
         self.image.place = place;
         self
     }
 
-    /// The pages of a dump of NAND flash that has its spare bytes, which is only read; where nothing
-    /// else is possible they are recognised.
+    /// The pages of a dump of NAND flash that includes the spare bytes. Such a dump is only read.
+    /// If no page is given, it is recognised if only one is possible.
     #[must_use]
     pub fn page(mut self, page: image::Page) -> Self {
         self.image.page = Some(page);
         self
     }
 
-    /// Unpack so many bytes of a compressed or wrapped image; by default 4 GiB.
+    /// How many bytes of a compressed or wrapped image may be unpacked. The default is 4 GiB.
     #[must_use]
     pub fn unpack_limit(mut self, bytes: u64) -> Self {
         self.image.unpack_limit = Some(bytes);
         self
     }
 
-    /// Insist on this block size, in bytes, instead of what the image says.
+    /// Require this block size, in bytes, instead of taking the one in the image.
     #[must_use]
     pub fn block_size(mut self, block_size: u32) -> Self {
         self.image.block_size = Some(block_size);
         self
     }
 
-    /// Insist on this number of blocks.
+    /// Require this number of blocks.
     #[must_use]
     pub fn block_count(mut self, block_count: u32) -> Self {
         self.image.block_count = Some(block_count);
         self
     }
 
-    /// Insist on this dialect, instead of the one that is recognised.
+    /// Require this dialect, instead of recognising one.
     #[must_use]
     pub fn dialect(mut self, dialect: Dialect) -> Self {
         self.image.dialect = Some(dialect);
         self
     }
 
-    /// Write as a family of devices does, in all that is not set by itself.
+    /// Write as a family of devices does, except for values that are given separately.
     #[must_use]
     pub fn profile(mut self, profile: &'static Profile) -> Self {
         self.profile = Some(profile);
         self
     }
 
-    /// By which convention user attributes keep times, owners and modes.
+    /// The convention by which user attributes store times, owners and modes.
     #[must_use]
     pub fn convention(mut self, choice: Choice) -> Self {
         self.convention = Some(choice);
         self
     }
 
-    /// The device's program size, in bytes, instead of the one that is inferred from the image.
+    /// The program size of the device in bytes, instead of the one that is inferred from the image.
     #[must_use]
     pub fn prog_size(mut self, prog_size: u32) -> Self {
         self.engine.prog_size = Some(prog_size);
         self
     }
 
-    /// The largest file that is stored in its directory's blocks, in bytes, instead of the one that
-    /// is inferred from the image; at most an eighth of a block.
+    /// The largest inline file in bytes, instead of the one that is inferred from the image. At
+    /// most an eighth of a block.
     #[must_use]
     pub fn inline_max(mut self, inline_max: u32) -> Self {
         self.engine.inline_max = Some(inline_max);
         self
     }
 
-    /// After how many erases a metadata pair moves to other blocks; never by default.
+    /// The number of erases after which a metadata pair moves to other blocks. By default, no pair
+    /// moves.
     #[must_use]
     pub fn block_cycles(mut self, block_cycles: u32) -> Self {
         self.engine.block_cycles = Some(block_cycles);
         self
     }
 
-    /// Put the journal at `path` over the image: changes are appended to that file, which is made if
-    /// it is missing, and the image stays as it is.
+    /// Put the journal at `path` over the image. Changes are appended to the journal, which is
+    /// created if it does not exist, and the image does not change.
     #[must_use]
     pub fn journal(mut self, path: impl Into<PathBuf>) -> Self {
         self.journal = Some(path.into());
         self
     }
 
-    /// With [`Self::journal`]: the image as it was at this state of the journal, for reading only.
+    /// With [`Self::journal`]: open the image in this state of the journal, for reading only.
     #[must_use]
     pub fn at(mut self, state: At) -> Self {
         self.at = Some(state);
         self
     }
 
-    /// Open the image for reading only, but allow changes, which are kept in a temporary file and
-    /// thrown away in the end: to find out what they would do. Only for [`Self::open`].
+    /// Open the image for reading only, but allow changes, to find out what they would do. They are
+    /// kept in a temporary file, and are lost in the end. This is only for [`Self::open`].
     #[cfg(feature = "transfer")]
     #[must_use]
     pub fn discard_changes(mut self, discard: bool) -> Self {
@@ -162,7 +164,8 @@ impl OpenOptions {
         self
     }
 
-    /// The time that every change gets, instead of the clock's: the same changes give the same image.
+    /// The time that every change gets, instead of that of the clock. So the same changes make the
+    /// same image.
     #[must_use]
     pub fn time(mut self, time: SystemTime) -> Self {
         self.time = Some(time);
@@ -172,18 +175,18 @@ impl OpenOptions {
     /// Open the image in the file or on the block device at `path`.
     ///
     /// # Errors
-    /// As [`Littlefs::open`]; [`Error::Journal`] says what is wrong with the journal.
+    /// Those of [`Littlefs::open`]. [`Error::Journal`] says what is wrong with the journal.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<Littlefs> {
         self.open_source(&Source::find(path.as_ref())?)
     }
 
-    /// The same for an image that was found already.
+    /// Like [`OpenOptions::open`], for an image that was found before.
     ///
     /// # Errors
-    /// As [`OpenOptions::open`].
+    /// Those of [`OpenOptions::open`].
     pub fn open_source(&self, source: &Source) -> Result<Littlefs> {
         match &self.journal {
-            // a new journal would have nothing in it, and a trial makes none
+            // a new journal would be empty, and with `discard` none is created
             Some(journal) if self.discard && journal.symlink_metadata().is_err() => {
                 self.open_found(image::open_found(source, &self.image_options())?)
             }
@@ -195,7 +198,7 @@ impl OpenOptions {
         }
     }
 
-    /// The same with a journal over it, which is made if it is not there.
+    /// Open the image with a journal over it, which is created if it does not exist.
     pub(crate) fn open_over(&self, journal: &mut Named, source: &Source) -> Result<Littlefs> {
         let options = self.image_options();
         self.open_found(journal::attach(journal, source, &options, self.at.as_ref())?.image)
@@ -205,8 +208,8 @@ impl OpenOptions {
         image::Options { read_only: self.image.read_only || self.discard, ..self.image }
     }
 
-    /// How to open the file of an image that is to be changed; none where changes go elsewhere or are
-    /// refused.
+    /// Options for opening the file of an image that will be changed. `None` if changes go
+    /// elsewhere or are refused.
     #[cfg(feature = "transfer")]
     pub(crate) fn to_change(&self) -> Option<image::Options> {
         let changes = self.journal.is_none() && !self.image.read_only;
@@ -240,11 +243,11 @@ impl OpenOptions {
         self.over(opened.device, reason, opened.notes)
     }
 
-    /// Open the filesystem on `device`, whose block 0 is the filesystem's: the offset, the geometry,
-    /// the dialect and the journal do not count.
+    /// Open the filesystem on `device`, which starts at block 0. The offset, the geometry, the
+    /// dialect and the journal in the options are ignored.
     ///
     /// # Errors
-    /// As [`Littlefs::open_device`].
+    /// Those of [`Littlefs::open_device`].
     pub fn open_device(&self, device: Arc<dyn BlockDevice>) -> Result<Littlefs> {
         let superblock = root_superblock(&*device)?;
         let device = Prefix::of(device, superblock.block_count);
@@ -262,7 +265,7 @@ impl OpenOptions {
         Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, notes)
     }
 
-    /// How the engine opens an image of that block size, in bytes.
+    /// The options of the engine for an image with this block size in bytes.
     pub(crate) fn engine(&self, block_size: u32) -> fs::OpenOptions {
         let of_profile = |get: &dyn Fn(&Profile) -> Option<u32>| self.profile.and_then(get);
         fs::OpenOptions {
@@ -270,15 +273,15 @@ impl OpenOptions {
             prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
-            // `Littlefs::warnings` tells them
+            // `Littlefs::warnings` returns them instead
             quiet: true,
         }
     }
 
-    /// How the image keeps times, owners and modes, if it does.
+    /// How the image stores times, owners and modes, if it does.
     ///
     /// # Errors
-    /// When a convention was asked for whose attributes the image does not allow.
+    /// If a convention was requested, and its attributes are larger than the image allows.
     pub(crate) fn codec(&self, fs: &Fs) -> Result<Option<Codec>> {
         let usage = fs.attr_usage();
         let (convention, asked) = match (self.convention, self.profile) {
@@ -293,7 +296,7 @@ impl OpenOptions {
         if codec.largest() <= fs.superblock().attr_max {
             return Ok(Some(codec));
         }
-        // What the image has already is left alone rather than half understood.
+        // without a request, attributes that do not fit the convention are left alone
         if asked { Err(Error::AttrTooLarge) } else { Ok(None) }
     }
 }

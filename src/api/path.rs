@@ -9,12 +9,12 @@ use crate::fs::{At, DirId, Node, ROOT};
 pub(super) enum Place<'p> {
     /// The root directory.
     Root,
-    /// The entry of that name in a directory, which need not exist.
+    /// The entry of that name in a directory. It need not exist.
     Entry(DirId, &'p [u8]),
 }
 
 impl<'p> Place<'p> {
-    /// What attributes of the place belong to.
+    /// Where the user attributes of the place are stored.
     pub fn at(self) -> At<'p> {
         match self {
             Self::Root => At::Root,
@@ -22,7 +22,7 @@ impl<'p> Place<'p> {
         }
     }
 
-    /// The directory and the name, for what the root directory cannot be used for.
+    /// The directory and the name, for operations that are not possible on the root directory.
     pub fn entry(self) -> Result<(DirId, &'p [u8])> {
         match self {
             Self::Root => Err(Error::Invalid("this is not possible for the root directory")),
@@ -31,11 +31,11 @@ impl<'p> Place<'p> {
     }
 }
 
-/// The components of a path: none is empty, `.` or `..`.
+/// The components of a path. Empty ones and `.` are left out, and `..` is refused.
 pub(super) fn components(path: &[u8]) -> Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(part, [] | [b'.']));
-    // The parent of a directory is not always what precedes it in a path elsewhere, so guessing
-    // what `..` means would surprise somebody.
+    // `..` is refused because programs do not agree on its meaning: the directory above may not be
+    // the component before it.
     if parts.clone().any(|part| part == b"..") {
         return Err(Error::InvalidName);
     }
@@ -54,7 +54,7 @@ impl Core {
         Ok(Place::Entry(dir, name))
     }
 
-    /// The directory at `path`.
+    /// The directory that `path` names.
     pub fn dir(&mut self, path: &[u8]) -> Result<DirId> {
         match self.place(path)? {
             Place::Root => Ok(ROOT),
@@ -62,7 +62,7 @@ impl Core {
         }
     }
 
-    /// What is at `place`.
+    /// The entry that `place` names.
     pub fn node(&mut self, place: Place<'_>) -> Result<Node> {
         match place {
             Place::Root => Ok(Node::Dir(ROOT)),
@@ -70,7 +70,7 @@ impl Core {
         }
     }
 
-    /// The directory `name` in `dir`.
+    /// The directory called `name` in `dir`.
     pub fn child(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
         match self.fs.lookup(dir, name)? {
             Node::Dir(child) => Ok(child),

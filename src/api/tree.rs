@@ -1,4 +1,4 @@
-//! Creating, removing, renaming and copying entries; content as a whole.
+//! Creating, removing, renaming and copying entries, and reading and writing whole files.
 
 use super::file::File;
 use super::metadata::{FileType, SetMetadata, target};
@@ -8,16 +8,17 @@ use crate::convention::{Meta, Target};
 use crate::error::{Error, Result};
 use crate::fs::{At, Attrs, Content, DirId, Node, ROOT};
 
-/// Files up to this many bytes are read with the filesystem locked; opening them would cost more.
+/// Files of up to this many bytes are read with the filesystem locked, because opening them would
+/// take longer.
 const READ_AT_ONCE: u32 = 64 << 10;
-/// Bytes copied at once.
+/// How many bytes are copied at a time.
 const COPY: usize = 256 << 10;
 
 impl Littlefs {
     /// The content of the file at `path`.
     ///
     /// # Errors
-    /// When there is no such file, or its content cannot be read.
+    /// If there is no such file, or its content cannot be read.
     pub fn read(&self, path: impl AsRef<[u8]>) -> Result<Vec<u8>> {
         let mut core = self.core();
         let (dir, name) = match core.place(path.as_ref())? {
@@ -26,7 +27,7 @@ impl Littlefs {
         };
         match core.fs.lookup(dir, name)? {
             Node::File { size } if size > READ_AT_ONCE => {}
-            // of a directory it is an error
+            // this returns an error for a directory
             _ => return core.fs.read_value(dir, name),
         }
         drop(core);
@@ -37,20 +38,20 @@ impl Littlefs {
         Ok(content)
     }
 
-    /// Set the content of the file at `path`, which is made if it is not there. Its directory must
-    /// exist. Whoever has the file open goes on with what it was.
+    /// Replace the content of the file at `path`, or create the file. Its directory must exist.
+    /// Users who have the file open keep the old content.
     ///
     /// # Errors
-    /// When there is a directory at `path` or none around it, the image's limits forbid it, the
-    /// filesystem is read-only, or there is no space. Then nothing is changed.
+    /// If `path` is a directory, its directory does not exist, the image does not allow such a
+    /// file, the filesystem is read-only, or there is no space. Then nothing is changed.
     pub fn write(&self, path: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Result<()> {
         self.write_with(path, content, &SetMetadata::default())
     }
 
-    /// The same, and set metadata of the file with it.
+    /// Like [`Littlefs::write`], and set the metadata of the file at the same time.
     ///
     /// # Errors
-    /// As [`Littlefs::write`].
+    /// Those of [`Littlefs::write`].
     pub fn write_with(
         &self,
         path: impl AsRef<[u8]>,
@@ -63,17 +64,17 @@ impl Littlefs {
     /// Make a symbolic link at `path` that leads to `target`.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is an entry already, [`Error::Invalid`] if the image's convention
-    /// knows no symbolic links, and as [`Littlefs::write`].
+    /// [`Error::Exists`] if there is an entry already, [`Error::Invalid`] if the convention of the
+    /// image cannot store symbolic links, and the errors of [`Littlefs::write`].
     pub fn symlink(&self, target: impl AsRef<[u8]>, path: impl AsRef<[u8]>) -> Result<()> {
         self.make_special(path, FileType::Symlink, target, &SetMetadata::default())
     }
 
-    /// Make a file at `path` that stands for something else: a symbolic link, whose `content` is its
-    /// target, a device, whose content is its number, a FIFO or a socket without content.
+    /// Make a special file at `path`: a symbolic link, whose `content` is its target; a device,
+    /// whose content is its number; or a FIFO or a socket, without content.
     ///
     /// # Errors
-    /// As [`Littlefs::symlink`].
+    /// Those of [`Littlefs::symlink`].
     pub fn make_special(
         &self,
         path: impl AsRef<[u8]>,
@@ -99,19 +100,19 @@ impl Littlefs {
         core.write_as(path.as_ref(), file_type, content.as_ref(), set)
     }
 
-    /// Make a directory. The one around it must exist.
+    /// Make a directory. The directory that contains it must exist.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is an entry already; when there is no directory around it, the
-    /// name is impossible, the filesystem is read-only, or there is no space.
+    /// [`Error::Exists`] if there is an entry already. Also if the directory that should contain it
+    /// does not exist, the name is not valid, the filesystem is read-only, or there is no space.
     pub fn create_dir(&self, path: impl AsRef<[u8]>) -> Result<()> {
         self.create_dir_with(path, &SetMetadata::default())
     }
 
-    /// The same, and set metadata of the directory with it.
+    /// Like [`Littlefs::create_dir`], and set the metadata of the directory at the same time.
     ///
     /// # Errors
-    /// As [`Littlefs::create_dir`].
+    /// Those of [`Littlefs::create_dir`].
     pub fn create_dir_with(&self, path: impl AsRef<[u8]>, set: &SetMetadata) -> Result<()> {
         let mut core = self.core();
         match core.place(path.as_ref())? {
@@ -120,10 +121,11 @@ impl Littlefs {
         }
     }
 
-    /// Make a directory and those around it, as far as they are missing.
+    /// Make a directory, and those above it that do not exist.
     ///
     /// # Errors
-    /// [`Error::NotDirectory`] if one of them is a file, and as [`Littlefs::create_dir`].
+    /// [`Error::NotDirectory`] if one of them is a file, and the errors of
+    /// [`Littlefs::create_dir`].
     pub fn create_dir_all(&self, path: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
         let mut dir = ROOT;
@@ -136,10 +138,10 @@ impl Littlefs {
         Ok(())
     }
 
-    /// Remove the file at `path`. Whoever has it open goes on with its content.
+    /// Remove the file at `path`. Users who have it open keep its content.
     ///
     /// # Errors
-    /// [`Error::IsDirectory`] for a directory; when there is no such file, or the filesystem is
+    /// [`Error::IsDirectory`] for a directory. Also if there is no such file, or the filesystem is
     /// read-only.
     pub fn remove_file(&self, path: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
@@ -156,8 +158,8 @@ impl Littlefs {
     /// Remove the empty directory at `path`.
     ///
     /// # Errors
-    /// [`Error::NotEmpty`] if there are entries in it, [`Error::NotDirectory`] for a file; when there
-    /// is no such directory, or the filesystem is read-only.
+    /// [`Error::NotEmpty`] if it has entries, [`Error::NotDirectory`] for a file. Also if there is
+    /// no such directory, or the filesystem is read-only.
     pub fn remove_dir(&self, path: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
         let (dir, name) = core.place(path.as_ref())?.entry()?;
@@ -169,7 +171,8 @@ impl Littlefs {
     /// Remove the directory at `path` with everything in it.
     ///
     /// # Errors
-    /// As [`Littlefs::remove_dir`]. If one of the entries cannot be removed, those before it are gone.
+    /// Those of [`Littlefs::remove_dir`]. If an entry cannot be removed, the entries before it have
+    /// been removed already.
     pub fn remove_dir_all(&self, path: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
         let (dir, name) = core.place(path.as_ref())?.entry()?;
@@ -185,7 +188,7 @@ impl Littlefs {
             for (name, node) in nodes {
                 match node {
                     Node::Dir(child) => {
-                        // The rest is found again when this one is gone.
+                        // the remaining entries are found when this directory has been removed
                         open.push((dir, name, child));
                         break;
                     }
@@ -197,30 +200,30 @@ impl Littlefs {
         Ok(())
     }
 
-    /// Rename the entry `from` to `to`, as rename(2): a file replaces a file, a directory an empty
-    /// directory. Open files follow.
+    /// Rename the entry `from` to `to`, as rename(2) does: a file replaces a file, and a directory
+    /// replaces an empty directory. Files stay open under the new name.
     ///
     /// # Errors
-    /// When `from` does not exist, the kinds do not match, a directory would go below itself, the
-    /// filesystem is read-only, or there is no space.
+    /// If `from` does not exist, if the types do not match, if a directory would be moved into
+    /// itself, if the filesystem is read-only, or if there is no space.
     pub fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<()> {
         self.core().rename(from.as_ref(), to.as_ref(), false)
     }
 
-    /// The same, unless there is an entry `to` already.
+    /// Like [`Littlefs::rename`], but an existing entry `to` is not replaced.
     ///
     /// # Errors
-    /// [`Error::Exists`] if there is, and as [`Littlefs::rename`].
+    /// [`Error::Exists`] if there is an entry `to`, and the errors of [`Littlefs::rename`].
     pub fn rename_new(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<()> {
         self.core().rename(from.as_ref(), to.as_ref(), true)
     }
 
-    /// Copy the file `from` to the file `to`, content and user attributes, and say how many bytes
-    /// it has. What `to` was is replaced, and its attributes with it.
+    /// Copy the file `from` to the file `to`, with its content and its user attributes. An existing
+    /// file `to` is replaced. Returns the number of bytes of content.
     ///
     /// # Errors
-    /// When `from` is no file or cannot be read, and as [`Littlefs::write`]. A new file `to` is not
-    /// left behind half copied.
+    /// If `from` is not a file or cannot be read, and the errors of [`Littlefs::write`]. After an
+    /// error, no incomplete new file is left.
     pub fn copy(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<u64> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let source = self.open_file(from)?;
@@ -233,17 +236,17 @@ impl Littlefs {
             Ok(len)
         });
         if copied.is_err() && is_new {
-            // the first error is the one that matters
+            // the first error is the one to return
             let _ = self.remove_file(to);
         }
         copied
     }
 
-    /// Give the entry at `to` the user attributes of the one at `from`, and no others: times, owner and
-    /// mode are among them, where the image keeps these.
+    /// Give the entry at `to` exactly the user attributes of the entry at `from`. If the image
+    /// stores times, owner and mode, these are among them.
     ///
     /// # Errors
-    /// When there is no such entry, the filesystem is read-only, or there is no space.
+    /// If there is no such entry, if the filesystem is read-only, or if there is no space.
     pub fn copy_attrs(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Result<()> {
         let attrs = self.attrs(from)?;
         for (ty, _) in self.attrs(&to)? {
@@ -277,7 +280,7 @@ impl Littlefs {
 }
 
 impl Core {
-    /// Set the content of the file at `path`, and what it is.
+    /// Set the content of the file at `path`, and its type.
     fn write_as(
         &mut self,
         path: &[u8],
@@ -335,7 +338,7 @@ impl Core {
         Ok(())
     }
 
-    /// Entries of `dir` came or went just now.
+    /// Note that entries of `dir` have just been added or removed.
     pub fn dir_changed(&mut self, dir: DirId) {
         let target = if dir == ROOT { Target::Root } else { Target::Dir };
         self.touch(At::Dir(dir), target);
