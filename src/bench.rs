@@ -1,8 +1,8 @@
 //! A short self-test of speed, for bug reports: the same steps in an image and in a directory.
 //!
-//! Each step is repeated until it took long enough, or was done often enough. What is written is read
-//! again and compared. [`in_copy`] writes to a copy of an image, [`in_directory`] in one directory that it
-//! makes and removes.
+//! Each step is repeated until it has taken long enough or was done often enough. What is written
+//! is read back and compared. [`in_copy`] writes to a copy of an image, and [`in_directory`] writes
+//! to a directory that it creates and removes.
 
 mod copy;
 mod directory;
@@ -17,59 +17,62 @@ pub use copy::{in_copy, reading};
 pub use directory::in_directory;
 pub use environment::{Environment, filesystem_of};
 
-/// No step is repeated when it took so long.
+/// After a step has taken this long, it is not repeated any more.
 const STEP_TIME: Duration = Duration::from_millis(500);
-/// Small files that are made.
+/// How many small files are made.
 const FILES: u64 = 100;
-/// Bytes in a small file.
+/// The size of a small file in bytes.
 const SMALL: usize = 100;
-/// Bytes of the large file, if there is space for it.
+/// The size of the large file in bytes, if there is space for it.
 const LARGE: u64 = 4 << 20;
-/// Bytes read or written at once.
+/// How many bytes are read or written at a time.
 const PIECE: usize = 64 << 10;
-/// Bytes written over at once.
+/// How many bytes are overwritten at a time.
 const PATCH: usize = 4 << 10;
 
-/// What one step took.
+/// How long one step took.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
     /// What was done.
     pub name: &'static str,
-    /// How often.
+    /// How often it was done.
     pub operations: u64,
-    /// Bytes of content read or written.
+    /// How many bytes of content were read or written.
     pub bytes: u64,
-    /// How long all of it took.
+    /// How long all repetitions took together.
     pub seconds: f64,
 }
 
 impl Step {
-    /// Operations in a second.
+    /// Operations per second.
     pub fn rate(&self) -> f64 {
         self.operations as f64 / self.seconds.max(1e-9)
     }
 
-    /// Bytes in a second.
+    /// Bytes per second.
     pub fn throughput(&self) -> f64 {
         self.bytes as f64 / self.seconds.max(1e-9)
     }
 }
 
-/// Called between operations: an error ends the test, which removes what it has made.
+/// A function that is called between operations. If it returns an error, the test ends and removes
+/// what it has made.
 pub type Interrupt<'a> = &'a dyn Fn() -> io::Result<()>;
 
-/// Where files are made: an image, or a directory of the system. Names are those of files in the one
+/// Where files are made: an image, or a directory of the system. Names refer to files in the one
 /// directory that the test makes.
 trait Place {
-    /// Make a file, or write over a whole one, and make that durable.
+    /// Make a file, or replace its whole content, and make that durable.
     fn put(&mut self, name: &str, content: &[u8]) -> io::Result<()>;
-    /// Make a large file of so many pieces, one by one, and make that durable.
+    /// Make a large file that consists of `pieces` copies of `piece`, written one by one, and make
+    /// it durable.
     fn put_large(&mut self, name: &str, pieces: u64, piece: &[u8]) -> io::Result<()>;
-    /// Write over a part of a file, and make that durable.
+    /// Overwrite a part of a file, and make that durable.
     fn patch(&mut self, name: &str, at: u64, content: &[u8]) -> io::Result<()>;
-    /// Read from a place in a file, as much as fits.
+    /// Read from position `at` of a file into `buf`, as far as there is content. Returns the number
+    /// of bytes.
     fn get(&mut self, name: &str, at: u64, buf: &mut [u8]) -> io::Result<usize>;
-    /// How many entries there are.
+    /// The number of entries.
     fn list(&mut self) -> io::Result<u64>;
     /// Rename a file.
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
@@ -79,15 +82,15 @@ trait Place {
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// Times steps.
+/// Measures the time of steps.
 struct Watch<'a> {
     steps: Vec<Step>,
     interrupt: Interrupt<'a>,
 }
 
 impl Watch<'_> {
-    /// Do something up to `most` times, until that took long enough or there is no more space; it says
-    /// how many bytes it moved. How often it was done.
+    /// Do something up to `most` times, until it has taken long enough or there is no more space.
+    /// `act` returns how many bytes it has read or written. Returns how often it was done.
     fn step(
         &mut self,
         name: &'static str,
@@ -112,7 +115,8 @@ impl Watch<'_> {
     }
 }
 
-/// Take all steps in a place with so many bytes of free space; those that find no space are left out.
+/// Do all steps in a place with `free` bytes of free space. Steps for which there is no space are
+/// left out.
 fn run(place: &mut dyn Place, free: u64, watch: &mut Watch<'_>) -> io::Result<()> {
     small_files(place, watch)?;
     large_file(place, free, watch)?;
@@ -128,7 +132,7 @@ fn small_files(place: &mut dyn Place, watch: &mut Watch<'_>) -> io::Result<()> {
         Ok(SMALL as u64)
     })?;
     watch.step("list", FILES.min(made), |_| {
-        // one that found no space may be there, too
+        // a file for which there was no space may be there, too
         let listed = place.list()?;
         if listed == made || listed == made + 1 { Ok(0) } else { Err(wrong("the directory")) }
     })?;
@@ -158,7 +162,7 @@ fn large_file(place: &mut dyn Place, free: u64, watch: &mut Watch<'_>) -> io::Re
     })?;
     let patch = vec![b'p'; PATCH];
     watch.step("overwrite and sync", written * FILES, |n| {
-        // spread over the file
+        // the positions are spread over the whole file
         place.patch("large", n * 7919 * PATCH as u64 % (size - PATCH as u64), &patch)?;
         Ok(PATCH as u64)
     })?;

@@ -11,15 +11,15 @@ use crate::bd::{BlockDevice, FileDevice};
 use crate::inspect::survey::Survey;
 use crate::{FileOptions, Littlefs};
 
-/// The directory that is made in the copy.
+/// The name of the directory that is made in the copy.
 const DIRECTORY: &str = "littlefs-bench";
-/// Bytes read at once.
+/// How many bytes are read at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Open an image with `open`, walk its tree, and read its files; nothing is written.
+/// Open an image with `open`, walk over its tree, and read its files. Nothing is written.
 ///
 /// # Errors
-/// When that fails anywhere.
+/// If the image cannot be opened or read.
 pub fn reading(
     open: &dyn Fn() -> io::Result<Littlefs>,
     interrupt: Interrupt<'_>,
@@ -46,7 +46,7 @@ fn walk(image: &Littlefs) -> io::Result<Step> {
     Ok(Step { name: "walk the tree", operations, bytes: 0, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// Read files, until that took long enough.
+/// Read files until that has taken long enough.
 fn read(image: &Littlefs) -> io::Result<Step> {
     let (start, mut operations, mut bytes) = (Instant::now(), 0, 0);
     let mut buf = vec![0; CHUNK];
@@ -73,10 +73,10 @@ fn read(image: &Littlefs) -> io::Result<Step> {
     Ok(Step { name: "read files", operations, bytes, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// Take all steps in a copy of the filesystem on `dev`, a temporary file.
+/// Do all steps in a copy of the filesystem on `dev`, which is a temporary file.
 ///
 /// # Errors
-/// When the copy cannot be made, or a step fails; also when what was read is not what was written.
+/// If the copy cannot be made, if a step fails, or if what is read differs from what was written.
 pub fn in_copy(dev: &dyn BlockDevice, interrupt: Interrupt<'_>) -> io::Result<Vec<Step>> {
     let file = copy(dev, interrupt)?;
     let device = Arc::new(FileDevice::new(file, 0, dev.geometry()));
@@ -89,7 +89,7 @@ pub fn in_copy(dev: &dyn BlockDevice, interrupt: Interrupt<'_>) -> io::Result<Ve
     Ok(watch.steps)
 }
 
-/// The blocks that are in use; the others are holes.
+/// Copy the blocks that are in use. The others become holes.
 fn copy(dev: &dyn BlockDevice, interrupt: Interrupt<'_>) -> io::Result<File> {
     let geometry = dev.geometry();
     let survey = Survey::new(dev);

@@ -1,4 +1,4 @@
-//! Steps in a directory of the system, which may be of a mounted image.
+//! Steps in a directory of the system, which may be in a mounted image.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 
 use super::{Interrupt, Place, Step, Watch, run};
 
-/// Take all steps in a new directory inside of `dir`, which is removed afterwards.
+/// Do all steps in a new directory inside `dir`, which is removed afterwards.
 ///
 /// # Errors
-/// The system's; also when what was read is not what was written.
+/// The errors of the system, and if what is read differs from what was written.
 pub fn in_directory(dir: &Path, interrupt: Interrupt<'_>) -> io::Result<Vec<Step>> {
     let free = rustix::fs::statvfs(dir)?;
     let free = free.f_bavail.saturating_mul(free.f_frsize);
     let path = dir.join(format!("littlefs-bench-{}", std::process::id()));
-    // one that is there already is somebody else's
+    // an existing directory of this name belongs to somebody else
     fs::create_dir(&path)?;
     let mut watch = Watch { steps: Vec::new(), interrupt };
     let done = run(&mut Directory(path.clone()), free, &mut watch);

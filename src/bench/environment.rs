@@ -1,4 +1,5 @@
-//! What speed depends on, as far as a bug report needs it: no names of machines, users or files.
+//! The environment, as far as speed depends on it and a bug report needs it. It has no names of
+//! machines, users or files.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,25 +10,25 @@ use serde::Serialize;
 /// The machine and the program.
 #[derive(Debug, Clone, Serialize)]
 pub struct Environment {
-    /// Version of this package.
+    /// The version of this package.
     pub version: &'static str,
-    /// Whether the compiler optimised it.
+    /// Whether the program was compiled with optimisation.
     pub optimised: bool,
-    /// Release of the kernel.
+    /// The release of the kernel.
     pub kernel: String,
-    /// What the processor is.
+    /// The name of the processor.
     pub processor: String,
-    /// Processors that this process may use.
+    /// How many processors this process may use.
     pub processors: usize,
-    /// Bytes of memory.
+    /// Bytes of memory in the machine.
     pub memory: u64,
-    /// Processes that ran or waited in the last minute, in the mean: where there are as many as
-    /// processors, figures say little.
+    /// How many processes were running or waiting in the last minute, on average. If there are as
+    /// many as processors, the figures do not mean much.
     pub load: f64,
 }
 
 impl Environment {
-    /// That of this process; what the system does not tell is empty or 0.
+    /// The environment of this process. What the system does not tell is empty or 0.
     pub fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, key: &str| {
@@ -50,8 +51,8 @@ impl Environment {
     }
 }
 
-/// The filesystem that holds a path: its type and the options of its mount, as the system's mount table
-/// has them. None where that does not tell.
+/// The type and the mount options of the filesystem that holds a path, from the mount table of the
+/// system. `None` if the table does not have it.
 pub fn filesystem_of(path: &Path) -> Option<String> {
     let device = fs::metadata(path).ok()?.dev();
     let device = format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device));

@@ -1,7 +1,8 @@
-//! Making an image of littlefs version 1 out of a manifest.
+//! Making an image of littlefs version 1 from a manifest.
 //!
-//! Everything has its place before anything is written: pairs and lists follow each other in the order
-//! of the manifest, so the blocks that are needed are known, and the same manifest makes the same bytes.
+//! Everything gets its place before anything is written: pairs and lists follow each other in the
+//! order of the manifest. So it is known how many blocks are needed, and the same manifest always
+//! makes the same bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -19,37 +20,38 @@ use crate::disk::{BLOCK_NULL, List, Pair, crc, ctz};
 use crate::error::Error;
 use crate::v1::block::{CONTINUES, CRC, DIRECTORY, FILE, FIXED, HEADER, SUPERBLOCK};
 
-/// Longest name, in bytes: its length is one byte.
+/// The longest name in bytes. The format has one byte for the length.
 const NAME_MAX: u32 = 255;
-/// Revision of pairs; the superblock in block 0 has the next one.
+/// The revision of all pairs. The superblock in block 0 has the next one.
 const REVISION: u32 = 1;
 
-/// Writes a block, by its number and its first bytes.
+/// Writes a block, given its number and its first bytes.
 type Put<'a> = dyn Fn(u32, &[u8]) -> Result<(), Failure> + 'a;
 
-/// A directory: the items in it, and the pairs that these are in.
+/// A directory: its items, and the pairs that hold their entries.
 #[derive(Default)]
 struct Dir {
     items: Vec<usize>,
-    /// First block and number of items of each pair, whose second block is the next one.
+    /// For each pair, its first block and the number of its items. The second block is the next
+    /// one.
     pairs: Vec<(u32, usize)>,
 }
 
-/// Where everything goes.
+/// Where everything goes in the image.
 struct Layout<'a> {
     manifest: &'a Manifest,
     block_size: u32,
-    /// The root first, then as in the manifest.
+    /// The root is first, and the others are in the order of the manifest.
     dirs: Vec<Dir>,
-    /// Number of the directory that an item is.
+    /// For an item that is a directory, the index of this directory.
     dir_of: HashMap<usize, usize>,
-    /// First block of the list of a file, by item.
+    /// For each item that is a file, the first block of its list.
     lists: Vec<u32>,
-    /// The first block that nothing uses.
+    /// The first block after all that are used.
     end: u64,
 }
 
-/// The longest name in an image of version 1, in bytes: an entry is in one block.
+/// The longest possible name in an image of version 1, in bytes. An entry must fit into one block.
 pub(crate) fn name_max(block_size: u32) -> u32 {
     NAME_MAX.min(block_size.saturating_sub((HEADER + FIXED + CRC) as u32))
 }
@@ -131,7 +133,7 @@ impl<'a> Layout<'a> {
         layout
     }
 
-    /// Give everything its blocks.
+    /// Give every pair and every list its blocks.
     fn place(&mut self) {
         let mut next = 2_u64;
         let block = |next: u64| u32::try_from(next).unwrap_or(BLOCK_NULL);
@@ -185,7 +187,7 @@ impl<'a> Layout<'a> {
                 progress(stored);
             }
         }
-        // pairs in the order of the thread, with what tells whether the next is of the same directory
+        // the pairs in the order of the thread, each as its directory and its number there
         let pairs: Vec<(&Dir, usize)> = self
             .dirs
             .iter()
@@ -208,7 +210,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// Write the list of a file, whose blocks follow each other from `first` on.
+    /// Write the list of a file, in consecutive blocks from `first`.
     fn write_list(
         &self,
         item: &Item,
@@ -229,7 +231,7 @@ impl<'a> Layout<'a> {
         Ok(())
     }
 
-    /// The entry of an item.
+    /// The bytes of the entry of an item.
     fn entry(&self, i: usize) -> Vec<u8> {
         let item = &self.manifest.items[i];
         let (kind, data) = match self.dir_of.get(&i) {
@@ -253,7 +255,7 @@ fn pair_at(first: u32) -> Pair {
     Pair([first, first.saturating_add(1)])
 }
 
-/// The superblock's entry (SPEC.md of version 1: Superblock).
+/// The entry of the superblock (SPEC.md of version 1: Superblock).
 fn superblock(root: Pair, geometry: Geometry) -> Vec<u8> {
     let mut entry = vec![SUPERBLOCK, 20, 0, MAGIC.len() as u8];
     entry.extend(root.to_bytes());
