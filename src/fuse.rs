@@ -90,18 +90,18 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
 thread_local! {
-    /// What a thread reads into; it grows to the largest read.
+    /// The buffer that a thread reads into. It grows to the size of the largest read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The adapter; a thin handle on the volume.
 struct Adapter {
     server: Server,
-    /// What `status` says of the mount.
+    /// What `status` says about the mount.
     about: About,
-    /// Whether it was made writable since.
+    /// Whether the mount was made writable after it was mounted read-only.
     writes: AtomicBool,
-    /// Let the kernel gather writes.
+    /// Whether the kernel may gather writes.
     writeback: bool,
     /// Inode numbers are not reused during a mount, but another mount gives the same numbers to
     /// other files. A file handle (open_by_handle_at(2)) must not lead to these, so each mount has
@@ -109,7 +109,8 @@ struct Adapter {
     generation: Generation,
     /// Ranges that the kernel must forget, because it shows content that could not be stored.
     stale: Sender<Stale>,
-    /// Tells the session when the adapter is dropped; the last field, so after the volume.
+    /// Tells the session that the adapter is dropped. This is the last field, so it is dropped
+    /// after the volume.
     _alive: Alive,
 }
 

@@ -63,7 +63,7 @@ const TRASH: &[u8] = b".kv-trash";
 /// The largest number of dictionaries whose directory is remembered.
 const DIRS_MAX: usize = 4096;
 
-/// What a key refers to.
+/// The kind of thing that a key refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A value.
@@ -83,7 +83,8 @@ pub struct Options {
     pub durable: bool,
     /// The convention by which times are stored in user attributes.
     pub times: Choice,
-    /// The time of the last change of values without a time; usually the time of the image file.
+    /// The time of the last change for values that have none in the image; usually the time of the
+    /// image file.
     pub changed: SystemTime,
     /// Largest value that is stored in the blocks of its dictionary, in bytes; at most an eighth of
     /// a block. By default, it is inferred from the image.
@@ -95,7 +96,7 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Writable, durable, with times by the convention of the image.
+    /// Options for a store that is writable and durable, with times by the convention of the image.
     fn default() -> Self {
         Self {
             read_only: false,
@@ -118,12 +119,12 @@ pub struct Store {
 struct Core {
     fs: Fs,
     dev: Arc<dyn BlockDevice>,
-    /// How to open the image again.
+    /// The options for opening the image again.
     open: OpenOptions,
     read_only: bool,
     durable: bool,
     codec: Option<Codec>,
-    /// The time of the last change of values without a time.
+    /// The time of the last change for values that have none in the image.
     changed: SystemTime,
     /// Dictionaries by their paths.
     dirs: HashMap<Box<[u8]>, DirId>,
@@ -138,11 +139,11 @@ struct Core {
 
 /// What a key leads to.
 enum Found {
-    /// The top-level dictionary.
+    /// It leads to the top-level dictionary.
     Root,
-    /// This node, found by its name in this directory.
+    /// It leads to this node, which has this name in this directory.
     At(DirId, Node),
-    /// Nothing.
+    /// It leads to nothing.
     Nothing,
 }
 
@@ -172,13 +173,14 @@ impl Store {
         let mut dev = dev;
         let has_redo = fs.lookup(ROOT, REDO).is_ok();
         if options.read_only && has_redo {
-            // the interrupted operation is finished in memory, where only this store sees it
+            // the interrupted operation is finished in memory, where only this store sees the
+            // result
             dev = Arc::new(Shadow::new(dev));
             fs = Fs::open(dev.clone(), &OpenOptions { read_only: false, ..open })?;
         }
         let usage = fs.attr_usage();
         let codec = options.times.of(usage).map(|c| Codec::new(c, usage));
-        // the inferred values must be the same when the image is opened again
+        // the inferred values must be the same if the image is opened again
         let open = OpenOptions {
             read_only: fs.is_read_only(),
             prog_size: Some(fs.prog_size()),
@@ -203,7 +205,8 @@ impl Store {
         if !core.fs.is_read_only() {
             core.finish().inspect_err(|e| {
                 if matches!(e, Error::InvalidKey(..)) {
-                    // this error tells by itself what to do about an entry that is not of the store
+                    // this error itself says what to do about an entry that does not belong to the
+                    // store
                     return;
                 }
                 log::error!(
@@ -236,7 +239,7 @@ impl Store {
         if core.read_only { Ok(()) } else { Ok(core.fs.flush()?) }
     }
 
-    /// What opening the image found worth telling.
+    /// The warnings from opening the image.
     pub fn warnings(&self) -> Vec<String> {
         self.core().fs.warnings().to_vec()
     }
@@ -284,7 +287,7 @@ impl Core {
     /// What `key` leads to.
     ///
     /// # Errors
-    /// `DictionaryExpected` for a value on the way.
+    /// `DictionaryExpected` if one of the segments before the last is a value.
     fn find(&mut self, key: &Key) -> Result<Found> {
         if key.is_root() {
             return Ok(Found::Root);
@@ -302,10 +305,10 @@ impl Core {
         }
     }
 
-    /// The directory that holds `key`, and its name there.
+    /// The directory that holds `key`, and the name of `key` there.
     ///
     /// # Errors
-    /// `NotFound` of `key`, or `DictionaryExpected` of what is on the way.
+    /// `NotFound` with `key`, or `DictionaryExpected` with the segment that is a value.
     fn place<'k>(&mut self, key: &'k Key) -> Result<(DirId, &'k [u8])> {
         let (parent, name) = key.split();
         match self.dictionary(parent) {
@@ -353,7 +356,8 @@ fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
     meta
 }
 
-/// Whether `key` is a name that is reserved for the store, or is inside such a dictionary.
+/// Whether `key` has a name that is reserved for the store, or is inside a dictionary with such a
+/// name.
 fn is_reserved(key: &Key) -> bool {
     key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
 }

@@ -1,4 +1,4 @@
-//! The mounted volume: what FUSE asks for, in terms of inode numbers, on top of the core.
+//! The mounted volume: what FUSE requests, in terms of inode numbers, built on the core.
 //!
 //! | file | operations |
 //! |---|---|
@@ -58,18 +58,19 @@ use lost::LostContent;
 /// Result of a volume operation.
 pub type VfsResult<T> = Result<T, VfsError>;
 
-/// Outcomes of volume operations: the core's, and those only a mounted volume has.
+/// Why an operation on a volume failed: an error of the core, or one that only a mounted volume
+/// has.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VfsError {
-    /// What the core said.
+    /// An error of the core.
     Core(Error),
     /// The image cannot store what was requested, and to pretend otherwise would mislead the
     /// caller.
     NotPermitted,
-    /// The operation exists elsewhere, but not here.
+    /// This operation is not supported here.
     NotSupported,
-    /// The kernel named an inode it has no reference to.
+    /// The kernel named an inode to which it has no reference.
     Stale,
     /// An extended attribute of that name exists already.
     AttrExists,
@@ -109,11 +110,11 @@ pub struct VolumeOptions {
     pub uid: u32,
     /// Group of entries that have none in the image.
     pub gid: u32,
-    /// Permission bits of files where the image keeps none.
+    /// Permission bits of files, if the image stores none.
     pub file_modes: DefaultModes,
-    /// Permission bits of directories where the image keeps none.
+    /// Permission bits of directories, if the image stores none.
     pub dir_modes: DefaultModes,
-    /// Permission bits nobody gets.
+    /// Permission bits that nobody gets.
     pub withheld: u16,
     /// The times of entries that were not changed during this mount.
     pub default_time: SystemTime,
@@ -127,7 +128,7 @@ pub struct VolumeOptions {
     pub commit: Duration,
 }
 
-/// Permission bits where the image keeps none.
+/// Permission bits to show if the image stores none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DefaultModes {
     /// The bits of an entry of the image until they are changed.
@@ -164,9 +165,10 @@ pub struct Volume {
     /// neither name nor content (attributes, forgetting) do not take it, so they never wait for
     /// I/O.
     core: Mutex<Fs>,
-    /// The directories being read.
+    /// The directories that are being read.
     listings: Mutex<Listings>,
-    /// The inodes the kernel knows. Never held during I/O, nor while waiting for `core`.
+    /// The inodes that the kernel knows. This lock is never held during I/O, nor while waiting for
+    /// `core`.
     inodes: Mutex<InodeTable>,
     /// Content that was lost after the kernel had accepted it. This is the innermost of all locks.
     lost: Mutex<LostContent>,
@@ -178,11 +180,11 @@ pub struct Volume {
     mapping: Mutex<()>,
     /// When to flush.
     clock: Clock,
-    /// A failure of a flush in the background, for the next fsync.
+    /// A failure of a flush in the background, which the next fsync reports.
     failed: Mutex<Option<Error>>,
-    /// Called when a request has to wait for the device, or for another one.
+    /// Called when a request has to wait for the device, or for another request.
     on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// Where the state of the device can be given a name, if it can.
+    /// The device on which the present state can be given a name, if there is such a device.
     savepoints: OnceLock<Arc<JournalDevice>>,
 }
 
@@ -213,16 +215,16 @@ impl Volume {
         this
     }
 
-    /// Let `call` be called by a thread that serves a request and has to wait for the device, or
+    /// Let `call` be called whenever a thread that serves a request has to wait for the device or
     /// for another request.
     pub fn on_wait(&self, call: impl Fn() + Send + Sync + 'static) {
-        // Only the first counts: there is one mount.
+        // only the first call counts, because there is one mount
         let _ = self.on_wait.set(Box::new(call));
     }
 
     /// Keep savepoints in `journal`, which is the device of the filesystem.
     pub fn keep_savepoints(&self, journal: Arc<JournalDevice>) {
-        // Only the first counts: a filesystem has one device.
+        // only the first call counts, because a filesystem has one device
         let _ = self.savepoints.set(journal);
     }
 
@@ -253,7 +255,7 @@ impl Volume {
         self.core().become_writable()
     }
 
-    /// The directory behind an inode number; `NotFound` once it was removed.
+    /// The directory of an inode number; `NotFound` if it was removed.
     fn dir(&self, ino: u64) -> VfsResult<DirId> {
         let inodes = self.inodes.lock();
         let inode = inodes.get(ino).ok_or(VfsError::Stale)?;

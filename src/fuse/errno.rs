@@ -1,11 +1,11 @@
-//! The errno of each error: the only such table.
+//! The errno of each error. There is no other table of this kind.
 
 use fuser::Errno;
 
 use crate::error::Error;
 use crate::vfs::{Loss, VfsError};
 
-/// The errno for a failed `operation`, which is logged at the level the error deserves.
+/// The errno for a failed `operation`. The error is logged, at a level that suits it.
 pub(super) fn errno(operation: &'static str, e: &VfsError) -> Errno {
     let (level, errno) = match e {
         VfsError::NotPermitted => (log::Level::Debug, Errno::EPERM),
@@ -33,12 +33,12 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NoSpace => Errno::ENOSPC,
         Error::MapUnfinished => Errno::EAGAIN,
         Error::FileTooLarge => Errno::EFBIG,
-        // As xattr(7) says for a value for which the filesystem has no space.
+        // as xattr(7) says for a value that does not fit into the filesystem
         Error::AttrTooLarge => Errno::ENOSPC,
         Error::NoAttr => Errno::ENODATA,
         Error::Closed => Errno::EBADF,
         Error::ReadOnly => Errno::EROFS,
-        // EUCLEAN would be more exact, but programs know EIO; the log has the details.
+        // EUCLEAN would be more exact, but programs know EIO, and the log has the details
         Error::Corrupt(_) | Error::Unsupported(_) | Error::Image(_) | Error::Journal(_) => {
             return (log::Level::Error, Errno::EIO);
         }
@@ -56,7 +56,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
     (log::Level::Debug, ordinary)
 }
 
-/// The name of each errno that is answered.
+/// The name of each errno that can be an answer.
 const NAMES: &[(i32, &str)] = &[
     (libc::EACCES, "EACCES"),
     (libc::EAGAIN, "EAGAIN"),

@@ -23,9 +23,9 @@ use crate::sys::{self, Unmount};
 
 /// The program, unless [`PROGRAM_VARIABLE`] names another one.
 const PROGRAM: &str = "fusermount3";
-/// As libfuse has it.
+/// The environment variable that names another program, as for libfuse.
 const PROGRAM_VARIABLE: &str = "FUSERMOUNT_PATH";
-/// Tells it the number of the socket.
+/// The environment variable that tells the program the number of the socket.
 const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 
 /// Unmount directly if this process has the right, otherwise through `fusermount3`.

@@ -1,4 +1,4 @@
-//! Who reads requests from the kernel, and how eagerly.
+//! Which thread reads requests from the kernel, and how eagerly.
 //!
 //! One of the event loops is the leader: it reads a request, answers it, and polls for the next one
 //! for a moment before it sleeps in the read, because waking a thread costs several times what most
@@ -28,29 +28,29 @@ struct State {
     reading: usize,
     /// Loops that are polling for the next request.
     looking: usize,
-    /// Loops that sleep here.
+    /// Loops that are parked here.
     parked: usize,
     /// Parked loops that were told to read, and have not noticed yet.
     called: usize,
     /// Polls without a request since the last successful one.
     misses: u32,
-    /// When the last request was answered.
+    /// The time at which the last request was answered.
     answered: Option<Instant>,
-    /// A loop has ended: the mount is gone.
+    /// Whether a loop has ended, because the mount is gone.
     ended: bool,
 }
 
-/// See the module.
+/// See the description of this module.
 pub(super) struct Gate {
-    /// Where requests come from; known once the mount is there.
+    /// The device from which requests come. It is known once the mount exists.
     device: OnceLock<OwnedFd>,
-    /// How long to look for the next request; not at all if zero.
+    /// How long to poll for the next request. If this is zero, do not poll.
     patience: Duration,
     state: Mutex<State>,
     wake: Condvar,
 }
 
-/// One request being served; dropped when it is answered.
+/// A request that is being served. It is dropped when it has been answered.
 pub(super) struct Serving<'a>(&'a Gate);
 
 impl Drop for Serving<'_> {
@@ -74,19 +74,19 @@ thread_local! {
 }
 
 impl Gate {
-    /// A gate for `loops` event loops, which all begin in the read.
+    /// A gate for `loops` event loops. At first, all of them read.
     pub fn new(loops: usize, patience: Duration) -> Self {
         let state = State { fresh: loops, reading: loops, ..State::default() };
         Self { device: OnceLock::new(), patience, state: Mutex::new(state), wake: Condvar::new() }
     }
 
-    /// Requests come from `device`.
+    /// Set the device from which requests come.
     pub fn watch(&self, device: OwnedFd) {
-        // There is one mount, so it is set once.
+        // this is called once, because there is one mount
         let _ = self.device.set(device);
     }
 
-    /// A request was read by this thread.
+    /// Note that this thread has read a request.
     pub fn serve(self: &Arc<Self>) -> Serving<'_> {
         let first = LEAVING.with_borrow_mut(|leaving| {
             let first = leaving.is_none();
@@ -102,7 +102,8 @@ impl Gate {
         Serving(self)
     }
 
-    /// This thread is going to wait, or to be busy for long: let another one read requests.
+    /// Note that this thread is going to wait, or to be busy for a long time. Another one reads
+    /// requests meanwhile.
     pub fn hand_on(&self) {
         let mut state = self.state.lock();
         if state.reading + state.looking == 0 && state.parked > 0 {
@@ -113,7 +114,7 @@ impl Gate {
         }
     }
 
-    /// Return when this thread should read the next request.
+    /// Wait until this thread should read the next request.
     fn answered(&self) {
         let mut state = self.state.lock();
         if state.reading + state.looking == 0 {

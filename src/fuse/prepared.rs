@@ -19,14 +19,14 @@ use crate::show::Show;
 use crate::sys;
 use crate::vfs::{Filesystem, Volume};
 
-/// The image and the journal to mount. They are already found, so that each path is resolved only
-/// once.
+/// The image and the journal to mount. Both have been found already, so that each path is resolved
+/// only once.
 pub(crate) struct Found {
     /// The file that the image is in.
     pub source: Source,
-    /// The journal, if there is to be one.
+    /// The journal, if one was requested.
     pub journal: Option<Named>,
-    /// Whether nobody reads the message that says where in the file the filesystem was found.
+    /// Whether the message is left out which says where in the file the filesystem was found.
     pub unattended: bool,
 }
 
@@ -38,12 +38,12 @@ pub(crate) struct Prepared {
     pub volume: Arc<Volume>,
     /// Holds the lock on the image.
     pub device: Arc<dyn BlockDevice>,
-    /// What the filesystem is like at this moment.
+    /// The properties of the filesystem at this moment.
     pub filesystem: Filesystem,
-    /// By which convention user attributes are used.
+    /// The convention by which user attributes are used.
     pub convention: Option<&'static Convention>,
     pub about: About,
-    /// The mount is read-only from the start.
+    /// Whether the mount is read-only from the start.
     read_only: bool,
     /// The umask of this process.
     umask: u16,
@@ -99,7 +99,7 @@ impl Prepared {
         self.device.geometry()
     }
 
-    /// What is asked for when it is mounted on `mountpoint`.
+    /// The request for mounting it on `mountpoint`.
     pub fn request<'a>(&'a self, mountpoint: &'a Directory) -> MountRequest<'a> {
         let options = &self.options;
         MountRequest {
@@ -116,7 +116,7 @@ impl Prepared {
     }
 }
 
-/// Open the image, under its journal if there is one to be, which keeps savepoints.
+/// Open the image. If a journal was requested, it is put over the image and keeps savepoints.
 fn open_image(
     found: &mut Found,
     options: &MountOptions,
@@ -146,13 +146,13 @@ fn open_filesystem(opened: &Opened, options: &MountOptions) -> Result<Fs> {
             prog_size: options.prog_size.or(profile.and_then(|p| p.prog_size)),
             inline_max: options.inline_max.or(profile.and_then(|p| p.inline_max(block_size))),
             block_cycles: options.block_cycles,
-            // the caller logs them, with the image's name
+            // the caller logs them together with the name of the image
             quiet: true,
         },
     )
 }
 
-/// By which convention user attributes are used.
+/// The convention by which user attributes are used.
 fn convention(
     image: &Path,
     fs: &Fs,
@@ -178,8 +178,8 @@ fn convention(
     Ok(None)
 }
 
-/// What `status` says of the mount; `turned` is why the filesystem is read-only, if it is so
-/// unasked.
+/// What `status` says about the mount. `turned` is the reason if the filesystem became read-only
+/// although nobody asked for that.
 fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&str>) -> About {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let dialect = opened.dialect.unwritable().map(|reason| reason.about(&image.show()));

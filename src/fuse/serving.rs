@@ -60,7 +60,7 @@ impl Operation {
     }
 }
 
-/// Errnos are smaller.
+/// All errnos are smaller than this.
 const ERRNOS: usize = 134;
 
 /// Requests served and errors answered since the mount. Counting never blocks.
@@ -113,8 +113,9 @@ impl Server {
         answer(&Served { volume: &self.volume, counts: &self.counts, operation }, reply);
     }
 
-    /// The kernel dropped `count` references to an inode. This is not a request of a program: it
-    /// does not interrupt the pause that triggers a flush, and nobody waits for an answer.
+    /// Note that the kernel dropped `count` references to an inode. This is not a request of a
+    /// program: it does not interrupt the pause that triggers a flush, and nobody waits for an
+    /// answer.
     pub fn forget(&self, ino: u64, count: u64) {
         self.volume.forget(ino, count);
     }
@@ -133,7 +134,7 @@ impl Served<'_> {
         self.refuse(errno(self.operation.name(), e))
     }
 
-    /// The same for a refusal of our own.
+    /// Count a refusal that comes from the adapter itself. Returns the errno to answer with.
     pub fn refuse(&self, errno: Errno) -> Errno {
         let counter = usize::try_from(errno.code()).ok().and_then(|i| self.counts.errors.get(i));
         if let Some(counter) = counter {
@@ -142,7 +143,7 @@ impl Served<'_> {
         errno
     }
 
-    /// Requests served so far, by what was asked, and errors answered.
+    /// How many requests of each kind were served so far, and how many errors were answered.
     pub fn counted(&self) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
         let seen = |counters: &[AtomicU64], name: &dyn Fn(usize) -> String| {
             let each = counters.iter().map(|counter| counter.load(Ordering::Relaxed)).enumerate();

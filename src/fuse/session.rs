@@ -26,10 +26,10 @@ use crate::show::Show;
 use crate::sys::{self, Unmount};
 use crate::vfs::Volume;
 
-/// The FUSE device.
+/// The path of the FUSE device.
 pub const DEVICE: &str = "/dev/fuse";
-/// The number of threads that serve requests; so many requests can wait for the image at the same
-/// time.
+/// The number of threads that serve requests. This is also how many requests can wait for the image
+/// at the same time.
 const EVENT_LOOPS: usize = 4;
 
 /// Who may use the mount.
@@ -39,11 +39,11 @@ pub enum Access {
     Owner,
     /// The user who mounts, and root.
     OwnerAndRoot,
-    /// Everybody, as the permission bits say.
+    /// Everybody, within the permission bits.
     Everybody,
 }
 
-/// Flags the kernel keeps with a mount.
+/// Flags that the kernel keeps with a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountFlags {
     /// Refuse changes.
@@ -58,7 +58,7 @@ pub struct MountFlags {
     pub atime: bool,
 }
 
-/// What to mount, where and how.
+/// What to mount, where, and how.
 #[derive(Debug)]
 pub struct MountRequest<'a> {
     /// Absolute path of the image: the source in the mount table.
@@ -73,16 +73,16 @@ pub struct MountRequest<'a> {
     pub default_permissions: bool,
     /// Let the kernel gather writes.
     pub writeback: bool,
-    /// How long to look for the next request before sleeping; not at all if zero.
+    /// How long to poll for the next request before sleeping. If this is zero, do not poll.
     pub poll: Duration,
-    /// What the mount tells about itself.
+    /// What the mount reports about itself.
     pub about: About,
 }
 
 /// A mount that is ready to serve; once this is dropped, the mount answers nothing any more.
 pub struct Session {
     session: fuser::Session<Adapter>,
-    /// What the kernel is to forget.
+    /// Ranges that the kernel must forget.
     stale: Receiver<Stale>,
     end: End,
 }
@@ -101,13 +101,13 @@ impl Session {
     }
 }
 
-/// Tells when requests have ended: the filesystem is unmounted, and the adapter no longer uses the
-/// volume.
+/// Tells when requests have ended: the filesystem is unmounted, and the adapter does not use the
+/// volume any more.
 #[derive(Clone, Default)]
 pub struct End(Arc<(Mutex<bool>, Condvar)>);
 
 impl End {
-    /// Wait for it.
+    /// Wait for the end.
     pub fn wait(&self) {
         let (reached, signal) = &*self.0;
         let mut reached = reached.lock();
@@ -116,13 +116,13 @@ impl End {
         }
     }
 
-    /// Whether it is reached.
+    /// Whether the end has come.
     pub fn is_reached(&self) -> bool {
         *self.0.0.lock()
     }
 }
 
-/// Reaches the end when it is dropped.
+/// Signals the end when it is dropped.
 pub(super) struct Alive(End);
 
 impl Drop for Alive {
@@ -133,10 +133,10 @@ impl Drop for Alive {
     }
 }
 
-/// What mount(2) is asked for.
+/// The arguments for mount(2).
 #[derive(Serialize, Deserialize, Debug)]
 pub struct KernelMount {
-    /// A path, as bytes: it need not be text.
+    /// A path as bytes, because it need not be UTF-8.
     source: OsString,
     user: u32,
     group: u32,
@@ -146,7 +146,7 @@ pub struct KernelMount {
 }
 
 impl KernelMount {
-    /// The same request for the kernel.
+    /// The arguments in the form that the kernel expects.
     pub fn new(request: &MountRequest<'_>) -> Self {
         Self {
             source: request.source.as_os_str().to_owned(),
@@ -165,7 +165,7 @@ impl KernelMount {
         self
     }
 
-    /// Mount the FUSE device on a directory, whatever its name leads to by now.
+    /// Mount the FUSE device on a directory that is open, whatever its name leads to now.
     ///
     /// # Errors
     /// The system's.
@@ -191,7 +191,10 @@ impl KernelMount {
     }
 }
 
-/// The device behind which the kernel waits for a FUSE daemon, not mounted yet.
+/// Open the FUSE device, to which the kernel sends requests once it is mounted.
+///
+/// # Errors
+/// The errors of the system.
 ///
 /// # Errors
 /// The system's.
@@ -215,7 +218,7 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     serve(volume, request, device).inspect_err(|_| unmount_dead(request.mountpoint))
 }
 
-/// Unmount what nobody serves.
+/// Unmount a filesystem that nobody serves.
 pub(super) fn unmount_dead(mountpoint: &Directory) {
     let path = mountpoint.path();
     if let Err(e) = fusermount::unmount(&path, Unmount::Lazily) {
@@ -276,7 +279,7 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
         about: request.about.clone(),
         writes: AtomicBool::new(false),
         writeback: request.writeback,
-        // The kernel keeps 32 bits of it.
+        // the kernel keeps only 32 bits of it
         generation: Generation(u64::from(RandomState::new().hash_one(()) as u32)),
         stale,
         _alive: Alive(end.clone()),

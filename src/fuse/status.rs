@@ -1,4 +1,4 @@
-//! What a daemon tells about its mount.
+//! What a daemon reports about its mount.
 //!
 //! The question is an ioctl(2) on any file or directory of the mount, so it works wherever the
 //! mount is visible, and everybody who has access to the mount may ask. The answer is one JSON
@@ -36,31 +36,31 @@ pub struct About {
     pub program: String,
     /// The daemon.
     pub pid: u32,
-    /// Seconds since 1970 when it was mounted.
+    /// The time of the mount, in seconds since 1970.
     pub mounted_at: u64,
     /// Where the filesystem starts in the image, in bytes.
     pub offset: u64,
-    /// The family of devices it writes like, if one was named.
+    /// The family of devices as which it writes, if one was named.
     pub profile: Option<String>,
-    /// The journal that changes go to instead of the image, if there is one.
+    /// The journal that receives the changes instead of the image, if there is one.
     #[serde(flatten)]
     pub journal: Journal,
-    /// Why it was mounted read-only, if it was.
+    /// Why the image was mounted read-only, if it was.
     pub read_only: Option<String>,
 }
 
-/// The path of a journal, which need not be text.
+/// The path of a journal. It need not be UTF-8.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Journal {
     journal: Option<String>,
-    /// Its bytes where they are not UTF-8.
+    /// Its bytes, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     journal_base64: Option<String>,
 }
 
 impl Journal {
-    /// The journal at `path`, or none.
+    /// The journal at `path`; empty if there is none.
     pub fn new(path: Option<&Path>) -> Self {
         Self {
             journal: path.map(|path| path.to_string_lossy().into_owned()),
@@ -81,15 +81,15 @@ impl Journal {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Status {
-    /// What was known when it was mounted. Its `read_only` may have become more since.
+    /// What was known at the time of the mount. Its `read_only` may have changed since.
     #[serde(flatten)]
     pub about: About,
-    /// The volume.
+    /// What the volume reports.
     #[serde(flatten)]
     pub volume: Condition,
-    /// Requests served, by what was asked.
+    /// How many requests of each kind were served.
     pub operations: BTreeMap<String, u64>,
-    /// Errors answered, by the name of the errno.
+    /// How many errors were answered, by the name of the errno.
     pub errors: BTreeMap<String, u64>,
 }
 
@@ -107,7 +107,7 @@ pub(super) fn answer_to_writing(served: &Served<'_>, about: &About) -> String {
 }
 
 impl Status {
-    /// `writes` says that the mount was made writable after it was read-only.
+    /// `writes` says that the mount was made writable after it had been read-only.
     pub(super) fn of(served: &Served<'_>, about: &About, writes: bool) -> Self {
         let volume: &Volume = served;
         let mut about = about.clone();

@@ -1,4 +1,4 @@
-//! Batches: several changes, all or nothing.
+//! Batches: several changes that are made completely or not at all.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -27,12 +27,11 @@ pub struct Batch<'a> {
     expected: Vec<(Key, Expected)>,
 }
 
-/// What must hold for a key so that a change is possible that does not depend on the present
-/// content.
+/// What must be true of a key so that it can be changed without regard to its present content.
 enum Expected {
     /// None of the segments before the last is a value.
     Reachable,
-    /// The same, and the key is not a dictionary.
+    /// None of the segments before the last is a value, and the key is not a dictionary.
     NoDictionary,
 }
 
@@ -42,7 +41,7 @@ enum Own<'a> {
     Set(&'a [u8]),
     /// It is removed, or is inside a removed dictionary.
     Gone,
-    /// Nothing: the store must be asked.
+    /// The changes say nothing about it, so the store must be asked.
     Unknown,
 }
 
@@ -103,10 +102,10 @@ impl Core {
 }
 
 impl Batch<'_> {
-    /// As [`Store::exists`].
+    /// Like [`Store::exists`], with the changes of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::exists`].
     pub fn exists(&mut self, key: &Key) -> Result<Option<Kind>> {
         match self.lookup(key) {
             Err(Error::DictionaryExpected(_)) => Ok(None),
@@ -114,10 +113,10 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`Store::get`].
+    /// Like [`Store::get`], with the changes of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::get`].
     pub fn get(&mut self, key: &Key) -> Result<Vec<u8>> {
         match self.own(key)? {
             Own::Set(data) => Ok(data.to_vec()),
@@ -129,10 +128,10 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`Store::list`].
+    /// Like [`Store::list`], with the changes of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::list`].
     pub fn list(&mut self, key: &Key) -> Result<Vec<(Key, Kind)>> {
         match self.lookup(key)? {
             Some(Kind::Dictionary) => self.children(key),
@@ -141,18 +140,18 @@ impl Batch<'_> {
         }
     }
 
-    /// As [`Store::set`].
+    /// Like [`Store::set`], as part of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::set`].
     pub fn set(&mut self, key: &Key, value: &[u8]) -> Result<()> {
         self.put(key, value.to_vec(), None)
     }
 
-    /// As [`Store::set_partial`].
+    /// Like [`Store::set_partial`], as part of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::set_partial`].
     pub fn set_partial(&mut self, key: &Key, offset: u64, data: &[u8]) -> Result<()> {
         let mut value = match self.get(key) {
             Err(Error::NotFound(_)) => Vec::new(),
@@ -165,10 +164,10 @@ impl Batch<'_> {
         self.put(key, value, None)
     }
 
-    /// As [`Store::allocate`].
+    /// Like [`Store::allocate`], as part of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::allocate`].
     pub fn allocate(
         &mut self,
         key: &Key,
@@ -178,7 +177,7 @@ impl Batch<'_> {
         if self.lookup(key)?.is_some() {
             return Err(Error::AlreadyPresent(key.clone()));
         }
-        // check this before so much memory is allocated
+        // this is checked before so much memory is allocated
         let file_max = u64::from(self.store.core().fs.superblock().file_max);
         let size = usize::try_from(size.min(file_max + 1)).unwrap_or(usize::MAX);
         if size as u64 > file_max {
@@ -187,10 +186,10 @@ impl Batch<'_> {
         self.put(key, vec![0; size], last_modified.map(nanos))
     }
 
-    /// As [`Store::remove`].
+    /// Like [`Store::remove`], as part of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::remove`].
     pub fn remove(&mut self, key: &Key) -> Result<()> {
         if key.is_root() {
             return Err(Error::InvalidKey(
@@ -207,10 +206,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// As [`Store::rename`].
+    /// Like [`Store::rename`], as part of the batch.
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Store::rename`].
     pub fn rename(&mut self, source: &Key, dest: &Key) -> Result<()> {
         self.store.core().check(source)?;
         self.store.core().check(dest)?;
@@ -275,7 +274,7 @@ impl Batch<'_> {
         if is_unknown {
             let changed_inside = self.inside(key).next().is_some();
             if changed_inside || self.store.kind(key)? == Some(Kind::Dictionary) {
-                // its content may change so that nothing of it is left
+                // the batch may have changed its content so that nothing of it is left
                 if self.lookup(key)? == Some(Kind::Dictionary) {
                     return Err(Error::ValueExpected(key.clone()));
                 }
@@ -296,7 +295,7 @@ impl Batch<'_> {
         self.changes.insert(key.clone(), change);
     }
 
-    /// The changes inside of the dictionary `key`.
+    /// The changes of keys inside the dictionary `key`.
     fn inside<'s>(&'s self, key: &'s Key) -> impl Iterator<Item = (&'s Key, &'s Change)> {
         let from = self.changes.range(key.clone()..);
         from.take_while(|(k, _)| k.starts_with(key)).filter(move |(k, _)| *k != key)
@@ -305,7 +304,7 @@ impl Batch<'_> {
     /// What the batch knows about `key` from its own changes.
     ///
     /// # Errors
-    /// `DictionaryExpected` for a value on the way.
+    /// `DictionaryExpected` if one of the segments before the last is a value.
     fn own(&self, key: &Key) -> Result<Own<'_>> {
         if self.changes.is_empty() {
             return Ok(Own::Unknown);
@@ -328,7 +327,7 @@ impl Batch<'_> {
     /// What `key` refers to.
     ///
     /// # Errors
-    /// `DictionaryExpected` for a value on the way.
+    /// `DictionaryExpected` if one of the segments before the last is a value.
     fn lookup(&mut self, key: &Key) -> Result<Option<Kind>> {
         let is_unknown = match self.own(key)? {
             Own::Set(_) => return Ok(Some(Kind::Value)),
@@ -346,19 +345,19 @@ impl Batch<'_> {
             && self.inside(key).next().is_some()
             && self.children(key)?.is_empty()
         {
-            // everything in it was removed
+            // the batch has removed everything in it
             return Ok(None);
         }
         Ok(found)
     }
 
-    /// What is in the dictionary `key`, sorted.
+    /// The entries of the dictionary `key`, sorted.
     fn children(&mut self, key: &Key) -> Result<Vec<(Key, Kind)>> {
         let mut keys = BTreeSet::new();
         if !matches!(self.own(key)?, Own::Gone) {
             match self.read(|store| store.list(key)) {
                 Ok(list) => keys.extend(list.into_iter().map(|(key, _)| key)),
-                // this batch makes it
+                // this batch creates it
                 Err(Error::NotFound(_)) => {}
                 Err(e) => return Err(e),
             }
@@ -375,7 +374,8 @@ impl Batch<'_> {
         Ok(list)
     }
 
-    /// Read from the store, and note whether its version is that of the earlier reads.
+    /// Read from the store, and note whether the store has the same version as at the earlier
+    /// reads.
     fn read<T>(&mut self, read: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
         let before = self.store.core().version;
         let version = *self.version.get_or_insert(before);

@@ -5,31 +5,31 @@ use std::fmt;
 use super::Key;
 use crate::error::Error as CoreError;
 
-/// Result of operations on a store.
+/// The result of an operation on a store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong. Unless the variant says otherwise, nothing was changed.
+/// Why an operation failed. Unless the variant says otherwise, nothing was changed.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// No value and no dictionary of that key.
+    /// There is no value and no dictionary with that key.
     NotFound(Key),
     /// The key does not refer to a dictionary.
     DictionaryExpected(Key),
     /// The key does not refer to a value.
     ValueExpected(Key),
-    /// The key is there already.
+    /// The key exists already.
     AlreadyPresent(Key),
-    /// A rename of a dictionary, the first, to a place inside itself, the second.
+    /// A dictionary, the first key, cannot be moved into itself, the second key.
     RenameSourcePrefix(Key, Key),
-    /// No space is left in the image.
+    /// There is no space left in the image.
     NoSpace,
-    /// Other changes came between the reads of a batch and its end, time and again.
+    /// Other changes came between the reads of a batch and its end, in every attempt.
     TooManyRetries,
-    /// Not a key that the operation, or this image, can have; says why.
+    /// The operation, or this image, does not allow that key; the text says why.
     InvalidKey(Key, &'static str),
-    /// Anything of the layers below: a failed device, a damaged image, a read-only one. After a
-    /// failed device, what the operation was to change has its old or its new state.
+    /// An error of a layer below: the device failed, or the image is damaged or read-only. If the
+    /// device failed, what the operation was to change has either its old or its new state.
     Core(CoreError),
 }
 

@@ -1,17 +1,17 @@
-//! Going through a dictionary without holding the store's lock.
+//! Iterating over a dictionary without holding the lock of the store.
 
 use super::read::is_hidden;
 use super::{Error, Key, Kind, Result, Store};
 use crate::fs::{Node, Row, Value};
 
-/// Where an iterator is in its dictionary.
+/// The position of an iterator in its dictionary.
 struct Cursor<'a> {
     store: &'a Store,
     key: Key,
     reverse: bool,
     with_values: bool,
     rows: std::vec::IntoIter<Row>,
-    /// The last name looked at.
+    /// The last name that was looked at.
     from: Option<Box<[u8]>>,
     done: bool,
 }
@@ -23,22 +23,22 @@ struct Cursor<'a> {
 /// the meantime may be returned or not.
 pub struct Entries<'a>(Cursor<'a>);
 
-/// The values directly in a dictionary, with their keys; otherwise as [`Entries`].
+/// The values directly in a dictionary, with their keys. In all other respects like [`Entries`].
 pub struct Values<'a>(Cursor<'a>);
 
 impl Store {
-    /// Iterate over what is in the dictionary `key`.
+    /// Iterate over the entries of the dictionary `key`.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value.
+    /// `NotFound`, or `DictionaryExpected` if it is a value.
     pub fn entries(&self, key: &Key) -> Result<Entries<'_>> {
         Ok(Entries(self.cursor(key, false, false)?))
     }
 
-    /// The same from the end.
+    /// Like [`Store::entries`], from the end to the start.
     ///
     /// # Errors
-    /// As for [`Store::entries`].
+    /// Those of [`Store::entries`].
     pub fn entries_reversed(&self, key: &Key) -> Result<Entries<'_>> {
         Ok(Entries(self.cursor(key, true, false)?))
     }
@@ -46,15 +46,15 @@ impl Store {
     /// Iterate over the values directly in the dictionary `key`.
     ///
     /// # Errors
-    /// As for [`Store::entries`].
+    /// Those of [`Store::entries`].
     pub fn values(&self, key: &Key) -> Result<Values<'_>> {
         Ok(Values(self.cursor(key, false, true)?))
     }
 
-    /// The same from the end.
+    /// Like [`Store::values`], from the end to the start.
     ///
     /// # Errors
-    /// As for [`Store::entries`].
+    /// Those of [`Store::entries`].
     pub fn values_reversed(&self, key: &Key) -> Result<Values<'_>> {
         Ok(Values(self.cursor(key, true, true)?))
     }
@@ -74,7 +74,7 @@ impl Store {
 }
 
 impl Cursor<'_> {
-    /// The next visible entry; `None` at the end, and when the dictionary is gone.
+    /// The next visible entry. `None` at the end, or if the dictionary does not exist any more.
     fn next(&mut self) -> Option<Result<Row>> {
         while !self.done {
             if let Some(row) = self.rows.next() {

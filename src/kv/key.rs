@@ -24,11 +24,11 @@ impl Key {
         Self::default()
     }
 
-    /// The key that a path names.
+    /// The key for a path.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] for a segment that no directory entry on Linux can be: `.`, `..`, or
-    /// one with a NUL.
+    /// [`Error::InvalidKey`] if a segment cannot be the name of a directory entry on Linux: `.`,
+    /// `..`, or one that contains NUL.
     pub fn new(path: impl AsRef<[u8]>) -> Result<Self> {
         let path = path.as_ref();
         let mut joined = Vec::with_capacity(path.len());
@@ -48,10 +48,10 @@ impl Key {
         Ok(Self { path: joined.into() })
     }
 
-    /// `self/segment`.
+    /// The key `self/segment`.
     ///
     /// # Errors
-    /// [`Error::InvalidKey`] if `segment` is empty or holds `/`, or as for [`Key::new`].
+    /// [`Error::InvalidKey`] if `segment` is empty or contains `/`, and the errors of [`Key::new`].
     pub fn join(&self, segment: impl AsRef<[u8]>) -> Result<Self> {
         let segment = segment.as_ref();
         if segment.is_empty() || segment.contains(&b'/') {
@@ -63,7 +63,7 @@ impl Key {
         Self::new(&self.child(segment).path)
     }
 
-    /// `self/name`, where `name` is known to be a segment.
+    /// The key `self/name`. The caller knows that `name` is a segment.
     pub(super) fn child(&self, name: &[u8]) -> Self {
         let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
         Self { path: [&*self.path, slash, name].concat().into() }
@@ -80,13 +80,13 @@ impl Key {
         self.path.split(|&b| b == b'/').filter(|s| !s.is_empty())
     }
 
-    /// The last segment; empty for the root.
+    /// The last segment; empty for the top-level dictionary.
     #[must_use]
     pub fn basename(&self) -> &[u8] {
         self.split().1
     }
 
-    /// The key without its last segment; the root's is the root.
+    /// The key without its last segment. For the top-level dictionary, this is the same key.
     #[must_use]
     pub fn parent(&self) -> Self {
         Self { path: self.split().0.into() }
@@ -100,27 +100,27 @@ impl Key {
         }
     }
 
-    /// Whether it is the top-level dictionary's.
+    /// Whether it is the key of the top-level dictionary.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.path.is_empty()
     }
 
-    /// Whether it is `other`, or what it names is inside the dictionary `other`.
+    /// Whether it is `other`, or a key inside the dictionary `other`.
     #[must_use]
     pub fn starts_with(&self, other: &Self) -> bool {
         let rest = self.path.strip_prefix(&*other.path);
         rest.is_some_and(|rest| other.is_root() || rest.is_empty() || rest[0] == b'/')
     }
 
-    /// The dictionaries it is in, from the root on; without itself.
+    /// The dictionaries that contain it, beginning with the top-level dictionary.
     pub(super) fn ancestors(&self) -> impl Iterator<Item = Self> {
         let slashes = self.path.iter().enumerate().filter(|(_, b)| **b == b'/');
         let root = (!self.is_root()).then(Self::root);
         root.into_iter().chain(slashes.map(|(at, _)| Self { path: self.path[..at].into() }))
     }
 
-    /// Segments with `/` between them, without one at the start.
+    /// The segments, separated by `/`, without one at the start.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.path
@@ -129,7 +129,7 @@ impl Key {
 
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        // the end of a segment is less than every byte; no byte is NUL
+        // `/` counts as 0, because the end of a segment sorts before every byte; no byte is NUL
         let rank = |b: &u8| if *b == b'/' { 0 } else { *b };
         self.path.iter().map(rank).cmp(other.path.iter().map(rank))
     }
@@ -141,7 +141,7 @@ impl PartialOrd for Key {
     }
 }
 
-/// With a leading `/`; bytes that are not UTF-8 are replaced.
+/// With a leading `/`. Bytes that are not UTF-8 are replaced.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", String::from_utf8_lossy(&self.path).trim_start_matches('/'))

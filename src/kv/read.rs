@@ -1,4 +1,4 @@
-//! Looking things up: `Mirage_kv.RO`.
+//! Reading from a store: the operations of `Mirage_kv.RO`.
 
 use std::time::SystemTime;
 
@@ -9,7 +9,7 @@ use crate::error::Error as CoreError;
 use crate::fs::{DirId, Fs, Node, ROOT, Value};
 use crate::time::system_time;
 
-/// Bytes of a value held while its digest is made.
+/// How many bytes of a value are in memory while its digest is computed.
 const PIECE: usize = 1 << 20;
 
 impl From<Node> for Kind {
@@ -25,7 +25,7 @@ impl Store {
     /// What `key` refers to, if anything.
     ///
     /// # Errors
-    /// When the image cannot be read.
+    /// If the image cannot be read.
     pub fn exists(&self, key: &Key) -> Result<Option<Kind>> {
         match self.kind(key) {
             Err(Error::DictionaryExpected(_)) => Ok(None),
@@ -33,7 +33,7 @@ impl Store {
         }
     }
 
-    /// The same, but it is an error if a segment before the last is a value.
+    /// Like [`Store::exists`], but it is an error if a segment before the last is a value.
     pub(super) fn kind(&self, key: &Key) -> Result<Option<Kind>> {
         if is_reserved(key) {
             return Ok(None);
@@ -48,16 +48,17 @@ impl Store {
     /// The value of `key`.
     ///
     /// # Errors
-    /// `NotFound`, `ValueExpected` for a dictionary, `DictionaryExpected` for a value on the way.
+    /// `NotFound`, `ValueExpected` if it is a dictionary, `DictionaryExpected` if a segment before
+    /// the last is a value.
     pub fn get(&self, key: &Key) -> Result<Vec<u8>> {
         self.read(key, 0, usize::MAX)
     }
 
-    /// At most `length` bytes of the value of `key` from byte `offset` on: fewer, or none, if the
-    /// value ends earlier.
+    /// At most `length` bytes of the value of `key`, from byte `offset`. There are fewer, or none,
+    /// if the value ends before.
     ///
     /// # Errors
-    /// As for [`Store::get`].
+    /// Those of [`Store::get`].
     pub fn get_partial(&self, key: &Key, offset: u64, length: usize) -> Result<Vec<u8>> {
         self.read(key, offset, length)
     }
@@ -91,10 +92,10 @@ impl Store {
         }
     }
 
-    /// What is in the dictionary `key`, sorted: keys and what they refer to.
+    /// The entries of the dictionary `key`, sorted: the keys, and what they refer to.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value.
+    /// `NotFound`, or `DictionaryExpected` if it is a value.
     pub fn list(&self, key: &Key) -> Result<Vec<(Key, Kind)>> {
         let mut core = self.core();
         let dir = core.dictionary_at(key)?;
@@ -172,12 +173,12 @@ impl Store {
 }
 
 impl Core {
-    /// What `key` leads to, unless it is reserved for the store.
+    /// What `key` leads to. A key that is reserved for the store leads to nothing.
     pub(super) fn found(&mut self, key: &Key) -> Result<Found> {
         if is_reserved(key) { Err(Error::NotFound(key.clone())) } else { self.find(key) }
     }
 
-    /// Where the value `key` would be.
+    /// The directory and the name under which the value `key` would be.
     fn value_place<'k>(&mut self, key: &'k Key) -> Result<(DirId, &'k [u8])> {
         if key.is_root() {
             return Err(Error::ValueExpected(key.clone()));
@@ -230,9 +231,9 @@ impl Core {
         struct Level {
             dir: DirId,
             hasher: Sha256,
-            /// Last name first.
+            /// The names, the last one first.
             rest: Vec<(Box<[u8]>, Node)>,
-            /// In the level above.
+            /// Its name in the level above.
             name: Box<[u8]>,
         }
         let level = |core: &mut Self, dir, name| -> Result<Level> {
@@ -274,7 +275,7 @@ pub(super) fn is_hidden(dir: DirId, name: &[u8]) -> bool {
     dir == ROOT && (name == super::REDO || name == super::TRASH)
 }
 
-/// A lookup of `key` failed.
+/// The error for a failed look-up of `key`.
 pub(super) fn not_found(e: CoreError, key: &Key) -> Error {
     match e {
         CoreError::NotFound => Error::NotFound(key.clone()),
@@ -288,7 +289,7 @@ fn digest_of_value(fs: &mut Fs, dir: DirId, name: &[u8]) -> Result<[u8; 32]> {
     Ok(hasher.finalize().into())
 }
 
-/// Hand the content of the file `name` to `with`, piece by piece.
+/// Pass the content of the file `name` to `with`, piece by piece.
 fn read_pieces(fs: &mut Fs, dir: DirId, name: &[u8], mut with: impl FnMut(&[u8])) -> Result<()> {
     let file = fs.open_file(dir, name)?;
     let size = u64::from(fs.file_size(file)?);

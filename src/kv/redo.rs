@@ -49,10 +49,10 @@ pub(super) enum Change {
 /// is set has no keys inside it.
 pub(super) type Changes = BTreeMap<Key, Change>;
 
-/// The redo value of a batch made at `time`.
+/// The redo value for a batch that is made at `time`.
 ///
 /// # Errors
-/// When it would not fit any file.
+/// If it would be larger than any file can be.
 pub(super) fn encode(changes: &Changes, time: i64) -> Result<Vec<u8>> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(time.to_le_bytes());
@@ -111,7 +111,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Changes, i64)> {
     Some((changes, time))
 }
 
-/// The next part that begins with its length.
+/// The next part, which begins with its length.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (len, tail) = rest.split_first_chunk::<4>()?;
     let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
@@ -155,7 +155,7 @@ mod tests {
             assert_eq!(decode(&damaged), None, "byte {at}");
             assert_eq!(decode(&bytes[..at]), None, "{at} bytes");
         }
-        // a sum that is right over lengths that are not
+        // the checksum is right, but the lengths are not
         let with_sum = |mut bytes: Vec<u8>| {
             let sum = crc::crc(crc::SEED, &bytes);
             bytes.extend(sum.to_le_bytes());

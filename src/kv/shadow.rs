@@ -20,7 +20,8 @@ impl Shadow {
         Self { below, blocks: Mutex::new(HashMap::new()) }
     }
 
-    /// The pieces of `len` bytes at `off` of `block`: the block, the offset in it, and the range.
+    /// Divide `len` bytes at offset `off` of `block` into pieces, one for each block: the block,
+    /// the offset in it, and the range.
     fn pieces(
         &self,
         block: u32,

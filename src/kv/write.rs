@@ -1,4 +1,4 @@
-//! Changing things: `Mirage_kv.RW`.
+//! Changing a store: the operations of `Mirage_kv.RW`.
 
 use std::time::SystemTime;
 
@@ -21,20 +21,20 @@ impl Store {
     }
 
     /// Write `data` at byte `offset` of the value of `key`, or at its end if the value is shorter.
-    /// The bytes after that stay. If there is no value, or dictionaries are missing, this works
-    /// like [`Store::set`].
+    /// The bytes after that stay. If there is no value, or dictionaries are missing, this is the
+    /// same as [`Store::set`].
     ///
     /// # Errors
-    /// As for [`Store::set`].
+    /// Those of [`Store::set`].
     pub fn set_partial(&self, key: &Key, offset: u64, data: &[u8]) -> Result<()> {
         self.change(|core| core.set_partial(key, offset, data))
     }
 
-    /// Set `key`, which must not exist, to `size` zeros; the time of the last change is
-    /// `last_modified`, or now.
+    /// Set `key`, which must not exist, to `size` zeros. The time of the last change is
+    /// `last_modified`, or the current time.
     ///
     /// # Errors
-    /// `AlreadyPresent`; otherwise as for [`Store::set`].
+    /// `AlreadyPresent` if it exists, and the errors of [`Store::set`].
     pub fn allocate(&self, key: &Key, size: u64, last_modified: Option<SystemTime>) -> Result<()> {
         self.change(|core| {
             core.check(key)?;
@@ -59,14 +59,15 @@ impl Store {
     }
 
     /// Rename `source` to `dest`. A value replaces a value. If `dest` is a dictionary, `source` is
-    /// moved into it, under its own last segment. Missing dictionaries of `dest` are made;
+    /// moved into it, under its own last segment. Missing dictionaries of `dest` are made, and
     /// dictionaries that become empty without `source` are removed. After a crash, exactly one of
     /// the two keys exists.
     ///
     /// # Errors
-    /// `NotFound` if there is no `source`, `ValueExpected` if it is a dictionary and a value would
-    /// have to make place, `RenameSourcePrefix` if it is one and `dest` is inside of it,
-    /// `AlreadyPresent` if there is a dictionary where it would be moved to inside of `dest`.
+    /// `NotFound` if there is no `source`; `ValueExpected` if `source` is a dictionary and would
+    /// replace a value; `RenameSourcePrefix` if `source` is a dictionary and `dest` is inside it;
+    /// `AlreadyPresent` if `source` would be moved into `dest` and there is a dictionary of its
+    /// name already.
     pub fn rename(&self, source: &Key, dest: &Key) -> Result<()> {
         self.change(|core| core.rename(source, dest))
     }
@@ -89,7 +90,7 @@ impl Store {
 }
 
 impl Core {
-    /// Called before any change.
+    /// This is called before any change.
     pub(super) fn begin(&mut self) -> Result<()> {
         if self.read_only || self.fs.is_read_only() {
             return Err(CoreError::ReadOnly.into());
@@ -175,7 +176,7 @@ impl Core {
         for segment in key.segments() {
             dir = match self.fs.lookup(dir, segment) {
                 Ok(Node::Dir(dir)) => dir,
-                // `dictionary` has looked
+                // `dictionary` has checked that
                 Ok(Node::File { .. }) => return Err(Error::DictionaryExpected(key.clone())),
                 Err(CoreError::NotFound) => {
                     let attrs = Self::changes(self.codec.as_ref(), self.now(), Target::Dir)(None);
@@ -214,7 +215,7 @@ impl Core {
         let written = self.fs.write(file, offset, data);
         self.fs.close_file(file);
         written?;
-        // only the value matters: if there is no space for the time, this is no failure
+        // only the value matters, so it is not a failure if there is no space for the time
         if let Err(e) = self.touch(dir, name, now) {
             log::warn!("{key}: its time is not stored: {e}");
         }
@@ -249,8 +250,8 @@ impl Core {
         self.prune(&key.parent())
     }
 
-    /// One rename hides the dictionary; its content is removed after that. So a crash leaves either
-    /// the whole dictionary, or none of it that is visible.
+    /// Remove a dictionary. One rename hides it, and its content is removed after that. So a crash
+    /// leaves either the whole dictionary, or nothing of it that is visible.
     fn remove_dictionary(&mut self, dir: DirId, name: &[u8], child: DirId) -> Result<()> {
         self.dirs.clear();
         if self.fs.is_empty(child)? {
@@ -370,7 +371,7 @@ impl Core {
     /// was removed: it is dropped, provided that nothing of it is on disk. If something is, the
     /// batch was not refused, and a flush in between may free the space that it needs.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
-        // what the crash left of new directories takes space until then
+        // parts of new directories that the crash has left take space until they are removed
         self.fs.finish_interrupted()?;
         let before = flushes(&self.fs);
         match self.apply_held(changes, time, true) {
@@ -387,7 +388,7 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Apply `changes` in memory: if there is no space, nothing is flushed to get some.
+    /// Apply `changes` in memory. If there is no space, nothing is flushed to get some.
     fn apply_held(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
         self.fs.hold(true);
         let applied = self.apply(changes, now, repeat);
@@ -405,10 +406,10 @@ impl Core {
         Ok(true)
     }
 
-    /// Whether a change of a batch is on disk, or may be in part.
+    /// Whether a change of a batch is on disk, or may partly be there.
     fn may_be_made(&mut self, key: &Key, change: &Change) -> Result<bool> {
         Ok(match (change, self.find(key)?) {
-            // its values are removed one by one
+            // the values in it are removed one by one
             (_, Found::At(_, Node::Dir(_))) => true,
             (Change::Gone, found) => !matches!(found, Found::At(..)),
             (Change::Set { data, .. }, Found::At(dir, Node::File { size })) => {
@@ -433,7 +434,7 @@ impl Core {
 
     /// Remove everything in `dir`.
     fn empty(&mut self, dir: DirId) -> Result<()> {
-        // no recursion: an image may be as deep as it likes
+        // no recursion, because directories can be nested to any depth
         let mut todo = vec![(dir, None)];
         while let Some((dir, entry)) = todo.last().cloned() {
             let nodes = self.fs.nodes(dir, None, false)?;
@@ -507,11 +508,11 @@ impl Core {
         let before = flushes(&self.fs);
         if let Err(e) = self.apply_held(changes, now, false) {
             if flushes(&self.fs) != before {
-                // some of the batch may be on disk
+                // a part of the batch may be on disk
                 self.unfinished = true;
                 return Err(e);
             }
-            // nothing of it is on disk: drop it
+            // nothing of it is on disk, so it is dropped
             self.reload()?;
             self.drop_redo()?;
             return Err(e);
@@ -537,8 +538,8 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Set and remove keys as `changes` say; in a `repeat`, values that are there already are not
-    /// written again, because a second copy of them may find no space.
+    /// Set and remove keys as `changes` say. In a `repeat`, values that are there already are not
+    /// written again, because there may be no space for a second copy.
     fn apply(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
         for (key, change) in changes {
             let set = match change {
@@ -572,13 +573,13 @@ impl Core {
     }
 }
 
-/// How many flushes wrote something, or tried to.
+/// How many flushes have written something, or have tried to.
 fn flushes(fs: &Fs) -> u64 {
     let flushes = fs.flushes();
     flushes.done + flushes.failed
 }
 
-/// An entry with a reserved name that does not come from a store.
+/// The error about an entry with a reserved name that does not come from a store.
 fn not_ours(name: &[u8]) -> Error {
     Error::InvalidKey(
         Key::root().child(name),

@@ -46,7 +46,7 @@ pub enum SetIds {
     /// They stay, because the caller has the right to keep them (CAP_FSETID).
     #[default]
     Keep,
-    /// They go.
+    /// They are cleared.
     Clear,
 }
 
@@ -205,7 +205,7 @@ impl Volume {
         let owner = inode.owner.as_deref().copied();
         let Owner { mode, uid, gid, rdev } = owner.unwrap_or_else(|| self.default_owner(inode));
         let size = match inode.kind {
-            // what a device's content says is its number
+            // the content of a device is its number
             Kind::File { size, .. } if !is_device(mode) => u64::from(size),
             _ => 0,
         };

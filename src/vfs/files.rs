@@ -30,7 +30,7 @@ impl Volume {
         Ok(len)
     }
 
-    /// Write `data` at `offset`; all of it or nothing.
+    /// Write `data` at `offset`. Either all of it is written, or nothing.
     pub fn write(&self, ino: u64, offset: u64, data: &[u8], set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
@@ -82,8 +82,8 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
-    /// Copy up to `len` bytes from one file to another; the number copied. An error after the
-    /// first chunk shows as a short count.
+    /// Copy up to `len` bytes from one file to another. Returns how many were copied: if an error
+    /// occurs after the first chunk, this is fewer than `len`.
     pub fn copy_range(
         &self,
         (from, from_offset): (u64, u64),
@@ -112,7 +112,8 @@ impl Volume {
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 
-    /// All of a small file, at most `max` bytes, whether or not it is open.
+    /// The whole content of a small file, but no more than `max` bytes, whether or not the file is
+    /// open.
     pub(super) fn read_small(
         core: &mut Fs,
         dir: DirId,
@@ -125,7 +126,7 @@ impl Volume {
         data
     }
 
-    /// Where a symbolic link leads.
+    /// The target of a symbolic link.
     pub fn read_link(&self, ino: u64) -> VfsResult<Vec<u8>> {
         if self.attr(ino)?.mode & libc::S_IFMT != libc::S_IFLNK {
             return Err(Error::Invalid("not a symbolic link").into());

@@ -57,13 +57,13 @@ impl Clock {
         }
     }
 
-    /// A request arrived.
+    /// Note that a request has arrived.
     pub fn request(&self) {
         let since = self.start.elapsed().as_millis();
         self.last_request.store(since as u64, Ordering::Relaxed);
     }
 
-    /// Something was changed that a flush must write.
+    /// Note that something was changed which a flush must write.
     pub fn changed(&self) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
             self.state.lock().dirty_since.get_or_insert_with(Instant::now);
@@ -71,7 +71,8 @@ impl Clock {
         }
     }
 
-    /// Everything was written. Called with the core locked, so no change can come between.
+    /// Note that everything was written. The caller has locked the core, so no change can come in
+    /// between.
     fn clean(&self) {
         if self.dirty.load(Ordering::Acquire) {
             let mut state = self.state.lock();
@@ -80,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// How long this has been going.
+    /// How long the volume has been mounted.
     pub fn uptime(&self) -> Duration {
         self.start.elapsed()
     }
@@ -96,13 +97,13 @@ impl Clock {
         Some(self.start.elapsed().saturating_sub(Duration::from_millis(began)))
     }
 
-    /// A flush begins, or is over.
+    /// Note that a flush begins or has ended.
     fn flushing(&self, begins: bool) {
         let since = if begins { self.start.elapsed().as_millis() as u64 + 1 } else { 0 };
         self.flushing.store(since, Ordering::Relaxed);
     }
 
-    /// When to flush, if there is something to flush.
+    /// The time of the next flush, if there is something to flush.
     fn due(&self, state: &State) -> Option<Instant> {
         let since = state.dirty_since?;
         let quiet = Duration::from_millis(self.last_request.load(Ordering::Relaxed)) + PAUSE;
@@ -112,12 +113,12 @@ impl Clock {
 }
 
 impl Volume {
-    /// Note that the kernel asked something: the pause that triggers a flush begins anew.
+    /// Note that the kernel has sent a request. The pause that triggers a flush starts again.
     pub fn request(&self) {
         self.clock.request();
     }
 
-    /// Make everything durable, and report an earlier failure nobody has been told of yet.
+    /// Make everything durable. If an earlier failure has not been reported yet, report it.
     pub fn fsync(&self) -> VfsResult<()> {
         let result = self.flush_core(&mut self.core());
         // If the mount became read-only because of the earlier failure, that one is the cause.
@@ -148,11 +149,11 @@ impl Volume {
         })
     }
 
-    /// Make everything durable, and answer no request any more: every later operation waits for the
-    /// end of the process, so that no change is confirmed and then lost.
+    /// Make everything durable, and do not answer any more requests: every later operation waits
+    /// for the end of the process, so that no change is confirmed and then lost.
     ///
     /// # Errors
-    /// As [`Volume::flush`].
+    /// Those of [`Volume::flush`].
     pub fn flush_and_freeze(&self) -> Result<()> {
         let core = MutexGuard::leak(self.core());
         self.flush_and_log(core)
@@ -204,7 +205,7 @@ impl Volume {
         }
     }
 
-    /// What an operation does after it changed something, with the core still locked.
+    /// What an operation does after it has changed something. The core is still locked.
     pub(super) fn settle(&self, core: &mut Fs, change: Change) -> Result<()> {
         if self.options.sync || (self.options.dirsync && change == Change::Entries) {
             return self.flush_core(core);

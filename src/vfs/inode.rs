@@ -11,15 +11,16 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use super::InodeCache;
 use crate::fs::{At, DirId, FileId, ROOT};
 
-/// The number FUSE gives the root directory.
+/// The number that FUSE gives to the root directory.
 pub const ROOT_INO: u64 = 1;
 
 /// What is added to the number of a directory, other than the root, to get the number of its inode.
 const DIRS: u64 = 2;
-/// Numbers of files found in the image, from a hash of their key: the same at each look-up. (They
-/// have 49 bits, so programs that hold inode numbers in a double lose nothing.)
+/// Numbers of files that were found in the image. They come from a hash of their key, so each
+/// look-up gives the same number. They have 49 bits, so programs that keep inode numbers in a
+/// double lose nothing.
 const HASHED: u64 = 1 << 48;
-/// Numbers of files made under this mount, counted up.
+/// Numbers of files that were created during this mount. They count up.
 const COUNTED: u64 = 1 << 49;
 /// How many clean files are kept open in the core, so that a read need not look the file up again.
 const MAX_OPEN: usize = 1024;
@@ -27,7 +28,7 @@ const MAX_OPEN: usize = 1024;
 /// dropped.
 const MAX_RETAINED: usize = 1 << 18;
 
-/// Nanoseconds since 1970; times littlefs itself does not store.
+/// Times in nanoseconds since 1970. littlefs itself does not store them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
     /// Last access.
@@ -39,13 +40,13 @@ pub struct Times {
 }
 
 impl Times {
-    /// All three at one moment.
+    /// The same time for all three.
     pub fn all(time: i64) -> Self {
         Self { atime: time, mtime: time, ctime: time }
     }
 }
 
-/// Owner and mode, where the image keeps them.
+/// Owner and mode, if the image stores them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     /// Type and permission bits.
@@ -65,7 +66,7 @@ pub(super) struct Stored {
 
 /// Where the entry of an inode is.
 pub(super) enum Entry {
-    /// Wherever the directory's is.
+    /// In the entry of the directory.
     Dir(DirId),
     /// A file of that name in a directory.
     File(DirId, Box<[u8]>),
@@ -91,7 +92,7 @@ impl Entry {
 /// What an inode stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file, its size in bytes, and the core's file object while one is open.
+    /// A file: its size in bytes, and the file object of the core while it is open.
     File { size: u32, open: Option<FileId> },
     /// A directory.
     Dir(DirId),
@@ -105,23 +106,23 @@ pub(super) struct Inode {
     /// Owner and mode, if they are not those of the mount. They are only in memory if the image
     /// cannot store them.
     pub owner: Option<Box<Owner>>,
-    /// References the kernel holds.
+    /// How many references the kernel holds.
     lookups: u64,
-    /// With `name` the key of a linked file; not used for directories.
+    /// Together with `name`, this is the key of a linked file. It is not used for directories.
     parent: DirId,
     name: Box<[u8]>,
-    /// Next inode whose key has the same hash, 0 for none.
+    /// The next inode whose key has the same hash; 0 if there is none.
     next: u64,
     /// Whether an entry still names it.
     pub linked: bool,
     /// Whether a fresh look-up would give other times or another number.
     changed: bool,
-    /// Whether it was used since the open-file clock last passed it.
+    /// Whether it was used since the clock of open files last passed it.
     recent: bool,
 }
 
 impl Inode {
-    /// Where its entry is, while it has one.
+    /// Where its entry is, as long as it has one.
     pub fn entry(&self) -> Option<Entry> {
         self.linked.then(|| match self.kind {
             Kind::Dir(dir) => Entry::Dir(dir),
@@ -129,7 +130,7 @@ impl Inode {
         })
     }
 
-    /// Set the content's and the inode's time; the change sticks for the life of the mount.
+    /// Set the modification time and the change time. They stay for the rest of the mount.
     pub fn modified(&mut self, now: i64) {
         self.times.mtime = now;
         self.status_changed(now);
@@ -144,7 +145,7 @@ impl Inode {
         }
     }
 
-    /// Set the inode's time; the change sticks for the life of the mount.
+    /// Set the change time. It stays for the rest of the mount.
     pub fn status_changed(&mut self, now: i64) {
         self.times.ctime = now;
         self.changed = true;
@@ -168,7 +169,7 @@ pub(super) enum Handle {
     Key(DirId, Box<[u8]>),
 }
 
-/// For keys that are hashes or numbers already.
+/// A hasher for keys that are already hashes or numbers.
 #[derive(Default)]
 pub(super) struct NumberHasher(u64);
 
@@ -194,12 +195,12 @@ pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>
 
 pub(super) struct InodeTable {
     by_ino: NumberMap<u64, Inode>,
-    /// Linked files by the hash of their key; the first of a chain.
+    /// For each hash of a key, the first of the linked files with this hash.
     by_key: NumberMap<u64, u64>,
-    /// With a random key, so that nobody can make an image whose names collide.
+    /// It has a random key, so that nobody can make an image whose names collide.
     hasher: RandomState,
     next_counted: u64,
-    /// Inodes with an open file object, in the order the clock passes them.
+    /// Inodes with an open file object, in the order in which the clock passes them.
     open_clock: VecDeque<u64>,
     retained: usize,
     orphans: usize,
@@ -255,7 +256,7 @@ impl InodeTable {
         None
     }
 
-    /// The number a look-up of this file would give.
+    /// The number that a look-up of this file would return.
     pub fn file_number(&self, dir: DirId, name: &[u8]) -> u64 {
         self.find_file(dir, name).unwrap_or_else(|| self.hashed(self.hash_key(dir, name)))
     }
@@ -265,8 +266,8 @@ impl InodeTable {
         if dir == ROOT { ROOT_INO } else { DIRS + dir.number() }
     }
 
-    /// The inode of a file found in the image, of the size found; `stored` is for an inode that
-    /// was not known.
+    /// The inode of a file that was found in the image with this size. `stored` is used if the
+    /// inode was not known before.
     pub fn enter_file(&mut self, dir: DirId, name: &[u8], size: u32, stored: &Stored) -> u64 {
         if let Some(ino) = self.find_file(dir, name) {
             if let Some(Inode { kind: Kind::File { size: known, .. }, .. }) = self.get_mut(ino) {
@@ -281,7 +282,8 @@ impl InodeTable {
         ino
     }
 
-    /// The inode of a directory found in the image; `stored` is for an inode that was not known.
+    /// The inode of a directory that was found in the image. `stored` is used if the inode was not
+    /// known before.
     pub fn enter_dir(&mut self, dir: DirId, stored: &Stored) -> u64 {
         let ino = Self::dir_number(dir);
         if !self.by_ino.contains_key(&ino) {
@@ -291,7 +293,7 @@ impl InodeTable {
         ino
     }
 
-    /// Give an inode what is stored of it.
+    /// Give an inode the metadata that is stored for it.
     pub fn adopt(&mut self, ino: u64, stored: &Stored) {
         if let Some(inode) = self.by_ino.get_mut(&ino) {
             inode.times = stored.times.unwrap_or(inode.times);
@@ -299,8 +301,8 @@ impl InodeTable {
         }
     }
 
-    /// An inode for a file just made. It gets a number that was never used, because an older inode
-    /// of that name may still exist, unlinked or renamed.
+    /// Make an inode for a new file. It gets a number that was never used, because an older inode
+    /// of that name may still exist after it was removed or renamed.
     pub fn create_file(
         &mut self,
         dir: DirId,
@@ -317,7 +319,7 @@ impl InodeTable {
         ino
     }
 
-    /// An inode for a directory just made.
+    /// Make an inode for a new directory.
     pub fn create_dir(&mut self, dir: DirId, owner: Option<Owner>, now: i64) -> u64 {
         let ino = self.enter_dir(dir, &Stored::default());
         self.born(ino, owner, now);
@@ -339,7 +341,8 @@ impl InodeTable {
         self.get(ino).is_some_and(|inode| inode.lookups > 0)
     }
 
-    /// Drop `count` references of the kernel; the file object to close, if the last went.
+    /// Drop `count` references of the kernel. Returns the file object to close if these were the
+    /// last ones.
     pub fn forget(&mut self, ino: u64, count: u64) -> Option<FileId> {
         if ino == ROOT_INO {
             return None;
@@ -362,20 +365,21 @@ impl InodeTable {
         file
     }
 
-    /// A file lost its entry. It is kept while the kernel refers to it; otherwise this returns the
-    /// file object to close, if there is one.
+    /// Note that a file has lost its entry. The inode is kept while the kernel refers to it.
+    /// Otherwise this returns the file object to close, if there is one.
     pub fn unlink_file(&mut self, dir: DirId, name: &[u8], now: i64) -> Option<FileId> {
         let ino = self.find_file(dir, name)?;
         self.unlink_key(ino);
         self.orphan(ino, now)
     }
 
-    /// A directory was removed.
+    /// Note that a directory was removed.
     pub fn unlink_dir(&mut self, dir: DirId, now: i64) {
         self.orphan(Self::dir_number(dir), now);
     }
 
-    /// A file moved to another directory or name; whatever was there has been unlinked.
+    /// Note that a file got another directory or name. An entry that had this name before has been
+    /// unlinked.
     pub fn rename_file(&mut self, from: (DirId, &[u8]), to: (DirId, &[u8]), now: i64) {
         let Some(ino) = self.find_file(from.0, from.1) else { return };
         self.unlink_key(ino);
@@ -387,7 +391,8 @@ impl InodeTable {
         self.link(ino);
     }
 
-    /// How to reach the content of file `ino`; none if it is no file or is gone.
+    /// How to reach the content of file `ino`. `None` if it is not a file, or does not exist any
+    /// more.
     pub fn handle(&mut self, ino: u64) -> Option<Handle> {
         let inode = self.by_ino.get_mut(&ino)?;
         let Kind::File { open, .. } = inode.kind else { return None };
@@ -403,7 +408,7 @@ impl InodeTable {
         }
     }
 
-    /// How many there are, and how often an open file was at hand.
+    /// How many inodes there are, and how often a needed file was open already.
     pub fn cache(&self) -> InodeCache {
         let is_open = |ino| {
             let inode = self.get(ino);
@@ -417,7 +422,7 @@ impl InodeTable {
         }
     }
 
-    /// Remember the file object of `ino`; the objects to close instead, usually none.
+    /// Note the file object of `ino`. Returns the objects to close in exchange, usually none.
     pub fn opened(&mut self, ino: u64, file: FileId) -> Vec<FileId> {
         let mut close = Vec::new();
         match self.by_ino.get_mut(&ino) {
@@ -430,7 +435,7 @@ impl InodeTable {
         while self.open_clock.len() > MAX_OPEN {
             let Some(ino) = self.open_clock.pop_front() else { break };
             let Some(inode) = self.by_ino.get_mut(&ino) else { continue };
-            // Only its open object keeps the content of an unlinked file.
+            // only its open object keeps the content of an unlinked file
             if !inode.linked {
                 continue;
             }
@@ -444,7 +449,7 @@ impl InodeTable {
         close
     }
 
-    /// Number of inodes that live without an entry.
+    /// The number of inodes without an entry.
     pub fn orphans(&self) -> usize {
         self.orphans
     }
@@ -456,8 +461,7 @@ impl InodeTable {
         hasher.finish()
     }
 
-    /// The number for a hash. If it is taken, which practically never happens, the next free
-    /// number.
+    /// The number for a hash. In the very rare case that it is taken, this is the next free number.
     fn hashed(&self, hash: u64) -> u64 {
         let mut ino = HASHED | (hash & (HASHED - 1));
         while self.by_ino.contains_key(&ino) {
@@ -491,7 +495,7 @@ impl InodeTable {
         }
     }
 
-    /// Put a file's key into the index.
+    /// Add the key of a file to the index.
     fn link(&mut self, ino: u64) {
         let Some(inode) = self.by_ino.get(&ino) else { return };
         let hash = self.hash_key(inode.parent, &inode.name);
@@ -501,7 +505,7 @@ impl InodeTable {
         }
     }
 
-    /// Take a file's key out of the index.
+    /// Remove the key of a file from the index.
     fn unlink_key(&mut self, ino: u64) {
         let Some(inode) = self.by_ino.get(&ino) else { return };
         let (hash, next) = (self.hash_key(inode.parent, &inode.name), inode.next);
@@ -522,7 +526,8 @@ impl InodeTable {
         }
     }
 
-    /// An inode lost its entry; it is removed at once if there are no references.
+    /// Note that an inode has lost its entry. If there are no references to it, it is removed at
+    /// once.
     fn orphan(&mut self, ino: u64, now: i64) -> Option<FileId> {
         let inode = self.by_ino.get_mut(&ino)?;
         inode.linked = false;
@@ -540,7 +545,7 @@ impl InodeTable {
         file
     }
 
-    /// Take an inode out of the table and of the index.
+    /// Remove an inode from the table and from the index.
     fn remove(&mut self, ino: u64) {
         let Some(inode) = self.by_ino.get(&ino) else { return };
         match inode.kind {
