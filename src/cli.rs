@@ -146,7 +146,7 @@ impl CliError {
         Self::new(exit::FAILURE, message)
     }
 
-    /// The same with another exit code.
+    /// The same failure with another exit code.
     pub fn with_code(self, code: u8) -> Self {
         if self.is_closed_pipe() { self } else { Self { code, ..self } }
     }

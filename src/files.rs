@@ -78,7 +78,7 @@ pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File
 /// Open the file of descriptor `number` of this process again, for reading.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 #[cfg(all(feature = "cli", feature = "mount"))]
 pub fn inherited(number: u32) -> io::Result<File> {
     open(Path::new(&format!("/proc/self/fd/{number}")))
@@ -87,7 +87,7 @@ pub fn inherited(number: u32) -> io::Result<File> {
 /// A descriptor of `file` that programs inherit if they are started while it exists.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 #[cfg(all(feature = "cli", feature = "mount"))]
 pub fn pass_on(file: &File) -> io::Result<OwnedFd> {
     Ok(rustix::io::dup(file)?)
@@ -126,7 +126,7 @@ pub fn same(a: &Metadata, b: &Metadata) -> bool {
 /// A file without a name in `$TMPDIR`, which is gone when it is closed.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub(crate) fn temporary() -> io::Result<File> {
     let place = Place::new(&std::env::temp_dir().join("spool"))?;
     place.begin()?.file.try_clone()
@@ -177,7 +177,7 @@ pub fn replaced() -> io::Error {
 /// owner gets the right to write. Users who cannot read the other file cannot read the new one.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
     let refused = |result: io::Result<()>| match result {
         Err(e) if e.kind() == ErrorKind::PermissionDenied => Ok(true),
@@ -229,7 +229,7 @@ impl Directory {
     /// Its type and permissions.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn metadata(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }
@@ -279,7 +279,7 @@ impl Place {
     /// The same directory, and this name with `suffix`.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn with_suffix(&self, suffix: impl AsRef<OsStr>) -> io::Result<Self> {
         let mut name = self.name.clone();
         name.push(suffix);
@@ -297,7 +297,7 @@ impl Place {
     /// Open the file of this name only to see what it is; no link is followed.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn look(&self) -> io::Result<File> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(File::from(openat(&self.directory, &self.name, flags, Mode::empty())?))
@@ -324,7 +324,7 @@ impl Place {
     /// Whether the name refers to `file`.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn holds(&self, file: &File) -> io::Result<bool> {
         let meta = file.metadata()?;
         match statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -350,7 +350,7 @@ impl Place {
     /// process ends.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn begin(&self) -> io::Result<NewFile<'_>> {
         let mode = Mode::RUSR | Mode::WUSR;
         if let Some(file) = unnamed(&self.directory, mode) {

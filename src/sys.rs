@@ -73,7 +73,7 @@ pub fn share_heap() {
 /// Write back everything cached for the filesystem that holds `file`, and wait for it.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn syncfs(file: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call.
     check(unsafe { libc::syncfs(file.as_raw_fd()) })
@@ -166,7 +166,7 @@ pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
 /// Mount a FUSE filesystem, or change what is mounted there.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> io::Result<()> {
     let (source, target) = (c_path(source)?, c_path(target)?);
     let data = c_path(Path::new(data))?;
@@ -180,7 +180,7 @@ pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> 
 /// started.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn enter_mount_namespace(namespace: &File) -> io::Result<()> {
     // SAFETY: the descriptor is open for the whole call.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })
@@ -189,7 +189,7 @@ pub fn enter_mount_namespace(namespace: &File) -> io::Result<()> {
 /// An anonymous file in memory that shows as `/memfd:NAME` in /proc.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn memory_file(name: &CStr) -> io::Result<File> {
     // SAFETY: `name` is a NUL-terminated string.
     let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
@@ -201,7 +201,7 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
 /// A descriptor of a process, which is readable once that has ended.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn process(pid: i32) -> io::Result<File> {
     // SAFETY: the call takes and returns numbers only; a result that is not negative is a new
     // descriptor, which nobody else has.
@@ -215,7 +215,7 @@ pub fn process(pid: i32) -> io::Result<File> {
 /// A copy of the descriptor `fd` of another process; only root may take one.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
     let process = process(pid)?;
     // SAFETY: as in `process`; the process's own descriptor is open for the whole call.
@@ -268,7 +268,7 @@ pub fn become_writable(file: &File) -> io::Result<Option<String>> {
 /// asks for what the kernel has in memory, so it never waits, whatever filesystem `path` is on.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let path = c_path(path)?;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
@@ -317,7 +317,7 @@ pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
 /// Send a signal to a process.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes numbers only.
     check(unsafe { libc::kill(pid, signal) })
@@ -338,7 +338,7 @@ pub fn statfs(path: &Path) -> io::Result<()> {
 /// Split the process in two. To be called before any thread is started.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn fork() -> io::Result<Fork> {
     // SAFETY: the program is single-threaded here, so the child may do anything.
     match unsafe { libc::fork() } {
@@ -364,7 +364,7 @@ pub fn end_with_parent(command: &mut Command) {
 /// reused yet.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn wait_for_end(child: &Child) -> io::Result<()> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
     loop {
@@ -382,7 +382,7 @@ pub fn wait_for_end(child: &Child) -> io::Result<()> {
 /// Wait for the end of a child process.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn wait_for(pid: i32) -> io::Result<ExitStatus> {
     let mut status = 0;
     loop {
@@ -398,7 +398,7 @@ pub fn wait_for(pid: i32) -> io::Result<ExitStatus> {
 /// Leave the terminal and process group of the caller.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: setsid has no preconditions.
     check(unsafe { libc::setsid() })
@@ -407,7 +407,7 @@ pub fn new_session() -> io::Result<()> {
 /// Make `target`, like standard error, another name for `file`.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn redirect(target: impl AsFd, file: impl AsFd) -> io::Result<()> {
     let (from, to) = (file.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
     // SAFETY: both descriptors are open; what `target` named is closed, as wanted.
@@ -439,7 +439,7 @@ impl Signals {
     /// Block SIGTERM, SIGINT, SIGHUP and SIGUSR1, in this thread and those it starts from now on.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn block() -> io::Result<Self> {
         Self::block_these(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
     }
@@ -448,7 +448,7 @@ impl Signals {
     /// [`Signals::leave_to`] is called for them.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn block_these(signals: &[libc::c_int]) -> io::Result<Self> {
         let mut set = MaybeUninit::<libc::sigset_t>::uninit();
         // SAFETY: sigemptyset initialises the set before anything else uses it; the others get
@@ -498,7 +498,7 @@ impl Signals {
     /// to all of the process group.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn wait_and_tell(&self) -> io::Result<(i32, bool)> {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
         loop {
@@ -524,7 +524,7 @@ impl Signals {
     /// Wait for one of the signals; its number.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn wait(&self) -> io::Result<i32> {
         let mut signal = 0;
         // SAFETY: the set is initialised, and `signal` is valid for a write during the call.

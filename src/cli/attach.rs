@@ -23,7 +23,7 @@ use crate::show::Show;
 use crate::sys;
 
 const OFFER: &CStr = c"littlefs-mount";
-/// How [`OFFER`] shows in /proc/PID/fd.
+/// The name with which [`OFFER`] appears in /proc/PID/fd.
 const OFFER_LINK: &str = "/memfd:littlefs-mount (deleted)";
 
 /// Mount the filesystem that 'littlefs mount --unattached' offers (for littlefs@.service)
@@ -46,7 +46,7 @@ pub struct Unattached {
 /// Offer a mount to whoever runs `littlefs attach`.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn offer(request: &MountRequest<'_>) -> io::Result<Unattached> {
     let device = fuse::open_device()?;
     let mut file = sys::memory_file(OFFER)?;
@@ -71,10 +71,10 @@ fn attach(args: &AttachArgs) -> io::Result<()> {
     detach_dead(&args.mountpoint)?;
     let mountpoint = Directory::find(&args.mountpoint)?;
     offer.harmless().mount(&device, &mountpoint)?;
-    // From here on, only the daemon keeps the filesystem alive.
+    // from here on, only the daemon keeps the filesystem alive
     drop(device);
     sys::kill(args.pid, libc::SIGUSR1)?;
-    // Returns once the daemon serves it.
+    // this returns only when the daemon serves the mount
     sys::statfs(&mountpoint.path())
 }
 

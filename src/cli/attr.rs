@@ -109,12 +109,12 @@ struct ReadingArgs {
     json: bool,
 }
 
-/// What is to be read or set.
+/// What to read or set.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     /// The attribute of this type.
     Raw(u8),
-    /// What attributes say.
+    /// A field that the convention of the image stores in attributes.
     Meant(Field),
 }
 
@@ -168,7 +168,7 @@ struct Said<'a> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be read or changed so, or has no such attribute.
+/// If the image cannot be read or changed, or has no such attribute.
 pub fn run(args: &AttrArgs) -> Result<ExitCode, CliError> {
     let image = &args.image;
     match &args.command {

@@ -63,7 +63,7 @@ struct Target {
     block_count: Option<u32>,
     /// Type and options of the filesystem that it is on.
     filesystem: Option<String>,
-    /// The same of the temporary copy.
+    /// Type and options of the filesystem that the temporary copy is on.
     #[serde(skip_serializing_if = "Option::is_none")]
     copy_filesystem: Option<String>,
 }
@@ -71,7 +71,7 @@ struct Target {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened or read, or the directory not be written.
+/// If the image cannot be opened or read, or the directory cannot be written.
 pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
     let signals = Signals::block_these(&[libc::SIGINT, libc::SIGTERM, libc::SIGHUP]);
     let signals = signals.map_err(CliError::failure)?;
@@ -148,7 +148,7 @@ fn image(path: &Path, interrupt: bench::Interrupt<'_>) -> Result<Output, CliErro
         match bench::in_copy(&*opened.device, interrupt) {
             Ok(steps) => writing = steps,
             Err(e) => {
-                // an interruption is no finding
+                // an interruption is not a failure of the step
                 interrupt().map_err(|e| failed(&e))?;
                 notes.push(format!("writing to a copy failed: {e}"));
             }

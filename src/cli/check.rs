@@ -243,7 +243,7 @@ fn what_to_inspect(code: &str, place: &str) -> Option<String> {
         (_, "name-duplicate" | "name-order" | "name-too-long") if is_whole => "log",
         (_, "block-shared" | "file-too-large") if is_whole => "file",
         (_, code) if is_whole && code.starts_with("ctz-") => "file",
-        // what stands in the pairs of its directory
+        // the entry is in one of the pairs of its directory
         (_, "move-pending" | "attributes" | "bad-struct") if is_whole => {
             let (dir, _) = place.rsplit_once('/')?;
             return Some(format!("dir '{dir}/'"));

@@ -42,7 +42,7 @@ pub struct SystemLog {
 /// Split off a daemon. This must be called before any thread is started.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn split() -> io::Result<Side> {
     let (reader, writer) = io::pipe()?;
     Ok(match sys::fork()? {
@@ -55,7 +55,7 @@ pub fn split() -> io::Result<Side> {
 /// called before any thread is started, and before the image is locked.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
     if let Fork::Parent(_) = sys::fork()? {
@@ -109,7 +109,7 @@ impl Starter {
     /// From now on, log messages name `image`.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn ready(mut self, image: &Path) -> io::Result<SystemLog> {
         // This must not happen earlier: while something is being mounted on an automount point,
         // systemd lets only its own process group pass that point.

@@ -65,7 +65,7 @@ impl Dropin {
     /// Run the command.
     ///
     /// # Errors
-    /// Why it failed.
+    /// If the command fails; the error says why.
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::Mklittlefs(args) => args.run(),

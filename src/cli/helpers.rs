@@ -203,14 +203,14 @@ impl Helper {
     /// Run the command.
     ///
     /// # Errors
-    /// The command's.
+    /// Those of the command.
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::Mount(helper) => {
                 enter(helper.call.namespace.as_deref())?;
                 mount::run(&MountArgs {
                     foreground: false,
-                    // Like mount(8).
+                    // as mount(8) does
                     quiet: helper.call.verbose == 0,
                     journal: None,
                     unattached: false,

@@ -76,7 +76,7 @@ impl Log for Logger {
         }
     }
 
-    /// Also write the counts.
+    /// Write the counts of all repeated messages, and flush the writer.
     fn flush(&self) {
         for level in COUNTED {
             if let Some(repeats) = self.repeats(level) {

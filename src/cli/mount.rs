@@ -149,15 +149,16 @@ struct Mount {
     directory: Directory,
     image: PathBuf,
     options: MountOptions,
-    /// A separate process unmounts the filesystem if this process dies.
+    /// Whether a separate process unmounts the filesystem if this process dies.
     auto_unmount: bool,
-    /// The filesystem is to grow until it fills its file, device or partition.
+    /// Whether the filesystem grows, before it is mounted, until it fills its file, device or
+    /// partition.
     grow: bool,
-    /// Another process calls mount(2).
+    /// Whether another process calls mount(2).
     unattached: bool,
-    /// When the terminal closes, the mount ends.
+    /// Whether the mount ends when the terminal closes.
     on_terminal: bool,
-    /// Do not print what was mounted.
+    /// Whether the message about what was mounted is left out.
     quiet: bool,
 }
 

@@ -29,13 +29,13 @@ fn options(lists: &[String]) -> impl Iterator<Item = &str> {
     lists.iter().flat_map(|list| list.split(','))
 }
 
-/// Change the flags of the mount on `mountpoint`. Its other options stay as they are; it is no
+/// Change the flags of the mount on `mountpoint`. Its other options stay as they are; it is not an
 /// error to give them, because mount(8) repeats the options of fstab. Flags that are not named also
-/// stay, unless mount(8) gave the options (`by_mount`): mount(8) names all flags that are to be
-/// set, and has no names for their opposites.
+/// stay, unless mount(8) gave the options (`by_mount`): mount(8) names all flags that must be set,
+/// and has no names for their opposites.
 ///
 /// # Errors
-/// When nothing of ours is mounted there, or the change is impossible.
+/// If there is no littlefs mount there, or the change is impossible.
 pub fn run(mountpoint: &Path, lists: &[String], by_mount: bool) -> Result<ExitCode, CliError> {
     let shown = mountpoint.show();
     let entry = table::mounted_on(mountpoint).map_err(failure)?;

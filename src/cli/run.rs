@@ -81,7 +81,7 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
         return Err(CliError::failure(message));
     }
     // This must happen before any thread is started: only the thread that passes signals on may
-    // receive them. `cli::main` has blocked SIGXFSZ; the program must not inherit that..
+    // receive them. `cli::main` has blocked SIGXFSZ, and the program must not inherit that.
     let passed_on = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXFSZ];
     let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
     let image = Source::find(&args.image).map_err(CliError::failure)?;
@@ -186,14 +186,14 @@ impl Daemon {
         }
         command.arg("--").arg(&args.image).arg(&mountpoint);
         command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC");
-        // The daemon must not write to the standard output of CMD.
+        // the daemon must not write to the standard output of CMD
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // Signals from the terminal are for CMD.
+        // signals from the terminal are for CMD
         command.process_group(0);
         sys::end_with_parent(&mut command);
         signals.leave_to(&mut command);
         let mut child = command.spawn().map_err(failed)?;
-        // CMD must not inherit these.
+        // CMD must not inherit these
         drop((passed_image, passed_journal));
         let mut message = [0; 512];
         loop {

@@ -326,7 +326,7 @@ impl Filesystem {
     }
 }
 
-/// A path as JSON has it.
+/// A path in the form for JSON.
 fn named(path: &Path) -> (String, Option<String>) {
     let bytes = path.as_os_str().as_bytes();
     (entry::text(bytes), entry::base64(bytes))

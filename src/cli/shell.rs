@@ -82,10 +82,10 @@ pub fn session() -> Option<&'static Session> {
     SESSION.get()
 }
 
-/// Fail if this command runs in a shell that refuses all changes.
+/// Check that this command does not run in a shell that refuses all changes.
 ///
 /// # Errors
-/// That.
+/// If it does.
 pub fn check_changeable() -> Result<(), CliError> {
     match session() {
         Some(session) if session.read_only => Err(CliError::failure(

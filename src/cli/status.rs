@@ -87,7 +87,7 @@ impl Names {
 /// Run the command.
 ///
 /// # Errors
-/// When nothing of ours is mounted there, or its daemon does not answer.
+/// If there is no littlefs mount there, or its daemon does not answer.
 pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     let Some(target) = &args.target else { return list(&mut out, args.json) };

@@ -64,7 +64,7 @@ pub struct UmountArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When nothing of ours is mounted there, or it cannot be unmounted.
+/// If there is no littlefs mount there, or it cannot be unmounted.
 pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
     run_or_read_only(args, false)
 }

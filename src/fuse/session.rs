@@ -168,7 +168,7 @@ impl KernelMount {
     /// Mount the FUSE device on a directory that is open, whatever its name leads to now.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     pub fn mount(&self, device: &File, mountpoint: &Directory) -> io::Result<()> {
         let Self { user, group, .. } = self;
         let (fd, mode) = (device.as_raw_fd(), mountpoint.metadata()?.mode());
@@ -197,7 +197,7 @@ impl KernelMount {
 /// The errors of the system.
 ///
 /// # Errors
-/// The system's.
+/// The errors of the system.
 pub fn open_device() -> io::Result<File> {
     File::options().read(true).write(true).open(DEVICE)
 }

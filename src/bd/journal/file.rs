@@ -15,13 +15,13 @@ pub trait JournalFile: Send + Sync {
     /// Bytes in it.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     fn size(&self) -> io::Result<u64>;
 
     /// Fill `buf` from byte `at`, as far as the file goes; the number of bytes read.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
     /// Fill `part` from byte `at` if that needs not wait for storage. Whether it was filled.
@@ -33,7 +33,7 @@ pub trait JournalFile: Send + Sync {
     /// Write `data` at byte `at`; no valid content follows it.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()>;
 
     /// Write zeros from byte `at`, the end, on, and return their number. Syncing data that
@@ -46,7 +46,7 @@ pub trait JournalFile: Send + Sync {
     /// Cut off everything from byte `len` on.
     ///
     /// # Errors
-    /// The system's.
+    /// The errors of the system.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
     /// Everything written is on disk.

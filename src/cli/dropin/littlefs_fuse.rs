@@ -122,7 +122,7 @@ impl LittlefsFuse {
     /// Run the command.
     ///
     /// # Errors
-    /// Why it failed.
+    /// If the command fails; the error says why.
     pub fn run(self) -> Result<ExitCode, CliError> {
         if self.stat {
             return self.stat();

@@ -162,7 +162,7 @@ impl LittlefsPython {
     /// Run the command.
     ///
     /// # Errors
-    /// Why it failed.
+    /// If the command fails; the error says why.
     pub fn run(&self) -> Result<ExitCode, CliError> {
         match &self.command {
             Command::Create(args) => args.run(),

@@ -117,7 +117,7 @@ impl Mklittlefs {
     /// Run the command.
     ///
     /// # Errors
-    /// Why it failed.
+    /// If the command fails; the error says why.
     pub fn run(&self) -> Result<ExitCode, CliError> {
         match (&self.create, &self.unpack) {
             (Some(dir), _) => self.pack(dir),
@@ -230,7 +230,7 @@ impl Mklittlefs {
             let when = metadata.modified().map(asctime).map(|when| format!("\t{when}"));
             writeln!(out, "{first}\t/{}{}", show(entry.path()), when.unwrap_or_default())?;
         }
-        // it has as many bytes as the times of the system that made it
+        // the attribute has as many bytes as a time has on the system that made the image
         if let Ok(stamp) = image.attr("", b't') {
             let mut bytes = [0; 8];
             let len = stamp.len().min(bytes.len());
