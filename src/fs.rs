@@ -1,7 +1,7 @@
-//! The filesystem on cached state.
+//! The filesystem as it is in memory.
 //!
-//! Operations change metadata pairs, files and the thread in memory; the image is the last flushed
-//! state of that. [`Fs::flush`] alone writes metadata, its phases in order in `flush.rs`.
+//! Operations change metadata pairs, files and the thread in memory. The image has the state of the
+//! last flush. Only [`Fs::flush`] writes metadata; `flush.rs` lists its phases in their order.
 //!
 //! # Owners
 //!
@@ -19,26 +19,27 @@
 //! | `Leaving` | `leaving.rs` | pairs and directories on their way out of the thread |
 //! | `Relocating` | `relocate.rs` | pairs on their way to other blocks |
 //!
-//! [`Fs`] has the operations, which concern several of them.
+//! [`Fs`] has the operations, which usually concern several owners.
 //!
 //! # Words for giving up
 //!
-//! - To *remove* an entry is to delete it from its pair in memory, or a thing from its table.
-//! - To *release* is what a removed or replaced entry does with its content: the content goes, or
-//!   stays with whoever has the file open.
+//! - To *remove* an entry is to delete it from its pair in memory. To remove anything else is to
+//!   delete it from its table.
+//! - To *release* content is to give it up when its entry was removed or replaced. If the file is
+//!   open, the open file keeps the content; otherwise its blocks are retired.
 //! - To *detach* a pair or a directory is to take it out of the tree in memory. It *leaves* the
 //!   thread when a flush has written that.
-//! - To *forget* a pair, a directory or a file is to remove what is kept of it in memory, once
+//! - To *forget* a pair, a directory or a file is to remove everything about it from memory, when
 //!   nothing needs it any more.
-//! - To *retire* blocks is to let them become free after the next flush. To *discard* blocks, which
-//!   nothing on disk names, is to free them at once.
-//! - To *evict* content is to drop a clean copy from the cache.
+//! - To *retire* blocks is to let them become free after the next flush. To *discard* blocks is to
+//!   free them at once, which is possible if nothing on disk names them.
+//! - To *evict* content is to remove an unchanged copy from the cache.
 //!
-//! A pair that moves to other blocks is *relocated*. Whatever names it is *readdressed*; a *rename*
-//! always means the name of an entry.
+//! A pair that moves to other blocks is *relocated*. Everything that names it is then
+//! *readdressed*. The word *rename* always refers to the name of an entry.
 //!
-//! Single-threaded: a volume keeps an `Fs` behind one mutex. [`ReadPlan::run`] reads file data
-//! outside of it.
+//! An `Fs` is used by one thread at a time: a volume keeps it behind a mutex. Only
+//! [`ReadPlan::run`] reads file data without the mutex.
 
 mod activity;
 mod attempt;
@@ -120,15 +121,16 @@ use thread::Thread;
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
 
-/// Changed metadata pairs held before they are flushed: some 100,000 small files.
+/// This many changed metadata pairs are held in memory before a flush. They hold about 100,000
+/// small files.
 const DIRTY_PAIRS_MAX: usize = 4096;
-/// Files with unwritten data held before they are flushed; each costs some hundred bytes beside
-/// its data.
+/// This many files with unwritten data are held in memory before a flush. Each takes some hundred
+/// bytes in addition to its data.
 const DIRTY_FILES_MAX: usize = 8192;
-/// Bytes of metadata blocks that changed pairs may fill before they are flushed.
+/// Changed pairs may fill this many bytes of metadata blocks before a flush.
 const DIRTY_BLOCKS_MAX: usize = 64 << 20;
 
-/// What a name stands for.
+/// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
     /// A regular file.
@@ -149,10 +151,10 @@ pub struct Fs {
     inline_max: u32,
     block_cycles: Option<u32>,
     read_only: bool,
-    /// Why, where nobody asked for it.
+    /// Why the filesystem became read-only although the caller had not asked for that.
     turned_read_only: Option<String>,
     panicked: Panicked,
-    /// Warnings are not logged: while it is opened, if that was asked for.
+    /// Whether warnings are not logged. This is for the time of opening.
     quiet: bool,
     warnings: Vec<String>,
 
@@ -162,25 +164,26 @@ pub struct Fs {
 
     space: Space,
     flushing: bool,
-    /// Lack of space is an error at once, not after a flush.
+    /// Whether lack of space is an error at once, instead of a reason to flush.
     held: bool,
 
     moves: Moves,
-    /// An interrupted operation of a former mount is to be finished before the first write.
+    /// Whether an operation that an earlier mount did not finish must be finished before the first
+    /// write.
     unfinished: bool,
 
-    /// Pairs of the thread that hold entries and whose directory has lost its name by damage.
+    /// Pairs in the thread that have entries, but whose directory has lost its name by damage.
     nameless: Vec<PairIx>,
 
     leaving: Leaving,
     relocating: Relocating,
-    /// New directories that a flush has put into the thread, empty, and not named yet.
+    /// New directories that a flush has put into the thread empty, and that no entry names yet.
     stubs: BTreeSet<DirId>,
     tally: Tally,
 }
 
 impl Fs {
-    /// What the authoritative superblock, the root's, says.
+    /// The superblock of the root, which is the one that counts.
     pub fn superblock(&self) -> Superblock {
         self.superblock
     }
@@ -190,7 +193,7 @@ impl Fs {
         self.durable.dev().geometry()
     }
 
-    /// How commits are laid out.
+    /// The layout of commits.
     pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
@@ -210,18 +213,18 @@ impl Fs {
         &self.attr_usage
     }
 
-    /// What opening found worth telling.
+    /// The warnings from opening the image.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// Whether an operation that was interrupted is still to be finished: a move, or a directory on
-    /// its way in or out. The first change finishes it.
+    /// Whether an operation that was interrupted must still be finished: a move, or a directory
+    /// that was being added or removed. The first change finishes it.
     pub fn is_interrupted(&self) -> bool {
         self.unfinished
     }
 
-    /// Whether anything in memory is not on disk.
+    /// Whether there is anything in memory that is not on disk.
     pub fn is_dirty(&self) -> bool {
         !self.thread.dirty().is_empty()
             || !self.files.dirty().is_empty()
@@ -229,21 +232,20 @@ impl Fs {
             || self.durable.is_unsynced()
     }
 
-    /// Whether operations that find no space fail at once, instead of flushing what was removed and
-    /// trying again: so that, as long as nothing is flushed, opening the image again takes back
-    /// what was done.
+    /// Set whether an operation that finds no space fails at once, instead of flushing removals and
+    /// trying again. As long as nothing is flushed, opening the image again undoes all changes.
     pub(crate) fn hold(&mut self, held: bool) {
         self.held = held;
     }
 
-    /// The directory that holds `dir`; `None` for the root, and for one that is gone.
+    /// The directory that holds `dir`. `None` for the root, and if `dir` does not exist any more.
     #[cfg(any(test, feature = "mount"))]
     pub fn parent(&self, dir: DirId) -> Option<DirId> {
         self.dirs.parent(dir)
     }
 
-    /// Before any change: refuse it if read-only, finish what a former mount left undone, and keep
-    /// what waits for a flush within its budget.
+    /// Called before any change. This fails if the filesystem is read-only, finishes what an
+    /// earlier mount did not finish, and flushes if too much is waiting for a flush.
     fn begin(&mut self) -> Result<Running> {
         let running = self.run();
         self.writable()?;

@@ -1,4 +1,5 @@
-//! What is in memory and what became of it, counted cheaply: no I/O, nothing waits for it.
+//! Counts of what is in memory, and of what was flushed. They need no I/O, and nothing waits for
+//! them.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,22 +13,22 @@ use crate::mdir::Data;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Unwritten {
-    /// Bytes of content in memory only.
+    /// Bytes of content that are only in memory.
     pub bytes: u64,
-    /// Files larger than fit their directory that changed.
+    /// Changed files that do not fit into their directory.
     pub files: u64,
-    /// Metadata pairs that changed.
+    /// Changed metadata pairs.
     pub pairs: u64,
 }
 
-/// A flush that is over.
+/// A flush that has ended.
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
 pub struct Flush {
-    /// Seconds since 1970 when it ended.
+    /// The time at which it ended, in seconds since 1970.
     pub at: u64,
-    /// How long ago that was, in seconds.
+    /// How long ago it ended, in seconds.
     pub ago: f64,
     /// How long it took, in seconds.
     pub took: f64,
@@ -50,7 +51,7 @@ pub struct Flushes {
     pub last_failed: Option<Flush>,
 }
 
-/// As [`Flush`], by the clocks of this process.
+/// Like [`Flush`], with the clocks of this process.
 #[derive(Debug, Clone)]
 struct Ended {
     at: SystemTime,
@@ -71,7 +72,7 @@ impl Ended {
     }
 }
 
-/// Counters the filesystem keeps while it works.
+/// Counters of the filesystem.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     done: u64,
@@ -81,7 +82,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// A flush that began at `start` is over.
+    /// Note that a flush, which began at `start`, has ended.
     pub fn flushed(&mut self, start: Instant, result: &Result<(), Error>) {
         let error = result.as_ref().err().map(ToString::to_string);
         let ended = Ended {
@@ -101,7 +102,7 @@ impl Tally {
 }
 
 impl Fs {
-    /// What a flush would write.
+    /// What the next flush would write.
     pub fn unwritten(&self) -> Unwritten {
         let changed = self.thread.dirty().iter().filter_map(|&ix| self.pair(ix).mdir.as_ref());
         let inline = changed.flat_map(|m| &m.entries).filter(|e| e.dirty).map(|e| match &e.data {
@@ -115,7 +116,7 @@ impl Fs {
         }
     }
 
-    /// Metadata pairs that the next flush would write.
+    /// How many metadata pairs the next flush would write.
     #[cfg(feature = "transfer")]
     pub(crate) fn dirty_pairs(&self) -> usize {
         self.thread.dirty().len()

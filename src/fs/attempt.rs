@@ -1,18 +1,18 @@
-//! When an operation is tried again: the one policy for what lacks space, and for what cannot go
-//! together with changes that wait.
+//! When an operation is tried again: the one policy for operations that find no space, and for
+//! those that cannot be combined with changes which wait for a flush.
 //!
-//! Operations that find a reason to flush first say so ([`Attempt::FlushFirst`]) and have changed
-//! nothing by then that a second try would meet. An operation that finds no space is tried once
-//! more after a flush, because a flush frees what was removed; not where the caller has asked that
-//! nothing be flushed ([`Fs::hold`]).
+//! An operation that must be flushed for first returns [`Attempt::FlushFirst`]. Until then, it has
+//! changed nothing that would disturb a second attempt. An operation that finds no space is tried
+//! once more after a flush, because a flush frees the blocks of what was removed. It is not tried
+//! again if the caller does not allow a flush ([`Fs::hold`]).
 
 use super::Fs;
 use crate::error::{Error, Result};
 
-/// An operation that is not done after so many flushes asks for them without end.
+/// An operation that is not done after this many flushes would ask for them for ever.
 const ATTEMPTS_MAX: usize = 3;
 
-/// Whether an operation was done, or needs everything flushed first and another try.
+/// Whether an operation was done, or must be tried again after a flush.
 pub(super) enum Attempt<T> {
     Done(T),
     FlushFirst,
@@ -28,8 +28,8 @@ impl<T> Attempt<T> {
 }
 
 impl Fs {
-    /// Run `op` until it is done, flushing whenever it asks for that, and once each time if there
-    /// was no space.
+    /// Run `op` until it is done. Flush whenever it asks for that, and once for each attempt that
+    /// finds no space.
     pub(super) fn attempt<T>(
         &mut self,
         mut op: impl FnMut(&mut Self) -> Result<Attempt<T>>,
@@ -50,7 +50,7 @@ impl Fs {
         Err(Error::Invalid("an operation asks for flushes without end"))
     }
 
-    /// The same of an operation that never asks for a flush.
+    /// Like [`Fs::attempt`], for an operation that never asks for a flush.
     pub(super) fn with_room<T>(
         &mut self,
         mut op: impl FnMut(&mut Self) -> Result<T>,
@@ -58,7 +58,7 @@ impl Fs {
         self.attempt(|fs| op(fs).map(Attempt::Done))
     }
 
-    /// Whether there may be more space after a flush, and one is allowed.
+    /// Whether a flush is allowed, and may make space.
     fn a_flush_may_free(&self) -> bool {
         !self.held && (self.is_dirty() || self.space.has_retired())
     }

@@ -6,12 +6,12 @@ use super::{DirId, FileId, Fs, Node, ROOT};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Kind};
 
-/// What an attribute belongs to.
+/// The thing that an attribute belongs to.
 #[derive(Debug, Clone, Copy)]
 pub enum At<'a> {
     /// The entry of that name in a directory.
     Entry(DirId, &'a [u8]),
-    /// The root directory; its attributes stand at the superblock entry.
+    /// The root directory. Its attributes are stored with the superblock entry.
     Root,
     /// A directory, wherever its entry is.
     Dir(DirId),
@@ -24,7 +24,7 @@ impl Fs {
         match at {
             At::Entry(dir, name) => self.find(dir, name)?.ok_or(Error::NotFound),
             At::Dir(dir) if dir != ROOT => {
-                // its entry can be read, even where it cannot itself
+                // the entry can be read even if the directory itself cannot
                 let d = self.dirs.get(dir).filter(|d| d.alive).ok_or(Error::NotFound)?;
                 let (parent, name) = (d.parent, d.name.clone());
                 self.find(parent, &name)?.ok_or(Error::NotFound)
@@ -49,14 +49,14 @@ impl Fs {
         attr.and_then(|a| a.data.as_deref()).map(<[u8]>::to_vec).ok_or(Error::NoAttr)
     }
 
-    /// What `read` makes of all attributes.
+    /// Call `read` with all attributes, and return its result.
     pub fn with_attrs<T>(&mut self, at: At, read: impl FnOnce(&mut Attrs<'_>) -> T) -> Result<T> {
         let _running = self.run();
         let place = self.attr_place(at)?;
         Ok(read(&mut self.entry(place)?.present()))
     }
 
-    /// What `name` in `dir` stands for, and what `read` makes of its attributes.
+    /// What `name` in `dir` refers to, and the result of `read` for its attributes.
     pub fn lookup_with_attrs<T>(
         &mut self,
         dir: DirId,
@@ -68,7 +68,7 @@ impl Fs {
         Ok((node, read(&mut self.entry(place)?.present())))
     }
 
-    /// The types of all attributes, ascending.
+    /// The types of all attributes, in ascending order.
     pub fn list_attrs(&mut self, at: At) -> Result<Vec<u8>> {
         let _running = self.run();
         let place = self.attr_place(at)?;

@@ -1,4 +1,4 @@
-//! Directories: finding a name, listing, making room in a pair.
+//! Directories: finding a name, listing names, and making room in a pair.
 
 use super::attempt::Attempt;
 use super::pairs::{PairInfo, PairIx};
@@ -8,7 +8,7 @@ use crate::disk::{Pair, align_up, name};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{COUNT_MAX, Data, Entry, Kind, Mdir, RESERVED, Role};
 
-/// Where an entry is.
+/// The place of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     pub pair: PairIx,
@@ -16,14 +16,14 @@ pub(super) struct Place {
 }
 
 impl Fs {
-    /// What `name` in `dir` stands for.
+    /// What `name` in `dir` refers to.
     pub fn lookup(&mut self, dir: DirId, name: &[u8]) -> Result<Node> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         self.node(place)
     }
 
-    /// Every name in `dir`, in its order on disk.
+    /// All names in `dir`, in their order on disk.
     pub fn list(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
         let _running = self.run();
         let pairs = self.dir(dir)?.pairs.clone();
@@ -35,10 +35,11 @@ impl Fs {
         Ok(names)
     }
 
-    /// Names of files and directories in `dir` that Linux cannot hold, and that nothing else shows.
+    /// The names in `dir` of files and directories that Linux cannot have. Nothing else shows these
+    /// entries.
     ///
     /// # Errors
-    /// When the directory cannot be read.
+    /// If the directory cannot be read.
     pub fn impossible_names(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
         let _running = self.run();
         let mut names = Vec::new();
@@ -85,7 +86,7 @@ impl Fs {
         self.find_by(dir, name, Entry::is_visible)
     }
 
-    /// The entry `name` of `dir` that `is_it`.
+    /// The entry `name` of `dir` for which `is_it` returns true.
     pub(super) fn find_by(
         &mut self,
         dir: DirId,
@@ -106,8 +107,8 @@ impl Fs {
         Ok(None)
     }
 
-    /// Whether an entry of that name is in `dir` that is not shown: on its way out, or one that
-    /// Linux cannot hold.
+    /// Whether there is an entry of that name in `dir` that is not shown: it is being removed, or
+    /// Linux cannot have its name.
     pub(super) fn is_shadowed(&mut self, dir: DirId, name: &[u8]) -> Result<bool> {
         let hides = |e: &Entry| {
             !e.could_be_visible() && !matches!(e.kind, Kind::Superblock | Kind::Nameless)
@@ -115,25 +116,25 @@ impl Fs {
         Ok(self.find_by(dir, name, hides)?.is_some())
     }
 
-    /// The pair of a sorted directory that holds `name` or would: the last whose first name is not
-    /// greater.
+    /// The pair of a sorted directory in which `name` is, or would be: the last one whose first
+    /// name is not greater.
     fn pair_for(&self, dir: &Dir, name: &[u8]) -> PairIx {
         dir.pairs[self.index_for(&dir.pairs, name)]
     }
 
-    /// The index of the pair of sorted `dir` that holds `name` or would.
+    /// The index of the pair of the sorted directory `dir` in which `name` is, or would be.
     pub(super) fn index_of_pair(&self, dir: DirId, name: &[u8]) -> Result<usize> {
         let d = self.dir(dir)?;
         Ok(self.index_for(&d.pairs, name))
     }
 
-    /// The same as an index into the directory's pairs.
+    /// Like [`Self::index_of_pair`], among the given pairs of a directory.
     pub(super) fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
         let (mut lo, mut hi) = (0, pairs.len());
         let mut best = 0;
         while lo < hi {
             let mid = lo + (hi - lo) / 2;
-            // emptied pairs have no first name: look at the next one that has
+            // a pair without entries has no first name, so the next pair with a name is looked at
             let probe = (mid..hi).find_map(|i| Some((i, self.pair(pairs[i]).first.as_deref()?)));
             match probe {
                 None => hi = mid,
@@ -147,7 +148,7 @@ impl Fs {
         best
     }
 
-    /// Where `ix` is among its directory's pairs.
+    /// The index of `ix` among the pairs of its directory.
     fn index_in_dir(&self, dir: &Dir, ix: PairIx) -> Option<usize> {
         let first = self.pair(ix).first.as_deref().filter(|_| dir.sorted);
         first
@@ -156,7 +157,7 @@ impl Fs {
             .or_else(|| dir.pairs.iter().position(|&p| p == ix))
     }
 
-    /// Where a new entry `name` goes.
+    /// The place for a new entry `name`.
     pub(super) fn place_for(&mut self, dir: DirId, name: &[u8]) -> Result<Place> {
         let d = self.dir(dir)?;
         if d.sorted {
@@ -164,7 +165,8 @@ impl Fs {
             let at = self.mdir(pair)?.lower_bound(name);
             return Ok(Place { pair, at });
         }
-        // C stops searching at the first greater name: before it the new one is found
+        // The C driver stops its search at the first greater name. It finds the new entry only
+        // before that.
         let pairs = self.dir(dir)?.pairs.clone();
         let mut last = Place { pair: pairs[0], at: 0 };
         for pair in pairs {
@@ -177,8 +179,8 @@ impl Fs {
         Ok(last)
     }
 
-    /// Largest compacted size a pair is let grow to while blocks are left, as in the C driver: so
-    /// the device, too, finds room to go on.
+    /// The compacted size up to which a pair may grow while there are free blocks. It is the same
+    /// as in the C driver, so that a device also has room for more.
     pub(super) fn soft_limit(&self) -> u32 {
         let bs = self.layout.block_size;
         (bs - RESERVED).min(align_up(bs / 2, self.layout.prog_size))
@@ -188,8 +190,8 @@ impl Fs {
         self.layout.block_size - RESERVED
     }
 
-    /// Make room for a new entry of `size` bytes, splitting its pair if need be, and say where it
-    /// goes.
+    /// Make room for a new entry of `size` bytes, and return its place. If necessary, the pair is
+    /// split.
     pub(super) fn room_for(
         &mut self,
         dir: DirId,
@@ -209,13 +211,15 @@ impl Fs {
             if (total <= soft && count + 1 < COUNT_MAX) || (count == head && total <= hard) {
                 return Ok(Attempt::Done(place));
             }
-            // names that come in order leave full pairs behind
+            // the entry fits, although the pair would be larger than a pair should be
             let crowded = total <= hard && count + 1 < COUNT_MAX;
             if place.at == 0 && !crowded && self.dir(dir)?.sorted && self.follows(dir, place.pair) {
-                // only a pair whose first name was removed takes a name before all others; it must
-                // not be split there, and once it is flushed the name goes to the pair before
+                // A name comes before all others of such a pair only if the first name of the pair
+                // was removed. The pair must not be split before that name. After a flush, the name
+                // goes to the pair before this one.
                 return Ok(Attempt::FlushFirst);
             }
+            // If names come in ascending order, the pair before stays as full as it is.
             let at = if place.at == count {
                 count
             } else if place.at <= head {
@@ -225,12 +229,12 @@ impl Fs {
             };
             match self.split(place.pair, at) {
                 Ok(_) => {}
-                // crowded, but it fits
+                // the entry fits, so the pair is not split
                 Err(Error::NoSpace) if crowded => return Ok(Attempt::Done(place)),
                 Err(e) => return Err(e),
             }
             if at == count {
-                // the new pair is empty and takes the entry, which fits as checked above
+                // the new pair is empty, and it was checked above that the entry fits
                 let next = self.pair(place.pair).next.ok_or(Error::NoSpace)?;
                 return Ok(Attempt::Done(Place { pair: next, at: 0 }));
             }
@@ -242,7 +246,7 @@ impl Fs {
         self.dirs[dir].pairs.first() != Some(&ix)
     }
 
-    /// Make room for the entry `name` to grow by `extra` bytes, and say where it is now.
+    /// Make room for the entry `name` to grow by `extra` bytes, and return its place.
     pub(super) fn room_to_grow(&mut self, dir: DirId, name: &[u8], extra: u32) -> Result<Place> {
         loop {
             let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -252,7 +256,8 @@ impl Fs {
         }
     }
 
-    /// Whether an entry of `pair` may grow by `extra` bytes; if not, the pair was split.
+    /// Whether an entry of `pair` may grow by `extra` bytes. If it may not, the pair has been
+    /// split, and the caller tries again.
     pub(super) fn grow_in_place(&mut self, pair: PairIx, extra: u32) -> Result<bool> {
         let (soft, hard) = (self.soft_limit(), self.hard_limit());
         let m = self.mdir(pair)?;
@@ -263,7 +268,7 @@ impl Fs {
         }
         let at = match m.entries.len() - head {
             0 | 1 if total <= hard => return Ok(true),
-            // apart from the superblock entry it may fit
+            // it may fit if the superblock entry stays behind
             1 if head > 0 => head,
             0 | 1 => return Err(Error::NoSpace),
             _ => middle(m, head),
@@ -275,9 +280,10 @@ impl Fs {
         }
     }
 
-    /// Split the entries of `ix` from `at` on off into a new pair behind it.
+    /// Split the pair `ix`: the entries from index `at` go to a new pair behind it.
     pub(super) fn split(&mut self, ix: PairIx, mut at: usize) -> Result<PairIx> {
-        // an arriving entry and the one it replaces have the same name and go in one commit
+        // an arriving entry and the one that it replaces have the same name, and one commit must
+        // write both
         let entries = &self.mdir(ix)?.entries;
         while at > 0 && at < entries.len() && entries[at - 1].name == entries[at].name {
             at += 1;
@@ -300,20 +306,20 @@ impl Fs {
         Ok(new)
     }
 
-    /// Two free blocks for a new pair.
+    /// Take two free blocks for a new pair.
     pub(super) fn take_pair_blocks(&mut self) -> Result<Pair> {
         self.need_map()?;
         self.space.take_pair().ok_or(Error::NoSpace)
     }
 
-    /// Put `e` at `place`.
+    /// Insert the entry `e` at `place`.
     pub(super) fn insert_at(&mut self, place: Place, e: Entry) -> Result<()> {
         self.mdir_mut(place.pair)?.insert(place.at, e);
         self.thread.refresh_first(place.pair);
         Ok(())
     }
 
-    /// Take out the entry at `place`.
+    /// Remove the entry at `place`, and return it.
     pub(super) fn remove_at(&mut self, place: Place) -> Result<Entry> {
         let e = self.mdir_mut(place.pair)?.remove(place.at);
         self.thread.refresh_first(place.pair);
@@ -321,8 +327,8 @@ impl Fs {
     }
 }
 
-/// The index that parts the entries of `m` behind the first `head` into halves of bytes; both get
-/// one at least.
+/// The index that divides the entries of `m` after the first `head` into two halves of about equal
+/// size in bytes. Each half has at least one entry.
 fn middle(m: &Mdir, head: usize) -> usize {
     if m.entries.len() < head + 2 {
         return m.entries.len();

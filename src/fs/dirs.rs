@@ -23,20 +23,20 @@ use crate::slots::Slots;
 pub(super) struct Dir {
     /// Its metadata pairs, in the order of their hardtails.
     pub pairs: Vec<PairIx>,
-    /// The directory that holds its entry; itself for the root.
+    /// The directory that holds its entry. For the root, this is the root.
     pub parent: DirId,
-    /// Its name there.
+    /// Its name in that directory.
     pub name: Box<[u8]>,
-    /// Whether all names stand in the C driver's order.
+    /// Whether all its names are in the order of the C driver.
     pub sorted: bool,
-    /// False once removed.
+    /// Whether it exists. After a removal, this is false.
     pub alive: bool,
-    /// Why it cannot be read, if so: then it has no pairs.
+    /// Why it cannot be read, if it cannot. Then it has no pairs.
     pub broken: Option<Corrupt>,
 }
 
 impl Dir {
-    /// A directory of these pairs.
+    /// A directory with these pairs.
     pub fn new(parent: DirId, name: Box<[u8]>, pairs: Vec<PairIx>) -> Self {
         Self { pairs, parent, name, sorted: true, alive: true, broken: None }
     }
@@ -46,9 +46,9 @@ impl Dir {
 #[derive(Debug)]
 pub(super) struct Directories {
     table: Slots<Dir>,
-    /// Directory by either block of its first pair.
+    /// The directory of each block of a first pair.
     heads: HashMap<u32, DirId>,
-    /// Directories that cannot be read, by the directory and the name of their entry.
+    /// Directories that cannot be read, by the parent and the name of their entry.
     broken: HashMap<(DirId, Box<[u8]>), DirId>,
 }
 
@@ -62,7 +62,7 @@ impl Directories {
         DirId(self.table.insert(dir))
     }
 
-    /// Remove a directory none of whose pairs is in the thread any more.
+    /// Remove a directory from the table, when none of its pairs is in the thread any more.
     pub fn remove(&mut self, id: DirId) {
         self.table.remove(id.0);
     }
@@ -71,7 +71,7 @@ impl Directories {
         self.table.get(id.0)
     }
 
-    /// The directory, unless it was removed or cannot be read.
+    /// The directory, if it exists and can be read.
     ///
     /// # Errors
     /// Why it cannot be read, or [`Error::NotFound`].
@@ -83,7 +83,7 @@ impl Directories {
         }
     }
 
-    /// All directories that there are and that can be read.
+    /// All directories that exist and can be read.
     pub fn all_readable(&self) -> Vec<DirId> {
         let ids = self.table.iter().filter(|(_, d)| d.alive && d.broken.is_none());
         let mut ids: Vec<DirId> = ids.map(|(id, _)| DirId(id)).collect();
@@ -91,18 +91,19 @@ impl Directories {
         ids
     }
 
-    /// The directory that holds `id`; `None` for the root, and for one that is gone.
+    /// The directory that holds `id`. `None` for the root, and for one that does not exist any
+    /// more.
     pub fn parent(&self, id: DirId) -> Option<DirId> {
         self.get(id).filter(|_| id != ROOT).map(|d| d.parent)
     }
 
-    /// How many directories `id` is below.
+    /// How many directories are above `id`.
     pub fn depth(&self, id: DirId) -> usize {
         std::iter::successors(self.parent(id), |&dir| self.parent(dir)).count()
     }
 
-    /// The path of a directory from the root on, with a slash behind each component; of one that
-    /// is gone, nothing.
+    /// The path of a directory from the root, with a slash after each component. It is empty for a
+    /// directory that does not exist any more.
     pub fn path(&self, id: DirId) -> Vec<u8> {
         let mut parts = Vec::new();
         let mut at = id;
@@ -114,27 +115,28 @@ impl Directories {
         parts.into_iter().rev().flatten().collect()
     }
 
-    /// The first pair of `id` is on these blocks.
+    /// Note that the first pair of `id` is on these blocks.
     pub fn set_head(&mut self, id: DirId, blocks: Pair) {
         for b in blocks.0 {
             self.heads.insert(b, id);
         }
     }
 
-    /// The first pair of `id` has other blocks now.
+    /// Note that the first pair of `id` has got other blocks.
     pub fn readdress(&mut self, id: DirId, old: Pair, new: Pair) {
         self.forget_head(old);
         self.set_head(id, new);
     }
 
-    /// No directory begins on these blocks.
+    /// Note that no directory begins on these blocks.
     pub fn forget_head(&mut self, blocks: Pair) {
         for b in blocks.0 {
             self.heads.remove(&b);
         }
     }
 
-    /// The directory `id` does not begin on these blocks; perhaps another one does.
+    /// Note that the directory `id` does not begin on these blocks. Another directory may begin
+    /// there.
     pub fn forget_head_of(&mut self, id: Option<DirId>, blocks: Pair) {
         for b in blocks.0 {
             if self.heads.get(&b) == id.as_ref() {
@@ -143,8 +145,8 @@ impl Directories {
         }
     }
 
-    /// Fill in which directory each directory entry of a pair of `parent` stands for: none if that
-    /// belongs to another entry, lest the tree have loops.
+    /// Set, for each directory entry of a pair of `parent`, which directory it names. If that
+    /// directory belongs to another entry, set none, because otherwise the tree could have loops.
     pub fn resolve(&self, parent: Option<DirId>, mut mdir: Mdir) -> Mdir {
         for e in &mut mdir.entries {
             if let Data::Dir { pair, dir } = &mut e.data {
@@ -158,8 +160,8 @@ impl Directories {
         mdir
     }
 
-    /// A directory that cannot be read: its entry says that it is one, and whatever needs more of
-    /// it fails with `why`.
+    /// Add a directory that cannot be read. Its entry shows that it is a directory, and every
+    /// operation that needs more of it fails with `why`.
     pub fn broken(&mut self, parent: DirId, name: Box<[u8]>, why: Corrupt) -> DirId {
         if let Some(&known) = self.broken.get(&(parent, name.clone())) {
             return known;
@@ -170,8 +172,8 @@ impl Directories {
         id
     }
 
-    /// The entry `name` of `dir` is `to_name` in `to` now: if it is that of a directory which
-    /// cannot be read, that goes along.
+    /// Note that the entry `name` of `dir` was renamed to `to_name` in `to`. If it names a
+    /// directory that cannot be read, this directory is now found under the new name.
     pub fn rename_broken(&mut self, dir: DirId, name: &[u8], to: DirId, to_name: &[u8]) {
         let Some(id) = self.broken.remove(&(dir, name.into())) else { return };
         if let Some(d) = self.table.get_mut(id.0) {
@@ -180,7 +182,8 @@ impl Directories {
         self.broken.insert((to, to_name.into()), id);
     }
 
-    /// Places in the table, directories in it, and blocks under which one of them is found.
+    /// The number of places in the table, of directories in it, and of blocks under which one of
+    /// them is found.
     #[cfg(test)]
     pub fn sizes(&self) -> [usize; 3] {
         [self.table.capacity(), self.table.iter().count(), self.heads.len()]
@@ -191,7 +194,7 @@ impl Index<DirId> for Directories {
     type Output = Dir;
 
     /// # Panics
-    /// When it was removed.
+    /// If the directory was removed from the table.
     fn index(&self, id: DirId) -> &Dir {
         &self.table[id.0]
     }

@@ -1,12 +1,13 @@
-//! Names that a directory holds more than once.
+//! Names that occur more than once in a directory.
 //!
-//! The C driver opens one of them: in the first pair of the directory that has the name, the last
-//! of the pair's log. That one is shown and edited; the others are kept and hidden. A compaction
-//! writes entries in the order of their ids, so in memory the one that counts stands behind the
-//! others of its name, and such a pair is never appended to: then what the C driver finds stays
-//! what it was, or becomes what was written here.
+//! The C driver opens one of these entries: in the first pair of the directory that has the name,
+//! the last one in the log of the pair. This entry is shown and changed here; the others are kept
+//! and hidden. A compaction writes entries in the order of their ids. So in memory, the entry that
+//! counts comes after the others of its name, and such a pair is always compacted and never
+//! appended to. Then the C driver still finds the same entry, with the content that was written
+//! here.
 //!
-//! Pairs with such names stay in memory, since only what opening found tells them apart.
+//! Pairs with such names stay in memory, because only opening finds out which entry counts.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,15 +18,15 @@ use crate::disk::log::{self, Log};
 use crate::error::Result;
 use crate::mdir::{Double, Entry, Kind, Mdir, store};
 
-/// The name of an entry, and what tells it from others of that name.
+/// The name of an entry, and the condition that selects it among others of that name.
 type Unreachable = (Box<[u8]>, fn(&Entry) -> bool);
 
 impl Fs {
-    /// Find out which entries have a name that another of their directory has as well.
+    /// Find entries whose name another entry of the same directory has, too.
     pub(super) fn find_doubles(&mut self) {
         let mut bytes = 0;
         for dir in self.dirs.all_readable() {
-            // names in strict order differ
+            // names in strictly ascending order are all different
             if self.dirs[dir].sorted {
                 continue;
             }
@@ -40,9 +41,10 @@ impl Fs {
         }
     }
 
-    /// The same in one directory. Returns the bytes of memory that its pairs with such names take.
+    /// Like [`Self::find_doubles`], in one directory. Returns how many bytes of memory its pairs
+    /// with such names take.
     pub(super) fn find_doubles_of(&mut self, dir: DirId) -> Result<usize> {
-        // the first pair that has the name, and how many entries have it
+        // for each name, the first pair that has it, and how many entries have it
         let mut names: HashMap<Box<[u8]>, (PairIx, u32)> = HashMap::new();
         for ix in self.dir(dir)?.pairs.clone() {
             for e in self.mdir(ix)?.entries.iter().filter(|e| e.could_be_visible()) {
@@ -91,8 +93,8 @@ impl Fs {
         Ok(bytes)
     }
 
-    /// The entry `name` of `dir` that was shown is gone: another of that name, if there is one,
-    /// takes its place, as it does for the C driver.
+    /// Called when the visible entry `name` of `dir` was removed or renamed. If there is another
+    /// entry of that name, it becomes visible, as it does for the C driver.
     pub(super) fn show_next_double(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         for ix in self.dir(dir)?.pairs.clone() {
             // pairs with such names stay in memory
@@ -106,15 +108,15 @@ impl Fs {
         Ok(())
     }
 
-    /// Whether `dir` holds entries that are hidden by others of their name.
+    /// Whether `dir` has entries that are hidden by others of the same name.
     pub(super) fn hides_doubles(&mut self, dir: DirId) -> Result<bool> {
         let pairs = &self.dir(dir)?.pairs;
         let hides = |m: &Mdir| m.entries.iter().any(Entry::is_hidden_double);
         Ok(pairs.iter().any(|&ix| self.pair(ix).mdir.as_ref().is_some_and(|m| hides(m))))
     }
 
-    /// Move files and directories that cannot be reached, because the C driver opens another entry
-    /// under their name, to `lost+found`. Returns for each the path before and after.
+    /// Move files and directories to `lost+found` that cannot be reached because the C driver opens
+    /// another entry under their name. Returns the old and the new path of each.
     pub fn set_doubles_aside(&mut self) -> Result<Vec<(String, String)>> {
         let _running = self.begin()?;
         let mut moved = Vec::new();
@@ -131,7 +133,7 @@ impl Fs {
         Ok(moved)
     }
 
-    /// What cannot be reached in `dir`.
+    /// The entries of `dir` that cannot be reached.
     fn unreachable_in(&mut self, dir: DirId) -> Result<Vec<Unreachable>> {
         let name_max = self.superblock.name_max as usize;
         let mut unknown: HashSet<Box<[u8]>> = HashSet::new();
@@ -141,7 +143,7 @@ impl Fs {
                 if matches!(e.kind, Kind::Other(_)) {
                     unknown.insert(e.name.clone());
                 } else if e.name.len() > name_max {
-                    // it gets another name
+                    // this one will get another name
                 } else if e.is_hidden_double() {
                     found.push((e.name.clone(), Entry::is_hidden_double));
                 } else if e.is_visible() && unknown.contains(&e.name) {
@@ -152,8 +154,9 @@ impl Fs {
         Ok(found)
     }
 
-    /// Before the durable log of `ix` is compacted: put its entries into the order in which the C
-    /// driver goes on finding the same of them. Returns the order as ids before, or nothing.
+    /// Called before the durable log of `ix` is compacted. Puts its entries into an order in which
+    /// the C driver still finds the same entry under each name. Returns the ids of the entries
+    /// before, in the new order, or nothing if the order stays.
     pub(super) fn keep_order_as_c(&mut self, ix: PairIx, log: &mut Log) -> Result<Vec<u16>> {
         if !self.pair(ix).has_doubles {
             return Ok(Vec::new());
@@ -169,7 +172,7 @@ impl Fs {
     }
 }
 
-/// A few names, for people.
+/// Some of the names, in a form for people.
 fn some_names<'a>(names: impl ExactSizeIterator<Item = &'a Box<[u8]>>) -> String {
     let count = names.len();
     let shown: Vec<String> =

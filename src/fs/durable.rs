@@ -1,4 +1,4 @@
-//! What is durable: the device, and how much of what was written to it is sure to be there.
+//! What is durable: the device, and how much of what was written is certain to be on it.
 //!
 //! [`Durable`] owns the device. What must hold:
 //!
@@ -17,15 +17,15 @@ use crate::disk::GState;
 use crate::disk::commit::Commit;
 use crate::mdir::store;
 
-/// The device, and what is known of it.
+/// The device, and what is known about its content.
 pub(super) struct Durable {
     dev: Arc<dyn BlockDevice>,
     gstate: GState,
-    /// Something was written since the last barrier.
+    /// Whether something was written since the last barrier.
     unordered: bool,
-    /// Metadata was committed since the last barrier.
+    /// Whether metadata was committed since the last barrier.
     commits_unordered: bool,
-    /// Something was written since the last sync.
+    /// Whether something was written since the last sync.
     unsynced: bool,
 }
 
@@ -55,12 +55,12 @@ impl Durable {
         self.gstate
     }
 
-    /// A commit, or what opening found, made this the global state on disk.
+    /// Set the global state on disk, after a commit has changed it or opening has found it.
     pub fn set_gstate(&mut self, gstate: GState) {
         self.gstate = gstate;
     }
 
-    /// Something was written.
+    /// Note that something is about to be written.
     pub fn wrote(&mut self) {
         self.unordered = true;
         self.unsynced = true;
@@ -76,32 +76,33 @@ impl Durable {
         self.unsynced
     }
 
-    /// As [`BlockDevice::erase`].
+    /// Like [`BlockDevice::erase`].
     pub fn erase(&mut self, block: u32) -> IoResult<()> {
         self.wrote();
         self.dev.erase(block)
     }
 
-    /// As [`store::erase_checked`].
+    /// Like [`store::erase_checked`].
     pub fn erase_checked(&mut self, block: u32) -> IoResult<()> {
         self.wrote();
         store::erase_checked(&*self.dev, block)
     }
 
-    /// As [`store::write_commit`].
+    /// Like [`store::write_commit`].
     pub fn write_commit(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         self.wrote();
         self.commits_unordered = true;
         store::write_commit(&*self.dev, block, commit)
     }
 
-    /// As [`store::write_fresh`]: the first commit of a block that nothing names yet.
+    /// Like [`store::write_fresh`]: the first commit of a block that nothing names yet.
     pub fn write_fresh(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         self.wrote();
         store::write_fresh(&*self.dev, block, commit)
     }
 
-    /// Everything written before is on disk before what comes now.
+    /// Order writes: everything that was written before is on disk before anything that is written
+    /// later.
     pub fn barrier(&mut self) -> IoResult<()> {
         if self.unordered {
             self.dev.barrier()?;
@@ -111,7 +112,7 @@ impl Durable {
         Ok(())
     }
 
-    /// Everything written is on disk.
+    /// Wait until everything that was written is on disk.
     pub fn sync(&mut self) -> IoResult<()> {
         if self.unsynced {
             self.dev.sync()?;

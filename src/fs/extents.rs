@@ -1,11 +1,11 @@
-//! Dirty ranges of one file, in memory.
+//! The dirty ranges of a file, in memory.
 
 use std::collections::BTreeMap;
 
-/// Ranges grow by appending up to this many bytes.
+/// A range grows by appending to at most this many bytes.
 const EXTENT_MAX: usize = 128 << 10;
 
-/// Disjoint ranges of bytes by their offset in the file.
+/// Ranges of bytes that do not overlap, by their offset in the file.
 #[derive(Debug, Default)]
 pub(super) struct Extents {
     map: BTreeMap<u32, Vec<u8>>,
@@ -13,17 +13,17 @@ pub(super) struct Extents {
 }
 
 impl Extents {
-    /// Bytes held.
+    /// How many bytes there are in all ranges.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Offset of the first byte held.
+    /// The offset of the first byte in any range.
     pub fn first(&self) -> Option<u32> {
         self.map.keys().next().copied()
     }
 
-    /// Put `data` at `off`, over what is there.
+    /// Put `data` at offset `off`, in place of what is there.
     pub fn write(&mut self, off: u32, data: &[u8]) {
         if data.is_empty() {
             return;
@@ -55,7 +55,7 @@ impl Extents {
         self.map.insert(off, data.to_vec());
     }
 
-    /// Forget the bytes of `from..to`.
+    /// Remove the bytes `from..to`.
     pub fn remove(&mut self, from: u32, to: u32) {
         if from >= to {
             return;
@@ -79,18 +79,19 @@ impl Extents {
         }
     }
 
-    /// Forget everything from `size` on.
+    /// Remove everything from offset `size`.
     pub fn truncate(&mut self, size: u32) {
         self.remove(size, u32::MAX);
     }
 
-    /// Whether any byte of `from..to` is held.
+    /// Whether there is any byte of `from..to` in a range.
     pub fn overlaps(&self, from: u32, to: u32) -> bool {
         from < to
             && self.map.range(..to).next_back().is_some_and(|(&s, e)| s + e.len() as u32 > from)
     }
 
-    /// Copy what is held of `off..off + buf.len()` over `buf`.
+    /// Copy the bytes of `off..off + buf.len()` that are in a range into `buf`, and leave the
+    /// others of `buf` as they are.
     pub fn overlay(&self, off: u32, buf: &mut [u8]) {
         let end = off + buf.len() as u32;
         let first = self.map.range(..=off).next_back().map(|(&s, _)| s).unwrap_or(off);

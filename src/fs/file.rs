@@ -1,4 +1,4 @@
-//! Open files: content as it is to become, over content as it is on disk.
+//! Open files: the content as it is in memory, over the content as it is on disk.
 
 use std::io::IoSliceMut;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
-/// Most consecutive blocks read at once; a system call takes no more than 1024 parts.
+/// How many consecutive blocks are read at once. A system call accepts no more than 1024 parts.
 const RUN_BLOCKS_MAX: usize = 64;
-/// Bytes of the pointers of a block at most: one for each bit of its index.
+/// The most bytes that the pointers of a block can take: 4 for each bit of the index.
 const POINTERS_SIZE_MAX: usize = 4 * 32;
 
-/// A read of file data, to be done without the filesystem's lock.
+/// A read of file data, which is done without the lock of the filesystem.
 pub struct ReadPlan {
     dev: Arc<dyn BlockDevice>,
-    /// Bytes known already, or none.
+    /// The bytes, if they are known already.
     bytes: Option<Vec<u8>>,
     list: Arc<BlockList>,
     off: u32,
@@ -28,25 +28,25 @@ pub struct ReadPlan {
 }
 
 impl ReadPlan {
-    /// Bytes that [`Self::run`] yields.
+    /// How many bytes [`Self::run`] returns.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether the read is at or behind the end of the file.
+    /// Whether the read begins at or after the end of the file.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Read into memory of its own.
+    /// Read into new memory.
     pub fn run(self) -> Result<Vec<u8>> {
         let mut buf = vec![0; self.len];
         self.run_into(&mut buf, || ())?;
         Ok(buf)
     }
 
-    /// Read into the first [`Self::len`] bytes of `buf`; `will_wait` is called before storage has
-    /// to be waited for.
+    /// Read into the first [`Self::len`] bytes of `buf`. `will_wait` is called before the read has
+    /// to wait for storage.
     pub fn run_into(self, buf: &mut [u8], will_wait: impl FnOnce()) -> Result<()> {
         let buf = &mut buf[..self.len];
         if let Some(bytes) = self.bytes {
@@ -70,7 +70,7 @@ impl ReadPlan {
     }
 }
 
-/// Fill `buf` from byte `off` of the file whose blocks, by index, are `list`.
+/// Fill `buf` from byte `off` of a file. `list` has the addresses of its blocks, by index.
 pub(crate) fn read_list(
     dev: &dyn BlockDevice,
     list: &[u32],
@@ -101,11 +101,11 @@ fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (u32, u32) {
     (ctz::locate(bs, off).0.min(end), end)
 }
 
-/// Reads from a block, at an offset, into one buffer after the other.
+/// Reads from a block, at an offset, into several buffers, one after the other.
 type Read<'a> = dyn FnMut(u32, u32, &mut [IoSliceMut<'_>]) -> IoResult<()> + 'a;
 
-/// Fill `buf` from byte `off` of a file by calls of `read`; `blocks` are those that hold it.
-/// Consecutive ones are read at once.
+/// Fill `buf` from byte `off` of a file by calls of `read`. `blocks` are the blocks that hold these
+/// bytes. Blocks with consecutive addresses are read at once.
 fn read_runs(
     g: Geometry,
     read: &mut Read<'_>,
@@ -116,11 +116,11 @@ fn read_runs(
     let bs = g.block_size;
     let (first, mut at) = ctz::locate(bs, off);
     let mut rest = buf;
-    // what is between the data of two blocks: the pointers of the second
+    // the pointers of a block lie between the data of the block before it and its own data
     let mut pointers = [[0; POINTERS_SIZE_MAX]; RUN_BLOCKS_MAX];
     let mut k = 0;
     while k < blocks.len() {
-        // as many blocks as lie one behind the other on the device and in the file
+        // as many blocks as are consecutive both on the device and in the file
         let most = RUN_BLOCKS_MAX.min(blocks.len() - k);
         let count = (1..most).take_while(|&j| blocks[k + j] == blocks[k] + j as u32).count() + 1;
         let mut parts = Vec::with_capacity(2 * count);
@@ -147,7 +147,7 @@ fn read_runs(
 }
 
 impl Fs {
-    /// Open the file `name` in `dir`; the same object while it is open already.
+    /// Open the file `name` in `dir`. If it is open already, this returns the same object.
     pub fn open_file(&mut self, dir: DirId, name: &[u8]) -> Result<FileId> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -173,13 +173,13 @@ impl Fs {
         };
         let id = self.files.insert(File::new((dir, name.into()), size, body));
         self.files.update(id, |f| f.opens = 1);
-        // not a change: the pair stays clean
+        // this is not a change of the entry on disk, so the pair stays clean
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
         Ok(id)
     }
 
-    /// Close once. The last close of an unlinked file frees its blocks. A file that was closed
-    /// already stays so.
+    /// Close the file once. The last close of an unlinked file frees its blocks. Closing a file
+    /// that was closed already has no effect.
     pub fn close_file(&mut self, id: FileId) {
         let _running = self.run();
         if self.files.close(id) {
@@ -187,7 +187,7 @@ impl Fs {
         }
     }
 
-    /// Forget a file object that is neither open nor dirty.
+    /// Forget a file object that is neither open nor changed.
     pub(super) fn forget_file(&mut self, id: FileId) {
         let Some(file) = self.files.remove(id) else { return };
         match file.link {
@@ -207,39 +207,39 @@ impl Fs {
         }
     }
 
-    /// The file that a caller of this module means.
+    /// The open file with this id.
     ///
     /// # Errors
-    /// [`Error::Closed`] unless it is open.
+    /// [`Error::Closed`] if it is not open.
     pub(super) fn opened(&self, id: FileId) -> Result<&File> {
         self.files.opened(id)
     }
 
-    /// A file that is known to be there.
+    /// The file with this id, which the caller knows to exist.
     pub(super) fn file(&self, id: FileId) -> &File {
         self.files.get(id)
     }
 
-    /// Bytes of an open file.
+    /// The size of an open file in bytes.
     ///
     /// # Errors
-    /// [`Error::Closed`] once it was closed.
+    /// [`Error::Closed`] if it was closed.
     pub fn file_size(&self, id: FileId) -> Result<u32> {
         Ok(self.opened(id)?.size)
     }
 
-    /// An open file's entry has a new name.
+    /// Note that the entry of an open file has a new name.
     pub(super) fn relink_file(&mut self, id: FileId, dir: DirId, name: &[u8]) {
         self.files.update(id, |f| f.link = Some((dir, name.into())));
     }
 
-    /// The removed entry `e` of a file takes its content along, or lets it live on in the open
-    /// file.
+    /// Release the content of the removed entry `e`: retire its blocks, or let the open file keep
+    /// it.
     pub(super) fn release(&mut self, e: Entry) {
         self.release_content(e.data, e.file);
     }
 
-    /// The same of what an entry held before it was replaced.
+    /// Like [`Self::release`], for the content that an entry had before it was replaced.
     pub(super) fn release_content(&mut self, data: Data, file: Option<FileId>) {
         let Some(id) = file else {
             if let Data::Ctz(list) = data
@@ -250,7 +250,7 @@ impl Fs {
             return;
         };
         self.files.mark_clean(id);
-        // it has lost its name: no change of it can be dropped any more
+        // the file has lost its name, so none of its changes can be taken back any more
         self.files.take_saved(id);
         let opens = self.files.update(id, |file| {
             file.link = None;
@@ -264,7 +264,7 @@ impl Fs {
         }
     }
 
-    /// The content of the CTZ list on disk that an entry names, all of it.
+    /// The whole content of the CTZ list on disk that an entry names.
     pub(super) fn read_stored(&self, stored: List) -> Result<Vec<u8>> {
         let list = Arc::new(BlockList::new(self.durable.dev().geometry(), stored)?);
         let len = stored.size as usize;
@@ -276,8 +276,8 @@ impl Fs {
         self.opened(id).is_ok_and(|file| file.link.is_some())
     }
 
-    /// The path of an open file from the root on, while it has a name; components are separated by
-    /// single slashes.
+    /// The path of an open file from the root, as long as it has a name. Components are separated
+    /// by single slashes.
     pub fn file_path(&self, id: FileId) -> Option<Vec<u8>> {
         let (dir, name) = self.opened(id).ok()?.link.as_ref()?;
         let mut path = self.dir_path(*dir);
@@ -285,29 +285,30 @@ impl Fs {
         Some(path)
     }
 
-    /// The path of a directory from the root on, with a slash behind each component; of one that is
-    /// gone, nothing.
+    /// The path of a directory from the root, with a slash after each component. It is empty for a
+    /// directory that does not exist any more.
     pub fn dir_path(&self, dir: DirId) -> Vec<u8> {
         self.dirs.path(dir)
     }
 
-    /// The block addresses of a CTZ list, by index, as reads find them.
+    /// The addresses of the blocks of a CTZ list, by index, as reads find them.
     pub(crate) fn load_list(&self, stored: List) -> Result<Vec<u32>> {
         let list = BlockList::new(self.durable.dev().geometry(), stored)?;
         list.addresses(self.durable.dev(), 0, list.len())
     }
 
-    /// Plan to read `len` bytes at `off`, or up to the end of the file.
+    /// Plan to read `len` bytes at offset `off`, or up to the end of the file.
     ///
     /// # Errors
-    /// [`Error::Closed`] once the file was closed; when its content cannot be read.
+    /// [`Error::Closed`] if the file was closed, and if its content cannot be read.
     pub fn read(&mut self, id: FileId, off: u64, len: usize) -> Result<ReadPlan> {
         let _running = self.run();
         self.opened(id)?;
         self.plan_read(id, off, len)
     }
 
-    /// The same of a file that may have been closed, and is kept for its changes.
+    /// Like [`Self::read`], for a file that may have been closed and is kept because it was
+    /// changed.
     pub(super) fn plan_read(&mut self, id: FileId, off: u64, len: usize) -> Result<ReadPlan> {
         let file = self.file(id);
         let off = off.min(u64::from(file.size)) as u32;
@@ -339,8 +340,8 @@ impl Fs {
     }
 }
 
-/// Fill `buf` from `off` with content as it is to become: blocks, zeros behind them, dirty ranges
-/// over both.
+/// Fill `buf` from `off` with the content as it is in memory: the blocks, zeros after them, and
+/// over both the dirty ranges.
 pub(super) fn read_merged(dev: &dyn BlockDevice, c: &Ctz, off: u32, buf: &mut [u8]) -> Result<()> {
     let on_disk = (c.valid.saturating_sub(off) as usize).min(buf.len());
     let (stored, gap) = buf.split_at_mut(on_disk);

@@ -9,25 +9,25 @@ use crate::disk::tag;
 use crate::error::{Error, Result, Unsupported};
 use crate::mdir::store;
 
-/// What a new filesystem is to be like.
+/// The properties of a new filesystem.
 #[derive(Debug, Clone, Copy)]
 pub struct FormatOptions {
-    /// Disk version, major in the high 16 bits: 0x00020000 or 0x00020001.
+    /// The disk version, with the major number in the high 16 bits: 0x00020000 or 0x00020001.
     pub disk_version: u32,
-    /// Longest name in bytes, at most 1022.
+    /// The longest name in bytes; at most 1022.
     pub name_max: u32,
-    /// Largest file in bytes, at most 2147483647.
+    /// The largest file in bytes; at most 2147483647.
     pub file_max: u32,
-    /// Largest user attribute in bytes, at most 1022.
+    /// The largest user attribute in bytes; at most 1022.
     pub attr_max: u32,
-    /// The device's program size in bytes, which the commit is aligned to: a divisor of the block
-    /// size. Without it the commit is aligned to 16 bytes, which any device accepts: one with larger
-    /// program units compacts before it appends.
+    /// The program size of the device in bytes, to which the commit is aligned. It must divide the
+    /// block size. With `None`, the commit is aligned to 16 bytes. Every device accepts that: one
+    /// with larger program units compacts before it appends.
     pub prog_size: Option<u32>,
 }
 
 impl Default for FormatOptions {
-    /// What the C driver does unless told otherwise.
+    /// The values that the C driver uses by default.
     fn default() -> Self {
         Self {
             disk_version: VERSION_2_1,
@@ -42,10 +42,10 @@ impl Default for FormatOptions {
 impl Fs {
     /// Write an empty filesystem to `dev`, whatever it holds.
     ///
-    /// Both superblock blocks are erased first and durably, so nothing old can reappear.
+    /// Both superblock blocks are first erased, with a barrier, so nothing old can reappear.
     ///
     /// # Errors
-    /// When the options are outside of what the format allows, or the device fails.
+    /// If the options are outside what the format allows, or the device fails.
     pub fn format(dev: &dyn BlockDevice, options: &FormatOptions) -> Result<()> {
         let g = dev.geometry();
         if options.name_max == 0 || options.name_max > NAME_MAX {
@@ -80,7 +80,7 @@ impl Fs {
         dev.erase(1)?;
         dev.barrier()?;
         let layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
-        // Block 0 first, as the C driver does: alone it says where the filesystem starts.
+        // Block 0 is first, as in the C driver, because it alone shows where the filesystem starts.
         for (block, rev) in [(0, 1), (1, 2)] {
             let mut w = Writer::compact(layout, rev);
             w.tag(tag::SUPERBLOCK, 0, MAGIC);

@@ -1,4 +1,4 @@
-//! The map of free blocks as operations and callers ask for it, and counting.
+//! The map of free blocks for operations and callers, and counts.
 
 use std::sync::Arc;
 
@@ -9,30 +9,30 @@ use crate::disk::list::List;
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind};
 
-/// Blocks of the files that are walked before the first change of a filesystem.
+/// How many blocks of files are followed before the first change of a filesystem.
 const MAPPED_EARLY: u32 = 16 << 10;
 
-/// Files whose blocks are to be marked in the map of free blocks: to be walked without the
-/// filesystem, and handed back to [`Fs::mark`].
+/// Files whose blocks must be marked in the map of free blocks. Their lists are followed without
+/// the filesystem, and the result is given to [`Fs::mark`].
 pub struct Unmapped {
     dev: Arc<dyn BlockDevice>,
     lists: Vec<List>,
 }
 
-/// What walking an [`Unmapped`] found: the blocks of each list, or why it cannot be followed, up to
-/// where the device failed.
+/// The result of following the lists of an [`Unmapped`]: for each list its blocks, or why it cannot
+/// be followed. It ends where the device failed.
 pub struct Walked {
     lists: Vec<(List, Result<Readings, Corrupt>)>,
     stopped: Option<Error>,
 }
 
 impl Unmapped {
-    /// How many blocks the lists have by the sizes of their files.
+    /// How many blocks the lists have according to the sizes of their files.
     fn blocks(&self, block_size: u32) -> u32 {
         self.lists.iter().map(|list| list.blocks(block_size)).fold(0, u32::saturating_add)
     }
 
-    /// Walk the lists.
+    /// Follow the lists.
     pub fn walk(self) -> Walked {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
         for list in self.lists {
@@ -54,7 +54,8 @@ impl Unmapped {
 pub struct Usage {
     /// Blocks in use.
     pub blocks_used: u32,
-    /// Blocks that can still be filled: free, and not promised to files being written.
+    /// Blocks that can still be filled: they are free, and not promised to files that are being
+    /// written.
     pub blocks_free: u32,
 }
 
@@ -68,17 +69,19 @@ pub struct Counts {
 }
 
 impl Fs {
-    /// Some files whose blocks are not in the map of free blocks yet; none once it is complete.
+    /// Some files whose blocks are not in the map of free blocks yet. `None` when the map is
+    /// complete.
     pub fn unmapped(&mut self) -> Option<Unmapped> {
         let _running = self.run();
         let lists = self.space.next_lists()?;
         Some(Unmapped { dev: self.durable.share(), lists })
     }
 
-    /// Mark what was walked.
+    /// Mark the blocks of the lists that were followed.
     ///
-    /// A list that cannot be followed may hold any block: nothing can be called free then, and the
-    /// filesystem turns read-only. The other lists are marked all the same, for [`Fs::usage`].
+    /// A list that cannot be followed may contain any block. Then no block is known to be free, and
+    /// the filesystem becomes read-only. The other lists are marked nevertheless, for
+    /// [`Fs::usage`].
     pub fn mark(&mut self, walked: Walked) -> Result<()> {
         let _running = self.run();
         for (list, found) in walked.lists {
@@ -100,25 +103,26 @@ impl Fs {
         }
     }
 
-    /// Open a filesystem that is going to be changed: as [`Fs::open`], and the map of free blocks is
-    /// made before the first change, unless the image is large. A list that uses blocks of a metadata
-    /// pair, which a commit would overwrite, is noticed by the map only.
+    /// Open a filesystem that will be changed: like [`Fs::open`], but the map of free blocks is
+    /// made before the first change, unless the image is large. Only the map shows that a list uses
+    /// blocks of a metadata pair, which a commit would overwrite.
     ///
     /// # Errors
-    /// As [`Fs::open`].
+    /// Those of [`Fs::open`].
     pub fn open_to_change(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
         let mut fs = Self::open(dev, options)?;
-        // What cannot be read now is tried again, and reported, by the first change that needs the map.
+        // what cannot be read now is tried again by the first change that needs the map, which
+        // reports it
         let _ = fs.map_early();
         Ok(fs)
     }
 
-    /// Complete the map of free blocks now, if following lists of [`MAPPED_EARLY`] blocks in all is
-    /// enough for that, and see that all lists at least begin inside the image. So most of what makes
-    /// the filesystem read-only shows at once, and not with the first write.
+    /// Complete the map of free blocks now, if the lists that must be followed have no more than
+    /// [`MAPPED_EARLY`] blocks. In any case, check that all lists begin inside the image. So most
+    /// damage that makes the filesystem read-only is found now, and not by the first write.
     ///
     /// # Errors
-    /// When the device cannot be read.
+    /// If the device cannot be read.
     pub fn map_early(&mut self) -> Result<()> {
         if self.read_only {
             return Ok(());
@@ -140,13 +144,13 @@ impl Fs {
         Ok(())
     }
 
-    /// What is free cannot be told, because of this and perhaps because of more.
+    /// Note that it is not known which blocks are free, because of this damage and perhaps more.
     fn unmappable(&mut self, c: &Corrupt) {
         if !self.space.give_up_map() {
             return;
         }
         if self.quiet {
-            // whoever asked looks at the warnings
+            // the caller looks at the warnings
         } else if self.read_only {
             ::log::warn!("{c}");
         } else {
@@ -157,7 +161,7 @@ impl Fs {
         self.turned_read_only.get_or_insert_with(|| c.to_string());
     }
 
-    /// Mark the blocks of every file, if that has not been done yet.
+    /// Mark the blocks of all files, unless that has been done.
     pub(super) fn complete_map(&mut self) -> Result<()> {
         while let Some(unmapped) = self.unmapped() {
             self.mark(unmapped.walk())?;
@@ -165,7 +169,7 @@ impl Fs {
         self.writable()
     }
 
-    /// The map of free blocks is needed by an operation that can be tried again.
+    /// Called by an operation that needs the map of free blocks and can be tried again.
     pub(super) fn need_map(&mut self) -> Result<()> {
         if self.space.is_deferred() && !self.flushing && self.unmapped().is_some() {
             return Err(Error::MapUnfinished);
@@ -173,12 +177,12 @@ impl Fs {
         self.complete_map()
     }
 
-    /// Everything in memory is on disk: free what waited for that.
+    /// Free the blocks that waited for a flush. Everything in memory is on disk now.
     pub(super) fn free_retired(&mut self) -> Result<()> {
         if !self.space.has_retired() {
             return Ok(());
         }
-        // what was freed before the map is complete would be marked afterwards
+        // what is freed before the map is complete would be marked as used afterwards
         if !self.space.is_deferred() {
             self.complete_map()?;
         } else if self.unmapped().is_some() {
@@ -188,21 +192,21 @@ impl Fs {
         Ok(())
     }
 
-    /// Blocks of removed, shortened and rewritten files that are in use until the next flush.
+    /// How many blocks of removed, shortened and rewritten files are in use until the next flush.
     #[cfg(feature = "mount")]
     pub fn blocks_to_be_freed(&self) -> u32 {
-        // nothing is flushed any more
+        // after the filesystem has become read-only, nothing is flushed any more
         if self.read_only { 0 } else { self.space.blocks_retired() }
     }
 
-    /// Let the search for free blocks begin at the first one, not where the image's own content
-    /// says: for a new image whose blocks in use are to stand together.
+    /// Begin the search for free blocks at the first block, and not where the content of the image
+    /// says. This is for a new image, in which the blocks in use should be close together.
     #[cfg(feature = "transfer")]
     pub(crate) fn allocate_from_the_start(&mut self) {
         self.space.search_from(0);
     }
 
-    /// Blocks used and free.
+    /// How many blocks are used and free.
     pub fn usage(&mut self) -> Result<Usage> {
         let _running = self.run();
         match self.complete_map() {
@@ -213,38 +217,38 @@ impl Fs {
         Ok(self.space.usage())
     }
 
-    /// Tells of each block whether it is in use.
+    /// A function that tells for each block whether it is in use.
     ///
     /// # Errors
-    /// When that cannot be known, or nothing may be changed.
+    /// If that cannot be known, or if nothing may be changed.
     pub fn used_blocks(&mut self) -> Result<impl Fn(u32) -> bool + '_> {
         let _running = self.run();
         self.complete_map()?;
         Ok(|block| self.space.is_used(block))
     }
 
-    /// The block behind the last one in use on `dev`. Nothing is written, and nothing logged.
+    /// The number of the block after the last one in use on `dev`. Nothing is written or logged.
     ///
     /// # Errors
-    /// When the filesystem cannot be opened, or is damaged.
+    /// If the filesystem cannot be opened, or is damaged.
     pub fn used_end_of(dev: Arc<dyn BlockDevice>) -> Result<u32> {
-        // one that is opened for reading only does not look for free blocks
+        // a filesystem that is opened for reading only does not look for free blocks
         let mut fs = Self::open(dev, &OpenOptions { quiet: true, ..OpenOptions::default() })?;
         fs.quiet = true;
         fs.used_end()
     }
 
-    /// The block behind the last one in use.
+    /// The number of the block after the last one in use.
     ///
     /// # Errors
-    /// As [`Self::used_blocks`].
+    /// Those of [`Self::used_blocks`].
     pub fn used_end(&mut self) -> Result<u32> {
         let _running = self.run();
         self.complete_map()?;
         Ok(self.space.end())
     }
 
-    /// Files and directories, counted by walking the tree.
+    /// The numbers of files and directories, found by walking over the tree.
     pub fn counts(&mut self) -> Result<Counts> {
         let _running = self.run();
         let mut counts = Counts::default();

@@ -1,23 +1,24 @@
-//! What has left the tree in memory and is still in the thread on disk.
+//! Pairs and directories that have left the tree in memory and are still in the thread on disk.
 //!
-//! [`Leaving`] owns the lists of it. What must hold: a pair or a directory is in them until the
-//! commit that takes its last pair out of the thread, and [`Leaving::settle`] runs before any other
-//! pair takes a place in the table.
+//! [`Leaving`] owns the lists of them. What must hold: a pair or a directory is in these lists
+//! until the commit that takes its last pair out of the thread, and [`Leaving::settle`] runs before
+//! another pair can get its place in the table.
 
 use super::DirId;
 use super::dirs::Directories;
 use super::pairs::PairIx;
 use super::thread::Thread;
 
-/// A directory removed in memory whose pairs are still in the thread on disk.
+/// A directory that was removed in memory, and whose pairs are still in the thread on disk.
 #[derive(Debug)]
 pub(super) struct Removed {
     pub dir: DirId,
-    /// Where its entry was.
+    /// The directory that held its entry.
     pub parent: DirId,
     /// The pair whose commit deletes the entry.
     pub entry_pair: PairIx,
-    /// Its entry goes in the target commit of a move, apart from all others.
+    /// Whether a move deletes its entry: then this is done by the target commit of the move,
+    /// separately from all other changes.
     pub by_move: bool,
 }
 
@@ -25,7 +26,7 @@ pub(super) struct Removed {
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
     removed: Vec<Removed>,
-    /// Pairs without entries.
+    /// Pairs that have lost their last entry.
     emptied: Vec<PairIx>,
 }
 
@@ -34,22 +35,22 @@ impl Leaving {
         self.removed.is_empty() && self.emptied.is_empty()
     }
 
-    /// A directory was removed.
+    /// Note that a directory was removed.
     pub fn push_removed(&mut self, removed: Removed) {
         self.removed.push(removed);
     }
 
-    /// Removed directories.
+    /// The removed directories.
     pub fn removed(&self) -> &[Removed] {
         &self.removed
     }
 
-    /// A pair lost its last entry.
+    /// Note that a pair has lost its last entry.
     pub fn push_emptied(&mut self, ix: PairIx) {
         self.emptied.push(ix);
     }
 
-    /// Pairs that lost their last entry.
+    /// The pairs that have lost their last entry.
     pub fn emptied(&self) -> &[PairIx] {
         &self.emptied
     }
@@ -59,14 +60,15 @@ impl Leaving {
         self.removed.iter().any(|r| r.entry_pair == ix)
     }
 
-    /// Instead of `ix`, the commit of `heir` tells that such entries are gone from the disk.
+    /// Note that the entries which `ix` held are deleted by the commit of `heir` instead.
     pub fn hand_on_entries(&mut self, ix: PairIx, heir: PairIx) {
         for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
             r.entry_pair = heir;
         }
     }
 
-    /// Nothing is waited for any more whose pairs are forgotten.
+    /// Remove from the lists the pairs that were forgotten, and the directories that have no pairs
+    /// any more.
     pub fn settle(&mut self, thread: &Thread, dirs: &mut Directories) {
         self.emptied.retain(|&ix| thread.find(ix).is_some());
         self.removed.retain(|r| {

@@ -1,8 +1,8 @@
-//! Block lists of files: the addresses of a CTZ skip-list by index, found as they are needed.
+//! Block lists of files: the addresses of a CTZ list by index, which are read when they are needed.
 //!
-//! Only the last block of a list is known beforehand; pointers lead backwards from it (SPEC:
-//! `0x202` CTZSTRUCT). So addresses are found a chunk at a time: the skips lead to the chunk's last
-//! block, and from there block after block is followed.
+//! An entry names only the last block of a list, and pointers lead backwards from it (SPEC: `0x202`
+//! CTZSTRUCT). So addresses are found for one chunk at a time: long pointers lead to the last block
+//! of the chunk, and from there the list is followed block by block.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
@@ -13,32 +13,32 @@ use crate::disk::list::{self, Broken, Circle, Met, Place};
 use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Corrupt, Error, IoError, Result};
 
-/// Bytes of a file whose addresses are found at once.
+/// The addresses of this many bytes of a file are found at once.
 const CHUNK_BYTES: u32 = 1 << 20;
-/// Fewest and most blocks of a chunk.
+/// The smallest and the largest number of blocks in a chunk.
 const CHUNK_BLOCKS: (u32, u32) = (16, 1024);
 
-/// Addresses of consecutive indices; filled in when they are first needed.
+/// The addresses of consecutive indices. They are filled in when the first of them is needed.
 type Chunk = OnceLock<Box<[u32]>>;
 
-/// The blocks of a CTZ list, as every pointer of it says.
+/// The blocks of a CTZ list according to all of its pointers.
 pub(super) struct Readings {
-    /// From block to block, the last first.
+    /// The blocks found by the pointers from each block to the one before, the last block first.
     pub list: Vec<u32>,
-    /// What other pointers lead to as well, where they disagree with that: a device that follows
-    /// those takes these blocks for the file's.
+    /// Other blocks to which pointers lead, if pointers disagree. A device that follows these
+    /// pointers takes these blocks for blocks of the file.
     pub others: Vec<u32>,
 }
 
-/// Pointers looked at for the sake of lists whose pointers may disagree, for each block of the
-/// image: lists that lead everywhere must not be followed without end.
+/// How many pointers may be looked at for each block of the image, to follow lists whose pointers
+/// disagree. This bounds the time for lists that lead everywhere.
 const LOOKS_PER_BLOCK: u64 = 8;
 
-/// Read a whole list and all its pointers.
+/// Read a whole list with all its pointers.
 ///
 /// # Errors
-/// When the list leaves the image, is longer than that, or goes in circles; when its pointers disagree
-/// in more ways than can be followed; and those of the device.
+/// If the list leads out of the image, has more blocks than the image, or comes back to a block; if
+/// its pointers disagree in more ways than can be followed; and the errors of the device.
 pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Readings> {
     let g = dev.geometry();
     let mut blocks = Vec::new();
@@ -67,11 +67,12 @@ pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Reading
     Ok(Readings { list: blocks, others: others.blocks.into_iter().collect() })
 }
 
-/// What any pointer of some lists leads to.
+/// Everything that any pointer of some lists leads to.
 pub(super) struct Reached {
     /// The blocks.
     pub blocks: HashSet<u32>,
-    /// Index and address of every block looked at: what lies behind is the same for all lists.
+    /// The index and address of each block that was looked at. What follows from there is the same
+    /// for all lists, so it need not be looked at again.
     met: HashSet<(u32, u32)>,
     looks: u64,
 }
@@ -82,10 +83,11 @@ impl Reached {
         Self { blocks: HashSet::new(), met: HashSet::new(), looks }
     }
 
-    /// Add what a list leads to, unless it is longer than the image.
+    /// Add everything that a list leads to, unless it has more blocks than the image.
     ///
     /// # Errors
-    /// `Corrupt` when the lists lead to more places than are looked at; those of the device.
+    /// [`Corrupt`] if the lists lead to more places than may be looked at, and the errors of the
+    /// device.
     pub fn add(&mut self, dev: &dyn BlockDevice, list: List) -> Result<()> {
         let g = dev.geometry();
         let (head, count) = (list.head, list.blocks(g.block_size));
@@ -107,14 +109,15 @@ impl Reached {
     }
 }
 
-/// The block list of one version of a file. Versions share the chunks they begin with.
+/// The block list of one version of a file. Versions share the chunks that they have in common at
+/// their beginning.
 #[derive(Debug, Default)]
 pub(super) struct BlockList {
-    /// Blocks.
+    /// How many blocks there are.
     len: u32,
-    /// The last one, unless the list is empty.
+    /// The address of the last block, unless the list is empty.
     head: u32,
-    /// Blocks in a chunk; the last chunk may have fewer.
+    /// How many blocks a chunk has. The last chunk may have fewer.
     chunk_len: u32,
     chunks: Vec<Arc<Chunk>>,
 }
@@ -128,12 +131,12 @@ pub(super) fn reader(
 
 fn chunk_len(block_size: u32) -> u32 {
     let (least, most) = CHUNK_BLOCKS;
-    // a power of two: the skips lead to its multiples
+    // a power of two, because long pointers lead to its multiples
     1 << (CHUNK_BYTES / block_size).clamp(least, most).ilog2()
 }
 
 impl BlockList {
-    /// The blocks of a list as an entry names it; nothing is read yet.
+    /// The list that an entry names. Nothing is read yet.
     pub fn new(g: Geometry, list: List) -> Result<Self, Corrupt> {
         let List { head, size } = list;
         let len = list.blocks(g.block_size);
@@ -148,12 +151,12 @@ impl BlockList {
         Ok(Self { len, head, chunk_len, chunks })
     }
 
-    /// Blocks.
+    /// How many blocks there are.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Indices of chunk `c`.
+    /// The indices of chunk `c`.
     fn span(&self, c: u32) -> std::ops::Range<u32> {
         let start = c * self.chunk_len;
         start..(start + self.chunk_len).min(self.len)
@@ -172,7 +175,7 @@ impl BlockList {
         Ok(*chunk.get((index % self.chunk_len) as usize).ok_or(none)?)
     }
 
-    /// The addresses of `from..to`, or as far as the list goes.
+    /// The addresses of the indices `from..to`, or up to the end of the list.
     pub fn addresses(&self, dev: &dyn BlockDevice, from: u32, to: u32) -> Result<Vec<u32>> {
         let to = to.min(self.len);
         let mut all = Vec::with_capacity(to.saturating_sub(from) as usize);
@@ -189,16 +192,16 @@ impl BlockList {
         Ok(all)
     }
 
-    /// Find the addresses from `from` on, so that [`Self::known`] has them.
+    /// Read the addresses from index `from`, so that [`Self::known`] has them.
     pub fn find(&self, dev: &dyn BlockDevice, from: u32) -> Result<()> {
-        // from the end: each chunk is found from the one behind it
+        // from the end, because the search for a chunk begins in the chunk after it
         for c in (from / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
             self.load(dev, c)?;
         }
         Ok(())
     }
 
-    /// The addresses from `from` on that have been found, or were written under this mount.
+    /// Those addresses from index `from` that have been read, or were written during this mount.
     pub fn known(&self, from: u32) -> Vec<u32> {
         let mut all = Vec::new();
         for c in from / self.chunk_len.max(1)..self.chunks.len() as u32 {
@@ -229,29 +232,30 @@ impl BlockList {
         if len == 1 {
             return Ok(chunk.get_or_init(|| Box::new([block])));
         }
-        // as a rule a file's blocks lie one behind the other, so this is where its data is, too
+        // usually the blocks of a file are consecutive, so this is also where its data is
         dev.will_read(block.saturating_sub(len - 1), len);
         let mut found = Vec::with_capacity(len as usize);
         let (read, last) = (reader(dev), Place { index: last, block });
         list::descend(dev.geometry(), last, span.start, read, |block| found.push(block))
             .map_err(|broken| self.broken(broken))?;
         found.reverse();
-        // the next one is found while this one is read
+        // the device reads the next chunk while this one is used
         dev.will_read(block.saturating_add(1), self.chunk_len.min(self.len - span.end));
         Ok(chunk.get_or_init(|| found.into()))
     }
 
-    /// The address at `target`, by skips from a block behind it (DESIGN: CTZ skip-lists).
+    /// The address at index `target`, found by long pointers from a block with a higher index
+    /// (DESIGN: CTZ skip-lists).
     fn seek(&self, dev: &dyn BlockDevice, from: Place, target: u32) -> Result<u32> {
         list::seek(dev.geometry(), from, target, reader(dev)).map_err(|broken| self.broken(broken))
     }
 
     fn broken(&self, broken: Broken<IoError>) -> Error {
-        // only the size is not known here, which nothing but a list that is too long tells
+        // the size is not known here, but only the error for a list that is too long needs it
         Error::of_list(List { head: self.head, size: 0 }, broken)
     }
 
-    /// The first `len` blocks; the address of the last of them has been found.
+    /// A list of the first `len` blocks. The address of the last of them must have been read.
     pub fn shortened(&self, len: u32) -> Self {
         let head = len.checked_sub(1).and_then(|last| {
             let chunk = self.chunks.get((last / self.chunk_len) as usize)?.get()?;
@@ -277,13 +281,13 @@ impl BlockList {
     }
 }
 
-/// A new version of a list, being written.
+/// A new version of a list, which is being written.
 pub(super) struct Growing {
     old: Arc<BlockList>,
     chunk_len: u32,
-    /// Blocks in chunks shared with `old`.
+    /// How many blocks are in chunks that are shared with `old`.
     shared: u32,
-    /// The addresses behind those.
+    /// The addresses of the blocks after those.
     rest: Vec<u32>,
 }
 
@@ -297,7 +301,7 @@ impl Growing {
         Ok(Self { old: Arc::clone(old), chunk_len, shared, rest })
     }
 
-    /// Blocks so far.
+    /// How many blocks there are so far.
     pub fn len(&self) -> u32 {
         self.shared + self.rest.len() as u32
     }
@@ -310,7 +314,7 @@ impl Growing {
         }
     }
 
-    /// The last `n` blocks, pushed before.
+    /// The last `n` blocks. They must have been added by [`Self::push`].
     pub fn last(&self, n: usize) -> &[u32] {
         &self.rest[self.rest.len().saturating_sub(n)..]
     }
@@ -320,13 +324,14 @@ impl Growing {
         self.rest.push(block);
     }
 
-    /// Take out the blocks from `len` on, all of them pushed before.
+    /// Remove the blocks from index `len`, and return them. They must have been added by
+    /// [`Self::push`].
     pub fn take_from(&mut self, len: u32) -> Vec<u32> {
         let keep = len.saturating_sub(self.shared) as usize;
         self.rest.split_off(keep.min(self.rest.len()))
     }
 
-    /// The list as written.
+    /// The complete list.
     pub fn finish(self) -> BlockList {
         let head = self.rest.last().copied().unwrap_or(BLOCK_NULL);
         let mut chunks = self.old.chunks[..(self.shared / self.chunk_len) as usize].to_vec();
@@ -344,7 +349,7 @@ mod tests {
 
     const BLOCK_SIZE: u32 = 128;
 
-    /// A device with a list of `len` blocks at scattered addresses, and the addresses.
+    /// A device that holds a list of `len` blocks at scattered addresses, and these addresses.
     fn stored(len: u32) -> (RamDevice, Vec<u32>) {
         let count = len.next_power_of_two().max(2) * 2;
         let dev = RamDevice::new(Geometry::new(BLOCK_SIZE, count).expect("geometry"));
@@ -358,7 +363,7 @@ mod tests {
         (dev, at)
     }
 
-    /// A list of `len` blocks, with one byte in the last.
+    /// A list of `len` blocks, with one byte in the last block.
     fn list_of(head: u32, len: u32) -> List {
         List { head, size: ctz::start(BLOCK_SIZE, len - 1) as u32 + 1 }
     }
