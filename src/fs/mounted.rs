@@ -1,5 +1,5 @@
-//! What only a mounted volume asks of the filesystem: numbers to show at any time, without waiting
-//! for the device, and the map of free blocks made in the background.
+//! What only a mounted volume needs: numbers that can be shown at any time without waiting for the
+//! device, and a map of free blocks that is made in the background.
 
 use super::pairs::CACHE_MAX;
 use super::{Fs, Usage};
@@ -11,21 +11,21 @@ use super::{Fs, Usage};
 pub struct PairCache {
     /// Metadata pairs of the filesystem.
     pub pairs: u64,
-    /// Those whose content is in memory.
+    /// How many of them have their content in memory.
     pub cached: u64,
-    /// Bytes of that content.
+    /// How many bytes this content takes.
     pub bytes: u64,
-    /// Bytes of clean content that are kept at most.
+    /// How many bytes of unchanged content are kept at most.
     pub bytes_max: u64,
-    /// How often content was needed and there.
+    /// How often content was needed and was in memory.
     pub hits: u64,
-    /// How often it had to be read.
+    /// How often content was needed and had to be read.
     pub misses: u64,
 }
 
 impl Fs {
     /// Let operations that need the map of free blocks fail with [`Error::MapUnfinished`] until it
-    /// is complete, instead of completing it themselves; whoever calls this completes it with
+    /// is complete, instead of completing it themselves. The caller then completes it with
     /// [`Fs::unmapped`] and [`Fs::mark`].
     pub fn defer_map(&mut self) {
         self.space.defer();
@@ -44,8 +44,8 @@ impl Fs {
         }
     }
 
-    /// Blocks used and free. Nothing is read for it: of files that the map of free blocks does not
-    /// hold yet, their sizes tell.
+    /// How many blocks are used and free. Nothing is read: for files whose blocks are not in the
+    /// map of free blocks yet, their sizes are counted.
     pub fn usage_so_far(&self) -> Usage {
         self.space.usage_so_far()
     }

@@ -1,9 +1,12 @@
-//! Moves between pairs, as the flush carries them out: one commit to the target, which notes in the
-//! global state what is to be deleted, and one to the source (SPEC: `0x7ff` MOVESTATE).
+//! Moves of entries between pairs, as the flush carries them out (SPEC: `0x7ff` MOVESTATE). The
+//! first commit, to the target pair, writes the entry there and notes in the global state which
+//! entry is to be deleted. The second commit, to the source pair, deletes that entry and clears the
+//! note.
 //!
-//! The second is made to the log on disk and not through the plan of the flush: whatever happened
-//! in between (a pair that moved to other blocks, a flush that failed and the changes made since),
-//! the global state names the entry by its pair and id, and nothing else may go with it.
+//! The second commit changes the log as it is on disk, and does not follow the plan of the flush.
+//! In the meantime, a pair may have moved to other blocks, or a flush may have failed and entries
+//! may have changed since. But the global state always names the entry by its pair and its id on
+//! disk, and nothing else may be deleted with it.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +19,16 @@ use crate::disk::Pair;
 use crate::error::{Error, Result};
 use crate::mdir::{COUNT_MAX, Entry, MoveId, Role, Select};
 
-/// A durable entry on its way to another pair.
+/// The move of an entry that is on disk to another pair.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Move {
     pub source: PairIx,
-    /// `None` when the target commit is on disk already.
+    /// `None` if the target commit is on disk already.
     pub target: Option<PairIx>,
 }
 
-/// The pending moves. They are carried out in the order in which they were made; of those whose
-/// target commit is on disk there is one at most, because the global state names only one.
+/// The pending moves. They are carried out in the order in which they were made. The target commit
+/// of only one of them can be on disk, because the global state can name only one entry.
 #[derive(Debug)]
 pub(super) struct Moves {
     pending: BTreeMap<MoveId, Move>,
@@ -37,7 +40,7 @@ impl Moves {
         Self { pending: BTreeMap::new(), next: 1 }
     }
 
-    /// The id of a move that is about to be made.
+    /// The id for a new move.
     pub fn new_id(&mut self) -> MoveId {
         let m = self.next;
         self.next = self.next.wrapping_add(1).max(1);
@@ -48,7 +51,7 @@ impl Moves {
         self.pending.insert(m, mv);
     }
 
-    /// Move `m` is over, or will not happen.
+    /// Remove move `m`, because it is complete or will not happen.
     pub fn end(&mut self, m: MoveId) -> Option<Move> {
         self.pending.remove(&m)
     }
@@ -57,12 +60,12 @@ impl Moves {
         self.pending.is_empty()
     }
 
-    /// The move that is carried out next.
+    /// The move to carry out next.
     pub fn first(&self) -> Option<(MoveId, Move)> {
         self.pending.first_key_value().map(|(&m, &mv)| (m, mv))
     }
 
-    /// The pair that still holds what `m` moves.
+    /// The pair that still holds the entry which `m` moves.
     pub fn source(&self, m: MoveId) -> Option<PairIx> {
         self.pending.get(&m).map(|mv| mv.source)
     }
@@ -78,14 +81,14 @@ impl Moves {
         begun.map(|(&m, mv)| (m, mv.source))
     }
 
-    /// The target commit of `m` is on disk.
+    /// Note that the target commit of `m` is on disk.
     pub fn arrived(&mut self, m: MoveId) {
         if let Some(mv) = self.pending.get_mut(&m) {
             mv.target = None;
         }
     }
 
-    /// A split has put an entry of this role into the pair `ix`.
+    /// Note that a split has moved an entry with this role to the pair `ix`.
     pub fn follow(&mut self, role: Role, ix: PairIx) {
         match role {
             Role::Leaving(m) => {
@@ -104,14 +107,16 @@ impl Moves {
 }
 
 impl Fs {
-    /// Move what was renamed across pairs, one entry after the other.
+    /// Carry out the moves of entries that were renamed from pair to pair, one after the other.
     pub(super) fn finish_moves(&mut self, view: View) -> Result<(), Fault> {
         while let Some((first, Move { source, target })) = self.moves.first() {
             if let Some(target) = target {
                 self.arrive(first, source, target, view)?;
             }
             let mut m = first;
-            // leaving may leave the source with nothing but what arrives there: both in one commit
+            // The source might be left with nothing but an entry that arrives there by another
+            // move. Then one commit writes that entry and deletes this one, so that the pair is
+            // never empty on disk.
             while let Some((source, next)) = self.exchanged(m)? {
                 let from = self.moves.source(next).unwrap_or(source);
                 let gstate = Some(self.moving(from, next)?);
@@ -127,7 +132,7 @@ impl Fs {
         Ok(())
     }
 
-    /// The first commit of move `m`.
+    /// Make the first commit of move `m`.
     fn arrive(
         &mut self,
         m: MoveId,
@@ -141,14 +146,15 @@ impl Fs {
         if self.pair(target).on_disk {
             self.phase(&[target], spec)?;
         } else {
-            // what makes a new pair reachable is the commit of the one before it
+            // a new pair is on disk only when the commit of the pair before it names it
             let waiting = self.mdir(target)?.clone();
             self.pair_mut(target).deferred = false;
             self.write_new(target, Spec { gstate: None, ..spec }, false)?;
             let publisher = self.thread.publisher(target, &mut WaysBack::new());
             let published = self.phase(&[publisher], spec);
             if published.is_err() && !self.pair(target).on_disk {
-                // it has not arrived: another try must not write it before its move begins
+                // the entry has not arrived, and another attempt must not write it before its move
+                // begins
                 self.pair_mut(target).mdir = Some(Box::new(waiting));
             }
             published?;
@@ -157,7 +163,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The source of move `m` and a move that arrives there, if the source must not be without it.
+    /// The source of move `m`, and a move that arrives there, if the source would be empty without
+    /// the entry that arrives.
     fn exchanged(&mut self, m: MoveId) -> Result<Option<(PairIx, MoveId)>> {
         let Some(source) = self.moves.source(m) else { return Ok(None) };
         let leave = Select { arrive: None, leave: Some(m) };
@@ -171,7 +178,7 @@ impl Fs {
         Ok(self.mdir(source)?.entries.iter().find_map(arriving))
     }
 
-    /// The global state while move `m` is under way.
+    /// The global state between the two commits of move `m`.
     fn moving(&mut self, source: PairIx, m: MoveId) -> Result<crate::disk::GState> {
         let mut entries = self.mdir(source)?.entries.iter();
         let leaving = entries.find(|e| e.role == Role::Leaving(m)).and_then(|e| e.did);
@@ -181,27 +188,28 @@ impl Fs {
         Ok(self.durable.gstate().with_move(Some((self.pair(source).blocks, id))))
     }
 
-    /// The second commit of the move that the global state on disk names, if any.
+    /// Make the second commit of the move that the global state on disk names, if there is one.
     pub(super) fn end_move(&mut self) -> Result<()> {
         let Some((blocks, id)) = self.durable.gstate().pending_move() else { return Ok(()) };
         let ended = self.durable.gstate().with_move(None);
         let begun = self.moves.begun();
         let Some(at) = self.pair_of(blocks, begun.map(|(_, source)| source)) else {
-            // it is gone already
+            // the pair does not exist any more
             return self.commit_gstate(ended);
         };
         let count = self.durable_log(at)?.entries.len();
         if usize::from(id) >= count {
             return self.commit_gstate(ended);
         }
-        // a pair must not be left empty: the C driver cannot list past it
+        // a pair inside a directory must never be empty on disk, because the C driver cannot list
+        // past it
         let before = self.before_on_disk(at).filter(|_| count == 1 && self.pair(at).continues);
         match before {
             Some(before) => self.detach_source(at, before, begun)?,
             None => {
                 self.commit_edits(at, &[Edit::Delete(id)], ended)?;
                 let leaving = self.take_leaving(begun)?;
-                // a compaction may have put the entries into another order
+                // a compaction may have changed the order of the entries
                 let gone = leaving.and_then(|(_, e)| e.did).unwrap_or(id);
                 if let Some(mdir) = &mut self.pair_mut(at).mdir {
                     mdir.deleted_on_disk(gone);
@@ -216,7 +224,7 @@ impl Fs {
         Ok(())
     }
 
-    /// The pair on these blocks, most likely `guess`.
+    /// The pair on these blocks. `guess` is looked at first.
     fn pair_of(&self, blocks: Pair, guess: Option<PairIx>) -> Option<PairIx> {
         let is_it = |p: &PairInfo| p.on_disk && p.blocks.same(blocks);
         guess
@@ -232,7 +240,7 @@ impl Fs {
         guess.or_else(|| self.thread.iter().map(|(ix, _)| ix).find(leads))
     }
 
-    /// Take the entry that leaves out of its pair in memory.
+    /// Remove the entry that leaves from its pair in memory.
     fn take_leaving(&mut self, begun: Option<(MoveId, PairIx)>) -> Result<Option<(usize, Entry)>> {
         let Some((m, source)) = begun else { return Ok(None) };
         let mdir = self.mdir(source)?;
@@ -240,8 +248,8 @@ impl Fs {
         Ok(at.map(|at| (at, mdir.remove(at))))
     }
 
-    /// The entry that leaves is all that `at` has on disk: `before` passes over the pair, and what
-    /// is to come there in memory goes to a new one.
+    /// The entry that leaves is the only one that `at` has on disk. So the tail of `before` is
+    /// changed to pass over the pair. Entries that will come to the pair in memory go to a new one.
     fn detach_source(
         &mut self,
         at: PairIx,
@@ -271,7 +279,7 @@ impl Fs {
         }
         let p = self.pair(at);
         let edits = [Edit::Tail(p.disk_tail), Edit::Absorb(p.gdelta)];
-        // nothing more may be added to the delta that is handed on
+        // nothing may be added to this delta any more, because `before` takes it over as it is
         self.relocating.push_unnamed(at);
         let passed = self.commit_edits(before, &edits, self.durable.gstate().with_move(None));
         self.relocating.pop_unnamed();

@@ -2,11 +2,12 @@
 //!
 //! [`OpenFiles`] owns it, and nothing else in the filesystem sees its fields. What must hold:
 //!
-//! 1. A file object lives while it is open, while it waits to be written, and while its changes
-//!    could still be dropped; then whoever ended the last of these removes it.
-//! 2. The bytes in memory only are counted: a file is changed by [`OpenFiles::update`] alone.
-//! 3. A file that waits to be written has a name. One without a name is never flushed.
-//! 4. A file is `unsaved` as long as it keeps what its entry said before its changes
+//! 1. A file object exists as long as it is open, waits to be written, or has changes that can
+//!    still be dropped. Whoever ends the last of these conditions removes it.
+//! 2. The bytes that are only in memory are counted. So files are changed only by
+//!    [`OpenFiles::update`].
+//! 3. A file that waits to be written has a name. A file without a name is never flushed.
+//! 4. A file is `unsaved` as long as it keeps what was in its entry before its changes
 //!    (`unsaved.rs`).
 
 use std::collections::BTreeSet;
@@ -20,29 +21,29 @@ use crate::disk::ctz;
 use crate::error::{Error, Result};
 use crate::slots::Slots;
 
-/// A CTZ list on disk and what was changed since.
+/// A CTZ list on disk, and the changes since it was written.
 #[derive(Debug, Default)]
 pub(super) struct Ctz {
-    /// Its blocks: on disk, committed or not.
+    /// The blocks that are written. A commit may not name all of them yet.
     pub list: Arc<BlockList>,
-    /// Bytes of `list` that count; beyond are dirty ranges and zeros.
+    /// How many bytes of `list` are content. After them, there are dirty ranges and zeros.
     pub valid: u32,
     /// The list that the entry on disk names.
     pub durable: Arc<BlockList>,
-    /// How many blocks `list` and `durable` have in common at the start.
+    /// How many blocks `list` and `durable` have in common at their beginning.
     pub shared: u32,
     /// Dirty ranges.
     pub dirty: Extents,
-    /// Blocks promised by the allocator for writing this out.
+    /// How many blocks the allocator has promised for writing out the changes.
     pub reserved: u32,
 }
 
-/// Where a file's content is.
+/// Where the content of a file is.
 #[derive(Debug)]
 pub(super) enum Body {
     /// In its entry.
     Inline,
-    /// It was inline when it was unlinked.
+    /// In memory. The file was inline when it was unlinked.
     Detached(Vec<u8>),
     /// In blocks.
     Ctz(Ctz),
@@ -51,19 +52,19 @@ pub(super) enum Body {
 /// An open file.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Where its entry is; none once unlinked.
+    /// The directory and name of its entry. `None` after it was unlinked.
     pub link: Option<(DirId, Box<[u8]>)>,
-    /// How often it is open; a changed file outlives its last close until it is flushed.
+    /// How many times it is open. A changed file is kept after its last close until it is flushed.
     pub opens: u32,
-    /// Bytes.
+    /// The size in bytes.
     pub size: u32,
     pub body: Body,
-    /// What its entry said before the first change that is not durable.
+    /// What was in its entry before the first change that is not durable.
     saved: Option<Saved>,
 }
 
 impl File {
-    /// Bytes of content in memory only.
+    /// How many bytes of content are only in memory.
     fn dirty_bytes(&self) -> usize {
         match &self.body {
             Body::Ctz(c) => c.dirty.bytes(),
@@ -73,7 +74,7 @@ impl File {
 }
 
 impl Ctz {
-    /// Where writing out has to begin; `None` if no byte changed.
+    /// The position at which writing out begins. `None` if no byte has changed.
     pub fn changed_from(&self, size: u32) -> Option<u32> {
         let gap = (size > self.valid).then_some(self.valid);
         match (self.dirty.first(), gap) {
@@ -82,7 +83,7 @@ impl Ctz {
         }
     }
 
-    /// Blocks that writing out will take.
+    /// How many blocks writing out will take.
     pub fn blocks_needed(&self, block_size: u32, size: u32) -> u32 {
         match self.changed_from(size) {
             Some(from) => ctz::blocks(block_size, size) - ctz::locate(block_size, from).0,
@@ -92,12 +93,12 @@ impl Ctz {
 }
 
 impl File {
-    /// A file of this content, which is not open yet.
+    /// A file with this content. It is not open yet.
     pub fn new(link: (DirId, Box<[u8]>), size: u32, body: Body) -> Self {
         Self { link: Some(link), opens: 0, size, body, saved: None }
     }
 
-    /// Whether it keeps what its entry said before its changes.
+    /// Whether it keeps what was in its entry before its changes.
     pub fn is_unsaved(&self) -> bool {
         self.saved.is_some()
     }
@@ -109,11 +110,11 @@ pub(super) struct OpenFiles {
     table: Slots<File>,
     /// Files whose content in blocks has changed.
     dirty: BTreeSet<FileId>,
-    /// Bytes of content in memory only.
+    /// How many bytes of content are only in memory.
     dirty_bytes: usize,
-    /// Files keep what they were before their changes.
+    /// Whether files keep what was in their entries before their changes.
     tracks_unsaved: bool,
-    /// Files that do so now.
+    /// The files that keep it now.
     unsaved: BTreeSet<FileId>,
 }
 
@@ -143,20 +144,20 @@ impl OpenFiles {
         Some(file)
     }
 
-    /// A file that is known to be there.
+    /// The file with this id, which the caller knows to exist.
     pub fn get(&self, id: FileId) -> &File {
         &self.table[id.0]
     }
 
-    /// The file that a caller of this module means.
+    /// The open file with this id.
     ///
     /// # Errors
-    /// [`Error::Closed`] unless it is open.
+    /// [`Error::Closed`] if it is not open.
     pub fn opened(&self, id: FileId) -> Result<&File> {
         self.table.get(id.0).filter(|f| f.opens > 0).ok_or(Error::Closed)
     }
 
-    /// Change a file that is known to be there.
+    /// Change the file with this id, which the caller knows to exist.
     pub fn update<R>(&mut self, id: FileId, change: impl FnOnce(&mut File) -> R) -> R {
         let file = &mut self.table[id.0];
         let before = file.dirty_bytes();
@@ -165,7 +166,7 @@ impl OpenFiles {
         result
     }
 
-    /// The list of a file in blocks changes; of any other file, nothing.
+    /// Change the list of a file that is in blocks. For any other file, nothing is done.
     pub fn update_list<R>(
         &mut self,
         id: FileId,
@@ -177,7 +178,7 @@ impl OpenFiles {
         })
     }
 
-    /// Close a file once. True if nobody needs the object any more.
+    /// Close a file once. Returns true if nothing needs the object any more.
     pub fn close(&mut self, id: FileId) -> bool {
         let is_changed = self.dirty.contains(&id) || self.unsaved.contains(&id);
         let Some(file) = self.table.get_mut(id.0) else { return false };
@@ -185,25 +186,25 @@ impl OpenFiles {
         file.opens == 0 && !is_changed
     }
 
-    /// Bytes of content in memory only.
+    /// How many bytes of content are only in memory.
     pub fn dirty_bytes(&self) -> usize {
         self.dirty_bytes
     }
 
-    /// Bytes of content in memory only of each file in blocks.
+    /// For each file in blocks, how many bytes of content are only in memory.
     pub fn by_dirty_bytes(&self) -> Vec<(usize, FileId)> {
         let in_blocks = self.table.iter().filter(|(_, f)| matches!(f.body, Body::Ctz(_)));
         in_blocks.map(|(id, f)| (f.dirty_bytes(), FileId(id))).collect()
     }
 
-    /// The content of a file waits to be written, if it has a name.
+    /// Note that the content of a file waits to be written, if the file has a name.
     pub fn mark_dirty(&mut self, id: FileId) {
         if self.get(id).link.is_some() {
             self.dirty.insert(id);
         }
     }
 
-    /// The content of a file does not wait to be written. True if it did.
+    /// Note that the content of a file does not wait to be written. Returns whether it did.
     pub fn mark_clean(&mut self, id: FileId) -> bool {
         self.dirty.remove(&id)
     }
@@ -218,39 +219,39 @@ impl OpenFiles {
         &self.dirty
     }
 
-    /// Files that a flush would settle, one way or the other.
+    /// How many files a flush would write or make durable.
     pub fn waiting(&self) -> usize {
         self.dirty.len().max(self.unsaved.len())
     }
 
-    /// Files are to keep what they were before their changes.
+    /// Let files keep what was in their entries before their changes.
     pub fn track_unsaved(&mut self) {
         self.tracks_unsaved = true;
     }
 
-    /// Whether they do.
+    /// Whether files keep what was in their entries before their changes.
     pub fn tracks_unsaved(&self) -> bool {
         self.tracks_unsaved
     }
 
-    /// A file keeps what its entry said.
+    /// Let a file keep what was in its entry.
     pub fn keep_saved(&mut self, id: FileId, saved: Saved) {
         self.table[id.0].saved = Some(saved);
         self.unsaved.insert(id);
     }
 
-    /// What a file's entry said before its changes is not kept any more.
+    /// Remove what a file keeps of its entry, and return it.
     pub fn take_saved(&mut self, id: FileId) -> Option<Saved> {
         self.unsaved.remove(&id);
         self.table.get_mut(id.0)?.saved.take()
     }
 
-    /// Files that keep what they were.
+    /// The files that keep what was in their entries.
     pub fn unsaved(&self) -> &BTreeSet<FileId> {
         &self.unsaved
     }
 
-    /// What they keep, to be changed.
+    /// Change what each of these files keeps.
     pub fn each_saved(&mut self, mut change: impl FnMut(&mut Saved)) {
         for id in &self.unsaved {
             if let Some(saved) = &mut self.table[id.0].saved {

@@ -11,16 +11,16 @@ use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
 
-/// How far a removed directory is looked for behind its parent in the thread.
+/// How many pairs behind its parent a removed directory is looked for in the thread.
 const THREAD_LOOKAHEAD: usize = 1024;
 
 impl Fs {
-    /// Make an empty file.
+    /// Create an empty file.
     pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         self.create_with_attrs(dir, name, &[])
     }
 
-    /// Make an empty file that has these attributes, as types and data, from the start.
+    /// Create an empty file with these attributes: type and data of each.
     pub fn create_with_attrs(
         &mut self,
         dir: DirId,
@@ -39,12 +39,12 @@ impl Fs {
         })
     }
 
-    /// Make an empty directory.
+    /// Create an empty directory.
     pub fn mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
         self.mkdir_with_attrs(dir, name, &[])
     }
 
-    /// Make an empty directory that has these attributes, as types and data, from the start.
+    /// Create an empty directory with these attributes: type and data of each.
     pub fn mkdir_with_attrs(
         &mut self,
         dir: DirId,
@@ -76,7 +76,7 @@ impl Fs {
         Ok(Attempt::Done(id))
     }
 
-    /// Check everything that must hold for `e` to be made in `dir`, and make room.
+    /// Check everything that is necessary to create `e` in `dir`, and make room for it.
     fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Attempt<Place>> {
         self.dir(dir)?;
         self.check_name(&e.name)?;
@@ -99,15 +99,16 @@ impl Fs {
         Ok(())
     }
 
-    /// The pair a new directory in `dir` goes behind in the thread: the parent's last, so that
-    /// parents come before children; the root's last if the thread misses the parent.
+    /// The pair after which a new directory in `dir` is put into the thread. It is the last pair of
+    /// the parent, so that parents come before their children. If the parent is not in the thread,
+    /// it is the last pair of the root.
     fn last_threaded(&self, dir: DirId) -> Result<PairIx> {
         let last = |d: &Dir| d.pairs.last().copied().ok_or(Error::NotFound);
         let ix = last(self.dir(dir)?)?;
         if self.pair(ix).threaded { Ok(ix) } else { last(self.dir(ROOT)?) }
     }
 
-    /// Remove a file. While it is open, its content lives on.
+    /// Remove a file. If the file is open, its content stays until it is closed.
     pub fn unlink(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -119,7 +120,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Remove the visible entry at `place`, and all that a pending move keeps of it elsewhere.
+    /// Remove the visible entry at `place`, and the entries that a pending move of it keeps
+    /// elsewhere.
     pub(super) fn remove_entry(&mut self, place: Place) -> Result<Entry> {
         let dir = self.pair(place.pair).dir;
         let e = self.remove_entry_only(place)?;
@@ -135,7 +137,7 @@ impl Fs {
                 self.remove_hidden(mv.source, Role::Leaving(m))?;
                 self.remove_hidden(place.pair, Role::Replaced(m))?;
             }
-            // the replaced entry stood beside it
+            // the entry that it replaces stands next to it
             let mdir = self.mdir(place.pair)?;
             let at = mdir
                 .entries
@@ -147,7 +149,7 @@ impl Fs {
         self.remove_at(place)
     }
 
-    /// Remove the hidden entry of `role` in `pair`.
+    /// Remove the hidden entry with this role in `pair`.
     fn remove_hidden(&mut self, pair: PairIx, role: Role) -> Result<()> {
         let mdir = self.mdir_mut(pair)?;
         if let Some(at) = mdir.entries.iter().position(|e| e.role == role) {
@@ -176,12 +178,13 @@ impl Fs {
         })
     }
 
-    /// Whether `child` is empty, and may go before a flush.
+    /// Check that `child` is empty, and can be removed before a flush.
     ///
-    /// The C driver, finding an interrupted flush, drops directories without a parent one after
-    /// the other along the thread. A removed directory that still names a removed one before it
-    /// would hide that from it, so parents must come first; and what a directory of several pairs
-    /// holds would reappear elsewhere, so those are not nested.
+    /// When the C driver finds an interrupted flush, it goes along the thread once and drops each
+    /// directory that no entry names. If a removed directory still names another removed one that
+    /// comes before it in the thread, the C driver finds a parent for that one and keeps it. So
+    /// parents must come first. And the entries of a removed directory of several pairs would
+    /// reappear elsewhere, so of two nested removed directories, only one may have several pairs.
     pub(super) fn check_removable(&mut self, child: DirId) -> Result<Attempt<()>> {
         let pairs = self.dir(child)?.pairs.clone();
         for &ix in &pairs {
@@ -223,8 +226,8 @@ impl Fs {
         self.dirs.forget_head(blocks);
     }
 
-    /// Before `ix` is forgotten: of the removed directories whose entries were there, the pair
-    /// before it knows when they are gone from the disk.
+    /// Called before `ix` is forgotten. If `ix` held entries of removed directories, the commit of
+    /// the pair before it now shows that they are deleted on disk.
     pub(super) fn hand_on_entries(&mut self, ix: PairIx) {
         if self.leaving.held_entries(ix) {
             let before = self.pair(ix).prev.unwrap_or(PairIx(0));
@@ -233,8 +236,8 @@ impl Fs {
         }
     }
 
-    /// Let the pairs of the empty directory `child`, whose entry was in `entry_pair`, leave the
-    /// thread with the next flush.
+    /// Let the pairs of the empty directory `child` leave the thread with the next flush. Its entry
+    /// was in `entry_pair`.
     pub(super) fn detach_dir(&mut self, child: DirId, entry_pair: PairIx, by_move: bool) {
         let pairs = std::mem::take(&mut self.dirs[child].pairs);
         let mut kept = Vec::new();
@@ -274,8 +277,8 @@ mod tests {
         Fs::open(dev, &OpenOptions::default()).expect("open")
     }
 
-    /// Whether directories that come and go were on disk or not, were replaced or removed: nothing
-    /// of them stays in memory, and their ids stand for nothing any more.
+    /// However directories are created, replaced and removed, on disk or only in memory: nothing of
+    /// them stays in memory, and their ids do not stand for anything any more.
     #[test]
     fn removed_directories_leave_nothing_behind() {
         let mut fs = empty();
@@ -317,7 +320,7 @@ mod tests {
         assert_eq!(*fs.list(ROOT).expect("list"), [b"new"[..].into()]);
     }
 
-    /// Whatever is asked of a file that was closed is an error, and changes nothing.
+    /// Check that every operation on a file that was closed is an error and changes nothing.
     fn is_closed(fs: &mut Fs, id: FileId) {
         let closed = |result: Result<()>| assert!(matches!(result, Err(Error::Closed)), "{id:?}");
         closed(fs.file_size(id).map(|_| ()));
@@ -340,7 +343,7 @@ mod tests {
             fs.create(ROOT, name).expect("create");
         }
         for round in 0..20 {
-            // closed before and after its change is on disk, and after it has lost its name
+            // close the file before or after its change is on disk, or after it has lost its name
             let a = fs.open_file(ROOT, b"a").expect("open");
             fs.write(a, 0, &vec![round; 20 << (round % 6)]).expect("write");
             if round % 2 == 0 {

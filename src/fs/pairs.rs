@@ -1,91 +1,92 @@
-//! What is known of a metadata pair, and the content of pairs for whoever works on the whole.
+//! What is known about a metadata pair, and access to the content of pairs.
 
 use super::{DirId, Fs};
 use crate::disk::{GState, Pair, Tail};
 use crate::error::Result;
 use crate::mdir::{LogEnd, Mdir};
 
-/// Bytes of clean parsed pairs kept in memory: 100,000 small entries.
+/// How many bytes of unchanged parsed pairs are kept in memory: about 100,000 small entries.
 pub(super) const CACHE_MAX: usize = 24 << 20;
-/// How much of that opening fills.
+/// How many bytes of them opening keeps.
 pub(super) const CACHE_AT_OPEN: usize = CACHE_MAX / 3;
 
-/// A metadata pair's place in the table.
+/// The place of a metadata pair in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PairIx(pub u32);
 
-/// What is to become of a pair.
+/// What will become of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
     /// It stays.
     Stays,
-    /// It lost its last entry: passing over it deletes what it holds on disk.
+    /// It has lost its last entry. When a tail passes over it, its entries on disk are deleted.
     Emptied,
-    /// It goes with its directory, once no entry on disk names that.
+    /// It leaves the thread with its directory, when no entry on disk names the directory any more.
     Removed,
 }
 
-/// Which pairs a tail passes over.
+/// Which pairs the tails in the thread pass over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum View {
-    /// New pairs are in, emptied ones out, removed directories still in.
+    /// New pairs are in the thread and emptied pairs are not. Removed directories are still in it.
     Grown,
-    /// Like `Grown`, but removed directories keep their first pair only.
+    /// Like `Grown`, but of removed directories only the first pair is in the thread.
     Stubbed,
-    /// As it is to be in the end.
+    /// The thread as it will be in the end.
     Final,
 }
 
-/// A metadata pair: what must be known of it while its content is not in memory.
+/// A metadata pair, with everything that must be known about it while its content is not in memory.
 #[derive(Debug)]
 pub(super) struct PairInfo {
     /// Active block, then its twin.
     pub blocks: Pair,
     /// Where the log of the active block ends.
     pub end: LogEnd,
-    /// Whether all bytes behind that read 0xFF; unknown until looked at.
+    /// Whether all bytes after the log read 0xFF. `None` if that was not looked at yet.
     pub appendable: Option<bool>,
-    /// Whether the twin is durably erased.
+    /// Whether the twin is erased, durably.
     pub twin_erased: bool,
     /// The tail on disk.
     pub disk_tail: Tail,
     /// This pair's delta of the global state on disk.
     pub gdelta: GState,
-    /// The directory it belongs to; none for superblocks apart from the root, and for orphans.
+    /// The directory that it belongs to. `None` for superblock pairs other than the root's, and for
+    /// orphans.
     pub dir: Option<DirId>,
     /// Whether a hardtail leads here.
     pub continues: bool,
-    /// Whether it is of the superblock chain: blocks 0 and 1, and what hardtails lead to from
-    /// there. It is never an orphan, whatever it holds.
+    /// Whether it belongs to the superblock chain: blocks 0 and 1, and all pairs to which hardtails
+    /// lead from there. Such a pair is never an orphan, whatever it holds.
     pub chain: bool,
-    /// Whether durable metadata reaches it.
+    /// Whether metadata on disk leads to it.
     pub on_disk: bool,
     /// Whether it is in the thread.
     pub threaded: bool,
-    /// Whether it is to stay in the thread.
+    /// Whether it will stay in the thread.
     pub fate: Fate,
-    /// Whether names in it are, or were, there twice: it is never appended to.
+    /// Whether names in it occur twice, or did. Such a pair is never appended to.
     pub has_doubles: bool,
-    /// Whether it has to wait for a later round of the flush.
+    /// Whether it must wait for a later round of the flush.
     pub deferred: bool,
-    /// The next pair of the thread, or of an unthreaded directory.
+    /// The next pair in the thread, or in a directory that is not in the thread.
     pub next: Option<PairIx>,
-    /// The one before.
+    /// The pair before it.
     pub prev: Option<PairIx>,
     /// The first name in it.
     pub first: Option<Box<[u8]>>,
     /// Its content, if in memory.
     pub mdir: Option<Box<Mdir>>,
-    /// When it was used last.
+    /// When it was last used.
     pub used: u32,
-    /// Bytes of its content counted in the cache.
+    /// How many bytes of its content are counted in the cache.
     pub counted: usize,
-    /// Whether the list of cached pairs names it.
+    /// Whether it is in the list of cached pairs.
     pub listed: bool,
 }
 
 impl PairInfo {
-    /// A pair in memory only.
+    /// A pair that exists only in memory.
     pub fn new(blocks: Pair, dir: Option<DirId>, continues: bool) -> Self {
         Self {
             blocks,
@@ -114,29 +115,30 @@ impl PairInfo {
 }
 
 impl Fs {
-    /// What is known of a pair.
+    /// What is known about a pair.
     pub(super) fn pair(&self, ix: PairIx) -> &PairInfo {
         self.thread.get(ix)
     }
 
-    /// The same, to be changed.
+    /// What is known about a pair, for changing it.
     pub(super) fn pair_mut(&mut self, ix: PairIx) -> &mut PairInfo {
         self.thread.get_mut(ix)
     }
 
-    /// The content of a pair, read if need be.
+    /// The content of a pair. It is read if it is not in memory.
     pub(super) fn mdir(&mut self, ix: PairIx) -> Result<&mut Mdir> {
         self.thread.mdir(self.durable.dev(), &self.dirs, ix)
     }
 
-    /// The content of a pair, to be changed.
+    /// The content of a pair, for changing it. The pair is marked as changed.
     pub(super) fn mdir_mut(&mut self, ix: PairIx) -> Result<&mut Mdir> {
         self.mdir(ix)?;
         self.thread.mark_dirty(ix);
         self.mdir(ix)
     }
 
-    /// Fill in again which directory each entry of a pair stands for, if its content is in memory.
+    /// Set again which directory each entry of a pair names, if the content of the pair is in
+    /// memory.
     pub(super) fn resolve(&mut self, ix: PairIx) {
         let p = self.thread.get_mut(ix);
         if let Some(mdir) = p.mdir.take() {
@@ -144,7 +146,8 @@ impl Fs {
         }
     }
 
-    /// Keep so many bytes of metadata pairs in memory, where most of them are not asked for again.
+    /// Keep only this many bytes of metadata pairs in memory, because most of them will not be
+    /// needed again.
     #[cfg(feature = "transfer")]
     pub(crate) fn limit_cache(&mut self, bytes: usize) {
         self.thread.limit_cache(bytes);

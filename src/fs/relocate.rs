@@ -1,10 +1,10 @@
-//! Moving pairs to other blocks: off bad ones, and off those that have been erased often enough.
+//! Moving pairs to other blocks, because a block is bad or has been erased often enough.
 //!
-//! Wear is levelled as the C driver does it: every pair counts its compactions in its revision,
-//! and at each multiple of `block_cycles` (made odd, so that both blocks take turns) it moves
-//! instead of being compacted: directories, their parents, and the root. The superblock pair
-//! cannot move. It hands everything but the superblock on to a new pair behind it, and is written
-//! from then on only when that one moves (DESIGN: the superblock chain).
+//! Wear is levelled as in the C driver. The revision of a pair counts its compactions. At each
+//! multiple of `block_cycles`, which is made odd so that both blocks take turns, the pair moves
+//! instead of being compacted. The superblock pair cannot move. Instead, everything except the
+//! superblock goes to a new pair behind it, and from then on the superblock pair is only written
+//! when that pair moves (DESIGN: the superblock chain).
 
 use super::commit::{Fault, Spec};
 use super::edits::Edit;
@@ -17,42 +17,45 @@ use crate::disk::{GState, Pair, Tail};
 use crate::error::{Error, IoError, IoOp, Result};
 use crate::mdir::LogEnd;
 
-/// A worn pair moves after those that name it, if these are worn, too. That many moves may wait for
-/// each other.
+/// A worn pair moves after the pairs that name it, if these are worn, too. At most this many pairs
+/// may wait for each other.
 const WAITING_MAX: usize = 64;
-/// A pair's new name may find a bad block where it is to be written, and so on up the tree. With
-/// this many something is wrong, and a stack is only so deep.
+/// To readdress a pair, another pair must be written, which may find a bad block and move as well,
+/// and so on up the tree. With more nested moves than this, something must be wrong, and the stack
+/// is limited.
 const NESTED_MAX: usize = 1000;
 
-/// Moves of pairs to other blocks, due and under way.
+/// Moves of pairs to other blocks that are due or in progress.
 #[derive(Debug, Default)]
 pub(super) struct Relocating {
-    /// Pairs whose deltas of the global state do not count, or not for long: those being moved to
-    /// other blocks, while nothing in the thread names these, and one that is about to leave it.
+    /// Pairs whose deltas of the global state do not count, or will soon not count: pairs that are
+    /// being moved and whose new blocks nothing in the thread names yet, and a pair that is about
+    /// to leave the thread.
     unnamed: Vec<PairIx>,
-    /// Worn pairs that wait for others to move first.
+    /// Worn pairs that wait until others have moved.
     making_way: Vec<PairIx>,
-    /// The superblock pair has been compacted so often that what it holds should leave it.
+    /// Whether the superblock pair has been compacted so often that its content should leave it.
     expansion_due: bool,
-    /// The revision of the superblock pair when it did so last.
+    /// The revision of the superblock pair when its content last left it.
     expanded_at: Option<u32>,
-    /// How often a pair has moved to other blocks.
+    /// How many times a pair has moved to other blocks.
     count: u64,
 }
 
 impl Relocating {
-    /// How often a pair has moved to other blocks: if that changes meanwhile, what was planned may
-    /// name the old ones.
+    /// How many times a pair has moved to other blocks. If this number changes, a plan made before
+    /// may contain old blocks.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Until [`Self::pop_unnamed`], the delta of this pair does not count.
+    /// Note that the delta of this pair does not count, until [`Self::pop_unnamed`] is called.
     pub fn push_unnamed(&mut self, ix: PairIx) {
         self.unnamed.push(ix);
     }
 
-    /// The delta of the pair that was pushed last counts again, or the pair has left the thread.
+    /// Note that the delta of the pair that was pushed last counts again, or that the pair has left
+    /// the thread.
     pub fn pop_unnamed(&mut self) {
         self.unnamed.pop();
     }
@@ -68,25 +71,27 @@ impl Fs {
         self.pair(ix).blocks.same(Pair::SUPERBLOCK)
     }
 
-    /// Whether the next compaction of `ix` is the one that should move it.
+    /// Whether the pair should move at its next compaction.
     pub(super) fn is_tired(&self, ix: PairIx) -> bool {
         let next = self.pair(ix).end.rev.wrapping_add(1);
         self.wear_modulus().is_some_and(|modulus| next.is_multiple_of(modulus))
     }
 
-    /// After so many compactions a pair moves.
+    /// A pair moves at each compaction at which its revision is a multiple of this number.
     pub(super) fn wear_modulus(&self) -> Option<u32> {
-        // odd, lest only one block of a pair ever be replaced; and above 1, lest it never end
+        // The number is odd, because otherwise only one block of a pair would ever be replaced. It
+        // is above 1, because otherwise every move would cause another one.
         self.block_cycles.map(|cycles| cycles.saturating_add(1) | 1)
     }
 
-    /// Before `ix` is compacted by a phase: if it has been compacted often enough, commit it to
-    /// another block instead, or let the superblock chain grow.
+    /// Called before a phase compacts `ix`. If the pair has been compacted often enough, this
+    /// commits it to another block instead, or lets the superblock chain grow.
     ///
-    /// No pair moves for wear while a move between pairs is pending. The C driver ends that first,
-    /// and where this leaves a pair of a directory empty, it takes that out of the thread by a
-    /// commit to the pair before. If that is a pair that has moved, and whose old blocks the thread
-    /// still names, the commit goes to the old copy and is lost.
+    /// No pair moves for wear while a move of an entry is pending. After a crash, the C driver
+    /// would finish the move of the entry first. If that empties a pair of a directory, the C
+    /// driver takes the pair out of the thread by a commit to the pair before. If the pair before
+    /// has moved, and the thread still names its old blocks, this commit would go to the old copy
+    /// and be lost.
     pub(super) fn level_wear(&mut self, ix: PairIx, spec: Spec) -> Result<(), Fault> {
         if !self.is_tired(ix) {
             return Ok(());
@@ -112,7 +117,8 @@ impl Fs {
         self.commit_elsewhere(ix, spec)
     }
 
-    /// Before the twins of a later phase are erased: whether that phase will move `ix`.
+    /// Called before the twins for a later phase are erased. Returns whether that phase will move
+    /// `ix`.
     pub(super) fn moves_later(&mut self, ix: PairIx, view: View) -> Result<bool, Fault> {
         if !self.is_tired(ix) {
             return Ok(false);
@@ -127,7 +133,7 @@ impl Fs {
         if self.moves_alone(ix, view) { Ok(true) } else { Err(Fault::TiredTwin(ix)) }
     }
 
-    /// Whether the commit of `ix` changes nothing about other pairs: it neither publishes new ones
+    /// Whether the commit of `ix` changes nothing about other pairs: it neither publishes new pairs
     /// nor passes over removed ones.
     fn moves_alone(&self, ix: PairIx, view: View) -> bool {
         let next = self.thread.skip_from(ix, view).1;
@@ -135,7 +141,7 @@ impl Fs {
     }
 
     fn level_superblock(&mut self, ix: PairIx) -> Result<(), Fault> {
-        // the compaction that the chain has grown for
+        // the superblock chain has grown for the sake of this compaction
         if self.relocating.expanded_at == Some(self.pair(ix).end.rev) {
             return Ok(());
         }
@@ -143,7 +149,8 @@ impl Fs {
         if self.expand_if_due()? { Err(Fault::Replan) } else { Ok(()) }
     }
 
-    /// The commit of `ix` in a phase, to another block than its twin, if there is one that works.
+    /// Make the commit of `ix` in a phase to another block than its twin, if there is one that
+    /// works.
     fn commit_elsewhere(&mut self, ix: PairIx, spec: Spec) -> Result<(), Fault> {
         let tail = self.thread.tail_in(ix, spec.view);
         let (layout, rev) = (self.layout, self.pair(ix).end.rev.wrapping_add(1));
@@ -161,14 +168,14 @@ impl Fs {
         Ok(())
     }
 
-    /// Let the superblock chain grow if that is due and possible. Nothing is written yet.
+    /// Let the superblock chain grow, if that is due and possible. Nothing is written yet.
     pub(super) fn expand_if_due(&mut self) -> Result<bool> {
-        // what is to be deleted is known by its pair, which must not change on the way
+        // the entry of a pending move is known by its pair, which must not change now
         if !self.relocating.expansion_due || self.durable.gstate().pending_move().is_some() {
             return Ok(false);
         }
         self.relocating.expansion_due = false;
-        // it cannot be undone: only while an eighth of the image is free, as in the C driver
+        // this cannot be undone, so it needs an eighth of the image to be free, as in the C driver
         let free = self.usage()?.blocks_free;
         if free <= self.superblock.block_count / 8 || free <= 2 {
             return Ok(false);
@@ -190,15 +197,16 @@ impl Fs {
         Ok(true)
     }
 
-    /// Move the durable content of `ix` off its twin's block, which is bad, and let parent and
-    /// thread name the new pair.
+    /// Move the durable content of `ix` to another block than its twin, which is bad, and readdress
+    /// the pair in its parent and in the thread.
     pub(super) fn relocate(&mut self, ix: PairIx) -> Result<()> {
         let mut log = self.durable_log(ix)?;
         self.keep_order_as_c(ix, &mut log)?;
         self.relocate_log(ix, &log, self.durable.gstate())
     }
 
-    /// Before the log of `ix` is compacted by a commit of its own: whether it is worn and may move.
+    /// Called before the log of `ix` is compacted by a commit of its own. Returns whether the pair
+    /// is worn and may move.
     pub(super) fn may_move(&mut self, ix: PairIx) -> Result<bool> {
         if !self.is_tired(ix) {
             return Ok(false);
@@ -214,10 +222,10 @@ impl Fs {
         Ok(self.is_tired(ix))
     }
 
-    /// Let pairs that name `ix` move first, if the commit of its new name would be the one to move
-    /// them. In the middle of its own move, a crash would leave two directories named by old blocks,
-    /// one in the other, and the C driver mends that only where the outer one comes first in the
-    /// thread.
+    /// Let pairs that name `ix` move first, if they would have to move for the commit that
+    /// readdresses `ix`. Otherwise, a crash in the middle of two nested moves could leave two
+    /// directories that the thread names by old blocks, one inside the other. The C driver repairs
+    /// that only if the outer directory comes first in the thread.
     fn make_way(&mut self, ix: PairIx) -> Result<()> {
         let blocks = self.pair(ix).blocks;
         if self.relocating.making_way.len() >= WAITING_MAX || !self.pair(ix).on_disk {
@@ -240,7 +248,7 @@ impl Fs {
         moved
     }
 
-    /// Move `ix` off a block that is merely worn: it can hold something else.
+    /// Move `ix` away from a block that is only worn. The block can be used for something else.
     pub(super) fn relocate_tired(&mut self, ix: PairIx) -> Result<()> {
         self.make_way(ix)?;
         let mut log = self.durable_log(ix)?;
@@ -249,7 +257,8 @@ impl Fs {
         Ok(())
     }
 
-    /// False if there is no block for it: then it stays.
+    /// Like [`Self::relocate_tired`], with this log and this global state. Returns false if there
+    /// is no block for the pair, which then stays.
     pub(super) fn relocate_tired_log(
         &mut self,
         ix: PairIx,
@@ -266,18 +275,19 @@ impl Fs {
                 self.space.retire(vec![twin]);
                 Ok(true)
             }
-            // all that were free are bad
+            // all free blocks are bad
             Err(Error::NoSpace) if !self.read_only => Ok(false),
             Err(e) => Err(e),
         }
     }
 
-    /// Write `log` as the new content of `ix` to another block than its twin, and let whatever
-    /// names the pair name the new one; then the global state is `gstate`.
+    /// Write `log` as the new content of `ix` to another block than its twin, and readdress the
+    /// pair everywhere. After that, the global state is `gstate`.
     pub(super) fn relocate_log(&mut self, ix: PairIx, log: &Log, gstate: GState) -> Result<()> {
         let old = self.pair(ix).blocks;
         if old.same(Pair::SUPERBLOCK) {
-            // It cannot move: either the device fails, or no change can be written ever again.
+            // The superblock pair cannot move. So this is an error, because no change could ever be
+            // written to it again.
             let source = std::io::Error::from_raw_os_error(libc::EIO);
             return Err(IoError { op: IoOp::Prog, block: Some(old.0[1]), source }.into());
         }
@@ -290,8 +300,8 @@ impl Fs {
         self.readdress(ix, old, gstate)
     }
 
-    /// Write the first commit of a pair's new block, which nothing names yet. `None` if there is no
-    /// block for it.
+    /// Write the first commit of a new block of a pair. Nothing names the block yet. Returns `None`
+    /// if there is no block for it.
     fn write_elsewhere(&mut self, commit: &Commit) -> Result<Option<u32>> {
         if self.relocating.unnamed.len() >= NESTED_MAX {
             return Ok(None);
@@ -314,7 +324,7 @@ impl Fs {
         Ok(Some(block))
     }
 
-    /// The log of `ix` is in `block` now.
+    /// Note that the log of `ix` is now in `block`.
     fn moved(&mut self, ix: PairIx, block: u32, end: LogEnd) -> Result<()> {
         let old = self.pair(ix).blocks;
         let new = Pair([block, old.0[0]]);
@@ -328,7 +338,7 @@ impl Fs {
         Ok(())
     }
 
-    /// `ix` has moved: let whatever names it on disk follow.
+    /// Readdress `ix`, which has moved, everywhere on disk.
     fn readdress(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
         if !self.pair(ix).on_disk {
             return Ok(());
@@ -336,16 +346,19 @@ impl Fs {
         self.relocating.unnamed.push(ix);
         let named = self.readdress_on_disk(ix, old, gstate);
         self.relocating.unnamed.pop();
-        // with memory ahead of the disk nothing may be written any more
+        // memory and disk now differ in a way that no flush expects, so nothing may be written any
+        // more
         named.map_err(|e| self.fatal(e))
     }
 
-    /// Let whatever names `ix` by its old blocks on disk name the new ones.
+    /// Readdress `ix`: everything on disk that names it by its old blocks gets the new ones.
     ///
-    /// Where parent and thread name it by different pairs, the sync bit guards the time between
-    /// their commits (SPEC: `0x7ff` MOVESTATE): it goes up with the first and down with the last.
+    /// If the parent and the pair before it in the thread are different pairs, two commits are
+    /// needed. A crash between them leaves the tree with the new blocks and the thread with the old
+    /// ones. The sync bit tells every driver to repair that (SPEC: `0x7ff` MOVESTATE): the first
+    /// commit sets it, and the last one clears it.
     fn readdress_on_disk(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
-        // an entry on its way out is known by its pair
+        // the entry of a pending move is known by the blocks of its pair
         let goal = match gstate.pending_move() {
             Some((pair, id)) if pair.same(old) => {
                 gstate.with_move(Some((self.pair(ix).blocks, id)))
@@ -375,13 +388,13 @@ impl Fs {
         self.barrier()
     }
 
-    /// The pairs whose tails on disk lead to `ix` by these blocks.
+    /// The pairs whose tails on disk lead to `ix` with these blocks.
     fn leading_to(&self, ix: PairIx, blocks: Pair) -> Vec<PairIx> {
         let all = self.thread.iter().map(|(at, _)| at);
         all.filter(|&at| at != ix && self.leads_to(at, blocks)).collect()
     }
 
-    /// Whether the tail of `at` on disk names a pair by one of these blocks.
+    /// Whether the tail of `at` on disk names a pair that has one of these blocks.
     pub(super) fn leads_to(&self, at: PairIx, blocks: Pair) -> bool {
         self.thread.find(at).is_some_and(|p| {
             p.on_disk && !p.disk_tail.pair.is_null() && p.disk_tail.pair.overlaps(blocks)
@@ -396,8 +409,8 @@ impl Fs {
         Edit::Tail(Tail { pair: self.pair(ix).blocks, hard: self.pair(at).disk_tail.hard })
     }
 
-    /// Durable directory entries that name `pair`, the blocks of `ix`: by pair and id. One, or, in
-    /// the middle of a move, two; that which is on its way out is the last.
+    /// The directory entries on disk that name `pair`, the blocks of `ix`: the pair and the id of
+    /// each. There is one, or two in the middle of a move. The one that will be deleted is last.
     fn naming(&self, ix: PairIx, pair: Pair) -> Result<Vec<(PairIx, u16)>> {
         let moving = self.durable.gstate().pending_move();
         if moving.is_none()
@@ -421,7 +434,7 @@ impl Fs {
         Ok(found)
     }
 
-    /// The pair that should hold the entry of the directory that begins with `ix`.
+    /// The pair in which the entry of the directory should be whose first pair is `ix`.
     fn parent_pair(&self, ix: PairIx) -> Option<PairIx> {
         let d = self.dirs.get(self.pair(ix).dir?)?;
         let parent = self.dirs.get(d.parent)?;
@@ -429,7 +442,7 @@ impl Fs {
         self.pair(at).on_disk.then_some(at)
     }
 
-    /// The id in the durable log of `at` of a directory entry that names `pair`.
+    /// The id of a directory entry in the durable log of `at` that names `pair`.
     fn id_naming(&self, at: PairIx, pair: Pair) -> Result<Option<u16>> {
         let log = self.durable_log(at)?;
         let found = log

@@ -1,8 +1,8 @@
-//! Repair: what an image lacks and can be given without guessing.
+//! Repair: giving an image what it lacks, as far as this needs no guess.
 //!
-//! Every step leaves a sound image behind, and so does a crash within it. None runs on an image
-//! that opened with damage: then the filesystem is read-only. Files may be damaged, if
-//! [`Fs::adopt_map`] says which blocks are free.
+//! Every step, and every crash in a step, leaves a sound image. No step runs on an image that was
+//! damaged when it was opened, because then the filesystem is read-only. But files may be damaged,
+//! if [`Fs::adopt_map`] says which blocks are free.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,21 +14,21 @@ use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Double, Entry, Kind};
 
-/// Where directories go that have lost their name.
+/// The name of the directory for directories that have lost their name.
 const LOST: &[u8] = b"lost+found";
 
-/// Why a name cannot stay.
+/// Why an entry cannot keep its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {
-    /// Linux cannot hold it.
+    /// Linux cannot have such a name.
     Impossible,
-    /// Longer than `name_max`.
+    /// It is longer than `name_max`.
     TooLong,
 }
 
 impl Fs {
-    /// Finish what was interrupted: moves, and directories on their way in or out. True if there
-    /// was anything to finish.
+    /// Finish what was interrupted: moves, and directories that were being added or removed.
+    /// Returns whether there was anything to finish.
     pub fn finish_interrupted(&mut self) -> Result<bool> {
         let pending = self.unfinished;
         let _running = self.begin()?;
@@ -36,7 +36,7 @@ impl Fs {
         Ok(pending)
     }
 
-    /// Put directories that the thread misses into it. Returns their paths.
+    /// Put directories into the thread that are missing there. Returns their paths.
     pub fn thread_directories(&mut self) -> Result<Vec<String>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
@@ -50,9 +50,9 @@ impl Fs {
         Ok(done)
     }
 
-    /// Give directories that have lost their name one in `lost+found`, and take those without
-    /// entries out of the thread; let the thread name pairs where the tree does. Returns the new
-    /// paths, and whether the thread changed.
+    /// Give directories that have lost their name a new one in `lost+found`, take those without
+    /// entries out of the thread, and readdress pairs that the thread names by other blocks than
+    /// the tree. Returns the new paths, and whether the thread has changed.
     pub fn place_orphans(&mut self) -> Result<(Vec<String>, bool)> {
         let _running = self.begin()?;
         let mut by_block = HashMap::new();
@@ -69,7 +69,7 @@ impl Fs {
                 orphans.push(ix);
             }
         }
-        // what another orphan names keeps its name there
+        // a directory that another orphan names keeps its name there
         let mut named = HashSet::new();
         for &ix in &orphans {
             for e in &self.mdir(ix)?.entries {
@@ -105,7 +105,7 @@ impl Fs {
         Ok((placed, wrong))
     }
 
-    /// A pair of the thread without a directory, and those its hardtails lead to.
+    /// An orphan, and the pairs to which its hardtails lead.
     fn orphan_chain(&self, head: PairIx) -> Vec<PairIx> {
         let mut chain = vec![head];
         let mut at = self.pair(head).next;
@@ -119,7 +119,7 @@ impl Fs {
         chain
     }
 
-    /// Name the orphan at `head` in `lost+found`, and take up what is below it.
+    /// Give the orphan at `head` a name in `lost+found`, and add everything below it to the tree.
     fn give_name(&mut self, head: PairIx, by_block: &HashMap<u32, PairIx>) -> Result<String> {
         let lost = self.lost_and_found()?;
         let blocks = self.pair(head).blocks;
@@ -132,7 +132,7 @@ impl Fs {
             Attempt::FlushFirst => Ok(Attempt::FlushFirst),
         })?;
         self.flush()?;
-        // only now is it safe from whoever finds the sync bit
+        // Only now, no driver that finds the sync bit can take it for a removed directory.
         let thread = &self.thread;
         self.nameless.retain(|&ix| thread.find(ix).is_some_and(|p| p.dir.is_none()));
         Ok(self.path_of(id))
@@ -174,16 +174,17 @@ impl Fs {
                 self.resolve(ix);
             }
         }
-        // from now on they are directories like any other, whose names may be there twice
+        // names in these directories may occur twice, as in any other
         for &dir in &made {
             self.find_doubles_of(dir)?;
         }
-        // a head that has a directory already is not handed in
+        // the caller does not pass a pair that belongs to a directory already
         made.first().copied().ok_or(Error::NotFound)
     }
 
-    /// `lost+found` in the root, made if it is not there; where a file has that name, the first of
-    /// `lost+found~1`, `lost+found~2`... that is a directory or can be made.
+    /// The directory `lost+found` in the root. If it does not exist, it is created. If a file has
+    /// that name, this is the first of `lost+found~1`, `lost+found~2`... that is a directory or can
+    /// be created.
     pub(super) fn lost_and_found(&mut self) -> Result<DirId> {
         for n in 0..u32::MAX {
             let name = numbered(LOST, n, self.superblock.name_max as usize);
@@ -192,7 +193,7 @@ impl Fs {
                 Err(Error::NotFound) if !self.is_shadowed(ROOT, &name)? => {
                     return self.mkdir(ROOT, &name);
                 }
-                // a directory that cannot be read is none that takes anything
+                // a directory that cannot be read cannot get entries
                 Ok(_) | Err(Error::NotFound | Error::Corrupt(_)) => {}
                 Err(e) => return Err(e),
             }
@@ -200,12 +201,12 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// `name`, or the first of `name~1`, `name~2`... that `dir` does not have.
+    /// The first of `name`, `name~1`, `name~2`... that does not exist in `dir`.
     pub(super) fn unused_name(&mut self, dir: DirId, name: &[u8]) -> Result<Box<[u8]>> {
         self.unused_name_from(dir, name, &mut 0)
     }
 
-    /// The same from `name~next` on.
+    /// Like [`Self::unused_name`], beginning with the number `next`.
     fn unused_name_from(&mut self, dir: DirId, name: &[u8], next: &mut u32) -> Result<Box<[u8]>> {
         let max = self.superblock.name_max as usize;
         for n in *next.. {
@@ -219,14 +220,15 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// Give every entry a name that is possible, and its own. Of several that share a possible one
-    /// none is touched. Returns the new paths, and why.
+    /// Give every entry a name that is possible and that no other entry has. Entries that share a
+    /// possible name are not changed. Returns the new paths, and the reasons.
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
         for dir in self.dirs.all_readable() {
             let max = self.superblock.name_max as usize;
-            // a name that comes a thousand times is not to be tried a million times
+            // the next number to try for each name, so that many equal names do not take quadratic
+            // time
             let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
             for ix in self.dir(dir)?.pairs.clone() {
                 for at in 0..self.mdir(ix)?.entries.len() {
@@ -268,14 +270,15 @@ impl Fs {
     }
 }
 
-/// `name` itself for 0, else `name~n`, cut to `max` bytes before the number.
+/// The name `name` for `n` = 0, and otherwise `name~n`. It is cut before the number so that it has
+/// at most `max` bytes.
 pub(super) fn numbered(name: &[u8], n: u32, max: usize) -> Vec<u8> {
     let suffix = if n == 0 { String::new() } else { format!("~{n}") };
     let kept = name.len().min(max.saturating_sub(suffix.len()));
     [&name[..kept], suffix.as_bytes()].concat()
 }
 
-/// The entry is to be written anew, at its place among the others.
+/// Let the entry be written again, at its place among the others.
 pub(super) fn rewritten(e: &mut Entry) {
     e.did = None;
     e.dirty = true;

@@ -1,7 +1,7 @@
-//! Changing the number of blocks of a filesystem where it is.
+//! Changing the number of blocks of a filesystem in place.
 //!
-//! Everything goes through commits to what is durable, so whatever interrupts it, the image is sound,
-//! and of the old size until the root's superblock says the new one.
+//! Everything is done by commits to what is on disk. So a crash at any moment leaves a sound image.
+//! It has the old size until the superblock of the root has the new one.
 
 use super::Fs;
 use super::edits::Edit;
@@ -13,13 +13,13 @@ use crate::error::{Corrupt, Error, Result};
 use crate::mdir::store;
 
 impl Fs {
-    /// Give the filesystem `block_count` blocks. When it is to have fewer, what is in those that go
-    /// moves to others first. Nothing may be changed in memory, and the filesystem is to be opened
-    /// again afterwards, over a device of so many blocks.
+    /// Give the filesystem `block_count` blocks. If these are fewer than before, the content of the
+    /// blocks that will be cut off first moves to other blocks. There must be no changes in memory.
+    /// Afterwards, the filesystem must be opened again, over a device with this number of blocks.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] if there is no room to move everything; what has moved so far stays where it
-    /// is then, and the size is the old one.
+    /// [`Error::NoSpace`] if there is no room to move everything. Then what has moved already stays
+    /// in its new place, and the size is the old one.
     pub fn resize(mut self, block_count: u32) -> Result<()> {
         self.quiet = true;
         self.finish_interrupted()?;
@@ -29,7 +29,7 @@ impl Fs {
         self.set_block_count(block_count).map(|_| ())
     }
 
-    /// Let nothing be in the blocks from `limit` on.
+    /// Move everything out of the blocks from `limit`.
     fn vacate(&mut self, limit: u32) -> Result<()> {
         self.complete_map()?;
         (limit..self.geometry().block_count).for_each(|block| self.space.pin(block));
@@ -42,7 +42,7 @@ impl Fs {
         self.sync()
     }
 
-    /// Move a pair, of which one block changes at a time.
+    /// Move a pair. One of its blocks changes at a time.
     fn vacate_pair(&mut self, ix: PairIx, limit: u32) -> Result<()> {
         while self.pair(ix).blocks.0.iter().any(|&block| block >= limit) {
             let mut log = self.durable_log(ix)?;
@@ -59,7 +59,7 @@ impl Fs {
     fn vacate_lists(&mut self, ix: PairIx, limit: u32) -> Result<()> {
         let mut next = 0;
         loop {
-            // a commit may have given the entries another order
+            // a commit may have changed the order of the entries
             let log = self.durable_log(ix)?;
             let lists = log.entries.iter().enumerate().skip(next).filter_map(|(id, e)| {
                 Some((id, Content::of(e).list()?))
@@ -84,7 +84,8 @@ impl Fs {
         }
     }
 
-    /// The blocks of a list of which those from index `first` on are copied. Nothing names them yet.
+    /// Copy the blocks of a list from index `first`, and return the blocks of the new list. Nothing
+    /// names the copies yet.
     fn copy_list(&mut self, blocks: &[u32], first: usize) -> Result<Vec<u32>> {
         let mut new = blocks[..first].to_vec();
         let mut bytes = vec![0; self.layout.block_size as usize];
@@ -105,7 +106,7 @@ impl Fs {
         Ok(new)
     }
 
-    /// Write a block of a list to a free one.
+    /// Write a block of a list to a free block.
     fn write_block(&mut self, bytes: &[u8]) -> Result<u32> {
         loop {
             let block = self.space.take_to_write()?;

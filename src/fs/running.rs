@@ -1,8 +1,9 @@
-//! What happens after a panic: a filesystem that an operation left half changed is never written.
+//! What happens after a panic: a filesystem that an operation has left half changed is never
+//! written.
 //!
-//! The `littlefs` program aborts on a panic, which is one more crash that the image survives. But
-//! programs that use the library may catch panics, and no lock of theirs need know that the state
-//! in memory is broken.
+//! The `littlefs` program aborts on a panic, and for the image, that is one more crash. But
+//! programs that use the library may catch panics, and their locks do not show that the state in
+//! memory is broken.
 
 #[cfg(feature = "mount")]
 use std::io;
@@ -13,19 +14,19 @@ use std::thread;
 use super::Fs;
 use crate::error::{Error, Result};
 
-/// What is said of a filesystem that a panic unwound through.
+/// The reason that is given for refusing changes after a panic.
 const REASON: &str = "an internal error interrupted an operation";
 
-/// Whether a panic ever unwound through an operation on the filesystem.
+/// Whether a panic has ever unwound through an operation on the filesystem.
 #[derive(Debug, Default)]
 pub(super) struct Panicked(Arc<AtomicBool>);
 
-/// An operation that is running. When it is dropped by a panic, the filesystem refuses changes
-/// from then on: what the operation has changed in memory is unknown, and must not reach the image.
+/// An operation in progress. If a panic drops it, the filesystem refuses changes from then on: it
+/// is not known what the operation has changed in memory, and this must not reach the image.
 #[must_use = "it has to live as long as the operation"]
 pub(super) struct Running {
     panicked: Arc<AtomicBool>,
-    /// The thread was panicking before: the operation is part of cleaning up.
+    /// Whether the thread was panicking before, so that the operation is part of the cleaning up.
     unwinding: bool,
 }
 
@@ -38,27 +39,29 @@ impl Drop for Running {
 }
 
 impl Fs {
-    /// Note that an operation runs which may change what is in memory.
+    /// Note that an operation begins that may change what is in memory.
     pub(super) fn run(&self) -> Running {
         Running { panicked: Arc::clone(&self.panicked.0), unwinding: thread::panicking() }
     }
 
+    /// Check that changes are allowed.
+    ///
     /// # Errors
-    /// When changes are refused.
+    /// [`Error::ReadOnly`] if changes are refused.
     pub(super) fn writable(&self) -> Result<()> {
         if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Whether changes are refused: as asked, because of damage, after a failed sync, or after a
-    /// panic in the middle of an operation.
+    /// Whether changes are refused: because the caller asked for that, because of damage, after a
+    /// failed sync, or after a panic in an operation.
     pub fn is_read_only(&self) -> bool {
         self.read_only || self.panicked.0.load(Ordering::Relaxed)
     }
 
-    /// Take changes from now on, where they were refused because that was asked for.
+    /// Accept changes from now on, if they were refused only because the caller had asked for that.
     ///
     /// # Errors
-    /// Why that is impossible.
+    /// Why this is impossible.
     #[cfg(feature = "mount")]
     pub fn become_writable(&mut self) -> io::Result<()> {
         if let Some(why) = self.turned_read_only() {
@@ -69,7 +72,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Why changes are refused, where nobody asked for that.
+    /// Why changes are refused, although the caller had not asked for that.
     pub fn turned_read_only(&self) -> Option<&str> {
         let panicked = self.panicked.0.load(Ordering::Relaxed).then_some(REASON);
         self.turned_read_only.as_deref().or(panicked)

@@ -1,5 +1,5 @@
-//! What repair needs where files are damaged: a map of free blocks from elsewhere, a place for what
-//! is left of them, and files cut to size.
+//! What the repair of damaged files needs: a map of free blocks that was made elsewhere, a place
+//! for what is left of files, and a way to shorten files.
 
 use std::collections::HashMap;
 
@@ -11,11 +11,12 @@ use crate::disk::Pair;
 use crate::error::{Error, Result};
 use crate::mdir::Data;
 
-/// Bytes copied at once.
+/// How many bytes are copied at a time.
 const COPY: usize = 64 << 10;
 
 impl Fs {
-    /// Take the blocks outside `used` for free, whatever lists say that cannot be followed.
+    /// Let all blocks that are not in `used` count as free, whatever lists say that cannot be
+    /// followed.
     pub(crate) fn adopt_map(&mut self, used: Alloc) {
         self.space.adopt(used);
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
@@ -24,9 +25,9 @@ impl Fs {
         }
     }
 
-    /// Move entries, given by the active block of their pair and their id, to `NAME.part` in
-    /// `lost+found`. Returns for each the path before and after; none for what is there already, or
-    /// finds no space there.
+    /// Move entries to `NAME.part` in `lost+found`. Each entry is given by the active block of its
+    /// pair and its id. Returns the old and the new path of each; none for an entry that is there
+    /// already, or for which there is no space.
     pub(crate) fn set_aside(
         &mut self,
         entries: &[(u32, u16)],
@@ -34,7 +35,7 @@ impl Fs {
         let _running = self.begin()?;
         let by_block: HashMap<u32, PairIx> =
             self.thread.iter().map(|(ix, p)| (p.blocks.0[0], ix)).collect();
-        // ids change with the first move
+        // the first move already changes ids, so all names are looked up before
         let mut names = Vec::new();
         for (block, id) in entries {
             let Some(&ix) = by_block.get(block) else {
@@ -71,8 +72,8 @@ impl Fs {
         Ok(Some((path(self, dir, name), path(self, lost, &new))))
     }
 
-    /// Cut files larger than `file_max` to that; what follows, and is not larger itself, goes to
-    /// `lost+found`. Returns the paths of both.
+    /// Shorten files that are larger than `file_max` to this size. What follows goes to a file in
+    /// `lost+found`, if it is not too large itself. Returns the paths of both.
     pub(crate) fn shorten_files(&mut self) -> Result<Vec<(String, Option<String>)>> {
         let _running = self.run();
         let max = self.superblock.file_max;
@@ -101,8 +102,8 @@ impl Fs {
         Ok(done)
     }
 
-    /// Copy what lies behind `file_max` to a file of its own, as far as that may be large. Such a
-    /// copy may be there already, whole or in part, from a repair that was interrupted.
+    /// Copy the bytes after `file_max` to a new file, as many as a file may have. An interrupted
+    /// repair may have left such a copy, or a part of it.
     fn keep_rest(&mut self, file: FileId, name: &[u8]) -> Result<String> {
         let max = self.superblock.file_max;
         let size = self.file_size(file)?.min(max.saturating_mul(2)) - max;
@@ -125,8 +126,8 @@ impl Fs {
         Ok(self.path_of(lost) + &String::from_utf8_lossy(&part))
     }
 
-    /// The first of `name`, `name~1`... in `lost` that is not there, or holds the beginning of the
-    /// `size` bytes of `file` behind `file_max`.
+    /// The first of `name`, `name~1`... in `lost` that does not exist, or that holds the beginning
+    /// of the bytes of `file` after `file_max`. There are `size` such bytes.
     fn name_of_rest(
         &mut self,
         lost: DirId,
@@ -154,7 +155,7 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// Whether `target` holds what `file` does from `file_max` on, as far as it goes.
+    /// Whether the content of `target` is the beginning of what `file` holds after `file_max`.
     fn is_rest(&mut self, file: FileId, target: FileId) -> Result<bool> {
         let max = self.superblock.file_max;
         let size = self.file_size(target)?;
@@ -169,7 +170,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// Copy bytes `off` to `size` of what `file` holds behind `file_max`.
+    /// Copy the bytes `off` to `size` of what `file` holds after `file_max`.
     fn copy_rest(&mut self, file: FileId, target: FileId, off: u32, size: u32) -> Result<()> {
         let max = u64::from(self.superblock.file_max);
         for off in (off..size).step_by(COPY) {

@@ -1,4 +1,4 @@
-//! Repair: directories in the order in which the C driver looks for names.
+//! Repair: putting the entries of directories into the order in which the C driver looks for them.
 
 use std::collections::HashSet;
 
@@ -13,8 +13,8 @@ use crate::mdir::{COUNT_MAX, Entry, Kind, Role};
 
 impl Fs {
     /// Put the entries of every directory into the order in which the C driver looks for them, and
-    /// drop pairs without entries inside a directory. Returns the paths of those that lost pairs,
-    /// and of those sorted.
+    /// drop pairs without entries inside a directory. Returns the paths of directories that have
+    /// lost pairs, and the paths of directories that were sorted.
     pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
         let _running = self.begin()?;
         let (mut shortened, mut done) = (Vec::new(), Vec::new());
@@ -29,7 +29,7 @@ impl Fs {
             if empty {
                 shortened.push(self.path_of(dir));
             }
-            // of several entries of a name their order says which one counts
+            // the order of entries with the same name shows which of them counts
             if !self.dirs[dir].sorted
                 && !self.hides_doubles(dir)?
                 && (self.sort_pairs(dir)? | self.sort_across(dir)?)
@@ -41,7 +41,8 @@ impl Fs {
         Ok((shortened, done))
     }
 
-    /// Sort each pair of `dir` by itself, in one commit a pair. True if any was not.
+    /// Sort the entries of each pair of `dir`, with one commit for each pair. Returns whether there
+    /// was anything to sort.
     fn sort_pairs(&mut self, dir: DirId) -> Result<bool> {
         let mut changed = false;
         for ix in self.dir(dir)?.pairs.clone() {
@@ -61,11 +62,12 @@ impl Fs {
         Ok(changed)
     }
 
-    /// Move what stands in a wrong pair of `dir` to its place. True if anything did.
+    /// Move entries that are in a wrong pair of `dir` to their place. Returns whether there were
+    /// any.
     ///
-    /// Every move is within the directory, so whatever interrupts the sorting leaves each entry in
-    /// it, under its name. Entries of unknown type stay where they are, and the others are put where
-    /// none of a greater name comes before them.
+    /// Each move is within the directory. So a crash at any moment leaves every entry in it, under
+    /// its name. Entries of unknown types stay where they are. Each other entry is put to a place
+    /// before which there is no entry with a greater name.
     fn sort_across(&mut self, dir: DirId) -> Result<bool> {
         let mut names = Vec::new();
         for ix in self.dir(dir)?.pairs.clone() {
@@ -95,8 +97,8 @@ impl Fs {
         Ok(!wrong.is_empty())
     }
 
-    /// The pair of `dir` with the first of the entries of a greater name that do not wait to be
-    /// moved themselves; the last pair if there is none.
+    /// The pair of `dir` with the first entry that has a greater name and need not be moved itself.
+    /// If there is none, the last pair.
     fn pair_before_greater(
         &mut self,
         dir: DirId,
@@ -119,8 +121,8 @@ impl Fs {
         Ok(last)
     }
 
-    /// Move the entry `name` of `dir` before the first of those with a greater name that do not
-    /// wait to be moved themselves.
+    /// Move the entry `name` of `dir` before the first entry that has a greater name and need not
+    /// be moved itself.
     fn try_move_to_place(
         &mut self,
         dir: DirId,
@@ -172,12 +174,14 @@ fn in_order(a: &Entry, b: &Entry) -> bool {
     a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_lt()
 }
 
-/// The indices of the fewest names without which the others ascend. Where a name is fixed (false),
-/// those before it need not be less: nobody looks for it by its name.
+/// The indices of the fewest names that must be removed so that the others are in ascending order.
+/// For a name that is fixed (false), the names before it need not be less, because nobody looks for
+/// it by its name.
 fn out_of_order(names: &[(Box<[u8]>, bool)]) -> Vec<usize> {
     let mut kept = vec![false; names.len()];
     let mut greatest: Option<&[u8]> = None;
-    // tails[n]: the index that ends the ascending sequence of n + 1 names with the least last name
+    // tails[n] is the index of the last name of that ascending sequence of n + 1 names which ends
+    // with the least name
     let mut tails: Vec<usize> = Vec::new();
     let mut before = vec![usize::MAX; names.len()];
     for (i, (name, movable)) in names.iter().enumerate() {

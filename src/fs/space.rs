@@ -1,4 +1,4 @@
-//! Space: which blocks are free, which are promised, and which will be free.
+//! Space: which blocks are free, which are promised, and which will become free.
 //!
 //! [`Space`] owns this, and nothing else in the filesystem sees its fields. What must hold:
 //!
@@ -26,28 +26,28 @@ use crate::disk::Pair;
 use crate::disk::list::{self, List};
 use crate::error::{Corrupt, Error, IoError, Result};
 
-/// Blocks of the files walked at a time for the map of free blocks.
+/// How many blocks of files are followed at a time for the map of free blocks.
 const WALK_BLOCKS: u32 = 4096;
 
-/// Blocks of lists looked at for each block of the image. Sound lists share none, so they have no
-/// more than the image; others must not be followed without end.
+/// How many blocks of lists may be looked at for each block of the image. Sound lists do not share
+/// blocks, so they need no more than one. This bounds the time for other lists.
 const LOOKS_PER_BLOCK: u64 = 8;
 
-/// Blocks that nothing in memory needs any more, and that are free once nothing on disk does.
+/// Blocks that nothing in memory needs any more. They become free when nothing on disk needs them.
 #[derive(Debug)]
 enum Retired {
-    /// These blocks, once no running read holds the list they are from.
+    /// These blocks, when no running read uses the list that they belong to.
     Blocks {
-        /// Addresses.
+        /// The addresses of the blocks.
         blocks: Vec<u32>,
-        /// The list.
+        /// The list that they belong to.
         guard: Arc<BlockList>,
     },
-    /// The end of a list, once no running read holds it.
+    /// The end of a list, when no running read uses it.
     Tail {
         /// The list.
         list: Arc<BlockList>,
-        /// Index of the first block to go.
+        /// The index of the first block that becomes free.
         from: u32,
     },
     /// A whole CTZ list.
@@ -82,11 +82,11 @@ impl Retired {
     }
 }
 
-/// What was found out about a list whose blocks the map has taken up.
+/// What was found about a list when its blocks were added to the map.
 pub(super) struct TakenUp {
-    /// Its pointers disagree about which blocks it has.
+    /// Whether its pointers disagree about the blocks that it has.
     pub disagrees: bool,
-    /// Why the map cannot be known any more.
+    /// Why the map cannot be completed any more.
     pub problem: Option<Corrupt>,
 }
 
@@ -95,23 +95,24 @@ pub(super) struct TakenUp {
 pub(super) struct Space {
     geometry: Geometry,
     map: Alloc,
-    /// The lists that the map does not hold yet.
+    /// The lists whose blocks are not in the map yet.
     unmapped: Vec<List>,
-    /// Blocks of the lists that it has taken up.
+    /// How many blocks of lists are in the map.
     blocks_mapped: u64,
-    /// Some list cannot be taken up: which blocks are free is not known.
+    /// Whether there is a list that cannot be followed, so that it is not known which blocks are
+    /// free.
     is_unmappable: bool,
-    /// Somebody else completes the map.
+    /// Whether somebody else completes the map.
     is_deferred: bool,
     retired: Vec<Retired>,
-    /// The blocks of all pairs, if an operation was interrupted before the image was opened: then
-    /// two entries may name one list.
+    /// If an operation was interrupted before the image was opened, the blocks of all pairs. In
+    /// this case, two entries may name the same list.
     interrupted: Option<HashSet<u32>>,
 }
 
 impl Space {
-    /// The space of an image that has these lists; the search for free blocks starts at a block
-    /// that `seed` chooses.
+    /// The space of an image that has these lists. `seed` chooses the block at which the search for
+    /// free blocks starts.
     pub fn new(geometry: Geometry, seed: u32, lists: Vec<List>) -> Self {
         Self {
             geometry,
@@ -125,35 +126,36 @@ impl Space {
         }
     }
 
-    /// Two entries may name one list, but never a list and one of `pairs` the same block.
+    /// Expect that two entries may name the same list. A list and one of `pairs` still must not
+    /// share a block.
     pub fn expect_shared_lists(&mut self, pairs: HashSet<u32>) {
         self.interrupted = Some(pairs);
     }
 
-    /// Use this map, which is complete.
+    /// Use this map. It is complete.
     pub fn adopt(&mut self, map: Alloc) {
         self.map = map;
         self.unmapped = Vec::new();
         self.map.set_complete();
     }
 
-    /// As [`Alloc::mark`].
+    /// Like [`Alloc::mark`].
     pub fn mark(&mut self, block: u32) {
         self.map.mark(block);
     }
 
-    /// As [`Alloc::pin`].
+    /// Like [`Alloc::pin`].
     pub fn pin(&mut self, block: u32) {
         self.map.pin(block);
     }
 
-    /// As [`Alloc::search_from`].
+    /// Like [`Alloc::search_from`].
     #[cfg(feature = "transfer")]
     pub fn search_from(&mut self, block: u32) {
         self.map.search_from(block);
     }
 
-    /// Somebody else completes the map.
+    /// Note that somebody else completes the map.
     #[cfg(feature = "mount")]
     pub fn defer(&mut self) {
         self.is_deferred = true;
@@ -164,13 +166,13 @@ impl Space {
         self.is_deferred
     }
 
-    /// As [`Alloc::is_complete`].
+    /// Like [`Alloc::is_complete`].
     pub fn is_complete(&self) -> bool {
         self.map.is_complete()
     }
 
-    /// Some of the lists that the map does not hold yet, to be walked and handed to
-    /// [`Self::take_up`]; none once it is complete.
+    /// Some of the lists whose blocks are not in the map yet. They must be followed, and the result
+    /// must be passed to [`Self::take_up`]. `None` when the map is complete.
     pub fn next_lists(&mut self) -> Option<Vec<List>> {
         if self.map.is_complete() {
             return None;
@@ -194,8 +196,8 @@ impl Space {
         Some(lists)
     }
 
-    /// Mark the blocks of a list that was walked. `None`, and nothing is done, if it is not the
-    /// next one: somebody else may have walked it meanwhile.
+    /// Mark the blocks of a list that was followed. If it is not the next one, because somebody
+    /// else has done it in the meantime, nothing is marked, and this returns `None`.
     pub fn take_up(
         &mut self,
         list: List,
@@ -215,12 +217,13 @@ impl Space {
         Some(TakenUp { disagrees, problem })
     }
 
-    /// Mark the blocks of a list. One that is in use already would be freed with either owner and
-    /// lost to the other; an interrupted move alone lets two entries name one list, but never a
-    /// list and a metadata pair one block.
+    /// Mark the blocks of a list. A block that is in use already is an error, because it would be
+    /// freed with one of its two owners and lost to the other. Only after an interrupted move may
+    /// two entries name the same list, and even then no block may belong to a list and a metadata
+    /// pair.
     ///
-    /// Where the pointers of a list disagree, whatever any of them leads to stays in use: a device
-    /// may read the file by those, and which of them are right is not known.
+    /// If the pointers of a list disagree, everything that any of them leads to stays in use: a
+    /// device may read the file by these pointers, and it is not known which of them are right.
     fn mark_list(&mut self, head: u32, readings: &Readings) -> Result<(), Corrupt> {
         for &block in &readings.others {
             self.map.pin(block);
@@ -236,12 +239,13 @@ impl Space {
         shared.map_or(Ok(()), Err)
     }
 
-    /// Which blocks are free cannot be known any more. False if that was noted before.
+    /// Note that it is not known any more which blocks are free. Returns false if that was noted
+    /// before.
     pub fn give_up_map(&mut self) -> bool {
         !std::mem::replace(&mut self.is_unmappable, true)
     }
 
-    /// A list that shows without being followed that it does not fit into the image.
+    /// A list that obviously does not fit into the image, even without following it.
     pub fn list_outside(&self) -> Option<Corrupt> {
         let Geometry { block_size, block_count } = self.geometry;
         self.unmapped.iter().find_map(|&list| {
@@ -256,27 +260,28 @@ impl Space {
         })
     }
 
-    /// As [`Alloc::is_used`].
+    /// Like [`Alloc::is_used`].
     pub fn is_used(&self, block: u32) -> bool {
         self.map.is_used(block)
     }
 
-    /// As [`Alloc::end`].
+    /// Like [`Alloc::end`].
     pub fn end(&self) -> u32 {
         self.map.end()
     }
 
-    /// Blocks used and free, by what the map holds.
+    /// How many blocks are used and free according to the map.
     pub fn usage(&self) -> Usage {
         Usage { blocks_used: self.map.used(), blocks_free: self.map.available() }
     }
 
-    /// Blocks used and free; of lists that the map does not hold yet, their sizes tell.
+    /// How many blocks are used and free. For lists whose blocks are not in the map yet, their
+    /// sizes are counted.
     #[cfg(feature = "mount")]
     pub fn usage_so_far(&self) -> Usage {
         let Geometry { block_size, block_count } = self.geometry;
         let unmapped = self.unmapped.iter().map(|list| u64::from(list.blocks(block_size)));
-        // Only a damaged image names more than it has.
+        // only in a damaged image are there more blocks in lists than in the image
         let known = self.map.used();
         let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
         let coming = coming.min(block_count.saturating_sub(known));
@@ -286,23 +291,23 @@ impl Space {
         }
     }
 
-    /// As [`Alloc::available`].
+    /// Like [`Alloc::available`].
     pub fn available(&self) -> u32 {
         self.map.available()
     }
 
-    /// As [`Alloc::reserve`].
+    /// Like [`Alloc::reserve`].
     #[must_use = "there may be no such blocks"]
     pub fn reserve(&mut self, old: u32, new: u32) -> bool {
         self.map.reserve(old, new)
     }
 
-    /// The blocks that were promised are not needed any more, except for `new` of them.
+    /// Take back a promise of `old` blocks, except for `new` of them.
     pub fn shrink_promise(&mut self, old: u32, new: u32) {
         self.map.reserve(old, new.min(old));
     }
 
-    /// Two free blocks that are not promised to anybody.
+    /// Take two free blocks that are not promised to anybody.
     pub fn take_pair(&mut self) -> Option<Pair> {
         if self.map.available() < 2 {
             return None;
@@ -310,34 +315,34 @@ impl Space {
         Some(Pair([self.map.take()?, self.map.take()?]))
     }
 
-    /// As [`Alloc::take_to_write`].
+    /// Like [`Alloc::take_to_write`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Alloc::take_to_write`].
     pub fn take_to_write(&mut self) -> Result<u32> {
         self.map.take_to_write()
     }
 
-    /// As [`Alloc::written`].
+    /// Like [`Alloc::written`].
     pub fn written(&mut self) {
         self.map.written();
     }
 
-    /// As [`Alloc::spoil`].
+    /// Like [`Alloc::spoil`].
     ///
     /// # Errors
-    /// As there.
+    /// Those of [`Alloc::spoil`].
     pub fn spoil(&mut self, block: u32, e: IoError) -> Result<()> {
         self.map.spoil(block, e)
     }
 
-    /// This block was never named on disk, and nothing in memory names it: it is free.
+    /// Free this block. Nothing on disk has ever named it, and nothing in memory names it.
     pub fn free(&mut self, block: u32) {
         self.map.free(block);
     }
 
-    /// These blocks were never named on disk: they become free as soon as no running read needs
-    /// the list that they are from.
+    /// Let these blocks become free as soon as no running read needs the list that they belong to.
+    /// Nothing on disk has ever named them.
     pub fn discard(&mut self, blocks: Vec<u32>, guard: Arc<BlockList>) {
         if Arc::strong_count(&guard) > 1 {
             if !blocks.is_empty() {
@@ -348,14 +353,14 @@ impl Space {
         }
     }
 
-    /// These blocks of metadata become free once nothing on disk needs them.
+    /// Let these blocks of metadata become free when nothing on disk needs them.
     pub fn retire(&mut self, blocks: Vec<u32>) {
         if !blocks.is_empty() {
             self.retired.push(Retired::Blocks { blocks, guard: Arc::default() });
         }
     }
 
-    /// The blocks of `list` from index `from` on become free once nothing on disk and no running
+    /// Let the blocks of `list` from index `from` become free when nothing on disk and no running
     /// read needs them.
     pub fn retire_list(&mut self, list: Arc<BlockList>, from: u32) {
         if from < list.len() {
@@ -363,19 +368,19 @@ impl Space {
         }
     }
 
-    /// The same of the list that the entry on disk names (`durable`) and of the one that was to
-    /// replace it, which have their first `shared` blocks in common.
+    /// Do the same for the list that the entry on disk names (`durable`) and for the one that
+    /// should have replaced it. The two have their first `shared` blocks in common.
     pub fn retire_lists(&mut self, list: Arc<BlockList>, durable: Arc<BlockList>, shared: u32) {
         self.retire_list(list, shared);
         self.retire_list(durable, 0);
     }
 
-    /// The same of a list that was never loaded.
+    /// Do the same for a list that was never loaded.
     pub fn retire_stored(&mut self, list: List) {
         self.retired.push(Retired::Stored(list));
     }
 
-    /// If `list` was retired, it is needed again.
+    /// Take `list` out of the retired lists, if it is there, because it is needed again.
     pub fn keep(&mut self, list: &Arc<BlockList>) {
         self.retired
             .retain(|r| !matches!(r, Retired::Tail { list: gone, .. } if Arc::ptr_eq(gone, list)));
@@ -386,14 +391,15 @@ impl Space {
         !self.retired.is_empty()
     }
 
-    /// How many blocks do.
+    /// How many blocks wait to become free.
     #[cfg(feature = "mount")]
     pub fn blocks_retired(&self) -> u32 {
         let count = |r: &Retired| r.count(self.geometry.block_size);
         self.retired.iter().map(count).fold(0, u32::saturating_add).min(self.map.used())
     }
 
-    /// Everything in memory is on disk, and the map is complete: free what waited for that.
+    /// Free the blocks that waited for a flush. Everything in memory is on disk now, and the map is
+    /// complete.
     pub fn free_retired(&mut self, dev: &dyn BlockDevice) {
         let mut waiting = Vec::new();
         for r in std::mem::take(&mut self.retired) {

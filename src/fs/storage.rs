@@ -1,4 +1,4 @@
-//! Where the content of entries is stored, for those who want to see it.
+//! Where the content of entries is stored.
 
 use super::open_files::Body;
 use super::{DirId, FileId, Fs, Node};
@@ -10,14 +10,14 @@ use crate::mdir::Data;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Storage {
-    /// In its directory's blocks: a small file (SPEC: `0x201` INLINESTRUCT).
+    /// In the blocks of its directory: a small file (SPEC: `0x201` INLINESTRUCT).
     Inline,
     /// In a list of data blocks (SPEC: `0x202` CTZSTRUCT).
     List {
-        /// Blocks in the list.
+        /// How many blocks the list has.
         blocks: u32,
-        /// Address of the last block, from which the list is followed; none while part of the content
-        /// is only in memory.
+        /// Address of the last block, from which readers follow the list. `None` if a part of the
+        /// content is only in memory.
         head: Option<u32>,
     },
     /// In metadata pairs, of two blocks each: a directory (SPEC: `0x200` DIRSTRUCT).
@@ -30,7 +30,7 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// Blocks that belong to the entry alone.
+    /// How many blocks belong to this entry alone.
     pub fn blocks(self) -> u32 {
         match self {
             Self::Inline => 0,
@@ -44,7 +44,7 @@ impl Fs {
     /// Where the content of the entry `name` in `dir` is stored.
     ///
     /// # Errors
-    /// When there is no such entry, or it is damaged.
+    /// If there is no such entry, or it is damaged.
     pub fn storage(&mut self, dir: DirId, name: &[u8]) -> Result<Storage> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -65,7 +65,7 @@ impl Fs {
     /// Where the entries of a directory are stored.
     ///
     /// # Errors
-    /// When there is no such directory.
+    /// If there is no such directory.
     pub fn storage_of_dir(&self, dir: DirId) -> Result<Storage> {
         let pairs = &self.dir(dir)?.pairs;
         let first = pairs.first().ok_or(Error::NotFound)?;

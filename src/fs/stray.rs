@@ -1,8 +1,8 @@
-//! Pairs that are named by entries which are no directories: by entries without a name, and by
-//! entries of a type that this version does not know.
+//! Pairs that are named by entries which are not directories: entries without a name, and entries
+//! of a type that this version does not know.
 //!
 //! Nothing is read through such an entry. But another version may know its type, and a repair may
-//! give it its name back, so everything that lies behind it counts as used.
+//! give it its name back. So all blocks to which it leads count as used.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,15 @@ use crate::disk::{Pair, entry};
 use crate::error::{Corrupt, Result};
 use crate::mdir::store;
 
-/// Pairs read for each block of the image. Directories that contain each other in ever new
-/// combinations of blocks must not be followed without end.
+/// How many pairs are read for each block of the image. This bounds the time for directories that
+/// contain each other in ever new combinations of blocks.
 const PAIRS_PER_BLOCK: usize = 4;
 
-/// The blocks of `pairs` and of everything that they lead to, as far as it can be read: the pairs
-/// of their directories, and every block that any pointer of a list leads to.
+/// The blocks of `pairs`, and all blocks to which they lead, as far as they can be read: the pairs
+/// of their directories, and every block to which any pointer of a list leads.
 ///
 /// # Errors
-/// `Corrupt` when they lead to more places than are looked at.
+/// [`Corrupt`](crate::error::Corrupt) if they lead to more places than may be looked at.
 pub(crate) fn blocks_behind(dev: &dyn BlockDevice, mut pairs: Vec<Pair>) -> Result<HashSet<u32>> {
     let g = dev.geometry();
     let mut used = HashSet::new();

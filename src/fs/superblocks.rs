@@ -1,4 +1,4 @@
-//! What every superblock of the chain says.
+//! The superblocks of the chain.
 
 use super::Fs;
 use super::edits::Edit;
@@ -7,19 +7,20 @@ use crate::disk::{Pair, Superblock};
 use crate::error::Result;
 
 impl Fs {
-    /// Let every superblock of the chain say what the root's says of the number of blocks. Returns the
-    /// pairs that said something else. They do where an image was grown by a driver, which writes the
-    /// root's copy only, and after an interrupted [`Fs::resize`].
+    /// Write the number of blocks in the superblock of the root into all other superblocks of the
+    /// chain. Returns the pairs that had another number. These exist after a driver has let the
+    /// filesystem grow, because it writes only the superblock of the root, and after an interrupted
+    /// [`Fs::resize`].
     ///
     /// # Errors
-    /// When the device fails.
+    /// If the device fails.
     pub fn align_superblocks(&mut self) -> Result<Vec<Pair>> {
         let _running = self.begin()?;
         self.set_block_count(self.superblock.block_count)
     }
 
-    /// Let every superblock say this number of blocks, the root's at last, because it is the one that
-    /// counts. Returns the pairs that said something else.
+    /// Write this number of blocks into every superblock. That of the root comes last, because it
+    /// is the one that counts. Returns the pairs that had another number.
     pub(super) fn set_block_count(&mut self, block_count: u32) -> Result<Vec<Pair>> {
         let mut changed = Vec::new();
         let mut at = Some(PairIx(0));

@@ -1,18 +1,19 @@
-//! The thread of metadata pairs: the table of them, their order, which of them changed, and the
+//! The thread of metadata pairs: the table of the pairs, their order, the changed ones, and the
 //! cache of their content.
 //!
 //! [`Thread`] owns all of that. What must hold:
 //!
-//! 1. `next` and `prev` of the pairs agree, and are the thread as it is to become; `disk_tail` of
-//!    a pair is what the image says. The flush makes the second the first, and may do so in
-//!    several steps ([`View`]).
-//! 2. A [`PairIx`] is valid until its pair is forgotten, and its place is used again afterwards.
-//!    So whoever keeps one (directories, moves, lists of pairs in [`super::Fs`]) lets go of it
-//!    before another pair can get the place.
-//! 3. The content of a changed pair is in memory until it is on disk, and so is that of a pair in
-//!    which entries wait for a move, are open, or have a name twice: the log does not tell these.
-//! 4. The bytes of cached content are counted. Whoever changes content counts the pair again, at
-//!    the latest when it is committed.
+//! 1. `next` and `prev` of the pairs agree. They are the thread as it will become. `disk_tail` of a
+//!    pair is what the image has. The flush makes the thread on disk equal to the thread in memory,
+//!    perhaps in several steps ([`View`]).
+//! 2. A [`PairIx`] is valid until its pair is forgotten; then its place is used again. So
+//!    everything that keeps a [`PairIx`] (directories, moves, lists of pairs in [`super::Fs`])
+//!    drops it before another pair can get the place.
+//! 3. The content of a changed pair stays in memory until it is on disk. The content of a pair also
+//!    stays if its entries wait for a move, are open, or have a name that occurs twice, because
+//!    this is not in the log.
+//! 4. The bytes of cached content are counted. Whoever changes the content of a pair counts the
+//!    pair again, at the latest when it is committed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -23,7 +24,7 @@ use crate::disk::{Tail, name};
 use crate::error::{Corrupt, Result};
 use crate::mdir::{Double, Kind, Mdir, Role, store};
 
-/// Where walks back along the thread ended: pairs in a row share one walk.
+/// The results of walks back along the thread. Pairs next to each other share one walk.
 pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
 
 /// The metadata pairs.
@@ -31,21 +32,21 @@ pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
 pub(super) struct Thread {
     pairs: Vec<Option<PairInfo>>,
     vacant: Vec<PairIx>,
-    /// Pairs that changed.
+    /// The pairs that have changed.
     dirty: BTreeSet<PairIx>,
-    /// Pairs whose content is counted as cached, and perhaps some that are gone.
+    /// Pairs whose content is counted as cached. Some of them may not exist any more.
     cached: Vec<PairIx>,
-    /// Bytes of their content; of changed pairs, as it was before.
+    /// How many bytes their content takes. For changed pairs, this is the size before the change.
     cached_bytes: usize,
-    /// Bytes of content that are kept before some of it is evicted.
+    /// How many bytes of content may be kept before some of it is evicted.
     cache_max: usize,
-    /// Bytes of content at which some is evicted.
+    /// With this many bytes of content, some of it is evicted.
     evict_at: usize,
-    /// Counts uses of pairs, to tell which was used last.
+    /// Counts the uses of pairs, so that it is known which was used last.
     tick: u32,
-    /// How often content was asked for.
+    /// How often content was needed.
     wanted: u64,
-    /// How often it had to be read for that.
+    /// How often content had to be read.
     loaded: u64,
 }
 
@@ -65,16 +66,16 @@ impl Thread {
         }
     }
 
-    /// A pair that is known to be there.
+    /// A pair which the caller knows to exist.
     pub fn get(&self, ix: PairIx) -> &PairInfo {
         match self.find(ix) {
             Some(p) => p,
-            // whoever keeps an index lets go of it with the pair
+            // whoever keeps an index drops it together with the pair
             None => panic!("stale pair index {ix:?}"),
         }
     }
 
-    /// The same, to be changed.
+    /// A pair which the caller knows to exist, for changing it.
     pub fn get_mut(&mut self, ix: PairIx) -> &mut PairInfo {
         match self.pairs.get_mut(ix.0 as usize) {
             Some(Some(p)) => p,
@@ -82,18 +83,18 @@ impl Thread {
         }
     }
 
-    /// The pair at a place, if there is one.
+    /// The pair at a place, if one exists.
     pub fn find(&self, ix: PairIx) -> Option<&PairInfo> {
         self.pairs.get(ix.0 as usize)?.as_ref()
     }
 
-    /// Every pair.
+    /// All pairs.
     pub fn iter(&self) -> impl Iterator<Item = (PairIx, &PairInfo)> {
         let place = |(i, p)| (PairIx(i as u32), p);
         self.pairs.iter().enumerate().map(place).filter_map(|(ix, p)| Some((ix, p.as_ref()?)))
     }
 
-    /// Every pair that there is now, for walks that change some.
+    /// The indices of all pairs that exist now, for walks that change some of them.
     pub fn ids(&self) -> Vec<PairIx> {
         self.iter().map(|(ix, _)| ix).collect()
     }
@@ -109,7 +110,7 @@ impl Thread {
         self.pairs.len()
     }
 
-    /// Add a pair, which nothing leads to yet.
+    /// Add a pair. Nothing leads to it yet.
     pub fn add(&mut self, p: PairInfo) -> PairIx {
         match self.vacant.pop() {
             Some(ix) => {
@@ -123,7 +124,7 @@ impl Thread {
         }
     }
 
-    /// Forget a pair that is out of the thread.
+    /// Forget a pair that has left the thread.
     pub fn forget(&mut self, ix: PairIx) {
         self.dirty.remove(&ix);
         if let Some(p) = self.pairs[ix.0 as usize].take() {
@@ -132,7 +133,7 @@ impl Thread {
         }
     }
 
-    /// Let `new`, which nothing leads to, take the place of `old` in the table and in the thread.
+    /// Put `new`, to which nothing leads, in the place of `old` in the table and in the thread.
     pub fn replace(&mut self, old: PairIx, new: PairIx) {
         let Some(mut p) = self.pairs[new.0 as usize].take() else { return };
         self.vacant.push(new);
@@ -144,22 +145,23 @@ impl Thread {
         self.count(old);
     }
 
-    /// A pair changed.
+    /// Note that a pair has changed.
     pub fn mark_dirty(&mut self, ix: PairIx) {
         self.dirty.insert(ix);
     }
 
-    /// A pair has no changes that a flush would write.
+    /// Note that a pair has no changes that a flush would write.
     pub fn mark_clean(&mut self, ix: PairIx) {
         self.dirty.remove(&ix);
     }
 
-    /// Pairs that changed.
+    /// The pairs that have changed.
     pub fn dirty(&self) -> &BTreeSet<PairIx> {
         &self.dirty
     }
 
-    /// Put `ix` behind `prev` in the thread, or in `prev`'s unthreaded chain.
+    /// Put `ix` after `prev` in the thread, or in the directory of `prev` if this is not in the
+    /// thread.
     pub fn link_after(&mut self, prev: PairIx, ix: PairIx) {
         let next = self.get_mut(prev).next.replace(ix);
         let threaded = self.get(prev).threaded;
@@ -172,7 +174,7 @@ impl Thread {
         }
     }
 
-    /// `ix` is out of the thread.
+    /// Take `ix` out of the thread.
     pub fn unlink(&mut self, ix: PairIx) {
         let p = self.get_mut(ix);
         let (prev, next) = (p.prev.take(), p.next.take());
@@ -184,7 +186,7 @@ impl Thread {
         }
     }
 
-    /// Whether `ix` is passed over by the tails of `view`.
+    /// Whether the tails of `view` pass over `ix`.
     fn is_skipped(&self, ix: PairIx, view: View) -> bool {
         let p = self.get(ix);
         p.deferred
@@ -196,7 +198,7 @@ impl Thread {
             }
     }
 
-    /// The pairs that `view` leaves out behind `ix`, and the one it goes on with.
+    /// The pairs after `ix` over which `view` passes, and the pair with which it continues.
     pub fn skip_from(&self, ix: PairIx, view: View) -> (Vec<PairIx>, Option<PairIx>) {
         let mut skipped = Vec::new();
         let mut next = self.get(ix).next;
@@ -213,7 +215,7 @@ impl Thread {
         match next {
             Some(n) => Tail { pair: self.get(n).blocks, hard: self.get(n).continues },
             None if self.get(ix).threaded => Tail::END,
-            // whatever the last pair of an unthreaded directory points at stays
+            // the tail of the last pair of a directory that is not in the thread does not change
             None => {
                 let last = self.get(skipped.last().copied().unwrap_or(ix)).disk_tail;
                 if last.hard { Tail::END } else { last }
@@ -221,21 +223,21 @@ impl Thread {
         }
     }
 
-    /// Whether the tail on disk leads where `view` wants it to.
+    /// Whether the tail of `ix` on disk leads where it leads in `view`.
     pub fn tail_is_right(&self, ix: PairIx, view: View) -> bool {
         let (want, have) = (self.tail_in(ix, view), self.get(ix).disk_tail);
         (want.pair.is_null() && have.pair.is_null())
             || (want.hard == have.hard && want.pair.same(have.pair))
     }
 
-    /// The nearest pair from `ix` backwards whose commit makes `ix` reachable: itself, if durable
-    /// metadata reaches it.
+    /// The pair whose commit makes `ix` reachable: `ix` itself if metadata on disk leads to it, and
+    /// otherwise the nearest such pair before it.
     pub fn publisher(&self, ix: PairIx, ways: &mut WaysBack) -> PairIx {
         self.back_to(ix, |p| p.on_disk && p.fate != Fate::Emptied, ways).unwrap_or(ix)
     }
 
-    /// The nearest pair from `ix` backwards, itself included, that `is_it`. While nothing of that
-    /// changes, `ways` may be used again.
+    /// The nearest pair for which `is_it` returns true, beginning with `ix` and going backwards.
+    /// `ways` can be used again as long as these results do not change.
     pub fn back_to(
         &self,
         ix: PairIx,
@@ -260,13 +262,13 @@ impl Thread {
         found
     }
 
-    /// Pairs of the thread whose tails do not lead yet where they are to lead in the end.
+    /// The pairs in the thread whose tails on disk differ from the final ones.
     pub fn with_wrong_tails(&self) -> Vec<PairIx> {
         let stays = self.iter().filter(|(_, p)| p.threaded && p.fate == Fate::Stays);
         stays.map(|(ix, _)| ix).filter(|&ix| !self.tail_is_right(ix, View::Final)).collect()
     }
 
-    /// The content of a pair, read if need be.
+    /// The content of a pair. It is read if it is not in memory.
     pub fn mdir(
         &mut self,
         dev: &dyn BlockDevice,
@@ -292,10 +294,11 @@ impl Thread {
         Ok(p.mdir.get_or_insert_default())
     }
 
-    /// Keep `first` in step with the content.
+    /// Update `first` after a change of the content.
     ///
-    /// It does not rise while the pair waits to be flushed: a name that was removed and comes back
-    /// must meet its own pair, or a crash could show both or neither.
+    /// The first name does not increase as long as the pair waits for a flush. Otherwise, a name
+    /// that was removed and is created again could go to another pair, and a crash between the
+    /// commits of the two pairs could show the name twice or not at all.
     pub fn refresh_first(&mut self, ix: PairIx) {
         let dirty = self.dirty.contains(&ix);
         let p = self.get_mut(ix);
@@ -312,7 +315,7 @@ impl Thread {
         }
     }
 
-    /// Count the content of `ix` in the cache as large as it is now.
+    /// Count the content of `ix` in the cache with its present size.
     pub fn count(&mut self, ix: PairIx) {
         let p = self.get_mut(ix);
         let bytes = p.mdir.as_ref().map_or(0, |m| m.footprint());
@@ -324,28 +327,28 @@ impl Thread {
         }
     }
 
-    /// Bytes of cached content; of changed pairs, as it was before.
+    /// How many bytes of content are cached. For changed pairs, this is the size before the change.
     pub fn cached_bytes(&self) -> usize {
         self.cached_bytes
     }
 
-    /// How often content was asked for, and how often it had to be read for that.
+    /// How often content was needed, and how often it had to be read.
     #[cfg(feature = "mount")]
     pub fn lookups(&self) -> (u64, u64) {
         (self.wanted, self.loaded)
     }
 
-    /// Keep so many bytes of content in memory, where most of it is not asked for again.
+    /// Keep only this many bytes of content in memory, because most of it will not be needed again.
     #[cfg(feature = "transfer")]
     pub fn limit_cache(&mut self, bytes: usize) {
         self.cache_max = bytes;
         self.evict_at = bytes;
     }
 
-    /// Drop the content of pairs long unused until the cache is well under its budget; dirty ones
-    /// and those of open files stay.
+    /// Evict the content of pairs that were not used for a long time, until the cache is well below
+    /// its limit. Changed pairs and pairs with open files stay.
     pub fn evict(&mut self) {
-        // indices are used again, so the list may name a pair more than once
+        // places are used again, so a pair may be in this list more than once
         let is_long = self.cached.len() > 2 * self.pairs.len() + 1024;
         if self.cached_bytes <= self.evict_at && !is_long {
             return;
@@ -371,7 +374,7 @@ impl Thread {
                 self.cached.push(ix);
             }
         }
-        // what cannot be dropped must not make every load look for something to drop
+        // if much cannot be evicted, not every load should look for something to evict
         self.evict_at = self.cache_max.max(total + self.cache_max / 4);
         let keep = self.cache_max / 4 * 3;
         clean.sort_unstable();

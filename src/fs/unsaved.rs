@@ -1,8 +1,9 @@
-//! One open file apart from the others: its changes alone made durable, or dropped.
+//! The changes of one open file, separate from those of others: making only these durable, or
+//! dropping them.
 //!
-//! For this each open file keeps what its entry said before the first change that is not durable
-//! yet. A flush of one file sets the changes of the other open files aside: while it runs, their
-//! entries say what they said before, so that is what it commits.
+//! For this, each open file keeps what was in its entry before the first change that is not
+//! durable. A flush of one file sets the changes of all other open files aside: during the flush,
+//! their entries have their earlier content, and so the flush commits that.
 
 use std::sync::Arc;
 
@@ -14,27 +15,28 @@ use super::{FileId, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Entry};
 
-/// What the entry of an open file said before its changes that are not durable yet.
+/// What was in the entry of an open file before those changes that are not durable.
 #[derive(Debug)]
 pub(super) struct Saved {
     data: Data,
     attrs: Vec<Attr>,
-    /// Whether the entry has to be written to say this again.
+    /// Whether the entry must be written to have this content again.
     dirty: bool,
-    /// The block list of `data`. That it is held here keeps its blocks from being freed.
+    /// The block list of `data`. As long as it is held here, its blocks are not freed.
     list: Option<Arc<BlockList>>,
-    /// A flush failed since then: what is on disk may be older or newer.
+    /// Whether a flush has failed since then. Then it is not known if the content on disk is this
+    /// one.
     uncertain: bool,
 }
 
 impl Saved {
-    /// Let `e` say this, and return what it said.
+    /// Put this into `e`, and return what was there.
     fn put_into(&self, e: &mut Entry) -> (Data, Vec<Attr>) {
         let data = std::mem::replace(&mut e.data, self.data.clone());
         let attrs = std::mem::replace(&mut e.attrs, self.attrs.clone());
         e.dirty = self.dirty || self.uncertain;
         if self.uncertain {
-            // Whatever of them is on disk is to become this.
+            // all attributes are written, because it is not known which of them are on disk
             e.attrs.iter_mut().for_each(|a| a.dirty = true);
             let added = attrs.iter().filter(|a| !self.attrs.iter().any(|old| old.ty == a.ty));
             e.attrs.extend(added.map(|a| Attr { ty: a.ty, data: None, dirty: true }));
@@ -48,20 +50,20 @@ struct SetAside {
     id: FileId,
     data: Data,
     attrs: Vec<Attr>,
-    /// Whether content in blocks was waiting to be written out.
+    /// Whether content in blocks was waiting to be written.
     unwritten: bool,
     saved: Saved,
 }
 
 impl Fs {
-    /// Let open files keep what they were before their changes, for [`Fs::flush_file`] and
-    /// [`Fs::revert_file`].
+    /// Let open files keep what was in their entries before their changes, for [`Fs::flush_file`]
+    /// and [`Fs::revert_file`].
     pub fn track_unsaved(&mut self) {
         self.files.track_unsaved();
     }
 
-    /// The open file is about to change: keep what its entry says now, unless something older is
-    /// kept already.
+    /// Called before the open file changes. Keeps what is in its entry now, unless something from
+    /// an earlier change is kept already.
     pub(super) fn keep_saved(&mut self, id: FileId) -> Result<()> {
         let file = self.file(id);
         if !self.files.tracks_unsaved() || file.link.is_none() || file.is_unsaved() {
@@ -78,7 +80,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Everything is durable.
+    /// Note that everything is durable.
     pub(super) fn all_is_saved(&mut self) {
         for id in self.files.unsaved().clone() {
             self.files.take_saved(id);
@@ -88,19 +90,18 @@ impl Fs {
         }
     }
 
-    /// A flush failed: what is on disk is old or new.
+    /// Note that a flush has failed, so what is on disk may be old or new.
     pub(super) fn saved_is_uncertain(&mut self) {
         self.files.each_saved(|saved| saved.uncertain = true);
     }
 
-    /// Make one open file durable. Other open files stay what they are on disk; everything else that
-    /// changed (names, directories, files that are closed) becomes durable along with it.
-    ///
-    /// Of another open file the change is flushed, too, where its former content has no room in its
-    /// directory any more.
+    /// Make one open file durable. Other open files stay on disk as they were. Everything else that
+    /// has changed (names, directories, closed files) becomes durable, too. If the earlier content
+    /// of another open file does not fit into its directory any more, the changes of that file are
+    /// written as well.
     ///
     /// # Errors
-    /// As [`Fs::flush`], and [`Error::Closed`] once the file was closed.
+    /// Those of [`Fs::flush`], and [`Error::Closed`] if the file was closed.
     pub fn flush_file(&mut self, id: FileId) -> Result<()> {
         self.writable()?;
         let _running = self.run();
@@ -119,7 +120,8 @@ impl Fs {
         flushed
     }
 
-    /// Let the entry of an open file say what it said before its changes; none if that has no room.
+    /// Put what was in the entry of an open file before its changes back into the entry. Returns
+    /// `None` if there is no room for that.
     fn set_aside_changes(&mut self, id: FileId) -> Result<Option<SetAside>> {
         let Some(saved) = self.files.take_saved(id) else { return Ok(None) };
         let Place { pair, at } = self.place_of(id)?;
@@ -132,7 +134,7 @@ impl Fs {
         Ok(Some(SetAside { id, data, attrs, unwritten, saved }))
     }
 
-    /// Whether the pair has room for what an entry of it said before.
+    /// Whether the pair has room for what was in one of its entries before.
     fn has_room_for(&mut self, pair: PairIx, at: usize, saved: &Saved) -> Result<bool> {
         let hard = self.hard_limit();
         let m = self.mdir(pair)?;
@@ -142,7 +144,8 @@ impl Fs {
         Ok(extra == 0 || m.size() + extra <= hard)
     }
 
-    /// Let the entry say again what was set aside, after a flush that `succeeded` or not.
+    /// Put the changes that were set aside back into the entry, after a flush that has `succeeded`
+    /// or failed.
     fn put_back(&mut self, changes: SetAside, succeeded: bool) -> Result<()> {
         let SetAside { id, data, mut attrs, unwritten, mut saved } = changes;
         if succeeded {
@@ -168,12 +171,12 @@ impl Fs {
         Ok(())
     }
 
-    /// Drop the changes of an open file that are not durable yet: content and attributes.
+    /// Drop the changes of an open file that are not durable: of its content and its attributes.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file is unlinked, [`Error::Closed`] once it was closed;
-    /// [`Error::NoSpace`] if the former content has no
-    /// room in its directory any more. Then nothing is changed.
+    /// [`Error::NotFound`] if the file was unlinked, [`Error::Closed`] if it was closed,
+    /// [`Error::NoSpace`] if the earlier content does not fit into its directory any more. Then
+    /// nothing is changed.
     pub fn revert_file(&mut self, id: FileId) -> Result<()> {
         self.writable()?;
         let _running = self.run();
@@ -189,7 +192,7 @@ impl Fs {
         self.mdir_mut(pair)?.update(at, |e| saved.put_into(e));
         let (size, body) = match (saved.data, saved.list) {
             (Data::Ctz(stored), Some(list)) => {
-                // If it was to be freed, because the file had become a small one, it stays.
+                // the list may have been retired, because the file had become a small one
                 self.space.keep(&list);
                 let (durable, shared) = (Arc::clone(&list), list.len());
                 let valid = stored.size;
@@ -205,7 +208,8 @@ impl Fs {
         self.files.mark_clean(id);
         if let Body::Ctz(c) = was {
             self.space.shrink_promise(c.reserved, 0);
-            // Blocks written out already go with the next flush: a failed one may have named them.
+            // blocks that were written already wait for a flush, because a failed flush may have
+            // named them
             self.space.retire_list(c.list, c.shared);
         }
         Ok(())

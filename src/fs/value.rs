@@ -1,4 +1,5 @@
-//! Whole values: a file's content read, or set with its attributes, by one search for its name.
+//! Whole values: reading or setting the content of a file, with its attributes, with a single
+//! search for its name.
 
 use super::dir::Place;
 use super::extents::Extents;
@@ -9,38 +10,39 @@ use crate::disk::{ctz, name};
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
-/// What a name holds.
+/// What a name refers to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// The content of a file that is part of its entry.
+    /// The content of a file that is stored in its entry.
     Inline(Vec<u8>),
-    /// A file in blocks: to be opened and read.
+    /// A file in blocks, which must be opened to read it.
     Blocks {
-        /// Bytes.
+        /// The size in bytes.
         size: u32,
     },
     /// A directory.
     Dir(DirId),
 }
 
-/// A name, and what it holds.
+/// A name, and what it refers to.
 pub type Row = (Box<[u8]>, Value);
 
-/// The attributes that an entry has, as types and data.
+/// The attributes of an entry: type and data of each.
 pub type Attrs<'a> = dyn Iterator<Item = (u8, &'a [u8])> + 'a;
 
-/// The attributes to change, of those that an entry has; `None` is an entry yet to be made.
+/// Computes the attributes to change from those that an entry has; `None` is an entry that will be
+/// created.
 pub type Changes<'a> = dyn Fn(Option<&mut Attrs<'_>>) -> Vec<(u8, Vec<u8>)> + 'a;
 
-/// A value for [`Fs::set_values_at_once`]: its name, and its content; `None` removes it.
+/// A value for [`Fs::set_values_at_once`]: its name, and its new content, or `None` to remove it.
 pub type Assignment<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// What a value is set to.
+/// The new content of a value.
 #[derive(Debug, Clone, Copy)]
 pub enum Content<'a> {
     /// These bytes.
     Bytes(&'a [u8]),
-    /// So many bytes of zero.
+    /// This many zeros.
     Zeros(u64),
 }
 
@@ -53,18 +55,18 @@ impl Content<'_> {
     }
 }
 
-/// What a search for a name found.
+/// The result of a search for a name.
 enum Probe {
     /// Its entry.
     Found(Place),
-    /// An entry on its way out: a flush comes first.
+    /// There is an entry that is being removed. It must be flushed first.
     Shadowed,
-    /// Nothing; an entry would go here.
+    /// There is no entry. A new one would go to this place.
     Free(Place),
 }
 
 impl Fs {
-    /// What `name` in `dir` holds.
+    /// What `name` in `dir` refers to.
     pub fn value(&mut self, dir: DirId, name: &[u8]) -> Result<Value> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -81,7 +83,7 @@ impl Fs {
         })
     }
 
-    /// Whether `dir` has no entries to be seen.
+    /// Whether `dir` has no visible entries.
     pub fn is_empty(&mut self, dir: DirId) -> Result<bool> {
         let _running = self.run();
         for i in 0..self.dir(dir)?.pairs.len() {
@@ -93,16 +95,17 @@ impl Fs {
         Ok(true)
     }
 
-    /// Some entries of `dir` next to the name `from` in the C driver's order, at least one if there
-    /// is any: those behind it, or with `reverse` those before it. They come in the order of names,
-    /// or its reverse; without `from`, from that end on. None is left out between them.
+    /// Some entries of `dir` after the name `from`, or with `reverse` before it; at least one if
+    /// there are any. Without `from`, they begin at that end of the directory. They come in the
+    /// order of the C driver, or in reverse order, without gaps.
     ///
-    /// The order: by bytes, but where one name is a prefix of another the longer comes first.
+    /// In the order of the C driver, bytes compare as usual, but if one name is a prefix of
+    /// another, the longer one comes first.
     pub fn rows(&mut self, dir: DirId, from: Option<&[u8]>, reverse: bool) -> Result<Vec<Row>> {
         self.rows_by(dir, from, reverse, Self::value_at)
     }
 
-    /// The same without content.
+    /// Like [`Fs::rows`], without content.
     pub fn nodes(
         &mut self,
         dir: DirId,
@@ -112,12 +115,12 @@ impl Fs {
         self.rows_by(dir, from, reverse, Self::node)
     }
 
-    /// Some entries of `dir` behind the name `from`, in the order of [`Fs::rows`]: of each its name,
-    /// and what `read` makes of what it stands for and of its attributes. A damaged entry hands
-    /// `read` the error.
+    /// Some entries of `dir` after the name `from`, in the order of [`Fs::rows`]: the name of each,
+    /// and the result of `read` for what it refers to and its attributes. For a damaged entry,
+    /// `read` gets the error.
     ///
     /// # Errors
-    /// When the directory is gone or cannot be read.
+    /// If the directory does not exist any more, or cannot be read.
     pub fn entries<T>(
         &mut self,
         dir: DirId,
@@ -130,11 +133,11 @@ impl Fs {
         })
     }
 
-    /// The whole content of the file `name` in `dir`, as it is to become. The file is not opened,
-    /// so nobody may change the filesystem meanwhile, as the exclusive borrow says.
+    /// The whole content of the file `name` in `dir` as it is in memory. The file is not opened. So
+    /// nobody may change the filesystem in the meantime, which the exclusive borrow ensures.
     ///
     /// # Errors
-    /// When there is no such file, or its content cannot be read.
+    /// If there is no such file, or its content cannot be read.
     pub fn read_value(&mut self, dir: DirId, name: &[u8]) -> Result<Vec<u8>> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -166,7 +169,7 @@ impl Fs {
             None => Some(0),
         };
         let mut rows = Vec::new();
-        // of an unsorted directory all at once: any pair may hold the next name
+        // in an unsorted directory, any pair may hold the next name, so all pairs are read
         while let Some(i) = next.filter(|&i| i < count && (rows.is_empty() || !sorted)) {
             let pair = self.dir(dir)?.pairs[i];
             for at in 0..self.mdir(pair)?.entries.len() {
@@ -192,10 +195,11 @@ impl Fs {
         Ok(rows)
     }
 
-    /// Set the content of the file `name` in `dir`, which is made if it is not there, and change
-    /// its attributes as `changes` says. Whoever has the file open goes on reading what it was.
+    /// Set the content of the file `name` in `dir`, and change its attributes as `changes` says. If
+    /// the file does not exist, it is created. Users who have the file open keep the old content.
     ///
-    /// On an error it is as it was. What is on disk after a crash is its old or its new content.
+    /// After an error, the file is as it was. After a crash, it has either its old or its new
+    /// content.
     pub fn set_value(
         &mut self,
         dir: DirId,
@@ -220,7 +224,7 @@ impl Fs {
         content: Content<'_>,
         changes: &Changes<'_>,
     ) -> Result<Attempt<()>> {
-        // at most file_max
+        // this is not more than file_max
         let size = content.len() as u32;
         if size <= self.inline_max {
             let data = match content {
@@ -254,7 +258,7 @@ impl Fs {
         Ok(Attempt::Done(()))
     }
 
-    /// Let the entry of `name` hold `content`, and say where it is.
+    /// Put `content` into the entry of `name`, and return its place.
     fn place_value(
         &mut self,
         dir: DirId,
@@ -283,7 +287,7 @@ impl Fs {
         Ok(Attempt::Done(place))
     }
 
-    /// The entry `name` as it is to become, over what is at `old`.
+    /// The new entry `name`, which replaces the one at `old`.
     fn successor(
         &mut self,
         old: Option<Place>,
@@ -335,7 +339,7 @@ impl Fs {
         Ok(Attempt::Done(place))
     }
 
-    /// Look for `name` in `dir`, once if the directory is sorted.
+    /// Look for `name` in `dir`. In a sorted directory, this needs only one search.
     fn probe(&mut self, dir: DirId, name: &[u8]) -> Result<Probe> {
         if !self.dir(dir)?.sorted {
             return Ok(match self.find(dir, name)? {
@@ -357,10 +361,10 @@ impl Fs {
         })
     }
 
-    /// Set and remove values of `dir` such that the next flush does all of it by one commit: after
-    /// a crash there is all of it or nothing. False, and nothing is changed, where that cannot be:
-    /// unless everything else is on disk, the values are small enough to be part of their entries,
-    /// stand in one metadata pair, and find room there.
+    /// Set and remove values of `dir` so that one commit of the next flush contains all of it. Then
+    /// a crash leaves all of it or nothing. If that is impossible, nothing is changed, and this
+    /// returns false. It is possible if everything else is on disk, and the values are small enough
+    /// for their entries, are in one metadata pair, and fit into it.
     pub fn set_values_at_once(
         &mut self,
         dir: DirId,
@@ -431,7 +435,7 @@ impl Fs {
         let Some(pair) = pair else { return Ok(true) };
         let soft = self.soft_limit();
         let mdir = self.mdir(pair)?;
-        // an emptied pair leaves the thread, which is another pair's commit
+        // a pair without entries leaves the thread, and that is a commit of another pair
         let stays = mdir.entries.len() > left;
         Ok(stays && mdir.takes(added, grown, soft))
     }

@@ -1,4 +1,4 @@
-//! Changing file content, and writing it out to fresh blocks.
+//! Changing the content of files, and writing it to new blocks.
 
 use std::sync::Arc;
 
@@ -12,17 +12,18 @@ use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Error, Result};
 use crate::mdir::{Data, store};
 
-/// Bytes of dirty file data held before full blocks are written out.
+/// How many bytes of changed content are held before full blocks are written.
 const DIRTY_MAX: usize = 16 << 20;
-/// Bytes written out at once.
+/// How many bytes are written at a time.
 const BATCH: usize = 1 << 20;
 
 impl Fs {
-    /// Put `data` at `off`; a gap reads zeros. On an error the file is unchanged.
+    /// Put `data` at offset `off`. A gap before it reads as zeros. After an error, the file is
+    /// unchanged.
     ///
     /// # Errors
-    /// [`Error::Closed`] once the file was closed; when it would become too large, or there is no
-    /// space.
+    /// [`Error::Closed`] if the file was closed. Also if it would become too large, or if there is
+    /// no space.
     pub fn write(&mut self, id: FileId, off: u64, data: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         self.opened(id)?;
@@ -52,10 +53,10 @@ impl Fs {
         })
     }
 
-    /// Set the size; a file made longer reads zeros there. On an error the file is unchanged.
+    /// Set the size. Bytes that are added are zeros. After an error, the file is unchanged.
     ///
     /// # Errors
-    /// As [`Fs::write`].
+    /// Those of [`Fs::write`].
     pub fn truncate(&mut self, id: FileId, size: u64) -> Result<()> {
         let _running = self.begin()?;
         self.opened(id)?;
@@ -92,13 +93,13 @@ impl Fs {
     fn ctz(&self, id: FileId) -> &Ctz {
         match &self.file(id).body {
             Body::Ctz(c) => c,
-            // callers have looked
+            // callers have checked that
             _ => panic!("file {id:?} is not in blocks"),
         }
     }
 
-    /// Make sure that a change from byte `from` on, which leaves the file at `size` bytes, will
-    /// find its room: in the entry's pair, or in blocks.
+    /// Make sure that there is room for a change from byte `from` which leaves the file with `size`
+    /// bytes: in the pair of the entry, or in blocks.
     fn make_room(&mut self, id: FileId, size: u32, from: u32) -> Result<()> {
         let bs = self.layout.block_size;
         let old = self.file(id).size;
@@ -132,7 +133,7 @@ impl Fs {
                 let needed =
                     if first < size { ctz::blocks(bs, size) - ctz::locate(bs, first).0 } else { 0 };
                 let reserved = c.reserved;
-                // what is replaced will have to be freed
+                // the blocks that will be replaced must be known to free them
                 c.durable.find(self.durable.dev(), ctz::locate(bs, first.min(size)).0)?;
                 self.need_map()?;
                 if !self.space.reserve(reserved, needed) {
@@ -148,7 +149,7 @@ impl Fs {
         self.files.update_list(id, |c| c.reserved = blocks);
     }
 
-    /// Change the content of an inline file that has its room already.
+    /// Change the content of an inline file. The room for it was made before.
     fn edit_inline(&mut self, id: FileId, edit: impl FnOnce(&mut Vec<u8>)) -> Result<()> {
         if let Body::Detached(_) = &self.file(id).body {
             self.files.update(id, |file| {
@@ -174,13 +175,13 @@ impl Fs {
         Ok(())
     }
 
-    /// Where the entry of an open file is; `NotFound` once it is unlinked.
+    /// The place of the entry of an open file; `NotFound` if the file was unlinked.
     pub(super) fn place_of(&mut self, id: FileId) -> Result<Place> {
         let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
         self.find(dir, &name)?.ok_or(Error::NotFound)
     }
 
-    /// Turn an inline file into one in blocks, all of it dirty.
+    /// Turn an inline file into a file in blocks. All of its content is then dirty.
     fn push_out(&mut self, id: FileId) -> Result<()> {
         let detached = self.files.update(id, |file| match &mut file.body {
             Body::Detached(d) => Some(std::mem::take(d)),
@@ -191,7 +192,7 @@ impl Fs {
             None => {
                 let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
                 let empty = Data::EMPTY_LIST;
-                // a CTZ struct takes 8 bytes, perhaps more than the content did
+                // a CTZ struct takes 8 bytes, which may be more than the content took
                 let extra = 8u32.saturating_sub(self.file(id).size);
                 let Place { pair, at } = self.room_to_grow(dir, &name, extra)?;
                 self.mdir_mut(pair)?.update(at, |e| {
@@ -210,7 +211,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Turn a file in blocks into an inline one of its first `size` bytes.
+    /// Turn a file in blocks into an inline file with its first `size` bytes.
     fn pull_inline(&mut self, id: FileId, size: u32) -> Result<()> {
         let mut content = vec![0; size as usize];
         read_merged(self.durable.dev(), self.ctz(id), 0, &mut content)?;
@@ -242,13 +243,13 @@ impl Fs {
             return Ok(());
         }
         match self.spill() {
-            // what earlier spills took comes back with a flush
+            // a flush frees the blocks that were taken when content was written out before
             Err(Error::NoSpace) if !self.held => self.flush(),
             r => r.map_err(|e| self.judge(e)),
         }
     }
 
-    /// Write the full blocks of dirty files out until memory is within its budget.
+    /// Write full blocks of changed files until no more content is in memory than is allowed.
     fn spill(&mut self) -> Result<()> {
         let mut big = self.files.by_dirty_bytes();
         big.sort_unstable();
@@ -259,10 +260,11 @@ impl Fs {
         Ok(())
     }
 
-    /// Write the changed blocks of a file to fresh places, once each; with `full_only`, a last
+    /// Write the changed blocks of a file to new blocks, each only once. With `full_only`, a last
     /// block that is not full stays in memory.
     ///
-    /// Nothing on disk names them until the flush commits the file's entry.
+    /// Nothing on disk names the new blocks until the flush commits the entry of the file. So a
+    /// crash before that leaves the old content.
     pub(super) fn write_out(&mut self, id: FileId, full_only: bool) -> Result<()> {
         let bs = self.layout.block_size;
         let file = self.file(id);
@@ -292,7 +294,7 @@ impl Fs {
         let list = Arc::new(list.finish());
         let written = self.files.update_list(id, |c| {
             c.dirty.remove(0, valid);
-            // what was written before and never committed is of no use any more
+            // blocks that were written before and never committed are not needed any more
             let stale = c.list.known(first.max(c.shared));
             let guard = std::mem::replace(&mut c.list, list);
             c.shared = c.shared.min(first);
@@ -307,8 +309,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Build and write blocks `i..i + n` of a file, pointers first, appending their addresses to
-    /// `list`.
+    /// Build and write the blocks `i..i + n` of a file in this order, because the pointers of a
+    /// block name blocks before it. Their addresses are appended to `list`.
     fn write_blocks(
         &mut self,
         id: FileId,
@@ -335,8 +337,8 @@ impl Fs {
                     k += run;
                 }
                 Err(Error::Io(e)) if e.is_bad_block() => {
-                    // one block at a time, each somewhere else if its place is bad; a block that
-                    // moved is named by the ones behind it, which are built anew
+                    // Write the blocks one by one, and each to another place if its block is bad.
+                    // The blocks after one that has moved are built again, because they name it.
                     let alone = match run {
                         1 => Err(Error::Io(e)),
                         _ => self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]),
@@ -353,7 +355,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The bytes of blocks `i..i + n` of a file: pointers, then content as it is to become.
+    /// The bytes of the blocks `i..i + n` of a file: the pointers, then the content as it is in
+    /// memory.
     fn build_blocks(
         &self,
         id: FileId,
@@ -378,8 +381,8 @@ impl Fs {
         Ok(buf)
     }
 
-    /// After a failure: give back blocks that were taken and are not written. `first` tells what
-    /// became of an attempt to write one alone; if it failed, that is the first of them.
+    /// After a failure, give back the blocks that were taken and not written. `first` is the result
+    /// of writing a single block; if this failed, it is the first of `blocks`.
     fn give_back(&mut self, mut blocks: Vec<u32>, first: Result<()>) -> Result<()> {
         let bad = first.is_err().then(|| blocks.remove(0));
         blocks.into_iter().for_each(|b| self.space.free(b));
@@ -411,11 +414,11 @@ impl Fs {
         Ok(())
     }
 
-    /// The entry of a written file names its new list.
+    /// Let the entry of a file that was written name its new list.
     pub(super) fn publish_file(&mut self, id: FileId) -> Result<()> {
         let size = self.file(id).size;
         let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
-        // a shorter file ends in an earlier block of the same list
+        // a shorter file uses the beginning of the same list, so its head is an earlier block
         let head = match ctz::blocks(self.layout.block_size, size).checked_sub(1) {
             Some(last) => c.list.get(self.durable.dev(), last)?,
             None => BLOCK_NULL,
@@ -431,7 +434,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Everything of the file is durable: what its old list held alone is free.
+    /// Called when all of the file is durable. Retires the blocks that only its old list used.
     pub(super) fn settle_file(&mut self, id: FileId) {
         let size = self.file(id).size;
         let bs = self.layout.block_size;
@@ -454,7 +457,7 @@ impl Fs {
         }
     }
 
-    /// Files with unwritten data.
+    /// The files with unwritten content.
     pub(super) fn dirty_file_ids(&self) -> Vec<FileId> {
         self.files.dirty().iter().copied().collect()
     }
