@@ -1,4 +1,4 @@
-//! The commands as their users meet them.
+//! The commands, used as users use them, on images of chamelon.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use littlefs::fs::{At, Fs, Node, OpenOptions, ROOT};
 use littlefs::image::{self, Dialect, Opened, Reason};
 use littlefs::kv;
 
-/// Exit code, stdout and stderr.
+/// The exit code, standard output and standard error.
 fn littlefs(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
     let out = output(command.args(args));
@@ -65,7 +65,8 @@ fn maps_and_trees() {
     assert!(code == 1 && err.contains("chamelon keeps no global state"), "{err}");
 }
 
-/// Pairs by their tags, values by their lists, as chamelon has both.
+/// Pairs are shown by their tags and values by their lists, in the forms that chamelon has for
+/// both.
 #[test]
 fn what_stands_in_pairs_and_lists() {
     let mut c = Chamelon::format(512, 128, 16);
@@ -114,7 +115,8 @@ fn what_stands_in_pairs_and_lists() {
     assert_eq!(block["used_as"], "the live half of pair {0x0, 0x1} of directory /");
 }
 
-/// A dump is compared by the blocks that are in use, and where each block of a list has its pointers.
+/// `verify` compares the blocks that are in use, and shows where each block of a list has its
+/// pointers.
 #[test]
 fn dumps_are_compared_with_images() {
     let mut c = Chamelon::format(512, 128, 16);
@@ -142,7 +144,7 @@ fn dumps_are_compared_with_images() {
     assert!(code == 1 && err.contains("written by chamelon"), "{err}");
 }
 
-/// Each finding leads to what it is about.
+/// The command that a finding names shows the place of the finding.
 #[test]
 fn findings_can_be_looked_at() {
     let (_file, image) = file(&damaged());

@@ -30,12 +30,12 @@ fn run(command: &mut Command) -> Output {
     out
 }
 
-/// What a command that fails says.
+/// What a failing command prints.
 fn refusal(command: &mut Command) -> String {
     refused(command, output)
 }
 
-/// What it says where somebody is in the way.
+/// What it prints if somebody else uses the file.
 fn refusal_in_use(command: &mut Command) -> String {
     refused(command, |command| command.output().expect("starts"))
 }
@@ -92,7 +92,8 @@ fn c_driver(image: &[u8]) -> CLfs {
     CLfs::mount(image.to_vec(), &config).expect("C littlefs mounts it")
 }
 
-/// A sound littlefs that holds what `old` is shown as, for C littlefs, and takes more.
+/// Check that the image is a sound littlefs with the content that `old` shows, for C littlefs as
+/// well, and that it can be changed.
 fn verify(old: &[u8], new: &[u8]) -> Tree {
     assert!(!is_recognised(new));
     let report = check(device(new)).expect("can be examined");
@@ -199,7 +200,7 @@ fn what_stands_in_the_way_is_named() {
     assert!(said.contains("give --dialect chamelon"), "{said}");
 }
 
-/// What is around the filesystem stays.
+/// What is around the filesystem in the file stays.
 #[test]
 fn inside_a_larger_file() {
     let store = varied(512, 400, 16);
@@ -235,7 +236,7 @@ fn without_room_nothing_changes() {
     verify(&store.chamelon.image, &s.read("new.img"));
 }
 
-/// The host runs out of space at any point.
+/// The host may run out of space at any point.
 #[test]
 fn a_host_without_space_changes_nothing() {
     let s = Scratch::with(&written());
@@ -255,12 +256,12 @@ fn a_host_without_space_changes_nothing() {
     verify(&written(), &s.read("kv.img"));
 }
 
-/// Names the image for `converting::ends_at_a_step` when that runs for the test below.
+/// Names the image for `converting::ends_at_a_step`, when the test below runs that.
 const IMAGE: &str = "LITTLEFS_TEST_IMAGE";
-/// At which call of `step` it is to end.
+/// The call of `step` at which it ends.
 const STEP: &str = "LITTLEFS_TEST_STEP";
 
-/// Not a test by itself: converts an image and dies at a step.
+/// Not a test by itself. It converts an image, and dies at a step.
 #[test]
 fn ends_at_a_step() {
     let Ok(path) = env::var(IMAGE) else { return };
@@ -285,7 +286,7 @@ fn ends_at_a_step() {
     outcome.expect("converts");
 }
 
-/// Killed at any step, it leaves the old image or the new one.
+/// A conversion that is killed at any step leaves the old image or the new one.
 #[test]
 fn killed_at_every_step() {
     let mut store = Store::new(512, 200, 16);
@@ -317,8 +318,8 @@ fn killed_at_every_step() {
     assert!(old > 10 && new == 2, "{old} old, {new} new");
 }
 
-/// Another file gets the name of the image while it is converted: that one stays, and nothing of it
-/// is read.
+/// Another file gets the name of the image during the conversion. That file stays, and it is not
+/// read.
 #[test]
 fn an_image_that_loses_its_name_is_not_replaced() {
     let (s, victim) = (Scratch::with(&written()), Scratch::with(b"somebody else's"));
@@ -382,7 +383,7 @@ fn damage_is_refused_or_given_up() {
     assert_eq!(paths, ["", "d", "d/lost", "kept"]);
 }
 
-/// What chamelon has overwritten itself reads as chamelon reads it, and is named.
+/// Values that chamelon itself has overwritten read as chamelon reads them, and are reported.
 #[test]
 fn overwritten_values_are_converted_as_they_are() {
     let mut c = Chamelon::format(512, 128, 16);

@@ -1,5 +1,5 @@
-//! Images of chamelon's dialect: read as chamelon reads them, told from littlefs, examined, and
-//! converted.
+//! Images of chamelon's dialect: they are read as chamelon reads them, told apart from littlefs,
+//! checked, and converted.
 
 mod commands;
 #[path = "../common/mod.rs"]
@@ -21,7 +21,7 @@ use littlefs::chamelon::{recognise, show};
 use littlefs::disk::{Superblock, superblock};
 use littlefs::fs::{Fs, OpenOptions};
 
-/// Type of the attribute that holds a value's time.
+/// The type of the attribute with the time of a value.
 const TIME: u8 = 0x74;
 
 fn superblock_of(image: &[u8]) -> Superblock {
@@ -38,7 +38,7 @@ fn is_recognised(image: &[u8]) -> bool {
     recognise(&*device(image), &superblock_of(image))
 }
 
-/// An image as it is shown, open.
+/// An image, opened in the way in which it is shown.
 fn shown(image: &[u8]) -> Fs {
     let (view, report) = show(device(image), superblock_of(image)).expect("a view");
     assert!(report.is_clean(), "{:#?}", report.findings);
@@ -48,7 +48,7 @@ fn shown(image: &[u8]) -> Fs {
     fs
 }
 
-/// An image as it is shown, without the times.
+/// An image as it is shown, without times.
 fn tree(image: &[u8]) -> Tree {
     let mut tree = tree_of(&mut shown(image)).expect("readable");
     for (path, entry) in &mut tree {
@@ -58,7 +58,7 @@ fn tree(image: &[u8]) -> Tree {
     tree
 }
 
-/// Bytes that tell values apart.
+/// Bytes that are different for each value.
 fn value(seed: usize, len: usize) -> Vec<u8> {
     let mut state = seed as u32 ^ 0x9e37_79b9;
     let mut next = || {
@@ -68,8 +68,8 @@ fn value(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// What `attempt` gives once it gives something. A program that another test starts just now may
-/// hold a copy of a lock until it runs.
+/// The first result of `attempt`. It is tried again as long as there is none, because a program
+/// that another test starts may hold a copy of a lock for a moment.
 fn once_free<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     for _ in 0..2000 {
         if let Some(result) = attempt() {
@@ -80,7 +80,7 @@ fn once_free<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     panic!("waited in vain for a lock");
 }
 
-/// What a command leaves that nobody is in the way of.
+/// The result of a command, once nobody else holds a lock on the image.
 fn output(command: &mut Command) -> Output {
     once_free(|| {
         let out = command.env_remove("RUST_LOG").output().expect("starts");
@@ -131,8 +131,8 @@ impl Store {
     }
 }
 
-/// Flat and deep directories, of one pair and of several, removed and replaced values, small ones
-/// and a large one.
+/// An image with flat and deep directories, of one pair and of several, with removed and replaced
+/// values, and with small values and a large one.
 fn varied(block_size: usize, block_count: u32, prog_size: usize) -> Store {
     let mut s = Store::new(block_size, block_count, prog_size);
     for (i, dir) in ["a", "a/b", "a/b/c", "a/b/c/d", "e", "f"].into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What is stored is what is shown.
+//! An image of chamelon shows what is stored in it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -91,7 +91,8 @@ fn directories_of_several_pairs() {
     }
 }
 
-/// Removing from a directory of several pairs, chamelon loses those behind: it lists what is shown.
+/// When chamelon removes from a directory of several pairs, it loses the pairs behind. The image
+/// shows what chamelon lists.
 #[test]
 fn what_chamelon_loses_is_not_shown() {
     let mut s = Store::new(512, 1000, 16);
@@ -123,7 +124,7 @@ fn times_are_kept() {
     assert_eq!(time, [&14_288_u32.to_le_bytes()[..], &picos.to_le_bytes()[..]].concat());
 }
 
-/// The view is only read.
+/// The view can only be read.
 #[test]
 fn nothing_is_written() {
     let s = varied(512, 128, 16);
@@ -132,8 +133,8 @@ fn nothing_is_written() {
     assert!(fs.create(ROOT, b"new").is_err() && fs.unlink(ROOT, b"flat").is_err());
 }
 
-/// The images made here are as chamelon makes them: the first directory of the one it wrote comes
-/// out the same, byte for byte.
+/// The images in these tests are made as chamelon makes them: the first directory of the image that
+/// chamelon wrote comes out the same, byte for byte.
 #[test]
 fn the_generator_writes_as_chamelon_does() {
     let real = written();
@@ -156,7 +157,7 @@ fn the_generator_writes_as_chamelon_does() {
     assert!(s.chamelon.image[blocks.clone()] == real[blocks]);
 }
 
-/// A write that was interrupted at any sector leaves what was there before, or what was to be.
+/// A write that is interrupted at any sector leaves either the old or the new content.
 #[test]
 fn interrupted_writes_show_the_old_or_the_new() {
     let mut s = Store::new(2048, 128, 16);
@@ -189,7 +190,7 @@ fn interrupted_writes_show_the_old_or_the_new() {
     assert!(old > 40 && new > 40, "{old} old, {new} new");
 }
 
-/// chamelon limits the names of values only, and takes names that Linux cannot hold.
+/// chamelon only limits the names of values, and it accepts names that Linux cannot have.
 #[test]
 fn names_are_shown_as_they_can_be() {
     let mut s = Store::new(1024, 64, 16);
@@ -209,7 +210,7 @@ fn names_are_shown_as_they_can_be() {
     assert!(matches!(fs.lookup(ROOT, long.as_bytes()), Ok(Node::Dir(_))));
 }
 
-/// What is damaged is an error, and the rest is there.
+/// Damaged entries are errors, and all others are shown.
 #[test]
 fn damage_is_an_error_where_it_is() {
     let mut c = Chamelon::format(512, 128, 16);

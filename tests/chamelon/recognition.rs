@@ -1,4 +1,4 @@
-//! chamelon's images are recognised, and no littlefs is taken for one, whatever it holds.
+//! Images of chamelon are recognised, and no littlefs is taken for one, whatever it holds.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::chamelon::recognise;
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
 
-/// A time as chamelon has it.
+/// A time in the form that chamelon stores.
 const STAMP: [u8; 12] = [0x10, 0x4c, 0, 0, 1, 2, 3, 4, 5, 6, 0, 0];
 
 #[test]
@@ -34,7 +34,7 @@ fn every_image_of_chamelons_is_recognised() {
     }
 }
 
-/// An interrupted write leaves the blocks of a pair different.
+/// After an interrupted write, the two blocks of a pair differ.
 #[test]
 fn an_interrupted_write_does_not_hide_it() {
     let mut c = Chamelon::format(512, 64, 16);
@@ -50,7 +50,7 @@ fn an_interrupted_write_does_not_hide_it() {
     }
 }
 
-/// Nothing tells an image that was only formatted from a littlefs, which it is.
+/// An image that was only formatted cannot be told apart from a littlefs, and it is one.
 #[test]
 fn an_empty_image_is_a_littlefs() {
     let c = Chamelon::format(4096, 32, 16);
@@ -62,7 +62,7 @@ fn an_empty_image_is_a_littlefs() {
     assert_eq!(driver.read_file(b"a").expect("reads"), b"1");
 }
 
-/// Images of the C driver with the same limits and times as chamelon's.
+/// Images of the C driver that have the same limits and times as those of chamelon.
 #[test]
 fn images_of_the_c_driver_are_not() {
     for (erased, prog_size, block_size) in [(0xff, 16, 4096), (0, 16, 4096), (0, 64, 512)] {
@@ -103,7 +103,7 @@ fn images_of_the_c_driver_are_not() {
     }
 }
 
-/// Images of ours with the same limits and times as chamelon's.
+/// Images of this program that have the same limits and times as those of chamelon.
 #[test]
 fn images_of_ours_are_not() {
     for disk_version in [V2_0, V2_1] {
@@ -150,7 +150,7 @@ fn images_of_the_corpus_are_not() {
     }
 }
 
-/// One of the root's blocks may be gone altogether.
+/// One of the two blocks of the root may be completely lost.
 #[test]
 fn half_of_the_root_is_enough() {
     let mut flat = Chamelon::format(4096, 64, 16);

@@ -1,4 +1,4 @@
-//! What `check` says of an image.
+//! What `check` reports for an image of chamelon.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn a_sound_image_is_clean() {
     assert_eq!((totals.files, totals.directories, totals.blocks_used), (36, 10, 48));
 }
 
-/// chamelon forgets the first block of every list when it starts.
+/// When chamelon starts, it forgets the first block of every list.
 #[test]
 fn a_value_that_chamelon_overwrote_is_named() {
     let mut c = Chamelon::format(512, 128, 16);
@@ -63,7 +63,8 @@ fn a_value_that_chamelon_overwrote_is_named() {
     assert!(found[0].message.contains("metadata of /dir"), "{found:#?}");
 }
 
-/// A value of 1023 or 1024 bytes in blocks of 4096 does not fit the tag that chamelon gives it.
+/// A value of 1023 or 1024 bytes in blocks of 4096 bytes does not fit into the tag that chamelon
+/// uses for it.
 #[test]
 fn a_value_that_chamelon_itself_cannot_read_spoils_nothing_else() {
     for size in [1023, 1024] {

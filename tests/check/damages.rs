@@ -1,4 +1,4 @@
-//! One image for each kind of damage, and what `-p` and `-y` make of it.
+//! One image for each kind of damage, and what `-p` and `-y` do with it.
 
 use littlefs::disk::{Tail, tag};
 
@@ -6,31 +6,31 @@ use super::builder::{
     Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
 };
 
-/// What `-p` does.
+/// What `-p` repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preen {
-    /// All of it.
+    /// All of the damage.
     Mends,
-    /// Nothing: the image stays as it is to the byte.
+    /// Nothing. Every byte of the image stays the same.
     Leaves,
-    /// Not the damage itself.
+    /// Other things, but not this damage.
     Partly,
 }
 
 /// An image with one kind of damage.
 pub struct Damage {
     pub name: &'static str,
-    /// What the check says first of all.
+    /// The first finding of the check.
     pub code: &'static str,
     pub image: Builder,
     pub preen: Preen,
     /// Whether `-y` gives something up.
     pub loses: bool,
-    /// Every file after `-y`, with its content: as bytes, or as a repeated byte.
+    /// All files after `-y`, with their content: bytes, or one byte that is repeated.
     pub files: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// Content of a file whose blocks [`Builder::list`] filled, as the image has it.
+/// The content in the image of a file whose blocks [`Builder::list`] has filled.
 fn content(b: &Builder, list: &[u32], size: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, &block) in list.iter().enumerate() {
@@ -41,13 +41,13 @@ fn content(b: &Builder, list: &[u32], size: u32) -> Vec<u8> {
     bytes
 }
 
-/// Blocks of the list that most damages are done to.
+/// The blocks of the list that most damages are about.
 const LIST: [u32; 8] = [20, 21, 22, 23, 24, 25, 26, 27];
-/// Blocks of another that is sound.
+/// The blocks of another list, which is sound.
 const SOUND: [u32; 2] = [32, 33];
 const SOUND_SIZE: u32 = 900;
 
-/// A root with the file `evil` of `size` bytes and head 27, and two sound ones.
+/// A root with the file `evil`, which has `size` bytes and the head 27, and two sound files.
 fn with_list(head: u32, size: u32, spoil: impl FnOnce(&mut Builder)) -> Builder {
     let mut b = Builder::new();
     b.root(Tail::END, |w| {
@@ -64,7 +64,7 @@ fn sound_files(b: &Builder) -> Vec<(&'static str, Vec<u8>)> {
     vec![("good", b"good".to_vec()), ("large", content(b, &SOUND, SOUND_SIZE))]
 }
 
-/// All of them.
+/// All kinds of damage.
 pub fn all() -> Vec<Damage> {
     [lists(), directories(), threads(), entries(), names(), vec![together()]]
         .into_iter()
@@ -72,7 +72,7 @@ pub fn all() -> Vec<Damage> {
         .collect()
 }
 
-/// Files that are all of the last block of others.
+/// Files that use the last blocks of other files.
 const WHOLE: [&str; 6] = ["a0", "b0", "c0", "d0", "e0", "f0"];
 const MIXED: [&str; 6] = ["a1", "b1", "c1", "d1", "e1", "f1"];
 
@@ -176,7 +176,7 @@ fn lists() -> Vec<Damage> {
     damages
 }
 
-/// Files that every image of a directory keeps.
+/// The files that every image of a directory keeps.
 fn kept(more: &[(&'static str, &str)]) -> Vec<(&'static str, Vec<u8>)> {
     more.iter().map(|(path, bytes)| (*path, bytes.as_bytes().to_vec())).collect()
 }
@@ -496,7 +496,7 @@ fn names() -> Vec<Damage> {
     damages
 }
 
-/// Much at once.
+/// Many kinds of damage at once.
 fn together() -> Damage {
     let mut b = Builder::new();
     b.root(soft([2, 3]), |w| {

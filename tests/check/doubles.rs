@@ -1,5 +1,5 @@
-//! A name that a directory holds more than once: what the C driver opens is what is shown and
-//! edited here, and what it opens afterwards.
+//! Names that occur more than once in a directory: the entry that the C driver opens is the one
+//! that is shown and changed here, and the one that it opens afterwards.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, s
 use super::common::clfs::{CError, CLfs, Config, Info};
 use super::interrupted::{Dice, same_in_the_end};
 
-/// Several commits into the first block of `pair`.
+/// Write several commits to the first block of `pair`.
 fn commits(b: &mut Builder, pair: [u32; 2], commits: &[&dyn Fn(&mut Writer)]) {
     let layout = b.layout();
     let mut w = Writer::compact(layout, 1);
@@ -32,14 +32,14 @@ fn create(w: &mut Writer, id: u16, name: &[u8], content: &[u8]) {
     put_inline(w, id, name, content);
 }
 
-/// What `x` is: a file's content, or a directory's names.
+/// What `x` is: the content of a file, or the names in a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum What {
     File(Vec<u8>),
     Dir(Vec<String>),
 }
 
-/// What the C driver opens as `path`.
+/// What the C driver opens at `path`.
 fn in_c(image: &[u8], g: Geometry, path: &str) -> Option<What> {
     let mut c = CLfs::mount(image.to_vec(), &Config::new(g.block_size, g.block_count, 16))
         .expect("C mounts");
@@ -59,7 +59,7 @@ fn open(dev: &Arc<RamDevice>) -> Fs {
     Fs::open(dev.clone(), &OpenOptions::default()).expect("opens")
 }
 
-/// What is shown as `name` in `dir`.
+/// What `name` in `dir` shows.
 fn in_ours(fs: &mut Fs, dir: DirId, name: &str) -> Option<What> {
     let shown = fs.list(dir).expect("lists").iter().filter(|n| ***n == *name.as_bytes()).count();
     match fs.lookup(dir, name.as_bytes()) {
@@ -82,7 +82,7 @@ fn in_ours(fs: &mut Fs, dir: DirId, name: &str) -> Option<What> {
     }
 }
 
-/// The images, with how many entries of them are called `x`; the directory of those is the root.
+/// The images. Each has a number of entries called `x`, all in the root.
 fn arrangements() -> Vec<(&'static str, u32, Builder)> {
     let mut all = Vec::new();
     let mut add = |name, count, fill: &dyn Fn(&mut Builder)| {
@@ -191,8 +191,8 @@ fn arrangements() -> Vec<(&'static str, u32, Builder)> {
     all
 }
 
-/// Whatever the C driver opens is what is shown; edits of it are what C sees then; removing it
-/// shows what C goes on with.
+/// The entry that the C driver opens is shown. Changes of it are what the C driver sees afterwards.
+/// When it is removed, the entry is shown with which the C driver continues.
 #[test]
 fn what_a_device_opens_is_shown_and_edited() {
     for (name, count, b) in arrangements() {
@@ -249,7 +249,7 @@ fn what_a_device_opens_is_shown_and_edited() {
     }
 }
 
-/// What replaces the one that is shown becomes that, for C too.
+/// An entry that replaces the visible one becomes the visible one, also for the C driver.
 #[test]
 fn what_replaces_it_is_what_a_device_opens() {
     for (name, _, b) in arrangements() {
@@ -273,7 +273,8 @@ fn what_replaces_it_is_what_a_device_opens() {
     }
 }
 
-/// `-p` leaves them, `-y` moves those that cannot be reached to `lost+found`, also in two attempts.
+/// `-p` leaves these entries alone. `-y` moves those that cannot be reached to `lost+found`, also
+/// if it is interrupted and run again.
 #[test]
 fn the_others_go_to_lost_and_found() {
     for (name, count, b) in arrangements() {
@@ -305,8 +306,8 @@ fn the_others_go_to_lost_and_found() {
     }
 }
 
-/// A directory that has lost its name, with names that are there more than once, also below it, in
-/// its second pair, and where the others are directories with such names.
+/// A directory that has lost its name and has names that occur more than once: also below it, in
+/// its second pair, and where the other entries are directories with such names.
 fn rescued() -> Builder {
     let mut b = Builder::new();
     b.root(soft([2, 3]), |w| put_inline(w, 1, b"good", b"good"));
@@ -333,8 +334,8 @@ fn rescued() -> Builder {
     b
 }
 
-/// What is rescued shows what a device opens, as everything else does; `-y` leaves no name twice, and
-/// loses nothing, however deep it is.
+/// What is rescued shows what a device opens, as everything else does. After `-y`, no name occurs
+/// twice, and nothing is lost, at any depth.
 #[test]
 fn doubles_in_rescued_directories() {
     let b = rescued();
@@ -374,7 +375,7 @@ fn doubles_in_rescued_directories() {
     }
 }
 
-/// Logs at random: names are made, removed, made again, in one pair.
+/// Random logs: names are created, removed and created again in one pair.
 #[test]
 fn what_a_device_finds_after_any_log() {
     let (mut doubles, mut hidden) = (0, 0);

@@ -1,4 +1,5 @@
-//! A repair that is cut off at any write and run again ends where the undisturbed one does.
+//! A repair that is cut off at any write and run again has the same result as one that was not cut
+//! off.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,8 +57,8 @@ fn errors(report: &Report) -> Vec<(&'static str, String)> {
     errors.map(|f| (f.code, f.place.clone())).collect()
 }
 
-/// Repair `image`, cut that off everywhere, and repair what is left. Returns how many images that
-/// made. Of files below a path with `torn` in it, only the names are compared.
+/// Repair `image`, cut the repair off at every write, and repair what is left. Returns how many
+/// images there were. For files below a path that contains `torn`, only the names are compared.
 pub fn same_in_the_end(name: &str, g: Geometry, image: &[u8], mode: Mode, torn: &str) -> usize {
     let emu = Arc::new(EmuDevice::new(g, image.to_vec()));
     repair(emu.clone(), mode).expect("opens");
@@ -83,7 +84,7 @@ pub fn same_in_the_end(name: &str, g: Geometry, image: &[u8], mode: Mode, torn: 
     images
 }
 
-/// Every write of the repair of every kind of damage.
+/// Every write in the repair of every kind of damage.
 #[test]
 fn every_kind_of_damage_is_repaired_in_two_attempts_as_in_one() {
     let mut images = 0;
@@ -109,9 +110,9 @@ impl Dice {
     }
 }
 
-/// An image with directories that have lost their names: of one pair and of several, with named
-/// directories below them, beside a `lost+found` that is there or not and may have their names
-/// already; and a root that fills one pair or two.
+/// An image with directories that have lost their names. They have one pair or several, and
+/// directories with names below them. `lost+found` may exist and may contain their new names
+/// already. The root has one pair or two.
 fn nameless(seed: u64) -> Builder {
     let mut dice = Dice(seed);
     let mut b = Builder::new();
@@ -186,7 +187,7 @@ fn nameless(seed: u64) -> Builder {
     b
 }
 
-/// Directories that wait for a name are not taken for removed ones, whatever is cut off.
+/// Directories that wait for a name are never taken for removed ones, wherever a repair is cut off.
 #[test]
 fn directories_without_a_name_survive_two_attempts() {
     let mut images = 0;
@@ -203,8 +204,8 @@ fn directories_without_a_name_survive_two_attempts() {
     assert!(images > 1000, "only {images} crash images");
 }
 
-/// The same where not a repair is cut off but an ordinary change: a directory that is made raises
-/// the sync bit if its parent has several pairs.
+/// The same if an ordinary change is cut off instead of a repair: a new directory sets the sync bit
+/// if its parent has several pairs.
 #[test]
 fn directories_without_a_name_survive_other_changes() {
     let mut images = 0;

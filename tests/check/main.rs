@@ -1,4 +1,5 @@
-//! Repair: what it mends, what it says, and what it leaves alone. C littlefs judges the result.
+//! Repair: what it repairs, what it reports, and what it leaves alone. C littlefs judges the
+//! result.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -26,7 +27,7 @@ use littlefs::disk::{GState, Tail, tag};
 use littlefs::error::{IoError, IoOp};
 use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
 
-/// Repair must leave nothing to find, and C must see `files`: paths and contents.
+/// Check that after a repair, there is nothing to find, and C sees `files`: paths and contents.
 fn mends(name: &str, image: &Builder, codes: &[&str], files: &[(&str, &str)]) -> Tree {
     let dev = Arc::new(RamDevice::from_image(image.geometry, image.bytes.clone()));
     let before = check(dev.clone()).expect("examined");
@@ -160,7 +161,7 @@ fn what_was_interrupted_is_finished() {
     }
 }
 
-/// The thread still names the pair that a directory has left.
+/// The thread still names the old blocks of the pair of a directory.
 #[test]
 fn the_thread_follows_the_tree() {
     let mut b = Builder::new();
@@ -170,7 +171,7 @@ fn the_thread_follows_the_tree() {
     mends("half-orphan", &b, &["half-orphan"], &[("dir/new", "new")]);
 }
 
-/// Every file that our own filesystem reads.
+/// All files that this program reads.
 fn files_in(dev: &Arc<RamDevice>) -> BTreeMap<String, Vec<u8>> {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut fs = Fs::open(dev.clone(), &options).expect("opens");
@@ -194,7 +195,7 @@ fn files_in(dev: &Arc<RamDevice>) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Every file that the C driver reads.
+/// All files that the C driver reads.
 fn files_in_c(name: &str, image: Vec<u8>, g: Geometry) -> BTreeMap<String, Vec<u8>> {
     let mut c = CLfs::mount(image, &Config::new(g.block_size, g.block_count, 16))
         .unwrap_or_else(|e| panic!("{name}: C mounts: {e:?}"));
@@ -206,7 +207,7 @@ fn files_in_c(name: &str, image: Vec<u8>, g: Geometry) -> BTreeMap<String, Vec<u
     files.collect()
 }
 
-/// What `-p` and `-y` make of every kind of damage.
+/// What `-p` and `-y` do with every kind of damage.
 #[test]
 fn every_kind_of_damage() {
     for d in damages::all() {
@@ -250,8 +251,8 @@ fn every_kind_of_damage() {
     }
 }
 
-/// Two entries may name one list while a move is pending, but no list a metadata block: removing the
-/// file would free it.
+/// While a move is pending, two entries may name the same list. But no list may have a block of
+/// metadata, because removing the file would free that block.
 #[test]
 fn a_list_in_the_superblock_frees_nothing() {
     for state in [GState::default().with_sync(true), moving([2, 3], 0)] {
@@ -290,7 +291,8 @@ fn a_list_in_the_superblock_frees_nothing() {
     }
 }
 
-/// On a device that writes nothing a repair says so: it is neither done nor short of space.
+/// On a device that writes nothing, a repair reports just that. It does not claim to be done, and
+/// does not report lack of space.
 #[test]
 fn a_device_that_writes_nothing() {
     for d in damages::all() {
@@ -305,7 +307,8 @@ fn a_device_that_writes_nothing() {
     }
 }
 
-/// Beside a list that is broken, `-p` mends all the rest, and writes to erased blocks alone.
+/// If there is also a broken list, `-p` still repairs everything else, and writes only to erased
+/// blocks.
 #[test]
 fn a_broken_list_does_not_keep_the_rest_from_repair() {
     let mut b = Builder::new();
@@ -335,7 +338,7 @@ fn a_broken_list_does_not_keep_the_rest_from_repair() {
     }
 }
 
-/// A disk with a block that cannot be read until it is written again.
+/// A disk with a block that cannot be read until it is written.
 struct Sick {
     disk: RamDevice,
     bad: AtomicU32,
@@ -374,7 +377,7 @@ impl BlockDevice for Sick {
     }
 }
 
-/// `-p` leaves what cannot be read, `-y` goes on without it.
+/// `-p` leaves blocks that cannot be read alone, and `-y` continues without them.
 #[test]
 fn blocks_that_cannot_be_read() {
     let mut b = Builder::new();
@@ -491,7 +494,7 @@ fn the_command_exits_as_fsck_does() {
     }
 }
 
-/// A big unsorted directory takes one pass, and what is open to us stays open to C.
+/// A large unsorted directory needs one pass, and files that are open here stay open for C.
 #[test]
 fn sorting_scales() {
     let g = Geometry::new(512, 2048).expect("possible");

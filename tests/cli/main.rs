@@ -1,4 +1,4 @@
-//! The program as its users meet it: `mkfs`, `info`, `check`, and every error of opening an image.
+//! The program as users see it: `mkfs`, `info`, `check`, and every error of opening an image.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use littlefs::image::{self, Options, Reason};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What a run left.
+/// The result of a run.
 struct Ran {
     code: i32,
     stdout: String,
@@ -40,7 +40,8 @@ fn ok<const N: usize>(args: [&str; N]) -> Ran {
     ran
 }
 
-/// Run it, expecting this exit code and all of these words in one error in our form.
+/// Run it. It must fail with this exit code, and its one error in our form must contain all of
+/// these words.
 fn fails<const N: usize>(args: [&str; N], code: i32, words: &[&str]) {
     let ran = littlefs(args);
     assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
@@ -70,20 +71,20 @@ impl Scratch {
         self.path(name).to_str().expect("UTF-8 path").to_owned()
     }
 
-    /// A file of these bytes.
+    /// Make a file with these bytes.
     fn file(&self, name: &str, bytes: &[u8]) -> String {
         fs::write(self.path(name), bytes).expect("write");
         self.name(name)
     }
 
-    /// A new image.
+    /// Make a new image.
     fn image(&self, name: &str, size: &str) -> String {
         let image = self.name(name);
         ok(["mkfs", "--size", size, &image]);
         image
     }
 
-    /// An image of 16 blocks, all of them in use.
+    /// Make an image of 16 blocks, all of which are in use.
     fn full_image(&self, name: &str) -> String {
         let (image, content) = (self.name(name), self.file("content", &[1; 57_000]));
         ok(["create", "-q", "--size", "min", &image, &content]);
@@ -100,7 +101,7 @@ fn overwrite(image: &str, at: u64, bytes: &[u8]) {
     edit(image).write_all_at(bytes, at).expect("overwrite");
 }
 
-/// A superblock's metadata block with one valid commit, which may name the next pair.
+/// The metadata block of a superblock with one valid commit. It may name the next pair.
 fn superblock(version: u32, block_size: u32, block_count: u32, next: Option<[u32; 2]>) -> Vec<u8> {
     let mut block = 1_u32.to_le_bytes().to_vec();
     let mut previous = u32::MAX;
@@ -125,7 +126,7 @@ fn superblock(version: u32, block_size: u32, block_count: u32, next: Option<[u32
     block
 }
 
-/// Two such blocks, and the rest erased.
+/// Two such blocks. The rest is erased.
 fn image_of(version: u32, block_size: u32, block_count: u32) -> Vec<u8> {
     let mut bytes = superblock(version, block_size, block_count, None).repeat(2);
     bytes.resize((block_size * block_count) as usize, 0xff);
@@ -511,7 +512,7 @@ fn a_write_protected_file_opens_read_only() {
     fails(["mkfs", "--force", &image], 1, &["is write-protected"]);
 }
 
-/// Root may read every file: then an ordinary user is to ask.
+/// Root may read every file, so this runs as an ordinary user.
 #[test]
 fn a_forbidden_file_is_named() {
     let dir = Scratch::new();
@@ -568,7 +569,7 @@ fn help_teaches_by_examples() {
     assert!(ok(["--version"]).stdout.starts_with("littlefs "));
 }
 
-/// Whoever reads the output may stop at any time, as `head` does.
+/// The reader of the output may stop at any time, as `head` does.
 #[test]
 fn a_closed_pipe_is_a_success() {
     let scratch = Scratch::new();

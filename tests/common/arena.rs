@@ -1,5 +1,5 @@
-//! The comparison: our filesystem and the C driver perform the same calls, each on an image of
-//! its own, and exchange the images; the model says what both must hold.
+//! The comparison: this library and the C driver perform the same calls, each on its own image, and
+//! exchange the images. The model says what both must hold.
 
 use littlefs::bd::Geometry;
 use littlefs::error::Error;
@@ -10,10 +10,10 @@ use super::clfs::{CError, CLfs, CResult, Config, Info};
 use super::ours::Ours;
 use super::tree::{Tree, diff, join, show, split};
 
-/// Longest name in bytes that both sides are formatted for.
+/// The longest name in bytes for which both sides are formatted.
 const NAME_MAX: usize = 255;
 
-/// Why two filesystems that should agree do not.
+/// A difference between two filesystems that should agree.
 pub type Verdict<T = ()> = Result<T, String>;
 
 /// What the filesystems under comparison have in common.
@@ -23,16 +23,16 @@ pub struct Setup {
     pub config: Config,
     /// Types of the attributes that are used.
     pub attr_types: Vec<u8>,
-    /// Whether we are told the prog size, or infer it from the image.
+    /// Whether this library is told the program size, or infers it from the image.
     pub tell_prog_size: bool,
-    /// Block cycles on our side.
+    /// The block cycles of this library.
     pub block_cycles: Option<u32>,
-    /// Largest inline file on our side, where it is told.
+    /// The largest inline file of this library, if it is given.
     pub inline_max: Option<u32>,
 }
 
 impl Setup {
-    /// Both sides as this configuration says, with a few attribute types.
+    /// Both sides with this configuration, and a few types of attributes.
     pub fn new(config: Config) -> Self {
         let attr_types =
             if config.block_size <= 128 { vec![0x74, 0xff] } else { vec![0x00, 0x74, 0xff] };
@@ -71,7 +71,7 @@ pub struct Arena {
     trace: bool,
 }
 
-/// A file that stays open on our side while things happen to its name.
+/// A file that stays open in this library while its name changes.
 struct Held {
     file: FileId,
     state: HeldState,
@@ -80,12 +80,12 @@ struct Held {
 enum HeldState {
     /// It has this name now.
     Named(Vec<u8>),
-    /// It lost its name, and holds this.
+    /// It has lost its name, and has this content.
     Nameless(Vec<u8>),
 }
 
 impl Arena {
-    /// Both sides freshly formatted, each by its own hand.
+    /// Both sides, each formatted by itself.
     pub fn new(setup: Setup) -> Verdict<Self> {
         let ours = setup.open(setup.format()?)?;
         let c = CLfs::fresh(&setup.config).map_err(|e| format!("C cannot format: {e}"))?;
@@ -104,15 +104,15 @@ impl Arena {
         &mut self.ours
     }
 
-    /// With LITTLEFS_TRACE set, tell what is done: an assertion of the C driver aborts the
-    /// process, and then this is the only record.
+    /// If LITTLEFS_TRACE is set, print every call: an assertion of the C driver aborts the process,
+    /// and then this is the only record.
     fn note(&self, what: impl std::fmt::Debug) {
         if self.trace {
             eprintln!("   {what:?}");
         }
     }
 
-    /// Perform one call on both sides and compare the outcomes. Whether it was done.
+    /// Perform one call on both sides, and compare the results. Returns whether the call succeeded.
     pub fn call(&mut self, call: &Call) -> Verdict<bool> {
         self.note(call);
         let mut next = self.model.clone();
@@ -150,7 +150,7 @@ impl Arena {
         Ok(expected.is_ok() && ours.is_ok())
     }
 
-    /// The call was done: what becomes of the model, and of the file that is held open.
+    /// Called after the call succeeded: update the model and the file that is held open.
     fn step_to(&mut self, next: Model, call: &Call) {
         let before = std::mem::replace(&mut self.model, next);
         let Some(Held { state, .. }) = &mut self.held else { return };
@@ -169,7 +169,7 @@ impl Arena {
         }
     }
 
-    /// Keep a file open on our side, instead of the one before.
+    /// Keep a file open in this library, instead of the one before.
     pub fn hold(&mut self, path: &[u8]) -> Verdict {
         self.note(format!("hold {}", show(path)));
         self.release();
@@ -188,7 +188,7 @@ impl Arena {
         }
     }
 
-    /// Write at the start and at the end of the file that is held open.
+    /// Write to the start and to the end of the file that is held open.
     pub fn write_held(&mut self, len: u32, seed: u8) -> Verdict {
         let Some(held) = &mut self.held else { return Ok(()) };
         let file = held.file;
@@ -229,7 +229,7 @@ impl Arena {
         Ok(())
     }
 
-    /// We may be full sooner than C, but not by much more than the call needs.
+    /// This library may be full earlier than C, but not by much more than the call needs.
     fn check_full(&mut self, call: &Call, next: &Model, c_had_space: bool) -> Verdict {
         let usage = self.ours.fs.usage().map_err(|e| format!("our usage: {e}"))?;
         let free = usage.blocks_free;
@@ -244,7 +244,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Make everything on our side durable.
+    /// Make everything in this library durable.
     pub fn flush(&mut self) -> Verdict {
         self.note("flush");
         self.ours.fs.flush().map_err(|e| format!("our flush: {e}"))?;
@@ -254,7 +254,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Both sides start anew on their own images.
+    /// Open both sides again, each with its own image.
     pub fn reopen(&mut self) -> Verdict {
         self.release();
         self.flush()?;
@@ -265,14 +265,15 @@ impl Arena {
         self.compare_ours("after reopening")
     }
 
-    /// Compare both sides with the model, as they stand.
+    /// Compare both sides with the model in their present state.
     pub fn compare(&mut self) -> Verdict {
         self.note("compare");
         self.compare_ours("as it stands")?;
         self.compare_c("as it stands")
     }
 
-    /// Each side goes on with the image of the other; everything that can be compared is.
+    /// Let each side continue with the image of the other, and compare everything that can be
+    /// compared.
     pub fn exchange(&mut self) -> Verdict {
         self.note("exchange");
         self.c.mkconsistent().map_err(|e| format!("C: mkconsistent of its own image: {e}"))?;
@@ -296,7 +297,7 @@ impl Arena {
         Ok(())
     }
 
-    /// C goes on with a copy of our image, which must need no repair.
+    /// Let C continue with a copy of our image, which must not need a repair.
     fn give_ours_to_c(&mut self) -> Verdict {
         self.release();
         self.flush()?;
@@ -317,7 +318,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Blocks in use as C counts them, when its two ways of counting agree.
+    /// How many blocks are in use according to C. Its two ways to count them must agree.
     fn c_blocks_used(&mut self) -> Verdict<u32> {
         let size = self.c.fs_size().map_err(|e| format!("C: fs_size: {e}"))?;
         let blocks = self.c.blocks().map_err(|e| format!("C: traverse: {e}"))?.len() as u32;
@@ -383,7 +384,7 @@ impl Arena {
     }
 }
 
-/// The C driver with the few checks that a kernel makes before it calls a filesystem.
+/// The C driver with those checks that a kernel makes before it calls a filesystem.
 struct CSubject<'a>(&'a mut CLfs);
 
 impl CSubject<'_> {

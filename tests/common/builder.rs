@@ -1,4 +1,4 @@
-//! Images from raw bytes: whatever the format can say, sane or not.
+//! Images made of raw bytes: everything that the format can express, whether it makes sense or not.
 
 use littlefs::bd::Geometry;
 use littlefs::disk::commit::{Layout, Writer};
@@ -7,29 +7,29 @@ use littlefs::disk::{GState, Pair, Superblock, Tail, tag};
 
 /// Bytes per block.
 pub const BLOCK: u32 = 512;
-/// Blocks: 64 KiB in all.
+/// The number of blocks. Together, they have 64 KiB.
 pub const COUNT: u32 = 128;
-/// The root and only superblock.
+/// The root, which is also the only superblock.
 pub const ROOT: Pair = Pair([0, 1]);
 
-/// An image being made; blocks from 2 on are free to use.
+/// An image that is being made. The blocks from 2 on can be used.
 #[derive(Clone)]
 pub struct Builder {
     pub geometry: Geometry,
     pub bytes: Vec<u8>,
 }
 
-/// A tail to a pair of another directory.
+/// A tail that leads to a pair of another directory.
 pub fn soft(pair: [u32; 2]) -> Tail {
     Tail { pair: Pair(pair), hard: false }
 }
 
-/// A tail to the next pair of the same directory.
+/// A tail that leads to the next pair of the same directory.
 pub fn hard(pair: [u32; 2]) -> Tail {
     Tail { pair: Pair(pair), hard: true }
 }
 
-/// A superblock that suits the geometry.
+/// A superblock that fits the geometry.
 pub fn superblock(g: Geometry) -> Superblock {
     Superblock {
         version: VERSION_2_1,
@@ -41,19 +41,19 @@ pub fn superblock(g: Geometry) -> Superblock {
     }
 }
 
-/// The entry every root and superblock pair starts with.
+/// The entry with which every root and superblock pair starts.
 pub fn put_superblock(w: &mut Writer, sb: Superblock) {
     w.tag(tag::SUPERBLOCK, 0, MAGIC);
     w.tag(tag::INLINESTRUCT, 0, &sb.to_bytes());
 }
 
-/// A file whose content is in its entry.
+/// A file with its content in its entry.
 pub fn put_inline(w: &mut Writer, id: u16, name: &[u8], content: &[u8]) {
     w.tag(tag::REG, id, name);
     w.tag(tag::INLINESTRUCT, id, content);
 }
 
-/// A file whose content is in blocks.
+/// A file with its content in blocks.
 pub fn put_ctz(w: &mut Writer, id: u16, name: &[u8], head: u32, size: u32) {
     w.tag(tag::REG, id, name);
     w.tag(tag::CTZSTRUCT, id, &Pair([head, size]).to_bytes());
@@ -86,7 +86,7 @@ impl Builder {
         &mut self.bytes[block as usize * bs..][..bs]
     }
 
-    /// Write one commit into the first block of a pair; the second stays erased.
+    /// Write one commit to the first block of a pair. The second block stays erased.
     pub fn pair(&mut self, pair: [u32; 2], content: impl FnOnce(&mut Writer)) -> &mut Self {
         let mut w = Writer::compact(self.layout(), 1);
         content(&mut w);
@@ -95,7 +95,7 @@ impl Builder {
         self
     }
 
-    /// The root: superblock, what `content` adds from id 1 on, and a tail.
+    /// Write the root: a superblock, the entries that `content` adds from id 1, and a tail.
     pub fn root(&mut self, tail: Tail, content: impl FnOnce(&mut Writer)) -> &mut Self {
         let sb = superblock(self.geometry);
         self.pair(ROOT.0, |w| {
@@ -105,7 +105,7 @@ impl Builder {
         })
     }
 
-    /// A directory pair with a file `file` in it, and a tail.
+    /// Write the pair of a directory with a file `file` and a tail.
     pub fn small_dir(&mut self, pair: [u32; 2], tail: Tail) -> &mut Self {
         self.pair(pair, |w| {
             put_inline(w, 0, b"file", b"content");
@@ -113,7 +113,7 @@ impl Builder {
         })
     }
 
-    /// Fill data blocks of a CTZ list: each with its pointers, in the order of the list.
+    /// Fill the blocks of a CTZ list, in the order of the list: each gets its pointers and data.
     pub fn list(&mut self, blocks: &[u32]) -> &mut Self {
         for (i, &block) in blocks.iter().enumerate() {
             let n = littlefs::disk::ctz::pointers(i as u32) as usize;
@@ -126,20 +126,20 @@ impl Builder {
         self
     }
 
-    /// Let block `block` of a list point at `to`.
+    /// Let block `block` of a list point to `to`.
     pub fn point(&mut self, block: u32, to: u32) -> &mut Self {
         self.block_mut(block)[..4].copy_from_slice(&to.to_le_bytes());
         self
     }
 
-    /// Bytes of a file that fills `blocks` blocks.
+    /// The size in bytes of a file that fills `blocks` blocks.
     pub fn size_of(&self, blocks: u32) -> u32 {
         littlefs::disk::ctz::start(self.geometry.block_size, blocks) as u32
             - littlefs::disk::ctz::data_offset(blocks)
     }
 }
 
-/// A pending move of entry `id` of `pair`.
+/// The global state for a pending move of entry `id` of `pair`.
 pub fn moving(pair: [u32; 2], id: u16) -> GState {
     GState::default().with_move(Some((Pair(pair), id)))
 }

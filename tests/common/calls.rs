@@ -1,11 +1,11 @@
-//! Operations by path, as every filesystem under comparison performs them, and the model that
-//! says what they should do.
+//! Operations by path, which every filesystem in a comparison performs, and the model that says
+//! what they should do.
 
 use std::fmt;
 
 use super::tree::{Entry, Kind, Tree, join, show, split};
 
-/// One operation with everything spelled out: a list of them is a reproducer.
+/// One operation with all its parameters. A list of them reproduces a failure.
 #[derive(Clone)]
 pub enum Call {
     /// Create an empty file.
@@ -17,7 +17,7 @@ pub enum Call {
         len: u32,
         seed: u8,
     },
-    /// Cut an existing file, or extend it with zeros.
+    /// Shorten an existing file, or extend it with zeros.
     Truncate {
         path: Vec<u8>,
         size: u32,
@@ -27,7 +27,7 @@ pub enum Call {
     Unlink(Vec<u8>),
     /// Remove an empty directory.
     Rmdir(Vec<u8>),
-    /// POSIX rename; with `no_replace`, the new name must be free.
+    /// Rename as POSIX does. With `no_replace`, the new name must not exist.
     Rename {
         from: Vec<u8>,
         to: Vec<u8>,
@@ -46,7 +46,7 @@ pub enum Call {
     },
 }
 
-/// Why a call changed nothing.
+/// Why a call has changed nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Fail {
     NotFound,
@@ -58,9 +58,9 @@ pub enum Fail {
     NoAttr,
     NoSpace,
     TooLarge,
-    /// A directory cannot move under itself.
+    /// A directory cannot be moved into itself.
     Loop,
-    /// Nothing that a sound filesystem answers.
+    /// An error that a sound filesystem never returns.
     Other(String),
 }
 
@@ -70,7 +70,7 @@ pub trait Subject {
     fn apply(&mut self, call: &Call) -> Result<(), Fail>;
 }
 
-/// Bytes that differ from place to place and from seed to seed; seed 0 is all 0xFF, which looks
+/// Bytes that depend on the position and the seed. With seed 0, all of them are 0xFF, which looks
 /// like erased flash.
 pub fn pattern(seed: u8, len: u32) -> Vec<u8> {
     if seed == 0 {
@@ -109,7 +109,7 @@ impl fmt::Debug for Call {
     }
 }
 
-/// What a filesystem without blocks would hold.
+/// The content of a filesystem that does not need blocks.
 #[derive(Clone)]
 pub struct Model {
     tree: Tree,
@@ -122,7 +122,7 @@ impl Model {
         Self { tree: Tree::from([(Vec::new(), Entry::dir())]), name_max }
     }
 
-    /// A filesystem that holds this.
+    /// A filesystem with this content.
     pub fn from_tree(tree: Tree, name_max: usize) -> Self {
         Self { tree, name_max }
     }
@@ -131,7 +131,7 @@ impl Model {
         &self.tree
     }
 
-    /// Bytes of a file; none for anything else.
+    /// The content of a file; `None` for everything else.
     pub fn bytes(&self, path: &[u8]) -> &[u8] {
         match self.tree.get(path) {
             Some(Entry { kind: Kind::File(bytes), .. }) => bytes,
@@ -156,7 +156,7 @@ impl Model {
         }
     }
 
-    /// Every component before the last is a directory.
+    /// Check that every component before the last one is a directory.
     fn check_parent(&self, path: &[u8]) -> Result<(), Fail> {
         let Some((parent, name)) = split(path) else { return Ok(()) };
         if !self.get(parent)?.is_dir() {
@@ -178,7 +178,7 @@ impl Model {
         Ok(())
     }
 
-    /// Every reason for a rename to fail: filesystems may check them in any order.
+    /// Every reason why a rename may fail, because filesystems may check them in any order.
     pub fn rename_faults(&self, from: &[u8], to: &[u8], no_replace: bool) -> Vec<Fail> {
         let mut faults = Vec::new();
         faults.extend(self.check_parent(to).err());

@@ -1,12 +1,12 @@
-//! Images as chamelon 0.2.1 writes them, made here from the rules in docs/chamelon.md, and one that
-//! it wrote itself. Independent of the code under test.
+//! Images like those of chamelon 0.2.1, made here by the rules in docs/chamelon.md, and one that
+//! chamelon wrote itself. This is independent of the code under test.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Types of tags.
+/// The types of tags.
 const VALUE: u16 = 0x001;
 const DICTIONARY: u16 = 0x002;
 const SUPERBLOCK: u16 = 0x0ff;
@@ -21,7 +21,7 @@ const NO_ID: u16 = 0x3ff;
 
 /// An entry of a commit: id, type and data.
 type Entry = (u16, u16, Vec<u8>);
-/// A metadata pair's blocks.
+/// The blocks of a metadata pair.
 type Pair = (u32, u32);
 
 /// A pair as chamelon reads it.
@@ -32,7 +32,7 @@ struct Log {
     hardtail: Option<Pair>,
 }
 
-/// An image and what chamelon knows of it.
+/// An image, and what chamelon knows about it.
 #[derive(Clone)]
 pub struct Chamelon {
     pub image: Vec<u8>,
@@ -81,7 +81,7 @@ impl Chamelon {
         self.image[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    /// A block that is taken for free, the lowest behind the one before.
+    /// Take the lowest block after the last one that counts as free.
     fn allocate(&mut self) -> u32 {
         if let Some(block) = self.next.pop_front() {
             self.used.insert(block);
@@ -99,7 +99,7 @@ impl Chamelon {
         self.next.extend(blocks);
     }
 
-    /// What chamelon does when it is started anew: it forgets the first block of every list.
+    /// Do what chamelon does when it starts: forget the first block of every list.
     pub fn restart(&mut self) {
         self.used = HashSet::from([0, 1]);
         self.cursor = 2;
@@ -124,7 +124,7 @@ impl Chamelon {
         }
     }
 
-    /// The bytes of a pair's log, and it as it is read back.
+    /// The bytes of the log of a pair, and the pair as it is read back.
     fn serialise(&self, log: &Log) -> (Vec<u8>, Log) {
         let mut out = log.rev.to_le_bytes().to_vec();
         let (mut last, mut start) = (0xffff_ffff_u32, 0);
@@ -199,7 +199,7 @@ impl Chamelon {
         chain
     }
 
-    /// Pairs and ids that have the name.
+    /// The pairs and ids with this name.
     fn find(&self, head: Pair, name: &str) -> Vec<(Pair, u16)> {
         let of_pair = |pair: &Pair| {
             let entries = compact(&self.logs[pair].commits);
@@ -214,7 +214,7 @@ impl Chamelon {
         ids.filter(|&id| id < NO_ID).max().map_or(1, |id| id + 1)
     }
 
-    /// The dictionary at `path`, made where it is missing.
+    /// The dictionary at `path`, which is created if it does not exist.
     pub fn mkdir(&mut self, path: &str) -> Pair {
         let mut head = ROOT;
         for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -268,7 +268,7 @@ impl Chamelon {
         self.commit(*chain.last().expect("one pair"), entries);
     }
 
-    /// Blocks of a list for a value of `size` bytes.
+    /// How many blocks the list of a value of `size` bytes has.
     fn blocks(&self, size: usize) -> usize {
         let mut left = size;
         for index in 0.. {
@@ -336,7 +336,7 @@ impl Chamelon {
     }
 }
 
-/// The last entry of each id and type, deletions included, as chamelon keeps them.
+/// The last entry of each id and type, including deletions, as chamelon keeps them.
 fn compact(commits: &[Vec<Entry>]) -> Vec<Entry> {
     let mut map: BTreeMap<(u16, u16), Vec<u8>> = BTreeMap::new();
     for (id, ty, data) in commits.iter().flatten() {
@@ -352,7 +352,7 @@ fn without_tail(commit: &[Entry]) -> Vec<Entry> {
     commit.iter().filter(|e| e.1 != HARDTAIL).cloned().collect()
 }
 
-/// Pointers of block `index` of a list.
+/// How many pointers block `index` of a list has.
 fn pointers(index: usize) -> usize {
     match index {
         0 => 0,
@@ -378,7 +378,7 @@ fn words(bytes: &[u8]) -> Pair {
     (word(bytes, 0), word(bytes, 4))
 }
 
-/// Reflected, of polynomial 0x04c11db7, seed of ones, not inverted.
+/// CRC-32, reflected, with the polynomial 0x04c11db7, a seed of ones, and not inverted.
 fn crc32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0xffff_ffff, |crc, &b| {
         (0..8).fold(crc ^ u32::from(b), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
@@ -393,7 +393,7 @@ pub fn written() -> Vec<u8> {
     out.stdout
 }
 
-/// Size and SHA-1 of every value in it, by path, as chamelon reads it.
+/// Path, size and SHA-1 of every value in it, as chamelon reads it.
 pub fn manifest() -> BTreeMap<String, (u64, String)> {
     let text = fs::read(directory().join("written-4096x128.json")).expect("the manifest");
     let json: serde_json::Value = serde_json::from_slice(&text).expect("JSON");

@@ -1,9 +1,9 @@
-//! The C driver, over an image in memory: the judge of what we read and write.
+//! The C driver over an image in memory. It judges what this library reads and writes.
 //!
-//! The device under the driver is a strict one. It answers `LFS_ERR_IO` to anything a flash chip
-//! would not do (programming bytes that are not erased, unaligned or out-of-range accesses) and
-//! the call that caused it then panics with the reason. Assertions of the driver itself, when
-//! compiled in (feature `assertions`), abort the process after printing file and line.
+//! The device under the driver is strict. It returns `LFS_ERR_IO` for everything that a flash chip
+//! would not do: programming bytes that are not erased, and accesses that are not aligned or out of
+//! range. The call that caused this then panics with the reason. Assertions of the driver itself,
+//! if they are compiled in (feature `assertions`), print file and line and abort the process.
 
 #![expect(unsafe_code)]
 
@@ -25,7 +25,7 @@ const READ: u32 = sys::lfs_open_flags_LFS_O_RDONLY;
 const WRITE: u32 = sys::lfs_open_flags_LFS_O_WRONLY;
 const CREATE: u32 = sys::lfs_open_flags_LFS_O_CREAT;
 
-/// Result of a call to the driver.
+/// The result of a call to the driver.
 pub type CResult<T> = Result<T, CError>;
 
 /// An error of the driver.
@@ -45,12 +45,12 @@ pub enum CError {
     NoMem,
     NoAttr,
     NameTooLong,
-    /// A code this version of the driver does not document.
+    /// A code that this version of the driver does not document.
     Other(i32),
 }
 
 impl CError {
-    /// The error behind a negative result.
+    /// The error for a negative result.
     pub fn from_code(code: i32) -> Self {
         match code {
             sys::lfs_error_LFS_ERR_IO => Self::Io,
@@ -80,20 +80,21 @@ impl fmt::Display for CError {
 
 impl std::error::Error for CError {}
 
-/// What `stat` and directory listings tell.
+/// The result of `stat`, and of a directory listing for each entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Info {
     Dir,
     File { size: u32 },
 }
 
-/// A mounted C littlefs. Paths are as in `Tree`: relative to the root, which is the empty path.
+/// A mounted C littlefs. Paths have the form of those in `Tree`: relative to the root, which is the
+/// empty path.
 pub struct CLfs {
     driver: Boxed,
 }
 
 impl CLfs {
-    /// An image as the driver formats it; all other blocks are erased.
+    /// An image that the driver has formatted. All other blocks are erased.
     pub fn format(config: &Config) -> CResult<Vec<u8>> {
         let size = config.block_size as usize * config.block_count as usize;
         let driver = Boxed::new(vec![config.erased; size], config);
@@ -102,8 +103,8 @@ impl CLfs {
         Ok(driver.take_image())
     }
 
-    /// What is on flash when power fails after `writes` programs and erases of formatting `image`;
-    /// and whether the driver was done by then.
+    /// What is on flash if the power fails after `writes` programs and erases of formatting
+    /// `image`, and whether the driver was done by then.
     pub fn interrupted_format(image: Vec<u8>, config: &Config, writes: u64) -> (Vec<u8>, bool) {
         let driver = Boxed::new(image, config);
         driver.cut_power_after(writes);
@@ -127,8 +128,8 @@ impl CLfs {
         Self::mount(Self::format(config)?, config)
     }
 
-    /// Unmount, giving the image back. The driver keeps nothing between calls, so this is also
-    /// what a loss of power after the last call leaves.
+    /// Unmount, and return the image. The driver keeps nothing between calls, so this is also what
+    /// a power loss after the last call leaves.
     pub fn unmount(self) -> Vec<u8> {
         self.driver.take_image()
     }
@@ -138,18 +139,18 @@ impl CLfs {
         self.driver.image()
     }
 
-    /// What the driver asked its device since the mount began.
+    /// The requests that the driver has sent to its device since the mount.
     pub fn counts(&self) -> DeviceCounts {
         self.driver.counts()
     }
 
-    /// Let the next `writes` programs and erases reach the image, and fail all others. After the
-    /// first call that fails, only `unmount` makes sense: it gives what was on flash.
+    /// Let the next `writes` programs and erases reach the image, and let all others fail. After
+    /// the first call that fails, only `unmount` makes sense. It returns what was on flash.
     pub fn cut_power_after(&mut self, writes: u64) {
         self.driver.cut_power_after(writes);
     }
 
-    /// Erases of each block so far, those before the mount included.
+    /// How often each block was erased, including the time before the mount.
     pub fn erases(&self) -> Vec<u32> {
         self.driver.erases()
     }
@@ -173,8 +174,8 @@ impl CLfs {
         self.driver.check(code).map(drop)
     }
 
-    /// Rename, replacing a file by a file or an empty directory by a directory. The driver does
-    /// not notice a directory that moves under itself: do not ask for that.
+    /// Rename. A file may replace a file, and a directory an empty directory. The driver does not
+    /// notice that a directory is moved into itself, so the caller must not do that.
     pub fn rename(&mut self, from: &[u8], to: &[u8]) -> CResult<()> {
         let (from, to) = (c_path(from), c_path(to));
         // SAFETY: mounted; both paths are C strings.
@@ -191,7 +192,7 @@ impl CLfs {
         Ok(to_info(&info))
     }
 
-    /// Entries of a directory in the driver's order, without `.` and `..`.
+    /// The entries of a directory in the order of the driver, without `.` and `..`.
     pub fn list(&mut self, path: &[u8]) -> CResult<Vec<(Vec<u8>, Info)>> {
         let path = c_path(path);
         let mut dir = MaybeUninit::<sys::lfs_dir_t>::zeroed();
@@ -223,19 +224,19 @@ impl CLfs {
         read.map(|()| entries)
     }
 
-    /// Create a file with these bytes, or replace what it holds.
+    /// Create a file with these bytes, or replace its content.
     pub fn write_file(&mut self, path: &[u8], bytes: &[u8]) -> CResult<()> {
         self.with_file(path, WRITE | CREATE | sys::lfs_open_flags_LFS_O_TRUNC, |file| {
             file.write_all(bytes)
         })
     }
 
-    /// Create an empty file; `Exist` when the name is taken.
+    /// Create an empty file. This is `Exist` if the name exists.
     pub fn create(&mut self, path: &[u8]) -> CResult<()> {
         self.with_file(path, WRITE | CREATE | sys::lfs_open_flags_LFS_O_EXCL, |_| Ok(()))
     }
 
-    /// Write at the end of an existing file.
+    /// Write to the end of an existing file.
     pub fn append(&mut self, path: &[u8], bytes: &[u8]) -> CResult<()> {
         self.with_file(path, WRITE | sys::lfs_open_flags_LFS_O_APPEND, |file| file.write_all(bytes))
     }
@@ -248,7 +249,7 @@ impl CLfs {
         })
     }
 
-    /// Cut an existing file, or extend it with zeros.
+    /// Shorten an existing file, or extend it with zeros.
     pub fn truncate(&mut self, path: &[u8], size: u32) -> CResult<()> {
         self.with_file(path, READ | WRITE, |file| file.truncate(size))
     }
@@ -258,7 +259,7 @@ impl CLfs {
         self.with_file(path, READ, |file| file.read_all())
     }
 
-    /// Open a file for the duration of `body`, making it if need be.
+    /// Open a file while `body` runs. If it does not exist, it is created.
     pub fn open<T>(
         &mut self,
         path: &[u8],
@@ -267,8 +268,8 @@ impl CLfs {
         self.with_file(path, READ | WRITE | CREATE, body)
     }
 
-    /// Open a file for the duration of `body`. The close commits what was written; when `body`
-    /// failed, the driver itself drops what was written.
+    /// Open a file while `body` runs. The close commits what was written. If `body` has failed, the
+    /// driver itself drops what was written.
     fn with_file<T>(
         &mut self,
         path: &[u8],
@@ -324,7 +325,7 @@ impl CLfs {
         self.driver.check(code).map(drop)
     }
 
-    /// Remove an attribute; the driver does not mind when there is none.
+    /// Remove an attribute. It is not an error for the driver if there is none.
     pub fn removeattr(&mut self, path: &[u8], ty: u8) -> CResult<()> {
         let path = c_path(path);
         // SAFETY: mounted; the path is a C string.
@@ -332,36 +333,36 @@ impl CLfs {
         self.driver.check(code).map(drop)
     }
 
-    /// Blocks in use, as the driver counts them along the thread.
+    /// How many blocks are in use, as the driver counts them along the thread.
     pub fn fs_size(&mut self) -> CResult<u32> {
         // SAFETY: mounted.
         let code = unsafe { sys::lfs_fs_size(self.lfs()) };
         self.driver.check(code)
     }
 
-    /// Finish pending moves and orphans, if any.
+    /// Finish pending moves and orphans, if there are any.
     pub fn mkconsistent(&mut self) -> CResult<()> {
         // SAFETY: mounted.
         let code = unsafe { sys::lfs_fs_mkconsistent(self.lfs()) };
         self.driver.check(code).map(drop)
     }
 
-    /// Look for free blocks now, rather than in the middle of an operation. Only where the
-    /// allocator's window is larger than the image does the driver look again each time.
+    /// Search for free blocks now, and not in the middle of an operation. If the window of the
+    /// allocator is larger than the image, the driver searches again each time.
     pub fn find_free_blocks(&mut self) -> CResult<()> {
         // SAFETY: mounted.
         let code = unsafe { sys::lfs_fs_gc(self.lfs()) };
         self.driver.check(code).map(drop)
     }
 
-    /// Grow the filesystem to `block_count` blocks, which the image must already have.
+    /// Grow the filesystem to `block_count` blocks. The image must have them already.
     pub fn grow(&mut self, block_count: u32) -> CResult<()> {
         // SAFETY: mounted.
         let code = unsafe { sys::lfs_fs_grow(self.lfs(), block_count) };
         self.driver.check(code).map(drop)
     }
 
-    /// What the superblock says.
+    /// The content of the superblock.
     pub fn fs_stat(&mut self) -> CResult<sys::lfs_fsinfo> {
         let mut info = sys::lfs_fsinfo::default();
         // SAFETY: mounted; `info` is writable.
@@ -370,8 +371,8 @@ impl CLfs {
         Ok(info)
     }
 
-    /// Blocks in use, by the thread and by directory entries. As many as `fs_size` says, unless
-    /// something is shared that must not be, or the thread misses a directory.
+    /// Blocks in use, by the thread and by directory entries. There are as many as `fs_size` says,
+    /// unless something is shared that must not be, or a directory is not in the thread.
     pub fn blocks(&mut self) -> CResult<BTreeSet<u32>> {
         let mut blocks = Vec::<u32>::new();
         // SAFETY: mounted; `blocks` outlives the call and is of the type the callback expects.
@@ -381,7 +382,7 @@ impl CLfs {
         Ok(blocks.into_iter().collect())
     }
 
-    /// Every entry with its bytes and its attributes of the given types.
+    /// Every entry with its bytes, and with its attributes of the given types.
     pub fn tree(&mut self, attr_types: &[u8]) -> CResult<Tree> {
         let mut tree = Tree::new();
         let mut todo = vec![Vec::new()];
@@ -454,7 +455,7 @@ impl OpenFile<'_> {
         Ok(bytes)
     }
 
-    /// Fill `buf` from where the file stands.
+    /// Fill `buf` from the current position of the file.
     pub fn read_exact(&mut self, buf: &mut [u8]) -> CResult<()> {
         let (data, len) = (buf.as_mut_ptr().cast(), buf.len() as u32);
         // SAFETY: the file is open and the buffer has the length given.

@@ -1,4 +1,4 @@
-//! A directory to work in, and the program.
+//! A directory to work in, with the program.
 
 use std::fs;
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: i32,
@@ -42,7 +42,7 @@ impl Desk {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    /// With a directory `data`, and `new.img` made of it.
+    /// A desk with a directory `data`, and with the image `new.img` that was made from it.
     pub fn with_image() -> Self {
         let desk = Self::new();
         desk.file("data/etc/config.txt", b"colour = blue\n")
@@ -74,7 +74,7 @@ impl Desk {
         fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    /// Names in a directory, sorted.
+    /// The names in a directory, sorted.
     pub fn names(&self, name: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(name)).expect("a directory");
         let name = |e: fs::DirEntry| e.file_name().into_string().expect("UTF-8");
@@ -94,7 +94,7 @@ impl Desk {
         Ran::of(self.command(args).stdin(Stdio::null()).output().expect("the program should start"))
     }
 
-    /// With these bytes on standard input.
+    /// Run it with these bytes on standard input.
     pub fn fed(&self, args: &[&str], input: &[u8]) -> Ran {
         let mut command = self.command(args);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -117,7 +117,8 @@ impl Desk {
         ran
     }
 
-    /// Run it, expecting this exit code and all of these words on stderr.
+    /// Run it. It must fail with this exit code, and standard error must contain all of these
+    /// words.
     pub fn fails(&self, args: &[&str], code: i32, words: &[&str]) -> Ran {
         let ran = self.run(args);
         assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
@@ -127,13 +128,13 @@ impl Desk {
         ran
     }
 
-    /// The image must be sound.
+    /// Check that the image is sound.
     pub fn check(&self, image: &str) {
         self.ok(&["check", image]);
     }
 }
 
-/// A tar stream of a directory by tar(1).
+/// A tar stream of a directory, made by tar(1).
 pub fn tar_of(dir: &Path) -> Vec<u8> {
     let out = Command::new("tar").arg("-C").arg(dir).args(["-cf", "-", "."]).output();
     let out = out.expect("tar");

@@ -11,19 +11,19 @@ use tempfile::TempDir;
 use crate::common::clfs::{CLfs, Config};
 use crate::common::tree::{Entry, Tree, diff, join};
 
-/// Bytes per block of the images here.
+/// Bytes per block of these images.
 pub const BLOCK_SIZE: u32 = 4096;
-/// Longest wait for something that happens in the background.
+/// The longest time to wait for something in the background.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The program, without what the environment would change.
+/// The program, without environment variables that would change its behaviour.
 pub fn littlefs() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
     command.env_remove("RUST_LOG");
     command
 }
 
-/// Run a command, expecting success; its standard output.
+/// Run a command, which must succeed. Returns its standard output.
 pub fn run(command: &mut Command) -> String {
     let output = output(command);
     assert!(
@@ -36,7 +36,7 @@ pub fn run(command: &mut Command) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Run a command, whatever comes of it.
+/// Run a command, whether it succeeds or not.
 pub fn output(command: &mut Command) -> Output {
     match command.output() {
         Ok(output) => output,
@@ -44,8 +44,8 @@ pub fn output(command: &mut Command) -> Output {
     }
 }
 
-/// Run a script of the shell as root, expecting success; `$1` and so on are `args`. Whoever runs
-/// the tests otherwise needs sudo, without being asked for a password.
+/// Run a shell script as root, which must succeed; `$1` and so on are `args`. A user other than
+/// root needs sudo without a password.
 pub fn as_root(script: &str, args: &[&Path]) -> String {
     let script = format!("set -eu\n{script}");
     let mut shell = Command::new("sh");
@@ -56,8 +56,8 @@ pub fn as_root(script: &str, args: &[&Path]) -> String {
     run(shell.arg("-c").arg(script).arg("sh").args(args))
 }
 
-/// For scripts that begin in a mount namespace of their own: the mounts of other tests, which they
-/// would keep alive, go.
+/// The beginning of scripts that run in their own mount namespace: it unmounts the mounts of other
+/// tests, which would otherwise stay in the namespace.
 pub const ALONE: &str = r#"
     grep ' - fuse.littlefs ' /proc/self/mountinfo | cut -d ' ' -f 5 | while read -r other; do
         umount -i -l "$other" || true
@@ -69,18 +69,19 @@ pub fn is_root() -> bool {
     run(Command::new("id").arg("-u")) == "0\n"
 }
 
-/// Run a script of the shell in `dir`, expecting success; `$1` and so on are `args`.
+/// Run a shell script in `dir`, which must succeed; `$1` and so on are `args`.
 pub fn sh(dir: &Path, script: &str, args: &[&Path]) -> String {
     let script = format!("set -eu\n{script}");
     run(Command::new("sh").arg("-c").arg(script).arg("sh").args(args).current_dir(dir))
 }
 
-/// Run a Python script in `dir`, expecting success: for system calls Rust's library lacks.
+/// Run a Python script in `dir`, which must succeed. This is for system calls that the Rust library
+/// does not have.
 pub fn python(dir: &Path, script: &str) -> String {
     run(Command::new("python3").arg("-c").arg(script).current_dir(dir))
 }
 
-/// Wait until `done`; panics with `what` when it never comes true.
+/// Wait until `done` returns true. This panics with `what` if it never does.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !done() {
@@ -89,7 +90,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// An image mounted on a directory, both temporary. Dropping it unmounts.
+/// An image that is mounted on a directory. Both are temporary. Dropping this unmounts.
 pub struct Mounted {
     scratch: TempDir,
     options: String,
@@ -102,14 +103,14 @@ impl Mounted {
         Self::with_options(size, "rw")
     }
 
-    /// The same with mount options.
+    /// Like [`Mounted::new`], with mount options.
     pub fn with_options(size: &str, options: &str) -> Self {
         let mut this = Self::unmounted(size);
         this.mount(options);
         this
     }
 
-    /// A new image, not mounted.
+    /// A new image that is not mounted.
     pub fn unmounted(size: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary directory should be made");
         fs::create_dir(scratch.path().join("mnt")).expect("mkdir should succeed");
@@ -124,7 +125,7 @@ impl Mounted {
         options.clone_into(&mut self.options);
     }
 
-    /// It was mounted by other means.
+    /// Note that it was mounted in another way.
     pub fn adopt(&mut self, options: &str) {
         self.mounted = true;
         options.clone_into(&mut self.options);
@@ -154,14 +155,14 @@ impl Mounted {
         self.mount(&options);
     }
 
-    /// The mount ended, or is going to, by other means.
+    /// Note that the mount has ended, or will end, in another way.
     pub fn unmounted_elsewhere(&mut self) {
         self.mounted = false;
         wait_until("the mount to disappear", || !is_mounted(&self.dir()));
         wait_until("the image's lock", || self.is_free());
     }
 
-    /// The directory it is mounted on.
+    /// The directory of the mount.
     pub fn dir(&self) -> PathBuf {
         self.scratch.path().join("mnt")
     }
@@ -176,12 +177,12 @@ impl Mounted {
         self.scratch.path().join("image")
     }
 
-    /// A path beside the mount, on the host's filesystem.
+    /// A path beside the mount, in the filesystem of the host.
     pub fn beside(&self, name: &str) -> PathBuf {
         self.scratch.path().join(name)
     }
 
-    /// Whether nobody holds the image's lock.
+    /// Whether nobody holds a lock on the image.
     pub fn is_free(&self) -> bool {
         let image = fs::File::open(self.image()).expect("the image should open");
         image.try_lock().is_ok()
@@ -193,14 +194,14 @@ impl Mounted {
         run(Command::new("pgrep").args(["-f", &pattern])).trim().to_owned()
     }
 
-    /// Unmount; the image must be sound, and hold for C littlefs what the mount showed.
+    /// Unmount. The image must be sound, and C littlefs must find in it what the mount has shown.
     pub fn finish(mut self) {
         let shown = walk(&self.dir());
         self.unmount();
         self.compare(&shown);
     }
 
-    /// The unmounted image must be sound and hold this.
+    /// Check that the unmounted image is sound and has this content.
     pub fn compare(&self, shown: &Tree) {
         run(littlefs().arg("check").arg(self.image()));
         let held = c_tree(&self.image());

@@ -1,5 +1,5 @@
-//! Random operations that shrink well: they name entries by their place among those that exist,
-//! and sizes by how they relate to the geometry, and become calls only when they run.
+//! Random operations that shrink well: they choose an entry by its index among the existing ones,
+//! and a size by its relation to the geometry. They become calls only when they run.
 
 use proptest::prelude::*;
 
@@ -7,7 +7,7 @@ use super::arena::{Arena, Setup, Verdict};
 use super::calls::{Call, Model};
 use super::tree::{Entry, Tree, join, show};
 
-/// Where a name goes, or which entry is meant.
+/// How a name is chosen.
 #[derive(Clone, Copy, Debug)]
 pub enum Pick {
     /// One of the files.
@@ -16,13 +16,13 @@ pub enum Pick {
     Dir(u8),
     /// One of all entries.
     Any(u8),
-    /// One of those that have attributes.
+    /// One of the entries that have attributes.
     WithAttr(u8),
-    /// An entry that is not there.
+    /// An entry that does not exist.
     Missing,
 }
 
-/// A name in a directory, in use or not.
+/// A name in a directory. It may exist or not.
 #[derive(Clone, Copy, Debug)]
 pub struct Slot {
     dir: Pick,
@@ -34,19 +34,19 @@ pub struct Slot {
 pub enum Len {
     /// This many.
     Bytes(u8),
-    /// As many as a file of so many blocks holds, and a few more or less.
+    /// The size of a file with this many blocks, and some bytes more or less.
     Blocks(u8, i8),
-    /// Part of four blocks, in 256ths.
+    /// A part of four blocks, in 256ths.
     Part(u8),
 }
 
-/// Where a write begins.
+/// Where a write starts.
 #[derive(Clone, Copy, Debug)]
 pub enum Start {
     End,
-    /// Part of the file, in 256ths.
+    /// At a part of the file, in 256ths.
     Within(u8),
-    /// Past the end.
+    /// Behind the end of the file.
     Beyond(u8),
 }
 
@@ -65,7 +65,7 @@ pub enum Op {
     RenameOver(Pick, Pick, bool),
     SetAttr(Pick, u8, u8, u8),
     RemoveAttr(Pick, u8),
-    /// Keep a file open on our side.
+    /// Keep a file open in this library.
     Hold(Pick),
     WriteHeld(Len, u8),
     Release,
@@ -75,7 +75,7 @@ pub enum Op {
     Exchange,
 }
 
-/// What operations are made of, for one geometry.
+/// The values from which operations are made, for one geometry.
 pub struct Palette {
     names: Vec<Vec<u8>>,
     attr_types: Vec<u8>,
@@ -84,7 +84,7 @@ pub struct Palette {
 }
 
 impl Palette {
-    /// Names and attributes that a metadata block of this size holds.
+    /// Names and attributes that fit into a metadata block of this size.
     pub fn new(setup: &Setup) -> Self {
         let block_size = setup.config.block_size;
         // Prefixes of each other, since the order of names depends on those; not only ASCII.
@@ -112,7 +112,7 @@ impl Palette {
         choose(tree.iter(), pick)
     }
 
-    /// Like `pick`, for what cannot be done to the root.
+    /// Like `pick`, for what is not possible with the root.
     fn pick_below_root(&self, tree: &Tree, pick: Pick) -> Vec<u8> {
         choose(tree.iter().filter(|(path, _)| !path.is_empty()), pick)
     }
@@ -136,7 +136,7 @@ impl Palette {
         }
     }
 
-    /// The call an operation begins with; none for those that are about the whole filesystem.
+    /// The call with which an operation starts; `None` for operations on the whole filesystem.
     fn call(&self, model: &Model, op: Op) -> Option<Call> {
         let tree = model.tree();
         Some(match op {
@@ -180,7 +180,7 @@ impl Palette {
         self.attr_types[usize::from(n) % self.attr_types.len()]
     }
 
-    /// Perform one operation on both sides, adding what it became to `log`.
+    /// Perform one operation on both sides, and add the calls that it has become to `log`.
     pub fn run(&self, arena: &mut Arena, op: Op, log: &mut Vec<String>) -> Verdict {
         if let Some(call) = self.call(arena.model(), op) {
             log.push(format!("{call:?}"));
@@ -268,7 +268,7 @@ fn start() -> impl Strategy<Value = Start> {
     ]
 }
 
-/// Any operation. Those that make something are more frequent than those that remove it, so that
+/// Any operation. Those that create something are more frequent than those that remove it, so that
 /// long runs fill the image.
 pub fn op() -> impl Strategy<Value = Op> {
     prop_oneof![

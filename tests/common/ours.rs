@@ -1,4 +1,4 @@
-//! Our filesystem by path, over a device in memory.
+//! This library by path, over a device in memory.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Ours {
         Ok(Self { dev, fs })
     }
 
-    /// A copy of the image as it is, without what is not flushed.
+    /// A copy of the image, without what was not flushed.
     pub fn image(&self) -> Vec<u8> {
         let mut image = vec![0; self.dev.geometry().size() as usize];
         self.dev.read(0, 0, &mut image).expect("a device in memory reads");
@@ -50,7 +50,7 @@ impl Ours {
         }
     }
 
-    /// The directory an entry lies in, and its name there.
+    /// The directory of an entry, and its name there.
     fn place<'a>(&mut self, path: &'a [u8]) -> Result<(DirId, &'a [u8])> {
         let (parent, name) = split(path).ok_or(Error::Invalid("the root has no name"))?;
         Ok((self.dir(parent)?, name))
@@ -64,7 +64,7 @@ impl Ours {
         Ok(At::Entry(dir, name))
     }
 
-    /// Open a file for as long as the caller likes.
+    /// Open a file until the caller closes it.
     pub fn open_file(&mut self, path: &[u8]) -> Result<FileId> {
         let (dir, name) = self.place(path)?;
         self.fs.open_file(dir, name)
@@ -81,7 +81,7 @@ impl Ours {
         result
     }
 
-    /// All bytes of an open file, read in two pieces.
+    /// All bytes of an open file, which are read in two pieces.
     pub fn read(&mut self, file: FileId) -> Result<Vec<u8>> {
         read(&mut self.fs, file)
     }

@@ -1,20 +1,20 @@
-//! A Python that has littlefs-python, the C driver of another version behind another interface, and
-//! other tools.
+//! A Python with littlefs-python, which has another version of the C driver and another interface,
+//! and with other tools.
 //!
-//! Needs `python3` with its `venv` module, and PyPI once: the packages are installed into
-//! `target/venv`. A machine without them fails the test, and says what to do.
+//! This needs `python3` with its `venv` module, and access to PyPI once: the packages are installed
+//! into `target/venv`. Without these, the test fails and says what to do.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-/// The package; C littlefs 2.11, where `littlefs2-sys` holds 2.9.
+/// The package. It has C littlefs 2.11, and `littlefs2-sys` has 2.9.
 const PACKAGE: &str = "littlefs-python==0.19.0";
 
-/// One installation at a time.
+/// Allows only one installation at a time.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
-/// A Python that has the package, installed if need be.
+/// A Python that has the package. If necessary, the package is installed.
 pub fn python() -> PathBuf {
     python_with(&[PACKAGE])
 }

@@ -1,4 +1,4 @@
-//! Changing images below the filesystem: commits and blocks that no driver would write.
+//! Changing images below the filesystem, with commits and blocks that no driver would write.
 
 use littlefs::disk::commit::{Layout, Writer};
 use littlefs::disk::log::{Log, Parsed, RawEntry, parse};
@@ -6,7 +6,7 @@ use littlefs::disk::{GState, Pair, Superblock, Tail, rev_newer, tag};
 
 use super::clfs::{Config, V2_1};
 
-/// An image under the knife.
+/// An image that is being changed.
 pub struct Surgeon {
     config: Config,
     pub image: Vec<u8>,
@@ -28,7 +28,7 @@ impl Surgeon {
         &mut self.image[block as usize * size..][..size]
     }
 
-    /// The log in a block, if a commit is valid.
+    /// The log in a block; `None` if no commit is valid.
     pub fn log(&self, block: u32) -> Option<Log> {
         let size = self.config.block_size as usize;
         let bytes = self.image.get(block as usize * size..)?.get(..size)?;
@@ -38,7 +38,7 @@ impl Surgeon {
         }
     }
 
-    /// The pair with its active block first, and what that holds.
+    /// The pair with its active block first, and the content of that block.
     pub fn fetch(&self, pair: Pair) -> (Pair, Log) {
         let [a, b] = pair.0;
         match (self.log(a), self.log(b)) {
@@ -59,8 +59,8 @@ impl Surgeon {
             .copy_from_slice(&commit.bytes);
     }
 
-    /// Compact a pair, holding this, into its other block with the next revision. Says which
-    /// block that is.
+    /// Compact this content into the other block of a pair, with the next revision. Returns that
+    /// block.
     pub fn rewrite(&mut self, pair: Pair, log: &Log) -> u32 {
         let (pair, old) = self.fetch(pair);
         let mut writer = Writer::compact(self.layout(), old.rev.wrapping_add(1));
@@ -81,7 +81,7 @@ impl Surgeon {
         pair.0[1]
     }
 
-    /// Write an empty pair where none was.
+    /// Write an empty pair to blocks where there was none.
     pub fn write_new(&mut self, pair: Pair, tail: Tail) {
         let mut writer = Writer::compact(self.layout(), 1);
         writer.tail(tail);
@@ -93,7 +93,7 @@ impl Surgeon {
         self.block(pair.0[0])[..commit.bytes.len()].copy_from_slice(&commit.bytes);
     }
 
-    /// Set both blocks of a pair back to what another image holds there.
+    /// Give both blocks of a pair the content that they have in another image.
     pub fn restore(&mut self, pair: Pair, from: &Self) {
         let size = self.config.block_size as usize;
         for block in pair.0 {
@@ -102,7 +102,7 @@ impl Surgeon {
         }
     }
 
-    /// Every pair along the thread, active block first.
+    /// All pairs along the thread, each with its active block first.
     pub fn thread(&self) -> Vec<Pair> {
         let mut pairs = Vec::new();
         let mut next = Pair::SUPERBLOCK;
@@ -114,14 +114,14 @@ impl Surgeon {
         pairs
     }
 
-    /// The state that all pairs of the thread add up to.
+    /// The sum of the deltas of all pairs in the thread.
     pub fn gstate(&self) -> GState {
         self.thread()
             .into_iter()
             .fold(GState::default(), |sum, pair| sum.xor(self.fetch(pair).1.gdelta))
     }
 
-    /// The pairs of a directory, from its first one on.
+    /// The pairs of a directory, beginning with its first one.
     pub fn pairs_of(&self, head: Pair) -> Vec<Pair> {
         let mut pairs = Vec::new();
         let mut next = head;
@@ -135,14 +135,14 @@ impl Surgeon {
         }
     }
 
-    /// The first pair of the root: the last one with a superblock.
+    /// The first pair of the root, which is the last pair with a superblock.
     pub fn root(&self) -> Pair {
         let chain = self.pairs_of(Pair::SUPERBLOCK);
         let is_root = |pair: &&Pair| Superblock::of(&self.fetch(**pair).1).is_some();
         *chain.iter().rfind(is_root).expect("a superblock")
     }
 
-    /// Where an entry stands: pair and id.
+    /// The pair and the id of an entry.
     pub fn find(&self, path: &str) -> (Pair, u16, RawEntry) {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         for pair in self.pairs_of(self.dir(parent)) {

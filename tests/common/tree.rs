@@ -1,4 +1,5 @@
-//! The visible state of a filesystem, however it was read, and the difference of two of them.
+//! The visible state of a filesystem, however it was read, and the differences between two such
+//! states.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -6,12 +7,12 @@ use std::fmt::{self, Write as _};
 /// User attributes of one entry, by type.
 pub type Attrs = BTreeMap<u8, Vec<u8>>;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A directory.
     Dir,
-    /// A file with these bytes.
+    /// A file with this content.
     File(Vec<u8>),
 }
 
@@ -20,7 +21,7 @@ pub enum Kind {
 pub struct Entry {
     /// Directory or file.
     pub kind: Kind,
-    /// Its attributes, of the types that were asked for.
+    /// Its attributes, of the requested types.
     pub attrs: Attrs,
 }
 
@@ -41,7 +42,7 @@ impl Entry {
     }
 }
 
-/// Every entry by its path: components joined by `/`, the root being the empty path.
+/// All entries by path. The components of a path are joined by `/`, and the root is the empty path.
 pub type Tree = BTreeMap<Vec<u8>, Entry>;
 
 /// The path of `name` in the directory `dir`.
@@ -49,7 +50,7 @@ pub fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-/// The directory a path lies in and its last component. The root has neither.
+/// The directory of a path, and its last component. The root has neither.
 pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     if path.is_empty() {
         return None;
@@ -60,7 +61,7 @@ pub fn split(path: &[u8]) -> Option<(&[u8], &[u8])> {
     })
 }
 
-/// A path for people to read.
+/// A path in a form for people.
 pub fn show(path: &[u8]) -> String {
     format!("/{}", path.escape_ascii())
 }
@@ -78,7 +79,7 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Nothing when the trees are equal, otherwise one line for each entry that differs.
+/// Empty if the trees are equal, and otherwise one line for each entry that differs.
 pub fn diff(left_name: &str, left: &Tree, right_name: &str, right: &Tree) -> Result<(), String> {
     let mut out = String::new();
     for (path, l) in left {

@@ -1,4 +1,5 @@
-//! Images of littlefs version 1, made here from its SPEC.md. Independent of the code under test.
+//! Images of littlefs version 1, made here by the rules of its SPEC.md. This is independent of the
+//! code under test.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +26,11 @@ pub struct Pair {
     pub blocks: [u32; 2],
     pub rev: u32,
     pub entries: Vec<Entry>,
-    /// Whether the directory goes on in the next pair of the thread.
+    /// Whether the directory continues in the next pair of the thread.
     pub continues: bool,
 }
 
-/// An image in the making: its pairs in the order of the thread, the root first.
+/// An image that is being made: its pairs in the order of the thread, with the root first.
 #[derive(Clone)]
 pub struct V1 {
     pub block_size: u32,
@@ -42,8 +43,8 @@ pub struct V1 {
     next: u32,
 }
 
-/// CRC-32 as the specification has it: polynomial 0x04c11db7, bits reversed, from ffffffff, and not
-/// inverted in the end.
+/// CRC-32 as in the specification: polynomial 0x04c11db7, reflected, with the seed ffffffff, and
+/// not inverted at the end.
 pub fn crc(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |sum, &byte| {
         (0..8).fold(sum ^ u32::from(byte), |sum, _| {
@@ -60,7 +61,7 @@ impl V1 {
         Self { block_size, block_count, thread, root: [2, 3], data: BTreeMap::new(), next: 4 }
     }
 
-    /// An image of a tree, without its attributes.
+    /// An image with this tree, without its attributes.
     pub fn of(block_size: u32, block_count: u32, tree: &Tree) -> Self {
         let mut image = Self::new(block_size, block_count);
         for (path, entry) in tree {
@@ -76,7 +77,7 @@ impl V1 {
         image
     }
 
-    /// A new directory at the end of the thread, without a name yet; its pair.
+    /// Add a directory at the end of the thread, without a name. Returns its pair.
     pub fn directory(&mut self) -> [u32; 2] {
         let blocks = self.allocate_pair();
         self.thread.push(Pair { blocks, rev: 7, entries: Vec::new(), continues: false });
@@ -100,8 +101,8 @@ impl V1 {
         self.thread.iter().position(|pair| pair.blocks == blocks).expect("in the thread")
     }
 
-    /// Put an entry into pair number `at` of the thread, or into a new one behind it where that is
-    /// full; the number of the pair it is in.
+    /// Put an entry into pair number `at` of the thread. If that pair is full, put it into a new
+    /// pair behind it. Returns the number of the pair that has it.
     pub fn append(&mut self, at: usize, entry: Entry) -> usize {
         self.thread[at].entries.push(entry);
         if self.size(at) <= self.block_size as usize {
@@ -128,13 +129,13 @@ impl V1 {
         block
     }
 
-    /// Two blocks that nothing uses, the second of them first, as the driver has them after a write.
+    /// Two unused blocks, the second one first, as the driver has them after a write.
     pub fn allocate_pair(&mut self) -> [u32; 2] {
         let [a, b] = [self.allocate(), self.allocate()];
         [b, a]
     }
 
-    /// Store a list of blocks; its head and size.
+    /// Store a list of blocks. Returns its head and its size.
     pub fn list(&mut self, bytes: &[u8]) -> [u32; 2] {
         let mut blocks: Vec<u32> = Vec::new();
         let mut rest = bytes;
@@ -155,7 +156,7 @@ impl V1 {
         [blocks.last().copied().unwrap_or(NULL), bytes.len() as u32]
     }
 
-    /// The entry of a path, as pair number and index.
+    /// The pair number and the index of the entry of a path.
     pub fn find(&self, path: &str) -> (usize, usize) {
         let mut at = 0;
         let mut names = path.split('/').peekable();
@@ -182,7 +183,7 @@ impl V1 {
         &mut self.thread[pair].entries[i]
     }
 
-    /// The bytes of a pair's newer block.
+    /// The bytes of the newer block of a pair.
     pub fn block(&self, at: usize) -> Vec<u8> {
         let pair = &self.thread[at];
         let tail = self.thread.get(at + 1).map_or([NULL; 2], |next| next.blocks);
@@ -251,7 +252,7 @@ pub fn metadata(rev: u32, continues: bool, tail: [u32; 2], entries: Vec<u8>) -> 
     block
 }
 
-/// Make the CRC of a metadata block good, whatever stands in it.
+/// Correct the CRC of a metadata block, whatever the block holds.
 pub fn mend(block: &mut [u8]) {
     let size = u32::from_le_bytes(block[4..8].try_into().expect("four bytes")) & 0x7fff_ffff;
     let size = size as usize;

@@ -1,4 +1,4 @@
-//! The driver's configuration, the memory device under it, and the allocation that holds both.
+//! The configuration of the driver, the memory device under it, and the allocation that holds both.
 
 use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
@@ -14,46 +14,49 @@ pub const V2_0: u32 = 0x0002_0000;
 /// Disk version 2.1.
 pub const V2_1: u32 = 0x0002_0001;
 
-/// What a build of the driver is configured with, and how its device behaves.
+/// The configuration of a build of the driver, and how its device behaves.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Bytes per block.
     pub block_size: u32,
-    /// Blocks; 0 takes the number from the superblock (not for formatting).
+    /// The number of blocks. With 0, it is taken from the superblock (not for formatting).
     pub block_count: u32,
     /// Granularity of reads in bytes.
     pub read_size: u32,
     /// Granularity of programs in bytes.
     pub prog_size: u32,
-    /// Bytes per cache: a multiple of read and prog size, a divisor of the block size.
+    /// Bytes per cache. This is a multiple of the read size and the program size, and divides the
+    /// block size.
     pub cache_size: u32,
-    /// Bytes of the allocator's window, eight blocks each.
+    /// Bytes of the window of the allocator. Each byte stands for eight blocks.
     pub lookahead_size: u32,
-    /// Erases of a pair before it moves; -1 never.
+    /// The erases after which a pair moves; -1 for never.
     pub block_cycles: i32,
-    /// Version to write, and the newest to accept.
+    /// The version to write, which is also the newest one to accept.
     pub disk_version: u32,
-    /// Limits; 0 takes the superblock's, or the driver's default when formatting.
+    /// Limits. With 0, the limit of the superblock is used, or for formatting the default of the
+    /// driver.
     pub name_max: u32,
     pub file_max: u32,
     pub attr_max: u32,
-    /// Largest inline file; 0 derives it from the cache, `u32::MAX` never inlines.
+    /// The largest inline file. With 0, it is derived from the cache; with `u32::MAX`, no file is
+    /// inline.
     pub inline_max: u32,
-    /// Bytes of a block that metadata may use; 0 for all.
+    /// How many bytes of a block metadata may use; 0 for all.
     pub metadata_max: u32,
-    /// What an erased byte reads as: 0xFF, or 0x00 as mklittlefs has it.
+    /// The value of erased bytes: 0xFF, or 0x00 as in mklittlefs.
     pub erased: u8,
-    /// Refuse to program bytes that are not erased.
+    /// Whether programming bytes that are not erased is refused.
     pub strict_erase: bool,
-    /// Erases that a block stands: after one more its programs fail.
+    /// How many erases a block endures. After one more, programming it fails.
     pub life: u32,
-    /// Erases that the blocks, from the first on, have stood before.
+    /// How many erases the blocks have had already, from the first block on.
     pub worn: Vec<u32>,
 }
 
 impl Config {
-    /// A driver of version 2.1 for this geometry, with the smallest cache from 64 bytes that
-    /// holds the prog size (the whole block where that is smaller), and an allocator that sees
+    /// A driver of version 2.1 for this geometry. Its cache is the smallest one of at least 64
+    /// bytes that holds the program size, or the whole block if that is smaller. Its allocator sees
     /// all blocks at once.
     pub fn new(block_size: u32, block_count: u32, prog_size: u32) -> Self {
         Self {
@@ -77,7 +80,7 @@ impl Config {
         }
     }
 
-    /// Panics on what the driver would only assert.
+    /// Panics if the driver would only assert.
     fn validate(&self, image_len: usize) {
         assert!(self.block_size >= 128, "block size {} is below 128", self.block_size);
         assert!(self.read_size > 0 && self.prog_size > 0 && self.cache_size > 0);
@@ -93,7 +96,7 @@ impl Config {
     }
 }
 
-/// What the driver asks its device, counted.
+/// Counts of the requests of the driver to its device.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct DeviceCounts {
     pub reads: u64,
@@ -106,16 +109,16 @@ struct Device {
     image: Vec<u8>,
     config: Config,
     counts: DeviceCounts,
-    /// The first thing the driver did that a chip would not do.
+    /// The first request that a chip would not accept.
     violation: Option<String>,
     /// Erases of each block.
     erases: Vec<u32>,
-    /// Programs and erases until the power fails; none when it does not.
+    /// How many programs and erases remain until the power fails; `None` if it does not fail.
     writes_left: Option<u64>,
 }
 
 impl Device {
-    /// The bytes of an access, or the reason why there are none.
+    /// The bytes of an access, or the reason why it is not possible.
     fn range(&mut self, block: u32, off: u32, size: u32, unit: u32) -> Result<&mut [u8], String> {
         let Config { block_size, .. } = self.config;
         if !off.is_multiple_of(unit) || !size.is_multiple_of(unit) {
@@ -144,7 +147,7 @@ impl Device {
         Ok(())
     }
 
-    /// Whether this write still happens.
+    /// Whether this write still takes place.
     fn has_power(&mut self) -> bool {
         match &mut self.writes_left {
             Some(0) => false,
@@ -156,7 +159,7 @@ impl Device {
         }
     }
 
-    /// The driver's return code of an access, keeping the first violation.
+    /// The return code of the driver for an access. The first violation is kept.
     fn answer(&mut self, what: &str, block: u32, off: u32, result: Result<(), String>) -> c_int {
         match result {
             Ok(()) => 0,
@@ -168,11 +171,11 @@ impl Device {
     }
 }
 
-/// The device behind a callback's configuration.
+/// The device for the configuration that a callback gets.
 ///
 /// # Safety
-/// `config` is the one a live `Driver` handed to the C code, and no other borrow of its device
-/// exists: the driver's methods borrow it only between calls into C.
+/// `config` must be the one that a live `Driver` has passed to the C code, and there must be no
+/// other borrow of its device: the methods of the driver borrow it only between calls into C.
 unsafe fn device<'a>(config: *const sys::lfs_config) -> &'a RefCell<Device> {
     // SAFETY: `context` points to the device inside the same live allocation (see Driver::boxed).
     unsafe { &*(*config).context.cast::<RefCell<Device>>() }
@@ -236,14 +239,14 @@ unsafe extern "C" fn on_sync(_config: *const sys::lfs_config) -> c_int {
     0
 }
 
-/// Everything the C code keeps pointers to, in one allocation that never moves.
+/// Everything to which the C code keeps pointers, in one allocation that never moves.
 struct Driver {
     lfs: MaybeUninit<sys::lfs_t>,
     config: sys::lfs_config,
     device: RefCell<Device>,
 }
 
-/// Owner of a `Driver`, for as long as the C code may use it.
+/// Owns a `Driver` as long as the C code may use it.
 pub(super) struct Boxed(NonNull<Driver>);
 
 impl Boxed {
@@ -306,7 +309,7 @@ impl Boxed {
         unsafe { &(*self.0.as_ptr()).device }
     }
 
-    /// Turn a result of the driver into ours; panics when the driver misused its device.
+    /// Turn a result of the driver into ours. This panics if the driver has misused its device.
     pub(super) fn check(&self, code: i32) -> CResult<u32> {
         if let Some(violation) = self.device().borrow_mut().violation.take() {
             panic!("C littlefs did what flash cannot: {violation}");
@@ -319,7 +322,7 @@ impl Boxed {
         self.device().borrow().image.clone()
     }
 
-    /// Fail every write after the next `writes` ones.
+    /// Let all writes after the next `writes` ones fail.
     pub(super) fn cut_power_after(&self, writes: u64) {
         self.device().borrow_mut().writes_left = Some(writes);
     }
@@ -332,7 +335,7 @@ impl Boxed {
         self.device().borrow().counts
     }
 
-    /// The image, leaving none: the driver must not be called any more.
+    /// Take the image out. The driver must not be called after that.
     pub(super) fn take_image(&self) -> Vec<u8> {
         std::mem::take(&mut self.device().borrow_mut().image)
     }
