@@ -1,10 +1,10 @@
-//! Which filesystem of a file is meant: the only sound one, or the one that is named.
+//! Which filesystem in a file is meant: the only sound one, or the one that the user names.
 
 use crate::common::clfs::{CLfs, Config};
 use crate::desk::Desk;
 use crate::make::*;
 
-/// Two filesystems in one flash, in partitions of their own.
+/// Two filesystems in one flash, each in its own partition.
 fn two() -> Vec<u8> {
     let table = [
         partition("nvs", (1, 2), 0x9000, 0x5000, 0),
@@ -67,7 +67,7 @@ fn one_of_several_must_be_chosen() {
     desk.fails(&["ls", "--partition", "a name too long for it", "two.bin"], 1, &["1 to 16 bytes"]);
 }
 
-/// Neither the name nor the subtype of a partition tells what is in it.
+/// Neither the name nor the subtype in a partition table shows what is in the partition.
 #[test]
 fn what_a_partition_holds_counts_and_not_what_it_is_called() {
     let desk = Desk::new();
@@ -104,7 +104,8 @@ fn a_sound_filesystem_at_the_first_byte_wins() {
     assert_eq!(scan["files"][0]["filesystems"].as_array().map(Vec::len), Some(1), "{scan}");
 }
 
-/// Copies that something was written over, the start of an old filesystem, the word in strings.
+/// Things that look like filesystems: overwritten copies, the start of an old filesystem, the word
+/// in a string.
 #[test]
 fn what_is_left_of_old_ones_does_not_win() {
     let desk = Desk::new();
@@ -149,7 +150,7 @@ fn encrypted_partitions_are_named_as_such() {
     desk.file("esp.bin", &bytes).ok(&["ls", "--partition", "spiffs", "esp.bin"]);
 }
 
-/// Tables at other places than 0x8000, with their MD5, and a dump that begins later in the flash.
+/// Tables at other places than 0x8000, with their MD5, and a dump that starts later in the flash.
 #[test]
 fn tables_are_found_wherever_they_are() {
     use md5::{Digest, Md5};
@@ -181,7 +182,7 @@ fn tables_are_found_wherever_they_are() {
     }
 }
 
-/// `create --into` with the name of a partition: an old filesystem, or an erased partition.
+/// `create --into` with the name of a partition that has an old filesystem or is erased.
 #[test]
 fn a_partition_is_filled_by_name() {
     let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! Containers that lie: an error that says so, within bounds of time and memory.
+//! Containers with false information: they cause an error that says so, in bounded time and memory.
 
 use crate::desk::Desk;
 use crate::make::*;
@@ -55,7 +55,7 @@ fn lying_lengths_are_named() {
     desk.fails(&["info", "f"], 1, &[&format!("line {}", line - 1)]);
 }
 
-/// A wrong checksum of a DFU file is a warning: the content may be right.
+/// A wrong checksum of a DFU file is only a warning, because the content may be right.
 #[test]
 fn a_wrong_checksum_is_said() {
     let desk = Desk::new();
@@ -69,7 +69,7 @@ fn a_wrong_checksum_is_said() {
     }
 }
 
-/// Gigabytes of zeros from a few kilobytes; the limit is the user's.
+/// Gigabytes of zeros from a few kilobytes. The user sets the limit.
 #[test]
 fn compression_bombs_are_stopped() {
     let desk = Desk::new();
@@ -106,7 +106,7 @@ fn a_temporary_directory_without_room_is_named() {
     assert!(desk.names("tmp").is_empty());
 }
 
-/// As many pieces as there are bytes, addresses at both ends of 32 bits, families without end.
+/// As many pieces as there are bytes, addresses at both ends of 32 bits, and very many families.
 #[test]
 fn what_no_tool_writes_costs_no_more() {
     let desk = Desk::new();
@@ -133,7 +133,7 @@ fn what_no_tool_writes_costs_no_more() {
     assert!(tables <= 16, "{tables}");
 }
 
-/// Records that overlap cost no more than others, and are compared.
+/// Records that overlap take no more time than others, and are compared.
 #[test]
 fn what_overlaps_is_read_if_it_agrees() {
     let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! Chips and their layouts: they name and explain what is found.
+//! Chips and their layouts: they give a name to what is found, and explain it.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn filesystem(block_size: u32, blocks: u32) -> Vec<u8> {
     c.unmount()
 }
 
-/// The header of an ESP8266's program: magic, segments, mode, size and speed, entry point.
+/// The header of a program for the ESP8266: magic, segments, mode, size and speed, entry point.
 fn esp8266(size: u8) -> Vec<u8> {
     [&[0xe9, 1, 2, size << 4][..], &0x4010_f000_u32.to_le_bytes()].concat()
 }
@@ -123,7 +123,7 @@ fn block_devices_in_binary_info_are_partitions() {
     assert!(text.contains("binary info at 0x1d4\n    MicroPython "), "{text}");
 }
 
-/// Pointers that lead nowhere, tables without an end, names without one.
+/// Pointers that lead nowhere, tables without an end, and names without an end.
 #[test]
 fn broken_binary_info_is_no_table() {
     let desk = Desk::new();
@@ -142,7 +142,7 @@ fn broken_binary_info_is_no_table() {
     }
 }
 
-/// Bytes and their place in the flash.
+/// Bytes, and their position in the flash.
 type Part<'a> = (usize, &'a [u8]);
 
 #[test]

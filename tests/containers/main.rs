@@ -1,5 +1,5 @@
-//! Files that hold a filesystem in some other form or place: recognised, read through, never written,
-//! and taken apart and put together again.
+//! Files that hold a filesystem in another form or place. They are recognised and read, but never
+//! written. Images are taken out of them and put back.
 
 #[path = "../common/mod.rs"]
 mod common;

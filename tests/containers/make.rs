@@ -1,4 +1,4 @@
-//! Containers, written byte by byte as their descriptions have them.
+//! Containers, made byte by byte from the descriptions of their formats.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ pub fn image() -> Vec<u8> {
     image_with(b"hi\n")
 }
 
-/// The same with other content in `hello.txt`.
+/// The same filesystem with other content in `hello.txt`.
 pub fn image_with(hello: &[u8]) -> Vec<u8> {
     let mut c = CLfs::fresh(&Config::new(4096, 64, 128)).expect("format");
     c.mkdir(b"www").expect("mkdir");
@@ -21,12 +21,12 @@ pub fn image_with(hello: &[u8]) -> Vec<u8> {
     c.unmount()
 }
 
-/// What is in `www/big.bin`.
+/// The content of `www/big.bin`.
 pub fn big() -> Vec<u8> {
     (0..=255).collect::<Vec<u8>>().repeat(60)
 }
 
-/// Bytes of `size` erased, with others at some places.
+/// `size` erased bytes, with other bytes at some places.
 pub fn flash(size: usize, parts: &[(usize, &[u8])]) -> Vec<u8> {
     let mut flash = vec![0xff; size];
     for (at, bytes) in parts {
@@ -69,7 +69,7 @@ impl Uf2 {
     }
 }
 
-/// The blocks of a UF2 file with these bytes at an address.
+/// The blocks of a UF2 file with these bytes at this address.
 pub fn uf2_blocks(bytes: &[u8], address: u32) -> Vec<Uf2> {
     let count = bytes.len().div_ceil(256) as u32;
     let block = |(i, data): (usize, &[u8])| Uf2 {
@@ -95,13 +95,13 @@ fn digits(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02X}")).collect()
 }
 
-/// A record of Intel HEX with its sum.
+/// A record of Intel HEX with its checksum.
 pub fn hex_record(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(0_u8, |sum, b| sum.wrapping_sub(*b));
     format!(":{}{sum:02X}\r\n", digits(bytes))
 }
 
-/// Intel HEX of these bytes; records that are all erased are left out.
+/// Intel HEX with these bytes. Records that are completely erased are left out.
 pub fn intel_hex(bytes: &[u8], address: u32) -> Vec<u8> {
     let mut text = String::new();
     let mut upper = None;
@@ -135,7 +135,7 @@ pub fn srec(bytes: &[u8], address: u32) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// DfuSe with one target of these elements: address and content.
+/// DfuSe with one target that has these elements: address and content of each.
 pub fn dfuse(elements: &[(u32, &[u8])]) -> Vec<u8> {
     let mut content = Vec::new();
     for (address, bytes) in elements {
@@ -165,7 +165,7 @@ pub fn with_dfu_suffix(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// What a program makes of these bytes on its standard input.
+/// What a program writes to standard output if it gets these bytes.
 pub fn filtered(program: &str, args: &[&str], bytes: &[u8]) -> Vec<u8> {
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -196,7 +196,7 @@ pub fn partition(label: &str, ty: (u8, u8), at: u32, len: u32, flags: u32) -> Ve
     entry
 }
 
-/// The table that is usual on ESP32, with this for the filesystem.
+/// The usual table for an ESP32, with this partition for the filesystem.
 pub fn table(filesystem: &[u8]) -> Vec<u8> {
     [
         partition("nvs", (1, 2), 0x9000, 0x5000, 0),
@@ -207,8 +207,8 @@ pub fn table(filesystem: &[u8]) -> Vec<u8> {
     .concat()
 }
 
-/// A whole flash of an ESP32: boot loader, partition table, a program that speaks of littlefs, and
-/// the filesystem in a partition called `spiffs`.
+/// The whole flash of an ESP32: the boot loader, the partition table, a program that contains the
+/// word littlefs, and the filesystem in a partition called `spiffs`.
 pub fn esp32(image: &[u8]) -> Vec<u8> {
     let spiffs = partition("spiffs", (1, 0x82), 0x29_0000, 0x4_0000, 0);
     flash(
@@ -223,7 +223,7 @@ pub fn esp32(image: &[u8]) -> Vec<u8> {
     )
 }
 
-/// A dump of NAND flash: spare bytes behind each page.
+/// A dump of NAND flash, with spare bytes behind each page.
 pub fn with_spare(bytes: &[u8], page: usize, spare: usize) -> Vec<u8> {
     bytes.chunks(page).flat_map(|page| [page, &vec![0xff; spare][..]].concat()).collect()
 }

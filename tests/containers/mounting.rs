@@ -1,4 +1,5 @@
-//! Containers mounted: read-only what is wrapped, and what was found while nobody looked.
+//! Mounting containers: wrapped images are read-only, and so are filesystems that were found
+//! without anybody watching.
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
@@ -21,7 +22,7 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// Run the program under a name; what it says.
+/// Run the program under a name, and return its output.
 fn called<'a>(desk: &'a Desk, name: &str, args: &[&str]) -> (Output, String, Option<Mount<'a>>) {
     let link = desk.path(&format!("bin/{name}"));
     if !link.exists() {
@@ -59,8 +60,8 @@ fn what_is_wrapped_is_mounted_read_only() {
     }
 }
 
-/// The dump of an ESP32, each time in another file: where another test makes a mount namespace, a mount
-/// of ours lives on for a moment in there, and its image stays in use.
+/// The dump of an ESP32, each time in another file: if another test makes a mount namespace, a
+/// mount of this test lives on in it for a moment, and its image stays in use.
 fn dump(desk: &Desk, number: usize) -> String {
     let name = format!("esp{number}.bin");
     desk.file(&name, &esp32(&image()));
@@ -88,7 +89,7 @@ fn a_place_is_given_by_options() {
     assert!(said.contains("no partition is called other"), "{said}");
 }
 
-/// mount(8), fstab and services: what they find by themselves is read-only.
+/// For mount(8), fstab and services: what they find without being told is read-only.
 #[test]
 fn what_is_found_while_nobody_looks_is_read_only() {
     let desk = Desk::new();
@@ -111,7 +112,7 @@ fn what_is_found_while_nobody_looks_is_read_only() {
     assert!(mount.unwrap_or_else(|| panic!("{said}")).is_writable(), "{said}");
 }
 
-/// fsck at boot repairs what starts at the first byte only; `run` works on what is found.
+/// At boot, fsck repairs only what starts at the first byte. `run` works on what is found.
 #[test]
 fn other_commands_keep_to_it() {
     let desk = Desk::new();

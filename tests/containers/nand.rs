@@ -4,7 +4,7 @@ use crate::common::clfs::{CLfs, Config};
 use crate::desk::Desk;
 use crate::make::*;
 
-/// A filesystem whose blocks are those of NAND flash: 64 pages of 2048 bytes.
+/// A filesystem with the blocks of NAND flash: 64 pages of 2048 bytes.
 fn image() -> Vec<u8> {
     let mut c = CLfs::fresh(&Config::new(128 << 10, 32, 2048)).expect("format");
     c.mkdir(b"www").expect("mkdir");
@@ -40,8 +40,8 @@ fn dumps_are_read_without_their_spare_bytes() {
     }
 }
 
-/// What is in the spare bytes does not matter; whatever the page, it must be given where nothing
-/// tells it.
+/// The content of the spare bytes does not matter. Whatever the page is, it must be given if
+/// nothing shows it.
 #[test]
 fn a_page_that_is_not_usual_is_given() {
     let desk = Desk::new();
@@ -77,7 +77,7 @@ fn blocks_marked_as_bad_are_named() {
     assert!(notes.contains("bad: 20, 31"), "{notes}");
 }
 
-/// A tool that leaves bad blocks out moves what is behind them.
+/// If a tool leaves out bad blocks, the blocks behind them are in lower places.
 #[test]
 fn blocks_that_moved_down_are_named() {
     let desk = Desk::new();

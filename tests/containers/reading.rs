@@ -1,4 +1,5 @@
-//! Every command that only reads, on every form that is read through; every one that writes refuses.
+//! Every command that only reads accepts every form that can be read. Every command that writes
+//! refuses them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -6,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::desk::Desk;
 use crate::make::*;
 
-/// An image in every form, by the name of the file.
+/// An image in every form, by the name of its file.
 fn forms() -> Vec<(&'static str, Vec<u8>)> {
     let image = image();
     let rp2040 = flash(0x20_0000, &[(0, &[7; 256]), (0x1c_0000, &image)]);
@@ -80,7 +81,7 @@ fn what_wraps_an_image_is_named() {
     assert_eq!(info["formats"], serde_json::json!([]));
 }
 
-/// A write names the two commands that make it possible, and changes nothing.
+/// A command that would write names the two commands that make it possible, and changes nothing.
 #[test]
 fn a_write_to_a_wrapped_file_names_the_way() {
     let desk = Desk::new();
@@ -118,7 +119,7 @@ fn a_write_to_a_wrapped_file_names_the_way() {
     }
 }
 
-/// What is damaged in there is reported, and not repaired.
+/// Damage inside is reported, and not repaired.
 #[test]
 fn repairs_of_a_wrapped_file_are_refused() {
     let desk = Desk::new();
@@ -132,7 +133,7 @@ fn repairs_of_a_wrapped_file_are_refused() {
     assert!(desk.read("a.gz") == bytes);
 }
 
-/// Formats that are recognised and not read through; nothing in them is taken for a filesystem.
+/// Formats that are recognised and cannot be read. Nothing in them is taken for a filesystem.
 #[test]
 fn what_is_not_read_through_is_named() {
     let desk = Desk::new();
@@ -158,7 +159,7 @@ fn what_is_not_read_through_is_named() {
     }
 }
 
-/// Text that shows bytes, with all rows or with `*` for those that repeat.
+/// Text that shows bytes, with all rows, or with `*` in place of rows that repeat.
 #[test]
 fn dumps_in_text_are_read_through() {
     let desk = Desk::new();
@@ -245,7 +246,7 @@ fn dumps_in_text_are_read_through() {
     }
 }
 
-/// Images and dumps that begin with some bytes of a format by chance.
+/// Images and dumps whose first bytes happen to be those of a format.
 #[test]
 fn what_only_begins_like_a_format_is_an_image() {
     let desk = Desk::new();
@@ -264,7 +265,7 @@ fn what_only_begins_like_a_format_is_an_image() {
     }
 }
 
-/// A small filesystem in memory, which ends with the test.
+/// A small filesystem in memory. It ends with the test.
 struct Tmpfs<'a>(&'a Path);
 
 impl<'a> Tmpfs<'a> {
@@ -283,7 +284,8 @@ impl Drop for Tmpfs<'_> {
     }
 }
 
-/// Whatever is unpacked, read from a pipe or tried first: the directory for it is named with the remedy.
+/// If there is no space for unpacking, for a pipe, or for trying a change, the error names the
+/// directory and says what to do.
 #[test]
 fn no_room_for_temporary_files_is_told() {
     let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! docs/recipes.md: the command lines of ours work on what the other tools would have read.
+//! docs/recipes.md: our command lines work on what the other tools would have read.
 
 use std::os::unix::fs::symlink;
 use std::process::Command;
@@ -8,9 +8,9 @@ use crate::desk::Desk;
 use crate::make::*;
 
 const RECIPES: &str = include_str!("../../docs/recipes.md");
-/// Programs of others: their lines are not run.
+/// Programs of other projects. Their lines are not run.
 const OTHERS: [&str; 6] = ["esptool", "picotool", "mpremote", "pyocd", "openocd", "dd"];
-/// What is run: ours, and what is done inside of a mount.
+/// The lines that are run: those of our program, and those inside a mount.
 const RUN: [&str; 5] = ["littlefs", "mklittlefs", "littlefs-python", "cp", "sed"];
 
 /// A filesystem as the C driver of a device leaves it.
@@ -27,7 +27,7 @@ fn by_driver(config: &Config) -> Vec<u8> {
     c.unmount()
 }
 
-/// The directory that the recipes begin with.
+/// The directory in which the recipes start.
 fn desk() -> Desk {
     let desk = Desk::new();
     desk.dir("mnt").dir("bin").file("data/config.txt", b"colour = red\n");
@@ -37,7 +37,7 @@ fn desk() -> Desk {
     desk
 }
 
-/// What each section finds read from its device.
+/// The files that each section finds, as read from its device.
 fn read_from_device(desk: &Desk, title: &str) {
     match title {
         title if title.starts_with("ESP32") => {

@@ -1,4 +1,4 @@
-//! `scan`: all that is in files.
+//! `scan` lists everything that is in files.
 
 use std::os::unix::fs::FileExt;
 
@@ -97,7 +97,7 @@ fn nothing_found_or_not_readable_is_told_by_the_exit_status() {
     desk.ok(&["scan", "good.img"]);
 }
 
-/// What was found through other formats, and the options that lead there.
+/// What was found in other formats, and the options that open it.
 #[test]
 fn wrapped_files_are_looked_through() {
     let desk = Desk::new();
@@ -112,7 +112,7 @@ fn wrapped_files_are_looked_through() {
     );
 }
 
-/// A file of 256 GiB that is nearly all hole: who reads the hole takes hours.
+/// A file of 256 GiB which is nearly all a hole. Reading the hole would take hours.
 #[test]
 fn holes_are_passed_over() {
     let desk = Desk::new();

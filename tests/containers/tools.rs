@@ -1,5 +1,5 @@
-//! What other tools make is read, and what we make is taken by them: esptool, intelhex and uf2utils
-//! from PyPI, dfu-util and SRecord from Debian.
+//! This program reads what other tools make, and the other tools accept what it makes: esptool,
+//! intelhex and uf2utils from PyPI, dfu-util and SRecord from Debian.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ use crate::make::*;
 
 const PACKAGES: [&str; 3] = ["esptool==5.6.0", "intelhex==2.3.0", "uf2utils==0.9.8"];
 
-/// Run a program at the desk, expecting success.
+/// Run a program at the desk. It must succeed.
 fn run(desk: &Desk, program: &Path, args: &[&str]) {
     let mut command = Command::new(program);
     command.args(args).current_dir(desk.path("."));
@@ -21,7 +21,7 @@ fn run(desk: &Desk, program: &Path, args: &[&str]) {
     assert!(output.status.success(), "{program:?} {args:?}: {}", String::from_utf8_lossy(&said));
 }
 
-/// It is read through without a complaint, and holds the image at that address.
+/// Check that the file is read without a warning, and holds the image at this address.
 fn reads(desk: &Desk, name: &str, base: u64) {
     assert_eq!(desk.ok(&["cat", name, "www/big.bin"]).stdout, big(), "{name}");
     let report = desk.ok(&["scan", "--json", name]).json();

@@ -1,9 +1,10 @@
-//! UF2 as tools and devices write it: in any order, repeated, with foreign blocks, several in one.
+//! UF2 as tools and devices write it: in any order, with repeated blocks, with blocks of others,
+//! and several files in one.
 
 use crate::desk::Desk;
 use crate::make::*;
 
-/// Where these files have the filesystem.
+/// The place of the filesystem in these files.
 const AT: u32 = 0x101c_0000;
 
 fn reads(desk: &Desk, bytes: &[u8], what: &str) -> String {
@@ -75,7 +76,7 @@ fn several_files_in_one_are_read_together() {
     desk.ok(&["ls", "--offset", "0x1c0000", "a.uf2"]);
 }
 
-/// As esptool writes them: 452 bytes and an MD5 of the content in each block, numbered by file.
+/// Files of esptool: 452 bytes and an MD5 of the content in each block, numbered for each file.
 #[test]
 fn blocks_with_checksums_and_tags_are_read() {
     use md5::{Digest, Md5};
@@ -113,7 +114,7 @@ fn blocks_with_checksums_and_tags_are_read() {
     assert_eq!(desk.ok(&["kv", "b.uf2", "get", "new"]).stdout, b"value");
 }
 
-/// Files in a container of files: the one that holds a filesystem.
+/// Files in a UF2 file: one of them holds a filesystem.
 #[test]
 fn a_file_in_a_container_of_files_is_read() {
     let desk = Desk::new();

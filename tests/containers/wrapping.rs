@@ -1,9 +1,10 @@
-//! `unwrap` and `wrap`: out of a format and back, byte for byte where nothing changed.
+//! `unwrap` and `wrap`: an image is taken out of a format and put back. Bytes that do not change
+//! stay the same.
 
 use crate::desk::Desk;
 use crate::make::*;
 
-/// Two regions far apart: a program, and the filesystem.
+/// Two regions that are far apart: a program, and the filesystem.
 const FIRMWARE: u32 = 0x1000_0000;
 const FILESYSTEM: u32 = 0x1800_0000;
 
@@ -37,7 +38,7 @@ fn what_did_not_change_keeps_every_byte() {
     }
 }
 
-/// Each record whose content is as before is as before, in its place.
+/// Each record whose content does not change stays the same, and stays in its place.
 #[test]
 fn only_records_that_change_are_written() {
     let desk = Desk::new();
@@ -52,7 +53,7 @@ fn only_records_that_change_are_written() {
     assert!(ran.text().contains(&format!("{changed} records changed, 0 added")), "{}", ran.text());
 }
 
-/// Text keeps its letters, line ends and order.
+/// Text keeps the case of its letters, its line ends and its order.
 #[test]
 fn the_style_of_text_is_kept() {
     let desk = Desk::new();
@@ -71,7 +72,7 @@ fn the_style_of_text_is_kept() {
     assert_eq!(desk.ok(&["kv", "new.srec", "get", "a"]).stdout, b"b");
 }
 
-/// Gaps stay gaps as long as what is in them is erased; where it is not, records are added.
+/// Gaps stay gaps as long as their content is erased. Otherwise, records are added.
 #[test]
 fn gaps_stay_gaps() {
     let desk = Desk::new();
@@ -106,7 +107,7 @@ fn gaps_stay_gaps() {
     }
 }
 
-/// Of several stretches the one with the filesystem is taken, or the one that is named.
+/// If there are several regions, the one with the filesystem is taken, or the one that was named.
 #[test]
 fn stretches_far_apart_are_told_apart() {
     let desk = Desk::new();

@@ -1,4 +1,4 @@
-//! All crash images of a workload, and the report when one does not stand.
+//! All crash images of a workload, and the report about one that fails.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,10 +11,10 @@ use super::oracle::judge;
 use super::script::{ID, Run, Script, Setup, Step, run};
 use super::verify::{c_goes_on, goes_on, read, sound};
 
-/// How long a failing workload is made shorter.
+/// How long a failing workload is shortened.
 const SHRINK_TIME: Duration = Duration::from_secs(20);
 
-/// Multiplies the number of random images, for a soak.
+/// Multiplies the number of random images, for a long run.
 pub fn factor() -> usize {
     std::env::var("LITTLEFS_CRASH_FACTOR").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
@@ -33,16 +33,16 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default()
 }
 
-/// An image that did not stand.
+/// A crash image that failed.
 struct Failure {
     why: String,
     cut: Option<Cut>,
-    /// The step at which it happened.
+    /// The step during which the crash happened.
     step: usize,
     image: Vec<u8>,
 }
 
-/// Run a workload without crashes, and let both filesystems and the verifier judge the end.
+/// Run a workload without crashes. Both filesystems and the verifier judge the result.
 pub fn try_run(setup: &Setup, steps: &[Step]) -> Result<(), String> {
     let run = match catch_unwind(|| run(setup, steps)) {
         Ok(run) => run?,
@@ -55,7 +55,7 @@ pub fn try_run(setup: &Setup, steps: &[Step]) -> Result<(), String> {
     c_goes_on(setup, &image, &tree)
 }
 
-/// The number of distinct images, if all of them from step `first` on stand.
+/// The number of distinct crash images, if all of them from step `first` on are good.
 fn try_all(
     setup: &Setup,
     steps: &[Step],
@@ -88,7 +88,7 @@ fn try_all(
     Ok(crashes.distinct())
 }
 
-/// Leave out what the failure does not need, for a while.
+/// For a limited time, leave out steps that the failure does not need.
 fn shrink(setup: &Setup, mut steps: Vec<Step>, samples: usize, why: &str) -> Vec<Step> {
     // the same kind of failure, and objects keep the attribute that names them
     let kind = |why: &str| why.split(' ').take(2).collect::<String>();
@@ -131,8 +131,8 @@ fn shrink(setup: &Setup, mut steps: Vec<Step>, samples: usize, why: &str) -> Vec
     }
 }
 
-/// Try `samples` crash images of each kind between any two barriers of the workload; the number
-/// of distinct ones.
+/// Try `samples` crash images of each kind between any two barriers of the workload. Returns the
+/// number of distinct ones.
 pub fn explore(name: &str, setup: &Setup, steps: &[Step], samples: usize) -> usize {
     let samples = samples * factor();
     let failure = match try_all(setup, steps, samples, 0) {

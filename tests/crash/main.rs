@@ -1,5 +1,5 @@
-//! Crash safety: workloads over an emulated device, and every kind of image that a crash at any
-//! moment can leave.
+//! Crash safety: workloads over an emulated device, and every kind of image that a crash can leave
+//! at any moment.
 //!
 //! Environment: `LITTLEFS_CRASH_FACTOR` multiplies the number of random images.
 
@@ -63,7 +63,7 @@ fn renames() {
     at_least(350, explore_all("renames", &SETUPS, &s, 30));
 }
 
-/// What replaces a durable name is replaced itself by an entry of another pair.
+/// An entry that replaces a durable name is itself replaced by an entry of another pair.
 #[test]
 fn a_name_replaced_twice() {
     let mut s = Script::new();
@@ -89,7 +89,7 @@ fn directories() {
     at_least(300, explore_all("directories", &SETUPS, &s, 20));
 }
 
-/// Pairs are compacted again and again within one flush: each of its commits fills a block.
+/// Pairs are compacted several times in one flush, because each of its commits fills a block.
 #[test]
 fn compactions() {
     let mut s = Script::new();
@@ -109,7 +109,8 @@ fn compactions() {
     at_least(140, explore_all("compactions", &setups, &s, 60));
 }
 
-/// The most times that a block is erased by one flush; a pair compacts into its blocks in turn.
+/// The largest number of times that one flush erases a block. A pair is compacted into its two
+/// blocks by turns.
 fn most_erases_in_a_flush(setup: &Setup, script: &Script) -> usize {
     let run = run(setup, &script.steps).expect("the workload runs");
     let block_size = setup.block_size as usize;
@@ -160,7 +161,7 @@ fn superblock_expansion() {
     at_least(300, explore_all("expansion", &setups, &s, 60));
 }
 
-/// Distinct images of random workloads on one setup.
+/// The number of distinct images for random workloads on one setup.
 fn random_workloads(name: &str, setup: Setup, seeds: std::ops::Range<u64>, sizes: &[u32]) -> usize {
     seeds
         .map(|seed| {
@@ -171,7 +172,7 @@ fn random_workloads(name: &str, setup: Setup, seeds: std::ops::Range<u64>, sizes
         .sum()
 }
 
-/// Fails unless a test covers as many images as it always did.
+/// Fails unless a test covers as many images as before.
 fn at_least(least: usize, n: usize) {
     println!("{n} distinct images");
     assert!(n >= least, "only {n} crash images, not {least}");
@@ -223,7 +224,7 @@ fn random_with_little_space() {
     at_least(3_000, random_workloads("full-128", setup, 620..635, &[0, 60, 300]));
 }
 
-/// Shapes of images that blocks fail in: pairs that append, and pairs that never do.
+/// Shapes of images in which blocks fail: with pairs that append, and with pairs that never do.
 const FAILING: [Setup; 5] = [
     Setup::new(128, 600, 16),
     Setup::new(128, 600, 128),
@@ -232,14 +233,14 @@ const FAILING: [Setup; 5] = [
     Setup { block_cycles: Some(2), ..Setup::new(128, 900, 128) },
 ];
 
-/// A workload and blocks that fail in it.
+/// A workload, and the blocks that fail during it.
 fn failing(setup: Setup, mode: BadBlock, seed: u64) -> (Setup, Script) {
     let setup = Setup { bad_blocks: Some(BadBlocks::new(mode, seed)), ..setup };
     (setup, random(seed, 20, [4, 12, 30][seed as usize % 3], &[0, 9, 40, 300]))
 }
 
-/// Blocks fail while entries are made, renamed and removed: nothing is lost, nothing panics, and C
-/// finds nothing to repair.
+/// Blocks fail while entries are created, renamed and removed. Nothing is lost, nothing panics, and
+/// C finds nothing to repair.
 #[test]
 fn random_workloads_around_bad_blocks() {
     let runs = 4 * explore::factor() as u64;
@@ -262,7 +263,7 @@ fn random_workloads_around_bad_blocks() {
     }
 }
 
-/// The same with a loss of power at any moment.
+/// The same with a power loss at any moment.
 #[test]
 fn random_crashes_around_bad_blocks() {
     let mut n = 0;

@@ -1,16 +1,16 @@
-//! Which trees a crash may leave.
+//! The trees that may exist after a crash.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::common::tree::{Attrs, Kind, Tree, show, split};
 use super::script::ID;
 
-/// The identity of an object: its attribute, or its path if it has none (the root).
+/// The identity of an object: its attribute, or its path if it has no attribute (the root).
 type Id = Vec<u8>;
 
-/// An object apart from its name.
+/// An object without its name.
 struct Object {
-    /// Directory it lies in.
+    /// The directory that contains it.
     parent: Id,
     name: Vec<u8>,
     kind: Kind,
@@ -24,7 +24,7 @@ fn id_of(tree: &Tree, path: &[u8]) -> Id {
     }
 }
 
-/// Every object but the root, by identity.
+/// All objects except the root, by identity.
 fn objects(tree: &Tree) -> Result<BTreeMap<Id, Object>, String> {
     let mut objects = BTreeMap::new();
     for (path, entry) in tree {
@@ -46,7 +46,7 @@ fn objects(tree: &Tree) -> Result<BTreeMap<Id, Object>, String> {
 /// A tree, prepared for comparisons.
 pub struct State {
     objects: BTreeMap<Id, Object>,
-    /// Names taken: directory and name in it.
+    /// Names in use: the directory, and the name in it.
     slots: BTreeSet<(Id, Vec<u8>)>,
 }
 
@@ -58,11 +58,12 @@ impl State {
     }
 }
 
-/// Judge `found`, the tree after a crash while the last of `states` was flushed over the first.
+/// Judge `found`, the tree after a crash during the flush of the last of `states` over the first
+/// one.
 ///
-/// Each object must have its old or its new place, content and attributes, and be there if it
-/// was before and after; each name that was taken all the time must be. States between count for
-/// what an object held that is not to stay; with `any`, for everything.
+/// Each object must have its old or its new place, content and attributes, and it must exist if it
+/// existed before and after. Each name that existed all the time must exist. The states in between
+/// are allowed for the content of an object that will be removed, and with `any` for everything.
 pub fn judge(states: &[State], any: bool, found: &Tree) -> Result<(), String> {
     let found = State::new(found)?;
     let (Some(old), Some(new)) = (states.first(), states.last()) else { return Ok(()) };

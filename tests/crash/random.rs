@@ -4,7 +4,7 @@ use super::common::calls::{Model, Subject};
 use super::common::tree::{Tree, join};
 use super::script::{NAME_MAX, Script, Step};
 
-/// A small generator: the tests are the same on every run.
+/// A small random generator, so that the tests are the same in every run.
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -14,7 +14,7 @@ impl Rng {
     }
 }
 
-/// Makes calls that succeed wherever there is space.
+/// Generates calls that succeed if there is space.
 struct Maker {
     rng: Rng,
     model: Model,
@@ -38,7 +38,7 @@ impl Maker {
         self.pick(|tree, p| tree[p].is_dir() && p.iter().filter(|&&b| b == b'/').count() < 3)
     }
 
-    /// A name in a directory, taken or not.
+    /// A name in a directory, which exists or not.
     fn place(&mut self) -> Option<String> {
         let dir = self.dir()?;
         let name = format!("{}{}", ["a", "b", "quite-long-"][self.rng.below(3)], self.rng.below(9));
@@ -97,7 +97,7 @@ impl Maker {
         Some(())
     }
 
-    /// Keep the calls from `at` on if all of them can be done.
+    /// Keep the calls from index `at` if all of them are possible.
     fn settle(&mut self, at: usize) {
         let mut next = self.model.clone();
         let fits = self.script.steps[at..].iter().all(|step| match step {
@@ -111,7 +111,7 @@ impl Maker {
     }
 }
 
-/// `flushes` times up to `batch` operations on files of these sizes, and a flush.
+/// Do `flushes` times up to `batch` operations on files of these sizes, and then a flush.
 pub fn random(seed: u64, flushes: usize, batch: usize, sizes: &[u32]) -> Script {
     let mut maker = Maker { rng: Rng(seed), model: Model::new(NAME_MAX), script: Script::new() };
     for _ in 0..flushes {

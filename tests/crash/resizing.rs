@@ -1,5 +1,5 @@
-//! Resizing where it is: whatever cuts it off, the image is sound and has the old size or the new one,
-//! for the C driver as well.
+//! Resizing in place: wherever it is cut off, the image is sound and has the old or the new size,
+//! also for the C driver.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::explore::factor;
 
 const ATTRS: [u8; 2] = [0x74, 0x75];
 
-/// An image with files and directories all over it, whose superblock chain has two pairs.
+/// An image with files and directories in all its parts. Its superblock chain has two pairs.
 fn spread(config: &Config) -> (Vec<u8>, Tree) {
     let worn = Config { block_cycles: 1, ..config.clone() };
     let mut c = CLfs::fresh(&worn).expect("a new image");
@@ -49,7 +49,7 @@ fn device(config: &Config, count: u32, image: &[u8]) -> Arc<RamDevice> {
     Arc::new(RamDevice::from_image(geometry, image))
 }
 
-/// What the C driver reads; with a fixed number of blocks or, where that is 0, with any.
+/// What the C driver reads with a fixed number of blocks, or, if that is 0, with any number.
 fn c_reads(config: &Config, block_count: u32, image: &[u8], name: &str, tree: &Tree) {
     let config = Config { block_count, strict_erase: false, ..config.clone() };
     let mut c = CLfs::mount(image.to_vec(), &config).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -58,8 +58,8 @@ fn c_reads(config: &Config, block_count: u32, image: &[u8], name: &str, tree: &T
     c.write_file(b"one more", &[7; 900]).unwrap_or_else(|e| panic!("{name}: {e}"));
 }
 
-/// Of the old or the new size, sound, with everything; `check` tells whether the superblocks differ,
-/// and `-p` lets them agree.
+/// Check that the image has the old or the new size, is sound and has everything. `check` shows
+/// whether the superblocks differ, and `-p` makes them agree.
 fn stands(config: &Config, sizes: [u32; 2], image: &[u8], name: &str, tree: &Tree) -> u32 {
     let most = *sizes.iter().max().expect("two");
     let whole = device(config, most, image);
@@ -111,7 +111,7 @@ fn cut_off_at_every_write() {
     }
 }
 
-/// Too few blocks: nothing is lost, and the size stays.
+/// With too few blocks, nothing is lost, and the size stays.
 #[test]
 fn without_room() {
     let config = Config::new(512, 160, 16);
@@ -125,7 +125,7 @@ fn without_room() {
     }
 }
 
-/// lfs_fs_grow writes the root's superblock only; `-p` lets the others follow.
+/// lfs_fs_grow writes only the superblock of the root. `-p` writes the others.
 #[test]
 fn grown_by_c() {
     let config = Config::new(512, 160, 16);

@@ -1,4 +1,4 @@
-//! Workloads: operations and flushes, and what happens when they run over an emulated device.
+//! Workloads: operations and flushes, and how they are run over an emulated device.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use super::common::tree::diff;
 use super::oracle::State;
 use super::random::Rng;
 
-/// Type of the attribute that tells objects apart, whatever their names.
+/// The type of the attribute that identifies an object, whatever its name is.
 pub const ID: u8 = 0x49;
-/// Type of the attribute that workloads change.
+/// The type of the attribute that workloads change.
 pub const ATTR: u8 = 0x61;
 /// Longest name.
 pub const NAME_MAX: usize = 255;
 
-/// Shape of an image, and of the mounts.
+/// The shape of an image, and how it is mounted.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
     pub block_size: u32,
@@ -31,19 +31,19 @@ pub struct Setup {
     pub bad_blocks: Option<BadBlocks>,
 }
 
-/// Blocks that fail one after the other while a workload runs.
+/// Blocks that fail one after the other during a workload.
 #[derive(Clone, Copy, Debug)]
 pub struct BadBlocks {
     pub mode: BadBlock,
-    /// One more fails before one in so many flushes.
+    /// One more block fails before one of this many flushes.
     pub one_in: usize,
-    /// How many fail in all.
+    /// How many blocks fail in all.
     pub most: usize,
-    /// Chooses them.
+    /// The seed that chooses them.
     pub seed: u64,
 }
 
-/// Every way in which a block may fail.
+/// All ways in which a block can fail.
 pub const BAD_BLOCKS: [BadBlock; 5] = [
     BadBlock::ProgError,
     BadBlock::EraseError,
@@ -57,7 +57,7 @@ impl BadBlocks {
         Self { mode, one_in: 1 + seed as usize % 3, most: 20, seed }
     }
 
-    /// Perhaps let one more block fail. One that holds something stays readable.
+    /// Perhaps let one more block fail. If it holds something, it can still be read.
     fn strike(&mut self, rng: &mut Rng, dev: &EmuDevice, fs: &mut Fs) -> Result<(), String> {
         if self.most == 0 || rng.below(self.one_in) > 0 {
             return Ok(());
@@ -99,7 +99,8 @@ impl Setup {
         }
     }
 
-    /// The C driver for the same images. What flash could not program, a file can.
+    /// The C driver for the same images. Bytes that flash could not program can be programmed in a
+    /// file.
     pub fn c_config(&self) -> Config {
         let mut config = Config::new(self.block_size, self.block_count, self.prog_size);
         config.disk_version = self.version;
@@ -113,14 +114,14 @@ impl Setup {
     }
 }
 
-/// Part of a workload.
+/// One step of a workload.
 #[derive(Clone, Debug)]
 pub enum Step {
     Call(Call),
     Flush,
 }
 
-/// A workload, built call by call. Paths are relative to the root.
+/// A workload that is built call by call. Paths are relative to the root.
 #[derive(Default)]
 pub struct Script {
     pub steps: Vec<Step>,
@@ -197,17 +198,18 @@ impl Script {
 
 /// What may be on disk while these events are written.
 pub struct Segment {
-    /// End in the log.
+    /// The end of the events in the log.
     pub end: usize,
-    /// Last state known to be durable.
+    /// The last state that is known to be durable.
     pub old: usize,
     /// Newest state.
     pub new: usize,
-    /// A flush failed since the old state: parts of any state between may be there.
+    /// Whether a flush has failed since the old state. Then parts of all states in between may be
+    /// on disk.
     pub failed: bool,
 }
 
-/// A workload that ran.
+/// A workload that was run.
 pub struct Run {
     pub base: Vec<u8>,
     pub log: Vec<Event>,
@@ -227,14 +229,14 @@ impl Run {
         image
     }
 
-    /// What a crash is judged by that reached event `at`.
+    /// What a crash after event `at` is compared with.
     pub fn segment(&self, at: usize) -> &Segment {
         let i = self.segments.partition_point(|s| s.end < at);
         &self.segments[i.min(self.segments.len() - 1)]
     }
 }
 
-/// Run `steps` on a fresh image, checking what every flush left.
+/// Run `steps` on a new image, and check what every flush has left.
 pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
     let base = setup.format();
     let read_back = setup.bad_blocks.is_some();

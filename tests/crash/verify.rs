@@ -1,4 +1,4 @@
-//! What every crash image must stand: both filesystems and the verifier.
+//! What is checked for every crash image: by both filesystems and by the verifier.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use super::common::ours::Ours;
 use super::common::tree::{Entry, Tree, diff, join, show};
 use super::script::{ATTR, ID, NAME_MAX, Setup};
 
-/// Notes that a first write must have done away with.
+/// Notes that the first write must have removed.
 const PENDING: [&str; 4] = ["sync-pending", "move-pending", "half-orphan", "orphan"];
 
-/// Fail on errors; once `settled`, also on anything unfinished.
+/// Fail if there are errors, and if `settled`, also if there is anything unfinished.
 pub fn sound(setup: &Setup, image: &[u8], settled: bool) -> Result<(), String> {
     let dev = Arc::new(RamDevice::from_image(setup.geometry(), image.to_vec()));
     let report = check(dev).map_err(|e| format!("check: {e}"))?;
@@ -29,14 +29,14 @@ pub fn sound(setup: &Setup, image: &[u8], settled: bool) -> Result<(), String> {
     }
 }
 
-/// What we read from an image.
+/// What this library reads from an image.
 pub fn read(setup: &Setup, image: &[u8]) -> Result<Tree, String> {
     Ours::open(setup.geometry(), image.to_vec(), &setup.options(true))
         .and_then(|mut ours| ours.tree())
         .map_err(|e| format!("reading: {e}"))
 }
 
-/// Calls that any image should serve: creations, a rename across directories, a removal.
+/// Calls that are possible on any image: creating, renaming from directory to directory, removing.
 fn more_calls(tree: &Tree) -> Vec<Call> {
     let mut calls = vec![
         Call::Create(b"~new".to_vec()),
@@ -67,7 +67,8 @@ fn apply(ours: &mut Ours, model: &mut Model, call: &Call) -> Result<(), String> 
     Ok(())
 }
 
-/// `~new` first, and then more if asked to go `further`: everything of `tree` stays, and what was unfinished is finished.
+/// Create `~new`, and with `further` do more. Everything in `tree` must stay, and what was
+/// unfinished must be finished.
 pub fn goes_on(setup: &Setup, image: &[u8], tree: &Tree, further: bool) -> Result<(), String> {
     let mut ours = Ours::open(setup.geometry(), image.to_vec(), &setup.options(false))
         .map_err(|e| format!("opening: {e}"))?;
@@ -107,7 +108,7 @@ fn has_pending_move(setup: &Setup, image: &[u8]) -> Result<bool, String> {
     Ok(report.findings.iter().any(|f| f.code == "move-pending"))
 }
 
-/// Blocks in use, as we count them.
+/// How many blocks are in use according to this library.
 fn blocks_used(setup: &Setup, image: &[u8]) -> Result<usize, String> {
     let dev = Arc::new(RamDevice::from_image(setup.geometry(), image.to_vec()));
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
@@ -116,7 +117,7 @@ fn blocks_used(setup: &Setup, image: &[u8]) -> Result<usize, String> {
 }
 
 /// Read every file that C lists. While a move is pending, the driver itself cannot open the entry
-/// behind the one that moves.
+/// after the one that is moved.
 fn read_all(c: &mut CLfs, moving: bool) -> Result<(), String> {
     let mut todo = vec![Vec::new()];
     while let Some(dir) = todo.pop() {
@@ -140,7 +141,7 @@ fn read_all(c: &mut CLfs, moving: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// The C driver mounts the image, reads every file it lists, and finishes what is unfinished
+/// The C driver mounts the image, reads every file that it lists, and finishes what is unfinished
 /// without losing anything.
 pub fn c_goes_on(setup: &Setup, image: &[u8], tree: &Tree) -> Result<(), String> {
     let mut c = CLfs::mount(image.to_vec(), &setup.c_config()).map_err(fail("mount"))?;

@@ -1,8 +1,8 @@
-//! Our filesystem against the C driver, operation by operation, over a matrix of geometries.
+//! This library against the C driver, operation by operation, with many geometries.
 //!
 //! Environment: `LITTLEFS_CASES` multiplies the number of random sequences (default 1),
-//! `PROPTEST_RNG_SEED` gives other sequences, and `LITTLEFS_TRACE` tells every call as it is
-//! made (with `--nocapture`), for when the C driver aborts in an assertion.
+//! `PROPTEST_RNG_SEED` gives other sequences, and `LITTLEFS_TRACE` prints every call when it is
+//! made (with `--nocapture`), for the case that the C driver aborts in an assertion.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -20,7 +20,7 @@ use littlefs::fs::{FormatOptions, OpenOptions};
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestCaseError, TestError, TestRunner};
 
-/// Random sequences for each setup, before the environment has its say.
+/// How many random sequences there are for each setup, before the environment changes that.
 const CASES: u32 = 100;
 /// Operations in the longest sequence.
 const OPS_MAX: usize = 80;
@@ -30,7 +30,7 @@ fn cases() -> u32 {
     CASES * factor
 }
 
-/// Blocks of the image: few enough to fill it up now and then.
+/// The number of blocks of the image. It is so small that the image is sometimes full.
 fn block_count(block_size: u32) -> u32 {
     match block_size {
         128 => 160,
@@ -83,7 +83,7 @@ fn differ(setup: Setup) {
     }
 }
 
-/// Every prog size that the C driver takes with this block size.
+/// Every program size that the C driver accepts with this block size.
 fn differ_with_each_prog_size(block_size: u32, disk_version: u32) {
     for prog_size in [1, 16, 256, 512, block_size] {
         let seen_before = prog_size == block_size && matches!(block_size, 256 | 512);
@@ -117,7 +117,7 @@ differential! {
     blocks_of_65536_disk_2_1: 65536, V2_1;
 }
 
-/// Pairs move, and the superblock expands, on both sides.
+/// Pairs move, and the superblock chain grows, on both sides.
 #[test]
 fn wear_levelling() {
     for (block_size, prog_size) in [(512, 16), (4096, 256)] {
@@ -127,7 +127,7 @@ fn wear_levelling() {
     }
 }
 
-/// The prog size is not told: a wrong guess costs a compaction, never data.
+/// The program size is not given. A wrong guess costs a compaction, but never data.
 #[test]
 fn inferred_prog_size() {
     for (block_size, prog_size) in [(512, 16), (4096, 64), (4096, 4096)] {
@@ -136,7 +136,7 @@ fn inferred_prog_size() {
     }
 }
 
-/// mklittlefs erases with zeros; so its images end their metadata blocks in zeros.
+/// mklittlefs erases with zeros, so the metadata blocks of its images end with zeros.
 #[test]
 fn erased_to_zero() {
     for (block_size, prog_size) in [(512, 16), (4096, 256)] {
@@ -146,7 +146,7 @@ fn erased_to_zero() {
     }
 }
 
-/// Drivers with a metadata limit, without inline files, and with larger ones than usual.
+/// Drivers with a limit for metadata, without inline files, and with larger ones than usual.
 #[test]
 fn limited_metadata() {
     let config = Config::new(4096, 48, 16);
@@ -172,7 +172,7 @@ fn script(setup: &Setup, body: impl FnOnce(&mut Arena) -> Verdict) {
     }
 }
 
-/// Directories of many pairs, filled in an order that is not theirs, and emptied again.
+/// Directories of many pairs, which are filled in another order than theirs, and emptied again.
 #[test]
 fn large_directory_grows_and_empties() {
     for (block_size, entries) in [(128, 60), (512, 400), (4096, 1500)] {
@@ -201,7 +201,7 @@ fn large_directory_grows_and_empties() {
     }
 }
 
-/// Directories inside each other, moved as a whole.
+/// Directories inside each other, which are moved with their content.
 #[test]
 fn deep_tree_moves() {
     script(&Setup::new(Config::new(512, 256, 16)), |arena| {
@@ -224,7 +224,7 @@ fn deep_tree_moves() {
     });
 }
 
-/// A file of many blocks, overwritten, cut and extended everywhere.
+/// A file of many blocks, which is overwritten, shortened and extended everywhere.
 #[test]
 fn large_file_changes_anywhere() {
     script(&Setup::new(Config::new(512, 1200, 16)), |arena| {
@@ -257,7 +257,7 @@ fn large_file_changes_anywhere() {
     });
 }
 
-/// A full image still lets its files be removed, and what was freed be used.
+/// Files can be removed from a full image, and the blocks that become free can be used.
 #[test]
 fn full_image_can_be_emptied() {
     for (block_size, prog_size) in [(128, 1), (512, 16), (4096, 4096)] {
@@ -289,7 +289,7 @@ fn full_image_can_be_emptied() {
     }
 }
 
-/// The limits in the superblock, which both sides keep to.
+/// The limits in the superblock, which both sides obey.
 #[test]
 fn limits_of_the_superblock() {
     let config = Config::new(4096, 32, 16);
@@ -325,7 +325,7 @@ fn limits_of_the_superblock() {
     diff("C's image", &want, "our image", &have).unwrap_or_else(|lines| panic!("{lines}"));
 }
 
-/// The judge itself: what C writes, C reads back.
+/// The comparison itself: C reads back what C has written.
 #[test]
 fn c_driver_reads_back_what_it_wrote() {
     for disk_version in [V2_0, V2_1] {
@@ -365,7 +365,7 @@ fn c_driver_reads_back_what_it_wrote() {
     }
 }
 
-/// The judge itself: an image whose unwritten bytes are not erased is noticed.
+/// The comparison itself: it notices an image whose unwritten bytes are not erased.
 #[test]
 #[should_panic(expected = "C littlefs did what flash cannot")]
 fn programming_dirty_bytes_is_noticed() {

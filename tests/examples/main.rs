@@ -1,10 +1,10 @@
-//! The examples run, and do what they say.
+//! The examples run, and do what they claim.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The program of an example: `cargo test` builds them all, beside the tests.
+/// The program of an example. `cargo test` builds all examples, next to the tests.
 fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
     let target = test.parent().and_then(Path::parent).expect("target/PROFILE/deps");

@@ -1,4 +1,4 @@
-//! A device in memory on which every call can be made to go wrong.
+//! A device in memory in which every call can be made to fail.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use littlefs::error::IoOp;
 
 use super::geometry;
 
-/// Asked before each call of the device: what kind it is, and which block it names.
+/// Is asked before each call of the device: the kind of the call, and the block that it names.
 type Before = dyn Fn(IoOp, Option<u32>) -> IoResult<()> + Send + Sync;
 
-/// A device whose every call is judged before it is made.
+/// A device that asks a judge before each call.
 pub struct Judged {
     pub dev: EmuDevice,
     before: Box<Before>,

@@ -1,5 +1,5 @@
-//! A device on which every write fails, as when its cable is loose: that is an error of the device
-//! and not a lack of space, and everything is written once the device works again.
+//! A device on which every write fails, for example because of a loose cable. This is an error of
+//! the device and not a lack of space, and everything is written when the device works again.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::common::tree::diff;
 use super::device::Judged;
 use super::{BLOCK_COUNT, geometry, mount, options, prepared, sound, workload};
 
-/// A device on which no write succeeds any more after `left` of them.
+/// A device on which `left` more writes succeed, and then none.
 fn dying(image: Vec<u8>, left: &Arc<AtomicU64>) -> Arc<Judged> {
     let left = Arc::clone(left);
     Judged::new(image, move |op, block| {
@@ -38,7 +38,7 @@ fn is_device_error(what: &str, e: &Error) {
     assert_eq!(errno, Some(libc::EIO), "{what}: {e:?}");
 }
 
-/// Fill what is left of the image, but for `left` blocks.
+/// Fill the image, except for `left` blocks.
 fn fill(ours: &mut Ours, model: &mut Model, left: u32) {
     let call = Call::Create(b"filler".into());
     ours.apply(&call).and_then(|()| model.apply(&call)).expect("create");
@@ -114,7 +114,7 @@ fn it_is_no_lack_of_space_and_nothing_is_lost() {
     }
 }
 
-/// Programs that change nothing and are called a success.
+/// Programs that change nothing and report success.
 #[test]
 fn silence_is_found_out() {
     let (image, _) = prepared();

@@ -1,5 +1,5 @@
-//! Failing hardware: errors at every device call in turn, bad blocks in every mode, and devices that
-//! fail altogether.
+//! Failing hardware: an error at each device call in turn, bad blocks of every kind, and devices
+//! that fail completely.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -32,7 +32,7 @@ fn options() -> OpenOptions {
     OpenOptions { prog_size: Some(PROG_SIZE), ..OpenOptions::default() }
 }
 
-/// What the image holds before the faults.
+/// The content of the image before the faults.
 fn prepared() -> (Vec<u8>, Model) {
     let image = Ours::format(geometry(), &FormatOptions::default()).expect("format");
     let mut ours = Ours::open(geometry(), image, &options()).expect("open");
@@ -51,7 +51,7 @@ fn prepared() -> (Vec<u8>, Model) {
     (ours.image(), model)
 }
 
-/// Calls of all kinds; a flush after each inner list.
+/// Calls of all kinds, with a flush after each inner list.
 fn workload() -> Vec<Vec<Call>> {
     let path = |s: &str| s.as_bytes().to_vec();
     let rename =
@@ -69,7 +69,7 @@ fn workload() -> Vec<Vec<Call>> {
     ]
 }
 
-/// An image that both filesystems accept, and what it holds.
+/// An image that both filesystems accept, and its content.
 fn sound(image: &[u8], what: &str) -> Tree {
     let dev = Arc::new(RamDevice::from_image(geometry(), image.to_vec()));
     let report = check(dev).expect("check");
@@ -86,21 +86,21 @@ fn sound(image: &[u8], what: &str) -> Tree {
     tree
 }
 
-/// Our filesystem over a device that fails.
+/// This library over a device that fails.
 fn mount(dev: &Arc<EmuDevice>, image: &[u8]) -> Result<Ours, Error> {
     let mut ours = Ours::open(geometry(), image.to_vec(), &options()).expect("open");
     ours.fs = Fs::open(dev.clone(), &options())?;
     Ok(ours)
 }
 
-/// How the workload went.
+/// The result of the workload.
 struct Outcome {
     errors: Vec<String>,
     ours: Ours,
     model: Model,
 }
 
-/// Run the workload; what fails is left out of the model.
+/// Run the workload. Calls that fail are not made in the model.
 fn run(mut ours: Ours, mut model: Model, op: Option<IoOp>) -> Outcome {
     let mut errors = Vec::new();
     for calls in workload() {
@@ -126,7 +126,7 @@ fn run(mut ours: Ours, mut model: Model, op: Option<IoOp>) -> Outcome {
     Outcome { errors, ours, model }
 }
 
-/// Let each call of one kind fail in turn; `judge` gets what came of it.
+/// Let each call of one kind fail in turn. `judge` gets the result.
 fn each_fault(call: DeviceCall, errno: i32, judge: impl Fn(u64, &mut Outcome, &EmuDevice)) {
     let (image, model) = prepared();
     let mut n = 0;

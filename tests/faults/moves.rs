@@ -1,5 +1,5 @@
 //! Moves between directories that meet a bad block, so that a pair is relocated in the middle of a
-//! move, and a crash at any moment of that.
+//! move; and a crash at any moment of that.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::common::calls::{Call, Subject};
 use super::common::ours::Ours;
 use super::{BLOCK_COUNT, geometry, mount, options, prepared, sound};
 
-/// Crash images tried of each run, beside those that keep whole writes in order.
+/// How many crash images of each run are tried, in addition to those that keep whole writes in
+/// order.
 const SAMPLES: usize = 2;
 
 #[test]

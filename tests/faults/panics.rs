@@ -27,7 +27,7 @@ fn panicking(image: Vec<u8>, left: &Arc<AtomicU64>) -> Arc<Judged> {
     })
 }
 
-/// Whether `f` panicked as the device does.
+/// Whether `f` panicked like the device.
 fn panics<T>(f: impl FnOnce() -> T) -> bool {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(_) => false,

@@ -1,5 +1,5 @@
-//! What an operation costs does not grow with what is there: by counts of device calls and by
-//! memory, not by time (benches/growth.rs has the times).
+//! The cost of an operation does not grow with what the image holds. This is checked by counting
+//! device calls and memory, not by time (benches/growth.rs has the times).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ impl Counted {
         Fs::open(self.clone(), &OpenOptions::default()).expect("open")
     }
 
-    /// Reads and writes made by `op`.
+    /// How many reads and writes `op` makes.
     fn during(&self, op: impl FnOnce()) -> (u64, u64) {
         self.reads.store(0, Ordering::Relaxed);
         self.writes.store(0, Ordering::Relaxed);

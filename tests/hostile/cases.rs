@@ -1,4 +1,4 @@
-//! One image for each way to lie that somebody thought of.
+//! One image for each kind of false information that somebody has thought of.
 
 use littlefs::disk::commit::Writer;
 use littlefs::disk::superblock::MAGIC;
@@ -9,17 +9,17 @@ use super::builder::{
     superblock,
 };
 
-/// An image and what is to become of it.
+/// An image, and what is expected of it.
 pub struct Case {
     pub name: &'static str,
     pub image: Builder,
     /// Paths that can be read.
     pub readable: &'static [&'static str],
-    /// Paths that are there, and damaged.
+    /// Paths that exist and are damaged.
     pub broken: &'static [&'static str],
     /// Paths that are not shown.
     pub absent: &'static [&'static str],
-    /// Codes that the verifier reports.
+    /// The codes that the verifier reports.
     pub codes: &'static [&'static str],
 }
 
@@ -28,7 +28,7 @@ fn case(name: &'static str, image: &Builder) -> Case {
     Case { name, image, readable: &[], broken: &[], absent: &[], codes: &[] }
 }
 
-/// All of them.
+/// All cases.
 pub fn all() -> Vec<Case> {
     [tails(), directories(), lists(), names(), global_state(), superblocks(), logs()]
         .into_iter()
@@ -36,7 +36,7 @@ pub fn all() -> Vec<Case> {
         .collect()
 }
 
-/// A root with a sound file and the directory `dir` in pair {2, 3}.
+/// A root with a sound file, and with the directory `dir` in pair {2, 3}.
 fn root_with_dir(b: &mut Builder, tail: Tail) -> &mut Builder {
     b.root(tail, |w| {
         put_dir(w, 1, b"dir", [2, 3]);

@@ -1,4 +1,4 @@
-//! Images of chamelon's dialect that lie.
+//! Images in the dialect of chamelon with false information.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -57,7 +57,7 @@ fn corrupted() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Values that claim everything, share everything, and are many.
+/// Values that claim everything or share everything, and very many values.
 #[test]
 fn values_that_claim_the_same_blocks() {
     for size in [60_000, 0x7fff_fff0] {
@@ -74,7 +74,7 @@ fn values_that_claim_the_same_blocks() {
     }
 }
 
-/// The same change in both blocks of a pair, as chamelon writes them, with right checksums.
+/// Make the same change in both blocks of a pair, as chamelon writes them, with correct checksums.
 fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     let mut r = Random(seed);
     let mut bytes = image.to_vec();
@@ -99,7 +99,7 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Put an image through everything that reads it.
+/// Use everything that can read such an image.
 fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let Some((sb, _)) = superblock::probe(bytes) else { return };
     if (sb.block_size, sb.block_count) != (g.block_size, g.block_count) || !sb.is_supported() {

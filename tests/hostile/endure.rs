@@ -1,4 +1,4 @@
-//! What an image is put through, and what it may cost.
+//! What is done with an image, and what it may cost.
 
 #![expect(unsafe_code)]
 
@@ -21,11 +21,11 @@ use littlefs::image;
 use littlefs::kv;
 use littlefs::recover::{Manifest, Saved, recover};
 
-/// Most that any step may cost with an image of 64 KiB.
+/// The most that any step may cost for an image of 64 KiB.
 const BYTES_MAX: isize = 64 << 20;
 const NANOSECONDS_MAX: u64 = 1_000_000_000;
 
-/// Counts what each thread holds, and the most it ever held.
+/// Counts how much memory each thread holds, and the most that it has ever held.
 struct Counting;
 
 thread_local! {
@@ -33,8 +33,8 @@ thread_local! {
     static PEAK: Cell<isize> = const { Cell::new(0) };
 }
 
-/// Note a change of what is held; false if it is far too much, so that the test and not the
-/// machine runs out of memory.
+/// Note that the held memory changes. Returns false if it is far too much, so that the test runs
+/// out of memory, and not the machine.
 fn count(change: isize) -> bool {
     let held = HELD.get() + change;
     if change > 0 && held > 8 * BYTES_MAX {
@@ -81,13 +81,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// CPU time of this thread in nanoseconds: other processes do not count.
+/// The processor time of this thread in nanoseconds, so that other processes do not count.
 fn cpu_time() -> u64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     stat.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
-/// Run one step; panics when it does, or costs too much.
+/// Run one step. This panics if the step panics or costs too much.
 pub fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
     let (held, start) = (HELD.get(), cpu_time());
     PEAK.set(held);
@@ -104,7 +104,7 @@ pub fn bounded<T>(name: &str, step: &str, f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// What a path holds: a directory, or the checksum of a file; or why it cannot be read.
+/// What a path refers to: a directory, or the checksum of a file, or why it cannot be read.
 pub type Seen = BTreeMap<Vec<u8>, Result<Option<u32>, String>>;
 
 /// Read everything.
@@ -157,7 +157,7 @@ fn read_file(fs: &mut Fs, dir: DirId, name: &[u8]) -> Result<u32> {
     result.map(|()| sum)
 }
 
-/// A few changes of every kind; damage may refuse any of them.
+/// Make a few changes of every kind. Damage may prevent some of them.
 fn change(fs: &mut Fs, victim: &[u8]) -> Result<()> {
     if !victim.is_empty() {
         fs.unlink(ROOT, victim)?;
@@ -185,7 +185,7 @@ fn errors(report: &Report) -> BTreeSet<&'static str> {
     report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
 }
 
-/// The image as a key-value store: everything is asked for, and something changed.
+/// Use the image as a key-value store: read everything, and change something.
 fn use_as_store(dev: Arc<RamDevice>, read_only: bool) -> Result<(), kv::Error> {
     let options = kv::Options { read_only, ..kv::Options::default() };
     let store = kv::Store::connect(dev, &options)?;
@@ -211,16 +211,16 @@ fn use_as_store(dev: Arc<RamDevice>, read_only: bool) -> Result<(), kv::Error> {
     store.disconnect()
 }
 
-/// What came of an image.
+/// The result for an image.
 pub struct Outcome {
-    /// What can be read; nothing when the image does not open.
+    /// What can be read. `None` if the image cannot be opened.
     pub seen: Seen,
-    /// Codes of everything found.
+    /// The codes of all findings.
     pub codes: BTreeSet<&'static str>,
 }
 
-/// Put an image through everything. Panics if anything does, or takes too long or too much memory,
-/// or if writing to the image makes it worse.
+/// Do everything with an image. This panics if anything panics, takes too long or uses too much
+/// memory, or if writing to the image makes it worse.
 pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> Outcome {
     scratch.set_len(0).expect("truncate");
     scratch.write_all_at(bytes, 0).expect("write");
@@ -327,8 +327,8 @@ pub fn endure(name: &str, geometry: Geometry, bytes: &[u8], scratch: &File) -> O
     Outcome { seen, codes }
 }
 
-/// Whatever file was readable and is not damaged itself is there with the same content: at its
-/// path, or elsewhere if that was damaged.
+/// Check that every file that could be read, and is not damaged itself, still has its content: at
+/// its path, or elsewhere if its path was damaged.
 fn kept(name: &str, step: &str, seen: &Seen, dev: &Arc<RamDevice>, report: &Result<Report>) {
     let Ok(report) = report else { return };
     let after = bounded(name, step, || {
@@ -357,14 +357,15 @@ fn kept(name: &str, step: &str, seen: &Seen, dev: &Arc<RamDevice>, report: &Resu
     }
 }
 
-/// Whether the C driver refuses the superblock: for limits beyond its own.
+/// Whether the C driver refuses the superblock, because its limits are larger than those of the
+/// driver.
 fn is_beyond_c(g: Geometry, bytes: &[u8]) -> bool {
     let config = Config::new(g.block_size, g.block_count, 16);
     g.block_size < 128 || matches!(CLfs::mount(bytes.to_vec(), &config), Err(CError::Inval))
 }
 
-/// The C driver mounts the image and reads every file; what is of an unknown type it takes for a
-/// file that it cannot open.
+/// The C driver mounts the image and reads every file. An entry of unknown type is for it a file
+/// that it cannot open.
 fn c_reads(name: &str, dev: &RamDevice, unknown: bool) {
     let g = dev.geometry();
     let config = Config::new(g.block_size, g.block_count, 16);

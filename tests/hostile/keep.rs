@@ -1,4 +1,4 @@
-//! What nobody may lose on a damaged image: by one write, or by a repair that is cut off.
+//! What must not be lost on a damaged image, by one write or by a repair that is cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,7 +15,7 @@ use littlefs::error::Result;
 use littlefs::fs::{Fs, OpenOptions, ROOT, root_superblock};
 use littlefs::mdir::store;
 
-/// Of how many mutated images one is cut off everywhere.
+/// Of this many mutated images, one is cut off at every write.
 const CUT_EVERY: u64 = 7;
 
 fn config(g: Geometry) -> Config {
@@ -25,7 +25,7 @@ fn config(g: Geometry) -> Config {
     config
 }
 
-/// The blocks that the C driver counts as used, if it mounts.
+/// The blocks that the C driver counts as used, if it can mount the image.
 fn used_in_c(image: &[u8], g: Geometry) -> Option<BTreeSet<u32>> {
     if g.block_size < 128 {
         return None;
@@ -34,7 +34,7 @@ fn used_in_c(image: &[u8], g: Geometry) -> Option<BTreeSet<u32>> {
     c.blocks().ok()
 }
 
-/// One write of each kind, as a program would do it: a file is made, with content, and a directory.
+/// One write of each kind, as a program would do it: creating a file with content, and a directory.
 fn write_once(fs: &mut Fs) -> Result<()> {
     fs.create(ROOT, b"~new")?;
     let file = fs.open_file(ROOT, b"~new")?;
@@ -46,22 +46,22 @@ fn write_once(fs: &mut Fs) -> Result<()> {
     fs.flush()
 }
 
-/// Blocks that hold other bytes now.
+/// The blocks whose content has changed.
 fn changed(before: &[u8], after: &[u8], g: Geometry) -> BTreeSet<u32> {
     let bs = g.block_size as usize;
     let blocks = before.chunks(bs).zip(after.chunks(bs)).enumerate();
     blocks.filter(|(_, (a, b))| a != b).map(|(i, _)| i as u32).collect()
 }
 
-/// Every block that some reading of the image names.
+/// Every block that any reading of the image names.
 #[derive(Default)]
 struct Named {
-    /// Pairs that one of them is the tail or the directory of, whatever kind of entry names it.
+    /// Pairs that one of them has as its tail or names as a directory, in an entry of any type.
     pairs: BTreeSet<u32>,
-    /// Blocks that any pointer of any list leads to.
+    /// Blocks to which any pointer of any list leads.
     lists: BTreeSet<u32>,
-    /// Pairs that hold a superblock, the last of which is the root's, and what continues them: a
-    /// change in the root rewrites them in place.
+    /// The pairs with a superblock, the last of which is the root's, and the pairs that continue
+    /// them. A change in the root rewrites them in place.
     root: BTreeSet<u32>,
 }
 
@@ -114,8 +114,9 @@ impl Named {
     }
 }
 
-/// A write that is accepted changes no block that the C driver counts as used or that any reading
-/// of the image names, apart from the pairs of the root; and the filesystem is found as before.
+/// A write that is accepted does not change any block that the C driver counts as used, or that any
+/// reading of the image names, except the pairs of the root. And the filesystem can be found as
+/// before.
 fn a_write_keeps(name: &str, g: Geometry, bytes: &[u8]) -> bool {
     let dev = Arc::new(RamDevice::from_image(g, bytes.to_vec()));
     let sb = root_superblock(&*dev).ok();
@@ -169,14 +170,14 @@ fn errors(report: &Report) -> BTreeSet<(&'static str, String)> {
     errors.map(|f| (f.code, f.place.clone())).collect()
 }
 
-/// Paths, and the sums of files.
+/// The paths, and the checksums of files.
 fn paths(dev: &Arc<RamDevice>) -> BTreeMap<Vec<u8>, Option<u32>> {
     let options = OpenOptions { read_only: true, quiet: true, ..OpenOptions::default() };
     let seen = walk(&mut Fs::open(dev.clone(), &options).expect("opens"));
     seen.into_iter().map(|(path, what)| (path, what.ok().flatten())).collect()
 }
 
-/// A repair that is killed at any write, and run again.
+/// A repair that is killed at any write, and is run again.
 fn two_attempts(name: &str, g: Geometry, bytes: &[u8], mode: Mode) -> usize {
     let emu = Arc::new(EmuDevice::new(g, bytes.to_vec()));
     let before = check(emu.clone()).map(|r| errors(&r)).unwrap_or_default();
@@ -206,7 +207,7 @@ fn two_attempts(name: &str, g: Geometry, bytes: &[u8], mode: Mode) -> usize {
     cuts
 }
 
-/// Repairs of mutated images, cut off everywhere.
+/// Repairs of mutated images, cut off at every write.
 #[test]
 fn repairs_in_two_attempts() {
     let (mut failed, mut cuts) = (Vec::new(), 0);

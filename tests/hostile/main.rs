@@ -1,5 +1,6 @@
-//! Images that lie: whatever the bytes, an answer in bounded time and memory, never a panic; and
-//! what is not damaged stays readable and is never damaged by us.
+//! Images with false information: whatever the bytes are, there is an answer in bounded time and
+//! memory, and never a panic. What is not damaged can still be read, and is never damaged by this
+//! library.
 
 mod cases;
 mod chamelon;
@@ -23,7 +24,7 @@ use endure::endure;
 use littlefs::bd::Geometry;
 use littlefs::disk::superblock;
 
-/// Every crafted image: what must stay readable does, what is damaged is an error of its own, and
+/// For every crafted image, what must be readable can be read, each damage has its own error, and
 /// the verifier names the damage.
 #[test]
 fn crafted_images() {
@@ -57,7 +58,7 @@ fn judge(case: &Case, scratch: &File) {
     }
 }
 
-/// Real images with a few bytes changed: anywhere, and in metadata with the CRC made good.
+/// Real images with a few bytes changed: anywhere, and in metadata with corrected CRCs.
 #[test]
 fn corrupted_images() {
     let scratch = tempfile::tempfile().expect("scratch file");
@@ -75,7 +76,8 @@ fn corrupted_images() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// What the fuzzers and this test found once; erased bytes at the end of an image are left out.
+/// Images that the fuzzers and this test have found. Erased bytes at the end of an image are left
+/// out.
 #[test]
 fn corpus() {
     let scratch = tempfile::tempfile().expect("scratch file");

@@ -6,12 +6,12 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::disk::{Tag, crc, read_u32_le, tag};
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
 
-/// Mutations of each base image; more with `HOSTILE_ROUNDS`.
+/// How many mutations there are of each base image. `HOSTILE_ROUNDS` asks for more.
 pub fn rounds() -> u64 {
     std::env::var("HOSTILE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(700)
 }
 
-/// A small generator (SplitMix64): the same everywhere.
+/// A small random generator (SplitMix64), so that the tests are the same everywhere.
 pub struct Random(pub u64);
 
 impl Random {
@@ -91,7 +91,7 @@ pub fn corrupt(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Change a byte or a word of a metadata block and make the CRCs good again.
+/// Change a byte or a word of a metadata block, and correct the CRCs.
 fn forge(block: &mut [u8], r: &mut Random) {
     let ends = commit_ends(block);
     let Some(&end) = ends.last() else { return };
@@ -108,14 +108,14 @@ fn forge(block: &mut [u8], r: &mut Random) {
     mend(block);
 }
 
-/// Offsets of the CRC words' ends.
+/// The offsets at which the CRC words end.
 fn commit_ends(block: &[u8]) -> Vec<usize> {
     let mut ends = Vec::new();
     scan(block, |at, _| ends.push(at + 4));
     ends
 }
 
-/// Store the right CRC wherever a CRC tag stands.
+/// Store the correct CRC at every CRC tag.
 pub fn mend(block: &mut [u8]) {
     let mut sums = Vec::new();
     scan(block, |at, sum| sums.push((at, sum)));
@@ -124,7 +124,7 @@ pub fn mend(block: &mut [u8]) {
     }
 }
 
-/// Call `found` with place and right value of every CRC, whatever stands there.
+/// Call `found` with the place and the correct value of every CRC, whatever is stored there.
 fn scan(block: &[u8], mut found: impl FnMut(usize, u32)) {
     let (mut off, mut ptag, mut start) = (4, tag::FIRST, 0);
     while let Some(raw) = block.get(off..off + 4) {

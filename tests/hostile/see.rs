@@ -1,4 +1,4 @@
-//! Every report that can be had of an image.
+//! Every report about an image.
 
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use littlefs::inspect::{Inspector, Report, Unanswered};
 use littlefs::map::{self, Labels, Map};
 use serde::Serialize;
 
-/// Bytes of text after which no more reports are asked for: with so much, the image is an odd one.
+/// After this many bytes of text, no more reports are requested, because the image is an odd one.
 const TEXT_MAX: usize = 8 << 20;
 
-/// Asks for reports and has them displayed, one step after the other.
+/// Requests reports and displays them, one step after the other.
 struct Reader<'a> {
     inspector: Inspector,
     step: &'a dyn Fn(&str, &mut dyn FnMut()),
@@ -41,8 +41,8 @@ impl Reader<'_> {
     }
 }
 
-/// Ask for everything, and let all of it be displayed; each report is a call of `step`. The parser and
-/// what takes blocks apart must agree on every block.
+/// Request and display every report. Each report is one call of `step`. For every block, the parser
+/// and the dissection must agree.
 pub fn see(dev: Arc<RamDevice>, step: &dyn Fn(&str, &mut dyn FnMut())) {
     step("as a map", &mut || map(&dev));
     let inspector = Inspector::new(dev);
@@ -52,7 +52,7 @@ pub fn see(dev: Arc<RamDevice>, step: &dyn Fn(&str, &mut dyn FnMut())) {
     ask_for_everything(inspector, step);
 }
 
-/// The same for an image of another dialect, which has this superblock.
+/// The same for an image of another dialect with this superblock.
 pub fn see_dialect(
     dev: Arc<dyn BlockDevice>,
     dialect: Dialect,
@@ -97,7 +97,7 @@ fn ask_for_everything(inspector: Inspector, step: &dyn Fn(&str, &mut dyn FnMut()
     assert!(reader.text > 0);
 }
 
-/// Every form of the map, also of one that is compared with itself.
+/// Every form of the map, also in comparison with the image itself.
 fn map(dev: &RamDevice) {
     let mut map = Map::new(dev, u32::MAX).expect("not too many blocks");
     assert_eq!(map.blocks.len(), dev.geometry().block_count as usize);
@@ -126,7 +126,7 @@ fn map_dialect(dev: &dyn BlockDevice, dialect: Dialect, superblock: Superblock) 
     assert_eq!(runs.iter().map(|run| run.count as usize).sum::<usize>(), map.blocks.len());
 }
 
-/// Both readers of a block see the same in it.
+/// Check that both readers of a block see the same in it.
 fn agree(bytes: &[u8]) {
     let taken = Dissection::of(bytes).expect("a revision");
     let Parsed::Log(log) = parse(bytes, bytes.len()) else {

@@ -1,4 +1,4 @@
-//! Images of version 1 that lie.
+//! Images of version 1 with false information.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -75,7 +75,7 @@ fn files_that_claim_the_same_blocks() {
     }
 }
 
-/// A few changes, most of them in metadata whose CRC is good again.
+/// A few changes, most of them in metadata with a corrected CRC.
 fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     let mut r = Random(seed);
     let mut bytes = image.to_vec();
@@ -107,7 +107,7 @@ fn twist(image: &[u8], g: Geometry, seed: u64) -> Vec<u8> {
     bytes
 }
 
-/// Put an image through everything that reads it.
+/// Use everything that can read such an image.
 fn endure(name: &str, g: Geometry, bytes: &[u8]) {
     let halves = [0, g.block_size as usize].map(|at| bytes.get(at..).and_then(probe_version1));
     let Some((sb, _)) = halves.into_iter().flatten().next() else { return };

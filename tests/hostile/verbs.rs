@@ -1,5 +1,5 @@
-//! Every command that takes an image, run on images that lie: it ends in bounded time and memory, with
-//! a documented exit status, and says why where that is not 0.
+//! Every command that takes an image, run on images with false information. It ends in bounded time
+//! and memory with a documented exit status, and if that is not 0, it says why.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,12 +12,12 @@ use super::builder::{Builder, put_inline};
 use super::{cases, mutate};
 use littlefs::disk::Tail;
 
-/// A shell script around the program: at most so much of address space (in KiB) and of processor time
-/// (in seconds). A hang that uses none is ended by timeout(1).
+/// A shell script that runs the program with limits on address space (in KiB) and processor time
+/// (in seconds). A hang that uses no processor time is ended by timeout(1).
 const BOUNDED: &str = r#"ulimit -v 1048576 -t 20; exec timeout 120 "$0" "$@""#;
 
-/// What is run: the arguments, in which `I` is the image, `O` a name that is free, `D` a directory;
-/// the exit statuses that are documented; and whether the image may be changed.
+/// The commands: the arguments, in which `I` is the image, `O` an unused name and `D` a directory;
+/// the documented exit statuses; and whether the image may be changed.
 const COMMANDS: &[(&str, &[i32], bool)] = &[
     ("info I", &[0, 1], false),
     ("ls -laR I", &[0, 1, 2], false),
@@ -63,7 +63,7 @@ const COMMANDS: &[(&str, &[i32], bool)] = &[
     ("create -q --into I D", &[0, 1], true),
 ];
 
-/// Run one command on an image; what is wrong with the outcome.
+/// Run one command on an image. Returns what is wrong with the result.
 fn run(dir: &Path, image: &[u8], command: &(&str, &[i32], bool)) -> Result<(), String> {
     let (line, allowed, changes) = command;
     let (out, file) = (dir.join("O"), dir.join("I"));
@@ -86,7 +86,7 @@ fn run(dir: &Path, image: &[u8], command: &(&str, &[i32], bool)) -> Result<(), S
     }
 }
 
-/// Names in a directory, without what the test itself puts there.
+/// The names in a directory, without those that the test itself has put there.
 fn names(dir: &Path) -> BTreeSet<Vec<u8>> {
     let all = fs::read_dir(dir).expect("read_dir").map(|entry| entry.expect("entry").file_name());
     all.map(|name| name.as_bytes().to_vec()).collect()
@@ -117,7 +117,8 @@ fn every_command_survives_images_that_lie() {
     assert_eq!(names(scratch.path()), BTreeSet::from([b"work".to_vec()]), "something got out");
 }
 
-/// No name in an image leads out of the directory that it is copied to, nor out of the lines of a list.
+/// No name in an image leads out of the directory to which it is copied, or out of a line of a
+/// list.
 #[test]
 fn names_that_lie_lead_nowhere() {
     let hostile: &[&[u8]] = &[

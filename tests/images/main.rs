@@ -1,8 +1,8 @@
-//! Images as devices write them: read byte for byte as the C driver reads them, edited, and read
-//! back by the C driver.
+//! Images as devices write them. They are read byte for byte as the C driver reads them, changed,
+//! and read back by the C driver.
 //!
-//! The images are made here by the C driver, configured as it is on well-known devices.
-//! `LITTLEFS_EXTRA_IMAGES` may name a directory with more of them (`*.img`, `*.bin`).
+//! The images are made here by the C driver, configured as on well-known devices.
+//! `LITTLEFS_EXTRA_IMAGES` may name a directory with more images (`*.img`, `*.bin`).
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -17,10 +17,10 @@ use littlefs::bd::Geometry;
 use littlefs::error::Error;
 use littlefs::fs::{OpenOptions, ROOT};
 
-/// Attribute types that the images here use.
+/// The types of attributes that these images use.
 const ATTR_TYPES: [u8; 3] = [0x00, 0x74, 0xff];
 
-/// The driver as it is built for a kind of device.
+/// The driver as it is built for a device.
 fn profiles() -> Vec<(&'static str, Config)> {
     let esp8266 = Config::new(8192, 125, 64);
     let esp_idf = Config::new(4096, 96, 128);
@@ -91,7 +91,7 @@ fn profiles() -> Vec<(&'static str, Config)> {
     ]
 }
 
-/// Bytes of an attribute that the driver takes.
+/// How many bytes of an attribute the driver reads.
 fn attr_len(config: &Config, len: u32) -> u32 {
     if config.attr_max == 0 { len } else { len.min(config.attr_max) }
 }
@@ -100,8 +100,8 @@ fn geometry(config: &Config) -> Geometry {
     Geometry::new(config.block_size, config.block_count).expect("a possible geometry")
 }
 
-/// What a device holds after a while: directories, inline files, files that end around block
-/// boundaries, attributes, and the traces of what was changed and removed.
+/// What a device holds after some use: directories, inline files, files that end near a block
+/// boundary, attributes, and the traces of changes and removals.
 fn used_image(config: &Config) -> Vec<u8> {
     let mut c = CLfs::fresh(config).expect("format and mount");
     let block = config.block_size;
@@ -145,15 +145,15 @@ fn open(config: &Config, image: Vec<u8>, read_only: bool) -> Ours {
     Ours::open(geometry(config), image, &options).expect("open")
 }
 
-/// What C reads once it has finished what was interrupted. (Before that, its own listings miss the
-/// entry that follows a half-moved one.)
+/// What C reads after it has finished what was interrupted. Before that, its own listings miss the
+/// entry after a half-moved one.
 fn c_tree(config: &Config, image: &[u8]) -> Tree {
     let mut c = CLfs::mount(image.to_vec(), config).expect("C mounts");
     c.mkconsistent().expect("mkconsistent");
     c.tree(&ATTR_TYPES).expect("C reads")
 }
 
-/// The tree without attributes of types that C was not asked for.
+/// The tree without attributes whose types C was not asked for.
 fn known_attrs(mut tree: Tree) -> Tree {
     for entry in tree.values_mut() {
         let attrs = std::mem::take(&mut entry.attrs);
@@ -163,7 +163,7 @@ fn known_attrs(mut tree: Tree) -> Tree {
     tree
 }
 
-/// We read what C reads, and change nothing.
+/// This library reads what C reads, and changes nothing.
 fn check_reading(name: &str, config: &Config, image: &[u8]) -> Tree {
     let want = c_tree(config, image);
     for read_only in [true, false] {
@@ -179,7 +179,7 @@ fn check_reading(name: &str, config: &Config, image: &[u8]) -> Tree {
     want
 }
 
-/// Edits that touch many kinds of things, for a tree of any shape.
+/// Changes of many kinds, for a tree of any shape.
 fn edits(tree: &Tree, config: &Config) -> Vec<Call> {
     let block_size = config.block_size;
     let attr = |len| attr_len(config, len);
@@ -215,7 +215,8 @@ fn edits(tree: &Tree, config: &Config) -> Vec<Call> {
     calls
 }
 
-/// We edit the image; C reads what we meant, edits it in turn, and we read that.
+/// This library changes the image. C reads the result, changes it in turn, and this library reads
+/// that.
 fn check_editing(name: &str, config: &Config, image: &[u8], tree: &Tree) {
     let mut ours = open(config, image.to_vec(), false);
     let name_max = ours.fs.superblock().name_max as usize;
@@ -256,8 +257,9 @@ fn images_of_known_devices() {
     }
 }
 
-/// Wherever the power fails on a device: read-only, we see what C sees and write nothing; writable,
-/// we finish what it began before our first write.
+/// The power fails at any moment on a device. Opened read-only, this library sees what C sees, and
+/// writes nothing. Opened for writing, it finishes what the device has begun before its own first
+/// write.
 #[test]
 fn images_of_interrupted_devices() {
     type Step = fn(&mut CLfs) -> common::clfs::CResult<()>;
@@ -316,7 +318,7 @@ fn check_interrupted(name: &str, config: &Config, image: &[u8]) {
     assert_eq!(c.image(), image, "{name}: C found something left to repair");
 }
 
-/// Images from elsewhere, of which the geometry is in the superblock.
+/// Images from elsewhere. Their geometry is in the superblock.
 #[test]
 fn extra_images() {
     let Some(dir) = std::env::var_os("LITTLEFS_EXTRA_IMAGES") else { return };
@@ -349,7 +351,7 @@ fn check_extra_image(path: &Path) {
 }
 
 /// A driver for the image, from the compacted superblock at the start of block 0 (SPEC: 0x0ff and
-/// 0x201 tags). Erased bytes of foreign images may be anything.
+/// 0x201 tags). Erased bytes of images from elsewhere may have any value.
 fn config_of(image: &[u8]) -> Option<Config> {
     if image.get(8..16)? != b"littlefs" {
         return None;
