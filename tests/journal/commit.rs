@@ -1,4 +1,4 @@
-//! Commits that are interrupted at any moment, and finished.
+//! Commits of a journal that are interrupted at any moment, and finished.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::mounted::{littlefs, output, run, wait_until};
 use crate::program::fails;
 use crate::states::{Random, random_call};
 
-/// A device that remembers what is written.
+/// A device that records what is written.
 struct Recorder {
     ram: RamDevice,
     writes: Mutex<Vec<(u32, u32, Vec<u8>)>>,
@@ -56,8 +56,7 @@ impl BlockDevice for Recorder {
     }
 }
 
-/// An image with something in it, and a journal over it: what the image is to become, and the tree
-/// in that.
+/// An image with some content, a journal over it, what the image will become, and the tree in that.
 struct Case {
     lab: Lab,
     journal: Arc<MemoryFile>,
@@ -105,7 +104,7 @@ fn open(path: &Path, bytes: &[u8]) -> Journal {
     journal.expect("open")
 }
 
-/// Whether everything but a commit refuses the two.
+/// Whether everything except a commit refuses the two files.
 fn is_refused(path: &Path, base: &dyn BlockDevice) -> bool {
     let journal = Journal::open(path, Mode::Read).expect("sound");
     match journal.check(base, 0) {

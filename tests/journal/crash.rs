@@ -1,5 +1,5 @@
-//! Power cuts: whatever is left of the file's unsynced end, everything synced is there, and a
-//! transaction is there as a whole or not at all.
+//! Power cuts: whatever is left of the end of the file that was not synced, everything synced is
+//! there, and each transaction is complete or not there at all.
 
 use littlefs::bd::journal::Reason;
 
@@ -7,8 +7,8 @@ use crate::common::calls::{Call, Model, Subject};
 use crate::lab::{Lab, MemoryFile, assert_same, geometry, last, read};
 use crate::states::{Random, random_call};
 
-/// A journal of several transactions, savepoints and a revert; after each sync its length, the
-/// number of the state, and what that holds.
+/// A journal of several transactions, savepoints and a revert. After each sync, its length, the
+/// number of the state, and the content of the state are recorded.
 fn history(lab: &Lab, seed: u64) -> (Vec<u8>, Vec<(usize, u64, Model)>) {
     let file = lab.journal();
     let mut rng = Random(seed);
@@ -41,7 +41,8 @@ fn history(lab: &Lab, seed: u64) -> (Vec<u8>, Vec<(usize, u64, Model)>) {
     (file.bytes(), synced)
 }
 
-/// What a crash can leave of bytes that were not synced: nothing, zeros, old content of the disk.
+/// What a crash can leave of bytes that were not synced: nothing, zeros, or old content of the
+/// disk.
 fn tails(rng: &mut Random, rest: &[u8]) -> Vec<Vec<u8>> {
     let mut tails = vec![Vec::new(), vec![0; rest.len()]];
     for _ in 0..3 {
@@ -133,7 +134,7 @@ fn damage_in_the_middle_is_no_power_cut() {
     assert!(matches!(read(&*MemoryFile::new(dropped)), Err(Reason::Damaged { .. })));
 }
 
-/// A journal kept inside what it is the journal of.
+/// A journal inside the image to which it belongs.
 #[test]
 fn a_copy_of_the_journal_in_a_torn_transaction_is_only_data() {
     let lab = Lab::new(geometry(4096, 256));

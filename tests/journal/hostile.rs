@@ -1,4 +1,5 @@
-//! Files that were made to do harm: an answer, in time and memory that the file's size bounds.
+//! Files that were made to do harm: there is an answer, in time and memory that the size of the
+//! file bounds.
 
 use std::fs;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ fn journal(lab: &Lab) -> Vec<u8> {
     file.bytes()
 }
 
-/// Everything that can be done with it, whatever comes of it.
+/// Do everything with the journal that is possible, whatever the result is.
 fn use_it(lab: &Lab, file: &Arc<MemoryFile>) -> bool {
     let Ok((_, history)) = read(&**file) else { return false };
     for number in [history.base, history.last(), 3] {
@@ -100,7 +101,7 @@ fn mutated_journals_are_refused_or_read() {
     lab.assert_unchanged();
 }
 
-/// An entry with a good checksum that follows these bytes.
+/// An entry with a correct checksum that follows these bytes.
 fn append(bytes: &mut Vec<u8>, kind: Kind, number: u64, body: &[u8]) {
     let (scan, _) = read(&*MemoryFile::new(bytes.clone())).expect("sound");
     let head = Head {
@@ -144,7 +145,8 @@ fn entries_that_contradict_each_other_are_named() {
     assert!(begun(1, Kind::CommitDone, last, &[1; 32]).is_ok());
 }
 
-/// Many entries that each undo, name or repeat, and heads in a torn end: linear time.
+/// Many entries that each undo, name or repeat something, and headers in a torn end, take linear
+/// time.
 #[test]
 fn time_and_memory_are_bounded_by_the_size() {
     let lab = Lab::new(geometry(512, 128));

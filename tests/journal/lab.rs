@@ -17,14 +17,14 @@ use crate::common::calls::Call;
 use crate::common::ours::Ours;
 use crate::common::tree::{Tree, diff};
 
-/// A file in memory that remembers what was done to it.
+/// A file in memory that records what is done to it.
 #[derive(Default)]
 pub struct MemoryFile {
     bytes: Mutex<Vec<u8>>,
     /// Where each write began, and its bytes.
     pub writes: Mutex<Vec<(u64, Vec<u8>)>>,
     pub syncs: AtomicU64,
-    /// Writes fail from this size on.
+    /// Writes fail when the file has this size.
     pub full_at: AtomicU64,
 }
 
@@ -125,7 +125,7 @@ impl Lab {
         }
     }
 
-    /// The last state, to go on from.
+    /// The last state, for reading and writing.
     pub fn live(&self, file: &Arc<MemoryFile>) -> (Arc<JournalDevice>, Ours) {
         let (scan, history) = read(&**file).expect("sound");
         let dev = JournalDevice::live(self.base.clone(), file.clone(), &scan, history);
@@ -133,7 +133,7 @@ impl Lab {
         (dev.clone(), Ours::on(dev, &options()).expect("a filesystem"))
     }
 
-    /// What a state holds.
+    /// The content of a state.
     pub fn tree_at(&self, file: &Arc<MemoryFile>, number: u64) -> Tree {
         let (_, history) = read(&**file).expect("sound");
         let dev = JournalDevice::past(self.base.clone(), file.clone(), &history, number);
@@ -144,7 +144,7 @@ impl Lab {
         Ours::on(dev, &options).expect("a filesystem").tree().expect("readable")
     }
 
-    /// The image is what it was.
+    /// Check that the image is unchanged.
     pub fn assert_unchanged(&self) {
         assert!(self.base.image() == self.image, "the image was changed");
     }

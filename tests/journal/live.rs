@@ -5,7 +5,7 @@ use std::fs;
 use crate::mounted::{Mounted, littlefs, noise, output, python, run, wait_until, walk};
 use crate::program::{Journaled, fails};
 
-/// Set an extended attribute of the root; the errno, or 0.
+/// Set an extended attribute of the root. Returns the errno, or 0.
 fn setxattr(j: &Mounted, name: &str, value: &str) -> i32 {
     let script = format!(
         "import os, sys\ntry: os.setxattr('.', '{name}', b'{value}')\n\

@@ -1,4 +1,4 @@
-//! Journals: append-only transactions over an image that stays as it is.
+//! Journals: transactions that are appended to a file, over an image that does not change.
 
 #[path = "../common/mod.rs"]
 mod common;

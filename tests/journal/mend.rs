@@ -1,9 +1,10 @@
-//! Journals whose checksums are made good after a mutation, so that it gets past them.
+//! Correcting the checksums of a journal after a mutation, so that the mutation is not noticed by
+//! them.
 
 use littlefs::bd::journal::format::{HEAD_SIZE, Header};
 use littlefs::bd::journal::scan::Scan;
 
-/// Let every entry that `scan` found in the bytes before they were mutated be whole again.
+/// Correct the checksum of every entry that `scan` found in the bytes before they were mutated.
 pub fn mend(bytes: &mut [u8], scan: &Scan) {
     let header = bytes.get(..scan.header_len as usize).unwrap_or_default();
     let Ok((_, _, mut previous)) = Header::from_bytes(header) else { return };

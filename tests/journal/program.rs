@@ -46,7 +46,7 @@ impl Journaled {
         run(littlefs().args(["journal", action]).arg(self.file()).args(args))
     }
 
-    /// The same, expecting this exit code and these words in one error.
+    /// Run it. It must fail with this exit code, and its one error must contain these words.
     pub fn fails(&self, code: i32, action: &str, args: &[&str], words: &[&str]) {
         let mut command = littlefs();
         command.args(["journal", action]).arg(self.file()).args(args);
@@ -59,12 +59,12 @@ impl Journaled {
         serde_json::from_str(&self.run(action, &all)).expect("JSON")
     }
 
-    /// Bytes behind the last entry.
+    /// The bytes after the last entry.
     pub fn reserve(&self) -> u64 {
         self.json("verify", &[])["torn_bytes"].as_u64().expect("a number")
     }
 
-    /// A change, on disk.
+    /// Make a change, which is on disk when this returns.
     pub fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.m.path(name), bytes).expect("write");
         self.flush();
@@ -89,7 +89,7 @@ fn text(path: &Path) -> String {
     path.to_str().expect("a simple name").to_owned()
 }
 
-/// Changes of a transaction as `KIND PATH`.
+/// The changes of a transaction in the form `KIND PATH`.
 fn changes(t: &Value) -> Vec<String> {
     let all = t["changes"].as_array().expect("changes");
     all.iter()

@@ -1,4 +1,4 @@
-//! `littlefs run`: a program's end decides.
+//! `littlefs run`: the exit status of a program decides whether its changes are kept.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -132,7 +132,7 @@ fn a_journal_that_is_named_is_kept_and_goes_on() {
     assert_eq!(last().0, last().1);
 }
 
-/// Start it, and wait until its program is there.
+/// Start it, and wait until its program runs.
 fn started(image: &Image, options: &[&str], traps: &str, script: &str) -> std::process::Child {
     let there = image.m.beside("there");
     let script = format!("{traps}echo x > half; sync half; touch {}; {script}", there.display());

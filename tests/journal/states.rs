@@ -1,5 +1,4 @@
-//! States: what a journal holds is what the filesystem had at each flush, and the image never
-//! changes.
+//! States: a journal holds what the filesystem was at each flush, and the image never changes.
 
 use littlefs::bd::BlockDevice;
 use littlefs::bd::journal::{At, Fate, Reason};
@@ -8,7 +7,7 @@ use crate::common::calls::{Call, Model, Subject};
 use crate::common::tree::Tree;
 use crate::lab::{Lab, assert_same, create, geometry, last, read, write};
 
-/// A small generator: the tests are the same on every run.
+/// A small random generator, so that the tests are the same in every run.
 pub struct Random(pub u64);
 
 impl Random {
@@ -19,7 +18,7 @@ impl Random {
     }
 }
 
-/// A call that does something, mostly, to a tree like this.
+/// A call that usually has an effect on this tree.
 pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
     let paths: Vec<&Vec<u8>> = tree.keys().filter(|path| !path.is_empty()).collect();
     let any = |rng: &mut Random| match paths.len() {
@@ -48,8 +47,8 @@ pub fn random_call(rng: &mut Random, tree: &Tree) -> Call {
     }
 }
 
-/// Random calls, flushes, savepoints, reverts and remounts; every state that can be reached holds
-/// what the model had.
+/// Random calls, flushes, savepoints, reverts and remounts. Every state that can be reached has the
+/// content of the model at that time.
 fn run(block_size: u32, block_count: u32, seed: u64, steps: usize) {
     let lab = Lab::new(geometry(block_size, block_count));
     let file = lab.journal();
@@ -272,7 +271,7 @@ fn a_reader_never_waits_for_what_it_need_not() {
     assert!(dev.read(63, 1, &mut [0; 512]).is_err() && dev.prog(64, 0, b"x").is_err());
 }
 
-/// littlefs writes all of a file from the first changed byte on; the journal need not.
+/// littlefs writes all of a file from the first changed byte. The journal need not do that.
 #[test]
 fn what_stands_in_the_journal_is_not_appended_again() {
     for block_size in [512, 4096, 131_072] {

@@ -1,4 +1,4 @@
-//! What one thread did to its files, and which states of them may follow a crash.
+//! What one thread has done to its files, and which states of them may exist after a crash.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,32 +7,33 @@ use std::path::Path;
 
 use crate::mounted::noise;
 
-/// Bytes in a page of the kernel's.
+/// The size of a page of the kernel in bytes.
 const PAGE: usize = 4096;
 
-/// The state of one name: no entry, a directory, or a file.
+/// The state of a name: no entry, a directory, or a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     Absent,
     Dir,
-    /// A file that holds the first `len` bytes of what belongs to `id`; id 0 when found empty.
+    /// A file with the first `len` bytes of the content of `id`. The id is 0 for an empty file that
+    /// was found.
     File {
         id: u32,
         len: usize,
     },
 }
 
-/// What was done since the last state known to be on disk. After a crash a file is in one of
-/// these states.
+/// What was done since the last state that is known to be on disk. After a crash, a file is in one
+/// of these states.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
-    /// Durable state first, latest state last.
+    /// The states: the durable one is first, and the latest one is last.
     states: BTreeMap<String, Vec<State>>,
-    /// Renames not known to be durable: file id, old name, new name.
+    /// Renames that are not known to be durable: the id of the file, the old name and the new name.
     renames: Vec<(u32, String, String)>,
 }
 
-/// The content that belongs to an id; a file holds a prefix of it. It tells its id first.
+/// The content of an id. A file holds the beginning of it. It starts with its id.
 pub fn content(id: u32, len: usize) -> Vec<u8> {
     let mut bytes = id.to_le_bytes().to_vec();
     bytes.extend(noise(len.saturating_sub(4), id));
@@ -46,18 +47,19 @@ impl Ledger {
         self.states.get(name).and_then(|s| s.last()).cloned().unwrap_or(State::Absent)
     }
 
-    /// Names whose latest state satisfies `wanted`.
+    /// The names whose latest state satisfies `wanted`.
     pub fn names(&self, wanted: impl Fn(&State) -> bool) -> Vec<String> {
         let latest = self.states.iter().filter(|(_, s)| s.last().is_some_and(&wanted));
         latest.map(|(name, _)| name.clone()).collect()
     }
 
-    /// A name is about to get this state.
+    /// Note that a name is about to get this state.
     pub fn expect(&mut self, name: &str, state: State) {
         self.states.entry(name.to_owned()).or_insert_with(|| vec![State::Absent]).push(state);
     }
 
-    /// A file is about to move; both names must be told apart from any state of theirs.
+    /// Note that a file is about to move. It must be possible to tell both names apart from any of
+    /// their states.
     pub fn expect_rename(&mut self, from: &str, to: &str) {
         let State::File { id, len } = self.now(from) else { panic!("{from} is no file") };
         self.expect(to, State::File { id, len });
@@ -65,7 +67,8 @@ impl Ledger {
         self.renames.push((id, from.to_owned(), to.to_owned()));
     }
 
-    /// An fsync of the file under this name returned: it is there as it is now.
+    /// Note that an fsync of the file with this name has returned: the file is on disk as it is
+    /// now.
     pub fn synced(&mut self, name: &str) {
         let now = self.now(name);
         let State::File { id, .. } = now else { panic!("{name} is no file") };
@@ -80,7 +83,7 @@ impl Ledger {
         self.renames.retain(|r| r.0 != id);
     }
 
-    /// An fsync of a directory returned: everything is on disk as it is now.
+    /// Note that an fsync of a directory has returned: everything is on disk as it is now.
     pub fn all_synced(&mut self) {
         self.states.retain(|_, states| {
             *states = states.split_off(states.len() - 1);
@@ -89,8 +92,8 @@ impl Ledger {
         self.renames.clear();
     }
 
-    /// Look at the directory after a crash: each name must be in one of its states, and each
-    /// renamed file under exactly one of its names. What is found is the new durable state.
+    /// Check the directory after a crash: each name must be in one of its states, and each renamed
+    /// file must have exactly one of its names. What is found is the new durable state.
     pub fn recover(&mut self, dir: &Path) -> Result<(), String> {
         let mut found: BTreeMap<String, State> = BTreeMap::new();
         let mut read = |path: &Path, name: String| -> io::Result<bool> {
@@ -137,14 +140,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether a file was on disk, under whatever name.
+    /// Whether a file was on disk, under any name.
     fn durable(&self, id: u32) -> bool {
         let first =
             |s: &Vec<State>| matches!(s.first(), Some(State::File { id: it, .. }) if *it == id);
         self.states.values().any(first)
     }
 
-    /// Whether a file has not been removed or replaced.
+    /// Whether a file was neither removed nor replaced.
     fn lives(&self, id: u32) -> bool {
         let last =
             |s: &Vec<State>| matches!(s.last(), Some(State::File { id: it, .. }) if *it == id);
@@ -152,7 +155,7 @@ impl Ledger {
     }
 }
 
-/// Which file this is, by its content. Anything else is a file of no id.
+/// The id of a file, from its content. Other content has no id.
 fn identify(bytes: &[u8]) -> State {
     let id = bytes.get(..4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
     match id {
@@ -162,14 +165,14 @@ fn identify(bytes: &[u8]) -> State {
     }
 }
 
-/// Whether a state found is the one recorded; an empty file shows no id.
+/// Whether a state that was found is the recorded one. An empty file does not show its id.
 fn admits(recorded: &State, found: &State) -> bool {
     recorded == found
         || matches!((recorded, found), (State::File { len: 0, .. }, State::File { id: 0, len: 0 }))
 }
 
-/// Whether a file found ends at a page between two sizes recorded: there the kernel cuts a write
-/// into several.
+/// Whether a file that was found ends at a page between two recorded sizes, where the kernel
+/// divides a write.
 fn is_between(recorded: &[State], found: &State) -> bool {
     let State::File { id, len } = *found else { return false };
     if len % PAGE != 0 {

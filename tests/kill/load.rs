@@ -1,4 +1,4 @@
-//! The load of one thread on its own directory, until the mount dies under it.
+//! The work of one thread in its own directory, until the mount ends.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use crate::ledger::{Ledger, State, content};
 
-/// Names one thread uses: few, so that they are replaced, moved and removed often.
+/// How many names a thread uses. They are few, so that they are often replaced, moved and removed.
 const NAMES: u64 = 12;
-/// Longest file, in bytes: from inline to some blocks.
+/// The size of the largest file in bytes. So there are inline files, and files of several blocks.
 const LONGEST: usize = 20_000;
 
-/// A thread's directory, what it did there, and its random numbers.
+/// The directory of a thread, what the thread did there, and its random numbers.
 pub struct Load {
     pub dir: PathBuf,
     pub ledger: Ledger,
@@ -51,7 +51,7 @@ impl Load {
         }
     }
 
-    /// Work until the mount fails, which is how it ends.
+    /// Work until the mount fails. This is how the work always ends.
     pub fn run(&mut self) {
         loop {
             match self.step() {
@@ -76,7 +76,7 @@ impl Load {
         }
     }
 
-    /// Do one thing. The ledger learns of it before the call, and of a sync after it.
+    /// Do one thing. The ledger is told of it before the call, and of a sync after the sync.
     pub fn step(&mut self) -> io::Result<()> {
         let files = self.ledger.names(|s| matches!(s, State::File { .. }));
         // Files a crash left empty do not tell which they are.
@@ -102,7 +102,8 @@ impl Load {
         }
     }
 
-    /// Make a file, replacing by a rename what has the name: in place it would be truncated.
+    /// Write a file beside its name, and rename it, so that the old file is replaced. Writing in
+    /// place would truncate it.
     fn create(&mut self, name: &str) -> io::Result<()> {
         if self.ledger.now(name) != State::Absent {
             return Ok(());
@@ -139,7 +140,7 @@ impl Load {
         fs::remove_file(self.dir.join(name))
     }
 
-    /// Make a directory, or remove it when it is empty.
+    /// Create a directory, or remove it if it is empty.
     fn directory(&mut self, name: &str) -> io::Result<()> {
         let path = self.dir.join(name);
         if self.ledger.now(name) == State::Absent {
@@ -178,12 +179,12 @@ impl Load {
     }
 }
 
-/// Put everything of the filesystem on disk.
+/// Put everything in the filesystem on disk.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Whether this is what a mount answers when its daemon is gone.
+/// Whether a mount gives this error after its daemon has ended.
 fn is_dead(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }

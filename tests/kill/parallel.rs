@@ -1,11 +1,12 @@
-//! Eight processes at once on one mount: no deadlock, no loss.
+//! Eight processes at once on one mount: there is no deadlock, and nothing is lost.
 
 use std::process::{Child, Command};
 
 use crate::mounted::{Mounted, sh, wait_until};
 
-/// What each process does: files of its own, in its own directory and in one shared by all, with
-/// renames between the two, appends to a file shared by all, and at last its files compared.
+/// What each process does: it works on its own files, in its own directory and in one that all
+/// share, renames between the two, appends to a file that all share, and compares its files at the
+/// end.
 const PROCESS: &str = "
 import os, sys, hashlib
 me = int(sys.argv[1])

@@ -1,5 +1,5 @@
-//! Commands that build an image beside the old one and rename it, killed at every call that changes a
-//! file: under the name there is the old image or the new one, every byte of it.
+//! Commands that build an image beside the old one and rename it are killed at every call that
+//! changes a file. The name always refers to the old image or the new one, with every byte of it.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -10,7 +10,7 @@ use crate::common::tree::{Entry, Tree};
 use crate::common::v1::V1;
 use crate::mounted::{littlefs, output, run};
 
-/// System calls that change files or names. What begins with `?` not every architecture has.
+/// System calls that change files or names. Not every architecture has those that begin with `?`.
 const CALLS: [&str; 10] = [
     "write",
     "pwrite64",
@@ -23,7 +23,7 @@ const CALLS: [&str; 10] = [
     "renameat2",
     "unlinkat",
 ];
-/// Kills of one call at most; beyond that, every tenth.
+/// The largest number of kills for one call. Beyond that, only every tenth is tried.
 const EACH_MAX: u32 = 60;
 
 fn tree() -> Tree {
@@ -34,7 +34,7 @@ fn tree() -> Tree {
     tree
 }
 
-/// Kill the command at every call; `file` must then be one of what it was and what it becomes.
+/// Kill the command at every call. After that, `file` must have its old or its new content.
 fn killed_everywhere(what: &str, dir: &Path, file: &str, args: &[&str]) {
     let path = dir.join(file);
     let old = fs::read(&path).ok();
@@ -82,7 +82,8 @@ fn killed_everywhere(what: &str, dir: &Path, file: &str, args: &[&str]) {
     assert!(kept > 5 && replaced > 0, "{what}: {kept} times the old image, {replaced} the new one");
 }
 
-/// The new file is on disk before it has the name, and the name before the command ends.
+/// The new file is on disk before it gets the name, and the name is on disk before the command
+/// ends.
 fn is_durable(what: &str, dir: &Path, args: &[&str]) {
     let trace = dir.join("trace");
     let calls =

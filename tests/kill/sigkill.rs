@@ -1,4 +1,4 @@
-//! SIGKILL at random moments: what was synced is there, everything else old or new.
+//! SIGKILL at random moments: what was synced is there, and everything else is old or new.
 
 use std::fs;
 use std::process::Command;
@@ -8,11 +8,11 @@ use std::time::Duration;
 use crate::load::{Load, sync_dir};
 use crate::mounted::{Mounted, littlefs, output, run, wait_until};
 
-/// Times the daemon is killed per set of mount options, for a factor of 1.
+/// How many times the daemon is killed for each set of mount options, with a factor of 1.
 const KILLS: u32 = 110;
-/// Threads that work while it happens.
+/// The number of threads that work at the same time.
 const THREADS: u64 = 4;
-/// A kill comes after up to this time.
+/// The longest time before a kill.
 const LONGEST: u64 = 150_000;
 
 fn factor() -> u32 {

@@ -1,4 +1,5 @@
-//! Batches: all or nothing, seen by themselves, not seen by others.
+//! Batches are made completely or not at all. They see their own changes, and others do not see
+//! these.
 
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ fn a_batch_runs_again_when_others_come_between() {
     assert_eq!(runs, 2);
 }
 
-/// A store on a device that records.
+/// A store on a device that records its writes.
 fn recorded(block_size: u32, block_count: u32) -> (Store, Arc<EmuDevice>) {
     let dev = Arc::new(EmuDevice::new(geometry(block_size, block_count), Vec::new()));
     Store::format(&*dev).expect("format");
@@ -114,7 +115,7 @@ fn recorded(block_size: u32, block_count: u32) -> (Store, Arc<EmuDevice>) {
     (store, dev)
 }
 
-/// What is small and stands together takes one commit, as a set does: no redo value.
+/// Small changes that are close together need only one commit, as a set does, and no redo value.
 #[test]
 fn a_batch_of_one_commit_needs_no_redo_value() {
     let (store, dev) = recorded(4096, 64);
@@ -143,8 +144,8 @@ fn a_batch_of_one_commit_needs_no_redo_value() {
     assert!(dev.is_ordered());
 }
 
-/// The first of these barriers leaves a redo value and nothing else: others see a file, the store
-/// sees the batch.
+/// The first of these barriers leaves a redo value and nothing else: others see a file, and the
+/// store sees the batch.
 #[test]
 fn an_interrupted_batch_is_seen_and_finished() {
     let (store, dev) = recorded(512, 200);
@@ -196,7 +197,7 @@ fn an_interrupted_batch_is_seen_and_finished() {
     assert!(fs.lookup(ROOT, b".kv-batch").is_err(), "finished");
 }
 
-/// A redo value of another writer may ask for what cannot be.
+/// A redo value of another writer may contain impossible changes.
 #[test]
 fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
     use littlefs::disk::crc;

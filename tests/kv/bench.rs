@@ -1,4 +1,4 @@
-//! What the tests of the store share.
+//! Helpers that the tests of the store share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use littlefs::kv::{Error, Key, Kind, Options, Store};
 use super::common::clfs::{CLfs, Config};
 use super::common::tree::Kind as TreeKind;
 
-/// Every value by its key.
+/// All values by their keys.
 pub type Content = BTreeMap<Key, Vec<u8>>;
 
 pub fn key(path: &str) -> Key {
@@ -36,7 +36,7 @@ pub fn connect_with(dev: &Arc<RamDevice>, options: &Options) -> Store {
     Store::connect(dev.clone(), options).expect("connect")
 }
 
-/// Bytes that differ by `seed` and by place.
+/// Bytes that depend on `seed` and on the position.
 pub fn bytes(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|i| (seed * 31 + i * 7 + i / 251) as u8).collect()
 }
@@ -59,14 +59,14 @@ pub fn content(store: &Store) -> Content {
     content
 }
 
-/// Fails unless `check` finds no error in an image.
+/// Fails unless `check` finds no errors in an image.
 pub fn assert_sound(dev: Arc<dyn BlockDevice>) {
     let report = check(dev).expect("check");
     let errors: Vec<_> = report.findings.iter().filter(|f| f.severity == Severity::Error).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
-/// What C littlefs reads from an image: every file by its path.
+/// What C littlefs reads from an image: all files by their paths.
 pub fn read_by_c(geometry: Geometry, image: Vec<u8>) -> Content {
     let mut config = Config::new(geometry.block_size, geometry.block_count, 16);
     config.strict_erase = false;
@@ -81,7 +81,7 @@ pub fn read_by_c(geometry: Geometry, image: Vec<u8>) -> Content {
     values.collect()
 }
 
-/// The name of an error, for comparisons.
+/// The name of an error, for comparing errors.
 pub fn name(e: &Error) -> &'static str {
     match e {
         Error::NotFound(_) => "NotFound",
@@ -97,7 +97,7 @@ pub fn name(e: &Error) -> &'static str {
     }
 }
 
-/// Fails unless `result` is an error of this name about this key.
+/// Fails unless `result` is an error with this name and this key.
 #[track_caller]
 pub fn fails<T: std::fmt::Debug>(result: Result<T, Error>, expected: &str, about: &str) {
     let e = result.expect_err(expected);

@@ -1,4 +1,4 @@
-//! `littlefs kv` as its users meet it.
+//! `littlefs kv`, used as users use it.
 
 use std::fs;
 use std::io::Write;
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::bench::bytes;
 
-/// What a run left.
+/// The result of a run.
 struct Ran {
     code: i32,
     stdout: Vec<u8>,
@@ -53,15 +53,15 @@ impl Shell {
         }
     }
 
-    /// `littlefs kv IMAGE args`, which succeeds and says nothing on stderr.
+    /// Run `littlefs kv IMAGE args`. It must succeed and print nothing on standard error.
     fn kv_with(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
         let ran = self.run(&[&["kv", &self.image][..], args].concat(), input);
         assert_eq!((ran.code, &*ran.stderr), (0, ""), "{args:?}");
         ran.stdout
     }
 
-    /// The image, locked. A program that another test starts may hold a copy of a lock until it
-    /// runs.
+    /// The image, locked. A program that another test starts may hold a copy of a lock for a
+    /// moment.
     fn open(&self, read_only: bool) -> Opened {
         let options = Options { read_only, ..Options::default() };
         for _ in 0..1000 {
@@ -83,7 +83,8 @@ impl Shell {
         serde_json::from_str(&self.kv(args)).expect("JSON")
     }
 
-    /// It fails with 1, one line in our form, and all of these words.
+    /// Run it. It must fail with exit code 1 and one error in our form that contains all of these
+    /// words.
     fn fails(&self, args: &[&str], input: &[u8], words: &[&str]) {
         let ran = self.run(&[&["kv", &self.image][..], args].concat(), input);
         assert_eq!(ran.code, 1, "{args:?}: {}", ran.stderr);
@@ -99,7 +100,7 @@ impl Shell {
     }
 }
 
-/// The rules of chamelon's src/dune, in their order.
+/// The rules of chamelon's src/dune, in the same order.
 #[test]
 fn values_come_and_go() {
     let shell = Shell::new();
@@ -138,8 +139,8 @@ fn values_come_and_go() {
     shell.check();
 }
 
-/// Values that a mount wrote, and more beside them; here another program of this library stands
-/// for the mount. (chamelon's justfile: read, hardtail.)
+/// Values that a mount has written, and more values next to them. Here, another program of this
+/// library takes the place of the mount. (chamelon's justfile: read, hardtail.)
 #[test]
 fn what_others_wrote_is_there() {
     use super::common::clfs::{CLfs, Config};
@@ -297,7 +298,7 @@ fn errors_name_image_and_key() {
     assert_eq!((found.code, &found.stdout[..]), (0, &b"1"[..]), "{}", found.stderr);
 }
 
-/// What only looks shares the image with others that do; what changes it does not.
+/// A command that only reads shares the image with other readers, and one that changes it does not.
 #[test]
 fn readers_share_an_image_and_writers_do_not() {
     let shell = Shell::new();

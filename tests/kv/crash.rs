@@ -1,4 +1,4 @@
-//! After a crash at any moment every operation is there wholly or not at all.
+//! After a crash at any moment, every operation is complete or has not happened at all.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use proptest::test_runner::TestRunner;
 use super::bench::{Content, assert_sound, connect_with, content, geometry, key, name, read_by_c};
 use super::model::{Model, Op, apply, ops};
 
-/// Multiplies the number of random images, for a soak.
+/// Multiplies the number of random images, for a long run.
 fn factor() -> usize {
     std::env::var("LITTLEFS_CRASH_FACTOR").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
@@ -24,7 +24,7 @@ struct Run {
     options: Options,
     base: Vec<u8>,
     log: Vec<littlefs::bd::emu::Event>,
-    /// Where each operation ends in the log, and what is there then.
+    /// The position in the log at which each operation ends, and the content of the store then.
     ends: Vec<(usize, Content)>,
 }
 
@@ -50,7 +50,8 @@ fn run(geometry: Geometry, options: &Options, ops: &[Op]) -> Run {
     Run { geometry, options: options.clone(), base, log: dev.take_log(), ends }
 }
 
-/// What a store finds in an image, after finishing what was interrupted; and what that wrote.
+/// The content that a store finds in an image after it has finished what was interrupted, and what
+/// it has written for that.
 fn recovered(
     run: &Run,
     image: &[u8],
@@ -71,7 +72,7 @@ fn has(run: &Run, image: &[u8], name: &[u8]) -> bool {
     fs.lookup(ROOT, name).is_ok()
 }
 
-/// Try crash images of everything that `ops` write; the number of them.
+/// Try crash images of everything that `ops` write. Returns how many there were.
 fn explore(geometry: Geometry, options: &Options, ops: &[Op], samples: usize) -> (usize, usize) {
     let run = run(geometry, options, ops);
     let (mut images, mut interrupted) = (0, 0);
@@ -124,7 +125,7 @@ fn remove(path: &str) -> Op {
 
 const GEOMETRIES: [(u32, u32); 3] = [(128, 400), (512, 120), (4096, 40)];
 
-/// Images tried, and those of them with a redo value.
+/// How many images were tried, and how many of them had a redo value.
 fn explore_all(ops: &[Op], samples: usize) -> (usize, usize) {
     let (mut images, mut interrupted) = (0, 0);
     for (block_size, block_count) in GEOMETRIES {
@@ -138,7 +139,7 @@ fn explore_all(ops: &[Op], samples: usize) -> (usize, usize) {
     (images, interrupted)
 }
 
-/// Fails unless a test covers as many images as it always did.
+/// Fails unless a test covers as many images as before.
 fn at_least(least: (usize, usize), (images, interrupted): (usize, usize)) {
     println!("{images} images, {interrupted} with a redo value");
     assert!(images >= least.0 && interrupted >= least.1, "{images}, {interrupted}");
@@ -185,8 +186,9 @@ fn renames_and_removals_are_whole() {
     at_least((350, 0), explore_all(&ops, 60));
 }
 
-/// The redo value of a batch that is refused is on disk for a moment. A crash then must not leave a
-/// store to which nobody can connect. A batch for which there is just enough space must be made.
+/// The redo value of a batch that is refused is on disk for a moment. After a crash at that time,
+/// it must still be possible to connect to the store. And a batch for which there is just enough
+/// space must be made.
 #[test]
 fn batches_of_full_stores_are_made_or_refused_as_before_the_crash() {
     let batches = [
@@ -267,8 +269,8 @@ fn random_operations() {
     at_least((1000, 100), sum);
 }
 
-/// Batches among sets that nobody waited for: what was not durable may be there or not, a batch
-/// only as a whole, and it takes along what came before it.
+/// Batches among sets that nobody waited for. What was not durable may be there or not, a batch
+/// only completely. A batch makes everything before it durable, too.
 #[test]
 fn batches_among_changes_that_wait() {
     let geometry = geometry(512, 120);

@@ -1,4 +1,5 @@
-//! Not bound by: the size of the image, the size of a dictionary, blocks that wear and fail.
+//! A store is not limited by the size of the image or of a dictionary, and not by blocks that wear
+//! out or fail.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -11,7 +12,8 @@ use parking_lot::Mutex;
 use super::bench::{assert_sound, bytes, content, geometry, key};
 use super::model::{Model, Op, apply};
 
-/// A device that counts calls, erases by block, and remembers the last block written.
+/// A device that counts calls, and erases of each block, and remembers the last block that was
+/// written.
 struct Watched<D> {
     dev: D,
     calls: AtomicU64,
@@ -37,7 +39,7 @@ impl<D: BlockDevice> Watched<D> {
         Store::connect(self.clone(), options).expect("connect")
     }
 
-    /// Device calls made by `op`.
+    /// How many device calls `op` makes.
     fn during(&self, op: impl FnOnce()) -> u64 {
         let before = self.calls.load(Ordering::Relaxed);
         op();
@@ -101,7 +103,7 @@ fn images_are_larger_than_64_gib() {
     }
 }
 
-/// Neighbours in time are not neighbours in the dictionary.
+/// Keys that are set one after the other are not next to each other in the dictionary.
 fn scattered(i: usize) -> Key {
     key(&format!("d/{:08}", i as u64 * 7_654_321 % 100_000_007))
 }
@@ -168,7 +170,7 @@ fn operations_cost_the_same_in_a_large_dictionary() {
     assert!(large.1 <= 1, "{} device calls for one step", large.1);
 }
 
-/// Blocks that fail, in every way there is.
+/// Blocks that fail in every possible way.
 #[test]
 fn bad_blocks_are_passed_by() {
     let geometry = geometry(512, 200);

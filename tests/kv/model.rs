@@ -1,4 +1,4 @@
-//! A model of the interface, and random operations on both.
+//! A model of the interface, and random operations on the model and on a store.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ pub enum Op {
     Allocate(Key, usize),
     Remove(Key),
     Rename(Key, Key),
-    /// Several, and whether they are to be made.
+    /// Several changes, and whether they should be made.
     Batch(Vec<Op>, bool),
 }
 
-/// The interface, in memory. A dictionary is there as long as a value is in it.
+/// The interface in memory. A dictionary exists as long as there is a value in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model(pub Content);
 
@@ -194,7 +194,7 @@ pub fn ops() -> impl Strategy<Value = Op> {
     prop_oneof![5 => changes(), 2 => batch]
 }
 
-/// What a store says in every way it can is what the model says.
+/// Check that a store returns what the model returns, in every way of asking.
 fn compare(store: &Store, model: &Model) {
     assert_eq!(content(store), model.0);
     let all: u64 = model.0.values().map(|v| v.len() as u64).sum();

@@ -9,7 +9,7 @@ use super::bench::{
     assert_sound, bytes, connect, connect_with, content, fresh, geometry, key, read_by_c,
 };
 
-/// Set keys until there is no space; how many.
+/// Set keys until there is no space. Returns how many were set.
 fn fill(store: &Store, key_of: impl Fn(usize) -> Key, value: impl Fn(usize) -> Vec<u8>) -> usize {
     for n in 0.. {
         match store.set(&key_of(n), &value(n)) {
@@ -97,7 +97,8 @@ fn dictionaries_until_no_space_is_left() {
     assert_sound(dev);
 }
 
-/// Random sets and removals in a store too small for them: what is told is what is there.
+/// Random sets and removals in a store that is too small for them. The store holds exactly what was
+/// confirmed.
 #[test]
 fn what_is_told_is_what_is_there() {
     for (seed, durable) in [(1, true), (2, false), (3, true)] {

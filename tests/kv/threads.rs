@@ -19,7 +19,7 @@ fn store() -> (Store, Arc<RamDevice>) {
     (connect(&dev), dev)
 }
 
-/// The value that a thread sets in a round: what it holds says its length.
+/// The value that a thread sets in a round. Its first bytes give its length.
 fn value(thread: usize, round: usize) -> Vec<u8> {
     let len = 2 + [10, 70, 600, 1500][(thread + round) % 4];
     let mut value = bytes(thread, len);
@@ -107,7 +107,8 @@ fn batches_of_all_threads_count() {
     }
 }
 
-/// Iterators hold no lock: the thread that iterates changes what it goes through, and others do.
+/// Iterators hold no lock: the thread that iterates changes the dictionary, and other threads do,
+/// too.
 #[test]
 fn iterators_give_what_is_there_all_the_time() {
     let (store, _) = store();
@@ -168,7 +169,7 @@ fn fails_to_iterate(store: &Store) {
     super::bench::fails(store.entries(&key("d")).map(|_| ()), "NotFound", "/d");
 }
 
-/// The order of the image: a longer name before its prefix.
+/// The order of the image, in which a longer name comes before its prefix.
 #[test]
 fn iterators_keep_the_order_of_the_image() {
     let (store, dev) = store();

@@ -1,4 +1,4 @@
-//! When values were changed last.
+//! The times of the last changes of values.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! Values of every size that could be special.
+//! Values of every size that might be special.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use super::bench::{
     Content, assert_sound, bytes, connect, content, fresh, geometry, key, read_by_c,
 };
 
-/// Sizes around the limit of what is inline, around each of the first blocks of a list, and around
-/// those whose number of pointers is odd.
+/// Sizes near the limit for inline values and near the size of a block, and near the starts of the
+/// first blocks of a list and of blocks around powers of two, where the number of pointers changes.
 fn sizes(block_size: u32, inline_max: u32) -> BTreeSet<usize> {
     let mut around = vec![inline_max, block_size];
     for index in [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 33] {
@@ -87,7 +87,7 @@ impl BlockDevice for Counted {
     }
 }
 
-/// Head and tail of a value that fills half of an image, and a part across two blocks.
+/// The beginning and the end of a value that fills half of an image, and a part across two blocks.
 #[test]
 fn partial_reads_read_what_they_need() {
     let dev = RamDevice::new(geometry(512, 16_384));

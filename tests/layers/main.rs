@@ -1,10 +1,11 @@
-//! What docs/design.md says of the code: no module uses a layer above its own, src/lib.rs explains
-//! the same layers, and every invariant names tests that exist.
+//! What docs/design.md says about the code is true: no module uses a layer above its own,
+//! src/lib.rs describes the same layers, and all tests exist that the invariants name.
 
 use std::fs;
 use std::path::Path;
 
-/// Names at the root of the crate, and the modules that they come from. All others are of `api`.
+/// Names at the root of the crate, and the modules that define them. All others are defined in
+/// `api`.
 const OF_ROOT: [(&str, &str); 7] = [
     ("Error", "error"),
     ("Result", "error"),
@@ -32,7 +33,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// What a source file names behind `crate::`, outside of comments and of its tests.
+/// The names after `crate::` in a source file, outside comments and tests.
 fn used(source: &str) -> Vec<String> {
     let code = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
@@ -52,7 +53,7 @@ fn used(source: &str) -> Vec<String> {
     names.iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
-/// All source files below `dir`, by their paths inside `src`.
+/// All source files below `dir`, with their paths inside `src`.
 fn sources(dir: &Path, inside: &str, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("an entry").path();

@@ -1,4 +1,4 @@
-//! Changes that are made as a whole or not at all.
+//! Changes that are made completely or not at all.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn fill(fs: &Littlefs) -> Result<(), Error> {
     fs.write("large", vec![7; 1 << 20])
 }
 
-/// What exceeds the memory goes to the journal, again and again, and not into the image.
+/// Changes that exceed the memory go to the journal, several times, and not into the image.
 #[test]
 fn an_atomic_change_may_exceed_the_memory() {
     let dir = tempfile::tempdir().expect("tempdir");

@@ -1,4 +1,4 @@
-//! The library as its users see it: paths, files, directories, over memory and image files.
+//! The library as its users see it: paths, files and directories, in memory and in image files.
 
 #[cfg(feature = "transfer")]
 mod changing;

@@ -1,5 +1,5 @@
-//! Mounts that are served in the process that uses the library, here the test's. Root or
-//! `fusermount3` is needed.
+//! Mounts that are served by the process that uses the library, which is here the test. This needs
+//! root or `fusermount3`.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use littlefs::{Error, Littlefs};
 use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
-/// One test at a time: what they share is the process.
+/// Only one test at a time, because they share the process.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// An image of 1 MiB with a file in it, and a directory to mount it on.
@@ -37,14 +37,14 @@ impl Scratch {
         Self { _turn: turn, dir, image, mountpoint }
     }
 
-    /// What the file `name` of the image holds.
+    /// The content of the file `name` in the image.
     fn stored(&self, name: &str) -> Result<Vec<u8>, Error> {
         let copy = self.dir.path().join("copy.img");
         fs::copy(&self.image, &copy).expect("copy");
         Littlefs::open(copy)?.read(name)
     }
 
-    /// What the file `name` of the image holds, which nobody else uses any more.
+    /// The content of the file `name` in the image, which nobody uses any more.
     fn kept(&self, name: &str) -> Vec<u8> {
         Littlefs::open(&self.image).and_then(|fs| fs.read(name)).expect("the image is free")
     }
@@ -55,7 +55,7 @@ impl Scratch {
     }
 }
 
-/// Descriptors of the FUSE device that this process has.
+/// How many descriptors of the FUSE device this process has.
 fn devices() -> usize {
     let all = fs::read_dir("/proc/self/fd").expect("read_dir").filter_map(Result::ok);
     all.filter_map(|fd| fs::read_link(fd.path()).ok())

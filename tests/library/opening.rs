@@ -91,7 +91,8 @@ fn read_only_has_a_reason() {
     assert_eq!(fs.usage().expect("usage").blocks_used, 2, "the blocks of the root");
 }
 
-/// What is used is counted as far as it can be found, whatever keeps an image from being written.
+/// Blocks in use are counted as far as they can be found, whatever prevents that the image is
+/// written.
 #[test]
 fn blocks_are_counted_where_nothing_can_be_written() {
     let dev = device();
@@ -132,7 +133,8 @@ fn blocks_are_counted_where_nothing_can_be_written() {
     }
 }
 
-/// More than the filesystem can store inline means as much as it can, and a note says so.
+/// If more is requested than the filesystem can store inline, its limit is used, and a note says
+/// so.
 #[test]
 fn inline_max_is_at_most_what_the_filesystem_allows() {
     for (attr_max, most) in [(None, 512), (Some(100), 100)] {

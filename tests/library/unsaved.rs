@@ -1,4 +1,4 @@
-//! One file made durable, or its changes dropped, without touching others.
+//! The changes of one file are made durable or dropped, and those of others are not touched.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fn formatted() -> (Arc<RamDevice>, Littlefs) {
     (dev, fs)
 }
 
-/// What the device holds now, as after a loss of power.
+/// The content of the device now, as after a power loss.
 fn on_disk(dev: &RamDevice) -> Littlefs {
     let copy = Arc::new(RamDevice::new(GEOMETRY));
     for block in 0..GEOMETRY.block_count {
@@ -38,7 +38,7 @@ fn put(file: &File, content: &[u8]) {
     file.write_at(content, 0).expect("write_at");
 }
 
-/// Contents of every kind: none, small enough for the directory, in blocks, in many blocks.
+/// Contents of every kind: empty, small enough for the directory, in blocks, in many blocks.
 fn contents() -> [Vec<u8>; 4] {
     [Vec::new(), vec![1; 20], vec![2; 900], vec![3; 9000]]
 }
@@ -159,7 +159,7 @@ fn former_content_without_room_is_an_error_that_changes_nothing() {
     fs.flush().expect("flush");
 }
 
-/// A small generator of numbers, the same on every run.
+/// A small random generator, so that the tests are the same in every run.
 struct Numbers(u64);
 
 impl Numbers {
@@ -171,7 +171,7 @@ impl Numbers {
     }
 }
 
-/// Files as they are in memory, and as they are on disk.
+/// The files as they are in memory, and as they are on disk.
 #[derive(Default)]
 struct Model {
     memory: BTreeMap<String, Vec<u8>>,

@@ -1,4 +1,4 @@
-//! Help, documents and manual pages: what they say is what the program takes.
+//! What help, documents and manual pages say is what the program accepts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ mod docs;
 const COMMANDS: &str = include_str!("../../docs/commands.md");
 const MOUNT: &str = include_str!("../../docs/mount.md");
 
-/// Every option of `-o`, as it is written: `ro`, `uid=`, `x-`.
+/// Every option of `-o` in the form in which it is written: `ro`, `uid=`, `x-`.
 fn known() -> BTreeSet<String> {
     let written = |(name, set): &(&str, Set)| match set {
         Set::Value(..) => format!("{name}="),
@@ -23,7 +23,7 @@ fn known() -> BTreeSet<String> {
     table::names().map(written).collect()
 }
 
-/// An option as the documents write it, without what stands for its value.
+/// An option in the form of the documents, without the placeholder for its value.
 fn bare(option: &str) -> String {
     match option.split_once('=') {
         Some((name, _)) => format!("{name}="),
@@ -62,7 +62,8 @@ fn every_option_does_what_the_table_says() {
     }
 }
 
-/// The help's lines set in by two begin with options, and end where two spaces are.
+/// Lines of the help that are indented by two spaces begin with options, which end before two
+/// spaces.
 #[test]
 fn the_help_names_every_option_and_no_other() {
     let help = help("mount");
@@ -192,7 +193,7 @@ fn every_command_has_a_manual_page_with_all_its_options() {
     assert!(page("man8/mount.littlefs.8").contains("littlefs-mount(1) lists"));
 }
 
-/// What bash would offer for a line, the cursor being at its end.
+/// The completions that bash offers for a line, with the cursor at its end.
 fn offered(script: &str, directory: &std::path::Path, line: &str) -> Vec<String> {
     let test = r#"
         source "$1" 2>/dev/null

@@ -1,4 +1,4 @@
-//! The filesystem against a plain model, with the verifier after every flush.
+//! The filesystem is compared with a simple model, and verified after every flush.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::check;
 use littlefs::fs::{DirId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 
-/// A small generator: the tests are the same on every run.
+/// A small random generator, so that the tests are the same in every run.
 struct Rng(u64);
 
 impl Rng {

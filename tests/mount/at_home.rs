@@ -1,7 +1,7 @@
-//! As mount(8), umount(8), fsck(8) and systemd run the program, under the names they look for.
+//! mount(8), umount(8), fsck(8) and systemd run the program under the names that they look for.
 //!
-//! Each script runs as root in a mount namespace of its own, where /usr/sbin has our links besides
-//! what is there: nothing of the system is changed.
+//! Each script runs as root in its own mount namespace, in which /usr/sbin also has links to the
+//! program. Nothing in the system is changed.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use crate::mounted::{
 };
 use crate::status::Other;
 
-/// `refused COMMAND WORDS` expects that it fails and says so.
+/// `refused COMMAND WORDS` checks that the command fails and prints these words.
 const PRELUDE: &str = r#"
     image=$1 mnt=$2 littlefs=$3 scratch=$4
     mkdir "$scratch/sbin"
@@ -40,7 +40,7 @@ const PRELUDE: &str = r#"
     trap 'umount -i -l "$mnt" 2>/dev/null || true' EXIT
 "#;
 
-/// Run a script there; afterwards the image must be sound.
+/// Run a script there. Afterwards, the image must be sound.
 pub fn at_home(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
     fs::write(m.beside("script"), format!("set -eu\n{ALONE}{PRELUDE}{script}")).expect("write");
@@ -119,7 +119,8 @@ fn remount_changes_flags_and_says_what_it_cannot() {
     );
 }
 
-/// libmount passes no 'suid', 'dev', 'exec' and 'atime' on: that they are missing means them.
+/// libmount does not pass on 'suid', 'dev', 'exec' and 'atime'. If they are missing, they are
+/// meant.
 #[test]
 fn flags_of_mount_8_are_what_they_say_both_ways() {
     at_home(
@@ -264,7 +265,7 @@ fn umount_knows_busy_lazy_and_read_only() {
     );
 }
 
-/// umount.fuse is asked for every FUSE mount, ours or not.
+/// umount.fuse is called for every FUSE mount, also for those of other programs.
 #[test]
 fn mounts_of_other_daemons_are_unmounted_as_without_us() {
     let foreign = Mounted::unmounted("64K");
@@ -334,7 +335,7 @@ fn mkfs_and_fsck_by_type() {
     );
 }
 
-/// The image is complete when a plain umount returns, whatever was written just before.
+/// When a plain umount returns, the image is complete, whatever was written just before.
 #[test]
 fn umount_returns_when_the_image_is_complete() {
     let m = at_home(
@@ -377,7 +378,7 @@ fn auto_unmount_leaves_nothing_behind() {
     m.finish();
 }
 
-/// The process that the refusal of a second mount names.
+/// The process that is named when a second mount is refused.
 fn in_use_by(m: &Mounted) -> String {
     let out = output(littlefs().arg("check").arg(m.image()));
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
@@ -392,7 +393,7 @@ fn who_holds_the_image_is_named() {
     m.finish();
 }
 
-/// A foreground daemon as a service of systemd: what it notifies and logs.
+/// A foreground daemon as a service of systemd: its notifications and its log.
 #[test]
 fn services_tell_systemd_how_they_are() {
     let m = Mounted::unmounted("1M");

@@ -1,4 +1,4 @@
-//! chamelon's images, mounted: read-only, with their times.
+//! Images of chamelon are mounted read-only, with their times.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::mounted::{Mounted, is_mounted, littlefs, noise, output, run};
 
-/// Mounting must fail with this exit code and these words, and leave nothing.
+/// Try to mount. It must fail with this exit code and these words, and leave nothing behind.
 fn refused(m: &Mounted, options: &str, code: i32, words: &[&str]) {
     let mut command = littlefs();
     command.args(["mount", "-o", options]).args([m.image(), m.dir()]);
@@ -35,7 +35,8 @@ fn what_cannot_be_mounted_is_refused_with_the_reason() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("nowhere"));
 }
 
-/// Nobody finds the image in use when umount is back, read-only or not.
+/// When umount has returned, nobody finds the image in use, whether it was mounted read-only or
+/// not.
 #[test]
 fn an_unmounted_image_can_be_written_at_once() {
     let mut m = Mounted::unmounted("1M");

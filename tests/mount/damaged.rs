@@ -1,4 +1,4 @@
-//! Mounts of damaged images: what can be read is, and what can be told of the rest is told.
+//! Mounts of damaged images: what can be read is shown, and the rest is reported.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -9,10 +9,10 @@ use littlefs::fs::{DirId, Fs, Node, OpenOptions, ROOT, Storage};
 
 use crate::mounted::{Mounted, littlefs, output, python};
 
-/// Blocks of the file `large`.
+/// How many blocks the file `large` has.
 const LARGE: u64 = 10;
 
-/// An image with files, and a directory with another and a file in it; not mounted.
+/// An image with files, and a directory with another directory and a file in it. It is not mounted.
 fn image() -> Mounted {
     let mut m = Mounted::new("1M");
     fs::create_dir_all(m.path("d/sub")).expect("mkdir");
@@ -24,7 +24,7 @@ fn image() -> Mounted {
     m
 }
 
-/// Change the image through `change`, which knows where things are.
+/// Let `change` change the image. It gets the places of everything.
 fn damage(m: &Mounted, change: impl FnOnce(&mut Fs, &File)) {
     let bytes = fs::read(m.image()).expect("read");
     let g = Geometry::new(4096, 256).expect("a geometry");
@@ -40,7 +40,7 @@ fn directory(fs: &mut Fs, dir: DirId, name: &[u8]) -> DirId {
     }
 }
 
-/// Blocks in use as statfs(2) tells.
+/// How many blocks are in use according to statfs(2).
 fn used(m: &Mounted) -> u64 {
     let script = "import os; s = os.statvfs('.'); print(s.f_blocks - s.f_bfree)";
     python(&m.dir(), script).trim().parse().expect("a number")
@@ -106,7 +106,7 @@ fn what_is_used_is_told_where_nothing_can_be_written() {
     }
 }
 
-/// More than the filesystem allows means as much as it does, and is no reason not to mount.
+/// If more is requested than the filesystem allows, its limit is used, and the image is mounted.
 #[test]
 fn too_much_inline_is_told_and_mounted() {
     let mut m = image();

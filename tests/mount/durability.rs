@@ -1,4 +1,4 @@
-//! When changes are in the image, and how mounts end.
+//! When changes reach the image, and how mounts end.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,8 +13,8 @@ use crate::mounted::{
     Mounted, c_tree, is_root, littlefs, noise, output, python, run, wait_until, walk,
 };
 
-/// What C littlefs finds in a copy of the image as it is at this moment. The daemon may be
-/// writing, so the copy may be torn between blocks, as after a crash.
+/// What C littlefs finds in a copy of the present image. The daemon may be writing, so the blocks
+/// of the copy may be from different moments, as after a crash.
 fn snapshot(m: &Mounted) -> Tree {
     let copy = m.beside("copy");
     fs::copy(m.image(), &copy).expect("the image can be copied");
@@ -25,10 +25,10 @@ fn holds(tree: &Tree, name: &str, bytes: &[u8]) -> bool {
     tree.get(name.as_bytes()).is_some_and(|e| e.kind == Kind::File(bytes.to_vec()))
 }
 
-/// The options of a mount that flushes on request only, as far as a test can wait.
+/// Options for a mount that flushes only on request, at least for longer than a test takes.
 const LAZY: &str = "commit=3600";
 
-/// Keep the mount busy, so that no pause of requests triggers a flush.
+/// Keep the mount busy, so that there is no pause of requests that triggers a flush.
 fn while_busy<T>(m: &Mounted, body: impl FnOnce() -> T) -> T {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -168,7 +168,7 @@ fn ends_by(end: impl FnOnce(&Mounted)) {
     m.compare(&shown);
 }
 
-/// Unmount by `command`, as soon as no program that another test starts holds a file.
+/// Unmount by `command`, once no program that another test starts has a file open there.
 fn unmount_by(command: &mut Command) {
     wait_until("the mount to be unused", || {
         let out = output(command);

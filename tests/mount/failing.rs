@@ -1,4 +1,4 @@
-//! Images that are truncated while they are mounted, and devices on which every write fails.
+//! Images that become shorter while they are mounted, and devices on which every write fails.
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ fn len(path: &Path) -> u64 {
     fs::metadata(path).expect("metadata").len()
 }
 
-/// What a mount does whose image, or journal, became shorter: `shortened` has `left` bytes left.
+/// What a mount does if its image or its journal becomes shorter: `shortened` then has `left`
+/// bytes.
 fn is_given_up(mut rig: Rig, shortened: &Path, left: u64, what: &str) {
     let f = rig.file("before");
     fails(sync(&f), libc::EIO);
@@ -41,7 +42,7 @@ fn is_given_up(mut rig: Rig, shortened: &Path, left: u64, what: &str) {
     assert_eq!(len(shortened), left, "{what}: written behind the new end");
 }
 
-/// A mount with a file that is synced, and as `dirty` says one that is not.
+/// A mount with a file that is synced, and if `dirty`, with one that is not.
 fn mounted(options: &str, dirty: bool) -> Rig {
     let mut rig = Rig::new("1M", "4M");
     rig.mount(&rig.image(), &format!("{options},commit=3600"));
@@ -65,7 +66,7 @@ fn a_truncated_image_is_reported_and_not_extended() {
     }
 }
 
-/// The flush that nobody waits for finds out as well.
+/// A flush in the background notices it, too.
 #[test]
 fn a_truncated_image_is_found_out_in_the_background() {
     let mut rig = Rig::new("1M", "4M");
@@ -99,7 +100,7 @@ fn a_truncated_journal_is_reported_and_not_extended() {
     }
 }
 
-/// A block device, too, may become smaller.
+/// A block device can become smaller, too.
 #[test]
 fn a_shrunk_device_is_reported() {
     for dirty in [false, true] {
@@ -118,7 +119,7 @@ fn a_shrunk_device_is_reported() {
     }
 }
 
-/// What is missing cannot be read, and is neither zeros nor 0xFF.
+/// What is missing cannot be read. It does not read as zeros or 0xFF.
 #[test]
 fn what_a_truncated_image_lacks_is_an_error() {
     for options in ["rw", "ro"] {
@@ -155,7 +156,8 @@ fn what_a_truncated_image_lacks_is_an_error() {
     }
 }
 
-/// A journal on a full disk goes on once there is room, as a plain image does.
+/// A journal on a full disk continues when there is space again, as an image does without a
+/// journal.
 #[test]
 fn a_full_disk_stops_a_journal_for_a_while() {
     let mut rig = Rig::new("1M", "600k");
@@ -188,7 +190,7 @@ fn a_full_disk_stops_a_journal_for_a_while() {
     }
 }
 
-/// Writes of the program fail with the errno in this file, while it is there.
+/// Writes of the program fail with the errno in this file, as long as the file exists.
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <errno.h>
@@ -212,7 +214,7 @@ ssize_t pwrite64(int fd, const void *data, size_t len, off64_t at) {
 }
 "#;
 
-/// The program over a system whose writes can be made to fail.
+/// The program on a system on which writes can be made to fail.
 struct Shim {
     library: PathBuf,
     switch: PathBuf,
@@ -314,7 +316,7 @@ fn commands_tell_a_failing_device_from_a_full_image() {
     }
 }
 
-/// Beyond the limit the system would end the daemon with a signal.
+/// By default, the system would end the daemon with a signal at this limit.
 #[test]
 fn a_limit_of_file_sizes_is_survived() {
     let mut rig = Rig::new("1M", "4M");

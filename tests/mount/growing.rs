@@ -1,4 +1,4 @@
-//! `mount -o grow`: the filesystem fills what it is in.
+//! `mount -o grow`: the filesystem fills its file, device or partition.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};

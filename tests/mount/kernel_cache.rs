@@ -1,13 +1,14 @@
-//! What the kernel keeps of a mount in its own caches must be what the filesystem has: pages beside
-//! direct writes, mapped pages that found no place, file handles of an earlier mount. And what it
-//! asks before it writes.
+//! What the kernel has in its caches for a mount must agree with the filesystem: pages beside
+//! direct writes, mapped pages for which there was no space, and file handles of an earlier mount.
+//! Also, what the kernel asks before it writes.
 
 use std::fs;
 
 use crate::mounted::{Mounted, python};
 use crate::status::status;
 
-/// As root, with the mount open to others: `as_user(call)` makes the call as another user.
+/// A script that runs as root, with a mount that is open to others. `as_user(call)` makes a call as
+/// another user.
 const AS_USER: &str = r"
 import os
 def as_user(call):
@@ -23,13 +24,13 @@ def as_user(call):
     assert os.waitpid(pid, 0)[1] == 0
 ";
 
-/// Requests of one kind that were served so far.
+/// How many requests of one kind have been served so far.
 fn served(m: &Mounted, operation: &str) -> u64 {
     status(&m.dir())["operations"][operation].as_u64().unwrap_or(0)
 }
 
-/// Other processes read the file through the page cache all the while, so that the kernel has pages
-/// of it whenever a write ends.
+/// Other processes read the file through the page cache all the time, so that the kernel has pages
+/// of it when a write ends.
 #[test]
 fn asynchronous_direct_writes_are_seen_by_buffered_reads() {
     let m = Mounted::new("4M");
@@ -78,8 +79,8 @@ finally:
     m.finish();
 }
 
-/// A file of 256 KiB, all `a`, on an image that is full otherwise; `failing(what, call)` expects no
-/// space.
+/// A file of 256 KiB that contains only `a`, in an image that is otherwise full. `failing(what,
+/// call)` checks that there is no space.
 const FULL_IMAGE: &str = r"
 import errno, mmap, os
 SIZE = 256 << 10
@@ -190,7 +191,7 @@ def forgotten():
     }
 }
 
-/// With gathered writes any write(2) may be lost like that, and with it the end of the file.
+/// With gathered writes, any write(2) can be lost in this way, and the end of the file with it.
 #[test]
 fn gathered_writes_that_find_no_space_are_reported_until_written_again() {
     let m = Mounted::with_options("1M", "writeback");
@@ -208,7 +209,7 @@ os.fsync(f)
     m.finish();
 }
 
-/// Once for each file it does, to learn that there are no file capabilities.
+/// It does so once for each file, to learn that the file has no capabilities.
 #[test]
 fn no_attribute_is_asked_for_before_each_write() {
     let m = Mounted::with_options("1M", "attrs=unix");
@@ -276,9 +277,9 @@ for mode, without in ((0o6777, 0o777), (0o4777, 0o777), (0o2767, 0o2767), (0o755
     }
 }
 
-/// File handles are what open_by_handle_at(2) takes. littlefs has nothing that a handle could name
-/// beyond a mount, so one of an earlier mount must lead nowhere: above all not to another file that
-/// has the number now.
+/// open_by_handle_at(2) takes file handles. littlefs has nothing that a handle could name beyond
+/// the end of a mount. So a handle of an earlier mount must not lead anywhere, and above all not to
+/// another file that has the same number now.
 #[test]
 fn file_handles_of_another_mount_lead_nowhere() {
     let script = |step: &str| {
@@ -330,7 +331,7 @@ assert look(root) == ['b', 'e']
     m.finish();
 }
 
-/// Before any flush: a write that needs the space makes one itself.
+/// If no flush has happened yet, a write that needs the space flushes itself.
 #[test]
 fn removed_and_emptied_files_count_as_free_space_at_once() {
     let m = Mounted::with_options("1M", "commit=3600");

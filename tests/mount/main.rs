@@ -1,6 +1,7 @@
-//! Real mounts through FUSE: every operation, real programs, and what is in the image after each.
+//! Real mounts with FUSE: every operation, real programs, and what is in the image after each of
+//! them.
 //!
-//! Each test ends with `Mounted::finish`, which unmounts and compares what the mount showed with
+//! Each test ends with `Mounted::finish`, which unmounts and compares what the mount has shown with
 //! what C littlefs reads from the image.
 
 #[path = "../common/mod.rs"]

@@ -1,16 +1,16 @@
-//! Memory stays bounded, whatever passes through.
+//! Memory stays bounded, however much data passes through.
 
 use std::fs;
 use std::io::{Read, Write};
 
 use super::mounted::Mounted;
 
-/// Bytes copied in and out.
+/// How many bytes are copied in and out.
 const COPIED: usize = 1 << 30;
-/// Most resident memory the daemon may ever have, in KiB.
+/// The most resident memory that the daemon may ever have, in KiB.
 const RESIDENT_MAX_KIB: u64 = 64 << 10;
 
-/// The most memory the daemon was resident with so far, in KiB.
+/// The most resident memory that the daemon has had so far, in KiB.
 fn peak_kib(mount: &Mounted) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", mount.daemon().trim()))
         .expect("the daemon should run");
@@ -18,7 +18,7 @@ fn peak_kib(mount: &Mounted) -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number of KiB")
 }
 
-/// A chunk that tells its place, so that a mix-up shows.
+/// A chunk that contains its position, so that a mix-up is noticed.
 fn fill(chunk: &mut [u8], index: usize) {
     for (i, word) in chunk.chunks_exact_mut(8).enumerate() {
         word.copy_from_slice(&((index as u64) << 32 | i as u64).to_le_bytes());

@@ -1,5 +1,5 @@
-//! Permission bits where the image keeps none: they come from the mount's options, and what chmod(2)
-//! sets holds until the end of the mount.
+//! Permission bits if the image stores none: they come from the options of the mount, and what
+//! chmod(2) sets lasts until the end of the mount.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::mounted::{Mounted, as_root, littlefs, output, run, sh};
 use crate::operations::drop_caches;
 
-/// Permission bits of something in the mount.
+/// The permission bits of an entry in the mount.
 fn mode(m: &Mounted, name: &str) -> u32 {
     fs::metadata(m.path(name)).expect("stat").mode() & 0o7777
 }
@@ -17,7 +17,7 @@ fn chmod(m: &Mounted, name: &str, mode: u32) {
     fs::set_permissions(m.path(name), Permissions::from_mode(mode)).expect("chmod");
 }
 
-/// Mount by a shell whose umask is `umask`.
+/// Mount with a shell whose umask is `umask`.
 fn mount(m: &mut Mounted, umask: &str, options: &str) {
     let script = format!("umask {umask}; \"$1\" mount -q -o {options} \"$2\" \"$3\"");
     let program = littlefs().get_program().to_owned();
@@ -25,7 +25,7 @@ fn mount(m: &mut Mounted, umask: &str, options: &str) {
     m.adopt(options);
 }
 
-/// An image with a file `f`, a directory `d` and a program `program`, not mounted.
+/// An image with a file `f`, a directory `d` and a program `program`. It is not mounted.
 fn image() -> Mounted {
     let mut m = Mounted::new("1M");
     sh(&m.dir(), "echo x > f; mkdir d; printf '#!/bin/sh\\nexit 3\\n' > program", &[]);
@@ -119,7 +119,7 @@ fn masks_hold_for_everything_as_on_vfat() {
     m.finish();
 }
 
-/// They are no more than a note in memory, which must not pass for a right.
+/// Set-id bits would only be in memory, and must not give anybody rights.
 #[test]
 fn set_id_and_sticky_bits_are_refused() {
     let m = Mounted::new("1M");
@@ -132,7 +132,7 @@ fn set_id_and_sticky_bits_are_refused() {
     m.finish();
 }
 
-/// With the kernel as the judge, as where others are let in.
+/// The kernel decides, as it does when other users have access.
 #[test]
 fn what_chmod_takes_away_is_denied() {
     let m = Mounted::with_options("1M", "allow_other,uid=1,gid=1,dmask=0");

@@ -1,4 +1,4 @@
-//! Each operation by itself.
+//! Each operation separately.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -368,7 +368,8 @@ fn inode_numbers_stay() {
     m.finish();
 }
 
-/// Make the kernel forget inodes and pages, where the test may; everything passes without, too.
+/// Make the kernel forget inodes and pages, if the test has the right to do so. Everything passes
+/// without that, too.
 pub fn drop_caches(dir: &Path) {
     let root = File::open(dir).expect("open");
     root.sync_all().expect("fsync of a directory");

@@ -1,4 +1,4 @@
-//! Programs people use, on the mount.
+//! Common programs, on the mount.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +20,8 @@ fn source(m: &Mounted) -> std::path::PathBuf {
     dir
 }
 
-/// Run a script in the mount, `$1` being a tree on the host, before and after a remount check.
+/// Run a script in the mount, with a tree on the host as `$1`, and check the result before and
+/// after a remount.
 fn on_both(script: &str) {
     for options in ["rw", "writeback"] {
         let mut m = Mounted::with_options("16M", options);

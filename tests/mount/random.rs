@@ -1,4 +1,4 @@
-//! Random calls on a mount and on a directory of the host, which must agree on every outcome.
+//! Random calls on a mount and on a directory of the host. All results must agree.
 
 use std::cell::Cell;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +11,7 @@ use proptest::test_runner::{RngSeed, TestCaseError, TestRunner};
 
 use super::mounted::{Mounted, noise, walk};
 
-/// Sequences, and calls in the longest.
+/// How many sequences there are, and how many calls the longest has.
 const CASES: u32 = 60;
 const CALLS_MAX: usize = 40;
 
@@ -43,7 +43,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// One of few paths, up to three names deep: names meet often.
+/// One of a few paths, with up to three names, so that names are often used again.
 fn path(base: &Path, n: u8) -> PathBuf {
     const NAMES: [&str; 4] = ["a", "ab", "b", "a-longer-name"];
     let mut path = base.join(NAMES[usize::from(n) % 4]);
@@ -53,7 +53,7 @@ fn path(base: &Path, n: u8) -> PathBuf {
     path
 }
 
-/// What a call answers: bytes read, or an errno.
+/// The result of a call: bytes that were read, or an errno.
 fn apply(base: &Path, call: &Call, seed: u32) -> Result<Vec<u8>, i32> {
     let done = |r: io::Result<()>| r.map(|()| Vec::new());
     let answer = match *call {

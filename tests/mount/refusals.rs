@@ -1,4 +1,4 @@
-//! What mounting cannot do, it says, and what to do next: a table.
+//! A table of mounts that are refused, with the reason and the advice that is printed.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use crate::mounted::{ALONE, Mounted, as_root, is_mounted};
 /// One refusal.
 struct Case {
     what: &'static str,
-    /// Run before, in a directory with `image` and the directory `mnt`.
+    /// A script that runs first, in a directory with `image` and the directory `mnt`.
     before: &'static str,
-    /// Arguments of `littlefs mount`.
+    /// The arguments of `littlefs mount`.
     args: &'static str,
     code: i32,
-    /// What it says is wrong, and what it says is to be done.
+    /// The reason and the advice that it prints.
     words: [&'static str; 2],
 }
 
@@ -25,14 +25,15 @@ const fn case(
     Case { what, before, args, code: 32, words }
 }
 
-/// A superblock of version 1: revision, size, tail; entry, root pair, geometry, version; magic, CRC.
+/// A superblock of version 1: revision, size, tail; entry, root pair, geometry, version; magic,
+/// CRC.
 const V1: &str = r"{
     printf '\001\000\000\000\064\000\000\000\002\000\000\000\003\000\000\000'
     printf '\056\024\000\010\002\000\000\000\003\000\000\000\000\002\000\000\040\000\000\000\001\000\001\000'
     printf '\154\151\164\164\154\145\146\163\046\217\277\224'
     head -c 9000 /dev/zero; } >image";
 
-/// As root. (Versions and geometries that mkfs does not make are in tests/cli.)
+/// Refusals for root. (Versions and geometries that mkfs does not make are in tests/cli.)
 const CASES: &[Case] = &[
     case("no image", "rm image", "image mnt", ["no such file", "'littlefs mkfs --size 1M FILE'"]),
     case("a directory for an image", "", "mnt mnt", ["is a directory", "the image comes first"]),
@@ -170,7 +171,7 @@ const CASES: &[Case] = &[
     Case { what: "nothing", before: "", args: "", code: 1, words: ["<IMAGE>", "--help"] },
 ];
 
-/// Each in a mount namespace of its own; prints the exit code, and then what was said.
+/// Run each in its own mount namespace. This prints the exit code, and then the messages.
 const SCRIPT: &str = r#"
     littlefs=$1 scratch=$2
     cd "$scratch"

@@ -1,4 +1,4 @@
-//! SIGHUP: what is logged changes, and a terminal that closes ends what runs in its foreground.
+//! SIGHUP changes what is logged; and when a terminal closes, what runs in its foreground ends.
 
 use std::fs::{self, File};
 use std::process::{Child, Command};
@@ -6,7 +6,7 @@ use std::process::{Child, Command};
 use crate::mounted::{Mounted, c_tree, is_mounted, littlefs, run, wait_until};
 use crate::status::status;
 
-/// A daemon in the foreground with settings and a log of its own.
+/// A daemon in the foreground with its own settings and its own log.
 struct Foreground {
     m: Mounted,
     daemon: Child,
@@ -27,7 +27,7 @@ impl Foreground {
         Self { m, daemon }
     }
 
-    /// Have `text` in the file of settings, if any, and be told to read it.
+    /// Write `text` to the file of settings, if there is any, and send the signal to read it.
     fn set(&self, text: Option<&str>) {
         let file = self.m.beside("config/littlefs/log");
         match text {
@@ -37,7 +37,7 @@ impl Foreground {
         run(Command::new("kill").args(["-HUP", &self.daemon.id().to_string()]));
     }
 
-    /// Do what is logged at level debug; whether it was.
+    /// Do something that is logged at level debug. Returns whether it was logged.
     fn logs_details(&self) -> bool {
         let before = self.lines();
         fs::remove_dir(self.m.path("d")).expect_err("not empty");
@@ -84,8 +84,8 @@ fn what_is_logged_can_be_changed_while_mounted() {
     assert!(f.daemon.wait().expect("wait").success());
 }
 
-/// Signals that wait are taken in the order of their numbers: once the flush that SIGUSR1 asks for
-/// is seen, SIGHUP is over.
+/// Waiting signals are taken in the order of their numbers. So when the flush for SIGUSR1 is
+/// visible, SIGHUP has been handled.
 #[test]
 fn a_daemon_in_the_background_stays() {
     let m = Mounted::with_options("1M", "commit=3600");
@@ -99,7 +99,7 @@ fn a_daemon_in_the_background_stays() {
     m.finish();
 }
 
-/// On a terminal of its own, which then closes.
+/// On its own terminal, which then closes.
 const ON_TERMINAL: &str = r#"
 import json, os, pty, signal, subprocess, sys, time
 littlefs, image, mnt, nohup = sys.argv[1:]

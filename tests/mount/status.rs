@@ -1,4 +1,4 @@
-//! `littlefs status`: its numbers move as what they count does.
+//! `littlefs status`: its numbers change with what they count.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use crate::mounted::{Mounted, littlefs, noise, output, run, wait_until};
 
-/// What a mount tells of itself.
+/// The status of a mount.
 pub fn status(target: &Path) -> Value {
     let text = run(littlefs().args(["status", "--json"]).arg(target));
     serde_json::from_str(&text).expect("JSON")
 }
 
-/// What it prints, of `target`.
+/// What it prints for `target`.
 fn shown(target: &Path) -> String {
     run(littlefs().arg("status").arg(target))
 }
@@ -121,7 +121,7 @@ fn operations_errors_and_hits_are_counted() {
     m.finish();
 }
 
-/// Metadata that does not fit the cache is read again.
+/// Metadata that does not fit into the cache is read again.
 #[test]
 fn misses_of_the_pair_cache_show() {
     let mut m = Mounted::new("64M");
@@ -222,7 +222,7 @@ fn a_dead_daemon_is_said_to_be() {
     m.unmounted_elsewhere();
 }
 
-/// A filesystem that knows nothing but its root.
+/// A filesystem that has only a root.
 pub struct Other;
 impl Filesystem for Other {}
 

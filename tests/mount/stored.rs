@@ -1,5 +1,5 @@
-//! Times, owners, modes and special files in user attributes: what C littlefs put there shows in
-//! the mount, and what the mount puts there is what C reads.
+//! Times, owners, modes and special files in user attributes: the mount shows what C littlefs has
+//! written, and C reads what the mount has written.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
@@ -19,7 +19,7 @@ fn system_time(time: Time) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::new(time.0, time.1)
 }
 
-/// Let C littlefs work on the unmounted image.
+/// Let C littlefs change the unmounted image.
 fn in_c<T>(m: &Mounted, work: impl FnOnce(&mut CLfs) -> T) -> T {
     let bytes = fs::read(m.image()).expect("the image should be readable");
     let config = Config::new(BLOCK_SIZE, bytes.len() as u32 / BLOCK_SIZE, 16);
@@ -29,7 +29,7 @@ fn in_c<T>(m: &Mounted, work: impl FnOnce(&mut CLfs) -> T) -> T {
     result
 }
 
-/// All attributes C finds at a path; the root is the empty one.
+/// All attributes that C finds at a path. The root is the empty path.
 fn attrs(c: &mut CLfs, path: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let of_type = |ty| match c.getattr(path, ty) {
         Ok(value) => Some((ty, value)),
@@ -47,7 +47,7 @@ fn mtime(m: &Mounted, name: &str) -> SystemTime {
     fs::metadata(m.path(name)).expect("stat").modified().expect("mtime")
 }
 
-/// How a device writes a modification time: attribute type, and bytes for a time.
+/// How a device stores a modification time: the type of the attribute, and the bytes for a time.
 type Writer = (u8, fn(Time) -> Vec<u8>);
 
 fn seconds32(t: Time) -> Vec<u8> {
@@ -155,7 +155,7 @@ fn a_profile_writes_as_its_devices_do() {
     }
 }
 
-/// A NuttX record.
+/// A record of NuttX.
 fn nuttx(mode: u32, uid: u32, gid: u32, [atime, mtime, ctime]: [Time; 3]) -> Vec<u8> {
     let numbers = [0, mode, uid, gid].map(u32::to_le_bytes).concat();
     [numbers, nanos(atime), nanos(mtime), nanos(ctime)].concat()

@@ -1,4 +1,4 @@
-//! Times, which live in memory while mounted.
+//! Times, which are kept in memory while the image is mounted.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;

@@ -1,5 +1,5 @@
-//! A host that cannot keep the image: full, failing to sync, failing to read. And block devices,
-//! which is where such things happen.
+//! A host that cannot store the image, because it is full or cannot sync or read; and block
+//! devices, on which this usually happens.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// The image, of `size` as mkfs reads it, on a filesystem of `host` bytes.
+    /// The image, of `size` in the form that mkfs reads, on a filesystem of `host` bytes.
     pub fn new(size: &str, host: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a temporary directory should be made");
         let rig = Self { scratch, loops: Vec::new(), daemon: None };
@@ -66,7 +66,7 @@ impl Rig {
         self.mount_by(littlefs(), source, options);
     }
 
-    /// The same by a command line that the arguments of the program are added to.
+    /// The same with a command line to which the arguments of the program are added.
     pub fn mount_by(&mut self, mut command: Command, source: &Path, options: &str) {
         let log = File::create(self.path("log")).expect("log");
         command.args(["mount", "-f", "-o", options]).arg(source).arg(self.path("mnt")).stderr(log);
@@ -77,7 +77,7 @@ impl Rig {
         self.daemon = Some(daemon);
     }
 
-    /// What the daemon said so far.
+    /// What the daemon has printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).expect("log")
     }
@@ -94,7 +94,7 @@ impl Rig {
         self.unless_busy(littlefs().arg("umount").arg(self.path("mnt")))
     }
 
-    /// What `command` does once no program that another test starts holds a file.
+    /// The result of `command`, once no program that another test starts has a file open.
     fn unless_busy(&self, command: &mut Command) -> Output {
         let mut out = output(command);
         wait_until("the mount to be unused", || {
@@ -107,13 +107,13 @@ impl Rig {
         out
     }
 
-    /// Unmount whatever is unwritten; how the daemon ended.
+    /// Unmount although there are unwritten changes. Returns how the daemon has ended.
     pub fn give_up(&mut self) -> ExitStatus {
         self.umount_as_root("mnt");
         self.ended()
     }
 
-    /// Unmount as umount(8) does, once no program that another test starts holds a file.
+    /// Unmount as umount(8) does, once no program that another test starts has a file open.
     fn umount_as_root(&self, name: &str) {
         as_root(
             r#"for i in $(seq 500); do
@@ -129,7 +129,7 @@ impl Rig {
         self.daemon.take().expect("mounted").wait().expect("wait")
     }
 
-    /// Use up what the host has left.
+    /// Use up the space that the host has left.
     pub fn fill_host(&self) {
         let mut balloon = File::create(self.path("host/balloon")).expect("create");
         while balloon.write_all(&[1; 4096]).is_ok() {}
@@ -160,7 +160,7 @@ impl Drop for Rig {
     }
 }
 
-/// What C littlefs reads from a file in the image.
+/// The content that C littlefs reads from a file in the image.
 pub fn held(image: &Path, name: &str) -> Option<Vec<u8>> {
     match c_tree(image).remove(name.as_bytes())?.kind {
         Kind::File(bytes) => Some(bytes),
@@ -244,8 +244,8 @@ fn a_failure_in_the_background_is_told_by_the_next_fsync() {
     rig.check(&rig.image());
 }
 
-/// What the kernel holds of a block device is written by fdatasync, which is where a full host of
-/// the device's own file shows.
+/// fdatasync writes what the kernel holds of a block device. So this is where it is noticed that
+/// the host of the device's own file is full.
 #[test]
 fn a_failed_sync_ends_writing_but_not_reading() {
     let mut rig = Rig::new("1M", "600k");
@@ -329,7 +329,7 @@ fn a_write_protected_device_is_mounted_read_only() {
     assert!(rig.ended().success());
 }
 
-/// The device ends earlier and earlier: reads behind its end fail.
+/// The device becomes shorter and shorter. Reads behind its end fail.
 #[test]
 fn what_cannot_be_read_leaves_the_rest() {
     let mut rig = Rig::new("256K", "4M");
@@ -384,7 +384,7 @@ fn what_cannot_be_read_leaves_the_rest() {
     assert!(kept > 0 && lost > 0 && halves > 0);
 }
 
-/// Damage that forbids writing shows when mounting, not with the first write.
+/// Damage that prevents writing is reported when the image is mounted, not at the first write.
 #[test]
 fn what_will_be_read_only_is_said_when_mounting() {
     use littlefs::disk::commit::{Layout, Writer};

@@ -1,6 +1,7 @@
-//! What somebody else puts, or changes, where image, journal and mount point are expected.
+//! What other users put where the image, the journal or the mount point is expected, or change
+//! there.
 //!
-//! The scripts run as root in a mount namespace of their own, as those of `users.rs` do.
+//! The scripts run as root in their own mount namespace, like those of `users.rs`.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::path::Path;
 use crate::mounted::{as_root, c_tree};
 use crate::users::among_users;
 
-/// `refused WORDS COMMAND...` expects that it fails soon, and says so.
+/// `refused WORDS COMMAND...` checks that the command soon fails and prints these words.
 const REFUSED: &str = r#"
     refused() {
         words=$1
@@ -150,7 +151,7 @@ fn new_files_belong_to_the_owner_of_the_image_and_are_as_private() {
     ));
 }
 
-/// What waits for somebody at its other end, or is no file, where one is expected.
+/// Files that wait for somebody at their other end, or that are not files, in place of a file.
 #[test]
 fn nothing_is_waited_for_that_is_no_file() {
     among_users(&script(
@@ -192,8 +193,8 @@ fn nothing_is_waited_for_that_is_no_file() {
     ));
 }
 
-/// Each file that is named is opened by its name once, and without waiting; whatever happens later
-/// happens to that file.
+/// Each file that is named is opened by its name once, and without waiting. What happens to the
+/// name later does not matter.
 #[test]
 fn a_name_is_resolved_once() {
     among_users(&script(
@@ -245,7 +246,7 @@ fn a_name_is_resolved_once() {
     ));
 }
 
-/// The user whose the directory around is puts another one in its place while fusermount3 starts.
+/// The owner of the parent directory puts another directory in its place while fusermount3 starts.
 #[test]
 fn a_mount_point_is_the_directory_that_was_there() {
     let m = among_users(&script(
@@ -272,7 +273,7 @@ END
     assert!(c_tree(&m.image()).contains_key(&b"here"[..]));
 }
 
-/// Names that are no text, and such that would steer a terminal or forge a line of the log.
+/// Names that are not text, and names that would control a terminal or forge a line of the log.
 #[test]
 fn any_name_works_and_harms_nobody() {
     let m = among_users(&script(
@@ -335,7 +336,8 @@ END
     assert!(fs::exists(m.beside("work")).expect("readable"));
 }
 
-/// The functions of scripts/install.sh that make and remove the links for mount(8) and its kind.
+/// The functions of scripts/install.sh that create and remove the links for mount(8) and similar
+/// programs.
 #[test]
 fn installing_keeps_the_helpers_of_other_packages() {
     let scratch = tempfile::tempdir().expect("a temporary directory");

@@ -1,11 +1,12 @@
-//! The end of a mount: it comes at once where there is nothing to wait for, and never waits without
-//! bound, whatever the daemon, the image's path or the mount table are like.
+//! The end of a mount: it comes at once if there is nothing to wait for, and never waits without
+//! bound, whatever the daemon, the path of the image or the mount table are.
 
 use crate::at_home::at_home;
 use crate::mounted::c_tree;
 use crate::users::among_users;
 
-/// `soon COMMAND` expects that it ends before long; `daemon` is the process that serves `$mnt`.
+/// `soon COMMAND` checks that the command ends before long. `daemon` is the process that serves
+/// `$mnt`.
 const HELPERS: &str = r#"
     soon() { timeout 20 "$@"; }
     daemon() { "$littlefs" status --json "$mnt" | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p'; }
@@ -108,7 +109,8 @@ fn a_daemon_that_hangs_is_named_and_can_be_left_behind() {
     );
 }
 
-/// The source in the mount table is a path like any other by the time of the unmount.
+/// The source in the mount table is an ordinary path, which may refer to something else at the time
+/// of the unmount.
 #[test]
 fn nothing_is_expected_of_the_path_of_the_image() {
     ending(
@@ -179,7 +181,7 @@ fn a_mount_whose_daemon_was_killed_is_unmounted_by_all_means() {
     );
 }
 
-/// Any user can have a mount say that its source is somebody's image.
+/// Any user can make a mount that names somebody else's image as its source.
 const SPOOF: &str = r#"
 import os, socket, subprocess, sys, time
 source, mnt, opened = sys.argv[1:]

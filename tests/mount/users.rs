@@ -1,7 +1,7 @@
 //! Mounts of ordinary users, and other users in a mount.
 //!
-//! Each script runs as root in a mount namespace of its own, where everybody may open /dev/fuse
-//! and the test says what is in /etc/fuse.conf: nothing of the system is changed.
+//! Each script runs as root in its own mount namespace, in which everybody may open /dev/fuse and
+//! the test decides what is in /etc/fuse.conf. Nothing in the system is changed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,8 @@ use std::process::Command;
 
 use crate::mounted::{ALONE, Mounted, as_root, c_tree, run};
 
-/// `$littlefs`, `$image` and `$mnt` are open to all and belong to `$user`; `$other` is somebody
-/// else. `denied COMMAND` expects that it is refused.
+/// `$littlefs`, `$image` and `$mnt` can be used by all and belong to `$user`; `$other` is another
+/// user. `denied COMMAND` checks that the command is refused.
 const PRELUDE: &str = r#"
     image=$1 mnt=$2 littlefs=$3 scratch=$4
     id() { echo "setpriv --reuid $1 --regid $1 --clear-groups"; }
@@ -35,7 +35,7 @@ const PRELUDE: &str = r#"
     trap 'umount -l "$mnt" 2>/dev/null || true' EXIT
 "#;
 
-/// Run a script there; afterwards the image must be sound.
+/// Run a script there. Afterwards, the image must be sound.
 pub fn among_users(script: &str) -> Mounted {
     let m = Mounted::unmounted("1M");
     let program = m.beside("littlefs");
@@ -157,7 +157,7 @@ fn root_is_let_in_and_nobody_else() {
     assert!(c_tree(&m.image()).contains_key(&b"d/g"[..]));
 }
 
-/// Both need the device, and both say what helps where there is none.
+/// Both need the device, and both say what to do if it does not exist.
 #[test]
 fn without_the_device_run_advises_what_mount_does() {
     among_users(

@@ -1,4 +1,4 @@
-//! Images of version 1, mounted: read-only.
+//! Images of version 1 are mounted read-only.
 
 use std::fs;
 
