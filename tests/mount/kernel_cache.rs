@@ -209,7 +209,7 @@ os.fsync(f)
     m.finish();
 }
 
-/// It does so once for each file, to learn that the file has no capabilities.
+/// The kernel asks once for each file, to learn that the file has no capabilities.
 #[test]
 fn no_attribute_is_asked_for_before_each_write() {
     let m = Mounted::with_options("1M", "attrs=unix");

@@ -1,4 +1,4 @@
-//! The image that is made odd, and the questions that each odd image is asked.
+//! The image that is made odd, and what is checked for each odd image.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub fn geometry(config: &Config) -> Geometry {
     Geometry::new(config.block_size, config.block_count).expect("possible")
 }
 
-/// Drivers whose images are made odd.
+/// The drivers whose images are made odd.
 pub fn configs() -> Vec<Config> {
     vec![
         Config::new(512, 128, 16),
@@ -60,7 +60,7 @@ pub fn report(config: &Config, image: &[u8]) -> Report {
     check(Arc::new(dev)).expect("check")
 }
 
-/// Codes of the findings, each once.
+/// The codes of the findings, each of them once.
 pub fn codes(config: &Config, image: &[u8], severity: Severity) -> Vec<&'static str> {
     let findings = report(config, image).findings;
     let mut codes: Vec<_> =
@@ -70,7 +70,7 @@ pub fn codes(config: &Config, image: &[u8], severity: Severity) -> Vec<&'static 
     codes
 }
 
-/// The tree as C reads it after it has mended what it finds.
+/// The tree that C reads after it has repaired what it finds.
 pub fn c_tree(config: &Config, image: &[u8]) -> Tree {
     let mut c = CLfs::mount(image.to_vec(), config).expect("C mounts");
     c.mkconsistent().expect("mkconsistent");
@@ -81,7 +81,7 @@ pub fn same(name: &str, want: &Tree, who: &str, found: &Tree) {
     diff("expected", want, who, found).unwrap_or_else(|lines| panic!("{name}: {who}:\n{lines}"));
 }
 
-/// Opened either way, we show this tree and write nothing.
+/// Opened in either way, this library shows this tree and writes nothing.
 pub fn check_reading(name: &str, config: &Config, image: &[u8], want: &Tree) {
     for read_only in [true, false] {
         let mut ours = open(config, image, read_only);
@@ -95,7 +95,7 @@ pub fn check_reading(name: &str, config: &Config, image: &[u8], want: &Tree) {
     }
 }
 
-/// Changes in every corner of the tree that `make` makes; each alone is a first write.
+/// Changes in every part of the tree that `make` makes. Each of them can be the first write.
 pub fn changes() -> Vec<Call> {
     let path = |p: &str| p.as_bytes().to_vec();
     let rename =
@@ -112,8 +112,9 @@ pub fn changes() -> Vec<Call> {
     ]
 }
 
-/// Each change is right as the first write, and all of them after each other. Afterwards the
-/// verifier finds nothing but these, and C reads the result and has nothing to repair.
+/// Each change is possible as the first write, and all of them are possible one after the other.
+/// Afterwards, the verifier finds only these findings, and C reads the result and has nothing to
+/// repair.
 pub fn check_writing(name: &str, config: &Config, image: &[u8], tree: &Tree, notes: &[&str]) {
     let all = changes();
     let singles = all.iter().map(std::slice::from_ref);

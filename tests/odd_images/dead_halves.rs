@@ -1,4 +1,4 @@
-//! One block of a pair is dead: the other serves.
+//! One block of a pair cannot be used: the other one is used.
 
 use littlefs::check::Severity;
 use littlefs::disk::Pair;
@@ -10,7 +10,7 @@ use crate::bench::*;
 use crate::common::clfs::Config;
 use crate::common::surgery::Surgeon;
 
-/// How a block dies.
+/// How a block becomes unusable.
 const DEATHS: [fn(&mut [u8]); 4] = [
     |block| block.fill(0xff),
     |block| block.fill(0x00),
@@ -19,8 +19,8 @@ const DEATHS: [fn(&mut [u8]); 4] = [
     |block| block.iter_mut().for_each(|b| *b = b.rotate_left(3) ^ 0x5a),
 ];
 
-/// The image with the content of one pair written to its other block too, as the newer one, with
-/// a file more. Gives both blocks: the older, the newer.
+/// The image with the content of one pair written to its other block as well, as the newer one,
+/// with another file. Returns both blocks: the older one, then the newer one.
 fn renewed(config: &Config, image: &[u8], pair: Pair) -> Option<(Surgeon, u32, u32)> {
     let mut surgeon = Surgeon::new(config, image.to_vec());
     let (pair, mut log) = surgeon.fetch(pair);
@@ -70,7 +70,7 @@ fn newer_or_older_half_is_dead() {
     }
 }
 
-/// Both halves dead: an error for that directory, and all others read.
+/// If both blocks are unusable, there is an error for this directory, and all others can be read.
 #[test]
 fn both_halves_are_dead() {
     for config in configs() {

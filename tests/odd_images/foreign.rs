@@ -1,5 +1,5 @@
-//! Images of other writers: directories that the thread misses or that are not sorted, blocks
-//! erased to zero, superblocks that have expanded.
+//! Images of other writers: directories that are not in the thread or not sorted, blocks that are
+//! erased to zero, and superblock chains that have grown.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::common::calls::{Call, Fail, Model, Subject};
 use crate::common::clfs::Config;
 use crate::common::surgery::Surgeon;
 
-/// Directories that the thread misses, alone and together.
+/// Directories that are not in the thread, one at a time and all together.
 const UNTHREADED: [&[&str]; 5] = [&["a/sub"], &["a"], &["many"], &["z"], &["b", "many", "a/sub"]];
 
 fn unthreaded(config: &Config, dirs: &[&str]) -> Surgeon {
@@ -20,7 +20,7 @@ fn unthreaded(config: &Config, dirs: &[&str]) -> Surgeon {
     surgeon
 }
 
-/// They are read as if they were threaded, and changed without damage.
+/// They are read like directories in the thread, and can be changed without damage.
 #[test]
 fn unthreaded_directories_are_read_and_changed() {
     for config in configs() {
@@ -67,7 +67,7 @@ fn unthreaded_directories_are_read_and_changed() {
     }
 }
 
-/// However full the image gets, their blocks are not used again.
+/// However full the image becomes, their blocks are not used for anything else.
 #[test]
 fn blocks_of_unthreaded_directories_are_kept() {
     for config in configs() {
@@ -102,7 +102,8 @@ fn blocks_of_unthreaded_directories_are_kept() {
     }
 }
 
-/// An unthreaded directory goes like any other, and its blocks are free then.
+/// A directory that is not in the thread can be removed like any other, and then its blocks are
+/// free.
 #[test]
 fn unthreaded_directory_is_removed() {
     for config in configs() {
@@ -124,7 +125,7 @@ fn unthreaded_directory_is_removed() {
     }
 }
 
-/// The entries of each pair of these directories, in reverse or shuffled.
+/// The entries of each pair of these directories, in reverse order or shuffled.
 fn unsorted(config: &Config, dirs: &[&str], reverse: bool) -> Surgeon {
     let mut surgeon = Surgeon::new(config, make(config).unmount());
     for dir in dirs {
@@ -199,7 +200,7 @@ fn unsorted_directories_are_read_and_changed() {
     }
 }
 
-/// mklittlefs erases with zeros: behind the commits of its images no byte is 0xFF.
+/// mklittlefs erases with zeros, so the bytes after the commits of its images are not 0xFF.
 #[test]
 fn blocks_are_erased_to_zero() {
     for config in configs() {
@@ -213,7 +214,7 @@ fn blocks_are_erased_to_zero() {
     }
 }
 
-/// The superblock chain of an image whose root wore out, by C.
+/// The superblock chain of an image whose root has worn out, made by C.
 #[test]
 fn superblock_has_expanded() {
     for config in configs() {

@@ -1,4 +1,4 @@
-//! Work that lost its power half way, by C: pending moves, orphans, half-orphans.
+//! Operations of C that lost their power: pending moves, orphans, half-orphans.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::bench::*;
 use crate::common::clfs::{CLfs, CResult, Config};
 use crate::common::surgery::Surgeon;
 
-/// A C operation.
+/// An operation of C.
 type Step = fn(&mut CLfs) -> CResult<()>;
 
-/// What is cut short.
+/// The operation that is cut off.
 const STEPS: [(&str, Step); 9] = [
     ("move of a file", |c| c.rename(b"a/file", b"b/moved")),
     ("move of the last file", |c| c.rename(b"a/last", b"z/moved")),

@@ -1,8 +1,9 @@
-//! Images that a driver would not make in one piece: unthreaded or unsorted directories, work that
-//! was interrupted, dead halves of pairs, expanded superblocks, blocks erased to zero.
+//! Images that a driver would not make in one piece: directories that are not in the thread or not
+//! sorted, interrupted operations, pairs with an unusable block, grown superblock chains, blocks
+//! that are erased to zero.
 //!
-//! Each kind has its expected outcome: what a read-only mount shows, what the first write mends,
-//! and that nothing is ever damaged.
+//! For each kind, it is known what a read-only mount shows and what the first write repairs.
+//! Nothing is ever damaged.
 
 #[path = "../common/mod.rs"]
 mod common;

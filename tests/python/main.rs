@@ -1,8 +1,8 @@
-//! Against littlefs-python, which holds another version of the C driver: images by either side,
-//! changed by the other in turn, with the profiles of real devices.
+//! This library and littlefs-python, which has another version of the C driver: each makes images,
+//! and the other changes them in turn, with the profiles of real devices.
 //!
-//! Needs `python3` with its `venv` module, and PyPI once: the package is installed into
-//! `target/venv`. A machine without them fails this test, and says what to do.
+//! This needs `python3` with its `venv` module, and access to PyPI once: the package is installed
+//! into `target/venv`. Without these, the test fails and says what to do.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -21,9 +21,9 @@ use littlefs::check::check;
 use littlefs::fs::{FormatOptions, OpenOptions};
 use serde_json::{Value, json};
 
-/// Attribute types that are compared.
+/// The types of the attributes that are compared.
 const ATTR_TYPES: [u8; 2] = [0x74, 0xff];
-/// Times that an image changes hands.
+/// How many times an image changes hands.
 const ROUNDS: u8 = 4;
 
 /// The driver as devices configure it.
@@ -75,8 +75,8 @@ impl Bench {
         Geometry::new(self.config.block_size, self.config.block_count).expect("possible")
     }
 
-    /// Let Python perform the calls on the image, or on a new one; returns it, with the tree and
-    /// the blocks in use as Python sees them.
+    /// Let Python perform the calls on the image, or on a new one. Returns the image, and the tree
+    /// and the blocks in use as Python sees them.
     fn by_python(&self, image: Option<&[u8]>, calls: &[Call]) -> (Vec<u8>, Tree, u64) {
         let path = self.dir.path().join("image");
         std::fs::write(&path, image.unwrap_or_default()).expect("write the image");
@@ -117,8 +117,8 @@ impl Bench {
         (std::fs::read(&path).expect("read the image"), tree_of(&answer), used)
     }
 
-    /// Open an image on our side, compare it with the model, perform the calls and give the image
-    /// that they leave.
+    /// Open an image with this library, compare it with the model, and perform the calls. Returns
+    /// the resulting image.
     fn by_us(&self, image: Vec<u8>, model: &mut Model, calls: &[Call]) -> Vec<u8> {
         let (name, device) = (self.name, self.geometry());
         let mut ours = Ours::open(device, image, &OpenOptions::default())
@@ -144,7 +144,8 @@ impl Bench {
             .unwrap_or_else(|lines| panic!("{}: {who}:\n{lines}", self.name));
     }
 
-    /// The image changes hands; each side makes, changes, moves and removes what the other made.
+    /// The image changes hands. Each side creates, changes, moves and removes what the other has
+    /// made.
     fn run(&self, mut image: Vec<u8>, mut model: Model) {
         for round in 0..ROUNDS {
             let calls = changes(&model, round, "we", &self.config);
@@ -168,7 +169,7 @@ impl Bench {
     }
 }
 
-/// What a call is for the script. Attributes that are removed have no counterpart there.
+/// A call in the form for the script. It has no form for the removal of attributes.
 fn step(call: &Call) -> Vec<Value> {
     let text = |path: &Vec<u8>| String::from_utf8(path.clone()).expect("UTF-8");
     let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
@@ -207,8 +208,8 @@ fn tree_of(answer: &Value) -> Tree {
     tree
 }
 
-/// What one side does in a round: new directories and files of all sizes, then changes to what is
-/// there, whoever made it.
+/// What one side does in a round: new directories and files of all sizes, then changes of what
+/// exists, whichever side made it.
 fn changes(model: &Model, round: u8, who: &str, config: &Config) -> Vec<Call> {
     let block = config.block_size;
     let attr = |len: u32| if config.attr_max == 0 { len } else { len.min(config.attr_max) };

@@ -1,4 +1,4 @@
-//! Images by the C driver, files around them, and how they open.
+//! Images made by the C driver, files that contain them, and how these open.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,17 +8,17 @@ use littlefs::image::{self, OpenError, Opened, Options, Place};
 
 use crate::common::clfs::{CLfs, Config};
 
-/// A small device whose images take no time.
+/// A small device whose images are made quickly.
 pub fn small() -> Config {
     Config::new(512, 64, 16)
 }
 
-/// A flash chip as ESP32 has them.
+/// A flash chip like those of the ESP32.
 pub fn flash() -> Config {
     Config::new(4096, 32, 128)
 }
 
-/// Directories, small files and large ones: a tree that tells where it starts.
+/// Directories, small files and large ones: this tree shows where its filesystem starts.
 pub fn with_tree(config: &Config) -> Vec<u8> {
     let mut c = CLfs::fresh(config).expect("format");
     c.mkdir(b"dir").expect("mkdir");
@@ -35,14 +35,14 @@ pub fn with_list(config: &Config) -> Vec<u8> {
     c.unmount()
 }
 
-/// Small files in the root: nothing tells where it starts but the superblocks.
+/// Small files in the root: only the superblocks show where this filesystem starts.
 pub fn without_tree(config: &Config) -> Vec<u8> {
     let mut c = CLfs::fresh(config).expect("format");
     c.write_file(b"small", b"content").expect("write");
     c.unmount()
 }
 
-/// Open a file of these bytes, and see that this changed nothing in it.
+/// Open a file with these bytes, and check that this has changed nothing in it.
 pub fn open(bytes: &[u8], options: &Options) -> Result<Opened, OpenError> {
     let file = tempfile::NamedTempFile::new().expect("temporary file");
     std::fs::write(file.path(), bytes).expect("write");
@@ -55,7 +55,7 @@ pub fn open_at(bytes: &[u8], offset: u64) -> Result<Opened, OpenError> {
     open(bytes, &Options { place: Place::At(offset), ..Options::default() })
 }
 
-/// What a refusal says.
+/// The message of a refusal.
 pub fn refusal(bytes: &[u8]) -> String {
     match open_at(bytes, 0) {
         Ok(_) => panic!("it opened"),
@@ -63,7 +63,7 @@ pub fn refusal(bytes: &[u8]) -> String {
     }
 }
 
-/// Exit code, stdout and stderr of `littlefs`.
+/// Exit code, standard output and standard error of `littlefs`.
 pub fn littlefs(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
     let output = command.args(args).env_remove("RUST_LOG").output().expect("the program starts");
@@ -71,7 +71,7 @@ pub fn littlefs(args: &[&str]) -> (i32, String, String) {
     (output.status.code().expect("no signal"), text(output.stdout), text(output.stderr))
 }
 
-/// A file of these bytes in a directory of its own.
+/// A file with these bytes, in a directory of its own.
 pub fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join(name);
@@ -84,7 +84,7 @@ pub fn read(path: &str) -> Vec<u8> {
     std::fs::read(Path::new(path)).expect("read")
 }
 
-/// A superblock's block as version 1 has it (SPEC.md of version 1).
+/// The block of a superblock in version 1 (SPEC.md of version 1).
 pub fn version1_block(rev: u32, block_size: u32, block_count: u32) -> Vec<u8> {
     let mut block = Vec::new();
     for word in [rev, 52, 2, 3] {
@@ -100,7 +100,7 @@ pub fn version1_block(rev: u32, block_size: u32, block_count: u32) -> Vec<u8> {
     block
 }
 
-/// An image of version 1 with nothing in it.
+/// An empty image of version 1.
 pub fn version1(block_size: u32, block_count: u32) -> Vec<u8> {
     let mut image = version1_block(2, block_size, block_count);
     image.extend(version1_block(1, block_size, block_count));

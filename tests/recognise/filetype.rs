@@ -1,4 +1,5 @@
-//! What scripts/desktop teaches other programs: file(1) and desktops know images by their content.
+//! What scripts/desktop teaches other programs: file(1) and desktops recognise images by their
+//! content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,14 +13,15 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(name)
 }
 
-/// What a program prints, without the line's end.
+/// What a program prints, without the end of the line.
 fn said(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     assert!(output.status.success(), "{command:?}: {output:?}");
     String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
 }
 
-/// Files that are images, each with what file(1) is to say, and files that are none.
+/// Files that are images, each with the output of file(1) that is expected, and files that are not
+/// images.
 fn samples() -> Vec<(Vec<u8>, Option<&'static str>)> {
     let old = Config { disk_version: 0x0002_0000, ..small() };
     vec![
@@ -90,7 +92,7 @@ fn desktops_know_images_by_content_whatever_their_name() {
     assert_eq!(query("default", Path::new("application/x-littlefs")), "littlefs.desktop");
 }
 
-/// The functions of scripts/install.sh that tell file(1).
+/// The functions of scripts/install.sh that teach file(1).
 #[test]
 fn installing_keeps_other_local_magic() {
     let scratch = tempfile::tempdir().expect("a temporary directory");

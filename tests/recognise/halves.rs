@@ -1,4 +1,4 @@
-//! One of the two superblocks is lost: the other is written to only where something tells that the
+//! One of the two superblocks is lost. The other one is written only if something shows that the
 //! filesystem starts here.
 
 use littlefs::container::{Doubt, Kind};
@@ -6,7 +6,7 @@ use littlefs::container::{Doubt, Kind};
 use crate::bench::*;
 use crate::common::clfs::{CLfs, Config};
 
-/// What a block that holds no superblock any more may hold.
+/// What a block may hold that does not hold a superblock any more.
 const LOSSES: [fn(&mut [u8]); 4] = [
     |block| block.fill(0xff),
     |block| block.fill(0),
@@ -19,14 +19,14 @@ fn lose(image: &mut [u8], config: &Config, block: usize, loss: fn(&mut [u8])) {
     loss(&mut image[block * size..][..size]);
 }
 
-/// With both halves of the first pair as new as the newer one.
+/// The image with both halves of the first pair made as new as the newer one.
 fn settled(mut image: Vec<u8>, config: &Config) -> Vec<u8> {
     let size = config.block_size as usize;
     image.copy_within(size..2 * size, 0);
     image
 }
 
-/// A flash chip with the image in it and something else around.
+/// A flash chip that contains the image and something else around it.
 fn in_flash(image: &[u8], before: usize) -> Vec<u8> {
     let around = |n: usize| (0..n).map(|i| (i * 7 % 251) as u8);
     let mut flash: Vec<u8> = around(before).collect();
@@ -35,7 +35,7 @@ fn in_flash(image: &[u8], before: usize) -> Vec<u8> {
     flash
 }
 
-/// Whether it opens for writing; its doubt otherwise.
+/// Whether it opens for writing. If it does not, this returns the doubt.
 fn doubt_at(bytes: &[u8], at: u64) -> Option<Doubt> {
     let opened = open_at(bytes, at).expect("should open");
     assert_eq!(opened.read_only, opened.doubt.is_some());
@@ -58,7 +58,7 @@ fn a_block_early_or_late_is_not_written() {
     }
 }
 
-/// A tree behind the superblock tells where it starts, whatever became of the other half.
+/// A tree behind the superblock shows where the filesystem starts, whatever the other half holds.
 #[test]
 fn the_tree_tells_where_a_lone_half_belongs() {
     for config in [small(), flash()] {
@@ -79,8 +79,8 @@ fn the_tree_tells_where_a_lone_half_belongs() {
     }
 }
 
-/// Without a tree the size of a file that is just the image tells, and what is left of the other
-/// half; else nothing does.
+/// Without a tree, the size of a file that is only the image shows it, or what is left of the other
+/// half. Nothing else does.
 #[test]
 fn an_empty_filesystem_of_one_half_is_written_where_its_place_is_clear() {
     let config = flash();
@@ -113,8 +113,8 @@ fn an_empty_filesystem_of_one_half_is_written_where_its_place_is_clear() {
     }
 }
 
-/// Whatever the C driver mounts after a power cut in the first commits of a filesystem's life, we
-/// open for writing, in a file of its own.
+/// Every image that the C driver can mount after a power loss in the first commits of a filesystem
+/// opens for writing here, if it is a file of its own.
 #[test]
 fn a_cut_in_the_first_commits_refuses_nothing() {
     type Step = fn(&mut CLfs);
@@ -155,8 +155,8 @@ fn a_cut_in_the_first_commits_refuses_nothing() {
     assert!(mounted > 200, "{mounted} of the images mount");
 }
 
-/// NAND flash read with its spare bytes: what stands behind the first page is elsewhere. Where the
-/// pages are not clear it stays doubtful.
+/// NAND flash that was read with its spare bytes: what follows the first page is in other places.
+/// If it is not clear what the pages are, the image stays doubtful.
 #[test]
 fn a_dump_with_spare_bytes_is_not_written() {
     let config = Config::new(16 << 10, 32, 512);
@@ -176,7 +176,7 @@ fn a_dump_with_spare_bytes_is_not_written() {
     }
 }
 
-/// The start of an old filesystem, and a newer one in what were its free blocks.
+/// The start of an old filesystem, and a newer one in blocks that were free in the old one.
 #[test]
 fn what_was_written_over_an_old_filesystem_is_named() {
     let config = flash();

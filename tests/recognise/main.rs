@@ -1,4 +1,4 @@
-//! What a file is, and where a filesystem is in it: what is taken for one, what is not, and that
+//! What a file is, and where in it a filesystem is: what is taken for one, what is not, and that
 //! nothing doubtful is opened for writing.
 
 #[path = "../common/mod.rs"]

@@ -1,14 +1,15 @@
-//! Where in a file filesystems are: all of them are named, at any byte, by their start.
+//! The places of filesystems in a file: all filesystems are found at any byte, and named by where
+//! they start.
 
 use crate::bench::*;
 use crate::common::clfs::Config;
 
-/// Bytes that are no filesystem.
+/// Bytes that do not contain a filesystem.
 fn filler(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i * 7 % 251) as u8).collect()
 }
 
-/// The offsets that the refusal of these bytes names.
+/// The offsets that are named when these bytes are refused.
 fn hints(bytes: &[u8]) -> Vec<u64> {
     let said = refusal(bytes);
     let named = said.split("offset=").skip(1);
@@ -46,7 +47,7 @@ fn all_of_them_are_named_and_only_sound_ones() {
     assert!(said.contains("offset=88 (0x58)"), "{said}");
 }
 
-/// An image stored as a file of another filesystem is that one's content.
+/// An image that is a file in another filesystem belongs to the content of that one.
 #[test]
 fn an_image_inside_of_an_image_is_not_named() {
     let inner = without_tree(&Config::new(512, 16, 16));
@@ -92,7 +93,7 @@ fn version_1_is_judged_by_every_field() {
     }
 }
 
-/// The word in a firmware's strings, cut superblocks, and many of either.
+/// The word in the strings of a firmware, cut superblocks, and many of both.
 #[test]
 fn what_only_looks_like_one_is_not_named() {
     let words = b"esp_littlefs: mount failed\0littlefs\0".repeat(3000);

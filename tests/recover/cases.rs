@@ -1,4 +1,4 @@
-//! The command as its users call it, and images that lie.
+//! The command, used as users use it, and images with false information.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -35,14 +35,14 @@ impl Desk {
         self.run_to(args, &[code])
     }
 
-    /// Another command, which succeeds.
+    /// Run another command, which must succeed.
     fn littlefs(&self, args: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
         let status = command.args(args).current_dir(self.0.path()).status();
         assert!(status.expect("it starts").success(), "{args:?}");
     }
 
-    /// Run it, expecting one of these exit codes, and the image as it was.
+    /// Run it. It must end with one of these exit codes, and must not change the image.
     fn run_to(&self, args: &[&str], codes: &[i32]) -> Output {
         let before = fs::read(self.0.path().join("dump.bin")).expect("the image");
         let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
@@ -74,7 +74,7 @@ fn text(len: usize) -> Vec<u8> {
     (0..len).map(|i| b"0123456789abcdef\n"[i % 17]).collect()
 }
 
-/// The case that a public tool gets wrong: ids shift when a file is deleted.
+/// A case in which a public tool is wrong: ids shift when a file is deleted.
 #[test]
 fn a_deleted_file_has_its_own_content() {
     let (mut c, _) = fresh(4096, 64);
@@ -181,7 +181,7 @@ fn what_was_formatted_over_comes_back() {
     }
 }
 
-/// The filesystem that is there now has written to blocks of the one before, of which it knows nothing.
+/// The present filesystem has written to blocks of the one before it, about which it knows nothing.
 #[test]
 fn nothing_is_complete_below_a_filesystem_of_other_blocks() {
     let (mut c, _) = fresh(512, 64);
@@ -226,7 +226,8 @@ fn the_block_size_is_found_without_a_superblock() {
     assert!(String::from_utf8_lossy(&out.stderr).contains("littlefs"), "{out:?}");
 }
 
-/// What holds an image is opened as by every other command, with a superblock or without one.
+/// Files that contain an image are opened as by every other command, with a superblock or without
+/// one.
 #[test]
 fn wrapped_images_and_those_inside_of_dumps_are_looked_through() {
     let (mut c, _) = fresh(512, 64);
@@ -273,7 +274,7 @@ fn a_state_of_a_journal_is_looked_through() {
     assert_eq!((&json["checked"], &json["results"][0]["path"]), (&1.into(), &"/gone".into()));
 }
 
-/// Names in an image never lead out of the directory, nor through links that are there.
+/// Names in an image never lead out of the directory, also not through existing links.
 #[test]
 fn nothing_is_written_outside_of_the_directory() {
     let mut past = Past::new(ROOMY, 3);
@@ -304,7 +305,7 @@ fn nothing_is_written_outside_of_the_directory() {
     assert_eq!(names(&real), ["files"]);
 }
 
-/// Change names of one byte in a metadata block, and make the CRCs good.
+/// Change names of one byte in a metadata block, and correct the CRCs.
 fn rename_in_block(block: &mut [u8], from: u8, to: u8) {
     use littlefs::disk::{Tag, crc, tag};
     let (mut ptag, mut off, mut start) = (tag::FIRST, 4, 0);
@@ -328,7 +329,7 @@ fn rename_in_block(block: &mut [u8], from: u8, to: u8) {
     }
 }
 
-/// Whatever the bytes: an answer, and what is written is bounded.
+/// Whatever the bytes are, there is an answer, and the output is bounded.
 #[test]
 fn hostile_images_are_saved_in_bounds() {
     let mut random = Random::new(5);

@@ -1,4 +1,5 @@
-//! `littlefs recover`: what comes back, and that nothing wrong is ever called checked or complete.
+//! `littlefs recover`: what comes back, and that a wrong result is never called checked or
+//! complete.
 
 #[path = "../common/mod.rs"]
 mod common;

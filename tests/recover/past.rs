@@ -1,4 +1,4 @@
-//! Random histories of filesystems, by the C driver, of which every version of every file is known.
+//! Random histories of filesystems, made by the C driver. Every version of every file is known.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use littlefs::recover::{Grade, Recovery, recover};
 
 use crate::common::clfs::{CError, CLfs, Config};
 
-/// Numbers that only the seed decides.
+/// Random numbers that depend only on the seed.
 pub struct Random(u64);
 
 impl Random {
@@ -37,34 +37,35 @@ impl Random {
     }
 }
 
-/// How a history goes.
+/// The parameters of a history.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub block_size: u32,
     pub block_count: u32,
     pub prog_size: u32,
-    /// Directories besides the root.
+    /// How many directories there are, without the root.
     pub dirs: usize,
-    /// Names of files in each.
+    /// How many names of files there are in each directory.
     pub names: usize,
-    /// Whether all larger files have the same size: then new ones have the very blocks of old ones.
+    /// Whether all larger files have the same size. Then new files get exactly the blocks of old
+    /// ones.
     pub same_size: bool,
-    /// Erases of a pair before it moves; -1 never.
+    /// The erases after which a pair moves; -1 for never.
     pub block_cycles: i32,
 }
 
-/// A filesystem, and all it ever held.
+/// A filesystem, and everything that it has ever held.
 pub struct Past {
     pub c: CLfs,
     pub config: Config,
     shape: Shape,
     random: Random,
-    /// By path: every content that it had.
+    /// For each path, every content that it has had.
     pub versions: HashMap<Vec<u8>, HashSet<Vec<u8>>>,
     pub present: BTreeMap<Vec<u8>, Vec<u8>>,
     dirs: BTreeSet<Vec<u8>>,
-    /// Whether the driver cannot read what it has written itself, as was seen of a file that it had just
-    /// truncated. Nothing can be compared with that.
+    /// Whether the driver cannot read what it has written itself. This was seen with a file that it
+    /// had just truncated. Then nothing can be compared.
     pub spoilt: bool,
 }
 
@@ -100,7 +101,7 @@ impl Past {
         }
     }
 
-    /// Note what is there now under a path.
+    /// Note what a path holds now.
     fn note(&mut self, path: &[u8]) {
         match self.c.read_file(path) {
             Ok(bytes) => {
@@ -129,7 +130,7 @@ impl Past {
         self.note(path);
     }
 
-    /// One more operation.
+    /// Do one more operation.
     pub fn step(&mut self) {
         match self.random.below(20) {
             0..8 => {
@@ -192,7 +193,7 @@ impl Past {
         }
     }
 
-    /// Make all directories.
+    /// Create all directories.
     pub fn make_dirs(&mut self) {
         for n in 0..self.shape.dirs {
             let dir = format!("d{n}").into_bytes();
@@ -201,7 +202,8 @@ impl Past {
         }
     }
 
-    /// One more operation on files that were not made by name, while directories stay.
+    /// Do one more operation on files that were created without a name of their own, while
+    /// directories stay.
     pub fn step_of_others(&mut self) {
         let others: BTreeMap<_, _> = { std::mem::take(&mut self.present) };
         let (named, rest) = others.into_iter().partition(|(path, _)| is_victim(path));
@@ -213,13 +215,14 @@ impl Past {
         self.present.extend(named);
     }
 
-    /// Take the power away and mount again, after which the driver looks for free blocks elsewhere.
+    /// Cut the power and mount again. After that, the driver looks for free blocks in another
+    /// place.
     fn remount(&mut self) {
         let image = self.c.image();
         self.c = CLfs::mount(image, &self.config).expect("mounts");
     }
 
-    /// Format over what is there.
+    /// Format over the present filesystem.
     pub fn format(&mut self) {
         let (image, done) = CLfs::interrupted_format(self.c.image(), &self.config, u64::MAX);
         assert!(done);
@@ -233,7 +236,8 @@ impl Past {
         recovered(self.c.image(), self.shape)
     }
 
-    /// Whether a path had this content, ever. A directory that is not known leaves the name alone.
+    /// Whether a path has ever had this content. If the directory is not known, only the name is
+    /// compared.
     pub fn had(&self, path: &[u8], placed: bool, bytes: &[u8]) -> bool {
         if placed {
             return self.versions.get(path).is_some_and(|versions| versions.contains(bytes));
@@ -243,7 +247,7 @@ impl Past {
         { same }.any(|(_, versions)| versions.contains(bytes))
     }
 
-    /// What is wrong with a recovery.
+    /// What is wrong with the result of a recovery.
     pub fn faults(&mut self) -> Vec<String> {
         let (recovery, device) = self.recover();
         let mut faults = Vec::new();

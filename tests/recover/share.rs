@@ -1,4 +1,4 @@
-//! How much comes back: the table of docs/recover.md, which `--nocapture` prints.
+//! How much can be recovered: the table of docs/recover.md, which `--nocapture` prints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,24 +7,24 @@ use littlefs::recover::Grade;
 
 use crate::past::{Past, Shape};
 
-/// Histories behind each line.
+/// How many histories there are for each line of the table.
 const ROUNDS: u64 = 8;
-/// Files of each kind that are lost in each.
+/// How many files of each kind are lost in each history.
 const LOST: usize = 4;
 
-/// Blocks of so many bytes, and their number.
+/// The block size in bytes, and the number of blocks.
 const GEOMETRIES: [(u32, u32, u32); 4] =
     [(128, 512, 16), (512, 128, 16), (1024, 128, 64), (4096, 64, 256)];
 
-/// What became of files.
+/// What happened to the files.
 #[derive(Default, Clone, Copy)]
 struct Share {
     lost: usize,
-    /// Checked or complete.
+    /// Files that were found and are called checked or complete.
     sure: usize,
-    /// Every byte is there, and right, but that is not proved.
+    /// Files of which every byte was found and is correct, which is not proved.
     whole: usize,
-    /// Some of it is there.
+    /// Files of which a part was found.
     some: usize,
 }
 
@@ -35,7 +35,8 @@ impl fmt::Display for Share {
     }
 }
 
-/// Small files and lists that get lost, half of them by deletion and half by new content.
+/// Small files and lists that are lost, half of them because they are deleted and half because they
+/// get new content.
 fn lose(past: &mut Past, dirs: usize) -> BTreeMap<Vec<u8>, (bool, Vec<u8>)> {
     let mut lost = BTreeMap::new();
     for n in 0..LOST * 2 {
@@ -85,7 +86,7 @@ fn count(past: &mut Past, lost: &BTreeMap<Vec<u8>, (bool, Vec<u8>)>, shares: &mu
     }
 }
 
-/// The shares of small files and of lists, after so many further operations.
+/// The shares of small files and of lists that are found after this many more operations.
 fn shares(geometry: (u32, u32, u32), dirs: usize, further: usize, format: bool) -> [Share; 2] {
     let (block_size, block_count, prog_size) = geometry;
     let shape = Shape {

@@ -1,5 +1,5 @@
-//! The property that matters most: what is called checked or complete is a version that the file of
-//! that name had.
+//! The most important property: what is called checked or complete is a version that the file of
+//! that name has had.
 
 use crate::past::{Past, Shape};
 
@@ -26,7 +26,7 @@ const fn shape(
     Shape { block_size, block_count, prog_size, dirs, names, same_size, block_cycles }
 }
 
-/// Rounds for each shape; a soak sets more.
+/// How many rounds there are for each shape. A long run sets more.
 fn rounds() -> u64 {
     let rounds = std::env::var("RECOVER_ROUNDS").ok();
     rounds.map_or(6, |rounds| rounds.parse().expect("RECOVER_ROUNDS is a number"))
@@ -48,8 +48,8 @@ fn nothing_wrong_is_called_checked_or_complete() {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Let a history go on, and note what is wrong with what is recovered at times; whether it came to its
-/// end.
+/// Let a history continue, and from time to time note what is wrong with what is recovered. Returns
+/// whether the history came to its end.
 fn look_at(past: &mut Past, history: &str, faults: &mut Vec<String>) -> bool {
     let parts = [(false, &[10, 30, 100, 200][..]), (true, &[0, 1, 10, 100])];
     for (formatted, steps) in parts {

@@ -1,5 +1,6 @@
-//! What comes back of images of version 1, by a small driver of version 1 that keeps every version of
-//! every file: it commits, allocates and renames as SPEC.md and the driver 1.7.2 do.
+//! What can be recovered from images of version 1. They are made by a small driver of version 1
+//! that keeps every version of every file, and commits, allocates and renames as SPEC.md and the
+//! driver 1.7.2 do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -12,7 +13,7 @@ use crate::past::Random;
 
 const NULL: u32 = u32::MAX;
 
-/// A directory of one pair: the block that counts comes first.
+/// A directory of one pair. The block that counts is first.
 #[derive(Clone)]
 struct Dir {
     pair: [u32; 2],
@@ -21,13 +22,13 @@ struct Dir {
     entries: Vec<Entry>,
 }
 
-/// A filesystem, and all it ever held.
+/// A filesystem, and everything that it has ever held.
 struct Driver {
     image: Vec<u8>,
     block_size: usize,
-    /// In the order of the thread, the root first.
+    /// In the order of the thread, with the root first.
     dirs: Vec<(String, Dir)>,
-    /// Where the allocator looks next.
+    /// Where the allocator searches next.
     next: u32,
     random: Random,
     versions: HashMap<String, HashSet<Vec<u8>>>,
@@ -87,7 +88,7 @@ impl Driver {
         used
     }
 
-    /// So many free blocks, in the order of the allocator; none if there are not so many.
+    /// This many free blocks, in the order of the allocator. `None` if there are not so many.
     fn allocate(&mut self, count: usize) -> Option<Vec<u32>> {
         let (used, all) = (self.used(), self.block_count());
         let order = (0..all).map(|i| (self.next + i) % all).filter(|block| !used.contains(block));
@@ -98,7 +99,7 @@ impl Driver {
         (blocks.len() == count).then_some(blocks)
     }
 
-    /// Write the content from block `kept.len()` of its list on to free blocks; head and size.
+    /// Write the content from block `kept.len()` of its list to free blocks. Returns head and size.
     fn write_list(&mut self, kept: &[u32], bytes: &[u8]) -> Option<[u32; 2]> {
         let size = bytes.len() as u32;
         let count = littlefs::disk::ctz::blocks(self.block_size as u32, size) as usize;
@@ -157,7 +158,7 @@ impl Driver {
         content
     }
 
-    /// Create or overwrite a file; the blocks of `keep` bytes of its old content stay.
+    /// Create or overwrite a file. The blocks for the first `keep` bytes of its old content stay.
     fn write(&mut self, at: usize, name: &str, bytes: &[u8], kept: &[u32]) {
         let path = self.path(at, name);
         if self.position(at, name).is_none() {
@@ -248,7 +249,7 @@ impl Driver {
         self.commit(at - 1);
     }
 
-    /// One more operation.
+    /// Do one more operation.
     fn step(&mut self, dirs: usize, same_size: bool) {
         let at = self.random.below(self.dirs.len());
         let files: Vec<usize> = (0..self.dirs[at].1.entries.len())
@@ -300,7 +301,8 @@ impl Driver {
         (recover_from(&device, Dialect::V1, &|_| ()).expect("readable"), device)
     }
 
-    /// What is wrong with what is found in an image of this past, and how many results are sure.
+    /// What is wrong with what is found in an image of this history, and how many results are
+    /// certain.
     fn faults(&self, image: Vec<u8>) -> (Vec<String>, usize) {
         let (recovery, device) = self.recover(image);
         let mut faults = Vec::new();

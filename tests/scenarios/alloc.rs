@@ -7,7 +7,7 @@ use super::lab::*;
 
 const NAMES: [&str; 3] = ["breakfast/bacon", "breakfast/eggs", "breakfast/pancakes"];
 
-/// Bytes of each of three files that leave a few blocks free.
+/// The size of each of three files that together leave a few blocks free.
 fn third(config: &Config) -> u32 {
     (config.block_size - 8) * (config.block_count - 12) / 3
 }
@@ -81,7 +81,7 @@ fn what_three_files_left_is_used_again_one_by_one() {
     fill_and_empty(write_one_by_one, 4);
 }
 
-/// Append until nothing fits; how many bytes the file then has.
+/// Append until there is no space. Returns the size of the file then.
 fn exhaust(lab: &mut Lab, path: &str) -> u32 {
     let mut chunk = lab.config.block_size;
     while chunk > 0 {
@@ -95,8 +95,8 @@ fn exhaust(lab: &mut Lab, path: &str) -> u32 {
     lab.expected(path).len() as u32
 }
 
-/// What did not fit changes nothing, and what was synced before stays, with and without files
-/// that were there before.
+/// A write for which there is no space changes nothing, and what was synced before stays, whether
+/// there were files before or not.
 #[test]
 fn exhaustion_keeps_what_is_there() {
     for padding in [false, true] {
@@ -119,7 +119,7 @@ fn exhaustion_keeps_what_is_there() {
     }
 }
 
-/// A directory fits exactly where there is room for it.
+/// A directory can be created if and only if there is room for it.
 #[test]
 fn directory_in_a_full_image() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
@@ -148,8 +148,8 @@ fn directory_in_a_full_image() {
     }
 }
 
-/// Directories with long names split their parent; when the image is full they do not come
-/// halfway.
+/// Directories with long names split their parent. If the image is full, no directory is half
+/// created.
 #[test]
 fn chain_of_directories_in_a_full_image() {
     let mut lab = Lab::new(Config::new(512, 1024, 16));
@@ -176,7 +176,7 @@ fn chain_of_directories_in_a_full_image() {
     lab.power_cycle();
 }
 
-/// A hole of one block among used ones is enough for a block of data, and not for two.
+/// A free block among used ones is enough for one block of data, and not for two.
 #[test]
 fn hole_of_one_block() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
@@ -197,7 +197,7 @@ fn hole_of_one_block() {
     }
 }
 
-/// Two files that fill the image are replaced one after the other: the map of free blocks follows.
+/// Two files that fill the image are replaced by turns. The map of free blocks follows.
 #[test]
 fn full_image_is_rewritten() {
     on_each_geometry(|lab| {
@@ -225,7 +225,7 @@ fn full_image_is_rewritten() {
     });
 }
 
-/// A failed write leaves the open file as it was, readable at once.
+/// A failed write leaves the open file as it was, and it can be read at once.
 #[test]
 fn write_without_space_leaves_the_open_file() {
     on_each_geometry(|lab| {

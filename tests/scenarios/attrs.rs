@@ -15,8 +15,8 @@ fn remove(path: &str, ty: u8) -> Call {
     Call::RemoveAttr { path: path.into(), ty }
 }
 
-/// Set, empty, remove, set again, shorten and lengthen one of three attributes; the others do not
-/// move.
+/// One of three attributes is set, emptied, removed, set again, shortened and lengthened. The
+/// others do not change.
 fn one_of_three_changes(lab: &mut Lab, path: &str, between: impl Fn(&mut Lab)) {
     lab.ok(set(path, b'A', 4, 1));
     lab.ok(set(path, b'B', 6, 2));
@@ -96,7 +96,8 @@ fn attributes_of_an_open_file() {
     });
 }
 
-/// More attributes than a metadata block holds are refused one by one, not lost.
+/// If there are more attributes than fit into a metadata block, each further one is refused. None
+/// is lost.
 #[test]
 fn attributes_fill_their_pair() {
     let mut lab = Lab::new(Config::new(512, 64, 16));

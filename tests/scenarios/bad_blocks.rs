@@ -26,7 +26,7 @@ pub const MODES: [BadBlock; 5] = [
 pub struct WearDevice {
     pub emu: EmuDevice,
     mode: BadBlock,
-    /// Erases that each block still stands.
+    /// How many erases each block still endures.
     pub life: Mutex<Vec<u32>>,
 }
 
@@ -86,8 +86,8 @@ pub fn open(dev: &Arc<WearDevice>, config: &Config, cycles: Option<u32>) -> Resu
     Ok(World { fs: Fs::open(dev.clone(), &options)? })
 }
 
-/// Directories with long names and a file in each, written around bad blocks and read again, by
-/// us and by C.
+/// Directories with long names, and a file in each, are written around bad blocks, and read again
+/// by this library and by C.
 fn tree_around(config: &Config, mode: BadBlock, life: impl Fn(u32) -> u32, what: &str) {
     let what = &format!("{what}, {mode:?}, {config:?}");
     let dev = device(config, mode, life);
@@ -137,7 +137,7 @@ fn half_of_the_blocks_are_bad() {
     }
 }
 
-/// Without a good superblock block there is nothing to format.
+/// Formatting is impossible without a good superblock block.
 #[test]
 fn bad_superblocks() {
     for config in configs() {
@@ -149,8 +149,8 @@ fn bad_superblocks() {
     }
 }
 
-/// The last entry of a later pair moves to another directory, whose pair, the pair before the
-/// source or any other meets a bad block: the move is carried out around it.
+/// The last entry of a later pair moves to another directory. The pair of that directory, the pair
+/// before the source, or any other pair meets a bad block. The move is carried out nevertheless.
 #[test]
 fn last_entry_of_a_pair_moves_around_a_bad_block() {
     for prog_size in [16, 512] {

@@ -1,4 +1,5 @@
-//! Versions: what C wrote we read and go on with, and the other way round.
+//! Versions: this library reads and continues what C has written, and C what this library has
+//! written.
 //!
 //! `tests/python` does the same with another version of the C driver.
 
@@ -14,7 +15,7 @@ use crate::common::surgery::Surgeon;
 
 use super::lab::*;
 
-/// Directories, files, and files in directories, named by who makes them.
+/// Directories, files, and files in directories, named after the side that creates them.
 fn populate(lab: &mut Lab, who: &str) {
     for i in 0..5u32 {
         lab.mkdir(&format!("{who}.d{i}"));
@@ -62,7 +63,8 @@ fn each_goes_on_where_the_other_stopped() {
     }
 }
 
-/// A driver of an older disk version refuses a newer image; we refuse what nobody knows yet.
+/// A driver of an older disk version refuses a newer image. This library refuses versions that do
+/// not exist yet.
 #[test]
 fn unknown_versions_are_refused() {
     for (version, known) in [

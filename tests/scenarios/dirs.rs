@@ -1,4 +1,4 @@
-//! Directories: many, nested, listed while they change, and every way to refuse.
+//! Directories: many of them, nested ones, listings during changes, and everything that is refused.
 
 use littlefs::error::Error;
 use littlefs::fs::{Node, ROOT};
@@ -16,7 +16,7 @@ fn empty_root() {
     });
 }
 
-/// Names `prefix000` to `prefix{n-1}`.
+/// The names `prefix000` to `prefix{n-1}`.
 fn numbered(prefix: &str, n: u32) -> Vec<String> {
     (0..n).map(|i| format!("{prefix}{i:03}")).collect()
 }
@@ -113,7 +113,7 @@ fn directory_is_emptied_and_removed() {
     }
 }
 
-/// An entry is removed each time the listing has come to it; the others are all met.
+/// Each entry is removed when the listing has reached it. All other entries are listed.
 #[test]
 fn entries_vanish_during_a_listing() {
     on_each_geometry(|lab| {

@@ -1,4 +1,4 @@
-//! Inline files that grow, shrink, leave their pair and vanish next to each other.
+//! Inline files that grow, shrink, leave their pair and are removed next to each other.
 
 use littlefs::fs::OpenOptions;
 
@@ -6,7 +6,7 @@ use crate::common::clfs::Config;
 
 use super::lab::*;
 
-/// What happens to a neighbour.
+/// What is done with a neighbour.
 #[derive(Clone, Copy)]
 enum Step {
     Write(usize, u32),
@@ -14,8 +14,8 @@ enum Step {
 }
 use Step::{Remove, Write};
 
-/// The scripts: sizes below and above the inline limit of 256 bytes, with 200 bytes so large that
-/// three of them and their names split a block of 2048 bytes when compacted.
+/// The scripts. The sizes are below and above the inline limit of 256 bytes. Three files of 200
+/// bytes, with their names, need a split of a block of 2048 bytes when it is compacted.
 const SCRIPTS: [(&str, &[Step]); 6] = [
     ("grow", &[Write(0, 20), Write(1, 20), Write(2, 20), Write(3, 20), Write(1, 200)]),
     ("shrink", &[Write(0, 20), Write(1, 200), Write(2, 20), Write(3, 20), Write(1, 20)]),
@@ -66,7 +66,7 @@ fn neighbours_of_inline_files() {
     }
 }
 
-/// A long name and a content that each fit, and do not fit inline together.
+/// A long name and a content that fit into a pair separately, but not together.
 #[test]
 fn entry_too_big_for_its_block_is_not_inline() {
     on_each_geometry(|lab| {

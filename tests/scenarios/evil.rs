@@ -1,5 +1,5 @@
-//! Pointers that lead nowhere and chains that do not end: an error for what they break, the rest
-//! goes on.
+//! Pointers that lead nowhere, and chains without an end: there is an error for what they damage,
+//! and everything else works.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::lab::*;
 
 const NOWHERE: u32 = 0xcccc_cccc;
 
-/// Pairs of which one block, or both, are nowhere.
+/// Pairs of which one block or both do not exist.
 const BAD_PAIRS: [Pair; 3] = [Pair([NOWHERE, NOWHERE]), Pair([NOWHERE, 0]), Pair([0, NOWHERE])];
 
-/// A good file, a directory with a file in it, and a file to be broken.
+/// A good file, a directory with a file in it, and a file that will be damaged.
 fn victim(file_size: u32) -> (Config, Surgeon) {
     let config = Config::new(512, 64, 16);
     let mut lab = Lab::new(config.clone());
@@ -32,7 +32,7 @@ fn victim(file_size: u32) -> (Config, Surgeon) {
     (config, surgeon)
 }
 
-/// Open the image and look at everything; nothing panics, and `good` reads.
+/// Open the image and look at everything. Nothing panics, and `good` can be read.
 fn open(config: &Config, image: &[u8]) -> Result<Fs> {
     let dev = Arc::new(RamDevice::from_image(geometry(config), image.to_vec()));
     let report = check(dev.clone());
@@ -100,7 +100,7 @@ fn file_leads_nowhere() {
     }
 }
 
-/// Where an image is damaged, a write is refused or does no harm; it never panics.
+/// If an image is damaged, a write is refused or does no harm, and never panics.
 fn goes_on_or_refuses(mut fs: Fs) {
     let created = fs.create(ROOT, b"new").and_then(|()| fs.flush());
     assert!(created.is_ok() || fs.is_read_only() || fs.usage().is_err(), "{created:?}");

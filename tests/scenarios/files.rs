@@ -1,10 +1,11 @@
-//! File contents of all sizes: written at once and in pieces, replaced, appended to, interleaved.
+//! File contents of all sizes: written at once and in pieces, replaced, appended to, and
+//! interleaved.
 
 use crate::common::calls::pattern;
 
 use super::lab::*;
 
-/// Sizes around everything that changes with size.
+/// Sizes near every limit at which the storage of a file changes.
 const SIZES: [u32; 9] = [0, 7, 32, 511, 512, 8191, 8192, 8193, 100_000];
 /// Sizes of single writes.
 const CHUNKS: [u32; 4] = [31, 33, 1023, 65];
@@ -51,7 +52,7 @@ fn large_files_written_and_read_in_pieces() {
     }
 }
 
-/// Overwriting the start keeps the rest; truncating first does not.
+/// Overwriting the start of a file keeps the rest, unless the file is truncated first.
 #[test]
 fn files_are_rewritten() {
     for size1 in [0, 32, 8192, 50_000] {
@@ -100,7 +101,7 @@ fn many_small_files() {
     }
 }
 
-/// Ten files that are all open grow a little in turn.
+/// Ten open files grow by turns.
 #[test]
 fn interleaved_files() {
     for size in [10, 100, 3000] {
@@ -131,7 +132,7 @@ fn interleaved_files() {
     }
 }
 
-/// One file grows while others are removed one by one.
+/// One file grows while others are removed one after the other.
 #[test]
 fn files_vanish_while_one_grows() {
     for (size, files) in [(10, 10), (100, 26), (3000, 10)] {
@@ -154,7 +155,7 @@ fn files_vanish_while_one_grows() {
     }
 }
 
-/// The middle one of three open files is removed while all of them grow.
+/// The second of three open files is removed while all of them grow.
 #[test]
 fn file_vanishes_between_open_neighbours() {
     for size in [10, 100, 5000] {

@@ -1,4 +1,4 @@
-//! One image of ours with a model of what it holds, and the judges after each power cycle.
+//! An image of this library, a model of its content, and the judges after each power cycle.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use crate::common::clfs::{CLfs, Config};
 use crate::common::ours::Ours;
 use crate::common::tree::{Kind, Tree, diff, split};
 
-/// Attribute types that the scenarios use.
+/// The types of attributes that the scenarios use.
 pub const ATTR_TYPES: [u8; 4] = *b"ABCD";
 
-/// Our filesystem under test.
+/// The filesystem of this library that is tested.
 pub struct Lab {
     pub config: Config,
     options: OpenOptions,
     pub ours: Ours,
     pub model: Model,
-    /// Notes of the verifier that this image may have.
+    /// Notes of the verifier that are allowed for this image.
     pub notes: &'static [&'static str],
 }
 
@@ -29,7 +29,7 @@ pub struct Lab {
 pub const GEOMETRIES: [(u32, u32, u32); 4] =
     [(512, 1024, 16), (512, 1024, 512), (4096, 256, 256), (8192, 128, 64)];
 
-/// Run a scenario on a fresh image of each geometry, and let the judges see the end of it.
+/// Run a scenario on a new image of each geometry. The judges check the result.
 pub fn on_each_geometry(scenario: impl Fn(&mut Lab)) {
     for (block_size, block_count, prog_size) in GEOMETRIES {
         let mut lab = Lab::new(Config::new(block_size, block_count, prog_size));
@@ -62,7 +62,7 @@ impl Lab {
         Self { config, options, ours, model: Model::new(255), notes: &[] }
     }
 
-    /// An image from elsewhere that holds this tree.
+    /// An image from elsewhere with this tree.
     pub fn over(config: Config, image: Vec<u8>, tree: Tree) -> Self {
         let options = OpenOptions { prog_size: Some(config.prog_size), ..OpenOptions::default() };
         let ours = Ours::open(geometry(&config), image, &options).expect("open");
@@ -72,7 +72,7 @@ impl Lab {
         lab
     }
 
-    /// Perform a call on our side and in the model, which must agree.
+    /// Perform a call in this library and in the model. The results must agree.
     pub fn apply(&mut self, call: &Call) -> std::result::Result<(), Fail> {
         let mut next = self.model.clone();
         let expected = next.apply(call);
@@ -106,7 +106,7 @@ impl Lab {
         self.ok(write(path, off, len, seed));
     }
 
-    /// Replace what a file holds, creating it if need be.
+    /// Replace the content of a file. If the file does not exist, it is created.
     pub fn fill(&mut self, path: &str, len: u32, seed: u8) {
         if self.model.tree().contains_key(path.as_bytes()) {
             self.truncate(path, 0);
@@ -132,7 +132,7 @@ impl Lab {
         self.ok(rename(from, to));
     }
 
-    /// Names in a directory, in the order we list them.
+    /// The names in a directory, in the order in which this library lists them.
     pub fn names(&mut self, path: &str) -> Vec<String> {
         let dir = find_dir(&mut self.ours.fs, path.as_bytes()).expect("a directory");
         let names = self.ours.fs.list(dir).expect("list");
@@ -144,7 +144,7 @@ impl Lab {
         self.ours.open_file(path.as_bytes()).expect("open a file")
     }
 
-    /// Bytes `off..off + len` of a file, as far as it goes.
+    /// The bytes `off..off + len` of a file, as far as there are any.
     pub fn read(&mut self, path: &str, off: u64, len: usize) -> Vec<u8> {
         let file = self.open(path);
         let plan = self.ours.fs.read(file, off, len).expect("read");
@@ -152,12 +152,12 @@ impl Lab {
         plan.run().expect("read")
     }
 
-    /// Bytes of a file according to the model.
+    /// The bytes of a file in the model.
     pub fn expected(&self, path: &str) -> Vec<u8> {
         self.model.bytes(path.as_bytes()).to_vec()
     }
 
-    /// Blocks without use.
+    /// How many blocks are free.
     pub fn free(&mut self) -> u32 {
         self.ours.fs.usage().expect("usage").blocks_free
     }
@@ -168,14 +168,14 @@ impl Lab {
         assert!(!self.ours.fs.is_dirty(), "dirty after a flush");
     }
 
-    /// Compare what we hold with the model.
+    /// Compare the content of this library with the model.
     pub fn compare(&mut self, when: &str) {
         let tree = self.ours.tree().unwrap_or_else(|e| panic!("we cannot read {when}: {e}"));
         diff("the model", self.model.tree(), "ours", &tree)
             .unwrap_or_else(|lines| panic!("{when}, {:?}:\n{lines}", self.config));
     }
 
-    /// Flush, let the judges see the image, and go on from it.
+    /// Flush, let the judges check the image, and continue with it.
     pub fn power_cycle(&mut self) {
         self.compare("before a power cycle");
         self.flush();
@@ -189,7 +189,7 @@ impl Lab {
     }
 }
 
-/// The directory of this path; the root's is empty.
+/// The directory with this path. The path of the root is empty.
 pub fn find_dir(fs: &mut Fs, path: &[u8]) -> Result<DirId> {
     path.split(|&b| b == b'/').filter(|name| !name.is_empty()).try_fold(ROOT, |dir, name| match fs
         .lookup(
@@ -205,7 +205,8 @@ pub fn geometry(config: &Config) -> Geometry {
     Geometry::new(config.block_size, config.block_count).expect("a possible geometry")
 }
 
-/// The verifier finds nothing but these notes, and C reads this tree and has nothing to repair.
+/// Check that the verifier finds only these notes, and that C reads this tree and has nothing to
+/// repair.
 pub fn judge(config: &Config, image: &[u8], want: &Tree, notes: &[&str]) {
     let dev = Arc::new(RamDevice::from_image(geometry(config), image.to_vec()));
     let report = check(dev).expect("check");
@@ -246,7 +247,7 @@ pub fn rename(from: &str, to: &str) -> Call {
     Call::Rename { from: from.into(), to: to.into(), no_replace: false }
 }
 
-/// Names of the entries of a directory in a tree, as sets are compared.
+/// The names of the entries of a directory in a tree, for comparing sets.
 pub fn children(tree: &Tree, dir: &str) -> Vec<String> {
     tree.keys()
         .filter_map(|path| split(path))
@@ -255,7 +256,7 @@ pub fn children(tree: &Tree, dir: &str) -> Vec<String> {
         .collect()
 }
 
-/// Bytes of all files of a tree together.
+/// The bytes of all files in a tree together.
 pub fn data_bytes(tree: &Tree) -> usize {
     tree.values().map(|e| if let Kind::File(bytes) = &e.kind { bytes.len() } else { 0 }).sum()
 }

@@ -1,7 +1,7 @@
-//! The scenarios of littlefs's own test suite, told to our library. `docs/scenarios.md` maps each
-//! of its cases to one of these.
+//! The scenarios of littlefs's own test suite, for this library. `docs/scenarios.md` names for each
+//! case of that suite the scenario here.
 //!
-//! After every scenario the verifier and C littlefs judge the image (see `lab`).
+//! After every scenario, the verifier and C littlefs judge the image (see `lab`).
 
 #[path = "../common/mod.rs"]
 mod common;

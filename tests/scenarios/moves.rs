@@ -1,4 +1,5 @@
-//! Renames across pairs: whole, interrupted between their two commits, and among open files.
+//! Renames from pair to pair: complete ones, ones that are interrupted between their two commits,
+//! and ones among open files.
 
 use littlefs::bd::RamDevice;
 use littlefs::check::{Severity, check};
@@ -10,7 +11,7 @@ use crate::common::surgery::Surgeon;
 
 use super::lab::*;
 
-/// Four directories; the first holds what moves, a file or a directory with content.
+/// Four directories. The first one holds what is moved: a file, or a directory with content.
 fn four_dirs(config: &Config, is_dir: bool) -> Lab {
     let mut lab = Lab::new(config.clone());
     for dir in ["a", "b", "c", "d"] {
@@ -46,7 +47,7 @@ fn entry_moves_across_directories() {
     }
 }
 
-/// The state after the first commit of a move, or before it, and what follows.
+/// The state before or after the first commit of a move, and what follows.
 #[test]
 fn interrupted_move_is_honoured_and_finished() {
     for is_dir in [false, true] {
@@ -97,7 +98,7 @@ fn interrupted_move_is_honoured_and_finished() {
     }
 }
 
-/// The pairs between are removed while the moved entry is on its way.
+/// The pairs in between are removed while an entry is being moved.
 #[test]
 fn directories_of_former_stops_are_removed() {
     for is_dir in [false, true] {
@@ -122,7 +123,7 @@ fn directories_of_former_stops_are_removed() {
     }
 }
 
-/// Files that are open for writing while a rename creates and deletes next to them.
+/// Files are open for writing while a rename creates and deletes entries next to them.
 struct OpenFiles(Vec<(&'static str, FileId)>);
 
 impl OpenFiles {
@@ -205,7 +206,7 @@ fn rename_across_directories_between_open_neighbours() {
     }
 }
 
-/// The pairs that a move goes through, and the one before them in the thread, move themselves.
+/// The pairs of a move, and the pair before them in the thread, move to other blocks.
 #[test]
 fn move_while_its_pairs_relocate() {
     for (from, to) in [
@@ -244,7 +245,7 @@ fn move_while_its_pairs_relocate() {
     }
 }
 
-/// Renames that must not happen change nothing.
+/// Renames that are not allowed change nothing.
 #[test]
 fn refused_renames() {
     on_each_geometry(|lab| {

@@ -1,4 +1,5 @@
-//! Pairs that the thread holds and no directory, and the promise to look for them.
+//! Pairs that are in the thread but do not belong to a directory, and the sync bit, which says that
+//! there are some.
 
 use littlefs::disk::{GState, Pair, Tail};
 use littlefs::fs::Usage;
@@ -16,7 +17,7 @@ fn tree_of(config: &Config, image: &[u8]) -> Tree {
     c.tree(&ATTR_TYPES).expect("C reads")
 }
 
-/// Open an image that is not in order, write to it, and find it in order.
+/// Open an image that is not in order, write to it, and check that it is in order.
 fn first_write_mends(config: &Config, image: Vec<u8>, used_after: u32) {
     let tree = tree_of(config, &image);
     let mut lab = Lab::over(config.clone(), image.clone(), tree);
@@ -28,7 +29,7 @@ fn first_write_mends(config: &Config, image: Vec<u8>, used_after: u32) {
     assert_eq!(blocks_used, used_after);
 }
 
-/// A directory whose removal did not reach the thread.
+/// A directory was removed from the tree, but not from the thread.
 #[test]
 fn removed_directory_is_still_threaded() {
     for prog_size in [16, 256, 512] {
@@ -51,7 +52,7 @@ fn removed_directory_is_still_threaded() {
     }
 }
 
-/// The sync bit, and nothing that it could mean.
+/// The sync bit is set, although there is nothing to repair.
 #[test]
 fn sync_bit_without_orphans() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
@@ -100,7 +101,7 @@ fn orphans_leave_the_thread() {
     }
 }
 
-/// Directories come and go at random, and so does what remains of them.
+/// Directories are created and removed at random, and their remains, too.
 #[test]
 fn trees_grow_and_shrink_at_random() {
     for cycles in [None, Some(1), Some(10)] {

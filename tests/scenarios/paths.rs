@@ -1,4 +1,4 @@
-//! Names. The path syntax of the C driver (slashes, dots) is the kernel's business here.
+//! Names. The path syntax of the C driver (slashes and dots) is here the task of the kernel.
 
 use littlefs::error::Error;
 use littlefs::fs::{Node, ROOT};
@@ -8,7 +8,7 @@ use crate::common::clfs::Config;
 
 use super::lab::*;
 
-/// Names of any bytes: as files, as directories, below each other, renamed, removed.
+/// Names of any bytes: for files and directories, nested, renamed and removed.
 fn names_work(lab: &mut Lab, names: &[&[u8]]) {
     let below = |a: &[u8], b: &[u8]| [a, b"/", b].concat();
     for &name in names {
@@ -30,7 +30,7 @@ fn names_work(lab: &mut Lab, names: &[&[u8]]) {
     }
 }
 
-/// Names as in the C driver's tests, and what they stand for there.
+/// Names from the tests of the C driver, and what they refer to there.
 #[test]
 fn names_of_any_bytes() {
     let groups: [&[&[u8]]; 9] = [
@@ -50,7 +50,7 @@ fn names_of_any_bytes() {
     }
 }
 
-/// `.`, `..`, the empty name and bytes that Linux does not allow are no names.
+/// `.`, `..`, the empty name and bytes that Linux does not allow are not names.
 #[test]
 fn names_that_are_none() {
     on_each_geometry(|lab| {
@@ -92,7 +92,7 @@ fn paths_that_lead_nowhere() {
     });
 }
 
-/// The root is a directory that has no name, and no parent.
+/// The root is a directory without a name and without a parent.
 #[test]
 fn root_is_a_directory() {
     on_each_geometry(|lab| {

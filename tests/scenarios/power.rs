@@ -1,4 +1,4 @@
-//! A scenario that is begun again after each loss of power, wherever that comes.
+//! A scenario that starts again after each power loss, at any point.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,17 +14,17 @@ use crate::common::tree::{diff, split};
 
 use super::lab::{ATTR_TYPES, find_dir, geometry};
 
-/// Losses of power tried for one scenario, spread over all its writes.
+/// How many power losses are tried for one scenario. They are spread over all its writes.
 const CUTS_MAX: u64 = 120;
-/// Losses of power before a run may finish.
+/// After this many power losses, a run may finish.
 const CUTS_EACH: u64 = 3;
 
-/// A device that loses its power after so many writes.
+/// A device that loses its power after a number of writes.
 struct CutDevice {
     ram: RamDevice,
     left: AtomicU64,
     writes: AtomicU64,
-    /// Whether the last write is torn in the middle, at a sector of 512 bytes.
+    /// Whether only a part of the last write reaches the medium, up to a sector of 512 bytes.
     torn: bool,
 }
 
@@ -38,7 +38,7 @@ impl CutDevice {
         self.left.load(Ordering::Relaxed) == 0
     }
 
-    /// Whether a write happens; the one that does not is the end.
+    /// Whether a write takes place. The first one that does not is the end.
     fn spend(&self) -> bool {
         self.writes.fetch_add(1, Ordering::Relaxed);
         let spent =
@@ -85,7 +85,7 @@ impl BlockDevice for CutDevice {
     }
 }
 
-/// A filesystem by path that is synced when the scenario says so.
+/// A filesystem by path, which is synced when the scenario asks for it.
 pub struct World {
     pub fs: Fs,
 }
@@ -96,7 +96,7 @@ impl World {
         Ok((find_dir(&mut self.fs, parent)?, name))
     }
 
-    /// What stands there, if anything.
+    /// What is at a path, if anything.
     pub fn stat(&mut self, path: &str) -> Result<Option<Node>> {
         let (dir, name) = match self.place(path) {
             Err(Error::NotFound) => return Ok(None),
@@ -113,7 +113,7 @@ impl World {
         self.stat(path).expect("lookups work").is_some()
     }
 
-    /// Make a directory unless it is there.
+    /// Create a directory, unless it exists.
     pub fn mkdir(&mut self, path: &str) -> Result<()> {
         let (dir, name) = self.place(path)?;
         match self.fs.mkdir(dir, name) {
@@ -139,7 +139,7 @@ impl World {
         self.sync()
     }
 
-    /// Change a file, creating it if need be, without syncing.
+    /// Change a file without syncing it. If it does not exist, it is created.
     pub fn edit(
         &mut self,
         path: &str,
@@ -156,7 +156,7 @@ impl World {
         result
     }
 
-    /// Replace what a file holds, in one step.
+    /// Replace the content of a file in one step.
     pub fn put(&mut self, path: &str, bytes: &[u8]) -> Result<()> {
         self.edit(path, |fs, file| {
             fs.truncate(file, 0)?;
@@ -165,7 +165,7 @@ impl World {
         self.sync()
     }
 
-    /// Bytes of a file; none when it is not there.
+    /// The content of a file; `None` if it does not exist.
     pub fn get(&mut self, path: &str) -> Option<Vec<u8>> {
         let (dir, name) = self.place(path).ok()?;
         let file = self.fs.open_file(dir, name).ok()?;
@@ -185,10 +185,10 @@ impl World {
     }
 }
 
-/// Run a scenario to its end, on a blank image that it formats, losing power on the way: after
-/// each number of writes (of a sample, where there are many), and then twice more.
+/// Run a scenario to its end, on an empty image that it formats. The power is lost after each
+/// number of writes (or of a sample of numbers, if there are many), and then twice more.
 ///
-/// The scenario checks what it finds, for it cannot know how far it came before.
+/// The scenario checks what it finds, because it cannot know how far it came before.
 pub fn reentrant(
     config: &Config,
     cycles: Option<u32>,
@@ -225,7 +225,7 @@ pub fn reentrant(
     }
 }
 
-/// Open the image, or format it where there is none.
+/// Open the image. If there is none, format it.
 fn start(dev: Arc<CutDevice>, options: &OpenOptions) -> Result<Fs> {
     match Fs::open(dev.clone(), options) {
         Err(Error::Corrupt(_)) => {
@@ -236,7 +236,7 @@ fn start(dev: Arc<CutDevice>, options: &OpenOptions) -> Result<Fs> {
     }
 }
 
-/// After a loss of power: nothing is broken, and we see what C sees.
+/// Check after a power loss that nothing is broken, and that this library sees what C sees.
 fn inspect(config: &Config, image: &[u8], name: &str) {
     let dev = Arc::new(RamDevice::from_image(geometry(config), image.to_vec()));
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };

@@ -1,4 +1,4 @@
-//! Scenarios under loss of power: what littlefs calls reentrant tests, and torn metadata.
+//! Scenarios with power losses: what littlefs calls reentrant tests, and torn metadata.
 
 use littlefs::disk::Pair;
 use littlefs::error::Result;
@@ -11,12 +11,12 @@ use crate::common::surgery::Surgeon;
 use super::lab::{GEOMETRIES, Lab, data_bytes};
 use super::power::{World, reentrant};
 
-/// Small images, so that pairs are compacted and blocks reused while the scenario runs.
+/// Small images, so that pairs are compacted and blocks are used again during the scenario.
 fn configs() -> [Config; 3] {
     [Config::new(512, 128, 16), Config::new(512, 128, 512), Config::new(4096, 128, 256)]
 }
 
-/// Names are as they were or as they were to be, one by one.
+/// Each name has its old or its new state.
 fn many_names(make: fn(&mut World, &str) -> Result<()>) {
     for config in configs() {
         reentrant(&config, None, |w| {
@@ -51,7 +51,7 @@ fn files_are_made_renamed_and_removed() {
     many_names(|w, path| w.put(path, path.as_bytes()));
 }
 
-/// A file is rewritten as a whole, and synced at the end.
+/// A file is rewritten completely, and synced at the end.
 #[test]
 fn file_is_rewritten() {
     for config in configs() {
@@ -73,7 +73,7 @@ fn file_is_rewritten() {
     }
 }
 
-/// A file grows by pieces, each of them synced: it always holds whole pieces.
+/// A file grows piece by piece, and each piece is synced. It always has whole pieces.
 #[test]
 fn file_grows_by_synced_pieces() {
     for config in configs() {
@@ -95,7 +95,7 @@ fn file_grows_by_synced_pieces() {
     }
 }
 
-/// Files written before the loss of power are all there.
+/// Files that were written before the power loss are all there.
 #[test]
 fn synced_files_stay() {
     for config in configs() {
@@ -113,7 +113,7 @@ fn synced_files_stay() {
     }
 }
 
-/// Files that are open together grow in turn.
+/// Open files grow by turns.
 #[test]
 fn interleaved_files_grow() {
     for config in configs() {
@@ -143,7 +143,7 @@ fn interleaved_files_grow() {
     }
 }
 
-/// A file or a directory goes from directory to directory: it is always in exactly one.
+/// A file or a directory is moved from directory to directory. It is always in exactly one of them.
 #[test]
 fn entry_moves_around() {
     for config in configs() {
@@ -179,7 +179,7 @@ fn entry_moves_around() {
     }
 }
 
-/// A file is overwritten in places, each synced.
+/// A file is overwritten in places, and each change is synced.
 #[test]
 fn file_is_overwritten_in_places() {
     for config in configs() {
@@ -204,7 +204,8 @@ fn file_is_overwritten_in_places() {
     }
 }
 
-/// A file is cut and written again: it has one of its lengths, and one content for each.
+/// A file is shortened and written again. It always has one of its lengths, with the content for
+/// that length.
 #[test]
 fn file_is_cut_and_rewritten() {
     for config in configs() {
@@ -238,7 +239,7 @@ impl Dice {
         (self.0 >> 12) % below
     }
 
-    /// A path three directories deep, of few names.
+    /// A path in directories of three levels, with a few names.
     pub fn path(&mut self) -> [String; 3] {
         let mut name = || char::from(b'a' + self.roll(3) as u8);
         let (a, b, c) = (name(), name(), name());
@@ -246,7 +247,7 @@ impl Dice {
     }
 }
 
-/// Directories three deep are made as a whole, or removed from the inside out.
+/// Directories of three levels are created from the outside in, and removed from the inside out.
 pub fn grow_or_prune(w: &mut World, path: &[String; 3]) -> Result<()> {
     if w.stat(&path[2])?.is_none() {
         return path.iter().try_for_each(|dir| w.mkdir(dir));
@@ -302,7 +303,7 @@ fn trees_are_renamed_while_pairs_move() {
     }
 }
 
-/// Formatting is all or nothing, and the superblock moves on without a gap.
+/// Formatting is done completely or not at all, and there is always a superblock while it moves.
 #[test]
 fn superblock_is_made_and_expands() {
     for config in configs() {
@@ -319,7 +320,7 @@ fn superblock_is_made_and_expands() {
     }
 }
 
-/// An image with a directory and a file in it, and the pair of the directory.
+/// An image with a directory and a file in it. Returns the pair of the directory, too.
 fn notebook(config: &Config) -> (Lab, Surgeon, Pair) {
     let mut lab = Lab::new(config.clone());
     lab.mkdir("notebook");
@@ -334,7 +335,7 @@ fn notebook(config: &Config) -> (Lab, Surgeon, Pair) {
     (lab, surgeon, pair)
 }
 
-/// We and C read the image as before it was hurt, and go on writing.
+/// This library and C read the image as it was before it was damaged, and can write to it.
 fn goes_on(lab: Lab, image: Vec<u8>) {
     let tree = lab.model.tree().clone();
     let mut c = CLfs::mount(image.clone(), &lab.config).expect("C mounts");
@@ -349,7 +350,7 @@ fn goes_on(lab: Lab, image: Vec<u8>) {
     lab.power_cycle();
 }
 
-/// A block that holds a newer revision, and nothing else.
+/// A block that holds a newer revision and nothing else.
 #[test]
 fn only_the_revision_was_written() {
     for (block_size, block_count, prog_size) in GEOMETRIES {
@@ -365,7 +366,7 @@ fn only_the_revision_was_written() {
     }
 }
 
-/// Some byte of the next program unit was written: behind the last commit nothing is erased.
+/// A byte of the next program unit was written, so the bytes after the last commit are not erased.
 #[test]
 fn part_of_a_commit_was_written() {
     for (block_size, block_count, prog_size) in [(512, 128, 16), (4096, 32, 256), (8192, 32, 64)] {

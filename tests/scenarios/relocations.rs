@@ -1,4 +1,5 @@
-//! Pairs that move while their directory splits, is listed, and grows in little space.
+//! Pairs that move to other blocks while their directory is split, listed, or grows in little
+//! space.
 
 use littlefs::fs::Node;
 
@@ -52,7 +53,7 @@ fn directory_splits_and_empties_in_little_space() {
     }
 }
 
-/// Every entry that a listing meets is written to at once, which moves the pair it stands in.
+/// Every entry that a listing reaches is written at once, and this moves its pair.
 #[test]
 fn listing_outlives_relocations() {
     for cycles in [8, 1] {

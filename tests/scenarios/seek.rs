@@ -1,4 +1,4 @@
-//! Reading and writing anywhere in a file.
+//! Reading and writing at any place in a file.
 
 use littlefs::error::Error;
 
@@ -6,7 +6,7 @@ use crate::common::calls::{Fail, pattern};
 
 use super::lab::*;
 
-/// Offsets around the ends of the first blocks of every geometry.
+/// Offsets near the ends of the first blocks, for every geometry.
 fn boundaries(size: u32) -> Vec<u32> {
     let mut offsets: Vec<u32> = [512u32, 4096, 8192]
         .iter()
@@ -20,7 +20,7 @@ fn boundaries(size: u32) -> Vec<u32> {
     offsets
 }
 
-/// Sizes of the files: inline, some blocks, many blocks.
+/// The sizes of the files: inline, a few blocks, many blocks.
 const SIZES: [u32; 4] = [44, 1452, 2200, 40_000];
 
 #[test]
@@ -69,7 +69,7 @@ fn writes_at_any_offset() {
     }
 }
 
-/// A write behind the end fills the gap with zeros.
+/// A write behind the end of a file fills the gap with zeros.
 #[test]
 fn writes_behind_the_end() {
     for size in SIZES {
@@ -110,7 +110,7 @@ fn small_file_byte_by_byte() {
     }
 }
 
-/// The format ends at `file_max`; offsets beyond it are refused and do not wrap.
+/// Files end at `file_max`. Offsets beyond it are refused and do not wrap around.
 #[test]
 fn offsets_at_the_limit() {
     on_each_geometry(|lab| {

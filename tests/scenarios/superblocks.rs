@@ -1,4 +1,5 @@
-//! Formatting, limits, expansion of the superblock, and images that do not fit their container.
+//! Formatting, limits, growth of the superblock chain, and images that do not fit the file or
+//! device that holds them.
 
 use std::sync::Arc;
 
@@ -82,8 +83,7 @@ fn limits_are_kept_in_the_superblock() {
     }
 }
 
-/// The root is written so often that its blocks wear out: the superblock stays behind, the root
-/// moves on.
+/// The root is written so often that its blocks wear out. The superblock stays behind, and the root
 #[test]
 fn superblock_expands() {
     for cycles in [1, 2, 5] {
@@ -110,7 +110,7 @@ fn superblock_expands() {
     }
 }
 
-/// The size is taken from the superblock where nobody tells it.
+/// If the size is not given, it is taken from the superblock.
 #[test]
 fn size_comes_from_the_superblock() {
     on_each_geometry(|lab| {
@@ -123,7 +123,7 @@ fn size_comes_from_the_superblock() {
     });
 }
 
-/// The core takes the geometry at its word: a superblock of fewer or more blocks is refused.
+/// The core relies on the given geometry: a superblock with fewer or more blocks is refused.
 #[test]
 fn other_block_counts_are_refused() {
     let config = Config::new(4096, 32, 16);
@@ -137,7 +137,7 @@ fn other_block_counts_are_refused() {
     }
 }
 
-/// The smallest image of all: nothing but a superblock pair, which can hold small files.
+/// The smallest possible image: only a superblock pair, which can hold small files.
 #[test]
 fn two_blocks() {
     let mut lab = Lab::new(Config::new(512, 2, 16));
@@ -147,7 +147,7 @@ fn two_blocks() {
     lab.unlink("test");
 }
 
-/// C grows the image; we go on with the larger one.
+/// C lets the filesystem grow, and this library continues with the larger one.
 #[test]
 fn image_grown_by_c() {
     let small = Config::new(512, 32, 16);
@@ -167,7 +167,7 @@ fn image_grown_by_c() {
     lab.power_cycle();
 }
 
-/// Formatting what was full of metadata leaves nothing of it.
+/// After formatting, nothing is left of the metadata that filled the blocks before.
 #[test]
 fn format_over_an_old_image() {
     let mut lab = Lab::new(Config::new(512, 64, 16));

@@ -1,4 +1,4 @@
-//! Cutting and extending files, cold and while they are being written.
+//! Shortening and extending files, both untouched ones and ones that are being written.
 
 use super::lab::*;
 
@@ -24,7 +24,7 @@ fn cut_then_read_and_write() {
     }
 }
 
-/// A quarter is cut off a file that is being written and read, twice.
+/// A quarter is cut off, twice, from a file that is being written and read.
 #[test]
 fn cut_while_open() {
     for size in [64, 256, 4096, 20_000] {
@@ -42,7 +42,8 @@ fn cut_while_open() {
     }
 }
 
-/// Files written to one size, cut or extended while open, and again later.
+/// Files are written to one size, shortened or extended while they are open, and changed again
+/// later.
 #[test]
 fn cut_and_extended_hot_and_cold() {
     for start in [0, 32, 2048, 16_384] {
@@ -63,7 +64,7 @@ fn cut_and_extended_hot_and_cold() {
     }
 }
 
-/// Truncating to the size a file has changes nothing, also on the image.
+/// Truncating a file to its present size changes nothing, also in the image.
 #[test]
 fn cut_to_the_size_it_has() {
     for size in SIZES {

@@ -1,5 +1,5 @@
-//! Wear: how long a device lasts whose blocks stand so many erases, and how evenly they are erased,
-//! in our hands and in those of the C driver.
+//! Wear: how long a device lasts whose blocks endure a number of erases, and how evenly its blocks
+//! are erased, with this library and with the C driver.
 
 use littlefs::bd::emu::BadBlock;
 use littlefs::error::Error;
@@ -13,12 +13,12 @@ use super::power::World;
 
 const FILES: u32 = 10;
 
-/// What is done again and again: ten files are rewritten, in a directory or in the root.
+/// What is repeated: ten files are rewritten, in a directory or in the root.
 #[derive(Clone, Debug)]
 struct Load {
     config: Config,
     dir: Option<&'static str>,
-    /// Erases that a block stands.
+    /// How many erases a block endures.
     life: u32,
 }
 
@@ -39,7 +39,7 @@ impl Load {
     }
 }
 
-/// Rounds until a write finds no block any more. What was written before still reads.
+/// The number of rounds until a write finds no block. What was written before can still be read.
 fn our_rounds(load: &Load, mode: BadBlock) -> u32 {
     let dev = device(&load.config, mode, |_| load.life);
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
@@ -62,7 +62,7 @@ fn our_rounds(load: &Load, mode: BadBlock) -> u32 {
     unreachable!("rounds go on until the device is worn");
 }
 
-/// Every file has what was written into it at some time, for us and for C.
+/// Every file has content that was written to it at some time, according to this library and to C.
 fn all_there(load: &Load, w: &mut World, dev: &WearDevice) {
     let mut c = CLfs::mount(dev.emu.image(), &load.config).expect("C mounts a worn image");
     for i in 0..FILES {
@@ -72,7 +72,7 @@ fn all_there(load: &Load, w: &mut World, dev: &WearDevice) {
     }
 }
 
-/// The same by the C driver.
+/// Like the above, with the C driver.
 fn c_rounds(load: &Load) -> u32 {
     let cycles = load.cycles() as i32;
     let mut config = Config { life: load.life, block_cycles: cycles, ..load.config.clone() };
@@ -97,7 +97,8 @@ fn c_rounds(load: &Load) -> u32 {
     unreachable!("rounds go on until the device is worn");
 }
 
-/// Geometries: block size, blocks, program size. Where both are the same, nothing is appended.
+/// Geometries: block size, number of blocks, program size. If both sizes are the same, nothing is
+/// appended.
 const SHAPES: [(u32, u32, u32); 5] =
     [(512, 128, 16), (512, 128, 512), (512, 256, 64), (4096, 128, 4096), (4096, 128, 256)];
 
@@ -130,7 +131,7 @@ fn what_was_written_outlives_the_device() {
     }
 }
 
-/// Twice the blocks last about twice as long.
+/// A device with twice as many blocks lasts about twice as long.
 #[test]
 fn wear_is_spread_over_all_blocks() {
     let rounds = |blocks| {
@@ -141,8 +142,8 @@ fn wear_is_spread_over_all_blocks() {
     assert!(whole * 10 > half * 16, "{half} rounds with 128 blocks, {whole} with 256");
 }
 
-/// One small file is rewritten again and again: no block, nor blocks 0 and 1, is erased much more
-/// often than C erases any.
+/// One small file is rewritten many times. No block, including blocks 0 and 1, is erased much more
+/// often than C erases any block.
 #[test]
 fn no_block_is_erased_much_more_often_than_others() {
     for (shape, cycles) in SHAPES.into_iter().flat_map(|s| [(s, 5), (s, 100)]) {

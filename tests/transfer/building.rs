@@ -1,5 +1,5 @@
-//! Images built from manifests: what the C driver reads in them, how large they are, and that they
-//! are the same each time.
+//! Images that are made from manifests: what the C driver reads in them, how large they are, and
+//! that the same manifest always makes the same image.
 
 use std::fs;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use super::lab::{Host, build, bytes, how, manifest, open, pattern};
 use crate::common::clfs::{CLfs, Config};
 use crate::common::tree::{Kind, Tree, diff};
 
-/// Block and prog sizes of devices, in bytes.
+/// The block and program sizes of devices, in bytes.
 const SHAPES: [(u32, u32); 6] =
     [(256, 16), (512, 64), (1024, 16), (4096, 16), (4096, 256), (8192, 64)];
 
@@ -21,7 +21,7 @@ fn format(block_size: u32, prog_size: u32) -> FormatOptions {
     FormatOptions::new().block_size(block_size).prog_size(prog_size)
 }
 
-/// The driver for an image, which makes files inline as we do.
+/// The driver for an image. It makes the same files inline as this library.
 fn driver(block_size: u32, block_count: u32, prog_size: u32) -> Config {
     Config { inline_max: 64.min(block_size / 8), ..Config::new(block_size, block_count, prog_size) }
 }
@@ -45,7 +45,7 @@ fn the_c_driver_reads_what_was_built_and_writes_on() {
     }
 }
 
-/// The same tree by the C driver, made in the same order.
+/// The same tree, made by the C driver in the same order.
 fn blocks_of_c(tree: &Tree, config: &Config) -> u32 {
     let mut c = CLfs::fresh(config).expect("an image");
     for (path, entry) in tree.iter().filter(|(path, _)| !path.is_empty()) {

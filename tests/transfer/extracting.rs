@@ -1,4 +1,5 @@
-//! Trees written to the host, and tar streams: what is in the image, never outside of the target.
+//! Trees written to the host, and tar streams: they have what is in the image, and nothing is
+//! written outside the target.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};

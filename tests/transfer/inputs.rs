@@ -1,4 +1,4 @@
-//! What is collected: directories, files and tar streams, patterns, links.
+//! What is collected from directories, files, tar streams, patterns and links.
 
 use std::io::Cursor;
 

@@ -1,4 +1,4 @@
-//! Directories of the host to build from, and images built from them in memory.
+//! Directories of the host from which images are made, and images made from them in memory.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::common::tree::{Entry, Tree, join};
 
-/// Bytes that differ from file to file.
+/// Bytes that are different for each file.
 pub fn pattern(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ seed).collect()
 }
@@ -38,7 +38,7 @@ impl Host {
         self.path().join(path)
     }
 
-    /// A file, and the directories around it.
+    /// Make a file, and the directories that contain it.
     pub fn file(&self, path: &str, content: &[u8]) -> &Self {
         let path = self.at(path);
         fs::create_dir_all(path.parent().expect("a parent")).expect("directories");
@@ -51,7 +51,7 @@ impl Host {
         self
     }
 
-    /// What is in it, links and special files left out.
+    /// The content of the directory. Links and special files are left out.
     pub fn tree(&self) -> Tree {
         let mut tree = Tree::from([(Vec::new(), Entry::dir())]);
         let mut todo = vec![(self.path().to_owned(), Vec::new())];
@@ -71,7 +71,7 @@ impl Host {
     }
 
     /// Many entries of many sizes: names that are prefixes of each other, empty and large files,
-    /// empty and deep directories, and enough names in one directory to split it.
+    /// empty and deep directories, and enough names in one directory that it must be split.
     pub fn varied() -> Self {
         let host = Self::new();
         for (i, len) in [0, 1, 8, 63, 64, 65, 100, 127, 500, 4000, 4096, 4097, 9000, 70_000]

@@ -1,4 +1,4 @@
-//! The commands as their users meet them.
+//! The commands, used as users use them.
 
 use std::fs;
 
@@ -30,7 +30,7 @@ fn info_tells_the_version() {
     assert_eq!(check["totals"]["blocks_used"], used);
 }
 
-/// Every block is what the thread and the lists of the driver make of it.
+/// Every block is shown as what the thread and the lists of the driver use it for.
 #[test]
 fn maps_and_trees() {
     let v1 = sample(512);
@@ -77,7 +77,7 @@ fn maps_and_trees() {
     assert!(code == 1 && err.contains("version 1 has no global state"), "{err}");
 }
 
-/// What was deleted comes back, also where no superblock is left to say what the image is.
+/// Deleted files come back, even if no superblock is left to show what the image is.
 #[test]
 fn deleted_files_come_back() {
     let mut v1 = sample(512);
@@ -124,7 +124,7 @@ fn deleted_files_come_back() {
     }
 }
 
-/// Blocks that are in use are compared, and nothing else.
+/// Only blocks that are in use are compared.
 #[test]
 fn dumps_are_compared_with_images() {
     let v1 = sample(512);
@@ -201,7 +201,7 @@ fn either_superblock_serves() {
     }
 }
 
-/// The half that is left belongs to the place where what it leads to is.
+/// The only superblock that is left belongs to the place where the blocks are to which it leads.
 #[test]
 fn a_dump_that_begins_too_late() {
     let image = sample(512).image();

@@ -1,5 +1,5 @@
-//! Converted images: the tree that lfs_migrate of the C driver makes, sound for C littlefs, and never
-//! less than the old image.
+//! Converted images: they have the tree that lfs_migrate of the C driver makes, are sound for C
+//! littlefs, and never have less than the old image.
 
 use std::env;
 use std::fs;
@@ -17,8 +17,8 @@ use littlefs::convert::{Failure, Job, Step, convert};
 use littlefs::disk::superblock::VERSION_2_1;
 use littlefs::image;
 
-/// A program that runs lfs_migrate over a file, built from the sources of the C driver that the other
-/// tests use.
+/// A program that runs lfs_migrate on a file. It is built from the sources of the C driver that the
+/// other tests use.
 fn migrate_program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -76,7 +76,8 @@ fn c_tree(image: &[u8]) -> Tree {
     c_driver(image).tree(&[]).expect("readable")
 }
 
-/// A sound littlefs of version 2 with this tree, for C littlefs, too, and it can be written.
+/// Check that the image is a sound littlefs of version 2 with this tree, also for C littlefs, and
+/// can be written.
 fn verify(new: &[u8], expected: &Tree) {
     let sb = superblock_of(new);
     let geometry = Geometry::new(sb.block_size, sb.block_count).expect("possible");
@@ -148,7 +149,7 @@ fn as_littlefs_fuse_does_it() {
     assert_eq!(out.status.code(), Some(1));
 }
 
-/// In a dump what lies around the filesystem stays.
+/// In a dump, what is around the filesystem stays.
 #[test]
 fn inside_of_a_dump() {
     let old = sample(512).image();
@@ -179,7 +180,7 @@ fn other_blocks() {
     assert!(code != 0 && err.contains("<OUT>"), "{err}");
 }
 
-/// What does not fit is refused with the numbers, and they are right.
+/// What does not fit is refused with numbers, and these are correct.
 #[test]
 fn too_much_and_too_long() {
     let mut model = Model::new();
@@ -232,7 +233,7 @@ fn damage_is_refused_or_given_up() {
     verify(&fs::read(&path).expect("readable"), &expected);
 }
 
-/// What another dialect's name stands for is said.
+/// If the image is in another dialect than the given one, the error says so.
 #[test]
 fn the_wrong_origin() {
     let (_dir, path) = file(&sample(512).image());
@@ -240,9 +241,9 @@ fn the_wrong_origin() {
     assert!(code == 1 && err.contains("convert it with --from v1"), "{err}");
 }
 
-/// Names the image for `converting::ends_at_a_step` when that runs for the test below.
+/// Names the image for `converting::ends_at_a_step`, when the test below runs that.
 const IMAGE: &str = "LITTLEFS_TEST_IMAGE";
-/// At which call of `step` it is to end.
+/// The call of `step` at which it ends.
 const STEP: &str = "LITTLEFS_TEST_STEP";
 
 fn convert_in_place(path: &str, step: &dyn Fn(Step)) -> Result<(), Failure> {
@@ -255,7 +256,7 @@ fn convert_in_place(path: &str, step: &dyn Fn(Step)) -> Result<(), Failure> {
     convert(&job, step).map(|_| ())
 }
 
-/// Not a test by itself: converts an image and dies at a step.
+/// Not a test by itself. It converts an image, and dies at a step.
 #[test]
 fn ends_at_a_step() {
     let Ok(path) = env::var(IMAGE) else { return };
@@ -269,7 +270,7 @@ fn ends_at_a_step() {
     converted.expect("converts");
 }
 
-/// Killed at any step, it leaves the old image or the new one, and can be done again.
+/// A conversion that is killed at any step leaves the old or the new image, and can be done again.
 #[test]
 fn killed_at_every_step() {
     let mut model = Model::new();

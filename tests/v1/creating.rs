@@ -1,4 +1,5 @@
-//! Images of version 1 that `create` makes: sound, and with the right tree for the C driver.
+//! Images of version 1 that `create` makes. They are sound and have the right tree for the C
+//! driver.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +20,7 @@ fn on_host(tree: &Tree, dir: &Path) {
     }
 }
 
-/// Exit code and both outputs of `create --disk-version 1`, and the image.
+/// The exit code and both outputs of `create --disk-version 1`, and the image.
 fn create(model: &Tree, more: &[&str]) -> (i32, String, Vec<u8>) {
     let dir = tempfile::tempdir().expect("a directory");
     let (source, image) = (dir.path().join("source"), dir.path().join("new.img"));

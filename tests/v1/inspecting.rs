@@ -1,4 +1,4 @@
-//! Both blocks of a pair, lists with their pointers, and what is damaged of them.
+//! Both blocks of a pair, lists with their pointers, and what is damaged in them.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use super::common::tree::Kind;
 use super::common::v1::{Entry, MOVED, V1};
 use super::{file, littlefs, sample, varied};
 
-/// The one report that `inspect` prints, with its exit status.
+/// The only report that `inspect` prints, with its exit status.
 fn report(image: &str, args: &[&str]) -> (i32, Value) {
     let (code, out, err) = littlefs(&[&["inspect", "--json", image], args].concat());
     assert_eq!(err, "", "{args:?}");
@@ -27,7 +27,7 @@ fn number(value: &Value, key: &str) -> usize {
     value[key].as_u64().unwrap_or_else(|| panic!("no {key} in {value}")) as usize
 }
 
-/// A list can claim any number of blocks: what it has is shown once.
+/// A list can claim any number of blocks. The blocks that exist are shown once.
 #[test]
 fn lists_that_go_in_circles_end() {
     let mut v1 = sample(512);
@@ -151,7 +151,7 @@ fn what_is_torn_and_what_is_damaged() {
     assert!(code == 2 && text.contains("damage: the CRC of neither block matches"), "{text}");
 }
 
-/// Each finding says what to ask for, and there it is.
+/// Each finding names the command that shows it, and that command does.
 #[test]
 fn findings_can_be_looked_at() {
     let mut short = sample(512);

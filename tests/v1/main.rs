@@ -1,4 +1,4 @@
-//! Images of littlefs version 1: read as its driver reads them, examined, and converted.
+//! Images of littlefs version 1: they are read as their driver reads them, checked, and converted.
 
 mod commands;
 #[path = "../common/mod.rs"]
@@ -35,7 +35,7 @@ fn device(image: &[u8]) -> Arc<dyn BlockDevice> {
     Arc::new(RamDevice::from_image(geometry, image.to_vec()))
 }
 
-/// An image as it is shown, open.
+/// An image, opened in the way in which it is shown.
 fn shown(image: &[u8]) -> Fs {
     let (view, report) = show(device(image), superblock_of(image)).expect("a view");
     assert!(report.is_clean(), "{:#?}", report.findings);
@@ -49,7 +49,7 @@ fn tree(image: &[u8]) -> Tree {
     tree_of(&mut shown(image)).expect("readable")
 }
 
-/// Bytes that tell files apart.
+/// Bytes that are different for each file.
 fn content(seed: usize, len: usize) -> Vec<u8> {
     let mut state = seed as u32 ^ 0x9e37_79b9;
     let mut next = || {
@@ -59,7 +59,7 @@ fn content(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A tree in the making.
+/// A tree that is being made.
 struct Model(Tree);
 
 impl Model {
@@ -95,7 +95,7 @@ fn varied(block_size: u32) -> Tree {
     model.0
 }
 
-/// An image of `varied`.
+/// An image with the tree of `varied`.
 fn sample(block_size: u32) -> V1 {
     V1::of(block_size, 200, &varied(block_size))
 }
@@ -104,7 +104,7 @@ fn same(what: &str, image: &[u8], model: &Tree) {
     common::tree::diff(what, &tree(image), "stored", model).unwrap();
 }
 
-/// Exit code, stdout and stderr.
+/// Exit code, standard output and standard error.
 fn littlefs(args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
     let out = command.args(args).env_remove("RUST_LOG").output().expect("starts");
@@ -112,7 +112,7 @@ fn littlefs(args: &[&str]) -> (i32, String, String) {
     (out.status.code().expect("no signal"), text(out.stdout), text(out.stderr))
 }
 
-/// A directory of its own with an image in it.
+/// A directory of its own, with an image in it.
 fn file(image: &[u8]) -> (tempfile::TempDir, String) {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("old.img");

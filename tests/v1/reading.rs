@@ -1,4 +1,4 @@
-//! What the driver of version 1 shows is what is shown.
+//! An image of version 1 shows what its driver shows.
 
 use std::sync::Arc;
 
@@ -51,8 +51,8 @@ fn a_file_is_read_from_any_byte_on() {
     assert!(matches!(fs.create(ROOT, b"new"), Err(Error::ReadOnly)));
 }
 
-/// The longest names that fit into a block of version 1 are too long for a block of that size in
-/// version 2.
+/// The longest names that fit into a block of version 1 are too long for a block of the same size
+/// in version 2.
 #[test]
 fn the_longest_names() {
     for block_size in [104_u32, 128, 512] {
@@ -73,7 +73,7 @@ fn the_longest_names() {
     }
 }
 
-/// A rename marks the old entry as moved, writes the new one, and removes the old one.
+/// A rename marks the old entry as moved, writes the new entry, and removes the old one.
 #[test]
 fn interrupted_renames() {
     let model = varied(512);
@@ -108,7 +108,8 @@ fn interrupted_renames() {
     }
 }
 
-/// The driver looks for the other entry in the thread, wherever that leads: into an orphan, too.
+/// The driver looks for the other entry along the thread, wherever the thread leads, even in an
+/// orphan.
 #[test]
 fn an_orphan_can_hold_the_other_name_of_a_moved_entry() {
     let mut v1 = sample(512);
@@ -123,7 +124,8 @@ fn an_orphan_can_hold_the_other_name_of_a_moved_entry() {
     same("orphan", &v1.image(), &model);
 }
 
-/// Which of two blocks counts: the newer whose CRC holds; of two with one revision the second.
+/// Which of the two blocks counts: the newer one of those with a correct CRC. If both have the same
+/// revision, the second one.
 #[test]
 fn the_newer_block_counts() {
     let old = metadata(0, false, [u32::MAX; 2], Vec::new());
@@ -165,7 +167,7 @@ fn names_that_linux_cannot_hold_get_others() {
     assert_eq!(names, ["", "_", "_~1", "a_b", "dot", "dotdot", "unnamed"]);
 }
 
-/// Only what is a file or a directory has a name to be shown by.
+/// Only files and directories have names that are shown.
 #[test]
 fn other_entries_are_not_shown() {
     let mut v1 = sample(512);
@@ -176,7 +178,7 @@ fn other_entries_are_not_shown() {
     same("odd", &v1.image(), &varied(512));
 }
 
-/// What is damaged fails, and the rest is there.
+/// Damaged entries are errors, and all others are shown.
 #[test]
 fn damage_stays_where_it_is() {
     let mut v1 = sample(512);
@@ -202,7 +204,7 @@ fn damage_stays_where_it_is() {
     assert_eq!(&exact.expect("reads"), bytes);
 }
 
-/// Directories that contain each other are no endless tree.
+/// Directories that contain each other do not make an endless tree.
 #[test]
 fn a_directory_inside_of_itself() {
     let mut v1 = sample(512);

@@ -1,4 +1,4 @@
-//! What `check` says of an image.
+//! What `check` reports for an image.
 
 use std::collections::BTreeSet;
 
@@ -11,14 +11,14 @@ fn report(image: &[u8]) -> Report {
     check(&*device(image), &|_| ()).expect("can be examined")
 }
 
-/// The codes of errors and of notes, and where they are.
+/// The codes of errors and of notes, and the places that they name.
 fn found(image: &[u8]) -> BTreeSet<(bool, &'static str, String)> {
     let findings = report(image).findings.into_iter();
     let found = findings.filter(|f| f.code != "dialect");
     found.map(|f| (f.severity == Severity::Error, f.code, f.place)).collect()
 }
 
-/// The one error or note there is.
+/// The only error or note.
 fn only(image: &[u8]) -> (bool, &'static str, String) {
     let found = found(image);
     assert_eq!(found.len(), 1, "{found:?}");

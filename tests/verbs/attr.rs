@@ -1,4 +1,4 @@
-//! `attr`: what it sets the C driver reads, and the other way round.
+//! `attr`: the C driver reads what it sets, and it reads what the C driver sets.
 
 use super::common::clfs::{CError, CLfs, Config};
 use super::desk::Desk;

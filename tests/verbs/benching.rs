@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::desk::Desk;
 
-/// Names of the steps, each of which was done.
+/// The names of the steps. Each of them was done.
 fn steps(of: &Value) -> Vec<&str> {
     let steps = of.as_array().expect("steps");
     assert!(steps.iter().all(|step| step["operations"].as_u64() > Some(0)), "{of}");

@@ -1,4 +1,4 @@
-//! A Chromium without a window, spoken to through its debugging pipe.
+//! A Chromium without a window, controlled through its debugging pipe.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -13,7 +13,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// How long an answer may take: far more than it does, even on a busy machine.
+/// How long an answer may take. This is much more than it takes, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Browser {
@@ -22,14 +22,14 @@ pub struct Browser {
     from: Receiver<Value>,
     session: Option<String>,
     last: u64,
-    /// Addresses that were asked for, and complaints of the page.
+    /// The addresses that the page has requested, and its error messages.
     pub requests: Vec<String>,
     pub complaints: Vec<String>,
     _dir: TempDir,
 }
 
 impl Browser {
-    /// Open a page that is a file.
+    /// Open a page in a file.
     pub fn open(page: &Path) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let pipe = |name: &str| {
@@ -140,7 +140,7 @@ impl Browser {
         }
     }
 
-    /// What an expression in the page is.
+    /// The value of an expression in the page.
     pub fn eval(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "returnByValue": true });
         let result = self.call("Runtime.evaluate", params);
@@ -158,7 +158,7 @@ impl Browser {
         }
     }
 
-    /// Move the mouse to a point of the page, and click there if that is wanted.
+    /// Move the mouse to a point of the page, and perhaps click there.
     pub fn mouse(&mut self, x: f64, y: f64, click: bool) {
         let mut event = |what: &str, button: &str, count: u32| {
             let params =
@@ -182,13 +182,13 @@ impl Browser {
         self.mouse(x, y, true);
     }
 
-    /// Press a key that types `text`, or none.
+    /// Press a key that types `text`, or a key that types nothing.
     pub fn key(&mut self, key: &str, text: &str) {
         self.call("Input.dispatchKeyEvent", json!({ "type": "keyDown", "key": key, "text": text }));
         self.call("Input.dispatchKeyEvent", json!({ "type": "keyUp", "key": key }));
     }
 
-    /// What one would see, as PNG.
+    /// The page as it is displayed, as PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
         let shot = self.call("Page.captureScreenshot", json!({ "format": "png" }));
         BASE64_STANDARD.decode(shot["data"].as_str().expect("data")).expect("base64")

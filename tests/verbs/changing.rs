@@ -1,4 +1,4 @@
-//! `put`, and the manners of every command that changes an image.
+//! `put`, and the common behaviour of all commands that change an image.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -63,8 +63,8 @@ fn a_dry_run_tells_and_writes_nothing() {
     assert_eq!(desk.read("new.img"), before);
 }
 
-/// Each file is written before the old one is given up, so all of them do not fit at once; what the
-/// first one frees is used for the next.
+/// Each new file is written before the old one is given up, so there is not enough space for all at
+/// once. The space that the first one frees is used for the next.
 #[test]
 fn space_that_a_replaced_file_frees_is_used() {
     let desk = Desk::new();
@@ -106,7 +106,7 @@ fn an_image_in_use_is_refused_by_name() {
     assert!(ran.stderr.contains("in use by process"), "{}", ran.stderr);
 }
 
-/// Wherever the signal comes, nothing of the change is in the image, or all of it.
+/// Whenever the signal comes, the image has either nothing of the change or all of it.
 #[test]
 fn a_signal_leaves_the_old_image_or_the_new_one() {
     let desk = Desk::with_image();
@@ -170,8 +170,8 @@ fn atomic_changes_are_made_as_a_whole_or_not_at_all() {
     }
 }
 
-/// The image is not long enough, and the disk has no room to make it so: the commit of a complete
-/// journal is interrupted. Every command that changes the image finishes it first.
+/// The image is shorter than its filesystem, and the disk has no room to extend it. So the commit
+/// of a complete journal is interrupted. Every command that changes the image finishes it first.
 #[test]
 fn an_interrupted_commit_is_finished_by_the_next_change() {
     let desk = Desk::with_image();

@@ -1,4 +1,4 @@
-//! `clone`: the C driver finds in the copy what it wrote into the original.
+//! `clone`: the C driver finds in the copy what it has written to the original.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,10 +9,11 @@ use super::common::tree::{Entry, Tree, diff};
 use super::common::v1::V1;
 use super::desk::Desk;
 
-/// Types of the user attributes below; nobody but this test knows them.
+/// The types of the user attributes in these tests. They have no meaning elsewhere.
 const ATTRS: [u8; 3] = [0x00, 0x74, 0xff];
 
-/// An image as a device has it after a while: overwritten, removed, with attributes everywhere.
+/// An image after some use on a device: with overwritten and removed files, and attributes
+/// everywhere.
 fn used(config: &Config) -> (Vec<u8>, Tree) {
     let mut c = CLfs::fresh(config).expect("a new image");
     for dir in [&b"a"[..], b"a/b", b"empty"] {
@@ -100,7 +101,7 @@ fn as_small_as_possible_and_smaller() {
     assert!(!desk.path("x.img").exists());
 }
 
-/// Damage, the image itself, what is there already; and who may read the copy.
+/// Damage, the image itself as the copy, an existing copy; and who may read the copy.
 #[test]
 fn what_is_refused_leaves_everything_as_it_was() {
     let desk = Desk::with_image();
@@ -126,7 +127,7 @@ fn what_is_refused_leaves_everything_as_it_was() {
     assert_eq!((fed.code, desk.read("piped.img")), (0, desk.read("mine.img")), "{}", fed.stderr);
 }
 
-/// Other dialects come through the view that shows them.
+/// Images of other dialects are copied through the view that shows them.
 #[test]
 fn of_version_1_and_of_chamelon() {
     let mut tree = Tree::from([(Vec::new(), Entry::dir())]);
@@ -159,7 +160,7 @@ fn of_version_1_and_of_chamelon() {
     assert!(read == expected, "{:?}", read.iter().map(|(path, _)| path).collect::<Vec<_>>());
 }
 
-/// What an image only claims to have is not written: a superblock may claim 64 GiB.
+/// Blocks that an image only claims to have are not written. A superblock may claim 64 GiB.
 #[test]
 fn truncated_images_are_refused_and_compacted_ones_stay_compacted() {
     let desk = Desk::with_image();
@@ -178,7 +179,7 @@ fn truncated_images_are_refused_and_compacted_ones_stay_compacted() {
     assert_eq!(desk.read("whole.img").len(), 256 << 10);
 }
 
-/// Without its free blocks an image of version 1 would read as truncated.
+/// Without its free blocks, an image of version 1 would read as truncated.
 #[test]
 fn images_of_version_1_keep_their_free_blocks() {
     let desk = Desk::with_image();

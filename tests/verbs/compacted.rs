@@ -1,4 +1,5 @@
-//! Images that end behind their last used block: read as they are, and extended before writing.
+//! Images that end after their last used block. They are read as they are, and extended before they
+//! are written.
 
 use std::process::Command;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::desk::{Desk, tar_of};
 
-/// `new.img` of `data`, and `other.img` of `changed`, which differs in every way.
+/// `new.img` from `data`, and `other.img` from `changed`, which differs in every possible way.
 fn two_images() -> Desk {
     let desk = Desk::with_image();
     desk.file("changed/etc/config.txt", b"colour = red!\n")

@@ -8,7 +8,7 @@ use std::process::Command;
 use super::common::python::python;
 use super::desk::{Desk, tar_of};
 
-/// Whether two directories hold the same, as diff(1) sees it.
+/// Whether two directories have the same content according to diff(1).
 fn same(a: &Path, b: &Path) {
     let out = Command::new("diff").arg("-r").args([a, b]).output().expect("diff");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));

@@ -1,4 +1,4 @@
-//! The program under the names of other tools, linked in a private directory.
+//! The program under the names of other tools, with links in a private directory.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -22,14 +22,14 @@ fn called(desk: &Desk, name: &str, args: &[&str]) -> Output {
     command.output().expect("the program should start")
 }
 
-/// The same, expecting success; what it prints.
+/// Run it. It must succeed. Returns what it prints.
 fn said(desk: &Desk, name: &str, args: &[&str]) -> String {
     let out = called(desk, name, args);
     assert!(out.status.success(), "{name} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).expect("UTF-8")
 }
 
-/// The same, expecting this exit code and these words on stderr.
+/// Run it. It must fail with this exit code and print these words on standard error.
 fn fails(desk: &Desk, name: &str, args: &[&str], code: i32, words: &str) {
     let out = called(desk, name, args);
     let stderr = String::from_utf8_lossy(&out.stderr);
@@ -42,7 +42,7 @@ fn same(a: &Path, b: &Path) {
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stdout));
 }
 
-/// A directory as a sketch has it, all of one time: 2023-11-14 22:13:20 UTC.
+/// The directory of a sketch. Everything in it has the same time: 2023-11-14 22:13:20 UTC.
 fn sketch() -> Desk {
     let desk = Desk::new();
     desk.file("data/index.html", b"<title>x</title>")
@@ -218,7 +218,7 @@ fn lfs_formats_describes_and_mounts() {
     assert_eq!(desk.read("noise.img"), [0x5a; 8192]);
 }
 
-/// scripts/install.sh refuses before anything is built or installed.
+/// scripts/install.sh refuses before it builds or installs anything.
 #[test]
 fn names_of_other_packages_are_not_taken() {
     let desk = Desk::new();
@@ -240,7 +240,8 @@ fn names_of_other_packages_are_not_taken() {
     assert_eq!(desk.names("root/usr/bin"), ["lfs"], "nothing else was installed");
 }
 
-/// Files that are none, and places where nothing can be made: an error at once, and nothing is left.
+/// Files that are not images, and places where nothing can be created: there is an error at once,
+/// and nothing is left.
 #[test]
 fn odd_files_and_places_are_errors() {
     let desk = sketch();

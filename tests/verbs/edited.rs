@@ -1,4 +1,4 @@
-//! `edit`, with scripts for editors.
+//! `edit`, with scripts as editors.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ struct Edited {
     stderr: String,
 }
 
-/// Edit a file of `new.img` by a line of shell, in which `$1` is the copy.
+/// Edit a file of `new.img` with a line of shell, in which `$1` is the copy.
 fn edit(desk: &Desk, args: &[&str], editor: &str) -> Edited {
     desk.file("editor", format!("#!/bin/sh\n{editor}\n").as_bytes()).dir("tmp");
     let mode = fs::Permissions::from_mode(0o755);
@@ -30,7 +30,7 @@ fn edit(desk: &Desk, args: &[&str], editor: &str) -> Edited {
     }
 }
 
-/// The kept copy that a message names.
+/// The copy that was kept, which a message names.
 fn kept(desk: &Desk, edited: &Edited) -> Vec<u8> {
     let (_, path) = edited.stderr.trim_end().rsplit_once("is kept in ").expect("a place");
     let content = fs::read(path).expect("the copy");
@@ -119,7 +119,7 @@ fn what_cannot_be_written_is_kept() {
     assert_eq!(kept(&desk, &done), b"mine\n");
 }
 
-/// Ctrl-C in the editor reaches both processes, and is for the editor.
+/// Ctrl-C in the editor reaches both processes, but is meant for the editor.
 #[test]
 fn an_interrupt_is_the_editors() {
     let desk = Desk::with_image();

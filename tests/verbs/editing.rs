@@ -15,7 +15,7 @@ fn config() -> Config {
     Config::new(4096, 64, 16)
 }
 
-/// The image as the C driver reads it, which must be sound.
+/// The image as the C driver reads it. It must be sound.
 fn tree(desk: &Desk) -> Tree {
     desk.check("new.img");
     let mut driver = CLfs::mount(desk.read("new.img"), &config()).expect("the driver takes it");

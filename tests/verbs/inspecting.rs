@@ -1,4 +1,4 @@
-//! `inspect`: what it shows of images of the C driver is what that driver reads and does.
+//! `inspect`: what it shows for images of the C driver is what that driver reads and does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -79,7 +79,7 @@ fn files_directories_and_blocks_are_those_of_the_driver() {
     }
 }
 
-/// The content of a file, put together from the places that the report names.
+/// The content of a file, composed of the places that the report names.
 fn content_of(file: &littlefs::inspect::FileReport, config: &Config, image: &[u8]) -> Vec<u8> {
     if let Some(hex) = &file.inline_hex {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).expect("hexadecimal");
@@ -132,7 +132,7 @@ fn a_device_appends_and_compacts_where_the_report_says_so() {
     assert!(appended > 100 && compacted > 20, "{appended} and {compacted}");
 }
 
-/// What a commit that was cut short leaves behind the last one.
+/// What a commit that was cut off leaves after the last commit.
 fn tear(config: &Config, image: Vec<u8>, step: u32) -> Vec<u8> {
     let mut surgeon = Surgeon::new(config, image);
     let (pair, log) = surgeon.fetch(Pair::SUPERBLOCK);
@@ -281,7 +281,7 @@ fn damage_is_shown_where_check_says_and_in_the_exit_status() {
     );
 }
 
-/// What a finding says to ask for shows its place.
+/// The command that a finding names shows the place of the finding.
 #[test]
 fn findings_lead_to_what_they_are_about() {
     let desk = Desk::with_image();

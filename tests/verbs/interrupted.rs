@@ -1,4 +1,4 @@
-//! Commands that are interrupted, and disks that are full: nothing is left that is half written.
+//! Interrupted commands, and full disks: nothing half written is left.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 
-/// Files in the tree that is copied, and the bytes of each.
+/// How many files the copied tree has, and how many bytes each has.
 const FILES: usize = 300;
 const SIZE: usize = 20_000;
 
@@ -21,8 +21,8 @@ fn desk() -> Desk {
     desk
 }
 
-/// Start the program, and send it `signal` after `micros`. The signal that ended it, or nothing if it
-/// was ready before.
+/// Start the program, and send it `signal` after `micros`. Returns the signal that ended it, or
+/// nothing if it was ready before.
 fn interrupt(desk: &Desk, args: &[&str], signal: &str, micros: u64) -> Option<i32> {
     let mut command = desk.command(args);
     let mut child = command.stdout(Stdio::null()).spawn().expect("the program should start");
@@ -34,7 +34,7 @@ fn interrupt(desk: &Desk, args: &[&str], signal: &str, micros: u64) -> Option<i3
     status.signal()
 }
 
-/// Every signal at moments from the start to behind the end of the command.
+/// Send every signal at moments from the start of the command to after its end.
 fn at_every_stage(desk: &Desk, args: &[&str], mut look: impl FnMut()) {
     for round in 0..12 {
         let signal = ["INT", "TERM", "KILL"][round % 3];
@@ -95,9 +95,9 @@ fn an_interrupted_extract_or_get_leaves_whole_files() {
     }
 }
 
-/// Run a script of the shell as root, `$1` is the program, in a directory of 2 MiB that holds `data`
-/// (of 3 MiB) and `small.img`, which holds the file `old`. Whoever runs the tests otherwise needs sudo,
-/// without being asked for a password.
+/// Run a shell script as root, with the program as `$1`, in a directory of 2 MiB that has `data`
+/// (of 3 MiB) and `small.img`, which holds the file `old`. A user other than root needs sudo
+/// without a password.
 fn on_a_small_disk(desk: &Desk, script: &str) {
     let script = format!(
         "set -eu\nmount -t tmpfs -o size=2m none full\ncp small.img full/\ncd full\n{script}"

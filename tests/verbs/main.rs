@@ -1,6 +1,6 @@
-//! The commands that work in images without a mount, as their users call them: `create`, `extract`,
-//! `clone`, `resize`, `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, those that edit, `diff`, `verify`,
-//! `inspect` and `map`; and the program under the names of other tools.
+//! The commands that work on images without a mount, used as users use them: `create`, `extract`,
+//! `clone`, `resize`, `ls`, `tree`, `du`, `cat`, `stat`, `get`, `put`, the commands that edit,
+//! `diff`, `verify`, `inspect` and `map`; and the program under the names of other tools.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! Images that come by standard input, and names that no file here can have.
+//! Images from standard input, and names that no file of the host can have.
 
 use super::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 use super::desk::Desk;
@@ -113,7 +113,7 @@ fn a_list_in_the_blocks_of_a_pair_forbids_changes() {
     assert_eq!(desk.ok(&["cat", "odd.img", "f"]).stdout, content);
 }
 
-/// A directory that cannot be read is a directory all the same; what is in it is an error.
+/// A directory that cannot be read is still shown as a directory. Its content is an error.
 #[test]
 fn a_damaged_directory_is_a_directory() {
     let desk = Desk::with_image();
@@ -144,7 +144,8 @@ fn a_damaged_directory_is_a_directory() {
     assert_eq!(desk.read("out/etc/config.txt"), b"colour = blue\n");
 }
 
-/// More inline than the filesystem allows means as much as it does, which is told.
+/// If more is requested than the filesystem can store inline, its limit is used, and this is
+/// reported.
 #[test]
 fn too_much_inline_is_told_and_done() {
     let desk = Desk::with_image();

@@ -6,10 +6,10 @@ use super::browser::Browser;
 use super::common::clfs::{CLfs, Config};
 use super::desk::Desk;
 
-/// Bytes that a page of a small image may have.
+/// How many bytes the page of a small image may have.
 const SMALL: usize = 300 << 10;
 
-/// Names that would run, if they were taken for HTML.
+/// Names that would run if they were taken for HTML.
 const HOSTILE: [&str; 4] = [
     "<img src=x onerror=window.hacked=1>",
     "</script><script>window.hacked=1</script>",
@@ -26,7 +26,7 @@ fn place(browser: &mut Browser, block: &serde_json::Value) -> (f64, f64) {
     (at[0].as_f64().expect("a number"), at[1].as_f64().expect("a number"))
 }
 
-/// Open a page, and save what it looks like if that is asked for.
+/// Open a page, and save a picture of it if that is requested.
 fn open(desk: &Desk, name: &str) -> Browser {
     let html = String::from_utf8(desk.read(name)).expect("UTF-8");
     assert!(html.starts_with("<!DOCTYPE html>") && html.len() < SMALL, "{} bytes", html.len());
@@ -34,7 +34,8 @@ fn open(desk: &Desk, name: &str) -> Browser {
     Browser::open(&desk.path(name))
 }
 
-/// Nothing was asked of the network, nothing of the page was refused, and no name was run.
+/// Check that the page has requested nothing from the network, that nothing in it was refused, and
+/// that no name was run.
 fn nothing_odd(browser: &mut Browser) {
     assert!(browser.requests.iter().all(|url| url.starts_with("file:")), "{:?}", browser.requests);
     assert_eq!(browser.complaints, Vec::<String>::new());
@@ -240,8 +241,8 @@ fn two_images_show_their_difference() {
     nothing_odd(b);
 }
 
-/// The picture of the page in README.md: `MAP_SCREENSHOT=docs/map.png cargo test --test verbs picture`
-/// makes it anew.
+/// The picture of the page in README.md: `MAP_SCREENSHOT=docs/map.png cargo test --test verbs
+/// picture` makes it again.
 #[test]
 fn the_picture_of_the_page_shows_map_tree_and_facts() {
     let config = Config::new(4096, 4096, 256);

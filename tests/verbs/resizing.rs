@@ -1,4 +1,4 @@
-//! `resize`: files are rebuilt and renamed, devices resized where they are, and mounts grow.
+//! `resize`: files are rebuilt and renamed, devices are resized in place, and mounts grow.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,7 @@ use super::common::tree::{Entry, Tree, diff};
 use super::common::v1::V1;
 use super::desk::Desk;
 
-/// Type of the user attributes below.
+/// The type of the user attributes in these tests.
 const ATTR: [u8; 1] = [0x55];
 
 fn made(config: &Config) -> (Vec<u8>, Tree) {
@@ -25,7 +25,7 @@ fn made(config: &Config) -> (Vec<u8>, Tree) {
     (c.unmount(), tree)
 }
 
-/// What drivers with a fixed and with any number of blocks read.
+/// What drivers read that have a fixed number of blocks, and what drivers read that accept any.
 fn read_by_c(image: &[u8], config: &Config, count: u32, tree: &Tree) {
     for block_count in [0, count] {
         let config = Config { block_count, strict_erase: false, ..config.clone() };
@@ -75,7 +75,8 @@ fn a_file_grows_and_shrinks() {
     assert!(desk.read("a.img") == before, "not as it was");
 }
 
-/// Around the filesystem everything stays, and nothing that follows it is overwritten unasked.
+/// Everything around the filesystem stays, and nothing that follows it is overwritten unless this
+/// is requested.
 #[test]
 fn inside_of_a_dump() {
     let config = Config::new(512, 128, 16);
@@ -123,14 +124,14 @@ fn of_version_1_and_what_is_refused() {
     desk.fails(&["resize", "--size", "8K", "-"], 1, &["standard input"]);
 }
 
-/// Run a script as root, with these arguments; its standard output.
+/// Run a script as root with these arguments. Returns its standard output.
 fn as_root(script: &str, args: &[&str]) -> String {
     let out = Command::new("sh").args(["-ec", script, "sh"]).args(args).output().expect("starts");
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).expect("UTF-8").trim().to_owned()
 }
 
-/// A loop device, as long as this exists.
+/// A loop device, which exists as long as this value.
 struct Loop(String);
 
 impl Loop {

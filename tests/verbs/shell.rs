@@ -1,4 +1,4 @@
-//! `shell`: by a script, and on a terminal as script(1) makes one.
+//! `shell`: with a script, and on a terminal that script(1) provides.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -106,7 +106,7 @@ fn a_shell_can_be_read_only_and_in_any_place() {
     assert!(ran.code == 1 && ran.stderr.contains("patterns"), "{}", ran.stderr);
 }
 
-/// What a terminal shows when these keys are pressed, each string of them at a prompt.
+/// What a terminal shows when these keys are pressed, each string at a prompt.
 fn typed(desk: &Desk, keys: &[&str]) -> (i32, String) {
     let line = format!("exec '{}' shell new.img", env!("CARGO_BIN_EXE_littlefs"));
     let mut child = Command::new("script")

@@ -1,4 +1,4 @@
-//! `undo`, and `--backup` of what rewrites an image.
+//! `undo`, and `--backup` of the commands that rewrite an image.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -1,4 +1,4 @@
-//! `verify`: what the C driver wrote since is found, block by block, and nothing else.
+//! `verify`: it finds what the C driver has written since, block by block, and nothing else.
 
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::map::{DifferenceKind as Kind, Verdict, verify};
@@ -15,7 +15,7 @@ fn verdict(config: &Config, image: &[u8], dump: &[u8]) -> Verdict {
     verify(&device(config, image), &device(config, dump)).expect("a sound image")
 }
 
-/// Paths and how they differ.
+/// The paths, and how they differ.
 fn found(config: &Config, image: &[u8], dump: &[u8]) -> Vec<(String, Kind)> {
     let text = |path: Vec<u8>| String::from_utf8(path).expect("UTF-8");
     let all = verdict(config, image, dump).differences.into_iter();
@@ -32,8 +32,8 @@ fn made_by_c(config: &Config) -> CLfs {
     fs
 }
 
-/// What the C driver's traversal does not come to can be changed without a difference, and of what it
-/// comes to only what stands behind commits and ends of files.
+/// What the traversal of the C driver does not reach can change without a difference. In what it
+/// reaches, only the bytes after commits and after the ends of files can.
 #[test]
 fn only_bytes_in_use_count() {
     for config in [Config::new(512, 64, 16), Config::new(4096, 16, 256)] {

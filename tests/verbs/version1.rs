@@ -1,4 +1,4 @@
-//! Images of version 1 that are edited: the new one is built beside the old one, and takes its name.
+//! Images of version 1 are edited: the new image is built beside the old one, and gets its name.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ fn tree() -> Tree {
     tree
 }
 
-/// A desk with an image as Adafruit's boards have it.
+/// A desk with an image like those of Adafruit's boards.
 fn desk() -> Desk {
     let desk = Desk::new();
     desk.file("v1.img", &V1::of(128, 224, &tree()).image());
@@ -27,7 +27,7 @@ fn desk() -> Desk {
     desk
 }
 
-/// Paths and contents, read by the view of version 1; the image must be sound.
+/// The paths and contents that the view of version 1 reads. The image must be sound.
 fn shown(desk: &Desk, image: &str) -> BTreeMap<String, Vec<u8>> {
     let checked = desk.ok(&["check", image]);
     assert!(checked.text().contains("clean, 0 errors"), "{}", checked.text());
@@ -111,7 +111,7 @@ fn a_change_that_fails_changes_nothing() {
     assert_eq!(shown(&desk, "v1.img")["large"], [7; 40_000]);
 }
 
-/// Pending renames are seen as finished, and damage is not copied.
+/// Pending renames appear as finished, and damage is not copied.
 #[test]
 fn what_was_interrupted_and_what_is_damaged() {
     let desk = desk();
@@ -130,7 +130,7 @@ fn what_was_interrupted_and_what_is_damaged() {
     assert!(desk.read("broken.img") == before);
 }
 
-/// Inside of a dump it is not changed, and the remedy that is told works.
+/// Inside a dump it is not changed, and the command that the error suggests works.
 #[test]
 fn inside_of_a_dump() {
     let desk = desk();
