@@ -85,6 +85,7 @@ impl Writer {
 
     fn put(&mut self, t: Tag, data: &[u8]) {
         debug_assert!(data.len() as u32 <= tag::LEN_MAX);
+        // the last CRC must always fit
         if self.off() + 4 + data.len() as u32 > self.layout.block_size - CRC_SIZE {
             self.full = true;
             return;

@@ -41,10 +41,12 @@ pub fn data_offset(i: u32) -> u32 {
 pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     let b = u64::from(block_size) - 8;
     let pos = u64::from(pos);
+    // the estimate
     let i = pos / b;
     if i == 0 {
         return (0, pos as u32);
     }
+    // the formula, with the estimate on its right side
     let i = (pos - 4 * (u64::from((i - 1).count_ones()) + 2)) / b;
     (i as u32, (pos - b * i - 4 * u64::from(i.count_ones())) as u32)
 }

@@ -115,6 +115,7 @@ impl Fs {
             }
         }
         self.barrier()?;
+        // the erases are on disk, so a crash cannot leave old bytes behind a new commit
         let done = prepared.into_iter().try_for_each(|p| self.execute(p, spec));
         self.forget_detached();
         done
@@ -136,6 +137,7 @@ impl Fs {
         if self.pair(ix).twin_erased {
             return Ok(());
         }
+        // until the commits to the active block are on disk, a crash may need the twin
         if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
@@ -157,6 +159,7 @@ impl Fs {
             return known;
         }
         let (block, off) = (p.blocks.0[0], p.end.off);
+        // other bytes are left from a commit that was cut off, or from another writer
         let yes = off.is_multiple_of(self.layout.prog_size)
             && store::is_erased_from(self.durable.dev(), block, off);
         self.pair_mut(ix).appendable = Some(yes);
@@ -170,6 +173,7 @@ impl Fs {
         let passed = self.removed_behind(ix, spec.view);
         let mut gdelta = self.pair(ix).gdelta.xor(self.deltas_of(&passed));
         if let Some(new) = spec.gstate {
+            // this delta changes the sum over the thread from the present state to the new one
             gdelta = gdelta.xor(self.durable.gstate()).xor(new);
         }
         let delta_changes = gdelta != self.pair(ix).gdelta;
@@ -227,11 +231,13 @@ impl Fs {
         match self.durable.write_commit(block, &commit) {
             Ok(()) => {}
             Err(e) if e.is_bad_block() && compact => return Err(Fault::BadTwin(ix)),
+            // the pair is not appendable any more, so the next plan compacts it into its twin
             Err(e) if e.is_bad_block() => return Err(Fault::Replan),
             Err(e) => return Err(e.into()),
         }
         let info = self.pair_mut(ix);
         if compact {
+            // the twin has the newer revision, so it is the active block now
             info.blocks = Pair([blocks.0[1], blocks.0[0]]);
             info.end.rev = info.end.rev.wrapping_add(1);
         }
@@ -240,6 +246,7 @@ impl Fs {
         info.disk_tail = tail;
         info.gdelta = gdelta;
         if let Some(new) = spec.gstate {
+            // the new state is part of the commit, so both are on disk or neither
             self.durable.set_gstate(new);
         }
         self.committed(ix, &spec.select)?;
@@ -320,6 +327,7 @@ impl Fs {
         let commit = content
             .encode_compact(layout, rev, &spec.select, tail, gdelta)
             .map_err(|_| Error::NoSpace)?;
+        // nothing names these blocks yet, so the two writes need no barrier between them
         let written = self.durable.write_fresh(a, &commit)
             .and_then(|()| self.durable.erase_checked(b));
         match written {

@@ -85,12 +85,15 @@ impl Durable {
     /// Like [`store::erase_checked`].
     pub fn erase_checked(&mut self, block: u32) -> IoResult<()> {
         self.wrote();
+        // even a failed erase may have changed the block
         store::erase_checked(&*self.dev, block)
     }
 
     /// Like [`store::write_commit`].
     pub fn write_commit(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         self.wrote();
+        // an erase must not overtake this commit, because the erased block may hold what it
+        // replaces
         self.commits_unordered = true;
         store::write_commit(&*self.dev, block, commit)
     }
@@ -105,6 +108,7 @@ impl Durable {
     /// later.
     pub fn barrier(&mut self) -> IoResult<()> {
         if self.unordered {
+            // if this fails, everything stays noted as unordered
             self.dev.barrier()?;
             self.unordered = false;
             self.commits_unordered = false;
@@ -115,6 +119,7 @@ impl Durable {
     /// Wait until everything that was written is on disk.
     pub fn sync(&mut self) -> IoResult<()> {
         if self.unsynced {
+            // a sync orders writes, too
             self.dev.sync()?;
             self.unordered = false;
             self.commits_unordered = false;

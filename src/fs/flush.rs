@@ -115,6 +115,7 @@ impl Fs {
             match self.round() {
                 Ok(true) => {}
                 Ok(false) => {
+                    // only now is everything durable, and what it has replaced can be given up
                     self.sync()?;
                     for id in written {
                         self.files.mark_clean(id);
@@ -135,9 +136,11 @@ impl Fs {
 
     /// One round; true if another is needed.
     fn round(&mut self) -> Result<bool, Fault> {
+        // what this round writes relies on the commits of the one before
         if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
+        // file data is first, because entries name its blocks in phase 4
         for id in self.dirty_file_ids() {
             self.write_out(id, false)?;
             self.publish_file(id)?;
@@ -145,12 +148,14 @@ impl Fs {
         self.expand_if_due()?;
         let plan = self.plan()?;
         self.write_unnamed(&plan)?;
+        // from here to the end of the round, a crash may leave the thread and the tree apart
         if plan.guarded {
             self.raise_guard()?;
             self.cut_down_removed()?;
             self.publish_stubs(&plan)?;
         }
         self.commit_entries(&plan)?;
+        // the sync bit stays set until a later round has filled the stubs
         if plan.needs_another() {
             self.keep_waiting_stubs(&plan);
             self.end_deferral();
@@ -329,6 +334,9 @@ impl Fs {
                 self.pair_mut(ix).deferred = true;
             }
         }
+        // The bit is needed if a crash could leave a stub, or a removed directory, in the thread
+        // without an entry that names it. If it is set already, it stays set until the round is
+        // complete.
         let guarded = stages.values().any(|s| *s == Stage::Stub)
             || self.durable.gstate().needs_sync()
             || !self.removals_are_atomic();
@@ -466,6 +474,8 @@ impl Fs {
             self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
         if self.durable.gstate().needs_sync() {
+            // this takes removed directories out of the thread, and tells it where relocated pairs
+            // are
             let wrong = self.thread.with_wrong_tails();
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;

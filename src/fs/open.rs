@@ -64,6 +64,7 @@ pub fn root_superblock(dev: &dyn BlockDevice) -> Result<Superblock> {
     let (mut found, mut fault) = (None, None);
     let mut next = Pair::SUPERBLOCK;
     let mut seen = BTreeSet::new();
+    // a damaged chain may come back to one of its blocks
     while seen.insert(next.0[0]) && seen.insert(next.0[1]) {
         let log = match store::fetch(dev, next) {
             Ok(f) => f.log,
@@ -235,8 +236,10 @@ impl Fs {
         let pairs = || self.thread.iter().flat_map(|(_, p)| p.blocks.0);
         pairs().for_each(|b| self.space.mark(b));
         if self.unfinished {
+            // between the two commits of a move, both entries name the same list
             self.space.expect_shared_lists(pairs().collect());
         }
+        // a repair may give these entries their names back, so their blocks must stay
         match blocks_behind(self.durable.dev(), walk.strays) {
             Ok(blocks) => blocks.into_iter().for_each(|b| self.space.pin(b)),
             Err(e) => self.damage(&e),
@@ -286,6 +289,7 @@ impl Fs {
             let hard = tail.hard;
             tail = fetched.log.tail.unwrap_or(Tail::END);
             let ix = self.take_pair(fetched, walk);
+            // the superblock chain ends at the first soft tail
             chain &= hard || prev.is_none();
             let p = self.pair_mut(ix);
             (p.threaded, p.continues, p.chain) = (true, hard, chain);
@@ -322,6 +326,7 @@ impl Fs {
         let superblock = Superblock::decode(&log);
         walk.ends |= log.ends;
         walk.commits += log.commits;
+        // the search for free blocks starts at a place that depends on the content
         walk.seed ^= log.seed;
         if let Some((size, _)) = log.fcrc {
             walk.prog_hint = walk.prog_hint.max(size);
@@ -340,6 +345,7 @@ impl Fs {
             *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
         }
         let (children, lists) = walk.take_entries(&mdir.entries);
+        // content for which there is no room is read again when it is needed
         let fits = self.thread.cached_bytes() + mdir.footprint() <= CACHE_AT_OPEN;
         p.mdir = fits.then(|| Box::new(mdir));
         let ix = self.thread.add(p);
@@ -363,6 +369,7 @@ impl Fs {
         match superblock {
             Ok(sb) => {
                 walk.superblocks.insert(ix);
+                // the last superblock in the thread is the root's
                 walk.root = Some((ix, sb));
             }
             Err(SuperblockFault::NoEntry) => {}
@@ -437,6 +444,7 @@ impl Fs {
         self.unfinished = true;
         self.warn(format!("a move was interrupted: its source, entry {id} of {pair}, is hidden"));
         let Some(&source) = pair.0.iter().find_map(|b| walk.by_block.get(b)) else { return };
+        // finishing such a move would delete the superblock
         if id == 0 && walk.superblocks.contains(&source) {
             self.damage(&Corrupt::MoveOfSuperblock(pair));
             return;
@@ -451,6 +459,7 @@ impl Fs {
     /// read.
     fn hide_moved(&mut self, source: PairIx, id: u16, m: MoveId, walk: &mut Walk) -> bool {
         if let Some(children) = walk.children.get_mut(&source) {
+            // only the new entry of a moved directory names it
             children.retain(|c| c.id != id);
         }
         let Ok(mdir) = self.mdir(source) else { return false };
@@ -574,6 +583,7 @@ impl Fs {
         if let Some(l) = walk.names.remove(&new) {
             walk.names.insert(old, l);
         }
+        // the old content does not count any more, and neither does its delta
         self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
         // The pair may have been relocated in the middle of a move out of it. So far, the source of
         // that move is hidden in the old content only.
@@ -596,6 +606,7 @@ impl Fs {
             self.pair_mut(at).dir = Some(id);
             if let Some(Names { last: l, in_order }) = walk.names.get(&at) {
                 let first = self.pair(at).first.as_deref();
+                // names must ascend within each pair, and from pair to pair
                 sorted &= *in_order
                     && !matches!((&last, first), (Some(l), Some(f)) if !name::cmp(l, f).is_lt());
                 last = l.clone().or(last);
@@ -672,6 +683,8 @@ impl Fs {
             let n = orphans.len();
             self.warn(format!("{n} metadata pairs in the thread belong to no directory"));
         }
+        // With the sync bit, orphans count as removed. But if an entry is damaged, an orphan with
+        // entries may have lost its name by that. Then nothing is dropped, and nothing written.
         let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
         if walk.needs_sync && holds && self.may_have_lost_a_name(walk) {
             self.damage(
@@ -739,6 +752,7 @@ fn infer_prog_size(block_size: u32, walk: &Walk) -> u32 {
         return walk.prog_hint;
     }
     match walk.ends.trailing_zeros() {
+        // there are no commits
         32.. => PROG_SIZE_DEFAULT,
         n => {
             let mut unit = 1 << n;

@@ -264,6 +264,8 @@ impl Fs {
             self.mdir_mut(t.pair)?.update(t.at, |e| {
                 e.role = Role::Replaced(m);
                 e.file = None;
+                // one commit replaces this entry by the new one, so only the larger of the two
+                // counts
                 e.discount = size.min(e.size_on_disk());
             });
             self.release_replaced(old, t, true);
