@@ -91,7 +91,7 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
 
 impl<E: fmt::Display + fmt::Debug> std::error::Error for Failed<E> {}
 
-/// How a change is to be made.
+/// How to make a change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct How {
     /// Write nothing at all.

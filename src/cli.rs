@@ -668,9 +668,9 @@ pub fn command_lines() -> Vec<clap::Command> {
 /// Parse the arguments (the first is the program's name), run the command, and report its failure.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    // A write beyond the limit on file sizes (`ulimit -f`) is to fail; by default its signal would
-    // kill the process in the middle of an operation. If blocking the signal fails, that default
-    // stays, and nothing else is affected.
+    // A write beyond the limit on file sizes (`ulimit -f`) must be an error. By default, its signal
+    // would kill the process in the middle of an operation. If blocking the signal fails, that
+    // default stays, and nothing else changes.
     let _ = Signals::block_these(&[libc::SIGXFSZ]);
     match dropin::parse(&args) {
         Some(Ok(dropin)) => {

@@ -115,7 +115,8 @@ struct Adapter {
 }
 
 impl Adapter {
-    /// Whoever may have the kernel remount it may ask for this.
+    /// Make the mount writable. Only root may request this, because only root may have the kernel
+    /// remount it.
     fn become_writable(&self, req: &Request, reply: ReplyIoctl) {
         if req.uid() != 0 {
             return reply.error(Errno::EPERM);

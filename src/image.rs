@@ -204,9 +204,10 @@ pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenErro
 enum Obstacle {
     /// It cannot be opened at all.
     Refused(Reason),
-    /// It can only be opened for reading; the user should know why, unless the image tells it.
+    /// It can only be opened for reading. The text tells the user why, unless the image itself
+    /// shows it.
     OnlyForReading(Option<String>),
-    /// It is a dump of NAND flash that has its spare bytes, in pages like this.
+    /// It is a dump of NAND flash that includes the spare bytes, with pages like this.
     SpareBytes(Page),
 }
 
@@ -216,8 +217,9 @@ impl<E: Into<Reason>> From<E> for Obstacle {
     }
 }
 
-/// Open it with the given options, or with those that it turns out to need. Each time the file is
-/// closed and opened anew, because what is only read is shared with other readers.
+/// Open the image with the given options, or with those that turn out to be necessary. Each time,
+/// the file is closed and opened again, because an image that is only read is shared with other
+/// readers.
 fn open_somehow(source: &Source, options: &Options) -> Result<Opened, Reason> {
     match try_open(source, options) {
         Ok(opened) => Ok(opened),
@@ -319,8 +321,8 @@ fn choose(body: &Body, limit: u64, path: &Path, options: &Options) -> Result<Cho
     Ok(chosen)
 }
 
-/// How many bytes at the end of the filesystem are missing in a truncated image, and how many of
-/// free blocks are left out in a compacted one.
+/// How many bytes are missing at the end of a truncated filesystem, and how many bytes of free
+/// blocks are left out at the end of a compacted one.
 fn lacks(
     body: &Body,
     offset: u64,
@@ -329,7 +331,7 @@ fn lacks(
     options: &Options,
 ) -> Result<(u64, u64), Obstacle> {
     let (missing, compacted) = match body.lacks(offset, geometry)? {
-        // what may be another filesystem tells nothing of what its maker left out
+        // if it may be another filesystem, it does not show which blocks its maker left out
         (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
         lacks => lacks,
     };

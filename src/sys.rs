@@ -51,9 +51,9 @@ pub fn effective_gid() -> u32 {
     unsafe { libc::getegid() }
 }
 
-/// The process's file mode creation mask. If /proc does not tell it, this returns a mask that gives
-/// nobody else access: the only other way to ask for it is to change it for a moment, for every
-/// thread.
+/// The file mode creation mask of the process. If /proc does not show it, this is a mask that gives
+/// nobody else access. The only other way to read the mask would change it for a moment, for all
+/// threads.
 pub fn umask() -> u16 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));

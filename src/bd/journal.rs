@@ -57,9 +57,9 @@ struct Layers {
 /// Where bytes are; bytes that are in no map are in the device below.
 #[derive(Default)]
 struct State {
-    /// In the file.
+    /// Bytes that are in the file.
     written: Extents<Source>,
-    /// In memory, above what is in the file.
+    /// Bytes that are only in memory. They replace those in the file.
     pending: Extents<Pending>,
     /// Bytes that were put into `pending`.
     pending_bytes: u64,

@@ -55,7 +55,7 @@ pub struct Changing<'a> {
     signals: Signals,
 }
 
-/// What is done to the image. The second argument tells whether it is to stop.
+/// What is done to the image. The second argument tells whether to stop.
 pub type Operation<'o, T, E> = dyn FnMut(&Littlefs, &dyn Fn() -> bool) -> Result<T, E> + 'o;
 
 /// Why an operation on an image ended.

@@ -128,7 +128,7 @@ fn show_tree(
     Ok(())
 }
 
-/// What is to be shown of a directory, the last one first.
+/// The rows to show for a directory, the last one first.
 fn rows(args: &TreeArgs, image: &Littlefs, dir: &[u8], problems: &mut Problems) -> Vec<Row> {
     let mut rows = Vec::new();
     let entries = match image.read_dir(dir) {

@@ -166,7 +166,7 @@ impl Fs {
         yes
     }
 
-    /// Lay out the commit of `ix`; none if nothing would change.
+    /// Lay out the commit of `ix`. Returns `None` if the commit would change nothing.
     fn prepare(&mut self, ix: PairIx, spec: Spec) -> Result<Option<Prepared>> {
         let tail = self.thread.tail_in(ix, spec.view);
         let tail_changes = !self.thread.tail_is_right(ix, spec.view);
@@ -203,7 +203,7 @@ impl Fs {
         }
     }
 
-    /// Pairs on disk that the tail of `ix` skips for good.
+    /// The pairs on disk that the tail of `ix` passes over for good.
     pub(super) fn removed_behind(&self, ix: PairIx, view: View) -> Vec<PairIx> {
         let mut passed = self.thread.skip_from(ix, view).0;
         passed.retain(|&s| self.pair(s).fate != Fate::Stays && self.pair(s).on_disk);
@@ -257,7 +257,7 @@ impl Fs {
         Ok(())
     }
 
-    /// The selected part of `ix` is on disk.
+    /// Note that the selected part of `ix` is on disk.
     pub(super) fn committed(&mut self, ix: PairIx, select: &Select) -> Result<()> {
         let mdir = self.mdir(ix)?;
         mdir.committed(select);
@@ -269,7 +269,7 @@ impl Fs {
         Ok(())
     }
 
-    /// The tail of `ix` made the new pairs behind it reachable.
+    /// Note that the tail of `ix` has made the new pairs behind it reachable.
     fn publish_behind(&mut self, ix: PairIx, view: View) {
         let mut at = ix;
         while let (_, Some(next)) = self.thread.skip_from(at, view) {
@@ -312,8 +312,8 @@ impl Fs {
         self.leaving.settle(&self.thread, &mut self.dirs);
     }
 
-    /// Write a pair that nothing on disk names yet: its content and tail into one block, the other
-    /// erased. With `stub`, without entries.
+    /// Write a pair that nothing on disk names yet: one block gets its content and its tail, and
+    /// the other one is erased. With `stub`, the pair gets no entries.
     pub(super) fn write_new(&mut self, ix: PairIx, spec: Spec, stub: bool) -> Result<(), Fault> {
         let tail = self.thread.tail_in(ix, spec.view);
         let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
@@ -374,7 +374,7 @@ impl Fs {
         }
     }
 
-    /// A pair has other blocks now: whoever names it follows in memory.
+    /// Note that a pair has other blocks now, wherever memory names it by the old ones.
     pub(super) fn readdress_pair(&mut self, ix: PairIx, blocks: Pair) -> Result<()> {
         let old = self.pair(ix).blocks;
         self.pair_mut(ix).blocks = blocks;
@@ -387,7 +387,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Whether appending to `ix` needs no compaction, as far as is known without looking.
+    /// Whether the next commit of `ix` can be appended without a compaction, as far as is known
+    /// without reading.
     pub(super) fn has_room(&self, ix: PairIx) -> bool {
         let p = self.pair(ix);
         p.appendable == Some(true)

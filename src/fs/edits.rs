@@ -15,18 +15,18 @@ use crate::mdir::{LogEnd, store};
 /// One change to a pair's durable log.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Edit {
-    /// Directory entry `id` points at another pair.
+    /// Directory entry `id` names another pair.
     Child(u16, Pair),
-    /// Entry `id` goes.
+    /// Entry `id` is deleted.
     Delete(u16),
     /// The content of file `id` is this list.
     List(u16, List),
-    /// The superblock, which is entry 0, says this.
+    /// The superblock, which is entry 0, has this content.
     Superblock(Superblock),
-    /// The tail leads elsewhere.
+    /// The tail leads to another pair.
     Tail(Tail),
-    /// This is added to the pair's delta of the global state: what a pair held that leaves the
-    /// thread by the same commit, so that the sum stays the same.
+    /// The delta of the pair takes over this delta of another pair, which leaves the thread by the
+    /// same commit. So the global state, which is the sum of all deltas, stays the same.
     Absorb(GState),
 }
 
@@ -58,7 +58,7 @@ impl Edit {
         }
     }
 
-    /// The same edit once the entries stand in another order, given as ids before.
+    /// The same edit, if the entries are put into another order. `order` lists their present ids.
     fn reordered(self, order: &[u16]) -> Self {
         let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
         match self {
@@ -82,7 +82,7 @@ impl Edit {
     }
 }
 
-/// All of a log as the first commit of a block; ids stay what they are.
+/// Put all of a log into the first commit of a block. The ids stay the same.
 pub(crate) fn put_log(log: &Log, w: &mut Writer) {
     put_entries(log, w);
     if !log.gdelta.is_zero() {
@@ -90,7 +90,7 @@ pub(crate) fn put_log(log: &Log, w: &mut Writer) {
     }
 }
 
-/// The same without the delta of the global state.
+/// Like [`put_log`], without the delta of the global state.
 fn put_entries(log: &Log, w: &mut Writer) {
     for (id, e) in log.entries.iter().enumerate() {
         let id = id as u16;
@@ -118,11 +118,13 @@ impl Fs {
         self.commit_gstate(state)
     }
 
-    /// `state` while the thread and the tree may be apart: with the sync bit.
+    /// The global state `state` for the time in which a crash may leave the thread and the tree
+    /// apart: with the sync bit.
     ///
-    /// Whoever finds the bit raised takes every directory without a name for a removed one. While
-    /// some of those in the thread have lost theirs by damage, it therefore stays down: a crash may
-    /// then leave the thread and the tree apart, which `check` tells and mends, and nothing is lost.
+    /// Every driver that finds the bit set takes all directories without a name for removed ones.
+    /// So the bit is not set as long as directories in the thread have lost their names by damage.
+    /// A crash may then leave the thread and the tree apart, which `check` reports and repairs.
+    /// Nothing is lost by that.
     pub(super) fn guarded(&self, state: GState) -> GState {
         if self.nameless.is_empty() { state.with_sync(true) } else { state }
     }
@@ -197,7 +199,8 @@ impl Fs {
         self.relocate_log(ix, &log, gstate)
     }
 
-    /// False if the log has no room, or its block is bad.
+    /// Append the edits to the log. Returns false if there is no room in its block, or the block is
+    /// bad.
     fn append_edits(&mut self, ix: PairIx, edits: &[Edit], change: GState) -> Result<bool> {
         if !self.is_appendable(ix) {
             return Ok(false);
@@ -229,7 +232,7 @@ impl Fs {
         Ok(true)
     }
 
-    /// Write all of `log` into the twin. False if that is bad.
+    /// Write all of `log` to the twin. Returns false if the twin is bad.
     fn compact_edits(&mut self, ix: PairIx, log: &Log, change: GState) -> Result<bool> {
         let Pair([active, twin]) = self.pair(ix).blocks;
         let rev = self.pair(ix).end.rev.wrapping_add(1);
@@ -263,7 +266,7 @@ impl Fs {
         w.finish().map_err(|_| Error::NoSpace)
     }
 
-    /// False if the block is bad.
+    /// Write a commit. Returns false if the block is bad.
     fn write_edits(&mut self, block: u32, commit: &Commit) -> Result<bool> {
         match self.durable.write_commit(block, commit) {
             Ok(()) => Ok(true),

@@ -390,8 +390,8 @@ impl Fs {
         Ok(true)
     }
 
-    /// Whether all these values are small enough to be part of their entries, stand in one metadata
-    /// pair, and find room there.
+    /// Whether all these values are small enough for their entries, are in one metadata pair, and
+    /// fit into it.
     fn is_for_one_pair(
         &mut self,
         dir: DirId,

@@ -35,7 +35,7 @@ impl Listing {
         listing
     }
 
-    /// The name at `index`, none beyond the end.
+    /// The name at `index`; `None` after the last one.
     pub fn name(&self, index: usize) -> Option<&[u8]> {
         let end = *self.ends.get(index)?;
         let start = match index.checked_sub(1) {

@@ -175,8 +175,8 @@ impl Encoded {
         self.put_literal(g, start + literal as u64, &data[literal..]);
     }
 
-    /// Append records that make the bytes from `start` on `data`, of which `old`, at `former`, has
-    /// a part.
+    /// Append records that make the bytes from `start` on `data`. A part of `data` is equal to
+    /// `old`, the bytes at `former`, and need not be written out.
     #[expect(clippy::too_many_arguments)]
     fn put_again(
         &mut self,

@@ -70,7 +70,7 @@ const ZEROS: u32 = 3;
 const AGAIN: u32 = 4;
 const END: u32 = 15;
 
-/// SHA-256 over the parts of an image of which every change of a file changes at least one.
+/// SHA-256 over those parts of an image that change whenever a file changes.
 pub type Fingerprint = [u8; 32];
 
 /// The start of a journal.

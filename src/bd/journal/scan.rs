@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         self.base + self.next as u64
     }
 
-    /// Some bytes from here on, none at the end. They are not consumed.
+    /// Some of the next bytes, without consuming them. Empty at the end.
     fn peek(&mut self) -> io::Result<&[u8]> {
         if self.next == self.buf.len() {
             self.base = self.position();
