@@ -62,9 +62,8 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
 /// If the root cannot be read.
 #[cfg(feature = "inspect")]
 pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
-    let mut recorder = Recorder::default();
-    let tree = tree::read(dev, &mut recorder)?;
-    Ok(Reading { tree, thread: None, report: recorder.report })
+    let tree = tree::read(dev, &mut Recorder::default())?;
+    Ok(Reading { tree, thread: None })
 }
 
 /// The block of a pair that counts, and what it holds. `None` if neither block is valid. Both

@@ -19,7 +19,7 @@ use crate::disk::{GState, Pair, Superblock, Tail, crc, ctz};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
-use crate::show::Show;
+use crate::show::{Show, path_from_end};
 
 use owners::Owners;
 
@@ -28,8 +28,6 @@ pub use repair::{Mode, Repair, Repairs, repair};
 
 /// How many findings of one code are kept. Further ones are only counted.
 const FINDINGS_MAX: u64 = 1000;
-/// How many bytes of a path are shown.
-const PATH_MAX: usize = 400;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,23 +208,10 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
 }
 
 /// The path of `name` in a form for people. `up` gives the names of the directories above it
-/// without the root, the nearest first. A long path is cut off at its start.
-pub(crate) fn show_path<'a>(name: &[u8], up: impl Iterator<Item = &'a [u8]>) -> String {
-    let mut parts = vec![show(name)];
-    let mut len = parts[0].len();
-    let mut front = String::new();
-    for name in up {
-        if len >= PATH_MAX {
-            front.push_str("...");
-            break;
-        }
-        let part = show(name);
-        len += part.len() + 1;
-        parts.push(part);
-    }
-    parts.push(front);
-    parts.reverse();
-    parts.join("/")
+/// without the root, the nearest first. The beginning of a long path is left out.
+pub(crate) fn show_path<'a>(name: &'a [u8], up: impl Iterator<Item = &'a [u8]>) -> String {
+    let root: &[u8] = b"";
+    path_from_end([name].into_iter().chain(up).chain([root])).show().to_string()
 }
 
 /// A name in a form for people.
@@ -243,7 +228,7 @@ impl Checker<'_> {
         self.recorder.add(Severity::Note, code, place, message);
     }
 
-    /// The path of `name` in directory `dir`. A long path is cut off at its start.
+    /// The path of `name` in directory `dir`.
     fn path(&self, dir: u32, name: &[u8]) -> String {
         let mut at = dir;
         let up = std::iter::from_fn(|| {

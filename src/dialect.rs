@@ -8,8 +8,6 @@ mod view;
 
 use crate::bd::BlockDevice;
 #[cfg(feature = "inspect")]
-use crate::check::Report;
-#[cfg(feature = "inspect")]
 use crate::disk::{Pair, Tail};
 use crate::error::Result;
 
@@ -23,8 +21,6 @@ pub(crate) struct Reading {
     pub tree: Tree,
     /// The pairs of its thread; `None` if the dialect has no thread.
     pub thread: Option<Vec<Pair>>,
-    /// What was found while reading.
-    pub report: Report,
 }
 
 /// A metadata pair as its dialect reads it.

@@ -34,6 +34,8 @@ pub enum Error {
     NotEmpty,
     /// The name is longer than `name_max` in the superblock, or does not fit into a metadata block.
     NameTooLong,
+    /// The path is longer than 4096 bytes.
+    PathTooLong,
     /// The name is empty, `.` or `..`, or contains `/` or NUL.
     InvalidName,
     /// There are not enough free blocks for the operation. Nothing was changed.
@@ -370,6 +372,7 @@ impl fmt::Display for Error {
             Self::IsDirectory => f.write_str("is a directory"),
             Self::NotEmpty => f.write_str("directory not empty"),
             Self::NameTooLong => f.write_str("file name too long"),
+            Self::PathTooLong => f.write_str("the path is longer than 4096 bytes"),
             Self::InvalidName => f.write_str("invalid file name"),
             Self::NoSpace => f.write_str("no space left in the image"),
             Self::MapUnfinished => f.write_str("the free blocks are not known yet"),
@@ -426,7 +429,7 @@ impl From<Error> for io::Error {
             Error::NotDirectory => Kind::NotADirectory,
             Error::IsDirectory => Kind::IsADirectory,
             Error::NotEmpty => Kind::DirectoryNotEmpty,
-            Error::NameTooLong | Error::InvalidName => Kind::InvalidFilename,
+            Error::NameTooLong | Error::PathTooLong | Error::InvalidName => Kind::InvalidFilename,
             Error::NoSpace => Kind::StorageFull,
             Error::MapUnfinished => Kind::WouldBlock,
             Error::FileTooLarge => Kind::FileTooLarge,

@@ -32,7 +32,7 @@ pub use pair::{EntryReport, PairReport};
 pub use place::{BlockReport, MetadataReport};
 pub use superblock::{SuperblockCopy, SuperblockReport};
 pub use survey::Problem;
-pub use tree::{DirReport, GStateReport, PairSummary, TreeEntry, TreeReport};
+pub use tree::{DirReport, GStateReport, MovedEntry, PairSummary, TreeEntry, TreeReport};
 
 use survey::Survey;
 
@@ -90,13 +90,15 @@ pub struct Inspector {
     dialect: Dialect,
     /// What the image was opened with, where its dialect is another than littlefs.
     superblock: Option<Superblock>,
+    /// Byte position of block 0 in the image file, or in what is wrapped in it.
+    offset: u64,
     survey: OnceCell<Survey>,
 }
 
 impl Inspector {
     /// To look into the littlefs on `dev`, sound or not.
     pub fn new(dev: Arc<dyn BlockDevice>) -> Self {
-        Self { dev, dialect: Dialect::Littlefs, superblock: None, survey: OnceCell::new() }
+        Self::of_dialect(dev, Dialect::Littlefs, None)
     }
 
     /// To look into the image on `dev`, which is written as `dialect` and has this superblock; none
@@ -106,7 +108,13 @@ impl Inspector {
         dialect: Dialect,
         superblock: Option<Superblock>,
     ) -> Self {
-        Self { dev, dialect, superblock, survey: OnceCell::new() }
+        Self { dev, dialect, superblock, offset: 0, survey: OnceCell::new() }
+    }
+
+    /// The same for a filesystem that starts at this byte of the image file, or of what is wrapped in it.
+    #[must_use]
+    pub fn starting_at(self, offset: u64) -> Self {
+        Self { offset, ..self }
     }
 
     /// How the image is written.

@@ -12,7 +12,7 @@ mod verify;
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::log::{Parsed, parse};
 use crate::disk::{ctz, read_u32_le};
-use crate::inspect::survey::{Kind, Survey, Use};
+use crate::inspect::survey::{Kind, PathNumbers, Survey, Use};
 
 pub use columns::Labels;
 pub use page::html;
@@ -210,9 +210,13 @@ impl Map {
             ));
         }
         self.compared = true;
-        let paths = |map: &Self, block: &Block| block.owner.map(|at| map.survey.path(at as usize));
+        let mut numbers = PathNumbers::new();
+        let [paths, other_paths] = [self, other].map(|map| map.survey.path_numbers(&mut numbers));
+        let path = |paths: &[usize], block: &Block| {
+            block.owner.and_then(|at| paths.get(at as usize).copied())
+        };
         let same_use = |a: &Block, b: &Block| {
-            (a.class, a.index) == (b.class, b.index) && paths(self, a) == paths(other, b)
+            (a.class, a.index) == (b.class, b.index) && path(&paths, a) == path(&other_paths, b)
         };
         let mut changes = Vec::with_capacity(self.blocks.len());
         let per_chunk = (CHUNK / size).max(1);

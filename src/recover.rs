@@ -15,13 +15,16 @@ mod lists;
 #[cfg(feature = "serde")]
 mod manifest;
 mod open;
+mod paths;
 mod proof;
 mod save;
 mod version1;
 mod world;
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::bd::BlockDevice;
 use crate::convention::{AttrUsage, Codec, Convention};
@@ -31,6 +34,7 @@ use crate::image::Dialect;
 use carve::carve;
 use history::{Content, Version};
 use lists::{Chain, Lists};
+use paths::Paths;
 use proof::{Proofs, Standing};
 use world::{Timeline, World};
 
@@ -79,8 +83,8 @@ pub struct Origin {
 pub enum Source {
     /// The bytes.
     Inline(Box<[u8]>),
-    /// Blocks of a list by their index, as far as they are known.
-    Blocks(Vec<Option<u32>>),
+    /// Blocks of a list by their index, as far as they are known. Very many results may share them.
+    Blocks(Arc<[Option<u32>]>),
 }
 
 /// One version of a file that is not in the filesystem any more.
@@ -100,8 +104,9 @@ pub struct Recovered {
     pub origin: Option<Origin>,
     /// The last block of its list, if it has one.
     pub head_block: Option<u32>,
-    /// Ranges of bytes that are not there any more.
-    pub missing: Vec<Range<u64>>,
+    /// Ranges of bytes that are not there any more: at most 256, of which the last one may then have
+    /// bytes in it that are there.
+    pub missing: Arc<[Range<u64>]>,
     /// What keeps it from a better grade; one sentence each.
     pub reasons: Vec<&'static str>,
     /// Time of last change, in nanoseconds since 1970, where attributes hold it.
@@ -127,10 +132,13 @@ pub struct Recovery {
     pub files: Vec<Recovered>,
 }
 
+/// Ranges of bytes that are told for each result.
+const MISSING_MAX: usize = 256;
+
 const UNPROVED: &str =
     "its blocks were free for a time, and logs of that time are lost, so it may have other content";
 const UNCOMMITTED: &str =
-    "its blocks were free for a time, and a write that was never committed may have changed them";
+    "no commit used its blocks again, but a write that was never committed may have changed them";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
@@ -166,7 +174,13 @@ pub fn recover_from(
         lists.follow(span.what);
     }
     let proofs = Proofs::new(&world, &lists);
-    let finder = Finder { world: &world, lists: &lists, proofs: &proofs, codec: codec(&world) };
+    let finder = Finder {
+        world: &world,
+        lists: &lists,
+        proofs: &proofs,
+        codec: codec(&world),
+        left: RefCell::default(),
+    };
     let mut files = finder.named();
     files.extend(finder.nameless());
     let of = |live: bool| {
@@ -188,12 +202,21 @@ struct Finder<'a> {
     lists: &'a Lists<'a>,
     proofs: &'a Proofs<'a>,
     codec: Option<Codec>,
+    /// What is left of lists that are not proved: very many entries can have one list.
+    left: RefCell<HashMap<List, Left>>,
+}
+
+/// What is left of a list of which files that are there now may have some blocks.
+#[derive(Clone)]
+struct Left {
+    blocks: Arc<[Option<u32>]>,
+    missing: Arc<[Range<u64>]>,
 }
 
 impl Finder<'_> {
     /// Versions of files that entries tell of.
     fn named(&self) -> Vec<Recovered> {
-        let paths = self.world.paths();
+        let paths = Paths::new(self.world);
         let (mut live_lists, mut live_inline) = (HashSet::new(), HashSet::new());
         let mut live_names = HashSet::new();
         for (number, timeline) in self.world.timelines.iter().enumerate().filter(|(_, t)| t.live) {
@@ -202,25 +225,26 @@ impl Finder<'_> {
                     Content::List(list) => _ = live_lists.insert(*list),
                     content => _ = live_inline.insert((&version.name, content)),
                 }
-                live_names.insert((paths.get(number), &version.name));
+                live_names.insert((paths.number(number), &version.name));
             }
         }
-        let mut found: BTreeMap<Vec<u8>, Vec<Recovered>> = BTreeMap::new();
+        let mut found: BTreeMap<(Vec<u8>, Option<usize>), Vec<Recovered>> = BTreeMap::new();
         for (number, timeline) in self.world.timelines.iter().enumerate() {
-            let dir = paths.get(number).cloned().flatten();
+            let dir = paths.path(number);
             for version in &timeline.history.versions {
                 let is_lost = match &version.content {
                     Content::Directory(_) => false,
                     Content::List(list) => !live_lists.contains(list),
                     // every file is empty before it has content
                     content if content.is_empty() => {
-                        !live_names.contains(&(paths.get(number), &version.name))
+                        !live_names.contains(&(paths.number(number), &version.name))
                     }
                     content => !live_inline.contains(&(&version.name, content)),
                 };
                 if is_lost {
                     let file = self.result(number, timeline, version, dir.as_deref());
-                    found.entry(file.path.clone().unwrap_or_default()).or_default().push(file);
+                    let path = file.path.clone().unwrap_or_default();
+                    found.entry((path, paths.number(number))).or_default().push(file);
                 }
             }
         }
@@ -258,10 +282,10 @@ impl Finder<'_> {
             size: 0,
             origin: origin(timeline, version),
             head_block: None,
-            missing: Vec::new(),
+            missing: Arc::default(),
             reasons: Vec::new(),
             modified: meta.and_then(|meta| meta.mtime),
-            source: Source::Blocks(Vec::new()),
+            source: Source::Blocks(Arc::default()),
         };
         match &version.content {
             Content::Inline(bytes) => {
@@ -289,31 +313,38 @@ impl Finder<'_> {
     }
 
     fn grade_list(&self, file: &mut Recovered, number: usize, list: List, state: usize) {
-        let empty = Chain::default();
-        let chain = self.lists.get(list).unwrap_or(&empty);
-        let standing = self.proofs.standing(number, list, state);
-        let timeline = self.world.timelines.get(number);
         file.size = u64::from(list.size);
         file.head_block = Some(list.head);
-        let mut blocks = chain.blocks.clone();
+        let standing = self.proofs.standing(number, list, state);
         if standing == Standing::Proved {
             file.grade = Grade::Complete;
-        } else {
-            file.grade = Grade::Partial;
-            // what files that are there now have is theirs
-            for block in &mut blocks {
-                *block = block.filter(|&b| self.proofs.taken(b).is_none());
-            }
-            file.missing = self.missing(list, &blocks);
-            let is_live = timeline.is_some_and(|t| t.live);
-            file.reasons.push(match (file.missing.is_empty(), is_live) {
-                (false, _) => MISSING,
-                (true, true) if !self.world.shows_uncommitted_writes() => UNCOMMITTED,
-                (true, true) => UNPROVED,
-                (true, false) => LOST_PAIR,
-            });
+            let blocks = self.lists.get(list).map(|chain| chain.blocks.clone());
+            file.source = Source::Blocks(blocks.unwrap_or_default());
+            return;
         }
+        file.grade = Grade::Partial;
+        let Left { blocks, missing } = self.left(list);
+        let is_live = self.world.timelines.get(number).is_some_and(|t| t.live);
+        file.reasons.push(match (missing.is_empty(), standing) {
+            (false, _) => MISSING,
+            (true, Standing::Quiet) => UNCOMMITTED,
+            (true, _) if is_live => UNPROVED,
+            (true, _) => LOST_PAIR,
+        });
+        file.missing = missing;
         file.source = Source::Blocks(blocks);
+    }
+
+    /// What is left of a list: what files that are there now have is theirs.
+    fn left(&self, list: List) -> Left {
+        let find = || {
+            let chain = self.lists.get(list).map_or(&[][..], |chain| &chain.blocks);
+            let is_left = |&block: &u32| self.proofs.taken(block).is_none();
+            let blocks: Arc<[_]> = chain.iter().map(|block| block.filter(is_left)).collect();
+            let missing = self.missing(list, &blocks).into();
+            Left { blocks, missing }
+        };
+        self.left.borrow_mut().entry(list).or_insert_with(find).clone()
     }
 
     /// The bytes of a list that no known block holds.
@@ -326,8 +357,9 @@ impl Finder<'_> {
         for (i, _) in unknown {
             let (piece, start) = self.world.piece(list.size, i as u32);
             let end = start + u64::from(piece.end - piece.start);
+            let is_full = missing.len() >= MISSING_MAX;
             match missing.last_mut() {
-                Some(last) if last.end == start => last.end = end,
+                Some(last) if last.end == start || is_full => last.end = end,
                 _ => missing.push(start..end),
             }
         }
@@ -346,10 +378,6 @@ impl Finder<'_> {
         let mut bytes = vec![0; block_size as usize];
         self.world.dev.read(head, 0, &mut bytes).ok()?;
         let content = bytes.get(ctz::data_offset(last) as usize..)?;
-        // a block of zeros is an erased one of another device
-        if last == 0 && content.iter().all(|&b| b == 0) {
-            return None;
-        }
         let used = content.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u64 + 1);
         Some(Recovered {
             path: None,
@@ -358,7 +386,7 @@ impl Finder<'_> {
             size: ctz::start(block_size, last) + used,
             origin: None,
             head_block: Some(head),
-            missing: Vec::new(),
+            missing: Arc::default(),
             reasons: vec![NO_ENTRY],
             modified: None,
             source: Source::Blocks(chain.blocks),

@@ -56,6 +56,31 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
+/// Bytes of a path in a report, more or less, beyond which its beginning is left out. Directories can be
+/// nested thousands deep, and the whole path of every one of them would take the square of that.
+const PATH_MAX: usize = 400;
+
+/// A path as reports have it, from its names, the last one first. If it is long, only its end is given,
+/// behind `.../`: so many names as make up about 400 bytes.
+pub fn path_from_end<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    let mut len = 0;
+    for name in names {
+        if len >= PATH_MAX {
+            parts.push(b"...");
+            break;
+        }
+        len += name.len() + 1;
+        parts.push(name);
+    }
+    parts.reverse();
+    match parts[..] {
+        // the root, whose name is empty
+        [b""] => b"/".to_vec(),
+        _ => parts.join(&b'/'),
+    }
+}
+
 /// A number with the word for one thing, or for several.
 #[cfg(feature = "transfer")]
 pub fn count(number: u64, one: &str, several: &str) -> String {

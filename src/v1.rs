@@ -57,9 +57,8 @@ pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(Vie
 /// If the superblock or the root cannot be read.
 #[cfg(feature = "inspect")]
 pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
-    let mut recorder = Recorder::default();
-    let volume = tree::read(dev, &mut recorder)?;
-    Ok(Reading { tree: volume.tree, thread: Some(volume.thread), report: recorder.report })
+    let volume = tree::read(dev, &mut Recorder::default())?;
+    Ok(Reading { tree: volume.tree, thread: Some(volume.thread) })
 }
 
 /// The block of a pair that counts, and what it holds. `None` if neither block is valid.

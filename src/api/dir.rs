@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::metadata::Metadata;
+use super::path::{PATH_MAX, components};
 use super::{Core, Littlefs};
 use crate::error::{Error, Result, Trouble};
 use crate::fs::{DirId, Node};
@@ -164,11 +165,13 @@ impl WalkEntry {
 ///
 /// If something cannot be read, the walk returns an error that says where, and goes on after it.
 /// For an entry whose name is impossible (it contains `/` or NUL, or is `.` or `..`), it returns
-/// [`Error::InvalidName`].
+/// [`Error::InvalidName`], and for one whose path is longer than 4096 bytes, [`Error::PathTooLong`].
 pub struct Walk {
     fs: Littlefs,
-    /// The directories on the way down, each with its path.
-    open: Vec<(Cursor, Vec<u8>)>,
+    /// The directories on the way down, each with the length of its path.
+    open: Vec<(Cursor, usize)>,
+    /// The path of the innermost one, which begins with the paths of all others.
+    path: Vec<u8>,
     /// Errors of the innermost directory that are returned before its entries.
     told_first: VecDeque<PathError>,
 }
@@ -183,7 +186,13 @@ impl Walk {
     /// this skips the whole content of that directory.
     pub fn skip_dir(&mut self) {
         self.told_first.clear();
+        self.leave();
+    }
+
+    /// Go on in the directory above.
+    fn leave(&mut self) {
         self.open.pop();
+        self.path.truncate(self.open.last().map_or(0, |&(_, len)| len));
     }
 
     /// Go on in the directory at `path`, beginning with the errors for impossible names.
@@ -193,7 +202,8 @@ impl Walk {
         let error =
             |name: Box<[u8]>| PathError { path: join(&path, &name), error: Error::InvalidName };
         self.told_first.extend(names.into_iter().map(error));
-        self.open.push((Cursor::new(dir), path));
+        self.open.push((Cursor::new(dir), path.len()));
+        self.path = path;
     }
 }
 
@@ -206,19 +216,23 @@ impl Iterator for Walk {
                 return Some(Err(error));
             }
             let depth = self.open.len().checked_sub(1)?;
-            let (cursor, dir) = self.open.last_mut()?;
+            let (cursor, _) = self.open.last_mut()?;
             let (entry, child) = match cursor.next(&self.fs) {
                 Ok(Some(next)) => next,
                 Ok(None) => {
-                    self.open.pop();
+                    self.leave();
                     continue;
                 }
                 Err(error) => {
-                    let path = self.open.pop().map(|(_, path)| path).unwrap_or_default();
+                    let path = self.path.clone();
+                    self.leave();
                     return Some(Err(PathError { path, error }));
                 }
             };
-            let path = join(dir, &entry.name);
+            let path = join(&self.path, &entry.name);
+            if path.len() > PATH_MAX {
+                return Some(Err(PathError { path, error: Error::PathTooLong }));
+            }
             return Some(match entry.metadata {
                 Ok(metadata) => {
                     if let Some(child) = child {
@@ -249,8 +263,13 @@ impl Littlefs {
     /// When there is no such directory.
     pub fn walk(&self, path: impl AsRef<[u8]>) -> Result<Walk> {
         let dir = self.core().dir(path.as_ref())?;
-        let start: Vec<&[u8]> = super::path::components(path.as_ref())?.collect();
-        let mut walk = Walk { fs: self.clone(), open: Vec::new(), told_first: VecDeque::new() };
+        let start: Vec<&[u8]> = components(path.as_ref())?.collect();
+        let mut walk = Walk {
+            fs: self.clone(),
+            open: Vec::new(),
+            path: Vec::new(),
+            told_first: VecDeque::new(),
+        };
         walk.enter(dir, start.join(&b'/'));
         Ok(walk)
     }

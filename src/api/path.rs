@@ -4,6 +4,10 @@ use super::Core;
 use crate::error::{Error, Result};
 use crate::fs::{At, DirId, Node, ROOT};
 
+/// Bytes of a path: no more than Linux allows. Directories can be nested thousands deep, and the paths of
+/// all of them would take the square of that.
+pub(super) const PATH_MAX: usize = 4096;
+
 /// What a path names.
 #[derive(Clone, Copy)]
 pub(super) enum Place<'p> {
@@ -33,6 +37,9 @@ impl<'p> Place<'p> {
 
 /// The components of a path. Empty ones and `.` are left out, and `..` is refused.
 pub(super) fn components(path: &[u8]) -> Result<impl DoubleEndedIterator<Item = &[u8]> + Clone> {
+    if path.len() > PATH_MAX {
+        return Err(Error::PathTooLong);
+    }
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(part, [] | [b'.']));
     // `..` is refused because programs do not agree on its meaning: the directory above may not be
     // the component before it.

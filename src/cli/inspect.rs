@@ -31,7 +31,8 @@ Examples:
   littlefs inspect --json dump.bin pair 0,1 | jq '.[0].halves[].commits[].tags[].name'
   littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
 
-Tags have the names of littlefs's SPEC.md. If no superblock is found in an image, give --block-size (and
+Blocks are counted from the start of the filesystem, which may be inside IMAGE; 'block' also says at which
+byte of IMAGE the block is. Tags have the names of littlefs's SPEC.md. If no superblock is found in an image, give --block-size (and
 --dialect v1 if the image had version 1). docs/inspect.md explains the output.
 
 Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
@@ -215,8 +216,9 @@ fn open(args: &ImageArgs) -> Result<Inspector, CliError> {
     let mut found = args.find()?;
     let error = match found.open() {
         Ok(opened) => {
-            let Opened { stored, dialect, superblock, .. } = opened;
-            return Ok(Inspector::of_dialect(stored, dialect, Some(superblock)));
+            let Opened { stored, dialect, superblock, offset, .. } = opened;
+            let inspector = Inspector::of_dialect(stored, dialect, Some(superblock));
+            return Ok(inspector.starting_at(offset));
         }
         Err(e) => e,
     };
@@ -224,13 +226,14 @@ fn open(args: &ImageArgs) -> Result<Inspector, CliError> {
         return Err(error);
     }
     let blocks = open_blocks(&found.image, &args.options(true), &|_, _| None);
-    let Ok(Blocks { device, notes }) = blocks else { return Err(error) };
+    let Ok(Blocks { device, offset, notes }) = blocks else { return Err(error) };
     for note in notes {
         log::warn!("{note}");
     }
     let Geometry { block_size, block_count } = device.geometry();
     log::warn!("{error}; shown as {block_count} blocks of {block_size} bytes");
-    Ok(Inspector::of_dialect(device, args.dialect.0.unwrap_or(Dialect::Littlefs), None))
+    let dialect = args.dialect.0.unwrap_or(Dialect::Littlefs);
+    Ok(Inspector::of_dialect(device, dialect, None).starting_at(offset))
 }
 
 fn parse_block(text: &[u8]) -> Result<u32, String> {

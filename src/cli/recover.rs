@@ -28,7 +28,7 @@ are; 'files' has the files under their former paths, and older versions with a n
 has content without a name. A result is
 
   checked   if the content is in a commit whose CRC is correct
-  complete  if the blocks of the file are known, and the logs prove that none of them was reused
+  complete  if the blocks of the file are known, and it is proven that none of them was written again
   partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says which
 
 Files that are in the filesystem now are left out: 'littlefs extract' copies those. If the superblocks are
@@ -60,7 +60,7 @@ pub struct RecoverArgs {
 /// When the image cannot be read, or the directory not be written.
 pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let shown = args.image.image.show();
-    let Remains { blocks: Blocks { device, notes }, dialect } = open_image(&args.image)?;
+    let Remains { blocks: Blocks { device, notes, .. }, dialect } = open_image(&args.image)?;
     for note in notes {
         log::warn!("{note}");
     }
@@ -99,6 +99,6 @@ fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     if args.journal.is_none() {
         return open(&found.image, &args.options(true)).map_err(CliError::failure);
     }
-    let Opened { stored, notes, dialect, .. } = found.open_as(true)?;
-    Ok(Remains { blocks: Blocks { device: stored, notes }, dialect })
+    let Opened { stored, offset, notes, dialect, .. } = found.open_as(true)?;
+    Ok(Remains { blocks: Blocks { device: stored, offset, notes }, dialect })
 }

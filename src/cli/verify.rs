@@ -28,7 +28,8 @@ Examples:
 Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks, the rest
 of a file's last block, and the bytes after the last commit of a metadata block are not compared, because
 flashing tools may leave them out or erase them. For each path that differs, a line is printed with the
-blocks and the first byte that differs, counted from the start of DUMP. If the device has run since it was
+blocks, counted from the start of the filesystem, and the first byte that differs, counted from the start of
+DUMP. If the device has run since it was
 flashed, it may have written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are
 different.
 
@@ -104,8 +105,8 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
         false => Source::find(&args.dump),
     };
     let source = source.map_err(CliError::failure)?;
-    let found = image::blocks_at(&source, &options, geometry).map_err(CliError::failure)?;
-    let (dump, dump_offset) = found;
+    let dump = image::blocks_at(&source, &options, geometry).map_err(CliError::failure)?;
+    let dump_offset = dump.offset;
     for note in &dump.notes {
         log::warn!("{note}");
     }
@@ -158,5 +159,5 @@ fn report(verdict: &Verdict, offset: u64, block_size: u32) -> io::Result<()> {
 fn place(difference: &BlockDifference, offset: u64, block_size: u32) -> String {
     let BlockDifference { block, offset: first, .. } = *difference;
     let at = offset + u64::from(block) * u64::from(block_size) + u64::from(first);
-    format!("block {block} from byte {at:#x} on")
+    format!("block {block:#x}, from byte {at:#x} of the dump on")
 }

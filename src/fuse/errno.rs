@@ -28,7 +28,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NotDirectory => Errno::ENOTDIR,
         Error::IsDirectory => Errno::EISDIR,
         Error::NotEmpty => Errno::ENOTEMPTY,
-        Error::NameTooLong => Errno::ENAMETOOLONG,
+        Error::NameTooLong | Error::PathTooLong => Errno::ENAMETOOLONG,
         Error::InvalidName | Error::Invalid(_) => Errno::EINVAL,
         Error::NoSpace => Errno::ENOSPC,
         Error::MapUnfinished => Errno::EAGAIN,

@@ -17,6 +17,8 @@ pub struct Blocks {
     /// All blocks that the image holds from the place on, or as many as were asked for. The lock is
     /// held as long as this exists.
     pub device: Arc<dyn BlockDevice>,
+    /// Byte position of block 0 in the file, or in what is wrapped in it.
+    pub offset: u64,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
 }
@@ -76,13 +78,12 @@ fn try_open(
     };
     let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
     let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
-    Ok(Blocks { device: body.into_device(offset, geometry, false), notes })
+    Ok(Blocks { device: body.into_device(offset, geometry, false), offset, notes })
 }
 
 /// The blocks at the place that the options give, in this geometry, for reading only. If a
 /// filesystem is found, they are its blocks; otherwise, they begin at that place. They read as
-/// erased where the file ends too early. Returns the position of block 0 in bytes, too, in the file
-/// or in the content that is wrapped in it.
+/// erased where the file ends too early.
 ///
 /// # Errors
 /// If the file cannot be read or is in use, or if several filesystems in it can be meant.
@@ -90,11 +91,11 @@ pub fn blocks_at(
     source: &Source,
     options: &Options,
     geometry: Geometry,
-) -> Result<(Blocks, u64), OpenError> {
+) -> Result<Blocks, OpenError> {
     look(source, options, geometry).map_err(|reason| source.refused(reason))
 }
 
-fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<(Blocks, u64), Reason> {
+fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks, Reason> {
     let container = source.container(true)?;
     if container.size == 0 {
         return Err(Reason::Empty);
@@ -139,5 +140,5 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<(Block
             geometry.size()
         ));
     }
-    Ok((Blocks { device: body.into_device(offset, geometry, true), notes }, offset))
+    Ok(Blocks { device: body.into_device(offset, geometry, true), offset, notes })
 }

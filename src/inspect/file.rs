@@ -15,6 +15,7 @@ use crate::disk::{Tag, ctz};
 use crate::image::Dialect;
 use crate::mdir::store;
 use crate::{chamelon, v1};
+use crate::show;
 
 /// The entries of a metadata block by their ids.
 type Entries = BTreeMap<u16, RawEntry>;
@@ -113,7 +114,7 @@ impl Inspector {
     }
 
     /// What a metadata block holds; nothing if it cannot be read.
-    fn entries_in(&self, block: u32) -> Entries {
+    pub(super) fn entries_in(&self, block: u32) -> Entries {
         match self.dialect {
             Dialect::Littlefs => {
                 let log = store::read_log(&*self.dev, block).ok().flatten();
@@ -225,7 +226,7 @@ impl Inspector {
         };
         report.storage = match claimed {
             0 if report.damage.is_empty() => "empty, without a block".to_owned(),
-            count => format!("a list of {count} blocks, head {head:#x}"),
+            count => format!("a list of {}, head {head:#x}", show::blocks(count)),
         };
     }
 

@@ -105,6 +105,13 @@ pub enum HalfState {
     Unreadable,
 }
 
+impl HalfState {
+    /// Whether it holds a valid commit.
+    pub fn is_valid(self) -> bool {
+        matches!(self, Self::Live | Self::Superseded)
+    }
+}
+
 /// What a driver does when it writes to the pair next.
 #[derive(Debug, Clone, Serialize)]
 pub struct AppendReport {

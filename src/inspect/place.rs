@@ -47,6 +47,8 @@ pub struct BlockReport {
     pub block: u32,
     /// Where it begins in the filesystem, in bytes.
     pub position: u64,
+    /// Where it begins in the image file, or in what is wrapped in it, in bytes.
+    pub image_position: u64,
     /// What it is used for, in words; `free` if nothing uses it.
     pub used_as: String,
     /// What else it is used for, which is damage.
@@ -86,9 +88,11 @@ impl Inspector {
         let (metadata, bytes) = self.metadata(block, matches!(used, Some(Use::Live(_))));
         let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
         let shown = bytes.get(..SHOWN.min(written as usize)).unwrap_or_default();
+        let position = u64::from(block) * u64::from(self.geometry().block_size);
         let mut report = BlockReport {
             block,
-            position: u64::from(block) * u64::from(self.geometry().block_size),
+            position,
+            image_position: self.offset.saturating_add(position),
             used_as: used.map_or_else(|| "free".to_owned(), |of| survey.describe(of)),
             shared_with: survey.shared_with(block).map(|of| survey.describe(of)),
             written,

@@ -11,7 +11,7 @@ use crate::disk::list::{self, Broken, List, Met, Place};
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Superblock, Tail, tag};
 use crate::mdir::store::{self, Fetched};
-use crate::show::Show;
+use crate::show::{Show, path_from_end};
 
 /// Problems that are kept; the rest are counted.
 const PROBLEMS_MAX: usize = 200;
@@ -106,6 +106,9 @@ pub struct Problem {
     pub message: String,
 }
 
+/// The numbers that were given to paths, by the number of the directory and the name.
+pub type PathNumbers<'a> = HashMap<(Option<usize>, &'a [u8]), usize>;
+
 /// What the walk found.
 #[derive(Debug)]
 pub struct Survey {
@@ -119,8 +122,8 @@ pub struct Survey {
     pub nodes: Vec<Node>,
     /// The sum of the deltas of all pairs in the thread.
     pub gstate: GState,
-    /// Whether the thread could be followed to its end.
-    pub thread_whole: bool,
+    /// Whether the thread could be followed to its end; none in a dialect without a thread.
+    pub thread_whole: Option<bool>,
     /// What is wrong, in the order found.
     pub problems: Vec<Problem>,
     /// How many more problems there were.
@@ -158,7 +161,7 @@ impl Survey {
             pairs: Vec::new(),
             nodes: Vec::new(),
             gstate: GState::default(),
-            thread_whole: false,
+            thread_whole: Some(false),
             problems: Vec::new(),
             more_problems: 0,
             uses: HashMap::new(),
@@ -181,36 +184,53 @@ impl Survey {
         self.uses.len()
     }
 
-    /// The path of an entry for people, from `/` on.
+    /// The path of an entry for people, from `/` on, as [`Survey::path_bytes`].
     pub fn path(&self, node: usize) -> String {
         self.path_bytes(node).show().to_string()
     }
 
-    /// The path of an entry as it is stored, from `/` on.
+    /// The path of an entry as it is stored, from `/` on. Of a path of more than about 400 bytes, only
+    /// the end is given, behind `.../`.
     pub fn path_bytes(&self, node: usize) -> Vec<u8> {
-        let mut parts: Vec<&[u8]> = Vec::new();
-        let mut at = Some(node);
-        while let Some(node) = at.and_then(|at| self.nodes.get(at)) {
-            parts.push(&node.name);
-            at = node.parent;
-        }
-        parts.reverse();
-        match parts[..] {
-            [b""] => b"/".to_vec(),
-            _ => parts.join(&b"/"[..]),
-        }
+        path_from_end(self.upward(node).map(|node| &*node.name))
+    }
+
+    /// An entry, and the directories that it is in, up to the root.
+    fn upward(&self, node: usize) -> impl Iterator<Item = &Node> {
+        let above = |node: &&Node| node.parent.and_then(|at| self.nodes.get(at));
+        std::iter::successors(self.nodes.get(node), above)
     }
 
     /// The entries at `path`, whose parts are separated by slashes: more than one where a directory
     /// holds a name more than once.
     pub fn find(&self, path: &[u8]) -> Vec<usize> {
-        let mut found = vec![0];
-        for part in path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".") {
-            let of = |n: &Node| n.parent.is_some_and(|p| found.contains(&p)) && *n.name == *part;
-            found =
-                (0..self.nodes.len()).filter(|&at| self.nodes.get(at).is_some_and(of)).collect();
+        let parts = path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
+        let parts: Vec<&[u8]> = parts.collect();
+        // how many parts of the path an entry is, if all of those lead to it
+        let mut matched: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            // a directory comes before what is in it
+            let above = node.parent.and_then(|up| matched.get(up).copied().flatten());
+            let is_next = |&at: &usize| parts.get(at).is_some_and(|part| *node.name == **part);
+            matched.push(match matched.is_empty() {
+                true => Some(0),
+                false => above.filter(is_next).map(|at| at + 1),
+            });
         }
-        found
+        let is_it = |at: &usize| matched.get(*at) == Some(&Some(parts.len()));
+        (0..self.nodes.len()).filter(is_it).collect()
+    }
+
+    /// A number for each entry, which entries of several surveys have in common if they have the same
+    /// path. `numbers` holds those that were given before.
+    pub fn path_numbers<'a>(&'a self, numbers: &mut PathNumbers<'a>) -> Vec<usize> {
+        let mut all: Vec<usize> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let above = node.parent.and_then(|up| all.get(up).copied());
+            let next = numbers.len();
+            all.push(*numbers.entry((above, &*node.name)).or_insert(next));
+        }
+        all
     }
 
     /// The pair that `block` is a half of.
@@ -284,7 +304,7 @@ impl Walk<'_> {
                 _ => break,
             }
         }
-        self.survey.thread_whole = true;
+        self.survey.thread_whole = Some(true);
     }
 
     /// Add a pair, and say which one it is.

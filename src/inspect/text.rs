@@ -7,6 +7,7 @@ use super::superblock::version;
 use super::survey::Problem;
 use super::{
     BlockReport, DirReport, EntryReport, FileReport, GStateReport, LogReport, MetadataReport,
+    MovedEntry,
     PairReport, PairSummary, SuperblockReport, TreeEntry, TreeReport,
 };
 use crate::disk::{Pair, Superblock};
@@ -279,7 +280,8 @@ impl Display for LogReport {
 
 impl Display for BlockReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "block {:#x}, at byte {:#x}: {}", self.block, self.position, self.used_as)?;
+        let Self { block, image_position: at, used_as, .. } = self;
+        writeln!(f, "block {block:#x} of the filesystem, at byte {at:#x} of the image: {used_as}")?;
         writeln!(f, "written: {} bytes", self.written)?;
         if !self.pointers.is_empty() {
             let pointers: Vec<String> = self.pointers.iter().map(|p| format!("{p:#x}")).collect();
@@ -305,10 +307,10 @@ impl Display for PairSummary {
         match self.tail {
             Some(tail) if self.hard => write!(f, ", hardtail to {}", pair(tail))?,
             Some(tail) => write!(f, ", softtail to {}", pair(tail))?,
-            None if self.threaded => write!(f, ", end of the thread")?,
+            None if self.threaded == Some(true) => write!(f, ", end of the thread")?,
             None => {}
         }
-        if !self.threaded {
+        if self.threaded == Some(false) {
             write!(f, ", not in the thread")?;
         }
         Ok(())
@@ -333,7 +335,8 @@ impl Display for TreeEntry {
 
 impl Display for TreeReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "pairs, in the order of the thread:")?;
+        let order = self.thread_whole.map_or("", |_| ", in the order of the thread");
+        writeln!(f, "pairs{order}:")?;
         for summary in &self.pairs {
             let of = match (&summary.directory, summary.superblock) {
                 (Some(path), _) => path.as_str(),
@@ -360,6 +363,10 @@ impl Display for DirReport {
             writeln!(f, "pair {summary}")?;
         }
         self.entries.iter().try_for_each(|entry| writeln!(f, "  {entry}"))?;
+        for MovedEntry { name, pair: blocks, id } in &self.moved {
+            let blocks = pair(*blocks);
+            writeln!(f, "moved: id {id} of {blocks}, \"{name}\": its rename was interrupted")?;
+        }
         problems(f, &self.problems, 0)
     }
 }

@@ -5,8 +5,9 @@ use serde::Serialize;
 use super::half::gstate_words;
 use super::survey::{Kind, Problem, SeenPair, Survey};
 use super::{Inspector, Report, Unanswered, hex};
+use crate::disk::log::RawEntry;
 use crate::disk::{Tag, ctz};
-use crate::show::base64_unless_text;
+use crate::show::{Show, base64_unless_text};
 
 /// A pair, in short.
 #[derive(Debug, Clone, Serialize)]
@@ -29,8 +30,9 @@ pub struct PairSummary {
     pub tail: Option<[u32; 2]>,
     /// Whether that one is of the same directory.
     pub hard: bool,
-    /// Whether the thread leads here.
-    pub threaded: bool,
+    /// Whether the thread leads here; none in a dialect without a thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threaded: Option<bool>,
 }
 
 /// An entry, in short.
@@ -67,8 +69,9 @@ pub struct TreeReport {
     pub pairs: Vec<PairSummary>,
     /// All entries, each behind its directory.
     pub entries: Vec<TreeEntry>,
-    /// Whether the thread could be followed to its end.
-    pub thread_whole: bool,
+    /// Whether the thread could be followed to its end; none in a dialect without a thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread_whole: Option<bool>,
     /// What is wrong.
     pub problems: Vec<Problem>,
     /// How many more problems there are.
@@ -90,8 +93,22 @@ pub struct DirReport {
     pub pairs: Vec<PairSummary>,
     /// What it holds.
     pub entries: Vec<TreeEntry>,
+    /// Entries in its pairs that are being moved elsewhere: a rename was interrupted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<MovedEntry>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
+}
+
+/// An entry that is being moved: in version 1 it has a mark, in version 2 the global state names it.
+#[derive(Debug, Clone, Serialize)]
+pub struct MovedEntry {
+    /// Its name.
+    pub name: String,
+    /// The pair that it stands in, the live half first.
+    pub pair: [u32; 2],
+    /// Its id there.
+    pub id: u16,
 }
 
 /// The global state, and who contributes to it.
@@ -163,7 +180,7 @@ impl Survey {
             used_bytes: seen.used,
             tail: tail.map(|tail| tail.pair.0),
             hard: tail.is_some_and(|tail| tail.hard),
-            threaded: seen.threaded,
+            threaded: self.thread_whole.map(|_| seen.threaded),
         }
     }
 
@@ -235,30 +252,52 @@ impl Inspector {
         let report = |&at: &usize| {
             let node = survey.nodes.get(at)?;
             let Kind::Dir { pairs } = &node.kind else { return None };
-            let path = survey.path(at);
-            let below = if path == "/" { path.clone() } else { format!("{path}/") };
             let pairs: Vec<&SeenPair> =
                 pairs.iter().filter_map(|&at| survey.pairs.get(at)).collect();
-            let concerns = |problem: &&Problem| {
-                problem.place == path
-                    || problem.place.strip_prefix(&below).is_some_and(|name| !name.contains('/'))
-                    || pairs.iter().any(|seen| problem.place == seen.pair.to_string())
+            let entries: Vec<TreeEntry> = (0..survey.nodes.len())
+                .filter(|&n| survey.nodes.get(n).is_some_and(|n| n.parent == Some(at)))
+                .filter_map(|child| survey.entry(child))
+                .collect();
+            let path = survey.path(at);
+            let below = if path == "/" { path.clone() } else { format!("{path}/") };
+            let concerns = |Problem { place, .. }: &&Problem| {
+                *place == path
+                    || place.strip_prefix(&below).is_some_and(|name| !name.contains('/'))
+                    // of a long path, the beginning is left out
+                    || entries.iter().any(|entry| entry.path == *place)
+                    || pairs.iter().any(|seen| *place == seen.pair.to_string())
             };
             let holder =
                 node.entry.and_then(|(pair, id)| Some((survey.pairs.get(pair)?.pair.0, id)));
-            let children = (0..survey.nodes.len())
-                .filter(|&n| survey.nodes.get(n).is_some_and(|n| n.parent == Some(at)));
             Some(DirReport {
                 entry_pair: holder.map(|(pair, _)| pair),
                 id: holder.map(|(_, id)| id),
                 pairs: pairs.iter().map(|seen| survey.summary(seen)).collect(),
-                entries: children.filter_map(|child| survey.entry(child)).collect(),
                 problems: survey.problems.iter().filter(concerns).cloned().collect(),
+                moved: pairs.iter().flat_map(|seen| self.moved(seen)).collect(),
+                entries,
                 path,
             })
         };
         let dirs: Vec<DirReport> = found.iter().filter_map(report).collect();
         if dirs.is_empty() { Err(Unanswered::NotADirectory) } else { Ok(dirs) }
+    }
+
+    /// The entries of a pair that are being moved.
+    fn moved(&self, seen: &SeenPair) -> Vec<MovedEntry> {
+        let pair = seen.pair.0;
+        if let Some(version1) = self.version1() {
+            let moved = version1.moved(pair[0]).into_iter();
+            return moved.map(|(id, name)| MovedEntry { name, pair, id }).collect();
+        }
+        let pending = self.survey().gstate.pending_move();
+        let Some((_, id)) = pending.filter(|(of, _)| seen.pair.overlaps(*of)) else {
+            return Vec::new();
+        };
+        let entries = self.entries_in(pair[0]);
+        let entry = entries.get(&id).filter(|entry| entry.name_type.is_some());
+        let moved = |entry: &RawEntry| MovedEntry { name: entry.name.show().to_string(), pair, id };
+        entry.map(moved).into_iter().collect()
     }
 
     /// The global state.
@@ -277,7 +316,7 @@ impl Inspector {
                 .map(|(pair, id)| PendingMove { pair: pair.0, id }),
             value: gstate_words(survey.gstate),
             contributions: survey.pairs.iter().filter(contributes).map(contribution).collect(),
-            thread_whole: survey.thread_whole,
+            thread_whole: survey.thread_whole == Some(true),
         }
     }
 }

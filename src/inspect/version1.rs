@@ -179,7 +179,7 @@ impl HalfReport {
 
     /// Whether its CRC matches.
     pub fn is_valid(&self) -> bool {
-        matches!(self.state, HalfState::Live | HalfState::Superseded)
+        self.state.is_valid()
     }
 
     /// Say that this is the half of its pair that counts, if it is.
@@ -307,6 +307,13 @@ impl Version1<'_> {
             report.damage.push(format!("entry {id} has {len} bytes of data instead of 8"));
         }
         Ok(report)
+    }
+
+    /// The entries of a block that are marked as moved, by their numbers.
+    pub(super) fn moved(self, block: u32) -> Vec<(u16, String)> {
+        let half = self.0.half_of_version1(block).0;
+        let moved = half.entries.into_iter().filter(|entry| entry.moved && half.state.is_valid());
+        moved.map(|entry| (entry.id, entry.name)).collect()
     }
 
     /// Both copies of the superblock.

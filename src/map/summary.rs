@@ -81,7 +81,8 @@ pub struct Summary {
     /// How many blocks differ from the second image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<usize>,
-    /// Whether something is damaged.
+    /// Whether something is damaged. A pair that no directory names is, unless the dialect's drivers expect
+    /// such pairs: then `check` only notes it, too.
     pub damaged: bool,
 }
 
@@ -100,7 +101,7 @@ impl Map {
             block_count: self.geometry.block_count,
             missing: self.geometry.block_count - self.blocks.len() as u32,
             damaged: !self.survey.problems.is_empty()
-                || classes.keys().any(|c: &Class| c.is_damage()),
+                || [Class::Shared, Class::Bad].iter().any(|class| classes.contains_key(class)),
             classes,
             free: self.free_extents(),
             files: files.len(),

@@ -1,6 +1,6 @@
 //! Lists whose entry is gone: blocks that no list of any state has, and that lead to each other.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use super::lists::Chain;
 use super::proof::Proofs;
@@ -10,30 +10,46 @@ use crate::disk::ctz;
 /// Pointers that are looked at, in all, besides a few for each block.
 const BUDGET: u64 = 1_000_000;
 
+/// The blocks that no list of any state has.
+struct Free<'a> {
+    world: &'a World<'a>,
+    proofs: &'a Proofs<'a>,
+}
+
+impl Free<'_> {
+    /// Whether a block may be one of a list. A block of zeros can only be the first one, because it has no
+    /// pointers.
+    fn contains(&self, block: u32) -> bool {
+        matches!(self.world.look(block), Look::Data | Look::Zeros) && !self.proofs.is_used(block)
+    }
+
+    /// Those that a list may end with. A list of nothing but zeros is not worth bringing back.
+    fn ends(&self) -> impl DoubleEndedIterator<Item = u32> {
+        let is_end = |&block: &u32| self.world.look(block) == Look::Data && self.contains(block);
+        (0..self.world.geometry.block_count).filter(is_end)
+    }
+
+    /// The block that a block says is before it.
+    fn before(&self, block: u32) -> Option<u32> {
+        self.world.words.get(block as usize).copied().filter(|&before| self.contains(before))
+    }
+}
+
 /// Find them, each by its last block; those of one block, too.
 pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
-    let count = world.geometry.block_count;
-    let is_free = |block: u32| world.look(block) == Look::Data && !proofs.is_used(block);
-    let free: HashSet<u32> = (0..count).filter(|&block| is_free(block)).collect();
-    // the blocks that say that a block is before them
-    let mut after: HashMap<u32, u32> = HashMap::new();
-    for &block in &free {
-        let before = world.words.get(block as usize).filter(|word| free.contains(word));
-        before.into_iter().for_each(|&before| *after.entry(before).or_default() += 1);
-    }
-    let mut heads: Vec<u32> = free.iter().copied().filter(|b| !after.contains_key(b)).collect();
-    heads.sort_unstable();
-    let mut budget = BUDGET + 8 * u64::from(count);
+    let free = Free { world, proofs };
+    // the blocks that another one says are before it
+    let inner: HashSet<u32> = free.ends().filter_map(|block| free.before(block)).collect();
+    let heads = free.ends().filter(|block| !inner.contains(block));
+    let mut budget = BUDGET + 8 * u64::from(world.geometry.block_count);
     let mut taken = HashSet::new();
     let mut chains: Vec<Chain> = Vec::new();
     // what only blocks of circles lead to comes last
-    let mut rest: Vec<u32> = free.iter().copied().collect();
-    rest.sort_unstable_by(|a, b| b.cmp(a));
-    for head in heads.into_iter().chain(rest) {
+    for head in heads.chain(free.ends().rev()) {
         if taken.contains(&head) {
             continue;
         }
-        let chain = longest(world, &free, head, &mut budget);
+        let chain = longest(&free, head, &mut budget);
         taken.extend(chain.known().map(|(_, block)| block));
         chains.push(chain);
     }
@@ -41,25 +57,26 @@ pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
 }
 
 /// The longest list that ends with this block and of which every pointer agrees.
-fn longest(world: &World<'_>, free: &HashSet<u32>, head: u32, budget: &mut u64) -> Chain {
+fn longest(free: &Free<'_>, head: u32, budget: &mut u64) -> Chain {
     let mut back = vec![head];
     let mut seen = HashSet::from([head]);
     while let Some(&last) = back.last()
-        && let Some(&before) = world.words.get(last as usize)
-        && free.contains(&before)
+        && let Some(before) = free.before(last)
+        && *budget > 0
         && seen.insert(before)
     {
+        *budget -= 1;
         back.push(before);
     }
     back.reverse();
     // the first block has no pointers, and its content may look like one
     for start in 0..back.len() {
         let blocks = back.get(start..).unwrap_or_default();
-        if is_list(world, blocks, budget) {
+        if is_list(free.world, blocks, budget) {
             return Chain { blocks: blocks.iter().copied().map(Some).collect(), sound: false };
         }
     }
-    Chain { blocks: vec![Some(head)], sound: false }
+    Chain { blocks: [Some(head)].into(), sound: false }
 }
 
 fn is_list(world: &World<'_>, blocks: &[u32], budget: &mut u64) -> bool {

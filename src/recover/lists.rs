@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::world::{Look, World};
 use crate::disk::ctz;
@@ -16,7 +17,7 @@ const END: usize = 16;
 pub struct Chain {
     /// By index in the list; `None` where no pointer is left that leads there, or where the block
     /// cannot be of a list.
-    pub blocks: Vec<Option<u32>>,
+    pub blocks: Arc<[Option<u32>]>,
     /// Whether every block is known, every pointer of each agrees, and none is there twice.
     pub sound: bool,
 }
@@ -100,11 +101,11 @@ impl<'a> Lists<'a> {
                 }
             }
         }
-        Chain { blocks, sound }
+        Chain { blocks: blocks.into(), sound }
     }
 
     fn may_hold_data(&self, block: u32) -> bool {
-        self.world.look(block) == Look::Data
+        matches!(self.world.look(block), Look::Data | Look::Zeros)
     }
 }
 

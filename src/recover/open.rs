@@ -16,7 +16,7 @@ pub struct Remains {
 }
 
 /// Open the blocks to look through, for reading only: those of the filesystem that the options
-/// mean, or what is left of one. Without a block size in the options, it is what the superblock says,
+/// mean, or what is left of one, also where one of the other version is now. Without a block size in the options, it is what the superblock says,
 /// or else the one that fits best; the same holds for the dialect.
 ///
 /// # Errors
@@ -35,6 +35,9 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
                 | Reason::DialectDamaged(Dialect::V1, _),
             ..
         }) => lost(source, &options),
+        Err(OpenError { reason: Reason::NotVersion1(_) | Reason::Version1, .. }) => {
+            overwritten(source, &options)
+        }
         // the filesystem that is there now is another one than is looked for
         Err(OpenError {
             reason: Reason::WrongBlockSize { .. } | Reason::UnknownVersion(_) | Reason::Elsewhere(_),
@@ -62,6 +65,17 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     Ok(Remains { blocks, dialect })
 }
 
+/// The blocks of a filesystem of one version that was formatted over with the other version, at the place
+/// of the present one.
+fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError> {
+    let present = open_found(source, &Options { dialect: None, ..*options })?;
+    let options = Options { place: Place::At(present.offset), ..*options };
+    let block_size = Some(present.superblock.block_size);
+    drop(present);
+    // the old one may have had other blocks
+    lost(source, &options).or_else(|_| lost(source, &Options { block_size, ..options }))
+}
+
 /// Those blocks of a filesystem that the image holds.
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
@@ -69,10 +83,10 @@ fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains
         return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
     if missing == 0 && compacted == 0 {
-        return Ok(Remains { blocks: Blocks { device: stored, notes }, dialect });
+        return Ok(Remains { blocks: Blocks { device: stored, offset, notes }, dialect });
     }
     let block_size = Some(superblock.block_size);
     let options = Options { place: Place::At(offset), block_size, ..*options };
-    let Blocks { device, .. } = open_blocks(source, &options, &|_, _| None)?;
-    Ok(Remains { blocks: Blocks { device, notes }, dialect })
+    let blocks = open_blocks(source, &options, &|_, _| None)?;
+    Ok(Remains { blocks: Blocks { notes, ..blocks }, dialect })
 }

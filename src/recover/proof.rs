@@ -2,14 +2,14 @@
 //!
 //! The format keeps no checksum of file data, and a block that is free can be written by anything.
 //! A driver lists the same free blocks in the same order again and again, so a new file often has the
-//! very blocks, and the very pointers, of a deleted one: that pointers agree shows nothing. What does
-//! show that a block was not written again since:
+//! very blocks, and the very pointers, of a deleted one: that pointers agree shows nothing. Nor do the logs:
+//! of a write that lost power before its commit they hold nothing. What does show that a block was not
+//! written again is that every state since then had it in use, at the same place of a list: of the same
+//! file, which went on with it. No driver writes to a block that is in use.
 //!
-//! - Every state since then had it in use, at the same place of a list: of the same file, which went
-//!   on with it. No driver writes to a block that is in use.
-//! - Or it became free, and every state of every pair since then is still there, and none has the
-//!   block in use. Only writes that no commit ever told of, because of a loss of power or of lack of
-//!   space, could have hit it; [`World::fills`] and [`Proofs::is_continued`] see nearly all of them.
+//! If a block became free, and every state of every pair since then is still there, and none has the
+//! block in use, then only writes that no commit ever told of could have hit it. [`World::fills`] and
+//! [`Proofs::is_continued`] see most of these, but not one of the same length: such a list is *quiet*.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,23 +18,34 @@ use super::lists::{Chain, Lists};
 use super::world::{Look, Timeline, World};
 use crate::disk::{List, Pair};
 
-/// What is known of a list of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is known of a list of the past, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Its blocks are as they were.
     Proved,
+    /// No commit tells of a change of them, but they were free for a time.
+    Quiet,
     /// Nothing shows that they are not, but nothing shows that they are, either.
     Unproved,
     /// Some are not there any more.
     Broken,
 }
 
-/// Which histories use a block: none, one, or more.
+/// Which histories use a block or a list: one, or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Users {
     One(usize),
     More,
 }
+
+impl Users {
+    fn and(self, other: Self) -> Self {
+        if self == other { self } else { Self::More }
+    }
+}
+
+/// When an entry had a list, and what is known of that list.
+type Judged = (Span<List>, Standing);
 
 /// The judgement of all lists.
 pub struct Proofs<'a> {
@@ -51,14 +62,18 @@ pub struct Proofs<'a> {
     /// The histories of the filesystem as it is now of which no two lists have a block in a way that
     /// cannot have been.
     consistent: HashSet<usize>,
-    standings: HashMap<(usize, List, usize), Standing>,
+    /// Those live histories that hide something, or do not begin with the creation of their pair.
+    obscure: HashSet<usize>,
+    /// For each history and list: the states during which an entry had it, in order, with the judgement.
+    standings: HashMap<(usize, List), Vec<Judged>>,
 }
 
-/// Since when a block is in use without a gap, and at which index of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Since when a block is in use without a gap, at which index of a list, and what is known of that list.
+#[derive(Debug, Clone, Copy)]
 struct Use {
     since: usize,
     index: u32,
+    standing: Standing,
 }
 
 impl<'a> Proofs<'a> {
@@ -72,6 +87,7 @@ impl<'a> Proofs<'a> {
             pairs: HashSet::new(),
             continued: HashSet::new(),
             consistent: HashSet::new(),
+            obscure: HashSet::new(),
             standings: HashMap::new(),
         };
         proofs.note_uses();
@@ -79,41 +95,51 @@ impl<'a> Proofs<'a> {
         // one that was written over it last would show it, by a block that both have.
         let is_consistent = |&(i, t): &(usize, &Timeline)| {
             let judged = proofs.judge(i, t, &|_| true);
-            judged.iter().all(|(_, standing)| *standing == Standing::Proved)
+            judged.iter().all(|(_, standing)| *standing <= Standing::Quiet)
         };
         proofs.consistent = proofs.live().filter(is_consistent).map(|(i, _)| i).collect();
-        let mut standings = HashMap::new();
+        let begins = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
+        let is_obscure = |&(i, t): &(usize, &Timeline)| !(begins(i, t) && proofs.is_known(i, t));
+        proofs.obscure = proofs.live().filter(is_obscure).map(|(i, _)| i).collect();
+        let mut judged: Vec<(usize, Span<List>, Standing)> = Vec::new();
         for (i, timeline) in proofs.live() {
             let quiet = |state| proofs.is_quiet(i, timeline, state);
-            let judged = proofs.judge(i, timeline, &quiet);
-            standings
-                .extend(judged.into_iter().map(|(s, standing)| ((i, s.what, s.from), standing)));
+            let all = proofs.judge(i, timeline, &quiet);
+            judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing)));
         }
         // what was lost at once, with the root, was untouched up to then
         for i in proofs.old_thread() {
             let Some(timeline) = world.timelines.get(i) else { continue };
-            let judged = proofs.judge(i, timeline, &|_| false);
-            standings
-                .extend(judged.into_iter().map(|(s, standing)| ((i, s.what, s.from), standing)));
+            let all = proofs.judge(i, timeline, &|_| false);
+            let best = if proofs.is_untouched() { Standing::Proved } else { Standing::Quiet };
+            judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing.max(best))));
         }
-        Self { standings, ..proofs }
+        judged.sort_by_key(|(_, span, _)| span.from);
+        for (i, span, standing) in judged {
+            proofs.standings.entry((i, span.what)).or_default().push((span, standing));
+        }
+        proofs
     }
 
     fn note_uses(&mut self) {
+        // very many entries can have one list, whose blocks are noted once
+        let mut users: HashMap<List, (Users, bool)> = HashMap::new();
         for (i, timeline) in self.world.timelines.iter().enumerate() {
             if let Some(pair) = timeline.pair.filter(|_| timeline.live) {
                 self.pairs.insert(sorted(pair.0));
             }
             for span in &timeline.history.lists {
-                let Some(chain) = self.lists.get(span.what) else { continue };
-                for (_, block) in chain.known() {
-                    let users = self.users.entry(block).or_insert(Users::One(i));
-                    if *users != Users::One(i) {
-                        *users = Users::More;
-                    }
-                    if timeline.live && span.until.is_none() {
-                        self.live.insert(block, span.what);
-                    }
+                let (of, is_live) = users.entry(span.what).or_insert((Users::One(i), false));
+                *of = of.and(Users::One(i));
+                *is_live |= timeline.live && span.until.is_none();
+            }
+        }
+        for (list, (of, is_live)) in users {
+            for (_, block) in self.lists.get(list).into_iter().flat_map(Chain::known) {
+                let users = self.users.entry(block).or_insert(of);
+                *users = users.and(of);
+                if is_live {
+                    self.live.insert(block, list);
                 }
             }
         }
@@ -127,16 +153,13 @@ impl<'a> Proofs<'a> {
 
     /// What is known of a list that an entry of this history had from a state on.
     pub fn standing(&self, timeline: usize, list: List, state: usize) -> Standing {
-        let spans = self.world.timelines.get(timeline).map(|t| &t.history.lists);
-        let during = |span: &&Span<List>| {
-            span.what == list && span.from <= state && span.until.is_none_or(|until| state < until)
-        };
-        let span = spans.and_then(|spans| spans.iter().find(during));
-        let known = span.and_then(|span| self.standings.get(&(timeline, list, span.from)));
-        match (known, self.lists.get(list)) {
-            (Some(&standing), _) => standing,
-            (None, Some(chain)) if chain.sound => Standing::Unproved,
-            _ => Standing::Broken,
+        let judged = self.standings.get(&(timeline, list)).map_or(&[][..], Vec::as_slice);
+        let begun = judged.partition_point(|(span, _)| span.from <= state);
+        let last = begun.checked_sub(1).and_then(|at| judged.get(at));
+        match last.filter(|(span, _)| span.until.is_none_or(|until| state < until)) {
+            Some(&(_, standing)) => standing,
+            None if self.lists.get(list).is_some_and(|chain| chain.sound) => Standing::Unproved,
+            None => Standing::Broken,
         }
     }
 
@@ -157,7 +180,7 @@ impl<'a> Proofs<'a> {
         number: usize,
         timeline: &Timeline,
         quiet: &dyn Fn(usize) -> bool,
-    ) -> Vec<(Span<List>, Standing)> {
+    ) -> Vec<Judged> {
         let mut spans = timeline.history.lists.clone();
         // what is there now comes first, then what ended last
         spans.sort_by_key(|span| std::cmp::Reverse(span.until.unwrap_or(usize::MAX)));
@@ -167,27 +190,26 @@ impl<'a> Proofs<'a> {
         let mut judged = Vec::with_capacity(spans.len());
         for together in spans.chunk_by(|a, b| a.until == b.until) {
             let shared = self.shared(together);
-            let mut proved = Vec::new();
+            let is_shared = |(_, block): (u32, u32)| shared.contains(&block);
+            let mut known = Vec::new();
+            let unknown_before = unknown_from;
             for span in together {
                 let Some(chain) = self.lists.get(span.what) else { continue };
-                let is_quiet = |until| unknown_from <= until && quiet(until);
-                let standing = match chain.known().any(|(_, block)| shared.contains(&block)) {
+                let is_quiet = |until| unknown_before <= until && quiet(until);
+                let standing = match !shared.is_empty() && chain.known().any(is_shared) {
                     true => Standing::Broken,
                     false => self.judge_one(number, span, chain, &uses, &is_quiet),
                 };
                 judged.push((*span, standing));
-                if standing == Standing::Proved {
-                    proved.push((span, chain));
+                match standing {
+                    Standing::Proved | Standing::Quiet => known.push((span, chain, standing)),
+                    _ => unknown_from = unknown_from.max(span.from),
                 }
             }
-            for (span, _) in judged.iter().rev().take(together.len()) {
-                if !proved.iter().any(|(p, _)| p.what == span.what && p.from == span.from) {
-                    unknown_from = unknown_from.max(span.from);
-                }
-            }
-            for (span, chain) in proved {
-                let uses_of = chain.known().map(|(index, block)| (block, index));
-                uses.extend(uses_of.map(|(block, index)| (block, Use { since: span.from, index })));
+            for (span, chain, standing) in known {
+                let since = span.from;
+                let of = |(index, block)| (block, Use { since, index, standing });
+                uses.extend(chain.known().map(of));
             }
         }
         judged
@@ -195,6 +217,9 @@ impl<'a> Proofs<'a> {
 
     /// The blocks that several of these lists have.
     fn shared(&self, spans: &[Span<List>]) -> HashSet<u32> {
+        if spans.len() < 2 {
+            return HashSet::new();
+        }
         let mut seen = HashSet::new();
         let chains = spans.iter().filter_map(|span| self.lists.get(span.what));
         chains.flat_map(Chain::known).map(|(_, block)| block).filter(|b| !seen.insert(*b)).collect()
@@ -218,10 +243,13 @@ impl<'a> Proofs<'a> {
                 && (is_live || self.looks_untouched(span.what, chain));
             return if proved { Standing::Proved } else { Standing::Unproved };
         };
+        let mut standing = Standing::Proved;
         let mut freed = false;
         for (index, block) in chain.known() {
             match uses.get(&block) {
-                Some(&now) if now == (Use { since: until, index }) => {}
+                Some(now) if (now.since, now.index) == (until, index) => {
+                    standing = standing.max(now.standing);
+                }
                 Some(_) => return Standing::Broken,
                 None if self.users.get(&block) != Some(&Users::One(number)) => {
                     let taken = self.taken(block).is_some();
@@ -230,8 +258,11 @@ impl<'a> Proofs<'a> {
                 None => freed = true,
             }
         }
-        let kept = !freed || (quiet(until) && self.looks_untouched(span.what, chain));
-        if kept { Standing::Proved } else { Standing::Unproved }
+        match freed {
+            false => standing,
+            true if quiet(until) && self.looks_untouched(span.what, chain) => Standing::Quiet,
+            true => Standing::Unproved,
+        }
     }
 
     fn looks_untouched(&self, list: List, chain: &Chain) -> bool {
@@ -247,16 +278,15 @@ impl<'a> Proofs<'a> {
 
     /// Whether all that was ever committed after this state of a history is still there to be read.
     fn is_quiet(&self, number: usize, timeline: &Timeline, state: usize) -> bool {
-        // before the root had anything, no other pair was there
-        let begins =
-            |t: &Timeline, is_root: bool| t.full || (is_root && timeline.full && begins_bare(t));
-        let others = self.live().filter(|(i, _)| *i != number);
+        // where the root's beginning is not known, no other pair was there before it had anything
+        let root = self.world.timelines.first();
+        let others = self.obscure.len() - usize::from(self.obscure.contains(&number));
         let last = timeline.history.states.saturating_sub(1);
         self.world.whole
-            && self.world.shows_uncommitted_writes()
             && self.gone(timeline).all(|span| span.until.is_some_and(|until| until <= state))
             && !(last > state && is_unwritten(timeline))
-            && { others }.all(|(i, other)| begins(other, i == 0) && self.is_known(i, other))
+            && others == 0
+            && (number == 0 || timeline.full || root.is_some_and(|root| root.full))
     }
 
     fn live(&self) -> impl Iterator<Item = (usize, &'a Timeline)> {
@@ -276,6 +306,23 @@ impl<'a> Proofs<'a> {
             && self.consistent.contains(&number)
     }
 
+    /// Whether nothing can have been written since the root of the filesystem before was lost: there is no
+    /// filesystem now, or one of which there is nothing but what formatting leaves. A driver writes content
+    /// only to files, and a file has its entry before it has content.
+    fn is_untouched(&self) -> bool {
+        let is_new = |t: &Timeline| {
+            t.history.versions.is_empty()
+                && t.history.pairs.is_empty()
+                && t.history.states == t.history.halves.len()
+        };
+        self.is_nothing_now() || self.live().all(|(_, t)| is_new(t))
+    }
+
+    /// Whether there is no filesystem now.
+    fn is_nothing_now(&self) -> bool {
+        self.world.superblock.is_none() && !self.world.replaced
+    }
+
     /// The histories of a filesystem whose root was formatted over, or is lost: if all metadata that is
     /// not of the present one makes up one thread, all of it was in use at that moment. Everything that
     /// was written since is to be known, too.
@@ -284,8 +331,7 @@ impl<'a> Proofs<'a> {
         // directories without entries, and those do not count below.
         let is_new = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
         let is_known = |(i, t): (usize, &Timeline)| is_new(i, t) && self.is_known(i, t);
-        let nothing_since = self.world.superblock.is_none() && !self.world.replaced;
-        if !(nothing_since || self.world.whole && self.live().all(is_known)) {
+        if !(self.is_nothing_now() || self.world.whole && self.live().all(is_known)) {
             return Vec::new();
         }
         let old = || self.world.timelines.iter().enumerate().filter(|(_, t)| !t.live);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::history::{Content, History, Joint};
+use super::history::{History, Joint};
 use super::version1;
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::log::{Parsed, parse};
@@ -12,6 +12,8 @@ use crate::image::Dialect;
 
 /// Blocks of the revision before that are tried, to find the other half of one that nothing names.
 const JOINS_MAX: usize = 4;
+/// Bytes that are read at once.
+const CHUNK: usize = 1 << 20;
 /// Bytes at the start of the device in which a superblock is looked for.
 const SUPERBLOCK_MAX: u64 = 128 << 10;
 
@@ -20,6 +22,9 @@ const SUPERBLOCK_MAX: u64 = 128 << 10;
 pub enum Look {
     /// Every byte is 0xFF.
     Blank,
+    /// Every byte is zero: another device's erased block, a hole of an image file, or the first block of
+    /// a file that begins with zeros.
+    Zeros,
     /// It holds a valid commit.
     Metadata,
     /// Anything else.
@@ -61,7 +66,7 @@ pub struct World<'a> {
     /// How it is written: version 2 or 1.
     dialect: Dialect,
     /// The first pair of the root directory.
-    root: Pair,
+    pub root: Pair,
     /// Its geometry.
     pub geometry: Geometry,
     /// What each block looks like.
@@ -122,31 +127,50 @@ impl<'a> World<'a> {
 
     fn scan(&mut self, progress: &dyn Fn(u64)) -> Result<BTreeMap<u32, Meta>> {
         let mut metas = BTreeMap::new();
-        let mut bytes = vec![0; self.geometry.block_size as usize];
+        let block_size = self.geometry.block_size as usize;
+        let count = self.geometry.block_count as usize;
+        let mut bytes = vec![0; (CHUNK / block_size).max(1) * block_size];
         let mut failed = None;
-        for block in 0..self.geometry.block_count {
-            let look = match self.dev.read(block, 0, &mut bytes) {
-                Err(e) => {
+        while self.looks.len() < count {
+            let first = self.looks.len();
+            let len = (bytes.len() / block_size).min(count - first) * block_size;
+            let chunk = bytes.get_mut(..len).unwrap_or_default();
+            let whole = self.dev.read(first as u32, 0, chunk).is_ok();
+            for (block, bytes) in (first as u32..).zip(chunk.chunks_mut(block_size)) {
+                // of a chunk that cannot be read, some blocks perhaps can
+                let read = if whole { Ok(()) } else { self.dev.read(block, 0, bytes) };
+                if let Err(e) = read {
                     failed = Some(e);
                     bytes.fill(0xff);
-                    Look::Unreadable
+                    self.looks.push(Look::Unreadable);
+                } else {
+                    let look = self.look_at(block, bytes, &mut metas);
+                    self.looks.push(look);
                 }
-                Ok(()) if bytes.iter().all(|&b| b == 0xff) => Look::Blank,
-                Ok(()) => match self.meta(&bytes) {
-                    Some(meta) => {
-                        metas.insert(block, meta);
-                        Look::Metadata
-                    }
-                    None => Look::Data,
-                },
-            };
-            self.looks.push(look);
-            self.words.push(read_u32_le(&bytes, 0).unwrap_or(u32::MAX));
-            progress(u64::from(block) + 1);
+                self.words.push(read_u32_le(bytes, 0).unwrap_or(u32::MAX));
+            }
+            progress(self.looks.len() as u64);
         }
         match failed {
             Some(e) if self.looks.iter().all(|&look| look == Look::Unreadable) => Err(e.into()),
             _ => Ok(metas),
+        }
+    }
+
+    fn look_at(&self, block: u32, bytes: &[u8], metas: &mut BTreeMap<u32, Meta>) -> Look {
+        // every byte is like the one before it
+        let is_uniform = || bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1));
+        match bytes.first() {
+            Some(0) if is_uniform() => return Look::Zeros,
+            Some(0xff) if is_uniform() => return Look::Blank,
+            _ => {}
+        }
+        match self.meta(bytes) {
+            Some(meta) => {
+                metas.insert(block, meta);
+                Look::Metadata
+            }
+            None => Look::Data,
         }
     }
 
@@ -391,13 +415,6 @@ impl<'a> World<'a> {
         joined
     }
 
-    /// Whether a write that was not committed shows, in most cases. It does not in version 1: a driver
-    /// that was started again begins with the first free block, and so often writes just the new
-    /// content of a file where the content before its present one was.
-    pub fn shows_uncommitted_writes(&self) -> bool {
-        self.dialect != Dialect::V1
-    }
-
     /// What a block looks like.
     pub fn look(&self, block: u32) -> Look {
         self.looks.get(block as usize).copied().unwrap_or(Look::Unreadable)
@@ -407,69 +424,12 @@ impl<'a> World<'a> {
         let mut bytes = vec![0; self.geometry.block_size as usize];
         self.dev.read(block, 0, &mut bytes).is_ok().then_some(bytes)
     }
-
-    /// The path of each history's directory, where entries that are there or were there tell it.
-    pub fn paths(&self) -> Vec<Option<Vec<u8>>> {
-        let names = self.names();
-        let own = |t: &Timeline| -> Vec<u32> {
-            let pair = t.pair.map(|pair| pair.0.to_vec());
-            pair.unwrap_or_else(|| t.history.halves.iter().map(|half| half.block).collect())
-        };
-        let path = |timeline: &Timeline| {
-            let mut parts: Vec<&[u8]> = Vec::new();
-            let mut at = own(timeline);
-            let mut seen = HashSet::new();
-            while at.iter().all(|block| seen.insert(*block)) {
-                if at.iter().all(|block| self.root.0.contains(block)) {
-                    parts.reverse();
-                    return Some(parts.join(&b'/'));
-                }
-                let parent = at.iter().find_map(|block| names.get(block))?;
-                parts.extend(parent.name);
-                at = own(self.timelines.get(parent.timeline)?);
-            }
-            None
-        };
-        self.timelines.iter().map(path).collect()
-    }
-
-    /// By which entry, or tail, a block is reached; the present ones before those of the past.
-    fn names(&self) -> HashMap<u32, Parent<'_>> {
-        let mut names = HashMap::new();
-        for past in [false, true] {
-            for (i, timeline) in self.timelines.iter().enumerate() {
-                let now = |until: Option<usize>| timeline.live && until.is_none();
-                let dirs = timeline.history.versions.iter().filter_map(|v| match &v.content {
-                    Content::Directory(pair) => Some((*pair, v)),
-                    _ => None,
-                });
-                let mut add = |pair: Pair, name| {
-                    for block in pair.0 {
-                        names.entry(block).or_insert(Parent { timeline: i, name });
-                    }
-                };
-                dirs.filter(|(_, v)| now(v.until) != past)
-                    .for_each(|(pair, v)| add(pair, Some(&v.name[..])));
-                let tail = timeline.history.tail.filter(|tail| tail.hard && timeline.live);
-                match past {
-                    false => tail.iter().for_each(|tail| add(tail.pair, None)),
-                    true => timeline.history.hardtails.iter().for_each(|&pair| add(pair, None)),
-                }
-            }
-        }
-        names
-    }
 }
 
 fn sorted(pair: Pair) -> [u32; 2] {
     let mut blocks = pair.0;
     blocks.sort_unstable();
     blocks
-}
-
-struct Parent<'w> {
-    timeline: usize,
-    name: Option<&'w [u8]>,
 }
 
 /// Whether a history begins with the creation of its pair, of which `other` is the half without a valid

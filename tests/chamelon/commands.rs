@@ -61,6 +61,10 @@ fn maps_and_trees() {
     let files = tree[0]["entries"].as_array().expect("entries");
     let files = files.iter().filter(|entry| entry["type"] == "REG");
     assert_eq!((code, files.count()), (0, 36), "{tree}");
+    // there is none in this dialect
+    let (_, text, _) = littlefs(&["inspect", &image, "tree"]);
+    assert!(text.starts_with("pairs:\n") && !text.contains("thread"), "{text}");
+    assert!(tree[0]["thread_whole"].is_null() && tree[0]["pairs"][0]["threaded"].is_null());
     let (code, _, err) = littlefs(&["inspect", &image, "gstate"]);
     assert!(code == 1 && err.contains("chamelon keeps no global state"), "{err}");
 }

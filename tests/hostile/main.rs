@@ -8,6 +8,7 @@ mod chamelon;
 mod common;
 mod endure;
 mod keep;
+mod large;
 mod mutate;
 mod see;
 mod v1;

@@ -52,6 +52,8 @@ pub struct Shape {
     pub same_size: bool,
     /// The erases after which a pair moves; -1 for never.
     pub block_cycles: i32,
+    /// One of how many operations is interrupted by a loss of power; 0 for none.
+    pub power_cuts: usize,
 }
 
 /// A filesystem, and everything that it has ever held.
@@ -64,6 +66,12 @@ pub struct Past {
     pub versions: HashMap<Vec<u8>, HashSet<Vec<u8>>>,
     pub present: BTreeMap<Vec<u8>, Vec<u8>>,
     dirs: BTreeSet<Vec<u8>>,
+    /// Whether the power fails during the present operation, or did.
+    cut: bool,
+    /// The paths that this operation changes.
+    touched: Vec<Vec<u8>>,
+    /// How many operations were interrupted.
+    pub interrupted: u64,
     /// Whether the driver cannot read what it has written itself. This was seen with a file that it
     /// had just truncated. Then nothing can be compared.
     pub spoilt: bool,
@@ -75,8 +83,19 @@ impl Past {
         config.block_cycles = shape.block_cycles;
         let c = CLfs::fresh(&config).expect("a new filesystem");
         let dirs = BTreeSet::from([Vec::new()]);
-        let (versions, present) = (HashMap::new(), BTreeMap::new());
-        Self { c, config, shape, random: Random::new(seed), versions, present, dirs, spoilt: false }
+        Self {
+            c,
+            config,
+            shape,
+            random: Random::new(seed),
+            versions: HashMap::new(),
+            present: BTreeMap::new(),
+            dirs,
+            cut: false,
+            touched: Vec::new(),
+            interrupted: 0,
+            spoilt: false,
+        }
     }
 
     fn path(&mut self) -> Vec<u8> {
@@ -101,8 +120,21 @@ impl Past {
         }
     }
 
-    /// Note what a path holds now.
+    /// Whether an operation ended as it may.
+    fn expect(&self, done: Result<(), CError>) {
+        let expected = match done {
+            Ok(()) | Err(CError::NoSpc) => true,
+            Err(CError::Io) => self.cut,
+            Err(_) => false,
+        };
+        assert!(expected, "{done:?}");
+    }
+
+    /// Note what is there now under a path; with the power gone, after the next start.
     fn note(&mut self, path: &[u8]) {
+        if self.cut {
+            return self.touched.push(path.to_vec());
+        }
         match self.c.read_file(path) {
             Ok(bytes) => {
                 self.versions.entry(path.to_vec()).or_default().insert(bytes.clone());
@@ -120,18 +152,36 @@ impl Past {
     pub fn write(&mut self, path: &[u8], bytes: &[u8]) {
         self.versions.entry(path.to_vec()).or_default().insert(Vec::new());
         let written = self.c.write_file(path, bytes);
-        assert!(matches!(written, Ok(()) | Err(CError::NoSpc)), "{written:?}");
+        self.expect(written);
         self.note(path);
     }
 
     pub fn remove(&mut self, path: &[u8]) {
         let removed = self.c.remove(path);
-        assert!(matches!(removed, Ok(()) | Err(CError::NoSpc)), "{removed:?}");
+        self.expect(removed);
         self.note(path);
     }
 
-    /// Do one more operation.
+    /// One more operation, which a loss of power may interrupt.
     pub fn step(&mut self) {
+        if self.shape.power_cuts > 0 && self.random.below(self.shape.power_cuts) == 0 {
+            let writes = self.random.below(16) as u64;
+            self.c.cut_power_after(writes);
+            self.cut = true;
+        }
+        self.change();
+        if std::mem::take(&mut self.cut) {
+            self.interrupted += 1;
+            self.remount();
+            for path in std::mem::take(&mut self.touched) {
+                self.note(&path);
+            }
+            let dirs = (0..self.shape.dirs).map(|n| format!("d{n}").into_bytes());
+            self.dirs = dirs.filter(|dir| self.c.stat(dir).is_ok()).chain([Vec::new()]).collect();
+        }
+    }
+
+    fn change(&mut self) {
         match self.random.below(20) {
             0..8 => {
                 let (path, size) = (self.path(), self.size());
@@ -148,7 +198,7 @@ impl Past {
                     let size = self.size();
                     let bytes = self.random.bytes(size);
                     let appended = self.c.append(&path, &bytes);
-                    assert!(matches!(appended, Ok(()) | Err(CError::NoSpc)), "{appended:?}");
+                    self.expect(appended);
                     self.note(&path);
                 }
             }
@@ -157,7 +207,7 @@ impl Past {
                     let at = self.random.below(self.present[&path].len() + 1);
                     let bytes = self.random.bytes(17);
                     let written = self.c.write_at(&path, at as u32, &bytes);
-                    assert!(matches!(written, Ok(()) | Err(CError::NoSpc)), "{written:?}");
+                    self.expect(written);
                     self.note(&path);
                 }
             }
@@ -165,7 +215,7 @@ impl Past {
                 if let Some(path) = self.file() {
                     let to = self.random.below(self.present[&path].len() + 1);
                     let cut = self.c.truncate(&path, to as u32);
-                    assert!(matches!(cut, Ok(()) | Err(CError::NoSpc)), "{cut:?}");
+                    self.expect(cut);
                     self.note(&path);
                 }
             }
@@ -173,7 +223,7 @@ impl Past {
                 if let Some(from) = self.file() {
                     let to = self.path();
                     let renamed = self.c.rename(&from, &to);
-                    assert!(matches!(renamed, Ok(()) | Err(CError::NoSpc)), "{renamed:?}");
+                    self.expect(renamed);
                     self.note(&from);
                     self.note(&to);
                 }
@@ -247,11 +297,12 @@ impl Past {
         { same }.any(|(_, versions)| versions.contains(bytes))
     }
 
-    /// What is wrong with the result of a recovery.
-    pub fn faults(&mut self) -> Vec<String> {
+    /// What is wrong with a recovery. `sure` counts its results that are checked, and complete.
+    pub fn faults(&mut self, sure: &mut [usize; 2]) -> Vec<String> {
         let (recovery, device) = self.recover();
         let mut faults = Vec::new();
         for file in recovery.files.iter().filter(|file| file.grade != Grade::Partial) {
+            sure[usize::from(file.grade == Grade::Complete)] += 1;
             let path = file.path.as_deref().expect("a path");
             let bytes = file.content(&device).expect("readable");
             if !self.had(path, file.placed, &bytes) {

@@ -23,7 +23,8 @@ const fn shape(
     same_size: bool,
     block_cycles: i32,
 ) -> Shape {
-    Shape { block_size, block_count, prog_size, dirs, names, same_size, block_cycles }
+    let power_cuts = 0;
+    Shape { block_size, block_count, prog_size, dirs, names, same_size, block_cycles, power_cuts }
 }
 
 /// How many rounds there are for each shape. A long run sets more.
@@ -34,23 +35,46 @@ fn rounds() -> u64 {
 
 #[test]
 fn nothing_wrong_is_called_checked_or_complete() {
-    let (mut faults, mut spoilt) = (Vec::new(), 0);
+    tell_the_truth(0);
+}
+
+/// A write that the power interrupts leaves no trace in any log.
+#[test]
+fn nothing_wrong_is_called_checked_or_complete_after_power_cuts() {
+    tell_the_truth(6);
+}
+
+fn tell_the_truth(power_cuts: usize) {
+    let (mut faults, mut spoilt, mut interrupted) = (Vec::new(), 0, 0);
+    let mut sure = [0; 2];
     for (number, shape) in SHAPES.into_iter().enumerate() {
         for round in 0..rounds() {
             let seed = round * 100 + number as u64 + 1;
-            let mut past = Past::new(shape, seed);
+            let mut past = Past::new(Shape { power_cuts, ..shape }, seed);
             let history = format!("shape {number}, seed {seed}");
-            spoilt += u64::from(!look_at(&mut past, &history, &mut faults));
+            spoilt += u64::from(!look_at(&mut past, &history, &mut faults, &mut sure));
+            interrupted += past.interrupted;
         }
     }
-    println!("histories that the driver spoilt: {spoilt}");
+    let [checked, complete] = sure;
+    println!(
+        "power cuts: {interrupted}; checked: {checked}, complete: {complete}, wrong: {}; histories \
+         that the driver spoilt: {spoilt}",
+        faults.len()
+    );
+    assert!(checked > 0 && complete > 0 && (power_cuts == 0) == (interrupted == 0));
     assert!(spoilt * 100 <= rounds() * SHAPES.len() as u64, "{spoilt} histories were spoilt");
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Let a history continue, and from time to time note what is wrong with what is recovered. Returns
-/// whether the history came to its end.
-fn look_at(past: &mut Past, history: &str, faults: &mut Vec<String>) -> bool {
+/// Let a history go on, and note what is wrong with what is recovered at times, and how many results are
+/// checked and complete; whether it came to its end.
+fn look_at(
+    past: &mut Past,
+    history: &str,
+    faults: &mut Vec<String>,
+    sure: &mut [usize; 2],
+) -> bool {
     let parts = [(false, &[10, 30, 100, 200][..]), (true, &[0, 1, 10, 100])];
     for (formatted, steps) in parts {
         if formatted {
@@ -61,7 +85,7 @@ fn look_at(past: &mut Past, history: &str, faults: &mut Vec<String>) -> bool {
             if past.spoilt {
                 return false;
             }
-            let found = past.faults();
+            let found = past.faults(sure);
             let when = format!("{history}, formatted over {formatted}, after {steps} more");
             faults.extend(found.into_iter().map(|fault| format!("{when}: {fault}")));
         }

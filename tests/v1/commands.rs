@@ -124,6 +124,42 @@ fn deleted_files_come_back() {
     }
 }
 
+/// A device of version 1 that was formatted with version 2 still has its old files, which are searched for
+/// if that is asked for; and the other way round.
+#[test]
+fn files_of_the_version_before_are_recovered() {
+    let Kind::File(expected) = &varied(512)[&b"e/file4"[..]].kind else { unreachable!() };
+    let old = sample(512).image();
+    let (dir, image) = file(&old);
+    // a device writes only to blocks 0 and 1
+    let new = dir.path().join("new.img");
+    let path = new.to_str().expect("UTF-8");
+    let (code, _, err) = littlefs(&["mkfs", "--block-size", "512", "--block-count", "200", path]);
+    assert_eq!(code, 0, "{err}");
+    let formatted = fs::read(&new).expect("made");
+    fs::write(&image, [&formatted[..1024], &old[1024..]].concat()).expect("written");
+    let out = dir.path().join("found");
+    let found = out.to_str().expect("UTF-8");
+    let recover = |dialect: &[&str]| {
+        littlefs(&[&["recover", "--json", &image, "-C", found], dialect].concat())
+    };
+    let (code, text, err) = recover(&["--dialect", "v1"]);
+    assert_eq!(code, 2, "{text}{err}");
+    let json: Value = serde_json::from_str(&text).expect("JSON");
+    let results = json["results"].as_array().expect("results").iter();
+    let files: Vec<&Value> = results.filter(|r| r["path"] == "/e/file4").collect();
+    // nothing proves that the new filesystem did not write there
+    assert_eq!(files.iter().map(|r| &r["grade"]).collect::<Vec<_>>(), ["partial"], "{json:#}");
+    let place = out.join(files[0]["file"].as_str().expect("written"));
+    assert!(&fs::read(place).expect("written") == expected);
+
+    // the blocks of the old filesystem of version 2 that the sample of version 1 leaves alone
+    let (_dir, image) = file(&old);
+    let (code, text, err) =
+        littlefs(&["recover", "--dialect", "littlefs", &image, "-C", &format!("{found}2")]);
+    assert!([1, 2].contains(&code) && !err.contains("version 1"), "{text}{err}");
+}
+
 /// Only blocks that are in use are compared.
 #[test]
 fn dumps_are_compared_with_images() {

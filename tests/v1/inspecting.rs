@@ -80,6 +80,13 @@ fn superblocks_and_pairs() {
         assert_eq!(shown["name"], String::from_utf8(entry.name.clone()).expect("text"));
         at += entry.len();
     }
+    // nothing has its content under another name, so it is still there
+    let root = sound(&image, &["dir", "/"]);
+    let moved = root["moved"].as_array().expect("a list");
+    assert_eq!((moved.len(), &moved[0]["name"]), (1, &"exact".into()), "{root:#}");
+    assert_eq!(moved[0]["pair"], serde_json::json!([a, b]));
+    let (_, text, _) = littlefs(&["inspect", &image, "dir", "/"]);
+    assert!(text.contains("\"exact\": its rename was interrupted\n"), "{text}");
     let [block, index] = [v1.find("large").0, v1.find("large").1];
     assert_eq!((block, &entries[index]["attributes_hex"]), (0, &"010203".into()));
     let (_, text, _) = littlefs(&["inspect", &image, "pair", &format!("{b},{a}")]);

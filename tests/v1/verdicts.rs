@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use super::common::v1::{Entry, MOVED, V1};
 use super::{content, device, sample};
+use littlefs::bd::BlockDevice;
 use littlefs::check::{Report, Severity};
+use littlefs::image::Dialect;
+use littlefs::inspect::survey::Survey;
+use littlefs::map::Map;
 use littlefs::v1::check;
 
 fn report(image: &[u8]) -> Report {
@@ -18,10 +22,13 @@ fn found(image: &[u8]) -> BTreeSet<(bool, &'static str, String)> {
     found.map(|f| (f.severity == Severity::Error, f.code, f.place)).collect()
 }
 
-/// The only error or note.
+/// The one error or note there is. The map shows damage if it is an error.
 fn only(image: &[u8]) -> (bool, &'static str, String) {
     let found = found(image);
     assert_eq!(found.len(), 1, "{found:?}");
+    let survey = |dev: &dyn BlockDevice| Survey::of_dialect(dev, Dialect::V1, None);
+    let map = Map::with_survey(&*device(image), u32::MAX, survey).expect("can be mapped");
+    assert_eq!(map.summary().damaged, found.iter().any(|(error, ..)| *error), "{found:?}");
     found.into_iter().next().expect("one")
 }
 

@@ -50,7 +50,7 @@ fn files_directories_and_blocks_are_those_of_the_driver() {
         let image = fs.image();
         let seen = inspector(&config, &image);
         let tree = seen.tree();
-        assert!(tree.problems.is_empty() && tree.thread_whole, "{:?}", tree.problems);
+        assert!(tree.problems.is_empty() && tree.thread_whole == Some(true), "{:?}", tree.problems);
         let mut expected: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
         for path in fs.tree(&[]).expect("a tree").into_keys() {
             let path = format!("/{}", String::from_utf8(path).expect("UTF-8"));

@@ -151,7 +151,7 @@ fn the_program_compares_an_image_with_dumps_of_all_forms() {
     worn[app] = b'i';
     desk.file("worn.bin", &worn);
     let ran = desk.run(&["verify", "new.img", "worn.bin"]);
-    let line = format!("from byte {app:#x} on\n");
+    let line = format!("from byte {app:#x} of the dump on\n");
     assert_eq!(ran.code, 1);
     assert!(ran.text().starts_with("/www/js/app.js: its content differs: block "), "{ran:?}");
     assert!(ran.text().ends_with(&line) && ran.text().lines().count() == 1, "{ran:?}");
