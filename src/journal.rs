@@ -23,7 +23,7 @@ use crate::bd::journal::scan::{Scan, scan, scan_part};
 use crate::bd::journal::{At, History, JournalDevice, Reason};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, Source};
-use crate::show::Show;
+use crate::show::{self, Show};
 use crate::sys;
 use crate::time::now;
 
@@ -111,7 +111,8 @@ impl Journal {
         let scan = scan(&file).map_err(at(path))?;
         let history = History::of(&scan).map_err(at(path))?;
         if scan.torn > 0 && mode == Mode::Write {
-            log::info!("{}: cutting off {} bytes of an incomplete entry", path.show(), scan.torn);
+            let torn = show::bytes(scan.torn);
+            log::info!("{}: cutting off {torn} of an incomplete entry", path.show());
         }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode })
     }

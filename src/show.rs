@@ -82,9 +82,20 @@ pub fn path_from_end<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 /// A number with the word for one thing, or for several.
-#[cfg(feature = "transfer")]
-pub fn count(number: u64, one: &str, several: &str) -> String {
+pub fn count(number: impl TryInto<u64>, one: &str, several: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {}", if number == 1 { one } else { several })
+}
+
+/// So many bytes.
+pub fn bytes(number: impl TryInto<u64>) -> String {
+    count(number, "byte", "bytes")
+}
+
+/// So many blocks.
+#[cfg(feature = "inspect")]
+pub fn blocks(number: impl TryInto<u64>) -> String {
+    count(number, "block", "blocks")
 }
 
 /// So many files.

@@ -7,6 +7,7 @@ use crate::disk::entry::{self, Content};
 use crate::disk::log::RawEntry;
 use crate::disk::{Pair, Superblock, name, tag};
 use crate::mdir::store;
+use crate::show::count;
 
 /// What the walk over a directory remembers from one pair to the next.
 #[derive(Default)]
@@ -118,7 +119,10 @@ impl Checker<'_> {
                 self.error(
                     "orphan",
                     pair,
-                    format_args!("a directory of {ids} entries has lost its name"),
+                    format_args!(
+                        "a directory of {} has lost its name",
+                        count(ids, "entry", "entries")
+                    ),
                 );
                 self.walk_from(i, format!("directory {pair}").into_bytes().into());
             }

@@ -17,7 +17,7 @@ use crate::error::Error;
 #[cfg(feature = "mount")]
 use crate::image::Place;
 use crate::image::{Dialect, Opened};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// Check an image, and repair it on request
 #[derive(Args, Debug)]
@@ -295,7 +295,7 @@ fn print(args: &CheckArgs, report: &Report, repairs: &Repairs, exit: u8) -> io::
         writeln!(out, "and {n} more of [{code}]")?;
     }
     let verdict = if errors == 0 { "clean" } else { "damaged" };
-    let count = |n, what| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
-    let (errors, notes) = (count(errors, "error"), count(notes, "note"));
+    let errors = show::count(errors, "error", "errors");
+    let notes = show::count(notes, "note", "notes");
     writeln!(out, "{}: {verdict}, {errors}, {notes}", args.image.image.show())
 }

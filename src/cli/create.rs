@@ -253,8 +253,9 @@ pub(super) fn report(path: &Path, created: &Created, quiet: bool, json: bool) ->
     writeln!(
         io::stdout(),
         "{}: {block_count} blocks of {block_size} bytes: {files}, {directories}; \
-         {blocks_used} blocks used, {blocks_free} free ({})",
+         {} used, {blocks_free} free ({})",
         path.show(),
+        show::blocks(blocks_used),
         size(blocks_free)
     )
 }

@@ -96,7 +96,7 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
     } else if !args.quiet && !to_stdout {
         let (files, directories) = (show::files(files), show::directories(directories));
-        writeln!(io::stdout(), "{files}, {directories}, {bytes} bytes")?;
+        writeln!(io::stdout(), "{files}, {directories}, {}", show::bytes(bytes))?;
     }
     Ok(problems.status(files + directories > 0))
 }

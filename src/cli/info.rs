@@ -12,7 +12,7 @@ use crate::check::show;
 use crate::fs::{Fs, OpenOptions};
 use crate::image::{Dialect, Opened, Source};
 use crate::profile::Profile;
-use crate::show::Show;
+use crate::show::{self, Show};
 use crate::v1;
 
 /// Show version, geometry, limits and usage of an image
@@ -188,17 +188,20 @@ impl Info {
             self.block_size,
             size(self.block_count)
         )?;
-        writeln!(out, "used          {} blocks ({})", self.blocks_used, size(self.blocks_used))?;
-        writeln!(out, "free          {} blocks ({})", self.blocks_free, size(self.blocks_free))?;
+        let blocks = |n: u32| format!("{} ({})", show::blocks(n), size(n));
+        writeln!(out, "used          {}", blocks(self.blocks_used))?;
+        writeln!(out, "free          {}", blocks(self.blocks_free))?;
         writeln!(out, "files         {}", self.files)?;
         writeln!(out, "directories   {}", self.directories)?;
         writeln!(
             out,
-            "limits        names {} bytes, files {} bytes, attributes {} bytes",
-            self.name_max, self.file_max, self.attr_max
+            "limits        names {}, files {}, attributes {}",
+            show::bytes(self.name_max),
+            show::bytes(self.file_max),
+            show::bytes(self.attr_max)
         )?;
         if let Some(prog_size) = self.prog_size {
-            writeln!(out, "prog size     {prog_size} bytes (inferred)")?;
+            writeln!(out, "prog size     {} (inferred)", show::bytes(prog_size))?;
         }
         if !self.formats.is_empty() {
             writeln!(out, "format        {} (read-only)", self.formats.join(", "))?;
@@ -226,5 +229,5 @@ pub(super) fn bytes(n: u64) -> String {
             return format!("{:.1} {unit}", n as f64 / one as f64);
         }
     }
-    format!("{n} bytes")
+    show::bytes(n)
 }

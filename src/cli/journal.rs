@@ -14,7 +14,7 @@ use super::{status, table};
 use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
-use crate::show::{Show, base64_unless_text};
+use crate::show::{self, Show, base64_unless_text};
 
 /// List the transactions of a journal, apply them to the image, or drop them
 #[derive(Args, Debug)]
@@ -171,10 +171,10 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let what = if done.resumed { "finished committing" } else { "committed" };
             writeln!(
                 out,
-                "{}: {what} state {}, {} bytes written",
+                "{}: {what} state {}, {} written",
                 image.show(),
                 done.number,
-                done.bytes
+                show::bytes(done.bytes)
             )?;
         }
         Action::Revert { file, to } => {
@@ -190,10 +190,10 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let done = journal::squash(&source.file, source.image.as_deref())?;
             writeln!(
                 out,
-                "{}: one transaction, {}; {} bytes of {} left",
+                "{}: one transaction, {}; {} of {} left",
                 source.file.show(),
                 done.number,
-                done.after,
+                show::bytes(done.after),
                 done.before
             )?;
         }
@@ -268,7 +268,8 @@ impl Shown {
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        write!(out, "{:>6}  {}  {} bytes", self.number, date::local(self.time as u64), self.bytes)?;
+        let (time, bytes) = (date::local(self.time as u64), show::bytes(self.bytes));
+        write!(out, "{:>6}  {time}  {bytes}", self.number)?;
         if self.fate != "live" {
             write!(out, ", {}", self.fate)?;
         }
@@ -413,15 +414,18 @@ impl Verified {
         writeln!(out, "{}: {}", file.show(), damage.show())?;
         writeln!(
             out,
-            "{} transactions in {} entries and {} bytes are whole; the last state is {}",
-            self.transactions, self.entries, self.bytes, self.last
+            "whole: {} in {} and {}; the last state is {}",
+            show::count(self.transactions, "transaction", "transactions"),
+            show::count(self.entries, "entry", "entries"),
+            show::bytes(self.bytes),
+            self.last
         )?;
         if self.sound && self.torn_bytes > 0 {
-            let torn = self.torn_bytes;
+            let torn = show::bytes(self.torn_bytes);
             writeln!(
                 out,
-                "{torn} bytes at the end belong to an entry that a crash interrupted, or that a \
-                 mount is writing"
+                "after that, there is {torn} of an entry that a crash interrupted, or that a mount \
+                 is writing"
             )?;
         }
         if self.commit_interrupted {

@@ -169,7 +169,8 @@ fn report(args: &PutArgs, done: Put, sync: Option<SyncOutput>) -> io::Result<()>
         Some(sync) => format!("; {} unchanged, {} removed", sync.unchanged, sync.removed),
         None => String::new(),
     };
-    writeln!(io::stdout(), "{would}{files}, {directories}, {bytes} bytes{rest}")
+    let bytes = show::bytes(bytes);
+    writeln!(io::stdout(), "{would}{files}, {directories}, {bytes}{rest}")
 }
 
 impl Ended for PutError {

@@ -13,6 +13,7 @@ use super::entry::{EntryJson, mode_string, storage_name, type_name};
 use super::problems::{Problem, Problems};
 use super::{CliError, ImageArgs, date, print_json};
 use crate::check::show;
+use crate::show;
 use crate::time::nanos;
 use crate::{Error, Littlefs, Metadata, Storage};
 
@@ -138,18 +139,20 @@ fn print(
     if let Some(Ok(target)) = metadata.is_symlink().then(|| image.read(path)) {
         writeln!(out, "target      {}", show(&target))?;
     }
-    writeln!(out, "size        {} bytes", metadata.len())?;
+    writeln!(out, "size        {}", show::bytes(metadata.len()))?;
     match storage {
         None => writeln!(out, "storage     cannot be read")?,
         Some(Storage::Inline) => writeln!(out, "storage     inline, in its directory's blocks")?,
         Some(Storage::List { blocks, head: Some(head) }) => {
-            writeln!(out, "storage     {blocks} blocks, the last one is block {head}")?;
+            let blocks = show::blocks(blocks);
+            writeln!(out, "storage     {blocks}, the last one is block {head}")?;
         }
         Some(Storage::List { blocks, head: None }) => {
-            writeln!(out, "storage     {blocks} blocks")?;
+            writeln!(out, "storage     {}", show::blocks(blocks))?;
         }
         Some(Storage::Pairs { pairs, first: [a, b] }) => {
-            writeln!(out, "storage     {pairs} metadata pairs, the first in blocks {a} and {b}")?;
+            let pairs = show::count(pairs, "metadata pair", "metadata pairs");
+            writeln!(out, "storage     {pairs}, the first in blocks {a} and {b}")?;
         }
     }
     if let (Some(uid), Some(gid)) = (metadata.uid(), metadata.gid()) {
@@ -172,7 +175,8 @@ fn print(
     for (ty, data) in attrs {
         let shown: String = data.iter().take(SHOWN_MAX).map(|byte| format!("{byte:02x}")).collect();
         let more = if data.len() > SHOWN_MAX { "..." } else { "" };
-        writeln!(out, "attribute   type {ty:#04x}, {} bytes: {shown}{more}", data.len())?;
+        let len = show::bytes(data.len());
+        writeln!(out, "attribute   type {ty:#04x}, {len}: {shown}{more}")?;
     }
     Ok(())
 }

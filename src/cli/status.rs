@@ -274,7 +274,8 @@ impl Mounted {
         let inodes = &volume.inodes;
         let (known, open) = (inodes.known, inodes.open_files);
         let rate = rate(inodes.hits, inodes.misses);
-        writeln!(out, "inodes        {known} known, {open} files open; {rate}")?;
+        let open = show::files(open);
+        writeln!(out, "inodes        {known} known, {open} open; {rate}")?;
         let total: u64 = operations.values().sum();
         writeln!(out, "operations    {total}{}", each(operations))?;
         let total: u64 = errors.values().sum();
@@ -299,7 +300,8 @@ fn print_filesystem(
     let (prog_size, inline_max) = (fs.prog_size, fs.inline_max);
     writeln!(out, "writing       prog size {prog_size}, files up to {inline_max} bytes inline")?;
     let (used, free) = (fs.blocks_used, fs.blocks_free);
-    writeln!(out, "space         {used} blocks used, {free} free ({})", size(free))?;
+    let used = show::blocks(used);
+    writeln!(out, "space         {used} used, {free} free ({})", size(free))?;
     let unwritten = &fs.unwritten;
     if unwritten.files == 0 && unwritten.pairs == 0 {
         writeln!(out, "unwritten     nothing")?;
@@ -307,10 +309,10 @@ fn print_filesystem(
         let since = dirty_since.map(|since| format!(", for {}", duration(since)));
         writeln!(
             out,
-            "unwritten     {} of content, {} large files, {} metadata pairs{}",
+            "unwritten     {} of content, {}, {}{}",
             bytes(unwritten.bytes),
-            unwritten.files,
-            unwritten.pairs,
+            show::count(unwritten.files, "large file", "large files"),
+            show::count(unwritten.pairs, "metadata pair", "metadata pairs"),
             since.unwrap_or_default()
         )?;
     }

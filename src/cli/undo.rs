@@ -12,7 +12,7 @@ use super::CliError;
 use crate::backup::{Backup, BackupDevice, UndoError, undo};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::Opened;
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// Undo a repair, a conversion or a resize that was made with --backup
 #[derive(Args, Debug)]
@@ -62,9 +62,9 @@ pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
         let change = if done.interrupted { "the interrupted change" } else { "the change" };
         writeln!(
             io::stdout(),
-            "{}: {change} is undone, {} bytes were written",
+            "{}: {change} is undone; written: {}",
             args.image.show(),
-            done.bytes
+            show::bytes(done.bytes)
         )?;
     }
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{CliError, ImageArgs, exit, parse_place, print_json};
 use crate::image::{self, Source};
 use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// How many blocks are named for a path.
 const BLOCKS_SHOWN: usize = 8;
@@ -134,7 +134,8 @@ fn report(verdict: &Verdict, offset: u64, block_size: u32) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Verdict { blocks, bytes, differences } = verdict;
     if differences.is_empty() {
-        return writeln!(out, "same: {bytes} bytes in {blocks} used blocks");
+        let blocks = show::count(*blocks, "used block", "used blocks");
+        return writeln!(out, "same: {} in {blocks}", show::bytes(*bytes));
     }
     for Difference { path, kind, blocks } in differences {
         let what = match kind {

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::info::bytes;
 use super::{CliError, parse_bytes, parse_bytes_u32};
 use crate::image::{self, Kind, Options, Page, WrapTarget, uf2_family};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// Extract the image from a UF2, hex, DFU or compressed file
 #[derive(Args, Debug)]
@@ -148,7 +148,8 @@ pub fn run_wrap(args: &WrapArgs) -> Result<ExitCode, CliError> {
             let replaced =
                 image::put_back(raw, like, base, file, *force).map_err(CliError::failure)?;
             let (changed, added) = (replaced.changed, replaced.added);
-            writeln!(io::stdout(), "{shown}: {changed} records changed, {added} added")?;
+            let changed = show::count(changed, "record", "records");
+            writeln!(io::stdout(), "{shown}: {changed} changed, {added} added")?;
         }
         (None, Some(format)) => {
             if args.family.is_some() && format != Format::Uf2 {

@@ -14,8 +14,8 @@ use crate::disk::log::RawEntry;
 use crate::disk::{Tag, ctz};
 use crate::image::Dialect;
 use crate::mdir::store;
-use crate::{chamelon, v1};
 use crate::show;
+use crate::{chamelon, v1};
 
 /// The entries of a metadata block by their ids.
 type Entries = BTreeMap<u16, RawEntry>;

@@ -8,7 +8,7 @@ use crate::disk::dissect::{Commit, Dissection, Forward, Placed, Stop};
 use crate::disk::entry::Content;
 use crate::disk::{GState, List, Pair, Superblock, Tag, superblock, tag};
 use crate::image::Dialect;
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// Bytes that no commit can use: the C driver keeps them for the CRC tag.
 const RESERVED: u32 = 8;
@@ -354,7 +354,9 @@ fn value(t: Tag, data: &[u8], is_superblock: bool) -> String {
                 }
             }
             Content::Inline(data) => snippet(data),
-            Content::List(List { head, size }) => format!("head {head:#x}, {size} bytes"),
+            Content::List(List { head, size }) => {
+                format!("head {head:#x}, {}", show::bytes(size))
+            }
             Content::Dir(pair) => pair.to_string(),
             Content::Short { .. } => "too short".to_owned(),
             Content::Unknown { .. } | Content::Missing => snippet(data),

@@ -11,7 +11,7 @@ use crate::disk::entry::Content;
 use crate::disk::log::{Log, Parsed, RawEntry, parse};
 use crate::disk::{List, Pair, Tag, Tail, rev_newer, tag};
 use crate::image::Dialect;
-use crate::show::{Show, base64_unless_text};
+use crate::show::{self, Show, base64_unless_text};
 
 /// An entry as its pair holds it.
 #[derive(Debug, Clone, Serialize)]
@@ -187,8 +187,12 @@ impl EntryReport {
             Content::Inline(data) if is_superblock => {
                 super::superblock::words(data).unwrap_or_else(|| snippet(data))
             }
-            Content::Inline(data) => format!("inline, {} bytes: {}", data.len(), snippet(data)),
-            Content::List(List { head, size }) => format!("list, {size} bytes, head {head:#x}"),
+            Content::Inline(data) => {
+                format!("inline, {}: {}", show::bytes(data.len()), snippet(data))
+            }
+            Content::List(List { head, size }) => {
+                format!("list, {}, head {head:#x}", show::bytes(size))
+            }
             Content::Dir(pair) => format!("directory at {pair}"),
             Content::Short { ty } => format!("a struct of type {ty:#05x}, too short"),
             Content::Unknown { ty } => format!("a struct of unknown type {ty:#05x}"),

@@ -11,7 +11,7 @@ use crate::disk::list::{self, Broken, List, Met, Place};
 use crate::disk::log::Log;
 use crate::disk::{GState, Pair, Superblock, Tail, tag};
 use crate::mdir::store::{self, Fetched};
-use crate::show::{Show, path_from_end};
+use crate::show::{self, Show, count, path_from_end};
 
 /// Problems that are kept; the rest are counted.
 const PROBLEMS_MAX: usize = 200;
@@ -375,7 +375,10 @@ impl Walk<'_> {
             if ids > 0 || !self.survey.gstate.needs_sync() {
                 self.problem(
                     pair,
-                    format_args!("a directory of {ids} entries, which nothing names"),
+                    format_args!(
+                        "a directory of {}, which nothing names",
+                        count(ids, "entry", "entries")
+                    ),
                 );
             }
             let name = format!("directory {pair}").into_bytes().into();
@@ -532,7 +535,7 @@ impl Walk<'_> {
 pub fn show_broken(broken: &Broken<crate::error::IoError>) -> String {
     match broken {
         Broken::TooLong { blocks } => {
-            format!("claims {blocks} blocks, more than the filesystem has")
+            format!("claims {}, more than the filesystem has", show::blocks(*blocks))
         }
         Broken::Outside(Place { index, block }) => {
             format!("block {index} of its list is {block:#x}, outside the filesystem")

@@ -7,10 +7,10 @@ use super::superblock::version;
 use super::survey::Problem;
 use super::{
     BlockReport, DirReport, EntryReport, FileReport, GStateReport, LogReport, MetadataReport,
-    MovedEntry,
-    PairReport, PairSummary, SuperblockReport, TreeEntry, TreeReport,
+    MovedEntry, PairReport, PairSummary, SuperblockReport, TreeEntry, TreeReport,
 };
 use crate::disk::{Pair, Superblock};
+use crate::show;
 
 /// Bytes of data that are shown in a line.
 const SNIPPET: usize = 16;
@@ -128,7 +128,7 @@ impl CommitReport {
         out.push(format!("commit {number}, bytes {from:#x}..{to:#x}: {verdict}"));
         out.extend(self.tags.iter().map(|tag| tag.line(value_max)));
         if self.padding > 0 {
-            out.push(format!(" {:#06x} padding, {} bytes", to - self.padding, self.padding));
+            out.push(format!(" {:#06x} padding, {}", to - self.padding, show::bytes(self.padding)));
         }
         if let Some(fcrc) = &self.fcrc {
             let verdict = match (fcrc.matches, fcrc.computed) {
@@ -137,7 +137,7 @@ impl CommitReport {
                 (false, Some(sum)) => format!("does not match, they give {sum:#010x}"),
                 (false, None) => "extends beyond the block".to_owned(),
             };
-            out.push(format!(" FCRC of the next {} bytes {verdict}", fcrc.size));
+            out.push(format!(" FCRC of the next {} {verdict}", show::bytes(fcrc.size)));
         }
     }
 }
@@ -159,7 +159,7 @@ impl HalfReport {
             out.push(format!("end at {:#x}: {}", self.end, self.stop));
             let trailing = match self.trailing {
                 0 => "erased".to_owned(),
-                n => format!("{n} bytes written"),
+                n => show::bytes(n) + " written",
             };
             out.push(format!("after the end: {trailing}"));
         }
@@ -177,7 +177,8 @@ impl Display for HalfReport {
 fn append(f: &mut Formatter<'_>, half: &HalfReport) -> fmt::Result {
     let Some(append) = &half.append else { return Ok(()) };
     let what = if append.appends { "appends" } else { "compacts" };
-    writeln!(f, "next write: a device {what}: {}; room for {} bytes", append.reason, append.room)
+    let (reason, room) = (&append.reason, show::bytes(append.room));
+    writeln!(f, "next write: a device {what}: {reason}; room for {room}")
 }
 
 impl Display for PairReport {
@@ -194,7 +195,7 @@ impl Display for PairReport {
         if let Some(delta) = &self.delta {
             writeln!(f, "delta of the global state: {delta}")?;
         }
-        writeln!(f, "holds {} ids", self.entries.len())?;
+        writeln!(f, "holds {}", show::count(self.entries.len(), "id", "ids"))?;
         self.entries.iter().try_for_each(|entry| write!(f, "{entry}"))?;
         damage(f, &self.damage)
     }
@@ -205,8 +206,8 @@ impl Display for EntryReport {
         let Self { id, r#type, name, content, .. } = self;
         writeln!(f, "{id:>5} {:<10} \"{name}\": {content}", r#type.unwrap_or("unnamed"))?;
         for attribute in &self.attributes {
-            let (ty, length) = (attribute.r#type, attribute.length);
-            writeln!(f, "      attribute {ty:#04x}, {length} bytes: {}", attribute.words)?;
+            let (ty, length) = (attribute.r#type, show::bytes(attribute.length));
+            writeln!(f, "      attribute {ty:#04x}, {length}: {}", attribute.words)?;
         }
         Ok(())
     }
@@ -230,7 +231,7 @@ impl Display for SuperblockReport {
 
 impl Display for FileReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}, {} bytes", self.path, self.r#type, self.size)?;
+        writeln!(f, "{}: {}, {}", self.path, self.r#type, show::bytes(self.size))?;
         writeln!(f, "entry: id {} of pair {}", self.id, pair(self.pair))?;
         writeln!(f, "content: {}", self.storage)?;
         if let Some(data) = &self.inline_hex {
@@ -255,8 +256,8 @@ impl Display for FileReport {
             )?;
         }
         for attribute in &self.attributes {
-            let (ty, length) = (attribute.r#type, attribute.length);
-            writeln!(f, "attribute {ty:#04x}, {length} bytes: {}", attribute.words)?;
+            let (ty, length) = (attribute.r#type, show::bytes(attribute.length));
+            writeln!(f, "attribute {ty:#04x}, {length}: {}", attribute.words)?;
         }
         damage(f, &self.damage)
     }
@@ -282,7 +283,7 @@ impl Display for BlockReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Self { block, image_position: at, used_as, .. } = self;
         writeln!(f, "block {block:#x} of the filesystem, at byte {at:#x} of the image: {used_as}")?;
-        writeln!(f, "written: {} bytes", self.written)?;
+        writeln!(f, "written: {}", show::bytes(self.written))?;
         if !self.pointers.is_empty() {
             let pointers: Vec<String> = self.pointers.iter().map(|p| format!("{p:#x}")).collect();
             writeln!(f, "pointers to: {}", pointers.join(" "))?;
@@ -302,8 +303,8 @@ impl Display for PairSummary {
             u32::MAX => "-".to_owned(),
             rev => rev.to_string(),
         });
-        write!(f, "{}, revisions {live} and {other}, {} ids, ", pair(self.pair), self.ids)?;
-        write!(f, "{} bytes", self.used_bytes)?;
+        let (ids, used) = (show::count(self.ids, "id", "ids"), show::bytes(self.used_bytes));
+        write!(f, "{}, revisions {live} and {other}, {ids}, {used}", pair(self.pair))?;
         match self.tail {
             Some(tail) if self.hard => write!(f, ", hardtail to {}", pair(tail))?,
             Some(tail) => write!(f, ", softtail to {}", pair(tail))?,
@@ -319,14 +320,15 @@ impl Display for PairSummary {
 
 impl Display for TreeEntry {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<10} {:>10} bytes  ", self.r#type, self.size)?;
+        let unit = if self.size == 1 { "byte " } else { "bytes" };
+        write!(f, "{:<10} {:>10} {unit}  ", self.r#type, self.size)?;
         match (self.id, self.pair) {
             (Some(id), Some(blocks)) => write!(f, "id {id} of {}, ", pair(blocks))?,
             _ => write!(f, "no entry, ")?,
         }
         match (self.storage, self.head) {
-            ("list", Some(head)) => write!(f, "{} blocks, head {head:#x}", self.count)?,
-            ("pairs", _) => write!(f, "{} pairs", self.count)?,
+            ("list", Some(head)) => write!(f, "{}, head {head:#x}", show::blocks(self.count))?,
+            ("pairs", _) => f.write_str(&show::count(self.count, "pair", "pairs"))?,
             (storage, _) => write!(f, "{storage}")?,
         }
         write!(f, "  {}", self.path)

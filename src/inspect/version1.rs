@@ -12,7 +12,7 @@ use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::superblock::probe_version1;
 use crate::disk::{Pair, read_u32_le};
 use crate::image::Dialect;
-use crate::show::{Show, base64_unless_text};
+use crate::show::{self, Show, base64_unless_text};
 use crate::v1::block::{self, DIRECTORY, Dissection, FILE, SUPERBLOCK};
 
 /// Bytes of an entry before its data: its type and three lengths.
@@ -207,7 +207,7 @@ impl EntryReport {
         let content = match entry.kind {
             FILE | DIRECTORY if is_short => "too short".to_owned(),
             FILE if second == 0 => format!("empty, head {first:#x}"),
-            FILE => format!("list, {second} bytes, head {first:#x}"),
+            FILE => format!("list, {}, head {first:#x}", show::bytes(second)),
             DIRECTORY => format!("directory at {}", Pair([first, second])),
             SUPERBLOCK => superblock_words(data).unwrap_or_else(|| snippet(data)),
             _ => snippet(data),
@@ -303,8 +303,8 @@ impl Version1<'_> {
         }
         let is_named = |entry: &&EntryReport| entry.r#type.is_some() && entry.entry_length < 8;
         for entry in live.entries.iter().filter(is_named) {
-            let (id, len) = (entry.id, entry.entry_length);
-            report.damage.push(format!("entry {id} has {len} bytes of data instead of 8"));
+            let (id, len) = (entry.id, show::bytes(entry.entry_length));
+            report.damage.push(format!("entry {id} has {len} of data instead of 8"));
         }
         Ok(report)
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Block, Change, Class, Map};
+use crate::show;
 
 /// Cells of the SVG picture in a row.
 const SVG_COLUMNS: usize = 128;
@@ -63,18 +64,24 @@ pub fn text(
     let free = &summary.free;
     let _ = writeln!(
         out,
-        "free runs: {}, of {} to {} blocks, {:.1} in the mean",
-        free.count, free.min, free.max, free.mean
+        "free runs: {}, of {} to {}, {:.1} in the mean",
+        free.count,
+        free.min,
+        show::blocks(free.max),
+        free.mean
     );
     for extent in &free.histogram {
         let to = extent.from * 2 - 1;
         let (from, extents, blocks) = (extent.from, extent.extents, extent.blocks);
+        let unit = if to == 1 { "block: " } else { "blocks:" };
+        let runs = if extents == 1 { "run, " } else { "runs," };
+        let all = if blocks == 1 { "block" } else { "blocks" };
         let _ =
-            writeln!(out, "  {from:>9} to {to:>9} blocks: {extents:>7} runs, {blocks:>9} blocks");
+            writeln!(out, "  {from:>9} to {to:>9} {unit} {extents:>7} {runs} {blocks:>9} {all}");
     }
     let _ = writeln!(
         out,
-        "files with blocks: {}, of which {} are in more than one run ({:.2} runs for each)",
+        "files with blocks: {}; in more than one run: {} ({:.2} runs for each)",
         summary.files, summary.fragmented, summary.runs_per_file
     );
     if let Some(changed) = summary.changed {
@@ -86,7 +93,11 @@ pub fn text(
     }
     let hidden = problems.len().saturating_sub(PROBLEMS_SHOWN) as u64 + map.survey.more_problems;
     if hidden > 0 {
-        let _ = writeln!(out, "and {hidden} more problems, which 'littlefs check' lists");
+        let _ = writeln!(
+            out,
+            "and {} more, which 'littlefs check' lists",
+            show::count(hidden, "problem", "problems")
+        );
     }
     out
 }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{Grade, Origin, Recovered, Recovery, Saved};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// The list of results.
 #[derive(Debug, serde::Serialize)]
@@ -122,16 +122,16 @@ impl fmt::Display for Manifest {
         let Self { block_count, block_size, metadata_blocks, lost_metadata_blocks, .. } = self;
         writeln!(
             f,
-            "{} results: {} checked, {} complete, {} partial",
-            self.results.len(),
+            "{}: {} checked, {} complete, {} partial",
+            show::count(self.results.len(), "result", "results"),
             self.checked,
             self.complete,
             self.partial
         )?;
         writeln!(
             f,
-            "{block_count} blocks of {block_size} bytes, {metadata_blocks} of them with metadata, of \
-             which {lost_metadata_blocks} are not of the present filesystem"
+            "{block_count} blocks of {block_size} bytes; blocks with metadata: {metadata_blocks}; not \
+             of the present filesystem: {lost_metadata_blocks}"
         )?;
         if !self.has_filesystem {
             writeln!(
@@ -153,7 +153,7 @@ impl fmt::Display for Entry {
                 if self.directory_known == Some(false) { " (directory supposed)" } else { "" };
             line("path", &format_args!("{}{supposed}", path.show()))?;
         }
-        line("size", &format_args!("{} bytes", self.size))?;
+        line("size", &show::bytes(self.size))?;
         if let Some(modified) = &self.modified {
             line("modified", modified)?;
         }

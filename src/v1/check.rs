@@ -13,6 +13,7 @@ use crate::disk::superblock::FILE_MAX;
 use crate::disk::list::{self, Met};
 use crate::disk::{List, Pair};
 use crate::error::{Error, Result};
+use crate::show::count;
 
 /// How many blocks are accounted for between two reports of progress.
 const PROGRESS_STEP: usize = 1024;
@@ -142,7 +143,7 @@ impl Checker<'_> {
             });
             let what = match named {
                 0 => "an empty directory that has no name: it was removed, or being made".to_owned(),
-                n => format!("a directory with {n} entries has no name"),
+                n => format!("a directory with {} has no name", count(n, "entry", "entries")),
             };
             let what = format!("{what}; the next write of a device takes it out of the thread");
             self.note("orphan", pair, what);

@@ -14,6 +14,7 @@ use crate::disk::commit::CRC_SIZE;
 use crate::disk::list::{self, List};
 use crate::disk::{Pair, ctz};
 use crate::error::{Corrupt, Error, Result};
+use crate::show;
 
 /// The program size of a view, in bytes, if the size of a block is a multiple of it.
 const PROG_SIZE: u32 = 16;
@@ -163,11 +164,13 @@ impl Pairs<'_> {
             walk.note("move-pending", place, what);
         }
         if entry.attr_len > 0 {
-            let what = format!("{} bytes of attributes, which are not shown", entry.attr_len);
+            let attrs = show::bytes(entry.attr_len);
+            let what = format!("{attrs} of attributes, which are not shown");
             walk.note("attributes", walk.path(dir, &entry.name), what);
         }
         if entry.data_len < 8 {
-            let what = format!("its entry has {} bytes of data instead of 8", entry.data_len);
+            let len = show::bytes(entry.data_len);
+            let what = format!("its entry has {len} of data instead of 8");
             return walk.error("bad-struct", walk.path(dir, &entry.name), what);
         }
         let [first, second] = entry.words();

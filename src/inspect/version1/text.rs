@@ -6,6 +6,7 @@ use super::super::half::HalfState;
 use super::super::text::{VALUE, damage, shortened, side_by_side};
 use super::{EntryReport, HalfReport, LogReport, PairReport};
 use crate::disk::Pair;
+use crate::show;
 
 impl EntryReport {
     /// One line: offset, type, name of the type, the lengths of data, attributes and name, and what it
@@ -43,15 +44,15 @@ impl HalfReport {
         if self.error.is_some() {
             return out;
         }
-        let size = self.size;
+        let size = show::bytes(self.size);
         out.push(match (self.crc_stored, self.crc_computed) {
             (Some(stored), Some(computed)) if stored == computed => {
-                format!("{size} bytes in use: CRC matches")
+                format!("{size} in use: CRC matches")
             }
             (Some(stored), Some(computed)) => {
-                format!("{size} bytes in use: CRC {stored:#010x}, the bytes give {computed:#010x}")
+                format!("{size} in use: CRC {stored:#010x}, the bytes give {computed:#010x}")
             }
-            _ => format!("{size} bytes in use, which is impossible"),
+            _ => format!("{size} in use, which is impossible"),
         });
         let tail = match (self.tail, self.continues) {
             (None, false) => "end of the thread".to_owned(),
@@ -65,7 +66,7 @@ impl HalfReport {
         out.extend(self.entries.iter().map(|entry| entry.line(self.is_valid(), value_max)));
         out.extend(self.broken_at.map(|at| format!("!{at:#06x} an entry that leaves its block")));
         if self.trailing > 0 {
-            out.push(format!("behind the end: {} bytes written", self.trailing));
+            out.push(format!("behind the end: {} written", show::bytes(self.trailing)));
         }
         out
     }
