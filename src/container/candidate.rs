@@ -100,7 +100,7 @@ impl fmt::Display for Doubt {
 impl Found {
     /// The length of the filesystem in bytes.
     pub fn len(&self) -> u64 {
-        u64::from(self.superblock.block_size) * u64::from(self.superblock.block_count)
+        self.superblock.size()
     }
 
     /// Whether it has no blocks, which is impossible for a filesystem.
@@ -205,6 +205,18 @@ fn doubt_of_one_half<'s>(
         Some(at) => Evidence::gather(source, at, &half.superblock),
         None => Evidence::default(),
     };
+    let size = source.size().unwrap_or(u64::MAX);
+    let fits = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
+    let fits = other.map(|other| (fits(here.at), fits(other)));
+    // Where only one of the two fits into the file, it ends exactly with the file. That counts for
+    // more than the tree, because from the wrong place a damaged tree may look more complete.
+    match (fits, other) {
+        (Some((true, false)), _) if evidence.good > 0 => return None,
+        (Some((false, true)), Some(other)) if evidence_there.good > 0 => {
+            return Some(Doubt::BetterAt(other));
+        }
+        _ => {}
+    }
     if let Some(other) = other.filter(|_| evidence_there.good > evidence.good) {
         return Some(Doubt::BetterAt(other));
     }
@@ -225,11 +237,9 @@ fn doubt_of_one_half<'s>(
     // The superblock leads to nothing: the filesystem is empty, or all of its files are in the
     // root.
     let other = other?;
-    let size = source.size().unwrap_or(u64::MAX);
-    let fits = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
-    match (fits(here.at), fits(other)) {
-        (true, false) => return None,
-        (false, true) => return Some(Doubt::BetterAt(other)),
+    match fits {
+        Some((true, false)) => return None,
+        Some((false, true)) => return Some(Doubt::BetterAt(other)),
         _ => {}
     }
     let lost_here = Remains::of(source, here.at + u64::from(lost) * block, half.rev, block);
@@ -269,26 +279,33 @@ impl Remains {
     }
 }
 
-/// The superblock that belongs next to `half` but is at another position.
+/// The superblock that belongs next to `half` but is at another position, where no block of the
+/// filesystem starts. (In a block of the filesystem it is the copy of a root that moved, or an old
+/// copy.)
 fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
     let expected = here.halves.iter().position(Option::is_none).unwrap_or(0) as u64;
     let expected = here.at.saturating_add(expected * u64::from(here.block_size));
     let belongs = |other: &&Half| {
         other.at != half.at
             && other.at != expected
+            && !other.at.abs_diff(half.at).is_multiple_of(u64::from(here.block_size))
             && other.superblock == half.superblock
             && are_neighbours(other.rev, half.rev)
     };
     scan.halves.iter().find(belongs).map(|twin| twin.at)
 }
 
-/// A filesystem with both superblocks that starts inside this one.
+/// A filesystem with both superblocks that starts inside this one. (A root that moved looks like
+/// one. But its superblock has the size of the whole, which does not fit behind it.)
 fn whole_inside(source: &dyn ReadAt, found: &Found, scan: &Scan) -> Option<u64> {
     let mut budget = Budget(u64::MAX);
+    let size = source.size().unwrap_or(u64::MAX);
+    let ends_behind = |half: &Half| half.at.saturating_add(half.superblock.size()) > size;
     let inside = scan.halves.iter().filter(|half| found.covers(half.at) && half.at != found.at);
     let mut whole = inside.filter_map(|half| {
         let halves = Halves::read(source, half.at, half.superblock.block_size, &mut budget);
-        halves.whole().map(|_| half.at)
+        let is_moved_root = half.superblock == found.superblock && ends_behind(half);
+        halves.whole().filter(|_| !is_moved_root).map(|_| half.at)
     });
     whole.next()
 }

@@ -1,9 +1,9 @@
 //! How much of the tree of a filesystem is in the right place, if the filesystem starts at a given
 //! position.
 //!
-//! Addresses on disk are numbers of blocks from the start. If the start is off by one block, one of
-//! the two adjacent blocks of a pair may still look right, but not both, and not the pointers of a
-//! list.
+//! Addresses on disk are numbers of blocks from the start. If the start is off by one block, two
+//! adjacent blocks that look like a pair are halves of two different pairs. The names in them tell
+//! that, and the pointers of lists are wrong.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -91,7 +91,11 @@ impl Evidence {
         }
         let (good, newest) = match (a, b) {
             (Some(a), Some(b)) => {
-                let good = if are_neighbours(a.rev, b.rev) { 2 } else { 1 };
+                let good = match are_neighbours(a.rev, b.rev) {
+                    _ if !a.may_be_of_one_directory(&b) => 0,
+                    true => 2,
+                    false => 1,
+                };
                 (good, Some(if rev_newer(b.rev, a.rev) { b } else { a }))
             }
             (Some(node), None) | (None, Some(node)) => (1, Some(node)),
@@ -137,6 +141,8 @@ pub(super) fn pointers_agree(dev: &dyn BlockDevice, list: List) -> bool {
 /// What a valid metadata block leads to.
 pub(super) struct Node {
     rev: u32,
+    /// The names of its entries.
+    names: HashSet<Box<[u8]>>,
     /// The lists of files.
     pub lists: Vec<List>,
     /// The other pairs.
@@ -149,7 +155,15 @@ impl Node {
     pub fn read(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
         let log = store::read_log(dev, block).ok().flatten()?;
         let (lists, pairs) = (entry::lists(&log.entries).collect(), pairs_of(&log).collect());
-        Some(Self { rev: log.rev, lists, pairs, stray: false })
+        let names = log.entries.iter().map(|e| e.name.to_vec().into()).collect();
+        Some(Self { rev: log.rev, names, lists, pairs, stray: false })
+    }
+
+    /// Whether this and the other block may be two states of one directory: they have a name in
+    /// common, unless one of them has none.
+    fn may_be_of_one_directory(&self, other: &Self) -> bool {
+        let (a, b) = (&self.names, &other.names);
+        a.is_empty() || b.is_empty() || !a.is_disjoint(b)
     }
 
     /// The newer block of a pair whose blocks are `moved` blocks before their places.
@@ -168,7 +182,8 @@ impl Node {
         let dirs = of_kind(block::DIRECTORY).chain(of_kind(block::SUPERBLOCK)).map(Pair);
         let pairs = block.next().into_iter().chain(dirs).collect();
         let stray = block.entries.first().is_none_or(|entry| entry.kind != block::SUPERBLOCK);
-        Some(Self { rev, lists, pairs, stray })
+        let names = block.entries.iter().map(|e| e.name.to_vec().into()).collect();
+        Some(Self { rev, names, lists, pairs, stray })
     }
 }
 

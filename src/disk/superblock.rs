@@ -52,6 +52,11 @@ impl Superblock {
     /// Bytes on disk.
     pub const SIZE: usize = 24;
 
+    /// The size of the filesystem in bytes.
+    pub fn size(&self) -> u64 {
+        u64::from(self.block_size) * u64::from(self.block_count)
+    }
+
     /// The superblock in `b`. A limit of 0 means the limit of the format, which is also the most
     /// that a limit can be.
     pub fn from_bytes(b: &[u8]) -> Option<Self> {

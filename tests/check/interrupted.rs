@@ -10,6 +10,7 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::check::{Mode, Report, Severity, check, repair};
 use littlefs::disk::Tail;
 use littlefs::fs::{Fs, Node, OpenOptions, ROOT};
+use littlefs::image::{Located, locate};
 
 use super::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, superblock};
 use super::damages;
@@ -65,9 +66,16 @@ pub fn same_in_the_end(name: &str, g: Geometry, image: &[u8], mode: Mode, torn: 
     let log = emu.take_log();
     let whole = Arc::new(RamDevice::from_image(g, emu.image()));
     let (want, left) = (paths_in(&whole), check(whole).expect("examined"));
+    let recognised = |image: &[u8]| match locate(&image, 0, u64::MAX) {
+        Ok(Located::Superblock(found)) => found.at == 0 && found.doubt.is_none(),
+        _ => false,
+    };
+    let was_recognised = recognised(image);
     let mut images = 0;
     for crash in Crashes::new(image.to_vec(), &log, 40, 1) {
         let at = format!("{name}, {mode:?}, {}", crash.cut);
+        // else the second attempt would not find the filesystem, or not write to it
+        assert!(!was_recognised || recognised(&crash.image), "{at}: not recognised");
         let dev = Arc::new(RamDevice::from_image(g, crash.image));
         let again = repair(dev.clone(), mode).unwrap_or_else(|e| panic!("{at}: {e}"));
         let report = check(dev.clone()).expect("examined");

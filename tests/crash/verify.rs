@@ -5,6 +5,7 @@ use std::sync::Arc;
 use littlefs::bd::RamDevice;
 use littlefs::check::{Severity, check};
 use littlefs::fs::{Fs, OpenOptions};
+use littlefs::image::{Located, locate};
 
 use super::common::calls::{Call, Fail, Model, Subject, pattern};
 use super::common::clfs::{CError, CLfs, Info};
@@ -15,8 +16,10 @@ use super::script::{ATTR, ID, NAME_MAX, Setup};
 /// Notes that the first write must have removed.
 const PENDING: [&str; 4] = ["sync-pending", "move-pending", "half-orphan", "orphan"];
 
-/// Fail if there are errors, and if `settled`, also if there is anything unfinished.
+/// Fail if there are errors, or if the image as a file would not be opened for writing; and if
+/// `settled`, also if there is anything unfinished.
 pub fn sound(setup: &Setup, image: &[u8], settled: bool) -> Result<(), String> {
+    recognised(image)?;
     let dev = Arc::new(RamDevice::from_image(setup.geometry(), image.to_vec()));
     let report = check(dev).map_err(|e| format!("check: {e}"))?;
     match report
@@ -26,6 +29,15 @@ pub fn sound(setup: &Setup, image: &[u8], settled: bool) -> Result<(), String> {
     {
         Some(f) => Err(format!("check: {} at {}: {}", f.code, f.place, f.message)),
         None => Ok(()),
+    }
+}
+
+/// Fail unless the superblocks that a crash left show without doubt that the filesystem starts at
+/// byte 0.
+fn recognised(image: &[u8]) -> Result<(), String> {
+    match locate(&image, 0, u64::MAX) {
+        Ok(Located::Superblock(found)) if found.at == 0 && found.doubt.is_none() => Ok(()),
+        other => Err(format!("recognising: {other:?}")),
     }
 }
 

@@ -79,6 +79,39 @@ fn the_tree_tells_where_a_lone_half_belongs() {
     }
 }
 
+/// If the start is one block too far on, each pair consists of halves of two pairs. So when a
+/// directory is damaged, the wrong place may lead to more blocks than the right one.
+#[test]
+fn a_damaged_tree_does_not_move_the_filesystem() {
+    for config in [small(), flash()] {
+        let block = config.block_size as usize;
+        let mut c = CLfs::fresh(&config).expect("format");
+        for i in 0..8 {
+            let dir = format!("d{i}");
+            c.mkdir(dir.as_bytes()).expect("mkdir");
+            // both blocks of each pair get a commit
+            for n in 0..40 {
+                let path = format!("{dir}/{dir}{}", n % 3);
+                c.write_file(path.as_bytes(), &[n; 100]).expect("write");
+            }
+        }
+        let image = settled(c.unmount(), &config);
+        for damaged in 1..9 {
+            for loss in LOSSES {
+                let mut image = image.clone();
+                image[damaged * 2 * block..][..2 * block].fill(0x5a);
+                lose(&mut image, &config, 0, loss);
+                assert_eq!(doubt_at(&image, 0), None, "{config:?}, pair {damaged}");
+                let start = 16 * block as u64;
+                let bytes = in_flash(&image, start as usize);
+                assert_eq!(doubt_at(&bytes, start), None, "{config:?}, pair {damaged}");
+                let wrong = start + block as u64;
+                assert_eq!(doubt_at(&bytes, wrong), Some(Doubt::BetterAt(start)), "{config:?}");
+            }
+        }
+    }
+}
+
 /// Without a tree, the size of a file that is only the image shows it, or what is left of the other
 /// half. Nothing else does.
 #[test]
