@@ -1,6 +1,6 @@
 //! The walk over the tree: directories, their pairs, and the entries in them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Checker, Dir, Seen, show};
 use crate::disk::entry::{self, Content};
@@ -14,7 +14,9 @@ use crate::show::count;
 struct Names {
     /// The greatest name so far.
     last: Option<Box<[u8]>>,
-    seen: HashSet<Box<[u8]>>,
+    /// The names so far. True if a file or a directory has the name, false if only entries of
+    /// unknown types do.
+    seen: HashMap<Box<[u8]>, bool>,
 }
 
 /// An entry that names a directory.
@@ -363,12 +365,23 @@ impl Checker<'_> {
 
     fn check_name(&mut self, dir: u32, name: &[u8], ty: u16, names: &mut Names) {
         let hidden = names.last.as_deref().is_some_and(|l| name::cmp(l, name).is_gt());
-        let first = names.seen.insert(name.into());
+        let is_known = matches!(ty, tag::REG | tag::DIR);
+        let before = names.seen.get(name).copied();
+        names.seen.insert(name.into(), is_known || before == Some(true));
         if !hidden {
             names.last = Some(name.into());
         }
-        if !matches!(ty, tag::REG | tag::DIR) {
-            // drivers do not look for such an entry by its name
+        // a device may open the entry of an unknown type instead of the file or directory
+        let is_double = before.is_some_and(|was_known| was_known || is_known);
+        if is_double {
+            self.error(
+                "name-duplicate",
+                self.path(dir, name),
+                "the directory has several entries of this name: a device opens the one that is \
+                 last in the log of its pair",
+            );
+        }
+        if !is_known {
             return;
         }
         if !name::is_presentable(name) {
@@ -382,14 +395,7 @@ impl Checker<'_> {
                 format_args!("{} bytes: a device cannot open it", name.len()),
             );
         }
-        if !first {
-            self.error(
-                "name-duplicate",
-                self.path(dir, name),
-                "the directory has several entries of this name: a device opens the one that is \
-                 last in the log of its pair",
-            );
-        } else if hidden {
+        if hidden && !is_double {
             self.error(
                 "name-order",
                 self.path(dir, name),

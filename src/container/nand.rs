@@ -142,6 +142,15 @@ impl<S: ReadAt> ReadAt for Nand<S> {
         }
         Ok(done)
     }
+
+    fn data_from(&self, start: u64) -> Option<u64> {
+        let (data, whole) = (u64::from(self.page.data), self.page.len());
+        let in_dump = (start / data).saturating_mul(whole).saturating_add(start % data);
+        let at = self.dump.data_from(in_dump)?;
+        // in the spare bytes of a page, the next data is at the end of the page's own
+        let found = (at / whole).saturating_mul(data).saturating_add((at % whole).min(data));
+        Some(found.max(start))
+    }
 }
 
 /// How many pages a block of NAND flash has.
@@ -187,4 +196,41 @@ pub fn recognise(dump: &dyn ReadAt) -> io::Result<Option<Page>> {
         }
     }
     Ok(best.filter(|_| !tied).map(|(_, page)| page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All gap but for some bytes from `data` on.
+    struct Sparse {
+        size: u64,
+        data: u64,
+    }
+
+    impl ReadAt for Sparse {
+        fn size(&self) -> io::Result<u64> {
+            Ok(self.size)
+        }
+
+        fn read_up_to(&self, _: u64, _: &mut [u8]) -> io::Result<usize> {
+            panic!("a gap is not read")
+        }
+
+        fn data_from(&self, start: u64) -> Option<u64> {
+            (start < self.data + 64).then_some(start.max(self.data))
+        }
+    }
+
+    #[test]
+    fn gaps_of_the_dump_are_gaps_without_its_spare_bytes() {
+        let page = Page { data: 512, spare: 16 };
+        // 5 bytes into the data of page 1000, and into its spare bytes
+        for (data, found) in [(1000 * 528 + 5, 1000 * 512 + 5), (1000 * 528 + 517, 1001 * 512)] {
+            let nand = Nand::new(Sparse { size: 1 << 40, data }, page);
+            assert_eq!(nand.data_from(7), Some(found));
+            assert_eq!(nand.data_from(found + 2), Some(found + 2));
+            assert_eq!(nand.data_from(found + 600), None);
+        }
+    }
 }

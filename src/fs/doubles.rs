@@ -16,7 +16,7 @@ use super::rename::Source;
 use super::{DirId, Fs};
 use crate::disk::log::{self, Log};
 use crate::error::Result;
-use crate::mdir::{Double, Entry, Kind, Mdir, store};
+use crate::mdir::{Double, Entry, Kind, store};
 
 /// The name of an entry, and the condition that selects it among others of that name.
 type Unreachable = (Box<[u8]>, fn(&Entry) -> bool);
@@ -108,13 +108,6 @@ impl Fs {
         Ok(())
     }
 
-    /// Whether `dir` has entries that are hidden by others of the same name.
-    pub(super) fn hides_doubles(&mut self, dir: DirId) -> Result<bool> {
-        let pairs = &self.dir(dir)?.pairs;
-        let hides = |m: &Mdir| m.entries.iter().any(Entry::is_hidden_double);
-        Ok(pairs.iter().any(|&ix| self.pair(ix).mdir.as_ref().is_some_and(|m| hides(m))))
-    }
-
     /// Move files and directories to `lost+found` that cannot be reached because the C driver opens
     /// another entry under their name. Returns the old and the new path of each.
     pub fn set_doubles_aside(&mut self) -> Result<Vec<(String, String)>> {
@@ -133,16 +126,22 @@ impl Fs {
         Ok(moved)
     }
 
-    /// The entries of `dir` that cannot be reached.
-    fn unreachable_in(&mut self, dir: DirId) -> Result<Vec<Unreachable>> {
+    /// The entries of `dir` that cannot be reached, because another entry has the same name.
+    pub(super) fn unreachable_in(&mut self, dir: DirId) -> Result<Vec<Unreachable>> {
         let name_max = self.superblock.name_max as usize;
+        let pairs = self.dir(dir)?.pairs.clone();
+        // An entry of an unknown type cannot be moved. So what else has its name must go, wherever
+        // in the directory the two are.
         let mut unknown: HashSet<Box<[u8]>> = HashSet::new();
+        for &ix in &pairs {
+            let entries = self.mdir(ix)?.entries.iter();
+            let of_unknown_type = entries.filter(|e| matches!(e.kind, Kind::Other(_)));
+            unknown.extend(of_unknown_type.map(|e| e.name.clone()));
+        }
         let mut found: Vec<Unreachable> = Vec::new();
-        for ix in self.dir(dir)?.pairs.clone() {
+        for ix in pairs {
             for e in &self.mdir(ix)?.entries {
-                if matches!(e.kind, Kind::Other(_)) {
-                    unknown.insert(e.name.clone());
-                } else if e.name.len() > name_max {
+                if e.name.len() > name_max {
                     // this one will get another name
                 } else if e.is_hidden_double() {
                     found.push((e.name.clone(), Entry::is_hidden_double));

@@ -224,12 +224,14 @@ impl Fs {
         Ok(())
     }
 
-    /// The pair on these blocks. `guess` is looked at first.
+    /// The pair that has the first of these blocks, or else the second, because that is the pair in
+    /// which the entry that moves is hidden. `guess` is looked at first.
     fn pair_of(&self, blocks: Pair, guess: Option<PairIx>) -> Option<PairIx> {
-        let is_it = |p: &PairInfo| p.on_disk && p.blocks.same(blocks);
+        let has = |p: &PairInfo, block| p.on_disk && p.blocks.0.contains(&block);
+        let at_block = |block| self.thread.iter().find(|(_, p)| has(p, block)).map(|(ix, _)| ix);
         guess
-            .filter(|&ix| self.thread.find(ix).is_some_and(is_it))
-            .or_else(|| self.thread.iter().find(|(_, p)| is_it(p)).map(|(ix, _)| ix))
+            .filter(|&ix| self.thread.find(ix).is_some_and(|p| p.blocks.same(blocks) && p.on_disk))
+            .or_else(|| blocks.0.into_iter().find_map(at_block))
     }
 
     /// The pair whose tail on disk leads to `at`.

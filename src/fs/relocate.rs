@@ -360,7 +360,7 @@ impl Fs {
     fn readdress_on_disk(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
         // the entry of a pending move is known by the blocks of its pair
         let goal = match gstate.pending_move() {
-            Some((pair, id)) if pair.same(old) => {
+            Some((pair, id)) if pair.overlaps(old) => {
                 gstate.with_move(Some((self.pair(ix).blocks, id)))
             }
             _ => gstate,
@@ -428,8 +428,9 @@ impl Fs {
             }
         }
         found.sort_by_key(|&(at, id)| {
-            moving
-                .is_some_and(|(source, leaving)| leaving == id && source.same(self.pair(at).blocks))
+            moving.is_some_and(|(source, leaving)| {
+                leaving == id && source.overlaps(self.pair(at).blocks)
+            })
         });
         Ok(found)
     }

@@ -31,7 +31,7 @@ impl Fs {
             }
             // the order of entries with the same name shows which of them counts
             if !self.dirs[dir].sorted
-                && !self.hides_doubles(dir)?
+                && self.unreachable_in(dir)?.is_empty()
                 && (self.sort_pairs(dir)? | self.sort_across(dir)?)
             {
                 done.push(self.path_of(dir));

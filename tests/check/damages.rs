@@ -1,5 +1,6 @@
 //! One image for each kind of damage, and what `-p` and `-y` do with it.
 
+use littlefs::disk::commit::Writer;
 use littlefs::disk::{Tail, tag};
 
 use super::builder::{
@@ -493,7 +494,46 @@ fn names() -> Vec<Damage> {
         loses: false,
         files: kept(&[("dir/c", "c"), ("dir/y", "y"), ("dir/z", "z")]),
     });
+    damages.extend(of_unknown_type_and_known());
     damages
+}
+
+/// A name that a file has, and an entry of an unknown type before or behind it.
+fn of_unknown_type_and_known() -> Vec<Damage> {
+    let unknown = |w: &mut Writer, id| w.tag(0x033, id, b"x");
+    let one_pair = |unknown_id: u16| {
+        let mut b = Builder::new();
+        b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+        b.pair([2, 3], |w| {
+            for id in 0..2 {
+                match id == unknown_id {
+                    true => unknown(w, id),
+                    false => put_inline(w, id, b"x", b"x"),
+                }
+            }
+        });
+        b
+    };
+    let mut later = Builder::new();
+    later.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+    later.pair([2, 3], |w| {
+        put_inline(w, 0, b"x", b"x");
+        w.tail(hard([4, 5]));
+    });
+    later.pair([4, 5], |w| unknown(w, 0));
+    let damage = |name, image| Damage {
+        name,
+        code: "name-duplicate",
+        image,
+        preen: Preen::Leaves,
+        loses: false,
+        files: kept(&[("lost+found/x", "x")]),
+    };
+    vec![
+        damage("a name of an unknown type, and then of a file", one_pair(0)),
+        damage("a name of a file, and then of an unknown type", one_pair(1)),
+        damage("a name of a file, and of an unknown type in the next pair", later),
+    ]
 }
 
 /// Many kinds of damage at once.

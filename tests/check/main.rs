@@ -251,6 +251,37 @@ fn every_kind_of_damage() {
     }
 }
 
+/// The global state may name the source of a move by one right block and a wrong one. The entry is
+/// hidden then. So it must also be deleted by the first write, or it would be there twice.
+#[test]
+fn a_move_named_by_one_block_of_its_pair_is_finished() {
+    for wrong in [99, 9999, u32::MAX] {
+        for source in [[2, wrong], [wrong, 2], [3, wrong], [wrong, 3]] {
+            let mut b = Builder::new();
+            b.root(soft([2, 3]), |w| {
+                put_dir(w, 1, b"dir", [2, 3]);
+                put_inline(w, 2, b"moved", b"content");
+                w.gdelta(moving(source, 0));
+            });
+            b.pair([2, 3], |w| {
+                put_inline(w, 0, b"moved", b"content");
+                put_inline(w, 1, b"other", b"other");
+            });
+            let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+            let before = files_in(&dev);
+            assert_eq!(before.keys().collect::<Vec<_>>(), ["dir/other", "moved"], "{source:?}");
+            let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
+            assert!(!fs.is_read_only(), "{source:?}: {:?}", fs.warnings());
+            fs.create(ROOT, b"zz").and_then(|()| fs.flush()).expect("written");
+            let report = check(dev.clone()).expect("examined");
+            assert!(report.is_clean(), "{source:?}: {:#?}", report.findings);
+            let after = files_in(&dev);
+            assert_eq!(after.keys().collect::<Vec<_>>(), ["dir/other", "moved", "zz"]);
+            assert!(files_in_c("one block", dev.image(), b.geometry) == after, "as C reads it");
+        }
+    }
+}
+
 /// While a move is pending, two entries may name the same list. But no list may have a block of
 /// metadata, because removing the file would free that block.
 #[test]
