@@ -36,7 +36,8 @@ pub fn data_offset(i: u32) -> u32 {
 /// block of a position is `(pos - 4 * (popcount(i - 1) + 2)) / b`. This needs the result to compute
 /// it. But `pos / b` is either the result or one more, and with both as `i` on the right side, the
 /// formula gives the result, as long as `4 * (popcount(i) + 2) <= b`. In files up to
-/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. DESIGN.md
+/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. In smaller
+/// blocks, the result may be off by one; then the offset is outside the data of the block. DESIGN.md
 /// of littlefs has the same formula.
 pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     let b = u64::from(block_size) - 8;
@@ -48,7 +49,15 @@ pub fn locate(block_size: u32, pos: u32) -> (u32, u32) {
     }
     // the formula, with the estimate on its right side
     let i = (pos - 4 * (u64::from((i - 1).count_ones()) + 2)) / b;
-    (i as u32, (pos - b * i - 4 * u64::from(i.count_ones())) as u32)
+    let off = (pos - b * i - 4 * u64::from(i.count_ones())) as u32;
+    let i = i as u32;
+    if off >= block_size {
+        (i + 1, off - block_size + data_offset(i + 1))
+    } else if off < data_offset(i) {
+        (i - 1, off + block_size - data_offset(i))
+    } else {
+        (i, off)
+    }
 }
 
 /// The position in the file of the first data byte of block `i`.
@@ -71,6 +80,20 @@ pub fn blocks(block_size: u32, size: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where many pointers stand before a block, in the smallest blocks of all.
+    #[test]
+    fn positions_in_large_files_are_inside_their_blocks() {
+        for bs in [104, 108, 112, 128] {
+            for k in 8..25 {
+                for i in [(1 << k) - 2, (1 << k) - 1, 1 << k, (1 << k) + 1] {
+                    let Ok(pos) = u32::try_from(start(bs, i)) else { continue };
+                    assert_eq!(locate(bs, pos), (i, data_offset(i)), "block {i} of {bs}");
+                    assert_eq!(locate(bs, pos - 1), (i - 1, bs - 1), "block {i} of {bs}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn positions_follow_from_counting_data_bytes() {
