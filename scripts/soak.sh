@@ -90,12 +90,19 @@ FUZZ_FLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage
 fuzz_target() {
     local found=$logs/fuzz/$1
     mkdir -p "$found/corpus"
-    "$built/$1" -max_total_time=$((minutes * 60)) -max_len=65600 -timeout=20 -rss_limit_mb=2048 \
-        -print_final_stats=1 -artifact_prefix="$found/" "$found/corpus" "fuzz/corpus/$1"
+    if "$built/$1" -max_total_time=$((minutes * 60)) -max_len=65600 -timeout=20 \
+        -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$found/" \
+        "$found/corpus" "fuzz/corpus/$1" 2>"$work/fuzz-$1.log"; then
+        awk -v target="$1" '/number_of_executed_units/ { print target ": " $2 " fuzz runs" }' \
+            "$work/fuzz-$1.log"
+    else
+        tail -n 60 "$work/fuzz-$1.log"
+        return 1
+    fi
 }
 
 soak_fuzz() {
-    local host built target targets bins=() failed=0
+    local host built target targets bins=()
     install_missing c++:g++
     host=$(rustc -vV | sed -n 's/^host: //p')
     built=$target_dir/fuzz/$host/release
@@ -106,15 +113,11 @@ soak_fuzz() {
     # shellcheck disable=SC2086 # unquoted, so that its line ends become spaces
     RUSTFLAGS=$(echo $FUZZ_FLAGS) cargo build --release --manifest-path fuzz/Cargo.toml \
         --target "$host" --target-dir "$target_dir/fuzz" "${bins[@]}" || return 1
-    for target in $targets; do
-        if fuzz_target "$target" 2>"$work/fuzz.log"; then
-            echo "$target: $(awk '/number_of_executed_units/ { print $2 }' "$work/fuzz.log") fuzz runs"
-        else
-            tail -n 60 "$work/fuzz.log"
-            failed=1
-        fi
-    done
-    return "$failed"
+    # A target keeps one processor busy, so as many run at a time as there are processors.
+    export -f fuzz_target
+    export built logs minutes work
+    # shellcheck disable=SC2086 # a word for each target
+    printf '%s\n' $targets | xargs -P "$(nproc)" -I{} bash -c 'fuzz_target {}'
 }
 
 soak_posix() { FSX_OPS=$((minutes * 300000)) scripts/posix.sh; }
