@@ -62,7 +62,7 @@ pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
         let change = if done.interrupted { "the interrupted change" } else { "the change" };
         writeln!(
             io::stdout(),
-            "{}: {change} is undone; written: {}",
+            "{}: {change} is undone, {} written",
             args.image.show(),
             show::bytes(done.bytes)
         )?;

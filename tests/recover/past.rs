@@ -149,8 +149,17 @@ impl Past {
         }
     }
 
+    /// Note the content that an operation is to give a path. If it is interrupted, the content may be in
+    /// a commit that never took effect: of a new pair that nothing names yet.
+    fn intend(&mut self, path: &[u8], bytes: Vec<u8>) {
+        if self.cut {
+            self.versions.entry(path.to_vec()).or_default().insert(bytes);
+        }
+    }
+
     pub fn write(&mut self, path: &[u8], bytes: &[u8]) {
         self.versions.entry(path.to_vec()).or_default().insert(Vec::new());
+        self.intend(path, bytes.to_vec());
         let written = self.c.write_file(path, bytes);
         self.expect(written);
         self.note(path);
@@ -197,6 +206,7 @@ impl Past {
                 if let Some(path) = self.file() {
                     let size = self.size();
                     let bytes = self.random.bytes(size);
+                    self.intend(&path, [&self.present[&path][..], &bytes].concat());
                     let appended = self.c.append(&path, &bytes);
                     self.expect(appended);
                     self.note(&path);
@@ -206,6 +216,10 @@ impl Past {
                 if let Some(path) = self.file() {
                     let at = self.random.below(self.present[&path].len() + 1);
                     let bytes = self.random.bytes(17);
+                    let mut content = self.present[&path].clone();
+                    content.resize(content.len().max(at + bytes.len()), 0);
+                    content[at..at + bytes.len()].copy_from_slice(&bytes);
+                    self.intend(&path, content);
                     let written = self.c.write_at(&path, at as u32, &bytes);
                     self.expect(written);
                     self.note(&path);
@@ -214,6 +228,7 @@ impl Past {
             16 => {
                 if let Some(path) = self.file() {
                     let to = self.random.below(self.present[&path].len() + 1);
+                    self.intend(&path, self.present[&path][..to].to_vec());
                     let cut = self.c.truncate(&path, to as u32);
                     self.expect(cut);
                     self.note(&path);
@@ -222,6 +237,7 @@ impl Past {
             17 => {
                 if let Some(from) = self.file() {
                     let to = self.path();
+                    self.intend(&to, self.present[&from].clone());
                     let renamed = self.c.rename(&from, &to);
                     self.expect(renamed);
                     self.note(&from);

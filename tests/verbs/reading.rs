@@ -85,7 +85,7 @@ fn tree_du_and_stat_tell_what_is_there() {
     assert_eq!(info["blocks_used"], blocks("/"), "every block belongs to something");
     assert_eq!(desk.ok(&["du", "-s", "new.img", "www"]).text().lines().count(), 1);
     let stat = desk.ok(&["stat", "new.img", "www/js/app.js", "etc"]).text().to_owned();
-    for words in ["size        9000 bytes", "3 blocks, the last one is block", "1 metadata pairs"] {
+    for words in ["size        9000 bytes", "3 blocks, the last one is block", "1 metadata pair,"] {
         assert!(stat.contains(words), "{stat}");
     }
     let json = desk.ok(&["stat", "--json", "new.img", "etc/config.txt"]).json();
