@@ -51,7 +51,7 @@ pub enum Grade {
     /// The content stood in a commit, whose CRC is good.
     Checked,
     /// Head and size of its list are known from a commit, every block is there, and what is left of
-    /// the logs shows that none was written again.
+    /// the logs shows that no commit used one of them again.
     Complete,
     /// Anything else: some of it is not there, or it cannot be shown that it is as it was.
     Partial,
@@ -107,7 +107,7 @@ pub struct Recovered {
     /// Ranges of bytes that are not there any more: at most 256, of which the last one may then have
     /// bytes in it that are there.
     pub missing: Arc<[Range<u64>]>,
-    /// What keeps it from a better grade; one sentence each.
+    /// What keeps it from a better grade, or what a grade of complete relies on; one sentence each.
     pub reasons: Vec<&'static str>,
     /// Time of last change, in nanoseconds since 1970, where attributes hold it.
     pub modified: Option<i64>,
@@ -137,8 +137,8 @@ const MISSING_MAX: usize = 256;
 
 const UNPROVED: &str =
     "its blocks were free for a time, and logs of that time are lost, so it may have other content";
-const UNCOMMITTED: &str =
-    "no commit used its blocks again, but a write that was never committed may have changed them";
+const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that was interrupted before its \
+     commit could have changed them";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
@@ -316,8 +316,11 @@ impl Finder<'_> {
         file.size = u64::from(list.size);
         file.head_block = Some(list.head);
         let standing = self.proofs.standing(number, list, state);
-        if standing == Standing::Proved {
+        if standing <= Standing::Quiet {
             file.grade = Grade::Complete;
+            if standing == Standing::Quiet {
+                file.reasons.push(UNCOMMITTED);
+            }
             let blocks = self.lists.get(list).map(|chain| chain.blocks.clone());
             file.source = Source::Blocks(blocks.unwrap_or_default());
             return;
@@ -325,11 +328,10 @@ impl Finder<'_> {
         file.grade = Grade::Partial;
         let Left { blocks, missing } = self.left(list);
         let is_live = self.world.timelines.get(number).is_some_and(|t| t.live);
-        file.reasons.push(match (missing.is_empty(), standing) {
-            (false, _) => MISSING,
-            (true, Standing::Quiet) => UNCOMMITTED,
-            (true, _) if is_live => UNPROVED,
-            (true, _) => LOST_PAIR,
+        file.reasons.push(match missing.is_empty() {
+            false => MISSING,
+            true if is_live => UNPROVED,
+            true => LOST_PAIR,
         });
         file.missing = missing;
         file.source = Source::Blocks(blocks);

@@ -170,8 +170,10 @@ impl Fs {
     }
 }
 
+/// Entries of one name are in order, because no order would be better: where this is asked, they are
+/// of unknown types.
 fn in_order(a: &Entry, b: &Entry) -> bool {
-    a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_lt()
+    a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_le()
 }
 
 /// The indices of the fewest names that must be removed so that the others are in ascending order.

@@ -283,6 +283,7 @@ impl<'a> Proofs<'a> {
         let others = self.obscure.len() - usize::from(self.obscure.contains(&number));
         let last = timeline.history.states.saturating_sub(1);
         self.world.whole
+            && self.world.shows_uncommitted_writes()
             && self.gone(timeline).all(|span| span.until.is_some_and(|until| until <= state))
             && !(last > state && is_unwritten(timeline))
             && others == 0

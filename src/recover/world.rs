@@ -415,6 +415,13 @@ impl<'a> World<'a> {
         joined
     }
 
+    /// Whether a write that was not committed shows, in most cases. It does not in version 1: a driver
+    /// that was started again begins with the first free block, and so often writes just the new
+    /// content of a file where the content before its present one was.
+    pub fn shows_uncommitted_writes(&self) -> bool {
+        self.dialect != Dialect::V1
+    }
+
     /// What a block looks like.
     pub fn look(&self, block: u32) -> Look {
         self.looks.get(block as usize).copied().unwrap_or(Look::Unreadable)

@@ -529,7 +529,23 @@ fn of_unknown_type_and_known() -> Vec<Damage> {
         loses: false,
         files: kept(&[("lost+found/x", "x")]),
     };
+    let mut twice = Builder::new();
+    twice.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+    twice.pair([2, 3], |w| {
+        put_inline(w, 0, b"y", b"y");
+        unknown(w, 1);
+        unknown(w, 2);
+        put_inline(w, 3, b"b", b"b");
+    });
     vec![
+        Damage {
+            name: "a name of an unknown type twice",
+            code: "name-order",
+            image: twice,
+            preen: Preen::Mends,
+            loses: false,
+            files: kept(&[("dir/b", "b"), ("dir/y", "y")]),
+        },
         damage("a name of an unknown type, and then of a file", one_pair(0)),
         damage("a name of a file, and then of an unknown type", one_pair(1)),
         damage("a name of a file, and of an unknown type in the next pair", later),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use littlefs::bd::{Geometry, RamDevice};
-use littlefs::recover::{Grade, Recovery, recover};
+use littlefs::recover::{Grade, Recovered, Recovery, recover};
 
 use crate::common::clfs::{CError, CLfs, Config};
 
@@ -313,11 +313,17 @@ impl Past {
         { same }.any(|(_, versions)| versions.contains(bytes))
     }
 
-    /// What is wrong with a recovery. `sure` counts its results that are checked, and complete.
+    /// What is wrong with a recovery. `sure` counts its results that are checked, and complete. After a
+    /// loss of power, those do not count that say that they rely on every write having been committed.
     pub fn faults(&mut self, sure: &mut [usize; 2]) -> Vec<String> {
         let (recovery, device) = self.recover();
         let mut faults = Vec::new();
-        for file in recovery.files.iter().filter(|file| file.grade != Grade::Partial) {
+        let was_cut = self.interrupted > 0;
+        let relies = |file: &Recovered| {
+            file.reasons.iter().any(|reason| reason.contains("interrupted before its commit"))
+        };
+        let all = recovery.files.iter().filter(|file| file.grade != Grade::Partial);
+        for file in all.filter(|file| !(was_cut && relies(file))) {
             sure[usize::from(file.grade == Grade::Complete)] += 1;
             let path = file.path.as_deref().expect("a path");
             let bytes = file.content(&device).expect("readable");

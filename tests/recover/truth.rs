@@ -38,7 +38,8 @@ fn nothing_wrong_is_called_checked_or_complete() {
     tell_the_truth(0);
 }
 
-/// A write that the power interrupts leaves no trace in any log.
+/// A write that the power interrupts leaves no trace in any log. Complete results that this may have
+/// changed say so; all others are right.
 #[test]
 fn nothing_wrong_is_called_checked_or_complete_after_power_cuts() {
     tell_the_truth(6);
