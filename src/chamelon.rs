@@ -29,7 +29,7 @@ use crate::dialect::View;
 #[cfg(feature = "inspect")]
 use crate::dialect::{Lists, LivePair, Reading};
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail, list::{Met, Place}, log::RawEntry, read_u32_le, tag};
+use crate::disk::{Pair, Part, Tail, list::{Met, Place}, log::RawEntry, read_u32_le, tag};
 use crate::disk::Superblock;
 use crate::error::Result;
 #[cfg(feature = "inspect")]
@@ -88,7 +88,10 @@ pub(crate) fn entries(block: Vec<u8>) -> (Option<Tail>, BTreeMap<u16, RawEntry>)
             name_type: Some(ty),
             name: name.into(),
             data: data.map(|(ty, data)| (ty, data.into())),
-            attrs: attrs.map(|(ty, data)| (ty as u8, data.into())).collect(),
+            attrs: attrs
+                .map(|(ty, data)| (ty as u8, Part::from(data)))
+                .collect::<Vec<_>>()
+                .into(),
         });
     }
     (log.hardtail.map(|pair| Tail { pair, hard: true }), entries)

@@ -12,6 +12,7 @@ pub mod gstate;
 pub mod list;
 pub mod log;
 pub mod name;
+pub mod part;
 pub mod superblock;
 pub mod tag;
 
@@ -19,6 +20,7 @@ use std::fmt;
 
 pub use gstate::GState;
 pub use list::List;
+pub use part::Part;
 pub use superblock::Superblock;
 pub use tag::Tag;
 

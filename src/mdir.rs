@@ -6,11 +6,12 @@
 pub mod store;
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use crate::disk::commit::{BlockFull, Commit, Layout, Writer};
 use crate::disk::entry::Content;
 use crate::disk::log::{Log, RawEntry};
-use crate::disk::{BLOCK_NULL, GState, List, Pair, Tail, name, tag};
+use crate::disk::{BLOCK_NULL, GState, List, Pair, Part, Tail, name, part, tag};
 use crate::error::{Corrupt, StructFault};
 use crate::slots::SlotId;
 
@@ -39,6 +40,8 @@ pub type MoveId = u32;
 
 /// Bytes a compacted pair keeps free beside its entries: revision, tail, global state, CRC.
 pub const RESERVED: u32 = 40;
+/// Entries get a copy of their bytes if the log is longer than twice their size and this many bytes.
+const TRIM_MIN: u32 = 512;
 /// A pair is split before it holds this many entries.
 pub const COUNT_MAX: usize = 0xff;
 
@@ -94,7 +97,7 @@ pub enum Double {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Data {
     /// The content itself.
-    Inline(Vec<u8>),
+    Inline(Part),
     /// A CTZ list; the head is null while the file's first blocks are not written yet.
     Ctz(List),
     /// A directory's first pair.
@@ -105,7 +108,7 @@ pub enum Data {
         dir: Option<DirId>,
     },
     /// Anything else: kept as found.
-    Raw(u16, Box<[u8]>),
+    Raw(u16, Part),
     /// No struct at all.
     Missing,
 }
@@ -114,15 +117,30 @@ impl Data {
     /// A file in blocks of which none is written yet.
     pub const EMPTY_LIST: Self = Self::Ctz(List { head: BLOCK_NULL, size: 0 });
 
-    fn from_raw(raw: Option<(u16, Box<[u8]>)>) -> Self {
+    fn from_raw(raw: Option<(u16, Part)>) -> Self {
         let Some((ty, data)) = raw else { return Self::Missing };
         match Content::decode(ty, &data) {
-            Content::Inline(_) => Self::Inline(data.into_vec()),
+            Content::Inline(_) => Self::Inline(data),
             Content::List(list) => Self::Ctz(list),
             Content::Dir(pair) => Self::Dir { pair, dir: None },
             Content::Short { .. } | Content::Unknown { .. } | Content::Missing => {
                 Self::Raw(ty, data)
             }
+        }
+    }
+
+    /// Copy the bytes that it shares with others.
+    pub fn detach(&mut self) {
+        if let Some(bytes) = self.part() {
+            bytes.detach();
+        }
+    }
+
+    /// Its bytes, if it has some that may be shared.
+    fn part(&mut self) -> Option<&mut Part> {
+        match self {
+            Self::Inline(bytes) | Self::Raw(_, bytes) => Some(bytes),
+            Self::Ctz(_) | Self::Dir { .. } | Self::Missing => None,
         }
     }
 
@@ -152,9 +170,23 @@ pub struct Attr {
     /// Its type.
     pub ty: u8,
     /// Its data.
-    pub data: Option<Box<[u8]>>,
+    pub data: Option<Part>,
     /// Whether this is not on disk yet.
     pub dirty: bool,
+}
+
+impl Attr {
+    /// Bytes of a compacted pair it takes.
+    fn size_on_disk(&self) -> u32 {
+        self.data.as_ref().map_or(0, |data| 4 + data.len() as u32)
+    }
+
+    /// Copy the bytes that it shares with others.
+    pub fn detach(&mut self) {
+        if let Some(data) = &mut self.data {
+            data.detach();
+        }
+    }
 }
 
 /// The part an entry plays in pending moves.
@@ -174,13 +206,13 @@ pub enum Role {
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// Its name.
-    pub name: Box<[u8]>,
+    pub name: Part,
     /// What it is.
     pub kind: Kind,
     /// Its struct.
     pub data: Data,
     /// Its user attributes.
-    pub attrs: Vec<Attr>,
+    pub attrs: Part<Attr>,
     /// The open file that overlays its content.
     pub file: Option<FileId>,
     /// Its part in pending moves.
@@ -200,11 +232,15 @@ pub struct Entry {
 impl Entry {
     /// A new entry, nowhere on disk.
     pub fn new(name: &[u8], kind: Kind, data: Data) -> Self {
+        Self::with_name(name.into(), kind, data)
+    }
+
+    fn with_name(name: Part, kind: Kind, data: Data) -> Self {
         Self {
-            name: name.into(),
+            name,
             kind,
             data,
-            attrs: Vec::new(),
+            attrs: Part::default(),
             file: None,
             role: Role::Live,
             did: None,
@@ -213,30 +249,6 @@ impl Entry {
             discount: 0,
             double: Double::No,
         }
-    }
-
-    /// The entry of an id; none if nothing was ever stored under that.
-    fn from_raw(raw: RawEntry, id: u16) -> Option<Self> {
-        if raw.name_type.is_none() && raw.data.is_none() {
-            return None;
-        }
-        Some(Self {
-            name: raw.name,
-            kind: raw.name_type.map_or(Kind::Nameless, Kind::from_type),
-            data: Data::from_raw(raw.data),
-            attrs: raw
-                .attrs
-                .into_iter()
-                .map(|(ty, data)| Attr { ty, data: Some(data), dirty: false })
-                .collect(),
-            file: None,
-            role: Role::Live,
-            did: Some(id),
-            dirty: false,
-            inherited: false,
-            discount: 0,
-            double: Double::No,
-        })
     }
 
     /// The damage of an entry whose struct does not say where its content is.
@@ -252,11 +264,19 @@ impl Entry {
         Corrupt::BadStruct { pair, id, why }
     }
 
+    /// Copy the bytes that it shares with others, so that it does not keep a whole log in memory.
+    pub fn detach(&mut self) {
+        self.name.detach();
+        self.data.detach();
+        for a in self.attrs.make_mut() {
+            a.detach();
+        }
+    }
+
     /// Bytes of a compacted pair it takes.
     pub fn size_on_disk(&self) -> u32 {
-        let attrs: usize =
-            self.attrs.iter().filter_map(|a| a.data.as_ref().map(|d| 4 + d.len())).sum();
-        4 + self.name.len() as u32 + self.data.size_on_disk() + attrs as u32
+        let attrs: u32 = self.attrs.iter().map(Attr::size_on_disk).sum();
+        4 + self.name.len() as u32 + self.data.size_on_disk() + attrs
     }
 
     /// The attributes it has, as types and data.
@@ -352,6 +372,9 @@ pub struct LogEnd {
 }
 
 /// The entries of one metadata pair.
+///
+/// The entries that were read share the bytes of their log and one list of attributes. An entry that
+/// is inserted later has its own copy, so that it does not keep the log of another pair in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Mdir {
     /// In the order of their ids.
@@ -360,20 +383,57 @@ pub struct Mdir {
     disk_count: u16,
     /// Bytes of all entries in a compacted pair.
     size: u32,
+    /// The most bytes that the entries share.
+    shared: u32,
 }
 
 impl Mdir {
     /// What a log holds.
     pub fn from_log(log: Log) -> Self {
         let disk_count = log.entries.len() as u16;
-        let entries: Vec<Entry> = log
-            .entries
-            .into_iter()
-            .enumerate()
-            .filter_map(|(id, raw)| Entry::from_raw(raw, id as u16))
-            .collect();
-        let size = entries.iter().map(Entry::weight).sum();
-        Self { entries, disk_count, size }
+        let mut entries = Vec::with_capacity(log.entries.len());
+        let mut attrs: Vec<Attr> = Vec::new();
+        // the index of each entry that has attributes, and the end of its attributes in `attrs`
+        let mut ends: Vec<(usize, u32)> = Vec::new();
+        for (id, raw) in log.entries.into_iter().enumerate() {
+            let RawEntry { name_type, name, data, attrs: own } = raw;
+            if name_type.is_none() && data.is_none() {
+                // nothing was ever stored under this id
+                continue;
+            }
+            if !own.is_empty() {
+                let attr = |(ty, data)| Attr { ty, data: Some(data), dirty: false };
+                attrs.extend(own.iter().cloned().map(attr));
+                ends.push((entries.len(), attrs.len() as u32));
+            }
+            let kind = name_type.map_or(Kind::Nameless, Kind::from_type);
+            let mut e = Entry::with_name(name, kind, Data::from_raw(data));
+            (e.did, e.dirty) = (Some(id as u16), false);
+            entries.push(e);
+        }
+        let size = entries.iter().map(Entry::size_on_disk).sum::<u32>()
+            + attrs.iter().map(Attr::size_on_disk).sum::<u32>();
+        let mut mdir = Self { entries, disk_count, size, shared: log.off };
+        mdir.trim(&mut attrs);
+        let attrs: Arc<[Attr]> = attrs.into();
+        let mut start = 0;
+        for (at, end) in ends {
+            if let Some(e) = mdir.entries.get_mut(at) {
+                e.attrs = Part::of(&attrs, start..end);
+            }
+            start = end;
+        }
+        mdir
+    }
+
+    /// If the entries and their attributes are a small part of the log from which they were read,
+    /// let them share a copy of their own bytes, so that the rest of the log is freed.
+    fn trim(&mut self, attrs: &mut [Attr]) {
+        if self.shared > 2 * self.size + TRIM_MIN {
+            let parts = self.entries.iter_mut().flat_map(|e| [Some(&mut e.name), e.data.part()]);
+            part::gather(parts.chain(attrs.iter_mut().map(|a| a.data.as_mut())).flatten());
+            self.shared = self.size;
+        }
     }
 
     /// Bytes of all entries in a compacted pair.
@@ -383,7 +443,11 @@ impl Mdir {
 
     /// Rough bytes of memory held.
     pub fn footprint(&self) -> usize {
-        self.entries.len() * (size_of::<Entry>() + 32) + self.size as usize + 128
+        let attrs: usize = self.entries.iter().map(|e| e.attrs.len()).sum();
+        self.entries.len() * size_of::<Entry>()
+            + attrs * size_of::<Attr>()
+            + self.size.max(self.shared) as usize
+            + 128
     }
 
     /// Whether nothing of an ordinary entry is here, nor waits to go.
@@ -424,7 +488,8 @@ impl Mdir {
     }
 
     /// Put `e` before the entry at `at`.
-    pub fn insert(&mut self, at: usize, e: Entry) {
+    pub fn insert(&mut self, at: usize, mut e: Entry) {
+        e.detach();
         self.size += e.weight();
         self.entries.insert(at, e);
     }
@@ -453,7 +518,7 @@ impl Mdir {
         }
         let size = entries.iter().map(Entry::weight).sum();
         self.size -= size;
-        Self { entries, disk_count: 0, size }
+        Self { entries, disk_count: 0, size, shared: self.shared }
     }
 
     /// Whether a commit of `select` would leave no entry on disk.
@@ -564,8 +629,12 @@ impl Mdir {
             id += 1;
             e.dirty = false;
             e.inherited = false;
-            e.attrs.retain(|a| a.data.is_some());
-            e.attrs.iter_mut().for_each(|a| a.dirty = false);
+            if e.attrs.iter().any(|a| a.dirty || a.data.is_none()) {
+                e.attrs.change(|attrs| {
+                    attrs.retain(|a| a.data.is_some());
+                    attrs.iter_mut().for_each(|a| a.dirty = false);
+                });
+            }
         }
         self.disk_count = id;
         self.size = self.entries.iter().map(Entry::weight).sum();
@@ -610,5 +679,56 @@ impl Mdir {
     pub fn nothing_on_disk(&mut self) {
         self.disk_count = 0;
         self.entries.iter_mut().for_each(|e| e.did = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A log of `off` bytes with two entries that share `bytes`; the second has two attributes.
+    fn log(bytes: &Arc<[u8]>, off: u32) -> Log {
+        let part = |range| Part::of(bytes, range);
+        let data = Content::Inline(&[]).to_struct().map(|(ty, _)| (ty, part(4..8)));
+        let entry = |name, attrs: &[(u8, Part)]| RawEntry {
+            name_type: Some(tag::REG),
+            name: part(name),
+            data: data.clone(),
+            attrs: attrs.into(),
+        };
+        let attrs = [(1, part(8..12)), (2, part(12..12))];
+        Log { off, entries: vec![entry(0..2, &[]), entry(2..4, &attrs)], ..Log::default() }
+    }
+
+    fn check(mdir: &Mdir) {
+        let e = &mdir.entries[1];
+        assert_eq!(*e.name, *b"b2");
+        assert_eq!(e.data, Data::Inline((*b"data").into()));
+        let attrs: Vec<(u8, &[u8])> = e.present().collect();
+        assert_eq!(attrs, [(1, &b"attr"[..]), (2, b"")]);
+        assert_eq!(mdir.entries.iter().map(Entry::size_on_disk).sum::<u32>(), mdir.size());
+    }
+
+    #[test]
+    fn entries_share_their_log_unless_it_is_much_longer() {
+        for (off, is_shared) in [(12, true), (500, true), (4096, false), (1 << 20, false)] {
+            let bytes: Arc<[u8]> = b"a1b2dataattr"[..].into();
+            let mdir = Mdir::from_log(log(&bytes, off));
+            check(&mdir);
+            assert_eq!(Arc::strong_count(&bytes) > 1, is_shared, "{off}");
+            assert!(mdir.footprint() < 2048);
+        }
+    }
+
+    #[test]
+    fn an_entry_that_is_inserted_keeps_no_other_log_in_memory() {
+        let bytes: Arc<[u8]> = b"a1b2dataattr"[..].into();
+        let mut source = Mdir::from_log(log(&bytes, 12));
+        let mut target = Mdir::default();
+        for at in 0..2 {
+            target.insert(at, source.remove(0));
+        }
+        check(&target);
+        assert_eq!(Arc::strong_count(&bytes), 1);
     }
 }

@@ -29,7 +29,7 @@ use crate::dialect::{LivePair, Reading};
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::dialect::tree::Content;
 #[cfg(feature = "inspect")]
-use crate::disk::{List, Pair, Tail, entry, log::RawEntry, tag};
+use crate::disk::{List, Pair, Part, Tail, entry, log::RawEntry, tag};
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
 use crate::disk::Superblock;
 #[cfg(any(feature = "cli", feature = "internals"))]
@@ -83,7 +83,12 @@ pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEnt
             _ => return RawEntry::default(),
         };
         let data = content.to_struct();
-        RawEntry { name_type: Some(name_type), name: entry.name, data, attrs: Vec::new() }
+        RawEntry {
+            name_type: Some(name_type),
+            name: entry.name.into(),
+            data,
+            attrs: Part::default(),
+        }
     };
     let found = block::read_one(dev, block).ok().flatten();
     found.map_or_else(BTreeMap::new, |(_, block)| {

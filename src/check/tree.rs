@@ -332,7 +332,7 @@ impl Checker<'_> {
         match (ty, content) {
             (tag::DIR, Content::Dir(pair)) => {
                 self.recorder.report.totals.directories += 1;
-                return Some(Child { pair, name: e.name });
+                return Some(Child { pair, name: e.name.to_box() });
             }
             (tag::DIR, Content::Short { .. }) if points => {
                 self.recorder.report.totals.directories += 1;

@@ -18,7 +18,7 @@ use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, check_range, r
 use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
-use crate::disk::{GState, List, Pair, Superblock, Tail, ctz};
+use crate::disk::{GState, List, Pair, Part, Superblock, Tail, ctz};
 use crate::error::{Error, IoError, IoOp, Result, Unsupported};
 use crate::mdir::{self, Attr, COUNT_MAX, Data, Kind, Mdir, Select};
 
@@ -312,7 +312,7 @@ impl<'a> Builder<'a> {
         let Geometry { block_size, .. } = geometry;
         let superblock = Superblock { block_size, block_count, name_max, ..superblock };
         let root =
-            mdir::Entry::new(MAGIC, Kind::Superblock, Data::Inline(superblock.to_bytes().into()));
+            mdir::Entry::new(MAGIC, Kind::Superblock, Data::Inline(Part::from(&superblock.to_bytes()[..])));
         if let Some(first) = laid.first_mut() {
             first.mdir.insert(0, root);
         }
@@ -375,7 +375,7 @@ impl<'a> Builder<'a> {
         heads: &[Option<Pair>],
     ) -> Option<mdir::Entry> {
         let (kind, data) = match entry.content {
-            Content::Inline(data) => (Kind::File, Data::Inline(data.into_vec())),
+            Content::Inline(data) => (Kind::File, Data::Inline(data.into())),
             Content::List { head, size } => {
                 (Kind::File, self.value(size, Source::List { head, size }))
             }
@@ -387,12 +387,12 @@ impl<'a> Builder<'a> {
             Content::Nothing => (Kind::File, Data::Missing),
         };
         let mut new = mdir::Entry::new(&entry.name, kind, data);
-        let attrs = entry.attrs.into_iter();
-        new.attrs = attrs.map(|(ty, data)| Attr { ty, data: Some(data), dirty: false }).collect();
+        let attr = |(ty, data): (u8, Box<[u8]>)| Attr { ty, data: Some(data.into()), dirty: false };
+        new.attrs = entry.attrs.into_iter().map(attr).collect::<Vec<_>>().into();
         if new.size_on_disk() > room
             && let Data::Inline(data) = &mut new.data
         {
-            let data = std::mem::take(data);
+            let data = std::mem::take(data).into_vec();
             new.data = self.value(data.len() as u32, Source::Memory(data));
         }
         if new.size_on_disk() > room {
@@ -407,7 +407,7 @@ impl<'a> Builder<'a> {
     /// A list for a value, with new ranks. If there cannot be so many, its head is `NOWHERE`.
     fn value(&mut self, size: u32, source: Source) -> Data {
         if size == 0 {
-            return Data::Inline(Vec::new());
+            return Data::Inline(Part::default());
         }
         let len = ctz::blocks(self.layout.block_size, size);
         let count = self.source.geometry().block_count;

@@ -6,10 +6,10 @@
 use super::commit::Writer;
 use super::list::List;
 use super::log::RawEntry;
-use super::{Pair, tag};
+use super::{Pair, Part, tag};
 
 /// Type and data of a struct tag, in the form of [`RawEntry::data`].
-type Struct = (u16, Box<[u8]>);
+type Struct = (u16, Part);
 
 /// The content of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,13 @@
 //! Reading a metadata block by replaying its commits (SPEC: Directories / Metadata pairs).
 
+mod ids;
+
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
+use super::part::Part;
 use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
+use ids::Ids;
 
 /// What a metadata log holds after its last valid commit.
 #[derive(Debug, Clone, Default)]
@@ -43,17 +47,17 @@ impl Log {
     }
 }
 
-/// What a log holds for one id.
+/// What a log holds for one id. The entries that [`parse`] returns share the bytes of the log.
 #[derive(Debug, Clone, Default)]
 pub struct RawEntry {
     /// Type of the name tag, if a name was written.
     pub name_type: Option<u16>,
     /// The name.
-    pub name: Box<[u8]>,
+    pub name: Part,
     /// Type and data of the struct.
-    pub data: Option<(u16, Box<[u8]>)>,
+    pub data: Option<(u16, Part)>,
     /// User attributes: type and data, in the order in which they were written.
-    pub attrs: Vec<(u8, Box<[u8]>)>,
+    pub attrs: Part<(u8, Part)>,
 }
 
 /// Outcome of [`parse`].
@@ -69,7 +73,8 @@ pub enum Parsed {
 
 /// Replay the metadata log in `bytes`, the first bytes of a block of `block_size` bytes.
 ///
-/// This accepts any input: the log ends before the first commit that is not valid.
+/// This accepts any input: the log ends before the first commit that is not valid. The number of
+/// allocations does not depend on the number of entries.
 pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
     replay(bytes, block_size, |_, _| ())
 }
@@ -84,24 +89,89 @@ pub enum Step<'a> {
     Commit,
 }
 
+/// A log that is being replayed.
+pub struct Replay<'a> {
+    bytes: &'a [u8],
+    /// What the log holds up to here, except for its entries, which are in `ids`.
+    log: Log,
+    ids: Ids,
+}
+
+impl Replay<'_> {
+    /// The last tail that was written up to here.
+    pub fn tail(&self) -> Option<Tail> {
+        self.log.tail
+    }
+
+    /// The number of ids.
+    pub fn id_count(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// The type of the name tag of an id, if it has one.
+    pub fn name_type(&self, id: usize) -> Option<u16> {
+        self.ids.name_type(id)
+    }
+
+    /// A copy of what the log holds for an id.
+    pub fn entry(&self, id: usize) -> Option<RawEntry> {
+        self.ids.entry(id, self.bytes)
+    }
+
+    /// Apply one tag of a valid commit. Its data starts at byte `at`.
+    fn apply(&mut self, t: Tag, at: u32, data: &[u8]) {
+        let Self { log, ids, .. } = self;
+        match (t.type1(), t.type3()) {
+            (tag::NAME | tag::STRUCT | tag::USERATTR, _) => {
+                log.odd |= t.id() == tag::ID_NONE;
+                ids.apply(t, at);
+            }
+            (_, tag::CREATE) => ids.apply(t, at),
+            (_, tag::DELETE) => {
+                log.odd |= usize::from(t.id()) >= ids.len();
+                ids.apply(t, at);
+            }
+            (tag::TAIL, ty) => match Pair::from_bytes(data) {
+                Some(pair) => log.tail = Some(Tail { pair, hard: ty & 1 != 0 }),
+                None => log.odd = true,
+            },
+            (_, tag::MOVESTATE) => match GState::from_bytes(data) {
+                Some(delta) => log.gdelta = delta,
+                None => log.odd = true,
+            },
+            (_, tag::FCRC) => {
+                log.fcrc = read_u32_le(data, 0).zip(read_u32_le(data, 4));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Like [`parse`], and call `seen` for each step in the order of the log, with what the log holds
 /// after the step. Only complete commits are replayed. Between two tags of a commit, the log is in
 /// a state that never existed on disk, because each CREATE and DELETE shifts ids.
-pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'_>)) -> Parsed {
+pub fn replay(
+    bytes: &[u8],
+    block_size: usize,
+    mut seen: impl FnMut(&Replay<'_>, Step<'_>),
+) -> Parsed {
     let limit = block_size.min(bytes.len());
+    let bytes = &bytes[..limit];
     let partial = limit < block_size;
     let Some(rev) = read_u32_le(bytes, 0) else {
         return if partial { Parsed::NeedMore } else { Parsed::Empty };
     };
-    let mut log = Log { rev, seed: rev, ..Log::default() };
+    let log = Log { rev, seed: rev, ..Log::default() };
+    let mut now = Replay { bytes, log, ids: Ids::default() };
     let mut ptag = tag::FIRST;
     let mut off = 4;
     // Where the current commit starts, and its tags. They are applied only when its CRC is right,
     // because a torn commit must not have any effect.
     let mut start = 0;
-    let mut commit: Vec<(Tag, usize)> = Vec::with_capacity(limit / 32);
+    let mut commit: Vec<(Tag, u32)> = Vec::with_capacity(limit / 32);
+    let mut creates = 0;
     loop {
-        let Some(raw) = bytes[..limit].get(off..off + 4) else {
+        let Some(raw) = bytes.get(off..off + 4) else {
             if partial {
                 return Parsed::NeedMore;
             }
@@ -118,7 +188,7 @@ pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'
         }
         ptag = t.0;
         if t.is_ccrc() {
-            let Some(stored) = read_u32_le(&bytes[..limit], data_at) else {
+            let Some(stored) = read_u32_le(bytes, data_at) else {
                 if partial && data_at + 4 <= block_size {
                     return Parsed::NeedMore;
                 }
@@ -128,98 +198,41 @@ pub fn replay(bytes: &[u8], block_size: usize, mut seen: impl FnMut(&Log, Step<'
             if stored != sum {
                 break;
             }
-            if commit.iter().filter(|(t, _)| t.type3() == tag::CREATE).count() + log.entries.len()
-                > usize::from(tag::ID_NONE)
-            {
+            if creates + now.ids.len() > usize::from(tag::ID_NONE) {
                 // a tag cannot hold so many ids
                 break;
             }
-            log.seed = crc::crc(log.seed, &sum.to_le_bytes());
-            log.commits += 1;
-            log.fcrc = None;
-            for (t, at) in commit.drain(..) {
-                let data = &bytes[at..at + t.size() as usize];
-                apply(&mut log, t, data);
-                seen(&log, Step::Tag(t, data));
+            now.log.seed = crc::crc(now.log.seed, &sum.to_le_bytes());
+            now.log.commits += 1;
+            now.log.fcrc = None;
+            for &(t, at) in &commit {
+                let data = &bytes[at as usize..(at + t.size()) as usize];
+                now.apply(t, at, data);
+                seen(&now, Step::Tag(t, data));
             }
+            commit.clear();
+            creates = 0;
             ptag ^= u32::from(t.chunk() & 1) << 31;
-            log.off = next as u32;
-            log.ends |= log.off;
-            log.etag = ptag;
+            now.log.off = next as u32;
+            now.log.ends |= now.log.off;
+            now.log.etag = ptag;
             start = next;
-            seen(&log, Step::Commit);
+            seen(&now, Step::Commit);
         } else {
             if next > limit {
                 return Parsed::NeedMore;
             }
-            commit.push((t, data_at));
+            creates += usize::from(t.type3() == tag::CREATE);
+            commit.push((t, data_at as u32));
         }
         off = next;
     }
-    if log.off == 0 { Parsed::Empty } else { Parsed::Log(Box::new(log)) }
-}
-
-/// Apply one tag of a valid commit.
-fn apply(log: &mut Log, t: Tag, data: &[u8]) {
-    let id = usize::from(t.id());
-    let has_id = t.id() != tag::ID_NONE;
-    log.odd |= match t.type3() {
-        tag::DELETE => id >= log.entries.len(),
-        tag::MOVESTATE => data.len() < usize::from(GState::SIZE),
-        _ => match t.type1() {
-            tag::TAIL => data.len() < 8,
-            tag::NAME | tag::STRUCT | tag::USERATTR => !has_id,
-            _ => false,
-        },
-    };
-    match (t.type1(), t.type3()) {
-        (tag::NAME, ty) if has_id => {
-            // an id may appear without a CREATE tag, as all ids do after a compaction
-            if id >= log.entries.len() {
-                log.entries.resize_with(id + 1, RawEntry::default);
-            }
-            if let Some(e) = log.entries.get_mut(id) {
-                e.name_type = Some(ty);
-                e.name = data.into();
-            }
-        }
-        (_, tag::CREATE) if has_id && log.entries.len() < usize::from(tag::ID_NONE) => {
-            if id > log.entries.len() {
-                log.entries.resize_with(id, RawEntry::default);
-            }
-            log.entries.insert(id, RawEntry::default());
-        }
-        (_, tag::DELETE) if id < log.entries.len() => {
-            log.entries.remove(id);
-        }
-        (tag::STRUCT, ty) => {
-            if let Some(e) = log.entries.get_mut(id) {
-                e.data = (!t.is_deleted()).then(|| (ty, data.into()));
-            }
-        }
-        (tag::USERATTR, _) => {
-            if let Some(e) = log.entries.get_mut(id) {
-                e.attrs.retain(|(ty, _)| *ty != t.chunk());
-                if !t.is_deleted() {
-                    e.attrs.push((t.chunk(), data.into()));
-                }
-            }
-        }
-        (tag::TAIL, ty) => {
-            if let Some(pair) = Pair::from_bytes(data) {
-                log.tail = Some(Tail { pair, hard: ty & 1 != 0 });
-            }
-        }
-        (_, tag::MOVESTATE) => {
-            if let Some(delta) = GState::from_bytes(data) {
-                log.gdelta = delta;
-            }
-        }
-        (_, tag::FCRC) => {
-            log.fcrc = read_u32_le(data, 0).zip(read_u32_le(data, 4));
-        }
-        _ => {}
+    let Replay { mut log, ids, .. } = now;
+    if log.off == 0 {
+        return Parsed::Empty;
     }
+    log.entries = ids.into_entries(&bytes[..limit.min(log.off as usize)]);
+    Parsed::Log(Box::new(log))
 }
 
 /// The state of the search for a name.
@@ -279,8 +292,8 @@ pub fn order_as_c(log: &Log, bytes: &[u8]) -> Option<Vec<u16>> {
     let mut last: HashMap<&[u8], usize> = HashMap::new();
     let mut doubles: HashSet<&[u8]> = HashSet::new();
     for (i, e) in log.entries.iter().enumerate().filter(|(_, e)| e.name_type.is_some()) {
-        if last.insert(&e.name, i).is_some() {
-            doubles.insert(&e.name);
+        if last.insert(&*e.name, i).is_some() {
+            doubles.insert(&*e.name);
         }
     }
     let mut order: Vec<u16> = (0..log.entries.len() as u16).collect();

@@ -122,10 +122,10 @@ impl Fs {
         }
         self.mdir_mut(place.pair)?.update(place.at, |e| {
             let attr = Attr { ty, data: data.map(Into::into), dirty: true };
-            match e.attrs.iter_mut().find(|a| a.ty == ty) {
+            e.attrs.change(|attrs| match attrs.iter_mut().find(|a| a.ty == ty) {
                 Some(a) => *a = attr,
-                None => e.attrs.push(attr),
-            }
+                None => attrs.push(attr),
+            });
         });
         Ok(())
     }

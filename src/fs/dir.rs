@@ -30,7 +30,7 @@ impl Fs {
         let mut names = Vec::new();
         for ix in pairs {
             let mdir = self.mdir(ix)?;
-            names.extend(mdir.entries.iter().filter(|e| e.is_visible()).map(|e| e.name.clone()));
+            names.extend(mdir.entries.iter().filter(|e| e.is_visible()).map(|e| e.name.to_box()));
         }
         Ok(names)
     }
@@ -50,7 +50,7 @@ impl Fs {
                     && matches!(e.role, Role::Live | Role::Arriving(_))
                     && !name::is_presentable(&e.name)
             };
-            names.extend(self.mdir(ix)?.entries.iter().filter(impossible).map(|e| e.name.clone()));
+            names.extend(self.mdir(ix)?.entries.iter().filter(impossible).map(|e| e.name.to_box()));
         }
         Ok(names)
     }
@@ -70,7 +70,7 @@ impl Fs {
                     Data::Dir { pair, .. } => Corrupt::NoValidCommit(*pair),
                     _ => bad_struct(),
                 };
-                let name = e.name.clone();
+                let name = e.name.to_box();
                 let parent = parent.ok_or_else(|| why.clone())?;
                 Ok(Node::Dir(self.dirs.broken(parent, name, why)))
             }

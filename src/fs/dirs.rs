@@ -153,7 +153,7 @@ impl Directories {
                 let named = self.heads.get(&pair.0[0]).or_else(|| self.heads.get(&pair.0[1]));
                 *dir = named.copied().filter(|d| {
                     let d = self.get(*d);
-                    d.is_some_and(|d| Some(d.parent) == parent && d.name == e.name)
+                    d.is_some_and(|d| Some(d.parent) == parent && *d.name == *e.name)
                 });
             }
         }

@@ -48,7 +48,7 @@ impl Fs {
         let mut names: HashMap<Box<[u8]>, (PairIx, u32)> = HashMap::new();
         for ix in self.dir(dir)?.pairs.clone() {
             for e in self.mdir(ix)?.entries.iter().filter(|e| e.could_be_visible()) {
-                names.entry(e.name.clone()).or_insert((ix, 0)).1 += 1;
+                names.entry(e.name.to_box()).or_insert((ix, 0)).1 += 1;
             }
         }
         names.retain(|_, (_, count)| *count > 1);
@@ -57,7 +57,7 @@ impl Fs {
         }
         let mut bytes = 0;
         for ix in self.dir(dir)?.pairs.clone() {
-            let is_double = |e: &Entry| names.contains_key(&e.name);
+            let is_double = |e: &Entry| names.contains_key(&*e.name);
             if !self.mdir(ix)?.entries.iter().any(is_double) {
                 continue;
             }
@@ -73,7 +73,7 @@ impl Fs {
             }
             let mut found: Vec<&[u8]> = Vec::new();
             for e in mdir.entries.iter_mut().rev().filter(|e| e.could_be_visible()) {
-                match names.get_key_value(&e.name) {
+                match names.get_key_value(&*e.name) {
                     Some((name, (first, _))) if *first == ix && !found.contains(&&**name) => {
                         found.push(name);
                         e.double = Double::Found;
@@ -136,7 +136,7 @@ impl Fs {
         for &ix in &pairs {
             let entries = self.mdir(ix)?.entries.iter();
             let of_unknown_type = entries.filter(|e| matches!(e.kind, Kind::Other(_)));
-            unknown.extend(of_unknown_type.map(|e| e.name.clone()));
+            unknown.extend(of_unknown_type.map(|e| e.name.to_box()));
         }
         let mut found: Vec<Unreachable> = Vec::new();
         for ix in pairs {
@@ -144,9 +144,9 @@ impl Fs {
                 if e.name.len() > name_max {
                     // this one will get another name
                 } else if e.is_hidden_double() {
-                    found.push((e.name.clone(), Entry::is_hidden_double));
-                } else if e.is_visible() && unknown.contains(&e.name) {
-                    found.push((e.name.clone(), Entry::is_visible));
+                    found.push((e.name.to_box(), Entry::is_hidden_double));
+                } else if e.is_visible() && unknown.contains(&*e.name) {
+                    found.push((e.name.to_box(), Entry::is_visible));
                 }
             }
         }

@@ -255,7 +255,7 @@ impl Fs {
         let opens = self.files.update(id, |file| {
             file.link = None;
             if let (Body::Inline, Data::Inline(d)) = (&file.body, data) {
-                file.body = Body::Detached(d);
+                file.body = Body::Detached(d.into_vec());
             }
             file.opens
         });

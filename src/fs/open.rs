@@ -100,6 +100,20 @@ struct Names {
     in_order: bool,
 }
 
+impl Names {
+    /// The first name among the entries of a pair, and what is known of all of them.
+    fn of(entries: &[Entry]) -> (Option<Box<[u8]>>, Self) {
+        let mut names = entries.iter().filter(|e| e.kind != Kind::Superblock).map(|e| &*e.name);
+        let first = names.next();
+        let (mut last, mut in_order) = (first, true);
+        for name in names {
+            in_order &= last.is_none_or(|before| name::cmp(before, name).is_lt());
+            last = Some(name);
+        }
+        (first.map(Into::into), Self { last: last.map(Into::into), in_order })
+    }
+}
+
 /// What the walk gathers in addition to the table of pairs.
 #[derive(Default)]
 struct Walk {
@@ -140,7 +154,7 @@ impl Walk {
             match &e.data {
                 Data::Dir { pair, .. } if e.kind == Kind::Dir => {
                     let id = e.did.unwrap_or(0);
-                    children.push(Child { id, pair: *pair, name: e.name.clone() });
+                    children.push(Child { id, pair: *pair, name: e.name.to_box() });
                 }
                 Data::Dir { pair, .. } => self.strays.push(*pair),
                 Data::Ctz(list) => lists.push(*list),
@@ -271,13 +285,15 @@ impl Fs {
         let mut prev: Option<PairIx> = None;
         let mut broken = false;
         let mut chain = true;
+        let mut buffer = Vec::new();
         while !tail.pair.is_null() {
             if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
                 broken = true;
                 break;
             }
-            let fetched = match store::fetch(self.durable.dev(), tail.pair) {
+            let dev = self.durable.dev();
+            let fetched = match store::fetch_with(dev, tail.pair, &mut buffer) {
                 Ok(f) => f,
                 Err(e) if prev.is_none() => return Err(e),
                 Err(e) => {
@@ -335,11 +351,8 @@ impl Fs {
             (!log.entries.is_empty(), log.entries.iter().any(|e| e.name_type.is_none()));
         let mdir = Mdir::from_log(log);
         let doubtful = unnamed || mdir.entries.iter().any(may_name_a_directory);
-        let names: Vec<&[u8]> =
-            mdir.entries.iter().filter(|e| e.kind != Kind::Superblock).map(|e| &*e.name).collect();
-        let in_order = names.windows(2).all(|w| name::cmp(w[0], w[1]).is_lt());
-        p.first = names.first().map(|&n| n.into());
-        let last = names.last().map(|&n| n.into());
+        let (first, names) = Names::of(&mdir.entries);
+        p.first = first;
         for a in mdir.entries.iter().flat_map(|e| &e.attrs) {
             let len = a.data.as_ref().map_or(0, |d| d.len() as u16);
             *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
@@ -359,7 +372,7 @@ impl Fs {
         if !lists.is_empty() {
             walk.lists.insert(ix, lists);
         }
-        walk.names.insert(ix, Names { last, in_order });
+        walk.names.insert(ix, names);
         if filled {
             walk.filled.insert(ix);
         }

@@ -7,7 +7,7 @@ use super::pairs::{Fate, PairInfo, PairIx};
 use super::thread::WaysBack;
 use super::leaving::Removed;
 use super::{DirId, Fs, Node, ROOT};
-use crate::disk::name;
+use crate::disk::{Part, name};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
 
@@ -30,8 +30,8 @@ impl Fs {
         let _running = self.begin()?;
         let attrs = self.new_attrs(attrs)?;
         self.attempt(|fs| {
-            let mut e = Entry::new(name, Kind::File, Data::Inline(Vec::new()));
-            e.attrs.clone_from(&attrs);
+            let mut e = Entry::new(name, Kind::File, Data::Inline(Part::default()));
+            e.attrs = attrs[..].into();
             let Attempt::Done(place) = fs.room_for_new(dir, &e)? else {
                 return Ok(Attempt::FlushFirst);
             };
@@ -59,7 +59,7 @@ impl Fs {
     fn try_mkdir(&mut self, dir: DirId, name: &[u8], attrs: &[Attr]) -> Result<Attempt<DirId>> {
         let mut e =
             Entry::new(name, Kind::Dir, Data::Dir { pair: crate::disk::Pair::NULL, dir: None });
-        e.attrs = attrs.to_vec();
+        e.attrs = attrs.into();
         let Attempt::Done(place) = self.room_for_new(dir, &e)? else {
             return Ok(Attempt::FlushFirst);
         };

@@ -151,8 +151,10 @@ impl Fs {
         new.did = None;
         new.dirty = true;
         new.inherited = false;
-        new.attrs.iter_mut().for_each(|a| a.dirty = true);
-        new.attrs.retain(|a| a.data.is_some());
+        new.attrs.change(|attrs| {
+            attrs.iter_mut().for_each(|a| a.dirty = true);
+            attrs.retain(|a| a.data.is_some());
+        });
         Ok(new)
     }
 
@@ -286,7 +288,7 @@ impl Fs {
         new: Entry,
         to: DirId,
     ) -> Result<()> {
-        let name = new.name.clone();
+        let name = new.name.to_box();
         if let Some(t) = target {
             let old = self.remove_at(t)?;
             self.release_replaced(old, t, false);

@@ -163,7 +163,7 @@ impl Fs {
                     if let Data::Dir { pair, .. } = e.data
                         && let Some(&child) = pair.0.iter().find_map(|b| by_block.get(b))
                     {
-                        todo.push((child, id, e.name.clone()));
+                        todo.push((child, id, e.name.to_box()));
                     }
                 }
             }
@@ -248,7 +248,7 @@ impl Fs {
                     let next = tried.entry(wanted.clone()).or_default();
                     let new = self.unused_name_from(dir, &wanted, next)?;
                     self.mdir_mut(ix)?.update(at, |e| {
-                        e.name = new.clone();
+                        e.name = new.clone().into();
                         e.double = Double::No;
                         rewritten(e);
                     });
@@ -282,5 +282,5 @@ pub(super) fn numbered(name: &[u8], n: u32, max: usize) -> Vec<u8> {
 pub(super) fn rewritten(e: &mut Entry) {
     e.did = None;
     e.dirty = true;
-    e.attrs.iter_mut().for_each(|a| a.dirty = true);
+    e.attrs.make_mut().iter_mut().for_each(|a| a.dirty = true);
 }

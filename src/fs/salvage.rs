@@ -44,7 +44,7 @@ impl Fs {
             };
             let dir = self.pair(ix).dir;
             let e = self.mdir(ix)?.entries.iter().find(|e| e.did == Some(*id));
-            names.push(dir.zip(e.map(|e| e.name.clone())));
+            names.push(dir.zip(e.map(|e| e.name.to_box())));
         }
         let mut moved = Vec::new();
         for place in names {
@@ -82,7 +82,7 @@ impl Fs {
             let Some(dir) = self.pair(ix).dir else { continue };
             for e in &self.mdir(ix)?.entries {
                 if matches!(e.data, Data::Ctz(list) if list.size > max) && e.is_visible() {
-                    large.push((dir, e.name.clone()));
+                    large.push((dir, e.name.to_box()));
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Fs {
                     .entries
                     .iter()
                     .filter(|e| e.kind != Kind::Superblock)
-                    .map(|e| (e.name.clone(), e.is_visible())),
+                    .map(|e| (e.name.to_box(), e.is_visible())),
             );
         }
         let wrong = out_of_order(&names);

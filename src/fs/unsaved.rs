@@ -12,6 +12,7 @@ use super::list::BlockList;
 use super::open_files::{Body, Ctz};
 use super::pairs::PairIx;
 use super::{FileId, Fs};
+use crate::disk::Part;
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Entry};
 
@@ -19,7 +20,7 @@ use crate::mdir::{Attr, Data, Entry};
 #[derive(Debug)]
 pub(super) struct Saved {
     data: Data,
-    attrs: Vec<Attr>,
+    attrs: Part<Attr>,
     /// Whether the entry must be written to have this content again.
     dirty: bool,
     /// The block list of `data`. As long as it is held here, its blocks are not freed.
@@ -31,15 +32,17 @@ pub(super) struct Saved {
 
 impl Saved {
     /// Put this into `e`, and return what was there.
-    fn put_into(&self, e: &mut Entry) -> (Data, Vec<Attr>) {
+    fn put_into(&self, e: &mut Entry) -> (Data, Part<Attr>) {
         let data = std::mem::replace(&mut e.data, self.data.clone());
         let attrs = std::mem::replace(&mut e.attrs, self.attrs.clone());
         e.dirty = self.dirty || self.uncertain;
         if self.uncertain {
             // all attributes are written, because it is not known which of them are on disk
-            e.attrs.iter_mut().for_each(|a| a.dirty = true);
             let added = attrs.iter().filter(|a| !self.attrs.iter().any(|old| old.ty == a.ty));
-            e.attrs.extend(added.map(|a| Attr { ty: a.ty, data: None, dirty: true }));
+            e.attrs.change(|attrs| {
+                attrs.iter_mut().for_each(|a| a.dirty = true);
+                attrs.extend(added.map(|a| Attr { ty: a.ty, data: None, dirty: true }));
+            });
         }
         (data, attrs)
     }
@@ -49,7 +52,7 @@ impl Saved {
 struct SetAside {
     id: FileId,
     data: Data,
-    attrs: Vec<Attr>,
+    attrs: Part<Attr>,
     /// Whether content in blocks was waiting to be written.
     unwritten: bool,
     saved: Saved,
@@ -75,7 +78,10 @@ impl Fs {
         };
         let place = self.place_of(id)?;
         let e = self.entry(place)?;
-        let (data, attrs, dirty) = (e.data.clone(), e.attrs.clone(), e.dirty);
+        // the copy may live longer than the rest of its pair
+        let mut then = e.clone();
+        then.detach();
+        let Entry { data, attrs, dirty, .. } = then;
         self.files.keep_saved(id, Saved { data, attrs, dirty, list, uncertain: false });
         Ok(())
     }
@@ -151,13 +157,17 @@ impl Fs {
         if succeeded {
             saved.dirty = false;
             saved.uncertain = false;
-            saved.attrs.retain(|a| a.data.is_some());
-            saved.attrs.iter_mut().for_each(|a| a.dirty = false);
+            saved.attrs.change(|attrs| {
+                attrs.retain(|a| a.data.is_some());
+                attrs.iter_mut().for_each(|a| a.dirty = false);
+            });
         } else {
             saved.uncertain = true;
         }
         let same = |a: &Attr| saved.attrs.iter().any(|old| old.ty == a.ty && old.data == a.data);
-        attrs.iter_mut().for_each(|a| a.dirty = !succeeded || !same(a));
+        for a in attrs.make_mut() {
+            a.dirty = !succeeded || !same(a);
+        }
         let Place { pair, at } = self.place_of(id)?;
         self.mdir_mut(pair)?.update(at, |e| {
             e.dirty = true;

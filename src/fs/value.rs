@@ -75,7 +75,7 @@ impl Fs {
 
     fn value_at(&mut self, place: Place) -> Result<Value> {
         if let Entry { kind: Kind::File, data: Data::Inline(d), .. } = self.entry(place)? {
-            return Ok(Value::Inline(d.clone()));
+            return Ok(Value::Inline(d.to_vec()));
         }
         Ok(match self.node(place)? {
             Node::Dir(dir) => Value::Dir(dir),
@@ -146,7 +146,7 @@ impl Fs {
         match (e.kind, e.file, &e.data) {
             (Kind::Dir, ..) => Err(Error::IsDirectory),
             (Kind::File, Some(file), _) => self.plan_read(file, 0, usize::MAX)?.run(),
-            (Kind::File, None, Data::Inline(d)) => Ok(d.clone()),
+            (Kind::File, None, Data::Inline(d)) => Ok(d.to_vec()),
             (Kind::File, None, &Data::Ctz(list)) => self.read_stored(list),
             _ => Err(e.bad_struct(blocks, place.at as u16).into()),
         }
@@ -180,7 +180,7 @@ impl Fs {
                     false => name::cmp(&e.name, from).is_gt(),
                 });
                 if beyond && e.is_visible() {
-                    let name = e.name.clone();
+                    let name = e.name.to_box();
                     rows.push((name, read(self, place)?));
                 }
             }
@@ -231,7 +231,7 @@ impl Fs {
                 Content::Bytes(data) => data.to_vec(),
                 Content::Zeros(_) => vec![0; size as usize],
             };
-            let placed = self.place_value(dir, name, Data::Inline(data), changes)?;
+            let placed = self.place_value(dir, name, Data::Inline(data.into()), changes)?;
             return Ok(placed.map(|_| ()));
         }
         self.need_map()?;
@@ -298,7 +298,7 @@ impl Fs {
         let (mut attrs, changed) = match old {
             Some(place) => {
                 let e = self.entry(place)?;
-                (e.attrs.clone(), changes(Some(&mut e.present())))
+                (e.attrs.to_vec(), changes(Some(&mut e.present())))
             }
             None => (Vec::new(), changes(None)),
         };
@@ -308,7 +308,7 @@ impl Fs {
                 None => attrs.push(new),
             }
         }
-        Ok(Entry { attrs, ..Entry::new(name, Kind::File, data) })
+        Ok(Entry { attrs: attrs.into(), ..Entry::new(name, Kind::File, data) })
     }
 
     fn replace_value(
@@ -420,7 +420,7 @@ impl Fs {
             match value {
                 Some(data) if data.len() as u64 > u64::from(self.inline_max) => return Ok(false),
                 Some(data) => {
-                    let then = self.successor(old, name, Data::Inline(data.to_vec()), changes)?;
+                    let then = self.successor(old, name, Data::Inline((*data).into()), changes)?;
                     grown += then.size_on_disk().saturating_sub(had);
                     added += usize::from(old.is_none());
                 }

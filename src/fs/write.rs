@@ -165,7 +165,7 @@ impl Fs {
             e.dirty = true;
             match &mut e.data {
                 Data::Inline(d) => {
-                    edit(d);
+                    d.change(edit);
                     d.len() as u32
                 }
                 _ => 0,
@@ -198,7 +198,7 @@ impl Fs {
                 self.mdir_mut(pair)?.update(at, |e| {
                     e.dirty = true;
                     match std::mem::replace(&mut e.data, empty) {
-                        Data::Inline(d) => d,
+                        Data::Inline(d) => d.into_vec(),
                         _ => Vec::new(),
                     }
                 })
@@ -219,7 +219,7 @@ impl Fs {
             let Place { pair, at } = self.room_to_grow(dir, &name, size.saturating_sub(8))?;
             self.mdir_mut(pair)?.update(at, |e| {
                 e.dirty = true;
-                e.data = Data::Inline(content);
+                e.data = Data::Inline(content.into());
             });
             self.replace_body(id, Body::Inline);
         } else {

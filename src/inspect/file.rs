@@ -11,7 +11,7 @@ use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
 use crate::disk::list::{self, List, Met, Place};
 use crate::disk::log::RawEntry;
-use crate::disk::{Tag, ctz};
+use crate::disk::{Part, Tag, ctz};
 use crate::image::Dialect;
 use crate::mdir::store;
 use crate::show;
@@ -35,7 +35,7 @@ pub struct AttributeReport {
 
 /// The attributes of an entry.
 pub(super) fn attributes(entry: &RawEntry) -> Vec<AttributeReport> {
-    let attribute = |(ty, data): &(u8, Box<[u8]>)| AttributeReport {
+    let attribute = |(ty, data): &(u8, Part)| AttributeReport {
         r#type: *ty,
         length: data.len(),
         data_hex: hex(data),

@@ -469,7 +469,7 @@ impl Walk<'_> {
                 _ => Kind::Other,
             };
             let usable = kind != Kind::Other || !matches!(name_type, tag::REG | tag::DIR);
-            let name = entry.name.clone();
+            let name = entry.name.to_box();
             let node =
                 self.add(Node { parent: Some(dir), name, entry: Some((at, id)), name_type, kind });
             if !usable {

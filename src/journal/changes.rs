@@ -522,6 +522,7 @@ impl Item {
             (tag::REG, entry::Content::List(list)) => Node::File(Content::List(list)),
             _ => return None,
         };
-        Some(Self { name: e.name.clone(), node, attrs: e.attrs.iter().cloned().collect() })
+        let attrs = e.attrs.iter().map(|(ty, data)| (*ty, data.to_box())).collect();
+        Some(Self { name: e.name.to_box(), node, attrs })
     }
 }

@@ -313,7 +313,7 @@ impl Held {
 
 fn same_entry(a: &RawEntry, b: &RawEntry) -> bool {
     let attrs = |entry: &RawEntry| {
-        let mut attrs = entry.attrs.clone();
+        let mut attrs = entry.attrs.to_vec();
         attrs.sort_unstable();
         attrs
     };

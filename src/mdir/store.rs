@@ -65,8 +65,14 @@ fn parse_log(dev: &dyn BlockDevice, block: u32, mut bytes: Vec<u8>) -> IoResult<
 
 /// Read a pair: the block of the newer revision, or the other if that one holds no valid commit.
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
+    fetch_with(dev, pair, &mut Vec::new())
+}
+
+/// Like [`fetch`], for callers that read many pairs. `buffer` receives the bytes. The result does not
+/// refer to it.
+pub fn fetch_with(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Result<Fetched> {
     check_pair(dev.geometry(), pair)?;
-    if let Some(fetched) = fetch_at_once(dev, pair)? {
+    if let Some(fetched) = fetch_at_once(dev, pair, buffer) {
         return Ok(fetched);
     }
     let [a, b] = pair.0;
@@ -106,25 +112,27 @@ pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
 
 /// Read a pair of small blocks that lie side by side, as most do, in one call; `None` where it
 /// takes more: the blocks are large or apart, or something is wrong with them.
-fn fetch_at_once(dev: &dyn BlockDevice, pair: Pair) -> IoResult<Option<Fetched>> {
+fn fetch_at_once(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Option<Fetched> {
     let block_size = dev.geometry().block_size as usize;
     let [a, b] = pair.0;
     if a.abs_diff(b) != 1 || block_size > FIRST_READ {
-        return Ok(None);
+        return None;
     }
-    let mut bytes = vec![0; 2 * block_size];
-    if dev.read(a.min(b), 0, &mut bytes).is_err() {
-        return Ok(None);
-    }
-    let twin = bytes.split_off(block_size);
-    let (of_a, of_b) = if a < b { (bytes, twin) } else { (twin, bytes) };
-    let newer = match (read_u32_le(&of_a, 0), read_u32_le(&of_b, 0)) {
+    buffer.resize(2 * block_size, 0);
+    dev.read(a.min(b), 0, buffer).ok()?;
+    let (low, high) = buffer.split_at(block_size);
+    let (of_a, of_b) = if a < b { (low, high) } else { (high, low) };
+    let newer = match (read_u32_le(of_a, 0), read_u32_le(of_b, 0)) {
         (Some(ra), Some(rb)) => rev_newer(rb, ra),
         _ => false,
     };
     let (pair, bytes) = if newer { (Pair([b, a]), of_b) } else { (pair, of_a) };
-    let log = parse_log(dev, pair.0[0], bytes)?;
-    Ok(log.map(|log| Fetched { pair, log, twin_valid: true, unreadable: None }))
+    match log::parse(bytes, block_size) {
+        Parsed::Log(log) => {
+            Some(Fetched { pair, log: *log, twin_valid: true, unreadable: None })
+        }
+        Parsed::Empty | Parsed::NeedMore => None,
+    }
 }
 
 fn try_read_rev(dev: &dyn BlockDevice, block: u32) -> IoResult<u32> {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::disk::log::{Log, Parsed, RawEntry, Step, replay};
+use crate::disk::log::{Parsed, RawEntry, Replay, Step, replay};
 use crate::disk::{List, Pair, Tag, Tail, entry, tag};
 
 /// Attributes longer than this are of no known convention for times, and are not kept.
@@ -205,7 +205,7 @@ impl Builder {
             self.carry();
         }
         let parsed = replay(bytes, bytes.len(), |log, step| match step {
-            Step::Tag(t, _) => self.tag(t, log.entries.len()),
+            Step::Tag(t, _) => self.tag(t, log.id_count()),
             Step::Commit => self.commit(log),
         });
         let Parsed::Log(log) = parsed else { return false };
@@ -254,19 +254,21 @@ impl Builder {
         }
     }
 
-    fn commit(&mut self, log: &Log) {
+    fn commit(&mut self, log: &Replay<'_>) {
         let state = self.history.states;
         let mut slots = std::mem::take(&mut self.slots);
-        for (slot, entry) in slots.iter_mut().zip(&log.entries).filter(|(slot, _)| slot.touched) {
+        for (id, slot) in slots.iter_mut().enumerate().filter(|(_, slot)| slot.touched) {
             slot.touched = false;
-            self.update(slot, entry);
+            if let Some(entry) = log.entry(id) {
+                self.update(slot, &entry);
+            }
         }
         self.slots = slots;
-        self.set_tail(log.tail);
+        self.set_tail(log.tail());
         if let Some(carried) = self.carried.take() {
             // what the second block did not begin with; a split moves any number to a new pair
             let tails = self.history.hardtails.len();
-            if !(self.hardtails < tails && log.tail.is_some_and(|tail| tail.hard)) {
+            if !(self.hardtails < tails && log.tail().is_some_and(|tail| tail.hard)) {
                 self.changes += carried.len();
             }
             self.ending.extend(carried.into_values());
@@ -287,16 +289,15 @@ impl Builder {
                 _ => {}
             }
         }
-        let named = |e: &&RawEntry| e.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
-        let first = log.entries.first();
-        let has_superblock = first.is_some_and(|e| e.name_type == Some(tag::SUPERBLOCK));
+        let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
         // nothing but formatting makes a pair with a superblock
         self.shared += usize::from(has_superblock && self.history.superblock && state > 0);
         self.history.superblock |= has_superblock;
         if state == 0 {
+            let types = (0..log.id_count()).filter_map(|id| log.name_type(id));
             self.history.first = First {
-                entries: log.entries.iter().filter(named).count(),
-                has_tail: log.tail.is_some_and(|tail| !tail.pair.is_null()),
+                entries: types.filter(|&ty| ty != tag::SUPERBLOCK).count(),
+                has_tail: log.tail().is_some_and(|tail| !tail.pair.is_null()),
             };
         }
         self.history.states += 1;
@@ -315,12 +316,12 @@ impl Builder {
         }
         let attrs = || {
             let short = entry.attrs.iter().filter(|(_, data)| data.len() <= ATTR_MAX);
-            short.cloned().collect::<Vec<_>>()
+            short.map(|(ty, data)| (*ty, data.to_box())).collect::<Vec<_>>()
         };
         let versions = &mut self.history.versions;
         let old = slot.version.and_then(|index| versions.get_mut(index));
         match (old, content) {
-            (Some(old), Some(content)) if old.name == entry.name && old.content == content => {
+            (Some(old), Some(content)) if *old.name == *entry.name && old.content == content => {
                 old.attrs = attrs();
             }
             (_, content) => {
@@ -336,7 +337,7 @@ impl Builder {
                 }
                 slot.version = Some(versions.len());
                 versions.push(Version {
-                    name: entry.name.clone(),
+                    name: entry.name.to_box(),
                     content,
                     attrs: attrs(),
                     from: self.history.states,

@@ -1,7 +1,7 @@
 //! One block of a pair cannot be used: the other one is used.
 
 use littlefs::check::Severity;
-use littlefs::disk::Pair;
+use littlefs::disk::{Pair, Part};
 use littlefs::disk::log::RawEntry;
 use littlefs::disk::tag;
 use littlefs::fs::Node;
@@ -28,7 +28,7 @@ fn renewed(config: &Config, image: &[u8], pair: Pair) -> Option<(Surgeon, u32, u
         name_type: Some(tag::REG),
         name: (*b"~newest").into(),
         data: Some((tag::INLINESTRUCT, (*b"new").into())),
-        attrs: Vec::new(),
+        attrs: Part::default(),
     });
     // Only the last pair of a directory may get a name behind all others.
     if log.tail.is_some_and(|tail| tail.hard && !tail.pair.is_null()) {

@@ -327,7 +327,7 @@ impl<'a> Model<'a> {
                     self.lists.push(ListEntry { node: at, id, list, is_file });
                 }
                 Content::Dir(child) if ty == tag::DIR => match self.child(child) {
-                    Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.clone()))),
+                    Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.to_box()))),
                     Err(e) => {
                         let b = bad(self, code_of_lost(&e), e.to_string(), None);
                         self.bad.push(b);
