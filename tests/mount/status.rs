@@ -48,7 +48,7 @@ fn what_is_unwritten_is_written_by_fsync() {
     assert_eq!(seen["filesystem"]["unwritten"]["files"], 1, "{seen}");
     assert!(seen["filesystem"]["unwritten"]["pairs"].as_u64() >= Some(1), "{seen}");
     assert!(seen["dirty_since"].is_f64(), "{seen}");
-    assert!(shown(&m.dir()).contains("unwritten     48.9 KiB of content, 1 large files"));
+    assert!(shown(&m.dir()).contains("unwritten     48.9 KiB of content, 1 large file, "));
     let before = seen["filesystem"]["flushes"]["done"].as_u64();
 
     File::open(m.path("small")).and_then(|f| f.sync_all()).expect("fsync");

@@ -1,9 +1,9 @@
 //! One block of a pair cannot be used: the other one is used.
 
 use littlefs::check::Severity;
-use littlefs::disk::{Pair, Part};
 use littlefs::disk::log::RawEntry;
 use littlefs::disk::tag;
+use littlefs::disk::{Pair, Part};
 use littlefs::fs::Node;
 
 use crate::bench::*;
