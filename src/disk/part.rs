@@ -187,7 +187,7 @@ mod tests {
             assert!(Part::of(&whole, outside).is_empty());
         }
         assert_eq!(Arc::strong_count(&whole), 2, "empty parts keep nothing in memory");
-        assert_eq!(size_of::<Part>(), 24);
+        assert!(size_of::<Part>() <= 24, "{} bytes", size_of::<Part>());
     }
 
     #[test]
