@@ -197,7 +197,7 @@ pub fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> {
 /// # Errors
 /// Those of [`open`].
 pub fn open_found(source: &Source, options: &Options) -> Result<Opened, OpenError> {
-    open_somehow(source, options).map_err(|reason| source.refused(reason))
+    open_as_needed(source, options).map_err(|reason| source.refused(reason))
 }
 
 /// Why an image cannot be opened with the given options.
@@ -220,15 +220,15 @@ impl<E: Into<Reason>> From<E> for Obstacle {
 /// Open the image with the given options, or with those that turn out to be necessary. Each time,
 /// the file is closed and opened again, because an image that is only read is shared with other
 /// readers.
-fn open_somehow(source: &Source, options: &Options) -> Result<Opened, Reason> {
+fn open_as_needed(source: &Source, options: &Options) -> Result<Opened, Reason> {
     match try_open(source, options) {
         Ok(opened) => Ok(opened),
         Err(Obstacle::Refused(reason)) => Err(reason),
         Err(Obstacle::SpareBytes(page)) => {
-            open_somehow(source, &Options { page: Some(page), ..*options })
+            open_as_needed(source, &Options { page: Some(page), ..*options })
         }
         Err(Obstacle::OnlyForReading(note)) => {
-            let mut opened = open_somehow(source, &Options { read_only: true, ..*options })?;
+            let mut opened = open_as_needed(source, &Options { read_only: true, ..*options })?;
             opened.notes.splice(0..0, note);
             Ok(opened)
         }

@@ -40,7 +40,8 @@ pub type MoveId = u32;
 
 /// Bytes a compacted pair keeps free beside its entries: revision, tail, global state, CRC.
 pub const RESERVED: u32 = 40;
-/// Entries get a copy of their bytes if the log is longer than twice their size and this many bytes.
+/// If the log is more than this many bytes longer than twice what its entries take, the entries get a
+/// copy of their bytes, so that the log need not stay in memory.
 const TRIM_MIN: u32 = 512;
 /// A pair is split before it holds this many entries.
 pub const COUNT_MAX: usize = 0xff;

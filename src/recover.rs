@@ -104,8 +104,8 @@ pub struct Recovered {
     pub origin: Option<Origin>,
     /// The last block of its list, if it has one.
     pub head_block: Option<u32>,
-    /// Ranges of bytes that are not there any more: at most 256, of which the last one may then have
-    /// bytes in it that are there.
+    /// Ranges of bytes that are missing. There are at most 256. If there would be more, the last one
+    /// also covers bytes that are there.
     pub missing: Arc<[Range<u64>]>,
     /// What keeps it from a better grade, or what a grade of complete relies on; one sentence each.
     pub reasons: Vec<&'static str>,
@@ -132,13 +132,15 @@ pub struct Recovery {
     pub files: Vec<Recovered>,
 }
 
-/// Ranges of bytes that are told for each result.
+/// How many ranges of missing bytes a result has at most.
 const MISSING_MAX: usize = 256;
 
 const UNPROVED: &str =
     "its blocks were free for a time, and logs of that time are lost, so it may have other content";
-const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that was interrupted before its \
-     commit could have changed them";
+const UNCOMMITTED_V1: &str = "its blocks were free for a time; a driver of version 1 often writes to \
+     such blocks, and leaves no trace if the power fails before the commit";
+const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that was \
+     interrupted before its commit could have changed them";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
@@ -206,7 +208,7 @@ struct Finder<'a> {
     left: RefCell<HashMap<List, Left>>,
 }
 
-/// What is left of a list of which files that are there now may have some blocks.
+/// What is left of a list after the blocks that present files use have been taken out.
 #[derive(Clone)]
 struct Left {
     blocks: Arc<[Option<u32>]>,
@@ -330,6 +332,7 @@ impl Finder<'_> {
         let is_live = self.world.timelines.get(number).is_some_and(|t| t.live);
         file.reasons.push(match missing.is_empty() {
             false => MISSING,
+            true if is_live && !self.world.shows_uncommitted_writes() => UNCOMMITTED_V1,
             true if is_live => UNPROVED,
             true => LOST_PAIR,
         });
@@ -337,7 +340,7 @@ impl Finder<'_> {
         file.source = Source::Blocks(blocks);
     }
 
-    /// What is left of a list: what files that are there now have is theirs.
+    /// What is left of a list. Blocks that present files use belong to those files.
     fn left(&self, list: List) -> Left {
         let find = || {
             let chain = self.lists.get(list).map_or(&[][..], |chain| &chain.blocks);

@@ -56,17 +56,18 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Bytes of a path in a report, more or less, beyond which its beginning is left out. Directories can be
-/// nested thousands deep, and the whole path of every one of them would take the square of that.
-const PATH_MAX: usize = 400;
+/// If a path is longer than about so many bytes, reports show only its end. Directories can be nested
+/// thousands deep, and if the path of each were shown whole, the report would grow with the square of
+/// the depth.
+const SHOWN_MAX: usize = 400;
 
-/// A path as reports have it, from its names, the last one first. If it is long, only its end is given,
-/// behind `.../`: so many names as make up about 400 bytes.
+/// A path for a report, from its names, the last one first. Of a long path, only the last names are
+/// shown, about 400 bytes of them, after `.../`.
 pub fn path_from_end<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut len = 0;
     for name in names {
-        if len >= PATH_MAX {
+        if len >= SHOWN_MAX {
             parts.push(b"...");
             break;
         }

@@ -32,8 +32,8 @@ Examples:
   littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
 
 Blocks are counted from the start of the filesystem, which may be inside IMAGE; 'block' also says at which
-byte of IMAGE the block is. Tags have the names of littlefs's SPEC.md. If no superblock is found in an image, give --block-size (and
---dialect v1 if the image had version 1). docs/inspect.md explains the output.
+byte of IMAGE the block is. Tags have the names of littlefs's SPEC.md. If no superblock is found in an image,
+give --block-size (and --dialect v1 if the image had version 1). docs/inspect.md explains the output.
 
 Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
 pub struct InspectArgs {
@@ -135,15 +135,9 @@ pub fn run(args: &InspectArgs) -> Result<ExitCode, CliError> {
         }
         What::Log => {
             let path = needed("file or directory")?;
-            if let Some(version1) = inspector.version1() {
-                let reports = version1.log(path).map_err(|e| failed(&e))?;
-                blocks = reports.iter().flat_map(|report| report.pair).collect();
-                args.print(&reports)?
-            } else {
-                let reports = inspector.log(path).map_err(|e| failed(&e))?;
-                blocks = reports.iter().flat_map(|report| report.pair).collect();
-                args.print(&reports)?
-            }
+            let damaged;
+            (blocks, damaged) = args.print_logs(&inspector, path, &failed)?;
+            damaged
         }
         What::Tree | What::Gstate if args.raw => {
             return Err(failed(
@@ -208,6 +202,24 @@ impl InspectArgs {
             out.flush()?;
         }
         Ok(reports.iter().any(Report::is_damaged))
+    }
+
+    /// Print the histories of the entries at `path`. Returns the blocks that they are in, and
+    /// whether they show damage.
+    fn print_logs(
+        &self,
+        inspector: &Inspector,
+        path: &[u8],
+        failed: &dyn Fn(&dyn Display) -> CliError,
+    ) -> Result<(Vec<u32>, bool), CliError> {
+        if let Some(version1) = inspector.version1() {
+            let reports = version1.log(path).map_err(|e| failed(&e))?;
+            let blocks = reports.iter().flat_map(|report| report.pair).collect();
+            return Ok((blocks, self.print(&reports)?));
+        }
+        let reports = inspector.log(path).map_err(|e| failed(&e))?;
+        let blocks = reports.iter().flat_map(|report| report.pair).collect();
+        Ok((blocks, self.print(&reports)?))
     }
 }
 

@@ -28,7 +28,7 @@ are; 'files' has the files under their former paths, and older versions with a n
 has content without a name. A result is
 
   checked   if the content is in a commit whose CRC is correct
-  complete  if the blocks of the file are known, and it is proven that none of them was written again
+  complete  if the blocks of the file are known, and the logs show that no commit used one of them again
   partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says which
 
 Files that are in the filesystem now are left out: 'littlefs extract' copies those. If the superblocks are

@@ -118,6 +118,24 @@ impl Replay<'_> {
         self.ids.entry(id, self.bytes)
     }
 
+    /// Apply the tags of a valid commit, each with the place of its data. `sum` is the CRC of the
+    /// commit.
+    fn apply_commit(
+        &mut self,
+        commit: &[(Tag, u32)],
+        sum: u32,
+        seen: &mut impl FnMut(&Self, Step<'_>),
+    ) {
+        self.log.seed = crc::crc(self.log.seed, &sum.to_le_bytes());
+        self.log.commits += 1;
+        self.log.fcrc = None;
+        for &(t, at) in commit {
+            let data = &self.bytes[at as usize..(at + t.size()) as usize];
+            self.apply(t, at, data);
+            seen(self, Step::Tag(t, data));
+        }
+    }
+
     /// Apply one tag of a valid commit. Its data starts at byte `at`.
     fn apply(&mut self, t: Tag, at: u32, data: &[u8]) {
         let Self { log, ids, .. } = self;
@@ -202,14 +220,7 @@ pub fn replay(
                 // a tag cannot hold so many ids
                 break;
             }
-            now.log.seed = crc::crc(now.log.seed, &sum.to_le_bytes());
-            now.log.commits += 1;
-            now.log.fcrc = None;
-            for &(t, at) in &commit {
-                let data = &bytes[at as usize..(at + t.size()) as usize];
-                now.apply(t, at, data);
-                seen(&now, Step::Tag(t, data));
-            }
+            now.apply_commit(&commit, sum, &mut seen);
             commit.clear();
             creates = 0;
             ptag ^= u32::from(t.chunk() & 1) << 31;

@@ -67,13 +67,11 @@ impl Fs {
         if dir == to && name == to_name {
             return if no_replace { Err(Error::Exists) } else { Ok(Attempt::Done(())) };
         }
-        if let Attempt::FlushFirst = self.check_rename(&e, dir, to, to_name, no_replace)? {
-            return Ok(Attempt::FlushFirst);
-        }
-        let mut new = self.renamed(&e, to, to_name)?;
-        let Attempt::Done(place) = self.room_for_renamed(&new, to)? else {
-            return Ok(Attempt::FlushFirst);
-        };
+        let checked = self.check_rename(&e, dir, to, to_name, no_replace)?;
+        let Attempt::Done(target) = checked else { return Ok(Attempt::FlushFirst) };
+        let mut new = self.renamed(&e, to_name, target)?;
+        let room = self.room_for_renamed(&new, to, target)?;
+        let Attempt::Done(place) = room else { return Ok(Attempt::FlushFirst) };
         // making room may have split a pair and changed both places
         let (source, e) = self.source(from)?;
         let target = self.find(to, to_name)?;
@@ -95,7 +93,7 @@ impl Fs {
         if e.double == Double::Found {
             self.show_next_double(dir, name)?;
         }
-        self.renamed_is_known_as(&e, from, to, to_name);
+        self.follow_rename(&e, from, to, to_name);
         Ok(Attempt::Done(()))
     }
 
@@ -106,7 +104,8 @@ impl Fs {
     }
 
     /// Check that the entry `e` of `dir` may get the name `to_name` in `to`, and that this can be
-    /// flushed together with the changes that wait.
+    /// flushed together with the changes that wait. Returns the place of the entry that it replaces,
+    /// if there is one.
     fn check_rename(
         &mut self,
         e: &Entry,
@@ -114,7 +113,7 @@ impl Fs {
         to: DirId,
         to_name: &[u8],
         no_replace: bool,
-    ) -> Result<Attempt<()>> {
+    ) -> Result<Attempt<Option<Place>>> {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
             // Parents must come before their children in the thread. A new directory has its place
@@ -125,7 +124,8 @@ impl Fs {
                 return Ok(Attempt::FlushFirst);
             }
         }
-        if let Some(target) = self.find(to, to_name)? {
+        let target = self.find(to, to_name)?;
+        if let Some(target) = target {
             if no_replace {
                 return Err(Error::Exists);
             }
@@ -136,15 +136,16 @@ impl Fs {
         // a hidden entry of that name, for example one whose removal is not on disk yet
         Ok(match self.is_shadowed(to, to_name)? {
             true => Attempt::FlushFirst,
-            false => Attempt::Done(()),
+            false => Attempt::Done(target),
         })
     }
 
-    /// The entry `e` with its new name. All of it has to be written there.
-    fn renamed(&mut self, e: &Entry, to: DirId, to_name: &[u8]) -> Result<Entry> {
+    /// The entry `e` with its new name, under which it replaces what is at `target`. All of it has
+    /// to be written there.
+    fn renamed(&mut self, e: &Entry, to_name: &[u8], target: Option<Place>) -> Result<Entry> {
         let mut new = e.clone();
         new.name = to_name.into();
-        new.double = match self.find(to, to_name)? {
+        new.double = match target {
             Some(target) => self.entry(target)?.double,
             None => Double::No,
         };
@@ -158,10 +159,16 @@ impl Fs {
         Ok(new)
     }
 
-    /// Make room in `to` for the entry `new`, in addition to the one that it may replace.
-    fn room_for_renamed(&mut self, new: &Entry, to: DirId) -> Result<Attempt<Place>> {
+    /// Make room in `to` for the entry `new`. It may use the room of the entry at `target`, which it
+    /// replaces.
+    fn room_for_renamed(
+        &mut self,
+        new: &Entry,
+        to: DirId,
+        target: Option<Place>,
+    ) -> Result<Attempt<Place>> {
         let size = new.size_on_disk();
-        let Some(target) = self.find(to, &new.name)? else {
+        let Some(target) = target else {
             return self.room_for(to, &new.name, size);
         };
         let old = self.entry(target)?.size_on_disk();
@@ -200,7 +207,7 @@ impl Fs {
     }
 
     /// Note that the directory or open file of the entry `e`, which was at `from`, has a new name.
-    fn renamed_is_known_as(&mut self, e: &Entry, from: Source<'_>, to: DirId, to_name: &[u8]) {
+    fn follow_rename(&mut self, e: &Entry, from: Source<'_>, to: DirId, to_name: &[u8]) {
         match e.data {
             Data::Dir { dir: Some(child), .. } => {
                 let d = &mut self.dirs[child];

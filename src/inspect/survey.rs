@@ -106,7 +106,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The numbers that were given to paths, by the number of the directory and the name.
+/// The numbers of paths, each by the number of the directory's path and the name in it.
 pub type PathNumbers<'a> = HashMap<(Option<usize>, &'a [u8]), usize>;
 
 /// What the walk found.
@@ -206,7 +206,7 @@ impl Survey {
     pub fn find(&self, path: &[u8]) -> Vec<usize> {
         let parts = path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
         let parts: Vec<&[u8]> = parts.collect();
-        // how many parts of the path an entry is, if all of those lead to it
+        // for each entry, how many names of the path lead to it; none if its own path is different
         let mut matched: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             // a directory comes before what is in it
@@ -221,8 +221,8 @@ impl Survey {
         (0..self.nodes.len()).filter(is_it).collect()
     }
 
-    /// A number for each entry, which entries of several surveys have in common if they have the same
-    /// path. `numbers` holds those that were given before.
+    /// A number for the path of each entry. The same path has the same number in all surveys that use
+    /// the same `numbers`, which this extends.
     pub fn path_numbers<'a>(&'a self, numbers: &mut PathNumbers<'a>) -> Vec<usize> {
         let mut all: Vec<usize> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {

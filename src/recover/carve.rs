@@ -7,7 +7,7 @@ use super::proof::Proofs;
 use super::world::{Look, World};
 use crate::disk::ctz;
 
-/// Pointers that are looked at, in all, besides a few for each block.
+/// How many pointers are followed in all, in addition to a few for each block.
 const BUDGET: u64 = 1_000_000;
 
 /// The blocks that no list of any state has.
@@ -17,28 +17,28 @@ struct Free<'a> {
 }
 
 impl Free<'_> {
-    /// Whether a block may be one of a list. A block of zeros can only be the first one, because it has no
-    /// pointers.
+    /// Whether a block may be in a list. A block of zeros has no pointers, so it can only be the first
+    /// block.
     fn contains(&self, block: u32) -> bool {
         matches!(self.world.look(block), Look::Data | Look::Zeros) && !self.proofs.is_used(block)
     }
 
-    /// Those that a list may end with. A list of nothing but zeros is not worth bringing back.
+    /// The blocks that may be the end of a list. A list of nothing but zeros is not worth recovering.
     fn ends(&self) -> impl DoubleEndedIterator<Item = u32> {
         let is_end = |&block: &u32| self.world.look(block) == Look::Data && self.contains(block);
         (0..self.world.geometry.block_count).filter(is_end)
     }
 
-    /// The block that a block says is before it.
+    /// The block to which the first pointer of a block leads.
     fn before(&self, block: u32) -> Option<u32> {
         self.world.words.get(block as usize).copied().filter(|&before| self.contains(before))
     }
 }
 
-/// Find them, each by its last block; those of one block, too.
+/// Find all lists whose entry is gone, including those of one block. Each ends with another block.
 pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
     let free = Free { world, proofs };
-    // the blocks that another one says are before it
+    // the blocks to which another one points
     let inner: HashSet<u32> = free.ends().filter_map(|block| free.before(block)).collect();
     let heads = free.ends().filter(|block| !inner.contains(block));
     let mut budget = BUDGET + 8 * u64::from(world.geometry.block_count);

@@ -16,8 +16,9 @@ pub struct Remains {
 }
 
 /// Open the blocks to look through, for reading only: those of the filesystem that the options
-/// mean, or what is left of one, also where one of the other version is now. Without a block size in the options, it is what the superblock says,
-/// or else the one that fits best; the same holds for the dialect.
+/// mean, or what is left of one, even if a filesystem of the other version is there now. If the
+/// options give no block size, it is taken from the superblock, or the one that fits best is taken.
+/// The same holds for the dialect.
 ///
 /// # Errors
 /// When the image cannot be read or is in use, when filesystems start elsewhere in it, when it is
@@ -65,8 +66,8 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     Ok(Remains { blocks, dialect })
 }
 
-/// The blocks of a filesystem of one version that was formatted over with the other version, at the place
-/// of the present one.
+/// The blocks of a filesystem of one version, at the place of the filesystem of the other version that
+/// was made there later.
 fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let present = open_found(source, &Options { dialect: None, ..*options })?;
     let options = Options { place: Place::At(present.offset), ..*options };

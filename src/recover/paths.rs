@@ -1,4 +1,4 @@
-//! The directory that each history belongs to, and its path.
+//! The directory of each history, and the path of that directory.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,15 +6,15 @@ use super::history::Content;
 use super::world::{Timeline, World};
 use crate::show::path_from_end;
 
-/// The directories of all histories, as far as entries that are there, or were there, tell them.
+/// The directories of all histories. A directory is known if an entry names it now, or named it once.
 pub struct Paths<'w> {
     /// The number of each history's directory.
     of: Vec<Option<usize>>,
-    /// Each directory but the root, whose number is 0: the directory that it is in, and its name there.
+    /// The parent of each directory, and its name there. The root has the number 0.
     dirs: Vec<(usize, &'w [u8])>,
 }
 
-/// By which entry, or tail, a block is reached.
+/// The entry or the tail that names a block.
 struct Parent<'w> {
     timeline: usize,
     /// The name of the entry. A tail goes on with the same directory.
@@ -22,17 +22,17 @@ struct Parent<'w> {
 }
 
 impl<'w> Paths<'w> {
-    /// Find out.
+    /// Find the directories of all histories. Each history is visited once, however deep it is.
     pub fn new(world: &'w World<'_>) -> Self {
         let names = names(world);
         let parent = |t: &Timeline| own(t).iter().find_map(|block| names.get(block));
         let is_root = |t: &Timeline| own(t).iter().all(|block| world.root.0.contains(block));
         let mut paths = Self { of: Vec::new(), dirs: vec![(0, b"")] };
         let mut numbers: HashMap<(usize, &[u8]), usize> = HashMap::new();
-        // unknown as yet, or what was found
+        // `None` until a history has been visited
         let mut known: Vec<Option<Option<usize>>> = vec![None; world.timelines.len()];
         for start in 0..world.timelines.len() {
-            // what is passed on the way up, each with its name in the next
+            // the histories on the way up, each with its name in the next one
             let mut way: Vec<(usize, Option<&[u8]>)> = Vec::new();
             let mut seen = HashSet::new();
             let mut at = start;
@@ -73,13 +73,13 @@ impl<'w> Paths<'w> {
         paths
     }
 
-    /// A number for the directory of a history; histories of the same path have the same one.
+    /// The number of the directory of a history. Histories with the same path have the same number.
     pub fn number(&self, timeline: usize) -> Option<usize> {
         self.of.get(timeline).copied().flatten()
     }
 
-    /// The path of that directory, from the root on without `/` in front. Of a long one, only the end is
-    /// given, behind `.../`.
+    /// The path of that directory, without `/` at the start. Of a long path, only the last names are
+    /// given, after `.../`.
     pub fn path(&self, timeline: usize) -> Option<Vec<u8>> {
         let above = |&at: &usize| self.dirs.get(at).map(|&(above, _)| above);
         let upward = std::iter::successors(self.number(timeline), above);
@@ -97,7 +97,7 @@ fn own(timeline: &Timeline) -> Vec<u32> {
     }
 }
 
-/// By which entry, or tail, a block is reached; the present ones before those of the past.
+/// The entry or the tail that names each block. Present ones are preferred to those of the past.
 fn names<'w>(world: &'w World<'_>) -> HashMap<u32, Parent<'w>> {
     let mut names = HashMap::new();
     for past in [false, true] {

@@ -1,15 +1,18 @@
-//! Which lists of the past are as they were.
+//! Which lists of the past still have their content.
 //!
-//! The format keeps no checksum of file data, and a block that is free can be written by anything.
-//! A driver lists the same free blocks in the same order again and again, so a new file often has the
-//! very blocks, and the very pointers, of a deleted one: that pointers agree shows nothing. Nor do the logs:
-//! of a write that lost power before its commit they hold nothing. What does show that a block was not
-//! written again is that every state since then had it in use, at the same place of a list: of the same
-//! file, which went on with it. No driver writes to a block that is in use.
+//! The format has no checksums for file data, and free blocks may be written at any time. A driver
+//! allocates the same free blocks in the same order again and again. So a new file often has exactly
+//! the blocks of a deleted one, with the same pointers, and pointers that agree prove nothing. The logs
+//! prove nothing by themselves either, because a write that loses power before its commit leaves no
+//! trace in them.
 //!
-//! If a block became free, and every state of every pair since then is still there, and none has the
-//! block in use, then only writes that no commit ever told of could have hit it. [`World::fills`] and
-//! [`Proofs::is_continued`] see most of these, but not one of the same length: such a list is *quiet*.
+//! A list is *proved* if every state since then had all of its blocks in use, at the same index of a
+//! list of the same file. No driver writes to a block that is in use.
+//!
+//! A list is *quiet* if some of its blocks became free, but every later state of every pair can still
+//! be read, and none of them uses one of the blocks. Then only a write that was never committed can
+//! have changed it. [`World::fills`] and [`Proofs::is_continued`] notice such a write, unless its
+//! content has exactly the length of the old one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,13 +24,13 @@ use crate::disk::{List, Pair};
 /// What is known of a list of the past, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// Its blocks are as they were.
+    /// Its blocks were in use all the time, so they still have its content.
     Proved,
-    /// No commit tells of a change of them, but they were free for a time.
+    /// Some blocks became free, but no commit used one of them again.
     Quiet,
-    /// Nothing shows that they are not, but nothing shows that they are, either.
+    /// It is not known whether its blocks still have its content.
     Unproved,
-    /// Some are not there any more.
+    /// Some blocks were used again.
     Broken,
 }
 
@@ -44,7 +47,7 @@ impl Users {
     }
 }
 
-/// When an entry had a list, and what is known of that list.
+/// The states in which an entry had a list, and what is known of that list.
 type Judged = (Span<List>, Standing);
 
 /// The judgement of all lists.
@@ -62,13 +65,15 @@ pub struct Proofs<'a> {
     /// The histories of the filesystem as it is now of which no two lists have a block in a way that
     /// cannot have been.
     consistent: HashSet<usize>,
-    /// Those live histories that hide something, or do not begin with the creation of their pair.
+    /// The live histories that may not tell everything: some of their states are lost, or they do not
+    /// begin with the creation of their pair.
     obscure: HashSet<usize>,
-    /// For each history and list: the states during which an entry had it, in order, with the judgement.
+    /// For each list of each history, what is known of it, by the states in which an entry had it.
     standings: HashMap<(usize, List), Vec<Judged>>,
 }
 
-/// Since when a block is in use without a gap, at which index of a list, and what is known of that list.
+/// The use of a block by a list: the state since which it has lasted, the index of the block in the
+/// list, and what is known of the list.
 #[derive(Debug, Clone, Copy)]
 struct Use {
     since: usize,
@@ -77,7 +82,7 @@ struct Use {
 }
 
 impl<'a> Proofs<'a> {
-    /// Judge all lists of the world, which were all followed.
+    /// Judge all lists. Each of them must have been followed before.
     pub fn new(world: &'a World<'a>, lists: &'a Lists<'a>) -> Self {
         let mut proofs = Self {
             world,
@@ -122,7 +127,7 @@ impl<'a> Proofs<'a> {
     }
 
     fn note_uses(&mut self) {
-        // very many entries can have one list, whose blocks are noted once
+        // A list can have very many entries, so its blocks are noted only once.
         let mut users: HashMap<List, (Users, bool)> = HashMap::new();
         for (i, timeline) in self.world.timelines.iter().enumerate() {
             if let Some(pair) = timeline.pair.filter(|_| timeline.live) {
@@ -278,7 +283,8 @@ impl<'a> Proofs<'a> {
 
     /// Whether all that was ever committed after this state of a history is still there to be read.
     fn is_quiet(&self, number: usize, timeline: &Timeline, state: usize) -> bool {
-        // where the root's beginning is not known, no other pair was there before it had anything
+        // Unless this is the history of the root, its own first states must be known, or those of the
+        // root.
         let root = self.world.timelines.first();
         let others = self.obscure.len() - usize::from(self.obscure.contains(&number));
         let last = timeline.history.states.saturating_sub(1);
@@ -307,9 +313,9 @@ impl<'a> Proofs<'a> {
             && self.consistent.contains(&number)
     }
 
-    /// Whether nothing can have been written since the root of the filesystem before was lost: there is no
-    /// filesystem now, or one of which there is nothing but what formatting leaves. A driver writes content
-    /// only to files, and a file has its entry before it has content.
+    /// Whether no content can have been written since the root of the old filesystem was lost. Either
+    /// there is no filesystem now, or it is as formatting left it. A driver writes content only to files,
+    /// and makes the entry of a file before it writes content to it.
     fn is_untouched(&self) -> bool {
         let is_new = |t: &Timeline| {
             t.history.versions.is_empty()

@@ -12,7 +12,7 @@ use crate::image::Dialect;
 
 /// Blocks of the revision before that are tried, to find the other half of one that nothing names.
 const JOINS_MAX: usize = 4;
-/// Bytes that are read at once.
+/// How many bytes are read at once.
 const CHUNK: usize = 1 << 20;
 /// Bytes at the start of the device in which a superblock is looked for.
 const SUPERBLOCK_MAX: u64 = 128 << 10;
@@ -22,8 +22,8 @@ const SUPERBLOCK_MAX: u64 = 128 << 10;
 pub enum Look {
     /// Every byte is 0xFF.
     Blank,
-    /// Every byte is zero: another device's erased block, a hole of an image file, or the first block of
-    /// a file that begins with zeros.
+    /// Every byte is zero. This is a block that another kind of device has erased, a hole in the image
+    /// file, or the first block of a file that begins with zeros.
     Zeros,
     /// It holds a valid commit.
     Metadata,
@@ -137,7 +137,7 @@ impl<'a> World<'a> {
             let chunk = bytes.get_mut(..len).unwrap_or_default();
             let whole = self.dev.read(first as u32, 0, chunk).is_ok();
             for (block, bytes) in (first as u32..).zip(chunk.chunks_mut(block_size)) {
-                // of a chunk that cannot be read, some blocks perhaps can
+                // if a chunk cannot be read as a whole, some of its blocks may be readable
                 let read = if whole { Ok(()) } else { self.dev.read(block, 0, bytes) };
                 if let Err(e) = read {
                     failed = Some(e);
@@ -158,7 +158,7 @@ impl<'a> World<'a> {
     }
 
     fn look_at(&self, block: u32, bytes: &[u8], metas: &mut BTreeMap<u32, Meta>) -> Look {
-        // every byte is like the one before it
+        // whether every byte is the same as the one before it
         let is_uniform = || bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1));
         match bytes.first() {
             Some(0) if is_uniform() => return Look::Zeros,
@@ -415,9 +415,9 @@ impl<'a> World<'a> {
         joined
     }
 
-    /// Whether a write that was not committed shows, in most cases. It does not in version 1: a driver
-    /// that was started again begins with the first free block, and so often writes just the new
-    /// content of a file where the content before its present one was.
+    /// Whether a write that was not committed can be noticed in most cases. It cannot in version 1: after
+    /// each start, the driver allocates from the first free block on, and so it often writes new content
+    /// of a file exactly where older content of the same file was.
     pub fn shows_uncommitted_writes(&self) -> bool {
         self.dialect != Dialect::V1
     }

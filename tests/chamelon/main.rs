@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::chamelon::Chamelon;
-use common::ours::tree_of;
+use common::ours::{open_view, tree_of};
 use common::tree::{Entry, Tree};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{recognise, show};
 use littlefs::disk::{Superblock, superblock};
-use littlefs::fs::{Fs, OpenOptions};
+use littlefs::fs::Fs;
 
 /// The type of the attribute with the time of a value.
 const TIME: u8 = 0x74;
@@ -40,12 +40,7 @@ fn is_recognised(image: &[u8]) -> bool {
 
 /// An image, opened in the way in which it is shown.
 fn shown(image: &[u8]) -> Fs {
-    let (view, report) = show(device(image), superblock_of(image)).expect("a view");
-    assert!(report.is_clean(), "{:#?}", report.findings);
-    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
-    let fs = Fs::open(Arc::new(view), &options).expect("opens");
-    assert_eq!(fs.warnings(), [""; 0]);
-    fs
+    open_view(show(device(image), superblock_of(image)).expect("a view"))
 }
 
 /// An image as it is shown, without times.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::check::Report;
 use littlefs::error::{Error, Result};
 use littlefs::fs::{At, DirId, FileId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 
@@ -193,4 +194,13 @@ impl Subject for Ours {
             other => Fail::Other(other.to_string()),
         })
     }
+}
+
+/// Open another dialect as it is shown, in which nothing was found that is damaged.
+pub fn open_view((view, report): (impl BlockDevice + 'static, Report)) -> Fs {
+    assert!(report.is_clean(), "{:#?}", report.findings);
+    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
+    let fs = Fs::open(Arc::new(view), &options).expect("opens");
+    assert_eq!(fs.warnings(), [""; 0]);
+    fs
 }

@@ -1,4 +1,5 @@
-//! Larger images: nothing may take the square of what is in them, like the depth of their directories.
+//! Larger images: neither time nor memory may grow with the square of what is in them, for example of
+//! the depth of their directories.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use serde::Serialize;
 use super::common::builder::{Builder, put_ctz, put_dir, put_inline, soft};
 use super::endure::bounded;
 
-/// How many directories are in each other.
+/// How deep the directories are nested.
 const DEPTH: u32 = 8_000;
 const BLOCK: u32 = 128;
 

@@ -68,8 +68,9 @@ fn tell_the_truth(power_cuts: usize) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Let a history go on, and note what is wrong with what is recovered at times, and how many results are
-/// checked and complete; whether it came to its end.
+/// Continue a history, and recover from its image several times. Notes each wrong result in `faults`,
+/// and adds the numbers of checked and complete results to `sure`. Returns false if the driver
+/// spoilt the history, which then ends early.
 fn look_at(
     past: &mut Past,
     history: &str,

@@ -12,12 +12,12 @@ mod verdicts;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::ours::tree_of;
+use common::ours::{open_view, tree_of};
 use common::tree::{Entry, Tree};
 use common::v1::V1;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::disk::Superblock;
-use littlefs::fs::{Fs, OpenOptions};
+use littlefs::fs::Fs;
 use littlefs::v1::show;
 
 /// The superblock that the program finds in an image.
@@ -37,12 +37,7 @@ fn device(image: &[u8]) -> Arc<dyn BlockDevice> {
 
 /// An image, opened in the way in which it is shown.
 fn shown(image: &[u8]) -> Fs {
-    let (view, report) = show(device(image), superblock_of(image)).expect("a view");
-    assert!(report.is_clean(), "{:#?}", report.findings);
-    let options = OpenOptions { read_only: true, ..OpenOptions::default() };
-    let fs = Fs::open(Arc::new(view), &options).expect("opens");
-    assert_eq!(fs.warnings(), [""; 0]);
-    fs
+    open_view(show(device(image), superblock_of(image)).expect("a view"))
 }
 
 fn tree(image: &[u8]) -> Tree {
