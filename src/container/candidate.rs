@@ -206,8 +206,8 @@ fn doubt_of_one_half<'s>(
         None => Evidence::default(),
     };
     let size = source.size().unwrap_or(u64::MAX);
-    let fits = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
-    let fits = other.map(|other| (fits(here.at), fits(other)));
+    let fits_at = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
+    let fits = other.map(|other| (fits_at(here.at), fits_at(other)));
     // Where only one of the two fits into the file, it ends exactly with the file. That counts for
     // more than the tree, because from the wrong place a damaged tree may look more complete.
     match (fits, other) {
@@ -226,7 +226,13 @@ fn doubt_of_one_half<'s>(
     if let Some(at) = displaced_twin(here, half, scan()) {
         return Some(Doubt::Stretched(at));
     }
-    if evidence.bad > 0 {
+    // If there is no room for the filesystem at the other place, and the lost superblock looks as if
+    // power was cut while it was written, then the filesystem starts here, however damaged its tree
+    // is.
+    let lost_here = Remains::of(source, here.at + u64::from(lost) * block, half.rev, block);
+    let was_in_use =
+        lost_here >= Remains::Erased && fits.map_or(fits_at(here.at), |fits| fits == (true, false));
+    if evidence.bad > 0 && !was_in_use {
         return Some(Doubt::LeadsNowhere);
     }
     if evidence.good == 0
@@ -242,7 +248,6 @@ fn doubt_of_one_half<'s>(
         Some((false, true)) => return Some(Doubt::BetterAt(other)),
         _ => {}
     }
-    let lost_here = Remains::of(source, here.at + u64::from(lost) * block, half.rev, block);
     let first_there = other + u64::from(1 - lost) * block;
     let lost_there = Remains::of(source, first_there, half.rev, block);
     (lost_here <= lost_there).then_some(Doubt::EitherAt(other))

@@ -112,6 +112,28 @@ fn a_damaged_tree_does_not_move_the_filesystem() {
     }
 }
 
+/// A commit of the root was interrupted, and the only directory cannot be read: a repair must be able to
+/// go on. If something else is in the place of the lost superblock, the filesystem may be an old one.
+#[test]
+fn an_interrupted_commit_is_not_doubtful_because_the_tree_is_damaged() {
+    for config in [small(), flash()] {
+        let block = config.block_size as usize;
+        let mut c = CLfs::fresh(&config).expect("format");
+        c.mkdir(b"dir").expect("mkdir");
+        let mut image = settled(c.unmount(), &config);
+        image[2 * block..].fill(0x5a);
+        for lost in [0, 1] {
+            for (loss, doubt) in LOSSES.into_iter().zip([false, false, false, true]) {
+                let mut image = image.clone();
+                lose(&mut image, &config, lost, loss);
+                let found = doubt_at(&image, 0);
+                let expected = doubt.then_some(Doubt::LeadsNowhere);
+                assert_eq!(found, expected, "{config:?}, block {lost}");
+            }
+        }
+    }
+}
+
 /// Without a tree, the size of a file that is only the image shows it, or what is left of the other
 /// half. Nothing else does.
 #[test]
