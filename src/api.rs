@@ -213,7 +213,7 @@ impl Littlefs {
     /// When the device fails, or has no space for what is to be written. What was durable before
     /// still is, and the changes stay in memory.
     pub fn flush(&self) -> Result<()> {
-        self.core().fs.flush()
+        self.core().fs.flush_and_sync()
     }
 
     /// Write every change to the image, and give up this handle.

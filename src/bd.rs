@@ -149,6 +149,13 @@ pub trait BlockDevice: Send + Sync {
     /// not tried again.
     fn sync(&self) -> IoResult<()>;
 
+    /// The number of the sector that holds byte `off` of `block`, if the medium writes sectors of
+    /// 512 bytes as a whole: after a crash, a sector has all bytes that were written to it before
+    /// some moment, and none that were written after it. `None` if nothing is known about that.
+    fn sector(&self, _block: u32, _off: u32) -> Option<u64> {
+        None
+    }
+
     /// Check that the whole device still exists, so that synced data can be read.
     ///
     /// # Errors
@@ -188,6 +195,9 @@ pub(crate) fn read_each<D: BlockDevice + ?Sized>(
     }
     Ok(())
 }
+
+/// Bytes that a disk writes as a whole, counted from the start of the file.
+pub(crate) const SECTOR: u64 = 512;
 
 /// Byte position of `off` in `block`; the sum cannot overflow within the geometry's limits.
 fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {

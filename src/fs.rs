@@ -93,6 +93,7 @@ use crate::slots::SlotId;
 pub use crate::mdir::{DirId, FileId};
 pub use activity::{Flush, Flushes, Unwritten};
 pub use attr::At;
+pub use durable::Durability;
 pub(crate) use edits::put_log;
 pub use file::ReadPlan;
 pub(crate) use file::read_list;
@@ -224,12 +225,17 @@ impl Fs {
         self.unfinished
     }
 
-    /// Whether there is anything in memory that is not on disk.
+    /// Whether there is anything that is not on the medium: changes in memory, and what a flush has
+    /// left to a later sync.
     pub fn is_dirty(&self) -> bool {
+        self.has_changes() || self.durable.is_unsynced()
+    }
+
+    /// Whether there are changes that were not written.
+    fn has_changes(&self) -> bool {
         !self.thread.dirty().is_empty()
             || !self.files.dirty().is_empty()
             || !self.leaving.is_empty()
-            || self.durable.is_unsynced()
     }
 
     /// Set whether an operation that finds no space fails at once, instead of flushing removals and

@@ -47,6 +47,8 @@ use crate::error::Error as CoreError;
 use crate::fs::{Attrs, DirId, FormatOptions, Fs, Node, OpenOptions, ROOT};
 use crate::sys;
 
+pub use crate::fs::Durability;
+
 pub use batch::Batch;
 pub use error::{Error, Result};
 pub use iter::{Entries, Values};
@@ -81,6 +83,10 @@ pub struct Options {
     /// [`Store::sync`] and [`Store::disconnect`]. A batch, and the removal of a dictionary, are
     /// durable in any case.
     pub durable: bool,
+    /// What a change waits for that becomes durable when it returns. With [`Durability::Ordered`],
+    /// it does not wait for the medium: a crash can undo the newest changes, but none without all
+    /// changes after it. [`Store::sync`] and [`Store::disconnect`] always wait.
+    pub durability: Durability,
     /// The convention by which times are stored in user attributes.
     pub times: Choice,
     /// The time of the last change for values that have none in the image; usually the time of the
@@ -101,6 +107,7 @@ impl Default for Options {
         Self {
             read_only: false,
             durable: true,
+            durability: Durability::Full,
             times: Choice::AsImage,
             changed: SystemTime::now(),
             inline_max: None,
@@ -167,6 +174,7 @@ impl Store {
             prog_size: options.prog_size,
             inline_max: options.inline_max,
             block_cycles: options.block_cycles,
+            durability: options.durability,
             ..OpenOptions::default()
         };
         let mut fs = Fs::open_to_change(dev.clone(), &open)?;
@@ -186,6 +194,7 @@ impl Store {
             prog_size: Some(fs.prog_size()),
             inline_max: Some(fs.inline_max()),
             block_cycles: options.block_cycles,
+            durability: options.durability,
             ..OpenOptions::default()
         };
         let has_trash = fs.lookup(ROOT, TRASH).is_ok();
@@ -222,7 +231,7 @@ impl Store {
 
     /// Make everything durable, and release the image.
     ///
-    /// If the store is dropped instead, changes that are not durable are lost.
+    /// If the store is dropped instead, changes that are not durable may be lost.
     ///
     /// # Errors
     /// When the device fails or has no space; what was durable before is still durable.
@@ -236,7 +245,7 @@ impl Store {
     /// When the device fails or has no space; what was durable before still is.
     pub fn sync(&self) -> Result<()> {
         let mut core = self.core();
-        if core.read_only { Ok(()) } else { Ok(core.fs.flush()?) }
+        if core.read_only { Ok(()) } else { Ok(core.fs.flush_and_sync()?) }
     }
 
     /// The warnings from opening the image.
@@ -320,6 +329,8 @@ impl Core {
 
     /// Drop the filesystem in memory, and open the one on disk again.
     fn reload(&mut self) -> Result<()> {
+        // the filesystem that is opened knows nothing of what this one has left to a barrier
+        self.fs.sync_written()?;
         self.dirs.clear();
         self.life += 1;
         self.fs = Fs::open_to_change(self.dev.clone(), &self.open)?;

@@ -171,4 +171,4 @@ pub use api::{
     OpenOptions, PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
 };
 pub use error::{Error, Result};
-pub use fs::{Counts, Flush, Flushes, Storage, Unwritten};
+pub use fs::{Counts, Durability, Flush, Flushes, Storage, Unwritten};

@@ -11,7 +11,7 @@ use crate::bd::journal::At;
 use crate::bd::{BlockDevice, Prefix};
 use crate::convention::{Choice, Codec};
 use crate::error::{Error, Result};
-use crate::fs::{self, Fs, root_superblock};
+use crate::fs::{self, Durability, Fs, root_superblock};
 #[cfg(feature = "transfer")]
 use crate::image::OpenError;
 use crate::image::{self, Dialect, Source};
@@ -137,6 +137,15 @@ impl OpenOptions {
     #[must_use]
     pub fn block_cycles(mut self, block_cycles: u32) -> Self {
         self.engine.block_cycles = Some(block_cycles);
+        self
+    }
+
+    /// What a flush waits for that the program does not ask for, because too much has changed.
+    /// [`Littlefs::flush`] and [`File::sync_all`](super::File::sync_all) always wait until
+    /// everything is on the medium.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.engine.durability = durability;
         self
     }
 
@@ -273,6 +282,7 @@ impl OpenOptions {
             prog_size: self.engine.prog_size.or(of_profile(&|p| p.prog_size)),
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
+            durability: self.engine.durability,
             // `Littlefs::warnings` returns them instead
             quiet: true,
         }

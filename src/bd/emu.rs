@@ -10,7 +10,7 @@ use std::io;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{BlockDevice, Geometry, IoResult, check_range};
+use super::{BlockDevice, Geometry, IoResult, SECTOR, byte_offset, check_range};
 use crate::error::{IoError, IoOp};
 
 /// One thing that happened to the device, in the order of the calls.
@@ -268,6 +268,10 @@ impl BlockDevice for EmuDevice {
 
     fn sync(&self) -> IoResult<()> {
         self.order(Call::Sync)
+    }
+
+    fn sector(&self, block: u32, off: u32) -> Option<u64> {
+        Some(byte_offset(self.geometry, block, off) / SECTOR)
     }
 
     fn wants_read_back(&self) -> bool {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 
-use super::{BlockDevice, Geometry, IoResult, byte_offset, check_range, read_each};
+use super::{BlockDevice, Geometry, IoResult, SECTOR, byte_offset, check_range, read_each};
 use crate::error::{IoError, IoOp, Shortened};
 use crate::files;
 use crate::sys;
@@ -232,6 +232,10 @@ impl BlockDevice for FileDevice {
 
     fn sync(&self) -> IoResult<()> {
         self.sync_data()
+    }
+
+    fn sector(&self, block: u32, off: u32) -> Option<u64> {
+        Some(self.offset.checked_add(byte_offset(self.geometry, block, off))? / SECTOR)
     }
 
     fn still_whole(&self) -> IoResult<()> {

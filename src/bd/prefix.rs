@@ -75,6 +75,10 @@ impl BlockDevice for Prefix {
         self.below.sync()
     }
 
+    fn sector(&self, block: u32, off: u32) -> Option<u64> {
+        self.below.sector(block, off)
+    }
+
     fn still_whole(&self) -> IoResult<()> {
         self.below.still_whole()
     }

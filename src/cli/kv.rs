@@ -8,12 +8,12 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
 use crate::convention::Choice;
-use crate::kv::{Batch, Error, Key, Kind, Options, Store};
+use crate::kv::{Batch, Durability, Error, Key, Kind, Options, Store};
 use crate::show::Show;
 use crate::time;
 
@@ -53,12 +53,24 @@ pub struct KvArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
+    /// What each step of a change waits for: full (until it is on the medium), or ordered (only
+    /// that no later step overtakes it); in both cases, the change is on the medium at the end
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
+    sync: SyncArg,
+
     /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
 
     #[command(subcommand)]
     command: Command,
+}
+
+/// What each step waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SyncArg {
+    Full,
+    Ordered,
 }
 
 #[derive(Subcommand, Debug)]
@@ -278,6 +290,10 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
         times: args.times,
         changed: changed.unwrap_or(SystemTime::UNIX_EPOCH),
         inline_max: args.inline_max,
+        durability: match args.sync {
+            SyncArg::Full => Durability::Full,
+            SyncArg::Ordered => Durability::Ordered,
+        },
         ..Options::default()
     };
     let store = Store::connect(opened.device, &options).map_err(failed)?;

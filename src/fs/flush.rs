@@ -28,7 +28,7 @@ use super::commit::{Fault, Spec};
 use super::pairs::{Fate, PairIx, View};
 use super::thread::WaysBack;
 use super::leaving::Removed;
-use super::{DirId, Fs};
+use super::{DirId, Durability, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
 
@@ -78,18 +78,41 @@ impl Plan {
 }
 
 impl Fs {
-    /// Make everything in memory durable. If it fails, the changes stay in memory, and the image on
-    /// disk stays sound. After a failed barrier or sync, it is not known what is on disk, so the
-    /// filesystem becomes read-only.
+    /// Write everything that is in memory, and make it durable as [`OpenOptions::durability`] says.
+    /// If it fails, the changes stay in memory, and the image on disk stays sound. After a failed
+    /// barrier or sync, it is not known what is on disk, so the filesystem becomes read-only.
+    ///
+    /// [`OpenOptions::durability`]: super::OpenOptions::durability
     pub fn flush(&mut self) -> Result<()> {
+        self.flush_as(self.durable.durability())
+    }
+
+    /// Like [`Fs::flush`], and wait until everything is on the medium, whatever the options say.
+    ///
+    /// # Errors
+    /// Those of [`Fs::flush`].
+    pub fn flush_and_sync(&mut self) -> Result<()> {
+        self.flush_as(Durability::Full)
+    }
+
+    /// Wait until everything that was written is on the medium. Changes in memory are not written.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub(crate) fn sync_written(&mut self) -> Result<()> {
+        if self.is_read_only() { Ok(()) } else { self.sync() }
+    }
+
+    fn flush_as(&mut self, durability: Durability) -> Result<()> {
         let _running = self.run();
-        if !self.is_dirty() {
+        let waits = durability == Durability::Full && self.durable.is_unsynced();
+        if !self.has_changes() && !waits {
             return self.confirm();
         }
         self.writable()?;
         self.flushing = true;
         let start = Instant::now();
-        let flushed = self.flush_rounds().map_err(|e| self.judge(e));
+        let flushed = self.flush_rounds(durability).map_err(|e| self.judge(e));
         if flushed.is_err() {
             self.saved_is_uncertain();
         }
@@ -107,7 +130,7 @@ impl Fs {
         if self.is_read_only() { Ok(()) } else { self.free_retired() }
     }
 
-    fn flush_rounds(&mut self) -> Result<()> {
+    fn flush_rounds(&mut self, durability: Durability) -> Result<()> {
         let written = self.dirty_file_ids();
         // finish the move that an earlier flush began before it failed
         self.end_move()?;
@@ -115,8 +138,12 @@ impl Fs {
             match self.round() {
                 Ok(true) => {}
                 Ok(false) => {
-                    // only now is everything durable, and what it has replaced can be given up
-                    self.sync()?;
+                    // Only now is everything durable, or at least before all later writes. So what
+                    // it has replaced can be given up.
+                    match durability {
+                        Durability::Full => self.sync()?,
+                        Durability::Ordered => self.durable.leave(),
+                    }
                     for id in written {
                         self.files.mark_clean(id);
                         self.settle_file(id);

@@ -22,7 +22,7 @@ use super::durable::Durable;
 use super::leaving::Leaving;
 use super::moves::{Move, Moves};
 use super::relocate::Relocating;
-use super::{DirId, Fs, ROOT};
+use super::{DirId, Durability, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -50,6 +50,8 @@ pub struct OpenOptions {
     /// The number of erases after which a metadata pair moves to other blocks. With `None`, no pair
     /// moves.
     pub block_cycles: Option<u32>,
+    /// What a flush waits for.
+    pub durability: Durability,
     /// Do not log what opening finds. The caller looks at [`Fs::warnings`] instead.
     pub quiet: bool,
 }
@@ -206,7 +208,7 @@ impl Fs {
     fn unread(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Self {
         let g = dev.geometry();
         Self {
-            durable: Durable::new(dev),
+            durable: Durable::new(dev, options.durability),
             layout: Layout { block_size: g.block_size, prog_size: PROG_SIZE_DEFAULT, fcrc: true },
             superblock: Superblock {
                 version: 0,

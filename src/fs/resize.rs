@@ -10,7 +10,6 @@ use super::pairs::PairIx;
 use crate::disk::entry::Content;
 use crate::disk::{List, ctz};
 use crate::error::{Corrupt, Error, Result};
-use crate::mdir::store;
 
 impl Fs {
     /// Give the filesystem `block_count` blocks. If these are fewer than before, the content of the
@@ -111,7 +110,7 @@ impl Fs {
         loop {
             let block = self.space.take_to_write()?;
             let erased = self.durable.erase(block);
-            match erased.and_then(|()| store::prog_checked(self.durable.dev(), block, 0, bytes)) {
+            match erased.and_then(|()| self.durable.prog_checked(block, bytes)) {
                 Ok(()) => {
                     self.space.written();
                     return Ok(block);

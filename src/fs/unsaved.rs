@@ -119,7 +119,7 @@ impl Fs {
         for other in others {
             aside.extend(self.set_aside_changes(other)?);
         }
-        let flushed = self.flush();
+        let flushed = self.flush_and_sync();
         for changes in aside {
             self.put_back(changes, flushed.is_ok())?;
         }

@@ -10,7 +10,7 @@ use super::open_files::{Body, Ctz};
 use super::{FileId, Fs};
 use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Error, Result};
-use crate::mdir::{Data, store};
+use crate::mdir::Data;
 
 /// How many bytes of changed content are held before full blocks are written.
 const DIRTY_MAX: usize = 16 << 20;
@@ -288,7 +288,7 @@ impl Fs {
             }
             i += n;
         }
-        self.durable.wrote();
+        self.durable.wrote_content();
 
         let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
         let list = Arc::new(list.finish());
@@ -331,25 +331,25 @@ impl Fs {
                 + (k + 1..fresh.len())
                     .take_while(|&j| fresh[j] == fresh[k] + (j - k) as u32)
                     .count();
-            match self.write_run(fresh[k], &buf[k * bs..(k + run) * bs]) {
+            match self.durable.rewrite_checked(fresh[k], &buf[k * bs..(k + run) * bs]) {
                 Ok(()) => {
                     self.space.written();
                     k += run;
                 }
-                Err(Error::Io(e)) if e.is_bad_block() => {
+                Err(e) if e.is_bad_block() => {
                     // Write the blocks one by one, and each to another place if its block is bad.
                     // The blocks after one that has moved are built again, because they name it.
                     let alone = match run {
-                        1 => Err(Error::Io(e)),
-                        _ => self.write_run(fresh[k], &buf[k * bs..(k + 1) * bs]),
+                        1 => Err(e),
+                        _ => self.durable.rewrite_checked(fresh[k], &buf[k * bs..(k + 1) * bs]),
                     };
                     drop(buf);
                     let done = k as u32 + u32::from(alone.is_ok());
                     let again = list.take_from(i + done);
-                    self.give_back(again, alone)?;
+                    self.give_back(again, alone.map_err(Error::Io))?;
                     return self.write_blocks(id, list, i + done, n - done, size);
                 }
-                Err(e) => return Err(e),
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(())
@@ -400,18 +400,6 @@ impl Fs {
                 Ok(())
             }
         }
-    }
-
-    fn write_run(&self, block: u32, data: &[u8]) -> Result<()> {
-        self.durable.dev().rewrite(block, data)?;
-        if self.durable.dev().wants_read_back() {
-            let mut back = vec![0; data.len()];
-            self.durable.dev().read(block, 0, &mut back).map_err(|_| store::silent_failure(block))?;
-            if back != data {
-                return Err(store::silent_failure(block).into());
-            }
-        }
-        Ok(())
     }
 
     /// Let the entry of a file that was written name its new list.

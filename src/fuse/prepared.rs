@@ -148,6 +148,7 @@ fn open_filesystem(opened: &Opened, options: &MountOptions) -> Result<Fs> {
             block_cycles: options.block_cycles,
             // the caller logs them together with the name of the image
             quiet: true,
+            ..OpenOptions::default()
         },
     )
 }

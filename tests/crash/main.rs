@@ -20,6 +20,7 @@ use explore::{explore, explore_all, try_run};
 use littlefs::bd::RamDevice;
 use littlefs::bd::emu::{BadBlock, Event};
 use littlefs::disk::{Pair, Superblock};
+use littlefs::fs::Durability;
 use littlefs::mdir::store;
 use random::random;
 use script::{BAD_BLOCKS, BadBlocks, Script, Setup, run};
@@ -222,6 +223,55 @@ fn random_with_little_space() {
     at_least(3_000, random_workloads("full", setup, 600..615, &[0, 60, 900, 2500]));
     let setup = Setup::new(128, 60, 16);
     at_least(3_000, random_workloads("full-128", setup, 620..635, &[0, 60, 300]));
+}
+
+/// The setup with flushes that do not wait for their last writes.
+fn ordered(setup: Setup) -> Setup {
+    Setup { durability: Durability::Ordered, ..setup }
+}
+
+/// A flush that leaves its last writes to a later barrier can be undone by a crash, but only
+/// together with all flushes after it.
+#[test]
+fn flushes_that_are_only_ordered() {
+    let mut s = Script::new();
+    s.mkdir("d").flush().create("a", 20).flush().create("d/b", 20).flush();
+    for round in 0..8 {
+        s.attr("a", 5 + round % 2).flush().attr("d/b", 5).flush();
+        s.write("a", 0, 9).flush().write("a", 3, 9).flush();
+    }
+    s.create("d/big", 900).flush().rename("a", "d/a").flush().write("d/big", 0, 800).flush();
+    s.unlink("d/b").flush().truncate("d/big", 0).flush().create("e", 700).flush();
+    let setups = SETUPS.map(ordered);
+    at_least(300, explore_all("ordered", &setups, &s, 30));
+    for setup in setups {
+        let of = |setup: &Setup| run(setup, &s.steps).expect("the workload runs").barriers();
+        let (ordered, full) = (of(&setup), of(&Setup { durability: Durability::Full, ..setup }));
+        // in blocks that are programmed as a whole, no two commits are in one sector
+        let fewest = if setup.prog_size < setup.block_size { full - 1 } else { full };
+        assert!(ordered <= fewest, "{setup:?}: {ordered} barriers, {full} if all are waited for");
+    }
+}
+
+#[test]
+fn random_flushes_that_are_only_ordered() {
+    let workloads = [
+        (Setup::new(128, 400, 16), 10, [0, 9, 40, 200]),
+        (Setup::new(512, 100, 16), 20, [0, 9, 60, 900]),
+        (Setup { version: V2_0, ..Setup::new(512, 100, 64) }, 8, [0, 9, 60, 900]),
+        (Setup::new(4096, 40, 16), 12, [0, 9, 60, 9000]),
+        (Setup { block_cycles: Some(3), ..Setup::new(128, 400, 16) }, 8, [0, 9, 40, 200]),
+        (Setup::new(512, 22, 16), 12, [0, 60, 900, 2500]),
+    ];
+    let mut n = 0;
+    for (i, (setup, runs, sizes)) in (0..).zip(workloads) {
+        for seed in 0..runs {
+            // mostly flushes of a single operation
+            let script = random(800 + 100 * i + seed, 40, [1, 2, 5][seed as usize % 3], &sizes);
+            n += explore(&format!("ordered-{i}-{seed}"), &ordered(setup), &script.steps, 20);
+        }
+    }
+    at_least(14_000, n);
 }
 
 /// Shapes of images in which blocks fail: with pairs that append, and with pairs that never do.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use littlefs::bd::emu::{BadBlock, EmuDevice, Event};
 use littlefs::bd::{BlockDevice, Geometry};
-use littlefs::fs::{FormatOptions, Fs, OpenOptions};
+use littlefs::fs::{Durability, FormatOptions, Fs, OpenOptions};
 
 use super::common::calls::{Call, Fail, Model, Subject};
 use super::common::clfs::{Config, V2_1};
@@ -28,6 +28,7 @@ pub struct Setup {
     pub prog_size: u32,
     pub version: u32,
     pub block_cycles: Option<u32>,
+    pub durability: Durability,
     pub bad_blocks: Option<BadBlocks>,
 }
 
@@ -81,6 +82,7 @@ impl Setup {
             prog_size,
             version: V2_1,
             block_cycles: None,
+            durability: Durability::Full,
             bad_blocks: None,
         }
     }
@@ -94,6 +96,7 @@ impl Setup {
             read_only,
             prog_size: Some(self.prog_size),
             block_cycles: self.block_cycles,
+            durability: self.durability,
             inline_max: None,
             ..OpenOptions::default()
         }
@@ -215,6 +218,8 @@ pub struct Run {
     pub log: Vec<Event>,
     pub segments: Vec<Segment>,
     pub states: Vec<State>,
+    /// For each flush: the number of events at its end, and the index of the state that it wrote.
+    pub flushes: Vec<(usize, usize)>,
 }
 
 impl Run {
@@ -227,6 +232,31 @@ impl Run {
             }
         }
         image
+    }
+
+    /// How many barriers and syncs there were.
+    pub fn barriers(&self) -> usize {
+        self.log.iter().filter(|event| **event == Event::Barrier).count()
+    }
+
+    /// The states that a crash after event `at` may show: pairs of the state before a flush and the
+    /// state after it. If flushes are only ordered, all of them that were not ordered by a barrier
+    /// before `at` may be missing, but none of them may be there without those before it.
+    pub fn possible(&self, at: usize) -> Vec<(usize, usize)> {
+        let new = self.segment(at).new;
+        let is_ordered =
+            |end: usize| end <= at && self.log[end.saturating_sub(1)..at].contains(&Event::Barrier);
+        let mut possible = Vec::new();
+        let mut newer = new;
+        for &(end, state) in self.flushes.iter().rev().filter(|(_, state)| *state <= new) {
+            possible.push((state, newer));
+            newer = state;
+            if is_ordered(end) {
+                return possible;
+            }
+        }
+        possible.push((0, newer));
+        possible
     }
 
     /// What a crash after event `at` is compared with.
@@ -249,13 +279,14 @@ pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
     let mut model = Model::new(NAME_MAX);
     let mut states = vec![State::new(model.tree())?];
     let mut segments = Vec::new();
+    let mut flushes = Vec::new();
     let (mut old, mut failed) = (0, false);
     for (i, step) in steps.iter().enumerate() {
         if let (Step::Flush, Some(bad)) = (step, &mut bad) {
             bad.strike(&mut rng, &dev, &mut ours.fs)?;
         }
         let before = states.len() - 1;
-        let begin = dev.log_len();
+        let (begin, flushed_before) = (dev.log_len(), ours.fs.flushes().done);
         let mut flushed = false;
         match step {
             Step::Call(call) => {
@@ -290,9 +321,18 @@ pub fn run(setup: &Setup, steps: &[Step]) -> Result<Run, String> {
             diff("the model", model.tree(), "the flushed image", &tree)
                 .map_err(|e| format!("step {i}: {e}"))?;
         }
+        if ours.fs.flushes().done > flushed_before {
+            flushes.push((end, before));
+        }
         if flushed || (by_itself && matches!(step, Step::Call(_))) {
             (old, failed) = (before, false);
         }
     }
-    Ok(Run { base, log: dev.take_log(), segments, states })
+    if setup.durability == Durability::Ordered {
+        ours.fs.flush_and_sync().map_err(|e| format!("sync: {e}"))?;
+        if !dev.is_ordered() {
+            return Err("the end is not durable".into());
+        }
+    }
+    Ok(Run { base, log: dev.take_log(), segments, states, flushes })
 }

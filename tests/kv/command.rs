@@ -314,3 +314,18 @@ fn readers_share_an_image_and_writers_do_not() {
     drop(shell.open(false));
     shell.kv(&["set", "a", "2"]);
 }
+
+/// However the steps of a change are synced, the next command sees the change.
+#[test]
+fn a_change_is_there_whatever_its_steps_wait_for() {
+    let shell = Shell::new();
+    for how in ["full", "ordered"] {
+        shell.kv_with(&["--sync", how, "set", "a/b", how], b"");
+        assert_eq!(shell.kv_with(&["get", "a/b"], b""), how.as_bytes());
+        let batch = format!(r#"{{"op": "set", "key": "{how}/x", "value": "1"}}"#);
+        shell.kv_with(&["batch", &format!("--sync={how}")], batch.as_bytes());
+        assert_eq!(shell.kv_with(&["get", &format!("{how}/x")], b""), b"1");
+    }
+    let ran = shell.run(&["kv", "--sync", "never", &shell.image, "list"], b"");
+    assert!(ran.code != 0 && ran.stderr.contains("ordered"), "{}", ran.stderr);
+}

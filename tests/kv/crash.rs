@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use littlefs::bd::emu::EmuDevice;
 use littlefs::bd::emu::crash::Crashes;
+use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{Fs, OpenOptions, ROOT};
-use littlefs::kv::{Options, Store};
+use littlefs::kv::{Durability, Options, Store};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -23,7 +23,7 @@ struct Run {
     geometry: Geometry,
     options: Options,
     base: Vec<u8>,
-    log: Vec<littlefs::bd::emu::Event>,
+    log: Vec<Event>,
     /// The position in the log at which each operation ends, and the content of the store then.
     ends: Vec<(usize, Content)>,
 }
@@ -44,19 +44,20 @@ fn run(geometry: Geometry, options: &Options, ops: &[Op]) -> Run {
             (got, expected) => assert_eq!(got, expected, "{op:?}"),
         }
         assert_eq!(content(&store), model.0, "{op:?}");
-        assert!(dev.is_ordered(), "{op:?} is not durable");
+        assert!(
+            dev.is_ordered() || options.durability == Durability::Ordered,
+            "{op:?} is not durable"
+        );
         ends.push((dev.log_len(), model.0.clone()));
     }
+    store.disconnect().expect("disconnect");
+    assert!(dev.is_ordered(), "the end is not durable");
     Run { geometry, options: options.clone(), base, log: dev.take_log(), ends }
 }
 
 /// The content that a store finds in an image after it has finished what was interrupted, and what
 /// it has written for that.
-fn recovered(
-    run: &Run,
-    image: &[u8],
-    record: bool,
-) -> (Content, Vec<u8>, Vec<littlefs::bd::emu::Event>) {
+fn recovered(run: &Run, image: &[u8], record: bool) -> (Content, Vec<u8>, Vec<Event>) {
     let dev = Arc::new(EmuDevice::new(run.geometry, image.to_vec()));
     let store = Store::connect(dev.clone(), &run.options).expect("connect after a crash");
     let found = content(&store);
@@ -267,6 +268,69 @@ fn random_operations() {
         sum = (sum.0 + found.0, sum.1 + found.1);
     }
     at_least((1000, 100), sum);
+}
+
+/// Try crash images of everything that `ops` write without waiting for the medium. Each must show
+/// the store after some operation, and nothing may be missing that was before a barrier. Returns
+/// how many images there were, and how many of them had lost an operation that had returned.
+fn explore_ordered(geometry: Geometry, ops: &[Op], samples: usize) -> (usize, usize) {
+    let options = Options { durability: Durability::Ordered, ..Options::default() };
+    let run = run(geometry, &options, ops);
+    let (mut images, mut undone) = (0, 0);
+    for crash in Crashes::new(run.base.clone(), &run.log, samples, 1) {
+        images += 1;
+        let last = run.ends.partition_point(|(end, _)| *end < crash.reached);
+        let last = last.min(run.ends.len() - 1);
+        let is_ordered = |end: usize| {
+            end <= crash.reached
+                && run.log[end.saturating_sub(1)..crash.reached].contains(&Event::Barrier)
+        };
+        let first = (0..last).rev().find(|&i| is_ordered(run.ends[i].0)).unwrap_or(0);
+        let (found, image, _) = recovered(&run, &crash.image, false);
+        let at = run.ends[first..=last].iter().rposition(|(_, content)| *content == found);
+        let Some(at) = at else {
+            panic!("{:?}, {}: {found:?}", &ops[first.saturating_sub(1)..last], crash.cut);
+        };
+        // the last operation was interrupted, those before it had returned
+        undone += usize::from(first + at + 1 < last);
+        if images % 16 == 0 {
+            assert_sound(Arc::new(RamDevice::from_image(geometry, crash.image.clone())));
+            assert_sound(Arc::new(RamDevice::from_image(geometry, image.clone())));
+            assert!(read_by_c(geometry, image) == found, "C reads something else");
+        }
+    }
+    (images, undone)
+}
+
+/// Without waiting for the medium, a crash can undo the newest operations, but always leaves the
+/// store as it was after one of them.
+#[test]
+fn operations_that_are_only_ordered_are_undone_from_the_end() {
+    let batch = |of: &[Op]| Op::Batch(of.to_vec(), true);
+    let mut steps: Vec<Op> = (0..30).map(|i| set(&format!("c/{i:02}"), i, 10 + i % 3)).collect();
+    for i in 0..12 {
+        steps.extend([set("c/03", 40 + i, 9), set("a", i, 400), set(&format!("d{i}/x"), i, 12)]);
+        steps.push(batch(&[set("c/00", i, 9), set("c/01", i, 10), remove("c/02")]));
+        steps.push(batch(&[set("big", i, 700), set("b", i, 5), set("n/e/w", 4, 9)]));
+        steps.push(rename("c/03", "e"));
+    }
+    steps.extend([remove("c"), rename("n", "m"), remove("m"), set("end", 1, 900)]);
+    let mut sum = (0, 0);
+    for (block_size, block_count) in GEOMETRIES {
+        let found = explore_ordered(geometry(block_size, block_count), &steps, 20 * factor());
+        sum = (sum.0 + found.0, sum.1 + found.1);
+    }
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..10 {
+        let random = prop::collection::vec(ops(), 60).new_tree(&mut runner);
+        let steps = random.expect("operations").current();
+        for (block_size, block_count) in GEOMETRIES {
+            let found = explore_ordered(geometry(block_size, block_count), &steps, 10 * factor());
+            sum = (sum.0 + found.0, sum.1 + found.1);
+        }
+    }
+    println!("{} images, in {} of them operations were undone", sum.0, sum.1);
+    assert!(sum.0 >= 1000 && sum.1 >= 50, "{sum:?}");
 }
 
 /// Batches among sets that nobody waited for. What was not durable may be there or not, a batch

@@ -12,7 +12,7 @@ use std::hash::Hasher;
 use super::Event;
 
 /// Bytes that a disk writes as a whole.
-const SECTOR: usize = 512;
+const SECTOR: usize = crate::bd::SECTOR as usize;
 /// If there are at most this many writes or pieces, all subsets are tried.
 const EXHAUSTIVE: usize = 6;
 
