@@ -2,7 +2,6 @@
 
 pub mod emu;
 pub mod file;
-#[cfg(feature = "transfer")]
 pub mod fresh;
 pub mod journal;
 #[cfg(feature = "transfer")]

@@ -27,6 +27,7 @@
 //! ```
 
 mod batch;
+mod create;
 mod error;
 mod iter;
 mod key;
@@ -54,6 +55,7 @@ pub use error::{Error, Result};
 pub use iter::{Entries, Values};
 pub use key::Key;
 
+use create::Fresh;
 use shadow::Shadow;
 
 /// The value in the root that holds a batch until it is applied.
@@ -139,6 +141,8 @@ struct Core {
     version: u64,
     /// Incremented on every reload; a `FileId` is valid only for the life in which it was obtained.
     life: u64,
+    /// The file of an image that has no name yet.
+    fresh: Option<Fresh>,
     /// Whether there is a batch on disk that is not applied, or a removed dictionary with content
     /// left. The next change finishes this first.
     unfinished: bool,
@@ -208,6 +212,7 @@ impl Store {
             dirs: HashMap::new(),
             version: 0,
             life: 0,
+            fresh: None,
             unfinished: has_redo || (has_trash && !options.read_only),
             fs,
         };
@@ -245,7 +250,11 @@ impl Store {
     /// When the device fails or has no space; what was durable before still is.
     pub fn sync(&self) -> Result<()> {
         let mut core = self.core();
-        if core.read_only { Ok(()) } else { Ok(core.fs.flush_and_sync()?) }
+        if core.read_only {
+            return Ok(());
+        }
+        core.fs.flush_and_sync()?;
+        core.fresh.as_ref().map_or(Ok(()), Fresh::sync)
     }
 
     /// The warnings from opening the image.

@@ -463,13 +463,30 @@ impl Core {
             return Ok(());
         }
         let now = self.now();
-        let done = match self.apply_at_once(changes, now)? {
-            true => self.flush_or_reload(),
-            false => self.apply_with_redo(changes, now),
+        let done = match self.fresh.is_some() {
+            true => self.apply_to_fresh(changes, now),
+            false => match self.apply_at_once(changes, now)? {
+                true => self.flush_or_reload(),
+                false => self.apply_with_redo(changes, now),
+            },
         };
         self.version += 1;
         self.changed = SystemTime::now();
         done
+    }
+
+    /// Apply `changes` to an image that has no name yet. If they fail, the state that was written
+    /// before them is read again.
+    fn apply_to_fresh(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        self.fs.flush()?;
+        let before = flushes(&self.fs);
+        let Err(e) = self.apply_held(changes, now, false) else { return Ok(()) };
+        if flushes(&self.fs) == before {
+            self.reload()?;
+        } else if let Some(fresh) = &mut self.fresh {
+            fresh.is_broken = true;
+        }
+        Err(e)
     }
 
     /// Apply `changes` if one commit can hold them.

@@ -39,6 +39,7 @@ mod batches;
 mod bench;
 mod command;
 mod crash;
+mod creating;
 mod limits;
 mod model;
 mod scenarios;
