@@ -1,6 +1,5 @@
 //! The key-value store of a littlefs image in a file.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,37 +7,47 @@ use littlefs::bd::{FileDevice, Geometry};
 use littlefs::kv;
 
 use crate::support::{BLOCK_SIZE, options};
-use crate::{Key, Store, Value};
+use crate::{Durable, Key, Store, Use, Value};
 
-struct Lfs(kv::Store);
+struct Lfs<'a>(&'a kv::Store);
 
-pub fn make(dir: &Path, count: usize, synced: bool) -> Box<dyn Store> {
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(dir.join("image"))
-        .expect("image file");
+pub fn with(dir: &Path, count: usize, durable: Durable, run: Use<'_>) {
     // twice what half-full pairs of 124 bytes an entry take
     let blocks = (count / 4).max(4096) as u32;
     let geometry = Geometry::new(BLOCK_SIZE, blocks).expect("geometry");
-    file.set_len(geometry.size()).expect("set_len");
-    let dev = Arc::new(FileDevice::new(file, 0, geometry));
-    kv::Store::format(&*dev).expect("format");
     let options = kv::Options {
-        durable: synced,
         inline_max: options().inline_max,
         prog_size: options().prog_size,
         ..kv::Options::default()
     };
-    Box::new(Lfs(kv::Store::connect(dev, &options).expect("connect")))
+    let path = dir.join("image");
+    match durable {
+        Durable::AtTheEnd => {
+            let made = kv::Store::create(&path, geometry, &options, |store| {
+                run(&mut Lfs(store));
+                Ok(())
+            });
+            made.expect("create");
+        }
+        Durable::Each => {
+            let mut file = std::fs::File::options();
+            file.read(true).write(true).create_new(true);
+            let file = file.open(path).expect("image file");
+            file.set_len(geometry.size()).expect("set_len");
+            let dev = Arc::new(FileDevice::new(file, 0, geometry));
+            kv::Store::format(&*dev).expect("format");
+            let store = kv::Store::connect(dev, &options).expect("connect");
+            run(&mut Lfs(&store));
+            store.disconnect().expect("disconnect");
+        }
+    }
 }
 
 fn key(key: &Key) -> kv::Key {
     kv::Key::new(key).expect("a key")
 }
 
-impl Store for Lfs {
+impl Store for Lfs<'_> {
     fn put(&mut self, k: &Key, value: &Value) {
         self.0.set(&key(k), value).expect("set");
     }

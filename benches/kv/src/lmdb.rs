@@ -7,17 +7,17 @@ use std::path::Path;
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvFlags, EnvOpenOptions};
 
-use crate::{Key, Store, Value};
+use crate::{Durable, Key, Store, Use, Value};
 
 struct Lmdb {
     env: &'static Env,
     db: Database<'static, Bytes, Bytes>,
 }
 
-pub fn make(dir: &Path, _count: usize, synced: bool) -> Box<dyn Store> {
+pub fn with(dir: &Path, _count: usize, durable: Durable, run: Use<'_>) {
     let mut options = EnvOpenOptions::new();
     options.map_size(4 << 30);
-    if !synced {
+    if durable == Durable::AtTheEnd {
         // SAFETY: no crash is survived by this process; the file goes with it.
         unsafe { options.flags(EnvFlags::NO_SYNC) };
     }
@@ -32,7 +32,7 @@ pub fn make(dir: &Path, _count: usize, synced: bool) -> Box<dyn Store> {
         })
         .expect("database")
         .unwrap_commit();
-    Box::new(Lmdb { env, db })
+    run(&mut Lmdb { env, db });
 }
 
 impl Store for Lmdb {

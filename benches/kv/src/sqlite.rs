@@ -4,19 +4,23 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use crate::{Key, Store, Value};
+use crate::{Durable, Key, Store, Use, Value};
 
-struct Sqlite(Connection);
+/// A connection, and its `synchronous` while entries are put.
+struct Sqlite(Connection, &'static str);
 
-pub fn make(dir: &Path, _count: usize, synced: bool) -> Box<dyn Store> {
+pub fn with(dir: &Path, _count: usize, durable: Durable, run: Use<'_>) {
     let db = Connection::open(dir.join("db")).expect("database");
-    let synchronous = if synced { "FULL" } else { "OFF" };
+    let synchronous = match durable {
+        Durable::Each => "FULL",
+        Durable::AtTheEnd => "OFF",
+    };
     db.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous};
          CREATE TABLE kv (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
     ))
     .expect("table");
-    Box::new(Sqlite(db))
+    run(&mut Sqlite(db, synchronous));
 }
 
 impl Store for Sqlite {
@@ -43,7 +47,8 @@ impl Store for Sqlite {
         self.0
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);")
             .expect("checkpoint");
-        self.0.execute_batch("PRAGMA synchronous = OFF").expect("pragma");
+        let before = format!("PRAGMA synchronous = {}", self.1);
+        self.0.execute_batch(&before).expect("pragma");
     }
 
     fn get(&mut self, key: &Key) -> Value {
