@@ -44,6 +44,7 @@
 mod activity;
 mod attempt;
 mod attr;
+mod budget;
 mod commit;
 mod dir;
 mod dirs;
@@ -108,6 +109,7 @@ pub use value::{Attrs, Content, Row, Value};
 pub use storage::Storage;
 
 use activity::Tally;
+use budget::Budget;
 use dirs::{Dir, Directories};
 use durable::Durable;
 use leaving::Leaving;
@@ -122,14 +124,8 @@ use thread::Thread;
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
 
-/// This many changed metadata pairs are held in memory before a flush. They hold about 100,000
-/// small files.
-const DIRTY_PAIRS_MAX: usize = 4096;
-/// This many files with unwritten data are held in memory before a flush. Each takes some hundred
-/// bytes in addition to its data.
-const DIRTY_FILES_MAX: usize = 8192;
-/// Changed pairs may fill this many bytes of metadata blocks before a flush.
-const DIRTY_BLOCKS_MAX: usize = 64 << 20;
+/// This many removed directories are held in memory before a flush.
+const REMOVED_MAX: usize = 4096;
 
 /// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +155,7 @@ pub struct Fs {
     quiet: bool,
     warnings: Vec<String>,
 
+    budget: Budget,
     thread: Thread,
     dirs: Directories,
     files: OpenFiles,
@@ -258,9 +255,11 @@ impl Fs {
         if self.unfinished {
             self.recover()?;
         }
-        let waiting = self.thread.dirty().len().max(self.leaving.removed().len());
-        let most = DIRTY_PAIRS_MAX.min(DIRTY_BLOCKS_MAX / self.layout.block_size as usize);
-        if waiting > most || self.files.waiting() > DIRTY_FILES_MAX {
+        self.thread.count_changed();
+        if self.thread.dirty_bytes() > self.thread.cache_max() / 2
+            || self.leaving.removed().len() > REMOVED_MAX
+            || self.files.waiting() > self.budget.files()
+        {
             self.flush()?;
         }
         Ok(running)

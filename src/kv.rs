@@ -101,6 +101,8 @@ pub struct Options {
     pub prog_size: Option<u32>,
     /// The number of erases after which a metadata pair moves; by default, pairs never move.
     pub block_cycles: Option<u32>,
+    /// How many bytes of the store are kept in memory, changed or not; by default 40 MiB.
+    pub cache: Option<u64>,
 }
 
 impl Default for Options {
@@ -115,6 +117,7 @@ impl Default for Options {
             inline_max: None,
             prog_size: None,
             block_cycles: None,
+            cache: None,
         }
     }
 }
@@ -179,6 +182,7 @@ impl Store {
             inline_max: options.inline_max,
             block_cycles: options.block_cycles,
             durability: options.durability,
+            cache: options.cache,
             ..OpenOptions::default()
         };
         let mut fs = Fs::open_to_change(dev.clone(), &open)?;
@@ -199,6 +203,7 @@ impl Store {
             inline_max: Some(fs.inline_max()),
             block_cycles: options.block_cycles,
             durability: options.durability,
+            cache: options.cache,
             ..OpenOptions::default()
         };
         let has_trash = fs.lookup(ROOT, TRASH).is_ok();

@@ -140,6 +140,15 @@ impl OpenOptions {
         self
     }
 
+    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not. If
+    /// there is more, changes are written early, and what is unchanged is read again when it is
+    /// needed. The default is 40 MiB.
+    #[must_use]
+    pub fn cache(mut self, bytes: u64) -> Self {
+        self.engine.cache = Some(bytes);
+        self
+    }
+
     /// What a flush waits for that the program does not ask for, because too much has changed.
     /// [`Littlefs::flush`] and [`File::sync_all`](super::File::sync_all) always wait until
     /// everything is on the medium.
@@ -283,6 +292,7 @@ impl OpenOptions {
             inline_max: self.engine.inline_max.or(of_profile(&|p| p.inline_max(block_size))),
             block_cycles: self.engine.block_cycles,
             durability: self.engine.durability,
+            cache: self.engine.cache,
             // `Littlefs::warnings` returns them instead
             quiet: true,
         }

@@ -58,6 +58,10 @@ pub struct KvArgs {
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 
+    /// How many bytes of the store are kept in memory, changed or not [default: 40M]
+    #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
+    cache: Option<u64>,
+
     /// Print the result as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -290,6 +294,7 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
         times: args.times,
         changed: changed.unwrap_or(SystemTime::UNIX_EPOCH),
         inline_max: args.inline_max,
+        cache: args.cache,
         durability: match args.sync {
             SyncArg::Full => Durability::Full,
             SyncArg::Ordered => Durability::Ordered,

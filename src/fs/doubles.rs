@@ -11,7 +11,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::pairs::{CACHE_MAX, PairIx};
+use super::pairs::PairIx;
 use super::rename::Source;
 use super::{DirId, Fs};
 use crate::disk::log::{self, Log};
@@ -20,6 +20,9 @@ use crate::mdir::{Double, Entry, Kind, store};
 
 /// The name of an entry, and the condition that selects it among others of that name.
 type Unreachable = (Box<[u8]>, fn(&Entry) -> bool);
+
+/// Pairs with entries of the same name are held in memory. They may take this many bytes.
+const HELD_MAX: usize = 24 << 20;
 
 impl Fs {
     /// Find entries whose name another entry of the same directory has, too.
@@ -34,7 +37,7 @@ impl Fs {
                 Ok(held) => bytes += held,
                 Err(e) => self.damage(&e),
             }
-            if bytes > CACHE_MAX {
+            if bytes > HELD_MAX {
                 self.damage(&"more names are there twice than can be kept apart");
                 return;
             }

@@ -1,7 +1,6 @@
 //! What only a mounted volume needs: numbers that can be shown at any time without waiting for the
 //! device, and a map of free blocks that is made in the background.
 
-use super::pairs::CACHE_MAX;
 use super::{Fs, Usage};
 
 /// The cache of metadata pairs.
@@ -38,7 +37,7 @@ impl Fs {
             pairs: self.thread.iter().count() as u64,
             cached: self.thread.iter().filter(|(_, p)| p.mdir.is_some()).count() as u64,
             bytes: self.thread.cached_bytes() as u64,
-            bytes_max: CACHE_MAX as u64,
+            bytes_max: self.thread.cache_max() as u64,
             hits: wanted - loaded,
             misses: loaded,
         }

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
+use super::budget::Budget;
 use super::open_files::OpenFiles;
-use super::pairs::{CACHE_AT_OPEN, Fate, PairInfo, PairIx, View};
+use super::pairs::{Fate, PairInfo, PairIx, View};
 use super::running::Panicked;
 use super::space::Space;
 use super::stray::blocks_behind;
@@ -52,6 +53,9 @@ pub struct OpenOptions {
     pub block_cycles: Option<u32>,
     /// What a flush waits for.
     pub durability: Durability,
+    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not. By
+    /// default, 40 MiB.
+    pub cache: Option<u64>,
     /// Do not log what opening finds. The caller looks at [`Fs::warnings`] instead.
     pub quiet: bool,
 }
@@ -226,7 +230,8 @@ impl Fs {
             panicked: Panicked::default(),
             quiet: options.quiet,
             warnings: Vec::new(),
-            thread: Thread::new(),
+            budget: Budget::new(options.cache),
+            thread: Thread::new(Budget::new(options.cache)),
             dirs: Directories::new(),
             files: OpenFiles::new(),
             space: Space::new(g, 0, Vec::new()),
@@ -361,7 +366,7 @@ impl Fs {
         }
         let (children, lists) = walk.take_entries(&mdir.entries);
         // content for which there is no room is read again when it is needed
-        let fits = self.thread.cached_bytes() + mdir.footprint() <= CACHE_AT_OPEN;
+        let fits = self.thread.cached_bytes() + mdir.footprint() <= self.thread.cache_max() / 3;
         p.mdir = fits.then(|| Box::new(mdir));
         let ix = self.thread.add(p);
         self.thread.count(ix);

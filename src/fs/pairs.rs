@@ -5,11 +5,6 @@ use crate::disk::{GState, Pair, Tail};
 use crate::error::Result;
 use crate::mdir::{LogEnd, Mdir};
 
-/// How many bytes of unchanged parsed pairs are kept in memory: about 100,000 small entries.
-pub(super) const CACHE_MAX: usize = 24 << 20;
-/// How many bytes of them opening keeps.
-pub(super) const CACHE_AT_OPEN: usize = CACHE_MAX / 3;
-
 /// The place of a metadata pair in the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct PairIx(pub u32);

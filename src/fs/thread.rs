@@ -12,13 +12,14 @@
 //! 3. The content of a changed pair stays in memory until it is on disk. The content of a pair also
 //!    stays if its entries wait for a move, are open, or have a name that occurs twice, because
 //!    this is not in the log.
-//! 4. The bytes of cached content are counted. Whoever changes the content of a pair counts the
-//!    pair again, at the latest when it is committed.
+//! 4. The bytes of cached content are counted. A pair that changes is noted, and counted again
+//!    before the next operation.
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::budget::Budget;
 use super::dirs::Directories;
-use super::pairs::{CACHE_MAX, Fate, PairInfo, PairIx, View};
+use super::pairs::{Fate, PairInfo, PairIx, View};
 use crate::bd::BlockDevice;
 use crate::disk::{Tail, name};
 use crate::error::{Corrupt, Result};
@@ -36,8 +37,12 @@ pub(super) struct Thread {
     dirty: BTreeSet<PairIx>,
     /// Pairs whose content is counted as cached. Some of them may not exist any more.
     cached: Vec<PairIx>,
-    /// How many bytes their content takes. For changed pairs, this is the size before the change.
+    /// How many bytes their content takes.
     cached_bytes: usize,
+    /// How many of these bytes are content of changed pairs.
+    dirty_bytes: usize,
+    /// Pairs that have changed since they were counted.
+    uncounted: Vec<PairIx>,
     /// How many bytes of content may be kept before some of it is evicted.
     cache_max: usize,
     /// With this many bytes of content, some of it is evicted.
@@ -51,15 +56,17 @@ pub(super) struct Thread {
 }
 
 impl Thread {
-    pub fn new() -> Self {
+    pub fn new(budget: Budget) -> Self {
         Self {
             pairs: Vec::new(),
             vacant: Vec::new(),
             dirty: BTreeSet::new(),
             cached: Vec::new(),
             cached_bytes: 0,
-            cache_max: CACHE_MAX,
-            evict_at: CACHE_MAX,
+            dirty_bytes: 0,
+            uncounted: Vec::new(),
+            cache_max: budget.pairs(),
+            evict_at: budget.pairs(),
             tick: 0,
             wanted: 0,
             loaded: 0,
@@ -126,7 +133,7 @@ impl Thread {
 
     /// Forget a pair that has left the thread.
     pub fn forget(&mut self, ix: PairIx) {
-        self.dirty.remove(&ix);
+        self.mark_clean(ix);
         if let Some(p) = self.pairs[ix.0 as usize].take() {
             self.cached_bytes -= p.counted;
             self.vacant.push(ix);
@@ -140,19 +147,30 @@ impl Thread {
         let o = self.get(old);
         (p.threaded, p.next, p.prev, p.listed) = (o.threaded, o.next, o.prev, o.listed);
         p.continues = o.continues;
-        self.cached_bytes -= o.counted;
+        let counted = o.counted;
+        self.cached_bytes -= counted;
+        if self.dirty.contains(&old) {
+            self.dirty_bytes = self.dirty_bytes - counted + p.counted;
+        }
         self.pairs[old.0 as usize] = Some(p);
         self.count(old);
     }
 
     /// Note that a pair has changed.
     pub fn mark_dirty(&mut self, ix: PairIx) {
-        self.dirty.insert(ix);
+        if self.dirty.insert(ix) {
+            self.dirty_bytes += self.get(ix).counted;
+        }
+        if self.uncounted.last() != Some(&ix) {
+            self.uncounted.push(ix);
+        }
     }
 
     /// Note that a pair has no changes that a flush would write.
     pub fn mark_clean(&mut self, ix: PairIx) {
-        self.dirty.remove(&ix);
+        if self.dirty.remove(&ix) {
+            self.dirty_bytes -= self.find(ix).map_or(0, |p| p.counted);
+        }
     }
 
     /// The pairs that have changed.
@@ -322,12 +340,34 @@ impl Thread {
         let before = std::mem::replace(&mut p.counted, bytes);
         let listed = std::mem::replace(&mut p.listed, true);
         self.cached_bytes = self.cached_bytes - before + bytes;
+        if self.dirty.contains(&ix) {
+            self.dirty_bytes = self.dirty_bytes - before + bytes;
+        }
         if !listed {
             self.cached.push(ix);
         }
     }
 
-    /// How many bytes of content are cached. For changed pairs, this is the size before the change.
+    /// Count the pairs that have changed since they were counted.
+    pub fn count_changed(&mut self) {
+        for ix in std::mem::take(&mut self.uncounted) {
+            if self.find(ix).is_some() {
+                self.count(ix);
+            }
+        }
+    }
+
+    /// How many bytes the content of changed pairs takes.
+    pub fn dirty_bytes(&self) -> usize {
+        self.dirty_bytes
+    }
+
+    /// How many bytes of content may be kept.
+    pub fn cache_max(&self) -> usize {
+        self.cache_max
+    }
+
+    /// How many bytes of content are cached.
     pub fn cached_bytes(&self) -> usize {
         self.cached_bytes
     }

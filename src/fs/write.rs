@@ -12,8 +12,6 @@ use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Error, Result};
 use crate::mdir::Data;
 
-/// How many bytes of changed content are held before full blocks are written.
-const DIRTY_MAX: usize = 16 << 20;
 /// How many bytes are written at a time.
 const BATCH: usize = 1 << 20;
 
@@ -239,7 +237,7 @@ impl Fs {
     }
 
     pub(super) fn keep_data_within_budget(&mut self) -> Result<()> {
-        if self.files.dirty_bytes() <= DIRTY_MAX {
+        if self.files.dirty_bytes() <= self.budget.content() {
             return Ok(());
         }
         match self.spill() {
@@ -253,7 +251,7 @@ impl Fs {
     fn spill(&mut self) -> Result<()> {
         let mut big = self.files.by_dirty_bytes();
         big.sort_unstable();
-        while self.files.dirty_bytes() > DIRTY_MAX / 2 {
+        while self.files.dirty_bytes() > self.budget.content() / 2 {
             let Some((_, id)) = big.pop() else { break };
             self.write_out(id, true)?;
         }

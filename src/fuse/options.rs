@@ -57,6 +57,9 @@ pub struct MountOptions {
     /// The number of erases after which a metadata pair moves to other blocks; by default, pairs
     /// never move.
     pub block_cycles: Option<u32>,
+    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not; by
+    /// default 40 MiB.
+    pub cache: Option<u64>,
     /// The longest time until a change is in the image.
     pub commit: Duration,
     /// Write every change at once.
@@ -117,6 +120,7 @@ impl Default for MountOptions {
             prog_size: None,
             inline_max: None,
             block_cycles: None,
+            cache: None,
             commit: DEFAULT_COMMIT,
             sync: false,
             dirsync: false,

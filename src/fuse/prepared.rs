@@ -146,6 +146,7 @@ fn open_filesystem(opened: &Opened, options: &MountOptions) -> Result<Fs> {
             prog_size: options.prog_size.or(profile.and_then(|p| p.prog_size)),
             inline_max: options.inline_max.or(profile.and_then(|p| p.inline_max(block_size))),
             block_cycles: options.block_cycles,
+            cache: options.cache,
             // the caller logs them together with the name of the image
             quiet: true,
             ..OpenOptions::default()

@@ -41,6 +41,7 @@ mod command;
 mod crash;
 mod creating;
 mod limits;
+mod memory;
 mod model;
 mod scenarios;
 mod space;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 
-use super::mounted::Mounted;
+use super::mounted::{Mounted, littlefs, run};
 
 /// How many bytes are copied in and out.
 const COPIED: usize = 1 << 30;
@@ -49,4 +49,33 @@ fn a_gibibyte_passes_through_64_mebibytes() {
     drop(file);
     fs::remove_file(&path).expect("unlink");
     mount.finish();
+}
+
+/// With `cache=`, the daemon keeps less metadata in memory, changed or not.
+#[test]
+fn the_cache_option_bounds_what_is_held() {
+    let pair_cache = |mount: &Mounted| {
+        let status = run(littlefs().args(["status", "--json"]).arg(mount.dir()));
+        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let cache = &status["filesystem"]["pair_cache"];
+        let number = |key: &str| cache[key].as_u64().expect("a number");
+        (number("bytes"), number("bytes_max"))
+    };
+    let mut held = Vec::new();
+    for option in ["cache=1M", "cache=8M"] {
+        let mount = Mounted::with_options("64M", option);
+        for d in 0..40 {
+            fs::create_dir(mount.path(&format!("d{d}"))).expect("mkdir");
+            for f in 0..500 {
+                fs::write(mount.path(&format!("d{d}/f{f}")), [1; 60]).expect("write");
+            }
+        }
+        held.push(pair_cache(&mount));
+        mount.finish();
+    }
+    let [(small, small_max), (large, large_max)] = held[..] else { panic!("{held:?}") };
+    assert_eq!((small_max, large_max), (512 << 10, 4 << 20), "a half is for metadata");
+    // pairs with open files cannot be evicted, so a quarter more is allowed before others are
+    assert!(small <= small_max / 4 * 5 && large <= large_max / 4 * 5, "{held:?}");
+    assert!(large > 2 * small, "{held:?}");
 }

@@ -267,6 +267,11 @@ pub static GROUPS: &[Group] = &[
                 help: "unmount if the daemon dies, instead of leaving a mount that does not answer",
             },
             Item {
+                names: &[("cache", Value("BYTES", |o, v| some(&mut o.mount.cache, parse_bytes(v))))],
+                help: "how much metadata and unwritten content is kept in memory, changed or not \
+                       (default: 40M)",
+            },
+            Item {
                 names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.mount.poll, poll(v))))],
                 help: "how long to poll for the next request before sleeping (default: 50; 0: do \
                        not poll)",
