@@ -1,6 +1,7 @@
 //! Batches: several changes that are made completely or not at all.
 
 use std::collections::BTreeSet;
+use std::ops::Bound::{Excluded, Unbounded};
 use std::time::SystemTime;
 
 use super::redo::{Change, Changes};
@@ -25,6 +26,8 @@ pub struct Batch<'a> {
     /// What was checked for keys that are set and removed without being read; it must still hold at
     /// the end.
     expected: Vec<(Key, Expected)>,
+    /// The version of the store during all these checks; `None` if there were several.
+    checked: Option<u64>,
 }
 
 /// What must be true of a key so that it can be changed without regard to its present content.
@@ -67,15 +70,17 @@ impl Store {
                 version: None,
                 torn: false,
                 expected: Vec::new(),
+                checked: None,
             };
             let result = f(&mut batch);
-            let Batch { changes, version, torn, expected, .. } = batch;
+            let Batch { changes, version, torn, expected, checked, .. } = batch;
             if torn {
                 continue;
             }
             let value = result?;
             let mut core = self.core();
-            if version.is_some_and(|v| v != core.version) || !core.holds(&expected)? {
+            let is_as_checked = checked == Some(core.version) || core.holds(&expected)?;
+            if version.is_some_and(|v| v != core.version) || !is_as_checked {
                 continue;
             }
             core.run_batch(&changes)?;
@@ -199,8 +204,7 @@ impl Batch<'_> {
         }
         self.store.core().check(key)?;
         if let Own::Unknown = self.own(key)? {
-            self.store.kind(key)?;
-            self.expected.push((key.clone(), Expected::Reachable));
+            self.check(key, Expected::Reachable)?;
         }
         self.replace(key, Change::Gone);
         Ok(())
@@ -273,17 +277,35 @@ impl Batch<'_> {
         };
         if is_unknown {
             let changed_inside = self.inside(key).next().is_some();
-            if changed_inside || self.store.kind(key)? == Some(Kind::Dictionary) {
-                // the batch may have changed its content so that nothing of it is left
-                if self.lookup(key)? == Some(Kind::Dictionary) {
-                    return Err(Error::ValueExpected(key.clone()));
-                }
-            } else {
-                self.expected.push((key.clone(), Expected::NoDictionary));
+            // the batch may have changed its content so that nothing of it is left
+            if (changed_inside || !self.check(key, Expected::NoDictionary)?)
+                && self.lookup(key)? == Some(Kind::Dictionary)
+            {
+                return Err(Error::ValueExpected(key.clone()));
             }
         }
         self.replace(key, Change::Set { data, time });
         Ok(())
+    }
+
+    /// Check in the store that what is expected of `key` is true, and note that it must still be true
+    /// at the end. Returns whether it is true.
+    ///
+    /// # Errors
+    /// `DictionaryExpected` if one of the segments before the last is a value.
+    fn check(&mut self, key: &Key, expected: Expected) -> Result<bool> {
+        let mut core = self.store.core();
+        let found = core.find(key)?;
+        let version = core.version;
+        drop(core);
+        let is_dictionary = matches!(found, Found::Root | Found::At(_, Node::Dir(_)));
+        if is_dictionary && matches!(expected, Expected::NoDictionary) {
+            return Ok(false);
+        }
+        let is_first = self.expected.is_empty();
+        self.checked = (is_first || self.checked == Some(version)).then_some(version);
+        self.expected.push((key.clone(), expected));
+        Ok(true)
     }
 
     /// Replace all changes of `key`, and of keys inside it, with `change`.
@@ -297,8 +319,10 @@ impl Batch<'_> {
 
     /// The changes of keys inside the dictionary `key`.
     fn inside<'s>(&'s self, key: &'s Key) -> impl Iterator<Item = (&'s Key, &'s Change)> {
-        let from = self.changes.range(key.clone()..);
-        from.take_while(|(k, _)| k.starts_with(key)).filter(move |(k, _)| *k != key)
+        // keys inside come after it
+        let is_last = self.changes.last_key_value().is_none_or(|(last, _)| last <= key);
+        let from = (!is_last).then(|| self.changes.range::<Key, _>((Excluded(key), Unbounded)));
+        from.into_iter().flatten().take_while(|(k, _)| k.starts_with(key))
     }
 
     /// What the batch knows about `key` from its own changes.
@@ -310,7 +334,8 @@ impl Batch<'_> {
             return Ok(Own::Unknown);
         }
         let mut own = Own::Unknown;
-        for above in key.ancestors() {
+        // the top-level dictionary itself is never changed
+        for above in key.ancestors().skip(1) {
             match self.changes.get(&above) {
                 Some(Change::Set { .. }) => return Err(Error::DictionaryExpected(above)),
                 Some(Change::Gone) => own = Own::Gone,

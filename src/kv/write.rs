@@ -563,6 +563,16 @@ impl Core {
                 Change::Gone => None,
                 Change::Set { data, time } => Some((data, time.unwrap_or(now))),
             };
+            if let Some((data, time)) = set.filter(|_| !repeat) {
+                // this is refused only if it is a dictionary, which must be removed first
+                match self.set(key, Content::Bytes(data), time) {
+                    Err(Error::ValueExpected(_)) => {}
+                    done => {
+                        done?;
+                        continue;
+                    }
+                }
+            }
             match self.find(key)? {
                 Found::At(dir, Node::Dir(child)) => {
                     self.dirs.clear();
