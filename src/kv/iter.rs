@@ -2,7 +2,7 @@
 
 use super::read::is_hidden;
 use super::{Error, Key, Kind, Result, Store};
-use crate::fs::{Node, Row, Value};
+use crate::fs::{Node, Row, Rows, Shown, Value};
 
 /// The position of an iterator in its dictionary.
 struct Cursor<'a> {
@@ -70,6 +70,64 @@ impl Store {
             from: None,
             done: false,
         })
+    }
+}
+
+impl Store {
+    /// Call `each` with the name and the content of every value directly in the dictionary `key`, in
+    /// the order of [`Entries`], or with `reverse` in the opposite order. This is the fastest way
+    /// to read a whole dictionary: nothing is allocated for a value, and values that were not in
+    /// memory before do not push out others. No lock is held while `each` runs.
+    ///
+    /// # Errors
+    /// `NotFound`, or `DictionaryExpected` if it is a value; and the error of `each`, which ends the
+    /// walk.
+    pub fn scan(
+        &self,
+        key: &Key,
+        reverse: bool,
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let mut rows = Rows::default();
+        let mut from: Option<Vec<u8>> = None;
+        loop {
+            let mut core = self.core();
+            let dir = match core.dictionary_at(key) {
+                // it was removed in the meantime
+                Err(Error::NotFound(_) | Error::DictionaryExpected(_)) if from.is_some() => {
+                    return Ok(());
+                }
+                dir => dir?,
+            };
+            core.fs.rows_into(dir, from.as_deref(), reverse, &mut rows)?;
+            drop(core);
+            let Some(last) = rows.last_name() else { return Ok(()) };
+            let from = from.get_or_insert_default();
+            from.clear();
+            from.extend_from_slice(last);
+            for (name, shown) in rows.iter().filter(|(name, _)| !is_hidden(dir, name)) {
+                match shown {
+                    Shown::Inline(value) => each(name, value)?,
+                    Shown::Dir => {}
+                    Shown::Blocks => {
+                        if let Some(value) = self.get_if_there(&key.child(name))? {
+                            each(name, &value)?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The value of `key`, unless it was removed or replaced in the meantime.
+    fn get_if_there(&self, key: &Key) -> Result<Option<Vec<u8>>> {
+        match self.get(key) {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::NotFound(_) | Error::ValueExpected(_) | Error::DictionaryExpected(_)) => {
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
     }
 }
 
@@ -144,12 +202,9 @@ impl Iterator for Values<'_> {
             match value {
                 Value::Inline(bytes) => return Some(Ok((key, bytes))),
                 Value::Dir(_) => {}
-                Value::Blocks { .. } => match self.0.store.get(&key) {
-                    Ok(bytes) => return Some(Ok((key, bytes))),
-                    // it was removed or replaced in the meantime
-                    Err(
-                        Error::NotFound(_) | Error::ValueExpected(_) | Error::DictionaryExpected(_),
-                    ) => {}
+                Value::Blocks { .. } => match self.0.store.get_if_there(&key) {
+                    Ok(Some(bytes)) => return Some(Ok((key, bytes))),
+                    Ok(None) => {}
                     Err(e) => return Some(Err(e)),
                 },
             }

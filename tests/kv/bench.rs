@@ -44,8 +44,15 @@ pub fn bytes(seed: usize, len: usize) -> Vec<u8> {
 /// Every value of a store.
 pub fn content(store: &Store) -> Content {
     let mut content = Content::new();
+    // the walk that reads pair by pair must find the same
+    let mut scanned = Content::new();
     let mut todo = vec![Key::root()];
     while let Some(dictionary) = todo.pop() {
+        let add = |name: &[u8], value: &[u8]| {
+            scanned.insert(dictionary.join(name)?, value.to_vec());
+            Ok(())
+        };
+        store.scan(&dictionary, false, add).expect("scan");
         for (key, kind) in store.list(&dictionary).expect("list") {
             match kind {
                 Kind::Dictionary => todo.push(key),
@@ -56,6 +63,7 @@ pub fn content(store: &Store) -> Content {
             }
         }
     }
+    assert!(scanned == content, "{scanned:?}, not {content:?}");
     content
 }
 

@@ -43,6 +43,7 @@ mod creating;
 mod limits;
 mod memory;
 mod model;
+mod scan;
 mod scenarios;
 mod space;
 mod threads;

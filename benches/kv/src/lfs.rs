@@ -67,7 +67,15 @@ impl Store for Lfs<'_> {
 
     fn scan(&mut self, reverse: bool) -> usize {
         let root = kv::Key::root();
-        let values = if reverse { self.0.values_reversed(&root) } else { self.0.values(&root) };
-        values.expect("iterator").map(|e| std::hint::black_box(e.expect("entry").1[0])).count()
+        let mut count = 0;
+        let done = self.0.scan(&root, reverse, |key, value| {
+            let key: Key = key.try_into().expect("a key of 16 bytes");
+            let value: Value = value.try_into().expect("a value of 100 bytes");
+            std::hint::black_box((key, value));
+            count += 1;
+            Ok(())
+        });
+        done.expect("scan");
+        count
     }
 }
