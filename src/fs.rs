@@ -258,7 +258,7 @@ impl Fs {
             self.recover()?;
         }
         self.thread.count_changed();
-        if self.thread.dirty_bytes() > self.thread.cache_max() / 2
+        if self.thread.dirty_bytes() > self.thread.cache_max() / 4 * 3
             || self.leaving.removed().len() > REMOVED_MAX
             || self.files.waiting() > self.budget.files()
         {

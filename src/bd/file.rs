@@ -90,6 +90,11 @@ impl FileDevice {
         Ok(())
     }
 
+    /// The file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     fn writer(&self) -> &File {
         self.writer.get().unwrap_or(&self.file)
     }

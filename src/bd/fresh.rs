@@ -1,21 +1,41 @@
 //! A device for an image that nobody else knows yet.
 
 use std::fs::File;
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
 
-use super::{BlockDevice, FileDevice, Geometry, IoResult};
+use super::file::fill;
+use super::{BlockDevice, FileDevice, Geometry, IoResult, check_range};
+use crate::error::{IoError, IoOp};
 
 /// Blocks of a file that becomes an image only when everything is in it. So writes need no order,
 /// and barriers and syncs do nothing. The caller syncs the file once, when it is complete and
 /// before it gets its name.
 pub struct FreshDevice {
     inner: FileDevice,
+    offset: u64,
 }
 
 impl FreshDevice {
     /// A device over `file`, whose block 0 starts at byte `offset`.
     pub fn new(file: File, offset: u64, geometry: Geometry) -> Self {
-        Self { inner: FileDevice::new(file, offset, geometry) }
+        Self { inner: FileDevice::new(file, offset, geometry), offset }
+    }
+
+    /// Write `len` bytes from byte `off` of `block` on. Nobody else can make the file shorter, so
+    /// its size need not be looked at.
+    fn write(
+        &self,
+        op: IoOp,
+        (block, off, len): (u32, u32, usize),
+        write: impl FnOnce(&File, u64) -> io::Result<()>,
+    ) -> IoResult<()> {
+        let start = check_range(self.geometry(), op, block, off, len)?;
+        write(self.inner.file(), self.offset.saturating_add(start)).map_err(|source| IoError {
+            op,
+            block: Some(block),
+            source,
+        })
     }
 }
 
@@ -39,11 +59,12 @@ impl BlockDevice for FreshDevice {
     }
 
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
-        self.inner.prog(block, off, data)
+        self.write(IoOp::Prog, (block, off, data.len()), |file, at| file.write_all_at(data, at))
     }
 
     fn erase(&self, block: u32) -> IoResult<()> {
-        self.inner.erase(block)
+        let len = self.geometry().block_size;
+        self.write(IoOp::Erase, (block, 0, len as usize), |file, at| fill(file, at, len.into()))
     }
 
     /// The rest of the last block is erased as well, so that the image does not depend on the
@@ -52,9 +73,9 @@ impl BlockDevice for FreshDevice {
         let block_size = self.geometry().block_size as usize;
         let whole = data.len() - data.len() % block_size;
         if whole < data.len() {
-            self.inner.erase(block + (whole / block_size) as u32)?;
+            self.erase(block + (whole / block_size) as u32)?;
         }
-        self.inner.prog(block, 0, data)
+        self.prog(block, 0, data)
     }
 
     fn barrier(&self) -> IoResult<()> {

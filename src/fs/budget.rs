@@ -2,10 +2,10 @@
 //!
 //! One number bounds the content that is kept in memory, whether it is a copy of what is on disk or
 //! waits to be written. Metadata pairs get one half of it, and content of files that is not written
-//! yet gets one quarter. Changed pairs may take half of what pairs get, so that the pairs that are
-//! only read find room, too. The last quarter is for what is not counted: the allocator needs up to
-//! two thirds more for the many small pieces of a pair than they hold, and a flush needs its
-//! commits.
+//! yet gets one quarter. Changed pairs may take three quarters of what pairs get, so that the pairs
+//! that are only read find room, too. The last quarter is for what is not counted: the allocator
+//! needs up to two thirds more for the many small pieces of a pair than they hold, and a flush
+//! needs its commits.
 //!
 //! Not part of it are what must be known about each pair and each block (some hundred bytes for a
 //! pair, a bit for a block), the table of open files, and what a single operation needs.

@@ -38,7 +38,8 @@ impl Store {
         let new = place.begin().map_err(failed)?;
         new.file().set_len(geometry.size()).map_err(failed)?;
         let file = new.file().try_clone().map_err(failed)?;
-        let device = Arc::new(FreshDevice::new(file.try_clone().map_err(failed)?, 0, geometry));
+        let again = file.try_clone().map_err(failed)?;
+        let device = Arc::new(FreshDevice::new(again, 0, geometry));
         Self::format(&*device)?;
         let options = Options { durable: false, read_only: false, ..options.clone() };
         let store = Self::connect(device, &options)?;

@@ -475,9 +475,17 @@ impl Core {
         done
     }
 
-    /// Apply `changes` to an image that has no name yet. If they fail, the state that was written
-    /// before them is read again.
+    /// Apply `changes` to an image that has no name yet. If they can fail, everything is written
+    /// before, and read again if they do.
     fn apply_to_fresh(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        if self.fits_certainly(changes)? {
+            let applied = self.apply(changes, now, false);
+            // only a failure of the device is left
+            if let (Err(_), Some(fresh)) = (&applied, &mut self.fresh) {
+                fresh.is_broken = true;
+            }
+            return applied;
+        }
         self.fs.flush()?;
         let before = flushes(&self.fs);
         let Err(e) = self.apply_held(changes, now, false) else { return Ok(()) };
@@ -487,6 +495,26 @@ impl Core {
             fresh.is_broken = true;
         }
         Err(e)
+    }
+
+    /// Whether `changes` only set small values without times in dictionaries that exist, and there is
+    /// room enough even if each of them splits a pair.
+    fn fits_certainly(&mut self, changes: &Changes) -> Result<bool> {
+        let most = self.fs.geometry().block_size as usize / 8;
+        for (key, change) in changes {
+            let (parent, name) = key.split();
+            let is_small = match change {
+                Change::Set { data, .. } => {
+                    data.len() <= self.fs.inline_max() as usize && name.len() + data.len() <= most
+                }
+                Change::Gone => false,
+            };
+            if !is_small || self.dictionary(parent).is_err() {
+                return Ok(false);
+            }
+        }
+        let room = self.fs.usage()?.blocks_free as usize;
+        Ok(self.codec.is_none() && room / 4 > changes.len() + 16)
     }
 
     /// Apply `changes` if one commit can hold them.
