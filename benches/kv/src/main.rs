@@ -5,12 +5,15 @@
 //! 1,000,000. DIR says where the data goes; the default is `BENCH_DIR`, or the system's temporary
 //! directory. Keys have 16 bytes, values 100.
 //!
+//! With `--count COUNT`, a third table says what each put of ours costs the device: calls and bytes.
+//!
 //! The loads are those of LevelDB's db_bench. Every put is a change of its own, or of a batch of
 //! 1000 that is made wholly or not at all. In the first table, every put or batch is durable when
 //! it returns. In the second one, nothing is synced until the load ends, which is part of the
 //! measured time; a crash before may cost everything. Each store runs in a process of its own for
 //! each table, so that its memory can be told.
 
+mod count;
 mod lfs;
 mod lmdb;
 mod sqlite;
@@ -116,6 +119,11 @@ fn main() {
             rng: Rng(7),
         };
         return bench.run();
+    }
+    if let [flag, count] = &args[..]
+        && flag == "--count"
+    {
+        return count::table(count.parse().expect("a count"));
     }
     let counts: Vec<usize> = match args.is_empty() {
         true => vec![100_000, 1_000_000],
