@@ -7,7 +7,7 @@ use super::{DirId, Fs};
 use crate::disk::entry::Content;
 use crate::disk::log::Log;
 use crate::disk::{Pair, name, tag};
-use crate::error::{Corrupt, Result};
+use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Kind, Mdir, store};
 
 /// What an entry refers to.
@@ -154,6 +154,35 @@ impl Fs {
         match store::read_log(self.durable.dev(), blocks.0[0])? {
             Some(log) => Ok(add_log(&log, beyond, rows)),
             None => Err(Corrupt::NoValidCommit(blocks).into()),
+        }
+    }
+
+    /// The content of the file `name` in `dir`, if it is stored in its entry and the pair of the entry
+    /// is read without being kept in memory. In the other cases this returns `None`, and the entry
+    /// must be looked up.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if the pair was read and does not have the name.
+    pub(super) fn content_in_passing(&mut self, dir: DirId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+        if !self.dir(dir)?.sorted {
+            return Ok(None);
+        }
+        let index = self.index_of_pair(dir, name)?;
+        let ix = self.dir(dir)?.pairs[index];
+        if self.pair(ix).mdir.is_some() || self.thread.keeps_next() {
+            return Ok(None);
+        }
+        let blocks = self.pair(ix).blocks;
+        let log = store::read_log(self.durable.dev(), blocks.0[0])?
+            .ok_or(Corrupt::NoValidCommit(blocks))?;
+        match log.entries.iter().find(|e| *e.name == *name && e.name_type.is_some()) {
+            None => Err(Error::NotFound),
+            Some(e) => Ok(match (e.name_type, Content::of(e)) {
+                (Some(tag::REG), Content::Inline(content)) if name::is_presentable(name) => {
+                    Some(content.to_vec())
+                }
+                _ => None,
+            }),
         }
     }
 

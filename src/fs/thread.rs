@@ -53,7 +53,12 @@ pub(super) struct Thread {
     wanted: u64,
     /// How often content had to be read.
     loaded: u64,
+    /// How often a pair was asked for that [`Self::keeps_next`] was about.
+    passed: u32,
 }
+
+/// While there is little room, one of this many pairs is kept that are read for a single entry.
+const KEPT_OF: u32 = 8;
 
 impl Thread {
     pub fn new(budget: Budget) -> Self {
@@ -70,6 +75,7 @@ impl Thread {
             tick: 0,
             wanted: 0,
             loaded: 0,
+            passed: 0,
         }
     }
 
@@ -360,6 +366,16 @@ impl Thread {
     /// How many bytes the content of changed pairs takes.
     pub fn dirty_bytes(&self) -> usize {
         self.dirty_bytes
+    }
+
+    /// Whether a pair that is read for a single entry is to be kept in memory: always while there is
+    /// much room, and otherwise one of several, so that pairs that are often needed get in.
+    pub fn keeps_next(&mut self) -> bool {
+        if self.cached_bytes < self.cache_max / 2 {
+            return true;
+        }
+        self.passed = self.passed.wrapping_add(1);
+        self.passed.is_multiple_of(KEPT_OF)
     }
 
     /// How many bytes of content may be kept.

@@ -69,6 +69,9 @@ impl Fs {
     /// What `name` in `dir` refers to.
     pub fn value(&mut self, dir: DirId, name: &[u8]) -> Result<Value> {
         let _running = self.run();
+        if let Some(content) = self.content_in_passing(dir, name)? {
+            return Ok(Value::Inline(content));
+        }
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
         self.value_at(place)
     }

@@ -43,6 +43,14 @@ fn a_walk_finds_what_the_iterator_finds() {
         let mut backwards = walk(&store, true);
         backwards.reverse();
         assert!(found == backwards, "backwards, cache of {cache} bytes");
+        // single values are read without keeping their pairs
+        for (name, value) in found.iter().step_by(37) {
+            let name = String::from_utf8(name.clone()).expect("a name");
+            assert!(store.get(&key(&format!("d/{name}"))).expect("get") == *value, "{name}");
+            let missing = store.get(&key(&format!("d/{name}-")));
+            assert!(matches!(missing, Err(Error::NotFound(_))), "{name}: {missing:?}");
+        }
+        assert!(matches!(store.get(&key("d/sub500")), Err(Error::ValueExpected(_))));
         let all: Content = content(&store);
         assert_eq!(all.len(), 9000 + 18);
     }
