@@ -126,8 +126,6 @@ use thread::Thread;
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
 
-/// This many removed directories are held in memory before a flush.
-const REMOVED_MAX: usize = 4096;
 
 /// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,7 +257,8 @@ impl Fs {
         }
         self.thread.count_changed();
         if self.thread.dirty_bytes() > self.thread.cache_max() / 4 * 3
-            || self.leaving.removed().len() > REMOVED_MAX
+            || self.thread.dirty().len() > self.budget.changed_pairs()
+            || self.leaving.removed().len() > self.budget.changed_pairs()
             || self.files.waiting() > self.budget.files()
         {
             self.flush()?;

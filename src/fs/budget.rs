@@ -36,6 +36,11 @@ impl Budget {
         self.0 / 4
     }
 
+    /// How many changed pairs are held. Each takes some hundred bytes in addition to its content.
+    pub fn changed_pairs(self) -> usize {
+        self.0 / 4096
+    }
+
     /// How many files with unwritten content are held. Each takes some hundred bytes in addition to
     /// its content.
     pub fn files(self) -> usize {

@@ -5,7 +5,7 @@ use std::fs;
 use littlefs::change::{Failed, How, change};
 use littlefs::{Error, FormatOptions, Littlefs, OpenOptions};
 
-/// More new metadata pairs than are held in memory.
+/// More new metadata pairs than are held in memory with a cache of 4 MiB.
 fn fill(fs: &Littlefs) -> Result<(), Error> {
     (0..4200).try_for_each(|i| fs.create_dir(i.to_string()))?;
     fs.write("large", vec![7; 1 << 20])
@@ -22,7 +22,7 @@ fn an_atomic_change_may_exceed_the_memory() {
     let before = fs::read(&path).expect("read");
 
     let how = How { dry_run: false, atomic: true };
-    let options = OpenOptions::new();
+    let options = OpenOptions::new().cache(4 << 20);
     let failed = change(&path, &options, how, &mut |image| {
         fill(image)?;
         assert!(image.flushes().done > 0, "this is to be more than fits into memory");
