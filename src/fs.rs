@@ -126,7 +126,6 @@ use thread::Thread;
 /// The root directory.
 pub const ROOT: DirId = DirId(SlotId::FIRST);
 
-
 /// What a name refers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {

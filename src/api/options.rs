@@ -149,7 +149,7 @@ impl OpenOptions {
         self
     }
 
-    /// What a flush waits for that the program does not ask for, because too much has changed.
+    /// What a flush waits for if it happens only because too much has changed.
     /// [`Littlefs::flush`] and [`File::sync_all`](super::File::sync_all) always wait until
     /// everything is on the medium.
     #[must_use]

@@ -113,15 +113,18 @@ impl Fs {
         let _running = self.run();
         rows.clear();
         let before = rows.whole.take();
-        let d = self.dir(dir)?;
-        let (count, sorted) = (d.pairs.len(), d.sorted);
-        let mut next = match from {
-            Some(from) if sorted => Some(self.index_of_pair(dir, from)?),
-            None if reverse => count.checked_sub(1),
-            _ => Some(0),
-        };
         let beyond = Beyond { from, reverse };
-        while let Some(i) = next.filter(|&i| i < count && sorted && rows.rows.is_empty()) {
+        let d = self.dir(dir)?;
+        if !d.sorted {
+            return self.rows_one_by_one(dir, beyond, rows);
+        }
+        let count = d.pairs.len();
+        let mut next = match from {
+            Some(from) => Some(self.index_of_pair(dir, from)?),
+            None if reverse => count.checked_sub(1),
+            None => Some(0),
+        };
+        while let Some(i) = next.filter(|&i| i < count && rows.rows.is_empty()) {
             let ix = self.dir(dir)?.pairs[i];
             let p = self.pair(ix);
             let now = (p.blocks, [p.end.rev, p.end.off, p.end.etag]);
@@ -134,9 +137,6 @@ impl Fs {
                 rows.whole = Some(now);
             }
             next = if reverse { i.checked_sub(1) } else { Some(i + 1) };
-        }
-        if !sorted {
-            return self.rows_one_by_one(dir, beyond, rows);
         }
         if reverse {
             rows.rows.reverse();

@@ -18,3 +18,12 @@ pub mod python;
 pub mod surgery;
 pub mod tree;
 pub mod v1;
+
+/// The most resident memory that a process has had so far, in KiB. `process` is its number, or
+/// `self`.
+pub fn peak_kib(process: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"));
+    let status = status.expect("the process should run");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
+}

@@ -1,6 +1,7 @@
 //! Making a store in a new image.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 
 use littlefs::bd::{Geometry, RamDevice};
@@ -16,9 +17,14 @@ fn shape() -> Geometry {
     geometry(GEOMETRY.0, GEOMETRY.1)
 }
 
-/// The image in a file, in memory.
-fn loaded(path: &std::path::Path) -> Arc<RamDevice> {
-    Arc::new(RamDevice::from_image(shape(), fs::read(path).expect("the image")))
+/// Make an image with `fill`, and check that exactly this is in it.
+fn create(path: &Path, fill: impl FnOnce(&Store) -> Content) {
+    let expected =
+        Store::create(path, shape(), &Options::default(), |store| Ok(fill(store))).expect("create");
+    let dev = Arc::new(RamDevice::from_image(shape(), fs::read(path).expect("the image")));
+    assert_sound(dev.clone());
+    assert_eq!(content(&connect(&dev)), expected);
+    assert_eq!(read_by_c(shape(), dev.image()), expected);
 }
 
 /// Fill a store with single values and batches. Returns what must be in it.
@@ -45,18 +51,13 @@ fn fill(store: &Store) -> Content {
 fn the_image_has_its_name_when_it_is_complete() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("new.img");
-    let expected = Store::create(&path, shape(), &Options::default(), |store| {
+    create(&path, |store| {
         let expected = fill(store);
         assert!(!path.exists(), "the image has a name too early");
         store.sync().expect("sync");
         assert_eq!(content(store), expected);
-        Ok(expected)
-    })
-    .expect("create");
-    let dev = loaded(&path);
-    assert_sound(dev.clone());
-    assert_eq!(content(&connect(&dev)), expected);
-    assert_eq!(read_by_c(shape(), dev.image()), expected);
+        expected
+    });
     assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1, "something was left behind");
 }
 
@@ -82,7 +83,7 @@ fn a_failure_leaves_nothing() {
 fn a_batch_without_space_is_undone() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("new.img");
-    let expected = Store::create(&path, shape(), &Options::default(), |store| {
+    create(&path, |store| {
         let expected = fill(store);
         let too_much = store.batch(|b| {
             b.remove(&key("one"))?;
@@ -90,10 +91,6 @@ fn a_batch_without_space_is_undone() {
         });
         assert_eq!(too_much.map_err(|e| name(&e)), Err("NoSpace"));
         assert_eq!(content(store), expected);
-        Ok(expected)
-    })
-    .expect("create");
-    let dev = loaded(&path);
-    assert_sound(dev.clone());
-    assert_eq!(content(&connect(&dev)), expected);
+        expected
+    });
 }

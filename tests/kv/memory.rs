@@ -1,6 +1,5 @@
 //! The memory of a store stays near its budget.
 
-use std::fs;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use littlefs::bd::FileDevice;
 use littlefs::kv::{Options, Store};
 
 use super::bench::{bytes, geometry, key};
+use super::common::peak_kib;
 
 /// How many values of 100 bytes a store gets: much more than the budgets hold.
 const VALUES: usize = 120_000;
@@ -34,13 +34,6 @@ fn load(cache: u64) {
     store.disconnect().expect("disconnect");
 }
 
-/// The most resident memory that this process has had, in KiB.
-fn peak_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").expect("status");
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).expect("a peak");
-    line.trim().trim_end_matches(" kB").parse().expect("a number of KiB")
-}
-
 /// The peak of a process that does nothing but this load, in KiB.
 fn peak_of(cache: u64) -> u64 {
     let test = "memory::the_peak_follows_the_budget";
@@ -59,7 +52,7 @@ fn peak_of(cache: u64) -> u64 {
 fn the_peak_follows_the_budget() {
     if let Ok(cache) = std::env::var(VARIABLE) {
         load(cache.parse().expect("a number of bytes"));
-        println!("\npeak: {}", peak_kib());
+        println!("\npeak: {}", peak_kib("self"));
         return;
     }
     let (small, large) = (peak_of(4 << 20), peak_of(32 << 20));

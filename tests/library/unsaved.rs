@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use littlefs::bd::emu::EmuDevice;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Severity, check};
-use littlefs::{Error, File, FileOptions, FormatOptions, Littlefs};
+use littlefs::fs::Durability;
+use littlefs::{Error, File, FileOptions, FormatOptions, Littlefs, OpenOptions};
 
 const GEOMETRY: Geometry = Geometry { block_size: 512, block_count: 400 };
 
@@ -237,5 +239,33 @@ fn a_model_agrees_after_each_of_many_steps() {
         }
         fs.flush().expect("flush");
         assert_eq!(fs.usage().expect("usage").blocks_used, 2, "{seed}: nothing is lost");
+    }
+}
+
+/// A flush that happens because memory is full waits for its last writes only if it is told to. What
+/// the program asks for always waits.
+#[test]
+fn only_early_flushes_may_leave_writes_to_a_later_one() {
+    let geometry = Geometry { block_size: 512, block_count: 4000 };
+    for durability in [Durability::Full, Durability::Ordered] {
+        let image = vec![0xff; geometry.size() as usize];
+        let dev = Arc::new(EmuDevice::recorded(geometry, image, false));
+        FormatOptions::new().format(&*dev).expect("format");
+        let options = OpenOptions::new().cache(256 << 10).durability(durability);
+        let fs = options.open_device(dev.clone()).expect("open");
+        let early = (0..4000).find(|i| {
+            fs.write(i.to_string(), b"").expect("write");
+            fs.flushes().done > 0
+        });
+        let early = early.expect("more files than fit into memory");
+        assert_eq!(dev.is_ordered(), durability == Durability::Full, "after {early} files");
+        fs.flush().expect("flush");
+        assert!(dev.is_ordered(), "flush has to wait");
+        let file = writer(&fs, "last");
+        put(&file, b"content");
+        file.sync_all().expect("sync");
+        assert!(dev.is_ordered(), "sync_all has to wait");
+        let fs = Littlefs::open_device(dev).expect("open");
+        assert_eq!(fs.read_dir("/").expect("list").count(), early + 2);
     }
 }

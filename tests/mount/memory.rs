@@ -3,20 +3,13 @@
 use std::fs;
 use std::io::{Read, Write};
 
+use super::common::peak_kib;
 use super::mounted::{Mounted, littlefs, run};
 
 /// How many bytes are copied in and out.
 const COPIED: usize = 1 << 30;
 /// The most resident memory that the daemon may ever have, in KiB.
 const RESIDENT_MAX_KIB: u64 = 64 << 10;
-
-/// The most resident memory that the daemon has had so far, in KiB.
-fn peak_kib(mount: &Mounted) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", mount.daemon().trim()))
-        .expect("the daemon should run");
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).expect("a peak");
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number of KiB")
-}
 
 /// A chunk that contains its position, so that a mix-up is noticed.
 fn fill(chunk: &mut [u8], index: usize) {
@@ -44,7 +37,7 @@ fn a_gibibyte_passes_through_64_mebibytes() {
         file.read_exact(&mut chunk).expect("read");
         assert!(chunk == expected, "chunk {i}");
     }
-    let peak = peak_kib(&mount);
+    let peak = peak_kib(mount.daemon().trim());
     assert!(peak <= RESIDENT_MAX_KIB, "the daemon took {peak} KiB");
     drop(file);
     fs::remove_file(&path).expect("unlink");
