@@ -46,6 +46,8 @@ pub enum Doubt {
     BetterAt(u64),
     /// It could just as well be the other superblock of a filesystem that starts at this position.
     EitherAt(u64),
+    /// The file may lack the first block of the filesystem.
+    Beheaded,
     /// The superblock that belongs next to it is at this position: the blocks are further apart
     /// than the superblock says.
     Stretched(u64),
@@ -74,6 +76,10 @@ impl fmt::Display for Doubt {
                 f,
                 "one of its superblocks is lost, and nothing tells whether the other one belongs \
                  to a filesystem here or at offset={at} ({at:#x})"
+            ),
+            Self::Beheaded => f.write_str(
+                "one of its superblocks is lost, and nothing tells whether it was here or in a \
+                 block before the start of the file",
             ),
             Self::Stretched(at) => write!(
                 f,
@@ -178,6 +184,37 @@ pub fn judge<'s>(
     Some(found)
 }
 
+/// The two places where a filesystem may start of which one superblock is left: here, or where the
+/// superblock that is left would be the other one of the two.
+struct Places {
+    /// The other place; `None` if it is before the start of the file.
+    other: Option<u64>,
+    /// Whether the whole filesystem is inside the file if it starts here, and if it starts there.
+    /// `None` without the other place.
+    fits: Option<(bool, bool)>,
+    /// Whether the file has room for it only here.
+    only_here: bool,
+}
+
+impl Places {
+    fn of(source: &dyn ReadAt, here: &Halves, len: u64, lost: u32) -> Self {
+        let block = u64::from(here.block_size);
+        let other = match lost {
+            0 => here.at.checked_add(block),
+            _ => here.at.checked_sub(block),
+        };
+        let size = source.size().unwrap_or(u64::MAX);
+        let behind = |at: u64| size.checked_sub(at.checked_add(len)?);
+        let fits = other.map(|other| (behind(here.at).is_some(), behind(other).is_some()));
+        let only_here = match fits {
+            Some(fits) => fits == (true, false),
+            // if the file begins a block late, it may go on behind the filesystem
+            None => behind(here.at).is_some_and(|behind| behind < block),
+        };
+        Self { other, fits, only_here }
+    }
+}
+
 /// Why a filesystem of which only one superblock is left may start at another position.
 fn doubt_of_one_half<'s>(
     source: &dyn ReadAt,
@@ -187,13 +224,8 @@ fn doubt_of_one_half<'s>(
     lost: u32,
     scan: impl Fn() -> &'s Scan,
 ) -> Option<Doubt> {
-    let block = u64::from(here.block_size);
-    // where the filesystem would start if this were the other one of its two superblocks
-    let other = match lost {
-        0 => here.at.checked_add(block),
-        _ => here.at.checked_sub(block),
-    };
-    let there = other.map(|at| {
+    let places = Places::of(source, here, found.len(), lost);
+    let there = places.other.map(|at| {
         let mut budget = Budget(u64::MAX);
         Halves::read(source, at, here.block_size, &mut budget)
     });
@@ -201,24 +233,27 @@ fn doubt_of_one_half<'s>(
         return Some(Doubt::PartOf(whole.at));
     }
     let evidence = found.evidence;
-    let evidence_there = match other {
+    let evidence_there = match places.other {
         Some(at) => Evidence::gather(source, at, &half.superblock),
         None => Evidence::default(),
     };
-    let size = source.size().unwrap_or(u64::MAX);
-    let fits_at = |at: u64| at.checked_add(found.len()).is_some_and(|end| end <= size);
-    let fits = other.map(|other| (fits_at(here.at), fits_at(other)));
     // Where only one of the two fits into the file, it ends exactly with the file. That counts for
-    // more than the tree, because from the wrong place a damaged tree may look more complete.
-    match (fits, other) {
-        (Some((true, false)), _) if evidence.good > 0 => return None,
+    // more than how much of a damaged tree is there. But if the tree is damaged, and as much or more
+    // of it is in the right place for the other start, then the file may be a piece of a dump that
+    // starts a block early and ends a block early.
+    let is_better_here = evidence.bad == 0 || evidence.good > evidence_there.good;
+    match (places.fits, places.other) {
+        (Some((true, false)), _) if evidence.good > 0 && is_better_here => return None,
         (Some((false, true)), Some(other)) if evidence_there.good > 0 => {
             return Some(Doubt::BetterAt(other));
         }
         _ => {}
     }
-    if let Some(other) = other.filter(|_| evidence_there.good > evidence.good) {
+    if let Some(other) = places.other.filter(|_| evidence_there.good > evidence.good) {
         return Some(Doubt::BetterAt(other));
+    }
+    if let Some(other) = places.other.filter(|_| evidence_there.good > 0 && !is_better_here) {
+        return Some(Doubt::EitherAt(other));
     }
     if evidence.good >= 2 && evidence.good > evidence_there.good {
         return None;
@@ -226,31 +261,47 @@ fn doubt_of_one_half<'s>(
     if let Some(at) = displaced_twin(here, half, scan()) {
         return Some(Doubt::Stretched(at));
     }
-    // If there is no room for the filesystem at the other place, and the lost superblock looks as if
-    // power was cut while it was written, then the filesystem starts here, however damaged its tree
-    // is.
-    let lost_here = Remains::of(source, here.at + u64::from(lost) * block, half.rev, block);
-    let was_in_use =
-        lost_here >= Remains::Erased && fits.map_or(fits_at(here.at), |fits| fits == (true, false));
-    if evidence.bad > 0 && !was_in_use {
+    doubt_without_tree(source, here, found, half, &places, scan)
+}
+
+/// The same if the tree does not tell: it is damaged, or the filesystem is empty, or all of its files
+/// are in the root.
+fn doubt_without_tree<'s>(
+    source: &dyn ReadAt,
+    here: &Halves,
+    found: &Found,
+    half: Half,
+    places: &Places,
+    scan: impl Fn() -> &'s Scan,
+) -> Option<Doubt> {
+    let block = u64::from(here.block_size);
+    let remains = |lost: u64| Remains::of(source, lost, half.rev, block);
+    // the lost superblock is on the other side of the one that is left
+    let is_first = half.at == here.at;
+    let lost_here = remains(if is_first { half.at + block } else { here.at });
+    // If there is room only here, and the lost superblock looks as if power was cut while it was
+    // written, then the filesystem starts here, however damaged its tree is.
+    if found.evidence.bad > 0 && !(places.only_here && lost_here >= Remains::Erased) {
         return Some(Doubt::LeadsNowhere);
     }
-    if evidence.good == 0
+    if found.evidence.good == 0
         && let Some(at) = whole_inside(source, found, scan())
     {
         return Some(Doubt::Covers(at));
     }
-    // The superblock leads to nothing: the filesystem is empty, or all of its files are in the
-    // root.
-    let other = other?;
-    match fits {
-        Some((true, false)) => return None,
-        Some((false, true)) => return Some(Doubt::BetterAt(other)),
-        _ => {}
+    if places.only_here {
+        return None;
     }
-    let first_there = other + u64::from(1 - lost) * block;
-    let lost_there = Remains::of(source, first_there, half.rev, block);
-    (lost_here <= lost_there).then_some(Doubt::EitherAt(other))
+    // an erased block tells nothing, because free blocks are erased, too
+    let Some(other) = places.other else {
+        return (lost_here != Remains::Torn).then_some(Doubt::Beheaded);
+    };
+    if places.fits == Some((false, true)) {
+        return Some(Doubt::BetterAt(other));
+    }
+    let lost_there = remains(if is_first { other } else { half.at + block });
+    let is_torn_only_here = lost_here == Remains::Torn && lost_there != Remains::Torn;
+    (!is_torn_only_here).then_some(Doubt::EitherAt(other))
 }
 
 /// What is in the place of a lost superblock. The later the variant, the more it looks like the

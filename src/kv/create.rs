@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Options, Result, Store};
+use super::{Error, Options, Result, Store};
 use crate::bd::Geometry;
 use crate::bd::fresh::FreshDevice;
 use crate::error::{Error as CoreError, IoError, IoOp};
@@ -31,8 +31,12 @@ impl Store {
         options: &Options,
         fill: impl FnOnce(&Self) -> Result<T>,
     ) -> Result<T> {
+        let failed = |source| Error::Create(path.to_owned(), source);
         if path.symlink_metadata().is_ok() {
-            return Err(failed(ErrorKind::AlreadyExists.into()));
+            return Err(failed(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "the file exists already",
+            )));
         }
         let place = Place::new(path).map_err(failed)?;
         let new = place.begin().map_err(failed)?;
@@ -69,10 +73,7 @@ impl Fresh {
         if self.is_broken {
             return Err(CoreError::Invalid("a batch has failed and cannot be undone").into());
         }
-        self.file.sync_all().map_err(failed)
+        let failed = |source| CoreError::from(IoError { op: IoOp::Sync, block: None, source });
+        Ok(self.file.sync_all().map_err(failed)?)
     }
-}
-
-fn failed(source: io::Error) -> super::Error {
-    CoreError::from(IoError { op: IoOp::Prog, block: None, source }).into()
 }

@@ -1,9 +1,11 @@
 //! Why an operation on a store failed.
 
-use std::fmt;
+use std::path::PathBuf;
+use std::{fmt, io};
 
 use super::Key;
 use crate::error::Error as CoreError;
+use crate::show::Show;
 
 /// The result of an operation on a store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,6 +30,8 @@ pub enum Error {
     TooManyRetries,
     /// The operation, or this image, does not allow that key; the text says why.
     InvalidKey(Key, &'static str),
+    /// The file of a new store cannot be made.
+    Create(PathBuf, io::Error),
     /// An error of a layer below: the device failed, or the image is damaged or read-only. If the
     /// device failed, what the operation was to change has either its old or its new state.
     Core(CoreError),
@@ -58,6 +62,9 @@ impl fmt::Display for Error {
                  reads",
             ),
             Self::InvalidKey(key, why) => write!(f, "{key}: this key is not possible: {why}"),
+            Self::Create(path, e) => {
+                write!(f, "{}: a new store cannot be made here: {e}", path.show())
+            }
             Self::Core(e) => e.fmt(f),
         }
     }
@@ -67,6 +74,7 @@ impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Core(e) => Some(e),
+            Self::Create(_, e) => Some(e),
             _ => None,
         }
     }

@@ -74,7 +74,14 @@ fn a_failure_leaves_nothing() {
 
     fs::write(&path, "something else").expect("write");
     let refused = Store::create(&path, shape(), &Options::default(), |_| Ok(()));
-    assert!(refused.is_err_and(|e| e.to_string().contains("exists")));
+    let refused = refused.expect_err("the file exists").to_string();
+    assert!(refused.contains("new.img") && refused.contains("exists"), "{refused}");
+    for impossible in ["missing/new.img", "new/"] {
+        let path = dir.path().join(impossible);
+        let refused = Store::create(&path, shape(), &Options::default(), |_| Ok(()));
+        let refused = refused.expect_err("this cannot be made").to_string();
+        assert!(refused.contains(impossible), "{refused}");
+    }
     assert_eq!(fs::read(&path).expect("read"), b"something else");
 }
 

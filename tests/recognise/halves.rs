@@ -2,6 +2,7 @@
 //! filesystem starts here.
 
 use littlefs::container::{Doubt, Kind};
+use littlefs::image::{OpenError, Reason};
 
 use crate::bench::*;
 use crate::common::clfs::{CLfs, Config};
@@ -159,12 +160,67 @@ fn an_empty_filesystem_of_one_half_is_written_where_its_place_is_clear() {
         assert_eq!(doubt_at(&bytes, start), Some(Doubt::EitherAt(other)));
         assert_eq!(doubt_at(&bytes, other), Some(Doubt::EitherAt(start)));
     }
+    // what was written over the lost superblock tells no more than an erased block does
+    for (lost, other) in [(0, start + block), (1, start - block)] {
+        let mut image = without_tree(&config);
+        lose(&mut image, &config, lost, LOSSES[3]);
+        for around in [0xff, 0x5a] {
+            let filled = |n: usize| vec![around; n];
+            let bytes = [filled(start as usize), image.clone(), filled(1 << 16)].concat();
+            assert_eq!(doubt_at(&bytes, start), Some(Doubt::EitherAt(other)), "block {lost}");
+            assert_eq!(doubt_at(&bytes, other), Some(Doubt::EitherAt(start)), "block {lost}");
+        }
+    }
     // an interrupted commit leaves a block that once was a superblock
     for lost in [0, 1] {
         let mut image = without_tree(&config);
         lose(&mut image, &config, lost, LOSSES[2]);
         let bytes = [vec![0xff; start as usize], image, vec![0xff; 1 << 16]].concat();
         assert_eq!(doubt_at(&bytes, start), None);
+    }
+}
+
+/// A dump may start a block too late. Its first block is then the second superblock.
+#[test]
+fn a_file_without_its_first_block_is_not_written() {
+    for config in [small(), flash()] {
+        let block = config.block_size as usize;
+        let cut = settled(without_tree(&config), &config)[block..].to_vec();
+        for behind in [0, 2 * block, 1 << 16] {
+            for fill in [0xff, 0x5a] {
+                let bytes = [cut.clone(), vec![fill; behind]].concat();
+                let doubt = match open_at(&bytes, 0) {
+                    Ok(opened) => opened.doubt.filter(|_| opened.read_only),
+                    Err(OpenError { reason: Reason::Doubtful(doubt), .. }) => Some(doubt),
+                    Err(e) => panic!("{e}"),
+                };
+                assert_eq!(doubt, Some(Doubt::Beheaded), "{behind} bytes behind it");
+            }
+        }
+    }
+}
+
+/// A piece of a dump that is as long as the filesystem, but starts a block early, so that the last
+/// block is missing.
+#[test]
+fn a_piece_that_starts_a_block_early_is_not_written() {
+    for config in [small(), flash()] {
+        let block = config.block_size as usize;
+        for image in [with_tree(&config), with_list(&config)] {
+            let image = settled(image, &config);
+            for loss in LOSSES {
+                let mut image = image.clone();
+                lose(&mut image, &config, 1, loss);
+                for before in [0xff, 0x5a] {
+                    let end = image.len() - block;
+                    let bytes = [&vec![before; block], &image[..end]].concat();
+                    let doubt = doubt_at(&bytes, 0);
+                    let start = block as u64;
+                    let expected = [Some(Doubt::BetterAt(start)), Some(Doubt::EitherAt(start))];
+                    assert!(expected.contains(&doubt), "{config:?}: {doubt:?}");
+                }
+            }
+        }
     }
 }
 
