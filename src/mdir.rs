@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::disk::commit::{BlockFull, Commit, Layout, Writer};
 use crate::disk::entry::Content;
-use crate::disk::log::{Log, RawEntry};
+use crate::disk::log::{Log, Packed, PackedEntry};
 use crate::disk::{BLOCK_NULL, GState, List, Pair, Part, Tail, name, part, tag};
 use crate::error::{Corrupt, StructFault};
 use crate::slots::SlotId;
@@ -118,15 +118,13 @@ impl Data {
     /// A file in blocks of which none is written yet.
     pub const EMPTY_LIST: Self = Self::Ctz(List { head: BLOCK_NULL, size: 0 });
 
-    fn from_raw(raw: Option<(u16, Part)>) -> Self {
-        let Some((ty, data)) = raw else { return Self::Missing };
-        match Content::decode(ty, &data) {
-            Content::Inline(_) => Self::Inline(data),
+    fn from_packed(packed: PackedEntry<'_>) -> Self {
+        match packed.content() {
+            Content::Inline(_) => Self::Inline(packed.data_part()),
             Content::List(list) => Self::Ctz(list),
             Content::Dir(pair) => Self::Dir { pair, dir: None },
-            Content::Short { .. } | Content::Unknown { .. } | Content::Missing => {
-                Self::Raw(ty, data)
-            }
+            Content::Short { ty } | Content::Unknown { ty } => Self::Raw(ty, packed.data_part()),
+            Content::Missing => Self::Missing,
         }
     }
 
@@ -234,6 +232,13 @@ impl Entry {
     /// A new entry, nowhere on disk.
     pub fn new(name: &[u8], kind: Kind, data: Data) -> Self {
         Self::with_name(name.into(), kind, data)
+    }
+
+    /// An entry as it is on disk under the id `did`, without its attributes.
+    fn on_disk(did: u16, packed: PackedEntry<'_>) -> Self {
+        let kind = packed.name_type().map_or(Kind::Nameless, Kind::from_type);
+        let entry = Self::with_name(packed.name_part(), kind, Data::from_packed(packed));
+        Self { did: Some(did), dirty: false, ..entry }
     }
 
     fn with_name(name: Part, kind: Kind, data: Data) -> Self {
@@ -384,37 +389,37 @@ pub struct Mdir {
     disk_count: u16,
     /// Bytes of all entries in a compacted pair.
     size: u32,
+    /// How many attributes the entries have.
+    attr_count: usize,
     /// The most bytes that the entries share.
     shared: u32,
 }
 
 impl Mdir {
     /// What a log holds.
-    pub fn from_log(log: Log) -> Self {
+    pub fn from_log(log: &Log<Packed>) -> Self {
         let disk_count = log.entries.len() as u16;
         let mut entries = Vec::with_capacity(log.entries.len());
         let mut attrs: Vec<Attr> = Vec::new();
         // the index of each entry that has attributes, and the end of its attributes in `attrs`
         let mut ends: Vec<(usize, u32)> = Vec::new();
-        for (id, raw) in log.entries.into_iter().enumerate() {
-            let RawEntry { name_type, name, data, attrs: own } = raw;
-            if name_type.is_none() && data.is_none() {
+        for (id, packed) in (0..).zip(log.entries.iter()) {
+            if packed.is_empty() {
                 // nothing was ever stored under this id
                 continue;
             }
-            if !own.is_empty() {
-                let attr = |(ty, data)| Attr { ty, data: Some(data), dirty: false };
-                attrs.extend(own.iter().cloned().map(attr));
+            let before = attrs.len();
+            let attr = |(ty, data)| Attr { ty, data: Some(data), dirty: false };
+            attrs.extend(packed.attr_parts().map(attr));
+            if attrs.len() > before {
                 ends.push((entries.len(), attrs.len() as u32));
             }
-            let kind = name_type.map_or(Kind::Nameless, Kind::from_type);
-            let mut e = Entry::with_name(name, kind, Data::from_raw(data));
-            (e.did, e.dirty) = (Some(id as u16), false);
-            entries.push(e);
+            entries.push(Entry::on_disk(id, packed));
         }
         let size = entries.iter().map(Entry::size_on_disk).sum::<u32>()
             + attrs.iter().map(Attr::size_on_disk).sum::<u32>();
-        let mut mdir = Self { entries, disk_count, size, shared: log.off };
+        let mut mdir =
+            Self { entries, disk_count, size, attr_count: attrs.len(), shared: log.off };
         mdir.trim(&mut attrs);
         let attrs: Arc<[Attr]> = attrs.into();
         let mut start = 0;
@@ -444,9 +449,9 @@ impl Mdir {
 
     /// Rough bytes of memory held.
     pub fn footprint(&self) -> usize {
-        let attrs: usize = self.entries.iter().map(|e| e.attrs.len()).sum();
+        // this is asked for after every change, so it must not look at every entry
         self.entries.len() * size_of::<Entry>()
-            + attrs * size_of::<Attr>()
+            + self.attr_count * size_of::<Attr>()
             + self.size.max(self.shared) as usize
             + 128
     }
@@ -492,6 +497,7 @@ impl Mdir {
     pub fn insert(&mut self, at: usize, mut e: Entry) {
         e.detach();
         self.size += e.weight();
+        self.attr_count += e.attrs.len();
         self.entries.insert(at, e);
     }
 
@@ -499,15 +505,16 @@ impl Mdir {
     pub fn remove(&mut self, at: usize) -> Entry {
         let e = self.entries.remove(at);
         self.size -= e.weight();
+        self.attr_count -= e.attrs.len();
         e
     }
 
     /// Change the entry at `at`, keeping count of sizes.
     pub fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Entry) -> R) -> R {
         let e = &mut self.entries[at];
-        let before = e.weight();
+        let (size, attr_count) = (self.size - e.weight(), self.attr_count - e.attrs.len());
         let r = change(e);
-        self.size = self.size - before + e.weight();
+        (self.size, self.attr_count) = (size + e.weight(), attr_count + e.attrs.len());
         r
     }
 
@@ -518,8 +525,10 @@ impl Mdir {
             e.inherited |= e.did.take().is_some();
         }
         let size = entries.iter().map(Entry::weight).sum();
+        let attr_count = entries.iter().map(|e| e.attrs.len()).sum();
         self.size -= size;
-        Self { entries, disk_count: 0, size, shared: self.shared }
+        self.attr_count -= attr_count;
+        Self { entries, disk_count: 0, size, attr_count, shared: self.shared }
     }
 
     /// Whether a commit of `select` would leave no entry on disk.
@@ -639,6 +648,7 @@ impl Mdir {
         }
         self.disk_count = id;
         self.size = self.entries.iter().map(Entry::weight).sum();
+        self.attr_count = self.entries.iter().map(|e| e.attrs.len()).sum();
     }
 
     /// Entry `id` of the log was deleted by a commit of its own.
@@ -686,19 +696,27 @@ impl Mdir {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::log::{Parsed, parse_packed};
 
-    /// A log of `off` bytes with two entries that share `bytes`; the second has two attributes.
-    fn log(bytes: &Arc<[u8]>, off: u32) -> Log {
-        let part = |range| Part::of(bytes, range);
-        let data = Content::Inline(&[]).to_struct().map(|(ty, _)| (ty, part(4..8)));
-        let entry = |name, attrs: &[(u8, Part)]| RawEntry {
-            name_type: Some(tag::REG),
-            name: part(name),
-            data: data.clone(),
-            attrs: attrs.into(),
-        };
-        let attrs = [(1, part(8..12)), (2, part(12..12))];
-        Log { off, entries: vec![entry(0..2, &[]), entry(2..4, &attrs)], ..Log::default() }
+    /// A log with two entries, of which the second has two attributes. Before its content, it had
+    /// `before` bytes of other content.
+    fn log(before: usize) -> Log<Packed> {
+        let block_size = 8192;
+        let mut w = Writer::compact(Layout { block_size, prog_size: 16, fcrc: false }, 1);
+        for (id, name) in [(0, b"a1"), (1, b"b2")] {
+            w.tag(tag::REG, id, name);
+            for start in (0..before).step_by(500) {
+                Content::Inline(&vec![7; 500.min(before - start)]).put(id, &mut w);
+            }
+            Content::Inline(b"data").put(id, &mut w);
+        }
+        w.tag(tag::USERATTR + 1, 1, b"attr");
+        w.tag(tag::USERATTR + 2, 1, b"");
+        let bytes = w.finish().expect("it fits").bytes;
+        match parse_packed(&bytes, bytes.len()) {
+            Parsed::Log(log) => log,
+            other => panic!("no log: {other:?}"),
+        }
     }
 
     fn check(mdir: &Mdir) {
@@ -708,28 +726,29 @@ mod tests {
         let attrs: Vec<(u8, &[u8])> = e.present().collect();
         assert_eq!(attrs, [(1, &b"attr"[..]), (2, b"")]);
         assert_eq!(mdir.entries.iter().map(Entry::size_on_disk).sum::<u32>(), mdir.size());
+        assert_eq!(mdir.entries.iter().map(|e| e.attrs.len()).sum::<usize>(), mdir.attr_count);
     }
 
     #[test]
     fn entries_share_their_log_unless_it_is_much_longer() {
-        for (off, is_shared) in [(12, true), (500, true), (4096, false), (1 << 20, false)] {
-            let bytes: Arc<[u8]> = b"a1b2dataattr"[..].into();
-            let mdir = Mdir::from_log(log(&bytes, off));
+        for (before, is_shared) in [(0, true), (200, true), (400, false), (3000, false)] {
+            let log = log(before);
+            let mdir = Mdir::from_log(&log);
             check(&mdir);
-            assert_eq!(Arc::strong_count(&bytes) > 1, is_shared, "{off}");
+            assert_eq!(log.entries.is_shared(), is_shared, "{before}");
             assert!(mdir.footprint() < 2048);
         }
     }
 
     #[test]
     fn an_entry_that_is_inserted_keeps_no_other_log_in_memory() {
-        let bytes: Arc<[u8]> = b"a1b2dataattr"[..].into();
-        let mut source = Mdir::from_log(log(&bytes, 12));
+        let log = log(0);
+        let mut source = Mdir::from_log(&log);
         let mut target = Mdir::default();
         for at in 0..2 {
             target.insert(at, source.remove(0));
         }
         check(&target);
-        assert_eq!(Arc::strong_count(&bytes), 1);
+        assert!(!log.entries.is_shared());
     }
 }

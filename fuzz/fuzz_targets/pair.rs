@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use littlefs::disk::Superblock;
-use littlefs::disk::log::{Parsed, parse};
+use littlefs::disk::log::{Parsed, parse, parse_packed};
 use littlefs::mdir::Mdir;
 use littlefs_fuzz::mutate::mend;
 
@@ -19,7 +19,8 @@ fuzz_target!(|data: &[u8]| {
     if let Parsed::Log(log) = parse(&block, block.len()) {
         assert!(log.off as usize <= block.len());
         let _ = Superblock::of(&log);
-        let mdir = Mdir::from_log(*log);
+        let Parsed::Log(packed) = parse_packed(&block, block.len()) else { panic!("no log") };
+        let mdir = Mdir::from_log(&packed);
         assert!(mdir.entries.iter().map(|e| e.size_on_disk()).sum::<u32>() == mdir.size());
     }
 });

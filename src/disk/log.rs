@@ -8,10 +8,13 @@ use std::collections::{HashMap, HashSet};
 use super::part::Part;
 use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
 use ids::Ids;
+pub use ids::{Packed, PackedEntry};
 
 /// What a metadata log holds after its last valid commit.
+///
+/// Its entries are either a list or still [`Packed`].
 #[derive(Debug, Clone, Default)]
-pub struct Log {
+pub struct Log<E = Vec<RawEntry>> {
     /// Revision count.
     pub rev: u32,
     /// End of the last valid commit, with its padding, in bytes from the start of the block.
@@ -20,7 +23,7 @@ pub struct Log {
     pub etag: u32,
     /// Entries, at the index of their id. One without a type of name only keeps the place of its
     /// id.
-    pub entries: Vec<RawEntry>,
+    pub entries: E,
     /// The tail, if one was ever written.
     pub tail: Option<Tail>,
     /// This pair's delta of the global state.
@@ -36,6 +39,32 @@ pub struct Log {
     pub commits: u32,
     /// A checksum of the CRCs of all commits, which is different for different content.
     pub seed: u32,
+}
+
+impl<E> Log<E> {
+    /// The same log, with its entries in another form.
+    fn map<F>(self, form: impl FnOnce(E) -> F) -> Log<F> {
+        Log {
+            entries: form(self.entries),
+            rev: self.rev,
+            off: self.off,
+            etag: self.etag,
+            tail: self.tail,
+            gdelta: self.gdelta,
+            fcrc: self.fcrc,
+            ends: self.ends,
+            odd: self.odd,
+            commits: self.commits,
+            seed: self.seed,
+        }
+    }
+}
+
+impl Log<Packed> {
+    /// The same log with a list of its entries. They share the bytes of the log.
+    pub fn unpack(self) -> Log {
+        self.map(|packed| packed.unpack())
+    }
 }
 
 impl Log {
@@ -62,13 +91,13 @@ pub struct RawEntry {
 
 /// Outcome of [`parse`].
 #[derive(Debug, Clone)]
-pub enum Parsed {
+pub enum Parsed<L = Box<Log>> {
     /// The log continues beyond the given bytes: read more and parse again.
     NeedMore,
     /// No commit is valid.
     Empty,
     /// At least one commit is valid.
-    Log(Box<Log>),
+    Log(L),
 }
 
 /// Replay the metadata log in `bytes`, the first bytes of a block of `block_size` bytes.
@@ -77,6 +106,11 @@ pub enum Parsed {
 /// allocations does not depend on the number of entries.
 pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
     replay(bytes, block_size, |_, _| ())
+}
+
+/// Like [`parse`], for callers that may not need the entries.
+pub fn parse_packed(bytes: &[u8], block_size: usize) -> Parsed<Log<Packed>> {
+    replay_packed(bytes, block_size, |_, _| ())
 }
 
 /// One step of a log's replay.
@@ -93,7 +127,7 @@ pub enum Step<'a> {
 pub struct Replay<'a> {
     bytes: &'a [u8],
     /// What the log holds up to here, except for its entries, which are in `ids`.
-    log: Log,
+    log: Log<()>,
     ids: Ids,
 }
 
@@ -140,14 +174,22 @@ impl Replay<'_> {
     fn apply(&mut self, t: Tag, at: u32, data: &[u8]) {
         let Self { log, ids, .. } = self;
         match (t.type1(), t.type3()) {
-            (tag::NAME | tag::STRUCT | tag::USERATTR, _) => {
+            (tag::NAME, _) => {
                 log.odd |= t.id() == tag::ID_NONE;
-                ids.apply(t, at);
+                ids.set_name(t, at);
             }
-            (_, tag::CREATE) => ids.apply(t, at),
+            (tag::STRUCT, _) => {
+                log.odd |= t.id() == tag::ID_NONE;
+                ids.set_struct(t, at);
+            }
+            (tag::USERATTR, _) => {
+                log.odd |= t.id() == tag::ID_NONE;
+                ids.set_attr(t, at);
+            }
+            (_, tag::CREATE) => ids.create(t.id()),
             (_, tag::DELETE) => {
                 log.odd |= usize::from(t.id()) >= ids.len();
-                ids.apply(t, at);
+                ids.delete(t.id());
             }
             (tag::TAIL, ty) => match Pair::from_bytes(data) {
                 Some(pair) => log.tail = Some(Tail { pair, hard: ty & 1 != 0 }),
@@ -171,8 +213,20 @@ impl Replay<'_> {
 pub fn replay(
     bytes: &[u8],
     block_size: usize,
-    mut seen: impl FnMut(&Replay<'_>, Step<'_>),
+    seen: impl FnMut(&Replay<'_>, Step<'_>),
 ) -> Parsed {
+    match replay_packed(bytes, block_size, seen) {
+        Parsed::NeedMore => Parsed::NeedMore,
+        Parsed::Empty => Parsed::Empty,
+        Parsed::Log(log) => Parsed::Log(Box::new(log.unpack())),
+    }
+}
+
+fn replay_packed(
+    bytes: &[u8],
+    block_size: usize,
+    mut seen: impl FnMut(&Replay<'_>, Step<'_>),
+) -> Parsed<Log<Packed>> {
     let limit = block_size.min(bytes.len());
     let bytes = &bytes[..limit];
     let partial = limit < block_size;
@@ -180,7 +234,7 @@ pub fn replay(
         return if partial { Parsed::NeedMore } else { Parsed::Empty };
     };
     let log = Log { rev, seed: rev, ..Log::default() };
-    let mut now = Replay { bytes, log, ids: Ids::default() };
+    let mut now = Replay { bytes, log, ids: Ids::with_capacity(limit / 64) };
     let mut ptag = tag::FIRST;
     let mut off = 4;
     // Where the current commit starts, and its tags. They are applied only when its CRC is right,
@@ -238,12 +292,12 @@ pub fn replay(
         }
         off = next;
     }
-    let Replay { mut log, ids, .. } = now;
+    let Replay { log, ids, .. } = now;
     if log.off == 0 {
         return Parsed::Empty;
     }
-    log.entries = ids.into_entries(&bytes[..limit.min(log.off as usize)]);
-    Parsed::Log(Box::new(log))
+    let end = limit.min(log.off as usize);
+    Parsed::Log(log.map(|()| ids.pack(&bytes[..end])))
 }
 
 /// The state of the search for a name.

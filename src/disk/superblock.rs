@@ -10,7 +10,7 @@
 //! ```
 
 use super::entry::Content;
-use super::log::{Log, RawEntry};
+use super::log::{Log, Packed};
 #[cfg(any(test, feature = "internals"))]
 use super::log::{self, Parsed};
 use super::{crc, read_u32_le, tag};
@@ -86,12 +86,31 @@ impl Superblock {
     /// # Errors
     /// Why the entry is not a valid superblock.
     pub fn decode(log: &Log) -> Result<Self, SuperblockFault> {
-        let is_one = |e: &&RawEntry| e.name_type == Some(tag::SUPERBLOCK);
-        let entry = log.entries.first().filter(is_one).ok_or(SuperblockFault::NoEntry)?;
-        if *entry.name != MAGIC[..] {
+        let first = log.entries.first().ok_or(SuperblockFault::NoEntry)?;
+        Self::of_entry(first.name_type, &first.name, Content::of(first))
+    }
+
+    /// Like [`Self::decode`], of a log whose entries are packed.
+    ///
+    /// # Errors
+    /// Why the entry is not a valid superblock.
+    pub fn decode_packed(log: &Log<Packed>) -> Result<Self, SuperblockFault> {
+        let first = log.entries.get(0).ok_or(SuperblockFault::NoEntry)?;
+        Self::of_entry(first.name_type(), first.name(), first.content())
+    }
+
+    fn of_entry(
+        name_type: Option<u16>,
+        name: &[u8],
+        content: Content<'_>,
+    ) -> Result<Self, SuperblockFault> {
+        if name_type != Some(tag::SUPERBLOCK) {
+            return Err(SuperblockFault::NoEntry);
+        }
+        if name != MAGIC {
             return Err(SuperblockFault::Magic);
         }
-        match Content::of(entry) {
+        match content {
             Content::Inline(data) => Self::from_bytes(data).ok_or(SuperblockFault::TooShort),
             _ => Err(SuperblockFault::NotInline),
         }

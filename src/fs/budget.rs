@@ -63,7 +63,7 @@ mod tests {
         let contents = |fs: &Fs, dirty_only: bool| -> usize {
             let dirty = fs.thread.dirty();
             let of = fs.thread.iter().filter(|(ix, _)| !dirty_only || dirty.contains(ix));
-            of.filter_map(|(_, p)| p.mdir.as_ref()).map(|m| m.footprint()).sum()
+            of.map(|(_, p)| p.footprint()).sum()
         };
         assert_eq!(fs.thread.cached_bytes(), contents(fs, false));
         assert_eq!(fs.thread.dirty_bytes(), contents(fs, true));

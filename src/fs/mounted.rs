@@ -35,7 +35,7 @@ impl Fs {
         let (wanted, loaded) = self.thread.lookups();
         PairCache {
             pairs: self.thread.iter().count() as u64,
-            cached: self.thread.iter().filter(|(_, p)| p.mdir.is_some()).count() as u64,
+            cached: self.thread.iter().filter(|(_, p)| p.is_in_memory()).count() as u64,
             bytes: self.thread.cached_bytes() as u64,
             bytes_max: self.thread.cache_max() as u64,
             hits: wanted - loaded,

@@ -27,16 +27,20 @@ use super::{DirId, Durability, Fs, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
+use crate::disk::entry::Content;
+use crate::disk::log::{Log, Packed, PackedEntry};
 use crate::disk::{GState, List, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, SuperblockFault, Unsupported};
 use crate::mdir::store::{self, Fetched};
-use crate::mdir::{Data, Entry, Kind, LogEnd, Mdir, MoveId, Role};
+use crate::mdir::{LogEnd, Mdir, MoveId, Role};
 
 /// Program size in bytes, if nothing in the image shows the one of its writer.
 const PROG_SIZE_DEFAULT: u32 = 16;
 /// Limit for inline files in bytes, if no file in the image shows that a larger one is in use: the
 /// cache size of Zephyr.
 const INLINE_MAX_DEFAULT: u32 = 64;
+/// Logs of up to this many bytes stay in memory as they are until their entries are needed.
+const PACKED_MAX: u32 = 4096;
 
 /// How to open an image.
 #[derive(Debug, Clone, Default)]
@@ -108,8 +112,11 @@ struct Names {
 
 impl Names {
     /// The first name among the entries of a pair, and what is known of all of them.
-    fn of(entries: &[Entry]) -> (Option<Box<[u8]>>, Self) {
-        let mut names = entries.iter().filter(|e| e.kind != Kind::Superblock).map(|e| &*e.name);
+    fn of(entries: &Packed) -> (Option<Box<[u8]>>, Self) {
+        let has_name = |e: &PackedEntry<'_>| {
+            !e.is_empty() && e.name_type() != Some(tag::SUPERBLOCK)
+        };
+        let mut names = entries.iter().filter(has_name).map(PackedEntry::name);
         let first = names.next();
         let (mut last, mut in_order) = (first, true);
         for name in names {
@@ -153,24 +160,43 @@ struct Walk {
 }
 
 impl Walk {
-    /// Note what the entries of a pair name. Returns its directories and its lists.
-    fn take_entries(&mut self, entries: &[Entry]) -> (Vec<Child>, Vec<List>) {
+    /// Note what the entries of a pair name.
+    fn take_entries(&mut self, ix: PairIx, entries: &Packed) {
         let (mut children, mut lists) = (Vec::new(), Vec::new());
-        for e in entries {
-            match &e.data {
-                Data::Dir { pair, .. } if e.kind == Kind::Dir => {
-                    let id = e.did.unwrap_or(0);
-                    children.push(Child { id, pair: *pair, name: e.name.to_box() });
+        let mut is_doubtful = false;
+        for (id, e) in (0..).zip(entries.iter()) {
+            let ty = e.name_type();
+            // an entry whose name and struct do not agree may once have named a directory
+            is_doubtful |= ty.is_none();
+            match e.content() {
+                Content::Dir(pair) if ty == Some(tag::DIR) => {
+                    children.push(Child { id, pair, name: e.name().into() });
+                    continue;
                 }
-                Data::Dir { pair, .. } => self.strays.push(*pair),
-                Data::Ctz(list) => lists.push(*list),
-                Data::Inline(d) if e.kind == Kind::File => {
+                Content::Dir(pair) => {
+                    self.strays.push(pair);
+                    is_doubtful = true;
+                }
+                Content::List(list) => lists.push(list),
+                Content::Inline(d) if ty == Some(tag::REG) => {
                     self.inline_seen = self.inline_seen.max(d.len() as u32);
                 }
                 _ => {}
             }
+            is_doubtful |= ty == Some(tag::DIR);
         }
-        (children, lists)
+        if !children.is_empty() {
+            self.children.insert(ix, children);
+        }
+        if !lists.is_empty() {
+            self.lists.insert(ix, lists);
+        }
+        if !entries.is_empty() {
+            self.filled.insert(ix);
+        }
+        if is_doubtful {
+            self.doubtful.insert(ix);
+        }
     }
 
     /// Why a pair does not hold a superblock.
@@ -300,7 +326,7 @@ impl Fs {
                 break;
             }
             let dev = self.durable.dev();
-            let fetched = match store::fetch_with(dev, tail.pair, &mut buffer) {
+            let fetched = match store::fetch_packed(dev, tail.pair, &mut buffer) {
                 Ok(f) => f,
                 Err(e) if prev.is_none() => return Err(e),
                 Err(e) => {
@@ -330,7 +356,7 @@ impl Fs {
     }
 
     /// Add a pair that was read to the table of pairs.
-    fn take_pair(&mut self, fetched: Fetched, walk: &mut Walk) -> PairIx {
+    fn take_pair(&mut self, fetched: Fetched<Log<Packed>>, walk: &mut Walk) -> PairIx {
         let Fetched { pair, log, unreadable, .. } = fetched;
         if let Some(e) = unreadable {
             // The block that cannot be read may hold newer commits. Whatever is written to this
@@ -346,7 +372,7 @@ impl Fs {
         p.end = LogEnd { rev: log.rev, off: log.off, etag: log.etag };
         p.disk_tail = log.tail.unwrap_or(Tail::END);
         p.gdelta = log.gdelta;
-        let superblock = Superblock::decode(&log);
+        let superblock = Superblock::decode_packed(&log);
         walk.ends |= log.ends;
         walk.commits += log.commits;
         // the search for free blocks starts at a place that depends on the content
@@ -354,38 +380,18 @@ impl Fs {
         if let Some((size, _)) = log.fcrc {
             walk.prog_hint = walk.prog_hint.max(size);
         }
-        let (filled, unnamed) =
-            (!log.entries.is_empty(), log.entries.iter().any(|e| e.name_type.is_none()));
-        let mdir = Mdir::from_log(log);
-        let doubtful = unnamed || mdir.entries.iter().any(may_name_a_directory);
-        let (first, names) = Names::of(&mdir.entries);
+        let (first, names) = Names::of(&log.entries);
         p.first = first;
-        for a in mdir.entries.iter().flat_map(|e| &e.attrs) {
-            let len = a.data.as_ref().map_or(0, |d| d.len() as u16);
-            *self.attr_usage.entry((a.ty, len)).or_insert(0) += 1;
+        for attr in log.entries.attrs() {
+            *self.attr_usage.entry(attr).or_insert(0) += 1;
         }
-        let (children, lists) = walk.take_entries(&mdir.entries);
-        // content for which there is no room is read again when it is needed
-        let fits = self.thread.cached_bytes() + mdir.footprint() <= self.thread.cache_max() / 3;
-        p.mdir = fits.then(|| Box::new(mdir));
         let ix = self.thread.add(p);
-        self.thread.count(ix);
+        walk.take_entries(ix, &log.entries);
+        self.keep(ix, log);
         for b in pair.0 {
             walk.by_block.insert(b, ix);
         }
-        if !children.is_empty() {
-            walk.children.insert(ix, children);
-        }
-        if !lists.is_empty() {
-            walk.lists.insert(ix, lists);
-        }
         walk.names.insert(ix, names);
-        if filled {
-            walk.filled.insert(ix);
-        }
-        if doubtful {
-            walk.doubtful.insert(ix);
-        }
         match superblock {
             Ok(sb) => {
                 walk.superblocks.insert(ix);
@@ -396,6 +402,21 @@ impl Fs {
             Err(why) => _ = walk.superblock_faults.insert(ix, why),
         }
         ix
+    }
+
+    /// Keep the content of a pair that was read, if there is room. Otherwise it is read again when it
+    /// is needed.
+    fn keep(&mut self, ix: PairIx, log: Log<Packed>) {
+        // most of a long log are old entries, which need not stay in memory
+        let is_long = log.off > PACKED_MAX;
+        let mdir = is_long.then(|| Box::new(Mdir::from_log(&log)));
+        let room = (self.thread.cache_max() / 3).saturating_sub(self.thread.cached_bytes());
+        let p = self.pair_mut(ix);
+        (p.mdir, p.packed) = (mdir, (!is_long).then(|| Box::new(log)));
+        if p.footprint() > room {
+            (p.mdir, p.packed) = (None, None);
+        }
+        self.thread.count(ix);
     }
 
     /// Take over limits and layout from the superblock, the commits and the options.
@@ -522,7 +543,7 @@ impl Fs {
                 Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
             }
             // the thread lacks this directory
-            [None, None] => match store::fetch_dir(self.durable.dev(), child.pair) {
+            [None, None] => match store::fetch_dir_packed(self.durable.dev(), child.pair) {
                 Ok(f) => return Some(self.take_unthreaded(f, walk)),
                 Err(e) => e,
             },
@@ -533,7 +554,7 @@ impl Fs {
                     && !self.pair(old).continues
                     && !self.pair(old).chain =>
             {
-                match store::fetch_dir(self.durable.dev(), child.pair) {
+                match store::fetch_dir_packed(self.durable.dev(), child.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
@@ -548,7 +569,7 @@ impl Fs {
     }
 
     /// Take in a directory that is not in the thread, with all its pairs.
-    fn take_unthreaded(&mut self, first: Fetched, walk: &mut Walk) -> PairIx {
+    fn take_unthreaded(&mut self, first: Fetched<Log<Packed>>, walk: &mut Walk) -> PairIx {
         self.warn(format!(
             "directory pair {} is not threaded; a device may reuse its blocks",
             first.pair
@@ -561,7 +582,7 @@ impl Fs {
                 self.damage(&Corrupt::PairReachedTwice(tail.pair));
                 break;
             }
-            match store::fetch_dir(self.durable.dev(), tail.pair) {
+            match store::fetch_dir_packed(self.durable.dev(), tail.pair) {
                 Ok(f) => {
                     tail = f.log.tail.unwrap_or(Tail::END);
                     let ix = self.take_pair(f, walk);
@@ -581,7 +602,12 @@ impl Fs {
     /// Take in a pair that has been relocated: the tree names its new blocks, and the thread still
     /// names the old ones. What the new blocks hold is newer. It takes the place of the old
     /// content, in the table and in the thread.
-    fn take_half_orphan(&mut self, old: PairIx, fetched: Fetched, walk: &mut Walk) -> PairIx {
+    fn take_half_orphan(
+        &mut self,
+        old: PairIx,
+        fetched: Fetched<Log<Packed>>,
+        walk: &mut Walk,
+    ) -> PairIx {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
         walk.renewed.insert(old);
@@ -667,12 +693,12 @@ impl Fs {
             // the pairs in between leave the thread (`forget_passed`)
             [Some(a), Some(b)] if a == b && is_next(self, a) => return Some(a),
             [Some(old), None] | [None, Some(old)] if is_next(self, old) => {
-                match store::fetch_dir(self.durable.dev(), tail.pair) {
+                match store::fetch_dir_packed(self.durable.dev(), tail.pair) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
             }
-            [None, None] => match store::fetch_dir(self.durable.dev(), tail.pair) {
+            [None, None] => match store::fetch_dir_packed(self.durable.dev(), tail.pair) {
                 Ok(f) => {
                     let ix = self.take_pair(f, walk);
                     self.pair_mut(ix).continues = true;
@@ -731,11 +757,6 @@ impl Fs {
             .iter()
             .any(|&ix| self.thread.find(ix).is_some_and(|p| p.dir.is_some()))
     }
-}
-
-/// Whether an entry says in its name that it is a directory and not in its struct, or the reverse.
-fn may_name_a_directory(e: &Entry) -> bool {
-    (e.kind == Kind::Dir) != matches!(e.data, Data::Dir { .. })
 }
 
 impl Fs {

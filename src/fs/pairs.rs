@@ -1,6 +1,7 @@
 //! What is known about a metadata pair, and access to the content of pairs.
 
 use super::{DirId, Fs};
+use crate::disk::log::{Log, Packed};
 use crate::disk::{GState, Pair, Tail};
 use crate::error::Result;
 use crate::mdir::{LogEnd, Mdir};
@@ -72,6 +73,8 @@ pub(super) struct PairInfo {
     pub first: Option<Box<[u8]>>,
     /// Its content, if in memory.
     pub mdir: Option<Box<Mdir>>,
+    /// Its log as opening read it, until its content is needed for the first time.
+    pub packed: Option<Box<Log<Packed>>>,
     /// When it was last used.
     pub used: u32,
     /// How many bytes of its content are counted in the cache.
@@ -102,10 +105,30 @@ impl PairInfo {
             prev: None,
             first: None,
             mdir: Some(Box::default()),
+            packed: None,
             used: 0,
             counted: 0,
             listed: false,
         }
+    }
+}
+
+impl PairInfo {
+    /// Whether its content can be had without reading the device.
+    pub fn is_in_memory(&self) -> bool {
+        self.mdir.is_some() || self.packed.is_some()
+    }
+
+    /// How many bytes of memory its content takes.
+    pub fn footprint(&self) -> usize {
+        self.mdir.as_ref().map_or(0, |m| m.footprint())
+            + self.packed.as_ref().map_or(0, |log| log.entries.footprint())
+    }
+
+    /// Take the log that opening has read, if the log on disk is still the same.
+    pub fn take_packed(&mut self) -> Option<Box<Log<Packed>>> {
+        let LogEnd { rev, off, .. } = self.end;
+        self.packed.take().filter(|log| (log.rev, log.off) == (rev, off))
     }
 }
 

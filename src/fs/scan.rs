@@ -147,7 +147,7 @@ impl Fs {
     /// Add the entries of one pair. Returns false if one of them needs a closer look.
     fn rows_of_pair(&mut self, ix: PairIx, beyond: Beyond<'_>, rows: &mut Rows) -> Result<bool> {
         let has_room = self.thread.cached_bytes() < self.thread.cache_max() / 2;
-        if has_room || self.pair(ix).mdir.is_some() {
+        if has_room || self.pair(ix).is_in_memory() {
             return Ok(add_content(self.mdir(ix)?, beyond, rows));
         }
         let blocks = self.pair(ix).blocks;
@@ -169,7 +169,7 @@ impl Fs {
         }
         let index = self.index_of_pair(dir, name)?;
         let ix = self.dir(dir)?.pairs[index];
-        if self.pair(ix).mdir.is_some() || self.thread.keeps_next() {
+        if self.pair(ix).is_in_memory() || self.thread.keeps_next() {
             return Ok(None);
         }
         let blocks = self.pair(ix).blocks;

@@ -23,7 +23,7 @@ use super::pairs::{Fate, PairInfo, PairIx, View};
 use crate::bd::BlockDevice;
 use crate::disk::{Tail, name};
 use crate::error::{Corrupt, Result};
-use crate::mdir::{Double, Kind, Mdir, Role, store};
+use crate::mdir::{Double, Entry, Kind, Mdir, Role, store};
 
 /// The results of walks back along the thread. Pairs next to each other share one walk.
 pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
@@ -302,12 +302,16 @@ impl Thread {
         self.tick = self.tick.wrapping_add(1);
         self.wanted += 1;
         if self.get(ix).mdir.is_none() {
-            self.loaded += 1;
-            let PairInfo { blocks, dir, .. } = *self.get(ix);
-            let Some(log) = store::read_log(dev, blocks.0[0])? else {
-                return Err(Corrupt::NoValidCommit(blocks).into());
+            let p = self.get_mut(ix);
+            let (blocks, dir) = (p.blocks, p.dir);
+            let mdir = if let Some(log) = p.take_packed() {
+                Mdir::from_log(&log)
+            } else {
+                self.loaded += 1;
+                let log = store::read_packed(dev, blocks.0[0])?;
+                Mdir::from_log(&log.ok_or(Corrupt::NoValidCommit(blocks))?)
             };
-            let mdir = dirs.resolve(dir, Mdir::from_log(log));
+            let mdir = dirs.resolve(dir, mdir);
             self.evict();
             self.get_mut(ix).mdir = Some(Box::new(mdir));
             self.count(ix);
@@ -342,7 +346,7 @@ impl Thread {
     /// Count the content of `ix` in the cache with its present size.
     pub fn count(&mut self, ix: PairIx) {
         let p = self.get_mut(ix);
-        let bytes = p.mdir.as_ref().map_or(0, |m| m.footprint());
+        let bytes = p.footprint();
         let before = std::mem::replace(&mut p.counted, bytes);
         let listed = std::mem::replace(&mut p.listed, true);
         self.cached_bytes = self.cached_bytes - before + bytes;
@@ -417,11 +421,12 @@ impl Thread {
         for &ix in &listed {
             let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
             p.listed = false;
-            let Some(m) = &p.mdir else { continue };
-            let idle = m
-                .entries
-                .iter()
-                .all(|e| e.file.is_none() && e.role == Role::Live && e.double == Double::No);
+            if !p.is_in_memory() {
+                continue;
+            }
+            let is_idle =
+                |e: &Entry| e.file.is_none() && e.role == Role::Live && e.double == Double::No;
+            let idle = p.mdir.as_ref().is_none_or(|m| m.entries.iter().all(is_idle));
             if p.on_disk && idle && !self.dirty.contains(&ix) {
                 clean.push((self.tick.wrapping_sub(p.used), ix));
             } else {
@@ -437,7 +442,7 @@ impl Thread {
         for (_, ix) in clean {
             let p = self.get_mut(ix);
             if total + p.counted > keep {
-                p.mdir = None;
+                (p.mdir, p.packed) = (None, None);
                 p.counted = 0;
             } else {
                 total += p.counted;

@@ -2,7 +2,7 @@
 
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
-use crate::disk::log::{self, Log, Parsed};
+use crate::disk::log::{self, Log, Packed, Parsed};
 use crate::disk::{Pair, Superblock, read_u32_le, rev_newer};
 use crate::error::{Corrupt, Error, IoError, IoOp, Result};
 
@@ -12,15 +12,23 @@ const FIRST_READ: usize = 4096;
 const CHUNK: usize = 64 << 10;
 
 /// A metadata pair as read: the active block first.
-pub struct Fetched {
+pub struct Fetched<L = Log> {
     /// Active block, then its twin.
     pub pair: Pair,
     /// Content of the active block.
-    pub log: Log,
+    pub log: L,
     /// Whether the twin holds a valid commit, too.
     pub twin_valid: bool,
     /// Why a block could not be read: what it holds may be newer.
     pub unreadable: Option<IoError>,
+}
+
+impl Fetched<Log<Packed>> {
+    /// The same with a list of the entries.
+    fn unpack(self) -> Fetched {
+        let Self { pair, log, twin_valid, unreadable } = self;
+        Fetched { pair, log: log.unpack(), twin_valid, unreadable }
+    }
 }
 
 /// Whether both addresses are blocks of the image, and different ones.
@@ -34,6 +42,11 @@ pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
 
 /// Read the metadata log in `block`; `None` if no commit is valid.
 pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
+    Ok(read_packed(dev, block)?.map(Log::unpack))
+}
+
+/// Like [`read_log`], for callers that may not need the entries.
+pub fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
     let mut bytes = vec![0; FIRST_READ.min(dev.geometry().block_size as usize)];
     dev.read(block, 0, &mut bytes)?;
     parse_log(dev, block, bytes)
@@ -47,17 +60,21 @@ pub fn read_log_to(dev: &dyn BlockDevice, block: u32, end: u32) -> IoResult<Opti
     // that, but not its CRC, so no commit more is read.
     let end = bytes.len().min(end as usize + 4);
     dev.read(block, 0, &mut bytes[..end])?;
-    parse_log(dev, block, bytes)
+    Ok(parse_log(dev, block, bytes)?.map(Log::unpack))
 }
 
 /// The same when the first bytes of the block are known.
-fn parse_log(dev: &dyn BlockDevice, block: u32, mut bytes: Vec<u8>) -> IoResult<Option<Log>> {
+fn parse_log(
+    dev: &dyn BlockDevice,
+    block: u32,
+    mut bytes: Vec<u8>,
+) -> IoResult<Option<Log<Packed>>> {
     let block_size = dev.geometry().block_size as usize;
     loop {
-        match log::parse(&bytes, block_size) {
+        match log::parse_packed(&bytes, block_size) {
             Parsed::NeedMore => bytes.resize((bytes.len() * 4).min(block_size), 0),
             Parsed::Empty => return Ok(None),
-            Parsed::Log(log) => return Ok(Some(*log)),
+            Parsed::Log(log) => return Ok(Some(log)),
         }
         dev.read(block, 0, &mut bytes)?;
     }
@@ -65,12 +82,16 @@ fn parse_log(dev: &dyn BlockDevice, block: u32, mut bytes: Vec<u8>) -> IoResult<
 
 /// Read a pair: the block of the newer revision, or the other if that one holds no valid commit.
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
-    fetch_with(dev, pair, &mut Vec::new())
+    Ok(fetch_packed(dev, pair, &mut Vec::new())?.unpack())
 }
 
-/// Like [`fetch`], for callers that read many pairs. `buffer` receives the bytes. The result does not
-/// refer to it.
-pub fn fetch_with(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Result<Fetched> {
+/// Like [`fetch`], for callers that read many pairs and may not need their entries. `buffer` receives
+/// the bytes. The result does not refer to it.
+pub fn fetch_packed(
+    dev: &dyn BlockDevice,
+    pair: Pair,
+    buffer: &mut Vec<u8>,
+) -> Result<Fetched<Log<Packed>>> {
     check_pair(dev.geometry(), pair)?;
     if let Some(fetched) = fetch_at_once(dev, pair, buffer) {
         return Ok(fetched);
@@ -85,7 +106,7 @@ pub fn fetch_with(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Re
         (first, second) = (b, a);
     }
     for (block, other, twin_valid) in [(first, second, true), (second, first, false)] {
-        match read_log(dev, block) {
+        match read_packed(dev, block) {
             Ok(None) => {}
             Ok(Some(log)) => {
                 let pair = Pair([block, other]);
@@ -103,16 +124,25 @@ pub fn fetch_with(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Re
 /// Read a pair that is to belong to a directory below the root: in the thread, a superblock there
 /// would make it the root.
 pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
-    let f = fetch(dev, pair)?;
-    match Superblock::of(&f.log) {
-        Some(_) => Err(Corrupt::StraySuperblock(pair).into()),
-        None => Ok(f),
+    Ok(fetch_dir_packed(dev, pair)?.unpack())
+}
+
+/// Like [`fetch_dir`], for callers that may not need the entries.
+pub fn fetch_dir_packed(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched<Log<Packed>>> {
+    let f = fetch_packed(dev, pair, &mut Vec::new())?;
+    match Superblock::decode_packed(&f.log) {
+        Ok(_) => Err(Corrupt::StraySuperblock(pair).into()),
+        Err(_) => Ok(f),
     }
 }
 
 /// Read a pair of small blocks that lie side by side, as most do, in one call; `None` where it
 /// takes more: the blocks are large or apart, or something is wrong with them.
-fn fetch_at_once(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Option<Fetched> {
+fn fetch_at_once(
+    dev: &dyn BlockDevice,
+    pair: Pair,
+    buffer: &mut Vec<u8>,
+) -> Option<Fetched<Log<Packed>>> {
     let block_size = dev.geometry().block_size as usize;
     let [a, b] = pair.0;
     if a.abs_diff(b) != 1 || block_size > FIRST_READ {
@@ -127,10 +157,8 @@ fn fetch_at_once(dev: &dyn BlockDevice, pair: Pair, buffer: &mut Vec<u8>) -> Opt
         _ => false,
     };
     let (pair, bytes) = if newer { (Pair([b, a]), of_b) } else { (pair, of_a) };
-    match log::parse(bytes, block_size) {
-        Parsed::Log(log) => {
-            Some(Fetched { pair, log: *log, twin_valid: true, unreadable: None })
-        }
+    match log::parse_packed(bytes, block_size) {
+        Parsed::Log(log) => Some(Fetched { pair, log, twin_valid: true, unreadable: None }),
         Parsed::Empty | Parsed::NeedMore => None,
     }
 }
