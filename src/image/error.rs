@@ -334,6 +334,9 @@ fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
         if let Some(label) = found.label {
             write!(f, ", partition {label}")?;
         }
+        if let Some(doubt) = &found.doubt {
+            write!(f, " (doubtful: {doubt})")?;
+        }
     }
     if all.len() > NAMED_MAX {
         write!(f, "; and {} more", all.len() - NAMED_MAX)?;

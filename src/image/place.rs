@@ -117,7 +117,12 @@ fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen
             let found = Found { label: only.label, ..chosen.found };
             Ok(Chosen { found, automatic: true, ..chosen })
         }
-        ([], []) => first.map_err(|reason| encrypted(&survey).unwrap_or(reason)),
+        ([], []) => first.map_err(|reason| match reason {
+            Reason::NotLittlefs { .. } if !survey.found.is_empty() => {
+                Reason::Elsewhere(survey.found)
+            }
+            reason => encrypted(&survey).unwrap_or(reason),
+        }),
         _ => Err(Reason::Elsewhere(meant.into_iter().cloned().collect())),
     }
 }

@@ -36,6 +36,11 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
                 | Reason::DialectDamaged(Dialect::V1, _),
             ..
         }) => lost(source, &options),
+        Err(OpenError { reason: Reason::Elsewhere(found), .. })
+            if found.iter().all(|found| found.doubt.is_some()) =>
+        {
+            lost(source, &options)
+        }
         Err(OpenError { reason: Reason::NotVersion1(_) | Reason::Version1, .. }) => {
             overwritten(source, &options)
         }

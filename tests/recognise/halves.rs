@@ -349,3 +349,27 @@ fn commands_name_the_doubt_and_write_nothing() {
     assert!(out.contains("note: block 0: holds no valid superblock") && out.contains("clean"));
     assert!(err.contains("the superblock in block 0 is lost; the one in block 1 is used"), "{err}");
 }
+
+/// If the only filesystem in a dump is doubtful, and is not at the start of the file, then commands
+/// that were not told where it is name the place and the doubt.
+#[test]
+fn a_doubtful_filesystem_elsewhere_is_named() {
+    let config = flash();
+    let mut image = settled(without_tree(&config), &config);
+    lose(&mut image, &config, 1, LOSSES[3]);
+    let mut bytes = vec![0xff; 0x3000];
+    bytes.extend(&image);
+    let (_dir, path) = file("dump.bin", &bytes);
+    for args in [vec!["info", &path], vec!["ls", &path], vec!["kv", &path, "set", "a", "b"]] {
+        let (code, _, err) = littlefs(&args);
+        assert_eq!(code, 1, "{args:?}: {err}");
+        for word in
+            ["offset=12288 (0x3000)", "doubtful: one of its superblocks is lost", "--offset"]
+        {
+            assert!(err.contains(word), "{args:?}: {err}");
+        }
+    }
+    let (code, out, err) = littlefs(&["ls", "--offset", "0x3000", &path]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(read(&path) == bytes);
+}
