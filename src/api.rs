@@ -32,7 +32,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
 use crate::error::Result;
-use crate::fs::{self, Counts, Flushes, Fs, Unwritten};
+use crate::fs::{self, Counts, Flushes, Fs, Hold, Unwritten};
 use crate::time;
 
 pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
@@ -231,7 +231,7 @@ impl Littlefs {
     /// trying again. As long as [`Littlefs::flushes`] counts no new flushes, dropping this handle
     /// undoes every change.
     pub fn hold(&self, held: bool) {
-        self.core().fs.hold(held);
+        self.core().fs.hold(if held { Hold::Space } else { Hold::Nothing });
     }
 
     /// The flushes so far that had something to write: those that were requested, and those that

@@ -94,6 +94,7 @@ use crate::slots::SlotId;
 
 pub use crate::mdir::{DirId, FileId};
 pub use activity::{Flush, Flushes, Unwritten};
+pub(crate) use attempt::Hold;
 pub use attr::At;
 pub use durable::Durability;
 pub(crate) use edits::put_log;
@@ -162,7 +163,7 @@ pub struct Fs {
     space: Space,
     flushing: bool,
     /// Whether lack of space is an error at once, instead of a reason to flush.
-    held: bool,
+    held: Hold,
 
     moves: Moves,
     /// Whether an operation that an earlier mount did not finish must be finished before the first
@@ -234,9 +235,9 @@ impl Fs {
             || !self.leaving.is_empty()
     }
 
-    /// Set whether an operation that finds no space fails at once, instead of flushing removals and
-    /// trying again. As long as nothing is flushed, opening the image again undoes all changes.
-    pub(crate) fn hold(&mut self, held: bool) {
+    /// Choose which flushes are not allowed from now on, except for those that are asked for. As long
+    /// as nothing is flushed, opening the image again undoes all changes.
+    pub(crate) fn hold(&mut self, held: Hold) {
         self.held = held;
     }
 
@@ -255,14 +256,18 @@ impl Fs {
             self.recover()?;
         }
         self.thread.count_changed();
-        if self.thread.dirty_bytes() > self.thread.cache_max() / 4 * 3
-            || self.thread.dirty().len() > self.budget.changed_pairs()
-            || self.leaving.removed().len() > self.budget.changed_pairs()
-            || self.files.waiting() > self.budget.files()
-        {
+        if self.held != Hold::All && self.exceeds_budget() {
             self.flush()?;
         }
         Ok(running)
+    }
+
+    /// Whether too much is waiting for a flush.
+    fn exceeds_budget(&self) -> bool {
+        self.thread.dirty_bytes() > self.thread.cache_max() / 4 * 3
+            || self.thread.dirty().len() > self.budget.changed_pairs()
+            || self.leaving.removed().len() > self.budget.changed_pairs()
+            || self.files.waiting() > self.budget.files()
     }
 
     /// The directory, unless it was removed or cannot be read.

@@ -4,7 +4,7 @@
 //! An operation that must be flushed for first returns [`Attempt::FlushFirst`]. Until then, it has
 //! changed nothing that would disturb a second attempt. An operation that finds no space is tried
 //! once more after a flush, because a flush frees the blocks of what was removed. It is not tried
-//! again if the caller does not allow a flush ([`Fs::hold`]).
+//! again if the caller does not allow such a flush ([`Hold`]).
 
 use super::Fs;
 use crate::error::{Error, Result};
@@ -16,6 +16,18 @@ const ATTEMPTS_MAX: usize = 3;
 pub(super) enum Attempt<T> {
     Done(T),
     FlushFirst,
+}
+
+/// Which flushes the caller does not allow, because it may want to drop all changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Every flush is allowed.
+    Nothing,
+    /// An operation that finds no space fails at once.
+    Space,
+    /// Nothing is flushed: an operation that must be flushed for first fails as one that finds no
+    /// space, and the memory for changes has no limit.
+    All,
 }
 
 impl<T> Attempt<T> {
@@ -44,6 +56,7 @@ impl Fs {
             };
             match tried? {
                 Attempt::Done(value) => return Ok(value),
+                Attempt::FlushFirst if self.held == Hold::All => return Err(Error::NoSpace),
                 Attempt::FlushFirst => self.flush()?,
             }
         }
@@ -60,6 +73,6 @@ impl Fs {
 
     /// Whether a flush is allowed, and may make space.
     fn a_flush_may_free(&self) -> bool {
-        !self.held && (self.is_dirty() || self.space.has_retired())
+        self.held == Hold::Nothing && (self.is_dirty() || self.space.has_retired())
     }
 }

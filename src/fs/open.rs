@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
+
 use super::budget::Budget;
 use super::open_files::OpenFiles;
 use super::pairs::{Fate, PairInfo, PairIx, View};
@@ -23,7 +24,7 @@ use super::durable::Durable;
 use super::leaving::Leaving;
 use super::moves::{Move, Moves};
 use super::relocate::Relocating;
-use super::{DirId, Durability, Fs, ROOT};
+use super::{DirId, Durability, Fs, Hold, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
 use crate::disk::commit::Layout;
@@ -262,7 +263,7 @@ impl Fs {
             files: OpenFiles::new(),
             space: Space::new(g, 0, Vec::new()),
             flushing: false,
-            held: false,
+            held: Hold::Nothing,
             moves: Moves::new(),
             unfinished: false,
             nameless: Vec::new(),

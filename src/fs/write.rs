@@ -7,7 +7,7 @@ use super::extents::Extents;
 use super::file::read_merged;
 use super::list::Growing;
 use super::open_files::{Body, Ctz};
-use super::{FileId, Fs};
+use super::{FileId, Fs, Hold};
 use crate::disk::{BLOCK_NULL, List, ctz};
 use crate::error::{Error, Result};
 use crate::mdir::Data;
@@ -242,7 +242,7 @@ impl Fs {
         }
         match self.spill() {
             // a flush frees the blocks that were taken when content was written out before
-            Err(Error::NoSpace) if !self.held => self.flush(),
+            Err(Error::NoSpace) if self.held == Hold::Nothing => self.flush(),
             r => r.map_err(|e| self.judge(e)),
         }
     }

@@ -124,12 +124,16 @@ impl Batch<'_> {
     /// Those of [`Store::get`].
     pub fn get(&mut self, key: &Key) -> Result<Vec<u8>> {
         match self.own(key)? {
-            Own::Set(data) => Ok(data.to_vec()),
-            Own::Unknown => self.read(|store| store.get(key)),
-            Own::Gone => match self.lookup(key)? {
-                Some(_) => Err(Error::ValueExpected(key.clone())),
-                None => Err(Error::NotFound(key.clone())),
-            },
+            Own::Set(data) => return Ok(data.to_vec()),
+            Own::Unknown if self.inside(key).next().is_none() => {
+                return self.read(|store| store.get(key));
+            }
+            // the changes of keys inside tell whether there is a dictionary
+            Own::Unknown | Own::Gone => {}
+        }
+        match self.lookup(key)? {
+            Some(_) => Err(Error::ValueExpected(key.clone())),
+            None => Err(Error::NotFound(key.clone())),
         }
     }
 

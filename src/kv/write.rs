@@ -1,12 +1,14 @@
 //! Changing a store: the operations of `Mirage_kv.RW`.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::redo::{self, Change, Changes};
+use super::shadow::Shadow;
 use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved};
 use crate::convention::Target;
 use crate::error::Error as CoreError;
-use crate::fs::{At, Content, DirId, Fs, Node, ROOT, Value};
+use crate::fs::{At, Content, DirId, Hold, Node, ROOT, Value};
 use crate::time::{self, nanos};
 
 impl Store {
@@ -366,18 +368,19 @@ impl Core {
 
     /// Apply the changes of a redo value again, durably.
     ///
-    /// They are first applied as [`Self::apply_with_redo`] does it, without a flush in between. If
-    /// there is no space for that, the batch was refused, and the crash came before its redo value
-    /// was removed: it is dropped, provided that nothing of it is on disk. If something is, the
-    /// batch was not refused, and a flush in between may free the space that it needs.
+    /// They are first applied as [`Self::apply_with_redo`] does it. If there is no space for that, the
+    /// batch was refused, and the crash came before its redo value was removed: it is dropped,
+    /// provided that nothing of it is on disk. If something is, the batch was not refused, and a flush
+    /// in between may free the space that it needs.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
         // parts of new directories that the crash has left take space until they are removed
         self.fs.finish_interrupted()?;
-        let before = flushes(&self.fs);
         match self.apply_held(changes, time, true) {
-            Err(Error::NoSpace) if flushes(&self.fs) == before => {
+            Err(Error::NoSpace) => {
                 self.reload()?;
-                if self.nothing_is_made(changes)? {
+                let is_refused = self.nothing_is_made(changes)?
+                    && matches!(self.rehearse(changes, time, true), Err(Error::NoSpace));
+                if is_refused {
                     log::warn!("a batch that was refused before the crash is dropped: no space");
                     return Ok(());
                 }
@@ -388,12 +391,30 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Apply `changes` in memory. If there is no space, nothing is flushed to get some.
+    /// Apply `changes` in memory only. This fails with `NoSpace` if it cannot be done without a flush
+    /// in between.
     fn apply_held(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
-        self.fs.hold(true);
+        self.fs.hold(Hold::All);
         let applied = self.apply(changes, now, repeat);
-        self.fs.hold(false);
+        self.fs.hold(Hold::Nothing);
         applied
+    }
+
+    /// Apply and flush `changes` on a copy of the image in memory, to find out whether there is space
+    /// for them if something is flushed in between.
+    ///
+    /// The real image is then changed in the same way, because an engine that opens the same bytes
+    /// does the same things.
+    fn rehearse(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
+        let copy = Arc::new(Shadow::new(Arc::clone(&self.dev)));
+        let real = std::mem::replace(&mut self.dev, copy);
+        let done = self
+            .reload()
+            .and_then(|()| self.apply(changes, now, repeat))
+            .and_then(|()| Ok(self.fs.flush()?));
+        self.dev = real;
+        self.reload()?;
+        done
     }
 
     /// Whether it is certain that no change of a batch is on disk.
@@ -487,14 +508,25 @@ impl Core {
             return applied;
         }
         self.fs.flush()?;
-        let before = flushes(&self.fs);
-        let Err(e) = self.apply_held(changes, now, false) else { return Ok(()) };
-        if flushes(&self.fs) == before {
-            self.reload()?;
-        } else if let Some(fresh) = &mut self.fresh {
+        let applied = self.apply_if_possible(changes, now);
+        let is_partly_made = std::mem::take(&mut self.unfinished) && applied.is_err();
+        if let (true, Some(fresh)) = (is_partly_made, &mut self.fresh) {
             fresh.is_broken = true;
         }
-        Err(e)
+        applied
+    }
+
+    /// Apply `changes`, perhaps with flushes in between. If there is no space for them, nothing is
+    /// changed. `unfinished` is set as soon as a part of them may be on disk.
+    fn apply_if_possible(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        let Err(e) = self.apply_held(changes, now, false) else { return Ok(()) };
+        self.reload()?;
+        if !matches!(e, Error::NoSpace) {
+            return Err(e);
+        }
+        self.rehearse(changes, now, false)?;
+        self.unfinished = true;
+        self.apply(changes, now, false)
     }
 
     /// Whether `changes` only set small values without times in dictionaries that exist, and there is
@@ -550,17 +582,13 @@ impl Core {
         // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
         self.write_redo(&redo::encode(changes, now)?)?;
-        let before = flushes(&self.fs);
-        if let Err(e) = self.apply_held(changes, now, false) {
-            if flushes(&self.fs) != before {
-                // a part of the batch may be on disk
-                self.unfinished = true;
+        match self.apply_if_possible(changes, now) {
+            // nothing of it is on disk, so it is dropped
+            Err(e) if !self.unfinished => {
+                self.drop_redo()?;
                 return Err(e);
             }
-            // nothing of it is on disk, so it is dropped
-            self.reload()?;
-            self.drop_redo()?;
-            return Err(e);
+            applied => applied?,
         }
         self.unfinished = true;
         self.fs.flush()?;
@@ -626,12 +654,6 @@ impl Core {
         }
         Ok(())
     }
-}
-
-/// How many flushes have written something, or have tried to.
-fn flushes(fs: &Fs) -> u64 {
-    let flushes = fs.flushes();
-    flushes.done + flushes.failed
 }
 
 /// The error about an entry with a reserved name that does not come from a store.

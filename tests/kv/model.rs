@@ -237,6 +237,23 @@ fn run(block_size: u32, block_count: u32, ops: &[Op], durable: bool) {
     }
 }
 
+/// Check that a batch reads what the model has with the changes of the batch.
+fn compare_in_batch(batch: &mut Batch<'_>, model: &Model) {
+    for text in ["", "a", "b", "a/b", "a/b/c", "ab", "ab/c", "c/a", "ü", "long-segment-of-a-key"] {
+        let key = key(text);
+        let kind = model.kind(&key);
+        assert_eq!(batch.exists(&key).expect("exists"), kind, "{key} in {:?}", model.0.keys());
+        let expected = match kind {
+            Some(Kind::Value) => Ok(model.0[&key].clone()),
+            Some(Kind::Dictionary) => Err("ValueExpected"),
+            None if model.is_below_a_value(&key) => Err("DictionaryExpected"),
+            None => Err("NotFound"),
+        };
+        let got = batch.get(&key).map_err(|e| name(&e));
+        assert_eq!(got, expected, "{key} in {:?}", model.0.keys());
+    }
+}
+
 proptest! {
     #![proptest_config(Config { cases: 1000, failure_persistence: None, ..Config::default() })]
 
@@ -249,4 +266,56 @@ proptest! {
     ) {
         run(block_size, block_count, &ops, durable);
     }
+
+    #[test]
+    fn a_batch_reads_what_it_has_changed(
+        before in prop::collection::vec(changes(), 0..8),
+        inside in prop::collection::vec(changes(), 1..12),
+    ) {
+        let dev = Arc::new(RamDevice::new(geometry(512, 300)));
+        Store::format(&*dev).expect("format");
+        let store = connect_with(&dev, &Options::default());
+        let mut model = Model::default();
+        for op in &before {
+            let mut next = model.clone();
+            if next.apply(op).is_ok() {
+                apply(&store, op).expect("as the model");
+                model = next;
+            }
+        }
+        let end = store.batch(|batch| {
+            let mut now = model.clone();
+            for op in &inside {
+                let mut next = now.clone();
+                let expected = next.apply(op);
+                let got = in_batch(batch, op).map_err(|e| name(&e));
+                assert_eq!(got, expected, "{op:?} in {:?}", now.0.keys());
+                if got.is_ok() {
+                    now = next;
+                }
+                compare_in_batch(batch, &now);
+            }
+            Ok(now)
+        });
+        assert_eq!(content(&store), end.expect("it fits").0);
+    }
+}
+
+/// A batch that cannot be made without a flush in between, and for which there is not enough space
+/// after that flush, changes nothing.
+#[test]
+fn a_batch_that_finds_no_space_after_a_flush_changes_nothing() {
+    let long = "long-segment-of-a-key";
+    let inside = |key_inside: &str| key(&format!("{long}/{key_inside}"));
+    let ops = [
+        Op::SetPartial(inside("ab/a"), 0, 0, 0),
+        Op::Allocate(key("c/a"), 0),
+        Op::Allocate(key("a/a"), 17),
+        Op::Set(key("a/b/a"), 0, 17),
+        Op::Rename(key("c"), inside("a/a")),
+        Op::SetPartial(key(&format!("a/{long}/a")), 0, 0, 17),
+        Op::Set(key("b/a"), 0, 17),
+        Op::Batch(vec![Op::Rename(key(long), key("ü/a/a"))], true),
+    ];
+    run(512, 24, &ops, false);
 }
