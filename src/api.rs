@@ -117,7 +117,11 @@ impl fmt::Display for ReadOnlyReason {
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Wrapped(why) | Self::Doubtful(why) => f.write_str(why),
             Self::Damage(what) => {
-                write!(f, "{what}; 'littlefs check -p' repairs what can be repaired without loss")
+                write!(
+                    f,
+                    "{what}; 'littlefs check -p' repairs what can be repaired without loss, and \
+                     'littlefs check -y' repairs the rest"
+                )
             }
         }
     }
@@ -251,11 +255,16 @@ impl Littlefs {
         self.core().fs.is_interrupted()
     }
 
-    /// Why changes are refused; `None` if they are not.
+    /// Why changes are refused; `None` if they are not. If there are several reasons, it is the one
+    /// that must be removed first.
     pub fn read_only_reason(&self) -> Option<ReadOnlyReason> {
         let core = self.core();
         let damage = core.fs.turned_read_only().map(|why| ReadOnlyReason::Damage(why.to_owned()));
-        damage.or_else(|| self.shared.refused.clone())
+        match &self.shared.refused {
+            None | Some(ReadOnlyReason::Asked) => damage.or_else(|| self.shared.refused.clone()),
+            // damage can be repaired only where changes are possible
+            refused => refused.clone(),
+        }
     }
 
     /// Blocks used and free. The first call follows the block list of every file.

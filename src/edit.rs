@@ -36,6 +36,7 @@ pub use source::{Paths, Target};
 use crate::PathError;
 use crate::check::show;
 use crate::error::{Error, Trouble};
+use crate::show;
 use crate::transfer::{Refusal, Step, What};
 
 /// Why an operation was not done.
@@ -63,7 +64,9 @@ impl fmt::Display for EditError {
                 }
             },
             Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
-            Self::Stopped(steps) => write!(f, "interrupted after {steps} changes"),
+            Self::Stopped(steps) => {
+                write!(f, "interrupted after {}", show::count(*steps, "change", "changes"))
+            }
         }
     }
 }

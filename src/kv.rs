@@ -81,13 +81,15 @@ pub enum Kind {
 pub struct Options {
     /// Refuse changes, and never write. A batch that a crash interrupted appears as applied.
     pub read_only: bool,
-    /// If true, each change is durable when it returns; if false, changes become durable with
-    /// [`Store::sync`] and [`Store::disconnect`]. A batch, and the removal of a dictionary, are
-    /// durable in any case.
+    /// If true, each change is flushed before it returns. If false, changes stay in memory until
+    /// [`Store::sync`] or [`Store::disconnect`], or until memory is full; only a batch, and the
+    /// removal of a dictionary, are flushed in any case. What a flush promises is the choice of
+    /// [`Self::durability`].
     pub durable: bool,
-    /// What a change waits for that becomes durable when it returns. With [`Durability::Ordered`],
-    /// it does not wait for the medium: a crash can undo the newest changes, but none without all
-    /// changes after it. [`Store::sync`] and [`Store::disconnect`] always wait.
+    /// What a flush promises. With [`Durability::Full`], everything is on the medium when it
+    /// returns. With [`Durability::Ordered`], it may not be there yet. Then a crash of the system
+    /// can undo the newest changes, but if it undoes one, it undoes all changes after it, too.
+    /// [`Store::sync`] and [`Store::disconnect`] always wait for the medium.
     pub durability: Durability,
     /// The convention by which times are stored in user attributes.
     pub times: Choice,
@@ -101,7 +103,8 @@ pub struct Options {
     pub prog_size: Option<u32>,
     /// The number of erases after which a metadata pair moves; by default, pairs never move.
     pub block_cycles: Option<u32>,
-    /// How many bytes of the store are kept in memory, changed or not; by default 40 MiB.
+    /// Limits the memory for cached and unwritten data, in bytes. The default is 40 MiB, and less
+    /// than 256 KiB counts as 256 KiB.
     pub cache: Option<u64>,
 }
 
@@ -247,6 +250,12 @@ impl Store {
     /// When the device fails or has no space; what was durable before is still durable.
     pub fn disconnect(self) -> Result<()> {
         self.sync()
+    }
+
+    /// What is damaged, or which write failed, so that changes are refused; `None` if nothing is
+    /// known to be damaged.
+    pub fn damage(&self) -> Option<String> {
+        self.core().fs.turned_read_only().map(str::to_owned)
     }
 
     /// Make everything durable.

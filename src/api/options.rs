@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::fs::{self, Durability, Fs, root_superblock};
 #[cfg(feature = "transfer")]
 use crate::image::OpenError;
-use crate::image::{self, Dialect, Source};
+use crate::image::{self, Dialect, Doubt, Source};
 use crate::journal::{self, Named};
 use crate::profile::Profile;
 use crate::show::Show;
@@ -140,9 +140,9 @@ impl OpenOptions {
         self
     }
 
-    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not. If
-    /// there is more, changes are written early, and what is unchanged is read again when it is
-    /// needed. The default is 40 MiB.
+    /// Limits the memory for cached and unwritten data, in bytes. If there is more, changes are
+    /// written early, and what is unchanged is read again when it is needed. The default is 40 MiB,
+    /// and less than 256 KiB counts as 256 KiB.
     #[must_use]
     pub fn cache(mut self, bytes: u64) -> Self {
         self.engine.cache = Some(bytes);
@@ -247,7 +247,8 @@ impl OpenOptions {
             () if opened.dialect == Dialect::V1 => Some(ReadOnlyReason::Version1),
             () if opened.dialect == Dialect::Chamelon => Some(ReadOnlyReason::Dialect),
             () if opened.doubt.is_some() => {
-                opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(doubt.to_string()))
+                let why = |doubt: Doubt| format!("{doubt}; {}", doubt.remedy());
+                opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(why(doubt)))
             }
             () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
             () => None,

@@ -16,7 +16,7 @@ use crate::check::{self, Finding, Mode, Repair, Repairs, Report, Severity, Total
 use crate::error::Error;
 #[cfg(feature = "mount")]
 use crate::image::Place;
-use crate::image::{Dialect, Opened};
+use crate::image::{Dialect, Opened, Reason};
 use crate::show::{self, Show};
 
 /// Check an image, and repair it on request
@@ -157,8 +157,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
                 code: "truncated",
                 place: "the image's end".to_owned(),
                 message: format!(
-                    "{missing} bytes of the filesystem are missing; read the image from the \
-                     device again"
+                    "the filesystem lacks {}; read the image from the device again",
+                    show::bytes(missing)
                 ),
             },
         );
@@ -167,13 +167,10 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         report.findings.insert(0, finding);
     }
     let mut repairs = Repairs::default();
-    if let Some(mode) = args.mode()
-        && missing == 0
-        && opened.doubt.is_none()
-        && needs_repair(&report)
-    {
+    if let Some(mode) = args.mode().filter(|_| needs_repair(&report)) {
+        let refused = refused(&opened);
         drop(opened);
-        if let Some(reason) = dialect.unwritable() {
+        if let Some(reason) = refused {
             repairs.stopped = Some(reason.about(&path));
         } else {
             let opened = found.open_writable().map_err(cannot)?;
@@ -196,6 +193,15 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
         _ => Ok(ExitCode::from(exit)),
     }
+}
+
+/// Why this image is not repaired, whatever its damage is.
+fn refused(opened: &Opened) -> Option<Reason> {
+    let Opened { missing, .. } = *opened;
+    let of_doubt = opened.doubt.map(Reason::Doubtful);
+    let cut =
+        || (missing > 0).then(|| Reason::Truncated { geometry: opened.stored.geometry(), missing });
+    opened.dialect.unwritable().or(of_doubt).or_else(cut)
 }
 
 /// The finding about the two blocks in which this filesystem has its superblocks, if there is one.

@@ -81,7 +81,8 @@ pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     let mut out = io::BufWriter::new(io::stdout().lock());
     for row in &rows {
         let size = info::bytes(row.blocks * u64::from(block_size));
-        writeln!(out, "{:>7} blocks  {size:>11}  {}", row.blocks, show(row.path.as_bytes()))?;
+        let unit = if row.blocks == 1 { "block " } else { "blocks" };
+        writeln!(out, "{:>7} {unit}  {size:>11}  {}", row.blocks, show(row.path.as_bytes()))?;
     }
     out.flush()?;
     Ok(problems.status(!rows.is_empty()))

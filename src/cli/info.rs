@@ -213,7 +213,9 @@ impl Info {
         write!(out, "image size    {} bytes", self.image_size)?;
         match self.compacted_bytes {
             0 => writeln!(out),
-            n => writeln!(out, ", compacted: without {n} bytes of free blocks at the end"),
+            n => {
+                writeln!(out, ", compacted: without {} of free blocks at the end", show::bytes(n))
+            }
         }
     }
 }

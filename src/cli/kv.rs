@@ -12,6 +12,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
+use crate::ReadOnlyReason;
 use crate::convention::Choice;
 use crate::kv::{Batch, Durability, Error, Key, Kind, Options, Store};
 use crate::show::Show;
@@ -53,12 +54,13 @@ pub struct KvArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
-    /// What each step of a change waits for: full (until it is on the medium), or ordered (only
-    /// that no later step overtakes it); in both cases, the change is on the medium at the end
+    /// What each step of a change waits for: full (until the step is on the medium), or ordered
+    /// (only until its place before all later steps is certain). In both cases, everything is on
+    /// the medium when the command ends
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 
-    /// How many bytes of the store are kept in memory, changed or not [default: 40M]
+    /// Limits the memory for cached and unwritten data; less than 256K counts as 256K [default: 40M]
     #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
     cache: Option<u64>,
 
@@ -302,6 +304,10 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
         ..Options::default()
     };
     let store = Store::connect(opened.device, &options).map_err(failed)?;
+    if let Some(damage) = store.damage().filter(|_| changes) {
+        let why = ReadOnlyReason::Damage(damage);
+        return Err(CliError::failure(format_args!("{path}: cannot be changed: {why}")));
+    }
     match &args.command {
         Command::Batch => {
             let changes = read_batch(io::stdin().lock())?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::info::bytes;
 use super::{CliError, entry, exit, parse_bytes, print_json, quoted};
 use crate::image::{self, Found, Options, Origin, Page};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// List every filesystem and partition table in files
 #[derive(Args, Debug)]
@@ -298,7 +298,9 @@ impl Filesystem {
         let missing = contents.missing.get(number - 1).copied().unwrap_or(0);
         let remark = match (found.doubt, found.lost) {
             (Some(doubt), _) => Some(doubt.to_string()),
-            _ if missing > 0 => Some(format!("truncated: {missing} bytes are missing at its end")),
+            _ if missing > 0 => {
+                Some(format!("truncated: it lacks {} at its end", show::bytes(missing)))
+            }
             (None, Some(block)) => Some(format!("the superblock in block {block} is lost")),
             (None, None) => None,
         };

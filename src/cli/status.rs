@@ -228,9 +228,9 @@ impl Mounted {
                 "everything written".to_owned()
             }
             Some(fs) => format!(
-                "{} of content and {} metadata pairs unwritten",
+                "{} of content and {} unwritten",
                 bytes(fs.unwritten.bytes),
-                fs.unwritten.pairs
+                show::count(fs.unwritten.pairs, "metadata pair", "metadata pairs")
             ),
             None => "busy".to_owned(),
         };
@@ -330,9 +330,9 @@ fn print_filesystem(
     let cache = &fs.pair_cache;
     writeln!(
         out,
-        "pair cache    {} of {} pairs, {} of {}; {}",
+        "pair cache    {} of {}, {} of {}; {}",
         cache.cached,
-        cache.pairs,
+        show::count(cache.pairs, "pair", "pairs"),
         bytes(cache.bytes),
         bytes(cache.bytes_max),
         rate(cache.hits, cache.misses)

@@ -59,6 +59,25 @@ pub enum Doubt {
     Disagreeing,
 }
 
+impl Doubt {
+    /// What to do about it, as the end of a sentence. An image with a doubt is never written or
+    /// repaired, but it can always be read.
+    pub fn remedy(self) -> String {
+        const READ: &str = "'littlefs extract' copies what can be read";
+        match self {
+            Self::PartOf(at) | Self::BetterAt(at) | Self::Covers(at) => {
+                format!("offset={at} opens that filesystem, and {READ} here")
+            }
+            Self::Stretched(_) => {
+                format!("if it is such a dump, give the size of its pages (page=), else {READ}")
+            }
+            Self::EitherAt(_) | Self::Beheaded | Self::LeadsNowhere | Self::Disagreeing => {
+                READ.to_owned()
+            }
+        }
+    }
+}
+
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

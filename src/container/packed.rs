@@ -13,6 +13,7 @@ use super::reader::Stream;
 use super::trouble::Trouble;
 use super::{Kind, ReadAt};
 use crate::files;
+use crate::show;
 
 /// How many bytes are unpacked at a time.
 const CHUNK: usize = 256 << 10;
@@ -50,7 +51,8 @@ fn spool(mut packed: impl Read, kind: Kind, limit: u64) -> Result<File, Trouble>
             Err(e) if e.raw_os_error().is_some() => return Err(Trouble::Io(e)),
             Err(e) if needs_memory(&e) => return Err(Trouble::Memory { limit: MEMORY_MAX }),
             Err(e) => {
-                let what = format!("the {kind} stream breaks off after {written} bytes ({e})");
+                let written = show::bytes(written);
+                let what = format!("the {kind} stream breaks off after {written} ({e})");
                 return Err(Trouble::Damaged(what));
             }
         };

@@ -9,6 +9,7 @@ use crate::check::Finding;
 use crate::error::{Error, Unsupported};
 use crate::image::Reason;
 use crate::mdir::RESERVED;
+use crate::show;
 
 /// Why nothing was converted, and nothing changed.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl fmt::Display for Failure {
                     g.block_count, g.block_size
                 )?;
                 if let Some(needed) = needed {
-                    write!(f, "; it needs {needed} blocks")?;
+                    write!(f, "; it needs {}", show::count(*needed, "block", "blocks"))?;
                 }
                 f.write_str("; give OUT and a larger --block-count")
             }

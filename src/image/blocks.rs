@@ -136,7 +136,7 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
     let (missing, _) = body.lacks(offset, geometry)?;
     if missing > 0 {
         notes.push(format!(
-            "{shown}: {missing} of the {} bytes of the filesystem are missing at the end",
+            "{shown}: of the {} bytes of the filesystem, the file lacks {missing} at the end",
             geometry.size()
         ));
     }

@@ -10,7 +10,7 @@ use crate::container::{Doubt, Found, Kind, Label, Trouble};
 use crate::disk::Superblock;
 use crate::disk::superblock::{VERSION_2_0, VERSION_2_1};
 use crate::error::{Error, Unsupported};
-use crate::show::Show;
+use crate::show::{self, Show};
 use crate::{chamelon, v1};
 
 /// An image could not be opened. This is displayed as `PATH: REASON`.
@@ -255,7 +255,9 @@ impl fmt::Display for Reason {
                 )
             }
             Self::Elsewhere(found) => elsewhere(f, found),
-            Self::Doubtful(doubt) => write!(f, "{doubt}; so it cannot be written"),
+            Self::Doubtful(doubt) => {
+                write!(f, "{doubt}; so it cannot be written; {}", doubt.remedy())
+            }
             Self::SuperblocksDamaged => f.write_str(
                 "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
                  is no valid commit in block 0 or block 1; read the image from the device again",
@@ -273,9 +275,11 @@ impl fmt::Display for Reason {
             }
             Self::Truncated { geometry, missing } => write!(
                 f,
-                "truncated: its filesystem has {} blocks of {} bytes, and {missing} bytes of them \
-                 are missing at the end; read the image again, or use what is there with -o ro",
-                geometry.block_count, geometry.block_size
+                "truncated: its filesystem has {} blocks of {} bytes, and lacks {} at the end; \
+                 read the image again, or use what is there with -o ro",
+                geometry.block_count,
+                geometry.block_size,
+                show::bytes(*missing)
             ),
             Self::DialectDamaged(Dialect::Chamelon, e) => write!(f, "as chamelon writes it: {e}"),
             Self::DialectDamaged(_, e) => write!(f, "a littlefs of version 1: {e}"),

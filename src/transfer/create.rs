@@ -20,6 +20,7 @@ use crate::error::{Error, IoError, IoOp, Unsupported};
 use crate::fs::Fs;
 use crate::image::Reason;
 use crate::profile::Profile;
+use crate::show;
 use crate::{FormatOptions, Misfit, OpenOptions, PathError};
 
 /// The number of blocks of a new filesystem.
@@ -167,8 +168,9 @@ impl fmt::Display for Failure {
                         let size = u64::from(*needed) * u64::from(g.block_size);
                         write!(
                             f,
-                            ": it needs {needed}, which are {more} blocks ({} bytes) more; use \
-                             --size {size}, or --size min",
+                            ": it needs {needed}, which is {} ({} bytes) more; use --size {size}, \
+                             or --size min",
+                            show::count(more, "block", "blocks"),
                             more * u64::from(g.block_size)
                         )
                     }
@@ -208,8 +210,8 @@ impl fmt::Display for Failure {
                     write!(f, "{place}: {message}; ")?;
                 }
                 f.write_str(
-                    "a damaged image cannot be copied: 'littlefs check' lists all damage and can \
-                     repair it, and 'littlefs extract' copies what can be read",
+                    "a damaged image cannot be copied: 'littlefs check' lists all damage (with -p or \
+                     -y, it repairs what it can), and 'littlefs extract' copies what can be read",
                 )
             }
             Self::Source(e) => {

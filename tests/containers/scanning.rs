@@ -67,7 +67,7 @@ fn what_is_doubtful_or_cut_short_is_marked() {
     let missing = (64 - cut.expect("some blocks are in use")) * 4096;
     let report = desk.ok(&["scan", "--json", "cut.img", "lost.img"]).json();
     let cut = &report["files"][0]["filesystems"][0];
-    assert_eq!(cut["remark"], format!("truncated: {missing} bytes are missing at its end"));
+    assert_eq!(cut["remark"], format!("truncated: it lacks {missing} bytes at its end"));
     assert_eq!(cut["command"], "littlefs mount -o ro,offset=0x0 cut.img DIR");
     let lost = &report["files"][1]["filesystems"][0];
     assert_eq!((&lost["sound"], &lost["offset"]), (&json!(true), &json!(0)));

@@ -22,6 +22,7 @@ mod mapping;
 mod odd;
 mod paging;
 mod reading;
+mod refused;
 mod resizing;
 mod shell;
 mod suiting;

@@ -98,8 +98,10 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
             }
         }
         last = model.thread.last().copied();
-        let message =
-            format!("now leads through all {} metadata pairs that were found", order.len());
+        let message = match order.len() {
+            1 => "now leads through the only metadata pair that was found".to_owned(),
+            n => format!("now leads through all {n} metadata pairs that were found"),
+        };
         let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
         done.push(Repair::new(code, "the thread", message));
     }

@@ -1,0 +1,77 @@
+//! When an image cannot be changed, the error names what to do, and that works.
+
+use super::desk::Desk;
+
+const BLOCK: usize = 4096;
+
+/// Each way to ask for a change of this image.
+fn changes(image: &str) -> [Vec<&str>; 7] {
+    [
+        vec!["put", image, "data/etc/config.txt", "/new"],
+        vec!["put", "-n", image, "data/etc/config.txt", "/new"],
+        vec!["put", "--atomic", image, "data/etc/config.txt", "/new"],
+        vec!["rm", image, "etc"],
+        vec!["mkdir", image, "new"],
+        vec!["kv", image, "set", "new", "1"],
+        vec!["resize", "--size", "512K", image],
+    ]
+}
+
+/// Bytes in which nothing is a valid commit.
+fn noise(bytes: &mut [u8]) {
+    let mut state = 1_u32;
+    for byte in bytes {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *byte = (state >> 24) as u8;
+    }
+}
+
+/// Doubt forbids repairs as well, even if there is damage, too.
+#[test]
+fn a_doubtful_image_can_be_extracted() {
+    let desk = Desk::with_image();
+    let mut image = desk.read("new.img");
+    noise(&mut image[..BLOCK]);
+    noise(&mut image[2 * BLOCK..]);
+    desk.file("new.img", &image);
+    for change in changes("new.img") {
+        let ran = desk.fails(&change, 1, &["leads to nothing", "'littlefs extract' copies"]);
+        assert!(!ran.stderr.contains("littlefs check"), "{change:?}: {}", ran.stderr);
+    }
+    for mode in ["-p", "-y"] {
+        desk.fails(&["check", mode, "new.img"], 4, &["was repaired", "'littlefs extract' copies"]);
+    }
+    assert_eq!(desk.read("new.img"), image);
+    desk.fails(&["extract", "new.img", "-C", "out"], 2, &["etc: cannot be read"]);
+    assert_eq!(desk.names("out"), ["empty", "etc", "www"]);
+}
+
+#[test]
+fn the_place_that_is_named_can_be_changed() {
+    let desk = Desk::with_image();
+    let mut flash = vec![0; 4 * BLOCK];
+    noise(&mut flash);
+    flash.extend(desk.read("new.img"));
+    desk.file("flash.bin", &flash);
+    let image = &["--offset", "12288", "flash.bin"];
+    let change = [&["mkdir"], &image[..], &["new"]].concat();
+    desk.fails(&change, 1, &["offset=16384 opens that filesystem"]);
+    desk.ok(&["mkdir", "--offset", "16384", "flash.bin", "new"]);
+}
+
+#[test]
+fn a_damaged_image_can_be_repaired() {
+    let desk = Desk::with_image();
+    let mut image = desk.read("new.img");
+    noise(&mut image[2 * BLOCK..4 * BLOCK]);
+    for change in changes("new.img") {
+        desk.file("new.img", &image);
+        if change[0] != "resize" {
+            desk.fails(&change, 1, &["metadata pair", "'littlefs check -y' repairs the rest"]);
+        }
+        desk.fails(&["check", "-y", "new.img"], 1, &[]);
+        if change[0] != "rm" {
+            desk.ok(&change);
+        }
+    }
+}
