@@ -58,8 +58,8 @@ pub struct OpenOptions {
     pub block_cycles: Option<u32>,
     /// What a flush waits for.
     pub durability: Durability,
-    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not. By
-    /// default, 40 MiB.
+    /// Limits the memory for cached and unwritten data, in bytes. The default is 40 MiB, and less
+    /// than 256 KiB counts as 256 KiB.
     pub cache: Option<u64>,
     /// Do not log what opening finds. The caller looks at [`Fs::warnings`] instead.
     pub quiet: bool,
@@ -727,8 +727,10 @@ impl Fs {
         };
         let mut orphans: Vec<PairIx> = self.thread.iter().filter_map(is_orphan).collect();
         if !orphans.is_empty() {
-            let n = orphans.len();
-            self.warn(format!("{n} metadata pairs in the thread belong to no directory"));
+            self.warn(match orphans.len() {
+                1 => "1 metadata pair in the thread belongs to no directory".to_owned(),
+                n => format!("{n} metadata pairs in the thread belong to no directory"),
+            });
         }
         // With the sync bit, orphans count as removed. But if an entry is damaged, an orphan with
         // entries may have lost its name by that. Then nothing is dropped, and nothing written.

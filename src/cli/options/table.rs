@@ -268,8 +268,8 @@ pub static GROUPS: &[Group] = &[
             },
             Item {
                 names: &[("cache", Value("BYTES", |o, v| some(&mut o.mount.cache, parse_bytes(v))))],
-                help: "how much metadata and unwritten content is kept in memory, changed or not \
-                       (default: 40M)",
+                help: "limits the memory for cached and unwritten data (default: 40M; less than \
+                       256K counts as 256K)",
             },
             Item {
                 names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.mount.poll, poll(v))))],
