@@ -31,7 +31,7 @@ version and limits are those of IMAGE unless you give others. A copy of an image
 version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs convert' does.
 
 The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and only
-then gets its name. It belongs to the owner of IMAGE, and nobody can read it who cannot read IMAGE. A
+then gets its name. It belongs to the owner of IMAGE, and only those who can read IMAGE can read it. A
 damaged image is refused. The same image makes the same bytes.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]

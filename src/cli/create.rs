@@ -35,7 +35,7 @@ Examples:
   littlefs create --into --partition spiffs flash.bin data
                                                   the same, by the name in its partition table
 
-Into the root directory of the image go the content of each directory, each file, and the content of a tar
+The root directory of the image gets the content of each directory, each file, and the content of a tar
 stream ('-', standard input). Only names and content are stored, unless --attrs or --profile selects a
 convention that stores times, owners or modes.
 

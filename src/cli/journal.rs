@@ -114,7 +114,7 @@ enum Action {
         #[arg(long)]
         force: bool,
     },
-    /// Give the last state a name; if the name exists, it then means this state
+    /// Give the last state a name; a name that exists already moves to this state
     Save {
         /// The journal
         file: PathBuf,

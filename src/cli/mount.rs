@@ -101,8 +101,9 @@ Signals:
   SIGTERM, SIGINT  write everything, unmount, and end, even while files are open
   SIGUSR1          write everything
   SIGHUP           read the log filter again, in the syntax of RUST_LOG (like 'debug'), from
-                   ~/.config/littlefs/log, or else /etc/littlefs/log; without these, as at start.
-                   If the mount is in the foreground and the terminal is closed: as SIGTERM";
+                   ~/.config/littlefs/log, or else /etc/littlefs/log. If neither exists, the
+                   filter from the start applies again. If the mount is in the foreground and its
+                   terminal is closed, SIGHUP acts as SIGTERM";
     format!("{examples}\n\n{}\n\n{rest}", options::help())
 }
 

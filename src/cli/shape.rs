@@ -50,7 +50,7 @@ pub enum DiskVersion {
     /// Without forward CRCs.
     #[value(name = "2.0")]
     V2_0,
-    /// With them.
+    /// With forward CRCs.
     #[value(name = "2.1")]
     V2_1,
 }
@@ -64,7 +64,7 @@ pub enum AnyVersion {
     /// Without forward CRCs.
     #[value(name = "2.0")]
     V2_0,
-    /// With them.
+    /// With forward CRCs.
     #[value(name = "2.1")]
     V2_1,
 }

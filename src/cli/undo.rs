@@ -21,9 +21,8 @@ Examples:
   littlefs check -y --backup before dump.bin     repair, and save what is changed
   littlefs undo before dump.bin                  undo the repair
 
-If somebody has changed the image since, undo refuses: to restore only what the undo file holds would leave
-a mixture. A repair that was interrupted can also be undone, and so can a repair that was undone only in
-part.
+If somebody has changed the image since then, undo refuses, because what it can restore would not fit the
+rest. A repair that was interrupted can also be undone, and so can a repair that was undone only in part.
 
 Exit status: 0, or 1 if it failed.")]
 pub struct UndoArgs {
@@ -33,7 +32,7 @@ pub struct UndoArgs {
     /// The image that was changed
     image: PathBuf,
 
-    /// Undo even if the image was changed since
+    /// Undo even if the image was changed since then
     #[arg(long)]
     force: bool,
 
@@ -45,7 +44,7 @@ pub struct UndoArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image was changed since, or cannot be written.
+/// When the image was changed since then, or cannot be written.
 pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
     let done = undo(&args.file, &args.image, args.force).map_err(|e| {
         let about_file = matches!(
