@@ -1,8 +1,8 @@
-//! Seeing inside: every tag of a metadata pair, every pointer of a file, and who uses which block.
+//! Looking inside: every tag of a metadata pair, every pointer of a file, and what uses each block.
 //!
 //! An [`Inspector`] answers one question about an image with a report. A report can be serialized,
-//! and displays as text for people. Damage is no error: it is part of the report, and
-//! [`Report::is_damaged`] tells whether there is some. `docs/inspect.md` explains what is shown.
+//! and displayed as text for people. Damage is not an error: it is part of the report, and
+//! [`Report::is_damaged`] says whether there is any. `docs/inspect.md` explains the output.
 
 mod file;
 mod half;
@@ -36,12 +36,13 @@ pub use tree::{DirReport, GStateReport, MovedEntry, PairSummary, TreeEntry, Tree
 
 use survey::Survey;
 
-/// Entries of one path that are reported: a hostile directory may hold a name a thousand times.
+/// How many entries of one path are reported, because a hostile directory may hold a name a
+/// thousand times.
 const FOUND_MAX: usize = 16;
 
-/// What can be said of part of an image.
+/// A report about a part of an image.
 pub trait Report: fmt::Display {
-    /// Whether something is damaged there.
+    /// Whether something in this part is damaged.
     fn is_damaged(&self) -> bool;
 }
 
@@ -49,18 +50,18 @@ pub trait Report: fmt::Display {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unanswered {
-    /// The filesystem has fewer blocks.
+    /// The filesystem does not have this block.
     OutOfRange {
-        /// The block that was asked for.
+        /// The given block.
         block: u32,
         /// How many blocks there are.
         block_count: u32,
     },
-    /// The tree holds no entry of that path.
+    /// The tree has no entry with that path.
     NotFound,
-    /// It is a directory, and files were asked for.
+    /// It is a directory, but a file is needed.
     IsADirectory,
-    /// It is no directory.
+    /// It is not a directory, but one is needed.
     NotADirectory,
     /// The root directory has no entry of its own.
     IsRoot,
@@ -88,21 +89,21 @@ impl std::error::Error for Unanswered {}
 pub struct Inspector {
     dev: Arc<dyn BlockDevice>,
     dialect: Dialect,
-    /// What the image was opened with, where its dialect is another than littlefs.
+    /// The superblock with which the image was opened, if its dialect is not littlefs.
     superblock: Option<Superblock>,
-    /// Byte position of block 0 in the image file, or in what is wrapped in it.
+    /// Byte position of block 0 in the image file, or in the content that is wrapped in it.
     offset: u64,
     survey: OnceCell<Survey>,
 }
 
 impl Inspector {
-    /// To look into the littlefs on `dev`, sound or not.
+    /// An inspector of the littlefs on `dev`, which may be damaged.
     pub fn new(dev: Arc<dyn BlockDevice>) -> Self {
         Self::of_dialect(dev, Dialect::Littlefs, None)
     }
 
-    /// To look into the image on `dev`, which is written as `dialect` and has this superblock; none
-    /// where it is lost.
+    /// An inspector of the image on `dev`, which is written in `dialect` and has this superblock;
+    /// `None` if the superblock is lost.
     pub fn of_dialect(
         dev: Arc<dyn BlockDevice>,
         dialect: Dialect,
@@ -111,13 +112,14 @@ impl Inspector {
         Self { dev, dialect, superblock, offset: 0, survey: OnceCell::new() }
     }
 
-    /// The same for a filesystem that starts at this byte of the image file, or of what is wrapped in it.
+    /// The same, for a filesystem that starts at this byte of the image file, or of the content
+    /// that is wrapped in it.
     #[must_use]
     pub fn starting_at(self, offset: u64) -> Self {
         Self { offset, ..self }
     }
 
-    /// How the image is written.
+    /// The dialect of the image.
     pub fn dialect(&self) -> Dialect {
         self.dialect
     }
@@ -127,7 +129,7 @@ impl Inspector {
         self.dev.geometry()
     }
 
-    /// A walk over the whole filesystem, which is done once.
+    /// A walk over the whole filesystem. It is made only once.
     pub fn survey(&self) -> &Survey {
         self.survey.get_or_init(|| {
             let survey = Survey::of_dialect(&*self.dev, self.dialect, self.superblock);
@@ -153,17 +155,17 @@ impl Inspector {
         Ok(())
     }
 
-    /// The entries at `path`; more than one where a name is there more than once.
+    /// The entries at `path`. There are several if a directory holds a name more than once.
     fn find(&self, path: &[u8]) -> Result<Vec<usize>, Unanswered> {
         let mut found = self.survey().find(path);
         found.truncate(FOUND_MAX);
         if found.is_empty() { Err(Unanswered::NotFound) } else { Ok(found) }
     }
 
-    /// The blocks that a report about `pair` speaks of.
+    /// The blocks of which a report about `pair` consists.
     ///
     /// # Errors
-    /// When one is outside the filesystem.
+    /// If one of them is outside the filesystem.
     pub fn blocks_of_pair(&self, pair: Pair) -> Result<Vec<u32>, Unanswered> {
         pair.0.iter().try_for_each(|&block| self.in_range(block))?;
         Ok(pair.0.to_vec())

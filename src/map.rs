@@ -1,7 +1,7 @@
-//! Every block of an image by what it is, as text, JSON, SVG or a page of HTML.
+//! What each block of an image is used for, as text, JSON, SVG or an HTML page.
 //!
-//! [`Map::new`] walks the filesystem and reads the blocks that nothing uses. `docs/map.md` explains
-//! what is shown.
+//! [`Map::new`] walks the filesystem, and reads the blocks that nothing uses. `docs/map.md`
+//! explains the output.
 
 mod columns;
 mod page;
@@ -22,21 +22,21 @@ pub use verify::{
     BlockDifference, Difference, Kind as DifferenceKind, Verdict, verify, verify_dialect,
 };
 
-/// Most blocks that are mapped.
+/// The largest number of blocks in a map.
 pub const BLOCKS_MAX: u32 = 1 << 24;
-/// Bytes read at once.
+/// How many bytes are read at a time.
 const CHUNK: usize = 1 << 20;
 
-/// What a block is.
+/// The kind of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
 pub enum Class {
-    /// Free, every byte reads 0xFF.
+    /// Free, and every byte reads 0xFF.
     Erased,
-    /// Free, and something stands there.
+    /// Free, but not erased.
     Written,
-    /// Free, and it holds a metadata log that nothing names.
+    /// Free, but it holds a metadata log that nothing names.
     Stale,
     /// Content of a file.
     Data,
@@ -44,11 +44,11 @@ pub enum Class {
     Other,
     /// The half of a metadata pair that counts.
     Live,
-    /// The superblock pair's half that does not count.
+    /// The half of the superblock pair that does not count.
     SuperblockOther,
-    /// The superblock pair's half that counts.
+    /// The half of the superblock pair that counts.
     SuperblockLive,
-    /// Of a pair that is in the thread, and that no directory names.
+    /// Part of a pair that is in the thread, but that no directory names.
     Unreachable,
     /// Used more than once.
     Shared,
@@ -57,7 +57,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All of them, by their numbers.
+    /// All kinds, in the order of their numbers.
     pub const ALL: [Self; 11] = [
         Self::Erased,
         Self::Written,
@@ -72,7 +72,7 @@ impl Class {
         Self::Bad,
     ];
 
-    /// What people call it.
+    /// The name for people.
     pub fn name(self) -> &'static str {
         match self {
             Self::Erased => "free, erased",
@@ -89,7 +89,7 @@ impl Class {
         }
     }
 
-    /// The character for it in a map of text.
+    /// The character that stands for it in a text map.
     pub fn letter(self) -> char {
         match self {
             Self::Erased => '.',
@@ -120,17 +120,17 @@ impl Class {
 /// One block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Block {
-    /// What it is.
+    /// Its kind.
     pub class: Class,
-    /// How much of it is written, in 255ths.
+    /// How much of it is written, from 0 to 255.
     pub fill: u8,
-    /// What it belongs to: an index of the survey's nodes, or none.
+    /// What it belongs to, as an index of the survey's nodes; or `None`.
     pub owner: Option<u32>,
     /// Its index in the list of its file.
     pub index: u32,
     /// Revision of a metadata block.
     pub revision: Option<u32>,
-    /// What a second image has there.
+    /// How it differs from the same block of a second image.
     pub change: Change,
 }
 
@@ -142,9 +142,9 @@ pub enum Change {
     /// Every byte is the same, or there is no second image.
     #[default]
     Same,
-    /// The bytes differ; it is used for the same thing.
+    /// The bytes differ, but it is used for the same thing.
     Content,
-    /// It is another class of block, or belongs to something else.
+    /// It has another kind, or belongs to something else.
     Use,
     /// Only one of the images has it.
     Missing,
@@ -152,29 +152,29 @@ pub enum Change {
 
 /// All blocks of an image.
 pub struct Map {
-    /// Size and number of blocks, as the superblock has them.
+    /// Size and number of blocks, as the superblock gives them.
     pub geometry: Geometry,
     /// What the walk over the filesystem found.
     pub survey: Survey,
-    /// Those blocks that the image file holds.
+    /// The blocks that the image file holds.
     pub blocks: Vec<Block>,
     /// Whether it was compared with a second image.
     pub compared: bool,
 }
 
 impl Map {
-    /// The map of the filesystem on `dev`, of which the first `present` blocks are there.
+    /// The map of the filesystem on `dev`. Only its first `present` blocks are in the file.
     ///
     /// # Errors
-    /// A sentence for people, when there are too many blocks for a map.
+    /// A sentence for people, if there are too many blocks for a map.
     pub fn new(dev: &dyn BlockDevice, present: u32) -> Result<Self, String> {
         Self::with_survey(dev, present, |dev| Ok(Survey::new(dev)))
     }
 
-    /// The same, by a walk of another dialect.
+    /// The same, with the result of a walk over an image of another dialect.
     ///
     /// # Errors
-    /// As [`Map::new`], and when the walk fails.
+    /// Those of [`Map::new`], and those of the walk.
     pub fn with_survey(
         dev: &dyn BlockDevice,
         present: u32,
@@ -191,11 +191,11 @@ impl Map {
         Ok(Self { geometry, survey, blocks, compared: false })
     }
 
-    /// Say how each block differs from that of `other`, whose blocks are on `there`, as these are on
-    /// `here`.
+    /// Note how each block differs from the same block of `other`. The blocks of `other` are on
+    /// `there`, and the blocks of this map are on `here`.
     ///
     /// # Errors
-    /// When the two have blocks of different sizes.
+    /// If the block sizes differ.
     pub fn compare(
         &mut self,
         here: &dyn BlockDevice,
@@ -248,13 +248,13 @@ impl Map {
         Ok(())
     }
 
-    /// What owns a block, in words; empty if nothing does.
+    /// What a block belongs to, in words; empty if nothing uses it.
     pub fn owner(&self, block: &Block) -> String {
         block.owner.map_or(String::new(), |at| self.survey.path(at as usize))
     }
 }
 
-/// What the walk says of a block.
+/// The kind of a block by the walk alone.
 fn used(survey: &Survey, block: u32) -> Block {
     let free = Block {
         class: Class::Erased,
@@ -322,7 +322,7 @@ fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
                 continue;
             }
             if *bytes == erased[..] {
-                // the other half of a new pair was never written
+                // the other half of a new pair has never been written
                 block.revision = None;
                 continue;
             }
@@ -342,7 +342,7 @@ fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
     }
 }
 
-/// Whether the blocks of a file follow one another: how many runs they are in.
+/// In how many runs the blocks of a file lie; in one run, each block follows the one before it.
 fn runs_of_files(map: &Map) -> Vec<(usize, u32)> {
     let mut runs: Vec<(usize, u32)> = vec![(0, 0); map.survey.nodes.len()];
     let mut previous: Option<(u32, u32)> = None;

@@ -1,7 +1,8 @@
-//! A metadata pair in memory: its entries as they are to become, and what of them is on disk.
+//! A metadata pair in memory: its entries as they should become, and which part of them is on disk.
 //!
-//! Operations change the entries; [`Mdir::encode_append`] and [`Mdir::encode_compact`] lay out the
-//! difference from the last commit, or everything, as one commit. Nothing here does I/O.
+//! Operations change the entries. [`Mdir::encode_append`] encodes the difference from what is on
+//! disk as one commit, and [`Mdir::encode_compact`] encodes everything as one commit. Nothing here
+//! does I/O.
 
 pub mod store;
 
@@ -15,33 +16,34 @@ use crate::disk::{BLOCK_NULL, GState, List, Pair, Part, Tail, name, part, tag};
 use crate::error::{Corrupt, StructFault};
 use crate::slots::SlotId;
 
-/// A directory, for the life of the mount. No other directory ever gets the id.
+/// A directory, during one mount. No other directory ever gets the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirId(pub(crate) SlotId);
 
 impl DirId {
-    /// How often a place in the table of directories is used: so many that [`Self::number`] takes
-    /// no more than 48 bits.
+    /// How often a place in the table of directories can be used. With this limit, [`Self::number`]
+    /// fits into 48 bits.
     pub(crate) const USES: u32 = 1 << 16;
 
-    /// A number that no other directory has or ever had: 0 for the root, and small ones for those
-    /// that were there at first. Less than 2^48.
+    /// A number below 2^48 that no other directory has or ever had. It is 0 for the root, and a
+    /// small number for the directories that existed first.
     pub fn number(self) -> u64 {
         self.0.number()
     }
 }
 
-/// An open file object. No other ever gets the id.
+/// An open file. No other open file ever gets the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub(crate) SlotId);
 
-/// A pending move of a durable entry from one pair to another.
+/// A pending move of an entry that is on disk from one pair to another.
 pub type MoveId = u32;
 
-/// Bytes a compacted pair keeps free beside its entries: revision, tail, global state, CRC.
+/// How many bytes a compacted pair keeps free beside its entries: for the revision, tail, global
+/// state and CRC.
 pub const RESERVED: u32 = 40;
-/// If the log is more than this many bytes longer than twice what its entries take, the entries get a
-/// copy of their bytes, so that the log need not stay in memory.
+/// If the log has this many bytes more than twice what its entries need, the entries get a copy of
+/// their bytes, so that the log need not stay in memory.
 const TRIM_MIN: u32 = 512;
 /// A pair is split before it holds this many entries.
 pub const COUNT_MAX: usize = 0xff;
@@ -53,12 +55,12 @@ pub enum Kind {
     File,
     /// A directory.
     Dir,
-    /// The superblock entry: id 0 of the root, never shown.
+    /// The superblock entry, id 0 of the root. It is never shown.
     Superblock,
-    /// A name type this library does not know: kept, never shown.
+    /// A type of name that this library does not know. It is kept, but never shown.
     Other(u16),
-    /// An id that has content but no name: kept, never shown. The C driver counts its blocks as
-    /// used.
+    /// An id that has content but no name. It is kept, but never shown. The C driver counts its
+    /// blocks as used.
     Nameless,
 }
 
@@ -83,14 +85,15 @@ impl Kind {
     }
 }
 
-/// Whether the C driver finds an entry under its name, where others of its directory have the same.
+/// Whether the C driver finds an entry by its name, if other entries of the directory have the same
+/// name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Double {
-    /// No other entry has the name, as far as is known.
+    /// No other entry is known to have the name.
     No,
-    /// It is the one that the C driver opens.
+    /// The C driver opens this entry.
     Found,
-    /// The C driver opens another: this one is kept and not shown.
+    /// The C driver opens another entry. This one is kept, but not shown.
     Hidden,
 }
 
@@ -99,23 +102,23 @@ pub enum Double {
 pub enum Data {
     /// The content itself.
     Inline(Part),
-    /// A CTZ list; the head is null while the file's first blocks are not written yet.
+    /// A CTZ list. The head is null as long as the first blocks of the file are not written.
     Ctz(List),
     /// A directory's first pair.
     Dir {
-        /// As the entry names it.
+        /// The pair, as the entry names it.
         pair: Pair,
-        /// Which directory that is; `None` when the pair cannot be read.
+        /// The directory at that pair; `None` if the pair cannot be read.
         dir: Option<DirId>,
     },
-    /// Anything else: kept as found.
+    /// Anything else. It is kept as it was found.
     Raw(u16, Part),
-    /// No struct at all.
+    /// There is no struct.
     Missing,
 }
 
 impl Data {
-    /// A file in blocks of which none is written yet.
+    /// A file with blocks, none of which is written yet.
     pub const EMPTY_LIST: Self = Self::Ctz(List { head: BLOCK_NULL, size: 0 });
 
     fn from_packed(packed: PackedEntry<'_>) -> Self {
@@ -128,14 +131,14 @@ impl Data {
         }
     }
 
-    /// Copy the bytes that it shares with others.
+    /// Make copies of the bytes that it shares with others.
     pub fn detach(&mut self) {
         if let Some(bytes) = self.part() {
             bytes.detach();
         }
     }
 
-    /// Its bytes, if it has some that may be shared.
+    /// Its bytes, if it holds any. They may be shared.
     fn part(&mut self) -> Option<&mut Part> {
         match self {
             Self::Inline(bytes) | Self::Raw(_, bytes) => Some(bytes),
@@ -163,24 +166,24 @@ impl Data {
     }
 }
 
-/// A user attribute; without data it is to be deleted.
+/// A user attribute. If it has no data, it will be deleted.
 #[derive(Debug, Clone)]
 pub struct Attr {
     /// Its type.
     pub ty: u8,
     /// Its data.
     pub data: Option<Part>,
-    /// Whether this is not on disk yet.
+    /// Whether this value is not on disk yet.
     pub dirty: bool,
 }
 
 impl Attr {
-    /// Bytes of a compacted pair it takes.
+    /// How many bytes of a compacted pair it takes.
     fn size_on_disk(&self) -> u32 {
         self.data.as_ref().map_or(0, |data| 4 + data.len() as u32)
     }
 
-    /// Copy the bytes that it shares with others.
+    /// Make copies of the bytes that it shares with others.
     pub fn detach(&mut self) {
         if let Some(data) = &mut self.data {
             data.detach();
@@ -188,16 +191,16 @@ impl Attr {
     }
 }
 
-/// The part an entry plays in pending moves.
+/// The role of an entry in pending moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// An ordinary entry.
+    /// It has none.
     Live,
-    /// Moved here; on disk it is still at its source.
+    /// It moves here. On disk, it is still in the source.
     Arriving(MoveId),
-    /// Moved away; on disk still here.
+    /// It moves away. On disk, it is still here.
     Leaving(MoveId),
-    /// To be replaced by the arriving entry of the same name; on disk still here.
+    /// The arriving entry of the same name will replace it. On disk, it is still here.
     Replaced(MoveId),
 }
 
@@ -212,29 +215,31 @@ pub struct Entry {
     pub data: Data,
     /// Its user attributes.
     pub attrs: Part<Attr>,
-    /// The open file that overlays its content.
+    /// The open file that has changes of its content.
     pub file: Option<FileId>,
-    /// Its part in pending moves.
+    /// Its role in pending moves.
     pub role: Role,
     /// Its id on disk.
     pub did: Option<u16>,
     /// Whether `data` is not on disk yet.
     pub dirty: bool,
-    /// Whether, until a split is flushed, the pair that was split holds this entry on disk.
+    /// Whether this entry is still on disk in the pair from which it was split off. This ends when
+    /// the split is flushed.
     pub inherited: bool,
-    /// Bytes not counted because the arriving entry that replaces this one takes them.
+    /// How many of its bytes are not counted, because the arriving entry that replaces it counts
+    /// them.
     pub discount: u32,
-    /// Whether others have its name.
+    /// Whether other entries have the same name.
     pub double: Double,
 }
 
 impl Entry {
-    /// A new entry, nowhere on disk.
+    /// A new entry, which is not on disk anywhere.
     pub fn new(name: &[u8], kind: Kind, data: Data) -> Self {
         Self::with_name(name.into(), kind, data)
     }
 
-    /// An entry as it is on disk under the id `did`, without its attributes.
+    /// The entry that has the id `did` on disk, without its attributes.
     fn on_disk(did: u16, packed: PackedEntry<'_>) -> Self {
         let kind = packed.name_type().map_or(Kind::Nameless, Kind::from_type);
         let entry = Self::with_name(packed.name_part(), kind, Data::from_packed(packed));
@@ -257,7 +262,7 @@ impl Entry {
         }
     }
 
-    /// The damage of an entry whose struct does not say where its content is.
+    /// The error for an entry whose struct does not say where its content is.
     pub fn bad_struct(&self, pair: Pair, id: u16) -> Corrupt {
         let why = match &self.data {
             Data::Missing => StructFault::Missing,
@@ -270,7 +275,8 @@ impl Entry {
         Corrupt::BadStruct { pair, id, why }
     }
 
-    /// Copy the bytes that it shares with others, so that it does not keep a whole log in memory.
+    /// Make copies of the bytes that it shares with others, so that it does not keep a whole log in
+    /// memory.
     pub fn detach(&mut self) {
         self.name.detach();
         self.data.detach();
@@ -279,41 +285,41 @@ impl Entry {
         }
     }
 
-    /// Bytes of a compacted pair it takes.
+    /// How many bytes of a compacted pair it takes.
     pub fn size_on_disk(&self) -> u32 {
         let attrs: u32 = self.attrs.iter().map(Attr::size_on_disk).sum();
         4 + self.name.len() as u32 + self.data.size_on_disk() + attrs
     }
 
-    /// The attributes it has, as types and data.
+    /// Its attributes, as types and data.
     pub fn present(&self) -> impl Iterator<Item = (u8, &[u8])> {
         self.attrs.iter().filter_map(|a| Some((a.ty, a.data.as_deref()?)))
     }
 
-    /// Bytes it adds to those of the entries beside it.
+    /// How many bytes it adds to the pair.
     fn weight(&self) -> u32 {
         self.size_on_disk().saturating_sub(self.discount)
     }
 
-    /// Whether it can be looked up and listed: a file or a directory here and not moved away,
-    /// of a name Linux can hold, and that the C driver opens under this name.
+    /// Whether it can be looked up and listed: it is a file or a directory, it is here and does not
+    /// move away, Linux can hold its name, and the C driver opens it by this name.
     pub fn is_visible(&self) -> bool {
         self.double != Double::Hidden && self.could_be_visible()
     }
 
-    /// Whether it could be looked up and listed, were it not for another of the same name.
+    /// Whether it could be looked up and listed if no other entry had the same name.
     pub fn is_hidden_double(&self) -> bool {
         self.double == Double::Hidden && self.could_be_visible()
     }
 
-    /// Whether it is visible, or hidden by nothing but another of its name.
+    /// Whether it is visible, or only another entry of the same name hides it.
     pub fn could_be_visible(&self) -> bool {
         matches!(self.role, Role::Live | Role::Arriving(_))
             && matches!(self.kind, Kind::File | Kind::Dir)
             && name::is_presentable(&self.name)
     }
 
-    /// Whether it changed since it was written, or never was.
+    /// Whether it has changed since it was written, or was never written.
     pub fn is_dirty(&self) -> bool {
         self.did.is_none() || self.dirty || self.attrs.iter().any(|a| a.dirty)
     }
@@ -346,9 +352,10 @@ impl Entry {
 /// Which entries a commit writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Select {
-    /// The move whose target this commit is: the arriving entry is written, the replaced deleted.
+    /// The commit to the target of this move: it writes the arriving entry, and deletes the
+    /// replaced one.
     pub arrive: Option<MoveId>,
-    /// The move whose source this commit is: the leaving entry is deleted.
+    /// The commit to the source of this move: it deletes the leaving entry.
     pub leave: Option<MoveId>,
 }
 
@@ -371,9 +378,9 @@ impl Select {
 pub struct LogEnd {
     /// Revision of the active block.
     pub rev: u32,
-    /// Bytes up to the end of the last commit.
+    /// The end of the last commit, in bytes.
     pub off: u32,
-    /// What the next commit's first tag is XORed with.
+    /// The value with which the first tag of the next commit is XORed.
     pub etag: u32,
 }
 
@@ -383,20 +390,20 @@ pub struct LogEnd {
 /// is inserted later has its own copy, so that it does not keep the log of another pair in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Mdir {
-    /// In the order of their ids.
+    /// The entries, in the order of their ids.
     pub entries: Vec<Entry>,
-    /// Ids in use on disk.
+    /// How many ids are in use on disk.
     disk_count: u16,
-    /// Bytes of all entries in a compacted pair.
+    /// How many bytes all entries take in a compacted pair.
     size: u32,
     /// How many attributes the entries have.
     attr_count: usize,
-    /// The most bytes that the entries share.
+    /// An upper bound of the bytes that the entries share.
     shared: u32,
 }
 
 impl Mdir {
-    /// What a log holds.
+    /// The entries of a log.
     pub fn from_log(log: &Log<Packed>) -> Self {
         let disk_count = log.entries.len() as u16;
         let mut entries = Vec::with_capacity(log.entries.len());
@@ -405,7 +412,7 @@ impl Mdir {
         let mut ends: Vec<(usize, u32)> = Vec::new();
         for (id, packed) in (0..).zip(log.entries.iter()) {
             if packed.is_empty() {
-                // nothing was ever stored under this id
+                // nothing was ever stored with this id
                 continue;
             }
             let before = attrs.len();
@@ -433,7 +440,7 @@ impl Mdir {
     }
 
     /// If the entries and their attributes are a small part of the log from which they were read,
-    /// let them share a copy of their own bytes, so that the rest of the log is freed.
+    /// give them copies of their own bytes, so that the rest of the log is freed.
     fn trim(&mut self, attrs: &mut [Attr]) {
         if self.shared > 2 * self.size + TRIM_MIN {
             let parts = self.entries.iter_mut().flat_map(|e| [Some(&mut e.name), e.data.part()]);
@@ -442,26 +449,27 @@ impl Mdir {
         }
     }
 
-    /// Bytes of all entries in a compacted pair.
+    /// How many bytes all entries take in a compacted pair.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// Rough bytes of memory held.
+    /// Approximately how many bytes of memory it takes.
     pub fn footprint(&self) -> usize {
-        // this is asked for after every change, so it must not look at every entry
+        // this is called after every change, so it must not look at every entry
         self.entries.len() * size_of::<Entry>()
             + self.attr_count * size_of::<Attr>()
             + self.size.max(self.shared) as usize
             + 128
     }
 
-    /// Whether nothing of an ordinary entry is here, nor waits to go.
+    /// Whether it holds no ordinary entry, and none that waits to move away.
     pub fn is_vacant(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The index of the entry `name` that `is_it`; entries are sorted when `sorted`.
+    /// The index of the entry `name` for which `is_it` is true. `sorted` says whether the entries
+    /// are sorted.
     pub fn find(&self, name: &[u8], sorted: bool, is_it: impl Fn(&Entry) -> bool) -> Option<usize> {
         let start = if sorted { self.lower_bound(name) } else { 0 };
         let mut here = self.entries[start..].iter();
@@ -473,27 +481,27 @@ impl Mdir {
         found.map(|i| start + i)
     }
 
-    /// Where `name` belongs among sorted entries; behind the superblock entry.
+    /// The place for `name` among sorted entries; it is after the superblock entry.
     pub fn lower_bound(&self, name: &[u8]) -> usize {
         self.entries.partition_point(|e| {
             e.kind == Kind::Superblock || name::cmp(&e.name, name) == Ordering::Less
         })
     }
 
-    /// Where `name` goes when order cannot be relied on: before the first greater name.
+    /// The place for `name` if the entries may be out of order: before the first greater name.
     pub fn first_greater(&self, name: &[u8]) -> Option<usize> {
         self.entries.iter().position(|e| {
             e.kind != Kind::Superblock && name::cmp(&e.name, name) == Ordering::Greater
         })
     }
 
-    /// Whether `added` entries more, and `grown` bytes more of all, leave it below both the number of
-    /// entries that splits it and `limit` bytes.
+    /// Whether it stays below the number of entries at which it is split, and below `limit` bytes,
+    /// if it gets `added` more entries and grows by `grown` bytes.
     pub fn takes(&self, added: usize, grown: u32, limit: u32) -> bool {
         self.size.saturating_add(grown) <= limit && self.entries.len() + added < COUNT_MAX
     }
 
-    /// Put `e` before the entry at `at`.
+    /// Insert `e` before the entry at `at`.
     pub fn insert(&mut self, at: usize, mut e: Entry) {
         e.detach();
         self.size += e.weight();
@@ -509,7 +517,7 @@ impl Mdir {
         e
     }
 
-    /// Change the entry at `at`, keeping count of sizes.
+    /// Change the entry at `at`, and update the counts of sizes.
     pub fn update<R>(&mut self, at: usize, change: impl FnOnce(&mut Entry) -> R) -> R {
         let e = &mut self.entries[at];
         let (size, attr_count) = (self.size - e.weight(), self.attr_count - e.attrs.len());
@@ -518,7 +526,7 @@ impl Mdir {
         r
     }
 
-    /// Split off the entries from `at` on; in their new pair nothing of them is on disk.
+    /// Split off the entries from `at` on. Their new pair is not on disk yet.
     pub fn split_off(&mut self, at: usize) -> Self {
         let mut entries = self.entries.split_off(at);
         for e in &mut entries {
@@ -548,12 +556,12 @@ impl Mdir {
         kept != usize::from(self.disk_count)
     }
 
-    /// Whether anything here is not on disk, moves included.
+    /// Whether anything is not on disk yet, including moves.
     pub fn is_dirty(&self) -> bool {
         self.entries.iter().any(|e| e.role != Role::Live) || self.has_changes(&Select::ALL)
     }
 
-    /// The difference from what is on disk as one commit behind the others.
+    /// The difference from what is on disk, as a commit to append.
     pub fn encode_append(
         &self,
         layout: Layout,
@@ -594,7 +602,7 @@ impl Mdir {
         w.finish()
     }
 
-    /// Everything as the first commit of an erased block.
+    /// Everything, as the first commit of an erased block.
     pub fn encode_compact(
         &self,
         layout: Layout,
@@ -606,7 +614,7 @@ impl Mdir {
         let mut w = Writer::compact(layout, rev);
         for (id, e) in self.entries.iter().filter(|e| select.includes(e)).enumerate() {
             if e.kind == Kind::Nameless {
-                // no name makes its id
+                // the id is created without a name
                 w.tag(tag::CREATE, id as u16, &[]);
             }
             e.encode_all(id as u16, &mut w);
@@ -620,7 +628,8 @@ impl Mdir {
         w.finish()
     }
 
-    /// A commit of `select` is on disk: ids, dirt and finished moves follow.
+    /// Note that a commit of `select` is on disk: this updates the ids, what is dirty, and the
+    /// finished moves.
     pub fn committed(&mut self, select: &Select) {
         self.entries.retain(|e| match e.role {
             Role::Replaced(m) => select.arrive != Some(m),
@@ -651,7 +660,7 @@ impl Mdir {
         self.attr_count = self.entries.iter().map(|e| e.attrs.len()).sum();
     }
 
-    /// Entry `id` of the log was deleted by a commit of its own.
+    /// Note that entry `id` of the log was deleted by a commit of its own.
     pub fn deleted_on_disk(&mut self, id: u16) {
         if let Some(at) = self.entries.iter().position(|e| e.did == Some(id)) {
             self.remove(at);
@@ -662,7 +671,7 @@ impl Mdir {
         }
     }
 
-    /// Directory `dir` has other blocks now.
+    /// Note that the directory `dir` has other blocks now.
     pub fn readdress_dir(&mut self, id: DirId, blocks: Pair) {
         for e in &mut self.entries {
             if let Data::Dir { pair, dir: Some(d) } = &mut e.data
@@ -673,12 +682,13 @@ impl Mdir {
         }
     }
 
-    /// Put entries that are all on disk into another order, given as ids; the ids stay theirs.
+    /// Put entries that are all on disk into another order, which is given as ids. The entries keep
+    /// their ids.
     pub fn reorder(&mut self, order: &[u16]) {
         self.entries.sort_by_key(|e| order.iter().position(|o| Some(*o) == e.did));
     }
 
-    /// What is on disk was written in another order, given as ids before.
+    /// Note that what is on disk was written in the order that was given as ids before.
     pub fn renumber(&mut self, order: &[u16]) {
         for e in &mut self.entries {
             let new = order.iter().position(|o| Some(*o) == e.did);
@@ -686,7 +696,7 @@ impl Mdir {
         }
     }
 
-    /// The pair was written as an empty one: nothing of it is on disk.
+    /// Note that the pair was written without entries, so nothing of it is on disk.
     pub fn nothing_on_disk(&mut self) {
         self.disk_count = 0;
         self.entries.iter_mut().for_each(|e| e.did = None);

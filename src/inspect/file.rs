@@ -1,4 +1,4 @@
-//! One file: where its entry stands, and every block of its content.
+//! One file: the place of its entry, and every block of its content.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -47,21 +47,21 @@ pub(super) fn attributes(entry: &RawEntry) -> Vec<AttributeReport> {
 /// One block of a file's list.
 #[derive(Debug, Clone, Serialize)]
 pub struct ListBlock {
-    /// Its index in the list.
+    /// The index of the block in the list.
     pub index: u32,
-    /// Its address.
+    /// The address of the block.
     pub block: u32,
-    /// Position in the file of its first byte of content.
+    /// Position of its first byte of content in the file.
     pub position: u64,
-    /// Bytes of content in it.
+    /// How many bytes of content it holds.
     pub bytes: u64,
-    /// Where its content begins in the block: behind the pointers.
+    /// Where its content begins in the block: after the pointers.
     pub data_offset: u32,
-    /// The addresses it points to, those of the blocks 1, 2, 4... before it in the list.
+    /// The addresses in its pointers, which lead to the blocks 1, 2, 4... before it in the list.
     pub pointers: Vec<u32>,
     /// Whether all pointers that lead to and from it agree.
     pub agrees: bool,
-    /// What else uses it.
+    /// What else uses the block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_with: Option<String>,
 }
@@ -71,17 +71,17 @@ pub struct ListBlock {
 pub struct FileReport {
     /// Its path.
     pub path: String,
-    /// The metadata pair that its entry stands in, the live half first.
+    /// The metadata pair that holds its entry, the live half first.
     pub pair: [u32; 2],
-    /// Its id there.
+    /// The id of its entry in the pair.
     pub id: u16,
-    /// What SPEC.md calls the type of its name, without `LFS_TYPE_`.
+    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`.
     pub r#type: &'static str,
-    /// Bytes of content.
+    /// Size in bytes.
     pub size: u32,
     /// How it is stored, in words.
     pub storage: String,
-    /// The content, where it is stored in the pair.
+    /// The content, if it is stored in the pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inline_hex: Option<String>,
     /// The blocks of its list, the head first.
@@ -101,19 +101,19 @@ impl Report for FileReport {
 }
 
 impl Inspector {
-    /// The files at `path`: more than one where a directory holds the name more than once.
+    /// The files at `path`. There are several if a directory holds a name more than once.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn file(&self, path: &[u8]) -> Result<Vec<FileReport>, Unanswered> {
-        // several entries of a name are mostly in one pair
+        // several entries of one name are usually in the same pair
         let mut read = HashMap::new();
         let found = self.find(path)?.into_iter();
         let files: Vec<FileReport> = found.filter_map(|at| self.file_at(at, &mut read)).collect();
         if files.is_empty() { Err(Unanswered::IsADirectory) } else { Ok(files) }
     }
 
-    /// What a metadata block holds; nothing if it cannot be read.
+    /// What a metadata block holds; nothing if the block cannot be read.
     pub(super) fn entries_in(&self, block: u32) -> Entries {
         match self.dialect {
             Dialect::Littlefs => {
@@ -127,7 +127,7 @@ impl Inspector {
         }
     }
 
-    /// The file of a node; none if that is a directory, or is not there any more.
+    /// The file of a node; `None` if the node is a directory, or does not exist any more.
     fn file_at(&self, at: usize, read: &mut HashMap<u32, Entries>) -> Option<FileReport> {
         let survey = self.survey();
         let node = survey.nodes.get(at)?;
@@ -197,7 +197,7 @@ impl Inspector {
             }
             Dialect::Littlefs | Dialect::V1 => {
                 let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
-                // A list may claim any number of blocks, and go round in circles.
+                // A list may claim any number of blocks, and may form a loop.
                 let (mut seen, mut again) = (HashSet::new(), None);
                 let visit = |met: Met<'_>| match met {
                     Met::Block(at) if !seen.insert(at.block) => {
@@ -230,8 +230,8 @@ impl Inspector {
         };
     }
 
-    /// Pointers at the start of block `index` of a list, and the position in the file of the first byte
-    /// behind them.
+    /// The pointers at the start of block `index` of a list, and the position in the file of the
+    /// first byte of content after them.
     fn block_of_list(&self, index: u32) -> (u32, u64) {
         let block_size = self.geometry().block_size;
         match self.dialect {
@@ -240,12 +240,12 @@ impl Inspector {
         }
     }
 
-    /// Pointers at the start of block `index` of a list.
+    /// The pointers at the start of block `index` of a list.
     pub(super) fn pointers(&self, index: u32) -> u32 {
         self.block_of_list(index).0
     }
 
-    /// What uses `block` besides the file `node`.
+    /// What uses `block`, other than the file `node`.
     fn other_use(&self, block: u32, node: usize) -> Option<String> {
         let survey = self.survey();
         let uses = [survey.use_of(block), survey.shared_with(block)];

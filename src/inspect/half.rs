@@ -10,79 +10,80 @@ use crate::disk::{GState, List, Pair, Superblock, Tag, superblock, tag};
 use crate::image::Dialect;
 use crate::show::{self, Show};
 
-/// Bytes that no commit can use: the C driver keeps them for the CRC tag.
+/// Bytes that no commit can use, because the C driver keeps them for the CRC tag.
 const RESERVED: u32 = 8;
 
-/// What becomes of a tag by what was written after it.
+/// Whether a tag still has an effect after everything that was written later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Effect {
-    /// It counts.
+    /// It has an effect.
     Live,
-    /// A later tag has taken its place, or its entry was deleted; or it ends a commit.
+    /// It has none any more: a later tag has replaced it, or its entry was deleted; or it is the
+    /// tag that ends a commit.
     Past,
-    /// No valid CRC covers it: it never counted.
+    /// It never had any: no valid CRC covers it.
     Torn,
 }
 
 /// One tag.
 #[derive(Debug, Clone, Serialize)]
 pub struct TagReport {
-    /// Where it stands in the block, in bytes; its data follows 4 bytes behind.
+    /// Its offset in the block, in bytes; its data begins 4 bytes later.
     pub offset: u32,
     /// The 11-bit type.
     pub r#type: u16,
     /// What SPEC.md calls it, without `LFS_TYPE_`.
     pub name: &'static str,
-    /// The id; none for tags of the pair.
+    /// The id; `None` for tags of the pair itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u16>,
-    /// Bytes of data; of a CRC tag, with the padding.
+    /// Bytes of data; for a CRC tag, including the padding.
     pub size: u32,
     /// Whether the length says that the attribute is deleted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
-    /// Whether it counts.
+    /// Whether it has an effect.
     pub effect: Effect,
-    /// The id that its entry has by now.
+    /// The id that its entry has now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id_now: Option<u16>,
     /// What the data means.
     pub value: String,
-    /// The data; of a CRC tag, only the CRC.
+    /// The data; for a CRC tag, only the CRC.
     pub data_hex: String,
 }
 
-/// A forward CRC, and whether the bytes behind the commit still match it.
+/// A forward CRC, and whether the bytes after the commit still match it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ForwardReport {
-    /// Bytes it covers.
+    /// How many bytes it covers.
     pub size: u32,
     /// The CRC in the tag.
     pub stored: u32,
-    /// The CRC of the bytes as they are, where they are inside the block.
+    /// The CRC of the bytes as they are now, if they are inside the block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub computed: Option<u32>,
     /// Whether the two are equal.
     pub matches: bool,
 }
 
-/// One commit, or the tags behind the last valid one.
+/// One commit, or the tags after the last valid one.
 #[derive(Debug, Clone, Serialize)]
 pub struct CommitReport {
-    /// Where it begins in the block, in bytes.
+    /// Its first byte in the block.
     pub offset: u32,
-    /// Where it ends, padding included.
+    /// The byte after its end, padding included.
     pub end: u32,
     /// Whether its CRC matches.
     pub valid: bool,
-    /// The CRC that is stored; none where there is no CRC tag.
+    /// The CRC that is stored; `None` if there is no CRC tag.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_stored: Option<u32>,
-    /// The CRC of the bytes as they are.
+    /// The CRC of the bytes as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_computed: Option<u32>,
-    /// Bytes of padding at its end.
+    /// Bytes of padding at the end.
     pub padding: u32,
     /// Its forward CRC.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,13 +92,13 @@ pub struct CommitReport {
     pub tags: Vec<TagReport>,
 }
 
-/// What a half is to its pair.
+/// The state of a half within its pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HalfState {
-    /// Its revision is the newer one: it counts.
+    /// It is valid, and has the newer revision, so it counts.
     Live,
-    /// It is valid, and older.
+    /// It is valid, but older.
     Superseded,
     /// No commit in it is valid.
     Invalid,
@@ -112,14 +113,15 @@ impl HalfState {
     }
 }
 
-/// What a driver does when it writes to the pair next.
+/// What a driver does with its next write to the pair.
 #[derive(Debug, Clone, Serialize)]
 pub struct AppendReport {
-    /// Whether it appends a commit here; otherwise it compacts into the other block.
+    /// Whether it appends a commit to this block; otherwise it compacts the pair into the other
+    /// block.
     pub appends: bool,
-    /// Bytes that a commit can use here.
+    /// How many bytes a commit may have here.
     pub room: u32,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
@@ -128,20 +130,20 @@ pub struct AppendReport {
 pub struct HalfReport {
     /// Its address.
     pub block: u32,
-    /// What it is to its pair.
+    /// Its state within the pair.
     pub state: HalfState,
     /// Its revision count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
-    /// The commits; the last may be torn.
+    /// The commits; the last one may be torn.
     pub commits: Vec<CommitReport>,
-    /// Where the last valid commit ends, in bytes from the block's start.
+    /// The end of the last valid commit, in bytes from the start of the block.
     pub end: u32,
-    /// Bytes behind it up to the last one that does not read 0xFF.
+    /// How many bytes after that there are up to the last byte that does not read 0xFF.
     pub trailing: u32,
     /// Why there are no more commits, in words.
     pub stop: String,
-    /// What a driver does next, if this half counts.
+    /// What a driver does with its next write, if this half counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<AppendReport>,
     /// Why it cannot be read.
@@ -150,7 +152,7 @@ pub struct HalfReport {
 }
 
 impl HalfReport {
-    /// Report a block whose bytes are these, in a dialect of version 2.
+    /// A report about a block that holds these bytes, in a dialect of version 2.
     pub(super) fn new(block: u32, bytes: &[u8], dialect: Dialect) -> Self {
         let mut half = Self {
             block,
@@ -186,7 +188,7 @@ impl HalfReport {
         half
     }
 
-    /// Report a block that cannot be read.
+    /// A report about a block that cannot be read.
     pub(super) fn unreadable(block: u32, error: String) -> Self {
         let mut half = Self::new(block, &[], Dialect::Littlefs);
         half.state = HalfState::Unreadable;
@@ -194,7 +196,7 @@ impl HalfReport {
         half
     }
 
-    /// Say that this half counts, in a filesystem whose superblock is this.
+    /// Add what is true only if this half counts, in a filesystem with this superblock.
     pub(super) fn make_live(&mut self, bytes: &[u8], superblock: Option<Superblock>) {
         self.state = HalfState::Live;
         self.append =
@@ -202,7 +204,7 @@ impl HalfReport {
     }
 }
 
-/// chamelon leaves zeros behind the last commit, and reads no further.
+/// chamelon leaves zeros after the last commit, and reads no further.
 fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
     let behind = bytes.get(taken.end as usize..).unwrap_or_default();
     if behind.get(..4).is_none_or(|word| word == [0; 4]) {
@@ -214,7 +216,7 @@ fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
 }
 
 impl AppendReport {
-    /// As `lfs_dir_fetchmatch` and `lfs_dir_compact` of the C driver decide.
+    /// This follows `lfs_dir_fetchmatch` and `lfs_dir_compact` of the C driver.
     fn of(taken: &Dissection, bytes: &[u8], superblock: Option<Superblock>) -> Self {
         let room = (bytes.len() as u32).saturating_sub(taken.end).saturating_sub(RESERVED);
         let forward = taken.commits.last().and_then(|commit| commit.forward);
@@ -280,7 +282,7 @@ impl CommitReport {
         }
     }
 
-    /// The tags behind the last valid commit.
+    /// The tags after the last valid commit.
     fn torn(taken: &Dissection, bytes: &[u8]) -> Self {
         let is_superblock = names_superblock(&taken.open, bytes);
         let (crc_stored, crc_computed) = match taken.stop {
@@ -332,14 +334,15 @@ impl TagReport {
     }
 }
 
-/// Whether these tags name id 0 as the superblock entry.
+/// Whether id 0 is the superblock entry by these tags.
 fn names_superblock(tags: &[Placed], bytes: &[u8]) -> bool {
     tags.iter().any(|placed| {
         placed.tag.type3() == tag::SUPERBLOCK && placed.data(bytes) == superblock::MAGIC
     })
 }
 
-/// What the data of a tag means; `is_superblock` if id 0 of its commit is the superblock entry.
+/// What the data of a tag means; `is_superblock` says whether id 0 of its commit is the superblock
+/// entry.
 fn value(t: Tag, data: &[u8], is_superblock: bool) -> String {
     if t.is_deleted() && t.type1() != tag::NAME && t.type3() != tag::DELETE {
         return "deleted".to_owned();
@@ -385,7 +388,7 @@ fn value(t: Tag, data: &[u8], is_superblock: bool) -> String {
     }
 }
 
-/// A global state, or a delta of it.
+/// A global state, or a delta of one.
 pub(super) fn gstate_words(state: GState) -> String {
     let mut words = Vec::new();
     if state.needs_sync() {

@@ -1,4 +1,4 @@
-//! The history of an entry: what each commit that is still there did to it.
+//! The history of an entry: what was done to it by each commit that still exists.
 
 use std::collections::HashMap;
 
@@ -10,30 +10,30 @@ use crate::disk::log::{Log, Parsed, parse};
 use crate::disk::tag;
 use crate::image::Dialect;
 
-/// One tag of a history.
+/// One step of a history: a tag.
 #[derive(Debug, Clone, Serialize)]
 pub struct LogStep {
-    /// The block it stands in.
+    /// The block that holds it.
     pub block: u32,
-    /// That block's revision.
+    /// The revision of that block.
     pub revision: u32,
-    /// Which commit of the block, from 0 on.
+    /// The number of the commit in the block, from 0 on.
     pub commit: usize,
-    /// The tag, with the id that the entry had then.
+    /// The tag, with the id that the entry had at that time.
     #[serde(flatten)]
     pub tag: TagReport,
 }
 
-/// The history of an entry, as far as both halves of its pair hold it.
+/// The history of an entry, as far as the halves of its pair still hold it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LogReport {
     /// The path of the entry.
     pub path: String,
-    /// The metadata pair that it stands in, the live half first.
+    /// The metadata pair that holds it, the live half first.
     pub pair: [u32; 2],
-    /// Its id there.
+    /// The id of the entry in the pair.
     pub id: u16,
-    /// What was written, the oldest first: first the superseded half, then the live one.
+    /// The steps, oldest first: those in the superseded half, then those in the live half.
     pub steps: Vec<LogStep>,
 }
 
@@ -44,15 +44,15 @@ impl Report for LogReport {
 }
 
 impl Inspector {
-    /// The histories of the entries at `path`: more than one where a directory holds the name more
+    /// The histories of the entries at `path`. There are several if a directory holds a name more
     /// than once.
     ///
     /// # Errors
-    /// When there is none, or it is the root directory.
+    /// If there is none, or it is the root directory.
     pub fn log(&self, path: &[u8]) -> Result<Vec<LogReport>, Unanswered> {
         let survey = self.survey();
         let mut reports = Vec::new();
-        // several entries of a name are mostly in one pair
+        // several entries of one name are usually in the same pair
         let mut read: HashMap<u32, (HalfReport, Vec<u8>)> = HashMap::new();
         for at in self.find(path)? {
             let Some(node) = survey.nodes.get(at) else { continue };
@@ -76,7 +76,7 @@ impl Inspector {
     }
 }
 
-/// The id of the entry of that name.
+/// The id of the entry with that name.
 fn find(log: &Log, name: &[u8]) -> Option<u16> {
     let is_it = |entry: &crate::disk::log::RawEntry| {
         *entry.name == *name && entry.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK)
@@ -84,8 +84,8 @@ fn find(log: &Log, name: &[u8]) -> Option<u16> {
     log.entries.iter().position(is_it).map(|id| id as u16)
 }
 
-/// Add the tags of the entry which has this id in the end. Ids shift with each creation and deletion,
-/// so the tags are followed backwards; in chamelon's dialect they never do.
+/// Add the tags of the entry that has this id at the end. Ids shift with each creation and
+/// deletion, so the tags are followed backwards. In chamelon's dialect, ids never shift.
 fn history(half: &HalfReport, id: u16, ids_shift: bool, steps: &mut Vec<LogStep>) {
     let first = steps.len();
     let mut id = id;

@@ -1,4 +1,4 @@
-//! A metadata pair: both halves, and what it holds.
+//! A metadata pair: both of its halves, and its entries.
 
 use serde::Serialize;
 
@@ -13,17 +13,17 @@ use crate::disk::{List, Pair, Tag, Tail, rev_newer, tag};
 use crate::image::Dialect;
 use crate::show::{self, Show, base64_unless_text};
 
-/// An entry as its pair holds it.
+/// An entry, as it is stored in its pair.
 #[derive(Debug, Clone, Serialize)]
 pub struct EntryReport {
     /// The id.
     pub id: u16,
-    /// What SPEC.md calls the type of its name, without `LFS_TYPE_`; none without a name.
+    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`; `None` if it has no name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
     /// Its name.
     pub name: String,
-    /// The bytes of the name, where they are not UTF-8.
+    /// The bytes of the name, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_base64: Option<String>,
     /// Where its content is.
@@ -36,16 +36,16 @@ pub struct EntryReport {
 /// A metadata pair.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairReport {
-    /// The two blocks, in the order they were asked for.
+    /// The two blocks, in the order in which the caller named them.
     pub pair: [u32; 2],
-    /// What the walk over the filesystem says of it, in words.
+    /// What the pair is used for by the walk over the filesystem, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_as: Option<String>,
     /// Both halves.
     pub halves: Vec<HalfReport>,
-    /// What the live half holds, by id.
+    /// The entries of the live half, by id.
     pub entries: Vec<EntryReport>,
-    /// Where the thread, or in chamelon's dialect the directory, goes on, in words.
+    /// Where the thread goes on, in words; in chamelon's dialect, where the directory goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<String>,
     /// What the pair contributes to the global state, in words.
@@ -69,10 +69,10 @@ impl PairReport {
 }
 
 impl Inspector {
-    /// Both halves of a metadata pair, tag by tag, whether anything names it or not.
+    /// Both halves of a metadata pair, tag by tag, whether or not anything names the pair.
     ///
     /// # Errors
-    /// When a block is outside the filesystem.
+    /// If a block is outside the filesystem.
     pub fn pair(&self, pair: Pair) -> Result<PairReport, Unanswered> {
         let blocks = self.blocks_of_pair(pair)?;
         let mut report = PairReport {
@@ -124,7 +124,7 @@ impl Inspector {
         Ok(report)
     }
 
-    /// A block as half of a pair, and its bytes.
+    /// A report about a block as half of a pair, and the bytes of the block.
     pub(super) fn half(&self, block: u32) -> (HalfReport, Vec<u8>) {
         match self.bytes(block) {
             Ok(bytes) => (HalfReport::new(block, &bytes, self.dialect), bytes),
@@ -132,7 +132,7 @@ impl Inspector {
         }
     }
 
-    /// What a pair is used as; none if nothing names it.
+    /// What a pair is used for; `None` if nothing names it.
     pub(super) fn used_as(&self, pair: Pair) -> Option<String> {
         let survey = self.survey();
         let seen = pair.0.iter().find_map(|&block| survey.pair_of(block))?;
@@ -162,7 +162,7 @@ fn tail_words(tail: Tail) -> String {
 }
 
 impl PairReport {
-    /// Say what the live half holds.
+    /// Add what the live half holds.
     fn hold_log(&mut self, log: &Log) {
         if log.odd {
             self.damage.push("it holds tags that no driver writes".to_owned());

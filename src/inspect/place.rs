@@ -1,4 +1,4 @@
-//! One block, whatever it is.
+//! One block, whatever it holds.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ use super::{Inspector, Report, Unanswered, hex, version1};
 use crate::disk::read_u32_le;
 use crate::image::Dialect;
 
-/// Bytes of a block that are shown.
+/// How many bytes of a block are shown.
 const SHOWN: usize = 256;
 
 /// A block as half of a metadata pair.
@@ -18,12 +18,12 @@ const SHOWN: usize = 256;
 pub enum MetadataReport {
     /// Commits and tags.
     Log(HalfReport),
-    /// The one commit that a block of version 1 is.
+    /// The one commit of which a block of version 1 consists.
     Version1(version1::HalfReport),
 }
 
 impl MetadataReport {
-    /// Whether it holds what counts, or once did.
+    /// Whether it holds a valid commit.
     fn is_valid(&self) -> bool {
         match self {
             Self::Log(half) => half.end > 0,
@@ -45,21 +45,21 @@ impl MetadataReport {
 pub struct BlockReport {
     /// Its address.
     pub block: u32,
-    /// Where it begins in the filesystem, in bytes.
+    /// Its first byte in the filesystem.
     pub position: u64,
-    /// Where it begins in the image file, or in what is wrapped in it, in bytes.
+    /// Its first byte in the image file, or in the content that is wrapped in it.
     pub image_position: u64,
     /// What it is used for, in words; `free` if nothing uses it.
     pub used_as: String,
-    /// What else it is used for, which is damage.
+    /// What else it is used for. This is damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_with: Option<String>,
-    /// Bytes up to the last one that does not read 0xFF.
+    /// How many bytes there are up to the last byte that does not read 0xFF.
     pub written: u32,
-    /// As a block of a list: the addresses at its start.
+    /// If it is a block of a list: the addresses at its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pointers: Vec<u32>,
-    /// As a metadata block: what stands in it.
+    /// If it is a metadata block: its commits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<MetadataReport>,
     /// Its first bytes.
@@ -77,10 +77,10 @@ impl Report for BlockReport {
 }
 
 impl Inspector {
-    /// What a block is used for, and what stands in it.
+    /// What a block is used for, and what it holds.
     ///
     /// # Errors
-    /// When the block is outside the filesystem.
+    /// If the block is outside the filesystem.
     pub fn block(&self, block: u32) -> Result<BlockReport, Unanswered> {
         self.in_range(block)?;
         let survey = self.survey();
@@ -130,7 +130,8 @@ impl Inspector {
         Ok(report)
     }
 
-    /// A block as metadata, and its bytes; `live` if it is the half of its pair that counts.
+    /// A report about a block as metadata, and its bytes; `live` says whether it is the half of its
+    /// pair that counts.
     fn metadata(&self, block: u32, live: bool) -> (MetadataReport, Vec<u8>) {
         if self.dialect == Dialect::V1 {
             let (mut half, bytes) = self.half_of_version1(block);

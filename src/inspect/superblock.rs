@@ -1,4 +1,4 @@
-//! The superblock, in all its copies.
+//! All copies of the superblock.
 
 use serde::Serialize;
 
@@ -12,21 +12,21 @@ use crate::disk::{Pair, Superblock};
 /// One copy of the superblock.
 #[derive(Debug, Clone, Serialize)]
 pub struct SuperblockCopy {
-    /// The block it stands in.
+    /// The block that holds it.
     pub block: u32,
-    /// That block's revision.
+    /// The revision of that block.
     pub revision: u32,
     /// Whether that block is the live half of its pair.
     pub live: bool,
-    /// Whether this is the copy that counts: that of the root's pair.
+    /// Whether this is the copy that counts: the one in the root's pair.
     pub counts: bool,
-    /// `2.0`, `2.1`, or of version 1 `1.0` or `1.1`.
+    /// `2.0` or `2.1`; for version 1, `1.0` or `1.1`.
     pub disk_version: String,
     /// Bytes in a block.
     pub block_size: u32,
     /// Blocks in the filesystem.
     pub block_count: u32,
-    /// Of version 1: the first pair of the root directory.
+    /// For version 1: the first pair of the root directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root: Option<[u32; 2]>,
     /// Longest name, in bytes.
@@ -35,7 +35,7 @@ pub struct SuperblockCopy {
     pub file_max: u32,
     /// Largest user attribute, in bytes.
     pub attr_max: u32,
-    /// All of that, in words.
+    /// All of these, in words.
     #[serde(skip)]
     pub(super) words: String,
 }
@@ -43,11 +43,11 @@ pub struct SuperblockCopy {
 /// The superblock.
 #[derive(Debug, Clone, Serialize)]
 pub struct SuperblockReport {
-    /// Bytes in a block, as the image was opened.
+    /// The block size in bytes with which the image was opened.
     pub block_size: u32,
-    /// Blocks, as the image was opened.
+    /// The number of blocks with which the image was opened.
     pub block_count: u32,
-    /// All copies: those of blocks 0 and 1 first, then those of the pairs behind.
+    /// All copies: first those in blocks 0 and 1, then those in the later pairs of the chain.
     pub copies: Vec<SuperblockCopy>,
     /// What is wrong.
     pub problems: Vec<Problem>,
@@ -133,7 +133,7 @@ impl Inspector {
     }
 }
 
-/// The version as people write it.
+/// The version in the usual form.
 pub(super) fn version(superblock: &Superblock) -> String {
     format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff)
 }

@@ -1,4 +1,5 @@
-//! A walk over the whole filesystem that goes on past damage: thread, tree, and who uses each block.
+//! A walk over the whole filesystem that continues after damage: the thread, the tree, and what
+//! uses each block.
 
 mod foreign;
 
@@ -13,30 +14,30 @@ use crate::disk::{GState, Pair, Superblock, Tail, tag};
 use crate::mdir::store::{self, Fetched};
 use crate::show::{self, Show, count, path_from_end};
 
-/// Problems that are kept; the rest are counted.
+/// How many problems are kept; further ones are only counted.
 const PROBLEMS_MAX: usize = 200;
-/// Blocks of lists that share blocks with others, followed for each block of the filesystem: so many
-/// lists over the same blocks do not take for ever.
+/// If lists share blocks, how many blocks of such lists are followed for each block of the
+/// filesystem. Without this limit, many lists over the same blocks would take very long.
 const SHARED_PER_BLOCK: u64 = 8;
 
-/// A metadata pair that the walk came to.
+/// A metadata pair that the walk has reached.
 #[derive(Debug, Clone)]
 pub struct SeenPair {
     /// The two blocks, the live one first.
     pub pair: Pair,
     /// Revision of the live block.
     pub rev: u32,
-    /// Revision in the first bytes of the other.
+    /// The revision in the first bytes of the other block.
     pub twin_rev: u32,
     /// End of the last valid commit in the live block, in bytes.
     pub used: u32,
     /// Ids in use.
     pub ids: usize,
-    /// The tail, if one was ever written.
+    /// The tail, if the pair has one.
     pub tail: Option<Tail>,
     /// What it contributes to the global state.
     pub delta: GState,
-    /// Whether the thread leads here.
+    /// Whether it is in the thread.
     pub threaded: bool,
     /// Whether it holds a superblock entry.
     pub superblock: Option<Superblock>,
@@ -52,7 +53,7 @@ pub enum Kind {
         /// The pairs that could be read, in their order.
         pairs: Vec<usize>,
     },
-    /// A file whose content stands in its pair.
+    /// A file whose content is stored in its pair.
     Inline {
         /// Bytes of content.
         size: u32,
@@ -64,21 +65,22 @@ pub enum Kind {
         /// Bytes of content.
         size: u32,
     },
-    /// Something this library does not know, or whose struct is missing or unusable.
+    /// Something that this library does not know, or that has no usable struct.
     Other,
 }
 
 /// An entry of the tree; the first one is the root.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// The directory that holds it; none for the root and for directories that nothing names.
+    /// The directory that holds it; `None` for the root and for directories that nothing names.
     pub parent: Option<usize>,
     /// Its name, without the path.
     pub name: Box<[u8]>,
-    /// The pair that its entry stands in, as an index of [`Survey::pairs`], and its id there; in version
-    /// 1, where entries have no ids, its number in the block, from 0.
+    /// The pair that holds its entry, as an index of [`Survey::pairs`], and the id of the entry in
+    /// the pair. In version 1, entries have no ids; there it is the number of the entry in its
+    /// block, from 0 on.
     pub entry: Option<(usize, u16)>,
-    /// Type of its name tag.
+    /// The type of its name tag.
     pub name_type: u16,
     /// What it is.
     pub kind: Kind,
@@ -100,13 +102,14 @@ pub enum Use {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Problem {
-    /// Where: a path, a pair, a block.
+    /// The place: a path, a pair or a block.
     pub place: String,
     /// What it means.
     pub message: String,
 }
 
-/// The numbers of paths, each by the number of the directory's path and the name in it.
+/// The numbers of paths. Each path is given by the number of its directory's path and the name in
+/// that directory.
 pub type PathNumbers<'a> = HashMap<(Option<usize>, &'a [u8]), usize>;
 
 /// What the walk found.
@@ -116,17 +119,17 @@ pub struct Survey {
     pub geometry: Geometry,
     /// The superblock that counts: the last one of the thread.
     pub superblock: Option<Superblock>,
-    /// All pairs, those of the thread first and in its order.
+    /// All pairs: first those of the thread, in its order.
     pub pairs: Vec<SeenPair>,
-    /// All entries; the root first. Children come behind their directory.
+    /// All entries: first the root, and each directory before its content.
     pub nodes: Vec<Node>,
     /// The sum of the deltas of all pairs in the thread.
     pub gstate: GState,
-    /// Whether the thread could be followed to its end; none in a dialect without a thread.
+    /// Whether the thread could be followed to its end; `None` in a dialect without a thread.
     pub thread_whole: Option<bool>,
-    /// What is wrong, in the order found.
+    /// What is wrong, in the order in which it was found.
     pub problems: Vec<Problem>,
-    /// How many more problems there were.
+    /// How many more problems were found.
     pub more_problems: u64,
     uses: HashMap<u32, Use>,
     shared: HashMap<u32, Use>,
@@ -143,7 +146,7 @@ impl Survey {
         walk.survey
     }
 
-    /// Of a filesystem whose root cannot be read.
+    /// A survey of a filesystem whose root cannot be read.
     pub(super) fn without_root(geometry: Geometry, why: &dyn std::fmt::Display) -> Self {
         let (place, message) = ("/".to_owned(), why.to_string());
         let root = Node::directory(None, Box::default(), None);
@@ -174,7 +177,7 @@ impl Survey {
         self.uses.get(&block).copied()
     }
 
-    /// What else uses `block`, which only one thing should.
+    /// What else uses `block`, although only one thing should.
     pub fn shared_with(&self, block: u32) -> Option<Use> {
         self.shared.get(&block).copied()
     }
@@ -184,13 +187,13 @@ impl Survey {
         self.uses.len()
     }
 
-    /// The path of an entry for people, from `/` on, as [`Survey::path_bytes`].
+    /// The path of an entry for people, from `/` on, shortened like [`Survey::path_bytes`].
     pub fn path(&self, node: usize) -> String {
         self.path_bytes(node).show().to_string()
     }
 
-    /// The path of an entry as it is stored, from `/` on. Of a path of more than about 400 bytes, only
-    /// the end is given, behind `.../`.
+    /// The path of an entry as it is stored, from `/` on. If it has more than about 400 bytes, only
+    /// its end is returned, after `.../`.
     pub fn path_bytes(&self, node: usize) -> Vec<u8> {
         path_from_end(self.upward(node).map(|node| &*node.name))
     }
@@ -201,15 +204,15 @@ impl Survey {
         std::iter::successors(self.nodes.get(node), above)
     }
 
-    /// The entries at `path`, whose parts are separated by slashes: more than one where a directory
+    /// The entries at `path`, in which slashes separate the names. There are several if a directory
     /// holds a name more than once.
     pub fn find(&self, path: &[u8]) -> Vec<usize> {
         let parts = path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
         let parts: Vec<&[u8]> = parts.collect();
-        // for each entry, how many names of the path lead to it; none if its own path is different
+        // for each entry, how many names of the path lead to it; `None` if its own path differs
         let mut matched: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
-            // a directory comes before what is in it
+            // each directory comes before its content
             let above = node.parent.and_then(|up| matched.get(up).copied().flatten());
             let is_next = |&at: &usize| parts.get(at).is_some_and(|part| *node.name == **part);
             matched.push(match matched.is_empty() {
@@ -221,8 +224,8 @@ impl Survey {
         (0..self.nodes.len()).filter(is_it).collect()
     }
 
-    /// A number for the path of each entry. The same path has the same number in all surveys that use
-    /// the same `numbers`, which this extends.
+    /// A number for the path of each entry. The same path has the same number in all surveys that
+    /// use the same `numbers`; new paths are added to it.
     pub fn path_numbers<'a>(&'a self, numbers: &mut PathNumbers<'a>) -> Vec<usize> {
         let mut all: Vec<usize> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -233,7 +236,7 @@ impl Survey {
         all
     }
 
-    /// The pair that `block` is a half of.
+    /// The pair to which `block` belongs.
     pub fn pair_of(&self, block: u32) -> Option<&SeenPair> {
         match self.use_of(block)? {
             Use::Live(pair) | Use::Twin(pair) => self.pairs.get(pair),
@@ -244,7 +247,7 @@ impl Survey {
     /// What uses a block, in words.
     pub fn describe(&self, of: Use) -> String {
         let pair = |at: usize| match self.pairs.get(at) {
-            // in version 1 the root has a pair of its own
+            // in version 1, the root has a pair of its own
             Some(SeenPair { pair, superblock: Some(superblock), .. })
                 if superblock.is_version1() =>
             {
@@ -265,11 +268,11 @@ impl Survey {
     }
 }
 
-/// The walk in progress.
+/// A walk in progress.
 struct Walk<'a> {
     dev: &'a dyn BlockDevice,
     survey: Survey,
-    /// What pairs hold, until the tree has come to them.
+    /// The content of pairs that the walk over the tree has not reached yet.
     logs: HashMap<usize, Log>,
     by_block: HashMap<u32, usize>,
     budget: u64,
@@ -307,7 +310,7 @@ impl Walk<'_> {
         self.survey.thread_whole = Some(true);
     }
 
-    /// Add a pair, and say which one it is.
+    /// Add a pair, and return its index.
     fn take(&mut self, fetched: Fetched, threaded: bool) -> usize {
         let Fetched { pair, log, unreadable, .. } = fetched;
         let at = self.survey.pairs.len();
@@ -339,7 +342,7 @@ impl Walk<'_> {
         at
     }
 
-    /// Note what a block is used for; false if something else uses it.
+    /// Note what a block is used for; the result is false if something else already uses it.
     fn claim(&mut self, block: u32, of: Use) -> bool {
         let Some(&other) = self.survey.uses.get(&block) else {
             self.survey.uses.insert(block, of);
@@ -415,7 +418,7 @@ impl Walk<'_> {
         self.survey.nodes.len() - 1
     }
 
-    /// The pair at which directory `dir` begins or goes on, which becomes its own.
+    /// The pair at which the directory `dir` begins or continues. It now belongs to this directory.
     fn enter(&mut self, pair: Pair, dir: usize) -> Option<usize> {
         let path = |walk: &Self| walk.survey.path(dir);
         let known: HashSet<usize> =
@@ -447,8 +450,8 @@ impl Walk<'_> {
         Some(at)
     }
 
-    /// The entries of one pair of directory `dir`; returns the directories among them with their
-    /// first pairs.
+    /// Add the entries of one pair of the directory `dir`. The result is the directories among
+    /// them, each with its first pair.
     fn entries(&mut self, at: usize, dir: usize) -> Vec<(usize, usize)> {
         let Some(log) = self.logs.remove(&at) else { return Vec::new() };
         let hidden = self.survey.gstate.pending_move().filter(|(pair, _)| {
@@ -487,7 +490,7 @@ impl Walk<'_> {
         below
     }
 
-    /// Claim the blocks of a file's list.
+    /// Note that a file uses the blocks of its list.
     fn list(&mut self, node: usize, list: List) {
         let (dev, geometry) = (self.dev, self.survey.geometry);
         let mut shared = 0_u64;
@@ -504,7 +507,7 @@ impl Walk<'_> {
                     self.survey.uses.insert(at.block, of);
                 }
                 Some(_) if self.budget == 0 => return ControlFlow::Break(()),
-                // one finding is enough for a whole list
+                // one finding for each list is enough
                 Some(_) if shared == 0 => {
                     self.claim(at.block, of);
                     shared += 1;

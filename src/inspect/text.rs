@@ -12,11 +12,11 @@ use super::{
 use crate::disk::{Pair, Superblock};
 use crate::show;
 
-/// Bytes of data that are shown in a line.
+/// How many bytes of data are shown in a line.
 const SNIPPET: usize = 16;
-/// Characters of a tag's or an entry's value that are shown beside the other half's.
+/// How many characters of a value are shown if the other half is shown beside it.
 pub(super) const VALUE: usize = 44;
-/// Between the two halves.
+/// The separator between the two halves.
 const GAP: &str = "  |  ";
 
 /// Two blocks of lines, side by side.
@@ -42,7 +42,7 @@ pub(super) fn shortened(value: String, max: usize) -> String {
     value.chars().take(max.saturating_sub(3)).collect::<String>() + "..."
 }
 
-/// A few bytes: as text where all are visible, else in hexadecimal.
+/// A few bytes: as text if all of them are visible characters, otherwise in hexadecimal.
 pub(super) fn snippet(data: &[u8]) -> String {
     let shown = data.get(..SNIPPET).unwrap_or(data);
     let more = if data.len() > shown.len() { "..." } else { "" };
@@ -63,7 +63,7 @@ pub(super) fn superblock_words(superblock: &Superblock) -> String {
     )
 }
 
-/// Bytes as hexdump -C shows them.
+/// Bytes in the format of `hexdump -C`.
 pub(super) fn hexdump(bytes: &[u8]) -> String {
     let mut out = String::new();
     for (line, chunk) in bytes.chunks(16).enumerate() {
@@ -98,7 +98,8 @@ pub(super) fn damage(f: &mut Formatter<'_>, damage: &[String]) -> fmt::Result {
 }
 
 impl TagReport {
-    /// One line: offset, type, name, id, size and value; a minus where it does not count any more.
+    /// One line: mark, offset, type, name, id, size and value. The mark is a minus if the tag has
+    /// no effect any more.
     fn line(&self, value_max: usize) -> String {
         let mark = match self.effect {
             Effect::Live => ' ',

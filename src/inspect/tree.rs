@@ -16,7 +16,7 @@ pub struct PairSummary {
     pub pair: [u32; 2],
     /// Their revisions.
     pub revisions: [u32; 2],
-    /// The path of its directory; none where nothing in the tree names it.
+    /// The path of its directory; `None` if nothing in the tree names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
     /// Whether it holds a superblock entry.
@@ -25,12 +25,12 @@ pub struct PairSummary {
     pub ids: usize,
     /// Bytes of the live block up to the end of its last commit.
     pub used_bytes: u32,
-    /// The pair behind it in the thread; none at the end.
+    /// The next pair in the thread; `None` at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<[u32; 2]>,
-    /// Whether that one is of the same directory.
+    /// Whether the next pair belongs to the same directory.
     pub hard: bool,
-    /// Whether the thread leads here; none in a dialect without a thread.
+    /// Whether it is in the thread; `None` in a dialect without a thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threaded: Option<bool>,
 }
@@ -40,36 +40,36 @@ pub struct PairSummary {
 pub struct TreeEntry {
     /// Its path.
     pub path: String,
-    /// The bytes of its name, where they are not UTF-8.
+    /// The bytes of its name, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_base64: Option<String>,
-    /// What SPEC.md calls the type of its name, without `LFS_TYPE_`.
+    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`.
     pub r#type: &'static str,
-    /// The pair that its entry stands in, the live half first.
+    /// The pair that holds its entry, the live half first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair: Option<[u32; 2]>,
-    /// Its id there.
+    /// The id of the entry in the pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u16>,
-    /// Bytes of content.
+    /// Size in bytes.
     pub size: u32,
     /// How its content is stored: `inline`, `list`, `pairs` or `unknown`.
     pub storage: &'static str,
-    /// Of a list: its last block.
+    /// For a list: its last block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<u32>,
-    /// Blocks of a list, or pairs of a directory.
+    /// The number of blocks of a list, or of pairs of a directory.
     pub count: u32,
 }
 
-/// Everything.
+/// The whole filesystem.
 #[derive(Debug, Clone, Serialize)]
 pub struct TreeReport {
-    /// All pairs: those of the thread in its order, then others.
+    /// All pairs: first those of the thread, in its order, then the others.
     pub pairs: Vec<PairSummary>,
-    /// All entries, each behind its directory.
+    /// All entries, each after its directory.
     pub entries: Vec<TreeEntry>,
-    /// Whether the thread could be followed to its end; none in a dialect without a thread.
+    /// Whether the thread could be followed to its end; `None` in a dialect without a thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread_whole: Option<bool>,
     /// What is wrong.
@@ -83,58 +83,59 @@ pub struct TreeReport {
 pub struct DirReport {
     /// Its path.
     pub path: String,
-    /// The pair that its own entry stands in, the live half first; none for the root.
+    /// The pair that holds its own entry, the live half first; `None` for the root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry_pair: Option<[u32; 2]>,
-    /// Its id there.
+    /// The id of that entry in the pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u16>,
     /// Its own pairs, in their order.
     pub pairs: Vec<PairSummary>,
-    /// What it holds.
+    /// Its entries.
     pub entries: Vec<TreeEntry>,
-    /// Entries in its pairs that are being moved elsewhere: a rename was interrupted.
+    /// Entries in its pairs that are being moved to another place: a rename was interrupted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub moved: Vec<MovedEntry>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
 
-/// An entry that is being moved: in version 1 it has a mark, in version 2 the global state names it.
+/// An entry that is being moved. In version 1 it has a mark; in version 2 the global state names
+/// it.
 #[derive(Debug, Clone, Serialize)]
 pub struct MovedEntry {
     /// Its name.
     pub name: String,
-    /// The pair that it stands in, the live half first.
+    /// The pair that holds it, the live half first.
     pub pair: [u32; 2],
-    /// Its id there.
+    /// The id of the entry in the pair.
     pub id: u16,
 }
 
-/// The global state, and who contributes to it.
+/// The global state, and the pairs that contribute to it.
 #[derive(Debug, Clone, Serialize)]
 pub struct GStateReport {
     /// The sum of all deltas, as stored: three little-endian words.
     pub sum_hex: String,
     /// Whether an interrupted operation may have left orphans.
     pub needs_sync: bool,
-    /// The entry that was moved away and is still to be deleted.
+    /// The entry that was moved elsewhere, and must still be deleted here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending_move: Option<PendingMove>,
     /// The sum, in words.
     pub value: String,
     /// The pairs whose delta is not zero.
     pub contributions: Vec<Contribution>,
-    /// Whether the thread could be followed to its end: otherwise the sum means nothing.
+    /// Whether the thread could be followed to its end. If not, the sum means nothing.
     pub thread_whole: bool,
 }
 
-/// An entry that is to be deleted because it was moved.
+/// An entry that must be deleted because it was moved.
 #[derive(Debug, Clone, Serialize)]
 pub struct PendingMove {
-    /// The pair it stands in.
+    /// The pair that holds it.
     pub pair: [u32; 2],
-    /// Its id there.
+    /// The id of the entry in the pair.
     pub id: u16,
 }
 
@@ -208,7 +209,7 @@ impl Survey {
         })
     }
 
-    /// All entries in the order of a listing: each directory before what it holds.
+    /// All entries, each directory before its content.
     fn listing(&self) -> Vec<usize> {
         let mut children: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
         let mut todo = Vec::new();
@@ -242,10 +243,10 @@ impl Inspector {
         }
     }
 
-    /// The directories at `path`: more than one where a directory holds the name more than once.
+    /// The directories at `path`. There are several if a directory holds a name more than once.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub fn dir(&self, path: &[u8]) -> Result<Vec<DirReport>, Unanswered> {
         let survey = self.survey();
         let found = self.find(path)?;
@@ -263,7 +264,7 @@ impl Inspector {
             let concerns = |Problem { place, .. }: &&Problem| {
                 *place == path
                     || place.strip_prefix(&below).is_some_and(|name| !name.contains('/'))
-                    // of a long path, the beginning is left out
+                    // the beginning of a long path is left out
                     || entries.iter().any(|entry| entry.path == *place)
                     || pairs.iter().any(|seen| *place == seen.pair.to_string())
             };

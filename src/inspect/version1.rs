@@ -1,4 +1,4 @@
-//! Metadata of littlefs version 1: both blocks of a pair, each of which is one commit.
+//! Metadata of littlefs version 1. Each of the two blocks of a pair is one commit.
 
 mod text;
 
@@ -15,20 +15,20 @@ use crate::image::Dialect;
 use crate::show::{self, Show, base64_unless_text};
 use crate::v1::block::{self, DIRECTORY, Dissection, FILE, SUPERBLOCK};
 
-/// Bytes of an entry before its data: its type and three lengths.
+/// How many bytes of an entry come before its data: its type and three lengths.
 const LENGTHS: usize = 4;
 
-/// An entry as it stands in its block.
+/// An entry, as it is stored in its block.
 #[derive(Debug, Clone, Serialize)]
 pub struct EntryReport {
-    /// Its number in the block, from 0.
+    /// Its number in the block, from 0 on.
     pub id: u16,
-    /// Where it stands in the block, in bytes.
+    /// Its offset in the block, in bytes.
     pub offset: u32,
-    /// What SPEC.md calls its type, without `LFS_TYPE_`; none of a type that it does not have.
+    /// What SPEC.md calls its type, without `LFS_TYPE_`; `None` if SPEC.md does not know the type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
-    /// The byte of its type, with the bit 0x80 if it is marked as moved.
+    /// The byte that holds its type, with bit 0x80 if it is marked as moved.
     pub type_byte: u8,
     /// Whether it is marked as moved.
     pub moved: bool,
@@ -40,10 +40,10 @@ pub struct EntryReport {
     pub name_length: usize,
     /// Its name.
     pub name: String,
-    /// The bytes of the name, where they are not UTF-8.
+    /// The bytes of the name, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_base64: Option<String>,
-    /// What the data says.
+    /// What the data means, in words.
     pub content: String,
     /// The data.
     pub data_hex: String,
@@ -59,30 +59,32 @@ pub struct EntryReport {
 pub struct HalfReport {
     /// Its address.
     pub block: u32,
-    /// What it is to its pair.
+    /// Its state within the pair.
     pub state: HalfState,
     /// Its revision count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
-    /// Bytes in use by its own word, those of the CRC included.
+    /// How many bytes are in use, as the block itself says, including the CRC.
     pub size: u32,
-    /// Whether the top bit of that word says that the directory goes on in the tail.
+    /// Whether the top bit of that number says that the directory continues in the pair of the
+    /// tail.
     pub continues: bool,
-    /// The next pair of the thread; none at its end.
+    /// The next pair of the thread; `None` at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<[u32; 2]>,
-    /// The CRC that is stored; none where the size is impossible.
+    /// The CRC that is stored; `None` if the size is impossible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_stored: Option<u32>,
-    /// The CRC of the bytes as they are.
+    /// The CRC of the bytes as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_computed: Option<u32>,
-    /// The entries, in their order; none of them counts if the CRC does not match.
+    /// The entries, in their order. If the CRC does not match, none of them counts.
     pub entries: Vec<EntryReport>,
-    /// Where an entry leaves the block: what follows is lost.
+    /// The offset of an entry that extends beyond the end of the block. What follows is lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<usize>,
-    /// Bytes behind the CRC up to the last one that does not read 0xFF. No driver erases them.
+    /// How many bytes after the CRC there are up to the last byte that does not read 0xFF. No
+    /// driver erases them.
     pub trailing: u32,
     /// Why it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,9 +94,9 @@ pub struct HalfReport {
 /// A metadata pair.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairReport {
-    /// The two blocks, in the order they were asked for.
+    /// The two blocks, in the order in which the caller named them.
     pub pair: [u32; 2],
-    /// What the walk over the filesystem says of it, in words.
+    /// What the pair is used for by the walk over the filesystem, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_as: Option<String>,
     /// Both halves.
@@ -108,21 +110,21 @@ pub struct PairReport {
 pub struct LogStep {
     /// The block.
     pub block: u32,
-    /// What that is to its pair.
+    /// The state of the block within the pair.
     pub state: HalfState,
-    /// Its revision.
+    /// The revision of the block.
     pub revision: u32,
-    /// The entry of that name there; none if there is none.
+    /// The entry of that name in the block; `None` if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entry: Option<EntryReport>,
 }
 
-/// The history of an entry, as far as both blocks of its pair hold it.
+/// The history of an entry, as far as the blocks of its pair still hold it.
 #[derive(Debug, Clone, Serialize)]
 pub struct LogReport {
     /// The path of the entry.
     pub path: String,
-    /// The metadata pair that it stands in, the live half first.
+    /// The metadata pair that holds it, the live half first.
     pub pair: [u32; 2],
     /// Its number in the live half.
     pub id: u16,
@@ -143,7 +145,7 @@ impl Report for LogReport {
 }
 
 impl HalfReport {
-    /// Report a block whose bytes are these.
+    /// A report about a block that holds these bytes.
     fn new(block: u32, bytes: &[u8]) -> Self {
         let mut half = Self {
             block,
@@ -182,7 +184,7 @@ impl HalfReport {
         self.state.is_valid()
     }
 
-    /// Say that this is the half of its pair that counts, if it is.
+    /// Note that this is the half of its pair that counts, if it is.
     pub(super) fn make_live(&mut self, live: bool) {
         if live && self.is_valid() {
             self.state = HalfState::Live;
@@ -249,12 +251,12 @@ fn superblock_words(data: &[u8]) -> Option<String> {
 }
 
 impl Inspector {
-    /// The questions whose answers are of version 1, if the image is.
+    /// Questions about an image of version 1; `None` if the image has another version.
     pub fn version1(&self) -> Option<Version1<'_>> {
         (self.dialect() == Dialect::V1).then_some(Version1(self))
     }
 
-    /// A block of an image of version 1 as half of a pair, and its bytes.
+    /// A report about a block of version 1 as half of a pair, and the bytes of the block.
     pub(super) fn half_of_version1(&self, block: u32) -> (HalfReport, Vec<u8>) {
         match self.bytes(block) {
             Ok(bytes) => (HalfReport::new(block, &bytes), bytes),
@@ -268,15 +270,15 @@ impl Inspector {
     }
 }
 
-/// Looks into an image of version 1.
+/// An inspector of an image of version 1.
 #[derive(Clone, Copy)]
 pub struct Version1<'a>(&'a Inspector);
 
 impl Version1<'_> {
-    /// Both halves of a metadata pair, entry by entry, whether anything names it or not.
+    /// Both halves of a metadata pair, entry by entry, whether or not anything names the pair.
     ///
     /// # Errors
-    /// When a block is outside the filesystem.
+    /// If a block is outside the filesystem.
     pub fn pair(self, pair: Pair) -> Result<PairReport, Unanswered> {
         let blocks = self.0.blocks_of_pair(pair)?;
         let halves: Vec<HalfReport> =
@@ -309,7 +311,7 @@ impl Version1<'_> {
         Ok(report)
     }
 
-    /// The entries of a block that are marked as moved, by their numbers.
+    /// The numbers of the entries in a block that are marked as moved.
     pub(super) fn moved(self, block: u32) -> Vec<(u16, String)> {
         let half = self.0.half_of_version1(block).0;
         let moved = half.entries.into_iter().filter(|entry| entry.moved && half.state.is_valid());
@@ -365,11 +367,11 @@ impl Version1<'_> {
         report
     }
 
-    /// The histories of the entries at `path`: more than one where a directory holds the name more
+    /// The histories of the entries at `path`. There are several if a directory holds a name more
     /// than once.
     ///
     /// # Errors
-    /// When there is none, or it is the root directory.
+    /// If there is none, or it is the root directory.
     pub fn log(self, path: &[u8]) -> Result<Vec<LogReport>, Unanswered> {
         let survey = self.0.survey();
         let mut reports = Vec::new();

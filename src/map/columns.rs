@@ -1,8 +1,9 @@
-//! The blocks and the tree of a map in columns, as its page reads them.
+//! The blocks and the tree of a map as columns of numbers, in the form that its page reads.
 //!
-//! Numbers have seven bits in each byte, the lowest first, and the eighth bit where more follow; those
-//! that can be below zero are doubled, and odd below zero. Runs of blocks that are alike come first, then
-//! the entries. `data.js` reads the same in the same order.
+//! A number takes seven bits of each byte, the lowest bits first; the eighth bit says that another
+//! byte follows. A number that can be negative is doubled, and a negative one becomes odd. First
+//! come the runs of blocks that are alike, then the entries. `data.js` reads them in the same
+//! order.
 
 use serde::Serialize;
 
@@ -11,14 +12,15 @@ use crate::inspect::Problem;
 use crate::inspect::survey::{Kind, Node};
 use crate::show::Show;
 
-/// What a page says of an image as a whole.
+/// What a page shows about an image as a whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct Labels {
-    /// What it is called where there are two.
+    /// What the page calls it if it shows two images.
     pub label: &'static str,
     /// Its name.
     pub title: String,
-    /// The command that shows more of it, up to its image, with a space behind.
+    /// The beginning of the command that shows more of it: everything up to the name of the image,
+    /// and a space.
     pub command: String,
 }
 
@@ -49,20 +51,20 @@ struct ClassWords {
     revision: bool,
 }
 
-/// Blocks that are alike in everything, or one after the other in a file.
+/// Blocks that agree in everything. In a file, each is the next one of the list.
 struct Run {
     first: Block,
     count: u64,
-    /// The number of its owner, from 1 on.
+    /// The number of the entry that they belong to, from 1 on.
     owner: u64,
 }
 
-/// Those entries that are listed, the ones nearest to the root first.
+/// The entries that are listed: those nearest to the root.
 pub(super) struct Listed<'a> {
     map: &'a Map,
     /// Indices of the survey's nodes.
     order: Vec<u32>,
-    /// Entries that are listed: so many of the order.
+    /// How many of `order` are listed.
     kept: usize,
 }
 
@@ -72,7 +74,7 @@ impl<'a> Listed<'a> {
         let nodes = &map.survey.nodes;
         let mut depths: Vec<u32> = Vec::with_capacity(nodes.len());
         for node in nodes {
-            // a directory comes before what is in it
+            // each directory comes before its content
             let above = node.parent.and_then(|up| depths.get(up));
             depths.push(above.map_or(0, |depth| depth + 1));
         }
@@ -86,7 +88,7 @@ impl<'a> Listed<'a> {
         self.kept
     }
 
-    /// List only the first `kept` ones.
+    /// List only the first `kept` entries.
     pub fn truncate(&mut self, kept: usize) {
         self.kept = self.kept.min(kept).max(1);
     }
@@ -115,7 +117,7 @@ impl<'a> Listed<'a> {
             problems: &map.survey.problems,
             more_problems: map.survey.more_problems,
         };
-        // numbers and text have a form in JSON
+        // numbers and text can always be written as JSON
         let header = serde_json::to_vec(&header).unwrap_or_default();
         let mut out = Vec::new();
         number(&mut out, header.len() as u64);
@@ -125,8 +127,9 @@ impl<'a> Listed<'a> {
         out
     }
 
-    /// The number of each node, from 1 on; one that is not listed has that of a directory above it. And
-    /// how many that are not listed each one stands for.
+    /// The number of each node, from 1 on. A node that is not listed has the number of a directory
+    /// above it. The second list has, for each number, how many nodes that are not listed have
+    /// it.
     fn numbers(&self) -> (Vec<u32>, Vec<u32>) {
         let nodes = &self.map.survey.nodes;
         let mut numbers = vec![0; nodes.len()];
@@ -184,12 +187,12 @@ fn kind(node: &Node) -> u8 {
     }
 }
 
-/// Whether blocks of the class may have a revision.
+/// Whether a block of this kind may have a revision.
 fn has_revision(class: Class) -> bool {
     !matches!(class, Class::Erased | Class::Written | Class::Data)
 }
 
-/// How much of a block is written, in hundredths.
+/// How much of a block is written, in percent.
 fn percent(block: &Block) -> u8 {
     (u16::from(block.fill) * 100).div_ceil(255) as u8
 }
@@ -227,7 +230,7 @@ fn write_runs(out: &mut Vec<u8>, runs: &[Run]) {
         signed(out, run.owner as i64 - last);
         last = run.owner as i64;
     }
-    // indices, against the one that comes next in the file
+    // indices are stored as the difference from the one that would follow in the file
     let mut next = std::collections::HashMap::new();
     for run in runs {
         if run.first.class != Class::Data {
@@ -257,7 +260,7 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Numbers below zero become odd ones.
+/// Negative numbers become odd ones.
 fn folded(value: i64) -> u64 {
     match value < 0 {
         true => value.unsigned_abs() * 2 - 1,

@@ -1,4 +1,4 @@
-//! The map as one page of HTML, which needs nothing else.
+//! The map as one HTML page, which needs no other file.
 
 use std::io::Write;
 
@@ -20,21 +20,21 @@ const SCRIPT: &str = concat!(
     include_str!("page/page.js")
 );
 
-/// Filesystems up to this size have small pages, in bytes.
+/// A filesystem of up to this many bytes has a small page.
 const SMALL: u64 = 16 << 20;
-/// Bytes of a small page, and of any other.
+/// The largest size of a small page, and of any other page, in bytes.
 const SIZES: [usize; 2] = [300 << 10, 3 << 20];
-/// Times that fewer entries are tried where the page is too large.
+/// How often fewer entries are tried if the page is too large.
 const TRIES: u32 = 8;
 
-/// The page of one map, or of two that were compared with each other.
+/// The page of one map, or of two maps that were compared with each other.
 ///
-/// A page is kept to 300 KiB where the filesystems have up to 16 MiB each, else to 3 MiB: where the names
-/// would make it larger, only those nearest to the root are listed, and the others are counted. The blocks
-/// are never left out, whatever they take.
+/// A page has at most 300 KiB if each filesystem has at most 16 MiB; otherwise it has at most 3
+/// MiB. If all names would make it larger, only the names nearest to the root are listed, and the
+/// others are counted. Blocks are never left out, however much space they take.
 ///
 /// # Errors
-/// A sentence for people, when the page cannot be made.
+/// A sentence for people, if the page cannot be made.
 pub fn html(maps: &[(&Map, Labels)]) -> Result<String, String> {
     let is_small = maps.iter().all(|(map, _)| map.geometry.size() <= SMALL);
     let [small, large] = SIZES;
@@ -62,7 +62,8 @@ pub fn html(maps: &[(&Map, Labels)]) -> Result<String, String> {
     environment.render_str(TEMPLATE, context).map_err(|e| e.to_string())
 }
 
-/// The columns of a map, compressed to at most `room` bytes if leaving out names can do that.
+/// The columns of a map, compressed. They take at most `room` bytes if leaving out names can achieve
+/// that.
 fn packed(map: &Map, labels: &Labels, room: usize) -> std::io::Result<Vec<u8>> {
     let summary = map.summary();
     let mut listed = Listed::all(map);
@@ -71,7 +72,7 @@ fn packed(map: &Map, labels: &Labels, room: usize) -> std::io::Result<Vec<u8>> {
         if packed.len() <= room || listed.len() <= 1 {
             return Ok(packed);
         }
-        // what is around the names does not get smaller, so the first guess may be too large
+        // the rest does not get smaller with fewer names, so the first guess may still be too large
         let kept = listed.len() as u64 * room as u64 / packed.len() as u64;
         listed.truncate(if left > 1 { kept as usize * 9 / 10 } else { 1 });
     }
@@ -84,7 +85,7 @@ fn deflate(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// What the page allows as its style and its script: nothing else runs, whatever names hold.
+/// The only style and script that the page allows. Nothing else runs, whatever the names contain.
 fn hash(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

@@ -1,18 +1,19 @@
-//! Maps that do not move: text and SVG.
+//! Static maps: text and SVG.
 
 use std::fmt::Write;
 
 use super::{Block, Change, Class, Map};
 use crate::show;
 
-/// Cells of the SVG picture in a row.
+/// How many cells of the SVG picture are in a row.
 const SVG_COLUMNS: usize = 128;
-/// Problems that the text names; the JSON has all of them.
+/// How many problems are named in the text; the JSON has all of them.
 const PROBLEMS_SHOWN: usize = 10;
 /// Size of a cell in the SVG picture, in its units.
 const CELL: usize = 8;
 
-/// One cell of a picture: what most of its blocks are, unless one of them is damaged.
+/// One cell of a picture: the most frequent kind of its blocks; but if one of them is damaged, the
+/// kind of that one.
 fn cell(blocks: &[Block]) -> (Class, bool) {
     let mut counts = [0_u32; Class::ALL.len()];
     for block in blocks {
@@ -24,12 +25,12 @@ fn cell(blocks: &[Block]) -> (Class, bool) {
     (damaged.or(most).unwrap_or(Class::Erased), changed)
 }
 
-/// Blocks for each cell, so that there are at most `cells` of them.
+/// How many blocks are in a cell, so that there are at most `cells` cells.
 fn per_cell(map: &Map, cells: usize) -> usize {
     map.blocks.len().div_ceil(cells.max(1)).max(1)
 }
 
-/// The map as lines of characters with a legend; `paint` colours a character.
+/// The map as lines of characters, with a legend. `paint` colours a character.
 pub fn text(
     map: &Map,
     columns: usize,
@@ -102,7 +103,7 @@ pub fn text(
     out
 }
 
-/// The map as a picture in SVG, which follows the light or dark style of its surroundings.
+/// The map as an SVG picture, which is light or dark like the page around it.
 pub fn svg(map: &Map) -> String {
     let per_cell = per_cell(map, SVG_COLUMNS * SVG_COLUMNS);
     let cells: Vec<(Class, bool)> = map.blocks.chunks(per_cell).map(cell).collect();
@@ -155,7 +156,8 @@ pub fn svg(map: &Map) -> String {
     out + "</svg>\n"
 }
 
-/// The colour of a class, which can be told apart in greyscale, too, by people who see no red.
+/// The colour for a kind of block. People who cannot see red, and readers of a greyscale print, can
+/// still tell the colours apart.
 pub fn colour(class: Class) -> &'static str {
     match class {
         Class::Erased => "#e4e7eb",

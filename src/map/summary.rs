@@ -1,4 +1,4 @@
-//! The figures of a map, and its runs of equal blocks: what JSON has.
+//! The figures of a map, and its runs of equal blocks, for the JSON output.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use super::{Block, Change, Class, Map, runs_of_files};
 
-/// Blocks of one class in a row, of one owner.
+/// Consecutive blocks of one kind that belong to the same entry.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
     /// The first block.
     pub start: u32,
-    /// How many there are.
+    /// How many blocks there are.
     pub count: u32,
-    /// What they are.
+    /// Their kind.
     pub class: Class,
-    /// The path of the file or directory they belong to.
+    /// The path of the file or directory that they belong to.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub path: String,
-    /// Of a file: the index of the first one in its list.
+    /// For a file: the index of the first block in its list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     /// Revision of a metadata block.
@@ -33,29 +33,30 @@ fn is_same(change: &Change) -> bool {
     *change == Change::Same
 }
 
-/// Runs of free blocks of about the same length.
+/// The runs of free blocks that have about the same length.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Extent {
-    /// Blocks in the shortest run counted here; the longest has fewer than twice as many.
+    /// The number of blocks in the shortest run counted here; the longest one has less than twice
+    /// as many.
     pub from: u32,
-    /// How many runs.
+    /// How many runs there are.
     pub extents: u32,
-    /// Blocks in all of them.
+    /// How many blocks they have together.
     pub blocks: u32,
 }
 
-/// Runs of free blocks.
+/// All runs of free blocks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct FreeExtents {
-    /// How many runs.
+    /// How many runs there are.
     pub count: u32,
-    /// Blocks in the shortest.
+    /// How many blocks the shortest one has.
     pub min: u32,
-    /// Blocks in the longest.
+    /// How many blocks the longest one has.
     pub max: u32,
-    /// Blocks in the mean.
+    /// How many blocks a run has on average.
     pub mean: f64,
-    /// By powers of two of their length.
+    /// The runs by length, in powers of two.
     pub histogram: Vec<Extent>,
 }
 
@@ -66,23 +67,23 @@ pub struct Summary {
     pub block_size: u32,
     /// Blocks in the filesystem.
     pub block_count: u32,
-    /// Blocks that the image file is too short for.
+    /// How many blocks at the end are missing in the image file.
     pub missing: u32,
-    /// How many blocks there are of each class.
+    /// How many blocks of each kind there are.
     pub classes: BTreeMap<Class, u32>,
     /// Runs of free blocks.
     pub free: FreeExtents,
-    /// Files that have blocks of their own.
+    /// How many files have blocks of their own.
     pub files: usize,
-    /// Those of them whose blocks do not all follow one another.
+    /// How many of these files have blocks that do not all follow each other.
     pub fragmented: usize,
-    /// Runs of blocks for each file, in the mean.
+    /// How many runs a file has on average.
     pub runs_per_file: f64,
     /// How many blocks differ from the second image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<usize>,
-    /// Whether something is damaged. A pair that no directory names is, unless the dialect's drivers expect
-    /// such pairs: then `check` only notes it, too.
+    /// Whether something is damaged. A pair that no directory names is damage, unless drivers of
+    /// this dialect leave such pairs behind; then `check` only notes it, too.
     pub damaged: bool,
 }
 
@@ -132,7 +133,8 @@ impl Map {
         }
     }
 
-    /// Blocks of one class in a row, of one owner, in the order of a file or not of a file at all.
+    /// Consecutive blocks of one kind that belong to the same entry, and either follow each other
+    /// in a file or belong to no file.
     pub fn runs(&self) -> Vec<Run> {
         let mut runs: Vec<Run> = Vec::new();
         let mut last: Option<&Block> = None;

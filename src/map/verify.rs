@@ -1,5 +1,5 @@
-//! Whether a dump holds what an image does: the same bytes wherever the image's filesystem uses a
-//! block. What stands in unused space does not count.
+//! Whether a dump holds what an image holds: every block that the filesystem of the image uses must
+//! have the same bytes. Unused space is not compared.
 
 use std::collections::BTreeMap;
 
@@ -16,52 +16,53 @@ use crate::mdir::store::{self, Fetched};
 use crate::show::base64_unless_text;
 use crate::{chamelon, v1};
 
-/// The outcome.
+/// The result of a comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Blocks that the image uses.
+    /// How many blocks the image uses.
     pub blocks: u32,
-    /// Bytes of them that were compared; the rest of these blocks is unused, too.
+    /// How many bytes of them were compared; the rest of these blocks is not in use.
     pub bytes: u64,
-    /// What differs, by path. Several metadata pairs of one directory give several differences.
+    /// What differs, by path. If several metadata pairs of a directory differ, there are several
+    /// differences.
     pub differences: Vec<Difference>,
 }
 
-/// A path that is not in the dump as it is in the image.
+/// A path that differs between the image and the dump.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// The path from the root on, as bytes, with a slash before it.
+    /// The path from the root on, in bytes, beginning with a slash.
     pub path: Vec<u8>,
-    /// In which way it differs.
+    /// The kind of the difference.
     pub kind: Kind,
-    /// The blocks that say so, in the order of the dump.
+    /// The blocks that differ, in the order of the dump.
     pub blocks: Vec<BlockDifference>,
 }
 
-/// In which way a path differs.
+/// The kind of a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Blocks of its content hold something else.
+    /// Blocks of its content have other bytes.
     Content,
-    /// Its entry in its directory says something else: about its content if that is small, about the
-    /// blocks where its content is, or in its user attributes. Of the root: its superblock does.
+    /// The entry in its directory differs: in small content, in the places of its blocks, or in its
+    /// user attributes. For the root, the superblock differs.
     Entry,
-    /// The image has it, and the directory in the dump does not.
+    /// It is in the image, but not in the directory of the dump.
     Missing,
-    /// The directory in the dump has it, and the image does not.
+    /// It is in the directory of the dump, but not in the image.
     Added,
-    /// A directory whose metadata pair was written again, with the same entries.
+    /// The metadata pair of a directory was written again, with the same entries.
     Rewritten,
-    /// A directory whose metadata pair holds no valid commit in the dump: none of its entries can be
-    /// read there.
+    /// The metadata pair of a directory holds no valid commit in the dump, so none of its entries
+    /// can be read there.
     Lost,
 }
 
 /// A block that differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct BlockDifference {
-    /// Its number.
+    /// The number of the block.
     pub block: u32,
     /// The first byte that differs, counted from the start of the block.
     pub offset: u32,
@@ -69,7 +70,7 @@ pub struct BlockDifference {
     pub bytes: u32,
 }
 
-/// Paths are text, and where they are not UTF-8 their bytes are told as well.
+/// Paths are serialized as text. If a path is not UTF-8, its bytes are added.
 impl serde::Serialize for Difference {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         use serde::ser::SerializeMap;
@@ -85,13 +86,14 @@ impl serde::Serialize for Difference {
 }
 
 /// Compare what the filesystem on `image` uses with the same blocks of `dump`, which has the same
-/// geometry. The dump needs not hold a sound filesystem.
+/// geometry. The filesystem in the dump need not be sound.
 ///
-/// A metadata pair is the same if the same one of its blocks counts, and holds the same commits; the
-/// other block is unused. Of a file's blocks everything up to the end of the file counts.
+/// A metadata pair is the same if the same block of it counts, and holds the same commits; the
+/// other block counts as unused. The content of a file is compared up to its end.
 ///
 /// # Errors
-/// A sentence for people: the image is damaged, so nobody knows what it uses; or reading fails.
+/// A sentence for people: the image is damaged, so it is not known which blocks it uses; or a block
+/// of the image cannot be read.
 pub fn verify(
     image: &dyn BlockDevice,
     dump: &dyn BlockDevice,
@@ -99,11 +101,11 @@ pub fn verify(
     verify_dialect(Dialect::Littlefs, None, image, dump)
 }
 
-/// The same where the image is written in this dialect; what counts in its metadata follows the
-/// dialect's rules. Of another dialect than littlefs its superblock has to be told.
+/// The same, for an image of this dialect, whose rules decide what counts in the metadata. If the
+/// dialect is not littlefs, the superblock must be given.
 ///
 /// # Errors
-/// As [`verify`].
+/// Those of [`verify`].
 pub fn verify_dialect(
     dialect: Dialect,
     superblock: Option<Superblock>,
@@ -137,21 +139,22 @@ pub fn verify_dialect(
     Ok(Verdict { blocks, bytes, differences })
 }
 
-/// The comparison in progress.
+/// A comparison in progress.
 struct Work<'a> {
     dialect: Dialect,
     image: &'a dyn BlockDevice,
     dump: &'a dyn BlockDevice,
     survey: &'a Survey,
     bytes: u64,
-    /// Blocks of content that differ, by the file as an index of the survey's nodes.
+    /// For each file, as an index of the survey's nodes: the blocks of its content that differ.
     content: BTreeMap<usize, Vec<BlockDifference>>,
     found: Vec<Difference>,
     buffers: [Vec<u8>; 2],
 }
 
 impl Work<'_> {
-    /// Compare the first `len` bytes of a block. What the dump cannot be read of differs.
+    /// Compare the first `len` bytes of a block. A block that cannot be read in the dump counts as
+    /// different.
     fn block(&mut self, block: u32, len: u32) -> Result<Option<BlockDifference>> {
         let [here, there] = &mut self.buffers;
         let mut found: Option<BlockDifference> = None;
@@ -207,7 +210,8 @@ impl Work<'_> {
         if differs.is_none() && there.as_ref().is_some_and(same) {
             return Ok(());
         }
-        // The dump may have the same commits and others behind them, or newer ones in the other block.
+        // The dump may have the same commits and further ones after them, or newer commits in the
+        // other block.
         let newer = there.as_ref().map(|there| match there.live {
             block if block == live => BlockDifference { block, offset: seen.used, bytes: 0 },
             _ => BlockDifference { block: other, offset: 0, bytes: 0 },
@@ -253,7 +257,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Entries of the directory `dir`.
+    /// The entries of the directory `dir`.
     fn report(&mut self, dir: &[u8], names: Vec<(Vec<u8>, Kind)>, blocks: &[BlockDifference]) {
         let dir = dir.strip_suffix(b"/").unwrap_or(dir);
         self.found.extend(names.into_iter().map(|(name, kind)| Difference {
@@ -264,18 +268,18 @@ impl Work<'_> {
     }
 }
 
-/// What a metadata pair holds.
+/// The content of a metadata pair.
 struct Held {
-    /// The block of it that counts.
+    /// The block that counts.
     live: u32,
-    /// Bytes of that block that are in use.
+    /// How many bytes of that block are in use.
     used: u32,
     entries: Vec<RawEntry>,
     superblock: Option<Superblock>,
 }
 
 impl Held {
-    /// What a pair in this dialect holds; none if neither block is valid.
+    /// The content of a pair in this dialect; `None` if neither block is valid.
     fn of(dialect: Dialect, dev: &dyn BlockDevice, pair: Pair) -> Option<Self> {
         if dialect == Dialect::Littlefs {
             let Fetched { pair, log, .. } = store::fetch(dev, pair).ok()?;
@@ -283,8 +287,8 @@ impl Held {
             return Some(Self { live: pair.0[0], used: log.off, entries: log.entries, superblock });
         }
         let LivePair { pair, used, .. } = match dialect {
-            // The block that the survey found live comes first here, but of two blocks with the same
-            // revision, version 1 takes the second.
+            // The survey puts the live block first. If both blocks have the same revision, version
+            // 1 uses the second one.
             Dialect::V1 => v1::pair(dev, Pair([pair.0[1], pair.0[0]]))?,
             _ => chamelon::pair(dev, pair)?,
         };
@@ -304,7 +308,7 @@ impl Held {
         Some(Self { live, used, entries: entries.into_values().collect(), superblock })
     }
 
-    /// The entries by their names; that of the superblock has no path of its own.
+    /// The entries by name, without the superblock entry.
     fn named(&self) -> BTreeMap<&[u8], &RawEntry> {
         let is_path = |entry: &&RawEntry| entry.name_type.is_some_and(|ty| ty != tag::SUPERBLOCK);
         self.entries.iter().filter(is_path).map(|entry| (&*entry.name, entry)).collect()

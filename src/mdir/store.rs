@@ -6,20 +6,20 @@ use crate::disk::log::{self, Log, Packed, Parsed};
 use crate::disk::{Pair, Superblock, read_u32_le, rev_newer};
 use crate::error::{Corrupt, Error, IoError, IoOp, Result};
 
-/// Bytes read of a metadata block at first.
+/// How many bytes of a metadata block are read first.
 const FIRST_READ: usize = 4096;
-/// Bytes read at once when a whole block is looked at.
+/// How many bytes are read at a time if a whole block is examined.
 const CHUNK: usize = 64 << 10;
 
-/// A metadata pair as read: the active block first.
+/// A metadata pair that was read.
 pub struct Fetched<L = Log> {
-    /// Active block, then its twin.
+    /// The active block, then the other block.
     pub pair: Pair,
     /// Content of the active block.
     pub log: L,
-    /// Whether the twin holds a valid commit, too.
+    /// Whether the other block holds a valid commit, too.
     pub twin_valid: bool,
-    /// Why a block could not be read: what it holds may be newer.
+    /// Why one block could not be read, which may hold newer content.
     pub unreadable: Option<IoError>,
 }
 
@@ -31,7 +31,7 @@ impl Fetched<Log<Packed>> {
     }
 }
 
-/// Whether both addresses are blocks of the image, and different ones.
+/// Whether both addresses are blocks of the image, and are different.
 pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     let [a, b] = pair.0;
     if a == b || a >= g.block_count || b >= g.block_count {
@@ -56,14 +56,14 @@ pub fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Pac
 /// is valid.
 pub fn read_log_to(dev: &dyn BlockDevice, block: u32, end: u32) -> IoResult<Option<Log>> {
     let mut bytes = vec![0xff; dev.geometry().block_size as usize];
-    // The last tag may say that it is shorter than its CRC, by four bytes at most. A tag more fits into
-    // that, but not its CRC, so no commit more is read.
+    // The last tag may give a length that is up to four bytes shorter than its CRC. One more tag
+    // could fit into that space, but not its CRC, so no further commit is read.
     let end = bytes.len().min(end as usize + 4);
     dev.read(block, 0, &mut bytes[..end])?;
     Ok(parse_log(dev, block, bytes)?.map(Log::unpack))
 }
 
-/// The same when the first bytes of the block are known.
+/// The same, if the first bytes of the block are known.
 fn parse_log(
     dev: &dyn BlockDevice,
     block: u32,
@@ -80,7 +80,8 @@ fn parse_log(
     }
 }
 
-/// Read a pair: the block of the newer revision, or the other if that one holds no valid commit.
+/// Read a pair: the block with the newer revision, or the other block if that one holds no valid
+/// commit.
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_packed(dev, pair, &mut Vec::new())?.unpack())
 }
@@ -121,8 +122,8 @@ pub fn fetch_packed(
     })
 }
 
-/// Read a pair that is to belong to a directory below the root: in the thread, a superblock there
-/// would make it the root.
+/// Read a pair that must belong to a directory below the root. If such a pair in the thread held a
+/// superblock, it would be the root.
 pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_dir_packed(dev, pair)?.unpack())
 }
@@ -136,8 +137,9 @@ pub fn fetch_dir_packed(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched<Log
     }
 }
 
-/// Read a pair of small blocks that lie side by side, as most do, in one call; `None` where it
-/// takes more: the blocks are large or apart, or something is wrong with them.
+/// Read a pair of small blocks in one call, if they are next to each other, as most are. The result
+/// is `None` if one call is not enough: the blocks are large or not neighbours, or something is
+/// wrong with them.
 fn fetch_at_once(
     dev: &dyn BlockDevice,
     pair: Pair,
@@ -169,15 +171,15 @@ fn try_read_rev(dev: &dyn BlockDevice, block: u32) -> IoResult<u32> {
     Ok(u32::from_le_bytes(rev))
 }
 
-/// The revision in the first bytes of `block`; 0 if unreadable.
+/// The revision in the first bytes of `block`; 0 if they cannot be read.
 pub fn read_rev(dev: &dyn BlockDevice, block: u32) -> u32 {
     try_read_rev(dev, block).unwrap_or(0)
 }
 
 /// Whether every byte of `block` from `off` on reads 0xFF.
 ///
-/// A commit may only be appended there: a torn or reordered write leaves debris which a later
-/// commit would make valid.
+/// A commit may only be appended there, because a torn or reordered write leaves bytes behind that
+/// a later commit would make valid.
 pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
     let block_size = dev.geometry().block_size;
     let mut buf = vec![0; CHUNK.min(block_size as usize)];
@@ -192,18 +194,19 @@ pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
     true
 }
 
-/// Write an encoded commit into `block`, and read it back where the device asks for that.
+/// Write an encoded commit into `block`, and read it back if the device needs that.
 pub fn write_commit(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
-/// Write a whole block: the commit, then 0xFF. One write, so no erase has to be durable before.
+/// Write a whole block: the commit, then 0xFF. As this is one write, no erase must be durable
+/// before it.
 pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     dev.erase(block)?;
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
-/// Erase `block`, and read it back where the device asks for that.
+/// Erase `block`, and read it back if the device needs that.
 pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
     dev.erase(block)?;
     if dev.wants_read_back() && !is_erased_from(dev, block, 0) {
@@ -212,14 +215,14 @@ pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
     Ok(())
 }
 
-/// Program `data`, and read it back where the device asks for that.
+/// Program `data`, and read it back if the device needs that.
 pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     dev.prog(block, off, data)?;
     read_back(dev, block, off, data)
 }
 
-/// Write a whole block over what is there, in one call where the device can do that, and read it
-/// back where it asks for that.
+/// Write a whole block over its old content, in one call if the device can do that, and read it
+/// back if the device needs that.
 pub fn rewrite_checked(dev: &dyn BlockDevice, block: u32, data: &[u8]) -> IoResult<()> {
     dev.rewrite(block, data)?;
     read_back(dev, block, 0, data)
@@ -228,7 +231,7 @@ pub fn rewrite_checked(dev: &dyn BlockDevice, block: u32, data: &[u8]) -> IoResu
 fn read_back(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     if dev.wants_read_back() {
         let mut back = vec![0; data.len()];
-        // what cannot be read back was not written, either
+        // what cannot be read back was not written either
         dev.read(block, off, &mut back).map_err(|_| silent_failure(block))?;
         if back != data {
             return Err(silent_failure(block));
@@ -237,7 +240,7 @@ fn read_back(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResu
     Ok(())
 }
 
-/// A program that the device called a success but that cannot be read back.
+/// The error for bytes that the device reported as written, but that cannot be read back.
 pub fn silent_failure(block: u32) -> IoError {
     IoError {
         op: IoOp::Prog,

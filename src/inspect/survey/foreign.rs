@@ -1,4 +1,5 @@
-//! A walk over an image of another dialect: what it reads, at the blocks where that stands.
+//! A walk over an image of another dialect. It shows what the dialect's own reader finds, with the
+//! blocks that hold it.
 
 use std::collections::HashMap;
 
@@ -14,17 +15,17 @@ use crate::mdir::store;
 use crate::{chamelon, v1};
 
 impl Survey {
-    /// Walk the filesystem on `dev`, which has this superblock, if one is known, and is written as
-    /// `dialect`.
+    /// Walk the filesystem on `dev`, which is written in `dialect`, and has this superblock, if it
+    /// is known.
     ///
     /// # Errors
-    /// When its root cannot be read.
+    /// If its root cannot be read.
     pub fn of_dialect(
         dev: &dyn BlockDevice,
         dialect: Dialect,
         superblock: Option<Superblock>,
     ) -> Result<Self> {
-        // what is damage is for `check` to say
+        // `check` decides what counts as damage
         let (reading, report) = match dialect {
             Dialect::Littlefs => return Ok(Self::new(dev)),
             Dialect::V1 => (v1::read(dev)?, v1::check(dev, &|_| ())?),
@@ -126,7 +127,7 @@ impl Walk<'_> {
         let per_block = SHARED_PER_BLOCK + 1;
         let mut budget = per_block * u64::from(self.survey.geometry.block_count);
         for (number, dir) in tree.dirs.iter().enumerate() {
-            // a directory comes before those in it
+            // each directory comes before the directories in it
             let Some(&at) = nodes.get(&number) else { continue };
             let pairs = self.pairs_of(dir, at);
             for entry in &dir.entries {
@@ -159,7 +160,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Note the pairs of a directory; their numbers.
+    /// Note the pairs of a directory, and return their numbers.
     fn pairs_of(&mut self, dir: &Dir, at: usize) -> Vec<usize> {
         let numbers: Vec<usize> = dir.pairs.iter().map(|&pair| self.pair(pair, false)).collect();
         for &number in &numbers {
@@ -173,7 +174,7 @@ impl Walk<'_> {
         numbers
     }
 
-    /// Claim the blocks of a file, unless many files have claimed them already.
+    /// Note that a file uses its blocks, unless too many files use them already.
     fn list(&mut self, tree: &Tree, node: usize, (head, size): (u32, u32), budget: &mut u64) {
         let blocks = u64::from(ctz::blocks(self.survey.geometry.block_size, size));
         if blocks > *budget {

@@ -9,8 +9,9 @@ use crate::disk::Pair;
 use crate::show;
 
 impl EntryReport {
-    /// One line: offset, type, name of the type, the lengths of data, attributes and name, and what it
-    /// says; an `m` where it is marked as moved, a `!` where no valid CRC covers it.
+    /// One line: mark, offset, type, name of the type, the lengths of data, attributes and name,
+    /// and the meaning. The mark is `m` if the entry is marked as moved, and `!` if no valid CRC
+    /// covers it.
     fn line(&self, counts: bool, value_max: usize) -> String {
         let mark = match (counts, self.moved) {
             (false, _) => '!',
