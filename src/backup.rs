@@ -94,7 +94,7 @@ impl Backup {
     /// Save the whole image.
     ///
     /// # Errors
-    /// When the image cannot be read, or the undo file not be written.
+    /// When the image cannot be read, or the undo file cannot be written.
     pub fn save_all(&self, image: &File, size: u64) -> io::Result<()> {
         let mut at = 0;
         let mut buf = vec![0; PIECE as usize];
@@ -113,7 +113,7 @@ impl Backup {
     /// Note that the change is complete, with checksums of the new content.
     ///
     /// # Errors
-    /// When the image cannot be read, or the undo file not be written. The undo file can be used
+    /// When the image cannot be read, or the undo file cannot be written. The undo file can be used
     /// nevertheless.
     pub fn finish(&self, image: &File, offset: u64, geometry: Geometry) -> io::Result<()> {
         let mut state = self.state.lock();

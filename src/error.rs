@@ -307,9 +307,9 @@ impl fmt::Display for StructFault {
             Self::Missing => f.write_str("there is none"),
             Self::TooShort { ty } => write!(f, "it is of type {ty:#05x} and too short for that"),
             Self::UnknownType { ty } => write!(f, "its type {ty:#05x} is not known"),
-            Self::OfAnotherKind => {
-                f.write_str("a directory's for a file, or a file's for a directory")
-            }
+            Self::OfAnotherKind => f.write_str(
+                "it is that of a directory although the entry is a file, or the reverse",
+            ),
         }
     }
 }
@@ -331,10 +331,10 @@ pub enum SuperblockFault {
 impl fmt::Display for SuperblockFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NoEntry => "its first entry is none",
-            Self::Magic => "that entry is not named \"littlefs\"",
-            Self::NotInline => "that entry has no inline struct",
-            Self::TooShort => "that entry is too short",
+            Self::NoEntry => "its first entry is not a superblock",
+            Self::Magic => "its first entry is not named \"littlefs\"",
+            Self::NotInline => "its first entry has no inline struct",
+            Self::TooShort => "its first entry is too short",
         })
     }
 }

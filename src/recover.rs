@@ -147,11 +147,11 @@ const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str =
     "no entry is left, so its size is not known, nor whether its blocks belonged to one file";
 
-/// Look through the whole device for what the filesystem in it does not have any more. `progress` is
-/// told how many blocks were read.
+/// Search the whole device for what is no longer in its filesystem. `progress` is called with the
+/// number of blocks that were read.
 ///
 /// # Errors
-/// When nothing of the device can be read.
+/// If no block of the device can be read.
 pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery> {
     recover_from(dev, Dialect::Littlefs, progress)
 }
@@ -160,7 +160,7 @@ pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery
 /// of version 1.
 ///
 /// # Errors
-/// As [`recover`], and where nothing can be recovered of the dialect.
+/// Those of [`recover`], and if images of the dialect cannot be searched.
 pub fn recover_from(
     dev: &dyn BlockDevice,
     dialect: Dialect,

@@ -40,7 +40,7 @@ pub struct FileDevice {
 /// Fail if the file is now shorter than `before` bytes.
 ///
 /// # Errors
-/// [`Shortened`], or the system's.
+/// [`Shortened`] if it is, and the error of the system if its size is not known.
 pub(crate) fn check_size(size: io::Result<u64>, before: u64) -> io::Result<()> {
     match size? {
         size if size < before => Err(Shortened { size, before }.into()),

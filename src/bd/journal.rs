@@ -77,7 +77,7 @@ impl JournalDevice {
     /// The state with this number, for reading only.
     ///
     /// # Errors
-    /// When it cannot be reached, or the file not be read.
+    /// If there is no such state, or the file cannot be read.
     pub fn past(
         base: Arc<dyn BlockDevice>,
         file: Arc<dyn JournalFile>,

@@ -281,7 +281,7 @@ impl fmt::Display for Reason {
                 geometry.block_size,
                 show::bytes(*missing)
             ),
-            Self::DialectDamaged(Dialect::Chamelon, e) => write!(f, "as chamelon writes it: {e}"),
+            Self::DialectDamaged(Dialect::Chamelon, e) => write!(f, "an image of chamelon: {e}"),
             Self::DialectDamaged(_, e) => write!(f, "a littlefs of version 1: {e}"),
             Self::InUse(holder) => {
                 f.write_str("in use by ")?;

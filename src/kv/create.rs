@@ -15,16 +15,17 @@ use crate::sys;
 
 impl Store {
     /// Make a new image file at `path`, let `fill` fill the store in it, and give the file its name
-    /// when everything is on the medium. Until then the image has no name that anybody could open,
-    /// so nothing needs an order: changes are written as they come, batches have no redo value, and
-    /// nothing waits for the medium but [`Store::sync`] and the end. A failure or a crash leaves no
-    /// file at `path`.
+    /// when everything is on the medium. Until then, nobody can open the image, so the order of
+    /// writes does not matter: changes are written when memory is full, batches have no redo value,
+    /// and only [`Store::sync`] and the end wait for the medium. A failure or a crash leaves no file
+    /// at `path`.
     ///
     /// [`Options::durable`] and [`Options::durability`] do not matter here. A batch that fails is
     /// undone, as in any store; if that is not possible, no image is made.
     ///
     /// # Errors
-    /// When the file exists or cannot be made, and the error of `fill`.
+    /// `Create` if the file exists already or cannot be made; the error of `fill`; `NoSpace` or
+    /// `Core` if what `fill` made cannot be written.
     pub fn create<T>(
         path: &Path,
         geometry: Geometry,

@@ -48,8 +48,8 @@ impl Store {
     /// The value of `key`.
     ///
     /// # Errors
-    /// `NotFound`, `ValueExpected` if it is a dictionary, `DictionaryExpected` if a segment before
-    /// the last is a value.
+    /// `NotFound` if there is no such key; `ValueExpected` if it is a dictionary;
+    /// `DictionaryExpected` if a segment before the last is a value; `Core` if it cannot be read.
     pub fn get(&self, key: &Key) -> Result<Vec<u8>> {
         self.read(key, 0, usize::MAX)
     }
@@ -111,7 +111,7 @@ impl Store {
     /// first change, [`super::Options::changed`]: no value was changed later than that.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value on the way.
+    /// `NotFound`, or `DictionaryExpected` if a segment before the last is a value.
     pub fn last_modified(&self, key: &Key) -> Result<SystemTime> {
         let mut core = self.core();
         let dir = match core.found(key)? {
@@ -137,7 +137,7 @@ impl Store {
     /// the SHA-256 of no bytes.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value on the way.
+    /// `NotFound`, or `DictionaryExpected` if a segment before the last is a value.
     pub fn digest(&self, key: &Key) -> Result<[u8; 32]> {
         let mut core = self.core();
         match core.found(key)? {
@@ -152,7 +152,7 @@ impl Store {
     /// any depth.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` for a value on the way.
+    /// `NotFound`, or `DictionaryExpected` if a segment before the last is a value.
     pub fn size(&self, key: &Key) -> Result<u64> {
         let mut core = self.core();
         let mut todo = match core.found(key)? {

@@ -16,8 +16,9 @@ impl Store {
     /// whole old value or its whole new value.
     ///
     /// # Errors
-    /// `ValueExpected` for a dictionary, `DictionaryExpected` for a value on the way, `NoSpace`,
-    /// `InvalidKey`.
+    /// `ValueExpected` if `key` is a dictionary; `DictionaryExpected` if a segment before the last is
+    /// a value; `InvalidKey` if the image does not allow the key; `NoSpace`; `Core` if the store is
+    /// read-only, or the device fails.
     pub fn set(&self, key: &Key, value: &[u8]) -> Result<()> {
         self.change(|core| core.set(key, Content::Bytes(value), core.now()))
     }
@@ -55,7 +56,8 @@ impl Store {
     /// empty are removed as well.
     ///
     /// # Errors
-    /// `InvalidKey` for the top-level dictionary, `DictionaryExpected` for a value on the way.
+    /// `InvalidKey` for the top-level dictionary; `DictionaryExpected` if a segment before the last
+    /// is a value; `Core` if the store is read-only, or the device fails.
     pub fn remove(&self, key: &Key) -> Result<()> {
         self.change(|core| core.remove(key))
     }
@@ -69,7 +71,7 @@ impl Store {
     /// `NotFound` if there is no `source`; `ValueExpected` if `source` is a dictionary and would
     /// replace a value; `RenameSourcePrefix` if `source` is a dictionary and `dest` is inside it;
     /// `AlreadyPresent` if `source` would be moved into `dest` and there is a dictionary of its
-    /// name already.
+    /// name already; and the errors of [`Store::set`] for `dest`.
     pub fn rename(&self, source: &Key, dest: &Key) -> Result<()> {
         self.change(|core| core.rename(source, dest))
     }

@@ -77,8 +77,8 @@ impl fmt::Display for Reason {
             ),
             Self::Damaged { what, .. } => write!(
                 f,
-                "the journal is damaged: {what}; 'littlefs journal verify' tells how many bytes \
-                 are whole, and these alone ('head -c') are a journal"
+                "the journal is damaged: {what}; 'littlefs journal verify' tells how many bytes at \
+                 the start are sound, and 'head -c BYTES' copies these into a journal"
             ),
             Self::OtherGeometry { journal: (j, j_at), image: (i, i_at) } => write!(
                 f,

@@ -18,13 +18,13 @@ pub trait JournalFile: Send + Sync {
     /// The errors of the system.
     fn size(&self) -> io::Result<u64>;
 
-    /// Fill `buf` from byte `at`, as far as the file goes; the number of bytes read.
+    /// Fill `buf` from byte `at` on, up to the end of the file, and return the number of bytes read.
     ///
     /// # Errors
     /// The errors of the system.
     fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Fill `part` from byte `at` if that needs not wait for storage. Whether it was filled.
+    /// Fill `part` from byte `at` on if that need not wait for storage. Return whether it was filled.
     fn read_now(&self, at: u64, part: &mut [u8]) -> bool;
 
     /// A hint: `len` bytes from `at` on will be read soon.
@@ -49,10 +49,10 @@ pub trait JournalFile: Send + Sync {
     /// The errors of the system.
     fn truncate(&self, len: u64) -> io::Result<()>;
 
-    /// Everything written is on disk.
+    /// Wait until everything that was written is on disk.
     ///
     /// # Errors
-    /// The system's; what is on disk is unknown then.
+    /// The error of the system. Then it is not known what is on disk.
     fn sync(&self) -> io::Result<()>;
 }
 
