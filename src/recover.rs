@@ -3,10 +3,10 @@
 //! A deletion appends a tag to a metadata log; what was committed before stays in the log until it is
 //! compacted, and in the other half of the pair until the compaction after that. Blocks of files stay
 //! until they are used again. [`recover`] replays every log that is left, commit by commit, follows
-//! every list that an entry ever had, and says of each file how sure it is ([`Grade`]); [`save`] writes
+//! every list that an entry ever had, and grades how reliable each file is ([`Grade`]). [`save`] writes
 //! the files to a directory. Nothing is ever written to the image.
 //!
-//! `docs/recover.md` tells how it is decided, and how much comes back.
+//! `docs/recover.md` tells how a grade is decided, and how much usually comes back.
 
 mod carve;
 mod geometry;
@@ -43,92 +43,95 @@ pub use manifest::Manifest;
 pub use open::{Remains, open};
 pub use save::{SaveError, Saved, save};
 
-/// How sure a result is.
+/// How reliable a result is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 pub enum Grade {
-    /// The content stood in a commit, whose CRC is good.
+    /// The content is in a commit whose CRC is correct.
     Checked,
-    /// Head and size of its list are known from a commit, every block is there, and what is left of
-    /// the logs shows that no commit used one of them again.
+    /// A commit gives the head and the size of its list, every block exists, and the remaining logs
+    /// show that no commit used one of the blocks again.
     Complete,
-    /// Anything else: some of it is not there, or it cannot be shown that it is as it was.
+    /// Anything else: a part is missing, or nothing proves that the content is unchanged.
     Partial,
 }
 
-/// Where in the image the entry of a result stands.
+/// The place of a result's entry in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Origin {
     /// The metadata block.
     pub block: u32,
-    /// Its revision.
+    /// The revision of that block.
     pub revision: u32,
     /// The number of the commit in the block, from 1 on.
     pub commit: usize,
     /// The two blocks of the pair, if something names it.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub pair: Option<[u32; 2]>,
-    /// The place of the commit in the history of the pair: of two results of one pair, the one with
-    /// the greater number is newer. Across pairs, numbers say nothing.
+    /// The place of the commit in the history of the pair. Of two results of one pair, the one with
+    /// the greater number is newer. Numbers of different pairs cannot be compared.
     pub state: usize,
-    /// Of that history, the place at which this was so no more, if it is known.
+    /// The first later place in that history at which the entry no longer had this content, if it
+    /// is known.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub ended: Option<usize>,
 }
 
-/// Content of a result.
+/// The content of a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// The bytes.
     Inline(Box<[u8]>),
-    /// Blocks of a list by their index, as far as they are known. Very many results may share them.
+    /// The known blocks of a list, by index. Very many results may share them.
     Blocks(Arc<[Option<u32>]>),
 }
 
-/// One version of a file that is not in the filesystem any more.
+/// One version of a file that is no longer in the filesystem.
 #[derive(Debug, Clone)]
 pub struct Recovered {
-    /// The path that it had, from the root on without `/` in front: of the directory, as it is known
-    /// now. `None` where no entry is left.
+    /// The former path, from the root on, without `/` at the start. The part up to the name is the
+    /// present path of the directory. `None` if no entry is left.
     pub path: Option<Vec<u8>>,
-    /// Whether the directory of that path is known. If not, it is the one whose blocks these were at
-    /// another time, or has a made-up name; the file's own name is as good as the grade in any case.
+    /// Whether the directory in that path is known. If not, it is a directory that had these blocks
+    /// at another time, or its name is made up. The name of the file itself is always as reliable
+    /// as the grade.
     pub placed: bool,
-    /// How sure it is.
+    /// How reliable it is.
     pub grade: Grade,
-    /// Bytes of content that it had. Where no entry is left, bytes of content found.
+    /// The size of the file in bytes; if no entry is left, the number of bytes that were found.
     pub size: u64,
-    /// Where it stands; `None` where no entry is left.
+    /// The place of the entry; `None` if no entry is left.
     pub origin: Option<Origin>,
     /// The last block of its list, if it has one.
     pub head_block: Option<u32>,
     /// Ranges of bytes that are missing. There are at most 256. If there would be more, the last one
     /// also covers bytes that are there.
     pub missing: Arc<[Range<u64>]>,
-    /// What keeps it from a better grade, or what a grade of complete relies on; one sentence each.
+    /// Why it has no better grade, or, for a complete result, what the grade relies on; one
+    /// sentence each.
     pub reasons: Vec<&'static str>,
-    /// Time of last change, in nanoseconds since 1970, where attributes hold it.
+    /// The time of the last change, in nanoseconds since 1970, if attributes hold it.
     pub modified: Option<i64>,
     /// The content.
     pub source: Source,
 }
 
-/// What was found.
+/// The outcome of a search.
 #[derive(Debug)]
 pub struct Recovery {
-    /// Bytes per block.
+    /// The block size in bytes.
     pub block_size: u32,
-    /// Blocks that were looked at.
+    /// How many blocks were searched.
     pub block_count: u32,
-    /// Whether there is a filesystem now; if not, everything that was found is listed.
+    /// Whether there is a filesystem now. If not, everything that was found is listed.
     pub has_filesystem: bool,
-    /// Metadata blocks with a valid commit.
+    /// How many metadata blocks have a valid commit.
     pub metadata_blocks: usize,
-    /// Metadata blocks that are not of the present filesystem.
+    /// How many of them do not belong to the present filesystem.
     pub lost_metadata_blocks: usize,
-    /// By path, the newest first.
+    /// The results, by path; the newest version of a path comes first.
     pub files: Vec<Recovered>,
 }
 
@@ -156,8 +159,8 @@ pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery
     recover_from(dev, Dialect::Littlefs, progress)
 }
 
-/// The same in a device whose filesystem is, or was, written in this dialect: littlefs of version 2 or
-/// of version 1.
+/// The same for a device whose filesystem is, or was, written in this dialect: littlefs of version
+/// 2 or of version 1.
 ///
 /// # Errors
 /// Those of [`recover`], and if images of the dialect cannot be searched.
@@ -204,11 +207,11 @@ struct Finder<'a> {
     lists: &'a Lists<'a>,
     proofs: &'a Proofs<'a>,
     codec: Option<Codec>,
-    /// What is left of lists that are not proved: very many entries can have one list.
+    /// The known blocks of lists that are not proved. Very many entries can have the same list.
     left: RefCell<HashMap<List, Left>>,
 }
 
-/// What is left of a list after the blocks that present files use have been taken out.
+/// The known blocks of a list, without those that present files use.
 #[derive(Clone)]
 struct Left {
     blocks: Arc<[Option<u32>]>,
@@ -216,7 +219,7 @@ struct Left {
 }
 
 impl Finder<'_> {
-    /// Versions of files that entries tell of.
+    /// The versions of files of which entries are left.
     fn named(&self) -> Vec<Recovered> {
         let paths = Paths::new(self.world);
         let (mut live_lists, mut live_inline) = (HashSet::new(), HashSet::new());
@@ -304,8 +307,8 @@ impl Finder<'_> {
         file
     }
 
-    /// Whether a history may stand in a file: in one that holds an image of littlefs, which may have
-    /// been deleted since.
+    /// Whether a history may be the content of a file that holds a littlefs image. The file may
+    /// have been deleted in the meantime.
     fn may_be_nested(&self, timeline: &Timeline) -> bool {
         let mut blocks = timeline.history.halves.iter().map(|half| half.block);
         let is_root = |block| block < 2;
@@ -340,7 +343,8 @@ impl Finder<'_> {
         file.source = Source::Blocks(blocks);
     }
 
-    /// What is left of a list. Blocks that present files use belong to those files.
+    /// The known blocks of a list. Blocks that present files use belong to those files, so they are
+    /// left out.
     fn left(&self, list: List) -> Left {
         let find = || {
             let chain = self.lists.get(list).map_or(&[][..], |chain| &chain.blocks);
@@ -352,7 +356,7 @@ impl Finder<'_> {
         self.left.borrow_mut().entry(list).or_insert_with(find).clone()
     }
 
-    /// The bytes of a list that no known block holds.
+    /// The bytes of a list that are in no known block.
     fn missing(&self, list: List, blocks: &[Option<u32>]) -> Vec<Range<u64>> {
         let mut missing: Vec<Range<u64>> = Vec::new();
         if blocks.is_empty() {
@@ -371,7 +375,7 @@ impl Finder<'_> {
         missing
     }
 
-    /// Lists of which no entry is left.
+    /// Lists without an entry.
     fn nameless(&self) -> Vec<Recovered> {
         carve(self.world, self.proofs).into_iter().filter_map(|chain| self.carved(chain)).collect()
     }
@@ -416,9 +420,9 @@ fn origin(timeline: &Timeline, version: &Version) -> Option<Origin> {
     })
 }
 
-/// Of versions of one path, each content once, as sure as any of them is: in the order of the history
-/// that has the most of them, the newest first. That a file was empty before it had content is not worth
-/// telling.
+/// Keep one version of each content of a path, with the best grade that any of them has. They
+/// follow the order of the history that has the most of them, newest first. The empty state of a
+/// file before its first content is left out.
 fn distinct(mut files: Vec<Recovered>) -> Vec<Recovered> {
     let is_empty = |file: &Recovered| file.size == 0;
     if files.iter().any(|file| !is_empty(file)) {
@@ -426,7 +430,7 @@ fn distinct(mut files: Vec<Recovered>) -> Vec<Recovered> {
     }
     let mut kept: Vec<Recovered> = Vec::new();
     let mut seen = HashSet::new();
-    // newer states first; histories stay in their order
+    // newer states come first; histories keep their order
     files.reverse();
     files.sort_by_key(|file| file.origin.as_ref().map(|origin| origin.pair));
     files.sort_by_key(|file| file.grade);

@@ -1,4 +1,4 @@
-//! Lists whose entry is gone: blocks that no list of any state has, and that lead to each other.
+//! Lists without an entry: blocks that are in no list of any state, and that lead to each other.
 
 use std::collections::HashSet;
 
@@ -7,10 +7,10 @@ use super::proof::Proofs;
 use super::world::{Look, World};
 use crate::disk::ctz;
 
-/// How many pointers are followed in all, in addition to a few for each block.
+/// How many pointers are followed in total, in addition to a few for each block.
 const BUDGET: u64 = 1_000_000;
 
-/// The blocks that no list of any state has.
+/// The blocks that are in no list of any state.
 struct Free<'a> {
     world: &'a World<'a>,
     proofs: &'a Proofs<'a>,
@@ -23,7 +23,7 @@ impl Free<'_> {
         matches!(self.world.look(block), Look::Data | Look::Zeros) && !self.proofs.is_used(block)
     }
 
-    /// The blocks that may be the end of a list. A list of nothing but zeros is not worth recovering.
+    /// The blocks that may be the end of a list. A list of zeros only is not worth recovering.
     fn ends(&self) -> impl DoubleEndedIterator<Item = u32> {
         let is_end = |&block: &u32| self.world.look(block) == Look::Data && self.contains(block);
         (0..self.world.geometry.block_count).filter(is_end)
@@ -35,7 +35,8 @@ impl Free<'_> {
     }
 }
 
-/// Find all lists whose entry is gone, including those of one block. Each ends with another block.
+/// Find all lists without an entry, including those of one block. No two of them end with the same
+/// block.
 pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
     let free = Free { world, proofs };
     // the blocks to which another one points
@@ -44,7 +45,7 @@ pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
     let mut budget = BUDGET + 8 * u64::from(world.geometry.block_count);
     let mut taken = HashSet::new();
     let mut chains: Vec<Chain> = Vec::new();
-    // what only blocks of circles lead to comes last
+    // blocks to which only loops lead come last
     for head in heads.chain(free.ends().rev()) {
         if taken.contains(&head) {
             continue;
@@ -56,7 +57,7 @@ pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
     chains
 }
 
-/// The longest list that ends with this block and of which every pointer agrees.
+/// The longest list that ends with this block and in which all pointers agree.
 fn longest(free: &Free<'_>, head: u32, budget: &mut u64) -> Chain {
     let mut back = vec![head];
     let mut seen = HashSet::from([head]);

@@ -9,28 +9,28 @@ use crate::v1::block;
 
 use super::version1;
 
-/// Bytes of the image that are looked at.
+/// How many bytes of the image are examined.
 const SEARCHED: u64 = 64 << 20;
 
-/// How well a block size explains an image: what counts more comes first.
+/// How well a block size explains an image. The most important evidence comes first.
 #[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Score {
-    /// Superblocks that state it.
+    /// How many superblocks state it.
     superblocks: u32,
-    /// Pointers in metadata that lead to metadata, and in lists that agree with each other.
+    /// How many pointers in metadata lead to metadata, and how many pointers in lists agree.
     pointers: u32,
-    /// Bytes in commits.
+    /// How many bytes are in commits.
     bytes: u64,
 }
 
-/// Find the dialect and the block size, in bytes, of the filesystem from byte `at` of `source` on, by
-/// what its metadata and its lists say of each other. `None` if nothing in it speaks for any.
+/// Find the dialect and the block size, in bytes, of the filesystem that starts at byte `at` of
+/// `source`, from its metadata and its lists. `None` if there is no evidence for any.
 pub fn guess(source: &dyn ReadAt, at: u64, dialects: &[Dialect]) -> Option<(Dialect, u32)> {
     let size = source.size().ok()?.saturating_sub(at).min(SEARCHED);
     let smallest = BLOCK_SIZE_MIN.next_power_of_two().trailing_zeros();
     let sizes = (smallest..=BLOCK_SIZE_MAX.trailing_zeros()).map(|shift| 1_u32 << shift);
     let possible = sizes.filter(|&block_size| u64::from(block_size) * 2 <= size);
-    // a log is found at smaller block sizes, too, which explain it as well if it is short
+    // a log is also found with smaller block sizes, which explain a short log equally well
     let scored = possible.filter_map(|block_size| {
         let count = u32::try_from(size / u64::from(block_size)).ok()?;
         let geometry = Geometry::new(block_size, count).ok()?;
@@ -78,7 +78,8 @@ fn score(dev: &dyn BlockDevice, dialect: Dialect) -> Score {
     }
     let leads = |pair: &Pair| pair.0.iter().any(|&b| is_metadata.get(b as usize) == Some(&true));
     score.pointers += pairs.iter().filter(|pair| leads(pair)).count() as u32;
-    // every other block of a list names the two blocks before it, of which the later names the earlier
+    // every second block of a list names the two blocks before it, and the later of these names the
+    // earlier one
     let agrees = |&[one, two]: &[u32; 2]| {
         one != two
             && words.get(one as usize).is_some_and(|&[before, _]| before == two)
@@ -88,13 +89,13 @@ fn score(dev: &dyn BlockDevice, dialect: Dialect) -> Score {
     score
 }
 
-/// What a metadata block says that speaks for a block size.
+/// The evidence for a block size in a metadata block.
 struct Said {
-    /// Bytes in use.
+    /// How many bytes are in use.
     bytes: u32,
     /// The block size in a superblock.
     block_size: Option<u32>,
-    /// Pairs that tails and entries lead to.
+    /// The pairs to which tails and entries lead.
     pairs: Vec<Pair>,
 }
 

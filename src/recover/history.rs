@@ -1,7 +1,9 @@
-//! The history of a metadata pair, as far as its two blocks still hold it: one state for each commit.
+//! The history of a metadata pair, as far as its two blocks still hold it. There is one state for
+//! each commit.
 //!
-//! Ids shift with every creation and deletion, so commits are replayed one by one, and a name goes
-//! with the content that it had at the end of a commit, never in the middle of one.
+//! Ids shift with every creation and deletion. So the commits are replayed one by one, and a name
+//! is combined only with the content that it had at the end of a commit, never in the middle of
+//! one.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,18 +11,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::disk::log::{Parsed, RawEntry, Replay, Step, replay};
 use crate::disk::{List, Pair, Tag, Tail, entry, tag};
 
-/// Attributes longer than this are of no known convention for times, and are not kept.
+/// Longer attributes belong to no known convention for times, and are not kept.
 const ATTR_MAX: usize = 40;
-/// How many entries one commit, of which a compaction consists, can remove or add: a rename over
-/// another entry changes three.
+/// How many entries the one commit of a compaction can remove or add. A rename over another entry
+/// changes three.
 pub const CHANGES_MAX: usize = 3;
 
-/// What an entry held.
+/// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Content {
-    /// The bytes themselves, covered by the commit's CRC.
+    /// The bytes themselves, which the CRC of the commit covers.
     Inline(Box<[u8]>),
-    /// Blocks.
+    /// A list of blocks.
     List(List),
     /// The first pair of a directory.
     Directory(Pair),
@@ -39,7 +41,7 @@ impl Content {
         }
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Inline(bytes) if bytes.is_empty())
     }
@@ -53,21 +55,21 @@ impl Content {
     }
 }
 
-/// Blocks that the states of a pair name.
+/// The blocks that the states of a pair name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Held {
     List(List),
     Pair(Pair),
 }
 
-/// Something that was so from one state on, and until another one, or until the last.
+/// Something that was true from one state up to another, or up to the last one.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<T> {
-    /// What.
+    /// The thing.
     pub what: T,
-    /// The first state.
+    /// The first state in which it was true.
     pub from: usize,
-    /// The first state in which it was not so any more.
+    /// The first later state in which it was not true any more.
     pub until: Option<usize>,
 }
 
@@ -76,13 +78,13 @@ pub struct Span<T> {
 pub struct Version {
     /// The name.
     pub name: Box<[u8]>,
-    /// What the entry held.
+    /// The content of the entry.
     pub content: Content,
-    /// Its short user attributes, as they were last.
+    /// Its short user attributes, with their last values.
     pub attrs: Vec<(u8, Box<[u8]>)>,
     /// The first state that had this.
     pub from: usize,
-    /// The first state that did not have it any more.
+    /// The first later state that did not have it any more.
     pub until: Option<usize>,
 }
 
@@ -93,39 +95,39 @@ pub struct Half {
     pub block: u32,
     /// Its revision.
     pub rev: u32,
-    /// The state after its first commit.
+    /// The state after the first commit of the block.
     pub first: usize,
 }
 
-/// What the first state of a history tells.
+/// What is known about the first state of a history.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct First {
-    /// Entries with a name, without that of the superblock.
+    /// How many entries have a name, without the superblock entry.
     pub entries: usize,
-    /// Whether it has a tail that leads on.
+    /// Whether it has a tail that leads to another pair.
     pub has_tail: bool,
 }
 
-/// The states of one metadata log, or of two that follow each other.
+/// The states of one metadata log, or of two logs that follow each other.
 #[derive(Debug, Clone, Default)]
 pub struct History {
-    /// Its blocks, the older first.
+    /// Its blocks, the older one first.
     pub halves: Vec<Half>,
-    /// Every name with every content that it had.
+    /// Every combination of a name and a content.
     pub versions: Vec<Version>,
-    /// Every list that an entry had.
+    /// Every list of an entry.
     pub lists: Vec<Span<List>>,
     /// Every pair that an entry or a tail named.
     pub pairs: Vec<Span<Pair>>,
-    /// Pairs that went on with this directory.
+    /// The pairs in which this directory continued.
     pub hardtails: Vec<Pair>,
     /// The tail in the last state.
     pub tail: Option<Tail>,
     /// How many states there are.
     pub states: usize,
-    /// About the first state.
+    /// The first state.
     pub first: First,
-    /// Whether an entry of the superblock is in it.
+    /// Whether it contains a superblock entry.
     pub superblock: bool,
 }
 
@@ -136,8 +138,8 @@ impl History {
         builder.add(block, bytes).then(|| builder.finish())
     }
 
-    /// The history in two blocks, of which the second has the next revision: whether it goes on where
-    /// the first ended.
+    /// The history in two blocks, the second of which has the next revision, if the second
+    /// continues what the first ended with.
     pub fn of_blocks(older: (u32, &[u8]), newer: (u32, &[u8])) -> Joint {
         let mut builder = Builder::default();
         if !builder.add(older.0, older.1) || !builder.add(newer.0, newer.1) {
@@ -150,22 +152,23 @@ impl History {
         }
     }
 
-    /// The block, and the number of the commit in it from 1 on, that a state stands in.
+    /// The block that holds a state, and the number of its commit in the block, from 1 on.
     pub fn place(&self, state: usize) -> Option<(Half, usize)> {
         let half = self.halves.iter().rev().find(|half| half.first <= state)?;
         Some((*half, state - half.first + 1))
     }
 }
 
-/// How two blocks belong together. A directory that is made where another one was can have the next
+/// How two blocks belong together. A new directory in the place of an old one can have the next
 /// revision, too.
 #[derive(Debug)]
 pub enum Joint {
-    /// The second begins with entries that the first ended with, but for the changes of one commit.
+    /// The second begins with the entries with which the first ended, except for the changes of one
+    /// commit.
     One(Box<History>),
-    /// They have no entry in common, but few enough for one commit to have changed them all.
+    /// They have no entry in common, but so few entries that one commit can have changed them all.
     Unclear,
-    /// The second is of another directory, or of another time.
+    /// The second belongs to another directory, or to another time.
     None,
 }
 
@@ -181,24 +184,25 @@ struct Slot {
 struct Builder {
     history: History,
     slots: Vec<Slot>,
-    /// Changes by the present commit of how often something is held.
+    /// How the present commit changes the number of holders of a thing.
     changed: HashMap<Held, i32>,
-    /// What is held: how often, and since when.
+    /// What is held: by how many, and since which state.
     held: HashMap<Held, (i32, usize)>,
     /// Versions that the present commit ends.
     ending: Vec<usize>,
-    /// With the first commit of the second block: versions of the last state of the first.
+    /// At the first commit of the second block: the versions in the last state of the first block.
     carried: Option<HashMap<u64, usize>>,
-    /// Entries in which the first state of the second block differs from the last of the first.
+    /// How many entries differ between the last state of the first block and the first state of the
+    /// second.
     changes: usize,
-    /// Entries with content that both have.
+    /// How many entries with content are in both.
     shared: usize,
-    /// How many pairs went on with this directory by the end of the first block.
+    /// In how many pairs this directory continued at the end of the first block.
     hardtails: usize,
 }
 
 impl Builder {
-    /// Replay a block; whether it holds a valid commit.
+    /// Replay a block. The result says whether it holds a valid commit.
     fn add(&mut self, block: u32, bytes: &[u8]) -> bool {
         let first = self.history.states;
         if first > 0 {
@@ -214,7 +218,7 @@ impl Builder {
         true
     }
 
-    /// The next state is the first of another block.
+    /// Note that the next state is the first one of another block.
     fn carry(&mut self) {
         self.hardtails = self.history.hardtails.len();
         let mut carried = HashMap::new();
@@ -230,7 +234,7 @@ impl Builder {
         self.carried = Some(carried);
     }
 
-    /// Follow what a tag did to the ids, of which there are `len` now.
+    /// Apply to the `len` present ids what a tag does to them.
     fn tag(&mut self, t: Tag, len: usize) {
         let id = usize::from(t.id());
         match t.type3() {
@@ -266,7 +270,8 @@ impl Builder {
         self.slots = slots;
         self.set_tail(log.tail());
         if let Some(carried) = self.carried.take() {
-            // what the second block did not begin with; a split moves any number to a new pair
+            // what is missing at the start of the second block; a split moves any number of entries
+            // to a new pair
             let tails = self.history.hardtails.len();
             if !(self.hardtails < tails && log.tail().is_some_and(|tail| tail.hard)) {
                 self.changes += carried.len();
@@ -290,7 +295,7 @@ impl Builder {
             }
         }
         let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
-        // nothing but formatting makes a pair with a superblock
+        // only formatting makes a pair with a superblock
         self.shared += usize::from(has_superblock && self.history.superblock && state > 0);
         self.history.superblock |= has_superblock;
         if state == 0 {

@@ -1,4 +1,4 @@
-//! Following CTZ lists in blocks that may have been written again since.
+//! Following CTZ lists through blocks that may have been overwritten in the meantime.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -8,22 +8,22 @@ use super::world::{Look, World};
 use crate::disk::ctz;
 use crate::disk::list::{self, List, Place};
 
-/// Bytes at the end of a block of which not all may be erased where content is to stand. The shorter
+/// If content is expected in these last bytes of a block, they must not all be erased. Shorter
 /// content of a file that was written there later would end before them.
 const END: usize = 16;
 
 /// The blocks of a list, as far as pointers lead to them.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
-    /// By index in the list; `None` where no pointer is left that leads there, or where the block
-    /// cannot be of a list.
+    /// The blocks by index. `None` if no pointer is left that leads there, or if the block there
+    /// cannot be part of a list.
     pub blocks: Arc<[Option<u32>]>,
-    /// Whether every block is known, every pointer of each agrees, and none is there twice.
+    /// Whether every block is known, all pointers agree, and no block occurs twice.
     pub sound: bool,
 }
 
 impl Chain {
-    /// The blocks that are known, with their indices.
+    /// The known blocks, with their indices.
     pub fn known(&self) -> impl Iterator<Item = (u32, u32)> {
         let indexed = self.blocks.iter().enumerate();
         indexed.filter_map(|(i, block)| block.map(|block| (i as u32, block)))
@@ -34,20 +34,20 @@ impl Chain {
 pub struct Lists<'a> {
     world: &'a World<'a>,
     chains: HashMap<List, Chain>,
-    /// Pointers that may still be read: hostile images name the same blocks over and over.
+    /// How many more pointers may be read. A hostile image names the same blocks again and again.
     budget: u64,
-    /// Metadata blocks that lists lead to.
+    /// Metadata blocks to which lists lead.
     metadata: HashSet<u32>,
 }
 
 impl<'a> Lists<'a> {
-    /// None yet.
+    /// Nothing was followed yet.
     pub fn new(world: &'a World<'a>) -> Self {
         let budget = 2_000_000 + 4 * u64::from(world.geometry.block_count);
         Self { world, chains: HashMap::new(), budget, metadata: HashSet::new() }
     }
 
-    /// Follow a list from its head, unless that was done.
+    /// Follow a list from its head, unless that has been done.
     pub fn follow(&mut self, list: List) {
         if !self.chains.contains_key(&list) {
             let chain = self.chain(list);
@@ -60,8 +60,8 @@ impl<'a> Lists<'a> {
         self.chains.get(&list)
     }
 
-    /// Whether a list that was followed leads to this metadata block: it was of that file before, or
-    /// still is, and the metadata is content.
+    /// Whether a list that was followed leads to this metadata block. The block was part of that
+    /// file at another time, or still is, and then the metadata is content.
     pub fn had(&self, block: u32) -> bool {
         self.metadata.contains(&block)
     }
@@ -110,14 +110,14 @@ impl<'a> Lists<'a> {
 }
 
 impl World<'_> {
-    /// The pointers of a block with this index in its list.
+    /// The pointers of a block that has this index in its list.
     pub fn pointers(&self, block: u32, index: u32) -> Option<Vec<u32>> {
         let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
         list::read_pointers(Place { index, block }, read).ok()
     }
 
-    /// The bytes of a file that the block of this index holds: where in the block, and where in the
-    /// file.
+    /// The bytes of a file in the block with this index: their place in the block, and their place
+    /// in the file.
     pub fn piece(&self, size: u32, index: u32) -> (Range<u32>, u64) {
         let block_size = self.geometry.block_size;
         let (at, start) = (ctz::data_offset(index), ctz::start(block_size, index));
@@ -126,8 +126,9 @@ impl World<'_> {
         (at..at + len, start)
     }
 
-    /// Whether each block is filled just as far as a list of this size fills it: no driver leaves a
-    /// trace of what a block was used for, but content of another length ends elsewhere.
+    /// Whether each block is filled exactly as far as a list of this size fills it. Drivers leave
+    /// no other trace of what a block was used for, but content of another length ends at another
+    /// place.
     pub fn fills(&self, list: List, chain: &Chain) -> bool {
         let block_size = self.geometry.block_size as usize;
         let mut bytes = vec![0; block_size];

@@ -1,4 +1,5 @@
-//! What a recovery found, for people and for programs: where each result is from, and how sure it is.
+//! The outcome of a recovery, for people and for programs: where each result comes from, and how
+//! reliable it is.
 
 use std::fmt::{self, Write};
 
@@ -13,11 +14,11 @@ pub struct Manifest {
     has_filesystem: bool,
     metadata_blocks: usize,
     lost_metadata_blocks: usize,
-    /// Results that are checked.
+    /// How many results are checked.
     pub checked: usize,
-    /// Results that are complete.
+    /// How many results are complete.
     pub complete: usize,
-    /// Results that are partial, or of which only the name is left.
+    /// How many results are partial, including those of which only the name is left.
     pub partial: usize,
     results: Vec<Entry>,
 }
@@ -28,14 +29,14 @@ struct Entry {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// Where it was written, below the directory.
+    /// Where it was written, as a path below the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_base64: Option<String>,
     #[serde(skip)]
     shown: String,
-    /// Whether the directory of the path is known, or only supposed.
+    /// Whether the directory in the path is known. If not, it is only supposed.
     #[serde(skip_serializing_if = "Option::is_none")]
     directory_known: Option<bool>,
     grade: Grade,
@@ -52,7 +53,7 @@ struct Entry {
 }
 
 impl Manifest {
-    /// Of a recovery, and what became of its results. `date` writes a time, which it gets in
+    /// The manifest of a recovery whose results had these outcomes. `date` formats a time in
     /// nanoseconds since 1970.
     pub fn new(recovery: &Recovery, saved: &[Saved], date: &dyn Fn(i64) -> String) -> Self {
         let count = |grade| recovery.files.iter().filter(|file| file.grade == grade).count();

@@ -1,4 +1,4 @@
-//! The directory of each history, and the path of that directory.
+//! The directory to which each history belongs, and the path of that directory.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,9 +6,9 @@ use super::history::Content;
 use super::world::{Timeline, World};
 use crate::show::path_from_end;
 
-/// The directories of all histories. A directory is known if an entry names it now, or named it once.
+/// The directories of all histories. A directory is known if an entry names it, or once named it.
 pub struct Paths<'w> {
-    /// The number of each history's directory.
+    /// For each history, the number of its directory.
     of: Vec<Option<usize>>,
     /// The parent of each directory, and its name there. The root has the number 0.
     dirs: Vec<(usize, &'w [u8])>,
@@ -17,12 +17,13 @@ pub struct Paths<'w> {
 /// The entry or the tail that names a block.
 struct Parent<'w> {
     timeline: usize,
-    /// The name of the entry. A tail goes on with the same directory.
+    /// The name of the entry. A tail continues the same directory.
     name: Option<&'w [u8]>,
 }
 
 impl<'w> Paths<'w> {
-    /// Find the directories of all histories. Each history is visited once, however deep it is.
+    /// Find the directories of all histories. Each history is visited once, even if it is very
+    /// deep.
     pub fn new(world: &'w World<'_>) -> Self {
         let names = names(world);
         let parent = |t: &Timeline| own(t).iter().find_map(|block| names.get(block));
@@ -78,8 +79,8 @@ impl<'w> Paths<'w> {
         self.of.get(timeline).copied().flatten()
     }
 
-    /// The path of that directory, without `/` at the start. Of a long path, only the last names are
-    /// given, after `.../`.
+    /// The path of that directory, without `/` at the start. If the path is long, only the last
+    /// names are returned, after `.../`.
     pub fn path(&self, timeline: usize) -> Option<Vec<u8>> {
         let above = |&at: &usize| self.dirs.get(at).map(|&(above, _)| above);
         let upward = std::iter::successors(self.number(timeline), above);
@@ -97,7 +98,7 @@ fn own(timeline: &Timeline) -> Vec<u32> {
     }
 }
 
-/// The entry or the tail that names each block. Present ones are preferred to those of the past.
+/// The entry or the tail that names each block. Present ones are preferred to former ones.
 fn names<'w>(world: &'w World<'_>) -> HashMap<u32, Parent<'w>> {
     let mut names = HashMap::new();
     for past in [false, true] {

@@ -1,4 +1,4 @@
-//! Which lists of the past still have their content.
+//! Which former lists still have their content.
 //!
 //! The format has no checksums for file data, and free blocks may be written at any time. A driver
 //! allocates the same free blocks in the same order again and again. So a new file often has exactly
@@ -21,20 +21,20 @@ use super::lists::{Chain, Lists};
 use super::world::{Look, Timeline, World};
 use crate::disk::{List, Pair};
 
-/// What is known of a list of the past, the best first.
+/// What is known about a former list, the best case first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
-    /// Its blocks were in use all the time, so they still have its content.
+    /// Its blocks were in use all the time, so they still hold its content.
     Proved,
     /// Some blocks became free, but no commit used one of them again.
     Quiet,
-    /// It is not known whether its blocks still have its content.
+    /// It is not known whether its blocks still hold its content.
     Unproved,
     /// Some blocks were used again.
     Broken,
 }
 
-/// Which histories use a block or a list: one, or more.
+/// The histories that use a block or a list: one, or several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Users {
     One(usize),
@@ -47,7 +47,7 @@ impl Users {
     }
 }
 
-/// The states in which an entry had a list, and what is known of that list.
+/// The states in which an entry had a list, and what is known about that list.
 type Judged = (Span<List>, Standing);
 
 /// The judgement of all lists.
@@ -55,25 +55,26 @@ pub struct Proofs<'a> {
     world: &'a World<'a>,
     lists: &'a Lists<'a>,
     users: HashMap<u32, Users>,
-    /// Blocks of the files that are there now, with the list.
+    /// The blocks of present files, with their lists.
     live: HashMap<u32, List>,
-    /// Pairs of the filesystem as it is now.
+    /// The pairs of the present filesystem.
     pairs: HashSet<[u32; 2]>,
-    /// Blocks that hold data, are in no list that was followed, and say that this block is before
-    /// them.
+    /// The blocks that hold data, are in no list that was followed, and name this block as the one
+    /// before them.
     continued: HashSet<u32>,
-    /// The histories of the filesystem as it is now of which no two lists have a block in a way that
-    /// cannot have been.
+    /// The histories of the present filesystem in which no two lists use a block in a way that
+    /// contradicts each other.
     consistent: HashSet<usize>,
-    /// The live histories that may not tell everything: some of their states are lost, or they do not
+    /// The live histories that may be incomplete: some of their states are lost, or they do not
     /// begin with the creation of their pair.
     obscure: HashSet<usize>,
-    /// For each list of each history, what is known of it, by the states in which an entry had it.
+    /// For each list of each history, what is known about it, by the states in which an entry had
+    /// it.
     standings: HashMap<(usize, List), Vec<Judged>>,
 }
 
-/// The use of a block by a list: the state since which it has lasted, the index of the block in the
-/// list, and what is known of the list.
+/// The use of a block by a list: the state in which this use began, the index of the block in the
+/// list, and what is known about the list.
 #[derive(Debug, Clone, Copy)]
 struct Use {
     since: usize,
@@ -96,8 +97,8 @@ impl<'a> Proofs<'a> {
             standings: HashMap::new(),
         };
         proofs.note_uses();
-        // What each history says by itself. Were a list taken for one that it is not any more, the
-        // one that was written over it last would show it, by a block that both have.
+        // First judge each history by itself. If one of its lists had been overwritten by another
+        // one, both would have a block in common, and this would show it.
         let is_consistent = |&(i, t): &(usize, &Timeline)| {
             let judged = proofs.judge(i, t, &|_| true);
             judged.iter().all(|(_, standing)| *standing <= Standing::Quiet)
@@ -112,7 +113,7 @@ impl<'a> Proofs<'a> {
             let all = proofs.judge(i, timeline, &quiet);
             judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing)));
         }
-        // what was lost at once, with the root, was untouched up to then
+        // everything that was lost at the same moment as the root was untouched up to that moment
         for i in proofs.old_thread() {
             let Some(timeline) = world.timelines.get(i) else { continue };
             let all = proofs.judge(i, timeline, &|_| false);
@@ -156,7 +157,7 @@ impl<'a> Proofs<'a> {
         }
     }
 
-    /// What is known of a list that an entry of this history had from a state on.
+    /// What is known about a list that an entry of this history had from a state on.
     pub fn standing(&self, timeline: usize, list: List, state: usize) -> Standing {
         let judged = self.standings.get(&(timeline, list)).map_or(&[][..], Vec::as_slice);
         let begun = judged.partition_point(|(span, _)| span.from <= state);
@@ -168,7 +169,7 @@ impl<'a> Proofs<'a> {
         }
     }
 
-    /// The list of a file that is there now which has this block.
+    /// The list of a present file that has this block.
     pub fn taken(&self, block: u32) -> Option<List> {
         self.live.get(&block).copied()
     }
@@ -178,8 +179,9 @@ impl<'a> Proofs<'a> {
         self.users.contains_key(&block)
     }
 
-    /// Judge the lists of a history of the filesystem as it is now, from its end backwards. `quiet`
-    /// tells whether all that came after a state, in other histories, too, is still there.
+    /// Judge the lists of a history of the present filesystem, from its end backwards. `quiet`
+    /// tells for a state whether everything that came after it still exists, also in other
+    /// histories.
     fn judge(
         &self,
         number: usize,
@@ -187,7 +189,7 @@ impl<'a> Proofs<'a> {
         quiet: &dyn Fn(usize) -> bool,
     ) -> Vec<Judged> {
         let mut spans = timeline.history.lists.clone();
-        // what is there now comes first, then what ended last
+        // what exists now comes first, then what ended last
         spans.sort_by_key(|span| std::cmp::Reverse(span.until.unwrap_or(usize::MAX)));
         let mut uses: HashMap<u32, Use> = HashMap::new();
         // the last state in which a list began whose blocks are not all known
@@ -220,7 +222,7 @@ impl<'a> Proofs<'a> {
         judged
     }
 
-    /// The blocks that several of these lists have.
+    /// The blocks that several of these lists have in common.
     fn shared(&self, spans: &[Span<List>]) -> HashSet<u32> {
         if spans.len() < 2 {
             return HashSet::new();
@@ -274,17 +276,17 @@ impl<'a> Proofs<'a> {
         !self.is_continued(list, chain) && self.world.fills(list, chain)
     }
 
-    /// Whether a block that is in no list says that the head of this one, or its first block, is
-    /// before it: then a longer file, which no commit tells of, had the same blocks.
+    /// Whether a block that is in no list names the head of this list, or its first block, as the
+    /// one before it. If so, a longer file, of which no commit is left, had the same blocks.
     fn is_continued(&self, list: List, chain: &Chain) -> bool {
         let first = chain.blocks.first().copied().flatten();
         self.continued.contains(&list.head) || first.is_some_and(|b| self.continued.contains(&b))
     }
 
-    /// Whether all that was ever committed after this state of a history is still there to be read.
+    /// Whether everything that was committed after this state of a history can still be read.
     fn is_quiet(&self, number: usize, timeline: &Timeline, state: usize) -> bool {
-        // Unless this is the history of the root, its own first states must be known, or those of the
-        // root.
+        // Unless this is the history of the root, either its own first states must be known, or
+        // those of the root.
         let root = self.world.timelines.first();
         let others = self.obscure.len() - usize::from(self.obscure.contains(&number));
         let last = timeline.history.states.saturating_sub(1);
@@ -300,22 +302,22 @@ impl<'a> Proofs<'a> {
         self.world.timelines.iter().enumerate().filter(|(_, t)| t.live)
     }
 
-    /// Pairs that a history names, and that are not of the filesystem as it is now.
+    /// The pairs that a history names, and that do not belong to the present filesystem.
     fn gone<'t>(&'t self, timeline: &'t Timeline) -> impl Iterator<Item = &'t Span<Pair>> {
         let pairs = timeline.history.pairs.iter();
         pairs.filter(|span| !self.pairs.contains(&sorted(span.what.0)))
     }
 
-    /// Whether nothing that a history tells of hides anything else.
+    /// Whether nothing that a history names hides anything else.
     fn is_known(&self, number: usize, timeline: &Timeline) -> bool {
         self.gone(timeline).next().is_none()
             && !is_unwritten(timeline)
             && self.consistent.contains(&number)
     }
 
-    /// Whether no content can have been written since the root of the old filesystem was lost. Either
-    /// there is no filesystem now, or it is as formatting left it. A driver writes content only to files,
-    /// and makes the entry of a file before it writes content to it.
+    /// Whether no content can have been written since the root of the old filesystem was lost.
+    /// Either there is no filesystem now, or it is still as formatting left it. A driver writes
+    /// content only to files, and makes the entry of a file before it writes its content.
     fn is_untouched(&self) -> bool {
         let is_new = |t: &Timeline| {
             t.history.versions.is_empty()
@@ -330,11 +332,11 @@ impl<'a> Proofs<'a> {
         self.world.superblock.is_none() && !self.world.replaced
     }
 
-    /// The histories of a filesystem whose root was formatted over, or is lost: if all metadata that is
-    /// not of the present one makes up one thread, all of it was in use at that moment. Everything that
-    /// was written since is to be known, too.
+    /// The histories of a filesystem whose root was formatted over, or is lost. If all metadata
+    /// that does not belong to the present filesystem forms one thread, all of it was in use at
+    /// that moment. Everything that was written since then must be known, too.
     fn old_thread(&self) -> Vec<usize> {
-        // A root that begins with nothing was formatted: what is left of an emptied filesystem are
+        // A root that begins empty was formatted. What is left of a filesystem that was emptied are
         // directories without entries, and those do not count below.
         let is_new = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
         let is_known = |(i, t): (usize, &Timeline)| is_new(i, t) && self.is_known(i, t);
@@ -353,13 +355,13 @@ impl<'a> Proofs<'a> {
                 return Some(None);
             };
             let [a, b] = tail.pair.0.map(|block| by_block.get(&block).copied());
-            // both halves that are left are of one history
+            // both remaining halves belong to one history
             a.or(b).filter(|&i| a.is_none_or(|a| a == i) && b.is_none_or(|b| b == i)).map(Some)
         };
         let followers: HashSet<usize> = old().filter_map(|(_, t)| next(t).flatten()).collect();
         let heads: Vec<usize> = old().map(|(i, _)| i).filter(|i| !followers.contains(i)).collect();
         let [head] = heads[..] else { return Vec::new() };
-        // A pair that leaves the thread because its last entry was deleted still has that entry.
+        // A pair that leaves the thread because its last entry was deleted still holds that entry.
         let entries =
             |t: &Timeline| t.history.versions.iter().filter(|v| v.until.is_none()).count();
         if self.world.timelines.get(head).is_none_or(|t| entries(t) < 2) {
@@ -378,7 +380,7 @@ impl<'a> Proofs<'a> {
     }
 }
 
-/// Whether the last commit made an empty file, whose content may have been on its way.
+/// Whether the last commit made an empty file, whose content may have been about to follow.
 fn is_unwritten(timeline: &Timeline) -> bool {
     let last = timeline.history.states.saturating_sub(1);
     timeline.history.versions.iter().any(|version| {
@@ -386,7 +388,7 @@ fn is_unwritten(timeline: &Timeline) -> bool {
     })
 }
 
-/// Whether nothing was in the pair, nor any other pair behind it, in its first state.
+/// Whether the first state of the pair was empty, and had no further pair after it.
 fn begins_bare(timeline: &Timeline) -> bool {
     let First { entries, has_tail } = timeline.history.first;
     entries == 0 && !has_tail

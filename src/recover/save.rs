@@ -1,7 +1,7 @@
-//! Writing what was found into a directory of the host.
+//! Writing what was found into a directory on the host.
 //!
-//! The directory is empty at the start, and every file is made by its plain name relative to the open
-//! descriptor of its directory, so that no name in an image leads out of it.
+//! The directory is empty at the start. Every file is made under its plain name, relative to the
+//! open descriptor of its directory, so no name in an image can lead out of it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -19,26 +19,26 @@ use crate::bd::BlockDevice;
 use crate::disk::{ctz, name};
 use crate::files::{create_in, open_dir};
 
-/// Where files with a name go.
+/// The directory for files with a name.
 const FILES: &[u8] = b"files";
-/// Where lists without an entry go.
+/// The directory for lists without an entry.
 const LISTS: &[u8] = b"lists";
-/// Bytes of a name on the host, less what may be put behind it.
+/// How many bytes a name on the host may have, so that something can still be appended to it.
 const NAME_MAX: usize = 220;
-/// Directories below each other.
+/// How many directories may be inside each other.
 const DEPTH_MAX: usize = 64;
-/// Bytes that are written at most, unless the image is large: a hostile one can name the same blocks
-/// in very many lists.
+/// How many bytes are written at most, unless the image is large. A hostile image can name the same
+/// blocks in very many lists.
 const BYTES_MAX: u64 = 32 << 20;
-/// The same in sizes of the image.
+/// The same, as a multiple of the size of the image.
 const SIZES_MAX: u64 = 16;
 
 /// Why nothing could be written.
 #[derive(Debug)]
 pub enum SaveError {
-    /// There is something in the directory.
+    /// The directory is not empty.
     NotEmpty,
-    /// The system's error.
+    /// The system reported an error.
     Io(io::Error),
 }
 
@@ -65,22 +65,22 @@ impl From<Errno> for SaveError {
     }
 }
 
-/// What became of a result.
+/// The outcome for a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// It was written to this path below the directory.
     As(Vec<u8>),
-    /// Not one byte of it is left.
+    /// No byte of it is left.
     Nothing,
-    /// Very many results name the same blocks; this one was not written any more.
+    /// It was not written, because very many results name the same blocks.
     TooMuch,
 }
 
-/// Write the files of a recovery into the directory `target`, which is made if it is not there. The
-/// answer has what became of each, in their order.
+/// Write the files of a recovery into the directory `target`, which is made if it does not exist.
+/// The result has the outcome for each file, in their order.
 ///
 /// # Errors
-/// When there is something in the directory, or it cannot be written.
+/// If the directory is not empty, or cannot be written.
 pub fn save(
     recovery: &Recovery,
     dev: &dyn BlockDevice,
@@ -112,15 +112,15 @@ pub fn save(
 }
 
 impl Recovered {
-    /// Bytes of content that are there.
+    /// How many bytes of content exist.
     pub fn present(&self) -> u64 {
         let missing: u64 = self.missing.iter().map(|range| range.end - range.start).sum();
         self.size.saturating_sub(missing)
     }
 }
 
-/// Where each result goes: directories and a name. The newest version of a file has its own name,
-/// older ones have a number behind it, and what is partial says so.
+/// Where each result goes: its directories and its name. The newest version of a file has its own
+/// name, the names of older versions end in a number, and the names of partial files say so.
 fn places(files: &[Recovered]) -> Vec<Vec<Vec<u8>>> {
     let wanted: Vec<Vec<Vec<u8>>> = files.iter().map(wanted).collect();
     let dirs: BTreeSet<&[Vec<u8>]> =
@@ -169,7 +169,7 @@ fn wanted(file: &Recovered) -> Vec<Vec<u8>> {
 
 struct Writer<'a> {
     root: OwnedFd,
-    /// The directory that the last file went to.
+    /// The directory of the last file.
     last: Option<(Vec<Vec<u8>>, OwnedFd)>,
     dev: &'a dyn BlockDevice,
 }
@@ -199,7 +199,7 @@ impl Writer<'_> {
         Ok(at)
     }
 
-    /// Write the content; what is missing reads as zeros.
+    /// Write the content. Missing parts read as zeros.
     fn fill(&self, out: &File, file: &Recovered) -> Result<(), SaveError> {
         file.read(self.dev, &mut |at, bytes| out.write_all_at(bytes, at))?;
         if file.size > out.metadata()?.len() {
@@ -210,10 +210,10 @@ impl Writer<'_> {
 }
 
 impl Recovered {
-    /// Hand out the content that is there, piece by piece: its position in the file, and the bytes.
+    /// Pass on the content that exists, piece by piece: the position in the file, and the bytes.
     ///
     /// # Errors
-    /// When the image cannot be read, and those of `take`.
+    /// If the image cannot be read; and the errors of `take`.
     pub fn read(
         &self,
         dev: &dyn BlockDevice,
@@ -236,10 +236,10 @@ impl Recovered {
         Ok(())
     }
 
-    /// The whole content, with zeros where it is missing.
+    /// The whole content, with zeros in place of what is missing.
     ///
     /// # Errors
-    /// When the image cannot be read.
+    /// If the image cannot be read.
     pub fn content(&self, dev: &dyn BlockDevice) -> io::Result<Vec<u8>> {
         let mut content = vec![0; usize::try_from(self.size).unwrap_or(0)];
         self.read(dev, &mut |at, bytes| {

@@ -1,4 +1,4 @@
-//! Histories of metadata pairs of littlefs version 1, whose blocks are one commit each.
+//! Histories of metadata pairs of littlefs version 1, in which each block is one commit.
 //!
 //! A commit writes the block of a pair that does not count, with the next revision. Only a new pair
 //! begins otherwise: its driver reads the first word of one block, whatever stands there, and writes
@@ -30,7 +30,8 @@ pub fn superblock(bytes: &[u8]) -> Option<(Superblock, Pair)> {
     Some((superblock, Pair(block.entries.first()?.words())))
 }
 
-/// The first pairs of the directories that a valid block names, also those that are being moved.
+/// The first pairs of the directories that a valid block names, including entries that are being
+/// moved.
 pub fn directories(bytes: &[u8]) -> Vec<Pair> {
     let Some((_, block)) = block::of_bytes(bytes) else { return Vec::new() };
     let mut seen = HashSet::new();
@@ -38,7 +39,7 @@ pub fn directories(bytes: &[u8]) -> Vec<Pair> {
     dirs.map(|entry| Pair(entry.words())).filter(|pair| seen.insert(pair.0)).collect()
 }
 
-/// Whether a block of this revision is the first commit of its pair, whose other block is this.
+/// Whether a block of this revision is the first commit of its pair, whose other block is `other`.
 pub fn is_creation(rev: u32, other: &[u8]) -> bool {
     read_u32_le(other, 0).is_some_and(|number| number.wrapping_add(2) == rev)
 }
@@ -49,8 +50,8 @@ pub fn history_of_block(block: u32, bytes: &[u8]) -> Option<History> {
     Some(history(vec![Half { block, rev, first: 0 }], &[state]))
 }
 
-/// The states in two blocks, of which the second has the next revision. Blocks that nothing says are of
-/// one pair have to have a file or a directory in common.
+/// The states in two blocks, the second of which has the next revision. If nothing says that the
+/// blocks belong to one pair, they must have a file or a directory in common.
 pub fn history_of_blocks(older: Bytes<'_>, newer: Bytes<'_>, is_supposed: bool) -> Joint {
     let (Some((old_rev, old)), Some((new_rev, new))) =
         (block::of_bytes(older.1), block::of_bytes(newer.1))
@@ -80,7 +81,7 @@ pub fn history_of_blocks(older: Bytes<'_>, newer: Bytes<'_>, is_supposed: bool) 
     Joint::One(Box::new(history(halves, &[old, new])))
 }
 
-/// Entries that are looked for in the other block: the first ones stand in both.
+/// How many entries are looked for in the other block: the first ones are in both.
 const SHARED_TRIED: usize = 64;
 
 fn tail(block: &Block) -> Option<Tail> {
@@ -144,7 +145,7 @@ fn history(halves: Vec<Half>, states: &[Block]) -> History {
     history
 }
 
-/// Since when, and until when, each thing is in the states.
+/// From which state and up to which state each thing exists.
 fn spans<T: Clone + Eq + std::hash::Hash + Ord>(states: &[HashSet<T>]) -> Vec<Span<T>> {
     let mut spans = Vec::new();
     for (from, state) in states.iter().enumerate() {
@@ -153,7 +154,7 @@ fn spans<T: Clone + Eq + std::hash::Hash + Ord>(states: &[HashSet<T>]) -> Vec<Sp
             .iter()
             .filter(|what| before.is_none_or(|before| !before.contains(*what)))
             .collect();
-        // in an order that does not depend on chance
+        // in an order that is always the same
         new.sort_unstable();
         for what in new {
             let gone = states.iter().skip(from).position(|state| !state.contains(what));

@@ -1,4 +1,5 @@
-//! What is where: every block looked at once, the filesystem as it is now, and all histories.
+//! What each block holds: every block is examined once. Also the present filesystem, and all
+//! histories.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,20 +11,21 @@ use crate::disk::{Pair, Superblock, Tag, Tail, read_u32_le, rev_newer, tag};
 use crate::error::Result;
 use crate::image::Dialect;
 
-/// Blocks of the revision before that are tried, to find the other half of one that nothing names.
+/// How many blocks of the previous revision are tried, to find the other half of a block that
+/// nothing names.
 const JOINS_MAX: usize = 4;
 /// How many bytes are read at once.
 const CHUNK: usize = 1 << 20;
-/// Bytes at the start of the device in which a superblock is looked for.
+/// How many bytes at the start of the device are searched for a superblock.
 const SUPERBLOCK_MAX: u64 = 128 << 10;
 
-/// What a block looks like by itself.
+/// The kind of a block by its content alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// Every byte is 0xFF.
     Blank,
-    /// Every byte is zero. This is a block that another kind of device has erased, a hole in the image
-    /// file, or the first block of a file that begins with zeros.
+    /// Every byte is zero. Such a block was erased by another kind of device, is a hole in the
+    /// image file, or is the first block of a file that begins with zeros.
     Zeros,
     /// It holds a valid commit.
     Metadata,
@@ -40,54 +42,56 @@ pub struct Meta {
     pub rev: u32,
     /// The tail.
     pub tail: Option<Tail>,
-    /// The superblock in it, of version 2.
+    /// The superblock of version 2 in it.
     pub superblock: Option<Superblock>,
 }
 
-/// A history, and what the filesystem says of it now.
+/// A history, and what the present filesystem says about it.
 #[derive(Debug)]
 pub struct Timeline {
     /// The states.
     pub history: History,
-    /// The pair, where something names it.
+    /// The pair, if something names it.
     pub pair: Option<Pair>,
-    /// Whether it belongs to the filesystem as it is now, and ends with its present state.
+    /// Whether it belongs to the present filesystem, and ends with the present state of its pair.
     pub live: bool,
     /// Whether it is known to begin with the creation of the pair.
     pub full: bool,
-    /// Whether its last state is known to be the last that the pair had.
+    /// Whether its last state is known to be the last one of the pair.
     pub to_the_end: bool,
 }
 
-/// Everything that is known of an image before lists are followed.
+/// Everything that is known about an image before lists are followed.
 pub struct World<'a> {
     /// The image.
     pub dev: &'a dyn BlockDevice,
-    /// How it is written: version 2 or 1.
+    /// Its version: 2 or 1.
     dialect: Dialect,
     /// The first pair of the root directory.
     pub root: Pair,
     /// Its geometry.
     pub geometry: Geometry,
-    /// What each block looks like.
+    /// The kind of each block.
     pub looks: Vec<Look>,
-    /// The first word of each block, which in a list leads to the block before.
+    /// The first word of each block. In a list, it leads to the block before.
     pub words: Vec<u32>,
-    /// The superblock of the filesystem as it is now, if there is one.
+    /// The superblock of the present filesystem, if there is one.
     pub superblock: Option<Superblock>,
-    /// Whether a filesystem of another geometry or dialect is there now, and may have written anywhere.
+    /// Whether a filesystem of another geometry or dialect exists now, which may have written
+    /// anywhere.
     pub replaced: bool,
-    /// Whether the thread of the filesystem as it is now is sound, and every block can be read.
+    /// Whether the thread of the present filesystem is sound, and every block can be read.
     pub whole: bool,
-    /// All histories; those that are live come first, the root's at the start.
+    /// All histories. Those of the present filesystem come first, and the root's is the first of
+    /// all.
     pub timelines: Vec<Timeline>,
 }
 
 impl<'a> World<'a> {
-    /// Look at the whole device; `progress` is told how many blocks were read.
+    /// Examine the whole device. `progress` is called with the number of blocks that were read.
     ///
     /// # Errors
-    /// When not one block can be read.
+    /// If no block can be read.
     pub fn new(dev: &'a dyn BlockDevice, dialect: Dialect, progress: &dyn Fn(u64)) -> Result<Self> {
         let geometry = dev.geometry();
         let mut world = Self {
@@ -112,7 +116,7 @@ impl<'a> World<'a> {
         Ok(world)
     }
 
-    /// Whether a superblock stands at the start, of whatever block size, version and dialect.
+    /// Whether there is a superblock of any block size, version or dialect at the start.
     fn begins_with_superblock(&self) -> bool {
         let mut bytes = vec![0; SUPERBLOCK_MAX.min(self.geometry.size()) as usize];
         if self.dev.read(0, 0, &mut bytes).is_err() {
@@ -183,14 +187,14 @@ impl<'a> World<'a> {
         Some(Meta { rev: log.rev, tail: log.tail, superblock: Superblock::of(&log) })
     }
 
-    /// The pairs of the directories of an image of version 1, which entries and hard tails lead to,
-    /// the root first. The superblock's pair has no states that matter, and is forgotten.
+    /// The pairs of the directories in an image of version 1, to which entries and hard tails lead,
+    /// the root first. The pair of the superblock has no states that matter, and is left out.
     fn walk_version1(&mut self, metas: &mut BTreeMap<u32, Meta>) -> Vec<Pair> {
         let superblock = newer(metas, Pair::SUPERBLOCK)
             .and_then(|(block, _)| version1::superblock(&self.read(block)?))
             .filter(|(superblock, _)| superblock.block_size == self.geometry.block_size);
         self.superblock = superblock.map(|(superblock, _)| superblock);
-        // where a driver has it in a new filesystem
+        // where a driver puts it in a new filesystem
         self.root = superblock.map_or(Pair([2, 3]), |(_, root)| root);
         if self.superblock.is_none() {
             return Vec::new();
@@ -217,7 +221,7 @@ impl<'a> World<'a> {
         live
     }
 
-    /// Whether the thread of an image of version 1 has these pairs, and no others.
+    /// Whether the thread of an image of version 1 has exactly these pairs.
     fn is_thread_of(&self, metas: &BTreeMap<u32, Meta>, live: &[Pair]) -> bool {
         let mut left: HashSet<[u32; 2]> = live.iter().map(|pair| sorted(*pair)).collect();
         let mut next = self.root;
@@ -231,7 +235,7 @@ impl<'a> World<'a> {
         left.is_empty()
     }
 
-    /// The pairs along the thread, as the newer halves have it.
+    /// The pairs along the thread, by their newer halves.
     fn walk(&mut self, metas: &BTreeMap<u32, Meta>) -> Vec<Pair> {
         let mut live = Vec::new();
         let mut seen = HashSet::new();
@@ -265,7 +269,7 @@ impl<'a> World<'a> {
             }
         }
         self.forget_content(&mut metas, &used);
-        // pairs that some state names, of which both halves are left
+        // pairs that some state names, if both of their halves are left
         let others: Vec<u32> = metas.keys().copied().filter(|b| !used.contains(b)).collect();
         let mut named: Vec<Pair> = self.named();
         let mut singles = Vec::new();
@@ -287,8 +291,8 @@ impl<'a> World<'a> {
         self.timelines.extend(singles);
     }
 
-    /// Blocks of files that are there now hold no metadata of this filesystem, even if they look like
-    /// it: a file may hold an image.
+    /// Blocks of present files hold no metadata of this filesystem, even if they look like
+    /// metadata: a file may hold an image.
     fn forget_content(&mut self, metas: &mut BTreeMap<u32, Meta>, used: &HashSet<u32>) {
         let geometry = self.geometry;
         let spans = self.timelines.iter().filter(|t| t.live).flat_map(|t| &t.history.lists);
@@ -319,8 +323,8 @@ impl<'a> World<'a> {
         spans.map(|span| span.what).collect()
     }
 
-    /// The histories in a pair: one where its halves follow each other, two where they do not. The
-    /// first is the one that ends with what the pair holds now.
+    /// The histories in a pair: one if its halves follow each other, otherwise two. The first one
+    /// ends with the present content of the pair.
     fn of_pair(&self, metas: &BTreeMap<u32, Meta>, pair: Pair, live: bool) -> Vec<Timeline> {
         let Some((newer, meta)) = newer(metas, pair) else { return Vec::new() };
         let older = if newer == pair.0[0] { pair.0[1] } else { pair.0[0] };
@@ -374,7 +378,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Join blocks that nothing names any more, where one goes on with what another ends with.
+    /// Join blocks that nothing names any more, if one continues what another ends with.
     fn join(&self, singles: Vec<Timeline>) -> Vec<Timeline> {
         let half = |t: &Timeline| t.history.halves.first().copied();
         let mut by_rev: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -415,14 +419,14 @@ impl<'a> World<'a> {
         joined
     }
 
-    /// Whether a write that was not committed can be noticed in most cases. It cannot in version 1: after
-    /// each start, the driver allocates from the first free block on, and so it often writes new content
-    /// of a file exactly where older content of the same file was.
+    /// Whether a write that was not committed can be noticed in most cases. In version 1 it cannot:
+    /// after each start, the driver allocates from the first free block on, so it often writes new
+    /// content of a file exactly over older content of the same file.
     pub fn shows_uncommitted_writes(&self) -> bool {
         self.dialect != Dialect::V1
     }
 
-    /// What a block looks like.
+    /// The kind of a block.
     pub fn look(&self, block: u32) -> Look {
         self.looks.get(block as usize).copied().unwrap_or(Look::Unreadable)
     }
@@ -439,10 +443,10 @@ fn sorted(pair: Pair) -> [u32; 2] {
     blocks
 }
 
-/// Whether a history begins with the creation of its pair, of which `other` is the half without a valid
-/// commit. A driver takes the number in that block for a revision, and goes on from there. A half that
-/// hides an earlier history, because a compaction of it was interrupted or because it is damaged, is
-/// erased, or has the next revision, or begins like a log.
+/// Whether a history begins with the creation of its pair; `other` is the half without a valid
+/// commit. A driver reads the number in that block as a revision, and continues from there. If a
+/// half hides an earlier history, because its compaction was interrupted or because it is damaged,
+/// then it is erased, has the next revision, or begins like a log.
 fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
     let number = read_u32_le(other, 0).unwrap_or(u32::MAX);
     let follows = number.wrapping_add(1) == rev;
