@@ -183,10 +183,16 @@ pub fn read(
     }
     missing += u64::from(expected).saturating_sub(run.len() as u64);
     if strange > 0 {
-        notes.push(format!("{strange} of its blocks are not UF2 blocks, and were skipped"));
+        notes.push(match strange {
+            1 => "1 of its blocks is not a UF2 block, and was skipped".to_owned(),
+            n => format!("{n} of its blocks are not UF2 blocks, and were skipped"),
+        });
     }
     if missing > 0 {
-        notes.push(format!("{missing} of its blocks are missing, and read as erased"));
+        notes.push(match missing {
+            1 => "1 of its blocks is missing, and reads as erased".to_owned(),
+            n => format!("{n} of its blocks are missing, and read as erased"),
+        });
     }
     Ok(())
 }

@@ -175,9 +175,10 @@ impl fmt::Display for Reason {
             Self::NotLittlefs { searched } => write!(
                 f,
                 "not a littlefs image: there is no superblock, neither \"littlefs\" at byte 8 of \
-                 block 0 or block 1, nor anywhere else in the {searched} bytes that were \
-                 searched; if the filesystem starts later in the file, give its place with \
-                 --offset BYTES, or -o offset=BYTES for a mount"
+                 block 0 or block 1, nor anywhere else (searched: {}); if the filesystem starts \
+                 later in the file, give its place with --offset BYTES, or -o offset=BYTES for a \
+                 mount",
+                show::bytes(*searched)
             ),
             Self::NotWrapped => f.write_str(
                 "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
@@ -202,7 +203,7 @@ impl fmt::Display for Reason {
                 )?;
                 for (i, (address, len)) in all.iter().take(NAMED_MAX).enumerate() {
                     let or = if i == 0 { "" } else { " or" };
-                    write!(f, "{or} --base {address:#x} ({len} bytes)")?;
+                    write!(f, "{or} --base {address:#x} ({})", show::bytes(*len))?;
                 }
                 Ok(())
             }

@@ -153,5 +153,5 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     let mut bytes = joined(&blocks);
     bytes.splice(512..512, [0; 512]);
     let said = reads(&desk, &bytes, "a gap");
-    assert!(said.contains("1 of its blocks are not UF2 blocks"), "{said}");
+    assert!(said.contains("1 of its blocks is not a UF2 block"), "{said}");
 }
