@@ -50,7 +50,8 @@ enum Own<'a> {
 
 impl Store {
     /// Run `f`, and make either all of its changes or none, even if there is a crash. When this
-    /// returns, they are durable.
+    /// returns, they are flushed; [`Options::durability`](super::Options::durability) says whether
+    /// they are then on the medium.
     ///
     /// Other threads can go on in the meantime. If they change anything after `f` has read
     /// something, `f` is run again from the start; so `f` should change things only through its

@@ -76,7 +76,7 @@ impl Store {
         self.change(|core| core.rename(source, dest))
     }
 
-    /// Do `op`, and make it durable if the options say so. If it fails, its partial changes are
+    /// Do `op`, and flush it if the options say so. If it fails, its partial changes are
     /// dropped.
     fn change<T>(&self, op: impl FnOnce(&mut Core) -> Result<T>) -> Result<T> {
         let mut core = self.core();
@@ -577,9 +577,9 @@ impl Core {
         }
     }
 
-    /// Write the redo value, make the changes, and remove the redo value: each step is durable
-    /// before the next one begins. A crash before the first step is durable drops the batch; after
-    /// that, the next connect repeats it.
+    /// Write the redo value, make the changes, and remove the redo value. Nothing of a step reaches
+    /// the medium before everything of the step before it. If a crash loses the first step, the
+    /// batch is dropped; otherwise the next connect repeats it.
     fn apply_with_redo(&mut self, changes: &Changes, now: i64) -> Result<()> {
         // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
