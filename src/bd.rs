@@ -3,7 +3,6 @@
 pub mod emu;
 pub mod file;
 pub mod fresh;
-pub mod journal;
 #[cfg(feature = "transfer")]
 pub mod overlay;
 mod prefix;
@@ -15,7 +14,6 @@ use std::io::{self, IoSliceMut};
 use crate::error::{IoError, IoOp, Unsupported};
 
 pub use file::FileDevice;
-pub use journal::JournalDevice;
 #[cfg(feature = "transfer")]
 pub use overlay::OverlayDevice;
 pub use ram::RamDevice;
@@ -199,7 +197,7 @@ pub(crate) fn read_each<D: BlockDevice + ?Sized>(
 pub(crate) const SECTOR: u64 = 512;
 
 /// Byte position of `off` in `block`; the sum cannot overflow within the geometry's limits.
-fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {
+pub(crate) fn byte_offset(g: Geometry, block: u32, off: u32) -> u64 {
     u64::from(block) * u64::from(g.block_size) + u64::from(off)
 }
 

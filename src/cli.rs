@@ -85,12 +85,12 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 use serde::Serialize;
 
 use self::shell::Session;
-use crate::bd::journal::At;
 use crate::convention::Choice;
 use crate::image::{self, Source};
 use crate::journal::Named;
 use crate::show::{self, Show};
 use crate::sys::Signals;
+use crate::transactions::At;
 use crate::{Error, Littlefs};
 
 /// Exit codes, as mount(8) and fsck(8) define them.

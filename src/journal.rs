@@ -1,7 +1,7 @@
 //! Journals and the images that they belong to: opening both, and operations on them.
 //!
-//! `bd/journal.rs` has the device that combines the two. `docs/journal.md` describes how a journal
-//! is used and what it guarantees.
+//! [`crate::transactions`] has the device that combines the two. `docs/journal.md` describes how a
+//! journal is used and what it guarantees.
 
 mod changes;
 mod commit;
@@ -18,14 +18,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bd::journal::format::Header;
-use crate::bd::journal::scan::{Scan, scan, scan_part};
-use crate::bd::journal::{At, History, JournalDevice, Reason};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, Source};
 use crate::show::{self, Show};
 use crate::sys;
 use crate::time::now;
+use crate::transactions::format::Header;
+use crate::transactions::scan::{Scan, scan, scan_part};
+use crate::transactions::{At, History, JournalDevice, Reason};
 
 use error::at;
 

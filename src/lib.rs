@@ -70,6 +70,7 @@
 //! |---|---|---|
 //! | base | [`error`], `files`, `show`, `slots`, `sys`, `time` | outcomes a caller can act on; files by descriptor; names for people; tables with ids; system calls; moments |
 //! | device | [`bd`] | blocks in files and in memory |
+//! | transactions | [`transactions`] | a device whose changes go to a journal, append-only; beside the engine |
 //! | format | `disk`, [`convention`], [`profile`] | the bytes of SPEC.md and of user attributes, pure; what families of devices need |
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
 //! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
@@ -77,7 +78,7 @@
 //! | dialect | `dialect`, `v1`, `chamelon` | shows images in other dialects, version 1 among them, as littlefs |
 //! | container | `container` | recognises what a file is, reads through its format, finds filesystems in it; makes such files |
 //! | image | [`image`] | opening an image by path |
-//! | journal | [`journal`] | append-only transactions over an image: commit, squash, compare |
+//! | journal | [`journal`] | opening journals with their images: commit, squash, compare |
 //! | backup | [`backup`] | saves what an image held before it is rewritten in place |
 //! | convert | [`convert`] | a new image with the content of another |
 //! | recover | [`recover`] | brings back deleted, overwritten and cut-off files |
@@ -163,6 +164,7 @@ mod slots;
 #[cfg_attr(not(all(feature = "cli", feature = "mount")), allow(dead_code))]
 mod sys;
 mod time;
+pub mod transactions;
 #[cfg(feature = "transfer")]
 pub mod transfer;
 

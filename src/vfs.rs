@@ -37,7 +37,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::bd::JournalDevice;
 use crate::convention::{Codec, Convention};
 use crate::error::Error;
 use crate::fs::{DirId, FileId, Fs};
@@ -184,8 +183,23 @@ pub struct Volume {
     failed: Mutex<Option<Error>>,
     /// Called when a request has to wait for the device, or for another request.
     on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// The device on which the present state can be given a name, if there is such a device.
-    savepoints: OnceLock<Arc<JournalDevice>>,
+    /// What keeps savepoints, if anything does.
+    savepoints: OnceLock<Arc<dyn Savepoints>>,
+}
+
+/// A device that can give its states names.
+pub trait Savepoints: Send + Sync {
+    /// Whether a savepoint has this name.
+    fn exists(&self, name: &str) -> bool;
+
+    /// The name of the last savepoint, if there is one.
+    fn last(&self) -> Option<String>;
+
+    /// Give the present state this name, durably. Everything is synced before.
+    ///
+    /// # Errors
+    /// When a savepoint cannot have this name, or the name cannot be stored.
+    fn save(&self, name: &str) -> VfsResult<()>;
 }
 
 impl Volume {
@@ -222,10 +236,10 @@ impl Volume {
         let _ = self.on_wait.set(Box::new(call));
     }
 
-    /// Keep savepoints in `journal`, which is the device of the filesystem.
-    pub fn keep_savepoints(&self, journal: Arc<JournalDevice>) {
+    /// Keep savepoints in `device`, which is the device of the filesystem.
+    pub fn keep_savepoints(&self, device: Arc<dyn Savepoints>) {
         // only the first call counts, because a filesystem has one device
-        let _ = self.savepoints.set(journal);
+        let _ = self.savepoints.set(device);
     }
 
     fn will_wait(&self) {

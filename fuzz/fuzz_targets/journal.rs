@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use littlefs::bd::journal::format::{Head, Header, Kind, entry};
-use littlefs::bd::journal::scan::scan;
-use littlefs::bd::journal::{History, JournalDevice, JournalFile};
+use littlefs::transactions::format::{Head, Header, Kind, entry};
+use littlefs::transactions::scan::scan;
+use littlefs::transactions::{History, JournalDevice, JournalFile};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 

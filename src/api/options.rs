@@ -7,7 +7,6 @@ use std::time::SystemTime;
 use super::{Littlefs, ReadOnlyReason};
 #[cfg(feature = "transfer")]
 use crate::bd::OverlayDevice;
-use crate::bd::journal::At;
 use crate::bd::{BlockDevice, Prefix};
 use crate::convention::{Choice, Codec};
 use crate::error::{Error, Result};
@@ -18,6 +17,7 @@ use crate::image::{self, Dialect, Doubt, Source};
 use crate::journal::{self, Named};
 use crate::profile::Profile;
 use crate::show::Show;
+use crate::transactions::At;
 
 /// How to open a filesystem.
 ///

@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::gathering::GatherArgs;
 use super::{CliError, exit, journal, parse_place, print_json, tell_warnings};
-use crate::bd::journal::At;
 use crate::image::{Page, Place};
 use crate::journal::{Change, ChangeKind};
 use crate::show::Show;
+use crate::transactions::At;
 use crate::transfer::{Comparison, Difference, Input, Side, diff, gather};
 use crate::{Error, OpenOptions};
 

@@ -11,10 +11,10 @@ use serde::Serialize;
 use super::{CliError, date, exit};
 #[cfg(feature = "mount")]
 use super::{status, table};
-use crate::bd::journal::{At, Fate, Reason, Transaction};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
 use crate::show::{self, Show, base64_unless_text};
+use crate::transactions::{At, Fate, Reason, Transaction};
 
 /// List the transactions of a journal, apply them to the image, or drop them
 #[derive(Args, Debug)]

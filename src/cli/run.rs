@@ -19,13 +19,13 @@ use tempfile::TempDir;
 
 use super::options::Given;
 use super::{CliError, exit};
-use crate::bd::journal::At;
-use crate::bd::journal::history::RUN;
 use crate::fuse::MountOptions;
 use crate::image::{self, Source};
 use crate::journal::{self, Journal, Mode, Named, OwnJournal};
 use crate::show::Show;
 use crate::sys::{self, Signals};
+use crate::transactions::At;
+use crate::transactions::history::RUN;
 
 /// Run a program in an image; commit its changes if it succeeds, and drop them if it fails
 #[derive(Args, Debug)]

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::session::{Access, MountFlags};
-use crate::bd::journal::At;
 use crate::convention::{AttrUsage, Choice, Convention};
 use crate::image::{self, Dialect, Page, Place};
 use crate::profile::Profile;
 use crate::sys;
+use crate::transactions::At;
 use crate::vfs::{Atime, DefaultModes, VolumeOptions};
 
 /// The longest time until a change is written, unless [`MountOptions::commit`] is set.

@@ -8,16 +8,17 @@ use super::failure::MountError;
 use super::options::MountOptions;
 use super::session::MountRequest;
 use super::status::{self, AS_ASKED, About};
-use crate::bd::{BlockDevice, Geometry, JournalDevice};
+use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
-use crate::error::{Error, Result};
+use crate::error::{Error, IoError, IoOp, Result};
 use crate::files::Directory;
 use crate::fs::{Fs, OpenOptions};
 use crate::image::{self, Opened, Source};
 use crate::journal::{self, Attached, Named};
 use crate::show::Show;
 use crate::sys;
-use crate::vfs::{Filesystem, Volume};
+use crate::transactions::{JournalDevice, Reason};
+use crate::vfs::{Filesystem, Savepoints, VfsError, VfsResult, Volume};
 
 /// The image and the journal to mount. Both have been found already, so that each path is resolved
 /// only once.
@@ -113,6 +114,24 @@ impl Prepared {
             poll: options.poll,
             about: self.about.clone(),
         }
+    }
+}
+
+impl Savepoints for JournalDevice {
+    fn exists(&self, name: &str) -> bool {
+        self.savepoint(name).is_some()
+    }
+
+    fn last(&self) -> Option<String> {
+        self.last_savepoint()
+    }
+
+    fn save(&self, name: &str) -> VfsResult<()> {
+        Self::save(self, name).map_err(|reason| match reason {
+            Reason::BadName(_) => Error::Invalid("a savepoint's name").into(),
+            Reason::Io(source) => Error::Io(IoError { op: IoOp::Sync, block: None, source }).into(),
+            _ => VfsError::NotPermitted,
+        })
     }
 }
 

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use super::error::at;
 use super::{Journal, JournalError};
 use crate::bd::BlockDevice;
-use crate::bd::journal::{At, JournalDevice, Reason, Transaction};
 use crate::disk::list::{self, Broken};
 use crate::disk::log::{Log, RawEntry};
 use crate::disk::{List, Pair, entry, tag};
@@ -17,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::fs::read_list;
 use crate::image;
 use crate::mdir::store;
+use crate::transactions::{At, JournalDevice, Reason, Transaction};
 
 /// How many bytes of two files are compared at a time.
 const CHUNK: usize = 64 << 10;

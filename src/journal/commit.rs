@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::error::at;
 use super::{Journal, JournalError, Mode, Named, fingerprint};
-use crate::bd::journal::{JournalDevice, Reason};
 use crate::bd::{BlockDevice, FileDevice};
 use crate::image::{self, Source};
+use crate::transactions::{JournalDevice, Reason};
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;

@@ -5,9 +5,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::named::Unfit;
-use crate::bd::journal::Reason;
 use crate::image::{self, Holder, OpenError};
 use crate::show::Show;
+use crate::transactions::Reason;
 
 /// An operation on a journal or its image failed. This is displayed as `PATH: WHY`.
 #[derive(Debug)]

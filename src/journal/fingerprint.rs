@@ -5,10 +5,10 @@ use std::collections::HashSet;
 use sha2::{Digest, Sha256};
 
 use crate::bd::BlockDevice;
-use crate::bd::journal::format::Fingerprint;
 use crate::disk::{Pair, entry};
 use crate::error::{Error, Result};
 use crate::mdir::store;
+use crate::transactions::format::Fingerprint;
 
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;

@@ -13,11 +13,11 @@ use rustix::fs::OFlags;
 
 use super::error::at;
 use super::{JournalError, Mode, Why, new_header};
-use crate::bd::journal::Reason;
-use crate::bd::journal::format::Header;
 use crate::files::{self, NewFile, Place};
 use crate::image::{self, holder};
 use crate::sys;
+use crate::transactions::Reason;
+use crate::transactions::format::Header;
 
 /// Why a file must not be used as a journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

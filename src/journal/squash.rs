@@ -9,13 +9,13 @@ use std::sync::Arc;
 use super::error::{Why, at};
 use super::named::begin;
 use super::{Journal, JournalError, Mode, Named, new_id};
-use crate::bd::journal::scan::scan;
-use crate::bd::journal::{At, History, JournalDevice};
 use crate::bd::{BlockDevice, Geometry};
 use crate::files::{self, Place};
 use crate::fs::{Fs, OpenOptions};
 use crate::image;
 use crate::time::now;
+use crate::transactions::scan::scan;
+use crate::transactions::{At, History, JournalDevice};
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;

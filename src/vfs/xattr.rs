@@ -2,8 +2,8 @@
 //! everything that a Linux filesystem stores, any other `user.` name works as well; these are all
 //! in one user attribute.
 //!
-//! Over a journal, setting `user.littlefs.savepoint` on the root makes a savepoint of that name;
-//! its value is the name of the last one.
+//! If the device keeps savepoints, setting `user.littlefs.savepoint` on the root makes one of that
+//! name; the value is the name of the last one.
 //!
 //! ```text
 //! type 'X' (0x58), repeated:
@@ -15,8 +15,7 @@
 use super::flusher::Change;
 use super::inode::Entry;
 use super::{ROOT_INO, VfsError, VfsResult, Volume};
-use crate::bd::journal::Reason;
-use crate::error::{Error, IoError, IoOp};
+use crate::error::Error;
 use crate::fs::Fs;
 
 /// The type that holds names and values.
@@ -65,9 +64,9 @@ impl Volume {
 
     /// Make everything durable and give that state a name.
     fn save(&self, name: &[u8], mode: SetMode) -> VfsResult<()> {
-        let journal = self.savepoints.get().ok_or(VfsError::NotSupported)?;
+        let savepoints = self.savepoints.get().ok_or(VfsError::NotSupported)?;
         let name = str::from_utf8(name).map_err(|_| Error::Invalid("a savepoint's name"))?;
-        let there = journal.savepoint(name).is_some();
+        let there = savepoints.exists(name);
         match mode {
             SetMode::Create if there => return Err(VfsError::AttrExists),
             SetMode::Replace if !there => return Err(Error::NoAttr.into()),
@@ -76,17 +75,13 @@ impl Volume {
         // with the core locked, so that no change comes between
         let mut core = self.core();
         self.flush_core(&mut core)?;
-        journal.save(name).map_err(|reason| match reason {
-            Reason::BadName(_) => Error::Invalid("a savepoint's name").into(),
-            Reason::Io(source) => Error::Io(IoError { op: IoOp::Sync, block: None, source }).into(),
-            _ => VfsError::NotPermitted,
-        })
+        savepoints.save(name)
     }
 
     /// The value of an extended attribute.
     pub fn get_xattr(&self, ino: u64, name: &[u8]) -> VfsResult<Vec<u8>> {
         if self.is_savepoint(ino, name) {
-            let last = self.savepoints.get().and_then(|journal| journal.last_savepoint());
+            let last = self.savepoints.get().and_then(|savepoints| savepoints.last());
             return Ok(last.ok_or(Error::NoAttr)?.into_bytes());
         }
         let name = self.xattr_name(name)?;

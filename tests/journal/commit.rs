@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use littlefs::bd::journal::{At, Reason};
 use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
 use littlefs::journal::{Journal, Mode, Why, commit_to};
+use littlefs::transactions::{At, Reason};
 use parking_lot::Mutex;
 
 use crate::common::calls::{Call, Model, Subject};

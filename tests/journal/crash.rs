@@ -1,7 +1,7 @@
 //! Power cuts: whatever is left of the end of the file that was not synced, everything synced is
 //! there, and each transaction is complete or not there at all.
 
-use littlefs::bd::journal::Reason;
+use littlefs::transactions::Reason;
 
 use crate::common::calls::{Call, Model, Subject};
 use crate::lab::{Lab, MemoryFile, assert_same, geometry, last, read};

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use littlefs::bd::BlockDevice;
-use littlefs::bd::journal::format::{Head, Kind, entry};
-use littlefs::bd::journal::{At, JournalDevice};
 use littlefs::check::check;
 use littlefs::journal::{Changes, Journal, Mode};
+use littlefs::transactions::format::{Head, Kind, entry};
+use littlefs::transactions::{At, JournalDevice};
 use littlefs::{fs::Fs, image};
 
 use crate::common::calls::{Call, Model, Subject};

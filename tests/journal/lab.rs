@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use std::io;
 
-use littlefs::bd::journal::format::Header;
-use littlefs::bd::journal::scan::{Scan, scan};
-use littlefs::bd::journal::{History, JournalDevice, JournalFile, Reason};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::fs::{FormatOptions, OpenOptions};
 use littlefs::journal::fingerprint;
+use littlefs::transactions::format::Header;
+use littlefs::transactions::scan::{Scan, scan};
+use littlefs::transactions::{History, JournalDevice, JournalFile, Reason};
 use parking_lot::Mutex;
 
 use crate::common::calls::Call;

@@ -1,8 +1,8 @@
 //! Correcting the checksums of a journal after a mutation, so that the mutation is not noticed by
 //! them.
 
-use littlefs::bd::journal::format::{HEAD_SIZE, Header};
-use littlefs::bd::journal::scan::Scan;
+use littlefs::transactions::format::{HEAD_SIZE, Header};
+use littlefs::transactions::scan::Scan;
 
 /// Correct the checksum of every entry that `scan` found in the bytes before they were mutated.
 pub fn mend(bytes: &mut [u8], scan: &Scan) {

@@ -1,7 +1,7 @@
 //! States: a journal holds what the filesystem was at each flush, and the image never changes.
 
 use littlefs::bd::BlockDevice;
-use littlefs::bd::journal::{At, Fate, Reason};
+use littlefs::transactions::{At, Fate, Reason};
 
 use crate::common::calls::{Call, Model, Subject};
 use crate::common::tree::Tree;

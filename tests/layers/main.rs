@@ -1,6 +1,8 @@
-//! What docs/design.md says about the code is true: no module uses a layer above its own,
-//! src/lib.rs describes the same layers, and all tests exist that the invariants name.
+//! What docs/design.md says about the code is true: no module uses a layer above its own, only what
+//! offers journals uses their device, src/lib.rs describes the same layers, and all tests exist that
+//! the invariants name.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -15,6 +17,9 @@ const OF_ROOT: [(&str, &str); 7] = [
     ("Storage", "fs"),
     ("Unwritten", "fs"),
 ];
+
+/// The modules that use the device of a journal. All others see a block device.
+const USE_TRANSACTIONS: [&str; 4] = ["journal", "api", "fuse", "cli"];
 
 /// The modules of each layer, the lowest first.
 fn layers(design: &str) -> Vec<Vec<String>> {
@@ -53,6 +58,19 @@ fn used(source: &str) -> Vec<String> {
     names.iter().map(first).filter(|name| !name.is_empty()).collect()
 }
 
+/// All source files of the library, with their paths inside `src`.
+fn library() -> Vec<(String, String)> {
+    let mut files = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut files);
+    assert!(files.len() > 200, "{} files", files.len());
+    files
+}
+
+/// The module at the root of the crate that a source file belongs to.
+fn module_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
 /// All source files below `dir`, with their paths inside `src`.
 fn sources(dir: &Path, inside: &str, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(dir).expect("a directory") {
@@ -70,12 +88,9 @@ fn sources(dir: &Path, inside: &str, found: &mut Vec<(String, String)>) {
 fn no_module_uses_a_layer_above_its_own() {
     let layers = layers(&read("docs/design.md"));
     let rank = |module: &str| layers.iter().position(|layer| layer.iter().any(|m| m == module));
-    let mut files = Vec::new();
-    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut files);
-    assert!(files.len() > 200, "{} files", files.len());
     let mut wrong = Vec::new();
-    for (path, source) in &files {
-        let module = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    for (path, source) in &library() {
+        let module = module_of(path);
         // `error` has variants for the errors of other layers, see docs/design.md
         if matches!(module, "lib" | "main" | "error") {
             continue;
@@ -94,6 +109,29 @@ fn no_module_uses_a_layer_above_its_own() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn transactions_are_beside_the_engine() {
+    let layers = layers(&read("docs/design.md"));
+    let below = layers.iter().take_while(|layer| !layer.contains(&"transactions".to_owned()));
+    let below: Vec<&String> = below.flatten().collect();
+    assert_eq!(below.last().map(|name| name.as_str()), Some("bd"));
+    let mut users = BTreeSet::new();
+    for (path, source) in &library() {
+        let module = module_of(path);
+        let names = used(source);
+        if module == "transactions" {
+            let above: Vec<&String> = names.iter().filter(|name| !below.contains(name)).collect();
+            assert!(above.is_empty(), "{path} uses {above:?}");
+        } else if names.contains(&"transactions".to_owned()) {
+            users.insert(module.to_owned());
+        }
+        if module == "vfs" {
+            assert!(!names.contains(&"journal".to_owned()), "{path} uses the journal");
+        }
+    }
+    assert_eq!(users, USE_TRANSACTIONS.map(str::to_owned).into());
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use littlefs::bd::journal::At;
 use littlefs::fuse::{MountError, MountOptions};
+use littlefs::transactions::At;
 use littlefs::{Error, Littlefs};
 use parking_lot::{Mutex, MutexGuard};
 use tempfile::TempDir;

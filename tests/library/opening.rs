@@ -3,12 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use littlefs::bd::journal::At;
 use littlefs::bd::{BlockDevice, FileDevice, Geometry, RamDevice};
 use littlefs::convention::{Choice, Convention};
 use littlefs::fs::{Fs, OpenOptions as EngineOptions, ROOT, Storage};
 use littlefs::image::Reason;
 use littlefs::profile::Profile;
+use littlefs::transactions::At;
 use littlefs::{Error, FormatOptions, Littlefs, OpenOptions, ReadOnlyReason};
 
 use super::{device, empty};

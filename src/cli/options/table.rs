@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Given, MAX_COMMIT, MAX_POLL};
-use crate::bd::journal::At;
+use crate::transactions::At;
 use crate::cli::{parse_bytes, parse_bytes_u32, parse_place};
 use crate::convention::Choice;
 use crate::fuse::{Access, Atime, DEFAULT_COMMIT};

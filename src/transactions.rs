@@ -1,5 +1,5 @@
 //! Append-only transactions: a device whose changes go to a journal, while the device below stays
-//! as it is.
+//! as it is. [`crate::journal`] opens journals together with their images.
 //!
 //! Nothing is written to the file before [`BlockDevice::sync`], except changes beyond 8 MiB. A
 //! transaction counts only when its end is there, so a barrier costs nothing, and a sync is one
@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
-use super::{BlockDevice, Geometry, IoResult, check_range};
+use crate::bd::{BlockDevice, Geometry, IoResult, byte_offset, check_range};
 use crate::error::{IoError, IoOp};
 
 pub use error::Reason;
@@ -374,7 +374,7 @@ impl BlockDevice for JournalDevice {
         self.layers.base.will_read(block, count);
         let g = self.layers.geometry;
         let count = count.min(g.block_count.saturating_sub(block));
-        let start = super::byte_offset(g, block, 0);
+        let start = byte_offset(g, block, 0);
         let len = u64::from(count) * u64::from(g.block_size);
         // pieces that are close to each other are announced together
         let mut run: Option<(u64, u64)> = None;
