@@ -31,6 +31,8 @@ use crate::dialect::{Lists, LivePair, Reading};
 #[cfg(feature = "inspect")]
 use crate::disk::{Pair, Part, Tail, list::{Met, Place}, log::RawEntry, read_u32_le, tag};
 use crate::disk::Superblock;
+#[cfg(feature = "inspect")]
+use crate::disk::ListIndex;
 use crate::error::Result;
 #[cfg(feature = "inspect")]
 use crate::mdir::store;
@@ -122,7 +124,8 @@ pub(crate) fn follow(
             target(k).and_then(|target| blocks.get(target as usize)) == Some(pointer)
         };
         let agrees = pointers.iter().enumerate().all(is_right);
-        visit(Met::Pointers { at: Place { index, block }, pointers: &pointers, agrees });
+        let at = Place { index: ListIndex(index), block };
+        visit(Met::Pointers { at, pointers: &pointers, agrees });
     }
     Ok(())
 }
@@ -130,8 +133,8 @@ pub(crate) fn follow(
 /// How many pointers there are at the start of block `index` of a list, and the position in the
 /// file of the byte that follows them.
 #[cfg(feature = "inspect")]
-pub(crate) fn block_of_list(block_size: u32, index: u32) -> (u32, u64) {
-    (list::pointers(index), list::start(block_size, index))
+pub(crate) fn block_of_list(block_size: u32, index: ListIndex) -> (u32, u64) {
+    (list::pointers(index.0), list::start(block_size, index.0))
 }
 
 /// What the user can do to write to the image of this dialect with this name.

@@ -15,7 +15,7 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::{GState, Pair, Superblock, Tail, crc, ctz};
+use crate::disk::{GState, ListIndex, Pair, Superblock, Tail, crc, ctz};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
@@ -396,7 +396,7 @@ impl fmt::Display for Bytes {
 }
 
 /// The range of a file of `size` bytes that its block `i` holds.
-fn bytes_of(block_size: u32, i: u32, size: u32) -> Bytes {
+fn bytes_of(block_size: u32, i: ListIndex, size: u32) -> Bytes {
     let to = ctz::start(block_size, i + 1).min(u64::from(size));
     Bytes { from: ctz::start(block_size, i), to }
 }

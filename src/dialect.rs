@@ -8,7 +8,7 @@ mod view;
 
 use crate::bd::BlockDevice;
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Tail};
+use crate::disk::{ListIndex, Pair, Tail};
 use crate::error::Result;
 
 pub use tree::Tree;
@@ -48,5 +48,5 @@ pub trait Lists: Send + Sync {
 
     /// The index of the block that holds byte `pos` of a file, for blocks of `block_size` bytes,
     /// and the offset of the byte in that block.
-    fn locate(&self, block_size: u32, pos: u32) -> (u32, u32);
+    fn locate(&self, block_size: u32, pos: u32) -> (ListIndex, u32);
 }

@@ -18,6 +18,7 @@ pub mod tag;
 
 use std::fmt;
 
+pub use ctz::ListIndex;
 pub use gstate::GState;
 pub use list::List;
 pub use part::Part;

@@ -401,7 +401,7 @@ impl Error {
         match broken {
             Broken::TooLong { .. } => Corrupt::CtzTooLong { head, size }.into(),
             Broken::Outside(Place { index, block }) => {
-                Corrupt::CtzOutOfRange { head, index, block }.into()
+                Corrupt::CtzOutOfRange { head, index: index.0, block }.into()
             }
             Broken::Loop { block } => Corrupt::CtzLoop { head, block }.into(),
             Broken::Unreadable { error, .. } => error.into(),

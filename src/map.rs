@@ -11,7 +11,7 @@ mod verify;
 
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::log::{Parsed, parse};
-use crate::disk::{ctz, read_u32_le};
+use crate::disk::{ListIndex, ctz, read_u32_le};
 use crate::inspect::survey::{Kind, PathNumbers, Survey, Use};
 
 pub use columns::Labels;
@@ -269,9 +269,10 @@ fn used(survey: &Survey, block: u32) -> Block {
     let mut seen = match of {
         Use::Data(node, index) => {
             let size = survey.nodes.get(node).map_or(0, |node| u64::from(node.size()));
-            let start = ctz::start(survey.geometry.block_size, index);
-            let end = ctz::start(survey.geometry.block_size, index + 1).min(size);
-            let bytes = u64::from(ctz::data_offset(index)) + end.saturating_sub(start);
+            let (at, block_size) = (ListIndex(index), survey.geometry.block_size);
+            let (start, end) =
+                (ctz::start(block_size, at), ctz::start(block_size, at + 1).min(size));
+            let bytes = u64::from(ctz::data_offset(at)) + end.saturating_sub(start);
             let owner = Some(node as u32);
             Block { class: Class::Data, fill: part(bytes), owner, index, ..free }
         }

@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use crate::bd::BlockDevice;
 use crate::convention::{AttrUsage, Codec, Convention};
-use crate::disk::{List, ctz};
+use crate::disk::{List, ListIndex, ctz};
 use crate::error::{Result, Unsupported};
 use crate::image::Dialect;
 use carve::carve;
@@ -364,7 +364,7 @@ impl Finder<'_> {
         }
         let unknown = blocks.iter().enumerate().filter(|(_, block)| block.is_none());
         for (i, _) in unknown {
-            let (piece, start) = self.world.piece(list.size, i as u32);
+            let (piece, start) = self.world.piece(list.size, ListIndex(i as u32));
             let end = start + u64::from(piece.end - piece.start);
             let is_full = missing.len() >= MISSING_MAX;
             match missing.last_mut() {
@@ -381,7 +381,7 @@ impl Finder<'_> {
     }
 
     fn carved(&self, chain: Chain) -> Option<Recovered> {
-        let last = chain.blocks.len().checked_sub(1)? as u32;
+        let last = ListIndex::last_of(chain.blocks.len() as u32)?;
         let head = chain.blocks.last().copied().flatten()?;
         let block_size = self.world.geometry.block_size;
         let mut bytes = vec![0; block_size as usize];

@@ -6,6 +6,7 @@
 
 use crate::bd::BlockDevice;
 use crate::dialect::Lists;
+use crate::disk::ListIndex;
 use crate::error::{Corrupt, Result};
 
 /// The lists of chamelon, for a view.
@@ -19,10 +20,10 @@ impl Lists for ListsOfChamelon {
         load(dev, head, size)
     }
 
-    fn locate(&self, block_size: u32, pos: u32) -> (u32, u32) {
+    fn locate(&self, block_size: u32, pos: u32) -> (ListIndex, u32) {
         let index = locate(block_size, pos);
         let within = u64::from(pos) - start(block_size, index);
-        (index, 4 * pointers(index) + within as u32)
+        (ListIndex(index), 4 * pointers(index) + within as u32)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::bd::{BLOCK_COUNT_MAX, BlockDevice, Geometry, IoResult, check_range, r
 use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
-use crate::disk::{GState, List, Pair, Part, Superblock, Tail, ctz};
+use crate::disk::{GState, List, ListIndex, Pair, Part, Superblock, Tail, ctz};
 use crate::error::{Error, IoError, IoOp, Result, Unsupported};
 use crate::mdir::{self, Attr, COUNT_MAX, Data, Kind, Mdir, Select};
 
@@ -111,12 +111,12 @@ impl View {
         let found = self.rank(block).and_then(|rank| Some((rank, self.run_at(rank)?)));
         let Some((rank, i)) = found else { return Ok(()) };
         let Some(run) = self.runs.get(i) else { return Ok(()) };
-        let index = (rank - run.rank) as u32;
+        let index = ListIndex((rank - run.rank) as u32);
         let block_size = self.geometry.block_size;
         let header = ctz::data_offset(index);
         if off < header {
             let pointers: Vec<u8> = ctz::targets(index)
-                .map(|target| run.rank + u64::from(target))
+                .map(|target| run.rank + u64::from(target.0))
                 .flat_map(|rank| block_of(&self.pairs, rank).to_le_bytes())
                 .collect();
             copy(&pointers, off, buf);
@@ -148,7 +148,7 @@ impl View {
             let pos = pos + done as u64;
             let (index, off) = self.format.locate(block_size, pos as u32);
             let n = (buf.len() - done).min((block_size - off) as usize);
-            let Some(&block) = blocks.get(index as usize) else { break };
+            let Some(&block) = blocks.get(index.as_usize()) else { break };
             self.source.read(block, off, &mut buf[done..done + n])?;
             done += n;
         }

@@ -11,7 +11,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{BLOCK_NULL, ctz, read_u32_le};
+use super::{BLOCK_NULL, ListIndex, ctz, read_u32_le};
 use crate::bd::Geometry;
 
 /// A CTZ list, as an entry names it.
@@ -41,10 +41,10 @@ impl List {
 }
 
 /// A block of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Place {
     /// Its index in the list; the head has the highest.
-    pub index: u32,
+    pub index: ListIndex,
     /// Its address.
     pub block: u32,
 }
@@ -103,7 +103,7 @@ struct Named([Place; POINTERS_MAX]);
 
 impl Named {
     fn new() -> Self {
-        Self([Place { index: u32::MAX, block: BLOCK_NULL }; POINTERS_MAX])
+        Self([Place { index: ListIndex(u32::MAX), block: BLOCK_NULL }; POINTERS_MAX])
     }
 
     /// Whether `at` has the address that was given for its index.
@@ -127,7 +127,7 @@ impl Named {
 }
 
 /// The pointers in `bytes`, the first bytes of block `index` of a list.
-pub fn pointers(index: u32, bytes: &[u8]) -> impl Iterator<Item = u32> {
+pub fn pointers(index: ListIndex, bytes: &[u8]) -> impl Iterator<Item = u32> {
     (0..ctz::pointers(index) as usize).map_while(|k| read_u32_le(bytes, 4 * k))
 }
 
@@ -170,7 +170,7 @@ pub fn follow<E>(
     }
     let mut named = Named::new();
     let mut block = list.head;
-    for index in (0..blocks).rev() {
+    for index in ListIndex::FIRST.up_to(ListIndex(blocks)).rev() {
         let at = Place { index, block };
         if block >= geometry.block_count {
             return Err(Broken::Outside(at));
@@ -230,7 +230,7 @@ impl Circle {
 pub fn descend<E>(
     geometry: Geometry,
     from: Place,
-    to: u32,
+    to: ListIndex,
     mut read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
     mut put: impl FnMut(u32),
 ) -> Result<(), Broken<E>> {
@@ -248,7 +248,7 @@ pub fn descend<E>(
     let mut at = from;
     put(at)?;
     while at.index > to {
-        let two = at.index.is_multiple_of(2) && at.index - to >= 2;
+        let two = at.index.0.is_multiple_of(2) && at.index - to >= 2;
         let mut bytes = [0; 8];
         let bytes = &mut bytes[..if two { 8 } else { 4 }];
         read(at.block, 0, bytes).map_err(|error| Broken::Unreadable { at, error })?;
@@ -273,10 +273,10 @@ pub fn addresses<E>(
     if blocks > geometry.block_count {
         return Err(Broken::TooLong { blocks });
     }
-    let Some(last) = blocks.checked_sub(1) else { return Ok(Vec::new()) };
+    let Some(last) = ListIndex::last_of(blocks) else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     let head = Place { index: last, block: list.head };
-    descend(geometry, head, 0, read, |block| found.push(block))?;
+    descend(geometry, head, ListIndex::FIRST, read, |block| found.push(block))?;
     found.reverse();
     Ok(found)
 }
@@ -289,12 +289,12 @@ pub fn addresses<E>(
 pub fn seek<E>(
     geometry: Geometry,
     from: Place,
-    target: u32,
+    target: ListIndex,
     mut read: impl FnMut(u32, u32, &mut [u8]) -> Result<(), E>,
 ) -> Result<u32, Broken<E>> {
     let mut at = from;
     while at.index > target {
-        let skip = (at.index - target).ilog2().min(at.index.trailing_zeros());
+        let skip = (at.index - target).ilog2().min(at.index.0.trailing_zeros());
         let mut bytes = [0; 4];
         read(at.block, 4 * skip, &mut bytes).map_err(|error| Broken::Unreadable { at, error })?;
         at = Place { index: at.index - (1 << skip), block: u32::from_le_bytes(bytes) };
@@ -316,12 +316,12 @@ mod tests {
 
     /// A list in blocks 10, 11, 12... in this order.
     fn image(blocks: u32) -> Blocks {
-        let pointers = |i: u32| ctz::targets(i).flat_map(|to| (10 + to).to_le_bytes());
-        (0..blocks).map(|i| (10 + i, pointers(i).collect())).collect()
+        let pointers = |i| ctz::targets(i).flat_map(|to| (10 + to.0).to_le_bytes());
+        (0..blocks).map(|i| (10 + i, pointers(ListIndex(i)).collect())).collect()
     }
 
     fn list(count: u32) -> List {
-        List { head: 10 + count - 1, size: ctz::start(128, count) as u32 }
+        List { head: 10 + count - 1, size: ctz::start(128, ListIndex(count)) as u32 }
     }
 
     fn reader(blocks: &Blocks) -> impl Fn(u32, u32, &mut [u8]) -> Result<(), ()> {
@@ -356,7 +356,8 @@ mod tests {
     fn every_block_is_met_once_from_the_head_on() {
         let (steps, outcome) = walk(&image(20), 20);
         assert_eq!(outcome, Ok(()));
-        let expected = (0..20).rev().map(|index| (Place { index, block: 10 + index }, true));
+        let place = |i| Place { index: ListIndex(i), block: 10 + i };
+        let expected = (0..20).rev().map(|i| (place(i), true));
         assert_eq!(steps, expected.collect::<Vec<_>>());
     }
 
@@ -367,17 +368,17 @@ mod tests {
         blocks.get_mut(&26).expect("there")[12..16].copy_from_slice(&50_u32.to_le_bytes());
         let (steps, outcome) = walk(&blocks, 20);
         assert_eq!(outcome, Ok(()));
-        let wrong: Vec<u32> = steps.iter().filter(|s| !s.1).map(|s| s.0.index).collect();
+        let wrong: Vec<u32> = steps.iter().filter(|s| !s.1).map(|s| s.0.index.0).collect();
         assert_eq!(wrong, [12], "it names another block 8 than block 16 of the list");
 
         blocks.get_mut(&25).expect("there")[..4].copy_from_slice(&99_u32.to_le_bytes());
         let (steps, outcome) = walk(&blocks, 20);
-        assert_eq!(outcome, Err(Broken::Outside(Place { index: 14, block: 99 })));
+        assert_eq!(outcome, Err(Broken::Outside(Place { index: ListIndex(14), block: 99 })));
         assert_eq!(steps.len(), 5);
 
         blocks.get_mut(&25).expect("there")[..4].copy_from_slice(&63_u32.to_le_bytes());
         let (_, outcome) = walk(&blocks, 20);
-        let at = Place { index: 14, block: 63 };
+        let at = Place { index: ListIndex(14), block: 63 };
         assert_eq!(outcome, Err(Broken::Unreadable { at, error: () }));
         assert_eq!(walk(&blocks, 65).1, Err(Broken::TooLong { blocks: 65 }));
     }
@@ -395,14 +396,14 @@ mod tests {
             let found = addresses(GEOMETRY, list(count), counted);
             assert_eq!(found, Ok((10..10 + count).collect()));
             assert!(reads <= count / 2 + 1, "{reads} reads for {count} blocks");
-            let head = Place { index: count - 1, block: 10 + count - 1 };
+            let head = Place { index: ListIndex(count - 1), block: 10 + count - 1 };
             for target in 0..count {
-                assert_eq!(seek(GEOMETRY, head, target, &read), Ok(10 + target));
+                assert_eq!(seek(GEOMETRY, head, ListIndex(target), &read), Ok(10 + target));
             }
         }
         assert_eq!(addresses(GEOMETRY, List { head: 99, size: 0 }, reader(&image(0))), Ok(vec![]));
         let outside = addresses(GEOMETRY, List { head: 99, size: 1 }, reader(&image(0)));
-        assert_eq!(outside, Err(Broken::Outside(Place { index: 0, block: 99 })));
+        assert_eq!(outside, Err(Broken::Outside(Place { index: ListIndex::FIRST, block: 99 })));
         assert_eq!(
             addresses(GEOMETRY, list(65), reader(&image(0))),
             Err(Broken::TooLong { blocks: 65 })

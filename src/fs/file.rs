@@ -8,7 +8,7 @@ use super::list::BlockList;
 use super::open_files::{Body, Ctz, File};
 use super::{DirId, FileId, Fs};
 use crate::bd::{BlockDevice, Geometry, IoResult};
-use crate::disk::{BLOCK_NULL, List, ctz};
+use crate::disk::{BLOCK_NULL, List, ListIndex, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::mdir::{Data, Entry, Kind};
 
@@ -78,7 +78,7 @@ pub(crate) fn read_list(
     buf: &mut [u8],
 ) -> Result<()> {
     let (first, end) = span(dev, off, buf.len());
-    let blocks = list.get(first as usize..end as usize).unwrap_or_default();
+    let blocks = list.get(first.as_usize()..end.as_usize()).unwrap_or_default();
     read_runs(dev.geometry(), &mut |b, at, parts| read_all(dev, b, at, parts), blocks, off, buf)
 }
 
@@ -92,11 +92,11 @@ fn read_all(
 }
 
 /// The indices of the blocks that hold `len` bytes from byte `off` of a file.
-fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (u32, u32) {
+fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (ListIndex, ListIndex) {
     let bs = dev.geometry().block_size;
     let end = match (len as u32).checked_sub(1) {
         Some(last) => ctz::locate(bs, off + last).0 + 1,
-        None => 0,
+        None => ListIndex::FIRST,
     };
     (ctz::locate(bs, off).0.min(end), end)
 }
@@ -142,7 +142,7 @@ fn read_runs(
     if rest.is_empty() {
         return Ok(());
     }
-    let index = first + blocks.len() as u32;
+    let index = (first + blocks.len() as u32).0;
     Err(Corrupt::CtzOutOfRange { head: BLOCK_NULL, index, block: BLOCK_NULL }.into())
 }
 
@@ -294,7 +294,7 @@ impl Fs {
     /// The addresses of the blocks of a CTZ list, by index, as reads find them.
     pub(crate) fn load_list(&self, stored: List) -> Result<Vec<u32>> {
         let list = BlockList::new(self.durable.dev().geometry(), stored)?;
-        list.addresses(self.durable.dev(), 0, list.len())
+        list.addresses(self.durable.dev(), ListIndex::FIRST, ListIndex(list.len()))
     }
 
     /// Plan to read `len` bytes at offset `off`, or up to the end of the file.

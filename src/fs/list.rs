@@ -5,12 +5,12 @@
 //! of the chunk, and from there the list is followed block by block.
 
 use std::collections::HashSet;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, OnceLock};
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::disk::list::{self, Broken, Circle, Met, Place};
-use crate::disk::{BLOCK_NULL, List, ctz};
+use crate::disk::{BLOCK_NULL, List, ListIndex, ctz};
 use crate::error::{Corrupt, Error, IoError, Result};
 
 /// The addresses of this many bytes of a file are found at once.
@@ -71,9 +71,9 @@ pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Reading
 pub(super) struct Reached {
     /// The blocks.
     pub blocks: HashSet<u32>,
-    /// The index and address of each block that was looked at. What follows from there is the same
-    /// for all lists, so it need not be looked at again.
-    met: HashSet<(u32, u32)>,
+    /// The blocks that were looked at. What follows from there is the same for all lists, so it
+    /// need not be looked at again.
+    met: HashSet<Place>,
     looks: u64,
 }
 
@@ -91,11 +91,11 @@ impl Reached {
     pub fn add(&mut self, dev: &dyn BlockDevice, list: List) -> Result<()> {
         let g = dev.geometry();
         let (head, count) = (list.head, list.blocks(g.block_size));
-        let last = count.checked_sub(1).filter(|_| count <= g.block_count);
+        let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
         let mut todo: Vec<Place> =
             last.map(|index| Place { index, block: head }).into_iter().collect();
         while let Some(at) = todo.pop() {
-            if at.block >= g.block_count || !self.met.insert((at.index, at.block)) {
+            if at.block >= g.block_count || !self.met.insert(at) {
                 continue;
             }
             self.looks =
@@ -156,36 +156,47 @@ impl BlockList {
         self.len
     }
 
+    /// The chunk that has the address at `index`, and the place of the address in it.
+    fn chunk_of(&self, index: ListIndex) -> (u32, usize) {
+        (index.0 / self.chunk_len, (index.0 % self.chunk_len) as usize)
+    }
+
     /// The indices of chunk `c`.
-    fn span(&self, c: u32) -> std::ops::Range<u32> {
+    fn span(&self, c: u32) -> Range<ListIndex> {
         let start = c * self.chunk_len;
-        start..(start + self.chunk_len).min(self.len)
+        ListIndex(start)..ListIndex((start + self.chunk_len).min(self.len))
     }
 
     /// The address at `index`.
-    pub fn get(&self, dev: &dyn BlockDevice, index: u32) -> Result<u32> {
-        let none = Corrupt::CtzOutOfRange { head: self.head, index, block: BLOCK_NULL };
-        if index + 1 == self.len {
+    pub fn get(&self, dev: &dyn BlockDevice, index: ListIndex) -> Result<u32> {
+        let none = Corrupt::CtzOutOfRange { head: self.head, index: index.0, block: BLOCK_NULL };
+        let end = ListIndex(self.len);
+        if index + 1 == end {
             return Ok(self.head);
         }
-        if index >= self.len {
+        if index >= end {
             return Err(none.into());
         }
-        let chunk = self.load(dev, index / self.chunk_len)?;
-        Ok(*chunk.get((index % self.chunk_len) as usize).ok_or(none)?)
+        let (c, place) = self.chunk_of(index);
+        Ok(*self.load(dev, c)?.get(place).ok_or(none)?)
     }
 
     /// The addresses of the indices `from..to`, or up to the end of the list.
-    pub fn addresses(&self, dev: &dyn BlockDevice, from: u32, to: u32) -> Result<Vec<u32>> {
-        let to = to.min(self.len);
-        let mut all = Vec::with_capacity(to.saturating_sub(from) as usize);
+    pub fn addresses(
+        &self,
+        dev: &dyn BlockDevice,
+        from: ListIndex,
+        to: ListIndex,
+    ) -> Result<Vec<u32>> {
+        let to = to.min(ListIndex(self.len));
+        let mut all = Vec::with_capacity(to.0.saturating_sub(from.0) as usize);
         let mut at = from;
         while at < to {
-            let c = at / self.chunk_len;
+            let (c, place) = self.chunk_of(at);
             let (span, chunk) = (self.span(c), self.load(dev, c)?);
             let end = to.min(span.end);
             all.extend_from_slice(
-                chunk.get((at - span.start) as usize..(end - span.start) as usize).unwrap_or(&[]),
+                chunk.get(place..(end - span.start) as usize).unwrap_or_default(),
             );
             at = end;
         }
@@ -193,19 +204,19 @@ impl BlockList {
     }
 
     /// Read the addresses from index `from`, so that [`Self::known`] has them.
-    pub fn find(&self, dev: &dyn BlockDevice, from: u32) -> Result<()> {
+    pub fn find(&self, dev: &dyn BlockDevice, from: ListIndex) -> Result<()> {
         // from the end, because the search for a chunk begins in the chunk after it
-        for c in (from / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
+        for c in (from.0 / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
             self.load(dev, c)?;
         }
         Ok(())
     }
 
     /// Those addresses from index `from` that have been read, or were written during this mount.
-    pub fn known(&self, from: u32) -> Vec<u32> {
+    pub fn known(&self, from: ListIndex) -> Vec<u32> {
         let mut all = Vec::new();
-        for c in from / self.chunk_len.max(1)..self.chunks.len() as u32 {
-            let skip = from.saturating_sub(self.span(c).start) as usize;
+        for c in from.0 / self.chunk_len.max(1)..self.chunks.len() as u32 {
+            let skip = from.0.saturating_sub(self.span(c).start.0) as usize;
             if let Some(chunk) = self.chunks[c as usize].get() {
                 all.extend(chunk.iter().skip(skip));
             }
@@ -221,12 +232,15 @@ impl BlockList {
         let span = self.span(c);
         let last = span.end - 1;
         let block = match self.chunks.get(c as usize + 1).and_then(|next| next.get()) {
-            _ if last + 1 == self.len => self.head,
+            _ if span.end == ListIndex(self.len) => self.head,
             Some(next) => {
                 let block = next.first().copied().unwrap_or(BLOCK_NULL);
                 self.seek(dev, Place { index: span.end, block }, last)?
             }
-            None => self.seek(dev, Place { index: self.len - 1, block: self.head }, last)?,
+            None => {
+                let head = Place { index: ListIndex(self.len) - 1, block: self.head };
+                self.seek(dev, head, last)?
+            }
         };
         let len = span.end - span.start;
         if len == 1 {
@@ -240,13 +254,13 @@ impl BlockList {
             .map_err(|broken| self.broken(broken))?;
         found.reverse();
         // the device reads the next chunk while this one is used
-        dev.will_read(block.saturating_add(1), self.chunk_len.min(self.len - span.end));
+        dev.will_read(block.saturating_add(1), self.chunk_len.min(ListIndex(self.len) - span.end));
         Ok(chunk.get_or_init(|| found.into()))
     }
 
     /// The address at index `target`, found by long pointers from a block with a higher index
     /// (DESIGN: CTZ skip-lists).
-    fn seek(&self, dev: &dyn BlockDevice, from: Place, target: u32) -> Result<u32> {
+    fn seek(&self, dev: &dyn BlockDevice, from: Place, target: ListIndex) -> Result<u32> {
         list::seek(dev.geometry(), from, target, reader(dev)).map_err(|broken| self.broken(broken))
     }
 
@@ -257,9 +271,9 @@ impl BlockList {
 
     /// A list of the first `len` blocks. The address of the last of them must have been read.
     pub fn shortened(&self, len: u32) -> Self {
-        let head = len.checked_sub(1).and_then(|last| {
-            let chunk = self.chunks.get((last / self.chunk_len) as usize)?.get()?;
-            chunk.get((last % self.chunk_len) as usize).copied()
+        let head = ListIndex::last_of(len).and_then(|last| {
+            let (c, place) = self.chunk_of(last);
+            self.chunks.get(c as usize)?.get()?.get(place).copied()
         });
         let Some(head) = head else {
             return Self {
@@ -297,7 +311,7 @@ impl Growing {
         let chunk_len = chunk_len(dev.geometry().block_size);
         let len = len.min(old.len());
         let shared = len - len % chunk_len;
-        let rest = old.addresses(dev, shared, len)?;
+        let rest = old.addresses(dev, ListIndex(shared), ListIndex(len))?;
         Ok(Self { old: Arc::clone(old), chunk_len, shared, rest })
     }
 
@@ -307,8 +321,8 @@ impl Growing {
     }
 
     /// The address at `index`.
-    pub fn get(&self, dev: &dyn BlockDevice, index: u32) -> Result<u32> {
-        match index.checked_sub(self.shared) {
+    pub fn get(&self, dev: &dyn BlockDevice, index: ListIndex) -> Result<u32> {
+        match index.0.checked_sub(self.shared) {
             None => self.old.get(dev, index),
             Some(i) => Ok(self.rest.get(i as usize).copied().unwrap_or(BLOCK_NULL)),
         }
@@ -324,10 +338,10 @@ impl Growing {
         self.rest.push(block);
     }
 
-    /// Remove the blocks from index `len`, and return them. They must have been added by
+    /// Remove the blocks from index `from`, and return them. They must have been added by
     /// [`Self::push`].
-    pub fn take_from(&mut self, len: u32) -> Vec<u32> {
-        let keep = len.saturating_sub(self.shared) as usize;
+    pub fn take_from(&mut self, from: ListIndex) -> Vec<u32> {
+        let keep = from.0.saturating_sub(self.shared) as usize;
         self.rest.split_off(keep.min(self.rest.len()))
     }
 
@@ -355,9 +369,8 @@ mod tests {
         let dev = RamDevice::new(Geometry::new(BLOCK_SIZE, count).expect("geometry"));
         let at: Vec<u32> = (0..len).map(|i| i.wrapping_mul(7919) % count).collect();
         for i in 1..len {
-            for k in 0..ctz::pointers(i) {
-                let to = at[(i - (1 << k)) as usize].to_le_bytes();
-                dev.prog(at[i as usize], 4 * k, &to).expect("prog");
+            for (k, to) in (0..).zip(ctz::targets(ListIndex(i))) {
+                dev.prog(at[i as usize], 4 * k, &at[to.as_usize()].to_le_bytes()).expect("prog");
             }
         }
         (dev, at)
@@ -365,7 +378,11 @@ mod tests {
 
     /// A list of `len` blocks, with one byte in the last block.
     fn list_of(head: u32, len: u32) -> List {
-        List { head, size: ctz::start(BLOCK_SIZE, len - 1) as u32 + 1 }
+        List { head, size: ctz::start(BLOCK_SIZE, ListIndex(len - 1)) as u32 + 1 }
+    }
+
+    fn all_of(list: &BlockList, dev: &RamDevice) -> Result<Vec<u32>> {
+        list.addresses(dev, ListIndex::FIRST, ListIndex(u32::MAX))
     }
 
     #[test]
@@ -377,13 +394,13 @@ mod tests {
             };
             let l = list();
             for i in (0..len).step_by(997).chain([len - 1]) {
-                assert_eq!(l.get(&dev, i).expect("get"), at[i as usize], "{i} of {len}");
+                assert_eq!(l.get(&dev, ListIndex(i)).expect("get"), at[i as usize], "{i} of {len}");
             }
-            assert_eq!(list().addresses(&dev, 0, u32::MAX).expect("all"), at);
+            assert_eq!(all_of(&list(), &dev).expect("all"), at);
             let l = list();
-            l.find(&dev, 0).expect("find");
-            assert_eq!(l.known(0), at);
-            assert_eq!(l.known(len / 2), at[len as usize / 2..]);
+            l.find(&dev, ListIndex::FIRST).expect("find");
+            assert_eq!(l.known(ListIndex::FIRST), at);
+            assert_eq!(l.known(ListIndex(len / 2)), at[len as usize / 2..]);
         }
     }
 
@@ -393,15 +410,15 @@ mod tests {
         let old = BlockList::new(dev.geometry(), list_of(at[2999], 3000)).expect("list");
         let old = Arc::new(old);
         let mut new = Growing::new(&dev, &old, 2500).expect("growing");
-        assert_eq!((new.len(), new.get(&dev, 7).expect("get")), (2500, at[7]));
+        assert_eq!((new.len(), new.get(&dev, ListIndex(7)).expect("get")), (2500, at[7]));
         (0..10).for_each(|b| new.push(b));
-        assert_eq!(new.take_from(2505), [5, 6, 7, 8, 9]);
+        assert_eq!(new.take_from(ListIndex(2505)), [5, 6, 7, 8, 9]);
         let new = new.finish();
-        let all = new.addresses(&dev, 0, u32::MAX).expect("all");
+        let all = all_of(&new, &dev).expect("all");
         assert_eq!(all[..2500], at[..2500]);
         assert_eq!(all[2500..], [0, 1, 2, 3, 4]);
         let short = new.shortened(1500);
-        assert_eq!(short.addresses(&dev, 0, u32::MAX).expect("all"), at[..1500]);
+        assert_eq!(all_of(&short, &dev).expect("all"), at[..1500]);
         assert_eq!(new.shortened(0).len(), 0);
     }
 
@@ -412,10 +429,10 @@ mod tests {
         let g = dev.geometry();
         let list = BlockList::new(g, list_of(at[599], 600)).expect("list");
         let corrupt = |r: Result<Vec<u32>>| matches!(r, Err(Error::Corrupt(_)));
-        assert!(corrupt(list.addresses(&dev, 0, 600)));
+        assert!(corrupt(all_of(&list, &dev)));
         dev.prog(at[10], 4, &at[12].to_le_bytes()).expect("prog");
         let list = BlockList::new(g, list_of(at[20], 21)).expect("list");
-        assert!(corrupt(list.addresses(&dev, 0, 21)), "a loop");
+        assert!(corrupt(all_of(&list, &dev)), "a loop");
         assert!(BlockList::new(g, List { head: g.block_count, size: 1 }).is_err());
         assert!(BlockList::new(g, List { head: 0, size: u32::MAX }).is_err());
     }

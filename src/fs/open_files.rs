@@ -86,7 +86,7 @@ impl Ctz {
     /// How many blocks writing out will take.
     pub fn blocks_needed(&self, block_size: u32, size: u32) -> u32 {
         match self.changed_from(size) {
-            Some(from) => ctz::blocks(block_size, size) - ctz::locate(block_size, from).0,
+            Some(from) => ctz::blocks_from(block_size, size, from),
             None => 0,
         }
     }

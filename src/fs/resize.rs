@@ -8,7 +8,7 @@ use super::edits::Edit;
 use super::list::read_all_ways;
 use super::pairs::PairIx;
 use crate::disk::entry::Content;
-use crate::disk::{List, ctz};
+use crate::disk::{List, ListIndex, ctz};
 use crate::error::{Corrupt, Error, Result};
 
 impl Fs {
@@ -90,8 +90,9 @@ impl Fs {
         let mut bytes = vec![0; self.layout.block_size as usize];
         for (index, &block) in blocks.iter().enumerate().skip(first) {
             self.durable.dev().read(block, 0, &mut bytes)?;
-            for (slot, target) in bytes.chunks_exact_mut(4).zip(ctz::targets(index as u32)) {
-                let to = *new.get(target as usize).ok_or(Corrupt::CtzLoop { head: block, block })?;
+            let targets = ctz::targets(ListIndex(index as u32));
+            for (slot, target) in bytes.chunks_exact_mut(4).zip(targets) {
+                let to = *new.get(target.as_usize()).ok_or(Corrupt::CtzLoop { head: block, block })?;
                 slot.copy_from_slice(&to.to_le_bytes());
             }
             match self.write_block(&bytes) {

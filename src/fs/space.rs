@@ -22,8 +22,8 @@ use super::Usage;
 use super::list::{BlockList, Readings, reader};
 use crate::alloc::Alloc;
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::Pair;
 use crate::disk::list::{self, List};
+use crate::disk::{ListIndex, Pair};
 use crate::error::{Corrupt, Error, IoError, Result};
 
 /// How many blocks of files are followed at a time for the map of free blocks.
@@ -48,7 +48,7 @@ enum Retired {
         /// The list.
         list: Arc<BlockList>,
         /// The index of the first block that becomes free.
-        from: u32,
+        from: ListIndex,
     },
     /// A whole CTZ list.
     Stored(List),
@@ -66,7 +66,7 @@ impl Retired {
     fn addresses(&self, dev: &dyn BlockDevice) -> Result<Vec<u32>> {
         match self {
             Self::Blocks { blocks, .. } => Ok(blocks.clone()),
-            Self::Tail { list, from } => list.addresses(dev, *from, list.len()),
+            Self::Tail { list, from } => list.addresses(dev, *from, ListIndex(list.len())),
             Self::Stored(list) => Ok(list::addresses(dev.geometry(), *list, reader(dev))
                 .map_err(|broken| Error::of_list(*list, broken))?),
         }
@@ -76,7 +76,7 @@ impl Retired {
     fn count(&self, block_size: u32) -> u32 {
         match self {
             Self::Blocks { blocks, .. } => blocks.len() as u32,
-            Self::Tail { list, from } => list.len().saturating_sub(*from),
+            Self::Tail { list, from } => list.len().saturating_sub(from.0),
             Self::Stored(list) => list.blocks(block_size),
         }
     }
@@ -362,8 +362,8 @@ impl Space {
 
     /// Let the blocks of `list` from index `from` become free when nothing on disk and no running
     /// read needs them.
-    pub fn retire_list(&mut self, list: Arc<BlockList>, from: u32) {
-        if from < list.len() {
+    pub fn retire_list(&mut self, list: Arc<BlockList>, from: ListIndex) {
+        if from < ListIndex(list.len()) {
             self.retired.push(Retired::Tail { list, from });
         }
     }
@@ -371,8 +371,8 @@ impl Space {
     /// Do the same for the list that the entry on disk names (`durable`) and for the one that
     /// should have replaced it. The two have their first `shared` blocks in common.
     pub fn retire_lists(&mut self, list: Arc<BlockList>, durable: Arc<BlockList>, shared: u32) {
-        self.retire_list(list, shared);
-        self.retire_list(durable, 0);
+        self.retire_list(list, ListIndex(shared));
+        self.retire_list(durable, ListIndex::FIRST);
     }
 
     /// Do the same for a list that was never loaded.

@@ -12,7 +12,7 @@ use super::list::BlockList;
 use super::open_files::{Body, Ctz};
 use super::pairs::PairIx;
 use super::{FileId, Fs};
-use crate::disk::Part;
+use crate::disk::{ListIndex, Part};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Entry};
 
@@ -220,7 +220,7 @@ impl Fs {
             self.space.shrink_promise(c.reserved, 0);
             // blocks that were written already wait for a flush, because a failed flush may have
             // named them
-            self.space.retire_list(c.list, c.shared);
+            self.space.retire_list(c.list, ListIndex(c.shared));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::file::read_merged;
 use super::list::Growing;
 use super::open_files::{Body, Ctz};
 use super::{FileId, Fs, Hold};
-use crate::disk::{BLOCK_NULL, List, ctz};
+use crate::disk::{BLOCK_NULL, List, ListIndex, ctz};
 use crate::error::{Error, Result};
 use crate::mdir::Data;
 
@@ -128,8 +128,7 @@ impl Fs {
                 if size > old {
                     first = first.min(c.valid.min(old));
                 }
-                let needed =
-                    if first < size { ctz::blocks(bs, size) - ctz::locate(bs, first).0 } else { 0 };
+                let needed = ctz::blocks_from(bs, size, first);
                 let reserved = c.reserved;
                 // the blocks that will be replaced must be known to free them
                 c.durable.find(self.durable.dev(), ctz::locate(bs, first.min(size)).0)?;
@@ -270,11 +269,12 @@ impl Fs {
         let Body::Ctz(c) = &file.body else { return Ok(()) };
         let Some(from) = c.changed_from(size) else { return Ok(()) };
         let first = ctz::locate(bs, from).0;
-        let end = if full_only { ctz::locate(bs, size).0 } else { ctz::blocks(bs, size) };
+        let blocks = ctz::blocks(bs, size);
+        let end = if full_only { ctz::locate(bs, size).0 } else { ListIndex(blocks) };
         if first >= end {
             return Ok(());
         }
-        let mut list = Growing::new(self.durable.dev(), &c.list, first)?;
+        let mut list = Growing::new(self.durable.dev(), &c.list, first.0)?;
         let mut i = first;
         while i < end {
             let n = ((BATCH / bs as usize).max(1) as u32).min(end - i);
@@ -288,14 +288,14 @@ impl Fs {
         }
         self.durable.wrote_content();
 
-        let valid = if end == ctz::blocks(bs, size) { size } else { ctz::start(bs, end) as u32 };
+        let valid = if end.0 == blocks { size } else { ctz::start(bs, end) as u32 };
         let list = Arc::new(list.finish());
         let written = self.files.update_list(id, |c| {
             c.dirty.remove(0, valid);
             // blocks that were written before and never committed are not needed any more
-            let stale = c.list.known(first.max(c.shared));
+            let stale = c.list.known(first.max(ListIndex(c.shared)));
             let guard = std::mem::replace(&mut c.list, list);
-            c.shared = c.shared.min(first);
+            c.shared = c.shared.min(first.0);
             c.valid = valid;
             let needed = c.blocks_needed(bs, size);
             (stale, guard, std::mem::replace(&mut c.reserved, needed), needed)
@@ -313,7 +313,7 @@ impl Fs {
         &mut self,
         id: FileId,
         list: &mut Growing,
-        i: u32,
+        i: ListIndex,
         n: u32,
         size: u32,
     ) -> Result<()> {
@@ -359,16 +359,16 @@ impl Fs {
         &self,
         id: FileId,
         list: &Growing,
-        i: u32,
+        i: ListIndex,
         n: u32,
         size: u32,
     ) -> Result<Vec<u8>> {
         let bs = self.layout.block_size as usize;
         let mut buf = vec![0xff; n as usize * bs];
-        for (index, block) in (i..i + n).zip(buf.chunks_exact_mut(bs)) {
+        for (index, block) in i.up_to(i + n).zip(buf.chunks_exact_mut(bs)) {
             let data_at = ctz::data_offset(index) as usize;
-            for (p, slot) in block[..data_at].chunks_exact_mut(4).enumerate() {
-                let to = list.get(self.durable.dev(), index - (1 << p))?;
+            for (slot, target) in block[..data_at].chunks_exact_mut(4).zip(ctz::targets(index)) {
+                let to = list.get(self.durable.dev(), target)?;
                 slot.copy_from_slice(&to.to_le_bytes());
             }
             let start = ctz::start(bs as u32, index) as u32;
@@ -405,7 +405,7 @@ impl Fs {
         let size = self.file(id).size;
         let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
         // a shorter file uses the beginning of the same list, so its head is an earlier block
-        let head = match ctz::blocks(self.layout.block_size, size).checked_sub(1) {
+        let head = match ListIndex::last_of(ctz::blocks(self.layout.block_size, size)) {
             Some(last) => c.list.get(self.durable.dev(), last)?,
             None => BLOCK_NULL,
         };
@@ -436,7 +436,7 @@ impl Fs {
             [(std::mem::replace(&mut c.durable, Arc::clone(&c.list)), from), unused]
         });
         for (list, from) in stale.into_iter().flatten() {
-            self.space.retire_list(list, from);
+            self.space.retire_list(list, ListIndex(from));
         }
         if self.file(id).opens == 0 {
             self.forget_file(id);

@@ -11,7 +11,7 @@ use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
 use crate::disk::list::{self, List, Met, Place};
 use crate::disk::log::RawEntry;
-use crate::disk::{Part, Tag, ctz};
+use crate::disk::{ListIndex, Part, Tag, ctz};
 use crate::image::Dialect;
 use crate::mdir::store;
 use crate::show;
@@ -181,7 +181,7 @@ impl Inspector {
                 damage.push(format!("block {index} of its list, {block:#x}, is also {other}"));
             }
             report.blocks.push(ListBlock {
-                index,
+                index: index.0,
                 block,
                 position,
                 bytes: end.saturating_sub(position),
@@ -232,7 +232,7 @@ impl Inspector {
 
     /// The pointers at the start of block `index` of a list, and the position in the file of the
     /// first byte of content after them.
-    fn block_of_list(&self, index: u32) -> (u32, u64) {
+    fn block_of_list(&self, index: ListIndex) -> (u32, u64) {
         let block_size = self.geometry().block_size;
         match self.dialect {
             Dialect::Chamelon => chamelon::block_of_list(block_size, index),
@@ -241,7 +241,7 @@ impl Inspector {
     }
 
     /// The pointers at the start of block `index` of a list.
-    pub(super) fn pointers(&self, index: u32) -> u32 {
+    pub(super) fn pointers(&self, index: ListIndex) -> u32 {
         self.block_of_list(index).0
     }
 

@@ -6,7 +6,7 @@ use super::half::HalfReport;
 use super::survey::Use;
 use super::text::hexdump;
 use super::{Inspector, Report, Unanswered, hex, version1};
-use crate::disk::read_u32_le;
+use crate::disk::{ListIndex, read_u32_le};
 use crate::image::Dialect;
 
 /// How many bytes of a block are shown.
@@ -111,7 +111,8 @@ impl Inspector {
         match used {
             Some(Use::Data(_, index)) => {
                 let pointer = |k: u32| read_u32_le(&bytes, 4 * k as usize);
-                report.pointers = (0..self.pointers(index)).filter_map(pointer).collect();
+                let count = self.pointers(ListIndex(index));
+                report.pointers = (0..count).filter_map(pointer).collect();
             }
             Some(Use::Live(_) | Use::Twin(_)) => report.metadata = Some(metadata),
             None if metadata.is_valid() => {

@@ -501,7 +501,7 @@ impl Walk<'_> {
             if !agrees && disagrees.is_none() {
                 disagrees = Some(at.index);
             }
-            let of = Use::Data(node, at.index);
+            let of = Use::Data(node, at.index.0);
             match self.survey.uses.get(&at.block) {
                 None => {
                     self.survey.uses.insert(at.block, of);

@@ -8,7 +8,7 @@ use crate::bd::BlockDevice;
 use crate::dialect::LivePair;
 use crate::disk::log::{Parsed, RawEntry, parse};
 use crate::disk::superblock::probe_version1;
-use crate::disk::{Pair, Superblock, ctz, tag};
+use crate::disk::{ListIndex, Pair, Superblock, ctz, tag};
 use crate::error::{Corrupt, Result};
 use crate::image::Dialect;
 use crate::inspect::survey::{SeenPair, Survey, Use};
@@ -187,6 +187,7 @@ impl Work<'_> {
                 Dialect::Chamelon => chamelon::block_of_list(geometry.block_size, index),
                 _ => (ctz::pointers(index), ctz::start(geometry.block_size, index)),
             };
+            let index = ListIndex(index);
             let ((pointers, start), (_, end)) = (place(index), place(index + 1));
             let len = 4 * u64::from(pointers) + end.min(size).saturating_sub(start);
             let len = u32::try_from(len).unwrap_or(u32::MAX).min(geometry.block_size);

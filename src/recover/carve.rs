@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::lists::Chain;
 use super::proof::Proofs;
 use super::world::{Look, World};
-use crate::disk::ctz;
+use crate::disk::{ListIndex, ctz};
 
 /// How many pointers are followed in total, in addition to a few for each block.
 const BUDGET: u64 = 1_000_000;
@@ -82,13 +82,14 @@ fn longest(free: &Free<'_>, head: u32, budget: &mut u64) -> Chain {
 
 fn is_list(world: &World<'_>, blocks: &[u32], budget: &mut u64) -> bool {
     for (i, &block) in blocks.iter().enumerate().rev() {
-        let i = i as u32;
+        let i = ListIndex(i as u32);
         if *budget == 0 {
             return blocks.len() == 1;
         }
         *budget = budget.saturating_sub(u64::from(ctz::pointers(i)) + 1);
         let Some(pointers) = world.pointers(block, i) else { return false };
-        let agrees = |(target, pointer): (u32, u32)| blocks.get(target as usize) == Some(&pointer);
+        let agrees =
+            |(target, pointer): (ListIndex, u32)| blocks.get(target.as_usize()) == Some(&pointer);
         if !ctz::targets(i).zip(pointers).all(agrees) {
             return false;
         }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::world::{Look, World};
-use crate::disk::ctz;
 use crate::disk::list::{self, List, Place};
+use crate::disk::{ListIndex, ctz};
 
 /// If content is expected in these last bytes of a block, they must not all be erased. Shorter
 /// content of a file that was written there later would end before them.
@@ -24,9 +24,9 @@ pub struct Chain {
 
 impl Chain {
     /// The known blocks, with their indices.
-    pub fn known(&self) -> impl Iterator<Item = (u32, u32)> {
+    pub fn known(&self) -> impl Iterator<Item = (ListIndex, u32)> {
         let indexed = self.blocks.iter().enumerate();
-        indexed.filter_map(|(i, block)| block.map(|block| (i as u32, block)))
+        indexed.filter_map(|(i, block)| block.map(|block| (ListIndex(i as u32), block)))
     }
 }
 
@@ -78,13 +78,13 @@ impl<'a> Lists<'a> {
         if let Some(last) = blocks.last_mut() {
             *last = Some(list.head);
         }
-        for i in (0..count).rev() {
+        for i in ListIndex::FIRST.up_to(ListIndex(count)).rev() {
             self.budget = self.budget.saturating_sub(u64::from(ctz::pointers(i)) + 1);
-            let block = blocks.get(i as usize).copied().flatten();
+            let block = blocks.get(i.as_usize()).copied().flatten();
             self.metadata.extend(block.filter(|&b| self.world.look(b) == Look::Metadata));
             let Some(block) = block.filter(|&b| self.may_hold_data(b) && seen.insert(b)) else {
                 sound = false;
-                if let Some(unknown) = blocks.get_mut(i as usize) {
+                if let Some(unknown) = blocks.get_mut(i.as_usize()) {
                     *unknown = None;
                 }
                 continue;
@@ -94,7 +94,7 @@ impl<'a> Lists<'a> {
                 continue;
             };
             for (target, pointer) in ctz::targets(i).zip(pointers) {
-                match blocks.get_mut(target as usize) {
+                match blocks.get_mut(target.as_usize()) {
                     Some(Some(known)) => sound &= *known == pointer,
                     Some(unknown) => *unknown = Some(pointer),
                     None => sound = false,
@@ -111,14 +111,14 @@ impl<'a> Lists<'a> {
 
 impl World<'_> {
     /// The pointers of a block that has this index in its list.
-    pub fn pointers(&self, block: u32, index: u32) -> Option<Vec<u32>> {
+    pub fn pointers(&self, block: u32, index: ListIndex) -> Option<Vec<u32>> {
         let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
         list::read_pointers(Place { index, block }, read).ok()
     }
 
     /// The bytes of a file in the block with this index: their place in the block, and their place
     /// in the file.
-    pub fn piece(&self, size: u32, index: u32) -> (Range<u32>, u64) {
+    pub fn piece(&self, size: u32, index: ListIndex) -> (Range<u32>, u64) {
         let block_size = self.geometry.block_size;
         let (at, start) = (ctz::data_offset(index), ctz::start(block_size, index));
         let left = u64::from(size).saturating_sub(start);

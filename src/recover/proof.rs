@@ -19,7 +19,7 @@ use std::collections::{HashMap, HashSet};
 use super::history::{First, Span};
 use super::lists::{Chain, Lists};
 use super::world::{Look, Timeline, World};
-use crate::disk::{List, Pair};
+use crate::disk::{List, ListIndex, Pair};
 
 /// What is known about a former list, the best case first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,7 +78,7 @@ pub struct Proofs<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Use {
     since: usize,
-    index: u32,
+    index: ListIndex,
     standing: Standing,
 }
 
@@ -197,7 +197,7 @@ impl<'a> Proofs<'a> {
         let mut judged = Vec::with_capacity(spans.len());
         for together in spans.chunk_by(|a, b| a.until == b.until) {
             let shared = self.shared(together);
-            let is_shared = |(_, block): (u32, u32)| shared.contains(&block);
+            let is_shared = |(_, block): (ListIndex, u32)| shared.contains(&block);
             let mut known = Vec::new();
             let unknown_before = unknown_from;
             for span in together {

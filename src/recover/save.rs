@@ -16,7 +16,7 @@ use rustix::io::Errno;
 
 use super::{Grade, Recovered, Recovery, Source};
 use crate::bd::BlockDevice;
-use crate::disk::{ctz, name};
+use crate::disk::{ListIndex, ctz, name};
 use crate::files::{create_in, open_dir};
 
 /// The directory for files with a name.
@@ -226,7 +226,7 @@ impl Recovered {
         let block_size = dev.geometry().block_size;
         let mut bytes = vec![0; block_size as usize];
         for (i, block) in blocks.iter().enumerate() {
-            let (i, Some(block)) = (i as u32, *block) else { continue };
+            let (i, Some(block)) = (ListIndex(i as u32), *block) else { continue };
             let start = ctz::start(block_size, i);
             dev.read(block, 0, &mut bytes).map_err(|e| e.source)?;
             let content = bytes.get(ctz::data_offset(i) as usize..).unwrap_or_default();

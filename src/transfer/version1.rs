@@ -16,7 +16,7 @@ use super::manifest::{Item, Kind, Manifest};
 use crate::bd::Geometry;
 use crate::bd::file::fill;
 use crate::disk::superblock::{FILE_MAX, MAGIC, VERSION_1_1};
-use crate::disk::{BLOCK_NULL, List, Pair, crc, ctz};
+use crate::disk::{BLOCK_NULL, List, ListIndex, Pair, crc, ctz};
 use crate::error::Error;
 use crate::v1::block::{CONTINUES, CRC, DIRECTORY, FILE, FIXED, HEADER, SUPERBLOCK};
 
@@ -221,12 +221,12 @@ impl<'a> Layout<'a> {
         let size = u32::try_from(item.size).unwrap_or(u32::MAX);
         let mut content = self.manifest.open(item).map_err(unreadable)?;
         let mut data = Vec::new();
-        for index in 0..ctz::blocks(self.block_size, size) {
-            let pointers = ctz::targets(index).map(|target| first + target);
+        for index in (0..ctz::blocks(self.block_size, size)).map(ListIndex) {
+            let pointers = ctz::targets(index).map(|target| first + target.0);
             let mut block: Vec<u8> = pointers.flat_map(u32::to_le_bytes).collect();
             content.fill(&mut data, self.block_size as usize - block.len()).map_err(unreadable)?;
             block.extend_from_slice(&data);
-            put(first + index, &block)?;
+            put(first + index.0, &block)?;
         }
         Ok(())
     }

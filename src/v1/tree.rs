@@ -12,7 +12,7 @@ use crate::dialect::tree::{Candidate, Content, Entry, Names, Reader, Walk};
 use crate::dialect::{Lists, Tree};
 use crate::disk::commit::CRC_SIZE;
 use crate::disk::list::{self, List};
-use crate::disk::{Pair, ctz};
+use crate::disk::{ListIndex, Pair, ctz};
 use crate::error::{Corrupt, Error, Result};
 use crate::show;
 
@@ -249,7 +249,7 @@ impl Lists for ListsOfV1 {
             .map_err(|broken| Error::of_list(list, broken))
     }
 
-    fn locate(&self, block_size: u32, pos: u32) -> (u32, u32) {
+    fn locate(&self, block_size: u32, pos: u32) -> (ListIndex, u32) {
         ctz::locate(block_size, pos)
     }
 }

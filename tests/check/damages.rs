@@ -1,7 +1,7 @@
 //! One image for each kind of damage, and what `-p` and `-y` do with it.
 
 use littlefs::disk::commit::Writer;
-use littlefs::disk::{Tail, tag};
+use littlefs::disk::{ListIndex, Tail, ctz, tag};
 
 use super::builder::{
     Builder, hard, moving, put_ctz, put_dir, put_inline, put_superblock, soft, superblock,
@@ -35,7 +35,7 @@ pub struct Damage {
 fn content(b: &Builder, list: &[u32], size: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (i, &block) in list.iter().enumerate() {
-        let at = littlefs::disk::ctz::data_offset(i as u32) as usize;
+        let at = ctz::data_offset(ListIndex(i as u32)) as usize;
         bytes.extend_from_slice(&b.clone().block_mut(block)[at..]);
     }
     bytes.truncate(size as usize);
@@ -79,7 +79,7 @@ const MIXED: [&str; 6] = ["a1", "b1", "c1", "d1", "e1", "f1"];
 
 fn lists() -> Vec<Damage> {
     let whole = Builder::new().size_of(8);
-    let start = |i| littlefs::disk::ctz::start(512, i) as usize;
+    let start = |i| ctz::start(512, ListIndex(i)) as usize;
     let mut damages = Vec::new();
     let mut add =
         |name, code, preen, loses, image: Builder, evil: Option<(&'static str, Vec<u8>)>| {

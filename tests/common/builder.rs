@@ -3,7 +3,7 @@
 use littlefs::bd::Geometry;
 use littlefs::disk::commit::{Layout, Writer};
 use littlefs::disk::superblock::{MAGIC, VERSION_2_1};
-use littlefs::disk::{GState, Pair, Superblock, Tail, tag};
+use littlefs::disk::{GState, ListIndex, Pair, Superblock, Tail, ctz, tag};
 
 /// Bytes per block.
 pub const BLOCK: u32 = 512;
@@ -116,7 +116,7 @@ impl Builder {
     /// Fill the blocks of a CTZ list, in the order of the list: each gets its pointers and data.
     pub fn list(&mut self, blocks: &[u32]) -> &mut Self {
         for (i, &block) in blocks.iter().enumerate() {
-            let n = littlefs::disk::ctz::pointers(i as u32) as usize;
+            let n = ctz::pointers(ListIndex(i as u32)) as usize;
             let bytes = self.block_mut(block);
             bytes.fill(i as u8);
             for k in 0..n {
@@ -134,8 +134,8 @@ impl Builder {
 
     /// The size in bytes of a file that fills `blocks` blocks.
     pub fn size_of(&self, blocks: u32) -> u32 {
-        littlefs::disk::ctz::start(self.geometry.block_size, blocks) as u32
-            - littlefs::disk::ctz::data_offset(blocks)
+        let end = ListIndex(blocks);
+        ctz::start(self.geometry.block_size, end) as u32 - ctz::data_offset(end)
     }
 }
 

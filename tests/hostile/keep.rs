@@ -10,7 +10,7 @@ use super::mutate;
 use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::check::{Mode, Report, Severity, check, repair};
-use littlefs::disk::{Pair, Superblock, ctz, tag};
+use littlefs::disk::{ListIndex, Pair, Superblock, ctz, tag};
 use littlefs::error::Result;
 use littlefs::fs::{Fs, OpenOptions, ROOT, root_superblock};
 use littlefs::mdir::store;
@@ -104,7 +104,7 @@ impl Named {
                 continue;
             }
             self.lists.insert(block);
-            let mut pointers = vec![0; 4 * ctz::pointers(index) as usize];
+            let mut pointers = vec![0; 4 * ctz::pointers(ListIndex(index)) as usize];
             dev.read(block, 0, &mut pointers).expect("inside the image");
             todo.extend(pointers.chunks_exact(4).enumerate().map(|(skip, bytes)| {
                 let block = u32::from_le_bytes(bytes.try_into().expect("four bytes"));

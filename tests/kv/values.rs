@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use littlefs::bd::{BlockDevice, Geometry, IoResult, RamDevice};
-use littlefs::disk::ctz;
+use littlefs::disk::{ListIndex, ctz};
 use littlefs::fs::{Fs, OpenOptions};
 use littlefs::kv::{Options, Store};
 
@@ -18,7 +18,7 @@ use super::bench::{
 fn sizes(block_size: u32, inline_max: u32) -> BTreeSet<usize> {
     let mut around = vec![inline_max, block_size];
     for index in [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 32, 33] {
-        around.push(u32::try_from(ctz::start(block_size, index)).expect("a size"));
+        around.push(u32::try_from(ctz::start(block_size, ListIndex(index))).expect("a size"));
     }
     let near = |n: u32| (n.saturating_sub(2)..=n + 2).map(|n| n as usize);
     let few = [0, 1, 2, 3, 4, 5, 7, 8, 9];

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use littlefs::bd::{Geometry, RamDevice};
+use littlefs::disk::{ListIndex, ctz};
 use littlefs::image::Dialect;
 use littlefs::recover::{Grade, Recovery, recover_from};
 
@@ -64,7 +65,7 @@ impl Driver {
     }
 
     fn list(&self, words: [u32; 2]) -> Vec<u32> {
-        let count = littlefs::disk::ctz::blocks(self.block_size as u32, words[1]);
+        let count = ctz::blocks(self.block_size as u32, words[1]);
         let mut blocks = Vec::new();
         let mut block = words[0];
         for index in (0..count).rev() {
@@ -102,7 +103,7 @@ impl Driver {
     /// Write the content from block `kept.len()` of its list to free blocks. Returns head and size.
     fn write_list(&mut self, kept: &[u32], bytes: &[u8]) -> Option<[u32; 2]> {
         let size = bytes.len() as u32;
-        let count = littlefs::disk::ctz::blocks(self.block_size as u32, size) as usize;
+        let count = ctz::blocks(self.block_size as u32, size) as usize;
         let new = self.allocate(count - kept.len())?;
         let blocks = [kept, &new[..]].concat();
         for index in kept.len()..count {
@@ -110,7 +111,7 @@ impl Driver {
             for x in (0..32).take_while(|x| index > 0 && index.is_multiple_of(1 << x)) {
                 block.extend(blocks[index - (1 << x)].to_le_bytes());
             }
-            let start = littlefs::disk::ctz::start(self.block_size as u32, index as u32) as usize;
+            let start = ctz::start(self.block_size as u32, ListIndex(index as u32)) as usize;
             let n = (bytes.len() - start).min(self.block_size - block.len());
             block.extend(&bytes[start..start + n]);
             self.put(blocks[index], &block);
@@ -151,7 +152,7 @@ impl Driver {
         let mut content = Vec::new();
         for (index, block) in self.list(words).into_iter().enumerate() {
             let at = block as usize * self.block_size;
-            let from = at + littlefs::disk::ctz::data_offset(index as u32) as usize;
+            let from = at + ctz::data_offset(ListIndex(index as u32)) as usize;
             content.extend_from_slice(&self.image[from..at + self.block_size]);
         }
         content.truncate(words[1] as usize);
@@ -189,7 +190,7 @@ impl Driver {
         let size = content.len() as u32;
         content.extend(more);
         // the last block is copied unless it is full
-        let whole = littlefs::disk::ctz::start(self.block_size as u32, blocks.len() as u32);
+        let whole = ctz::start(self.block_size as u32, ListIndex(blocks.len() as u32));
         let kept =
             if u64::from(size) == whole { blocks.len() } else { blocks.len().saturating_sub(1) };
         let name = String::from_utf8(entry.name).expect("text");

@@ -11,7 +11,7 @@ use crate::bd::BlockDevice;
 use crate::disk::commit::{Commit, Layout, Writer};
 use crate::disk::entry::Content;
 use crate::disk::log::{self, Log, RawEntry};
-use crate::disk::{GState, List, Pair, Superblock, Tail, ctz, superblock, tag};
+use crate::disk::{GState, List, ListIndex, Pair, Superblock, Tail, ctz, superblock, tag};
 use crate::error::{Error, Result};
 use crate::fs::put_log;
 use crate::mdir::store;
@@ -155,8 +155,8 @@ impl<'a> ListWriter<'a> {
         let block_size = self.dev.geometry().block_size as usize;
         while !data.is_empty() {
             if self.block.is_empty() {
-                for target in ctz::targets(self.blocks.len() as u32) {
-                    let to = self.blocks[target as usize];
+                for target in ctz::targets(ListIndex(self.blocks.len() as u32)) {
+                    let to = self.blocks[target.as_usize()];
                     self.block.extend_from_slice(&to.to_le_bytes());
                 }
             }

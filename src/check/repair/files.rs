@@ -11,7 +11,7 @@ use super::lists::{Census, Damaged, Fault, chain, reach};
 use super::model::Model;
 use super::{Mode, Repair};
 use crate::alloc::Alloc;
-use crate::disk::ctz;
+use crate::disk::{ListIndex, ctz};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, read_list};
 
@@ -198,7 +198,7 @@ fn part_of(
     let dev = &*editor.dev;
     let block_size = editor.layout.block_size;
     let mut found = BTreeMap::new();
-    let (size, end) = (d.list.size, d.list.blocks(block_size));
+    let (size, end) = (d.list.size, ListIndex(d.list.blocks(block_size)));
     reach(dev, d.list, barred, |i, block| {
         *looks = looks.saturating_sub(1);
         found.insert(i, block);
@@ -208,7 +208,7 @@ fn part_of(
     if room == 0 {
         return Ok(None);
     }
-    let from = ctz::start(block_size, first.max(end - room.min(end))) as u32;
+    let from = ctz::start(block_size, first.max(end - room.min(end.0))) as u32;
     let mut w = ListWriter::new(dev);
     let mut buf = vec![0; block_size as usize];
     let mut off = from;

@@ -8,7 +8,7 @@ use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
 use crate::check::list_code;
 use crate::disk::list::{self, Met, Place};
-use crate::disk::{List, ctz};
+use crate::disk::{List, ListIndex, ctz};
 use crate::fs::blocks_behind;
 use crate::mdir::store;
 
@@ -185,16 +185,15 @@ pub(super) fn reach(
     dev: &dyn BlockDevice,
     list: List,
     barred: &Alloc,
-    mut found: impl FnMut(u32, u32) -> bool,
+    mut found: impl FnMut(ListIndex, u32) -> bool,
 ) {
     let g = dev.geometry();
     let count = list.blocks(g.block_size);
-    if count == 0 || count > g.block_count {
-        return;
-    }
+    let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
+    let Some(last) = last else { return };
     let mut met = std::collections::HashSet::new();
     // the addresses given for each index; the one from the nearest block comes last
-    let mut candidates = BTreeMap::from([(count - 1, vec![list.head])]);
+    let mut candidates = BTreeMap::from([(last, vec![list.head])]);
     while let Some((i, blocks)) = candidates.pop_last() {
         let readable = |&b: &u32| {
             if b >= g.block_count || met.contains(&b) || barred.is_used(b) {
