@@ -261,7 +261,8 @@ impl fmt::Display for Reason {
             }
             Self::SuperblocksDamaged => f.write_str(
                 "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
-                 is no valid commit in block 0 or block 1; read the image from the device again",
+                 is no valid commit in block 0 or block 1; read the image from the device again, or \
+                 bring back what is left of its files with 'littlefs recover'",
             ),
             Self::WrongBlockSize { given, found } => write!(
                 f,
@@ -282,8 +283,14 @@ impl fmt::Display for Reason {
                 geometry.block_size,
                 show::bytes(*missing)
             ),
-            Self::DialectDamaged(Dialect::Chamelon, e) => write!(f, "an image of chamelon: {e}"),
-            Self::DialectDamaged(_, e) => write!(f, "a littlefs of version 1: {e}"),
+            Self::DialectDamaged(Dialect::Chamelon, e) => {
+                write!(f, "an image of chamelon: {e}; read the image from the device again")
+            }
+            Self::DialectDamaged(_, e) => write!(
+                f,
+                "a littlefs of version 1: {e}; 'littlefs recover' brings back what is left of its \
+                 files"
+            ),
             Self::InUse(holder) => {
                 f.write_str("in use by ")?;
                 match holder {
