@@ -150,9 +150,7 @@ impl Fs {
 
     /// The content of a pair, for changing it. The pair is marked as changed.
     pub(super) fn mdir_mut(&mut self, ix: PairIx) -> Result<&mut Mdir> {
-        self.mdir(ix)?;
-        self.thread.mark_dirty(ix);
-        self.mdir(ix)
+        self.thread.mdir_mut(self.durable.dev(), &self.dirs, ix)
     }
 
     /// Set again which directory each entry of a pair names, if the content of the pair is in

@@ -299,6 +299,24 @@ impl Thread {
         dirs: &Directories,
         ix: PairIx,
     ) -> Result<&mut Mdir> {
+        self.load(dev, dirs, ix)?;
+        Ok(self.get_mut(ix).mdir.get_or_insert_default())
+    }
+
+    /// The content of a pair, for changing it. The pair is marked as changed.
+    pub fn mdir_mut(
+        &mut self,
+        dev: &dyn BlockDevice,
+        dirs: &Directories,
+        ix: PairIx,
+    ) -> Result<&mut Mdir> {
+        self.load(dev, dirs, ix)?;
+        self.mark_dirty(ix);
+        Ok(self.get_mut(ix).mdir.get_or_insert_default())
+    }
+
+    /// Make sure that the content of a pair is in memory.
+    fn load(&mut self, dev: &dyn BlockDevice, dirs: &Directories, ix: PairIx) -> Result<()> {
         self.tick = self.tick.wrapping_add(1);
         self.wanted += 1;
         if self.get(ix).mdir.is_none() {
@@ -317,9 +335,8 @@ impl Thread {
             self.count(ix);
         }
         let tick = self.tick;
-        let p = self.get_mut(ix);
-        p.used = tick;
-        Ok(p.mdir.get_or_insert_default())
+        self.get_mut(ix).used = tick;
+        Ok(())
     }
 
     /// Update `first` after a change of the content.
@@ -360,7 +377,7 @@ impl Thread {
 
     /// Count the pairs that have changed since they were counted.
     pub fn count_changed(&mut self) {
-        for ix in std::mem::take(&mut self.uncounted) {
+        while let Some(ix) = self.uncounted.pop() {
             if self.find(ix).is_some() {
                 self.count(ix);
             }
