@@ -302,7 +302,7 @@ impl Fs {
         if let Some(dir) = dir.filter(|_| fate == Fate::Removed) {
             self.dirs[dir].pairs.retain(|&p| p != ix);
         }
-        self.dirs.forget_head_of(dir, blocks);
+        self.dirs.remove_head_of(dir, blocks);
         self.space.retire(blocks.0.to_vec());
     }
 

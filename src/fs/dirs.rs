@@ -124,12 +124,12 @@ impl Directories {
 
     /// Note that the first pair of `id` has got other blocks.
     pub fn readdress(&mut self, id: DirId, old: Pair, new: Pair) {
-        self.forget_head(old);
+        self.remove_head(old);
         self.set_head(id, new);
     }
 
     /// Note that no directory begins on these blocks.
-    pub fn forget_head(&mut self, blocks: Pair) {
+    pub fn remove_head(&mut self, blocks: Pair) {
         for b in blocks.0 {
             self.heads.remove(&b);
         }
@@ -137,7 +137,7 @@ impl Directories {
 
     /// Note that the directory `id` does not begin on these blocks. Another directory may begin
     /// there.
-    pub fn forget_head_of(&mut self, id: Option<DirId>, blocks: Pair) {
+    pub fn remove_head_of(&mut self, id: Option<DirId>, blocks: Pair) {
         for b in blocks.0 {
             if self.heads.get(&b) == id.as_ref() {
                 self.heads.remove(&b);

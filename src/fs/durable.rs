@@ -223,8 +223,8 @@ impl Durable {
         Ok(())
     }
 
-    /// Leave everything that was written to the next barrier or sync, at the end of a flush.
-    pub fn leave(&mut self) {
+    /// At the end of a flush, defer what was written to the next barrier or sync.
+    pub fn defer_sync(&mut self) {
         self.left |= self.unordered;
         self.unordered = false;
         self.commits_unordered = false;

@@ -139,10 +139,10 @@ impl Fs {
                 Ok(true) => {}
                 Ok(false) => {
                     // Only now is everything durable, or at least before all later writes. So what
-                    // it has replaced can be given up.
+                    // it has replaced can be retired.
                     match durability {
                         Durability::Full => self.sync()?,
-                        Durability::Ordered => self.durable.leave(),
+                        Durability::Ordered => self.durable.defer_sync(),
                     }
                     for id in written {
                         self.files.mark_clean(id);

@@ -146,7 +146,7 @@ impl Fs {
 
     /// Note that it is not known which blocks are free, because of this damage and perhaps more.
     fn unmappable(&mut self, c: &Corrupt) {
-        if !self.space.give_up_map() {
+        if !self.space.set_unmappable() {
             return;
         }
         if self.quiet {

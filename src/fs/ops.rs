@@ -223,7 +223,7 @@ impl Fs {
         self.thread.unlink(ix);
         self.thread.forget(ix);
         blocks.0.into_iter().for_each(|b| self.space.free(b));
-        self.dirs.forget_head(blocks);
+        self.dirs.remove_head(blocks);
     }
 
     /// Called before `ix` is forgotten. If `ix` held entries of removed directories, the commit of

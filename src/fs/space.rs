@@ -241,7 +241,7 @@ impl Space {
 
     /// Note that it is not known any more which blocks are free. Returns false if that was noted
     /// before.
-    pub fn give_up_map(&mut self) -> bool {
+    pub fn set_unmappable(&mut self) -> bool {
         !std::mem::replace(&mut self.is_unmappable, true)
     }
 
