@@ -29,10 +29,15 @@ use crate::dialect::View;
 #[cfg(feature = "inspect")]
 use crate::dialect::{Lists, LivePair, Reading};
 #[cfg(feature = "inspect")]
-use crate::disk::{Pair, Part, Tail, list::{Met, Place}, log::RawEntry, read_u32_le, tag};
+use crate::disk::ListIndex;
 use crate::disk::Superblock;
 #[cfg(feature = "inspect")]
-use crate::disk::ListIndex;
+use crate::disk::{
+    Pair, Part, Tail,
+    list::{Met, Place},
+    log::RawEntry,
+    read_u32_le, tag,
+};
 use crate::error::Result;
 #[cfg(feature = "inspect")]
 use crate::mdir::store;
@@ -90,10 +95,7 @@ pub(crate) fn entries(block: Vec<u8>) -> (Option<Tail>, BTreeMap<u16, RawEntry>)
             name_type: Some(ty),
             name: name.into(),
             data: data.map(|(ty, data)| (ty, data.into())),
-            attrs: attrs
-                .map(|(ty, data)| (ty as u8, Part::from(data)))
-                .collect::<Vec<_>>()
-                .into(),
+            attrs: attrs.map(|(ty, data)| (ty as u8, Part::from(data))).collect::<Vec<_>>().into(),
         });
     }
     (log.hardtail.map(|pair| Tail { pair, hard: true }), entries)

@@ -375,7 +375,9 @@ impl Place {
             let number = RandomState::new().hash_one(std::process::id());
             let name = OsString::from(format!("{PREFIX}{number:016x}"));
             match make(&name) {
-                Ok(made) => return Ok((Self { directory: self.directory.try_clone()?, name }, made)),
+                Ok(made) => {
+                    return Ok((Self { directory: self.directory.try_clone()?, name }, made));
+                }
                 Err(Errno::EXIST) => {}
                 Err(e) => return Err(e.into()),
             }

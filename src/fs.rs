@@ -87,8 +87,8 @@ use std::collections::BTreeSet;
 
 use crate::bd::Geometry;
 use crate::convention::AttrUsage;
-use crate::disk::commit::Layout;
 use crate::disk::Superblock;
+use crate::disk::commit::Layout;
 use crate::error::Result;
 use crate::slots::SlotId;
 
@@ -107,9 +107,9 @@ pub use mounted::PairCache;
 pub use open::{OpenOptions, root_superblock};
 pub use repair::NameFault;
 pub use scan::{Rows, Shown};
+pub use storage::Storage;
 pub(crate) use stray::blocks_behind;
 pub use value::{Attrs, Content, Row, Value};
-pub use storage::Storage;
 
 use activity::Tally;
 use budget::Budget;
@@ -117,9 +117,9 @@ use dirs::{Dir, Directories};
 use durable::Durable;
 use leaving::Leaving;
 use moves::Moves;
-use relocate::Relocating;
 use open_files::OpenFiles;
 use pairs::PairIx;
+use relocate::Relocating;
 use running::{Panicked, Running};
 use space::Space;
 use thread::Thread;

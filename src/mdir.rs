@@ -425,8 +425,7 @@ impl Mdir {
         }
         let size = entries.iter().map(Entry::size_on_disk).sum::<u32>()
             + attrs.iter().map(Attr::size_on_disk).sum::<u32>();
-        let mut mdir =
-            Self { entries, disk_count, size, attr_count: attrs.len(), shared: log.off };
+        let mut mdir = Self { entries, disk_count, size, attr_count: attrs.len(), shared: log.off };
         mdir.trim(&mut attrs);
         let attrs: Arc<[Attr]> = attrs.into();
         let mut start = 0;

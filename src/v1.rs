@@ -24,16 +24,16 @@ use std::sync::Arc;
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report};
 use crate::dialect::View;
-#[cfg(feature = "inspect")]
-use crate::dialect::{LivePair, Reading};
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::dialect::tree::Content;
 #[cfg(feature = "inspect")]
-use crate::disk::{List, Pair, Part, Tail, entry, log::RawEntry, tag};
-use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
+use crate::dialect::{LivePair, Reading};
 use crate::disk::Superblock;
 #[cfg(any(feature = "cli", feature = "internals"))]
 use crate::disk::ctz;
+use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
+#[cfg(feature = "inspect")]
+use crate::disk::{List, Pair, Part, Tail, entry, log::RawEntry, tag};
 use crate::error::Result;
 
 pub use check::check;

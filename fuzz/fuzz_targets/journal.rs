@@ -5,11 +5,11 @@ use std::io;
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
+use littlefs::bd::{BlockDevice, Geometry, RamDevice};
+use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 use littlefs::transactions::format::{Head, Header, Kind, entry};
 use littlefs::transactions::scan::scan;
 use littlefs::transactions::{History, JournalDevice, JournalFile};
-use littlefs::bd::{BlockDevice, Geometry, RamDevice};
-use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 
 struct Bytes(Vec<u8>);
 

@@ -182,8 +182,10 @@ impl Checker<'_> {
                     0 => lost(value, by),
                     _ => (
                         self.path(value),
-                        format!("block {block:#x} of its list now holds {by}: its former content \
-                                 is lost"),
+                        format!(
+                            "block {block:#x} of its list now holds {by}: its former content \
+                             is lost"
+                        ),
                     ),
                 }
             }

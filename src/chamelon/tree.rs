@@ -130,7 +130,10 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
         walk.error("name-duplicate", place, "stands for two values; the last one counts");
     } else {
         // chamelon does this to a name if its directory was split in the meantime
-        walk.note("value-outdated", place, "an older value still exists beside the one that \
-                   counts");
+        walk.note(
+            "value-outdated",
+            place,
+            "an older value still exists beside the one that counts",
+        );
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::evidence::Evidence;
 use super::half::{self, Budget, Half, are_neighbours};
-use super::{Label, Scan, ReadAt, read_lenient};
+use super::{Label, ReadAt, Scan, read_lenient};
 use crate::bd::Geometry;
 use crate::disk::{Superblock, read_u32_le};
 
@@ -182,14 +182,8 @@ pub fn judge<'s>(
         [None, None] => return None,
     };
     let superblock = half.superblock;
-    let mut found = Found {
-        at,
-        superblock,
-        lost,
-        doubt: None,
-        evidence: Evidence::default(),
-        label: None,
-    };
+    let mut found =
+        Found { at, superblock, lost, doubt: None, evidence: Evidence::default(), label: None };
     if here.whole().is_some() {
         return Some(found);
     }

@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 
 use super::trouble::Trouble;
-use super::{SEARCH_FILE, Scan, ReadAt};
+use super::{ReadAt, SEARCH_FILE, Scan};
 use crate::files;
 
 /// How many pieces are kept. After neighbours are merged, a real file has some dozens.

@@ -7,10 +7,10 @@
 //! suffix   device, product, vendor, version (u16 each), "UFD", 16, CRC-32 of all before
 //! ```
 
+use super::ReadAt;
 use super::content::Group;
 use super::reader::Stream;
 use super::trouble::Trouble;
-use super::ReadAt;
 use crate::disk::{crc, read_u32_le};
 
 /// Bytes of the suffix at the end of both kinds.

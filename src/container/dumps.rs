@@ -149,16 +149,8 @@ pub struct Numbers {
 }
 
 /// The numbers that these programs print: digits, radix and bytes.
-const NUMBERS: [(usize, u32, usize); 8] = [
-    (2, 16, 1),
-    (4, 16, 2),
-    (8, 16, 4),
-    (16, 16, 8),
-    (3, 8, 1),
-    (6, 8, 2),
-    (11, 8, 4),
-    (22, 8, 8),
-];
+const NUMBERS: [(usize, u32, usize); 8] =
+    [(2, 16, 1), (4, 16, 2), (8, 16, 4), (16, 16, 8), (3, 8, 1), (6, 8, 2), (11, 8, 4), (22, 8, 8)];
 
 impl Numbers {
     /// The format of the dump that begins with this text. `None` if no two rows of it follow each
@@ -168,9 +160,9 @@ impl Numbers {
         let first = lines.next()?;
         let mut words = words(first);
         let (address, word) = (words.next()?, words.next()?);
-        let (digits, radix, bytes) = *NUMBERS.iter().find(|(digits, radix, _)| {
-            *digits == word.len() && number(word, *radix).is_some()
-        })?;
+        let (digits, radix, bytes) = *NUMBERS
+            .iter()
+            .find(|(digits, radix, _)| *digits == word.len() && number(word, *radix).is_some())?;
         if !(6..=16).contains(&address.len()) {
             return None;
         }
@@ -218,7 +210,10 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 fn number(word: &[u8], radix: u32) -> Option<u64> {
     let digits = word.iter().all(u8::is_ascii_alphanumeric);
-    std::str::from_utf8(word).ok().filter(|_| digits).and_then(|w| u64::from_str_radix(w, radix).ok())
+    std::str::from_utf8(word)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|w| u64::from_str_radix(w, radix).ok())
 }
 
 /// The format of a dump that was recognised before.

@@ -130,7 +130,8 @@ pub(super) fn pointers_agree(dev: &dyn BlockDevice, list: List) -> bool {
     let visit = |met: Met<'_>| {
         if let Met::Pointers { pointers, agrees, .. } = met {
             // blocks 0 and 1 belong to the superblock
-            agree &= agrees && pointers.iter().all(|to| (2..dev.geometry().block_count).contains(to));
+            agree &=
+                agrees && pointers.iter().all(|to| (2..dev.geometry().block_count).contains(to));
             steps += 1;
         }
         if agree && steps < STEPS_MAX { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -177,7 +178,8 @@ impl Node {
 
     fn read_v1(dev: &dyn BlockDevice, block: u32) -> Option<Self> {
         let (rev, block) = block::read_one(dev, block).ok().flatten()?;
-        let of_kind = |kind| block.entries.iter().filter(move |e| e.kind == kind).map(|e| e.words());
+        let of_kind =
+            |kind| block.entries.iter().filter(move |e| e.kind == kind).map(|e| e.words());
         let lists = of_kind(block::FILE).map(|[head, size]| List { head, size }).collect();
         let dirs = of_kind(block::DIRECTORY).chain(of_kind(block::SUPERBLOCK)).map(Pair);
         let pairs = block.next().into_iter().chain(dirs).collect();

@@ -219,7 +219,9 @@ fn text_dump(start: &[u8]) -> Option<Kind> {
         ([digits @ .., b':'], Some(first)) if digits.len() >= 4 && all_digits(digits) => {
             all_digits(first).then_some(Kind::HexDump)
         }
-        (digits, Some(first)) if digits.len() >= 7 && all_digits(digits) && line.ends_with(b"|") => {
+        (digits, Some(first))
+            if digits.len() >= 7 && all_digits(digits) && line.ends_with(b"|") =>
+        {
             is_byte(first).then_some(Kind::HexDumpColumns)
         }
         (digits, None) => (digits.len() >= 32 && all_digits(digits)).then_some(Kind::HexDigits),

@@ -46,8 +46,10 @@ impl Page {
             (1..=PART_MAX).contains(&page.data) && (1..=PART_MAX).contains(&page.spare)
         };
         parts.filter(possible).ok_or_else(|| {
-            format!("'{text}' is not a page size: give the bytes of content and the spare bytes, \
-                     like 2048+64")
+            format!(
+                "'{text}' is not a page size: give the bytes of content and the spare bytes, \
+                 like 2048+64"
+            )
         })
     }
 

@@ -102,8 +102,7 @@ impl Table {
     /// How many of these filesystems begin where a partition begins, if the partitions are moved by
     /// `moved`.
     pub(super) fn hits(&self, all: &[Found], moved: impl Fn(u64) -> Option<u64>) -> usize {
-        let begins =
-            |found: &&Found| self.partitions.iter().any(|p| moved(p.at) == Some(found.at));
+        let begins = |found: &&Found| self.partitions.iter().any(|p| moved(p.at) == Some(found.at));
         all.iter().filter(begins).count()
     }
 }

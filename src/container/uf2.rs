@@ -86,7 +86,10 @@ pub fn family_named(text: &str) -> Result<u32, String> {
     let named = FAMILIES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
     number.or(named.map(|(_, number)| *number)).ok_or_else(|| {
         let names: Vec<&str> = FAMILIES.iter().map(|(name, _)| *name).collect();
-        format!("'{text}' is not a family: give a number like 0xe48bff56, or one of {}", names.join(", "))
+        format!(
+            "'{text}' is not a family: give a number like 0xe48bff56, or one of {}",
+            names.join(", ")
+        )
     })
 }
 

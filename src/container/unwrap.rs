@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use super::content::{Content, Gatherer, Group};
-use super::trouble::Trouble;
 #[cfg(feature = "compression")]
 use super::packed;
+use super::trouble::Trouble;
 use super::{Kind, ReadAt, dfu, dumps, records, uf2};
 
 /// How many bytes are unpacked unless the caller allows more.

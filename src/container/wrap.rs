@@ -228,7 +228,10 @@ fn replace_uf2(
             if u64::from(word(0)) == address && of.len() == new.len() {
                 of.copy_from_slice(&new);
             } else {
-                image.raw.read_up_to(u64::from(word(0)).saturating_sub(image.base), &mut of).map_err(Trouble::Io)?;
+                image
+                    .raw
+                    .read_up_to(u64::from(word(0)).saturating_sub(image.base), &mut of)
+                    .map_err(Trouble::Io)?;
             }
             let sum = Md5::digest(&of);
             out.write_all_at(&sum, at + MD5_AT as u64 + 8).map_err(Trouble::Io)?;
@@ -333,7 +336,9 @@ fn add_elements(like: &File, added: &[(u32, Vec<u8>)], out: &File) -> Result<(),
     }
     if !elements.is_empty() {
         let target = dfu::last_target(like)?;
-        for (at, more) in [(6, elements.len()), (target + 266, elements.len()), (target + 270, added.len())] {
+        for (at, more) in
+            [(6, elements.len()), (target + 266, elements.len()), (target + 270, added.len())]
+        {
             let mut word = [0; 4];
             like.read_up_to(at, &mut word).map_err(Trouble::Io)?;
             let word = u32::from_le_bytes(word).saturating_add(more as u32);

@@ -238,8 +238,8 @@ impl<'a> Walk<'a> {
                 Some(next) if self.meet(next) => pair = next,
                 Some(next) => {
                     let place = self.dir_path(at);
-                    let what = format!("its next pair {next} is already in use; it ends before \
-                                        that pair");
+                    let what =
+                        format!("its next pair {next} is already in use; it ends before that pair");
                     self.error("tree-loop", place, what);
                     break;
                 }

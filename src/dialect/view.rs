@@ -311,8 +311,11 @@ impl<'a> Builder<'a> {
         let geometry = Geometry::new(self.layout.block_size, block_count)?;
         let Geometry { block_size, .. } = geometry;
         let superblock = Superblock { block_size, block_count, name_max, ..superblock };
-        let root =
-            mdir::Entry::new(MAGIC, Kind::Superblock, Data::Inline(Part::from(&superblock.to_bytes()[..])));
+        let root = mdir::Entry::new(
+            MAGIC,
+            Kind::Superblock,
+            Data::Inline(Part::from(&superblock.to_bytes()[..])),
+        );
         if let Some(first) = laid.first_mut() {
             first.mdir.insert(0, root);
         }

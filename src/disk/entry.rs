@@ -145,7 +145,8 @@ mod tests {
                 let text = std::fs::read_to_string(&path).expect("source text");
                 let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
                 let decodes = |line: &&str| OF_STRUCTS.iter().any(|word| line.contains(word));
-                found.extend(code.filter(decodes).map(|line| format!("{}: {line}", path.display())));
+                found
+                    .extend(code.filter(decodes).map(|line| format!("{}: {line}", path.display())));
             }
         }
     }

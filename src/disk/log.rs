@@ -210,11 +210,7 @@ impl Replay<'_> {
 /// Like [`parse`], and call `seen` for each step in the order of the log, with what the log holds
 /// after the step. Only complete commits are replayed. Between two tags of a commit, the log is in
 /// a state that never existed on disk, because each CREATE and DELETE shifts ids.
-pub fn replay(
-    bytes: &[u8],
-    block_size: usize,
-    seen: impl FnMut(&Replay<'_>, Step<'_>),
-) -> Parsed {
+pub fn replay(bytes: &[u8], block_size: usize, seen: impl FnMut(&Replay<'_>, Step<'_>)) -> Parsed {
     match replay_packed(bytes, block_size, seen) {
         Parsed::NeedMore => Parsed::NeedMore,
         Parsed::Empty => Parsed::Empty,

@@ -10,9 +10,9 @@
 //! ```
 
 use super::entry::Content;
-use super::log::{Log, Packed};
 #[cfg(any(test, feature = "internals"))]
 use super::log::{self, Parsed};
+use super::log::{Log, Packed};
 use super::{crc, read_u32_le, tag};
 use crate::error::SuperblockFault;
 

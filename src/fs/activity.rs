@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-
 use super::Fs;
 use crate::error::{Error, Result};
 use crate::mdir::Data;

@@ -64,10 +64,7 @@ impl Fs {
     }
 
     /// Like [`Fs::attempt`], for an operation that never asks for a flush.
-    pub(super) fn with_room<T>(
-        &mut self,
-        mut op: impl FnMut(&mut Self) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn with_room<T>(&mut self, mut op: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         self.attempt(|fs| op(fs).map(Attempt::Done))
     }
 

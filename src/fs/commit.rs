@@ -318,8 +318,9 @@ impl Fs {
         let tail = self.thread.tail_in(ix, spec.view);
         let gdelta = self.deltas_of(&self.removed_behind(ix, spec.view));
         let Pair([a, b]) = self.pair(ix).blocks;
-        let rev =
-            self.first_rev(store::read_rev(self.durable.dev(), a).max(store::read_rev(self.durable.dev(), b)));
+        let rev = self.first_rev(
+            store::read_rev(self.durable.dev(), a).max(store::read_rev(self.durable.dev(), b)),
+        );
         let layout = self.layout;
         let empty = Mdir::default();
         let mdir = self.mdir(ix)?;
@@ -328,8 +329,8 @@ impl Fs {
             .encode_compact(layout, rev, &spec.select, tail, gdelta)
             .map_err(|_| Error::NoSpace)?;
         // nothing names these blocks yet, so the two writes need no barrier between them
-        let written = self.durable.write_fresh(a, &commit)
-            .and_then(|()| self.durable.erase_checked(b));
+        let written =
+            self.durable.write_fresh(a, &commit).and_then(|()| self.durable.erase_checked(b));
         match written {
             Ok(()) => {
                 self.space.written();

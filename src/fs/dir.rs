@@ -1,8 +1,8 @@
 //! Directories: finding a name, listing names, and making room in a pair.
 
 use super::attempt::Attempt;
-use super::pairs::{PairInfo, PairIx};
 use super::dirs::Dir;
+use super::pairs::{PairInfo, PairIx};
 use super::{DirId, Fs, Node};
 use crate::disk::{Pair, align_up, name};
 use crate::error::{Corrupt, Error, Result};

@@ -114,7 +114,11 @@ fn put_entries(log: &Log, w: &mut Writer) {
 impl Fs {
     /// Set or clear the sync bit, in a phase of its own.
     pub(super) fn set_sync(&mut self, on: bool) -> Result<()> {
-        let state = if on { self.guarded(self.durable.gstate()) } else { self.durable.gstate().with_sync(false) };
+        let state = if on {
+            self.guarded(self.durable.gstate())
+        } else {
+            self.durable.gstate().with_sync(false)
+        };
         self.commit_gstate(state)
     }
 
@@ -283,8 +287,7 @@ impl Fs {
         }
         let dir = self.pair(ix).dir.ok_or(Error::NotFound)?;
         let chain = self.dirs[dir].pairs.clone();
-        let last_root =
-            self.dirs[super::ROOT].pairs.last().copied().ok_or(Error::NotFound)?;
+        let last_root = self.dirs[super::ROOT].pairs.last().copied().ok_or(Error::NotFound)?;
         let next = self.pair(last_root).next;
         let (Some(&first), Some(&last)) = (chain.first(), chain.last()) else { return Ok(false) };
         // The deltas of these pairs did not count so far, and would change the global state when

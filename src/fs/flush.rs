@@ -25,9 +25,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
 
 use super::commit::{Fault, Spec};
+use super::leaving::Removed;
 use super::pairs::{Fate, PairIx, View};
 use super::thread::WaysBack;
-use super::leaving::Removed;
 use super::{DirId, Durability, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
@@ -324,7 +324,9 @@ impl Fs {
         let mut stages = BTreeMap::new();
         // if the round is planned again, stubs that it has already published have no entry yet
         let stubs = std::mem::take(&mut self.stubs);
-        let mut new_dirs: Vec<DirId> = self.thread.dirty()
+        let mut new_dirs: Vec<DirId> = self
+            .thread
+            .dirty()
             .iter()
             .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
             .filter_map(|&ix| self.pair(ix).dir)
@@ -367,7 +369,9 @@ impl Fs {
         let guarded = stages.values().any(|s| *s == Stage::Stub)
             || self.durable.gstate().needs_sync()
             || !self.removals_are_atomic();
-        let new = self.thread.dirty()
+        let new = self
+            .thread
+            .dirty()
             .iter()
             .copied()
             .filter(|&ix| !self.pair(ix).on_disk && !self.pair(ix).deferred)
@@ -405,7 +409,8 @@ impl Fs {
     /// Whether, for every removed directory, one commit takes it out of the tree and out of the
     /// thread.
     fn removals_are_atomic(&self) -> bool {
-        let by_dir: HashMap<DirId, &Removed> = self.leaving.removed().iter().map(|r| (r.dir, r)).collect();
+        let by_dir: HashMap<DirId, &Removed> =
+            self.leaving.removed().iter().map(|r| (r.dir, r)).collect();
         let (mut kept, mut publishers) = (WaysBack::new(), WaysBack::new());
         self.leaving.removed().iter().all(|r| {
             let mut entry = r.entry_pair;
@@ -418,7 +423,8 @@ impl Fs {
             }
             let Some(&head) = self.dirs[r.dir].pairs.first() else { return true };
             !r.by_move
-                && self.kept_before(head, &mut kept) == Some(self.thread.publisher(entry, &mut publishers))
+                && self.kept_before(head, &mut kept)
+                    == Some(self.thread.publisher(entry, &mut publishers))
         })
     }
 

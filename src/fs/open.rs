@@ -11,19 +11,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::activity::Tally;
-
 use super::budget::Budget;
-use super::open_files::OpenFiles;
-use super::pairs::{Fate, PairInfo, PairIx, View};
-use super::running::Panicked;
-use super::space::Space;
-use super::stray::blocks_behind;
 use super::dirs::{Dir, Directories};
-use super::thread::Thread;
 use super::durable::Durable;
 use super::leaving::Leaving;
 use super::moves::{Move, Moves};
+use super::open_files::OpenFiles;
+use super::pairs::{Fate, PairInfo, PairIx, View};
 use super::relocate::Relocating;
+use super::running::Panicked;
+use super::space::Space;
+use super::stray::blocks_behind;
+use super::thread::Thread;
 use super::{DirId, Durability, Fs, Hold, ROOT};
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::AttrUsage;
@@ -114,9 +113,8 @@ struct Names {
 impl Names {
     /// The first name among the entries of a pair, and what is known of all of them.
     fn of(entries: &Packed) -> (Option<Box<[u8]>>, Self) {
-        let has_name = |e: &PackedEntry<'_>| {
-            !e.is_empty() && e.name_type() != Some(tag::SUPERBLOCK)
-        };
+        let has_name =
+            |e: &PackedEntry<'_>| !e.is_empty() && e.name_type() != Some(tag::SUPERBLOCK);
         let mut names = entries.iter().filter(has_name).map(PackedEntry::name);
         let first = names.next();
         let (mut last, mut in_order) = (first, true);
@@ -756,9 +754,7 @@ impl Fs {
 
     /// Whether a damaged entry of the tree may be what is left of the name of a directory.
     fn may_have_lost_a_name(&self, walk: &Walk) -> bool {
-        walk.doubtful
-            .iter()
-            .any(|&ix| self.thread.find(ix).is_some_and(|p| p.dir.is_some()))
+        walk.doubtful.iter().any(|&ix| self.thread.find(ix).is_some_and(|p| p.dir.is_some()))
     }
 }
 

@@ -167,11 +167,7 @@ impl OpenFiles {
     }
 
     /// Change the list of a file that is in blocks. For any other file, nothing is done.
-    pub fn update_list<R>(
-        &mut self,
-        id: FileId,
-        change: impl FnOnce(&mut Ctz) -> R,
-    ) -> Option<R> {
+    pub fn update_list<R>(&mut self, id: FileId, change: impl FnOnce(&mut Ctz) -> R) -> Option<R> {
         self.update(id, |file| match &mut file.body {
             Body::Ctz(c) => Some(change(c)),
             Body::Inline | Body::Detached(_) => None,

@@ -3,9 +3,9 @@
 use super::attempt::Attempt;
 use super::dir::Place;
 use super::dirs::Dir;
+use super::leaving::Removed;
 use super::pairs::{Fate, PairInfo, PairIx};
 use super::thread::WaysBack;
-use super::leaving::Removed;
 use super::{DirId, Fs, Node, ROOT};
 use crate::disk::{Part, name};
 use crate::error::{Error, Result};

@@ -9,8 +9,8 @@
 //! After a crash, exactly one of the two names must exist. What two commits cannot express is
 //! flushed first ([`Attempt::FlushFirst`]), so that every move starts from what is on disk.
 
-use super::dir::Place;
 use super::attempt::Attempt;
+use super::dir::Place;
 use super::moves::Move;
 use super::{DirId, Fs, ROOT};
 use crate::error::{Error, Result};

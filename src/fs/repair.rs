@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::attempt::Attempt;
-use super::pairs::{Fate, PairIx};
 use super::dirs::Dir;
+use super::pairs::{Fate, PairIx};
 use super::{DirId, Fs, Node, ROOT};
 use crate::disk::name;
 use crate::error::{Error, Result};

@@ -60,9 +60,12 @@ impl Fs {
         loop {
             // a commit may have changed the order of the entries
             let log = self.durable_log(ix)?;
-            let lists = log.entries.iter().enumerate().skip(next).filter_map(|(id, e)| {
-                Some((id, Content::of(e).list()?))
-            });
+            let lists = log
+                .entries
+                .iter()
+                .enumerate()
+                .skip(next)
+                .filter_map(|(id, e)| Some((id, Content::of(e).list()?)));
             let mut found = None;
             for (id, list) in lists {
                 let mut blocks = read_all_ways(self.durable.dev(), list)?.list;
@@ -92,7 +95,8 @@ impl Fs {
             self.durable.dev().read(block, 0, &mut bytes)?;
             let targets = ctz::targets(ListIndex(index as u32));
             for (slot, target) in bytes.chunks_exact_mut(4).zip(targets) {
-                let to = *new.get(target.as_usize()).ok_or(Corrupt::CtzLoop { head: block, block })?;
+                let to =
+                    *new.get(target.as_usize()).ok_or(Corrupt::CtzLoop { head: block, block })?;
                 slot.copy_from_slice(&to.to_le_bytes());
             }
             match self.write_block(&bytes) {

@@ -163,7 +163,11 @@ impl Fs {
     ///
     /// # Errors
     /// [`Error::NotFound`] if the pair was read and does not have the name.
-    pub(super) fn content_in_passing(&mut self, dir: DirId, name: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(super) fn content_in_passing(
+        &mut self,
+        dir: DirId,
+        name: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
         if !self.dir(dir)?.sorted {
             return Ok(None);
         }

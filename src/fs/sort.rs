@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::dir::Place;
 use super::attempt::Attempt;
+use super::dir::Place;
 use super::pairs::PairIx;
 use super::repair::rewritten;
 use super::{DirId, Fs};

@@ -198,11 +198,7 @@ impl Space {
 
     /// Mark the blocks of a list that was followed. If it is not the next one, because somebody
     /// else has done it in the meantime, nothing is marked, and this returns `None`.
-    pub fn take_up(
-        &mut self,
-        list: List,
-        found: Result<Readings, Corrupt>,
-    ) -> Option<TakenUp> {
+    pub fn take_up(&mut self, list: List, found: Result<Readings, Corrupt>) -> Option<TakenUp> {
         if self.unmapped.last() != Some(&list) {
             return None;
         }

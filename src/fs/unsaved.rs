@@ -113,8 +113,7 @@ impl Fs {
         let _running = self.run();
         self.opened(id)?;
         let unsaved = self.files.unsaved().iter().copied();
-        let others: Vec<FileId> =
-            unsaved.filter(|&f| f != id && self.file(f).opens > 0).collect();
+        let others: Vec<FileId> = unsaved.filter(|&f| f != id && self.file(f).opens > 0).collect();
         let mut aside = Vec::new();
         for other in others {
             aside.extend(self.set_aside_changes(other)?);

@@ -1,10 +1,10 @@
 //! Whole values: reading or setting the content of a file, with its attributes, with a single
 //! search for its name.
 
+use super::attempt::Attempt;
 use super::dir::Place;
 use super::extents::Extents;
 use super::open_files::{Body, Ctz, File};
-use super::attempt::Attempt;
 use super::{DirId, Fs, Node};
 use crate::disk::{ctz, name};
 use crate::error::{Error, Result};

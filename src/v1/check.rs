@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 use std::ops::ControlFlow;
 
-use super::tree::{self, Cut, Volume};
 use super::block;
+use super::tree::{self, Cut, Volume};
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report, Severity, list_code};
 use crate::dialect::tree::Content;
-use crate::disk::superblock::FILE_MAX;
 use crate::disk::list::{self, Met};
+use crate::disk::superblock::FILE_MAX;
 use crate::disk::{List, Pair};
 use crate::error::{Error, Result};
 use crate::show::count;
@@ -138,11 +138,12 @@ impl Checker<'_> {
             .copied()
             .collect();
         for pair in orphans {
-            let named = block::fetch(self.dev, pair).map_or(0, |block| {
-                block.entries.iter().filter(|entry| entry.is_named()).count()
-            });
+            let named = block::fetch(self.dev, pair)
+                .map_or(0, |block| block.entries.iter().filter(|entry| entry.is_named()).count());
             let what = match named {
-                0 => "an empty directory that has no name: it was removed, or being made".to_owned(),
+                0 => {
+                    "an empty directory that has no name: it was removed, or being made".to_owned()
+                }
                 n => format!("a directory with {} has no name", count(n, "entry", "entries")),
             };
             let what = format!("{what}; the next write of a device takes it out of the thread");

@@ -231,8 +231,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     }
     if let Some(at) = block.broken {
         let of = walk.dir_path(dir);
-        let what = format!("an entry of {of} at byte {at} extends beyond its block; the rest is \
-                            lost");
+        let what =
+            format!("an entry of {of} at byte {at} extends beyond its block; the rest is lost");
         walk.error("entry-broken", pair, what);
     }
 }

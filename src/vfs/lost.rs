@@ -121,8 +121,9 @@ impl Volume {
         }
         let name = self.inodes.lock().get(ino).and_then(|inode| inode.entry()?.name());
         let name = name.unwrap_or_else(|| "a file that was removed".to_owned());
-        log::error!("{name}: {why}; every fsync of the file reports this until the data is \
-                     written again");
+        log::error!(
+            "{name}: {why}; every fsync of the file reports this until the data is written again"
+        );
     }
 
     /// Make everything durable, as [`Volume::fsync`] does, and report what this file lost.

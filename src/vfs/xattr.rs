@@ -237,8 +237,8 @@ fn parse(mut data: &[u8]) -> VfsResult<Pairs<'_>> {
     if data.is_empty() {
         Ok(pairs)
     } else {
-        Err(Error::Invalid("the user attribute 0x58 does not have the form of names and \
-                            values").into())
+        Err(Error::Invalid("the user attribute 0x58 does not have the form of names and values")
+            .into())
     }
 }
 

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Given, MAX_COMMIT, MAX_POLL};
-use crate::transactions::At;
 use crate::cli::{parse_bytes, parse_bytes_u32, parse_place};
 use crate::convention::Choice;
 use crate::fuse::{Access, Atime, DEFAULT_COMMIT};
 use crate::image::{Dialect, Page, Place};
 use crate::profile::Profile;
+use crate::transactions::At;
 
 /// Options that belong together.
 pub struct Group {
@@ -48,7 +48,10 @@ pub static GROUPS: &[Group] = &[
         title: "Image",
         items: &[
             Item {
-                names: &[("offset", Value("BYTES", |o, v| some(&mut o.mount.place, parse_place(v))))],
+                names: &[(
+                    "offset",
+                    Value("BYTES", |o, v| some(&mut o.mount.place, parse_place(v))),
+                )],
                 help: "byte of IMAGE at which the filesystem starts; auto (default): 0, or the \
                        place of the only filesystem that is found. mount(8), fstab and services \
                        mount a filesystem that is found elsewhere than at byte 0 read-only, \
@@ -76,15 +79,24 @@ pub static GROUPS: &[Group] = &[
                        into the directory that TMPDIR names",
             },
             Item {
-                names: &[("block_size", Value("BYTES", |o, v| some(&mut o.mount.block_size, bytes(v))))],
+                names: &[(
+                    "block_size",
+                    Value("BYTES", |o, v| some(&mut o.mount.block_size, bytes(v))),
+                )],
                 help: "require this block size",
             },
             Item {
-                names: &[("block_count", Value("N", |o, v| some(&mut o.mount.block_count, number(v))))],
+                names: &[(
+                    "block_count",
+                    Value("N", |o, v| some(&mut o.mount.block_count, number(v))),
+                )],
                 help: "require this number of blocks",
             },
             Item {
-                names: &[("dialect", Value("NAME", |o, v| set(&mut o.mount.dialect, Dialect::named(v))))],
+                names: &[(
+                    "dialect",
+                    Value("NAME", |o, v| set(&mut o.mount.dialect, Dialect::named(v))),
+                )],
                 help: "dialect of IMAGE: littlefs, v1 (littlefs version 1, read-only) or chamelon \
                        (as chamelon writes it, read-only); auto (default): recognised \
                        automatically. See docs/v1.md and docs/chamelon.md",
@@ -121,17 +133,26 @@ pub static GROUPS: &[Group] = &[
                        ardupilot-nor",
             },
             Item {
-                names: &[("prog_size", Value("BYTES", |o, v| some(&mut o.mount.prog_size, bytes(v))))],
+                names: &[(
+                    "prog_size",
+                    Value("BYTES", |o, v| some(&mut o.mount.prog_size, bytes(v))),
+                )],
                 help: "program size of the device: commits end on multiples of this (default: as \
                        in the image, else 16)",
             },
             Item {
-                names: &[("inline_max", Value("BYTES", |o, v| some(&mut o.mount.inline_max, bytes(v))))],
+                names: &[(
+                    "inline_max",
+                    Value("BYTES", |o, v| some(&mut o.mount.inline_max, bytes(v))),
+                )],
                 help: "largest file that is stored in its directory (default: as in the image, \
                        else 64)",
             },
             Item {
-                names: &[("block_cycles", Value("N", |o, v| some(&mut o.mount.block_cycles, number(v))))],
+                names: &[(
+                    "block_cycles",
+                    Value("N", |o, v| some(&mut o.mount.block_cycles, number(v))),
+                )],
                 help: "move a metadata block after this many erases (default: never)",
             },
         ],
@@ -171,7 +192,10 @@ pub static GROUPS: &[Group] = &[
         title: "Attributes",
         items: &[
             Item {
-                names: &[("attrs", Value("NAME", |o, v| some(&mut o.mount.attrs, Choice::parse(v))))],
+                names: &[(
+                    "attrs",
+                    Value("NAME", |o, v| some(&mut o.mount.attrs, Choice::parse(v))),
+                )],
                 help: "store times (and, with some values, owners and modes) in user attributes \
                        by this convention: unix, micropython, esp-idf, arduino, nuttx, phoenix, \
                        ...; none; auto (default): the one that the image uses. See \
@@ -267,7 +291,10 @@ pub static GROUPS: &[Group] = &[
                 help: "unmount if the daemon dies, instead of leaving a mount that does not answer",
             },
             Item {
-                names: &[("cache", Value("BYTES", |o, v| some(&mut o.mount.cache, parse_bytes(v))))],
+                names: &[(
+                    "cache",
+                    Value("BYTES", |o, v| some(&mut o.mount.cache, parse_bytes(v))),
+                )],
                 help: "limits the memory for cached and unwritten data (default: 40M; less than \
                        256K counts as 256K)",
             },
