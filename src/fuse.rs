@@ -34,6 +34,7 @@ mod failure;
 mod fusermount;
 mod gate;
 mod invalidate;
+mod load;
 mod mounted;
 mod options;
 mod prepared;
@@ -121,7 +122,7 @@ impl Adapter {
         if req.uid() != 0 {
             return reply.error(Errno::EPERM);
         }
-        self.server.serve(Operation::Remount, reply, |volume, reply| {
+        self.server.serve(req, Operation::Remount, reply, |volume, reply| {
             let why = status::answer_to_writing(volume, &self.about);
             self.writes.fetch_or(why.is_empty(), Ordering::AcqRel);
             let why = why.as_bytes();
@@ -152,8 +153,8 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.server.serve(Operation::Lookup, reply, |volume, reply| {
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.server.serve(req, Operation::Lookup, reply, |volume, reply| {
             match volume.lookup(parent.0, name.as_bytes()) {
                 Err(VfsError::Core(Error::NotFound)) => {
                     // An entry without a number tells the kernel to remember that there is none.
@@ -168,8 +169,8 @@ impl Filesystem for Adapter {
         self.server.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.server.serve(Operation::GetAttr, reply, |volume, reply| {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.server.serve(req, Operation::GetAttr, reply, |volume, reply| {
             attributes(volume, volume.attr(ino.0), reply);
         });
     }
@@ -202,13 +203,13 @@ impl Filesystem for Adapter {
             mtime: mtime.map(set_time),
             ctime: ctime.map(|time| SetTime::At(nanos(time))),
         };
-        self.server.serve(Operation::SetAttr, reply, |volume, reply| {
+        self.server.serve(req, Operation::SetAttr, reply, |volume, reply| {
             attributes(volume, volume.set_attr(ino.0, &set), reply);
         });
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.server.serve(Operation::ReadLink, reply, |volume, reply| {
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.server.serve(req, Operation::ReadLink, reply, |volume, reply| {
             match volume.read_link(ino.0) {
                 Ok(target) => reply.data(&target),
                 Err(e) => reply.error(volume.errno(&e)),
@@ -232,7 +233,7 @@ impl Filesystem for Adapter {
             libc::S_IFCHR | libc::S_IFBLK => &number,
             _ => &[],
         };
-        self.server.serve(Operation::MkNod, reply, |volume, reply| {
+        self.server.serve(req, Operation::MkNod, reply, |volume, reply| {
             self.entry(volume, volume.create(parent.0, name.as_bytes(), &new, content), reply);
         });
     }
@@ -247,19 +248,19 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         let new = new(req, libc::S_IFDIR | (mode & 0o7777), 0);
-        self.server.serve(Operation::MkDir, reply, |volume, reply| {
+        self.server.serve(req, Operation::MkDir, reply, |volume, reply| {
             self.entry(volume, volume.mkdir(parent.0, name.as_bytes(), &new), reply);
         });
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.server.serve(Operation::Unlink, reply, |volume, reply| {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.server.serve(req, Operation::Unlink, reply, |volume, reply| {
             empty(volume, volume.unlink(parent.0, name.as_bytes()), reply);
         });
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.server.serve(Operation::RmDir, reply, |volume, reply| {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.server.serve(req, Operation::RmDir, reply, |volume, reply| {
             empty(volume, volume.rmdir(parent.0, name.as_bytes()), reply);
         });
     }
@@ -274,14 +275,14 @@ impl Filesystem for Adapter {
     ) {
         let new = new(req, libc::S_IFLNK | 0o777, 0);
         let target = target.as_os_str().as_bytes();
-        self.server.serve(Operation::SymLink, reply, |volume, reply| {
+        self.server.serve(req, Operation::SymLink, reply, |volume, reply| {
             self.entry(volume, volume.create(parent.0, link_name.as_bytes(), &new, target), reply);
         });
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         newparent: INodeNo,
@@ -295,7 +296,7 @@ impl Filesystem for Adapter {
             _ => return reply.error(Errno::EINVAL),
         };
         let (from, to) = ((parent.0, name.as_bytes()), (newparent.0, newname.as_bytes()));
-        self.server.serve(Operation::Rename, reply, |volume, reply| {
+        self.server.serve(req, Operation::Rename, reply, |volume, reply| {
             empty(volume, volume.rename(from, to, mode), reply);
         });
     }
@@ -317,7 +318,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -326,7 +327,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.server.serve(Operation::Read, reply, |volume, reply| {
+        self.server.serve(req, Operation::Read, reply, |volume, reply| {
             BUFFER.with_borrow_mut(|buffer| {
                 let size = size as usize;
                 if buffer.len() < size {
@@ -342,7 +343,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -357,7 +358,7 @@ impl Filesystem for Adapter {
             false => SetIds::Keep,
         };
         let cached = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
-        self.server.serve(Operation::Write, reply, |volume, reply| {
+        self.server.serve(req, Operation::Write, reply, |volume, reply| {
             match volume.write(ino.0, offset, data, set_ids) {
                 Ok(()) => reply.written(data.len() as u32),
                 Err(e) if cached => {
@@ -386,13 +387,13 @@ impl Filesystem for Adapter {
 
     fn fsync(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.server.serve(Operation::Fsync, reply, |volume, reply| {
+        self.server.serve(req, Operation::Fsync, reply, |volume, reply| {
             empty(volume, volume.fsync_file(ino.0), reply);
         });
     }
@@ -403,13 +404,13 @@ impl Filesystem for Adapter {
 
     fn readdir(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         reply: ReplyDirectory,
     ) {
-        self.server.serve(Operation::ReadDir, reply, |volume, mut reply| {
+        self.server.serve(req, Operation::ReadDir, reply, |volume, mut reply| {
             let result = volume.read_dir(ino.0, offset, false, &mut |e| {
                 reply.add(INodeNo(e.ino), e.offset, kind(e.mode), OsStr::from_bytes(e.name))
             });
@@ -422,13 +423,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        self.server.serve(Operation::ReadDirPlus, reply, |volume, mut reply| {
+        self.server.serve(req, Operation::ReadDirPlus, reply, |volume, mut reply| {
             let result = volume.read_dir(ino.0, offset, true, &mut |e| {
                 let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
                 let attr = match &e.attr {
@@ -448,19 +449,19 @@ impl Filesystem for Adapter {
 
     fn fsyncdir(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        self.server.serve(Operation::FsyncDir, reply, |volume, reply| {
+        self.server.serve(req, Operation::FsyncDir, reply, |volume, reply| {
             empty(volume, volume.fsync(), reply);
         });
     }
 
-    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        self.server.serve(Operation::StatFs, reply, |volume, reply| match volume.space() {
+    fn statfs(&self, req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        self.server.serve(req, Operation::StatFs, reply, |volume, reply| match volume.space() {
             Ok(s) => {
                 let (all, free) = (u64::from(s.blocks), u64::from(s.free));
                 reply.statfs(all, free, free, 0, 0, s.block_size, s.name_max, s.block_size);
@@ -471,7 +472,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -484,7 +485,7 @@ impl Filesystem for Adapter {
             libc::XATTR_REPLACE => SetMode::Replace,
             _ => SetMode::Any,
         };
-        self.server.serve(Operation::SetXattr, reply, |volume, reply| {
+        self.server.serve(req, Operation::SetXattr, reply, |volume, reply| {
             // After ENOSYS, the kernel does not ask again; it remembers that for each call
             // separately.
             if !volume.takes_xattrs() {
@@ -494,8 +495,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.server.serve(Operation::GetXattr, reply, |volume, reply| {
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.server.serve(req, Operation::GetXattr, reply, |volume, reply| {
             if !volume.has_xattrs() && !volume.is_savepoint(ino.0, name.as_bytes()) {
                 return reply.error(Errno::ENOSYS);
             }
@@ -503,8 +504,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.server.serve(Operation::ListXattr, reply, |volume, reply| {
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.server.serve(req, Operation::ListXattr, reply, |volume, reply| {
             if !volume.has_xattrs() {
                 return reply.error(Errno::ENOSYS);
             }
@@ -512,8 +513,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.server.serve(Operation::RemoveXattr, reply, |volume, reply| {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.server.serve(req, Operation::RemoveXattr, reply, |volume, reply| {
             if !volume.has_xattrs() {
                 return reply.error(Errno::ENOSYS);
             }
@@ -521,8 +522,8 @@ impl Filesystem for Adapter {
         });
     }
 
-    fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        self.server.serve(Operation::Access, reply, |volume, reply| {
+    fn access(&self, req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
+        self.server.serve(req, Operation::Access, reply, |volume, reply| {
             match volume.access(ino.0, mask.bits() as u16) {
                 Ok(true) => reply.ok(),
                 Ok(false) => reply.error(volume.refuse(Errno::EACCES)),
@@ -565,7 +566,7 @@ impl Filesystem for Adapter {
         if cmd != sys::STATUS_REQUEST as u32 {
             return reply.error(Errno::ENOTTY);
         }
-        self.server.serve(Operation::Status, reply, |volume, reply| {
+        self.server.serve(req, Operation::Status, reply, |volume, reply| {
             let writes = self.writes.load(Ordering::Acquire);
             match serde_json::to_vec(&Status::of(volume, &self.about, writes)) {
                 Ok(text) if text.len() <= status::SIZE_MAX => {
@@ -600,7 +601,7 @@ impl Filesystem for Adapter {
         reply: ReplyEmpty,
     ) {
         let set_ids = set_ids_by(req);
-        self.server.serve(Operation::Allocate, reply, |volume, reply| {
+        self.server.serve(req, Operation::Allocate, reply, |volume, reply| {
             empty(volume, volume.allocate(ino.0, offset, length, mode, set_ids), reply);
         });
     }
@@ -632,7 +633,7 @@ impl Filesystem for Adapter {
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
         let set_ids = set_ids_by(req);
-        self.server.serve(Operation::CopyRange, reply, |volume, reply| {
+        self.server.serve(req, Operation::CopyRange, reply, |volume, reply| {
             match volume.copy_range(from, to, len, set_ids) {
                 Ok(copied) => reply.written(copied),
                 Err(e) => reply.error(volume.errno(&e)),

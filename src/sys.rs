@@ -110,6 +110,14 @@ pub fn will_read(file: &File, offset: u64, len: u64) {
     }
 }
 
+/// How many processors are in use by the system; at least one.
+#[cfg(feature = "mount")]
+pub fn processors() -> u32 {
+    // SAFETY: the call only returns a number.
+    let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    u32::try_from(count).unwrap_or(1).max(1)
+}
+
 /// Whether a read from `fd` would return at once, with data or an error.
 pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     is_readable_within(fd, Duration::ZERO)

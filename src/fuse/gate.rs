@@ -3,7 +3,8 @@
 //! One of the event loops is the leader: it reads a request, answers it, and polls for the next one
 //! for a moment before it sleeps in the read, because waking a thread costs several times what most
 //! requests cost. The others are parked, so a request wakes only the leader. Before the leader
-//! waits for something itself, it passes the lead on.
+//! waits for something itself, it passes the lead on. If all processors are busy with other work, it
+//! does not poll ([`Load`]).
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::load::Load;
 use crate::sys;
 
 /// After this many polls without a request, the leader sleeps at once, until requests are frequent
@@ -46,6 +48,7 @@ pub(super) struct Gate {
     device: OnceLock<OwnedFd>,
     /// How long to poll for the next request. If this is zero, do not poll.
     patience: Duration,
+    load: Load,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -77,7 +80,13 @@ impl Gate {
     /// A gate for `loops` event loops. At first, all of them read.
     pub fn new(loops: usize, patience: Duration) -> Self {
         let state = State { fresh: loops, reading: loops, ..State::default() };
-        Self { device: OnceLock::new(), patience, state: Mutex::new(state), wake: Condvar::new() }
+        Self {
+            device: OnceLock::new(),
+            patience,
+            load: Load::new(),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+        }
     }
 
     /// Set the device from which requests come.
@@ -86,13 +95,14 @@ impl Gate {
         let _ = self.device.set(device);
     }
 
-    /// Note that this thread has read a request.
-    pub fn serve(self: &Arc<Self>) -> Serving<'_> {
+    /// Note that this thread has read a request of the thread `caller`.
+    pub fn serve(self: &Arc<Self>, caller: u32) -> Serving<'_> {
         let first = LEAVING.with_borrow_mut(|leaving| {
             let first = leaving.is_none();
             leaving.get_or_insert_with(|| Leaving(Arc::clone(self)));
             first
         });
+        self.load.note_request(caller);
         let mut state = self.state.lock();
         state.fresh -= usize::from(first).min(state.fresh);
         state.reading = state.reading.saturating_sub(1);
@@ -118,7 +128,7 @@ impl Gate {
     fn answered(&self) {
         let mut state = self.state.lock();
         if state.reading + state.looking == 0 {
-            if self.patience.is_zero() || state.misses >= MISSES_MAX {
+            if self.patience.is_zero() || state.misses >= MISSES_MAX || self.load.is_full() {
                 state.answered = Some(Instant::now());
                 state.reading += 1;
                 return;
@@ -184,7 +194,7 @@ mod tests {
             move || {
                 let mut byte = [0];
                 while (&*requests).read(&mut byte).expect("read") == 1 {
-                    let _serving = gate.serve();
+                    let _serving = gate.serve(0);
                     answer(byte[0]);
                 }
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fuser::{
     Errno, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyStatfs, ReplyWrite, ReplyXattr,
+    ReplyIoctl, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
 };
 
 use super::errno::{self, errno};
@@ -100,6 +100,7 @@ impl Server {
     /// this thread may sleep until it is needed again, and the caller would wait for the reply.
     pub fn serve<R: Reply>(
         &self,
+        request: &Request,
         operation: Operation,
         reply: R,
         answer: impl FnOnce(&Served<'_>, R),
@@ -108,7 +109,7 @@ impl Server {
         if !matches!(operation, Operation::Status) {
             self.volume.request();
         }
-        let _serving = self.gate.serve();
+        let _serving = self.gate.serve(request.pid());
         self.counts.operations[operation as usize].fetch_add(1, Ordering::Relaxed);
         answer(&Served { volume: &self.volume, counts: &self.counts, operation }, reply);
     }

@@ -125,14 +125,15 @@ fn operations_errors_and_hits_are_counted() {
 #[test]
 fn misses_of_the_pair_cache_show() {
     let mut m = Mounted::new("64M");
-    // Files of 60 bytes are kept in their directory: more of them than opening keeps in memory.
+    // Files of 60 bytes are kept in their directory: more of them than the cache has room for.
     for d in 0..100 {
         fs::create_dir(m.path(&format!("d{d}"))).expect("mkdir");
         for f in 0..500 {
             fs::write(m.path(&format!("d{d}/f{f}")), noise(60, f)).expect("write");
         }
     }
-    m.remount();
+    m.unmount();
+    m.mount("cache=4M");
     let cache = |m: &Mounted| status(&m.dir())["filesystem"]["pair_cache"].clone();
     let before = cache(&m);
     let pairs = before["pairs"].as_u64().expect("a number");
