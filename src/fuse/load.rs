@@ -74,7 +74,10 @@ pub(super) struct Load {
 
 impl Load {
     pub fn new() -> Self {
-        Self::of(File::open("/proc/loadavg").ok(), sys::processors())
+        // on a single processor, the caller has to sleep while this daemon looks
+        let is_alone = sched_getaffinity(None).is_ok_and(|allowed| allowed.count() == 1);
+        let processors = if is_alone { 1 } else { sys::processors() };
+        Self::of(File::open("/proc/loadavg").ok(), processors)
     }
 
     fn of(loadavg: Option<File>, processors: u32) -> Self {
@@ -185,6 +188,15 @@ mod tests {
         say(&file, 1);
         requests(&load, 100, 1);
         assert!(!load.is_full());
+    }
+
+    #[test]
+    fn a_single_processor_is_always_full() {
+        let file = tempfile::tempfile().expect("a file");
+        let load = Load::of(Some(file.try_clone().expect("a copy")), 1);
+        say(&file, 1);
+        requests(&load, 100, 1);
+        assert!(load.is_full());
     }
 
     #[test]
