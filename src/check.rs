@@ -272,14 +272,34 @@ impl Checker<'_> {
         }
     }
 
-    /// Add a pair, after the checks that need only the pair itself.
+    /// Check a pair, and add it to those that were seen. Returns its place among them.
     fn take(&mut self, fetched: Fetched, threaded: bool, continues: bool) -> usize {
-        let Fetched { pair, log, twin_valid, unreadable } = fetched;
         let i = self.pairs.len();
-        for b in pair.0 {
+        for b in fetched.pair.0 {
             self.by_block.insert(b, i);
             self.claim(b, i, None);
         }
+        self.check_pair(&fetched);
+        let Fetched { pair, log, .. } = fetched;
+        let superblock = Superblock::of(&log);
+        let (tail, ids) = (log.tail, log.entries.len());
+        let dir = None;
+        self.pairs.push(Seen {
+            pair,
+            tail,
+            threaded,
+            continues,
+            chain: false,
+            ids,
+            dir,
+            superblock,
+        });
+        i
+    }
+
+    /// The checks that need only the pair itself.
+    fn check_pair(&mut self, fetched: &Fetched) {
+        let Fetched { pair, log, twin_valid, unreadable } = fetched;
         if unreadable.is_some() {
             self.error(
                 "pair-unreadable",
@@ -324,20 +344,6 @@ impl Checker<'_> {
                 ),
             );
         }
-        let superblock = Superblock::of(&log);
-        let (tail, ids) = (log.tail, log.entries.len());
-        let dir = None;
-        self.pairs.push(Seen {
-            pair,
-            tail,
-            threaded,
-            continues,
-            chain: false,
-            ids,
-            dir,
-            superblock,
-        });
-        i
     }
 
     /// Whether a driver of disk version 2.1 would append after the last commit, which ends at

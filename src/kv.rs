@@ -227,17 +227,7 @@ impl Store {
             fs,
         };
         if !core.fs.is_read_only() {
-            core.finish().inspect_err(|e| {
-                if matches!(e, Error::InvalidKey(..)) {
-                    // this error itself says what to do about an entry that does not belong to the
-                    // store
-                    return;
-                }
-                log::error!(
-                    "{e}: so the interrupted batch cannot be finished; to give it up, mount the \
-                     image and remove .kv-batch"
-                );
-            })?;
+            core.finish().inspect_err(log_unfinished)?;
         } else if has_redo {
             log::warn!("a batch was interrupted, and cannot be finished in a damaged image");
         }
@@ -396,4 +386,15 @@ fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
 /// name.
 fn is_reserved(key: &Key) -> bool {
     key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
+}
+
+/// Tell why the interrupted batch cannot be finished, and how to give it up.
+fn log_unfinished(why: &Error) {
+    // this error itself says what to do about an entry that does not belong to the store
+    if !matches!(why, Error::InvalidKey(..)) {
+        log::error!(
+            "{why}: so the interrupted batch cannot be finished; to give it up, mount the image \
+             and remove .kv-batch"
+        );
+    }
 }

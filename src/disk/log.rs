@@ -223,77 +223,117 @@ fn replay_packed(
     block_size: usize,
     mut seen: impl FnMut(&Replay<'_>, Step<'_>),
 ) -> Parsed<Log<Packed>> {
-    let limit = block_size.min(bytes.len());
-    let bytes = &bytes[..limit];
-    let partial = limit < block_size;
+    let block = Block { bytes: &bytes[..block_size.min(bytes.len())], size: block_size };
+    let bytes = block.bytes;
     let Some(rev) = read_u32_le(bytes, 0) else {
-        return if partial { Parsed::NeedMore } else { Parsed::Empty };
+        return if block.is_partial() { Parsed::NeedMore } else { Parsed::Empty };
     };
-    let log = Log { rev, seed: rev, ..Log::default() };
-    let mut now = Replay { bytes, log, ids: Ids::with_capacity(limit / 64) };
-    let mut ptag = tag::FIRST;
-    let mut off = 4;
-    // Where the current commit starts, and its tags. They are applied only when its CRC is right,
-    // because a torn commit must not have any effect.
-    let mut start = 0;
-    let mut commit: Vec<(Tag, u32)> = Vec::with_capacity(limit / 32);
-    let mut creates = 0;
+    let log = Log { rev, seed: rev, etag: tag::FIRST, ..Log::default() };
+    let mut now = Replay { bytes, log, ids: Ids::with_capacity(bytes.len() / 64) };
+    let mut tags = Vec::with_capacity(bytes.len() / 32);
     loop {
-        let Some(raw) = bytes.get(off..off + 4) else {
-            if partial {
-                return Parsed::NeedMore;
+        match block.read_commit(now.log.off, now.log.etag, &mut tags) {
+            Next::NeedMore => return Parsed::NeedMore,
+            Next::End => break,
+            // a tag cannot hold so many ids
+            Next::Commit(c) if c.creates + now.ids.len() > usize::from(tag::ID_NONE) => break,
+            Next::Commit(commit) => {
+                now.apply_commit(&tags, commit.sum, &mut seen);
+                now.log.off = commit.end;
+                now.log.ends |= commit.end;
+                now.log.etag = commit.etag;
+                seen(&now, Step::Commit);
             }
-            break;
-        };
-        let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
-        if !t.is_valid() {
-            break;
         }
-        let data_at = off + 4;
-        let next = data_at + t.size() as usize;
-        if next > block_size {
-            break;
-        }
-        ptag = t.0;
-        if t.is_ccrc() {
-            let Some(stored) = read_u32_le(bytes, data_at) else {
-                if partial && data_at + 4 <= block_size {
-                    return Parsed::NeedMore;
-                }
-                break;
-            };
-            let sum = crc::crc(crc::SEED, &bytes[start..data_at]);
-            if stored != sum {
-                break;
-            }
-            if creates + now.ids.len() > usize::from(tag::ID_NONE) {
-                // a tag cannot hold so many ids
-                break;
-            }
-            now.apply_commit(&commit, sum, &mut seen);
-            commit.clear();
-            creates = 0;
-            ptag ^= u32::from(t.chunk() & 1) << 31;
-            now.log.off = next as u32;
-            now.log.ends |= now.log.off;
-            now.log.etag = ptag;
-            start = next;
-            seen(&now, Step::Commit);
-        } else {
-            if next > limit {
-                return Parsed::NeedMore;
-            }
-            creates += usize::from(t.type3() == tag::CREATE);
-            commit.push((t, data_at as u32));
-        }
-        off = next;
     }
     let Replay { log, ids, .. } = now;
     if log.off == 0 {
         return Parsed::Empty;
     }
-    let end = limit.min(log.off as usize);
+    let end = bytes.len().min(log.off as usize);
     Parsed::Log(log.map(|()| ids.pack(&bytes[..end])))
+}
+
+/// A block whose log is read.
+struct Block<'a> {
+    /// All bytes of the block, or the first ones.
+    bytes: &'a [u8],
+    /// How many bytes the block has.
+    size: usize,
+}
+
+/// What follows in a log.
+enum Next {
+    /// The log continues beyond the given bytes.
+    NeedMore,
+    /// No valid commit follows.
+    End,
+    /// A valid commit follows.
+    Commit(Commit),
+}
+
+/// A commit whose CRC is right.
+struct Commit {
+    /// Its CRC.
+    sum: u32,
+    /// How many ids it creates.
+    creates: usize,
+    /// Where it ends, with its padding.
+    end: u32,
+    /// The value with which the first tag of the next commit is XORed.
+    etag: u32,
+}
+
+impl Block<'_> {
+    /// Read the commit at byte `start`, and replace `tags` by its tags, each with the place of its
+    /// data. They may be applied only if this returns a commit, because a torn commit must not have
+    /// any effect. `etag` is that of the commit before it.
+    fn read_commit(&self, start: u32, etag: u32, tags: &mut Vec<(Tag, u32)>) -> Next {
+        tags.clear();
+        let (mut ptag, mut creates) = (etag, 0);
+        // the revision count is part of the first commit
+        let mut off = start.max(4) as usize;
+        loop {
+            let Some(raw) = self.bytes.get(off..off + 4) else {
+                return if self.is_partial() { Next::NeedMore } else { Next::End };
+            };
+            let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
+            let data_at = off + 4;
+            let next = data_at + t.size() as usize;
+            if !t.is_valid() || next > self.size {
+                return Next::End;
+            }
+            if t.is_ccrc() {
+                return self.check_commit(start as usize, t, data_at, creates);
+            }
+            if next > self.bytes.len() {
+                return Next::NeedMore;
+            }
+            creates += usize::from(t.type3() == tag::CREATE);
+            tags.push((t, data_at as u32));
+            (off, ptag) = (next, t.0);
+        }
+    }
+
+    /// Check the commit at byte `start`. Its last tag is `t`, whose data, the CRC, is at byte `at`.
+    fn check_commit(&self, start: usize, t: Tag, at: usize, creates: usize) -> Next {
+        let Some(stored) = read_u32_le(self.bytes, at) else {
+            let in_block = at + 4 <= self.size;
+            return if self.is_partial() && in_block { Next::NeedMore } else { Next::End };
+        };
+        let sum = crc::crc(crc::SEED, &self.bytes[start..at]);
+        if stored != sum {
+            return Next::End;
+        }
+        let end = at as u32 + t.size();
+        let etag = t.0 ^ (u32::from(t.chunk() & 1) << 31);
+        Next::Commit(Commit { sum, creates, end, etag })
+    }
+
+    /// Whether the block has more bytes than were given.
+    fn is_partial(&self) -> bool {
+        self.bytes.len() < self.size
+    }
 }
 
 /// The state of the search for a name.

@@ -191,33 +191,7 @@ impl Inspector {
                 shared_with,
             });
         };
-        let broken = match self.dialect {
-            Dialect::Chamelon => {
-                chamelon::follow(&*self.dev, head, size, &mut visit).map_err(|e| e.to_string())
-            }
-            Dialect::Littlefs | Dialect::V1 => {
-                let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
-                // A list may claim any number of blocks, and may form a loop.
-                let (mut seen, mut again) = (HashSet::new(), None);
-                let visit = |met: Met<'_>| match met {
-                    Met::Block(at) if !seen.insert(at.block) => {
-                        again = Some(at);
-                        ControlFlow::Break(())
-                    }
-                    met => {
-                        visit(met);
-                        ControlFlow::Continue(())
-                    }
-                };
-                let followed = list::follow(g, list, read, visit);
-                match again {
-                    Some(Place { index, block }) => Err(format!(
-                        "block {index} of its list is {block:#x} again, so the list goes in circles"
-                    )),
-                    None => followed.map_err(|broken| show_broken(&broken)),
-                }
-            }
-        };
+        let broken = self.follow_list(list, &mut visit);
         report.damage.extend(damage);
         report.damage.extend(broken.err());
         let claimed = match self.dialect {
@@ -228,6 +202,37 @@ impl Inspector {
             0 if report.damage.is_empty() => "empty, without a block".to_owned(),
             count => format!("a list of {}, head {head:#x}", show::blocks(count)),
         };
+    }
+
+    /// Call `visit` for each block of a list that is found, and for the pointers in it.
+    ///
+    /// # Errors
+    /// In words, why the rest of the list cannot be found.
+    fn follow_list(&self, list: List, visit: &mut dyn FnMut(Met<'_>)) -> Result<(), String> {
+        if self.dialect == Dialect::Chamelon {
+            let followed = chamelon::follow(&*self.dev, list.head, list.size, visit);
+            return followed.map_err(|e| e.to_string());
+        }
+        let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
+        // A list may claim any number of blocks, and may form a loop.
+        let (mut seen, mut again) = (HashSet::new(), None);
+        let visit = |met: Met<'_>| match met {
+            Met::Block(at) if !seen.insert(at.block) => {
+                again = Some(at);
+                ControlFlow::Break(())
+            }
+            met => {
+                visit(met);
+                ControlFlow::Continue(())
+            }
+        };
+        let followed = list::follow(self.geometry(), list, read, visit);
+        match again {
+            Some(Place { index, block }) => Err(format!(
+                "block {index} of its list is {block:#x} again, so the list goes in circles"
+            )),
+            None => followed.map_err(|broken| show_broken(&broken)),
+        }
     }
 
     /// The pointers at the start of block `index` of a list, and the position in the file of the

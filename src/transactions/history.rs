@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::Reason;
-use super::format::{Fingerprint, Header, Kind};
+use super::format::{Fingerprint, Head, Header, Kind};
 use super::scan::{Entry, Payload, Scan};
 
 /// The savepoint that `littlefs run` sets at the state before; the next revert or commit removes
@@ -136,67 +136,75 @@ impl History {
             return Err("comes before the end of a commit");
         }
         match (entry.head.kind, &entry.payload) {
-            (Kind::Transaction, _) => {
-                let squashed = self.transactions.is_empty() && number > self.base;
-                if (number < self.next && !squashed) || number == u64::MAX {
-                    return Err("has the number of another transaction");
-                }
-                self.next = self.next.max(number + 1);
-                self.live.push(self.transactions.len());
-                self.transactions.push(Transaction {
-                    number,
-                    time: entry.head.time,
-                    place: (entry.start, entry.end),
-                    fate: Fate::Live,
-                });
+            (Kind::Transaction, _) => self.add_transaction(entry),
+            (Kind::Savepoint, Payload::Name(name)) => self.add_savepoint(entry.head, name),
+            (Kind::Revert, _) => self.revert(number),
+            (Kind::CommitBegun, Payload::Fingerprint(image)) => self.begin_commit(number, *image),
+            (Kind::CommitDone, Payload::Fingerprint(image)) => self.end_commit(number, *image),
+            _ => Err("does not have the content of its kind"),
+        }
+    }
+
+    fn add_transaction(&mut self, entry: &Entry) -> Result<(), &'static str> {
+        let Head { number, time, .. } = entry.head;
+        let squashed = self.transactions.is_empty() && number > self.base;
+        if (number < self.next && !squashed) || number == u64::MAX {
+            return Err("has the number of another transaction");
+        }
+        self.next = self.next.max(number + 1);
+        self.live.push(self.transactions.len());
+        let place = (entry.start, entry.end);
+        self.transactions.push(Transaction { number, time, place, fate: Fate::Live });
+        Ok(())
+    }
+
+    fn add_savepoint(&mut self, head: Head, name: &str) -> Result<(), &'static str> {
+        let Head { number, time, .. } = head;
+        if number != self.last() {
+            return Err("names a state that is not the last one");
+        }
+        if name == RUN {
+            self.run = Some(number);
+        }
+        self.savepoints.push(Savepoint { name: name.to_owned(), number, time });
+        Ok(())
+    }
+
+    fn revert(&mut self, number: u64) -> Result<(), &'static str> {
+        if self.check(number).is_err() {
+            return Err("reverts to a state that cannot be reached");
+        }
+        self.run = None;
+        while self.last() > number
+            && let Some(t) = self.live.pop().and_then(|i| self.transactions.get_mut(i))
+        {
+            t.fate = Fate::Reverted;
+        }
+        while self.savepoints.pop_if(|s| s.number > number).is_some() {}
+        Ok(())
+    }
+
+    fn begin_commit(&mut self, number: u64, image: Fingerprint) -> Result<(), &'static str> {
+        if number != self.last() {
+            return Err("commits a state that is not the last one");
+        }
+        self.begun = Some(image);
+        Ok(())
+    }
+
+    fn end_commit(&mut self, number: u64, image: Fingerprint) -> Result<(), &'static str> {
+        if number != self.last() || self.begun != Some(image) {
+            return Err("ends a commit that was never begun");
+        }
+        (self.begun, self.run) = (None, None);
+        self.base = number;
+        self.fingerprint = image;
+        let gone = self.savepoints.partition_point(|s| s.number < number);
+        self.savepoints.drain(..gone);
+        for i in self.live.drain(..) {
+            if let Some(t) = self.transactions.get_mut(i) {
+                t.fate = Fate::Committed;
             }
-            (Kind::Savepoint, Payload::Name(name)) => {
-                if number != self.last() {
-                    return Err("names a state that is not the last one");
-                }
-                if name == RUN {
-                    self.run = Some(number);
-                }
-                self.savepoints.push(Savepoint {
-                    name: name.clone(),
-                    number,
-                    time: entry.head.time,
-                });
-            }
-            (Kind::Revert, _) => {
-                if self.check(number).is_err() {
-                    return Err("reverts to a state that cannot be reached");
-                }
-                self.run = None;
-                while self.last() > number
-                    && let Some(t) = self.live.pop().and_then(|i| self.transactions.get_mut(i))
-                {
-                    t.fate = Fate::Reverted;
-                }
-                while self.savepoints.pop_if(|s| s.number > number).is_some() {}
-            }
-            (Kind::CommitBegun, Payload::Fingerprint(fingerprint)) => {
-                if number != self.last() {
-                    return Err("commits a state that is not the last one");
-                }
-                self.begun = Some(*fingerprint);
-            }
-            (Kind::CommitDone, Payload::Fingerprint(fingerprint)) => {
-                if number != self.last() || self.begun != Some(*fingerprint) {
-                    return Err("ends a commit that was never begun");
-                }
-                (self.begun, self.run) = (None, None);
-                self.base = number;
-                self.fingerprint = *fingerprint;
-                let gone = self.savepoints.partition_point(|s| s.number < number);
-                self.savepoints.drain(..gone);
-                for i in self.live.drain(..) {
-                    if let Some(t) = self.transactions.get_mut(i) {
-                        t.fate = Fate::Committed;
-                    }
-                }
-            }
-            _ => return Err("does not have the content of its kind"),
         }
         Ok(())
     }
