@@ -1,7 +1,7 @@
 //! What is added to the completions that clap writes: paths inside of images.
 //!
-//! `littlefs complete-paths LINE` tells what the last word of a command line can become. Its first line
-//! is `inside` or, where files of the host are possible as well, `both`.
+//! `littlefs complete-paths LINE` tells what the last word of a command line can become. Its first
+//! line is `inside` or, where files of the host are possible as well, `both`.
 
 /// Replaces the last line of the completions for bash, which registers their function.
 const BASH: &str = r#"

@@ -56,7 +56,8 @@ struct State {
 }
 
 impl Backup {
-    /// Make the undo file at `path`, for an image file of `size` bytes whose owner and mode it gets.
+    /// Make the undo file at `path`, for an image file of `size` bytes whose owner and mode it
+    /// gets.
     ///
     /// # Errors
     /// When there is a file already, or none can be made.
@@ -582,10 +583,11 @@ mod tests {
             (Arc::clone(&backup), BackupDevice::new(device, 256, backup))
         }
 
-        /// What undoing gives for copies of both files as they are now, the undo file's of `len` bytes.
+        /// What undoing gives for copies of both files as they are now, the undo file's of `len`
+        /// bytes.
         fn undone(&self, len: usize) -> Vec<u8> {
-            // A new file each time: a program that another test starts just now may hold a copy of the
-            // last one's lock until it runs.
+            // A new file each time: a program that another test starts just now may hold a copy of
+            // the last one's lock until it runs.
             let _ = std::fs::remove_file(self.path("image2"));
             std::fs::write(self.path("image2"), self.read("image")).expect("a copy");
             let undo_file = self.read("undo");

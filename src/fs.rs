@@ -235,8 +235,8 @@ impl Fs {
             || !self.leaving.is_empty()
     }
 
-    /// Choose which flushes are not allowed from now on, except for those that are asked for. As long
-    /// as nothing is flushed, opening the image again undoes all changes.
+    /// Choose which flushes are not allowed from now on, except for those that are asked for. As
+    /// long as nothing is flushed, opening the image again undoes all changes.
     pub(crate) fn hold(&mut self, held: Hold) {
         self.held = held;
     }

@@ -177,9 +177,9 @@ impl Store {
     /// interrupted.
     ///
     /// # Errors
-    /// `Core` if there is no littlefs; `InvalidKey` if a name that the store needs for itself belongs
-    /// to something else; and what prevents the interrupted operation from being finished, such as
-    /// `NoSpace`.
+    /// `Core` if there is no littlefs; `InvalidKey` if a name that the store needs for itself
+    /// belongs to something else; and what prevents the interrupted operation from being finished,
+    /// such as `NoSpace`.
     pub fn connect(dev: Arc<dyn BlockDevice>, options: &Options) -> Result<Self> {
         let open = OpenOptions {
             read_only: options.read_only,

@@ -103,8 +103,8 @@
 struct Guide;
 
 /// Declares modules that are not part of the public interface: public with the feature `internals`,
-/// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the compiler
-/// finds what nothing uses.
+/// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the
+/// compiler finds what nothing uses.
 macro_rules! internal {
     ($($(#[$attribute:meta])* mod $name:ident;)*) => {$(
         #[cfg(feature = "internals")]

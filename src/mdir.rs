@@ -386,8 +386,9 @@ pub struct LogEnd {
 
 /// The entries of one metadata pair.
 ///
-/// The entries that were read share the bytes of their log and one list of attributes. An entry that
-/// is inserted later has its own copy, so that it does not keep the log of another pair in memory.
+/// The entries that were read share the bytes of their log and one list of attributes. An entry
+/// that is inserted later has its own copy, so that it does not keep the log of another pair in
+/// memory.
 #[derive(Debug, Clone, Default)]
 pub struct Mdir {
     /// The entries, in the order of their ids.

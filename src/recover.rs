@@ -1,10 +1,10 @@
 //! Bringing back what was deleted, overwritten or cut off.
 //!
-//! A deletion appends a tag to a metadata log; what was committed before stays in the log until it is
-//! compacted, and in the other half of the pair until the compaction after that. Blocks of files stay
-//! until they are used again. [`recover`] replays every log that is left, commit by commit, follows
-//! every list that an entry ever had, and grades how reliable each file is ([`Grade`]). [`save`] writes
-//! the files to a directory. Nothing is ever written to the image.
+//! A deletion appends a tag to a metadata log; what was committed before stays in the log until it
+//! is compacted, and in the other half of the pair until the compaction after that. Blocks of files
+//! stay until they are used again. [`recover`] replays every log that is left, commit by commit,
+//! follows every list that an entry ever had, and grades how reliable each file is ([`Grade`]).
+//! [`save`] writes the files to a directory. Nothing is ever written to the image.
 //!
 //! `docs/recover.md` tells how a grade is decided, and how much usually comes back.
 
@@ -106,8 +106,8 @@ pub struct Recovered {
     pub origin: Option<Origin>,
     /// The last block of its list, if it has one.
     pub head_block: Option<u32>,
-    /// Ranges of bytes that are missing. There are at most 256. If there would be more, the last one
-    /// also covers bytes that are there.
+    /// Ranges of bytes that are missing. There are at most 256. If there would be more, the last
+    /// one also covers bytes that are there.
     pub missing: Arc<[Range<u64>]>,
     /// Why it has no better grade, or, for a complete result, what the grade relies on; one
     /// sentence each.

@@ -56,9 +56,9 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// If a path is longer than about so many bytes, reports show only its end. Directories can be nested
-/// thousands deep, and if the path of each were shown whole, the report would grow with the square of
-/// the depth.
+/// If a path is longer than about so many bytes, reports show only its end. Directories can be
+/// nested thousands deep, and if the path of each were shown whole, the report would grow with the
+/// square of the depth.
 const SHOWN_MAX: usize = 400;
 
 /// A path for a report, from its names, the last one first. Of a long path, only the last names are

@@ -9,8 +9,9 @@
 //! | a rename | global state names the old entry | the old entry is marked as moved |
 //! | the root | blocks 0 and 1 | a pair that the superblock in blocks 0 and 1 names |
 //!
-//! [`show`] gives a view of an image as a sound littlefs of version 2 to everything above, [`check`]
-//! judges it by the rules of version 1, and [`usage`] counts its blocks. None is changed in place. `docs/v1.md` tells about all of it.
+//! [`show`] gives a view of an image as a sound littlefs of version 2 to everything above,
+//! [`check`] judges it by the rules of version 1, and [`usage`] counts its blocks. None is changed
+//! in place. `docs/v1.md` tells about all of it.
 
 pub(crate) mod block;
 mod check;

@@ -22,8 +22,8 @@ use littlefs::fs::{DirId, Fs, Node, ROOT};
 use littlefs::image::{Dialect, Kind};
 use littlefs::recover::{Grade, recover_from};
 
-/// The parsers of the target `container`, by the first byte of an input; any other byte lets the file
-/// be recognised.
+/// The parsers of the target `container`, by the first byte of an input; any other byte lets the
+/// file be recognised.
 pub const PARSERS: [Kind; 12] = [
     Kind::Uf2,
     Kind::IntelHex,

@@ -8,8 +8,8 @@ impl Littlefs {
     /// The data of the user attribute `ty` of the entry at `path`.
     ///
     /// # Errors
-    /// [`Error::NoAttr`](crate::Error::NoAttr) if it has none of that type, and when there is no such
-    /// entry.
+    /// [`Error::NoAttr`](crate::Error::NoAttr) if it has none of that type, and when there is no
+    /// such entry.
     pub fn attr(&self, path: impl AsRef<[u8]>, ty: u8) -> Result<Vec<u8>> {
         let mut core = self.core();
         let at = core.place(path.as_ref())?.at();
@@ -29,8 +29,8 @@ impl Littlefs {
     /// Set the user attribute `ty` of the entry at `path` to `data`.
     ///
     /// # Errors
-    /// [`Error::AttrTooLarge`](crate::Error::AttrTooLarge) beyond the image's limit; when there is no
-    /// such entry, the filesystem is read-only, or there is no space.
+    /// [`Error::AttrTooLarge`](crate::Error::AttrTooLarge) beyond the image's limit; when there is
+    /// no such entry, the filesystem is read-only, or there is no space.
     pub fn set_attr(&self, path: impl AsRef<[u8]>, ty: u8, data: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
         let at = core.place(path.as_ref())?.at();

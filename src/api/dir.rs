@@ -165,7 +165,8 @@ impl WalkEntry {
 ///
 /// If something cannot be read, the walk returns an error that says where, and goes on after it.
 /// For an entry whose name is impossible (it contains `/` or NUL, or is `.` or `..`), it returns
-/// [`Error::InvalidName`], and for one whose path is longer than 4096 bytes, [`Error::PathTooLong`].
+/// [`Error::InvalidName`], and for one whose path is longer than 4096 bytes,
+/// [`Error::PathTooLong`].
 pub struct Walk {
     fs: Littlefs,
     /// The directories on the way down, each with the length of its path.

@@ -276,8 +276,8 @@ impl File {
     /// The data of the user attribute `ty`.
     ///
     /// # Errors
-    /// [`Error::NoAttr`] if there is none of that type, [`Error::NotFound`] once the file has no name
-    /// any more.
+    /// [`Error::NoAttr`] if there is none of that type, [`Error::NotFound`] once the file has no
+    /// name any more.
     pub fn attr(&self, ty: u8) -> Result<Vec<u8>> {
         self.core().fs.get_attr(At::File(self.id), ty)
     }
@@ -316,7 +316,8 @@ impl File {
     /// there is nothing to make durable.
     ///
     /// # Errors
-    /// When the device fails, or has no space for what is to be written. The changes stay in memory.
+    /// When the device fails, or has no space for what is to be written. The changes stay in
+    /// memory.
     pub fn sync_all(&self) -> Result<()> {
         let mut core = self.core();
         let synced = if core.fs.is_linked(self.id) { core.fs.flush_file(self.id) } else { Ok(()) };

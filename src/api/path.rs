@@ -4,8 +4,8 @@ use super::Core;
 use crate::error::{Error, Result};
 use crate::fs::{At, DirId, Node, ROOT};
 
-/// The longest path in bytes, as on Linux. Directories can be nested thousands deep, and the size of all
-/// their paths together would grow with the square of the depth.
+/// The longest path in bytes, as on Linux. Directories can be nested thousands deep, and the size
+/// of all their paths together would grow with the square of the depth.
 pub(super) const PATH_MAX: usize = 4096;
 
 /// What a path names.

@@ -5,8 +5,8 @@ use std::io;
 use super::{BlockDevice, Geometry, IoResult, check_range};
 use crate::error::{IoOp, Unsupported};
 
-/// A device over one that can only read and program whole units, like pages of flash or sectors of a
-/// disk.
+/// A device over one that can only read and program whole units, like pages of flash or sectors of
+/// a disk.
 ///
 /// The device below gets reads and programs that start and end on multiples of its units, which
 /// divide its block size. Otherwise it must work like any [`BlockDevice`].

@@ -119,8 +119,8 @@ struct Doubt {
 /// Run the command.
 ///
 /// # Errors
-/// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written: then
-/// everything is as it was.
+/// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written:
+/// then everything is as it was.
 pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     let in_image =

@@ -80,7 +80,8 @@ fn parse_size(text: &str) -> Result<NewSize, String> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image is in use, damaged or only read, has no room for what is in it, or cannot be written.
+/// When the image is in use, damaged or only read, has no room for what is in it, or cannot be
+/// written.
 pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     if path == Path::new("-") {

@@ -251,9 +251,9 @@ fn doubt_of_one_half<'s>(
         None => Evidence::default(),
     };
     // Where only one of the two fits into the file, it ends exactly with the file. That counts for
-    // more than how much of a damaged tree is there. But if the tree is damaged, and as much or more
-    // of it is in the right place for the other start, then the file may be a piece of a dump that
-    // starts a block early and ends a block early.
+    // more than how much of a damaged tree is there. But if the tree is damaged, and as much or
+    // more of it is in the right place for the other start, then the file may be a piece of a dump
+    // that starts a block early and ends a block early.
     let is_better_here = evidence.bad == 0 || evidence.good > evidence_there.good;
     match (places.fits, places.other) {
         (Some((true, false)), _) if evidence.good > 0 && is_better_here => return None,
@@ -277,8 +277,8 @@ fn doubt_of_one_half<'s>(
     doubt_without_tree(source, here, found, half, &places, scan)
 }
 
-/// The same if the tree does not tell: it is damaged, or the filesystem is empty, or all of its files
-/// are in the root.
+/// The same if the tree does not tell: it is damaged, or the filesystem is empty, or all of its
+/// files are in the root.
 fn doubt_without_tree<'s>(
     source: &dyn ReadAt,
     here: &Halves,

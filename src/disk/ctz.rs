@@ -103,9 +103,9 @@ pub fn data_offset(i: ListIndex) -> u32 {
 /// block of a position is `(pos - 4 * (popcount(i - 1) + 2)) / b`. This needs the result to compute
 /// it. But `pos / b` is either the result or one more, and with both as `i` on the right side, the
 /// formula gives the result, as long as `4 * (popcount(i) + 2) <= b`. In files up to
-/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. In smaller
-/// blocks, the result may be off by one; then the offset is outside the data of the block. DESIGN.md
-/// of littlefs has the same formula.
+/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. In
+/// smaller blocks, the result may be off by one; then the offset is outside the data of the block.
+/// DESIGN.md of littlefs has the same formula.
 pub fn locate(block_size: u32, pos: u32) -> (ListIndex, u32) {
     let b = u64::from(block_size) - 8;
     let pos = u64::from(pos);

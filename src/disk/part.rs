@@ -1,5 +1,5 @@
-//! Slices that share their memory. The names, the content and the attributes of entries are parts of
-//! the bytes of their log, which are in memory only once.
+//! Slices that share their memory. The names, the content and the attributes of entries are parts
+//! of the bytes of their log, which are in memory only once.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -38,8 +38,8 @@ pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditErr
 /// for editing. The file keeps its attributes.
 ///
 /// # Errors
-/// [`EditError::Refused`] if somebody else has changed the file in between, and as [`content`]; when the
-/// image has no space.
+/// [`EditError::Refused`] if somebody else has changed the file in between, and as [`content`];
+/// when the image has no space.
 pub fn replace(
     image: &Littlefs,
     path: &[u8],

@@ -7,9 +7,9 @@
 //! needs up to two thirds more for the many small pieces of a pair than they hold, and a flush
 //! needs its commits.
 //!
-//! The budget does not include what must be known about each pair and each block (some hundred bytes
-//! for a pair, a bit for a block), pairs in which a name occurs twice, the table of open files, and
-//! what a single operation needs.
+//! The budget does not include what must be known about each pair and each block (some hundred
+//! bytes for a pair, a bit for a block), pairs in which a name occurs twice, the table of open
+//! files, and what a single operation needs.
 
 /// The default: about 80,000 small entries, and 10 MiB of content.
 const CACHE_DEFAULT: usize = 40 << 20;

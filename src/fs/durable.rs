@@ -9,11 +9,11 @@
 //!    before it is on the medium before anything after it. A sync also waits until it is there.
 //! 3. `gstate` is the sum of the deltas of all pairs of the thread on disk. A commit changes both
 //!    or neither.
-//! 4. With [`Durability::Ordered`], a flush leaves its last writes to the next barrier. Nothing that
-//!    a later flush writes may reach the medium before them. So the first write after such a flush
-//!    makes the barrier. There is one exception: a commit that continues a log in the sector in
-//!    which all waiting writes lie. The medium writes a sector as a whole, so no crash can keep this
-//!    commit and lose those before it.
+//! 4. With [`Durability::Ordered`], a flush leaves its last writes to the next barrier. Nothing
+//!    that a later flush writes may reach the medium before them. So the first write after such a
+//!    flush makes the barrier. There is one exception: a commit that continues a log in the sector
+//!    in which all waiting writes lie. The medium writes a sector as a whole, so no crash can keep
+//!    this commit and lose those before it.
 //! 5. It is not known what an earlier owner of the device has left to a barrier. So the first write
 //!    to an open filesystem is preceded by one.
 

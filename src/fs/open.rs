@@ -403,8 +403,8 @@ impl Fs {
         ix
     }
 
-    /// Keep the content of a pair that was read, if there is room. Otherwise it is read again when it
-    /// is needed.
+    /// Keep the content of a pair that was read, if there is room. Otherwise it is read again when
+    /// it is needed.
     fn keep(&mut self, ix: PairIx, log: Log<Packed>) {
         // most of a long log are old entries, which need not stay in memory
         let is_long = log.off > PACKED_MAX;

@@ -104,8 +104,8 @@ impl Fs {
     }
 
     /// Check that the entry `e` of `dir` may get the name `to_name` in `to`, and that this can be
-    /// flushed together with the changes that wait. Returns the place of the entry that it replaces,
-    /// if there is one.
+    /// flushed together with the changes that wait. Returns the place of the entry that it
+    /// replaces, if there is one.
     fn check_rename(
         &mut self,
         e: &Entry,
@@ -159,8 +159,8 @@ impl Fs {
         Ok(new)
     }
 
-    /// Make room in `to` for the entry `new`. It may use the room of the entry at `target`, which it
-    /// replaces.
+    /// Make room in `to` for the entry `new`. It may use the room of the entry at `target`, which
+    /// it replaces.
     fn room_for_renamed(
         &mut self,
         new: &Entry,

@@ -157,9 +157,9 @@ impl Fs {
         }
     }
 
-    /// The content of the file `name` in `dir`, if it is stored in its entry and the pair of the entry
-    /// is read without being kept in memory. In the other cases this returns `None`, and the entry
-    /// must be looked up.
+    /// The content of the file `name` in `dir`, if it is stored in its entry and the pair of the
+    /// entry is read without being kept in memory. In the other cases this returns `None`, and the
+    /// entry must be looked up.
     ///
     /// # Errors
     /// [`Error::NotFound`] if the pair was read and does not have the name.

@@ -170,8 +170,8 @@ impl Fs {
     }
 }
 
-/// Entries of one name are in order, because no order would be better: where this is asked, they are
-/// of unknown types.
+/// Entries of one name are in order, because no order would be better: where this is asked, they
+/// are of unknown types.
 fn in_order(a: &Entry, b: &Entry) -> bool {
     a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_le()
 }

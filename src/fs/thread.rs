@@ -389,8 +389,8 @@ impl Thread {
         self.dirty_bytes
     }
 
-    /// Whether a pair that is read for a single entry is to be kept in memory: always while there is
-    /// much room, and otherwise one of several, so that pairs that are often needed get in.
+    /// Whether a pair that is read for a single entry is to be kept in memory: always while there
+    /// is much room, and otherwise one of several, so that pairs that are often needed get in.
     pub fn keeps_next(&mut self) -> bool {
         if self.cached_bytes < self.cache_max / 2 {
             return true;

@@ -100,8 +100,8 @@ pub struct MountOptions {
     pub profile: Option<&'static Profile>,
     /// Show user attributes as extended attributes; the default depends on the convention.
     pub user_xattr: Option<bool>,
-    /// Leave the image as it is, and append changes to the journal in this file, which is made if it
-    /// is missing.
+    /// Leave the image as it is, and append changes to the journal in this file, which is made if
+    /// it is missing.
     pub journal: Option<PathBuf>,
     /// With [`Self::journal`]: show this state of the journal, read-only.
     pub at: Option<At>,

@@ -293,8 +293,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Check in the store that what is expected of `key` is true, and note that it must still be true
-    /// at the end. Returns whether it is true.
+    /// Check in the store that what is expected of `key` is true, and note that it must still be
+    /// true at the end. Returns whether it is true.
     ///
     /// # Errors
     /// `DictionaryExpected` if one of the segments before the last is a value.

@@ -17,8 +17,8 @@ impl Store {
     /// Make a new image file at `path`, let `fill` fill the store in it, and give the file its name
     /// when everything is on the medium. Until then, nobody can open the image, so the order of
     /// writes does not matter: changes are written when memory is full, batches have no redo value,
-    /// and only [`Store::sync`] and the end wait for the medium. A failure or a crash leaves no file
-    /// at `path`.
+    /// and only [`Store::sync`] and the end wait for the medium. A failure or a crash leaves no
+    /// file at `path`.
     ///
     /// [`Options::durable`] and [`Options::durability`] do not matter here. A batch that fails is
     /// undone, as in any store; if that is not possible, no image is made.

@@ -74,14 +74,14 @@ impl Store {
 }
 
 impl Store {
-    /// Call `each` with the name and the content of every value directly in the dictionary `key`, in
-    /// the order of [`Entries`], or with `reverse` in the opposite order. This is the fastest way
-    /// to read a whole dictionary: nothing is allocated for a value, and values that were not in
-    /// memory before do not push out others. No lock is held while `each` runs.
+    /// Call `each` with the name and the content of every value directly in the dictionary `key`,
+    /// in the order of [`Entries`], or with `reverse` in the opposite order. This is the fastest
+    /// way to read a whole dictionary: nothing is allocated for a value, and values that were not
+    /// in memory before do not push out others. No lock is held while `each` runs.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` if it is a value; and the error of `each`, which ends the
-    /// walk.
+    /// `NotFound`, or `DictionaryExpected` if it is a value; and the error of `each`, which ends
+    /// the walk.
     pub fn scan(
         &self,
         key: &Key,

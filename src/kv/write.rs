@@ -16,9 +16,9 @@ impl Store {
     /// whole old value or its whole new value.
     ///
     /// # Errors
-    /// `ValueExpected` if `key` is a dictionary; `DictionaryExpected` if a segment before the last is
-    /// a value; `InvalidKey` if the image does not allow the key; `NoSpace`; `Core` if the store is
-    /// read-only, or the device fails.
+    /// `ValueExpected` if `key` is a dictionary; `DictionaryExpected` if a segment before the last
+    /// is a value; `InvalidKey` if the image does not allow the key; `NoSpace`; `Core` if the store
+    /// is read-only, or the device fails.
     pub fn set(&self, key: &Key, value: &[u8]) -> Result<()> {
         self.change(|core| core.set(key, Content::Bytes(value), core.now()))
     }
@@ -370,10 +370,10 @@ impl Core {
 
     /// Apply the changes of a redo value again, durably.
     ///
-    /// They are first applied as [`Self::apply_with_redo`] does it. If there is no space for that, the
-    /// batch was refused, and the crash came before its redo value was removed: it is dropped,
-    /// provided that nothing of it is on disk. If something is, the batch was not refused, and a flush
-    /// in between may free the space that it needs.
+    /// They are first applied as [`Self::apply_with_redo`] does it. If there is no space for that,
+    /// the batch was refused, and the crash came before its redo value was removed: it is dropped,
+    /// provided that nothing of it is on disk. If something is, the batch was not refused, and a
+    /// flush in between may free the space that it needs.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
         // parts of new directories that the crash has left take space until they are removed
         self.fs.finish_interrupted()?;
@@ -393,8 +393,8 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Apply `changes` in memory only. This fails with `NoSpace` if it cannot be done without a flush
-    /// in between.
+    /// Apply `changes` in memory only. This fails with `NoSpace` if it cannot be done without a
+    /// flush in between.
     fn apply_held(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
         self.fs.hold(Hold::All);
         let applied = self.apply(changes, now, repeat);
@@ -402,8 +402,8 @@ impl Core {
         applied
     }
 
-    /// Apply and flush `changes` on a copy of the image in memory, to find out whether there is space
-    /// for them if something is flushed in between.
+    /// Apply and flush `changes` on a copy of the image in memory, to find out whether there is
+    /// space for them if something is flushed in between.
     ///
     /// The real image is then changed in the same way, because an engine that opens the same bytes
     /// does the same things.
@@ -531,8 +531,8 @@ impl Core {
         self.apply(changes, now, false)
     }
 
-    /// Whether `changes` only set small values without times in dictionaries that exist, and there is
-    /// room enough even if each of them splits a pair.
+    /// Whether `changes` only set small values without times in dictionaries that exist, and there
+    /// is room enough even if each of them splits a pair.
     fn fits_certainly(&mut self, changes: &Changes) -> Result<bool> {
         let most = self.fs.geometry().block_size as usize / 8;
         for (key, change) in changes {

@@ -62,8 +62,8 @@ pub fn html(maps: &[(&Map, Labels)]) -> Result<String, String> {
     environment.render_str(TEMPLATE, context).map_err(|e| e.to_string())
 }
 
-/// The columns of a map, compressed. They take at most `room` bytes if leaving out names can achieve
-/// that.
+/// The columns of a map, compressed. They take at most `room` bytes if leaving out names can
+/// achieve that.
 fn packed(map: &Map, labels: &Labels, room: usize) -> std::io::Result<Vec<u8>> {
     let summary = map.summary();
     let mut listed = Listed::all(map);

@@ -86,8 +86,8 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_packed(dev, pair, &mut Vec::new())?.unpack())
 }
 
-/// Like [`fetch`], for callers that read many pairs and may not need their entries. `buffer` receives
-/// the bytes. The result does not refer to it.
+/// Like [`fetch`], for callers that read many pairs and may not need their entries. `buffer`
+/// receives the bytes. The result does not refer to it.
 pub fn fetch_packed(
     dev: &dyn BlockDevice,
     pair: Pair,

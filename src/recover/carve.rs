@@ -17,8 +17,8 @@ struct Free<'a> {
 }
 
 impl Free<'_> {
-    /// Whether a block may be in a list. A block of zeros has no pointers, so it can only be the first
-    /// block.
+    /// Whether a block may be in a list. A block of zeros has no pointers, so it can only be the
+    /// first block.
     fn contains(&self, block: u32) -> bool {
         matches!(self.world.look(block), Look::Data | Look::Zeros) && !self.proofs.is_used(block)
     }

@@ -71,8 +71,8 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     Ok(Remains { blocks, dialect })
 }
 
-/// The blocks of a filesystem of one version, at the place of the filesystem of the other version that
-/// was made there later.
+/// The blocks of a filesystem of one version, at the place of the filesystem of the other version
+/// that was made there later.
 fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let present = open_found(source, &Options { dialect: None, ..*options })?;
     let options = Options { place: Place::At(present.offset), ..*options };

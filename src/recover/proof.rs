@@ -1,18 +1,18 @@
 //! Which former lists still have their content.
 //!
 //! The format has no checksums for file data, and free blocks may be written at any time. A driver
-//! allocates the same free blocks in the same order again and again. So a new file often has exactly
-//! the blocks of a deleted one, with the same pointers, and pointers that agree prove nothing. The logs
-//! prove nothing by themselves either, because a write that loses power before its commit leaves no
-//! trace in them.
+//! allocates the same free blocks in the same order again and again. So a new file often has
+//! exactly the blocks of a deleted one, with the same pointers, and pointers that agree prove
+//! nothing. The logs prove nothing by themselves either, because a write that loses power before
+//! its commit leaves no trace in them.
 //!
-//! A list is *proved* if every state since then had all of its blocks in use, at the same index of a
-//! list of the same file. No driver writes to a block that is in use.
+//! A list is *proved* if every state since then had all of its blocks in use, at the same index of
+//! a list of the same file. No driver writes to a block that is in use.
 //!
-//! A list is *quiet* if some of its blocks became free, but every later state of every pair can still
-//! be read, and none of them uses one of the blocks. Then only a write that was never committed can
-//! have changed it. [`World::fills`] and [`Proofs::is_continued`] notice such a write, unless its
-//! content has exactly the length of the old one.
+//! A list is *quiet* if some of its blocks became free, but every later state of every pair can
+//! still be read, and none of them uses one of the blocks. Then only a write that was never
+//! committed can have changed it. [`World::fills`] and [`Proofs::is_continued`] notice such a
+//! write, unless its content has exactly the length of the old one.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,10 +1,10 @@
 //! Histories of metadata pairs of littlefs version 1, in which each block is one commit.
 //!
 //! A commit writes the block of a pair that does not count, with the next revision. Only a new pair
-//! begins otherwise: its driver reads the first word of one block, whatever stands there, and writes
-//! the other with that number plus two. So two blocks of a pair whose revisions follow each other are
-//! two commits of one directory that follow each other; and a block whose revision is by two greater
-//! than the first word of the other is the first commit of its pair.
+//! begins otherwise: its driver reads the first word of one block, whatever stands there, and
+//! writes the other with that number plus two. So two blocks of a pair whose revisions follow each
+//! other are two commits of one directory that follow each other; and a block whose revision is by
+//! two greater than the first word of the other is the first commit of its pair.
 
 use std::collections::HashSet;
 

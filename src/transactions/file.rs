@@ -18,13 +18,15 @@ pub trait JournalFile: Send + Sync {
     /// The errors of the system.
     fn size(&self) -> io::Result<u64>;
 
-    /// Fill `buf` from byte `at` on, up to the end of the file, and return the number of bytes read.
+    /// Fill `buf` from byte `at` on, up to the end of the file, and return the number of bytes
+    /// read.
     ///
     /// # Errors
     /// The errors of the system.
     fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Fill `part` from byte `at` on if that need not wait for storage. Return whether it was filled.
+    /// Fill `part` from byte `at` on if that need not wait for storage. Return whether it was
+    /// filled.
     fn read_now(&self, at: u64, part: &mut [u8]) -> bool;
 
     /// A hint: `len` bytes from `at` on will be read soon.

@@ -173,7 +173,8 @@ impl Manifest {
         self.items.retain(|item| item.kind != Kind::Dir || needed.contains(&item.path));
     }
 
-    /// The host's files and directories that the content comes from, for the dependencies of a build.
+    /// The host's files and directories that the content comes from, for the dependencies of a
+    /// build.
     pub fn host_paths(&self) -> Vec<PathBuf> {
         let of_items = self.items.iter().filter_map(|item| self.host_path(item));
         let all: BTreeSet<PathBuf> = self.roots.iter().cloned().chain(of_items).collect();

@@ -330,8 +330,8 @@ fn an_image_that_loses_its_name_is_not_replaced() {
         }];
     for put_another in swap {
         let name = s.name("kv.img");
-        // A program that another test starts has the descriptors of this one for a moment, and with them
-        // the lock of the round before.
+        // A program that another test starts has the descriptors of this one for a moment, and with
+        // them the lock of the round before.
         let source = (0..1000).find_map(|_| {
             let opened = image::open(Path::new(&name), &options);
             opened.inspect_err(|_| thread::sleep(Duration::from_millis(10))).ok()

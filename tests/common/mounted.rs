@@ -132,7 +132,8 @@ impl Mounted {
     }
 
     pub fn unmount(&mut self) {
-        // A program that another test starts just now may hold a copy of an open file until it runs.
+        // A program that another test starts just now may hold a copy of an open file until it
+        // runs.
         let mut kept_alive = false;
         wait_until("the mount to be unused", || {
             let out = output(littlefs().arg("umount").arg(self.dir()));

@@ -1,5 +1,5 @@
-//! Larger images: neither time nor memory may grow with the square of what is in them, for example of
-//! the depth of their directories.
+//! Larger images: neither time nor memory may grow with the square of what is in them, for example
+//! of the depth of their directories.
 
 use std::io;
 use std::sync::Arc;

@@ -42,7 +42,8 @@ fn killed_again_and_again(options: &str, seed: u64) {
             thread::sleep(Duration::from_micros((moment >> 33) % LONGEST));
             run(Command::new("kill").args(["-KILL", &daemon]));
         });
-        // Taking the lock here, to see whether it is free, would lend it to children of other tests.
+        // Taking the lock here, to see whether it is free, would lend it to children of other
+        // tests.
         wait_until("the end of the daemon", || {
             let check = output(littlefs().arg("check").arg(m.image()));
             let in_use = String::from_utf8_lossy(&check.stderr).contains("in use");

@@ -1,6 +1,6 @@
 //! What docs/design.md says about the code is true: no module uses a layer above its own, only what
-//! offers journals uses their device, src/lib.rs describes the same layers, and all tests exist that
-//! the invariants name.
+//! offers journals uses their device, src/lib.rs describes the same layers, and all tests exist
+//! that the invariants name.
 
 use std::collections::BTreeSet;
 use std::fs;

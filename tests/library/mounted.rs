@@ -82,8 +82,8 @@ fn what_is_written_is_in_the_image_after_the_end() {
     mounted.finish().expect("finish");
     assert!(!scratch.is_mounted());
     assert_eq!(scratch.kept("new"), b"2");
-    // The kernel gives the number of the connection to the next mount: nothing may be left of it. What
-    // the test before has left may still go meanwhile.
+    // The kernel gives the number of the connection to the next mount: nothing may be left of it.
+    // What the test before has left may still go meanwhile.
     let closed = (0..1000).any(|_| {
         thread::sleep(Duration::from_millis(10));
         devices() <= devices_before

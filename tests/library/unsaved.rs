@@ -242,8 +242,8 @@ fn a_model_agrees_after_each_of_many_steps() {
     }
 }
 
-/// A flush that happens because memory is full waits for its last writes only if it is told to. What
-/// the program asks for always waits.
+/// A flush that happens because memory is full waits for its last writes only if it is told to.
+/// What the program asks for always waits.
 #[test]
 fn only_early_flushes_may_leave_writes_to_a_later_one() {
     let geometry = Geometry { block_size: 512, block_count: 4000 };

@@ -113,8 +113,9 @@ fn a_damaged_tree_does_not_move_the_filesystem() {
     }
 }
 
-/// A commit of the root was interrupted, and the only directory cannot be read: a repair must be able to
-/// go on. If something else is in the place of the lost superblock, the filesystem may be an old one.
+/// A commit of the root was interrupted, and the only directory cannot be read: a repair must be
+/// able to go on. If something else is in the place of the lost superblock, the filesystem may be
+/// an old one.
 #[test]
 fn an_interrupted_commit_is_not_doubtful_because_the_tree_is_damaged() {
     for config in [small(), flash()] {

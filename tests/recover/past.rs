@@ -149,8 +149,9 @@ impl Past {
         }
     }
 
-    /// Called during an operation whose power may fail, with the content that it writes to a path. If it
-    /// is interrupted, that content may be in the commit of a new pair that nothing names yet.
+    /// Called during an operation whose power may fail, with the content that it writes to a path.
+    /// If it is interrupted, that content may be in the commit of a new pair that nothing names
+    /// yet.
     fn intend(&mut self, path: &[u8], bytes: Vec<u8>) {
         if self.cut {
             self.versions.entry(path.to_vec()).or_default().insert(bytes);
@@ -314,8 +315,8 @@ impl Past {
     }
 
     /// Recover, and return what is wrong with the results. Adds the numbers of checked and complete
-    /// results to `sure`. After a loss of power, this leaves out the complete results that say that an
-    /// interrupted write could have changed them.
+    /// results to `sure`. After a loss of power, this leaves out the complete results that say that
+    /// an interrupted write could have changed them.
     pub fn faults(&mut self, sure: &mut [usize; 2]) -> Vec<String> {
         let (recovery, device) = self.recover();
         let mut faults = Vec::new();

@@ -38,8 +38,8 @@ fn nothing_wrong_is_called_checked_or_complete() {
     tell_the_truth(0);
 }
 
-/// A write that the power interrupts leaves no trace in any log. Complete results that this may have
-/// changed say so; all others are right.
+/// A write that the power interrupts leaves no trace in any log. Complete results that this may
+/// have changed say so; all others are right.
 #[test]
 fn nothing_wrong_is_called_checked_or_complete_after_power_cuts() {
     tell_the_truth(6);
@@ -68,9 +68,9 @@ fn tell_the_truth(power_cuts: usize) {
     assert!(faults.is_empty(), "{} faults:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// Continue a history, and recover from its image several times. Notes each wrong result in `faults`,
-/// and adds the numbers of checked and complete results to `sure`. Returns false if the driver
-/// spoilt the history, which then ends early.
+/// Continue a history, and recover from its image several times. Notes each wrong result in
+/// `faults`, and adds the numbers of checked and complete results to `sure`. Returns false if the
+/// driver spoilt the history, which then ends early.
 fn look_at(
     past: &mut Past,
     history: &str,

@@ -124,8 +124,8 @@ fn deleted_files_come_back() {
     }
 }
 
-/// A device of version 1 that was formatted with version 2 still has its old files, which are searched for
-/// if that is asked for; and the other way round.
+/// A device of version 1 that was formatted with version 2 still has its old files, which are
+/// searched for if that is asked for; and the other way round.
 #[test]
 fn files_of_the_version_before_are_recovered() {
     let Kind::File(expected) = &varied(512)[&b"e/file4"[..]].kind else { unreachable!() };

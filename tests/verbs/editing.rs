@@ -1,4 +1,5 @@
-//! `cp`, `mv`, `rm`, `mkdir`, `touch`, `truncate` and `ln -s`: each against what the C driver then reads.
+//! `cp`, `mv`, `rm`, `mkdir`, `touch`, `truncate` and `ln -s`: each against what the C driver then
+//! reads.
 
 use std::process::{Command, Stdio};
 

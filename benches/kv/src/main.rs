@@ -5,7 +5,8 @@
 //! 1,000,000. DIR says where the data goes; the default is `BENCH_DIR`, or the system's temporary
 //! directory. Keys have 16 bytes, values 100.
 //!
-//! With `--count COUNT`, a third table says what each put of ours costs the device: calls and bytes.
+//! With `--count COUNT`, a third table says what each put of ours costs the device: calls and
+//! bytes.
 //!
 //! The loads are those of LevelDB's db_bench. Every put is a change of its own, or of a batch of
 //! 1000 that is made wholly or not at all. In the first table, every put or batch is durable when

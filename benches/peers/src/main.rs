@@ -1,11 +1,12 @@
-//! The engine beside the other implementations of littlefs on crates.io, each on a device in memory.
+//! The engine beside the other implementations of littlefs on crates.io, each on a device in
+//! memory.
 //!
 //! `cargo run --release` prints a markdown table of medians. Every implementation starts with the
 //! same image, which the engine made, and gets the same calls. The image has 4096 blocks of 4096
-//! bytes. Its disk version is 2.1, and 2.0 for littlefs2, which knows no other. The others make every
-//! call durable. Ours keeps changes in memory, so it is measured twice: with one flush at the end,
-//! which is part of what is measured, and with a flush after every call. After a case that writes,
-//! the tree is read back with our engine.
+//! bytes. Its disk version is 2.1, and 2.0 for littlefs2, which knows no other. The others make
+//! every call durable. Ours keeps changes in memory, so it is measured twice: with one flush at the
+//! end, which is part of what is measured, and with a flush after every call. After a case that
+//! writes, the tree is read back with our engine.
 
 mod peers;
 

@@ -100,9 +100,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Whether a block is in a pair that only the thread names. If a driver of version 1 is interrupted
-    /// after it has replaced a block of a directory's pair, the thread still names the old pair. So the
-    /// block belongs to the directory.
+    /// Whether a block is in a pair that only the thread names. If a driver of version 1 is
+    /// interrupted after it has replaced a block of a directory's pair, the thread still names the
+    /// old pair. So the block belongs to the directory.
     fn is_outdated(&self, block: u32) -> bool {
         let pair = self.survey.pair_of(block);
         pair.is_some_and(|seen| seen.threaded && seen.dir.is_none() && seen.superblock.is_none())
