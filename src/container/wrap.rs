@@ -228,10 +228,8 @@ fn replace_uf2(
             if u64::from(word(0)) == address && of.len() == new.len() {
                 of.copy_from_slice(&new);
             } else {
-                image
-                    .raw
-                    .read_up_to(u64::from(word(0)).saturating_sub(image.base), &mut of)
-                    .map_err(Trouble::Io)?;
+                let from = u64::from(word(0)).saturating_sub(image.base);
+                image.raw.read_up_to(from, &mut of).map_err(Trouble::Io)?;
             }
             let sum = Md5::digest(&of);
             out.write_all_at(&sum, at + MD5_AT as u64 + 8).map_err(Trouble::Io)?;

@@ -321,29 +321,7 @@ impl Fs {
         self.end_deferral();
         self.detach_vacant();
         self.renew_waiting()?;
-        let mut stages = BTreeMap::new();
-        // if the round is planned again, stubs that it has already published have no entry yet
-        let stubs = std::mem::take(&mut self.stubs);
-        let mut new_dirs: Vec<DirId> = self
-            .thread
-            .dirty()
-            .iter()
-            .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
-            .filter_map(|&ix| self.pair(ix).dir)
-            .chain(stubs.into_iter().filter(|&d| self.dir(d).is_ok()))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        // parents first, because the stage of a child depends on that of its parent
-        new_dirs.sort_by_cached_key(|&dir| self.dirs.depth(dir));
-        let mut ways = WaysBack::new();
-        for dir in new_dirs {
-            let stage = self.stage(dir, &stages, &mut ways)?;
-            stages.insert(dir, stage);
-            if stage == Stage::Stub {
-                self.stubs.insert(dir);
-            }
-        }
+        let stages = self.decide_stages()?;
         for (&dir, &stage) in &stages {
             let from = match stage {
                 Stage::Whole => continue,
@@ -383,6 +361,35 @@ impl Fs {
         for ix in self.thread.dirty().clone() {
             self.pair_mut(ix).deferred = false;
         }
+    }
+
+    /// Decide what this round publishes of each new directory. Those that it publishes empty are in
+    /// `stubs` afterwards.
+    fn decide_stages(&mut self) -> Result<BTreeMap<DirId, Stage>> {
+        // if the round is planned again, stubs that it has already published have no entry yet
+        let stubs = std::mem::take(&mut self.stubs);
+        let mut new_dirs: Vec<DirId> = self
+            .thread
+            .dirty()
+            .iter()
+            .filter(|&&ix| !self.pair(ix).on_disk && !self.pair(ix).continues)
+            .filter_map(|&ix| self.pair(ix).dir)
+            .chain(stubs.into_iter().filter(|&d| self.dir(d).is_ok()))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect();
+        // parents first, because the stage of a child depends on that of its parent
+        new_dirs.sort_by_cached_key(|&dir| self.dirs.depth(dir));
+        let mut ways = WaysBack::new();
+        let mut stages = BTreeMap::new();
+        for dir in new_dirs {
+            let stage = self.stage(dir, &stages, &mut ways)?;
+            stages.insert(dir, stage);
+            if stage == Stage::Stub {
+                self.stubs.insert(dir);
+            }
+        }
+        Ok(stages)
     }
 
     /// What can be published of the new directory `dir`: all of it if one commit contains both its

@@ -142,36 +142,7 @@ pub fn export(
         let new = place.begin()?;
         let file = new.file();
         files::take_access(file, &image.metadata)?;
-        // the journal may use blocks that are missing at the end of a compacted image
-        let size = image.image_size + image.compacted;
-        file.set_len(size)?;
-        let g = dev.geometry();
-        let (from, to) = (image.offset, (image.offset + g.size()).min(size));
-        let mut buf = vec![0; CHUNK as usize];
-        let mut at = 0;
-        while at < size {
-            // what is around the filesystem in the file belongs to the image as well
-            let end = if at < from {
-                from
-            } else if at < to {
-                to
-            } else {
-                size
-            };
-            let part = &mut buf[..CHUNK.min(end - at) as usize];
-            if end == to && at >= from {
-                let (block, off) = split(g, at - from);
-                dev.read(block, off, part).map_err(crate::Error::from)?;
-            } else {
-                image.file.read_exact_at(part, at)?;
-            }
-            for (i, piece) in part.chunks(HOLE).enumerate() {
-                if piece.iter().any(|b| *b != 0) {
-                    file.write_all_at(piece, at + (i * HOLE) as u64)?;
-                }
-            }
-            at += part.len() as u64;
-        }
+        write_state(file, &image, &dev)?;
         file.sync_all()?;
         new.put(old.as_ref()).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Why::Exists,
@@ -180,4 +151,39 @@ pub fn export(
     };
     write().map_err(at(out))?;
     Ok(number)
+}
+
+/// Write an image to the new file `file`, with what `dev` shows as its filesystem.
+fn write_state(file: &File, image: &image::Opened, dev: &impl BlockDevice) -> Result<(), Why> {
+    // the journal may use blocks that are missing at the end of a compacted image
+    let size = image.image_size + image.compacted;
+    file.set_len(size)?;
+    let g = dev.geometry();
+    let (from, to) = (image.offset, (image.offset + g.size()).min(size));
+    let mut buf = vec![0; CHUNK as usize];
+    let mut at = 0;
+    while at < size {
+        // what is around the filesystem in the file belongs to the image as well
+        let end = if at < from {
+            from
+        } else if at < to {
+            to
+        } else {
+            size
+        };
+        let part = &mut buf[..CHUNK.min(end - at) as usize];
+        if end == to && at >= from {
+            let (block, off) = split(g, at - from);
+            dev.read(block, off, part).map_err(crate::Error::from)?;
+        } else {
+            image.file.read_exact_at(part, at)?;
+        }
+        for (i, piece) in part.chunks(HOLE).enumerate() {
+            if piece.iter().any(|b| *b != 0) {
+                file.write_all_at(piece, at + (i * HOLE) as u64)?;
+            }
+        }
+        at += part.len() as u64;
+    }
+    Ok(())
 }

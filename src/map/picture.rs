@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Block, Change, Class, Map};
+use super::{Block, Change, Class, Map, Summary};
 use crate::show;
 
 /// How many cells of the SVG picture are in a row.
@@ -62,6 +62,24 @@ pub fn text(
     if summary.missing > 0 {
         let _ = writeln!(out, "    {:>9}  missing at the end of the image", summary.missing);
     }
+    write_figures(&mut out, &summary);
+    let problems = &map.survey.problems;
+    for problem in problems.iter().take(PROBLEMS_SHOWN) {
+        let _ = writeln!(out, "damage: {}: {}", problem.place, problem.message);
+    }
+    let hidden = problems.len().saturating_sub(PROBLEMS_SHOWN) as u64 + map.survey.more_problems;
+    if hidden > 0 {
+        let _ = writeln!(
+            out,
+            "and {} more, which 'littlefs check' lists",
+            show::count(hidden, "problem", "problems")
+        );
+    }
+    out
+}
+
+/// How fragmented the free blocks and the files are, and how much differs from the second image.
+fn write_figures(out: &mut String, summary: &Summary) {
     let free = &summary.free;
     let _ = writeln!(
         out,
@@ -88,19 +106,6 @@ pub fn text(
     if let Some(changed) = summary.changed {
         let _ = writeln!(out, "blocks that differ from the second image: {changed}");
     }
-    let problems = &map.survey.problems;
-    for problem in problems.iter().take(PROBLEMS_SHOWN) {
-        let _ = writeln!(out, "damage: {}: {}", problem.place, problem.message);
-    }
-    let hidden = problems.len().saturating_sub(PROBLEMS_SHOWN) as u64 + map.survey.more_problems;
-    if hidden > 0 {
-        let _ = writeln!(
-            out,
-            "and {} more, which 'littlefs check' lists",
-            show::count(hidden, "problem", "problems")
-        );
-    }
-    out
 }
 
 /// The map as an SVG picture, which is light or dark like the page around it.
