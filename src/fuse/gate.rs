@@ -3,8 +3,8 @@
 //! One of the event loops is the leader: it reads a request, answers it, and polls for the next one
 //! for a moment before it sleeps in the read, because waking a thread costs several times what most
 //! requests cost. The others are parked, so a request wakes only the leader. Before the leader
-//! waits for something itself, it passes the lead on. If all processors are busy with other work, it
-//! does not poll ([`Load`]).
+//! waits for something itself, it passes the lead on. If all processors are busy with other work,
+//! it does not poll ([`Load`]).
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,11 +1,11 @@
 //! Whether the machine has a processor to spare.
 //!
 //! While the daemon looks for the next request, it keeps a processor busy. This pays only if that
-//! processor would be idle otherwise: then the caller runs on another one, and waking a thread on an
-//! idle processor takes long. If all processors have other work, the daemon takes time from its
-//! callers, and sleeping is twice as fast, provided that daemon and caller share a processor: then the
-//! one runs when the other sleeps, and neither waits for other work. So the daemon follows its caller
-//! to its processor.
+//! processor would be idle otherwise: then the caller runs on another one, and waking a thread on
+//! an idle processor takes long. If all processors have other work, the daemon takes time from its
+//! callers, and sleeping is twice as fast, provided that daemon and caller share a processor: then
+//! the one runs when the other sleeps, and neither waits for other work. So the daemon follows its
+//! caller to its processor.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -127,8 +127,8 @@ impl Load {
     }
 }
 
-/// The processor on which a thread ran last. `None` if that cannot be found out, for example because
-/// the thread is in another PID namespace.
+/// The processor on which a thread ran last. `None` if that cannot be found out, for example
+/// because the thread is in another PID namespace.
 fn processor_of(thread: u32) -> Option<usize> {
     let stat = std::fs::read(format!("/proc/{thread}/stat")).ok()?;
     // the name of the program is in parentheses, and may hold anything
