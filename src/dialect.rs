@@ -7,8 +7,9 @@ pub mod tree;
 mod view;
 
 use crate::bd::BlockDevice;
+use crate::disk::ListIndex;
 #[cfg(feature = "inspect")]
-use crate::disk::{ListIndex, Pair, Tail};
+use crate::disk::{Pair, Tail};
 use crate::error::Result;
 
 pub use tree::Tree;

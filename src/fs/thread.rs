@@ -439,6 +439,8 @@ impl Thread {
             let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
             p.listed = false;
             if !p.is_in_memory() {
+                // its log was taken to make its entries
+                p.counted = 0;
                 continue;
             }
             let is_idle =

@@ -380,8 +380,12 @@ impl Core {
         match self.apply_held(changes, time, true) {
             Err(Error::NoSpace) => {
                 self.reload()?;
+                let again = |core: &mut Self| {
+                    core.apply(changes, time, true)?;
+                    Ok(core.fs.flush()?)
+                };
                 let is_refused = self.nothing_is_made(changes)?
-                    && matches!(self.rehearse(changes, time, true), Err(Error::NoSpace));
+                    && matches!(self.rehearse(again), Err(Error::NoSpace));
                 if is_refused {
                     log::warn!("a batch that was refused before the crash is dropped: no space");
                     return Ok(());
@@ -402,21 +406,35 @@ impl Core {
         applied
     }
 
-    /// Apply and flush `changes` on a copy of the image in memory, to find out whether there is
-    /// space for them if something is flushed in between.
+    /// Make a change on a copy of the image in memory, to find out whether there is space for it.
     ///
     /// The real image is then changed in the same way, because an engine that opens the same bytes
     /// does the same things.
-    fn rehearse(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
+    fn rehearse(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let copy = Arc::new(Shadow::new(Arc::clone(&self.dev)));
         let real = std::mem::replace(&mut self.dev, copy);
-        let done = self
-            .reload()
-            .and_then(|()| self.apply(changes, now, repeat))
-            .and_then(|()| Ok(self.fs.flush()?));
+        let done = self.reload().and_then(|()| change(self));
         self.dev = real;
         self.reload()?;
         done
+    }
+
+    /// Whether there is so much space that a batch with a redo value of this many bytes certainly
+    /// finds enough.
+    fn fits_in_any_case(&mut self, changes: &Changes, redo_len: usize) -> Result<bool> {
+        let block_size = self.fs.geometry().block_size as usize;
+        // the blocks of some bytes, with the pointers of a list
+        let blocks = |bytes: usize| 2 * (bytes / block_size + 1);
+        let of_change = |(key, change): (&Key, &Change)| {
+            let value = match change {
+                Change::Gone => 0,
+                Change::Set { data, .. } => blocks(data.len()),
+            };
+            // each segment may make a dictionary, and each dictionary and the last pair may be split
+            value + 4 * key.segments().count()
+        };
+        let most = changes.iter().map(of_change).sum::<usize>() + blocks(redo_len) + 16;
+        Ok(self.fs.usage()?.blocks_free as usize / 2 > most)
     }
 
     /// Whether it is certain that no change of a batch is on disk.
@@ -526,7 +544,10 @@ impl Core {
         if !matches!(e, Error::NoSpace) {
             return Err(e);
         }
-        self.rehearse(changes, now, false)?;
+        self.rehearse(|core| {
+            core.apply(changes, now, false)?;
+            Ok(core.fs.flush()?)
+        })?;
         self.unfinished = true;
         self.apply(changes, now, false)
     }
@@ -583,7 +604,18 @@ impl Core {
     fn apply_with_redo(&mut self, changes: &Changes, now: i64) -> Result<()> {
         // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
-        self.write_redo(&redo::encode(changes, now)?)?;
+        let redo = redo::encode(changes, now)?;
+        // A batch that is refused must not leave a redo value, not even if the program is killed: what
+        // it changes may look like this already, and then nobody could tell whether it was begun.
+        if !self.fits_in_any_case(changes, redo.len())? {
+            self.rehearse(|core| {
+                core.write_redo(&redo)?;
+                core.apply(changes, now, false)?;
+                core.fs.flush()?;
+                core.drop_redo()
+            })?;
+        }
+        self.write_redo(&redo)?;
         match self.apply_if_possible(changes, now) {
             // nothing of it is on disk, so it is dropped
             Err(e) if !self.unfinished => {

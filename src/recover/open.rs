@@ -39,7 +39,10 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
         Err(OpenError { reason: Reason::Elsewhere(found), .. })
             if found.iter().all(|found| found.doubt.is_some()) =>
         {
-            lost(source, &options)
+            match &found[..] {
+                [only] => open(source, &Options { place: Place::At(only.at), ..options }),
+                _ => lost(source, &options),
+            }
         }
         Err(OpenError { reason: Reason::NotVersion1(_) | Reason::Version1, .. }) => {
             overwritten(source, &options)

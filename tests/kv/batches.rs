@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use littlefs::bd::RamDevice;
 use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::fs::{Fs, OpenOptions, ROOT};
 use littlefs::kv::{Error, Key, Kind, Options, Store};
@@ -240,4 +241,27 @@ fn times_go_along_with_a_rename() {
     for path in ["e/a", "e", "d"] {
         assert_eq!(store.last_modified(&key(path)).expect("time"), then, "{path}");
     }
+}
+
+/// A batch for which there is no space writes nothing at all, so a crash during it leaves nothing to
+/// finish, even if some of its changes are there already.
+#[test]
+fn a_batch_that_is_refused_writes_nothing() {
+    let dev = Arc::new(RamDevice::new(geometry(512, 16)));
+    Store::format(&*dev).expect("format");
+    let store = connect(&dev);
+    store.set(&key("s"), b"hello").expect("set");
+    let before = dev.image();
+    let refused = store.batch(|batch| {
+        batch.remove(&key("nothing"))?;
+        batch.set(&key("s"), b"hello")?;
+        batch.set(&key("x/a"), &[b'a'; 2000])?;
+        batch.set(&key("y/b"), &[b'a'; 300])?;
+        batch.set(&key("z/b"), &[b'a'; 200])
+    });
+    assert!(matches!(refused, Err(Error::NoSpace)), "{refused:?}");
+    assert!(dev.image() == before);
+    store.set(&key("t"), b"fits").expect("set");
+    store.disconnect().expect("disconnect");
+    assert_eq!(content(&connect(&dev)).len(), 2);
 }

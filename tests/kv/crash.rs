@@ -187,9 +187,8 @@ fn renames_and_removals_are_whole() {
     at_least((350, 0), explore_all(&ops, 60));
 }
 
-/// The redo value of a batch that is refused is on disk for a moment. After a crash at that time,
-/// it must still be possible to connect to the store. And a batch for which there is just enough
-/// space must be made.
+/// A batch that is refused never has a redo value on disk, so no crash can leave one that cannot be
+/// applied. And a batch for which there is just enough space must be made.
 #[test]
 fn batches_of_full_stores_are_made_or_refused_as_before_the_crash() {
     let batches = [
@@ -198,7 +197,7 @@ fn batches_of_full_stores_are_made_or_refused_as_before_the_crash() {
         vec![remove("f0"), remove("f1"), remove("f2"), set("f3/in", 1, 1200), set("a", 2, 10)],
         vec![rename("f0", "d/f0"), rename("f1", "d/f1"), set("f2", 5, 500), set("e/z", 4, 400)],
     ];
-    let (mut refused, mut made) = ((0, 0), (0, 0));
+    let (mut refused, mut made) = (0, (0, 0));
     for (n, batch) in batches.into_iter().enumerate() {
         for filled in 20..40 {
             let mut ops: Vec<Op> = (0..filled).map(|i| set(&format!("f{i}"), i, 500)).collect();
@@ -209,13 +208,14 @@ fn batches_of_full_stores_are_made_or_refused_as_before_the_crash() {
             let geometry = geometry(512, 48);
             let run = run(geometry, &Options::default(), &ops);
             let [.., (before, old), (_, new)] = &run.ends[..] else { panic!("no operations") };
-            let count = if old == new { &mut refused } else { &mut made };
+            refused += usize::from(old == new);
             for crash in Crashes::new(run.base.clone(), &run.log, 4, 1) {
                 if crash.reached <= *before {
                     continue;
                 }
                 let has_redo = has(&run, &crash.image, b".kv-batch");
-                *count = (count.0 + 1, count.1 + usize::from(has_redo));
+                made = (made.0 + 1, made.1 + usize::from(has_redo));
+                assert!(!has_redo || old != new, "{n}, {filled} values, {}", crash.cut);
                 let (found, image, log) = recovered(&run, &crash.image, true);
                 assert!(found == *old || found == *new, "{n}, {filled} values, {}", crash.cut);
                 assert!(!has_redo || found == *new, "{n}, {filled} values, {}", crash.cut);
@@ -229,7 +229,7 @@ fn batches_of_full_stores_are_made_or_refused_as_before_the_crash() {
             }
         }
     }
-    at_least((100, 20), refused);
+    assert!(refused >= 10, "{refused}");
     at_least((500, 100), made);
 }
 
