@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use super::redo::{self, Change, Changes};
 use super::shadow::Shadow;
 use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved};
+use crate::bd::BlockDevice;
 use crate::convention::Target;
 use crate::error::Error as CoreError;
-use crate::fs::{At, Content, DirId, Hold, Node, ROOT, Value};
+use crate::fs::{At, Content, DirId, Fs, Hold, Node, ROOT, Value};
 use crate::time::{self, nanos};
 
 impl Store {
@@ -411,10 +412,13 @@ impl Core {
     /// The real image is then changed in the same way, because an engine that opens the same bytes
     /// does the same things.
     fn rehearse(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
-        let copy = Arc::new(Shadow::new(Arc::clone(&self.dev)));
-        let real = std::mem::replace(&mut self.dev, copy);
-        let done = self.reload().and_then(|()| change(self));
-        self.dev = real;
+        let copy: Arc<dyn BlockDevice> = Arc::new(Shadow::new(Arc::clone(&self.dev)));
+        let fs = Fs::open_to_change(Arc::clone(&copy), &self.open)?;
+        // everything that the real one has in memory is on disk
+        let real = (std::mem::replace(&mut self.dev, copy), std::mem::replace(&mut self.fs, fs));
+        self.dirs.clear();
+        let done = change(self);
+        (self.dev, self.fs) = real;
         self.reload()?;
         done
     }
@@ -430,7 +434,7 @@ impl Core {
                 Change::Gone => 0,
                 Change::Set { data, .. } => blocks(data.len()),
             };
-            // each segment may make a dictionary, and each dictionary and the last pair may be split
+            // each segment may make a dictionary, and any pair on the way may be split
             value + 4 * key.segments().count()
         };
         let most = changes.iter().map(of_change).sum::<usize>() + blocks(redo_len) + 16;
@@ -605,8 +609,9 @@ impl Core {
         // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
         let redo = redo::encode(changes, now)?;
-        // A batch that is refused must not leave a redo value, not even if the program is killed: what
-        // it changes may look like this already, and then nobody could tell whether it was begun.
+        // A batch that is refused must not leave a redo value, not even if the program is killed:
+        // what it changes may look like this already, and then nobody could tell whether it was
+        // begun.
         if !self.fits_in_any_case(changes, redo.len())? {
             self.rehearse(|core| {
                 core.write_redo(&redo)?;
