@@ -150,7 +150,9 @@ impl Fs {
 
     /// The content of a pair, for changing it. The pair is marked as changed.
     pub(super) fn mdir_mut(&mut self, ix: PairIx) -> Result<&mut Mdir> {
-        self.thread.mdir_mut(self.durable.dev(), &self.dirs, ix)
+        self.mdir(ix)?;
+        self.thread.mark_dirty(ix);
+        Ok(self.pair_mut(ix).mdir.get_or_insert_default())
     }
 
     /// Set again which directory each entry of a pair names, if the content of the pair is in

@@ -299,24 +299,6 @@ impl Thread {
         dirs: &Directories,
         ix: PairIx,
     ) -> Result<&mut Mdir> {
-        self.load(dev, dirs, ix)?;
-        Ok(self.get_mut(ix).mdir.get_or_insert_default())
-    }
-
-    /// The content of a pair, for changing it. The pair is marked as changed.
-    pub fn mdir_mut(
-        &mut self,
-        dev: &dyn BlockDevice,
-        dirs: &Directories,
-        ix: PairIx,
-    ) -> Result<&mut Mdir> {
-        self.load(dev, dirs, ix)?;
-        self.mark_dirty(ix);
-        Ok(self.get_mut(ix).mdir.get_or_insert_default())
-    }
-
-    /// Make sure that the content of a pair is in memory.
-    fn load(&mut self, dev: &dyn BlockDevice, dirs: &Directories, ix: PairIx) -> Result<()> {
         self.tick = self.tick.wrapping_add(1);
         self.wanted += 1;
         if self.get(ix).mdir.is_none() {
@@ -335,8 +317,9 @@ impl Thread {
             self.count(ix);
         }
         let tick = self.tick;
-        self.get_mut(ix).used = tick;
-        Ok(())
+        let p = self.get_mut(ix);
+        p.used = tick;
+        Ok(p.mdir.get_or_insert_default())
     }
 
     /// Update `first` after a change of the content.

@@ -45,8 +45,8 @@ impl Samples {
         self.callers.push_back(caller);
     }
 
-    /// The average without the callers that did not wait. They use the processors only in turn with
-    /// this daemon.
+    /// The average without the callers, except for the one that waits. They, too, wait for this daemon
+    /// most of the time, so they do not fill the processors.
     fn average_of_others(&self) -> u32 {
         let distinct = self.callers.iter().enumerate();
         let distinct =

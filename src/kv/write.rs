@@ -371,30 +371,34 @@ impl Core {
 
     /// Apply the changes of a redo value again, durably.
     ///
-    /// They are first applied as [`Self::apply_with_redo`] does it. If there is no space for that,
-    /// the batch was refused, and the crash came before its redo value was removed: it is dropped,
-    /// provided that nothing of it is on disk. If something is, the batch was not refused, and a
-    /// flush in between may free the space that it needs.
+    /// They are first applied without a flush in between. If there is no space for that, a flush in
+    /// between may free some. If it does not, and certainly nothing of the batch is on disk, the batch
+    /// is dropped: nobody was told that it was made.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
         // parts of new directories that the crash has left take space until they are removed
         self.fs.finish_interrupted()?;
         match self.apply_held(changes, time, true) {
             Err(Error::NoSpace) => {
                 self.reload()?;
-                let again = |core: &mut Self| {
-                    core.apply(changes, time, true)?;
-                    Ok(core.fs.flush()?)
-                };
-                let is_refused = self.nothing_is_made(changes)?
-                    && matches!(self.rehearse(again), Err(Error::NoSpace));
-                if is_refused {
-                    log::warn!("a batch that was refused before the crash is dropped: no space");
+                if self.nothing_is_made(changes)?
+                    && let Err(Error::NoSpace) =
+                        self.rehearse(|copy| copy.apply_and_flush(changes, time, true))
+                {
+                    log::warn!("an interrupted batch is dropped, because there is no space for it");
                     return Ok(());
                 }
-                self.apply(changes, time, true)?;
+                self.apply_and_flush(changes, time, true)
             }
-            applied => applied?,
+            applied => {
+                applied?;
+                Ok(self.fs.flush()?)
+            }
         }
+    }
+
+    /// Apply `changes`, with flushes in between if they free space that is needed, and flush.
+    fn apply_and_flush(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
+        self.apply(changes, now, repeat)?;
         Ok(self.fs.flush()?)
     }
 
@@ -423,9 +427,9 @@ impl Core {
         done
     }
 
-    /// Whether there is so much space that a batch with a redo value of this many bytes certainly
-    /// finds enough.
-    fn fits_in_any_case(&mut self, changes: &Changes, redo_len: usize) -> Result<bool> {
+    /// Whether there is so much space that `changes`, with a redo value of this many bytes, certainly
+    /// find enough.
+    fn has_plenty_of_space(&mut self, changes: &Changes, redo_len: usize) -> Result<bool> {
         let block_size = self.fs.geometry().block_size as usize;
         // the blocks of some bytes, with the pointers of a list
         let blocks = |bytes: usize| 2 * (bytes / block_size + 1);
@@ -548,16 +552,13 @@ impl Core {
         if !matches!(e, Error::NoSpace) {
             return Err(e);
         }
-        self.rehearse(|core| {
-            core.apply(changes, now, false)?;
-            Ok(core.fs.flush()?)
-        })?;
+        self.rehearse(|copy| copy.apply_and_flush(changes, now, false))?;
         self.unfinished = true;
         self.apply(changes, now, false)
     }
 
     /// Whether `changes` only set small values without times in dictionaries that exist, and there
-    /// is room enough even if each of them splits a pair.
+    /// is plenty of space.
     fn fits_certainly(&mut self, changes: &Changes) -> Result<bool> {
         let most = self.fs.geometry().block_size as usize / 8;
         for (key, change) in changes {
@@ -572,8 +573,7 @@ impl Core {
                 return Ok(false);
             }
         }
-        let room = self.fs.usage()?.blocks_free as usize;
-        Ok(self.codec.is_none() && room / 4 > changes.len() + 16)
+        Ok(self.codec.is_none() && self.has_plenty_of_space(changes, 0)?)
     }
 
     /// Apply `changes` if one commit can hold them.
@@ -612,12 +612,11 @@ impl Core {
         // A batch that is refused must not leave a redo value, not even if the program is killed:
         // what it changes may look like this already, and then nobody could tell whether it was
         // begun.
-        if !self.fits_in_any_case(changes, redo.len())? {
-            self.rehearse(|core| {
-                core.write_redo(&redo)?;
-                core.apply(changes, now, false)?;
-                core.fs.flush()?;
-                core.drop_redo()
+        if !self.has_plenty_of_space(changes, redo.len())? {
+            self.rehearse(|copy| {
+                copy.write_redo(&redo)?;
+                copy.apply_and_flush(changes, now, false)?;
+                copy.drop_redo()
             })?;
         }
         self.write_redo(&redo)?;

@@ -6,6 +6,7 @@ use super::geometry;
 use crate::image::{
     Blocks, Dialect, OpenError, Opened, Options, Place, Reason, Source, open_blocks, open_found,
 };
+use crate::show::Show;
 
 /// The blocks to look through, and how the filesystem in them is, or was, written.
 pub struct Remains {
@@ -40,7 +41,16 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
             if found.iter().all(|found| found.doubt.is_some()) =>
         {
             match &found[..] {
-                [only] => open(source, &Options { place: Place::At(only.at), ..options }),
+                [only] => {
+                    let mut remains =
+                        open(source, &Options { place: Place::At(only.at), ..options })?;
+                    remains.blocks.notes.push(format!(
+                        "{}: searching the only filesystem that was found, at offset={}",
+                        source.path().show(),
+                        only.at
+                    ));
+                    Ok(remains)
+                }
                 _ => lost(source, &options),
             }
         }

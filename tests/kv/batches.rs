@@ -198,14 +198,10 @@ fn an_interrupted_batch_is_seen_and_finished() {
     assert!(fs.lookup(ROOT, b".kv-batch").is_err(), "finished");
 }
 
-/// A redo value of another writer may contain impossible changes.
-#[test]
-fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
+/// Put a redo value with these records into an image.
+fn put_redo(dev: &Arc<RamDevice>, records: &[u8]) {
     use littlefs::disk::crc;
-    let (store, dev) = fresh(512, 200);
-    store.set(&key("v"), b"a value").expect("set");
-    store.disconnect().expect("disconnect");
-    let mut redo = b"KVBATCH1\0\0\0\0\0\0\0\0\x01\x03\0\0\0v/x\x01\0\0\0y".to_vec();
+    let mut redo = [b"KVBATCH1\0\0\0\0\0\0\0\0", records].concat();
     redo.extend(crc::crc(crc::SEED, &redo).to_le_bytes());
     let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");
     fs.create(ROOT, b".kv-batch").expect("create");
@@ -213,7 +209,33 @@ fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
     fs.write(file, 0, &redo).expect("write");
     fs.close_file(file);
     fs.flush().expect("flush");
-    drop(fs);
+}
+
+/// If there is no space for a redo value, and nothing of it is made, the store opens without it.
+#[test]
+fn a_redo_value_without_space_is_dropped() {
+    let dev = Arc::new(RamDevice::new(geometry(512, 16)));
+    Store::format(&*dev).expect("format");
+    let store = connect(&dev);
+    store.set(&key("s"), b"hello").expect("set");
+    store.disconnect().expect("disconnect");
+    // "a" is set to 6000 bytes
+    put_redo(&dev, &[&b"\x01\x01\0\0\0a\x70\x17\0\0"[..], &[7; 6000]].concat());
+    let store = connect(&dev);
+    assert_eq!(content(&store).len(), 1);
+    store.set(&key("t"), &bytes(1, 700)).expect("the space of the redo value is free");
+    store.disconnect().expect("disconnect");
+    let mut fs = Fs::open(dev, &OpenOptions::default()).expect("open");
+    assert!(fs.lookup(ROOT, b".kv-batch").is_err());
+}
+
+/// A redo value of another writer may contain impossible changes.
+#[test]
+fn a_redo_value_that_cannot_be_carried_out_is_an_error() {
+    let (store, dev) = fresh(512, 200);
+    store.set(&key("v"), b"a value").expect("set");
+    store.disconnect().expect("disconnect");
+    put_redo(&dev, b"\x01\x03\0\0\0v/x\x01\0\0\0y");
     fails(Store::connect(dev.clone(), &Options::default()).map(|_| ()), "DictionaryExpected", "/v");
     // who gives it up removes the file
     let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");

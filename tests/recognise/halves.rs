@@ -372,5 +372,16 @@ fn a_doubtful_filesystem_elsewhere_is_named() {
     }
     let (code, out, err) = littlefs(&["ls", "--offset", "0x3000", &path]);
     assert_eq!(code, 0, "{out}{err}");
+    // searching for lost files changes nothing, so there the only place is taken
+    let searched = |args: &[&str]| {
+        let found = tempfile::tempdir().expect("a directory");
+        let dir = found.path().to_str().expect("a path").to_owned();
+        let (code, out, err) = littlefs(&[args, &["-C", &dir, &path]].concat());
+        let is_chosen =
+            err.contains("searching the only filesystem that was found, at offset=12288");
+        assert_eq!(is_chosen, args.len() == 1, "{err}");
+        (code, out.replace(&dir, "DIR"))
+    };
+    assert_eq!(searched(&["recover"]), searched(&["recover", "--offset", "0x3000"]));
     assert!(read(&path) == bytes);
 }
