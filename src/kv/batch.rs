@@ -280,6 +280,7 @@ impl Batch<'_> {
             }
             Own::Unknown => true,
         };
+        let change = Change::Set { data, time };
         if is_unknown {
             let changed_inside = self.inside(key).next().is_some();
             // the batch may have changed its content so that nothing of it is left
@@ -288,8 +289,12 @@ impl Batch<'_> {
             {
                 return Err(Error::ValueExpected(key.clone()));
             }
+            if !changed_inside {
+                self.changes.insert(key.clone(), change);
+                return Ok(());
+            }
         }
-        self.replace(key, Change::Set { data, time });
+        self.replace(key, change);
         Ok(())
     }
 

@@ -127,20 +127,23 @@ impl Key {
     }
 }
 
-/// How many bytes two paths have in common at the start. They are compared eight at a time.
-fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let eights = a.chunks_exact(8).zip(b.chunks_exact(8));
-    let whole = 8 * eights.take_while(|(a, b)| a == b).count();
-    let rest = a[whole..].iter().zip(&b[whole..]);
-    whole + rest.take_while(|(a, b)| a == b).count()
-}
-
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
         // `/` counts as 0, because the end of a segment sorts before every byte; no byte is NUL
-        let rank = |b: &u8| if *b == b'/' { 0 } else { *b };
-        let same = common_prefix(&self.path, &other.path);
-        self.path.get(same).map(rank).cmp(&other.path.get(same).map(rank))
+        let rank = |b: u8| if b == b'/' { 0 } else { b };
+        let (mut a, mut b) = (&*self.path, &*other.path);
+        // batches compare keys very often, so eight bytes are compared at a time
+        while let (Some((x, rest_of_a)), Some((y, rest_of_b))) =
+            (a.split_first_chunk::<8>(), b.split_first_chunk::<8>())
+        {
+            let differing = u64::from_be_bytes(*x) ^ u64::from_be_bytes(*y);
+            if differing != 0 {
+                let at = (differing.leading_zeros() / 8) as usize;
+                return rank(x[at]).cmp(&rank(y[at]));
+            }
+            (a, b) = (rest_of_a, rest_of_b);
+        }
+        a.iter().map(|&b| rank(b)).cmp(b.iter().map(|&b| rank(b)))
     }
 }
 
@@ -214,6 +217,14 @@ mod tests {
         let mut keys = ["b", "a/b", "a-b", "a", "a/b/c", "a0", ""].map(key);
         keys.sort();
         assert_eq!(keys, ["", "a", "a/b", "a/b/c", "a-b", "a0", "b"].map(key));
+        // the same behind a prefix of any length
+        for prefix in (0..20).map(|n| "p".repeat(n)) {
+            let behind = |key: &Key| Key::new(format!("{prefix}x{key}")).expect("a key");
+            let behind: Vec<Key> = keys.iter().map(behind).collect();
+            assert!(behind.is_sorted_by(|a, b| a < b), "{behind:?}");
+            let reverse = behind.iter().rev();
+            assert!(reverse.is_sorted_by(|a, b| a > b));
+        }
         assert!(key("a/b").starts_with(&key("a")) && key("a").starts_with(&key("a")));
         assert!(!key("ab").starts_with(&key("a")) && key("x").starts_with(&Key::root()));
     }
