@@ -53,6 +53,7 @@ mod durable;
 mod edits;
 mod extents;
 mod file;
+mod firsts;
 mod flush;
 mod format;
 mod free_map;

@@ -132,13 +132,14 @@ impl Fs {
     pub(super) fn index_for(&self, pairs: &[PairIx], name: &[u8]) -> usize {
         let (mut lo, mut hi) = (0, pairs.len());
         let mut best = 0;
+        let head = name::head(name);
         while lo < hi {
             let mid = lo + (hi - lo) / 2;
             // a pair without entries has no first name, so the next pair with a name is looked at
-            let probe = (mid..hi).find_map(|i| Some((i, self.pair(pairs[i]).first.as_deref()?)));
+            let probe = (mid..hi).find_map(|i| Some((i, self.thread.first(pairs[i])?)));
             match probe {
                 None => hi = mid,
-                Some((i, first)) if name::cmp(first, name).is_le() => {
+                Some((i, first)) if first.cmp_to(head, name).is_le() => {
                     best = i;
                     lo = i + 1;
                 }
@@ -150,9 +151,9 @@ impl Fs {
 
     /// The index of `ix` among the pairs of its directory.
     fn index_in_dir(&self, dir: &Dir, ix: PairIx) -> Option<usize> {
-        let first = self.pair(ix).first.as_deref().filter(|_| dir.sorted);
+        let first = self.thread.first(ix).filter(|_| dir.sorted);
         first
-            .map(|first| self.index_for(&dir.pairs, first))
+            .map(|first| self.index_for(&dir.pairs, first.name()))
             .filter(|&i| dir.pairs[i] == ix)
             .or_else(|| dir.pairs.iter().position(|&p| p == ix))
     }

@@ -14,6 +14,7 @@ use super::activity::Tally;
 use super::budget::Budget;
 use super::dirs::{Dir, Directories};
 use super::durable::Durable;
+use super::firsts::First;
 use super::leaving::Leaving;
 use super::moves::{Move, Moves};
 use super::open_files::OpenFiles;
@@ -112,7 +113,7 @@ struct Names {
 
 impl Names {
     /// The first name among the entries of a pair, and what is known of all of them.
-    fn of(entries: &Packed) -> (Option<Box<[u8]>>, Self) {
+    fn of(entries: &Packed) -> (Option<&[u8]>, Self) {
         let has_name =
             |e: &PackedEntry<'_>| !e.is_empty() && e.name_type() != Some(tag::SUPERBLOCK);
         let mut names = entries.iter().filter(has_name).map(PackedEntry::name);
@@ -122,7 +123,7 @@ impl Names {
             in_order &= last.is_none_or(|before| name::cmp(before, name).is_lt());
             last = Some(name);
         }
-        (first.map(Into::into), Self { last: last.map(Into::into), in_order })
+        (first, Self { last: last.map(Into::into), in_order })
     }
 }
 
@@ -380,11 +381,11 @@ impl Fs {
             walk.prog_hint = walk.prog_hint.max(size);
         }
         let (first, names) = Names::of(&log.entries);
-        p.first = first;
         for attr in log.entries.attrs() {
             *self.attr_usage.entry(attr).or_insert(0) += 1;
         }
         let ix = self.thread.add(p);
+        self.thread.set_first(ix, first);
         walk.take_entries(ix, &log.entries);
         self.keep(ix, log);
         for b in pair.0 {
@@ -650,7 +651,7 @@ impl Fs {
         loop {
             self.pair_mut(at).dir = Some(id);
             if let Some(Names { last: l, in_order }) = walk.names.get(&at) {
-                let first = self.pair(at).first.as_deref();
+                let first = self.thread.first(at).map(First::name);
                 // names must ascend within each pair, and from pair to pair
                 sorted &= *in_order
                     && !matches!((&last, first), (Some(l), Some(f)) if !name::cmp(l, f).is_lt());

@@ -69,8 +69,6 @@ pub(super) struct PairInfo {
     pub next: Option<PairIx>,
     /// The pair before it.
     pub prev: Option<PairIx>,
-    /// The first name in it.
-    pub first: Option<Box<[u8]>>,
     /// Its content, if in memory.
     pub mdir: Option<Box<Mdir>>,
     /// Its log as opening read it, until its content is needed for the first time.
@@ -103,7 +101,6 @@ impl PairInfo {
             deferred: false,
             next: None,
             prev: None,
-            first: None,
             mdir: Some(Box::default()),
             packed: None,
             used: 0,

@@ -19,6 +19,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::budget::Budget;
 use super::dirs::Directories;
+use super::firsts::{First, Firsts};
 use super::pairs::{Fate, PairInfo, PairIx, View};
 use crate::bd::BlockDevice;
 use crate::disk::{Tail, name};
@@ -33,6 +34,7 @@ pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
 pub(super) struct Thread {
     pairs: Vec<Option<PairInfo>>,
     vacant: Vec<PairIx>,
+    firsts: Firsts,
     /// The pairs that have changed.
     dirty: BTreeSet<PairIx>,
     /// Pairs whose content is counted as cached. Some of them may not exist any more.
@@ -65,6 +67,7 @@ impl Thread {
         Self {
             pairs: Vec::new(),
             vacant: Vec::new(),
+            firsts: Firsts::default(),
             dirty: BTreeSet::new(),
             cached: Vec::new(),
             cached_bytes: 0,
@@ -140,6 +143,7 @@ impl Thread {
     /// Forget a pair that has left the thread.
     pub fn forget(&mut self, ix: PairIx) {
         self.mark_clean(ix);
+        self.firsts.set(ix, None);
         if let Some(p) = self.pairs[ix.0 as usize].take() {
             self.cached_bytes -= p.counted;
             self.vacant.push(ix);
@@ -150,6 +154,7 @@ impl Thread {
     pub fn replace(&mut self, old: PairIx, new: PairIx) {
         let Some(mut p) = self.pairs[new.0 as usize].take() else { return };
         self.vacant.push(new);
+        self.firsts.shift(new, old);
         let o = self.get(old);
         (p.threaded, p.next, p.prev, p.listed) = (o.threaded, o.next, o.prev, o.listed);
         p.continues = o.continues;
@@ -328,19 +333,28 @@ impl Thread {
     /// that was removed and is created again could go to another pair, and a crash between the
     /// commits of the two pairs could show the name twice or not at all.
     pub fn refresh_first(&mut self, ix: PairIx) {
-        let dirty = self.dirty.contains(&ix);
-        let p = self.get_mut(ix);
-        if let Some(m) = &p.mdir {
-            let first = m.entries.iter().find(|e| e.kind != Kind::Superblock).map(|e| &*e.name);
-            let rises = match (first, p.first.as_deref()) {
-                (Some(new), Some(old)) => name::cmp(new, old).is_ge(),
-                (None, Some(_)) => true,
-                (_, None) => false,
-            };
-            if !(dirty && rises) {
-                p.first = first.map(Into::into);
-            }
+        let Some(Some(PairInfo { mdir: Some(m), .. })) = self.pairs.get(ix.0 as usize) else {
+            return;
+        };
+        let first = m.entries.iter().find(|e| e.kind != Kind::Superblock).map(|e| &*e.name);
+        let rises = match (first, self.firsts.get(ix).map(First::name)) {
+            (Some(new), Some(old)) => name::cmp(new, old).is_ge(),
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if !(rises && self.dirty.contains(&ix)) {
+            self.firsts.set(ix, first);
         }
+    }
+
+    /// The first name in a pair.
+    pub fn first(&self, ix: PairIx) -> Option<&First> {
+        self.firsts.get(ix)
+    }
+
+    /// Set the first name in a pair whose content is not in memory.
+    pub fn set_first(&mut self, ix: PairIx, first: Option<&[u8]>) {
+        self.firsts.set(ix, first);
     }
 
     /// Count the content of `ix` in the cache with its present size.
@@ -413,45 +427,47 @@ impl Thread {
         if self.cached_bytes <= self.evict_at && !is_long {
             return;
         }
-        let mut listed = std::mem::take(&mut self.cached);
-        listed.sort_unstable();
-        listed.dedup();
-        let mut clean: Vec<(u32, PairIx)> = Vec::new();
+        let mut by_age: Vec<(u32, PairIx)> = Vec::with_capacity(self.cached.len());
         let mut total = 0;
-        for &ix in &listed {
+        for ix in std::mem::take(&mut self.cached) {
             let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
-            p.listed = false;
+            if !std::mem::take(&mut p.listed) {
+                // it was already seen
+                continue;
+            }
             if !p.is_in_memory() {
                 // its log was taken to make its entries
                 p.counted = 0;
                 continue;
             }
-            let is_idle =
-                |e: &Entry| e.file.is_none() && e.role == Role::Live && e.double == Double::No;
-            let idle = p.mdir.as_ref().is_none_or(|m| m.entries.iter().all(is_idle));
-            if p.on_disk && idle && !self.dirty.contains(&ix) {
-                clean.push((self.tick.wrapping_sub(p.used), ix));
+            total += p.counted;
+            by_age.push((self.tick.wrapping_sub(p.used), ix));
+        }
+        by_age.sort_unstable();
+        let keep = self.cache_max / 4 * 3;
+        for (_, ix) in by_age.into_iter().rev() {
+            // only the oldest ones are looked at closely, because that takes time
+            if total > keep && self.is_evictable(ix) {
+                let p = self.get_mut(ix);
+                (p.mdir, p.packed) = (None, None);
+                total -= std::mem::take(&mut p.counted);
             } else {
-                total += p.counted;
-                p.listed = true;
+                self.get_mut(ix).listed = true;
                 self.cached.push(ix);
             }
         }
         // if much cannot be evicted, not every load should look for something to evict
         self.evict_at = self.cache_max.max(total + self.cache_max / 4);
-        let keep = self.cache_max / 4 * 3;
-        clean.sort_unstable();
-        for (_, ix) in clean {
-            let p = self.get_mut(ix);
-            if total + p.counted > keep {
-                (p.mdir, p.packed) = (None, None);
-                p.counted = 0;
-            } else {
-                total += p.counted;
-                p.listed = true;
-                self.cached.push(ix);
-            }
-        }
         self.cached_bytes = total;
+    }
+
+    /// Whether the content of `ix` can be read again as it is in memory.
+    fn is_evictable(&self, ix: PairIx) -> bool {
+        let p = self.get(ix);
+        let is_idle =
+            |e: &Entry| e.file.is_none() && e.role == Role::Live && e.double == Double::No;
+        p.on_disk
+            && !self.dirty.contains(&ix)
+            && p.mdir.as_ref().is_none_or(|m| m.entries.iter().all(is_idle))
     }
 }
