@@ -185,6 +185,8 @@ impl From<Shortened> for io::Error {
 pub enum Corrupt {
     /// Neither block of the pair holds a valid commit (SPEC: Directories / Metadata pairs).
     NoValidCommit(Pair),
+    /// The log of the pair does not end any more with the commit that was read or written last.
+    LogChanged(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
     PairOutOfRange(Pair),
     /// A pair is reached twice, because the tails or the directories form a loop.
@@ -246,6 +248,11 @@ impl fmt::Display for Corrupt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoValidCommit(p) => write!(f, "metadata pair {p} holds no valid commit"),
+            Self::LogChanged(p) => write!(
+                f,
+                "the log of metadata pair {p} does not end with the commit that was read or written \
+                 last: another program has changed the image, or the medium has lost data"
+            ),
             Self::PairOutOfRange(p) => write!(f, "metadata pair {p} lies outside the image"),
             Self::PairReachedTwice(p) => write!(f, "metadata pair {p} is reached twice (a loop)"),
             Self::CtzOutOfRange { head, index, block } => write!(

@@ -374,7 +374,7 @@ impl Select {
 }
 
 /// Where the log of a pair ends on disk.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogEnd {
     /// Revision of the active block.
     pub rev: u32,
@@ -382,6 +382,13 @@ pub struct LogEnd {
     pub off: u32,
     /// The value with which the first tag of the next commit is XORed.
     pub etag: u32,
+}
+
+impl LogEnd {
+    /// Where this log ends.
+    pub fn of<E>(log: &Log<E>) -> Self {
+        Self { rev: log.rev, off: log.off, etag: log.etag }
+    }
 }
 
 /// The entries of one metadata pair.

@@ -4,6 +4,7 @@ mod ids;
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::part::Part;
 use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
@@ -111,6 +112,15 @@ pub fn parse(bytes: &[u8], block_size: usize) -> Parsed {
 /// Like [`parse`], for callers that may not need the entries.
 pub fn parse_packed(bytes: &[u8], block_size: usize) -> Parsed<Log<Packed>> {
     replay_packed(bytes, block_size, |_, _| ())
+}
+
+/// Like [`parse_packed`], for a log that ends with these bytes, which are not copied. `None` if no
+/// commit is valid.
+pub fn parse_shared(bytes: Arc<[u8]>) -> Option<Log<Packed>> {
+    match replay_ids(&bytes, bytes.len(), |_, _| ()) {
+        Parsed::Log((log, ids)) => Some(log.map(|()| ids.pack(bytes))),
+        Parsed::Empty | Parsed::NeedMore => None,
+    }
 }
 
 /// One step of a log's replay.
@@ -221,8 +231,23 @@ pub fn replay(bytes: &[u8], block_size: usize, seen: impl FnMut(&Replay<'_>, Ste
 fn replay_packed(
     bytes: &[u8],
     block_size: usize,
-    mut seen: impl FnMut(&Replay<'_>, Step<'_>),
+    seen: impl FnMut(&Replay<'_>, Step<'_>),
 ) -> Parsed<Log<Packed>> {
+    match replay_ids(bytes, block_size, seen) {
+        Parsed::NeedMore => Parsed::NeedMore,
+        Parsed::Empty => Parsed::Empty,
+        Parsed::Log((log, ids)) => {
+            let end = bytes.len().min(log.off as usize);
+            Parsed::Log(log.map(|()| ids.pack(bytes[..end].into())))
+        }
+    }
+}
+
+fn replay_ids(
+    bytes: &[u8],
+    block_size: usize,
+    mut seen: impl FnMut(&Replay<'_>, Step<'_>),
+) -> Parsed<(Log<()>, Ids)> {
     let block = Block { bytes: &bytes[..block_size.min(bytes.len())], size: block_size };
     let bytes = block.bytes;
     let Some(rev) = read_u32_le(bytes, 0) else {
@@ -250,8 +275,7 @@ fn replay_packed(
     if log.off == 0 {
         return Parsed::Empty;
     }
-    let end = bytes.len().min(log.off as usize);
-    Parsed::Log(log.map(|()| ids.pack(&bytes[..end])))
+    Parsed::Log((log, ids))
 }
 
 /// A block whose log is read.

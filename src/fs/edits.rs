@@ -9,7 +9,7 @@ use crate::disk::commit::{Commit, Writer};
 use crate::disk::entry::Content;
 use crate::disk::log::Log;
 use crate::disk::{GState, List, Pair, Superblock, Tail, tag};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Error, Result};
 use crate::mdir::{LogEnd, store};
 
 /// One change to a pair's durable log.
@@ -158,8 +158,7 @@ impl Fs {
     /// write, do not count, even if they can be read.
     pub(super) fn durable_log(&self, ix: PairIx) -> Result<Log> {
         let p = self.pair(ix);
-        store::read_log_to(self.durable.dev(), p.blocks.0[0], p.end.off)?
-            .ok_or(Error::Corrupt(Corrupt::NoValidCommit(p.blocks)))
+        Ok(store::read_known(self.durable.dev(), p.blocks, p.end)?.unpack())
     }
 
     /// Make one commit to the log of `ix` on disk, after which the global state is `gstate`.

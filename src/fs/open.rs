@@ -369,7 +369,7 @@ impl Fs {
         }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;
-        p.end = LogEnd { rev: log.rev, off: log.off, etag: log.etag };
+        p.end = LogEnd::of(&log);
         p.disk_tail = log.tail.unwrap_or(Tail::END);
         p.gdelta = log.gdelta;
         let superblock = Superblock::decode_packed(&log);

@@ -124,8 +124,8 @@ impl PairInfo {
 
     /// Take the log that opening has read, if the log on disk is still the same.
     pub fn take_packed(&mut self) -> Option<Box<Log<Packed>>> {
-        let LogEnd { rev, off, etag } = self.end;
-        self.packed.take().filter(|log| (log.rev, log.off, log.etag) == (rev, off, etag))
+        let end = self.end;
+        self.packed.take().filter(|log| LogEnd::of(log) == end)
     }
 }
 

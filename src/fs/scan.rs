@@ -5,9 +5,9 @@ use super::pairs::PairIx;
 use super::value::Value;
 use super::{DirId, Fs};
 use crate::disk::entry::Content;
-use crate::disk::log::Log;
+use crate::disk::log::{Log, Packed};
 use crate::disk::{Pair, name, tag};
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Error, Result};
 use crate::mdir::{Data, Kind, Mdir, store};
 
 /// What an entry refers to.
@@ -150,11 +150,13 @@ impl Fs {
         if has_room || self.pair(ix).is_in_memory() {
             return Ok(add_content(self.mdir(ix)?, beyond, rows));
         }
-        let blocks = self.pair(ix).blocks;
-        match store::read_log(self.durable.dev(), blocks.0[0])? {
-            Some(log) => Ok(add_log(&log, beyond, rows)),
-            None => Err(Corrupt::NoValidCommit(blocks).into()),
-        }
+        Ok(add_log(&self.read_again(ix)?, beyond, rows))
+    }
+
+    /// The log of a pair that is not in memory, as it was read or written last.
+    fn read_again(&self, ix: PairIx) -> Result<Log<Packed>> {
+        let p = self.pair(ix);
+        store::read_known(self.durable.dev(), p.blocks, p.end)
     }
 
     /// The content of the file `name` in `dir`, if it is stored in its entry and the pair of the
@@ -176,18 +178,17 @@ impl Fs {
         if self.pair(ix).is_in_memory() || self.thread.keeps_next() {
             return Ok(None);
         }
-        let blocks = self.pair(ix).blocks;
-        let log = store::read_log(self.durable.dev(), blocks.0[0])?
-            .ok_or(Corrupt::NoValidCommit(blocks))?;
-        match log.entries.iter().find(|e| *e.name == *name && e.name_type.is_some()) {
-            None => Err(Error::NotFound),
-            Some(e) => Ok(match (e.name_type, Content::of(e)) {
-                (Some(tag::REG), Content::Inline(content)) if name::is_presentable(name) => {
-                    Some(content.to_vec())
-                }
-                _ => None,
-            }),
-        }
+        let log = self.read_again(ix)?;
+        let mut entries = log.entries.iter();
+        let Some(e) = entries.find(|e| e.name_type().is_some() && e.name() == name) else {
+            return Err(Error::NotFound);
+        };
+        Ok(match (e.name_type(), e.content()) {
+            (Some(tag::REG), Content::Inline(content)) if name::is_presentable(name) => {
+                Some(content.to_vec())
+            }
+            _ => None,
+        })
     }
 
     fn rows_one_by_one(&mut self, dir: DirId, beyond: Beyond<'_>, rows: &mut Rows) -> Result<()> {
@@ -218,18 +219,18 @@ fn add_content(mdir: &Mdir, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
 
 /// Add the entries of a pair that is not in memory. So none of them is open, waits for a move, or
 /// has the name of another one. Returns false if one of them needs a closer look.
-fn add_log(log: &Log, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
-    for e in &log.entries {
-        match (e.name_type, Content::of(e)) {
+fn add_log(log: &Log<Packed>, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
+    for e in log.entries.iter() {
+        match (e.name_type(), e.content()) {
             (Some(tag::SUPERBLOCK), _) | (None, Content::Missing) => {}
-            (Some(tag::REG), content) if name::is_presentable(&e.name) => {
+            (Some(tag::REG), content) if name::is_presentable(e.name()) => {
                 let shown = match content {
                     Content::Inline(content) => Shown::Inline(content),
                     Content::List(_) => Shown::Blocks,
                     _ => return false,
                 };
-                if beyond.includes(&e.name) {
-                    rows.push(&e.name, shown);
+                if beyond.includes(e.name()) {
+                    rows.push(e.name(), shown);
                 }
             }
             _ => return false,

@@ -23,7 +23,7 @@ use super::firsts::{First, Firsts};
 use super::pairs::{Fate, PairInfo, PairIx, View};
 use crate::bd::BlockDevice;
 use crate::disk::{Tail, name};
-use crate::error::{Corrupt, Result};
+use crate::error::Result;
 use crate::mdir::{Double, Entry, Kind, Mdir, Role, store};
 
 /// The results of walks back along the thread. Pairs next to each other share one walk.
@@ -308,13 +308,12 @@ impl Thread {
         self.wanted += 1;
         if self.get(ix).mdir.is_none() {
             let p = self.get_mut(ix);
-            let (blocks, dir) = (p.blocks, p.dir);
+            let (blocks, end, dir) = (p.blocks, p.end, p.dir);
             let mdir = if let Some(log) = p.take_packed() {
                 Mdir::from_log(&log)
             } else {
                 self.loaded += 1;
-                let log = store::read_packed(dev, blocks.0[0])?;
-                Mdir::from_log(&log.ok_or(Corrupt::NoValidCommit(blocks))?)
+                Mdir::from_log(&store::read_known(dev, blocks, end)?)
             };
             let mdir = dirs.resolve(dir, mdir);
             self.evict();

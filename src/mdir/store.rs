@@ -1,5 +1,8 @@
 //! Metadata blocks on the device: reading a pair, and writing one of its blocks.
 
+use std::sync::Arc;
+
+use super::LogEnd;
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
 use crate::disk::log::{self, Log, Packed, Parsed};
@@ -46,21 +49,27 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
 }
 
 /// Like [`read_log`], for callers that may not need the entries.
-pub fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
+fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
     let mut bytes = vec![0; FIRST_READ.min(dev.geometry().block_size as usize)];
     dev.read(block, 0, &mut bytes)?;
     parse_log(dev, block, bytes)
 }
 
-/// Read the metadata log in `block` up to the commit that ends at byte `end`; `None` if no commit
-/// is valid.
-pub fn read_log_to(dev: &dyn BlockDevice, block: u32, end: u32) -> IoResult<Option<Log>> {
-    let mut bytes = vec![0xff; dev.geometry().block_size as usize];
+/// Read the active block of `pair` again, up to the commit that ends at `end`. Bytes after that,
+/// which a failed write may have left, do not count.
+///
+/// # Errors
+/// [`Corrupt::LogChanged`] if the log does not end with that commit any more.
+pub fn read_known(dev: &dyn BlockDevice, pair: Pair, end: LogEnd) -> Result<Log<Packed>> {
     // The last tag may give a length that is up to four bytes shorter than its CRC. One more tag
     // could fit into that space, but not its CRC, so no further commit is read.
-    let end = bytes.len().min(end as usize + 4);
-    dev.read(block, 0, &mut bytes[..end])?;
-    Ok(parse_log(dev, block, bytes)?.map(Log::unpack))
+    let len = dev.geometry().block_size.min(end.off.saturating_add(4));
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len as usize).collect();
+    if let Some(bytes) = Arc::get_mut(&mut bytes) {
+        dev.read(pair.0[0], 0, bytes)?;
+    }
+    let log = log::parse_shared(bytes).filter(|log| LogEnd::of(log) == end);
+    log.ok_or_else(|| Corrupt::LogChanged(pair).into())
 }
 
 /// The same, if the first bytes of the block are known.
@@ -246,5 +255,51 @@ pub fn silent_failure(block: u32) -> IoError {
         op: IoOp::Prog,
         block: Some(block),
         source: std::io::Error::from_raw_os_error(libc::EIO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bd::RamDevice;
+    use crate::disk::commit::{Layout, Writer};
+    use crate::disk::tag;
+
+    const PAIR: Pair = Pair([1, 0]);
+
+    /// Append a commit with a file of this name, and return the log after it.
+    fn append(dev: &RamDevice, end: Option<LogEnd>, id: u16, name: &[u8]) -> Log<Packed> {
+        let layout = Layout { block_size: 512, prog_size: 16, fcrc: false };
+        let mut w = match end {
+            None => Writer::compact(layout, 7),
+            Some(end) => Writer::append(layout, end.off, end.etag),
+        };
+        w.tag(tag::REG, id, name);
+        write_commit(dev, PAIR.0[0], &w.finish().expect("it fits")).expect("write");
+        read_packed(dev, PAIR.0[0]).expect("read").expect("a log")
+    }
+
+    #[test]
+    fn a_log_is_read_again_only_as_it_was_known() {
+        let dev = RamDevice::new(Geometry::new(512, 4).expect("geometry"));
+        let first = LogEnd::of(&append(&dev, None, 0, b"one"));
+        let second = LogEnd::of(&append(&dev, Some(first), 1, b"two"));
+        let names = |end| {
+            let log = read_known(&dev, PAIR, end).map(Log::unpack);
+            log.map(|log| log.entries.iter().map(|e| e.name.to_vec()).collect::<Vec<_>>())
+        };
+        assert_eq!(names(second).expect("as written"), [b"one", b"two"]);
+        // the second commit may be what a failed write has left
+        assert_eq!(names(first).expect("as known"), [b"one"]);
+        let changed = |end| matches!(names(end), Err(Error::Corrupt(Corrupt::LogChanged(PAIR))));
+        assert!(changed(LogEnd { off: second.off + 16, ..second }));
+        assert!(changed(LogEnd { rev: 8, ..second }));
+        assert!(changed(LogEnd::default()));
+        // one more bit is lost
+        let mut byte = [0];
+        dev.read(1, second.off - 20, &mut byte).expect("read");
+        dev.prog(1, second.off - 20, &[!byte[0]]).expect("prog");
+        assert!(changed(second));
+        assert_eq!(names(first).expect("not touched"), [b"one"]);
     }
 }

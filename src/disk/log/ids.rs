@@ -179,9 +179,9 @@ impl Ids {
         })
     }
 
-    /// What the log holds for all ids, with a copy of `block`, its bytes.
-    pub fn pack(self, block: &[u8]) -> Packed {
-        Packed { block: block.into(), slots: self.slots.into(), attrs: self.attrs.into() }
+    /// What the log holds for all ids. `block` are its bytes.
+    pub fn pack(self, block: Arc<[u8]>) -> Packed {
+        Packed { block, slots: self.slots.into(), attrs: self.attrs.into() }
     }
 }
 
@@ -343,7 +343,7 @@ mod tests {
         assert_eq!(attrs(&ids, 1, block), [(3, b"3".to_vec()), (2, b"5".to_vec())]);
         ids.delete(0);
         let copies = [ids.entry(0, block).expect("an entry")];
-        let shared = ids.pack(block).unpack();
+        let shared = ids.pack(block[..].into()).unpack();
         assert_eq!(shared.len(), 1);
         assert_eq!((&shared[0].attrs, &*shared[0].name), (&copies[0].attrs, &b"0"[..]));
     }
