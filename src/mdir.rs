@@ -42,6 +42,9 @@ pub type MoveId = u32;
 /// How many bytes a compacted pair keeps free beside its entries: for the revision, tail, global
 /// state and CRC.
 pub const RESERVED: u32 = 40;
+/// How many bytes a commit that is appended takes beside its entries, without padding: a tail (12),
+/// the global state (16), the forward CRC (12), and the CRC (8).
+const APPENDED_MAX: u32 = 48;
 /// If the log has this many bytes more than twice what its entries need, the entries get a copy of
 /// their bytes, so that the log need not stay in memory.
 const TRIM_MIN: u32 = 512;
@@ -578,20 +581,22 @@ impl Mdir {
         gdelta: Option<GState>,
     ) -> Result<Commit, BlockFull> {
         let mut w = Writer::append(layout, end.off, end.etag);
-        let included: Vec<&Entry> = self.entries.iter().filter(|e| select.includes(e)).collect();
-        if included.len() >= COUNT_MAX {
+        let included = || self.entries.iter().filter(|e| select.includes(e));
+        if included().count() >= COUNT_MAX {
             return Err(BlockFull);
         }
-        let mut keep = vec![false; usize::from(self.disk_count)];
-        for did in included.iter().filter_map(|e| e.did) {
-            if let Some(k) = keep.get_mut(usize::from(did)) {
-                *k = true;
+        if included().filter(|e| e.did.is_some()).count() < usize::from(self.disk_count) {
+            let mut keep = vec![false; usize::from(self.disk_count)];
+            for did in included().filter_map(|e| e.did) {
+                if let Some(k) = keep.get_mut(usize::from(did)) {
+                    *k = true;
+                }
+            }
+            for id in (0..self.disk_count).rev().filter(|id| !keep[usize::from(*id)]) {
+                w.tag(tag::DELETE, id, &[]);
             }
         }
-        for id in (0..self.disk_count).rev().filter(|id| !keep[usize::from(*id)]) {
-            w.tag(tag::DELETE, id, &[]);
-        }
-        for (id, e) in included.iter().enumerate() {
+        for (id, e) in included().enumerate() {
             let id = id as u16;
             if e.did.is_none() {
                 w.tag(tag::CREATE, id, &[]);
@@ -607,6 +612,24 @@ impl Mdir {
             w.gdelta(delta);
         }
         w.finish()
+    }
+
+    /// Whether the commit of [`Self::encode_append`] certainly fits. This is found out without
+    /// encoding it.
+    pub fn appends_certainly(&self, layout: Layout, end: LogEnd, select: &Select) -> bool {
+        let mut kept = 0;
+        let mut bytes = APPENDED_MAX;
+        for e in self.entries.iter().filter(|e| select.includes(e)) {
+            kept += u32::from(e.did.is_some());
+            if e.is_dirty() {
+                // a CREATE tag, and a tag for each attribute that is deleted
+                bytes += 4 + e.size_on_disk() + 4 * e.attrs.len() as u32;
+            }
+        }
+        // a DELETE tag for each of the others
+        bytes += 4 * u32::from(self.disk_count).saturating_sub(kept);
+        let all = end.off.saturating_add(bytes).checked_next_multiple_of(layout.prog_size);
+        self.entries.len() < COUNT_MAX && all.is_some_and(|all| all <= layout.block_size)
     }
 
     /// Everything, as the first commit of an erased block.
@@ -755,6 +778,34 @@ mod tests {
             assert_eq!(log.entries.is_shared(), is_shared, "{before}");
             assert!(mdir.footprint() < 2048);
         }
+    }
+
+    #[test]
+    fn what_appends_certainly_can_be_appended() {
+        let (tail, gdelta) = (Some(Tail::END), Some(GState::default()));
+        let (mut certain, mut fits) = (0, 0);
+        for (prog_size, off) in [4, 16, 256, 1024].into_iter().flat_map(|prog_size| {
+            (0..=4096).step_by(prog_size as usize).map(move |off| (prog_size, off))
+        }) {
+            let layout = Layout { block_size: 4096, prog_size, fcrc: true };
+            let end = LogEnd { off, ..LogEnd::default() };
+            let mut mdir = Mdir::from_log(&log(0));
+            mdir.remove(0);
+            mdir.update(0, |e| {
+                e.attrs.change(|attrs| {
+                    attrs.iter_mut().for_each(|a| {
+                        (a.data, a.dirty) = (None, true);
+                    })
+                })
+            });
+            mdir.insert(1, Entry::new(b"new", Kind::File, Data::Inline(vec![5; 99].into())));
+            let is_certain = mdir.appends_certainly(layout, end, &Select::ALL);
+            let appended = mdir.encode_append(layout, end, &Select::ALL, tail, gdelta);
+            assert!(appended.is_ok() || !is_certain, "{prog_size} {off}");
+            certain += u32::from(is_certain);
+            fits += u32::from(appended.is_ok());
+        }
+        assert!(certain > fits * 9 / 10, "{certain} of {fits}");
     }
 
     #[test]

@@ -27,6 +27,11 @@ pub struct Commit {
     pub etag: u32,
 }
 
+/// Memory for the bytes of a commit that is appended. Few are longer.
+const USUAL_SIZE: usize = 256;
+/// Memory for the bytes of the first commit of a block.
+const COMPACTED_SIZE: u32 = 4096;
+
 impl Commit {
     /// Offset of the byte after the commit.
     pub fn end(&self) -> u32 {
@@ -50,12 +55,15 @@ pub struct Writer {
 impl Writer {
     /// Begin a commit behind others, at byte `off`. `etag` is that of the commit before it.
     pub fn append(layout: Layout, off: u32, etag: u32) -> Self {
-        Self { layout, start: off, bytes: Vec::new(), ptag: etag, full: false }
+        let bytes = Vec::with_capacity(USUAL_SIZE);
+        Self { layout, start: off, bytes, ptag: etag, full: false }
     }
 
     /// Begin the first commit of an erased block. It starts with the revision count.
     pub fn compact(layout: Layout, rev: u32) -> Self {
-        Self { layout, start: 0, bytes: rev.to_le_bytes().to_vec(), ptag: tag::FIRST, full: false }
+        let mut bytes = Vec::with_capacity(layout.block_size.min(COMPACTED_SIZE) as usize);
+        bytes.extend_from_slice(&rev.to_le_bytes());
+        Self { layout, start: 0, bytes, ptag: tag::FIRST, full: false }
     }
 
     fn off(&self) -> u32 {

@@ -125,6 +125,10 @@ impl Fs {
     /// both.
     pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         for &ix in pairs {
+            let (layout, end) = (self.layout, self.pair(ix).end);
+            if self.may_append(ix) && self.mdir(ix)?.appends_certainly(layout, end, &spec.select) {
+                continue;
+            }
             let compact = self.prepare(ix, spec)?.is_some_and(|p| p.compact);
             if compact && !self.moves_later(ix, spec.view)? {
                 self.erase_twin(ix)?;
@@ -166,6 +170,12 @@ impl Fs {
         yes
     }
 
+    /// Whether the next commit of `ix` may be appended, if it fits. If a name has several entries,
+    /// their order in the log decides which one counts, so the pair is compacted in that order.
+    fn may_append(&mut self, ix: PairIx) -> bool {
+        !self.pair(ix).has_doubles && self.is_appendable(ix)
+    }
+
     /// Lay out the commit of `ix`. Returns `None` if the commit would change nothing.
     fn prepare(&mut self, ix: PairIx, spec: Spec) -> Result<Option<Prepared>> {
         let tail = self.thread.tail_in(ix, spec.view);
@@ -182,9 +192,7 @@ impl Fs {
             return Ok(None);
         }
         let (layout, end) = (self.layout, self.pair(ix).end);
-        // if a name has several entries, their order in the log decides which one counts, so
-        // compact in that order
-        if !self.pair(ix).has_doubles && self.is_appendable(ix) {
+        if self.may_append(ix) {
             let appended = self.mdir(ix)?.encode_append(
                 layout,
                 end,

@@ -208,8 +208,8 @@ pub fn write_commit(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoRes
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
-/// Write a whole block: the commit, then 0xFF. As this is one write, no erase must be durable
-/// before it.
+/// Erase a block that nothing names yet, and write its first commit. There is no barrier between
+/// the two: whatever a crash keeps of them, nobody reads the block.
 pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     dev.erase(block)?;
     prog_checked(dev, block, commit.start, &commit.bytes)
