@@ -224,7 +224,10 @@ impl Shim {
     fn new(rig: &Rig) -> Self {
         let (source, library) = (rig.path("shim.c"), rig.path("shim.so"));
         fs::write(&source, SHIM).expect("write");
-        run(Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source));
+        let mut cc = Command::new("cc");
+        // For the machine of the program, which need not be that of the compiler.
+        cc.args(cfg!(target_arch = "x86").then_some("-m32"));
+        run(cc.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source));
         Self { library, switch: rig.path("errno") }
     }
 

@@ -4,7 +4,8 @@ use std::fs;
 use std::io::{Read, Write};
 
 use super::common::peak_kib;
-use super::mounted::{Mounted, littlefs, run};
+use super::mounted::Mounted;
+use super::status::status;
 
 /// How many bytes are copied in and out.
 const COPIED: usize = 1 << 30;
@@ -20,7 +21,8 @@ fn fill(chunk: &mut [u8], index: usize) {
 
 #[test]
 fn a_gibibyte_passes_through_64_mebibytes() {
-    let mount = Mounted::new("2G");
+    // Not much larger: at the end, the test has the whole image in memory.
+    let mount = Mounted::new("1100M");
     let path = mount.path("large");
     let mut chunk = vec![0; 1 << 20];
     let mut file = fs::File::create(&path).expect("create");
@@ -48,8 +50,7 @@ fn a_gibibyte_passes_through_64_mebibytes() {
 #[test]
 fn the_cache_option_bounds_what_is_held() {
     let pair_cache = |mount: &Mounted| {
-        let status = run(littlefs().args(["status", "--json"]).arg(mount.dir()));
-        let status: serde_json::Value = serde_json::from_str(&status).expect("JSON");
+        let status = status(&mount.dir());
         let cache = &status["filesystem"]["pair_cache"];
         let number = |key: &str| cache[key].as_u64().expect("a number");
         (number("bytes"), number("bytes_max"))
@@ -63,12 +64,18 @@ fn the_cache_option_bounds_what_is_held() {
                 fs::write(mount.path(&format!("d{d}/f{f}")), [1; 60]).expect("write");
             }
         }
+        // Changed pairs and those of files that the daemon keeps open cannot be evicted, so at some
+        // moments more is held. Needing other pairs, this has much of it written and evicted.
+        for d in 0..40 {
+            fs::rename(mount.path(&format!("d{d}/f0")), mount.path(&format!("d{d}/g")))
+                .expect("rename");
+        }
         held.push(pair_cache(&mount));
         mount.finish();
     }
     let [(small, small_max), (large, large_max)] = held[..] else { panic!("{held:?}") };
     assert_eq!((small_max, large_max), (512 << 10, 4 << 20), "a half is for metadata");
-    // pairs with open files cannot be evicted, so a quarter more is allowed before others are
+    // what cannot be evicted may exceed the limit, for which a quarter is allowed here
     assert!(small <= small_max / 4 * 5 && large <= large_max / 4 * 5, "{held:?}");
     assert!(large > 2 * small, "{held:?}");
 }
