@@ -216,7 +216,7 @@ impl Directory {
         let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let file = File::from(fd);
         if !file.metadata()?.is_dir() {
-            return Err(ErrorKind::NotADirectory.into());
+            return Err(Errno::NOTDIR.into());
         }
         Ok(Self { file, path: fs::canonicalize(path)? })
     }
@@ -263,9 +263,9 @@ impl Place {
     /// The system's, and when the path ends in no name.
     pub fn new(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().ends_with(b"/") {
-            return Err(ErrorKind::IsADirectory.into());
+            return Err(Errno::ISDIR.into());
         }
-        let name = path.file_name().ok_or(ErrorKind::IsADirectory)?.to_owned();
+        let name = path.file_name().ok_or(Errno::ISDIR)?.to_owned();
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { directory: openat(CWD, parent, flags, Mode::empty())?, name })
@@ -382,7 +382,7 @@ impl Place {
                 Err(e) => return Err(e.into()),
             }
         }
-        Err(ErrorKind::AlreadyExists.into())
+        Err(Errno::EXIST.into())
     }
 
     /// Make the names in the directory durable.

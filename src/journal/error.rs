@@ -22,6 +22,8 @@ pub struct JournalError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Why {
+    /// There is no journal at this path.
+    Missing,
     /// Something is wrong with the journal.
     Journal(Reason),
     /// Another process writes to the journal. If it is known which, this is the one.
@@ -43,6 +45,9 @@ impl fmt::Display for JournalError {
         let path = self.path.show();
         write!(f, "{path}: ")?;
         match &self.why {
+            Why::Missing => {
+                f.write_str("no such journal; 'littlefs mount --journal FILE IMAGE DIR' makes one")
+            }
             Why::Journal(reason) => reason.fmt(f),
             Why::Unfit(unfit) => unfit.fmt(f),
             Why::Image(reason) => f.write_str(&reason.about(&path)),

@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::error::at;
 use super::{JournalError, Mode, Why, new_header};
@@ -132,7 +133,7 @@ impl Named {
     /// A descriptor of the file that is passed to programs which this one starts.
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
-        files::pass_on(self.file.as_ref().ok_or(ErrorKind::NotFound)?)
+        files::pass_on(self.file.as_ref().ok_or(Errno::NOENT)?)
     }
 
     /// The directory of the journal, and its name there.
@@ -142,7 +143,7 @@ impl Named {
 
     /// The file of an existing journal. If it is opened for writing, it is locked.
     pub(super) fn open(&self, mode: Mode) -> Result<File, Why> {
-        let found = self.file.as_ref().ok_or(io::Error::from(ErrorKind::NotFound))?;
+        let found = self.file.as_ref().ok_or(Why::Missing)?;
         if mode == Mode::Read {
             return Ok(self.place.reopen(found, OFlags::RDONLY)?);
         }

@@ -428,6 +428,15 @@ fn other_commands_look_at_any_state() {
     assert_eq!(j.run("diff", &["2", "3"]), "A /c\n");
     run(&mut command(&["check", "--repair", "--journal", &file, &image]));
     assert!(!output(&mut command(&["info", "--at", "1", &image])).status.success(), "of what?");
+    let none = text(&j.m.beside("none"));
+    for args in [
+        &["ls", "--journal", &none, &image][..],
+        &["kv", "--journal", &none, &image, "get", "c"],
+        &["journal", "log", &none],
+        &["journal", "commit", &none, &image],
+    ] {
+        fails(&mut command(args), 1, &[&none, "no such journal; 'littlefs mount --journal"]);
+    }
     j.assert_unchanged();
 }
 
