@@ -172,13 +172,7 @@ impl Mount {
             Ok(true) => {
                 log::warn!("{shown}: unmounted the remains of a mount whose daemon had died")
             }
-            Err(e) => {
-                let what = "has the remains of a mount whose daemon has died";
-                return Err(mount_failure(format_args!(
-                    "{shown}: {what}, which cannot be unmounted: {e} (try 'umount -l {shown}' as \
-                     root)"
-                )));
-            }
+            Err(e) => return Err(mount_failure(format_args!("{shown}: {e}"))),
         }
         let directory = Directory::find(&args.mountpoint).map_err(|error| {
             mount_failure(MountError::Directory { mountpoint: args.mountpoint.clone(), error })

@@ -89,7 +89,14 @@ pub fn all() -> io::Result<Vec<Entry>> {
 }
 
 fn read() -> io::Result<Vec<u8>> {
-    fs::read(MOUNT_TABLE).map_err(|e| io::Error::new(e.kind(), format!("{MOUNT_TABLE}: {e}")))
+    fs::read(MOUNT_TABLE).map_err(|e| {
+        let hint = match e.kind() {
+            io::ErrorKind::NotFound => "; 'mount -t proc proc /proc' as root makes it available",
+            _ => "",
+        };
+        let text = format!("the table of mounts in {MOUNT_TABLE} cannot be read: {e}{hint}");
+        io::Error::new(e.kind(), text)
+    })
 }
 
 /// The path without symbolic links. A mount whose daemon has died cannot be resolved itself. This

@@ -298,7 +298,7 @@ fn is_death(e: &io::Error) -> bool {
 /// while there is only one thread.
 ///
 /// # Errors
-/// When it cannot be unmounted.
+/// When the mount table cannot be read, or the mount cannot be unmounted.
 pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
     let Some(entry) = table::mounted_on(path)?.filter(|entry| entry.is_littlefs) else {
         return Ok(false);
@@ -308,7 +308,14 @@ pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
         sys::statfs(&entry.mountpoint).map(|()| String::new())
     });
     match asked {
-        Err(e) if is_death(&e) => unmount(&entry.mountpoint, Unmount::Lazily).map(|()| true),
-        _ => Ok(false),
+        Err(e) if is_death(&e) => {}
+        _ => return Ok(false),
     }
+    unmount(&entry.mountpoint, Unmount::Lazily).map(|()| true).map_err(|e| {
+        let what = "has the remains of a mount whose daemon has died";
+        let shown = path.show();
+        let text =
+            format!("{what}, which cannot be unmounted: {e} (try 'umount -l {shown}' as root)");
+        io::Error::new(e.kind(), text)
+    })
 }

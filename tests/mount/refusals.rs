@@ -125,6 +125,12 @@ const CASES: &[Case] = &[
         ["No such file", "'modprobe fuse' loads the driver"],
     ),
     case(
+        "no /proc",
+        "umount -l /proc",
+        "image mnt",
+        ["mounts in /proc/self/mountinfo cannot be read", "mount -t proc proc /proc"],
+    ),
+    case(
         "no driver behind /dev/fuse",
         "mknod fuse c 10 254; mount --bind fuse /dev/fuse",
         "image mnt",
