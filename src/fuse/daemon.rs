@@ -54,7 +54,19 @@ impl Daemon {
     /// do not see those of other users.
     pub fn serving(connection: u64) -> Vec<Self> {
         let own = processes().filter(|&pid| pid.cast_unsigned() != std::process::id());
-        own.filter_map(|pid| Self::open(pid, Some(connection))).collect()
+        let mut daemons: Vec<Self> =
+            own.filter_map(|pid| Self::open(pid, Some(connection))).collect();
+        // The number of a connection is used again when its filesystem is gone, although its
+        // daemon may still be there, for example because it was stopped.
+        let states: Vec<_> = match daemons.len() {
+            0 | 1 => Vec::new(),
+            _ => daemons.iter().map(Self::is_connected).collect(),
+        };
+        if states.contains(&Some(true)) {
+            let mut states = states.into_iter();
+            daemons.retain(|_| states.next() != Some(Some(false)));
+        }
+        daemons
     }
 
     /// The process that the mount names as its daemon, for kernels that do not show connections. It

@@ -293,6 +293,34 @@ fn ordinary_users_unmount_what_hangs_or_died() {
     );
 }
 
+/// The kernel gives the number of a connection to another mount as soon as its filesystem is gone.
+#[test]
+fn a_stopped_daemon_of_an_earlier_mount_is_not_waited_for() {
+    ending(
+        r#"
+        number() { sed -n 's/^fuse_connection:[[:space:]]*//p' /proc/"$1"/fdinfo/* 2>/dev/null | head -n 1; }
+        cp "$image" "$scratch/other.img"
+        mkdir "$scratch/other"
+        mount -t littlefs "$scratch/other.img" "$scratch/other"
+        stopped=$("$littlefs" status --json "$scratch/other" | sed -n 's/^ *"pid": \([0-9]*\),$/\1/p')
+        trap 'kill -KILL $stopped; umount -i -l "$mnt" 2>/dev/null || true' EXIT
+        kill -STOP "$stopped"
+        umount -i -l "$scratch/other"
+        # Another test may get the number first.
+        again=
+        for try in $(seq 200); do
+            mount -t littlefs "$image" "$mnt"
+            if [ "$(number "$(daemon)")" = "$(number "$stopped")" ]; then again=$try; fi
+            soon umount "$mnt"
+            gone "$mnt"
+            [ -z "$again" ] || break
+            sleep 0.1
+        done
+        [ -n "$again" ]
+        "#,
+    );
+}
+
 #[test]
 fn status_leaves_out_a_daemon_that_does_not_answer() {
     ending(
