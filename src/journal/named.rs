@@ -5,12 +5,11 @@
 
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 use super::error::at;
 use super::{JournalError, Mode, Why, new_header};
@@ -132,8 +131,8 @@ impl Named {
 
     /// A descriptor of the file that is passed to programs which this one starts.
     #[cfg(all(feature = "cli", feature = "mount"))]
-    pub(crate) fn pass_on(&self) -> io::Result<std::os::fd::OwnedFd> {
-        files::pass_on(self.file.as_ref().ok_or(Errno::NOENT)?)
+    pub(crate) fn pass_on(&self) -> std::io::Result<std::os::fd::OwnedFd> {
+        files::pass_on(self.file.as_ref().ok_or(rustix::io::Errno::NOENT)?)
     }
 
     /// The directory of the journal, and its name there.
