@@ -417,7 +417,8 @@ impl Mdir {
     /// The entries of a log.
     pub fn from_log(log: &Log<Packed>) -> Self {
         let disk_count = log.entries.len() as u16;
-        let mut entries = Vec::with_capacity(log.entries.len());
+        // with room for one or two more, because otherwise adding one copies all of them
+        let mut entries = Vec::with_capacity(log.entries.len() + 2);
         let mut attrs: Vec<Attr> = Vec::new();
         // the index of each entry that has attributes, and the end of its attributes in `attrs`
         let mut ends: Vec<(usize, u32)> = Vec::new();
