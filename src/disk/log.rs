@@ -243,6 +243,7 @@ fn replay_packed(
     }
 }
 
+/// Replay a log. The result is what it holds, apart from its ids, and the ids.
 fn replay_ids(
     bytes: &[u8],
     block_size: usize,
