@@ -431,18 +431,22 @@ impl Core {
     /// find enough.
     fn has_plenty_of_space(&mut self, changes: &Changes, redo_len: usize) -> Result<bool> {
         let block_size = self.fs.geometry().block_size as usize;
-        // the blocks of some bytes, with the pointers of a list
-        let blocks = |bytes: usize| 2 * (bytes / block_size + 1);
+        let inline_max = self.fs.inline_max() as usize;
+        // twice the blocks of some bytes with the pointers of a list
+        let blocks = |bytes: usize| 4 * (bytes / block_size + 1);
         let of_change = |(key, change): (&Key, &Change)| {
             let value = match change {
-                Change::Gone => 0,
-                Change::Set { data, .. } => blocks(data.len()),
+                Change::Set { data, .. } if data.len() > inline_max => blocks(data.len()),
+                // a pair with large entries may have to be split several times
+                Change::Set { data, .. } if data.len() > block_size / 8 => 8,
+                Change::Set { .. } | Change::Gone => 0,
             };
-            // each segment may make a dictionary, and any pair on the way may be split
+            // Each segment may make a dictionary or split a pair, and a pair that is written may
+            // move because its blocks are worn.
             value + 4 * key.segments().count()
         };
-        let most = changes.iter().map(of_change).sum::<usize>() + blocks(redo_len) + 16;
-        Ok(self.fs.usage()?.blocks_free as usize / 2 > most)
+        let most = changes.iter().map(of_change).sum::<usize>() + blocks(redo_len) + 32;
+        Ok(self.fs.usage()?.blocks_free as usize > most)
     }
 
     /// Whether it is certain that no change of a batch is on disk.
