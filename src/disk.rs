@@ -1,6 +1,11 @@
 //! The bytes of littlefs v2 (SPEC.md), pure: nothing here does I/O.
 //!
 //! Tags are big-endian, everything else is little-endian.
+//!
+//! Most numbers here come from the bytes of an image, so conversions that may lose something and
+//! arithmetic that may overflow do not compile. Where neither can happen, the code says why.
+
+#![cfg_attr(not(test), deny(clippy::as_conversions, clippy::arithmetic_side_effects))]
 
 pub mod commit;
 pub mod crc;
@@ -12,6 +17,7 @@ pub mod gstate;
 pub mod list;
 pub mod log;
 pub mod name;
+pub mod num;
 pub mod part;
 pub mod superblock;
 pub mod tag;
@@ -90,12 +96,17 @@ impl Tail {
 
 /// The little-endian `u32` at offset `off`; `None` if `b` is too short.
 pub fn read_u32_le(b: &[u8], off: usize) -> Option<u32> {
-    Some(u32::from_le_bytes(b.get(off..off.checked_add(4)?)?.try_into().ok()?))
+    b.get(off..)?.first_chunk().copied().map(u32::from_le_bytes)
 }
 
-/// `n` rounded up to a multiple of `to`.
+/// The big-endian `u32` at offset `off`; `None` if `b` is too short.
+pub fn read_u32_be(b: &[u8], off: usize) -> Option<u32> {
+    b.get(off..)?.first_chunk().copied().map(u32::from_be_bytes)
+}
+
+/// `n` rounded up to a multiple of `to`; the largest number if there is no such multiple.
 pub fn align_up(n: u32, to: u32) -> u32 {
-    n.div_ceil(to) * to
+    n.checked_next_multiple_of(to).unwrap_or(u32::MAX)
 }
 
 /// Whether revision `a` is more recent than `b`. Revision counts wrap around (SPEC: metadata

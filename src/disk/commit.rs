@@ -1,9 +1,14 @@
 //! Writing a commit: tags, padding, forward CRC and CRC (SPEC: `0x5xx` CRC, `0x5ff` FCRC).
 
+use super::num::{low16, saturate, widen};
 use super::{GState, Tag, Tail, align_up, crc, tag};
 
 /// Bytes that every commit keeps free for its last CRC tag and the CRC.
 pub const CRC_SIZE: u32 = 8;
+/// Bytes of a tag.
+const TAG_SIZE: u32 = 4;
+/// Bytes of the end of a commit: the FCRC tag with its 8 bytes of data, the CRC tag, and the CRC.
+const END_SIZE: u32 = 20;
 
 /// What a writer must know about the image.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +40,7 @@ const COMPACTED_SIZE: u32 = 4096;
 impl Commit {
     /// Offset of the byte after the commit.
     pub fn end(&self) -> u32 {
-        self.start + self.bytes.len() as u32
+        self.start.saturating_add(saturate(self.bytes.len()))
     }
 }
 
@@ -61,18 +66,20 @@ impl Writer {
 
     /// Begin the first commit of an erased block. It starts with the revision count.
     pub fn compact(layout: Layout, rev: u32) -> Self {
-        let mut bytes = Vec::with_capacity(layout.block_size.min(COMPACTED_SIZE) as usize);
+        let mut bytes = Vec::with_capacity(widen(layout.block_size.min(COMPACTED_SIZE)));
         bytes.extend_from_slice(&rev.to_le_bytes());
         Self { layout, start: 0, bytes, ptag: tag::FIRST, full: false }
     }
 
+    /// Offset in the block of the next byte.
     fn off(&self) -> u32 {
-        self.start + self.bytes.len() as u32
+        self.start.saturating_add(saturate(self.bytes.len()))
     }
 
     /// Add a tag with its data. `type3` is its 11-bit type.
     pub fn tag(&mut self, type3: u16, id: u16, data: &[u8]) {
-        self.put(Tag::new(type3, id, data.len() as u16), data);
+        debug_assert!(data.len() <= widen(tag::LEN_MAX));
+        self.put(Tag::new(type3, id, low16(saturate(data.len()))), data);
     }
 
     /// Mark the user attribute `ty` of `id` as deleted.
@@ -92,9 +99,10 @@ impl Writer {
     }
 
     fn put(&mut self, t: Tag, data: &[u8]) {
-        debug_assert!(data.len() as u32 <= tag::LEN_MAX);
-        // the last CRC must always fit
-        if self.off() + 4 + data.len() as u32 > self.layout.block_size - CRC_SIZE {
+        // the last CRC must always fit, and what is too long for a tag fits nowhere
+        let len = saturate(data.len());
+        let end = self.off().saturating_add(TAG_SIZE + CRC_SIZE).saturating_add(len);
+        if end > self.layout.block_size || len > tag::LEN_MAX {
             self.full = true;
             return;
         }
@@ -117,20 +125,19 @@ impl Writer {
     /// [`BlockFull`] if the commit does not fit into the rest of the block.
     pub fn finish(mut self) -> Result<Commit, BlockFull> {
         let Layout { block_size, prog_size, fcrc } = self.layout;
-        if self.full || self.off() + CRC_SIZE > block_size {
+        if self.full || self.off().saturating_add(CRC_SIZE) > block_size {
             return Err(BlockFull);
         }
-        // 20 bytes: the FCRC tag with its 8 bytes of data, the CRC tag, and the CRC
-        let end = align_up((self.off() + 20).min(block_size), prog_size);
+        let end = align_up(self.off().saturating_add(END_SIZE).min(block_size), prog_size);
         let mut covered = 0;
         while self.off() < end {
-            let mut next = (self.off() + 4) + (end - (self.off() + 4)).min(tag::LEN_MAX);
+            let mut next = end.min(self.off().saturating_add(TAG_SIZE + tag::LEN_MAX));
             // leave enough of the padding for the last CRC tag and the forward CRC
             if next < end {
-                next = next.min(end - 20);
+                next = next.min(end.saturating_sub(END_SIZE));
             }
-            if fcrc && next >= end && next + prog_size <= block_size {
-                let erased = vec![0xff; prog_size as usize];
+            if fcrc && next >= end && next.saturating_add(prog_size) <= block_size {
+                let erased = vec![0xff; widen(prog_size)];
                 let mut data = [0; 8];
                 data[..4].copy_from_slice(&prog_size.to_le_bytes());
                 data[4..].copy_from_slice(&crc::crc(crc::SEED, &erased).to_le_bytes());
@@ -138,11 +145,12 @@ impl Writer {
             }
             // The lowest bit of this type is the valid bit that the next tag must have: 0. Bytes
             // that are not written read 0xFF here, so they never look like a valid tag.
-            let t = Tag::new(tag::CCRC, tag::ID_NONE, (next - (self.off() + 4)) as u16);
+            let len = next.saturating_sub(self.off()).saturating_sub(TAG_SIZE);
+            let t = Tag::new(tag::CCRC, tag::ID_NONE, low16(len));
             self.bytes.extend_from_slice(&(t.0 ^ self.ptag).to_be_bytes());
             let sum = crc::crc(crc::SEED, &self.bytes[covered..]);
             self.bytes.extend_from_slice(&sum.to_le_bytes());
-            self.bytes.resize((next - self.start) as usize, 0xff);
+            self.bytes.resize(widen(next.saturating_sub(self.start)), 0xff);
             self.ptag = t.0;
             covered = self.bytes.len();
         }

@@ -7,8 +7,13 @@
 use std::fmt;
 use std::ops::{Add, AddAssign, Sub};
 
+use super::num::widen;
+
 /// The index of a block in the list of a file. It has a type of its own, because it is neither an
 /// address nor a number of blocks.
+///
+/// A file has less than 2^32 bytes, and each of its blocks has 96 bytes of data or more. So the
+/// index of a block is below 2^26, and a few more blocks cannot overflow it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListIndex(pub u32);
 
@@ -26,18 +31,23 @@ impl ListIndex {
         (self.0..end.0).map(Self)
     }
 
+    /// The index to which pointer `k` of this block leads, `2^k` blocks before it.
+    pub fn target(self, k: u32) -> Self {
+        self - 1_u32.wrapping_shl(k)
+    }
+
     /// The index in a table that has an item for each block of the list.
     pub fn as_usize(self) -> usize {
-        self.0 as usize
+        widen(self.0)
     }
 }
 
-/// The index that many blocks later.
+/// The index that many blocks later, or the largest one.
 impl Add<u32> for ListIndex {
     type Output = Self;
 
     fn add(self, blocks: u32) -> Self {
-        Self(self.0 + blocks)
+        Self(self.0.saturating_add(blocks))
     }
 }
 
@@ -47,21 +57,23 @@ impl AddAssign<u32> for ListIndex {
     }
 }
 
-/// The index that many blocks before.
+/// The index that many blocks before. There must be so many.
 impl Sub<u32> for ListIndex {
     type Output = Self;
 
     fn sub(self, blocks: u32) -> Self {
-        Self(self.0 - blocks)
+        debug_assert!(blocks <= self.0, "{blocks} blocks before index {self}");
+        Self(self.0.wrapping_sub(blocks))
     }
 }
 
-/// How many blocks lie between two indices.
+/// How many blocks later an index is than `before`, which must not be the later one.
 impl Sub for ListIndex {
     type Output = u32;
 
     fn sub(self, before: Self) -> u32 {
-        self.0 - before.0
+        debug_assert!(before <= self, "index {before} is not before {self}");
+        self.0.wrapping_sub(before.0)
     }
 }
 
@@ -72,16 +84,18 @@ impl fmt::Display for ListIndex {
 }
 
 /// How many pointers stand at the start of block `i`.
+#[expect(clippy::arithmetic_side_effects, reason = "it is at most 31 + 1, because i is not 0")]
 pub fn pointers(i: ListIndex) -> u32 {
     if i == ListIndex::FIRST { 0 } else { i.0.trailing_zeros() + 1 }
 }
 
 /// The indices of the blocks to which the pointers of block `i` lead, in the order of the pointers.
 pub fn targets(i: ListIndex) -> impl Iterator<Item = ListIndex> {
-    (0..pointers(i)).map(move |k| i - (1 << k))
+    (0..pointers(i)).map(move |k| i.target(k))
 }
 
 /// Offset in bytes of the first data byte in block `i`.
+#[expect(clippy::arithmetic_side_effects, reason = "it is at most 4 * 32")]
 pub fn data_offset(i: ListIndex) -> u32 {
     4 * pointers(i)
 }
@@ -106,18 +120,27 @@ pub fn data_offset(i: ListIndex) -> u32 {
 /// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. In
 /// smaller blocks, the result may be off by one; then the offset is outside the data of the block.
 /// DESIGN.md of littlefs has the same formula.
+///
+/// A block has 104 bytes or more, so nothing here overflows, whatever `pos` is:
+///
+/// - The estimate `e = pos / b` is at most `2^32 / 96`, and has at most 26 bits.
+/// - `c = 4 * (popcount(e - 1) + 2)` is subtracted from `pos`. That is 8 if `e` is 1, and at most
+///   112 otherwise, less than `2b`. So `i` is `e`, `e - 1` or `e - 2`, and `b * i <= pos - c`.
+/// - Then `4 * popcount(i)` is subtracted, which is at most `c`. For `e` and `e - 1` this is clear.
+///   `i` is `e - 2` only if `c > b`. Then at most 3 of the 26 bits of `e - 1` are not set, so `e -
+///   2` has at most 2 more bits set than `e - 1`.
+/// - As `i` has at most 26 bits, `data_offset(i)` is at most 104.
+#[expect(clippy::arithmetic_side_effects, reason = "the list above shows why none overflows")]
 pub fn locate(block_size: u32, pos: u32) -> (ListIndex, u32) {
-    let b = u64::from(block_size) - 8;
-    let pos = u64::from(pos);
-    // the estimate
-    let i = pos / b;
-    if i == 0 {
-        return (ListIndex::FIRST, pos as u32);
+    let b = block_size - 8;
+    let estimate = pos / b;
+    if estimate == 0 {
+        return (ListIndex::FIRST, pos);
     }
     // the formula, with the estimate on its right side
-    let i = (pos - 4 * (u64::from((i - 1).count_ones()) + 2)) / b;
-    let off = (pos - b * i - 4 * u64::from(i.count_ones())) as u32;
-    let i = ListIndex(i as u32);
+    let i = (pos - 4 * ((estimate - 1).count_ones() + 2)) / b;
+    let off = pos - b * i - 4 * i.count_ones();
+    let i = ListIndex(i);
     if off >= block_size {
         (i + 1, off - block_size + data_offset(i + 1))
     } else if off < data_offset(i) {
@@ -128,6 +151,7 @@ pub fn locate(block_size: u32, pos: u32) -> (ListIndex, u32) {
 }
 
 /// The position in the file of the first data byte of block `i`.
+#[expect(clippy::arithmetic_side_effects, reason = "less than 2^32 * 2^32, as b is that less 8")]
 pub fn start(block_size: u32, i: ListIndex) -> u64 {
     if i == ListIndex::FIRST {
         return 0;
@@ -140,13 +164,16 @@ pub fn start(block_size: u32, i: ListIndex) -> u64 {
 pub fn blocks(block_size: u32, size: u32) -> u32 {
     match size.checked_sub(1) {
         None => 0,
-        Some(last) => locate(block_size, last).0.0 + 1,
+        Some(last) => (locate(block_size, last).0 + 1).0,
     }
 }
 
 /// How many blocks hold the bytes from position `from` of a file of `size` bytes.
 pub fn blocks_from(block_size: u32, size: u32, from: u32) -> u32 {
-    if from < size { blocks(block_size, size) - locate(block_size, from).0.0 } else { 0 }
+    if from >= size {
+        return 0;
+    }
+    ListIndex(blocks(block_size, size)) - locate(block_size, from).0
 }
 
 #[cfg(test)]
@@ -163,6 +190,22 @@ mod tests {
                     assert_eq!(locate(bs, pos), (i, data_offset(i)), "block {i} of {bs}");
                     assert_eq!(locate(bs, pos - 1), (i - 1, bs - 1), "block {i} of {bs}");
                 }
+            }
+        }
+    }
+
+    /// An image can claim such sizes. In the tests, an overflow is a panic.
+    #[test]
+    fn positions_beyond_the_largest_file_do_not_overflow() {
+        for bs in [104, 108, 112, 128, 4096, crate::bd::BLOCK_SIZE_MAX] {
+            let b = u64::from(bs - 8);
+            let powers = (0..=25).map(|k| 1 << k);
+            // where many bits are set, and where few are
+            let indices = powers.flat_map(|power| [power, (1 << 25) - power, (1 << 26) - power]);
+            for pos in indices.flat_map(|i: u64| (i * b).saturating_sub(130)..i * b + 130) {
+                let pos = u32::try_from(pos).unwrap_or(u32::MAX);
+                let (i, off) = locate(bs, pos);
+                assert!(off < 2 * bs && i.0 < 1 << 26, "byte {pos}: {off} in block {i} of {bs}");
             }
         }
     }

@@ -3,7 +3,10 @@
 //! [`super::log`] computes what a block holds in the end. This module keeps every step that led to
 //! it.
 
-use super::{Tag, crc, read_u32_le, tag};
+use std::ops::Range;
+
+use super::num::{saturate, widen};
+use super::{Tag, crc, read_u32_be, read_u32_le, tag};
 
 /// A tag and its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,11 +18,18 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// The places of its data, in bytes from the start of the block. `None` if there is no such
+    /// place in any block.
+    fn range(self) -> Option<Range<u32>> {
+        let start = self.off.checked_add(4)?;
+        Some(start..start.checked_add(self.tag.size())?)
+    }
+
     /// The data of the tag in `block`, the block it stands in. Empty if the data does not fit
     /// there.
     pub fn data(self, block: &[u8]) -> &[u8] {
-        let from = self.off as usize + 4;
-        block.get(from..from + self.tag.size() as usize).unwrap_or_default()
+        let range = self.range().map(|range| widen(range.start)..widen(range.end));
+        range.and_then(|range| block.get(range)).unwrap_or_default()
     }
 }
 
@@ -108,21 +118,23 @@ impl Dissection {
         let (mut off, mut start, mut ptag) = (4, 0, tag::FIRST);
         let mut ids = Ids::default();
         let stop = loop {
-            let Some(raw) = bytes.get(off..off + 4) else { break Stop::Full };
-            let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
+            let Some(word) = read_u32_be(bytes, widen(off)) else { break Stop::Full };
+            let t = Tag(word ^ ptag);
             if !t.is_valid() {
                 break Stop::Invalid;
             }
-            let next = off + 4 + t.size() as usize;
-            if next > bytes.len() {
+            let placed = Placed { off, tag: t };
+            let Some(Range { start: data_at, end: next }) = placed.range() else {
+                break Stop::TooLong;
+            };
+            if widen(next) > bytes.len() {
                 break Stop::TooLong;
             }
-            open.push(Placed { off: off as u32, tag: t });
+            open.push(placed);
             ptag = t.0;
-            off += 4;
             if t.is_ccrc() {
-                let Some(stored) = read_u32_le(bytes, off) else { break Stop::TooLong };
-                let computed = crc::crc(crc::SEED, &bytes[start..off]);
+                let Some(stored) = read_u32_le(bytes, widen(data_at)) else { break Stop::TooLong };
+                let computed = crc::crc(crc::SEED, &bytes[widen(start)..widen(data_at)]);
                 if stored != computed {
                     break Stop::Mismatch { stored, computed };
                 }
@@ -130,16 +142,16 @@ impl Dissection {
                     break Stop::TooManyIds;
                 }
                 let tags = std::mem::take(&mut open);
-                let forward = forward(&tags, bytes, next);
-                let (from, end) = (start as u32, next as u32);
-                commits.push(Commit { start: from, end, tags, stored, computed, forward });
+                let forward = forward(&tags, bytes, widen(next));
+                commits.push(Commit { start, end: next, tags, stored, computed, forward });
                 ptag ^= u32::from(t.chunk() & 1) << 31;
                 start = next;
             }
             off = next;
         };
         let end = commits.last().map_or(0, |commit| commit.end);
-        let written = bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| at as u32 + 1);
+        let written =
+            bytes.iter().rposition(|&b| b != 0xff).map_or(0, |at| saturate(at).saturating_add(1));
         Some(Self { rev, commits, open, stop, end, erased_from: written.max(end) })
     }
 
@@ -196,9 +208,9 @@ impl Dissection {
             }
         }
         let mut effects = vec![None; tags.len()];
-        for (id, slot) in slots.iter().enumerate() {
+        for (id, slot) in (0..).zip(&slots) {
             for &at in slot {
-                effects[at] = Some(id as u16);
+                effects[at] = Some(id);
             }
         }
         for at in last.into_iter().flatten() {
@@ -226,7 +238,7 @@ impl Ids {
     /// Count a commit. Returns false if it creates more entries than there are ids.
     fn take(&mut self, tags: &[Placed]) -> bool {
         let created = tags.iter().filter(|p| p.tag.type3() == tag::CREATE).count();
-        if created + self.count > usize::from(tag::ID_NONE) {
+        if created.saturating_add(self.count) > usize::from(tag::ID_NONE) {
             return false;
         }
         for t in tags.iter().map(|placed| placed.tag) {
@@ -235,9 +247,9 @@ impl Ids {
             match (t.type1(), t.type3()) {
                 (tag::NAME, _) if has_id => self.count = self.count.max(id + 1),
                 (_, tag::CREATE) if has_id && self.count < usize::from(tag::ID_NONE) => {
-                    self.count = self.count.max(id) + 1;
+                    self.count = self.count.max(id).saturating_add(1);
                 }
-                (_, tag::DELETE) if id < self.count => self.count -= 1,
+                (_, tag::DELETE) if id < self.count => self.count = self.count.saturating_sub(1),
                 _ => {}
             }
         }
@@ -250,7 +262,7 @@ fn forward(tags: &[Placed], bytes: &[u8], end: usize) -> Option<Forward> {
     let placed = tags.iter().rev().find(|placed| placed.tag.type3() == tag::FCRC)?;
     let data = placed.data(bytes);
     let (size, stored) = (read_u32_le(data, 0)?, read_u32_le(data, 4)?);
-    let behind = bytes.get(end..).and_then(|rest| rest.get(..size as usize));
+    let behind = bytes.get(end..).and_then(|rest| rest.get(..widen(size)));
     Some(Forward { size, stored, computed: behind.map(|rest| crc::crc(crc::SEED, rest)) })
 }
 

@@ -11,6 +11,7 @@
 
 use std::ops::ControlFlow;
 
+use super::num::widen;
 use super::{BLOCK_NULL, ListIndex, ctz, read_u32_le};
 use crate::bd::Geometry;
 
@@ -128,7 +129,8 @@ impl Named {
 
 /// The pointers in `bytes`, the first bytes of block `index` of a list.
 pub fn pointers(index: ListIndex, bytes: &[u8]) -> impl Iterator<Item = u32> {
-    (0..ctz::pointers(index) as usize).map_while(|k| read_u32_le(bytes, 4 * k))
+    let words = bytes.chunks_exact(4).take(widen(ctz::pointers(index)));
+    words.map_while(|word| read_u32_le(word, 0))
 }
 
 /// Read the pointers at the start of the block `at` of a list. The first block has none, so it is
@@ -141,7 +143,7 @@ pub fn read_pointers<E>(
     read: impl FnOnce(u32, u32, &mut [u8]) -> Result<(), E>,
 ) -> Result<Vec<u32>, E> {
     let mut bytes = [0; 4 * POINTERS_MAX];
-    let bytes = bytes.get_mut(..ctz::data_offset(at.index) as usize).unwrap_or_default();
+    let bytes = bytes.get_mut(..widen(ctz::data_offset(at.index))).unwrap_or_default();
     if !bytes.is_empty() {
         read(at.block, 0, bytes)?;
     }
@@ -179,19 +181,18 @@ pub fn follow<E>(
             return Ok(());
         }
         let mut bytes = [0; 4 * POINTERS_MAX];
-        let bytes = bytes.get_mut(..ctz::data_offset(index) as usize).unwrap_or_default();
+        let bytes = bytes.get_mut(..widen(ctz::data_offset(index))).unwrap_or_default();
         if !bytes.is_empty() {
             read(block, 0, bytes).map_err(|error| Broken::Unreadable { at, error })?;
         }
         let mut found = [BLOCK_NULL; POINTERS_MAX];
-        let mut count = 0;
         let mut agrees = named.agrees(at);
-        for (k, (target, pointer)) in ctz::targets(index).zip(pointers(index, bytes)).enumerate() {
+        let targets = ctz::targets(index).zip(pointers(index, bytes));
+        for ((k, (target, pointer)), place) in targets.enumerate().zip(&mut found) {
             agrees &= named.name(k, Place { index: target, block: pointer });
-            found[k] = pointer;
-            count = k + 1;
+            *place = pointer;
         }
-        let pointers = found.get(..count).unwrap_or_default();
+        let pointers = found.get(..widen(ctz::pointers(index))).unwrap_or_default();
         if visit(Met::Pointers { at, pointers, agrees }).is_break() {
             return Ok(());
         }
@@ -214,7 +215,7 @@ impl Circle {
         if self.noted == Some(block) {
             return true;
         }
-        self.seen += 1;
+        self.seen = self.seen.saturating_add(1);
         if self.seen.is_power_of_two() {
             self.noted = Some(block);
         }
@@ -296,8 +297,9 @@ pub fn seek<E>(
     while at.index > target {
         let skip = (at.index - target).ilog2().min(at.index.0.trailing_zeros());
         let mut bytes = [0; 4];
-        read(at.block, 4 * skip, &mut bytes).map_err(|error| Broken::Unreadable { at, error })?;
-        at = Place { index: at.index - (1 << skip), block: u32::from_le_bytes(bytes) };
+        let off = skip.saturating_mul(4);
+        read(at.block, off, &mut bytes).map_err(|error| Broken::Unreadable { at, error })?;
+        at = Place { index: at.index.target(skip), block: u32::from_le_bytes(bytes) };
         if at.block >= geometry.block_count {
             return Err(Broken::Outside(at));
         }

@@ -6,8 +6,10 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::num::{low32, widen};
 use super::part::Part;
 use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
+use crate::bd::BLOCK_SIZE_MAX;
 use ids::Ids;
 pub use ids::{Packed, PackedEntry};
 
@@ -171,10 +173,11 @@ impl Replay<'_> {
         seen: &mut impl FnMut(&Self, Step<'_>),
     ) {
         self.log.seed = crc::crc(self.log.seed, &sum.to_le_bytes());
-        self.log.commits += 1;
+        self.log.commits = self.log.commits.saturating_add(1);
         self.log.fcrc = None;
         for &(t, at) in commit {
-            let data = &self.bytes[at as usize..(at + t.size()) as usize];
+            let start = widen(at);
+            let data = &self.bytes[start..start.saturating_add(widen(t.size()))];
             self.apply(t, at, data);
             seen(self, Step::Tag(t, data));
         }
@@ -237,7 +240,7 @@ fn replay_packed(
         Parsed::NeedMore => Parsed::NeedMore,
         Parsed::Empty => Parsed::Empty,
         Parsed::Log((log, ids)) => {
-            let end = bytes.len().min(log.off as usize);
+            let end = bytes.len().min(widen(log.off));
             Parsed::Log(log.map(|()| ids.pack(bytes[..end].into())))
         }
     }
@@ -249,8 +252,9 @@ fn replay_ids(
     block_size: usize,
     mut seen: impl FnMut(&Replay<'_>, Step<'_>),
 ) -> Parsed<(Log<()>, Ids)> {
-    let block = Block { bytes: &bytes[..block_size.min(bytes.len())], size: block_size };
-    let bytes = block.bytes;
+    let size = block_size.min(widen(BLOCK_SIZE_MAX));
+    let bytes = &bytes[..bytes.len().min(size)];
+    let block = Block { bytes, size };
     let Some(rev) = read_u32_le(bytes, 0) else {
         return if block.is_partial() { Parsed::NeedMore } else { Parsed::Empty };
     };
@@ -262,7 +266,11 @@ fn replay_ids(
             Next::NeedMore => return Parsed::NeedMore,
             Next::End => break,
             // a tag cannot hold so many ids
-            Next::Commit(c) if c.creates + now.ids.len() > usize::from(tag::ID_NONE) => break,
+            Next::Commit(c)
+                if c.creates > usize::from(tag::ID_NONE).saturating_sub(now.ids.len()) =>
+            {
+                break;
+            }
             Next::Commit(commit) => {
                 now.apply_commit(&tags, commit.sum, &mut seen);
                 now.log.off = commit.end;
@@ -283,7 +291,7 @@ fn replay_ids(
 struct Block<'a> {
     /// All bytes of the block, or the first ones.
     bytes: &'a [u8],
-    /// How many bytes the block has.
+    /// How many bytes the block has, at most [`BLOCK_SIZE_MAX`].
     size: usize,
 }
 
@@ -313,29 +321,33 @@ impl Block<'_> {
     /// Read the commit at byte `start`, and replace `tags` by its tags, each with the place of its
     /// data. They may be applied only if this returns a commit, because a torn commit must not have
     /// any effect. `etag` is that of the commit before it.
+    #[expect(
+        clippy::arithmetic_side_effects,
+        reason = "`off` is at most `BLOCK_SIZE_MAX`, far below 2^32, and each tag creates one id"
+    )]
     fn read_commit(&self, start: u32, etag: u32, tags: &mut Vec<(Tag, u32)>) -> Next {
         tags.clear();
         let (mut ptag, mut creates) = (etag, 0);
         // the revision count is part of the first commit
-        let mut off = start.max(4) as usize;
+        let mut off = widen(start.max(4));
         loop {
-            let Some(raw) = self.bytes.get(off..off + 4) else {
+            let data_at = off + 4;
+            let Some(raw) = self.bytes.get(off..data_at) else {
                 return if self.is_partial() { Next::NeedMore } else { Next::End };
             };
             let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
-            let data_at = off + 4;
-            let next = data_at + t.size() as usize;
+            let next = data_at + widen(t.size());
             if !t.is_valid() || next > self.size {
                 return Next::End;
             }
             if t.is_ccrc() {
-                return self.check_commit(start as usize, t, data_at, creates);
+                return self.check_commit(widen(start), t, data_at, creates);
             }
             if next > self.bytes.len() {
                 return Next::NeedMore;
             }
             creates += usize::from(t.type3() == tag::CREATE);
-            tags.push((t, data_at as u32));
+            tags.push((t, low32(data_at)));
             (off, ptag) = (next, t.0);
         }
     }
@@ -343,14 +355,14 @@ impl Block<'_> {
     /// Check the commit at byte `start`. Its last tag is `t`, whose data, the CRC, is at byte `at`.
     fn check_commit(&self, start: usize, t: Tag, at: usize, creates: usize) -> Next {
         let Some(stored) = read_u32_le(self.bytes, at) else {
-            let in_block = at + 4 <= self.size;
+            let in_block = at.saturating_add(4) <= self.size;
             return if self.is_partial() && in_block { Next::NeedMore } else { Next::End };
         };
         let sum = crc::crc(crc::SEED, &self.bytes[start..at]);
         if stored != sum {
             return Next::End;
         }
-        let end = at as u32 + t.size();
+        let end = low32(at).saturating_add(t.size());
         let etag = t.0 ^ (u32::from(t.chunk() & 1) << 31);
         Next::Commit(Commit { sum, creates, end, etag })
     }
@@ -422,7 +434,7 @@ pub fn order_as_c(log: &Log, bytes: &[u8]) -> Option<Vec<u16>> {
             doubles.insert(&*e.name);
         }
     }
-    let mut order: Vec<u16> = (0..log.entries.len() as u16).collect();
+    let mut order: Vec<u16> = (0..).take(log.entries.len()).collect();
     let mut changed = false;
     for name in doubles {
         let found = find_as_c(bytes, name).and_then(|id| order.iter().position(|&o| o == id));

@@ -7,6 +7,8 @@ use std::hash::{Hash, Hasher};
 use std::ops::{Deref, Range};
 use std::sync::Arc;
 
+use super::num::widen;
+
 /// A slice that is either a part of a whole, which other parts share, or has its own memory.
 ///
 /// It can be read like a slice. A change gives it its own memory. Until then it keeps the whole in
@@ -24,7 +26,7 @@ impl<T> Part<T> {
     /// The elements in `range` of `whole`; none if `range` goes beyond its end.
     pub fn of(whole: &Arc<[T]>, range: Range<u32>) -> Self {
         let Range { start, end } = range;
-        if start >= end || end as usize > whole.len() {
+        if start >= end || widen(end) > whole.len() {
             return Self::default();
         }
         Self(Held::Of(Arc::clone(whole), start, end))
@@ -70,14 +72,16 @@ impl<T: Clone> Part<T> {
     }
 }
 
-/// Copy the elements of some parts into one new whole, which these parts share.
+/// Copy the elements of some parts into one new whole, which these parts share. What does not fit
+/// into the indices of a part stays as it is.
 pub fn gather<'a, T: Clone + 'a>(parts: impl Iterator<Item = &'a mut Part<T>>) {
     let parts: Vec<&mut Part<T>> = parts.collect();
     let whole: Vec<T> = parts.iter().flat_map(|part| part.iter().cloned()).collect();
     let whole: Arc<[T]> = whole.into();
-    let mut start = 0;
+    let mut start = 0_u32;
     for part in parts {
-        let end = start + part.len() as u32;
+        let len = u32::try_from(part.len()).ok();
+        let Some(end) = len.and_then(|len| start.checked_add(len)) else { return };
         *part = Part::of(&whole, start..end);
         start = end;
     }
@@ -89,7 +93,7 @@ impl<T> Deref for Part<T> {
     fn deref(&self) -> &[T] {
         match &self.0 {
             Held::Of(whole, start, end) => {
-                whole.get(*start as usize..*end as usize).unwrap_or_default()
+                whole.get(widen(*start)..widen(*end)).unwrap_or_default()
             }
             Held::Own(own) => own,
         }

@@ -13,7 +13,9 @@ use super::entry::Content;
 #[cfg(any(test, feature = "internals"))]
 use super::log::{self, Parsed};
 use super::log::{Log, Packed};
+use super::num::widen;
 use super::{crc, read_u32_le, tag};
+use crate::bd::{self, Geometry};
 use crate::error::SuperblockFault;
 
 /// Name of the superblock entry.
@@ -54,7 +56,8 @@ impl Superblock {
 
     /// The size of the filesystem in bytes.
     pub fn size(&self) -> u64 {
-        u64::from(self.block_size) * u64::from(self.block_count)
+        let &Self { block_size, block_count, .. } = self;
+        Geometry { block_size, block_count }.size()
     }
 
     /// The superblock in `b`. A limit of 0 means the limit of the format, which is also the most
@@ -165,6 +168,8 @@ const V1_ENTRY_AT: usize = 16;
 pub const V1_ENTRY: [u8; 4] = [0x2e, 20, 0, 8];
 /// Where that entry ends.
 const V1_ENTRY_END: usize = 48;
+/// Where the CRC ends that follows directly.
+const V1_LEN_MIN: u32 = 52;
 /// The bit in the size of a block which says that the directory continues in another pair.
 const V1_CONTINUES: u32 = 0x8000_0000;
 /// The smallest block size that the driver of version 1 supports, in bytes.
@@ -181,11 +186,11 @@ pub fn version1_len(block: &[u8]) -> Option<usize> {
         && entry.ends_with(MAGIC)
         && version >> 16 == 1
         && version <= VERSION_1_1
-        && (V1_BLOCK_SIZE_MIN..=crate::bd::BLOCK_SIZE_MAX).contains(&block_size)
-        && (2..=crate::bd::BLOCK_COUNT_MAX).contains(&block_count)
-        && (V1_ENTRY_END as u32 + 4..=block_size).contains(&len)
+        && (V1_BLOCK_SIZE_MIN..=bd::BLOCK_SIZE_MAX).contains(&block_size)
+        && (2..=bd::BLOCK_COUNT_MAX).contains(&block_count)
+        && (V1_LEN_MIN..=block_size).contains(&len)
         && [word(4)?, word(8)?].iter().all(|&root| root < block_count);
-    plausible.then_some(len as usize)
+    plausible.then_some(widen(len))
 }
 
 /// The superblock of version 1 in a block, and the revision of the block. All fields must be right:

@@ -9,6 +9,8 @@
 //!  '------------------------------ invalid
 //! ```
 
+use super::num::{low8, low16};
+
 /// The id in tags that belong to the pair and not to an entry.
 pub const ID_NONE: u16 = 0x3ff;
 /// The length that marks a deleted attribute.
@@ -75,7 +77,7 @@ impl Tag {
 
     /// The 11-bit type.
     pub fn type3(self) -> u16 {
-        ((self.0 >> 20) & 0x7ff) as u16
+        low16((self.0 >> 20) & 0x7ff)
     }
 
     /// The 3-bit type, in the form of a type3 with chunk 0.
@@ -85,7 +87,7 @@ impl Tag {
 
     /// The low 8 bits of the type.
     pub fn chunk(self) -> u8 {
-        (self.0 >> 20) as u8
+        low8(self.0 >> 20)
     }
 
     /// Whether this is the CRC of a commit, whatever its chunk.
@@ -125,7 +127,7 @@ impl Tag {
 
     /// The id.
     pub fn id(self) -> u16 {
-        ((self.0 >> 10) & 0x3ff) as u16
+        low16((self.0 >> 10) & 0x3ff)
     }
 
     /// Whether the tag marks an attribute as deleted.

@@ -1,11 +1,14 @@
 //! Metadata blocks on the device: reading a pair, and writing one of its blocks.
 
+#![cfg_attr(not(test), deny(clippy::as_conversions, clippy::arithmetic_side_effects))]
+
 use std::sync::Arc;
 
 use super::LogEnd;
 use crate::bd::{BlockDevice, Geometry, IoResult};
 use crate::disk::commit::Commit;
 use crate::disk::log::{self, Log, Packed, Parsed};
+use crate::disk::num::widen;
 use crate::disk::{Pair, Superblock, read_u32_le, rev_newer};
 use crate::error::{Corrupt, Error, IoError, IoOp, Result};
 
@@ -34,6 +37,11 @@ impl Fetched<Log<Packed>> {
     }
 }
 
+/// Bytes per block.
+fn block_size(dev: &dyn BlockDevice) -> usize {
+    widen(dev.geometry().block_size)
+}
+
 /// Whether both addresses are blocks of the image, and are different.
 pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     let [a, b] = pair.0;
@@ -50,7 +58,7 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
 
 /// Like [`read_log`], for callers that may not need the entries.
 fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
-    let mut bytes = vec![0; FIRST_READ.min(dev.geometry().block_size as usize)];
+    let mut bytes = vec![0; FIRST_READ.min(block_size(dev))];
     dev.read(block, 0, &mut bytes)?;
     parse_log(dev, block, bytes)
 }
@@ -64,7 +72,7 @@ pub fn read_known(dev: &dyn BlockDevice, pair: Pair, end: LogEnd) -> Result<Log<
     // The last tag may give a length that is up to four bytes shorter than its CRC. One more tag
     // could fit into that space, but not its CRC, so no further commit is read.
     let len = dev.geometry().block_size.min(end.off.saturating_add(4));
-    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, len as usize).collect();
+    let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, widen(len)).collect();
     if let Some(bytes) = Arc::get_mut(&mut bytes) {
         dev.read(pair.0[0], 0, bytes)?;
     }
@@ -78,10 +86,10 @@ fn parse_log(
     block: u32,
     mut bytes: Vec<u8>,
 ) -> IoResult<Option<Log<Packed>>> {
-    let block_size = dev.geometry().block_size as usize;
+    let block_size = block_size(dev);
     loop {
         match log::parse_packed(&bytes, block_size) {
-            Parsed::NeedMore => bytes.resize((bytes.len() * 4).min(block_size), 0),
+            Parsed::NeedMore => bytes.resize(bytes.len().saturating_mul(4).min(block_size), 0),
             Parsed::Empty => return Ok(None),
             Parsed::Log(log) => return Ok(Some(log)),
         }
@@ -154,12 +162,12 @@ fn fetch_at_once(
     pair: Pair,
     buffer: &mut Vec<u8>,
 ) -> Option<Fetched<Log<Packed>>> {
-    let block_size = dev.geometry().block_size as usize;
+    let block_size = block_size(dev);
     let [a, b] = pair.0;
     if a.abs_diff(b) != 1 || block_size > FIRST_READ {
         return None;
     }
-    buffer.resize(2 * block_size, 0);
+    buffer.resize(block_size.saturating_mul(2), 0);
     dev.read(a.min(b), 0, buffer).ok()?;
     let (low, high) = buffer.split_at(block_size);
     let (of_a, of_b) = if a < b { (low, high) } else { (high, low) };
@@ -191,16 +199,11 @@ pub fn read_rev(dev: &dyn BlockDevice, block: u32) -> u32 {
 /// a later commit would make valid.
 pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
     let block_size = dev.geometry().block_size;
-    let mut buf = vec![0; CHUNK.min(block_size as usize)];
-    let mut at = off;
-    while at < block_size {
-        let n = buf.len().min((block_size - at) as usize);
-        if dev.read(block, at, &mut buf[..n]).is_err() || buf[..n].iter().any(|&b| b != 0xff) {
-            return false;
-        }
-        at += n as u32;
-    }
-    true
+    let mut buf = vec![0; CHUNK.min(widen(block_size))];
+    (off..block_size).step_by(CHUNK).all(|at| {
+        let n = buf.len().min(widen(block_size.saturating_sub(at)));
+        dev.read(block, at, &mut buf[..n]).is_ok() && buf[..n].iter().all(|&b| b == 0xff)
+    })
 }
 
 /// Write an encoded commit into `block`, and read it back if the device needs that.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::RawEntry;
 use crate::disk::entry::Content;
+use crate::disk::num::{low8, low16, saturate, widen};
 use crate::disk::{Part, Tag, tag};
 
 /// The index that ends a chain of attributes.
@@ -27,20 +28,26 @@ impl Field {
 
     /// The data of a tag has at most 1022 bytes, so its length fits.
     fn new(t: Tag, at: u32) -> Self {
-        Self { at, len: t.size() as u16, ty: t.type3() }
+        Self { at, len: low16(t.size()), ty: t.type3() }
     }
 
     fn ty(self) -> Option<u16> {
         (self.ty != Self::NO_TYPE).then_some(self.ty)
     }
 
+    /// The type of an attribute, which is the chunk of its tag.
+    fn attr_type(self) -> u8 {
+        low8(self.ty.into())
+    }
+
     fn bytes(self, block: &[u8]) -> &[u8] {
-        let start = self.at as usize;
-        block.get(start..start + usize::from(self.len)).unwrap_or_default()
+        let start = widen(self.at);
+        block.get(start..start.saturating_add(self.len.into())).unwrap_or_default()
     }
 
     fn part(self, block: &Arc<[u8]>) -> Part {
-        Part::of(block, self.at..self.at + u32::from(self.len))
+        // a range that wrapped around would be empty, and no block is so large
+        Part::of(block, self.at..self.at.wrapping_add(self.len.into()))
     }
 }
 
@@ -145,10 +152,10 @@ impl Ids {
     pub fn set_attr(&mut self, t: Tag, at: u32) {
         let Some(slot) = self.slots.get_mut(usize::from(t.id())) else { return };
         let (mut last, mut next) = (END, slot.attrs);
-        while let Some(&attr) = self.attrs.get(next as usize) {
+        while let Some(&attr) = self.attrs.get(widen(next)) {
             if attr.data.ty != t.type3() {
                 last = next;
-            } else if let Some(before) = self.attrs.get_mut(last as usize) {
+            } else if let Some(before) = self.attrs.get_mut(widen(last)) {
                 before.next = attr.next;
             } else {
                 slot.attrs = attr.next;
@@ -156,8 +163,8 @@ impl Ids {
             next = attr.next;
         }
         if !t.is_deleted() {
-            let new = self.attrs.len() as u32;
-            match self.attrs.get_mut(last as usize) {
+            let new = saturate(self.attrs.len());
+            match self.attrs.get_mut(widen(last)) {
                 Some(before) => before.next = new,
                 None => slot.attrs = new,
             }
@@ -170,7 +177,7 @@ impl Ids {
         let slot = *self.slots.get(id)?;
         let copy = |field: Field| Part::from(field.bytes(block));
         let attrs: Vec<(u8, Part)> =
-            attrs_of(slot, &self.attrs).map(|attr| (attr.ty as u8, copy(attr))).collect();
+            attrs_of(slot, &self.attrs).map(|attr| (attr.attr_type(), copy(attr))).collect();
         Some(RawEntry {
             name_type: slot.name.ty(),
             name: copy(slot.name),
@@ -187,7 +194,7 @@ impl Ids {
 
 /// The attributes of one id.
 fn attrs_of(slot: Slot, attrs: &[Attr]) -> impl Iterator<Item = Field> {
-    let get = |at: u32| attrs.get(at as usize).copied();
+    let get = |at: u32| attrs.get(widen(at)).copied();
     std::iter::successors(get(slot.attrs), move |attr| get(attr.next)).map(|attr| attr.data)
 }
 
@@ -225,12 +232,15 @@ impl Packed {
     pub fn attrs(&self) -> impl Iterator<Item = (u8, u16)> {
         let entries = if self.attrs.is_empty() { &[][..] } else { &*self.slots };
         let filled = entries.iter().filter(|slot| !slot.is_empty());
-        filled.flat_map(|&slot| attrs_of(slot, &self.attrs)).map(|attr| (attr.ty as u8, attr.len))
+        filled
+            .flat_map(|&slot| attrs_of(slot, &self.attrs))
+            .map(|attr| (attr.attr_type(), attr.len))
     }
 
     /// How many bytes of memory it takes.
     pub fn footprint(&self) -> usize {
-        self.block.len() + size_of_val(&*self.slots) + size_of_val(&*self.attrs)
+        let places = size_of_val(&*self.slots).saturating_add(size_of_val(&*self.attrs));
+        self.block.len().saturating_add(places)
     }
 
     /// Whether others share the bytes of the log.
@@ -246,9 +256,10 @@ impl Packed {
             self.iter().for_each(|entry| all.extend(entry.attr_parts()));
         }
         let all: Arc<[(u8, Part)]> = all.into();
-        let mut start = 0;
+        let mut start = 0_u32;
         let entry = |entry: PackedEntry<'_>| {
-            let end = start + attrs_of(entry.slot, &self.attrs).count() as u32;
+            let count = attrs_of(entry.slot, &self.attrs).count();
+            let end = start.saturating_add(saturate(count));
             let attrs = Part::of(&all, start..end);
             start = end;
             RawEntry {
@@ -304,7 +315,7 @@ impl<'a> PackedEntry<'a> {
     /// User attributes: type and data, in the bytes that the entries of the log share.
     pub fn attr_parts(self) -> impl Iterator<Item = (u8, Part)> {
         let block = &self.packed.block;
-        attrs_of(self.slot, &self.packed.attrs).map(|attr| (attr.ty as u8, attr.part(block)))
+        attrs_of(self.slot, &self.packed.attrs).map(|attr| (attr.attr_type(), attr.part(block)))
     }
 }
 
