@@ -1,6 +1,6 @@
 //! Writing a commit: tags, padding, forward CRC and CRC (SPEC: `0x5xx` CRC, `0x5ff` FCRC).
 
-use super::num::{low16, saturate, widen};
+use super::num::{low16, low32, widen};
 use super::{GState, Tag, Tail, align_up, crc, tag};
 
 /// Bytes that every commit keeps free for its last CRC tag and the CRC.
@@ -40,7 +40,7 @@ const COMPACTED_SIZE: u32 = 4096;
 impl Commit {
     /// Offset of the byte after the commit.
     pub fn end(&self) -> u32 {
-        self.start.saturating_add(saturate(self.bytes.len()))
+        self.start.saturating_add(low32(self.bytes.len()))
     }
 }
 
@@ -53,6 +53,8 @@ pub struct Writer {
     layout: Layout,
     start: u32,
     bytes: Vec<u8>,
+    /// How many bytes there may be before the last CRC tag, which must always fit.
+    limit: usize,
     ptag: u32,
     full: bool,
 }
@@ -60,26 +62,31 @@ pub struct Writer {
 impl Writer {
     /// Begin a commit behind others, at byte `off`. `etag` is that of the commit before it.
     pub fn append(layout: Layout, off: u32, etag: u32) -> Self {
-        let bytes = Vec::with_capacity(USUAL_SIZE);
-        Self { layout, start: off, bytes, ptag: etag, full: false }
+        Self::new(layout, off, etag, Vec::with_capacity(USUAL_SIZE))
     }
 
     /// Begin the first commit of an erased block. It starts with the revision count.
     pub fn compact(layout: Layout, rev: u32) -> Self {
         let mut bytes = Vec::with_capacity(widen(layout.block_size.min(COMPACTED_SIZE)));
         bytes.extend_from_slice(&rev.to_le_bytes());
-        Self { layout, start: 0, bytes, ptag: tag::FIRST, full: false }
+        Self::new(layout, 0, tag::FIRST, bytes)
+    }
+
+    fn new(layout: Layout, start: u32, ptag: u32, bytes: Vec<u8>) -> Self {
+        let limit = layout.block_size.checked_sub(CRC_SIZE).and_then(|end| end.checked_sub(start));
+        let full = limit.is_none();
+        Self { layout, start, bytes, limit: widen(limit.unwrap_or(0)), ptag, full }
     }
 
     /// Offset in the block of the next byte.
     fn off(&self) -> u32 {
-        self.start.saturating_add(saturate(self.bytes.len()))
+        self.start.saturating_add(low32(self.bytes.len()))
     }
 
     /// Add a tag with its data. `type3` is its 11-bit type.
     pub fn tag(&mut self, type3: u16, id: u16, data: &[u8]) {
         debug_assert!(data.len() <= widen(tag::LEN_MAX));
-        self.put(Tag::new(type3, id, low16(saturate(data.len()))), data);
+        self.put(Tag::new(type3, id, low16(low32(data.len()))), data);
     }
 
     /// Mark the user attribute `ty` of `id` as deleted.
@@ -99,10 +106,9 @@ impl Writer {
     }
 
     fn put(&mut self, t: Tag, data: &[u8]) {
-        // the last CRC must always fit, and what is too long for a tag fits nowhere
-        let len = saturate(data.len());
-        let end = self.off().saturating_add(TAG_SIZE + CRC_SIZE).saturating_add(len);
-        if end > self.layout.block_size || len > tag::LEN_MAX {
+        let room = self.limit.saturating_sub(self.bytes.len());
+        // what is too long for a tag fits nowhere
+        if data.len() > widen(tag::LEN_MAX) || data.len().saturating_add(widen(TAG_SIZE)) > room {
             self.full = true;
             return;
         }
@@ -125,7 +131,7 @@ impl Writer {
     /// [`BlockFull`] if the commit does not fit into the rest of the block.
     pub fn finish(mut self) -> Result<Commit, BlockFull> {
         let Layout { block_size, prog_size, fcrc } = self.layout;
-        if self.full || self.off().saturating_add(CRC_SIZE) > block_size {
+        if self.full || self.bytes.len() > self.limit {
             return Err(BlockFull);
         }
         let end = align_up(self.off().saturating_add(END_SIZE).min(block_size), prog_size);
@@ -220,6 +226,9 @@ mod tests {
     #[test]
     fn a_commit_that_does_not_fit_says_so() {
         let layout = Layout { block_size: 128, prog_size: 16, fcrc: false };
+        for (off, fits) in [(112, true), (120, true), (121, false), (128, false), (144, false)] {
+            assert_eq!(Writer::append(layout, off, 0).finish().is_ok(), fits, "at {off}");
+        }
         let mut w = Writer::compact(layout, 1);
         w.tag(tag::REG, 0, &[b'x'; 113]);
         assert_eq!(w.finish().err(), Some(BlockFull));

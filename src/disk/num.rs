@@ -5,34 +5,29 @@ const _: () = assert!(usize::BITS >= u32::BITS, "offsets and lengths are indices
 /// An offset, a length or a number of things, as an index in memory. The assertion above shows that
 /// nothing is lost.
 #[expect(clippy::as_conversions, reason = "lossless, and From is not implemented for usize")]
-#[inline]
 pub const fn widen(n: u32) -> usize {
     n as usize
 }
 
 /// An index or a length in memory as a number of 32 bits; the largest one if it is larger, which no
 /// offset in a block is.
-#[inline]
 pub fn saturate(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// The low 32 bits. No offset in a block has more.
-#[inline]
 pub const fn low32(n: usize) -> u32 {
     let [first, second, third, fourth, ..] = n.to_le_bytes();
     u32::from_le_bytes([first, second, third, fourth])
 }
 
 /// The low 16 bits.
-#[inline]
 pub const fn low16(n: u32) -> u16 {
     let [first, second, ..] = n.to_le_bytes();
     u16::from_le_bytes([first, second])
 }
 
 /// The low 8 bits.
-#[inline]
 pub const fn low8(n: u32) -> u8 {
     let [first, ..] = n.to_le_bytes();
     first
