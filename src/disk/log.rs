@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::num::{low32, widen};
 use super::part::Part;
-use super::{GState, Pair, Tag, Tail, crc, read_u32_le, tag};
+use super::{GState, Pair, Tag, Tail, crc, read_u32_be, read_u32_le, tag};
 use crate::bd::BLOCK_SIZE_MAX;
 use ids::Ids;
 pub use ids::{Packed, PackedEntry};
@@ -332,10 +332,10 @@ impl Block<'_> {
         let mut off = widen(start.max(4));
         loop {
             let data_at = off + 4;
-            let Some(raw) = self.bytes.get(off..data_at) else {
+            let Some(word) = read_u32_be(self.bytes, off) else {
                 return if self.is_partial() { Next::NeedMore } else { Next::End };
             };
-            let t = Tag(u32::from_be_bytes([raw[0], raw[1], raw[2], raw[3]]) ^ ptag);
+            let t = Tag(word ^ ptag);
             let next = data_at + widen(t.size());
             if !t.is_valid() || next > self.size {
                 return Next::End;
