@@ -8,6 +8,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
+use hashbrown::HashTable;
+
 use super::InodeCache;
 use crate::fs::{At, DirId, FileId, ROOT};
 
@@ -111,8 +113,6 @@ pub(super) struct Inode {
     /// Together with `name`, this is the key of a linked file. It is not used for directories.
     parent: DirId,
     name: Box<[u8]>,
-    /// The next inode whose key has the same hash; 0 if there is none.
-    next: u64,
     /// Whether an entry still names it.
     pub linked: bool,
     /// Whether a fresh look-up would give other times or another number.
@@ -195,8 +195,9 @@ pub(super) type NumberMap<K, V> = HashMap<K, V, BuildHasherDefault<NumberHasher>
 
 pub(super) struct InodeTable {
     by_ino: NumberMap<u64, Inode>,
-    /// For each hash of a key, the first of the linked files with this hash.
-    by_key: NumberMap<u64, u64>,
+    /// The linked files by their key: the hash of the key, and the number of the inode, which has
+    /// the key itself.
+    by_key: HashTable<(u64, u64)>,
     /// It has a random key, so that nobody can make an image whose names collide.
     hasher: RandomState,
     next_counted: u64,
@@ -215,7 +216,7 @@ impl InodeTable {
     pub fn new(default_time: i64) -> Self {
         let mut table = Self {
             by_ino: NumberMap::default(),
-            by_key: NumberMap::default(),
+            by_key: HashTable::new(),
             hasher: RandomState::new(),
             next_counted: COUNTED,
             open_clock: VecDeque::new(),
@@ -246,14 +247,11 @@ impl InodeTable {
 
     /// The inode of a linked file, if it has one.
     pub fn find_file(&self, dir: DirId, name: &[u8]) -> Option<u64> {
-        let mut ino = *self.by_key.get(&self.hash_key(dir, name))?;
-        while let Some(inode) = self.by_ino.get(&ino) {
-            if inode.parent == dir && *inode.name == *name {
-                return Some(ino);
-            }
-            ino = inode.next;
-        }
-        None
+        let hash = self.hash_key(dir, name);
+        let has_key =
+            |ino| self.get(ino).is_some_and(|inode| inode.parent == dir && *inode.name == *name);
+        let found = self.by_key.find(hash, |&(other, ino)| other == hash && has_key(ino));
+        found.map(|&(_, ino)| ino)
     }
 
     /// The number that a look-up of this file would return.
@@ -478,7 +476,6 @@ impl InodeTable {
             lookups: 0,
             parent,
             name,
-            next: 0,
             linked: true,
             changed: false,
             recent: false,
@@ -499,30 +496,15 @@ impl InodeTable {
     fn link(&mut self, ino: u64) {
         let Some(inode) = self.by_ino.get(&ino) else { return };
         let hash = self.hash_key(inode.parent, &inode.name);
-        let first = self.by_key.insert(hash, ino).unwrap_or(0);
-        if let Some(inode) = self.by_ino.get_mut(&ino) {
-            inode.next = first;
-        }
+        self.by_key.insert_unique(hash, (hash, ino), |&(hash, _)| hash);
     }
 
     /// Remove the key of a file from the index.
     fn unlink_key(&mut self, ino: u64) {
         let Some(inode) = self.by_ino.get(&ino) else { return };
-        let (hash, next) = (self.hash_key(inode.parent, &inode.name), inode.next);
-        let Some(&first) = self.by_key.get(&hash) else { return };
-        if first != ino {
-            let mut at = first;
-            while let Some(inode) = self.by_ino.get_mut(&at) {
-                if inode.next == ino {
-                    inode.next = next;
-                    break;
-                }
-                at = inode.next;
-            }
-        } else if next == 0 {
-            self.by_key.remove(&hash);
-        } else {
-            self.by_key.insert(hash, next);
+        let hash = self.hash_key(inode.parent, &inode.name);
+        if let Ok(entry) = self.by_key.find_entry(hash, |&(_, other)| other == ino) {
+            entry.remove();
         }
     }
 
@@ -646,20 +628,23 @@ mod tests {
     }
 
     #[test]
-    fn equal_hashes_are_chained() {
+    fn files_with_equal_hashes_are_told_apart() {
         let mut t = InodeTable::new(THEN);
         let inos: Vec<u64> = (0..3u8).map(|n| t.enter_file(ROOT, &[n], 0, &NOTHING)).collect();
-        // Force one chain: three keys behind the hash of the first.
+        // Pretend that all three names have the hash of the name in the middle.
+        let hash = t.hash_key(ROOT, &[1]);
         t.by_key.clear();
-        let hash = t.hash_key(ROOT, &[0]);
-        for (i, &ino) in inos.iter().enumerate() {
-            let next = inos.get(i + 1).copied().unwrap_or(0);
-            t.get_mut(ino).expect("entered").next = next;
+        for &ino in &inos {
+            t.by_key.insert_unique(hash, (hash, ino), |&(hash, _)| hash);
         }
-        t.by_key.insert(hash, inos[0]);
-        assert_eq!(t.find_file(ROOT, &[0]), Some(inos[0]));
-        t.unlink_key(inos[0]);
-        assert_eq!(t.by_key.get(&hash), Some(&inos[1]));
+        assert_eq!(t.find_file(ROOT, &[1]), Some(inos[1]));
+        t.unlink_key(inos[1]);
+        assert_eq!(t.find_file(ROOT, &[1]), None);
+        let mut left: Vec<u64> = t.by_key.iter().map(|&(_, ino)| ino).collect();
+        left.sort_unstable();
+        let mut others = vec![inos[0], inos[2]];
+        others.sort_unstable();
+        assert_eq!(left, others);
     }
 
     #[test]
@@ -677,6 +662,6 @@ mod tests {
 
     #[test]
     fn inodes_are_small() {
-        assert!(size_of::<(u64, Inode)>() <= 104, "{}", size_of::<(u64, Inode)>());
+        assert!(size_of::<(u64, Inode)>() <= 96, "{}", size_of::<(u64, Inode)>());
     }
 }
