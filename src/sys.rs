@@ -1,16 +1,26 @@
-//! System calls the standard library has no safe form of; the only place with `unsafe`.
+//! System calls that the standard library does not have: in the safe form of rustix where there is
+//! one, otherwise those of the C library. This is the only place with `unsafe`.
 #![expect(unsafe_code)]
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, IoSliceMut, PipeReader};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Advice, AtFlags, FileType, MemfdFlags, StatxFlags};
+use rustix::io::{Errno, ReadWriteFlags, retry_on_intr};
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions,
+};
+use rustix::thread::LinkNameSpaceType;
 
 /// Which side of a [`fork`] this is.
 pub enum Fork {
@@ -35,20 +45,20 @@ fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+/// A process number. 0 and negative numbers mean groups of processes, and are refused.
+fn pid_of(number: i32) -> io::Result<Pid> {
+    let pid = if number > 0 { Pid::from_raw(number) } else { None };
+    pid.ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
 /// The user this process acts as.
 pub fn effective_uid() -> u32 {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() }
+    rustix::process::geteuid().as_raw()
 }
 
 /// The group this process acts as.
 pub fn effective_gid() -> u32 {
-    // SAFETY: getegid has no preconditions and cannot fail.
-    unsafe { libc::getegid() }
+    rustix::process::getegid().as_raw()
 }
 
 /// The file mode creation mask of the process. If /proc does not show it, this is a mask that gives
@@ -75,8 +85,7 @@ pub fn share_heap() {
 /// # Errors
 /// The errors of the system.
 pub fn syncfs(file: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open for the whole call.
-    check(unsafe { libc::syncfs(file.as_raw_fd()) })
+    Ok(rustix::fs::syncfs(file)?)
 }
 
 /// Fill `parts`, one after the other, from byte `offset` of `file`; with `now`, only from the page
@@ -91,23 +100,14 @@ pub fn read_parts(
     parts: &mut [IoSliceMut<'_>],
     now: bool,
 ) -> io::Result<usize> {
-    let offset = offset.try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
-    let count = parts.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?;
-    let flags = if now { libc::RWF_NOWAIT } else { 0 };
-    let (file, parts) = (file.as_raw_fd(), parts.as_mut_ptr().cast());
-    // SAFETY: IoSliceMut is guaranteed to have the layout of iovec; each describes memory that is
-    // borrowed for the whole call.
-    let read = unsafe { libc::preadv2(file, parts, count, offset, flags) };
-    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+    let flags = if now { ReadWriteFlags::NOWAIT } else { ReadWriteFlags::empty() };
+    Ok(rustix::io::preadv2(file, parts, offset, flags)?)
 }
 
 /// Tell the system that `len` bytes from `offset` of `file` will be read; only a hint. A length of
 /// 0 means everything up to the end.
 pub fn will_read(file: &File, offset: u64, len: u64) {
-    if let (Ok(offset), Ok(len)) = (offset.try_into(), len.try_into()) {
-        // SAFETY: the descriptor is open for the whole call; no memory is involved.
-        unsafe { libc::posix_fadvise(file.as_raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
-    }
+    let _ = rustix::fs::fadvise(file, offset, NonZeroU64::new(len), Advice::WillNeed);
 }
 
 /// How many processors are in use by the system; at least one.
@@ -123,24 +123,25 @@ pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     is_readable_within(fd, Duration::ZERO)
 }
 
-/// The same, waiting for it up to `limit`, which is rounded down to milliseconds. A signal may end
-/// the wait early.
+/// The same, waiting for it up to `limit`. A signal may end the wait early.
 pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> bool {
-    poll(fd, limit) != 0
+    !poll(fd, limit).is_empty()
 }
 
 /// Whether the other side of `fd` is gone; for a FUSE device, whether its filesystem has ended.
 pub fn is_disconnected(fd: BorrowedFd<'_>) -> bool {
-    poll(fd, Duration::ZERO) & libc::POLLERR != 0
+    poll(fd, Duration::ZERO).contains(PollFlags::ERR)
 }
 
 /// What poll(2) says of `fd`; nothing after `limit`.
-fn poll(fd: BorrowedFd<'_>, limit: Duration) -> libc::c_short {
-    let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
-    // SAFETY: `poll` is one valid entry for the whole call.
-    unsafe { libc::poll(&raw mut poll, 1, millis) };
-    poll.revents
+fn poll(fd: BorrowedFd<'_>, limit: Duration) -> PollFlags {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    // A limit that is too long for the kernel is none.
+    let limit = Timespec::try_from(limit).ok();
+    match rustix::event::poll(&mut polled, limit.as_ref()) {
+        Ok(_) => polled[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
 }
 
 /// How to unmount.
@@ -160,15 +161,12 @@ pub enum Unmount {
 /// # Errors
 /// The system's: EPERM for ordinary users, EBUSY while it is used.
 pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
-    let path = c_path(path)?;
     let how = match how {
-        Unmount::Unused => 0,
-        Unmount::Lazily => libc::MNT_DETACH,
-        Unmount::ByForce => libc::MNT_FORCE,
+        Unmount::Unused => UnmountFlags::empty(),
+        Unmount::Lazily => UnmountFlags::DETACH,
+        Unmount::ByForce => UnmountFlags::FORCE,
     };
-    let flags = libc::UMOUNT_NOFOLLOW | how;
-    // SAFETY: `path` is a NUL-terminated string that lives through the call.
-    check(unsafe { libc::umount2(path.as_ptr(), flags) })
+    Ok(rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | how)?)
 }
 
 /// Mount a FUSE filesystem, or change what is mounted there.
@@ -176,12 +174,10 @@ pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
 /// # Errors
 /// The errors of the system.
 pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> io::Result<()> {
-    let (source, target) = (c_path(source)?, c_path(target)?);
-    let data = c_path(Path::new(data))?;
-    // SAFETY: all four are NUL-terminated strings that live through the call.
-    check(unsafe {
-        libc::mount(source.as_ptr(), target.as_ptr(), c"fuse".as_ptr(), flags, data.as_ptr().cast())
-    })
+    let flags = u32::try_from(flags).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let data = CString::new(data)?;
+    let flags = MountFlags::from_bits_retain(flags);
+    Ok(rustix::mount::mount(source, target, c"fuse", flags, data.as_c_str())?)
 }
 
 /// Go to the mount namespace `namespace` was opened from. To be called before any thread is
@@ -190,8 +186,8 @@ pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> 
 /// # Errors
 /// The errors of the system.
 pub fn enter_mount_namespace(namespace: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open for the whole call.
-    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) })
+    let mount = Some(LinkNameSpaceType::Mount);
+    Ok(rustix::thread::move_into_link_name_space(namespace.as_fd(), mount)?)
 }
 
 /// An anonymous file in memory that shows as `/memfd:NAME` in /proc.
@@ -199,11 +195,7 @@ pub fn enter_mount_namespace(namespace: &File) -> io::Result<()> {
 /// # Errors
 /// The errors of the system.
 pub fn memory_file(name: &CStr) -> io::Result<File> {
-    // SAFETY: `name` is a NUL-terminated string.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
-    check(fd)?;
-    // SAFETY: the descriptor is new and nobody else's.
-    Ok(unsafe { File::from_raw_fd(fd) })
+    Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
 /// A descriptor of a process, which is readable once that has ended.
@@ -211,13 +203,7 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
 /// # Errors
 /// The errors of the system.
 pub fn process(pid: i32) -> io::Result<File> {
-    // SAFETY: the call takes and returns numbers only; a result that is not negative is a new
-    // descriptor, which nobody else has.
-    unsafe {
-        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as libc::c_int;
-        check(process)?;
-        Ok(File::from_raw_fd(process))
-    }
+    Ok(rustix::process::pidfd_open(pid_of(pid)?, PidfdFlags::empty())?.into())
 }
 
 /// A copy of the descriptor `fd` of another process; only root may take one.
@@ -225,13 +211,7 @@ pub fn process(pid: i32) -> io::Result<File> {
 /// # Errors
 /// The errors of the system.
 pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
-    let process = process(pid)?;
-    // SAFETY: as in `process`; the process's own descriptor is open for the whole call.
-    unsafe {
-        let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0) as libc::c_int;
-        check(copy)?;
-        Ok(File::from_raw_fd(copy))
-    }
+    Ok(rustix::process::pidfd_getfd(process(pid)?, fd, PidfdGetfdFlags::empty())?.into())
 }
 
 /// Bytes of the answer to [`STATUS_REQUEST`]: what any kernel takes in an ioctl.
@@ -278,16 +258,9 @@ pub fn become_writable(file: &File) -> io::Result<Option<String>> {
 /// # Errors
 /// The errors of the system.
 pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let path = c_path(path)?;
-    let mut found = MaybeUninit::<libc::statx>::zeroed();
-    let (flags, mask) = (libc::AT_STATX_DONT_SYNC, libc::STATX_TYPE | libc::STATX_INO);
-    // SAFETY: `path` is a NUL-terminated string and `found` has room for the answer; both live
-    // through the call. All zeros are valid for what is not filled in.
-    let found = unsafe {
-        check(libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, mask, found.as_mut_ptr()))?;
-        found.assume_init()
-    };
-    if u32::from(found.stx_mode) & libc::S_IFMT == libc::S_IFBLK {
+    let (flags, mask) = (AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO);
+    let found = rustix::fs::statx(rustix::fs::CWD, path, flags, mask)?;
+    if FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice {
         // No filesystem has this number.
         return Ok((u64::MAX, libc::makedev(found.stx_rdev_major, found.stx_rdev_minor)));
     }
@@ -308,9 +281,9 @@ pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
         return Ok(Some((pid, reader)));
     }
     let detached = new_session()
-        .and_then(|()| redirect(io::stdin(), &null))
-        .and_then(|()| redirect(io::stderr(), &null))
-        .and_then(|()| redirect(io::stdout(), &writer));
+        .and_then(|()| Ok(rustix::stdio::dup2_stdin(&null)?))
+        .and_then(|()| Ok(rustix::stdio::dup2_stderr(&null)?))
+        .and_then(|()| Ok(rustix::stdio::dup2_stdout(&writer)?));
     // The files of the parent are closed below; they must not be closed a second time.
     std::mem::forget((reader, writer, null));
     // SAFETY: nobody in this process uses the descriptors that are closed, as is said above.
@@ -327,8 +300,8 @@ pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
 /// # Errors
 /// The errors of the system.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
-    // SAFETY: kill takes numbers only.
-    check(unsafe { libc::kill(pid, signal) })
+    let signal = Signal::from_named_raw(signal).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process(pid_of(pid)?, signal)?)
 }
 
 /// Ask the filesystem at `path` for its space; no cache answers this.
@@ -336,11 +309,7 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
 /// # Errors
 /// The system's: ENOTCONN on a FUSE mount whose daemon is gone.
 pub fn statfs(path: &Path) -> io::Result<()> {
-    let path = c_path(path)?;
-    let mut space = MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: `path` is a NUL-terminated string and `space` has room for the answer; both live
-    // through the call.
-    check(unsafe { libc::statfs(path.as_ptr(), space.as_mut_ptr()) })
+    Ok(rustix::fs::statfs(path).map(drop)?)
 }
 
 /// Split the process in two. To be called before any thread is started.
@@ -357,13 +326,13 @@ pub fn fork() -> io::Result<Fork> {
 
 /// Make the program that `command` starts get SIGTERM when the thread that starts it ends.
 pub fn end_with_parent(command: &mut Command) {
-    let parent = std::process::id();
+    let parent = Pid::from_raw(std::process::id().cast_signed());
     // SAFETY: between fork and exec only prctl and getppid are called, which are safe there.
     unsafe {
         command.pre_exec(move || {
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
             // the parent may have ended before
-            if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::ErrorKind::Other.into()) }
+            if rustix::process::getppid() == parent { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }
 }
@@ -374,17 +343,10 @@ pub fn end_with_parent(command: &mut Command) {
 /// # Errors
 /// The errors of the system.
 pub fn wait_for_end(child: &Child) -> io::Result<()> {
-    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    loop {
-        // SAFETY: `info` is valid for a write during the call.
-        let result = unsafe {
-            libc::waitid(libc::P_PID, child.id(), info.as_mut_ptr(), libc::WEXITED | libc::WNOWAIT)
-        };
-        match check(result) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+    let id = WaitId::Pid(pid_of(child.id().cast_signed())?);
+    let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    retry_on_intr(|| rustix::process::waitid(id.clone(), how))?;
+    Ok(())
 }
 
 /// Wait for the end of a child process.
@@ -392,15 +354,11 @@ pub fn wait_for_end(child: &Child) -> io::Result<()> {
 /// # Errors
 /// The errors of the system.
 pub fn wait_for(pid: i32) -> io::Result<ExitStatus> {
-    let mut status = 0;
-    loop {
-        // SAFETY: `status` is valid for a write during the call.
-        match check(unsafe { libc::waitpid(pid, &raw mut status, 0) }) {
-            Ok(()) => return Ok(ExitStatus::from_raw(status)),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let pid = pid_of(pid)?;
+    let ended = retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()))?;
+    // Without NOHANG there always is a status.
+    let (_, status) = ended.ok_or(Errno::CHILD)?;
+    Ok(ExitStatus::from_raw(status.as_raw()))
 }
 
 /// Leave the terminal and process group of the caller.
@@ -408,18 +366,8 @@ pub fn wait_for(pid: i32) -> io::Result<ExitStatus> {
 /// # Errors
 /// The errors of the system.
 pub fn new_session() -> io::Result<()> {
-    // SAFETY: setsid has no preconditions.
-    check(unsafe { libc::setsid() })
-}
-
-/// Make `target`, like standard error, another name for `file`.
-///
-/// # Errors
-/// The errors of the system.
-pub fn redirect(target: impl AsFd, file: impl AsFd) -> io::Result<()> {
-    let (from, to) = (file.as_fd().as_raw_fd(), target.as_fd().as_raw_fd());
-    // SAFETY: both descriptors are open; what `target` named is closed, as wanted.
-    check(unsafe { libc::dup2(from, to) })
+    rustix::process::setsid()?;
+    Ok(())
 }
 
 /// Send a line to the system's log.
@@ -540,5 +488,20 @@ impl Signals {
             0 => Ok(signal),
             code => Err(io::Error::from_raw_os_error(code)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_never_go_to_groups_of_processes() {
+        for number in [0, -1, i32::MIN] {
+            // Ignored, should it be sent after all.
+            let error = kill(number, libc::SIGURG).expect_err("no process has this number");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{number}");
+        }
+        kill(std::process::id().cast_signed(), libc::SIGURG).expect("this process");
     }
 }

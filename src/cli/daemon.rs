@@ -67,9 +67,9 @@ pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
     // A signal to the daemon's group, or the end of its terminal, must not end this process first.
     let detached = File::options().read(true).write(true).open("/dev/null").and_then(|null| {
         sys::new_session()?;
-        sys::redirect(io::stdin(), &null)?;
-        sys::redirect(io::stdout(), &null)?;
-        sys::redirect(io::stderr(), &null)
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        Ok(rustix::stdio::dup2_stderr(&null)?)
     });
     if detached.is_ok() {
         let _ = std::env::set_current_dir("/");
@@ -119,8 +119,8 @@ impl Starter {
         let image = image.show().to_string();
         log_panics(image.clone());
         let log = SystemLog::start(image)?;
-        sys::redirect(io::stdin(), &null)?;
-        sys::redirect(io::stdout(), &null)?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
         // If the caller is gone, nobody needs to be told.
         let _ = self.ready.write_all(&[1]);
         Ok(log)
@@ -133,7 +133,7 @@ impl SystemLog {
         let forwarder = thread::Builder::new()
             .name("syslog".to_owned())
             .spawn(move || forward(reader, &image))?;
-        sys::redirect(io::stderr(), &writer)?;
+        rustix::stdio::dup2_stderr(&writer)?;
         Ok(Self { forwarder: Some(forwarder) })
     }
 }
@@ -142,7 +142,7 @@ impl Drop for SystemLog {
     fn drop(&mut self) {
         // When standard error is replaced, the forwarder sees the end of the pipe.
         let null = File::options().write(true).open("/dev/null");
-        if null.and_then(|null| sys::redirect(io::stderr(), null)).is_ok()
+        if null.is_ok_and(|null| rustix::stdio::dup2_stderr(null).is_ok())
             && let Some(forwarder) = self.forwarder.take()
         {
             let _ = forwarder.join();
