@@ -14,8 +14,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 }
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
-install_run_deps
-install_missing dpkg-shlibdeps:dpkg-dev
+install_deb_deps
 [ -x target/tools/bin/cargo-deb ] ||
     cargo install --quiet --locked --version 3.6.0 --root target/tools cargo-deb >&2
 

@@ -68,6 +68,24 @@ install_static_deps() {
     install_run_deps && install_missing musl-gcc:musl-tools && install_rust_target "$static_target"
 }
 
+# What scripts/deb.sh needs.
+install_deb_deps() {
+    install_run_deps
+    install_missing dpkg-shlibdeps:dpkg-dev
+}
+
+# What scripts/posix.sh needs.
+install_posix_deps() {
+    install_run_deps
+    install_missing stress-ng:stress-ng
+}
+
+# What scripts/test-systemd.sh needs.
+install_systemd_deps() {
+    install_deb_deps
+    install_missing debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
+}
+
 # What the tests need besides: the C driver (bindgen wants libclang), and programs run on mounts.
 install_test_deps() {
     install_run_deps

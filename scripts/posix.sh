@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and what of stress-ng looks
-# at what it did.
+# POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and those stressors of
+# stress-ng that verify their own work.
 #
 # usage: scripts/posix.sh
 #
 # FSX_OPS=N  operations of fsx in all (default 1000000)
 #
 # Installs the first two from crates.io below target/tools when they are missing, and stress-ng by
-# apt-get. The cases of
-# pjdfstest that littlefs cannot pass stand, with reasons, in tests/posix/pjdfstest.toml, and in
-# pjdfstest-unix.toml for mounts with attrs=unix.
+# apt-get. The cases of pjdfstest that littlefs cannot pass are listed, with reasons, in
+# tests/posix/pjdfstest.toml, and in pjdfstest-unix.toml for mounts with attrs=unix.
 # Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse; most cases of pjdfstest
 # change users, so without root they are skipped.
 set -euo pipefail
@@ -17,8 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # shellcheck source=scripts/deps.sh
 . scripts/deps.sh
-install_run_deps
-install_missing stress-ng:stress-ng
+install_posix_deps
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 tools=$target/tools
@@ -30,7 +28,8 @@ install_tool() { # CRATE VERSION
         cargo install --quiet --locked --version "$2" --root "$tools" "$1" 2>&1 |
         { grep -v '^warning: be sure to add' || true; } >&2
 }
-cargo build --release --quiet
+# The program as scripts/install.sh builds it.
+cargo build --release --quiet --locked --features docs
 install_tool fsx 0.3.2
 install_tool pjdfstest 0.2.2
 

@@ -13,7 +13,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 if [ "${1-}" != --as-root ]; then
     # shellcheck source=scripts/deps.sh
     . scripts/deps.sh
-    install_missing debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
+    install_systemd_deps
     scripts/deb.sh
     if [ "$(id -u)" -eq 0 ]; then
         exec "$0" --as-root
