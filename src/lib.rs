@@ -95,7 +95,12 @@
 //! | program | `cli` | the commands |
 
 #![warn(missing_docs)]
-#![cfg_attr(not(feature = "internals"), warn(clippy::missing_errors_doc))]
+#![cfg_attr(
+    not(feature = "internals"),
+    warn(clippy::missing_errors_doc, clippy::missing_panics_doc)
+)]
+// Neither an image nor a container may end the program.
+#![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 /// Compiles the code of the guide as documentation tests.
 #[cfg(doctest)]
