@@ -19,6 +19,7 @@ mod entry;
 mod extract;
 mod gathering;
 mod get;
+mod help;
 mod info;
 mod inspect;
 mod journal;
@@ -220,8 +221,8 @@ Exit status:
 If NO_COLOR is set, help and errors on a terminal have no colours.
 
 An image is a plain file or a block device. Its block size and block count are read from the image.
-'littlefs COMMAND --help' describes a command. RUST_LOG selects what is logged (for example 'debug', or
-'warn,littlefs::fuse=debug')."
+'littlefs COMMAND --help' describes a command. RUST_LOG selects what is logged (for example 'debug',
+or 'warn,littlefs::fuse=debug')."
 )]
 struct Cli {
     /// Log more to stderr (-v info, -vv debug, -vvv everything)
@@ -689,7 +690,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Err((e, code))) => return usage(&e, code),
         None => helpers::with_command(args),
     };
-    match Cli::try_parse_from(&args) {
+    match help::parse::<Cli>(&args) {
         Ok(cli) => {
             let journal = cli.command.speaks_to_journal();
             logging::init(cli.verbose, journal, cli.command.is_daemon());

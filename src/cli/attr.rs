@@ -33,10 +33,10 @@ Examples:
   littlefs attr dump.bin set --attrs unix bin/tool mode 0755
   littlefs attr dump.bin rm etc/config.txt 0x80
 
-TYPE is a number from 0 to 0xff, or a name: modified (mtime), accessed (atime), changed (ctime) and created
-are times, mode is octal, uid and gid are numbers. The convention of the image tells how these are stored.
-VALUE is a text, or bytes in hexadecimal after 'hex:'. If it is '-' or missing, it is read from standard
-input. Patterns for PATH are expanded inside the image: quote them.
+TYPE is a number from 0 to 0xff, or a name: modified (mtime), accessed (atime), changed (ctime) and
+created are times, mode is octal, uid and gid are numbers. The convention of the image tells how
+these are stored. VALUE is a text, or bytes in hexadecimal after 'hex:'. If it is '-' or missing, it
+is read from standard input. Patterns for PATH are expanded inside the image: quote them.
 
 Exit status: 0, or 1 for any failure, for example if the attribute does not exist. A failure changes
 nothing.")]

@@ -25,11 +25,12 @@ Examples:
   littlefs bench --json dump.bin > bench.json
 
 IMAGE is only read: writes go to a temporary copy in TMPDIR. For DIR, the test makes a directory
-'littlefs-bench-' with a number in it, and removes it at the end, even if it is interrupted. Everything that
-is written is read back and compared. The test takes some seconds. Its output names no files, users or
-machines. Figures from a busy machine mean little: look at its load.
+'littlefs-bench-' with a number in it, and removes it at the end, even if it is interrupted.
+Everything that is written is read back and compared. The test takes some seconds. Its output names
+no files, users or machines. Figures from a busy machine mean little: look at its load.
 
-Exit status: 0, 1 if nothing could be measured, 2 if something was left out, 128+N if signal N ended it.")]
+Exit status: 0, 1 if nothing could be measured, 2 if something was left out, 128+N if signal N ended
+it.")]
 pub struct BenchArgs {
     /// File or block device that holds a filesystem, or a directory
     #[arg(value_name = "IMAGE|DIR")]

@@ -22,8 +22,8 @@ Examples:
 
 Patterns are expanded inside the image: quote them.
 
-Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or does not
-exist.")]
+Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or
+does not exist.")]
 pub struct CatArgs {
     #[command(flatten)]
     image: ImageArgs,

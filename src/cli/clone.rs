@@ -24,15 +24,16 @@ Examples:
   littlefs clone --profile esp-idf dump.bin fs.bin    for another family of devices
   littlefs clone --partition spiffs flash.bin fs.img  a filesystem inside a flash dump
 
-The copy has all files and directories, with all their user attributes, even those that are unknown to this
-program. Everything else is new: revisions start from the beginning, nothing is copied of what was
-overwritten or removed, and an interrupted operation appears as finished or as not begun. Size, block size,
-version and limits are those of IMAGE unless you give others. A copy of an image of version 1 also has
-version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs convert' does.
+The copy has all files and directories, with all their user attributes, even those that are unknown
+to this program. Everything else is new: revisions start from the beginning, nothing is copied of
+what was overwritten or removed, and an interrupted operation appears as finished or as not begun.
+Size, block size, version and limits are those of IMAGE unless you give others. A copy of an image
+of version 1 also has version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs convert'
+does.
 
-The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and only
-then gets its name. It belongs to the owner of IMAGE, and only those who can read IMAGE can read it. A
-damaged image is refused. The same image makes the same bytes.
+The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and
+only then gets its name. It belongs to the owner of IMAGE, and only those who can read IMAGE can
+read it. A damaged image is refused. The same image makes the same bytes.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CloneArgs {

@@ -25,11 +25,12 @@ Examples:
                                                       with larger blocks
   littlefs convert --from chamelon /dev/sdx1 new.img  from a device, only into a file
 
-'v1' is littlefs version 1, 'chamelon' is the store of MirageOS. The new image has the block size and block
-count of the old one, unless you give others, and all its files, with their times. It is written to a file
-beside the old one, read back, compared and checked, and only then takes its place. So an interruption
-leaves the old image or the new one, and perhaps a file .littlefs-..., which you can remove. The new image
-belongs to the owner of the old one, and only the owner can write to it.")]
+'v1' is littlefs version 1, 'chamelon' is the store of MirageOS. The new image has the block size
+and block count of the old one, unless you give others, and all its files, with their times. It is
+written to a file beside the old one, read back, compared and checked, and only then takes its
+place. So an interruption leaves the old image or the new one, and perhaps a file .littlefs-...,
+which you can remove. The new image belongs to the owner of the old one, and only the owner can
+write to it.")]
 pub struct ConvertArgs {
     #[command(flatten)]
     pub image: ImageArgs,

@@ -35,14 +35,14 @@ Examples:
   littlefs create --into --partition spiffs flash.bin data
                                                   the same, by the name in its partition table
 
-The root directory of the image gets the content of each directory, each file, and the content of a tar
-stream ('-', standard input). Only names and content are stored, unless --attrs or --profile selects a
-convention that stores times, owners or modes.
+The root directory of the image gets the content of each directory, each file, and the content of a
+tar stream ('-', standard input). Only names and content are stored, unless --attrs or --profile
+selects a convention that stores times, owners or modes.
 
-The image is written to a temporary file beside IMAGE, and gets its name when it is complete, so a failure
-leaves everything as it was. The same input makes the same bytes, on any machine and at any time. If times
-are stored, set SOURCE_DATE_EPOCH to the latest time that may occur, as for other reproducible builds. Free
-blocks are filled with 0xFF, like erased flash.
+The image is written to a temporary file beside IMAGE, and gets its name when it is complete, so a
+failure leaves everything as it was. The same input makes the same bytes, on any machine and at any
+time. If times are stored, set SOURCE_DATE_EPOCH to the latest time that may occur, as for other
+reproducible builds. Free blocks are filled with 0xFF, like erased flash.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CreateArgs {

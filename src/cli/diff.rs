@@ -29,9 +29,10 @@ Examples:
   tar -cf - data | littlefs diff dump.bin -
   littlefs diff --journal-b j dump.bin dump.bin
                                              what the transactions of a journal changed
-Each line has a letter and a path: A means that it is only in B, D that it is only in A, M that it is in both
-but differs, and R that a file has another name. Two images are compared with all their user attributes. The
-attributes of a directory or tar stream are compared only with --metadata, as far as the image stores them.
+Each line has a letter and a path: A means that it is only in B, D that it is only in A, M that it
+is in both but differs, and R that a file has another name. Two images are compared with all their
+user attributes. The attributes of a directory or tar stream are compared only with --metadata, as
+far as the image stores them.
 
 Exit status: 0 if the two are the same, 1 if they differ, 2 if they cannot be compared.")]
 pub struct DiffArgs {

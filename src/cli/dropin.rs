@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use super::problems::Problems;
-use super::{CliError, exit, tell_warnings};
+use super::{CliError, exit, help, tell_warnings};
 use crate::transfer::{
     Created, Creation, Extracted, Extraction, Gather, Links, Manifest, Patterns, Placement, create,
     extract,
@@ -45,7 +45,7 @@ pub fn parse(args: &[OsString]) -> Option<Result<Dropin, (clap::Error, u8)>> {
         dropin: fn(T) -> Dropin,
         usage: u8,
     ) -> Option<Result<Dropin, (clap::Error, u8)>> {
-        Some(T::try_parse_from(args).map(dropin).map_err(|e| (e, usage)))
+        Some(help::parse::<T>(args).map(dropin).map_err(|e| (e, usage)))
     }
     let name = Path::new(args.first()?).file_name()?;
     match name.as_bytes() {

@@ -20,9 +20,9 @@ Examples:
   littlefs du -a dump.bin www      files, too
   littlefs du -s dump.bin '*'      one line for each entry of the root directory
 
-A file that is stored inside its directory uses no block of its own. A directory uses two blocks for each of
-its metadata pairs. Exit status: 0, 1 if nothing could be shown, 2 if something was left out because it is
-damaged or does not exist.")]
+A file that is stored inside its directory uses no block of its own. A directory uses two blocks for
+each of its metadata pairs. Exit status: 0, 1 if nothing could be shown, 2 if something was left out
+because it is damaged or does not exist.")]
 pub struct DuArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -27,10 +27,11 @@ Examples:
   littlefs edit dump.bin etc/config.txt
   EDITOR='code --wait' littlefs edit dump.bin new.txt
 
-The editor is $VISUAL, or else $EDITOR, or else vi. It gets a copy that only you can read. If the content is
-the same afterwards, or the editor fails, nothing is written. A file that does not exist is made when you
-save it. Others may use the image in the meantime; if somebody changes the file, nothing is written. If your
-edited copy cannot be written, it is kept, and the message says where it is.
+The editor is $VISUAL, or else $EDITOR, or else vi. It gets a copy that only you can read. If the
+content is the same afterwards, or the editor fails, nothing is written. A file that does not exist
+is made when you save it. Others may use the image in the meantime; if somebody changes the file,
+nothing is written. If your edited copy cannot be written, it is kept, and the message says where it
+is.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct EditArgs {

@@ -25,9 +25,9 @@ Examples:
   littlefs extract --to-tar - dump.bin | tar -t  as a tar stream
 
 Entries keep the path that they have in the image. Existing files are replaced; entries are added to
-existing directories. Symbolic links in a path are never followed, so nothing is written outside DIR. Times,
-modes and links are set if the image stores them. Damaged files are left out, each with a message, and the
-rest is extracted.
+existing directories. Symbolic links in a path are never followed, so nothing is written outside
+DIR. Times, modes and links are set if the image stores them. Damaged files are left out, each with
+a message, and the rest is extracted.
 
 Exit status: 0, 1 if it failed, 2 if it finished but something was left out.")]
 pub struct ExtractArgs {

@@ -21,8 +21,8 @@ Examples:
   littlefs get dump.bin etc/config.txt old.txt  under another name
   littlefs get -r dump.bin www 'log/*' backup/  directories, too
 
-As with cp, the last argument is a directory into which the files are copied, or the new name of a single
-file. 'littlefs extract' keeps the paths that files have in the image.
+As with cp, the last argument is a directory into which the files are copied, or the new name of a
+single file. 'littlefs extract' keeps the paths that files have in the image.
 
 Exit status: 0, 1 if nothing was copied, 2 if something was left out.")]
 pub struct GetArgs {

@@ -12,7 +12,7 @@ use super::check::CheckArgs;
 use super::mkfs::MkfsArgs;
 use super::mount::{self, MountArgs};
 use super::umount::{self, UmountArgs};
-use super::{CliError, exit, table};
+use super::{CliError, exit, help, table};
 use crate::files;
 use crate::show::Show;
 use crate::sys;
@@ -26,11 +26,11 @@ use crate::sys;
 In /etc/fstab:
   /srv/flash.img  /mnt/flash  littlefs  noauto,user  0  0
 
-As with any filesystem, set-user-id bits and device nodes take effect on root's mounts, unless nosuid and
-nodev are given; give both for images of unknown origin. ('littlefs mount' has nosuid and nodev by default,
-and ordinary users cannot change that.) '-o remount' sets ro or rw, and the flags suid, dev, exec and atime
-or their opposites. A remount to rw is possible if only the option ro made the mount read-only, and nobody
-else reads the image. littlefs-mount(1) lists the other options."
+As with any filesystem, set-user-id bits and device nodes take effect on root's mounts, unless
+nosuid and nodev are given; give both for images of unknown origin. ('littlefs mount' has nosuid and
+nodev by default, and ordinary users cannot change that.) '-o remount' sets ro or rw, and the flags
+suid, dev, exec and atime or their opposites. A remount to rw is possible if only the option ro made
+the mount read-only, and nobody else reads the image. littlefs-mount(1) lists the other options."
 )]
 pub struct MountHelper {
     /// File or block device that holds the filesystem
@@ -150,7 +150,7 @@ pub fn parse(args: &[OsString]) -> Option<Result<Helper, (clap::Error, u8)>> {
         helper: fn(T) -> Helper,
         usage: u8,
     ) -> Option<Result<Helper, (clap::Error, u8)>> {
-        Some(T::try_parse_from(args).map(helper).map_err(|e| (e, usage)))
+        Some(help::parse::<T>(args).map(helper).map_err(|e| (e, usage)))
     }
     let name = Path::new(args.first()?).file_name()?;
     match name.as_bytes() {

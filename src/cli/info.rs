@@ -24,9 +24,9 @@ Examples:
   littlefs info --offset 0x200000 flash.bin     the filesystem starts inside a flash dump
   littlefs info --profile esp-idf fs.bin        can devices with ESP-IDF read it?
 
-The image is only read, and can be mounted read-only at the same time. In a dump of a whole flash, and in
-UF2, hex, DFU and compressed files, the filesystem is found automatically; 'littlefs scan' lists everything
-that is in such a file.
+The image is only read, and can be mounted read-only at the same time. In a dump of a whole flash,
+and in UF2, hex, DFU and compressed files, the filesystem is found automatically; 'littlefs scan'
+lists everything that is in such a file.
 
 Exit status: 0; 1 if it failed, or if devices of the --profile would refuse the image.")]
 pub struct InfoArgs {

@@ -26,14 +26,16 @@ Examples:
   littlefs inspect dump.bin file etc/config.txt    where its content is, with all pointers
   littlefs inspect dump.bin dir etc                the pairs and entries of a directory
   littlefs inspect dump.bin tree                   all pairs and all entries
-  littlefs inspect dump.bin gstate                 the global state, and the pairs that contribute to it
+  littlefs inspect dump.bin gstate                 the global state, and the pairs that contribute
+                                                   to it
   littlefs inspect dump.bin log etc/config.txt     what each commit did to an entry
   littlefs inspect --json dump.bin pair 0,1 | jq '.[0].halves[].commits[].tags[].name'
   littlefs inspect --raw dump.bin block 5 | xxd    the bytes themselves
 
-Blocks are counted from the start of the filesystem, which may be inside IMAGE; 'block' also says at which
-byte of IMAGE the block is. Tags have the names of littlefs's SPEC.md. If no superblock is found in an image,
-give --block-size (and --dialect v1 if the image had version 1). docs/inspect.md explains the output.
+Blocks are counted from the start of the filesystem, which may be inside IMAGE; 'block' also says at
+which byte of IMAGE the block is. Tags have the names of littlefs's SPEC.md. If no superblock is
+found in an image, give --block-size (and --dialect v1 if the image had version 1). docs/inspect.md
+explains the output.
 
 Exit status: 0, 1 if nothing could be shown, 2 if something that was shown is damaged.")]
 pub struct InspectArgs {

@@ -29,9 +29,9 @@ Examples:
   littlefs journal commit j dump.bin           write everything into dump.bin
   littlefs journal squash j                    keep only the net change
 
-STATE is the number of a transaction (0: the image as it was) or the name of a savepoint. If the image is
-needed, it is opened at the path that it had when the journal was made, unless --image names another path.
-log, show, diff, verify and export can be used while the journal is mounted.")]
+STATE is the number of a transaction (0: the image as it was) or the name of a savepoint. If the
+image is needed, it is opened at the path that it had when the journal was made, unless --image
+names another path. log, show, diff, verify and export can be used while the journal is mounted.")]
 pub struct JournalArgs {
     #[command(subcommand)]
     action: Action,

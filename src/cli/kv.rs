@@ -35,9 +35,9 @@ Examples:
   {\"op\": \"remove\", \"key\": \"boot/failed\"}
   END
 
-A value is a file, and a dictionary is a directory. '/' separates the segments of a key. get, list, exists,
-size, digest and last-modified only read, and others can read the image at the same time. The other commands
-lock the image, and their change is on disk when they end.
+A value is a file, and a dictionary is a directory. '/' separates the segments of a key. get, list,
+exists, size, digest and last-modified only read, and others can read the image at the same time.
+The other commands lock the image, and their change is on disk when they end.
 
 Exit status: 0, or 1 for any failure, for example if a key does not exist.")]
 pub struct KvArgs {
@@ -167,9 +167,9 @@ One change on each line, as a JSON object:
   {\"op\": \"allocate\", \"key\": \"a/c\", \"size\": 4096}
   {\"op\": \"rename\", \"key\": \"a/b\", \"to\": \"a/d\"}
   {\"op\": \"remove\", \"key\": \"a\"}
-For bytes that are not text, use \"base64\" instead of \"value\", and \"key_base64\" and \"to_base64\"
-instead of \"key\" and \"to\". Empty lines are ignored. After a crash, all of the changes are there, or
-none.")]
+For bytes that are not text, use \"base64\" instead of \"value\", and \"key_base64\" and
+\"to_base64\" instead of \"key\" and \"to\". Empty lines are ignored. After a crash, all of the
+changes are there, or none.")]
     Batch,
 }
 

@@ -19,8 +19,8 @@ Examples:
   littlefs ln -s --attrs unix new.img ../shared shared   in an image that has no attributes yet
 
 littlefs itself has no links. They are stored as files whose user attributes mark them as links, as
-'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is stored
-as it is, and need not exist.
+'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is
+stored as it is, and need not exist.
 
 Exit status: 0, 1 if it failed; then nothing was changed.")]
 pub struct LnArgs {

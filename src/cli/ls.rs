@@ -26,9 +26,9 @@ Examples:
   littlefs ls -l dump.bin www '*.js'      a directory, and the files that match a pattern
   littlefs ls -R --json dump.bin | jq -r '.entries[].path'
 
-Modes, owners and times are shown if the image stores them; question marks stand for modes that are not
-stored. Patterns are expanded inside the image: quote them. Exit status: 0, 1 if nothing could be listed, 2
-if something was left out because it is damaged or does not exist.")]
+Modes, owners and times are shown if the image stores them; question marks stand for modes that are
+not stored. Patterns are expanded inside the image: quote them. Exit status: 0, 1 if nothing could
+be listed, 2 if something was left out because it is damaged or does not exist.")]
 pub struct LsArgs {
     #[command(flatten)]
     image: ImageArgs,

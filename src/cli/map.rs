@@ -35,8 +35,8 @@ Examples:
                                                what a journal changed, up to its transaction 3
   littlefs map --json dump.bin | jq .free.histogram
 
-Free blocks are also read, to find out which of them are erased. Terminals show colours, unless NO_COLOR is
-set. docs/map.md explains the map.
+Free blocks are also read, to find out which of them are erased. Terminals show colours, unless
+NO_COLOR is set. docs/map.md explains the map.
 
 Exit status: 0, 1 if no map could be made, 2 if the map shows damage.")]
 pub struct MapArgs {

@@ -35,9 +35,9 @@ Examples:
   littlefs mkfs --disk-version 2.0 --size 64K old.img   for drivers older than littlefs 2.6
   littlefs mkfs /dev/sdx1                               as large as the device
 
-Give the block size of the device that the image is for, and the size if you know it. The block size is the
-size of an erase (4096 bytes for most NOR flash). Without --size and --block-count, the filesystem fills an
-existing file or device.")]
+Give the block size of the device that the image is for, and the size if you know it. The block size
+is the size of an erase (4096 bytes for most NOR flash). Without --size and --block-count, the
+filesystem fills an existing file or device.")]
 pub struct MkfsArgs {
     /// File (made if it does not exist) or block device
     pub(super) image: PathBuf,

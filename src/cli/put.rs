@@ -25,13 +25,14 @@ Examples:
   littlefs put -r dump.bin www logo.png /         directories, too
   littlefs put --sync --delete dump.bin www /www  make /www the same as www
 
-As with cp, the last argument is a directory of the image into which the files are copied, or the new name
-of a single file. Existing files are replaced; entries are added to existing directories.
+As with cp, the last argument is a directory of the image into which the files are copied, or the
+new name of a single file. Existing files are replaced; entries are added to existing directories.
 
-Everything is checked before anything is written: an interruption during the check, or too little space,
-changes nothing. With --atomic, the whole change first goes into a journal beside the image. If the power
-fails before the journal is complete, nothing is changed. If it fails later, the next command that changes
-IMAGE finishes the change; 'littlefs journal commit IMAGE.run IMAGE' does so, too.
+Everything is checked before anything is written: an interruption during the check, or too little
+space, changes nothing. With --atomic, the whole change first goes into a journal beside the image.
+If the power fails before the journal is complete, nothing is changed. If it fails later, the next
+command that changes IMAGE finishes the change; 'littlefs journal commit IMAGE.run IMAGE' does so,
+too.
 
 Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
 pub struct PutArgs {

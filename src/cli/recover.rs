@@ -23,20 +23,22 @@ Examples:
   littlefs recover dump.bin -C found                      everything that was lost
   littlefs recover --block-size 4096 damaged.bin -C found  if no superblock is left
 
-IMAGE is only read. In DIR, the file MANIFEST lists all results, with their origin and how reliable they
-are; 'files' has the files under their former paths, and older versions with a number at the end; 'lists'
-has content without a name. A result is
+IMAGE is only read. In DIR, the file MANIFEST lists all results, with their origin and how reliable
+they are; 'files' has the files under their former paths, and older versions with a number at the
+end; 'lists' has content without a name. A result is
 
   checked   if the content is in a commit whose CRC is correct
-  complete  if the blocks of the file are known, and the logs show that no commit used one of them again
-  partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says which
+  complete  if the blocks of the file are known, and the logs show that no commit used one of them
+            again
+  partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says
+            which
 
-Files that are in the filesystem now are left out: 'littlefs extract' copies those. If the superblocks are
-lost or were formatted over, everything that is found is a result. If something was lost on a device, stop
-writing to the device at once: each write can destroy what is left.
+Files that are in the filesystem now are left out: 'littlefs extract' copies those. If the
+superblocks are lost or were formatted over, everything that is found is a result. If something was
+lost on a device, stop writing to the device at once: each write can destroy what is left.
 
-Exit status: 0 if something was found, 1 if nothing was found or the command failed, 2 if some results are
-partial.")]
+Exit status: 0 if something was found, 1 if nothing was found or the command failed, 2 if some
+results are partial.")]
 pub struct RecoverArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -25,14 +25,14 @@ Examples:
   littlefs resize --partition spiffs flash.bin --size max
                                                    as large as its partition
 
-For a plain file, a new, compacted filesystem is built in a temporary file beside it, which is compared,
-checked and renamed. On a block device, the filesystem is resized in place: content moves out of the blocks
-that will be cut off; then the superblocks are written. The superblock of the root, which counts, is
-written last. Whatever interrupts this, the filesystem is sound and has the old size or the new one, and you
-can give the command again.
+For a plain file, a new, compacted filesystem is built in a temporary file beside it, which is
+compared, checked and renamed. On a block device, the filesystem is resized in place: content moves
+out of the blocks that will be cut off; then the superblocks are written. The superblock of the
+root, which counts, is written last. Whatever interrupts this, the filesystem is sound and has the
+old size or the new one, and you can give the command again.
 
-Inside a dump, everything around the filesystem stays as it is. Bytes after the filesystem are overwritten
-only if they are in the same partition or erased, or with --force.
+Inside a dump, everything around the filesystem stays as it is. Bytes after the filesystem are
+overwritten only if they are in the same partition or erased, or with --force.
 
 Drivers that are configured for a certain number of blocks refuse an image with another number.
 

@@ -35,15 +35,15 @@ Examples:
   littlefs run dump.bin -- sh -c 'rm *.log && cp /srv/new.cfg cfg.js'
   littlefs run --journal j dump.bin -- ./upgrade  keeps the journal, for 'littlefs journal'
 
-CMD runs with the mounted image as its working directory; LITTLEFS_ROOT has the path of that directory. If
-CMD exits with 0, everything that was done in the mount until then is committed to IMAGE, as by 'littlefs
-journal commit', including what was in the journal before. If CMD exits with another status, or a signal
-ends it, the journal goes back to its former state, and IMAGE stays as it was. Programs that CMD leaves in
-the background lose the mount. If the image stores no modes, all files have mode 0777 less your umask, so
-programs in it can be run.
+CMD runs with the mounted image as its working directory; LITTLEFS_ROOT has the path of that
+directory. If CMD exits with 0, everything that was done in the mount until then is committed to
+IMAGE, as by 'littlefs journal commit', including what was in the journal before. If CMD exits with
+another status, or a signal ends it, the journal goes back to its former state, and IMAGE stays as
+it was. Programs that CMD leaves in the background lose the mount. If the image stores no modes, all
+files have mode 0777 less your umask, so programs in it can be run.
 
-Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if the program
-does not exist, 126 if it cannot be run, and 125 if anything else failed.")]
+Signals are passed on to CMD. The exit status is that of CMD, 128+N if signal N ended it, 127 if the
+program does not exist, 126 if it cannot be run, and 125 if anything else failed.")]
 pub struct RunArgs {
     /// The journal; made if it does not exist, and kept (default: IMAGE.run, which is removed at
     /// the end)

@@ -30,17 +30,19 @@ Examples:
 
 In the shell:
   ls tree du cat stat get extract info check map     commands that read
-  put cp mv rm mkdir touch truncate ln attr edit     commands that change the image, before the next prompt
-  cd [DIR], pwd                                      the current directory in the image; '..' leads up
+  put cp mv rm mkdir touch truncate ln attr edit     commands that change the image, before the next
+                                                     prompt
+  cd [DIR], pwd                                      the current directory in the image; '..' leads
+                                                     up
   lcd [DIR]                                          the current directory on the host
   ! COMMAND                                          run a command of your shell
   help [COMMAND], exit                               or Ctrl-D
 
-The commands have their usual options. Words are separated and quoted as in sh, and '#' begins a comment.
-Patterns, quoted or not, are expanded inside the image; --literal prevents that. Nothing is kept open
-between two commands, so others can use the image in the meantime. On a terminal, lines can be edited, Tab
-completes commands, options and paths, and lines are remembered in $XDG_STATE_HOME/littlefs/history, by
-default ~/.local/state/littlefs/history.
+The commands have their usual options. Words are separated and quoted as in sh, and '#' begins a
+comment. Patterns, quoted or not, are expanded inside the image; --literal prevents that. Nothing is
+kept open between two commands, so others can use the image in the meantime. On a terminal, lines
+can be edited, Tab completes commands, options and paths, and lines are remembered in
+$XDG_STATE_HOME/littlefs/history, by default ~/.local/state/littlefs/history.
 
 Exit status: that of the last command; 1 if the image cannot be opened.")]
 pub struct ShellArgs {

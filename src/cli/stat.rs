@@ -27,10 +27,10 @@ Examples:
   littlefs stat dump.bin etc/config.txt
   littlefs stat --json dump.bin / | jq '.entries[0].attributes'
 
-The storage of a file is 'inline' if its content is in the blocks of its directory; otherwise it has blocks
-of its own. For a directory, the number of its metadata pairs is shown. Attributes are shown by type, as
-they are stored. Exit status: 0, 1 if nothing could be shown, 2 if something was left out because it is
-damaged or does not exist.")]
+The storage of a file is 'inline' if its content is in the blocks of its directory; otherwise it has
+blocks of its own. For a directory, the number of its metadata pairs is shown. Attributes are shown
+by type, as they are stored. Exit status: 0, 1 if nothing could be shown, 2 if something was left
+out because it is damaged or does not exist.")]
 pub struct StatArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -32,8 +32,8 @@ Examples:
   littlefs status /mnt                                 everything about one mount
   littlefs status --json /mnt | jq .filesystem.unwritten.bytes
 
-The daemon is asked through the mount, so everybody who has access to the mount may ask. Asking writes
-nothing and does not wait: while a long flush is running, less is shown.")]
+The daemon is asked through the mount, so everybody who has access to the mount may ask. Asking
+writes nothing and does not wait: while a long flush is running, less is shown.")]
 pub struct StatusArgs {
     /// Any directory or file in the mount, or the image
     target: Option<PathBuf>,

@@ -18,8 +18,8 @@ Examples:
   littlefs tree dump.bin
   littlefs tree -L 2 -s dump.bin www      two levels, with sizes
 
-'littlefs ls -R --json' prints the same for programs. Exit status: 0, 1 if nothing could be shown, 2 if
-something was left out because it is damaged or does not exist.")]
+'littlefs ls -R --json' prints the same for programs. Exit status: 0, 1 if nothing could be shown, 2
+if something was left out because it is damaged or does not exist.")]
 pub struct TreeArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -25,12 +25,12 @@ Examples:
   littlefs verify new.img --dump-partition storage flash.bin
   littlefs verify --json new.img dump.bin | jq -r '.differences[].path'
 
-Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks, the rest
-of a file's last block, and the bytes after the last commit of a metadata block are not compared, because
-flashing tools may leave them out or erase them. For each path that differs, a line is printed with the
-blocks, counted from the start of the filesystem, and the first byte that differs, counted from the start of
-DUMP. If the device has run since it was flashed, it may have written to its filesystem: then 'littlefs diff
-IMAGE DUMP' shows which files are different.
+Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks,
+the rest of a file's last block, and the bytes after the last commit of a metadata block are not
+compared, because flashing tools may leave them out or erase them. For each path that differs, a
+line is printed with the blocks, counted from the start of the filesystem, and the first byte that
+differs, counted from the start of DUMP. If the device has run since it was flashed, it may have
+written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are different.
 
 Exit status: 0 if the dump has the image, 1 if something differs, 2 if they cannot be compared.")]
 pub struct VerifyArgs {

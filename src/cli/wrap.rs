@@ -57,8 +57,8 @@ Examples:
   littlefs wrap --format uf2 --family rp2040 --base 0x101c0000 fs.img fs.uf2
   littlefs wrap --format hex --base 0xed000 fs.img fs.hex
 
-With --like, the format, the addresses, the family and everything else come from that file. Records whose
-content did not change stay the same, byte for byte; records are added only for gaps.")]
+With --like, the format, the addresses, the family and everything else come from that file. Records
+whose content did not change stay the same, byte for byte; records are added only for gaps.")]
 pub struct WrapArgs {
     /// The image
     raw: PathBuf,

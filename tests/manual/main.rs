@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use littlefs::cli::options::Given;
@@ -34,6 +35,30 @@ fn bare(option: &str) -> String {
 fn help(command: &str) -> String {
     let out = Command::new(env!("CARGO_BIN_EXE_littlefs")).args([command, "--help"]).output();
     String::from_utf8(out.expect("the program should start").stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_help_fits_the_width_of_the_terminal() {
+    let shown = |name: &str, args: &[&str], columns: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_littlefs"));
+        let out = command.arg0(name).args(args).env("COLUMNS", columns).output();
+        let text = String::from_utf8(out.expect("the program should start").stdout).expect("UTF-8");
+        assert!(!text.is_empty(), "{name} {args:?}");
+        text.lines().map(str::len).max().unwrap_or(0)
+    };
+    for (name, args) in [
+        ("littlefs", &["--help"][..]),
+        ("littlefs", &["mount", "--help"]),
+        ("littlefs", &["mount", "-h"]),
+        ("littlefs", &["help", "clone"]),
+        ("littlefs", &["journal", "log", "--help"]),
+        ("mount.littlefs", &["--help"]),
+        ("mklittlefs", &["--help"]),
+    ] {
+        assert!(shown(name, args, "80") <= 80, "{name} {args:?}");
+        assert!(shown(name, args, "300") <= 100, "{name} {args:?}");
+    }
+    assert!(shown("littlefs", &["mount", "--help"], "300") > 80);
 }
 
 #[test]

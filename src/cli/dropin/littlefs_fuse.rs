@@ -28,8 +28,8 @@ const LFS_ERR_CORRUPT: u8 = 84;
     disable_version_flag = true,
     version = concat!("as littlefs-progs ", env!("CARGO_PKG_VERSION")),
     after_help = "\
-This is littlefs-progs under the name of littlefs-fuse's program; 'littlefs mount', 'littlefs mkfs' and
-'littlefs info' can do more."
+This is littlefs-progs under the name of littlefs-fuse's program; 'littlefs mount', 'littlefs mkfs'
+and 'littlefs info' can do more."
 )]
 pub struct LittlefsFuse {
     /// Options of the mount (littlefs-mount(1)), separated by commas

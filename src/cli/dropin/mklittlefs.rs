@@ -38,8 +38,8 @@ const DEBUG_SPACE: u32 = 4;
     ),
     group = ArgGroup::new("action").required(true),
     after_help = "\
-Numbers are decimal, hexadecimal with 0x, or octal with a leading 0. This is littlefs-progs under the name
-of mklittlefs; 'littlefs create' and 'littlefs extract' can do more."
+Numbers are decimal, hexadecimal with 0x, or octal with a leading 0. This is littlefs-progs under
+the name of mklittlefs; 'littlefs create' and 'littlefs extract' can do more."
 )]
 pub struct Mklittlefs {
     /// Make an image from the content of this directory

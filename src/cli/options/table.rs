@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Given, MAX_COMMIT, MAX_POLL};
+use crate::cli::help::{WIDTH_MAX, wrap};
 use crate::cli::{parse_bytes, parse_bytes_u32, parse_place};
 use crate::convention::Choice;
 use crate::fuse::{Access, Atime, DEFAULT_COMMIT};
@@ -349,8 +350,8 @@ pub static GROUPS: &[Group] = &[
     },
 ];
 
-/// Width of the help, in characters.
-const WIDTH: usize = 100;
+/// Labels have at most this many characters in a line, so that they fit into any terminal.
+const LABEL_MAX: usize = 76;
 /// Column in which explanations begin.
 const COLUMN: usize = 23;
 
@@ -378,8 +379,8 @@ pub fn help() -> String {
         let _ = write!(text, "\n\n{title}:");
         for item in *items {
             let label = item.label();
-            let lines = wrap(item.help, WIDTH - COLUMN);
-            let mut labels = wrap(&label, WIDTH - 2);
+            let lines = wrap(item.help, WIDTH_MAX - COLUMN);
+            let mut labels = wrap(&label, LABEL_MAX);
             let last = labels.pop().unwrap_or_default();
             for line in labels {
                 let _ = write!(text, "\n  {line}");
@@ -396,20 +397,6 @@ pub fn help() -> String {
         }
     }
     text
-}
-
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
 }
 
 fn set<T>(field: &mut T, value: Result<T, String>) -> Result<(), String> {

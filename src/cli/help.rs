@@ -1,0 +1,155 @@
+//! Lays out the help for the width of the terminal.
+//!
+//! clap wraps the descriptions of options. The texts below them (`after_help`) have a shape of their
+//! own: paragraphs, and indented lines with columns, such as examples. Their lines are at most
+//! [`WIDTH_MAX`] characters long in the source, and are wrapped again here.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Command, Parser};
+use console::Term;
+
+/// The help is at most this wide, in characters, because long lines are hard to read.
+pub const WIDTH_MAX: usize = 100;
+/// The help is at least this wide, even if the terminal is not: narrower columns hold no words.
+const WIDTH_MIN: usize = 50;
+/// Lines that are indented by this many characters or more continue a description.
+const DEEP: usize = 8;
+
+/// Parse a command line; an error that is the help has the width of the terminal.
+///
+/// # Errors
+/// Those of clap, which include the help and the version.
+pub fn parse<T: Parser>(args: &[OsString]) -> Result<T, clap::Error> {
+    T::try_parse_from(args).map_err(|e| {
+        let shows_help = matches!(
+            e.kind(),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        );
+        if !shows_help {
+            return e;
+        }
+        let width = width();
+        let command = laid_out(T::command(), width).term_width(width);
+        command.try_get_matches_from(args).err().unwrap_or(e)
+    })
+}
+
+/// The width of the terminal, or of `COLUMNS`, as far as a text should use it.
+fn width() -> usize {
+    let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let terminal = || Term::stdout().size_checked().map(|(_, columns)| columns.into());
+    columns.or_else(terminal).unwrap_or(WIDTH_MAX).clamp(WIDTH_MIN, WIDTH_MAX)
+}
+
+/// The command and its subcommands, with texts below their options of this width.
+fn laid_out(command: Command, width: usize) -> Command {
+    let command = match command.get_after_help().map(|text| fill(&text.to_string(), width)) {
+        Some(text) => command.after_help(text),
+        None => command,
+    };
+    command.mut_subcommands(|sub| laid_out(sub, width))
+}
+
+/// Wrap the lines of a text. Lines that are not indented are joined to paragraphs. In an indented
+/// line, what follows the last gap of two spaces or more is a description: it stays in its column,
+/// and so do the lines that continue it.
+fn fill(text: &str, width: usize) -> String {
+    let mut filled: Vec<String> = Vec::new();
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let column = column(line);
+        let (label, description) = line.split_at(column);
+        let mut description = description.to_owned();
+        let continues = |next: &str| !next.is_empty() && !line.is_empty() && indent(next) == column;
+        if column == 0 || column >= DEEP {
+            while let Some(next) = lines.next_if(|next| continues(next)) {
+                description.push(' ');
+                description.push_str(next.trim_start());
+            }
+        }
+        let mut wrapped = wrap(&description, width.saturating_sub(column)).into_iter();
+        filled.push(format!("{label}{}", wrapped.next().unwrap_or_default()));
+        filled.extend(wrapped.map(|rest| format!("{:column$}{rest}", "")));
+    }
+    filled.join("\n")
+}
+
+/// The column in which the description in a line begins; for a line without a gap, its indentation.
+fn column(line: &str) -> usize {
+    let start = indent(line);
+    let gap = line.get(start..).filter(|_| start > 0).and_then(|text| text.rfind("  "));
+    gap.map_or(start, |at| start + at + 2)
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// Split a text between words into lines of at most this many characters. A longer word gets a line
+/// of its own.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const TEXT: &str = "\
+Examples:
+  littlefs ls dump.bin    a list of everything
+  littlefs ls --long --recursive dump.bin
+                          the same, with sizes
+                          and times
+
+The first line of a paragraph
+and the second.";
+
+    #[test]
+    fn columns_and_paragraphs_keep_their_shape() {
+        let narrow = "\
+Examples:
+  littlefs ls dump.bin    a list of
+                          everything
+  littlefs ls --long --recursive
+  dump.bin
+                          the same,
+                          with sizes
+                          and times
+
+The first line of a paragraph and
+the second.";
+        assert_eq!(fill(TEXT, 36), narrow);
+        assert_eq!(fill(narrow, 36), narrow);
+    }
+
+    #[test]
+    fn the_help_of_every_command_fits_in_a_terminal_of_80_columns() {
+        let wide = |command: &Command| {
+            let text = command.clone().render_long_help().to_string();
+            let line = text.lines().find(|line| line.len() > 80)?;
+            Some(format!("{}: {line}", command.get_name()))
+        };
+        let mut program = laid_out(super::super::Cli::command(), 80).term_width(80);
+        program.build();
+        let commands =
+            || program.get_subcommands().flat_map(|c| [c].into_iter().chain(c.get_subcommands()));
+        let wide: Vec<String> = commands().filter_map(wide).collect();
+        assert_eq!(wide, Vec::<String>::new());
+        assert!(commands().count() > 50);
+    }
+}
