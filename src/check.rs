@@ -92,6 +92,7 @@ impl Report {
 struct Seen {
     pair: Pair,
     tail: Option<Tail>,
+    gdelta: GState,
     threaded: bool,
     /// Whether a hardtail leads here.
     continues: bool,
@@ -144,13 +145,16 @@ struct Checker<'a> {
     recorder: Recorder,
     pairs: Vec<Seen>,
     by_block: HashMap<u32, usize>,
+    /// The pairs of the thread, in its order.
+    thread: Vec<usize>,
     dirs: Vec<Dir>,
     owners: Owners,
     /// The superblock that counts, which is the root's.
     limits: Option<Superblock>,
+    /// The sum of the deltas. A pair that was relocated counts with its new content.
     gstate: GState,
-    /// The entry that a pending move hides.
-    hidden: Option<(Pair, u16)>,
+    /// Whether the sync bit is set in the sum along the thread as it is on disk.
+    needs_sync: bool,
     thread_broken: bool,
     /// Whether some damaged entry of the tree may once have named a directory.
     doubtful: bool,
@@ -182,11 +186,12 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         recorder: Recorder::default(),
         pairs: Vec::new(),
         by_block: HashMap::new(),
+        thread: Vec::new(),
         dirs: Vec::new(),
         owners: Owners::new(g.block_count),
         limits: None,
         gstate: GState::default(),
-        hidden: None,
+        needs_sync: false,
         thread_broken: false,
         doubtful: false,
         fcrc: false,
@@ -197,7 +202,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         // the sum of only some of the deltas says nothing
         c.gstate = GState::default();
     }
-    c.hidden = c.gstate.pending_move();
+    c.needs_sync = c.gstate.needs_sync();
     c.walk_tree();
     c.check_gstate();
     c.check_orphans();
@@ -264,6 +269,7 @@ impl Checker<'_> {
             self.gstate = self.gstate.xor(fetched.log.gdelta);
             chain &= continues || self.pairs.is_empty();
             let i = self.take(fetched, true, continues);
+            self.thread.push(i);
             self.pairs[i].chain = chain;
             match self.pairs[i].tail {
                 Some(t) if !t.pair.is_null() => (next, continues) = (t.pair, t.hard),
@@ -287,6 +293,7 @@ impl Checker<'_> {
         self.pairs.push(Seen {
             pair,
             tail,
+            gdelta: log.gdelta,
             threaded,
             continues,
             chain: false,
@@ -360,14 +367,14 @@ impl Checker<'_> {
     }
 
     fn check_gstate(&mut self) {
-        if self.gstate.needs_sync() {
+        if self.needs_sync {
             self.note(
                 "sync-pending",
                 "global state",
                 "an operation was interrupted; the next write finishes it",
             );
         }
-        let Some((pair, id)) = self.hidden else { return };
+        let Some((pair, id)) = self.gstate.pending_move() else { return };
         match pair.0.iter().find_map(|b| self.by_block.get(b)) {
             Some(&i) if id == 0 && self.pairs[i].superblock.is_some() => self.error(
                 "move-lost",
@@ -386,6 +393,37 @@ impl Checker<'_> {
             ),
         }
     }
+}
+
+/// What of a pair in the thread matters for the global state.
+#[derive(Clone, Copy)]
+struct InThread {
+    pair: Pair,
+    tail: Option<Tail>,
+    gdelta: GState,
+}
+
+/// The global state with the newer copy `new` of a pair in the place of `old`, which has the pairs
+/// `behind` it in the thread. The thread on disk still names the old copy, but what counts is the
+/// new one: if it has ended a move, the id of that move means another entry by now. The pairs that
+/// its tail passes over do not count any more, because it has taken over their deltas.
+fn renewed(
+    gstate: GState,
+    old: InThread,
+    new: InThread,
+    behind: impl Iterator<Item = InThread>,
+) -> GState {
+    let next = new.tail.filter(|tail| !tail.pair.is_null());
+    let replaced = gstate.xor(old.gdelta).xor(new.gdelta);
+    let mut passed = replaced;
+    for pair in behind {
+        if next.is_some_and(|next| next.pair.same(pair.pair)) {
+            return passed;
+        }
+        passed = passed.xor(pair.gdelta);
+    }
+    // without a next pair, it has passed over all; otherwise it leads out of the thread
+    if next.is_none() { passed } else { replaced }
 }
 
 /// A half-open range of bytes.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Checker, Dir, Seen, show};
+use super::{Checker, Dir, InThread, Seen, renewed, show};
 use crate::disk::entry::{self, Content};
 use crate::disk::log::RawEntry;
 use crate::disk::{Pair, Superblock, name, tag};
@@ -112,7 +112,7 @@ impl Checker<'_> {
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
         let holds = heads.iter().any(|(_, ids)| *ids > 0);
-        let removed = self.gstate.needs_sync() && !(holds && self.doubtful);
+        let removed = self.needs_sync && !(holds && self.doubtful);
         for (i, ids) in outer.into_iter().chain(inner) {
             let pair = self.pairs[i].pair;
             if removed {
@@ -257,7 +257,7 @@ impl Checker<'_> {
     fn half_orphan(&mut self, path: &str, old: usize, pair: Pair) -> Option<usize> {
         let place = self.pairs[old].pair;
         let message = format!("{path} has moved to {pair}; the thread names its old blocks");
-        if self.gstate.needs_sync() {
+        if self.needs_sync {
             self.note("half-orphan", place, message);
         } else {
             self.error("half-orphan", place, message);
@@ -268,13 +268,29 @@ impl Checker<'_> {
                     self.owners.release(b);
                 }
                 self.pairs[old].dir = Some(0);
-                Some(self.take(f, true, self.pairs[old].continues))
+                let new = self.take(f, true, self.pairs[old].continues);
+                self.renew(old, new);
+                Some(new)
             }
             Err(e) => {
                 self.error("directory-broken", path, format_args!("cannot be read: {e}"));
                 None
             }
         }
+    }
+
+    /// Let the pair `new` take the place of `old` in the thread, and in the global state.
+    fn renew(&mut self, old: usize, new: usize) {
+        let Some(at) = self.thread.iter().position(|&i| i == old) else { return };
+        let in_thread = |&i: &usize| {
+            let Seen { pair, tail, gdelta, .. } = self.pairs[i];
+            InThread { pair, tail, gdelta }
+        };
+        if !self.thread_broken {
+            let behind = self.thread.iter().skip(at + 1).map(in_thread);
+            self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
+        }
+        self.thread[at] = new;
     }
 
     /// Check the entries of one pair. Returns the directories among them.
@@ -288,7 +304,7 @@ impl Checker<'_> {
             );
         }
         let Ok(Some(log)) = store::read_log(&*self.dev, pair.0[0]) else { return Vec::new() };
-        let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
+        let hidden = self.gstate.pending_move().filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
         let mut children = Vec::new();
         for (id, e) in log.entries.into_iter().enumerate() {
             let id = id as u16;

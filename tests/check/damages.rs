@@ -320,6 +320,24 @@ fn entries() -> Vec<Damage> {
             put_inline(w, 2, b"good", b"good");
         });
     });
+    let moved = &[("d/x", "x"), ("d/y", "y"), ("good", "good")];
+    add("no struct, and a moved directory", "bad-struct", Preen::Partly, true, moved, &|b| {
+        b.root(soft([2, 3]), |w| {
+            w.tag(tag::REG, 1, b"bare");
+            put_dir(w, 2, b"d", [3, 4]);
+            put_inline(w, 3, b"good", b"good");
+        });
+        b.pair([2, 3], |w| {
+            put_inline(w, 0, b"gone", b"gone");
+            put_inline(w, 1, b"x", b"x");
+            put_inline(w, 2, b"y", b"y");
+            w.gdelta(moving([2, 3], 0));
+        });
+        b.pair([4, 3], |w| {
+            put_inline(w, 0, b"x", b"x");
+            put_inline(w, 1, b"y", b"y");
+        });
+    });
     let dir = &[("dir/file", "content"), ("good", "good")];
     add("a superblock without content", "bad-struct", left, true, dir, &|b| {
         b.root(soft([2, 3]), |w| {

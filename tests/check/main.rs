@@ -171,6 +171,59 @@ fn the_thread_follows_the_tree() {
     mends("half-orphan", &b, &["half-orphan"], &[("dir/new", "new")]);
 }
 
+/// The new copy of a relocated pair has ended a move, which the old copy in the thread still names:
+/// the id of the move means another entry in the new copy.
+#[test]
+fn a_move_that_a_relocated_pair_has_ended_hides_nothing() {
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| put_dir(w, 1, b"dir", [3, 4]));
+    b.pair([2, 3], |w| {
+        for (id, name) in [(0, b"a"), (1, b"b"), (2, b"c")] {
+            put_inline(w, id, name, name);
+        }
+        w.gdelta(moving([2, 3], 0));
+    });
+    b.pair([4, 3], |w| {
+        put_inline(w, 0, b"b", b"b");
+        put_inline(w, 1, b"c", b"c");
+    });
+    let tree = mends("ended move", &b, &["half-orphan"], &[("dir/b", "b"), ("dir/c", "c")]);
+    assert!(!tree.contains_key(&b"dir/a"[..]));
+
+    // so the verifier looks at the entry that has the id now
+    b.pair([4, 3], |w| put_ctz(w, 0, b"b", 9999, 1800));
+    let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+    let found = check(dev).expect("examined").findings;
+    assert!(found.iter().any(|f| f.place == "/dir/b"), "{found:#?}");
+    assert!(found.iter().all(|f| !f.code.starts_with("move-")), "{found:#?}");
+}
+
+/// The new copy of a relocated pair passes over a removed directory, whose delta it has taken over:
+/// that delta counts once.
+#[test]
+fn a_delta_that_a_relocated_pair_has_taken_over_counts_once() {
+    let mut b = Builder::new();
+    let gone = moving([0, 1], 1);
+    let sb = superblock(b.geometry);
+    b.pair([0, 1], |w| {
+        put_superblock(w, sb);
+        put_inline(w, 1, b"gone", b"gone");
+        put_dir(w, 2, b"dir", [3, 4]);
+        put_inline(w, 3, b"good", b"good");
+        w.tail(soft([2, 3]));
+        w.gdelta(GState::default().with_sync(true));
+    });
+    b.small_dir([2, 3], soft([6, 7]));
+    b.pair([6, 7], |w| w.gdelta(gone));
+    b.pair([4, 3], |w| {
+        put_inline(w, 0, b"file", b"content");
+        w.gdelta(gone);
+    });
+    let files = &[("dir/file", "content"), ("good", "good")];
+    let tree = mends("delta taken over", &b, &["half-orphan", "move-pending"], files);
+    assert!(!tree.contains_key(&b"gone"[..]));
+}
+
 /// All files that this program reads.
 fn files_in(dev: &Arc<RamDevice>) -> BTreeMap<String, Vec<u8>> {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::bd::BlockDevice;
+use crate::check::{InThread, renewed};
 use crate::disk::entry::{self, Content};
 use crate::disk::log::RawEntry;
 use crate::disk::{GState, List, Pair, Superblock, Tail, tag};
@@ -80,8 +81,10 @@ pub(super) struct Model<'a> {
     pub thread_loops: bool,
     /// Whether the thread names old blocks of a directory that has been relocated.
     pub half_orphans: bool,
+    /// The sum of the deltas. A pair that was relocated counts with its new content.
     pub gstate: GState,
-    hidden: Option<(Pair, u16)>,
+    /// Whether the sync bit is set in the sum along the thread as it is on disk.
+    needs_sync: bool,
     /// Whether a damaged entry of the tree may once have named a directory.
     doubtful: bool,
     /// Whether it is unknown if directories without a name were removed or have lost their name.
@@ -112,7 +115,7 @@ impl<'a> Model<'a> {
             thread_loops: false,
             half_orphans: false,
             gstate: GState::default(),
-            hidden: None,
+            needs_sync: false,
             doubtful: false,
             ambiguous: false,
             orphans: HashSet::new(),
@@ -123,7 +126,7 @@ impl<'a> Model<'a> {
             superblock: crate::fs::root_superblock(dev)?,
         };
         m.walk_thread()?;
-        m.hidden = m.gstate.pending_move();
+        m.needs_sync = m.gstate.needs_sync();
         let root = m.thread.iter().copied().rfind(|&i| m.nodes[i].superblock);
         let why = SuperblockFault::NoEntry;
         let root = root.ok_or(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why })?;
@@ -147,29 +150,30 @@ impl<'a> Model<'a> {
 
     /// Whether directories without a name count as removed.
     fn removing(&self) -> bool {
-        self.thread_whole && self.gstate.needs_sync()
+        self.thread_whole && self.needs_sync
     }
 
     /// Whether a pending move names the superblock.
     pub fn moves_superblock(&self) -> bool {
-        self.hidden.is_some_and(|(pair, id)| {
+        self.gstate.pending_move().is_some_and(|(pair, id)| {
             id == 0 && self.known(pair).is_some_and(|i| self.nodes[i].superblock)
         })
     }
 
     /// Whether a pending move names an entry that does not exist.
     pub fn loses_move(&self) -> bool {
-        let at = self.hidden.and_then(|(pair, id)| Some((self.known(pair)?, id)));
+        let hidden = self.gstate.pending_move();
+        let at = hidden.and_then(|(pair, id)| Some((self.known(pair)?, id)));
         let ids = |i: usize| {
             let log = store::read_log(self.dev, self.nodes[i].pair.0[0]).ok().flatten();
             log.map_or(0, |l| l.entries.len())
         };
-        self.hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= ids(i))
+        hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= ids(i))
     }
 
     /// The pair in the thread, and the id, of the entry that a pending move hides.
     pub fn moved_away(&self) -> Option<(usize, u16)> {
-        let (pair, id) = self.hidden.filter(|_| !self.moves_superblock())?;
+        let (pair, id) = self.gstate.pending_move().filter(|_| !self.moves_superblock())?;
         Some((self.known(pair).filter(|&i| self.nodes[i].threaded)?, id))
     }
 
@@ -290,7 +294,7 @@ impl<'a> Model<'a> {
     fn walk_entries(&mut self, at: usize, dir: u32, todo: &mut Vec<(usize, u32)>) {
         let pair = self.nodes[at].pair;
         let Ok(Some(log)) = store::read_log(self.dev, pair.0[0]) else { return };
-        let hidden = self.hidden.filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
+        let hidden = self.gstate.pending_move().filter(|(p, _)| p.overlaps(pair)).map(|(_, id)| id);
         for (id, e) in log.entries.into_iter().enumerate() {
             let id = id as u16;
             let Some(ty) = e.name_type else {
@@ -406,9 +410,7 @@ impl<'a> Model<'a> {
                 self.half_orphans = true;
                 // the old content must not be taken for an orphan
                 self.nodes[old].dir = Some(0);
-                for i in self.thread.iter_mut().filter(|i| **i == old) {
-                    *i = new;
-                }
+                self.renew(old, new);
                 for n in self.nodes.iter_mut().filter(|n| n.prev == Some(old)) {
                     n.prev = Some(new);
                 }
@@ -416,6 +418,20 @@ impl<'a> Model<'a> {
             }
             _ => Err(Corrupt::PairReachedTwice(pair).into()),
         }
+    }
+
+    /// Let the node `new` take the place of `old` in the thread, and in the global state.
+    fn renew(&mut self, old: usize, new: usize) {
+        let Some(at) = self.thread.iter().position(|&i| i == old) else { return };
+        let in_thread = |&i: &usize| {
+            let Node { pair, tail, gdelta, .. } = self.nodes[i];
+            InThread { pair, tail, gdelta }
+        };
+        if self.thread_whole {
+            let behind = self.thread.iter().skip(at + 1).map(in_thread);
+            self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
+        }
+        self.thread[at] = new;
     }
 
     /// Add the pairs that tails lead to, and those that entries of other types name.

@@ -11,7 +11,7 @@ use super::Repair;
 use super::editor::{Editor, EntryEdit, PairEdit};
 use super::model::{BadEntry, Model};
 use crate::disk::{GState, Tail};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// With more rounds than this, the repair makes no progress. One round clears the global state, one
 /// repairs, and another may be needed because an entry that got a new type names something broken.
@@ -19,6 +19,7 @@ const ROUNDS_MAX: usize = 5;
 
 /// Remove everything that leads nowhere.
 pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
+    let mut is_settled = false;
     for _ in 0..ROUNDS_MAX {
         let model = Model::build(&*editor.dev)?;
         if !model.is_damaged() && model.bad.is_empty() {
@@ -26,6 +27,9 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
         }
         if model.gstate.is_zero() {
             apply(editor, &model, done)?;
+        } else if std::mem::replace(&mut is_settled, true) {
+            // doing it again would delete another entry
+            return Err(Error::Invalid("the global state cannot be cleared"));
         } else {
             settle(editor, &model)?;
             let message = "an interrupted operation was finished".to_owned();
