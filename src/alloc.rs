@@ -1,8 +1,8 @@
 //! The exact map of free blocks: one bit for each block.
 //!
-//! It also decides whether single blocks are bad or the device fails: a block that cannot be
-//! written stays in use, and another one is tried. But if no block can be written, that is a
-//! failure of the device, and not a lack of space.
+//! It also decides whether single blocks are bad or the whole device fails. A block that cannot be
+//! written stays in use, and another one is tried. But if no block can be written, the device has
+//! failed: this is not reported as a lack of space.
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::error::{Error, IoError, IoOp, Result};
 /// If this many blocks in a row cannot be written, the device counts as failing.
 const SPOILED_MAX: usize = 256;
 
-/// Which blocks are in use, and where the search for a free one goes on.
+/// Which blocks are in use, and where the next search for a free block starts.
 ///
-/// Blocks are marked as the filesystem's structures are found; until every structure has been
-/// seen the map is not `complete` and nothing may be allocated.
+/// Blocks are marked when the structures of the filesystem are found. Until every structure has
+/// been found, the map is not `complete`, and nothing may be allocated.
 #[derive(Debug, Clone)]
 pub struct Alloc {
     words: Vec<u64>,
@@ -25,7 +25,7 @@ pub struct Alloc {
     complete: bool,
     /// Blocks that could not be written since the last successful write.
     spoiled: Vec<u32>,
-    /// Why the last of them could not.
+    /// Why the last one could not be written: operation, block and errno.
     cause: Option<(IoOp, u32, i32)>,
     /// Whether a block was written since the device last counted as failing.
     proven: bool,
@@ -51,7 +51,7 @@ impl Alloc {
         }
     }
 
-    /// Go on searching at `block`, which is in the map.
+    /// Let the next search start at `block`, which is in the map.
     #[cfg(feature = "transfer")]
     pub fn search_from(&mut self, block: u32) {
         self.cursor = block % self.count;
@@ -62,7 +62,7 @@ impl Alloc {
         self.complete
     }
 
-    /// Every structure has been marked.
+    /// Note that every structure has been marked.
     pub fn set_complete(&mut self) {
         self.complete = true;
     }
@@ -72,7 +72,7 @@ impl Alloc {
         self.words.get(block as usize / 64).is_some_and(|w| w >> (block % 64) & 1 != 0)
     }
 
-    /// Mark `block` as used; false if it was already, or is outside the map.
+    /// Mark `block` as used. Returns false if it was marked already, or is outside the map.
     pub fn mark(&mut self, block: u32) -> bool {
         if block >= self.count || self.is_used(block) {
             return false;
@@ -119,8 +119,8 @@ impl Alloc {
         (self.count - self.used).saturating_sub(self.reserved)
     }
 
-    /// Change a promise of `old` blocks to one of `new`; false, and no change, if there are not
-    /// enough.
+    /// Change a promise of `old` blocks to one of `new` blocks. If there are not enough, this
+    /// changes nothing and returns false.
     pub fn reserve(&mut self, old: u32, new: u32) -> bool {
         if new > old && new - old > self.available() {
             return false;
@@ -147,7 +147,8 @@ impl Alloc {
     pub fn take_to_write(&mut self) -> Result<u32> {
         match self.take() {
             Some(block) => Ok(block),
-            // after a single bad block, a device that has written other blocks is not suspected
+            // a device that has written other blocks does not count as failing after a single bad
+            // block
             None if self.spoiled.len() > 1 || !self.proven => Err(self.give_up()),
             None => Err(Error::NoSpace),
         }
@@ -159,11 +160,11 @@ impl Alloc {
         self.proven = true;
     }
 
-    /// `block`, which was taken, cannot be written, as `e` says: it stays in use.
+    /// Note that `block`, which was taken, could not be written because of `e`. It stays in use.
     ///
     /// # Errors
-    /// `e`, if so many blocks could not be written that the device must be failing. These blocks
-    /// then are free again, because nothing is known about them.
+    /// `e`, if so many blocks could not be written that the device must be failing. Then these
+    /// blocks are free again, because nothing is known about them.
     pub fn spoil(&mut self, block: u32, e: IoError) -> Result<()> {
         self.cause = e.source.raw_os_error().map(|errno| (e.op, block, errno));
         self.spoiled.push(block);
@@ -174,7 +175,8 @@ impl Alloc {
         Err(e.into())
     }
 
-    /// Decide that the device fails: then the failed writes say nothing about the single blocks.
+    /// Let the device count as failing. Its failed writes then prove nothing about single blocks,
+    /// so these blocks become free again.
     fn give_up(&mut self) -> Error {
         for block in std::mem::take(&mut self.spoiled) {
             self.free(block);
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn without_bad_blocks_it_is_space_that_lacks() {
+    fn without_bad_blocks_a_full_device_has_no_space() {
         let mut a = Alloc::new(2, 0);
         a.mark(0);
         a.mark(1);
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pinned_is_never_free() {
+    fn pinned_blocks_are_never_freed() {
         let mut a = Alloc::new(3, 0);
         assert!(a.mark(1));
         (1..3).for_each(|b| a.pin(b));
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_are_kept_apart() {
+    fn promised_blocks_are_not_available() {
         let mut a = Alloc::new(10, 0);
         assert!(a.reserve(0, 9) && a.available() == 1);
         assert!(!a.reserve(9, 11) && a.available() == 1);

@@ -17,8 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What went wrong, in terms of the filesystem: one variant for each cause that a caller can act
 /// on.
 ///
-/// As in `std::fs`, an error does not repeat the path that the caller gave. Errors about other
-/// paths than that carry them, such as [`PathError`](crate::PathError) on a walk.
+/// As in `std::fs`, an error does not repeat the path that the caller gave. An error about another
+/// path contains that path, like [`PathError`](crate::PathError) on a walk.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Error {
@@ -56,7 +56,7 @@ pub enum Error {
     Invalid(&'static str),
     /// The device failed.
     Io(IoError),
-    /// The image breaks the format: which rule, and where.
+    /// The image breaks a rule of the format. The value says which rule, and where.
     Corrupt(Corrupt),
     /// The image is sound, but this library cannot serve it.
     Unsupported(Unsupported),
@@ -68,8 +68,8 @@ pub enum Error {
 
 /// What some callers must know about the cause of a failed operation.
 pub trait Trouble {
-    /// Whether there was no space. A flush may make some, because it frees what was removed or
-    /// replaced.
+    /// Whether there was no space. A flush may make space, because it frees the blocks of what was
+    /// removed or replaced.
     fn is_no_space(&self) -> bool;
 }
 
@@ -128,8 +128,8 @@ impl Clone for IoError {
 }
 
 impl IoError {
-    /// Whether another block may work where this one failed: the block is bad, and it is not the
-    /// host's filesystem that is full, or its file that is gone.
+    /// Whether this block is bad, so that another block may work. This is false if, for example,
+    /// the host's filesystem is full or the image file is gone.
     pub fn is_bad_block(&self) -> bool {
         matches!(self.op, IoOp::Prog | IoOp::Erase)
             && matches!(self.source.raw_os_error(), Some(libc::EIO | libc::EILSEQ | libc::EBADMSG))
@@ -154,8 +154,8 @@ impl IoError {
 
 /// A file or block device that became shorter while it was in use.
 ///
-/// What is missing is lost. A write behind the new end would make the file as long as before, with
-/// zeros in place of the lost bytes. So every operation fails with this error.
+/// The missing bytes are lost. A write after the new end would make the file as long as before,
+/// with zeros in place of the lost bytes. So every operation fails with this error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shortened {
     /// How many bytes it has now.

@@ -25,7 +25,7 @@
 //! }
 //! assert_eq!(fs.walk("/")?.count(), 4);
 //!
-//! // Until this, all changes are in memory.
+//! // Until this call, all changes are only in memory.
 //! fs.close()?;
 //!
 //! let fs = Littlefs::open(&path)?;
@@ -44,12 +44,12 @@
 //! - [`Error`] has one variant for each cause that a caller can act on.
 //! - [`kv`] is a key-value store in an image, with atomic batches.
 //!
-//! `docs/library.md` tells how the parts fit together, and what is durable when.
+//! `docs/library.md` explains how the parts fit together, and when changes are durable.
 //!
 //! # Features
 //!
-//! - `mount` (default): `fuse`, to mount images with FUSE.
-//! - `cli` (default): `cli`, everything that the program `littlefs` does.
+//! - `mount` (default): the module `fuse`, which mounts images with FUSE.
+//! - `cli` (default): the module `cli`, which has everything that the program `littlefs` does.
 //! - `compression` (default): images in gzip, xz and zstd files are read.
 //! - `transfer` (default): [`transfer`] and [`change`], which copy directories and tar streams into
 //!   images and back.
@@ -68,15 +68,15 @@
 //!
 //! | layer | modules | job |
 //! |---|---|---|
-//! | base | [`error`], `files`, `show`, `slots`, `sys`, `time` | outcomes a caller can act on; files by descriptor; names for people; tables with ids; system calls; moments |
+//! | base | [`error`], `files`, `show`, `slots`, `sys`, `time` | errors that a caller can act on; files by descriptor; names for people; tables with ids; system calls; times |
 //! | device | [`bd`] | blocks in files and in memory |
-//! | transactions | [`transactions`] | a device whose changes go to a journal, append-only; beside the engine |
-//! | format | `disk`, [`convention`], [`profile`] | the bytes of SPEC.md and of user attributes, pure; what families of devices need |
+//! | transactions | [`transactions`] | a device that appends its changes to a journal; the engine does not use it |
+//! | format | `disk`, [`convention`], [`profile`] | the bytes of SPEC.md and of user attributes, without I/O; what families of devices need |
 //! | engine | `mdir`, `alloc` | metadata pairs and the free map |
-//! | filesystem | `fs` | directories, files, attributes, all on cached state; flush |
+//! | filesystem | `fs` | directories, files and attributes, all in memory; flush |
 //! | verify | [`check`] | the verifier, and repair |
 //! | dialect | `dialect`, `v1`, `chamelon` | shows images in other dialects, version 1 among them, as littlefs |
-//! | container | `container` | recognises what a file is, reads through its format, finds filesystems in it; makes such files |
+//! | container | `container` | recognises the format of a file, reads the content inside the format, finds filesystems in it; makes such files |
 //! | image | [`image`] | opening an image by path |
 //! | journal | [`journal`] | opening journals with their images: commit, squash, compare |
 //! | backup | [`backup`] | saves what an image held before it is rewritten in place |
@@ -88,9 +88,9 @@
 //! | transfer | [`transfer`] | directories and tar streams to images and back, without a mount |
 //! | change | [`change`] | one change to an image, which is tried completely before anything is written |
 //! | edit | [`edit`] | removes, moves, copies and makes entries inside an image |
-//! | bench | [`mod@bench`] | measures the speed, and what it depends on |
+//! | bench | [`mod@bench`] | measures the speed, and reports the environment that it depends on |
 //! | volume | `vfs` | inode numbers, caches, locks |
-//! | store | [`kv`] | values and dictionaries under keys; beside the volume |
+//! | store | [`kv`] | values and dictionaries under keys; it does not use the volume |
 //! | adapter | `fuse` | FUSE requests to volume calls |
 //! | program | `cli` | the commands |
 
@@ -109,7 +109,7 @@ struct Guide;
 
 /// Declares modules that are not part of the public interface: public with the feature `internals`,
 /// for this package's own tests, benchmarks and fuzzers, and private otherwise, so that the
-/// compiler finds what nothing uses.
+/// compiler reports code that nothing uses.
 macro_rules! internal {
     ($($(#[$attribute:meta])* mod $name:ident;)*) => {$(
         #[cfg(feature = "internals")]

@@ -3,8 +3,8 @@
 use crate::convention::Convention;
 use crate::disk::superblock::VERSION_2_0;
 
-/// A family of devices: how it makes and writes its images. Values that are `None` are as without a
-/// profile.
+/// A family of devices: how it makes and writes its images. Where a value is `None`, the profile
+/// changes nothing.
 #[derive(Debug)]
 pub struct Profile {
     /// What `--profile` and `-o profile=` call it.
@@ -15,11 +15,11 @@ pub struct Profile {
     pub name_max: Option<u32>,
     /// Largest user attribute in a new image, in bytes.
     pub attr_max: Option<u32>,
-    /// The newest version of the format that the family's drivers read, where that is not 2.1.
+    /// The newest version of the format that the family's drivers read, if it is not 2.1.
     pub disk_version: Option<u32>,
     /// Bytes that commits are aligned to.
     pub prog_size: Option<u32>,
-    /// The driver's cache, and so the largest file it keeps in a directory, in bytes.
+    /// The size of the driver's cache, in bytes. Inline files are no larger than this.
     pub cache_size: Option<u32>,
     /// How it uses user attributes.
     attrs: Option<&'static str>,
@@ -107,7 +107,7 @@ pub static PROFILES: &[Profile] = &[
 ];
 
 impl Profile {
-    /// The profile of that name.
+    /// The profile with this name.
     ///
     /// # Errors
     /// A sentence that lists all names.
@@ -123,7 +123,7 @@ impl Profile {
         self.attrs.and_then(Convention::named)
     }
 
-    /// Largest file kept in a directory of blocks of `block_size` bytes.
+    /// The largest inline file in an image with blocks of `block_size` bytes.
     pub fn inline_max(&self, block_size: u32) -> Option<u32> {
         self.cache_size.map(|size| size.min(block_size / 8))
     }

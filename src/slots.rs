@@ -2,10 +2,10 @@
 
 use std::ops::{Index, IndexMut};
 
-/// The id of something in a [`Slots`]: its place, and how often that was used before. So the id of
-/// something that was removed never refers to anything else.
+/// The id of a value in a [`Slots`]: its place, and how often that place was used before. So the id
+/// of a value that was removed never refers to another value.
 ///
-/// Small, because it is kept for every file that the kernel knows.
+/// It is small, because it is kept for every file that the kernel knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SlotId {
     place: u32,
@@ -13,10 +13,11 @@ pub struct SlotId {
 }
 
 impl SlotId {
-    /// The id of the first thing in every table.
+    /// The id of the first value in every table.
     pub const FIRST: Self = Self { place: 0, generation: 0 };
 
-    /// A number that no other id of the table has: the place, until that is used again.
+    /// A number that no other id of the table has. It is the number of the place until the place is
+    /// used again.
     pub fn number(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.place)
     }
@@ -34,7 +35,7 @@ pub struct Slots<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    /// How often it was used before.
+    /// How often the place was used before.
     generation: u32,
     value: Option<T>,
 }
@@ -62,13 +63,13 @@ impl<T> Slots<T> {
         slot.value.as_ref().filter(|_| slot.generation == id.generation)
     }
 
-    /// The same, to be changed.
+    /// Like [`Self::get`], for changing the value.
     pub fn get_mut(&mut self, id: SlotId) -> Option<&mut T> {
         let slot = self.places.get_mut(id.place as usize)?;
         slot.value.as_mut().filter(|_| slot.generation == id.generation)
     }
 
-    /// Remove it; its place is reused.
+    /// Remove the value with this id. Its place will be reused.
     pub fn remove(&mut self, id: SlotId) -> Option<T> {
         self.get(id)?;
         let slot = self.places.get_mut(id.place as usize)?;
@@ -87,7 +88,7 @@ impl<T> Slots<T> {
         })
     }
 
-    /// How many places there are, vacant ones among them.
+    /// How many places there are, including vacant ones.
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
         self.places.len()
@@ -98,7 +99,7 @@ impl<T> Index<SlotId> for Slots<T> {
     type Output = T;
 
     /// # Panics
-    /// When it was removed.
+    /// If the value was removed.
     fn index(&self, id: SlotId) -> &T {
         match self.get(id) {
             Some(value) => value,
@@ -121,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_used_again_and_ids_are_not() {
+    fn places_are_reused_but_ids_are_not() {
         let mut slots = Slots::new(40);
         let a = slots.insert('a');
         let b = slots.insert('b');
@@ -134,7 +135,7 @@ mod tests {
             assert_eq!(slots.remove(c), Some('c'));
             assert_eq!(slots.remove(c), None, "only once");
             stale.push(c);
-            // a place that was used 40 times is left alone
+            // a place that was used 40 times is not used again
             assert_eq!(slots.capacity(), 2 + (round + 1) / 40, "{round}");
         }
         assert_eq!(slots.iter().collect::<Vec<_>>(), [(b, &'b')]);

@@ -37,7 +37,7 @@ pub enum Severity {
     Error,
     /// Something is suspicious.
     Warning,
-    /// For the record.
+    /// Information only.
     Info,
 }
 
@@ -70,10 +70,11 @@ pub fn umask() -> u16 {
     mask.and_then(|mask| u16::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o077) & 0o777
 }
 
-/// Make future threads share one heap. Otherwise each thread has its own, and keeps memory there
-/// that it allocated and others freed, which in the end is many times the memory in use.
+/// Make future threads share one heap. Otherwise each thread has its own heap, which keeps the
+/// memory that this thread allocated and other threads freed. In the end, the heaps are many times
+/// as large as the memory in use.
 pub fn share_heap() {
-    // SAFETY: this sets a number of the C library's, and has no preconditions.
+    // SAFETY: this only sets a number in the C library, and has no preconditions.
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
@@ -92,8 +93,8 @@ pub fn syncfs(file: &File) -> io::Result<()> {
 /// cache. Returns the number of bytes read.
 ///
 /// # Errors
-/// The system's: with `now`, EAGAIN if it would have to wait for storage, EOPNOTSUPP if the
-/// filesystem does not support this.
+/// The errors of the system: with `now`, EAGAIN if the read would have to wait for storage, and
+/// EOPNOTSUPP if the filesystem does not support this.
 pub fn read_parts(
     file: &File,
     offset: u64,
@@ -123,7 +124,7 @@ pub fn is_readable(fd: BorrowedFd<'_>) -> bool {
     is_readable_within(fd, Duration::ZERO)
 }
 
-/// The same, waiting for it up to `limit`. A signal may end the wait early.
+/// Like [`is_readable`], but wait for up to `limit`. A signal may end the wait early.
 pub fn is_readable_within(fd: BorrowedFd<'_>, limit: Duration) -> bool {
     !poll(fd, limit).is_empty()
 }
@@ -133,10 +134,10 @@ pub fn is_disconnected(fd: BorrowedFd<'_>) -> bool {
     poll(fd, Duration::ZERO).contains(PollFlags::ERR)
 }
 
-/// What poll(2) says of `fd`; nothing after `limit`.
+/// The events that poll(2) reports for `fd`; none if nothing happens within `limit`.
 fn poll(fd: BorrowedFd<'_>, limit: Duration) -> PollFlags {
     let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    // A limit that is too long for the kernel is none.
+    // If the limit is too long for the kernel, wait without a limit.
     let limit = Timespec::try_from(limit).ok();
     match rustix::event::poll(&mut polled, limit.as_ref()) {
         Ok(_) => polled[0].revents(),
@@ -147,19 +148,19 @@ fn poll(fd: BorrowedFd<'_>, limit: Duration) -> PollFlags {
 /// How to unmount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unmount {
-    /// If nobody uses it.
+    /// Only if nobody uses the filesystem.
     Unused,
-    /// Take it out of the tree now, and end it when nobody uses it any more.
+    /// Take the filesystem out of the tree now, and end it when nobody uses it any more.
     Lazily,
-    /// If nobody uses it. Before that, all requests to its daemon fail, and the daemon gets no more
-    /// requests.
+    /// Only if nobody uses the filesystem. Before that, all requests to its daemon fail, and the
+    /// daemon gets no more requests.
     ByForce,
 }
 
-/// Unmount what is mounted on `path`.
+/// Unmount the filesystem that is mounted on `path`.
 ///
 /// # Errors
-/// The system's: EPERM for ordinary users, EBUSY while it is used.
+/// The errors of the system: EPERM for ordinary users, EBUSY while somebody uses the filesystem.
 pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
     let how = match how {
         Unmount::Unused => UnmountFlags::empty(),
@@ -169,7 +170,7 @@ pub fn unmount(path: &Path, how: Unmount) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | how)?)
 }
 
-/// Mount a FUSE filesystem, or change what is mounted there.
+/// Mount a FUSE filesystem, or change the mount that is there.
 ///
 /// # Errors
 /// The errors of the system.
@@ -180,8 +181,8 @@ pub fn mount(source: &Path, target: &Path, flags: libc::c_ulong, data: &str) -> 
     Ok(rustix::mount::mount(source, target, c"fuse", flags, data.as_c_str())?)
 }
 
-/// Go to the mount namespace `namespace` was opened from. To be called before any thread is
-/// started.
+/// Enter the mount namespace from which `namespace` was opened. This must be called before any
+/// thread is started.
 ///
 /// # Errors
 /// The errors of the system.
@@ -198,7 +199,7 @@ pub fn memory_file(name: &CStr) -> io::Result<File> {
     Ok(rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
-/// A descriptor of a process, which is readable once that has ended.
+/// A descriptor of a process. It becomes readable when the process has ended.
 ///
 /// # Errors
 /// The errors of the system.
@@ -214,35 +215,35 @@ pub fn take_descriptor(pid: i32, fd: i32) -> io::Result<File> {
     Ok(rustix::process::pidfd_getfd(process(pid)?, fd, PidfdGetfdFlags::empty())?.into())
 }
 
-/// Bytes of the answer to [`STATUS_REQUEST`]: what any kernel takes in an ioctl.
+/// Bytes of the answer to [`STATUS_REQUEST`]. Every kernel accepts this size in an ioctl.
 pub const STATUS_SIZE: usize = 8191;
 /// The ioctl that asks a littlefs mount for its state.
 pub const STATUS_REQUEST: libc::Ioctl = libc::_IOR::<[u8; STATUS_SIZE]>(b'l' as u32, 0xf5);
 
-/// Ask the mount that `file` is on for its state, which comes as JSON.
+/// Ask the mount that `file` is on for its state. The answer is JSON.
 ///
 /// # Errors
-/// The system's: ENOTTY if no daemon of this program answers.
+/// The errors of the system: ENOTTY if no daemon of this program answers.
 pub fn status(file: &File) -> io::Result<Vec<u8>> {
     let mut answer = vec![0_u8; STATUS_SIZE];
-    // SAFETY: the descriptor is open for the whole call, which writes at most as many bytes as the
-    // request says, and those are there.
+    // SAFETY: the descriptor is open for the whole call. The call writes at most as many bytes as
+    // the request says, and the buffer has that many.
     let len = unsafe { libc::ioctl(file.as_raw_fd(), STATUS_REQUEST, answer.as_mut_ptr()) };
     answer.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error())?);
     Ok(answer)
 }
 
-/// The ioctl that asks the daemon of a mount that was mounted read-only to write from now on. The
-/// answer is empty when it does, else a sentence that says why it cannot.
+/// The ioctl that asks the daemon of a read-only mount to allow changes from now on. The answer is
+/// empty if it does, and otherwise a sentence that says why it cannot.
 pub const WRITE_REQUEST: libc::Ioctl = libc::_IOR::<[u8; WRITE_SIZE]>(b'l' as u32, 0xf6);
 /// Bytes of the answer to [`WRITE_REQUEST`], at most.
 pub const WRITE_SIZE: usize = 1024;
 
-/// Ask the daemon of the mount that `file` is on to write from now on: returns why it cannot, or
-/// `None`.
+/// Ask the daemon of the mount that `file` is on to allow changes from now on. Returns `None` if it
+/// does, and otherwise why it cannot.
 ///
 /// # Errors
-/// The system's: ENOTTY if the daemon does not know the request.
+/// The errors of the system: ENOTTY if the daemon does not know the request.
 pub fn become_writable(file: &File) -> io::Result<Option<String>> {
     let mut answer = vec![0_u8; WRITE_SIZE];
     // SAFETY: as in `status`.
@@ -252,8 +253,9 @@ pub fn become_writable(file: &File) -> io::Result<Option<String>> {
     Ok(Some(why).filter(|why| !why.is_empty()))
 }
 
-/// The identity of a file: its device and inode number; for a device file, the device. This only
-/// asks for what the kernel has in memory, so it never waits, whatever filesystem `path` is on.
+/// The identity of a file: the number of its filesystem's device, and its inode number. For a block
+/// device, it is the number of that device. This uses only what the kernel has in memory, so it
+/// never waits, whatever filesystem `path` is on.
 ///
 /// # Errors
 /// The errors of the system.
@@ -261,19 +263,19 @@ pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let (flags, mask) = (AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::INO);
     let found = rustix::fs::statx(rustix::fs::CWD, path, flags, mask)?;
     if FileType::from_raw_mode(found.stx_mode.into()) == FileType::BlockDevice {
-        // No filesystem has this number.
+        // No filesystem has this device number, so this is not the identity of any other file.
         return Ok((u64::MAX, libc::makedev(found.stx_rdev_major, found.stx_rdev_minor)));
     }
     Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
-/// Fork a process that keeps none of the parent's files open, so that nobody has to wait for its
-/// end. What it writes to standard output can be read from the pipe that the parent gets. This must
-/// be called while there is only one thread. `None` in the child, where no open file of the parent
-/// may be used any more.
+/// Fork a process that keeps none of the parent's files open, so that nobody has to wait until it
+/// ends. The parent gets its process number, and a pipe from which its standard output can be read.
+/// The child gets `None`, and must not use any open file of the parent. This must be called while
+/// there is only one thread.
 ///
 /// # Errors
-/// The system's, in the parent.
+/// The errors of the system, in the parent.
 pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
     let (reader, writer) = io::pipe()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -286,7 +288,7 @@ pub fn fork_apart() -> io::Result<Option<(i32, PipeReader)>> {
         .and_then(|()| Ok(rustix::stdio::dup2_stdout(&writer)?));
     // The files of the parent are closed below; they must not be closed a second time.
     std::mem::forget((reader, writer, null));
-    // SAFETY: nobody in this process uses the descriptors that are closed, as is said above.
+    // SAFETY: nobody in this process uses the descriptors that are closed; see above.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if detached.is_err() || closed < 0 {
         // This process cannot report the error; the parent notices that there is no answer.
@@ -304,15 +306,15 @@ pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     Ok(rustix::process::kill_process(pid_of(pid)?, signal)?)
 }
 
-/// Ask the filesystem at `path` for its space; no cache answers this.
+/// Ask the filesystem at `path` for its free space. The answer never comes from a cache.
 ///
 /// # Errors
-/// The system's: ENOTCONN on a FUSE mount whose daemon is gone.
+/// The errors of the system: ENOTCONN on a FUSE mount whose daemon is gone.
 pub fn statfs(path: &Path) -> io::Result<()> {
     Ok(rustix::fs::statfs(path).map(drop)?)
 }
 
-/// Split the process in two. To be called before any thread is started.
+/// Fork the process. This must be called before any thread is started.
 ///
 /// # Errors
 /// The errors of the system.
@@ -331,7 +333,7 @@ pub fn end_with_parent(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-            // the parent may have ended before
+            // the parent may have ended already
             if rustix::process::getppid() == parent { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }
@@ -388,11 +390,13 @@ pub fn syslog(severity: Severity, message: &str) {
     }
 }
 
-/// The signals the daemon listens to, taken away from their default action.
+/// The signals that the daemon waits for. They are blocked, so their default action does not
+/// happen.
 pub struct Signals(libc::sigset_t);
 
 impl Signals {
-    /// Block SIGTERM, SIGINT, SIGHUP and SIGUSR1, in this thread and those it starts from now on.
+    /// Block SIGTERM, SIGINT, SIGHUP and SIGUSR1, in this thread and the threads that it starts
+    /// from now on.
     ///
     /// # Errors
     /// The errors of the system.
@@ -400,8 +404,8 @@ impl Signals {
         Self::block_these(&[libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGUSR1])
     }
 
-    /// Block these, in this thread and those it starts from now on, and in programs, unless
-    /// [`Signals::leave_to`] is called for them.
+    /// Block these signals, in this thread and the threads that it starts from now on. The programs
+    /// that it starts have them blocked, too, unless [`Signals::leave_to`] is called for them.
     ///
     /// # Errors
     /// The errors of the system.
@@ -426,8 +430,8 @@ impl Signals {
     /// Whether this process was started with SIGHUP ignored, as nohup(1) does.
     pub fn hangup_is_ignored() -> bool {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        // SAFETY: with a null new action sigaction only writes the present one, to `action`, which
-        // all zeros are valid for, too.
+        // SAFETY: with a null new action, sigaction only writes the present action to `action`. All
+        // zeros are a valid value of `action`, too.
         unsafe {
             libc::sigaction(libc::SIGHUP, std::ptr::null(), action.as_mut_ptr());
             action.assume_init().sa_sigaction == libc::SIG_IGN
@@ -450,8 +454,8 @@ impl Signals {
         }
     }
 
-    /// Wait for one of the signals: its number, and whether the terminal sent it, which sends it
-    /// to all of the process group.
+    /// Wait for one of the signals. Returns its number, and whether the terminal sent it. The
+    /// terminal sends a signal to the whole process group.
     ///
     /// # Errors
     /// The errors of the system.
@@ -469,7 +473,7 @@ impl Signals {
         }
     }
 
-    /// One of the signals that came already, if one did; its number.
+    /// The number of one of the signals, if one has arrived already.
     pub fn pending(&self) -> Option<i32> {
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: the set and the time are initialised, and the information may be null.
@@ -477,7 +481,7 @@ impl Signals {
         (signal > 0).then_some(signal)
     }
 
-    /// Wait for one of the signals; its number.
+    /// Wait for one of the signals. Returns its number.
     ///
     /// # Errors
     /// The errors of the system.
@@ -498,7 +502,7 @@ mod tests {
     #[test]
     fn signals_never_go_to_groups_of_processes() {
         for number in [0, -1, i32::MIN] {
-            // Ignored, should it be sent after all.
+            // If this signal is sent after all, it is ignored.
             let error = kill(number, libc::SIGURG).expect_err("no process has this number");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{number}");
         }
