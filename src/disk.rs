@@ -1,4 +1,4 @@
-//! The bytes of littlefs v2 (SPEC.md), pure: nothing here does I/O.
+//! The bytes of littlefs v2 (SPEC.md). Nothing here does I/O.
 //!
 //! Tags are big-endian, everything else is little-endian.
 //!

@@ -32,7 +32,7 @@ pub struct Commit {
     pub etag: u32,
 }
 
-/// Memory for the bytes of a commit that is appended. Few are longer.
+/// Memory for the bytes of a commit that is appended. Few commits are longer.
 const USUAL_SIZE: usize = 256;
 /// Memory for the bytes of the first commit of a block.
 const COMPACTED_SIZE: u32 = 4096;
@@ -53,7 +53,7 @@ pub struct Writer {
     layout: Layout,
     start: u32,
     bytes: Vec<u8>,
-    /// How many bytes there may be before the last CRC tag, which must always fit.
+    /// How many bytes may come before the last CRC tag, which must always fit.
     limit: usize,
     ptag: u32,
     full: bool,
@@ -107,7 +107,7 @@ impl Writer {
 
     fn put(&mut self, t: Tag, data: &[u8]) {
         let room = self.limit.saturating_sub(self.bytes.len());
-        // what is too long for a tag fits nowhere
+        // data that is too long for a tag never fits
         if data.len() > widen(tag::LEN_MAX) || data.len().saturating_add(widen(TAG_SIZE)) > room {
             self.full = true;
             return;
@@ -121,11 +121,11 @@ impl Writer {
     /// (`lfs_dir_commitcrc`).
     ///
     /// After a crash, a commit counts only if its CRC is right; a torn one leaves the commit before
-    /// it in force. The length of the CRC tag includes the padding, but the CRC does not cover it.
-    /// A tag can have no more than 1022 bytes, so a large program size needs several CRC tags, each
-    /// with the CRC of what stands between it and the one before. The last one comes with the
-    /// forward CRC, if a whole program unit follows in the block. With it, the next driver can tell
-    /// whether that unit is still erased (SPEC: `0x5ff` FCRC).
+    /// it in force. The length of the CRC tag includes the padding, but the CRC does not cover the
+    /// padding. A tag has at most 1022 bytes, so a large program size needs several CRC tags. Each
+    /// has the CRC of the bytes between the CRC tag before it and itself. If a whole program unit
+    /// follows in the block, a forward CRC comes before the last CRC tag. With the forward CRC, the
+    /// next driver can tell whether that unit is still erased (SPEC: `0x5ff` FCRC).
     ///
     /// # Errors
     /// [`BlockFull`] if the commit does not fit into the rest of the block.
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read_back_at_every_prog_size() {
+    fn commits_are_read_back_as_written_at_every_prog_size() {
         for prog_size in [1, 16, 256, 2048, 4096] {
             for fcrc in [false, true] {
                 let layout = Layout { block_size: 4096, prog_size, fcrc };
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_commit_leaves_the_one_before() {
+    fn a_torn_commit_leaves_the_one_before_in_force() {
         let layout = Layout { block_size: 512, prog_size: 16, fcrc: true };
         let mut block = vec![0xff; 512];
         let mut w = Writer::compact(layout, 1);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_commit_that_does_not_fit_says_so() {
+    fn a_commit_that_does_not_fit_is_an_error() {
         let layout = Layout { block_size: 128, prog_size: 16, fcrc: false };
         for (off, fits) in [(112, true), (120, true), (121, false), (128, false), (144, false)] {
             assert_eq!(Writer::append(layout, off, 0).finish().is_ok(), fits, "at {off}");

@@ -27,7 +27,7 @@ mod tests {
     }
 
     #[test]
-    fn agrees_with_the_definition_and_continues() {
+    fn agrees_with_the_definition_and_can_be_continued() {
         let data: Vec<u8> = (0..=255).collect();
         assert_eq!(crc(SEED, &data), slow(SEED, &data));
         assert_eq!(crc(crc(SEED, &data[..100]), &data[100..]), crc(SEED, &data));

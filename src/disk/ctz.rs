@@ -21,12 +21,12 @@ impl ListIndex {
     /// The first block of a list.
     pub const FIRST: Self = Self(0);
 
-    /// The last block of a list of that many blocks.
+    /// The last block of a list of `blocks` blocks; `None` if there are none.
     pub fn last_of(blocks: u32) -> Option<Self> {
         blocks.checked_sub(1).map(Self)
     }
 
-    /// The indices from `self` up to `end`, which is the first that is not among them.
+    /// The indices from `self` up to, but without, `end`.
     pub fn up_to(self, end: Self) -> impl DoubleEndedIterator<Item = Self> {
         (self.0..end.0).map(Self)
     }
@@ -57,7 +57,7 @@ impl AddAssign<u32> for ListIndex {
     }
 }
 
-/// The index that many blocks before. There must be so many.
+/// The index that many blocks before. There must be that many blocks before it.
 impl Sub<u32> for ListIndex {
     type Output = Self;
 
@@ -67,7 +67,7 @@ impl Sub<u32> for ListIndex {
     }
 }
 
-/// How many blocks later an index is than `before`, which must not be the later one.
+/// How many blocks there are from `before` to this index, which must not be the smaller one.
 impl Sub for ListIndex {
     type Output = u32;
 
@@ -114,21 +114,24 @@ pub fn data_offset(i: ListIndex) -> u32 {
 ///
 /// The data of a block starts at `off = 4 * (ctz(i) + 1)`, and `popcount(i) + ctz(i)` is
 /// `popcount(i - 1) + 1`. So block `i` starts at `pos = i * b + 4 * (popcount(i - 1) + 2)`, and the
-/// block of a position is `(pos - 4 * (popcount(i - 1) + 2)) / b`. This needs the result to compute
-/// it. But `pos / b` is either the result or one more, and with both as `i` on the right side, the
-/// formula gives the result, as long as `4 * (popcount(i) + 2) <= b`. In files up to
-/// [`FILE_MAX`](super::superblock::FILE_MAX), that holds for blocks of 112 bytes or more. In
-/// smaller blocks, the result may be off by one; then the offset is outside the data of the block.
-/// DESIGN.md of littlefs has the same formula.
+/// block of a position is `(pos - 4 * (popcount(i - 1) + 2)) / b`. This formula computes `i`, but
+/// needs `i` on its right side. There, the estimate `pos / b` can stand for `i`: it is either the
+/// right index or one more, and the formula gives the right index for both, as long as `4 *
+/// (popcount(i) + 2) <= b`. In files up to [`FILE_MAX`](super::superblock::FILE_MAX), that holds
+/// for blocks of 112 bytes or more. In smaller blocks, the result may be off by one. Then the
+/// computed offset is outside the data of the block, so the code notices this and goes to the next
+/// block or the one before. DESIGN.md of littlefs has the same formula.
 ///
-/// A block has 104 bytes or more, so nothing here overflows, whatever `pos` is:
+/// A block has 104 bytes or more, so nothing here overflows, whatever `pos` is. The subtractions
+/// rely on their order:
 ///
 /// - The estimate `e = pos / b` is at most `2^32 / 96`, and has at most 26 bits.
-/// - `c = 4 * (popcount(e - 1) + 2)` is subtracted from `pos`. That is 8 if `e` is 1, and at most
-///   112 otherwise, less than `2b`. So `i` is `e`, `e - 1` or `e - 2`, and `b * i <= pos - c`.
-/// - Then `4 * popcount(i)` is subtracted, which is at most `c`. For `e` and `e - 1` this is clear.
-///   `i` is `e - 2` only if `c > b`. Then at most 3 of the 26 bits of `e - 1` are not set, so `e -
-///   2` has at most 2 more bits set than `e - 1`.
+/// - First, `c = 4 * (popcount(e - 1) + 2)` is subtracted from `pos`. `c` is 8 if `e` is 1, and
+///   otherwise at most 112, which is less than `2b`. So `i` is `e`, `e - 1` or `e - 2`, and `b * i
+///   <= pos - c`.
+/// - Then `b * i` and `4 * popcount(i)` are subtracted from `pos`. The second one is at most `c`.
+///   If `i` is `e` or `e - 1`, this is clear. `i` is `e - 2` only if `c > b`. Then at most 3 of the
+///   26 bits of `e - 1` are not set, so `e - 2` has at most 2 more bits set than `e - 1`.
 /// - As `i` has at most 26 bits, `data_offset(i)` is at most 104.
 #[expect(clippy::arithmetic_side_effects, reason = "the list above shows why none overflows")]
 pub fn locate(block_size: u32, pos: u32) -> (ListIndex, u32) {
@@ -180,7 +183,7 @@ pub fn blocks_from(block_size: u32, size: u32, from: u32) -> u32 {
 mod tests {
     use super::*;
 
-    /// Where many pointers stand before a block, in the smallest blocks of all.
+    /// Near the blocks with the most pointers, for the smallest block sizes.
     #[test]
     fn positions_in_large_files_are_inside_their_blocks() {
         for bs in [104, 108, 112, 128] {

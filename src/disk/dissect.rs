@@ -1,7 +1,7 @@
 //! Every tag of a metadata block, in its place: the tags of valid commits, and what follows them.
 //!
 //! [`super::log`] computes what a block holds in the end. This module keeps every step that led to
-//! it.
+//! that content.
 
 use std::ops::Range;
 
@@ -25,7 +25,7 @@ impl Placed {
         Some(start..start.checked_add(self.tag.size())?)
     }
 
-    /// The data of the tag in `block`, the block it stands in. Empty if the data does not fit
+    /// The data of the tag in `block`, the block that holds it. Empty if the data does not fit
     /// there.
     pub fn data(self, block: &[u8]) -> &[u8] {
         let range = self.range().map(|range| widen(range.start)..widen(range.end));
@@ -55,7 +55,7 @@ impl Forward {
 /// Tags up to and including a CRC tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Commit {
-    /// Offset of its first byte. For the first commit this is 0, where the revision count stands.
+    /// Offset of its first byte. For the first commit, this is 0, the offset of the revision count.
     pub start: u32,
     /// Offset of the byte after its padding.
     pub end: u32,
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_stand_in_their_order_and_those_replaced_have_no_effect() {
+    fn tags_keep_their_order_and_replaced_tags_have_no_effect() {
         let block = block();
         let taken = Dissection::of(&block).expect("a revision");
         assert_eq!((taken.rev, taken.commits.len(), taken.stop), (5, 2, Stop::Invalid));
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_torn_is_told_from_what_was_never_written() {
+    fn torn_commits_are_distinguished_from_unwritten_bytes() {
         let mut block = block();
         let whole = Dissection::of(&block).expect("a revision");
         // a byte behind the first tag of the second commit

@@ -1,7 +1,7 @@
 //! What the struct tag of an entry says about its content (SPEC: `0x2xx` STRUCT).
 //!
-//! No module outside `disk` may look into the bytes of a struct tag. A test below finds those that
-//! do.
+//! No module outside `disk` may look into the bytes of a struct tag. A test below finds modules
+//! that do.
 
 use super::commit::Writer;
 use super::list::List;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn structs_say_what_they_were_made_of() {
+    fn content_is_decoded_as_it_was_encoded() {
         let contents = [
             Content::Inline(b"text"),
             Content::Inline(b""),
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Words that occur in code which decodes or encodes struct tags.
+    /// Words in code that decodes or encodes struct tags.
     const OF_STRUCTS: [&str; 4] = ["DIRSTRUCT", "INLINESTRUCT", "CTZSTRUCT", "Pair([head"];
 
     fn look_for_decoders(dir: &Path, found: &mut Vec<String>) {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn only_this_room_looks_into_struct_tags() {
+    fn no_code_outside_disk_decodes_struct_tags() {
         let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let mut found = Vec::new();
         look_for_decoders(&src, &mut found);
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_say_nothing_is_told_apart() {
+    fn missing_short_and_unknown_structs_are_distinguished() {
         for ty in [tag::CTZSTRUCT, tag::DIRSTRUCT] {
             assert_eq!(Content::decode(ty, &[0; 7]), Content::Short { ty });
         }

@@ -4,7 +4,7 @@ use super::{Pair, Tag, read_u32_le, tag};
 
 /// Bit 31 of the tag: the thread needs checking.
 const SYNC: u32 = 0x8000_0000;
-/// The bits a disk holds: the length field is for memory only.
+/// The bits that are stored on disk. The length field exists only in memory.
 const ON_DISK: u32 = !0x3ff;
 
 /// The state, or one pair's delta of it.
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_move_and_the_sync_bit_live_side_by_side() {
+    fn a_move_and_the_sync_bit_do_not_affect_each_other() {
         let g = GState::default().with_sync(true).with_move(Some((Pair([7, 9]), 3)));
         assert!(g.needs_sync());
         assert_eq!(g.pending_move(), Some((Pair([7, 9]), 3)));

@@ -1,13 +1,13 @@
-//! CTZ lists on disk (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists): what names them, the
-//! pointers in their blocks, and the ways to follow them. [`ctz`] has their arithmetic.
+//! CTZ lists on disk (SPEC: `0x202` CTZSTRUCT, DESIGN: CTZ skip-lists): the struct that names a
+//! list, the pointers in its blocks, and the ways to follow it. [`ctz`] has the arithmetic.
 //!
 //! An entry names only the last block of a list, its head. Pointers lead backwards from there.
 //! [`follow`] reads every pointer, as a check does. [`descend`] finds only the addresses, and
-//! therefore reads only every other block. [`seek`] goes straight to one block. Code that looks for
-//! blocks although pointers disagree tries them in an order of its own, and reads them with
+//! therefore reads only every other block. [`seek`] goes straight to one block. Code that must find
+//! blocks even if pointers disagree follows the pointers in its own order, and reads them with
 //! [`read_pointers`].
 //!
-//! All of these get a function `read`, which fills a buffer with the bytes at an offset of a block.
+//! All of these functions take a function `read`, which fills a buffer from an offset in a block.
 
 use std::ops::ControlFlow;
 
@@ -50,7 +50,7 @@ pub struct Place {
     pub block: u32,
 }
 
-/// What [`follow`] meets: for each block, first the block and then its pointers.
+/// What [`follow`] passes to `visit`: for each block, first the block and then its pointers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Met<'a> {
     /// A block inside the filesystem. It has not been read yet.
@@ -98,8 +98,9 @@ const POINTERS_MAX: usize = 32;
 /// Addresses that pointers of later blocks have given for blocks which the walk has not reached
 /// yet.
 ///
-/// A pointer over `2^k` blocks leads from a multiple of `2^k` to the next lower one, which has the
-/// next pointer over `2^k` blocks. So at any time, at most one address is outstanding for each `k`.
+/// A pointer over `2^k` blocks leads from a multiple of `2^k` to the next lower multiple, where the
+/// next pointer over `2^k` blocks starts. So at any time, at most one address is outstanding for
+/// each `k`.
 struct Named([Place; POINTERS_MAX]);
 
 impl Named {
@@ -155,7 +156,8 @@ pub fn read_pointers<E>(
 /// the walk.
 ///
 /// Each block of the list is read once, except the first one, which is not read. The walk does not
-/// notice when a list comes back to a block it has met; a caller that must know keeps the blocks.
+/// notice when a list comes back to a block that it has met. A caller that must know this keeps the
+/// blocks.
 ///
 /// # Errors
 /// If the list cannot be followed to its beginning. `visit` has then seen all blocks after that

@@ -24,7 +24,7 @@ pub struct Log<E = Vec<RawEntry>> {
     pub off: u32,
     /// The value with which the first tag of the next commit is XORed.
     pub etag: u32,
-    /// Entries, at the index of their id. One without a type of name only keeps the place of its
+    /// Entries, at the index of their id. An entry without a name type only keeps the place of its
     /// id.
     pub entries: E,
     /// The tail, if one was ever written.

@@ -2,8 +2,8 @@
 
 use std::cmp::Ordering;
 
-/// The order in which the C driver keeps entries, and by which it ends a search. Bytes compare as
-/// usual, but if one name is a prefix of the other, the longer one comes first.
+/// The order in which the C driver keeps entries, and by which it knows when to end a search. Bytes
+/// compare as usual, but if one name is a prefix of the other, the longer one comes first.
 pub fn cmp(a: &[u8], b: &[u8]) -> Ordering {
     let n = a.len().min(b.len());
     a[..n].cmp(&b[..n]).then(b.len().cmp(&a.len()))

@@ -1,4 +1,4 @@
-//! Numbers of 32 bits, as the format has them, and numbers of this machine.
+//! Conversions between the 32-bit numbers of the format and the numbers of this machine.
 
 const _: () = assert!(usize::BITS >= u32::BITS, "offsets and lengths are indices in memory");
 
@@ -9,8 +9,8 @@ pub const fn widen(n: u32) -> usize {
     n as usize
 }
 
-/// An index or a length in memory as a number of 32 bits; the largest one if it is larger, which no
-/// offset in a block is.
+/// An index or a length in memory as a number of 32 bits; the largest such number if it does not
+/// fit. Offsets in a block always fit.
 pub fn saturate(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

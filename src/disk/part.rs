@@ -47,7 +47,7 @@ impl<T: Clone> Part<T> {
         (**self).into()
     }
 
-    /// Give it its own memory, so that it does not keep the whole in memory.
+    /// Give the part its own memory, so that it does not keep the whole in memory.
     pub fn detach(&mut self) {
         self.make_mut();
     }
@@ -72,8 +72,8 @@ impl<T: Clone> Part<T> {
     }
 }
 
-/// Copy the elements of some parts into one new whole, which these parts share. What does not fit
-/// into the indices of a part stays as it is.
+/// Copy the elements of some parts into one new whole, which these parts share. Parts whose indices
+/// in the new whole would have more than 32 bits stay as they are.
 pub fn gather<'a, T: Clone + 'a>(parts: impl Iterator<Item = &'a mut Part<T>>) {
     let parts: Vec<&mut Part<T>> = parts.collect();
     let whole: Vec<T> = parts.iter().flat_map(|part| part.iter().cloned()).collect();

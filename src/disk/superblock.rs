@@ -60,8 +60,8 @@ impl Superblock {
         Geometry { block_size, block_count }.size()
     }
 
-    /// The superblock in `b`. A limit of 0 means the limit of the format, which is also the most
-    /// that a limit can be.
+    /// The superblock in `b`. A limit that is 0 or above the limit of the format becomes the limit
+    /// of the format.
     pub fn from_bytes(b: &[u8]) -> Option<Self> {
         let limit = |off, max| {
             Some(match read_u32_le(b, off)? {
@@ -93,7 +93,7 @@ impl Superblock {
         Self::of_entry(first.name_type, &first.name, Content::of(first))
     }
 
-    /// Like [`Self::decode`], of a log whose entries are packed.
+    /// Like [`Self::decode`], for a log whose entries are packed.
     ///
     /// # Errors
     /// Why the entry is not a valid superblock.
@@ -168,7 +168,7 @@ const V1_ENTRY_AT: usize = 16;
 pub const V1_ENTRY: [u8; 4] = [0x2e, 20, 0, 8];
 /// Where that entry ends.
 const V1_ENTRY_END: usize = 48;
-/// Where the CRC ends that follows directly.
+/// Where the CRC ends if it follows directly.
 const V1_LEN_MIN: u32 = 52;
 /// The bit in the size of a block which says that the directory continues in another pair.
 const V1_CONTINUES: u32 = 0x8000_0000;

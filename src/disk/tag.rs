@@ -4,7 +4,7 @@
 //! [----            32             ----]
 //! [1|--  11   --|--  10  --|--  10  --]
 //!  ^      ^          ^          ^- length in bytes, 0x3ff: deleted
-//!  |      |          '------------ id, 0x3ff: of no entry
+//!  |      |          '------------ id, 0x3ff: belongs to no entry
 //!  |      '----------------------- type3 = type1 (3 bits), chunk (8 bits)
 //!  '------------------------------ invalid
 //! ```
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_come_back() {
+    fn fields_are_decoded_as_they_were_encoded() {
         let t = Tag::new(USERATTR + 0x74, 5, 12);
         assert_eq!((t.type1(), t.chunk(), t.id(), t.size()), (USERATTR, 0x74, 5, 12));
         assert!(t.is_valid() && !t.is_deleted());
