@@ -24,7 +24,8 @@ pub(crate) use prefix::Prefix;
 /// Result of a device call.
 pub type IoResult<T> = Result<T, IoError>;
 
-/// Smallest block that holds every pointer of a 2 GiB file (SPEC: CTZ struct).
+/// The smallest block size in bytes at which every block of a 2 GiB file has room for its pointers
+/// (SPEC: CTZ struct).
 pub const BLOCK_SIZE_MIN: u32 = 104;
 /// Largest supported block size, in bytes.
 pub const BLOCK_SIZE_MAX: u32 = 16 << 20;
@@ -85,8 +86,8 @@ pub trait BlockDevice: Send + Sync {
     /// When the bytes cannot be read, or are not on the device.
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()>;
 
-    /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now`, only if that
-    /// does not need to wait for storage. Returns whether they were filled.
+    /// Fill `parts`, one after the other, from byte `off` of `block` on; with `now`, only if this
+    /// does not have to wait for storage. Returns whether they were filled.
     ///
     /// # Errors
     /// As [`BlockDevice::read`].
@@ -108,7 +109,7 @@ pub trait BlockDevice: Send + Sync {
     /// Write `data` at byte `off` of `block`, which is erased there.
     ///
     /// # Errors
-    /// When it cannot be written: after EIO, EILSEQ or EBADMSG, the block counts as bad, and
+    /// When it cannot be written. After EIO, EILSEQ or EBADMSG, the block counts as bad, and
     /// another one is used instead.
     fn prog(&self, block: u32, off: u32, data: &[u8]) -> IoResult<()>;
 
@@ -132,8 +133,8 @@ pub trait BlockDevice: Send + Sync {
         Ok(())
     }
 
-    /// Order writes: everything that was written before this reaches the disk before anything that
-    /// is written after it.
+    /// Order writes: everything that was written before this call reaches the disk before anything
+    /// that is written after it.
     ///
     /// # Errors
     /// When that cannot be guaranteed; then the content of the device is unknown.
@@ -142,7 +143,7 @@ pub trait BlockDevice: Send + Sync {
     /// Make everything durable that was written before.
     ///
     /// # Errors
-    /// When that cannot be guaranteed; then the content of the device is unknown, and the call is
+    /// When that cannot be guaranteed. Then the content of the device is unknown, and the call is
     /// not tried again.
     fn sync(&self) -> IoResult<()>;
 
@@ -164,7 +165,7 @@ pub trait BlockDevice: Send + Sync {
     /// Make a device writable that was opened read-only and shared with other readers.
     ///
     /// # Errors
-    /// Why that is impossible, which changes nothing.
+    /// Why that is impossible. Then nothing is changed.
     fn become_writable(&self) -> io::Result<()> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "it can only be read"))
     }
@@ -176,7 +177,7 @@ pub trait BlockDevice: Send + Sync {
     }
 }
 
-/// Fill `parts`, one after the other, by a read for each.
+/// Fill `parts`, one after the other, with one read for each.
 pub(crate) fn read_each<D: BlockDevice + ?Sized>(
     dev: &D,
     block: u32,

@@ -1,6 +1,7 @@
-//! A metadata pair in memory: its entries as they should become, and which part of them is on disk.
+//! A metadata pair in memory: its entries as the next flush will write them, and which of them are
+//! on disk already.
 //!
-//! Operations change the entries. [`Mdir::encode_append`] encodes the difference from what is on
+//! Operations change the entries. [`Mdir::encode_append`] encodes the difference between memory and
 //! disk as one commit, and [`Mdir::encode_compact`] encodes everything as one commit. Nothing here
 //! does I/O.
 
@@ -25,8 +26,8 @@ impl DirId {
     /// fits into 48 bits.
     pub(crate) const USES: u32 = 1 << 16;
 
-    /// A number below 2^48 that no other directory has or ever had. It is 0 for the root, and a
-    /// small number for the directories that existed first.
+    /// A number below 2^48 that no other directory has or ever had. It is 0 for the root, and small
+    /// for the directories that were added first.
     pub fn number(self) -> u64 {
         self.0.number()
     }
@@ -88,8 +89,8 @@ impl Kind {
     }
 }
 
-/// Whether the C driver finds an entry by its name, if other entries of the directory have the same
-/// name.
+/// If other entries of the directory have the same name: whether the C driver finds this entry by
+/// the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Double {
     /// No other entry is known to have the name.
@@ -197,13 +198,13 @@ impl Attr {
 /// The role of an entry in pending moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It has none.
+    /// It takes part in no move.
     Live,
-    /// It moves here. On disk, it is still in the source.
+    /// It moves to this pair. On disk, it is still in the source pair.
     Arriving(MoveId),
-    /// It moves away. On disk, it is still here.
+    /// It moves to another pair. On disk, it is still in this pair.
     Leaving(MoveId),
-    /// The arriving entry of the same name will replace it. On disk, it is still here.
+    /// The arriving entry of the same name will replace it. On disk, it is still in this pair.
     Replaced(MoveId),
 }
 
@@ -218,7 +219,7 @@ pub struct Entry {
     pub data: Data,
     /// Its user attributes.
     pub attrs: Part<Attr>,
-    /// The open file that has changes of its content.
+    /// The open file that holds its changed content.
     pub file: Option<FileId>,
     /// Its role in pending moves.
     pub role: Role,
@@ -229,8 +230,8 @@ pub struct Entry {
     /// Whether this entry is still on disk in the pair from which it was split off. This ends when
     /// the split is flushed.
     pub inherited: bool,
-    /// How many of its bytes are not counted, because the arriving entry that replaces it counts
-    /// them.
+    /// How many of its bytes are not counted, because they are counted for the arriving entry that
+    /// replaces it.
     pub discount: u32,
     /// Whether other entries have the same name.
     pub double: Double,
@@ -304,8 +305,8 @@ impl Entry {
         self.size_on_disk().saturating_sub(self.discount)
     }
 
-    /// Whether it can be looked up and listed: it is a file or a directory, it is here and does not
-    /// move away, Linux can hold its name, and the C driver opens it by this name.
+    /// Whether it can be looked up and listed: it is a file or a directory, does not move away and
+    /// will not be replaced, Linux can hold its name, and the C driver opens it by this name.
     pub fn is_visible(&self) -> bool {
         self.double != Double::Hidden && self.could_be_visible()
     }
@@ -417,7 +418,7 @@ impl Mdir {
     /// The entries of a log.
     pub fn from_log(log: &Log<Packed>) -> Self {
         let disk_count = log.entries.len() as u16;
-        // with room for one or two more, because otherwise adding one copies all of them
+        // with room for two more entries, because otherwise adding one would copy all of them
         let mut entries = Vec::with_capacity(log.entries.len() + 2);
         let mut attrs: Vec<Attr> = Vec::new();
         // the index of each entry that has attributes, and the end of its attributes in `attrs`
@@ -474,7 +475,7 @@ impl Mdir {
             + 128
     }
 
-    /// Whether it holds no ordinary entry, and none that waits to move away.
+    /// Whether it holds no entries at all, not even one that waits to move away.
     pub fn is_vacant(&self) -> bool {
         self.entries.is_empty()
     }
@@ -506,8 +507,8 @@ impl Mdir {
         })
     }
 
-    /// Whether it stays below the number of entries at which it is split, and below `limit` bytes,
-    /// if it gets `added` more entries and grows by `grown` bytes.
+    /// Whether, with `added` more entries and `grown` more bytes, it still has fewer entries than a
+    /// pair that must be split, and at most `limit` bytes.
     pub fn takes(&self, added: usize, grown: u32, limit: u32) -> bool {
         self.size.saturating_add(grown) <= limit && self.entries.len() + added < COUNT_MAX
     }
@@ -615,8 +616,7 @@ impl Mdir {
         w.finish()
     }
 
-    /// Whether the commit of [`Self::encode_append`] certainly fits. This is found out without
-    /// encoding it.
+    /// Whether the commit of [`Self::encode_append`] certainly fits. This does not encode it.
     pub fn appends_certainly(&self, layout: Layout, end: LogEnd, select: &Select) -> bool {
         let mut kept = 0;
         let mut bytes = APPENDED_MAX;
@@ -659,8 +659,8 @@ impl Mdir {
         w.finish()
     }
 
-    /// Note that a commit of `select` is on disk: this updates the ids, what is dirty, and the
-    /// finished moves.
+    /// Note that a commit of `select` is on disk. This updates the ids, marks what was written as
+    /// clean, and finishes moves.
     pub fn committed(&mut self, select: &Select) {
         self.entries.retain(|e| match e.role {
             Role::Replaced(m) => select.arrive != Some(m),
@@ -719,7 +719,8 @@ impl Mdir {
         self.entries.sort_by_key(|e| order.iter().position(|o| Some(*o) == e.did));
     }
 
-    /// Note that what is on disk was written in the order that was given as ids before.
+    /// Note that the entries were written to disk in this order. `order` lists the ids that they
+    /// had before.
     pub fn renumber(&mut self, order: &[u16]) {
         for e in &mut self.entries {
             let new = order.iter().position(|o| Some(*o) == e.did);
@@ -782,7 +783,7 @@ mod tests {
     }
 
     #[test]
-    fn what_appends_certainly_can_be_appended() {
+    fn a_commit_that_certainly_fits_can_be_appended() {
         let (tail, gdelta) = (Some(Tail::END), Some(GState::default()));
         let (mut certain, mut fits) = (0, 0);
         for (prog_size, off) in [4, 16, 256, 1024].into_iter().flat_map(|prog_size| {
@@ -810,7 +811,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_inserted_keeps_no_other_log_in_memory() {
+    fn an_inserted_entry_does_not_keep_its_old_log_in_memory() {
         let log = log(0);
         let mut source = Mdir::from_log(&log);
         let mut target = Mdir::default();

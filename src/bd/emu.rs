@@ -1,7 +1,7 @@
-//! An emulated device for tests: it records what was written and when that became durable, and
-//! fails as it is told to.
+//! An emulated device for tests. It records what was written and when that became durable, and its
+//! calls fail when a test demands it.
 //!
-//! Everything works on a RAM image. The recorded log is what [`crash`] makes crash images from.
+//! Everything works on an image in RAM. [`crash`] makes crash images from the recorded log.
 
 pub mod crash;
 
@@ -23,7 +23,7 @@ pub enum Event {
         /// What was written there.
         data: Vec<u8>,
     },
-    /// A barrier or sync returned success: all before it is durable.
+    /// A barrier or sync succeeded: everything before it is durable.
     Barrier,
 }
 
@@ -56,11 +56,11 @@ impl Call {
 /// How a bad block behaves: the modes of littlefs's own emulated device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BadBlock {
-    /// Programs answer EIO and change nothing.
+    /// Programs fail with EIO and change nothing.
     ProgError,
-    /// Erases answer EIO and change nothing.
+    /// Erases fail with EIO and change nothing.
     EraseError,
-    /// Reads answer EIO.
+    /// Reads fail with EIO.
     ReadError,
     /// Programs succeed and change nothing.
     ProgNoop,
@@ -72,7 +72,7 @@ pub enum BadBlock {
 #[derive(Debug, Clone, Copy)]
 struct Fault {
     call: Call,
-    /// Calls of this kind that succeed before.
+    /// How many calls of this kind succeed before.
     after: u64,
     errno: i32,
 }
@@ -87,7 +87,7 @@ struct State {
 }
 
 impl State {
-    /// The error of this call, if it is the one to fail.
+    /// The error of this call, if it is the call that must fail.
     fn fail(&mut self, call: Call, block: Option<u32>) -> IoResult<()> {
         self.calls += 1;
         match &mut self.fault {
@@ -138,13 +138,13 @@ impl EmuDevice {
         Self { geometry, read_back: false, state: Mutex::new(state) }
     }
 
-    /// A device that records, and that can get bad blocks: it asks the engine to read back its
-    /// programs.
+    /// A device that records its writes. With `read_back`, it asks the engine to read back what it
+    /// wrote, so that it can have bad blocks.
     pub fn recorded(geometry: Geometry, image: Vec<u8>, read_back: bool) -> Self {
         Self { read_back, ..Self::new(geometry, image) }
     }
 
-    /// A device without a log, whose programs the engine may be asked to read back.
+    /// Like [`Self::recorded`], without a log.
     pub fn unrecorded(geometry: Geometry, image: Vec<u8>, read_back: bool) -> Self {
         let mut dev = Self { read_back, ..Self::new(geometry, image) };
         dev.state.get_mut().recording = false;
@@ -181,7 +181,7 @@ impl EmuDevice {
         self.state().fault = Some(Fault { call, after, errno });
     }
 
-    /// Drop a failure that has not happened yet; return whether there was one.
+    /// Cancel a failure that has not happened yet. Returns whether there was one.
     pub fn cancel_fault(&self) -> bool {
         self.state().fault.take().is_some()
     }

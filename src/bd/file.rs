@@ -19,19 +19,18 @@ use crate::sys;
 /// The bytes that an erase writes in one call.
 static ERASED: [u8; 64 << 10] = [0xff; 64 << 10];
 
-/// Blocks in a file. The lock taken on the file is released when it drops.
+/// Blocks in a file. The lock on the file is released when this is dropped.
 pub struct FileDevice {
     /// Holds the lock.
     file: File,
-    /// The same file, opened for writing later than for reading.
+    /// The same file, if it was opened for writing after it had been opened for reading.
     writer: OnceLock<File>,
     /// Whether the lock was lost, so that others may write.
     is_lost: AtomicBool,
     /// Byte position of block 0 in the file.
     offset: u64,
     geometry: Geometry,
-    /// The size that the file must have at least, in bytes: its size at the start, or more after
-    /// writes.
+    /// The minimum size of the file, in bytes: its size when it was opened, or more after writes.
     end: AtomicU64,
     /// Whether the file lacks free blocks at its end; they are added before anything is written.
     is_compacted: Mutex<bool>,
@@ -59,8 +58,9 @@ impl FileDevice {
         Self { file, writer, is_lost, offset, geometry, end: end.into(), is_compacted }
     }
 
-    /// The same for an image whose file ends after the last block in use. Before anything is
-    /// written, the file is made as long as its filesystem, with bytes of 0xFF, like erased flash.
+    /// Like [`Self::new`], for an image whose file ends after the last block in use. Before
+    /// anything is written, the file is made as long as its filesystem, with bytes of 0xFF, like
+    /// erased flash.
     pub fn compacted(file: File, offset: u64, geometry: Geometry) -> Self {
         Self { is_compacted: Mutex::new(true), ..Self::new(file, offset, geometry) }
     }
@@ -75,7 +75,7 @@ impl FileDevice {
         let to = self.offset.saturating_add(self.geometry.size());
         let file = self.writer();
         let len = to.saturating_sub(from);
-        // so that a full disk is noticed before anything is written
+        // this notices a full disk before anything is written
         match rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, from, len.max(1)) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
             Err(e) => return Err(e.into()),
@@ -200,7 +200,7 @@ impl BlockDevice for FileDevice {
         if now {
             return Ok(false);
         }
-        // The cause, if it was not a truncated image, appears as an error here.
+        // If the cause was not a truncated image, it appears as an error here.
         read_each(self, block, off, parts)?;
         Ok(true)
     }
@@ -261,9 +261,9 @@ impl BlockDevice for FileDevice {
     }
 }
 
-/// Whether a file is write-protected. If nobody has the right to write it, it must stay as it is,
-/// even if root could write. A device may have a switch: opening it for writing succeeds
-/// nevertheless, and only writing fails.
+/// Whether a file or device is write-protected. If nobody has the right to write a file, it must
+/// stay as it is, although root could write to it. A device may have a write-protect switch. Then
+/// opening it for writing succeeds, and only writing fails.
 pub(crate) fn is_write_protected(meta: &Metadata) -> bool {
     if meta.is_file() {
         return meta.mode() & 0o222 == 0;
@@ -283,7 +283,7 @@ pub(crate) fn container_size(file: &File) -> io::Result<u64> {
     (&*file).seek(SeekFrom::End(0))
 }
 
-/// Fill `buf` from byte `start`, as far as the file goes; the number of bytes read.
+/// Fill `buf` from byte `start`, up to the end of the file. Returns the number of bytes read.
 pub(crate) fn read_up_to(file: &File, start: u64, buf: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
@@ -365,14 +365,14 @@ mod tests {
         assert!(dev.read(3, 0, &mut buf).is_err_and(gone));
         let parts = &mut [IoSliceMut::new(&mut buf)];
         assert!(dev.read_parts(3, 0, parts, false).is_err_and(gone));
-        // Not even what would make it as long as it was.
+        // Not even a write that would make the file as long as before.
         assert!(dev.prog(3, 0, &[1; 512]).is_err_and(gone));
         assert!(dev.erase(3).is_err_and(gone) && dev.rewrite(3, &[1; 512]).is_err_and(gone));
         assert!(dev.prog(0, 0, b"x").is_err_and(gone));
         assert!(dev.barrier().is_err_and(gone) && dev.sync().is_err_and(gone));
         assert!(dev.still_whole().is_err_and(gone));
         assert_eq!(container_size(&dev.file).expect("size"), 2000);
-        // What was written counts as well as what was there.
+        // Blocks that were written count like blocks that were there from the start.
         let dev = device(0, 0, 4);
         dev.still_whole().expect("nothing is missing");
         dev.prog(2, 0, b"x").expect("prog");
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cached_is_read_at_once() {
+    fn cached_bytes_are_read_without_waiting() {
         let dev = device(8 * 512, 512, 4);
         dev.prog(1, 3, b"littlefs").expect("prog");
         dev.will_read(0, u32::MAX);
@@ -422,7 +422,8 @@ mod tests {
         }
     }
 
-    /// With another reader there the device stays one, too, and nobody gets a lock meanwhile.
+    /// If there is another reader, the device stays a reader, too, and nobody gets a lock in
+    /// between.
     #[test]
     fn a_reader_becomes_the_writer_unless_there_are_others() {
         let named = tempfile::NamedTempFile::new().expect("temporary file");
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_write_protected_stays_so() {
+    fn a_write_protected_file_does_not_become_writable() {
         let named = tempfile::NamedTempFile::new().expect("temporary file");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o444);
         named.as_file().set_permissions(mode).expect("chmod");

@@ -8,9 +8,9 @@ use super::file::fill;
 use super::{BlockDevice, FileDevice, Geometry, IoResult, check_range};
 use crate::error::{IoError, IoOp};
 
-/// Blocks of a file that becomes an image only when everything is in it. So writes need no order,
-/// and barriers and syncs do nothing. The caller syncs the file once, when it is complete and
-/// before it gets its name.
+/// Blocks of a file that becomes an image only when it is complete. So writes need no order, and
+/// barriers and syncs do nothing. The caller syncs the file once, when it is complete and before it
+/// gets its name.
 pub struct FreshDevice {
     inner: FileDevice,
     offset: u64,
@@ -23,7 +23,7 @@ impl FreshDevice {
     }
 
     /// Write `len` bytes from byte `off` of `block` on. Nobody else can make the file shorter, so
-    /// its size need not be looked at.
+    /// its size is not checked.
     fn write(
         &self,
         op: IoOp,

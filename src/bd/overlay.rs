@@ -1,4 +1,4 @@
-//! A device whose changes are dropped, to find out what a change would do.
+//! A device that drops its changes in the end, to find out what a change would do.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -21,7 +21,7 @@ pub struct OverlayDevice {
 }
 
 impl OverlayDevice {
-    /// Over `base`.
+    /// An overlay over `base`.
     ///
     /// # Errors
     /// When no temporary file can be made.

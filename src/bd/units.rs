@@ -9,11 +9,12 @@ use crate::error::{IoOp, Unsupported};
 /// a disk.
 ///
 /// The device below gets reads and programs that start and end on multiples of its units, which
-/// divide its block size. Otherwise it must work like any [`BlockDevice`].
+/// divide its block size. In all other respects, it must work like any [`BlockDevice`].
 ///
-/// A program that does not fill its units is extended with the bytes that they already hold. Flash
-/// with error correction must not program a unit twice between erases: open the filesystem with the
-/// unit as its [`prog_size`](crate::OpenOptions::prog_size), and no program must be extended.
+/// A program that does not fill its units is extended with the bytes that they already hold. A unit
+/// of flash with error correction must not be programmed twice between erases. For such flash, open
+/// the filesystem with the unit as its [`prog_size`](crate::OpenOptions::prog_size). Then no
+/// program has to be extended.
 ///
 /// ```
 /// # fn main() -> littlefs::Result<()> {
@@ -48,8 +49,8 @@ struct Widened {
 }
 
 impl<D: BlockDevice> WholeUnits<D> {
-    /// Over `below`, whose reads take multiples of `read_unit` bytes and whose programs take
-    /// multiples of `prog_unit`.
+    /// An adapter over `below`, which reads only multiples of `read_unit` bytes and programs only
+    /// multiples of `prog_unit` bytes.
     ///
     /// # Errors
     /// When one of them does not divide the block size.
@@ -151,7 +152,8 @@ mod tests {
     const READ: u32 = 64;
     const PROG: u32 = 32;
 
-    /// A device that takes whole units only, and with `once` programs none twice between erases.
+    /// A device that accepts only whole units. With `once`, it refuses to program a unit twice
+    /// between erases.
     struct Strict {
         ram: RamDevice,
         once: bool,

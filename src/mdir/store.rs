@@ -25,12 +25,12 @@ pub struct Fetched<L = Log> {
     pub log: L,
     /// Whether the other block holds a valid commit, too.
     pub twin_valid: bool,
-    /// Why one block could not be read, which may hold newer content.
+    /// Why one block could not be read. It may hold newer content.
     pub unreadable: Option<IoError>,
 }
 
 impl Fetched<Log<Packed>> {
-    /// The same with a list of the entries.
+    /// The same pair, with a list of the entries.
     fn unpack(self) -> Fetched {
         let Self { pair, log, twin_valid, unreadable } = self;
         Fetched { pair, log: log.unpack(), twin_valid, unreadable }
@@ -63,8 +63,8 @@ fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>
     parse_log(dev, block, bytes)
 }
 
-/// Read the active block of `pair` again, up to the commit that ends at `end`. Bytes after that,
-/// which a failed write may have left, do not count.
+/// Read the active block of `pair` again, up to the commit that ends at `end`. Bytes after that are
+/// ignored, because a failed write may have left them.
 ///
 /// # Errors
 /// [`Corrupt::LogChanged`] if the log does not end with that commit any more.
@@ -80,7 +80,7 @@ pub fn read_known(dev: &dyn BlockDevice, pair: Pair, end: LogEnd) -> Result<Log<
     log.ok_or_else(|| Corrupt::LogChanged(pair).into())
 }
 
-/// The same, if the first bytes of the block are known.
+/// Like [`read_log`], if the first bytes of the block are known.
 fn parse_log(
     dev: &dyn BlockDevice,
     block: u32,
@@ -139,8 +139,8 @@ pub fn fetch_packed(
     })
 }
 
-/// Read a pair that must belong to a directory below the root. If such a pair in the thread held a
-/// superblock, it would be the root.
+/// Read a pair that must belong to a directory below the root. It must not hold a superblock,
+/// because the last pair in the thread with a superblock is the root.
 pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_dir_packed(dev, pair)?.unpack())
 }
@@ -212,7 +212,7 @@ pub fn write_commit(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoRes
 }
 
 /// Erase a block that nothing names yet, and write its first commit. There is no barrier between
-/// the two: whatever a crash keeps of them, nobody reads the block.
+/// the two: whichever of them a crash keeps, nobody reads the block.
 pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     dev.erase(block)?;
     prog_checked(dev, block, commit.start, &commit.bytes)
@@ -243,7 +243,7 @@ pub fn rewrite_checked(dev: &dyn BlockDevice, block: u32, data: &[u8]) -> IoResu
 fn read_back(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     if dev.wants_read_back() {
         let mut back = vec![0; data.len()];
-        // what cannot be read back was not written either
+        // if it cannot be read back, it counts as not written
         dev.read(block, off, &mut back).map_err(|_| silent_failure(block))?;
         if back != data {
             return Err(silent_failure(block));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_read_again_only_as_it_was_known() {
+    fn a_known_log_is_read_again_only_if_it_is_unchanged() {
         let dev = RamDevice::new(Geometry::new(512, 4).expect("geometry"));
         let first = LogEnd::of(&append(&dev, None, 0, b"one"));
         let second = LogEnd::of(&append(&dev, Some(first), 1, b"two"));

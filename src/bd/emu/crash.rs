@@ -1,8 +1,8 @@
 //! Crash images: the possible contents of the disk after a loss of power.
 //!
-//! The model: every write before the last completed barrier is on disk. Of the writes after it, any
-//! subset can be on disk, in any order; and of each write, each sector of 512 bytes (counted from
-//! the start of the file) can be on disk or not.
+//! The model: every write before the last completed barrier is on disk. Any subset of the writes
+//! after it can be on disk, in any order. Within each of these writes, each sector of 512 bytes
+//! (counted from the start of the file) can be on disk or not.
 
 use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
@@ -13,7 +13,7 @@ use super::Event;
 
 /// Bytes that a disk writes as a whole.
 const SECTOR: usize = crate::bd::SECTOR as usize;
-/// If there are at most this many writes or pieces, all subsets are tried.
+/// If there are at most this many writes or pieces of writes, all subsets are tried.
 const EXHAUSTIVE: usize = 6;
 
 /// How an image was made, for messages.
@@ -31,11 +31,12 @@ pub enum Cut {
         /// Indices in the log.
         events: Vec<usize>,
     },
-    /// As `Writes`, but single sectors of them: index in the log, and first byte in the image.
+    /// Like `Writes`, but only single sectors of the writes.
     Torn {
         /// Index in the log of the first event after the barrier.
         from: usize,
-        /// Sectors written.
+        /// The sectors that were written, each as the index of its event in the log and its first
+        /// byte in the image.
         pieces: Vec<(usize, usize)>,
     },
 }
@@ -48,10 +49,10 @@ impl fmt::Display for Cut {
 
 /// One crash image.
 pub struct Crash {
-    /// How it came about.
+    /// How it was made.
     pub cut: Cut,
-    /// Index in the log of an event such that the image contains only writes before it. So this is
-    /// the earliest moment at which the crash can have happened.
+    /// Index in the log of the first event after all writes that the image contains. This is the
+    /// earliest moment at which the crash can have happened.
     pub reached: usize,
     /// All bytes.
     pub image: Vec<u8>,
@@ -75,10 +76,10 @@ enum Stage {
     Done,
 }
 
-/// All different crash images of a log, made one at a time.
+/// All distinct crash images of a log, made one at a time.
 pub struct Crashes<'a> {
     log: &'a [Event],
-    /// All that is durable before `from`.
+    /// The image with everything that is durable before `from`.
     base: Vec<u8>,
     from: usize,
     to: usize,
@@ -140,7 +141,8 @@ impl<'a> Crashes<'a> {
         self.stage = Stage::Linear(0);
     }
 
-    /// Make all writes of the epoch durable and go on; false at the end of the log.
+    /// Make all writes of the epoch durable and go on to the next one. Returns false at the end of
+    /// the log.
     fn next_epoch(&mut self) -> bool {
         for event in self.from..self.to {
             if let Event::Write { start, data } = &self.log[event] {
@@ -163,7 +165,8 @@ impl<'a> Crashes<'a> {
         }
     }
 
-    /// A random part of `items`, of a random density; every other time in a random order.
+    /// A random selection of `items`, which keeps a random share of them; about every second time
+    /// in a random order.
     fn sample<T: Copy>(&mut self, items: &[T]) -> Vec<T> {
         let density = 1 + self.below(7);
         let mut some: Vec<T> = items.iter().copied().filter(|_| self.below(8) < density).collect();
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn subsets_start_over_behind_a_barrier() {
+    fn subsets_start_again_after_a_barrier() {
         let log = [write(0, 1, 1), write(1, 1, 2), Event::Barrier, write(2, 1, 3)];
         let images: HashSet<Vec<u8>> =
             Crashes::new(vec![0; 3], &log, 10, 1).map(|c| c.image).collect();
