@@ -15,7 +15,7 @@ pub(super) enum Fault {
     /// The block into which the pair was to be compacted is bad: move the pair, and plan the round
     /// again.
     BadTwin(PairIx),
-    /// The block of the pair has been erased often enough: move the pair, and plan the round again.
+    /// The twin of the pair has been erased often enough: move the pair, and plan the round again.
     TiredTwin(PairIx),
     /// A failure that cannot be solved by planning again.
     Failed(Error),
@@ -38,8 +38,7 @@ impl From<IoError> for Fault {
 pub(super) struct Spec {
     pub select: Select,
     pub view: View,
-    /// The global state after the phase, if the phase changes it; then the phase is a single
-    /// commit.
+    /// The global state after the phase, if the phase changes it. Such a phase has a single commit.
     pub gstate: Option<GState>,
 }
 
@@ -67,7 +66,7 @@ impl Fs {
         self.durable.sync().map_err(|e| self.judge(e.into()))
     }
 
-    /// Look at an error of the device: if it is final, nothing is written any more.
+    /// Check an error of the device: if it is final, the filesystem becomes read-only.
     pub(super) fn judge(&mut self, e: Error) -> Error {
         match &e {
             Error::Io(io) if io.is_final() && !self.is_read_only() => self.fatal(e),
@@ -75,7 +74,7 @@ impl Fs {
         }
     }
 
-    /// It is not known any more what is on disk: never write again.
+    /// Become read-only because of `e`: it is not known any more what is on disk.
     pub(super) fn fatal(&mut self, e: Error) -> Error {
         ::log::error!(
             "{e}; nothing is written from now on, reads go on: copy what is needed, unmount, and \
@@ -89,9 +88,9 @@ impl Fs {
     /// One phase: prepare the commits of `pairs`, erase the blocks that they are compacted into,
     /// and write the commits.
     pub(super) fn phase(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
-        // A compaction erases the older block of its pair. If the power failed before an earlier
-        // commit to the newer block is on disk, both blocks could be invalid. So there is a barrier
-        // before the erases, below.
+        // A compaction first erases the older block of its pair. If a crash kept this erase, but
+        // not an earlier commit to the newer block, neither block would be valid. So there is a
+        // barrier before the erases, below.
         let mut prepared = Vec::new();
         for &ix in pairs {
             prepared.extend(self.prepare(ix, spec)?);
@@ -105,7 +104,7 @@ impl Fs {
             self.level_wear(ix, spec)?;
         }
         if self.relocating.count() != moved {
-            // the prepared commits may name the old blocks of a pair that has moved
+            // the prepared commits may still name the old blocks of a pair that has moved
             return Err(Fault::Replan);
         }
         self.barrier()?;
@@ -115,14 +114,15 @@ impl Fs {
             }
         }
         self.barrier()?;
-        // the erases are on disk, so a crash cannot leave old bytes behind a new commit
+        // Now the erases are on disk. Without this barrier, a crash could keep a new commit, but
+        // not the erase, and old bytes after the commit could look like part of the log.
         let done = prepared.into_iter().try_for_each(|p| self.execute(p, spec));
         self.forget_detached();
         done
     }
 
-    /// Erase now the blocks into which a later phase will compact, so that one barrier serves for
-    /// both.
+    /// Erase the blocks into which a later phase will compact now, so that one barrier orders these
+    /// erases and the writes of this phase.
     pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         for &ix in pairs {
             let (layout, end) = (self.layout, self.pair(ix).end);
@@ -141,7 +141,8 @@ impl Fs {
         if self.pair(ix).twin_erased {
             return Ok(());
         }
-        // until the commits to the active block are on disk, a crash may need the twin
+        // The twin holds the older content of the pair. If a crash kept the erase, but not the last
+        // commits to the active block, both blocks could be invalid.
         if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
@@ -163,7 +164,7 @@ impl Fs {
             return known;
         }
         let (block, off) = (p.blocks.0[0], p.end.off);
-        // other bytes are left from a commit that was cut off, or from another writer
+        // bytes other than 0xFF are left from a commit that was cut off, or from another writer
         let yes = off.is_multiple_of(self.layout.prog_size)
             && store::is_erased_from(self.durable.dev(), block, off);
         self.pair_mut(ix).appendable = Some(yes);
@@ -183,7 +184,8 @@ impl Fs {
         let passed = self.removed_behind(ix, spec.view);
         let mut gdelta = self.pair(ix).gdelta.xor(self.deltas_of(&passed));
         if let Some(new) = spec.gstate {
-            // this delta changes the sum over the thread from the present state to the new one
+            // with this delta, the sum over the thread changes from the present state to the new
+            // one
             gdelta = gdelta.xor(self.durable.gstate()).xor(new);
         }
         let delta_changes = gdelta != self.pair(ix).gdelta;
@@ -218,9 +220,9 @@ impl Fs {
         passed
     }
 
-    /// The sum of the deltas of these pairs. When the pairs leave the thread, another pair must
-    /// take this over, because the global state is the sum of all deltas in the thread (SPEC:
-    /// `0x7xx` GSTATE).
+    /// The sum of the deltas of these pairs. The pair whose commit takes them out of the thread
+    /// adds this sum to its own delta, because the global state is the sum of all deltas in the
+    /// thread (SPEC: `0x7xx` GSTATE).
     fn deltas_of(&self, pairs: &[PairIx]) -> GState {
         let threaded = pairs.iter().map(|&s| self.pair(s)).filter(|p| p.threaded);
         threaded.fold(GState::default(), |sum, p| sum.xor(p.gdelta))
@@ -254,7 +256,7 @@ impl Fs {
         info.disk_tail = tail;
         info.gdelta = gdelta;
         if let Some(new) = spec.gstate {
-            // the new state is part of the commit, so both are on disk or neither
+            // the new state is part of the commit, so a crash keeps both or neither
             self.durable.set_gstate(new);
         }
         self.committed(ix, &spec.select)?;
@@ -299,14 +301,14 @@ impl Fs {
         }
     }
 
-    /// A removed pair has left the thread on disk. Its blocks can be reused only after the flush:
-    /// until then, a crash may still bring back metadata that leads to them.
+    /// Note that a removed pair has left the thread on disk. Its blocks can be reused only after
+    /// the flush: until then, a crash can bring back metadata that leads to them.
     pub(super) fn leave_thread(&mut self, ix: PairIx) {
         self.hand_on_entries(ix);
         let PairInfo { blocks, dir, fate, .. } = *self.pair(ix);
         self.thread.unlink(ix);
         self.thread.forget(ix);
-        // an emptied pair left its directory when it was emptied
+        // an emptied pair was taken out of its directory when it was emptied
         if let Some(dir) = dir.filter(|_| fate == Fate::Removed) {
             self.dirs[dir].pairs.retain(|&p| p != ix);
         }
@@ -315,7 +317,7 @@ impl Fs {
     }
 
     /// Forget pairs and directories that have left the thread. This must happen before another pair
-    /// gets their place in the table.
+    /// gets the place of one of them in the table.
     pub(super) fn forget_detached(&mut self) {
         self.leaving.settle(&self.thread, &mut self.dirs);
     }
@@ -336,7 +338,8 @@ impl Fs {
         let commit = content
             .encode_compact(layout, rev, &spec.select, tail, gdelta)
             .map_err(|_| Error::NoSpace)?;
-        // nothing names these blocks yet, so the two writes need no barrier between them
+        // Nothing names these blocks yet, so a crash may keep either write without the other. The
+        // barrier before the phase that names them orders both before it.
         let written =
             self.durable.write_fresh(a, &commit).and_then(|()| self.durable.erase_checked(b));
         match written {
@@ -358,7 +361,7 @@ impl Fs {
             }
             Err(e) if e.is_bad_block() => {
                 ::log::warn!("bad block in new pair {}: it goes elsewhere", Pair([a, b]));
-                // metadata that was already written with the old address is written again
+                // metadata of this phase that has the old address already is written again
                 let is_second = e.block == Some(b);
                 self.space.spoil(if is_second { b } else { a }, e)?;
                 let fresh = self.space.take_to_write()?;
@@ -370,10 +373,11 @@ impl Fs {
         }
     }
 
-    /// The first revision of a pair whose blocks begin with `old` at most: a revision, file data,
-    /// or erased bytes. Both blocks are written before anything names the pair, so all that must
-    /// hold is that it is newer than the erased twin's 0xffffffff; going on from a revision keeps
-    /// count of erases. Wear levelling counts from a multiple of its cycles, so that a new pair
+    /// The first revision of a new pair. `old` is the larger of the first words of its blocks: a
+    /// revision, file data, or erased bytes. Both blocks are written before anything names the
+    /// pair, so the new revision must only be newer than that of the erased twin, 0xffffffff. If
+    /// `old` may be a revision, counting goes on from there, so that the revision still counts
+    /// erases. For wear levelling, it is rounded up to a multiple of the cycles, so that a new pair
     /// does not move at once.
     fn first_rev(&self, old: u32) -> u32 {
         let rev = if old < u32::MAX / 4 { old + 1 } else { 1 };
@@ -383,7 +387,7 @@ impl Fs {
         }
     }
 
-    /// Note that a pair has other blocks now, wherever memory names it by the old ones.
+    /// Note that a pair has other blocks now, everywhere in memory where it has the old ones.
     pub(super) fn readdress_pair(&mut self, ix: PairIx, blocks: Pair) -> Result<()> {
         let old = self.pair(ix).blocks;
         self.pair_mut(ix).blocks = blocks;

@@ -1,21 +1,24 @@
-//! What is durable: the device, and how much of what was written is certain to be on it.
+//! What is durable: the device, and which writes are certain to be on it.
 //!
 //! [`Durable`] owns the device. What must hold:
 //!
-//! 1. A write is noted before it is tried: after a failure, too, what the block holds is unknown.
-//!    Content of files is the exception. Nothing names its blocks before they are all written, so
-//!    they are noted then, together (`write.rs`).
-//! 2. What was noted stays so until a barrier or a sync has succeeded. A barrier orders: everything
-//!    before it is on the medium before anything after it. A sync also waits until it is there.
-//! 3. `gstate` is the sum of the deltas of all pairs of the thread on disk. A commit changes both
-//!    or neither.
+//! 1. A write is noted before it is tried, because even a failed write may have changed the block.
+//!    The content of files is an exception: nothing names its blocks before all of them are
+//!    written, so they are noted together at that time (`write.rs`).
+//! 2. A write stays noted until a barrier or a sync has succeeded. A barrier orders writes:
+//!    everything before it is on the medium before anything after it. A sync also waits until
+//!    everything is there.
+//! 3. `gstate` is the sum of the deltas of all pairs in the thread on disk. A commit that changes a
+//!    delta changes `gstate` with it.
 //! 4. With [`Durability::Ordered`], a flush leaves its last writes to the next barrier. Nothing
-//!    that a later flush writes may reach the medium before them. So the first write after such a
-//!    flush makes the barrier. There is one exception: a commit that continues a log in the sector
-//!    in which all waiting writes lie. The medium writes a sector as a whole, so no crash can keep
-//!    this commit and lose those before it.
-//! 5. It is not known what an earlier owner of the device has left to a barrier. So the first write
-//!    to an open filesystem is preceded by one.
+//!    that is written later may reach the medium before them. Otherwise, a crash could keep the
+//!    later writes and lose the commits, and the metadata on the medium would name blocks that were
+//!    freed by the flush and are overwritten already. So the barrier is made before the first write
+//!    after such a flush. There is one exception: a commit that continues a log in the same sector
+//!    as all waiting writes. The medium writes a sector as a whole, so no crash can keep this
+//!    commit and lose the commits before it.
+//! 5. Writes by an earlier user of the device may still be unordered, for example after a program
+//!    was killed. So a barrier is made before the first write to an open filesystem.
 
 use std::sync::Arc;
 
@@ -32,18 +35,18 @@ pub enum Durability {
     Full,
     /// A flush does not wait for its last writes. They reach the medium before anything that is
     /// written later, and at the latest with the next sync. So a crash can undo the newest flushes,
-    /// but never an older one without those after it.
+    /// but never an older flush without all newer ones.
     Ordered,
 }
 
-/// Where everything is that was written since the last barrier or sync.
+/// Where all writes since the last barrier or sync are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Within {
     /// Nothing was written.
     Nothing,
-    /// All of it is commits to this block, in this sector of the medium.
+    /// All writes are commits to this block, in this sector of the medium.
     Sector(u32, u64),
-    /// It is in several sectors, or it is not known where it is.
+    /// The writes are in several sectors, or it is not known where they are.
     More,
 }
 
@@ -60,7 +63,7 @@ pub(super) struct Durable {
     unsynced: bool,
     /// Whether writes of earlier flushes wait for a barrier.
     left: bool,
-    /// Where everything is that waits for a barrier.
+    /// Where all writes that wait for a barrier are.
     within: Within,
 }
 
@@ -110,7 +113,8 @@ impl Durable {
         self.within = Within::More;
     }
 
-    /// Called before anything is written. What earlier flushes have left is ordered before it.
+    /// Called before anything is written. Makes the barrier that earlier flushes have left: see
+    /// rule 4.
     fn go_on(&mut self) -> IoResult<()> {
         if self.left {
             self.dev.barrier()?;
@@ -168,8 +172,8 @@ impl Durable {
         };
         self.wrote();
         self.within = within;
-        // an erase must not overtake this commit, because the erased block may hold what it
-        // replaces
+        // If an erase overtook this commit, a crash could keep only the erase. The erased block may
+        // hold what this commit replaces, so both would be lost.
         self.commits_unordered = true;
         store::write_commit(&*self.dev, block, commit)
     }
@@ -189,8 +193,8 @@ impl Durable {
         store::prog_checked(&*self.dev, block, 0, bytes)
     }
 
-    /// Like [`store::rewrite_checked`], for content of a file. It is noted only with
-    /// [`Self::wrote_content`], when all of it is written.
+    /// Like [`store::rewrite_checked`], for content of a file. [`Self::wrote_content`] notes it
+    /// when all content of the file is written.
     pub fn rewrite_checked(&mut self, block: u32, data: &[u8]) -> IoResult<()> {
         self.go_on()?;
         store::rewrite_checked(&*self.dev, block, data)
@@ -202,7 +206,8 @@ impl Durable {
     }
 
     /// Order writes: everything that was written before is on disk before anything that is written
-    /// later. What an earlier flush has left is ordered when something is written.
+    /// later. For writes that an earlier flush has left, the barrier is made when something is
+    /// written.
     pub fn barrier(&mut self) -> IoResult<()> {
         if self.unordered {
             // if this fails, everything stays noted as unordered
@@ -223,7 +228,7 @@ impl Durable {
         Ok(())
     }
 
-    /// At the end of a flush, defer what was written to the next barrier or sync.
+    /// At the end of a flush, leave its unordered writes to the next barrier or sync.
     pub fn defer_sync(&mut self) {
         self.left |= self.unordered;
         self.unordered = false;

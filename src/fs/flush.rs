@@ -1,7 +1,7 @@
-//! Flush: the only way metadata reaches the device. A flush writes the difference between disk and
-//! memory in phases. After each phase that wrote something, there is a barrier. A crash may keep
-//! any subset of the writes of one phase, so each phase must leave a sound image whichever of its
-//! writes survive; the order of the phases follows from that.
+//! Flush: the only way metadata reaches the device. A flush writes the difference between memory
+//! and disk in phases, with a barrier between them. A crash can keep any subset of the writes of
+//! one phase. So the image must be sound whichever of these writes survive, and this determines the
+//! order of the phases:
 //!
 //! | phase | what is written |
 //! |---|---|
@@ -13,13 +13,27 @@
 //! | 6 | tails that drop removed directories |
 //! | 7 | the sync bit cleared |
 //!
+//! What a crash could damage in another order:
+//!
+//! - Phase 1 comes before everything that names these blocks. Otherwise, a crash could keep the
+//!   name without the content: a file or a directory would then show the old content of the blocks.
+//! - Phase 2 comes before phase 3. Without the sync bit, no driver would know that a pair in the
+//!   thread without an entry is left from an interrupted flush.
+//! - Phase 3 comes before phase 4, and phases 4 and 5 come before phase 6, so that a directory is
+//!   in the thread as long as an entry names it. A device treats the blocks of a directory that is
+//!   not in the thread as free, and would overwrite them.
+//! - In phase 5, the first commit of a move writes the entry in its new pair, and the second
+//!   deletes it in the old one. In the other order, a crash between them would lose the entry.
+//! - Phase 7 is last, because thread and tree agree again only after phase 6.
+//!
 //! If one commit of one pair contains both the entry of a new directory and its place in the
-//! thread, this commit publishes the whole directory. Otherwise a crash can come between the two,
-//! and leave a directory in the thread without a parent. A C driver that finds the sync bit drops
-//! such a directory: it links the pair before it to what follows the *first pair* of the directory.
-//! The other pairs would then stay in the thread without a directory. So wherever such a crash is
-//! possible, a directory has only one pair: a new directory starts as an empty stub, which a second
-//! round fills, and a removed directory is first cut down to its first pair.
+//! thread, this commit publishes the whole directory. Otherwise, a crash can come between the two,
+//! and leave a directory in the thread that no entry names. A C driver that finds the sync bit
+//! drops such a directory: it links the pair before it to the pair after the *first pair* of the
+//! directory. The other pairs of the directory would then stay in the thread without an entry. So
+//! where such a crash is possible, the directory must have only one pair: a new directory is first
+//! published as an empty stub, which a second round fills, and a removed directory is first cut
+//! down to its first pair.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Instant;
@@ -32,17 +46,17 @@ use super::{DirId, Durability, Fs};
 use crate::error::{Error, Result};
 use crate::mdir::Select;
 
-/// If a flush needs more rounds than this, it does not make progress.
+/// A flush that needs more rounds than this does not make progress.
 const ROUNDS_MAX: usize = 1000;
 
 /// What this round publishes of a new directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// One commit publishes it with everything in it.
+    /// One commit publishes the directory with everything in it.
     Whole,
-    /// It is published empty.
+    /// The directory is published empty.
     Stub,
-    /// Nothing: its parent must be filled first.
+    /// Nothing is published: the parent of the directory must be filled first.
     Later,
 }
 
@@ -66,7 +80,7 @@ impl Plan {
         if self.guarded { View::Grown } else { View::Final }
     }
 
-    /// A phase that writes everything but moves.
+    /// What a phase writes that includes everything except moves.
     fn everything(&self) -> Spec {
         Spec { select: Select::ALL, view: self.view(), gstate: None }
     }
@@ -79,7 +93,7 @@ impl Plan {
 
 impl Fs {
     /// Write everything that is in memory, and make it durable as [`OpenOptions::durability`] says.
-    /// If it fails, the changes stay in memory, and the image on disk stays sound. After a failed
+    /// If this fails, the changes stay in memory, and the image on disk stays sound. After a failed
     /// barrier or sync, it is not known what is on disk, so the filesystem becomes read-only.
     ///
     /// [`OpenOptions::durability`]: super::OpenOptions::durability
@@ -121,7 +135,8 @@ impl Fs {
         flushed
     }
 
-    /// Nothing has to be written; only check that what was written before is still there.
+    /// Called if nothing has to be written. Only checks that what was written before is still
+    /// there.
     fn confirm(&mut self) -> Result<()> {
         let was_written = !self.is_read_only() || self.turned_read_only().is_some();
         if was_written && let Err(e) = self.durable.dev().still_whole() {
@@ -132,14 +147,17 @@ impl Fs {
 
     fn flush_rounds(&mut self, durability: Durability) -> Result<()> {
         let written = self.dirty_file_ids();
-        // finish the move that an earlier flush began before it failed
+        // Finish the move that an earlier flush began before it failed. The global state names the
+        // entry to delete by its id on disk. A commit of this flush could change that id, and after
+        // a crash, a driver would delete another entry.
         self.end_move()?;
         for _ in 0..ROUNDS_MAX {
             match self.round() {
                 Ok(true) => {}
                 Ok(false) => {
-                    // Only now is everything durable, or at least before all later writes. So what
-                    // it has replaced can be retired.
+                    // Only now is everything durable, or at least ordered before all later writes.
+                    // If replaced blocks were freed earlier and overwritten, a crash could bring
+                    // back metadata that still names them.
                     match durability {
                         Durability::Full => self.sync()?,
                         Durability::Ordered => self.durable.defer_sync(),
@@ -163,11 +181,13 @@ impl Fs {
 
     /// One round; true if another is needed.
     fn round(&mut self) -> Result<bool, Fault> {
-        // what this round writes relies on the commits of the one before
+        // this round relies on the commits of the round before, so a crash must not keep its writes
+        // without these commits
         if self.durable.has_unordered_commits() {
             self.barrier()?;
         }
-        // file data is first, because entries name its blocks in phase 4
+        // File data is first, because phase 4 commits the entries that name its blocks. If a crash
+        // kept an entry without the data, the file would have the old content of these blocks.
         for id in self.dirty_file_ids() {
             self.write_out(id, false)?;
             self.publish_file(id)?;
@@ -175,7 +195,8 @@ impl Fs {
         self.expand_if_due()?;
         let plan = self.plan()?;
         self.write_unnamed(&plan)?;
-        // from here to the end of the round, a crash may leave the thread and the tree apart
+        // From here to the end of the round, a crash may leave the thread and the tree apart. So
+        // the sync bit is on disk before, and is cleared only when everything else is.
         if plan.guarded {
             self.raise_guard()?;
             self.cut_down_removed()?;
@@ -195,7 +216,8 @@ impl Fs {
         Ok(!self.thread.dirty().is_empty() || self.expand_if_due()?)
     }
 
-    /// Phase 1: what nothing on disk names yet, and the twins that phase 4 will need.
+    /// Phase 1: writes pairs that nothing on disk names yet, and erases the twins that phase 4
+    /// needs.
     fn write_unnamed(&mut self, plan: &Plan) -> Result<(), Fault> {
         let spec = plan.everything();
         for &ix in &plan.new {
@@ -217,7 +239,9 @@ impl Fs {
         Ok(())
     }
 
-    /// Phase 3, first part: removed directories keep their first pair only.
+    /// Phase 3, first part: removed directories keep only their first pair. This comes before phase
+    /// 4 deletes their entries: after a crash in between, the C driver would drop only the first
+    /// pair of each.
     fn cut_down_removed(&mut self) -> Result<(), Fault> {
         let heads: Vec<PairIx> = self
             .leaving
@@ -230,7 +254,9 @@ impl Fs {
         self.phase(&heads, Spec { select: Select::ALL, view: View::Stubbed, gstate: None })
     }
 
-    /// Phase 3, second part: new directories join the thread, empty.
+    /// Phase 3, second part: new directories join the thread, empty. This comes before phase 4
+    /// commits their entries, because a device treats the blocks of a directory outside the thread
+    /// as free.
     fn publish_stubs(&mut self, plan: &Plan) -> Result<(), Fault> {
         let stubs = plan.new.iter().filter(|&&ix| plan.is_stub(self.pair(ix).dir));
         let adding = self.publishers(stubs);
@@ -245,7 +271,8 @@ impl Fs {
         if !plan.guarded {
             pairs.extend(self.before_removed());
         }
-        // a stub is filled in the next round: its entries name things that must be on disk before
+        // a stub is filled in the next round, because its entries name things that must be on disk
+        // first
         pairs.retain(|&ix| !plan.is_stub(self.pair(ix).dir));
         let mut filled = Vec::new();
         for ix in pairs {
@@ -256,7 +283,8 @@ impl Fs {
         self.phase(&filled, plan.everything())
     }
 
-    /// Before another round: only those new directories are still stubs whose parent is one.
+    /// Called before another round. A new directory stays a stub only if its parent was not
+    /// published whole.
     fn keep_waiting_stubs(&mut self, plan: &Plan) {
         let dirs = &self.dirs;
         let waits = |d: &DirId| {
@@ -266,7 +294,9 @@ impl Fs {
         self.stubs = std::mem::take(&mut self.stubs).into_iter().filter(waits).collect();
     }
 
-    /// Phase 6: tails that drop removed directories.
+    /// Phase 6: tails that drop removed directories. Their entries were deleted before, in phases 4
+    /// and 5: if a crash kept an entry of a directory that has left the thread, a device would
+    /// treat the blocks of the directory as free.
     fn pass_over_removed(&mut self) -> Result<(), Fault> {
         let before = self.before_removed();
         self.phase(&before, Spec { select: Select::ALL, view: View::Final, gstate: None })
@@ -284,7 +314,7 @@ impl Fs {
         }
     }
 
-    /// Dirty pairs that metadata on disk leads to.
+    /// Dirty pairs to which metadata on disk leads.
     fn committable(&self) -> Vec<PairIx> {
         let live = |ix: &PairIx| {
             let p = self.pair(*ix);
@@ -333,8 +363,8 @@ impl Fs {
                 self.pair_mut(ix).deferred = true;
             }
         }
-        // The C driver cannot list past an empty pair, so an empty new pair is not written here.
-        // The move that fills it publishes it.
+        // The C driver cannot list past an empty pair. So a new pair that is still empty is not
+        // written here: the move that fills it publishes it.
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
             if !p.on_disk && p.continues && self.mdir(ix)?.empties(&Select::ALL) {
@@ -342,8 +372,8 @@ impl Fs {
             }
         }
         // The bit is needed if a crash could leave a stub, or a removed directory, in the thread
-        // without an entry that names it. If it is set already, it stays set until the round is
-        // complete.
+        // without an entry that names it. If the bit is set already, it stays set until the round
+        // is complete.
         let guarded = stages.values().any(|s| *s == Stage::Stub)
             || self.durable.gstate().needs_sync()
             || !self.removals_are_atomic();
@@ -363,10 +393,10 @@ impl Fs {
         }
     }
 
-    /// Decide what this round publishes of each new directory. Those that it publishes empty are in
-    /// `stubs` afterwards.
+    /// Decide what this round publishes of each new directory. Afterwards, `stubs` has the
+    /// directories that it publishes empty.
     fn decide_stages(&mut self) -> Result<BTreeMap<DirId, Stage>> {
-        // if the round is planned again, stubs that it has already published have no entry yet
+        // if the round is planned again, stubs that are in the thread already still have no entry
         let stubs = std::mem::take(&mut self.stubs);
         let mut new_dirs: Vec<DirId> = self
             .thread
@@ -392,8 +422,8 @@ impl Fs {
         Ok(stages)
     }
 
-    /// What can be published of the new directory `dir`: all of it if one commit contains both its
-    /// entry and its place in the thread.
+    /// What can be published of the new directory `dir`. If one commit contains both its entry and
+    /// its place in the thread, the whole directory can be published.
     fn stage(
         &mut self,
         dir: DirId,
@@ -435,8 +465,8 @@ impl Fs {
         })
     }
 
-    /// Take pairs without entries out of the thread, except the first pair of a directory; new ones
-    /// are not written at all.
+    /// Take pairs without entries out of the thread, except the first pair of a directory. New
+    /// pairs without entries are not written at all.
     fn detach_vacant(&mut self) {
         let is_vacant = |ix: &PairIx| {
             let p = self.pair(*ix);
@@ -446,8 +476,8 @@ impl Fs {
         self.detach_pairs(&vacant);
     }
 
-    /// A pair that will only hold entries that moves bring must not be committed while it is empty,
-    /// not even to change its tail. So these entries go to a new pair instead.
+    /// If moves bring all entries that a pair will hold, it must not be committed while it is
+    /// empty, not even to change its tail. So these entries go to a new pair instead.
     fn renew_waiting(&mut self) -> Result<()> {
         for ix in self.thread.dirty().clone() {
             let p = self.pair(ix);
@@ -455,7 +485,7 @@ impl Fs {
             if may_wait && self.mdir(ix)?.empties(&Select::ALL) {
                 match self.split(ix, 0) {
                     Ok(_) => self.detach_pairs(&[ix]),
-                    // then the commit of the pair itself waits for the move
+                    // without space for a new pair, the commit of this pair waits for the move
                     Err(Error::NoSpace) => {}
                     Err(e) => return Err(e),
                 }
@@ -487,8 +517,8 @@ impl Fs {
         }
     }
 
-    /// Finish what was interrupted before this mount: a move, and a thread that does not match the
-    /// tree. This is called before anything is changed in memory.
+    /// Finish what was interrupted before this mount: a move, and changes after which the thread
+    /// does not match the tree. This is called before anything is changed in memory.
     pub(super) fn recover(&mut self) -> Result<()> {
         ::log::info!("finishing what was interrupted before");
         self.unfinished = false;
@@ -514,8 +544,9 @@ impl Fs {
             self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
         if self.durable.gstate().needs_sync() {
-            // this takes removed directories out of the thread, and tells it where relocated pairs
-            // are
+            // This takes removed directories out of the thread, and gives it the new blocks of
+            // relocated pairs. Only then is the sync bit cleared: a crash before that must still
+            // find it.
             let wrong = self.thread.with_wrong_tails();
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;

@@ -1,10 +1,10 @@
 //! Opening an image. One walk along the thread reads every metadata pair. Then one walk over the
 //! tree, from the root down, gives each directory its id.
 //!
-//! An interrupted operation can leave the thread and the tree apart (SPEC: `0x7ff` MOVESTATE, the
-//! sync bit). Opening mends only the state in memory: a pair that was relocated is taken as the
-//! tree names it, orphans are marked for removal, and the source of a pending move is hidden. The
-//! first change writes all this to disk (`Fs::recover`). So a read-only mount shows the same tree
+//! After a crash, the thread and the tree may disagree (SPEC: `0x7ff` MOVESTATE, the sync bit).
+//! Opening repairs only the state in memory: for a relocated pair, it uses the blocks that the tree
+//! names, it marks orphans for removal, and it hides the source of a pending move. Before the first
+//! change, all this is written to disk (`Fs::recover`). So a read-only mount shows the same tree
 //! and writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -35,10 +35,10 @@ use crate::error::{Corrupt, Error, Result, SuperblockFault, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{LogEnd, Mdir, MoveId, Role};
 
-/// Program size in bytes, if nothing in the image shows the one of its writer.
+/// The program size in bytes, if nothing in the image shows the program size of its writer.
 const PROG_SIZE_DEFAULT: u32 = 16;
-/// Limit for inline files in bytes, if no file in the image shows that a larger one is in use: the
-/// cache size of Zephyr.
+/// The limit for inline files in bytes, if no inline file in the image is larger: the cache size of
+/// Zephyr.
 const INLINE_MAX_DEFAULT: u32 = 64;
 /// Logs of up to this many bytes stay in memory as they are until their entries are needed.
 const PACKED_MAX: u32 = 4096;
@@ -61,7 +61,7 @@ pub struct OpenOptions {
     /// Limits the memory for cached and unwritten data, in bytes. The default is 40 MiB, and less
     /// than 256 KiB counts as 256 KiB.
     pub cache: Option<u64>,
-    /// Do not log what opening finds. The caller looks at [`Fs::warnings`] instead.
+    /// Do not log the warnings from opening. The caller reads [`Fs::warnings`] instead.
     pub quiet: bool,
 }
 
@@ -105,14 +105,14 @@ struct Child {
     name: Box<[u8]>,
 }
 
-/// What is known of the names in a pair to tell whether its directory is in order.
+/// What must be known about the names in a pair to tell whether its directory is sorted.
 struct Names {
     last: Option<Box<[u8]>>,
     in_order: bool,
 }
 
 impl Names {
-    /// The first name among the entries of a pair, and what is known of all of them.
+    /// The first name among the entries of a pair, and the facts about all of them.
     fn of(entries: &Packed) -> (Option<&[u8]>, Self) {
         let has_name =
             |e: &PackedEntry<'_>| !e.is_empty() && e.name_type() != Some(tag::SUPERBLOCK);
@@ -142,12 +142,13 @@ struct Walk {
     filled: BTreeSet<PairIx>,
     /// Pairs with a damaged entry that may once have named a directory.
     doubtful: BTreeSet<PairIx>,
-    /// Whether the sync bit was set in the global state once the thread had been read. Later, the
-    /// sum of the deltas is wrong for a while: a newer copy of a pair may have taken over the delta
-    /// of a pair that is still in the thread, and that delta then counts twice until
-    /// `forget_passed` has taken the old pair out.
+    /// Whether the sync bit was set in the global state after the whole thread had been read. It is
+    /// kept here, because later the sum of the deltas can be wrong for a while: a newer copy of a
+    /// pair may have taken over the delta of a pair that is still in the thread. That delta counts
+    /// twice until `forget_passed` has taken the old pair out.
     needs_sync: bool,
-    /// Pairs whose content is newer than what the thread names. Their tails may lead elsewhere.
+    /// Pairs whose content is newer than the content in the blocks that the thread names. Their
+    /// tails may lead elsewhere.
     renewed: BTreeSet<PairIx>,
     /// Pairs that are named by entries which are not directories.
     strays: Vec<Pair>,
@@ -160,7 +161,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// Note what the entries of a pair name.
+    /// Note the directories and lists that the entries of a pair name.
     fn take_entries(&mut self, ix: PairIx, entries: &Packed) {
         let (mut children, mut lists) = (Vec::new(), Vec::new());
         let mut is_doubtful = false;
@@ -222,9 +223,11 @@ impl Fs {
         };
         fs.adopt(superblock, &walk, options)?;
         fs.check_chain(root, &walk);
-        // The order matters from here on. Only the whole thread gives the global state. A pending
-        // move must be hidden before the tree is walked, because its source may name a directory.
-        // And orphans are what that walk has not reached.
+        // The order of these steps matters. The global state is known only after the whole thread
+        // has been read. If it names a pending move, a crash came between the two commits of the
+        // move, and two entries may name the same directory. So the source of the move is hidden
+        // before the tree is walked. Orphans are the pairs that the walk over the tree has not
+        // reached, so they come last.
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
         fs.find_orphans(&mut walk);
@@ -278,12 +281,12 @@ impl Fs {
     fn begin_map(&mut self, walk: Walk) {
         let g = self.geometry();
         self.space = Space::new(g, walk.seed, walk.lists.into_values().flatten().collect());
-        // whatever the thread says, nobody can find the filesystem without these blocks
+        // these blocks are always in use, because nobody can find the filesystem without them
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
         let pairs = || self.thread.iter().flat_map(|(_, p)| p.blocks.0);
         pairs().for_each(|b| self.space.mark(b));
         if self.unfinished {
-            // between the two commits of a move, both entries name the same list
+            // after a crash between the two commits of a move, both entries name the same list
             self.space.expect_shared_lists(pairs().collect());
         }
         // a repair may give these entries their names back, so their blocks must stay
@@ -349,7 +352,7 @@ impl Fs {
             prev = Some(ix);
         }
         if broken {
-            // the sum of only some of the deltas says nothing
+            // the sum of only some of the deltas is meaningless
             self.durable.set_gstate(GState::default());
         }
         Ok(())
@@ -359,8 +362,8 @@ impl Fs {
     fn take_pair(&mut self, fetched: Fetched<Log<Packed>>, walk: &mut Walk) -> PairIx {
         let Fetched { pair, log, unreadable, .. } = fetched;
         if let Some(e) = unreadable {
-            // The block that cannot be read may hold newer commits. Whatever is written to this
-            // pair now would count as newer still, and these commits would be lost.
+            // The block that cannot be read may hold newer commits. Anything that is written to
+            // this pair now would have a higher revision, and these commits would be lost.
             self.damage(&format_args!(
                 "metadata pair {pair}, which may be newer than shown: {}; copy the image to a \
                  device that works, and check the copy",
@@ -407,7 +410,7 @@ impl Fs {
     /// Keep the content of a pair that was read, if there is room. Otherwise it is read again when
     /// it is needed.
     fn keep(&mut self, ix: PairIx, log: Log<Packed>) {
-        // most of a long log are old entries, which need not stay in memory
+        // most of a long log is old content, which need not stay in memory
         let is_long = log.off > PACKED_MAX;
         let mdir = is_long.then(|| Box::new(Mdir::from_log(&log)));
         let room = (self.thread.cache_max() / 3).saturating_sub(self.thread.cached_bytes());
@@ -419,7 +422,7 @@ impl Fs {
         self.thread.count(ix);
     }
 
-    /// Take over limits and layout from the superblock, the commits and the options.
+    /// Take the limits and the layout from the superblock, the commits and the options.
     fn adopt(&mut self, sb: Superblock, walk: &Walk, options: &OpenOptions) -> Result<()> {
         if !sb.is_supported() {
             return Err(Unsupported::Version(sb.version).into());
@@ -477,7 +480,7 @@ impl Fs {
     }
 
     /// Hide the source of an interrupted move. It is deleted on disk before anything else is
-    /// written.
+    /// written: another commit to its pair could change the id by which the global state names it.
     fn find_move(&mut self, walk: &mut Walk) {
         walk.needs_sync = self.durable.gstate().needs_sync();
         self.unfinished = walk.needs_sync;
@@ -496,8 +499,8 @@ impl Fs {
         }
     }
 
-    /// Hide entry `id` of `source`, which move `m` took away. Returns false if the pair cannot be
-    /// read.
+    /// Hide entry `id` of `source`, which is the source of move `m`. Returns false if the pair
+    /// cannot be read.
     fn hide_moved(&mut self, source: PairIx, id: u16, m: MoveId, walk: &mut Walk) -> bool {
         if let Some(children) = walk.children.get_mut(&source) {
             // only the new entry of a moved directory names it
@@ -548,8 +551,8 @@ impl Fs {
                 Err(e) => e,
             },
             [Some(old), None] | [None, Some(old)]
-                // Relocation replaces one of the two blocks of a pair. It tells the tree before the
-                // thread, and a crash came in between.
+                // Relocation replaces one of the two blocks of a pair. It first updates the entry
+                // in the tree, then the tail in the thread, and a crash came between the two.
                 if self.pair(old).dir.is_none()
                     && !self.pair(old).continues
                     && !self.pair(old).chain =>
@@ -600,8 +603,8 @@ impl Fs {
     }
 
     /// Take in a pair that has been relocated: the tree names its new blocks, and the thread still
-    /// names the old ones. What the new blocks hold is newer. It takes the place of the old
-    /// content, in the table and in the thread.
+    /// names the old ones. The content of the new blocks is newer. It replaces the old content in
+    /// the table and in the thread.
     fn take_half_orphan(
         &mut self,
         old: PairIx,
@@ -611,7 +614,7 @@ impl Fs {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
         walk.renewed.insert(old);
-        // what the old content named does not count any more
+        // directories and lists that only the old content named do not count any more
         walk.children.remove(&old);
         walk.lists.remove(&old);
         let new = self.take_pair(fetched, walk);
@@ -632,7 +635,7 @@ impl Fs {
         // the old content does not count any more, and neither does its delta
         self.durable.set_gstate(self.durable.gstate().xor(delta).xor(gdelta));
         // The pair may have been relocated in the middle of a move out of it. So far, the source of
-        // that move is hidden in the old content only.
+        // that move is hidden only in the old content.
         let out_of_here = self.moves.out_of(old);
         if let (Some(m), Some((_, id))) = (out_of_here, self.durable.gstate().pending_move()) {
             self.hide_moved(old, id, m, walk);
@@ -672,8 +675,8 @@ impl Fs {
     }
 
     /// The pair that the hardtail of `at` leads to. This is the next pair in the thread, unless a
-    /// newer copy has replaced the content of `at`: then the thread still goes where the older
-    /// content led.
+    /// newer copy has replaced the content of `at`. Then the thread in memory still continues as
+    /// the tail of the older content said.
     fn continuation(&mut self, at: PairIx, walk: &mut Walk) -> Option<PairIx> {
         let is_next = |fs: &Self, ix: PairIx| {
             let p = fs.pair(ix);
@@ -731,8 +734,9 @@ impl Fs {
                 n => format!("{n} metadata pairs in the thread belong to no directory"),
             });
         }
-        // With the sync bit, orphans count as removed. But if an entry is damaged, an orphan with
-        // entries may have lost its name by that. Then nothing is dropped, and nothing written.
+        // With the sync bit, orphans count as removed. But if an entry is damaged, this may be why
+        // an orphan with entries has lost its name. Then nothing is dropped, and nothing is
+        // written.
         let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
         if walk.needs_sync && holds && self.may_have_lost_a_name(walk) {
             self.damage(
@@ -753,7 +757,7 @@ impl Fs {
         self.nameless = orphans;
     }
 
-    /// Whether a damaged entry of the tree may be what is left of the name of a directory.
+    /// Whether a damaged entry in the tree may once have named a directory.
     fn may_have_lost_a_name(&self, walk: &Walk) -> bool {
         walk.doubtful.iter().any(|&ix| self.thread.find(ix).is_some_and(|p| p.dir.is_some()))
     }
@@ -761,8 +765,8 @@ impl Fs {
 
 impl Fs {
     /// Forget orphans that are in the thread only because the old content of a relocated pair led
-    /// to them. The tail of the newer content on disk passes over them already, so none has to be
-    /// written.
+    /// to them. On disk, the tail of the newer content passes over them already, so no tail has to
+    /// be written.
     fn forget_passed(&mut self) {
         for ix in self.thread.ids() {
             let Some(p) = self.thread.find(ix) else { continue };
@@ -778,14 +782,14 @@ impl Fs {
     }
 }
 
-/// The number of commits that must agree before a program size above [`PROG_SIZE_PLAUSIBLE`] is
-/// inferred from where they end.
+/// A program size above [`PROG_SIZE_PLAUSIBLE`] is inferred from the ends of commits only if there
+/// are at least this many commits.
 const COMMITS_MIN: u32 = 8;
 /// The largest program size that is inferred from few commits, in bytes: the page size of NOR
 /// flash.
 const PROG_SIZE_PLAUSIBLE: u32 = 256;
 
-/// Infer the program size of whoever wrote the image. A forward CRC covers exactly one program unit
+/// Infer the program size of the writer of the image. A forward CRC covers exactly one program unit
 /// (SPEC: `0x5ff` FCRC). Without forward CRCs, the program size is the largest power of two of
 /// which the end of every commit is a multiple.
 fn infer_prog_size(block_size: u32, walk: &Walk) -> u32 {

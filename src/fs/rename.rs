@@ -2,12 +2,15 @@
 //!
 //! If an entry stays in its pair, or is not on disk yet, its rename is a removal and an insertion
 //! in memory, and one commit writes both. An entry that is on disk and changes its pair cannot be
-//! renamed in one commit, because a commit concerns one pair. It stays where it is on disk until
-//! the flush moves it with two commits (SPEC: `0x7ff` MOVESTATE). Until then, the entry in the new
-//! pair has the role `Arriving`, and the one in the old pair `Leaving`.
+//! renamed in one commit, because a commit concerns one pair. On disk, it stays in its old pair
+//! until the flush moves it with two commits (SPEC: `0x7ff` MOVESTATE). Until then, the entry in
+//! the new pair has the role `Arriving`, and the entry in the old pair has the role `Leaving`.
 //!
-//! After a crash, exactly one of the two names must exist. What two commits cannot express is
-//! flushed first ([`Attempt::FlushFirst`]), so that every move starts from what is on disk.
+//! After a crash, exactly one of the two names must exist. So the first commit writes the entry in
+//! the new pair, together with the global state, which hides the old entry. The second commit
+//! deletes the old entry. In the other order, a crash between them would lose the entry. These two
+//! commits cannot express every combination of changes. Changes that do not fit are flushed first
+//! ([`Attempt::FlushFirst`]), so that every move starts from what is on disk.
 
 use super::attempt::Attempt;
 use super::dir::Place;
@@ -40,7 +43,7 @@ impl Fs {
         self.rename_one(Source { dir, name, is_it: Entry::is_visible }, to, to_name, no_replace)
     }
 
-    /// Like [`Fs::rename`], for an entry that `source` selects.
+    /// Like [`Fs::rename`], for the entry that `source` selects.
     pub(super) fn rename_one(
         &mut self,
         source: Source<'_>,
@@ -86,7 +89,8 @@ impl Fs {
             self.start_move(source, place, target, new)?;
         } else {
             // If the old name is on disk, it is in this pair. Until a flush has deleted it there,
-            // the entry may not change its pair as if it were new.
+            // the entry must not be moved to another pair like a new one: a crash between the
+            // commits of the two pairs could show both names or none.
             new.inherited = e.did.is_some() || e.inherited;
             self.move_in_memory(source, place, target, new, to)?;
         }
@@ -104,8 +108,8 @@ impl Fs {
     }
 
     /// Check that the entry `e` of `dir` may get the name `to_name` in `to`, and that this can be
-    /// flushed together with the changes that wait. Returns the place of the entry that it
-    /// replaces, if there is one.
+    /// flushed together with the changes that wait for a flush. Returns the place of the entry that
+    /// it replaces, if there is one.
     fn check_rename(
         &mut self,
         e: &Entry,
@@ -116,9 +120,10 @@ impl Fs {
     ) -> Result<Attempt<Option<Place>>> {
         if let Data::Dir { dir: Some(child), .. } = e.data {
             self.check_not_below(child, to)?;
-            // Parents must come before their children in the thread. A new directory has its place
-            // there behind the parent in which it was made, so it is flushed before it gets another
-            // parent.
+            // Parents must come before their children in the thread. After a crash, the C driver
+            // goes along the thread once to drop directories that no entry names, and would not
+            // drop one whose dropped parent comes later. A new directory is in the thread behind
+            // the parent in which it was made, so it is flushed before it gets another parent.
             let head = self.dirs[child].pairs[0];
             if dir != to && !self.pair(head).on_disk {
                 return Ok(Attempt::FlushFirst);
@@ -133,15 +138,15 @@ impl Fs {
                 return Ok(Attempt::FlushFirst);
             }
         }
-        // a hidden entry of that name, for example one whose removal is not on disk yet
+        // there is a hidden entry of that name, for example one whose removal is not on disk yet
         Ok(match self.is_shadowed(to, to_name)? {
             true => Attempt::FlushFirst,
             false => Attempt::Done(target),
         })
     }
 
-    /// The entry `e` with its new name, under which it replaces what is at `target`. All of it has
-    /// to be written there.
+    /// The entry `e` with its new name, under which it replaces the entry at `target`. All of it
+    /// has to be written in its new place.
     fn renamed(&mut self, e: &Entry, to_name: &[u8], target: Option<Place>) -> Result<Entry> {
         let mut new = e.clone();
         new.name = to_name.into();
@@ -176,8 +181,8 @@ impl Fs {
     }
 
     /// Check that the entry `e`, which is on disk, may move from `source` to the pair of `place`,
-    /// where it replaces what is at `target`. The two commits of a move refer to entries as they
-    /// are on disk, so an entry with changes of its own is flushed first.
+    /// where it replaces the entry at `target`. The two commits of a move refer to entries as they
+    /// are on disk, so an entry with changes is flushed first.
     fn check_move(
         &mut self,
         e: &Entry,
@@ -188,8 +193,8 @@ impl Fs {
         let is_unwritten = |fs: &Self, e: &Entry| e.file.is_some_and(|f| fs.files.is_dirty(f));
         let source_waits = e.inherited || e.is_dirty() || is_unwritten(self, e);
         // Until the moved entry arrives, the entry that it replaces stays on disk as it is. If that
-        // entry were not on disk in its pair, it might itself replace one that a crash must not
-        // lose.
+        // entry were not on disk in its pair, it might itself replace an older entry there, which a
+        // crash must not lose.
         let target_waits = match target.map(|t| self.entry(t).cloned()).transpose()? {
             Some(t) => t.inherited || t.did.is_none() || t.is_dirty() || is_unwritten(self, &t),
             None => false,
@@ -200,7 +205,8 @@ impl Fs {
         let joined = if self.pair(source.pair).threaded && self.pair(place.pair).threaded {
             false
         } else {
-            // the delta of a pair outside the thread does not count for the global state
+            // the move needs the global state, and the delta of a pair outside the thread is not
+            // part of it
             self.join_thread(source.pair)? | self.join_thread(place.pair)?
         };
         Ok(if joined { Attempt::FlushFirst } else { Attempt::Done(()) })
@@ -253,8 +259,8 @@ impl Fs {
         }
     }
 
-    /// Begin the move of an entry on disk to another pair, where it may replace an entry. The flush
-    /// carries the move out.
+    /// Begin to move an entry that is on disk to another pair, where it may replace an entry. The
+    /// flush carries out the move.
     pub(super) fn start_move(
         &mut self,
         source: Place,
@@ -273,8 +279,8 @@ impl Fs {
             self.mdir_mut(t.pair)?.update(t.at, |e| {
                 e.role = Role::Replaced(m);
                 e.file = None;
-                // one commit replaces this entry by the new one, so only the larger of the two
-                // counts
+                // one commit replaces this entry by the new one, so only the larger of the two is
+                // counted
                 e.discount = size.min(e.size_on_disk());
             });
             self.release_replaced(old, t, true);
