@@ -1,12 +1,13 @@
 //! The filesystem as it is in memory.
 //!
-//! Operations change metadata pairs, files and the thread in memory. The image has the state of the
-//! last flush. Only [`Fs::flush`] writes metadata; `flush.rs` lists its phases in their order.
+//! Operations change metadata pairs, files and the thread in memory. The metadata in the image
+//! stays in the state of the last flush. Only [`Fs::flush`] writes metadata; `flush.rs` lists its
+//! phases in their order.
 //!
 //! # Owners
 //!
-//! The state is divided among types that each have a file, private fields, and a list of what must
-//! hold at the top of that file:
+//! The state is divided among types. Each type has its own file and private fields, and the top of
+//! its file lists its invariants:
 //!
 //! | type | file | what it owns |
 //! |---|---|---|
@@ -14,7 +15,7 @@
 //! | `Directories` | `dirs.rs` | directories: their pairs, parents and names |
 //! | `OpenFiles` | `open_files.rs` | open files, and changed ones until they are written |
 //! | `Space` | `space.rs` | blocks: free, promised, retired |
-//! | `Durable` | `durable.rs` | the device, the global state on it, what is not sure to be on it |
+//! | `Durable` | `durable.rs` | the device, the global state on it, which writes may not have reached it |
 //! | `Moves` | `moves.rs` | entries on their way from one pair to another |
 //! | `Leaving` | `leaving.rs` | pairs and directories on their way out of the thread |
 //! | `Relocating` | `relocate.rs` | pairs on their way to other blocks |
@@ -23,12 +24,12 @@
 //!
 //! # Words for giving up
 //!
-//! - To *remove* an entry is to delete it from its pair in memory. To remove anything else is to
+//! - To *remove* an entry is to delete it from its pair in memory. To *remove* anything else is to
 //!   delete it from its table.
 //! - To *release* content is to give it up when its entry was removed or replaced. If the file is
 //!   open, the open file keeps the content; otherwise its blocks are retired.
 //! - To *detach* a pair or a directory is to take it out of the tree in memory. It *leaves* the
-//!   thread when a flush has written that.
+//!   thread when a flush has written this change.
 //! - To *forget* a pair, a directory or a file is to remove everything about it from memory, when
 //!   nothing needs it any more.
 //! - To *retire* blocks is to let them become free after the next flush. To *discard* blocks is to
@@ -152,7 +153,7 @@ pub struct Fs {
     /// Why the filesystem became read-only although the caller had not asked for that.
     turned_read_only: Option<String>,
     panicked: Panicked,
-    /// Whether warnings are not logged. This is for the time of opening.
+    /// Whether warnings are not logged. This is used while the image is opened.
     quiet: bool,
     warnings: Vec<String>,
 
@@ -163,7 +164,7 @@ pub struct Fs {
 
     space: Space,
     flushing: bool,
-    /// Whether lack of space is an error at once, instead of a reason to flush.
+    /// Which flushes the caller does not allow.
     held: Hold,
 
     moves: Moves,
@@ -182,7 +183,7 @@ pub struct Fs {
 }
 
 impl Fs {
-    /// The superblock of the root, which is the one that counts.
+    /// The superblock of the root. The other superblocks of the chain may be out of date.
     pub fn superblock(&self) -> Superblock {
         self.superblock
     }
@@ -202,7 +203,7 @@ impl Fs {
         self.layout.prog_size
     }
 
-    /// Files up to this many bytes are stored in their metadata pair.
+    /// Files of up to this many bytes are stored inline, in their metadata pair.
     pub fn inline_max(&self) -> u32 {
         self.inline_max
     }
@@ -223,21 +224,21 @@ impl Fs {
         self.unfinished
     }
 
-    /// Whether there is anything that is not on the medium: changes in memory, and what a flush has
+    /// Whether anything is not on the medium yet: changes in memory, or writes that a flush has
     /// left to a later sync.
     pub fn is_dirty(&self) -> bool {
         self.has_changes() || self.durable.is_unsynced()
     }
 
-    /// Whether there are changes that were not written.
+    /// Whether there are changes in memory that were not written yet.
     fn has_changes(&self) -> bool {
         !self.thread.dirty().is_empty()
             || !self.files.dirty().is_empty()
             || !self.leaving.is_empty()
     }
 
-    /// Choose which flushes are not allowed from now on, except for those that are asked for. As
-    /// long as nothing is flushed, opening the image again undoes all changes.
+    /// Choose which flushes are not allowed from now on. Flushes that the caller requests are
+    /// always allowed. As long as nothing is flushed, opening the image again undoes all changes.
     pub(crate) fn hold(&mut self, held: Hold) {
         self.held = held;
     }

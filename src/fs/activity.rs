@@ -1,5 +1,4 @@
-//! Counts of what is in memory, and of what was flushed. They need no I/O, and nothing waits for
-//! them.
+//! Counts of the changes in memory, and of flushes. They need no I/O, and keep nobody waiting.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +13,7 @@ use crate::mdir::Data;
 pub struct Unwritten {
     /// Bytes of content that are only in memory.
     pub bytes: u64,
-    /// Changed files that do not fit into their directory.
+    /// Changed files whose content is stored in blocks.
     pub files: u64,
     /// Changed metadata pairs.
     pub pairs: u64,

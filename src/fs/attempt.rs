@@ -1,15 +1,15 @@
-//! When an operation is tried again: the one policy for operations that find no space, and for
-//! those that cannot be combined with changes which wait for a flush.
+//! When an operation is tried again. This one policy is for operations that find no space, and for
+//! operations that cannot be combined with changes which wait for a flush.
 //!
-//! An operation that must be flushed for first returns [`Attempt::FlushFirst`]. Until then, it has
-//! changed nothing that would disturb a second attempt. An operation that finds no space is tried
-//! once more after a flush, because a flush frees the blocks of what was removed. It is not tried
-//! again if the caller does not allow such a flush ([`Hold`]).
+//! An operation that needs a flush first returns [`Attempt::FlushFirst`]. Before that, it changes
+//! nothing that would disturb a second attempt. An operation that finds no space is tried once more
+//! after a flush, because a flush frees the blocks of what was removed. It is not tried again if
+//! the caller does not allow such a flush ([`Hold`]).
 
 use super::Fs;
 use crate::error::{Error, Result};
 
-/// An operation that is not done after this many flushes would ask for them for ever.
+/// An operation that is not done after this many flushes would request flushes for ever.
 const ATTEMPTS_MAX: usize = 3;
 
 /// Whether an operation was done, or must be tried again after a flush.
@@ -25,7 +25,7 @@ pub(crate) enum Hold {
     Nothing,
     /// An operation that finds no space fails at once.
     Space,
-    /// Nothing is flushed: an operation that must be flushed for first fails as one that finds no
+    /// Nothing is flushed. An operation that needs a flush first fails like one that finds no
     /// space, and the memory for changes has no limit.
     All,
 }
@@ -40,7 +40,7 @@ impl<T> Attempt<T> {
 }
 
 impl Fs {
-    /// Run `op` until it is done. Flush whenever it asks for that, and once for each attempt that
+    /// Run `op` until it is done. Flush whenever it requests this, and once in each attempt that
     /// finds no space.
     pub(super) fn attempt<T>(
         &mut self,
@@ -63,7 +63,7 @@ impl Fs {
         Err(Error::Invalid("an operation asks for flushes without end"))
     }
 
-    /// Like [`Fs::attempt`], for an operation that never asks for a flush.
+    /// Like [`Fs::attempt`], for an operation that never requests a flush.
     pub(super) fn with_room<T>(&mut self, mut op: impl FnMut(&mut Self) -> Result<T>) -> Result<T> {
         self.attempt(|fs| op(fs).map(Attempt::Done))
     }

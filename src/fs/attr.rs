@@ -9,7 +9,7 @@ use crate::mdir::{Attr, Kind};
 /// The thing that an attribute belongs to.
 #[derive(Debug, Clone, Copy)]
 pub enum At<'a> {
-    /// The entry of that name in a directory.
+    /// The entry with this name in a directory.
     Entry(DirId, &'a [u8]),
     /// The root directory. Its attributes are stored with the superblock entry.
     Root,

@@ -1,11 +1,11 @@
 //! How the memory for cached state is divided.
 //!
-//! One number bounds the content that is kept in memory, whether it is a copy of what is on disk or
-//! waits to be written. Metadata pairs get one half of it, and content of files that is not written
-//! yet gets one quarter. Changed pairs may take three quarters of what pairs get, so that the pairs
-//! that are only read find room, too. The last quarter is for what is not counted: the allocator
-//! needs up to two thirds more for the many small pieces of a pair than they hold, and a flush
-//! needs its commits.
+//! One number of bytes limits the content that is kept in memory: both copies of content on disk,
+//! and content that waits to be written. Metadata pairs get one half of it, and unwritten content
+//! of files gets one quarter. Changed pairs may take three quarters of the half for pairs, so that
+//! pairs that are only read find room, too. The last quarter is for memory that is not counted: for
+//! the many small pieces of a pair, the memory allocator needs up to two thirds more than their
+//! size, and a flush needs memory for its commits.
 //!
 //! The budget does not include what must be known about each pair and each block (some hundred
 //! bytes for a pair, a bit for a block), pairs in which a name occurs twice, the table of open
@@ -13,7 +13,7 @@
 
 /// The default: about 80,000 small entries, and 10 MiB of content.
 const CACHE_DEFAULT: usize = 40 << 20;
-/// With less, hardly any two operations would find what they need in memory.
+/// With less than this, an operation would hardly ever find in memory what it needs.
 const CACHE_MIN: usize = 256 << 10;
 
 /// A number of bytes for cached state.
@@ -70,8 +70,8 @@ mod tests {
         fs.thread.cached_bytes() + fs.files.dirty_bytes()
     }
 
-    /// However much is changed and read, what is held stays within the budget, but for what a
-    /// single operation adds.
+    /// However much is changed and read, the content in memory stays within the budget, except for
+    /// what a single operation adds.
     #[test]
     fn changed_and_unchanged_content_share_the_budget() {
         let g = Geometry::new(512, 60_000).expect("geometry");
@@ -82,7 +82,7 @@ mod tests {
         let mut fs = Fs::open(dev.clone(), &options).expect("open");
         let (mut most, mut changed) = (0, 0);
         for i in 0..20_000_u32 {
-            // in an order that jumps from pair to pair
+            // the names are in an order that jumps from pair to pair
             let name = format!("{:05}", i * 7919 % 20_000);
             fs.create(ROOT, name.as_bytes()).expect("create");
             let file = fs.open_file(ROOT, name.as_bytes()).expect("open");
@@ -104,8 +104,9 @@ mod tests {
             }
         }
         assert!(fs.flushes().done > 10, "{} flushes", fs.flushes().done);
-        // Logs that opening keeps are counted, too. They are those of the smallest names. The cache is
-        // filled with others, until one of the logs is unpacked at the moment when others are evicted.
+        // Logs that opening keeps are counted, too. They are the logs of the smallest names. The
+        // cache is filled with other pairs, until one of these logs is unpacked at the moment when
+        // other content is evicted.
         fs.flush().expect("flush");
         let mut fs = Fs::open(dev, &options).expect("open again");
         assert!(held(&mut fs) > 0, "opening keeps nothing");

@@ -35,8 +35,8 @@ impl Fs {
         Ok(names)
     }
 
-    /// The names in `dir` of files and directories that Linux cannot have. Nothing else shows these
-    /// entries.
+    /// The names of files and directories in `dir` that are impossible on Linux. No other operation
+    /// shows these entries.
     ///
     /// # Errors
     /// If the directory cannot be read.
@@ -107,8 +107,8 @@ impl Fs {
         Ok(None)
     }
 
-    /// Whether there is an entry of that name in `dir` that is not shown: it is being removed, or
-    /// Linux cannot have its name.
+    /// Whether there is an entry with this name in `dir` that is not shown: it is being removed, or
+    /// its name is impossible on Linux.
     pub(super) fn is_shadowed(&mut self, dir: DirId, name: &[u8]) -> Result<bool> {
         let hides = |e: &Entry| {
             !e.could_be_visible() && !matches!(e.kind, Kind::Superblock | Kind::Nameless)
@@ -116,8 +116,8 @@ impl Fs {
         Ok(self.find_by(dir, name, hides)?.is_some())
     }
 
-    /// The pair of a sorted directory in which `name` is, or would be: the last one whose first
-    /// name is not greater.
+    /// The pair of a sorted directory in which `name` is, or would be: the last pair whose first
+    /// name is not greater than `name`.
     fn pair_for(&self, dir: &Dir, name: &[u8]) -> PairIx {
         dir.pairs[self.index_for(&dir.pairs, name)]
     }
@@ -167,7 +167,7 @@ impl Fs {
             return Ok(Place { pair, at });
         }
         // The C driver stops its search at the first greater name. It finds the new entry only
-        // before that.
+        // before that name.
         let pairs = self.dir(dir)?.pairs.clone();
         let mut last = Place { pair: pairs[0], at: 0 };
         for pair in pairs {
@@ -181,7 +181,7 @@ impl Fs {
     }
 
     /// The compacted size up to which a pair may grow while there are free blocks. It is the same
-    /// as in the C driver, so that a device also has room for more.
+    /// as in the C driver, so that a device also finds room for more entries.
     pub(super) fn soft_limit(&self) -> u32 {
         let bs = self.layout.block_size;
         (bs - RESERVED).min(align_up(bs / 2, self.layout.prog_size))
@@ -212,15 +212,15 @@ impl Fs {
             if (total <= soft && count + 1 < COUNT_MAX) || (count == head && total <= hard) {
                 return Ok(Attempt::Done(place));
             }
-            // the entry fits, although the pair would be larger than a pair should be
+            // the entry fits, although the pair would become larger than the soft limit
             let crowded = total <= hard && count + 1 < COUNT_MAX;
             if place.at == 0 && !crowded && self.dir(dir)?.sorted && self.follows(dir, place.pair) {
-                // A name comes before all others of such a pair only if the first name of the pair
-                // was removed. The pair must not be split before that name. After a flush, the name
-                // goes to the pair before this one.
+                // The new name can come before all names of such a pair only if the first name of
+                // the pair was removed. The pair must not be split at that place. After a flush,
+                // the new name goes to the pair before this one.
                 return Ok(Attempt::FlushFirst);
             }
-            // If names come in ascending order, the pair before stays as full as it is.
+            // If names are created in ascending order, the old pair stays as full as it is.
             let at = if place.at == count {
                 count
             } else if place.at <= head {
@@ -269,7 +269,7 @@ impl Fs {
         }
         let at = match m.entries.len() - head {
             0 | 1 if total <= hard => return Ok(true),
-            // it may fit if the superblock entry stays behind
+            // the entry may fit if the superblock entry stays alone in the old pair
             1 if head > 0 => head,
             0 | 1 => return Err(Error::NoSpace),
             _ => middle(m, head),

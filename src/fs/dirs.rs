@@ -2,10 +2,10 @@
 //!
 //! [`Directories`] owns the table. What must hold:
 //!
-//! 1. The first pair of every readable directory is found by either of its blocks. Whoever gives
-//!    that pair other blocks says so ([`Directories::readdress`]).
-//! 2. A directory that was removed in memory stays here, not `alive`, until its last pair has left
-//!    the thread on disk.
+//! 1. The first pair of every readable directory is found by either of its blocks. Code that gives
+//!    that pair other blocks must call [`Directories::readdress`].
+//! 2. A directory that was removed in memory stays in the table until its last pair has left the
+//!    thread on disk, but is not `alive` any more.
 //! 3. A directory that cannot be read has no pairs. Every lookup of its entry finds the same id.
 
 use std::collections::HashMap;
@@ -122,7 +122,7 @@ impl Directories {
         }
     }
 
-    /// Note that the first pair of `id` has got other blocks.
+    /// Note that the first pair of `id` has other blocks now.
     pub fn readdress(&mut self, id: DirId, old: Pair, new: Pair) {
         self.remove_head(old);
         self.set_head(id, new);
@@ -145,8 +145,8 @@ impl Directories {
         }
     }
 
-    /// Set, for each directory entry of a pair of `parent`, which directory it names. If that
-    /// directory belongs to another entry, set none, because otherwise the tree could have loops.
+    /// For each directory entry in a pair of `parent`, set the directory that it names. If another
+    /// entry names that directory already, set none, because otherwise the tree could have loops.
     pub fn resolve(&self, parent: Option<DirId>, mut mdir: Mdir) -> Mdir {
         for e in &mut mdir.entries {
             if let Data::Dir { pair, dir } = &mut e.data {

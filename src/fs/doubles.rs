@@ -1,11 +1,11 @@
 //! Names that occur more than once in a directory.
 //!
-//! The C driver opens one of these entries: in the first pair of the directory that has the name,
-//! the last one in the log of the pair. This entry is shown and changed here; the others are kept
-//! and hidden. A compaction writes entries in the order of their ids. So in memory, the entry that
-//! counts comes after the others of its name, and such a pair is always compacted and never
-//! appended to. Then the C driver still finds the same entry, with the content that was written
-//! here.
+//! The C driver opens one of these entries. It uses the first pair of the directory that has the
+//! name, and in the log of that pair the last entry with the name. This entry is shown and changed
+//! here; the others are kept and hidden. A compaction writes entries in the order of their ids. So
+//! in memory, the entry that counts comes after the others with its name, and such a pair is always
+//! compacted and never appended to. Then the C driver still finds the same entry, with the content
+//! that was written here.
 //!
 //! Pairs with such names stay in memory, because only opening finds out which entry counts.
 
@@ -25,7 +25,7 @@ type Unreachable = (Box<[u8]>, fn(&Entry) -> bool);
 const HELD_MAX: usize = 24 << 20;
 
 impl Fs {
-    /// Find entries whose name another entry of the same directory has, too.
+    /// Find entries with a name that occurs more than once in their directory.
     pub(super) fn find_doubles(&mut self) {
         let mut bytes = 0;
         for dir in self.dirs.all_readable() {
@@ -133,8 +133,8 @@ impl Fs {
     pub(super) fn unreachable_in(&mut self, dir: DirId) -> Result<Vec<Unreachable>> {
         let name_max = self.superblock.name_max as usize;
         let pairs = self.dir(dir)?.pairs.clone();
-        // An entry of an unknown type cannot be moved. So what else has its name must go, wherever
-        // in the directory the two are.
+        // An entry of an unknown type cannot be moved. So another entry with its name must be
+        // moved, wherever in the directory the two are.
         let mut unknown: HashSet<Box<[u8]>> = HashSet::new();
         for &ix in &pairs {
             let entries = self.mdir(ix)?.entries.iter();
@@ -145,7 +145,7 @@ impl Fs {
         for ix in pairs {
             for e in &self.mdir(ix)?.entries {
                 if e.name.len() > name_max {
-                    // this one will get another name
+                    // entries with such a name get another name
                 } else if e.is_hidden_double() {
                     found.push((e.name.to_box(), Entry::is_hidden_double));
                 } else if e.is_visible() && unknown.contains(&*e.name) {
@@ -157,8 +157,8 @@ impl Fs {
     }
 
     /// Called before the durable log of `ix` is compacted. Puts its entries into an order in which
-    /// the C driver still finds the same entry under each name. Returns the ids of the entries
-    /// before, in the new order, or nothing if the order stays.
+    /// the C driver still finds the same entry under each name. Returns the previous ids of the
+    /// entries in the new order, or an empty list if the order stays.
     pub(super) fn keep_order_as_c(&mut self, ix: PairIx, log: &mut Log) -> Result<Vec<u16>> {
         if !self.pair(ix).has_doubles {
             return Ok(Vec::new());

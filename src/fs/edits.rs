@@ -1,7 +1,7 @@
 //! Changes on disk that do not touch pending changes in memory: the sync bit, the addresses of
 //! pairs that move to other blocks, and the end of a move. They edit the log of a pair as it is on
-//! the device. So a compaction at this point writes nothing that must wait for a later phase of the
-//! flush.
+//! the device. So if this compacts the pair, it writes nothing that must wait for a later phase of
+//! the flush.
 
 use super::Fs;
 use super::pairs::{Fate, PairIx};
@@ -125,16 +125,16 @@ impl Fs {
     /// The global state `state` for the time in which a crash may leave the thread and the tree
     /// apart: with the sync bit.
     ///
-    /// Every driver that finds the bit set takes all directories without a name for removed ones.
-    /// So the bit is not set as long as directories in the thread have lost their names by damage.
-    /// A crash may then leave the thread and the tree apart, which `check` reports and repairs.
-    /// Nothing is lost by that.
+    /// Every driver that finds the bit set treats all directories without a name as removed. So the
+    /// bit is not set as long as directories in the thread have lost their names by damage. A crash
+    /// may then leave the thread and the tree apart. `check` reports and repairs this, and nothing
+    /// is lost.
     pub(super) fn guarded(&self, state: GState) -> GState {
         if self.nameless.is_empty() { state.with_sync(true) } else { state }
     }
 
-    /// Change the global state by a commit of its own: to a pair with room for it, or to one that
-    /// is about to be written anyway, or to the root.
+    /// Change the global state by a separate commit: to a changed pair with room for it, or to one
+    /// that is about to be written anyway, or to the root.
     pub(super) fn commit_gstate(&mut self, new: GState) -> Result<()> {
         if new == self.durable.gstate() {
             return Ok(());
@@ -154,18 +154,18 @@ impl Fs {
         self.barrier()
     }
 
-    /// The log of `ix` on disk, up to the end of its last commit. Bytes after that, from a failed
-    /// write, do not count, even if they can be read.
+    /// The log of `ix` on disk, up to the end of its last commit. Bytes after that, which a failed
+    /// write has left, do not count, even if they can be read.
     pub(super) fn durable_log(&self, ix: PairIx) -> Result<Log> {
         let p = self.pair(ix);
         Ok(store::read_known(self.durable.dev(), p.blocks, p.end)?.unpack())
     }
 
-    /// Make one commit to the log of `ix` on disk, after which the global state is `gstate`.
-    /// Everything that was written before reaches the disk first. If the pair must move to other
-    /// blocks for this, the new copy contains the edits, but not the new global state: nothing
-    /// names the new copy yet, so its delta does not count. The commit that makes it reachable
-    /// contains the global state.
+    /// Make one commit to the log of `ix` on disk, after which the global state is `gstate`. A
+    /// barrier makes sure that everything that was written before reaches the disk first. If the
+    /// pair must move to other blocks for this, the new copy contains the edits, but not the new
+    /// global state: nothing names the new copy yet, so its delta does not count. The commit that
+    /// makes it reachable contains the global state.
     pub(super) fn commit_edits(
         &mut self,
         ix: PairIx,
@@ -278,8 +278,8 @@ impl Fs {
         }
     }
 
-    /// Put a directory that the thread misses into it, so that the global state of its pairs
-    /// counts. True if something was changed, to be flushed.
+    /// Put a directory that is not in the thread into it, so that the deltas of its pairs count.
+    /// Returns true if something was changed that must be flushed.
     pub(super) fn join_thread(&mut self, ix: PairIx) -> Result<bool> {
         if self.pair(ix).threaded {
             return Ok(false);
@@ -302,8 +302,8 @@ impl Fs {
         let tail = Tail { pair: self.pair(first).blocks, hard: false };
         self.commit_edits(last_root, &[Edit::Tail(tail)], self.durable.gstate())?;
         self.barrier()?;
-        // this is noted only now: if one of these commits had failed, the directory would still be
-        // outside
+        // this is noted only now, because if one of these commits had failed, the directory would
+        // still be outside the thread
         chain.iter().for_each(|&p| self.pair_mut(p).threaded = true);
         self.pair_mut(last_root).next = Some(first);
         self.pair_mut(first).prev = Some(last_root);

@@ -23,7 +23,7 @@ impl Extents {
         self.map.keys().next().copied()
     }
 
-    /// Put `data` at offset `off`, in place of what is there.
+    /// Put `data` at offset `off`, over the old bytes.
     pub fn write(&mut self, off: u32, data: &[u8]) {
         if data.is_empty() {
             return;

@@ -104,8 +104,8 @@ fn span(dev: &dyn BlockDevice, off: u32, len: usize) -> (ListIndex, ListIndex) {
 /// Reads from a block, at an offset, into several buffers, one after the other.
 type Read<'a> = dyn FnMut(u32, u32, &mut [IoSliceMut<'_>]) -> IoResult<()> + 'a;
 
-/// Fill `buf` from byte `off` of a file by calls of `read`. `blocks` are the blocks that hold these
-/// bytes. Blocks with consecutive addresses are read at once.
+/// Fill `buf` from byte `off` of a file with calls of `read`. `blocks` are the blocks that hold
+/// these bytes. Blocks with consecutive addresses are read in one call.
 fn read_runs(
     g: Geometry,
     read: &mut Read<'_>,
@@ -173,7 +173,7 @@ impl Fs {
         };
         let id = self.files.insert(File::new((dir, name.into()), size, body));
         self.files.update(id, |f| f.opens = 1);
-        // this is not a change of the entry on disk, so the pair stays clean
+        // this does not change the entry on disk, so the pair stays clean
         self.mdir(place.pair)?.update(place.at, |e| e.file = Some(id));
         Ok(id)
     }
@@ -264,7 +264,7 @@ impl Fs {
         }
     }
 
-    /// The whole content of the CTZ list on disk that an entry names.
+    /// The whole content of a CTZ list on disk, which an entry names.
     pub(super) fn read_stored(&self, stored: List) -> Result<Vec<u8>> {
         let list = Arc::new(BlockList::new(self.durable.dev().geometry(), stored)?);
         let len = stored.size as usize;

@@ -1,7 +1,7 @@
 //! The first name of each metadata pair, by which a search finds the pair that a name belongs to.
 //!
-//! They are in a table of their own, because a search looks at about twenty of them in a large
-//! directory and at nothing else of those pairs: half a cache line for each is all that it needs.
+//! They are in a separate table, because a search in a large directory looks at about twenty of
+//! them, and at nothing else in these pairs. So it needs only half a cache line for each.
 
 use std::cmp::Ordering;
 

@@ -21,8 +21,8 @@ pub struct FormatOptions {
     /// The largest user attribute in bytes; at most 1022.
     pub attr_max: u32,
     /// The program size of the device in bytes, to which the commit is aligned. It must divide the
-    /// block size. With `None`, the commit is aligned to 16 bytes. Every device accepts that: one
-    /// with larger program units compacts before it appends.
+    /// block size. With `None`, the commit is aligned to 16 bytes. Every device accepts this: a
+    /// device with larger program units compacts before it appends.
     pub prog_size: Option<u32>,
 }
 
@@ -42,7 +42,8 @@ impl Default for FormatOptions {
 impl Fs {
     /// Write an empty filesystem to `dev`, whatever it holds.
     ///
-    /// Both superblock blocks are first erased, with a barrier, so nothing old can reappear.
+    /// Both blocks of the superblock pair are erased first, and a barrier follows. So no crash can
+    /// bring back an old superblock.
     ///
     /// # Errors
     /// If the options are outside what the format allows, or the device fails.
@@ -80,7 +81,8 @@ impl Fs {
         dev.erase(1)?;
         dev.barrier()?;
         let layout = Layout { block_size: g.block_size, prog_size, fcrc: sb.has_fcrc() };
-        // Block 0 is first, as in the C driver, because it alone shows where the filesystem starts.
+        // Block 0 is written first, as in the C driver, because only block 0 shows where the
+        // filesystem starts.
         for (block, rev) in [(0, 1), (1, 2)] {
             let mut w = Writer::compact(layout, rev);
             w.tag(tag::SUPERBLOCK, 0, MAGIC);

@@ -12,15 +12,15 @@ use crate::mdir::{Data, Kind};
 /// How many blocks of files are followed before the first change of a filesystem.
 const MAPPED_EARLY: u32 = 16 << 10;
 
-/// Files whose blocks must be marked in the map of free blocks. Their lists are followed without
-/// the filesystem, and the result is given to [`Fs::mark`].
+/// Files whose blocks must be marked in the map of free blocks. Their lists can be followed while
+/// others use the [`Fs`]. The result is passed to [`Fs::mark`].
 pub struct Unmapped {
     dev: Arc<dyn BlockDevice>,
     lists: Vec<List>,
 }
 
 /// The result of following the lists of an [`Unmapped`]: for each list its blocks, or why it cannot
-/// be followed. It ends where the device failed.
+/// be followed. If the device fails, the lists after that are missing.
 pub struct Walked {
     lists: Vec<(List, Result<Readings, Corrupt>)>,
     stopped: Option<Error>,
@@ -111,15 +111,16 @@ impl Fs {
     /// Those of [`Fs::open`].
     pub fn open_to_change(dev: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Self> {
         let mut fs = Self::open(dev, options)?;
-        // what cannot be read now is tried again by the first change that needs the map, which
-        // reports it
+        // if something cannot be read now, the first change that needs the map tries again, and
+        // reports the error
         let _ = fs.map_early();
         Ok(fs)
     }
 
     /// Complete the map of free blocks now, if the lists that must be followed have no more than
     /// [`MAPPED_EARLY`] blocks. In any case, check that all lists begin inside the image. So most
-    /// damage that makes the filesystem read-only is found now, and not by the first write.
+    /// of the damage that makes the filesystem read-only is found now, and not during the first
+    /// write.
     ///
     /// # Errors
     /// If the device cannot be read.
@@ -144,13 +145,14 @@ impl Fs {
         Ok(())
     }
 
-    /// Note that it is not known which blocks are free, because of this damage and perhaps more.
+    /// Note that it is not known which blocks are free, because of this damage and perhaps other
+    /// damage.
     fn unmappable(&mut self, c: &Corrupt) {
         if !self.space.set_unmappable() {
             return;
         }
         if self.quiet {
-            // the caller looks at the warnings
+            // the caller reads the warnings
         } else if self.read_only {
             ::log::warn!("{c}");
         } else {
@@ -182,7 +184,7 @@ impl Fs {
         if !self.space.has_retired() {
             return Ok(());
         }
-        // what is freed before the map is complete would be marked as used afterwards
+        // blocks that are freed before the map is complete would be marked as used again
         if !self.space.is_deferred() {
             self.complete_map()?;
         } else if self.unmapped().is_some() {
@@ -199,8 +201,9 @@ impl Fs {
         if self.read_only { 0 } else { self.space.blocks_retired() }
     }
 
-    /// Begin the search for free blocks at the first block, and not where the content of the image
-    /// says. This is for a new image, in which the blocks in use should be close together.
+    /// Begin the search for free blocks at the first block, and not at a place that depends on the
+    /// content of the image. This is for a new image, in which the blocks in use should be close
+    /// together.
     #[cfg(feature = "transfer")]
     pub(crate) fn allocate_from_the_start(&mut self) {
         self.space.search_from(0);

@@ -1,8 +1,8 @@
 //! Pairs and directories that have left the tree in memory and are still in the thread on disk.
 //!
-//! [`Leaving`] owns the lists of them. What must hold: a pair or a directory is in these lists
-//! until the commit that takes its last pair out of the thread, and [`Leaving::settle`] runs before
-//! another pair can get its place in the table.
+//! [`Leaving`] owns the lists of them. What must hold: a pair or a directory stays in these lists
+//! until a commit takes its last pair out of the thread. [`Leaving::settle`] then runs before
+//! another pair can get the place of one of them in the table.
 
 use super::DirId;
 use super::dirs::Directories;
@@ -17,8 +17,8 @@ pub(super) struct Removed {
     pub parent: DirId,
     /// The pair whose commit deletes the entry.
     pub entry_pair: PairIx,
-    /// Whether a move deletes its entry: then this is done by the target commit of the move,
-    /// separately from all other changes.
+    /// Whether a move deletes its entry. Then the target commit of the move deletes it, separately
+    /// from all other changes.
     pub by_move: bool,
 }
 
@@ -60,7 +60,7 @@ impl Leaving {
         self.removed.iter().any(|r| r.entry_pair == ix)
     }
 
-    /// Note that the entries which `ix` held are deleted by the commit of `heir` instead.
+    /// Note that from now on, the commit of `heir` deletes the entries that `ix` held.
     pub fn hand_on_entries(&mut self, ix: PairIx, heir: PairIx) {
         for r in self.removed.iter_mut().filter(|r| r.entry_pair == ix) {
             r.entry_pair = heir;

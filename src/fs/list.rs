@@ -1,4 +1,4 @@
-//! Block lists of files: the addresses of a CTZ list by index, which are read when they are needed.
+//! Block lists of files: the addresses of a CTZ list, by index. They are read when they are needed.
 //!
 //! An entry names only the last block of a list, and pointers lead backwards from it (SPEC: `0x202`
 //! CTZSTRUCT). So addresses are found for one chunk at a time: long pointers lead to the last block
@@ -30,8 +30,8 @@ pub(super) struct Readings {
     pub others: Vec<u32>,
 }
 
-/// How many pointers may be looked at for each block of the image, to follow lists whose pointers
-/// disagree. This bounds the time for lists that lead everywhere.
+/// How many pointers may be looked at for each block of the image when a list is followed whose
+/// pointers disagree. This limits the time for lists whose pointers lead to very many blocks.
 const LOOKS_PER_BLOCK: u64 = 8;
 
 /// Read a whole list with all its pointers.
@@ -71,8 +71,8 @@ pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Reading
 pub(super) struct Reached {
     /// The blocks.
     pub blocks: HashSet<u32>,
-    /// The blocks that were looked at. What follows from there is the same for all lists, so it
-    /// need not be looked at again.
+    /// The blocks that were looked at, with their indices. The same blocks follow from there in all
+    /// lists, so they need not be looked at again.
     met: HashSet<Place>,
     looks: u64,
 }
@@ -205,14 +205,14 @@ impl BlockList {
 
     /// Read the addresses from index `from`, so that [`Self::known`] has them.
     pub fn find(&self, dev: &dyn BlockDevice, from: ListIndex) -> Result<()> {
-        // from the end, because the search for a chunk begins in the chunk after it
+        // in reverse order, because the search for a chunk begins in the chunk after it
         for c in (from.0 / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
             self.load(dev, c)?;
         }
         Ok(())
     }
 
-    /// Those addresses from index `from` that have been read, or were written during this mount.
+    /// The addresses from index `from` that have been read, or were written during this mount.
     pub fn known(&self, from: ListIndex) -> Vec<u32> {
         let mut all = Vec::new();
         for c in from.0 / self.chunk_len.max(1)..self.chunks.len() as u32 {
@@ -246,14 +246,14 @@ impl BlockList {
         if len == 1 {
             return Ok(chunk.get_or_init(|| Box::new([block])));
         }
-        // usually the blocks of a file are consecutive, so this is also where its data is
+        // usually the blocks of a file are consecutive, so its data is probably in these blocks
         dev.will_read(block.saturating_sub(len - 1), len);
         let mut found = Vec::with_capacity(len as usize);
         let (read, last) = (reader(dev), Place { index: last, block });
         list::descend(dev.geometry(), last, span.start, read, |block| found.push(block))
             .map_err(|broken| self.broken(broken))?;
         found.reverse();
-        // the device reads the next chunk while this one is used
+        // so that the device reads the next chunk while this one is used
         dev.will_read(block.saturating_add(1), self.chunk_len.min(ListIndex(self.len) - span.end));
         Ok(chunk.get_or_init(|| found.into()))
     }
@@ -269,7 +269,8 @@ impl BlockList {
         Error::of_list(List { head: self.head, size: 0 }, broken)
     }
 
-    /// A list of the first `len` blocks. The address of the last of them must have been read.
+    /// A list of the first `len` blocks. The address of the last of these blocks must have been
+    /// read.
     pub fn shortened(&self, len: u32) -> Self {
         let head = ListIndex::last_of(len).and_then(|last| {
             let (c, place) = self.chunk_of(last);
@@ -301,7 +302,7 @@ pub(super) struct Growing {
     chunk_len: u32,
     /// How many blocks are in chunks that are shared with `old`.
     shared: u32,
-    /// The addresses of the blocks after those.
+    /// The addresses of the blocks after the shared ones.
     rest: Vec<u32>,
 }
 
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_told() {
+    fn damaged_lists_are_reported() {
         let (dev, at) = stored(600);
         dev.prog(at[599], 0, &u32::MAX.to_le_bytes()).expect("prog");
         let g = dev.geometry();

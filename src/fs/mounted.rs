@@ -1,5 +1,5 @@
-//! What only a mounted volume needs: numbers that can be shown at any time without waiting for the
-//! device, and a map of free blocks that is made in the background.
+//! Functions that only a mounted volume needs: numbers that can be shown at any time without
+//! waiting for the device, and a map of free blocks that is made in the background.
 
 use super::{Fs, Usage};
 

@@ -1,12 +1,14 @@
 //! Moves of entries between pairs, as the flush carries them out (SPEC: `0x7ff` MOVESTATE). The
 //! first commit, to the target pair, writes the entry there and notes in the global state which
 //! entry is to be deleted. The second commit, to the source pair, deletes that entry and clears the
-//! note.
+//! note. A crash between them leaves both entries on disk, but every driver hides the one that the
+//! global state names. If the second commit reached the disk without the first, the entry would be
+//! lost.
 //!
-//! The second commit changes the log as it is on disk, and does not follow the plan of the flush.
-//! In the meantime, a pair may have moved to other blocks, or a flush may have failed and entries
-//! may have changed since. But the global state always names the entry by its pair and its id on
-//! disk, and nothing else may be deleted with it.
+//! The second commit edits the log as it is on disk, and does not use the plan of the flush. Since
+//! the first commit, a pair may have moved to other blocks, or a flush may have failed and entries
+//! may have changed. But the global state always names the entry by its pair and its id on disk,
+//! and nothing but this entry may be deleted.
 
 use std::collections::BTreeMap;
 
@@ -114,9 +116,9 @@ impl Fs {
                 self.arrive(first, source, target, view)?;
             }
             let mut m = first;
-            // The source might be left with nothing but an entry that arrives there by another
-            // move. Then one commit writes that entry and deletes this one, so that the pair is
-            // never empty on disk.
+            // The source may have no other entry left than one that arrives there by another move.
+            // Then one commit writes that entry and deletes this one, so that the pair is never
+            // empty on disk.
             while let Some((source, next)) = self.exchanged(m)? {
                 let from = self.moves.source(next).unwrap_or(source);
                 let gstate = Some(self.moving(from, next)?);
@@ -146,7 +148,7 @@ impl Fs {
         if self.pair(target).on_disk {
             self.phase(&[target], spec)?;
         } else {
-            // a new pair is on disk only when the commit of the pair before it names it
+            // a new pair counts as on disk only when the commit of the pair before it names it
             let waiting = self.mdir(target)?.clone();
             self.pair_mut(target).deferred = false;
             self.write_new(target, Spec { gstate: None, ..spec }, false)?;
@@ -224,8 +226,8 @@ impl Fs {
         Ok(())
     }
 
-    /// The pair that has the first of these blocks, or else the second, because that is the pair in
-    /// which the entry that moves is hidden. `guess` is looked at first.
+    /// The pair that has the first of these blocks, or else the second. Opening uses the same rule
+    /// when it hides the entry that moves. `guess` is tried first.
     fn pair_of(&self, blocks: Pair, guess: Option<PairIx>) -> Option<PairIx> {
         let has = |p: &PairInfo, block| p.on_disk && p.blocks.0.contains(&block);
         let at_block = |block| self.thread.iter().find(|(_, p)| has(p, block)).map(|(ix, _)| ix);
@@ -251,7 +253,8 @@ impl Fs {
     }
 
     /// The entry that leaves is the only one that `at` has on disk. So the tail of `before` is
-    /// changed to pass over the pair. Entries that will come to the pair in memory go to a new one.
+    /// changed to pass over the pair. If the pair has other entries in memory, these go to a new
+    /// pair.
     fn detach_source(
         &mut self,
         at: PairIx,

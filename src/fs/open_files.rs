@@ -3,11 +3,11 @@
 //! [`OpenFiles`] owns it, and nothing else in the filesystem sees its fields. What must hold:
 //!
 //! 1. A file object exists as long as it is open, waits to be written, or has changes that can
-//!    still be dropped. Whoever ends the last of these conditions removes it.
+//!    still be dropped. The code that ends the last of these conditions removes it.
 //! 2. The bytes that are only in memory are counted. So files are changed only by
 //!    [`OpenFiles::update`].
 //! 3. A file that waits to be written has a name. A file without a name is never flushed.
-//! 4. A file is `unsaved` as long as it keeps what was in its entry before its changes
+//! 4. A file is `unsaved` as long as it keeps the content that its entry had before its changes
 //!    (`unsaved.rs`).
 
 use std::collections::BTreeSet;
@@ -59,7 +59,7 @@ pub(super) struct File {
     /// The size in bytes.
     pub size: u32,
     pub body: Body,
-    /// What was in its entry before the first change that is not durable.
+    /// The content that its entry had before the first change that is not durable.
     saved: Option<Saved>,
 }
 
@@ -98,7 +98,7 @@ impl File {
         Self { link: Some(link), opens: 0, size, body, saved: None }
     }
 
-    /// Whether it keeps what was in its entry before its changes.
+    /// Whether it keeps the content that its entry had before its changes.
     pub fn is_unsaved(&self) -> bool {
         self.saved.is_some()
     }
@@ -112,9 +112,9 @@ pub(super) struct OpenFiles {
     dirty: BTreeSet<FileId>,
     /// How many bytes of content are only in memory.
     dirty_bytes: usize,
-    /// Whether files keep what was in their entries before their changes.
+    /// Whether files keep the content that their entries had before their changes.
     tracks_unsaved: bool,
-    /// The files that keep it now.
+    /// The files that keep such content now.
     unsaved: BTreeSet<FileId>,
 }
 
@@ -220,34 +220,34 @@ impl OpenFiles {
         self.dirty.len().max(self.unsaved.len())
     }
 
-    /// Let files keep what was in their entries before their changes.
+    /// Let files keep the content that their entries had before their changes.
     pub fn track_unsaved(&mut self) {
         self.tracks_unsaved = true;
     }
 
-    /// Whether files keep what was in their entries before their changes.
+    /// Whether files keep the content that their entries had before their changes.
     pub fn tracks_unsaved(&self) -> bool {
         self.tracks_unsaved
     }
 
-    /// Let a file keep what was in its entry.
+    /// Let a file keep the content that its entry had.
     pub fn keep_saved(&mut self, id: FileId, saved: Saved) {
         self.table[id.0].saved = Some(saved);
         self.unsaved.insert(id);
     }
 
-    /// Remove what a file keeps of its entry, and return it.
+    /// Remove the content that a file keeps of its entry, and return it.
     pub fn take_saved(&mut self, id: FileId) -> Option<Saved> {
         self.unsaved.remove(&id);
         self.table.get_mut(id.0)?.saved.take()
     }
 
-    /// The files that keep what was in their entries.
+    /// The files that keep the content that their entries had.
     pub fn unsaved(&self) -> &BTreeSet<FileId> {
         &self.unsaved
     }
 
-    /// Change what each of these files keeps.
+    /// Change the content that each of these files keeps.
     pub fn each_saved(&mut self, mut change: impl FnMut(&mut Saved)) {
         for id in &self.unsaved {
             if let Some(saved) = &mut self.table[id.0].saved {

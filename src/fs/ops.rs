@@ -11,7 +11,7 @@ use crate::disk::{Part, name};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Double, Entry, Kind, Role};
 
-/// How many pairs behind its parent a removed directory is looked for in the thread.
+/// A removed directory is searched for in the thread among this many pairs after its parent.
 const THREAD_LOOKAHEAD: usize = 1024;
 
 impl Fs {
@@ -76,7 +76,7 @@ impl Fs {
         Ok(Attempt::Done(id))
     }
 
-    /// Check everything that is necessary to create `e` in `dir`, and make room for it.
+    /// Check that `e` can be created in `dir`, and make room for it.
     fn room_for_new(&mut self, dir: DirId, e: &Entry) -> Result<Attempt<Place>> {
         self.dir(dir)?;
         self.check_name(&e.name)?;
@@ -120,8 +120,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Remove the visible entry at `place`, and the entries that a pending move of it keeps
-    /// elsewhere.
+    /// Remove the visible entry at `place`, and the other entries that belong to a pending move of
+    /// it.
     pub(super) fn remove_entry(&mut self, place: Place) -> Result<Entry> {
         let dir = self.pair(place.pair).dir;
         let e = self.remove_entry_only(place)?;
@@ -181,10 +181,11 @@ impl Fs {
     /// Check that `child` is empty, and can be removed before a flush.
     ///
     /// When the C driver finds an interrupted flush, it goes along the thread once and drops each
-    /// directory that no entry names. If a removed directory still names another removed one that
-    /// comes before it in the thread, the C driver finds a parent for that one and keeps it. So
-    /// parents must come first. And the entries of a removed directory of several pairs would
-    /// reappear elsewhere, so of two nested removed directories, only one may have several pairs.
+    /// directory that no entry names. Suppose that a removed directory still has an entry on disk
+    /// for another removed directory, which comes before it in the thread. Then the C driver finds
+    /// a parent for the other one, and keeps it. So parents must come first. And if a directory of
+    /// several pairs is dropped, the entries in its later pairs would reappear elsewhere. So of two
+    /// nested removed directories, only one may have several pairs.
     pub(super) fn check_removable(&mut self, child: DirId) -> Result<Attempt<()>> {
         let pairs = self.dir(child)?.pairs.clone();
         for &ix in &pairs {
@@ -226,8 +227,8 @@ impl Fs {
         self.dirs.remove_head(blocks);
     }
 
-    /// Called before `ix` is forgotten. If `ix` held entries of removed directories, the commit of
-    /// the pair before it now shows that they are deleted on disk.
+    /// Called before `ix` is forgotten. If `ix` held entries of removed directories, these are
+    /// deleted on disk by the commit of the pair before it from now on.
     pub(super) fn hand_on_entries(&mut self, ix: PairIx) {
         if self.leaving.held_entries(ix) {
             let before = self.pair(ix).prev.unwrap_or(PairIx(0));
@@ -277,8 +278,8 @@ mod tests {
         Fs::open(dev, &OpenOptions::default()).expect("open")
     }
 
-    /// However directories are created, replaced and removed, on disk or only in memory: nothing of
-    /// them stays in memory, and their ids do not stand for anything any more.
+    /// However directories are created, replaced and removed, on disk or only in memory: they leave
+    /// nothing in memory, and their ids are not valid any more.
     #[test]
     fn removed_directories_leave_nothing_behind() {
         let mut fs = empty();
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_closed_file_stands_for_nothing() {
+    fn the_id_of_a_closed_file_is_not_valid_any_more() {
         let mut fs = empty();
         let mut stale = Vec::new();
         for name in [b"a", b"b"] {

@@ -15,7 +15,8 @@ pub(super) struct PairIx(pub u32);
 pub(super) enum Fate {
     /// It stays.
     Stays,
-    /// It has lost its last entry. When a tail passes over it, its entries on disk are deleted.
+    /// It has lost its last entry in memory. Its entries on disk are deleted when a tail passes
+    /// over it.
     Emptied,
     /// It leaves the thread with its directory, when no entry on disk names the directory any more.
     Removed,
@@ -26,7 +27,7 @@ pub(super) enum Fate {
 pub(super) enum View {
     /// New pairs are in the thread and emptied pairs are not. Removed directories are still in it.
     Grown,
-    /// Like `Grown`, but of removed directories only the first pair is in the thread.
+    /// Like `Grown`, but of each removed directory, only the first pair is in the thread.
     Stubbed,
     /// The thread as it will be in the end.
     Final,
@@ -39,7 +40,7 @@ pub(super) struct PairInfo {
     pub blocks: Pair,
     /// Where the log of the active block ends.
     pub end: LogEnd,
-    /// Whether all bytes after the log read 0xFF. `None` if that was not looked at yet.
+    /// Whether all bytes after the log read 0xFF. `None` if this was not checked yet.
     pub appendable: Option<bool>,
     /// Whether the twin is erased, durably.
     pub twin_erased: bool,
@@ -61,7 +62,7 @@ pub(super) struct PairInfo {
     pub threaded: bool,
     /// Whether it will stay in the thread.
     pub fate: Fate,
-    /// Whether names in it occur twice, or did. Such a pair is never appended to.
+    /// Whether names in it occur twice, or once did. Such a pair is never appended to.
     pub has_doubles: bool,
     /// Whether it must wait for a later round of the flush.
     pub deferred: bool,
@@ -69,7 +70,7 @@ pub(super) struct PairInfo {
     pub next: Option<PairIx>,
     /// The pair before it.
     pub prev: Option<PairIx>,
-    /// Its content, if in memory.
+    /// Its content, if it is in memory.
     pub mdir: Option<Box<Mdir>>,
     /// Its log as opening read it, until its content is needed for the first time.
     pub packed: Option<Box<Log<Packed>>>,
@@ -111,7 +112,7 @@ impl PairInfo {
 }
 
 impl PairInfo {
-    /// Whether its content can be had without reading the device.
+    /// Whether its content is available without reading the device.
     pub fn is_in_memory(&self) -> bool {
         self.mdir.is_some() || self.packed.is_some()
     }
@@ -152,8 +153,7 @@ impl Fs {
         Ok(self.pair_mut(ix).mdir.get_or_insert_default())
     }
 
-    /// Set again which directory each entry of a pair names, if the content of the pair is in
-    /// memory.
+    /// If the content of a pair is in memory, set again which directory each of its entries names.
     pub(super) fn resolve(&mut self, ix: PairIx) {
         let p = self.thread.get_mut(ix);
         if let Some(mdir) = p.mdir.take() {

@@ -21,8 +21,8 @@ use crate::mdir::LogEnd;
 /// may wait for each other.
 const WAITING_MAX: usize = 64;
 /// To readdress a pair, another pair must be written, which may find a bad block and move as well,
-/// and so on up the tree. With more nested moves than this, something must be wrong, and the stack
-/// is limited.
+/// and so on up the tree. If more moves than this are nested, something must be wrong. This limit
+/// also protects the stack.
 const NESTED_MAX: usize = 1000;
 
 /// Moves of pairs to other blocks that are due or in progress.
@@ -54,8 +54,8 @@ impl Relocating {
         self.unnamed.push(ix);
     }
 
-    /// Note that the delta of the pair that was pushed last counts again, or that the pair has left
-    /// the thread.
+    /// Note that the delta of the last pushed pair counts again, or that this pair has left the
+    /// thread.
     pub fn pop_unnamed(&mut self) {
         self.unnamed.pop();
     }
@@ -133,15 +133,15 @@ impl Fs {
         if self.moves_alone(ix, view) { Ok(true) } else { Err(Fault::TiredTwin(ix)) }
     }
 
-    /// Whether the commit of `ix` changes nothing about other pairs: it neither publishes new pairs
-    /// nor passes over removed ones.
+    /// Whether the commit of `ix` does not affect other pairs: it neither publishes new pairs nor
+    /// passes over removed ones.
     fn moves_alone(&self, ix: PairIx, view: View) -> bool {
         let next = self.thread.skip_from(ix, view).1;
         self.removed_behind(ix, view).is_empty() && next.is_none_or(|next| self.pair(next).on_disk)
     }
 
     fn level_superblock(&mut self, ix: PairIx) -> Result<(), Fault> {
-        // the superblock chain has grown for the sake of this compaction
+        // the superblock chain has already grown because of this compaction
         if self.relocating.expanded_at == Some(self.pair(ix).end.rev) {
             return Ok(());
         }
@@ -149,7 +149,7 @@ impl Fs {
         if self.expand_if_due()? { Err(Fault::Replan) } else { Ok(()) }
     }
 
-    /// Make the commit of `ix` in a phase to another block than its twin, if there is one that
+    /// Write the commit of `ix` in a phase to another block than its twin, if a block is found that
     /// works.
     fn commit_elsewhere(&mut self, ix: PairIx, spec: Spec) -> Result<(), Fault> {
         let tail = self.thread.tail_in(ix, spec.view);
@@ -170,12 +170,14 @@ impl Fs {
 
     /// Let the superblock chain grow, if that is due and possible. Nothing is written yet.
     pub(super) fn expand_if_due(&mut self) -> Result<bool> {
-        // the entry of a pending move is known by its pair, which must not change now
+        // the global state names the entry of a pending move by its pair, so entries must not
+        // change their pair now
         if !self.relocating.expansion_due || self.durable.gstate().pending_move().is_some() {
             return Ok(false);
         }
         self.relocating.expansion_due = false;
-        // this cannot be undone, so it needs an eighth of the image to be free, as in the C driver
+        // this cannot be undone, so more than an eighth of the image must be free, as in the C
+        // driver
         let free = self.usage()?.blocks_free;
         if free <= self.superblock.block_count / 8 || free <= 2 {
             return Ok(false);
@@ -224,8 +226,8 @@ impl Fs {
 
     /// Let pairs that name `ix` move first, if they would have to move for the commit that
     /// readdresses `ix`. Otherwise, a crash in the middle of two nested moves could leave two
-    /// directories that the thread names by old blocks, one inside the other. The C driver repairs
-    /// that only if the outer directory comes first in the thread.
+    /// directories, one inside the other, both of which the thread names by old blocks. The C
+    /// driver repairs that only if the outer directory comes first in the thread.
     fn make_way(&mut self, ix: PairIx) -> Result<()> {
         let blocks = self.pair(ix).blocks;
         if self.relocating.making_way.len() >= WAITING_MAX || !self.pair(ix).on_disk {
@@ -248,7 +250,7 @@ impl Fs {
         moved
     }
 
-    /// Move `ix` away from a block that is only worn. The block can be used for something else.
+    /// Move `ix` away from a block that is worn, but not bad. The block can be used again.
     pub(super) fn relocate_tired(&mut self, ix: PairIx) -> Result<()> {
         self.make_way(ix)?;
         let mut log = self.durable_log(ix)?;
@@ -286,8 +288,8 @@ impl Fs {
     pub(super) fn relocate_log(&mut self, ix: PairIx, log: &Log, gstate: GState) -> Result<()> {
         let old = self.pair(ix).blocks;
         if old.same(Pair::SUPERBLOCK) {
-            // The superblock pair cannot move. So this is an error, because no change could ever be
-            // written to it again.
+            // The superblock pair cannot move. So its bad block is an error: no change could ever
+            // be written to the pair again.
             let source = std::io::Error::from_raw_os_error(libc::EIO);
             return Err(IoError { op: IoOp::Prog, block: Some(old.0[1]), source }.into());
         }
@@ -346,19 +348,19 @@ impl Fs {
         self.relocating.unnamed.push(ix);
         let named = self.readdress_on_disk(ix, old, gstate);
         self.relocating.unnamed.pop();
-        // memory and disk now differ in a way that no flush expects, so nothing may be written any
-        // more
+        // after a failure, memory and disk differ in a way that no flush expects, so nothing may be
+        // written any more
         named.map_err(|e| self.fatal(e))
     }
 
     /// Readdress `ix`: everything on disk that names it by its old blocks gets the new ones.
     ///
     /// If the parent and the pair before it in the thread are different pairs, two commits are
-    /// needed. A crash between them leaves the tree with the new blocks and the thread with the old
-    /// ones. The sync bit tells every driver to repair that (SPEC: `0x7ff` MOVESTATE): the first
-    /// commit sets it, and the last one clears it.
+    /// needed. A crash between them leaves the new blocks in the tree and the old blocks in the
+    /// thread. The sync bit tells every driver to repair this (SPEC: `0x7ff` MOVESTATE): the first
+    /// commit sets the bit, and the last one clears it.
     fn readdress_on_disk(&mut self, ix: PairIx, old: Pair, gstate: GState) -> Result<()> {
-        // the entry of a pending move is known by the blocks of its pair
+        // the global state names the entry of a pending move by the blocks of its pair
         let goal = match gstate.pending_move() {
             Some((pair, id)) if pair.overlaps(old) => {
                 gstate.with_move(Some((self.pair(ix).blocks, id)))
@@ -410,7 +412,7 @@ impl Fs {
     }
 
     /// The directory entries on disk that name `pair`, the blocks of `ix`: the pair and the id of
-    /// each. There is one, or two in the middle of a move. The one that will be deleted is last.
+    /// each. There is one, or two in the middle of a move. The entry that will be deleted is last.
     fn naming(&self, ix: PairIx, pair: Pair) -> Result<Vec<(PairIx, u16)>> {
         let moving = self.durable.gstate().pending_move();
         if moving.is_none()
@@ -435,7 +437,7 @@ impl Fs {
         Ok(found)
     }
 
-    /// The pair in which the entry of the directory should be whose first pair is `ix`.
+    /// The pair that should hold the entry of the directory that begins with `ix`.
     fn parent_pair(&self, ix: PairIx) -> Option<PairIx> {
         let d = self.dirs.get(self.pair(ix).dir?)?;
         let parent = self.dirs.get(d.parent)?;

@@ -1,4 +1,4 @@
-//! Repair: giving an image what it lacks, as far as this needs no guess.
+//! Repair: restoring what is missing in an image, as far as no guess is needed.
 //!
 //! Every step, and every crash in a step, leaves a sound image. No step runs on an image that was
 //! damaged when it was opened, because then the filesystem is read-only. But files may be damaged,
@@ -20,7 +20,7 @@ const LOST: &[u8] = b"lost+found";
 /// Why an entry cannot keep its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameFault {
-    /// Linux cannot have such a name.
+    /// Such a name is impossible on Linux.
     Impossible,
     /// It is longer than `name_max`.
     TooLong,
@@ -132,7 +132,7 @@ impl Fs {
             Attempt::FlushFirst => Ok(Attempt::FlushFirst),
         })?;
         self.flush()?;
-        // Only now, no driver that finds the sync bit can take it for a removed directory.
+        // Only now, no driver that finds the sync bit set can treat it as a removed directory.
         let thread = &self.thread;
         self.nameless.retain(|&ix| thread.find(ix).is_some_and(|p| p.dir.is_none()));
         Ok(self.path_of(id))
@@ -178,7 +178,7 @@ impl Fs {
         for &dir in &made {
             self.find_doubles_of(dir)?;
         }
-        // the caller does not pass a pair that belongs to a directory already
+        // the caller never passes a pair that belongs to a directory already
         made.first().copied().ok_or(Error::NotFound)
     }
 
@@ -220,14 +220,14 @@ impl Fs {
         Err(Error::NoSpace)
     }
 
-    /// Give every entry a name that is possible and that no other entry has. Entries that share a
-    /// possible name are not changed. Returns the new paths, and the reasons.
+    /// Give a new, unused name to every file and directory whose name is impossible or too long.
+    /// Entries that share a possible name are not changed. Returns the new paths, and the reasons.
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
         for dir in self.dirs.all_readable() {
             let max = self.superblock.name_max as usize;
-            // the next number to try for each name, so that many equal names do not take quadratic
+            // for each name the next number to try, so that many equal names do not take quadratic
             // time
             let mut tried: HashMap<Vec<u8>, u32> = HashMap::new();
             for ix in self.dir(dir)?.pairs.clone() {
@@ -278,7 +278,7 @@ pub(super) fn numbered(name: &[u8], n: u32, max: usize) -> Vec<u8> {
     [&name[..kept], suffix.as_bytes()].concat()
 }
 
-/// Let the entry be written again, at its place among the others.
+/// Let the entry be written again, in its place among the others.
 pub(super) fn rewritten(e: &mut Entry) {
     e.did = None;
     e.dirty = true;

@@ -1,6 +1,6 @@
 //! Changing the number of blocks of a filesystem in place.
 //!
-//! Everything is done by commits to what is on disk. So a crash at any moment leaves a sound image.
+//! Every step is one commit to the metadata on disk. So a crash at any moment leaves a sound image.
 //! It has the old size until the superblock of the root has the new one.
 
 use super::Fs;
@@ -17,8 +17,8 @@ impl Fs {
     /// Afterwards, the filesystem must be opened again, over a device with this number of blocks.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] if there is no room to move everything. Then what has moved already stays
-    /// in its new place, and the size is the old one.
+    /// [`Error::NoSpace`] if there is no room to move everything. Then everything that has moved
+    /// already stays in its new place, and the size does not change.
     pub fn resize(mut self, block_count: u32) -> Result<()> {
         self.quiet = true;
         self.finish_interrupted()?;
@@ -41,7 +41,7 @@ impl Fs {
         self.sync()
     }
 
-    /// Move a pair. One of its blocks changes at a time.
+    /// Move a pair out of the blocks from `limit`, one of its blocks after the other.
     fn vacate_pair(&mut self, ix: PairIx, limit: u32) -> Result<()> {
         while self.pair(ix).blocks.0.iter().any(|&block| block >= limit) {
             let mut log = self.durable_log(ix)?;

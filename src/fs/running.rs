@@ -1,8 +1,8 @@
-//! What happens after a panic: a filesystem that an operation has left half changed is never
+//! Protection after a panic: if a panic has left a filesystem half changed in memory, it is never
 //! written.
 //!
-//! The `littlefs` program aborts on a panic, and for the image, that is one more crash. But
-//! programs that use the library may catch panics, and their locks do not show that the state in
+//! The `littlefs` program aborts on a panic. For the image, this is like any other crash. But
+//! programs that use the library may catch panics, and the locks do not show that the state in
 //! memory is broken.
 
 #[cfg(feature = "mount")]
@@ -26,7 +26,8 @@ pub(super) struct Panicked(Arc<AtomicBool>);
 #[must_use = "it has to live as long as the operation"]
 pub(super) struct Running {
     panicked: Arc<AtomicBool>,
-    /// Whether the thread was panicking before, so that the operation is part of the cleaning up.
+    /// Whether the thread was panicking already when the operation began, because the operation is
+    /// part of the cleanup.
     unwinding: bool,
 }
 
@@ -52,13 +53,13 @@ impl Fs {
         if self.is_read_only() { Err(Error::ReadOnly) } else { Ok(()) }
     }
 
-    /// Whether changes are refused: because the caller asked for that, because of damage, after a
+    /// Whether changes are refused: because the caller requested that, because of damage, after a
     /// failed sync, or after a panic in an operation.
     pub fn is_read_only(&self) -> bool {
         self.read_only || self.panicked.0.load(Ordering::Relaxed)
     }
 
-    /// Accept changes from now on, if they were refused only because the caller had asked for that.
+    /// Accept changes from now on, if they were refused only because the caller had requested that.
     ///
     /// # Errors
     /// Why this is impossible.
@@ -72,7 +73,7 @@ impl Fs {
         Ok(())
     }
 
-    /// Why changes are refused, although the caller had not asked for that.
+    /// Why changes are refused, although the caller had not requested that.
     pub fn turned_read_only(&self) -> Option<&str> {
         let panicked = self.panicked.0.load(Ordering::Relaxed).then_some(REASON);
         self.turned_read_only.as_deref().or(panicked)

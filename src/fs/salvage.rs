@@ -1,5 +1,5 @@
-//! What the repair of damaged files needs: a map of free blocks that was made elsewhere, a place
-//! for what is left of files, and a way to shorten files.
+//! Functions for the repair of damaged files: using a map of free blocks that was made elsewhere,
+//! moving the remains of files aside, and shortening files.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ use crate::mdir::Data;
 const COPY: usize = 64 << 10;
 
 impl Fs {
-    /// Let all blocks that are not in `used` count as free, whatever lists say that cannot be
-    /// followed.
+    /// Let all blocks that are not in `used` count as free, even if lists that cannot be followed
+    /// name them.
     pub(crate) fn adopt_map(&mut self, used: Alloc) {
         self.space.adopt(used);
         Pair::SUPERBLOCK.0.into_iter().for_each(|b| self.space.pin(b));
@@ -26,8 +26,8 @@ impl Fs {
     }
 
     /// Move entries to `NAME.part` in `lost+found`. Each entry is given by the active block of its
-    /// pair and its id. Returns the old and the new path of each; none for an entry that is there
-    /// already, or for which there is no space.
+    /// pair and its id. Returns the old and the new path of each. Entries that are there already,
+    /// or for which there is no space, are left out.
     pub(crate) fn set_aside(
         &mut self,
         entries: &[(u32, u16)],
@@ -35,7 +35,7 @@ impl Fs {
         let _running = self.begin()?;
         let by_block: HashMap<u32, PairIx> =
             self.thread.iter().map(|(ix, p)| (p.blocks.0[0], ix)).collect();
-        // the first move already changes ids, so all names are looked up before
+        // all names are looked up first, because the first move already changes ids
         let mut names = Vec::new();
         for (block, id) in entries {
             let Some(&ix) = by_block.get(block) else {
@@ -72,8 +72,8 @@ impl Fs {
         Ok(Some((path(self, dir, name), path(self, lost, &new))))
     }
 
-    /// Shorten files that are larger than `file_max` to this size. What follows goes to a file in
-    /// `lost+found`, if it is not too large itself. Returns the paths of both.
+    /// Shorten files that are larger than `file_max` to this size. The bytes after that go to a
+    /// file in `lost+found`, if they are not too many for one file. Returns the paths of both.
     pub(crate) fn shorten_files(&mut self) -> Result<Vec<(String, Option<String>)>> {
         let _running = self.run();
         let max = self.superblock.file_max;
@@ -102,8 +102,8 @@ impl Fs {
         Ok(done)
     }
 
-    /// Copy the bytes after `file_max` to a new file, as many as a file may have. An interrupted
-    /// repair may have left such a copy, or a part of it.
+    /// Copy the bytes after `file_max` to a new file, up to the largest size of a file. An
+    /// interrupted repair may have left such a copy, or a part of it. Then that copy is continued.
     fn keep_rest(&mut self, file: FileId, name: &[u8]) -> Result<String> {
         let max = self.superblock.file_max;
         let size = self.file_size(file)?.min(max.saturating_mul(2)) - max;

@@ -1,5 +1,5 @@
-//! Walking through the values of a directory pair by pair, without a search and without memory of
-//! its own for each value.
+//! Walking through the values of a directory pair by pair, without a search and without a separate
+//! allocation for each value.
 
 use super::pairs::PairIx;
 use super::value::Value;
@@ -30,14 +30,14 @@ enum Held {
     Dir,
 }
 
-/// Some entries of a directory, with their content in one piece of memory, which is used again.
+/// Some entries of a directory, with their content in one piece of memory, which can be reused.
 #[derive(Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
     /// For each row: where its name is, and what it refers to.
     rows: Vec<(std::ops::Range<usize>, Held)>,
-    /// The pair that holds them, if all of its entries up to its end are here or were before, and
-    /// the end of its log then: revision, offset, and tag.
+    /// The pair that was read last, if it was read as a whole, and the end of its log at that time:
+    /// revision, offset, and tag.
     whole: Option<(Pair, [u32; 3])>,
 }
 
@@ -98,8 +98,8 @@ impl Beyond<'_> {
 }
 
 impl Fs {
-    /// Like [`Fs::rows`], into memory that is used again. A pair that is not in memory is not kept
-    /// there, unless there is much room.
+    /// Like [`Fs::rows`], but reuses the memory of `rows`. A pair that is not in memory is not kept
+    /// there after reading, unless there is much room.
     ///
     /// # Errors
     /// Those of [`Fs::rows`].
@@ -144,7 +144,8 @@ impl Fs {
         Ok(())
     }
 
-    /// Add the entries of one pair. Returns false if one of them needs a closer look.
+    /// Add the entries of one pair. Returns false if one of them must be looked up in the usual
+    /// way.
     fn rows_of_pair(&mut self, ix: PairIx, beyond: Beyond<'_>, rows: &mut Rows) -> Result<bool> {
         let has_room = self.thread.cached_bytes() < self.thread.cache_max() / 2;
         if has_room || self.pair(ix).is_in_memory() {
@@ -203,7 +204,8 @@ impl Fs {
     }
 }
 
-/// Add the entries of a pair that is in memory. Returns false if one of them needs a closer look.
+/// Add the entries of a pair that is in memory. Returns false if one of them must be looked up in
+/// the usual way.
 fn add_content(mdir: &Mdir, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
     for e in mdir.entries.iter().filter(|e| e.is_visible() && beyond.includes(&e.name)) {
         let shown = match (e.kind, &e.data) {
@@ -218,7 +220,8 @@ fn add_content(mdir: &Mdir, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
 }
 
 /// Add the entries of a pair that is not in memory. So none of them is open, waits for a move, or
-/// has the name of another one. Returns false if one of them needs a closer look.
+/// has the same name as another one. Returns false if one of them must be looked up in the usual
+/// way.
 fn add_log(log: &Log<Packed>, beyond: Beyond<'_>, rows: &mut Rows) -> bool {
     for e in log.entries.iter() {
         match (e.name_type(), e.content()) {

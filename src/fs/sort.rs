@@ -65,9 +65,9 @@ impl Fs {
     /// Move entries that are in a wrong pair of `dir` to their place. Returns whether there were
     /// any.
     ///
-    /// Each move is within the directory. So a crash at any moment leaves every entry in it, under
-    /// its name. Entries of unknown types stay where they are. Each other entry is put to a place
-    /// before which there is no entry with a greater name.
+    /// Each move is within the directory. So a crash at any moment leaves every entry in the
+    /// directory, under its name. Entries of unknown types stay where they are. Every other entry
+    /// is put into a place before which no entry has a greater name.
     fn sort_across(&mut self, dir: DirId) -> Result<bool> {
         let mut names = Vec::new();
         for ix in self.dir(dir)?.pairs.clone() {
@@ -170,20 +170,19 @@ impl Fs {
     }
 }
 
-/// Entries of one name are in order, because no order would be better: where this is asked, they
-/// are of unknown types.
+/// Whether `b` may follow `a`. Entries with the same name count as in order: here, they are of
+/// unknown types, for which no order is better.
 fn in_order(a: &Entry, b: &Entry) -> bool {
     a.kind == Kind::Superblock || name::cmp(&a.name, &b.name).is_le()
 }
 
 /// The indices of the fewest names that must be removed so that the others are in ascending order.
-/// For a name that is fixed (false), the names before it need not be less, because nobody looks for
-/// it by its name.
+/// If the flag of a name is false, the entry is fixed, and the names before it need not be less:
+/// nobody looks for it by its name.
 fn out_of_order(names: &[(Box<[u8]>, bool)]) -> Vec<usize> {
     let mut kept = vec![false; names.len()];
     let mut greatest: Option<&[u8]> = None;
-    // tails[n] is the index of the last name of that ascending sequence of n + 1 names which ends
-    // with the least name
+    // tails[n] is the index of the least name that ends an ascending sequence of n + 1 names
     let mut tails: Vec<usize> = Vec::new();
     let mut before = vec![usize::MAX; names.len()];
     for (i, (name, movable)) in names.iter().enumerate() {

@@ -2,13 +2,14 @@
 //!
 //! [`Space`] owns this, and nothing else in the filesystem sees its fields. What must hold:
 //!
-//! 1. A block is taken only from a complete map, so whoever takes one has asked for that before
-//!    ([`Fs::need_map`] or [`Fs::complete_map`]).
+//! 1. A block is taken only from a complete map. So code that takes a block must have called
+//!    [`Fs::need_map`] or [`Fs::complete_map`] before.
 //! 2. A block that something on disk names is never freed, only *retired*: it becomes free after
-//!    the flush that let the image do without it, and once no running read holds its list. Blocks
-//!    that nothing on disk ever named are *discarded*, which frees them at once.
-//! 3. No more blocks are promised to files than are free, so that a flush finds the blocks that
-//!    the operations before it were promised.
+//!    the flush that removes its name from the image, and when no running read holds its list. If
+//!    it were freed and overwritten earlier, a crash could bring back metadata that names it.
+//!    Blocks that nothing on disk ever named are *discarded*, which frees them at once.
+//! 3. No more blocks are promised to files than are free. So a flush finds the blocks that were
+//!    promised to earlier operations.
 //! 4. A list that cannot be followed may hold any block. From then on nothing is freed or taken,
 //!    because the filesystem is read-only.
 //!
@@ -30,20 +31,20 @@ use crate::error::{Corrupt, Error, IoError, Result};
 const WALK_BLOCKS: u32 = 4096;
 
 /// How many blocks of lists may be looked at for each block of the image. Sound lists do not share
-/// blocks, so they need no more than one. This bounds the time for other lists.
+/// blocks, so they need no more than one. This limits the time for damaged lists.
 const LOOKS_PER_BLOCK: u64 = 8;
 
 /// Blocks that nothing in memory needs any more. They become free when nothing on disk needs them.
 #[derive(Debug)]
 enum Retired {
-    /// These blocks, when no running read uses the list that they belong to.
+    /// These blocks, as soon as no running read uses the list that they belong to.
     Blocks {
         /// The addresses of the blocks.
         blocks: Vec<u32>,
         /// The list that they belong to.
         guard: Arc<BlockList>,
     },
-    /// The end of a list, when no running read uses it.
+    /// The end of a list, as soon as no running read uses the list.
     Tail {
         /// The list.
         list: Arc<BlockList>,
@@ -82,7 +83,7 @@ impl Retired {
     }
 }
 
-/// What was found about a list when its blocks were added to the map.
+/// The result of adding the blocks of a list to the map.
 pub(super) struct TakenUp {
     /// Whether its pointers disagree about the blocks that it has.
     pub disagrees: bool,
@@ -102,7 +103,7 @@ pub(super) struct Space {
     /// Whether there is a list that cannot be followed, so that it is not known which blocks are
     /// free.
     is_unmappable: bool,
-    /// Whether somebody else completes the map.
+    /// Whether another thread completes the map.
     is_deferred: bool,
     retired: Vec<Retired>,
     /// If an operation was interrupted before the image was opened, the blocks of all pairs. In
@@ -132,7 +133,7 @@ impl Space {
         self.interrupted = Some(pairs);
     }
 
-    /// Use this map. It is complete.
+    /// Use this map, which is complete.
     pub fn adopt(&mut self, map: Alloc) {
         self.map = map;
         self.unmapped = Vec::new();
@@ -155,13 +156,13 @@ impl Space {
         self.map.search_from(block);
     }
 
-    /// Note that somebody else completes the map.
+    /// Note that another thread completes the map.
     #[cfg(feature = "mount")]
     pub fn defer(&mut self) {
         self.is_deferred = true;
     }
 
-    /// Whether somebody else completes the map.
+    /// Whether another thread completes the map.
     pub fn is_deferred(&self) -> bool {
         self.is_deferred
     }
@@ -196,8 +197,8 @@ impl Space {
         Some(lists)
     }
 
-    /// Mark the blocks of a list that was followed. If it is not the next one, because somebody
-    /// else has done it in the meantime, nothing is marked, and this returns `None`.
+    /// Mark the blocks of a list that was followed. If it is not the next list, because another
+    /// thread has marked it in the meantime, nothing is marked, and this returns `None`.
     pub fn take_up(&mut self, list: List, found: Result<Readings, Corrupt>) -> Option<TakenUp> {
         if self.unmapped.last() != Some(&list) {
             return None;
@@ -214,9 +215,9 @@ impl Space {
     }
 
     /// Mark the blocks of a list. A block that is in use already is an error, because it would be
-    /// freed with one of its two owners and lost to the other. Only after an interrupted move may
-    /// two entries name the same list, and even then no block may belong to a list and a metadata
-    /// pair.
+    /// freed with one of its two owners while the other one still needs it. Only after an
+    /// interrupted move may two entries name the same list, and even then no block may belong to a
+    /// list and a metadata pair.
     ///
     /// If the pointers of a list disagree, everything that any of them leads to stays in use: a
     /// device may read the file by these pointers, and it is not known which of them are right.
@@ -241,7 +242,8 @@ impl Space {
         !std::mem::replace(&mut self.is_unmappable, true)
     }
 
-    /// A list that obviously does not fit into the image, even without following it.
+    /// The error for a list that cannot be inside the image, if its head or its size shows this
+    /// without following the list.
     pub fn list_outside(&self) -> Option<Corrupt> {
         let Geometry { block_size, block_count } = self.geometry;
         self.unmapped.iter().find_map(|&list| {
@@ -298,7 +300,7 @@ impl Space {
         self.map.reserve(old, new)
     }
 
-    /// Take back a promise of `old` blocks, except for `new` of them.
+    /// Reduce a promise of `old` blocks to `new` blocks, if these are fewer.
     pub fn shrink_promise(&mut self, old: u32, new: u32) {
         self.map.reserve(old, new.min(old));
     }
@@ -364,14 +366,14 @@ impl Space {
         }
     }
 
-    /// Do the same for the list that the entry on disk names (`durable`) and for the one that
-    /// should have replaced it. The two have their first `shared` blocks in common.
+    /// Like [`Self::retire_list`], for the list that the entry on disk names (`durable`) and for
+    /// the list that should have replaced it. The two have their first `shared` blocks in common.
     pub fn retire_lists(&mut self, list: Arc<BlockList>, durable: Arc<BlockList>, shared: u32) {
         self.retire_list(list, ListIndex(shared));
         self.retire_list(durable, ListIndex::FIRST);
     }
 
-    /// Do the same for a list that was never loaded.
+    /// Like [`Self::retire_list`], for a whole list that was never loaded.
     pub fn retire_stored(&mut self, list: List) {
         self.retired.push(Retired::Stored(list));
     }

@@ -10,7 +10,7 @@ use crate::mdir::Data;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Storage {
-    /// In the blocks of its directory: a small file (SPEC: `0x201` INLINESTRUCT).
+    /// Inline, in a metadata pair of its directory: a small file (SPEC: `0x201` INLINESTRUCT).
     Inline,
     /// In a list of data blocks (SPEC: `0x202` CTZSTRUCT).
     List {

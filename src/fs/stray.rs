@@ -1,5 +1,5 @@
-//! Pairs that are named by entries which are not directories: entries without a name, and entries
-//! of a type that this version does not know.
+//! Pairs that are named by entries other than directories: entries without a name, and entries of a
+//! type that this version does not know.
 //!
 //! Nothing is read through such an entry. But another version may know its type, and a repair may
 //! give it its name back. So all blocks to which it leads count as used.
@@ -12,8 +12,8 @@ use crate::disk::{Pair, entry};
 use crate::error::{Corrupt, Result};
 use crate::mdir::store;
 
-/// How many pairs are read for each block of the image. This bounds the time for directories that
-/// contain each other in ever new combinations of blocks.
+/// How many pairs are read at most for each block of the image. This limits the time for damaged
+/// directories that name each other in ever new combinations of blocks.
 const PAIRS_PER_BLOCK: usize = 4;
 
 /// The blocks of `pairs`, and all blocks to which they lead, as far as they can be read: the pairs

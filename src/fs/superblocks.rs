@@ -8,9 +8,9 @@ use crate::error::Result;
 
 impl Fs {
     /// Write the number of blocks in the superblock of the root into all other superblocks of the
-    /// chain. Returns the pairs that had another number. These exist after a driver has let the
-    /// filesystem grow, because it writes only the superblock of the root, and after an interrupted
-    /// [`Fs::resize`].
+    /// chain. Returns the pairs that had another number. There are such pairs after a driver has
+    /// let the filesystem grow, because it writes only the superblock of the root, and after an
+    /// interrupted [`Fs::resize`].
     ///
     /// # Errors
     /// If the device fails.
@@ -19,8 +19,9 @@ impl Fs {
         self.set_block_count(self.superblock.block_count)
     }
 
-    /// Write this number of blocks into every superblock. That of the root comes last, because it
-    /// is the one that counts. Returns the pairs that had another number.
+    /// Write this number of blocks into every superblock. The superblock of the root comes last,
+    /// because it decides the size: after a crash before that, the filesystem still has its old
+    /// size. Returns the pairs that had another number.
     pub(super) fn set_block_count(&mut self, block_count: u32) -> Result<Vec<Pair>> {
         let mut changed = Vec::new();
         let mut at = Some(PairIx(0));

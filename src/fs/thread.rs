@@ -3,15 +3,15 @@
 //!
 //! [`Thread`] owns all of that. What must hold:
 //!
-//! 1. `next` and `prev` of the pairs agree. They are the thread as it will become. `disk_tail` of a
-//!    pair is what the image has. The flush makes the thread on disk equal to the thread in memory,
-//!    perhaps in several steps ([`View`]).
-//! 2. A [`PairIx`] is valid until its pair is forgotten; then its place is used again. So
-//!    everything that keeps a [`PairIx`] (directories, moves, lists of pairs in [`super::Fs`])
-//!    drops it before another pair can get the place.
+//! 1. `next` and `prev` of the pairs agree. They are the thread as it will be after the flush.
+//!    `disk_tail` of a pair is its tail in the image. The flush makes the thread on disk equal to
+//!    the thread in memory, perhaps in several steps ([`View`]).
+//! 2. A [`PairIx`] is valid until its pair is forgotten. Then its place is reused. So everything
+//!    that keeps a [`PairIx`] (directories, moves, lists of pairs in [`super::Fs`]) must drop it
+//!    before another pair can get the place.
 //! 3. The content of a changed pair stays in memory until it is on disk. The content of a pair also
-//!    stays if its entries wait for a move, are open, or have a name that occurs twice, because
-//!    this is not in the log.
+//!    stays if entries in it wait for a move, are open, or have a name that occurs twice, because
+//!    the log does not show this.
 //! 4. The bytes of cached content are counted. A pair that changes is noted, and counted again
 //!    before the next operation.
 
@@ -26,7 +26,7 @@ use crate::disk::{Tail, name};
 use crate::error::Result;
 use crate::mdir::{Double, Entry, Kind, Mdir, Role, store};
 
-/// The results of walks back along the thread. Pairs next to each other share one walk.
+/// The results of walks back along the thread, so that neighbouring pairs share one walk.
 pub(super) type WaysBack = HashMap<PairIx, Option<PairIx>>;
 
 /// The metadata pairs.
@@ -49,17 +49,17 @@ pub(super) struct Thread {
     cache_max: usize,
     /// With this many bytes of content, some of it is evicted.
     evict_at: usize,
-    /// Counts the uses of pairs, so that it is known which was used last.
+    /// Counts the uses of pairs, to know which pair was used last.
     tick: u32,
     /// How often content was needed.
     wanted: u64,
     /// How often content had to be read.
     loaded: u64,
-    /// How often a pair was asked for that [`Self::keeps_next`] was about.
+    /// How many times [`Self::keeps_next`] was called while there was little room.
     passed: u32,
 }
 
-/// While there is little room, one of this many pairs is kept that are read for a single entry.
+/// While there is little room, one of this many pairs that are read for a single entry is kept.
 const KEPT_OF: u32 = 8;
 
 impl Thread {
@@ -86,7 +86,7 @@ impl Thread {
     pub fn get(&self, ix: PairIx) -> &PairInfo {
         match self.find(ix) {
             Some(p) => p,
-            // whoever keeps an index drops it together with the pair
+            // code that keeps an index must drop it together with the pair
             None => panic!("stale pair index {ix:?}"),
         }
     }
@@ -150,7 +150,7 @@ impl Thread {
         }
     }
 
-    /// Put `new`, to which nothing leads, in the place of `old` in the table and in the thread.
+    /// Put `new`, to which nothing leads, into the place of `old` in the table and in the thread.
     pub fn replace(&mut self, old: PairIx, new: PairIx) {
         let Some(mut p) = self.pairs[new.0 as usize].take() else { return };
         self.vacant.push(new);
@@ -252,7 +252,7 @@ impl Thread {
         }
     }
 
-    /// Whether the tail of `ix` on disk leads where it leads in `view`.
+    /// Whether the tail of `ix` on disk is the one that it has in `view`.
     pub fn tail_is_right(&self, ix: PairIx, view: View) -> bool {
         let (want, have) = (self.tail_in(ix, view), self.get(ix).disk_tail);
         (want.pair.is_null() && have.pair.is_null())
@@ -385,8 +385,9 @@ impl Thread {
         self.dirty_bytes
     }
 
-    /// Whether a pair that is read for a single entry is to be kept in memory: always while there
-    /// is much room, and otherwise one of several, so that pairs that are often needed get in.
+    /// Whether a pair that is read for a single entry should be kept in memory: every one while
+    /// there is much room, and otherwise one of several, so that pairs that are often needed are
+    /// kept sooner or later.
     pub fn keeps_next(&mut self) -> bool {
         if self.cached_bytes < self.cache_max / 2 {
             return true;
@@ -421,7 +422,7 @@ impl Thread {
     /// Evict the content of pairs that were not used for a long time, until the cache is well below
     /// its limit. Changed pairs and pairs with open files stay.
     pub fn evict(&mut self) {
-        // places are used again, so a pair may be in this list more than once
+        // places are reused, so a pair may be in this list more than once
         let is_long = self.cached.len() > 2 * self.pairs.len() + 1024;
         if self.cached_bytes <= self.evict_at && !is_long {
             return;
@@ -431,11 +432,11 @@ impl Thread {
         for ix in std::mem::take(&mut self.cached) {
             let Some(Some(p)) = self.pairs.get_mut(ix.0 as usize) else { continue };
             if !std::mem::take(&mut p.listed) {
-                // it was already seen
+                // the pair was already seen
                 continue;
             }
             if !p.is_in_memory() {
-                // its log was taken to make its entries
+                // its log was unpacked, so nothing is counted here any more
                 p.counted = 0;
                 continue;
             }
@@ -445,7 +446,7 @@ impl Thread {
         by_age.sort_unstable();
         let keep = self.cache_max / 4 * 3;
         for (_, ix) in by_age.into_iter().rev() {
-            // only the oldest ones are looked at closely, because that takes time
+            // only the oldest pairs are checked, because the check takes time
             if total > keep && self.is_evictable(ix) {
                 let p = self.get_mut(ix);
                 (p.mdir, p.packed) = (None, None);
@@ -455,7 +456,8 @@ impl Thread {
                 self.cached.push(ix);
             }
         }
-        // if much cannot be evicted, not every load should look for something to evict
+        // if much of the content cannot be evicted, not every load should search for content to
+        // evict
         self.evict_at = self.cache_max.max(total + self.cache_max / 4);
         self.cached_bytes = total;
     }

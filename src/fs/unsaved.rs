@@ -1,9 +1,9 @@
-//! The changes of one open file, separate from those of others: making only these durable, or
-//! dropping them.
+//! The changes of one open file, separate from the changes of other files: making only these
+//! durable, or dropping them.
 //!
-//! For this, each open file keeps what was in its entry before the first change that is not
-//! durable. A flush of one file sets the changes of all other open files aside: during the flush,
-//! their entries have their earlier content, and so the flush commits that.
+//! For this, each open file keeps the content that its entry had before the first change that is
+//! not durable. A flush of one file sets the changes of all other open files aside: during the
+//! flush, their entries have their earlier content, and the flush commits this content.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::disk::{ListIndex, Part};
 use crate::error::{Error, Result};
 use crate::mdir::{Attr, Data, Entry};
 
-/// What was in the entry of an open file before those changes that are not durable.
+/// The content that the entry of an open file had before the changes that are not durable.
 #[derive(Debug)]
 pub(super) struct Saved {
     data: Data,
@@ -25,13 +25,13 @@ pub(super) struct Saved {
     dirty: bool,
     /// The block list of `data`. As long as it is held here, its blocks are not freed.
     list: Option<Arc<BlockList>>,
-    /// Whether a flush has failed since then. Then it is not known if the content on disk is this
-    /// one.
+    /// Whether a flush has failed since then. If so, it is not known whether the disk has this
+    /// content.
     uncertain: bool,
 }
 
 impl Saved {
-    /// Put this into `e`, and return what was there.
+    /// Put this content into `e`, and return the content that was there.
     fn put_into(&self, e: &mut Entry) -> (Data, Part<Attr>) {
         let data = std::mem::replace(&mut e.data, self.data.clone());
         let attrs = std::mem::replace(&mut e.attrs, self.attrs.clone());
@@ -59,14 +59,14 @@ struct SetAside {
 }
 
 impl Fs {
-    /// Let open files keep what was in their entries before their changes, for [`Fs::flush_file`]
-    /// and [`Fs::revert_file`].
+    /// Let open files keep the content that their entries had before their changes, for
+    /// [`Fs::flush_file`] and [`Fs::revert_file`].
     pub fn track_unsaved(&mut self) {
         self.files.track_unsaved();
     }
 
-    /// Called before the open file changes. Keeps what is in its entry now, unless something from
-    /// an earlier change is kept already.
+    /// Called before the open file changes. Keeps the present content of its entry, unless content
+    /// from before an earlier change is kept already.
     pub(super) fn keep_saved(&mut self, id: FileId) -> Result<()> {
         let file = self.file(id);
         if !self.files.tracks_unsaved() || file.link.is_none() || file.is_unsaved() {
@@ -96,15 +96,15 @@ impl Fs {
         }
     }
 
-    /// Note that a flush has failed, so what is on disk may be old or new.
+    /// Note that a flush has failed, so the content on disk may be old or new.
     pub(super) fn saved_is_uncertain(&mut self) {
         self.files.each_saved(|saved| saved.uncertain = true);
     }
 
-    /// Make one open file durable. Other open files stay on disk as they were. Everything else that
-    /// has changed (names, directories, closed files) becomes durable, too. If the earlier content
-    /// of another open file does not fit into its directory any more, the changes of that file are
-    /// written as well.
+    /// Make one open file durable. Other open files keep their earlier content on disk. Everything
+    /// else that has changed (names, directories, closed files) becomes durable, too. If the
+    /// earlier content of another open file does not fit into its directory any more, the changes
+    /// of that file are written as well.
     ///
     /// # Errors
     /// Those of [`Fs::flush`], and [`Error::Closed`] if the file was closed.
@@ -125,8 +125,8 @@ impl Fs {
         flushed
     }
 
-    /// Put what was in the entry of an open file before its changes back into the entry. Returns
-    /// `None` if there is no room for that.
+    /// Put the content that the entry of an open file had before its changes back into the entry.
+    /// Returns `None` if there is no room for it.
     fn set_aside_changes(&mut self, id: FileId) -> Result<Option<SetAside>> {
         let Some(saved) = self.files.take_saved(id) else { return Ok(None) };
         let Place { pair, at } = self.place_of(id)?;
@@ -139,7 +139,7 @@ impl Fs {
         Ok(Some(SetAside { id, data, attrs, unwritten, saved }))
     }
 
-    /// Whether the pair has room for what was in one of its entries before.
+    /// Whether the pair has room for the earlier content of one of its entries.
     fn has_room_for(&mut self, pair: PairIx, at: usize, saved: &Saved) -> Result<bool> {
         let hard = self.hard_limit();
         let m = self.mdir(pair)?;
@@ -217,8 +217,8 @@ impl Fs {
         self.files.mark_clean(id);
         if let Body::Ctz(c) = was {
             self.space.shrink_promise(c.reserved, 0);
-            // blocks that were written already wait for a flush, because a failed flush may have
-            // named them
+            // blocks that were written already become free only after a flush, because a failed
+            // flush may have written metadata that names them
             self.space.retire_list(c.list, ListIndex(c.shared));
         }
         Ok(())

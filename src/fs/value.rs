@@ -1,5 +1,5 @@
-//! Whole values: reading or setting the content of a file, with its attributes, with a single
-//! search for its name.
+//! Whole values: reading or setting the content and the attributes of a file with a single search
+//! for its name.
 
 use super::attempt::Attempt;
 use super::dir::Place;
@@ -30,8 +30,8 @@ pub type Row = (Box<[u8]>, Value);
 /// The attributes of an entry: type and data of each.
 pub type Attrs<'a> = dyn Iterator<Item = (u8, &'a [u8])> + 'a;
 
-/// Computes the attributes to change from those that an entry has; `None` is an entry that will be
-/// created.
+/// Computes the attributes to change from the attributes that an entry has. `None` stands for an
+/// entry that will be created.
 pub type Changes<'a> = dyn Fn(Option<&mut Attrs<'_>>) -> Vec<(u8, Vec<u8>)> + 'a;
 
 /// A value for [`Fs::set_values_at_once`]: its name, and its new content, or `None` to remove it.
@@ -59,7 +59,7 @@ impl Content<'_> {
 enum Probe {
     /// Its entry.
     Found(Place),
-    /// There is an entry that is being removed. It must be flushed first.
+    /// There is an entry with this name that is being removed. A flush is needed first.
     Shadowed,
     /// There is no entry. A new one would go to this place.
     Free(Place),
@@ -99,8 +99,8 @@ impl Fs {
     }
 
     /// Some entries of `dir` after the name `from`, or with `reverse` before it; at least one if
-    /// there are any. Without `from`, they begin at that end of the directory. They come in the
-    /// order of the C driver, or in reverse order, without gaps.
+    /// there are any. Without `from`, they begin at the start of the directory, or with `reverse`
+    /// at its end. They come in the order of the C driver, or in reverse order, without gaps.
     ///
     /// In the order of the C driver, bytes compare as usual, but if one name is a prefix of
     /// another, the longer one comes first.
@@ -136,8 +136,8 @@ impl Fs {
         })
     }
 
-    /// The whole content of the file `name` in `dir` as it is in memory. The file is not opened. So
-    /// nobody may change the filesystem in the meantime, which the exclusive borrow ensures.
+    /// The whole content of the file `name` in `dir` as it is in memory. The file is not opened, so
+    /// nothing may change the filesystem in the meantime. The exclusive borrow ensures this.
     ///
     /// # Errors
     /// If there is no such file, or its content cannot be read.
@@ -227,7 +227,7 @@ impl Fs {
         content: Content<'_>,
         changes: &Changes<'_>,
     ) -> Result<Attempt<()>> {
-        // this is not more than file_max
+        // this is at most file_max
         let size = content.len() as u32;
         if size <= self.inline_max {
             let data = match content {
@@ -290,7 +290,7 @@ impl Fs {
         Ok(Attempt::Done(place))
     }
 
-    /// The new entry `name`, which replaces the one at `old`.
+    /// The new entry `name`, which replaces the entry at `old`.
     fn successor(
         &mut self,
         old: Option<Place>,
@@ -364,10 +364,10 @@ impl Fs {
         })
     }
 
-    /// Set and remove values of `dir` so that one commit of the next flush contains all of it. Then
-    /// a crash leaves all of it or nothing. If that is impossible, nothing is changed, and this
-    /// returns false. It is possible if everything else is on disk, and the values are small enough
-    /// for their entries, are in one metadata pair, and fit into it.
+    /// Set and remove values of `dir` so that one commit of the next flush contains all these
+    /// changes. Then a crash leaves all of them or none. If this is impossible, nothing is changed,
+    /// and this returns false. It is possible if everything else is on disk, and the values are
+    /// small enough for their entries, are in one metadata pair, and fit into it.
     pub fn set_values_at_once(
         &mut self,
         dir: DirId,
@@ -438,7 +438,7 @@ impl Fs {
         let Some(pair) = pair else { return Ok(true) };
         let soft = self.soft_limit();
         let mdir = self.mdir(pair)?;
-        // a pair without entries leaves the thread, and that is a commit of another pair
+        // a pair without entries would leave the thread, which needs a commit to another pair
         let stays = mdir.entries.len() > left;
         Ok(stays && mdir.takes(added, grown, soft))
     }

@@ -20,8 +20,8 @@ impl Fs {
     /// unchanged.
     ///
     /// # Errors
-    /// [`Error::Closed`] if the file was closed. Also if it would become too large, or if there is
-    /// no space.
+    /// [`Error::Closed`] if the file was closed. Also if the file would become too large, or if
+    /// there is no space.
     pub fn write(&mut self, id: FileId, off: u64, data: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         self.opened(id)?;
@@ -91,7 +91,7 @@ impl Fs {
     fn ctz(&self, id: FileId) -> &Ctz {
         match &self.file(id).body {
             Body::Ctz(c) => c,
-            // callers have checked that
+            // callers have checked that the file is in blocks
             _ => panic!("file {id:?} is not in blocks"),
         }
     }
@@ -130,7 +130,7 @@ impl Fs {
                 }
                 let needed = ctz::blocks_from(bs, size, first);
                 let reserved = c.reserved;
-                // the blocks that will be replaced must be known to free them
+                // the blocks that will be replaced must be known, so that they can be freed
                 c.durable.find(self.durable.dev(), ctz::locate(bs, first.min(size)).0)?;
                 self.need_map()?;
                 if !self.space.reserve(reserved, needed) {
@@ -189,7 +189,7 @@ impl Fs {
             None => {
                 let (dir, name) = self.file(id).link.clone().ok_or(Error::NotFound)?;
                 let empty = Data::EMPTY_LIST;
-                // a CTZ struct takes 8 bytes, which may be more than the content took
+                // a CTZ struct takes 8 bytes, which may be more than the inline content took
                 let extra = 8u32.saturating_sub(self.file(id).size);
                 let Place { pair, at } = self.room_to_grow(dir, &name, extra)?;
                 self.mdir_mut(pair)?.update(at, |e| {
@@ -240,7 +240,7 @@ impl Fs {
             return Ok(());
         }
         match self.spill() {
-            // a flush frees the blocks that were taken when content was written out before
+            // a flush frees blocks that were taken when content was written out earlier
             Err(Error::NoSpace) if self.held == Hold::Nothing => self.flush(),
             r => r.map_err(|e| self.judge(e)),
         }
@@ -257,11 +257,11 @@ impl Fs {
         Ok(())
     }
 
-    /// Write the changed blocks of a file to new blocks, each only once. With `full_only`, a last
-    /// block that is not full stays in memory.
+    /// Write a file, from its first changed block on, to new blocks. Each block is written only
+    /// once. With `full_only`, a last block that is not full stays in memory.
     ///
     /// Nothing on disk names the new blocks until the flush commits the entry of the file. So a
-    /// crash before that leaves the old content.
+    /// crash before that commit leaves the old content.
     pub(super) fn write_out(&mut self, id: FileId, full_only: bool) -> Result<()> {
         let bs = self.layout.block_size;
         let file = self.file(id);
@@ -335,8 +335,8 @@ impl Fs {
                     k += run;
                 }
                 Err(e) if e.is_bad_block() => {
-                    // Write the blocks one by one, and each to another place if its block is bad.
-                    // The blocks after one that has moved are built again, because they name it.
+                    // Write the blocks one by one. If a block is bad, use another one. The blocks
+                    // after one that has moved are built again, because they name it.
                     let alone = match run {
                         1 => Err(e),
                         _ => self.durable.rewrite_checked(fresh[k], &buf[k * bs..(k + 1) * bs]),
@@ -379,8 +379,8 @@ impl Fs {
         Ok(buf)
     }
 
-    /// After a failure, give back the blocks that were taken and not written. `first` is the result
-    /// of writing a single block; if this failed, it is the first of `blocks`.
+    /// After a failure, give back the blocks that were taken but not written. `first` is the result
+    /// of writing the first of `blocks` alone. If this failed, that block may be bad.
     fn give_back(&mut self, mut blocks: Vec<u32>, first: Result<()>) -> Result<()> {
         let bad = first.is_err().then(|| blocks.remove(0));
         blocks.into_iter().for_each(|b| self.space.free(b));
@@ -400,7 +400,7 @@ impl Fs {
         }
     }
 
-    /// Let the entry of a file that was written name its new list.
+    /// Let the entry of a file name the new list, which has been written.
     pub(super) fn publish_file(&mut self, id: FileId) -> Result<()> {
         let size = self.file(id).size;
         let Body::Ctz(c) = &self.file(id).body else { return Ok(()) };
