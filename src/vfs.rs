@@ -1,4 +1,5 @@
-//! The mounted volume: what FUSE requests, in terms of inode numbers, built on the core.
+//! The mounted volume: the operations that FUSE requests, by inode number, on top of the core
+//! (`Fs`).
 //!
 //! | file | operations |
 //! |---|---|
@@ -10,14 +11,14 @@
 //! | `attrs` | attributes, times, permissions, space |
 //! | `stored` | attributes that are kept in the image |
 //! | `xattr` | extended attributes |
-//! | `flusher` | when the image is brought up to date |
-//! | `status` | the state of all this |
+//! | `flusher` | when changes are written to the image |
+//! | `status` | the state of the volume |
 //!
-//! littlefs itself cannot store owners, modes and times. If the user attributes of the image store
-//! them by some [`crate::convention`], they are written there, in the commit of the change that
-//! they belong to. Otherwise the owner comes from the options of the mount, as on vfat, and modes
-//! and times are in memory: an untouched file shows the mode from the options and the time of the
-//! image, and a change lasts until the end of the mount.
+//! littlefs itself cannot store owners, modes and times. If the image stores them in user
+//! attributes by some [`crate::convention`], they are written there, in the commit of the change
+//! that they belong to. Otherwise, the owner comes from the options of the mount, as on vfat, and
+//! modes and times are only in memory: an unchanged file shows the mode from the options and the
+//! time of the image, and changes of them last until the end of the mount.
 
 mod attrs;
 mod files;
@@ -64,8 +65,7 @@ pub type VfsResult<T> = Result<T, VfsError>;
 pub enum VfsError {
     /// An error of the core.
     Core(Error),
-    /// The image cannot store what was requested, and to pretend otherwise would mislead the
-    /// caller.
+    /// The image cannot store what was requested. Pretending that it can would mislead the caller.
     NotPermitted,
     /// This operation is not supported here.
     NotSupported,
@@ -113,7 +113,7 @@ pub struct VolumeOptions {
     pub file_modes: DefaultModes,
     /// Permission bits of directories, if the image stores none.
     pub dir_modes: DefaultModes,
-    /// Permission bits that nobody gets.
+    /// Permission bits that are removed from every mode.
     pub withheld: u16,
     /// The times of entries that were not changed during this mount.
     pub default_time: SystemTime,
@@ -130,7 +130,7 @@ pub struct VolumeOptions {
 /// Permission bits to show if the image stores none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DefaultModes {
-    /// The bits of an entry of the image until they are changed.
+    /// The bits of entries that are in the image already, until they are changed.
     pub bits: u16,
     /// The bits that no entry ever has, if a mask was given. New entries then have all other bits,
     /// whatever mode they are created with, as on vfat. Without a mask, they have the mode that
@@ -150,7 +150,7 @@ pub enum Atime {
     Always,
 }
 
-/// A mounted filesystem; safe to use from several threads.
+/// A mounted filesystem. Several threads can use it at once.
 pub struct Volume {
     options: VolumeOptions,
     /// Bytes per block of the image.
@@ -159,10 +159,9 @@ pub struct Volume {
     name_max: usize,
     /// How the image keeps times, owners and modes, if it does.
     codec: Option<Codec>,
-    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. The
-    /// connection between a name and an inode changes only under this lock; operations that need
-    /// neither name nor content (attributes, forgetting) do not take it, so they never wait for
-    /// I/O.
+    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. Which
+    /// inode a name belongs to changes only under this lock. Operations that need neither names nor
+    /// content (attributes, forgetting) do not take it, so they never wait for I/O.
     core: Mutex<Fs>,
     /// The directories that are being read.
     listings: Mutex<Listings>,
@@ -175,7 +174,7 @@ pub struct Volume {
     freed: Condvar,
     /// Inodes that the kernel has forgotten, but whose files are not closed yet.
     closing: AtomicU32,
-    /// Held by the thread that completes the map of free blocks; locked before `core`.
+    /// Held by the thread that completes the map of free blocks. It is locked before `core`.
     mapping: Mutex<()>,
     /// When to flush.
     clock: Clock,
@@ -183,11 +182,11 @@ pub struct Volume {
     failed: Mutex<Option<Error>>,
     /// Called when a request has to wait for the device, or for another request.
     on_wait: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    /// What keeps savepoints, if anything does.
+    /// The device that keeps savepoints, if it does.
     savepoints: OnceLock<Arc<dyn Savepoints>>,
 }
 
-/// A device that can give its states names.
+/// A device that can give names to its states.
 pub trait Savepoints: Send + Sync {
     /// Whether a savepoint has this name.
     fn exists(&self, name: &str) -> bool;
@@ -195,7 +194,7 @@ pub trait Savepoints: Send + Sync {
     /// The name of the last savepoint, if there is one.
     fn last(&self) -> Option<String>;
 
-    /// Give the present state this name, durably. Everything is synced before.
+    /// Give the present state this name, durably. The caller has synced everything before.
     ///
     /// # Errors
     /// When a savepoint cannot have this name, or the name cannot be stored.
@@ -229,8 +228,8 @@ impl Volume {
         this
     }
 
-    /// Let `call` be called whenever a thread that serves a request has to wait for the device or
-    /// for another request.
+    /// Set a function that is called whenever a thread that serves a request has to wait for the
+    /// device or for another request.
     pub fn on_wait(&self, call: impl Fn() + Send + Sync + 'static) {
         // only the first call counts, because there is one mount
         let _ = self.on_wait.set(Box::new(call));
@@ -344,8 +343,8 @@ impl Volume {
             }
             drop(core);
             self.will_wait();
-            // wait in short steps, because a file that was closed just now has already sent its
-            // signal
+            // wait in short steps, because the signal of a file that was closed just now may have
+            // come already
             self.freed.wait_for(&mut inodes, MOMENT / 10);
             drop(inodes);
             core = self.core();

@@ -4,7 +4,8 @@ use super::flusher::Change;
 use super::inode::{Inode, Kind, Owner, Times, without_set_ids};
 use super::{DefaultModes, VfsError, VfsResult, Volume};
 
-/// Permission bits that an entry can have if the image stores no modes: no set-id and sticky bits.
+/// Permission bits that an entry can have if the image stores no modes. Set-id and sticky bits are
+/// not among them.
 pub(super) const PERMISSIONS: u32 = 0o777;
 
 /// What `stat` shows.
@@ -50,7 +51,7 @@ pub enum SetIds {
     Clear,
 }
 
-/// The attributes to set; `None` for those that stay.
+/// The attributes to set. Those that are `None` do not change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// Type and permission bits.
@@ -76,9 +77,9 @@ pub struct SetAttr {
 pub struct Space {
     /// Bytes per block.
     pub block_size: u32,
-    /// All blocks.
+    /// The number of all blocks.
     pub blocks: u32,
-    /// Blocks free.
+    /// The number of free blocks.
     pub free: u32,
     /// Longest name, in bytes.
     pub name_max: u32,
@@ -86,8 +87,8 @@ pub struct Space {
 
 impl SetAttr {
     /// Whether the set-id bits are cleared for another reason than a change of content. This is the
-    /// case for a change of the owner, and for a request that sets nothing: the kernel's own
-    /// request to clear the bits arrives like that, and so does a chown(2) that changes no owner.
+    /// case for a change of the owner, and for a request that sets nothing. Such a request comes
+    /// from the kernel itself, to clear the bits, or from a chown(2) that changes no owner.
     fn clears_set_ids(&self) -> bool {
         let owner = self.uid.is_some() || self.gid.is_some();
         let Self { set_ids, ctime, .. } = *self;
@@ -96,17 +97,17 @@ impl SetAttr {
 }
 
 impl Volume {
-    /// The attributes of an inode. Never waits for the device.
+    /// The attributes of an inode. This never waits for the device.
     pub fn attr(&self, ino: u64) -> VfsResult<Attr> {
         let inodes = self.inodes.lock();
         let inode = inodes.get(ino).ok_or(VfsError::Stale)?;
         Ok(self.attr_of(ino, inode))
     }
 
-    /// Change attributes. If the image cannot store owners and modes, an owner can only be set to
-    /// what it is already, as on vfat. A mode lasts until the end of the mount, less the mask of
-    /// the mount. Set-id and sticky bits are refused, because a caller must not believe that they
-    /// are set.
+    /// Change attributes. If the image cannot store owners and modes, the only allowed owner is the
+    /// present one, as on vfat. A mode, without the bits in the mask of the mount, lasts until the
+    /// end of the mount. Set-id and sticky bits are refused, because a caller must not believe that
+    /// they are set.
     pub fn set_attr(&self, ino: u64, set: &SetAttr) -> VfsResult<Attr> {
         let keeps_owners = self.keeps_owners();
         if !keeps_owners
@@ -145,7 +146,7 @@ impl Volume {
         self.set(ino, times, owner)
     }
 
-    /// Owner and mode of an inode once `set` is done.
+    /// Owner and mode of an inode after `set` is applied.
     fn owner_after(&self, inode: &Inode, set: &SetAttr) -> Option<Owner> {
         let owner = inode.owner.as_deref().copied();
         let clears = set.clears_set_ids();

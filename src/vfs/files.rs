@@ -14,8 +14,8 @@ const LINK_MAX: usize = 4095;
 const DAY: i64 = 24 * 3600 * 1_000_000_000;
 
 impl Volume {
-    /// Read from `offset` on into `buf`, and return the number of bytes, which is smaller only at
-    /// the end of the file. The device is read without the core's lock.
+    /// Read from `offset` on into `buf`. Returns the number of bytes, which is smaller than `buf`
+    /// only at the end of the file. The device is read without the core's lock.
     pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> VfsResult<usize> {
         let plan = {
             let mut core = self.core();
@@ -43,7 +43,7 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
-    /// Set the size of the file; bytes that are added are zeros.
+    /// Set the size of the file. Added bytes are zeros.
     pub fn truncate(&self, ino: u64, size: u64, set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
@@ -56,8 +56,8 @@ impl Volume {
         Ok(self.settle(&mut core, Change::Content)?)
     }
 
-    /// Make sure the file reaches `offset + len`, extending it with zeros. Any `mode` other than 0
-    /// requests something that the format cannot express.
+    /// Make sure that the file has at least `offset + len` bytes. Added bytes are zeros. Any `mode`
+    /// other than 0 requests something that the format cannot express.
     pub fn allocate(
         &self,
         ino: u64,
@@ -112,8 +112,7 @@ impl Volume {
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 
-    /// The whole content of a small file, but no more than `max` bytes, whether or not the file is
-    /// open.
+    /// The whole content of a small file, but no more than `max` bytes. The file need not be open.
     pub(super) fn read_small(
         core: &mut Fs,
         dir: DirId,

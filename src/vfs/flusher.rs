@@ -10,7 +10,7 @@ use super::{VfsResult, Volume};
 use crate::error::{Error, Result};
 use crate::fs::Fs;
 
-/// A pause of requests after which changes are flushed.
+/// Changes are flushed if there is no request for this time.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// What kind of change an operation made.
@@ -35,7 +35,7 @@ pub(super) struct Clock {
     commit: Duration,
     /// Milliseconds from `start` to the last request.
     last_request: AtomicU64,
-    /// Mirrors `state.dirty_since`, so that most operations need not lock it.
+    /// Whether `state.dirty_since` is set, so that most operations need not lock `state`.
     dirty: AtomicBool,
     /// Milliseconds from `start` to the beginning of the running flush, plus one; 0 if no flush is
     /// running.
@@ -63,7 +63,7 @@ impl Clock {
         self.last_request.store(since as u64, Ordering::Relaxed);
     }
 
-    /// Note that something was changed which a flush must write.
+    /// Note a change that a flush must write.
     pub fn changed(&self) {
         if !self.dirty.swap(true, Ordering::AcqRel) {
             self.state.lock().dirty_since.get_or_insert_with(Instant::now);
@@ -131,8 +131,8 @@ impl Volume {
     /// Make everything durable.
     ///
     /// # Errors
-    /// The error of the core, or the earlier failure because of which nothing can be written any
-    /// more; the failure is logged.
+    /// The error of the core, or the earlier failure after which nothing can be written any more.
+    /// The failure is logged.
     pub fn flush(&self) -> Result<()> {
         self.flush_and_log(&mut self.core())
     }
@@ -176,8 +176,8 @@ impl Volume {
     }
 
     /// Flush in the background until stopped. `pull` makes the kernel send the pages that it holds
-    /// back. If it is given, it is called first, and every `commit` seconds even if nothing is
-    /// known to be dirty, because only the kernel knows.
+    /// back. If it is given, it is called about every `commit` seconds, and a flush follows, even
+    /// if nothing is known to be dirty: only the kernel knows whether it holds back pages.
     pub fn run_flusher(&self, pull: Option<&dyn Fn()>) {
         let mut next_pull = Instant::now() + self.clock.commit;
         let mut state = self.clock.state.lock();
@@ -205,7 +205,8 @@ impl Volume {
         }
     }
 
-    /// What an operation does after it has changed something. The core is still locked.
+    /// Called by an operation after it has changed something, with the core still locked: flush, or
+    /// note the change.
     pub(super) fn settle(&self, core: &mut Fs, change: Change) -> Result<()> {
         if self.options.sync || (self.options.dirsync && change == Change::Entries) {
             return self.flush_core(core);

@@ -1,9 +1,9 @@
 //! The inode table: the inodes that the kernel refers to, and those that must be kept longer.
 //!
-//! A file is known by its directory and name, a directory by its [`DirId`], which no rename changes
-//! and which gives its number. An inode without references stays only if a new look-up could not
-//! give the same answer, because its times were changed during this mount, or because it has a
-//! number of its own.
+//! The key of a file is its directory and name. The key of a directory is its [`DirId`], which no
+//! rename changes and which determines its number. An inode without references stays only if a new
+//! look-up would give another answer: its times were changed during this mount, or its number does
+//! not follow from its key.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -18,16 +18,16 @@ pub const ROOT_INO: u64 = 1;
 
 /// What is added to the number of a directory, other than the root, to get the number of its inode.
 const DIRS: u64 = 2;
-/// Numbers of files that were found in the image. They come from a hash of their key, so each
-/// look-up gives the same number. They have 49 bits, so programs that keep inode numbers in a
-/// double lose nothing.
+/// The bit in the numbers of files that were found in the image. The number is a hash of the key,
+/// so each look-up gives the same number. They have 49 bits, so programs that keep inode numbers in
+/// a double lose nothing.
 const HASHED: u64 = 1 << 48;
-/// Numbers of files that were created during this mount. They count up.
+/// The bit in the numbers of files that were created during this mount. These numbers count up.
 const COUNTED: u64 = 1 << 49;
 /// How many clean files are kept open in the core, so that a read need not look the file up again.
 const MAX_OPEN: usize = 1024;
-/// How many inodes without references are kept for their times; beyond this, the older half is
-/// dropped.
+/// How many inodes without references are kept for their times. If there are more, the older half
+/// is dropped.
 const MAX_RETAINED: usize = 1 << 18;
 
 /// Times in nanoseconds since 1970. littlefs itself does not store them.
@@ -59,7 +59,7 @@ pub(super) struct Owner {
     pub rdev: u32,
 }
 
-/// What the attributes of an entry store about it, if anything.
+/// The metadata that the attributes of an entry store, if they do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Stored {
     pub times: Option<Times>,
@@ -68,9 +68,9 @@ pub(super) struct Stored {
 
 /// Where the entry of an inode is.
 pub(super) enum Entry {
-    /// In the entry of the directory.
+    /// The entry of this directory.
     Dir(DirId),
-    /// A file of that name in a directory.
+    /// The entry with this name in a directory, for a file.
     File(DirId, Box<[u8]>),
 }
 
@@ -115,14 +115,14 @@ pub(super) struct Inode {
     name: Box<[u8]>,
     /// Whether an entry still names it.
     pub linked: bool,
-    /// Whether a fresh look-up would give other times or another number.
+    /// Whether a new look-up would give other times or another number.
     changed: bool,
     /// Whether it was used since the clock of open files last passed it.
     recent: bool,
 }
 
 impl Inode {
-    /// Where its entry is, as long as it has one.
+    /// Where its entry is, if it still has one.
     pub fn entry(&self) -> Option<Entry> {
         self.linked.then(|| match self.kind {
             Kind::Dir(dir) => Entry::Dir(dir),
@@ -137,8 +137,8 @@ impl Inode {
     }
 
     /// Clear the set-id bits of a regular file after a change of its content or its owner: the
-    /// set-user-id bit, and the set-group-id bit, unless that one means mandatory locking. Callers
-    /// who may keep these bits do not call this.
+    /// set-user-id bit, and the set-group-id bit, unless the latter means mandatory locking.
+    /// Callers who may keep these bits do not call this.
     pub fn clear_set_ids(&mut self) {
         if let Some(owner) = &mut self.owner {
             owner.mode = without_set_ids(owner.mode);
@@ -163,9 +163,9 @@ pub(super) fn without_set_ids(mode: u32) -> u32 {
 
 /// How to reach the content of a file.
 pub(super) enum Handle {
-    /// It is open in the core.
+    /// The file is open in the core.
     Open(FileId),
-    /// Open it by this key.
+    /// The file must be opened by this key.
     Key(DirId, Box<[u8]>),
 }
 
@@ -212,7 +212,7 @@ pub(super) struct InodeTable {
 }
 
 impl InodeTable {
-    /// A table that holds the root; `default_time` is what untouched inodes show.
+    /// A table that holds the root. Unchanged inodes show `default_time`.
     pub fn new(default_time: i64) -> Self {
         let mut table = Self {
             by_ino: NumberMap::default(),
@@ -300,7 +300,7 @@ impl InodeTable {
     }
 
     /// Make an inode for a new file. It gets a number that was never used, because an older inode
-    /// of that name may still exist after it was removed or renamed.
+    /// may have had that name before it was removed or renamed, and may still exist.
     pub fn create_file(
         &mut self,
         dir: DirId,
@@ -459,7 +459,8 @@ impl InodeTable {
         hasher.finish()
     }
 
-    /// The number for a hash. In the very rare case that it is taken, this is the next free number.
+    /// The number for a hash. In the very rare case that this number is taken, it is the next free
+    /// number.
     fn hashed(&self, hash: u64) -> u64 {
         let mut ino = HASHED | (hash & (HASHED - 1));
         while self.by_ino.contains_key(&ino) {
@@ -596,7 +597,7 @@ mod tests {
     }
 
     #[test]
-    fn unlinked_inode_lives_until_forgotten_and_never_lends_its_number() {
+    fn an_unlinked_inode_stays_until_forgotten_and_its_number_is_not_reused() {
         let mut t = InodeTable::new(THEN);
         let old = t.enter_file(ROOT, b"a", 7, &NOTHING);
         t.reference(old);
@@ -612,7 +613,7 @@ mod tests {
     }
 
     #[test]
-    fn rename_takes_the_inode_along() {
+    fn a_renamed_file_keeps_its_inode() {
         let mut t = InodeTable::new(THEN);
         let a = t.enter_file(ROOT, b"a", 1, &NOTHING);
         let b = t.enter_file(ROOT, b"b", 2, &NOTHING);
@@ -628,7 +629,7 @@ mod tests {
     }
 
     #[test]
-    fn files_with_equal_hashes_are_told_apart() {
+    fn files_with_equal_hashes_are_distinguished() {
         let mut t = InodeTable::new(THEN);
         let inos: Vec<u64> = (0..3u8).map(|n| t.enter_file(ROOT, &[n], 0, &NOTHING)).collect();
         // Pretend that all three names have the hash of the name in the middle.

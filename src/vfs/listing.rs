@@ -1,21 +1,23 @@
 //! Directory snapshots behind the offsets of readdir.
 //!
 //! An offset is the number of a snapshot and an index into it, so it stays valid while entries are
-//! added and removed: entries that were removed are skipped, and new ones appear at the next
-//! reading. A snapshot lives from offset 0 until the reader reaches the end; if there are many, the
-//! one that was unused for the longest time is dropped first. A reader that comes back after that
-//! continues at the same index of a new snapshot.
+//! added and removed: entries that were removed are skipped, and new ones appear the next time that
+//! the directory is read. A snapshot is made when a reader starts at offset 0, and dropped when the
+//! reader reaches the end. If there are too many, the one that was unused for the longest time is
+//! dropped first. A reader that comes back after that continues at the same index of a new
+//! snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::fs::DirId;
 
-/// Snapshots kept at most.
+/// How many snapshots are kept at most.
 const MAX_COUNT: usize = 512;
-/// Bytes in them at most, beside the newest.
+/// How many bytes all snapshots except the newest have at most.
 const MAX_BYTES: usize = 16 << 20;
-/// Keeps offsets positive as the signed `off_t` programs see.
+/// The largest number of a snapshot. It keeps offsets positive, because programs see them as a
+/// signed `off_t`.
 const MAX_NUMBER: u32 = i32::MAX as u32;
 
 /// The names of a directory at one moment.
@@ -60,7 +62,7 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// The position a directory offset stands for; none for the start.
+    /// The position that a directory offset stands for; `None` for the start.
     pub fn decode(offset: u64) -> Option<Self> {
         let number = u32::try_from(offset >> 32).ok().filter(|&n| n != 0)?;
         Some(Self { number, index: offset as u32 })
@@ -77,7 +79,7 @@ struct Kept {
     used: u64,
 }
 
-/// The snapshots being read.
+/// The snapshots that are being read.
 #[derive(Default)]
 pub(super) struct Listings {
     kept: HashMap<u32, Kept>,
@@ -87,7 +89,7 @@ pub(super) struct Listings {
 }
 
 impl Listings {
-    /// Keep a new snapshot of `dir`; its number.
+    /// Keep a new snapshot of `dir`. Returns its number.
     pub fn open(&mut self, dir: DirId, listing: &Arc<Listing>) -> u32 {
         self.last_number = self.last_number % MAX_NUMBER + 1;
         self.put(self.last_number, dir, listing);
@@ -102,7 +104,7 @@ impl Listings {
         Some(Arc::clone(&kept.listing))
     }
 
-    /// Keep a snapshot under a number given out before.
+    /// Keep a snapshot under a number that was given out before.
     pub fn put(&mut self, number: u32, dir: DirId, listing: &Arc<Listing>) {
         self.finish(number);
         while self.kept.len() >= MAX_COUNT || (self.bytes > MAX_BYTES && !self.kept.is_empty()) {
@@ -116,7 +118,7 @@ impl Listings {
         self.kept.insert(number, kept);
     }
 
-    /// The reader of a snapshot came to its end.
+    /// Note that the reader of a snapshot has reached its end.
     pub fn finish(&mut self, number: u32) {
         if let Some(kept) = self.kept.remove(&number) {
             self.bytes -= kept.listing.size();

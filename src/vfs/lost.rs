@@ -2,10 +2,10 @@
 //!
 //! A program that writes through a mapping has no call that could fail, and with a write-back cache
 //! its write(2) has returned long ago: the kernel sends the pages later. If there is no space for
-//! them then, the kernel reports that once for each open file, and continues to show them as if
-//! they were stored. So lost content is remembered here, by inode and range, until the range is
-//! written again or cut off, or until the kernel forgets the inode. Until then, every fsync of the
-//! file fails.
+//! them at that time, the kernel reports this once for each open file, and continues to show the
+//! pages as if they were stored. So lost content is remembered here, by inode and range, until the
+//! range is written again or cut off, or until the kernel forgets the inode. Until then, every
+//! fsync of the file fails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,12 +51,12 @@ impl fmt::Display for Loss {
 struct FileLoss {
     /// Why the last part was lost.
     why: Loss,
-    /// Start and end of each range, in bytes; disjoint.
+    /// Start and end of each range, in bytes. The ranges do not overlap.
     ranges: BTreeMap<u64, u64>,
 }
 
 impl FileLoss {
-    /// The bytes of `from..to` are there again, or are no part of the file any more.
+    /// Note that the bytes of `from..to` were written again, or are not part of the file any more.
     fn clear(&mut self, from: u64, to: u64) {
         let first = self.ranges.range(..from).next_back().map_or(from, |(&start, _)| start);
         let hit: Vec<(u64, u64)> = self.ranges.range(first..to).map(|(&s, &e)| (s, e)).collect();
@@ -75,12 +75,13 @@ impl FileLoss {
     }
 }
 
-/// What was lost, by the number of the inode.
+/// The lost content of each file, by the number of its inode.
 #[derive(Default)]
 pub(super) struct LostContent(NumberMap<u64, FileLoss>);
 
 impl LostContent {
-    /// The bytes of `from..to` are lost. True if they are the first that the file loses.
+    /// Note that the bytes of `from..to` are lost. Returns true if the file had not lost any
+    /// before.
     fn add(&mut self, ino: u64, from: u64, to: u64, why: Loss) -> bool {
         let first = !self.0.contains_key(&ino);
         let empty = || FileLoss { why, ranges: BTreeMap::new() };
@@ -91,7 +92,7 @@ impl LostContent {
         first
     }
 
-    /// The bytes of `from..to` are there again, or are no part of the file any more.
+    /// Note that the bytes of `from..to` were written again, or are not part of the file any more.
     pub fn clear(&mut self, ino: u64, from: u64, to: u64) {
         let Some(file) = self.0.get_mut(&ino) else { return };
         file.clear(from, to);
@@ -100,7 +101,7 @@ impl LostContent {
         }
     }
 
-    /// The kernel has forgotten the inode, and with it the lost content.
+    /// Note that the kernel has forgotten the inode, and the lost content with it.
     pub fn forget(&mut self, ino: u64) {
         self.0.remove(&ino);
     }
@@ -111,8 +112,8 @@ impl LostContent {
 }
 
 impl Volume {
-    /// The kernel sent `len` bytes at `offset`, which it had accepted from a program before, and
-    /// they could not be stored; `e` is the answer to the kernel. This must be called before the
+    /// Note that `len` bytes at `offset` could not be stored. The kernel had accepted them from a
+    /// program before it sent them. `e` is the answer to the kernel; this must be called before the
     /// answer is sent.
     pub fn lose(&self, ino: u64, offset: u64, len: u64, e: &VfsError) {
         let why = Loss::of(e);
@@ -156,7 +157,7 @@ mod tests {
         lost.clear(7, 110, 310);
         assert_eq!(ranges(&lost), [(100, 110), (310, 400)]);
         assert_eq!((lost.of(7), lost.of(8)), (Some(Loss::NoSpace), None));
-        // Truncated to 50 bytes.
+        // The file is truncated to 50 bytes.
         lost.clear(7, 50, u64::MAX);
         assert_eq!(lost.of(7), None);
     }

@@ -13,7 +13,7 @@ use crate::fs::{DirId, Fs, Node};
 /// What a rename does when the new name is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenameMode {
-    /// Replace a file by a file, an empty directory by a directory.
+    /// A file replaces a file, and a directory replaces an empty directory.
     Replace,
     /// Fail.
     NoReplace,
@@ -42,19 +42,20 @@ pub struct DirEntry<'a> {
     pub offset: u64,
     /// The name.
     pub name: &'a [u8],
-    /// The attributes, when asked for. The receiver of an entry with attributes holds a reference
-    /// to the inode.
+    /// The attributes, if they were requested. The receiver of an entry with attributes holds a
+    /// reference to the inode.
     pub attr: Option<Attr>,
-    /// Whether using the entry fails, which a new look-up reports.
+    /// Whether the entry is damaged. A new look-up reports the error.
     pub damaged: bool,
 }
 
 impl Volume {
-    /// The entry of a name; the caller holds a reference then.
+    /// The attributes of the entry with this name. Afterwards, the caller holds a reference to its
+    /// inode.
     pub fn lookup(&self, parent: u64, name: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         if name.len() > self.name_max {
-            // For the core, such a name simply does not exist.
+            // The core would report that such a name does not exist.
             return Err(Error::NameTooLong.into());
         }
         let mut core = self.core();
@@ -62,8 +63,9 @@ impl Volume {
         self.enter(&mut self.inodes.lock(), dir, name, node, &stored)
     }
 
-    /// Make a file, or what `new` says; the caller holds a reference then. The content of a
-    /// symbolic link is its target, that of a device its number.
+    /// Make a file, or another entry whose type is in `new`. Afterwards, the caller holds a
+    /// reference to its inode. The content of a symbolic link is its target, and the content of a
+    /// device is its number.
     pub fn create(&self, parent: u64, name: &[u8], new: &New, content: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         let owner = self.new_owner(parent, new)?;
@@ -90,7 +92,7 @@ impl Volume {
         Ok(attr)
     }
 
-    /// Make a directory; the caller holds a reference then.
+    /// Make a directory. Afterwards, the caller holds a reference to its inode.
     pub fn mkdir(&self, parent: u64, name: &[u8], new: &New) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         let owner = self.new_owner(parent, new)?;
@@ -109,7 +111,7 @@ impl Volume {
         Ok(attr)
     }
 
-    /// Remove a file. Its content lives until the kernel forgets the inode.
+    /// Remove a file. Its content exists until the kernel forgets the inode.
     pub fn unlink(&self, parent: u64, name: &[u8]) -> VfsResult<()> {
         let dir = self.dir(parent)?;
         let mut core = self.core();
@@ -207,7 +209,8 @@ impl Volume {
     }
 
     /// Pass the entries of a directory from `offset` on to `sink`, until it returns true for an
-    /// entry that does not fit any more. With `attributes`, look each up and reference its inode.
+    /// entry that does not fit any more. With `attributes`, look up each entry and reference its
+    /// inode.
     pub fn read_dir(
         &self,
         ino: u64,
@@ -252,7 +255,7 @@ impl Volume {
         Ok(())
     }
 
-    /// Hand out one entry that a look-up found, or failed to.
+    /// Pass one entry to `sink`. `found` is the result of the look-up, which may be an error.
     fn emit(
         &self,
         dir: DirId,
@@ -263,7 +266,7 @@ impl Volume {
         sink: &mut dyn FnMut(&DirEntry<'_>) -> bool,
     ) -> VfsResult<bool> {
         let mut inodes = self.inodes.lock();
-        // A damaged entry is still listed; using it reports the damage.
+        // A damaged entry is still listed. Using it reports the damage.
         let damaged = found.is_err();
         let (node, stored) = found.unwrap_or((Node::File { size: 0 }, Stored::default()));
         if attributes {
@@ -286,7 +289,8 @@ impl Volume {
         Ok(sink(&DirEntry { ino, mode, offset, name, attr: None, damaged: false }))
     }
 
-    /// The snapshot an offset belongs to, and the place in it; a new one at the start.
+    /// The snapshot that an offset belongs to, and the position in it. At the start, this is a new
+    /// snapshot.
     fn snapshot(
         &self,
         core: &mut Fs,
@@ -325,7 +329,7 @@ impl Volume {
         }
     }
 
-    /// Enter what a look-up found into the inode table and reference it.
+    /// Add the inode of an entry that a look-up found to the inode table, and reference it.
     fn enter(
         &self,
         inodes: &mut InodeTable,
@@ -347,7 +351,7 @@ impl Volume {
     }
 }
 
-/// Write the content of a file just made.
+/// Write the content of a file that was just made.
 fn fill(core: &mut Fs, dir: DirId, name: &[u8], content: &[u8]) -> Result<()> {
     let file = core.open_file(dir, name)?;
     let written = core.write(file, 0, content);

@@ -21,17 +21,17 @@ pub struct Condition {
     pub block_size: u32,
     /// The convention by which user attributes are used, if any.
     pub attrs: Option<String>,
-    /// The filesystem; none while it is busy, as with a flush.
+    /// The filesystem; `None` while it is busy, for example with a flush.
     pub filesystem: Option<Filesystem>,
     /// How long a flush has been running, in seconds.
     pub flushing: Option<f64>,
-    /// How long the oldest change has not been in the image, in seconds.
+    /// How long the oldest unwritten change has waited, in seconds.
     pub dirty_since: Option<f64>,
     /// The inodes.
     pub inodes: InodeCache,
 }
 
-/// What the filesystem knows at once.
+/// Facts about the filesystem that are known without I/O.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Filesystem {
@@ -41,7 +41,7 @@ pub struct Filesystem {
     pub block_count: u32,
     /// Bytes that commits are aligned to.
     pub prog_size: u32,
-    /// Largest file kept in its directory, in bytes.
+    /// Largest inline file, in bytes.
     pub inline_max: u32,
     /// Blocks in use.
     pub blocks_used: u32,
@@ -59,18 +59,18 @@ pub struct Filesystem {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct InodeCache {
-    /// Those the kernel knows, or that have times of their own.
+    /// Inodes that the kernel knows, or whose changed times are kept.
     pub known: u64,
     /// Files with their block list in memory.
     pub open_files: u64,
-    /// How often a file was needed and open.
+    /// How often a needed file was open.
     pub hits: u64,
-    /// How often it had to be looked up.
+    /// How often a needed file had to be looked up.
     pub misses: u64,
 }
 
 impl Filesystem {
-    /// What `fs` knows at once.
+    /// The facts about `fs`.
     pub fn of(fs: &Fs) -> Self {
         let superblock = fs.superblock();
         let usage = fs.usage_so_far();
@@ -93,7 +93,7 @@ fn disk_version(superblock: &Superblock) -> String {
 }
 
 impl Volume {
-    /// The state of the volume, and why it became read-only, if it did so by itself. Nothing is
+    /// The state of the volume, and why it became read-only, if nobody requested that. Nothing is
     /// read or written for this.
     pub fn condition(&self) -> (Condition, Option<String>) {
         let core = self.core.try_lock().or_else(|| {

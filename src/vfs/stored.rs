@@ -21,12 +21,12 @@ impl Volume {
         self.rounded(time::now())
     }
 
-    /// A time as it will be read again.
+    /// A time with the precision with which it is stored.
     pub(super) fn rounded(&self, time: i64) -> i64 {
         self.codec.as_ref().map_or(time, |codec| codec.rounded(time))
     }
 
-    /// What `name` in `dir` stands for, and what is stored of it.
+    /// What `name` in `dir` refers to, and its stored metadata.
     pub(super) fn look(&self, core: &mut Fs, dir: DirId, name: &[u8]) -> Result<(Node, Stored)> {
         let Some(codec) = &self.codec else {
             return Ok((core.lookup(dir, name)?, Stored::default()));
@@ -42,7 +42,7 @@ impl Volume {
         Ok((node, stored))
     }
 
-    /// Give the root directory what is stored of it.
+    /// Give the root directory its stored metadata.
     pub(super) fn load_root(&self) {
         let Some(codec) = &self.codec else { return };
         let mut core = self.core();
@@ -90,8 +90,8 @@ impl Volume {
         self.codec.as_ref().is_some_and(|codec| codec.convention().special_files)
     }
 
-    /// Owner and mode that a new entry in `parent` gets. If the image cannot store them, only a
-    /// mode that differs from that of the mount is remembered.
+    /// Owner and mode of a new entry in `parent`. If the image cannot store them, only a mode that
+    /// differs from the mode of the mount is kept.
     pub(super) fn new_owner(&self, parent: u64, new: &New) -> VfsResult<Option<Owner>> {
         let kind = new.mode & libc::S_IFMT;
         if !matches!(kind, libc::S_IFREG | libc::S_IFDIR) && !self.has_special_files() {
@@ -130,9 +130,9 @@ impl Volume {
         codec.initial(&Meta { birth: Some(now), ..meta(&Times::all(now), owner) }, target)
     }
 
-    /// Put what changed of an inode into its entry, after an operation that changed it. If there is
-    /// no space for the times, the operation does not fail: they stay in memory, and the next
-    /// change tries again.
+    /// Put the changed metadata of an inode into its entry, after an operation that changed it. If
+    /// there is no space for the times, the operation does not fail: they stay in memory, and the
+    /// next change tries again.
     pub(super) fn store(&self, core: &mut Fs, ino: u64) {
         if self.codec.is_none() {
             return;
@@ -146,7 +146,7 @@ impl Volume {
         }
     }
 
-    /// Put these times and this owner into the entry of an inode, as far as it has a place for
+    /// Put these times and this owner into the entry of an inode, as far as the image can store
     /// them.
     pub(super) fn store_as(
         &self,
@@ -168,7 +168,7 @@ impl Volume {
         changes.iter().try_for_each(|(ty, data)| core.set_attr(at, *ty, data))
     }
 
-    /// Where the entry of an inode is, while it has one.
+    /// Where the entry of an inode is, if it still has one.
     pub(super) fn entry(&self, ino: u64) -> Option<Entry> {
         self.inodes.lock().get(ino)?.entry()
     }

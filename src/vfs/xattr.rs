@@ -1,9 +1,9 @@
-//! Extended attributes: `user.littlefs.0xNN` is the user attribute of type NN. If the image stores
-//! everything that a Linux filesystem stores, any other `user.` name works as well; these are all
-//! in one user attribute.
+//! Extended attributes: `user.littlefs.0xNN` is the user attribute of type NN. If the convention of
+//! the image stores everything that a Linux filesystem stores, any other `user.` name works as
+//! well. All of these attributes are in one user attribute.
 //!
-//! If the device keeps savepoints, setting `user.littlefs.savepoint` on the root makes one of that
-//! name; the value is the name of the last one.
+//! If the device keeps savepoints, setting `user.littlefs.savepoint` on the root makes a savepoint.
+//! The value is the name of the new savepoint, and reading it returns the name of the last one.
 //!
 //! ```text
 //! type 'X' (0x58), repeated:
@@ -22,42 +22,43 @@ use crate::fs::Fs;
 const PAIRS: u8 = b'X';
 const USER: &[u8] = b"user.";
 const RAW: &[u8] = b"littlefs.0x";
-/// What makes savepoints.
+/// The attribute that makes savepoints.
 const SAVEPOINT: &[u8] = b"user.littlefs.savepoint";
 
-/// Whether setting makes an attribute, replaces one, or either.
+/// Whether setting an attribute may create it, replace it, or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetMode {
-    /// Either.
+    /// Both.
     Any,
-    /// Fail if it is there.
+    /// Create it. Fail if it exists.
     Create,
-    /// Fail if it is not there.
+    /// Replace it. Fail if it does not exist.
     Replace,
 }
 
-/// What an extended attribute's name stands for.
+/// What the name of an extended attribute stands for.
 enum Name<'a> {
-    /// A user attribute as it is.
+    /// The user attribute of this type.
     Raw(u8),
-    /// A name among [`PAIRS`].
+    /// A name in the user attribute [`PAIRS`].
     Pair(&'a [u8]),
 }
 
 type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 impl Volume {
-    /// Whether there are extended attributes at all.
+    /// Whether user attributes are shown as extended attributes.
     pub fn has_xattrs(&self) -> bool {
         self.options.user_xattr
     }
 
-    /// Whether any attribute can be set: without extended attributes, only the one for savepoints.
+    /// Whether any extended attribute can be set. Without [`Self::has_xattrs`], this is only the
+    /// one for savepoints.
     pub fn takes_xattrs(&self) -> bool {
         self.has_xattrs() || self.savepoints.get().is_some()
     }
 
-    /// Whether an attribute is not one of the image's: it stands for the savepoints.
+    /// Whether an attribute stands for the savepoints, and is not in the image.
     pub fn is_savepoint(&self, ino: u64, name: &[u8]) -> bool {
         ino == ROOT_INO && name == SAVEPOINT && self.savepoints.get().is_some()
     }
@@ -72,7 +73,7 @@ impl Volume {
             SetMode::Replace if !there => return Err(Error::NoAttr.into()),
             _ => {}
         }
-        // with the core locked, so that no change comes between
+        // with the core locked, so that no change comes between the flush and the savepoint
         let mut core = self.core();
         self.flush_core(&mut core)?;
         savepoints.save(name)
