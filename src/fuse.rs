@@ -1,29 +1,33 @@
-//! Mounting images with FUSE: [`MountOptions::mount`] serves one until [`Mounted::finish`].
+//! Mounting images with FUSE: [`MountOptions::mount`] mounts an image and serves it until
+//! [`Mounted::finish`].
 //!
 //! | file | what is there |
 //! |---|---|
 //! | `options`, `prepared`, `failure` | how to mount, the open image, and why it cannot be mounted |
-//! | `mounted` | the life of a mount, from the first request to the last flush |
-//! | `session`, `fusermount` | mount(2), by ourselves or through a helper |
-//! | `serving`, `gate`, `errno`, `invalidate` | the way of a request to the volume and back |
-//! | `status` | what a mount tells about itself |
+//! | `mounted` | a mount, from the first request to the last flush |
+//! | `session`, `fusermount` | mounting, with mount(2) or through `fusermount3` |
+//! | `serving`, `gate`, `errno`, `invalidate` | how a request reaches the volume, and how its answer comes back |
+//! | `status` | what a mount reports about itself |
 //! | `daemon`, `aside` | the processes behind mounts, seen from outside |
 //!
 //! This file translates FUSE requests to volume calls, and results to replies. It has no behaviour
 //! of its own: each method converts, calls and replies.
 //!
-//! Because nobody else changes the image, the kernel may do these things on its own: it keeps
-//! entries, missing entries, attributes and pages until it changes them itself, and it opens and
-//! closes files without asking (`open`, `opendir`, `flush`, `create` answer ENOSYS once, then the
-//! kernel makes a file with MKNOD and stops asking). `lseek` answers ENOSYS, too: the kernel's own
-//! SEEK_DATA and SEEK_HOLE know files without holes, and sizes that we do not yet.
+//! Nobody else changes the image. So the kernel may keep entries, missing entries, attributes and
+//! pages until it changes them itself, and may open and close files without a request: `open`,
+//! `opendir`, `flush` and `create` answer ENOSYS once, and then the kernel does not send them any
+//! more, and makes files with MKNOD. `lseek` answers ENOSYS, too, because the kernel can answer
+//! SEEK_DATA and SEEK_HOLE itself: files have no holes, and only the kernel knows the size after
+//! writes that it still holds back.
 //!
-//! Set-id bits are cleared here when somebody changes a file (FUSE_HANDLE_KILLPRIV_V2). Otherwise
-//! the kernel would ask for an extended attribute before every write. The kernel says with a write
-//! whether its caller may keep them; if fuser does not pass that on, only root may.
+//! Set-id bits are cleared here when somebody changes a file (FUSE_HANDLE_KILLPRIV_V2). Otherwise,
+//! the kernel would request an extended attribute before every write. With each write, the kernel
+//! says whether the caller may keep the bits. Where fuser does not pass this on, only root may keep
+//! them.
 //!
-//! FUSE_ASYNC_DIO is not requested. With it, the kernel does not drop the pages of an asynchronous
-//! direct write at its end. If others read the range in the meantime, they would see old content.
+//! FUSE_ASYNC_DIO is not requested. With it, the kernel does not drop the cached pages of the range
+//! when an asynchronous direct write ends. If somebody had read the range during the write, the
+//! cache would still show the old content.
 
 #[cfg(feature = "cli")]
 mod aside;
@@ -86,29 +90,30 @@ pub(crate) use {
     session::{DEVICE, KernelMount, MountRequest, Session, mount, open_device, serve},
 };
 
-/// How long the kernel may keep the answers: practically for ever.
+/// How long the kernel may keep answers: practically for ever.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Largest write request, in bytes.
 const MAX_WRITE: u32 = 1 << 20;
 thread_local! {
-    /// The buffer that a thread reads into. It grows to the size of the largest read.
+    /// The buffer into which a thread reads. It grows to the size of the largest read.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The adapter; a thin handle on the volume.
+/// The adapter from FUSE to the volume.
 struct Adapter {
     server: Server,
-    /// What `status` says about the mount.
+    /// Facts about the mount that `status` reports.
     about: About,
-    /// Whether the mount was made writable after it was mounted read-only.
+    /// Whether the mount was made writable after it had been mounted read-only.
     writes: AtomicBool,
     /// Whether the kernel may gather writes.
     writeback: bool,
-    /// Inode numbers are not reused during a mount, but another mount gives the same numbers to
-    /// other files. A file handle (open_by_handle_at(2)) must not lead to these, so each mount has
-    /// its own generation of numbers.
+    /// The generation of the inode numbers. Numbers are not reused during a mount, but the next
+    /// mount may give the same number to another file. A file handle (open_by_handle_at(2)) of one
+    /// mount must not lead to a file of the next, so each mount has its own generation.
     generation: Generation,
-    /// Ranges that the kernel must forget, because it shows content that could not be stored.
+    /// Receives ranges that the kernel must forget, because it shows content there that could not
+    /// be stored.
     stale: Sender<Stale>,
     /// Tells the session that the adapter is dropped. This is the last field, so it is dropped
     /// after the volume.
@@ -116,7 +121,7 @@ struct Adapter {
 }
 
 impl Adapter {
-    /// Make the mount writable. Only root may request this, because only root may have the kernel
+    /// Make the mount writable. Only root may request this, because only root may make the kernel
     /// remount it.
     fn become_writable(&self, req: &Request, reply: ReplyIoctl) {
         if req.uid() != 0 {
@@ -144,7 +149,7 @@ impl Filesystem for Adapter {
         if self.writeback {
             wanted |= InitFlags::FUSE_WRITEBACK_CACHE;
         }
-        // An older kernel works without capabilities that it does not know, only more slowly.
+        // An older kernel works without the capabilities that it does not know, but more slowly.
         if let Err(unsupported) = config.add_capabilities(wanted) {
             log::debug!("not supported by this kernel: {unsupported:?}");
             let _ = config.add_capabilities(wanted & !unsupported);
@@ -157,7 +162,8 @@ impl Filesystem for Adapter {
         self.server.serve(req, Operation::Lookup, reply, |volume, reply| {
             match volume.lookup(parent.0, name.as_bytes()) {
                 Err(VfsError::Core(Error::NotFound)) => {
-                    // An entry without a number tells the kernel to remember that there is none.
+                    // An entry with inode number 0 tells the kernel to remember that the entry does
+                    // not exist.
                     reply.entry(&FOREVER, &missing(), self.generation);
                 }
                 result => self.entry(volume, result, reply),
@@ -434,7 +440,7 @@ impl Filesystem for Adapter {
                 let ttl = if e.damaged { Duration::ZERO } else { FOREVER };
                 let attr = match &e.attr {
                     Some(attr) => file_attr(attr),
-                    // Of `.` and `..`, the kernel uses only the number and the type.
+                    // The kernel uses only the number and the type of `.` and `..`.
                     None => FileAttr { ino: INodeNo(e.ino), kind: kind(e.mode), ..missing() },
                 };
                 let name = OsStr::from_bytes(e.name);
@@ -486,8 +492,8 @@ impl Filesystem for Adapter {
             _ => SetMode::Any,
         };
         self.server.serve(req, Operation::SetXattr, reply, |volume, reply| {
-            // After ENOSYS, the kernel does not ask again; it remembers that for each call
-            // separately.
+            // After ENOSYS, the kernel does not send this request again. It remembers this for each
+            // kind of request separately.
             if !volume.takes_xattrs() {
                 return reply.error(Errno::ENOSYS);
             }
@@ -680,7 +686,7 @@ fn new(req: &Request, mode: u32, rdev: u32) -> New {
     New { mode, rdev, uid: req.uid(), gid: req.gid() }
 }
 
-/// Whether the caller may keep set-id bits if the kernel does not tell: only root may.
+/// Whether the caller may keep set-id bits if the kernel does not say so: only root may.
 fn set_ids_by(req: &Request) -> SetIds {
     if req.uid() == 0 { SetIds::Keep } else { SetIds::Clear }
 }

@@ -1,6 +1,6 @@
 //! Calls that may wait for a daemon that never answers are made in a separate process. Such a
-//! process can be left behind; a thread could not, because the kernel lets no process end while one
-//! of its threads waits for the answer to a request that the daemon has already read.
+//! process can be left behind. A thread cannot: the kernel does not let a process end while one of
+//! its threads waits for the answer to a request that the daemon has already read.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -9,13 +9,13 @@ use std::time::Duration;
 use super::daemon::{self, Daemon};
 use crate::sys;
 
-/// Run `work`, which asks a daemon, in a separate process, and wait as long as one of `daemons`
-/// makes progress, and for `patience` after the last progress. Returns the result of `work`, or
-/// `None` if it was given up. The text that `work` returns must be short. This must be called while
-/// there is only one thread; `work` must not use open files.
+/// Run `work`, which sends requests to a daemon, in a separate process. Wait as long as one of
+/// `daemons` makes progress, and for `patience` after the last progress. Returns the result of
+/// `work`, or `None` after that time. The text that `work` returns must be short. This must be
+/// called while there is only one thread, and `work` must not use open files.
 ///
 /// # Errors
-/// What `work` says, or the system.
+/// The error of `work`, or of the system.
 pub fn do_aside(
     daemons: &[Daemon],
     patience: Duration,

@@ -1,18 +1,18 @@
-//! The processes behind a mount, seen from outside: this finds them, watches them and waits for
-//! them, without asking them anything.
+//! The processes that serve a mount, as other processes see them: this finds them, watches them and
+//! waits for them, without sending them a request.
 //!
-//! A daemon is found by the connection that its descriptor of /dev/fuse serves, which the kernel
-//! tells in `/proc/PID/fdinfo/FD`. Nothing that the mount or its daemon says about itself is
+//! A daemon is found by the connection that its descriptor of /dev/fuse serves. The kernel shows
+//! this in `/proc/PID/fdinfo/FD`. Nothing that the mount or its daemon says about itself is
 //! trusted.
 //!
 //! A daemon that has been told to end may need time, because its last flush may write to a slow
 //! card. So the caller waits as long as the daemon makes progress. Progress is any change in
 //!
 //! - the processor time it has used (`/proc/PID/stat`),
-//! - what it has read and written (`/proc/PID/io`),
-//! - while one of its threads waits for storage (state D): the requests that the disks which hold
-//!   its open files have completed (`/sys/dev/block/*/stat`), because a single fdatasync(2) may
-//!   take minutes.
+//! - the bytes that it has read and written (`/proc/PID/io`),
+//! - the requests that have been completed by the disks which hold its open files
+//!   (`/sys/dev/block/*/stat`). They count only while one of its threads waits for storage (state
+//!   D): a single fdatasync(2) may take minutes.
 //!
 //! A process that is stopped, hangs in a lock, or waits for a server that is gone shows none of
 //! these.
@@ -42,16 +42,16 @@ pub struct Daemon {
     process: File,
     /// The number of its descriptor of the FUSE device.
     device: i32,
-    /// The connection, unless the kernel does not tell.
+    /// The connection; `None` if the kernel does not show it.
     connection: Option<u64>,
     /// Whether it belongs to root or to the user of this process.
     is_trusted: bool,
 }
 
 impl Daemon {
-    /// The processes that serve the filesystem with this device number (as [`connection_of`] has
-    /// it), as far as this process can see them: not those in other containers, and ordinary users
-    /// do not see those of other users.
+    /// The processes that serve the filesystem with this device number (in the form of
+    /// [`connection_of`]), as far as this process can see them. It does not see processes in other
+    /// containers, and ordinary users do not see those of other users.
     pub fn serving(connection: u64) -> Vec<Self> {
         let own = processes().filter(|&pid| pid.cast_unsigned() != std::process::id());
         let mut daemons: Vec<Self> =
@@ -69,8 +69,8 @@ impl Daemon {
         daemons
     }
 
-    /// The process that the mount names as its daemon, for kernels that do not show connections. It
-    /// is accepted if it has the FUSE device open.
+    /// The process `pid`, which the mount names as its daemon. This is for kernels that do not show
+    /// connections. It is accepted if it has the FUSE device open.
     pub fn named(pid: i32) -> Option<Self> {
         is_proc_ours().then(|| Self::open(pid, None)).flatten()
     }
@@ -86,8 +86,8 @@ impl Daemon {
         Some(Self { pid, name, process, device, connection, is_trusted })
     }
 
-    /// Whether its filesystem still exists because another mount keeps it; `None` if that cannot be
-    /// found out.
+    /// Whether its filesystem still exists, because another mount of it is left. `None` if that
+    /// cannot be found out.
     pub fn is_connected(&self) -> Option<bool> {
         let device = sys::take_descriptor(self.pid, self.device).ok()?;
         // A daemon that is about to end may have closed the descriptor, and its number may belong
@@ -97,7 +97,7 @@ impl Daemon {
         is_device.then(|| !sys::is_disconnected(device.as_fd()))
     }
 
-    /// Whether it has the file open that has this `sys::identity`.
+    /// Whether it has the file with this `sys::identity` open.
     pub fn has_open(&self, file: (u64, u64)) -> bool {
         descriptors(self.pid).any(|fd| {
             sys::identity(&Path::new("/proc").join(format!("{}/fd/{fd}", self.pid)))
@@ -119,7 +119,7 @@ impl Daemon {
         wait_for(self.process.as_fd(), std::slice::from_ref(self), patience)
     }
 
-    /// Whether it was stopped, as by SIGSTOP or a debugger.
+    /// Whether it is stopped, for example by SIGSTOP or a debugger.
     pub fn is_stopped(&self) -> bool {
         fs::read_to_string(format!("/proc/{}/stat", self.pid))
             .is_ok_and(|stat| matches!(stat_fields(&stat).next(), Some("T" | "t")))
@@ -133,7 +133,7 @@ pub fn wait_for(fd: BorrowedFd<'_>, daemons: &[Daemon], patience: Duration) -> b
     let end = (daemons.iter().any(|daemon| !daemon.is_trusted))
         .then(|| Instant::now() + patience * OTHERS_SHARE);
     let mut since = Instant::now();
-    // Usually this is over before there is any progress to watch.
+    // Usually the wait is over before there is any progress to watch.
     if sys::is_readable_within(fd, INTERVAL.min(patience)) {
         return true;
     }
@@ -154,7 +154,8 @@ pub fn wait_for(fd: BorrowedFd<'_>, daemons: &[Daemon], patience: Duration) -> b
     }
 }
 
-/// What a process has done so far; see the module. A number that cannot be read does not change.
+/// The work that a process has done so far; see the module. A number that cannot be read counts as
+/// unchanged.
 #[derive(PartialEq, Eq)]
 struct Work {
     ticks: u64,
@@ -182,7 +183,7 @@ fn stat_fields(stat: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The user as which a process acts. The owner of its directory in /proc is not used, because a
-/// process can make that appear as root.
+/// process can make root appear there.
 fn effective_uid(pid: i32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     value_of(&status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
@@ -195,7 +196,8 @@ fn waits_for_storage(pid: i32) -> bool {
     })
 }
 
-/// Requests completed by the disks that hold the open files of a process, and by those it has open.
+/// How many requests were completed by the disks that hold the open files of a process, and by the
+/// disks that it has open itself.
 fn storage_work(pid: i32) -> u64 {
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     let mounts: HashMap<&str, Vec<&str>> = table
@@ -239,13 +241,14 @@ pub fn connection_of(major: u64, minor: u64) -> u64 {
     major << 20 | minor
 }
 
-/// The number of a process's descriptor of the FUSE device that serves `connection`, or any.
+/// The number of a descriptor of the FUSE device in a process. If `connection` is given, the
+/// descriptor serves it.
 fn device_of(pid: i32, connection: Option<u64>) -> Option<i32> {
     descriptors(pid).find(|&fd| serves(pid, fd, connection))
 }
 
-/// Whether a descriptor of a process is of the FUSE device, and serves `connection`, if one is
-/// given.
+/// Whether a descriptor of a process refers to the FUSE device. If `connection` is given, it must
+/// also serve it.
 fn serves(pid: i32, fd: i32, connection: Option<u64>) -> bool {
     // In another mount namespace, the path may differ, but the name is the same.
     let is_fuse = fs::read_link(format!("/proc/{pid}/fd/{fd}"))
@@ -262,14 +265,14 @@ fn value_of<'a>(info: &'a str, key: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(key)).map(str::trim)
 }
 
-/// The processes in /proc, if /proc has the process numbers of this process's own namespace.
+/// The processes in /proc, if /proc shows the PID namespace of this process.
 fn processes() -> impl Iterator<Item = i32> {
     let shown = is_proc_ours().then(|| numbers("/proc"));
     shown.into_iter().flatten()
 }
 
-/// Whether /proc has the numbers of this process's own pid namespace: after 'umount -N' it may have
-/// those of another one.
+/// Whether /proc shows the PID namespace of this process. After 'umount -N', it may show another
+/// one.
 fn is_proc_ours() -> bool {
     fs::read_link("/proc/self")
         .is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))
@@ -293,7 +296,7 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_millis(400);
 
-    /// A process as if it were the daemon of something. It ends with the test.
+    /// A process that stands for a daemon. It ends with the test.
     struct Process(Child);
 
     impl Process {
@@ -327,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_nothing_is_given_up() {
+    fn an_idle_daemon_is_given_up() {
         let (_process, daemon) = Process::new("read line");
         let (ended, took) = waited(&daemon);
         assert!(!ended && took >= PATIENCE, "{took:?}");
@@ -339,8 +342,8 @@ mod tests {
     }
 
     #[test]
-    fn what_works_is_waited_for_until_it_has_ended() {
-        // It writes now and then, or computes, for longer than the patience, then ends.
+    fn a_working_daemon_is_awaited_until_it_ends() {
+        // It writes now and then, or computes, for longer than the patience. Then it ends.
         for work in [
             "for i in 1 2 3 4 5 6 7 8; do sleep 0.1; echo >/dev/null; done",
             "i=0; while [ $i -lt 1000000 ]; do i=$((i + 1)); done",
@@ -351,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_of_another_user_cannot_keep_us_for_ever() {
+    fn a_daemon_of_another_user_is_not_awaited_for_ever() {
         let (_process, mut daemon) = Process::new("while :; do :; done");
         daemon.is_trusted = false;
         let (ended, took) = waited(&daemon);

@@ -33,7 +33,7 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
         Error::NoSpace => Errno::ENOSPC,
         Error::MapUnfinished => Errno::EAGAIN,
         Error::FileTooLarge => Errno::EFBIG,
-        // as xattr(7) says for a value that does not fit into the filesystem
+        // the errno that xattr(7) gives for a value that does not fit into the filesystem
         Error::AttrTooLarge => Errno::ENOSPC,
         Error::NoAttr => Errno::ENODATA,
         Error::Closed => Errno::EBADF,
@@ -43,8 +43,8 @@ fn core_errno(e: &Error) -> (log::Level, Errno) {
             return (log::Level::Error, Errno::EIO);
         }
         Error::Io(io) => {
-            // A full host disk gets its own errno; everything else is a failing device. EFBIG is
-            // about the image file, not about the file in the image, so the program gets ENOSPC.
+            // A full host disk gets its own errno; everything else is a failing device. EFBIG
+            // concerns the image file, not the file in the image, so the program gets ENOSPC.
             let errno = match io.source.raw_os_error() {
                 Some(libc::ENOSPC | libc::EFBIG) => Errno::ENOSPC,
                 Some(libc::EDQUOT) => Errno::EDQUOT,

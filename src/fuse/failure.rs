@@ -1,4 +1,4 @@
-//! Why an image cannot be mounted, for people.
+//! Why an image cannot be mounted, in words.
 
 use std::fmt;
 use std::io;
@@ -20,7 +20,7 @@ pub enum MountError {
         /// What is wrong with it.
         error: Error,
     },
-    /// The attributes of the convention that was asked for are larger than the image allows.
+    /// The attributes of the requested convention are larger than the image allows.
     Attributes {
         /// The image.
         image: PathBuf,

@@ -1,9 +1,9 @@
-//! Mounting and unmounting through `fusermount3`, which has the right that ordinary users do not
-//! have.
+//! Mounting and unmounting through `fusermount3`, which has the right to do this. Ordinary users do
+//! not have it.
 //!
-//! It mounts, and sends the descriptor of the FUSE device over a socket, whose number is in its
-//! environment. It needs a path to mount on. The path is "." in the directory that was opened,
-//! because that cannot lead elsewhere.
+//! It mounts the filesystem, and sends the descriptor of the FUSE device over a socket. An
+//! environment variable tells it the number of the socket. It needs a path to mount on. It gets
+//! ".", and runs in the directory that was opened, because this path cannot lead elsewhere.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -31,7 +31,7 @@ const SOCKET_VARIABLE: &str = "_FUSE_COMMFD";
 /// Unmount directly if this process has the right, otherwise through `fusermount3`.
 ///
 /// # Errors
-/// The system's, or what `fusermount3` said.
+/// The error of the system, or the message of `fusermount3`.
 pub fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
     match sys::unmount(mountpoint, how) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
@@ -54,7 +54,7 @@ pub fn unmount(mountpoint: &Path, how: Unmount) -> io::Result<()> {
 /// starts that runs programs, because these would inherit the socket.
 ///
 /// # Errors
-/// The system's, or what `fusermount3` said.
+/// The error of the system, or the message of `fusermount3`.
 pub fn mount(request: &MountRequest<'_>) -> io::Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()?;
     let program = env::var_os(PROGRAM_VARIABLE).unwrap_or_else(|| PROGRAM.into());

@@ -1,10 +1,10 @@
 //! Which thread reads requests from the kernel, and how eagerly.
 //!
-//! One of the event loops is the leader: it reads a request, answers it, and polls for the next one
-//! for a moment before it sleeps in the read, because waking a thread costs several times what most
-//! requests cost. The others are parked, so a request wakes only the leader. Before the leader
-//! waits for something itself, it passes the lead on. If all processors are busy with other work,
-//! it does not poll ([`Load`]).
+//! One of the event loops is the leader. It reads a request, answers it, and polls for the next one
+//! for a moment before it sleeps in the read: waking a thread takes several times as long as most
+//! requests. The others are parked, so a request wakes only the leader. Before the leader waits for
+//! something itself, it passes the lead on. If all processors are busy with other work, it does not
+//! poll ([`Load`]).
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,8 +23,8 @@ const MISSES_MAX: u32 = 4;
 
 #[derive(Default)]
 struct State {
-    /// Loops that have not served a request yet. The gate does not learn of their end, so as long
-    /// as there are any, no loop is parked.
+    /// Loops that have not served a request yet. The gate does not notice when such a loop ends, so
+    /// no loop is parked while there are any.
     fresh: usize,
     /// Loops that are in the read, or about to enter it.
     reading: usize,
@@ -32,7 +32,7 @@ struct State {
     looking: usize,
     /// Loops that are parked here.
     parked: usize,
-    /// Parked loops that were told to read, and have not noticed yet.
+    /// Parked loops that were told to read, and have not started yet.
     called: usize,
     /// Polls without a request since the last successful one.
     misses: u32,
@@ -154,7 +154,7 @@ impl Gate {
         state.called = state.called.saturating_sub(1);
     }
 
-    /// Poll for the next request; return whether there is one, and when the polling ended. Other
+    /// Poll for the next request. Returns whether there is one, and when the polling ended. Other
     /// threads can use the processor in the meantime.
     fn look(&self) -> (bool, Instant) {
         let start = Instant::now();
@@ -217,7 +217,7 @@ mod tests {
                     answered.recv().expect("answer");
                 }
             }
-            // parked loops hear of the end, too
+            // parked loops notice the end, too
             drop(kernel);
             for l in loops {
                 l.join().expect("loop ends");
@@ -242,7 +242,7 @@ mod tests {
                 answers.send(n).expect("send");
             }
         });
-        // all but one are parked by now, or will be
+        // all loops except one are parked by now, or will be
         for n in [0, 0, 0, 0, 0, 0, 0, 0] {
             kernel.write_all(&[n]).expect("write");
             assert_eq!(answered.recv().expect("answer"), 0);
@@ -270,7 +270,7 @@ mod tests {
                 answers.send(n).expect("send");
             }
         });
-        // once every loop has had a request
+        // after every loop has had a request
         let parked = (0..100_000).any(|_| {
             kernel.write_all(&[0]).expect("write");
             answered.recv().expect("answer");

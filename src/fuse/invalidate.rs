@@ -17,9 +17,9 @@ pub(super) struct Stale {
 
 /// Tell the kernel to forget each range that is received, until there is no sender any more.
 ///
-/// The kernel waits for pages that are being written, and writes dirty pages of the range itself.
-/// So it may need answers from this filesystem before the call returns. Therefore this runs in a
-/// thread of its own: a thread that serves requests would wait for itself.
+/// During the call, the kernel waits for pages that are being written, and first writes dirty pages
+/// of the range. So it may need answers from this filesystem before the call returns. Therefore
+/// this runs in a thread of its own: a thread that serves requests would wait for itself.
 ///
 /// # Errors
 /// When no thread can be started.

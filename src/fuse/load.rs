@@ -1,11 +1,11 @@
-//! Whether the machine has a processor to spare.
+//! Whether the machine has an idle processor.
 //!
-//! While the daemon looks for the next request, it keeps a processor busy. This pays only if that
-//! processor would be idle otherwise: then the caller runs on another one, and waking a thread on
-//! an idle processor takes long. If all processors have other work, the daemon takes time from its
-//! callers, and sleeping is twice as fast, provided that daemon and caller share a processor: then
-//! the one runs when the other sleeps, and neither waits for other work. So the daemon follows its
-//! caller to its processor.
+//! While the daemon polls for the next request, it keeps a processor busy. This is faster only if
+//! that processor would be idle otherwise: the caller then runs on another one, and waking a thread
+//! on an idle processor takes long. If all processors have other work, polling takes time from the
+//! callers. Then sleeping is twice as fast, if daemon and caller share a processor: one runs when
+//! the other sleeps, and neither waits for other work. So in that case, the daemon moves to the
+//! processor of its caller.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,16 +17,17 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity}
 
 use crate::sys;
 
-/// The kernel is asked once for this many requests.
+/// The kernel is asked for its load once in this many requests.
 const INTERVAL: u32 = 64;
-/// How many answers of the kernel count, roughly: the average moves towards each by this part.
+/// Roughly how many answers of the kernel count: each one moves the average by one part in this
+/// many.
 const ANSWERS: u32 = 16;
-/// The unit of the average is this part of a thread.
+/// The average has this many units for each thread.
 const SCALE: u32 = 1024;
 /// How many callers are remembered.
 const CALLERS: usize = 8;
 
-/// What the kernel has said so far.
+/// The answers of the kernel so far.
 #[derive(Default)]
 struct Samples {
     /// The average number of threads that wanted to run while a request was served.
@@ -45,8 +46,8 @@ impl Samples {
         self.callers.push_back(caller);
     }
 
-    /// The average without the callers, except for the one that waits. They, too, wait for this daemon
-    /// most of the time, so they do not fill the processors.
+    /// The average without all callers except one, the one that waits now. The others, too, wait
+    /// for this daemon most of the time, so they do not fill the processors.
     fn average_of_others(&self) -> u32 {
         let distinct = self.callers.iter().enumerate();
         let distinct =
@@ -74,7 +75,7 @@ pub(super) struct Load {
 
 impl Load {
     pub fn new() -> Self {
-        // on a single processor, the caller has to sleep while this daemon looks
+        // on a single processor, the caller cannot run while this daemon polls
         let is_alone = sched_getaffinity(None).is_ok_and(|allowed| allowed.count() == 1);
         let processors = if is_alone { 1 } else { sys::processors() };
         Self::of(File::open("/proc/loadavg").ok(), processors)
@@ -83,7 +84,7 @@ impl Load {
     fn of(loadavg: Option<File>, processors: u32) -> Self {
         Self {
             loadavg,
-            // a busy thread may pause for a moment when the kernel is asked
+            // a busy thread may pause at the moment when the kernel is asked
             limit: processors.saturating_mul(SCALE) - SCALE / 8,
             requests: AtomicU32::new(0),
             samples: Mutex::default(),
@@ -117,11 +118,12 @@ impl Load {
         self.is_full.load(Ordering::Relaxed)
     }
 
-    /// How many threads of the machine run or could run now. `None` if the kernel does not say.
+    /// How many threads of the machine run or are ready to run now. `None` if the kernel does not
+    /// say.
     fn running(&self) -> Option<u32> {
         let mut text = [0; 64];
         let len = self.loadavg.as_ref()?.read_at(&mut text, 0).ok()?;
-        // three averages, then the number of running threads and of all threads
+        // three averages, then the numbers of running threads and of all threads
         let counts = std::str::from_utf8(text.get(..len)?).ok()?.split(' ').nth(3)?;
         counts.split('/').next()?.parse().ok()
     }
@@ -131,14 +133,14 @@ impl Load {
 /// because the thread is in another PID namespace.
 fn processor_of(thread: u32) -> Option<usize> {
     let stat = std::fs::read(format!("/proc/{thread}/stat")).ok()?;
-    // the name of the program is in parentheses, and may hold anything
+    // the name of the program is in parentheses, and may contain anything
     let end = stat.iter().rposition(|&b| b == b')')?;
     let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
     // field 39, where the field after the name is number 3
     fields.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
 }
 
-/// Let this thread go on on another processor. The scheduler may move it again at any time.
+/// Let this thread continue on another processor. The scheduler may move it again at any time.
 fn move_to(processor: usize) {
     let mut only = CpuSet::new();
     let Ok(allowed) = sched_getaffinity(None) else { return };
@@ -156,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// A load of two processors. What the kernel says can be changed with [`say`].
+    /// A load of two processors. [`say`] changes what the kernel says.
     fn load() -> (Load, File) {
         let file = tempfile::tempfile().expect("a file");
         let load = Load::of(Some(file.try_clone().expect("a copy")), 2);
@@ -169,7 +171,7 @@ mod tests {
             .expect("say");
     }
 
-    /// Requests of `callers` callers in turn, so many that the kernel is asked `count` times.
+    /// Note requests of `callers` callers in turn, until the kernel has been asked `count` times.
     fn requests(load: &Load, count: u32, callers: u32) {
         (0..count * INTERVAL).for_each(|i| load.note_request(i / INTERVAL % callers));
     }
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_callers_do_not_fill_them() {
+    fn other_callers_do_not_fill_the_processors() {
         for callers in 2..=4 {
             let (load, file) = load();
             // all of them want to run, except for the one that waits for the daemon
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_answer_there_is_room() {
+    fn without_an_answer_a_processor_counts_as_idle() {
         for text in ["", "0.1", "a b c d/e", "0.52 0.58 0.59 -1/467"] {
             let (load, mut file) = load();
             file.write_all(text.as_bytes()).expect("write");

@@ -1,4 +1,4 @@
-//! The life of a mount: the threads that run beside the requests, and the end with its last flush.
+//! A mount from its start to its end: the threads that run beside the requests, and the last flush.
 
 use std::fs;
 use std::io;
@@ -24,8 +24,8 @@ use crate::vfs::{ROOT_INO, Volume};
 
 /// An image that is mounted on a directory, and served by threads of this process.
 ///
-/// [`Mounted::finish`] unmounts it, and says whether everything was written. Dropping it does the
-/// same, but a failure is only logged.
+/// [`Mounted::finish`] unmounts it, and returns whether everything was written. Dropping it
+/// unmounts it, too, but a failure is only logged.
 ///
 /// **A process must not use its own mount while it ends**: if a thread is in a system call on the
 /// mount when the process exits or dies, that call fails, and so do the calls of everybody else who
@@ -35,7 +35,7 @@ pub struct Mounted {
     /// Holds the lock on the image.
     _device: Arc<dyn BlockDevice>,
     mountpoint: PathBuf,
-    /// Whether the kernel may hold changes that we do not know about.
+    /// Whether the kernel may hold back changes that this process does not know.
     writeback: bool,
     end: End,
     flusher: Option<JoinHandle<()>>,
@@ -55,12 +55,12 @@ impl MountOptions {
     /// Mount the image in the file or on the block device at `image` on the directory `mountpoint`,
     /// and serve it until [`Mounted::finish`].
     ///
-    /// As root, this calls mount(2); for others, it runs `fusermount3`. During that, the working
-    /// directory of the process changes for a moment.
+    /// For root, this calls mount(2). For other users, it runs `fusermount3`. The working directory
+    /// of the process changes for a moment.
     ///
     /// # Errors
-    /// When the image or the journal cannot be opened, or cannot be mounted there; nothing is
-    /// mounted then.
+    /// When the image or the journal cannot be opened, or the image cannot be mounted there. Then
+    /// nothing is mounted.
     pub fn mount(
         &self,
         image: impl AsRef<Path>,
@@ -79,10 +79,10 @@ impl MountOptions {
 }
 
 impl Mounted {
-    /// Serve what is mounted as `session` on `directory`.
+    /// Serve the filesystem that is mounted as `session` on `directory`.
     ///
     /// # Errors
-    /// When it could not be mounted, or does not answer.
+    /// When the filesystem could not be mounted, or does not answer.
     pub(crate) fn start(
         prepared: Prepared,
         session: io::Result<Session>,
@@ -158,7 +158,7 @@ impl Mounted {
         self.end.wait();
     }
 
-    /// What tells when it is unmounted.
+    /// A value that tells when it is unmounted.
     pub(crate) fn end(&self) -> End {
         self.end.clone()
     }
@@ -167,12 +167,14 @@ impl Mounted {
     /// returns at once. If it is mounted a second time, as a bind mount or in a container, this
     /// waits for the end of that mount.
     ///
-    /// If somebody has files of it open, or is in one of its directories, it disappears for
-    /// everybody else. The next call of the process that still uses it waits for the end of this
-    /// process, so that no change is confirmed and lost later. The image stays locked until then.
+    /// If a process has files of it open, or its working directory is there, the mount disappears
+    /// only from the directory tree. The next call with which such a process uses it waits for the
+    /// end of this process, so that no change is confirmed and lost later. The image stays locked
+    /// until then.
     ///
     /// # Errors
-    /// When the last changes cannot be written; they are lost. What was durable before still is.
+    /// When the last changes cannot be written. Then they are lost. What was durable before still
+    /// is.
     pub fn finish(mut self) -> Result<()> {
         self.finish_now()
     }
@@ -187,8 +189,9 @@ impl Mounted {
         }
     }
 
-    /// Write everything, and unmount it. If nobody uses it, it ends soon. Otherwise no request is
-    /// answered after the last flush, whose result is returned.
+    /// Write everything, and unmount it. If nobody uses it, the mount ends soon, and this returns
+    /// `None`. Otherwise, no request is answered after the last flush, and this returns the result
+    /// of that flush.
     pub(crate) fn leave(&mut self) -> Option<Result<()>> {
         pull_pages(&self.mountpoint);
         // This does most of the work while requests are still answered; a failure appears again
@@ -209,7 +212,8 @@ impl Mounted {
         self.volume.flush_and_freeze()
     }
 
-    /// Stop the other threads, when there are no requests any more, and write everything.
+    /// Stop the other threads and write everything. This is called when there are no requests any
+    /// more.
     pub(crate) fn close(&mut self) -> Result<()> {
         self.state = State::Over;
         self.volume.stop();
@@ -223,7 +227,7 @@ impl Mounted {
 impl Drop for Mounted {
     fn drop(&mut self) {
         if mem::replace(&mut self.state, State::Over) == State::Serving {
-            // logged
+            // a failure is logged
             let _ = self.finish_now();
         }
     }

@@ -17,8 +17,8 @@ pub(crate) const DEFAULT_COMMIT: Duration = Duration::from_secs(5);
 /// How long to poll for the next request before sleeping, unless [`MountOptions::poll`] is set.
 const DEFAULT_POLL: Duration = Duration::from_micros(50);
 
-/// How to mount an image. The fields are the options of `littlefs mount -o`, whose help describes
-/// each.
+/// How to mount an image. The fields are the options of `littlefs mount -o`. Its help describes
+/// each of them.
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -43,7 +43,7 @@ pub struct MountOptions {
     pub block_count: Option<u32>,
     /// Use this dialect instead of the one that is recognised.
     pub dialect: Option<Dialect>,
-    /// Where the filesystem is in the file; by default, it is searched.
+    /// Where the filesystem is in the file; by default, it is searched for.
     pub place: Option<Place>,
     /// The page size of a dump of NAND flash with spare bytes.
     pub page: Option<Page>,
@@ -51,13 +51,12 @@ pub struct MountOptions {
     pub unpack_limit: Option<u64>,
     /// The program size of the device, in bytes; by default, it is inferred from the image.
     pub prog_size: Option<u32>,
-    /// The largest file that is stored in the blocks of its directory, in bytes; by default, it is
-    /// inferred from the image.
+    /// The largest inline file, in bytes; by default, it is inferred from the image.
     pub inline_max: Option<u32>,
     /// The number of erases after which a metadata pair moves to other blocks; by default, pairs
     /// never move.
     pub block_cycles: Option<u32>,
-    /// How many bytes of metadata and of unwritten content are kept in memory, changed or not; by
+    /// How many bytes of metadata, changed or not, and of unwritten content are kept in memory; by
     /// default 40 MiB.
     pub cache: Option<u64>,
     /// The longest time until a change is in the image.
@@ -75,9 +74,9 @@ pub struct MountOptions {
     /// If the image stores no modes: permission bits that no entry has. By default, the umask of
     /// this process is used, but only until the bits are changed.
     pub umask: Option<u16>,
-    /// The same for files alone.
+    /// Like `umask`, for files only.
     pub fmask: Option<u16>,
-    /// The same for directories alone.
+    /// Like `umask`, for directories only.
     pub dmask: Option<u16>,
     /// Who may use the mount; by default only the user of this process.
     pub access: Access,
@@ -93,8 +92,8 @@ pub struct MountOptions {
     pub poll: Duration,
     /// When reading updates access times.
     pub atime: Atime,
-    /// The convention by which user attributes store times, owners and modes; by default that of
-    /// the profile or the image.
+    /// The convention by which user attributes store times, owners and modes; by default, the
+    /// convention of the profile or of the image.
     pub attrs: Option<Choice>,
     /// Write as this family of devices does, except for options that are set.
     pub profile: Option<&'static Profile>,
@@ -161,7 +160,7 @@ impl MountOptions {
         }
     }
 
-    /// The convention by which to use user attributes in an image that has these.
+    /// The convention to use in an image that has these user attributes.
     pub(crate) fn convention(&self, usage: &AttrUsage) -> Option<&'static Convention> {
         match (self.attrs, self.profile) {
             (None, Some(profile)) => profile.convention(),
@@ -188,8 +187,8 @@ impl MountOptions {
         }
     }
 
-    /// How the volume shows metadata that the image does not store. `umask` is that of this
-    /// process; `image_time` is when the image was changed last.
+    /// How the volume shows metadata that the image does not store. `umask` is the umask of this
+    /// process, and `image_time` is the time of the last change of the image.
     pub(super) fn volume(
         &self,
         umask: u16,
@@ -197,7 +196,7 @@ impl MountOptions {
         image_time: SystemTime,
     ) -> VolumeOptions {
         // The caches of the kernel serve every user of the mount. With allow_root, only the
-        // permission bits keep others than root out.
+        // permission bits keep out users other than root.
         let others = if self.access == Access::OwnerAndRoot { 0o077 } else { 0 };
         VolumeOptions {
             uid: self.uid.unwrap_or_else(sys::effective_uid),
@@ -215,8 +214,8 @@ impl MountOptions {
         }
     }
 
-    /// Permission bits if the image stores none: `all` less the `umask` of this process, unless the
-    /// options have a mask.
+    /// Permission bits if the image stores none: `all` without the `umask` of this process, unless
+    /// the options have a mask.
     fn modes(&self, mask: Option<u16>, all: u16, umask: u16) -> DefaultModes {
         let mask = mask.or(self.umask);
         let bits = mask.map_or(all & !umask, |mask| 0o777 & !mask);
@@ -235,7 +234,8 @@ impl MountOptions {
             || self.uid.is_some_and(|uid| uid != sys::effective_uid())
     }
 
-    /// Whether the kernel gathers writes: not with `sync`, because then no write may wait there.
+    /// Whether the kernel gathers writes. It does not with `sync`, because then no write may wait
+    /// in the kernel.
     pub(super) fn gathers_writes(&self) -> bool {
         self.writeback && !self.sync
     }

@@ -20,14 +20,14 @@ use crate::sys;
 use crate::transactions::{JournalDevice, Reason};
 use crate::vfs::{Filesystem, Savepoints, VfsError, VfsResult, Volume};
 
-/// The image and the journal to mount. Both have been found already, so that each path is resolved
+/// The image and the journal to mount, which have been found already, so that each path is resolved
 /// only once.
 pub(crate) struct Found {
-    /// The file that the image is in.
+    /// The file that holds the image.
     pub source: Source,
     /// The journal, if one was requested.
     pub journal: Option<Named>,
-    /// Whether the message is left out which says where in the file the filesystem was found.
+    /// Whether to leave out the message that says where in the file the filesystem was found.
     pub unattended: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
     pub volume: Arc<Volume>,
     /// Holds the lock on the image.
     pub device: Arc<dyn BlockDevice>,
-    /// The properties of the filesystem at this moment.
+    /// The state of the filesystem when it was opened.
     pub filesystem: Filesystem,
     /// The convention by which user attributes are used.
     pub convention: Option<&'static Convention>,
@@ -54,8 +54,8 @@ impl Prepared {
     /// Open `found`, whose absolute path is `image`.
     ///
     /// # Errors
-    /// When the image or the journal cannot be opened, or the filesystem cannot be used as the
-    /// options ask.
+    /// When the image or the journal cannot be opened, or the filesystem cannot be used with these
+    /// options.
     pub fn open(
         image: &Path,
         found: &mut Found,
@@ -71,7 +71,7 @@ impl Prepared {
         for warning in fs.warnings() {
             log::warn!("{}: {warning}", image.show());
         }
-        // if something cannot be read now, it is tried again in the background, which reports it
+        // if something cannot be read now, the background thread tries again, and reports the error
         let _ = fs.map_early();
         let read_only = fs.is_read_only();
         let about = about(image, &opened, options, fs.turned_read_only());
@@ -199,8 +199,8 @@ fn convention(
     Ok(None)
 }
 
-/// What `status` says about the mount. `turned` is the reason if the filesystem became read-only
-/// although nobody asked for that.
+/// The facts about the mount that `status` reports. `turned` is the reason if the filesystem became
+/// read-only although nobody asked for that.
 fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&str>) -> About {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let dialect = opened.dialect.unwritable().map(|reason| reason.about(&image.show()));

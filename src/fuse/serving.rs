@@ -1,4 +1,4 @@
-//! The way of a request to the volume, and the counters on it.
+//! Passing requests to the volume, and counting them.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -16,11 +16,11 @@ use crate::vfs::{VfsError, Volume};
 
 macro_rules! operations {
     ($($variant:ident = $name:literal,)*) => {
-        /// What the kernel asks for.
+        /// The kinds of requests.
         #[derive(Clone, Copy)]
         pub(super) enum Operation { $($variant),* }
 
-        /// The name of each, in order.
+        /// The name of each kind, in the same order.
         const NAMES: &[&str] = &[$($name),*];
     };
 }
@@ -63,7 +63,8 @@ impl Operation {
 /// All errnos are smaller than this.
 const ERRNOS: usize = 134;
 
-/// Requests served and errors answered since the mount. Counting never blocks.
+/// How many requests were served and how many errors were answered since the mount. Counting never
+/// blocks.
 struct Counts {
     operations: [AtomicU64; NAMES.len()],
     errors: [AtomicU64; ERRNOS],
@@ -79,7 +80,7 @@ macro_rules! replies {
 replies!(ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry);
 replies!(ReplyIoctl, ReplyStatfs, ReplyWrite, ReplyXattr);
 
-/// The volume, which can be reached only by serving a request.
+/// The volume. It can be reached only by serving a request.
 pub(super) struct Server {
     volume: Arc<Volume>,
     /// Which thread reads the next request.
@@ -96,8 +97,8 @@ impl Server {
         Self { volume, gate, counts }
     }
 
-    /// Serve one request. `answer` gets the reply, so the reply must be sent there: afterwards,
-    /// this thread may sleep until it is needed again, and the caller would wait for the reply.
+    /// Serve one request. `answer` must send the reply: after it returns, this thread may sleep
+    /// until it is needed again, and the caller would wait for the reply all that time.
     pub fn serve<R: Reply>(
         &self,
         request: &Request,
@@ -130,7 +131,7 @@ pub(super) struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// The errno to answer with, logged and counted.
+    /// The errno to answer with. The error is logged and counted.
     pub fn errno(&self, e: &VfsError) -> Errno {
         self.refuse(errno(self.operation.name(), e))
     }

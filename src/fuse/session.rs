@@ -39,7 +39,7 @@ pub enum Access {
     Owner,
     /// The user who mounts, and root.
     OwnerAndRoot,
-    /// Everybody, within the permission bits.
+    /// Everybody, as far as the permission bits allow.
     Everybody,
 }
 
@@ -79,7 +79,8 @@ pub struct MountRequest<'a> {
     pub about: About,
 }
 
-/// A mount that is ready to serve; once this is dropped, the mount answers nothing any more.
+/// A mount that is ready to serve. When this is dropped, the mount does not answer requests any
+/// more.
 pub struct Session {
     session: fuser::Session<Adapter>,
     /// Ranges that the kernel must forget.
@@ -88,21 +89,22 @@ pub struct Session {
 }
 
 impl Session {
-    /// Serve requests, in threads of their own, until the filesystem is unmounted; the returned
-    /// value tells when that happens.
+    /// Serve requests in new threads, until the filesystem is unmounted. The returned value tells
+    /// when that happens.
     ///
     /// # Errors
-    /// When no thread can be started; the mount answers nothing any more.
+    /// When no thread can be started. Then the mount does not answer requests.
     pub fn run(self) -> io::Result<End> {
         invalidate::start(self.session.notifier(), self.stale)?;
-        // The threads go on. fuser did not mount it, so dropping this does not unmount it.
+        // The threads continue. fuser did not mount the filesystem, so dropping this does not
+        // unmount it.
         drop(self.session.spawn()?);
         Ok(self.end)
     }
 }
 
-/// Tells when requests have ended: the filesystem is unmounted, and the adapter does not use the
-/// volume any more.
+/// Tells when there are no requests any more: the filesystem is unmounted, and the adapter does not
+/// use the volume any more.
 #[derive(Clone, Default)]
 pub struct End(Arc<(Mutex<bool>, Condvar)>);
 
@@ -136,7 +138,7 @@ impl Drop for Alive {
 /// The arguments for mount(2).
 #[derive(Serialize, Deserialize, Debug)]
 pub struct KernelMount {
-    /// A path as bytes, because it need not be UTF-8.
+    /// The path of the image. It need not be UTF-8.
     source: OsString,
     user: u32,
     group: u32,
@@ -195,9 +197,6 @@ impl KernelMount {
 ///
 /// # Errors
 /// The errors of the system.
-///
-/// # Errors
-/// The errors of the system.
 pub fn open_device() -> io::Result<File> {
     File::options().read(true).write(true).open(DEVICE)
 }
@@ -206,7 +205,7 @@ pub fn open_device() -> io::Result<File> {
 /// the kernel on the protocol.
 ///
 /// # Errors
-/// The system's, or what `fusermount3` said.
+/// The error of the system, or the message of `fusermount3`.
 pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Session> {
     let direct = open_device().and_then(|device| {
         KernelMount::new(request).mount(&device, request.mountpoint).map(|()| device)
@@ -218,7 +217,7 @@ pub fn mount(volume: Arc<Volume>, request: &MountRequest<'_>) -> io::Result<Sess
     serve(volume, request, device).inspect_err(|_| unmount_dead(request.mountpoint))
 }
 
-/// Unmount a filesystem that nobody serves.
+/// Unmount a filesystem that no process serves.
 pub(super) fn unmount_dead(mountpoint: &Directory) {
     let path = mountpoint.path();
     if let Err(e) = fusermount::unmount(&path, Unmount::Lazily) {
@@ -226,11 +225,11 @@ pub(super) fn unmount_dead(mountpoint: &Directory) {
     }
 }
 
-/// Serve a FUSE device that somebody else mounted as `request` says, once both sides agree on the
-/// protocol.
+/// Serve a FUSE device that another process has mounted as `request` says. First, agree with the
+/// kernel on the protocol.
 ///
 /// # Errors
-/// When it is not mounted.
+/// When the device is not mounted.
 pub fn serve(
     volume: Arc<Volume>,
     request: &MountRequest<'_>,
@@ -279,7 +278,7 @@ fn adapter(volume: Arc<Volume>, request: &MountRequest<'_>) -> (Adapter, Ends) {
         about: request.about.clone(),
         writes: AtomicBool::new(false),
         writeback: request.writeback,
-        // the kernel keeps only 32 bits of it
+        // the kernel keeps only 32 bits of the generation
         generation: Generation(u64::from(RandomState::new().hash_one(()) as u32)),
         stale,
         _alive: Alive(end.clone()),
@@ -295,7 +294,7 @@ mod tests {
 
     /// `littlefs attach` reads what a daemon wrote.
     #[test]
-    fn what_is_offered_need_not_be_text() {
+    fn the_path_in_a_mount_request_need_not_be_utf8() {
         let flags = MountFlags { read_only: false, dev: true, suid: true, exec: true, atime: true };
         let source = OsString::from_vec(b"/srv/\xff\n".to_vec());
         let (user, group, allow_other, default_permissions) = (1, 2, true, false);

@@ -1,8 +1,8 @@
 //! What a daemon reports about its mount.
 //!
-//! The question is an ioctl(2) on any file or directory of the mount, so it works wherever the
-//! mount is visible, and everybody who has access to the mount may ask. The answer is one JSON
-//! object of at most [`SIZE_MAX`] bytes, whose length the call returns.
+//! The request is an ioctl(2) on any file or directory of the mount. So it works wherever the mount
+//! is visible, and everybody who has access to the mount may send it. The answer is one JSON object
+//! of at most [`SIZE_MAX`] bytes, and the call returns its length.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,8 +24,8 @@ pub use crate::sys::{become_writable, status as ask};
 /// Longest answer, in bytes.
 pub const SIZE_MAX: usize = STATUS_SIZE;
 
-/// The reason of a mount that is read-only only because of an option; such a mount can be made
-/// writable.
+/// The reason that is given for a mount that is read-only only because of an option. Such a mount
+/// can be made writable.
 pub const AS_ASKED: &str = "as asked (-o ro)";
 
 /// Facts that are known when the image is mounted, but not to the volume.
@@ -34,13 +34,13 @@ pub const AS_ASKED: &str = "as asked (-o ro)";
 pub struct About {
     /// Version of the program.
     pub program: String,
-    /// The daemon.
+    /// The process id of the daemon.
     pub pid: u32,
     /// The time of the mount, in seconds since 1970.
     pub mounted_at: u64,
     /// Where the filesystem starts in the image, in bytes.
     pub offset: u64,
-    /// The family of devices as which it writes, if one was named.
+    /// The name of the profile with which it writes, if one was given.
     pub profile: Option<String>,
     /// The journal that receives the changes instead of the image, if there is one.
     #[serde(flatten)]
@@ -93,8 +93,7 @@ pub struct Status {
     pub errors: BTreeMap<String, u64>,
 }
 
-/// Make a mount writable that was mounted read-only; the answer is the reason if that is
-/// impossible, or empty.
+/// Make a read-only mount writable. The answer is empty, or the reason if this is impossible.
 pub(super) fn answer_to_writing(served: &Served<'_>, about: &About) -> String {
     match about.read_only.as_deref() {
         None => String::new(),
@@ -107,7 +106,7 @@ pub(super) fn answer_to_writing(served: &Served<'_>, about: &About) -> String {
 }
 
 impl Status {
-    /// `writes` says that the mount was made writable after it had been read-only.
+    /// The state of the mount. `writes` says that it was made writable after it had been read-only.
     pub(super) fn of(served: &Served<'_>, about: &About, writes: bool) -> Self {
         let volume: &Volume = served;
         let mut about = about.clone();
