@@ -1,4 +1,5 @@
-//! The filesystem by paths, similar to `std::fs`: what most users of the library need.
+//! The interface that most users of the library need: a filesystem with paths, similar to
+//! `std::fs`.
 //!
 //! | file | what is there |
 //! |---|---|
@@ -44,15 +45,15 @@ pub use options::OpenOptions;
 
 /// An open filesystem.
 ///
-/// Paths are bytes or strings, absolute or relative to the root directory, which is the same.
-/// Components are separated by `/`; empty ones and `.` are ignored, and `..` is refused with
+/// Paths are bytes or strings. Absolute paths and paths relative to the root directory mean the
+/// same. Components are separated by `/`; empty ones and `.` are ignored, and `..` is refused with
 /// [`Error::InvalidName`](crate::Error::InvalidName). Symbolic links, which some conventions
 /// support, are never followed.
 ///
 /// **Changes stay in memory until [`Littlefs::flush`]**, [`Littlefs::close`] or [`File::sync_all`],
-/// or until they exceed the memory that is reserved for changes. Whatever interrupts one of these
-/// writes, the image stays sound. Dropping a `Littlefs` drops changes that were not flushed, so a
-/// program that gives up leaves the image as it was at the last flush.
+/// or until they exceed the memory that is reserved for changes. If one of these writes is
+/// interrupted, the image stays sound. Dropping a `Littlefs` drops changes that were not flushed,
+/// so a program that gives up leaves the image as it was at the last flush.
 ///
 /// Handles are cheap to clone, and can be used from several threads at once.
 #[derive(Clone)]
@@ -65,7 +66,8 @@ struct Shared {
     core: Mutex<Core>,
     /// Warnings from opening the image.
     notes: Vec<String>,
-    /// Why changes are refused, if they were refused from the start although nothing is damaged.
+    /// Why changes are refused, if they have been refused from the start although nothing is
+    /// damaged.
     refused: Option<ReadOnlyReason>,
 }
 
@@ -74,7 +76,7 @@ struct Core {
     fs: Fs,
     /// How the image keeps times, owners and modes, if it does.
     codec: Option<Codec>,
-    /// The time of every change, instead of the clock's, in nanoseconds since 1970.
+    /// The time that every change gets instead of the time of the clock, in nanoseconds since 1970.
     fixed_time: Option<i64>,
 }
 
@@ -82,9 +84,9 @@ struct Core {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadOnlyReason {
-    /// [`OpenOptions::read_only`] asked for it.
+    /// [`OpenOptions::read_only`] requested this.
     Asked,
-    /// [`OpenOptions::at`] asked for a past state of a journal.
+    /// [`OpenOptions::at`] requested a past state of a journal.
     PastState,
     /// The image is in a dialect that can only be read.
     Dialect,
@@ -97,7 +99,7 @@ pub enum ReadOnlyReason {
     WriteProtected,
     /// It is not certain that this is the right filesystem. The text says why.
     Doubtful(String),
-    /// The image is damaged, or a write failed so that the content of the disk is unknown. The text
+    /// The image is damaged, or a write failed, and the content of the disk is unknown. The text
     /// says what is wrong.
     Damage(String),
 }
@@ -133,7 +135,7 @@ impl fmt::Display for ReadOnlyReason {
 pub struct Usage {
     /// Bytes per block.
     pub block_size: u32,
-    /// All blocks.
+    /// The number of all blocks.
     pub blocks: u32,
     /// Blocks in use.
     pub blocks_used: u32,
@@ -154,7 +156,7 @@ pub struct Limits {
     pub file_max: u32,
     /// Largest user attribute, in bytes.
     pub attr_max: u32,
-    /// Largest file that is stored in its directory's blocks, in bytes.
+    /// Largest inline file, in bytes.
     pub inline_max: u32,
     /// Commits end on multiples of this many bytes.
     pub prog_size: u32,
@@ -167,7 +169,7 @@ impl fmt::Debug for Littlefs {
 }
 
 impl Littlefs {
-    /// Open the image in the file or on the block device at `path`, for reading and writing if the
+    /// Open the image in the file or on the block device at `path`: for reading and writing if the
     /// file allows that, and otherwise only for reading. The geometry is read from the image.
     ///
     /// # Errors
@@ -181,7 +183,7 @@ impl Littlefs {
     /// blocks than the filesystem on it.
     ///
     /// # Errors
-    /// When there is no littlefs on the device, or it does not fit the device's geometry.
+    /// When there is no littlefs on the device, or it does not fit the geometry of the device.
     pub fn open_device(device: Arc<dyn BlockDevice>) -> Result<Self> {
         OpenOptions::new().open_device(device)
     }
@@ -214,26 +216,26 @@ impl Littlefs {
     /// Write every change to the image. When this returns, all of them are durable.
     ///
     /// # Errors
-    /// When the device fails, or has no space for what is to be written. What was durable before
-    /// still is, and the changes stay in memory.
+    /// When the device fails, or has no space for the changes. What was durable before stays
+    /// durable, and the changes stay in memory.
     pub fn flush(&self) -> Result<()> {
         self.core().fs.flush_and_sync()
     }
 
     /// Write every change to the image, and give up this handle.
     ///
-    /// Open files and other clones of this handle keep the image open; later changes through them
+    /// Open files and other clones of this handle keep the image open. Later changes through them
     /// need another flush.
     ///
     /// # Errors
-    /// As [`Littlefs::flush`]; in this case, changes that were not durable are lost.
+    /// Those of [`Littlefs::flush`]. In this case, changes that were not durable are lost.
     pub fn close(self) -> Result<()> {
         self.flush()
     }
 
-    /// Choose whether operations that find no space fail at once, instead of flushing removals and
-    /// trying again. As long as [`Littlefs::flushes`] counts no new flushes, dropping this handle
-    /// undoes every change.
+    /// Choose whether operations that find no space fail at once. Otherwise, they flush, because
+    /// this frees the blocks of what was removed, and try again. As long as [`Littlefs::flushes`]
+    /// counts no new flushes, dropping this handle undoes every change.
     pub fn hold(&self, held: bool) {
         self.core().fs.hold(if held { Hold::Space } else { Hold::Nothing });
     }
@@ -255,8 +257,8 @@ impl Littlefs {
         self.core().fs.is_interrupted()
     }
 
-    /// Why changes are refused; `None` if they are not. If there are several reasons, it is the one
-    /// that must be removed first.
+    /// Why changes are refused; `None` if they are not. If there are several reasons, this is the
+    /// one that must be removed first.
     pub fn read_only_reason(&self) -> Option<ReadOnlyReason> {
         let core = self.core();
         let damage = core.fs.turned_read_only().map(|why| ReadOnlyReason::Damage(why.to_owned()));
@@ -267,7 +269,7 @@ impl Littlefs {
         }
     }
 
-    /// Blocks used and free. The first call follows the block list of every file.
+    /// How many blocks are used and free. The first call follows the block list of every file.
     ///
     /// # Errors
     /// When the device fails.
@@ -278,7 +280,7 @@ impl Littlefs {
         Ok(Usage { block_size, blocks: block_count, blocks_used, blocks_free })
     }
 
-    /// The number of files and directories; this reads the whole tree.
+    /// The number of files and directories. This reads the whole tree.
     ///
     /// # Errors
     /// When a directory cannot be read.

@@ -1,5 +1,5 @@
-//! Image files: opening an image by its path, whatever it is. If it cannot be opened, the error
-//! says what to do.
+//! Image files: opening an image by its path, whatever its format. If it cannot be opened, the
+//! error says what to do.
 
 mod blocks;
 mod body;
@@ -39,11 +39,11 @@ pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};
 use body::Body;
 use place::Chosen;
 
-/// A dialect: one way to write a littlefs.
+/// A dialect of the littlefs format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dialect {
-    /// Version 2, as in SPEC.md.
+    /// Version 2, as SPEC.md describes it.
     Littlefs,
     /// The dialect of chamelon. It is only read.
     Chamelon,
@@ -64,7 +64,7 @@ impl Dialect {
         }
     }
 
-    /// The dialect of that name; `None` for `auto`.
+    /// The dialect with this name; `None` for `auto`.
     ///
     /// # Errors
     /// A sentence that lists the names.
@@ -77,7 +77,7 @@ impl Dialect {
         }
     }
 
-    /// Why an image of this dialect cannot be written; `None` if it can.
+    /// Why an image of this dialect cannot be written; `None` if it can be written.
     pub fn unwritable(self) -> Option<Reason> {
         match self {
             Self::Littlefs => None,
@@ -86,9 +86,9 @@ impl Dialect {
         }
     }
 
-    /// Codes of errors that do not matter when everything is copied, because nothing is lost:
-    /// chamelon itself follows only the first pointers of a list, and the tree of version 1 does
-    /// not depend on its thread.
+    /// Codes of errors that do not matter when everything is copied, because they lose nothing:
+    /// chamelon itself follows only the first pointer of each block of a list, and the tree of
+    /// version 1 does not depend on its thread.
     pub(crate) fn harmless(self) -> &'static [&'static str] {
         match self {
             Self::Littlefs => &[],
@@ -131,22 +131,22 @@ pub struct Options {
     pub page: Option<Page>,
     /// How many bytes of a compressed or wrapped image may be unpacked. The default is 4 GiB.
     pub unpack_limit: Option<u64>,
-    /// If the image is not opened for reading only, keep other readers away even if its dialect is
-    /// only read.
+    /// If the image is not opened for reading only, lock out other readers even if its dialect can
+    /// only be read.
     pub exclusive: bool,
 }
 
 /// An image that holds a littlefs. It is locked against other users.
 pub struct Opened {
     /// The blocks of the littlefs. An image of another dialect is shown as a littlefs. The lock on
-    /// the file is released when `file` and the last clone of this and of `stored` are dropped.
+    /// the file is released when `file` and the last clones of `device` and `stored` are dropped.
     pub device: Arc<dyn BlockDevice>,
     /// The blocks as they are in the file.
     pub stored: Arc<dyn BlockDevice>,
     /// The dialect of the image.
     pub dialect: Dialect,
-    /// Whether it is read-only: because that was asked for, because the file cannot be written or
-    /// is truncated, because of its dialect, or because it is doubtful.
+    /// Whether it is read-only: because this was requested, because the file cannot be written or
+    /// is truncated, because of its dialect, or because of a doubt.
     pub read_only: bool,
     /// Whether the file was opened for writing and is locked exclusively.
     pub writable: bool,
@@ -158,7 +158,7 @@ pub struct Opened {
     pub offset: u64,
     /// The name of the partition that begins there.
     pub label: Option<Label>,
-    /// Whether the place was not given but found, and is not the first byte.
+    /// Whether the filesystem was found by a search, and does not start at the first byte.
     pub automatic: bool,
     /// The formats in which the image is wrapped, the outermost first.
     pub wrapped: Vec<Kind>,
@@ -180,7 +180,7 @@ pub struct Opened {
     pub path: PathBuf,
     /// The file itself, with its lock.
     pub file: File,
-    /// The metadata of the file from when it was found, before anything was written to it.
+    /// The metadata that the file had when it was found, before anything was written to it.
     pub metadata: Metadata,
 }
 
@@ -217,9 +217,9 @@ impl<E: Into<Reason>> From<E> for Obstacle {
     }
 }
 
-/// Open the image with the given options, or with those that turn out to be necessary. Each time,
-/// the file is closed and opened again, because an image that is only read is shared with other
-/// readers.
+/// Open the image with the given options, or with those that turn out to be necessary. For each
+/// attempt, the file is closed and opened again, because an image that is only read is shared with
+/// other readers.
 fn open_as_needed(source: &Source, options: &Options) -> Result<Opened, Reason> {
     match try_open(source, options) {
         Ok(opened) => Ok(opened),
@@ -322,7 +322,7 @@ fn choose(body: &Body, limit: u64, path: &Path, options: &Options) -> Result<Cho
 }
 
 /// How many bytes are missing at the end of a truncated filesystem, and how many bytes of free
-/// blocks are left out at the end of a compacted one.
+/// blocks are left out at the end of a compacted filesystem.
 fn lacks(
     body: &Body,
     offset: u64,
@@ -331,7 +331,7 @@ fn lacks(
     options: &Options,
 ) -> Result<(u64, u64), Obstacle> {
     let (missing, compacted) = match body.lacks(offset, geometry)? {
-        // if it may be another filesystem, it does not show which blocks its maker left out
+        // if this may be another filesystem, its metadata does not show which blocks were left out
         (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
         lacks => lacks,
     };
@@ -345,7 +345,7 @@ fn lacks(
     Ok((missing, compacted))
 }
 
-/// The dialect of an image. Its version decides, or the traces of chamelon.
+/// The dialect of an image, which its version or the traces of chamelon show.
 fn dialect_of(
     stored: &Arc<dyn BlockDevice>,
     superblock: &Superblock,
@@ -363,7 +363,7 @@ fn dialect_of(
     }
 }
 
-/// The littlefs as which an image is shown.
+/// The device that shows an image of this dialect as a littlefs.
 fn show(
     dialect: Dialect,
     stored: &Arc<dyn BlockDevice>,

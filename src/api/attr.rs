@@ -8,7 +8,7 @@ impl Littlefs {
     /// The data of the user attribute `ty` of the entry at `path`.
     ///
     /// # Errors
-    /// [`Error::NoAttr`](crate::Error::NoAttr) if it has none of that type, and when there is no
+    /// [`Error::NoAttr`](crate::Error::NoAttr) if it has none of that type. Also if there is no
     /// such entry.
     pub fn attr(&self, path: impl AsRef<[u8]>, ty: u8) -> Result<Vec<u8>> {
         let mut core = self.core();
@@ -16,7 +16,8 @@ impl Littlefs {
         core.fs.get_attr(at, ty)
     }
 
-    /// The user attributes of the entry at `path`, as types and data, by ascending types.
+    /// The user attributes of the entry at `path`, as types and data, in ascending order of the
+    /// types.
     ///
     /// # Errors
     /// When there is no such entry.
@@ -29,8 +30,8 @@ impl Littlefs {
     /// Set the user attribute `ty` of the entry at `path` to `data`.
     ///
     /// # Errors
-    /// [`Error::AttrTooLarge`](crate::Error::AttrTooLarge) beyond the image's limit; when there is
-    /// no such entry, the filesystem is read-only, or there is no space.
+    /// [`Error::AttrTooLarge`](crate::Error::AttrTooLarge) if `data` is longer than the image
+    /// allows. Also if there is no such entry, the filesystem is read-only, or there is no space.
     pub fn set_attr(&self, path: impl AsRef<[u8]>, ty: u8, data: impl AsRef<[u8]>) -> Result<()> {
         let mut core = self.core();
         let at = core.place(path.as_ref())?.at();
@@ -40,7 +41,7 @@ impl Littlefs {
     /// Remove the user attribute `ty` of the entry at `path`.
     ///
     /// # Errors
-    /// As [`Littlefs::attr`], and when the filesystem is read-only.
+    /// Those of [`Littlefs::attr`], and [`Error::ReadOnly`](crate::Error::ReadOnly).
     pub fn remove_attr(&self, path: impl AsRef<[u8]>, ty: u8) -> Result<()> {
         let mut core = self.core();
         let at = core.place(path.as_ref())?.at();
@@ -49,7 +50,7 @@ impl Littlefs {
 }
 
 impl super::Core {
-    /// All attributes at `at`, by ascending types.
+    /// All attributes at `at`, in ascending order of the types.
     pub fn attrs(&mut self, at: At<'_>) -> Result<Vec<(u8, Vec<u8>)>> {
         self.fs.with_attrs(at, |attrs| {
             let mut all: Vec<(u8, Vec<u8>)> = attrs.map(|(ty, data)| (ty, data.to_vec())).collect();

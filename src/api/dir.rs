@@ -70,7 +70,7 @@ struct Cursor {
     dir: DirId,
     /// The entries that were read but not returned yet, with the ids of directories among them.
     ready: VecDeque<(DirEntry, Option<DirId>)>,
-    /// The last name read; none at the start.
+    /// The last name that was read; `None` at the start.
     last: Option<Box<[u8]>>,
     done: bool,
 }
@@ -83,7 +83,7 @@ impl Cursor {
     fn next(&mut self, fs: &Littlefs) -> Result<Option<(DirEntry, Option<DirId>)>> {
         if self.ready.is_empty() && !self.done {
             let read = fs.core().entries(self.dir, self.last.as_deref());
-            // After an error, the listing cannot go on.
+            // After an error, the listing ends.
             self.done = read.as_ref().map_or(true, Vec::is_empty);
             self.ready = read?.into();
             self.last = self.ready.back().map(|(entry, _)| entry.name.clone());
@@ -93,7 +93,7 @@ impl Cursor {
 }
 
 impl Core {
-    /// Some entries of `dir` after the name `from`; none at the end.
+    /// Some entries of `dir` after the name `from`; an empty list at the end.
     fn entries(
         &mut self,
         dir: DirId,
@@ -115,7 +115,7 @@ impl Core {
 /// The entries of a directory, in the order of names that the format uses: by bytes, except that a
 /// longer name comes before its own prefix. Made by [`Littlefs::read_dir`].
 ///
-/// Entries are read a metadata pair at a time, with their metadata. Changes in the meantime are
+/// Entries are read one metadata pair at a time, with their metadata. Changes in the meantime are
 /// seen if they are after the current position.
 pub struct ReadDir {
     fs: Littlefs,
@@ -130,7 +130,7 @@ impl Iterator for ReadDir {
     }
 }
 
-/// An entry met on a walk.
+/// An entry that a walk has met.
 #[derive(Debug, Clone)]
 pub struct WalkEntry {
     path: Vec<u8>,
@@ -155,7 +155,7 @@ impl WalkEntry {
         self.depth
     }
 
-    /// What is known of it. Nothing is read for this.
+    /// Its metadata. Nothing is read for this.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -163,7 +163,7 @@ impl WalkEntry {
 
 /// Everything below a directory, each directory before its entries. Made by [`Littlefs::walk`].
 ///
-/// If something cannot be read, the walk returns an error that says where, and goes on after it.
+/// If something cannot be read, the walk returns an error with its path, and continues after it.
 /// For an entry whose name is impossible (it contains `/` or NUL, or is `.` or `..`), it returns
 /// [`Error::InvalidName`], and for one whose path is longer than 4096 bytes,
 /// [`Error::PathTooLong`].
@@ -190,13 +190,13 @@ impl Walk {
         self.leave();
     }
 
-    /// Go on in the directory above.
+    /// Continue in the directory above.
     fn leave(&mut self) {
         self.open.pop();
         self.path.truncate(self.open.last().map_or(0, |&(_, len)| len));
     }
 
-    /// Go on in the directory at `path`, beginning with the errors for impossible names.
+    /// Continue in the directory at `path`, beginning with the errors for impossible names.
     fn enter(&mut self, dir: DirId, path: Vec<u8>) {
         // if the directory cannot be read, its cursor returns the error
         let names = self.fs.core().fs.impossible_names(dir).unwrap_or_default();

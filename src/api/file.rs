@@ -64,21 +64,21 @@ impl FileOptions {
         self
     }
 
-    /// Begin with an empty file; needs [`Self::write`].
+    /// Remove the old content when the file is opened; this needs [`Self::write`].
     #[must_use]
     pub fn truncate(mut self, truncate: bool) -> Self {
         self.truncate = truncate;
         self
     }
 
-    /// Make the file if it does not exist; needs [`Self::write`] or [`Self::append`].
+    /// Make the file if it does not exist; this needs [`Self::write`] or [`Self::append`].
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
         self
     }
 
-    /// Make the file, and fail if it exists; needs [`Self::write`] or [`Self::append`].
+    /// Make the file, and fail if it exists; this needs [`Self::write`] or [`Self::append`].
     #[must_use]
     pub fn create_new(mut self, create_new: bool) -> Self {
         self.create_new = create_new;
@@ -91,7 +91,7 @@ impl FileOptions {
     /// [`Error::NotFound`] if the file does not exist and the options do not make it,
     /// [`Error::Exists`] with [`Self::create_new`] if it exists, [`Error::IsDirectory`] for a
     /// directory, [`Error::ReadOnly`] if the options include writing and the filesystem is
-    /// read-only, [`Error::Invalid`] for options that make no sense together.
+    /// read-only, and [`Error::Invalid`] for options that cannot be combined.
     pub fn open(&self, fs: &Littlefs, path: impl AsRef<[u8]>) -> Result<File> {
         let writes = self.write || self.append;
         if !(self.read || writes) {
@@ -142,7 +142,8 @@ impl FileOptions {
 /// handles of one file see each other's changes at once. Like all changes, those made through a
 /// handle are in memory until they are flushed; closing a file writes nothing.
 ///
-/// Small reads and writes cost a lock each: wrap the file in a `BufReader` or `BufWriter`.
+/// Each small read or write takes a lock. To avoid that, wrap the file in a `BufReader` or
+/// `BufWriter`.
 pub struct File {
     shared: Arc<Shared>,
     id: FileId,
@@ -176,17 +177,18 @@ impl File {
         Ok(len)
     }
 
-    /// Write `data` at byte `offset`; a gap between the end of the file and `offset` reads as
-    /// zeros. With [`FileOptions::append`], the offset is ignored. All of `data` is written, or
-    /// nothing.
+    /// Write `data` at byte `offset`. A gap between the end of the file and `offset` reads as
+    /// zeros. With [`FileOptions::append`], the offset is ignored. Either all of `data` is written,
+    /// or nothing.
     ///
     /// # Errors
-    /// When the file was not opened for writing, would become too large, or there is no space.
+    /// When the file was not opened for writing, when it would become too large, or when there is
+    /// no space.
     pub fn write_at(&self, data: &[u8], offset: u64) -> Result<()> {
         self.put(data, offset).map(|_| ())
     }
 
-    /// The same; returns the position after the written bytes.
+    /// Like [`Self::write_at`], but returns the position after the written bytes.
     fn put(&self, data: &[u8], offset: u64) -> Result<u64> {
         self.change(|fs, id| {
             let at = if self.options.append { u64::from(fs.file_size(id)?) } else { offset };
@@ -195,10 +197,10 @@ impl File {
         })
     }
 
-    /// Set the size; bytes that are added read as zeros.
+    /// Set the size. Added bytes read as zeros.
     ///
     /// # Errors
-    /// As [`File::write_at`].
+    /// Those of [`File::write_at`].
     pub fn set_len(&self, size: u64) -> Result<()> {
         self.change(|fs, id| fs.truncate(id, size))
     }
@@ -225,7 +227,7 @@ impl File {
         result
     }
 
-    /// Bytes in the file.
+    /// The number of bytes in the file.
     pub fn len(&self) -> u64 {
         // this handle keeps the file open, so it exists
         self.core().fs.file_size(self.id).map_or(0, u64::from)
@@ -236,10 +238,10 @@ impl File {
         self.len() == 0
     }
 
-    /// What is known of the file.
+    /// The metadata of the file.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file has no name any more, and when its entry cannot be read.
+    /// [`Error::NotFound`] when the file has no name any more. Also when its entry cannot be read.
     pub fn metadata(&self) -> Result<Metadata> {
         let mut core = self.core();
         let core = &mut *core;
@@ -252,7 +254,7 @@ impl File {
     /// store them.
     ///
     /// # Errors
-    /// As [`Littlefs::set_metadata`].
+    /// Those of [`Littlefs::set_metadata`].
     pub fn set_metadata(&self, set: &SetMetadata) -> Result<()> {
         let file_type = self.metadata()?.file_type();
         let mut core = self.core();
@@ -262,8 +264,8 @@ impl File {
         self.noted(set)
     }
 
-    /// The path of the file from the root on, without a slash in front; `None` once it has no name
-    /// any more, because it was removed or replaced. Its content exists until it is closed.
+    /// The path of the file from the root on, without a leading slash. `None` when the file has no
+    /// name any more, because it was removed or replaced. Its content exists until it is closed.
     pub fn path(&self) -> Option<Vec<u8>> {
         self.core().fs.file_path(self.id)
     }
@@ -276,16 +278,16 @@ impl File {
     /// The data of the user attribute `ty`.
     ///
     /// # Errors
-    /// [`Error::NoAttr`] if there is none of that type, [`Error::NotFound`] once the file has no
+    /// [`Error::NoAttr`] if there is none of that type, [`Error::NotFound`] when the file has no
     /// name any more.
     pub fn attr(&self, ty: u8) -> Result<Vec<u8>> {
         self.core().fs.get_attr(At::File(self.id), ty)
     }
 
-    /// All user attributes, as types and data, by ascending types.
+    /// All user attributes, as types and data, in ascending order of the types.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file has no name any more.
+    /// [`Error::NotFound`] when the file has no name any more.
     pub fn attrs(&self) -> Result<Vec<(u8, Vec<u8>)>> {
         self.core().attrs(At::File(self.id))
     }
@@ -293,7 +295,7 @@ impl File {
     /// Set the user attribute `ty` to `data`.
     ///
     /// # Errors
-    /// As [`Littlefs::set_attr`].
+    /// Those of [`Littlefs::set_attr`].
     pub fn set_attr(&self, ty: u8, data: impl AsRef<[u8]>) -> Result<()> {
         let set = self.core().fs.set_attr(At::File(self.id), ty, data.as_ref());
         self.noted(set)
@@ -302,7 +304,7 @@ impl File {
     /// Remove the user attribute `ty`.
     ///
     /// # Errors
-    /// As [`Littlefs::remove_attr`].
+    /// Those of [`Littlefs::remove_attr`].
     pub fn remove_attr(&self, ty: u8) -> Result<()> {
         let removed = self.core().fs.remove_attr(At::File(self.id), ty);
         self.noted(removed)
@@ -316,8 +318,7 @@ impl File {
     /// there is nothing to make durable.
     ///
     /// # Errors
-    /// When the device fails, or has no space for what is to be written. The changes stay in
-    /// memory.
+    /// When the device fails, or has no space for the changes. The changes stay in memory.
     pub fn sync_all(&self) -> Result<()> {
         let mut core = self.core();
         let synced = if core.fs.is_linked(self.id) { core.fs.flush_file(self.id) } else { Ok(()) };
@@ -329,11 +330,11 @@ impl File {
     /// and attributes are again as they were when the file was last made durable. A file that was
     /// never durable becomes empty. The name stays.
     ///
-    /// Changes become durable early if they exceed the memory for changes, and before an operation
-    /// that finds no space (unless [`Littlefs::hold`] prevents that). Such changes are not dropped.
+    /// Changes become durable early if they exceed the memory for changes, and when an operation
+    /// finds no space (unless [`Littlefs::hold`] prevents that). Such changes are not dropped.
     ///
     /// # Errors
-    /// [`Error::NotFound`] once the file has no name any more; [`Error::NoSpace`] if the old
+    /// [`Error::NotFound`] when the file has no name any more, and [`Error::NoSpace`] if the old
     /// content no longer fits, because the directory was filled in the meantime.
     pub fn discard(&self) -> Result<()> {
         let reverted = self.core().fs.revert_file(self.id);
@@ -405,7 +406,7 @@ impl Littlefs {
     /// Make an empty file at `path`, or empty the existing one, and open it for writing.
     ///
     /// # Errors
-    /// As [`Littlefs::write`].
+    /// Those of [`Littlefs::write`].
     pub fn create_file(&self, path: impl AsRef<[u8]>) -> Result<File> {
         FileOptions::new().write(true).create(true).truncate(true).open(self, path)
     }

@@ -18,7 +18,7 @@ use crate::profile::Profile;
 /// The default block size in bytes.
 const BLOCK_SIZE: u32 = 4096;
 
-/// What a new filesystem is to be like: geometry and limits.
+/// The geometry and the limits of a new filesystem.
 ///
 /// ```
 /// # fn main() -> littlefs::Result<()> {
@@ -118,16 +118,16 @@ impl FormatOptions {
         self
     }
 
-    /// The largest inline file in bytes. This is for the filesystem that is opened, because the
-    /// image does not store it.
+    /// The largest inline file in bytes. This is an option for opening the new filesystem, because
+    /// the image does not store it.
     #[must_use]
     pub fn inline_max(mut self, inline_max: u32) -> Self {
         self.inline_max = Some(inline_max);
         self
     }
 
-    /// The convention by which user attributes store times, owners and modes. This is for the
-    /// filesystem that is opened. The default is the convention of the profile; without a profile,
+    /// The convention by which user attributes store times, owners and modes. This is an option for
+    /// opening the new filesystem. The default is the convention of the profile; without a profile,
     /// there is none.
     #[must_use]
     pub fn convention(mut self, choice: Choice) -> Self {
@@ -168,7 +168,7 @@ impl FormatOptions {
         }
     }
 
-    /// The number of bytes in a block: the given value, that of the profile, or 4096.
+    /// The number of bytes in a block: the given value, the value of the profile, or 4096.
     pub fn chosen_block_size(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.block_size);
         self.block_size.or(of_profile).unwrap_or(BLOCK_SIZE)
@@ -181,8 +181,7 @@ impl FormatOptions {
         self.disk_version.or(of_profile).unwrap_or(VERSION_2_1)
     }
 
-    /// The largest user attribute in bytes: the given value, that of the devices of the profile, or
-    /// 1022.
+    /// The largest user attribute in bytes: the given value, the value of the profile, or 1022.
     #[cfg(feature = "transfer")]
     pub(crate) fn chosen_attr_max(&self) -> u32 {
         let of_profile = self.profile.and_then(|p| p.attr_max);

@@ -121,7 +121,7 @@ impl Metadata {
     }
 
     /// The time of the last change of the content. If the image stores only the time of creation,
-    /// this is it. `None` if the image stores neither.
+    /// this returns that time. `None` if the image stores neither.
     pub fn modified(&self) -> Option<SystemTime> {
         self.meta.mtime.or(self.meta.birth).map(system_time)
     }
@@ -183,7 +183,7 @@ pub struct SetMetadata {
 }
 
 impl SetMetadata {
-    /// All values in `metadata`, for giving one entry the metadata of another.
+    /// All values in `metadata`, to give one entry the metadata of another.
     pub fn like(metadata: &Metadata) -> Self {
         Self {
             modified: metadata.modified(),

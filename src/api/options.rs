@@ -67,8 +67,8 @@ impl OpenOptions {
         self
     }
 
-    /// The pages of a dump of NAND flash that includes the spare bytes. Such a dump is only read.
-    /// If no page is given, it is recognised if only one is possible.
+    /// The page layout of a dump of NAND flash that includes the spare bytes. Such a dump is only
+    /// read. If no page layout is given, it is recognised if only one is possible.
     #[must_use]
     pub fn page(mut self, page: image::Page) -> Self {
         self.image.page = Some(page);
@@ -124,8 +124,8 @@ impl OpenOptions {
         self
     }
 
-    /// The largest inline file in bytes, instead of the one that is inferred from the image. At
-    /// most an eighth of a block.
+    /// The largest inline file in bytes, instead of the value that is inferred from the image. It
+    /// is at most an eighth of a block.
     #[must_use]
     pub fn inline_max(mut self, inline_max: u32) -> Self {
         self.engine.inline_max = Some(inline_max);
@@ -140,16 +140,16 @@ impl OpenOptions {
         self
     }
 
-    /// Limits the memory for cached and unwritten data, in bytes. If there is more, changes are
-    /// written early, and what is unchanged is read again when it is needed. The default is 40 MiB,
-    /// and less than 256 KiB counts as 256 KiB.
+    /// Limits the memory for cached and unwritten data, in bytes. If there is more data, changes
+    /// are written early, and unchanged data is read again when it is needed. The default is 40
+    /// MiB, and less than 256 KiB counts as 256 KiB.
     #[must_use]
     pub fn cache(mut self, bytes: u64) -> Self {
         self.engine.cache = Some(bytes);
         self
     }
 
-    /// What a flush waits for if it happens only because too much has changed.
+    /// What a flush waits for that happens only because there are too many changes in memory.
     /// [`Littlefs::flush`] and [`File::sync_all`](super::File::sync_all) always wait until
     /// everything is on the medium.
     #[must_use]
@@ -174,7 +174,7 @@ impl OpenOptions {
     }
 
     /// Open the image for reading only, but allow changes, to find out what they would do. They are
-    /// kept in a temporary file, and are lost in the end. This is only for [`Self::open`].
+    /// kept in a temporary file, and are dropped in the end. This works only with [`Self::open`].
     #[cfg(feature = "transfer")]
     #[must_use]
     pub fn discard_changes(mut self, discard: bool) -> Self {
@@ -182,8 +182,8 @@ impl OpenOptions {
         self
     }
 
-    /// The time that every change gets, instead of that of the clock. So the same changes make the
-    /// same image.
+    /// The time that every change gets, instead of the time of the clock. So the same changes
+    /// always make the same image.
     #[must_use]
     pub fn time(mut self, time: SystemTime) -> Self {
         self.time = Some(time);
@@ -317,7 +317,7 @@ impl OpenOptions {
         if codec.largest() <= fs.superblock().attr_max {
             return Ok(Some(codec));
         }
-        // without a request, attributes that do not fit the convention are left alone
+        // if no convention was requested, attributes that do not fit are left as they are
         if asked { Err(Error::AttrTooLarge) } else { Ok(None) }
     }
 }

@@ -4,8 +4,8 @@ use super::Core;
 use crate::error::{Error, Result};
 use crate::fs::{At, DirId, Node, ROOT};
 
-/// The longest path in bytes, as on Linux. Directories can be nested thousands deep, and the size
-/// of all their paths together would grow with the square of the depth.
+/// The longest path in bytes, as on Linux. Directories can be nested thousands of levels deep.
+/// Without this limit, the total size of all their paths would grow with the square of the depth.
 pub(super) const PATH_MAX: usize = 4096;
 
 /// What a path names.
@@ -13,7 +13,7 @@ pub(super) const PATH_MAX: usize = 4096;
 pub(super) enum Place<'p> {
     /// The root directory.
     Root,
-    /// The entry of that name in a directory. It need not exist.
+    /// The entry with this name in a directory. It need not exist.
     Entry(DirId, &'p [u8]),
 }
 
@@ -41,8 +41,8 @@ pub(super) fn components(path: &[u8]) -> Result<impl DoubleEndedIterator<Item = 
         return Err(Error::PathTooLong);
     }
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(part, [] | [b'.']));
-    // `..` is refused because programs do not agree on its meaning: the directory above may not be
-    // the component before it.
+    // `..` is refused because programs do not agree on its meaning: the parent directory may be
+    // another one than the component before it says.
     if parts.clone().any(|part| part == b"..") {
         return Err(Error::InvalidName);
     }

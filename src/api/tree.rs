@@ -8,8 +8,8 @@ use crate::convention::{Meta, Target};
 use crate::error::{Error, Result};
 use crate::fs::{At, Attrs, Content, DirId, Node, ROOT};
 
-/// Files of up to this many bytes are read with the filesystem locked, because opening them would
-/// take longer.
+/// Files of up to this many bytes are read while the filesystem is locked, because opening them
+/// would take longer.
 const READ_AT_ONCE: u32 = 64 << 10;
 /// How many bytes are copied at a time.
 const COPY: usize = 256 << 10;
@@ -42,8 +42,9 @@ impl Littlefs {
     /// Users who have the file open keep the old content.
     ///
     /// # Errors
-    /// If `path` is a directory, its directory does not exist, the image does not allow such a
-    /// file, the filesystem is read-only, or there is no space. Then nothing is changed.
+    /// If `path` is a directory, if the directory that contains it does not exist, if the image
+    /// does not allow such a file, if the filesystem is read-only, or if there is no space. Then
+    /// nothing is changed.
     pub fn write(&self, path: impl AsRef<[u8]>, content: impl AsRef<[u8]>) -> Result<()> {
         self.write_with(path, content, &SetMetadata::default())
     }
@@ -121,7 +122,7 @@ impl Littlefs {
         }
     }
 
-    /// Make a directory, and those above it that do not exist.
+    /// Make a directory, and the directories above it that do not exist.
     ///
     /// # Errors
     /// [`Error::NotDirectory`] if one of them is a file, and the errors of
@@ -188,7 +189,8 @@ impl Littlefs {
             for (name, node) in nodes {
                 match node {
                     Node::Dir(child) => {
-                        // the remaining entries are found when this directory has been removed
+                        // the remaining entries are listed again when this directory has been
+                        // removed
                         open.push((dir, name, child));
                         break;
                     }
@@ -243,7 +245,7 @@ impl Littlefs {
     }
 
     /// Give the entry at `to` exactly the user attributes of the entry at `from`. If the image
-    /// stores times, owner and mode, these are among them.
+    /// stores times, owner and mode, they are copied, too, because they are user attributes.
     ///
     /// # Errors
     /// If there is no such entry, if the filesystem is read-only, or if there is no space.

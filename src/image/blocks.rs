@@ -1,4 +1,4 @@
-//! Blocks for reading, whether or not there is a sound filesystem: of an image without a
+//! Blocks that can be read even without a sound filesystem: the blocks of an image without a
 //! superblock, and of a file that is compared with an image.
 
 use std::sync::Arc;
@@ -14,18 +14,18 @@ use crate::show::Show;
 
 /// Blocks for reading, whatever they hold.
 pub struct Blocks {
-    /// All blocks that the image holds from the place on, or as many as were asked for. The lock is
+    /// All blocks that the image holds from the place on, or as many as were requested. The lock is
     /// held as long as this exists.
     pub device: Arc<dyn BlockDevice>,
-    /// Byte position of block 0 in the file, or in what is wrapped in it.
+    /// Byte position of block 0 in the file, or in the content that is wrapped in it.
     pub offset: u64,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
 }
 
 /// Open the blocks from the place that the options give, for reading only. If the options give no
-/// block size, `guess` is asked for that of the filesystem that starts, or once started, at a byte
-/// of a source.
+/// block size, `guess` returns the block size of the filesystem that starts, or once started, at a
+/// given byte of a source.
 ///
 /// # Errors
 /// If the image cannot be read or is in use, if the place is outside it, or if the block size is
@@ -82,11 +82,12 @@ fn try_open(
 }
 
 /// The blocks at the place that the options give, in this geometry, for reading only. If a
-/// filesystem is found, they are its blocks; otherwise, they begin at that place. They read as
-/// erased where the file ends too early.
+/// filesystem is found, they are its blocks. Otherwise, they begin at that place. Where the file
+/// ends too early, they read as erased.
 ///
 /// # Errors
-/// If the file cannot be read or is in use, or if several filesystems in it can be meant.
+/// If the file cannot be read or is in use, or if it is not clear which of several filesystems in
+/// it is meant.
 pub fn blocks_at(
     source: &Source,
     options: &Options,

@@ -1,4 +1,5 @@
-//! The bytes that are searched for filesystems: those of the file, or those that are wrapped in it.
+//! The bytes that are searched for filesystems: the bytes of the file, or the content that is
+//! wrapped in it.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +15,7 @@ use crate::disk::Superblock;
 use crate::fs::Fs;
 use crate::show::Show;
 
-/// An open file, and what it holds.
+/// An open file, and the format of its content.
 pub(super) struct Body {
     /// Holds the lock.
     file: File,
@@ -23,7 +24,7 @@ pub(super) struct Body {
     layer: Layer,
 }
 
-/// What is between the file and the bytes.
+/// The formats between the file and the bytes.
 enum Layer {
     /// Nothing.
     Plain,
@@ -39,7 +40,7 @@ impl Body {
         Ok(Kind::of(&container.file)?.or(options.page.map(|_| Kind::Nand)))
     }
 
-    /// Recognise what a file is.
+    /// Recognise the format of a file.
     pub fn of(container: Container, options: &Options) -> Result<Self, Reason> {
         let Container { file, writable, .. } = container;
         let limit = options.unpack_limit.unwrap_or(unwrap::LIMIT);
@@ -60,9 +61,9 @@ impl Body {
         Ok(Self { file, writable, layer })
     }
 
-    /// How many bytes of the filesystem at `at` are missing at the end, and how many its maker has
-    /// left out there. If the image holds all blocks that are in use, its maker has left out the
-    /// others. Formats with addresses leave out what is erased.
+    /// How many bytes of the filesystem at `at` are missing at its end, and how many bytes were
+    /// left out there on purpose. If the image holds all blocks that are in use, the others were
+    /// left out on purpose. Formats with addresses leave out erased bytes.
     pub fn lacks(&self, at: u64, geometry: Geometry) -> Result<(u64, u64), Reason> {
         let present = self.bytes().size()?.saturating_sub(at);
         let absent = geometry.size().saturating_sub(present);
@@ -77,7 +78,7 @@ impl Body {
             Layer::Nand(_, nand) => Arc::new(Window::new(Arc::clone(nand), at, geometry)),
         };
         let holds_all = || {
-            // an image that cannot be read to its end is truncated
+            // if blocks in use are missing or cannot be read, the image is truncated
             let end = Fs::used_end_of(device);
             end.is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
         };
@@ -90,7 +91,7 @@ impl Body {
         self.file.try_clone()
     }
 
-    /// The bytes without what is wrapped around them.
+    /// The bytes without the formats around them.
     pub fn bytes(&self) -> &dyn ReadAt {
         match &self.layer {
             Layer::Plain => &self.file,
@@ -104,7 +105,7 @@ impl Body {
         self.writable && matches!(self.layer, Layer::Plain)
     }
 
-    /// What was wrapped in the file; `None` if nothing was.
+    /// The content that is wrapped in the file; `None` for a plain file.
     pub fn unwrapped(&self) -> Option<&Unwrapped> {
         match &self.layer {
             Layer::Plain => None,
@@ -135,7 +136,7 @@ impl Body {
         self.unwrapped().map_or(0, |unwrapped| unwrapped.base)
     }
 
-    /// Notes about what is wrapped around the bytes.
+    /// Notes about the formats around the bytes.
     pub fn notes(&self) -> Vec<String> {
         self.unwrapped().map(|unwrapped| unwrapped.notes.clone()).unwrap_or_default()
     }
@@ -149,7 +150,7 @@ impl Body {
     }
 
     /// The pages of a plain file that is certainly a dump with spare bytes, although the options do
-    /// not say so.
+    /// not give any.
     pub fn spare_bytes(&self, options: &Options) -> Result<Option<Page>, Reason> {
         match self.layer {
             Layer::Plain if options.page.is_none() => Ok(nand::recognise(&self.file)?),
@@ -157,8 +158,8 @@ impl Body {
         }
     }
 
-    /// The blocks from byte `offset`. A compacted image lacks some at its end. The lock is held as
-    /// long as the device exists.
+    /// The blocks from byte `offset`. A compacted image lacks some blocks at its end. The lock is
+    /// held as long as the device exists.
     pub fn into_device(
         self,
         offset: u64,
@@ -186,7 +187,7 @@ impl Body {
             let bad: Vec<String> = bad.iter().map(u32::to_string).collect();
             notes.push(format!("the flash has marked these blocks as bad: {}", bad.join(", ")));
         }
-        // in version 1, it cannot be found out whether blocks have moved
+        // in version 1, there is no way to find out whether blocks have moved
         let window = Window::new(Arc::clone(nand), found.at, geometry);
         let moved = if found.superblock.is_version1() { Vec::new() } else { moved::find(&window) };
         notes.extend(moved.iter().map(|Moved { block, by }| {

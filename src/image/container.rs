@@ -18,13 +18,13 @@ use crate::files::{self, Place};
 
 /// After each change, udev reads a block device for a moment and holds its lock.
 const DEVICE_LOCK_TRIES: u32 = 20;
-/// A lock without a known holder is usually about to go: a program that this process or another one
-/// is starting holds it for a moment.
+/// A lock without a known holder is usually released soon: a program that this process or another
+/// one is starting holds it for a moment.
 const FILE_LOCK_TRIES: u32 = 4;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
-/// The file or block device that was found at a path. It stays the same, whatever happens to the
-/// name. It is not locked yet.
+/// The file or block device that was found at a path. It stays the same file, whatever happens to
+/// its name. It is not locked yet.
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
@@ -42,7 +42,7 @@ impl Source {
         Self::from_opened(path, files::open(path))
     }
 
-    /// What descriptor `number` of this process refers to. It was found at `path`.
+    /// The file to which descriptor `number` of this process refers. It was found at `path`.
     ///
     /// # Errors
     /// Those of [`Source::find`].
@@ -51,10 +51,11 @@ impl Source {
         Self::from_opened(path, files::inherited(number))
     }
 
-    /// What standard input holds, but no more than `limit` bytes or 4 GiB. It is only read.
+    /// The content of standard input: at most `limit` bytes, or 4 GiB without a limit. It is only
+    /// read.
     ///
     /// # Errors
-    /// If it cannot be read, is longer, or cannot be kept in a temporary file.
+    /// If it cannot be read, is longer than that, or cannot be kept in a temporary file.
     #[cfg(feature = "cli")]
     pub fn standard_input(limit: Option<u64>) -> Result<Self, OpenError> {
         let spooled = files::spool(&mut io::stdin().lock(), limit.unwrap_or(unwrap::LIMIT));
@@ -85,7 +86,7 @@ impl Source {
         &self.path
     }
 
-    /// Its metadata from when it was found.
+    /// The metadata that it had when it was found.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -131,7 +132,7 @@ pub struct Container {
     /// The file. It holds the lock, which is exclusive if the file is writable and shared
     /// otherwise.
     pub file: File,
-    /// Whether writing was asked for and is possible.
+    /// Whether writing was requested and is possible.
     pub writable: bool,
     /// Whether this is a block special file.
     pub is_device: bool,

@@ -50,15 +50,15 @@ pub enum Reason {
         /// How many bytes from the offset were searched.
         searched: u64,
     },
-    /// The image is in another format, and cannot be written there.
+    /// The image is wrapped in another format, and cannot be written there.
     Wrapped(Kind),
-    /// The file is a plain image, where one in another format is needed.
+    /// The file is a plain image, but an image in another format is needed.
     NotWrapped,
     /// The file has several stretches that are far apart: address and length of each.
     SeveralStretches(Vec<(u64, u64)>),
     /// There is nothing at this address.
     NothingAt(u64),
-    /// The image is in another format, which cannot be read through.
+    /// The image is wrapped in another format, whose content cannot be read.
     Unreadable(Kind, Trouble),
     /// This partition is encrypted, and perhaps others are, too.
     Encrypted(Label),
@@ -75,9 +75,9 @@ pub enum Reason {
         /// How many filesystems there are.
         count: usize,
     },
-    /// It is a littlefs of version 1, which cannot be written, or is not what was asked for.
+    /// It is a littlefs of version 1. This cannot be written, or another version was requested.
     Version1,
-    /// It is a littlefs of this version, where version 1 was asked for.
+    /// It is a littlefs of this version, but version 1 was requested.
     NotVersion1(u32),
     /// A disk version that this library does not support (major number in the high 16 bits).
     UnknownVersion(u32),
@@ -85,7 +85,7 @@ pub enum Reason {
     Elsewhere(Vec<Found>),
     /// It may not be the filesystem that was meant, so it must not be written.
     Doubtful(Doubt),
-    /// There is a magic, but no valid superblock.
+    /// The magic of a superblock is there, but no valid superblock.
     SuperblocksDamaged,
     /// The image has another block size than the given one.
     WrongBlockSize {
@@ -116,14 +116,14 @@ pub enum Reason {
     NotSearched,
     /// The image is in this dialect, and its root cannot be read.
     DialectDamaged(Dialect, Error),
-    /// Another process holds the lock. If it is known which, this is the one.
+    /// Another process holds the lock: this one, if it is known.
     InUse(Option<Holder>),
     /// The system reported an error.
     Io(io::Error),
 }
 
 impl Reason {
-    /// The reason as a sentence about the image with this name.
+    /// The reason as a sentence about the image `image`.
     pub fn about(&self, image: &dyn fmt::Display) -> String {
         match self {
             Self::Chamelon => format!("written by chamelon: {}", chamelon::remedy(image)),
@@ -315,7 +315,7 @@ impl fmt::Display for Reason {
 /// How many filesystems a message names. Further ones are only counted.
 const NAMED_MAX: usize = 8;
 
-/// What to do about a file at `path` that is only read, as half a sentence.
+/// What to do about a file at `path` that can only be read, as part of a sentence.
 pub(crate) fn of_wrapped(kind: Kind, path: &dyn fmt::Display) -> String {
     let mut text = format!(
         "a file in the format {kind}, which can only be read; 'littlefs unwrap {path} RAW' makes \
@@ -371,7 +371,7 @@ impl fmt::Display for DiskVersion {
 impl std::error::Error for OpenError {}
 
 impl Reason {
-    /// Why a new file cannot be made.
+    /// The reason why a new file cannot be made.
     pub(crate) fn of_new(e: io::Error) -> Self {
         match e.kind() {
             io::ErrorKind::NotFound => Self::NoDirectory,

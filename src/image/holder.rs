@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::show::Show;
 
-/// How many times the list of all locks is read before the search is given up.
+/// How many times the list of all locks is read before the search ends without a result.
 const LOOKS: u32 = 5;
 
 /// A process that holds the lock.
@@ -24,8 +24,9 @@ impl fmt::Display for Holder {
     }
 }
 
-/// The process that holds a flock(2) on the file, if it can be found: not in other containers, and
-/// not on filesystems that report other device numbers than the kernel uses for locks.
+/// The process that holds a flock(2) on the file, if it can be found. It cannot be found if it is
+/// in another container, or if the filesystem reports another device number than the kernel uses
+/// for locks.
 pub fn holder(file: &File) -> Option<Holder> {
     let meta = file.metadata().ok()?;
     let (major, minor) = (libc::major(meta.dev()), libc::minor(meta.dev()));
@@ -37,8 +38,8 @@ pub fn holder(file: &File) -> Option<Holder> {
     Some(Holder { pid, name: String::from_utf8_lossy(name.trim_ascii_end()).into_owned() })
 }
 
-/// Find the process in lines like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. A process that
-/// waits for the lock has `->` in its line.
+/// Find the process in lines like `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`. The line of a
+/// process that waits for the lock contains `->`.
 fn find(locks: &str, file: &str) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_holder_is_found_among_those_who_wait() {
+    fn the_holder_is_found_among_waiting_processes() {
         let locks = "1: -> FLOCK  ADVISORY  WRITE 7 fe:00:12 0 EOF\n\
                      2: POSIX  ADVISORY  WRITE 8 fe:00:12 0 EOF\n\
                      3: FLOCK  ADVISORY  READ 9 fe:00:123 0 EOF\n\

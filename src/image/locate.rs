@@ -1,8 +1,8 @@
 //! Finding the superblock pair {0, 1} of the filesystem that starts at a given position.
 //!
 //! Block 0 is at that position and holds the block size. If it is damaged, block 1 holds the same
-//! superblock, at the distance of one block size. A superblock there that names this block size is
-//! not there by accident.
+//! superblock, one block size after that position. If a superblock names exactly its distance from
+//! the position as its block size, this is no accident.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ use crate::disk::{Pair, Superblock, Tail, rev_newer};
 pub enum Located {
     /// There is a filesystem at that position.
     Superblock(Found),
-    /// There is a magic in the right place, but no valid commit.
+    /// The magic of a superblock is in the right place, but there is no valid commit.
     Damaged,
     /// There is nothing at that position, but these filesystems are at others.
     Elsewhere(Vec<Found>),
@@ -47,11 +47,11 @@ impl Located {
     }
 }
 
-/// Look for the filesystem that starts at byte `at`, by either of its superblocks. If there is
-/// none, search the first `limit` bytes of the source for others.
+/// Look for the filesystem that starts at byte `at`, by the superblock in its block 0 or in its
+/// block 1. If there is none, search the first `limit` bytes of the source for others.
 ///
 /// # Errors
-/// If none is found and some of the source cannot be read.
+/// If no filesystem is found and a part of the source cannot be read.
 pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     let (cell, failed) = (OnceCell::new(), OnceCell::new());
     let scan = || {
@@ -64,13 +64,13 @@ pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     };
     if let Some(half) = Half::read(source, at, &mut Budget(u64::MAX)) {
         let found = candidate::judge(source, at, half.superblock.block_size, scan);
-        // with a block size that the format does not allow, there is no place for block 1
+        // if the format does not allow the block size, the place of block 1 is not known
         let found = found.unwrap_or_else(|| alone(at, half));
         return Ok(Located::Superblock(found));
     }
     for half in scan().second_halves(at) {
         match candidate::judge(source, at, half.superblock.block_size, scan) {
-            // position 0 may only be the default, so the whole filesystem elsewhere is preferred
+            // position 0 may only be the default, so a whole filesystem elsewhere is preferred
             Some(Found { doubt: Some(Doubt::PartOf(_)), .. }) if at == 0 => {}
             Some(found) => return Ok(Located::Superblock(found)),
             None => {}
@@ -91,8 +91,8 @@ pub fn locate(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Located> {
     }
 }
 
-/// The superblocks in the first `limit` bytes, or as far as block 1 of the filesystem at `at` can
-/// be.
+/// The superblocks in the first `limit` bytes, or up to the last possible place for block 1 of the
+/// filesystem at `at`.
 fn search(source: &dyn ReadAt, at: u64, limit: u64) -> io::Result<Scan> {
     let second = SEARCH_DEVICE;
     if at.saturating_add(second) <= limit {
@@ -116,8 +116,9 @@ pub fn at_block_size(source: &dyn ReadAt, at: u64, block_size: u32, limit: u64) 
     candidate::judge(source, at, block_size, scan)
 }
 
-/// The superblock that counts. Each expansion of the superblock chain makes a new root behind the
-/// old one, and drivers that grow a filesystem update only the superblock of the last one.
+/// The superblock of the root, which is up to date. Each expansion of the superblock chain makes a
+/// new root behind the old one, and drivers that let a filesystem grow update only the superblock
+/// of the last one.
 pub fn at_root(source: &dyn ReadAt, at: u64, anchor: Superblock) -> Superblock {
     let (mut last, mut pair, mut seen) = (anchor, Pair::SUPERBLOCK, HashSet::new());
     while pair.0.iter().all(|&block| seen.insert(block)) {
@@ -158,7 +159,7 @@ fn newest(
     newest
 }
 
-/// Destroy everything that [`locate`] could take for a superblock in `len` bytes from `offset`.
+/// Destroy everything that [`locate`] could recognise as a superblock in `len` bytes from `offset`.
 ///
 /// # Errors
 /// If the file cannot be read or written.

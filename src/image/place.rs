@@ -12,10 +12,10 @@ use crate::disk::Superblock;
 pub enum Place {
     /// At this byte.
     At(u64),
-    /// At the first byte, or at the only place where there is a sound one.
+    /// At the first byte, or at the only place with a sound filesystem.
     Auto,
-    /// In the partition of this name. If the name is a number, it may also be the one with this
-    /// number among the filesystems in the file, counted from 1.
+    /// In the partition with this name. A number may also mean the filesystem with this number in
+    /// the file, counted from 1.
     Partition(Label),
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Chosen {
     pub found: Found,
     /// The superblock of the root.
     pub superblock: Superblock,
-    /// Whether the place was found and not given by the user.
+    /// Whether the place was found by a search, and not given by the user.
     pub automatic: bool,
 }
 
@@ -97,8 +97,8 @@ fn supported(superblock: Superblock) -> Result<Superblock, Reason> {
     }
 }
 
-/// Find a filesystem for [`Place::Auto`]. The one at the first byte is taken, unless it is
-/// doubtful. If there is none, or it is doubtful, the only sound one elsewhere is taken.
+/// Find a filesystem for [`Place::Auto`]. The filesystem at the first byte is used, unless it is
+/// doubtful. If there is none, or if it is doubtful, the only sound filesystem elsewhere is used.
 fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen, Reason> {
     let first = at(source, 0, limit, options);
     match &first {
@@ -127,15 +127,15 @@ fn anywhere(source: &dyn ReadAt, limit: u64, options: &Options) -> Result<Chosen
     }
 }
 
-/// The reason why nothing is found in a flash with encrypted partitions.
+/// The reason why nothing is found in a dump of flash with encrypted partitions.
 fn encrypted(survey: &Survey) -> Option<Reason> {
     let mut partitions = survey.tables.iter().flat_map(|table| &table.partitions);
     partitions.find(|p| p.encrypted && p.ty == 1).map(|p| Reason::Encrypted(p.label))
 }
 
-/// Find where the filesystem that is meant begins, or should begin. A broken one is not an error if
-/// its place is known. Returns the position, and the superblock of the filesystem that was found
-/// there.
+/// Find where the filesystem that is meant begins, or should begin. A broken filesystem is not an
+/// error if its place is known. Returns the position, and the superblock of the filesystem that was
+/// found there.
 pub(super) fn position(
     source: &dyn ReadAt,
     limit: u64,
@@ -159,7 +159,7 @@ pub(super) fn position(
     }
 }
 
-/// What a name or a number stands for in the tables and filesystems of a source.
+/// What a name or a number refers to in the tables and filesystems of a source.
 enum Named {
     Partition(Partition),
     Filesystem(Found),
@@ -214,8 +214,8 @@ fn in_partition(
     }
 }
 
-/// The bytes of a source that belong to a place, and that a new filesystem may use: those of the
-/// partition, those of the filesystem that is there, or everything from that byte on.
+/// The bytes of a source that belong to a place, and that a new filesystem may use: the bytes of
+/// the partition, the bytes of the filesystem that is there, or everything from that byte on.
 ///
 /// # Errors
 /// If there is no such partition, or if its content is encrypted.

@@ -1,4 +1,4 @@
-//! Listing everything in a file; taking images out of the files in which they are wrapped, and
+//! Listing everything in a file, taking images out of the files in which they are wrapped, and
 //! putting them back.
 
 use std::fs::{File, Permissions};
@@ -29,7 +29,7 @@ pub struct Contents {
     pub page: Option<Page>,
     /// The address of the first byte, if the format has addresses.
     pub base: u64,
-    /// How many bytes there are without what is wrapped around them.
+    /// How many bytes there are without the formats around them.
     pub size: u64,
     /// The filesystems and partition tables.
     pub survey: Survey,
@@ -42,7 +42,7 @@ pub struct Contents {
 /// Search the whole file at `path`.
 ///
 /// # Errors
-/// If the file cannot be opened or read, or its format cannot be read through.
+/// If the file cannot be opened or read, or the content inside its format cannot be read.
 pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
     let look = || -> Result<Contents, Reason> {
         let body = open_body(path, options)?;
@@ -90,12 +90,12 @@ pub struct TakenOut {
 }
 
 /// Write the content of the file at `path` to a new file. Gaps become erased bytes. If there are
-/// several stretches that are far apart, the one is taken that begins at the address `base`, or
-/// that begins with a filesystem.
+/// several stretches that are far apart, the one that begins at the address `base` is taken, or the
+/// one that begins with a filesystem.
 ///
 /// # Errors
-/// If nothing is wrapped in the file, if it cannot be read through, or if the new file cannot be
-/// written.
+/// If nothing is wrapped in the file, if the content inside its format cannot be read, or if the
+/// new file cannot be written.
 pub fn take_out(
     path: &Path,
     raw: &Path,
@@ -119,7 +119,7 @@ pub fn take_out(
         let part = usize::try_from(size - done).unwrap_or(CHUNK).min(CHUNK);
         let read = body.bytes().read_up_to(at + done, &mut chunk[..part]);
         let read = read.map_err(|e| at_path(e.into()))?;
-        // behind the end of the content, everything is erased
+        // after the end of the content, everything is erased
         chunk[read..part].fill(0xff);
         out.write_all(&chunk[..part]).map_err(at_raw)?;
         done += part as u64;
@@ -188,11 +188,11 @@ pub fn wrap_up(raw: &Path, target: Target, new: &Path, overwrite: bool) -> Resul
 }
 
 /// Write a copy of the file `like` to a new file, in which the bytes of the image at `raw` replace
-/// the content from the address `base`. Without an address, it is the stretch that [`take_out`]
+/// the content from the address `base`. Without an address, this is the content that [`take_out`]
 /// takes.
 ///
 /// # Errors
-/// If one of the files cannot be read or written, or `like` is of a format that this program does
+/// If one of the files cannot be read or written, or if `like` has a format that this program does
 /// not write.
 pub fn put_back(
     raw: &Path,
@@ -226,7 +226,7 @@ pub fn put_back(
 /// The place for a new file.
 struct Output {
     place: Place,
-    /// The file that has the name now, locked. It will be replaced.
+    /// The file that has the name now, which is locked and will be replaced.
     old: Option<File>,
 }
 
