@@ -6,7 +6,7 @@
 //! | `options`, `prepared`, `failure` | how to mount, the open image, and why it cannot be mounted |
 //! | `mounted` | a mount, from the first request to the last flush |
 //! | `session`, `fusermount` | mounting, with mount(2) or through `fusermount3` |
-//! | `serving`, `gate`, `errno`, `invalidate` | how a request reaches the volume, and how its answer comes back |
+//! | `serving`, `gate`, `errno`, `invalidate` | passing requests to the volume, and answers back |
 //! | `status` | what a mount reports about itself |
 //! | `daemon`, `aside` | the processes behind mounts, seen from outside |
 //!

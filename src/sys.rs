@@ -152,8 +152,8 @@ pub enum Unmount {
     Unused,
     /// Take the filesystem out of the tree now, and end it when nobody uses it any more.
     Lazily,
-    /// Only if nobody uses the filesystem. Before that, all requests to its daemon fail, and the
-    /// daemon gets no more requests.
+    /// First, all requests to the daemon of the filesystem fail, and the daemon gets no more
+    /// requests. Then unmount, but only if nobody uses the filesystem.
     ByForce,
 }
 

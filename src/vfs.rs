@@ -159,9 +159,9 @@ pub struct Volume {
     name_max: usize,
     /// How the image keeps times, owners and modes, if it does.
     codec: Option<Codec>,
-    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. Which
-    /// inode a name belongs to changes only under this lock. Operations that need neither names nor
-    /// content (attributes, forgetting) do not take it, so they never wait for I/O.
+    /// The filesystem itself. Lock order: this, then `listings` or `inodes`, each alone. The
+    /// mapping between names and inodes changes only under this lock. Operations that need neither
+    /// names nor content (attributes, forgetting) do not take it, so they never wait for I/O.
     core: Mutex<Fs>,
     /// The directories that are being read.
     listings: Mutex<Listings>,

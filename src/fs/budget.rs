@@ -1,8 +1,8 @@
 //! How the memory for cached state is divided.
 //!
-//! One number of bytes limits the content that is kept in memory: both copies of content on disk,
-//! and content that waits to be written. Metadata pairs get one half of it, and unwritten content
-//! of files gets one quarter. Changed pairs may take three quarters of the half for pairs, so that
+//! One number of bytes limits the content that is kept in memory: copies of content on disk as well
+//! as content that waits to be written. Metadata pairs get one half of it, and unwritten content of
+//! files gets one quarter. Changed pairs may take three quarters of the half for pairs, so that
 //! pairs that are only read find room, too. The last quarter is for memory that is not counted: for
 //! the many small pieces of a pair, the memory allocator needs up to two thirds more than their
 //! size, and a flush needs memory for its commits.

@@ -121,8 +121,8 @@ impl Fs {
         done
     }
 
-    /// Erase the blocks into which a later phase will compact now, so that one barrier orders these
-    /// erases and the writes of this phase.
+    /// Erase, in this phase already, the blocks into which a later phase will compact. So one
+    /// barrier orders both these erases and the writes of this phase.
     pub(super) fn prepare_twins(&mut self, pairs: &[PairIx], spec: Spec) -> Result<(), Fault> {
         for &ix in pairs {
             let (layout, end) = (self.layout, self.pair(ix).end);

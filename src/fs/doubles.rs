@@ -145,7 +145,7 @@ impl Fs {
         for ix in pairs {
             for e in &self.mdir(ix)?.entries {
                 if e.name.len() > name_max {
-                    // entries with such a name get another name
+                    // entries with such a name will get another one
                 } else if e.is_hidden_double() {
                     found.push((e.name.to_box(), Entry::is_hidden_double));
                 } else if e.is_visible() && unknown.contains(&*e.name) {

@@ -80,7 +80,7 @@ impl Plan {
         if self.guarded { View::Grown } else { View::Final }
     }
 
-    /// What a phase writes that includes everything except moves.
+    /// The spec of a phase that writes everything except moves.
     fn everything(&self) -> Spec {
         Spec { select: Select::ALL, view: self.view(), gstate: None }
     }
@@ -196,7 +196,7 @@ impl Fs {
         let plan = self.plan()?;
         self.write_unnamed(&plan)?;
         // From here to the end of the round, a crash may leave the thread and the tree apart. So
-        // the sync bit is on disk before, and is cleared only when everything else is.
+        // the sync bit is written first, and is cleared only when everything else is on disk.
         if plan.guarded {
             self.raise_guard()?;
             self.cut_down_removed()?;

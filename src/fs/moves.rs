@@ -1,9 +1,9 @@
 //! Moves of entries between pairs, as the flush carries them out (SPEC: `0x7ff` MOVESTATE). The
 //! first commit, to the target pair, writes the entry there and notes in the global state which
 //! entry is to be deleted. The second commit, to the source pair, deletes that entry and clears the
-//! note. A crash between them leaves both entries on disk, but every driver hides the one that the
-//! global state names. If the second commit reached the disk without the first, the entry would be
-//! lost.
+//! note. A crash between the two commits leaves both entries on disk, but every driver hides the
+//! entry that the global state names. If the second commit reached the disk without the first, the
+//! entry would be lost.
 //!
 //! The second commit edits the log as it is on disk, and does not use the plan of the flush. Since
 //! the first commit, a pair may have moved to other blocks, or a flush may have failed and entries

@@ -1,7 +1,7 @@
 //! Changing the number of blocks of a filesystem in place.
 //!
-//! Every step is one commit to the metadata on disk. So a crash at any moment leaves a sound image.
-//! It has the old size until the superblock of the root has the new one.
+//! All changes are commits to the metadata as it is on disk. So a crash at any moment leaves a
+//! sound image. It has the old size until the superblock of the root has the new one.
 
 use super::Fs;
 use super::edits::Edit;

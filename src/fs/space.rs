@@ -5,9 +5,10 @@
 //! 1. A block is taken only from a complete map. So code that takes a block must have called
 //!    [`Fs::need_map`] or [`Fs::complete_map`] before.
 //! 2. A block that something on disk names is never freed, only *retired*: it becomes free after
-//!    the flush that removes its name from the image, and when no running read holds its list. If
-//!    it were freed and overwritten earlier, a crash could bring back metadata that names it.
-//!    Blocks that nothing on disk ever named are *discarded*, which frees them at once.
+//!    the flush that removes the last reference to it from the image, and when no running read
+//!    holds its list. If it were freed and overwritten earlier, a crash could bring back metadata
+//!    that names it. Blocks that nothing on disk ever named are *discarded*, which frees them at
+//!    once.
 //! 3. No more blocks are promised to files than are free. So a flush finds the blocks that were
 //!    promised to earlier operations.
 //! 4. A list that cannot be followed may hold any block. From then on nothing is freed or taken,

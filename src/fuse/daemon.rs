@@ -166,7 +166,7 @@ struct Work {
 impl Work {
     fn of(pid: i32) -> Self {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // utime and stime, counted from the state.
+        // utime and stime. Fields are counted from the state, which is field 0 here.
         let ticks = stat_fields(&stat).skip(11).take(2).filter_map(|n| n.parse::<u64>().ok());
         Self {
             ticks: ticks.sum(),

@@ -168,9 +168,9 @@ impl Mounted {
     /// waits for the end of that mount.
     ///
     /// If a process has files of it open, or its working directory is there, the mount disappears
-    /// only from the directory tree. The next call with which such a process uses it waits for the
-    /// end of this process, so that no change is confirmed and lost later. The image stays locked
-    /// until then.
+    /// only from the directory tree. The next call by which such a process uses the mount waits
+    /// until the process that serves the mount ends, so that no change is confirmed and lost later.
+    /// The image stays locked until then.
     ///
     /// # Errors
     /// When the last changes cannot be written. Then they are lost. What was durable before still

@@ -116,7 +116,7 @@ pub enum Reason {
     NotSearched,
     /// The image is in this dialect, and its root cannot be read.
     DialectDamaged(Dialect, Error),
-    /// Another process holds the lock: this one, if it is known.
+    /// Another process holds the lock. The value is that process, if it is known.
     InUse(Option<Holder>),
     /// The system reported an error.
     Io(io::Error),

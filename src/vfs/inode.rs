@@ -19,8 +19,8 @@ pub const ROOT_INO: u64 = 1;
 /// What is added to the number of a directory, other than the root, to get the number of its inode.
 const DIRS: u64 = 2;
 /// The bit in the numbers of files that were found in the image. The number is a hash of the key,
-/// so each look-up gives the same number. They have 49 bits, so programs that keep inode numbers in
-/// a double lose nothing.
+/// so each look-up gives the same number. These numbers have 49 bits, so programs that keep inode
+/// numbers in a double lose nothing.
 const HASHED: u64 = 1 << 48;
 /// The bit in the numbers of files that were created during this mount. These numbers count up.
 const COUNTED: u64 = 1 << 49;
