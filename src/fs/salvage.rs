@@ -72,8 +72,9 @@ impl Fs {
         Ok(Some((path(self, dir, name), path(self, lost, &new))))
     }
 
-    /// Shorten files that are larger than `file_max` to this size. The bytes after that go to a
-    /// file in `lost+found`, if they are not too many for one file. Returns the paths of both.
+    /// Shorten files that are larger than `file_max` to this size. If there is space, the bytes
+    /// after that, at most `file_max` of them, go to a file in `lost+found`. Returns the paths of
+    /// both.
     pub(crate) fn shorten_files(&mut self) -> Result<Vec<(String, Option<String>)>> {
         let _running = self.run();
         let max = self.superblock.file_max;
