@@ -1,14 +1,14 @@
-//! What is added to the completions that clap writes: paths inside of images.
+//! Additions to the completions that clap writes: paths inside images.
 //!
-//! `littlefs complete-paths LINE` tells what the last word of a command line can become. Its first
-//! line is `inside` or, where files of the host are possible as well, `both`.
+//! `littlefs complete-paths LINE` prints the words to which the last word of a command line can be
+//! completed. Its first line is `inside`, or `both` if files of the host are possible as well.
 
 /// Replaces the last line of the completions for bash, which registers their function.
 const BASH: &str = r#"
 _littlefs_with_paths() {
     local line paths
     COMPREPLY=()
-    # words with these are parted by readline itself
+    # readline itself splits words that contain = or :
     if [[ $2 != -* && $2 != *[=:]* ]]; then
         line=${COMP_LINE:0:COMP_POINT}
         mapfile -t paths < <(command "$1" complete-paths -- "$line" 2>/dev/null)
@@ -35,7 +35,7 @@ else
 fi
 "#;
 
-/// Comes behind the completions for zsh, whose end it replaces.
+/// Replaces the end of the completions for zsh.
 const ZSH: &str = r#"
 _littlefs_with_paths() {
     if [[ $PREFIX != -* ]]; then
@@ -59,7 +59,7 @@ else
 fi
 "#;
 
-/// Comes behind the completions for fish.
+/// Is appended to the completions for fish.
 const FISH: &str = r#"
 complete -c littlefs -a '(littlefs complete-paths -- (commandline -cp) 2>/dev/null | tail -n +2)'
 "#;
@@ -67,7 +67,7 @@ complete -c littlefs -a '(littlefs complete-paths -- (commandline -cp) 2>/dev/nu
 /// The completions for bash, with paths.
 ///
 /// # Errors
-/// When clap writes something else than it did.
+/// If the completions that clap wrote do not end as expected.
 pub fn bash(text: &str) -> Result<String, String> {
     with(text, "\nif [[ \"${BASH_VERSINFO[0]}\" -eq 4", BASH)
 }
@@ -75,7 +75,7 @@ pub fn bash(text: &str) -> Result<String, String> {
 /// The completions for zsh, with paths.
 ///
 /// # Errors
-/// When clap writes something else than it did.
+/// If the completions that clap wrote do not end as expected.
 pub fn zsh(text: &str) -> Result<String, String> {
     with(text, "\nif [ \"$funcstack[1]\" = \"_littlefs\" ]", ZSH)
 }

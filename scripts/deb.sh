@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Build the Debian package; the last line is its path.
+# Build the Debian package. The last line of the output is its path.
 #
 # usage: scripts/deb.sh
 #
-# Installs cargo-deb below target/tools when it is missing.
+# Installs cargo-deb below target/tools if it is missing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 [ "$target" = "$PWD/target" ] || {
-    echo "the package's files are named in Cargo.toml below target/: unset CARGO_TARGET_DIR" >&2
+    echo "unset CARGO_TARGET_DIR: Cargo.toml lists the files of the package below target/" >&2
     exit 1
 }
 # shellcheck source=scripts/deps.sh

@@ -1,9 +1,9 @@
-# Installing what is missing on Debian; sourced by the other scripts.
+# Functions that install missing packages on Debian. The other scripts source this file.
 # shellcheck shell=bash
 
 # install_missing COMMAND:PACKAGE[:PACKAGE...] ...
-# Installs the packages of every command that is not there; asks apt nothing when all are.
-# COMMAND may be a file pattern (one that holds a slash) instead.
+# Installs the packages of every command that is missing. If none is missing, apt-get is not called.
+# Instead of a command, COMMAND may be a pattern of file names, which contains a slash.
 install_missing() {
     local entry command packages=()
     for entry in "$@"; do
@@ -31,16 +31,16 @@ install_missing() {
         apt-get install -qq -y --no-install-recommends "${packages[@]}" >/dev/null
 }
 
-# What building and mounting need.
+# Install what building and mounting need.
 install_run_deps() {
     command -v cargo >/dev/null || {
-        echo "no cargo here: install Rust 1.89 or newer, as https://rustup.rs tells" >&2
+        echo "cargo was not found: install Rust 1.89 or newer, as https://rustup.rs describes" >&2
         return 1
     }
     install_missing cc:gcc:libc6-dev fusermount3:fuse3
 }
 
-# install_rust_target TARGET...: Rust's standard library for other targets than this machine's own.
+# install_rust_target TARGET...: install Rust's standard library for these targets.
 install_rust_target() {
     local target missing=()
     for target in "$@"; do
@@ -49,15 +49,16 @@ install_rust_target() {
     [ ${#missing[@]} -gt 0 ] || return 0
     if command -v rustup >/dev/null && rustup target add "${missing[@]}"; then return 0; fi
     cat >&2 <<END
-Rust's standard library is missing for: ${missing[*]}
-It could not be installed. Where rustup reaches the network:
+Rust's standard library is missing for ${missing[*]}, and could not be installed.
+If rustup can reach the network, run
     rustup target add ${missing[*]}
-With the Rust of a distribution, install its packages of libstd-rust-dev for these targets.
+If Rust comes from a distribution, install its libstd-rust-dev packages for these targets.
 END
     return 1
 }
 
-# install_static_deps: what building the program without shared libraries needs. Sets static_target.
+# install_static_deps: install everything that is needed to build the program without shared
+# libraries. Sets static_target.
 install_static_deps() {
     local machine
     machine=$(uname -m)
@@ -68,25 +69,26 @@ install_static_deps() {
     install_run_deps && install_missing musl-gcc:musl-tools && install_rust_target "$static_target"
 }
 
-# What scripts/deb.sh needs.
+# Install what scripts/deb.sh needs.
 install_deb_deps() {
     install_run_deps
     install_missing dpkg-shlibdeps:dpkg-dev
 }
 
-# What scripts/posix.sh needs.
+# Install what scripts/posix.sh needs.
 install_posix_deps() {
     install_run_deps
     install_missing stress-ng:stress-ng
 }
 
-# What scripts/test-systemd.sh needs.
+# Install what scripts/test-systemd.sh needs.
 install_systemd_deps() {
     install_deb_deps
     install_missing debootstrap:debootstrap systemd-nspawn:systemd-container nsenter:util-linux
 }
 
-# What the tests need besides: the C driver (bindgen wants libclang), and programs run on mounts.
+# Install what the tests need in addition: for the C driver (bindgen needs libclang), and the
+# programs that the tests run on mounts.
 install_test_deps() {
     install_run_deps
     install_missing '/usr/lib/llvm-*/lib/libclang.so*:libclang-dev' \

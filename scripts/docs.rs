@@ -49,7 +49,7 @@ pub fn write_all(directory: &Path) -> io::Result<()> {
     program.build();
     for sub in program.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help") {
         let name = format!("littlefs-{}", sub.get_name());
-        // what `littlefs journal` and the like can do has pages, too
+        // the subcommands of `littlefs journal` and similar commands have pages, too
         for inner in sub.get_subcommands().filter(|c| c.get_name() != "help") {
             let called = format!("littlefs {} {}", sub.get_name(), inner.get_name());
             let page = format!("{name}-{}", inner.get_name());
@@ -89,7 +89,7 @@ fn man_page(command: Command, name: &str, section: &str, directory: &Path) -> io
     if has_subcommands {
         man.render_subcommands_section(&mut page)?;
     }
-    // The options of -o are a table of their own.
+    // The options of -o get a section of their own.
     let table = options::help();
     let (extra, rest) = extra.split_once(&table).map_or((&*extra, None), |(a, b)| (a, Some(b)));
     extra_sections(extra).to_writer(&mut page)?;
@@ -100,8 +100,8 @@ fn man_page(command: Command, name: &str, section: &str, directory: &Path) -> io
     fs::write(directory.join(format!("{name}.{section}")), page)
 }
 
-/// What stands below the help: a paragraph that begins with a line like `Examples:` gets that for
-/// its heading, and lines set in keep their shape.
+/// The sections for the text after the help. If a paragraph begins with a line like `Examples:`,
+/// this line becomes its heading. Indented lines keep their line breaks.
 fn extra_sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     let mut headed = false;
@@ -141,7 +141,7 @@ fn extra_sections(text: &str) -> Roff {
 fn mount_options() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["MOUNT OPTIONS"]);
-    roff.text([roman("What -o takes, separated by commas.")]);
+    roff.text([roman("The options that -o takes, separated by commas.")]);
     for group in options::table::GROUPS {
         roff.control("SS", [group.title]);
         for item in group.items {

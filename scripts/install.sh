@@ -1,25 +1,25 @@
 #!/usr/bin/env bash
 # Build littlefs-progs and install it: the program, its links for mount(8), umount(8), mkfs(8) and
-# fsck(8), man pages, shell completions, systemd units, and what file(1) and desktops need to know
-# images by.
+# fsck(8), man pages, shell completions, systemd units, and the files by which file(1) and desktops
+# recognise images.
 #
 # usage: scripts/install.sh [--prefix DIR] [--compat NAME,...] [--target TARGET] [--uninstall]
 #
-# --prefix DIR   where to install (default /usr/local); the links are in /sbin all the same,
-#                because mount(8) and its kind look nowhere else
+# --prefix DIR   where to install (default /usr/local). The links are always in /sbin, because
+#                mount(8) and similar programs look only there
 # --compat NAME,...
 #                also install the program under these names of other tools, in DIR/bin: mklittlefs,
-#                littlefs-python, lfs (see docs/dropin.md). A file that is there already stays as it is,
-#                and is an error
+#                littlefs-python, lfs (see docs/dropin.md). If one of these files already exists,
+#                that is an error, and the file is left as it is
 # --target TARGET
-#                build for this target of rustc, which programs of this machine can be of, such as
-#                x86_64-unknown-linux-musl
+#                build for this target of rustc, such as x86_64-unknown-linux-musl. Programs for the
+#                target must be able to run on this machine
 # --uninstall    remove what was installed with the same prefix
 #
-# DESTDIR=DIR    install below DIR, as packages are made
+# DESTDIR=DIR    in the environment: install below DIR, to make a package
 #
-# A helper that something else has put there stays: it is diverted where dpkg can do that, and else
-# left alone, which this says.
+# If /sbin already has a helper of another package, dpkg diverts that file. Without dpkg, the file
+# is left as it is, and a message says so.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -51,30 +51,30 @@ dest=${DESTDIR:-}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 docs=$target/docs
 
-# /usr/sbin, which /sbin is a link to on merged systems.
+# On systems with a merged /usr, /sbin is a link to /usr/sbin.
 sbin=/usr/sbin
 if [ -z "$dest" ] && [ ! /sbin -ef /usr/sbin ]; then
     sbin=/sbin
 fi
-# systemd and the shells look below /usr and /usr/local, for a prefix elsewhere below /etc and it.
+# systemd looks for units below /usr and /usr/local; with another prefix, they must be below /etc.
 case $prefix in
 /usr) units=/usr/lib/systemd/system ;;
 /usr/local) units=/usr/local/lib/systemd/system ;;
 *) units=/etc/systemd/system ;;
 esac
 share=$prefix/share
-# umount.fuse, because umount(8) run by root asks for no more than that; it hands the mounts of other
-# daemons back to umount(8).
+# umount.fuse is needed because umount(8), when root runs it, looks only for that name. It hands the
+# mounts of other daemons back to umount(8).
 links=(mount.littlefs mount.fuse.littlefs umount.littlefs umount.fuse.littlefs umount.fuse
     mkfs.littlefs fsck.littlefs)
 
-# Where file(1) looks besides its own database. What stands between these lines is ours.
+# Where file(1) looks in addition to its own database. The part between these two lines is ours.
 local_magic=/etc/magic
 magic_begin="# BEGIN littlefs-progs in $prefix"
 magic_end="# END littlefs-progs in $prefix"
 
-# put_magic, remove_magic: littlefs becomes known to file(1), and unknown again. The file is not made
-# where it is missing: it belongs to the package of file(1).
+# put_magic, remove_magic: make file(1) recognise littlefs, and undo this. A missing file is not
+# created, because it belongs to the package of file(1).
 put_magic() {
     [ -f "$local_magic" ] || return 0
     remove_magic
@@ -83,14 +83,14 @@ put_magic() {
 
 remove_magic() {
     [ -f "$local_magic" ] || return 0
-    # Without its last line, the rest of the file would go with it.
+    # If our last line were missing, sed would delete everything up to the end of the file.
     if ! grep -qxF "$magic_begin" "$local_magic" || ! grep -qxF "$magic_end" "$local_magic"; then
         return 0
     fi
     sed -i "\\|^$magic_begin\$|,\\|^$magic_end\$|d" "$local_magic"
 }
 
-# update_databases: what desktops look up types and programs in, after either changed.
+# update_databases: update the databases in which desktops look up types and programs.
 update_databases() {
     if command -v update-mime-database >/dev/null && [ -d "$share/mime/packages" ]; then
         update-mime-database "$share/mime"
@@ -100,12 +100,12 @@ update_databases() {
     fi
 }
 
-# A helper of the same name that is not ours: is dpkg to move it aside, and back in the end?
+# A helper of the same name that is not ours: whether dpkg can move it aside, and back at the end.
 can_divert() {
     [ -z "$dest" ] && command -v dpkg-divert >/dev/null
 }
 
-# put_link NAME: a link to the program where mount(8) and its kind look for it.
+# put_link NAME: make a link to the program where mount(8) and similar programs look for it.
 put_link() {
     local path=$sbin/$1 there=$dest$sbin/$1
     if [ -e "$there" ] || [ -L "$there" ]; then
@@ -121,7 +121,7 @@ put_link() {
     ln -sfn "$prefix/bin/littlefs" "$there"
 }
 
-# remove_link NAME: undoes put_link. A link to somewhere else is another installation.
+# remove_link NAME: undo put_link. A link to another place belongs to another installation.
 remove_link() {
     local path=$sbin/$1 there=$dest$sbin/$1
     [ "$(readlink "$there" || true)" = "$prefix/bin/littlefs" ] || return 0
@@ -131,15 +131,15 @@ remove_link() {
     fi
 }
 
-# The names of other tools that the program takes the command lines of.
+# The names of other tools whose command lines the program understands.
 dropins=(mklittlefs littlefs-python lfs)
 
-# check_compat: whether every name of --compat is known and free, before anything is installed.
+# check_compat: check that every name of --compat is known and free, before anything is installed.
 check_compat() {
     local name there
     for name in "${compat[@]}"; do
         if [[ " ${dropins[*]} " != *" $name "* ]]; then
-            echo "--compat: '$name' is none of ${dropins[*]}" >&2
+            echo "--compat: '$name' is not one of ${dropins[*]}" >&2
             exit 1
         fi
         there=$dest$prefix/bin/$name

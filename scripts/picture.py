@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Record the terminal session that README shows, as SVG, from what the program really prints.
+"""Record the terminal session that README shows as SVG, with the real output of the program.
 
 usage: scripts/picture.py [LITTLEFS] > docs/session.svg
 
-LITTLEFS is the program (default target/release/littlefs). Needs /dev/fuse, and rich, which draws:
+LITTLEFS is the program (default target/release/littlefs). Needs /dev/fuse and the package rich:
 python3 -m venv target/venv && target/venv/bin/pip install rich==15.0.0 && target/venv/bin/python scripts/picture.py
 """
 
@@ -18,7 +18,7 @@ import tempfile
 import rich.console
 import rich.text
 
-# What a device has: the picture should show something that looks like one.
+# Files such as a device has, so that the picture looks realistic.
 FILES = {
     "boot.py": "import network\n",
     "config.json": '{"ssid": "workshop", "led": false}\n',
@@ -39,7 +39,7 @@ littlefs check --offset 0x290000 flash.bin
 
 
 def make_dump(littlefs, folder):
-    """A dump of a flash of 4 MiB with a filesystem in it."""
+    """Make a dump of a flash of 4 MiB with a filesystem in it."""
     for name, text in FILES.items():
         path = folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def main():
             if run.returncode != 0:
                 sys.exit(f"{command}: exit status {run.returncode}\n{run.stdout}")
     svg = console.export_svg(title="littlefs", unique_id="session")
-    # No fonts from the network: whoever looks at it has a monospaced one.
+    # Load no fonts from the network: every reader has a monospaced font.
     sys.stdout.write(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL))
 
 

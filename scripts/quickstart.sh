@@ -3,10 +3,10 @@
 #
 # usage: scripts/quickstart.sh [IMAGE] [DIR]
 #
-# IMAGE  a littlefs image or block device; without it, a sample with a few files is made
-# DIR    where to mount it (made when there is none)
+# IMAGE  a littlefs image or block device; without it, a sample image with a few files is made
+# DIR    where to mount it; the directory is made if it does not exist
 #
-# Installs what is missing (fuse3 and a C linker, by apt-get). Can be run again at any time.
+# Installs fuse3 and a C linker if they are missing (by apt-get). Can be run again at any time.
 set -euo pipefail
 
 case ${1-} in
@@ -30,7 +30,7 @@ echo "building"
 cargo build --release --quiet --manifest-path "$root/Cargo.toml"
 
 if mountpoint -q "$dir" 2>/dev/null; then
-    echo "$dir is mounted already; '$littlefs umount $dir' ends that"
+    echo "$dir is already mounted; unmount it with '$littlefs umount $dir'"
     exit 0
 fi
 
@@ -63,5 +63,5 @@ Unmount it, and look at the image:
   $littlefs info $image
   $littlefs check $image
 
-'$littlefs --help' tells the rest.
+'$littlefs --help' lists all commands.
 END

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Build a wheel for pip, which holds a program that needs no shared libraries; the last line is its path.
+# Build a wheel for pip, with a program that needs no shared libraries. The last line of the output
+# is the path of the wheel.
 #
 # usage: scripts/wheel.sh
 #
-# Installs musl-tools (by apt-get), Rust's library for musl (by rustup) and, below target/tools,
-# maturin (by pip) when they are missing.
+# If they are missing, installs musl-tools (by apt-get), Rust's library for musl (by rustup), and
+# maturin (by pip, below target/tools).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,7 +19,8 @@ tools=$target/tools/maturin
 [ -x "$tools/bin/python" ] || /usr/bin/python3 -m venv "$tools" >&2
 [ -x "$tools/bin/maturin" ] || "$tools/bin/pip" install --quiet maturin==1.16.0 >&2
 
-# Linked statically, it runs with both C libraries of Linux, whatever their version: both tags are true.
+# The program is linked statically, so it runs on systems with glibc and with musl, whatever their
+# version: both tags are true.
 rm -rf "$target/wheels"
 CARGO_TARGET_DIR=$target CARGO_PROFILE_RELEASE_STRIP=symbols \
     "$tools/bin/maturin" build --release --locked --features docs --target "$static_target" \

@@ -229,7 +229,8 @@ fn names_of_other_packages_are_not_taken() {
         command.output().expect("the script should start")
     };
     desk.file("root/usr/bin/lfs", b"Lustre's");
-    for (names, words) in [("mklittlefs,lfs", "belongs to something else"), ("mkfs", "is none of")]
+    for (names, words) in
+        [("mklittlefs,lfs", "belongs to something else"), ("mkfs", "is not one of")]
     {
         let out = run(names);
         let stderr = String::from_utf8_lossy(&out.stderr);
