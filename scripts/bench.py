@@ -1,8 +1,8 @@
-"""Time a mounted littlefs beside its peers, in turn, and tell the figures.
+"""Time a mounted littlefs and its peers in turn, and print the figures.
 
-Called by bench.sh; see there. Every filesystem is made anew for each run and stays mounted while
-the cases of fsbench.py go over all of them, case by case, so that a slow moment of the machine
-hits everybody.
+Called by bench.sh, which describes the options. Every filesystem is made anew for each run. All of
+them stay mounted while each case of fsbench.py runs on one after the other, so that a slow moment
+of the machine affects all of them.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 IMAGE_BYTES = 256 << 20
 BLOCK_BYTES = 4096
-# No case of a usable filesystem takes longer; what does is reported as unfinished.
+# No case of a usable filesystem takes longer than this. One that does is reported as unfinished.
 CASE_SECONDS = 150
-# What takes longer than this is not run again.
+# A case that takes longer than this is not run again.
 SLOW_SECONDS = 20
-# Rows that reach the disk, which a mirror of memory never does: held against the local disk.
+# Rows whose data reaches the disk: compare them with ext4, because passthrough_hp stays in memory.
 ON_DISK = ["seq.write", "seq.read", "rand.read4k", "rand.overwrite4k", "fsync.each", "sqlite."]
 
 
@@ -42,7 +42,7 @@ def wait_for_mount(directory, process=None):
 
 
 class Filesystem:
-    """One filesystem under test: its files are below `base`, it is mounted on `mnt`."""
+    """A filesystem under test. Its files are below `base`, and it is mounted on `mnt`."""
 
     def __init__(self, name, base, pin):
         self.name, self.base, self.pin = name, base / name, pin
@@ -75,7 +75,7 @@ class Ours(Filesystem):
 
 
 class OnLoop(Filesystem):
-    """A filesystem that wants a block device."""
+    """A filesystem that needs a block device."""
 
     def attach(self):
         self.make_image()
@@ -84,12 +84,12 @@ class OnLoop(Filesystem):
 
     def unmount(self):
         run("umount", self.mnt)
-        # littlefs-fuse lets go of the device a moment later
+        # littlefs-fuse closes the device a moment later
         for _ in range(500):
             if subprocess.run(["losetup", "-d", self.device], stderr=subprocess.DEVNULL).returncode == 0:
                 return
             time.sleep(0.02)
-        sys.exit(f"{self.device} stays in use")
+        sys.exit(f"{self.device}: still in use after unmounting")
 
 
 class LittlefsFuse(OnLoop):
@@ -113,7 +113,7 @@ class Ext4(OnLoop):
 
 
 class Passthrough(Filesystem):
-    """libfuse's mirror of a directory in memory: what FUSE costs when the filesystem is free."""
+    """libfuse's mirror of a directory in memory: the cost of FUSE if the filesystem costs nothing."""
 
     def __init__(self, name, base, pin, binary):
         super().__init__(name, base, pin)
@@ -134,7 +134,7 @@ class Passthrough(Filesystem):
 
 
 def run_case(fs, case, pin):
-    """Seconds by row of one case on one filesystem, and whether it came to its end."""
+    """The seconds of each row of one case on one filesystem, and whether the case finished."""
     command = [sys.executable, str(HERE / "fsbench.py"), str(fs.mnt), "--only", case]
     if pin:
         command = ["taskset", "-c", pin, *command]
@@ -144,7 +144,7 @@ def run_case(fs, case, pin):
     except subprocess.TimeoutExpired as e:
         finished = False
         out = (e.stdout or b"").decode()
-        print(f"    {fs.name}: {case} was ended after {CASE_SECONDS} s", flush=True)
+        print(f"    {fs.name}: {case} was stopped after {CASE_SECONDS} s", flush=True)
         for left in fs.mnt.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
     rows = [json.loads(line) for line in out.splitlines()]
@@ -190,7 +190,7 @@ def geometric_mean(values):
 
 
 def report(figures, names):
-    """The medians as a Markdown table, and what they come to."""
+    """The medians as a Markdown table with a summary, and the medians themselves."""
     medians = {row: {n: statistics.median(v) for n, v in by.items()} for row, by in figures.items()}
     ours = names[0]
     lines = ["| case | " + " | ".join(f"{n} (s)" for n in names) + " | "
@@ -212,7 +212,7 @@ def report(figures, names):
 
 
 def draw(medians, names, path):
-    """A bar for each case and peer: how many times as long as ours the peer takes."""
+    """Draw a bar for each case and peer: how many times as long as ours the peer takes."""
     import matplotlib
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
@@ -238,7 +238,7 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--cases", default="smallfiles,bigdir,rename,sequential,overwrite,append,fsync,sqlite,tree,df")
     parser.add_argument("--options", default="rw", help="options of our mount")
-    parser.add_argument("--writeback", action="store_true", help="our mount with writeback as well")
+    parser.add_argument("--writeback", action="store_true", help="measure our mount with writeback, too")
     parser.add_argument("--littlefs-fuse")
     parser.add_argument("--passthrough-hp")
     parser.add_argument("--ext4", action="store_true")
@@ -247,7 +247,7 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("target/bench"))
     args = parser.parse_args()
     if os.geteuid() != 0:
-        sys.exit("peers and cold caches need root")
+        sys.exit("mounting the peers and dropping caches need root: run this as root")
 
     base = Path(tempfile.mkdtemp(prefix="littlefs-bench.", dir=args.directory))
     systems = [Ours("littlefs", base, args.pin, args.littlefs, args.options)]

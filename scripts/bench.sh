@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The mounted filesystem beside its peers, measured in turn.
+# Measure the mounted filesystem and its peers in turn.
 #
 # usage: scripts/bench.sh [OPTIONS OF bench.py]
 #
-# --runs N        runs of every case (default 5); medians are told
-# --cases A,B     some cases of fsbench.py only
-# --pin CPU       callers and daemons on one processor: slower, and steadier
-# --options OPTS  mount options of ours
-# --writeback     our mount with -o writeback as well
-# --output DIR    where figures.json, table.md and chart.svg go (default target/bench)
+# --runs N        runs of every case (default 5); the medians are printed
+# --cases A,B     only these cases of fsbench.py
+# --pin CPU       run callers and daemons on one processor: slower, but the times vary less
+# --options OPTS  options of our mount
+# --writeback     measure our mount with -o writeback, too
+# --output DIR    where figures.json, table.md and chart.svg are written (default target/bench)
 # --directory DIR where the images are made (default the system's temporary directory)
 #
-# Peers, each left out, and said so, if it is not here:
+# Peers. If one is not installed, it is left out, and a message says so:
 #   LITTLEFS_FUSE=/path/to/lfs            littlefs-fuse on a loop device
 #   PASSTHROUGH_HP=/path/to/passthrough_hp  libfuse's mirror of a directory in memory
 #   ext4 on a loop device                 needs mkfs.ext4

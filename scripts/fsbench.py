@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Time what a person does on a mounted filesystem.
+"""Measure how long everyday operations take on a mounted filesystem.
 
-usage: fsbench.py DIR [--quick] [--only NAME[,NAME...]] [--remount CMD]
+usage: fsbench.py DIR [--quick] [--only NAME[,NAME...]]
 
-DIR is an empty directory on the filesystem under test.  Every case prints one
-JSON line {"case", "seconds", "ops", "unit_us" | "mib_s"}; a case that the
-filesystem cannot finish prints {"case", "error"} and the run goes on.
+DIR is an empty directory on the filesystem under test.  Every row of a case is
+one JSON line {"case", "seconds", "ops", "unit_us" | "mib_s"}.  If a case fails
+on the filesystem, it prints {"case", "error"}, and the run goes on.
 
-Between the write and the read halves of a case the kernel's caches are dropped
-(needs root; otherwise the read half is a warm one and says "warm": true).
+Between writing and reading, the kernel's caches are dropped.  This needs root:
+without it, the caches are still warm, and the row says "cold": false.
 
-Written against plain POSIX calls only, so it runs unchanged on any filesystem:
-compare two by running both in one sitting, in turn, and quoting ratios.
+Only plain POSIX calls are used, so this runs unchanged on any filesystem.  To
+compare two filesystems, run both in turn in one session, and quote ratios.
 """
 import argparse, json, os, random, shutil, sqlite3, subprocess, tempfile, time
 
@@ -119,7 +119,7 @@ class Bench:
             os.rmdir(d)
 
     def rename(self):
-        """rename within a directory and across two"""
+        """rename within a directory, and from one directory to another"""
         a, b, count = self.path("ra"), self.path("rb"), self.n(500)
         os.mkdir(a), os.mkdir(b)
         for i in range(count):
@@ -132,7 +132,7 @@ class Bench:
 
     # -- data ---------------------------------------------------------------
     def sequential(self):
-        """write, fsync, read cold one large file in 128 KiB calls"""
+        """write and fsync one large file, then read it with cold caches, in calls of 128 KiB"""
         size = self.n(64) * MIB
         chunk = random.Random(2).randbytes(128 * KIB)
         p = self.path("seq.bin")
@@ -166,7 +166,7 @@ class Bench:
         os.unlink(p)
 
     def overwrite(self):
-        """overwrite 4 KiB at random places of a 16 MiB file, one fsync at the end"""
+        """overwrite 4 KiB at random places of a 16 MiB file, with one fsync at the end"""
         size = self.n(16) * MIB
         p, rng, count = self.path("over.bin"), random.Random(4), self.n(500)
         with open(p, "wb") as f:
@@ -183,7 +183,7 @@ class Bench:
         os.unlink(p)
 
     def append(self):
-        """append log lines: one descriptor held open; then open-append-close each time"""
+        """append log lines: first with one open descriptor, then opening and closing for each line"""
         p, line = self.path("log.txt"), b"2026-01-01T00:00:00 INFO a log line of about eighty bytes, as devices write\n"
         count = self.n(50000)
 
@@ -219,7 +219,7 @@ class Bench:
 
     # -- whole programs -----------------------------------------------------
     def sqlite(self):
-        """the seed benchmark's shapes: 16-byte keys, 100-byte values through SQLite"""
+        """loads like those of LevelDB's db_bench, through SQLite: 16-byte keys, 100-byte values"""
         db, rng = self.path("bench.db"), random.Random(5)
         con = sqlite3.connect(db, isolation_level=None)
         con.execute("create table kv(k blob primary key, v blob)")
@@ -274,7 +274,7 @@ class Bench:
         self.report("tree.rm", self.timed(lambda: run("rm", "-rf", d, d + "2")))
 
     def df(self):
-        """statfs with 32 MiB in use"""
+        """statfs while 32 MiB are in use"""
         with open(self.path("fill"), "wb") as f:
             f.write(b"z" * self.n(32) * MIB)
         count = 20

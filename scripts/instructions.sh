@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Instructions per operation of the engine's hot paths, counted by callgrind: the same on a noisy
-# machine as on a quiet one. Prints a markdown table. Installs valgrind if missing (by apt-get).
+# Count the instructions per operation of the engine's hot paths, with callgrind. The counts do not
+# depend on the load of the machine. Prints a markdown table. Installs valgrind if it is missing (by
+# apt-get).
 #
 # usage: scripts/instructions.sh [CASE...]
 set -euo pipefail
@@ -16,7 +17,7 @@ hot=$(cargo bench --quiet --no-run --message-format=json --bench hot |
 out=$(mktemp)
 trap 'rm -f "$out"' EXIT
 
-# count CASE OPERATIONS: instructions of the whole run
+# count CASE OPERATIONS: print the number of instructions of the whole run
 count() {
     valgrind --tool=callgrind --callgrind-out-file=/dev/null "$hot" "$1" "$2" >"$out" 2>&1 || {
         cat "$out" >&2
@@ -27,7 +28,7 @@ count() {
 
 echo "| hot path | instructions |"
 echo "|---|---|"
-# CASE:OPERATIONS, enough that what happens once in a while counts for its share
+# CASE:OPERATIONS, with enough operations that rare events have their fair share in the count
 for entry in lookup:20000 list:200000 create:10000 create-and-flush:10000 create-flush-each:500 \
     unlink:10000 read-4k:5000 overwrite-4k:2000 append-100:10000 append-100-flush-each:500 mount:10; do
     case=${entry%%:*}

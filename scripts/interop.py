@@ -1,16 +1,17 @@
-"""The driver of interop.sh: alternates littlefs-fuse and littlefs on one image.
+"""Called by interop.sh: mounts one image with littlefs-fuse and with littlefs in turn.
 
 arguments: LITTLEFS LFS ROUNDS OPERATIONS
 
-What littlefs-fuse is known to get wrong is not done to it: files are closed before they are
-renamed or removed, and nothing is compared but names, kinds and contents. It is not asked to
-relocate often, either. With --block_cycles=20 and nothing but itself on the image (v2.7 with
-littlefs 2.11, these operations, 1024 blocks of 4096 bytes), 7 of 20 runs of 8 or 12 rounds went
-wrong: names lost or still there, other contents, and once a directory that had moved while the
-thread named its old blocks, without the sync bit that would tell. So such damage after one of its
-turns is no evidence against ours, which relocate as often as the geometries below say. Two of the
-seven show the wrong content with the default of 512, too, in its first turns (LITTLEFS_SEED=3 is
-such a seed): a failure in a turn of littlefs-fuse is to be tried with littlefs-fuse alone first.
+The operations avoid known bugs of littlefs-fuse: files are closed before they are renamed or
+removed, and only names, kinds and contents are compared. Nor does littlefs-fuse relocate pairs
+often here. We tried --block_cycles=20 with littlefs-fuse alone on the image (v2.7 with littlefs
+2.11, these operations, 1024 blocks of 4096 bytes). Then 7 of 20 runs of 8 or 12 rounds went wrong:
+names were lost, removed names were still there, contents were wrong, and once a directory had moved
+while the thread still named its old blocks, and the sync bit that would say so was not set. So such
+damage after a turn of littlefs-fuse is no evidence against our mounts, which relocate as often as
+the geometries below say. Two of the seven runs also show wrong content with the default of 512
+cycles, in the first turns of littlefs-fuse (LITTLEFS_SEED=3 is such a seed). So if a turn of
+littlefs-fuse fails, first repeat the operations with littlefs-fuse alone.
 """
 
 import os
@@ -46,7 +47,7 @@ def run(*command):
 
 
 class Wrong(Exception):
-    """Something is not as it should be."""
+    """Something is wrong."""
 
 
 class Theirs:
@@ -60,11 +61,11 @@ class Theirs:
         self.loop = run("losetup", "--show", "-f", self.image).strip()
         try:
             run(LFS, *self.options, self.loop, self.directory)
-            # It returns before the mount answers.
+            # The command returns before the mount answers.
             end = time.monotonic() + 10
             while not os.path.ismount(self.directory):
                 if time.monotonic() > end:
-                    raise Wrong("littlefs-fuse does not mount the image")
+                    raise Wrong("littlefs-fuse has not mounted the image after 10 s")
                 time.sleep(0.005)
         except Wrong:
             run("losetup", "-d", self.loop)
@@ -72,11 +73,11 @@ class Theirs:
 
     def unmount(self):
         run("umount", self.directory)
-        # Its daemon goes on for a moment; the device is busy until it ends.
+        # Its daemon keeps running for a moment, and the device is busy until the daemon ends.
         end = time.monotonic() + 10
         while holders(self.loop):
             if time.monotonic() > end:
-                raise Wrong("littlefs-fuse does not end")
+                raise Wrong("littlefs-fuse has not ended 10 s after unmounting")
             time.sleep(0.005)
         run("blockdev", "--flushbufs", self.loop)
         run("losetup", "-d", self.loop)
@@ -113,7 +114,7 @@ def holders(device):
 
 
 def tree(top):
-    """Everything below a directory: None for a directory, the content of a file."""
+    """Everything below a directory, by path: the content of each file, and None for a directory."""
     found = {}
     for directory, directories, files in os.walk(top, onerror=fail):
         for name in directories:
@@ -140,8 +141,8 @@ def compare(model, directory, who):
         elif path not in want:
             wrong.append(f"{path}: should not be there")
         elif want[path] != have[path]:
-            wrong.append(f"{path}: differs")
-    raise Wrong(f"{who} shows another tree:\n" + "\n".join(wrong[:20]))
+            wrong.append(f"{path}: has other content, or is of another kind")
+    raise Wrong(f"{who} shows a wrong tree:\n" + "\n".join(wrong[:20]))
 
 
 class Operations:
@@ -152,7 +153,7 @@ class Operations:
         self.block_size, self.blocks = block_size, blocks
 
     def listing(self, directories):
-        """Paths of the model's directories, or files."""
+        """The paths of all directories of the model, or of all files."""
         paths = []
         for top, below, files in os.walk(self.model):
             names = below if directories else files
@@ -160,7 +161,7 @@ class Operations:
         return sorted(paths)
 
     def crowded(self):
-        """Whether half of the image is used, at a guess: no space is not what this is about."""
+        """Whether about half of the image is used. The test is not about images without space."""
         sizes = (2 if c is None else 1 + len(c) // self.block_size
                  for c in tree(self.model).values())
         return sum(sizes) > self.blocks // 2
@@ -177,7 +178,7 @@ class Operations:
                                    self.random.randrange(5000), self.random.randrange(60000)])
 
     def step(self, mount):
-        """Do one operation on both; they must end alike."""
+        """Do one operation on both; the results must be the same."""
         choice = self.random.randrange(20)
         files, directories = self.listing(False), self.listing(True)
         full = self.crowded()
@@ -212,11 +213,11 @@ class Operations:
             return
         results = [outcome(act, top) for top in (self.model, mount)]
         if results[0] != results[1]:
-            raise Wrong(f"operation {choice} on {path}: {results[0]} on the host, {results[1]} here")
+            raise Wrong(f"operation {choice} on {path}: {results[0]} on the host, {results[1]} on the mount")
 
 
 def outcome(act, top):
-    """None, or what the error says."""
+    """None, or the text of the error."""
     try:
         act(top)
     except OSError as error:
@@ -232,7 +233,7 @@ def write(path, data, mode, at=None):
 
 
 def alternate(geometry, seed, figures):
-    """One image, changing hands ROUNDS times."""
+    """Change one image with ROUNDS mounts, in turn theirs and ours."""
     block_size, blocks, formatter, version, their_options, our_options = geometry
     with tempfile.TemporaryDirectory(prefix="littlefs-interop.") as work:
         image, mount, model = (os.path.join(work, name) for name in ("image", "mnt", "model"))
@@ -256,7 +257,7 @@ def alternate(geometry, seed, figures):
                 side = (theirs, ours)[number % 2]
                 side.mount()
                 mounted = side
-                compare(model, mount, f"{side.name}, after the other")
+                compare(model, mount, f"{side.name}, mounted after the other,")
                 for _ in range(OPERATIONS):
                     operations.step(mount)
                     figures["operations"] += 1

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Interoperability with littlefs-fuse: its mounts and ours, in turn, on one image.
+# Test the interoperability with littlefs-fuse: its mounts and ours change one image in turn.
 #
 # usage: scripts/interop.sh [ROUNDS [OPERATIONS]]
 #
-# ROUNDS      times the image changes hands, for each geometry (default 12)
+# ROUNDS      how many mounts, in turn theirs and ours, for each geometry (default 12)
 # OPERATIONS  random operations in each round (default 150)
 #
-# littlefs-fuse is $LITTLEFS_FUSE, else `lfs` on PATH. Its mounts need a loop device, so root.
-# The same operations are applied to a directory of the host; after each round the mount, and
-# after each change of hands the other one, must show the same tree, and `littlefs check` must
-# find nothing. LITTLEFS_SEED=N gives other operations.
+# littlefs-fuse is $LITTLEFS_FUSE, or `lfs` on PATH. Its mounts need a loop device, and so root.
+# The same operations are applied to a directory of the host. At the end of each round, the mount
+# must show the same tree as this directory, and so must the other program's mount that follows.
+# `littlefs check` must find nothing. LITTLEFS_SEED=N gives other operations.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,14 +19,15 @@ install_run_deps
 install_missing python3:python3
 
 lfs=${LITTLEFS_FUSE:-$(command -v lfs || true)}
-# what it prints is taken whole: it would die of a pipe that closes early
+# read its whole output, because a pipe that is closed early would kill it
 if [ -z "$lfs" ] || [[ $("$lfs" --version 2>&1 || true) != *littlefs* ]]; then
-    echo "littlefs-fuse is not here: build https://github.com/littlefs-project/littlefs-fuse" >&2
+    echo "littlefs-fuse was not found: build https://github.com/littlefs-project/littlefs-fuse" >&2
     echo "and set LITTLEFS_FUSE=/path/to/lfs. NOTHING WAS TESTED." >&2
     exit 1
 fi
 if [ "$(id -u)" -ne 0 ]; then
-    echo "littlefs-fuse mounts block devices only, which needs root. NOTHING WAS TESTED." >&2
+    echo "littlefs-fuse mounts only block devices, which needs root: run this as root." >&2
+    echo "NOTHING WAS TESTED." >&2
     exit 1
 fi
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""What a journal costs: its growth for each byte that SQLite writes, and the time of an fsync.
+"""Measure the cost of a journal: its growth for each byte that SQLite writes, and the time of an
+fsync.
 
 usage: journal-bench.py LITTLEFS [--runs N] [--directory DIR]
 
 LITTLEFS is the program (target/release/littlefs). The cases `fsync` and `sqlite` of fsbench.py run
-on a plain mount and on one over a journal, in turn, each on a new image of 256 MiB; medians are
-told. Bytes written are what the process handed to write calls (wchar in /proc/self/io). DIR is
-where the images are made (default: the system's temporary directory).
+on a mount without a journal and on a mount with one, in turn, each on a new image of 256 MiB. The
+medians are printed. "Written" counts the bytes that the process passed to write calls (wchar in
+/proc/self/io). The images are made in DIR (default: the system's temporary directory).
 """
 import argparse
 import importlib.util
@@ -29,7 +30,7 @@ def written():
 
 
 class Bench(fsbench.Bench):
-    """Notes for each row: seconds, bytes written and bytes of the journal since the row before."""
+    """Records for each row: its seconds, and the bytes written and appended since the previous row."""
 
     def __init__(self, root, littlefs, journal):
         super().__init__(str(root), False, None)
@@ -69,7 +70,7 @@ def main():
                 try:
                     bench = Bench(mnt, args.littlefs, journal)
                     bench.fsync()
-                    # what is left at the end is what the squash is to find
+                    # keep the database, because the squash must find it in the journal
                     os.unlink, unlink = (lambda path: None), os.unlink
                     bench.sqlite()
                     os.unlink = unlink
@@ -91,7 +92,7 @@ def main():
         ratio = f"{grew / wrote:.2f}" if wrote > 1000 else "-"
         print(f"| {case} | {plain:.4f} | {journal:.4f} | {journal / plain:.2f} | {wrote:.0f} | {grew:.0f} | {ratio} |")
     before, after, size = (median(column) for column in zip(*squashed))
-    print(f"\njournal {before:.0f} bytes, squashed {after:.0f}; the database has {size:.0f}")
+    print(f"\njournal: {before:.0f} bytes, squashed: {after:.0f} bytes; database: {size:.0f} bytes")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and those stressors of
-# stress-ng that verify their own work.
+# Test POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and those stressors
+# of stress-ng that verify their own work.
 #
 # usage: scripts/posix.sh
 #
-# FSX_OPS=N  operations of fsx in all (default 1000000)
+# FSX_OPS=N  in the environment: total operations of fsx (default 1000000)
 #
-# Installs the first two from crates.io below target/tools when they are missing, and stress-ng by
-# apt-get. The cases of pjdfstest that littlefs cannot pass are listed, with reasons, in
+# Installs fsx and pjdfstest (from crates.io, below target/tools) and stress-ng (by apt-get) if they
+# are missing. The cases of pjdfstest that littlefs cannot pass are listed, with reasons, in
 # tests/posix/pjdfstest.toml, and in pjdfstest-unix.toml for mounts with attrs=unix.
-# Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse; most cases of pjdfstest
-# change users, so without root they are skipped.
+# Prints "NAME: N passed, N failed" for each suite. Needs /dev/fuse. Most cases of pjdfstest change
+# users; without root, these are skipped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,7 +33,7 @@ cargo build --release --quiet --locked --features docs
 install_tool fsx 0.3.2
 install_tool pjdfstest 0.2.2
 
-# Images in memory where there is such a place: what is measured is not the disk.
+# If possible, the images are in memory, because this does not test the disk.
 base=/tmp
 [ -w /dev/shm ] && base=/dev/shm
 work=$(mktemp -d "$base/littlefs-posix.XXXXXX")
@@ -55,8 +55,8 @@ make_mount() {
 }
 end_mount() { "$littlefs" umount "$work/$1/mnt" && "$littlefs" check "$work/$1/image"; }
 
-# fsx: each run its own seed, sizes, share of mapped access, block size, mount options, and
-# percentage of all operations (mapped access and option sync make them dear).
+# fsx: each run has its own seed, sizes, share of mapped access, block size, mount options, and
+# percentage of all operations (mapped access and the option sync make operations slow).
 # NAME SEED LONGEST_FILE LONGEST_OPERATION MAPPED BLOCK_SIZE OPTIONS PERCENTAGE
 runs=(
     "small 1 16384 2048 1 512 rw 55"
@@ -112,7 +112,7 @@ fsx_runs() {
     [ "$failed" -eq 0 ]
 }
 
-# run_pjdfstest LIST OPTIONS [PATTERN]: with a pattern, only those cases, and they may remount
+# run_pjdfstest LIST OPTIONS [PATTERN]: with a pattern, run only those cases, which may then remount
 run_pjdfstest() {
     # a short name: paths of sockets have at most 107 bytes
     local list=$1 options=default_permissions,$2 name=${1#pjdfstest-}-${3:-all} remount=false
@@ -124,14 +124,14 @@ run_pjdfstest() {
         "tests/posix/$list.toml" >"$work/$name/config.toml"
     PATH=$work/bin:$PATH "$tools/bin/pjdfstest" -c "$work/$name/config.toml" \
         -p "$work/$name/mnt" -s "$work/other" -- "$@" || true
-    end_mount "$name" || echo "FAILED: the image"
+    end_mount "$name" || echo "FAILED: unmounting or checking the image"
 }
 
 # pjdfstest_runs LIST OPTIONS
 pjdfstest_runs() {
     local passed failed listed out=$work/$1.out
     mkdir -p "$work/bin" "$work/other"
-    # To remount, mount(8) would run a program named after the filesystem; the kernel does it alone.
+    # To remount, mount(8) would run the helper of the filesystem, but the kernel needs no helper.
     printf '#!/bin/sh\nexec %s --internal-only "$@"\n' "$(command -v mount)" >"$work/bin/mount"
     chmod +x "$work/bin/mount"
     { run_pjdfstest "$@"; [ "$(id -u)" -ne 0 ] || run_pjdfstest "$@" erofs; } 2>&1 |
@@ -148,14 +148,14 @@ pjdfstest_runs() {
     [ "$failed" -eq 0 ]
 }
 
-# stress-ng: all at once for a few seconds, so that they are in each other's way. Left out is what needs
-# holes (aiol, fpunch, fsize, revio) or the list of a file's blocks (fiemap), what needs more than 128 MiB
-# (copy-file), and hard links (link).
+# stress-ng: all stressors at once for a few seconds, so that they disturb each other. Left out are
+# those that need holes (aiol, fpunch, fsize, revio), the list of a file's blocks (fiemap), more
+# than 128 MiB (copy-file), or hard links (link).
 stressors=(access aio chdir chmod chown dentry dir dirdeep dirmany dup fallocate fcntl file-ioctl
     filename flock fstat getdent handle hdd inotify io iomix lease locka lockf lockofd mknod mmap
     msync open readahead rename seek sendfile sync-file touch utime)
 bytes=(fallocate hdd iomix mmap msync readahead)
-# So that they do not fill the image: a directory takes two blocks.
+# Limits, so that the stressors do not fill the image: each directory takes two blocks.
 sizes=(--seek-size 4M --chdir-dirs 256 --dir-dirs 256 --dirdeep-inodes 1000)
 
 # run_stress NAME OPTIONS STRESSOR...
@@ -175,7 +175,7 @@ stress_runs() {
         run=$((run + 1))
         more=()
         [ "$options" != attrs=unix ] || more=(symlink xattr)
-        # A stressor that is skipped is none that passed.
+        # A stressor that was skipped has not passed.
         if run_stress "stress$run" "$options" "${stressors[@]}" "${more[@]}" \
             >"$work/stress.out" 2>&1 && ! grep -i skip "$work/stress.out" >&2; then
             passed=$((passed + 1))

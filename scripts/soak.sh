@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Long runs: more of the random tests, and stress on a mount. One line of result for each.
+# Long runs: more of the random tests, and stress on a mount. Prints a line of result for each part.
 #
 # usage: scripts/soak.sh [MINUTES] [PART...]
 #
-# MINUTES  for each of the parts, about, and for each of the fuzz targets (default 10)
-# PART     crash, kill, cases, fuzz, posix, stress, fio, interop (default: all, interop if there is
-#          littlefs-fuse)
+# MINUTES  how long each part takes, roughly, and how long each fuzz target runs (default 10)
+# PART     crash, kill, cases, fuzz, posix, stress, fio, interop (default: all, but interop only if
+#          littlefs-fuse is installed)
 #
 # The environment overrides the factors that follow from MINUTES: LITTLEFS_CRASH_FACTOR (crash
 # images), LITTLEFS_KILL_FACTOR (kills), LITTLEFS_CASES (cases of each differential test),
-# LITTLEFS_FUZZ_TARGETS (those of fuzz/fuzz_targets to run). What a target finds stays in
-# target/soak/fuzz.
-# Installs stress-ng and fio (by apt-get). Logs go to target/soak.
+# LITTLEFS_FUZZ_TARGETS (the targets of fuzz/fuzz_targets to run). The inputs that a target finds
+# stay in target/soak/fuzz, and the logs in target/soak. Installs missing packages (by apt-get).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -43,7 +42,7 @@ cleanup() {
 trap cleanup EXIT
 mkdir "$work/mnt"
 
-# on_mount SIZE COMMAND...: run it with a fresh mount at $work/mnt, then check the image
+# on_mount SIZE COMMAND...: run the command with a new mount at $work/mnt, then check the image
 on_mount() {
     local status=0
     rm -f "$work/image"
@@ -56,13 +55,13 @@ on_mount() {
     return "$status"
 }
 
-# How many times the work of an ordinary run of a test fits into the time (these take about
-# half a minute).
+# How many times the work of an ordinary run of a test fits into the time. (Such a run takes about
+# half a minute.)
 factor=$((minutes * 2))
 
 soak_crash() {
-    # Only the random images grow with the factor: 2 gave 186,000, 8 gave 380,000, so 60 some
-    # two millions.
+    # Only the number of random images grows with the factor. A factor of 2 gave 186,000 images, and
+    # 8 gave 380,000, so 60 gives about two million.
     LITTLEFS_CRASH_FACTOR=${LITTLEFS_CRASH_FACTOR:-$((minutes * 6))} \
         cargo test --release --test crash -- --nocapture | tee "$work/crash.log" || return 1
     grep -oE '[0-9]+ distinct images' "$work/crash.log" |
@@ -79,14 +78,14 @@ soak_cases() {
         cargo test --release --test differential --test model -- --nocapture
 }
 
-# The passes of LLVM that cargo-fuzz asks for; the sanitizer, which takes a nightly compiler, finds
-# nothing in safe code.
+# The LLVM passes that cargo-fuzz uses. Its sanitizer is left out: it needs a nightly compiler, and
+# finds nothing in safe code.
 FUZZ_FLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
     -Ccodegen-units=1"
 
-# fuzz_target NAME: run it, from the seeds and from what earlier runs found worth keeping
+# fuzz_target NAME: run the target, from the seeds and from the inputs that earlier runs have kept
 fuzz_target() {
     local found=$logs/fuzz/$1
     mkdir -p "$found/corpus"
@@ -109,11 +108,11 @@ soak_fuzz() {
     cargo run --manifest-path fuzz/Cargo.toml --target-dir "$target_dir" --bin seeds || return 1
     targets=${LITTLEFS_FUZZ_TARGETS:-$(basename -s .rs fuzz/fuzz_targets/*.rs)}
     for target in $targets; do bins+=(--bin "$target"); done
-    # With --target the flags are not for what runs while building.
+    # With --target, the flags do not apply to programs that run during the build.
     # shellcheck disable=SC2086 # unquoted, so that its line ends become spaces
     RUSTFLAGS=$(echo $FUZZ_FLAGS) cargo build --release --manifest-path fuzz/Cargo.toml \
         --target "$host" --target-dir "$target_dir/fuzz" "${bins[@]}" || return 1
-    # A target keeps one processor busy, so as many run at a time as there are processors.
+    # Each target keeps one processor busy. So as many run at a time as there are processors.
     export -f fuzz_target
     export built logs minutes work
     # shellcheck disable=SC2086 # a word for each target
@@ -124,8 +123,8 @@ soak_posix() { FSX_OPS=$((minutes * 300000)) scripts/posix.sh; }
 
 soak_interop() { scripts/interop.sh $((minutes * 4)) 300; }
 
-# The filesystem stressors that need nothing littlefs cannot hold. Left out is access: it expects
-# of each mode it sets that exactly that access is refused, and littlefs has no place for modes.
+# The filesystem stressors that need nothing that littlefs cannot store. The stressor access is left
+# out: it expects that each mode which it sets takes effect, and littlefs does not store modes.
 STRESSORS="dentry dir dirdeep dirmany dup fallocate fcntl fiemap filename flock
     fpunch fstat getdent hdd io iomix lockf metamix open posix-fadvise readahead rename
     seek sendfile splice sync-file truncate unlink utime verity"
@@ -173,7 +172,7 @@ for part in "${parts[@]}"; do
         status=1
     fi
     echo "$part ($((SECONDS - start)) s): $result"
-    # What it counted.
+    # The counts of this part.
     grep -hE '^test result: .*[1-9][0-9]* passed|[0-9]+ passed, [0-9]+ failed$|[0-9]+ kills|crash images|fuzz runs|^ +(WRITE|READ): |stress-ng: info: .*(passed|failed):' \
         "$logs/$part.log" | sed 's/^/    /' || true
 done

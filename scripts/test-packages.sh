@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# The tarball and the wheel, installed where there is nothing else, and used.
+# Test the tarball and the wheel: install each in a place that has nothing else, and use it.
 #
 # usage: scripts/test-packages.sh
 #
-# Builds both, which takes some minutes the first time. The Debian package has scripts/test-systemd.sh.
+# Builds both, which takes some minutes the first time. scripts/test-systemd.sh tests the Debian
+# package.
 # The last line is "packages: N passed, N failed".
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -16,7 +17,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 echo content >"$work/file"
 
-# uses PATH_TO_PROGRAM: it makes, checks and reads images, in an environment of its own
+# uses PATH_TO_PROGRAM: make, check and read images with the program, in an empty environment
 uses() {
     local run=(env -i HOME="$work" "$1") image=$work/image
     rm -f "$image"
@@ -36,14 +37,14 @@ tarball_works() {
     tar -xzf "$tarball" -C "$root" --strip-components=1
     uses "$root/bin/littlefs"
     file "$root/bin/littlefs" | grep -E 'static(ally|-pie) linked' | grep -v 'not stripped'
-    # It needs nothing of the system, not even a C library.
+    # The program needs nothing from the system, not even a C library.
     unshare --user --map-root-user chroot "$root" /bin/littlefs --version
     local path
     for path in man/man1/littlefs.1 man/man1/littlefs-mount.1 man/man8/mount.littlefs.8 \
         bash-completion/completions/littlefs zsh/site-functions/_littlefs \
         fish/vendor_completions.d/littlefs.fish mime/packages/littlefs.xml \
         doc/littlefs-progs/LICENSE-MIT doc/littlefs-progs/README.md; do
-        [ -s "$root/share/$path" ] || { echo "no $path" && return 1; }
+        [ -s "$root/share/$path" ] || { echo "$path is missing" && return 1; }
     done
     mkdir "$work/mnt"
     "$root/bin/littlefs" mount "$work/image" "$work/mnt"
@@ -69,7 +70,7 @@ wheel_works() {
 
 passed=0 failed=0
 for check in tarball_works wheel_works; do
-    # Not as a condition, where the shell would go on after failures.
+    # Not in a condition, because there `set -e` has no effect.
     set +e
     (set -e; "$check") >"$work/log" 2>&1
     status=$?

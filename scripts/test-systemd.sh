@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The Debian package under a systemd that really runs: services, mounts at boot and on demand,
-# and what is in the images after stops, kills and poweroffs.
+# Test the Debian package with a running systemd: services, mounts at boot and on demand, and the
+# content of the images after stops, kills and poweroffs.
 #
 # usage: scripts/test-systemd.sh
 #
-# Boots a small Debian below target/systemd-root (made by debootstrap, once) in a container of
-# systemd-nspawn; nothing is written there, nor elsewhere on this system. Needs root (or sudo) and
-# /dev/fuse. The last line is "systemd: N passed, N failed".
+# Makes a small Debian in target/systemd-root once (with debootstrap), and boots it in a container
+# of systemd-nspawn. The container writes neither there nor elsewhere on this system. Needs root (or
+# sudo) and /dev/fuse. The last line is "systemd: N passed, N failed".
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -33,7 +33,7 @@ if [ ! -e "$root/complete" ]; then
     }
     umount "$root/proc" 2>/dev/null || true
     rm -rf "$root"/var/cache/apt/archives/*.deb
-    # No waiting for a network or a terminal that nobody has.
+    # No terminals and no timers: nobody is at a terminal, and timers may wait for a network.
     rm -f "$root"/etc/systemd/system/{getty.target.wants/*,timers.target.wants/*}
     touch "$root/complete"
 fi
@@ -52,7 +52,8 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# guest SCRIPT [ARGUMENT...]: in the container, as root; `refused COMMAND` must fail there
+# guest SCRIPT [ARGUMENT...]: run the script in the container, as root. In it, `refused COMMAND`
+# demands that the command fails.
 guest() {
     local script="refused() { if \"\$@\"; then echo \"not refused: \$*\"; exit 1; fi; }; $1"
     timeout 120 nsenter -a -t "$init" -- env -i PATH=/usr/sbin:/usr/bin HOME=/root sh -euc "$script" "${@:2}" \
@@ -60,7 +61,7 @@ guest() {
 }
 
 boot() {
-    # pidfd_getfd is what 'littlefs attach' needs and systemd-nspawn does not allow by itself.
+    # 'littlefs attach' needs pidfd_getfd, which systemd-nspawn does not allow by default.
     systemd-nspawn --quiet --directory "$root" --volatile=overlay --register=no --keep-unit \
         --system-call-filter=pidfd_getfd \
         --bind=/dev/fuse --bind=/dev/autofs --bind="$work/srv:/srv" --boot >"$work/console" 2>&1 </dev/null &
@@ -79,13 +80,13 @@ boot() {
     return 1
 }
 
-image() { # NAME: a new image, /srv/NAME in the container
+image() { # NAME: make a new image, which is /srv/NAME in the container
     "$littlefs" mkfs --size 8M "$work/srv/$1" >/dev/null
 }
 unit() { echo "littlefs@srv-$1.service"; }
 mnt() { echo "/run/littlefs/srv-$1"; }
 
-# holds NAME FILE TEXT: the image is sound, and the file in it begins with the text
+# holds NAME FILE TEXT: check that the image is sound, and that FILE in it begins with the line TEXT
 holds() {
     "$littlefs" check "$work/srv/$1" >&2 &&
         "$littlefs" mount -o ro "$work/srv/$1" "$work/mnt" >&2 || return 1
@@ -102,7 +103,7 @@ passed=0 failed=0
 check() { # NAME FUNCTION
     local log=$work/log status
     date +%T >"$work/srv/since"
-    # Not as a condition, where the shell would go on after failures.
+    # Not in a condition, because there `set -e` has no effect.
     set +e
     SECONDS=0
     (set -e; "$2") >"$log" 2>&1
@@ -210,7 +211,7 @@ service_tells_and_logs_as_asked() {
         rm -r /etc/littlefs
         systemctl reload "$1"
         systemctl stop "$1"
-        # What was mounted is on record, whoever did it.
+        # The journal names each mount, whoever made it.
         journalctl -u "$1" -p 6 -o cat --no-pager | grep "^/srv/asked on $2: littlefs 2.1, "
         littlefs mount -q /srv/asked /mnt
         littlefs umount /mnt
@@ -232,7 +233,8 @@ killed_daemon_is_restarted() {
         systemctl start "$1"
         echo durable >"$2/file"
         sync "$2/file"
-        # Once the kernel was told that it may, it opens directories of a dead mount without asking.
+        # From this, the kernel learns that it need not ask the daemon to open a directory. So it
+        # also opens directories of a dead mount.
         ls "$2"
         pid=$(systemctl show -p MainPID --value "$1")
         kill -KILL "$pid"
@@ -242,7 +244,7 @@ killed_daemon_is_restarted() {
         done
         echo more >"$2/more"
         [ "$(systemctl show -p MainPID --value "$1")" != "$pid" ]
-        # Killed for good, it leaves no mount behind.
+        # A daemon that is killed and not restarted leaves no mount behind.
         mkdir -p "/run/systemd/system/$1.d"
         printf "[Service]\nRestart=no\n" >"/run/systemd/system/$1.d/r.conf"
         systemctl daemon-reload
@@ -323,7 +325,8 @@ image_path_disappears() {
     holds gone file during
 }
 
-# What an image is on goes away: the service is stopped first. Of devices the drop-in says so.
+# Before the filesystem that holds an image is unmounted, the service is stopped. For an image that
+# is a device, the drop-in makes systemd do so.
 what_holds_the_image_disappears() {
     guest '
         printf "[Mount]\nWhat=none\nWhere=/media/stick\nType=tmpfs\n" >/run/systemd/system/media-stick.mount
@@ -343,13 +346,14 @@ what_holds_the_image_disappears() {
     ' sh littlefs@media-stick-image.service
 }
 
-# Everything a program was told is on disk, is.
+# All data that the daemon has confirmed to a program is on disk.
 stop_during_heavy_writing() {
     image busy
     guest '
         systemctl start "$1"
         (
-            # Keeps it in use: it cannot be unmounted, only frozen, and ends this loop by failing.
+            # This loop keeps the mount in use, so it cannot be unmounted. Instead, the daemon stops
+            # answering, and the loop ends when a command fails.
             cd "$2"
             exec >/srv/ledger
             i=0
@@ -368,13 +372,14 @@ stop_during_heavy_writing() {
     "$littlefs" mount -o ro "$work/srv/busy" "$work/mnt"
     local ok=true i
     while read -r i; do
-        [ "$(cat "$work/mnt/$i")" = "$i" ] || { echo "$i was synced" && ok=false; }
+        [ "$(cat "$work/mnt/$i")" = "$i" ] || { echo "$i was synced, but is lost" && ok=false; }
     done <"$work/srv/ledger"
     "$littlefs" umount "$work/mnt"
     $ok
 }
 
-# With everything dirty and files open for writing: by service, fstab, automount and hand.
+# Power off while everything is dirty and files are open for writing, in images that are mounted by
+# a service, by fstab, by an automount and by hand.
 poweroff_writes_everything() {
     local name
     for name in service fstab byhand; do image "$name"; done
@@ -407,7 +412,7 @@ poweroff_writes_everything() {
         kill -0 "$container" 2>/dev/null || break
         sleep 0.1
     done
-    echo "waited $try tenths of a second"
+    echo "the poweroff took $try tenths of a second"
     ! kill -0 "$container" 2>/dev/null || {
         tail "$work/console"
         return 1
@@ -428,7 +433,7 @@ check "systemd-analyze verify" units_verify
 check "systemd-analyze security" service_is_hardened
 check "start, write, stop" service_starts_writes_stops
 check "options, rights, restart" service_runs_as_told
-check "a service tells its state, and logs as asked" service_tells_and_logs_as_asked
+check "a service shows its state, and logs what it is told to" service_tells_and_logs_as_asked
 check "errors reach the journal" errors_reach_the_journal
 check "a killed daemon is restarted" killed_daemon_is_restarted
 check "a hung daemon is restarted" hung_daemon_is_restarted

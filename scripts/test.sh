@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run every test. Installs what is missing (by apt-get). The last line is the count.
+# Run every test. Installs missing packages (by apt-get). The last line of the output is the count.
 #
 # usage: scripts/test.sh [ARGUMENTS OF cargo test]
 set -euo pipefail
@@ -18,7 +18,7 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# The summary as it comes, everything in the log.
+# Print the summary lines immediately, and write everything to the log.
 status=0
 cargo test --no-fail-fast "$@" 2>&1 | tee "$log" |
     grep --line-buffered -E '^ +(Running|Doc-tests) |^test result: |^test .*FAILED$|^(error|warning)' ||
@@ -33,7 +33,7 @@ if [ "$status" -ne 0 ]; then
         failed=1
         tail -n 60 "$log"
     else
-        # What the failed tests printed.
+        # The output of the failed tests.
         awk '/^failures:$/ { show = 1 } /^test result: / { show = 0 } show' "$log"
     fi
 elif [ "$passed" -eq 0 ]; then
@@ -41,17 +41,17 @@ elif [ "$passed" -eq 0 ]; then
     status=1
 fi
 
-# Add what the suites of a log passed and failed.
+# Add the passed and failed counts of the suites in a log.
 count() { # LOG
     read -r passed failed < <(awk -v p="$passed" -v f="$failed" '
         / passed, [0-9]+ failed$/ { p += $(NF - 3); f += $(NF - 1); seen = 1 }
         END { print p, f + !seen }' "$1")
 }
 
-# POSIX conformance, and a system with systemd, unless only some tests were asked for. The second
-# mostly waits, so it runs beside the first.
+# Also run the POSIX suites and the systemd suite, unless arguments select some tests. The systemd
+# suite mostly waits, so it runs at the same time as the POSIX suites.
 if [ $# -eq 0 ]; then
-    # Now, because apt-get does not run twice at a time.
+    # Install for both now, because apt-get cannot run twice at a time.
     install_posix_deps
     install_systemd_deps
     scripts/test-systemd.sh >"$systemd_log" 2>&1 &

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Building and unpacking images without a mount, beside cp and littlefs-python, in turn.
+"""Measure how long it takes to build and unpack images without a mount, compared with cp and
+littlefs-python, in turn.
 
 usage: scripts/transfer-bench.py LITTLEFS PYTHON [RUNS]
 
-LITTLEFS is the program (cargo build --release), PYTHON a Python with littlefs-python, or '-' to leave it
-out. 10,000 files of 0 to 20 KB in 100 directories (100 MB) are made in /dev/shm. Prints the median of the
-wall-clock times in seconds, the load of the machine, and the memory of create with many entries.
+LITTLEFS is the program (cargo build --release). PYTHON is a Python with littlefs-python, or '-' to
+leave that out. 10,000 files of 0 to 20 KB in 100 directories (100 MB) are made in /dev/shm. Prints
+the median of the wall-clock times in seconds, the load of the machine, and the memory that create
+needs for many entries.
 """
 
 import os
@@ -75,10 +77,10 @@ def memory(program, base):
         fill(directory, count, lambda rng: 16)
         command = [program, "create", "-q", "--force", "--size", "512M", f"{base}/many.img", directory]
         peaks[count] = peak_kib(command)
-        print(f"create of {count} entries: {peaks[count]} KiB resident at most")
+        print(f"create of {count} entries: at most {peaks[count]} KiB of resident memory")
         shutil.rmtree(directory)
     more = (peaks[200_000] - peaks[100_000]) * 1024 / 100_000
-    print(f"and {more:.0f} bytes for each entry beyond 100,000")
+    print(f"beyond 100,000 entries: {more:.0f} bytes for each entry")
 
 
 def main():
