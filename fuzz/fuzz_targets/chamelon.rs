@@ -1,4 +1,4 @@
-//! Any image as chamelon reads it; recognising and examining it, too.
+//! Recognises, checks and reads any image as one of chamelon.
 #![no_main]
 
 use std::sync::Arc;

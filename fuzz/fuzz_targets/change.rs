@@ -1,5 +1,5 @@
-//! Mounting any image, changing it, repairing it: no new kind of error may appear, and -y leaves
-//! none.
+//! Mounts, changes and repairs any image. No change and no repair may add a new kind of error, and
+//! no error may be left after `-y`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(left.is_subset(&errors(&after)), "{repairs:?}: {:#?}", mended.findings);
     let repairs = repair(dev.clone(), Mode::Yes);
     let mended = check(dev).expect("examined as before");
-    // without space some of it has to stay
+    // without enough space, some errors have to stay
     let all = repairs.as_ref().is_ok_and(|r| r.stopped.is_none());
     assert!(!all || errors(&mended).is_empty(), "{repairs:#?}: {:#?}", mended.findings);
 });

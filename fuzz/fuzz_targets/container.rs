@@ -1,5 +1,5 @@
-//! Any file: recognised, read through, searched; and put back as it was. The first byte chooses the
-//! parser that it goes to, or leaves that to what the file looks like.
+//! Recognises, unpacks and searches any file, and packs the unpacked bytes again: the file must not
+//! change. The first byte chooses the parser, or lets the content of the file decide.
 #![no_main]
 
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use littlefs::container::{Page, ReadAt, Survey, nand, unwrap, wrap};
 use littlefs::image::{self, Kind, Options, Place};
 use littlefs_fuzz::PARSERS;
 
-/// Bytes that are unpacked.
+/// How many bytes are unpacked at most.
 const LIMIT: u64 = 16 << 20;
 
 fuzz_target!(|data: &[u8]| {
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(fs::read(file.path()).expect("read") == data, "the file was changed");
 });
 
-/// As every command opens it, and as `scan` looks at it.
+/// Open the file as every command does, and search it as `scan` does.
 fn open(path: &Path, data: &[u8]) {
     let _ = Survey::new(&data, u64::MAX);
     let _ = nand::recognise(&data);
@@ -41,7 +41,7 @@ fn open(path: &Path, data: &[u8]) {
     }
 }
 
-/// Read through as one format; what is taken out and put back changes nothing.
+/// Read the file as one format. Unpacking and packing again must change nothing.
 fn parse(path: &Path, kind: Kind, data: &[u8]) {
     let file = Arc::new(File::open(path).expect("open"));
     let Ok(unwrapped) = unwrap::unwrap(&file, kind, LIMIT) else { return };
@@ -58,7 +58,7 @@ fn parse(path: &Path, kind: Kind, data: &[u8]) {
     out.rewind().and_then(|()| out.read_to_end(&mut back)).expect("read");
     assert_eq!(back.len(), data.len());
     if kind != Kind::DfuSe {
-        // a wrong checksum of theirs is put right
+        // packing corrects a wrong checksum of the format
         assert!(back == data, "other bytes");
     }
 }

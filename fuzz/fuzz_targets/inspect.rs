@@ -1,4 +1,4 @@
-//! Every report about an image whose CRCs were made good.
+//! Every report about an image whose CRCs were corrected.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

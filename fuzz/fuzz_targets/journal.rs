@@ -1,4 +1,5 @@
-//! A journal of any entries, with good checksums, over a formatted image: every state reads.
+//! A journal of any entries, with correct checksums, over a formatted image. Every state must be
+//! readable.
 #![no_main]
 
 use std::io;
@@ -42,7 +43,7 @@ impl JournalFile for Bytes {
     }
 }
 
-/// Entries as the input has them: kind, number and length, then the body.
+/// A journal with the entries of the input, which are kind, number, length and body.
 fn journal(g: Geometry, mut data: &[u8]) -> Vec<u8> {
     let header = Header {
         id: 1,
@@ -82,7 +83,7 @@ fuzz_target!(|data: &[u8]| {
     for number in [history.base, history.last()] {
         let dev = JournalDevice::past(base.clone(), file.clone(), &history, number);
         let dev = dev.expect("both can be reached");
-        dev.read(0, 0, &mut vec![0; g.size() as usize]).expect("what is whole reads");
+        dev.read(0, 0, &mut vec![0; g.size() as usize]).expect("every state is readable");
         if let Ok(mut fs) = Fs::open(Arc::new(dev), &OpenOptions::default()) {
             littlefs_fuzz::walk(&mut fs);
         }

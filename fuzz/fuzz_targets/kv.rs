@@ -1,5 +1,5 @@
-//! A key-value store in any image, and operations on it: what was set is read, also after
-//! connecting again, and no new kind of error appears.
+//! Operations on a key-value store in any image. Values that were set must be read, even after
+//! connecting again, and no new kind of error may appear.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -12,14 +12,14 @@ use littlefs_fuzz::errors;
 
 const KEYS: [&str; 8] = ["a", "b", "d/x", "d/y", "d/e/z", "d", "file1", "d0/file0"];
 
-/// What was set and not changed since.
+/// The values that were set and have not been changed since.
 type Known = BTreeMap<Key, Vec<u8>>;
 
 fn key(byte: u8) -> Key {
     Key::new(KEYS[usize::from(byte) % KEYS.len()]).expect("a key")
 }
 
-/// What may be something else by now: at `key`, and inside of it.
+/// Forget the values at `key` and inside it, because they may have changed.
 fn forget(known: &mut Known, key: &Key) {
     known.retain(|k, _| !k.starts_with(key));
 }
@@ -76,7 +76,7 @@ fn holds(store: &Store, known: &Known) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    // how many operations of three bytes there are, then these, then an image or nothing
+    // the number of operations, then the operations (three bytes each), then an image or nothing
     let Some((&count, rest)) = data.split_first() else { return };
     let (script, image) = rest.split_at((usize::from(count) * 3).min(rest.len()));
     let dev = littlefs_fuzz::device(image).unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! Mounting any image and reading all of it; the verifier, too.
+//! Mounts, reads and checks any image. Nothing may change it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -6,7 +6,7 @@ use littlefs::cli::options::Given;
 
 fuzz_target!(|list: &str| {
     if let Ok(options) = Given::parse(&[list], false) {
-        // what comes later wins: saying it twice changes nothing
+        // of two equal options the later one wins, so repeating the list changes nothing
         let again = Given::parse(&[list, list], false).expect("valid once");
         assert_eq!(format!("{again:?}"), format!("{options:?}"));
     }

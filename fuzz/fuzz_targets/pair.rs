@@ -1,4 +1,4 @@
-//! Replaying the log of any metadata block, as it is and with its CRCs made good.
+//! Replays the log of any metadata block, as it is and with corrected CRCs.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use littlefs::mdir::Mdir;
 use littlefs_fuzz::mutate::mend;
 
 fuzz_target!(|data: &[u8]| {
-    // a prefix may ask for more, but not say anything else than the whole
+    // the parser may need more than a part of the block, but its result must be that of the whole
     let part = parse(&data[..data.len() / 2], data.len());
     let whole = parse(data, data.len());
     if let (Parsed::Log(a), Parsed::Log(b)) = (part, whole) {

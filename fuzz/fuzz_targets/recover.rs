@@ -1,4 +1,4 @@
-//! Looking for what was lost, in any bytes: nothing is changed, and all that is found can be read.
+//! Searches any bytes for lost files. The bytes must not change, and all results must be readable.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use littlefs::image::Dialect;
 use littlefs_fuzz::mutate::mend;
 
 fuzz_target!(|data: &[u8]| {
-    // the first byte says how large blocks are
+    // the first byte gives the block size
     let Some((&shift, data)) = data.split_first() else { return };
     let block_size = 128_u32 << (shift % 8);
     let count = (data.len() as u32).div_ceil(block_size).max(2);

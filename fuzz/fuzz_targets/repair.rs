@@ -1,5 +1,6 @@
-//! Repairing any image: -y leaves no error, once is enough, and a repair that is interrupted at a
-//! write and run again ends with the same tree as one that is not.
+//! Repairs any image. `-y` must leave no error, and a second repair must find nothing to do. A
+//! repair that is interrupted at a write and run again must end with the same tree as one that is
+//! not interrupted.
 #![no_main]
 
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use littlefs::check::{Mode, check, repair};
 use littlefs::fs::{Fs, OpenOptions};
 use littlefs_fuzz::{Tree, errors, walk};
 
-/// What the image holds.
+/// The content of the image.
 fn tree(dev: Arc<dyn BlockDevice>) -> Tree {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
     let mut fs = Fs::open(dev, &options).expect("it was opened to be repaired");
@@ -19,7 +20,7 @@ fn tree(dev: Arc<dyn BlockDevice>) -> Tree {
 }
 
 fuzz_target!(|data: &[u8]| {
-    // the first two bytes say where the repair is interrupted
+    // the first two bytes determine where the repair is interrupted
     let Some((&[low, high], data)) = data.split_first_chunk() else { return };
     let Some(before) = littlefs_fuzz::device(data) else { return };
     let geometry = before.geometry();
@@ -28,7 +29,7 @@ fuzz_target!(|data: &[u8]| {
     let dev = Arc::new(EmuDevice::new(geometry, image.clone()));
     let Ok(repairs) = repair(dev.clone(), Mode::Yes) else { return };
     let log = dev.take_log();
-    // without space some of it has to stay
+    // without enough space, some errors have to stay
     if repairs.stopped.is_some() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Any image of version 1, shown, examined, looked into and looked through for what was lost.
+//! Reads, checks and inspects any image of version 1, and searches it for lost files.
 #![no_main]
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ fuzz_target!(|data: &[u8]| {
     let used = usage(&*dev);
     littlefs_fuzz::see::see_dialect(dev.clone(), Dialect::V1, sb, &|_, ask| ask());
     littlefs_fuzz::recover(&*dev, Dialect::V1);
-    // and without a superblock
+    // the same search without a superblock
     let (g, mut bytes) = (dev.geometry(), dev.image());
     bytes[..2 * g.block_size as usize].fill(0xff);
     littlefs_fuzz::recover(&RamDevice::from_image(g, bytes), Dialect::V1);

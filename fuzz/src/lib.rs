@@ -22,8 +22,8 @@ use littlefs::fs::{DirId, Fs, Node, ROOT};
 use littlefs::image::{Dialect, Kind};
 use littlefs::recover::{Grade, recover_from};
 
-/// The parsers of the target `container`, by the first byte of an input; any other byte lets the
-/// file be recognised.
+/// The parsers of the target `container`. The first byte of an input is the index of one; with any
+/// other byte, the format is recognised by the content.
 pub const PARSERS: [Kind; 12] = [
     Kind::Uf2,
     Kind::IntelHex,
@@ -39,10 +39,10 @@ pub const PARSERS: [Kind; 12] = [
     Kind::NumberDump,
 ];
 
-/// Largest image tried, in bytes.
+/// The size of the largest image that is used, in bytes.
 const SIZE_MAX: u64 = 64 << 10;
 
-/// The image in `data` with all CRCs made good, so that mutations get past them.
+/// The image in `data` with corrected CRCs, so that mutations are not rejected because of a CRC.
 pub fn device(data: &[u8]) -> Option<Arc<RamDevice>> {
     let (sb, _) = superblock::probe(data)?;
     let g = Geometry::new(sb.block_size, sb.block_count).ok()?;
@@ -55,7 +55,7 @@ pub fn device(data: &[u8]) -> Option<Arc<RamDevice>> {
     Some(Arc::new(RamDevice::from_image(g, bytes)))
 }
 
-/// The same for an image of version 1, and its superblock.
+/// The same for an image of version 1, together with its superblock.
 pub fn device_of_version1(data: &[u8]) -> Option<(Superblock, Arc<RamDevice>)> {
     let block_size = u32::from_le_bytes(data.get(28..32)?.try_into().ok()?);
     let block_count = u32::from_le_bytes(data.get(32..36)?.try_into().ok()?);
@@ -67,7 +67,7 @@ pub fn device_of_version1(data: &[u8]) -> Option<(Superblock, Arc<RamDevice>)> {
     Some((sb, Arc::new(RamDevice::from_image(g, bytes))))
 }
 
-/// Look for what was lost: all that is found can be read, and what is sure is all there.
+/// Search for lost files. All results must be readable, and only partial ones may miss bytes.
 pub fn recover(dev: &dyn BlockDevice, dialect: Dialect) {
     let recovery = recover_from(dev, dialect, &|_| ()).expect("readable");
     for file in &recovery.files {
@@ -86,10 +86,10 @@ pub fn recover(dev: &dyn BlockDevice, dialect: Dialect) {
     }
 }
 
-/// What there is by its path: the content of files that can be read, nothing of all else.
+/// All entries by path: the content of each file that can be read, and `None` for everything else.
 pub type Tree = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Read everything there is.
+/// Read everything in the filesystem.
 pub fn walk(fs: &mut Fs) -> Tree {
     let mut tree = Tree::new();
     let mut todo = vec![(ROOT, Vec::new())];
@@ -120,7 +120,7 @@ fn read(fs: &mut Fs, dir: DirId, name: &[u8]) -> Option<Vec<u8>> {
     content.ok()
 }
 
-/// The kinds of errors in a report.
+/// The codes of the errors in a report.
 pub fn errors(report: &Report) -> BTreeSet<&'static str> {
     report.findings.iter().filter(|f| f.severity == Severity::Error).map(|f| f.code).collect()
 }

@@ -1,5 +1,5 @@
-//! Write the seeds of every target into `fuzz/corpus`: images made here, those of tests/corpus
-//! (by the C driver, and what was found once), and options.
+//! Writes the seeds of every target to `fuzz/corpus`: images that are made here, those of
+//! tests/corpus (from the C driver, or found by fuzzing), and mount options.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use littlefs_fuzz::tree::{Entry, Tree};
 use littlefs_fuzz::v1::{MOVED, V1};
 use littlefs_fuzz::{PARSERS, mutate};
 
-/// Every operation of the target `kv`, and how many they are.
+/// An input for the target `kv`: the number of operations, then every kind of operation.
 const KV_SCRIPT: [u8; 25] =
     [8, 0, 0, 5, 0, 4, 200, 3, 2, 1, 4, 0, 3, 5, 0, 0, 2, 2, 3, 1, 5, 0, 3, 6, 3];
 
@@ -73,7 +73,7 @@ fn main() -> std::io::Result<()> {
         fs::write(corpus.join("options").join(format!("list{i}")), list)?;
     }
     fs::write(corpus.join("kv").join("fresh"), KV_SCRIPT)?;
-    // a transaction of two records, a savepoint, and a revert to before both
+    // a transaction of two records, a savepoint, and a revert to the state before both
     let mut seed = vec![0, 1, 32, 0];
     for word in [0x1000_0004_u32, 2, 8, 0x6566_696c, 0x2000_0200, 3, 0, 0xf000_0000] {
         seed.extend(word.to_le_bytes());
@@ -98,8 +98,8 @@ fn version1() -> Vec<u8> {
     image.image()
 }
 
-/// An image in each format that can be made, and as dumps in text: for its parser, and to be
-/// recognised.
+/// The image in each format that can be made, and as text dumps. Each is there twice: once for its
+/// parser, and once to be recognised.
 fn wrapped(image: &[u8]) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for (selector, kind) in PARSERS.into_iter().enumerate() {
