@@ -1,9 +1,9 @@
-//! The engine beside the C driver, each on a device in memory.
+//! The engine compared with the C driver, each on a device in memory.
 //!
-//! `CFLAGS=-DLFS_NO_ASSERT cargo bench --bench engine [-- FILTER]` measures with criterion and
-//! prints a markdown table of the medians at the end. Blocks have 4096 bytes; the C driver gets a
-//! cache of one block, 512 bytes of inline files and a lookahead over the whole device. It makes
-//! every call durable; ours keep changes in memory, so that the flush is part of what is measured.
+//! `CFLAGS=-DLFS_NO_ASSERT cargo bench --bench engine [-- FILTER]` measures with Criterion and
+//! prints a markdown table of the medians at the end. Blocks have 4096 bytes. The C driver gets a
+//! cache of one block, inline files of up to 512 bytes, and a lookahead over the whole device. It
+//! makes every call durable. Ours keeps changes in memory, so the measured time includes the flush.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -21,7 +21,7 @@ use littlefs::fs::{FormatOptions, Fs, Node, ROOT};
 use common::clfs::{CLfs, Config};
 use support::{BLOCK_SIZE, Rng, timed, us_each};
 
-/// Bytes of the files that are read and written.
+/// Size in bytes of the files that are read and written.
 const FILE: usize = 16 << 20;
 /// Bytes of one sequential read or write.
 const CHUNK: usize = 64 << 10;
@@ -29,7 +29,7 @@ const SMALL: usize = 100;
 const LARGE: usize = 5_000;
 const DIR: &[u8] = b"dir";
 
-/// Medians by case: operations, ours, theirs.
+/// For each case: the name, the number of operations, and the medians of ours and of theirs.
 type Results = RefCell<Vec<(String, usize, Duration, Duration)>>;
 
 fn main() {
@@ -51,7 +51,7 @@ fn main() {
     criterion.final_summary();
 
     support::head(
-        "Microseconds an operation, medians",
+        "Microseconds per operation, medians",
         &["case", "operations", "littlefs-progs", "C littlefs", "times faster"],
     );
     for (name, n, ours, theirs) in results.into_inner() {
@@ -67,8 +67,8 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Measure `n` operations on either side; both prepare what they need and say how long the
-    /// operations took.
+    /// Measure `n` operations on both sides. Each function prepares what it needs, and returns how
+    /// long the operations took.
     fn pair(
         &mut self,
         name: &str,
@@ -114,18 +114,18 @@ fn config() -> Config {
     }
 }
 
-/// Ours over `image`.
+/// Our engine on `image`.
 fn open(image: Vec<u8>) -> Fs {
     let dev = RamDevice::from_image(geometry(), image);
     Fs::open(Arc::new(dev), &support::options()).expect("open")
 }
 
-/// C over `image`.
+/// The C driver on `image`.
 fn mount(image: Vec<u8>) -> CLfs {
     CLfs::mount(image, &config()).expect("mount")
 }
 
-/// An image that `fill` has put something on.
+/// A new image with the content that `fill` creates.
 fn image(fill: impl FnOnce(&mut Fs)) -> Vec<u8> {
     let dev = Arc::new(RamDevice::new(geometry()));
     Fs::format(&*dev, &FormatOptions::default()).expect("format");
@@ -155,7 +155,7 @@ fn dir(fs: &mut Fs) -> littlefs::fs::DirId {
     }
 }
 
-/// One directory of `n` files.
+/// The cases with one directory of `n` files.
 fn entries(bench: &mut Bench<'_>, n: usize) {
     let empty = image(|fs| _ = fs.mkdir(ROOT, DIR).expect("mkdir"));
     let full = image(|fs| {
@@ -213,7 +213,7 @@ fn entries(bench: &mut Bench<'_>, n: usize) {
     );
 }
 
-/// One file.
+/// The cases with one file.
 fn content(bench: &mut Bench<'_>) {
     const FILE_NAME: &[u8] = b"file";
     let data: Vec<u8> = (0..FILE).map(|i| (i / 7) as u8).collect();
@@ -360,7 +360,7 @@ fn content(bench: &mut Bench<'_>) {
     }
 }
 
-/// The whole filesystem.
+/// The cases with the whole filesystem.
 fn whole(bench: &mut Bench<'_>) {
     const DIRS: usize = 20;
     const FILES: usize = 10_000;
@@ -370,7 +370,7 @@ fn whole(bench: &mut Bench<'_>) {
             for f in 0..FILES / DIRS {
                 fs.create(dir, &name(f)).expect("create");
                 let id = fs.open_file(dir, &name(f)).expect("open");
-                // one in ten is in blocks
+                // one file in ten is a list of blocks
                 let size = if f % 10 == 0 { 5000 } else { 50 };
                 fs.write(id, 0, &vec![1; size]).expect("write");
                 fs.close_file(id);

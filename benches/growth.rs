@@ -1,8 +1,7 @@
-//! Whether the cost of an operation stays what it is while the work grows.
+//! How the cost of an operation changes while directories, files and images grow.
 //!
-//! Prints one markdown table for each part, from the library on an image in a file:
-//! `cargo bench --bench growth [-- directory file image space]`. `BENCH_DIR` says where the
-//! images go.
+//! `cargo bench --bench growth [-- directory file image space]` prints one markdown table for each
+//! of these parts. It uses the library with an image in a file, which it makes in `BENCH_DIR`.
 
 mod support;
 
@@ -37,11 +36,12 @@ fn dirs(fs: &mut Fs, count: usize) -> Vec<DirId> {
     (0..count).map(|i| fs.mkdir(ROOT, &name(i)).expect("mkdir")).collect()
 }
 
-/// The same 100,000 entries in directories of different sizes, so that syncs weigh the same.
+/// The same 100,000 entries in directories of different sizes, so that syncs have the same share in
+/// each row.
 fn directory() {
     const TOTAL: usize = 100_000;
     head(
-        "One directory: microseconds an operation, 100,000 operations and their flush",
+        "One directory: microseconds per operation, 100,000 operations and their flush",
         &["entries in a directory", "create", "lookup", "list, per entry", "unlink"],
     );
     for entries in [1_000, 10_000, TOTAL] {
@@ -80,7 +80,7 @@ fn file() {
     const APPENDS: usize = 2_000;
     const SYNCED: usize = 100;
     head(
-        "One file: microseconds an operation of 4 KiB",
+        "One file: microseconds per operation of 4 KiB",
         &[
             "MiB in the file",
             "open, ms",
@@ -158,8 +158,8 @@ fn image() {
         &[
             "files",
             "pairs",
-            "device reads a pair at mount",
-            "mount, µs a pair: warm",
+            "device reads per pair at mount",
+            "mount, µs per pair: warm",
             "cold",
             "first ls of 1,000, ms",
             "first usage, ms",
@@ -220,12 +220,12 @@ fn image() {
     }
 }
 
-/// An image of 1 GiB that fills up, old and new files side by side.
+/// An image of 1 GiB that fills up with files, some of which are removed again.
 fn space() {
     const COUNT: u32 = 1 << 18;
     const OPS: usize = 500;
     head(
-        "Free space of 1 GiB: microseconds an operation, with its share of one flush for 500",
+        "Free space of 1 GiB: microseconds per operation, with its share of one flush for 500",
         &["free", "create", "write of 16 KiB"],
     );
     let img = Image::format(COUNT);
@@ -242,7 +242,7 @@ fn space() {
             let size = 4096 * (1 + rng.below(32));
             fs.write(id, 0, &vec![1; size]).expect("write");
             fs.close_file(id);
-            // every third goes again: holes everywhere
+            // after every third file, one is removed, so that free blocks are scattered
             if filled % 3 == 2 {
                 fs.unlink(filler, &name(filled - rng.below(2))).expect("unlink");
             }

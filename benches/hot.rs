@@ -1,7 +1,7 @@
-//! Hot paths, one at a time, for counting instructions: see scripts/instructions.sh.
+//! Hot paths, one at a time, for counting instructions (see scripts/instructions.sh).
 //!
-//! `hot CASE OPERATIONS` does that many operations and nothing else of note; the difference of two
-//! runs is what the operations cost.
+//! `hot CASE OPERATIONS` prepares the case and does that many operations. So the difference of two
+//! runs with different numbers is the cost of the operations.
 
 mod support;
 
@@ -12,9 +12,9 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{DirId, FileId, FormatOptions, Fs, ROOT};
 use support::{BLOCK_SIZE, Rng};
 
-/// Files that are there before, or are to be.
+/// How many files there are at the start, or, in the create cases, at most at the end.
 const FILES: usize = 20_000;
-/// Bytes of the large file.
+/// Size of the large file in bytes.
 const SIZE: usize = 16 << 20;
 
 fn main() {
@@ -41,7 +41,7 @@ fn main() {
         }
         "list" => {
             let dir = files(&mut fs, names);
-            // an operation is an entry
+            // each entry counts as an operation
             for _ in 0..operations / FILES {
                 black_box(fs.list(dir).expect("list"));
             }
@@ -51,7 +51,7 @@ fn main() {
             names[..operations].iter().for_each(|n| fs.unlink(dir, n).expect("unlink"));
         }
         "create-and-flush" => {
-            // 1000 are flushed together
+            // one flush for 1000 new files
             let dir = files(&mut fs, old);
             for some in new[..operations].chunks(1000) {
                 some.iter().for_each(|n| fs.create(dir, n).expect("create"));
@@ -100,7 +100,7 @@ fn main() {
     }
 }
 
-/// A flushed directory of empty files.
+/// Make a directory of empty files, and flush it.
 fn files(fs: &mut Fs, names: &[Vec<u8>]) -> DirId {
     let dir = fs.mkdir(ROOT, b"dir").expect("mkdir");
     names.iter().for_each(|n| fs.create(dir, n).expect("create"));
@@ -108,7 +108,7 @@ fn files(fs: &mut Fs, names: &[Vec<u8>]) -> DirId {
     dir
 }
 
-/// A flushed large file.
+/// Make a large file, and flush it.
 fn large(fs: &mut Fs) -> FileId {
     fs.create(ROOT, b"large").expect("create");
     let id = fs.open_file(ROOT, b"large").expect("open");

@@ -17,19 +17,19 @@ use littlefs::fs::{FormatOptions, Fs, OpenOptions};
 /// Bytes per block, everywhere.
 pub const BLOCK_SIZE: u32 = 4096;
 
-/// Whether this is a benchmark run: `cargo test --all-targets` builds and starts these programs,
-/// too, and gets nothing.
+/// Whether this is a benchmark run. `cargo test --all-targets` builds and starts these programs,
+/// too; then they must do nothing.
 pub fn is_asked_for() -> bool {
     std::env::args().any(|arg| arg == "--bench")
 }
 
-/// Whether the part `name` is to be run: no part was named, or this one.
+/// Whether the part `name` must run: the arguments name this part, or no part at all.
 pub fn wants(name: &str) -> bool {
     let mut parts = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
     parts.peek().is_none() || parts.any(|part| part == name)
 }
 
-/// Where images go: `BENCH_DIR`, or the system's temporary directory.
+/// Where images are made: `BENCH_DIR`, or the system's temporary directory.
 pub fn dir() -> PathBuf {
     std::env::var_os("BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from)
 }
@@ -78,7 +78,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Format one of `block_count` blocks.
+    /// Make and format an image of `block_count` blocks.
     pub fn format(block_count: u32) -> Self {
         let geometry = Geometry::new(BLOCK_SIZE, block_count).expect("geometry");
         let file = tempfile::tempfile_in(dir()).expect("temporary file");
@@ -88,19 +88,19 @@ impl Image {
         image
     }
 
-    /// A device over it.
+    /// A device on the image.
     pub fn device(&self) -> Arc<Counted> {
         let file = self.file.try_clone().expect("clone of the file");
         let dev = FileDevice::new(file, 0, self.geometry);
         Arc::new(Counted { dev, reads: AtomicU64::new(0) })
     }
 
-    /// Open the filesystem, files up to 512 bytes inline.
+    /// Open the filesystem. Files of up to 512 bytes are inline.
     pub fn open(&self) -> Fs {
         Fs::open(self.device(), &options()).expect("open")
     }
 
-    /// Let the kernel forget its copy of the file.
+    /// Make the kernel drop the file from the page cache.
     pub fn drop_cache(&self) {
         self.file.sync_all().expect("sync");
         let done = Command::new("dd")
@@ -113,12 +113,12 @@ impl Image {
     }
 }
 
-/// Files up to an eighth of a block are inline.
+/// Options with which files of up to an eighth of a block are inline.
 pub fn options() -> OpenOptions {
     OpenOptions { inline_max: Some(BLOCK_SIZE / 8), ..OpenOptions::default() }
 }
 
-/// A fixed sequence of numbers without pattern (splitmix64).
+/// A fixed sequence of pseudo-random numbers (splitmix64).
 pub struct Rng(pub u64);
 
 impl Rng {
@@ -130,7 +130,7 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// One below `end`.
+    /// A number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
@@ -145,7 +145,7 @@ impl Rng {
     }
 }
 
-/// How long `op` takes, without dropping what it makes.
+/// How long `op` takes. The time does not include dropping its result.
 pub fn timed<T>(op: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();
     let made = black_box(op());
@@ -154,7 +154,7 @@ pub fn timed<T>(op: impl FnOnce() -> T) -> Duration {
     time
 }
 
-/// Microseconds for each of `n`.
+/// The microseconds for each of `n` operations.
 pub fn us_each(time: Duration, n: usize) -> String {
     let us = time.as_secs_f64() * 1e6 / n as f64;
     match us {

@@ -1,4 +1,4 @@
-//! What a put costs the device, which no machine makes faster or slower.
+//! What a put costs the device: counts that do not depend on the machine.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,7 +9,7 @@ use littlefs::kv;
 use crate::support::{self, BLOCK_SIZE, Rng, options};
 use crate::{BATCH, key, value};
 
-/// A device in memory that counts calls, and bytes that are written.
+/// A device in memory that counts calls and written bytes.
 struct Counting {
     dev: RamDevice,
     reads: AtomicU64,
@@ -53,7 +53,7 @@ impl BlockDevice for Counting {
     }
 }
 
-/// Do `fill` with a new store, and print what each of `count` puts costs.
+/// Run `fill` on a new store, and print what each of its `count` puts costs.
 fn row(name: &str, count: usize, durable: bool, fill: impl FnOnce(&kv::Store)) {
     let geometry = Geometry::new(BLOCK_SIZE, (count / 4).max(4096) as u32).expect("geometry");
     let new = || AtomicU64::new(0);
@@ -83,7 +83,7 @@ fn row(name: &str, count: usize, durable: bool, fill: impl FnOnce(&kv::Store)) {
     support::row(&[name.to_owned()].into_iter().chain(each).collect::<Vec<_>>());
 }
 
-/// Print what each put of the filling loads costs.
+/// Print what each put costs in the loads that fill a store.
 pub fn table(count: usize) {
     let shuffled = Rng(7).shuffled(count);
     let in_order: Vec<usize> = (0..count).collect();

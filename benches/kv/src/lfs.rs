@@ -1,4 +1,4 @@
-//! The key-value store of a littlefs image in a file.
+//! Our key-value store, on a littlefs image in a file.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::{Durable, Key, Store, Use, Value};
 struct Lfs<'a>(&'a kv::Store);
 
 pub fn with(dir: &Path, count: usize, durable: Durable, run: Use<'_>) {
-    // twice what half-full pairs of 124 bytes an entry take
+    // twice the space of half-full pairs whose entries have 124 bytes
     let blocks = (count / 4).max(4096) as u32;
     let geometry = Geometry::new(BLOCK_SIZE, blocks).expect("geometry");
     let options = kv::Options {

@@ -18,12 +18,12 @@ pub fn with(dir: &Path, _count: usize, durable: Durable, run: Use<'_>) {
     let mut options = EnvOpenOptions::new();
     options.map_size(4 << 30);
     if durable == Durable::AtTheEnd {
-        // SAFETY: no crash is survived by this process; the file goes with it.
+        // SAFETY: the file is not used after a crash: it is temporary, like this process.
         unsafe { options.flags(EnvFlags::NO_SYNC) };
     }
-    // SAFETY: the file is new, and nobody else touches it.
+    // SAFETY: the file is new, and nobody else uses it.
     let env = unsafe { options.open(dir) }.expect("environment");
-    // the database borrows it; the process ends with it
+    // the database borrows it, until the process ends
     let env: &'static Env = Box::leak(Box::new(env));
     let txn = env.write_txn().expect("transaction");
     let db = env

@@ -1,18 +1,18 @@
-//! A key-value load through the library, beside SQLite and LMDB on the same disk.
+//! Key-value loads through the library, compared with SQLite and LMDB on the same disk.
 //!
 //! `cargo run --release --manifest-path benches/kv/Cargo.toml [-- [--dir DIR] [COUNT...]]` prints
-//! two markdown tables of loads by stores for each number of entries, by default 100,000 and
-//! 1,000,000. DIR says where the data goes; the default is `BENCH_DIR`, or the system's temporary
-//! directory. Keys have 16 bytes, values 100.
+//! two markdown tables for each number of entries, by default 100,000 and 1,000,000. A table has a
+//! row for each load, and a column for each store. DIR says where the data is stored; the default
+//! is `BENCH_DIR`, or the system's temporary directory. Keys have 16 bytes, values 100.
 //!
-//! With `--count COUNT`, a third table says what each put of ours costs the device: calls and
-//! bytes.
+//! `--count COUNT` prints another table instead: the calls and bytes that each put of ours costs
+//! the device.
 //!
-//! The loads are those of LevelDB's db_bench. Every put is a change of its own, or of a batch of
-//! 1000 that is made wholly or not at all. In the first table, every put or batch is durable when
-//! it returns. In the second one, nothing is synced until the load ends, which is part of the
-//! measured time; a crash before may cost everything. Each store runs in a process of its own for
-//! each table, so that its memory can be told.
+//! The loads are those of LevelDB's db_bench. Every put is one change, or part of a batch of 1000,
+//! which is made completely or not at all. In the first table, every put or batch is durable when
+//! it returns. In the second one, nothing is synced until the end of the load. This sync is part of
+//! the measured time, and a crash before it may lose everything. For each table, each store runs in
+//! a process of its own, so that its memory can be measured.
 
 mod count;
 mod lfs;
@@ -27,13 +27,13 @@ use std::time::Duration;
 
 use support::{Rng, timed, us_each};
 
-/// Puts of the loads that sync each, with synced puts.
+/// How many puts fillseqsync and fillrandsync have, if puts are synced.
 const SYNCED: usize = 1000;
-/// Most puts of the other loads, with synced puts.
+/// How many puts the other loads have at most, if puts are synced.
 const SYNCED_MAX: usize = 100_000;
-/// Puts of a batch.
+/// How many puts a batch has.
 const BATCH: usize = 1000;
-/// Most gets of `readrandom`.
+/// How many gets `readrandom` has at most.
 const READS_MAX: usize = 200_000;
 
 pub type Key = [u8; 16];
@@ -59,30 +59,30 @@ impl Durable {
     }
 }
 
-/// What a load asks of a store.
+/// The calls that the loads make.
 pub trait Store {
     /// Set the value of `key`.
     fn put(&mut self, key: &Key, value: &Value);
-    /// Set all of these, or none.
+    /// Set all of these entries, or none.
     fn put_all(&mut self, entries: &[(Key, Value)]);
-    /// Everything put is durable.
+    /// Make all puts durable.
     fn sync(&mut self);
-    /// The value of a key that is there.
+    /// The value of a key that exists.
     fn get(&mut self, key: &Key) -> Value;
-    /// Read all entries in the order of their keys, or against it; their number.
+    /// Read all entries in ascending or descending order of their keys. Returns their number.
     fn scan(&mut self, reverse: bool) -> usize;
 }
 
 /// What is done with a store.
 pub type Use<'a> = &'a mut dyn FnMut(&mut dyn Store);
 
-/// Make a store for this many entries in a directory, and use it.
+/// Make a store for `count` entries in `dir`, and pass it to `run`.
 type With = fn(dir: &Path, count: usize, durable: Durable, run: Use<'_>);
 
 const STORES: [(&str, With); 3] =
     [("littlefs-progs", lfs::with), ("SQLite", sqlite::with), ("LMDB", lmdb::with)];
 
-/// The loads, and what SQLite 3.7.17 took for them in a study of 2014: microseconds an operation,
+/// The loads, and what SQLite 3.7.17 took for them in a study of 2014: microseconds per operation,
 /// 1,000,000 entries on tmpfs, Core i7-3520M at 2.9 GHz.
 const LOADS: [(&str, &str); 10] = [
     ("fillseqsync", "23.2"),
@@ -97,7 +97,7 @@ const LOADS: [(&str, &str); 10] = [
     ("readreverse", "2.79"),
 ];
 
-/// The rows after the loads; the study counted what fillseq leaves on disk.
+/// The rows after the loads. The study measured the size on disk after fillseq.
 const SIZES: [(&str, &str); 2] = [("peak memory, MiB", ""), ("on disk, MiB", "151")];
 
 fn main() {
@@ -151,7 +151,7 @@ fn compare(dir: &Path, count: usize, durable: Durable) {
         let text = String::from_utf8(out.stdout).expect("text");
         text.lines().map(String::from).collect::<Vec<_>>()
     });
-    let title = format!("{count} entries, {}, microseconds an operation", durable.name());
+    let title = format!("{count} entries, {}, microseconds per operation", durable.name());
     let columns = [&["load"][..], &STORES.map(|(name, _)| name), &["SQLite in 2014"]].concat();
     support::head(&title, &columns);
     for (i, (load, then)) in LOADS.iter().chain(&SIZES).enumerate() {
@@ -179,7 +179,7 @@ fn fill(store: &mut dyn Store, order: impl Iterator<Item = usize>, version: u64)
     })
 }
 
-/// Put entries by batches, and sync.
+/// Put entries in batches, and sync.
 fn fill_by_batches(store: &mut dyn Store, order: impl Iterator<Item = usize>) -> Duration {
     let mut order = order.peekable();
     timed(|| {
@@ -206,15 +206,15 @@ struct Bench {
 }
 
 impl Bench {
-    /// Use a new store. Returns the MiB that it takes in the end.
+    /// Run `run` on a new store. Returns how many MiB the store takes at the end.
     fn fresh(&self, run: Use<'_>) -> u64 {
         let dir = tempfile::tempdir_in(&self.dir).expect("temporary directory");
         (self.with)(dir.path(), self.count, self.durable, run);
         space(dir.path())
     }
 
-    /// The first `n` of all entries in a random order. Four bytes for each, because this is part
-    /// of the memory that is measured.
+    /// The first `n` of all entries in a random order. An entry takes only four bytes, because this
+    /// list is part of the memory that is measured.
     fn shuffled(&mut self, n: usize) -> Vec<u32> {
         let mut all: Vec<u32> = (0..self.count as u32).collect();
         for i in (1..all.len()).rev() {
@@ -224,7 +224,7 @@ impl Bench {
         all
     }
 
-    /// Print the time of each load, in their order, then the peak memory and the space taken.
+    /// Print the time of each load in order, then the peak memory and the size on disk.
     fn run(&mut self) {
         let count = self.count;
         let (few, most) = match self.durable {
@@ -258,7 +258,7 @@ impl Bench {
     }
 }
 
-/// MiB that the files in `dir` take.
+/// How many MiB the files in `dir` take.
 fn space(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let files = std::fs::read_dir(dir).expect("directory");

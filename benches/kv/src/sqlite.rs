@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::{Durable, Key, Store, Use, Value};
 
-/// A connection, and its `synchronous` while entries are put.
+/// A connection, and the value of its pragma `synchronous` during puts.
 struct Sqlite(Connection, &'static str);
 
 pub fn with(dir: &Path, _count: usize, durable: Durable, run: Use<'_>) {
@@ -43,7 +43,7 @@ impl Store for Sqlite {
     }
 
     fn sync(&mut self) {
-        // syncs log and database, whatever the puts did
+        // this syncs the log and the database, whatever `synchronous` was during the puts
         self.0
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_checkpoint(TRUNCATE);")
             .expect("checkpoint");

@@ -1,12 +1,12 @@
-//! The engine beside the other implementations of littlefs on crates.io, each on a device in
+//! The engine compared with the other implementations of littlefs on crates.io, each on a device in
 //! memory.
 //!
 //! `cargo run --release` prints a markdown table of medians. Every implementation starts with the
-//! same image, which the engine made, and gets the same calls. The image has 4096 blocks of 4096
-//! bytes. Its disk version is 2.1, and 2.0 for littlefs2, which knows no other. The others make
+//! same image, which our engine made, and gets the same calls. The image has 4096 blocks of 4096
+//! bytes. Its disk version is 2.1, except for littlefs2, which knows only 2.0. The others make
 //! every call durable. Ours keeps changes in memory, so it is measured twice: with one flush at the
-//! end, which is part of what is measured, and with a flush after every call. After a case that
-//! writes, the tree is read back with our engine.
+//! end, inside the measured time, and with a flush after every call. After a case that writes, our
+//! engine reads the tree back.
 
 mod peers;
 
@@ -20,23 +20,24 @@ use peers::{Ops, PEERS};
 
 pub const BLOCK_SIZE: u32 = 4096;
 pub const BLOCK_COUNT: u32 = 4096;
-/// Bytes of the large file.
+/// Size of the large file in bytes.
 const LARGE: usize = 4 << 20;
 /// Bytes of one sequential read or write.
 const CHUNK: usize = 64 << 10;
-/// Files in the directory.
+/// How many files the directory has.
 const FILES: usize = 500;
 const ROUNDS: usize = 5;
 /// The case that measures opening.
 const MOUNT: &str = "mount";
 
-/// What is done with an open filesystem. The result is what was read or listed: it is compared.
+/// What is done with an open filesystem. The result depends on what was read or listed, and must be
+/// the same for all implementations.
 type Work = Box<dyn Fn(&mut dyn Ops) -> Result<u64, String>>;
 
 struct Case {
     name: &'static str,
     operations: usize,
-    /// What it starts with, in disk versions 2.0 and 2.1.
+    /// The images with which it starts, in disk versions 2.0 and 2.1.
     images: [Vec<u8>; 2],
     work: Work,
     /// Whether a flush after each call makes a difference.
@@ -83,8 +84,8 @@ fn main() {
     }
 }
 
-/// How long the work took, or opening where there is none, and what came of it: what it returned,
-/// and the tree afterwards.
+/// How long the work took (in the case `mount`: how long opening took), and the result: the value
+/// that the work returned, combined with the tree after a case that writes.
 fn measured(peer: peers::Peer, image: &[u8], case: &Case) -> Result<(Duration, u64), String> {
     let (mut opening, mut working) = (Duration::ZERO, Duration::ZERO);
     let mut result = 0;
@@ -129,12 +130,12 @@ fn options() -> OpenOptions {
     OpenOptions { inline_max: Some(BLOCK_SIZE / 8), ..OpenOptions::default() }
 }
 
-/// Our engine over `image`.
+/// Our engine on `image`.
 fn open(image: Vec<u8>) -> Fs {
     Fs::open(Arc::new(RamDevice::from_image(geometry(), image)), &options()).expect("open")
 }
 
-/// Images of both disk versions on which `fill` has put something.
+/// New images of both disk versions, with the content that `fill` creates.
 fn images(fill: impl Fn(&mut dyn Ops)) -> [Vec<u8>; 2] {
     [0x0002_0000, 0x0002_0001].map(|disk_version| {
         let dev = RamDevice::new(geometry());
@@ -149,7 +150,7 @@ fn images(fill: impl Fn(&mut dyn Ops)) -> [Vec<u8>; 2] {
 }
 
 fn path(i: usize) -> String {
-    // in an order that jumps
+    // not in ascending order
     format!("dir/file{:06}", i * 7919 % FILES)
 }
 

@@ -9,7 +9,7 @@ use crate::{BLOCK_COUNT, BLOCK_SIZE};
 
 type Done<T = ()> = Result<T, String>;
 
-/// The calls, on an open filesystem. Paths have at most one directory.
+/// The calls on an open filesystem. A path has at most one directory.
 pub trait Ops {
     fn mkdir(&mut self, path: &str) -> Done;
     /// Create a file and write `data` to it, `chunk` bytes at a time.
