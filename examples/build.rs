@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Copy what is in the directory `from` to the directory `to` of the image.
+/// Copy everything in the directory `from` to the directory `to` of the image.
 fn add(new: &Littlefs, from: &Path, to: &[u8]) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(from)? {
         let entry = entry?;

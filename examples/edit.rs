@@ -1,4 +1,4 @@
-//! Replaces text in a file of an image, all of it or nothing:
+//! Replaces text in a file of an image, either completely or not at all:
 //! `cargo run --example edit -- IMAGE PATH OLD NEW`.
 
 use littlefs::{Littlefs, Result};
@@ -10,6 +10,6 @@ fn main() -> Result<()> {
     let text = String::from_utf8(fs.read(path)?).expect("a file of text");
     fs.write(path, text.replace(old, new))?;
     println!("{path}: {} times", text.matches(old.as_str()).count());
-    // Until here the image is what it was; after this it holds the new file.
+    // Up to this point, the image is unchanged. `close` writes the new file to it.
     fs.close()
 }

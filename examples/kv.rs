@@ -1,4 +1,4 @@
-//! Counts how often it was started, in an image used as a key-value store:
+//! Counts in an image, used as a key-value store, how often it was started:
 //! `cargo run --example kv -- IMAGE`.
 
 use littlefs::kv::{Error, Key, Options, Result, Store};
@@ -10,7 +10,7 @@ fn main() -> Result<()> {
     let store = Store::connect(opened.device, &Options::default())?;
     let count = Key::new("starts/count")?;
     let last = Key::new("starts/last")?;
-    // Both values change, or none does, whatever interrupts it.
+    // Whatever interrupts this, either both values change or neither does.
     let starts = store.batch(|batch| {
         let starts = match batch.get(&count) {
             Ok(text) => String::from_utf8_lossy(&text).parse().unwrap_or(0),

@@ -6,7 +6,7 @@ fn main() -> Result<()> {
     let image = std::env::args_os().nth(1).expect("usage: list IMAGE");
     let fs = OpenOptions::new().read_only(true).open(image)?;
     for entry in fs.walk("/")? {
-        // What is damaged says where, and the walk goes on.
+        // If something is damaged, the error says where it is, and the walk goes on.
         match entry {
             Ok(entry) => {
                 let slash = if entry.metadata().is_dir() { "/" } else { "" };

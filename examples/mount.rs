@@ -16,7 +16,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     };
     let mounted = MountOptions::default().mount(image, directory)?;
     let status = Command::new(command).args(arguments).status();
-    // Whatever became of the command: what it wrote is kept, or there is an error.
+    // Even if the command has failed, keep what it has written, or return an error.
     mounted.finish()?;
     Ok(if status?.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
