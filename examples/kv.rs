@@ -1,4 +1,4 @@
-//! Counts in an image, used as a key-value store, how often it was started:
+//! Counts its own starts in an image that is used as a key-value store:
 //! `cargo run --example kv -- IMAGE`.
 
 use littlefs::kv::{Error, Key, Options, Result, Store};

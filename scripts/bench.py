@@ -212,7 +212,7 @@ def report(figures, names):
 
 
 def draw(medians, names, path):
-    """Draw a bar for each case and peer: how many times as long as ours the peer takes."""
+    """Draw a bar for each case and peer: the time of the peer, divided by ours."""
     import matplotlib
     matplotlib.use("svg")
     import matplotlib.pyplot as plt

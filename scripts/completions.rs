@@ -17,7 +17,7 @@ _littlefs_with_paths() {
             if [[ ${paths[0]} == both ]]; then
                 mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -f -- "$2")
             fi
-            # readline quotes the words, and adds no space behind a directory's slash
+            # readline quotes the words, and adds no space after a directory's slash
             compopt -o filenames +o default +o bashdefault
             if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == */ ]]; then
                 compopt -o nospace

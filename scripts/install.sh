@@ -115,7 +115,7 @@ put_link() {
                 return
             fi
             dpkg-divert --quiet --local --rename --divert "$path.distrib" --add "$path"
-            echo "$there belonged to something else: it is $there.distrib until --uninstall"
+            echo "$there belonged to something else; that file is $there.distrib until --uninstall"
         fi
     fi
     ln -sfn "$prefix/bin/littlefs" "$there"
@@ -144,7 +144,8 @@ check_compat() {
         fi
         there=$dest$prefix/bin/$name
         if { [ -e "$there" ] || [ -L "$there" ]; } && [ "$(readlink "$there" || true)" != littlefs ]; then
-            echo "$there belongs to something else, and is left as it is; nothing was installed" >&2
+            echo "$there belongs to something else, so nothing was installed: remove that file," \
+                "or leave $name out of --compat" >&2
             exit 1
         fi
     done

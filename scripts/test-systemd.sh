@@ -75,7 +75,7 @@ boot() {
         fi
         sleep 0.2
     done
-    echo "the container does not boot (tried $try times)" >&2
+    echo "the container has not booted after $try tries" >&2
     tail "$work/console" >&2
     return 1
 }
