@@ -231,6 +231,7 @@ impl Fs {
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
         fs.find_orphans(&mut walk);
+        fs.check_hidden();
         fs.find_doubles();
         fs.begin_map(walk);
         fs.quiet = false;
@@ -755,6 +756,24 @@ impl Fs {
             self.thread.find(*ix).is_some_and(stays) && walk.filled.contains(ix)
         });
         self.nameless = orphans;
+    }
+
+    /// Check that the global state still names the move whose source is hidden. The newer copies of
+    /// relocated pairs change the sum of the deltas, and no driver leaves copies that cancel a move
+    /// out of another pair. So it is not known whether that entry was moved.
+    fn check_hidden(&mut self) {
+        let Some((m, Move { source, .. })) = self.moves.first() else { return };
+        if self.durable.gstate().pending_move().is_some() {
+            return;
+        }
+        let is_hidden = |mdir: &Mdir| mdir.entries.iter().any(|e| e.role == Role::Leaving(m));
+        if self.mdir(source).is_ok_and(|mdir| is_hidden(mdir)) {
+            let pair = self.pair(source).blocks;
+            self.damage(&format_args!(
+                "the thread names a move out of {pair}, but the newer copy of a relocated pair \
+                 does not"
+            ));
+        }
     }
 
     /// Whether a damaged entry in the tree may once have named a directory.

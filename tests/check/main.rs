@@ -224,6 +224,36 @@ fn a_delta_that_a_relocated_pair_has_taken_over_counts_once() {
     assert!(!tree.contains_key(&b"gone"[..]));
 }
 
+/// Without the sync bit, no driver has left such a copy, and the move is doubtful: nothing is
+/// written.
+#[test]
+fn a_move_that_another_relocated_pair_cancels_is_doubtful() {
+    let mut b = Builder::new();
+    let gone = moving([0, 1], 1);
+    b.root(soft([2, 3]), |w| {
+        put_inline(w, 1, b"gone", b"gone");
+        put_dir(w, 2, b"dir", [3, 4]);
+    });
+    b.small_dir([2, 3], soft([6, 7]));
+    b.pair([6, 7], |w| w.gdelta(gone));
+    b.pair([4, 3], |w| {
+        put_inline(w, 0, b"file", b"content");
+        w.gdelta(gone);
+    });
+    let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+    let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
+    assert!(fs.is_read_only());
+    assert!(fs.warnings().iter().any(|w| w.contains("a move out of")), "{:?}", fs.warnings());
+    assert!(fs.create(ROOT, b"new").is_err());
+    drop(fs);
+    let report = check(dev.clone()).expect("examined");
+    assert!(report.findings.iter().any(|f| f.code == "half-orphan"), "{report:#?}");
+    for mode in [Mode::Preen, Mode::Yes] {
+        assert!(repair(dev.clone(), mode).expect("opens").stopped.is_some());
+    }
+    assert!(dev.image() == b.bytes, "nothing was written");
+}
+
 /// All files that this program reads.
 fn files_in(dev: &Arc<RamDevice>) -> BTreeMap<String, Vec<u8>> {
     let options = OpenOptions { read_only: true, ..OpenOptions::default() };
