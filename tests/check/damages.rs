@@ -293,6 +293,26 @@ fn threads() -> Vec<Damage> {
     add("a tail back to the root", "thread-loop", soft([2, 3]), soft([0, 1]));
     add("a tail to itself", "thread-loop", soft([2, 3]), soft([3, 2]));
     add("a tail to half a pair", "thread-loop", soft([2, 3]), soft([3, 4]));
+
+    // the new copy of a relocated pair has the delta that names the move
+    let mut b = Builder::new();
+    b.root(soft([2, 3]), |w| {
+        put_inline(w, 1, b"gone", b"gone");
+        put_dir(w, 2, b"dir", [3, 4]);
+    });
+    b.small_dir([2, 3], soft([60, 61]));
+    b.pair([4, 3], |w| {
+        put_inline(w, 0, b"file", b"content");
+        w.gdelta(moving([0, 1], 1));
+    });
+    damages.push(Damage {
+        name: "a broken thread, and a move",
+        code: "thread-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: false,
+        files: kept(&[("dir/file", "content"), ("gone", "gone")]),
+    });
     damages
 }
 

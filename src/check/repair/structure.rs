@@ -1,9 +1,9 @@
 //! Repairing directories and the thread. Entries and tails that lead nowhere are removed, and a
 //! broken thread is built again from all pairs that were found.
 //!
-//! No commit removes the last pointer to a readable pair. A broken thread stays broken until the
-//! last commit. So nobody takes the sum of its deltas for the global state before then, when some
-//! of them may be missing.
+//! No commit removes the last pointer to a readable pair. In a broken thread, all deltas are cleared
+//! before a tail changes, because some of them may be missing, and their sum would count as the
+//! global state as soon as the thread is whole.
 
 use std::collections::BTreeMap;
 
@@ -93,13 +93,9 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     let mut last = None;
     if !model.thread_whole {
         let order = new_thread(model);
+        clear_deltas(editor, model, &order)?;
         for (i, tail) in tails(model, &order) {
             edits.entry(i).or_default().tail = Some(tail);
-        }
-        for &i in &order {
-            if !model.nodes[i].gdelta.is_zero() {
-                edits.entry(i).or_default().gdelta = Some(GState::default());
-            }
         }
         last = model.thread.last().copied();
         let message = match order.len() {
@@ -112,6 +108,17 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     let (joint, rest): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(i, _)| Some(*i) == last);
     for (i, edit) in rest.into_iter().chain(joint) {
         editor.commit(model.nodes[i].pair, edit)?;
+    }
+    Ok(())
+}
+
+/// Clear the deltas of all pairs of a broken thread. Nobody takes the sum of its deltas for the
+/// global state. But once the tails are repaired, the thread is whole again, and what was interrupted
+/// before the damage must not be finished then: the ids that it names may mean other entries.
+fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
+    for node in order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero()) {
+        let edit = PairEdit { gdelta: Some(GState::default()), ..PairEdit::default() };
+        editor.commit(node.pair, edit)?;
     }
     Ok(())
 }
