@@ -190,7 +190,7 @@ Examples:
   littlefs umount /mnt                unmount, and wait until the image is complete
   littlefs status /mnt                is everything written? what is it doing?
   littlefs check dump.bin             is it sound?
-  littlefs verify new.img dump.bin    was this image flashed as it is?
+  littlefs verify new.img dump.bin    does the flash, read back as dump.bin, match?
   littlefs inspect dump.bin pair 0,1  every tag of a metadata pair; also file, dir, block...
   littlefs map dump.bin               what is each block used for?
   littlefs mkfs --size 1M new.img     make an empty image
@@ -375,7 +375,7 @@ pub(crate) struct ImageArgs {
     pub image: PathBuf,
 
     /// Byte of IMAGE at which the filesystem starts (0x for hexadecimal; K, M and G multiply by
-    /// 1024); auto (default): 0, or the place of the only filesystem that is found
+    /// 1024); auto (default): 0, or else the place of the only filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition")]
     pub offset: Option<image::Place>,
 

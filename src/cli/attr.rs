@@ -61,7 +61,7 @@ enum Command {
     Get {
         /// A file or directory in the image
         path: OsString,
-        /// A number, or what it says
+        /// A number from 0 to 0xff, or a name such as modified or mode
         #[arg(value_name = "TYPE", value_parser = parse_kind)]
         kind: Kind,
         #[command(flatten)]
@@ -71,7 +71,7 @@ enum Command {
     Set {
         /// Files and directories in the image, or a pattern
         path: OsString,
-        /// A number, or what it says
+        /// A number from 0 to 0xff, or a name such as modified or mode
         #[arg(value_name = "TYPE", value_parser = parse_kind)]
         kind: Kind,
         /// The value; if it is '-' or missing, it is read from standard input
@@ -86,7 +86,7 @@ enum Command {
     Rm {
         /// Files and directories in the image, or a pattern
         path: OsString,
-        /// A number
+        /// A number from 0 to 0xff
         #[arg(value_name = "TYPE", value_parser = parse_type)]
         kind: u8,
         #[command(flatten)]
@@ -278,7 +278,7 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
         Some((field, _)) => Ok(Kind::Meant(*field)),
         None => parse_type(text).map(Kind::Raw).map_err(|e| {
             let names: Vec<&str> = FIELDS.iter().map(|(_, names)| names[0]).collect();
-            format!("{e}, and is none of the names {}", names.join(", "))
+            format!("{e}, nor one of the names {}", names.join(", "))
         }),
     }
 }

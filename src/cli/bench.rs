@@ -16,7 +16,7 @@ use crate::image::{self, Dialect, Place, Source};
 use crate::show::Show;
 use crate::sys::Signals;
 
-/// Measure the speed, and what it depends on, for a bug report
+/// Measure the speed for a bug report, and show what the speed depends on
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

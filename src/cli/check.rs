@@ -25,7 +25,7 @@ use crate::show::{self, Show};
 Examples:
   littlefs check dump.bin                  only look
   littlefs check --repair dump.bin         repair what needs no guessing
-  littlefs check -y dump.bin               repair everything; print what is lost by that
+  littlefs check -y dump.bin               repair everything, and print what is lost
   littlefs check -y --backup before dump.bin
                                            the same; 'littlefs undo before dump.bin' undoes it
   littlefs check --json dump.bin | jq '.findings[].code'
@@ -56,7 +56,7 @@ pub struct CheckArgs {
     #[arg(long)]
     json: bool,
 
-    /// Show on standard error how far the check is; the default if that is a terminal
+    /// Show progress on standard error; the default if that is a terminal
     #[arg(long)]
     progress: bool,
 
@@ -64,15 +64,15 @@ pub struct CheckArgs {
     #[arg(short = 'p', short_aliases = ['a', 'r'], conflicts_with_all = ["yes", "no"])]
     preen: bool,
 
-    /// Repair everything, even if something is lost by that
+    /// Repair everything, even if content is lost
     #[arg(short = 'y', conflicts_with = "no")]
     yes: bool,
 
-    /// Only look; the default
+    /// Only check, and change nothing; the default
     #[arg(short = 'n', conflicts_with = "repair")]
     no: bool,
 
-    /// Check even if the image seems clean; always done
+    /// Check even if the image seems clean; this is always done
     #[arg(short = 'f')]
     _force: bool,
 }

@@ -12,7 +12,7 @@ use super::{CliError, ImageArgs};
 use crate::profile::Profile;
 use crate::transfer::{self, Cloning, Failure, Original, Size};
 
-/// Make a compacted copy of an image, also with another size, block size or version
+/// Make a compacted copy of an image, which can have another size, block size or version
 #[derive(Args, Debug)]
 #[command(mut_args(of_clone))]
 #[command(after_help = "\
@@ -25,11 +25,11 @@ Examples:
   littlefs clone --partition spiffs flash.bin fs.img  a filesystem inside a flash dump
 
 The copy has all files and directories, with all their user attributes, even those that are unknown
-to this program. Everything else is new: revisions start from the beginning, nothing is copied of
-what was overwritten or removed, and an interrupted operation appears as finished or as not begun.
-Size, block size, version and limits are those of IMAGE unless you give others. A copy of an image
-of version 1 also has version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs convert'
-does.
+to this program. Everything else is new: revisions start from the beginning, content that was
+overwritten or removed is not copied, and an interrupted operation appears as finished or as not
+begun. Size, block size, version and limits are those of IMAGE unless you give others. A copy of an
+image of version 1 also has version 1; --disk-version 2.1 makes a copy of version 2, as 'littlefs
+convert' does.
 
 The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and
 only then gets its name. It belongs to the owner of IMAGE, and only those who can read IMAGE can
@@ -51,7 +51,7 @@ pub struct CloneArgs {
     #[command(flatten)]
     shape: ShapeArgs,
 
-    /// Make no image that devices of this family would refuse (--profile only warns)
+    /// Fail if devices of this family would refuse the image (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 

@@ -25,12 +25,12 @@ Examples:
                                                       with larger blocks
   littlefs convert --from chamelon /dev/sdx1 new.img  from a device, only into a file
 
-'v1' is littlefs version 1, 'chamelon' is the store of MirageOS. The new image has the block size
-and block count of the old one, unless you give others, and all its files, with their times. It is
-written to a file beside the old one, read back, compared and checked, and only then takes its
-place. So an interruption leaves the old image or the new one, and perhaps a file .littlefs-...,
-which you can remove. The new image belongs to the owner of the old one, and only the owner can
-write to it.")]
+'v1' is littlefs version 1; 'chamelon' is the dialect of chamelon, the store of MirageOS. The new
+image has the block size and block count of the old one, unless you give others, and all its files,
+with their times. It is written to a file beside the old one, read back, compared and checked, and
+only then takes its place. So an interruption leaves the old image or the new one, and perhaps a
+file .littlefs-..., which you can remove. The new image belongs to the owner of the old one, and
+only the owner can write to it.")]
 pub struct ConvertArgs {
     #[command(flatten)]
     pub image: ImageArgs,
@@ -54,7 +54,7 @@ pub struct ConvertArgs {
     #[arg(long, value_name = "N", requires = "out")]
     pub block_count: Option<u32>,
 
-    /// Leave out damaged parts, and print which they are
+    /// Leave out damaged parts, and list them
     #[arg(long)]
     pub salvage: bool,
 
@@ -74,7 +74,7 @@ pub struct ConvertArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Show on standard error how far it is; the default if that is a terminal
+    /// Show progress on standard error; the default if that is a terminal
     #[arg(long)]
     pub progress: bool,
 }

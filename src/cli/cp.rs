@@ -20,13 +20,13 @@ Examples:
 
 As with cp, DEST is a directory into which the entries are copied, or the path of a single copy. An
 existing file is replaced; the entries of a directory are added to an existing directory. A copy has
-the attributes of its source, and so its times. 'put' and 'get' copy into an image and out of it.
+the attributes of its source, including its times. 'put' and 'get' copy into an image and out of it.
 
-Everything is checked before anything is written, so a command that is impossible changes nothing.
-Patterns are expanded inside the image: quote them. If an entry is called exactly like the pattern,
-only that entry is meant. -v prints each change.
+Everything is checked before anything is written, so a command that cannot be carried out changes
+nothing. Patterns are expanded inside the image: quote them. If an entry is called exactly like the
+pattern, only that entry is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
 pub struct CpArgs {
     #[command(flatten)]
     image: ImageArgs,

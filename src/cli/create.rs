@@ -62,12 +62,12 @@ pub struct CreateArgs {
     #[arg(long, value_name = "N")]
     block_count: Option<u32>,
 
-    /// With --size min: make it larger by this many bytes
+    /// With --size min: make the filesystem larger by this many bytes
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     free: Option<u64>,
 
     /// Leave out the free blocks at the end, so that the file is shorter than its filesystem;
-    /// commands of this program that write to it later add them
+    /// commands of this program add these blocks when they write to it later
     #[arg(long, conflicts_with = "into")]
     no_pad: bool,
 
@@ -107,7 +107,7 @@ pub struct CreateArgs {
     #[command(flatten)]
     gather: GatherArgs,
 
-    /// Make no image that devices of this family would refuse (--profile only warns)
+    /// Fail if devices of this family would refuse the image (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 

@@ -39,7 +39,7 @@ pub struct DiffArgs {
     /// Image, directory, tar archive, or '-' for a tar stream on standard input
     a: PathBuf,
 
-    /// What A is compared with; the same kinds are possible
+    /// Image, directory, tar archive or '-' to compare with A
     b: PathBuf,
 
     #[command(flatten)]
@@ -68,12 +68,12 @@ pub struct DiffArgs {
 /// Where the filesystem of each image is, and which of its states to use.
 #[derive(Args, Debug)]
 struct States {
-    /// Byte of A at which the filesystem starts; auto (default): 0, or the place of the only
+    /// Byte of A at which the filesystem starts; auto (default): 0, or else the place of the only
     /// filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_a")]
     offset_a: Option<Place>,
 
-    /// Byte of B at which the filesystem starts; auto (default): 0, or the place of the only
+    /// Byte of B at which the filesystem starts; auto (default): 0, or else the place of the only
     /// filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "partition_b")]
     offset_b: Option<Place>,

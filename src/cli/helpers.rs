@@ -97,7 +97,7 @@ pub struct MkfsHelper {
     #[command(flatten)]
     args: MkfsArgs,
 
-    /// Say more
+    /// Print more
     #[arg(short = 'v', action = ArgAction::Count)]
     verbose: u8,
 }
@@ -121,7 +121,7 @@ pub struct FsckHelper {
     #[arg(short = 'M')]
     _not_mounted: bool,
 
-    /// Say more
+    /// Print more
     #[arg(short = 'v', visible_short_alias = 'V', action = ArgAction::Count)]
     verbose: u8,
 }

@@ -33,7 +33,7 @@ pub struct InfoArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Show what devices of this family would refuse in the image, or have trouble with
+    /// Show why devices of this family would refuse the image, or have trouble with it
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     profile: Option<&'static Profile>,
 
@@ -124,7 +124,7 @@ impl InfoArgs {
             writeln!(out, "{:<13} suits it", profile.name)?;
         }
         for MisfitJson { refused, message } in misfits {
-            let verdict = if *refused { "refuses it" } else { "stumbles" };
+            let verdict = if *refused { "refuses it" } else { "has trouble" };
             writeln!(out, "{:<13} {verdict}: {message}", profile.name)?;
         }
         Ok(())

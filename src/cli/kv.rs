@@ -54,9 +54,9 @@ pub struct KvArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
-    /// What each step of a change waits for: full (until the step is on the medium), or ordered
-    /// (only until its place before all later steps is certain). In both cases, everything is on
-    /// the medium when the command ends
+    /// How long each step of a change waits: full (until the step is on the medium), or ordered
+    /// (only until it is certain that the step reaches the medium before all later steps). In both
+    /// cases, everything is on the medium when the command ends
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 
@@ -73,7 +73,7 @@ pub struct KvArgs {
     command: Command,
 }
 
-/// What each step waits for.
+/// How long each step waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SyncArg {
     Full,
@@ -133,7 +133,7 @@ enum Command {
         #[arg(default_value = "/")]
         key: OsString,
     },
-    /// Print when a value was last changed; for a dictionary, the newest of its values counts
+    /// Print when a value was last changed; for a dictionary, the time of its newest value
     LastModified {
         /// The key
         #[arg(default_value = "/")]
@@ -146,12 +146,13 @@ enum Command {
         /// The new key
         dest: OsString,
     },
-    /// Remove a value, or a dictionary with everything in it; it is no error if it does not exist
+    /// Remove a value, or a dictionary with everything in it; it is not an error if it does not
+    /// exist
     Remove {
         /// The key
         key: OsString,
     },
-    /// Make a value with this many bytes of zero
+    /// Make a value of this many zero bytes
     Allocate {
         /// The key, which must not exist yet
         key: OsString,

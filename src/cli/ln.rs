@@ -27,10 +27,11 @@ pub struct LnArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Where the link leads
+    /// The path to which the link leads
     target: OsString,
 
-    /// The path of the link, or a directory of the image in which it gets the last name of TARGET
+    /// The path of the link, or a directory of the image; there, the link gets the last part of
+    /// TARGET as its name
     link: OsString,
 
     /// Make a symbolic link; required, because littlefs has no hard links

@@ -26,7 +26,7 @@ pub struct MkdirArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
-    /// Also make missing parent directories; it is no error if a directory exists
+    /// Also make missing parent directories; it is not an error if a directory exists
     #[arg(short, long)]
     parents: bool,
 

@@ -36,8 +36,8 @@ Examples:
   littlefs mkfs /dev/sdx1                               as large as the device
 
 Give the block size of the device that the image is for, and the size if you know it. The block size
-is the size of an erase (4096 bytes for most NOR flash). Without --size and --block-count, the
-filesystem fills an existing file or device.")]
+is the number of bytes that the device erases at once (4096 for most NOR flash). Without --size and
+--block-count, the filesystem fills an existing file or device.")]
 pub struct MkfsArgs {
     /// File (made if it does not exist) or block device
     pub(super) image: PathBuf,
@@ -53,7 +53,7 @@ pub struct MkfsArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub(super) size: Option<u64>,
 
-    /// Make no image that devices of this family would refuse (--profile only warns)
+    /// Fail if devices of this family would refuse the image (--profile only warns)
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     pub(super) check_profile: Option<&'static Profile>,
 
@@ -61,7 +61,7 @@ pub struct MkfsArgs {
     #[arg(long)]
     pub(super) fill: bool,
 
-    /// Overwrite existing content; nothing of it can be read afterwards
+    /// Overwrite existing content, which cannot be read afterwards
     #[arg(long)]
     pub(super) force: bool,
 

@@ -95,7 +95,7 @@ pub struct MountArgs {
 /// The help's end: examples, then the options of `-o`.
 fn help(examples: &str) -> String {
     let rest = "\
-Sizes may be hexadecimal with 0x, and end in K, M or G.
+Sizes may be hexadecimal, with 0x in front, and may end in K, M or G.
 
 Signals:
   SIGTERM, SIGINT  write everything, unmount, and end, even while files are open

@@ -22,11 +22,11 @@ As with mv, DEST is a directory into which the entries are moved, or the new pat
 An existing file is replaced. An empty directory can be replaced by a directory. The entries keep
 their attributes.
 
-Everything is checked before anything is written, so a command that is impossible changes nothing.
-Patterns are expanded inside the image: quote them. If an entry is called exactly like the pattern,
-only that entry is meant. -v prints each change.
+Everything is checked before anything is written, so a command that cannot be carried out changes
+nothing. Patterns are expanded inside the image: quote them. If an entry is called exactly like the
+pattern, only that entry is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
 pub struct MvArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -34,7 +34,7 @@ If the power fails before the journal is complete, nothing is changed. If it fai
 command that changes IMAGE finishes the change; 'littlefs journal commit IMAGE.run IMAGE' does so,
 too.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
 pub struct PutArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -28,8 +28,8 @@ Examples:
 For a plain file, a new, compacted filesystem is built in a temporary file beside it, which is
 compared, checked and renamed. On a block device, the filesystem is resized in place: content moves
 out of the blocks that will be cut off; then the superblocks are written. The superblock of the
-root, which counts, is written last. Whatever interrupts this, the filesystem is sound and has the
-old size or the new one, and you can give the command again.
+root, which takes precedence, is written last. Whatever interrupts this, the filesystem is sound and
+has the old size or the new one, and you can give the command again.
 
 Inside a dump, everything around the filesystem stays as it is. Bytes after the filesystem are
 overwritten only if they are in the same partition or erased, or with --force.

@@ -18,11 +18,11 @@ Examples:
   littlefs rm -n dump.bin 'log/*.txt'        what would be removed?
   littlefs rm -r --atomic dump.bin www log   directories; both or none
 
-Everything is checked before anything is written, so a command that is impossible changes nothing.
-Patterns are expanded inside the image: quote them. If an entry is called exactly like the pattern,
-only that entry is meant. -v prints each change.
+Everything is checked before anything is written, so a command that cannot be carried out changes
+nothing. Patterns are expanded inside the image: quote them. If an entry is called exactly like the
+pattern, only that entry is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N came after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
 pub struct RmArgs {
     #[command(flatten)]
     image: ImageArgs,

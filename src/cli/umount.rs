@@ -44,7 +44,7 @@ pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even if the last changes cannot be written, and give them up; the daemon is not
+    /// Unmount even if the last changes cannot be written, and discard them; the daemon is not
     /// asked
     #[arg(short, long)]
     pub(super) force: bool,

@@ -21,9 +21,9 @@ Examples:
   littlefs check -y --backup before dump.bin     repair, and save what is changed
   littlefs undo before dump.bin                  undo the repair
 
-If somebody has changed the image since then, undo refuses, because what it can restore would not
-fit the rest. A repair that was interrupted can also be undone, and so can a repair that was undone
-only in part.
+If somebody has changed the image since then, undo refuses, because the content that it would
+restore no longer fits the rest of the image. A repair that was interrupted can also be undone, and
+so can a repair that was undone only in part.
 
 Exit status: 0, or 1 if it failed.")]
 pub struct UndoArgs {

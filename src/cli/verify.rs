@@ -19,7 +19,7 @@ const BLOCKS_SHOWN: usize = 8;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
-  littlefs verify new.img dump.bin                was this image flashed as it is?
+  littlefs verify new.img dump.bin                does the flash, read back as dump.bin, match?
   littlefs verify new.img --dump-offset 0x290000 flash.bin
                                                   the dump is of the whole flash
   littlefs verify new.img --dump-partition storage flash.bin
@@ -37,12 +37,12 @@ pub struct VerifyArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// What was read back: the blocks of the filesystem, or the whole flash, in any format that
-    /// IMAGE may have; '-' is standard input
+    /// The dump that was read back, of the filesystem alone or of the whole flash, in any format
+    /// that IMAGE may have; '-' is standard input
     dump: PathBuf,
 
     /// Byte of DUMP at which the filesystem starts (0x for hexadecimal; K, M and G multiply by
-    /// 1024); auto (default): 0, or the place of the only filesystem that is found
+    /// 1024); auto (default): 0, or else the place of the only filesystem that is found
     #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "dump_partition")]
     dump_offset: Option<image::Place>,
 

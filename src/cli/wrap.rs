@@ -75,8 +75,7 @@ pub struct WrapArgs {
     #[arg(long, value_name = "ADDRESS", value_parser = parse_bytes_u32)]
     base: Option<u32>,
 
-    /// The family of processors for which a UF2 file is: rp2040, esp32s3, nrf52840..., or its
-    /// number
+    /// The processor family of a UF2 file: rp2040, esp32s3, nrf52840..., or its number
     #[arg(long, value_name = "NAME", value_parser = uf2_family, conflicts_with = "like")]
     family: Option<u32>,
 

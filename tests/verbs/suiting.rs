@@ -37,7 +37,11 @@ fn what_devices_refuse_or_stumble_over_is_told() {
     let rest = ["--disk-version", "2.0", "--size", "64K", "i.img", "large"];
     desk.ok(&[&args[..], &rest].concat());
     let told = desk.ok(&["info", "--profile", "arduino-esp8266", "i.img"]);
-    assert!(told.text().contains("stumbles: 1 file is stored in its directory"), "{}", told.text());
+    assert!(
+        told.text().contains("has trouble: 1 file is stored in its directory"),
+        "{}",
+        told.text()
+    );
     assert!(told.text().contains(" /inline\n"), "{}", told.text());
 }
 

@@ -62,7 +62,7 @@ pub struct Mklittlefs {
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     block: Option<u32>,
 
-    /// Accepted
+    /// Accepted, without effect
     #[arg(short, long, value_name = "N", value_parser = parse_number)]
     page: Option<u32>,
 
@@ -90,7 +90,7 @@ pub struct Mklittlefs {
     #[arg(short = 'T', long, value_name = "FILE")]
     from_file: Option<PathBuf>,
 
-    /// From 4 on: print how many bytes are in use
+    /// Debug level; from 4 on, print how many bytes are in use
     #[arg(short, long, value_name = "N", default_value = "0", value_parser = parse_number)]
     debug: u32,
 

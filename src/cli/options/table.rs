@@ -53,10 +53,10 @@ pub static GROUPS: &[Group] = &[
                     "offset",
                     Value("BYTES", |o, v| some(&mut o.mount.place, parse_place(v))),
                 )],
-                help: "byte of IMAGE at which the filesystem starts; auto (default): 0, or the \
-                       place of the only filesystem that is found. mount(8), fstab and services \
-                       mount a filesystem that is found elsewhere than at byte 0 read-only, \
-                       unless offset=auto is given",
+                help: "byte of IMAGE at which the filesystem starts; auto (default): 0, or else \
+                       the place of the only filesystem that is found. If mount(8), fstab or a \
+                       service finds a filesystem elsewhere than at byte 0, it mounts it \
+                       read-only, unless offset=auto is given",
             },
             Item {
                 names: &[(
@@ -313,8 +313,8 @@ pub static GROUPS: &[Group] = &[
                 // What `remount` does is decided before options are parsed.
                 names: &[("remount", Nothing)],
                 help: "change ro, rw, dev, suid, exec, atime or their opposites for the mount on \
-                       MOUNTPOINT (as root); rw is possible only if nothing but ro made the mount \
-                       read-only, and nobody else reads the image",
+                       MOUNTPOINT (as root); rw is possible only if the option ro is the only \
+                       reason why the mount is read-only, and nobody else reads the image",
             },
             Item {
                 names: &[
