@@ -334,9 +334,9 @@ impl fmt::Display for UndoError {
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Changed => f.write_str(
                 "the image was changed since the undo file was made; --force restores what the \
-                 undo file has, and keeps the rest",
+                 undo file holds, and leaves the rest as it is",
             ),
-            Self::Io(e) => write!(f, "{e}; run 'undo' again, which goes on from there"),
+            Self::Io(e) => write!(f, "{e}; run 'littlefs undo' again to continue"),
         }
     }
 }

@@ -311,7 +311,7 @@ impl Checker<'_> {
             self.error(
                 "pair-unreadable",
                 pair,
-                "one of its blocks cannot be read, and it may be the newer one",
+                "one of its blocks cannot be read, and that block may be the newer one",
             );
         } else if !twin_valid {
             self.note(
@@ -324,7 +324,7 @@ impl Checker<'_> {
             self.note(
                 "debris",
                 pair,
-                "the bytes after the last commit are not erased; the next write compacts",
+                "the bytes after the last commit are not erased; the next write compacts the pair",
             );
         } else if self.fcrc && !self.continues_by_fcrc(log.off, log.fcrc, log.ends) {
             self.note(

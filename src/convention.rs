@@ -326,7 +326,7 @@ impl Choice {
             _ => Convention::named(name).map(Self::By).ok_or_else(|| {
                 let names = CONVENTIONS.iter().map(|c| c.name);
                 let names: Vec<&str> = ["auto", "none"].into_iter().chain(names).collect();
-                format!("'{name}' is none of {}", names.join(", "))
+                format!("'{name}' is not one of {}", names.join(", "))
             }),
         }
     }

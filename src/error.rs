@@ -167,7 +167,11 @@ pub struct Shortened {
 impl fmt::Display for Shortened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { size, before } = self;
-        write!(f, "somebody truncated it while it was in use: {size} bytes are left of {before}")
+        write!(
+            f,
+            "the file or device became shorter while it was in use: {size} of {before} bytes are \
+             left"
+        )
     }
 }
 
@@ -276,7 +280,7 @@ impl fmt::Display for Corrupt {
                 write!(f, "the global state says that the superblock was moved out of {p}")
             }
             Self::BadStruct { pair, id, why } => {
-                write!(f, "entry {id} of metadata pair {pair} has an impossible struct: {why}")
+                write!(f, "entry {id} of metadata pair {pair} has no usable struct: {why}")
             }
             Self::BadSuperblock { pair, why } => {
                 write!(f, "metadata pair {pair} holds no usable superblock: {why}")
@@ -315,7 +319,7 @@ impl fmt::Display for StructFault {
             Self::TooShort { ty } => write!(f, "it is of type {ty:#05x} and too short for that"),
             Self::UnknownType { ty } => write!(f, "its type {ty:#05x} is not known"),
             Self::OfAnotherKind => f.write_str(
-                "it is that of a directory although the entry is a file, or the reverse",
+                "it is a struct of a directory although the entry is a file, or vice versa",
             ),
         }
     }

@@ -138,7 +138,7 @@ pub(crate) fn no_room(e: &io::Error) -> String {
     let dir = std::env::temp_dir();
     let (dir, is_full) = (dir.show(), e.kind() == ErrorKind::StorageFull);
     let advice = if is_full { "a directory with room" } else { "another directory" };
-    format!("cannot be kept in {dir}: {e}; name {advice} in TMPDIR")
+    format!("cannot be kept in {dir}: {e}; set TMPDIR to {advice}")
 }
 
 /// Copy a whole stream, at most `limit` bytes, into a nameless file in `$TMPDIR`, which disappears

@@ -263,7 +263,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
     body.remark(path, &chosen, &mut notes);
     if missing > 0 {
         notes.push(format!(
-            "{}: truncated: of the {} bytes of its filesystem, the file lacks {missing} at the end",
+            "{}: truncated: the file lacks the last {missing} of the {} bytes of its filesystem",
             path.show(),
             geometry.size()
         ));

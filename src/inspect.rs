@@ -76,9 +76,9 @@ impl fmt::Display for Unanswered {
             Self::NotFound => f.write_str("no such file or directory in the tree"),
             Self::IsADirectory => f.write_str("is a directory; use 'dir' instead of 'file'"),
             Self::NotADirectory => f.write_str("is not a directory; use 'file' instead of 'dir'"),
-            Self::IsRoot => f.write_str(
-                "the root directory has no entry; 'superblock' shows what is in its place",
-            ),
+            Self::IsRoot => {
+                f.write_str("the root directory has no entry of its own; use 'superblock' instead")
+            }
         }
     }
 }

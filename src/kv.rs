@@ -388,12 +388,12 @@ fn is_reserved(key: &Key) -> bool {
     key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
 }
 
-/// Tell why the interrupted batch cannot be finished, and how to give it up.
+/// Tell why the interrupted batch cannot be finished, and how to discard it.
 fn log_unfinished(why: &Error) {
     // this error itself says what to do about an entry that does not belong to the store
     if !matches!(why, Error::InvalidKey(..)) {
         log::error!(
-            "{why}: so the interrupted batch cannot be finished; to give it up, mount the image \
+            "{why}, so the interrupted batch cannot be finished; to discard it, mount the image \
              and remove .kv-batch"
         );
     }

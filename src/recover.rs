@@ -147,8 +147,8 @@ const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the 
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";
-const NO_ENTRY: &str =
-    "no entry is left, so its size is not known, nor whether its blocks belonged to one file";
+const NO_ENTRY: &str = "no entry is left, so it is not known how large the file was, or whether \
+     its blocks belonged to one file";
 
 /// Search the whole device for what is no longer in its filesystem. `progress` is called with the
 /// number of blocks that were read.

@@ -138,7 +138,8 @@ impl Checker<'_> {
             let agrees = expected.remove(&index).is_none_or(|e| e == block);
             if sound && !agrees {
                 sound = false;
-                let what = "the pointers of its list disagree: in parts, chamelon reads other data";
+                let what = "the pointers of its list disagree: chamelon reads other data in some \
+                            parts";
                 error("ctz-pointer", &place, &what);
             }
             for k in 1..list::pointers(index) {
@@ -190,7 +191,7 @@ impl Checker<'_> {
                 }
             }
             Owner::Value(first, _) if first == value => {
-                (self.path(value), format!("block {block:#x} is twice in its list"))
+                (self.path(value), format!("block {block:#x} occurs twice in its list"))
             }
             Owner::Value(first, at) => match (at, index) {
                 (0, 0) => match self.older(first, value) {

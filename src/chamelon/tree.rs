@@ -124,16 +124,16 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
         walk.error(
             "name-duplicate",
             place,
-            "stands for two things, at least one of them a dictionary; the last one counts",
+            "stands for two things, at least one of them a dictionary; the last one is used",
         );
     } else if old.entry.place.0 == number {
-        walk.error("name-duplicate", place, "stands for two values; the last one counts");
+        walk.error("name-duplicate", place, "stands for two values; the last one is used");
     } else {
         // chamelon does this to a name if its directory was split in the meantime
         walk.note(
             "value-outdated",
             place,
-            "an older value still exists beside the one that counts",
+            "an older value still exists beside the one that is used",
         );
     }
 }

@@ -144,8 +144,8 @@ impl Checker<'_> {
                     "superblock-size",
                     self.pairs[i].pair,
                     format_args!(
-                        "says {} blocks, but the root's superblock, which counts, says {}: a \
-                         driver that is configured for either number refuses the image",
+                        "says {} blocks, but the root's superblock, which takes precedence, says \
+                         {}: a driver that is configured for either number refuses the image",
                         copy.block_count, root.block_count
                     ),
                 );
@@ -154,7 +154,7 @@ impl Checker<'_> {
                 self.note(
                     "superblock-outdated",
                     self.pairs[i].pair,
-                    "differs from the root's, which counts",
+                    "differs from the root's superblock, which takes precedence",
                 );
             }
         }
@@ -186,7 +186,7 @@ impl Checker<'_> {
             }
             if p.dir.is_some() || !p.pair.same(pair) {
                 let path = self.dir_path(dir);
-                self.error("tree-loop", path, format_args!("pair {pair} is part of it twice"));
+                self.error("tree-loop", path, format_args!("pair {pair} occurs in it twice"));
                 return None;
             }
             return Some(i);

@@ -140,6 +140,6 @@ impl Copy {
     fn keep(self) -> String {
         let file = self.file;
         let _ = self.dir.keep();
-        format!("; what you edited is kept in {}", file.show())
+        format!("; your edited copy is kept in {}", file.show())
     }
 }

@@ -190,7 +190,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             let done = journal::squash(&source.file, source.image.as_deref())?;
             writeln!(
                 out,
-                "{}: one transaction, {}; {} of {} left",
+                "{}: one transaction, number {}; {} of {} left",
                 source.file.show(),
                 done.number,
                 show::bytes(done.after),
@@ -414,7 +414,7 @@ impl Verified {
         writeln!(out, "{}: {}", file.show(), damage.show())?;
         writeln!(
             out,
-            "whole: {} in {} and {}; the last state is {}",
+            "intact: {} in {} and {}; the last state is {}",
             show::count(self.transactions, "transaction", "transactions"),
             show::count(self.entries, "entry", "entries"),
             show::bytes(self.bytes),

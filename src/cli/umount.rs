@@ -201,8 +201,8 @@ impl<'a> Mount<'a> {
             Err(e) => {
                 return Err(CliError::failure(format_args!(
                     "{shown}: not unmounted, because its last changes cannot be written: {e}; the \
-                     system's log has the details; 'littlefs umount -f {shown}' gives the changes \
-                     up"
+                     system's log has the details; 'littlefs umount -f {shown}' discards the \
+                     changes"
                 )));
             }
         }

@@ -102,8 +102,8 @@ impl fmt::Display for Doubt {
             ),
             Self::Stretched(at) => write!(
                 f,
-                "its second superblock is at byte {at} ({at:#x}) of the file, and not where it \
-                 must be by its block size, as in a dump of NAND flash with spare bytes"
+                "its second superblock is at byte {at} ({at:#x}) of the file, and not at the place \
+                 that its block size requires, as in a dump of NAND flash with spare bytes"
             ),
             Self::Covers(at) => write!(
                 f,

@@ -203,7 +203,7 @@ impl Gatherer {
             chosen.get_or_insert((content, group));
         }
         if several && let Some((_, group)) = &chosen {
-            notes.push(format!("it has several contents; this is {group}"));
+            notes.push(format!("it has several contents; {group} is used"));
         }
         chosen.ok_or(Trouble::Empty)
     }

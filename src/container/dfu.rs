@@ -54,7 +54,7 @@ pub fn read(
             at += ELEMENT;
             if at.saturating_add(len) > size {
                 return Err(Trouble::Damaged(format!(
-                    "the {len} bytes at byte {at} run over its end"
+                    "the {len} bytes at byte {at} extend beyond its end"
                 )));
             }
             let mut done = 0;

@@ -89,11 +89,11 @@ impl fmt::Display for Group {
         match self {
             Self::Only => f.write_str("the only one"),
             Self::Family(family) => match super::uf2::family_name(*family) {
-                Some(name) => write!(f, "that of family {name}"),
-                None => write!(f, "that of family {family:#010x}"),
+                Some(name) => write!(f, "the one of family {name}"),
+                None => write!(f, "the one of family {family:#010x}"),
             },
             Self::File(name) => write!(f, "the file {name:?}"),
-            Self::Memory(number) => write!(f, "that of memory {number}"),
+            Self::Memory(number) => write!(f, "the one of memory {number}"),
         }
     }
 }

@@ -121,7 +121,7 @@ impl<'a> Block<'a> {
         let word = |at| read_u32_le(bytes, at).unwrap_or(0);
         let len = word(16) as usize;
         if len > DATA_MAX {
-            return Err(format!("{len} bytes of content are more than fit"));
+            return Err(format!("{len} bytes of content do not fit into a block"));
         }
         Ok(Some(Self {
             bytes,

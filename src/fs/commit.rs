@@ -77,8 +77,8 @@ impl Fs {
     /// Become read-only because of `e`: it is not known any more what is on disk.
     pub(super) fn fatal(&mut self, e: Error) -> Error {
         ::log::error!(
-            "{e}; nothing is written from now on, reads go on: copy what is needed, unmount, and \
-             run 'littlefs check'"
+            "{e}; from now on, nothing is written, but reads still work: copy what you need, \
+             unmount, and run 'littlefs check'"
         );
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| e.to_string());

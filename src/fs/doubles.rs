@@ -38,7 +38,7 @@ impl Fs {
                 Err(e) => self.damage(&e),
             }
             if bytes > HELD_MAX {
-                self.damage(&"more names are there twice than can be kept apart");
+                self.damage(&"there are too many duplicate names to keep their entries apart");
                 return;
             }
         }
@@ -88,8 +88,8 @@ impl Fs {
             bytes += mdir.footprint();
         }
         self.warn(format!(
-            "{} holds {} more than once: shown is what a device opens, and 'littlefs check -y' \
-             moves the others to lost+found",
+            "{} holds {} more than once: the entry that a device opens is shown, and 'littlefs \
+             check -y' moves the others to lost+found",
             self.path_of(dir),
             some_names(names.keys())
         ));

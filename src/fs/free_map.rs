@@ -88,8 +88,9 @@ impl Fs {
             let Some(taken) = self.space.take_up(list, found) else { return Ok(()) };
             if taken.disagrees {
                 self.warn(format!(
-                    "pointers of the list that ends in block {:#x} disagree: blocks that any of \
-                     them leads to stay in use until 'littlefs check -y' has rewritten the file",
+                    "the pointers of the list that ends in block {:#x} disagree: every block that \
+                     one of them leads to stays in use until 'littlefs check -y' has rewritten the \
+                     file",
                     list.head
                 ));
             }
@@ -156,7 +157,7 @@ impl Fs {
         } else if self.read_only {
             ::log::warn!("{c}");
         } else {
-            ::log::error!("{c}; from now on nothing can be written");
+            ::log::error!("{c}; from now on, nothing can be written");
         }
         self.warnings.push(c.to_string());
         self.read_only = true;

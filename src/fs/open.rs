@@ -366,8 +366,8 @@ impl Fs {
             // The block that cannot be read may hold newer commits. Anything that is written to
             // this pair now would have a higher revision, and these commits would be lost.
             self.damage(&format_args!(
-                "metadata pair {pair}, which may be newer than shown: {}; copy the image to a \
-                 device that works, and check the copy",
+                "metadata pair {pair} may be newer than shown, because a block cannot be read: {}; \
+                 copy the image to a device that works, and check the copy",
                 Error::from(e)
             ));
         }
@@ -575,7 +575,7 @@ impl Fs {
     /// Take in a directory that is not in the thread, with all its pairs.
     fn take_unthreaded(&mut self, first: Fetched<Log<Packed>>, walk: &mut Walk) -> PairIx {
         self.warn(format!(
-            "directory pair {} is not threaded; a device may reuse its blocks",
+            "directory pair {} is not in the thread; a device may reuse its blocks",
             first.pair
         ));
         let mut tail = first.log.tail.unwrap_or(Tail::END);
@@ -741,8 +741,8 @@ impl Fs {
         let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
         if walk.needs_sync && holds && self.may_have_lost_a_name(walk) {
             self.damage(
-                &"an operation was interrupted and an entry is damaged: which directories were \
-                  removed and which have lost their name is not known",
+                &"an operation was interrupted and an entry is damaged, so it is not known which \
+                  directories were removed and which have lost their name",
             );
         } else if walk.needs_sync {
             for ix in &orphans {

@@ -34,7 +34,7 @@ pub(super) struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if thread::panicking() && !self.unwinding && !self.panicked.swap(true, Ordering::Relaxed) {
-            ::log::error!("{REASON}; nothing is written from now on, reads go on");
+            ::log::error!("{REASON}; from now on, nothing is written, but reads still work");
         }
     }
 }

@@ -28,7 +28,10 @@ pub(super) fn start(notifier: Notifier, ranges: Receiver<Stale>) -> io::Result<(
         for Stale { ino, offset, len } in ranges {
             let (offset, len) = (offset.cast_signed(), len.cast_signed());
             if let Err(e) = notifier.inval_inode(ino, offset, len) {
-                log::debug!("the kernel keeps {len} bytes at {offset} of inode {ino}: {e}");
+                log::debug!(
+                    "the kernel cannot drop {len} cached bytes at offset {offset} of inode \
+                     {ino}: {e}"
+                );
             }
         }
     };

@@ -238,6 +238,6 @@ impl Drop for Mounted {
 fn pull_pages(mountpoint: &Path) {
     let pulled = files::open(mountpoint).and_then(|root| sys::syncfs(&root));
     if let Err(e) = pulled {
-        log::warn!("{}: cannot get the data that the kernel holds back: {e}", mountpoint.show());
+        log::warn!("{}: cannot get the unwritten data from the kernel: {e}", mountpoint.show());
     }
 }

@@ -191,8 +191,8 @@ fn convention(
         return Err(MountError::Attributes { image, convention: c.name, largest, attr_max });
     }
     log::warn!(
-        "{}: attrs={} needs attributes of {largest} bytes, and the image allows {attr_max}; they \
-         are left alone",
+        "{}: attrs={} needs attributes of {largest} bytes, but the image allows only {attr_max}; \
+         mounted as with attrs=none",
         image.show(),
         c.name,
     );

@@ -137,7 +137,7 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
     let (missing, _) = body.lacks(offset, geometry)?;
     if missing > 0 {
         notes.push(format!(
-            "{shown}: of the {} bytes of the filesystem, the file lacks {missing} at the end",
+            "{shown}: the file lacks the last {missing} of the {} bytes of the filesystem",
             geometry.size()
         ));
     }

@@ -212,7 +212,7 @@ impl fmt::Display for Reason {
             Self::Encrypted(label) => write!(
                 f,
                 "partition {label} is marked as encrypted, so no filesystem can be found in it; \
-                 let the device itself read its flash, which decrypts it"
+                 let the device read its own flash, because that decrypts the content"
             ),
             Self::OtherContent(label) => write!(
                 f,
@@ -230,13 +230,13 @@ impl fmt::Display for Reason {
                 write!(f, "no partition is called {label}; ")?;
                 match labels[..] {
                     [] => write!(f, "there is no partition table")?,
-                    _ => write!(f, "there are")?,
+                    _ => write!(f, "the partitions are")?,
                 }
                 for label in labels.iter().take(4 * NAMED_MAX) {
                     write!(f, " {label}")?;
                 }
                 let s = if *count == 1 { "" } else { "s" };
-                write!(f, ", and {count} filesystem{s}, which 'littlefs scan FILE' lists")
+                write!(f, "; 'littlefs scan FILE' lists {count} filesystem{s}")
             }
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
@@ -328,10 +328,10 @@ pub(crate) fn of_wrapped(kind: Kind, path: &dyn fmt::Display) -> String {
 }
 
 fn elsewhere(f: &mut fmt::Formatter<'_>, all: &[Found]) -> fmt::Result {
-    f.write_str("no littlefs starts here, but in the file ")?;
+    f.write_str("no littlefs starts here, but the file holds ")?;
     match all.len() {
-        1 => f.write_str("there is one")?,
-        n => write!(f, "there are {n}")?,
+        1 => f.write_str("one")?,
+        n => write!(f, "{n}")?,
     }
     for (i, found) in all.iter().take(NAMED_MAX).enumerate() {
         f.write_str(if i == 0 { ": " } else { "; " })?;

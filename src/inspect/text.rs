@@ -135,7 +135,7 @@ impl CommitReport {
             let verdict = match (fcrc.matches, fcrc.computed) {
                 (true, _) => "matches".to_owned(),
                 (false, _) if !is_last => "is used up by the next commit".to_owned(),
-                (false, Some(sum)) => format!("does not match, they give {sum:#010x}"),
+                (false, Some(sum)) => format!("does not match; these bytes give {sum:#010x}"),
                 (false, None) => "extends beyond the block".to_owned(),
             };
             out.push(format!(" FCRC of the next {} {verdict}", show::bytes(fcrc.size)));
@@ -385,7 +385,7 @@ impl Display for GStateReport {
         if !self.thread_whole {
             writeln!(
                 f,
-                "damage: the thread is broken, so deltas are missing, and the sum means nothing"
+                "damage: the thread is broken, so deltas are missing, and the sum is meaningless"
             )?;
         }
         Ok(())

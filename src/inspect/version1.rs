@@ -345,7 +345,10 @@ impl Version1<'_> {
             if is_live
                 && (superblock.block_size, superblock.block_count) != (g.block_size, g.block_count)
             {
-                problem("speaks of other blocks than the image was opened with".to_owned());
+                problem(
+                    "gives another block size or block count than the image was opened with"
+                        .to_owned(),
+                );
             }
             let words = half.entries.first().map_or(String::new(), |entry| entry.content.clone());
             let root = bytes.get(20..).and_then(Pair::from_bytes).unwrap_or(Pair::NULL);

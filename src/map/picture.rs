@@ -83,7 +83,7 @@ fn write_figures(out: &mut String, summary: &Summary) {
     let free = &summary.free;
     let _ = writeln!(
         out,
-        "free runs: {}, of {} to {}, {:.1} in the mean",
+        "free runs: {}, of {} to {}, {:.1} on average",
         free.count,
         free.min,
         show::blocks(free.max),

@@ -131,8 +131,8 @@ impl fmt::Display for Manifest {
         )?;
         writeln!(
             f,
-            "{block_count} blocks of {block_size} bytes; blocks with metadata: {metadata_blocks}; not \
-             of the present filesystem: {lost_metadata_blocks}"
+            "{block_count} blocks of {block_size} bytes; blocks with metadata: {metadata_blocks}, \
+             of which {lost_metadata_blocks} do not belong to the present filesystem"
         )?;
         if !self.has_filesystem {
             writeln!(

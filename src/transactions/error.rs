@@ -83,7 +83,8 @@ impl fmt::Display for Reason {
             Self::OtherGeometry { journal: (j, j_at), image: (i, i_at) } => write!(
                 f,
                 "belongs to an image of {} blocks of {} bytes at byte {j_at}, but this image has \
-                 {} of {} at byte {i_at}: give the image that it was made for",
+                 {} blocks of {} bytes at byte {i_at}: give the image that the journal was made \
+                 for",
                 j.block_count, j.block_size, i.block_count, i.block_size
             ),
             Self::OtherImage { path } => write!(

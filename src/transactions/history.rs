@@ -141,7 +141,7 @@ impl History {
             (Kind::Revert, _) => self.revert(number),
             (Kind::CommitBegun, Payload::Fingerprint(image)) => self.begin_commit(number, *image),
             (Kind::CommitDone, Payload::Fingerprint(image)) => self.end_commit(number, *image),
-            _ => Err("does not have the content of its kind"),
+            _ => Err("has content that does not match its kind"),
         }
     }
 

@@ -326,7 +326,7 @@ fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<()
                 return Err(Reason::Damaged {
                     at: scan.end,
                     what: format!(
-                        "entry {broken} is damaged (byte {}), but entry {} after it is whole",
+                        "entry {broken} is damaged (byte {}), but entry {} after it is intact",
                         scan.end, found.head.sequence
                     ),
                 });

@@ -86,7 +86,8 @@ pub(super) fn refusals(
             _ => return None,
         };
         Some(format!(
-            "{what} can only be stored with --attrs=unix; give that, or leave it out with --exclude"
+            "{what} can be stored only with --attrs=unix; give that option, or leave the entry out \
+             with --exclude"
         ))
     };
     let refused = |item: &Item| Some(Refusal { path: item.path.to_vec(), why: why(item)? });

@@ -226,8 +226,8 @@ impl fmt::Display for Failure {
             Self::SameFile => f.write_str("is the image itself"),
             Self::Owner(uid) => write!(
                 f,
-                "belongs to user {uid}, and the new file would not: do it as that user, or make a \
-                 copy with 'littlefs clone'"
+                "belongs to user {uid}, and the new file would not: run the command as that user, \
+                 or make a copy with 'littlefs clone'"
             ),
             Self::InTheWay(range) => write!(
                 f,

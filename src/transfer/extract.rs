@@ -314,7 +314,7 @@ impl Sink<'_> {
         }
         let fd = open_dir(parent, name).map_err(|e| match e {
             Errno::NOTDIR | Errno::LOOP => {
-                Problem::Unfit("on the host, something else than a directory has this name")
+                Problem::Unfit("the host has something other than a directory under this name")
             }
             e => host(e),
         })?;
@@ -549,7 +549,7 @@ fn host(e: Errno) -> Problem {
 /// The problem if an existing entry of the host cannot be replaced.
 fn taken(e: Errno) -> Problem {
     match e {
-        Errno::ISDIR => Problem::Unfit("a directory has its name on the host"),
+        Errno::ISDIR => Problem::Unfit("the host has a directory of this name"),
         e => host(e),
     }
 }

@@ -94,7 +94,7 @@ impl Checker<'_> {
                 self.error("thread-broken", pair, what);
             }
             Some(Cut::Loop(pair)) => {
-                let what = "the thread leads back to this pair: a device that writes never returns";
+                let what = "the thread leads back to this pair: a device hangs when it writes";
                 self.error("thread-loop", pair, what);
             }
         }
@@ -142,7 +142,7 @@ impl Checker<'_> {
                 .map_or(0, |block| block.entries.iter().filter(|entry| entry.is_named()).count());
             let what = match named {
                 0 => {
-                    "an empty directory that has no name: it was removed, or being made".to_owned()
+                    "an empty directory without a name: it was removed or was being made".to_owned()
                 }
                 n => format!("a directory with {} has no name", count(n, "entry", "entries")),
             };
@@ -234,7 +234,7 @@ impl Checker<'_> {
         // lists that meet have all further blocks in common, so one finding is enough
         if let Some(&other) = self.owners.get(&block) {
             let what = match other == file {
-                true => format!("block {block:#x} is twice in its list"),
+                true => format!("block {block:#x} occurs twice in its list"),
                 false => format!(
                     "uses block {block:#x}, and so does {}: one of them is damaged",
                     self.describe(other)

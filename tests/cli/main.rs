@@ -436,7 +436,7 @@ fn truncated_images_open_read_only() {
     let ran = ok(["info", &image]);
     assert!(ran.stderr.starts_with("littlefs: warning: "), "{}", ran.stderr);
     assert!(
-        ran.stderr.contains("truncated: of the 65536 bytes of its filesystem, the file lacks 5000"),
+        ran.stderr.contains("truncated: the file lacks the last 5000 of the 65536 bytes"),
         "{}",
         ran.stderr
     );

@@ -61,7 +61,11 @@ fn one_of_several_must_be_chosen() {
     let ran = desk.ok(&["cat", "--offset", "0x200000", "two.bin", "hello.txt"]);
     assert_eq!(ran.text(), "vfs\n");
     let ran = desk.fails(&["ls", "--partition", "data", "two.bin"], 1, &["no partition is called"]);
-    assert!(ran.stderr.contains("nvs app0 conf vfs, and 2 filesystems"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("nvs app0 conf vfs; 'littlefs scan FILE' lists 2 filesystems"),
+        "{}",
+        ran.stderr
+    );
     desk.fails(&["ls", "--partition", "3", "two.bin"], 1, &["no partition is called 3"]);
     desk.fails(&["ls", "--partition", "nvs", "two.bin"], 1, &["partition nvs holds no littlefs"]);
     desk.fails(&["ls", "--partition", "a name too long for it", "two.bin"], 1, &["1 to 16 bytes"]);

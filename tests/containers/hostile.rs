@@ -21,11 +21,11 @@ fn lying_lengths_are_named() {
         (
             "DfuSe whose element ends elsewhere",
             set(dfu.clone(), 11 + 274 + 4, u32::MAX),
-            "run over its end",
+            "extend beyond its end",
         ),
         ("DfuSe with more elements", set(dfu.clone(), 11 + 270, 1 << 30), "it is damaged"),
         ("DfuSe without a target", set(dfu.clone(), 11, 0), "no target starts at byte 11"),
-        ("DfuSe that is cut short", dfu[..9000].to_vec(), "run over its end"),
+        ("DfuSe that is cut short", dfu[..9000].to_vec(), "extend beyond its end"),
         ("a record of another length", hex(b""), "line 1: is not as long as it says"),
         ("no record", [&intel_hex(&image, 0)[..], b"hello\n"].concat(), "is no record"),
         ("gzip that is cut short", compressed("gzip", &image)[..500].to_vec(), "breaks off"),
@@ -98,7 +98,10 @@ fn a_temporary_directory_without_room_is_named() {
     let output = command.env("TMPDIR", desk.path("none")).output().expect("starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("its content cannot be kept in") && said.contains("in TMPDIR"), "{said}");
+    assert!(
+        said.contains("its content cannot be kept in") && said.contains("set TMPDIR to "),
+        "{said}"
+    );
     // nothing of what was unpacked is left, and nothing could be found while it was there
     desk.dir("tmp");
     let mut command = desk.command(&["ls", "a.gz"]);

@@ -307,7 +307,7 @@ fn no_room_for_temporary_files_is_told() {
     for (name, _) in forms {
         let (code, said) = run(&["ls", name], Stdio::null(), &tmp);
         assert_eq!(code, Some(1), "{name}: {said}");
-        let words = ["No space left on device", "a directory with room in TMPDIR", name];
+        let words = ["No space left on device", "set TMPDIR to a directory with room", name];
         assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
     }
     let pipe = || {
@@ -317,10 +317,10 @@ fn no_room_for_temporary_files_is_told() {
     for args in [&["ls", "-"][..], &["put", "--dry-run", "a.img", "big", "/"]] {
         let (code, said) = run(args, pipe(), &tmp);
         assert_ne!(code, Some(0), "{args:?}: {said}");
-        assert!(said.contains("a directory with room in TMPDIR"), "{args:?}: {said}");
+        assert!(said.contains("set TMPDIR to a directory with room"), "{args:?}: {said}");
     }
     let (code, said) = run(&["ls", "-"], pipe(), Path::new("/does/not/exist"));
-    assert!(code == Some(1) && said.contains("name another directory in TMPDIR"), "{said}");
+    assert!(code == Some(1) && said.contains("set TMPDIR to another directory"), "{said}");
     let (code, said) = run(&["ls", "--unpack-limit", "1000", "-"], pipe(), Path::new("/tmp"));
     assert!(code == Some(1) && said.contains("is longer than 1000 bytes"), "{said}");
     assert!(desk.read("a.img") == before, "it was written");

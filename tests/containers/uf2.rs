@@ -50,7 +50,7 @@ fn what_is_not_for_the_flash_is_passed_over() {
         .map(|block| Uf2 { family: 0xada5_2840, ..block })
         .collect();
     let said = reads(&desk, &joined(&[foreign, blocks].concat()), "another family first");
-    assert!(said.contains("several contents; this is that of family rp2040"), "{said}");
+    assert!(said.contains("several contents; the one of family rp2040 is used"), "{said}");
 }
 
 #[test]

@@ -28,9 +28,9 @@ fn is_given_up(mut rig: Rig, shortened: &Path, left: u64, what: &str) {
         "{what}: {now}"
     );
     rig.logged(&[
-        "somebody truncated it while it was in use",
-        &format!("{left} bytes are left of "),
-        "nothing is written from now on",
+        "the file or device became shorter while it was in use",
+        &format!("{left} of "),
+        "from now on, nothing is written",
     ]);
     fails(fs::write(rig.file("more"), b"x"), libc::EROFS);
     assert!(sync(&f).is_err(), "{what}");
@@ -147,7 +147,10 @@ fn what_a_truncated_image_lacks_is_an_error() {
             }
         }
         assert!(read > 0 && lost > 0, "{read} files read, {lost} not");
-        rig.logged(&["somebody truncated it", "bytes are left of 1048576"]);
+        rig.logged(&[
+            "the file or device became shorter while it was in use",
+            "of 1048576 bytes are left",
+        ]);
         // Nothing that was to be written is lost with a mount that only reads.
         assert_eq!(rig.umount().status.success(), options == "ro");
         if options == "rw" {

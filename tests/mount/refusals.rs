@@ -61,14 +61,14 @@ const CASES: &[Case] = &[
         "another start than the one that is given",
         "{ head -c 8192 /dev/zero; cat image; } >later",
         "-o offset=0 later mnt",
-        ["in the file there is one: offset=8192", "say which one with --offset BYTES"],
+        ["the file holds one: offset=8192", "say which one with --offset BYTES"],
     ),
     case(
         "several of them",
         "{ head -c 8192 /dev/zero; cat image image; } >later",
         "later mnt",
         [
-            "in the file there are 2: offset=8192",
+            "the file holds 2: offset=8192",
             "or with -o offset=BYTES or -o partition=NAME for a mount",
         ],
     ),

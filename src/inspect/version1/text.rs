@@ -67,7 +67,7 @@ impl HalfReport {
         out.extend(self.entries.iter().map(|entry| entry.line(self.is_valid(), value_max)));
         out.extend(self.broken_at.map(|at| format!("!{at:#06x} an entry that leaves its block")));
         if self.trailing > 0 {
-            out.push(format!("behind the end: {} written", show::bytes(self.trailing)));
+            out.push(format!("after the end: {} written", show::bytes(self.trailing)));
         }
         out
     }

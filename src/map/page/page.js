@@ -413,7 +413,7 @@ class Page {
       return this.line(label, count, (made) => this.markFree(extent.from, to, made),
         element("span", { className: "track" }, bar));
     });
-    const several = `${free.count} runs, of ${free.min} to ${free.max} blocks, ${free.mean.toFixed(1)} in the mean.`;
+    const several = `${free.count} runs, of ${free.min} to ${free.max} blocks, ${free.mean.toFixed(1)} on average.`;
     const words = free.count > 1 ? several : free.count ? `One run, of ${free.max} blocks.` : "No block is free.";
     const ends = element("div", { className: "ends" }, element("span", {}, "blocks in a run"), element("span", {}, "runs · blocks"));
     $("free").replaceChildren(ends, ...lines, element("p", {}, words));
@@ -435,7 +435,7 @@ class Page {
   fragments() {
     const { image } = this, { files, fragmented, runs_per_file } = image.summary;
     const share = files ? Math.round(100 * fragmented / files) : 0;
-    const words = files ? `${fragmented} of ${files} files with blocks are in more than one run (${share} %); ${runs_per_file.toFixed(2)} runs for each file in the mean.` : "No file has blocks of its own.";
+    const words = files ? `${fragmented} of ${files} files with blocks are in more than one run (${share} %); ${runs_per_file.toFixed(2)} runs for each file on average.` : "No file has blocks of its own.";
     const worst = image.fragmented().filter(([, runs]) => runs > 1).slice(0, 8);
     const lines = worst.map(([n, runs]) => this.line(image.path(n), `${runs} runs`, () => this.select(n)));
     $("fragments").replaceChildren(element("p", {}, words), ...lines);
