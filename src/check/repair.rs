@@ -158,11 +158,16 @@ impl Run {
             }
         }
         for (path, fault) in fs.mend_names()? {
-            let code = match fault {
-                NameFault::Impossible => "name-impossible",
-                NameFault::TooLong => "name-too-long",
+            let (code, message) = match fault {
+                NameFault::Impossible => (
+                    "name-impossible",
+                    "is the new name of an entry whose old name is impossible on Linux",
+                ),
+                NameFault::TooLong => {
+                    ("name-too-long", "is the new name of an entry whose old name was too long")
+                }
             };
-            self.done(code, path, "is its new name");
+            self.done(code, path, message);
         }
         Ok(())
     }

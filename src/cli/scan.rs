@@ -255,7 +255,11 @@ impl Contents {
             writeln!(out, "  no littlefs")?;
             for area in self.chip.iter().flat_map(|chip| &chip.layouts) {
                 let Area { name, offset, size } = area;
-                writeln!(out, "    the layout {name} has one at {offset:#x}, {}", bytes(*size))?;
+                writeln!(
+                    out,
+                    "    in the layout {name}, it would be at {offset:#x}, {}",
+                    bytes(*size)
+                )?;
             }
         }
         self.notes.iter().try_for_each(|note| writeln!(out, "  note: {}", note.as_str().show()))
@@ -286,7 +290,7 @@ impl Filesystem {
         if let Some(area) = &self.layout {
             let size = match area.size == self.size {
                 true => String::new(),
-                false => format!(", which has {} there", bytes(area.size)),
+                false => format!(" of {}", bytes(area.size)),
             };
             writeln!(out, "     this is where the layout {} has a filesystem{size}", area.name)?;
         }

@@ -136,7 +136,7 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     match served.len() {
         0 => Err(CliError::failure(format_args!(
             "{shown}: the mount on {claimed} names this as its image, but no visible process that \
-             serves that mount has it open; give the directory to unmount that mount"
+             serves that mount has it open; to unmount that mount, give its directory"
         ))),
         1 => Ok(served.pop()),
         _ => Err(CliError::failure(format_args!(

@@ -134,7 +134,9 @@ impl CommitReport {
         if let Some(fcrc) = &self.fcrc {
             let verdict = match (fcrc.matches, fcrc.computed) {
                 (true, _) => "matches".to_owned(),
-                (false, _) if !is_last => "is used up by the next commit".to_owned(),
+                (false, _) if !is_last => {
+                    "no longer applies, because the next commit follows".to_owned()
+                }
                 (false, Some(sum)) => format!("does not match; these bytes give {sum:#010x}"),
                 (false, None) => "extends beyond the block".to_owned(),
             };

@@ -140,7 +140,7 @@ fn encrypted_partitions_are_named_as_such() {
     let spiffs = partition("spiffs", (1, 0x82), 0x29_0000, 0x4_0000, 1);
     let bytes = flash(0x40_0000, &[(0x8000, &table(&spiffs)), (0x29_0000, &noise)]);
     desk.file("esp.bin", &bytes);
-    let words = ["partition spiffs is marked as encrypted", "let the device itself read its flash"];
+    let words = ["partition spiffs is marked as encrypted", "let the device read its own flash"];
     desk.fails(&["ls", "esp.bin"], 1, &words);
     desk.fails(&["ls", "--partition", "spiffs", "esp.bin"], 1, &words);
     let scan = desk.run(&["scan", "esp.bin"]);
