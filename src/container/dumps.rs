@@ -69,7 +69,7 @@ pub fn read(
             Some(numbers) => numbers.address(shown).map(Some),
             None => parse(kind, shown, &mut digits),
         };
-        let address = address.ok_or_else(|| damaged("is no row"))?.unwrap_or(end);
+        let address = address.ok_or_else(|| damaged("is not a row of a dump"))?.unwrap_or(end);
         if let Some(at) = held.take() {
             row.truncate(usize::try_from(address.saturating_sub(at)).unwrap_or(usize::MAX));
             visit(at, &row)?;
@@ -84,11 +84,11 @@ pub fn read(
         repeated = false;
         if let Some(numbers) = numbers {
             row.clear();
-            numbers.row(shown, &mut row).ok_or_else(|| damaged("is no row"))?;
+            numbers.row(shown, &mut row).ok_or_else(|| damaged("is not a row of a dump"))?;
             held = Some(address);
             continue;
         }
-        decode_hex(&digits, &mut row).ok_or_else(|| damaged("is no row"))?;
+        decode_hex(&digits, &mut row).ok_or_else(|| damaged("is not a row of a dump"))?;
         visit(address, &row)?;
         end = address.saturating_add(row.len() as u64);
     }
@@ -219,5 +219,5 @@ fn number(word: &[u8], radix: u32) -> Option<u64> {
 /// The format of a dump that was recognised before.
 fn recognised(source: &dyn ReadAt) -> Result<Numbers, Trouble> {
     let (start, _) = read_lenient(source, 0, LINE_MAX);
-    Numbers::of(&start).ok_or_else(|| Trouble::Damaged("line 1: is no row".to_owned()))
+    Numbers::of(&start).ok_or_else(|| Trouble::Damaged("line 1: is not a row of a dump".to_owned()))
 }

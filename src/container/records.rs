@@ -62,11 +62,11 @@ pub fn read(
         }
         let marks = if kind == Kind::IntelHex { 1 } else { 2 };
         let digits = record.get(marks..).unwrap_or_default();
-        decode_hex(digits, &mut bytes).ok_or_else(|| damaged("is no record"))?;
+        decode_hex(digits, &mut bytes).ok_or_else(|| damaged("is not a record"))?;
         let parsed = match (kind, record) {
             (Kind::IntelHex, [b':', ..]) => intel(&bytes, &mut base),
             (Kind::Srec, [b'S', digit, ..]) => motorola(*digit, &bytes),
-            _ => Err("is no record"),
+            _ => Err("is not a record"),
         };
         match parsed.map_err(damaged)? {
             Line::Data { address, skip } => {

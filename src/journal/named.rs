@@ -49,7 +49,7 @@ impl fmt::Display for Unfit {
                  not used as a journal: remove it, or make it your own with chown if you trust it"
             ),
             Self::Writable => f.write_str(
-                "others than its owner can write to it, so it is not used as a journal: run \
+                "users other than its owner can write to it, so it is not used as a journal: run \
                  'chmod go-w' on it if you trust it",
             ),
         }

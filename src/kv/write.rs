@@ -143,9 +143,10 @@ impl Core {
             let changes = Self::changes(core.codec.as_ref(), time, Target::File);
             core.fs.set_value(dir, name, content, &changes).map_err(|e| match e {
                 CoreError::IsDirectory => Error::ValueExpected(key.clone()),
-                CoreError::NameTooLong => {
-                    Error::InvalidKey(key.clone(), "its name does not fit a block of the image")
-                }
+                CoreError::NameTooLong => Error::InvalidKey(
+                    key.clone(),
+                    "its name does not fit into a block of the image",
+                ),
                 e => e.into(),
             })
         })
@@ -325,9 +326,10 @@ impl Core {
         let (parent, name) = inside.split();
         self.within(parent, |core, to| {
             core.fs.rename(dir, source.basename(), to, name, false).map_err(|e| match e {
-                CoreError::NameTooLong => {
-                    Error::InvalidKey(inside.clone(), "its name does not fit a block of the image")
-                }
+                CoreError::NameTooLong => Error::InvalidKey(
+                    inside.clone(),
+                    "its name does not fit into a block of the image",
+                ),
                 e => e.into(),
             })
         })?;

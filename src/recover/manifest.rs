@@ -84,7 +84,7 @@ impl Entry {
         match saved {
             Saved::Nothing => reasons.push("no byte of it is left, so it was not written"),
             Saved::TooMuch => {
-                reasons.push("very many results have the same blocks, so it was not written")
+                reasons.push("very many results share its blocks, so it was not written")
             }
             Saved::As(_) => {}
         }

@@ -45,8 +45,8 @@ struct Checker<'a> {
 /// If the root cannot be read.
 pub fn check(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Report> {
     let mut recorder = Recorder::default();
-    let what = "littlefs of version 1: mounts are read-only; 'littlefs put', 'rm' and the other commands \
-                that edit change image files";
+    let what = "littlefs of version 1: mounts are read-only; 'littlefs put', 'rm' and the other \
+                editing commands can change image files";
     recorder.add(Severity::Note, "dialect", "image", what);
     let volume = tree::read(dev, &mut recorder)?;
     let g = dev.geometry();
@@ -200,7 +200,8 @@ impl Checker<'_> {
     fn check_list(&mut self, file: Owner, list: List) {
         let place = self.describe(file);
         if list.size > FILE_MAX {
-            let what = format_args!("it has {} bytes, but files have at most 2^31 - 1", list.size);
+            let what =
+                format_args!("it has {} bytes, but files have at most 2^31 - 1 bytes", list.size);
             self.error("file-too-large", &place, what);
         }
         let (dev, mut sound) = (self.dev, true);

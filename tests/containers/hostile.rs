@@ -27,7 +27,7 @@ fn lying_lengths_are_named() {
         ("DfuSe without a target", set(dfu.clone(), 11, 0), "no target starts at byte 11"),
         ("DfuSe that is cut short", dfu[..9000].to_vec(), "extend beyond its end"),
         ("a record of another length", hex(b""), "line 1: is not as long as it says"),
-        ("no record", [&intel_hex(&image, 0)[..], b"hello\n"].concat(), "is no record"),
+        ("no record", [&intel_hex(&image, 0)[..], b"hello\n"].concat(), "is not a record"),
         ("gzip that is cut short", compressed("gzip", &image)[..500].to_vec(), "breaks off"),
         ("xz that is cut short", compressed("xz", &image)[..500].to_vec(), "breaks off"),
         ("zstd that is cut short", compressed("zstd", &image)[..500].to_vec(), "breaks off"),

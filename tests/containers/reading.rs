@@ -230,7 +230,7 @@ fn dumps_in_text_are_read_through() {
         desk.fails(&["kv", name, "set", "a", "b"], 1, &["littlefs unwrap"]);
     }
     desk.file("broken", (rows(xxd, true) + "zz\n").as_bytes());
-    desk.fails(&["ls", "broken"], 1, &["line 16385: is no row"]);
+    desk.fails(&["ls", "broken"], 1, &["line 16385: is not a row of a dump"]);
     // prose and numbers are none
     for text in [
         "deadbeef: this is a note\n",

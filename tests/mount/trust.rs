@@ -56,9 +56,9 @@ fn a_journal_that_somebody_else_can_have_written_is_refused() {
             empty) : >"$2"; chmod 666 "$2" ;;
             esac
         }
-        for pair in 'link:symbolic link' 'hardlink:hard links' 'writable:others than its owner' \
-            'group:others than its owner' 'foreign:belongs to user 1,' 'fifo:not a journal' \
-            'directory:not a journal' 'device:not a journal' 'empty:others than its owner'; do
+        for pair in 'link:symbolic link' 'hardlink:hard links' 'writable:other than its owner' \
+            'group:other than its owner' 'foreign:belongs to user 1,' 'fifo:not a journal' \
+            'directory:not a journal' 'device:not a journal' 'empty:other than its owner'; do
             how=${pair%%:*} j=$work/j
             plant "$how" "$j"
             plant "$how" "$image.run"
@@ -73,7 +73,7 @@ fn a_journal_that_somebody_else_can_have_written_is_refused() {
                 refused "$words" $who "$littlefs" run "$image" -- true
                 [ "$how" = empty ] && words='not a journal'
                 refused "$words" $who "$littlefs" journal export --image "$image" --at 1 "$j" "$work/out"
-                [ "$how" = empty ] && words='others than its owner'
+                [ "$how" = empty ] && words='other than its owner'
                 refused "$words" $who "$littlefs" journal commit "$j" "$image"
                 [ "$how" = foreign ] && words="$words\\|Permission denied"
                 refused "$words" $who "$littlefs" journal squash --image "$image" "$j"
