@@ -105,8 +105,8 @@ impl FileDevice {
             Ok(()) => return Ok(()),
             Err(TryLockError::WouldBlock) => io::Error::new(
                 ErrorKind::WouldBlock,
-                "others are reading the image ('lslocks' lists the processes that hold a lock on \
-                 it)",
+                "other processes are reading the image ('lslocks' lists the processes that hold a \
+                 lock on it)",
             ),
             Err(TryLockError::Error(e)) => e,
         };
@@ -114,7 +114,7 @@ impl FileDevice {
         // long as another reader has the lock, nobody can get an exclusive lock in between.
         if self.file.try_lock_shared().is_err() {
             self.is_lost.store(true, Ordering::Release);
-            log::error!("somebody else has locked the image; it is not read any more");
+            log::error!("another process has locked the image, so it is not read any more");
         }
         Err(refused)
     }
@@ -143,7 +143,7 @@ impl FileDevice {
     fn range(&self, op: IoOp, block: u32, off: u32, len: usize) -> IoResult<u64> {
         let start = check_range(self.geometry, op, block, off, len)?;
         if self.is_lost.load(Ordering::Acquire) {
-            let source = io::Error::other("somebody else has locked the image");
+            let source = io::Error::other("another process has locked the image");
             return Err(IoError { op, block: Some(block), source });
         }
         self.offset.checked_add(start).ok_or_else(|| IoError {
@@ -436,7 +436,7 @@ mod tests {
         let other = open();
         other.try_lock_shared().expect("lock");
         let refused = dev.become_writable().expect_err("shared");
-        assert!(refused.to_string().contains("others are reading the image"), "{refused}");
+        assert!(refused.to_string().contains("other processes are reading the image"), "{refused}");
         assert!(open().try_lock().is_err() && dev.prog(1, 0, b"x").is_err());
         dev.read(1, 0, &mut [0; 4]).expect("read on");
         drop(other);

@@ -31,8 +31,8 @@ Examples:
   littlefs check --json dump.bin | jq '.findings[].code'
 
 Images of littlefs version 1 and images that chamelon wrote are checked by the rules of their
-formats, and never repaired: convert them. With -y, what is left of broken files and directories is
-kept in the directory lost+found of the image.
+formats, and never repaired: convert them. With -y, the rest of broken files and directories is kept
+in the directory lost+found of the image.
 
 Exit status, as for fsck(8):
   0   no errors (notes are not errors)

@@ -60,7 +60,7 @@ pub struct KvArgs {
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 
-    /// Limits the memory for cached and unwritten data; less than 256K counts as 256K
+    /// Limit the memory for cached and unwritten data to this; less than 256K counts as 256K
     /// [default: 40M]
     #[arg(long, global = true, value_name = "BYTES", value_parser = parse_bytes)]
     cache: Option<u64>,

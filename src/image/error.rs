@@ -278,7 +278,7 @@ impl fmt::Display for Reason {
             Self::Truncated { geometry, missing } => write!(
                 f,
                 "truncated: its filesystem has {} blocks of {} bytes, and lacks {} at the end; \
-                 read the image again, or use what is there with -o ro",
+                 read the image from the device again, or mount what is there with -o ro",
                 geometry.block_count,
                 geometry.block_size,
                 show::bytes(*missing)

@@ -199,7 +199,7 @@ fn what_only_the_option_made_read_only_can_be_remounted() {
         "$littlefs" status "$mnt" | grep -q 'read-only: as asked'
         # Not while somebody else reads it; then all goes on as it was.
         mount -t littlefs -o ro "$image" "$scratch/other"
-        refused 'others are reading the image' mount -o remount,rw "$mnt"
+        refused 'other processes are reading the image' mount -o remount,rw "$mnt"
         refused 'Read-only' touch "$mnt/f"
         [ "$(cat "$mnt/before" "$scratch/other/before" | paste -sd ,)" = before,before ]
         refused 'in use' "$littlefs" mkfs --force "$image"

@@ -94,7 +94,7 @@ const CASES: &[Case] = &[
         "a truncated image",
         "head -c 200000 /dev/zero >big; \"$littlefs\" put -q image big /; truncate -s 100K image",
         "image mnt",
-        ["lacks 159744 bytes at the end", "read the image again, or use what is there with -o ro"],
+        ["lacks 159744 bytes at the end", "or mount what is there with -o ro"],
     ),
     case(
         "an image in use",

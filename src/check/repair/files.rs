@@ -175,7 +175,8 @@ pub(super) fn salvage(
                 edits.put(d, edit, Repair::given_up(code, path, message));
             }
             None => {
-                let why = if crowded { "no space for a copy" } else { "nothing of it can be read" };
+                let why =
+                    if crowded { "no space for a copy" } else { "none of its content can be read" };
                 let message = format!("was removed: {why}");
                 edits.put(d, EntryEdit::Remove, Repair::given_up(code, path, message));
             }

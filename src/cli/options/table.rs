@@ -296,8 +296,8 @@ pub static GROUPS: &[Group] = &[
                     "cache",
                     Value("BYTES", |o, v| some(&mut o.mount.cache, parse_bytes(v))),
                 )],
-                help: "limits the memory for cached and unwritten data (default: 40M; less than \
-                       256K counts as 256K)",
+                help: "limit the memory for cached and unwritten data to this (default: 40M; less \
+                       than 256K counts as 256K)",
             },
             Item {
                 names: &[("poll", Value("MICROSECONDS", |o, v| set(&mut o.mount.poll, poll(v))))],
