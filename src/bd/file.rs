@@ -355,8 +355,9 @@ mod tests {
 
     #[test]
     fn a_file_that_became_shorter_is_not_used_any_more() {
-        let gone =
-            |e: IoError| e.is_final() && e.source.to_string().contains("2000 bytes are left");
+        let gone = |e: IoError| {
+            e.is_final() && e.source.to_string().contains("2000 of 2048 bytes are left")
+        };
         let dev = device(4 * 512, 0, 4);
         dev.prog(3, 0, b"end").expect("prog");
         dev.file.set_len(2000).expect("truncate");

@@ -121,7 +121,7 @@ fn damage_in_the_middle_is_no_power_cut() {
         match read(&*MemoryFile::new(bad)) {
             Err(Reason::Damaged { at: found, what }) => {
                 assert!(found as usize <= at, "{what}");
-                assert!(what.contains("is whole"), "{what}");
+                assert!(what.contains("is intact"), "{what}");
             }
             other => panic!("byte {at}: {:?}", other.map(|(_, history)| history)),
         }

@@ -24,7 +24,7 @@ fn is_given_up(mut rig: Rig, shortened: &Path, left: u64, what: &str) {
     fails(sync(&f), libc::EIO);
     let now = status(&rig.path("mnt"));
     assert!(
-        now["read_only"].as_str().is_some_and(|why| why.contains("truncated")),
+        now["read_only"].as_str().is_some_and(|why| why.contains("became shorter")),
         "{what}: {now}"
     );
     rig.logged(&[

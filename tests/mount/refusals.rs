@@ -162,7 +162,7 @@ const CASES: &[Case] = &[
         before: "",
         args: "-o attrs=linux image mnt",
         code: 1,
-        words: ["mount option 'attrs=linux'", "none of auto, none, unix"],
+        words: ["mount option 'attrs=linux'", "is not one of auto, none, unix"],
     },
     Case {
         what: "no such profile",

@@ -224,7 +224,7 @@ fn a_mount_that_claims_an_image_is_not_taken_for_its_mount() {
         # Which root may not look into.
         grep -q " $(realpath "$scratch")/fake " /proc/self/mountinfo
         if timeout 20 "$littlefs" umount "$image" 2>"$scratch/said"; then exit 1; fi
-        grep -q 'has it open; give the directory to unmount that mount' "$scratch/said"
+        grep -q 'has it open; to unmount that mount, give its directory' "$scratch/said"
         # Named by its directory it is a hung daemon of somebody else's.
         status=0
         timeout 20 "$littlefs" umount --timeout 1 "$scratch/fake" 2>"$scratch/said" || status=$?
@@ -285,7 +285,7 @@ fn ordinary_users_unmount_what_hangs_or_died() {
         # Nobody ends the mount of somebody else by its image.
         "$littlefs" mount -q "$image" "$mnt"
         if $user "$littlefs" umount "$image" 2>"$scratch/said"; then exit 1; fi
-        grep -q 'give the directory' "$scratch/said"
+        grep -q 'give its directory' "$scratch/said"
         if $user "$littlefs" umount -l -f "$mnt" 2>"$scratch/said"; then exit 1; fi
         mountpoint -q "$mnt"
         "$littlefs" umount "$mnt"
