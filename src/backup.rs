@@ -1,17 +1,18 @@
 //! Undo files, which save the content of an image before parts of it are rewritten in place.
 //!
-//! An undo file begins with a head and holds records, each of bytes at a position of the image file
-//! as they were before the first change. A record is durable before the image is changed there, so
-//! the undo file can restore the image after an interruption at any moment. When the change is
-//! complete, a last record follows, with a checksum of the new content of each place. By these
-//! checksums, [`undo`] notices if somebody else has changed the image since.
+//! An undo file begins with a head. Records follow, and each holds the bytes at one position of the
+//! image file as they were before the first change. A record is durable before the image is changed
+//! there, so the undo file can restore the image after an interruption at any moment. When the
+//! change is complete, a last record follows, with a checksum of the new content of each place.
+//! With these checksums, [`undo`] notices if somebody else has changed the image since.
 //!
-//! All numbers are little-endian. The head: `MAGIC`, the size of the image in bytes (8). A record:
-//! position (8), length (4), the bytes, and a CRC-32 of all this (4). The last record has the
-//! position `END` and for its bytes the new size of the image (8), the position of the filesystem
-//! (8), its block size (4) and block count (4), its [`fingerprint`] (32), and a CRC-32 for each
-//! record before (4). While the image is being restored, an empty record with the position `BEGUN`
-//! follows: then the image may hold a mixture, and is not compared.
+//! All numbers are little-endian; their sizes in bytes are in parentheses. The head: `MAGIC`, the
+//! size of the image in bytes (8). A record: position (8), length (4), the bytes, and a CRC-32 of
+//! all this (4). The last record has the position `END`. Its bytes are the new size of the image
+//! (8), the position of the filesystem (8), its block size (4) and block count (4), its
+//! [`fingerprint`] (32), and a CRC-32 for each earlier record (4). While the image is being
+//! restored, an empty record with the position `BEGUN` follows: the image may then hold a mixture
+//! of old and new content, so it is not compared with the checksums.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -36,9 +37,9 @@ const MAGIC: &[u8; 16] = b"littlefs undo 1\n";
 const END: u64 = u64::MAX;
 /// The position that means that the image is being restored.
 const BEGUN: u64 = u64::MAX - 1;
-/// Bytes of the image in one record at most.
+/// The most bytes of the image that one record holds.
 const PIECE: u32 = 1 << 20;
-/// Bytes of the last record at most: a checksum for each block of a large image.
+/// The most bytes in the last record: a checksum for each block of a large image.
 const END_MAX: u32 = 64 << 20;
 /// Bytes of a record before its data.
 const RECORD_HEAD: usize = 12;
@@ -56,11 +57,11 @@ struct State {
 }
 
 impl Backup {
-    /// Make the undo file at `path`, for an image file of `size` bytes whose owner and mode it
-    /// gets.
+    /// Make the undo file at `path` for an image file of `size` bytes. It gets the owner and mode
+    /// of the image.
     ///
     /// # Errors
-    /// When there is a file already, or none can be made.
+    /// When a file exists there already, or cannot be made.
     pub fn create(path: &Path, size: u64, image: &Metadata) -> io::Result<Self> {
         let place = Place::new(path)?;
         let new = place.begin()?;
@@ -114,8 +115,8 @@ impl Backup {
     /// Note that the change is complete, with checksums of the new content.
     ///
     /// # Errors
-    /// When the image cannot be read, or the undo file cannot be written. The undo file can be used
-    /// nevertheless.
+    /// When the image cannot be read, or the undo file cannot be written. The undo file can still
+    /// be used in both cases.
     pub fn finish(&self, image: &File, offset: u64, geometry: Geometry) -> io::Result<()> {
         let mut state = self.state.lock();
         let after = After {
@@ -140,7 +141,7 @@ impl Backup {
     /// Remove the undo file from `path`.
     ///
     /// # Errors
-    /// When something else is there by now, or it cannot be removed.
+    /// When something else has taken its place there, or it cannot be removed.
     pub fn remove(self, path: &Path) -> io::Result<()> {
         Place::new(path)?.remove(&self.state.into_inner().file)
     }
@@ -182,7 +183,7 @@ impl After {
         bytes
     }
 
-    /// The reverse, and what follows.
+    /// The reverse of `to_bytes`. Returns the bytes that follow, too.
     fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let (size, rest) = bytes.split_first_chunk()?;
         let (offset, rest) = rest.split_first_chunk()?;
@@ -196,7 +197,7 @@ impl After {
     }
 }
 
-/// The fingerprint of a state of a filesystem; zeros if its superblock cannot be read.
+/// The fingerprint of the current state of a filesystem; zeros if its superblock cannot be read.
 fn fingerprint_of(image: &File, offset: u64, geometry: Geometry) -> io::Result<[u8; 32]> {
     let device = FileDevice::new(image.try_clone()?, offset, geometry);
     Ok(fingerprint(&device).unwrap_or_default())
@@ -224,7 +225,7 @@ pub struct BackupDevice {
 }
 
 impl BackupDevice {
-    /// Over `base`, which begins at byte `offset` of the image file.
+    /// Make such a device over `base`, which begins at byte `offset` of the image file.
     pub fn new(base: Arc<dyn BlockDevice>, offset: u64, backup: Arc<Backup>) -> Self {
         Self { base, offset, backup, kept: Mutex::default() }
     }
@@ -307,11 +308,12 @@ impl BlockDevice for BackupDevice {
 pub enum UndoError {
     /// The undo file cannot be read.
     Unreadable(io::Error),
-    /// The undo file cannot be written: it must note that the image is being restored.
+    /// The undo file cannot be written. This is necessary to note in it that the image is being
+    /// restored.
     Unwritable(io::Error),
     /// The file is not an undo file.
     NotUndo,
-    /// The undo file ends within its head, or a record names bytes that no image of its size has.
+    /// The undo file ends within its head, or a record names bytes beyond the size of the image.
     Damaged,
     /// The image cannot be opened.
     Image(Reason),
@@ -319,7 +321,7 @@ pub enum UndoError {
     WriteProtected,
     /// Somebody has changed the image since.
     Changed,
-    /// The image cannot be read or written. Undoing it again goes on.
+    /// The image cannot be read or written. Undoing again continues from there.
     Io(io::Error),
 }
 
@@ -384,23 +386,23 @@ pub fn undo(undo_file: &Path, image: &Path, force: bool) -> Result<Undone, UndoE
     Ok(Undone { bytes, interrupted: kept.after.is_none() })
 }
 
-/// An undo file that is read.
+/// An undo file that was read.
 struct Kept {
     file: File,
-    /// Of the image, before.
+    /// The size of the image before the change, in bytes.
     size: u64,
     records: Vec<Record>,
     /// What is known about the image after the change, with a checksum for each record, if the
     /// change was completed.
     after: Option<(After, Vec<u32>)>,
-    /// Where the whole records end.
+    /// Where the last whole record ends in the undo file.
     end: u64,
     /// Whether the restoration was begun but not completed.
     begun: bool,
 }
 
 struct Record {
-    /// In the image.
+    /// Its position in the image, in bytes.
     at: u64,
     len: u32,
     /// Where its bytes are in the undo file.
@@ -423,8 +425,8 @@ impl Kept {
         let size = u64::from_le_bytes(size.try_into().map_err(|_| UndoError::NotUndo)?);
         let mut kept = Self { file, size, records: Vec::new(), after: None, end: 0, begun: false };
         let mut at = head.len() as u64;
-        // The change never waited for an incomplete record at the end, so it has not changed that
-        // place.
+        // If the last record is incomplete, the image was not yet changed at its place, because a
+        // change waits until its record is durable.
         while let Some((record, bytes)) = kept.record(at)? {
             if record.at == BEGUN {
                 kept.begun = true;
@@ -583,11 +585,11 @@ mod tests {
             (Arc::clone(&backup), BackupDevice::new(device, 256, backup))
         }
 
-        /// What undoing gives for copies of both files as they are now, the undo file's of `len`
-        /// bytes.
+        /// The image after undoing, with copies of both files as they are now. The copy of the undo
+        /// file is cut to `len` bytes.
         fn undone(&self, len: usize) -> Vec<u8> {
-            // A new file each time: a program that another test starts just now may hold a copy of
-            // the last one's lock until it runs.
+            // Use a new file each time: a child process that another test is just starting may hold
+            // a copy of the previous file's lock until it executes its program.
             let _ = std::fs::remove_file(self.path("image2"));
             std::fs::write(self.path("image2"), self.read("image")).expect("a copy");
             let undo_file = self.read("undo");
@@ -598,9 +600,9 @@ mod tests {
         }
     }
 
-    /// Whatever the change was interrupted at, even within a record of the undo file.
+    /// The interruption may come at any point, even within a record of the undo file.
     #[test]
-    fn a_change_is_undone_from_every_moment() {
+    fn a_change_is_undone_after_an_interruption_at_any_point() {
         let lab = Lab::new();
         let before = lab.read("image");
         let (backup, device) = lab.device();
@@ -619,7 +621,7 @@ mod tests {
             }
             .expect("a change");
             assert_eq!(lab.undone(usize::MAX), before);
-            // before the image is changed, any part of what was appended may be there
+            // before the image is changed, the undo file may hold any part of the appended record
             if lab.read("undo").len() > len {
                 let now = lab.read("image");
                 std::fs::write(lab.path("image"), &before).expect("a write");
@@ -635,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_was_changed_since_is_refused_but_not_one_that_is_half_undone() {
+    fn an_image_changed_afterwards_is_refused_but_a_half_undone_one_is_not() {
         let lab = Lab::new();
         let before = lab.read("image");
         let (backup, device) = lab.device();
@@ -651,7 +653,7 @@ mod tests {
         let refused = undo(&undo_file, &image, false);
         assert!(matches!(refused, Err(UndoError::Changed)));
         assert_eq!(lab.read("image"), other);
-        // interrupted: one block is back, another one half
+        // interrupted: one block is restored, and another one half
         let mut half = after.clone();
         half[256..256 + 3 * 128 + 64].copy_from_slice(&before[256..256 + 3 * 128 + 64]);
         half[256 + 4 * 128 + 7] = before[256 + 4 * 128 + 7];
@@ -661,7 +663,7 @@ mod tests {
         kept.begin().expect("noted");
         undo(&undo_file, &image, false).expect("undone");
         assert_eq!(lab.read("image"), before);
-        // and afterwards it is compared again
+        // once the image is restored, it is compared with the checksums again
         std::fs::remove_file(&image).expect("removed");
         std::fs::write(&image, &other).expect("a write");
         assert!(undo(&undo_file, &image, false).is_err());
@@ -671,7 +673,7 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_no_undo_files() {
+    fn other_files_are_not_undo_files() {
         let lab = Lab::new();
         for content in [&b""[..], b"littlefs undo 1", &[0; 100], b"littlefs undo 2\n12345678"] {
             std::fs::write(lab.path("undo"), content).expect("a file");

@@ -1,6 +1,6 @@
 //! A short self-test of speed, for bug reports: the same steps in an image and in a directory.
 //!
-//! Each step is repeated until it has taken long enough or was done often enough. What is written
+//! Each step is repeated until it has taken long enough or was done often enough. Written content
 //! is read back and compared. [`in_copy`] writes to a copy of an image, and [`in_directory`] writes
 //! to a directory that it creates and removes.
 
@@ -55,12 +55,12 @@ impl Step {
     }
 }
 
-/// A function that is called between operations. If it returns an error, the test ends and removes
-/// what it has made.
+/// A function that is called between operations. If it returns an error, the self-test ends and
+/// removes what it has made.
 pub type Interrupt<'a> = &'a dyn Fn() -> io::Result<()>;
 
 /// Where files are made: an image, or a directory of the system. Names refer to files in the one
-/// directory that the test makes.
+/// directory that the self-test makes.
 trait Place {
     /// Make a file, or replace its whole content, and make that durable.
     fn put(&mut self, name: &str, content: &[u8]) -> io::Result<()>;
@@ -132,7 +132,7 @@ fn small_files(place: &mut dyn Place, watch: &mut Watch<'_>) -> io::Result<()> {
         Ok(SMALL as u64)
     })?;
     watch.step("list", FILES.min(made), |_| {
-        // a file for which there was no space may be there, too
+        // a file that did not fit may be listed, too
         let listed = place.list()?;
         if listed == made || listed == made + 1 { Ok(0) } else { Err(wrong("the directory")) }
     })?;

@@ -1,6 +1,8 @@
-//! chamelon's dialect of littlefs, as chamelon 0.2.1 writes and reads it; nothing here writes it.
+//! chamelon's dialect of littlefs, as chamelon 0.2.1 writes and reads it. This module only reads
+//! it.
 //!
-//! chamelon is the key-value store of MirageOS. Its images look like littlefs 2.0, and differ:
+//! chamelon is the key-value store of MirageOS. Its images look like littlefs 2.0, but differ from
+//! it:
 //!
 //! | what | littlefs | chamelon |
 //! |---|---|---|
@@ -9,8 +11,8 @@
 //! | directories | in the thread of soft tails | only their entry leads to them |
 //! | names | sorted | in any order |
 //!
-//! [`show`] gives a view of an image as a sound littlefs to everything above, and [`check`] judges
-//! it. `docs/chamelon.md` tells about all of it.
+//! For the layers above, [`show`] presents an image as a sound littlefs. [`check`] checks an image
+//! by chamelon's own rules. `docs/chamelon.md` describes the dialect.
 
 mod check;
 mod list;
@@ -51,11 +53,11 @@ const TIME: u8 = 0x74;
 /// The length of that attribute in bytes.
 const TIME_LEN: u32 = 12;
 
-/// Show the image on `source`, which has this superblock, as a littlefs. Returns what was found
-/// while reading it, too.
+/// Show the image on `source`, which has this superblock, as a littlefs. Also returns what was
+/// found while reading it.
 ///
 /// # Errors
-/// If the root cannot be read, or if there is more than any littlefs can hold.
+/// If the root cannot be read, or if its content does not fit into any littlefs.
 pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
     let mut recorder = Recorder::default();
     let tree = tree::read(&*source, &mut recorder)?;
@@ -73,8 +75,8 @@ pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     Ok(Reading { tree, thread: None })
 }
 
-/// The block of a pair that counts, and what it holds. `None` if neither block is valid. Both
-/// blocks hold the same, unless a write was interrupted.
+/// The active block of a pair, and what it holds. `None` if neither block is valid. Both blocks
+/// hold the same, unless a write was interrupted.
 #[cfg(feature = "inspect")]
 pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let log = log::fetch(dev, pair).ok()?.log;
@@ -139,7 +141,7 @@ pub(crate) fn block_of_list(block_size: u32, index: ListIndex) -> (u32, u64) {
     (list::pointers(index.0), list::start(block_size, index.0))
 }
 
-/// What the user can do to write to the image of this dialect with this name.
+/// What the user can do to write to `image`, which has this dialect.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
         "its dialect can only be read; to write to it, convert it with 'littlefs convert --from \

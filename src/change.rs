@@ -1,5 +1,5 @@
-//! One change to an image: it is tried completely in memory, and written by one flush if that is
-//! possible. If it fails before that, nothing is written.
+//! One change to an image. The whole change is tried in memory first, and written by one flush if
+//! possible. If it fails before that flush, nothing is written.
 
 mod version1;
 
@@ -27,13 +27,13 @@ pub enum Failed<E> {
     Operation {
         /// Why.
         why: E,
-        /// Whether earlier parts of the operation are in the image, because they exceeded the
-        /// memory for changes.
+        /// Whether earlier parts of the operation were already written to the image, because the
+        /// changes exceeded the memory for them.
         written: bool,
     },
-    /// The image has version 1, and is not a file of its own; nothing was changed.
+    /// The image has version 1 and is only a part of a file; nothing was changed.
     Version1InPlace(InPlace),
-    /// No new image of version 1 could be made in the place of the old one; nothing was changed.
+    /// The old image of version 1 could not be replaced by a new one; nothing was changed.
     Rebuild(Failure),
     /// Writing failed: the image is sound, and each entry has its old or its new state.
     Write(Error),
@@ -96,20 +96,20 @@ impl<E: fmt::Display + fmt::Debug> std::error::Error for Failed<E> {}
 pub struct How {
     /// Write nothing at all.
     pub dry_run: bool,
-    /// All or nothing, whatever the size and whatever interrupts it: through a journal beside the
-    /// image, which is removed at the end.
+    /// Make the whole change or none of it, whatever its size and whatever interrupts it. The
+    /// change goes through a journal beside the image, which is removed at the end.
     pub atomic: bool,
 }
 
 /// Change the image at `path` by `operation`, which may be called several times, each time on the
-/// image as it was.
+/// unchanged image.
 ///
-/// The first attempt holds everything in memory. It may find no space, because only a flush frees
-/// what is replaced. Then the operation is rehearsed on a copy of the blocks that it changes, and
-/// if that succeeds, it is done in several flushes.
+/// The first attempt holds everything in memory. It may run out of space, because only a flush
+/// frees replaced blocks. In this case the operation is rehearsed on copies of the blocks that it
+/// changes. If the rehearsal succeeds, the operation is done on the image in several flushes.
 ///
-/// The blocks of an image of version 1 cannot be changed one by one: a new image is built beside
-/// it, and renamed.
+/// The blocks of an image of version 1 cannot be changed one by one. So a new image is built beside
+/// it, and gets its name.
 ///
 /// # Errors
 /// One [`Failed`] for each reason.
@@ -144,7 +144,7 @@ pub fn change<T, E: Trouble>(
     }
 }
 
-/// All changes go to a journal, and from there into the image once they are complete.
+/// Write all changes to a journal, and from there into the image once they are complete.
 fn change_at_once<T, E: Trouble>(
     source: &Source,
     options: &OpenOptions,
@@ -158,7 +158,8 @@ fn change_at_once<T, E: Trouble>(
         done => done,
     }?;
     if let Err(e) = journal.commit(source) {
-        // if this cannot be found out, assume that it has begun, because then the journal is needed
+        // if this is unknown, assume that the commit has begun, because in that case the journal is
+        // needed
         let unfinished = journal.is_begun().unwrap_or(true).then(|| {
             journal.keep();
             journal.named().path().to_owned()

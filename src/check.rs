@@ -2,7 +2,7 @@
 //!
 //! [`check`] only reads. It walks over the thread and the tree itself, and accounts for every
 //! block. It shares the parser with the filesystem but none of the filesystem's state, so it can
-//! judge what the filesystem has written. Time and memory stay proportional to the size of the
+//! judge what the filesystem has written. Time and memory are proportional to the size of the
 //! image, whatever the image holds. `docs/check.md` lists every code.
 
 mod files;
@@ -36,7 +36,7 @@ const FINDINGS_MAX: u64 = 1000;
 pub enum Severity {
     /// The image breaks the format.
     Error,
-    /// Harmless, but worth knowing. The next write mends it.
+    /// Harmless, but worth knowing. The next write repairs it.
     Note,
 }
 
@@ -99,14 +99,14 @@ struct Seen {
     /// Whether the pair belongs to the superblock chain: blocks 0 and 1, and all pairs to which
     /// hardtails lead from there.
     chain: bool,
-    /// How many ids are in use.
+    /// How many ids the pair has.
     ids: usize,
     /// The directory that the pair belongs to, once the walk over the tree has reached it.
     dir: Option<u32>,
     superblock: Option<Superblock>,
 }
 
-/// A directory that the walk has met. Its path follows from its parents.
+/// A directory that the walk has met. Its path is found through its parents.
 struct Dir {
     parent: u32,
     name: Box<[u8]>,
@@ -149,7 +149,7 @@ struct Checker<'a> {
     thread: Vec<usize>,
     dirs: Vec<Dir>,
     owners: Owners,
-    /// The superblock that counts, which is the root's.
+    /// The superblock in force, which is the root's.
     limits: Option<Superblock>,
     /// The sum of the deltas. A pair that was relocated counts with its new content.
     gstate: GState,
@@ -160,14 +160,14 @@ struct Checker<'a> {
     doubtful: bool,
     /// Whether commits should have forward CRCs (disk version 2.1).
     fcrc: bool,
-    /// Is called with the number of blocks that have been accounted for.
+    /// Called with the number of blocks that have been accounted for.
     progress: &'a dyn Fn(u64),
 }
 
 /// Verify the littlefs on `dev`. Nothing is changed.
 ///
 /// # Errors
-/// If nothing can be examined, because the superblock pair cannot be read. All other damage is in
+/// If the superblock pair cannot be read, so that nothing can be examined. All other damage is in
 /// the report.
 pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
     check_with(dev, &|_| ())
@@ -199,7 +199,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
     };
     c.walk_thread()?;
     if c.thread_broken {
-        // the sum of only some of the deltas says nothing
+        // a sum that lacks some of the deltas has no meaning
         c.gstate = GState::default();
     }
     c.needs_sync = c.gstate.needs_sync();
@@ -278,7 +278,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Check a pair, and add it to those that were seen. Returns its place among them.
+    /// Check a pair, and add it to those that were seen. Returns its index among them.
     fn take(&mut self, fetched: Fetched, threaded: bool, continues: bool) -> usize {
         let i = self.pairs.len();
         for b in fetched.pair.0 {
@@ -354,7 +354,7 @@ impl Checker<'_> {
     }
 
     /// Whether a driver of disk version 2.1 would append after the last commit, which ends at
-    /// `off`. All bytes from there on read 0xFF.
+    /// `off`. All bytes from there on are known to be 0xFF.
     fn continues_by_fcrc(&self, off: u32, fcrc: Option<(u32, u32)>, ends: u32) -> bool {
         let rest = self.g.block_size - off;
         match fcrc {
@@ -395,7 +395,7 @@ impl Checker<'_> {
     }
 }
 
-/// What of a pair in the thread matters for the global state.
+/// The parts of a pair in the thread that matter for the global state.
 #[derive(Clone, Copy)]
 struct InThread {
     pair: Pair,
@@ -403,10 +403,10 @@ struct InThread {
     gdelta: GState,
 }
 
-/// The global state with the newer copy `new` of a pair in the place of `old`, which has the pairs
-/// `behind` it in the thread. The thread on disk still names the old copy, but what counts is the
-/// new one: if it has ended a move, the id of that move means another entry by now. The pairs that
-/// its tail passes over do not count any more, because it has taken over their deltas.
+/// The global state with the newer copy `new` of a pair in the place of `old`, which is followed in
+/// the thread by the pairs `behind`. The thread on disk still names the old copy, but the new copy
+/// counts: if it has ended a move, the id of that move refers to another entry by now. The pairs
+/// that its tail passes over do not count any more, because it has taken over their deltas.
 fn renewed(
     gstate: GState,
     old: InThread,
@@ -422,7 +422,7 @@ fn renewed(
         }
         passed = passed.xor(pair.gdelta);
     }
-    // without a next pair, it has passed over all; otherwise it leads out of the thread
+    // without a next pair, the tail passes over all of them; otherwise it leads out of the thread
     if next.is_none() { passed } else { replaced }
 }
 

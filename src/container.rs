@@ -1,4 +1,5 @@
-//! Where a filesystem is in a file: recognising what the file is, and finding superblocks in it.
+//! Where in a file a filesystem is: recognising the format of the file, and finding superblocks in
+//! it.
 //!
 //! This layer only reads. Time and memory are bounded, whatever the file holds.
 
@@ -51,12 +52,13 @@ pub const SEARCH_FILE: u64 = 256 << 20;
 /// How many bytes of a block device are searched: up to the last place where block 1 can be.
 pub const SEARCH_DEVICE: u64 = BLOCK_SIZE_MAX as u64 + 4096;
 
-/// If a read fails, the rest is read in pieces of this many bytes.
+/// If a read fails, its range is read again in pieces of this many bytes.
 const PIECE: usize = 4096;
-/// After this many failed pieces, reading ends, because a dead device takes long to fail each time.
+/// After this many failed pieces, reading ends, because a dead device takes a long time to fail
+/// each read.
 const FAILURES_MAX: usize = 16;
 
-/// Bytes at positions: a file, a block device, or what is wrapped in one.
+/// Bytes at positions: a file, a block device, or the content wrapped in one of them.
 pub trait ReadAt: Send + Sync {
     /// The size in bytes.
     ///
@@ -140,7 +142,7 @@ impl ReadAt for File {
 }
 
 /// Up to `len` bytes from position `start`; fewer if the source ends before. If some bytes cannot
-/// be read, returns the error, too; these bytes are zeros, which cannot be a superblock.
+/// be read, they are returned as zeros, which cannot be a superblock, together with the error.
 pub fn read_lenient(source: &dyn ReadAt, start: u64, len: usize) -> (Vec<u8>, Option<io::Error>) {
     let mut bytes = vec![0; len];
     if let Ok(read) = source.read_up_to(start, &mut bytes) {
@@ -180,7 +182,7 @@ pub struct Window<S> {
 }
 
 impl<S: ReadAt> Window<S> {
-    /// The blocks from byte `at` of `source`.
+    /// A device with the blocks that start at byte `at` of `source`.
     pub fn new(source: S, at: u64, geometry: Geometry) -> Self {
         Self { source, at, geometry }
     }

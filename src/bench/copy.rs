@@ -46,7 +46,7 @@ fn walk(image: &Littlefs) -> io::Result<Step> {
     Ok(Step { name: "walk the tree", operations, bytes: 0, seconds: start.elapsed().as_secs_f64() })
 }
 
-/// Read files until that has taken long enough.
+/// Read files until the step has taken long enough.
 fn read(image: &Littlefs) -> io::Result<Step> {
     let (start, mut operations, mut bytes) = (Instant::now(), 0, 0);
     let mut buf = vec![0; CHUNK];

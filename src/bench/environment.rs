@@ -1,5 +1,5 @@
-//! The environment, as far as speed depends on it and a bug report needs it. It has no names of
-//! machines, users or files.
+//! The facts about the environment that speed depends on, for a bug report. They include no names
+//! of machines, users or files.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +28,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// The environment of this process. What the system does not tell is empty or 0.
+    /// The environment of this process. Values that the system does not tell are empty or 0.
     pub fn here() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let value = |text: &str, key: &str| {

@@ -15,7 +15,8 @@ use crate::error::{Corrupt, Error, Result};
 
 /// How many blocks are accounted for between two reports of progress.
 const PROGRESS_STEP: usize = 1024;
-/// After this many blocks that something else uses, the rest of a list is not followed.
+/// After this many blocks of a list that something else uses, too, the rest of the list is not
+/// followed.
 const SHARED_MAX: u32 = 16;
 
 /// What uses a block.
@@ -109,7 +110,7 @@ impl Checker<'_> {
         if len > self.g.block_count {
             return error("ctz-too-long", &place, &Corrupt::CtzTooLong { head, size });
         }
-        // the addresses, by index, that pointers other than the first have given for blocks to come
+        // the addresses of blocks still to be visited, by index, from pointers other than the first
         let mut expected: HashMap<u32, u32> = HashMap::new();
         let (mut block, mut sound, mut shared) = (head, true, 0);
         for index in (0..len).rev() {
@@ -120,7 +121,8 @@ impl Checker<'_> {
                 let (place, message) = self.describe_shared(block, other, value, index);
                 error("block-shared", &place, &message);
                 shared += 1;
-                // lists that meet have all further blocks in common, so one finding is enough
+                // two lists that share a block share all blocks before it in the file, so one
+                // finding is enough
                 let meet = index > 0 && !matches!(other, Owner::Value(_, 0));
                 if meet || shared == SHARED_MAX {
                     return;
@@ -151,9 +153,9 @@ impl Checker<'_> {
         }
     }
 
-    /// Describe which value is damaged, as far as that is known, and how. When chamelon looks for
-    /// free blocks, it forgets the first block of a list, so that is the block which a later write
-    /// overwrites.
+    /// Describe how a value is damaged, and which one, as far as that is known. chamelon overlooks
+    /// the first block of each list when it looks for free blocks, so a later write overwrites that
+    /// block.
     fn describe_shared(
         &self,
         block: u32,

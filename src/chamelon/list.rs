@@ -39,7 +39,7 @@ pub(super) fn pointers(i: u32) -> u32 {
 /// The position in the file of the first data byte of block `i`, for blocks of `block_size` bytes.
 pub(super) fn start(block_size: u32, i: u32) -> u64 {
     let Some(before) = i.checked_sub(1) else { return 0 };
-    // each of these blocks has one pointer, and block 2^m has m - 1 more
+    // each of these blocks has one pointer, and each block 2^k has k - 1 more
     let m = u64::from(before.checked_ilog2().unwrap_or(0));
     let pointers = u64::from(before) + m * m.saturating_sub(1) / 2;
     u64::from(i) * u64::from(block_size) - 4 * pointers
@@ -62,7 +62,7 @@ fn locate(block_size: u32, pos: u32) -> u32 {
     low as u32
 }
 
-/// How many blocks a value of `size` bytes has. There is always one.
+/// How many blocks a value of `size` bytes has: at least one.
 pub(super) fn blocks(block_size: u32, size: u32) -> u32 {
     size.checked_sub(1).map_or(1, |last| locate(block_size, last) + 1)
 }

@@ -2,8 +2,8 @@
 //!
 //! The key of an entry is its id, type and chunk, and the last entry of a key counts. A DELETE tag
 //! removes the entries of its id and does not shift other ids. chamelon does not check checksums,
-//! because it writes the same to both blocks of a pair. Here, only commits with the right checksum
-//! count, so that neither an interrupted write nor a flipped bit is taken for content.
+//! because it writes the same content to both blocks of a pair. Here, only commits with the right
+//! checksum count, so that an interrupted write or a flipped bit is not taken for content.
 
 use std::collections::BTreeMap;
 
@@ -37,7 +37,7 @@ pub(super) struct Log {
     /// Bitwise OR of the ends of commits that have entries. Its trailing zeros show the program
     /// size.
     pub ends: u32,
-    /// Whether everything that chamelon finds in the block counts here, too.
+    /// Whether everything that chamelon reads in the block is in valid commits.
     whole: bool,
 }
 
@@ -53,7 +53,7 @@ impl Log {
         while let Some((t, next)) = read_tag(&block, at, last) {
             let place = Place { at: at + 4, len: t.size() as usize };
             (at, last) = (next, t.0);
-            // any chunk, because chamelon ends a commit at each of them
+            // the chunk may have any value, because chamelon ends a commit at each CCRC tag
             if t.type1() != tag::CCRC {
                 tags.push((t, place));
                 continue;
@@ -83,12 +83,12 @@ impl Log {
         Self { block, entries, hardtail, commits, ends, whole }
     }
 
-    /// The data of type `ty` that entry `id` has.
+    /// The data of entry `id` that has type `ty`.
     pub fn get(&self, id: u16, ty: u16) -> Option<&[u8]> {
         self.entries.get(&(id, ty)).map(|&place| bytes_at(&self.block, place))
     }
 
-    /// The types from `first` to `last` that entry `id` has, in ascending order, with their data.
+    /// The types of entry `id` from `first` to `last`, in ascending order, with their data.
     pub fn range(&self, id: u16, first: u16, last: u16) -> impl Iterator<Item = (u16, &[u8])> {
         let found = self.entries.range((id, first)..=(id, last));
         found.map(|(&(_, ty), &place)| (ty, bytes_at(&self.block, place)))
@@ -140,9 +140,9 @@ fn apply(entries: &mut BTreeMap<(u16, u16), Place>, t: Tag, place: Place) {
 
 /// A pair that was read.
 pub(super) struct Fetched {
-    /// The block that counts.
+    /// The active block.
     pub log: Log,
-    /// Why chamelon would take another block, or find more in this one; `None` if it would not.
+    /// Why chamelon may use the other block, or find more in this one; `None` if it reads the same.
     pub doubt: Option<Doubt>,
 }
 
@@ -156,8 +156,8 @@ pub(super) enum Doubt {
     Unreadable(IoError),
 }
 
-/// Read both blocks of a pair, and decide which one counts: the one that chamelon takes for newer,
-/// unless only the other one is whole.
+/// Read both blocks of a pair, and decide which one is active: the one that chamelon takes for the
+/// newer one, unless only the other one is whole.
 pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     store::check_pair(dev.geometry(), pair)?;
     let mut failed = None;
@@ -192,7 +192,7 @@ pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(Fetched { log, doubt })
 }
 
-/// Whether chamelon takes the second block of a pair. `a` and `b` are the revisions of both.
+/// Whether chamelon uses the second block of a pair. `a` and `b` are the revisions of both.
 fn takes_second(a: i32, b: i32) -> bool {
     const FAR: i32 = i32::MAX >> 1;
     (a < b && b.wrapping_sub(a) < FAR) || (a > b && a.wrapping_sub(b) > FAR)

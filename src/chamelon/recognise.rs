@@ -1,22 +1,23 @@
 //! Telling images of chamelon apart from sound littlefs images.
 //!
-//! A write to an image of chamelon as if it were a littlefs damages it, so images of chamelon must
-//! be recognised. And no sound littlefs may be mistaken for one, whatever it holds; other programs
-//! keep times of 12 bytes, too. So an image counts as chamelon's only if all of this is true for
-//! the root's pair, which every change to the root rewrites:
+//! A write to an image of chamelon damages it if the image is treated as a littlefs, so images of
+//! chamelon must be recognised. On the other hand, no sound littlefs may be mistaken for one,
+//! whatever it holds; other programs keep times of 12 bytes, too. So an image counts as chamelon's
+//! only if all of this is true for the root's first pair, which every change to the root rewrites:
 //!
 //! 1. The superblock says what chamelon always writes: version 2.0, names of 32 bytes, files of
 //!    2147483647, attributes of 1022.
 //! 2. There is no tag that chamelon never writes: CREATE, a soft tail, global state, a forward CRC,
-//!    an attribute other than its time. littlefs drivers cannot do without: a new name comes with
-//!    CREATE, a directory with a soft tail.
+//!    an attribute other than its time. littlefs drivers cannot do without these tags: a new name
+//!    comes with CREATE, and a directory with a soft tail.
 //! 3. Every value has its time.
-//! 4. There is something no littlefs driver leaves: two equal blocks (a driver writes them in turn,
-//!    with ascending revisions), a name for an id behind the last one without CREATE, a DELETE in
-//!    the first commit of its block, a directory although no tail leads on, or names out of order.
+//! 4. There is something that no littlefs driver leaves behind: two equal blocks (a driver writes
+//!    them in turn, with ascending revisions), a name for an id behind the last one without CREATE,
+//!    a DELETE in the first commit of its block, a directory although no tail leads on, or names
+//!    out of order.
 //!
-//! An image that chamelon has only formatted shows none of this. It is taken for a littlefs, and
-//! that is right, because there is nothing in it that could be damaged.
+//! An image that chamelon has only formatted lacks the evidence of the last point. It is taken for
+//! a littlefs. This is harmless, because it holds nothing that could be damaged.
 
 use std::collections::HashSet;
 
@@ -30,8 +31,8 @@ use crate::disk::{Pair, Superblock, Tag, name, tag};
 /// The longest name, in bytes, in superblocks that chamelon writes.
 const NAME_MAX: u32 = 32;
 
-/// Whether chamelon wrote the image on `dev`, which has this superblock. What cannot be read is not
-/// evidence.
+/// Whether chamelon wrote the image on `dev`, which has this superblock. A block that cannot be
+/// read is no evidence.
 pub fn recognise(dev: &dyn BlockDevice, superblock: &Superblock) -> bool {
     let Superblock { version, name_max, file_max, attr_max, .. } = *superblock;
     if (version, name_max, file_max, attr_max) != (VERSION_2_0, NAME_MAX, FILE_MAX, ATTR_MAX) {
@@ -78,12 +79,13 @@ impl Evidence {
     fn weigh(&mut self, ids: &mut Ids, commit: u32, t: Tag) {
         match t.type3() {
             tag::REG | tag::DIR | tag::SUPERBLOCK => {
-                // a compaction numbers the ids without gaps, and later a new one needs a CREATE tag
+                // a compaction numbers the ids without gaps, and in later commits a new id needs a
+                // CREATE tag
                 self.own |= t.id() > ids.count || (commit > 0 && t.id() == ids.count);
                 ids.count = ids.count.max(t.id().saturating_add(1));
             }
             tag::DELETE => {
-                // a compaction leaves out what was deleted
+                // a compaction leaves out deleted entries
                 self.own |= commit == 0;
                 ids.count = ids.count.saturating_sub(u16::from(t.id() < ids.count));
             }

@@ -12,7 +12,7 @@ use crate::error::Error;
 /// Program size in bytes if no commit shows another one. It is chamelon's default.
 const PROG_SIZE_DEFAULT: u32 = 16;
 
-/// Read all metadata of the image on `dev`. What is damaged is left out and reported as a finding.
+/// Read all metadata of the image on `dev`. Damaged parts are left out and reported as findings.
 ///
 /// # Errors
 /// If the first pair of the root cannot be read.
@@ -83,8 +83,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
     }
 }
 
-/// Add the entries of one pair. If a name occurs several times, the one in the later pair counts,
-/// and within a pair the one with the higher id.
+/// Add the entries of one pair. If a name occurs several times, the entry in the later pair counts,
+/// and within a pair the entry with the higher id.
 fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut Names) {
     for (id, ty, name) in log.names() {
         // an entry may have one struct of each type
@@ -100,7 +100,7 @@ fn gather(walk: &mut Walk<'_>, dir: usize, number: usize, log: &Log, names: &mut
             }
         }
         let value = list.or(inline);
-        // if there are both, the type of the name decides
+        // if there are both a value and a pair, the type of the name decides
         let (content, below) = match (value, pair) {
             (Some(value), None) => (value, None),
             (Some(value), Some(_)) if ty == tag::REG => (value, None),
@@ -129,7 +129,7 @@ fn replaced(walk: &mut Walk<'_>, dir: usize, number: usize, old: &Candidate, by_
     } else if old.entry.place.0 == number {
         walk.error("name-duplicate", place, "stands for two values; the last one is used");
     } else {
-        // chamelon does this to a name if its directory was split in the meantime
+        // chamelon leaves the old value if the directory was split since that value was written
         walk.note(
             "value-outdated",
             place,

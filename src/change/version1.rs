@@ -1,6 +1,6 @@
-//! Changing an image of littlefs version 1: its content is copied to a scratch littlefs of version
-//! 2 and changed there; then a new image of version 1 is made from that. The new image is checked
-//! and compared, and gets the name of the old one.
+//! Changing an image of littlefs version 1. Its content is copied to a scratch littlefs of version
+//! 2 and changed there. A new image of version 1 is made from the result, checked and compared, and
+//! gets the name of the old one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const SCRATCH_BLOCK: u32 = 4096;
 /// Blocks of the scratch filesystem in addition to several times what the image needs.
 const SCRATCH_ROOM: u32 = 4096;
 
-/// The image, open for writing, if it is of version 1 and a change would be one to the file itself.
+/// The image, open for writing, if it has version 1 and changes are to go into the file itself.
 pub(super) fn open(source: &Source, options: &OpenOptions) -> Option<Opened> {
     let options = Options { exclusive: true, ..options.to_change()? };
     // if it cannot be opened, the caller opens it like any other image, and reports the error
@@ -31,7 +31,7 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Option<Opened> {
     (is_meant && opened.doubt.is_none()).then_some(opened)
 }
 
-/// Change it by `operation`; the new image has as many blocks as the old one.
+/// Change the image by `operation`. The new image has as many blocks as the old one.
 pub(super) fn change<T, E: Trouble>(
     opened: &Opened,
     options: &OpenOptions,
@@ -107,7 +107,7 @@ fn no_scratch<E>(e: std::io::Error) -> Failed<E> {
     Failed::Rebuild(Failure::Target(e.into()))
 }
 
-/// An image of version 1 that is not a file of its own: where it is, and how it can be changed.
+/// An image of version 1 that is only a part of a file: where it is, and how it can be changed.
 #[derive(Debug)]
 pub struct InPlace(String);
 

@@ -1,4 +1,4 @@
-//! Blocks: CTZ lists, and what uses each block.
+//! Checking CTZ lists, and accounting for the user of each block.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::mdir::store;
 const PROGRESS_STEP: u64 = 1024;
 
 impl Checker<'_> {
-    /// Note that pair `pair` uses `block`, or that the file of its entry `file` does. If something
+    /// Note that `block` is used by pair `pair`, or by the file of its entry `file`. If something
     /// else uses the block already, this is reported as an error, and the result is false.
     pub(super) fn claim(&mut self, block: u32, pair: usize, file: Option<u16>) -> bool {
         let owner = Owner { pair, file };

@@ -6,14 +6,15 @@ const CHUNK: usize = 1024;
 /// What uses a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owner {
-    /// The metadata pair, or for a file the pair that holds its entry, as an index in the walk.
+    /// The metadata pair, as an index in the walk. For a file, it is the pair that holds the file's
+    /// entry.
     pub pair: usize,
     /// For a file, the id of its entry in the pair.
     pub file: Option<u16>,
 }
 
 impl Owner {
-    /// The form in which the table stores it. It is never 0, which means that nothing uses the
+    /// The number that the table stores for it. It is never 0, which means that nothing uses the
     /// block.
     fn pack(self) -> u64 {
         (self.pair as u64 + 1) << 16 | u64::from(self.file.unwrap_or(u16::MAX))
@@ -26,8 +27,8 @@ impl Owner {
     }
 }
 
-/// A table of owners. It takes memory only where blocks are used, because an image may claim any
-/// size.
+/// A table of owners. It takes memory only for chunks with used blocks, because an image may claim
+/// any size.
 pub(super) struct Owners {
     chunks: Vec<Option<Box<[u64; CHUNK]>>>,
     used: u64,
@@ -45,7 +46,7 @@ impl Owners {
         self.used
     }
 
-    /// Note that `owner` uses `block`. If the block has an owner already, that one is kept and
+    /// Note that `owner` uses `block`. If the block has an owner already, that owner is kept and
     /// returned.
     pub fn claim(&mut self, block: u32, owner: Owner) -> Option<Owner> {
         let chunk = self.chunks.get_mut(block as usize / CHUNK)?;

@@ -1,8 +1,8 @@
-//! Repair. Damage that the filesystem cannot work with is repaired first, directly on the blocks.
-//! The rest is repaired with the operations of the filesystem.
+//! Repair. Damage that keeps the filesystem code from working is repaired first, directly on the
+//! blocks. The rest is repaired with the operations of the filesystem.
 //!
-//! Which blocks may be written is known only after everything has been followed that can be
-//! followed: see [`lists`]. `docs/check.md` describes how each kind of damage is repaired.
+//! Which blocks may be written is known only after all pointers have been followed as far as
+//! possible: see [`lists`]. `docs/check.md` describes how each kind of damage is repaired.
 
 mod editor;
 mod files;
@@ -62,7 +62,7 @@ impl Repair {
 pub struct Repairs {
     /// The repairs, in the order in which they were made.
     pub done: Vec<Repair>,
-    /// Why the rest was left as it was; `None` if nothing was left.
+    /// Why further damage was left as it was; `None` if the repair was not stopped.
     pub stopped: Option<String>,
 }
 
@@ -148,7 +148,7 @@ impl Run {
         Ok(true)
     }
 
-    /// Give names to entries that no device could open by the name they have.
+    /// Give new names to entries that no device could open by their present names.
     fn mend_entries(&mut self, fs: &mut Fs) -> Result<()> {
         if self.mode == Mode::Yes {
             for (path, new) in fs.set_doubles_aside()? {
@@ -239,9 +239,9 @@ impl Run {
         self.repairs.stopped = Some(why.to_owned());
     }
 
-    /// Find out which blocks are in use, and which lists are damaged. If there may be lost content
-    /// in blocks that no pointer leads to, only erased blocks count as free, except in the mode in
-    /// which such content may be given up.
+    /// Find out which blocks are in use, and which lists are damaged. If blocks to which no pointer
+    /// leads may hold lost content, only erased blocks count as free, except in the mode in which
+    /// such content may be given up.
     fn census(&self, model: &Model) -> Census {
         let mut census = lists::census(&*self.editor.dev, model);
         if self.mode == Mode::Preen && census.is_uncertain() {
@@ -250,7 +250,7 @@ impl Run {
         census
     }
 
-    /// Open the filesystem, with a map of free blocks that was made although lists are damaged.
+    /// Open the filesystem, with a map of free blocks that takes damaged lists into account.
     fn open(&self) -> Result<Fs> {
         let mut fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;
         if fs.is_read_only() {
@@ -289,8 +289,7 @@ impl Run {
         Ok(())
     }
 
-    /// Move files whose list is broken to `lost+found`, with a new list of what is left of their
-    /// content.
+    /// Move files whose list is broken to `lost+found`, with a new list for the remaining content.
     fn salvage(&mut self, mut fs: Fs) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;

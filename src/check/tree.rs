@@ -15,7 +15,7 @@ struct Names {
     /// The greatest name so far.
     last: Option<Box<[u8]>>,
     /// The names so far. True if a file or a directory has the name, false if only entries of
-    /// unknown types do.
+    /// unknown types have it.
     seen: HashMap<Box<[u8]>, bool>,
 }
 
@@ -108,7 +108,7 @@ impl Checker<'_> {
                 named.extend(entry::dirs(&log.entries).flat_map(|pair| pair.0));
             }
         }
-        // what another orphan names is found below that one
+        // a directory that another orphan names is found in the walk below that orphan
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
         let holds = heads.iter().any(|(_, ids)| *ids > 0);
@@ -252,8 +252,8 @@ impl Checker<'_> {
         }
     }
 
-    /// Take in a pair that has been relocated: the tree names its new blocks, and the thread still
-    /// the old ones. The content that the tree names takes the place of the old one.
+    /// Handle a pair that has been relocated: the tree names its new blocks, but the thread still
+    /// names the old ones. The content of the new blocks takes the place of the old content.
     fn half_orphan(&mut self, path: &str, old: usize, pair: Pair) -> Option<usize> {
         let place = self.pairs[old].pair;
         let message = format!("{path} has moved to {pair}; the thread names its old blocks");
@@ -387,7 +387,8 @@ impl Checker<'_> {
         if !hidden {
             names.last = Some(name.into());
         }
-        // a device may open the entry of an unknown type instead of the file or directory
+        // a device may open the entry of an unknown type instead of a file or directory of that
+        // name
         let is_double = before.is_some_and(|was_known| was_known || is_known);
         if is_double {
             self.error(

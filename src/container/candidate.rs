@@ -1,10 +1,10 @@
 //! Which filesystem a superblock belongs to, and how certain that is.
 //!
 //! Both superblocks of a filesystem hold its block size, so two that are exactly one block apart
-//! belong together. If there is only one, it may be either of the two: the filesystem starts there,
-//! or one block before. The wrong choice would show an empty filesystem, and a write to that would
-//! destroy the right one. So a single superblock is believed only if something else in the file
-//! shows which of the two it is.
+//! belong together. If there is only one superblock, it may be the first or the second one: the
+//! filesystem starts there, or one block before. The wrong choice would show an empty filesystem,
+//! and a write to that filesystem would destroy the real one. So a single superblock is accepted
+//! only if something else in the file shows which of the two it is.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,10 +25,10 @@ pub struct Found {
     pub at: u64,
     /// The valid superblock of the first pair; the newer one if both are valid.
     pub superblock: Superblock,
-    /// Which of blocks 0 and 1 has no valid superblock.
+    /// Which block, 0 or 1, has no valid superblock, if one has none.
     pub lost: Option<u32>,
     /// Why it may not be the filesystem that it seems to be. If there is a doubt, it must not be
-    /// written.
+    /// written to.
     pub doubt: Option<Doubt>,
     /// How much of its tree is in the right place.
     pub evidence: Evidence,
@@ -36,24 +36,25 @@ pub struct Found {
     pub label: Option<Label>,
 }
 
-/// Why a superblock is not believed. Positions are in bytes from the start of the file.
+/// Why a superblock is not trusted. Positions are in bytes from the start of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Doubt {
     /// It is one of the two valid superblocks of the filesystem that starts at this position.
     PartOf(u64),
-    /// What it leads to is in the right place if the filesystem starts at this position.
+    /// The pairs and lists that it leads to are in the right places if the filesystem starts at
+    /// this position.
     BetterAt(u64),
     /// It could just as well be the other superblock of a filesystem that starts at this position.
     EitherAt(u64),
     /// The file may lack the first block of the filesystem.
     Beheaded,
-    /// The superblock that belongs next to it is at this position: the blocks are further apart
+    /// The other superblock of the filesystem is at this position: the two blocks are further apart
     /// than the superblock says.
     Stretched(u64),
-    /// It seems to be empty, and inside its blocks, at this position, an intact filesystem starts.
+    /// It seems to be empty, but an intact filesystem starts inside its blocks, at this position.
     Covers(u64),
-    /// Nothing that it leads to is in the place that it says.
+    /// None of the pairs and lists that it leads to is in its place.
     LeadsNowhere,
     /// The two superblocks belong to different filesystems.
     Disagreeing,
@@ -197,13 +198,13 @@ pub fn judge<'s>(
     Some(found)
 }
 
-/// The two places where a filesystem may start of which one superblock is left: here, or where the
-/// superblock that is left would be the other one of the two.
+/// The two places where a filesystem with only one superblock left may start: here, or at the place
+/// where the remaining superblock would be the other one of the two.
 struct Places {
     /// The other place; `None` if it is before the start of the file.
     other: Option<u64>,
-    /// Whether the whole filesystem is inside the file if it starts here, and if it starts there.
-    /// `None` without the other place.
+    /// Whether the whole filesystem is inside the file if it starts here, and if it starts at the
+    /// other place. `None` without the other place.
     fits: Option<(bool, bool)>,
     /// Whether the file has room for it only here.
     only_here: bool,
@@ -221,14 +222,15 @@ impl Places {
         let fits = other.map(|other| (behind(here.at).is_some(), behind(other).is_some()));
         let only_here = match fits {
             Some(fits) => fits == (true, false),
-            // if the file begins a block late, it may go on behind the filesystem
+            // if the file lacks the first block of the filesystem, it may continue behind the
+            // filesystem
             None => behind(here.at).is_some_and(|behind| behind < block),
         };
         Self { other, fits, only_here }
     }
 }
 
-/// Why a filesystem of which only one superblock is left may start at another position.
+/// Why a filesystem with only one superblock left may start at another position.
 fn doubt_of_one_half<'s>(
     source: &dyn ReadAt,
     here: &Halves,
@@ -250,10 +252,10 @@ fn doubt_of_one_half<'s>(
         Some(at) => Evidence::gather(source, at, &half.superblock),
         None => Evidence::default(),
     };
-    // Where only one of the two fits into the file, it ends exactly with the file. That counts for
-    // more than how much of a damaged tree is there. But if the tree is damaged, and as much or
-    // more of it is in the right place for the other start, then the file may be a piece of a dump
-    // that starts a block early and ends a block early.
+    // If only one of the two fits into the file, it ends exactly with the file. That counts for
+    // more than how much of a damaged tree is in the right place. But if the tree is damaged, and
+    // at least as much of it is in the right place for the other start, then the file may be a
+    // piece of a dump that starts a block early and ends a block early.
     let is_better_here = evidence.bad == 0 || evidence.good > evidence_there.good;
     match (places.fits, places.other) {
         (Some((true, false)), _) if evidence.good > 0 && is_better_here => return None,
@@ -277,8 +279,8 @@ fn doubt_of_one_half<'s>(
     doubt_without_tree(source, here, found, half, &places, scan)
 }
 
-/// The same if the tree does not tell: it is damaged, or the filesystem is empty, or all of its
-/// files are in the root.
+/// The same if the tree does not show where the filesystem starts: it is damaged, or the filesystem
+/// is empty, or all of its files are in the root.
 fn doubt_without_tree<'s>(
     source: &dyn ReadAt,
     here: &Halves,
@@ -289,7 +291,7 @@ fn doubt_without_tree<'s>(
 ) -> Option<Doubt> {
     let block = u64::from(here.block_size);
     let remains = |lost: u64| Remains::of(source, lost, half.rev, block);
-    // the lost superblock is on the other side of the one that is left
+    // the lost superblock is next to the one that is left
     let is_first = half.at == here.at;
     let lost_here = remains(if is_first { half.at + block } else { here.at });
     // If there is room only here, and the lost superblock looks as if power was cut while it was
@@ -305,7 +307,7 @@ fn doubt_without_tree<'s>(
     if places.only_here {
         return None;
     }
-    // an erased block tells nothing, because free blocks are erased, too
+    // an erased block is no evidence, because free blocks are erased, too
     let Some(other) = places.other else {
         return (lost_here != Remains::Torn).then_some(Doubt::Beheaded);
     };
@@ -317,8 +319,8 @@ fn doubt_without_tree<'s>(
     (!is_torn_only_here).then_some(Doubt::EitherAt(other))
 }
 
-/// What is in the place of a lost superblock. The later the variant, the more it looks like the
-/// rest of a superblock.
+/// What is in the place of a lost superblock. The later the variant, the more the place looks as if
+/// a superblock was being written there.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Remains {
     /// Something else. A driver erases a block before it writes a superblock there.
@@ -348,8 +350,8 @@ impl Remains {
     }
 }
 
-/// The superblock that belongs next to `half` but is at another position, where no block of the
-/// filesystem starts. (In a block of the filesystem it is the copy of a root that moved, or an old
+/// The other superblock of `half`, if it is at a wrong position, where no block of the filesystem
+/// starts. (In a block of the filesystem, a superblock is the copy of a root that moved, or an old
 /// copy.)
 fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
     let expected = here.halves.iter().position(Option::is_none).unwrap_or(0) as u64;
@@ -365,7 +367,7 @@ fn displaced_twin(here: &Halves, half: Half, scan: &Scan) -> Option<u64> {
 }
 
 /// A filesystem with both superblocks that starts inside this one. (A root that moved looks like
-/// one. But its superblock has the size of the whole, which does not fit behind it.)
+/// one. But its superblock has the size of the whole filesystem, which does not fit behind it.)
 fn whole_inside(source: &dyn ReadAt, found: &Found, scan: &Scan) -> Option<u64> {
     let mut budget = Budget(u64::MAX);
     let size = source.size().unwrap_or(u64::MAX);
@@ -440,8 +442,9 @@ fn whole_ones(source: &dyn ReadAt, scan: &Scan) -> Vec<Found> {
     drop_content(all)
 }
 
-/// Leave out filesystems that start inside a sound one, because they are its content. But one that
-/// looks empty has no content: it is an old filesystem, and one that starts inside it is newer.
+/// Leave out filesystems that start inside a sound one, because they are its content. But a
+/// filesystem that looks empty has no content: it is an old one, and a filesystem that starts
+/// inside it is newer.
 fn drop_content(all: Vec<Found>) -> Vec<Found> {
     let mut kept: Vec<Found> = Vec::new();
     for found in all {

@@ -11,7 +11,7 @@ use crate::files;
 
 /// How many pieces are kept. After neighbours are merged, a real file has some dozens.
 const PIECES_MAX: usize = 1 << 20;
-/// How many contents of one container are told apart: families, files or memories.
+/// How many different contents of one container are distinguished: families, files or memories.
 const GROUPS_MAX: usize = 64;
 /// How many bytes are buffered or compared at a time.
 const CHUNK: usize = 64 << 10;
@@ -49,7 +49,7 @@ pub struct Content {
     spool: File,
     /// The pieces in ascending order of their addresses, without overlaps.
     pieces: Vec<Piece>,
-    /// The lowest address. It is at position 0.
+    /// The lowest address. Its byte is at position 0.
     base: u64,
     size: u64,
 }
@@ -110,7 +110,7 @@ impl ReadAt for Content {
     }
 }
 
-/// Fill those bytes of `buf` that pieces cover. `buf` begins at `address`.
+/// Fill the bytes of `buf` that pieces cover. `buf` begins at `address`.
 fn read_pieces(spool: &File, pieces: &[Piece], address: u64, buf: &mut [u8]) -> io::Result<()> {
     let end = address.saturating_add(buf.len() as u64);
     let first = pieces.partition_point(|piece| piece.end() <= address);
@@ -245,8 +245,8 @@ impl Content {
     }
 }
 
-/// Check that the first `len` bytes of `piece` are those of `known`: a piece may come twice, but
-/// only with the same content.
+/// Check that the first `len` bytes of `piece` and `known` are the same: a piece may occur twice,
+/// but only with the same content.
 fn same_bytes(spool: &File, known: &Piece, piece: &Piece, len: u64) -> Result<(), Trouble> {
     let size = usize::try_from(len).unwrap_or(CHUNK).min(CHUNK);
     let (mut old, mut new) = (vec![0; size], vec![0; size]);

@@ -1,4 +1,4 @@
-//! Dumps in text: what xxd, hexdump and od print.
+//! Text dumps: the output of xxd, hexdump and od.
 //!
 //! ```text
 //! xxd           00000010: f00f fff7 6c69 7474 6c65 6673 2ff0 0010  ....littlefs/...
@@ -28,8 +28,8 @@ const CHUNK: usize = 64 << 10;
 /// Receives content: its address and its bytes.
 pub type Visit<'v> = dyn FnMut(u64, &[u8]) -> Result<(), Trouble> + 'v;
 
-/// Read all rows, and pass their bytes to `visit`. Omitted rows may stand for no more than `limit`
-/// bytes.
+/// Read all rows, and pass their bytes to `visit`. All omitted rows together may stand for no more
+/// than `limit` bytes.
 ///
 /// # Errors
 /// If the file cannot be read, a row is damaged, or `visit` fails.
@@ -153,7 +153,7 @@ const NUMBERS: [(usize, u32, usize); 8] =
     [(2, 16, 1), (4, 16, 2), (8, 16, 4), (16, 16, 8), (3, 8, 1), (6, 8, 2), (11, 8, 4), (22, 8, 8)];
 
 impl Numbers {
-    /// The format of the dump that begins with this text. `None` if no two rows of it follow each
+    /// The format of the dump that begins with this text. `None` if no two of its rows follow each
     /// other as in a dump.
     pub fn of(start: &[u8]) -> Option<Self> {
         let mut lines = start.split(|&b| b == b'\n').map(<[u8]>::trim_ascii);
@@ -177,7 +177,7 @@ impl Numbers {
                     return Some(numbers);
                 }
             }
-            // omitted rows show nothing about the format
+            // omitted rows give no evidence of the format
             before = if line == b"*" { before } else { line };
         }
         None
@@ -216,7 +216,7 @@ fn number(word: &[u8], radix: u32) -> Option<u64> {
         .and_then(|w| u64::from_str_radix(w, radix).ok())
 }
 
-/// The format of a dump that was recognised before.
+/// The format of a file that was already recognised as a dump.
 fn recognised(source: &dyn ReadAt) -> Result<Numbers, Trouble> {
     let (start, _) = read_lenient(source, 0, LINE_MAX);
     Numbers::of(&start).ok_or_else(|| Trouble::Damaged("line 1: is not a row of a dump".to_owned()))

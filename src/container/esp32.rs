@@ -6,9 +6,9 @@
 //! end     32 times FF
 //! ```
 //!
-//! The table is at 0x8000 of the flash unless it was configured to be elsewhere, so it is looked
-//! for at every multiple of its alignment. Neither the label nor the subtype says for certain what
-//! a partition holds.
+//! The table is at 0x8000 of the flash unless it was configured to be elsewhere, so every multiple
+//! of its alignment is searched for it. Neither the label nor the subtype says for certain what a
+//! partition holds.
 
 use std::io;
 
@@ -105,8 +105,8 @@ fn parse(bytes: &[u8], at: u64) -> Option<(Table, usize)> {
     is_one.then_some((table, len))
 }
 
-/// Move the positions of the partitions, if more filesystems then begin where a partition begins: a
-/// dump may start later in the flash, or have other bytes before it.
+/// Move the positions of the partitions if more filesystems begin at a partition after that: a dump
+/// may start later in the flash, or have other bytes before it.
 pub fn fit(table: &mut Table, all: &[Found]) {
     let from = |base: u64, at: u64| (base + at).checked_sub(DEFAULT_AT);
     let base = table.at;

@@ -1,9 +1,9 @@
 //! How much of the tree of a filesystem is in the right place, if the filesystem starts at a given
 //! position.
 //!
-//! Addresses on disk are numbers of blocks from the start. If the start is off by one block, two
-//! adjacent blocks that look like a pair are halves of two different pairs. The names in them tell
-//! that, and the pointers of lists are wrong.
+//! Addresses on disk count blocks from the start of the filesystem. If the assumed start is off by
+//! one block, two adjacent blocks that look like a pair are halves of two different pairs. The
+//! names in them show this, and the pointers of lists are wrong.
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -29,17 +29,17 @@ const BYTES_MAX: u64 = 16 << 20;
 /// How many pairs are examined even if their blocks are large: the first one and one other.
 const PAIRS_MIN: u64 = 2;
 
-/// How much of what a superblock leads to is in the right place.
+/// How many of the pairs and lists that a superblock leads to are in the right place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Evidence {
-    /// Blocks of pairs that hold what they should. A list whose pointers agree counts as two.
+    /// Blocks of pairs that hold what is expected. A list whose pointers agree counts as two.
     pub good: u32,
     /// Pairs and lists that are not in the right place.
     pub bad: u32,
 }
 
 impl Evidence {
-    /// Examine a part of what the filesystem at byte `at` holds.
+    /// Examine a part of the content of the filesystem at byte `at`.
     pub fn gather(source: &dyn ReadAt, at: u64, superblock: &Superblock) -> Self {
         let Ok(geometry) = Geometry::new(superblock.block_size, superblock.block_count) else {
             return Self::default();
@@ -73,7 +73,7 @@ impl Evidence {
     }
 
     /// Count the valid blocks of a pair, and return what the newer one leads to. The first pair is
-    /// not evidence, because its place is the question.
+    /// no evidence, because its place is in question.
     fn weigh_pair(
         &mut self,
         dev: &dyn BlockDevice,
@@ -114,7 +114,7 @@ impl Evidence {
         match list.blocks(geometry.block_size) {
             0 => {}
             _ if list.head >= geometry.block_count => self.bad += 1,
-            // a single block has no pointers, so it shows nothing
+            // a single block has no pointers, so it is no evidence
             1 => {}
             _ if pointers_agree(dev, list) => self.good += 2,
             _ => self.bad += 1,
@@ -167,7 +167,7 @@ impl Node {
         a.is_empty() || b.is_empty() || !a.is_disjoint(b)
     }
 
-    /// The newer block of a pair whose blocks are `moved` blocks before their places.
+    /// The newer block of a pair whose blocks are `moved` blocks before their right places.
     pub fn newest(dev: &dyn BlockDevice, pair: Pair, moved: u32) -> Option<Self> {
         let halves = pair.0.map(|block| Self::read(dev, block.checked_sub(moved)?));
         match halves {

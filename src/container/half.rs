@@ -13,7 +13,7 @@ use crate::disk::log::{self, Log, Parsed};
 use crate::disk::superblock::{self, MAGIC};
 use crate::disk::{Superblock, rev_newer};
 
-/// How many bytes of a block are read at first. Nearly always, they hold its whole log.
+/// How many bytes of a block are read at first. They nearly always hold its whole log.
 const FIRST_READ: usize = 4096;
 /// Name tag and name of the superblock. They are always the first tag of a block.
 pub const SIGNATURE: &[u8; 12] = b"\xf0\x0f\xff\xf7littlefs";
@@ -29,13 +29,14 @@ pub const V1_MAGIC_AT: u64 = 40;
 pub struct Half {
     /// Byte position of the block.
     pub at: u64,
-    /// The content of the superblock. For version 1, with the limits of that version.
+    /// The content of the superblock. For version 1, it has the limits of that version.
     pub superblock: Superblock,
     /// The revision count of the block.
     pub rev: u32,
 }
 
-/// How many bytes may still be read to examine blocks. This bounds what a hostile file costs.
+/// How many bytes may still be read to examine blocks. This bounds the time that a hostile file can
+/// take.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget(pub u64);
 

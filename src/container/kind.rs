@@ -1,4 +1,5 @@
-//! Recognising, by its content, a file that is not simply the bytes of a filesystem.
+//! Recognising the format of a file that is not simply the bytes of a filesystem, by the file's
+//! content.
 
 use std::fmt;
 use std::io;
@@ -13,7 +14,7 @@ const LOOKED_AT: usize = 4096;
 /// Bytes of the suffix at the end of files for USB download (DFU).
 const DFU_SUFFIX: usize = 16;
 
-/// A format that holds an image in some other form.
+/// A format that stores an image in another form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Blocks for USB mass storage boot loaders.
@@ -75,12 +76,12 @@ const MAGICS: &[(Kind, usize, &[u8])] = &[
 ];
 
 impl Kind {
-    /// The format of the file behind `source`; `None` if the file can be an image as it is.
+    /// The format of the file behind `source`; `None` if the file can be a plain image.
     ///
     /// # Errors
     /// If the size of the source cannot be determined.
     pub fn of(source: &dyn ReadAt) -> io::Result<Option<Self>> {
-        // bytes that cannot be read show nothing
+        // bytes that cannot be read are no evidence
         let (start, _) = read_lenient(source, 0, LOOKED_AT);
         // the first four bytes of an image are a revision count and can be anything
         if has_signature(&start) {
@@ -140,7 +141,7 @@ impl Kind {
         matches!(self, Self::Gzip | Self::Zstd | Self::Xz)
     }
 
-    /// Whether it holds pieces at addresses. What is between the pieces is erased.
+    /// Whether it holds pieces at addresses. The gaps between the pieces read as erased.
     pub fn has_addresses(self) -> bool {
         self.can_be_made()
     }
@@ -181,12 +182,13 @@ fn is_uf2(start: &[u8]) -> bool {
     start.starts_with(b"UF2\n\x57\x51\x5d\x9e") && start.get(508..512) == Some(b"\x30\x6f\xb1\x0a")
 }
 
-/// The magic, the only compression method that exists, and no undefined flags.
+/// A gzip file has the magic, the only compression method that exists, and no undefined flags.
 fn is_gzip(start: &[u8]) -> bool {
     start.starts_with(b"\x1f\x8b\x08") && start.get(3).is_some_and(|flags| flags & 0xe0 == 0)
 }
 
-/// Records of hexadecimal digits. The first one must have the right length and checksum.
+/// The format of a file of hexadecimal records. The first record must have the right length and
+/// checksum.
 fn text_records(start: &[u8]) -> Option<Kind> {
     let text = start.trim_ascii_start();
     let line = text.split(|&b| b == b'\n' || b == b'\r').next()?.trim_ascii_end();
@@ -206,7 +208,7 @@ fn text_records(start: &[u8]) -> Option<Kind> {
     is_record.then_some(kind)
 }
 
-/// A dump as text. Its first line shows the first bytes.
+/// The format of a text dump. Its first line shows the first bytes.
 fn text_dump(start: &[u8]) -> Option<Kind> {
     let text = start.trim_ascii_start();
     let line = text.split(|&b| b == b'\n').next()?.trim_ascii_end();

@@ -1,6 +1,6 @@
-//! Where programs for some chips have their filesystems although no partition table says so. This
-//! explains a filesystem that was found, and says where to look for one that was not. It never
-//! decides which filesystem is used.
+//! Where programs for some chips have their filesystems when no partition table describes them.
+//! This explains a filesystem that was found, and shows where to look for one that was not found.
+//! It never decides which filesystem is used.
 
 use std::io;
 
@@ -115,7 +115,8 @@ const NRF52: &[Area] = &[
 ];
 
 impl Layout {
-    /// Recognise the program at the start of a source. Positions count from there.
+    /// Recognise the program at the start of a source. Positions count from the start of the
+    /// source.
     ///
     /// # Errors
     /// If the size of the source cannot be determined.
@@ -143,13 +144,14 @@ impl Layout {
         let begins_there = |area: &&Area| area.at == found.at;
         match self.chip {
             Chip::Esp8266 => {
-                // The header often has the size of a smaller flash, so the maps of all sizes count.
+                // The header often has the size of a smaller flash, so the maps for all sizes are
+                // searched.
                 let all = ESP8266.iter().flat_map(|(_, areas)| *areas).filter(begins_there);
                 all.min_by_key(|area| area.len.abs_diff(found.len())).copied()
             }
             Chip::Nrf52 => self.areas.iter().find(begins_there).copied(),
-            // these end at the end of the flash, or before the last sectors, which emulate an
-            // EEPROM
+            // their filesystems end at the end of the flash, or before its last sectors, which
+            // emulate an EEPROM
             Chip::Rp2040 | Chip::Rp2350 => {
                 let eeprom = if self.chip == Chip::Rp2040 { 0x1000 } else { 0x2000 };
                 let end = found.at.saturating_add(found.len());

@@ -1,5 +1,5 @@
-//! Blocks that stand before their place. Some tools leave bad blocks of NAND flash out of a dump,
-//! and then everything that follows is in a lower place.
+//! Blocks that are at a lower position than their right one. Some tools leave bad blocks of NAND
+//! flash out of a dump, so that all blocks behind them move towards the start.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -12,17 +12,17 @@ const LEFT_OUT_MAX: u32 = 16;
 /// How many pairs and lists are examined.
 const LOOKS_MAX: usize = 256;
 
-/// A block that does not stand in its place.
+/// A block that is not in its right place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moved {
     /// The number that the block has in the filesystem.
     pub block: u32,
-    /// How many blocks before its place it stands.
+    /// How many blocks before its right place it is.
     pub by: u32,
 }
 
-/// The first blocks of directories and the last blocks of files that do not stand in their place;
-/// for each distance only the first one. The superblock must be in its place.
+/// The first blocks of directories and the last blocks of files that are not in their right places;
+/// for each distance only the first such block. The superblock must be in its place.
 pub fn find(dev: &dyn BlockDevice) -> Vec<Moved> {
     let count = dev.geometry().block_count;
     let (mut found, mut looks): (Vec<Moved>, usize) = (Vec::new(), 0);
@@ -59,16 +59,17 @@ fn note(found: &mut Vec<Moved>, block: u32, by: u32) {
     }
 }
 
-/// How many blocks before its place the last block of a list stands; `None` if it cannot be found.
+/// How many blocks before its right place the last block of a list is; `None` if it cannot be
+/// found.
 fn distance(dev: &dyn BlockDevice, list: List) -> Option<u32> {
-    // a single block has no pointers, so it shows nothing
+    // a single block has no pointers, so it is no evidence
     if list.blocks(dev.geometry().block_size) < 2 {
         return None;
     }
     (0..=LEFT_OUT_MAX.min(list.head)).find(|&by| pointers_agree(&Shifted { dev, by }, list))
 }
 
-/// A device whose blocks stand a fixed number of blocks before their places.
+/// A device whose blocks are a fixed number of blocks before their right places.
 struct Shifted<'a> {
     dev: &'a dyn BlockDevice,
     by: u32,

@@ -149,7 +149,8 @@ impl<S: ReadAt> ReadAt for Nand<S> {
         let (data, whole) = (u64::from(self.page.data), self.page.len());
         let in_dump = (start / data).saturating_mul(whole).saturating_add(start % data);
         let at = self.dump.data_from(in_dump)?;
-        // in the spare bytes of a page, the next data is at the end of the page's own
+        // from a position in the spare bytes of a page, the next content is the end of the page's
+        // content
         let found = (at / whole).saturating_mul(data).saturating_add((at % whole).min(data));
         Some(found.max(start))
     }
@@ -158,8 +159,9 @@ impl<S: ReadAt> ReadAt for Nand<S> {
 /// How many pages a block of NAND flash has.
 const PAGES_PER_BLOCK: std::ops::RangeInclusive<u32> = 32..=256;
 
-/// The page of a dump whose filesystem starts at its first byte. It is recognised if with exactly
-/// one of the common pages, both superblocks and what they lead to are in the right place.
+/// The page of a dump whose filesystem starts at its first byte. It is recognised if exactly one of
+/// the common pages puts both superblocks, and the pairs and lists that they lead to, in the right
+/// place.
 ///
 /// # Errors
 /// If the size of the dump cannot be determined.
@@ -204,7 +206,7 @@ pub fn recognise(dump: &dyn ReadAt) -> io::Result<Option<Page>> {
 mod tests {
     use super::*;
 
-    /// All gap but for some bytes from `data` on.
+    /// A source that is one large gap, except for 64 bytes at `data`.
     struct Sparse {
         size: u64,
         data: u64,
@@ -227,7 +229,7 @@ mod tests {
     #[test]
     fn gaps_of_the_dump_are_gaps_without_its_spare_bytes() {
         let page = Page { data: 512, spare: 16 };
-        // 5 bytes into the data of page 1000, and into its spare bytes
+        // 5 bytes into the content of page 1000, and 5 bytes into its spare bytes
         for (data, found) in [(1000 * 528 + 5, 1000 * 512 + 5), (1000 * 528 + 517, 1001 * 512)] {
             let nand = Nand::new(Sparse { size: 1 << 40, data }, page);
             assert_eq!(nand.data_from(7), Some(found));

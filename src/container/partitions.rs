@@ -1,4 +1,4 @@
-//! Partition tables: what a firmware itself says about the parts of its flash.
+//! Partition tables: the firmware's own description of the parts of its flash.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub struct Label {
 }
 
 impl Label {
-    /// A label of these bytes; `None` if there are too many.
+    /// A label with the bytes of `name`; `None` if there are too many.
     pub fn new(name: &[u8]) -> Option<Self> {
         let mut bytes = [0; 16];
         bytes.get_mut(..name.len())?.copy_from_slice(name);

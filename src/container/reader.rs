@@ -28,13 +28,14 @@ impl Read for Stream<'_> {
     }
 }
 
-/// A source in blocks of one size. A shorter rest at the end is left out.
+/// A source in blocks of one size. A shorter block at the end is left out.
 pub struct Blocks<'a> {
     source: &'a dyn ReadAt,
     size: usize,
     chunk: Vec<u8>,
-    /// The position of the chunk in the source, and how much of the chunk was returned.
+    /// The position of the chunk in the source.
     chunk_at: u64,
+    /// How many bytes of the chunk were returned.
     done: usize,
 }
 

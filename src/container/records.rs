@@ -6,7 +6,7 @@ use super::reader::Stream;
 use super::trouble::Trouble;
 use super::{Kind, ReadAt};
 
-/// A line has at most this many characters. The longest record has fewer.
+/// The most characters of a line. The longest record has fewer.
 const LINE_MAX: usize = 1024;
 /// How many bytes of content a new record gets.
 const DATA_LEN: usize = 16;
@@ -131,7 +131,7 @@ fn motorola(digit: u8, bytes: &[u8]) -> Result<Line, &'static str> {
         b'1' => 2,
         b'2' => 3,
         b'3' => 4,
-        // these hold the number of records with content, or the start address
+        // these records hold the number of records with content, or the start address
         b'5'..=b'9' => return Ok(Line::End),
         b'0' | b'4' => return Ok(Line::Other),
         _ => return Err("is of an unknown type"),
@@ -167,7 +167,8 @@ fn line(mark: &str, bytes: &[u8], is_intel: bool, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Add records with these bytes at an address. Further ones can follow, or [`encode_end`].
+/// Add records with these bytes at an address. Further calls can add more; [`encode_end`] completes
+/// the file.
 pub fn encode(kind: Kind, address: u32, bytes: &[u8], out: &mut Vec<u8>) {
     let mut upper = None;
     let mut address = address;

@@ -1,5 +1,5 @@
-//! What programs for RP2040 and RP2350 say about themselves in flash: the checksum of their boot
-//! loader, and binary info. Binary info can name block devices, as a partition table does;
+//! What a program for RP2040 or RP2350 tells about itself in flash: the checksum of its boot
+//! loader, and its binary info. Binary info can name block devices, as a partition table does;
 //! MicroPython uses this.
 //!
 //! ```text
@@ -18,8 +18,8 @@ use crate::disk::read_u32_le;
 
 /// The address at which the flash begins.
 const FLASH: u32 = 0x1000_0000;
-/// How many bytes may contain the header of binary info, and the block that the boot ROM of the
-/// RP2350 looks for.
+/// The header of binary info, and the block that the boot ROM of the RP2350 looks for, are within
+/// this many bytes from the start.
 const HEAD: usize = 4096;
 /// Bytes of the second stage boot loader of the RP2040, with its checksum.
 const BOOT2: usize = 256;
@@ -34,8 +34,8 @@ const ENTRIES_MAX: u32 = 1024;
 /// How many bytes of a name are looked at.
 const NAME_MAX: usize = 16;
 
-/// Whether the flash begins with the boot loader of an RP2040. Its checksum must be right, as for
-/// the boot ROM.
+/// Whether the flash begins with the boot loader of an RP2040. Its checksum must be right, because
+/// the boot ROM demands this, too.
 pub fn has_boot2(head: &[u8]) -> bool {
     let Some(bytes) = head.get(..BOOT2 - 4) else { return false };
     let is_blank = bytes.iter().all(|b| *b == bytes[0]);

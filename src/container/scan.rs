@@ -12,12 +12,12 @@ use crate::disk::superblock::{MAGIC, V1_ENTRY};
 
 /// How many bytes are read at a time.
 const CHUNK: usize = 1 << 20;
-/// How many bytes before the magic show what it belongs to.
+/// How many bytes before the magic are needed to see what it belongs to.
 const BEFORE: usize = V1_MAGIC_AT as usize;
 /// How many bytes there are from the start of the superblock's entry in version 1 to its magic.
 const V1_ENTRY_BEFORE: usize = 24;
-/// How many superblocks are examined. Real files have some dozens; this bounds what a hostile one
-/// costs.
+/// How many superblocks are examined. Real files have some dozens; this bounds the time that a
+/// hostile one can take.
 const HALVES_MAX: usize = 4096;
 /// How many places are kept that begin like a superblock but hold no valid one.
 const BROKEN_MAX: usize = 64;
@@ -49,13 +49,14 @@ impl Scan {
         let mut scan = Self { end: size.min(from), ..Self::default() };
         let finder = memmem::Finder::new(MAGIC);
         let mut budget = Budget(BUDGET);
-        // The start of a chunk repeats the end of the one before, one byte less than a magic. So a
-        // magic across the border is found exactly once, in the chunk that holds all of it.
+        // The start of a chunk repeats the end of the chunk before: one byte less than the length
+        // of the magic. So a magic across the border is found exactly once, in the chunk that holds
+        // all of it.
         let overlap = (MAGIC.len() - 1) as u64;
         let mut start = from;
         let mut left = limit;
         while start < size && left > 0 {
-            // gaps are skipped and do not count for the limit
+            // gaps are skipped and do not count towards the limit
             match source.data_from(start) {
                 Some(at) if at > start => start = at,
                 Some(_) => {}
@@ -79,7 +80,7 @@ impl Scan {
                 scan.look(source, start + p as u64, before, &mut budget);
             }
             if bytes.len() < lead + len {
-                // the source is shorter than it said, or its device fails from here on
+                // the source is shorter than its reported size, or its device fails from here on
                 break;
             }
             start += len as u64;
@@ -116,7 +117,8 @@ impl Scan {
         self.halves.get(index).copied()
     }
 
-    /// The superblocks that, by their own block size, are block 1 of a filesystem at byte `at`.
+    /// The superblocks that are block 1 of a filesystem at byte `at`, according to their own block
+    /// size.
     pub fn second_halves(&self, at: u64) -> impl Iterator<Item = Half> {
         let is_second = move |half: &&Half| {
             half.at.checked_sub(u64::from(half.superblock.block_size)) == Some(at)
@@ -124,8 +126,8 @@ impl Scan {
         self.halves.iter().filter(is_second).copied()
     }
 
-    /// Whether there is a superblock that is no longer valid where a filesystem at byte `at` can
-    /// have one.
+    /// Whether a filesystem at byte `at` can have a superblock where the search found one that is
+    /// no longer valid.
     pub fn is_broken_at(&self, at: u64) -> bool {
         let can_be = |&p: &u64| {
             p.checked_sub(at).is_some_and(|d| d <= u64::from(BLOCK_SIZE_MAX) && d.is_multiple_of(4))

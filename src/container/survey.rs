@@ -44,7 +44,7 @@ impl Survey {
         Ok(Self { found, tables, layout, searched: scan.end, failed: scan.failed })
     }
 
-    /// The filesystems that the user can mean without saying which: those without a doubt. If a
+    /// The filesystems that a user can mean who does not name one: those without a doubt. If a
     /// partition table names some of these, only those count.
     pub fn meant(&self) -> Vec<&Found> {
         let sound: Vec<&Found> = self.found.iter().filter(|found| found.doubt.is_none()).collect();

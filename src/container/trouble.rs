@@ -1,4 +1,4 @@
-//! Why a container cannot be read through.
+//! Why an image cannot be read from a container, or written to one.
 
 use std::fmt;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use super::Kind;
 use super::content::Group;
 
-/// Why the content of a container cannot be read.
+/// Why the content of a container cannot be read or written.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Trouble {
@@ -26,27 +26,27 @@ pub enum Trouble {
         /// How many bytes may be unpacked.
         limit: u64,
     },
-    /// It is in more pieces than any tool writes.
+    /// It has more pieces than any tool writes.
     TooManyPieces,
     /// There is nothing in it.
     Empty,
-    /// Containers are nested deeper than anybody nests them.
+    /// Containers are nested more deeply than in any real file.
     TooDeep,
     /// Unpacking it needs too much memory.
     Memory {
         /// How many bytes may be used.
         limit: u64,
     },
-    /// The format has no addresses for so many bytes.
+    /// The format does not have enough addresses for so many bytes.
     NoAddress {
         /// How many bytes there are.
         size: u64,
         /// The address of the first byte.
         base: u32,
     },
-    /// The content should be put into a format that this program cannot write.
+    /// The content was to be written in a format that this program cannot write.
     NotMade(Kind),
-    /// It is in a format that this program only recognises.
+    /// Its format is one that this program only recognises.
     OnlyNamed(Kind),
 }
 

@@ -30,7 +30,7 @@ pub const MAGIC: [u8; 8] = *b"UF2\n\x57\x51\x5d\x9e";
 pub const MAGIC_END: [u8; 4] = *b"\x30\x6f\xb1\x0a";
 /// The flag of a block whose content is not for the main flash.
 const NOT_MAIN_FLASH: u32 = 0x0001;
-/// The flag of a block with the content of a file.
+/// The flag of a block that holds a part of a file.
 const FILE_CONTAINER: u32 = 0x1000;
 /// The flag of a block that names its family.
 pub const HAS_FAMILY: u32 = 0x2000;
@@ -41,7 +41,7 @@ pub const HAS_MD5: u32 = 0x4000;
 const RUN_MAX: usize = 1 << 23;
 /// The families of the RP2040 and its relatives. One device accepts all of them.
 const RP2: std::ops::RangeInclusive<u32> = 0xe48b_ff56..=0xe48b_ff5b;
-/// Family and address of a block in files for the RP2350 that has no meaning.
+/// Family and address of a block without meaning that occurs in files for the RP2350.
 const IGNORED: (u32, u32) = (0xe48b_ff57, 0x10ff_ff00);
 
 /// The names of families (utils/uf2families.json).

@@ -12,7 +12,7 @@ use super::{Kind, ReadAt, dfu, dumps, records, uf2};
 
 /// How many bytes are unpacked unless the caller allows more.
 pub const LIMIT: u64 = 4 << 30;
-/// How deep compressed files may be nested.
+/// How deeply compressed files may be nested.
 const DEPTH_MAX: usize = 4;
 
 /// The content of a file that wraps an image.
@@ -23,11 +23,11 @@ pub struct Unwrapped {
     pub bytes: Arc<dyn ReadAt>,
     /// The address of its first byte, if the format has addresses.
     pub base: u64,
-    /// The stretches of bytes with long gaps between them: position and length of each.
+    /// The stretches of bytes that long gaps separate: position and length of each.
     pub stretches: Vec<(u64, u64)>,
     /// Address and length of each piece.
     pub pieces: Vec<(u64, u64)>,
-    /// Which one of several contents this is.
+    /// Which of several contents this is.
     pub group: Group,
     /// What the user should know.
     pub notes: Vec<String>,

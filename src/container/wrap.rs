@@ -17,12 +17,12 @@ use crate::disk::read_u32_le;
 const CHUNK: usize = 64 << 10;
 /// How many bytes of content a new UF2 block gets.
 const UF2_LEN: usize = 256;
-/// How many bytes a new record gets that fills a gap of the file.
+/// How many bytes of content each new record has that fills a gap of the file.
 const ADDED_LEN: usize = 256;
-/// Where the MD5 and its range stand in a UF2 block.
+/// Where the MD5 and its range are in a UF2 block.
 const MD5_AT: usize = 484;
 
-/// What should be made.
+/// The format to write, and its parameters.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
     /// The format: UF2, Intel HEX, S-records or DfuSe.
@@ -112,8 +112,8 @@ impl Image<'_> {
 }
 
 /// Write a copy of `like` to `out`, in which the bytes of `raw` replace the content. The first byte
-/// of `raw` has the address `base`. Records that do not change keep every byte. If `like` has gaps,
-/// records are added there for bytes that are not erased.
+/// of `raw` has the address `base`. Records that do not change stay the same byte for byte. If
+/// `like` has gaps, records are added there for bytes that are not erased.
 ///
 /// # Errors
 /// If a file cannot be read or written, or `like` is of a format that this program does not write.
@@ -241,8 +241,8 @@ fn replace_uf2(
     let count = read_u32_le(&like_block, 24).unwrap_or(0);
     let flags = read_u32_le(&like_block, 8).unwrap_or(0);
     let family = (flags & uf2::HAS_FAMILY != 0).then(|| read_u32_le(&like_block, 28)).flatten();
-    // If the numbers form one run, it continues. If they start again in the file, the new blocks
-    // form another run.
+    // If the block numbers of the file form one run, the new blocks continue it. If the numbers
+    // start again within the file, the new blocks form another run.
     let (first, all) = match runs {
         0 | 1 => (count, count.saturating_add(added.len() as u32)),
         _ => (0, added.len() as u32),
@@ -281,7 +281,8 @@ fn replace_record(
     let mut check = Vec::new();
     let old_check = digits.get(2 * new.len()..).unwrap_or_default();
     records::decode_hex(old_check, &mut check).ok_or(Trouble::Empty)?;
-    // whichever complement of the sum the checksum is, it decreases by as much as the sum increases
+    // the checksum is one's or two's complement of the sum, so it decreases by as much as the sum
+    // increases
     let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
     let old_check = check.first().copied().unwrap_or(0);
     let new_check = old_check.wrapping_add(sum(record.data)).wrapping_sub(sum(&new));

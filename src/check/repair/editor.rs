@@ -1,7 +1,7 @@
 //! Writing below the filesystem: the log of a pair as one commit, and the blocks of a file.
 //!
 //! The new log of a pair is written to the pair's other block. So no block has to be allocated, and
-//! a crash leaves either the old log or the new one in force.
+//! after a crash either the old log or the new one is in force.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::fs::put_log;
 use crate::mdir::store;
 
-/// How many bytes a disk writes as a whole.
+/// How many bytes a disk writes atomically.
 const SECTOR: usize = 512;
 
 /// A change of one entry.
@@ -30,18 +30,18 @@ pub(super) enum EntryEdit {
     List(List),
 }
 
-/// All changes of one pair, which one commit makes.
+/// All changes of one pair. One commit makes them.
 #[derive(Debug, Default)]
 pub(super) struct PairEdit {
-    /// The changes of entries, by the ids that the entries have before any of them.
+    /// The changes of entries, by the ids of the entries before any of the changes.
     pub entries: BTreeMap<u16, EntryEdit>,
     pub tail: Option<Tail>,
     pub gdelta: Option<GState>,
 }
 
 impl PairEdit {
-    /// The same changes, if the entries are first put into another order. `order` lists their
-    /// present ids.
+    /// The same changes for entries that are first put into another order. `order` lists their
+    /// present ids in that order.
     fn in_order(self, order: &[u16]) -> Self {
         let new = |id: u16| order.iter().position(|&o| o == id).map_or(id, |new| new as u16);
         let entries = self.entries.into_iter().map(|(id, edit)| (new(id), edit)).collect();
@@ -203,7 +203,7 @@ impl<'a> ListWriter<'a> {
         Ok(EntryEdit::List(List { head, size: self.size }))
     }
 
-    /// Make the blocks free again that were written so far.
+    /// Free the blocks again that were written so far.
     pub fn give_back(self, map: &mut Alloc) {
         self.blocks.into_iter().for_each(|b| map.free(b));
     }

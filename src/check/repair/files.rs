@@ -1,5 +1,5 @@
-//! Making files sound. A file that shares blocks with another gets a copy of them. Of a file whose
-//! list is broken, what can be found is kept.
+//! Making files sound. A file that shares blocks with another gets a copy of them. If the list of a
+//! file is broken, the content that can be found is kept.
 //!
 //! All copies are on disk before an entry changes, because a commit may erase a block that a
 //! damaged file reads from.
@@ -43,7 +43,7 @@ impl Edits {
 }
 
 /// Give files that share blocks with others blocks of their own. With [`Mode::Yes`], do the same
-/// for files whose pointers disagree; these are read by the pointers from each block to the one
+/// for files whose pointers disagree; these are read along the pointers from each block to the one
 /// before. Returns false if there was no space for some of them.
 pub(super) fn separate(
     editor: &Editor,
@@ -87,7 +87,7 @@ pub(super) fn separate(
     Ok(all)
 }
 
-/// The blocks from which a file is read. `None` if they cannot be found.
+/// The blocks from which a file is read at present. `None` if they cannot be found.
 fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec<u32>> {
     *looks = looks.saturating_sub(d.list.blocks(editor.layout.block_size).into());
     match d.fault {
@@ -131,8 +131,8 @@ fn copy(
         }
         off += piece.len() as u32;
     }
-    // Each copy takes free blocks, and that bounds the number of copies. So the bound for lists
-    // need not count this one.
+    // Each copy takes free blocks, and that bounds the number of copies. So the bound for looking
+    // at lists need not include this one.
     *looks += u64::from(count);
     match w.finish(map) {
         Ok(edit) => Ok(Ok(edit)),
@@ -141,8 +141,8 @@ fn copy(
     }
 }
 
-/// Make the remaining lists sound. What can be found of broken lists is kept, and files that could
-/// not be given blocks of their own for lack of space are given up.
+/// Make the remaining lists sound. The content that can be found of broken lists is kept. Files
+/// that could not get blocks of their own for lack of space are given up.
 pub(super) fn salvage(
     editor: &Editor,
     model: &Model,
@@ -185,9 +185,9 @@ pub(super) fn salvage(
     edits.commit(editor, model, done)
 }
 
-/// Copy what can be found of a broken list, from the first block found to the end of the file, but
-/// no more than its last `room` blocks. Blocks in between that were not found become zeros. Returns
-/// the position in the file at which the copy begins, too.
+/// Copy the blocks of a broken list that can be found, from the first of them to the end of the
+/// file, but no more than the last `room` blocks of the file. Blocks in between that were not found
+/// become zeros. Also returns the position in the file at which the copy begins.
 fn part_of(
     editor: &Editor,
     d: &Damaged,

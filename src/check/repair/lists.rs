@@ -12,8 +12,9 @@ use crate::disk::{List, ListIndex, ctz};
 use crate::fs::blocks_behind;
 use crate::mdir::store;
 
-/// How many times the number of blocks of the image may be looked at to follow broken lists. Damage
-/// by a single accident needs less, because such lists do not share blocks with each other.
+/// The bound for following broken lists: at most this many looks at blocks for each block of the
+/// image. Damage by a single accident needs fewer, because such lists do not share blocks with each
+/// other.
 const LOOKS_MAX: u64 = 8;
 
 /// What is wrong with a file's list.
@@ -51,8 +52,8 @@ impl Census {
         self.damaged.iter().any(|d| matches!(d.fault, Fault::Broken(_) | Fault::Pointers))
     }
 
-    /// Count every block that is not erased as used. Nothing that somebody may need can be in the
-    /// erased ones.
+    /// Count every block that is not erased as used. Erased blocks cannot hold anything that
+    /// somebody may need.
     pub fn keep_to_erased(&mut self, dev: &dyn BlockDevice) {
         for block in 0..dev.geometry().block_count {
             if !self.used.is_used(block) && !store::is_erased_from(dev, block, 0) {
@@ -161,8 +162,8 @@ impl Counter<'_> {
     }
 }
 
-/// The blocks of a list in the order of the file, by the pointers from each block to the one
-/// before.
+/// The blocks of a list in the order of the file, found along the pointers from each block to the
+/// one before.
 pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     let mut blocks = Vec::new();
     let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
@@ -177,7 +178,7 @@ pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     Some(blocks)
 }
 
-/// Call `found` with index and address of every block of a list that any of its pointers leads to,
+/// Call `found` with the index and address of every block to which any pointer of a list leads,
 /// from the last block to the first, until it returns false. If pointers disagree about a block,
 /// the pointer from the nearest block is tried first. Blocks that cannot be read, were met before,
 /// or are in `barred` are not taken.
@@ -202,7 +203,7 @@ pub(super) fn reach(
             let at = Place { index: i, block: b };
             let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
             let ptrs = list::read_pointers(at, read).ok()?;
-            // block 0 has no pointers, but it must be readable as well
+            // the block with index 0 has no pointers, but it must be readable as well
             dev.read(b, 0, &mut [0; 4]).ok()?;
             Some((b, ptrs))
         };

@@ -1,5 +1,5 @@
-//! What an image holds, as far as any pointer can be followed: pairs, directories, the thread, and
-//! what is wrong with them.
+//! The content of an image, as far as pointers can be followed: pairs, directories, the thread, and
+//! their damage.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ use crate::mdir::store::{self, Fetched};
 
 /// A metadata pair.
 pub(super) struct Node {
-    /// Active block, then its twin.
+    /// The active block, then the other one.
     pub pair: Pair,
     pub tail: Option<Tail>,
     pub gdelta: GState,
@@ -38,7 +38,7 @@ pub(super) struct Node {
     pub dir: Option<u32>,
     /// The pair before it in the thread.
     prev: Option<usize>,
-    /// Whether its hardtail leads to no pair that can belong to its directory.
+    /// Whether it has a hardtail that leads to no pair which can belong to its directory.
     pub cut: bool,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct BadEntry {
     pub path: String,
     pub code: &'static str,
     pub why: String,
-    /// What kind of entry it is according to its struct; `None` if that makes no sense.
+    /// The kind of entry according to its struct; `None` if the struct makes no sense.
     pub kind: Option<u16>,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct ListEntry {
     pub node: usize,
     pub id: u16,
     pub list: List,
-    /// Whether the entry is a file. Any other entry matters only for the map of free blocks.
+    /// Whether the entry is a file. Other entries matter only for the map of free blocks.
     pub is_file: bool,
 }
 
@@ -87,18 +87,19 @@ pub(super) struct Model<'a> {
     needs_sync: bool,
     /// Whether a damaged entry of the tree may once have named a directory.
     doubtful: bool,
-    /// Whether it is unknown if directories without a name were removed or have lost their name.
+    /// Whether directories without a name may have been removed or may have lost their name, and it
+    /// is unknown which.
     ambiguous: bool,
     /// The first pairs of directories that have lost their names.
     pub orphans: HashSet<usize>,
     pub bad: Vec<BadEntry>,
-    /// In the order of the walk. Entries in the tree come first.
+    /// The lists in the order of the walk. Entries in the tree come first.
     pub lists: Vec<ListEntry>,
-    /// Pairs that something names, whether they can be read or not.
+    /// Pairs to which a pointer leads, whether they can be read or not.
     pub named: Vec<Pair>,
     /// Pairs that are named by entries which are not directories.
     pub stray: Vec<Pair>,
-    /// The superblock that counts, which is the root's.
+    /// The superblock in force, which is the root's.
     pub superblock: Superblock,
 }
 
@@ -231,7 +232,7 @@ impl<'a> Model<'a> {
             }
         }
         if !self.thread_whole {
-            // the sum of only some of the deltas says nothing
+            // a sum that lacks some of the deltas has no meaning
             self.gstate = GState::default();
         }
         Ok(())
@@ -241,7 +242,7 @@ impl<'a> Model<'a> {
     pub fn path(&self, dir: u32, name: &[u8]) -> String {
         let mut parts = vec![super::super::show(name)];
         let mut at = dir;
-        // more levels than this do not help people
+        // more levels than this do not help the user
         while at != 0 && parts.len() < 32 {
             parts.push(super::super::show(&self.dirs[at as usize].name));
             at = self.dirs[at as usize].parent;
@@ -346,7 +347,7 @@ impl<'a> Model<'a> {
         }
     }
 
-    /// Note what an id without a name leads to. It is in use nevertheless.
+    /// Note the pair or list of an id without a name. Its blocks are in use nevertheless.
     fn walk_nameless(&mut self, at: usize, id: u16, e: &RawEntry) {
         match Content::of(e) {
             Content::List(list) => {

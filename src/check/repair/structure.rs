@@ -1,9 +1,9 @@
 //! Repairing directories and the thread. Entries and tails that lead nowhere are removed, and a
 //! broken thread is built again from all pairs that were found.
 //!
-//! No commit removes the last pointer to a readable pair. In a broken thread, all deltas are cleared
-//! before a tail changes, because some of them may be missing, and their sum would count as the
-//! global state as soon as the thread is whole.
+//! No commit removes the last pointer to a readable pair. In a broken thread, all deltas are
+//! cleared before any tail changes. Some of them may be missing, and as soon as the thread is
+//! whole, their sum would count as the global state.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
         if model.gstate.is_zero() {
             apply(editor, &model, done)?;
         } else if std::mem::replace(&mut is_settled, true) {
-            // doing it again would delete another entry
+            // settling it again would delete another entry
             return Err(Error::Invalid("the global state cannot be cleared"));
         } else {
             settle(editor, &model)?;
@@ -112,9 +112,10 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     Ok(())
 }
 
-/// Clear the deltas of all pairs of a broken thread. Nobody takes the sum of its deltas for the
-/// global state. But once the tails are repaired, the thread is whole again, and what was interrupted
-/// before the damage must not be finished then: the ids that it names may mean other entries.
+/// Clear the deltas of all pairs of a broken thread. As long as the thread is broken, nobody takes
+/// the sum of its deltas for the global state. But once the tails are repaired, the thread is whole
+/// again. An operation that was interrupted before the damage must not be finished then, because
+/// the ids that it names may refer to other entries.
 fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
     for node in order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero()) {
         let edit = PairEdit { gdelta: Some(GState::default()), ..PairEdit::default() };
