@@ -1,9 +1,10 @@
 //! What devices store in user attributes: a table of conventions, and the code that reads and
-//! writes attributes by this table.
+//! writes attributes according to it.
 //!
-//! littlefs has user attributes (a type of 8 bits, up to 1022 bytes) and no standard for their
-//! meaning. An attribute is decoded by type *and* length, because types collide; an attribute whose
-//! length is not in the table is not touched. `docs/attributes.md` describes each convention.
+//! littlefs has user attributes (each has a type of 8 bits, and up to 1022 bytes), but no standard
+//! for their meaning. An attribute is decoded by type *and* length, because types collide; an
+//! attribute whose length is not in the table is not touched. `docs/attributes.md` describes each
+//! convention.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ pub type AttrUsage = BTreeMap<(u8, u16), u32>;
 const NANOS: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
-/// What a part of an attribute says.
+/// The meaning of a part of an attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {
     /// Last access.
@@ -22,7 +23,7 @@ pub enum Field {
     Mtime,
     /// Last change of the inode.
     Ctime,
-    /// Creation. Stands for the last change where that is missing.
+    /// Creation. It replaces the time of the last change where that is missing.
     Birth,
     /// Type and permission bits, as in `st_mode`.
     Mode,
@@ -45,8 +46,8 @@ pub enum Format {
     Seconds64,
     /// Nanoseconds since 1970: 64 bits without sign.
     Nanos64,
-    /// Seconds since 1970 and nanoseconds of the second: 32 bits each. The two bits that
-    /// nanoseconds leave free are bits 32 and 33 of the seconds, which have a sign: all zero from
+    /// Seconds since 1970 and nanoseconds of the second: 32 bits each. Nanoseconds leave two bits
+    /// free. These are bits 32 and 33 of the seconds, which have a sign; both bits are zero from
     /// 1970 to 2106.
     SecondsNanos,
     /// Days since 1970, 32 bits, and picoseconds of the day, 64 bits, without sign.
@@ -113,7 +114,7 @@ impl Format {
     }
 }
 
-/// One attribute: its type and length, and the parts it has, as field, offset and format.
+/// One attribute: its type and length, and its parts, each with field, offset and format.
 #[derive(Debug)]
 struct Row {
     ty: u8,
@@ -135,9 +136,9 @@ pub enum Target {
 /// A set of attributes that belong together.
 #[derive(Debug)]
 pub struct Convention {
-    /// What `-o attrs=` calls it.
+    /// Its name in `-o attrs=`.
     pub name: &'static str,
-    /// Who writes it.
+    /// The software that writes it.
     pub who: &'static str,
     /// Whether its writers also give attributes to directories.
     on_dirs: bool,
@@ -273,7 +274,7 @@ impl Convention {
         CONVENTIONS.iter().find(|c| c.name == name)
     }
 
-    /// The convention that explains most of the attributes of an image, if any does.
+    /// The convention that explains the most attributes of an image, if any explains some.
     pub fn recognise(usage: &AttrUsage) -> Option<&'static Self> {
         let explained = |c: &Self| -> u64 {
             c.rows.iter().filter_map(|r| usage.get(&(r.ty, r.len))).map(|&n| u64::from(n)).sum()
@@ -331,7 +332,7 @@ impl Choice {
         }
     }
 
-    /// The convention for an image that uses attributes so.
+    /// The convention for an image with this use of attributes.
     pub fn of(self, usage: &AttrUsage) -> Option<&'static Convention> {
         match self {
             Self::AsImage => Convention::recognise(usage),
@@ -401,7 +402,7 @@ pub struct Codec {
 }
 
 impl Codec {
-    /// For an image that uses attributes so.
+    /// Make a codec for an image with this use of attributes.
     pub fn new(convention: &'static Convention, usage: &AttrUsage) -> Self {
         let count = |r: &Row| usage.get(&(r.ty, r.len)).copied().unwrap_or(0);
         let mut preferred: Vec<&'static Row> = Vec::new();
@@ -420,7 +421,7 @@ impl Codec {
         self.convention
     }
 
-    /// Bytes of the largest attribute it gives to entries.
+    /// Bytes of the largest attribute that it gives to entries.
     pub fn largest(&self) -> u32 {
         self.preferred.iter().map(|row| u32::from(row.len)).max().unwrap_or(0)
     }
@@ -430,7 +431,7 @@ impl Codec {
         self.preferred.iter().any(|row| row.ty == ty)
     }
 
-    /// What attributes say.
+    /// The meaning of `attrs`.
     pub fn read<'a>(&self, attrs: impl Iterator<Item = (u8, &'a [u8])>) -> Meta {
         let mut meta = Meta::default();
         for (ty, data) in attrs {
@@ -484,7 +485,7 @@ impl Codec {
         changes
     }
 
-    /// The attributes of a new entry of kind `target` that says `meta`.
+    /// The attributes of a new entry of kind `target`, with the metadata `meta`.
     pub fn initial(&self, meta: &Meta, target: Target) -> Vec<(u8, Vec<u8>)> {
         let mut attrs = self.write(std::iter::empty(), meta, target);
         if self.is_given_to(target) {
@@ -502,7 +503,7 @@ impl Codec {
     }
 
     /// Whether entries of this kind get attributes that they do not have yet. No device gives
-    /// attributes to the root directory, so it gets them only by the convention that stores
+    /// attributes to the root directory, so it gets them only in the convention that stores
     /// everything.
     fn is_given_to(&self, target: Target) -> bool {
         match target {
@@ -522,7 +523,7 @@ impl Codec {
     }
 }
 
-/// Size of the content of a device file, which is its numbers, major and minor: 32 bits each,
+/// Size in bytes of the content of a device file: its major and minor number, 32 bits each,
 /// little-endian.
 pub const DEVICE_SIZE: usize = 8;
 
@@ -532,13 +533,14 @@ pub fn device_numbers(content: &[u8]) -> Option<(u32, u32)> {
     Some((u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])))
 }
 
-/// The number in the content of a device, as the kernel encodes it; 0 for what is none.
+/// The number in the content of a device file, as the kernel encodes it; 0 if the content is no
+/// such number.
 pub fn device_number(content: &[u8]) -> u32 {
     let Some((major, minor)) = device_numbers(content) else { return 0 };
     (minor & 0xff) | (major & 0xfff) << 8 | (minor & 0xfff00) << 12
 }
 
-/// The content of a device with that number.
+/// The content of a device file with the number `rdev`.
 pub fn device_content(rdev: u32) -> [u8; DEVICE_SIZE] {
     let major = rdev >> 8 & 0xfff;
     let minor = (rdev & 0xff) | (rdev >> 12 & 0xfff00);
@@ -591,7 +593,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_again() {
+    fn written_values_are_read_back() {
         for c in CONVENTIONS {
             let codec = Codec::new(c, &AttrUsage::new());
             let once = again(&codec, &full());
@@ -607,7 +609,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_as_the_devices_have_them() {
+    fn bytes_are_stored_as_devices_store_them() {
         let meta = Meta { mtime: Some(NOW), ..Meta::default() };
         let seconds = 1_700_000_000_u32.to_le_bytes();
         let wide = 1_700_000_000_u64.to_le_bytes();
@@ -641,7 +643,7 @@ mod tests {
     }
 
     #[test]
-    fn widths_and_unknown_lengths_stay() {
+    fn existing_lengths_are_kept_and_unknown_lengths_are_not_touched() {
         let codec = codec("arduino");
         let meta = Meta { mtime: Some(NOW), birth: Some(NOW), ..Meta::default() };
         let old: [(u8, &[u8]); 2] = [(b't', &[1, 0, 0, 0]), (b'c', &[1, 2, 3])];
@@ -655,7 +657,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_a_nuttx_record_stays() {
+    fn the_version_of_a_nuttx_record_is_kept() {
         let mut record = vec![0; 40];
         record[0] = 7;
         let meta = Meta { mtime: Some(1), ..Meta::default() };
@@ -665,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn times_outside_of_what_fits_come_near() {
+    fn a_time_out_of_range_becomes_the_nearest_one_that_fits() {
         let clamp = |name: &str, time| {
             let meta = Meta { mtime: Some(time), ..Meta::default() };
             let stored = again(&codec(name), &meta).mtime.expect("mtime");

@@ -1,9 +1,9 @@
 //! Converting an image in another dialect to littlefs version 2.
 //!
-//! The new image is written to a file of its own, read back and compared, checked, and made durable
-//! before it gets its name; in place, it gets the name of the old one by one rename(2). So whatever
-//! interrupts the conversion, the file of that name is the complete old image or the complete new
-//! one.
+//! The new image is written to a new file, read back and compared, checked, and made durable before
+//! it gets its name. A conversion in place gives it the name of the old image by one rename(2). So
+//! whatever interrupts the conversion, the file of that name is either the complete old image or
+//! the complete new one.
 
 mod failure;
 mod target;
@@ -27,13 +27,13 @@ pub use failure::Failure;
 
 use target::Target;
 
-/// Bytes of a value copied or compared at once.
+/// Bytes of a value that are copied or compared at a time.
 const PIECE: usize = 1 << 20;
-/// Longest name of the new image, in bytes, unless the old image has longer names.
+/// The name limit of the new image, in bytes, unless the old image has longer names.
 const NAME_MAX: u32 = 255;
-/// Bytes that an entry takes in its directory besides its name, at least.
+/// The minimum bytes that an entry takes in its directory in addition to its name.
 const ENTRY: u32 = 4 + 12;
-/// How often the number of blocks is doubled to find out how many are needed.
+/// How many times the number of blocks is doubled to find out how many are needed.
 const DOUBLINGS: u32 = 6;
 
 /// A conversion.
@@ -50,8 +50,8 @@ pub struct Job<'a> {
     pub disk_version: u32,
     /// Block size of the new image, in bytes; by default that of the old one.
     pub block_size: Option<u32>,
-    /// Number of blocks of the new image; by default as many as the old one has, or as fill its
-    /// size.
+    /// Number of blocks of the new image. By default it is the old one's number, or the number that
+    /// fills the old one's size.
     pub block_count: Option<u32>,
 }
 
@@ -81,12 +81,12 @@ pub struct Outcome {
     pub geometry: Geometry,
     /// What was left out, or is damaged: path or place, and the reason.
     pub doubts: Vec<(String, String)>,
-    /// Paths of what was left out although the old image lists it.
+    /// Paths of entries that were left out although the old image lists them.
     lost: BTreeSet<String>,
 }
 
 /// Convert an image of another dialect, calling `step` with the progress. After a failure, or an
-/// interruption at any step before [`Step::Named`], everything is as it was.
+/// interruption at any step before [`Step::Named`], nothing has changed.
 ///
 /// # Errors
 /// One [`Failure`] for each reason.
@@ -149,8 +149,8 @@ fn make(
     Ok((device, outcome))
 }
 
-/// How many blocks of this size are enough, found by building with more of them in `file`, which
-/// has no name and is not needed any more.
+/// How many blocks of this size are enough. This is found by building the image with more blocks in
+/// `file`, which has no name and is not needed any more.
 fn needed(job: &Job<'_>, old: &mut Fs, file: &File, g: Geometry) -> Option<u32> {
     for doubling in 1..=DOUBLINGS {
         let block_count = g.block_count.checked_mul(1 << doubling)?;
@@ -177,7 +177,7 @@ fn state(meta: &Metadata) -> (u64, [i64; 4]) {
     (meta.size(), [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()])
 }
 
-/// Check the old image. Its damage must be harmless, unless it may be left out.
+/// Check the old image. It must have no harmful damage, unless damaged parts may be left out.
 fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
     let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
     let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
@@ -232,7 +232,7 @@ fn format(job: &Job<'_>, old: &Fs, device: Arc<FileDevice>) -> Result<Fs, Failur
 struct Copier<'a> {
     old: &'a mut Fs,
     new: &'a mut Fs,
-    /// Geometry of the new one.
+    /// Geometry of the new filesystem.
     g: Geometry,
     salvage: bool,
     outcome: Outcome,
@@ -275,8 +275,8 @@ impl Copier<'_> {
         Ok(self.outcome)
     }
 
-    /// Check that a metadata block can hold the name of a file together with what its content
-    /// needs, because the filesystem would notice this only later.
+    /// Check that a metadata block can hold the name of a file together with the struct for its
+    /// content, because the filesystem would notice a failure only later.
     fn check_room(&self, name: &[u8], path: &str, size: u32) -> Result<(), Failure> {
         let inline = if size <= self.new.inline_max() { size.saturating_add(4) } else { u32::MAX };
         let entry = 4 + name.len() as u32 + inline.min(12);
@@ -294,7 +294,7 @@ impl Copier<'_> {
         Failure::NameTooLong { path: path.to_owned(), len: name.len(), max, block_size }
     }
 
-    /// Something cannot be read: leave it out if the options allow that.
+    /// Leave out an entry that cannot be read, if the options allow that.
     fn lose(&mut self, path: &str, e: Error) -> Result<(), Failure> {
         if !self.salvage {
             return Err(Failure::Unreadable(path.to_owned(), e));

@@ -1,7 +1,7 @@
 //! Showing an image of another dialect as a sound littlefs of version 2 to all layers above.
 //!
-//! A dialect reads its metadata into directories ([`tree`]), and tells where the bytes of its files
-//! are ([`Lists`]). [`View`] is a device that shows both as a littlefs, for reading only.
+//! The code of a dialect reads metadata into directories ([`tree`]), and tells where the bytes of
+//! files are ([`Lists`]). [`View`] is a device that shows both as a littlefs, for reading only.
 
 pub mod tree;
 mod view;
@@ -27,9 +27,9 @@ pub(crate) struct Reading {
 /// A metadata pair as its dialect reads it.
 #[cfg(feature = "inspect")]
 pub(crate) struct LivePair {
-    /// The block that counts, then the other one.
+    /// The active block, then the other one.
     pub pair: Pair,
-    /// How many bytes of the block that counts are in use.
+    /// How many bytes of the active block are in use.
     pub used: u32,
     /// How many entries it has.
     pub entries: usize,

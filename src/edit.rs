@@ -1,7 +1,7 @@
-//! Changes inside an image by paths, as the commands of coreutils make them: entries are removed,
-//! moved, copied and made.
+//! Changes inside an image by path, as the commands of coreutils make them: removing, moving,
+//! copying and making entries.
 //!
-//! Each operation checks everything before it changes anything. If something is impossible, the
+//! Each operation checks everything before it changes anything. If parts of it are impossible, the
 //! error has all reasons at once ([`EditError::Refused`]). All changes are in memory until the
 //! image is flushed; [`change`](crate::change) makes an operation a single change.
 //!
@@ -42,12 +42,12 @@ use crate::transfer::{Refusal, Step, What};
 /// Why an operation was not done.
 #[derive(Debug)]
 pub enum EditError {
-    /// Something is impossible or does not exist: all such paths, each with the reason. Nothing was
-    /// changed.
+    /// Something is impossible or does not exist. The list has all such paths, each with the
+    /// reason. Nothing was changed.
     Refused(Vec<Refusal>),
-    /// The image failed.
+    /// Access to the image failed.
     Image(PathError),
-    /// It was told to stop, after this many steps.
+    /// The operation was told to stop after this many steps.
     Stopped(usize),
 }
 
@@ -94,13 +94,13 @@ impl Refusals {
         self.0.push(Refusal { path: path.to_vec(), why: why.into() });
     }
 
-    /// An error if there are any.
+    /// An error if there are any refusals.
     fn end(self) -> Result<(), EditError> {
         if self.0.is_empty() { Ok(()) } else { Err(EditError::Refused(self.0)) }
     }
 }
 
-/// For an error of the image about `path`.
+/// A function that turns an error of the image into one about `path`.
 fn at(path: &[u8]) -> impl FnOnce(Error) -> EditError + '_ {
     move |error| EditError::Image(PathError { path: path.to_vec(), error })
 }
@@ -124,7 +124,7 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() }
 }
 
-/// Whether `path` is `dir`, or below it; both clean.
+/// Whether `path` is `dir`, or below it. Both must be clean.
 fn is_within(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
 }

@@ -1,9 +1,10 @@
 //! Using files through descriptors, so that each name is resolved only once.
 //!
 //! Everybody who may write to a directory can put another file, a link, a FIFO or a device under
-//! any name in it, at any moment. So a path is resolved once; from then on the file is the open
-//! descriptor. New files are made, and names changed, relative to the open directory, and a name is
-//! replaced or removed only while it still refers to the file that was opened.
+//! any name in it, at any moment. So a path is resolved once, and from then on only the open
+//! descriptor stands for the file. New files are made, and names changed, relative to the open
+//! directory, and a name is replaced or removed only while it still refers to the file that was
+//! opened.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
@@ -26,10 +27,10 @@ use crate::show::Show;
 
 /// The names of incomplete files begin with this; an interruption may leave some of them.
 const PREFIX: &str = ".littlefs-";
-/// Bytes of a stream that are copied at a time.
+/// How many bytes of a stream are copied at a time.
 #[cfg(feature = "cli")]
 const SPOOL_CHUNK: usize = 256 << 10;
-/// Names to try for a new file before giving up.
+/// How many names are tried for a new file before giving up.
 const NAMES_MAX: u32 = 100;
 
 /// Flags for every open: do not wait for a FIFO, a terminal or a modem, and do not make a terminal
@@ -39,15 +40,15 @@ const ALWAYS: OFlags = OFlags::CLOEXEC.union(OFlags::NONBLOCK).union(OFlags::NOC
 /// Open `path` for reading, whatever it is, without waiting for anything.
 ///
 /// # Errors
-/// The system's: ENXIO for a socket.
+/// The errors of the system; ENXIO for a socket.
 pub fn open(path: &Path) -> io::Result<File> {
     opened(openat(CWD, path, OFlags::RDONLY | ALWAYS, Mode::empty()))
 }
 
-/// The same for something that must be a plain file.
+/// Like [`open`], for a path that must name a plain file.
 ///
 /// # Errors
-/// The system's, or an error that says that it is not a plain file.
+/// The errors of the system, or an error that says that it is not a plain file.
 pub fn open_plain(path: &Path) -> io::Result<File> {
     let file = open(path).map_err(|e| match e.raw_os_error() {
         Some(libc::ENXIO | libc::ENODEV) => not_plain(),
@@ -65,7 +66,7 @@ fn not_plain() -> io::Error {
 /// file.
 ///
 /// # Errors
-/// The system's, and [`replaced`].
+/// The errors of the system, and [`replaced`].
 pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File> {
     let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
     let again = match openat(CWD, by_descriptor, flags | ALWAYS, Mode::empty()) {
@@ -101,10 +102,10 @@ fn opened(fd: rustix::io::Result<OwnedFd>) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Make a file in an open directory, under a plain name that nothing has.
+/// Make a file in an open directory, under a plain name that is not taken.
 ///
 /// # Errors
-/// The system's: EEXIST for a name that is taken, also by a link.
+/// The errors of the system; EEXIST for a name that is taken, even by a link.
 pub fn create_in(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<File> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(directory, name, flags, Mode::from_raw_mode(0o666)).map(File::from)
@@ -113,7 +114,7 @@ pub fn create_in(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<F
 /// Open a directory by its plain name in another one; no link is followed.
 ///
 /// # Errors
-/// The system's: ENOTDIR or ELOOP for what is none.
+/// The errors of the system; ENOTDIR or ELOOP if it is not a directory.
 pub fn open_dir(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     openat(directory, name, flags, Mode::empty())
@@ -133,7 +134,7 @@ pub(crate) fn temporary() -> io::Result<File> {
     place.begin()?.file.try_clone()
 }
 
-/// The words that say why something cannot be stored in a file of [`temporary`], and what to do.
+/// A message that says why something cannot be stored in a file of [`temporary`], and what to do.
 pub(crate) fn no_room(e: &io::Error) -> String {
     let dir = std::env::temp_dir();
     let (dir, is_full) = (dir.show(), e.kind() == ErrorKind::StorageFull);
@@ -142,10 +143,10 @@ pub(crate) fn no_room(e: &io::Error) -> String {
 }
 
 /// Copy a whole stream, at most `limit` bytes, into a nameless file in `$TMPDIR`, which disappears
-/// when it is closed. Nobody may write to it.
+/// when it is closed. The file is for reading only.
 ///
 /// # Errors
-/// The system's, or an error that says what to do.
+/// The errors of the system, or an error that says what to do.
 #[cfg(feature = "cli")]
 pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
     let room = |e: io::Error| io::Error::other(no_room(&e));
@@ -169,13 +170,13 @@ pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
     Ok(file)
 }
 
-/// The error for a name that refers to another file than before.
+/// The error for a name that now refers to another file than before.
 pub fn replaced() -> io::Error {
     io::Error::other("was replaced by another file in the meantime; try again")
 }
 
-/// Give a new file the owner, group and mode of another, as far as this user may, but only the
-/// owner gets the right to write. Users who cannot read the other file cannot read the new one.
+/// Give a new file the owner, group and mode of another, as far as this user may change them. Only
+/// the owner gets the right to write. Users who cannot read the other file cannot read the new one.
 ///
 /// # Errors
 /// The errors of the system.
@@ -187,7 +188,7 @@ pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
     let own = file.metadata()?;
     let mut mode = from.mode() & 0o755;
     if own.gid() != from.gid() && refused(fchown(file, None, Some(from.gid())))? {
-        // the group is different, so it only gets the rights that everybody has
+        // the group differs, so it gets only the rights that everybody has
         mode &= !0o070 | (mode & 0o007) << 3;
     }
     if own.uid() != from.uid() {
@@ -196,8 +197,8 @@ pub fn take_access(file: &File, from: &Metadata) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-/// A directory to mount on. It is opened without looking inside, because that would trigger the
-/// mount of an automount point.
+/// A directory to be used as a mount point. It is opened without looking inside, because that would
+/// trigger the mount of an automount point.
 #[cfg(feature = "mount")]
 #[derive(Debug)]
 pub struct Directory {
@@ -210,7 +211,7 @@ impl Directory {
     /// The directory at `path`; links are followed.
     ///
     /// # Errors
-    /// The system's: ENOTDIR for what is none.
+    /// The errors of the system; ENOTDIR if it is not a directory.
     pub fn find(path: &Path) -> io::Result<Self> {
         // without O_DIRECTORY, which would look inside
         let fd = openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
@@ -235,11 +236,11 @@ impl Directory {
         self.file.metadata()
     }
 
-    /// Do something while it is the working directory of this process, so that "." is this
-    /// directory, whatever happens to its name.
+    /// Call `act` while this directory is the working directory of the process, so that "." refers
+    /// to it, whatever happens to its name.
     ///
     /// # Errors
-    /// The system's, and those of `act`.
+    /// The errors of the system, and those of `act`.
     pub fn within<T>(&self, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         let before = openat(CWD, ".", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         rustix::process::fchdir(&self.file)?;
@@ -257,10 +258,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// The last name of `path`, in its directory as it is now.
+    /// The last name of `path`, in the directory that `path` leads to now.
     ///
     /// # Errors
-    /// The system's, and when the path ends in no name.
+    /// The errors of the system, and one if `path` does not end in a name.
     pub fn new(path: &Path) -> io::Result<Self> {
         if path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Errno::ISDIR.into());
@@ -274,13 +275,13 @@ impl Place {
     /// The name of `file`, which was opened at `path`: links are followed.
     ///
     /// # Errors
-    /// The system's, and [`replaced`].
+    /// The errors of the system, and [`replaced`].
     pub fn of(file: &File, path: &Path) -> io::Result<Self> {
         let place = Self::new(&fs::canonicalize(path)?)?;
         if place.holds(file)? { Ok(place) } else { Err(replaced()) }
     }
 
-    /// The same directory, and this name with `suffix`.
+    /// This name with `suffix`, in the same directory.
     ///
     /// # Errors
     /// The errors of the system.
@@ -293,7 +294,7 @@ impl Place {
     /// Open the file of this name for reading; no link is followed.
     ///
     /// # Errors
-    /// The system's: ELOOP for a link.
+    /// The errors of the system; ELOOP for a link.
     pub fn open(&self) -> io::Result<File> {
         self.open_as(OFlags::RDONLY)
     }
@@ -315,7 +316,7 @@ impl Place {
     /// Open a file of this name again, through its descriptor.
     ///
     /// # Errors
-    /// The system's, and [`replaced`].
+    /// The errors of the system, and [`replaced`].
     pub(crate) fn reopen(&self, file: &File, flags: OFlags) -> io::Result<File> {
         let again = match reopen(file, Path::new(""), flags) {
             Err(e) if e.kind() == ErrorKind::NotFound => self.open_as(flags)?,
@@ -341,7 +342,7 @@ impl Place {
     /// Remove the name if it refers to `file`.
     ///
     /// # Errors
-    /// The system's, and [`replaced`].
+    /// The errors of the system, and [`replaced`].
     pub fn remove(&self, file: &File) -> io::Result<()> {
         if !self.holds(file)? {
             return Err(replaced());
@@ -349,9 +350,9 @@ impl Place {
         Ok(unlinkat(&self.directory, &self.name, AtFlags::empty())?)
     }
 
-    /// Make a file that will get this name; until then, only this user can use it. If the
-    /// filesystem allows it, the file has no name before, so nothing of it is left, however this
-    /// process ends.
+    /// Make a file that will get this name. Until then, only this user can use it. If the
+    /// filesystem allows it, the file has no name until then, so nothing is left behind if this
+    /// process ends early, in whatever way.
     ///
     /// # Errors
     /// The errors of the system.
@@ -405,7 +406,7 @@ pub(crate) fn unnamed(directory: impl AsFd, mode: Mode) -> Option<File> {
 /// Give a file from [`unnamed`] a name that is not taken.
 ///
 /// # Errors
-/// The system's: EEXIST if something has it.
+/// The errors of the system; EEXIST if the name is taken.
 pub(crate) fn name(file: &File, directory: impl AsFd, name: &OsStr) -> rustix::io::Result<()> {
     rustix::fs::linkat(CWD, proc_path(file), directory, name, AtFlags::SYMLINK_FOLLOW)
 }
@@ -418,7 +419,7 @@ fn proc_path(file: &File) -> String {
 #[derive(Debug)]
 pub struct NewFile<'a> {
     place: &'a Place,
-    /// The name it has until then, if it has one.
+    /// Its temporary name, if it has one.
     temporary: Option<Place>,
     file: File,
     put: bool,
@@ -430,11 +431,11 @@ impl NewFile<'_> {
         &self.file
     }
 
-    /// Give it its name, durably: the name of `old`, if it still refers to `old`; without `old`,
-    /// the name must not be taken.
+    /// Give the file its name, durably. With `old`, the name must still refer to `old`, which is
+    /// replaced. Without `old`, the name must not be taken.
     ///
     /// # Errors
-    /// The system's, and [`replaced`].
+    /// The errors of the system, and [`replaced`].
     pub fn put(mut self, old: Option<&File>) -> io::Result<()> {
         let to = self.place;
         if self.temporary.is_none() && old.is_none() {
@@ -461,11 +462,11 @@ impl NewFile<'_> {
     }
 }
 
-/// Rename to a name that is not taken.
+/// Rename a file to a name that is not taken.
 fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> {
     let (from_dir, from, to_dir, to) = names;
     match renameat_with(from_dir, from, to_dir, to, RenameFlags::NOREPLACE) {
-        // not every filesystem can do that
+        // not every filesystem supports this flag
         Err(Errno::INVAL | Errno::NOSYS) => {
             rustix::fs::linkat(from_dir, from, to_dir, to, AtFlags::empty())?;
             Ok(unlinkat(from_dir, from, AtFlags::empty())?)
@@ -477,7 +478,7 @@ fn put_new(names: (&OwnedFd, &OsString, &OwnedFd, &OsString)) -> io::Result<()> 
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let (false, Some(temporary)) = (self.put, &self.temporary) {
-            // if somebody else put another file there, that one stays
+            // if somebody else put another file there, that file is left alone
             let _ = temporary.remove(&self.file);
         }
     }
@@ -517,7 +518,7 @@ mod tests {
         assert_eq!(fs::read(&other).expect("read"), b"other");
         assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 3, "nothing is left behind");
 
-        // the directory is the one that was opened, too
+        // the directory also stays the one that was opened
         fs::remove_file(&path).expect("unlink");
         let elsewhere = directory();
         let moved = elsewhere.path().join("d");
@@ -544,7 +545,8 @@ mod tests {
         assert_eq!(text, "one");
     }
 
-    // Other tests here name nothing relative to the working directory.
+    // This test changes the working directory. That is safe, because no other test here uses
+    // relative paths.
     #[cfg(feature = "mount")]
     #[test]
     fn a_directory_stays_the_one_that_was_found() {
@@ -567,7 +569,7 @@ mod tests {
 
     #[cfg(feature = "cli")]
     #[test]
-    fn what_is_no_plain_file_is_refused_at_once() {
+    fn anything_but_a_plain_file_is_refused_at_once() {
         let dir = directory();
         let path = dir.path().join("fifo");
         rustix::fs::mknodat(CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).expect("mkfifo");
@@ -580,7 +582,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_file_is_not_for_others_to_write() {
+    fn others_cannot_write_to_a_new_file() {
         let dir = directory();
         let path = dir.path().join("a");
         fs::write(&path, "").expect("write");

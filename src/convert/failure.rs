@@ -11,13 +11,13 @@ use crate::image::Reason;
 use crate::mdir::RESERVED;
 use crate::show;
 
-/// Why nothing was converted, and nothing changed.
+/// Why nothing was converted. Nothing was changed either.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The old image has damage by which something is lost.
+    /// The old image has damage that loses content.
     Damaged(Vec<Finding>),
-    /// Something of the old image cannot be read: its path.
+    /// A part of the old image cannot be read: its path, and why.
     Unreadable(String, Error),
     /// The content does not fit into the new image.
     NoSpace {
@@ -32,7 +32,7 @@ pub enum Failure {
         path: String,
         /// Bytes of the name.
         len: usize,
-        /// Bytes of the longest that fits.
+        /// Bytes of the longest name that fits.
         max: u32,
         /// Bytes in a block.
         block_size: u32,
@@ -43,11 +43,11 @@ pub enum Failure {
     Device,
     /// A file of the new name exists already.
     Exists,
-    /// The path of the new image is not a plain file, or cannot be opened.
+    /// The path of the new image names something that is not a plain file, or cannot be opened.
     Target(Reason),
     /// The new image would be the old one.
     SameFile,
-    /// The file to be replaced belongs to another user, and the new file would not.
+    /// The file to be replaced belongs to another user, but the new file would not.
     Owner(u32),
     /// Somebody changed the old image in the meantime.
     Changed,

@@ -12,11 +12,11 @@ use crate::image::{Container, OpenError, Opened, Reason, Source};
 /// The name for a new image.
 pub(super) struct Target {
     place: Place,
-    /// The file of that name now, which will be replaced.
+    /// The file that has the name now, and will be replaced.
     old: Option<File>,
     /// The owner and mode for the new file.
     access: Metadata,
-    /// Keeps others from using the file that is replaced.
+    /// A lock that keeps others from using the file to be replaced.
     _locked: Option<Container>,
 }
 

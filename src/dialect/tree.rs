@@ -144,7 +144,7 @@ fn dir_path(dirs: &[Dir], dir: usize) -> String {
 
 impl<'a> Walk<'a> {
     /// Read all directories of an image that has `block_count` blocks, beginning with the pair
-    /// `root`. What is damaged is left out and reported as a finding.
+    /// `root`. Damaged parts are left out and reported as findings.
     ///
     /// # Errors
     /// If the first pair of the root cannot be read.
@@ -298,8 +298,8 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The first of `name`, `name~1`, `name~2`... that is not taken. `n` is the number to begin with,
-/// and afterwards the next one to try.
+/// The first of `name`, `name~1`, `name~2`... that is not taken. On entry, `n` is the number to
+/// begin with, and on return, the next one to try.
 fn unused(name: &[u8], n: &mut u32, taken: &HashSet<Box<[u8]>>) -> Box<[u8]> {
     loop {
         let suffix = if *n == 0 { String::new() } else { format!("~{n}") };

@@ -1,10 +1,10 @@
-//! An image of another dialect as a sound littlefs with a thread: a device that is only read.
+//! A read-only device that shows an image of another dialect as a sound littlefs with a thread.
 //!
 //! Metadata is encoded again and kept in memory, each pair at its blocks in the image. All other
-//! blocks are numbered in ascending order; this number is the rank of a block. A value has as many
-//! consecutive ranks as its list in littlefs has blocks. So the pointers of the list are known
+//! blocks are numbered in ascending order. This number is the rank of a block. A value has as many
+//! consecutive ranks as its list in littlefs has blocks, so the pointers of the list are known
 //! without reading anything. The data of the list is read from the blocks of the image when it is
-//! needed; those may have another size than the blocks of the view.
+//! needed. The blocks of the image may have another size than the blocks of the view.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -33,7 +33,7 @@ const LISTS_MAX: usize = 4 << 20;
 
 /// Where the bytes of a value are.
 enum Source {
-    /// In a list of the image.
+    /// In a list of blocks in the image.
     List { head: u32, size: u32 },
     /// In memory. In the image, the value is inline, but in littlefs it is too large for that.
     Memory(Vec<u8>),
@@ -60,11 +60,11 @@ struct Lists {
 pub struct View {
     source: Arc<dyn BlockDevice>,
     geometry: Geometry,
-    /// Commits by the number of their block.
+    /// The commits, by the numbers of their blocks.
     commits: HashMap<u32, Vec<u8>>,
     /// The blocks of pairs, in ascending order. They have no rank.
     pairs: Vec<u32>,
-    /// In ascending order of their ranks.
+    /// The runs, in ascending order of their ranks.
     runs: Vec<Run>,
     lists: Mutex<Lists>,
     format: &'static dyn ListFormat,
@@ -75,7 +75,7 @@ impl View {
     /// those of `superblock`.
     ///
     /// # Errors
-    /// If there is more than any littlefs can hold.
+    /// If the content does not fit into any littlefs.
     pub(crate) fn new(
         source: Arc<dyn BlockDevice>,
         superblock: Superblock,
@@ -127,7 +127,7 @@ impl View {
         self.read_data(i, run, pos, &mut buf[skipped..])
     }
 
-    /// Fill `buf` with the bytes from position `pos` of a value, as far as there are any.
+    /// Fill `buf` with the bytes of a value from position `pos`, as far as there are any.
     fn read_data(&self, i: usize, run: &Run, pos: u64, buf: &mut [u8]) -> IoResult<()> {
         let (head, size) = match &run.source {
             Source::Memory(data) => {
@@ -155,7 +155,7 @@ impl View {
         Ok(())
     }
 
-    /// The blocks in the image of run `i`.
+    /// The blocks of the image that hold the data of run `i`.
     fn list(&self, i: usize, head: u32, size: u32) -> IoResult<Arc<Vec<u32>>> {
         if let Some(list) = self.lists.lock().known.get(&i) {
             return Ok(Arc::clone(list));
@@ -269,7 +269,7 @@ struct Builder<'a> {
     layout: Layout,
 }
 
-/// A pair of the view: its blocks, of which the first counts, and its entries.
+/// A pair of the view: its blocks, the first of which is the active one, and its entries.
 struct Laid {
     pair: Pair,
     mdir: Mdir,
@@ -407,7 +407,7 @@ impl<'a> Builder<'a> {
         Some(new)
     }
 
-    /// A list for a value, with new ranks. If there cannot be so many, its head is `NOWHERE`.
+    /// A list for a value, with new ranks. If there are not enough ranks, its head is `NOWHERE`.
     fn value(&mut self, size: u32, source: Source) -> Data {
         if size == 0 {
             return Data::Inline(Part::default());

@@ -21,7 +21,7 @@ pub enum Value {
 ///
 /// # Errors
 /// [`EditError::Refused`] if an entry does not exist, the value is too large for the image, or the
-/// convention cannot store it; when the image fails.
+/// convention cannot store it. [`EditError::Image`] when the image fails.
 pub fn set_attr(image: &Littlefs, paths: Paths<'_>, value: &Value) -> Result<Vec<Step>, EditError> {
     let mut refusals = Refusals::default();
     let sources = paths.find(image, &mut refusals)?;
@@ -72,7 +72,7 @@ fn set_meant(
     }
     image.set_metadata(path, &set).map_err(at(path))?;
     let there = image.metadata(path).map_err(at(path))?;
-    // the convention may not be able to store it, or not for an entry of this kind
+    // the convention may be unable to store the value, or only for an entry of this kind
     if meant(&there, field).is_none() {
         refusals.add(
             path,
@@ -100,8 +100,8 @@ pub fn meant(metadata: &Metadata, field: Field) -> Option<i64> {
 /// Remove a user attribute of entries.
 ///
 /// # Errors
-/// [`EditError::Refused`] if an entry does not exist, or has no such attribute; when the image
-/// fails.
+/// [`EditError::Refused`] if an entry does not exist, or has no such attribute.
+/// [`EditError::Image`] when the image fails.
 pub fn remove_attr(image: &Littlefs, paths: Paths<'_>, ty: u8) -> Result<Vec<Step>, EditError> {
     let mut refusals = Refusals::default();
     let mut steps = Vec::new();

@@ -7,8 +7,8 @@ use crate::error::Error;
 /// The content of the regular file at `path`; `None` if it does not exist, but its directory does.
 ///
 /// # Errors
-/// [`EditError::Refused`] if it is not a regular file, or its directory does not exist; when the
-/// image cannot be read.
+/// [`EditError::Refused`] if it is not a regular file, or its directory does not exist.
+/// [`EditError::Image`] when the image cannot be read.
 pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditError> {
     let mut refusals = Refusals::default();
     let Some(clean) = clean(path) else {
@@ -38,8 +38,8 @@ pub fn content(image: &Littlefs, path: &[u8]) -> Result<Option<Vec<u8>>, EditErr
 /// for editing. The file keeps its attributes.
 ///
 /// # Errors
-/// [`EditError::Refused`] if somebody else has changed the file in between, and as [`content`];
-/// when the image has no space.
+/// Those of [`content`]. Also [`EditError::Refused`] if somebody else has changed the file in the
+/// meantime, and [`EditError::Image`] when the image has no space.
 pub fn replace(
     image: &Littlefs,
     path: &[u8],

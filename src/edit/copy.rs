@@ -12,10 +12,10 @@ struct Planned {
     metadata: Metadata,
 }
 
-/// Copy entries, as cp(1): into a directory, or a single one to a new path. With `recursive`,
+/// Copy entries like cp(1): into a directory, or a single one to a new path. With `recursive`,
 /// directories are copied with everything in them, and entries are added to existing directories. A
-/// copy has the content and the user attributes of its source, and so its times and its mode.
-/// `stop` is called before each entry.
+/// copy has the content and the user attributes of its source, and therefore its times and its
+/// mode. `stop` is called before each entry.
 ///
 /// # Errors
 /// [`EditError::Refused`] if an entry does not exist, or a copy is impossible: a directory without
@@ -60,7 +60,7 @@ pub fn copy(
         }
         steps.push(Step::from(What::Copied, from, to));
     }
-    // last, because adding entries to them would change their times
+    // directories are finished last, because adding entries to them changes their times
     for (from, to) in new_dirs.into_iter().rev() {
         image.copy_attrs(from, to).map_err(at(to))?;
     }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::transfer::Refusal;
 use crate::{FileOptions, Littlefs, SetMetadata};
 
-/// Longest target of a symbolic link, in bytes, that Linux follows.
+/// The longest target of a symbolic link that Linux follows, in bytes.
 const LINK_MAX: usize = 4095;
 
 /// The clean path of an entry that will be made.
@@ -20,8 +20,8 @@ fn refused(path: &[u8], why: &str) -> EditError {
     EditError::Refused(vec![Refusal { path: path.to_vec(), why: why.to_owned() }])
 }
 
-/// Make directories, as mkdir(1); with `parents`, also missing parent directories, and existing
-/// directories are no error.
+/// Make directories like mkdir(1). With `parents`, missing parent directories are made, too, and
+/// existing directories are no error.
 ///
 /// # Errors
 /// When an entry exists already, or a parent directory does not exist.
@@ -57,8 +57,8 @@ pub fn make_dirs(
     Ok(steps)
 }
 
-/// Set the time of entries to `time`, as touch(1), if the image stores times; with `create`,
-/// missing entries become empty files. Without `time`, the current time is used.
+/// Set the time of entries to `time` like touch(1), if the image stores times. With `create`,
+/// missing entries are made as empty files. Without `time`, the current time is used.
 ///
 /// # Errors
 /// When the directory of a new file does not exist, a pattern matches nothing, or the image fails.
@@ -87,11 +87,11 @@ pub fn touch(
 /// The new size of a file, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// So long.
+    /// This many bytes.
     To(u64),
-    /// Larger by this much.
+    /// Larger by this many bytes.
     Grow(u64),
-    /// Smaller by this much, or empty.
+    /// Smaller by this many bytes, or empty.
     Shrink(u64),
 }
 
@@ -105,12 +105,12 @@ impl Length {
     }
 }
 
-/// Set the size of files, as truncate(1): bytes that are added read as zeros. With `create`,
-/// missing files are made.
+/// Set the size of files like truncate(1). Added bytes read as zeros. With `create`, missing files
+/// are made.
 ///
 /// # Errors
-/// As [`touch`]; when an entry is not a regular file; when the image does not allow the size, or
-/// has no space for it.
+/// Those of [`touch`]. Also when an entry is not a regular file, or when the image does not allow
+/// the size or has no space for it.
 pub fn truncate(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -144,8 +144,8 @@ pub fn truncate(
 
 type Act<'a> = dyn FnMut(&[u8], bool) -> Result<(), EditError> + 'a;
 
-/// Call `act` with each existing path, and with `create` also with missing ones; the second
-/// argument tells whether it exists.
+/// Call `act` with each existing path. With `create`, call it with missing paths, too. Its second
+/// argument tells whether the path exists.
 fn for_each(
     image: &Littlefs,
     paths: Paths<'_>,
@@ -162,7 +162,7 @@ fn for_each(
                 act(&source.path, true)?;
             }
         } else if !create {
-            // as with -c of touch(1)
+            // a missing path is ignored, as by `touch -c`
         } else if asked.ends_with(b"/") {
             refusals.add(&path, Error::NotDirectory.to_string());
         } else {
@@ -172,12 +172,12 @@ fn for_each(
     refusals.end()
 }
 
-/// Make a symbolic link at `path` that leads to `to`, as `ln -s`: if `path` is a directory, the
-/// link is made in it, under the last name of `to`, unless `exact`. With `force`, an existing file
-/// is replaced.
+/// Make a symbolic link at `path` that leads to `to`, like `ln -s`. If `path` is a directory and
+/// `exact` is false, the link is made in it, under the last name of `to`. With `force`, an existing
+/// file is replaced.
 ///
 /// # Errors
-/// [`EditError::Refused`] if the image cannot store links, or `to` is not a possible target; when
+/// [`EditError::Refused`] if the image cannot store links, if `to` is not a possible target, or if
 /// an entry exists already.
 pub fn link(
     image: &Littlefs,

@@ -5,14 +5,14 @@ use super::{EditError, Refusals, Step, What, above, at};
 use crate::Littlefs;
 use crate::error::Error;
 
-/// Remove entries, as rm(1): files, and with `recursive`, also directories with everything in them.
-/// An entry inside a removed directory is not reported separately. `stop` is called before each
-/// entry.
+/// Remove entries like rm(1): files, and with `recursive`, also directories with everything in
+/// them. An entry inside a removed directory is not reported separately. `stop` is called before
+/// each entry.
 ///
 /// # Errors
 /// [`EditError::Refused`] if an entry does not exist (unless that is allowed), for a directory
-/// without `recursive`, for the root directory, and for a directory with an entry that no path can
-/// lead to.
+/// without `recursive`, for the root directory, and for a directory that has an entry which no path
+/// can name.
 pub fn remove(
     image: &Littlefs,
     paths: Paths<'_>,

@@ -6,8 +6,9 @@ use super::source::{Paths, Target};
 use super::{EditError, Refusals, Step, What, above, at};
 use crate::Littlefs;
 
-/// Move entries, as mv(1): into a directory, or a single one to a new path. A file replaces a file,
-/// a directory an empty directory. Content and attributes stay. `stop` is called before each entry.
+/// Move entries like mv(1): into a directory, or a single one to a new path. A file may replace a
+/// file, and a directory an empty directory. Content and attributes are kept. `stop` is called
+/// before each entry.
 ///
 /// # Errors
 /// [`EditError::Refused`] if an entry does not exist, or the move is impossible: a directory into

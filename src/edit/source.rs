@@ -38,7 +38,7 @@ impl Paths<'_> {
             for path in self.expand(image, asked, refusals)? {
                 let metadata = match image.metadata(&path) {
                     Ok(metadata) => metadata,
-                    // it is damaged, or was removed in between
+                    // it is damaged, or was removed in the meantime
                     Err(error) => {
                         refusals.add(&path, error.to_string());
                         continue;
@@ -85,9 +85,9 @@ impl Paths<'_> {
 /// The destination of moved and copied entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Target<'a> {
-    /// A directory of the image for them, or the new path of the only one.
+    /// A directory of the image for the entries, or the new path of a single entry.
     pub path: &'a [u8],
-    /// Whether it is the new path of the only one, even if it is a directory.
+    /// Whether `path` is the new path of a single entry, even if it names a directory.
     pub exact: bool,
 }
 
@@ -125,7 +125,7 @@ impl Target<'_> {
 
     fn destination(self, image: &Littlefs, sources: &[Source]) -> Result<Destination, EditError> {
         let path = match sources {
-            // the new name of a directory may end with a slash
+            // only the new path of a directory may end with a slash
             [only] if only.metadata.is_dir() => {
                 let end = self.path.iter().rposition(|&b| b != b'/').map_or(0, |at| at + 1);
                 self.path.get(..end).unwrap_or_default()
@@ -139,7 +139,7 @@ impl Target<'_> {
     }
 }
 
-/// Why an entry cannot go to `to`, because of an entry that exists there.
+/// Why an entry cannot take the path `to`, because of an entry that exists there.
 pub(super) fn in_the_way(
     image: &Littlefs,
     source: &Metadata,
