@@ -1,4 +1,5 @@
-//! Looking inside: every tag of a metadata pair, every pointer of a file, and what uses each block.
+//! Looking inside an image: every tag of a metadata pair, every pointer of a file, and the user of
+//! each block.
 //!
 //! An [`Inspector`] answers one question about an image with a report. A report can be serialized,
 //! and displayed as text for people. Damage is not an error: it is part of the report, and
@@ -36,8 +37,8 @@ pub use tree::{DirReport, GStateReport, MovedEntry, PairSummary, TreeEntry, Tree
 
 use survey::Survey;
 
-/// How many entries of one path are reported, because a hostile directory may hold a name a
-/// thousand times.
+/// The limit for reported entries of one path. A hostile directory may hold a name a thousand
+/// times.
 const FOUND_MAX: usize = 16;
 
 /// A report about a part of an image.
@@ -85,7 +86,7 @@ impl fmt::Display for Unanswered {
 
 impl std::error::Error for Unanswered {}
 
-/// Looks into one image, and changes nothing.
+/// Looks into one image without changing anything.
 pub struct Inspector {
     dev: Arc<dyn BlockDevice>,
     dialect: Dialect,
@@ -112,8 +113,8 @@ impl Inspector {
         Self { dev, dialect, superblock, offset: 0, survey: OnceCell::new() }
     }
 
-    /// The same, for a filesystem that starts at this byte of the image file, or of the content
-    /// that is wrapped in it.
+    /// The same inspector, for a filesystem that starts at this byte of the image file, or of the
+    /// content that is wrapped in it.
     #[must_use]
     pub fn starting_at(self, offset: u64) -> Self {
         Self { offset, ..self }
@@ -162,7 +163,7 @@ impl Inspector {
         if found.is_empty() { Err(Unanswered::NotFound) } else { Ok(found) }
     }
 
-    /// The blocks of which a report about `pair` consists.
+    /// The blocks that a report about `pair` describes.
     ///
     /// # Errors
     /// If one of them is outside the filesystem.
@@ -172,7 +173,7 @@ impl Inspector {
     }
 }
 
-/// Bytes in hexadecimal, as JSON has them.
+/// Bytes in hexadecimal, in the form for JSON.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,6 +1,6 @@
-//! Journals and the images that they belong to: opening both, and operations on them.
+//! Opening journals and the images that they belong to, and operations on them.
 //!
-//! [`crate::transactions`] has the device that combines the two. `docs/journal.md` describes how a
+//! The device that combines both is in [`crate::transactions`]. `docs/journal.md` describes how a
 //! journal is used and what it guarantees.
 
 mod changes;
@@ -59,8 +59,9 @@ impl Journal {
     /// Open the journal at `path`, and lock it if it is opened for writing.
     ///
     /// # Errors
-    /// If it does not exist, is not a journal, is damaged, or is in use. For writing also if it
-    /// belongs neither to the caller nor to the owner of its image, or if others may write to it.
+    /// If it does not exist, is not a journal, is damaged, or is in use. When opened for writing,
+    /// also if it belongs neither to the caller nor to the owner of its image, or if others may
+    /// write to it.
     pub fn open(path: &Path, mode: Mode) -> Result<Self, JournalError> {
         let journal = Self::open_found(&Named::find(path)?, mode)?;
         if mode == Mode::Write {
@@ -74,7 +75,7 @@ impl Journal {
     /// the image.
     ///
     /// # Errors
-    /// Those of [`Journal::open`], and if another file has its name now.
+    /// Those of [`Journal::open`], and an error if another file has its name now.
     pub fn open_found(named: &Named, mode: Mode) -> Result<Self, JournalError> {
         let path = named.path();
         Self::load(path, named.open(mode).map_err(at(path))?, mode)
@@ -90,8 +91,8 @@ impl Journal {
         named::adopt(&meta, owner).map_err(at(&self.path))
     }
 
-    /// Open the undamaged part of the journal at `path` for reading. Returns the damage that
-    /// follows it, too, if there is any.
+    /// Open the undamaged part of the journal at `path` for reading. Also returns the damage that
+    /// follows that part, if there is any.
     ///
     /// # Errors
     /// If there is no journal at `path`.
@@ -117,12 +118,12 @@ impl Journal {
         Ok(Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode })
     }
 
-    /// What happened so far.
+    /// The history that the journal holds.
     pub fn history(&self) -> &History {
         &self.history
     }
 
-    /// What reading the file found.
+    /// The result of reading the file.
     pub fn scanned(&self) -> &Scan {
         &self.scan
     }
@@ -145,7 +146,7 @@ impl Journal {
     }
 
     /// Open the image at `path` for reading only, and check that the journal belongs to it. Without
-    /// `path`, this is the path that the image had when the journal was made.
+    /// `path`, the path is used that the image had when the journal was made.
     ///
     /// # Errors
     /// If the image cannot be opened, and the errors of [`Journal::adopt`] and [`Journal::check`].
@@ -260,8 +261,8 @@ pub struct Attached {
 /// read-only if `read_only` asks for that, or if a state other than the last one is asked for.
 ///
 /// # Errors
-/// If one of the two cannot be opened, the journal cannot be trusted, or they do not belong
-/// together.
+/// If the image or the journal cannot be opened, if the journal cannot be trusted, or if the two do
+/// not belong together.
 pub fn attach(
     named: &mut Named,
     source: &Source,
@@ -286,8 +287,8 @@ pub fn attach(
         (open_image()?, journal)
     } else {
         let image = open_image().map_err(|e| match Journal::open_found(named, Mode::Read) {
-            // an image with an interrupted commit may not open, and then that is the reason to
-            // report
+            // if a commit was interrupted, the image may fail to open, and the interrupted commit
+            // is the reason to report
             Ok(journal) => journal.check_not_begun().map_err(at(&path)).err().unwrap_or(e.into()),
             Err(_) => e.into(),
         })?;

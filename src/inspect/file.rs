@@ -17,7 +17,7 @@ use crate::mdir::store;
 use crate::show;
 use crate::{chamelon, v1};
 
-/// The entries of a metadata block by their ids.
+/// The entries of a metadata block, by their ids.
 type Entries = BTreeMap<u16, RawEntry>;
 
 /// A user attribute, as it is stored.
@@ -55,7 +55,7 @@ pub struct ListBlock {
     pub position: u64,
     /// How many bytes of content it holds.
     pub bytes: u64,
-    /// Where its content begins in the block: after the pointers.
+    /// Where its content begins in the block: after the pointers, in bytes.
     pub data_offset: u32,
     /// The addresses in its pointers, which lead to the blocks 1, 2, 4... before it in the list.
     pub pointers: Vec<u32>,
@@ -75,7 +75,7 @@ pub struct FileReport {
     pub pair: [u32; 2],
     /// The id of its entry in the pair.
     pub id: u16,
-    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`.
+    /// The name in SPEC.md of the type of its name tag, without `LFS_TYPE_`.
     pub r#type: &'static str,
     /// Size in bytes.
     pub size: u32,
@@ -106,14 +106,14 @@ impl Inspector {
     /// # Errors
     /// If there is none.
     pub fn file(&self, path: &[u8]) -> Result<Vec<FileReport>, Unanswered> {
-        // several entries of one name are usually in the same pair
+        // several entries with one name are usually in the same pair
         let mut read = HashMap::new();
         let found = self.find(path)?.into_iter();
         let files: Vec<FileReport> = found.filter_map(|at| self.file_at(at, &mut read)).collect();
         if files.is_empty() { Err(Unanswered::IsADirectory) } else { Ok(files) }
     }
 
-    /// What a metadata block holds; nothing if the block cannot be read.
+    /// The entries in a metadata block; none if the block cannot be read.
     pub(super) fn entries_in(&self, block: u32) -> Entries {
         match self.dialect {
             Dialect::Littlefs => {
@@ -204,10 +204,10 @@ impl Inspector {
         };
     }
 
-    /// Call `visit` for each block of a list that is found, and for the pointers in it.
+    /// Call `visit` for each block of a list that can be found, and for the pointers in the block.
     ///
     /// # Errors
-    /// In words, why the rest of the list cannot be found.
+    /// If the rest of the list cannot be found. The error is the reason, in words.
     fn follow_list(&self, list: List, visit: &mut dyn FnMut(Met<'_>)) -> Result<(), String> {
         if self.dialect == Dialect::Chamelon {
             let followed = chamelon::follow(&*self.dev, list.head, list.size, visit);
@@ -235,8 +235,8 @@ impl Inspector {
         }
     }
 
-    /// The pointers at the start of block `index` of a list, and the position in the file of the
-    /// first byte of content after them.
+    /// The number of pointers at the start of block `index` of a list, and the position in the file
+    /// of the first byte of content after them.
     fn block_of_list(&self, index: ListIndex) -> (u32, u64) {
         let block_size = self.geometry().block_size;
         match self.dialect {
@@ -245,7 +245,7 @@ impl Inspector {
         }
     }
 
-    /// The pointers at the start of block `index` of a list.
+    /// The number of pointers at the start of block `index` of a list.
     pub(super) fn pointers(&self, index: ListIndex) -> u32 {
         self.block_of_list(index).0
     }

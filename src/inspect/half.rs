@@ -10,7 +10,7 @@ use crate::disk::{GState, List, Pair, Superblock, Tag, superblock, tag};
 use crate::image::Dialect;
 use crate::show::{self, Show};
 
-/// Bytes that no commit can use, because the C driver keeps them for the CRC tag.
+/// Bytes that no commit can use, because the C driver reserves them for the CRC tag.
 const RESERVED: u32 = 8;
 
 /// Whether a tag still has an effect after everything that was written later.
@@ -19,10 +19,10 @@ const RESERVED: u32 = 8;
 pub enum Effect {
     /// It has an effect.
     Live,
-    /// It has none any more: a later tag has replaced it, or its entry was deleted; or it is the
-    /// tag that ends a commit.
+    /// It has no effect any more: a later tag has replaced it, or its entry was deleted, or it is
+    /// the tag that ends a commit.
     Past,
-    /// It never had any: no valid CRC covers it.
+    /// It never had an effect: no valid CRC covers it.
     Torn,
 }
 
@@ -33,14 +33,14 @@ pub struct TagReport {
     pub offset: u32,
     /// The 11-bit type.
     pub r#type: u16,
-    /// What SPEC.md calls it, without `LFS_TYPE_`.
+    /// Its name in SPEC.md, without `LFS_TYPE_`.
     pub name: &'static str,
     /// The id; `None` for tags of the pair itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<u16>,
     /// Bytes of data; for a CRC tag, including the padding.
     pub size: u32,
-    /// Whether the length says that the attribute is deleted.
+    /// Whether the length field marks the attribute as deleted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,
     /// Whether it has an effect.
@@ -96,7 +96,7 @@ pub struct CommitReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HalfState {
-    /// It is valid, and has the newer revision, so it counts.
+    /// It is valid, and has the newer revision, so it is in force.
     Live,
     /// It is valid, but older.
     Superseded,
@@ -119,7 +119,7 @@ pub struct AppendReport {
     /// Whether it appends a commit to this block; otherwise it compacts the pair into the other
     /// block.
     pub appends: bool,
-    /// How many bytes a commit may have here.
+    /// How many bytes a commit in this block may have.
     pub room: u32,
     /// The reason.
     pub reason: String,
@@ -139,11 +139,11 @@ pub struct HalfReport {
     pub commits: Vec<CommitReport>,
     /// The end of the last valid commit, in bytes from the start of the block.
     pub end: u32,
-    /// How many bytes after that there are up to the last byte that does not read 0xFF.
+    /// How many bytes follow after that, up to the last byte that does not read 0xFF.
     pub trailing: u32,
     /// Why there are no more commits, in words.
     pub stop: String,
-    /// What a driver does with its next write, if this half counts.
+    /// What a driver does with its next write, if this half is live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub append: Option<AppendReport>,
     /// Why it cannot be read.
@@ -196,7 +196,7 @@ impl HalfReport {
         half
     }
 
-    /// Add what is true only if this half counts, in a filesystem with this superblock.
+    /// Add the facts that hold only for the live half, in a filesystem with this superblock.
     pub(super) fn make_live(&mut self, bytes: &[u8], superblock: Option<Superblock>) {
         self.state = HalfState::Live;
         self.append =
@@ -204,7 +204,8 @@ impl HalfReport {
     }
 }
 
-/// chamelon leaves zeros after the last commit, and reads no further.
+/// Do not report zeros after the last commit of chamelon, which leaves them there, and reads no
+/// further.
 fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
     let behind = bytes.get(taken.end as usize..).unwrap_or_default();
     if behind.get(..4).is_none_or(|word| word == [0; 4]) {
@@ -316,7 +317,7 @@ impl TagReport {
         let Placed { off, tag: t } = placed;
         let mut data = placed.data(bytes);
         if t.is_ccrc() {
-            // the rest is padding
+            // the rest of the data is padding
             data = data.get(..4).unwrap_or(data);
         }
         Self {
@@ -334,7 +335,7 @@ impl TagReport {
     }
 }
 
-/// Whether id 0 is the superblock entry by these tags.
+/// Whether id 0 is the superblock entry, according to these tags.
 fn names_superblock(tags: &[Placed], bytes: &[u8]) -> bool {
     tags.iter().any(|placed| {
         placed.tag.type3() == tag::SUPERBLOCK && placed.data(bytes) == superblock::MAGIC

@@ -1,4 +1,4 @@
-//! The history of an entry: what was done to it by each commit that still exists.
+//! The history of an entry: what each commit that still exists did to it.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ impl Inspector {
     pub fn log(&self, path: &[u8]) -> Result<Vec<LogReport>, Unanswered> {
         let survey = self.survey();
         let mut reports = Vec::new();
-        // several entries of one name are usually in the same pair
+        // several entries with one name are usually in the same pair
         let mut read: HashMap<u32, (HalfReport, Vec<u8>)> = HashMap::new();
         for at in self.find(path)? {
             let Some(node) = survey.nodes.get(at) else { continue };
@@ -84,8 +84,8 @@ fn find(log: &Log, name: &[u8]) -> Option<u16> {
     log.entries.iter().position(is_it).map(|id| id as u16)
 }
 
-/// Add the tags of the entry that has this id at the end. Ids shift with each creation and
-/// deletion, so the tags are followed backwards. In chamelon's dialect, ids never shift.
+/// Add the tags of the entry that has this id after the last commit. Ids shift with each creation
+/// and deletion, so the tags are followed backwards. In chamelon's dialect, ids never shift.
 fn history(half: &HalfReport, id: u16, ids_shift: bool, steps: &mut Vec<LogStep>) {
     let first = steps.len();
     let mut id = id;

@@ -18,7 +18,8 @@ use crate::show::{self, Show, base64_unless_text};
 pub struct EntryReport {
     /// The id.
     pub id: u16,
-    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`; `None` if it has no name.
+    /// The name in SPEC.md of the type of its name tag, without `LFS_TYPE_`; `None` if it has no
+    /// name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
     /// Its name.
@@ -38,14 +39,14 @@ pub struct EntryReport {
 pub struct PairReport {
     /// The two blocks, in the order in which the caller named them.
     pub pair: [u32; 2],
-    /// What the pair is used for by the walk over the filesystem, in words.
+    /// What the pair is used for, in words, according to the walk over the filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_as: Option<String>,
     /// Both halves.
     pub halves: Vec<HalfReport>,
     /// The entries of the live half, by id.
     pub entries: Vec<EntryReport>,
-    /// Where the thread goes on, in words; in chamelon's dialect, where the directory goes on.
+    /// Where the thread continues, in words; in chamelon's dialect, where the directory continues.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tail: Option<String>,
     /// What the pair contributes to the global state, in words.
@@ -62,14 +63,14 @@ impl Report for PairReport {
 }
 
 impl PairReport {
-    /// The half that counts.
+    /// The live half.
     pub fn live(&self) -> Option<&HalfReport> {
         self.halves.iter().find(|half| half.state == HalfState::Live)
     }
 }
 
 impl Inspector {
-    /// Both halves of a metadata pair, tag by tag, whether or not anything names the pair.
+    /// Both halves of a metadata pair, tag by tag, whether or not something names the pair.
     ///
     /// # Errors
     /// If a block is outside the filesystem.
@@ -162,7 +163,7 @@ fn tail_words(tail: Tail) -> String {
 }
 
 impl PairReport {
-    /// Add what the live half holds.
+    /// Add the content of the live half.
     fn hold_log(&mut self, log: &Log) {
         if log.odd {
             self.damage.push("it holds tags that no driver writes".to_owned());

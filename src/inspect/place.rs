@@ -18,7 +18,7 @@ const SHOWN: usize = 256;
 pub enum MetadataReport {
     /// Commits and tags.
     Log(HalfReport),
-    /// The one commit of which a block of version 1 consists.
+    /// The only commit of a block of version 1.
     Version1(version1::HalfReport),
 }
 
@@ -54,7 +54,7 @@ pub struct BlockReport {
     /// What else it is used for. This is damage.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_with: Option<String>,
-    /// How many bytes there are up to the last byte that does not read 0xFF.
+    /// How many bytes the block has up to the last one that does not read 0xFF.
     pub written: u32,
     /// If it is a block of a list: the addresses at its start.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -131,8 +131,8 @@ impl Inspector {
         Ok(report)
     }
 
-    /// A report about a block as metadata, and its bytes; `live` says whether it is the half of its
-    /// pair that counts.
+    /// A report about a block as metadata, and the bytes of the block. `live` says whether it is
+    /// the live half of its pair.
     fn metadata(&self, block: u32, live: bool) -> (MetadataReport, Vec<u8>) {
         if self.dialect == Dialect::V1 {
             let (mut half, bytes) = self.half_of_version1(block);

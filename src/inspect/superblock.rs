@@ -18,7 +18,7 @@ pub struct SuperblockCopy {
     pub revision: u32,
     /// Whether that block is the live half of its pair.
     pub live: bool,
-    /// Whether this is the copy that counts: the one in the root's pair.
+    /// Whether this is the copy in force: the one in the root's pair.
     pub counts: bool,
     /// `2.0` or `2.1`; for version 1, `1.0` or `1.1`.
     pub disk_version: String,
@@ -138,7 +138,7 @@ pub(super) fn version(superblock: &Superblock) -> String {
     format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff)
 }
 
-/// The data of a superblock entry, in words.
+/// The meaning of the data of a superblock entry, in words.
 pub(super) fn words(data: &[u8]) -> Option<String> {
     Superblock::from_bytes(data).map(|superblock| superblock_words(&superblock))
 }

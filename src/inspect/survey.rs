@@ -1,5 +1,5 @@
-//! A walk over the whole filesystem that continues after damage: the thread, the tree, and what
-//! uses each block.
+//! A walk over the whole filesystem that continues after damage. It covers the thread, the tree,
+//! and the user of each block.
 
 mod foreign;
 
@@ -16,8 +16,8 @@ use crate::show::{self, Show, count, path_from_end};
 
 /// How many problems are kept; further ones are only counted.
 const PROBLEMS_MAX: usize = 200;
-/// If lists share blocks, how many blocks of such lists are followed for each block of the
-/// filesystem. Without this limit, many lists over the same blocks would take very long.
+/// The limit for following lists that share blocks: this many of their blocks for each block of the
+/// filesystem. Without it, following many lists over the same blocks would take very long.
 const SHARED_PER_BLOCK: u64 = 8;
 
 /// A metadata pair that the walk has reached.
@@ -35,7 +35,7 @@ pub struct SeenPair {
     pub ids: usize,
     /// The tail, if the pair has one.
     pub tail: Option<Tail>,
-    /// What it contributes to the global state.
+    /// Its contribution to the global state.
     pub delta: GState,
     /// Whether it is in the thread.
     pub threaded: bool,
@@ -65,7 +65,7 @@ pub enum Kind {
         /// Bytes of content.
         size: u32,
     },
-    /// Something that this library does not know, or that has no usable struct.
+    /// An entry of a type that this library does not know, or without a usable struct.
     Other,
 }
 
@@ -77,8 +77,8 @@ pub struct Node {
     /// Its name, without the path.
     pub name: Box<[u8]>,
     /// The pair that holds its entry, as an index of [`Survey::pairs`], and the id of the entry in
-    /// the pair. In version 1, entries have no ids; there it is the number of the entry in its
-    /// block, from 0 on.
+    /// the pair. In version 1, entries have no ids, so it is the number of the entry in its block,
+    /// from 0 on.
     pub entry: Option<(usize, u16)>,
     /// The type of its name tag.
     pub name_type: u16,
@@ -108,7 +108,7 @@ pub struct Problem {
     pub message: String,
 }
 
-/// The numbers of paths. Each path is given by the number of its directory's path and the name in
+/// The numbers of paths. The key of a path is the number of its directory's path, and the name in
 /// that directory.
 pub type PathNumbers<'a> = HashMap<(Option<usize>, &'a [u8]), usize>;
 
@@ -117,7 +117,7 @@ pub type PathNumbers<'a> = HashMap<(Option<usize>, &'a [u8]), usize>;
 pub struct Survey {
     /// Size and number of blocks.
     pub geometry: Geometry,
-    /// The superblock that counts: the last one of the thread.
+    /// The superblock in force: the last one in the thread.
     pub superblock: Option<Superblock>,
     /// All pairs: first those of the thread, in its order.
     pub pairs: Vec<SeenPair>,
@@ -209,7 +209,8 @@ impl Survey {
     pub fn find(&self, path: &[u8]) -> Vec<usize> {
         let parts = path.split(|&b| b == b'/').filter(|part| !part.is_empty() && part != b".");
         let parts: Vec<&[u8]> = parts.collect();
-        // for each entry, how many names of the path lead to it; `None` if its own path differs
+        // for each entry, how many names of `path` lead to it; `None` if the path of the entry
+        // differs
         let mut matched: Vec<Option<usize>> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             // each directory comes before its content
@@ -342,7 +343,7 @@ impl Walk<'_> {
         at
     }
 
-    /// Note what a block is used for; the result is false if something else already uses it.
+    /// Note what a block is used for. The result is false if something else already uses it.
     fn claim(&mut self, block: u32, of: Use) -> bool {
         let Some(&other) = self.survey.uses.get(&block) else {
             self.survey.uses.insert(block, of);
@@ -450,8 +451,8 @@ impl Walk<'_> {
         Some(at)
     }
 
-    /// Add the entries of one pair of the directory `dir`. The result is the directories among
-    /// them, each with its first pair.
+    /// Add the entries of one pair of the directory `dir`. Returns the directories among them, each
+    /// with its first pair.
     fn entries(&mut self, at: usize, dir: usize) -> Vec<(usize, usize)> {
         let Some(log) = self.logs.remove(&at) else { return Vec::new() };
         let hidden = self.survey.gstate.pending_move().filter(|(pair, _)| {

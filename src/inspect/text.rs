@@ -19,7 +19,7 @@ pub(super) const VALUE: usize = 44;
 /// The separator between the two halves.
 const GAP: &str = "  |  ";
 
-/// Two blocks of lines, side by side.
+/// Two groups of lines, side by side.
 pub(super) fn side_by_side(
     f: &mut Formatter<'_>,
     left: &[String],
@@ -42,7 +42,8 @@ pub(super) fn shortened(value: String, max: usize) -> String {
     value.chars().take(max.saturating_sub(3)).collect::<String>() + "..."
 }
 
-/// A few bytes: as text if all of them are visible characters, otherwise in hexadecimal.
+/// A few bytes in one line: as text if all of them are visible characters, otherwise in
+/// hexadecimal.
 pub(super) fn snippet(data: &[u8]) -> String {
     let shown = data.get(..SNIPPET).unwrap_or(data);
     let more = if data.len() > shown.len() { "..." } else { "" };

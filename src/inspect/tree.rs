@@ -43,7 +43,7 @@ pub struct TreeEntry {
     /// The bytes of its name, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name_base64: Option<String>,
-    /// What SPEC.md calls the type of its name tag, without `LFS_TYPE_`.
+    /// The name in SPEC.md of the type of its name tag, without `LFS_TYPE_`.
     pub r#type: &'static str,
     /// The pair that holds its entry, the live half first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,8 +100,8 @@ pub struct DirReport {
     pub problems: Vec<Problem>,
 }
 
-/// An entry that is being moved. In version 1 it has a mark; in version 2 the global state names
-/// it.
+/// An entry that is being moved. In version 1, the entry itself is marked; in version 2, the global
+/// state names it.
 #[derive(Debug, Clone, Serialize)]
 pub struct MovedEntry {
     /// Its name.
@@ -126,7 +126,7 @@ pub struct GStateReport {
     pub value: String,
     /// The pairs whose delta is not zero.
     pub contributions: Vec<Contribution>,
-    /// Whether the thread could be followed to its end. If not, the sum means nothing.
+    /// Whether the thread could be followed to its end. If not, the sum has no meaning.
     pub thread_whole: bool,
 }
 
@@ -139,7 +139,7 @@ pub struct PendingMove {
     pub id: u16,
 }
 
-/// What a pair contributes to the global state.
+/// The contribution of a pair to the global state.
 #[derive(Debug, Clone, Serialize)]
 pub struct Contribution {
     /// The pair, the live half first.
@@ -264,7 +264,7 @@ impl Inspector {
             let concerns = |Problem { place, .. }: &&Problem| {
                 *place == path
                     || place.strip_prefix(&below).is_some_and(|name| !name.contains('/'))
-                    // the beginning of a long path is left out
+                    // both paths are shortened in the same way if they are long
                     || entries.iter().any(|entry| entry.path == *place)
                     || pairs.iter().any(|seen| *place == seen.pair.to_string())
             };

@@ -25,7 +25,7 @@ pub struct EntryReport {
     pub id: u16,
     /// Its offset in the block, in bytes.
     pub offset: u32,
-    /// What SPEC.md calls its type, without `LFS_TYPE_`; `None` if SPEC.md does not know the type.
+    /// The name of its type in SPEC.md, without `LFS_TYPE_`; `None` if SPEC.md has no such type.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub r#type: Option<&'static str>,
     /// The byte that holds its type, with bit 0x80 if it is marked as moved.
@@ -64,7 +64,7 @@ pub struct HalfReport {
     /// Its revision count.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<u32>,
-    /// How many bytes are in use, as the block itself says, including the CRC.
+    /// How many bytes are in use according to the block itself, including the CRC.
     pub size: u32,
     /// Whether the top bit of that number says that the directory continues in the pair of the
     /// tail.
@@ -78,13 +78,14 @@ pub struct HalfReport {
     /// The CRC of the bytes as they are now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crc_computed: Option<u32>,
-    /// The entries, in their order. If the CRC does not match, none of them counts.
+    /// The entries, in their order. If the CRC does not match, none of them is valid.
     pub entries: Vec<EntryReport>,
-    /// The offset of an entry that extends beyond the end of the block. What follows is lost.
+    /// The offset of an entry that extends beyond the end of the block. The entries after it are
+    /// lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broken_at: Option<usize>,
-    /// How many bytes after the CRC there are up to the last byte that does not read 0xFF. No
-    /// driver erases them.
+    /// How many bytes follow the CRC, up to the last byte that does not read 0xFF. No driver erases
+    /// them.
     pub trailing: u32,
     /// Why it cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,7 +97,7 @@ pub struct HalfReport {
 pub struct PairReport {
     /// The two blocks, in the order in which the caller named them.
     pub pair: [u32; 2],
-    /// What the pair is used for by the walk over the filesystem, in words.
+    /// What the pair is used for, in words, according to the walk over the filesystem.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_as: Option<String>,
     /// Both halves.
@@ -128,7 +129,7 @@ pub struct LogReport {
     pub pair: [u32; 2],
     /// Its number in the live half.
     pub id: u16,
-    /// What the blocks hold, the older one first.
+    /// The entry in each block, the older block first.
     pub steps: Vec<LogStep>,
 }
 
@@ -184,7 +185,7 @@ impl HalfReport {
         self.state.is_valid()
     }
 
-    /// Note that this is the half of its pair that counts, if it is.
+    /// Note whether this is the live half of its pair.
     pub(super) fn make_live(&mut self, live: bool) {
         if live && self.is_valid() {
             self.state = HalfState::Live;
@@ -239,7 +240,7 @@ impl EntryReport {
     }
 }
 
-/// The data of a superblock entry, in words.
+/// The meaning of the data of a superblock entry, in words.
 fn superblock_words(data: &[u8]) -> Option<String> {
     let word = |n: usize| read_u32_le(data, 4 * n);
     let (root, version) = (Pair([word(0)?, word(1)?]), word(4)?);
@@ -251,7 +252,7 @@ fn superblock_words(data: &[u8]) -> Option<String> {
 }
 
 impl Inspector {
-    /// Questions about an image of version 1; `None` if the image has another version.
+    /// The inspector for an image of version 1; `None` if the image has another version.
     pub fn version1(&self) -> Option<Version1<'_>> {
         (self.dialect() == Dialect::V1).then_some(Version1(self))
     }
@@ -275,7 +276,7 @@ impl Inspector {
 pub struct Version1<'a>(&'a Inspector);
 
 impl Version1<'_> {
-    /// Both halves of a metadata pair, entry by entry, whether or not anything names the pair.
+    /// Both halves of a metadata pair, entry by entry, whether or not something names the pair.
     ///
     /// # Errors
     /// If a block is outside the filesystem.

@@ -1,7 +1,7 @@
 //! What a transaction changed, by path: the trees of two states are compared.
 //!
-//! Only metadata pairs are read, and from one state to the next only those whose blocks the
-//! transaction wrote. File data is read only where two files of the same size have to be compared.
+//! Only metadata pairs are read. From one state to the next, only those are read whose blocks the
+//! transaction wrote. File data is read only when two files of the same size have to be compared.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -104,7 +104,7 @@ struct Item {
     attrs: BTreeMap<u8, Box<[u8]>>,
 }
 
-/// What matters here about a metadata pair.
+/// The content of a metadata pair that matters here.
 #[derive(Debug, PartialEq, Eq)]
 struct PairState {
     items: Vec<Item>,
@@ -115,13 +115,13 @@ struct PairState {
 /// One of the two states.
 struct Side {
     dev: JournalDevice,
-    /// The pairs, by their blocks in ascending order.
+    /// The pairs, by their two blocks in ascending order.
     pairs: HashMap<[u32; 2], Rc<PairState>>,
-    /// The pairs that were read since this list was last taken.
+    /// The pairs that were read since this list was last emptied.
     loaded: Vec<[u32; 2]>,
 }
 
-/// Goes from one state to the next and reports what has changed.
+/// Goes from one state to the next, and reports what has changed.
 pub struct Changes {
     old: Side,
     new: Side,
@@ -132,7 +132,7 @@ pub struct Changes {
 /// Entries that exist only on one side, by path.
 type Lone = BTreeMap<Vec<u8>, Item>;
 
-/// What is still to be compared, and what has been found.
+/// The directories still to be compared, and the differences found so far.
 #[derive(Default)]
 struct Work {
     /// Directories to compare: the path, and the first pair on either side.
@@ -143,13 +143,13 @@ struct Work {
     opened: [HashSet<[u32; 2]>; 2],
     deleted: Lone,
     added: Lone,
-    /// Entries that both sides have and that differ, as they are on the new side.
+    /// Entries that exist on both sides and differ, as they are on the new side.
     modified: Lone,
     found: Vec<Change>,
 }
 
 impl Changes {
-    /// Begin with the image without the journal.
+    /// Begin with the state of the image without the journal.
     ///
     /// # Errors
     /// If the image cannot be read.
@@ -184,8 +184,8 @@ impl Changes {
         Self::of(old, new).compare().map_err(|e| at(&journal.path)(Reason::from(e)))
     }
 
-    /// What the next transaction changes. It must be one that was not dropped later by going back
-    /// to an earlier state.
+    /// What the next transaction changes. It must be a transaction that was not dropped later by
+    /// going back to an earlier state.
     ///
     /// # Errors
     /// If the journal or the image cannot be read.
@@ -291,7 +291,7 @@ impl Changes {
         Ok(())
     }
 
-    /// Add the entries of directories that exist only on one side, one level down. Returns whether
+    /// Add the entries of directories that exist only on one side, one level deep. Returns whether
     /// there was such a directory that had not been opened before.
     fn open_dirs(&mut self, work: &mut Work) -> Result<bool> {
         let mut any = false;
@@ -316,8 +316,8 @@ impl Changes {
         Ok(any)
     }
 
-    /// Find files that were renamed: a file that is gone and one that is new, or has replaced
-    /// another, with the same content.
+    /// Find files that were renamed: a file that is gone, and a file with the same content that is
+    /// new or has replaced another one.
     fn match_files(&mut self, work: &mut Work) -> Result<()> {
         let mut gone: HashMap<Identity, Vec<Vec<u8>>> = HashMap::new();
         for (path, item) in &work.deleted {
@@ -329,7 +329,7 @@ impl Changes {
             work.added.iter().chain(&work.modified).map(|(p, i)| (p.clone(), i.clone())).collect();
         for (path, item) in targets {
             let Some(from) = identity(&item).and_then(|key| gone.get_mut(&key)) else { continue };
-            // if several have gone, it is not known which of them this one was
+            // if several such files are gone, it is unknown which of them was renamed
             let [only] = &from[..] else { continue };
             let was = work.deleted.get(only).map(|was| was.node.clone());
             if let (Some(Node::File(a)), Node::File(b)) = (was, &item.node)
@@ -372,8 +372,8 @@ impl Changes {
     }
 }
 
-/// Find directories that were renamed: one that is gone and one that is new, with a pair in common.
-/// Returns whether there were any.
+/// Find directories that were renamed: one that is gone, and a new one that has a pair in common
+/// with it. Returns whether there were any.
 fn match_dirs(work: &mut Work) -> bool {
     let mut gone = HashMap::new();
     for (path, item) in &work.deleted {
@@ -387,7 +387,7 @@ fn match_dirs(work: &mut Work) -> bool {
         let Some(from) = pair.0.iter().find_map(|block| gone.get(block)).cloned() else { continue };
         let Some(Item { node: Node::Dir(was), .. }) = work.deleted.remove(&from) else { continue };
         work.added.remove(&path);
-        // their entries are now compared with each other instead
+        // the entries of the two directories are compared with each other instead
         work.added.retain(|other, _| !other.starts_with(&path));
         work.deleted.retain(|other, _| !other.starts_with(&from));
         work.todo.push((path.clone(), was, pair));
@@ -417,7 +417,8 @@ fn join(dir: &[u8], item: &Item) -> Vec<u8> {
     [dir, &item.name, slash].concat()
 }
 
-/// The path of `item` in place of that of another entry of the same name.
+/// `path`, whose last name is that of `item`, in the form for `item`: with a slash at the end if it
+/// is a directory.
 fn join_name(path: &[u8], item: &Item) -> Vec<u8> {
     let path = path.strip_suffix(b"/").unwrap_or(path);
     join(&path[..path.len() - item.name.len().min(path.len())], item)
@@ -466,7 +467,7 @@ impl Side {
         }
         let state = match store::fetch(&self.dev, pair) {
             Ok(fetched) => PairState::of(&fetched.log),
-            // a pair that cannot be read shows no changes
+            // a damaged pair has no entries to compare
             Err(Error::Corrupt(_)) => PairState { items: Vec::new(), next: None },
             Err(e) => return Err(e),
         };

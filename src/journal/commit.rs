@@ -2,9 +2,9 @@
 //!
 //! Before the image is touched, the journal notes that a commit begins. When everything is in the
 //! image, the journal notes that the commit is done. Between these two notes, every byte of the
-//! image has its old or its new content, and the journal has all bytes that change. So whatever a
-//! crash leaves, the two together always show the new state. This is also how an interrupted commit
-//! recognises its image.
+//! image has its old or its new content, and the journal has all bytes that change. So whatever
+//! state a crash leaves behind, image and journal together always show the new state. An
+//! interrupted commit recognises its image by the same property.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -47,15 +47,15 @@ pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, Journa
     journal.adopt(image.metadata().uid())?;
     let journal = Journal::open_found(journal, Mode::Write)?;
     let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);
-    // The image is not opened in the usual way, because its superblocks may be half written. The
-    // journal knows the geometry.
+    // The image is not opened in the usual way, because its superblocks may be partly written. The
+    // geometry is in the journal.
     let refused = |reason| JournalError::from(image.refused(reason));
     let container = image.container(false).map_err(refused)?;
     if !container.writable {
         let e = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         return Err(refused(image::Reason::from(e)));
     }
-    // a compacted image lacked these bytes when the journal was made, too
+    // these bytes are missing in a compacted image, and were missing when the journal was made, too
     let end = offset.saturating_add(geometry.size());
     let missing = end.min(journal.scan.header.image_size).saturating_sub(container.size);
     if missing > 0 {
@@ -119,7 +119,7 @@ fn copy(dev: &JournalDevice, base: &dyn BlockDevice) -> Result<u64, Reason> {
         while done < len {
             let part = &mut buf[..CHUNK.min(len - done) as usize];
             let at = start + done;
-            // both are inside the filesystem, so the numbers fit
+            // the position is inside the filesystem, so the numbers fit
             let (block, off) = ((at / block_size) as u32, (at % block_size) as u32);
             dev.read(block, off, part).map_err(crate::Error::from)?;
             base.prog(block, off, part).map_err(crate::Error::from)?;

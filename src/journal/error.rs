@@ -26,7 +26,7 @@ pub enum Why {
     Missing,
     /// Something is wrong with the journal.
     Journal(Reason),
-    /// Another process writes to the journal. If it is known which, this is the one.
+    /// Another process writes to the journal. If that process is known, it is named here.
     InUse(Option<Holder>),
     /// The file in place of the journal cannot be trusted.
     Unfit(Unfit),
@@ -34,7 +34,7 @@ pub enum Why {
     Image(image::Reason),
     /// The file that should be created exists already.
     Exists,
-    /// There is something that is not a plain file where a file should be created.
+    /// Something that is not a plain file is in the place where a file should be created.
     NotFile,
     /// The image is a block device, so a journal cannot be placed beside it.
     Device,

@@ -13,9 +13,9 @@ use crate::transactions::format::Fingerprint;
 /// Bytes read at a time.
 const CHUNK: usize = 64 << 10;
 
-/// SHA-256 over the geometry and over every metadata pair that the thread or the tree leads to: its
-/// place, its revision, and the bytes of its log. Every change of a file changes one of these, so
-/// the blocks of file data are not read.
+/// SHA-256 over the geometry, and over the place, the revision and the log bytes of every metadata
+/// pair that the thread or the tree leads to. Every change of a file changes one of these, so the
+/// blocks of file data are not read.
 ///
 /// # Errors
 /// If neither block of the superblock pair holds a valid commit, or a block cannot be read.
@@ -33,7 +33,7 @@ pub fn fingerprint(dev: &dyn BlockDevice) -> Result<Fingerprint> {
         }
         let fetched = match store::fetch(dev, pair) {
             Ok(fetched) => fetched,
-            // a damaged pair is part of the state as well
+            // damaged pairs are part of the state, too
             Err(Error::Corrupt(_)) if pair != Pair::SUPERBLOCK => {
                 sum.update(pair.to_bytes());
                 continue;

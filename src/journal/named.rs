@@ -1,7 +1,7 @@
 //! Finding a journal by its name, and deciding whether it may be used.
 //!
-//! Whoever can put a file in the place of a journal, or write to it, decides what the image will
-//! contain. So what matters is the owner of the file, not its place.
+//! Whoever can write to a journal, or put a file in its place, decides what the image will contain.
+//! So the file is trusted because of its owner, not because of its place.
 
 use std::fmt;
 use std::fs::{File, Metadata, TryLockError};
@@ -56,8 +56,8 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// The name of a journal, and the file of that name, if there is one. The file is opened only once,
-/// without following a link.
+/// The name of a journal, and the file with that name, if there is one. The file is opened only
+/// once, without following a link.
 #[derive(Debug)]
 pub struct Named {
     path: PathBuf,
@@ -76,7 +76,7 @@ impl Named {
     }
 
     /// Look for the journal of one run of a program. It is beside the image, and its name is the
-    /// image's followed by `suffix`.
+    /// name of the image followed by `suffix`.
     ///
     /// # Errors
     /// Those of [`Named::find`].
@@ -119,7 +119,7 @@ impl Named {
         Ok(this)
     }
 
-    /// The path at which it was looked for.
+    /// The path that was searched for the journal.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -129,7 +129,7 @@ impl Named {
         self.file.is_some()
     }
 
-    /// A descriptor of the file that is passed to programs which this one starts.
+    /// A descriptor of the file that programs inherit which this one starts.
     #[cfg(all(feature = "cli", feature = "mount"))]
     pub(crate) fn pass_on(&self) -> std::io::Result<std::os::fd::OwnedFd> {
         files::pass_on(self.file.as_ref().ok_or(rustix::io::Errno::NOENT)?)
@@ -173,7 +173,7 @@ impl Named {
         let header = || new_header(image).map_err(|e| at(&image.path)(e));
         if self.file.is_some() {
             let file = self.open(Mode::Write).map_err(at(&path))?;
-            // an empty file, such as mktemp(1) makes, becomes a journal
+            // an empty file, such as one from mktemp(1), becomes a journal
             if file.metadata().map_err(at(&path))?.len() == 0 {
                 (&file).write_all(&header()?.to_bytes()).map_err(at(&path))?;
                 file.sync_all().map_err(at(&path))?;
@@ -190,7 +190,7 @@ impl Named {
     /// Remove the journal.
     ///
     /// # Errors
-    /// The errors of the system, and if another file has its name now.
+    /// The errors of the system, and an error if another file has its name now.
     pub fn remove(&self) -> Result<(), JournalError> {
         let Some(file) = &self.file else { return Ok(()) };
         self.place.remove(file).map_err(at(&self.path))
@@ -205,7 +205,7 @@ pub(super) fn begin<'a>(
 ) -> Result<NewFile<'a>, Why> {
     let new = place.begin()?;
     files::take_access(new.file(), image)?;
-    // an image that nobody may write to can have a journal, too
+    // the owner may write to the journal even if nobody may write to the image
     let mode = new.file().metadata()?.permissions().mode() | 0o600;
     new.file().set_permissions(PermissionsExt::from_mode(mode & 0o644))?;
     lock(new.file())?;
@@ -221,7 +221,7 @@ fn lock(file: &File) -> Result<(), Why> {
     })
 }
 
-/// Check that only its owner can have written to the journal.
+/// Check that nobody but its owner can have written to the journal.
 fn judge(meta: &Metadata) -> Result<(), Unfit> {
     if meta.nlink() > 1 {
         Err(Unfit::OtherNames)

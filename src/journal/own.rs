@@ -1,4 +1,4 @@
-//! The journal of one change, or of one run of a program. It makes the change happen completely or
+//! The journal of one change, or of one run of a program. With it, the change happens completely or
 //! not at all.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -11,8 +11,8 @@ use crate::show::Show;
 /// The suffix in the name of such a journal.
 const SUFFIX: &str = ".run";
 
-/// A journal that is removed as soon as it is not needed to finish anything. If the user gave its
-/// name, it stays.
+/// A journal that is removed as soon as nothing is left to finish with it. If the user gave its
+/// name, it is kept.
 #[derive(Debug)]
 pub struct OwnJournal {
     named: Named,
@@ -25,13 +25,14 @@ impl OwnJournal {
         Self { named, is_temporary: false }
     }
 
-    /// A new journal beside the image, where it is found after a power cut together with the image.
-    /// If there is one from an earlier run, it is committed if its commit had begun, and removed
+    /// A new journal beside the image, where it can be found together with the image after a power
+    /// cut. A journal from an earlier run is committed if its commit had begun, and removed
     /// otherwise.
     ///
     /// # Errors
-    /// For a block device, because there is no place beside it; if the file of that name is not a
-    /// journal or cannot be trusted; and the errors of [`commit_found`].
+    /// If the image is a block device, because there is no place beside it. If the file with the
+    /// name of the journal is not a journal or cannot be trusted. Also the errors of
+    /// [`commit_found`].
     pub fn beside(image: &Source) -> Result<Self, JournalError> {
         if image.metadata().file_type().is_block_device() {
             return Err(at(image.path())(Why::Device));
@@ -55,7 +56,7 @@ impl OwnJournal {
         &mut self.named
     }
 
-    /// Write the state of the journal into the image. If this is interrupted, the journal stays,
+    /// Write the state of the journal into the image. If this is interrupted, the journal is kept,
     /// because it has the bytes that the image still lacks.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl OwnJournal {
         Ok(Journal::open_found(&self.named, Mode::Read)?.history().begun.is_some())
     }
 
-    /// Do not remove the journal, because its commit must still be finished.
+    /// Keep the journal, because its commit must still be finished.
     pub fn keep(&mut self) {
         self.is_temporary = false;
     }
@@ -89,7 +90,8 @@ impl Drop for OwnJournal {
 }
 
 /// If the commit of a journal beside the image was interrupted, finish it. Until then, the image
-/// has neither its old nor its new state. Any other file of that name is left alone.
+/// has neither its old nor its new state. A file of that name that is no such journal is left
+/// alone.
 ///
 /// # Errors
 /// Those of [`commit_found`].

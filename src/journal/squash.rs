@@ -19,7 +19,7 @@ use crate::transactions::{At, History, JournalDevice};
 
 /// Bytes copied at a time.
 const CHUNK: u64 = 1 << 20;
-/// An image gets holes where it has pieces of this many bytes that are all zero.
+/// An exported image gets holes where it has pieces of this many bytes that are all zero.
 const HOLE: usize = 4096;
 
 /// What a squash did.
@@ -29,17 +29,17 @@ pub struct Squashed {
     pub before: u64,
     /// Bytes of the journal after the squash.
     pub after: u64,
-    /// The number of its only transaction.
+    /// The number of the only transaction after the squash.
     pub number: u64,
 }
 
 /// Replace the journal at `path` by one that has only the net change, as one transaction with the
-/// number of the last one. Savepoints at the last state stay. Earlier states cannot be reached any
-/// more. The content of blocks that are free in the last state is not kept.
+/// number of the last one. Savepoints at the last state are kept. Earlier states cannot be reached
+/// any more. The content of blocks that are free in the last state is not kept.
 ///
 /// # Errors
-/// If one of the files cannot be opened, read or written, or if they do not belong together. Then
-/// the journal is left as it was.
+/// If one of the files cannot be opened, read or written, or if they do not belong together. In all
+/// these cases the journal is left as it was.
 pub fn squash(path: &Path, image_path: Option<&Path>) -> Result<Squashed, JournalError> {
     let named = Named::find(path)?;
     let journal = Journal::open_found(&named, Mode::Write)?;
@@ -62,7 +62,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
     header.given = history.next.saturating_sub(1);
 
     let file = begin(place, &header, &image.metadata)?;
-    // users who had no access to the old journal must have none to the new one
+    // users without access to the old journal must not get access to the new one
     let mode = file.file().metadata()?.mode() & journal.file.metadata()?.mode();
     file.file().set_permissions(Permissions::from_mode(mode & 0o777))?;
     let new_file: Arc<File> = Arc::new(file.file().try_clone()?);
@@ -81,7 +81,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
             let (block, off) = split(old.geometry(), at);
             let left = usize::try_from(start + len - at).unwrap_or(usize::MAX);
             let part = &mut buf[..left.min((block_size - off) as usize)];
-            // if it is not known which blocks are used, everything is kept
+            // if it is unknown which blocks are used, everything is kept
             if used.as_ref().is_none_or(|used| used(block)) {
                 old.read(block, off, part).map_err(crate::Error::from)?;
                 new.prog(block, off, part).map_err(crate::Error::from)?;
@@ -104,7 +104,7 @@ fn try_squash(journal: &Journal, place: &Place, image: &image::Opened) -> Result
 
 fn split(g: Geometry, at: u64) -> (u32, u32) {
     let block_size = u64::from(g.block_size);
-    // both are inside the filesystem, so the numbers fit
+    // the position is inside the filesystem, so the numbers fit
     ((at / block_size) as u32, (at % block_size) as u32)
 }
 
@@ -112,7 +112,7 @@ fn split(g: Geometry, at: u64) -> (u32, u32) {
 /// existing one. Zeros become holes. Returns the number of the state.
 ///
 /// # Errors
-/// If one of the files cannot be opened, read or written. Then `out` is as it was before.
+/// If one of the files cannot be opened, read or written. In these cases `out` is as it was before.
 pub fn export(
     path: &Path,
     image_path: Option<&Path>,
@@ -153,7 +153,7 @@ pub fn export(
     Ok(number)
 }
 
-/// Write an image to the new file `file`, with what `dev` shows as its filesystem.
+/// Write an image to the new file `file`, with the content of `dev` as its filesystem.
 fn write_state(file: &File, image: &image::Opened, dev: &impl BlockDevice) -> Result<(), Why> {
     // the journal may use blocks that are missing at the end of a compacted image
     let size = image.image_size + image.compacted;
@@ -163,7 +163,7 @@ fn write_state(file: &File, image: &image::Opened, dev: &impl BlockDevice) -> Re
     let mut buf = vec![0; CHUNK as usize];
     let mut at = 0;
     while at < size {
-        // what is around the filesystem in the file belongs to the image as well
+        // the bytes before and after the filesystem in the file belong to the image as well
         let end = if at < from {
             from
         } else if at < to {

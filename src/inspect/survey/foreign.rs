@@ -1,5 +1,5 @@
-//! A walk over an image of another dialect. It shows what the dialect's own reader finds, with the
-//! blocks that hold it.
+//! A walk over an image of another dialect. It shows the content that the dialect's own reader
+//! finds, and the blocks that hold this content.
 
 use std::collections::HashMap;
 
@@ -55,7 +55,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The number of a pair, which is added if it is new.
+    /// The number of a pair. A new pair is added.
     fn pair(&mut self, pair: Pair, threaded: bool) -> usize {
         let mut key = pair.0;
         key.sort_unstable();
@@ -102,7 +102,7 @@ impl Walk<'_> {
 
     /// Whether a block is in a pair that only the thread names. If a driver of version 1 is
     /// interrupted after it has replaced a block of a directory's pair, the thread still names the
-    /// old pair. So the block belongs to the directory.
+    /// old pair. In this case the block belongs to the directory.
     fn is_outdated(&self, block: u32) -> bool {
         let pair = self.survey.pair_of(block);
         pair.is_some_and(|seen| seen.threaded && seen.dir.is_none() && seen.superblock.is_none())
