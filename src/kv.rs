@@ -1,9 +1,9 @@
 //! A key-value store in a littlefs image: values and dictionaries, with the operations of
 //! MirageOS's `Mirage_kv.RW` (mirage-kv 6), and batches. `docs/kv.md` describes it.
 //!
-//! A value is a file, a dictionary a directory. A store may be used from several threads at once:
-//! one mutex guards it, which is not held while values are read from blocks, or while the function
-//! of a batch runs.
+//! A value is a file, a dictionary a directory. Several threads may use a store at once. One mutex
+//! guards it; it is not held while values are read from blocks, or while the function of a batch
+//! runs.
 //!
 //! ```
 //! # fn main() -> Result<(), littlefs::kv::Error> {
@@ -64,7 +64,7 @@ const REDO: &[u8] = b".kv-batch";
 /// removed.
 const TRASH: &[u8] = b".kv-trash";
 
-/// The largest number of dictionaries whose directory is remembered.
+/// The largest number of dictionaries whose directory ids are remembered.
 const DIRS_MAX: usize = 4096;
 
 /// The kind of thing that a key refers to.
@@ -79,37 +79,38 @@ pub enum Kind {
 /// How to connect to a store.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Refuse changes, and never write. A batch that a crash interrupted appears as applied.
+    /// Refuse changes, and never write. A batch that a crash interrupted is shown as if it was
+    /// applied.
     pub read_only: bool,
     /// If true, each change is flushed before it returns. If false, changes stay in memory until
-    /// [`Store::sync`] or [`Store::disconnect`], or until memory is full; only a batch, and the
-    /// removal of a dictionary, are flushed in any case. What a flush promises is the choice of
-    /// [`Self::durability`].
+    /// [`Store::sync`] or [`Store::disconnect`], or until memory is full. Only a batch, and the
+    /// removal of a dictionary, are always flushed. [`Self::durability`] says what a flush
+    /// promises.
     pub durable: bool,
-    /// What a flush promises. With [`Durability::Full`], everything is on the medium when it
-    /// returns. With [`Durability::Ordered`], it may not be there yet. Then a crash of the system
-    /// can undo the newest changes, but if it undoes one, it undoes all changes after it, too.
-    /// [`Store::sync`] and [`Store::disconnect`] always wait for the medium.
+    /// What a flush promises. With [`Durability::Full`], everything is on the medium when the flush
+    /// returns. With [`Durability::Ordered`], it may not be there yet. In this case a crash of the
+    /// system can undo the newest changes, but if it undoes one change, it undoes all later
+    /// changes, too. [`Store::sync`] and [`Store::disconnect`] always wait for the medium.
     pub durability: Durability,
-    /// The convention by which times are stored in user attributes.
+    /// The convention for storing times in user attributes.
     pub times: Choice,
     /// The time of the last change for values that have none in the image; usually the time of the
     /// image file.
     pub changed: SystemTime,
-    /// Largest value that is stored in the blocks of its dictionary, in bytes; at most an eighth of
-    /// a block. By default, it is inferred from the image.
+    /// The largest value that is stored inline, in the metadata pair of its dictionary, in bytes;
+    /// at most an eighth of a block. By default, it is inferred from the image.
     pub inline_max: Option<u32>,
     /// The program size of the device in bytes; by default, it is inferred.
     pub prog_size: Option<u32>,
     /// The number of erases after which a metadata pair moves; by default, pairs never move.
     pub block_cycles: Option<u32>,
-    /// Limits the memory for cached and unwritten data, in bytes. The default is 40 MiB, and less
-    /// than 256 KiB counts as 256 KiB.
+    /// The limit on memory for cached and unwritten data, in bytes. The default is 40 MiB, and the
+    /// minimum is 256 KiB.
     pub cache: Option<u64>,
 }
 
 impl Default for Options {
-    /// Options for a store that is writable and durable, with times by the convention of the image.
+    /// Options for a store that is writable and durable, with times in the convention of the image.
     fn default() -> Self {
         Self {
             read_only: false,
@@ -134,7 +135,7 @@ pub struct Store {
 struct Core {
     fs: Fs,
     dev: Arc<dyn BlockDevice>,
-    /// The options for opening the image again.
+    /// The options to be used when the image is opened again.
     open: OpenOptions,
     read_only: bool,
     durable: bool,
@@ -145,12 +146,12 @@ struct Core {
     dirs: HashMap<Box<[u8]>, DirId>,
     /// Incremented by each change.
     version: u64,
-    /// Incremented on every reload; a `FileId` is valid only for the life in which it was obtained.
+    /// Incremented on every reload. A `FileId` is valid only while this number stays the same.
     life: u64,
-    /// The file of an image that has no name yet.
+    /// The file of the image, if it has no name yet.
     fresh: Option<Fresh>,
-    /// Whether there is a batch on disk that is not applied, or a removed dictionary with content
-    /// left. The next change finishes this first.
+    /// Whether there is a batch on disk that is not yet applied, or a removed dictionary whose
+    /// content is not yet removed. The next change finishes this first.
     unfinished: bool,
 }
 
@@ -158,7 +159,7 @@ struct Core {
 enum Found {
     /// It leads to the top-level dictionary.
     Root,
-    /// It leads to this node, which has this name in this directory.
+    /// It leads to this node in this directory.
     At(DirId, Node),
     /// It leads to nothing.
     Nothing,
@@ -177,8 +178,8 @@ impl Store {
     /// interrupted.
     ///
     /// # Errors
-    /// `Core` if there is no littlefs; `InvalidKey` if a name that the store needs for itself
-    /// belongs to something else; and what prevents the interrupted operation from being finished,
+    /// `Core` if there is no littlefs; `InvalidKey` if a reserved name of the store belongs to
+    /// something else; and any error that prevents the interrupted operation from being finished,
     /// such as `NoSpace`.
     pub fn connect(dev: Arc<dyn BlockDevice>, options: &Options) -> Result<Self> {
         let open = OpenOptions {
@@ -239,13 +240,13 @@ impl Store {
     /// If the store is dropped instead, changes that are not durable may be lost.
     ///
     /// # Errors
-    /// When the device fails or has no space; what was durable before is still durable.
+    /// When the device fails or has no space. Earlier changes that were durable stay durable.
     pub fn disconnect(self) -> Result<()> {
         self.sync()
     }
 
-    /// What is damaged, or which write failed, so that changes are refused; `None` if nothing is
-    /// known to be damaged.
+    /// The damage, or the failed write, because of which changes are refused; `None` if no damage
+    /// is known.
     pub fn damage(&self) -> Option<String> {
         self.core().fs.turned_read_only().map(str::to_owned)
     }
@@ -253,7 +254,7 @@ impl Store {
     /// Make everything durable.
     ///
     /// # Errors
-    /// When the device fails or has no space; what was durable before still is.
+    /// When the device fails or has no space. Earlier changes that were durable stay durable.
     pub fn sync(&self) -> Result<()> {
         let mut core = self.core();
         if core.read_only {
@@ -344,7 +345,7 @@ impl Core {
 
     /// Drop the filesystem in memory, and open the one on disk again.
     fn reload(&mut self) -> Result<()> {
-        // the filesystem that is opened knows nothing of what this one has left to a barrier
+        // the newly opened filesystem does not know about writes that still wait for a barrier here
         self.fs.sync_written()?;
         self.dirs.clear();
         self.life += 1;
@@ -390,7 +391,7 @@ fn is_reserved(key: &Key) -> bool {
 
 /// Tell why the interrupted batch cannot be finished, and how to discard it.
 fn log_unfinished(why: &Error) {
-    // this error itself says what to do about an entry that does not belong to the store
+    // this error already says what to do: it is about an entry that does not belong to the store
     if !matches!(why, Error::InvalidKey(..)) {
         log::error!(
             "{why}, so the interrupted batch cannot be finished; to discard it, mount the image \

@@ -36,19 +36,19 @@ pub enum Class {
     Erased,
     /// Free, but not erased.
     Written,
-    /// Free, but it holds a metadata log that nothing names.
+    /// Free, but it holds a metadata log to which no pointer leads.
     Stale,
     /// Content of a file.
     Data,
-    /// The half of a metadata pair that does not count.
+    /// The half of a metadata pair that is not live.
     Other,
-    /// The half of a metadata pair that counts.
+    /// The live half of a metadata pair.
     Live,
-    /// The half of the superblock pair that does not count.
+    /// The half of the superblock pair that is not live.
     SuperblockOther,
-    /// The half of the superblock pair that counts.
+    /// The live half of the superblock pair.
     SuperblockLive,
-    /// Part of a pair that is in the thread, but that no directory names.
+    /// A part of a pair that is in the thread, but belongs to no directory of the tree.
     Unreachable,
     /// Used more than once.
     Shared,
@@ -124,7 +124,7 @@ pub struct Block {
     pub class: Class,
     /// How much of it is written, from 0 to 255.
     pub fill: u8,
-    /// What it belongs to, as an index of the survey's nodes; or `None`.
+    /// The entry it belongs to, as an index of the survey's nodes, if there is one.
     pub owner: Option<u32>,
     /// Its index in the list of its file.
     pub index: u32,
@@ -134,7 +134,7 @@ pub struct Block {
     pub change: Change,
 }
 
-/// How a block differs from that of a second image.
+/// How a block differs from the same block of a second image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 #[repr(u8)]
@@ -152,7 +152,7 @@ pub enum Change {
 
 /// All blocks of an image.
 pub struct Map {
-    /// Size and number of blocks, as the superblock gives them.
+    /// Size and number of blocks, from the superblock.
     pub geometry: Geometry,
     /// What the walk over the filesystem found.
     pub survey: Survey,
@@ -254,7 +254,7 @@ impl Map {
     }
 }
 
-/// The kind of a block by the walk alone.
+/// The kind of a block according to the walk alone.
 fn used(survey: &Survey, block: u32) -> Block {
     let free = Block {
         class: Class::Erased,
@@ -300,7 +300,7 @@ fn used(survey: &Survey, block: u32) -> Block {
     seen
 }
 
-/// Look at the bytes of free blocks and of the halves that do not count.
+/// Look at the bytes of free blocks and of the halves that are not live.
 fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
     let size = survey.geometry.block_size as usize;
     let per_chunk = (CHUNK / size).max(1);
@@ -323,7 +323,7 @@ fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
                 continue;
             }
             if *bytes == erased[..] {
-                // the other half of a new pair has never been written
+                // the other half of a new pair may never have been written
                 block.revision = None;
                 continue;
             }
@@ -343,7 +343,8 @@ fn look(dev: &dyn BlockDevice, survey: &Survey, blocks: &mut [Block]) {
     }
 }
 
-/// In how many runs the blocks of a file lie; in one run, each block follows the one before it.
+/// In how many runs the blocks of each file lie. Within a run, each block directly follows the one
+/// before it.
 fn runs_of_files(map: &Map) -> Vec<(usize, u32)> {
     let mut runs: Vec<(usize, u32)> = vec![(0, 0); map.survey.nodes.len()];
     let mut previous: Option<(u32, u32)> = None;

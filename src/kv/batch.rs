@@ -9,28 +9,28 @@ use super::{Core, Error, Found, Key, Kind, Result, Store};
 use crate::fs::Node;
 use crate::time::nanos;
 
-/// How often the function of a batch is run before giving up.
+/// How many times the function of a batch is run before giving up.
 const TRIES: usize = 13;
 
 /// The changes of a batch so far. Reads see the content of the store with these changes applied.
 ///
-/// The changes, and their values, are in memory until the end of the batch; so is the content of a
-/// dictionary that the batch renames.
+/// The changes, and their values, are in memory until the end of the batch. The same holds for the
+/// content of a dictionary that the batch renames.
 pub struct Batch<'a> {
     store: &'a Store,
     changes: Changes,
-    /// The version of the store from which everything was read; `None` while nothing was read.
+    /// The version of the store from which everything was read; `None` until something is read.
     version: Option<u64>,
     /// Whether another change came between two reads.
     torn: bool,
-    /// What was checked for keys that are set and removed without being read; it must still hold at
-    /// the end.
+    /// The conditions that were checked for keys that are set and removed without being read. They
+    /// must still hold at the end.
     expected: Vec<(Key, Expected)>,
     /// The version of the store during all these checks; `None` if there were several.
     checked: Option<u64>,
 }
 
-/// What must be true of a key so that it can be changed without regard to its present content.
+/// The condition under which a key can be changed, whatever its present content is.
 enum Expected {
     /// None of the segments before the last is a value.
     Reachable,
@@ -50,19 +50,19 @@ enum Own<'a> {
 
 impl Store {
     /// Run `f`, and make either all of its changes or none, even if there is a crash. When this
-    /// returns, they are flushed; [`Options::durability`](super::Options::durability) says whether
-    /// they are then on the medium.
+    /// returns, they are flushed. [`Options::durability`](super::Options::durability) says whether
+    /// a flush means that they are on the medium.
     ///
-    /// Other threads can go on in the meantime. If they change anything after `f` has read
-    /// something, `f` is run again from the start; so `f` should change things only through its
+    /// Other threads can use the store in the meantime. If they change anything after `f` has read
+    /// something, `f` is run again from the start. So `f` should make changes only through its
     /// argument. A batch that only sets and removes keys is run again only if one of these changes
     /// is no longer possible.
     ///
     /// # Errors
-    /// The error that `f` returns; then nothing is changed. `TooManyRetries` after thirteen runs.
-    /// `NoSpace`, possibly even if a single change would find space, because the changes of a batch
-    /// need their space twice until the end. If the device fails, the next [`Store::connect`] may
-    /// finish the batch.
+    /// The error that `f` returns; in this case nothing is changed. `TooManyRetries` after thirteen
+    /// runs. `NoSpace`, possibly even if there is space for the changes one by one, because the
+    /// changes of a batch need their space twice until the end. If the device fails, the next
+    /// [`Store::connect`] may finish the batch.
     pub fn batch<T>(&self, mut f: impl FnMut(&mut Batch<'_>) -> Result<T>) -> Result<T> {
         for _ in 0..TRIES {
             let mut batch = Batch {
@@ -129,7 +129,7 @@ impl Batch<'_> {
             Own::Unknown if self.inside(key).next().is_none() => {
                 return self.read(|store| store.get(key));
             }
-            // the changes of keys inside tell whether there is a dictionary
+            // the changes of keys inside it show whether it is a dictionary
             Own::Unknown | Own::Gone => {}
         }
         match self.lookup(key)? {
@@ -187,7 +187,7 @@ impl Batch<'_> {
         if self.lookup(key)?.is_some() {
             return Err(Error::AlreadyPresent(key.clone()));
         }
-        // this is checked before so much memory is allocated
+        // checked first, because a value of this size takes that much memory
         let file_max = u64::from(self.store.core().fs.superblock().file_max);
         let size = usize::try_from(size.min(file_max + 1)).unwrap_or(usize::MAX);
         if size as u64 > file_max {
@@ -283,7 +283,7 @@ impl Batch<'_> {
         let change = Change::Set { data, time };
         if is_unknown {
             let changed_inside = self.inside(key).next().is_some();
-            // the batch may have changed its content so that nothing of it is left
+            // the batch may have removed all of its content
             if (changed_inside || !self.check(key, Expected::NoDictionary)?)
                 && self.lookup(key)? == Some(Kind::Dictionary)
             {
@@ -298,8 +298,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Check in the store that what is expected of `key` is true, and note that it must still be
-    /// true at the end. Returns whether it is true.
+    /// Check in the store that `key` meets the condition `expected`, and note that it must still do
+    /// so at the end. Returns whether it does.
     ///
     /// # Errors
     /// `DictionaryExpected` if one of the segments before the last is a value.
@@ -329,7 +329,7 @@ impl Batch<'_> {
 
     /// The changes of keys inside the dictionary `key`.
     fn inside<'s>(&'s self, key: &'s Key) -> impl Iterator<Item = (&'s Key, &'s Change)> {
-        // keys inside come after it
+        // keys inside `key` come after it
         let is_last = self.changes.last_key_value().is_none_or(|(last, _)| last <= key);
         let from = (!is_last).then(|| self.changes.range::<Key, _>((Excluded(key), Unbounded)));
         from.into_iter().flatten().take_while(|(k, _)| k.starts_with(key))
@@ -380,7 +380,7 @@ impl Batch<'_> {
             && self.inside(key).next().is_some()
             && self.children(key)?.is_empty()
         {
-            // the batch has removed everything in it
+            // the batch has removed everything in the dictionary
             return Ok(None);
         }
         Ok(found)
@@ -392,7 +392,7 @@ impl Batch<'_> {
         if !matches!(self.own(key)?, Own::Gone) {
             match self.read(|store| store.list(key)) {
                 Ok(list) => keys.extend(list.into_iter().map(|(key, _)| key)),
-                // this batch creates it
+                // this batch creates the dictionary
                 Err(Error::NotFound(_)) => {}
                 Err(e) => return Err(e),
             }

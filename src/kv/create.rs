@@ -17,15 +17,15 @@ impl Store {
     /// Make a new image file at `path`, let `fill` fill the store in it, and give the file its name
     /// when everything is on the medium. Until then, nobody can open the image, so the order of
     /// writes does not matter: changes are written when memory is full, batches have no redo value,
-    /// and only [`Store::sync`] and the end wait for the medium. A failure or a crash leaves no
-    /// file at `path`.
+    /// and only [`Store::sync`] and the end of this function wait for the medium. A failure or a
+    /// crash leaves no file at `path`.
     ///
     /// [`Options::durable`] and [`Options::durability`] do not matter here. A batch that fails is
     /// undone, as in any store; if that is not possible, no image is made.
     ///
     /// # Errors
     /// `Create` if the file exists already or cannot be made; the error of `fill`; `NoSpace` or
-    /// `Core` if what `fill` made cannot be written.
+    /// `Core` if the changes of `fill` cannot be written.
     pub fn create<T>(
         path: &Path,
         geometry: Geometry,
@@ -69,7 +69,8 @@ impl Fresh {
     /// Wait until everything in the file is on the medium.
     ///
     /// # Errors
-    /// When the image can never get its name, and when the file cannot be synced.
+    /// If a failed batch has left the image broken, so that it can never get its name, or if the
+    /// file cannot be synced.
     pub fn sync(&self) -> Result<()> {
         if self.is_broken {
             return Err(CoreError::Invalid("a batch has failed and cannot be undone").into());

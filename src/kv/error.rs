@@ -33,7 +33,8 @@ pub enum Error {
     /// The file of a new store cannot be made.
     Create(PathBuf, io::Error),
     /// An error of a layer below: the device failed, or the image is damaged or read-only. If the
-    /// device failed, what the operation was to change has either its old or its new state.
+    /// device failed, everything that the operation was to change has either its old or its new
+    /// state.
     Core(CoreError),
 }
 

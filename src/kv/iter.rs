@@ -18,7 +18,7 @@ struct Cursor<'a> {
 
 /// The entries of a dictionary, without their values. No lock is held between two steps.
 ///
-/// The order is that of the image: by bytes, except that a longer name comes before its own prefix.
+/// They come in the order of the image: by bytes, except that a name comes before its own prefixes.
 /// An entry that exists all the time is returned once; an entry that is made, removed or changed in
 /// the meantime may be returned or not.
 pub struct Entries<'a>(Cursor<'a>);
@@ -76,12 +76,12 @@ impl Store {
 impl Store {
     /// Call `each` with the name and the content of every value directly in the dictionary `key`,
     /// in the order of [`Entries`], or with `reverse` in the opposite order. This is the fastest
-    /// way to read a whole dictionary: nothing is allocated for a value, and values that were not
-    /// in memory before do not push out others. No lock is held while `each` runs.
+    /// way to read a whole dictionary: no memory is allocated for each value, and values that were
+    /// not cached before do not displace others from the cache. No lock is held while `each` runs.
     ///
     /// # Errors
-    /// `NotFound`, or `DictionaryExpected` if it is a value; and the error of `each`, which ends
-    /// the walk.
+    /// `NotFound`, or `DictionaryExpected` if it is a value. An error of `each` ends the walk and
+    /// is returned.
     pub fn scan(
         &self,
         key: &Key,
@@ -93,7 +93,7 @@ impl Store {
         loop {
             let mut core = self.core();
             let dir = match core.dictionary_at(key) {
-                // it was removed in the meantime
+                // the dictionary was removed in the meantime
                 Err(Error::NotFound(_) | Error::DictionaryExpected(_)) if from.is_some() => {
                     return Ok(());
                 }

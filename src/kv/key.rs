@@ -7,10 +7,10 @@ use super::{Error, Result};
 
 /// A path of segments; the empty one is the top-level dictionary.
 ///
-/// Segments are bytes. They are separated by `/`; a `/` at the start or the end, and repeated ones,
-/// are ignored: `foo/bar`, `/foo/bar` and `/foo//bar/` are the same key. Keys are ordered segment
-/// by segment, each by its bytes, so the content of a dictionary comes directly after the
-/// dictionary.
+/// Segments are bytes, and `/` separates them. A `/` at the start or the end is ignored, and
+/// several in a row count as one: `foo/bar`, `/foo/bar` and `/foo//bar/` are the same key. Keys are
+/// ordered segment by segment, each by its bytes, so the content of a dictionary comes directly
+/// after the dictionary.
 #[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Key {
     /// The segments with `/` between them.
@@ -153,7 +153,7 @@ impl PartialOrd for Key {
     }
 }
 
-/// With a leading `/`. Bytes that are not UTF-8 are replaced.
+/// The path with a leading `/`. Bytes that are not UTF-8 are replaced.
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "/{}", String::from_utf8_lossy(&self.path).trim_start_matches('/'))
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_around_segments_say_nothing() {
+    fn extra_slashes_are_ignored() {
         for same in ["/foo/bar", "foo/bar", "//foo//bar/"] {
             assert_eq!(key(same), key("foo/bar"));
             assert_eq!(key(same).to_string(), "/foo/bar");
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_entry_can_be_is_refused() {
+    fn a_segment_that_cannot_be_an_entry_name_is_refused() {
         for wrong in ["..", "a/./b", "a/..", "a\0b"] {
             assert!(matches!(Key::new(wrong), Err(Error::InvalidKey(..))), "{wrong:?}");
         }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_a_dictionary_follows_it() {
+    fn the_content_of_a_dictionary_sorts_after_it() {
         let mut keys = ["b", "a/b", "a-b", "a", "a/b/c", "a0", ""].map(key);
         keys.sort();
         assert_eq!(keys, ["", "a", "a/b", "a/b/c", "a-b", "a0", "b"].map(key));

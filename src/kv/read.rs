@@ -49,7 +49,8 @@ impl Store {
     ///
     /// # Errors
     /// `NotFound` if there is no such key; `ValueExpected` if it is a dictionary;
-    /// `DictionaryExpected` if a segment before the last is a value; `Core` if it cannot be read.
+    /// `DictionaryExpected` if a segment before the last is a value; `Core` if the value cannot be
+    /// read.
     pub fn get(&self, key: &Key) -> Result<Vec<u8>> {
         self.read(key, 0, usize::MAX)
     }
@@ -78,7 +79,8 @@ impl Store {
                 Ok(Value::Dir(_)) => return Err(Error::ValueExpected(key.clone())),
                 Err(e) => return Err(not_found(e, key)),
             }
-            // an open file keeps its blocks while they are read without the lock
+            // the file is opened, so that its blocks stay in use while they are read without the
+            // lock
             let life = core.life;
             let file = core.fs.open_file(dir, name)?;
             let plan = core.fs.read(file, offset, length);
@@ -103,12 +105,12 @@ impl Store {
         Ok(names.into_iter().map(|(name, node)| (key.child(&name), node.into())).collect())
     }
 
-    /// When the value of `key` was last changed. For a dictionary, this is the latest time of the
-    /// values directly in it, or, if there are none, the time that the image has for the
-    /// dictionary.
+    /// The time at which the value of `key` was last changed. For a dictionary, this is the latest
+    /// time of the values directly in it. If there are none, it is the time that the image stores
+    /// for the dictionary.
     ///
-    /// If the image has no time, this is the time of the last change of the store, or, before the
-    /// first change, [`super::Options::changed`]: no value was changed later than that.
+    /// If the image stores no time, this is the time of the last change of the store, or
+    /// [`super::Options::changed`] before the first change. No value was changed later than that.
     ///
     /// # Errors
     /// `NotFound`, or `DictionaryExpected` if a segment before the last is a value.
@@ -231,7 +233,7 @@ impl Core {
         struct Level {
             dir: DirId,
             hasher: Sha256,
-            /// The names, the last one first.
+            /// The remaining names, the last one first.
             rest: Vec<(Box<[u8]>, Node)>,
             /// Its name in the level above.
             name: Box<[u8]>,

@@ -1,4 +1,4 @@
-//! The redo value: what a batch changes, kept in the image until it is applied.
+//! The redo value: the changes of a batch, kept in the image until they are applied.
 //!
 //! All integers are little-endian.
 //!
@@ -18,8 +18,8 @@
 //! | 4 | with 1 and 2: length of the value |
 //! | | with 1 and 2: the value |
 //!
-//! Every record says what a key must hold, never how it changes. So applying some or all of them
-//! again has the same result.
+//! Every record has the new content of a key, never the difference from the old content. So
+//! applying some or all of them again has the same result.
 
 use std::collections::BTreeMap;
 
@@ -31,16 +31,16 @@ const GONE: u8 = 0;
 const SET: u8 = 1;
 const SET_WITH_TIME: u8 = 2;
 
-/// What a batch does to a key.
+/// The change that a batch makes to a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
-    /// Whatever it refers to is removed.
+    /// The key is removed, whatever it refers to.
     Gone,
-    /// It is set, whatever it referred to before.
+    /// The key is set, whatever it referred to before.
     Set {
-        /// To this value.
+        /// The new value.
         data: Vec<u8>,
-        /// With this time, if it is not the time of the batch.
+        /// The time of the value, if it is not the time of the batch.
         time: Option<i64>,
     },
 }
@@ -52,7 +52,7 @@ pub(super) type Changes = BTreeMap<Key, Change>;
 /// The redo value for a batch that is made at `time`.
 ///
 /// # Errors
-/// If it would be larger than any file can be.
+/// If it would be larger than the largest possible file.
 pub(super) fn encode(changes: &Changes, time: i64) -> Result<Vec<u8>> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend(time.to_le_bytes());
@@ -111,7 +111,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Changes, i64)> {
     Some((changes, time))
 }
 
-/// The next part, which begins with its length.
+/// Take the next part, which begins with its length, from `rest`.
 fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (len, tail) = rest.split_first_chunk::<4>()?;
     let (part, tail) = tail.split_at_checked(u32::from_le_bytes(*len) as usize)?;
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn encoded_changes_are_decoded() {
         let bytes = encode(&changes(), 77).expect("encode");
         assert_eq!(decode(&bytes), Some((changes(), 77)));
         let empty = encode(&Changes::new(), 0).expect("encode");

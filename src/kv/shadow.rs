@@ -1,5 +1,5 @@
-//! A device whose writes stay in memory: interrupted operations can be finished there, and the
-//! image below is not changed.
+//! A device whose writes stay in memory. Interrupted operations can be finished there without
+//! changing the image below.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -20,8 +20,8 @@ impl Shadow {
         Self { below, blocks: Mutex::new(HashMap::new()) }
     }
 
-    /// Divide `len` bytes at offset `off` of `block` into pieces, one for each block: the block,
-    /// the offset in it, and the range.
+    /// Divide `len` bytes at offset `off` of `block` into pieces, one for each block. A piece has
+    /// the block, the offset in it, and the range.
     fn pieces(
         &self,
         block: u32,

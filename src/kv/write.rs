@@ -25,8 +25,8 @@ impl Store {
     }
 
     /// Write `data` at byte `offset` of the value of `key`, or at its end if the value is shorter.
-    /// The bytes after that stay. If there is no value, or dictionaries are missing, this is the
-    /// same as [`Store::set`].
+    /// The bytes after `data` are kept. If there is no value, or dictionaries are missing, this is
+    /// the same as [`Store::set`].
     ///
     /// # Errors
     /// Those of [`Store::set`].
@@ -34,7 +34,7 @@ impl Store {
         self.change(|core| core.set_partial(key, offset, data))
     }
 
-    /// Set `key`, which must not exist, to `size` zeros. The time of the last change is
+    /// Set `key`, which must not exist, to `size` zeros. Its time of the last change becomes
     /// `last_modified`, or the current time.
     ///
     /// # Errors
@@ -52,9 +52,9 @@ impl Store {
         })
     }
 
-    /// Remove the value or dictionary of `key`, if there is one; a dictionary is removed with
-    /// everything in it. After a crash, all of it exists or none of it. Dictionaries that become
-    /// empty are removed as well.
+    /// Remove the value or dictionary of `key`, if there is one. A dictionary is removed with
+    /// everything in it. After a crash, either all of it exists or none of it. Dictionaries that
+    /// become empty are removed as well.
     ///
     /// # Errors
     /// `InvalidKey` for the top-level dictionary; `DictionaryExpected` if a segment before the last
@@ -63,16 +63,16 @@ impl Store {
         self.change(|core| core.remove(key))
     }
 
-    /// Rename `source` to `dest`. A value replaces a value. If `dest` is a dictionary, `source` is
-    /// moved into it, under its own last segment. Missing dictionaries of `dest` are made, and
+    /// Rename `source` to `dest`. A value may replace a value. If `dest` is a dictionary, `source`
+    /// is moved into it, under its own last segment. Missing dictionaries of `dest` are made, and
     /// dictionaries that become empty without `source` are removed. After a crash, exactly one of
     /// the two keys exists.
     ///
     /// # Errors
     /// `NotFound` if there is no `source`; `ValueExpected` if `source` is a dictionary and would
     /// replace a value; `RenameSourcePrefix` if `source` is a dictionary and `dest` is inside it;
-    /// `AlreadyPresent` if `source` would be moved into `dest` and there is a dictionary of its
-    /// name already; and the errors of [`Store::set`] for `dest`.
+    /// `AlreadyPresent` if `source` would be moved into `dest`, where a dictionary of its name
+    /// exists already; and the errors of [`Store::set`] for `dest`.
     pub fn rename(&self, source: &Key, dest: &Key) -> Result<()> {
         self.change(|core| core.rename(source, dest))
     }
@@ -182,7 +182,7 @@ impl Core {
         for segment in key.segments() {
             dir = match self.fs.lookup(dir, segment) {
                 Ok(Node::Dir(dir)) => dir,
-                // `dictionary` has checked that
+                // `dictionary` has already refused such a path
                 Ok(Node::File { .. }) => return Err(Error::DictionaryExpected(key.clone())),
                 Err(CoreError::NotFound) => {
                     let attrs = Self::changes(self.codec.as_ref(), self.now(), Target::Dir)(None);
@@ -221,7 +221,7 @@ impl Core {
         let written = self.fs.write(file, offset, data);
         self.fs.close_file(file);
         written?;
-        // only the value matters, so it is not a failure if there is no space for the time
+        // the value is what matters, so a lack of space for the time is no failure
         if let Err(e) = self.touch(dir, name, now) {
             log::warn!("{key}: its time is not stored: {e}");
         }
@@ -256,8 +256,8 @@ impl Core {
         self.prune(&key.parent())
     }
 
-    /// Remove a dictionary. One rename hides it, and its content is removed after that. So a crash
-    /// leaves either the whole dictionary, or nothing of it that is visible.
+    /// Remove a dictionary. One rename hides it, and its content is removed after that. So after a
+    /// crash, either the whole dictionary is visible or no part of it.
     fn remove_dictionary(&mut self, dir: DirId, name: &[u8], child: DirId) -> Result<()> {
         self.dirs.clear();
         if self.fs.is_empty(child)? {
@@ -267,7 +267,7 @@ impl Core {
         self.fs.flush()?;
         self.fs.rename(dir, name, ROOT, TRASH, false)?;
         self.flush_or_reload()?;
-        // from here on the dictionary counts as removed; its content is removed now or later
+        // from here on the dictionary is hidden; its content is removed now or later
         self.unfinished = true;
         if let Err(e) = self.finish() {
             log::warn!("the content of a removed dictionary uses space until the next change: {e}");
@@ -337,14 +337,14 @@ impl Core {
             self.dirs.clear();
         }
         if self.durable {
-            // removing the directories that become empty would cause a flush anyhow
+            // removing directories that become empty would cause a flush in any case
             self.flush_or_reload()?;
         }
         self.prune(&source.parent())
     }
 
-    /// Finish what a crash or a failure interrupted: a batch in its redo value, or the removal of a
-    /// dictionary.
+    /// Finish the operation that a crash or a failure interrupted: a batch with a redo value, or
+    /// the removal of a dictionary.
     pub(super) fn finish(&mut self) -> Result<()> {
         match self.fs.lookup(ROOT, TRASH) {
             Ok(Node::Dir(trash)) => {
@@ -374,10 +374,11 @@ impl Core {
     /// Apply the changes of a redo value again, durably.
     ///
     /// They are first applied without a flush in between. If there is no space for that, a flush in
-    /// between may free some. If it does not, and certainly nothing of the batch is on disk, the batch
-    /// is dropped: nobody was told that it was made.
+    /// between may free some. If even that fails, and it is certain that no change of the batch is
+    /// on disk, the batch is dropped. This is allowed, because its caller was never told that it
+    /// succeeded.
     fn redo(&mut self, changes: &Changes, time: i64) -> Result<()> {
-        // parts of new directories that the crash has left take space until they are removed
+        // parts of new directories that the crash has left behind take space until they are removed
         self.fs.finish_interrupted()?;
         match self.apply_held(changes, time, true) {
             Err(Error::NoSpace) => {
@@ -415,12 +416,12 @@ impl Core {
 
     /// Make a change on a copy of the image in memory, to find out whether there is space for it.
     ///
-    /// The real image is then changed in the same way, because an engine that opens the same bytes
-    /// does the same things.
+    /// A success means that the change will succeed on the real image, because the filesystem code
+    /// does the same on the same bytes.
     fn rehearse(&mut self, change: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let copy: Arc<dyn BlockDevice> = Arc::new(Shadow::new(Arc::clone(&self.dev)));
         let fs = Fs::open_to_change(Arc::clone(&copy), &self.open)?;
-        // everything that the real one has in memory is on disk
+        // the copy is complete, because the real filesystem has no unwritten changes in memory
         let real = (std::mem::replace(&mut self.dev, copy), std::mem::replace(&mut self.fs, fs));
         self.dirs.clear();
         let done = change(self);
@@ -429,12 +430,11 @@ impl Core {
         done
     }
 
-    /// Whether there is so much space that `changes`, with a redo value of this many bytes, certainly
-    /// find enough.
+    /// Whether there is certainly enough space for `changes` and a redo value of `redo_len` bytes.
     fn has_plenty_of_space(&mut self, changes: &Changes, redo_len: usize) -> Result<bool> {
         let block_size = self.fs.geometry().block_size as usize;
         let inline_max = self.fs.inline_max() as usize;
-        // twice the blocks of some bytes with the pointers of a list
+        // twice the number of blocks for this many bytes, including the pointers of a list
         let blocks = |bytes: usize| 4 * (bytes / block_size + 1);
         let of_change = |(key, change): (&Key, &Change)| {
             let value = match change {
@@ -464,7 +464,7 @@ impl Core {
     /// Whether a change of a batch is on disk, or may partly be there.
     fn may_be_made(&mut self, key: &Key, change: &Change) -> Result<bool> {
         Ok(match (change, self.find(key)?) {
-            // the values in it are removed one by one
+            // the values in the dictionary are removed one by one, so some may be gone
             (_, Found::At(_, Node::Dir(_))) => true,
             (Change::Gone, found) => !matches!(found, Found::At(..)),
             (Change::Set { data, .. }, Found::At(dir, Node::File { size })) => {
@@ -530,12 +530,12 @@ impl Core {
         done
     }
 
-    /// Apply `changes` to an image that has no name yet. If they can fail, everything is written
-    /// before, and read again if they do.
+    /// Apply `changes` to an image that has no name yet. If they may fail, all earlier changes are
+    /// written first, and the image is read again after a failure.
     fn apply_to_fresh(&mut self, changes: &Changes, now: i64) -> Result<()> {
         if self.fits_certainly(changes)? {
             let applied = self.apply(changes, now, false);
-            // only a failure of the device is left
+            // only a failure of the device remains as a cause
             if let (Err(_), Some(fresh)) = (&applied, &mut self.fresh) {
                 fresh.is_broken = true;
             }
@@ -550,8 +550,8 @@ impl Core {
         applied
     }
 
-    /// Apply `changes`, perhaps with flushes in between. If there is no space for them, nothing is
-    /// changed. `unfinished` is set as soon as a part of them may be on disk.
+    /// Apply `changes`, with flushes in between if necessary. If there is no space for them,
+    /// nothing is changed. `unfinished` is set as soon as a part of them may be on disk.
     fn apply_if_possible(&mut self, changes: &Changes, now: i64) -> Result<()> {
         let Err(e) = self.apply_held(changes, now, false) else { return Ok(()) };
         self.reload()?;
@@ -608,16 +608,16 @@ impl Core {
         }
     }
 
-    /// Write the redo value, make the changes, and remove the redo value. Nothing of a step reaches
-    /// the medium before everything of the step before it. If a crash loses the first step, the
-    /// batch is dropped; otherwise the next connect repeats it.
+    /// Write the redo value, make the changes, and remove the redo value. No part of a step reaches
+    /// the medium before the whole step before it. If a crash loses the first step, the batch is
+    /// dropped. Otherwise the next connect repeats it.
     fn apply_with_redo(&mut self, changes: &Changes, now: i64) -> Result<()> {
         // flush first, so that earlier changes are durable even if there is no space for this one
         self.fs.flush()?;
         let redo = redo::encode(changes, now)?;
-        // A batch that is refused must not leave a redo value, not even if the program is killed:
-        // what it changes may look like this already, and then nobody could tell whether it was
-        // begun.
+        // A refused batch must not leave a redo value behind, not even if the program is killed.
+        // The image may already look like the result of the batch, and in that case nobody could
+        // tell whether the batch was begun.
         if !self.has_plenty_of_space(changes, redo.len())? {
             self.rehearse(|copy| {
                 copy.write_redo(&redo)?;
@@ -627,7 +627,7 @@ impl Core {
         }
         self.write_redo(&redo)?;
         match self.apply_if_possible(changes, now) {
-            // nothing of it is on disk, so it is dropped
+            // no part of the batch is on disk, so it is dropped
             Err(e) if !self.unfinished => {
                 self.drop_redo()?;
                 return Err(e);
@@ -655,7 +655,7 @@ impl Core {
         Ok(self.fs.flush()?)
     }
 
-    /// Set and remove keys as `changes` say. In a `repeat`, values that are there already are not
+    /// Set and remove keys as `changes` say. With `repeat`, values that are already there are not
     /// written again, because there may be no space for a second copy.
     fn apply(&mut self, changes: &Changes, now: i64, repeat: bool) -> Result<()> {
         for (key, change) in changes {
@@ -664,7 +664,7 @@ impl Core {
                 Change::Set { data, time } => Some((data, time.unwrap_or(now))),
             };
             if let Some((data, time)) = set.filter(|_| !repeat) {
-                // this is refused only if it is a dictionary, which must be removed first
+                // this error means that the key is a dictionary, which must be removed first
                 match self.set(key, Content::Bytes(data), time) {
                     Err(Error::ValueExpected(_)) => {}
                     done => {

@@ -1,9 +1,9 @@
 //! The blocks and the tree of a map as columns of numbers, in the form that its page reads.
 //!
-//! A number takes seven bits of each byte, the lowest bits first; the eighth bit says that another
-//! byte follows. A number that can be negative is doubled, and a negative one becomes odd. First
-//! come the runs of blocks that are alike, then the entries. `data.js` reads them in the same
-//! order.
+//! A number is stored in seven bits of each byte, the lowest bits first; the eighth bit says that
+//! another byte follows. A number that can be negative is doubled, and a negative one is stored as
+//! an odd number. The runs of equal blocks come first, then the entries. `data.js` reads them in
+//! the same order.
 
 use serde::Serialize;
 
@@ -12,15 +12,15 @@ use crate::inspect::Problem;
 use crate::inspect::survey::{Kind, Node};
 use crate::show::Show;
 
-/// What a page shows about an image as a whole.
+/// The texts that a page shows about an image as a whole.
 #[derive(Debug, Clone, Serialize)]
 pub struct Labels {
-    /// What the page calls it if it shows two images.
+    /// The label of the image on a page that shows two images.
     pub label: &'static str,
     /// Its name.
     pub title: String,
-    /// The beginning of the command that shows more of it: everything up to the name of the image,
-    /// and a space.
+    /// The beginning of the command that shows more about the image: everything up to the name of
+    /// the image, and a space.
     pub command: String,
 }
 
@@ -51,7 +51,8 @@ struct ClassWords {
     revision: bool,
 }
 
-/// Blocks that agree in everything. In a file, each is the next one of the list.
+/// Consecutive blocks that are equal in all respects. In a file, each is the next block of the
+/// list.
 struct Run {
     first: Block,
     count: u64,
@@ -93,7 +94,7 @@ impl<'a> Listed<'a> {
         self.kept = self.kept.min(kept).max(1);
     }
 
-    /// Everything in columns.
+    /// The whole map in columns.
     pub fn columns(&self, labels: &Labels, summary: &Summary) -> Vec<u8> {
         let map = self.map;
         let (numbers, hidden) = self.numbers();
@@ -128,8 +129,7 @@ impl<'a> Listed<'a> {
     }
 
     /// The number of each node, from 1 on. A node that is not listed has the number of a directory
-    /// above it. The second list has, for each number, how many nodes that are not listed have
-    /// it.
+    /// above it. The second list says how many such nodes each number stands for.
     fn numbers(&self) -> (Vec<u32>, Vec<u32>) {
         let nodes = &self.map.survey.nodes;
         let mut numbers = vec![0; nodes.len()];
@@ -230,7 +230,7 @@ fn write_runs(out: &mut Vec<u8>, runs: &[Run]) {
         signed(out, run.owner as i64 - last);
         last = run.owner as i64;
     }
-    // indices are stored as the difference from the one that would follow in the file
+    // each index is stored as its difference from the index that would be next in the file
     let mut next = std::collections::HashMap::new();
     for run in runs {
         if run.first.class != Class::Data {
@@ -260,7 +260,7 @@ fn number(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// Negative numbers become odd ones.
+/// The form of a number that can be negative: doubled, and odd if it is negative.
 fn folded(value: i64) -> u64 {
     match value < 0 {
         true => value.unsigned_abs() * 2 - 1,

@@ -20,18 +20,18 @@ const SCRIPT: &str = concat!(
     include_str!("page/page.js")
 );
 
-/// A filesystem of up to this many bytes has a small page.
+/// A filesystem of at most this many bytes has a small page.
 const SMALL: u64 = 16 << 20;
-/// The largest size of a small page, and of any other page, in bytes.
+/// The largest sizes in bytes: of a small page, and of any other page.
 const SIZES: [usize; 2] = [300 << 10, 3 << 20];
-/// How often fewer entries are tried if the page is too large.
+/// How many times the list of entries is shortened if the page is too large.
 const TRIES: u32 = 8;
 
 /// The page of one map, or of two maps that were compared with each other.
 ///
 /// A page has at most 300 KiB if each filesystem has at most 16 MiB; otherwise it has at most 3
-/// MiB. If all names would make it larger, only the names nearest to the root are listed, and the
-/// others are counted. Blocks are never left out, however much space they take.
+/// MiB. If the page would be larger with all names, only the names nearest to the root are listed,
+/// and the others are counted. Blocks are never left out, however much space they take.
 ///
 /// # Errors
 /// A sentence for people, if the page cannot be made.
@@ -62,8 +62,8 @@ pub fn html(maps: &[(&Map, Labels)]) -> Result<String, String> {
     environment.render_str(TEMPLATE, context).map_err(|e| e.to_string())
 }
 
-/// The columns of a map, compressed. They take at most `room` bytes if leaving out names can
-/// achieve that.
+/// The columns of a map, compressed. Names are left out to keep them within `room` bytes, if that
+/// is possible.
 fn packed(map: &Map, labels: &Labels, room: usize) -> std::io::Result<Vec<u8>> {
     let summary = map.summary();
     let mut listed = Listed::all(map);
@@ -72,7 +72,7 @@ fn packed(map: &Map, labels: &Labels, room: usize) -> std::io::Result<Vec<u8>> {
         if packed.len() <= room || listed.len() <= 1 {
             return Ok(packed);
         }
-        // the rest does not get smaller with fewer names, so the first guess may still be too large
+        // only the names get smaller, not the rest, so the first guess may still be too large
         let kept = listed.len() as u64 * room as u64 / packed.len() as u64;
         listed.truncate(if left > 1 { kept as usize * 9 / 10 } else { 1 });
     }
@@ -85,7 +85,8 @@ fn deflate(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     encoder.finish()
 }
 
-/// The only style and script that the page allows. Nothing else runs, whatever the names contain.
+/// The hash by which the page allows its own style or script. Nothing else runs, whatever the names
+/// contain.
 fn hash(text: &str) -> String {
     format!("sha256-{}", BASE64_STANDARD.encode(Sha256::digest(text)))
 }

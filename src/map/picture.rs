@@ -12,8 +12,8 @@ const PROBLEMS_SHOWN: usize = 10;
 /// Size of a cell in the SVG picture, in its units.
 const CELL: usize = 8;
 
-/// One cell of a picture: the most frequent kind of its blocks; but if one of them is damaged, the
-/// kind of that one.
+/// One cell of a picture: the most frequent kind of its blocks, or the kind of a damaged block if
+/// there is one.
 fn cell(blocks: &[Block]) -> (Class, bool) {
     let mut counts = [0_u32; Class::ALL.len()];
     for block in blocks {
@@ -25,7 +25,7 @@ fn cell(blocks: &[Block]) -> (Class, bool) {
     (damaged.or(most).unwrap_or(Class::Erased), changed)
 }
 
-/// How many blocks are in a cell, so that there are at most `cells` cells.
+/// How many blocks a cell must hold so that there are at most `cells` cells.
 fn per_cell(map: &Map, cells: usize) -> usize {
     map.blocks.len().div_ceil(cells.max(1)).max(1)
 }

@@ -82,8 +82,8 @@ pub struct Summary {
     /// How many blocks differ from the second image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<usize>,
-    /// Whether something is damaged. A pair that no directory names is damage, unless drivers of
-    /// this dialect leave such pairs behind; then `check` only notes it, too.
+    /// Whether something is damaged. A pair that belongs to no directory is damage, unless drivers
+    /// of this dialect leave such pairs behind; in that case `check` reports only a note, too.
     pub damaged: bool,
 }
 

@@ -1,5 +1,5 @@
-//! Whether a dump holds what an image holds: every block that the filesystem of the image uses must
-//! have the same bytes. Unused space is not compared.
+//! Checking that a dump has the same content as an image: every block that the filesystem of the
+//! image uses must have the same bytes. Unused space is not compared.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use crate::{chamelon, v1};
 pub struct Verdict {
     /// How many blocks the image uses.
     pub blocks: u32,
-    /// How many bytes of them were compared; the rest of these blocks is not in use.
+    /// How many bytes of these blocks were compared; the others are not in use.
     pub bytes: u64,
     /// What differs, by path. If several metadata pairs of a directory differ, there are several
     /// differences.
@@ -45,8 +45,8 @@ pub struct Difference {
 pub enum Kind {
     /// Blocks of its content have other bytes.
     Content,
-    /// The entry in its directory differs: in small content, in the places of its blocks, or in its
-    /// user attributes. For the root, the superblock differs.
+    /// Its entry in its directory differs: in inline content, in the places of its blocks, or in
+    /// its user attributes. For the root, the superblock differs.
     Entry,
     /// It is in the image, but not in the directory of the dump.
     Missing,
@@ -85,15 +85,15 @@ impl serde::Serialize for Difference {
     }
 }
 
-/// Compare what the filesystem on `image` uses with the same blocks of `dump`, which has the same
-/// geometry. The filesystem in the dump need not be sound.
+/// Compare the blocks that the filesystem on `image` uses with the same blocks of `dump`, which has
+/// the same geometry. The filesystem in the dump need not be sound.
 ///
-/// A metadata pair is the same if the same block of it counts, and holds the same commits; the
-/// other block counts as unused. The content of a file is compared up to its end.
+/// A metadata pair is the same if its live block is the same one, and holds the same commits. The
+/// other block is treated as unused. The content of a file is compared up to its end.
 ///
 /// # Errors
-/// A sentence for people: the image is damaged, so it is not known which blocks it uses; or a block
-/// of the image cannot be read.
+/// A sentence for people, if the image is damaged, so that it is unknown which blocks it uses, or
+/// if a block of the image cannot be read.
 pub fn verify(
     image: &dyn BlockDevice,
     dump: &dyn BlockDevice,
@@ -101,7 +101,7 @@ pub fn verify(
     verify_dialect(Dialect::Littlefs, None, image, dump)
 }
 
-/// The same, for an image of this dialect, whose rules decide what counts in the metadata. If the
+/// The same, for an image of this dialect, whose rules decide which metadata is in force. If the
 /// dialect is not littlefs, the superblock must be given.
 ///
 /// # Errors
@@ -271,9 +271,9 @@ impl Work<'_> {
 
 /// The content of a metadata pair.
 struct Held {
-    /// The block that counts.
+    /// The live block.
     live: u32,
-    /// How many bytes of that block are in use.
+    /// How many bytes of the live block are in use.
     used: u32,
     entries: Vec<RawEntry>,
     superblock: Option<Superblock>,
@@ -288,8 +288,8 @@ impl Held {
             return Some(Self { live: pair.0[0], used: log.off, entries: log.entries, superblock });
         }
         let LivePair { pair, used, .. } = match dialect {
-            // The survey puts the live block first. If both blocks have the same revision, version
-            // 1 uses the second one.
+            // The survey puts the live block first. The blocks are swapped, because version 1 uses
+            // the second block if both have the same revision.
             Dialect::V1 => v1::pair(dev, Pair([pair.0[1], pair.0[0]]))?,
             _ => chamelon::pair(dev, pair)?,
         };
