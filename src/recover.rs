@@ -1,12 +1,12 @@
-//! Bringing back what was deleted, overwritten or cut off.
+//! Recovering files that were deleted, overwritten or cut off.
 //!
-//! A deletion appends a tag to a metadata log; what was committed before stays in the log until it
-//! is compacted, and in the other half of the pair until the compaction after that. Blocks of files
+//! A deletion appends a tag to a metadata log. Earlier commits stay in the log until it is
+//! compacted, and in the other half of the pair until the compaction after that. Blocks of files
 //! stay until they are used again. [`recover`] replays every log that is left, commit by commit,
 //! follows every list that an entry ever had, and grades how reliable each file is ([`Grade`]).
 //! [`save`] writes the files to a directory. Nothing is ever written to the image.
 //!
-//! `docs/recover.md` tells how a grade is decided, and how much usually comes back.
+//! `docs/recover.md` describes how a grade is decided, and how much can usually be recovered.
 
 mod carve;
 mod geometry;
@@ -50,8 +50,8 @@ pub use save::{SaveError, Saved, save};
 pub enum Grade {
     /// The content is in a commit whose CRC is correct.
     Checked,
-    /// A commit gives the head and the size of its list, every block exists, and the remaining logs
-    /// show that no commit used one of the blocks again.
+    /// A commit has the head and the size of its list, every block of the list exists, and the
+    /// remaining logs show that no commit used one of the blocks again.
     Complete,
     /// Anything else: a part is missing, or nothing proves that the content is unchanged.
     Partial,
@@ -67,14 +67,14 @@ pub struct Origin {
     pub revision: u32,
     /// The number of the commit in the block, from 1 on.
     pub commit: usize,
-    /// The two blocks of the pair, if something names it.
+    /// The two blocks of the pair, if something names the pair.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub pair: Option<[u32; 2]>,
     /// The place of the commit in the history of the pair. Of two results of one pair, the one with
     /// the greater number is newer. Numbers of different pairs cannot be compared.
     pub state: usize,
-    /// The first later place in that history at which the entry no longer had this content, if it
-    /// is known.
+    /// The first later place in that history at which the entry no longer had this content, if that
+    /// place is known.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     pub ended: Option<usize>,
 }
@@ -94,8 +94,8 @@ pub struct Recovered {
     /// The former path, from the root on, without `/` at the start. The part up to the name is the
     /// present path of the directory. `None` if no entry is left.
     pub path: Option<Vec<u8>>,
-    /// Whether the directory in that path is known. If not, it is a directory that had these blocks
-    /// at another time, or its name is made up. The name of the file itself is always as reliable
+    /// Whether the directory in that path is known. If not, the path has a directory that had these
+    /// blocks at another time, or a made-up name. The name of the file itself is always as reliable
     /// as the grade.
     pub placed: bool,
     /// How reliable it is.
@@ -106,11 +106,11 @@ pub struct Recovered {
     pub origin: Option<Origin>,
     /// The last block of its list, if it has one.
     pub head_block: Option<u32>,
-    /// Ranges of bytes that are missing. There are at most 256. If there would be more, the last
-    /// one also covers bytes that are there.
+    /// Ranges of bytes that are missing: at most 256. If more would be necessary, the last one also
+    /// covers bytes that exist.
     pub missing: Arc<[Range<u64>]>,
-    /// Why it has no better grade, or, for a complete result, what the grade relies on; one
-    /// sentence each.
+    /// Why it has no better grade, or, for a complete result, what the grade relies on. Each is one
+    /// sentence.
     pub reasons: Vec<&'static str>,
     /// The time of the last change, in nanoseconds since 1970, if attributes hold it.
     pub modified: Option<i64>,
@@ -135,7 +135,7 @@ pub struct Recovery {
     pub files: Vec<Recovered>,
 }
 
-/// How many ranges of missing bytes a result has at most.
+/// The maximum number of ranges of missing bytes in a result.
 const MISSING_MAX: usize = 256;
 
 const UNPROVED: &str =
@@ -150,8 +150,8 @@ const NESTED: &str = "its metadata may be part of a file that holds an image";
 const NO_ENTRY: &str = "no entry is left, so it is not known how large the file was, or whether \
      its blocks belonged to one file";
 
-/// Search the whole device for what is no longer in its filesystem. `progress` is called with the
-/// number of blocks that were read.
+/// Search the whole device for files that are no longer in its filesystem. `progress` is called
+/// with the number of blocks that were read.
 ///
 /// # Errors
 /// If no block of the device can be read.
@@ -163,7 +163,7 @@ pub fn recover(dev: &dyn BlockDevice, progress: &dyn Fn(u64)) -> Result<Recovery
 /// 2 or of version 1.
 ///
 /// # Errors
-/// Those of [`recover`], and if images of the dialect cannot be searched.
+/// Those of [`recover`], and an error if images of the dialect cannot be searched.
 pub fn recover_from(
     dev: &dyn BlockDevice,
     dialect: Dialect,
@@ -207,7 +207,8 @@ struct Finder<'a> {
     lists: &'a Lists<'a>,
     proofs: &'a Proofs<'a>,
     codec: Option<Codec>,
-    /// The known blocks of lists that are not proved. Very many entries can have the same list.
+    /// The known blocks of lists that are not proved. They are kept here, because very many entries
+    /// can have the same list.
     left: RefCell<HashMap<List, Left>>,
 }
 
@@ -219,7 +220,7 @@ struct Left {
 }
 
 impl Finder<'_> {
-    /// The versions of files of which entries are left.
+    /// The versions of files whose entries are left.
     fn named(&self) -> Vec<Recovered> {
         let paths = Paths::new(self.world);
         let (mut live_lists, mut live_inline) = (HashSet::new(), HashSet::new());
@@ -240,7 +241,7 @@ impl Finder<'_> {
                 let is_lost = match &version.content {
                     Content::Directory(_) => false,
                     Content::List(list) => !live_lists.contains(list),
-                    // every file is empty before it has content
+                    // every file is empty at first, so an empty version is lost only if its name is
                     content if content.is_empty() => {
                         !live_names.contains(&(paths.number(number), &version.name))
                     }
@@ -420,9 +421,9 @@ fn origin(timeline: &Timeline, version: &Version) -> Option<Origin> {
     })
 }
 
-/// Keep one version of each content of a path, with the best grade that any of them has. They
-/// follow the order of the history that has the most of them, newest first. The empty state of a
-/// file before its first content is left out.
+/// For each path, keep one version of each content: one with the best grade. The versions are in
+/// the order of the history that has the most of them, newest first. The empty state of a file
+/// before its first content is left out.
 fn distinct(mut files: Vec<Recovered>) -> Vec<Recovered> {
     let is_empty = |file: &Recovered| file.size == 0;
     if files.iter().any(|file| !is_empty(file)) {
@@ -430,7 +431,7 @@ fn distinct(mut files: Vec<Recovered>) -> Vec<Recovered> {
     }
     let mut kept: Vec<Recovered> = Vec::new();
     let mut seen = HashSet::new();
-    // newer states come first; histories keep their order
+    // newer states come first, but histories keep their order
     files.reverse();
     files.sort_by_key(|file| file.origin.as_ref().map(|origin| origin.pair));
     files.sort_by_key(|file| file.grade);

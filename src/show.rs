@@ -1,15 +1,15 @@
-//! Names and paths for people and logs.
+//! Showing names and paths to people, and in logs.
 //!
-//! A name may hold any byte but two. Printed directly, it could control a terminal, change the
-//! direction of the text around it, or end a line and begin a forged one. Everything that is
-//! printed for people goes through here; JSON has its own escapes.
+//! A name may hold any byte except NUL and `/`. Printed directly, it could control a terminal,
+//! change the direction of the text around it, or end a line and begin a forged one. Everything
+//! that is printed for people goes through here; JSON has its own escapes.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// Text that somebody else chose, and that can be shown to people safely.
+/// Text from an untrusted source that must be shown to people safely.
 pub trait Show {
     /// Displays only visible characters: control characters, and bytes that are not UTF-8, are
     /// escaped as in a Rust string, like `\n`, `\u{1b}` and `\xff`.
@@ -56,13 +56,13 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// If a path is longer than about so many bytes, reports show only its end. Directories can be
-/// nested thousands deep, and if the path of each were shown whole, the report would grow with the
-/// square of the depth.
+/// If a path is longer than about this many bytes, reports show only its end. Directories can be
+/// nested thousands of levels deep. If every path were shown in full, the report would grow with
+/// the square of the depth.
 const SHOWN_MAX: usize = 400;
 
-/// A path for a report, from its names, the last one first. Of a long path, only the last names are
-/// shown, about 400 bytes of them, after `.../`.
+/// A path for a report, made from its names, the last one first. If the path is long, only its last
+/// names are shown, about 400 bytes, after `.../`.
 pub fn path_from_end<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let mut len = 0;
@@ -76,43 +76,43 @@ pub fn path_from_end<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     }
     parts.reverse();
     match parts[..] {
-        // the root, whose name is empty
+        // the root has an empty name
         [b""] => b"/".to_vec(),
         _ => parts.join(&b'/'),
     }
 }
 
-/// A number with the word for one thing, or for several.
+/// A number, followed by the word for one thing or for several.
 pub fn count(number: impl TryInto<u64>, one: &str, several: &str) -> String {
     let number = number.try_into().unwrap_or(u64::MAX);
     format!("{number} {}", if number == 1 { one } else { several })
 }
 
-/// So many bytes.
+/// A number of bytes, in words.
 pub fn bytes(number: impl TryInto<u64>) -> String {
     count(number, "byte", "bytes")
 }
 
-/// So many blocks.
+/// A number of blocks, in words.
 #[cfg(feature = "inspect")]
 pub fn blocks(number: impl TryInto<u64>) -> String {
     count(number, "block", "blocks")
 }
 
-/// So many files.
+/// A number of files, in words.
 #[cfg(feature = "transfer")]
 pub fn files(number: u64) -> String {
     count(number, "file", "files")
 }
 
-/// So many directories.
+/// A number of directories, in words.
 #[cfg(feature = "transfer")]
 pub fn directories(number: u64) -> String {
     count(number, "directory", "directories")
 }
 
-/// Whether a terminal only draws this character, and does not treat it as a command or change the
-/// order of the text.
+/// Whether a terminal only draws this character: it is no command, and does not change the order of
+/// the text.
 fn is_harmless(c: char) -> bool {
     let changes_order = matches!(
         c,

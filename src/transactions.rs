@@ -2,10 +2,10 @@
 //! as it is. [`crate::journal`] opens journals together with their images.
 //!
 //! Nothing is written to the file before [`BlockDevice::sync`], except changes beyond 8 MiB. A
-//! transaction counts only when its end is there, so a barrier costs nothing, and a sync is one
-//! `fdatasync`. `docs/journal.md` tells what can be done with the file.
+//! transaction is valid only when its end is in the file, so a barrier costs nothing, and a sync is
+//! one `fdatasync`. `docs/journal.md` describes what can be done with the file.
 //!
-//! In memory are about 40 bytes for each run of changed bytes ([`extents`]), and the changes that
+//! Memory holds about 40 bytes for each run of changed bytes ([`extents`]), and the changes that
 //! are not in the file yet.
 
 mod append;
@@ -34,27 +34,28 @@ use extents::{Extents, Source};
 use format::{Fingerprint, Kind, Record};
 use scan::{Payload, Scan};
 
-/// Bytes of changes in memory above which they are written ahead of the end of their transaction.
+/// If the changes in memory have more bytes than this, they are written before their transaction
+/// ends.
 const PENDING_MAX: u64 = 8 << 20;
 /// If two pieces are at most this far apart, the bytes between them are read as well.
 const CLOSE: u64 = 64 << 10;
 
-/// A device below and a journal, as one.
+/// A device that combines the device below with a journal.
 pub struct JournalDevice {
     layers: Layers,
-    /// Held during each change. Lock order: this, then `state`.
+    /// Held during each change. Lock order: this lock first, then `state`.
     appender: Option<Mutex<Appender>>,
     state: RwLock<State>,
 }
 
-/// Where bytes can be.
+/// The places where bytes can be.
 struct Layers {
     geometry: Geometry,
     base: Arc<dyn BlockDevice>,
     file: Arc<dyn JournalFile>,
 }
 
-/// Where bytes are; bytes that are in no map are in the device below.
+/// The places of changed bytes. Bytes that are in neither map are in the device below.
 #[derive(Default)]
 struct State {
     /// Bytes that are in the file.
@@ -98,8 +99,8 @@ impl JournalDevice {
         Self { layers, appender: None, state: RwLock::default() }
     }
 
-    /// Go on at the end of the journal; an incomplete entry after the end, from a crash, is cut
-    /// off.
+    /// The last state, to be continued at the end of the journal. An incomplete entry that a crash
+    /// left after the end is cut off.
     ///
     /// # Errors
     /// When the file cannot be read or written.
@@ -117,7 +118,7 @@ impl JournalDevice {
         Ok(this)
     }
 
-    /// Apply the next transaction; returns the runs of bytes that it changes.
+    /// Apply the next transaction. Returns the runs of bytes that it changes.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -137,7 +138,7 @@ impl JournalDevice {
         self.state.read().written.iter().map(|(start, len, _)| (start, len)).collect()
     }
 
-    /// Give the present state a name, durably. Everything must be synced before.
+    /// Give the present state a name, durably. All changes must have been synced before.
     ///
     /// # Errors
     /// When the name is not allowed, the device is read-only, or the file cannot be written.
@@ -155,8 +156,8 @@ impl JournalDevice {
         appender.append(&*self.layers.file, Kind::Savepoint, None, Payload::Name(name.to_owned()))
     }
 
-    /// Go back to the state of this number, durably. After that, the device must not be used any
-    /// more, because it still shows the former state.
+    /// Go back to the state with this number, durably. After that, the device must not be used any
+    /// more, because it still shows the state before the revert.
     ///
     /// # Errors
     /// When the state cannot be reached, and when the file cannot be written.
@@ -292,7 +293,7 @@ impl Layers {
 
     fn read_base(&self, at: u64, part: &mut [u8], now: bool) -> IoResult<bool> {
         let block_size = u64::from(self.geometry.block_size);
-        // within the geometry, so both fit
+        // the position is within the geometry, so both numbers fit
         let (block, off) = ((at / block_size) as u32, (at % block_size) as u32);
         self.base.read_parts(block, off, &mut [IoSliceMut::new(part)], now)
     }
@@ -376,7 +377,7 @@ impl BlockDevice for JournalDevice {
         let count = count.min(g.block_count.saturating_sub(block));
         let start = byte_offset(g, block, 0);
         let len = u64::from(count) * u64::from(g.block_size);
-        // pieces that are close to each other are announced together
+        // one hint covers pieces that are close to each other
         let mut run: Option<(u64, u64)> = None;
         for (len, origin) in self.pieces(start, len) {
             let Origin::File(at) = origin else { continue };

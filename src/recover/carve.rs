@@ -23,7 +23,8 @@ impl Free<'_> {
         matches!(self.world.look(block), Look::Data | Look::Zeros) && !self.proofs.is_used(block)
     }
 
-    /// The blocks that may be the end of a list. A list of zeros only is not worth recovering.
+    /// The blocks that may be the end of a list. A list that has only zeros is not worth
+    /// recovering.
     fn ends(&self) -> impl DoubleEndedIterator<Item = u32> {
         let is_end = |&block: &u32| self.world.look(block) == Look::Data && self.contains(block);
         (0..self.world.geometry.block_count).filter(is_end)
@@ -39,13 +40,13 @@ impl Free<'_> {
 /// block.
 pub fn carve(world: &World<'_>, proofs: &Proofs<'_>) -> Vec<Chain> {
     let free = Free { world, proofs };
-    // the blocks to which another one points
+    // the blocks to which another block points
     let inner: HashSet<u32> = free.ends().filter_map(|block| free.before(block)).collect();
     let heads = free.ends().filter(|block| !inner.contains(block));
     let mut budget = BUDGET + 8 * u64::from(world.geometry.block_count);
     let mut taken = HashSet::new();
     let mut chains: Vec<Chain> = Vec::new();
-    // blocks to which only loops lead come last
+    // blocks that only loops lead to come last
     for head in heads.chain(free.ends().rev()) {
         if taken.contains(&head) {
             continue;
@@ -70,7 +71,8 @@ fn longest(free: &Free<'_>, head: u32, budget: &mut u64) -> Chain {
         back.push(before);
     }
     back.reverse();
-    // the first block has no pointers, and its content may look like one
+    // the first block of a list has no pointers, but its content may look like one, so later blocks
+    // are tried as the first one, too
     for start in 0..back.len() {
         let blocks = back.get(start..).unwrap_or_default();
         if is_list(free.world, blocks, budget) {

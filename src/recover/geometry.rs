@@ -24,13 +24,14 @@ struct Score {
 }
 
 /// Find the dialect and the block size, in bytes, of the filesystem that starts at byte `at` of
-/// `source`, from its metadata and its lists. `None` if there is no evidence for any.
+/// `source`, from its metadata and its lists. `None` if there is no evidence.
 pub fn guess(source: &dyn ReadAt, at: u64, dialects: &[Dialect]) -> Option<(Dialect, u32)> {
     let size = source.size().ok()?.saturating_sub(at).min(SEARCHED);
     let smallest = BLOCK_SIZE_MIN.next_power_of_two().trailing_zeros();
     let sizes = (smallest..=BLOCK_SIZE_MAX.trailing_zeros()).map(|shift| 1_u32 << shift);
     let possible = sizes.filter(|&block_size| u64::from(block_size) * 2 <= size);
-    // a log is also found with smaller block sizes, which explain a short log equally well
+    // a log is also found with block sizes that are too small; they explain a short log equally
+    // well
     let scored = possible.filter_map(|block_size| {
         let count = u32::try_from(size / u64::from(block_size)).ok()?;
         let geometry = Geometry::new(block_size, count).ok()?;

@@ -2,8 +2,8 @@
 //! each commit.
 //!
 //! Ids shift with every creation and deletion. So the commits are replayed one by one, and a name
-//! is combined only with the content that it had at the end of a commit, never in the middle of
-//! one.
+//! is combined only with the content that it had at the end of a commit, never with content from
+//! the middle of one.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,10 +11,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::disk::log::{Parsed, RawEntry, Replay, Step, replay};
 use crate::disk::{List, Pair, Tag, Tail, entry, tag};
 
-/// Longer attributes belong to no known convention for times, and are not kept.
+/// The longest attributes that are kept, in bytes. No known convention for times has longer ones.
 const ATTR_MAX: usize = 40;
-/// How many entries the one commit of a compaction can remove or add. A rename over another entry
-/// changes three.
+/// How many entries a compaction, which is one commit, can remove or add. A rename over another
+/// entry changes three.
 pub const CHANGES_MAX: usize = 3;
 
 /// The content of an entry.
@@ -62,10 +62,10 @@ enum Held {
     Pair(Pair),
 }
 
-/// Something that was true from one state up to another, or up to the last one.
+/// A fact that was true from one state up to another, or up to the last one.
 #[derive(Debug, Clone, Copy)]
 pub struct Span<T> {
-    /// The thing.
+    /// The fact.
     pub what: T,
     /// The first state in which it was true.
     pub from: usize,
@@ -82,9 +82,9 @@ pub struct Version {
     pub content: Content,
     /// Its short user attributes, with their last values.
     pub attrs: Vec<(u8, Box<[u8]>)>,
-    /// The first state that had this.
+    /// The first state that had this version.
     pub from: usize,
-    /// The first later state that did not have it any more.
+    /// The first later state that no longer had it.
     pub until: Option<usize>,
 }
 
@@ -138,8 +138,8 @@ impl History {
         builder.add(block, bytes).then(|| builder.finish())
     }
 
-    /// The history in two blocks, the second of which has the next revision, if the second
-    /// continues what the first ended with.
+    /// The history in two blocks, if the second one, which has the next revision, continues the
+    /// state at the end of the first one.
     pub fn of_blocks(older: (u32, &[u8]), newer: (u32, &[u8])) -> Joint {
         let mut builder = Builder::default();
         if !builder.add(older.0, older.1) || !builder.add(newer.0, newer.1) {
@@ -159,14 +159,15 @@ impl History {
     }
 }
 
-/// How two blocks belong together. A new directory in the place of an old one can have the next
-/// revision, too.
+/// Whether two blocks belong together. The revision does not decide this, because a new directory
+/// in the place of an old one can have the next revision, too.
 #[derive(Debug)]
 pub enum Joint {
     /// The second begins with the entries with which the first ended, except for the changes of one
     /// commit.
     One(Box<History>),
-    /// They have no entry in common, but so few entries that one commit can have changed them all.
+    /// They have no entry in common, but so few entries that a single commit can have changed them
+    /// all.
     Unclear,
     /// The second belongs to another directory, or to another time.
     None,
@@ -184,9 +185,10 @@ struct Slot {
 struct Builder {
     history: History,
     slots: Vec<Slot>,
-    /// How the present commit changes the number of holders of a thing.
+    /// The change, by the present commit, in the number of entries and tails that hold a list or
+    /// pair.
     changed: HashMap<Held, i32>,
-    /// What is held: by how many, and since which state.
+    /// The lists and pairs that are held: by how many entries and tails, and since which state.
     held: HashMap<Held, (i32, usize)>,
     /// Versions that the present commit ends.
     ending: Vec<usize>,
@@ -234,7 +236,7 @@ impl Builder {
         self.carried = Some(carried);
     }
 
-    /// Apply to the `len` present ids what a tag does to them.
+    /// Apply the effect of a tag on ids. There are `len` ids after it.
     fn tag(&mut self, t: Tag, len: usize) {
         let id = usize::from(t.id());
         match t.type3() {
@@ -270,8 +272,8 @@ impl Builder {
         self.slots = slots;
         self.set_tail(log.tail());
         if let Some(carried) = self.carried.take() {
-            // what is missing at the start of the second block; a split moves any number of entries
-            // to a new pair
+            // the entries that are missing at the start of the second block; after a split, they do
+            // not count as changes, because it moves any number of entries to a new pair
             let tails = self.history.hardtails.len();
             if !(self.hardtails < tails && log.tail().is_some_and(|tail| tail.hard)) {
                 self.changes += carried.len();
@@ -295,7 +297,7 @@ impl Builder {
             }
         }
         let has_superblock = log.name_type(0) == Some(tag::SUPERBLOCK);
-        // only formatting makes a pair with a superblock
+        // two blocks with a superblock belong together, because only formatting makes such a pair
         self.shared += usize::from(has_superblock && self.history.superblock && state > 0);
         self.history.superblock |= has_superblock;
         if state == 0 {

@@ -8,14 +8,14 @@ use super::world::{Look, World};
 use crate::disk::list::{self, List, Place};
 use crate::disk::{ListIndex, ctz};
 
-/// If content is expected in these last bytes of a block, they must not all be erased. Shorter
-/// content of a file that was written there later would end before them.
+/// If content is expected in the last bytes of a block, this many of them must not all be erased.
+/// If they are, a file with shorter content was probably written there later.
 const END: usize = 16;
 
 /// The blocks of a list, as far as pointers lead to them.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
-    /// The blocks by index. `None` if no pointer is left that leads there, or if the block there
+    /// The blocks by index. `None` if no remaining pointer leads to the block, or if the block
     /// cannot be part of a list.
     pub blocks: Arc<[Option<u32>]>,
     /// Whether every block is known, all pointers agree, and no block occurs twice.
@@ -34,14 +34,15 @@ impl Chain {
 pub struct Lists<'a> {
     world: &'a World<'a>,
     chains: HashMap<List, Chain>,
-    /// How many more pointers may be read. A hostile image names the same blocks again and again.
+    /// How many more pointers may be read. A hostile image may name the same blocks again and
+    /// again.
     budget: u64,
     /// Metadata blocks to which lists lead.
     metadata: HashSet<u32>,
 }
 
 impl<'a> Lists<'a> {
-    /// Nothing was followed yet.
+    /// Begin without any list.
     pub fn new(world: &'a World<'a>) -> Self {
         let budget = 2_000_000 + 4 * u64::from(world.geometry.block_count);
         Self { world, chains: HashMap::new(), budget, metadata: HashSet::new() }
@@ -60,8 +61,8 @@ impl<'a> Lists<'a> {
         self.chains.get(&list)
     }
 
-    /// Whether a list that was followed leads to this metadata block. The block was part of that
-    /// file at another time, or still is, and then the metadata is content.
+    /// Whether a list that was followed leads to this metadata block. If it was part of that file
+    /// at another time, or still is, the metadata is file content.
     pub fn had(&self, block: u32) -> bool {
         self.metadata.contains(&block)
     }
@@ -127,7 +128,7 @@ impl World<'_> {
     }
 
     /// Whether each block is filled exactly as far as a list of this size fills it. Drivers leave
-    /// no other trace of what a block was used for, but content of another length ends at another
+    /// no other trace of the former use of a block, but content of another length ends at another
     /// place.
     pub fn fills(&self, list: List, chain: &Chain) -> bool {
         let block_size = self.geometry.block_size as usize;

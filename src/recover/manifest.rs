@@ -1,4 +1,4 @@
-//! The outcome of a recovery, for people and for programs: where each result comes from, and how
+//! The outcome of a recovery, for people and for programs: the origin of each result, and how
 //! reliable it is.
 
 use std::fmt::{self, Write};
@@ -18,7 +18,7 @@ pub struct Manifest {
     pub checked: usize,
     /// How many results are complete.
     pub complete: usize,
-    /// How many results are partial, including those of which only the name is left.
+    /// How many results are partial, including those with nothing left but the name.
     pub partial: usize,
     results: Vec<Entry>,
 }
@@ -29,14 +29,14 @@ struct Entry {
     path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<String>,
-    /// Where it was written, as a path below the directory.
+    /// The path of the written file below the directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     file_base64: Option<String>,
     #[serde(skip)]
     shown: String,
-    /// Whether the directory in the path is known. If not, it is only supposed.
+    /// Whether the directory in the path is known. If not, it is only a guess.
     #[serde(skip_serializing_if = "Option::is_none")]
     directory_known: Option<bool>,
     grade: Grade,

@@ -1,4 +1,4 @@
-//! Opening an image that may have no superblock any more.
+//! Opening an image whose superblock may be lost.
 
 use std::cell::Cell;
 
@@ -8,7 +8,7 @@ use crate::image::{
 };
 use crate::show::Show;
 
-/// The blocks to look through, and how the filesystem in them is, or was, written.
+/// The blocks to be searched, and the format in which their filesystem is, or was, written.
 pub struct Remains {
     /// The blocks.
     pub blocks: Blocks,
@@ -16,14 +16,14 @@ pub struct Remains {
     pub dialect: Dialect,
 }
 
-/// Open the blocks to look through, for reading only: those of the filesystem that the options
-/// mean, or what is left of one, even if a filesystem of the other version is there now. If the
-/// options give no block size, it is taken from the superblock, or the one that fits best is taken.
-/// The same holds for the dialect.
+/// Open the blocks to be searched, for reading only. These are the blocks of the filesystem that
+/// the options select, or the remains of one, even if a filesystem of the other version is there
+/// now. If the options have no block size, it is taken from the superblock, or else the block size
+/// that fits best is used. The same holds for the dialect.
 ///
 /// # Errors
 /// When the image cannot be read or is in use, when filesystems start elsewhere in it, when it is
-/// written by chamelon, and when there is neither a superblock nor anything that speaks for a block
+/// written by chamelon, and when there is neither a superblock nor any other evidence of a block
 /// size.
 pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let options = Options { read_only: true, ..*options };
@@ -57,7 +57,7 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
         Err(OpenError { reason: Reason::NotVersion1(_) | Reason::Version1, .. }) => {
             overwritten(source, &options)
         }
-        // the filesystem that is there now is another one than is looked for
+        // the present filesystem is not the one that is searched for
         Err(OpenError {
             reason: Reason::WrongBlockSize { .. } | Reason::UnknownVersion(_) | Reason::Elsewhere(_),
             ..
@@ -66,7 +66,7 @@ pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     }
 }
 
-/// The blocks of a filesystem whose superblock, or root, is not there any more.
+/// The blocks of a filesystem whose superblock or root is lost.
 fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let dialects = match options.dialect {
         Some(dialect) => vec![dialect],
@@ -84,18 +84,18 @@ fn lost(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     Ok(Remains { blocks, dialect })
 }
 
-/// The blocks of a filesystem of one version, at the place of the filesystem of the other version
-/// that was made there later.
+/// The blocks of a filesystem of one version that was later replaced, at the same place, by a
+/// filesystem of the other version.
 fn overwritten(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let present = open_found(source, &Options { dialect: None, ..*options })?;
     let options = Options { place: Place::At(present.offset), ..*options };
     let block_size = Some(present.superblock.block_size);
     drop(present);
-    // the old one may have had other blocks
+    // the old filesystem may have had another block size
     lost(source, &options).or_else(|_| lost(source, &Options { block_size, ..options }))
 }
 
-/// Those blocks of a filesystem that the image holds.
+/// The blocks of a filesystem that are present in the image.
 fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains, OpenError> {
     let Opened { stored, dialect, missing, compacted, offset, superblock, notes, .. } = opened;
     if dialect == Dialect::Chamelon {

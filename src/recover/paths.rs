@@ -6,7 +6,8 @@ use super::history::Content;
 use super::world::{Timeline, World};
 use crate::show::path_from_end;
 
-/// The directories of all histories. A directory is known if an entry names it, or once named it.
+/// The directories of all histories. A directory is known if an entry names it, or named it in the
+/// past.
 pub struct Paths<'w> {
     /// For each history, the number of its directory.
     of: Vec<Option<usize>>,
@@ -33,7 +34,7 @@ impl<'w> Paths<'w> {
         // `None` until a history has been visited
         let mut known: Vec<Option<Option<usize>>> = vec![None; world.timelines.len()];
         for start in 0..world.timelines.len() {
-            // the histories on the way up, each with its name in the next one
+            // the histories on the way up to the root, each with its name in the next one
             let mut way: Vec<(usize, Option<&[u8]>)> = Vec::new();
             let mut seen = HashSet::new();
             let mut at = start;

@@ -1,18 +1,18 @@
-//! Which former lists still have their content.
+//! Deciding which former lists still have their content.
 //!
 //! The format has no checksums for file data, and free blocks may be written at any time. A driver
 //! allocates the same free blocks in the same order again and again. So a new file often has
 //! exactly the blocks of a deleted one, with the same pointers, and pointers that agree prove
-//! nothing. The logs prove nothing by themselves either, because a write that loses power before
-//! its commit leaves no trace in them.
+//! nothing. The logs alone prove nothing either, because a write that loses power before its commit
+//! leaves no trace in them.
 //!
 //! A list is *proved* if every state since then had all of its blocks in use, at the same index of
 //! a list of the same file. No driver writes to a block that is in use.
 //!
 //! A list is *quiet* if some of its blocks became free, but every later state of every pair can
-//! still be read, and none of them uses one of the blocks. Then only a write that was never
+//! still be read, and none of them uses one of the blocks. In this case only a write that was never
 //! committed can have changed it. [`World::fills`] and [`Proofs::is_continued`] notice such a
-//! write, unless its content has exactly the length of the old one.
+//! write, unless the new content has exactly the length of the old content.
 
 use std::collections::{HashMap, HashSet};
 
@@ -28,7 +28,7 @@ pub enum Standing {
     Proved,
     /// Some blocks became free, but no commit used one of them again.
     Quiet,
-    /// It is not known whether its blocks still hold its content.
+    /// It is unknown whether its blocks still hold its content.
     Unproved,
     /// Some blocks were used again.
     Broken,
@@ -50,7 +50,7 @@ impl Users {
 /// The states in which an entry had a list, and what is known about that list.
 type Judged = (Span<List>, Standing);
 
-/// The judgement of all lists.
+/// The results for all lists.
 pub struct Proofs<'a> {
     world: &'a World<'a>,
     lists: &'a Lists<'a>,
@@ -59,8 +59,8 @@ pub struct Proofs<'a> {
     live: HashMap<u32, List>,
     /// The pairs of the present filesystem.
     pairs: HashSet<[u32; 2]>,
-    /// The blocks that hold data, are in no list that was followed, and name this block as the one
-    /// before them.
+    /// The blocks that another block names as the one before it. That other block holds data, and
+    /// is in no list that was followed.
     continued: HashSet<u32>,
     /// The histories of the present filesystem in which no two lists use a block in a way that
     /// contradicts each other.
@@ -68,8 +68,8 @@ pub struct Proofs<'a> {
     /// The live histories that may be incomplete: some of their states are lost, or they do not
     /// begin with the creation of their pair.
     obscure: HashSet<usize>,
-    /// For each list of each history, what is known about it, by the states in which an entry had
-    /// it.
+    /// For each list of each history: what is known about it in each range of states in which an
+    /// entry had it.
     standings: HashMap<(usize, List), Vec<Judged>>,
 }
 
@@ -97,8 +97,8 @@ impl<'a> Proofs<'a> {
             standings: HashMap::new(),
         };
         proofs.note_uses();
-        // First judge each history by itself. If one of its lists had been overwritten by another
-        // one, both would have a block in common, and this would show it.
+        // First judge each history alone. If one of its lists had been overwritten by another one,
+        // this would show, because both would have a block in common.
         let is_consistent = |&(i, t): &(usize, &Timeline)| {
             let judged = proofs.judge(i, t, &|_| true);
             judged.iter().all(|(_, standing)| *standing <= Standing::Quiet)
@@ -113,7 +113,7 @@ impl<'a> Proofs<'a> {
             let all = proofs.judge(i, timeline, &quiet);
             judged.extend(all.into_iter().map(|(span, standing)| (i, span, standing)));
         }
-        // everything that was lost at the same moment as the root was untouched up to that moment
+        // everything that was lost together with the root was untouched up to that moment
         for i in proofs.old_thread() {
             let Some(timeline) = world.timelines.get(i) else { continue };
             let all = proofs.judge(i, timeline, &|_| false);
@@ -157,7 +157,7 @@ impl<'a> Proofs<'a> {
         }
     }
 
-    /// What is known about a list that an entry of this history had from a state on.
+    /// What is known about a list that an entry of this history had from `state` on.
     pub fn standing(&self, timeline: usize, list: List, state: usize) -> Standing {
         let judged = self.standings.get(&(timeline, list)).map_or(&[][..], Vec::as_slice);
         let begun = judged.partition_point(|(span, _)| span.from <= state);
@@ -179,9 +179,8 @@ impl<'a> Proofs<'a> {
         self.users.contains_key(&block)
     }
 
-    /// Judge the lists of a history of the present filesystem, from its end backwards. `quiet`
-    /// tells for a state whether everything that came after it still exists, also in other
-    /// histories.
+    /// Judge the lists of a history of the present filesystem, from its end backwards. `quiet` says
+    /// for a state whether all later states still exist, in other histories, too.
     fn judge(
         &self,
         number: usize,
@@ -189,10 +188,10 @@ impl<'a> Proofs<'a> {
         quiet: &dyn Fn(usize) -> bool,
     ) -> Vec<Judged> {
         let mut spans = timeline.history.lists.clone();
-        // what exists now comes first, then what ended last
+        // lists that exist now come first, then those that ended last
         spans.sort_by_key(|span| std::cmp::Reverse(span.until.unwrap_or(usize::MAX)));
         let mut uses: HashMap<u32, Use> = HashMap::new();
-        // the last state in which a list began whose blocks are not all known
+        // the last state at which a list began that is not certain to be intact
         let mut unknown_from = 0;
         let mut judged = Vec::with_capacity(spans.len());
         for together in spans.chunk_by(|a, b| a.until == b.until) {
@@ -277,7 +276,8 @@ impl<'a> Proofs<'a> {
     }
 
     /// Whether a block that is in no list names the head of this list, or its first block, as the
-    /// one before it. If so, a longer file, of which no commit is left, had the same blocks.
+    /// block before it. If so, a longer file had the same blocks, and no commit of that file is
+    /// left.
     fn is_continued(&self, list: List, chain: &Chain) -> bool {
         let first = chain.blocks.first().copied().flatten();
         self.continued.contains(&list.head) || first.is_some_and(|b| self.continued.contains(&b))
@@ -308,7 +308,8 @@ impl<'a> Proofs<'a> {
         pairs.filter(|span| !self.pairs.contains(&sorted(span.what.0)))
     }
 
-    /// Whether nothing that a history names hides anything else.
+    /// Whether all changes of a history are known: nothing that it names is lost, and no written
+    /// content is uncommitted.
     fn is_known(&self, number: usize, timeline: &Timeline) -> bool {
         self.gone(timeline).next().is_none()
             && !is_unwritten(timeline)
@@ -316,8 +317,8 @@ impl<'a> Proofs<'a> {
     }
 
     /// Whether no content can have been written since the root of the old filesystem was lost.
-    /// Either there is no filesystem now, or it is still as formatting left it. A driver writes
-    /// content only to files, and makes the entry of a file before it writes its content.
+    /// Either there is no filesystem now, or it is unchanged since it was formatted. A driver
+    /// writes content only to files, and makes the entry of a file before it writes its content.
     fn is_untouched(&self) -> bool {
         let is_new = |t: &Timeline| {
             t.history.versions.is_empty()
@@ -333,11 +334,11 @@ impl<'a> Proofs<'a> {
     }
 
     /// The histories of a filesystem whose root was formatted over, or is lost. If all metadata
-    /// that does not belong to the present filesystem forms one thread, all of it was in use at
-    /// that moment. Everything that was written since then must be known, too.
+    /// that does not belong to the present filesystem forms one thread, all of it was in use at the
+    /// moment of that loss. All later writes must be known, too.
     fn old_thread(&self) -> Vec<usize> {
-        // A root that begins empty was formatted. What is left of a filesystem that was emptied are
-        // directories without entries, and those do not count below.
+        // A root that begins empty was formatted. The remains of a filesystem that was emptied are
+        // directories without entries, and those are excluded below.
         let is_new = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
         let is_known = |(i, t): (usize, &Timeline)| is_new(i, t) && self.is_known(i, t);
         if !(self.is_nothing_now() || self.world.whole && self.live().all(is_known)) {
@@ -355,13 +356,14 @@ impl<'a> Proofs<'a> {
                 return Some(None);
             };
             let [a, b] = tail.pair.0.map(|block| by_block.get(&block).copied());
-            // both remaining halves belong to one history
+            // the halves of the next pair that are left must belong to one history
             a.or(b).filter(|&i| a.is_none_or(|a| a == i) && b.is_none_or(|b| b == i)).map(Some)
         };
         let followers: HashSet<usize> = old().filter_map(|(_, t)| next(t).flatten()).collect();
         let heads: Vec<usize> = old().map(|(i, _)| i).filter(|i| !followers.contains(i)).collect();
         let [head] = heads[..] else { return Vec::new() };
-        // A pair that leaves the thread because its last entry was deleted still holds that entry.
+        // A single entry is not enough, because a pair that left the thread when its last entry was
+        // deleted still holds that entry.
         let entries =
             |t: &Timeline| t.history.versions.iter().filter(|v| v.until.is_none()).count();
         if self.world.timelines.get(head).is_none_or(|t| entries(t) < 2) {
@@ -380,7 +382,8 @@ impl<'a> Proofs<'a> {
     }
 }
 
-/// Whether the last commit made an empty file, whose content may have been about to follow.
+/// Whether the last commit made an empty file. Its content may already have been written without a
+/// commit.
 fn is_unwritten(timeline: &Timeline) -> bool {
     let last = timeline.history.states.saturating_sub(1);
     timeline.history.versions.iter().any(|version| {

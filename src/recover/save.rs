@@ -1,4 +1,4 @@
-//! Writing what was found into a directory on the host.
+//! Writing the results into a directory on the host.
 //!
 //! The directory is empty at the start. Every file is made under its plain name, relative to the
 //! open descriptor of its directory, so no name in an image can lead out of it.
@@ -23,17 +23,17 @@ use crate::files::{create_in, open_dir};
 const FILES: &[u8] = b"files";
 /// The directory for lists without an entry.
 const LISTS: &[u8] = b"lists";
-/// How many bytes a name on the host may have, so that something can still be appended to it.
+/// How many bytes a name on the host may have before something is appended to it.
 const NAME_MAX: usize = 220;
-/// How many directories may be inside each other.
+/// How deeply directories may be nested.
 const DEPTH_MAX: usize = 64;
-/// How many bytes are written at most, unless the image is large. A hostile image can name the same
-/// blocks in very many lists.
+/// The maximum number of bytes that are written, unless the image is large. A hostile image can
+/// name the same blocks in very many lists.
 const BYTES_MAX: u64 = 32 << 20;
-/// The same, as a multiple of the size of the image.
+/// The same limit as a multiple of the size of the image. The larger limit applies.
 const SIZES_MAX: u64 = 16;
 
-/// Why nothing could be written.
+/// Why the files could not be written.
 #[derive(Debug)]
 pub enum SaveError {
     /// The directory is not empty.
@@ -77,7 +77,7 @@ pub enum Saved {
 }
 
 /// Write the files of a recovery into the directory `target`, which is made if it does not exist.
-/// The result has the outcome for each file, in their order.
+/// Returns the outcome for each file, in the order of the files.
 ///
 /// # Errors
 /// If the directory is not empty, or cannot be written.
@@ -87,7 +87,7 @@ pub fn save(
     target: &Path,
 ) -> Result<(File, Vec<Saved>), SaveError> {
     create_dir_all(target)?;
-    // the user's own path may lead through symbolic links
+    // the path that the user gave may lead through symbolic links
     let root = File::open(target.join("."))?;
     if std::fs::read_dir(target)?.next().is_some() {
         return Err(SaveError::NotEmpty);
@@ -119,8 +119,9 @@ impl Recovered {
     }
 }
 
-/// Where each result goes: its directories and its name. The newest version of a file has its own
-/// name, the names of older versions end in a number, and the names of partial files say so.
+/// The place of each result: its directories and its name. The newest version of a file keeps its
+/// name, the names of older versions end in a number, and the names of partial files say that they
+/// are partial.
 fn places(files: &[Recovered]) -> Vec<Vec<Vec<u8>>> {
     let wanted: Vec<Vec<Vec<u8>>> = files.iter().map(wanted).collect();
     let dirs: BTreeSet<&[Vec<u8>]> =
@@ -210,7 +211,8 @@ impl Writer<'_> {
 }
 
 impl Recovered {
-    /// Pass on the content that exists, piece by piece: the position in the file, and the bytes.
+    /// Pass the content that exists to `take`, piece by piece: the position in the file, and the
+    /// bytes.
     ///
     /// # Errors
     /// If the image cannot be read; and the errors of `take`.
@@ -236,7 +238,7 @@ impl Recovered {
         Ok(())
     }
 
-    /// The whole content, with zeros in place of what is missing.
+    /// The whole content, with zeros in place of missing parts.
     ///
     /// # Errors
     /// If the image cannot be read.

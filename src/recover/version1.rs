@@ -1,10 +1,11 @@
 //! Histories of metadata pairs of littlefs version 1, in which each block is one commit.
 //!
-//! A commit writes the block of a pair that does not count, with the next revision. Only a new pair
-//! begins otherwise: its driver reads the first word of one block, whatever stands there, and
-//! writes the other with that number plus two. So two blocks of a pair whose revisions follow each
-//! other are two commits of one directory that follow each other; and a block whose revision is by
-//! two greater than the first word of the other is the first commit of its pair.
+//! A commit writes the block of a pair that is not live, with the next revision. Only a new pair
+//! begins in another way: its driver reads the first word of one block, whatever that block holds,
+//! and writes the other block with that number plus two as its revision. So if the revisions of two
+//! blocks of a pair follow each other, they are two successive commits of one directory. If the
+//! revision of one block is the first word of the other plus two, it is the first commit of its
+//! pair.
 
 use std::collections::HashSet;
 
@@ -44,14 +45,14 @@ pub fn is_creation(rev: u32, other: &[u8]) -> bool {
     read_u32_le(other, 0).is_some_and(|number| number.wrapping_add(2) == rev)
 }
 
-/// The one state in a block; `None` if it is not valid.
+/// The single state in a block; `None` if it is not valid.
 pub fn history_of_block(block: u32, bytes: &[u8]) -> Option<History> {
     let (rev, state) = block::of_bytes(bytes)?;
     Some(history(vec![Half { block, rev, first: 0 }], &[state]))
 }
 
-/// The states in two blocks, the second of which has the next revision. If nothing says that the
-/// blocks belong to one pair, they must have a file or a directory in common.
+/// The states in two blocks, the second of which has the next revision. If it is only supposed that
+/// the blocks belong to one pair, they must have a file or a directory in common.
 pub fn history_of_blocks(older: Bytes<'_>, newer: Bytes<'_>, is_supposed: bool) -> Joint {
     let (Some((old_rev, old)), Some((new_rev, new))) =
         (block::of_bytes(older.1), block::of_bytes(newer.1))
@@ -81,7 +82,8 @@ pub fn history_of_blocks(older: Bytes<'_>, newer: Bytes<'_>, is_supposed: bool) 
     Joint::One(Box::new(history(halves, &[old, new])))
 }
 
-/// How many entries are looked for in the other block: the first ones are in both.
+/// How many entries are looked up in the other block. A few are enough, because the first entries
+/// are usually in both blocks.
 const SHARED_TRIED: usize = 64;
 
 fn tail(block: &Block) -> Option<Tail> {
@@ -145,7 +147,8 @@ fn history(halves: Vec<Half>, states: &[Block]) -> History {
     history
 }
 
-/// From which state and up to which state each thing exists.
+/// The range of states of each element: the first state with it, and the first later one without
+/// it.
 fn spans<T: Clone + Eq + std::hash::Hash + Ord>(states: &[HashSet<T>]) -> Vec<Span<T>> {
     let mut spans = Vec::new();
     for (from, state) in states.iter().enumerate() {
@@ -154,7 +157,7 @@ fn spans<T: Clone + Eq + std::hash::Hash + Ord>(states: &[HashSet<T>]) -> Vec<Sp
             .iter()
             .filter(|what| before.is_none_or(|before| !before.contains(*what)))
             .collect();
-        // in an order that is always the same
+        // sorted, so that the order is always the same
         new.sort_unstable();
         for what in new {
             let gone = states.iter().skip(from).position(|state| !state.contains(what));

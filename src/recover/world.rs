@@ -1,4 +1,4 @@
-//! What each block holds: every block is examined once. Also the present filesystem, and all
+//! The content of each block, which is examined once; also the present filesystem, and all
 //! histories.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,15 +11,15 @@ use crate::disk::{Pair, Superblock, Tag, Tail, read_u32_le, rev_newer, tag};
 use crate::error::Result;
 use crate::image::Dialect;
 
-/// How many blocks of the previous revision are tried, to find the other half of a block that
-/// nothing names.
+/// How many blocks with the previous revision are tried as the other half of a block that no pair
+/// names.
 const JOINS_MAX: usize = 4;
-/// How many bytes are read at once.
+/// How many bytes are read at a time.
 const CHUNK: usize = 1 << 20;
 /// How many bytes at the start of the device are searched for a superblock.
 const SUPERBLOCK_MAX: u64 = 128 << 10;
 
-/// The kind of a block by its content alone.
+/// The kind of a block according to its content alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// Every byte is 0xFF.
@@ -46,7 +46,7 @@ pub struct Meta {
     pub superblock: Option<Superblock>,
 }
 
-/// A history, and what the present filesystem says about it.
+/// A history, and its relation to the present filesystem.
 #[derive(Debug)]
 pub struct Timeline {
     /// The states.
@@ -116,7 +116,7 @@ impl<'a> World<'a> {
         Ok(world)
     }
 
-    /// Whether there is a superblock of any block size, version or dialect at the start.
+    /// Whether the device begins with a superblock of any block size, version or dialect.
     fn begins_with_superblock(&self) -> bool {
         let mut bytes = vec![0; SUPERBLOCK_MAX.min(self.geometry.size()) as usize];
         if self.dev.read(0, 0, &mut bytes).is_err() {
@@ -162,7 +162,7 @@ impl<'a> World<'a> {
     }
 
     fn look_at(&self, block: u32, bytes: &[u8], metas: &mut BTreeMap<u32, Meta>) -> Look {
-        // whether every byte is the same as the one before it
+        // whether all bytes are the same
         let is_uniform = || bytes.get(1..) == bytes.get(..bytes.len().saturating_sub(1));
         match bytes.first() {
             Some(0) if is_uniform() => return Look::Zeros,
@@ -194,7 +194,7 @@ impl<'a> World<'a> {
             .and_then(|(block, _)| version1::superblock(&self.read(block)?))
             .filter(|(superblock, _)| superblock.block_size == self.geometry.block_size);
         self.superblock = superblock.map(|(superblock, _)| superblock);
-        // where a driver puts it in a new filesystem
+        // without a superblock, the root is where a driver puts it in a new filesystem
         self.root = superblock.map_or(Pair([2, 3]), |(_, root)| root);
         if self.superblock.is_none() {
             return Vec::new();
@@ -235,7 +235,7 @@ impl<'a> World<'a> {
         left.is_empty()
     }
 
-    /// The pairs along the thread, by their newer halves.
+    /// The pairs along the thread, found through their newer halves.
     fn walk(&mut self, metas: &BTreeMap<u32, Meta>) -> Vec<Pair> {
         let mut live = Vec::new();
         let mut seen = HashSet::new();
@@ -378,7 +378,8 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Join blocks that nothing names any more, if one continues what another ends with.
+    /// Join blocks that nothing names any more, if one block continues the state at the end of
+    /// another.
     fn join(&self, singles: Vec<Timeline>) -> Vec<Timeline> {
         let half = |t: &Timeline| t.history.halves.first().copied();
         let mut by_rev: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -420,8 +421,8 @@ impl<'a> World<'a> {
     }
 
     /// Whether a write that was not committed can be noticed in most cases. In version 1 it cannot:
-    /// after each start, the driver allocates from the first free block on, so it often writes new
-    /// content of a file exactly over older content of the same file.
+    /// after each start, the driver allocates from the first free block on. So it often writes the
+    /// new content of a file exactly over older content of the same file.
     pub fn shows_uncommitted_writes(&self) -> bool {
         self.dialect != Dialect::V1
     }
@@ -444,9 +445,10 @@ fn sorted(pair: Pair) -> [u32; 2] {
 }
 
 /// Whether a history begins with the creation of its pair; `other` is the half without a valid
-/// commit. A driver reads the number in that block as a revision, and continues from there. If a
-/// half hides an earlier history, because its compaction was interrupted or because it is damaged,
-/// then it is erased, has the next revision, or begins like a log.
+/// commit. A driver that creates a pair reads the number in that block as a revision, and continues
+/// from it. But that half may also hide an earlier history, because its compaction was interrupted
+/// or because it is damaged. In this case it is erased, has the next revision, or begins like a
+/// log.
 fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
     let number = read_u32_le(other, 0).unwrap_or(u32::MAX);
     let follows = number.wrapping_add(1) == rev;
@@ -461,7 +463,7 @@ fn is_creation(history: &History, rev: u32, other: &[u8]) -> bool {
     !is_torn && !is_like_log && (follows || history.first.entries == 0)
 }
 
-/// The half of a pair that counts.
+/// The live half of a pair.
 fn newer(metas: &BTreeMap<u32, Meta>, pair: Pair) -> Option<(u32, Meta)> {
     let half = |block: u32| metas.get(&block).map(|meta| (block, *meta));
     match (half(pair.0[0]), half(pair.0[1])) {

@@ -18,14 +18,15 @@ use crate::time::now;
 /// Changed bytes in memory.
 #[derive(Debug, Clone)]
 pub(super) enum Pending {
-    /// These, from a position on.
+    /// These bytes, from a position on.
     Bytes {
         all: Arc<[u8]>,
         at: usize,
-        /// Whether they go to blocks with other content, so that a comparison is not worthwhile.
+        /// Whether the old content of their blocks is unrelated, so that a comparison is not
+        /// worthwhile.
         fresh: bool,
     },
-    /// All are 0xFF.
+    /// All bytes are 0xFF.
     Erased,
 }
 
@@ -68,11 +69,11 @@ impl Piece for Pending {
 /// The end of the file, where entries are appended.
 pub(super) struct Appender {
     history: History,
-    /// Id of the journal.
+    /// The id of the journal.
     id: u64,
-    /// Number of the next entry.
+    /// The sequence number of the next entry.
     sequence: u64,
-    /// Checksum of the last.
+    /// Checksum of the last entry.
     checksum: u32,
     /// The byte after everything that was written, which may include part of a transaction.
     end: u64,
@@ -80,9 +81,9 @@ pub(super) struct Appender {
     reserved: u64,
     /// The transaction that was begun.
     begun: Option<Begun>,
-    /// Whether a transaction was synced, so that more will probably follow.
+    /// Whether a transaction was already synced, so that more will probably follow.
     syncs_again: bool,
-    /// Whether it is not known what is on disk.
+    /// Whether the content on disk is unknown after a failure.
     poisoned: bool,
     /// Samples of file data that this mount has written.
     samples: Samples,
@@ -139,7 +140,8 @@ impl Appender {
         check_size(file.size(), self.end).inspect_err(|_| self.poisoned = true)
     }
 
-    /// Whether it is not known what is on disk, so that nothing may be written any more.
+    /// Whether the content on disk is unknown after a failure, so that nothing may be written any
+    /// more.
     pub fn is_poisoned(&self) -> bool {
         self.poisoned
     }
@@ -185,14 +187,14 @@ impl Appender {
     /// Cut off reserved zeros, or a transaction without an end.
     pub fn close(&self, file: &dyn JournalFile) {
         let end = self.begun.as_ref().map_or(self.end, |begun| begun.start);
-        // if this fails, the next process that writes cuts it off
+        // if this fails, the next process that writes to the journal does it
         if !self.poisoned && (self.reserved > end || self.begun.is_some()) {
             let _ = file.truncate(end);
         }
     }
 
-    /// Append pending changes to a transaction, and with `last` also its end; the changes then
-    /// count as written. Returns the transaction, if there is one.
+    /// Append pending changes to a transaction, and with `last` also its end. After that, the
+    /// changes are no longer pending. Returns the transaction, if there is one.
     fn write(
         &mut self,
         layers: &Layers,
@@ -240,8 +242,8 @@ impl Appender {
         Ok(Some(begun))
     }
 
-    /// Append an entry that is not a transaction, about the transaction of this number or the
-    /// last, and wait until it is on disk.
+    /// Append an entry that is not a transaction, about the transaction with this number or the
+    /// last one, and wait until the entry is on disk.
     pub fn append(
         &mut self,
         file: &dyn JournalFile,

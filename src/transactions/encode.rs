@@ -1,10 +1,10 @@
 //! Encoding changed bytes as records: only bytes that differ from before are stored, and bytes that
 //! are already in the file are stored as a reference.
 //!
-//! littlefs rewrites a file from the first changed byte on. Each block then is at another place,
-//! but has nearly the same bytes as before at the same offsets. So two samples of each written
-//! block are remembered, and a block with the same sample is compared with the block that the
-//! sample comes from.
+//! littlefs rewrites a file from the first changed byte on. Each rewritten block is at another
+//! place, but has nearly the same bytes as before at the same offsets. So two samples of each
+//! written block are remembered. A later block with the same sample is compared with the block from
+//! which the sample comes.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -18,27 +18,27 @@ use crate::bd::Geometry;
 
 /// Bytes compared at a time.
 const CHUNK: usize = 64 << 10;
-/// Up to this many equal bytes between changed ones are written as well, because a record costs 12
+/// Up to this many equal bytes between changed ones are written, too, because a new record costs 12
 /// bytes.
 const GAP: usize = 16;
-/// From this many equal bytes on, they get a record of their own.
+/// A run of at least this many identical bytes gets a record of its own.
 const FILL: usize = 48;
-/// From this many bytes on, it is worthwhile to search for them in the file, because such a record
-/// costs 20 bytes.
+/// It is worthwhile to refer to bytes in the file if there are at least this many, because such a
+/// record costs 20 bytes.
 const AGAIN: usize = 64;
 /// Bytes of a sample.
 const SAMPLE: usize = 32;
 /// How many samples are remembered; they take 9 MiB of memory.
 const SAMPLES_MAX: usize = 1 << 18;
 
-/// Records that will be written; positions of their bytes are counted from their start.
+/// Records that will be written. Positions of bytes are counted as [`Place`] says.
 #[derive(Default)]
 pub(super) struct Encoded {
     pub bytes: Vec<u8>,
     pub records: Vec<(Record, Place)>,
 }
 
-/// What the position of bytes in the file is counted from.
+/// The point from which the position of bytes in the file is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// From the start of these records.
@@ -47,11 +47,12 @@ pub(super) enum Place {
     Before,
 }
 
-/// Where samples of blocks were last seen, by their hash: the first byte of the unit.
+/// The place where each sample was last seen, by the hash of the sample: the first byte of its
+/// unit.
 #[derive(Default)]
 pub(super) struct Samples(HashMap<u64, u64>);
 
-/// What is compared at once: a block, or a part of a large one.
+/// How many bytes are compared at a time: a block, or a part of a large one.
 fn unit(g: Geometry) -> u64 {
     u64::from(g.block_size).min(CHUNK as u64)
 }
@@ -83,8 +84,8 @@ impl Samples {
     }
 }
 
-/// The records that make `pending` of what is written. Bytes in the file count as written up to
-/// `before`.
+/// The records that turn the written content into `pending`. They may refer to bytes in the file
+/// before position `before`.
 pub(super) fn encode(
     layers: &Layers,
     written: &Extents<Source>,
@@ -132,7 +133,8 @@ pub(super) fn encode(
     Ok(out)
 }
 
-/// Runs of bytes that differ, or nearly, with at most `gap` equal ones between: start and end.
+/// Runs of bytes that differ: start and end. Runs with at most `gap` equal bytes between them are
+/// joined.
 fn differing(old: &[u8], new: &[u8], gap: usize) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     let mut at = 0;
@@ -153,7 +155,7 @@ fn differing(old: &[u8], new: &[u8], gap: usize) -> Vec<(usize, usize)> {
 }
 
 impl Encoded {
-    /// Append records that make the bytes from `start` on `data`.
+    /// Append records that set the bytes from `start` on to `data`.
     fn put(&mut self, g: Geometry, start: u64, data: &[u8]) {
         let mut literal = 0;
         let mut at = 0;
@@ -164,7 +166,7 @@ impl Encoded {
                 continue;
             }
             let run = data[at..].iter().take_while(|b| **b == byte).count();
-            // a record of its own is shorter in any case
+            // in this case a record of its own is always shorter
             if run >= FILL || (run == data.len() && run > 1) {
                 self.put_literal(g, start + literal as u64, &data[literal..at]);
                 self.put_byte(g, start + at as u64, run, byte);
@@ -175,8 +177,8 @@ impl Encoded {
         self.put_literal(g, start + literal as u64, &data[literal..]);
     }
 
-    /// Append records that make the bytes from `start` on `data`. A part of `data` is equal to
-    /// `old`, the bytes at `former`, and need not be written out.
+    /// Append records that set the bytes from `start` on to `data`. Parts of `data` that are equal
+    /// to `old`, the bytes at `former`, can be stored as references.
     #[expect(clippy::too_many_arguments)]
     fn put_again(
         &mut self,
@@ -188,7 +190,7 @@ impl Encoded {
         written: &Extents<Source>,
         before: u64,
     ) {
-        // the start of the bytes that must be written out, before those that need not
+        // the start of the bytes that must be written out, in front of the next reference
         let mut literal = 0;
         let mut equal_from = 0;
         let mut equal = |this: &mut Self, from: usize, to: usize| {
@@ -232,7 +234,7 @@ impl Encoded {
     }
 
     fn put_byte(&mut self, g: Geometry, start: u64, len: usize, byte: u8) {
-        // a unit is never longer than a record may be
+        // one record is enough, because a unit is never longer than the longest record
         format::put_byte(&mut self.bytes, g, start, len, byte);
         let record = Record { start, len: len as u64, source: Source::Byte(byte) };
         self.records.push((record, Place::Here));

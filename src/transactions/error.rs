@@ -10,22 +10,22 @@ use crate::error::Error;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Reason {
-    /// The file is something else.
+    /// The file is not a journal.
     NotJournal,
-    /// A version of the format that this program does not know.
+    /// The format has a version that this program does not know.
     UnknownVersion(u32),
-    /// Damaged in the middle, or made by something else.
+    /// The journal is damaged in the middle, or was not made by this program.
     Damaged {
-        /// Byte of the file.
+        /// The position of the damage in the file, in bytes.
         at: u64,
         /// What is wrong.
         what: String,
     },
     /// The image has another geometry, or starts elsewhere in its file.
     OtherGeometry {
-        /// As the journal says.
+        /// Geometry and position according to the journal.
         journal: (Geometry, u64),
-        /// The image's.
+        /// Geometry and position of the image.
         image: (Geometry, u64),
     },
     /// The journal does not continue from this image, or not from its present state.
@@ -37,25 +37,25 @@ pub enum Reason {
     CommitBegun,
     /// There is no such transaction.
     NoTransaction {
-        /// As asked for.
+        /// The requested number.
         number: u64,
-        /// The last one there is.
+        /// The number of the last transaction.
         last: u64,
     },
     /// The transaction was dropped by a revert.
     Reverted(u64),
     /// The state is older than what is in the image now.
     Committed {
-        /// As asked for.
+        /// The requested number.
         number: u64,
-        /// Of the state in the image.
+        /// The number of the state in the image.
         base: u64,
     },
     /// There is no savepoint of that name.
     NoSavepoint(String),
     /// A savepoint cannot have this name.
     BadName(String),
-    /// After a failed write, it is not known what is on disk.
+    /// After a failed write, the content on disk is unknown.
     Poisoned,
     /// The filesystem in the image cannot be read.
     Filesystem(Error),

@@ -1,19 +1,19 @@
-//! Which bytes of a filesystem are somewhere else than in the image.
+//! A map of the bytes of a filesystem that are not in the image, but somewhere else.
 
 use std::collections::BTreeMap;
 
-/// Something that can be cut at the front.
+/// A value that stands for a range of bytes and can be cut at the front.
 pub trait Piece: Clone {
-    /// The same without its first `by` bytes.
+    /// The same piece without its first `by` bytes.
     fn skip(&self, by: u64) -> Self;
 }
 
-/// Where bytes are.
+/// The place of some bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     /// In the journal, from this byte on.
     File(u64),
-    /// All are this.
+    /// All bytes have this value.
     Byte(u8),
 }
 
@@ -26,8 +26,8 @@ impl Piece for Source {
     }
 }
 
-/// Ranges of bytes that do not overlap, by their start: length and piece. Each takes about 40 bytes
-/// of memory.
+/// Ranges of bytes that do not overlap. The key is the start, and the value is the length and the
+/// piece. Each takes about 40 bytes of memory.
 #[derive(Debug, Clone)]
 pub struct Extents<P>(BTreeMap<u64, (u64, P)>);
 
@@ -38,7 +38,7 @@ impl<P> Default for Extents<P> {
 }
 
 impl<P: Piece> Extents<P> {
-    /// Let `len` bytes from `start` on be `piece`.
+    /// Map `len` bytes from `start` on to `piece`.
     pub fn insert(&mut self, start: u64, len: u64, piece: P) {
         self.remove(start, len);
         if len > 0 {
@@ -69,7 +69,7 @@ impl<P: Piece> Extents<P> {
         }
     }
 
-    /// What the `len` bytes from `start` on are made of, in order: start, length, and the piece, or
+    /// The parts of the `len` bytes from `start` on, in order: start, length, and the piece, or
     /// `None` for bytes that are not in the map.
     pub fn segments(&self, start: u64, len: u64) -> Vec<(u64, u64, Option<P>)> {
         let end = start + len;
@@ -98,7 +98,7 @@ impl<P: Piece> Extents<P> {
         self.0.iter().map(|(&start, (len, piece))| (start, *len, piece))
     }
 
-    /// Whether there are none.
+    /// Whether there are no ranges.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn extents_are_an_array_of_bytes(
+        fn extents_behave_like_an_array_of_bytes(
             writes in prop::collection::vec((0_u64..60, 0_u64..20, any::<bool>()), 1..40),
             from in 0_u64..60,
             len in 0_u64..30,

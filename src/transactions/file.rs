@@ -7,12 +7,12 @@ use std::os::unix::fs::FileExt;
 use crate::bd::file::{container_size, read_up_to};
 use crate::sys;
 
-/// The zeros that are reserved after the end.
+/// The zeros that are written after the end to reserve space.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
 
 /// A file that grows at its end.
 pub trait JournalFile: Send + Sync {
-    /// Bytes in it.
+    /// The size of the file in bytes.
     ///
     /// # Errors
     /// The errors of the system.
@@ -25,22 +25,22 @@ pub trait JournalFile: Send + Sync {
     /// The errors of the system.
     fn read(&self, at: u64, buf: &mut [u8]) -> io::Result<usize>;
 
-    /// Fill `part` from byte `at` on if that need not wait for storage. Return whether it was
-    /// filled.
+    /// Fill `part` from byte `at` on if this is possible without waiting for storage. Return
+    /// whether it was filled.
     fn read_now(&self, at: u64, part: &mut [u8]) -> bool;
 
     /// A hint: `len` bytes from `at` on will be read soon.
     fn will_read(&self, _at: u64, _len: u64) {}
 
-    /// Write `data` at byte `at`; no valid content follows it.
+    /// Write `data` at byte `at`. No valid content may follow it.
     ///
     /// # Errors
     /// The errors of the system.
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()>;
 
-    /// Write zeros from byte `at`, the end, on, and return their number. Syncing data that
-    /// overwrites these zeros is one write for a disk; syncing a file that has become longer needs
-    /// more writes, because its length changes.
+    /// Write zeros from byte `at`, which is the end, and return their number. Syncing data that
+    /// overwrites these zeros takes one write to the disk. Syncing a file that has become longer
+    /// takes more writes, because its length changes.
     fn reserve(&self, _at: u64) -> u64 {
         0
     }
@@ -54,7 +54,7 @@ pub trait JournalFile: Send + Sync {
     /// Wait until everything that was written is on disk.
     ///
     /// # Errors
-    /// The error of the system. Then it is not known what is on disk.
+    /// The errors of the system. After an error, the content on disk is unknown.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -81,7 +81,7 @@ impl JournalFile for File {
     }
 
     fn reserve(&self, at: u64) -> u64 {
-        // if there is no space for them, the journal works without them
+        // if there is no space for the zeros, the journal works without them
         self.write_all_at(&ZEROS, at).map_or(0, |()| ZEROS.len() as u64)
     }
 

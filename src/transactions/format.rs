@@ -1,4 +1,5 @@
-//! The bytes of a journal file; pure. All numbers are little-endian.
+//! The bytes of a journal file. The functions here do no input or output. All numbers are
+//! little-endian.
 //!
 //! The file begins with a header, and entries follow it without gaps:
 //!
@@ -29,8 +30,8 @@
 //! | D, commit done | the same | the same |
 //!
 //! A record begins with a word: the kind is in its highest 4 bits, and the length in the others.
-//! Then come the block and the offset of its place (4 bytes each). It may go beyond the end of a
-//! block into the next one.
+//! Then come the block and the offset of its place (4 bytes each). A record may extend beyond the
+//! end of a block into the next one.
 //!
 //! | kind | what follows |
 //! |---|---|
@@ -46,7 +47,7 @@
 use super::extents::Source;
 use crate::bd::{Geometry, byte_offset};
 
-/// What a file begins with.
+/// The bytes at the start of a journal file.
 pub const MAGIC: &[u8; 8] = b"lfs-jrnl";
 /// The version of the format that is read and written.
 pub const VERSION: u32 = 1;
@@ -56,11 +57,11 @@ pub const HEADER_FIXED: usize = 106;
 pub const PATH_MAX: usize = 4096;
 /// Bytes of an entry before its body.
 pub const HEAD_SIZE: usize = 48;
-/// What an entry begins with.
+/// The bytes at the start of an entry.
 pub const ENTRY_MAGIC: &[u8; 4] = b"lfsE";
 /// Longest name of a savepoint, in bytes.
 pub const NAME_MAX: usize = 255;
-/// Longest record written, in bytes of the image.
+/// The longest record that is written, in bytes of the image.
 pub const RECORD_MAX: usize = 1 << 20;
 
 const LENGTH_MASK: u32 = (1 << 28) - 1;
@@ -76,19 +77,19 @@ pub type Fingerprint = [u8; 32];
 /// The start of a journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Distinguishes journals.
+    /// The id that distinguishes this journal from others.
     pub id: u64,
     /// When it was made, in nanoseconds since 1970.
     pub time: i64,
-    /// Of the filesystem in the image.
+    /// The geometry of the filesystem in the image.
     pub geometry: Geometry,
     /// Byte position of block 0 in the image.
     pub offset: u64,
     /// Bytes in the whole image file, for information.
     pub image_size: u64,
-    /// Of the image when the journal was made.
+    /// The fingerprint of the image when the journal was made.
     pub fingerprint: Fingerprint,
-    /// The number of the state of the image: 0, except after a squash.
+    /// The number of the state that the image has: 0, except after a squash.
     pub base: u64,
     /// The greatest number that any transaction ever had.
     pub given: u64,
@@ -96,7 +97,7 @@ pub struct Header {
     pub path: Vec<u8>,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Changed bytes.
@@ -107,7 +108,7 @@ pub enum Kind {
     Revert,
     /// From here on, the image is being written.
     CommitBegun,
-    /// Everything is in the image.
+    /// The last state is completely in the image.
     CommitDone,
 }
 
@@ -124,13 +125,13 @@ const KINDS: [(Kind, u8); 5] = [
 pub struct Head {
     /// What it is.
     pub kind: Kind,
-    /// Its place among all entries.
+    /// Its sequence number: its place among all entries.
     pub sequence: u64,
     /// The number of the transaction, or of the transaction that the entry is about.
     pub number: u64,
     /// When it was written, in nanoseconds since 1970.
     pub time: i64,
-    /// The journal's.
+    /// The id of the journal.
     pub id: u64,
     /// Checksum of the entry before it, or of the header.
     pub previous: u32,
@@ -139,9 +140,9 @@ pub struct Head {
 /// A record without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// First byte of the filesystem that it changes.
+    /// The position in the filesystem of the first byte that it changes.
     pub start: u64,
-    /// Bytes that it changes.
+    /// How many bytes it changes.
     pub len: u64,
     /// The new content; for [`Next::Data`], the caller replaces this with the place of the data.
     pub source: Source,
@@ -206,7 +207,7 @@ pub fn put_byte(out: &mut Vec<u8>, g: Geometry, start: u64, len: usize, byte: u8
     put_record(out, g, if byte == 0 { ZEROS } else { ERASED }, start, len);
 }
 
-/// Append a record of `len` bytes that stand at `at` in the file.
+/// Append a record of `len` bytes that are at position `at` in the file.
 pub fn put_again(out: &mut Vec<u8>, g: Geometry, start: u64, len: usize, at: u64) {
     put_record(out, g, AGAIN, start, len);
     out.extend(at.to_le_bytes());
@@ -247,7 +248,7 @@ impl Head {
         out
     }
 
-    /// As it stands in the file.
+    /// The bytes as they are stored in the file.
     pub fn to_bytes(&self) -> [u8; HEAD_SIZE] {
         let mut out = [0; HEAD_SIZE];
         let fields = self.fields();
@@ -256,7 +257,7 @@ impl Head {
         out
     }
 
-    /// The head in these bytes, if they are one.
+    /// The head in these bytes; `None` if they are not a head.
     pub fn from_bytes(b: &[u8; HEAD_SIZE]) -> Option<Self> {
         let (fields, sum) = b.split_at(HEAD_SIZE - 4);
         if !fields.starts_with(ENTRY_MAGIC) || sum != crc32fast::hash(fields).to_le_bytes() {
@@ -273,7 +274,7 @@ impl Head {
         })
     }
 
-    /// The checksum of its entry, begun.
+    /// The checksum of its entry, computed so far over the head.
     pub fn hasher(&self) -> crc32fast::Hasher {
         let mut sum = crc32fast::Hasher::new();
         sum.update(&self.fields());
@@ -285,16 +286,16 @@ impl Head {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BadHeader {
-    /// It is none.
+    /// It is not a header.
     NotJournal,
-    /// Of another version.
+    /// It has another version.
     Version(u32),
     /// Its checksum or its content is wrong.
     Damaged,
 }
 
 impl Header {
-    /// As it stands in the file.
+    /// The bytes as they are stored in the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let path = self.path.get(..PATH_MAX).unwrap_or(&self.path);
         let mut out = MAGIC.to_vec();
@@ -376,7 +377,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_and_headers_come_back_and_damage_shows() {
+    fn heads_and_headers_are_decoded_and_damage_is_noticed() {
         let head = Head {
             kind: Kind::Revert,
             sequence: 7,
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_no_numbers() {
+    fn a_name_must_not_be_a_number() {
         for name in ["a", "before-upgrade", "v1.0", "1a", "ä"] {
             assert!(is_name(name), "{name}");
         }

@@ -6,23 +6,23 @@ use super::Reason;
 use super::format::{Fingerprint, Head, Header, Kind};
 use super::scan::{Entry, Payload, Scan};
 
-/// The savepoint that `littlefs run` sets at the state before; the next revert or commit removes
-/// it.
+/// The savepoint that `littlefs run` sets at the state before the run. The next revert or commit
+/// removes it.
 pub const RUN: &str = "littlefs-run";
 
-/// A state of the image: as it was, or after a transaction.
+/// A state of the image: before all transactions, or after one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum At {
-    /// The last.
+    /// The last state.
     Last,
-    /// After the transaction of this number; 0 is the image as it was.
+    /// The state after the transaction with this number. State 0 is before all transactions.
     Number(u64),
-    /// At a savepoint.
+    /// The state at a savepoint.
     Name(String),
 }
 
 impl At {
-    /// A number, or else a name.
+    /// A state by its number, or else by its name.
     pub fn parse(text: &str) -> Self {
         match text.parse() {
             Ok(number) if text.bytes().all(|b| b.is_ascii_digit()) => Self::Number(number),
@@ -31,10 +31,10 @@ impl At {
     }
 }
 
-/// What happened to a transaction.
+/// The fate of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It counts.
+    /// It is in force.
     Live,
     /// A revert dropped it.
     Reverted,
@@ -49,9 +49,9 @@ pub struct Transaction {
     pub number: u64,
     /// When it was written, in nanoseconds since 1970.
     pub time: i64,
-    /// Bytes of the file where it starts and ends.
+    /// The positions in the file at which it starts and ends.
     pub place: (u64, u64),
-    /// What happened to it.
+    /// Its fate.
     pub fate: Fate,
 }
 
@@ -69,11 +69,11 @@ pub struct Savepoint {
     pub name: String,
     /// The transaction after which it was set.
     pub number: u64,
-    /// When, in nanoseconds since 1970.
+    /// When it was set, in nanoseconds since 1970.
     pub time: i64,
 }
 
-/// Everything that happened, in order.
+/// All transactions, savepoints, reverts and commits of a journal.
 #[derive(Debug, Clone)]
 pub struct History {
     /// All transactions, by number.
@@ -81,14 +81,13 @@ pub struct History {
     /// Indices in `transactions` of those that apply to the image.
     live: Vec<usize>,
     /// The savepoints whose states can be reached, by number; if a name was set several times, the
-    /// last one counts.
+    /// last savepoint counts.
     savepoints: Vec<Savepoint>,
     /// The state that the image is in.
     pub base: u64,
     /// The fingerprint of the image in that state.
     pub fingerprint: Fingerprint,
-    /// The fingerprint that the image will have after the commit that was begun but is not
-    /// finished.
+    /// The fingerprint that the image will have after a commit that was begun but is not finished.
     pub begun: Option<Fingerprint>,
     /// The state at [`RUN`], until a revert or a commit.
     pub run: Option<u64>,

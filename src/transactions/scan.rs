@@ -13,17 +13,17 @@ use crate::bd::Geometry;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
-/// How many possible entries after a broken one are examined. After a crash, there is none.
+/// How many possible entries after a broken one are examined. After a crash, there are none.
 const HEADS_MAX: u32 = 64;
 
-/// What an entry contains besides its head.
+/// The content of an entry in addition to its head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// Nothing, or records.
     None,
     /// The name of a savepoint.
     Name(String),
-    /// The image to be.
+    /// The fingerprint that the image will have after the commit.
     Fingerprint(Fingerprint),
 }
 
@@ -32,28 +32,28 @@ pub enum Payload {
 pub struct Entry {
     /// Its head.
     pub head: Head,
-    /// Byte of the file where it starts.
+    /// The position in the file at which it starts.
     pub start: u64,
     /// The byte after its end.
     pub end: u64,
-    /// What it says.
+    /// Its content.
     pub payload: Payload,
 }
 
-/// A journal as read.
+/// A journal that was read.
 #[derive(Debug, Clone)]
 pub struct Scan {
-    /// How it starts.
+    /// Its header.
     pub header: Header,
     /// Bytes of the header.
     pub header_len: u64,
     /// All entries that are whole, in order.
     pub entries: Vec<Entry>,
-    /// The byte after the last of them.
+    /// The byte after the last entry.
     pub end: u64,
-    /// Checksum of the last of them.
+    /// The checksum of the last entry.
     pub checksum: u32,
-    /// Bytes after that, which belong to an entry that a crash cut short.
+    /// How many bytes follow after that. They belong to an entry that a crash cut short.
     pub torn: u64,
 }
 
@@ -61,9 +61,9 @@ pub struct Scan {
 pub struct Reader<'a> {
     file: &'a dyn JournalFile,
     buf: Vec<u8>,
-    /// Byte of the file at the start of `buf`.
+    /// The position in the file of the first byte of `buf`.
     base: u64,
-    /// Next byte in `buf`.
+    /// The index in `buf` of the byte that is read next.
     next: usize,
     limit: u64,
 }
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
         Self { file, buf: Vec::new(), base: at, next: 0, limit }
     }
 
-    /// Byte of the file that is read next.
+    /// The position in the file of the byte that is read next.
     pub fn position(&self) -> u64 {
         self.base + self.next as u64
     }
@@ -143,9 +143,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Read the records of a transaction whose entry starts at byte `start`, from the first one to the
-/// end of the last, and report each; their bytes are added to `sum` if that is given. False if they
-/// violate the format or the file ends.
+/// Read the records of a transaction whose entry starts at byte `start`, and report each. Their
+/// bytes are added to `sum` if it is given. False if they violate the format or the file ends
+/// before their end.
 fn records(
     reader: &mut Reader<'_>,
     g: Geometry,
@@ -248,10 +248,10 @@ pub fn scan(file: &dyn JournalFile) -> Result<Scan, Reason> {
     }
 }
 
-/// The same; if there is damage, this returns the part before it, together with the damage.
+/// The same. If there is damage, this returns the part before it, together with the damage.
 ///
 /// # Errors
-/// When it is no journal at all.
+/// When it is not a journal.
 pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reason> {
     let limit = file.size()?;
     let mut start = vec![0; HEADER_FIXED + PATH_MAX + 4];
@@ -290,15 +290,15 @@ pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reaso
     }
 }
 
-/// A crash only cuts the last entry short. If a complete entry follows the broken one, something
-/// else damaged it.
+/// Check that no complete entry follows the broken one. A crash only cuts the last entry short, so
+/// otherwise something else damaged the journal.
 fn no_entry_behind(file: &dyn JournalFile, scan: &Scan, limit: u64) -> Result<(), Reason> {
     let broken = scan.entries.len() as u64 + 1;
     let later = |head: &Head| head.id == scan.header.id && head.sequence > broken;
     let mut reader = Reader::new(file, scan.end + 1, limit);
     let mut heads = 0;
     while heads < HEADS_MAX {
-        // go to the next byte that could begin a head
+        // go to the next byte that may be the first one of a head
         let there = reader.peek()?;
         if there.is_empty() {
             return Ok(());
