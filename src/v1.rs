@@ -1,6 +1,6 @@
 //! littlefs of version 1, as the driver 1.7.2 writes and reads it.
 //!
-//! It shares lists of blocks and the CRC with version 2. Metadata differs:
+//! Lists of blocks and the CRC are the same as in version 2. Metadata differs:
 //!
 //! | what | version 2 | version 1 |
 //! |---|---|---|
@@ -9,9 +9,9 @@
 //! | a rename | global state names the old entry | the old entry is marked as moved |
 //! | the root | blocks 0 and 1 | a pair that the superblock in blocks 0 and 1 names |
 //!
-//! [`show`] gives a view of an image as a sound littlefs of version 2 to everything above,
-//! [`check`] judges it by the rules of version 1, and [`usage`] counts its blocks. None is changed
-//! in place. `docs/v1.md` tells about all of it.
+//! For the layers above, [`show`] presents an image as a sound littlefs of version 2. [`check`]
+//! checks it by the rules of version 1, and [`usage`] counts its blocks. None of them changes the
+//! image. `docs/v1.md` describes everything about version 1.
 
 pub(crate) mod block;
 mod check;
@@ -39,11 +39,11 @@ use crate::error::Result;
 
 pub use check::check;
 
-/// Show the image on `source`, which has this superblock, as a littlefs of version 2.0. Returns
-/// what was found while reading it, too.
+/// Show the image on `source`, which has this superblock, as a littlefs of version 2.0. Also
+/// returns what was found while reading it.
 ///
 /// # Errors
-/// If the root cannot be read, or if there is more than any littlefs can hold.
+/// If the root cannot be read, or if its content does not fit into any littlefs.
 pub fn show(source: Arc<dyn BlockDevice>, superblock: Superblock) -> Result<(View, Report)> {
     let mut recorder = Recorder::default();
     let volume = tree::read(&*source, &mut recorder)?;
@@ -62,7 +62,7 @@ pub(crate) fn read(dev: &dyn BlockDevice) -> Result<Reading> {
     Ok(Reading { tree: volume.tree, thread: Some(volume.thread) })
 }
 
-/// The block of a pair that counts, and what it holds. `None` if neither block is valid.
+/// The active block of a pair, and what it holds. `None` if neither block is valid.
 #[cfg(feature = "inspect")]
 pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     let (live, used) = block::newest(dev, pair)?;
@@ -72,8 +72,8 @@ pub(crate) fn pair(dev: &dyn BlockDevice, pair: Pair) -> Option<LivePair> {
     Some(LivePair { pair, used, entries: block.entries.len(), tail })
 }
 
-/// What block `block` holds, as entries of version 2 by their numbers in the block. Empty if the
-/// block is not valid.
+/// The entries in block `block`, in the form of version 2, by their numbers in the block. Empty if
+/// the block is not valid.
 #[cfg(feature = "inspect")]
 pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEntry> {
     let entry = |entry: block::Entry| {
@@ -115,7 +115,7 @@ pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
     Ok(u32::try_from(used).unwrap_or(u32::MAX).min(g.block_count))
 }
 
-/// What the user can do to write to the image of version 1 with this name.
+/// What the user can do to write to `image`, which has version 1.
 pub fn remedy(image: &dyn fmt::Display) -> String {
     format!(
         "it can only be read here; to write to it, convert it to version 2 with 'littlefs convert \

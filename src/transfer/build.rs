@@ -11,18 +11,18 @@ use crate::disk::name;
 use crate::error::Error;
 use crate::fs::{At, Content, DirId, Fs, Node, ROOT};
 
-/// Files of up to this many bytes are read as a whole, and stored with a single search for their
+/// A file of at most this many bytes is read as a whole, and stored with a single search for its
 /// name.
 const WHOLE_MAX: u64 = 1 << 20;
-/// Bytes of a larger file read at a time.
+/// How many bytes of a larger file are read at a time.
 const PIECE: usize = 1 << 20;
 
 /// How many changed metadata pairs are held in memory before they are written. Each may hold a
 /// hundred entries, and an entry takes about two hundred bytes of memory.
 const PAIRS_HELD: usize = 512;
 
-/// Bytes of metadata pairs that are kept in memory: stored entries are not needed again, except for
-/// the directories of the next entry.
+/// How many bytes of metadata pairs are kept in memory. Stored entries are not needed again, except
+/// for the directories of the next entry.
 const CACHE: usize = 4 << 20;
 
 /// An entry that the image cannot store, and the reason.
@@ -43,7 +43,7 @@ impl fmt::Display for Refusal {
 /// Why a filesystem could not be filled.
 #[derive(Debug)]
 pub(super) enum BuildError {
-    /// All entries that it cannot store.
+    /// All entries that the filesystem cannot store.
     Refused(Vec<Refusal>),
     /// The content of an entry cannot be read on the host.
     Unreadable(Vec<u8>, io::Error),
@@ -114,7 +114,7 @@ pub(super) fn build(
         let (parent, name) = item.split();
         if dir.1 != parent {
             dir = match builder.directory(parent) {
-                // its directory was refused
+                // the entry's directory was refused
                 Err(BuildError::Fs(Error::NotFound)) if !refused.is_empty() => continue,
                 found => (found?, parent),
             };
@@ -122,7 +122,7 @@ pub(super) fn build(
         if builder.fs.dirty_pairs() > PAIRS_HELD {
             builder.fs.flush()?;
         }
-        // only the engine knows how much of a name a metadata block can hold
+        // only the filesystem code knows how long a name can be that fits into a metadata block
         match builder.store(dir.0, name, item) {
             Err(BuildError::Fs(e @ (Error::NameTooLong | Error::AttrTooLarge))) => {
                 let why = match e {
@@ -226,8 +226,8 @@ impl Builder<'_> {
     }
 }
 
-/// The metadata to store for an entry. The host's times of creation and of the last access differ
-/// from copy to copy, so the time of the last change is used in their place.
+/// The metadata to store for an entry. On the host, the times of creation and of the last access
+/// differ from copy to copy, so the time of the last change replaces them.
 fn meta(stat: &Stat) -> Meta {
     Meta {
         atime: stat.mtime,

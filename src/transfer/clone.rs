@@ -21,24 +21,25 @@ use crate::{FormatOptions, Limits, Littlefs, OpenOptions, files};
 /// The form of a copy of an image.
 #[derive(Debug, Clone, Default)]
 pub struct Cloning {
-    /// Block size, version and limits: by default those of the original. A size in it is ignored.
+    /// Block size, version and limits, by default those of the original. The size in these options
+    /// is ignored.
     pub format: FormatOptions,
-    /// Number of blocks; by default as many as fill the size of the original.
+    /// Number of blocks; by default the number that fills the size of the original.
     pub size: Option<Size>,
     /// Make no image that the devices of this family would refuse.
     pub check: Option<&'static Profile>,
 }
 
-/// An image that will be rebuilt: it is only read, and known to be sound.
+/// An image that will be rebuilt. It is only read, and is known to be sound.
 pub struct Original {
     image: Littlefs,
-    /// The superblock as shown, which has version 2 even if the image is in another dialect.
+    /// The superblock as it is shown: with version 2 even if the image is in another dialect.
     shown: Superblock,
     /// The superblock as it is stored in the image.
     superblock: Superblock,
-    /// Whether free blocks are left out at its end.
+    /// Whether free blocks at its end are left out.
     is_compacted: bool,
-    /// Of its file.
+    /// The metadata of its file.
     metadata: Metadata,
 }
 
@@ -46,7 +47,7 @@ impl Original {
     /// Examine an open image.
     ///
     /// # Errors
-    /// [`Failure::Damaged`] if it is not sound, and if some of it is missing at its end.
+    /// [`Failure::Damaged`] if it is not sound, or if a part of it is missing at its end.
     pub fn new(opened: &Opened) -> Result<Self, Failure> {
         if opened.missing > 0 {
             let (geometry, missing) = (opened.stored.geometry(), opened.missing);
@@ -88,7 +89,7 @@ impl Original {
     /// Its whole content.
     ///
     /// # Errors
-    /// When something cannot be read.
+    /// When a part of it cannot be read.
     pub fn manifest(&self) -> Result<Manifest, Failure> {
         Ok(Manifest::of_image(&self.image)?)
     }
@@ -105,7 +106,7 @@ impl Original {
         let mut format = self.format(&how.format);
         let new_size = format.chosen_block_size();
         if format.chosen_profile().is_none() {
-            // the program size of the device, and the size up to which files are inline
+            // keep the program size of the device, and the size up to which files are inline
             let Limits { prog_size, inline_max, .. } = self.image.limits();
             let cap = (new_size / 8).min(format.chosen_attr_max());
             format = format
@@ -115,18 +116,18 @@ impl Original {
         let bytes = u64::from(self.superblock.block_count) * u64::from(block_size);
         let filling = bytes / u64::from(new_size.max(1));
         let size = how.size.unwrap_or(Size::Blocks(u32::try_from(filling).unwrap_or(u32::MAX)));
-        // free blocks that the image only claims to have are not written without being requested
+        // free blocks that are missing in the image are written only if a size was requested
         let compact = self.is_compacted && how.size.is_none();
         Creation { compact, check: how.check, ..Creation::new(format, size) }
     }
 }
 
-/// Make a copy of an image at `out`, with everything in `manifest`, which is that of the original.
-/// Metadata and block lists are written from scratch, without anything that was overwritten. The
+/// Make a copy of an image at `out`, with everything in `manifest`, the manifest of the original.
+/// Metadata and block lists are written from scratch, without remains of overwritten content. The
 /// copy is read back, compared and checked before it gets its name.
 ///
 /// # Errors
-/// One [`Failure`] for each reason; then nothing was changed.
+/// One [`Failure`] for each reason. In all cases nothing was changed.
 pub fn clone(
     original: &Original,
     manifest: &Manifest,
@@ -142,7 +143,7 @@ pub fn clone(
         Ok(_) | Err(OpenError { reason: Reason::NotFound, .. }) => {}
         Err(e) => return Err(Failure::Target(e.reason)),
     }
-    // an image from standard input is in a nameless file, whose owner and mode mean nothing
+    // an image from standard input is in a nameless file, whose owner and mode have no meaning
     let like = Some(&original.metadata).filter(|metadata| metadata.nlink() > 0);
     let how = original.creation(how);
     create_like(out, Placement::New { overwrite }, like, manifest, &how, progress)

@@ -27,22 +27,22 @@ use crate::{FormatOptions, Misfit, OpenOptions, PathError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Size {
-    /// So many.
+    /// This many blocks.
     Blocks(u32),
-    /// As few as the content needs, plus some free space.
+    /// As few blocks as the content needs, plus some free space.
     Least {
-        /// Bytes that must be free at least.
+        /// The minimum number of free bytes.
         free: u64,
     },
-    /// As many as the filesystem in the dump that is replaced.
+    /// As many blocks as the filesystem has that is replaced in the dump.
     AsBefore,
 }
 
 /// The form of a new image.
 #[derive(Debug, Clone)]
 pub struct Creation {
-    /// Block size, version and limits, and how times, owners and modes are stored: without a
-    /// convention, only names and content are stored. The size in it is ignored.
+    /// Block size, version and limits, and how times, owners and modes are stored. Without a
+    /// convention, only names and content are stored. The size in these options is ignored.
     pub format: FormatOptions,
     /// Number of blocks.
     pub size: Size,
@@ -56,13 +56,13 @@ pub struct Creation {
 }
 
 impl Creation {
-    /// The usual values for everything else.
+    /// A form with the usual values for everything else.
     pub fn new(format: FormatOptions, size: Size) -> Self {
         Self { format, size, compact: false, root_attrs: Vec::new(), check: None }
     }
 }
 
-/// What was made.
+/// Facts about the new image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
     /// Blocks of the filesystem.
@@ -75,12 +75,12 @@ pub struct Created {
     pub directories: u64,
     /// Bytes of content.
     pub bytes: u64,
-    /// Bytes of the image; if free blocks at the end are left out, fewer than those of the
-    /// filesystem.
+    /// Bytes of the image. They are fewer than those of the filesystem if free blocks at the end
+    /// are left out.
     pub image_size: u64,
-    /// What does not suit the devices of the family that was given, if one was given.
+    /// The properties that do not suit the devices of the given family, if one was given.
     pub misfits: Vec<Misfit>,
-    /// What differs from the given options.
+    /// The differences from the given options.
     pub warnings: Vec<String>,
 }
 
@@ -96,7 +96,7 @@ pub enum Failure {
     Unreadable(Vec<u8>, io::Error),
     /// The content needs more blocks than there are.
     NoSpace {
-        /// What there is.
+        /// The available geometry.
         geometry: Geometry,
         /// The number of blocks that would be enough, if that could be found out.
         needed: Option<u32>,
@@ -105,33 +105,33 @@ pub enum Failure {
     Unwritable(Error),
     /// The file or device for the image cannot be used.
     Target(Reason),
-    /// The devices that it is for would refuse the image.
+    /// Devices of the given family would refuse the image.
     Misfits(&'static Profile, Vec<Misfit>),
     /// The file exists already.
     Exists,
     /// A block device is overwritten only on request.
     Device,
-    /// There is something in the dump that must not be replaced.
+    /// The dump holds something at this place that must not be replaced.
     Occupied {
-        /// Where, in bytes.
+        /// Its position, in bytes.
         offset: u64,
-        /// What.
+        /// A description of it.
         what: &'static str,
     },
     /// The size of the filesystem was not given.
     NoSize,
     /// User attributes were requested for an image of version 1.
     NoAttributes,
-    /// An entry that should be copied into an image of version 1 has user attributes; this is the
+    /// An entry that was to be copied into an image of version 1 has user attributes. This is the
     /// first such path.
     HasAttributes(Vec<u8>),
     /// The original image is damaged.
     Damaged(Vec<Finding>),
-    /// Something in the original image cannot be read.
+    /// A part of the original image cannot be read.
     Source(PathError),
     /// The new image would replace the original.
     SameFile,
-    /// The file to be replaced belongs to another user, and the new file would not.
+    /// The file to be replaced belongs to another user, but the new file would not.
     Owner(u32),
     /// Content after the filesystem, at these bytes of the file, is in the way.
     InTheWay(Range<u64>),
@@ -271,7 +271,7 @@ impl Creation {
         Ok(Geometry::new(self.format.chosen_block_size(), block_count)?)
     }
 
-    /// Format `device`, and put everything into it.
+    /// Format `device`, and put the content of the manifest into it.
     pub(super) fn fill(
         &self,
         device: Arc<dyn BlockDevice>,
@@ -295,9 +295,9 @@ impl Creation {
 }
 
 /// Write a new filesystem with the content of `manifest` into `file`, from byte `offset` on, and
-/// sync it. Nobody else may use the file yet, and its old content there is overwritten. Free blocks
-/// read as 0xFF, like erased flash. The same manifest makes the same bytes. If the content comes
-/// from another image, it is read back and compared, and the new image is checked.
+/// sync it. Nobody else may use the file yet. Its old content at this place is overwritten. Free
+/// blocks read as 0xFF, like erased flash. The same manifest always gives the same bytes. If the
+/// content comes from another image, it is read back and compared, and the new image is checked.
 ///
 /// # Errors
 /// One [`Failure`] for each reason. After an error, the content of the file is undefined.
@@ -355,7 +355,7 @@ fn create_version2(
     })
 }
 
-/// What does not suit the devices in the image that was just built.
+/// The properties of the image just built that do not suit the devices.
 fn misfits(
     file: &File,
     offset: u64,
@@ -379,7 +379,7 @@ pub(super) fn unwritable(source: io::Error) -> Failure {
     Error::from(IoError { op: IoOp::Prog, block: None, source }).into()
 }
 
-/// Build in the file, with this many blocks.
+/// Build the filesystem in the file, with this many blocks.
 pub(super) fn fill_file(
     file: &File,
     offset: u64,
@@ -394,7 +394,7 @@ pub(super) fn fill_file(
     how.fill(Arc::new(device), manifest, progress)
 }
 
-/// The failure to report; `needed` finds out how many blocks would be enough.
+/// The failure to report. `needed` finds out how many blocks would be enough.
 pub(super) fn failure(
     e: BuildError,
     geometry: Geometry,

@@ -12,7 +12,7 @@ use crate::journal::{Change, ChangeKind};
 use crate::time::nanos;
 use crate::{FileType, Littlefs, Metadata, PathError};
 
-/// Bytes compared at a time.
+/// How many bytes are compared at a time.
 const PIECE: usize = 256 << 10;
 const NANOS: i64 = 1_000_000_000;
 
@@ -24,13 +24,13 @@ pub enum Side {
     Host(Manifest),
 }
 
-/// What counts as a difference.
+/// The rules of a comparison.
 #[derive(Debug)]
 pub struct Comparison {
-    /// What is left out on both sides.
+    /// The entries to be left out on both sides.
     pub exclude: Patterns,
-    /// Whether owners, modes and times of the host are compared with those in an image. Two images
-    /// are always compared with all their user attributes.
+    /// Whether owners, modes and times are compared if one side is the host. Two images are always
+    /// compared with all their user attributes.
     pub metadata: bool,
 }
 
@@ -49,9 +49,9 @@ pub struct Difference {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DiffError {
-    /// Something in an image cannot be read.
+    /// A part of an image cannot be read.
     Image(PathError),
-    /// Something of the host cannot be read.
+    /// A file or directory of the host cannot be read.
     Host(Vec<u8>, io::Error),
 }
 
@@ -73,11 +73,11 @@ impl From<PathError> for DiffError {
 }
 
 /// Compare two trees. The differences are in the order of their paths. If a file was removed at one
-/// path, and a new file with the same content is at another path, it counts as renamed, unless
-/// several pairs match.
+/// path, and a new file with the same content is at another path, the file counts as renamed,
+/// unless several pairs match.
 ///
 /// # Errors
-/// When something cannot be read on either side.
+/// When a part of either side cannot be read.
 pub fn diff(a: &Side, b: &Side, how: &Comparison) -> Result<Vec<Difference>, DiffError> {
     let (old, new) = (a.entries(how)?, b.entries(how)?);
     let both_images = matches!((a, b), (Side::Image(_), Side::Image(_)));
@@ -120,7 +120,7 @@ pub fn diff(a: &Side, b: &Side, how: &Comparison) -> Result<Vec<Difference>, Dif
     Ok(found)
 }
 
-/// Find files that were removed at one path and are new at another, with the same content.
+/// Find files that were removed at one path and are new at another one, with the same content.
 fn match_renamed<'p>(
     (a, old): (&Side, &'p Entries<'_>),
     (b, new): (&Side, &'p Entries<'_>),
@@ -128,8 +128,8 @@ fn match_renamed<'p>(
     added: &mut BTreeSet<&'p [u8]>,
     found: &mut Vec<Difference>,
 ) -> Result<(), DiffError> {
-    // compare type and size first, which needs no reading: content is read only if a single pair
-    // matches
+    // compare type and size first, which does not need the content; content is read only if a
+    // single pair matches
     let mut pairs: HashMap<(FileType, u64), [Vec<&[u8]>; 2]> = HashMap::new();
     for (side, (paths, entries)) in [(&*gone, old), (&*added, new)].into_iter().enumerate() {
         for path in paths {
@@ -176,11 +176,11 @@ fn change(kind: ChangeKind, path: &[u8], file_type: FileType) -> Change {
     Change { path: [b"/", path, end].concat(), kind, from: None }
 }
 
-/// What is known of an entry without reading its content.
+/// The facts about an entry that are known without reading its content.
 struct Entry<'a> {
     file_type: FileType,
     size: u64,
-    /// All user attributes, in an image.
+    /// All user attributes, if the entry is in an image.
     attrs: Vec<(u8, Vec<u8>)>,
     told: Told,
     item: Option<&'a Item>,
@@ -188,12 +188,12 @@ struct Entry<'a> {
 
 type Entries<'a> = BTreeMap<Vec<u8>, Entry<'a>>;
 
-/// The metadata that a side has for an entry.
+/// The metadata that one side has for an entry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Told {
     mode: Option<u32>,
     owner: Option<(u32, u32)>,
-    /// In nanoseconds since 1970.
+    /// The time of the last change, in nanoseconds since 1970.
     modified: Option<i64>,
 }
 
@@ -214,7 +214,8 @@ impl Told {
         }
     }
 
-    /// Whether the values that both sides have agree. Many images only store whole seconds.
+    /// Whether the metadata agrees, as far as both sides have it. Many images only store whole
+    /// seconds, so times are compared only to the second if one of them is whole.
     fn agrees(&self, other: &Self) -> bool {
         fn same<T: PartialEq>(a: Option<T>, b: Option<T>, is_same: impl Fn(T, T) -> bool) -> bool {
             a.zip(b).is_none_or(|(a, b)| is_same(a, b))
@@ -304,7 +305,7 @@ fn host_entry(item: &Item) -> Entry<'_> {
     Entry { file_type, size, attrs: Vec::new(), told, item: Some(item) }
 }
 
-/// What an image holds for a device, or for a FIFO or socket, which have no number.
+/// The content that an image has for a device, or for a FIFO or socket, which have no number.
 fn special_content(rdev: u32) -> Vec<u8> {
     if rdev == 0 { Vec::new() } else { device_content(rdev).to_vec() }
 }
@@ -317,7 +318,7 @@ enum Stream<'a> {
 }
 
 impl Stream<'_> {
-    /// The next bytes: [`PIECE`], and fewer at the end.
+    /// Read the next bytes into `buf`: [`PIECE`] bytes, or fewer at the end.
     fn next(&mut self, path: &[u8], buf: &mut Vec<u8>) -> Result<(), DiffError> {
         let fail = |e| DiffError::Host(path.to_vec(), e);
         match self {
@@ -358,7 +359,7 @@ fn same_content<'s>(
     }
 }
 
-/// A checksum of the content, to find candidates.
+/// A checksum of the content, by which candidates are found.
 fn digest(side: &Side, path: &[u8], entry: &Entry<'_>) -> Result<u32, DiffError> {
     let mut stream = side.open(path, entry)?;
     let (mut crc, mut buf) = (crc32fast::Hasher::new(), Vec::new());

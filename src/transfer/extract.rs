@@ -1,7 +1,7 @@
 //! Writing the content of an image into a directory of the host.
 //!
 //! Nothing is ever written outside of that directory, whatever names the image has, and whoever
-//! changes the directory in the meantime: every entry is made under its plain name, relative to the
+//! changes the directory in the meantime. Every entry is made under its plain name, relative to the
 //! open descriptor of its directory, and symbolic links on the host are never followed.
 
 use std::ffi::OsStr;
@@ -27,7 +27,7 @@ use crate::{FileType, Littlefs, Metadata};
 
 /// Bytes copied at a time.
 const PIECE: usize = 256 << 10;
-/// Longest target of a symbolic link that the host accepts, in bytes.
+/// The longest target of a symbolic link that the host accepts, in bytes.
 const TARGET_MAX: u64 = 4095;
 /// How many temporary names are tried; some may be taken by earlier runs that were interrupted.
 const TRIES: u32 = 1000;
@@ -41,7 +41,7 @@ pub struct Extraction {
     pub preserve: bool,
 }
 
-/// Why something was left out.
+/// Why an entry was left out.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Problem {
@@ -51,7 +51,7 @@ pub enum Problem {
     Host(io::Error),
     /// Devices are made only on request.
     Device,
-    /// The host does not accept such a name or target; the text says why.
+    /// The host does not accept its name or its target; the text says why.
     Unfit(&'static str),
 }
 
@@ -76,7 +76,7 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
-    /// What the problem at `path` is.
+    /// An entry at `path` that was left out because of `problem`.
     pub(super) fn new(path: &[u8], problem: Problem) -> Self {
         let problem = match problem {
             Problem::Image(Error::InvalidName) => Problem::Unfit(
@@ -107,12 +107,12 @@ pub struct Extracted {
     pub left_out: Vec<LeftOut>,
 }
 
-/// Where files go on the host.
+/// The destination of files on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Landing {
     /// They go into this directory, under their own names.
     Into(PathBuf),
-    /// There is only one, and this is its new name.
+    /// There is only one file, and this is its new name.
     As(PathBuf),
 }
 
@@ -141,7 +141,7 @@ pub fn extract(
     Ok(sink.done)
 }
 
-/// The same in the way of cp(1): without the parent directories of each path.
+/// The same, but like cp(1): without the parent directories of each path.
 ///
 /// # Errors
 /// When the directory that the files go to cannot be opened.
@@ -173,17 +173,17 @@ pub fn get(
     Ok(sink.done)
 }
 
-/// A directory of the host on the way down to the present entry.
+/// A directory of the host on the path to the present entry.
 struct Open {
     /// Its path in the image.
     path: Vec<u8>,
     fd: OwnedFd,
-    /// The metadata that is set when everything is in it.
+    /// The metadata that is set when the directory is complete.
     finish: Finish,
 }
 
 impl Open {
-    /// The directory that everything is written to; its metadata does not change.
+    /// The directory that everything is written to. Its metadata does not change.
     fn root(dir: File) -> Self {
         Self { path: Vec::new(), fd: dir.into(), finish: Finish::default() }
     }
@@ -264,7 +264,7 @@ impl Sink<'_> {
         })
     }
 
-    /// Close the directories below the one at this depth, which are complete.
+    /// Close the directories below the one at this depth. They are complete.
     fn leave_to(&mut self, depth: usize) {
         while self.open.len() > depth + 1 {
             let Some(open) = self.open.pop() else { return };
@@ -274,8 +274,8 @@ impl Sink<'_> {
         }
     }
 
-    /// Make the entry in the innermost open directory; a directory becomes the innermost one.
-    /// Returns whether that was done.
+    /// Make the entry in the innermost open directory. A new directory becomes the innermost one.
+    /// Returns whether the entry was made.
     fn put(&mut self, path: &[u8], metadata: &Metadata) -> bool {
         let made = match metadata.file_type() {
             FileType::Dir => self.put_dir(path, metadata),
@@ -344,7 +344,7 @@ impl Sink<'_> {
         }
     }
 
-    /// Copy all of an image's file; the number of bytes.
+    /// Copy the whole content of a file of the image. Returns the number of bytes.
     fn copy(&self, content: crate::File, mut to: &File) -> Result<u64, Problem> {
         let mut buf = vec![0; PIECE.min(usize::try_from(content.len()).unwrap_or(PIECE))];
         let mut at = 0;
@@ -417,8 +417,8 @@ impl Sink<'_> {
     }
 }
 
-/// Metadata that is set last, because writing would change the times, and the mode could forbid
-/// writing.
+/// Metadata that is set last, because writing content changes the times, and because the mode may
+/// forbid writing.
 #[derive(Default)]
 struct Finish {
     times: Option<Timestamps>,
@@ -452,8 +452,9 @@ fn timespec(time: SystemTime) -> Timespec {
 }
 
 /// A file of the host that is being written. If the filesystem allows it, the file has no name
-/// until it is complete, so an interruption leaves no incomplete file. Otherwise it has its own
-/// name, or another one if that is taken. An existing file is only replaced by a complete one.
+/// until it is complete, so an interruption leaves no incomplete file. Otherwise it has its final
+/// name, or a temporary one if that name is taken. An existing file is replaced only by a complete
+/// one.
 struct NewFile {
     file: File,
     named: Named,
@@ -468,7 +469,7 @@ enum Named {
 
 impl NewFile {
     fn create(parent: BorrowedFd<'_>, name: &[u8]) -> Result<Self, Problem> {
-        // like any new file of a program, less the umask
+        // the usual mode of a new file, which the umask restricts
         if let Some(file) = unnamed(parent, Mode::from_raw_mode(0o666)) {
             return Ok(Self { file, named: Named::Not });
         }
@@ -499,8 +500,8 @@ impl NewFile {
         })
     }
 
-    /// Remove the incomplete file. If this fails, the file stays; it is reported as left out in any
-    /// case.
+    /// Remove the incomplete file. If this fails, the file stays. In both cases it is reported as
+    /// left out.
     fn remove(self, parent: BorrowedFd<'_>, name: &[u8]) {
         let name = match &self.named {
             Named::Not => return,
@@ -526,7 +527,7 @@ fn free_name<T>(
     Err(host(Errno::EXIST))
 }
 
-/// Let `make` create something; an existing entry of the name is replaced, unless it is a
+/// Let `make` create something. An existing entry of the name is replaced, unless it is a
 /// directory.
 fn replace(
     parent: BorrowedFd<'_>,

@@ -20,13 +20,13 @@ const NANOS: i64 = 1_000_000_000;
 
 /// One place to collect from.
 pub enum Input<'a> {
-    /// A directory, whose content goes to the root of the image, or a file, which goes there under
-    /// its own name.
+    /// A directory whose content goes to the root of the image, or a file that goes there under its
+    /// own name.
     Path(PathBuf),
-    /// A directory or a file, which goes to the root of the image under its own name.
+    /// A directory or a file that goes to the root of the image under its own name.
     Named(PathBuf),
-    /// Some files below a directory, each under its path relative to it, with its parent
-    /// directories.
+    /// Some files below a directory, each under its path relative to that directory, with its
+    /// parent directories.
     Listed {
         /// The directory.
         directory: PathBuf,
@@ -37,30 +37,30 @@ pub enum Input<'a> {
     Tar(&'a mut dyn Read),
 }
 
-/// What to do with symbolic links of the host.
+/// The treatment of symbolic links of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Links {
     /// Their targets are stored in their place.
     Follow,
-    /// The same for links to files; those to anything else are left out.
+    /// The same for links to files. Other links are left out.
     FollowToFiles,
-    /// They are stored as links, which only some conventions for attributes can do.
+    /// They are stored as links. Only some conventions for attributes allow this.
     Store,
     /// They are an error.
     Refuse,
 }
 
-/// How to collect.
+/// How entries are collected.
 #[derive(Debug)]
 pub struct Gather {
-    /// What to leave out.
+    /// The entries to be left out.
     pub exclude: Patterns,
-    /// Symbolic links.
+    /// The treatment of symbolic links.
     pub links: Links,
-    /// The owner and group of everything, instead of what the host says.
+    /// The owner and group for everything, instead of those on the host.
     pub owner: Option<(u32, u32)>,
-    /// No time is later than this one, in seconds since 1970 (`SOURCE_DATE_EPOCH`).
+    /// The upper limit for all times, in seconds since 1970 (`SOURCE_DATE_EPOCH`).
     pub latest: Option<i64>,
 }
 
@@ -70,9 +70,9 @@ pub struct Gather {
 pub enum GatherError {
     /// A file or directory of the host cannot be read.
     Unreadable(PathBuf, io::Error),
-    /// The tar stream is not one, or ends too early.
+    /// The stream is not a tar stream, or ends too early.
     Tar(io::Error),
-    /// Two inputs have different entries of one path.
+    /// Two inputs have different entries at one path.
     Twice(Vec<u8>),
     /// A path of a tar stream or of a list leads out of the image.
     Outside(Vec<u8>),
@@ -80,7 +80,7 @@ pub enum GatherError {
     LinkTarget {
         /// The link.
         path: Vec<u8>,
-        /// What it names.
+        /// The path that the link names.
         target: Vec<u8>,
     },
     /// Symbolic links, which the options refuse.
@@ -172,7 +172,7 @@ pub(super) struct Collector<'a> {
 impl Collector<'_> {
     fn add_path(&mut self, root: PathBuf, named: bool) -> Result<(), GatherError> {
         let unreadable = |e| GatherError::Unreadable(root.clone(), e);
-        // a link that the user names is followed, as by tar and cp -H
+        // a link that the user names is followed, as by `cp -H`
         let meta = fs::metadata(&root).map_err(unreadable)?;
         let index = self.manifest.roots.len() as u32;
         if meta.is_dir() {
@@ -182,7 +182,7 @@ impl Collector<'_> {
             self.manifest.roots.push(around.unwrap_or(root));
             return Ok(());
         }
-        // `data/.` and `/` have no name, and are directories
+        // a path such as `data/.` or `/` has no last name, and is a directory
         let name =
             root.file_name().ok_or_else(|| unreadable(io::ErrorKind::InvalidInput.into()))?;
         let name = name.as_bytes().to_vec();
@@ -247,7 +247,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Add files that are named one by one, and the directories that they are in.
+    /// Add files that are listed one by one, and the directories that contain them.
     fn add_listed(&mut self, root: PathBuf, paths: &[Vec<u8>]) -> Result<(), GatherError> {
         let index = self.manifest.roots.len() as u32;
         let mut added: HashSet<Vec<u8>> = HashSet::new();
@@ -324,7 +324,7 @@ impl Collector<'_> {
         Stat { mtime, uid, gid, ..stat }
     }
 
-    /// Whether a symbolic link of a tar stream is stored; if not, it is remembered for the error.
+    /// Whether a symbolic link of a tar stream is stored. If not, it is remembered for the error.
     pub fn takes_link(&mut self, path: &[u8]) -> bool {
         match self.how.links {
             Links::Store => return true,
@@ -335,7 +335,7 @@ impl Collector<'_> {
     }
 }
 
-/// Merge the directories of several inputs; the times and modes of the last one count.
+/// Merge directories that several inputs have. The times and modes of the last one are kept.
 fn merge(manifest: &mut Manifest) -> Result<(), GatherError> {
     let mut twice = None;
     manifest.items.dedup_by(|later, first| {

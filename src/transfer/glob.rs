@@ -47,13 +47,13 @@ impl fmt::Display for GlobError {
 
 impl std::error::Error for GlobError {}
 
-/// The paths that `path` matches, without a leading `/`: `path` itself if there is such an entry,
-/// and otherwise everything that matches it as a shell pattern (`*`, `?`, `[...]`, `{a,b}`, and
-/// `**` for any number of directories), in the order of the directories. As in shells, a name that
-/// begins with a dot is only matched by a pattern that begins with a dot.
+/// The paths that `path` matches, without a leading `/`. If there is an entry with the path `path`,
+/// it is the only one. Otherwise these are all entries that match `path` as a shell pattern (`*`,
+/// `?`, `[...]`, `{a,b}`, and `**` for any number of directories), in the order of the directories.
+/// As in shells, a name that begins with a dot is matched only by a pattern that begins with a dot.
 ///
 /// # Errors
-/// When there are none.
+/// When there are no such paths.
 pub fn expand(image: &Littlefs, path: &[u8]) -> Result<Vec<Vec<u8>>, GlobError> {
     let parts: Vec<&[u8]> =
         path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
@@ -80,8 +80,8 @@ fn compile(pattern: &[u8]) -> Result<GlobMatcher, String> {
     glob.map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }
 
-/// Whether every name in `path` that begins with a dot is matched by a part of the pattern that has
-/// the dot.
+/// Whether every name in `path` that begins with a dot is matched by a part of the pattern that
+/// also begins with a dot.
 fn dots_are_named(pattern: &[u8], path: &[u8]) -> bool {
     let has_dot = |part: &[u8]| part.starts_with(b".");
     let named = |part: &[u8]| part != b"." && part.split(|&b| b"{,".contains(&b)).any(has_dot);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use crate::disk::name;
 use crate::{Error, Littlefs, PathError};
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -29,11 +29,11 @@ pub enum Kind {
     },
 }
 
-/// What the host knows about an entry besides its content.
+/// The metadata of an entry on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// Last change of the content, in nanoseconds since 1970; `None` for a directory that is only
-    /// part of other paths in a tar stream.
+    /// Last change of the content, in nanoseconds since 1970; `None` for a directory that occurs in
+    /// a tar stream only in the paths of other entries.
     pub mtime: Option<i64>,
     /// Type and permission bits, as in `st_mode`.
     pub mode: u32,
@@ -46,7 +46,7 @@ pub struct Stat {
 /// Where the content of an entry is read from.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    /// There is none.
+    /// There is no content.
     Nothing,
     /// The file of the host with the path of the item, below this root.
     Below(u32),
@@ -66,11 +66,11 @@ pub struct Item {
     /// Its path in the image: components joined by `/`, without a leading one. The path of the root
     /// directory is empty.
     pub path: Box<[u8]>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Bytes of content.
     pub size: u64,
-    /// What else the host knows.
+    /// Its metadata on the host.
     pub stat: Stat,
     pub(super) source: Source,
 }
@@ -98,9 +98,9 @@ pub struct Manifest {
     pub(super) roots: Vec<PathBuf>,
     /// The content of a tar stream.
     pub(super) spool: Option<File>,
-    /// The image that everything is copied from, if it is not the host.
+    /// The image from which everything is copied, if the content does not come from the host.
     pub(super) image: Option<Littlefs>,
-    /// What the host knows about the root directory, if anything.
+    /// The metadata of the root directory on the host, if there is any.
     pub root: Option<Stat>,
 }
 
@@ -109,11 +109,11 @@ const NO_STAT: Stat = Stat { mtime: None, mode: 0, uid: 0, gid: 0 };
 
 impl Manifest {
     /// The whole content of an image, to be copied unchanged: content and all user attributes,
-    /// without interpreting these. So the image must have been opened without a convention
+    /// which are not interpreted. So the image must have been opened without a convention
     /// ([`Choice::None`](crate::convention::Choice::None)).
     ///
     /// # Errors
-    /// When a directory cannot be read, or an entry has a name that no file can have.
+    /// When a directory cannot be read, or an entry has a name that is impossible for a file.
     pub fn of_image(image: &Littlefs) -> Result<Self, PathError> {
         let located = |error| PathError { path: Vec::new(), error };
         if image.convention().is_some() {
@@ -132,7 +132,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The user attributes that an item has in the image it is copied from.
+    /// The user attributes of an item in the image from which it is copied.
     pub(super) fn attrs(&self, item: &Item) -> Result<Vec<(u8, Vec<u8>)>, Error> {
         match (&item.source, &self.image) {
             (Source::Image, Some(image)) => image.attrs(&item.path),
@@ -173,8 +173,8 @@ impl Manifest {
         self.items.retain(|item| item.kind != Kind::Dir || needed.contains(&item.path));
     }
 
-    /// The host's files and directories that the content comes from, for the dependencies of a
-    /// build.
+    /// The files and directories of the host from which the content comes, for the dependencies of
+    /// a build.
     pub fn host_paths(&self) -> Vec<PathBuf> {
         let of_items = self.items.iter().filter_map(|item| self.host_path(item));
         let all: BTreeSet<PathBuf> = self.roots.iter().cloned().chain(of_items).collect();
@@ -190,7 +190,7 @@ impl Manifest {
         }
     }
 
-    /// The entry of that path, once the entries are in order.
+    /// The entry with that path. The entries must be in order.
     pub(super) fn find(&self, path: &[u8]) -> Option<&Item> {
         let at = self.items.binary_search_by(|item| compare(&item.path, path)).ok()?;
         self.items.get(at)
@@ -229,8 +229,8 @@ fn compare(a: &[u8], b: &[u8]) -> Ordering {
     dir_a.cmp(dir_b).then_with(|| name::cmp(name_a, name_b))
 }
 
-/// Open a regular file of the host. Opening does not wait, whatever has replaced the file since it
-/// was examined.
+/// Open a regular file of the host. Opening does not block, whatever may have replaced the file
+/// since it was examined.
 fn open_regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if file.metadata()?.is_file() {
@@ -240,7 +240,7 @@ fn open_regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Where bytes come from.
+/// The origin of bytes.
 enum Origin<'a> {
     Bytes(&'a [u8]),
     Host(File),
@@ -248,7 +248,7 @@ enum Origin<'a> {
     Spool(&'a File, u64),
 }
 
-/// The content of an item: exactly as many bytes as the item has, or an error.
+/// The content of an item. It gives exactly as many bytes as the item has, or an error.
 pub(super) struct Content<'a> {
     origin: Origin<'a>,
     left: u64,

@@ -7,8 +7,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::manifest::split;
 
-/// Shell patterns of entries to leave out, as for `tar --exclude`: a pattern without `/` matches
-/// names anywhere, one with `/` matches paths from the root of the image. The content of a
+/// Shell patterns of entries to leave out, as for `tar --exclude`. A pattern without `/` matches
+/// names anywhere, and one with `/` matches paths from the root of the image. The content of a
 /// directory that is left out is also left out.
 #[derive(Debug, Default)]
 pub struct Patterns {
@@ -17,8 +17,8 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Compile patterns. A `/` at the start or at the end is removed: `/logs/` is `logs` in the
-    /// root directory.
+    /// Compile patterns. A `/` at the start or at the end is removed: `/logs/` stands for `logs` in
+    /// the root directory.
     ///
     /// # Errors
     /// A sentence that names the pattern that cannot be understood.
@@ -41,7 +41,7 @@ impl Patterns {
         Ok(Self { names: build(names)?, paths: build(paths)? })
     }
 
-    /// Whether the entry of this path matches by itself.
+    /// Whether the path of the entry itself matches.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.names.is_match(OsStr::from_bytes(split(path).1))
             || self.paths.is_match(OsStr::from_bytes(path))

@@ -1,4 +1,4 @@
-//! Where a new image is written: to a file of its own, or in place of a filesystem in a dump.
+//! Writing a new image to its place: a separate file, or the place of a filesystem in a dump.
 
 use std::fs::{File, Metadata, Permissions};
 use std::io;
@@ -20,18 +20,18 @@ use crate::sys;
 
 /// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
-/// How many bytes are searched for content that should not be overwritten.
+/// How many bytes are examined for content that must not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
 
-/// Where a new image is written.
+/// The place for a new image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// Into a file of its own, or onto a block device.
+    /// A separate file, or a block device.
     New {
         /// Whether an existing file may be replaced.
         overwrite: bool,
     },
-    /// Into a dump, in place of the filesystem there.
+    /// The place of a filesystem in a dump, which is replaced.
     Into {
         /// The place of that filesystem.
         place: image::Place,
@@ -41,9 +41,10 @@ pub enum Placement {
     },
 }
 
-/// Make an image of a manifest at `path`. It is written to a temporary file beside it, which gets
-/// the name when it is complete and durable, so a failure changes nothing. For a block device, the
-/// image is first made in a temporary file, and its superblock is copied to the device last.
+/// Make an image of a manifest at `path`. The image is written to a temporary file beside `path`.
+/// The file gets this name when it is complete and durable, so a failure changes nothing. For a
+/// block device, the image is first made in a temporary file, and its superblock is copied to the
+/// device last.
 ///
 /// # Errors
 /// One [`Failure`] for each reason.
@@ -57,7 +58,7 @@ pub fn create(
     create_like(path, placement, None, manifest, how, progress)
 }
 
-/// The same; a new file gets the owner and mode in `like`.
+/// The same, but a new file gets the owner and mode in `like`.
 pub(super) fn create_like(
     path: &Path,
     placement: Placement,
@@ -114,7 +115,7 @@ pub(super) fn target(e: io::Error) -> Failure {
     Failure::Target(e.into())
 }
 
-/// Replace the old file by a new one; with an offset, everything around the filesystem is kept.
+/// Replace the old file by a new one. With an offset, everything around the filesystem is kept.
 fn replace(
     path: &Path,
     old: &Container,
@@ -127,8 +128,8 @@ fn replace(
     replace_in(path, old, kept, manifest, how, progress)
 }
 
-/// The same, but the range of an old filesystem is erased in the kept content, and the new one
-/// starts at its beginning.
+/// The same, but the range of the old filesystem is erased in the kept content, and the new
+/// filesystem starts at the beginning of this range.
 fn replace_in(
     path: &Path,
     old: &Container,
@@ -158,8 +159,8 @@ fn replace_in(
 }
 
 /// Build a new filesystem in place of the one in an image file, which is open for writing and
-/// locked. If the rest of the file is kept, this range of it is erased, and the filesystem starts
-/// at its beginning; otherwise the filesystem is the whole file.
+/// locked. With a range in `kept`, the rest of the file is kept: the range is erased, and the
+/// filesystem starts at its beginning. Otherwise the filesystem becomes the whole file.
 pub(crate) fn replace_image(
     opened: &Opened,
     kept: Option<Range<u64>>,
@@ -177,7 +178,7 @@ pub(crate) fn replace_image(
 }
 
 /// Write to a device. The old superblock is erased first, and the new one is written last, so after
-/// an interruption, the device has no filesystem, rather than half of one.
+/// an interruption, the device has no filesystem instead of a partial one.
 fn onto_device(
     device: &Container,
     offset: u64,
@@ -242,7 +243,7 @@ fn into(
     if how.size == Size::AsBefore {
         let size = match &there {
             Some(there) => Geometry::new(there.block_size, there.block_count)?.size(),
-            // fill the partition
+            // the filesystem fills the partition
             None if space.end < u64::MAX => room,
             None => return Err(Failure::NoSize),
         };
@@ -269,7 +270,7 @@ fn is_erased(file: &File, offset: u64) -> io::Result<bool> {
     is_blank(file, offset..offset.saturating_add(LOOKED_AT as u64))
 }
 
-/// Whether all of these bytes of a file, as far as they exist, are 0xFF, or all are 0.
+/// Whether a range of a file is blank: its bytes, as far as they exist, are all 0xFF or all 0.
 pub(super) fn is_blank(file: &File, range: Range<u64>) -> io::Result<bool> {
     let mut buf = vec![0; LOOKED_AT];
     let (mut at, mut byte) = (range.start, None);

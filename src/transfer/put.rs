@@ -11,9 +11,9 @@ use crate::error::{Error, Trouble};
 use crate::time::system_time;
 use crate::{FileType, Littlefs, PathError, SetMetadata};
 
-/// Files up to this many bytes are read whole.
+/// Files of at most this many bytes are read as a whole.
 const WHOLE_MAX: u64 = 1 << 20;
-/// Bytes of a larger file read at a time.
+/// How many bytes of a larger file are read at a time.
 pub(super) const PIECE: usize = 1 << 20;
 
 /// Why files could not be put into an image.
@@ -24,9 +24,9 @@ pub enum PutError {
     Refused(Vec<Refusal>),
     /// The content of an entry cannot be read on the host.
     Unreadable(Vec<u8>, io::Error),
-    /// The image failed.
+    /// Access to the image failed.
     Image(PathError),
-    /// It was told to stop, after this much was done.
+    /// The operation was told to stop after this much was done.
     Stopped(Put),
 }
 
@@ -81,7 +81,7 @@ pub struct Put {
     pub bytes: u64,
 }
 
-/// Where the entries of a manifest go in an image.
+/// The destination in an image for the entries of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// Below this directory, under their paths.
@@ -91,12 +91,12 @@ pub enum Destination {
 }
 
 impl Destination {
-    /// As for cp(1): below `path` if that is a directory of the image; otherwise, for a single
-    /// source, `path` is its new name.
+    /// The destination as for cp(1): if `path` is a directory of the image, everything goes below
+    /// it. Otherwise `path` is the new name of the single source.
     ///
     /// # Errors
-    /// When `path` is not a directory and there are several sources, or the directory that is to
-    /// hold it does not exist.
+    /// When `path` is not a directory and there are several sources, or the parent directory of
+    /// `path` does not exist.
     pub fn like_cp(image: &Littlefs, path: &[u8], sources: usize) -> Result<Self, PathError> {
         let clean = clean(path);
         match is_dir(image, &clean)? {
@@ -108,7 +108,7 @@ impl Destination {
     /// The single source gets the name `path`, even if that is a directory.
     ///
     /// # Errors
-    /// When there are several sources, or the directory that is to hold it does not exist.
+    /// When there are several sources, or the parent directory of `path` does not exist.
     pub fn named(image: &Littlefs, path: &[u8], sources: usize) -> Result<Self, PathError> {
         let clean = clean(path);
         let failed = |path: &[u8], error| Err(PathError { path: path.to_vec(), error });
@@ -124,7 +124,7 @@ impl Destination {
         }
     }
 
-    /// Where the entry of that path goes.
+    /// The destination of the entry with the path `path`.
     pub fn of(&self, path: &[u8]) -> Vec<u8> {
         match self {
             Self::Into(dir) if dir.is_empty() => path.to_vec(),
@@ -143,7 +143,7 @@ pub(super) fn clean(path: &[u8]) -> Vec<u8> {
     parts.collect::<Vec<_>>().join(&b'/')
 }
 
-/// Whether there is a directory; `None` if there is nothing.
+/// Whether the entry at `path` is a directory; `None` if there is no entry.
 fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
     match image.metadata(path) {
         Ok(metadata) => Ok(Some(metadata.is_dir())),
@@ -155,7 +155,8 @@ fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
 /// Check, without changing the image, that all entries of a manifest can be put into it.
 ///
 /// # Errors
-/// [`PutError::Refused`] with all of them; when the image cannot be read.
+/// [`PutError::Refused`] with all entries that cannot be put, and [`PutError::Image`] when the
+/// image cannot be read.
 pub fn check(image: &Littlefs, manifest: &Manifest, dest: &Destination) -> Result<(), PutError> {
     let limits = image.limits();
     let special = image.convention().is_some_and(|c| c.special_files);
@@ -178,7 +179,7 @@ pub fn check(image: &Littlefs, manifest: &Manifest, dest: &Destination) -> Resul
 /// entries are added to existing directories. `stop` is called before each entry.
 ///
 /// # Errors
-/// One [`PutError`] for each reason; the entries before the one that failed are already stored.
+/// One [`PutError`] for each reason. The entries before the one that failed are already stored.
 pub fn put(
     image: &Littlefs,
     manifest: &Manifest,
@@ -289,7 +290,7 @@ pub(super) fn file_type(item: &Item) -> FileType {
     }
 }
 
-/// The metadata of the host's entry, for the image to store as far as it can.
+/// The metadata of an entry of the host. The image stores as much of it as it can.
 pub(super) fn set_metadata(item: &Item) -> SetMetadata {
     let modified = item.stat.mtime.map(system_time);
     SetMetadata {

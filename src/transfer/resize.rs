@@ -1,10 +1,11 @@
 //! Changing the number of blocks of a filesystem.
 //!
-//! For a plain file, a new filesystem is built beside it, and renamed. On a block device, and for a
-//! mount, it is resized in place: content moves out of the blocks that will be cut off, and then
-//! every superblock is written, last the one of the root, which counts. So a crash at any moment
-//! leaves the old size or the new one: until the root's superblock is written, the old number of
-//! blocks counts, and nothing that it needs has been cut off.
+//! For a plain file, a new filesystem is built in a file beside it, which is then renamed. On a
+//! block device, and for a mount, the filesystem is resized in place: content moves out of the
+//! blocks that will be cut off, and then all superblocks are written. The last one is the
+//! superblock of the root, which is the one in force. So a crash at any moment leaves the old size
+//! or the new one: until the root's superblock is written, the old number of blocks is in force,
+//! and nothing that the old size needs has been cut off.
 
 use std::sync::Arc;
 
@@ -25,28 +26,28 @@ use crate::profile::Profile;
 pub enum NewSize {
     /// This many bytes, which must be a multiple of the block size.
     Bytes(u64),
-    /// As small as its content allows.
+    /// The smallest size that its content allows.
     Least,
-    /// As large as the file, device or partition that it is in.
+    /// The size of the file, device or partition that it is in.
     Most,
 }
 
 /// How to resize.
 #[derive(Debug, Clone, Copy)]
 pub struct Resizing {
-    /// How large.
+    /// The new size.
     pub size: NewSize,
     /// Overwrite content after the filesystem in a dump.
     pub overwrite: bool,
-    /// Refuse it if the devices of this family would refuse the image.
+    /// Refuse to resize if the devices of this family would refuse the image.
     pub check: Option<&'static Profile>,
 }
 
-/// Resize the filesystem in an image that is open for writing and locked. On a block device, it is
-/// written through `device`, which is the device of the image or a layer over it.
+/// Resize the filesystem in an image that is open for writing and locked. On a block device, the
+/// filesystem is written through `device`, which is the device of the image or a layer over it.
 ///
 /// # Errors
-/// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
+/// One [`Failure`] for each reason. Nothing was changed, unless the device itself failed.
 pub fn resize(
     opened: &Opened,
     device: Arc<dyn BlockDevice>,
@@ -70,10 +71,10 @@ pub fn resize(
 }
 
 /// Let a filesystem grow until it fills its device, file or partition, before it is mounted.
-/// Returns the new geometry, or `None` if it fills it already.
+/// Returns the new geometry, or `None` if it already fills it.
 ///
 /// # Errors
-/// One [`Failure`] for each reason; then nothing was changed, unless it is the device that fails.
+/// One [`Failure`] for each reason. Nothing was changed, unless the device itself failed.
 pub fn grow(opened: &Opened) -> Result<Option<Geometry>, Failure> {
     let old = opened.stored.geometry();
     let new = filling(opened, false)?;
@@ -86,7 +87,7 @@ pub fn grow(opened: &Opened) -> Result<Option<Geometry>, Failure> {
     Ok(Some(new))
 }
 
-/// Build it in a new file, which gets the name of the old one.
+/// Build the filesystem in a new file, which gets the name of the old one.
 fn rebuild(
     opened: &Opened,
     original: &Original,
@@ -97,7 +98,7 @@ fn rebuild(
     let manifest = original.manifest()?;
     let creation = |size| original.creation(&Cloning { size: Some(size), ..Cloning::default() });
     let new = match how.size {
-        // how small it can be is only known after making it
+        // the smallest size is known only after building it
         NewSize::Least => {
             let scratch = tempfile::tempfile().map_err(unwritable)?;
             let least = creation(Size::Least { free: 0 });
@@ -107,7 +108,7 @@ fn rebuild(
     };
     check_room(opened, new, how.overwrite)?;
     let creation = creation(Size::Blocks(new.block_count));
-    // in a dump, everything else is kept
+    // in a dump, everything around the filesystem is kept
     let kept = (!is_whole(opened)).then(|| {
         let end = opened.offset.saturating_add(old.size()).min(opened.image_size);
         opened.offset..end.max(opened.offset)
@@ -115,7 +116,7 @@ fn rebuild(
     replace_image(opened, kept, &manifest, &creation, progress)
 }
 
-/// Resize it in place.
+/// Resize the filesystem in place.
 fn in_place(
     opened: &Opened,
     original: &Original,
@@ -141,8 +142,8 @@ fn in_place(
     Fs::open(device, &EngineOptions::default())?.resize(new.block_count)?;
     let file = opened.file.try_clone().map_err(unwritable)?;
     let stored: Arc<dyn BlockDevice> = Arc::new(FileDevice::new(file, opened.offset, new));
-    // only check the structure: the content was compared in the rehearsal, and now blocks of the
-    // old lists may hold other data
+    // only check the structure: the content was already compared in the rehearsal, and blocks of
+    // the old lists may hold other data by now
     is_sound(opened.dialect, &stored)?;
     let read_only = EngineOptions { read_only: true, ..EngineOptions::default() };
     let mut fs = Fs::open(stored, &read_only)?;
@@ -159,8 +160,8 @@ fn in_place(
     })
 }
 
-/// Try whether the content of a filesystem can move into this many blocks, on a copy of the blocks
-/// that change, and compare the result.
+/// Check whether the content of a filesystem can move into this many blocks. This is tried on a
+/// copy of the blocks that change, and the result is compared with the original.
 fn rehearse(opened: &Opened, original: &Original, block_count: u32) -> Result<bool, Failure> {
     let overlay = OverlayDevice::new(Arc::clone(&opened.device)).map_err(unwritable)?;
     let overlay: Arc<dyn BlockDevice> = Arc::new(overlay);
@@ -174,8 +175,9 @@ fn rehearse(opened: &Opened, original: &Original, block_count: u32) -> Result<bo
     }
 }
 
-/// The least number of blocks to which it can be resized in place. This can be more than are in
-/// use, because something that moves needs its new blocks before its old blocks become free.
+/// The smallest number of blocks to which it can be resized in place. This can be more than the
+/// number in use, because content that moves needs its new blocks before its old blocks become
+/// free.
 fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
     let usage = original.image().usage()?;
     let (mut too_few, mut enough) = (usage.blocks_used.max(2) - 1, usage.blocks);
@@ -208,7 +210,7 @@ fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
 /// The geometry that fills the file, device or partition of the filesystem.
 fn filling(opened: &Opened, overwrite: bool) -> Result<Geometry, Failure> {
     let old = opened.stored.geometry();
-    // the size of a file matters only if it is larger than the filesystem
+    // a file that is shorter than its filesystem is no limit
     let room = room(opened, overwrite)?.min(opened.image_size.saturating_sub(opened.offset));
     let count = u32::try_from(room / u64::from(old.block_size)).unwrap_or(u32::MAX);
     Ok(Geometry::new(old.block_size, count.max(old.block_count))?)
@@ -236,9 +238,8 @@ fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
     Ok(end.saturating_sub(opened.offset))
 }
 
-/// Check that nothing is overwritten that belongs to something else. The bytes after the filesystem
-/// in its own partition may be overwritten, and so may the rest of a device that begins with the
-/// filesystem.
+/// Check that no foreign content is overwritten. The bytes after the filesystem in its own
+/// partition may be overwritten, and so may the rest of a device that begins with the filesystem.
 fn check_room(opened: &Opened, new: Geometry, overwrite: bool) -> Result<(), Failure> {
     let room = room(opened, overwrite)?;
     if new.size() > room {

@@ -13,10 +13,11 @@ use crate::disk::ctz;
 use crate::error::Error;
 use crate::fs::Fs;
 
-/// Largest number of bytes that an entry uses in its directory, besides its name and its content.
+/// The largest number of bytes that an entry uses in its directory, in addition to its name and its
+/// content.
 const ENTRY_SIZE: u64 = 96;
 
-/// Build in the file with as few blocks as possible, and `free` bytes more.
+/// Build the filesystem in the file with as few blocks as possible, plus `free` bytes.
 pub(super) fn fill_least(
     file: &File,
     offset: u64,
@@ -33,7 +34,7 @@ pub(super) fn fill_least(
     Ok((geometry, filled.map_err(|e| failure(e, geometry, || Ok(least)))?))
 }
 
-/// The least sufficient number of blocks.
+/// The smallest number of blocks that is enough.
 pub(super) fn needed(manifest: &Manifest, how: &Creation) -> Result<u32, Failure> {
     let mut room = estimate(manifest, how);
     let mut least = loop {
@@ -43,8 +44,8 @@ pub(super) fn needed(manifest: &Manifest, how: &Creation) -> Result<u32, Failure
             None => return Err(Failure::NoSpace { geometry: how.geometry(room)?, needed: None }),
         }
     };
-    // If there is no space, a metadata pair is split later. So fewer blocks can be enough than are
-    // used when there is space; in principle, a few more can be needed.
+    // If space is short, metadata pairs are split later. So fewer blocks can be enough than are
+    // used when there is plenty of space; in principle, a few more can be necessary.
     while used_of(least, manifest, how)?.is_none() {
         least = least.saturating_add(1);
     }
@@ -82,7 +83,7 @@ fn estimate(manifest: &Manifest, how: &Creation) -> u32 {
             }
         }
     }
-    // two blocks for each pair, and pairs that are half full after a split
+    // each pair has two blocks, and pairs are only half full after a split
     blocks += 8 * metadata.div_ceil(block_size.max(1));
     u32::try_from(blocks).unwrap_or(BLOCK_COUNT_MAX).min(BLOCK_COUNT_MAX)
 }

@@ -4,14 +4,14 @@ use std::fmt;
 
 use crate::check::show;
 
-/// One thing that an operation did to an image.
+/// One step of an operation on an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// What was done.
     pub what: What,
     /// The path of the entry, from the root directory on, without a leading `/`.
     pub path: Vec<u8>,
-    /// The entry that was moved or copied to this path.
+    /// The path of the entry that was moved or copied to this path.
     pub from: Option<Vec<u8>>,
 }
 
@@ -26,12 +26,12 @@ pub enum What {
     Changed,
     /// It has a new name.
     Moved,
-    /// It has the content of another.
+    /// It is a copy of another entry.
     Copied,
 }
 
 impl Step {
-    /// Something done to one entry.
+    /// A step that concerns only the entry at `path`.
     pub fn new(what: What, path: &[u8]) -> Self {
         Self { what, path: path.to_vec(), from: None }
     }
@@ -56,7 +56,7 @@ impl What {
 }
 
 impl fmt::Display for Step {
-    /// `moved: /a to /b`
+    /// For example `moved: /a to /b`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.what.name())?;
         if let Some(from) = &self.from {

@@ -1,5 +1,4 @@
-//! Making a directory of an image the same as a directory of the host, by writing only what
-//! differs.
+//! Making a directory of an image equal to a directory of the host by writing only the differences.
 
 use std::collections::HashSet;
 
@@ -14,16 +13,16 @@ use super::step::{Step, What};
 use crate::error::Error;
 use crate::{FileType, Littlefs, Metadata, PathError};
 
-/// What was done to make them the same.
+/// The changes that made both equal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Synced {
-    /// What was written: files that differed, and directories that were missing.
+    /// What was written: different files, and missing directories.
     pub put: Put,
-    /// Files that were the same already.
+    /// Files that were already the same.
     pub unchanged: u64,
     /// Entries that were removed.
     pub removed: u64,
-    /// All that was done.
+    /// All steps, in order.
     pub steps: Vec<Step>,
 }
 
@@ -32,11 +31,11 @@ pub struct Synced {
 /// If only the time differs, nothing is written.
 ///
 /// With `delete`, entries that the manifest does not have are removed, and so are entries of
-/// another kind that are in the way; but entries that the patterns leave out stay. `stop` is called
+/// another kind that are in the way. Entries that the patterns leave out are kept. `stop` is called
 /// before each entry.
 ///
 /// # Errors
-/// As [`put()`](super::put()) and [`check`](super::check()).
+/// Those of [`put()`](super::put()) and [`check`](super::check()).
 pub fn sync(
     image: &Littlefs,
     manifest: &Manifest,
@@ -157,7 +156,7 @@ fn has_content(
         match file.read_at(stored, at) {
             Ok(read) if stored.get(..read) == Some(&buf[..]) => at += read as u64,
             Ok(_) => return Ok(false),
-            // damaged content is replaced
+            // damaged content differs, so that it is replaced
             Err(Error::Corrupt(_)) => return Ok(false),
             Err(e) => return Err(failed(e)),
         }
@@ -188,7 +187,7 @@ fn remove(
         };
         let below = path.get(start..).unwrap_or_default();
         if kept.matches_any(below) {
-            // keep the directories above it as well
+            // keep the directories above the entry as well
             let mut dir = split(below).0;
             while !dir.is_empty() && holding.insert(dir.to_vec()) {
                 dir = split(dir).0;

@@ -14,7 +14,7 @@ use super::manifest::{Item, Kind, Source, Stat, split};
 use crate::disk::superblock::FILE_MAX;
 
 const NANOS: i64 = 1_000_000_000;
-/// How compressed streams begin, and what unpacks them.
+/// The first bytes of compressed streams, and the programs that unpack them.
 const COMPRESSED: [(&[u8], &str); 4] = [
     (b"\x1f\x8b", "zcat"),
     (b"\xfd7zXZ", "xzcat"),
@@ -24,7 +24,7 @@ const COMPRESSED: [(&[u8], &str); 4] = [
 /// Bytes of a tar header.
 const HEADER_SIZE: usize = 512;
 
-/// Add the content of the stream. If it has several entries of one path, the last one counts, as
+/// Add the content of the stream. If it has several entries with one path, the last one counts, as
 /// when the stream is extracted.
 pub(super) fn add(collector: &mut Collector<'_>, stream: &mut dyn Read) -> Result<(), GatherError> {
     let mut stream = BufReader::with_capacity(1 << 16, stream);
@@ -64,7 +64,7 @@ fn peek(stream: &mut impl Read) -> io::Result<io::Cursor<Vec<u8>>> {
 struct TarReader<'c, 'a> {
     collector: &'c mut Collector<'a>,
     spool: BufWriter<File>,
-    /// Bytes in the spool.
+    /// How many bytes are in the spool.
     spooled: u64,
     found: Found,
 }
@@ -83,7 +83,7 @@ impl Found {
         self.table.find(self.hasher.hash_one(path), is_it).map(|&at| at as usize)
     }
 
-    /// Note the item at the end, whose path is not there yet.
+    /// Note the last item. Its path must not be noted yet.
     fn push(&mut self, items: &[Item]) {
         let Some(item) = items.last() else { return };
         let hash =
@@ -131,14 +131,14 @@ impl TarReader<'_, '_> {
                 let rdev = device_number(&entry).map_err(GatherError::Tar)?;
                 Item { path, kind: Kind::Special { rdev }, size: 0, stat, source: Source::Nothing }
             }
-            // headers that only describe other headers
+            // headers that only describe other headers make no item
             _ => return Ok(()),
         };
         self.put(item);
         Ok(())
     }
 
-    /// Add an item, or replace an earlier one of the same path.
+    /// Add an item, or replace an earlier one with the same path.
     fn put(&mut self, item: Item) {
         let items = &mut self.collector.manifest.items;
         match self.found.get(items, &item.path) {
@@ -150,8 +150,8 @@ impl TarReader<'_, '_> {
         }
     }
 
-    /// Keep the content of a file. If the file is too large for any image, only so much is kept
-    /// that this is noticed.
+    /// Keep the content of a file. If the file is too large for any image, only the part is kept
+    /// that is needed to notice this.
     fn spool_content(&mut self, entry: &mut impl Read) -> Result<u64, GatherError> {
         let most = u64::from(FILE_MAX) + 1;
         let size = io::copy(&mut entry.take(most), &mut self.spool).map_err(GatherError::Tar)?;
@@ -159,7 +159,7 @@ impl TarReader<'_, '_> {
         Ok(size)
     }
 
-    /// littlefs has no hard links, so the content is stored again.
+    /// Make an item for a hard link. littlefs has no hard links, so the content is stored again.
     fn hard_link<R: Read>(
         &self,
         entry: &Entry<'_, R>,
@@ -176,7 +176,7 @@ impl TarReader<'_, '_> {
         }
     }
 
-    /// Add directories that are only part of other paths in the stream.
+    /// Add directories that occur in the stream only in the paths of other entries.
     fn add_implied_directories(&mut self) {
         let items = &self.collector.manifest.items;
         let mut implied: HashSet<Box<[u8]>> = HashSet::new();
@@ -202,8 +202,8 @@ impl TarReader<'_, '_> {
     }
 }
 
-/// A path of a tar stream or of a list as one in the image: without a leading `/` and without `.`;
-/// `None` if it leads out of the image.
+/// The path in the image for a path of a tar stream or of a list: without a leading `/` and without
+/// `.`; `None` if it leads out of the image.
 pub(super) fn normalized(path: &[u8]) -> Option<Box<[u8]>> {
     let parts = path.split(|&b| b == b'/').filter(|part| !matches!(*part, b"" | b"."));
     let parts: Vec<&[u8]> = parts.collect();
@@ -227,7 +227,7 @@ fn stat<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Stat> {
         _ => libc::S_IFREG,
     };
     let usual = if ty == libc::S_IFDIR { 0o755 } else { 0o644 };
-    // streams by some programs leave these fields empty
+    // some programs leave these fields empty
     let id = |id: io::Result<u64>| u32::try_from(id.unwrap_or(0)).unwrap_or(u32::MAX);
     Ok(Stat {
         mtime: Some(mtime),
@@ -241,7 +241,7 @@ fn seconds(seconds: u64) -> i64 {
     i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(NANOS)
 }
 
-/// Nanoseconds of a decimal number of seconds, as pax headers have it.
+/// Nanoseconds from a decimal number of seconds, as in pax headers.
 fn decimal_nanos(text: &str) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().ok()?;
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_count_from_the_root_and_stay_inside() {
+    fn paths_are_relative_to_the_root_and_stay_inside() {
         let n = |path: &str| {
             normalized(path.as_bytes()).map(|p| String::from_utf8_lossy(&p).into_owned())
         };

@@ -13,7 +13,7 @@ use crate::time::nanos;
 use crate::{FileType, Littlefs, Metadata};
 
 const NANOS: i64 = 1_000_000_000;
-/// Files up to this many bytes are read once, larger ones twice.
+/// Files of at most this many bytes are read once, and larger ones twice.
 const SMALL_MAX: usize = 4 << 20;
 
 /// Write the entries at `paths` in the image, with everything below them, as a tar stream with
@@ -74,7 +74,7 @@ impl<W: Write> TarWriter<'_, W> {
         Ok(())
     }
 
-    /// Note that an entry is left out; the stream goes on.
+    /// Note that an entry is left out. The stream continues.
     fn leave_out(&mut self, path: &[u8], problem: Problem) -> io::Result<()> {
         self.done.left_out.push(LeftOut::new(path, problem));
         Ok(())
@@ -130,8 +130,8 @@ impl<W: Write> TarWriter<'_, W> {
         mut header: Header,
         metadata: &Metadata,
     ) -> io::Result<()> {
-        // The header comes first and cannot be taken back, so a file is read to its end once before
-        // anything of it is written.
+        // The header comes first and cannot be taken back. So a file is read to its end once before
+        // any part of it is written.
         let opened = self.image.open_file(path).and_then(|file| Ok((read_through(&file)?, file)));
         let (small, file) = match opened {
             Ok(opened) => opened,
@@ -161,7 +161,7 @@ impl<W: Write> TarWriter<'_, W> {
     }
 }
 
-/// Read a file to its end, to check that it can be read; return its content if it is small.
+/// Read a file to its end, to check that it can be read. Returns its content if it is small.
 fn read_through(file: &crate::File) -> Result<Option<Vec<u8>>, crate::Error> {
     let mut bytes = vec![0; usize::try_from(file.len()).unwrap_or(SMALL_MAX).min(SMALL_MAX)];
     let mut at = 0;
@@ -195,7 +195,7 @@ fn header(metadata: &Metadata) -> Header {
     header
 }
 
-/// A time as pax headers have it: seconds with a fraction.
+/// A time in the form of pax headers: seconds with a fraction.
 fn pax_seconds(time: i64) -> String {
     let sign = if time < 0 { "-" } else { "" };
     let time = time.unsigned_abs();

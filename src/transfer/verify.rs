@@ -13,10 +13,11 @@ use crate::error::Error;
 use crate::image::Dialect;
 use crate::{Littlefs, OpenOptions, v1};
 
-/// Check the new image of this version on a device, and compare it with the one it was copied from.
+/// Check the new image of this version on a device, and compare it with the image from which it was
+/// copied.
 ///
 /// # Errors
-/// [`Failure::Differs`] where something is wrong with it.
+/// [`Failure::Differs`] if something is wrong with it; the text says where.
 pub(super) fn verify(
     stored: &Arc<dyn BlockDevice>,
     version: u32,
@@ -48,7 +49,8 @@ pub(super) fn is_sound(dialect: Dialect, stored: &Arc<dyn BlockDevice>) -> Resul
     }
 }
 
-/// The dialect of a new image of this version, and the littlefs as which it is shown.
+/// The dialect of a new image of this version, and a device that shows the image as littlefs
+/// version 2.
 fn shown(
     stored: &Arc<dyn BlockDevice>,
     version: u32,

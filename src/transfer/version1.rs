@@ -1,8 +1,8 @@
 //! Making an image of littlefs version 1 from a manifest.
 //!
 //! Everything gets its place before anything is written: pairs and lists follow each other in the
-//! order of the manifest. So it is known how many blocks are needed, and the same manifest always
-//! makes the same bytes.
+//! order of the manifest. So the number of necessary blocks is known, and the same manifest always
+//! gives the same bytes.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -32,22 +32,22 @@ type Put<'a> = dyn Fn(u32, &[u8]) -> Result<(), Failure> + 'a;
 #[derive(Default)]
 struct Dir {
     items: Vec<usize>,
-    /// For each pair, its first block and the number of its items. The second block is the next
-    /// one.
+    /// For each pair, its first block and the number of its items. Its second block directly
+    /// follows the first one.
     pairs: Vec<(u32, usize)>,
 }
 
-/// Where everything goes in the image.
+/// The place of everything in the image.
 struct Layout<'a> {
     manifest: &'a Manifest,
     block_size: u32,
-    /// The root is first, and the others are in the order of the manifest.
+    /// The directories: the root first, then the others in the order of the manifest.
     dirs: Vec<Dir>,
     /// For an item that is a directory, the index of this directory.
     dir_of: HashMap<usize, usize>,
     /// For each item that is a file, the first block of its list.
     lists: Vec<u32>,
-    /// The first block after all that are used.
+    /// The first block after all used ones.
     end: u64,
 }
 

@@ -19,7 +19,7 @@ pub const HEADER: usize = 16;
 pub const CRC: usize = 4;
 /// The bit in the size of a block which says that the directory continues in another pair.
 pub const CONTINUES: u32 = 0x8000_0000;
-/// How many bytes of each entry the driver reads at once: its type, its lengths, and 8 bytes of
+/// How many bytes of each entry the driver reads together: its type, its lengths, and 8 bytes of
 /// data.
 pub const FIXED: usize = 12;
 /// The bit in the type of an entry which says that the entry was moved.
@@ -72,7 +72,8 @@ pub struct Block {
     pub continues: bool,
     /// Its entries, in the order in which they are stored.
     pub entries: Vec<Entry>,
-    /// The offset of an entry that does not fit into the block. Nothing from there on is read.
+    /// The offset of the first entry that does not fit into the block. Nothing from there on is
+    /// read.
     pub broken: Option<usize>,
     /// What is wrong with the other block of the pair, if anything.
     pub doubt: Option<Doubt>,
@@ -82,7 +83,7 @@ pub struct Block {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Doubt {
-    /// It would be newer, but it was not written to its end.
+    /// Its revision is newer, but it was not written to its end.
     Torn,
     /// It cannot be read, and might be newer.
     Unreadable(IoError),
@@ -111,8 +112,8 @@ pub fn of_bytes(bytes: &[u8]) -> Option<(u32, Block)> {
     (crc::crc(crc::SEED, used) == 0).then(|| (read_u32_le(used, 0).unwrap_or(0), parse(used, None)))
 }
 
-/// Read both blocks of a pair, and take the one that the driver takes: the newer one of those whose
-/// CRC is right. If the revisions are equal, this is the second one.
+/// Read both blocks of a pair, and take the one that the driver takes: the newer one of those with
+/// a right CRC. If the revisions are equal, this is the second block.
 ///
 /// # Errors
 /// If neither block is valid.
@@ -138,7 +139,8 @@ pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Block> {
             None => Corrupt::NoValidCommit(pair).into(),
         });
     };
-    // a write begins with the revision, and a block that was never written may hold anything
+    // A write begins with the revision, so a torn block has the next one. Any other invalid block
+    // may never have been written.
     let torn = invalid.is_some_and(|other| other == rev.wrapping_add(1));
     let doubt = failed.map(Doubt::Unreadable).or(torn.then_some(Doubt::Torn));
     Ok(parse(&bytes, doubt))
@@ -176,14 +178,14 @@ fn read(dev: &dyn BlockDevice, block: u32) -> Result<(u32, Option<Vec<u8>>), IoE
     Ok((rev, valid.then_some(bytes)))
 }
 
-/// What a valid block holds.
+/// The content of a valid block.
 fn parse(bytes: &[u8], doubt: Option<Doubt>) -> Block {
     let continues = read_u32_le(bytes, 4).is_some_and(|size| size & CONTINUES != 0);
     let tail = bytes.get(8..).and_then(Pair::from_bytes).unwrap_or(Pair::NULL);
     let end = bytes.len().saturating_sub(CRC);
     let mut block = Block { tail, continues, entries: Vec::new(), broken: None, doubt };
     let mut at = HEADER;
-    // for the driver, fewer bytes than this at the end are not an entry
+    // the driver does not treat fewer bytes than this at the end as an entry
     while at + FIXED <= end {
         let Some((entry, len)) = bytes.get(at..end).and_then(parse_entry) else {
             block.broken = Some(at);
@@ -216,13 +218,13 @@ pub struct Dissection {
     pub size: u32,
     /// The stored CRC, and the CRC of the bytes. `None` if the size is impossible.
     pub crcs: Option<(u32, u32)>,
-    /// What the bytes hold that are in use according to the block.
+    /// The content of the bytes that are in use according to the block.
     pub content: Block,
 }
 
 #[cfg(feature = "inspect")]
 impl Dissection {
-    /// Take the whole block `bytes` apart. `None` if it is too short.
+    /// Decode the whole block `bytes`. `None` if it is too short.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         let rev = read_u32_le(bytes, 0)?;
         let size = read_u32_le(bytes, 4)? & !CONTINUES;
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_specification() {
+    fn the_example_in_the_specification_is_decoded() {
         let bytes = bytes(EXAMPLE);
         assert_eq!(crc::crc(crc::SEED, &bytes), 0);
         let block = parse(&bytes, None);

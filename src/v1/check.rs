@@ -79,11 +79,11 @@ impl Checker<'_> {
         self.recorder.add(Severity::Note, code, place, message);
     }
 
-    /// Check the thread. From it alone, the driver finds out which blocks are in use.
+    /// Check the thread. The driver finds out which blocks are in use only from the thread.
     fn check_thread(&mut self) {
         let in_thread: HashSet<[u32; 2]> =
             self.volume.thread.iter().map(|&pair| sorted(pair)).collect();
-        // if the thread is cut, it is not known what it leads to after that place
+        // if the thread is cut, it is unknown which pairs follow after that place
         match self.volume.cut.take() {
             None => self.check_threaded(&in_thread),
             Some(Cut::Unreadable(pair, e)) => {
@@ -232,7 +232,8 @@ impl Checker<'_> {
 
     /// Note that a file uses a block, and report it if something else uses the block already.
     fn claim(&mut self, file: Owner, place: &str, block: u32) -> ControlFlow<()> {
-        // lists that meet have all further blocks in common, so one finding is enough
+        // two lists that share a block share all blocks before it in the file, so one finding is
+        // enough
         if let Some(&other) = self.owners.get(&block) {
             let what = match other == file {
                 true => format!("block {block:#x} occurs twice in its list"),

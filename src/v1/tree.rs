@@ -1,7 +1,8 @@
-//! What the driver of version 1 shows of an image: directories from the root down.
+//! The content of an image as the driver of version 1 shows it: directories from the root down.
 //!
 //! The thread through all metadata pairs matters here for one reason only: an entry that is marked
-//! as moved counts, unless an entry without the mark, anywhere in the thread, has the same content.
+//! as moved is hidden if some entry in the thread without the mark has the same content. Otherwise
+//! it is shown.
 
 use std::collections::HashSet;
 
@@ -26,7 +27,7 @@ const OVERHEAD: u32 = 4 + 12 + CRC_SIZE;
 
 /// An image that was read.
 pub struct Volume {
-    /// What the driver shows.
+    /// The content as the driver shows it.
     pub tree: Tree,
     /// The pairs of the thread, beginning with that of the superblock.
     pub thread: Vec<Pair>,
@@ -51,7 +52,7 @@ impl Volume {
     }
 }
 
-/// Read all metadata of the image on `dev`. What is damaged is left out and reported as a finding.
+/// Read all metadata of the image on `dev`. Damaged parts are left out and reported as findings.
 ///
 /// # Errors
 /// If the superblock or the first pair of the root cannot be read.
@@ -101,8 +102,8 @@ impl Moves {
         while let Some(pair) = next {
             let mut blocks = pair.0;
             blocks.sort_unstable();
-            // Pairs that share blocks could be more than there are blocks. No driver makes such a
-            // thread.
+            // There could be more pairs than blocks if pairs share blocks, but no driver makes such
+            // a thread.
             if !seen.insert(blocks) || thread.len() as u64 > u64::from(dev.geometry().block_count) {
                 return (thread, Some(Cut::Loop(pair)));
             }
@@ -215,7 +216,7 @@ impl Reader for Scout<'_, '_> {
     }
 }
 
-/// Report what is wrong with a pair that can be read nevertheless.
+/// Report a problem of a pair that can be read nevertheless.
 fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
     match &block.doubt {
         None => {}
