@@ -96,7 +96,7 @@ use crate::{Error, Littlefs};
 
 /// Exit codes, as mount(8) and fsck(8) define them.
 mod exit {
-    /// All is well.
+    /// Success.
     pub const SUCCESS: u8 = 0;
     /// Any failure without a code of its own, and wrong usage.
     pub const FAILURE: u8 = 1;
@@ -109,7 +109,7 @@ mod exit {
     pub const DIFF_DIFFERENT: u8 = 1;
     /// diff(1): the two could not be compared.
     pub const DIFF_TROUBLE: u8 = 2;
-    /// env(1), timeout(1): the program failed, not what it was to run.
+    /// env(1), timeout(1): the program itself failed, not the command that it runs.
     pub const RUN_FAILURE: u8 = 125;
     /// env(1), timeout(1): the command cannot be run.
     #[cfg(feature = "mount")]
@@ -167,7 +167,7 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// A failed write of a command's own output.
+/// For a failed write of a command's own output.
 impl From<io::Error> for CliError {
     fn from(e: io::Error) -> Self {
         if e.kind() == io::ErrorKind::BrokenPipe {
@@ -357,8 +357,8 @@ impl Command {
         false
     }
 
-    /// Whether its messages go to systemd's journal, so that each needs its priority. This is only
-    /// true if standard error is not redirected until the end.
+    /// Whether its messages go to systemd's journal, so that each message needs its priority. This
+    /// is true only if standard error is not redirected before the end.
     fn speaks_to_journal(&self) -> bool {
         #[cfg(feature = "mount")]
         return !matches!(self, Self::Mount(args) if !args.foreground)
@@ -368,7 +368,7 @@ impl Command {
     }
 }
 
-/// How to find the filesystem in an image: common to the commands that only look.
+/// How to find the filesystem in an image: the options that all commands share which only read.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ImageArgs {
     /// File or block device with the filesystem; '-' is standard input, which can only be read
@@ -469,7 +469,8 @@ impl ImageArgs {
         }
     }
 
-    /// The paths inside the image that the arguments name; without arguments, the root directory.
+    /// The paths inside the image that the arguments name. Without arguments, it is the root
+    /// directory.
     fn asked(&self, paths: &[OsString]) -> Vec<Vec<u8>> {
         match paths {
             [] => vec![self.inside(OsStr::new(""))],
@@ -517,7 +518,7 @@ impl ImageArgs {
         }
     }
 
-    /// The options that say how to open the image, as words of a command line.
+    /// The options for opening the image, as words of a command line.
     fn in_words(&self) -> Vec<OsString> {
         let partition = match self.partition {
             Some(image::Place::Partition(label)) => Some(label.to_string()),
@@ -572,7 +573,7 @@ impl ImageArgs {
             options = options.convention(choice);
         }
         let image = options.open_source(&self.source()?).map_err(|e| match e {
-            // these errors name the file themselves
+            // these errors already name the file
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
             e => CliError::failure(format_args!("{}: {e}", self.image.display())),
@@ -603,7 +604,7 @@ fn tell_warnings(image: &Littlefs) {
     }
 }
 
-/// An image, and its journal if one was named. They stay the same files, however often they are
+/// An image, and its journal if one was named. Each refers to the same file, however often it is
 /// opened.
 struct Found<'a> {
     args: &'a ImageArgs,
@@ -656,8 +657,8 @@ impl Found<'_> {
     }
 }
 
-/// The command lines of `littlefs` and of its other names, from which documentation and completions
-/// are generated.
+/// The command lines of `littlefs` and of its other names. Documentation and completions are
+/// generated from them.
 #[cfg(any(test, feature = "internals"))]
 pub fn command_lines() -> Vec<clap::Command> {
     let program = [<Cli as clap::CommandFactory>::command()].into_iter();
@@ -670,8 +671,8 @@ pub fn command_lines() -> Vec<clap::Command> {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     // A write beyond the limit on file sizes (`ulimit -f`) must be an error. By default, its signal
-    // would kill the process in the middle of an operation. If blocking the signal fails, that
-    // default stays, and nothing else changes.
+    // would kill the process in the middle of an operation. If blocking the signal fails, the
+    // default behaviour stays.
     let _ = Signals::block_these(&[libc::SIGXFSZ]);
     match dropin::parse(&args) {
         Some(Ok(dropin)) => {
@@ -713,7 +714,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Report the failure of a command, with its priority if it goes to systemd's journal; return the
+/// Report the failure of a command, with its priority if it goes to systemd's journal. Returns the
 /// exit code.
 fn finish(result: Result<ExitCode, CliError>, journal: bool) -> ExitCode {
     result.unwrap_or_else(|e| {
@@ -733,10 +734,10 @@ fn complain(message: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "littlefs: {}", show::message(&message.to_string()));
 }
 
-/// Print the output of clap: help on stdout, errors in our own form on stderr.
+/// Print the output of clap: help on stdout, and errors in the form of this program on stderr.
 fn usage(e: &clap::Error, code: u8) -> ExitCode {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // The pipe may be closed, as by `littlefs --help | head -1`: that is not a failure.
+        // The pipe may be closed, as by `littlefs --help | head -1`. That is not a failure.
         let _ = e.print();
         return ExitCode::SUCCESS;
     }
@@ -749,7 +750,7 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Print what a command found as JSON.
+/// Print the findings of a command as JSON.
 fn print_json(value: &impl Serialize) -> io::Result<()> {
     writeln!(io::stdout(), "{}", serde_json::to_string_pretty(value)?)
 }

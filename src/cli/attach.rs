@@ -1,11 +1,11 @@
 //! Mounting on behalf of a daemon that must not mount: a service that is isolated from the rest of
 //! the system cannot call mount(2), and nobody else would see a mount in its namespace.
 //!
-//! The daemon (`littlefs mount --unattached`) opens /dev/fuse, writes what it offers into a file in
-//! memory, and waits for SIGUSR1. `littlefs attach PID DIR`, which runs beside it with root's
-//! rights, takes a copy of that descriptor, mounts, and sends the signal. The daemon is trusted
-//! only with its own mount: it cannot choose the directory, and the mount is always `nosuid` and
-//! `nodev`.
+//! The daemon (`littlefs mount --unattached`) opens /dev/fuse, writes the parameters of the mount
+//! that it offers into a file in memory, and waits for SIGUSR1. `littlefs attach PID DIR`, which
+//! runs beside it with root's rights, takes a copy of that descriptor, mounts, and sends the
+//! signal. The daemon is trusted only with its own mount: it cannot choose the directory, and the
+//! mount is always `nosuid` and `nodev`.
 
 use std::ffi::CStr;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use crate::show::Show;
 use crate::sys;
 
 const OFFER: &CStr = c"littlefs-mount";
-/// The name with which [`OFFER`] appears in /proc/PID/fd.
+/// The name of [`OFFER`] in /proc/PID/fd.
 const OFFER_LINK: &str = "/memfd:littlefs-mount (deleted)";
 
 /// Mount the filesystem that 'littlefs mount --unattached' offers (for littlefs@.service)
@@ -78,7 +78,7 @@ fn attach(args: &AttachArgs) -> io::Result<()> {
     sys::statfs(&mountpoint.path())
 }
 
-/// The device and the offer among a daemon's open files.
+/// Find the device and the offer among a daemon's open files.
 fn find(pid: i32) -> io::Result<(File, KernelMount)> {
     let (mut device, mut offer) = (None, None);
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {

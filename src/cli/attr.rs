@@ -118,7 +118,7 @@ enum Kind {
     Meant(Field),
 }
 
-/// Names of the fields; the first of each is the one that is printed.
+/// The names of the fields. The first name of each is the one that is printed.
 const FIELDS: &[(Field, &[&str])] = &[
     (Field::Mtime, &["modified", "mtime"]),
     (Field::Atime, &["accessed", "atime"]),
@@ -158,7 +158,7 @@ impl Attribute {
     }
 }
 
-/// What `get --json` prints of a field.
+/// What `get --json` prints about a field.
 #[derive(Serialize)]
 struct Said<'a> {
     name: &'a str,

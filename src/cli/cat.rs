@@ -36,7 +36,7 @@ pub struct CatArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or the output not be written.
+/// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
@@ -52,7 +52,8 @@ pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     Ok(problems.status(anything))
 }
 
-/// The outer error is about the output, the inner one about the image.
+/// Write the content of a file. The outer error is about the output, and the inner one about the
+/// image.
 fn write_file(
     image: &Littlefs,
     path: &[u8],

@@ -47,7 +47,7 @@ pub struct ChangeArgs {
 }
 
 /// An image that is about to be changed. While this exists, SIGINT, SIGTERM and SIGHUP are held
-/// back. If one comes before anything is written, the command ends, and everything is as it was.
+/// back. If one of them comes before anything is written, the command ends without any change.
 pub struct Changing<'a> {
     path: &'a Path,
     options: OpenOptions,
@@ -55,7 +55,7 @@ pub struct Changing<'a> {
     signals: Signals,
 }
 
-/// What is done to the image. The second argument tells whether to stop.
+/// The operation on the image. Its second argument tells whether to stop.
 pub type Operation<'o, T, E> = dyn FnMut(&Littlefs, &dyn Fn() -> bool) -> Result<T, E> + 'o;
 
 /// Why an operation on an image ended.
@@ -68,7 +68,7 @@ impl<'a> Changing<'a> {
     /// Prepare to change an image; nothing is opened yet.
     ///
     /// # Errors
-    /// When signals cannot be held up.
+    /// When signals cannot be held back.
     pub fn begin(image: &'a ImageArgs, args: &ChangeArgs) -> Result<Self, CliError> {
         shell::check_changeable()?;
         if image.at.is_some() {
@@ -100,7 +100,7 @@ impl<'a> Changing<'a> {
         })
     }
 
-    /// Only try the change, and write nothing.
+    /// Only try the change, without writing anything.
     pub fn rehearsed(self) -> Self {
         Self { how: How { dry_run: true, atomic: false }, ..self }
     }
@@ -108,7 +108,7 @@ impl<'a> Changing<'a> {
     /// Change the image by `operation`, which asks its second argument whether to stop.
     ///
     /// # Errors
-    /// When the image cannot be opened, the operation fails, or it was stopped by a signal.
+    /// When the image cannot be opened, the operation fails, or a signal stopped it.
     pub fn run<T, E: Ended>(self, operation: &mut Operation<'_, T, E>) -> Result<T, CliError> {
         let caught = std::cell::Cell::new(None);
         let stop = || {
@@ -133,7 +133,7 @@ impl<'a> Changing<'a> {
                 _ => exit::FAILURE,
             };
             match e {
-                // these name the file already
+                // these errors already name the file
                 Failed::Open(e @ (Error::Image(_) | Error::Journal(_))) => CliError::new(code, e),
                 e => CliError::new(code, format_args!("{}: {e}", self.path.show())),
             }

@@ -1,4 +1,4 @@
-//! `littlefs check`: is an image sound?
+//! `littlefs check`: check whether an image is sound.
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
@@ -78,8 +78,8 @@ pub struct CheckArgs {
 }
 
 impl CheckArgs {
-    /// If no place is given, only take a filesystem that starts at the first byte: nobody watches
-    /// the repairs at boot, so nothing may be repaired that was only found by searching.
+    /// If no place is given, only take a filesystem that starts at the first byte. Nobody watches
+    /// the repairs at boot, so a filesystem that was found only by searching must not be repaired.
     #[cfg(feature = "mount")]
     pub(super) fn only_where_told(&mut self) {
         if self.image.partition.is_none() {
@@ -127,7 +127,7 @@ struct Output<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     omitted: &'a BTreeMap<&'static str, u64>,
     totals: Totals,
-    /// What was repaired; the findings are those that are left.
+    /// What was repaired. The findings above are those that are left.
     repairs: &'a [Repair],
     /// Why no more was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,7 +189,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         (true, false) => exit::CHECK_REPAIRED,
     };
     match print(args, &report, &repairs, exit) {
-        // The verdict is the same if only the beginning of the output is read.
+        // The result is the same if only the beginning of the output is read.
         Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(cannot(e.into())),
         _ => Ok(ExitCode::from(exit)),
     }
@@ -218,7 +218,7 @@ fn superblock_finding(opened: &Opened) -> Option<Finding> {
     Some(Finding { severity, code, place, message })
 }
 
-/// Whether there is an error, or something that the next write would finish.
+/// Whether there is an error, or an interrupted operation that the next write would finish.
 fn needs_repair(report: &Report) -> bool {
     let pending =
         |f: &Finding| matches!(f.code, "sync-pending" | "move-pending" | "superblock-size");

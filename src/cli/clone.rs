@@ -68,10 +68,10 @@ pub struct CloneArgs {
     json: bool,
 }
 
-/// The option of this command for a shared option.
+/// Adapt a shared option to this command.
 fn of_clone(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
-        // the usual name means the block size of the copy
+        // in this command, --block-size means the block size of the copy
         "image_block_size" => arg.long("image-block-size"),
         "block_size" | "disk_version" | "name_max" | "file_max" | "attr_max" => as_in_image(arg),
         _ => arg,

@@ -110,7 +110,7 @@ struct Output {
     doubts: Vec<Doubt>,
 }
 
-/// Something that was left out, or that the old image had damaged.
+/// A part that was left out, or that is damaged in the old image.
 #[derive(Serialize)]
 struct Doubt {
     place: String,
@@ -120,8 +120,8 @@ struct Doubt {
 /// Run the command.
 ///
 /// # Errors
-/// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written:
-/// then everything is as it was.
+/// When IMAGE is not of that dialect, is in use or damaged, or the new image cannot be written. In
+/// all cases nothing was changed.
 pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     let in_image =
@@ -194,7 +194,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// If the line cannot be written, the conversion goes on.
+/// Show the progress in a line. If the line cannot be written, the conversion continues.
 fn show_step(step: Step) {
     let _ = match step {
         Step::Copied(bytes) => write!(io::stderr(), "\rcopied: {} KiB", bytes >> 10),

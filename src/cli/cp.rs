@@ -53,7 +53,7 @@ pub struct CpArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &CpArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     let Some((dest, sources)) = asked.split_last() else {

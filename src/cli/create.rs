@@ -143,7 +143,7 @@ pub(super) fn parse_size(text: &str) -> Result<SizeArg, String> {
     }
 }
 
-/// This many bytes, in blocks of the size that `format` has.
+/// A size of this many bytes, in blocks of the size in `format`.
 pub(super) fn of_bytes(format: &FormatOptions, size: u64) -> Result<Size, CliError> {
     let asked = format.clone().size(size).geometry().map_err(CliError::failure)?;
     Ok(Size::Blocks(asked.map_or(0, |geometry| geometry.block_count)))
@@ -162,7 +162,7 @@ struct Output {
     image_size: u64,
 }
 
-/// One rule: the image depends on every file and directory that was collected.
+/// Write one rule: the image depends on every file and directory that was collected.
 fn write_depfile(depfile: &Path, image: &Path, manifest: &Manifest) -> io::Result<()> {
     let mut rule = make_name(image);
     rule.push(b':');

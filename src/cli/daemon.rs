@@ -14,9 +14,9 @@ use super::{CliError, exit};
 use crate::show::Show;
 use crate::sys::{self, Fork, Severity};
 
-/// Which side of the split this process is.
+/// The side of the split on which this process is.
 pub enum Side {
-    /// The process that the user started, with what it waits for.
+    /// The process that the user started. It waits for the daemon.
     Caller(Starting),
     /// The process that becomes the daemon.
     Daemon(Starter),
@@ -59,12 +59,13 @@ pub fn split() -> io::Result<Side> {
 pub fn unmount_after_death(mountpoint: &Path) -> io::Result<()> {
     let (mut reader, writer) = io::pipe()?;
     if let Fork::Parent(_) = sys::fork()? {
-        // Open for as long as this process lives.
+        // The pipe stays open as long as this process lives.
         std::mem::forget(writer);
         return Ok(());
     }
     drop(writer);
-    // A signal to the daemon's group, or the end of its terminal, must not end this process first.
+    // A signal to the daemon's process group, or the end of its terminal, must not end this process
+    // first.
     let detached = File::options().read(true).write(true).open("/dev/null").and_then(|null| {
         sys::new_session()?;
         rustix::stdio::dup2_stdin(&null)?;
@@ -121,7 +122,7 @@ impl Starter {
         let log = SystemLog::start(image)?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
-        // If the caller is gone, nobody needs to be told.
+        // If the caller is gone, the failure does not matter.
         let _ = self.ready.write_all(&[1]);
         Ok(log)
     }
@@ -157,8 +158,8 @@ fn forward(reader: PipeReader, image: &str) {
     }
 }
 
-/// Let the thread that panics write the message to the system's log: the process aborts, so the
-/// thread that forwards standard error can no longer do it.
+/// Let the panicking thread itself write the message to the system's log. The process aborts, so
+/// the thread that forwards standard error can no longer do it.
 fn log_panics(image: String) {
     std::panic::set_hook(Box::new(move |panic| {
         sys::syslog(Severity::Error, &format!("{image}: {}", last_words(panic)));
@@ -174,8 +175,8 @@ fn last_words(panic: &dyn fmt::Display) -> String {
     .replace('\n', " ")
 }
 
-/// The severity and the text for the system's log of a line on standard error. The text names the
-/// image, because several mounts write to the same log.
+/// The severity and the text with which a line on standard error goes to the system's log. The text
+/// names the image, because several mounts write to the same log.
 fn message(line: &str, image: &str) -> (Severity, String) {
     let text = line.strip_prefix("littlefs: ").unwrap_or(line);
     let (severity, text) = match text.split_once(": ") {

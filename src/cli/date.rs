@@ -28,8 +28,8 @@ pub fn asctime(seconds: i64) -> String {
     time.strftime("%a %b %e %T %Y").to_string()
 }
 
-/// A time as people write it, in nanoseconds since 1970: with its offset from UTC, or a date and
-/// local time, or `@` and seconds since 1970.
+/// Parse a time in a form that people write: with its offset from UTC, as a date and local time, or
+/// as `@` and seconds since 1970. Returns nanoseconds since 1970.
 ///
 /// # Errors
 /// A sentence that says what is accepted.

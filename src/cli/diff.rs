@@ -1,4 +1,4 @@
-//! `littlefs diff`: what differs between two images, directories or tar streams.
+//! `littlefs diff`: the differences between two images, directories or tar streams.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use crate::transactions::At;
 use crate::transfer::{Comparison, Difference, Input, Side, diff, gather};
 use crate::{Error, OpenOptions};
 
-/// Where a tar archive has its signature, in bytes, and what that is.
+/// The position of the signature in a tar archive, in bytes, and the signature.
 const TAR_MAGIC: (usize, &[u8]) = (257, b"ustar");
 
 /// List the paths that differ between two images, directories or tar streams
@@ -197,7 +197,7 @@ impl DiffArgs {
             return collect(Input::Tar(&mut File::open(path).map_err(|e| fail(&e))?));
         }
         let image = options.open(path).map_err(|e| match e {
-            // these name the file already
+            // these errors already name the file
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
             e => fail(&e),
@@ -242,7 +242,7 @@ impl DiffArgs {
     }
 }
 
-/// Whether the file is a tar archive, by its first header.
+/// Whether the file is a tar archive, according to its first header.
 fn is_tar(path: &Path) -> io::Result<bool> {
     let (at, magic) = TAR_MAGIC;
     let mut head = Vec::new();

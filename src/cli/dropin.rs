@@ -1,6 +1,6 @@
-//! The program under the names of other tools, whose command lines scripts and build systems call.
-//! Under each name, the program takes the command line that the source of the tool defines, and
-//! prints what scripts read. It differs where that is safer: if an image cannot be completed, it is
+//! The program under the names of other tools, which scripts and build systems call. Under each
+//! name, the program takes the command line that the source of the tool defines, and prints the
+//! output that scripts read. It differs where that is safer: if an image cannot be completed, it is
 //! not made at all, and the command fails.
 
 mod littlefs_fuse;
@@ -22,7 +22,7 @@ use crate::transfer::{
 };
 use crate::{Error, Littlefs, OpenOptions};
 
-/// Exit code of `littlefs-python` for a wrong command line, as of Python's argparse.
+/// The exit code of `littlefs-python` for a wrong command line. It is that of Python's argparse.
 const ARGPARSE_USAGE: u8 = 2;
 
 /// A command line under one of the names.
@@ -35,7 +35,7 @@ pub enum Dropin {
     LittlefsFuse(littlefs_fuse::LittlefsFuse),
 }
 
-/// Parse the arguments if the program's name, which comes first, is one of the names.
+/// Parse the arguments if the first one, the name of the program, is one of the names.
 ///
 /// # Errors
 /// Wrong usage, and the exit code for it.
@@ -75,13 +75,13 @@ impl Dropin {
     }
 }
 
-/// Collect everything; `links` says what becomes of symbolic links.
+/// Options to collect everything. `links` says how symbolic links are treated.
 fn gathering(links: Links, exclude: &[&str], latest: Option<i64>) -> Result<Gather, CliError> {
     let exclude = Patterns::new(exclude).map_err(CliError::failure)?;
     Ok(Gather { exclude, links, owner: None, latest })
 }
 
-/// Make the image; an existing one is replaced.
+/// Make the image. An existing one is replaced.
 fn make(image: &Path, manifest: &Manifest, how: &Creation) -> Result<Created, CliError> {
     let placement = Placement::New { overwrite: true };
     create(image, placement, manifest, how, &|_| ())
@@ -91,7 +91,7 @@ fn make(image: &Path, manifest: &Manifest, how: &Creation) -> Result<Created, Cl
 /// Open an image for reading.
 fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
     let image = options.read_only(true).open(image).map_err(|e| match e {
-        // this error names the file itself
+        // this error already names the file
         Error::Image(e) => CliError::failure(e),
         e => CliError::failure(format_args!("{}: {e}", image.display())),
     })?;
@@ -99,8 +99,8 @@ fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
     Ok(image)
 }
 
-/// Copy everything out of an image. If something cannot be copied, the rest is copied, and then the
-/// command fails.
+/// Copy everything out of an image. If some entries cannot be copied, the rest is copied, and then
+/// the command fails.
 fn unpack(image: &Littlefs, path: &Path, target: &Path) -> Result<(Extracted, ExitCode), CliError> {
     let done = extract(image, &[Vec::new()], target, Extraction::default(), &|_| ())
         .map_err(|e| CliError::failure(format_args!("{}: {e}", target.display())))?;

@@ -1,4 +1,4 @@
-//! `littlefs du`: how much of an image files and directories use.
+//! `littlefs du`: how many blocks of an image files and directories use.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -65,7 +65,7 @@ struct Row {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or the output not be written.
+/// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
@@ -88,7 +88,7 @@ pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     Ok(problems.status(!rows.is_empty()))
 }
 
-/// A directory on the way down, with what it uses so far.
+/// A directory on the path to the present entry, with the blocks counted for it so far.
 struct Level {
     path: Vec<u8>,
     blocks: u64,
@@ -141,7 +141,8 @@ fn add(args: &DuArgs, image: &Littlefs, path: &[u8], problems: &mut Problems, ro
     rows.extend(open.pop().map(|level| row(&level.path, level.blocks, level.size)));
 }
 
-/// Add the totals of the directories below this depth, which are complete, to their parents.
+/// Add the totals of the directories below this depth to their parents. These directories are
+/// complete.
 fn close_to(depth: usize, open: &mut Vec<Level>, args: &DuArgs, rows: &mut Vec<Row>) {
     while open.len() > depth + 1 {
         let Some(level) = open.pop() else { return };

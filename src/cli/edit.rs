@@ -51,7 +51,7 @@ pub struct EditArgs {
 /// When the file cannot be read or written, or the editor fails.
 pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
     let path = args.image.inside(&args.path);
-    // refuse before anybody types what could not be written afterwards
+    // refuse before the user edits content that cannot be written afterwards
     let before = Changing::begin(&args.image, &args.change)?
         .rehearsed()
         .run(&mut |image, _| edit::content(image, &path))?;
@@ -61,7 +61,7 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
     let signals = Signals::block_these(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP])
         .map_err(CliError::failure)?;
     let ended = copy.open_editor(&signals);
-    // Ctrl-C in the editor was meant for the editor
+    // Ctrl-C in the editor was meant only for the editor
     let ending = std::iter::from_fn(|| signals.pending())
         .filter(|signal| [libc::SIGTERM, libc::SIGHUP].contains(signal))
         .last();
@@ -81,7 +81,7 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
     };
     if let Some(e) = failure {
         let message = format!("{}: {e}; nothing was changed", args.image.image.show());
-        // nothing needs to be kept if there is no copy, or if it is unchanged
+        // the copy need not be kept if it is unchanged or cannot be read
         let kept = if is_same || after.is_err() { String::new() } else { copy.keep() };
         return Err(CliError::new(e.code, message + &kept));
     }
@@ -112,7 +112,8 @@ struct Copy {
 }
 
 impl Copy {
-    /// The copy has the name of the file in the image, because editors choose a mode by it.
+    /// Make the copy under the name of the file in the image, because editors choose a mode by the
+    /// name.
     fn make(path: &[u8], content: &[u8]) -> io::Result<Self> {
         let private = Permissions::from_mode(0o700);
         let dir =
@@ -125,7 +126,8 @@ impl Copy {
         Ok(Self { dir, file })
     }
 
-    /// The variables hold a line for the shell, as for git and crontab.
+    /// Open the editor. The environment variables hold a line for the shell, as for git and
+    /// crontab.
     fn open_editor(&self, signals: &Signals) -> io::Result<ExitStatus> {
         let editor = ["VISUAL", "EDITOR"].iter().filter_map(env::var_os).find(|e| !e.is_empty());
         let mut line = editor.unwrap_or_else(|| "vi".into());
@@ -136,7 +138,7 @@ impl Copy {
         command.status()
     }
 
-    /// Keep the file; return the words that say where it is.
+    /// Keep the file. Returns the words that say where it is.
     fn keep(self) -> String {
         let file = self.file;
         let _ = self.dir.keep();

@@ -1,4 +1,4 @@
-//! What the commands that change entries inside an image have in common.
+//! The common parts of the commands that change entries inside an image.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -60,8 +60,8 @@ impl From<&Step> for StepJson {
     }
 }
 
-/// Change the image by `operation`, and print what was done if an option asks for that. Like the
-/// usual commands of the same names, success is silent otherwise.
+/// Change the image by `operation`, and print what was done if an option asks for that. Otherwise
+/// success is silent, as for the usual commands of the same names.
 pub fn edit(
     image: &ImageArgs,
     change: &ChangeArgs,

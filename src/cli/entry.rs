@@ -1,4 +1,4 @@
-//! What the commands print about entries, for people and for programs.
+//! The form in which commands print entries, for people and for programs.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -71,7 +71,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Bytes that are not UTF-8, in base64, so that nothing is lost.
+/// The bytes in base64 if they are not UTF-8, so that nothing is lost; otherwise `None`.
 pub fn base64(bytes: &[u8]) -> Option<String> {
     std::str::from_utf8(bytes).is_err().then(|| STANDARD.encode(bytes))
 }
@@ -89,7 +89,7 @@ pub fn type_name(file_type: FileType) -> &'static str {
     }
 }
 
-/// How a piece of content is stored, in a word.
+/// How content is stored, in one word.
 pub fn storage_name(storage: Storage) -> &'static str {
     match storage {
         Storage::Inline => "inline",
@@ -98,8 +98,8 @@ pub fn storage_name(storage: Storage) -> &'static str {
     }
 }
 
-/// Type and permissions as `ls -l` shows them: `-rw-r--r--`; question marks if the image does not
-/// store them.
+/// Type and permissions in the form of `ls -l`: `-rw-r--r--`. Permissions that the image does not
+/// store are question marks.
 pub fn mode_string(metadata: &Metadata) -> String {
     let kind = match metadata.file_type() {
         FileType::File => '-',

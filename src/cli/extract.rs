@@ -1,4 +1,4 @@
-//! `littlefs extract`: copy what is in an image to a directory, or into a tar stream.
+//! `littlefs extract`: copy the content of an image to a directory, or into a tar stream.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -72,7 +72,7 @@ struct Output<'a> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or nothing can be written where it should be.
+/// When the image cannot be opened, or the destination cannot be written.
 pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
     let to_stdout = args.to_tar.as_deref() == Some(Path::new("-"));
     if to_stdout && args.json {

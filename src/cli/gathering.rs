@@ -65,11 +65,10 @@ impl GatherArgs {
     }
 }
 
-/// The upper limit for all times in the image, in seconds since 1970, which reproducible builds
-/// set.
+/// The upper limit for all times in the image, in seconds since 1970. Reproducible builds set it.
 ///
 /// # Errors
-/// When `SOURCE_DATE_EPOCH` is no number.
+/// When `SOURCE_DATE_EPOCH` is not a number.
 pub fn source_date_epoch() -> Result<Option<i64>, CliError> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Ok(text) if !text.is_empty() => match text.parse() {

@@ -1,4 +1,4 @@
-//! `littlefs get`: copy files out of an image, as cp does.
+//! `littlefs get`: copy files out of an image, like cp(1).
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -58,7 +58,7 @@ struct Output<'a> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or nothing can be written where it should be.
+/// When the image cannot be opened, or the destination cannot be written.
 pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     let Some((local, asked)) = args.paths.split_last() else {
         return Err(CliError::failure("nothing to copy"));

@@ -1,7 +1,7 @@
-//! Lays out the help for the width of the terminal.
+//! Formatting the help for the width of the terminal.
 //!
-//! clap wraps the descriptions of options. The texts below them (`after_help`) have a shape of their
-//! own: paragraphs, and indented lines with columns, such as examples. Their lines are at most
+//! clap wraps the descriptions of options. The texts below them (`after_help`) have their own
+//! layout: paragraphs, and indented lines with columns, such as examples. Their lines are at most
 //! [`WIDTH_MAX`] characters long in the source, and are wrapped again here.
 
 use std::ffi::OsString;
@@ -17,7 +17,8 @@ const WIDTH_MIN: usize = 50;
 /// Lines that are indented by this many characters or more continue a description.
 const DEEP: usize = 8;
 
-/// Parse a command line; an error that is the help has the width of the terminal.
+/// Parse a command line. Help, which clap returns as an error, is formatted for the width of the
+/// terminal.
 ///
 /// # Errors
 /// Those of clap, which include the help and the version.
@@ -36,14 +37,14 @@ pub fn parse<T: Parser>(args: &[OsString]) -> Result<T, clap::Error> {
     })
 }
 
-/// The width of the terminal, or of `COLUMNS`, as far as a text should use it.
+/// The width for a text: that of the terminal, or the value of `COLUMNS`, within limits.
 fn width() -> usize {
     let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || Term::stdout().size_checked().map(|(_, columns)| columns.into());
     columns.or_else(terminal).unwrap_or(WIDTH_MAX).clamp(WIDTH_MIN, WIDTH_MAX)
 }
 
-/// The command and its subcommands, with texts below their options of this width.
+/// The command and its subcommands, with the texts below their options wrapped to this width.
 fn laid_out(command: Command, width: usize) -> Command {
     let command = match command.get_after_help().map(|text| fill(&text.to_string(), width)) {
         Some(text) => command.after_help(text),
@@ -53,8 +54,8 @@ fn laid_out(command: Command, width: usize) -> Command {
 }
 
 /// Wrap the lines of a text. Lines that are not indented are joined to paragraphs. In an indented
-/// line, what follows the last gap of two spaces or more is a description: it stays in its column,
-/// and so do the lines that continue it.
+/// line, the text after the last gap of two spaces or more is a description. It stays in its
+/// column, and so do the lines that continue it.
 fn fill(text: &str, width: usize) -> String {
     let mut filled: Vec<String> = Vec::new();
     let mut lines = text.lines().peekable();
@@ -76,7 +77,8 @@ fn fill(text: &str, width: usize) -> String {
     filled.join("\n")
 }
 
-/// The column in which the description in a line begins; for a line without a gap, its indentation.
+/// The column in which the description in a line begins. For a line without a gap, it is the
+/// indentation of the line.
 fn column(line: &str) -> usize {
     let start = indent(line);
     let gap = line.get(start..).filter(|_| start > 0).and_then(|text| text.rfind("  "));

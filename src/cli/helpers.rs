@@ -55,7 +55,7 @@ pub struct MountHelper {
     call: CallArgs,
 }
 
-/// What mount(8) and umount(8) add to the arguments of either helper.
+/// The arguments that mount(8) and umount(8) add for both helpers.
 #[derive(Args, Debug)]
 struct CallArgs {
     /// Accepted, without effect: there is no /etc/mtab to write
@@ -140,7 +140,7 @@ pub enum Helper {
     Fsck(FsckHelper),
 }
 
-/// Parse the arguments if the program's name, which comes first, is one of the names.
+/// Parse the arguments if the first one, the name of the program, is one of the names.
 ///
 /// # Errors
 /// Wrong usage, and the exit code for it.
@@ -164,8 +164,8 @@ pub fn parse(args: &[OsString]) -> Option<Result<Helper, (clap::Error, u8)>> {
 }
 
 /// For the type `fuse.littlefs`, mount.fuse3 runs `littlefs IMAGE DIR -o OPTIONS`, without a
-/// command. An image is recognised by the slash in its name, because no command has one; it is
-/// mounted. Like mount(8), this does not print what it mounts.
+/// command. A first argument with a slash is the image to be mounted, because no command has a
+/// slash in its name. Like mount(8), this prints nothing about the mount.
 pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     if args.get(1).is_some_and(|first| {
         let first = first.as_bytes();
@@ -176,7 +176,7 @@ pub fn with_command(mut args: Vec<OsString>) -> Vec<OsString> {
     args
 }
 
-/// The command lines under the names.
+/// The command lines for these names.
 #[cfg(any(test, feature = "internals"))]
 pub(super) fn command_lines() -> [clap::Command; 4] {
     use clap::CommandFactory;
@@ -184,7 +184,7 @@ pub(super) fn command_lines() -> [clap::Command; 4] {
 }
 
 impl Helper {
-    /// How much to log.
+    /// How often `-v` was given.
     pub fn verbose(&self) -> u8 {
         match self {
             Self::Mount(MountHelper { call: CallArgs { verbose, .. }, .. })
@@ -247,8 +247,9 @@ impl Helper {
 }
 
 impl UmountHelper {
-    /// For root, umount(8) only looks at the part `fuse` of the type, so this program also gets the
-    /// mounts of other daemons. umount(8) must treat these as it would without this program.
+    /// For root, umount(8) looks only at the part `fuse` of the type, so it calls this program for
+    /// the mounts of other daemons, too. umount(8) must treat these mounts as it would without this
+    /// program.
     fn pass_on(&self) -> CliError {
         let mut umount = Command::new("umount");
         umount.arg("--internal-only");
@@ -266,7 +267,7 @@ impl UmountHelper {
     }
 }
 
-/// Enter another mount namespace: that of a process, by its number, or that of a file such as
+/// Enter another mount namespace. It is given by the number of a process, or by a file such as
 /// /proc/1/ns/mnt.
 fn enter(namespace: Option<&Path>) -> Result<(), CliError> {
     let Some(given) = namespace else { return Ok(()) };

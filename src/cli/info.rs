@@ -56,7 +56,7 @@ struct Info {
     attr_max: u32,
     files: u64,
     directories: u64,
-    /// Missing for version 1, in which it leaves no trace.
+    /// Missing for version 1, whose images do not show it.
     #[serde(skip_serializing_if = "Option::is_none")]
     prog_size: Option<u32>,
     offset: u64,
@@ -84,7 +84,7 @@ fn is_zero(n: &u64) -> bool {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or its tree not be walked.
+/// When the image cannot be opened, or its tree cannot be walked.
 pub fn run(args: &InfoArgs) -> Result<ExitCode, CliError> {
     let mut found = args.image.find()?;
     let opened = found.open()?;

@@ -192,7 +192,7 @@ fn without_gstate(dialect: Dialect) -> &'static str {
 }
 
 impl InspectArgs {
-    /// Print the reports, unless --raw is given; return whether they show damage.
+    /// Print the reports, unless --raw is given. Returns whether they show damage.
     fn print<R: Report + Serialize>(&self, reports: &[R]) -> Result<bool, CliError> {
         if self.json {
             super::print_json(&reports)?;
@@ -206,8 +206,8 @@ impl InspectArgs {
         Ok(reports.iter().any(Report::is_damaged))
     }
 
-    /// Print the histories of the entries at `path`. Returns the blocks that they are in, and
-    /// whether they show damage.
+    /// Print the histories of the entries at `path`. Returns the blocks that hold them, and whether
+    /// they show damage.
     fn print_logs(
         &self,
         inspector: &Inspector,

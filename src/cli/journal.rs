@@ -1,4 +1,4 @@
-//! `littlefs journal`: the transactions in a journal, and what to do with them.
+//! `littlefs journal`: listing the transactions of a journal, and operations on them.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -224,7 +224,7 @@ struct Shown {
     bytes: u64,
     fate: &'static str,
     savepoints: Vec<String>,
-    /// Missing if they are not known any more.
+    /// Missing if they are no longer known.
     changes: Option<Vec<Change>>,
 }
 
@@ -234,7 +234,7 @@ struct Log {
     /// The bytes of the path, if they are not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     image_base64: Option<String>,
-    /// The state the image is in.
+    /// The number of the state that the image has.
     base: u64,
     last: u64,
     bytes: u64,
@@ -356,7 +356,7 @@ fn show(out: &mut impl Write, source: &Source, state: &str, json: bool) -> Resul
     if json { print_json(out, &shown) } else { Ok(shown.print(out)?) }
 }
 
-/// What a check of a journal found; the field names are the JSON keys.
+/// The result of a check of a journal; the field names are the JSON keys.
 #[derive(Serialize)]
 struct Verified {
     sound: bool,
@@ -369,7 +369,7 @@ struct Verified {
     last: u64,
     /// Bytes in whole entries.
     bytes: u64,
-    /// Bytes after these.
+    /// Bytes after the whole entries.
     torn_bytes: u64,
     /// Whether a commit was begun but not finished.
     commit_interrupted: bool,
@@ -402,7 +402,7 @@ fn verify(
         false => found.print(out, file).map_err(CliError::from),
     };
     match printed {
-        // The verdict is the same if only the beginning of the output is read.
+        // The result is the same if only the beginning of the output is read.
         Err(e) if !e.is_closed_pipe() => Err(e),
         _ => Ok(ExitCode::from(code)),
     }
@@ -435,7 +435,7 @@ impl Verified {
     }
 }
 
-/// Set a savepoint; if the journal is mounted, only the mount can do that.
+/// Set a savepoint. If the journal is mounted, only the daemon of the mount can do that.
 fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     match Journal::open(file, Mode::Write) {
         Ok(journal) => Ok(journal.save(name)?),
@@ -455,7 +455,8 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
     }
 }
 
-/// The directory on which the journal is mounted for writing; this program cannot mount.
+/// The directory on which the journal is mounted for writing; always `None`, because this build
+/// cannot mount.
 #[cfg(not(feature = "mount"))]
 fn mounted_on(_file: &Path) -> Option<PathBuf> {
     None
@@ -476,7 +477,7 @@ fn mounted_on(file: &Path) -> Option<PathBuf> {
     found.map(|entry| entry.mountpoint)
 }
 
-/// A change for people.
+/// A change in one line, for people.
 pub(super) fn line(change: &Change) -> String {
     match &change.from {
         Some(from) if change.kind == ChangeKind::Renamed => {

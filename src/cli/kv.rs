@@ -73,7 +73,7 @@ pub struct KvArgs {
     command: Command,
 }
 
-/// How long each step waits.
+/// What each step of a change waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum SyncArg {
     Full,
@@ -375,8 +375,8 @@ impl KvArgs {
                 } else {
                     let mut out = io::stdout().lock();
                     out.write_all(&value)?;
-                    // flush now: at the end of the program, a failure could not be reported any
-                    // more
+                    // flush now, because at the end of the program a failure could no longer be
+                    // reported
                     out.flush()?;
                 }
             }
@@ -422,7 +422,7 @@ impl KvArgs {
         Ok(())
     }
 
-    /// Print `what` if JSON is requested, and otherwise `text`.
+    /// Print `what` if JSON was requested, and `text` otherwise.
     fn print(&self, key: &Key, what: impl Serialize, text: &str) -> io::Result<()> {
         if self.json {
             print_json(&Answer { key: key.into(), what })

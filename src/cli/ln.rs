@@ -53,7 +53,7 @@ pub struct LnArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &LnArgs) -> Result<ExitCode, CliError> {
     let link = args.image.inside(&args.link);
     edit(&args.image, &args.change, &mut |image, _| {

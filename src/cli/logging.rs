@@ -1,7 +1,7 @@
-//! Logging to standard error, and changing what is logged while a daemon runs. The first of these
-//! that exists decides what is logged: for daemons, a file with a filter in the syntax of
+//! Logging to standard error, and changing what is logged while a daemon runs. What is logged
+//! depends on the first of these that exists: for daemons, a file with a filter in the syntax of
 //! `RUST_LOG`, which is read at the start and again on SIGHUP; then `RUST_LOG`; then `-v`. Errors
-//! and warnings that a daemon repeats are counted (`repeats`).
+//! and warnings that a daemon repeats are only counted (`repeats`).
 
 mod repeats;
 
@@ -21,11 +21,11 @@ use repeats::Repeats;
 use crate::files;
 use crate::show::{self, Show};
 
-/// The filter for daemons of users who have no file of their own.
+/// The file with the filter for daemons of users who have no file of their own.
 const SYSTEM_FILE: &str = "/etc/littlefs/log";
-/// The user's own filter, below the directory of the user's settings.
+/// The file with the user's own filter, below the directory of the user's settings.
 const USER_FILE: &str = "littlefs/log";
-/// Largest part of such a file that is read, in bytes.
+/// How many bytes of such a file are read at most.
 const FILE_MAX: u64 = 4096;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -105,10 +105,10 @@ pub fn init(verbose: u8, journal: bool, daemon: bool) {
     }
 }
 
-/// Read the filter again; return a sentence that says what is logged now.
+/// Read the filter again. Returns a sentence that says what is logged now.
 ///
 /// # Errors
-/// What is wrong with the file; then nothing changes.
+/// If the file is wrong: a sentence that says how. In this case nothing changes.
 pub fn reload() -> Result<String, String> {
     let Some(logger) = LOGGER.get() else { return Ok(String::new()) };
     let (filter, by) = match from_files(&files())? {
@@ -120,7 +120,7 @@ pub fn reload() -> Result<String, String> {
     Ok(format!("logging as {by}, up to {}", log::max_level().as_str().to_lowercase()))
 }
 
-/// The filter that the command line and the environment ask for.
+/// The filter that the command line and the environment request.
 fn started(verbose: u8) -> Filter {
     let (ours, others) = match verbose {
         0 => (LevelFilter::Warn, LevelFilter::Warn),
@@ -136,7 +136,7 @@ fn started(verbose: u8) -> Filter {
     builder.build()
 }
 
-/// The files in which the filter is looked for, in this order.
+/// The files that may hold the filter, in the order in which they are tried.
 fn files() -> Vec<PathBuf> {
     let set = |name| env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let settings = set("XDG_CONFIG_HOME").map(PathBuf::from);
@@ -193,8 +193,8 @@ fn writer(journal: bool) -> env_logger::Logger {
                         Level::Info => 6,
                         Level::Debug | Level::Trace => 7,
                     };
-                    // Each line needs a priority, because every line is a message of its own in the
-                    // journal.
+                    // Each line needs a priority, because the journal treats every line as a
+                    // separate message.
                     text.lines().try_for_each(|line| writeln!(out, "<{priority}>{line}"))
                 }
                 Level::Error => writeln!(out, "littlefs: {text}"),
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_file_that_is_there_counts() {
+    fn the_first_file_that_exists_is_used() {
         let dir = tempfile::tempdir().expect("temporary directory");
         let files = [dir.path().join("own"), dir.path().join("system")];
         let level = || from_files(&files).map(|found| found.map(|(filter, _)| filter.filter()));

@@ -68,7 +68,7 @@ struct Output<'a> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or the output not be written.
+/// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &LsArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
@@ -106,7 +106,7 @@ struct Lister<'a> {
     image: &'a Littlefs,
     problems: Problems,
     json: Vec<EntryJson>,
-    /// Whether something was shown already.
+    /// Whether something was already shown.
     listed: bool,
     out: io::Stdout,
 }
@@ -219,7 +219,7 @@ fn show_long(out: &mut impl Write, image: &Littlefs, rows: &[Row]) -> io::Result
     Ok(())
 }
 
-/// Print names in as many columns as fit, in order down each column.
+/// Print names in as many columns as fit. The order goes down each column.
 fn show_columns(out: &mut impl Write, rows: &[Row], width: usize) -> io::Result<()> {
     let lens: Vec<usize> = rows.iter().map(|row| console::measure_text_width(&row.name)).collect();
     let fits = |lines: usize| {

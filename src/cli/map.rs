@@ -1,4 +1,4 @@
-//! `littlefs map`: what every block of an image is used for.
+//! `littlefs map`: the use of every block of an image.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -16,9 +16,9 @@ use crate::inspect::survey::Survey;
 use crate::map::{self, Class, Map, Run, Summary};
 use crate::show::Show;
 
-/// Columns of a text map if the width of the terminal is not known.
+/// The columns of a text map if the width of the terminal is unknown.
 const COLUMNS: usize = 64;
-/// Columns for the addresses to the left of the map.
+/// The columns for the addresses to the left of the map.
 const MARGIN: usize = 12;
 /// Rows of a text map.
 const ROWS: usize = 32;
@@ -120,7 +120,8 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
 }
 
 impl MapArgs {
-    /// Mark the blocks in which a second image differs. Return its map, which only a page shows.
+    /// Mark the blocks in which a second image differs. Returns the map of that image, which only a
+    /// page shows.
     fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
         let options = image::Options {
             place: image::Place::Auto,

@@ -37,7 +37,7 @@ pub struct MkdirArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &MkdirArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     edit(&args.image, &args.change, &mut |image, _| edit::make_dirs(image, &asked, args.parents))

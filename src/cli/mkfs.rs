@@ -20,7 +20,7 @@ use crate::show::Show;
 use crate::transfer::Failure;
 use crate::{FormatOptions, Misfit};
 
-/// How many bytes are searched for content that should not be overwritten.
+/// How many bytes are examined for content that must not be overwritten.
 const LOOKED_AT: usize = 64 << 10;
 /// Smallest block of the C driver, in bytes.
 const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
@@ -111,7 +111,8 @@ impl MkfsArgs {
         CliError::failure(format_args!("{}: {why}", self.image.show()))
     }
 
-    /// The options for the new filesystem; without --block-count and --size its size is still open.
+    /// The options for the new filesystem. Without --block-count and --size, its size is not
+    /// decided yet.
     fn options(&self) -> FormatOptions {
         let options = self.shape.options();
         match (self.block_count, self.size) {
@@ -182,7 +183,7 @@ impl MkfsArgs {
             }
             self.discard(&container, geometry)?;
         }
-        // discarding may have emptied the file
+        // discarding the old content may have emptied the file
         let size = container.file.metadata().map_err(|e| self.fail(e))?.len();
         if !container.is_device && size < geometry.size() {
             container.file.set_len(geometry.size()).map_err(|e| self.fail(e))?;
@@ -197,7 +198,7 @@ impl MkfsArgs {
         Ok(geometry)
     }
 
-    /// What would be overwritten, if anything.
+    /// The kind of content that would be overwritten, if there is any.
     fn found_in(&self, container: &Container) -> Result<Option<&'static str>, CliError> {
         let look = || -> io::Result<Option<&'static str>> {
             match locate(&container.file, 0, SEARCH_DEVICE)? {
@@ -213,7 +214,7 @@ impl MkfsArgs {
         look().map_err(|e| self.fail(e))
     }
 
-    /// Make old content unreachable, above all old superblocks of any block size.
+    /// Make old content unreachable, especially old superblocks of any block size.
     fn discard(&self, container: &Container, geometry: Geometry) -> Result<(), CliError> {
         let file = &container.file;
         let discarded = if !container.is_device && container.size <= geometry.size() {

@@ -92,7 +92,7 @@ pub struct MountArgs {
     pub(super) mountpoint: PathBuf,
 }
 
-/// The help's end: examples, then the options of `-o`.
+/// The end of the help: examples, then the options of `-o`.
 fn help(examples: &str) -> String {
     let rest = "\
 Sizes may be hexadecimal, with 0x in front, and may end in K, M or G.
@@ -107,17 +107,17 @@ Signals:
     format!("{examples}\n\n{}\n\n{rest}", options::help())
 }
 
-/// Run the command. If it goes into the background, this returns twice: in the caller once the
-/// filesystem answers, and in the daemon at the end of the mount.
+/// Run the command. If it goes into the background, this returns twice: in the caller when the
+/// filesystem is ready, and in the daemon at the end of the mount.
 ///
 /// # Errors
-/// When the mount fails, or the last flush does.
+/// When the mount or the last flush fails.
 pub fn run(args: &MountArgs) -> Result<ExitCode, CliError> {
     if remount::is_asked_for(&args.options) {
         return remount::run(&args.mountpoint, &args.options, args.by_mount);
     }
     // mount(8) does not pass 'suid' and 'dev', because they are the default of every filesystem.
-    // The mounts of ordinary users still have neither.
+    // The mounts of ordinary users still have neither option.
     let defaults = if args.by_mount && sys::effective_uid() == 0 { "suid,dev" } else { "" };
     let given = args.options.iter().map(String::as_str);
     let lists: Vec<&str> = iter::once(defaults).chain(given).collect();
@@ -144,7 +144,7 @@ fn mount_failure(e: impl std::fmt::Display) -> CliError {
     CliError::new(exit::MOUNT_FAILURE, e)
 }
 
-/// What to mount: open files, and paths that stay valid when the current directory changes.
+/// What is to be mounted: open files, and paths that stay valid when the current directory changes.
 struct Mount {
     found: Found,
     directory: Directory,
@@ -234,8 +234,8 @@ impl Mount {
         if self.auto_unmount {
             daemon::unmount_after_death(&self.directory.path()).map_err(mount_failure)?;
         }
-        // This must happen before any thread starts: all threads share the heap, and must not
-        // receive the signals.
+        // This must happen before any thread starts, because all threads must share the heap and
+        // must not receive the signals.
         sys::share_heap();
         let signals = Signals::block().map_err(mount_failure)?;
         if self.grow {
@@ -309,7 +309,7 @@ fn has_terminal() -> bool {
     fs::File::open("/dev/tty").is_ok()
 }
 
-/// Handle SIGHUP, on which daemons read their settings again.
+/// Handle SIGHUP: daemons read their settings again.
 fn read_settings() {
     match logging::reload() {
         Ok(what) => log::info!("{what}"),
@@ -340,11 +340,11 @@ fn wait_for_mount(
     }
 }
 
-/// What wakes the main thread.
+/// An event that wakes the main thread.
 enum Event {
     /// The filesystem was unmounted.
     Ended,
-    /// A signal asks for something.
+    /// A signal arrived.
     Signal(i32),
 }
 
@@ -358,8 +358,8 @@ struct Running {
 }
 
 impl Running {
-    /// Serve until the filesystem is unmounted or a signal ends it; `ready` gets the line about the
-    /// mount.
+    /// Serve until the filesystem is unmounted or a signal ends the mount. `ready` gets the line
+    /// about the mount.
     fn serve(self, ready: impl FnOnce(&str) -> io::Result<()>) -> Result<ExitCode, CliError> {
         let Self { mount, what, signals, mut mounted } = self;
         if !mount.quiet {
@@ -382,8 +382,8 @@ impl Running {
 
         let flushed = wait_for_end(&mount, &mut mounted, &events);
         log::logger().flush();
-        // The lock is released last, so whoever takes it next sees everything in the image. (If
-        // requests are frozen, the end of the process releases it.)
+        // The lock is released last, so the next process that takes it sees all changes in the
+        // image. (If requests are frozen, the end of the process releases it.)
         drop(mounted);
         match flushed {
             Ok(()) => Ok(ExitCode::SUCCESS),
@@ -407,7 +407,8 @@ fn wait_for_signals(signals: &Signals, events: &Sender<Event>) {
     }
 }
 
-/// Wait until the filesystem is unmounted or a signal ends it; return the result of the last flush.
+/// Wait until the filesystem is unmounted or a signal ends the mount. Returns the result of the
+/// last flush.
 fn wait_for_end(
     mount: &Mount,
     mounted: &mut Mounted,
@@ -425,8 +426,8 @@ fn wait_for_end(
             }
             Ok(Event::Signal(signal)) => {
                 log::info!("signal {signal}: unmounting {}", mounted.mountpoint().show());
-                // A process that must not mount must not unmount, either; systemd does it
-                // afterwards.
+                // A process that must not mount must not unmount, either. systemd unmounts the
+                // filesystem afterwards.
                 let flushed =
                     if mount.unattached { Some(mounted.freeze()) } else { mounted.leave() };
                 if let Some(flushed) = flushed {

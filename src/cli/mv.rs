@@ -49,7 +49,7 @@ pub struct MvArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &MvArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     let Some((dest, sources)) = asked.split_last() else {

@@ -31,12 +31,14 @@ fn send(socket: &OsString, state: &str) -> io::Result<()> {
     sender.send(state.as_bytes()).map(drop)
 }
 
-/// Whether somebody waits for the message that this is ready, as systemd does for a service.
+/// Whether somebody waits for the message that this process is ready, as systemd does for a
+/// service.
 pub fn is_service() -> bool {
     env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// How often systemd's watchdog expects a message from this process; `None` if it expects none.
+/// The period in which systemd's watchdog expects a message from this process; `None` if it expects
+/// none.
 fn watchdog_period() -> Option<Duration> {
     let number = |name| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let micros = number("WATCHDOG_USEC").filter(|&micros| micros > 0)?;
@@ -44,8 +46,8 @@ fn watchdog_period() -> Option<Duration> {
     for_us.then(|| Duration::from_micros(micros))
 }
 
-/// Send messages to systemd's watchdog as long as the mount answers. If the daemon hangs, the
-/// question to the mount hangs as well, no message is sent, and systemd restarts the service.
+/// Send messages to systemd's watchdog as long as the mount answers. If the daemon hangs, a call to
+/// the mount hangs as well. So no message is sent, and systemd restarts the service.
 ///
 /// # Errors
 /// When no thread can be started.

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn later_wins() {
+    fn a_later_option_overrides_an_earlier_one() {
         let given = Given::parse(&["ro,allow_other", "rw,allow_root,umask=1,umask=2"], false);
         let o = given.expect("valid").mount;
         assert!(!o.read_only);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_options_of_others_are_accepted() {
+    fn options_for_other_programs_are_accepted() {
         let o = parse(
             "defaults,noauto,nofail,user,users,_netdev,noatime,x-systemd.automount,x-gvfs-show,\
              X-mount.mkdir=0755,comment=a,user=joe,dev,suid,noexec,relatime,lazytime,async,,",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
+    fn an_error_names_the_wrong_option() {
         for (list, name) in [
             ("ro,frobnicate", "'frobnicate'"),
             ("frob=1", "'frob=1'"),
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sloppy_get_what_is_right() {
+    fn sloppy_parsing_keeps_the_right_options() {
         let given = Given::parse(&["ro,frobnicate,umask=9,uid=7"], true);
         let o = given.expect("sloppy").mount;
         assert_eq!((o.read_only, o.umask, o.uid), (true, None, Some(7)));

@@ -30,7 +30,7 @@ pub struct Problem {
 }
 
 impl Problems {
-    /// No problems yet, with the image at `image`.
+    /// An empty list of problems for the image at `image`.
     pub fn new(image: &Path) -> Self {
         Self { image: show(image.as_os_str().as_bytes()), found: Vec::new() }
     }
@@ -47,7 +47,7 @@ impl Problems {
         });
     }
 
-    /// Add what an extraction left out.
+    /// Add the entries that an extraction left out.
     pub fn add_left_out(&mut self, left_out: &[LeftOut]) {
         left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
     }
@@ -71,7 +71,7 @@ impl Problems {
     }
 
     /// The exit status: success if there were no problems, failure if nothing was done, and a
-    /// status of its own if something was left out.
+    /// separate status if only a part was left out.
     pub fn status(&self, anything_done: bool) -> ExitCode {
         ExitCode::from(match (self.found.is_empty(), anything_done) {
             (true, _) => 0,

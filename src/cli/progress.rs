@@ -20,7 +20,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A bar for `total` bytes; `what` says what is done with them. With `quiet`, nothing is shown.
+    /// A bar for `total` bytes. `what` names the work on them. With `quiet`, nothing is shown.
     pub fn new(what: &'static str, total: u64, quiet: bool) -> Self {
         Self { what, total, quiet, start: Instant::now(), bar: OnceCell::new() }
     }

@@ -86,7 +86,7 @@ struct SyncOutput {
 /// Run the command.
 ///
 /// # Errors
-/// When a file cannot be read, or the image not be changed.
+/// When a file cannot be read, or the image cannot be changed.
 pub fn run(args: &PutArgs) -> Result<ExitCode, CliError> {
     let Some((dest, sources)) = args.paths.split_last() else {
         return Err(CliError::failure("nothing to copy"));

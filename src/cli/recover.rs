@@ -1,4 +1,4 @@
-//! `littlefs recover`: bring back files that were deleted, overwritten or formatted over.
+//! `littlefs recover`: recover files that were deleted, overwritten or formatted over.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -59,7 +59,7 @@ pub struct RecoverArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be read, or the directory not be written.
+/// When the image cannot be read, or the directory cannot be written.
 pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let shown = args.image.image.show();
     let Remains { blocks: Blocks { device, notes, .. }, dialect } = open_image(&args.image)?;
@@ -95,7 +95,7 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     }))
 }
 
-/// The blocks to search: with a journal, those of the requested state.
+/// The blocks to be searched: with a journal, those of the requested state.
 fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     let mut found = args.find()?;
     if args.journal.is_none() {

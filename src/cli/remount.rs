@@ -1,4 +1,4 @@
-//! `-o remount`: changing the flags of a mount, which the kernel can do while the daemon goes on.
+//! `-o remount`: changing the flags of a mount. The kernel can do this while the daemon continues.
 
 use std::fmt::Display;
 use std::fs::File;
@@ -29,10 +29,10 @@ fn options(lists: &[String]) -> impl Iterator<Item = &str> {
     lists.iter().flat_map(|list| list.split(','))
 }
 
-/// Change the flags of the mount on `mountpoint`. Its other options stay as they are; it is not an
-/// error to give them, because mount(8) repeats the options of fstab. Flags that are not named also
-/// stay, unless mount(8) gave the options (`by_mount`): mount(8) names all flags that must be set,
-/// and has no names for their opposites.
+/// Change the flags of the mount on `mountpoint`. Its other options stay as they are. Naming them
+/// is no error, because mount(8) repeats the options of fstab. Flags that are not named stay, too,
+/// unless mount(8) gave the options (`by_mount`): mount(8) names all flags that must be set, but
+/// does not name the flags that must be cleared.
 ///
 /// # Errors
 /// If there is no littlefs mount there, or the change is impossible.
@@ -71,7 +71,7 @@ fn wanted(mut flags: libc::c_ulong, lists: &[String]) -> libc::c_ulong {
     flags
 }
 
-/// Let the daemon accept changes; from then on, only the kernel refuses them.
+/// Let the daemon accept changes. From then on, only the kernel refuses them.
 fn become_writable(entry: &Entry) -> Result<(), CliError> {
     let shown = entry.mountpoint.show();
     if sys::effective_uid() != 0 {
@@ -119,7 +119,7 @@ fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
     if read_only {
         flush().map_err(unwritten)?;
     }
-    // If no flag is about access times, the kernel keeps the flags that it has.
+    // If no flag for access times is given, the kernel keeps its present ones.
     let flags_now = flags | libc::MS_REMOUNT | libc::MS_RELATIME;
     sys::mount(&entry.source, &entry.mountpoint, flags_now, "").map_err(|e| {
         let why = match e.kind() {
@@ -131,7 +131,7 @@ fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
         };
         failure(format_args!("{shown}: cannot remount: {why}"))
     })?;
-    // With this change, the kernel has sent all data that it held back to the daemon.
+    // After this change, the kernel has sent all data that it had held back to the daemon.
     if read_only { flush().map_err(unwritten) } else { Ok(()) }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_named_stays_or_is_the_default_of_mount() {
+    fn flags_that_are_not_named_stay_or_get_the_default_of_mount() {
         let list = |text: &str| vec![text.to_owned()];
         let old = libc::MS_NOSUID | libc::MS_NODEV;
         let noexec = list("remount,noexec,suid");

@@ -80,8 +80,8 @@ fn parse_size(text: &str) -> Result<NewSize, String> {
 /// Run the command.
 ///
 /// # Errors
-/// When the image is in use, damaged or only read, has no room for what is in it, or cannot be
-/// written.
+/// When the image is in use, damaged or read-only, when its content does not fit into the new size,
+/// or when it cannot be written.
 pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let path = &args.image.image;
     if path == Path::new("-") {
@@ -124,7 +124,7 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let resized = match resized {
         Ok(resized) => resized,
         Err(e) => {
-            // if a device failed in the middle, the user may want to undo the change
+            // if a device failed in the middle of the change, the user may want to undo it
             if opened.metadata.is_file() || backup.is_empty() {
                 backup.discard();
             }

@@ -49,7 +49,7 @@ pub struct RmArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &RmArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     let paths = Paths { may_miss: args.force, ..args.names.paths(&asked) };

@@ -1,5 +1,4 @@
-//! `littlefs run`: run a program in an image; whether it succeeds decides whether its changes are
-//! kept.
+//! `littlefs run`: run a program in an image. Its changes are kept only if it succeeds.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -80,8 +79,8 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
         let message = "mount options 'ro', 'journal' and 'at' are not possible here";
         return Err(CliError::failure(message));
     }
-    // This must happen before any thread is started: only the thread that passes signals on may
-    // receive them. `cli::main` has blocked SIGXFSZ, and the program must not inherit that.
+    // This must happen before any thread is started, because only the thread that passes signals on
+    // may receive them. `cli::main` has blocked SIGXFSZ, and the program must not inherit that.
     let passed_on = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGXFSZ];
     let signals = Signals::block_these(&passed_on).map_err(CliError::failure)?;
     let image = Source::find(&args.image).map_err(CliError::failure)?;
@@ -105,7 +104,7 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
         return Err(interrupted(journal, &image, committed.err()));
     }
     if opened.history().run.is_some() {
-        // if there are no changes, this only notes that no run is in progress
+        // if there are no changes, this only notes that no run is in progress any more
         opened.revert(&At::Number(before))?;
     }
     drop(journal);
@@ -120,7 +119,7 @@ fn try_run(args: &RunArgs) -> Result<u8, CliError> {
     })
 }
 
-/// The image is only partly changed, so the journal, which has the rest, is kept.
+/// The error if the image is only partly changed. The journal, which has the rest, is kept.
 fn interrupted(mut journal: OwnJournal, image: &Source, e: Option<CliError>) -> CliError {
     journal.keep();
     let (path, image) = (journal.named().path().show(), image.path().show());
@@ -130,8 +129,8 @@ fn interrupted(mut journal: OwnJournal, image: &Source, e: Option<CliError>) -> 
     ))
 }
 
-/// Check that the image and the journal are sound, and set a savepoint at the state to which a
-/// failure goes back. Returns that state.
+/// Check that the image and the journal are sound, and set a savepoint at the state that a failure
+/// restores. Returns that state.
 fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<u64, CliError> {
     let image_options = image::Options { read_only: false, ..options.image() };
     let attached = journal::attach(journal, image, &image_options, None)?;
@@ -148,11 +147,11 @@ fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<
     Ok(before)
 }
 
-/// The mount, which a separate process serves. That process does not outlive this one.
+/// The mount. A separate process serves it, and does not outlive this one.
 struct Daemon {
     child: Child,
     scratch: TempDir,
-    /// Receives its messages to systemd.
+    /// Receives the messages that the daemon sends as to systemd.
     _notified: UnixDatagram,
 }
 
@@ -178,8 +177,8 @@ impl Daemon {
         let (passed_image, passed_journal) = (passed_image?, passed_journal?);
         let numbers = (passed_image.as_raw_fd(), passed_journal.as_raw_fd());
         command.arg("--inherited").arg(format!("{},{}", numbers.0, numbers.1));
-        // The filesystem that was found before is the right one. With a mask, files are executable
-        // as on vfat, so programs in the image can be run.
+        // `offset=auto` finds the same filesystem as before. With a mask, files are executable as
+        // on vfat, so programs in the image can be run.
         command.arg("-o").arg(format!("offset=auto,umask={:o}", sys::umask()));
         for list in &args.options {
             command.arg("-o").arg(list);
@@ -188,12 +187,12 @@ impl Daemon {
         command.env("NOTIFY_SOCKET", &socket).env_remove("WATCHDOG_USEC");
         // the daemon must not write to the standard output of CMD
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        // signals from the terminal are for CMD
+        // signals from the terminal must reach only CMD
         command.process_group(0);
         sys::end_with_parent(&mut command);
         signals.leave_to(&mut command);
         let mut child = command.spawn().map_err(failed)?;
-        // CMD must not inherit these
+        // CMD must not inherit these descriptors
         drop((passed_image, passed_journal));
         let mut message = [0; 512];
         loop {
@@ -249,13 +248,14 @@ impl Daemon {
         status.map_err(CliError::failure)
     }
 
-    /// End the mount. If the changes count, they are on disk when this returns without an error.
+    /// End the mount. If the changes are to be kept, they are on disk when this returns without an
+    /// error.
     fn stop(mut self, counts: bool) -> Result<(), CliError> {
         let lost = |e: &dyn std::fmt::Display| {
             CliError::failure(format_args!("the changes of the program could not be written: {e}"))
         };
         let written = match counts {
-            // This also writes mapped pages. It must happen now, while a failure can still be
+            // This writes mapped pages, too. It must happen now, while a failure can still be
             // reported.
             true => File::open(self.root())
                 .and_then(|root| sys::syncfs(&root).and_then(|()| root.sync_all())),

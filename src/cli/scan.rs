@@ -96,7 +96,7 @@ struct Filesystem {
     /// Why it is not sound, or which part is missing.
     #[serde(skip_serializing_if = "Option::is_none")]
     remark: Option<String>,
-    /// The command that opens it.
+    /// The command that opens the filesystem.
     command: String,
 }
 

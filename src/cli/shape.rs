@@ -97,7 +97,7 @@ impl From<DiskVersion> for u32 {
     }
 }
 
-/// Change the help of an option whose default is the value of IMAGE.
+/// Change the help of an option whose default is its value in IMAGE.
 pub fn as_in_image(arg: Arg) -> Arg {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
     let help = help.split(" [default").next().unwrap_or_default().to_owned();

@@ -62,7 +62,7 @@ const COMMANDS: &[&str] = &[
 /// The commands of the shell itself.
 const BUILT_IN: &[&str] = &["cd", "pwd", "lcd", "help", "exit", "quit"];
 
-/// What the shell passes to the commands that it runs.
+/// The facts that the shell passes to the commands that it runs.
 #[derive(Debug)]
 pub struct Session {
     /// The current directory in the image, without `/` in front.
@@ -102,9 +102,9 @@ fn cli_command() -> clap::Command {
     super::Cli::command()
 }
 
-/// Resolve a path that was given in the directory `from`. `..` leads up, but not beyond the root. A
-/// path that ends in `.` or `..` ends in `/.` afterwards, because some commands must refuse such
-/// paths.
+/// Resolve a path that was given in the directory `from`. `..` leads up, but not above the root.
+/// The result for a path that ends in `.` or `..` ends in `/.`, because some commands must refuse
+/// such paths.
 pub fn resolve(from: &[u8], path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let start = if path.starts_with(b"/") { b"" } else { from };
@@ -133,14 +133,14 @@ fn without_end(path: &[u8]) -> &[u8] {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or a line of a script not be understood.
+/// When the image cannot be opened, or a line of a script cannot be parsed.
 pub fn run(args: &ShellArgs) -> Result<ExitCode, CliError> {
     if args.image.image == Path::new("-") {
         return Err(CliError::failure(
             "standard input is for commands, so IMAGE must be the name of a file",
         ));
     }
-    // report a bad image before anybody types
+    // report a bad image before the user types anything
     drop(args.image.open_tree()?);
     let mut shell = Shell::new(args)?;
     match io::stdin().is_terminal() {
@@ -158,12 +158,12 @@ struct Shell {
     directory: Vec<u8>,
     /// The exit status of the last command.
     status: u8,
-    /// Keeps Ctrl-C from ending the shell: it is meant for the commands.
+    /// Keeps Ctrl-C from ending the shell, because it is meant for the commands.
     signals: Signals,
     is_interactive: bool,
 }
 
-/// Whether the shell goes on.
+/// Whether the shell continues.
 #[derive(PartialEq, Eq)]
 enum Next {
     Line,
@@ -173,7 +173,7 @@ enum Next {
 impl Shell {
     fn new(args: &ShellArgs) -> Result<Self, CliError> {
         let mut image = args.image.clone();
-        // `lcd` must not change which file this names
+        // the path is made absolute, so that it names the same file after `lcd`
         image.image = std::path::absolute(&image.image)?;
         image.journal = image.journal.map(std::path::absolute).transpose()?;
         let is_interactive = io::stdin().is_terminal();
@@ -314,7 +314,7 @@ impl Shell {
             let program = command.get_program().show();
             CliError::failure(format_args!("{program}: {e}"))
         })?;
-        // signals that came while it ran were meant for it
+        // signals that came while the program ran were meant for it
         while self.signals.pending().is_some() {}
         Ok(match (status.code(), status.signal()) {
             (Some(code), _) => u8::try_from(code).unwrap_or(exit::FAILURE),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_count_from_the_current_directory() {
+    fn paths_are_relative_to_the_current_directory() {
         for (from, path, is) in [
             ("", "", ""),
             ("", "a", "a"),

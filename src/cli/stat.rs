@@ -68,7 +68,7 @@ struct Facts {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or the output not be written.
+/// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);

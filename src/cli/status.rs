@@ -97,7 +97,8 @@ pub fn run(args: &StatusArgs) -> Result<ExitCode, CliError> {
     if args.json {
         print_json(&mut out, &mounted)?;
     } else {
-        // What a daemon says about itself may be false, or may harm a terminal.
+        // A daemon's report about itself may be false, or may contain control characters that harm
+        // a terminal.
         let mut text = Vec::new();
         mounted.print(&mut text)?;
         out.write_all(show::message(&String::from_utf8_lossy(&text)).as_bytes())?;
@@ -142,8 +143,8 @@ fn find(target: &Path) -> Result<Entry, CliError> {
     let entry = match table::lookup(target).map_err(CliError::failure)? {
         Some(entry) => entry,
         None => {
-            // Every path is in some mount, at least in that of the root; so if there is none, the
-            // path does not exist.
+            // Every path is in some mount, at least in that of the root. So if no mount is found,
+            // the path does not exist.
             let missing = |e| CliError::failure(format_args!("{shown}: {e}"));
             target.symlink_metadata().map_err(missing)?;
             let held = table::holding(target).map_err(CliError::failure)?;
@@ -161,7 +162,7 @@ fn find(target: &Path) -> Result<Entry, CliError> {
     )))
 }
 
-/// Why a mount of our type did not answer, and what to do about it.
+/// Why a littlefs mount did not answer, and what to do about it.
 fn why(entry: &Entry, e: &io::Error) -> String {
     let at = entry.mountpoint.show();
     match e.raw_os_error() {
@@ -184,11 +185,11 @@ fn why(entry: &Entry, e: &io::Error) -> String {
     }
 }
 
-/// What the daemon of a mount says. A daemon, for example that of a hostile user, may never answer,
-/// and would then block the process that asks; so a separate process asks.
+/// Ask the daemon of a mount for its status. A daemon, for example that of a hostile user, may
+/// never answer, and would then block the process that asks. So a separate process asks.
 ///
 /// # Errors
-/// What the system says, and [`io::ErrorKind::TimedOut`] when there is no answer.
+/// The errors of the system, and [`io::ErrorKind::TimedOut`] when there is no answer.
 pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
     let answer = do_aside(&[], PATIENCE, || {
         let answer = status::ask(&files::open(&entry.mountpoint)?)?;
@@ -198,7 +199,7 @@ pub(super) fn ask(entry: &Entry) -> io::Result<Status> {
     Ok(serde_json::from_str(&answer)?)
 }
 
-/// The same, asked through a file or directory of the mount.
+/// The same, through a file or directory of the mount.
 pub(super) fn ask_file(file: &File) -> io::Result<Status> {
     Ok(serde_json::from_slice(&status::ask(file)?)?)
 }
@@ -212,8 +213,8 @@ impl Mounted {
         })
     }
 
-    /// Why nothing can be changed, if that is so: because of the daemon, or because the kernel
-    /// refuses changes.
+    /// Why nothing can be changed, if the mount is read-only: the reason is the daemon's, or the
+    /// kernel refuses changes.
     fn read_only(&self) -> Option<&str> {
         let by_kernel = self.mount_options.split(',').any(|option| option == "ro");
         let remounted =
@@ -352,7 +353,7 @@ fn rate(hits: u64, misses: u64) -> String {
     }
 }
 
-/// The single counts, the largest first.
+/// The individual counts, the largest first.
 fn each(counts: &BTreeMap<String, u64>) -> String {
     let mut sorted: Vec<_> = counts.iter().collect();
     sorted.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -381,7 +382,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_and_rates_are_for_people() {
+    fn time_spans_and_rates_are_readable() {
         for (seconds, text) in [
             (0.0, "0 us"),
             (0.0042, "4 ms"),
@@ -399,9 +400,9 @@ mod tests {
         assert_eq!(each(&BTreeMap::new()), "");
     }
 
-    /// A daemon of another version may tell less, or more.
+    /// A daemon of another version may report fewer or more values.
     #[test]
-    fn what_another_version_tells_is_shown() {
+    fn the_report_of_another_version_is_shown() {
         let status: Status = serde_json::from_str(r#"{"pid": 7, "new": [], "errors": {"EIO": 1}}"#)
             .expect("understood");
         assert_eq!((status.about.pid, status.errors["EIO"]), (7, 1));

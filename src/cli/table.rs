@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The path of the mount table.
 pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
-/// File system type of our mounts.
+/// The file system type of littlefs mounts.
 const FS_TYPE: &[u8] = b"fuse.littlefs";
 
 /// A line of the mount table.
@@ -18,7 +18,7 @@ pub struct Entry {
     pub id: u64,
     /// The device number of the filesystem, major and minor; all its mounts have the same number.
     pub device: (u64, u64),
-    /// The directory it is mounted on.
+    /// The directory on which it is mounted.
     pub mountpoint: PathBuf,
     /// The image.
     pub source: PathBuf,
@@ -56,8 +56,8 @@ pub fn claiming(image: &Path) -> io::Result<Vec<Entry>> {
     Ok(all()?.into_iter().filter(|entry| entry.source == image).collect())
 }
 
-/// The numbers of the mounts of a filesystem in the mount table at `path`, which belongs to some
-/// process; none if it cannot be read.
+/// The numbers of the mounts of a filesystem, from the mount table of a process at `path`; none if
+/// the table cannot be read.
 pub fn mounts_of(device: (u64, u64), path: &Path) -> Vec<u64> {
     let table = fs::read(path).unwrap_or_default();
     entries(&table).filter(|entry| entry.device == device).map(|entry| entry.id).collect()
@@ -100,8 +100,8 @@ fn read() -> io::Result<Vec<u8>> {
 }
 
 /// The path without symbolic links. A mount whose daemon has died cannot be resolved itself. This
-/// must not trigger an automount, because the image may be about to be mounted there: so there is
-/// no open and no statfs.
+/// must not trigger an automount, because the image may be about to be mounted there. So nothing is
+/// opened, and statfs is not called.
 fn absolute(path: &Path) -> PathBuf {
     let resolved = fs::canonicalize(path).or_else(|_| {
         let path = std::path::absolute(path)?;
@@ -125,7 +125,8 @@ fn find(table: &[u8], target: &Path) -> Option<Entry> {
 
 fn find_holding(table: &[u8], path: &Path) -> Option<Entry> {
     let above = entries(table).filter(|entry| path.starts_with(&entry.mountpoint));
-    // The deepest mount; if several are there, the topmost, which comes last.
+    // The deepest mount. If several mounts are on the same directory, it is the topmost one, which
+    // comes last.
     above.max_by_key(|entry| entry.mountpoint.components().count())
 }
 
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_topmost_mount_counts() {
+    fn the_topmost_mount_is_found() {
         assert!(!find(TABLE, Path::new("/mnt/ro")).expect("there").is_littlefs);
         assert!(find(TABLE, Path::new("/tmp/x")).expect("there").has("ro"));
     }

@@ -48,7 +48,7 @@ pub struct TouchArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &TouchArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     let time = args.date.map(system_time);

@@ -44,7 +44,7 @@ pub struct TreeArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be opened, or the output not be written.
+/// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &TreeArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
@@ -77,10 +77,10 @@ struct Shown {
     files: u64,
 }
 
-/// A directory on the way down: what is still to be shown of it.
+/// A directory on the path to the present entry, with the part of it that is still to be shown.
 struct Level {
     dir: Vec<u8>,
-    /// Names, the last one first, with what is shown of each.
+    /// The remaining rows, the last one first.
     rest: Vec<Row>,
 }
 

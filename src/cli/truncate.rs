@@ -47,7 +47,7 @@ pub struct TruncateArgs {
 /// Run the command.
 ///
 /// # Errors
-/// When the image cannot be changed so.
+/// When the image cannot be changed in this way.
 pub fn run(args: &TruncateArgs) -> Result<ExitCode, CliError> {
     let asked = args.image.asked(&args.paths);
     edit(&args.image, &args.change, &mut |image, _| {

@@ -1,6 +1,6 @@
-//! `littlefs umount`: write all changes, unmount, and wait until the image is complete. Nothing
-//! here waits for ever: see [`crate::fuse::daemon`]. With `--lazy` and `--force`, the daemon is not
-//! asked anything.
+//! `littlefs umount`: write all changes, unmount, and wait until the image is complete. All waiting
+//! here is bounded: see [`crate::fuse::daemon`]. With `--lazy` and `--force`, no request is sent to
+//! the daemon.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -18,9 +18,10 @@ use crate::fuse::{do_aside, unmount};
 use crate::show::Show;
 use crate::sys::{self, Unmount};
 
-/// How long to wait for a daemon that makes no progress, if its last changes are given up.
+/// How long to wait for a daemon that makes no progress, when its last changes are given up.
 const PATIENCE_FORCED: Duration = Duration::from_secs(1);
-/// How long an answer that needs nothing from the image may take, unless the daemon is busy.
+/// How long the answer to a request that needs no access to the image may take, unless the daemon
+/// is busy.
 const PATIENCE_STATFS: Duration = Duration::from_secs(5);
 
 /// Unmount, and wait until everything is in the image
@@ -71,11 +72,11 @@ pub fn run(args: &UmountArgs) -> Result<ExitCode, CliError> {
     run_or_read_only(args, false)
 }
 
-/// Run the command. If `read_only` is true, a mount that cannot be unmounted because it is in use
-/// becomes read-only.
+/// Run the command. If `read_only` is true, a mount becomes read-only if it cannot be unmounted
+/// because it is in use.
 ///
 /// # Errors
-/// As [`run`].
+/// Those of [`run`].
 pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, CliError> {
     let shown = args.target.show();
     let Some(entry) = find(&args.target)? else {
@@ -109,9 +110,9 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The mount that the argument names: by its directory, or by its image, if that is mounted exactly
-/// once. The mount table is not trusted about images, because every user can give any source to a
-/// mount: the process that serves the mount must have the image open.
+/// The mount that the argument names: by its directory, or by its image if the image is mounted
+/// exactly once. The mount table is not trusted about images, because every user can give any
+/// source to a mount. So the process that serves the mount must have the image open.
 fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     if let Some(entry) = table::mounted_on(target).map_err(CliError::failure)? {
         return Ok(Some(entry));
@@ -157,7 +158,7 @@ struct Mount<'a> {
     entry: &'a Entry,
     /// The processes that serve it, as far as they can be seen.
     daemons: Vec<Daemon>,
-    /// Whether its daemon has died; then nobody can notice that it is unmounted.
+    /// Whether its daemon has died. In this case nobody notices that the mount is unmounted.
     is_dead: bool,
     patience: Duration,
 }
@@ -170,12 +171,12 @@ impl<'a> Mount<'a> {
         Self { args, entry, daemons, is_dead: false, patience }
     }
 
-    /// Let the daemon write everything now, while it can still report a failure: the result of the
-    /// flush after the end of the mount reaches nobody. A user without access to the mount learns
-    /// nothing.
+    /// Let the daemon write everything now, while it can still report a failure. The result of the
+    /// flush after the end of the mount reaches nobody. A user without access to the mount gets no
+    /// report.
     fn write_back(&mut self) -> Result<(), CliError> {
         let mountpoint = &self.entry.mountpoint;
-        // If the kernel does not tell which process serves the mount, the daemon does.
+        // If the kernel does not tell which process serves the mount, ask the daemon.
         let asks = self.daemons.is_empty();
         let written = do_aside(&self.daemons, self.patience, || {
             let root = match File::open(mountpoint) {
@@ -219,7 +220,7 @@ impl<'a> Mount<'a> {
             done.map(|done| done.is_some())
         };
         if self.args.lazy || self.is_dead {
-            // It is detached at once, even if the kernel still waits for something.
+            // The mount is detached at once, even if the kernel still waits for something.
             return Ok(aside(Unmount::Lazily)? || !self.mounts().contains(&self.entry.id));
         }
         Ok(aside(Unmount::Unused)? || self.args.force && aside(Unmount::ByForce)?)
@@ -233,12 +234,12 @@ impl<'a> Mount<'a> {
         tables.flat_map(|path| table::mounts_of(self.entry.device, &path)).collect()
     }
 
-    /// Wait until the daemons have ended; then everything is in the image. Do not wait if the
-    /// filesystem is still mounted elsewhere; `others` are the other mounts that it had before.
+    /// Wait until the daemons have ended. After that, all changes are in the image. Do not wait if
+    /// the filesystem is still mounted elsewhere; `others` are the other mounts that it had before.
     fn wait_for_end(&self, others: &BTreeSet<u64>) -> Result<(), CliError> {
         let shown = self.args.target.show();
         // The numbers of this mount and of its device may belong to another filesystem by now. The
-        // numbers of the other mounts cannot, as long as these mounts exist.
+        // numbers of the other mounts cannot be reused, as long as these mounts exist.
         if !self.mounts().is_disjoint(others) {
             return Ok(());
         }
@@ -267,7 +268,7 @@ impl<'a> Mount<'a> {
         }
     }
 
-    /// The error if the daemon makes no progress; `state` says what has been done.
+    /// The error if the daemon makes no progress. `state` says what has been done.
     fn stuck(&self, state: &str) -> CliError {
         let shown = self.args.target.show();
         let patience = match self.patience.as_secs() {
@@ -289,15 +290,15 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// Whether this error means that the daemon of a mount has died. A request that was under way when
-/// it died is aborted.
+/// Whether this error means that the daemon of a mount has died. A request that was in progress
+/// when it died is aborted.
 fn is_death(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }
 
-/// Unmount `path` if it is a littlefs mount whose daemon has died; nobody can notice that, because
-/// such a mount answers every call with ENOTCONN. Returns whether it was one. This must be called
-/// while there is only one thread.
+/// Unmount `path` if it is a littlefs mount whose daemon has died. This disturbs nobody, because
+/// such a mount answers every call with ENOTCONN. Returns whether it was such a mount. This must be
+/// called while there is only one thread.
 ///
 /// # Errors
 /// When the mount table cannot be read, or the mount cannot be unmounted.

@@ -80,7 +80,7 @@ impl<'a> Backing<'a> {
     /// Make the undo file.
     ///
     /// # Errors
-    /// When there is a file already, or none can be made.
+    /// When a file exists there already, or cannot be made.
     pub fn begin(path: Option<&'a Path>, image: &'a Opened) -> Result<Self, CliError> {
         let make = |path: &'a Path| match Backup::create(path, image.image_size, &image.metadata) {
             Ok(backup) => Ok((path, Arc::new(backup))),
@@ -103,7 +103,7 @@ impl<'a> Backing<'a> {
     /// Save the whole image, which will be replaced.
     ///
     /// # Errors
-    /// When it cannot be read, or the undo file not be written.
+    /// When it cannot be read, or the undo file cannot be written.
     pub fn keep_all(&self) -> Result<(), CliError> {
         let Some((path, backup)) = &self.kept else { return Ok(()) };
         backup.save_all(&self.image.file, self.image.image_size).map_err(|e| fail(path, &e))
@@ -114,7 +114,7 @@ impl<'a> Backing<'a> {
         self.kept.as_ref().is_none_or(|(_, backup)| backup.is_empty())
     }
 
-    /// Nothing was changed after all: remove the undo file.
+    /// Remove the undo file, because nothing was changed in the end.
     pub fn discard(self) {
         if let Some((path, backup)) = self.kept
             && let Some(Err(e)) = Arc::into_inner(backup).map(|backup| backup.remove(path))
@@ -123,7 +123,8 @@ impl<'a> Backing<'a> {
         }
     }
 
-    /// The image is rewritten. An undo file that holds nothing is removed.
+    /// Complete the undo file after the image was rewritten. An undo file that holds nothing is
+    /// removed.
     ///
     /// # Errors
     /// When the undo file cannot be completed.
@@ -132,7 +133,7 @@ impl<'a> Backing<'a> {
         self.end_with_file(file, geometry)
     }
 
-    /// The same for an image that another file at `path` has replaced.
+    /// The same for an image that was replaced by another file at `path`.
     ///
     /// # Errors
     /// When the undo file cannot be completed.

@@ -1,4 +1,4 @@
-//! `littlefs verify`: check whether a dump that was read back has the image that was flashed.
+//! `littlefs verify`: check whether a dump that was read back holds the image that was flashed.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::image::{self, Source};
 use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
 use crate::show::{self, Show};
 
-/// How many blocks are named for a path.
+/// How many blocks are listed for a path.
 const BLOCKS_SHOWN: usize = 8;
 
 /// Compare the image that was flashed with a dump that was read back

@@ -182,7 +182,7 @@ impl LittlefsFuse {
             let code = code_of(&e);
             let device = self.device.display();
             match e {
-                // this error names the file itself
+                // this error already names the file
                 Error::Image(e) => CliError::new(code, e),
                 e => CliError::new(code, format_args!("{device}: {e}")),
             }
@@ -231,7 +231,7 @@ impl LittlefsFuse {
         })
     }
 
-    /// The block size of a block device for which none is given, in bytes.
+    /// The default block size for a block device, in bytes.
     fn sector_size(&self) -> Result<u32, CliError> {
         let fail = |e: io::Error| CliError::failure(format_args!("{}: {e}", self.device.display()));
         let device = files::open(&self.device).map_err(fail)?;
@@ -256,7 +256,7 @@ impl LittlefsFuse {
             options.extend(value.map(|value| format!("{name}={value}")));
         }
         mount::run(&MountArgs {
-            // as libfuse's -d does
+            // libfuse's -d implies the foreground, too
             foreground: self.foreground || self.disk_version.as_deref() == Some(""),
             unattached: false,
             inherited: Vec::new(),
@@ -280,7 +280,7 @@ impl LittlefsFuse {
     }
 }
 
-/// A version with any of the prefixes that the original takes.
+/// Parse a version with any prefix that the original accepts.
 fn parse_version(text: &str) -> Result<DiskVersion, CliError> {
     let bare = ["littlefs", "lfs", "v"].iter().find_map(|prefix| text.strip_prefix(prefix));
     match bare.unwrap_or(text) {

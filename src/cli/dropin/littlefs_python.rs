@@ -15,7 +15,7 @@ use crate::image::Place;
 use crate::transfer::{Creation, Input, Kind, Links, Manifest, Size, gather};
 use crate::{FormatOptions, Littlefs, OpenOptions};
 
-/// Largest user attribute where no limit is given, in bytes.
+/// The default limit for user attributes, in bytes.
 const ATTR_MAX: u32 = 1022;
 
 /// Make, extract and list littlefs images, as littlefs-python does
@@ -134,7 +134,7 @@ fn parse_size(text: &str) -> Result<u64, String> {
         None => (&lower[..], 10),
     };
     let units = [("kb", 10), ("mb", 20), ("gb", 30), ("b", 0)];
-    // a hexadecimal number may end in the digit b; the original also takes that for the unit
+    // a hexadecimal number may end in the digit b; the original takes that digit for the unit, too
     let (number, shift) = units
         .iter()
         .find_map(|&(unit, shift)| Some((number.strip_suffix(unit)?, shift)))
@@ -208,7 +208,7 @@ impl Common {
         writeln!(out, "  Image:       {}", image.display())
     }
 
-    /// The original sets up the C driver so that all its sizes are those of a block.
+    /// The format of the original, which sets all sizes of the C driver to the block size.
     fn format(&self) -> FormatOptions {
         let attr_max = if self.attr_max == 0 { ATTR_MAX } else { self.attr_max };
         let inline_max = match self.inline_max {
@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_have_the_original_s_units() {
+    fn sizes_have_the_units_of_the_original() {
         for (text, size) in [
             ("4096", 4096),
             ("4096b", 4096),

@@ -19,13 +19,14 @@ use crate::image::Place;
 use crate::transfer::{Creation, Input, Kind, Links, Size, gather};
 use crate::{FormatOptions, Littlefs, OpenOptions, time};
 
-/// Longest name of the builds for ESP8266. Their devices refuse images that allow longer ones.
+/// The name limit of the builds for ESP8266, in bytes. Their devices refuse images that allow
+/// longer names.
 const SHORT_NAME_MAX: u32 = 32;
-/// Longest name of other builds.
+/// The name limit of other builds, in bytes.
 const LONG_NAME_MAX: u32 = 255;
-/// Left out of images unless `-a` is given.
+/// Names that are left out of images unless `-a` is given.
 const IGNORED: [&str; 4] = [".DS_Store", ".git", ".gitignore", ".gitmodules"];
-/// The level of `-d` from which on the used space is printed.
+/// The lowest level of `-d` at which the used space is printed.
 const DEBUG_SPACE: u32 = 4;
 
 /// Make, unpack or list a littlefs image, as mklittlefs does
@@ -98,7 +99,7 @@ pub struct Mklittlefs {
     image: PathBuf,
 }
 
-/// A number as C writes it.
+/// Parse a number in the notation of C.
 fn parse_number(text: &str) -> Result<u32, String> {
     let hex = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
     let octal = text.strip_prefix('0').filter(|rest| !rest.is_empty());
@@ -230,7 +231,7 @@ impl Mklittlefs {
             let when = metadata.modified().map(asctime).map(|when| format!("\t{when}"));
             writeln!(out, "{first}\t/{}{}", show(entry.path()), when.unwrap_or_default())?;
         }
-        // the attribute has as many bytes as a time has on the system that made the image
+        // the length of the attribute is that of a time on the system that made the image
         if let Ok(stamp) = image.attr("", b't') {
             let mut bytes = [0; 8];
             let len = stamp.len().min(bytes.len());

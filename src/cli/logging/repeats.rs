@@ -1,4 +1,4 @@
-//! Repeated messages, such as those of a failing device: the first one is logged at once, the
+//! Repeated messages, such as those about a failing device. The first one is logged at once, the
 //! others are counted, and the count is logged from time to time.
 
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ pub(super) struct Repeats {
 struct Known {
     /// Messages with the same key are repetitions.
     key: String,
-    /// The last one.
+    /// The last such message.
     text: String,
     /// When such a message was last logged.
     logged: Instant,
-    /// How many were only counted since then.
+    /// How many such messages were only counted since then.
     withheld: u64,
 }
 
@@ -56,7 +56,7 @@ impl Repeats {
         lines
     }
 
-    /// The counts that are due; messages that were not repeated are forgotten.
+    /// The counts that are due to be logged. Messages that were not repeated are forgotten.
     pub fn due(&mut self, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         self.known.retain_mut(|known| {
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stopped_is_said_again() {
+    fn a_message_that_stopped_is_logged_again_at_once() {
         let start = Instant::now();
         let mut repeats = Repeats::default();
         assert_eq!(repeats.say("x".into(), start).len(), 1);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn different_messages_are_bounded_and_their_counts_not_lost() {
+    fn the_number_of_different_messages_is_bounded_and_no_count_is_lost() {
         let now = Instant::now();
         let mut repeats = Repeats::default();
         repeats.say("first".into(), now);

@@ -15,7 +15,7 @@ use crate::transactions::At;
 
 /// Options that belong together.
 pub struct Group {
-    /// What they are about.
+    /// The title of the group.
     pub title: &'static str,
     /// The options.
     pub items: &'static [Item],
@@ -23,21 +23,22 @@ pub struct Group {
 
 /// Options that are explained together.
 pub struct Item {
-    /// Each name, and what it does.
+    /// Each name, and its effect.
     pub names: &'static [(&'static str, Set)],
-    /// What they mean.
+    /// The explanation of the options.
     pub help: &'static str,
 }
 
-/// What an option does when it is given.
+/// The effect of an option.
 pub enum Set {
     /// It has no value.
     Flag(fn(&mut Given)),
-    /// It has a value, of this kind. An error need not name the option.
+    /// It has a value of this kind. An error need not name the option.
     Value(&'static str, fn(&mut Given, &str) -> Result<(), String>),
-    /// It has no effect here: it is for other programs, or describes what is always so.
+    /// It has no effect here: it is for other programs, or requests behaviour that this program
+    /// always has.
     Nothing,
-    /// The same for all options that begin like this.
+    /// It has no effect, like all options that begin with this name.
     Prefix,
 }
 
@@ -310,7 +311,7 @@ pub static GROUPS: &[Group] = &[
         title: "For mount(8), fstab and systemd",
         items: &[
             Item {
-                // What `remount` does is decided before options are parsed.
+                // `remount` is handled before the options are parsed.
                 names: &[("remount", Nothing)],
                 help: "change ro, rw, dev, suid, exec, atime or their opposites for the mount on \
                        MOUNTPOINT (as root); rw is possible only if the option ro is the only \
@@ -350,12 +351,12 @@ pub static GROUPS: &[Group] = &[
     },
 ];
 
-/// Labels have at most this many characters in a line, so that they fit into any terminal.
+/// The most characters of a line of labels, so that it fits into any terminal.
 const LABEL_MAX: usize = 76;
 /// Column in which explanations begin.
 const COLUMN: usize = 23;
 
-/// Every name with what it does.
+/// Every name with its effect.
 pub fn names() -> impl Iterator<Item = &'static (&'static str, Set)> {
     GROUPS.iter().flat_map(|group| group.items).flat_map(|item| item.names)
 }
@@ -435,7 +436,7 @@ fn mask(value: &str) -> Result<u16, String> {
 
 fn commit(value: &str) -> Result<Duration, String> {
     Ok(match number(value)? {
-        // As for ext4.
+        // 0 means the default, as for ext4.
         0 => DEFAULT_COMMIT,
         seconds => Duration::from_secs(u64::from(seconds).min(MAX_COMMIT)),
     })

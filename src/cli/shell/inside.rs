@@ -15,12 +15,12 @@ use super::{cli_command, resolve};
 use crate::cli::{CliError, ImageArgs};
 use crate::show::Show;
 
-/// How long an answer may take; after that, nothing is offered.
+/// How long an answer may take. After that time, no candidates are offered.
 const TIME: Duration = Duration::from_millis(700);
 /// Largest number of candidates.
 const MOST: usize = 2000;
 
-/// What can complete a word of a command line.
+/// The kind of completion that a word of a command line can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// A path inside the image.
@@ -33,7 +33,7 @@ pub enum Wanted {
     Option,
 }
 
-/// The options that tell how to find the image.
+/// The options for finding the image.
 const IMAGE_OPTIONS: &[&str] =
     &["offset", "partition", "page", "unpack_limit", "block_size", "dialect", "journal", "at"];
 
@@ -58,16 +58,16 @@ pub struct CompleteArgs {
     line: OsString,
 }
 
-/// Run the command: the first line says whether files of the host are possible as well.
+/// Run the command. The first line of the output says whether files of the host are possible, too.
 ///
 /// # Errors
-/// When nobody reads the output.
+/// When the output cannot be written.
 pub fn run(args: &CompleteArgs) -> Result<ExitCode, CliError> {
     let Partial { mut words, last, .. } = split_partial(args.line.as_bytes());
     if words.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    // the program's own name
+    // remove the program's own name
     words.remove(0);
     let (wanted, image) = look(&words, &last);
     let word = match wanted {
@@ -85,8 +85,8 @@ pub fn run(args: &CompleteArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What can complete the word `last` after `words`, the first of which is the command; and the
-/// image.
+/// The kind of completion for the word `last` after `words`, the first of which is the command; and
+/// the image, if it is known.
 pub fn look(words: &[Vec<u8>], last: &[u8]) -> (Wanted, Option<ImageArgs>) {
     let program = cli_command();
     let mut words = words.iter().map(Vec::as_slice).peekable();
@@ -115,7 +115,7 @@ pub fn look(words: &[Vec<u8>], last: &[u8]) -> (Wanted, Option<ImageArgs>) {
             Some(value) => value,
             None => match words.next() {
                 Some(value) => value,
-                // the value of this option is to be completed
+                // the word to complete is the value of this option
                 None => return (Wanted::Local, None),
             },
         };
@@ -155,7 +155,7 @@ fn option_of<'c, 'w>(
         let arg = find(&|arg| arg.get_long().is_some_and(|long| long.as_bytes() == name));
         return (arg, end.and_then(|end| long.get(end + 1..)));
     }
-    // of several short options, only the last can have a value
+    // among several short options in a word, only the last one can have a value
     for (at, &letter) in word.iter().enumerate().skip(1) {
         let letter = char::from(letter);
         let arg =
@@ -168,11 +168,11 @@ fn option_of<'c, 'w>(
 }
 
 /// The paths inside the image that begin with this word; directories end in a slash. There are none
-/// if the image cannot be opened, or not in time. Names that a terminal cannot show are left out.
+/// if the image cannot be opened in time. Names that a terminal cannot show are left out.
 pub fn candidates(image: ImageArgs, word: Vec<u8>) -> Vec<Vec<u8>> {
     let (found, answer) = mpsc::channel();
-    // Reading from a slow device cannot be interrupted, so a thread does it, and the caller may go
-    // on without an answer.
+    // Reading from a slow device cannot be interrupted. So a thread does it, and the caller may
+    // continue without an answer.
     let begun = Instant::now();
     let spawned = thread::Builder::new().spawn(move || {
         let _ = found.send(find(&image, &word, begun).unwrap_or_default());
@@ -207,7 +207,7 @@ fn find(image: &ImageArgs, word: &[u8], begun: Instant) -> Option<Vec<Vec<u8>>> 
     Some(paths)
 }
 
-/// Whether a path is a directory in the image, seen from the directory `from`.
+/// Whether a path, relative to the directory `from`, is a directory in the image.
 pub fn is_dir(image: &ImageArgs, from: &[u8], path: &[u8]) -> Result<bool, CliError> {
     let fs = image.open_tree()?;
     let path = resolve(from, path);
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_a_word_tells_what_it_is() {
+    fn the_position_of_a_word_decides_its_completion() {
         let some = |wanted, image: &str| (wanted, Some(image.to_owned()));
         for (line, is) in [
             ("ls ", (Wanted::Local, None)),

@@ -38,7 +38,7 @@ pub fn interact(shell: &mut Shell) -> Result<(), CliError> {
     editor.set_helper(Some(Completing::new(shell)));
     let history = history();
     if let Some(path) = &history {
-        // the first time, there is no history
+        // on the first run, there is no history
         let _ = editor.load_history(path);
     }
     loop {
@@ -65,7 +65,7 @@ pub fn interact(shell: &mut Shell) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The file with the history; its directory is made if it does not exist.
+/// The file with the history. Its directory is made if it does not exist.
 fn history() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| Path::new(value).is_absolute());
     let state = set("XDG_STATE_HOME").map(PathBuf::from);
@@ -95,7 +95,7 @@ impl Completing {
         }
     }
 
-    /// The paths inside the image that begin with `word`, seen from the current directory.
+    /// The paths inside the image, relative to the current directory, that begin with `word`.
     fn inside(&self, word: &[u8]) -> Vec<Pair> {
         let start = word.iter().rposition(|&b| b == b'/').map_or(0, |at| at + 1);
         let (dir, name) = word.split_at(start);

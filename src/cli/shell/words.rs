@@ -4,7 +4,7 @@
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unclosed;
 
-/// A line up to the cursor: the words before it, and the one that it is in.
+/// A line up to the cursor: the words before the cursor, and the word that it is in.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Partial {
     /// The whole words.
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_have_words() {
+    fn lines_are_split_into_words() {
         let words = |line: &str| {
             let words = split(line.as_bytes())?;
             Ok(words.into_iter().map(|w| String::from_utf8(w).expect("UTF-8")).collect::<Vec<_>>())
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_word_may_be_begun() {
+    fn the_last_word_may_be_incomplete() {
         let partial = |line: &str| {
             let Partial { words, last, start } = split_partial(line.as_bytes());
             (words.len(), String::from_utf8(last).expect("UTF-8"), start)
