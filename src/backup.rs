@@ -308,7 +308,7 @@ impl BlockDevice for BackupDevice {
 pub enum UndoError {
     /// The undo file cannot be read.
     Unreadable(io::Error),
-    /// The undo file cannot be written. This is necessary to note in it that the image is being
+    /// The undo file cannot be written. It must be written to note that the image is being
     /// restored.
     Unwritable(io::Error),
     /// The file is not an undo file.

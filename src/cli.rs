@@ -368,7 +368,7 @@ impl Command {
     }
 }
 
-/// How to find the filesystem in an image: the options that all commands share which only read.
+/// How to find the filesystem in an image: options that the commands share which only read.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct ImageArgs {
     /// File or block device with the filesystem; '-' is standard input, which can only be read

@@ -351,7 +351,7 @@ impl Place {
     }
 
     /// Make a file that will get this name. Until then, only this user can use it. If the
-    /// filesystem allows it, the file has no name until then, so nothing is left behind if this
+    /// filesystem allows it, the file has no name at first, so nothing is left behind if this
     /// process ends early, in whatever way.
     ///
     /// # Errors

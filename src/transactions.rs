@@ -99,8 +99,8 @@ impl JournalDevice {
         Self { layers, appender: None, state: RwLock::default() }
     }
 
-    /// The last state, to be continued at the end of the journal. An incomplete entry that a crash
-    /// left after the end is cut off.
+    /// The last state, for reading and writing. Changes are appended at the end of the journal. An
+    /// incomplete entry that a crash left after the end is cut off.
     ///
     /// # Errors
     /// When the file cannot be read or written.

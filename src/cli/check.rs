@@ -127,7 +127,7 @@ struct Output<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     omitted: &'a BTreeMap<&'static str, u64>,
     totals: Totals,
-    /// What was repaired. The findings above are those that are left.
+    /// What was repaired. The findings in the report are those that are left.
     repairs: &'a [Repair],
     /// Why no more was repaired.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -108,7 +108,7 @@ pub fn init(verbose: u8, journal: bool, daemon: bool) {
 /// Read the filter again. Returns a sentence that says what is logged now.
 ///
 /// # Errors
-/// If the file is wrong: a sentence that says how. In this case nothing changes.
+/// A sentence that says what is wrong with the file. In this case nothing changes.
 pub fn reload() -> Result<String, String> {
     let Some(logger) = LOGGER.get() else { return Ok(String::new()) };
     let (filter, by) = match from_files(&files())? {

@@ -151,7 +151,7 @@ fn begin(journal: &mut Named, image: &Source, options: &MountOptions) -> Result<
 struct Daemon {
     child: Child,
     scratch: TempDir,
-    /// Receives the messages that the daemon sends as to systemd.
+    /// Receives the messages that the daemon would send to systemd.
     _notified: UnixDatagram,
 }
 

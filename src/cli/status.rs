@@ -213,8 +213,8 @@ impl Mounted {
         })
     }
 
-    /// Why nothing can be changed, if the mount is read-only: the reason is the daemon's, or the
-    /// kernel refuses changes.
+    /// Why nothing can be changed: the daemon's reason, or that the kernel refuses changes. `None`
+    /// if the mount is writable.
     fn read_only(&self) -> Option<&str> {
         let by_kernel = self.mount_options.split(',').any(|option| option == "ro");
         let remounted =

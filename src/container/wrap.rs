@@ -281,8 +281,8 @@ fn replace_record(
     let mut check = Vec::new();
     let old_check = digits.get(2 * new.len()..).unwrap_or_default();
     records::decode_hex(old_check, &mut check).ok_or(Trouble::Empty)?;
-    // the checksum is one's or two's complement of the sum, so it decreases by as much as the sum
-    // increases
+    // the checksum is the one's or the two's complement of the sum, so it decreases by as much as
+    // the sum increases
     let sum = |bytes: &[u8]| bytes.iter().fold(0_u8, |sum, b| sum.wrapping_add(*b));
     let old_check = check.first().copied().unwrap_or(0);
     let new_check = old_check.wrapping_add(sum(record.data)).wrapping_sub(sum(&new));

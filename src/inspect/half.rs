@@ -204,8 +204,7 @@ impl HalfReport {
     }
 }
 
-/// Do not report zeros after the last commit of chamelon, which leaves them there, and reads no
-/// further.
+/// Do not report zeros after the last commit. chamelon leaves them there, and reads no further.
 fn forget_zeros(taken: &mut Dissection, bytes: &[u8]) {
     let behind = bytes.get(taken.end as usize..).unwrap_or_default();
     if behind.get(..4).is_none_or(|word| word == [0; 4]) {

@@ -236,7 +236,7 @@ impl Builder {
         self.carried = Some(carried);
     }
 
-    /// Apply the effect of a tag on ids. There are `len` ids after it.
+    /// Apply the effect of a tag on the ids. After it, there are `len` ids.
     fn tag(&mut self, t: Tag, len: usize) {
         let id = usize::from(t.id());
         match t.type3() {

@@ -9,7 +9,7 @@ use crate::disk::list::{self, List, Place};
 use crate::disk::{ListIndex, ctz};
 
 /// If content is expected in the last bytes of a block, this many of them must not all be erased.
-/// If they are, a file with shorter content was probably written there later.
+/// Shorter content of a file that was written there later would end before them.
 const END: usize = 16;
 
 /// The blocks of a list, as far as pointers lead to them.

@@ -308,8 +308,8 @@ impl<'a> Proofs<'a> {
         pairs.filter(|span| !self.pairs.contains(&sorted(span.what.0)))
     }
 
-    /// Whether all changes of a history are known: nothing that it names is lost, and no written
-    /// content is uncommitted.
+    /// Whether a history hides nothing: all pairs that it names belong to the present filesystem,
+    /// its last commit made no empty file, and its lists do not contradict each other.
     fn is_known(&self, number: usize, timeline: &Timeline) -> bool {
         self.gone(timeline).next().is_none()
             && !is_unwritten(timeline)
@@ -338,7 +338,7 @@ impl<'a> Proofs<'a> {
     /// moment of that loss. All later writes must be known, too.
     fn old_thread(&self) -> Vec<usize> {
         // A root that begins empty was formatted. The remains of a filesystem that was emptied are
-        // directories without entries, and those are excluded below.
+        // directories without entries, and those do not count below.
         let is_new = |i: usize, t: &Timeline| t.full || (i == 0 && begins_bare(t));
         let is_known = |(i, t): (usize, &Timeline)| is_new(i, t) && self.is_known(i, t);
         if !(self.is_nothing_now() || self.world.whole && self.live().all(is_known)) {

@@ -82,8 +82,8 @@ pub fn history_of_blocks(older: Bytes<'_>, newer: Bytes<'_>, is_supposed: bool) 
     Joint::One(Box::new(history(halves, &[old, new])))
 }
 
-/// How many entries are looked up in the other block. A few are enough, because the first entries
-/// are usually in both blocks.
+/// How many entries are looked up in the other block. A few are enough, because the first ones are
+/// in both blocks.
 const SHARED_TRIED: usize = 64;
 
 fn tail(block: &Block) -> Option<Tail> {
