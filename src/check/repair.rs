@@ -84,6 +84,9 @@ fn quietly() -> OpenOptions {
     OpenOptions { quiet: true, ..OpenOptions::default() }
 }
 
+/// What is said of a thread that has other tails now.
+const RETHREADED: &str = "now leads through the directories of the tree, and no others";
+
 struct Run {
     editor: Editor,
     mode: Mode,
@@ -128,10 +131,16 @@ impl Run {
             return Ok(false);
         }
         if !damaged {
-            let code = if model.loses_move() { "move-lost" } else { "sync-pending" };
+            let (code, place, message) = if model.loses_move() {
+                ("move-lost", "global state", "an interrupted operation was finished")
+            } else if model.half_orphans && model.gstate.is_zero() {
+                ("half-orphan", "the thread", RETHREADED)
+            } else {
+                ("sync-pending", "global state", "an interrupted operation was finished")
+            };
             drop(model);
             if self.open()?.finish_interrupted()? {
-                self.done(code, "global state", "an interrupted operation was finished");
+                self.done(code, place, message);
             }
         }
         if self.mode == Mode::Yes {
@@ -280,11 +289,7 @@ impl Run {
         }
         if rethreaded {
             let code = if half_orphans { "half-orphan" } else { "orphan" };
-            self.done(
-                code,
-                "the thread",
-                "now leads through the directories of the tree, and no others",
-            );
+            self.done(code, "the thread", RETHREADED);
         }
         Ok(())
     }

@@ -543,11 +543,15 @@ impl Fs {
             // the source of the move does not exist any more
             self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
+        let wrong = self.thread.with_wrong_tails();
+        if !wrong.is_empty() {
+            // so that a crash before the end is noticed, if nothing else says so yet
+            self.set_sync(true)?;
+        }
         if self.durable.gstate().needs_sync() {
             // This takes removed directories out of the thread, and gives it the new blocks of
             // relocated pairs. Only then is the sync bit cleared: a crash before that must still
             // find it.
-            let wrong = self.thread.with_wrong_tails();
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;
         }

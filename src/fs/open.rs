@@ -615,6 +615,8 @@ impl Fs {
         self.warn(format!("the thread names pair {} by its old blocks", fetched.pair));
         let delta = self.pair(old).gdelta;
         walk.renewed.insert(old);
+        // Until the thread is mended, a block of the old content is in use there, but not here.
+        self.unfinished = true;
         // directories and lists that only the old content named do not count any more
         walk.children.remove(&old);
         walk.lists.remove(&old);

@@ -171,6 +171,34 @@ fn the_thread_follows_the_tree() {
     mends("half-orphan", &b, &["half-orphan"], &[("dir/new", "new")]);
 }
 
+/// The same for the first write, also without the sync bit: until the thread names the new blocks,
+/// an old block that is free here is in use there.
+#[test]
+fn the_first_write_lets_the_thread_follow_the_tree() {
+    let mut b = Builder::new();
+    b.root(soft([6, 7]), |w| {
+        put_dir(w, 1, b"before", [6, 7]);
+        put_dir(w, 2, b"dir", [3, 4]);
+    });
+    b.small_dir([6, 7], soft([2, 3])).small_dir([2, 3], Tail::END);
+    b.pair([4, 3], |w| put_inline(w, 0, b"new", b"new"));
+    let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+    let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
+    // Fill the image, so that every block that counts as free is written.
+    fs.create(ROOT, b"large").expect("created");
+    let file = fs.open_file(ROOT, b"large").expect("opened");
+    let free = fs.usage().map(|u| u64::from(b.geometry.block_count) - u64::from(u.blocks_used));
+    let size = (free.expect("usage") - 4) * u64::from(b.geometry.block_size - 8);
+    fs.write(file, 0, &vec![7; size as usize]).expect("written");
+    fs.close_file(file);
+    fs.flush().expect("flushed");
+    let report = check(dev.clone()).expect("examined");
+    assert!(report.findings.is_empty(), "{:#?}", report.findings);
+    let files = files_in_c("filled", dev.image(), b.geometry);
+    assert_eq!(files["dir/new"], b"new");
+    assert!(files["large"].len() as u64 == size && files["large"].iter().all(|&byte| byte == 7));
+}
+
 /// The new copy of a relocated pair has ended a move, which the old copy in the thread still names:
 /// the id of the move means another entry in the new copy.
 #[test]

@@ -77,6 +77,8 @@ pub(super) struct Model<'a> {
     /// The pairs of the thread, as far as it can be followed.
     pub thread: Vec<usize>,
     pub thread_whole: bool,
+    /// The pair that a broken thread names, but that cannot be read or was there before.
+    pub thread_end: Option<Pair>,
     /// Whether the thread comes back to one of its pairs.
     pub thread_loops: bool,
     /// Whether the thread names old blocks of a directory that has been relocated.
@@ -113,6 +115,7 @@ impl<'a> Model<'a> {
             dirs: Vec::new(),
             thread: Vec::new(),
             thread_whole: true,
+            thread_end: None,
             thread_loops: false,
             half_orphans: false,
             gstate: GState::default(),
@@ -232,6 +235,7 @@ impl<'a> Model<'a> {
             }
         }
         if !self.thread_whole {
+            self.thread_end = Some(tail.pair);
             // a sum that lacks some of the deltas has no meaning
             self.gstate = GState::default();
         }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::Repair;
 use super::editor::{Editor, EntryEdit, PairEdit};
-use super::model::{BadEntry, Model};
+use super::model::{BadEntry, Model, Node};
 use crate::disk::{GState, Tail};
 use crate::error::{Error, Result};
 
@@ -116,8 +116,14 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
 /// the sum of its deltas for the global state. But once the tails are repaired, the thread is whole
 /// again. An operation that was interrupted before the damage must not be finished then, because
 /// the ids that it names may refer to other entries.
+///
+/// A pair may share a block with the pair at which the thread breaks off, if one of them was
+/// relocated. A commit to that block can make the thread whole, so it comes last.
 fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
-    for node in order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero()) {
+    let nodes = order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero());
+    let at_end = |n: &&Node| model.thread_end.is_some_and(|end| end.overlaps(n.pair));
+    let (last, first): (Vec<&Node>, Vec<&Node>) = nodes.partition(at_end);
+    for node in first.into_iter().chain(last) {
         let edit = PairEdit { gdelta: Some(GState::default()), ..PairEdit::default() };
         editor.commit(node.pair, edit)?;
     }
