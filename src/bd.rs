@@ -49,7 +49,7 @@ impl Geometry {
     pub fn new(block_size: u32, block_count: u32) -> Result<Self, Unsupported> {
         if !(BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&block_size) {
             return Err(Unsupported::Geometry(format!(
-                "block size {block_size} is outside {BLOCK_SIZE_MIN}..={BLOCK_SIZE_MAX} bytes"
+                "block size {block_size} is not between {BLOCK_SIZE_MIN} and {BLOCK_SIZE_MAX} bytes"
             )));
         }
         if !block_size.is_multiple_of(4) {
@@ -59,7 +59,7 @@ impl Geometry {
         }
         if !(2..=BLOCK_COUNT_MAX).contains(&block_count) {
             return Err(Unsupported::Geometry(format!(
-                "block count {block_count} is outside 2..={BLOCK_COUNT_MAX}"
+                "block count {block_count} is not between 2 and {BLOCK_COUNT_MAX}"
             )));
         }
         Ok(Self { block_size, block_count })

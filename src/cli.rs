@@ -215,6 +215,8 @@ Exit status:
   check                     0 clean, 1 repaired, 4 errors left, 8 could not check, 16 wrong usage
   shell                     that of the last command
   inspect map               also 2: something is damaged
+  recover                   0 done, 1 nothing found, 2 some files are partial
+  bench                     also 2: something was left out, 128+N: ended by signal N
   mount umount              also 32: could not be mounted or unmounted
   run                       that of the program; 125 failed, 126 cannot run, 127 not found
 
@@ -651,7 +653,9 @@ impl Found<'_> {
         }
         if opened.read_only {
             let path = self.args.image.show();
-            return Err(CliError::failure(format_args!("{path}: the file cannot be written")));
+            return Err(CliError::failure(format_args!(
+                "{path}: the file is write-protected, or you do not have the right to write to it"
+            )));
         }
         Ok(opened)
     }

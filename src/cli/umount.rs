@@ -283,9 +283,10 @@ impl<'a> Mount<'a> {
             none if none.is_empty() => "its daemon".to_owned(),
             who => who,
         };
+        let has = if self.daemons.len() > 1 { "have" } else { "has" };
         CliError::new(
             exit::MOUNT_FAILURE,
-            format_args!("{shown}: {state}: {who} has made no progress for {patience}"),
+            format_args!("{shown}: {state}: {who} {has} made no progress for {patience}"),
         )
     }
 }

@@ -67,10 +67,16 @@ impl Doubt {
         const READ: &str = "'littlefs extract' copies what can be read";
         match self {
             Self::PartOf(at) | Self::BetterAt(at) | Self::Covers(at) => {
-                format!("offset={at} opens that filesystem, and {READ} here")
+                format!(
+                    "--offset {at} (-o offset={at} for a mount) opens that filesystem, and {READ} \
+                     here"
+                )
             }
             Self::Stretched(_) => {
-                format!("if it is such a dump, give the size of its pages (page=), else {READ}")
+                format!(
+                    "if it is such a dump, give the size of its pages with --page (-o page= for a \
+                     mount), else {READ}"
+                )
             }
             Self::EitherAt(_) | Self::Beheaded | Self::LeadsNowhere | Self::Disagreeing => {
                 READ.to_owned()

@@ -154,11 +154,12 @@ impl fmt::Display for Reason {
                 f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
             }
             Self::PermissionDenied => f.write_str(
-                "permission denied; you need the right to read it (and to write it, except with -o \
-                 ro)",
+                "permission denied; you need the right to read it, and to change it, also the right \
+                 to write to it (a mount with -o ro only reads)",
             ),
             Self::Directory => f.write_str(
-                "is a directory, not an image; the image comes first, then a mountpoint",
+                "is a directory, not an image; give the image first (for a mount, the mountpoint \
+                 comes after it)",
             ),
             Self::NotFileOrDevice => f.write_str(
                 "is neither a plain file nor a block device; copy its content into a file first",
@@ -220,7 +221,11 @@ impl fmt::Display for Reason {
                  is found"
             ),
             Self::SeveralPartitions(label, places) => {
-                write!(f, "several partitions are called {label}; say which one with")?;
+                write!(
+                    f,
+                    "several partitions are called {label}; say which one with --offset BYTES, or \
+                     with -o offset=BYTES for a mount:"
+                )?;
                 for (i, at) in places.iter().take(NAMED_MAX).enumerate() {
                     write!(f, "{} offset={at}", if i == 0 { "" } else { " or" })?;
                 }
@@ -235,8 +240,11 @@ impl fmt::Display for Reason {
                 for label in labels.iter().take(4 * NAMED_MAX) {
                     write!(f, " {label}")?;
                 }
-                let s = if *count == 1 { "" } else { "s" };
-                write!(f, "; 'littlefs scan FILE' lists {count} filesystem{s}")
+                match count {
+                    0 => f.write_str("; no filesystem was found in the file"),
+                    1 => f.write_str("; 'littlefs scan FILE' shows the filesystem in the file"),
+                    _ => write!(f, "; 'littlefs scan FILE' lists {count} filesystems"),
+                }
             }
             Self::UnknownVersion(v) => {
                 let newer = *v > VERSION_2_1;
@@ -278,7 +286,8 @@ impl fmt::Display for Reason {
             Self::Truncated { geometry, missing } => write!(
                 f,
                 "truncated: its filesystem has {} blocks of {} bytes, and lacks {} at the end; \
-                 read the image from the device again, or mount what is there with -o ro",
+                 read the image from the device again; commands that only read, and 'littlefs \
+                 mount -o ro', show what is there",
                 geometry.block_count,
                 geometry.block_size,
                 show::bytes(*missing)

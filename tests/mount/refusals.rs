@@ -36,7 +36,7 @@ const V1: &str = r"{
 /// Refusals for root. (Versions and geometries that mkfs does not make are in tests/cli.)
 const CASES: &[Case] = &[
     case("no image", "rm image", "image mnt", ["no such file", "'littlefs mkfs --size 1M FILE'"]),
-    case("a directory for an image", "", "mnt mnt", ["is a directory", "the image comes first"]),
+    case("a directory for an image", "", "mnt mnt", ["is a directory", "give the image first"]),
     case("a pipe", "mkfifo p", "p mnt", ["neither a plain file nor a block device", "copy"]),
     case("an empty file", ": >image", "image mnt", ["the file is empty", "littlefs mkfs"]),
     case(
@@ -94,7 +94,7 @@ const CASES: &[Case] = &[
         "a truncated image",
         "head -c 200000 /dev/zero >big; \"$littlefs\" put -q image big /; truncate -s 100K image",
         "image mnt",
-        ["lacks 159744 bytes at the end", "or mount what is there with -o ro"],
+        ["lacks 159744 bytes at the end", "'littlefs mount -o ro', show what is there"],
     ),
     case(
         "an image in use",

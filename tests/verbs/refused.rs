@@ -55,7 +55,7 @@ fn the_place_that_is_named_can_be_changed() {
     desk.file("flash.bin", &flash);
     let image = &["--offset", "12288", "flash.bin"];
     let change = [&["mkdir"], &image[..], &["new"]].concat();
-    desk.fails(&change, 1, &["offset=16384 opens that filesystem"]);
+    desk.fails(&change, 1, &["--offset 16384 (-o offset=16384 for a mount) opens that filesystem"]);
     desk.ok(&["mkdir", "--offset", "16384", "flash.bin", "new"]);
 }
 
