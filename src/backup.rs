@@ -10,29 +10,37 @@
 //! size of the image in bytes (8). A record: position (8), length (4), the bytes, and a CRC-32 of
 //! all this (4). The last record has the position `END`. Its bytes are the new size of the image
 //! (8), the position of the filesystem (8), its block size (4) and block count (4), its
-//! [`fingerprint`] (32), and a CRC-32 for each earlier record (4). While the image is being
-//! restored, an empty record with the position `BEGUN` follows: the image may then hold a mixture
-//! of old and new content, so it is not compared with the checksums.
+//! [`fingerprint`] (32), a CRC-32 for each earlier record (4), and a CRC-32 of the head (4). While
+//! the image is being restored after a complete change, an empty record with the position `BEGUN`
+//! follows: the image may then hold a mixture of old and new content, so it is not compared with
+//! the checksums.
+//!
+//! After an interrupted change, the last records may be incomplete. After a complete change, every
+//! record was durable. So if there is a last record, anything wrong before it is damage, and nothing
+//! is restored: half of the old content would be worse than none.
+
+mod undo;
 
 use std::collections::HashSet;
-use std::fmt;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::OFlags;
+
+pub use self::undo::{UndoError, Undone, undo};
 
 use crate::bd::{BlockDevice, FileDevice, Geometry, IoResult};
 use crate::error::{IoError, IoOp};
 use crate::files::{self, Place};
-use crate::image::{Container, Reason};
 use crate::journal::fingerprint;
 
 /// How an undo file begins.
 const MAGIC: &[u8; 16] = b"littlefs undo 1\n";
+/// Bytes of the head.
+const HEAD: usize = MAGIC.len() + 8;
 /// The position that stands for the last record.
 const END: u64 = u64::MAX;
 /// The position that means that the image is being restored.
@@ -129,6 +137,7 @@ impl Backup {
         for &(at, len) in &state.saved {
             end.extend(crc_at(image, at, len)?.to_le_bytes());
         }
+        end.extend(crc_at(&state.file, 0, HEAD as u32)?.to_le_bytes());
         state.append(END, &end)?;
         state.file.sync_data()
     }
@@ -302,256 +311,9 @@ impl BlockDevice for BackupDevice {
     }
 }
 
-/// Why an image was not restored.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum UndoError {
-    /// The undo file cannot be read.
-    Unreadable(io::Error),
-    /// The undo file cannot be written. It must be written to note that the image is being
-    /// restored.
-    Unwritable(io::Error),
-    /// The file is not an undo file.
-    NotUndo,
-    /// The undo file ends within its head, or a record names bytes beyond the size of the image.
-    Damaged,
-    /// The image cannot be opened.
-    Image(Reason),
-    /// The file of the image cannot be written.
-    WriteProtected,
-    /// Somebody has changed the image since.
-    Changed,
-    /// The image cannot be read or written. Undoing again continues from there.
-    Io(io::Error),
-}
-
-impl fmt::Display for UndoError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(e) => write!(f, "the undo file cannot be read: {e}"),
-            Self::Unwritable(e) => write!(f, "the undo file cannot be written: {e}"),
-            Self::NotUndo => f.write_str("the file is not an undo file; --backup makes such files"),
-            Self::Damaged => f.write_str("the undo file is damaged; nothing was changed"),
-            Self::Image(reason) => reason.fmt(f),
-            Self::WriteProtected => f.write_str("the file cannot be written"),
-            Self::Changed => f.write_str(
-                "the image was changed since the undo file was made; --force restores what the \
-                 undo file holds, and leaves the rest as it is",
-            ),
-            Self::Io(e) => write!(f, "{e}; run 'littlefs undo' again to continue"),
-        }
-    }
-}
-
-impl std::error::Error for UndoError {}
-
-/// What was restored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Undone {
-    /// Bytes that were written.
-    pub bytes: u64,
-    /// Whether the change had been interrupted.
-    pub interrupted: bool,
-}
-
-/// Restore the state of an image before the change for which `undo_file` was made. This may be
-/// interrupted and started again. With `force`, an image that was changed since is restored as
-/// well.
-///
-/// # Errors
-/// One [`UndoError`] for each reason.
-pub fn undo(undo_file: &Path, image: &Path, force: bool) -> Result<Undone, UndoError> {
-    let kept = Kept::read(undo_file)?;
-    let container = Container::open(image, false).map_err(UndoError::Image)?;
-    if !container.writable {
-        return Err(UndoError::WriteProtected);
-    }
-    let file = &container.file;
-    if !force {
-        kept.check(file, container.size)?;
-    }
-    kept.begin().map_err(UndoError::Unwritable)?;
-    let mut bytes = 0;
-    let mut buf = Vec::new();
-    for record in &kept.records {
-        kept.content(record, &mut buf)?;
-        file.write_all_at(&buf, record.at).map_err(UndoError::Io)?;
-        bytes += buf.len() as u64;
-    }
-    if !container.is_device && container.size != kept.size {
-        file.set_len(kept.size).map_err(UndoError::Io)?;
-    }
-    file.sync_all().map_err(UndoError::Io)?;
-    kept.end().map_err(UndoError::Unwritable)?;
-    Ok(Undone { bytes, interrupted: kept.after.is_none() })
-}
-
-/// An undo file that was read.
-struct Kept {
-    file: File,
-    /// The size of the image before the change, in bytes.
-    size: u64,
-    records: Vec<Record>,
-    /// What is known about the image after the change, with a checksum for each record, if the
-    /// change was completed.
-    after: Option<(After, Vec<u32>)>,
-    /// Where the last whole record ends in the undo file.
-    end: u64,
-    /// Whether the restoration was begun but not completed.
-    begun: bool,
-}
-
-struct Record {
-    /// Its position in the image, in bytes.
-    at: u64,
-    len: u32,
-    /// Where its bytes are in the undo file.
-    from: u64,
-    crc: u32,
-}
-
-impl Kept {
-    fn read(path: &Path) -> Result<Self, UndoError> {
-        let file = files::open_plain(path).map_err(UndoError::Unreadable)?;
-        let file = Place::of(&file, path)
-            .and_then(|place| place.reopen(&file, OFlags::RDWR))
-            .map_err(UndoError::Unreadable)?;
-        let mut head = [0; MAGIC.len() + 8];
-        let read = crate::bd::file::read_up_to(&file, 0, &mut head);
-        let (magic, size) = head.split_at(MAGIC.len());
-        if read.map_err(UndoError::Unreadable)? < head.len() || magic != MAGIC {
-            return Err(UndoError::NotUndo);
-        }
-        let size = u64::from_le_bytes(size.try_into().map_err(|_| UndoError::NotUndo)?);
-        let mut kept = Self { file, size, records: Vec::new(), after: None, end: 0, begun: false };
-        let mut at = head.len() as u64;
-        // If the last record is incomplete, the image was not yet changed at its place, because a
-        // change waits until its record is durable.
-        while let Some((record, bytes)) = kept.record(at)? {
-            if record.at == BEGUN {
-                kept.begun = true;
-                break;
-            }
-            at = record.from + u64::from(record.len) + 4;
-            if record.at == END {
-                kept.after = after(&bytes, kept.records.len());
-                continue;
-            }
-            // A record may extend beyond the image if the image ended within its last block.
-            if record.at >= size {
-                return Err(UndoError::Damaged);
-            }
-            kept.records.push(record);
-        }
-        kept.end = at;
-        Ok(kept)
-    }
-
-    /// Note, durably, that the image is being restored.
-    fn begin(&self) -> io::Result<()> {
-        self.file.write_all_at(&record(BEGUN, &[]), self.end)?;
-        self.file.sync_data()
-    }
-
-    /// Note that the image is restored.
-    fn end(&self) -> io::Result<()> {
-        self.file.set_len(self.end)?;
-        self.file.sync_data()
-    }
-
-    /// The record at byte `at` of the undo file, if it is whole.
-    fn record(&self, at: u64) -> Result<Option<(Record, Vec<u8>)>, UndoError> {
-        let mut head = [0; RECORD_HEAD];
-        let read = |at, buf: &mut [u8]| {
-            crate::bd::file::read_up_to(&self.file, at, buf).map_err(UndoError::Unreadable)
-        };
-        if read(at, &mut head)? < head.len() {
-            return Ok(None);
-        }
-        let [p0, p1, p2, p3, p4, p5, p6, p7, l0, l1, l2, l3] = head;
-        let position = u64::from_le_bytes([p0, p1, p2, p3, p4, p5, p6, p7]);
-        let len = u32::from_le_bytes([l0, l1, l2, l3]);
-        let most = if position == END { END_MAX } else { crate::bd::BLOCK_SIZE_MAX };
-        if len > most {
-            return Ok(None);
-        }
-        // read only as many bytes as the file has, whatever the length says
-        let from = at + RECORD_HEAD as u64;
-        let mut bytes = Vec::new();
-        let mut part = Part { file: &self.file, at: from, left: u64::from(len) + 4 };
-        part.read_to_end(&mut bytes).map_err(UndoError::Unreadable)?;
-        let Some((bytes, crc)) = bytes.split_last_chunk::<4>() else { return Ok(None) };
-        let mut hasher = crc32fast::Hasher::new();
-        hasher.update(&head);
-        hasher.update(bytes);
-        if bytes.len() != len as usize || hasher.finalize() != u32::from_le_bytes(*crc) {
-            return Ok(None);
-        }
-        let crc = crc32fast::hash(bytes);
-        let bytes = if position == END { bytes.to_vec() } else { Vec::new() };
-        Ok(Some((Record { at: position, len, from, crc }, bytes)))
-    }
-
-    fn content(&self, record: &Record, buf: &mut Vec<u8>) -> Result<(), UndoError> {
-        buf.resize(record.len as usize, 0);
-        self.file.read_exact_at(buf, record.from).map_err(UndoError::Unreadable)?;
-        // not beyond the end of the image, which may be within its last block
-        buf.truncate(usize::try_from(self.size - record.at).unwrap_or(usize::MAX));
-        Ok(())
-    }
-
-    /// Check that the image is as it was before the change, or as it was after it. During a
-    /// restoration, or after an interrupted change, it may be a mixture, which cannot be checked.
-    fn check(&self, image: &File, size: u64) -> Result<(), UndoError> {
-        let Some((after, crcs)) = self.after.as_ref().filter(|_| !self.begun) else {
-            return Ok(());
-        };
-        let mut is_before = size == self.size;
-        for (record, crc) in self.records.iter().zip(crcs) {
-            let now = crc_at(image, record.at, record.len).map_err(UndoError::Io)?;
-            is_before &= now == record.crc;
-            if now != *crc && now != record.crc {
-                return Err(UndoError::Changed);
-            }
-        }
-        let fingerprint = || fingerprint_of(image, after.offset, after.geometry);
-        if is_before
-            || size == after.size && fingerprint().map_err(UndoError::Io)? == after.fingerprint
-        {
-            return Ok(());
-        }
-        Err(UndoError::Changed)
-    }
-}
-
-/// What the last record says.
-fn after(bytes: &[u8], records: usize) -> Option<(After, Vec<u32>)> {
-    let (after, crcs) = After::split(bytes)?;
-    let (crcs, rest) = crcs.as_chunks::<4>();
-    let whole = rest.is_empty() && crcs.len() == records;
-    let crcs = crcs.iter().map(|crc| u32::from_le_bytes(*crc)).collect();
-    whole.then_some((after, crcs))
-}
-
-/// A part of a file, to be read in order.
-struct Part<'a> {
-    file: &'a File,
-    at: u64,
-    left: u64,
-}
-
-impl Read for Part<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buf.len());
-        let read = self.file.read_at(&mut buf[..most], self.at)?;
-        self.at += read as u64;
-        self.left -= read as u64;
-        Ok(read)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::undo::Kept;
     use super::*;
 
     const SIZE: u64 = 16 * 128;
@@ -670,6 +432,58 @@ mod tests {
         std::fs::remove_file(&image).expect("removed");
         std::fs::write(&image, &other).expect("a write");
         undo(&undo_file, &image, true).expect("forced");
+    }
+
+    /// Whichever byte of the undo file of a complete change is wrong, either everything is restored,
+    /// or nothing is written to either file.
+    #[test]
+    fn a_damaged_undo_file_never_restores_a_part() {
+        let lab = Lab::new();
+        let before = lab.read("image");
+        let (backup, device) = lab.device();
+        for block in [2, 4, 5] {
+            device.rewrite(block, &[block as u8; 128]).expect("a change");
+        }
+        let file = File::open(lab.path("image")).expect("the image");
+        backup.finish(&file, 256, device.geometry()).expect("finished");
+        let (after, whole) = (lab.read("image"), lab.read("undo"));
+        let mut refused = 0;
+        for at in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1 << (at % 8);
+            std::fs::write(lab.path("image"), &after).expect("a write");
+            std::fs::write(lab.path("undo"), &damaged).expect("a write");
+            if undo(&lab.path("undo"), &lab.path("image"), false).is_ok() {
+                assert_eq!(lab.read("image"), before, "byte {at}");
+                continue;
+            }
+            refused += 1;
+            assert_eq!(lab.read("image"), after, "byte {at}");
+            assert_eq!(lab.read("undo"), damaged, "byte {at}");
+        }
+        // only the length of the last record can make it look incomplete
+        assert!(refused >= whole.len() - 4, "{refused} of {}", whole.len());
+    }
+
+    /// Without a last record, a damaged record may be the last one before a power cut.
+    #[test]
+    fn a_damaged_record_of_an_interrupted_change_is_doubtful() {
+        let lab = Lab::new();
+        let before = lab.read("image");
+        let (_, device) = lab.device();
+        device.rewrite(2, &[1; 128]).expect("a change");
+        let whole = lab.read("undo").len();
+        device.rewrite(4, &[2; 128]).expect("a change");
+        let after = lab.read("image");
+        let mut undo_file = lab.read("undo");
+        undo_file[whole + 40] ^= 1;
+        std::fs::write(lab.path("undo"), &undo_file).expect("a write");
+        let undone = |force| undo(&lab.path("undo"), &lab.path("image"), force);
+        assert!(matches!(undone(false), Err(UndoError::Doubtful(at)) if at == whole as u64));
+        assert_eq!(lab.read("image"), after);
+        undone(true).expect("forced");
+        assert_eq!(lab.read("image")[256 + 2 * 128..][..128], before[256 + 2 * 128..][..128]);
+        assert_eq!(lab.read("undo"), undo_file, "it is still there to try again");
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub fn run(args: &UndoArgs) -> Result<ExitCode, CliError> {
                 | UndoError::Unwritable(_)
                 | UndoError::NotUndo
                 | UndoError::Damaged
+                | UndoError::Doubtful(_)
         );
         let path = if about_file { &args.file } else { &args.image };
         CliError::failure(format_args!("{}: {e}", path.show()))
