@@ -226,8 +226,9 @@ impl Kept {
         Ok((0..tail.len()).any(|at| is_end(at).is_some()))
     }
 
-    /// Note, durably, that the image is being restored. After an interrupted change, that is no
-    /// news: the image is not compared with anything. So the undo file stays as it is.
+    /// Note, durably, that the image is being restored. After an interrupted change, this is not
+    /// needed, because the image is not compared with anything then. So the undo file stays as it
+    /// is.
     pub fn begin(&self) -> io::Result<()> {
         if self.after.is_none() {
             return Ok(());

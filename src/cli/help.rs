@@ -16,6 +16,8 @@ pub const WIDTH_MAX: usize = 100;
 const WIDTH_MIN: usize = 50;
 /// Lines that are indented by this many characters or more continue a description.
 const DEEP: usize = 8;
+/// A description that has less room than this beside its label goes to the lines below it.
+const ROOM_MIN: usize = 24;
 
 /// Parse a command line. Help, which clap returns as an error, is formatted for the width of the
 /// terminal.
@@ -55,7 +57,8 @@ fn laid_out(command: Command, width: usize) -> Command {
 
 /// Wrap the lines of a text. Lines that are not indented are joined to paragraphs. In an indented
 /// line, the text after the last gap of two spaces or more is a description. It stays in its
-/// column, and so do the lines that continue it.
+/// column, and so do the lines that continue it. If the column leaves too little room, the
+/// description begins below its label.
 fn fill(text: &str, width: usize) -> String {
     let mut filled: Vec<String> = Vec::new();
     let mut lines = text.lines().peekable();
@@ -69,6 +72,15 @@ fn fill(text: &str, width: usize) -> String {
                 description.push(' ');
                 description.push_str(next.trim_start());
             }
+        }
+        if column > DEEP && width < column + ROOM_MIN {
+            let lines_at = |indent: usize, text: &str| {
+                let lines = wrap(text, width.saturating_sub(indent)).into_iter();
+                lines.map(move |line| format!("{:indent$}{line}", ""))
+            };
+            filled.extend(lines_at(indent(line), label));
+            filled.extend(lines_at(DEEP, &description));
+            continue;
         }
         let mut wrapped = wrap(&description, width.saturating_sub(column)).into_iter();
         filled.push(format!("{label}{}", wrapped.next().unwrap_or_default()));
@@ -125,18 +137,42 @@ and the second.";
     fn columns_and_paragraphs_keep_their_shape() {
         let narrow = "\
 Examples:
-  littlefs ls dump.bin    a list of
-                          everything
-  littlefs ls --long --recursive
-  dump.bin
-                          the same,
-                          with sizes
-                          and times
+  littlefs ls dump.bin    a list of everything
+  littlefs ls --long --recursive dump.bin
+                          the same, with sizes and
+                          times
 
-The first line of a paragraph and
-the second.";
-        assert_eq!(fill(TEXT, 36), narrow);
-        assert_eq!(fill(narrow, 36), narrow);
+The first line of a paragraph and the second.";
+        assert_eq!(fill(TEXT, 50), narrow);
+        assert_eq!(fill(narrow, 50), narrow);
+    }
+
+    #[test]
+    fn descriptions_without_room_go_below_their_labels() {
+        let narrow = "\
+Examples:
+  littlefs ls dump.bin
+        a list of everything
+  littlefs ls --long --recursive dump.bin
+        the same, with sizes and times
+
+The first line of a paragraph and the
+second.";
+        assert_eq!(fill(TEXT, 42), narrow);
+    }
+
+    #[test]
+    fn the_texts_below_the_options_fit_in_every_terminal() {
+        for width in [50, 60, 80, 100] {
+            let program = laid_out(super::super::Cli::command(), width);
+            for command in program.get_subcommands() {
+                let text = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                // a word that is longer stands alone in its line
+                let wide =
+                    text.lines().find(|line| line.len() > width && line.trim().contains(' '));
+                assert_eq!(wide, None, "{} at {width}", command.get_name());
+            }
+        }
     }
 
     #[test]

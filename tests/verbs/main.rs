@@ -22,6 +22,7 @@ mod mapping;
 mod odd;
 mod paging;
 mod reading;
+mod readme;
 mod refused;
 mod resizing;
 mod shell;

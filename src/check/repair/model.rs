@@ -76,9 +76,9 @@ pub(super) struct Model<'a> {
     pub dirs: Vec<Dir>,
     /// The pairs of the thread, as far as it can be followed.
     pub thread: Vec<usize>,
-    pub thread_whole: bool,
-    /// The pair that a broken thread names, but that cannot be read or was there before.
-    pub thread_end: Option<Pair>,
+    /// The pair at which the thread breaks off, because it cannot be read or was there before; `None`
+    /// if the thread is whole.
+    pub thread_break: Option<Pair>,
     /// Whether the thread comes back to one of its pairs.
     pub thread_loops: bool,
     /// Whether the thread names old blocks of a directory that has been relocated.
@@ -114,8 +114,7 @@ impl<'a> Model<'a> {
             by_block: HashMap::new(),
             dirs: Vec::new(),
             thread: Vec::new(),
-            thread_whole: true,
-            thread_end: None,
+            thread_break: None,
             thread_loops: false,
             half_orphans: false,
             gstate: GState::default(),
@@ -135,7 +134,7 @@ impl<'a> Model<'a> {
         let why = SuperblockFault::NoEntry;
         let root = root.ok_or(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why })?;
         m.walk_from(root, Box::default());
-        if !m.thread_whole {
+        if m.thread_break.is_some() {
             m.follow_tails();
         }
         m.walk_orphans();
@@ -145,7 +144,7 @@ impl<'a> Model<'a> {
     /// Whether there is damage to directories or to the thread that the filesystem does not mend
     /// itself.
     pub fn is_damaged(&self) -> bool {
-        !self.thread_whole
+        self.thread_break.is_some()
             || self.bad.iter().any(|b| b.code != "bad-struct")
             || self.nodes.iter().any(|n| n.cut || n.unreadable)
             || self.ambiguous
@@ -154,7 +153,7 @@ impl<'a> Model<'a> {
 
     /// Whether directories without a name count as removed.
     fn removing(&self) -> bool {
-        self.thread_whole && self.needs_sync
+        self.thread_break.is_none() && self.needs_sync
     }
 
     /// Whether a pending move names the superblock.
@@ -213,7 +212,7 @@ impl<'a> Model<'a> {
         loop {
             self.named.push(tail.pair);
             if self.known(tail.pair).is_some() {
-                (self.thread_whole, self.thread_loops) = (false, true);
+                (self.thread_break, self.thread_loops) = (Some(tail.pair), true);
                 break;
             }
             let prev = self.thread.last().copied();
@@ -221,7 +220,7 @@ impl<'a> Model<'a> {
                 Ok(f) => self.take(f, true, tail.hard, prev),
                 Err(e) if prev.is_none() => return Err(e),
                 Err(_) => {
-                    self.thread_whole = false;
+                    self.thread_break = Some(tail.pair);
                     break;
                 }
             };
@@ -234,8 +233,7 @@ impl<'a> Model<'a> {
                 None => break,
             }
         }
-        if !self.thread_whole {
-            self.thread_end = Some(tail.pair);
+        if self.thread_break.is_some() {
             // a sum that lacks some of the deltas has no meaning
             self.gstate = GState::default();
         }
@@ -432,7 +430,7 @@ impl<'a> Model<'a> {
             let Node { pair, tail, gdelta, .. } = self.nodes[i];
             InThread { pair, tail, gdelta }
         };
-        if self.thread_whole {
+        if self.thread_break.is_none() {
             let behind = self.thread.iter().skip(at + 1).map(in_thread);
             self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
         }

@@ -91,7 +91,7 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         }
     }
     let mut last = None;
-    if !model.thread_whole {
+    if model.thread_break.is_some() {
         let order = new_thread(model);
         clear_deltas(editor, model, &order)?;
         for (i, tail) in tails(model, &order) {
@@ -121,8 +121,8 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
 /// relocated. A commit to that block can make the thread whole, so it comes last.
 fn clear_deltas(editor: &Editor, model: &Model, order: &[usize]) -> Result<()> {
     let nodes = order.iter().map(|&i| &model.nodes[i]).filter(|n| !n.gdelta.is_zero());
-    let at_end = |n: &&Node| model.thread_end.is_some_and(|end| end.overlaps(n.pair));
-    let (last, first): (Vec<&Node>, Vec<&Node>) = nodes.partition(at_end);
+    let at_break = |n: &&Node| model.thread_break.is_some_and(|pair| pair.overlaps(n.pair));
+    let (last, first): (Vec<&Node>, Vec<&Node>) = nodes.partition(at_break);
     for node in first.into_iter().chain(last) {
         let edit = PairEdit { gdelta: Some(GState::default()), ..PairEdit::default() };
         editor.commit(node.pair, edit)?;
