@@ -33,7 +33,8 @@ pub struct UndoArgs {
     /// The image that was changed
     image: PathBuf,
 
-    /// Undo even if the image was changed since then
+    /// Undo even if the image was changed since then, or if the last record of the undo file may be
+    /// the one at which a power cut came
     #[arg(long)]
     force: bool,
 
