@@ -544,14 +544,11 @@ impl Fs {
             self.commit_gstate(self.durable.gstate().with_move(None))?;
         }
         let wrong = self.thread.with_wrong_tails();
-        if !wrong.is_empty() {
-            // so that a crash before the end is noticed, if nothing else says so yet
-            self.set_sync(true)?;
-        }
-        if self.durable.gstate().needs_sync() {
+        if !wrong.is_empty() || self.durable.gstate().needs_sync() {
             // This takes removed directories out of the thread, and gives it the new blocks of
-            // relocated pairs. Only then is the sync bit cleared: a crash before that must still
+            // relocated pairs. The sync bit is set until that is done: a crash before the end must
             // find it.
+            self.set_sync(true)?;
             self.phase(&wrong, Spec { select: Select::ALL, view: View::Final, gstate: None })?;
             self.set_sync(false)?;
         }

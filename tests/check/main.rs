@@ -175,28 +175,37 @@ fn the_thread_follows_the_tree() {
 /// an old block that is free here is in use there.
 #[test]
 fn the_first_write_lets_the_thread_follow_the_tree() {
-    let mut b = Builder::new();
-    b.root(soft([6, 7]), |w| {
-        put_dir(w, 1, b"before", [6, 7]);
-        put_dir(w, 2, b"dir", [3, 4]);
-    });
-    b.small_dir([6, 7], soft([2, 3])).small_dir([2, 3], Tail::END);
-    b.pair([4, 3], |w| put_inline(w, 0, b"new", b"new"));
-    let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
-    let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
-    // Fill the image, so that every block that counts as free is written.
-    fs.create(ROOT, b"large").expect("created");
-    let file = fs.open_file(ROOT, b"large").expect("opened");
-    let free = fs.usage().map(|u| u64::from(b.geometry.block_count) - u64::from(u.blocks_used));
-    let size = (free.expect("usage") - 4) * u64::from(b.geometry.block_size - 8);
-    fs.write(file, 0, &vec![7; size as usize]).expect("written");
-    fs.close_file(file);
-    fs.flush().expect("flushed");
-    let report = check(dev.clone()).expect("examined");
-    assert!(report.findings.is_empty(), "{:#?}", report.findings);
-    let files = files_in_c("filled", dev.image(), b.geometry);
-    assert_eq!(files["dir/new"], b"new");
-    assert!(files["large"].len() as u64 == size && files["large"].iter().all(|&byte| byte == 7));
+    for has_nameless in [false, true] {
+        let mut b = Builder::new();
+        b.root(soft([6, 7]), |w| {
+            put_dir(w, 1, b"before", [6, 7]);
+            put_dir(w, 2, b"dir", [3, 4]);
+        });
+        // A directory that has lost its name, so that the sync bit must not be set.
+        let next = if has_nameless { [8, 9] } else { [2, 3] };
+        b.small_dir([6, 7], soft(next)).small_dir([8, 9], soft([2, 3]));
+        b.small_dir([2, 3], Tail::END);
+        b.pair([4, 3], |w| put_inline(w, 0, b"new", b"new"));
+        let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
+        let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
+        // Fill the image, so that every block that counts as free is written.
+        fs.create(ROOT, b"large").expect("created");
+        let file = fs.open_file(ROOT, b"large").expect("opened");
+        let used = fs.usage().expect("usage").blocks_used;
+        let size = (b.geometry.block_count - used - 4) * (b.geometry.block_size - 8);
+        fs.write(file, 0, &vec![7; size as usize]).expect("written");
+        fs.close_file(file);
+        fs.flush().expect("flushed");
+        let codes: Vec<_> = check(dev.clone()).expect("examined").findings;
+        let codes: Vec<_> = codes.iter().map(|f| f.code).collect();
+        assert_eq!(codes, if has_nameless { &["orphan"][..] } else { &[] });
+        let files = files_in(&dev);
+        assert_eq!(files["dir/new"], b"new");
+        assert!(files["large"].len() == size as usize && files["large"].iter().all(|&b| b == 7));
+        if !has_nameless {
+            assert!(files_in_c("filled", dev.image(), b.geometry) == files);
+        }
+    }
 }
 
 /// The new copy of a relocated pair has ended a move, which the old copy in the thread still names:
