@@ -2,7 +2,9 @@
 # Test POSIX conformance on real mounts: fsx (a million operations), pjdfstest, and those stressors
 # of stress-ng that verify their own work.
 #
-# usage: scripts/posix.sh
+# usage: scripts/posix.sh [--prepare]
+#
+# --prepare  only install and build what the suites need
 #
 # FSX_OPS=N  in the environment: total operations of fsx (default 1000000)
 #
@@ -32,6 +34,7 @@ install_tool() { # CRATE VERSION
 cargo build --release --quiet --locked --features docs
 install_tool fsx 0.3.2
 install_tool pjdfstest 0.2.2
+[ "${1-}" != --prepare ] || exit 0
 
 # If possible, the images are in memory, because this does not test the disk.
 base=/tmp
