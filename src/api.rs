@@ -34,7 +34,7 @@ use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
 use crate::error::Result;
 use crate::fs::{self, Counts, Flushes, Fs, Hold, Unwritten};
-use crate::time;
+use crate::{show, time};
 
 pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
 pub use file::{File, FileOptions};
@@ -95,6 +95,8 @@ pub enum ReadOnlyReason {
     /// The image is wrapped in another format, and can only be read. The text says which format,
     /// and what to do.
     Wrapped(String),
+    /// The image is truncated, and lacks this many bytes at its end.
+    Truncated(u64),
     /// The image file cannot be written.
     WriteProtected,
     /// It is not certain that this is the right filesystem. The text says why.
@@ -111,10 +113,15 @@ impl fmt::Display for ReadOnlyReason {
             Self::Asked => f.write_str("it was opened for reading only"),
             Self::PastState => f.write_str("a past state of a journal cannot be changed"),
             Self::Dialect => f.write_str(
-                "it is in the dialect of another program; convert it with 'littlefs convert'",
+                "it is in the dialect of chamelon; convert it with 'littlefs convert --from chamelon'",
             ),
             Self::Version1 => f.write_str(
                 "it is a littlefs of version 1; convert it with 'littlefs convert --from v1'",
+            ),
+            Self::Truncated(missing) => write!(
+                f,
+                "it is truncated, and lacks {} at its end; read it from the device again",
+                show::bytes(*missing)
             ),
             Self::WriteProtected => f.write_str("the file cannot be written"),
             Self::Wrapped(why) | Self::Doubtful(why) => f.write_str(why),
@@ -201,9 +208,10 @@ impl Littlefs {
         mut fs: Fs,
         options: &OpenOptions,
         refused: Option<ReadOnlyReason>,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
     ) -> Result<Self> {
         let codec = options.codec(&fs)?;
+        notes.extend(options.note_on_convention(&fs));
         fs.track_unsaved();
         let core = Mutex::new(Core { fs, codec, fixed_time: nanos(options.time) });
         Ok(Self { shared: Arc::new(Shared { core, notes, refused }) })

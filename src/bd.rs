@@ -7,6 +7,7 @@ pub mod fresh;
 pub mod overlay;
 mod prefix;
 pub mod ram;
+mod truncated;
 mod units;
 
 use std::io::{self, IoSliceMut};
@@ -20,6 +21,7 @@ pub use ram::RamDevice;
 pub use units::WholeUnits;
 
 pub(crate) use prefix::Prefix;
+pub(crate) use truncated::Truncated;
 
 /// Result of a device call.
 pub type IoResult<T> = Result<T, IoError>;
@@ -63,6 +65,27 @@ impl Geometry {
             )));
         }
         Ok(Self { block_size, block_count })
+    }
+
+    /// The geometry of a filesystem of `size` bytes.
+    ///
+    /// # Errors
+    /// [`Unsupported::Geometry`] says what the format forbids, or which sizes near `size` are whole
+    /// numbers of blocks.
+    pub fn of_size(block_size: u32, size: u64) -> Result<Self, Unsupported> {
+        let unit = u64::from(block_size.max(1));
+        if !size.is_multiple_of(unit) {
+            let (below, above) = (size - size % unit, (size - size % unit).saturating_add(unit));
+            let possible = match below / unit {
+                // every filesystem has at least two blocks
+                0 | 1 => format!("the smallest size is {}", 2 * unit),
+                _ => format!("{below} and {above} are"),
+            };
+            return Err(Unsupported::Geometry(format!(
+                "size {size} is not a multiple of the block size {block_size}; {possible}"
+            )));
+        }
+        Self::new(block_size, u32::try_from(size / unit).unwrap_or(u32::MAX))
     }
 
     /// Bytes in the filesystem.

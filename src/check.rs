@@ -11,11 +11,11 @@ mod repair;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::{self, Display};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::{GState, ListIndex, Pair, Superblock, Tail, crc, ctz};
+use crate::disk::{GState, Pair, Superblock, Tail, crc};
 use crate::error::Result;
 use crate::mdir::COUNT_MAX;
 use crate::mdir::store::{self, Fetched};
@@ -142,6 +142,8 @@ impl Recorder {
 struct Checker<'a> {
     dev: Arc<dyn BlockDevice>,
     g: Geometry,
+    /// Whether the device is a truncated image.
+    is_truncated: bool,
     recorder: Recorder,
     pairs: Vec<Seen>,
     by_block: HashMap<u32, usize>,
@@ -180,9 +182,12 @@ pub fn check(dev: Arc<dyn BlockDevice>) -> Result<Report> {
 /// Those of [`check`].
 pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<Report> {
     let g = dev.geometry();
+    let last = dev.read(g.block_count.saturating_sub(1), g.block_size - 1, &mut [0]);
+    let is_truncated = last.is_err_and(|e| e.present().is_some());
     let mut c = Checker {
         dev,
         g,
+        is_truncated,
         recorder: Recorder::default(),
         pairs: Vec::new(),
         by_block: HashMap::new(),
@@ -424,23 +429,4 @@ fn renewed(
     }
     // without a next pair, the tail passes over all of them; otherwise it leads out of the thread
     if next.is_none() { passed } else { replaced }
-}
-
-/// A half-open range of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bytes {
-    from: u64,
-    to: u64,
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bytes {}..{}", self.from, self.to)
-    }
-}
-
-/// The range of a file of `size` bytes that its block `i` holds.
-fn bytes_of(block_size: u32, i: ListIndex, size: u32) -> Bytes {
-    let to = ctz::start(block_size, i + 1).min(u64::from(size));
-    Bytes { from: ctz::start(block_size, i), to }
 }

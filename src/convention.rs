@@ -289,6 +289,17 @@ impl Convention {
         best
     }
 
+    /// What the user should know before attributes are stored by this convention in an image that
+    /// follows another one.
+    pub(crate) fn note_on(&self, usage: &AttrUsage) -> Option<String> {
+        let other = Self::recognise(usage).filter(|c| c.name != self.name)?;
+        Some(format!(
+            "the image has attributes of the convention {}; attributes of the convention {} are \
+             shown only with --attrs {}, or with -o attrs={} for a mount",
+            other.name, self.name, self.name, self.name
+        ))
+    }
+
     fn row(&self, ty: u8, len: usize) -> Option<&'static Row> {
         self.rows.iter().find(|r| r.ty == ty && usize::from(r.len) == len)
     }

@@ -141,6 +141,13 @@ impl IoError {
         self.op == IoOp::Sync || self.source.get_ref().is_some_and(|e| e.is::<Shortened>())
     }
 
+    /// If the device is a truncated image that lacks some of the bytes: how many of them it has,
+    /// before the first one that is missing.
+    pub(crate) fn present(&self) -> Option<usize> {
+        let missing = self.source.get_ref()?.downcast_ref::<Missing>()?;
+        Some(missing.present)
+    }
+
     /// Says that the host's filesystem is full, because that is not a fault of the device.
     fn hint(&self) -> &'static str {
         match self.source.raw_os_error() {
@@ -183,6 +190,27 @@ impl From<Shortened> for io::Error {
     }
 }
 
+/// Bytes of a filesystem that its truncated image lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missing {
+    /// How many of the bytes that were wanted come before the end of the image.
+    pub present: usize,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the image is truncated, and ends before these bytes")
+    }
+}
+
+impl std::error::Error for Missing {}
+
+impl From<Missing> for io::Error {
+    fn from(e: Missing) -> Self {
+        Self::other(e)
+    }
+}
+
 /// A rule of the format that the image breaks. There is one variant for each check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -203,6 +231,14 @@ pub enum Corrupt {
         index: u32,
         /// The bad address.
         block: u32,
+    },
+    /// The pointers of a CTZ list disagree about the address of a block, so at least one of them
+    /// leads to other data.
+    CtzPointers {
+        /// Head block of the list.
+        head: u32,
+        /// Index in the list of a block that has one of these pointers, or to which one leads.
+        index: u32,
     },
     /// A CTZ list is longer than the image.
     CtzTooLong {
@@ -262,6 +298,11 @@ impl fmt::Display for Corrupt {
             Self::CtzOutOfRange { head, index, block } => write!(
                 f,
                 "file with head block {head:#x}: block {index} of its list is {block:#x}, outside the image"
+            ),
+            Self::CtzPointers { head, index } => write!(
+                f,
+                "file with head block {head:#x}: the pointers of block {index} of its list \
+                 disagree, so some of its bytes may come from another file"
             ),
             Self::CtzTooLong { head, size } => write!(
                 f,
@@ -382,13 +423,21 @@ impl fmt::Display for Error {
             Self::NotDirectory => f.write_str("not a directory"),
             Self::IsDirectory => f.write_str("is a directory"),
             Self::NotEmpty => f.write_str("directory not empty"),
-            Self::NameTooLong => f.write_str("file name too long"),
+            Self::NameTooLong => {
+                f.write_str("file name too long for this image: 'littlefs info' shows its limits")
+            }
             Self::PathTooLong => f.write_str("the path is longer than 4096 bytes"),
             Self::InvalidName => f.write_str("invalid file name"),
-            Self::NoSpace => f.write_str("no space left in the image"),
+            Self::NoSpace => {
+                f.write_str("no space left in the image: 'littlefs info' shows how much is free")
+            }
             Self::MapUnfinished => f.write_str("the free blocks are not known yet"),
-            Self::FileTooLarge => f.write_str("file too large for this image"),
-            Self::AttrTooLarge => f.write_str("attribute too large for this image"),
+            Self::FileTooLarge => {
+                f.write_str("file too large for this image: 'littlefs info' shows its limits")
+            }
+            Self::AttrTooLarge => {
+                f.write_str("attribute too large for this image: 'littlefs info' shows its limits")
+            }
             Self::NoAttr => f.write_str("no such attribute"),
             Self::Closed => f.write_str("the file was closed"),
             Self::ReadOnly => f.write_str("read-only filesystem"),

@@ -36,7 +36,7 @@ pub use locate::{Located, at_block_size, at_root, locate, wipe};
 pub use place::{Place, space_of};
 pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};
 
-use body::Body;
+use body::{Absent, Body};
 use place::Chosen;
 
 /// A dialect of the littlefs format.
@@ -259,7 +259,8 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
     let superblock = chosen.superblock;
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
     let image_size = body.bytes().size()?;
-    let (missing, compacted) = lacks(&body, offset, geometry, doubt, options)?;
+    let absent = lacks(&body, offset, geometry, doubt, options)?;
+    let (missing, compacted) = (absent.missing(), absent.left_out());
     body.remark(path, &chosen, &mut notes);
     if missing > 0 {
         notes.push(format!(
@@ -270,7 +271,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
     }
     let (writable, wrapped, base) = (body.is_writable(), body.kinds(), body.base());
     let file = body.file()?;
-    let stored = body.into_device(offset, geometry, compacted > 0);
+    let stored = body.into_device(offset, geometry, absent);
     let dialect = dialect_of(&stored, &superblock, options.dialect)?;
     if dialect != Dialect::Littlefs && writable && !options.exclusive {
         let why = dialect.unwritable().map(|reason| reason.at(path) + "; opened read-only");
@@ -321,20 +322,21 @@ fn choose(body: &Body, limit: u64, path: &Path, options: &Options) -> Result<Cho
     Ok(chosen)
 }
 
-/// How many bytes are missing at the end of a truncated filesystem, and how many bytes of free
-/// blocks are left out at the end of a compacted filesystem.
+/// What the file does not hold of the filesystem. It may only be opened for reading if that are
+/// blocks in use.
 fn lacks(
     body: &Body,
     offset: u64,
     geometry: Geometry,
     doubt: Option<Doubt>,
     options: &Options,
-) -> Result<(u64, u64), Obstacle> {
-    let (missing, compacted) = match body.lacks(offset, geometry)? {
+) -> Result<Absent, Obstacle> {
+    let absent = match body.lacks(offset, geometry)? {
         // if this may be another filesystem, its metadata does not show which blocks were left out
-        (missing, left_out) if doubt.is_some() => (missing + left_out, 0),
-        lacks => lacks,
+        Absent::LeftOut(bytes) if doubt.is_some() => Absent::Missing(bytes),
+        absent => absent,
     };
+    let missing = absent.missing();
     match doubt {
         _ if options.read_only => {}
         Some(doubt) if missing > 0 => return Err(Reason::Doubtful(doubt).into()),
@@ -342,7 +344,7 @@ fn lacks(
         None if missing > 0 => return Err(Reason::Truncated { geometry, missing }.into()),
         None => {}
     }
-    Ok((missing, compacted))
+    Ok(absent)
 }
 
 /// The dialect of an image, which its version or the traces of chamelon show.

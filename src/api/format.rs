@@ -9,7 +9,7 @@ use crate::convention::Choice;
 #[cfg(feature = "transfer")]
 use crate::disk::Superblock;
 use crate::disk::superblock::VERSION_2_1;
-use crate::error::{Error, Result, Unsupported};
+use crate::error::{Error, Result};
 use crate::files::Place;
 use crate::fs::{self, Fs};
 use crate::image::{Container, OpenError};
@@ -194,25 +194,12 @@ impl FormatOptions {
     /// [`Error::Unsupported`] if the format does not allow it.
     pub fn geometry(&self) -> Result<Option<Geometry>> {
         let block_size = self.chosen_block_size();
-        let block_count = match (self.block_count, self.size) {
-            (Some(block_count), _) => u64::from(block_count),
-            (None, Some(size)) => {
-                let unit = u64::from(block_size.max(1));
-                if size % unit != 0 {
-                    let below = size - size % unit;
-                    let why = format!(
-                        "size {size} is not a multiple of the block size {block_size}; {below} and \
-                         {} are",
-                        below.saturating_add(unit)
-                    );
-                    return Err(Unsupported::Geometry(why).into());
-                }
-                size / unit
-            }
+        let geometry = match (self.block_count, self.size) {
+            (Some(block_count), _) => Geometry::new(block_size, block_count)?,
+            (None, Some(size)) => Geometry::of_size(block_size, size)?,
             (None, None) => return Ok(None),
         };
-        let block_count = u32::try_from(block_count).unwrap_or(u32::MAX);
-        Ok(Some(Geometry::new(block_size, block_count)?))
+        Ok(Some(geometry))
     }
 
     /// Write an empty filesystem to `device`, whatever the device holds. The filesystem is as large

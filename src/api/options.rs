@@ -250,6 +250,7 @@ impl OpenOptions {
                 let why = |doubt: Doubt| format!("{doubt}; {}", doubt.remedy());
                 opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(why(doubt)))
             }
+            () if opened.missing > 0 => Some(ReadOnlyReason::Truncated(opened.missing)),
             () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
             () => None,
         };
@@ -297,6 +298,15 @@ impl OpenOptions {
             // `Littlefs::warnings` returns them instead
             quiet: true,
         }
+    }
+
+    /// What the user should know before changes if a convention was requested, and the attributes
+    /// of the image follow another one.
+    pub(super) fn note_on_convention(&self, fs: &Fs) -> Option<String> {
+        let Some(Choice::By(asked)) = self.convention.filter(|_| !fs.is_read_only()) else {
+            return None;
+        };
+        asked.note_on(fs.attr_usage())
     }
 
     /// How the image stores times, owners and modes, if it does.

@@ -164,7 +164,7 @@ pub(super) fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     let mut logs: Vec<Log> = Vec::with_capacity(2);
     for block in pair.0 {
         let mut bytes = vec![0; dev.geometry().block_size as usize];
-        match dev.read(block, 0, &mut bytes) {
+        match store::read(dev, block, 0, &mut bytes) {
             Ok(()) => logs.push(Log::parse(bytes, &mut |_, _| ())),
             Err(e) => failed = Some(e),
         }

@@ -1,12 +1,14 @@
 //! Checking CTZ lists, and accounting for the user of each block.
 
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use super::Checker;
 use super::owners::Owner;
-use super::{Checker, bytes_of};
-use crate::disk::List;
+use crate::bd::BlockDevice;
 use crate::disk::list::{self, Broken, Met, Place};
+use crate::disk::{List, ListIndex, ctz};
 use crate::error::Error;
 use crate::mdir::store;
 
@@ -54,8 +56,14 @@ impl Checker<'_> {
             self.error("file-too-large", path, format_args!("{size} bytes exceed file_max"));
         }
         let (g, dev) = (self.g, Arc::clone(&self.dev));
-        let mut sound = true;
+        let (is_truncated, mut sound, mut missing) = (self.is_truncated, true, None);
         let visit = |met: Met<'_>| {
+            if let Met::Block(at) = met
+                && is_truncated
+                && let Some(bytes) = missing_of(&*dev, at, size)
+            {
+                missing = Some(bytes);
+            }
             match met {
                 // The blocks before this one are shared, too, or the list is a loop. One finding is
                 // enough.
@@ -76,23 +84,54 @@ impl Checker<'_> {
             ControlFlow::Continue(())
         };
         let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
-        let Err(broken) = list::follow(g, list, read, visit) else { return };
+        let Err(broken) = list::follow(g, list, read, visit) else {
+            if let Some(bytes) = missing {
+                let message =
+                    format_args!("the image is truncated: {bytes} of the file are missing");
+                self.error("ctz-unreadable", path, message);
+            }
+            return;
+        };
         let code = code_of(&broken);
+        let lost = |index| bytes_of(g.block_size, index, size).to;
         match broken {
             Broken::TooLong { .. } => {
                 self.error(code, path, format_args!("claims {size} bytes, more than the image has"))
             }
             Broken::Outside(Place { index, block }) => {
-                let lost = bytes_of(g.block_size, index, size).to;
                 let message = format_args!(
-                    "block {index} of its list is {block:#x}, outside the image: the first {lost} \
-                     bytes cannot be read"
+                    "block {index} of its list is {block:#x}, outside the image: some or all of its first \
+                     {} bytes are lost",
+                    lost(index)
                 );
                 self.error(code, path, message);
             }
-            other => self.error(code, path, Error::of_list(list, other)),
+            Broken::Unreadable { at: Place { index, block }, error } => {
+                let message = format_args!(
+                    "block {index} of its list, {block:#x}, cannot be read: {}; some or all of its first \
+                     {} bytes are lost",
+                    error.source,
+                    lost(index)
+                );
+                self.error(code, path, message);
+            }
+            other @ Broken::Loop { .. } => self.error(code, path, Error::of_list(list, other)),
         }
     }
+}
+
+/// Which bytes of a file of `size` bytes a truncated image lacks in the block `at` of its list.
+fn missing_of(dev: &dyn BlockDevice, at: Place, size: u32) -> Option<Bytes> {
+    let block_size = dev.geometry().block_size;
+    let bytes = bytes_of(block_size, at.index, size);
+    let start = ctz::data_offset(at.index);
+    let last = u64::from(start) + bytes.to.checked_sub(bytes.from + 1)?;
+    // only the last byte is read
+    let e = dev.read(at.block, u32::try_from(last).ok()?, &mut [0]).err()?;
+    e.present()?;
+    let mut there = vec![0; (bytes.to - bytes.from) as usize];
+    let present = dev.read(at.block, start, &mut there).err().and_then(|e| e.present());
+    Some(Bytes { from: bytes.from + present.unwrap_or(0) as u64, ..bytes })
 }
 
 /// The code of the finding that a list could not be followed to its beginning.
@@ -102,4 +141,23 @@ pub(crate) fn code_of<E>(broken: &Broken<E>) -> &'static str {
         Broken::Outside(_) | Broken::Loop { .. } => "ctz-range",
         Broken::Unreadable { .. } => "ctz-unreadable",
     }
+}
+
+/// A half-open range of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bytes {
+    from: u64,
+    to: u64,
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "bytes {}..{}", self.from, self.to)
+    }
+}
+
+/// The range of a file of `size` bytes that its block `i` holds.
+fn bytes_of(block_size: u32, i: ListIndex, size: u32) -> Bytes {
+    let to = ctz::start(block_size, i + 1).min(u64::from(size));
+    Bytes { from: ctz::start(block_size, i), to }
 }

@@ -6,7 +6,7 @@ use super::list::{Readings, read_all_ways};
 use super::{Fs, OpenOptions, ROOT};
 use crate::bd::BlockDevice;
 use crate::disk::list::List;
-use crate::error::{Corrupt, Error, Result};
+use crate::error::{Error, Result};
 use crate::mdir::{Data, Kind};
 
 /// How many blocks of files are followed before the first change of a filesystem.
@@ -19,10 +19,10 @@ pub struct Unmapped {
     lists: Vec<List>,
 }
 
-/// The result of following the lists of an [`Unmapped`]: for each list its blocks, or why it cannot
-/// be followed. If the device fails, the lists after that are missing.
+/// The result of following the lists of an [`Unmapped`]: for each list its blocks, or why it can
+/// never be followed. If the device fails, the lists after that are missing.
 pub struct Walked {
-    lists: Vec<(List, Result<Readings, Corrupt>)>,
+    lists: Vec<(List, Result<Readings>)>,
     stopped: Option<Error>,
 }
 
@@ -37,12 +37,12 @@ impl Unmapped {
         let mut walked = Walked { lists: Vec::new(), stopped: None };
         for list in self.lists {
             match read_all_ways(&*self.dev, list) {
-                Ok(blocks) => walked.lists.push((list, Ok(blocks))),
-                Err(Error::Corrupt(c)) => walked.lists.push((list, Err(c))),
-                Err(e) => {
-                    walked.stopped = Some(e);
+                Err(Error::Io(e)) if e.present().is_none() => {
+                    walked.stopped = Some(Error::Io(e));
                     break;
                 }
+                // with a damaged list, or one whose end a truncated image lacks
+                found => walked.lists.push((list, found)),
             }
         }
         walked
@@ -94,8 +94,8 @@ impl Fs {
                     list.head
                 ));
             }
-            if let Some(c) = taken.problem {
-                self.unmappable(&c);
+            if let Some(problem) = taken.problem {
+                self.unmappable(&problem);
             }
         }
         match walked.stopped {
@@ -132,7 +132,7 @@ impl Fs {
         let mut blocks = MAPPED_EARLY;
         let block_size = self.layout.block_size;
         if let Some(corrupt) = self.space.list_outside() {
-            self.unmappable(&corrupt);
+            self.unmappable(&corrupt.into());
             return Ok(());
         }
         while let Some(unmapped) = self.unmapped() {
@@ -148,20 +148,24 @@ impl Fs {
 
     /// Note that it is not known which blocks are free, because of this damage and perhaps other
     /// damage.
-    fn unmappable(&mut self, c: &Corrupt) {
+    fn unmappable(&mut self, problem: &Error) {
         if !self.space.set_unmappable() {
             return;
         }
+        let why = match problem {
+            Error::Corrupt(c) => c.to_string(),
+            e => e.to_string(),
+        };
         if self.quiet {
             // the caller reads the warnings
         } else if self.read_only {
-            ::log::warn!("{c}");
+            ::log::warn!("{why}");
         } else {
-            ::log::error!("{c}; from now on, nothing can be written");
+            ::log::error!("{why}; from now on, nothing can be written");
         }
-        self.warnings.push(c.to_string());
         self.read_only = true;
-        self.turned_read_only.get_or_insert_with(|| c.to_string());
+        self.turned_read_only.get_or_insert_with(|| why.clone());
+        self.warnings.push(why);
     }
 
     /// Mark the blocks of all files, unless that has been done.

@@ -89,7 +89,7 @@ pub(super) struct TakenUp {
     /// Whether its pointers disagree about the blocks that it has.
     pub disagrees: bool,
     /// Why the map cannot be completed any more.
-    pub problem: Option<Corrupt>,
+    pub problem: Option<Error>,
 }
 
 /// The blocks of an open filesystem.
@@ -101,6 +101,9 @@ pub(super) struct Space {
     unmapped: Vec<List>,
     /// How many blocks of lists are in the map.
     blocks_mapped: u64,
+    /// How many blocks the lists have that cannot be followed, according to the sizes of their
+    /// files.
+    blocks_unknown: u32,
     /// Whether there is a list that cannot be followed, so that it is not known which blocks are
     /// free.
     is_unmappable: bool,
@@ -121,6 +124,7 @@ impl Space {
             map: Alloc::new(geometry.block_count, seed),
             unmapped: lists,
             blocks_mapped: 0,
+            blocks_unknown: 0,
             is_unmappable: false,
             is_deferred: false,
             retired: Vec::new(),
@@ -200,15 +204,20 @@ impl Space {
 
     /// Mark the blocks of a list that was followed. If it is not the next list, because another
     /// thread has marked it in the meantime, nothing is marked, and this returns `None`.
-    pub fn take_up(&mut self, list: List, found: Result<Readings, Corrupt>) -> Option<TakenUp> {
+    pub fn take_up(&mut self, list: List, found: Result<Readings>) -> Option<TakenUp> {
         if self.unmapped.last() != Some(&list) {
             return None;
         }
         self.unmapped.pop();
         let disagrees = found.as_ref().is_ok_and(|readings| !readings.others.is_empty());
-        let problem = found.and_then(|readings| self.mark_list(list.head, &readings)).err();
         let Geometry { block_size, block_count } = self.geometry;
-        self.blocks_mapped += u64::from(list.blocks(block_size).min(block_count));
+        let blocks = list.blocks(block_size).min(block_count);
+        if found.is_err() {
+            self.blocks_unknown = self.blocks_unknown.saturating_add(blocks);
+        }
+        let marked = found.and_then(|readings| Ok(self.mark_list(list.head, &readings)?));
+        let problem = marked.err();
+        self.blocks_mapped += u64::from(blocks);
         if self.blocks_mapped > LOOKS_PER_BLOCK * u64::from(block_count) {
             self.unmapped = Vec::new();
         }
@@ -269,25 +278,29 @@ impl Space {
         self.map.end()
     }
 
-    /// How many blocks are used and free according to the map.
+    /// How many blocks are used and free according to the map. For lists that cannot be followed,
+    /// their sizes are counted.
     pub fn usage(&self) -> Usage {
-        Usage { blocks_used: self.map.used(), blocks_free: self.map.available() }
+        self.usage_with(self.blocks_unknown)
+    }
+
+    /// How many blocks are used and free if that many blocks are in use beside those in the map.
+    fn usage_with(&self, beside: u32) -> Usage {
+        // only in a damaged image are there more blocks in lists than in the image
+        let beside = beside.min(self.geometry.block_count.saturating_sub(self.map.used()));
+        Usage {
+            blocks_used: self.map.used() + beside,
+            blocks_free: self.map.available().saturating_sub(beside),
+        }
     }
 
     /// How many blocks are used and free. For lists whose blocks are not in the map yet, their
     /// sizes are counted.
     #[cfg(feature = "mount")]
     pub fn usage_so_far(&self) -> Usage {
-        let Geometry { block_size, block_count } = self.geometry;
-        let unmapped = self.unmapped.iter().map(|list| u64::from(list.blocks(block_size)));
-        // only in a damaged image are there more blocks in lists than in the image
-        let known = self.map.used();
-        let coming = u32::try_from(unmapped.sum::<u64>()).unwrap_or(u32::MAX);
-        let coming = coming.min(block_count.saturating_sub(known));
-        Usage {
-            blocks_used: known + coming,
-            blocks_free: self.map.available().saturating_sub(coming),
-        }
+        let block_size = self.geometry.block_size;
+        let unmapped = self.unmapped.iter().map(|list| list.blocks(block_size));
+        self.usage_with(unmapped.fold(self.blocks_unknown, u32::saturating_add))
     }
 
     /// Like [`Alloc::available`].

@@ -184,6 +184,9 @@ fn convention(
     let largest = Codec::new(c, fs.attr_usage()).largest();
     if largest <= attr_max {
         log::info!("{}: uses attributes like {} (attrs={})", image.show(), c.who, c.name);
+        if let Some(note) = c.note_on(fs.attr_usage()).filter(|_| !fs.is_read_only()) {
+            log::warn!("{}: {note}", image.show());
+        }
         return Ok(Some(c));
     }
     if options.chooses_convention() {

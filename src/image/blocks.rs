@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::body::Body;
+use super::body::{Absent, Body};
 use super::{
     OpenError, Options, Place, Reason, SEARCH_DEVICE, SEARCH_FILE, Source, place, space_of,
 };
@@ -78,12 +78,12 @@ fn try_open(
     };
     let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
     let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
-    Ok(Blocks { device: body.into_device(offset, geometry, false), offset, notes })
+    Ok(Blocks { device: body.into_device(offset, geometry, Absent::None), offset, notes })
 }
 
 /// The blocks at the place that the options give, in this geometry, for reading only. If a
-/// filesystem is found, they are its blocks. Otherwise, they begin at that place. Where the file
-/// ends too early, they read as erased.
+/// filesystem is found, they are its blocks. Otherwise, they begin at that place. Free blocks that
+/// the file leaves out at its end read as erased, and what it lacks cannot be read.
 ///
 /// # Errors
 /// If the file cannot be read or is in use, or if it is not clear which of several filesystems in
@@ -134,12 +134,13 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
             geometry.block_count, geometry.block_size
         ));
     }
-    let (missing, _) = body.lacks(offset, geometry)?;
+    let absent = body.lacks(offset, geometry)?;
+    let missing = absent.missing();
     if missing > 0 {
         notes.push(format!(
             "{shown}: the file lacks the last {missing} of the {} bytes of the filesystem",
             geometry.size()
         ));
     }
-    Ok(Blocks { device: body.into_device(offset, geometry, true), offset, notes })
+    Ok(Blocks { device: body.into_device(offset, geometry, absent), offset, notes })
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::place::Chosen;
 use super::{Container, Kind, Options, Page, Reason};
-use crate::bd::{BlockDevice, FileDevice, Geometry};
+use crate::bd::{BlockDevice, FileDevice, Geometry, Truncated};
 use crate::container::moved::{self, Moved};
 use crate::container::{Found, Nand, ReadAt, Unwrapped, Window, nand, unwrap};
 use crate::disk::Superblock;
@@ -22,6 +22,35 @@ pub(super) struct Body {
     /// Whether the file was opened for writing.
     writable: bool,
     layer: Layer,
+}
+
+/// What an image file does not hold of its filesystem, at the end.
+#[derive(Clone, Copy)]
+pub(super) enum Absent {
+    /// Nothing: the file holds the whole filesystem.
+    None,
+    /// Some blocks in use. This many bytes are missing in the truncated file.
+    Missing(u64),
+    /// Only free blocks. This many bytes were left out of the compacted file.
+    LeftOut(u64),
+}
+
+impl Absent {
+    /// How many bytes are missing in a truncated file, or 0.
+    pub fn missing(self) -> u64 {
+        match self {
+            Self::Missing(bytes) => bytes,
+            Self::None | Self::LeftOut(_) => 0,
+        }
+    }
+
+    /// How many bytes were left out of a compacted file, or 0.
+    pub fn left_out(self) -> u64 {
+        match self {
+            Self::LeftOut(bytes) => bytes,
+            Self::None | Self::Missing(_) => 0,
+        }
+    }
 }
 
 /// The formats between the file and the bytes.
@@ -61,14 +90,13 @@ impl Body {
         Ok(Self { file, writable, layer })
     }
 
-    /// How many bytes of the filesystem at `at` are missing at its end, and how many bytes were
-    /// left out there on purpose. If the image holds all blocks that are in use, the others were
-    /// left out on purpose. Formats with addresses leave out erased bytes.
-    pub fn lacks(&self, at: u64, geometry: Geometry) -> Result<(u64, u64), Reason> {
+    /// What the file does not hold of the filesystem at `at`. If the file holds all blocks that are
+    /// in use, the others were left out on purpose. Formats with addresses leave out erased bytes.
+    pub fn lacks(&self, at: u64, geometry: Geometry) -> Result<Absent, Reason> {
         let present = self.bytes().size()?.saturating_sub(at);
         let absent = geometry.size().saturating_sub(present);
         if absent == 0 {
-            return Ok((0, 0));
+            return Ok(Absent::None);
         }
         let device: Arc<dyn BlockDevice> = match &self.layer {
             Layer::Plain => Arc::new(FileDevice::new(self.file.try_clone()?, at, geometry)),
@@ -83,7 +111,10 @@ impl Body {
             end.is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
         };
         let has_addresses = self.kinds().last().is_some_and(|kind| kind.has_addresses());
-        Ok(if has_addresses || holds_all() { (0, absent) } else { (absent, 0) })
+        Ok(match has_addresses || holds_all() {
+            true => Absent::LeftOut(absent),
+            false => Absent::Missing(absent),
+        })
     }
 
     /// Another descriptor of the file. It shares the lock.
@@ -158,21 +189,26 @@ impl Body {
         }
     }
 
-    /// The blocks from byte `offset`. A compacted image lacks some blocks at its end. The lock is
-    /// held as long as the device exists.
+    /// The blocks from byte `offset`. The lock is held as long as the device exists.
     pub fn into_device(
         self,
         offset: u64,
         geometry: Geometry,
-        is_compacted: bool,
+        absent: Absent,
     ) -> Arc<dyn BlockDevice> {
-        match self.layer {
-            Layer::Plain if is_compacted => {
+        let device: Arc<dyn BlockDevice> = match self.layer {
+            Layer::Plain if matches!(absent, Absent::LeftOut(_)) => {
                 Arc::new(FileDevice::compacted(self.file, offset, geometry))
             }
             Layer::Plain => Arc::new(FileDevice::new(self.file, offset, geometry)),
             Layer::Wrapped(unwrapped) => Arc::new(Window::new(unwrapped.bytes, offset, geometry)),
             Layer::Nand(_, nand) => Arc::new(Window::new(nand, offset, geometry)),
+        };
+        match absent {
+            Absent::Missing(bytes) => {
+                Arc::new(Truncated::new(device, geometry.size().saturating_sub(bytes)))
+            }
+            Absent::None | Absent::LeftOut(_) => device,
         }
     }
 

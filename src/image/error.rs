@@ -142,7 +142,13 @@ impl Reason {
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.show();
-        write!(f, "{path}: {}", self.reason.about(&path))
+        match self.reason {
+            Reason::NotFound if self.path == Path::new("-") => write!(
+                f,
+                "{path}: here, the image cannot come from standard input; save it in a file first"
+            ),
+            _ => write!(f, "{path}: {}", self.reason.about(&path)),
+        }
     }
 }
 
@@ -150,9 +156,10 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoDirectory => f.write_str("the directory does not exist"),
-            Self::NotFound => {
-                f.write_str("no such file; 'littlefs mkfs --size 1M FILE' makes a new image")
-            }
+            Self::NotFound => f.write_str(
+                "no such file; correct the path, or make a new image with 'littlefs mkfs --size 1M \
+                 FILE'",
+            ),
             Self::PermissionDenied => f.write_str(
                 "permission denied; you need the right to read it, and to change it, also the right \
                  to write to it (a mount with -o ro only reads)",
@@ -232,7 +239,10 @@ impl fmt::Display for Reason {
                 Ok(())
             }
             Self::NoPartition { label, labels, count } => {
-                write!(f, "no partition is called {label}; ")?;
+                match label.to_string().parse::<u32>() {
+                    Ok(n) => write!(f, "no filesystem in it has the number {n}; ")?,
+                    Err(_) => write!(f, "no partition is called {label}; ")?,
+                }
                 match labels[..] {
                     [] => write!(f, "there is no partition table")?,
                     _ => write!(f, "the partitions are")?,
@@ -286,8 +296,8 @@ impl fmt::Display for Reason {
             Self::Truncated { geometry, missing } => write!(
                 f,
                 "truncated: its filesystem has {} blocks of {} bytes, and lacks {} at the end; \
-                 read the image from the device again; commands that only read, and 'littlefs \
-                 mount -o ro', show what is there",
+                 read the image from the device again; 'littlefs extract' and 'littlefs mount -o \
+                 ro' still give the files that are complete",
                 geometry.block_count,
                 geometry.block_size,
                 show::bytes(*missing)
@@ -307,8 +317,8 @@ impl fmt::Display for Reason {
                     None => f.write_str("another mount or tool")?,
                 }
                 f.write_str(
-                    "; unmount it first ('littlefs umount IMAGE'), or open it read-only \
-                     everywhere (-o ro)",
+                    "; unmount it first ('littlefs umount IMAGE'); it can have several users at a \
+                     time only if all of them just read it (mounts with -o ro)",
                 )
             }
             Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(

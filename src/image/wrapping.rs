@@ -6,7 +6,7 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::body::Body;
+use super::body::{Absent, Body};
 use super::{Container, Found, Kind, OpenError, Options, Page, Reason, Source, Superblock, Survey};
 use crate::bd::Geometry;
 use crate::container::wrap::{self, Replaced, Target};
@@ -51,7 +51,7 @@ pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
         let lacks = |found: &Found| {
             let Superblock { block_size, block_count, .. } = found.superblock;
             match Geometry::new(block_size, block_count) {
-                Ok(geometry) => body.lacks(found.at, geometry).map(|(missing, _)| missing),
+                Ok(geometry) => body.lacks(found.at, geometry).map(Absent::missing),
                 Err(_) => Ok(0),
             }
         };

@@ -51,6 +51,20 @@ pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     Ok(())
 }
 
+/// Fill `bytes` from byte `off` of a metadata block. If a truncated image ends within the block, the
+/// bytes that it lacks read as erased: its log shows by its checksums which commits are there.
+pub fn read(dev: &dyn BlockDevice, block: u32, off: u32, bytes: &mut [u8]) -> IoResult<()> {
+    let Err(e) = dev.read(block, off, bytes) else { return Ok(()) };
+    match e.present().and_then(|present| bytes.split_at_mut_checked(present)) {
+        Some((there, missing)) if off > 0 || !there.is_empty() => {
+            dev.read(block, off, there)?;
+            missing.fill(0xff);
+            Ok(())
+        }
+        _ => Err(e),
+    }
+}
+
 /// Read the metadata log in `block`; `None` if no commit is valid.
 pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
     Ok(read_packed(dev, block)?.map(Log::unpack))
@@ -59,7 +73,7 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
 /// Like [`read_log`], for callers that may not need the entries.
 fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
     let mut bytes = vec![0; FIRST_READ.min(block_size(dev))];
-    dev.read(block, 0, &mut bytes)?;
+    read(dev, block, 0, &mut bytes)?;
     parse_log(dev, block, bytes)
 }
 
@@ -74,7 +88,7 @@ pub fn read_known(dev: &dyn BlockDevice, pair: Pair, end: LogEnd) -> Result<Log<
     let len = dev.geometry().block_size.min(end.off.saturating_add(4));
     let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, widen(len)).collect();
     if let Some(bytes) = Arc::get_mut(&mut bytes) {
-        dev.read(pair.0[0], 0, bytes)?;
+        read(dev, pair.0[0], 0, bytes)?;
     }
     let log = log::parse_shared(bytes).filter(|log| LogEnd::of(log) == end);
     log.ok_or_else(|| Corrupt::LogChanged(pair).into())
@@ -93,7 +107,7 @@ fn parse_log(
             Parsed::Empty => return Ok(None),
             Parsed::Log(log) => return Ok(Some(log)),
         }
-        dev.read(block, 0, &mut bytes)?;
+        read(dev, block, 0, &mut bytes)?;
     }
 }
 
@@ -202,7 +216,7 @@ pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
     let mut buf = vec![0; CHUNK.min(widen(block_size))];
     (off..block_size).step_by(CHUNK).all(|at| {
         let n = buf.len().min(widen(block_size.saturating_sub(at)));
-        dev.read(block, at, &mut buf[..n]).is_ok() && buf[..n].iter().all(|&b| b == 0xff)
+        read(dev, block, at, &mut buf[..n]).is_ok() && buf[..n].iter().all(|&b| b == 0xff)
     })
 }
 

@@ -253,7 +253,7 @@ impl Side {
             }
             (Self::Image(image), _) if entry.file_type == FileType::File => {
                 let file = image.open_file(path).map_err(|error| located(path, error))?;
-                Ok(Stream::Image(file))
+                Ok(Stream::Image(file, 0))
             }
             // the content of links and devices is small
             (Self::Image(image), _) => {
@@ -312,7 +312,8 @@ fn special_content(rdev: u32) -> Vec<u8> {
 
 /// The content of an entry.
 enum Stream<'a> {
-    Image(crate::File),
+    /// A file of an image, and the position of the next byte.
+    Image(crate::File, u64),
     Host(Content<'a>),
     Bytes(io::Cursor<Vec<u8>>),
 }
@@ -323,10 +324,12 @@ impl Stream<'_> {
         let fail = |e| DiffError::Host(path.to_vec(), e);
         match self {
             Self::Host(content) => content.fill(buf, PIECE).map_err(fail),
-            Self::Image(file) => {
-                buf.clear();
-                let read = file.take(PIECE as u64).read_to_end(buf);
-                read.map_err(fail).map(|_| ())
+            Self::Image(file, at) => {
+                buf.resize(PIECE, 0);
+                let read = file.read_at(buf, *at).map_err(|error| located(path, error))?;
+                buf.truncate(read);
+                *at += read as u64;
+                Ok(())
             }
             Self::Bytes(bytes) => {
                 buf.clear();

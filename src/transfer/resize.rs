@@ -16,7 +16,7 @@ use super::place::{is_blank, replace_image, target};
 use super::verify::{is_sound, verify};
 use crate::Misfit;
 use crate::bd::{BlockDevice, FileDevice, Geometry, OverlayDevice, Prefix};
-use crate::error::{Error, Unsupported};
+use crate::error::Error;
 use crate::fs::{Fs, OpenOptions as EngineOptions};
 use crate::image::{Dialect, Opened, Place, Reason, space_of};
 use crate::profile::Profile;
@@ -195,16 +195,7 @@ fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
 fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
     let block_size = opened.stored.geometry().block_size;
     let NewSize::Bytes(bytes) = how.size else { return filling(opened, how.overwrite) };
-    let unit = u64::from(block_size);
-    if bytes % unit != 0 {
-        let below = bytes - bytes % unit;
-        let why = format!(
-            "size {bytes} is not a multiple of the block size {block_size}; {below} and {} are",
-            below.saturating_add(unit)
-        );
-        return Err(Unsupported::Geometry(why).into());
-    }
-    Ok(Geometry::new(block_size, u32::try_from(bytes / unit).unwrap_or(u32::MAX))?)
+    Ok(Geometry::of_size(block_size, bytes)?)
 }
 
 /// The geometry that fills the file, device or partition of the filesystem.

@@ -356,7 +356,7 @@ fn filesystem_is_found_at_an_offset() {
 fn files_that_are_no_image_are_told_apart() {
     let dir = Scratch::new();
     let missing = dir.name("missing.img");
-    fails(["info", &missing], 1, &[&missing, "no such file; 'littlefs mkfs"]);
+    fails(["info", &missing], 1, &[&missing, "no such file", "littlefs mkfs"]);
     let directory = dir.name("");
     fails(["info", &directory], 1, &["is a directory, not an image"]);
     fails(["info", "/dev/null"], 1, &["is neither a plain file nor a block device"]);
@@ -448,8 +448,8 @@ fn truncated_images_open_read_only() {
     let opened = image::open(Path::new(&image), &options).expect("should open");
     assert!(opened.read_only);
     let mut end = [0; 16];
-    opened.device.read(15, 4080, &mut end).expect("read");
-    assert_eq!(end, [0xff; 16]);
+    let e = opened.device.read(15, 4080, &mut end).expect_err("missing");
+    assert!(e.source.to_string().contains("the image is truncated"), "{e:?}");
 }
 
 #[test]

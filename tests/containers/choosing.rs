@@ -66,7 +66,11 @@ fn one_of_several_must_be_chosen() {
         "{}",
         ran.stderr
     );
-    desk.fails(&["ls", "--partition", "3", "two.bin"], 1, &["no partition is called 3"]);
+    desk.fails(
+        &["ls", "--partition", "3", "two.bin"],
+        1,
+        &["no filesystem in it has the number 3"],
+    );
     desk.fails(&["ls", "--partition", "nvs", "two.bin"], 1, &["partition nvs holds no littlefs"]);
     desk.fails(&["ls", "--partition", "a name too long for it", "two.bin"], 1, &["1 to 16 bytes"]);
 }

@@ -28,6 +28,7 @@ mod resizing;
 mod shell;
 mod suiting;
 mod syncing;
+mod truncated;
 mod undoing;
 mod verifying;
 mod version1;

@@ -17,6 +17,11 @@ use crate::error::{Error, Result};
 /// repairs, and another may be needed because an entry that got a new type names something broken.
 const ROUNDS_MAX: usize = 5;
 
+/// What to do about the content of a lost directory. Directories below it may be intact, but nothing
+/// leads to them any more, and nothing shows which two blocks belong together.
+const SEARCH: &str =
+    "'littlefs recover' can find what was below it, before anything else is written";
+
 /// Remove everything that leads nowhere.
 pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
     let mut is_settled = false;
@@ -66,6 +71,9 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         edits.entry(*node).or_default().entries.insert(*id, edit);
         done.push(match kind {
             Some(_) => Repair::new(code, path, "now has the type of its content"),
+            None if *code == "directory-broken" => {
+                Repair::given_up(code, path, format!("its entry was removed: {why}; {SEARCH}"))
+            }
             None => Repair::given_up(code, path, format!("its entry was removed: {why}")),
         });
     }
@@ -78,10 +86,10 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
                 let dir = &model.dirs[d as usize];
                 if d == 0 { "/".into() } else { model.path(dir.parent, &dir.name) }
             });
-            let message =
+            let message = format!(
                 "now ends before a pair that cannot be read or is not its own; the entries after \
-                 that are lost"
-                    .to_owned();
+                 that are lost; {SEARCH}"
+            );
             done.push(Repair::given_up("directory-broken", &dir, message));
         }
         if n.unreadable {
