@@ -32,7 +32,7 @@ pub use build::Refusal;
 pub use clone::{Cloning, Original, clone};
 pub use create::{Created, Creation, Failure, Size, create_in};
 pub use diff::{Comparison, DiffError, Difference, Side, diff};
-pub use extract::{Extracted, Extraction, Landing, LeftOut, Problem, extract, get};
+pub use extract::{Extracted, Extraction, Landing, LeftOut, Problem, Suspect, extract, get};
 pub use gather::{Gather, GatherError, Input, Links, gather};
 pub use glob::{GlobError, expand};
 pub use manifest::{Item, Kind, Manifest, Stat};

@@ -177,6 +177,16 @@ impl File {
         Ok(len)
     }
 
+    /// Check that the file in the image has no traces of damage: all pointers of its block list
+    /// must agree. Reading follows only some of them. Content has no checksums, so damage within it
+    /// is not found.
+    ///
+    /// # Errors
+    /// When the list is damaged, or cannot be read.
+    pub fn check(&self) -> Result<()> {
+        self.core().fs.check_file(self.id)
+    }
+
     /// Write `data` at byte `offset`. A gap between the end of the file and `offset` reads as
     /// zeros. With [`FileOptions::append`], the offset is ignored. Either all of `data` is written,
     /// or nothing.

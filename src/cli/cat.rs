@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::problems::Problems;
 use super::{CliError, ImageArgs};
-use crate::{Error, Littlefs};
+use crate::{Error, File, Littlefs};
 
 /// Bytes read at a time.
 const PIECE: usize = 256 << 10;
@@ -23,7 +23,7 @@ Examples:
 Patterns are expanded inside the image: quote them.
 
 Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or
-does not exist.")]
+does not exist, or if the content of a damaged file may be wrong.")]
 pub struct CatArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -44,7 +44,12 @@ pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     let mut anything = false;
     for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         match write_file(&image, &path, &mut out)? {
-            Ok(()) => anything = true,
+            Ok(file) => {
+                anything = true;
+                if let Err(e) = file.check() {
+                    problems.add_suspect(&path, format_args!("its content may be wrong: {e}"));
+                }
+            }
             Err(e) => problems.add(&path, e),
         }
     }
@@ -58,7 +63,7 @@ fn write_file(
     image: &Littlefs,
     path: &[u8],
     out: &mut impl Write,
-) -> io::Result<Result<(), Error>> {
+) -> io::Result<Result<File, Error>> {
     let file = match image.open_file(path) {
         Ok(file) => file,
         Err(e) => return Ok(Err(e)),
@@ -67,7 +72,7 @@ fn write_file(
     let mut at = 0;
     loop {
         match file.read_at(&mut buf, at) {
-            Ok(0) => return Ok(Ok(())),
+            Ok(0) => return Ok(Ok(file)),
             Ok(read) => {
                 out.write_all(&buf[..read])?;
                 at += read as u64;

@@ -29,7 +29,7 @@ existing directories. Symbolic links in a path are never followed, so nothing is
 DIR. Times, modes and links are set if the image stores them. Damaged files are left out, each with
 a message, and the rest is extracted.
 
-Exit status: 0, 1 if it failed, 2 if it finished but something was left out.")]
+Exit status: 0, 1 if it failed, 2 if it finished but something was left out, or may be wrong.")]
 pub struct ExtractArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -67,6 +67,7 @@ struct Output<'a> {
     directories: u64,
     bytes: u64,
     left_out: &'a [Problem],
+    suspect: &'a [Problem],
 }
 
 /// Run the command.
@@ -90,10 +91,11 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         }
         Some(file) => write_tar(args, &image, &paths, file)?,
     };
-    problems.add_left_out(&done.left_out);
+    problems.add_all(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {
-        print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
+        let (left_out, suspect) = (problems.list(), problems.suspect());
+        print_json(&Output { files, directories, bytes, left_out, suspect })?;
     } else if !args.quiet && !to_stdout {
         let (files, directories) = (show::files(files), show::directories(directories));
         writeln!(io::stdout(), "{files}, {directories}, {}", show::bytes(bytes))?;

@@ -21,17 +21,20 @@ Examples:
   littlefs get dump.bin etc/config.txt old.txt  under another name
   littlefs get -r dump.bin www 'log/*' backup/  directories, too
 
-As with cp, the last argument is a directory into which the files are copied, or the new name of a
-single file. 'littlefs extract' keeps the paths that files have in the image.
+As with cp, DEST is a directory into which the files are copied, or the new name of a single file.
+'littlefs extract' keeps the paths that files have in the image.
 
-Exit status: 0, 1 if nothing was copied, 2 if something was left out.")]
+Exit status: 0, 1 if nothing was copied, 2 if something was left out or may be wrong.")]
 pub struct GetArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files in the image, or patterns; the last PATH is the destination on the host
-    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    /// Files in the image, or patterns
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
+
+    /// The destination on the host
+    dest: PathBuf,
 
     /// Copy directories with everything in them
     #[arg(short, long)]
@@ -53,6 +56,7 @@ struct Output<'a> {
     directories: u64,
     bytes: u64,
     left_out: &'a [Problem],
+    suspect: &'a [Problem],
 }
 
 /// Run the command.
@@ -60,13 +64,9 @@ struct Output<'a> {
 /// # Errors
 /// When the image cannot be opened, or the destination cannot be written.
 pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
-    let Some((local, asked)) = args.paths.split_last() else {
-        return Err(CliError::failure("nothing to copy"));
-    };
-    let local = PathBuf::from(local);
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
-    let mut paths = problems.expand(&image, &args.image.asked(asked));
+    let mut paths = problems.expand(&image, &args.image.asked(&args.paths));
     if !args.recursive {
         paths.retain(|path| {
             let is_dir = image.metadata(path).is_ok_and(|metadata| metadata.is_dir());
@@ -76,13 +76,14 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
             !is_dir
         });
     }
-    let landing = landing(&local, paths.len(), asked.len())?;
+    let landing = landing(&args.dest, paths.len(), args.paths.len())?;
     let done = get(&image, &paths, &landing, Extraction::default(), &|_| ())
-        .map_err(|e| CliError::failure(format_args!("{}: {e}", local.display())))?;
-    problems.add_left_out(&done.left_out);
+        .map_err(|e| CliError::failure(format_args!("{}: {e}", args.dest.display())))?;
+    problems.add_all(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {
-        print_json(&Output { files, directories, bytes, left_out: problems.list() })?;
+        let (left_out, suspect) = (problems.list(), problems.suspect());
+        print_json(&Output { files, directories, bytes, left_out, suspect })?;
     } else if !args.quiet {
         let (files, directories) = (show::files(files), show::directories(directories));
         writeln!(io::stdout(), "{files}, {directories}, {}", show::bytes(bytes))?;

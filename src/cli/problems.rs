@@ -11,13 +11,16 @@ use serde::Serialize;
 use super::{entry, exit};
 use crate::Littlefs;
 use crate::check::show;
-use crate::transfer::{LeftOut, expand};
+use crate::transfer::{Extracted, expand};
 
 /// The problems of one command. Each is printed on stderr when it occurs.
 #[derive(Debug)]
 pub struct Problems {
     image: String,
-    found: Vec<Problem>,
+    /// What was left out.
+    left_out: Vec<Problem>,
+    /// What was copied, but may be wrong.
+    suspect: Vec<Problem>,
 }
 
 /// A problem in JSON.
@@ -32,24 +35,36 @@ pub struct Problem {
 impl Problems {
     /// An empty list of problems for the image at `image`.
     pub fn new(image: &Path) -> Self {
-        Self { image: show(image.as_os_str().as_bytes()), found: Vec::new() }
+        let image = show(image.as_os_str().as_bytes());
+        Self { image, left_out: Vec::new(), suspect: Vec::new() }
     }
 
-    /// Add a problem with the entry at `path`.
-    pub fn add(&mut self, path: &[u8], why: impl fmt::Display) {
+    /// Tell about a problem with the entry at `path`.
+    fn tell(&self, path: &[u8], why: impl fmt::Display) -> Problem {
         let shown = [b"/", path].concat();
         // if stderr is closed, the message is dropped
         let _ = writeln!(io::stderr(), "littlefs: {}: {}: {why}", self.image, show(&shown));
-        self.found.push(Problem {
+        Problem {
             path: entry::text(&shown),
             path_base64: entry::base64(&shown),
             message: why.to_string(),
-        });
+        }
     }
 
-    /// Add the entries that an extraction left out.
-    pub fn add_left_out(&mut self, left_out: &[LeftOut]) {
-        left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
+    /// Add a problem because of which the entry at `path` was left out.
+    pub fn add(&mut self, path: &[u8], why: impl fmt::Display) {
+        self.left_out.push(self.tell(path, why));
+    }
+
+    /// Add a problem because of which the content of the file at `path` may be wrong.
+    pub fn add_suspect(&mut self, path: &[u8], why: impl fmt::Display) {
+        self.suspect.push(self.tell(path, why));
+    }
+
+    /// Add the problems of an extraction.
+    pub fn add_all(&mut self, done: &Extracted) {
+        done.left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
+        done.suspect.iter().for_each(|suspect| self.add_suspect(&suspect.path, suspect));
     }
 
     /// The requested paths, with patterns expanded. A path or pattern that matches nothing is a
@@ -65,15 +80,21 @@ impl Problems {
         paths
     }
 
-    /// The problems, for JSON.
+    /// What was left out, for JSON.
     pub fn list(&self) -> &[Problem] {
-        &self.found
+        &self.left_out
+    }
+
+    /// What may be wrong, for JSON.
+    pub fn suspect(&self) -> &[Problem] {
+        &self.suspect
     }
 
     /// The exit status: success if there were no problems, failure if nothing was done, and a
-    /// separate status if only a part was left out.
+    /// separate status if only a part was left out or may be wrong.
     pub fn status(&self, anything_done: bool) -> ExitCode {
-        ExitCode::from(match (self.found.is_empty(), anything_done) {
+        let all_well = self.left_out.is_empty() && self.suspect.is_empty();
+        ExitCode::from(match (all_well, anything_done) {
             (true, _) => 0,
             (false, true) => exit::LEFT_OUT,
             (false, false) => exit::FAILURE,

@@ -228,6 +228,19 @@ impl Fs {
         Ok(self.opened(id)?.size)
     }
 
+    /// Check the block list of an open file as it is on disk: all of its pointers must agree. The
+    /// content has no checksums, so it is not checked.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the file was closed, [`Corrupt`] if the list is damaged, and the errors
+    /// of the device.
+    pub fn check_file(&self, id: FileId) -> Result<()> {
+        match &self.opened(id)?.body {
+            Body::Ctz(ctz) => ctz.durable.check(self.durable.dev()),
+            Body::Inline | Body::Detached(_) => Ok(()),
+        }
+    }
+
     /// Note that the entry of an open file has a new name.
     pub(super) fn relink_file(&mut self, id: FileId, dir: DirId, name: &[u8]) {
         self.files.update(id, |f| f.link = Some((dir, name.into())));

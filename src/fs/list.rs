@@ -212,6 +212,35 @@ impl BlockList {
         Ok(())
     }
 
+    /// Follow all pointers of the list on the device, and not only those that lead to the
+    /// addresses.
+    ///
+    /// # Errors
+    /// [`Corrupt::CtzPointers`] if pointers disagree; if the list cannot be followed to its
+    /// beginning; and the errors of the device.
+    pub fn check(&self, dev: &dyn BlockDevice) -> Result<()> {
+        let g = dev.geometry();
+        let Some(last) = ListIndex::last_of(self.len) else { return Ok(()) };
+        // the smallest size with as many blocks
+        let size = ctz::start(g.block_size, last) as u32 + 1;
+        let list = List { head: self.head, size };
+        let (mut circle, mut found) = (Circle::default(), None);
+        let visit = |met: Met<'_>| {
+            found = match met {
+                Met::Block(at) if circle.closes(at.block) => {
+                    Some(Corrupt::CtzLoop { head: list.head, block: at.block })
+                }
+                Met::Pointers { at, agrees: false, .. } => {
+                    Some(Corrupt::CtzPointers { head: list.head, index: at.index.0 })
+                }
+                Met::Block(_) | Met::Pointers { .. } => return ControlFlow::Continue(()),
+            };
+            ControlFlow::Break(())
+        };
+        list::follow(g, list, reader(dev), visit).map_err(|broken| self.broken(broken))?;
+        found.map_or(Ok(()), |corrupt| Err(corrupt.into()))
+    }
+
     /// The addresses from index `from` that have been read, or were written during this mount.
     pub fn known(&self, from: ListIndex) -> Vec<u32> {
         let mut all = Vec::new();
@@ -434,6 +463,15 @@ mod tests {
         dev.prog(at[10], 4, &at[12].to_le_bytes()).expect("prog");
         let list = BlockList::new(g, list_of(at[20], 21)).expect("list");
         assert!(corrupt(all_of(&list, &dev)), "a loop");
+        assert!(list.check(&dev).is_err(), "a loop");
+        // reading goes past this pointer, but a device may follow it
+        let (dev, at) = stored(600);
+        dev.prog(at[500], 4, &at[3].to_le_bytes()).expect("prog");
+        let list = BlockList::new(g, list_of(at[599], 600)).expect("list");
+        // the next pointer to the same block is in block 499
+        let disagree = Corrupt::CtzPointers { head: at[599], index: 499 };
+        assert!(matches!(list.check(&dev), Err(Error::Corrupt(c)) if c == disagree));
+        BlockList::new(g, list_of(at[499], 500)).expect("list").check(&dev).expect("sound");
         assert!(BlockList::new(g, List { head: g.block_count, size: 1 }).is_err());
         assert!(BlockList::new(g, List { head: 0, size: u32::MAX }).is_err());
     }

@@ -94,6 +94,21 @@ impl fmt::Display for LeftOut {
     }
 }
 
+/// A file that was extracted, although its content may be wrong.
+#[derive(Debug)]
+pub struct Suspect {
+    /// Its path in the image.
+    pub path: Vec<u8>,
+    /// What is damaged.
+    pub error: Error,
+}
+
+impl fmt::Display for Suspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "was extracted, but its content may be wrong: {}", self.error)
+    }
+}
+
 /// What was written to the host.
 #[derive(Debug, Default)]
 pub struct Extracted {
@@ -105,6 +120,18 @@ pub struct Extracted {
     pub bytes: u64,
     /// The entries that were left out, in order.
     pub left_out: Vec<LeftOut>,
+    /// The files with traces of damage that could be read to their end.
+    pub suspect: Vec<Suspect>,
+}
+
+impl Extracted {
+    /// Note that the file at `path` was extracted. A damaged list may lead to the wrong blocks,
+    /// even if all of them can be read.
+    pub(super) fn examine(&mut self, path: &[u8], content: &crate::File) {
+        if let Err(error) = content.check() {
+            self.suspect.push(Suspect { path: path.to_vec(), error });
+        }
+    }
 }
 
 /// The destination of files on the host.
@@ -327,7 +354,7 @@ impl Sink<'_> {
         let (parent, name) = self.place(path)?;
         let content = self.image.open_file(path).map_err(Problem::Image)?;
         let new = NewFile::create(parent, name)?;
-        let copied = self.copy(content, &new.file).and_then(|bytes| {
+        let copied = self.copy(&content, &new.file).and_then(|bytes| {
             self.finish(metadata).apply(&new.file).map_err(host)?;
             Ok(bytes)
         });
@@ -335,6 +362,7 @@ impl Sink<'_> {
             Ok(bytes) => {
                 new.keep(parent, name)?;
                 self.done.bytes += bytes;
+                self.done.examine(path, &content);
                 Ok(())
             }
             Err(problem) => {
@@ -345,7 +373,7 @@ impl Sink<'_> {
     }
 
     /// Copy the whole content of a file of the image. Returns the number of bytes.
-    fn copy(&self, content: crate::File, mut to: &File) -> Result<u64, Problem> {
+    fn copy(&self, content: &crate::File, mut to: &File) -> Result<u64, Problem> {
         let mut buf = vec![0; PIECE.min(usize::try_from(content.len()).unwrap_or(PIECE))];
         let mut at = 0;
         loop {

@@ -137,6 +137,7 @@ impl<W: Write> TarWriter<'_, W> {
             Ok(opened) => opened,
             Err(e) => return self.leave_out(path, Problem::Image(e)),
         };
+        self.done.examine(path, &file);
         header.set_size(file.len());
         self.add_times(metadata)?;
         let name = os_path(name);

@@ -147,3 +147,33 @@ fn a_closed_pipe_is_no_failure() {
         assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
     }
 }
+
+/// The content has no checksums, but a damaged pointer shows that something is wrong with a file.
+#[test]
+fn a_file_with_a_damaged_list_is_copied_with_a_warning() {
+    let desk = Desk::with_image();
+    let content: Vec<u8> = (0..60_000_u32).map(|at| (at / 7) as u8).collect();
+    desk.file("large", &content);
+    desk.ok(&["put", "-q", "new.img", "large", "/"]);
+    let stat = desk.ok(&["stat", "--json", "new.img", "large"]).json();
+    let head = stat["entries"][0]["head_block"].as_u64().expect("a block") as usize;
+    let mut image = desk.read("new.img");
+    // its third pointer leads to block 4 of the 15 blocks, which lie one after the other
+    let at = (head - 14 + 8) * 4096 + 8;
+    assert_eq!(image[at..at + 4], (head as u32 - 14 + 4).to_le_bytes());
+    image[at] += 1;
+    desk.file("new.img", &image);
+
+    let ran = desk.run(&["check", "new.img"]);
+    assert!(ran.code == 4 && ran.text().contains("ctz-pointer"), "{}", ran.text());
+    let words = ["new.img: /large: ", "its content may be wrong", "of its list disagree"];
+    assert!(desk.fails(&["cat", "new.img", "large"], 2, &words).stdout == content);
+    let ran = desk.fails(&["get", "--json", "new.img", "large", "copy"], 2, &words).json();
+    assert_eq!(ran["suspect"][0]["path"], "/large");
+    assert!(ran["files"] == 1 && ran["left_out"].as_array().is_some_and(Vec::is_empty), "{ran}");
+    assert!(desk.read("copy") == content);
+    desk.fails(&["extract", "-q", "new.img", "-C", "out"], 2, &words);
+    assert!(desk.read("out/large") == content);
+    let tar = desk.fails(&["extract", "--to-tar", "-", "new.img"], 2, &words).stdout;
+    assert!(tar.windows(content.len()).any(|window| window == content));
+}
