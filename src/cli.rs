@@ -406,7 +406,8 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
     pub dialect: Chosen,
 
-    /// Show IMAGE with the transactions of this journal (littlefs-journal(1))
+    /// Use IMAGE with the transactions of this journal; changes go to the journal, and not to IMAGE
+    /// (littlefs-journal(1))
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 
@@ -745,7 +746,10 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
         let _ = e.print();
         return ExitCode::SUCCESS;
     }
+    // without the tip to pass an unknown option as a file name, which is hardly ever meant
     let text = e.to_string();
+    let is_wanted = |part: &&str| !part.trim_start().starts_with("tip: to pass '");
+    let text = text.split("\n\n").filter(is_wanted).collect::<Vec<_>>().join("\n\n");
     if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         complain(&format_args!("no command given\n\n{}", text.trim_end()));
     } else {

@@ -238,15 +238,21 @@ fn get(
     };
     match kind {
         Kind::Raw(ty) => {
-            let data = image.attr(&path, ty).map_err(|e| failed(&e))?;
+            let data = image.attr(&path, ty).map_err(|e| match e {
+                Error::NoAttr => failed(&format_args!("has no attribute of type {ty:#04x}")),
+                e => failed(&e),
+            })?;
             match how.json {
                 true => print_json(&Attribute::new(ty, &data))?,
                 false => io::stdout().write_all(&data)?,
             }
         }
         Kind::Meant(field) => {
-            let value = said(&image, &path, field).map_err(|e| failed(&e))?;
             let name = FIELDS.iter().find(|(f, _)| *f == field).map_or("", |(_, names)| names[0]);
+            let value = said(&image, &path, field).map_err(|e| match e {
+                Error::NoAttr => failed(&format_args!("no value of '{name}' is stored for it")),
+                e => failed(&e),
+            })?;
             match how.json {
                 true => print_json(&Said { name, value })?,
                 false => writeln!(io::stdout(), "{value}")?,

@@ -167,14 +167,19 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         report.findings.insert(0, finding);
     }
     let mut repairs = Repairs::default();
-    if let Some(mode) = args.mode().filter(|_| needs_repair(&report)) {
+    let backup = args.backup.as_deref();
+    if !needs_repair(&report) {
+        if let Some(backup) = backup {
+            log::warn!("{}: not made, because nothing needs a repair", backup.show());
+        }
+    } else if let Some(mode) = args.mode() {
         let refused = refused(&opened);
         drop(opened);
         if let Some(reason) = refused {
             repairs.stopped = Some(reason.about(&path));
         } else {
             let opened = found.open_writable().map_err(cannot)?;
-            let backup = Backing::begin(args.backup.as_deref(), &opened).map_err(cannot)?;
+            let backup = Backing::begin(backup, &opened).map_err(cannot)?;
             repairs = check::repair(backup.device(), mode).map_err(failed)?;
             backup.end().map_err(cannot)?;
             report = args.check(dialect, opened.device).map_err(failed)?;

@@ -133,7 +133,8 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     }
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
-    let source = image::open(path, &options).map_err(CliError::failure)?;
+    let found = args.image.find()?.image;
+    let source = image::open_found(&found, &options).map_err(CliError::failure)?;
     for note in &source.notes {
         log::warn!("{note}");
     }

@@ -31,9 +31,12 @@ pub struct CpArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Entries of the image, or patterns; the last PATH is the destination
-    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    /// Entries of the image, or patterns
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
+
+    /// The destination in the image
+    dest: OsString,
 
     /// Copy directories with everything in them
     #[arg(short, long, short_alias = 'R')]
@@ -55,12 +58,9 @@ pub struct CpArgs {
 /// # Errors
 /// When the image cannot be changed in this way.
 pub fn run(args: &CpArgs) -> Result<ExitCode, CliError> {
-    let asked = args.image.asked(&args.paths);
-    let Some((dest, sources)) = asked.split_last() else {
-        return Err(CliError::failure("nothing to copy"));
-    };
-    let target = Target { path: dest, exact: args.no_target_directory };
+    let (sources, dest) = (args.image.asked(&args.paths), args.image.inside(&args.dest));
+    let target = Target { path: &dest, exact: args.no_target_directory };
     edit(&args.image, &args.change, &mut |image, stop| {
-        edit::copy(image, args.names.paths(sources), target, args.recursive, stop)
+        edit::copy(image, args.names.paths(&sources), target, args.recursive, stop)
     })
 }

@@ -21,12 +21,12 @@ pub struct GatherArgs {
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
 
-    /// What to do with symbolic links: 'follow' stores their targets, 'store' stores the links
+    /// What to do with symbolic links: 'follow' takes their targets, 'store' takes the links
     /// themselves (needs --attrs=unix), and 'refuse' fails with a list of them
     #[arg(long, value_name = "HOW", default_value = "follow")]
     links: LinksArg,
 
-    /// Store this owner and group for everything, instead of those of the files
+    /// Take this owner and group for everything, instead of those of the files
     #[arg(long, value_name = "UID[:GID]", value_parser = parse_owner)]
     owner: Option<(u32, u32)>,
 }

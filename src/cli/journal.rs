@@ -198,8 +198,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             )?;
         }
         Action::Verify { file, image, json } => {
-            return verify(&mut out, file, image.as_deref(), *json)
-                .map_err(|e| e.with_code(exit::CHECK_OPERATIONAL));
+            return verify(&mut out, file, image.as_deref(), *json);
         }
         Action::Export { source, out: path, at, force } => {
             let state = At::parse(at);
@@ -271,7 +270,7 @@ impl Shown {
         let (time, bytes) = (date::local(self.time as u64), show::bytes(self.bytes));
         write!(out, "{:>6}  {time}  {bytes}", self.number)?;
         if self.fate != "live" {
-            write!(out, ", {}", self.fate)?;
+            write!(out, ", {}, so its paths are no longer known", self.fate)?;
         }
         for name in &self.savepoints {
             write!(out, ", savepoint {}", name.show())?;
@@ -381,9 +380,14 @@ fn verify(
     image: Option<&Path>,
     json: bool,
 ) -> Result<ExitCode, CliError> {
-    let (journal, damage) = Journal::open_damaged(file)?;
+    let failed = |e: JournalError| {
+        let is_damage = matches!(e.why, Why::Journal(Reason::Damaged { .. }));
+        let code = if is_damage { exit::CHECK_ERRORS } else { exit::CHECK_OPERATIONAL };
+        CliError::from(e).with_code(code)
+    };
+    let (journal, damage) = Journal::open_damaged(file).map_err(failed)?;
     if image.is_some() && damage.is_none() {
-        journal.open_image(image)?;
+        journal.open_image(image).map_err(failed)?;
     }
     let (scan, history) = (journal.scanned(), journal.history());
     let found = Verified {
@@ -403,7 +407,7 @@ fn verify(
     };
     match printed {
         // The result is the same if only the beginning of the output is read.
-        Err(e) if !e.is_closed_pipe() => Err(e),
+        Err(e) if !e.is_closed_pipe() => Err(e.with_code(exit::CHECK_OPERATIONAL)),
         _ => Ok(ExitCode::from(code)),
     }
 }
@@ -424,8 +428,8 @@ impl Verified {
             let torn = show::bytes(self.torn_bytes);
             writeln!(
                 out,
-                "after that, there is {torn} of an entry that a crash interrupted, or that a mount \
-                 is writing"
+                "after that, there is a part of an entry ({torn}): a crash interrupted it, or a \
+                 mount is writing it"
             )?;
         }
         if self.commit_interrupted {

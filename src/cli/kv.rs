@@ -507,7 +507,12 @@ fn read_batch(input: impl BufRead) -> Result<Vec<(usize, Change)>, CliError> {
         if line.trim().is_empty() {
             continue;
         }
-        let line: Line = serde_json::from_str(&line).map_err(|e| wrong(&e.to_string()))?;
+        let line: Line = serde_json::from_str(&line).map_err(|e| {
+            // the text is one line, so its number says nothing
+            let (text, column) = (e.to_string(), e.column());
+            let place = format!(" at line {} column {column}", e.line());
+            wrong(&format!("column {column}: {}", text.strip_suffix(&place).unwrap_or(&text)))
+        })?;
         changes.push((i + 1, line.change().map_err(|e| wrong(&e))?));
     }
     Ok(changes)

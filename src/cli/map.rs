@@ -86,11 +86,11 @@ struct Output<'a> {
 /// # Errors
 /// When an image cannot be opened or has too many blocks, or the map cannot be written.
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
+    let format = args.format()?;
     let opened = args.image.open()?;
     let mut map = make(&opened)?;
-    let other =
-        args.other.as_deref().map(|path| args.compare(&opened, &mut map, path)).transpose()?;
-    let format = args.format();
+    let compare = |path| args.compare(&opened, &mut map, path, format);
+    let other = args.other.as_deref().map(compare).transpose()?;
     let text = match format {
         Format::Html => args.page(&map, other.as_ref())?,
         Format::Svg => map::svg(&map),
@@ -122,7 +122,13 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
 impl MapArgs {
     /// Mark the blocks in which a second image differs. Returns the map of that image, which only a
     /// page shows.
-    fn compare(&self, opened: &Opened, map: &mut Map, path: &Path) -> Result<Map, CliError> {
+    fn compare(
+        &self,
+        opened: &Opened,
+        map: &mut Map,
+        path: &Path,
+        format: Format,
+    ) -> Result<Map, CliError> {
         let options = image::Options {
             place: image::Place::Auto,
             read_only: true,
@@ -132,7 +138,7 @@ impl MapArgs {
         let mut there = make(&other)?;
         let failed = |e: String| CliError::failure(format_args!("{}: {e}", path.show()));
         map.compare(&*opened.stored, &there, &*other.stored).map_err(failed)?;
-        if self.format() == Format::Html {
+        if format == Format::Html {
             there.compare(&*other.stored, map, &*opened.stored).map_err(failed)?;
         }
         Ok(there)
@@ -152,15 +158,29 @@ impl MapArgs {
             .map_err(|e| CliError::failure(format_args!("{}: {e}", self.image.image.show())))
     }
 
-    fn format(&self) -> Format {
-        let end = self.output.as_deref().and_then(|path| path.extension()?.to_str());
-        match (self.json, self.format, end) {
-            (true, ..) => Format::Json,
-            (_, Some(format), _) => format,
-            (.., Some("html" | "htm")) => Format::Html,
-            (.., Some("json")) => Format::Json,
-            (.., Some("svg")) => Format::Svg,
-            _ => Format::Text,
+    /// The form of the map.
+    ///
+    /// # Errors
+    /// If the extension of the output file belongs to another form, such as png.
+    fn format(&self) -> Result<Format, CliError> {
+        if self.json {
+            return Ok(Format::Json);
+        }
+        let end = self.output.as_deref().and_then(Path::extension);
+        let Some((path, end)) = self.output.as_deref().zip(end).filter(|_| self.format.is_none())
+        else {
+            return Ok(self.format.unwrap_or(Format::Text));
+        };
+        match end.to_str() {
+            Some("html" | "htm") => Ok(Format::Html),
+            Some("json") => Ok(Format::Json),
+            Some("svg") => Ok(Format::Svg),
+            Some("txt") => Ok(Format::Text),
+            _ => Err(CliError::failure(format_args!(
+                "{}: the extension does not tell the form of the map: use .html, .svg, .json or \
+                 .txt, or give --format",
+                path.show()
+            ))),
         }
     }
 }

@@ -31,9 +31,12 @@ pub struct MvArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Entries of the image, or patterns; the last PATH is the destination
-    #[arg(value_name = "PATH", required = true, num_args = 2..)]
+    /// Entries of the image, or patterns
+    #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
+
+    /// The destination in the image
+    dest: OsString,
 
     /// DEST is the new path, even if it is a directory
     #[arg(short = 'T', long)]
@@ -51,12 +54,9 @@ pub struct MvArgs {
 /// # Errors
 /// When the image cannot be changed in this way.
 pub fn run(args: &MvArgs) -> Result<ExitCode, CliError> {
-    let asked = args.image.asked(&args.paths);
-    let Some((dest, sources)) = asked.split_last() else {
-        return Err(CliError::failure("nothing to move"));
-    };
-    let target = Target { path: dest, exact: args.no_target_directory };
+    let (sources, dest) = (args.image.asked(&args.paths), args.image.inside(&args.dest));
+    let target = Target { path: &dest, exact: args.no_target_directory };
     edit(&args.image, &args.change, &mut |image, stop| {
-        edit::rename(image, args.names.paths(sources), target, stop)
+        edit::rename(image, args.names.paths(&sources), target, stop)
     })
 }

@@ -25,8 +25,8 @@ Examples:
   littlefs put -r dump.bin www logo.png /         directories, too
   littlefs put --sync --delete dump.bin www /www  make /www the same as www
 
-As with cp, the last argument is a directory of the image into which the files are copied, or the
-new name of a single file. Existing files are replaced; entries are added to existing directories.
+As with cp, DEST is a directory of the image into which the files are copied, or the new name of a
+single file. Existing files are replaced; entries are added to existing directories.
 
 Everything is checked before anything is written: an interruption during the check, or too little
 space, changes nothing. With --atomic, the whole change first goes into a journal beside the image.
@@ -39,9 +39,12 @@ pub struct PutArgs {
     #[command(flatten)]
     image: ImageArgs,
 
-    /// Files and directories of the host; the last argument is the destination in the image
-    #[arg(value_name = "LOCAL", required = true, num_args = 2..)]
-    paths: Vec<OsString>,
+    /// Files and directories of the host
+    #[arg(value_name = "LOCAL", required = true)]
+    sources: Vec<PathBuf>,
+
+    /// The destination in the image
+    dest: OsString,
 
     /// Copy directories with everything in them
     #[arg(short, long)]
@@ -88,28 +91,24 @@ struct SyncOutput {
 /// # Errors
 /// When a file cannot be read, or the image cannot be changed.
 pub fn run(args: &PutArgs) -> Result<ExitCode, CliError> {
-    let Some((dest, sources)) = args.paths.split_last() else {
-        return Err(CliError::failure("nothing to copy"));
-    };
-    let dest = args.image.inside(dest);
-    let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
+    let dest = args.image.inside(&args.dest);
     let how = args.gather.options()?;
     if args.sync {
-        return sync(args, &sources, &dest, &how);
+        return sync(args, &args.sources, &dest, &how);
     }
     if !args.recursive
-        && let Some(dir) = sources.iter().find(|source| source.is_dir())
+        && let Some(dir) = args.sources.iter().find(|source| source.is_dir())
     {
         let dir = dir.display();
         return Err(CliError::failure(format_args!(
             "{dir}: is a directory; give -r to copy directories"
         )));
     }
-    let inputs = sources.iter().cloned().map(Input::Named).collect();
+    let inputs = args.sources.iter().cloned().map(Input::Named).collect();
     let manifest = transfer::gather(inputs, &how).map_err(CliError::failure)?;
     let bar = Progress::new("writing", manifest.bytes(), args.change.quiet);
     let done = Changing::begin(&args.image, &args.change)?.run(&mut |image, stop| {
-        let dest = Destination::like_cp(image, &dest, sources.len())?;
+        let dest = Destination::like_cp(image, &dest, args.sources.len())?;
         transfer::check(image, &manifest, &dest)?;
         transfer::put(image, &manifest, &dest, &|bytes| bar.at(bytes), stop)
     })?;

@@ -11,7 +11,7 @@ use super::{CliError, ImageArgs, date, exit, print_json};
 use crate::files;
 use crate::image::{Blocks, Opened};
 use crate::recover::{Manifest, Remains, open, recover_from, save};
-use crate::show::Show;
+use crate::show::{self, Show};
 
 /// The name of the file with the list of results.
 const MANIFEST: &str = "MANIFEST";
@@ -83,16 +83,22 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
         .and_then(|mut file| write!(file, "littlefs recover {shown}\n\n{manifest}"))
         .map_err(|e| failed(&e))?;
     let Manifest { checked, complete, partial, .. } = manifest;
+    let count = checked + complete + partial;
     if args.json {
         print_json(&manifest)?;
-    } else if !args.quiet {
-        writeln!(io::stdout(), "{checked} checked, {complete} complete, {partial} partial")?;
+    } else if count > 0 && !args.quiet {
+        let count = show::count(count, "result", "results");
+        let list = args.directory.join(MANIFEST);
+        writeln!(
+            io::stdout(),
+            "{count}: {checked} checked, {complete} complete, {partial} partial; {} lists them",
+            list.show()
+        )?;
     }
-    Ok(ExitCode::from(match (checked + complete, partial) {
-        (0, 0) => exit::FAILURE,
-        (_, 0) => exit::SUCCESS,
-        _ => exit::LEFT_OUT,
-    }))
+    if count == 0 {
+        return Err(CliError::failure(format_args!("{shown}: nothing of any file was found")));
+    }
+    Ok(ExitCode::from(if partial == 0 { exit::SUCCESS } else { exit::LEFT_OUT }))
 }
 
 /// The blocks to be searched: with a journal, those of the requested state.

@@ -3,6 +3,7 @@
 //! the daemon.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -100,7 +101,7 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
             log::warn!("{shown}: in use; it was made read-only instead");
             return Ok(ExitCode::SUCCESS);
         }
-        Err(e) => return Err(CliError::failure(format_args!("cannot unmount {shown}: {e}"))),
+        Err(e) => return Err(refused(&e, &shown)),
         Ok(false) => return Err(mount.stuck("not unmounted")),
         Ok(true) => {}
     }
@@ -289,6 +290,18 @@ impl<'a> Mount<'a> {
             format_args!("{shown}: {state}: {who} {has} made no progress for {patience}"),
         )
     }
+}
+
+/// The error if the kernel does not unmount `shown`.
+fn refused(e: &io::Error, shown: &dyn fmt::Display) -> CliError {
+    let remedy = match e.kind() {
+        io::ErrorKind::ResourceBusy => format!(
+            ": 'fuser -vm {shown}' lists the processes that use it, and 'littlefs umount -l \
+             {shown}' detaches it now, so that it ends when nobody uses it any more"
+        ),
+        _ => String::new(),
+    };
+    CliError::new(exit::MOUNT_FAILURE, format_args!("cannot unmount {shown}: {e}{remedy}"))
 }
 
 /// Whether this error means that the daemon of a mount has died. A request that was in progress

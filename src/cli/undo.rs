@@ -86,6 +86,12 @@ impl<'a> Backing<'a> {
     pub fn begin(path: Option<&'a Path>, image: &'a Opened) -> Result<Self, CliError> {
         let make = |path: &'a Path| match Backup::create(path, image.image_size, &image.metadata) {
             Ok(backup) => Ok((path, Arc::new(backup))),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                let path = path.show();
+                Err(CliError::failure(format_args!(
+                    "{path}: exists already; give a new name for the undo file"
+                )))
+            }
             Err(e) => Err(fail(path, &e)),
         };
         Ok(Self { image, kept: path.map(make).transpose()? })

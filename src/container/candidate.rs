@@ -100,12 +100,12 @@ impl fmt::Display for Doubt {
             ),
             Self::EitherAt(at) => write!(
                 f,
-                "one of its superblocks is lost, and nothing tells whether the other one belongs \
-                 to a filesystem here or at offset={at} ({at:#x})"
+                "one of its two superblocks is lost, and it is not certain whether the other one \
+                 belongs to a filesystem here or to one at offset={at} ({at:#x})"
             ),
             Self::Beheaded => f.write_str(
-                "one of its superblocks is lost, and nothing tells whether it was here or in a \
-                 block before the start of the file",
+                "one of its two superblocks is lost, so it is not certain that the filesystem \
+                 starts here: it may have started one block before the start of the file",
             ),
             Self::Stretched(at) => write!(
                 f,
@@ -122,8 +122,8 @@ impl fmt::Display for Doubt {
                  or it is old and was overwritten",
             ),
             Self::Disagreeing => f.write_str(
-                "its two superblocks belong to different filesystems, and nothing tells which of \
-                 them is the right one",
+                "its two superblocks belong to different filesystems, and it is not certain which \
+                 of them is the right one",
             ),
         }
     }

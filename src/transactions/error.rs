@@ -75,10 +75,15 @@ impl fmt::Display for Reason {
                  a newer littlefs-progs",
                 super::format::VERSION
             ),
-            Self::Damaged { what, .. } => write!(
+            Self::Damaged { at: 0, what } => write!(
                 f,
-                "the journal is damaged: {what}; 'littlefs journal verify' tells how many bytes at \
-                 the start are sound, and 'head -c BYTES' copies these into a journal"
+                "the journal is damaged: {what}, so nothing in it can be used; use a copy of the \
+                 journal, or begin another one"
+            ),
+            Self::Damaged { at, what } => write!(
+                f,
+                "the journal is damaged: {what}; its first {at} bytes are sound, and 'head -c \
+                 {at} JOURNAL >NEW' makes a journal of them"
             ),
             Self::OtherGeometry { journal: (j, j_at), image: (i, i_at) } => write!(
                 f,
@@ -89,9 +94,9 @@ impl fmt::Display for Reason {
             ),
             Self::OtherImage { path } => write!(
                 f,
-                "does not belong to this image as it is now: it was made for {path}, which only \
-                 'littlefs journal commit' may change; give that image as it was, or begin \
-                 another journal"
+                "does not belong to this image as it is now: it was made for {path}, and since \
+                 then, nothing but 'littlefs journal commit' may change that image; give the image \
+                 as it was then, or begin another journal"
             ),
             Self::CommitBegun => f.write_str(
                 "its commit to the image was interrupted: run 'littlefs journal commit' with both \

@@ -148,6 +148,13 @@ fn is_dir(image: &Littlefs, path: &[u8]) -> Result<Option<bool>, PathError> {
     match image.metadata(path) {
         Ok(metadata) => Ok(Some(metadata.is_dir())),
         Err(Error::NotFound) => Ok(None),
+        Err(Error::NotDirectory) => {
+            // name the file that stands in place of a directory
+            let above = std::iter::successors(Some(path), |path| Some(split(path).0));
+            let exists = |path: &&[u8]| path.is_empty() || image.metadata(path).is_ok();
+            let file = above.skip(1).find(exists).unwrap_or_default();
+            Err(PathError { path: file.to_vec(), error: Error::NotDirectory })
+        }
         Err(error) => Err(PathError { path: path.to_vec(), error }),
     }
 }

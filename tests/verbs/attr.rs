@@ -88,8 +88,8 @@ fn what_attributes_say_has_names() {
         (&["rm", "etc/config.txt", "0x80"], &["has no attribute of type 0x80"]),
         (&["rm", "etc/config.txt", "mode"], &["'mode' is not a number"]),
         (&["rm", "www/*", "0x80"], &["2 of the changes"]),
-        (&["get", "etc/config.txt", "0x80"], &["no such attribute"]),
-        (&["get", "etc/config.txt", "created"], &["no such attribute"]),
+        (&["get", "etc/config.txt", "0x80"], &["has no attribute of type 0x80"]),
+        (&["get", "etc/config.txt", "created"], &["no value of 'created' is stored for it"]),
         (&["list", "gone"], &["/gone"]),
     ] {
         desk.fails(&[&["attr", "new.img"], args].concat(), 1, words);

@@ -46,7 +46,7 @@ fn a_repair_is_taken_back() {
     assert_eq!(desk.read("new.img"), before);
 
     // an undo file is never overwritten, and then nothing is repaired
-    desk.fails(&["check", "-y", "--backup", "before", "new.img"], 8, &["before: File exists"]);
+    desk.fails(&["check", "-y", "--backup", "before", "new.img"], 8, &["before: exists already"]);
     assert_eq!(desk.read("new.img"), before);
     // and none is left behind where nothing is repaired
     desk.ok(&["mkfs", "-q", "--size", "64K", "sound.img"]);

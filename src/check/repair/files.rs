@@ -168,10 +168,16 @@ pub(super) fn salvage(
         };
         match part {
             Some((edit, from)) => {
-                let message = format!(
-                    "keeps bytes {from} to {}, as far as they can be read; the others are zeros",
-                    d.list.size
-                );
+                let (size, rest) = (d.list.size, d.list.size.saturating_sub(from));
+                let message = match from {
+                    0 => format!(
+                        "still has all its {size} bytes, but those that cannot be read are zeros now"
+                    ),
+                    _ => format!(
+                        "lost its first {from} bytes, and has the other {rest}; those of them that \
+                         cannot be read are zeros now"
+                    ),
+                };
                 edits.put(d, edit, Repair::given_up(code, path, message));
             }
             None => {
