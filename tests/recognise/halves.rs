@@ -365,7 +365,7 @@ fn a_doubtful_filesystem_elsewhere_is_named() {
         let (code, _, err) = littlefs(&args);
         assert_eq!(code, 1, "{args:?}: {err}");
         for word in
-            ["offset=12288 (0x3000)", "doubtful: one of its superblocks is lost", "--offset"]
+            ["offset=12288 (0x3000)", "doubtful: one of its two superblocks is lost", "--offset"]
         {
             assert!(err.contains(word), "{args:?}: {err}");
         }
