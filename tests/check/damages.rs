@@ -227,6 +227,36 @@ fn directories() -> Vec<Damage> {
         files: kept(&[("lost+found/dir-2/file", "content")]),
     });
 
+    // the entry names the old blocks of a directory that has moved; of one of them, the thread knows
+    // the new pair
+    let mut b = Builder::new();
+    b.root(soft([4, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
+    b.small_dir([4, 3], Tail::END);
+    damages.push(Damage {
+        name: "a directory that has moved",
+        code: "directory-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: false,
+        files: kept(&[("dir/file", "content")]),
+    });
+
+    // two entries could be its own
+    let mut b = Builder::new();
+    b.root(soft([4, 3]), |w| {
+        put_dir(w, 1, b"dir", [2, 3]);
+        put_dir(w, 2, b"other", [3, 5]);
+    });
+    b.small_dir([4, 3], Tail::END);
+    damages.push(Damage {
+        name: "a directory that may have moved",
+        code: "directory-broken",
+        image: b,
+        preen: Preen::Leaves,
+        loses: true,
+        files: kept(&[("lost+found/dir-3/file", "content")]),
+    });
+
     // the second of three pairs is gone, and the thread with it
     let mut b = Builder::new();
     b.root(soft([2, 3]), |w| {

@@ -28,6 +28,8 @@ pub(super) enum EntryEdit {
     Retype(u16),
     /// The content of the entry becomes this CTZ list.
     List(List),
+    /// The entry becomes the entry of the directory that begins with this pair.
+    Dir(Pair),
 }
 
 /// All changes of one pair. One commit makes them.
@@ -56,6 +58,7 @@ impl PairEdit {
                 EntryEdit::Remove => _ = log.entries.remove(usize::from(id)),
                 EntryEdit::Retype(ty) => e.name_type = Some(ty),
                 EntryEdit::List(list) => e.data = Content::List(list).to_struct(),
+                EntryEdit::Dir(pair) => e.data = Content::Dir(pair).to_struct(),
             }
         }
         if let Some(tail) = self.tail {

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::editor::EntryEdit;
 use crate::bd::BlockDevice;
 use crate::check::{InThread, renewed};
 use crate::disk::entry::{self, Content};
@@ -56,8 +57,17 @@ pub(super) struct BadEntry {
     pub path: String,
     pub code: &'static str,
     pub why: String,
-    /// The kind of entry according to its struct; `None` if the struct makes no sense.
-    pub kind: Option<u16>,
+    /// How it is repaired. It is removed if its struct makes no sense, or leads nowhere.
+    pub edit: EntryEdit,
+    /// The directory that it names, if no pair of it can be read.
+    lost: Option<LostDir>,
+}
+
+/// A directory whose first pair cannot be read.
+struct LostDir {
+    parent: u32,
+    name: Box<[u8]>,
+    pair: Pair,
 }
 
 /// An entry whose content is a list of blocks.
@@ -133,7 +143,7 @@ impl<'a> Model<'a> {
         let root = m.thread.iter().copied().rfind(|&i| m.nodes[i].superblock);
         let why = SuperblockFault::NoEntry;
         let root = root.ok_or(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why })?;
-        m.walk_from(root, Box::default());
+        m.walk_from(root, 0, Box::default());
         if m.thread_break.is_some() {
             m.follow_tails();
         }
@@ -262,9 +272,9 @@ impl<'a> Model<'a> {
         self.path(n.dir.unwrap_or(0), name.map_or(&[], |e| &*e.name))
     }
 
-    /// Walk over a directory that has no parent, and over everything below it.
-    fn walk_from(&mut self, head: usize, name: Box<[u8]>) {
-        let mut todo = vec![(head, self.add_dir(head, 0, name))];
+    /// Walk over a directory that no entry in the tree names, and over everything below it.
+    fn walk_from(&mut self, head: usize, parent: u32, name: Box<[u8]>) {
+        let mut todo = vec![(head, self.add_dir(head, parent, name))];
         while let Some((head, dir)) = todo.pop() {
             let mut at = head;
             loop {
@@ -312,9 +322,10 @@ impl<'a> Model<'a> {
                 continue;
             }
             let is_known = matches!(ty, tag::REG | tag::DIR);
-            let bad = |m: &Self, code, why, kind| {
+            let bad = |m: &Self, code, why, kind: Option<u16>| {
                 let path = m.path(dir, &e.name);
-                BadEntry { node: at, id, path, code, why, kind }
+                let edit = kind.map_or(EntryEdit::Remove, EntryEdit::Retype);
+                BadEntry { node: at, id, path, code, why, edit, lost: None }
             };
             let kind = match content {
                 Content::Inline(_) | Content::List(_) => Some(tag::REG),
@@ -335,9 +346,12 @@ impl<'a> Model<'a> {
                 }
                 Content::Dir(child) if ty == tag::DIR => match self.child(child) {
                     Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.to_box()))),
-                    Err(e) => {
-                        let b = bad(self, code_of_lost(&e), e.to_string(), None);
-                        self.bad.push(b);
+                    Err(why) => {
+                        let is_unreadable =
+                            matches!(why, Error::Corrupt(Corrupt::NoValidCommit(_)));
+                        let lost = LostDir { parent: dir, name: e.name.to_box(), pair: child };
+                        let b = bad(self, code_of_lost(&why), why.to_string(), None);
+                        self.bad.push(BadEntry { lost: is_unreadable.then_some(lost), ..b });
                     }
                 },
                 Content::Dir(child) => {
@@ -488,12 +502,34 @@ impl<'a> Model<'a> {
         let (last, first): (Vec<usize>, Vec<usize>) =
             orphans.into_iter().partition(|&i| is_inner(self, i));
         for i in first.into_iter().chain(last) {
-            if self.nodes[i].dir.is_none() {
-                self.orphans.insert(i);
-                let name = format!("directory {}", self.nodes[i].pair);
-                self.walk_from(i, name.into_bytes().into());
+            if self.nodes[i].dir.is_some() {
+                continue;
             }
+            if let Some((parent, name)) = self.entry_of_moved(i) {
+                self.walk_from(i, parent, name);
+                continue;
+            }
+            self.orphans.insert(i);
+            let name = format!("directory {}", self.nodes[i].pair);
+            self.walk_from(i, 0, name.into_bytes().into());
         }
+    }
+
+    /// The parent and the name of a directory that nothing names, if the only entry that can be its
+    /// own names its blocks from before it was relocated. This entry is repaired, too.
+    ///
+    /// Without that, the directory would become an orphan; and after an interruption the next
+    /// repair could find it by this entry, because the first one may have written to the block that
+    /// both pairs have.
+    fn entry_of_moved(&mut self, head: usize) -> Option<(u32, Box<[u8]>)> {
+        let pair = self.nodes[head].pair;
+        let may_be =
+            |bad: &&mut BadEntry| bad.lost.as_ref().is_some_and(|lost| lost.pair.overlaps(pair));
+        let mut found = self.bad.iter_mut().filter(may_be);
+        let (bad, None) = (found.next()?, found.next()) else { return None };
+        let LostDir { parent, name, .. } = bad.lost.take()?;
+        bad.edit = EntryEdit::Dir(pair);
+        Some((parent, name))
     }
 }
 

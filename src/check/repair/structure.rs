@@ -63,18 +63,19 @@ fn settle(editor: &Editor, model: &Model) -> Result<()> {
 
 fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     let mut edits: BTreeMap<usize, PairEdit> = BTreeMap::new();
-    for BadEntry { node, id, path, code, why, kind } in &model.bad {
-        let edit = match kind {
-            Some(ty) => EntryEdit::Retype(*ty),
-            None => EntryEdit::Remove,
-        };
-        edits.entry(*node).or_default().entries.insert(*id, edit);
-        done.push(match kind {
-            Some(_) => Repair::new(code, path, "now has the type of its content"),
-            None if *code == "directory-broken" => {
+    for BadEntry { node, id, path, code, why, edit, .. } in &model.bad {
+        edits.entry(*node).or_default().entries.insert(*id, *edit);
+        done.push(match edit {
+            EntryEdit::Retype(_) => Repair::new(code, path, "now has the type of its content"),
+            EntryEdit::Dir(pair) => Repair::new(
+                code,
+                path,
+                format!("now leads to {pair}, to which the directory had been moved"),
+            ),
+            _ if *code == "directory-broken" => {
                 Repair::given_up(code, path, format!("its entry was removed: {why}; {SEARCH}"))
             }
-            None => Repair::given_up(code, path, format!("its entry was removed: {why}")),
+            _ => Repair::given_up(code, path, format!("its entry was removed: {why}")),
         });
     }
     for (i, n) in model.nodes.iter().enumerate() {
