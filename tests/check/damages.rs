@@ -125,6 +125,29 @@ fn lists() -> Vec<Damage> {
     let bytes = content(&b, &[32, 33, 22, 23, 24, 25, 26, 27], whole);
     add("shared beginning", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
 
+    // Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer of
+    // block 6 leads to the blocks before that. They must not be overwritten by the copy of a file
+    // that is repaired first.
+    let mut b = with_list(27, whole, |b| {
+        b.point(26, SOUND[1]);
+        b.block_mut(24)[4..8].copy_from_slice(&4000_u32.to_le_bytes());
+    });
+    let sb = superblock(b.geometry);
+    b.pair([0, 1], |w| {
+        put_superblock(w, sb);
+        put_ctz(w, 1, b"early", SOUND[1], SOUND_SIZE);
+        put_ctz(w, 2, b"evil", 27, whole);
+        put_inline(w, 3, b"good", b"good");
+        put_ctz(w, 4, b"large", SOUND[1], SOUND_SIZE);
+        w.tail(Tail::END);
+    });
+    let mut bytes = content(&b, &LIST, whole);
+    bytes[start(5)..start(6)].copy_from_slice(&b.block_mut(SOUND[1])[4..]);
+    let mut files = sound_files(&b);
+    files.extend([("evil", bytes), ("early", content(&b, &SOUND, SOUND_SIZE))]);
+    let (name, code, preen) = ("shared and broken", "block-shared", Preen::Partly);
+    let of_both = Damage { name, code, image: b, preen, loses: true, files };
+
     // a block of the root's pair is the first of the file, and its copy is read before the root
     // is written
     let b = with_list(27, whole, |b| _ = b.list(&[1, 21, 22, 23, 24, 25, 26, 27]));
@@ -174,6 +197,7 @@ fn lists() -> Vec<Damage> {
         ],
         image: b,
     });
+    damages.push(of_both);
     damages
 }
 

@@ -62,18 +62,24 @@ pub(super) fn separate(
         Fault::Pointers if mode == Mode::Yes => Some("ctz-pointer"),
         _ => None,
     };
-    // a copy must not overwrite a block that one of these files reads
+    // A copy must not overwrite a block that one of these files reads. All lists are read before
+    // the first copy is written, so that no list can lead into a copy.
     let mut looks = most;
-    for d in census.damaged.iter().filter(|d| code(d).is_some()) {
-        for block in reading(editor, fs, d, &mut looks).unwrap_or_default() {
-            census.used.mark(block);
-        }
-    }
-    all &= looks > 0;
-    let mut looks = if looks > 0 { most } else { 0 };
+    let mut work = Vec::new();
     for d in &census.damaged {
         let Some(code) = code(d) else { continue };
-        match copy(editor, fs, d, &mut census.used, &mut looks)? {
+        let Some(rest) = looks.checked_sub(d.list.blocks(editor.layout.block_size).into()) else {
+            all = false;
+            continue;
+        };
+        looks = rest;
+        // a list that cannot be read is salvaged later
+        let Some(blocks) = reading(editor, fs, d) else { continue };
+        blocks.iter().for_each(|&block| _ = census.used.mark(block));
+        work.push((d, code, blocks));
+    }
+    for (d, code, blocks) in work {
+        match copy(editor, d.list.size, &blocks, &mut census.used)? {
             Ok(edit) => {
                 let repair = Repair::new(code, model.path_of(d), "now has blocks of its own");
                 edits.put(d, edit, repair);
@@ -88,36 +94,30 @@ pub(super) fn separate(
 }
 
 /// The blocks from which a file is read at present. `None` if they cannot be found.
-fn reading(editor: &Editor, fs: &Fs, d: &Damaged, looks: &mut u64) -> Option<Vec<u32>> {
-    *looks = looks.saturating_sub(d.list.blocks(editor.layout.block_size).into());
+fn reading(editor: &Editor, fs: &Fs, d: &Damaged) -> Option<Vec<u32>> {
     match d.fault {
-        _ if *looks == 0 => None,
         Fault::Pointers => chain(&*editor.dev, d.list),
         _ => fs.load_list(d.list).ok(),
     }
 }
 
-/// Copy a file as it is read now. The inner error is true if there was no space, and false if the
-/// file cannot be read.
+/// Copy a file of `size` bytes that is read from the blocks of `list`. The inner error is true if
+/// there was no space, and false if the file cannot be read.
 fn copy(
     editor: &Editor,
-    fs: &Fs,
-    d: &Damaged,
+    size: u32,
+    list: &[u32],
     map: &mut Alloc,
-    looks: &mut u64,
 ) -> Result<Result<EntryEdit, bool>> {
-    let block_size = editor.layout.block_size;
-    let (size, count) = (d.list.size, d.list.blocks(block_size));
-    if count + SPARE > map.available() || *looks == 0 {
+    if list.len() as u32 + SPARE > map.available() {
         return Ok(Err(true));
     }
-    let Some(list) = reading(editor, fs, d, looks) else { return Ok(Err(*looks == 0)) };
     let mut w = ListWriter::new(&*editor.dev);
     let mut buf = vec![0; CHUNK];
     let mut off = 0;
     while off < size {
         let piece = &mut buf[..CHUNK.min((size - off) as usize)];
-        if read_list(&*editor.dev, &list, off, piece).is_err() {
+        if read_list(&*editor.dev, list, off, piece).is_err() {
             w.give_back(map);
             return Ok(Err(false));
         }
@@ -131,9 +131,6 @@ fn copy(
         }
         off += piece.len() as u32;
     }
-    // Each copy takes free blocks, and that bounds the number of copies. So the bound for looking
-    // at lists need not include this one.
-    *looks += u64::from(count);
     match w.finish(map) {
         Ok(edit) => Ok(Ok(edit)),
         Err(Error::NoSpace) => Ok(Err(true)),
@@ -164,7 +161,8 @@ pub(super) fn salvage(
         let part = if crowded {
             None
         } else {
-            part_of(editor, d, &census.metadata, &mut census.used, room, &mut looks)?
+            let others = (&census.metadata, &census.owned);
+            part_of(editor, d, others, &mut census.used, room, &mut looks)?
         };
         match part {
             Some((edit, from)) => {
@@ -197,7 +195,7 @@ pub(super) fn salvage(
 fn part_of(
     editor: &Editor,
     d: &Damaged,
-    barred: &Alloc,
+    (metadata, owned): (&Alloc, &Alloc),
     map: &mut Alloc,
     room: u32,
     looks: &mut u64,
@@ -206,7 +204,7 @@ fn part_of(
     let block_size = editor.layout.block_size;
     let mut found = BTreeMap::new();
     let (size, end) = (d.list.size, ListIndex(d.list.blocks(block_size)));
-    reach(dev, d.list, barred, |i, block| {
+    reach(dev, d.list, metadata, owned, |i, block| {
         *looks = looks.saturating_sub(1);
         found.insert(i, block);
         *looks > 0 && end - i < room

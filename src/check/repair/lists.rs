@@ -1,6 +1,6 @@
 //! Which blocks are in use, and which files have lists that are not sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::model::Model;
@@ -43,6 +43,8 @@ pub(super) struct Census {
     pub used: Alloc,
     /// Only the blocks of metadata pairs.
     pub metadata: Alloc,
+    /// The blocks of metadata pairs, and of files whose lists can be followed.
+    pub owned: Alloc,
     pub damaged: Vec<Damaged>,
 }
 
@@ -79,6 +81,7 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
         owned: metadata.clone(),
         metadata,
         mine: bitmap(),
+        met: HashSet::new(),
         looks: LOOKS_MAX * u64::from(g.block_count),
     };
     match blocks_behind(dev, model.stray.clone()) {
@@ -96,7 +99,7 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
             damaged.push(Damaged { node: e.node, id: e.id, list: e.list, fault });
         }
     }
-    Census { used: c.used, metadata: c.metadata, damaged }
+    Census { used: c.used, metadata: c.metadata, owned: c.owned, damaged }
 }
 
 struct Counter<'a> {
@@ -107,6 +110,9 @@ struct Counter<'a> {
     owned: Alloc,
     /// The blocks of the list that is being followed.
     mine: Alloc,
+    /// The places at which [`Self::mark_all`] has looked. The same blocks follow from there in all
+    /// lists.
+    met: HashSet<Place>,
     looks: u64,
 }
 
@@ -149,16 +155,32 @@ impl Counter<'_> {
         fault
     }
 
-    /// Mark every block to which any pointer of a list leads.
+    /// Mark every block to which any pointer of a list leads. It is not known which of the pointers
+    /// are right, so a copy that is written to one of these blocks could destroy what it is to
+    /// save. If there are too many places to look at, no block counts as free.
     fn mark_all(&mut self, list: List) {
-        let used = &mut self.used;
-        let mut looks = self.looks;
-        reach(self.dev, list, &self.metadata, |_, block| {
-            looks = looks.saturating_sub(1);
-            used.mark(block);
-            looks > 0
-        });
-        self.looks = looks;
+        let g = self.dev.geometry();
+        let count = list.blocks(g.block_size);
+        let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
+        let mut todo: Vec<Place> =
+            last.map(|index| Place { index, block: list.head }).into_iter().collect();
+        while let Some(at) = todo.pop() {
+            let is_new =
+                at.block < g.block_count && !self.metadata.is_used(at.block) && self.met.insert(at);
+            if !is_new {
+                continue;
+            }
+            let Some(looks) = self.looks.checked_sub(1) else {
+                (0..g.block_count).for_each(|b| _ = self.used.mark(b));
+                return;
+            };
+            self.looks = looks;
+            self.used.mark(at.block);
+            let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
+            let pointers = list::read_pointers(at, read).unwrap_or_default();
+            let there = ctz::targets(at.index).zip(pointers);
+            todo.extend(there.map(|(index, block)| Place { index, block }));
+        }
     }
 }
 
@@ -178,26 +200,27 @@ pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     Some(blocks)
 }
 
-/// Call `found` with the index and address of every block to which any pointer of a list leads,
-/// from the last block to the first, until it returns false. If pointers disagree about a block,
-/// the pointer from the nearest block is tried first. Blocks that cannot be read, were met before,
-/// or are in `barred` are not taken.
+/// Call `found` with the index and address of a block for each index to which a pointer of a list
+/// leads, from the last one to the first, until it returns false. If pointers disagree about a
+/// block, one that no other file has is preferred, and then the pointer from the nearest block.
+/// Blocks that cannot be read, were met before, or belong to metadata are not taken.
 pub(super) fn reach(
     dev: &dyn BlockDevice,
     list: List,
-    barred: &Alloc,
+    metadata: &Alloc,
+    owned: &Alloc,
     mut found: impl FnMut(ListIndex, u32) -> bool,
 ) {
     let g = dev.geometry();
     let count = list.blocks(g.block_size);
     let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
     let Some(last) = last else { return };
-    let mut met = std::collections::HashSet::new();
+    let mut met = HashSet::new();
     // the addresses given for each index; the one from the nearest block comes last
     let mut candidates = BTreeMap::from([(last, vec![list.head])]);
     while let Some((i, blocks)) = candidates.pop_last() {
         let readable = |&b: &u32| {
-            if b >= g.block_count || met.contains(&b) || barred.is_used(b) {
+            if b >= g.block_count || met.contains(&b) || metadata.is_used(b) {
                 return None;
             }
             let at = Place { index: i, block: b };
@@ -207,7 +230,11 @@ pub(super) fn reach(
             dev.read(b, 0, &mut [0; 4]).ok()?;
             Some((b, ptrs))
         };
-        let Some((block, ptrs)) = blocks.iter().rev().find_map(readable) else { continue };
+        let nearest = || blocks.iter().rev();
+        let preferred = nearest().filter(|&&b| !owned.is_used(b)).find_map(readable);
+        let Some((block, ptrs)) = preferred.or_else(|| nearest().find_map(readable)) else {
+            continue;
+        };
         met.insert(block);
         if !found(i, block) {
             return;
