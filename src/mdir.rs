@@ -574,6 +574,9 @@ impl Mdir {
     }
 
     /// The difference from what is on disk, as a commit to append.
+    ///
+    /// # Errors
+    /// [`BlockFull`] if the commit does not fit behind `end`, or there are too many entries.
     pub fn encode_append(
         &self,
         layout: Layout,
@@ -634,6 +637,9 @@ impl Mdir {
     }
 
     /// Everything, as the first commit of an erased block.
+    ///
+    /// # Errors
+    /// [`BlockFull`] if it does not fit into a block.
     pub fn encode_compact(
         &self,
         layout: Layout,

@@ -304,6 +304,9 @@ impl Volume {
 
     /// Complete the map of free blocks, unless `stop` says that it is not needed any more. Files
     /// are walked without the core's lock, so that others can read in the meantime.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn map_blocks(&self, stop: &dyn Fn() -> bool) -> crate::Result<()> {
         let _mapping = self.mapping.try_lock().unwrap_or_else(|| {
             self.will_wait();

@@ -51,6 +51,9 @@ impl Littlefs {
 
 impl super::Core {
     /// All attributes at `at`, in ascending order of the types.
+    ///
+    /// # Errors
+    /// If there is no such entry any more, or it cannot be read.
     pub fn attrs(&mut self, at: At<'_>) -> Result<Vec<(u8, Vec<u8>)>> {
         self.fs.with_attrs(at, |attrs| {
             let mut all: Vec<(u8, Vec<u8>)> = attrs.map(|(ty, data)| (ty, data.to_vec())).collect();

@@ -231,6 +231,10 @@ impl SetMetadata {
 
 impl Core {
     /// The metadata of the entry at `place`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, and an error if it is damaged or cannot be
+    /// read.
     pub fn metadata(&mut self, place: Place<'_>) -> Result<Metadata> {
         let codec = self.codec.as_ref();
         match place {
@@ -253,6 +257,9 @@ impl Core {
     }
 
     /// Store `meta` in the user attributes of `at`, as far as the convention has a place for it.
+    ///
+    /// # Errors
+    /// Those of [`Fs::set_attr`](crate::fs::Fs::set_attr).
     pub fn put_meta(&mut self, at: At<'_>, meta: &Meta, target: Target) -> Result<()> {
         let Some(codec) = &self.codec else { return Ok(()) };
         let changes = self.fs.with_attrs(at, |attrs| codec.write(attrs, meta, target))?;

@@ -27,6 +27,9 @@ impl<'p> Place<'p> {
     }
 
     /// The directory and the name, for operations that are not possible on the root directory.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the root directory.
     pub fn entry(self) -> Result<(DirId, &'p [u8])> {
         match self {
             Self::Root => Err(Error::Invalid("this is not possible for the root directory")),
@@ -51,6 +54,10 @@ pub(super) fn components(path: &[u8]) -> Result<impl DoubleEndedIterator<Item = 
 
 impl Core {
     /// What `path` names.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] or [`Error::NotDirectory`] if a directory above it is missing or is a
+    /// file; [`Error::PathTooLong`] and [`Error::InvalidName`] for an impossible path.
     pub fn place<'p>(&mut self, path: &'p [u8]) -> Result<Place<'p>> {
         let mut parts = components(path)?;
         let Some(name) = parts.next_back() else { return Ok(Place::Root) };
@@ -62,6 +69,9 @@ impl Core {
     }
 
     /// The directory that `path` names.
+    ///
+    /// # Errors
+    /// Those of [`Self::place`], and [`Error::NotDirectory`] if the path names a file.
     pub fn dir(&mut self, path: &[u8]) -> Result<DirId> {
         match self.place(path)? {
             Place::Root => Ok(ROOT),
@@ -70,6 +80,10 @@ impl Core {
     }
 
     /// The entry that `place` names.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, and an error if it is damaged or cannot be
+    /// read.
     pub fn node(&mut self, place: Place<'_>) -> Result<Node> {
         match place {
             Place::Root => Ok(Node::Dir(ROOT)),
@@ -78,6 +92,9 @@ impl Core {
     }
 
     /// The directory called `name` in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, and [`Error::NotDirectory`] if it is a file.
     pub fn child(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
         match self.fs.lookup(dir, name)? {
             Node::Dir(child) => Ok(child),

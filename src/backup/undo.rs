@@ -147,6 +147,11 @@ struct Record {
 }
 
 impl Kept {
+    /// Read the undo file at `path`.
+    ///
+    /// # Errors
+    /// [`UndoError::NotUndo`] if it is another kind of file, [`UndoError::Damaged`] if its records
+    /// contradict each other, and [`UndoError::Unreadable`] if it cannot be read.
     pub fn read(path: &Path) -> Result<Self, UndoError> {
         let file = files::open_plain(path).map_err(UndoError::Unreadable)?;
         let file = Place::of(&file, path)
@@ -229,6 +234,9 @@ impl Kept {
     /// Note, durably, that the image is being restored. After an interrupted change, this is not
     /// needed, because the image is not compared with anything then. So the undo file stays as it
     /// is.
+    ///
+    /// # Errors
+    /// If the undo file cannot be written.
     pub fn begin(&self) -> io::Result<()> {
         if self.after.is_none() {
             return Ok(());

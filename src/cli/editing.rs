@@ -62,6 +62,9 @@ impl From<&Step> for StepJson {
 
 /// Change the image by `operation`, and print what was done if an option asks for that. Otherwise
 /// success is silent, as for the usual commands of the same names.
+///
+/// # Errors
+/// If the image cannot be opened or changed, or the output cannot be written.
 pub fn edit(
     image: &ImageArgs,
     change: &ChangeArgs,

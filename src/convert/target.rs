@@ -22,6 +22,9 @@ pub(super) struct Target {
 
 impl Target {
     /// The name of the old image itself.
+    ///
+    /// # Errors
+    /// [`Failure::Device`] if the old image is not a plain file.
     pub fn in_place(source: &Opened) -> Result<Self, Failure> {
         let access = source.metadata.clone();
         if !access.is_file() {
@@ -33,6 +36,10 @@ impl Target {
 
     /// The name `path`, which must not be that of `source`; an existing file is replaced only with
     /// `overwrite`.
+    ///
+    /// # Errors
+    /// [`Failure::SameFile`], [`Failure::Exists`], and [`Failure::Target`] if the existing file
+    /// cannot be replaced.
     pub fn new(path: &Path, source: &Opened, overwrite: bool) -> Result<Self, Failure> {
         let out = match Source::find(path) {
             Ok(out) => out,
@@ -64,6 +71,10 @@ impl Target {
     }
 
     /// A new file, which will get the name.
+    ///
+    /// # Errors
+    /// [`Failure::Owner`] if the file cannot get the owner of the one that it replaces, and
+    /// [`Failure::Io`] if it cannot be made.
     pub fn begin(&self) -> Result<NewFile<'_>, Failure> {
         let new = self.place.begin()?;
         files::take_access(new.file(), &self.access)?;
@@ -74,6 +85,9 @@ impl Target {
     }
 
     /// Give the file its name, durably.
+    ///
+    /// # Errors
+    /// [`Failure::Exists`] if another file got the name in the meantime, and [`Failure::Io`].
     pub fn put(&self, new: NewFile<'_>) -> Result<(), Failure> {
         new.put(self.old.as_ref()).map_err(|e| match e.kind() {
             ErrorKind::AlreadyExists => Failure::Exists,

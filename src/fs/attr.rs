@@ -42,6 +42,10 @@ impl Fs {
     }
 
     /// The data of attribute `ty`.
+    ///
+    /// # Errors
+    /// [`Error::NoAttr`] if there is none of this type, [`Error::NotFound`] if there is no such
+    /// entry, and an error if its pair cannot be read.
     pub fn get_attr(&mut self, at: At, ty: u8) -> Result<Vec<u8>> {
         let _running = self.run();
         let place = self.attr_place(at)?;
@@ -50,6 +54,9 @@ impl Fs {
     }
 
     /// Call `read` with all attributes, and return its result.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, and an error if its pair cannot be read.
     pub fn with_attrs<T>(&mut self, at: At, read: impl FnOnce(&mut Attrs<'_>) -> T) -> Result<T> {
         let _running = self.run();
         let place = self.attr_place(at)?;
@@ -57,6 +64,9 @@ impl Fs {
     }
 
     /// What `name` in `dir` refers to, and the result of `read` for its attributes.
+    ///
+    /// # Errors
+    /// Those of [`Fs::lookup`].
     pub fn lookup_with_attrs<T>(
         &mut self,
         dir: DirId,
@@ -69,6 +79,9 @@ impl Fs {
     }
 
     /// The types of all attributes, in ascending order.
+    ///
+    /// # Errors
+    /// Those of [`Fs::with_attrs`].
     pub fn list_attrs(&mut self, at: At) -> Result<Vec<u8>> {
         let _running = self.run();
         let place = self.attr_place(at)?;
@@ -91,6 +104,10 @@ impl Fs {
     }
 
     /// Set attribute `ty` to `data`.
+    ///
+    /// # Errors
+    /// [`Error::AttrTooLarge`] if `data` is longer than `attr_max`, [`Error::NoSpace`],
+    /// [`Error::ReadOnly`], and the errors of [`Fs::with_attrs`].
     pub fn set_attr(&mut self, at: At, ty: u8, data: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         self.check_attr(data)?;
@@ -98,6 +115,9 @@ impl Fs {
     }
 
     /// Remove attribute `ty`.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], and the errors of [`Fs::get_attr`].
     pub fn remove_attr(&mut self, at: At, ty: u8) -> Result<()> {
         let _running = self.begin()?;
         self.get_attr(at, ty)?;

@@ -17,6 +17,10 @@ pub(super) struct Place {
 
 impl Fs {
     /// What `name` in `dir` refers to.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, or `dir` was removed; [`Error::Corrupt`] if
+    /// the entry is damaged; and an error if its pair cannot be read.
     pub fn lookup(&mut self, dir: DirId, name: &[u8]) -> Result<Node> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -24,6 +28,9 @@ impl Fs {
     }
 
     /// All names in `dir`, in their order on disk.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if `dir` was removed, and an error if one of its pairs cannot be read.
     pub fn list(&mut self, dir: DirId) -> Result<Vec<Box<[u8]>>> {
         let _running = self.run();
         let pairs = self.dir(dir)?.pairs.clone();

@@ -113,6 +113,9 @@ impl Fs {
 
     /// Move files and directories to `lost+found` that cannot be reached because the C driver opens
     /// another entry under their name. Returns the old and the new path of each.
+    ///
+    /// # Errors
+    /// Those of [`Fs::rename`] and [`Fs::flush`].
     pub fn set_doubles_aside(&mut self) -> Result<Vec<(String, String)>> {
         let _running = self.begin()?;
         let mut moved = Vec::new();

@@ -142,6 +142,9 @@ impl Durable {
     }
 
     /// Like [`BlockDevice::erase`].
+    ///
+    /// # Errors
+    /// Those of the barrier for what an earlier flush has left, and of [`BlockDevice::erase`].
     pub fn erase(&mut self, block: u32) -> IoResult<()> {
         self.go_on()?;
         self.wrote();
@@ -149,6 +152,9 @@ impl Durable {
     }
 
     /// Like [`store::erase_checked`].
+    ///
+    /// # Errors
+    /// The same, and an error if the block is not erased afterwards.
     pub fn erase_checked(&mut self, block: u32) -> IoResult<()> {
         self.go_on()?;
         self.wrote();
@@ -157,6 +163,9 @@ impl Durable {
     }
 
     /// Like [`store::write_commit`].
+    ///
+    /// # Errors
+    /// Those of the barrier for what an earlier flush has left, and of [`store::write_commit`].
     pub fn write_commit(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         let first = self.dev.sector(block, commit.start);
         if first.is_none_or(|sector| self.within != Within::Sector(block, sector)) {
@@ -179,6 +188,9 @@ impl Durable {
     }
 
     /// Like [`store::write_fresh`]: the first commit of a block that nothing names yet.
+    ///
+    /// # Errors
+    /// Those of the barrier for what an earlier flush has left, and of [`store::write_fresh`].
     pub fn write_fresh(&mut self, block: u32, commit: &Commit) -> IoResult<()> {
         self.go_on()?;
         self.wrote();
@@ -186,6 +198,9 @@ impl Durable {
     }
 
     /// Like [`store::prog_checked`], for a block that nothing names yet.
+    ///
+    /// # Errors
+    /// Those of the barrier for what an earlier flush has left, and of [`store::prog_checked`].
     #[cfg(feature = "transfer")]
     pub fn prog_checked(&mut self, block: u32, bytes: &[u8]) -> IoResult<()> {
         self.go_on()?;
@@ -195,6 +210,9 @@ impl Durable {
 
     /// Like [`store::rewrite_checked`], for content of a file. [`Self::wrote_content`] notes it
     /// when all content of the file is written.
+    ///
+    /// # Errors
+    /// Those of the barrier for what an earlier flush has left, and of [`store::rewrite_checked`].
     pub fn rewrite_checked(&mut self, block: u32, data: &[u8]) -> IoResult<()> {
         self.go_on()?;
         store::rewrite_checked(&*self.dev, block, data)
@@ -208,6 +226,9 @@ impl Durable {
     /// Order writes: everything that was written before is on disk before anything that is written
     /// later. For writes that an earlier flush has left, the barrier is made when something is
     /// written.
+    ///
+    /// # Errors
+    /// Those of [`BlockDevice::barrier`].
     pub fn barrier(&mut self) -> IoResult<()> {
         if self.unordered {
             // if this fails, everything stays noted as unordered
@@ -218,6 +239,9 @@ impl Durable {
     }
 
     /// Wait until everything that was written is on disk.
+    ///
+    /// # Errors
+    /// Those of [`BlockDevice::sync`]. It is not known what is on disk then.
     pub fn sync(&mut self) -> IoResult<()> {
         if self.unsynced {
             // a sync orders writes, too

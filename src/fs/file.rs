@@ -39,6 +39,9 @@ impl ReadPlan {
     }
 
     /// Read into new memory.
+    ///
+    /// # Errors
+    /// Those of [`Self::run_into`].
     pub fn run(self) -> Result<Vec<u8>> {
         let mut buf = vec![0; self.len];
         self.run_into(&mut buf, || ())?;
@@ -47,6 +50,9 @@ impl ReadPlan {
 
     /// Read into the first [`Self::len`] bytes of `buf`. `will_wait` is called before the read has
     /// to wait for storage.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the block list is damaged, and the errors of the device.
     pub fn run_into(self, buf: &mut [u8], will_wait: impl FnOnce()) -> Result<()> {
         let buf = &mut buf[..self.len];
         if let Some(bytes) = self.bytes {
@@ -148,6 +154,10 @@ fn read_runs(
 
 impl Fs {
     /// Open the file `name` in `dir`. If it is open already, this returns the same object.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such entry, [`Error::IsDirectory`] if it is a directory,
+    /// and [`Error::Corrupt`] if it is damaged.
     pub fn open_file(&mut self, dir: DirId, name: &[u8]) -> Result<FileId> {
         let _running = self.run();
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;

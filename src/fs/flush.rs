@@ -97,6 +97,10 @@ impl Fs {
     /// barrier or sync, it is not known what is on disk, so the filesystem becomes read-only.
     ///
     /// [`OpenOptions::durability`]: super::OpenOptions::durability
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if the changes do not fit, [`Error::ReadOnly`] if there are changes that
+    /// cannot be written any more, and the errors of the device.
     pub fn flush(&mut self) -> Result<()> {
         self.flush_as(self.durable.durability())
     }

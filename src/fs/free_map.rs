@@ -82,6 +82,9 @@ impl Fs {
     /// A list that cannot be followed may contain any block. Then no block is known to be free, and
     /// the filesystem becomes read-only. The other lists are marked nevertheless, for
     /// [`Fs::usage`].
+    ///
+    /// # Errors
+    /// The errors of the device that stopped the walk.
     pub fn mark(&mut self, walked: Walked) -> Result<()> {
         let _running = self.run();
         for (list, found) in walked.lists {
@@ -215,6 +218,9 @@ impl Fs {
     }
 
     /// How many blocks are used and free.
+    ///
+    /// # Errors
+    /// If the device fails while the map of free blocks is completed.
     pub fn usage(&mut self) -> Result<Usage> {
         let _running = self.run();
         match self.complete_map() {
@@ -257,6 +263,9 @@ impl Fs {
     }
 
     /// The numbers of files and directories, found by walking over the tree.
+    ///
+    /// # Errors
+    /// If a pair of a directory cannot be read.
     pub fn counts(&mut self) -> Result<Counts> {
         let _running = self.run();
         let mut counts = Counts::default();

@@ -137,6 +137,9 @@ fn chunk_len(block_size: u32) -> u32 {
 
 impl BlockList {
     /// The list that an entry names. Nothing is read yet.
+    ///
+    /// # Errors
+    /// If the list has more blocks than the image, or its head is outside the image.
     pub fn new(g: Geometry, list: List) -> Result<Self, Corrupt> {
         let List { head, size } = list;
         let len = list.blocks(g.block_size);
@@ -168,6 +171,9 @@ impl BlockList {
     }
 
     /// The address at `index`.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the list is damaged or shorter, and the errors of the device.
     pub fn get(&self, dev: &dyn BlockDevice, index: ListIndex) -> Result<u32> {
         let none = Corrupt::CtzOutOfRange { head: self.head, index: index.0, block: BLOCK_NULL };
         let end = ListIndex(self.len);
@@ -182,6 +188,9 @@ impl BlockList {
     }
 
     /// The addresses of the indices `from..to`, or up to the end of the list.
+    ///
+    /// # Errors
+    /// [`Corrupt`] if the list is damaged, and the errors of the device.
     pub fn addresses(
         &self,
         dev: &dyn BlockDevice,
@@ -204,6 +213,9 @@ impl BlockList {
     }
 
     /// Read the addresses from index `from`, so that [`Self::known`] has them.
+    ///
+    /// # Errors
+    /// Those of [`Self::addresses`].
     pub fn find(&self, dev: &dyn BlockDevice, from: ListIndex) -> Result<()> {
         // in reverse order, because the search for a chunk begins in the chunk after it
         for c in (from.0 / self.chunk_len.max(1)..self.chunks.len() as u32).rev() {
@@ -337,6 +349,9 @@ pub(super) struct Growing {
 
 impl Growing {
     /// A list that begins with the first `len` blocks of `old`.
+    ///
+    /// # Errors
+    /// Those of [`BlockList::addresses`].
     pub fn new(dev: &dyn BlockDevice, old: &Arc<BlockList>, len: u32) -> Result<Self> {
         let chunk_len = chunk_len(dev.geometry().block_size);
         let len = len.min(old.len());
@@ -351,6 +366,9 @@ impl Growing {
     }
 
     /// The address at `index`.
+    ///
+    /// # Errors
+    /// Those of [`BlockList::get`].
     pub fn get(&self, dev: &dyn BlockDevice, index: ListIndex) -> Result<u32> {
         match index.0.checked_sub(self.shared) {
             None => self.old.get(dev, index),

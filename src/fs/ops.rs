@@ -16,11 +16,19 @@ const THREAD_LOOKAHEAD: usize = 1024;
 
 impl Fs {
     /// Create an empty file.
+    ///
+    /// # Errors
+    /// Those of [`Fs::create_with_attrs`].
     pub fn create(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         self.create_with_attrs(dir, name, &[])
     }
 
     /// Create an empty file with these attributes: type and data of each.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::InvalidName`] and [`Error::NameTooLong`] because of the name;
+    /// [`Error::NotFound`] if `dir` was removed; [`Error::AttrTooLarge`], [`Error::NoSpace`],
+    /// [`Error::ReadOnly`]; and the errors of the device.
     pub fn create_with_attrs(
         &mut self,
         dir: DirId,
@@ -40,11 +48,17 @@ impl Fs {
     }
 
     /// Create an empty directory.
+    ///
+    /// # Errors
+    /// Those of [`Fs::create_with_attrs`].
     pub fn mkdir(&mut self, dir: DirId, name: &[u8]) -> Result<DirId> {
         self.mkdir_with_attrs(dir, name, &[])
     }
 
     /// Create an empty directory with these attributes: type and data of each.
+    ///
+    /// # Errors
+    /// Those of [`Fs::create_with_attrs`].
     pub fn mkdir_with_attrs(
         &mut self,
         dir: DirId,
@@ -109,6 +123,10 @@ impl Fs {
     }
 
     /// Remove a file. If the file is open, its content stays until it is closed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::IsDirectory`], [`Error::ReadOnly`], and the errors of the
+    /// device.
     pub fn unlink(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         let place = self.find(dir, name)?.ok_or(Error::NotFound)?;
@@ -160,6 +178,10 @@ impl Fs {
     }
 
     /// Remove an empty directory.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotDirectory`], [`Error::NotEmpty`], [`Error::ReadOnly`], and
+    /// the errors of the device.
     pub fn rmdir(&mut self, dir: DirId, name: &[u8]) -> Result<()> {
         let _running = self.begin()?;
         self.attempt(|fs| {

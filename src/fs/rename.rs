@@ -32,6 +32,12 @@ impl Fs {
     /// Rename `name` in `dir` to `to_name` in `to`, as rename(2) does. A file replaces a file, and
     /// a directory replaces an empty directory; with `no_replace`, an existing `to_name` is an
     /// error. Files stay open under the new name.
+    ///
+    /// # Errors
+    /// Those of rename(2): [`Error::NotFound`], [`Error::Exists`], [`Error::NotEmpty`],
+    /// [`Error::IsDirectory`], [`Error::NotDirectory`], and [`Error::Invalid`] if a directory would
+    /// be moved below itself; those of [`Fs::create_with_attrs`] because of the new name. After an
+    /// error, nothing is changed.
     pub fn rename(
         &mut self,
         dir: DirId,

@@ -29,6 +29,9 @@ pub enum NameFault {
 impl Fs {
     /// Finish what was interrupted: moves, and directories that were being added or removed.
     /// Returns whether there was anything to finish.
+    ///
+    /// # Errors
+    /// Those of [`Fs::flush`].
     pub fn finish_interrupted(&mut self) -> Result<bool> {
         let pending = self.unfinished;
         let _running = self.begin()?;
@@ -37,6 +40,9 @@ impl Fs {
     }
 
     /// Put directories into the thread that are missing there. Returns their paths.
+    ///
+    /// # Errors
+    /// [`Error::ReadOnly`], [`Error::NoSpace`], and the errors of the device.
     pub fn thread_directories(&mut self) -> Result<Vec<String>> {
         let _running = self.begin()?;
         let mut done = Vec::new();
@@ -53,6 +59,9 @@ impl Fs {
     /// Give directories that have lost their name a new one in `lost+found`, take those without
     /// entries out of the thread, and readdress pairs that the thread names by other blocks than
     /// the tree. Returns the new paths, and whether the thread has changed.
+    ///
+    /// # Errors
+    /// Those of [`Fs::mkdir`] and [`Fs::flush`].
     pub fn place_orphans(&mut self) -> Result<(Vec<String>, bool)> {
         let _running = self.begin()?;
         let mut by_block = HashMap::new();
@@ -222,6 +231,9 @@ impl Fs {
 
     /// Give a new, unused name to every file and directory whose name is impossible or too long.
     /// Entries that share a possible name are not changed. Returns the new paths, and the reasons.
+    ///
+    /// # Errors
+    /// Those of [`Fs::rename`] and [`Fs::flush`].
     pub fn mend_names(&mut self) -> Result<Vec<(String, NameFault)>> {
         let _running = self.begin()?;
         let mut done = Vec::new();

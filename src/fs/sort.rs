@@ -15,6 +15,9 @@ impl Fs {
     /// Put the entries of every directory into the order in which the C driver looks for them, and
     /// drop pairs without entries inside a directory. Returns the paths of directories that have
     /// lost pairs, and the paths of directories that were sorted.
+    ///
+    /// # Errors
+    /// Those of [`Fs::flush`], and an error if a pair cannot be read.
     pub fn sort_directories(&mut self) -> Result<(Vec<String>, Vec<String>)> {
         let _running = self.begin()?;
         let (mut shortened, mut done) = (Vec::new(), Vec::new());

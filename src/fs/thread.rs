@@ -298,6 +298,10 @@ impl Thread {
     }
 
     /// The content of a pair. It is read if it is not in memory.
+    ///
+    /// # Errors
+    /// [`Corrupt::LogChanged`](crate::error::Corrupt::LogChanged) if the log does not end any more
+    /// as it is known, and the errors of the device.
     pub fn mdir(
         &mut self,
         dev: &dyn BlockDevice,

@@ -67,6 +67,9 @@ enum Probe {
 
 impl Fs {
     /// What `name` in `dir` refers to.
+    ///
+    /// # Errors
+    /// Those of [`Fs::lookup`].
     pub fn value(&mut self, dir: DirId, name: &[u8]) -> Result<Value> {
         let _running = self.run();
         if let Some(content) = self.content_in_passing(dir, name)? {
@@ -87,6 +90,9 @@ impl Fs {
     }
 
     /// Whether `dir` has no visible entries.
+    ///
+    /// # Errors
+    /// Those of [`Fs::list`].
     pub fn is_empty(&mut self, dir: DirId) -> Result<bool> {
         let _running = self.run();
         for i in 0..self.dir(dir)?.pairs.len() {
@@ -104,11 +110,17 @@ impl Fs {
     ///
     /// In the order of the C driver, bytes compare as usual, but if one name is a prefix of
     /// another, the longer one comes first.
+    ///
+    /// # Errors
+    /// Those of [`Fs::list`], and [`Error::Corrupt`] if one of the entries is damaged.
     pub fn rows(&mut self, dir: DirId, from: Option<&[u8]>, reverse: bool) -> Result<Vec<Row>> {
         self.rows_by(dir, from, reverse, Self::value_at)
     }
 
     /// Like [`Fs::rows`], without content.
+    ///
+    /// # Errors
+    /// Those of [`Fs::rows`].
     pub fn nodes(
         &mut self,
         dir: DirId,
@@ -203,6 +215,10 @@ impl Fs {
     ///
     /// After an error, the file is as it was. After a crash, it has either its old or its new
     /// content.
+    ///
+    /// # Errors
+    /// [`Error::FileTooLarge`], [`Error::IsDirectory`] if the name is that of a directory, and the
+    /// errors of [`Fs::create_with_attrs`].
     pub fn set_value(
         &mut self,
         dir: DirId,
@@ -368,6 +384,9 @@ impl Fs {
     /// changes. Then a crash leaves all of them or none. If this is impossible, nothing is changed,
     /// and this returns false. It is possible if everything else is on disk, and the values are
     /// small enough for their entries, are in one metadata pair, and fit into it.
+    ///
+    /// # Errors
+    /// Those of [`Fs::set_value`].
     pub fn set_values_at_once(
         &mut self,
         dir: DirId,

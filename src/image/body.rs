@@ -65,11 +65,18 @@ enum Layer {
 
 impl Body {
     /// The outermost format of a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
     pub fn kind_of(container: &Container, options: &Options) -> Result<Option<Kind>, Reason> {
         Ok(Kind::of(&container.file)?.or(options.page.map(|_| Kind::Nand)))
     }
 
     /// Recognise the format of a file.
+    ///
+    /// # Errors
+    /// [`Reason::Unreadable`] if the format is damaged or would unpack to more than is allowed, and
+    /// an error if the file cannot be read.
     pub fn of(container: Container, options: &Options) -> Result<Self, Reason> {
         let Container { file, writable, .. } = container;
         let limit = options.unpack_limit.unwrap_or(unwrap::LIMIT);
@@ -92,6 +99,9 @@ impl Body {
 
     /// What the file does not hold of the filesystem at `at`. If the file holds all blocks that are
     /// in use, the others were left out on purpose. Formats with addresses leave out erased bytes.
+    ///
+    /// # Errors
+    /// If the size of the file cannot be determined.
     pub fn lacks(&self, at: u64, geometry: Geometry) -> Result<Absent, Reason> {
         let present = self.bytes().size()?.saturating_sub(at);
         let absent = geometry.size().saturating_sub(present);
@@ -118,6 +128,9 @@ impl Body {
     }
 
     /// Another descriptor of the file. It shares the lock.
+    ///
+    /// # Errors
+    /// If the system has no more descriptors.
     pub fn file(&self) -> io::Result<File> {
         self.file.try_clone()
     }
@@ -173,6 +186,9 @@ impl Body {
     }
 
     /// The stretches of bytes with long gaps between them: position and length of each.
+    ///
+    /// # Errors
+    /// If the size of the file cannot be determined.
     pub fn stretches(&self) -> Result<Vec<(u64, u64)>, Reason> {
         match &self.layer {
             Layer::Wrapped(unwrapped) => Ok(unwrapped.stretches.clone()),
@@ -182,6 +198,9 @@ impl Body {
 
     /// The pages of a plain file that is certainly a dump with spare bytes, although the options do
     /// not give any.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
     pub fn spare_bytes(&self, options: &Options) -> Result<Option<Page>, Reason> {
         match self.layer {
             Layer::Plain if options.page.is_none() => Ok(nand::recognise(&self.file)?),

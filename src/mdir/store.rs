@@ -43,6 +43,9 @@ fn block_size(dev: &dyn BlockDevice) -> usize {
 }
 
 /// Whether both addresses are blocks of the image, and are different.
+///
+/// # Errors
+/// [`Corrupt::PairOutOfRange`] if they are not.
 pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     let [a, b] = pair.0;
     if a == b || a >= g.block_count || b >= g.block_count {
@@ -53,6 +56,9 @@ pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
 
 /// Fill `bytes` from byte `off` of a metadata block. If a truncated image ends within the block, the
 /// bytes that it lacks read as erased: its log shows by its checksums which commits are there.
+///
+/// # Errors
+/// Those of the device.
 pub fn read(dev: &dyn BlockDevice, block: u32, off: u32, bytes: &mut [u8]) -> IoResult<()> {
     let Err(e) = dev.read(block, off, bytes) else { return Ok(()) };
     match e.present().and_then(|present| bytes.split_at_mut_checked(present)) {
@@ -66,6 +72,9 @@ pub fn read(dev: &dyn BlockDevice, block: u32, off: u32, bytes: &mut [u8]) -> Io
 }
 
 /// Read the metadata log in `block`; `None` if no commit is valid.
+///
+/// # Errors
+/// Those of the device.
 pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
     Ok(read_packed(dev, block)?.map(Log::unpack))
 }
@@ -113,12 +122,19 @@ fn parse_log(
 
 /// Read a pair: the block with the newer revision, or the other block if that one holds no valid
 /// commit.
+///
+/// # Errors
+/// Those of [`fetch_packed`].
 pub fn fetch(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_packed(dev, pair, &mut Vec::new())?.unpack())
 }
 
 /// Like [`fetch`], for callers that read many pairs and may not need their entries. `buffer`
 /// receives the bytes. The result does not refer to it.
+///
+/// # Errors
+/// [`Corrupt::PairOutOfRange`] and [`Corrupt::NoValidCommit`]; the error of the device if a block
+/// cannot be read and the other one holds no valid commit.
 pub fn fetch_packed(
     dev: &dyn BlockDevice,
     pair: Pair,
@@ -155,11 +171,17 @@ pub fn fetch_packed(
 
 /// Read a pair that must belong to a directory below the root. It must not hold a superblock,
 /// because the last pair in the thread with a superblock is the root.
+///
+/// # Errors
+/// Those of [`fetch_dir_packed`].
 pub fn fetch_dir(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched> {
     Ok(fetch_dir_packed(dev, pair)?.unpack())
 }
 
 /// Like [`fetch_dir`], for callers that may not need the entries.
+///
+/// # Errors
+/// [`Corrupt::StraySuperblock`] if the pair holds a superblock, and the errors of [`fetch_packed`].
 pub fn fetch_dir_packed(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched<Log<Packed>>> {
     let f = fetch_packed(dev, pair, &mut Vec::new())?;
     match Superblock::decode_packed(&f.log) {
@@ -221,18 +243,27 @@ pub fn is_erased_from(dev: &dyn BlockDevice, block: u32, off: u32) -> bool {
 }
 
 /// Write an encoded commit into `block`, and read it back if the device needs that.
+///
+/// # Errors
+/// Those of [`prog_checked`].
 pub fn write_commit(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
 /// Erase a block that nothing names yet, and write its first commit. There is no barrier between
 /// the two: whichever of them a crash keeps, nobody reads the block.
+///
+/// # Errors
+/// Those of [`BlockDevice::erase`] and [`prog_checked`].
 pub fn write_fresh(dev: &dyn BlockDevice, block: u32, commit: &Commit) -> IoResult<()> {
     dev.erase(block)?;
     prog_checked(dev, block, commit.start, &commit.bytes)
 }
 
 /// Erase `block`, and read it back if the device needs that.
+///
+/// # Errors
+/// Those of [`BlockDevice::erase`], and an error if the block is not erased afterwards.
 pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
     dev.erase(block)?;
     if dev.wants_read_back() && !is_erased_from(dev, block, 0) {
@@ -242,6 +273,9 @@ pub fn erase_checked(dev: &dyn BlockDevice, block: u32) -> IoResult<()> {
 }
 
 /// Program `data`, and read it back if the device needs that.
+///
+/// # Errors
+/// Those of [`BlockDevice::prog`], and an error if other bytes are read back.
 pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) -> IoResult<()> {
     dev.prog(block, off, data)?;
     read_back(dev, block, off, data)
@@ -249,6 +283,9 @@ pub fn prog_checked(dev: &dyn BlockDevice, block: u32, off: u32, data: &[u8]) ->
 
 /// Write a whole block over its old content, in one call if the device can do that, and read it
 /// back if the device needs that.
+///
+/// # Errors
+/// Those of [`BlockDevice::rewrite`], and an error if other bytes are read back.
 pub fn rewrite_checked(dev: &dyn BlockDevice, block: u32, data: &[u8]) -> IoResult<()> {
     dev.rewrite(block, data)?;
     read_back(dev, block, 0, data)

@@ -136,6 +136,10 @@ impl Appender {
     }
 
     /// Fail if somebody truncated the file, because the missing part would become a hole.
+    ///
+    /// # Errors
+    /// [`Shortened`](crate::error::Shortened) if it was, and the errors of the system. Nothing can
+    /// be written from then on.
     pub fn check_size(&mut self, file: &dyn JournalFile) -> io::Result<()> {
         check_size(file.size(), self.end).inspect_err(|_| self.poisoned = true)
     }
@@ -164,12 +168,18 @@ impl Appender {
     }
 
     /// Write pending changes before the end of their transaction.
+    ///
+    /// # Errors
+    /// If an earlier write has failed, the file was truncated, or it cannot be written.
     pub fn spill(&mut self, layers: &Layers, state: &RwLock<State>) -> io::Result<()> {
         self.check(&*layers.file)?;
         self.write(layers, state, false).map(drop)
     }
 
     /// End the transaction, if anything was changed, and wait until it is on disk.
+    ///
+    /// # Errors
+    /// Those of [`Self::spill`]. After a failed sync, it is not known what is on disk.
     pub fn finish(&mut self, layers: &Layers, state: &RwLock<State>) -> io::Result<()> {
         self.check(&*layers.file)?;
         let Some(Begun { head, start, sum }) = self.write(layers, state, true)? else {
@@ -244,6 +254,9 @@ impl Appender {
 
     /// Append an entry that is not a transaction, about the transaction with this number or the
     /// last one, and wait until the entry is on disk.
+    ///
+    /// # Errors
+    /// Those of [`Self::finish`].
     pub fn append(
         &mut self,
         file: &dyn JournalFile,

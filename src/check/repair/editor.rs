@@ -78,6 +78,10 @@ pub(super) struct Editor {
 
 impl Editor {
     /// Change `pair` with one commit. The change is durable on return.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if the new log does not fit into a block, and the errors of the device.
+    /// The old log is in force then.
     pub fn commit(&self, pair: Pair, mut edit: PairEdit) -> Result<()> {
         let dev = &*self.dev;
         let fetched = store::fetch(dev, pair)?;
@@ -114,6 +118,9 @@ impl Editor {
     /// The other block of the pair may hold the last copy by which the filesystem can be found, in
     /// its first bytes. So this block is not erased first: everything behind its first sector is
     /// cleared, and then a single write replaces the old content of that sector.
+    ///
+    /// # Errors
+    /// Those of [`Self::commit`].
     pub fn restore_superblock(&self, pair: Pair, sb: Superblock) -> Result<()> {
         let dev = &*self.dev;
         let fetched = store::fetch(dev, pair)?;
@@ -154,6 +161,9 @@ impl<'a> ListWriter<'a> {
     }
 
     /// Append `data` to the content.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if no block is free, and the errors of the device.
     pub fn push(&mut self, map: &mut Alloc, mut data: &[u8]) -> Result<()> {
         let block_size = self.dev.geometry().block_size as usize;
         while !data.is_empty() {
@@ -195,6 +205,9 @@ impl<'a> ListWriter<'a> {
     }
 
     /// Write the last block. Returns the change by which an entry names the list.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`]. The blocks that were written are free again then.
     pub fn finish(mut self, map: &mut Alloc) -> Result<EntryEdit> {
         if !self.block.is_empty()
             && let Err(e) = self.write_block(map)

@@ -117,6 +117,9 @@ pub(super) struct Model<'a> {
 
 impl<'a> Model<'a> {
     /// Follow all pointers on `dev`.
+    ///
+    /// # Errors
+    /// If no superblock can be read. All other damage is in the model.
     pub fn build(dev: &'a dyn BlockDevice) -> Result<Self> {
         let mut m = Self {
             dev,

@@ -208,6 +208,9 @@ fn find(image: &ImageArgs, word: &[u8], begun: Instant) -> Option<Vec<Vec<u8>>> 
 }
 
 /// Whether a path, relative to the directory `from`, is a directory in the image.
+///
+/// # Errors
+/// If the image cannot be opened, or the path does not exist.
 pub fn is_dir(image: &ImageArgs, from: &[u8], path: &[u8]) -> Result<bool, CliError> {
     let fs = image.open_tree()?;
     let path = resolve(from, path);
