@@ -221,6 +221,9 @@ pub enum Corrupt {
     LogChanged(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
     PairOutOfRange(Pair),
+    /// An entry names blocks of a pair in the thread that hold an older state than the others. If the
+    /// pair had been relocated, the state in its new blocks would be newer.
+    PairOutdated(Pair),
     /// A pair is reached twice, because the tails or the directories form a loop.
     PairReachedTwice(Pair),
     /// A CTZ list names a block outside the image.
@@ -294,6 +297,10 @@ impl fmt::Display for Corrupt {
                  last: another program has changed the image, or the medium has lost data"
             ),
             Self::PairOutOfRange(p) => write!(f, "metadata pair {p} lies outside the image"),
+            Self::PairOutdated(p) => write!(
+                f,
+                "metadata pair {p} holds an older state than the blocks that the thread names"
+            ),
             Self::PairReachedTwice(p) => write!(f, "metadata pair {p} is reached twice (a loop)"),
             Self::CtzOutOfRange { head, index, block } => write!(
                 f,

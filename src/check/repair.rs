@@ -222,7 +222,7 @@ impl Run {
     fn rewrite_logs(&mut self) -> Result<()> {
         let dev = Arc::clone(&self.editor.dev);
         let model = Model::build(&*dev)?;
-        for n in model.nodes.iter().filter(|n| n.odd || n.unused) {
+        for n in model.nodes.iter().filter(|n| !n.replaced && (n.odd || n.unused)) {
             let mut edit = PairEdit::default();
             for (id, e) in store::fetch(&*dev, n.pair)?.log.entries.iter().enumerate() {
                 if e.name_type.is_none() {

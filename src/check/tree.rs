@@ -256,19 +256,20 @@ impl Checker<'_> {
     /// names the old ones. The content of the new blocks takes the place of the old content.
     fn half_orphan(&mut self, path: &str, old: usize, pair: Pair) -> Option<usize> {
         let place = self.pairs[old].pair;
-        let message = format!("{path} has moved to {pair}; the thread names its old blocks");
-        if self.needs_sync {
-            self.note("half-orphan", place, message);
-        } else {
-            self.error("half-orphan", place, message);
-        }
-        match store::fetch_dir(&*self.dev, pair) {
+        match store::fetch_relocated(&*self.dev, pair, place) {
             Ok(f) => {
+                let message =
+                    format!("{path} has moved to {pair}; the thread names its old blocks");
+                if self.needs_sync {
+                    self.note("half-orphan", place, message);
+                } else {
+                    self.error("half-orphan", place, message);
+                }
                 for b in place.0 {
                     self.owners.release(b);
                 }
                 self.pairs[old].dir = Some(0);
-                let new = self.take(f, true, self.pairs[old].continues);
+                let new = self.take(f.unpack(), true, self.pairs[old].continues);
                 self.renew(old, new);
                 Some(new)
             }

@@ -558,7 +558,8 @@ impl Fs {
                     && !self.pair(old).continues
                     && !self.pair(old).chain =>
             {
-                match store::fetch_dir_packed(self.durable.dev(), child.pair) {
+                let blocks = self.pair(old).blocks;
+                match store::fetch_relocated(self.durable.dev(), child.pair, blocks) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }
@@ -699,7 +700,8 @@ impl Fs {
             // the pairs in between leave the thread (`forget_passed`)
             [Some(a), Some(b)] if a == b && is_next(self, a) => return Some(a),
             [Some(old), None] | [None, Some(old)] if is_next(self, old) => {
-                match store::fetch_dir_packed(self.durable.dev(), tail.pair) {
+                let blocks = self.pair(old).blocks;
+                match store::fetch_relocated(self.durable.dev(), tail.pair, blocks) {
                     Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
                     Err(e) => e,
                 }

@@ -31,7 +31,7 @@ pub struct Fetched<L = Log> {
 
 impl Fetched<Log<Packed>> {
     /// The same pair, with a list of the entries.
-    fn unpack(self) -> Fetched {
+    pub fn unpack(self) -> Fetched {
         let Self { pair, log, twin_valid, unreadable } = self;
         Fetched { pair, log: log.unpack(), twin_valid, unreadable }
     }
@@ -188,6 +188,20 @@ pub fn fetch_dir_packed(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched<Log
         Ok(_) => Err(Corrupt::StraySuperblock(pair).into()),
         Err(_) => Ok(f),
     }
+}
+
+/// Read the new blocks `pair` of a directory that has been relocated. `old` are the blocks that the
+/// thread still names, the active one first.
+///
+/// # Errors
+/// [`Corrupt::PairOutdated`] if the state in the new blocks is older, and the errors of
+/// [`fetch_dir_packed`].
+pub fn fetch_relocated(dev: &dyn BlockDevice, pair: Pair, old: Pair) -> Result<Fetched<Log<Packed>>> {
+    let fetched = fetch_dir_packed(dev, pair)?;
+    if rev_newer(read_rev(dev, old.0[0]), fetched.log.rev) {
+        return Err(Corrupt::PairOutdated(pair).into());
+    }
+    Ok(fetched)
 }
 
 /// Read a pair of small blocks in one call, if they are next to each other, as most are. The result

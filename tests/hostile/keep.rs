@@ -227,3 +227,13 @@ fn repairs_in_two_attempts() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert!(cuts > 500, "only {cuts} cuts");
 }
+
+/// The same for images in which a fuzzer has found repairs that differed.
+#[test]
+fn repairs_of_the_corpus_in_two_attempts() {
+    let cuts: usize = super::corpus_images()
+        .iter()
+        .map(|(name, g, bytes)| two_attempts(name, *g, bytes, Mode::Yes))
+        .sum();
+    assert!(cuts > 100, "only {cuts} cuts");
+}

@@ -77,19 +77,27 @@ fn corrupted_images() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Images that the fuzzers and this test have found. Erased bytes at the end of an image are left
-/// out.
-#[test]
-fn corpus() {
-    let scratch = tempfile::tempfile().expect("scratch file");
+/// The images in tests/corpus, each with its name. Erased bytes at their ends are left out there.
+fn corpus_images() -> Vec<(String, Geometry, Vec<u8>)> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    for entry in std::fs::read_dir(dir).expect("tests/corpus") {
+    let paths = std::fs::read_dir(dir).expect("tests/corpus");
+    let image = |entry: std::io::Result<std::fs::DirEntry>| {
         let path = entry.expect("entry").path();
         let mut bytes = std::fs::read(&path).expect("readable");
         bytes.resize(64 << 10, 0xff);
         let (sb, _) = superblock::probe(&bytes).expect("a superblock");
         let geometry = Geometry::new(sb.block_size, sb.block_count).expect("possible");
         bytes.resize(geometry.size() as usize, 0xff);
-        endure(&path.display().to_string(), geometry, &bytes, &scratch);
+        (path.display().to_string(), geometry, bytes)
+    };
+    paths.map(image).collect()
+}
+
+/// Images that the fuzzers and this test have found.
+#[test]
+fn corpus() {
+    let scratch = tempfile::tempfile().expect("scratch file");
+    for (name, geometry, bytes) in corpus_images() {
+        endure(&name, geometry, &bytes, &scratch);
     }
 }

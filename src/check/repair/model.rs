@@ -41,6 +41,9 @@ pub(super) struct Node {
     prev: Option<usize>,
     /// Whether it has a hardtail that leads to no pair which can belong to its directory.
     pub cut: bool,
+    /// Whether it is the old copy of a pair that was relocated. It must not be written: its other
+    /// block may be the live one of the new copy.
+    pub replaced: bool,
 }
 
 /// A directory. It may have lost its name.
@@ -59,11 +62,11 @@ pub(super) struct BadEntry {
     pub why: String,
     /// How it is repaired. It is removed if its struct makes no sense, or leads nowhere.
     pub edit: EntryEdit,
-    /// The directory that it names, if no pair of it can be read.
+    /// The directory that it names, if that cannot be read, or the blocks that it names are old.
     lost: Option<LostDir>,
 }
 
-/// A directory whose first pair cannot be read.
+/// A directory whose first pair cannot be read, or is an old one.
 struct LostDir {
     parent: u32,
     name: Box<[u8]>,
@@ -159,7 +162,7 @@ impl<'a> Model<'a> {
     pub fn is_damaged(&self) -> bool {
         self.thread_break.is_some()
             || self.bad.iter().any(|b| b.code != "bad-struct")
-            || self.nodes.iter().any(|n| n.cut || n.unreadable)
+            || self.nodes.iter().any(|n| !n.replaced && (n.cut || n.unreadable))
             || self.ambiguous
             || self.moves_superblock()
     }
@@ -216,6 +219,7 @@ impl<'a> Model<'a> {
             dir: None,
             prev,
             cut: false,
+            replaced: false,
         });
         i
     }
@@ -350,11 +354,13 @@ impl<'a> Model<'a> {
                 Content::Dir(child) if ty == tag::DIR => match self.child(child) {
                     Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.to_box()))),
                     Err(why) => {
-                        let is_unreadable =
-                            matches!(why, Error::Corrupt(Corrupt::NoValidCommit(_)));
+                        let is_lost = matches!(
+                            why,
+                            Error::Corrupt(Corrupt::NoValidCommit(_) | Corrupt::PairOutdated(_))
+                        );
                         let lost = LostDir { parent: dir, name: e.name.to_box(), pair: child };
                         let b = bad(self, code_of_lost(&why), why.to_string(), None);
-                        self.bad.push(BadEntry { lost: is_unreadable.then_some(lost), ..b });
+                        self.bad.push(BadEntry { lost: is_lost.then_some(lost), ..b });
                     }
                 },
                 Content::Dir(child) => {
@@ -424,12 +430,14 @@ impl<'a> Model<'a> {
             // the pair was relocated and the thread still names its old blocks: the new ones take
             // their place
             [Some(old), None] | [None, Some(old)] if may_be(old) => {
-                let f = store::fetch_dir(self.dev, pair)?;
+                let f = store::fetch_relocated(self.dev, pair, self.nodes[old].pair)?.unpack();
                 let (threaded, prev) = (self.nodes[old].threaded, self.nodes[old].prev);
                 let new = self.take(f, threaded, false, prev);
                 self.half_orphans = true;
                 // the old content must not be taken for an orphan
                 self.nodes[old].dir = Some(0);
+                self.nodes[old].replaced = true;
+                self.by_block.extend(self.nodes[old].pair.0.map(|b| (b, new)));
                 self.renew(old, new);
                 for n in self.nodes.iter_mut().filter(|n| n.prev == Some(old)) {
                     n.prev = Some(new);

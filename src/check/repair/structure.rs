@@ -78,7 +78,7 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
             _ => Repair::given_up(code, path, format!("its entry was removed: {why}")),
         });
     }
-    for (i, n) in model.nodes.iter().enumerate() {
+    for (i, n) in model.nodes.iter().enumerate().filter(|(_, n)| !n.replaced) {
         if n.cut && n.dir.is_some() {
             if !n.threaded || n.null_tail {
                 edits.entry(i).or_default().tail = Some(Tail::END);
