@@ -78,6 +78,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -756,6 +757,26 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
         complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
     ExitCode::from(code)
+}
+
+/// The numbers of the device and the inode of a file; `None` if there is no such file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Refuse to write output over the image, or over another file that is read.
+///
+/// # Errors
+/// If `output` is the file `read`, under whatever name.
+fn not_the_image(read: &Path, output: &Path) -> Result<(), CliError> {
+    match identity(output) {
+        Some(there) if identity(read) == Some(there) => Err(CliError::failure(format_args!(
+            "{}: is also a file that is read or made; give another name for the output",
+            output.show()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Print the findings of a command as JSON.

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
-use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
+use super::{CliError, info, not_the_image, parse_bytes, parse_bytes_u32, print_json};
 use crate::FormatOptions;
 use crate::convention::Choice;
 use crate::image::{OpenError, Place};
@@ -207,6 +207,10 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     drop(bar);
     let created = created.map_err(|e| failed(&args.image, e))?;
     if let Some(depfile) = &args.depfile {
+        not_the_image(&args.image, depfile)?;
+        for source in manifest.host_paths() {
+            not_the_image(&source, depfile)?;
+        }
         write_depfile(depfile, &args.image, &manifest)
             .map_err(|e| CliError::failure(format_args!("{}: {e}", depfile.display())))?;
     }

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::problems::{Problem, Problems};
-use super::{CliError, ImageArgs, print_json};
+use super::{CliError, ImageArgs, identity, print_json};
 use crate::show;
 use crate::transfer::{Extracted, Extraction, Landing, get};
 
@@ -77,7 +77,8 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
         });
     }
     let landing = landing(&args.dest, paths.len(), args.paths.len())?;
-    let done = get(&image, &paths, &landing, Extraction::default(), &|_| ())
+    let how = Extraction { image: identity(&args.image.image), ..Extraction::default() };
+    let done = get(&image, &paths, &landing, how, &|_| ())
         .map_err(|e| CliError::failure(format_args!("{}: {e}", args.dest.display())))?;
     problems.add_all(&done);
     let Extracted { files, directories, bytes, .. } = done;

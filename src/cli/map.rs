@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use console::{Style, Term};
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit, quoted};
+use super::{CliError, ImageArgs, exit, not_the_image, quoted};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
 use crate::inspect::Problem;
@@ -87,6 +87,11 @@ struct Output<'a> {
 /// When an image cannot be opened or has too many blocks, or the map cannot be written.
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     let format = args.format()?;
+    if let Some(output) = &args.output {
+        for read in std::iter::once(&args.image.image).chain(&args.other) {
+            not_the_image(read, output)?;
+        }
+    }
     let opened = args.image.open()?;
     let mut map = make(&opened)?;
     let compare = |path| args.compare(&opened, &mut map, path, format);

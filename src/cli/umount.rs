@@ -201,11 +201,14 @@ impl<'a> Mount<'a> {
             }
             Err(e) if is_death(&e) => self.is_dead = true,
             Err(e) => {
-                return Err(CliError::failure(format_args!(
-                    "{shown}: not unmounted, because its last changes cannot be written: {e}; the \
-                     system's log has the details; 'littlefs umount -f {shown}' discards the \
-                     changes"
-                )));
+                return Err(CliError::new(
+                    exit::MOUNT_FAILURE,
+                    format_args!(
+                        "{shown}: not unmounted, because its last changes cannot be written: {e}; \
+                         'littlefs status {shown}' and the system's log have the details; \
+                         'littlefs umount -f {shown}' discards the changes"
+                    ),
+                ));
             }
         }
         Ok(())

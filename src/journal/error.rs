@@ -34,6 +34,8 @@ pub enum Why {
     Image(image::Reason),
     /// The file that should be created exists already.
     Exists,
+    /// The file that should be created is the journal itself.
+    SameFile,
     /// Something that is not a plain file is in the place where a file should be created.
     NotFile,
     /// The image is a block device, so a journal cannot be placed beside it.
@@ -63,6 +65,7 @@ impl fmt::Display for JournalError {
             Why::Device => {
                 f.write_str("IMAGE is a device: give a place for the journal with --journal FILE")
             }
+            Why::SameFile => f.write_str("is the journal itself; give another name for the image"),
             Why::NotFile => f.write_str("is not a plain file"),
         }
     }

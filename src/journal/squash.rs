@@ -127,6 +127,11 @@ pub fn export(
         Err(e) => return Err(at(out)(e)),
     };
     if let Some(old) = &old {
+        // an image in place of the journal would lose all transactions
+        let journal = std::fs::metadata(path).map_err(at(path))?;
+        if files::same(&old.metadata().map_err(at(out))?, &journal) {
+            return Err(at(out)(Why::SameFile));
+        }
         if !old.metadata().map_err(at(out))?.is_file() {
             return Err(at(out)(Why::NotFile));
         }

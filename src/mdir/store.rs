@@ -196,7 +196,11 @@ pub fn fetch_dir_packed(dev: &dyn BlockDevice, pair: Pair) -> Result<Fetched<Log
 /// # Errors
 /// [`Corrupt::PairOutdated`] if the state in the new blocks is older, and the errors of
 /// [`fetch_dir_packed`].
-pub fn fetch_relocated(dev: &dyn BlockDevice, pair: Pair, old: Pair) -> Result<Fetched<Log<Packed>>> {
+pub fn fetch_relocated(
+    dev: &dyn BlockDevice,
+    pair: Pair,
+    old: Pair,
+) -> Result<Fetched<Log<Packed>>> {
     let fetched = fetch_dir_packed(dev, pair)?;
     if rev_newer(read_rev(dev, old.0[0]), fetched.log.rev) {
         return Err(Corrupt::PairOutdated(pair).into());

@@ -271,7 +271,7 @@ fn writes_that_all_fail_are_told_as_what_they_are() {
         }
         rig.logged(&[word, "of block 0x"]);
         assert!(!rig.log().contains("no space left in the image"), "{}", rig.log());
-        assert_eq!(rig.umount().status.code(), Some(1));
+        assert_eq!(rig.umount().status.code(), Some(32));
         shim.work();
         sync(&rig.file("d/after")).expect("fsync, once writes succeed");
         assert!(rig.umount().status.success() && rig.ended().success());

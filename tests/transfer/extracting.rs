@@ -119,7 +119,7 @@ fn times_and_modes_are_set_and_set_id_bits_only_on_request() {
     assert!(matches!(done.left_out[..], [ref l] if matches!(l.problem, Problem::Device)));
 
     let out = Host::new();
-    let preserve = Extraction { preserve: true };
+    let preserve = Extraction { preserve: true, ..Extraction::default() };
     let done = extract(&fs, ALL, out.path(), preserve, &|_| ()).expect("done");
     assert!(done.left_out.is_empty(), "as root: {:?}", done.left_out);
     let meta = out.at("dir/file").metadata().expect("a file");

@@ -75,3 +75,33 @@ fn a_damaged_image_can_be_repaired() {
         }
     }
 }
+
+/// Whoever mixes up the arguments must not lose the image.
+#[test]
+fn no_output_replaces_what_is_read() {
+    let desk = Desk::with_image();
+    desk.file("in/new.img", b"a file with the name of the image");
+    desk.ok(&["create", "-q", "--size", "256K", "outer.img", "in"]);
+    std::fs::create_dir(desk.path("sub")).expect("a directory");
+    std::fs::copy(desk.path("outer.img"), desk.path("sub/new.img")).expect("a copy");
+    std::os::unix::fs::symlink("new.img", desk.path("link")).expect("a link");
+    let (before, inner) = (desk.read("new.img"), desk.read("sub/new.img"));
+    let own = "is also a file that is read or made";
+    for output in ["new.img", "./new.img", "link"] {
+        desk.fails(&["extract", "--to-tar", output, "new.img"], 1, &[own]);
+        desk.fails(&["map", "--format", "html", "-o", output, "new.img"], 1, &[own]);
+    }
+    let name = "the image itself has this name";
+    desk.fails(&["get", "new.img", "etc/config.txt", "new.img"], 1, &[name]);
+    desk.fails(&["get", "sub/new.img", "new.img", "sub"], 1, &[name]);
+    desk.fails(&["extract", "sub/new.img", "-C", "sub"], 1, &[name]);
+    desk.fails(&["create", "--size", "256K", "--depfile", "made", "made", "in"], 1, &[own]);
+    let source = "in/new.img";
+    desk.fails(&["create", "--size", "256K", "--depfile", source, "made2", "in"], 1, &[own]);
+    desk.ok(&["put", "-q", "--journal", "j", "new.img", "in", "/", "-r"]);
+    let journal = desk.read("j");
+    desk.fails(&["journal", "export", "--force", "--at", "1", "j", "j"], 1, &["journal itself"]);
+    assert!(desk.read("j") == journal && desk.read("new.img") == before);
+    assert!(desk.read("sub/new.img") == inner && desk.ok(&["ls", "made"]).text() == "new.img\n");
+    assert_eq!(desk.read(source), b"a file with the name of the image");
+}

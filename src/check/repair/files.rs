@@ -43,8 +43,7 @@ impl Edits {
 }
 
 /// Give files that share blocks with others blocks of their own. With [`Mode::Yes`], do the same
-/// for files whose pointers disagree; these are read along the pointers from each block to the one
-/// before. Returns false if there was no space for some of them.
+/// for files whose pointers disagree; these are read as most of their pointers say. Returns false if there was no space for some of them.
 pub(super) fn separate(
     editor: &Editor,
     fs: &Fs,
@@ -81,7 +80,10 @@ pub(super) fn separate(
     for (d, code, blocks) in work {
         match copy(editor, d.list.size, &blocks, &mut census.used)? {
             Ok(edit) => {
-                let repair = Repair::new(code, model.path_of(d), "now has blocks of its own");
+                // content has no checksums, so it is not known which file the blocks belonged to
+                let message =
+                    "now has blocks of its own; some of its bytes may be those of another file";
+                let repair = Repair::new(code, model.path_of(d), message);
                 edits.put(d, edit, repair);
             }
             Err(no_space) => all &= !no_space,

@@ -184,18 +184,30 @@ impl Counter<'_> {
     }
 }
 
-/// The blocks of a list in the order of the file, found along the pointers from each block to the
-/// one before.
+/// The blocks of a list in the order of the file. If pointers disagree about a block, the address
+/// counts that most of them give, and of several such addresses the one from the nearest block.
 pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
-    let mut blocks = Vec::new();
-    let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
-    let visit = |met: Met<'_>| {
-        if let Met::Block(at) = met {
-            blocks.push(at.block);
+    let g = dev.geometry();
+    let count = list.blocks(g.block_size);
+    let last = ListIndex::last_of(count).filter(|_| count <= g.block_count)?;
+    let mut blocks = Vec::with_capacity(count as usize);
+    // the addresses given for each index; the one from the nearest block comes last
+    let mut given = BTreeMap::from([(last, vec![list.head])]);
+    for index in ListIndex::FIRST.up_to(ListIndex(count)).rev() {
+        let addresses = given.remove(&index)?;
+        let votes = |block: &u32| addresses.iter().filter(|other| *other == block).count();
+        // of several equal ones, the last one counts
+        let block = *addresses.iter().max_by_key(|block| votes(block))?;
+        if block >= g.block_count {
+            return None;
         }
-        ControlFlow::Continue(())
-    };
-    list::follow(dev.geometry(), list, read, visit).ok()?;
+        let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
+        let pointers = list::read_pointers(Place { index, block }, read).ok()?;
+        for (target, pointer) in ctz::targets(index).zip(pointers) {
+            given.entry(target).or_default().push(pointer);
+        }
+        blocks.push(block);
+    }
     blocks.reverse();
     Some(blocks)
 }
