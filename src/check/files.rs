@@ -86,8 +86,7 @@ impl Checker<'_> {
         let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
         let Err(broken) = list::follow(g, list, read, visit) else {
             if let Some(bytes) = missing {
-                let message =
-                    format_args!("the image is truncated: {bytes} of the file are missing");
+                let message = format_args!("the image is truncated, and lacks {bytes} of the file");
                 self.error("ctz-unreadable", path, message);
             }
             return;
@@ -100,16 +99,16 @@ impl Checker<'_> {
             }
             Broken::Outside(Place { index, block }) => {
                 let message = format_args!(
-                    "block {index} of its list is {block:#x}, outside the image: some or all of its first \
-                     {} bytes are lost",
+                    "block {index} of its list is {block:#x}, outside the image: some or all of the \
+                     file's first {} bytes are lost",
                     lost(index)
                 );
                 self.error(code, path, message);
             }
             Broken::Unreadable { at: Place { index, block }, error } => {
                 let message = format_args!(
-                    "block {index} of its list, {block:#x}, cannot be read: {}; some or all of its first \
-                     {} bytes are lost",
+                    "block {index} of its list, {block:#x}, cannot be read: {}; some or all of the \
+                     file's first {} bytes are lost",
                     error.source,
                     lost(index)
                 );
@@ -152,7 +151,7 @@ struct Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "bytes {}..{}", self.from, self.to)
+        write!(f, "bytes {} to {}", self.from, self.to.saturating_sub(1))
     }
 }
 

@@ -185,7 +185,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
             report = args.check(dialect, opened.device).map_err(failed)?;
         }
         if let Some(why) = &repairs.stopped {
-            log::warn!("{path}: not everything was repaired: {why}");
+            let what = if repairs.done.is_empty() { "nothing" } else { "not everything" };
+            log::warn!("{path}: {what} was repaired: {why}");
         }
     }
     let exit = match (report.is_clean(), repairs.done.is_empty()) {

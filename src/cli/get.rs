@@ -101,5 +101,10 @@ fn landing(local: &Path, found: usize, asked: usize) -> Result<Landing, CliError
         let local = local.display();
         return Err(CliError::failure(format_args!("{local}: no such directory")));
     }
+    let parent = local.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+        let parent = parent.display();
+        return Err(CliError::failure(format_args!("{parent}: no such directory")));
+    }
     Ok(Landing::As(local.to_owned()))
 }

@@ -32,7 +32,8 @@ root, which takes precedence, is written last. Whatever interrupts this, the fil
 has the old size or the new one, and you can give the command again.
 
 Inside a dump, everything around the filesystem stays as it is. Bytes after the filesystem are
-overwritten only if they are in the same partition or erased, or with --force.
+overwritten only if they are in the same partition or erased, or with --force; those of another
+partition never are.
 
 Drivers that are configured for a certain number of blocks refuse an image with another number.
 

@@ -78,6 +78,12 @@ pub fn touch(
         } else if image.convention().is_some() {
             image.set_metadata(path, &set).map_err(at(path))?;
             steps.push(Step::new(What::Changed, path));
+        } else if time.is_some() {
+            return Err(refused(
+                path,
+                "the time cannot be set, because the image stores no times; --attrs chooses how to \
+                 store them",
+            ));
         }
         Ok(())
     })?;

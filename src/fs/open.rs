@@ -306,7 +306,7 @@ impl Fs {
 
     /// Note damage and turn read-only. The rest of the image is still served.
     pub(super) fn damage(&mut self, what: &dyn std::fmt::Display) {
-        self.warn(format!("{what}; serving the rest read-only"));
+        self.warn(format!("{what}; the rest can only be read"));
         self.read_only = true;
         self.turned_read_only.get_or_insert_with(|| what.to_string());
     }
@@ -365,9 +365,13 @@ impl Fs {
         if let Some(e) = unreadable {
             // The block that cannot be read may hold newer commits. Anything that is written to
             // this pair now would have a higher revision, and these commits would be lost.
+            let remedy = match e.present() {
+                Some(_) => "read the image from the device again",
+                None => "copy the image to a device that works, and check the copy",
+            };
             self.damage(&format_args!(
                 "metadata pair {pair} may be newer than shown, because a block cannot be read: {}; \
-                 copy the image to a device that works, and check the copy",
+                 {remedy}",
                 Error::from(e)
             ));
         }

@@ -75,6 +75,13 @@ pub enum Reason {
         /// How many filesystems there are.
         count: usize,
     },
+    /// It has fewer bytes than the content that it is to replace.
+    TooShort {
+        /// Its size in bytes.
+        size: u64,
+        /// The size of the content in bytes.
+        wanted: u64,
+    },
     /// It is a littlefs of version 1. This cannot be written, or another version was requested.
     Version1,
     /// It is a littlefs of this version, but version 1 was requested.
@@ -192,6 +199,14 @@ impl fmt::Display for Reason {
                 "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
                  (--page gives the page size): there is nothing to unwrap",
             ),
+            Self::TooShort { size, wanted } => write!(
+                f,
+                "has {}, but the content that it is to replace has {}, so old content would be \
+                 left at the end; use an image of that size, as 'littlefs unwrap' makes it, or give \
+                 its place with --base",
+                show::bytes(*size),
+                show::bytes(*wanted)
+            ),
             Self::NotSearched => f.write_str(
                 "written by chamelon: images of this dialect cannot be searched for deleted files; \
                  'littlefs extract' copies what is there",
@@ -284,11 +299,11 @@ impl fmt::Display for Reason {
             ),
             Self::WrongBlockSize { given, found } => write!(
                 f,
-                "block size {given} is wrong: the image says {found}; leave block_size out to use that"
+                "block size {given} is wrong: the image says {found}; leave out the block size to use that"
             ),
             Self::WrongBlockCount { given, found } => write!(
                 f,
-                "block count {given} is wrong: the image says {found}; leave block_count out to use that"
+                "block count {given} is wrong: the image says {found}; leave out the block count to use that"
             ),
             Self::Geometry(e) => {
                 write!(f, "the image has an {e}; read it from the device again")
@@ -317,8 +332,9 @@ impl fmt::Display for Reason {
                     None => f.write_str("another mount or tool")?,
                 }
                 f.write_str(
-                    "; unmount it first ('littlefs umount IMAGE'); it can have several users at a \
-                     time only if all of them just read it (mounts with -o ro)",
+                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and otherwise \
+                     wait until it ends; several can use an image at a time only if all of them \
+                     just read it (mounts with -o ro)",
                 )
             }
             Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(

@@ -209,13 +209,16 @@ pub fn put_back(
     let like_file = Container::open(like, true).map_err(at(like))?;
     let body = Body::of(like_file, &Options::default()).map_err(at(like))?;
     let like_file = body.file().map_err(|e| at(like)(e.into()))?;
-    let (position, _) = stretch(&body, base).map_err(at(like))?;
+    let (position, len) = stretch(&body, base).map_err(at(like))?;
     let kind = body.kind().ok_or_else(|| at(like)(Reason::NotWrapped))?;
     let unwrapped = body.unwrapped().ok_or_else(|| at(like)(Reason::NotWrapped))?;
-    let base = unwrapped.base + position;
+    let (given, base) = (base, unwrapped.base + position);
 
     let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
     let output = Output::find(new, overwrite, &[&image.file, &like_file])?;
+    if given.is_none() && kind.can_be_made() && image.size < len {
+        return Err(at(raw)(Reason::TooShort { size: image.size, wanted: len }));
+    }
     let out = output.begin().map_err(at_new)?;
     let replaced = wrap::replace(&image.file, &like_file, unwrapped, base, out.file());
     let replaced = replaced.map_err(|trouble| at(like)(Reason::Unreadable(kind, trouble)))?;

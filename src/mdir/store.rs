@@ -83,7 +83,14 @@ pub fn read_log(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log>> {
 fn read_packed(dev: &dyn BlockDevice, block: u32) -> IoResult<Option<Log<Packed>>> {
     let mut bytes = vec![0; FIRST_READ.min(block_size(dev))];
     read(dev, block, 0, &mut bytes)?;
-    parse_log(dev, block, bytes)
+    let log = parse_log(dev, block, bytes)?;
+    if log.is_none() {
+        // if the end of a truncated image is in this block, a commit may be missing
+        let end = dev.geometry().block_size.saturating_sub(1);
+        dev.read(block, end, &mut [0])
+            .or_else(|e| if e.present().is_some() { Err(e) } else { Ok(()) })?;
+    }
+    Ok(log)
 }
 
 /// Read the active block of `pair` again, up to the commit that ends at `end`. Bytes after that are

@@ -77,7 +77,7 @@ pub fn resize(
 /// One [`Failure`] for each reason. Nothing was changed, unless the device itself failed.
 pub fn grow(opened: &Opened) -> Result<Option<Geometry>, Failure> {
     let old = opened.stored.geometry();
-    let new = filling(opened, false)?;
+    let new = filling(opened)?;
     if new.block_count <= old.block_count {
         return Ok(None);
     }
@@ -194,15 +194,15 @@ fn least(opened: &Opened, original: &Original) -> Result<Option<u32>, Failure> {
 /// The requested geometry.
 fn wanted(opened: &Opened, how: &Resizing) -> Result<Geometry, Failure> {
     let block_size = opened.stored.geometry().block_size;
-    let NewSize::Bytes(bytes) = how.size else { return filling(opened, how.overwrite) };
+    let NewSize::Bytes(bytes) = how.size else { return filling(opened) };
     Ok(Geometry::of_size(block_size, bytes)?)
 }
 
 /// The geometry that fills the file, device or partition of the filesystem.
-fn filling(opened: &Opened, overwrite: bool) -> Result<Geometry, Failure> {
+fn filling(opened: &Opened) -> Result<Geometry, Failure> {
     let old = opened.stored.geometry();
     // a file that is shorter than its filesystem is no limit
-    let room = room(opened, overwrite)?.min(opened.image_size.saturating_sub(opened.offset));
+    let room = room(opened)?.min(opened.image_size.saturating_sub(opened.offset));
     let count = u32::try_from(room / u64::from(old.block_size)).unwrap_or(u32::MAX);
     Ok(Geometry::new(old.block_size, count.max(old.block_count))?)
 }
@@ -214,12 +214,13 @@ fn is_whole(opened: &Opened) -> bool {
         && opened.image_size <= opened.stored.geometry().size()
 }
 
-/// The largest possible size of the filesystem; unlimited if it may grow with its file.
-fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
+/// The largest possible size of the filesystem; unlimited if it may grow with its file. It never
+/// grows into the next partition, because only a new partition table could make that right.
+fn room(opened: &Opened) -> Result<u64, Failure> {
     if is_whole(opened) {
         return Ok(u64::MAX);
     }
-    let end = match opened.label.filter(|_| !overwrite) {
+    let end = match opened.label {
         Some(label) => {
             let space = space_of(&opened.file, Place::Partition(label)).map_err(Failure::Target)?;
             space.end.min(opened.image_size)
@@ -232,7 +233,7 @@ fn room(opened: &Opened, overwrite: bool) -> Result<u64, Failure> {
 /// Check that no foreign content is overwritten. The bytes after the filesystem in its own
 /// partition may be overwritten, and so may the rest of a device that begins with the filesystem.
 fn check_room(opened: &Opened, new: Geometry, overwrite: bool) -> Result<(), Failure> {
-    let room = room(opened, overwrite)?;
+    let room = room(opened)?;
     if new.size() > room {
         return Err(Failure::Beyond { geometry: new, room });
     }

@@ -388,7 +388,7 @@ fn wrong_geometry_given_is_answered_by_the_right_one() {
     let dir = Scratch::new();
     let image = dir.image("new.img", "64K");
     for wrong in ["512", "8192", "64K", "100", "1G"] {
-        let words = &["is wrong: the image says 4096", "leave block_size out"];
+        let words = &["is wrong: the image says 4096", "leave out the block size"];
         fails(["info", "--block-size", wrong, &image], 1, words);
     }
     ok(["info", "--block-size", "4096", &image]);

@@ -177,6 +177,8 @@ fn nothing_is_overwritten_unasked() {
     desk.fails(&["unwrap", "--force", "a.uf2", "a.uf2"], 1, &["is also the file that is read"]);
     let like = ["wrap", "--force", "--like", "a.uf2", "raw", "a.uf2"];
     desk.fails(&like, 1, &["is also the file that is read"]);
+    // the rest of the old content would stay behind a shorter one
+    desk.fails(&["wrap", "--like", "a.uf2", "raw", "new"], 1, &["raw: has 4 bytes, but"]);
     desk.fails(&["unwrap", "a.uf2", "no/such/directory"], 1, &["no/such/directory"]);
     desk.fails(&["unwrap", "plain.img", "new"], 1, &["there is nothing to unwrap"]);
     desk.fails(&["wrap", "--like", "plain.img", "raw", "new"], 1, &["there is nothing to unwrap"]);

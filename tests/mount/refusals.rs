@@ -82,13 +82,13 @@ const CASES: &[Case] = &[
         "a wrong block size",
         "",
         "-o block_size=512 image mnt",
-        ["the image says 4096", "leave block_size out"],
+        ["the image says 4096", "leave out the block size"],
     ),
     case(
         "a wrong block count",
         "",
         "-o block_count=5 image mnt",
-        ["the image says 64", "leave block_count out"],
+        ["the image says 64", "leave out the block count"],
     ),
     case(
         "a truncated image",

@@ -357,7 +357,7 @@ fn what_cannot_be_read_leaves_the_rest() {
         let half = rig.log().contains("may be newer than shown");
         if half {
             halves += 1;
-            rig.logged(&["read of block 0x", "serving the rest read-only", "copy the image"]);
+            rig.logged(&["read of block 0x", "the rest can only be read", "copy the image"]);
             fails(fs::create_dir(rig.file("new")), libc::EROFS);
         }
         for d in 0..6 {

@@ -180,3 +180,19 @@ fn erased_bytes_of_a_metadata_block_may_be_missing() {
     let codes: Vec<_> = found["findings"].as_array().expect("a list").iter().collect();
     assert!(codes.len() == 1 && codes[0]["code"] == "truncated", "{found}");
 }
+
+/// If the end of the image is in the newer half of a pair, the older half may be outdated.
+#[test]
+fn a_half_that_is_cut_off_is_not_taken_for_an_empty_one() {
+    let desk = Desk::new();
+    desk.file("data/a", b"inline");
+    desk.ok(&["create", "-q", "--size", "64K", "whole.img", "data"]);
+    desk.file("cut.img", &desk.read("whole.img")[..4100]);
+    for args in [&["ls", "cut.img"][..], &["extract", "cut.img", "-C", "out"]] {
+        let told = desk.run(args).stderr;
+        let words = ["may be newer than shown", "read the image from the device again"];
+        assert!(words.iter().all(|word| told.contains(word)), "{args:?}: {told}");
+    }
+    let ran = desk.run(&["check", "cut.img"]);
+    assert!(ran.code == 4 && ran.text().contains("pair-unreadable"), "{}", ran.text());
+}
