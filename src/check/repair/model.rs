@@ -355,8 +355,8 @@ impl<'a> Model<'a> {
                     Ok(head) => todo.push((head, self.add_dir(head, dir, e.name.to_box()))),
                     Err(why) => {
                         let is_lost = matches!(
-                            why,
-                            Error::Corrupt(Corrupt::NoValidCommit(_) | Corrupt::PairOutdated(_))
+                            &why,
+                            Error::Corrupt(c) if !matches!(c, Corrupt::PairReachedTwice(_))
                         );
                         let lost = LostDir { parent: dir, name: e.name.to_box(), pair: child };
                         let b = bad(self, code_of_lost(&why), why.to_string(), None);
