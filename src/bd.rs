@@ -7,7 +7,6 @@ pub mod fresh;
 pub mod overlay;
 mod prefix;
 pub mod ram;
-mod truncated;
 mod units;
 
 use std::io::{self, IoSliceMut};
@@ -21,7 +20,6 @@ pub use ram::RamDevice;
 pub use units::WholeUnits;
 
 pub(crate) use prefix::Prefix;
-pub(crate) use truncated::Truncated;
 
 /// Result of a device call.
 pub type IoResult<T> = Result<T, IoError>;

@@ -78,7 +78,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -91,7 +90,7 @@ use crate::convention::Choice;
 use crate::image::{self, Source};
 use crate::journal::Named;
 use crate::show::{self, Show};
-use crate::sys::Signals;
+use crate::sys::{self, Signals};
 use crate::transactions::At;
 use crate::{Error, Littlefs};
 
@@ -465,6 +464,19 @@ impl ImageArgs {
         }
     }
 
+    /// The files that are read, by their identities: the image and the journal.
+    fn inputs(&self) -> [Option<(u64, u64)>; 2] {
+        [Some(&self.image), self.journal.as_ref()].map(|path| sys::identity(path?).ok())
+    }
+
+    /// Refuse to write output over the image or the journal.
+    ///
+    /// # Errors
+    /// If `output` is one of these files, under whatever name.
+    fn refuse_as_output(&self, output: &Path) -> Result<(), CliError> {
+        refuse_as_output(output, &self.inputs())
+    }
+
     /// The path inside the image that an argument names.
     fn inside(&self, path: &OsStr) -> Vec<u8> {
         match shell::session() {
@@ -759,20 +771,14 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// The numbers of the device and the inode of a file; `None` if there is no such file.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
-/// Refuse to write output over the image, or over another file that is read.
+/// Refuse to write output over one of the files that a command reads or makes.
 ///
 /// # Errors
-/// If `output` is the file `read`, under whatever name.
-fn not_the_image(read: &Path, output: &Path) -> Result<(), CliError> {
-    match identity(output) {
-        Some(there) if identity(read) == Some(there) => Err(CliError::failure(format_args!(
-            "{}: is also a file that is read or made; give another name for the output",
+/// If `output` is one of the files with these identities, under whatever name.
+fn refuse_as_output(output: &Path, files: &[Option<(u64, u64)>]) -> Result<(), CliError> {
+    match sys::identity(output) {
+        Ok(there) if files.contains(&Some(there)) => Err(CliError::failure(format_args!(
+            "{}: this file is read or made by the command; give another name for the output",
             output.show()
         ))),
         _ => Ok(()),

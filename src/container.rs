@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use crate::bd::file::{container_size, read_up_to};
 use crate::bd::{BLOCK_SIZE_MAX, BlockDevice, Geometry, IoResult, check_range};
-use crate::error::{IoError, IoOp};
+use crate::error::{IoError, IoOp, Missing};
 
 pub use candidate::{Doubt, Found};
 pub use evidence::Evidence;
@@ -179,12 +179,21 @@ pub struct Window<S> {
     /// The position of block 0 in bytes.
     at: u64,
     geometry: Geometry,
+    /// Whether bytes after the end of the source are missing, and not only left out.
+    is_truncated: bool,
 }
 
 impl<S: ReadAt> Window<S> {
-    /// A device with the blocks that start at byte `at` of `source`.
+    /// A device with the blocks that start at byte `at` of `source`. Bytes after the end of the
+    /// source read as erased.
     pub fn new(source: S, at: u64, geometry: Geometry) -> Self {
-        Self { source, at, geometry }
+        Self { source, at, geometry, is_truncated: false }
+    }
+
+    /// Like [`Self::new`], for a source that lacks blocks in use. It is an error to read bytes
+    /// after its end, because a file must not seem to hold bytes that nobody has.
+    pub fn truncated(source: S, at: u64, geometry: Geometry) -> Self {
+        Self { is_truncated: true, ..Self::new(source, at, geometry) }
     }
 
     fn read_only(op: IoOp, block: Option<u32>) -> IoResult<()> {
@@ -199,9 +208,11 @@ impl<S: ReadAt> BlockDevice for Window<S> {
 
     fn read(&self, block: u32, off: u32, buf: &mut [u8]) -> IoResult<()> {
         let start = check_range(self.geometry, IoOp::Read, block, off, buf.len())?;
-        let read = self.source.read_up_to(self.at.saturating_add(start), buf);
-        let read = read.map_err(|source| IoError { op: IoOp::Read, block: Some(block), source })?;
-        // blocks that are missing at the end read as erased
+        let failed = |source| IoError { op: IoOp::Read, block: Some(block), source };
+        let read = self.source.read_up_to(self.at.saturating_add(start), buf).map_err(failed)?;
+        if self.is_truncated && read < buf.len() {
+            return Err(failed(Missing { present: read }.into()));
+        }
         buf[read..].fill(0xff);
         Ok(())
     }

@@ -276,23 +276,27 @@ impl Convention {
 
     /// The convention that explains the most attributes of an image, if any explains some.
     pub fn recognise(usage: &AttrUsage) -> Option<&'static Self> {
-        let explained = |c: &Self| -> u64 {
-            c.rows.iter().filter_map(|r| usage.get(&(r.ty, r.len))).map(|&n| u64::from(n)).sum()
-        };
         let mut best = None;
         let mut most = 0;
         for c in CONVENTIONS {
-            if explained(c) > most {
-                (best, most) = (Some(c), explained(c));
+            let explained = c.explained(usage);
+            if explained > most {
+                (best, most) = (Some(c), explained);
             }
         }
         best
     }
 
-    /// What the user should know before attributes are stored by this convention in an image that
-    /// follows another one.
+    /// How many attributes of an image it explains.
+    fn explained(&self, usage: &AttrUsage) -> u64 {
+        let counts = self.rows.iter().filter_map(|r| usage.get(&(r.ty, r.len)));
+        counts.map(|&n| u64::from(n)).sum()
+    }
+
+    /// What the user should know before attributes are stored by this convention in an image whose
+    /// attributes all follow others. Some conventions store times in the same way.
     pub(crate) fn note_on(&self, usage: &AttrUsage) -> Option<String> {
-        let other = Self::recognise(usage).filter(|c| c.name != self.name)?;
+        let other = Self::recognise(usage).filter(|_| self.explained(usage) == 0)?;
         Some(format!(
             "the image has attributes of the convention {}; attributes of the convention {} are \
              shown only with --attrs {}, or with -o attrs={} for a mount",

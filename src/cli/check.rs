@@ -170,7 +170,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let backup = args.backup.as_deref();
     if !needs_repair(&report) {
         if let Some(backup) = backup {
-            log::warn!("{}: not made, because nothing needs a repair", backup.show());
+            log::warn!("{}: no undo file was made: nothing needs a repair", backup.show());
         }
     } else if let Some(mode) = args.mode() {
         let refused = refused(&opened);

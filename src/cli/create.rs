@@ -12,12 +12,13 @@ use serde::Serialize;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
-use super::{CliError, info, not_the_image, parse_bytes, parse_bytes_u32, print_json};
+use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json, refuse_as_output};
 use crate::FormatOptions;
 use crate::convention::Choice;
 use crate::image::{OpenError, Place};
 use crate::profile::Profile;
 use crate::show::{self, Show};
+use crate::sys;
 use crate::transfer::{self, Created, Creation, Failure, Input, Manifest, Placement, Size};
 
 /// Make an image with the content of directories, files or a tar stream
@@ -207,10 +208,9 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     drop(bar);
     let created = created.map_err(|e| failed(&args.image, e))?;
     if let Some(depfile) = &args.depfile {
-        not_the_image(&args.image, depfile)?;
-        for source in manifest.host_paths() {
-            not_the_image(&source, depfile)?;
-        }
+        let sources = manifest.host_paths().into_iter();
+        let files = sources.chain([args.image.clone()]).map(|path| sys::identity(&path).ok());
+        refuse_as_output(depfile, &files.collect::<Vec<_>>())?;
         write_depfile(depfile, &args.image, &manifest)
             .map_err(|e| CliError::failure(format_args!("{}: {e}", depfile.display())))?;
     }

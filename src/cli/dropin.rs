@@ -105,7 +105,7 @@ fn unpack(image: &Littlefs, path: &Path, target: &Path) -> Result<(Extracted, Ex
     let done = extract(image, &[Vec::new()], target, Extraction::default(), &|_| ())
         .map_err(|e| CliError::failure(format_args!("{}: {e}", target.display())))?;
     let mut problems = Problems::new(path);
-    problems.add_all(&done);
+    problems.add_extracted(&done);
     let all_well = done.left_out.is_empty() && done.suspect.is_empty();
     let code = if all_well { ExitCode::SUCCESS } else { exit::FAILURE.into() };
     Ok((done, code))

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::problems::{Problem, Problems};
 use super::progress::Progress;
-use super::{CliError, ImageArgs, identity, not_the_image, print_json};
+use super::{CliError, ImageArgs, print_json};
 use crate::Littlefs;
 use crate::show;
 use crate::transfer::{Extracted, Extraction, extract, to_tar};
@@ -85,13 +85,13 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
     let done = match &args.to_tar {
         None => {
             let bar = Progress::new("extracting", content_size(&image), args.quiet);
-            let how = Extraction { preserve: args.preserve, image: identity(&args.image.image) };
+            let how = Extraction { preserve: args.preserve, inputs: args.image.inputs() };
             extract(&image, &paths, &args.directory, how, &|bytes| bar.at(bytes))
                 .map_err(|e| CliError::failure(format_args!("{}: {e}", args.directory.display())))?
         }
         Some(file) => write_tar(args, &image, &paths, file)?,
     };
-    problems.add_all(&done);
+    problems.add_extracted(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {
         let (left_out, suspect) = (problems.list(), problems.suspect());
@@ -117,7 +117,7 @@ fn write_tar(
     };
     let progress = |bytes| bar.at(bytes);
     if file != Path::new("-") {
-        not_the_image(&args.image.image, file)?;
+        args.image.refuse_as_output(file)?;
         let out = io::BufWriter::new(File::create(file).map_err(failed)?);
         return to_tar(image, paths, out, &progress).map_err(failed);
     }

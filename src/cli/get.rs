@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::problems::{Problem, Problems};
-use super::{CliError, ImageArgs, identity, print_json};
+use super::{CliError, ImageArgs, print_json};
 use crate::show;
 use crate::transfer::{Extracted, Extraction, Landing, get};
 
@@ -77,10 +77,10 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
         });
     }
     let landing = landing(&args.dest, paths.len(), args.paths.len())?;
-    let how = Extraction { image: identity(&args.image.image), ..Extraction::default() };
+    let how = Extraction { inputs: args.image.inputs(), ..Extraction::default() };
     let done = get(&image, &paths, &landing, how, &|_| ())
         .map_err(|e| CliError::failure(format_args!("{}: {e}", args.dest.display())))?;
-    problems.add_all(&done);
+    problems.add_extracted(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {
         let (left_out, suspect) = (problems.list(), problems.suspect());

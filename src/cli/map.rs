@@ -8,13 +8,14 @@ use clap::{Args, ValueEnum};
 use console::{Style, Term};
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit, not_the_image, quoted};
+use super::{CliError, ImageArgs, exit, quoted, refuse_as_output};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
 use crate::inspect::Problem;
 use crate::inspect::survey::Survey;
 use crate::map::{self, Class, Map, Run, Summary};
 use crate::show::Show;
+use crate::sys;
 
 /// The columns of a text map if the width of the terminal is unknown.
 const COLUMNS: usize = 64;
@@ -88,9 +89,9 @@ struct Output<'a> {
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     let format = args.format()?;
     if let Some(output) = &args.output {
-        for read in std::iter::once(&args.image.image).chain(&args.other) {
-            not_the_image(read, output)?;
-        }
+        args.image.refuse_as_output(output)?;
+        let other = args.other.as_deref().and_then(|other| sys::identity(other).ok());
+        refuse_as_output(output, &[other])?;
     }
     let opened = args.image.open()?;
     let mut map = make(&opened)?;

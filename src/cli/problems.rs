@@ -62,7 +62,7 @@ impl Problems {
     }
 
     /// Add the problems of an extraction.
-    pub fn add_all(&mut self, done: &Extracted) {
+    pub fn add_extracted(&mut self, done: &Extracted) {
         done.left_out.iter().for_each(|left| self.add(&left.path, &left.problem));
         done.suspect.iter().for_each(|suspect| self.add_suspect(&suspect.path, suspect));
     }

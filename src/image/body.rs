@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::place::Chosen;
 use super::{Container, Kind, Options, Page, Reason};
-use crate::bd::{BlockDevice, FileDevice, Geometry, Truncated};
+use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::container::moved::{self, Moved};
 use crate::container::{Found, Nand, ReadAt, Unwrapped, Window, nand, unwrap};
 use crate::disk::Superblock;
@@ -215,19 +215,25 @@ impl Body {
         geometry: Geometry,
         absent: Absent,
     ) -> Arc<dyn BlockDevice> {
-        let device: Arc<dyn BlockDevice> = match self.layer {
+        let is_truncated = matches!(absent, Absent::Missing(_));
+        match self.layer {
+            Layer::Plain if is_truncated => {
+                Arc::new(Window::truncated(self.file, offset, geometry))
+            }
             Layer::Plain if matches!(absent, Absent::LeftOut(_)) => {
                 Arc::new(FileDevice::compacted(self.file, offset, geometry))
             }
             Layer::Plain => Arc::new(FileDevice::new(self.file, offset, geometry)),
-            Layer::Wrapped(unwrapped) => Arc::new(Window::new(unwrapped.bytes, offset, geometry)),
-            Layer::Nand(_, nand) => Arc::new(Window::new(nand, offset, geometry)),
-        };
-        match absent {
-            Absent::Missing(bytes) => {
-                Arc::new(Truncated::new(device, geometry.size().saturating_sub(bytes)))
+            Layer::Wrapped(Unwrapped { bytes, .. }) if is_truncated => {
+                Arc::new(Window::truncated(bytes, offset, geometry))
             }
-            Absent::None | Absent::LeftOut(_) => device,
+            Layer::Wrapped(Unwrapped { bytes, .. }) => {
+                Arc::new(Window::new(bytes, offset, geometry))
+            }
+            Layer::Nand(_, nand) if is_truncated => {
+                Arc::new(Window::truncated(nand, offset, geometry))
+            }
+            Layer::Nand(_, nand) => Arc::new(Window::new(nand, offset, geometry)),
         }
     }
 

@@ -255,7 +255,7 @@ impl fmt::Display for Reason {
             }
             Self::NoPartition { label, labels, count } => {
                 match label.to_string().parse::<u32>() {
-                    Ok(n) => write!(f, "no filesystem in it has the number {n}; ")?,
+                    Ok(n) => write!(f, "there is no filesystem with the number {n}; ")?,
                     Err(_) => write!(f, "no partition is called {label}; ")?,
                 }
                 match labels[..] {

@@ -34,7 +34,7 @@ pub enum Why {
     Image(image::Reason),
     /// The file that should be created exists already.
     Exists,
-    /// The file that should be created is the journal itself.
+    /// The file that should be created is the journal, or its image.
     SameFile,
     /// Something that is not a plain file is in the place where a file should be created.
     NotFile,
@@ -65,7 +65,10 @@ impl fmt::Display for JournalError {
             Why::Device => {
                 f.write_str("IMAGE is a device: give a place for the journal with --journal FILE")
             }
-            Why::SameFile => f.write_str("is the journal itself; give another name for the image"),
+            Why::SameFile => f.write_str(
+                "is the journal or its image, without which the other states are lost; give another \
+                 name for the output",
+            ),
             Why::NotFile => f.write_str("is not a plain file"),
         }
     }

@@ -127,11 +127,6 @@ pub fn export(
         Err(e) => return Err(at(out)(e)),
     };
     if let Some(old) = &old {
-        // an image in place of the journal would lose all transactions
-        let journal = std::fs::metadata(path).map_err(at(path))?;
-        if files::same(&old.metadata().map_err(at(out))?, &journal) {
-            return Err(at(out)(Why::SameFile));
-        }
         if !old.metadata().map_err(at(out))?.is_file() {
             return Err(at(out)(Why::NotFile));
         }
@@ -141,6 +136,14 @@ pub fn export(
     }
     let journal = Journal::open(path, Mode::Read)?;
     let image = journal.open_image(image_path)?;
+    if let Some(old) = &old {
+        // without the journal or its image, the other states would be lost
+        let old = old.metadata().map_err(at(out))?;
+        let journal = std::fs::metadata(path).map_err(at(path))?;
+        if files::same(&old, &journal) || files::same(&old, &image.metadata) {
+            return Err(at(out)(Why::SameFile));
+        }
+    }
     let number = journal.history.find(state).map_err(at(path))?;
     let dev = journal.past(image.device.clone(), state)?;
     let write = || -> Result<(), Why> {

@@ -237,8 +237,8 @@ impl fmt::Display for Failure {
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Beyond { geometry: g, room } => write!(
                 f,
-                "{} blocks of {} bytes reach beyond the end of the partition, file or device: there is \
-                 only room for {}",
+                "{} blocks of {} bytes reach beyond the end of the partition, file or device: there \
+                 is only room for {}",
                 g.block_count,
                 g.block_size,
                 show::bytes(*room)

@@ -39,8 +39,9 @@ pub struct Extraction {
     /// Give entries the owners and the set-id and sticky bits of the image, and make devices. Only
     /// root can do this, and it should be done only for a trusted image.
     pub preserve: bool,
-    /// The numbers of the device and the inode of the image, which no extracted file may replace.
-    pub image: Option<(u64, u64)>,
+    /// The numbers of the device and the inode of files that no extracted file may replace, such as
+    /// the image itself.
+    pub inputs: [Option<(u64, u64)>; 2],
 }
 
 /// Why an entry was left out.
@@ -307,8 +308,8 @@ impl Sink<'_> {
     /// Returns whether the entry was made.
     fn put(&mut self, path: &[u8], metadata: &Metadata) -> bool {
         let made = match metadata.file_type() {
-            _ if self.would_replace_image(path) => {
-                Err(Problem::Unfit("the image itself has this name on the host"))
+            _ if self.would_replace_input(path) => {
+                Err(Problem::Unfit("on the host, the image or its journal has this name"))
             }
             FileType::Dir => self.put_dir(path, metadata),
             FileType::File => self.put_file(path, metadata),
@@ -338,11 +339,11 @@ impl Sink<'_> {
         Ok((open.fd.as_fd(), name))
     }
 
-    /// Whether the name of the entry on the host is that of the image.
-    fn would_replace_image(&self, path: &[u8]) -> bool {
+    /// Whether the name of the entry on the host is that of a file from which is read.
+    fn would_replace_input(&self, path: &[u8]) -> bool {
         let Ok((parent, name)) = self.place(path) else { return false };
         let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.is_ok_and(|stat| self.how.image == Some((stat.st_dev, stat.st_ino)))
+        there.is_ok_and(|stat| self.how.inputs.contains(&Some((stat.st_dev, stat.st_ino))))
     }
 
     fn put_dir(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {

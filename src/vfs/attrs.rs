@@ -98,6 +98,9 @@ impl SetAttr {
 
 impl Volume {
     /// The attributes of an inode. This never waits for the device.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] if the inode is gone.
     pub fn attr(&self, ino: u64) -> VfsResult<Attr> {
         let inodes = self.inodes.lock();
         let inode = inodes.get(ino).ok_or(VfsError::Stale)?;
@@ -108,6 +111,10 @@ impl Volume {
     /// present one, as on vfat. A mode, without the bits in the mask of the mount, lasts until the
     /// end of the mount. Set-id and sticky bits are refused, because a caller must not believe that
     /// they are set.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] if the inode is gone, [`VfsError::NotPermitted`] for another owner or
+    /// mode that cannot be stored, and the errors of the core.
     pub fn set_attr(&self, ino: u64, set: &SetAttr) -> VfsResult<Attr> {
         let keeps_owners = self.keeps_owners();
         if !keeps_owners
@@ -182,6 +189,9 @@ impl Volume {
     /// Whether the permission bits `mask` (read 4, write 2, execute 1) are granted to anybody. The
     /// kernel checks who may do what (`default_permissions`); without that option, only the
     /// mounting user has access.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] if the inode is gone.
     pub fn access(&self, ino: u64, mask: u16) -> VfsResult<bool> {
         let mode = self.attr(ino)?.mode;
         Ok(u32::from(mask) & !((mode >> 6 | mode >> 3 | mode) & 7) == 0)
@@ -189,6 +199,9 @@ impl Volume {
 
     /// The space in the image. Space that the next flush frees counts as free, because an operation
     /// that needs it flushes first.
+    ///
+    /// # Errors
+    /// The errors of the core.
     pub fn space(&self) -> VfsResult<Space> {
         self.map_blocks(&|| false)?;
         let mut core = self.core();

@@ -16,6 +16,10 @@ const DAY: i64 = 24 * 3600 * 1_000_000_000;
 impl Volume {
     /// Read from `offset` on into `buf`. Returns the number of bytes, which is smaller than `buf`
     /// only at the end of the file. The device is read without the core's lock.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] if the inode is gone, and the errors of
+    /// [`Fs::read`](crate::fs::Fs::read).
     pub fn read(&self, ino: u64, offset: u64, buf: &mut [u8]) -> VfsResult<usize> {
         let plan = {
             let mut core = self.core();
@@ -31,6 +35,10 @@ impl Volume {
     }
 
     /// Write `data` at `offset`. Either all of it is written, or nothing.
+    ///
+    /// # Errors
+    /// [`VfsError::Stale`] if the inode is gone, and the errors of
+    /// [`Fs::write`](crate::fs::Fs::write).
     pub fn write(&self, ino: u64, offset: u64, data: &[u8], set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
@@ -44,6 +52,9 @@ impl Volume {
     }
 
     /// Set the size of the file. Added bytes are zeros.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`].
     pub fn truncate(&self, ino: u64, size: u64, set_ids: SetIds) -> VfsResult<()> {
         let ((), mut core) = self.with_space(|core| {
             let file = self.file(core, ino)?;
@@ -58,6 +69,9 @@ impl Volume {
 
     /// Make sure that the file has at least `offset + len` bytes. Added bytes are zeros. Any `mode`
     /// other than 0 requests something that the format cannot express.
+    ///
+    /// # Errors
+    /// Those of [`Self::write`], and an error for a mode that the format cannot express.
     pub fn allocate(
         &self,
         ino: u64,
@@ -84,6 +98,9 @@ impl Volume {
 
     /// Copy up to `len` bytes from one file to another. Returns how many were copied: if an error
     /// occurs after the first chunk, this is fewer than `len`.
+    ///
+    /// # Errors
+    /// Those of [`Self::read`] and [`Self::write`], if nothing was copied before.
     pub fn copy_range(
         &self,
         (from, from_offset): (u64, u64),
@@ -126,6 +143,9 @@ impl Volume {
     }
 
     /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// If the inode is not a symbolic link, or cannot be read.
     pub fn read_link(&self, ino: u64) -> VfsResult<Vec<u8>> {
         if self.attr(ino)?.mode & libc::S_IFMT != libc::S_IFLNK {
             return Err(Error::Invalid("not a symbolic link").into());

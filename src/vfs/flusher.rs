@@ -119,6 +119,9 @@ impl Volume {
     }
 
     /// Make everything durable. If an earlier failure has not been reported yet, report it.
+    ///
+    /// # Errors
+    /// The failure that was not reported yet, or that of this flush.
     pub fn fsync(&self) -> VfsResult<()> {
         let result = self.flush_core(&mut self.core());
         // If the mount became read-only because of the earlier failure, that one is the cause.

@@ -128,6 +128,9 @@ impl Volume {
     }
 
     /// Make everything durable, as [`Volume::fsync`] does, and report what this file lost.
+    ///
+    /// # Errors
+    /// Those of [`Volume::fsync`], and what this file has lost.
     pub fn fsync_file(&self, ino: u64) -> VfsResult<()> {
         self.fsync()?;
         self.lost.lock().of(ino).map_or(Ok(()), |why| Err(VfsError::Lost(why)))

@@ -52,6 +52,9 @@ pub struct DirEntry<'a> {
 impl Volume {
     /// The attributes of the entry with this name. Afterwards, the caller holds a reference to its
     /// inode.
+    ///
+    /// # Errors
+    /// Those of [`Fs::lookup`](crate::fs::Fs::lookup).
     pub fn lookup(&self, parent: u64, name: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         if name.len() > self.name_max {
@@ -66,6 +69,10 @@ impl Volume {
     /// Make a file, or another entry whose type is in `new`. Afterwards, the caller holds a
     /// reference to its inode. The content of a symbolic link is its target, and the content of a
     /// device is its number.
+    ///
+    /// # Errors
+    /// Those of [`Fs::create_with_attrs`](crate::fs::Fs::create_with_attrs), and an error for a
+    /// type that the image cannot store.
     pub fn create(&self, parent: u64, name: &[u8], new: &New, content: &[u8]) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         let owner = self.new_owner(parent, new)?;
@@ -93,6 +100,9 @@ impl Volume {
     }
 
     /// Make a directory. Afterwards, the caller holds a reference to its inode.
+    ///
+    /// # Errors
+    /// Those of [`Fs::create_with_attrs`](crate::fs::Fs::create_with_attrs).
     pub fn mkdir(&self, parent: u64, name: &[u8], new: &New) -> VfsResult<Attr> {
         let dir = self.dir(parent)?;
         let owner = self.new_owner(parent, new)?;
@@ -112,6 +122,9 @@ impl Volume {
     }
 
     /// Remove a file. Its content exists until the kernel forgets the inode.
+    ///
+    /// # Errors
+    /// Those of [`Fs::unlink`](crate::fs::Fs::unlink).
     pub fn unlink(&self, parent: u64, name: &[u8]) -> VfsResult<()> {
         let dir = self.dir(parent)?;
         let mut core = self.core();
@@ -131,6 +144,9 @@ impl Volume {
     }
 
     /// Remove an empty directory.
+    ///
+    /// # Errors
+    /// Those of [`Fs::rmdir`](crate::fs::Fs::rmdir).
     pub fn rmdir(&self, parent: u64, name: &[u8]) -> VfsResult<()> {
         let dir = self.dir(parent)?;
         let mut core = self.core();
@@ -149,6 +165,10 @@ impl Volume {
     }
 
     /// Rename a file or directory.
+    ///
+    /// # Errors
+    /// Those of [`Fs::rename`](crate::fs::Fs::rename), and an error for flags that are not
+    /// supported.
     pub fn rename(
         &self,
         (parent, name): (u64, &[u8]),
@@ -211,6 +231,9 @@ impl Volume {
     /// Pass the entries of a directory from `offset` on to `sink`, until it returns true for an
     /// entry that does not fit any more. With `attributes`, look up each entry and reference its
     /// inode.
+    ///
+    /// # Errors
+    /// If the directory was removed, or cannot be read.
     pub fn read_dir(
         &self,
         ino: u64,

@@ -80,6 +80,9 @@ impl Volume {
     }
 
     /// The value of an extended attribute.
+    ///
+    /// # Errors
+    /// If there is no such attribute, or the inode is gone.
     pub fn get_xattr(&self, ino: u64, name: &[u8]) -> VfsResult<Vec<u8>> {
         if self.is_savepoint(ino, name) {
             let last = self.savepoints.get().and_then(|savepoints| savepoints.last());
@@ -99,6 +102,9 @@ impl Volume {
     }
 
     /// The names of all extended attributes, each with a NUL behind it.
+    ///
+    /// # Errors
+    /// If the inode is gone, or cannot be read.
     pub fn list_xattrs(&self, ino: u64) -> VfsResult<Vec<u8>> {
         let mut names = Vec::new();
         let Some(entry) = self.entry(ino) else { return Ok(names) };
@@ -117,6 +123,10 @@ impl Volume {
     }
 
     /// Set an extended attribute.
+    ///
+    /// # Errors
+    /// If the name is not one of those that can be set, if the value is too long or has no space,
+    /// or if `flags` forbid it.
     pub fn set_xattr(&self, ino: u64, name: &[u8], value: &[u8], mode: SetMode) -> VfsResult<()> {
         if self.is_savepoint(ino, name) {
             return self.save(value, mode);
@@ -154,6 +164,9 @@ impl Volume {
     }
 
     /// Remove an extended attribute.
+    ///
+    /// # Errors
+    /// If there is no such attribute, or it cannot be removed.
     pub fn remove_xattr(&self, ino: u64, name: &[u8]) -> VfsResult<()> {
         let name = self.xattr_name(name)?;
         self.check_managed(&name)?;

@@ -69,7 +69,7 @@ fn one_of_several_must_be_chosen() {
     desk.fails(
         &["ls", "--partition", "3", "two.bin"],
         1,
-        &["no filesystem in it has the number 3"],
+        &["there is no filesystem with the number 3"],
     );
     desk.fails(&["ls", "--partition", "nvs", "two.bin"], 1, &["partition nvs holds no littlefs"]);
     desk.fails(&["ls", "--partition", "a name too long for it", "two.bin"], 1, &["1 to 16 bytes"]);

@@ -98,3 +98,19 @@ fn what_attributes_say_has_names() {
     set(&["-n", "etc/config.txt", "mode", "0600"]);
     assert!(desk.read("new.img") == image);
 }
+
+/// What is stored by another convention than that of the image is not shown without an option.
+#[test]
+fn another_convention_than_that_of_the_image_is_noted() {
+    let desk = Desk::with_image();
+    let told = |attrs| {
+        let set = ["attr", "new.img", "set", "--attrs", attrs, "etc/config.txt", "mtime", "@9"];
+        desk.ok(&set).stderr
+    };
+    assert_eq!(told("arduino"), "", "it has no attributes yet");
+    // the attributes of esp-idf look the same
+    assert_eq!(told("arduino"), "");
+    let note = told("unix");
+    assert!(note.contains("attributes of the convention esp-idf; "), "{note}");
+    assert!(note.contains("--attrs unix") && note.contains("-o attrs=unix"), "{note}");
+}

@@ -86,12 +86,12 @@ fn no_output_replaces_what_is_read() {
     std::fs::copy(desk.path("outer.img"), desk.path("sub/new.img")).expect("a copy");
     std::os::unix::fs::symlink("new.img", desk.path("link")).expect("a link");
     let (before, inner) = (desk.read("new.img"), desk.read("sub/new.img"));
-    let own = "is also a file that is read or made";
+    let own = "this file is read or made by the command";
     for output in ["new.img", "./new.img", "link"] {
         desk.fails(&["extract", "--to-tar", output, "new.img"], 1, &[own]);
         desk.fails(&["map", "--format", "html", "-o", output, "new.img"], 1, &[own]);
     }
-    let name = "the image itself has this name";
+    let name = "the image or its journal has this name";
     desk.fails(&["get", "new.img", "etc/config.txt", "new.img"], 1, &[name]);
     desk.fails(&["get", "sub/new.img", "new.img", "sub"], 1, &[name]);
     desk.fails(&["extract", "sub/new.img", "-C", "sub"], 1, &[name]);
@@ -100,8 +100,37 @@ fn no_output_replaces_what_is_read() {
     desk.fails(&["create", "--size", "256K", "--depfile", source, "made2", "in"], 1, &[own]);
     desk.ok(&["put", "-q", "--journal", "j", "new.img", "in", "/", "-r"]);
     let journal = desk.read("j");
-    desk.fails(&["journal", "export", "--force", "--at", "1", "j", "j"], 1, &["journal itself"]);
+    for output in ["j", "new.img"] {
+        let export = ["journal", "export", "--force", "--at", "1", "j", output];
+        desk.fails(&export, 1, &["is the journal or its image"]);
+        let tar = ["extract", "--journal", "j", "--to-tar", output, "new.img"];
+        desk.fails(&tar, 1, &[own]);
+    }
     assert!(desk.read("j") == journal && desk.read("new.img") == before);
     assert!(desk.read("sub/new.img") == inner && desk.ok(&["ls", "made"]).text() == "new.img\n");
     assert_eq!(desk.read(source), b"a file with the name of the image");
+}
+
+/// What cannot be done as asked is an error, and changes nothing.
+#[test]
+fn what_would_silently_do_something_else_fails() {
+    let desk = Desk::with_image();
+    let before = desk.read("new.img");
+    let touch = ["touch", "-d", "2020-01-01", "new.img", "etc/config.txt"];
+    desk.fails(&touch, 1, &["/etc/config.txt: ", "stores no times", "--attrs"]);
+    let get = ["get", "new.img", "etc/config.txt", "no/such/copy"];
+    desk.fails(&get, 1, &["no/such: no such directory"]);
+    desk.fails(&["map", "-o", "map.png", "new.img"], 1, &["map.png: ", ".svg", "--format"]);
+    desk.fails(&["mkfs", "--size", "5000", "new"], 1, &["the smallest size is 8192"]);
+    desk.fails(&["mkfs", "--size", "9000", "new"], 1, &["8192 and 12288 are"]);
+    desk.fails(
+        &["put", "new.img", "data/etc", "/etc/config.txt/x", "-r"],
+        1,
+        &["new.img: /etc/config.txt: not a directory"],
+    );
+    desk.ok(&["check", "-y", "--backup", "undo", "new.img"]);
+    let ran = desk.ok(&["check", "-y", "--backup", "undo", "new.img"]);
+    assert!(ran.stderr.contains("undo: no undo file was made"), "{}", ran.stderr);
+    assert!(!["no", "map.png", "new", "undo"].iter().any(|name| desk.path(name).exists()));
+    assert!(desk.read("new.img") == before);
 }

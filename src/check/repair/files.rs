@@ -43,7 +43,8 @@ impl Edits {
 }
 
 /// Give files that share blocks with others blocks of their own. With [`Mode::Yes`], do the same
-/// for files whose pointers disagree; these are read as most of their pointers say. Returns false if there was no space for some of them.
+/// for files whose pointers disagree; these are read as most of their pointers say. Returns false
+/// if there was no space for some of them.
 pub(super) fn separate(
     editor: &Editor,
     fs: &Fs,
