@@ -32,6 +32,7 @@ pub use container::{Container, Source};
 pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};
+pub(crate) use holder::{LockError, lock};
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
 pub use place::{Place, space_of};
 pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};

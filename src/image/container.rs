@@ -1,27 +1,18 @@
 //! The file or block device that holds an image: opening, locking and measuring it.
 
-use std::fs::{File, Metadata, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::holder::holder;
+use super::holder::{self, LockError};
 use super::{OpenError, Reason};
 use crate::bd::file::{container_size, for_writing, is_write_protected};
 #[cfg(feature = "cli")]
 use crate::container::unwrap;
 use crate::files::{self, Place};
-
-/// After each change, udev reads a block device for a moment and holds its lock.
-const DEVICE_LOCK_TRIES: u32 = 20;
-/// A lock without a known holder is usually released soon: a program that this process or another
-/// one is starting holds it for a moment.
-const FILE_LOCK_TRIES: u32 = 4;
-const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The file or block device that was found at a path. It stays the same file, whatever happens to
 /// its name. It is not locked yet.
@@ -159,21 +150,10 @@ impl Container {
     }
 
     fn lock(file: File, writable: bool, is_device: bool) -> Result<Self, Reason> {
-        let mut tries = if is_device { DEVICE_LOCK_TRIES } else { FILE_LOCK_TRIES };
-        loop {
-            match if writable { file.try_lock() } else { file.try_lock_shared() } {
-                Ok(()) => break,
-                Err(TryLockError::Error(e)) => return Err(Reason::Io(e)),
-                Err(TryLockError::WouldBlock) => {
-                    let holder = holder(&file);
-                    tries -= 1;
-                    if tries == 0 || (holder.is_some() && !is_device) {
-                        return Err(Reason::InUse(holder));
-                    }
-                    thread::sleep(LOCK_PAUSE);
-                }
-            }
-        }
+        holder::lock(&file, writable, is_device).map_err(|e| match e {
+            LockError::Held(holder) => Reason::InUse(holder),
+            LockError::Io(e) => Reason::Io(e),
+        })?;
         let size = container_size(&file)?;
         Ok(Self { file, writable, is_device, size })
     }

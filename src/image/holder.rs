@@ -1,13 +1,55 @@
-//! Which process holds the lock on an image.
+//! Locks on images and journals, and which process holds one.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
+use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::thread;
+use std::time::Duration;
 
 use crate::show::Show;
 
 /// How many times the list of all locks is read before the search ends without a result.
 const LOOKS: u32 = 5;
+
+/// After each change, udev reads a block device for a moment and holds its lock.
+const DEVICE_LOCK_TRIES: u32 = 20;
+/// A lock without a known holder is usually released soon: a program that this process or another
+/// one is starting holds it for a moment. Then the kernel names the process that took the lock,
+/// although that process has closed the file.
+const FILE_LOCK_TRIES: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a file cannot be locked.
+pub(crate) enum LockError {
+    /// Another process holds the lock, which is named here if it is known.
+    Held(Option<Holder>),
+    /// The system failed.
+    Io(io::Error),
+}
+
+/// Lock a file or device, exclusively or together with others, and be patient with locks that are
+/// usually released soon.
+///
+/// # Errors
+/// If another process holds the lock, or the system fails.
+pub(crate) fn lock(file: &File, exclusive: bool, is_device: bool) -> Result<(), LockError> {
+    let mut tries = if is_device { DEVICE_LOCK_TRIES } else { FILE_LOCK_TRIES };
+    loop {
+        match if exclusive { file.try_lock() } else { file.try_lock_shared() } {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(e)) => return Err(LockError::Io(e)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        let holder = holder(file);
+        let is_another = holder.as_ref().is_some_and(|holder| holder.pid != std::process::id());
+        tries -= 1;
+        if tries == 0 || (is_another && !is_device) {
+            return Err(LockError::Held(holder));
+        }
+        thread::sleep(LOCK_PAUSE);
+    }
+}
 
 /// A process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +95,22 @@ fn find(locks: &str, file: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As between fork(2) and execve(2), when a thread of this process starts a program.
+    #[test]
+    fn a_program_that_inherits_a_lock_for_a_moment_is_waited_for() {
+        let named = tempfile::NamedTempFile::new().expect("temporary file");
+        let open = || File::options().write(true).open(named.path()).expect("open");
+        let locked = open();
+        locked.try_lock().expect("lock");
+        rustix::io::fcntl_setfd(&locked, rustix::io::FdFlags::empty()).expect("fcntl");
+        let mut child = std::process::Command::new("sleep").arg("0.1").spawn().expect("sleep");
+        drop(locked);
+        let again = open();
+        assert!(again.try_lock().is_err(), "the program still has it");
+        assert!(lock(&again, true, false).is_ok());
+        child.wait().expect("its end");
+    }
 
     #[test]
     fn the_holder_is_found_among_waiting_processes() {

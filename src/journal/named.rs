@@ -4,7 +4,7 @@
 //! So the file is trusted because of its owner, not because of its place.
 
 use std::fmt;
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use super::error::at;
 use super::{JournalError, Mode, Why, new_header};
 use crate::files::{self, NewFile, Place};
-use crate::image::{self, holder};
+use crate::image::{self, LockError};
 use crate::sys;
 use crate::transactions::Reason;
 use crate::transactions::format::Header;
@@ -215,9 +215,9 @@ pub(super) fn begin<'a>(
 }
 
 fn lock(file: &File) -> Result<(), Why> {
-    file.try_lock().map_err(|e| match e {
-        TryLockError::Error(e) => Why::from(e),
-        TryLockError::WouldBlock => Why::InUse(holder(file)),
+    image::lock(file, true, false).map_err(|e| match e {
+        LockError::Held(holder) => Why::InUse(holder),
+        LockError::Io(e) => e.into(),
     })
 }
 
