@@ -31,6 +31,7 @@ mod map;
 mod mkdir;
 mod mkfs;
 mod mv;
+mod output;
 mod problems;
 mod progress;
 mod put;
@@ -469,14 +470,6 @@ impl ImageArgs {
         [Some(&self.image), self.journal.as_ref()].map(|path| sys::identity(path?).ok())
     }
 
-    /// Refuse to write output over the image or the journal.
-    ///
-    /// # Errors
-    /// If `output` is one of these files, under whatever name.
-    fn refuse_as_output(&self, output: &Path) -> Result<(), CliError> {
-        refuse_as_output(output, &self.inputs())
-    }
-
     /// The path inside the image that an argument names.
     fn inside(&self, path: &OsStr) -> Vec<u8> {
         match shell::session() {
@@ -769,20 +762,6 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
         complain(&text.strip_prefix("error: ").unwrap_or(&text).trim_end());
     }
     ExitCode::from(code)
-}
-
-/// Refuse to write output over one of the files that a command reads or makes.
-///
-/// # Errors
-/// If `output` is one of the files with these identities, under whatever name.
-fn refuse_as_output(output: &Path, files: &[Option<(u64, u64)>]) -> Result<(), CliError> {
-    match sys::identity(output) {
-        Ok(there) if files.contains(&Some(there)) => Err(CliError::failure(format_args!(
-            "{}: this file is read or made by the command; give another name for the output",
-            output.show()
-        ))),
-        _ => Ok(()),
-    }
 }
 
 /// Print the findings of a command as JSON.

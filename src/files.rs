@@ -6,12 +6,16 @@
 //! directory, and a name is replaced or removed only while it still refers to the file that was
 //! opened.
 
+mod output;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+#[cfg(feature = "cli")]
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
 #[cfg(feature = "mount")]
@@ -24,6 +28,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::show::Show;
+
+pub use output::Output;
 
 /// The names of incomplete files begin with this; an interruption may leave some of them.
 const PREFIX: &str = ".littlefs-";
@@ -61,6 +67,35 @@ fn not_plain() -> io::Error {
     io::Error::other("is not a plain file")
 }
 
+/// Open `path` only to see what it is; links are followed.
+///
+/// # Errors
+/// The errors of the system.
+#[cfg(feature = "cli")]
+pub fn look(path: &Path) -> io::Result<File> {
+    Ok(File::from(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+/// Another descriptor of standard output.
+///
+/// # Errors
+/// The errors of the system.
+#[cfg(feature = "cli")]
+pub fn stdout() -> io::Result<File> {
+    Ok(File::from(rustix::io::fcntl_dupfd_cloexec(io::stdout(), 0)?))
+}
+
+/// Open a file from [`look`] for writing. For a FIFO, this waits until somebody reads it.
+///
+/// # Errors
+/// The errors of the system, and [`replaced`].
+#[cfg(feature = "cli")]
+pub fn open_to_write(file: &File, path: &Path) -> io::Result<File> {
+    let mut flags = OFlags::WRONLY | ALWAYS;
+    flags.set(OFlags::NONBLOCK, !file.metadata()?.file_type().is_fifo());
+    open_again(file, path, flags)
+}
+
 /// Open a file again, through its descriptor. If /proc does not show this process (for example, in
 /// the mount namespace of another container), `path` is tried, which must still refer to the same
 /// file.
@@ -68,9 +103,12 @@ fn not_plain() -> io::Error {
 /// # Errors
 /// The errors of the system, and [`replaced`].
 pub(crate) fn reopen(file: &File, path: &Path, flags: OFlags) -> io::Result<File> {
-    let by_descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let again = match openat(CWD, by_descriptor, flags | ALWAYS, Mode::empty()) {
-        Err(Errno::NOENT) => openat(CWD, path, flags | ALWAYS, Mode::empty()),
+    open_again(file, path, flags | ALWAYS)
+}
+
+fn open_again(file: &File, path: &Path, flags: OFlags) -> io::Result<File> {
+    let again = match openat(CWD, proc_path(file), flags, Mode::empty()) {
+        Err(Errno::NOENT) => openat(CWD, path, flags, Mode::empty()),
         again => again,
     };
     let again = opened(again)?;

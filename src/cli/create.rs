@@ -1,6 +1,5 @@
 //! `littlefs create`: make an image with content.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -10,9 +9,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::gathering::GatherArgs;
+use super::output::{self, Target};
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
-use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json, refuse_as_output};
+use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
 use crate::FormatOptions;
 use crate::convention::Choice;
 use crate::image::{OpenError, Place};
@@ -112,7 +112,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 
-    /// Write the files on which the image depends into this file, as a rule for make or ninja
+    /// Write the files on which the image depends into this file, as a rule for make or ninja; an
+    /// existing file is overwritten
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
 
@@ -163,8 +164,8 @@ struct Output {
     image_size: u64,
 }
 
-/// Write one rule: the image depends on every file and directory that was collected.
-fn write_depfile(depfile: &Path, image: &Path, manifest: &Manifest) -> io::Result<()> {
+/// One rule: the image depends on every file and directory that was collected.
+fn rule(image: &Path, manifest: &Manifest) -> Vec<u8> {
     let mut rule = make_name(image);
     rule.push(b':');
     for path in manifest.host_paths() {
@@ -172,7 +173,7 @@ fn write_depfile(depfile: &Path, image: &Path, manifest: &Manifest) -> io::Resul
         rule.extend(make_name(&path));
     }
     rule.push(b'\n');
-    fs::write(depfile, rule)
+    rule
 }
 
 /// A path with the escapes of a makefile.
@@ -203,16 +204,17 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
         false => Placement::New { overwrite: args.force },
     };
     let manifest = args.manifest()?;
+    let depfile = args.depfile(&manifest)?;
     let bar = Progress::new("writing", manifest.bytes(), args.quiet);
     let created = transfer::create(&args.image, placement, &manifest, &how, &|b| bar.at(b));
     drop(bar);
     let created = created.map_err(|e| failed(&args.image, e))?;
-    if let Some(depfile) = &args.depfile {
-        let sources = manifest.host_paths().into_iter();
-        let files = sources.chain([args.image.clone()]).map(|path| sys::identity(&path).ok());
-        refuse_as_output(depfile, &files.collect::<Vec<_>>())?;
-        write_depfile(depfile, &args.image, &manifest)
-            .map_err(|e| CliError::failure(format_args!("{}: {e}", depfile.display())))?;
+    if let (Some(depfile), Some(path)) = (&depfile, &args.depfile) {
+        // the image may not have existed before
+        output::refuse_inputs(path, &[sys::identity(&args.image).ok()])?;
+        let begun = depfile.begin()?;
+        begun.file().write_all(&rule(&args.image, &manifest)).map_err(|e| begun.failed(e))?;
+        begun.finish()?;
     }
     report(&args.image, &created, args.quiet, args.json)?;
     Ok(ExitCode::SUCCESS)
@@ -298,6 +300,15 @@ impl CreateArgs {
         };
         let (compact, check) = (self.no_pad, self.check_profile);
         Ok(Creation { compact, check, ..Creation::new(format, size) })
+    }
+
+    /// The file for the dependencies, if one is to be written. As in every build, an old one is
+    /// overwritten.
+    fn depfile(&self, manifest: &Manifest) -> Result<Option<Target<'_>>, CliError> {
+        let Some(depfile) = &self.depfile else { return Ok(None) };
+        let sources = manifest.host_paths().into_iter();
+        let files = sources.chain([self.image.clone()]).map(|path| sys::identity(&path).ok());
+        Target::find(depfile, true, &files.collect::<Vec<_>>()).map(Some)
     }
 
     fn manifest(&self) -> Result<Manifest, CliError> {

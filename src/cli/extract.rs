@@ -1,7 +1,6 @@
 //! `littlefs extract`: copy the content of an image to a directory, or into a tar stream.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use super::output::Target;
 use super::problems::{Problem, Problems};
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
@@ -29,6 +29,10 @@ existing directories. Symbolic links in a path are never followed, so nothing is
 DIR. Times, modes and links are set if the image stores them. Damaged files are left out, each with
 a message, and the rest is extracted.
 
+With --to-tar, FILE gets its name when the tar stream is complete. If that fails, or if nothing could
+be extracted, FILE is as it was before. An existing FILE is overwritten only with --force. A pipe or a
+character device is written to directly.
+
 Exit status: 0, 1 if it failed, 2 if it finished but something was left out, or may be wrong.")]
 pub struct ExtractArgs {
     #[command(flatten)]
@@ -45,6 +49,10 @@ pub struct ExtractArgs {
     /// Write a tar stream into this file; '-' for standard output
     #[arg(long, value_name = "FILE")]
     to_tar: Option<PathBuf>,
+
+    /// With --to-tar: overwrite FILE if it exists
+    #[arg(long, requires = "to_tar")]
+    force: bool,
 
     /// Also set owners and set-id bits, and make device nodes (only as root, and for trusted
     /// images)
@@ -75,24 +83,38 @@ struct Output<'a> {
 /// # Errors
 /// When the image cannot be opened, or the destination cannot be written.
 pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
-    let to_stdout = args.to_tar.as_deref() == Some(Path::new("-"));
+    let target = args.target()?;
+    let to_stdout = target.as_ref().is_some_and(Target::is_stdout);
     if to_stdout && args.json {
         return Err(CliError::failure("--json and a tar stream cannot both go to standard output"));
+    }
+    if to_stdout && io::stdout().is_terminal() {
+        let message = "a tar stream is not written to a terminal; redirect standard output";
+        return Err(CliError::failure(message));
     }
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image);
     let paths = problems.expand(&image, &args.image.asked(&args.paths));
-    let done = match &args.to_tar {
+    let bar = Progress::new("extracting", content_size(&image), args.quiet);
+    let progress = |bytes| bar.at(bytes);
+    let begun = target.as_ref().map(Target::begin).transpose()?;
+    let done = match &begun {
         None => {
-            let bar = Progress::new("extracting", content_size(&image), args.quiet);
             let how = Extraction { preserve: args.preserve, inputs: args.image.inputs() };
-            extract(&image, &paths, &args.directory, how, &|bytes| bar.at(bytes))
+            extract(&image, &paths, &args.directory, how, &progress)
                 .map_err(|e| CliError::failure(format_args!("{}: {e}", args.directory.display())))?
         }
-        Some(file) => write_tar(args, &image, &paths, file)?,
+        Some(begun) => to_tar(&image, &paths, io::BufWriter::new(begun.file()), &progress)
+            .map_err(|e| begun.failed(e))?,
     };
+    drop(bar);
     problems.add_extracted(&done);
     let Extracted { files, directories, bytes, .. } = done;
+    let any = files + directories > 0;
+    // if nothing could be read, the old file of this name is worth more than an empty archive
+    if let Some(begun) = begun.filter(|_| !problems.is_failure(any)) {
+        begun.finish()?;
+    }
     if args.json {
         let (left_out, suspect) = (problems.list(), problems.suspect());
         print_json(&Output { files, directories, bytes, left_out, suspect })?;
@@ -100,33 +122,18 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         let (files, directories) = (show::files(files), show::directories(directories));
         writeln!(io::stdout(), "{files}, {directories}, {}", show::bytes(bytes))?;
     }
-    Ok(problems.status(files + directories > 0))
+    Ok(problems.status(any))
 }
 
-fn write_tar(
-    args: &ExtractArgs,
-    image: &Littlefs,
-    paths: &[Vec<u8>],
-    file: &Path,
-) -> Result<Extracted, CliError> {
-    let bar = Progress::new("extracting", content_size(image), args.quiet);
-    let failed = |e: io::Error| match e.kind() {
-        // the reader of the stream has closed it
-        io::ErrorKind::BrokenPipe => CliError::from(e),
-        _ => CliError::failure(format_args!("{}: {e}", file.display())),
-    };
-    let progress = |bytes| bar.at(bytes);
-    if file != Path::new("-") {
-        args.image.refuse_as_output(file)?;
-        let out = io::BufWriter::new(File::create(file).map_err(failed)?);
-        return to_tar(image, paths, out, &progress).map_err(failed);
+impl ExtractArgs {
+    /// The file for the tar stream, if one is to be written.
+    fn target(&self) -> Result<Option<Target<'_>>, CliError> {
+        let Some(file) = &self.to_tar else { return Ok(None) };
+        match file == Path::new("-") {
+            true => Target::stdout(file).map(Some),
+            false => Target::find(file, self.force, &self.image.inputs()).map(Some),
+        }
     }
-    let out = io::stdout();
-    if out.is_terminal() {
-        let message = "a tar stream is not written to a terminal; redirect standard output";
-        return Err(CliError::failure(message));
-    }
-    to_tar(image, paths, io::BufWriter::new(out.lock()), &progress).map_err(failed)
 }
 
 /// Bytes of content in the whole image, as far as the image can be read.

@@ -8,7 +8,8 @@ use clap::{Args, ValueEnum};
 use console::{Style, Term};
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit, quoted, refuse_as_output};
+use super::output::Target;
+use super::{CliError, ImageArgs, exit, quoted};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
 use crate::inspect::Problem;
@@ -37,7 +38,8 @@ Examples:
   littlefs map --json dump.bin | jq .free.histogram
 
 Free blocks are also read, to find out which of them are erased. Terminals show colours, unless
-NO_COLOR is set. docs/map.md explains the map.
+NO_COLOR is set. docs/map.md explains the map. The file of -o gets its name when it is complete. If
+it exists, it is overwritten only with --force.
 
 Exit status: 0, 1 if no map could be made, 2 if the map shows damage.")]
 pub struct MapArgs {
@@ -51,6 +53,10 @@ pub struct MapArgs {
     /// Write the map to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Overwrite FILE if it exists
+    #[arg(long)]
+    force: bool,
 
     /// The form of the map [default: by the extension of FILE, else text]
     #[arg(long, value_name = "FORMAT", conflicts_with = "json")]
@@ -88,11 +94,7 @@ struct Output<'a> {
 /// When an image cannot be opened or has too many blocks, or the map cannot be written.
 pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
     let format = args.format()?;
-    if let Some(output) = &args.output {
-        args.image.refuse_as_output(output)?;
-        let other = args.other.as_deref().and_then(|other| sys::identity(other).ok());
-        refuse_as_output(output, &[other])?;
-    }
+    let target = args.target()?;
     let opened = args.image.open()?;
     let mut map = make(&opened)?;
     let compare = |path| args.compare(&opened, &mut map, path, format);
@@ -117,15 +119,26 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
             })
         }
     };
-    match &args.output {
-        Some(path) => std::fs::write(path, text)
-            .map_err(|e| CliError::failure(format_args!("{}: {e}", path.show())))?,
+    match &target {
+        Some(target) => {
+            let begun = target.begin()?;
+            begun.file().write_all(text.as_bytes()).map_err(|e| begun.failed(e))?;
+            begun.finish()?;
+        }
         None => io::stdout().write_all(text.as_bytes())?,
     }
     Ok(if map.summary().damaged { exit::LEFT_OUT.into() } else { ExitCode::SUCCESS })
 }
 
 impl MapArgs {
+    /// The file for the map, if it does not go to standard output.
+    fn target(&self) -> Result<Option<Target<'_>>, CliError> {
+        let Some(output) = &self.output else { return Ok(None) };
+        let other = self.other.as_deref().and_then(|other| sys::identity(other).ok());
+        let [image, journal] = self.image.inputs();
+        Target::find(output, self.force, &[image, journal, other]).map(Some)
+    }
+
     /// Mark the blocks in which a second image differs. Returns the map of that image, which only a
     /// page shows.
     fn compare(

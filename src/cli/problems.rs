@@ -90,14 +90,22 @@ impl Problems {
         &self.suspect
     }
 
+    /// Whether the command has failed: there were problems, and nothing was done.
+    pub fn is_failure(&self, anything_done: bool) -> bool {
+        !self.all_well() && !anything_done
+    }
+
     /// The exit status: success if there were no problems, failure if nothing was done, and a
     /// separate status if only a part was left out or may be wrong.
     pub fn status(&self, anything_done: bool) -> ExitCode {
-        let all_well = self.left_out.is_empty() && self.suspect.is_empty();
-        ExitCode::from(match (all_well, anything_done) {
-            (true, _) => 0,
-            (false, true) => exit::LEFT_OUT,
-            (false, false) => exit::FAILURE,
+        ExitCode::from(match (self.all_well(), self.is_failure(anything_done)) {
+            (true, _) => exit::SUCCESS,
+            (false, true) => exit::FAILURE,
+            (false, false) => exit::LEFT_OUT,
         })
+    }
+
+    fn all_well(&self) -> bool {
+        self.left_out.is_empty() && self.suspect.is_empty()
     }
 }

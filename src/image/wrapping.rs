@@ -1,17 +1,15 @@
 //! Listing everything in a file, taking images out of the files in which they are wrapped, and
 //! putting them back.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::body::{Absent, Body};
 use super::{Container, Found, Kind, OpenError, Options, Page, Reason, Source, Superblock, Survey};
 use crate::bd::Geometry;
 use crate::container::wrap::{self, Replaced, Target};
-use crate::files::{self, NewFile, Place};
-use crate::sys;
+use crate::files::{self, Output, Place};
 
 /// How many bytes are copied at a time.
 const CHUNK: usize = 256 << 10;
@@ -110,7 +108,7 @@ pub fn take_out(
     }
     let (at, size) = stretch(&body, base).map_err(at_path)?;
     let at_raw = |e: io::Error| OpenError { path: raw.to_owned(), reason: e.into() };
-    let target = Output::find(raw, overwrite, &[&body.file().map_err(at_raw)?])?;
+    let target = output(raw, overwrite, &[&body.file().map_err(at_raw)?])?;
     let new = target.begin().map_err(at_raw)?;
     let mut out = new.file();
     let mut chunk = vec![0; CHUNK];
@@ -177,7 +175,7 @@ pub fn wrap_up(raw: &Path, target: Target, new: &Path, overwrite: bool) -> Resul
     let at_raw = |reason| OpenError { path: raw.to_owned(), reason };
     let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
     let image = Container::open(raw, true).map_err(at_raw)?;
-    let output = Output::find(new, overwrite, &[&image.file])?;
+    let output = output(new, overwrite, &[&image.file])?;
     let file = output.begin().map_err(at_new)?;
     let mut out = BufWriter::new(file.file());
     wrap::wrap(&image.file, target, &mut out)
@@ -215,7 +213,7 @@ pub fn put_back(
     let (given, base) = (base, unwrapped.base + position);
 
     let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };
-    let output = Output::find(new, overwrite, &[&image.file, &like_file])?;
+    let output = output(new, overwrite, &[&image.file, &like_file])?;
     if given.is_none() && kind.can_be_made() && image.size < len {
         return Err(at(raw)(Reason::TooShort { size: image.size, wanted: len }));
     }
@@ -226,56 +224,31 @@ pub fn put_back(
     Ok(replaced)
 }
 
-/// The place for a new file.
-struct Output {
-    place: Place,
-    /// The file that has the name now, which is locked and will be replaced.
-    old: Option<File>,
-}
-
-impl Output {
-    /// The place for a file at `path`, which must not be one of the `inputs`.
-    fn find(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Self, OpenError> {
-        let at_path = |e: io::Error| OpenError { path: path.to_owned(), reason: e.into() };
-        let there = match Source::find(path) {
-            Ok(there) => there,
-            Err(OpenError { reason: Reason::NotFound, .. }) => {
-                let at_new = |e| OpenError { path: path.to_owned(), reason: Reason::of_new(e) };
-                return Ok(Self { place: Place::new(path).map_err(at_new)?, old: None });
-            }
-            Err(e) => return Err(e),
-        };
-        for input in inputs {
-            if files::same(there.metadata(), &input.metadata().map_err(at_path)?) {
-                let why = "is also the file that is read; write to another file, and rename that \
-                           afterwards";
-                return Err(at_path(io::Error::other(why)));
-            }
+/// The place for a file at `path`, which must not be one of the `inputs`. A file that will be replaced
+/// is locked.
+fn output(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Output, OpenError> {
+    let at_path = |e: io::Error| OpenError { path: path.to_owned(), reason: e.into() };
+    let there = match Source::find(path) {
+        Ok(there) => there,
+        Err(OpenError { reason: Reason::NotFound, .. }) => {
+            let at_new = |e| OpenError { path: path.to_owned(), reason: Reason::of_new(e) };
+            return Ok(Output::new(Place::new(path).map_err(at_new)?, None));
         }
-        if !there.metadata().is_file() {
-            return Err(at_path(io::Error::other("is not a plain file")));
+        Err(e) => return Err(e),
+    };
+    for input in inputs {
+        if files::same(there.metadata(), &input.metadata().map_err(at_path)?) {
+            let why = "is also the file that is read; write to another file, and rename that \
+                       afterwards";
+            return Err(at_path(io::Error::other(why)));
         }
-        if !overwrite {
-            return Err(at_path(io::Error::other("exists already; --force overwrites it")));
-        }
-        let locked = there.container(false).map_err(|reason| there.refused(reason))?;
-        Ok(Self { place: there.place().map_err(at_path)?, old: Some(locked.file) })
     }
-
-    fn begin(&self) -> io::Result<NewFile<'_>> {
-        let new = self.place.begin()?;
-        match &self.old {
-            Some(old) => files::take_access(new.file(), &old.metadata()?)?,
-            None => {
-                let mode = 0o666 & !u32::from(sys::umask());
-                new.file().set_permissions(Permissions::from_mode(mode))?;
-            }
-        }
-        Ok(new)
+    if !there.metadata().is_file() {
+        return Err(at_path(io::Error::other("is not a plain file")));
     }
-
-    fn put(&self, new: NewFile<'_>) -> io::Result<()> {
-        new.file().sync_all()?;
-        new.put(self.old.as_ref())
+    if !overwrite {
+        return Err(at_path(io::Error::other("exists already; --force overwrites it")));
     }
+    let locked = there.container(false).map_err(|reason| there.refused(reason))?;
+    Ok(Output::new(there.place().map_err(at_path)?, Some(locked.file)))
 }

@@ -20,6 +20,7 @@ mod inspecting;
 mod interrupted;
 mod mapping;
 mod odd;
+mod outputs;
 mod paging;
 mod reading;
 mod readme;

@@ -1,0 +1,168 @@
+//! Files that commands write as their output: what happens to a file that has the name already, and
+//! after an error.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::{Command, Stdio};
+
+use super::desk::Desk;
+
+/// The commands that write one file, without its name, and the arguments after it.
+const COMMANDS: [(&[&str], &[&str]); 9] = [
+    (&["map", "--format", "html", "-o"], &["new.img"]),
+    (&["map", "--json", "-o"], &["new.img"]),
+    (&["extract", "--to-tar"], &["new.img"]),
+    (&["wrap", "--format", "hex", "--base", "0", "new.img"], &[]),
+    (&["unwrap", "new.hex"], &[]),
+    (&["clone", "new.img"], &[]),
+    (&["create", "--size", "256K"], &["data"]),
+    (&["convert", "--from", "v1", "v1.img"], &[]),
+    (&["journal", "export", "--at", "0", "j"], &[]),
+];
+
+fn desk() -> Desk {
+    let desk = Desk::with_image();
+    desk.ok(&["wrap", "--format", "hex", "--base", "0", "new.img", "new.hex"]);
+    desk.ok(&["create", "-q", "--size", "256K", "--disk-version", "1", "v1.img", "data"]);
+    desk.ok(&["mkdir", "--journal", "j", "new.img", "more"]);
+    desk
+}
+
+fn with<'a>(command: &(&[&'a str], &[&'a str]), output: &'a str) -> Vec<&'a str> {
+    [command.0, &[output], command.1].concat()
+}
+
+#[test]
+fn an_existing_file_is_overwritten_only_by_force() {
+    let desk = desk();
+    symlink("out", desk.path("link")).expect("a link");
+    let is_whole = |args: &[&str]| {
+        assert_ne!(desk.read("out"), b"precious", "{args:?}");
+        assert!(fs::symlink_metadata(desk.path("link")).expect("a link").is_symlink());
+    };
+    for command in &COMMANDS {
+        for name in ["out", "link"] {
+            desk.file("out", b"precious");
+            fs::set_permissions(desk.path("out"), PermissionsExt::from_mode(0o640)).expect("chmod");
+            let mut args = with(command, name);
+            // 'journal export' does not follow links
+            let is_link = command.0[0] == "journal" && name == "link";
+            let why = if is_link { "link: " } else { "--force" };
+            desk.fails(&args, 1, &[&format!("{name}: "), why]);
+            assert_eq!(desk.read("out"), b"precious", "{args:?}");
+            if is_link {
+                continue;
+            }
+            args.push("--force");
+            desk.ok(&args);
+            is_whole(&args);
+        }
+        fs::remove_file(desk.path("out")).expect("a removal");
+        desk.ok(&with(command, "out"));
+        is_whole(command.0);
+    }
+    for name in ["out.svg", "out.tar"] {
+        desk.file(name, b"precious");
+        fs::set_permissions(desk.path(name), PermissionsExt::from_mode(0o640)).expect("chmod");
+    }
+    desk.ok(&["map", "--force", "-o", "out.svg", "new.img"]);
+    desk.ok(&["extract", "--force", "--to-tar", "out.tar", "new.img"]);
+    for name in ["out.svg", "out.tar"] {
+        let mode = fs::metadata(desk.path(name)).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{name}: the mode of the old file");
+    }
+    desk.fails(&["extract", "--force", "new.img"], 1, &["--to-tar"]);
+}
+
+/// No output is larger than the limit allows, so each command fails in the middle.
+#[test]
+fn after_an_error_the_name_refers_to_what_was_there_before() {
+    let desk = desk();
+    let before = desk.names(".");
+    let limited = |args: &[&str], limit| {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -f {limit}; exec \"$@\"");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_littlefs")]);
+        command.args(args).current_dir(desk.path(".")).output().expect("sh")
+    };
+    for command in &COMMANDS {
+        let ran = limited(&with(command, "out"), 1);
+        assert_eq!(ran.status.code(), Some(1), "{command:?}: {ran:?}");
+        assert_eq!(desk.names("."), before, "{command:?}");
+        desk.file("out", b"precious");
+        let mut args = with(command, "out");
+        args.push("--force");
+        let ran = limited(&args, 1);
+        assert_eq!(ran.status.code(), Some(1), "{command:?}: {ran:?}");
+        assert_eq!(desk.read("out"), b"precious", "{command:?}");
+        fs::remove_file(desk.path("out")).expect("a removal");
+        assert_eq!(desk.names("."), before, "{command:?}");
+    }
+    // the rule names many long paths, but the image has only short names
+    let long = format!("in/{}", format!("{}/", "long".repeat(50)).repeat(4));
+    (0..60).for_each(|i| _ = desk.file(&format!("{long}{i}"), b""));
+    let small = ["create", "-q", "--block-size", "512", "--size", "8K", "small.img", &long];
+    desk.ok(&small);
+    let ran = limited(&[&small[..], &["--force", "--depfile", "d"]].concat(), 32);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("d: File too large"), "{ran:?}");
+    assert!(!desk.path("d").exists());
+}
+
+/// What could be read of a damaged image is wanted, but an archive without anything is not.
+#[test]
+fn a_tar_stream_has_what_could_be_read() {
+    let desk = Desk::with_image();
+    let report = desk.ok(&["inspect", "--json", "new.img", "file", "www/js/app.js"]).json();
+    let block = report[0]["blocks"][0]["block"].as_u64();
+    let block = block.unwrap_or_else(|| panic!("a block in {report}"));
+    let mut image = desk.read("new.img");
+    image.truncate(usize::try_from(block * 4096).expect("an offset"));
+    desk.file("cut.img", &image);
+    desk.fails(&["extract", "--to-tar", "out.tar", "cut.img"], 2, &["app.js"]);
+    let list = Command::new("tar").args(["-tf", "out.tar"]).current_dir(desk.path(".")).output();
+    let list = String::from_utf8(list.expect("tar").stdout).expect("UTF-8");
+    assert!(list.contains("etc/config.txt") && !list.contains("app.js"), "{list}");
+    let whole = desk.read("out.tar");
+    let force = ["extract", "--force", "--to-tar"];
+    let none = [&force[..], &["out.tar", "cut.img", "www/js/app.js"]].concat();
+    desk.fails(&none, 1, &["app.js"]);
+    desk.fails(&[&force[..], &["out.tar", "cut.img", "no*thing"]].concat(), 1, &["no*thing"]);
+    assert!(desk.read("out.tar") == whole);
+    desk.fails(&[&force[..], &["new.tar", "cut.img", "www/js/app.js"]].concat(), 1, &[]);
+    assert!(!desk.path("new.tar").exists());
+    // an empty image is no error
+    desk.ok(&["mkfs", "-q", "--size", "64K", "empty.img"]);
+    desk.ok(&[&force[..], &["out.tar", "empty.img"]].concat());
+    assert!(desk.read("out.tar") != whole);
+}
+
+#[test]
+fn pipes_and_devices_are_written_to_directly() {
+    let desk = Desk::with_image();
+    let svg = desk.ok(&["map", "--format", "svg", "new.img"]).stdout;
+    let tar = desk.ok(&["extract", "--to-tar", "-", "new.img"]).stdout;
+    let map = ["map", "--format", "svg", "new.img", "-o"];
+    let extract = ["extract", "new.img", "--to-tar"];
+    for (args, expected) in [(&map[..], &svg), (&extract[..], &tar)] {
+        let to = |output| [args, &[output]].concat();
+        assert!(desk.ok(&to("/dev/stdout")).stdout == *expected, "{args:?}");
+        desk.ok(&to("/dev/null"));
+        desk.fails(&to("/dev/full"), 1, &["/dev/full: No space left"]);
+        desk.fails(&to("data"), 1, &["data: "]);
+        // standard output may be a file, which is continued as the shell has opened it
+        desk.file("log", b"before\n");
+        let log = fs::OpenOptions::new().append(true).open(desk.path("log")).expect("a file");
+        let ran = desk.command(&to("/dev/stdout")).stdout(log).status().expect("a run");
+        assert!(ran.success() && desk.read("log") == [b"before\n", &expected[..]].concat());
+
+        let made = Command::new("mkfifo").arg(desk.path("fifo")).status().expect("mkfifo");
+        assert!(made.success());
+        let mut reader = Command::new("cat");
+        let reader = reader.arg(desk.path("fifo")).stdout(Stdio::piped()).spawn().expect("cat");
+        desk.ok(&to("fifo"));
+        assert!(reader.wait_with_output().expect("an end").stdout == *expected, "{args:?}");
+        fs::remove_file(desk.path("fifo")).expect("a removal");
+    }
+    desk.fails(&["extract", "--json", "--to-tar", "/dev/stdout", "new.img"], 1, &["--json"]);
+}
