@@ -280,6 +280,7 @@ pub fn attach(
             (None, None) => Ok(image),
         }
     };
+    named.check_apart(source)?;
     named.adopt(source.metadata().uid())?;
     let (mut image, journal) = if read_only {
         let journal = Journal::open_found(named, Mode::Read)?;

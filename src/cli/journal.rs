@@ -118,7 +118,7 @@ enum Action {
     Save {
         /// The journal
         file: PathBuf,
-        /// The name: not a number, without spaces and commas
+        /// The name: not a number, without '-' at the start, and without spaces and commas
         name: String,
     },
 }

@@ -44,6 +44,7 @@ pub fn commit(path: &Path, image_path: &Path) -> Result<Committed, JournalError>
 /// # Errors
 /// Those of [`commit`].
 pub fn commit_found(journal: &Named, image: &Source) -> Result<Committed, JournalError> {
+    journal.check_apart(image)?;
     journal.adopt(image.metadata().uid())?;
     let journal = Journal::open_found(journal, Mode::Write)?;
     let (geometry, offset) = (journal.scan.header.geometry, journal.scan.header.offset);

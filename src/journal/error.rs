@@ -32,6 +32,8 @@ pub enum Why {
     Unfit(Unfit),
     /// The image cannot be opened.
     Image(image::Reason),
+    /// The journal and the image are the same file.
+    IsImage,
     /// The file that should be created exists already.
     Exists,
     /// The file that should be created is the journal, or its image.
@@ -59,8 +61,15 @@ impl fmt::Display for JournalError {
                     Some(holder) => holder.fmt(f)?,
                     None => f.write_str("another mount or tool")?,
                 }
-                f.write_str("; unmount it first ('littlefs umount DIR')")
+                f.write_str(
+                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and otherwise \
+                     wait until it ends",
+                )
             }
+            Why::IsImage => f.write_str(
+                "is the image itself, and cannot be its journal at the same time; give the journal \
+                 another name",
+            ),
             Why::Exists => f.write_str("exists already; --force overwrites it"),
             Why::Device => {
                 f.write_str("IMAGE is a device: give a place for the journal with --journal FILE")

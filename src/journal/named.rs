@@ -167,6 +167,16 @@ impl Named {
         adopt(&meta, owner).map_err(at(&self.path))
     }
 
+    /// Check that the journal is not the image itself.
+    pub(super) fn check_apart(&self, image: &image::Source) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let meta = file.metadata().map_err(at(&self.path))?;
+        match files::same(&meta, image.metadata()) {
+            true => Err(at(&self.path)(Why::IsImage)),
+            false => Ok(()),
+        }
+    }
+
     /// The file for writing. If there is none, it is created for the image.
     pub(super) fn open_or_create(&mut self, image: &image::Opened) -> Result<File, JournalError> {
         let path = self.path.clone();

@@ -121,7 +121,8 @@ impl fmt::Display for Reason {
             Self::BadName(name) => write!(
                 f,
                 "'{name}' cannot be the name of a savepoint: it must have 1 to {} bytes, must not \
-                 be a number, and must not contain spaces, commas or control characters",
+                 be a number or begin with '-', and must not contain spaces, commas or control \
+                 characters",
                 super::format::NAME_MAX
             ),
             Self::Poisoned => f.write_str(

@@ -214,6 +214,7 @@ fn reverts_savepoints_and_squashes() {
     j.run("save", &["first"]);
     j.fails(1, "save", &["7"], &["'7' cannot be the name of a savepoint"]);
     j.fails(1, "save", &["a,b"], &["must not contain spaces, commas"]);
+    j.fails(1, "save", &["--", "-x"], &["must not be a number or begin with '-'"]);
     j.mount("");
     let first = walk(&j.m.dir());
     j.write("b", &noise(30_000, 3));
