@@ -148,6 +148,11 @@ impl CliError {
         Self::new(exit::FAILURE, message)
     }
 
+    /// The failure of an operation on a file of the host.
+    pub fn of_file(path: &Path, e: &io::Error) -> Self {
+        Self::failure(format_args!("{}: {}", path.show(), show::cause(e)))
+    }
+
     /// The same failure with another exit code.
     pub fn with_code(self, code: u8) -> Self {
         if self.is_closed_pipe() { self } else { Self { code, ..self } }

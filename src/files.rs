@@ -158,6 +158,20 @@ pub fn open_dir(directory: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<Ow
     openat(directory, name, flags, Mode::empty())
 }
 
+/// Make a directory and those above it, unless they exist.
+///
+/// # Errors
+/// The errors of the system. If a file is in the way, the text of the error says so.
+pub fn make_dirs(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path).map_err(|e| match e.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => io::Error::new(
+            io::ErrorKind::NotADirectory,
+            "a file is in the place of this directory, or of one above it; give another directory",
+        ),
+        _ => e,
+    })
+}
+
 /// Whether both describe the same file.
 pub fn same(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())

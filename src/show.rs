@@ -6,6 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -111,6 +112,19 @@ pub fn directories(number: u64) -> String {
     count(number, "directory", "directories")
 }
 
+/// Why the system refused something, as a part of a sentence, such as "no such file or directory".
+pub fn cause(e: &io::Error) -> String {
+    let text = e.to_string();
+    let Some(errno) = e.raw_os_error() else { return text };
+    // the number of an error says nothing to people
+    let end = format!(" (os error {errno})");
+    let mut chars = text.strip_suffix(&end).unwrap_or(&text).chars();
+    match chars.next() {
+        Some(first) => first.to_lowercase().chain(chars).collect(),
+        None => text,
+    }
+}
+
 /// Whether a terminal only draws this character: it is no command, and does not change the order of
 /// the text.
 fn is_harmless(c: char) -> bool {
@@ -146,6 +160,17 @@ pub fn base64_unless_text(name: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn causes_have_no_numbers() {
+        for (e, shown) in [
+            (io::Error::from_raw_os_error(libc::ENOENT), "no such file or directory"),
+            (io::Error::from_raw_os_error(libc::EACCES), "permission denied"),
+            (io::Error::other("Its own text"), "Its own text"),
+        ] {
+            assert_eq!(cause(&e), shown);
+        }
+    }
 
     #[test]
     fn only_visible_characters_are_left() {

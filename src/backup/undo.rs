@@ -13,6 +13,7 @@ use super::{
 };
 use crate::files::{self, Place};
 use crate::image::{Container, Reason};
+use crate::show::cause;
 
 /// Why an image was not restored.
 #[derive(Debug)]
@@ -44,8 +45,8 @@ pub enum UndoError {
 impl fmt::Display for UndoError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(e) => write!(f, "the undo file cannot be read: {e}"),
-            Self::Unwritable(e) => write!(f, "the undo file cannot be written: {e}"),
+            Self::Unreadable(e) => write!(f, "the undo file cannot be read: {}", cause(e)),
+            Self::Unwritable(e) => write!(f, "the undo file cannot be written: {}", cause(e)),
             Self::NotUndo => f.write_str("the file is not an undo file; --backup makes such files"),
             Self::Damaged => f.write_str("the undo file is damaged; nothing was changed"),
             Self::Doubtful(at) => write!(
@@ -59,7 +60,7 @@ impl fmt::Display for UndoError {
                 "the image was changed since the undo file was made; --force restores what the \
                  undo file holds, and leaves the rest as it is",
             ),
-            Self::Io(e) => write!(f, "{e}; run 'littlefs undo' again to continue"),
+            Self::Io(e) => write!(f, "{}; run 'littlefs undo' again to continue", cause(e)),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::gathering::GatherArgs;
+use super::gathering::{GatherArgs, not_gathered};
 use super::output::{self, Target};
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
@@ -324,6 +324,7 @@ impl CreateArgs {
                 None => inputs.push(Input::Path(path.clone())),
             }
         }
-        transfer::gather(inputs, &self.gather.options()?).map_err(CliError::failure)
+        transfer::gather(inputs, &self.gather.options()?)
+            .map_err(|e| not_gathered(e, Path::new("-")))
     }
 }

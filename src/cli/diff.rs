@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::gathering::GatherArgs;
+use super::gathering::{GatherArgs, not_gathered};
 use super::{CliError, exit, journal, parse_place, print_json, tell_warnings};
 use crate::image::{Page, Place};
 use crate::journal::{Change, ChangeKind};
@@ -183,24 +183,24 @@ fn compare(args: &DiffArgs) -> Result<ExitCode, CliError> {
 impl DiffArgs {
     fn side(&self, path: &Path, options: &OpenOptions) -> Result<Side, CliError> {
         let how = self.gather.options()?;
-        let collect = |input| gather(vec![input], &how).map(Side::Host).map_err(CliError::failure);
+        let collect =
+            |input| gather(vec![input], &how).map(Side::Host).map_err(|e| not_gathered(e, path));
         if path == Path::new("-") {
             return collect(Input::Tar(&mut io::stdin().lock()));
         }
-        let fail =
-            |e: &dyn std::fmt::Display| CliError::failure(format_args!("{}: {e}", path.show()));
-        let metadata = fs::metadata(path).map_err(|e| fail(&e))?;
+        let fail = |e: io::Error| CliError::of_file(path, &e);
+        let metadata = fs::metadata(path).map_err(fail)?;
         if metadata.is_dir() {
             return collect(Input::Path(path.to_owned()));
         }
-        if metadata.is_file() && is_tar(path).map_err(|e| fail(&e))? {
-            return collect(Input::Tar(&mut File::open(path).map_err(|e| fail(&e))?));
+        if metadata.is_file() && is_tar(path).map_err(fail)? {
+            return collect(Input::Tar(&mut File::open(path).map_err(fail)?));
         }
         let image = options.open(path).map_err(|e| match e {
             // these errors already name the file
             Error::Image(e) => CliError::failure(e),
             Error::Journal(e) => CliError::failure(e),
-            e => fail(&e),
+            e => CliError::failure(format_args!("{}: {e}", path.show())),
         })?;
         tell_warnings(&image);
         Ok(Side::Image(image))

@@ -103,7 +103,7 @@ fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
 /// the command fails.
 fn unpack(image: &Littlefs, path: &Path, target: &Path) -> Result<(Extracted, ExitCode), CliError> {
     let done = extract(image, &[Vec::new()], target, Extraction::default(), &|_| ())
-        .map_err(|e| CliError::failure(format_args!("{}: {e}", target.display())))?;
+        .map_err(|e| CliError::of_file(target, &e))?;
     let mut problems = Problems::new(path);
     problems.add_extracted(&done);
     let all_well = done.left_out.is_empty() && done.suspect.is_empty();

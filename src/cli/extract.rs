@@ -102,7 +102,7 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         None => {
             let how = Extraction { preserve: args.preserve, inputs: args.image.inputs() };
             extract(&image, &paths, &args.directory, how, &progress)
-                .map_err(|e| CliError::failure(format_args!("{}: {e}", args.directory.display())))?
+                .map_err(|e| CliError::of_file(&args.directory, &e))?
         }
         Some(begun) => to_tar(&image, &paths, io::BufWriter::new(begun.file()), &progress)
             .map_err(|e| begun.failed(e))?,

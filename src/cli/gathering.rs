@@ -1,12 +1,13 @@
 //! How files of the host are collected: the options that `create` and `put` share.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use super::CliError;
-use crate::transfer::{Gather, Links, Patterns};
+use crate::show::{self, Show};
+use crate::transfer::{Gather, GatherError, Links, Patterns};
 
 /// What to leave out, links and owners.
 #[derive(Args, Debug)]
@@ -47,8 +48,7 @@ impl GatherArgs {
     pub fn options(&self) -> Result<Gather, CliError> {
         let mut patterns = self.exclude.clone();
         for path in &self.exclude_from {
-            let text = fs::read_to_string(path)
-                .map_err(|e| CliError::failure(format_args!("{}: {e}", path.display())))?;
+            let text = fs::read_to_string(path).map_err(|e| CliError::of_file(path, &e))?;
             let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
             patterns.extend(lines.map(str::to_owned));
         }
@@ -62,6 +62,21 @@ impl GatherArgs {
             owner: self.owner,
             latest: source_date_epoch()?,
         })
+    }
+}
+
+/// Why no files were collected. `archive` is the tar archive among them, or `-` for standard input.
+pub fn not_gathered(e: GatherError, archive: &Path) -> CliError {
+    match e {
+        GatherError::Tar(e) => {
+            let name = match archive == Path::new("-") {
+                true => "standard input".to_owned(),
+                false => archive.show().to_string(),
+            };
+            let why = show::cause(&e);
+            CliError::failure(format_args!("{name} cannot be read as a tar archive: {why}"))
+        }
+        e => CliError::failure(e),
     }
 }
 

@@ -79,7 +79,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     let landing = landing(&args.dest, paths.len(), args.paths.len())?;
     let how = Extraction { inputs: args.image.inputs(), ..Extraction::default() };
     let done = get(&image, &paths, &landing, how, &|_| ())
-        .map_err(|e| CliError::failure(format_args!("{}: {e}", args.dest.display())))?;
+        .map_err(|e| CliError::of_file(&args.dest, &e))?;
     problems.add_extracted(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {

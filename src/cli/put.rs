@@ -1,6 +1,7 @@
 //! `littlefs put`: copy files of the host into an image.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use super::editing::StepJson;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
-use crate::show;
+use crate::show::{self, Show};
 use crate::transfer::{self, Destination, Gather, Input, Put, PutError, Synced};
 
 /// Copy files and directories into an image
@@ -128,8 +129,8 @@ fn sync(
             "--sync needs exactly two directories: one of the host, and one in the image",
         ));
     };
-    if !dir.is_dir() {
-        let dir = dir.display();
+    if !fs::metadata(dir).map_err(|e| CliError::of_file(dir, &e))?.is_dir() {
+        let dir = dir.show();
         return Err(CliError::failure(format_args!("{dir}: is not a directory")));
     }
     let inputs = vec![Input::Path(dir.clone())];

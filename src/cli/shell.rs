@@ -250,8 +250,7 @@ impl Shell {
             }
             (b"lcd", [dir]) => {
                 let dir = OsStr::from_bytes(dir);
-                env::set_current_dir(dir)
-                    .map_err(|e| CliError::failure(format_args!("{}: {e}", dir.show())))?;
+                env::set_current_dir(dir).map_err(|e| CliError::of_file(Path::new(dir), &e))?;
                 Ok(exit::SUCCESS)
             }
             (b"help", []) => help(),

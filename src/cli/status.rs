@@ -145,8 +145,7 @@ fn find(target: &Path) -> Result<Entry, CliError> {
         None => {
             // Every path is in some mount, at least in that of the root. So if no mount is found,
             // the path does not exist.
-            let missing = |e| CliError::failure(format_args!("{shown}: {e}"));
-            target.symlink_metadata().map_err(missing)?;
+            target.symlink_metadata().map_err(|e| CliError::of_file(target, &e))?;
             let held = table::holding(target).map_err(CliError::failure)?;
             held.ok_or_else(|| CliError::failure(format_args!("{shown}: not mounted")))?
         }
@@ -166,22 +165,24 @@ fn find(target: &Path) -> Result<Entry, CliError> {
 fn why(entry: &Entry, e: &io::Error) -> String {
     let at = entry.mountpoint.show();
     match e.raw_os_error() {
-        Some(libc::ENOTTY | libc::ENOSYS | libc::EINVAL) => format!(
-            "the program behind {at} does not answer this question: it is another littlefs driver \
-             (such as littlefs-fuse), or an older littlefs-progs"
-        ),
+        Some(libc::ENOTTY | libc::ENOSYS | libc::EINVAL) => {
+            "the program that serves this mount does not answer this question: it is another \
+             littlefs driver (such as littlefs-fuse), or an older littlefs-progs"
+                .to_owned()
+        }
         Some(libc::ENOTCONN | libc::ECONNABORTED) => format!(
-            "the daemon behind {at} has died; 'littlefs umount {at}' removes the mount; then \
-             mount the image again, which finishes what was interrupted"
+            "the daemon of this mount has died; run 'littlefs umount {at}' to remove the mount, \
+             and then mount the image again, which finishes what was interrupted"
         ),
-        Some(libc::EACCES | libc::EPERM) => format!(
-            "you have no access to {at}; ask as the user who mounted it, or mount it with -o \
-             allow_other"
-        ),
+        Some(libc::EACCES | libc::EPERM) => {
+            "you have no access to this mount; ask as the user who mounted it, or mount it with \
+             -o allow_other"
+                .to_owned()
+        }
         _ if e.kind() == io::ErrorKind::TimedOut => format!(
-            "the daemon behind {at} does not answer; 'littlefs umount -l {at}' removes the mount"
+            "the daemon of this mount does not answer; 'littlefs umount -l {at}' removes the mount"
         ),
-        _ => format!("{at}: {e}"),
+        _ => show::cause(e),
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Backing<'a> {
                     "{path}: exists already; give a new name for the undo file"
                 )))
             }
-            Err(e) => Err(fail(path, &e)),
+            Err(e) => Err(CliError::of_file(path, &e)),
         };
         Ok(Self { image, kept: path.map(make).transpose()? })
     }
@@ -114,7 +114,9 @@ impl<'a> Backing<'a> {
     /// When it cannot be read, or the undo file cannot be written.
     pub fn keep_all(&self) -> Result<(), CliError> {
         let Some((path, backup)) = &self.kept else { return Ok(()) };
-        backup.save_all(&self.image.file, self.image.image_size).map_err(|e| fail(path, &e))
+        backup
+            .save_all(&self.image.file, self.image.image_size)
+            .map_err(|e| CliError::of_file(path, &e))
     }
 
     /// Whether nothing was saved, because nothing was changed.
@@ -153,13 +155,9 @@ impl<'a> Backing<'a> {
         let Some((path, backup)) = self.kept else { return Ok(()) };
         if backup.is_empty() {
             let removed = Arc::into_inner(backup).map_or(Ok(()), |backup| backup.remove(path));
-            return removed.map_err(|e| fail(path, &e));
+            return removed.map_err(|e| CliError::of_file(path, &e));
         }
         file.and_then(|file| backup.finish(&file, self.image.offset, geometry))
-            .map_err(|e| fail(path, &e))
+            .map_err(|e| CliError::of_file(path, &e))
     }
-}
-
-fn fail(path: &Path, e: &io::Error) -> CliError {
-    CliError::failure(format_args!("{}: {e}", path.show()))
 }

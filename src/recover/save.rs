@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::fs::{File, create_dir_all};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,8 @@ use rustix::io::Errno;
 use super::{Grade, Recovered, Recovery, Source};
 use crate::bd::BlockDevice;
 use crate::disk::{ListIndex, ctz, name};
-use crate::files::{create_in, open_dir};
+use crate::files::{create_in, make_dirs, open_dir};
+use crate::show::cause;
 
 /// The directory for files with a name.
 const FILES: &[u8] = b"files";
@@ -46,7 +47,7 @@ impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEmpty => f.write_str("is not empty; give a new directory"),
-            Self::Io(e) => write!(f, "{e}"),
+            Self::Io(e) => f.write_str(&cause(e)),
         }
     }
 }
@@ -86,7 +87,7 @@ pub fn save(
     dev: &dyn BlockDevice,
     target: &Path,
 ) -> Result<(File, Vec<Saved>), SaveError> {
-    create_dir_all(target)?;
+    make_dirs(target)?;
     // the path that the user gave may lead through symbolic links
     let root = File::open(target.join("."))?;
     if std::fs::read_dir(target)?.next().is_some() {

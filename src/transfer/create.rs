@@ -155,7 +155,9 @@ impl fmt::Display for Failure {
                 entries.iter().try_for_each(|refusal| writeln!(f, "  {refusal}"))?;
                 f.write_str("nothing was written")
             }
-            Self::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", show(path)),
+            Self::Unreadable(path, e) => {
+                write!(f, "{}: cannot be read: {}", show(path), crate::show::cause(e))
+            }
             Self::NoSpace { geometry: g, needed } => {
                 write!(
                     f,

@@ -9,6 +9,7 @@ use super::pattern::Patterns;
 use crate::check::show;
 use crate::convention::device_content;
 use crate::journal::{Change, ChangeKind};
+use crate::show::cause;
 use crate::time::nanos;
 use crate::{FileType, Littlefs, Metadata, PathError};
 
@@ -59,7 +60,9 @@ impl fmt::Display for DiffError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
-            Self::Host(path, e) => write!(f, "{}: cannot be read: {e}", show(path)),
+            Self::Host(path, e) => {
+                write!(f, "{}: cannot be read: {}", show(path), cause(e))
+            }
         }
     }
 }

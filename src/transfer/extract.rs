@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{File, create_dir_all};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -23,6 +23,7 @@ use crate::check::show;
 use crate::convention::device_numbers;
 use crate::error::Error;
 use crate::files::{self, create_in as create_file, open_dir, unnamed};
+use crate::show::cause;
 use crate::{FileType, Littlefs, Metadata};
 
 /// Bytes copied at a time.
@@ -62,7 +63,7 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Image(e) => write!(f, "cannot be read in the image: {e}"),
-            Self::Host(e) => write!(f, "cannot be written: {e}"),
+            Self::Host(e) => write!(f, "cannot be written: {}", cause(e)),
             Self::Device => f.write_str("is a device, FIFO or socket; --preserve makes these"),
             Self::Unfit(why) => f.write_str(why),
         }
@@ -236,7 +237,7 @@ impl<'a> Sink<'a> {
         how: Extraction,
         progress: &'a Progress<'a>,
     ) -> io::Result<Self> {
-        create_dir_all(target)?;
+        files::make_dirs(target)?;
         // the path that the user gave may contain symbolic links
         let open = vec![Open::root(File::open(target.join("."))?)];
         Ok(Self { image, how, progress, open, renamed: None, done: Extracted::default() })

@@ -15,6 +15,7 @@ use super::manifest::{Item, Kind, Manifest, Source, Stat};
 use super::pattern::Patterns;
 use super::tar_in::{self, normalized};
 use crate::check::show;
+use crate::show::cause;
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -92,12 +93,14 @@ pub enum GatherError {
 impl fmt::Display for GatherError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(path, e) => write!(f, "{}: {e}", show(path.as_os_str().as_bytes())),
-            Self::Tar(e) => write!(f, "the tar stream cannot be read: {e}"),
+            Self::Unreadable(path, e) => {
+                write!(f, "{}: {}", show(path.as_os_str().as_bytes()), cause(e))
+            }
+            Self::Tar(e) => write!(f, "the tar stream cannot be read: {}", cause(e)),
             Self::Twice(path) => write!(
                 f,
-                "{}: is in two sources, but is not a directory in both; leave one of them out \
-                 with --exclude",
+                "{}: two of the sources have an entry with this path, but only directories can be \
+                 merged; rename one of the two, or give only one of the sources",
                 show(path)
             ),
             Self::Outside(path) => {

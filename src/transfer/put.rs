@@ -44,7 +44,9 @@ impl fmt::Display for PutError {
                 }
                 Ok(())
             }
-            Self::Unreadable(path, e) => write!(f, "{}: cannot be read: {e}", show(path)),
+            Self::Unreadable(path, e) => {
+                write!(f, "{}: cannot be read: {}", show(path), crate::show::cause(e))
+            }
             Self::Image(e) => write!(f, "/{}: {}", show(&e.path), e.error),
             Self::Stopped(done) => write!(
                 f,

@@ -7,11 +7,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
 use hashbrown::HashTable;
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry, EntryType, Header};
 
 use super::gather::{Collector, GatherError};
 use super::manifest::{Item, Kind, Source, Stat, split};
 use crate::disk::superblock::FILE_MAX;
+use crate::show::count;
 
 const NANOS: i64 = 1_000_000_000;
 /// The first bytes of compressed streams, and the programs that unpack them.
@@ -38,8 +39,9 @@ pub(super) fn add(collector: &mut Collector<'_>, stream: &mut dyn Read) -> Resul
         found: Found::default(),
     };
     let mut archive = Archive::new(head.chain(stream));
-    for entry in archive.entries().map_err(GatherError::Tar)? {
-        reader.add(entry.map_err(GatherError::Tar)?)?;
+    for (entry, before) in archive.entries().map_err(GatherError::Tar)?.zip(0..) {
+        let done = entry.map_err(GatherError::Tar).and_then(|entry| reader.add(entry));
+        done.map_err(|e| in_words(e, before))?;
     }
     reader.spool.flush().map_err(GatherError::Tar)?;
     reader.add_implied_directories();
@@ -54,11 +56,47 @@ fn peek(stream: &mut impl Read) -> io::Result<io::Cursor<Vec<u8>>> {
     if head.is_empty() {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is empty"));
     }
+    let not_tar = |message: String| Err(io::Error::new(io::ErrorKind::InvalidData, message));
     if let Some((_, tool)) = COMPRESSED.iter().find(|(magic, _)| head.starts_with(magic)) {
         let message = format!("it is compressed; unpack it with '{tool}' first");
-        return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        return not_tar(message);
+    }
+    if !is_header(&head) {
+        return not_tar(
+            "it has no tar header at its start; 'tar -cf - -C DIR .' writes a tar archive"
+                .to_owned(),
+        );
     }
     Ok(io::Cursor::new(head))
+}
+
+/// Whether these bytes are the header of an entry, or the zeros that end a stream.
+fn is_header(head: &[u8]) -> bool {
+    if head.len() < HEADER_SIZE {
+        return false;
+    }
+    let header = Header::from_byte_slice(head);
+    let field = &header.as_old().cksum;
+    // the field of the sum itself counts as spaces
+    let sum = |bytes: &[u8]| bytes.iter().map(|&b| u32::from(b)).sum::<u32>();
+    let expected = (sum(head) + 8 * u32::from(b' ')).wrapping_sub(sum(field));
+    head.iter().all(|&b| b == 0) || header.cksum().is_ok_and(|sum| sum == expected)
+}
+
+/// The same error in plain words if the stream is to blame, and not the system. `before` counts the
+/// entries that could be read.
+fn in_words(e: GatherError, before: u64) -> GatherError {
+    use io::ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+    match e {
+        GatherError::Tar(e)
+            if matches!(e.kind(), InvalidData | InvalidInput | Other | UnexpectedEof) =>
+        {
+            let entries = count(before, "entry", "entries");
+            let message = format!("it is damaged, or ends too early, after {entries}");
+            GatherError::Tar(io::Error::new(e.kind(), message))
+        }
+        e => e,
+    }
 }
 
 struct TarReader<'c, 'a> {

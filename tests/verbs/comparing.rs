@@ -93,7 +93,7 @@ fn states_of_a_journal_are_compared() {
 fn trouble_is_not_a_difference() {
     let desk = Desk::with_image();
     desk.file("noise", &[7; 5000]);
-    desk.fails(&["diff", "new.img", "none"], 2, &["none: No such file"]);
+    desk.fails(&["diff", "new.img", "none"], 2, &["none: no such file"]);
     desk.fails(&["diff", "noise", "data"], 2, &["noise: not a littlefs image"]);
     desk.fails(&["diff", "-", "-"], 2, &["only once"]);
     desk.fails(&["diff", "new.img"], 2, &["<B>"]);

@@ -109,7 +109,7 @@ fn mklittlefs_takes_a_list_of_files() {
     desk.file("list", b"../elsewhere/large.txt\n");
     fails(&desk, "mklittlefs", &args, 1, "leads out of the image");
     desk.file("list", b"none\n");
-    fails(&desk, "mklittlefs", &args, 1, "none: No such file");
+    fails(&desk, "mklittlefs", &args, 1, "none: no such file");
 }
 
 #[test]

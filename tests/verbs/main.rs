@@ -19,6 +19,7 @@ mod editing;
 mod inspecting;
 mod interrupted;
 mod mapping;
+mod messages;
 mod odd;
 mod outputs;
 mod paging;

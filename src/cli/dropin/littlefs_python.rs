@@ -1,6 +1,5 @@
 //! `littlefs-python`, which ESP-IDF projects call through esp_littlefs.
 
-use std::fs;
 use std::io::{self, Write};
 use std::num::IntErrorKind;
 use std::path::{Path, PathBuf};
@@ -11,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use super::super::CliError;
 use super::{ARGPARSE_USAGE, gathering, make, open, unpack};
 use crate::check::show;
+use crate::files;
 use crate::image::Place;
 use crate::transfer::{Creation, Input, Kind, Links, Manifest, Size, gather};
 use crate::{FormatOptions, Littlefs, OpenOptions};
@@ -244,8 +244,7 @@ impl Create {
             say_added(&manifest)?;
         }
         if let Some(parent) = self.destination.parent() {
-            fs::create_dir_all(parent)
-                .map_err(|e| CliError::failure(format_args!("{}: {e}", parent.display())))?;
+            files::make_dirs(parent).map_err(|e| CliError::of_file(parent, &e))?;
         }
         let compact = self.compact && self.no_pad;
         let size = Size::Blocks(block_count);
@@ -285,8 +284,8 @@ impl Extract {
         if self.destination.exists() && !self.destination.is_dir() {
             return Err(CliError::failure("Destination must be a directory."));
         }
-        fs::create_dir_all(&self.destination)
-            .map_err(|e| CliError::failure(format_args!("{}: {e}", self.destination.display())))?;
+        files::make_dirs(&self.destination)
+            .map_err(|e| CliError::of_file(&self.destination, &e))?;
         let (_, code) = unpack(&image, &self.source, &self.destination)?;
         if self.common.verbose > 0 {
             let mut out = io::stdout().lock();

@@ -273,8 +273,7 @@ fn asctime(time: SystemTime) -> String {
 
 /// The paths in a file, one on each line.
 fn read_list(list: &Path) -> Result<Vec<Vec<u8>>, CliError> {
-    let text =
-        fs::read(list).map_err(|e| CliError::failure(format_args!("{}: {e}", list.display())))?;
+    let text = fs::read(list).map_err(|e| CliError::of_file(list, &e))?;
     let lines = text.split(|&b| b == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     Ok(lines.filter(|line| !line.is_empty()).map(<[u8]>::to_vec).collect())
 }
