@@ -34,7 +34,7 @@ use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
 use crate::error::Result;
 use crate::fs::{self, Counts, Flushes, Fs, Hold, Unwritten};
-use crate::{show, time};
+use crate::{image, show, time};
 
 pub use dir::{DirEntry, PathError, ReadDir, Walk, WalkEntry};
 pub use file::{File, FileOptions};
@@ -123,7 +123,7 @@ impl fmt::Display for ReadOnlyReason {
                 "it is truncated, and lacks {} at its end; read it from the device again",
                 show::bytes(*missing)
             ),
-            Self::WriteProtected => f.write_str("the file cannot be written"),
+            Self::WriteProtected => f.write_str(image::WRITE_PROTECTED),
             Self::Wrapped(why) | Self::Doubtful(why) => f.write_str(why),
             Self::Damage(what) => {
                 write!(

@@ -665,9 +665,8 @@ impl Found<'_> {
         }
         if opened.read_only {
             let path = self.args.image.show();
-            return Err(CliError::failure(format_args!(
-                "{path}: the file is write-protected, or you do not have the right to write to it"
-            )));
+            let why = image::WRITE_PROTECTED;
+            return Err(CliError::failure(format_args!("{path}: cannot be changed: {why}")));
         }
         Ok(opened)
     }
@@ -803,6 +802,15 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
 /// A sentence that says what is accepted.
 pub(crate) fn parse_bytes_u32(text: &str) -> Result<u32, String> {
     u32::try_from(parse_bytes(text)?).map_err(|_| format!("'{text}' is too large"))
+}
+
+/// A decimal number from `least` to `most`.
+///
+/// # Errors
+/// A sentence that says what is accepted.
+pub(crate) fn parse_number(text: &str, least: u32, most: u32) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("it must be a number from {least} to {most}"))
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub use crate::container::{
 pub use crate::disk::Superblock;
 pub use blocks::{Blocks, blocks_at, open_blocks};
 pub use container::{Container, Source};
+pub(crate) use error::WRITE_PROTECTED;
 pub(crate) use error::of_wrapped;
 pub use error::{OpenError, Reason};
 pub use holder::{Holder, holder};

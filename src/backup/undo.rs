@@ -12,7 +12,7 @@ use super::{
     After, BEGUN, END, END_MAX, HEAD, MAGIC, RECORD_HEAD, crc_at, fingerprint_of, record, size_of,
 };
 use crate::files::{self, Place};
-use crate::image::{Container, Reason};
+use crate::image::{self, Container, Reason};
 use crate::show::cause;
 
 /// Why an image was not restored.
@@ -55,7 +55,7 @@ impl fmt::Display for UndoError {
                  the change, restore the records before it with --force; nothing was changed"
             ),
             Self::Image(reason) => reason.fmt(f),
-            Self::WriteProtected => f.write_str("the file cannot be written"),
+            Self::WriteProtected => f.write_str(image::WRITE_PROTECTED),
             Self::Changed => f.write_str(
                 "the image was changed since the undo file was made; --force restores what the \
                  undo file holds, and leaves the rest as it is",

@@ -240,7 +240,7 @@ fn open(args: &ImageArgs) -> Result<Inspector, CliError> {
         return Err(error);
     }
     let blocks = open_blocks(&found.image, &args.options(true), &|_, _| None);
-    let Ok(Blocks { device, offset, notes }) = blocks else { return Err(error) };
+    let Ok(Blocks { device, offset, notes, .. }) = blocks else { return Err(error) };
     for note in notes {
         log::warn!("{note}");
     }

@@ -289,7 +289,10 @@ fn log(out: &mut impl Write, source: &Source, json: bool) -> Result<(), CliError
     let mut changes = match journal.open_image(source.image.as_deref()) {
         Ok(image) => Some(Changes::new(&journal, &image)?),
         Err(e) => {
-            log::warn!("{e}; so the paths that changed are not listed");
+            log::warn!(
+                "the paths that changed are not listed, because that needs the image (--image \
+                 tells where it is): {e}"
+            );
             None
         }
     };
@@ -416,9 +419,10 @@ impl Verified {
     fn print(&self, out: &mut impl Write, file: &Path) -> io::Result<()> {
         let damage = self.damage.as_deref().unwrap_or("sound");
         writeln!(out, "{}: {}", file.show(), damage.show())?;
+        let what = if self.sound { "it has" } else { "its sound part has" };
         writeln!(
             out,
-            "intact: {} in {} and {}; the last state is {}",
+            "{what} {} in {} and {}; the last state is {}",
             show::count(self.transactions, "transaction", "transactions"),
             show::count(self.entries, "entry", "entries"),
             show::bytes(self.bytes),

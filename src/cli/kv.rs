@@ -186,6 +186,17 @@ impl Command {
                 | Self::LastModified { .. }
         )
     }
+
+    /// The key that needs space, if the command makes or changes a value.
+    fn key(&self) -> Option<&OsString> {
+        match self {
+            Self::Set { key, .. } | Self::SetPartial { key, .. } | Self::Allocate { key, .. } => {
+                Some(key)
+            }
+            Self::Rename { dest, .. } => Some(dest),
+            _ => None,
+        }
+    }
 }
 
 /// Text, or bytes that are not text.
@@ -330,6 +341,11 @@ pub fn run(args: &KvArgs) -> Result<ExitCode, CliError> {
             })?;
         }
         command => args.one(&store, command).map_err(|e| match e {
+            // this error is about the image; the others name the key themselves
+            Failure::Store(e @ Error::NoSpace) => match command.key().map(parse_key) {
+                Some(Ok(key)) => CliError::failure(format_args!("{path}: {key}: {e}")),
+                _ => failed(e),
+            },
             Failure::Store(e) => failed(e),
             Failure::Cli(e) => e,
         })?,

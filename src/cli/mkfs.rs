@@ -14,7 +14,7 @@ use crate::bd::file::{fill, read_up_to};
 use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::VERSION_1_1;
 use crate::files::Place;
-use crate::image::{Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
+use crate::image::{self, Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::profile::Profile;
 use crate::show::Show;
 use crate::transfer::Failure;
@@ -140,7 +140,7 @@ impl MkfsArgs {
     fn open(&self, may_create: bool) -> Result<(Container, Option<Created<'_>>), CliError> {
         match Container::open(&self.image, false) {
             Ok(container) if container.writable => Ok((container, None)),
-            Ok(_) => Err(self.fail("is write-protected")),
+            Ok(_) => Err(self.fail(format_args!("cannot be changed: {}", image::WRITE_PROTECTED))),
             Err(Reason::NotFound) if may_create => {
                 let container = Container::create(&self.image).map_err(|e| match e {
                     Reason::NotFound => self.fail("the directory does not exist"),

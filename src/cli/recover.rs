@@ -107,6 +107,6 @@ fn open_image(args: &ImageArgs) -> Result<Remains, CliError> {
     if args.journal.is_none() {
         return open(&found.image, &args.options(true)).map_err(CliError::failure);
     }
-    let Opened { stored, offset, notes, dialect, .. } = found.open_as(true)?;
-    Ok(Remains { blocks: Blocks { device: stored, offset, notes }, dialect })
+    let Opened { stored, offset, missing, notes, dialect, .. } = found.open_as(true)?;
+    Ok(Remains { blocks: Blocks { device: stored, offset, missing, notes }, dialect })
 }

@@ -99,17 +99,20 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     let source = Source::find(path).map_err(CliError::failure)?;
     let options = image::Options { exclusive: true, ..args.image.options(false) };
     let opened = image::open_found(&source, &options).map_err(CliError::failure)?;
-    for note in &opened.notes {
-        log::warn!("{note}");
-    }
     let refused = match (opened.wrapped.first(), opened.doubt) {
         (Some(&kind), _) => Some(Reason::Wrapped(kind)),
         (None, Some(doubt)) => Some(Reason::Doubtful(doubt)),
-        (None, None) if !opened.writable => Some(Reason::PermissionDenied),
         (None, None) => None,
     };
     if let Some(reason) = refused {
         return Err(CliError::failure(source.refused(reason)));
+    }
+    if !opened.writable {
+        let why = image::WRITE_PROTECTED;
+        return Err(CliError::failure(format_args!("{}: cannot be changed: {why}", path.show())));
+    }
+    for note in &opened.notes {
+        log::warn!("{note}");
     }
     if opened.metadata.is_file() && opened.metadata.nlink() > 1 {
         log::warn!("{}: has other hard links, which still refer to the old image", path.show());

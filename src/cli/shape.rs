@@ -2,7 +2,7 @@
 
 use clap::{Arg, Args, ValueEnum};
 
-use super::parse_bytes_u32;
+use super::{parse_bytes_u32, parse_number};
 use crate::FormatOptions;
 use crate::disk::superblock::{
     ATTR_MAX, FILE_MAX, NAME_MAX, VERSION_1_1, VERSION_2_0, VERSION_2_1,
@@ -30,17 +30,17 @@ pub struct ShapeArgs {
     /// Longest file name, in bytes; a driver built for shorter names refuses the image
     /// [default: 255]
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(NAME_MAX)))]
+          value_parser = |text: &str| parse_number(text, 1, NAME_MAX))]
     pub name_max: Option<u32>,
 
     /// Largest file, in bytes [default: 2147483647]
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(FILE_MAX)))]
+          value_parser = |text: &str| parse_number(text, 1, FILE_MAX))]
     pub file_max: Option<u32>,
 
     /// Largest user attribute, in bytes [default: 1022]
     #[arg(long, value_name = "N",
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTR_MAX)))]
+          value_parser = |text: &str| parse_number(text, 1, ATTR_MAX))]
     pub attr_max: Option<u32>,
 }
 

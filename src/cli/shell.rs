@@ -200,7 +200,10 @@ impl Shell {
             }
             let next = self.line(&line);
             if self.status != exit::SUCCESS {
-                log::warn!("line {number} failed; the lines after it were not run");
+                log::warn!(
+                    "line {number} failed, so the script ended there; what earlier lines have \
+                     changed stays changed"
+                );
                 break;
             }
             if next == Next::End {

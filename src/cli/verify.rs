@@ -26,8 +26,9 @@ Examples:
   littlefs verify --json new.img dump.bin | jq -r '.differences[].path'
 
 Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks,
-the rest of a file's last block, and the bytes after the last commit of a metadata block are not
-compared, because flashing tools may leave them out or erase them. For each path that differs, a
+the rest of a file's last block, the bytes after the last commit of a metadata block, and the block
+of each metadata pair that holds its older state are not compared, because flashing tools may leave
+them out or erase them. For each path that differs, a
 line is printed with the blocks, counted from the start of the filesystem, and the first byte that
 differs, counted from the start of DUMP. If the device has run since it was flashed, it may have
 written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are different.
@@ -106,6 +107,7 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
     let source = source.map_err(CliError::failure)?;
     let dump = image::blocks_at(&source, &options, geometry).map_err(CliError::failure)?;
     let dump_offset = dump.offset;
+    let end = (dump.missing > 0).then(|| dump_offset + geometry.size() - dump.missing);
     for note in &dump.notes {
         log::warn!("{note}");
     }
@@ -124,12 +126,13 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
             differences: &verdict.differences,
         })?;
     } else if !args.quiet {
-        report(&verdict, dump_offset, geometry.block_size)?;
+        report(&verdict, dump_offset, geometry.block_size, end)?;
     }
     Ok(if same { ExitCode::SUCCESS } else { exit::DIFF_DIFFERENT.into() })
 }
 
-fn report(verdict: &Verdict, offset: u64, block_size: u32) -> io::Result<()> {
+/// Print what differs. `end` is the byte at which a truncated dump ends.
+fn report(verdict: &Verdict, offset: u64, block_size: u32, end: Option<u64>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let Verdict { blocks, bytes, differences } = verdict;
     if differences.is_empty() {
@@ -146,18 +149,24 @@ fn report(verdict: &Verdict, offset: u64, block_size: u32) -> io::Result<()> {
             DifferenceKind::Lost => "its directory cannot be read in the dump",
         };
         let places: Vec<String> =
-            blocks.iter().take(BLOCKS_SHOWN).map(|b| place(b, offset, block_size)).collect();
+            blocks.iter().take(BLOCKS_SHOWN).map(|b| place(b, offset, block_size, end)).collect();
         let more = match blocks.len().saturating_sub(BLOCKS_SHOWN) {
             0 => String::new(),
-            more => format!(", and {more} more"),
+            more => format!("; and {more} more"),
         };
-        writeln!(out, "{}: {what}: {}{more}", path.show(), places.join(", "))?;
+        writeln!(out, "{}: {what}: {}{more}", path.show(), places.join("; "))?;
     }
     Ok(())
 }
 
-fn place(difference: &BlockDifference, offset: u64, block_size: u32) -> String {
+fn place(difference: &BlockDifference, offset: u64, block_size: u32, end: Option<u64>) -> String {
     let BlockDifference { block, offset: first, .. } = *difference;
     let at = offset + u64::from(block) * u64::from(block_size) + u64::from(first);
-    format!("block {block:#x}, from byte {at:#x} of the dump on")
+    match end {
+        Some(end) if at == end && first > 0 => {
+            format!("block {block:#x}, in which the dump ends at byte {end:#x}")
+        }
+        Some(end) if at >= end => format!("block {block:#x}, which the dump lacks"),
+        _ => format!("block {block:#x}, from byte {at:#x} of the dump on"),
+    }
 }

@@ -104,8 +104,8 @@ impl fmt::Display for Doubt {
                  belongs to a filesystem here or to one at offset={at} ({at:#x})"
             ),
             Self::Beheaded => f.write_str(
-                "one of its two superblocks is lost, so it is not certain that the filesystem \
-                 starts here: it may have started one block before the start of the file",
+                "one of its two superblocks is lost, and the filesystem may start one block before \
+                 the start of this file",
             ),
             Self::Stretched(at) => write!(
                 f,

@@ -167,7 +167,7 @@ pub fn read(
     let mut expected = 0;
     while let Some((at, bytes)) = blocks.next().map_err(Trouble::Io)? {
         let block = Block::of(bytes).map_err(|e| {
-            Trouble::Damaged(format!("block {} at byte {at}: {e}", at / BLOCK as u64))
+            Trouble::Damaged(format!("{e}, in block {} at byte {at}", at / BLOCK as u64))
         })?;
         let Some(block) = block else {
             strange += 1;

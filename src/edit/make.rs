@@ -3,7 +3,8 @@
 use std::time::SystemTime;
 
 use super::source::Paths;
-use super::{EditError, Refusals, Step, What, at, clean, join, split};
+use super::{EditError, Refusals, Step, What, above, at, clean, join, split};
+use crate::check::show;
 use crate::error::Error;
 use crate::transfer::Refusal;
 use crate::{FileOptions, Littlefs, SetMetadata};
@@ -37,8 +38,8 @@ pub fn make_dirs(
             match image.create_dir(&path) {
                 Ok(()) => steps.push(Step::new(What::Created, &path)),
                 Err(Error::NotFound) => {
-                    let why = "its parent directory does not exist; -p makes it as well";
-                    return Err(refused(&path, why));
+                    let why = lacks_directory(image, &path).unwrap_or_default();
+                    return Err(refused(&path, &format!("{why}; -p makes it, too")));
                 }
                 Err(e) => return Err(at(&path)(e)),
             }
@@ -55,6 +56,13 @@ pub fn make_dirs(
         }
     }
     Ok(steps)
+}
+
+/// Why nothing can be made at a path, if a directory above it does not exist.
+fn lacks_directory(image: &Littlefs, path: &[u8]) -> Option<String> {
+    let is_missing = |dir: &&[u8]| image.exists(dir).is_ok_and(|exists| !exists);
+    let missing = above(path).filter(is_missing).last()?;
+    Some(format!("the directory /{} does not exist", show(missing)))
 }
 
 /// Set the time of entries to `time` like touch(1), if the image stores times. With `create`,
@@ -171,6 +179,8 @@ fn for_each(
             // a missing path is ignored, as by `touch -c`
         } else if asked.ends_with(b"/") {
             refusals.add(&path, Error::NotDirectory.to_string());
+        } else if let Some(why) = lacks_directory(image, &path) {
+            refusals.add(&path, why + "; 'littlefs mkdir -p' makes it");
         } else {
             act(&path, false)?;
         }
@@ -204,6 +214,8 @@ pub fn link(
         link = join(&link, split(to.get(..end).unwrap_or_default()).1);
     } else if path.ends_with(b"/") {
         refusals.add(&link, Error::NotDirectory.to_string());
+    } else if let Some(why) = lacks_directory(image, &link) {
+        refusals.add(&link, why + "; 'littlefs mkdir -p' makes it");
     }
     if to.is_empty() || to.len() > LINK_MAX || to.contains(&0) {
         refusals.add(
@@ -214,8 +226,9 @@ pub fn link(
     if !image.convention().is_some_and(|c| c.special_files) {
         refusals.add(
             &link,
-            "the image has no attributes for symbolic links; --attrs unix gives them to a littlefs \
-             of version 2",
+            "the image stores no symbolic links; give '--attrs unix' to let it store them (an \
+             image of littlefs version 1 must be converted first, with 'littlefs convert --from \
+             v1')",
         );
     }
     refusals.end()?;

@@ -19,6 +19,8 @@ pub struct Blocks {
     pub device: Arc<dyn BlockDevice>,
     /// Byte position of block 0 in the file, or in the content that is wrapped in it.
     pub offset: u64,
+    /// How many bytes of the blocks the file lacks at its end. They cannot be read.
+    pub missing: u64,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
 }
@@ -78,7 +80,12 @@ fn try_open(
     };
     let count = (len / u64::from(block_size.max(1))).clamp(2, BLOCK_COUNT_MAX.into());
     let geometry = Geometry::new(block_size, u32::try_from(count).unwrap_or(BLOCK_COUNT_MAX))?;
-    Ok(Blocks { device: body.into_device(offset, geometry, Absent::None), offset, notes })
+    Ok(Blocks {
+        device: body.into_device(offset, geometry, Absent::None),
+        offset,
+        missing: 0,
+        notes,
+    })
 }
 
 /// The blocks at the place that the options give, in this geometry, for reading only. If a
@@ -142,5 +149,5 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
             geometry.size()
         ));
     }
-    Ok(Blocks { device: body.into_device(offset, geometry, absent), offset, notes })
+    Ok(Blocks { device: body.into_device(offset, geometry, absent), offset, missing, notes })
 }

@@ -54,6 +54,9 @@ pub enum Reason {
     Wrapped(Kind),
     /// The file is a plain image, but an image in another format is needed.
     NotWrapped,
+    /// The file is a plain image, but a file of another format is needed as the pattern for a new
+    /// one.
+    NoPattern,
     /// The file has several stretches that are far apart: address and length of each.
     SeveralStretches(Vec<(u64, u64)>),
     /// There is nothing at this address.
@@ -199,6 +202,10 @@ impl fmt::Display for Reason {
                 "is not a UF2, hex, DFU or compressed file, and no spare bytes were recognised \
                  (--page gives the page size): there is nothing to unwrap",
             ),
+            Self::NoPattern => f.write_str(
+                "is not a UF2, hex or DFU file, whose format and addresses the new file could get; \
+                 give such a file, or choose the format with --format",
+            ),
             Self::TooShort { size, wanted } => write!(
                 f,
                 "has {}, but the content that it is to replace has {}, so old content would be \
@@ -231,7 +238,12 @@ impl fmt::Display for Reason {
                 Ok(())
             }
             Self::NothingAt(address) => write!(f, "holds nothing at address {address:#x}"),
-            Self::Unreadable(kind, trouble) => write!(f, "a file in the format {kind}: {trouble}"),
+            Self::Unreadable(kind, trouble @ (Trouble::Io(_) | Trouble::OnlyNamed(_))) => {
+                write!(f, "a file in the format {kind}: {trouble}")
+            }
+            Self::Unreadable(kind, trouble) => {
+                write!(f, "a file in the format {kind}, but {trouble}")
+            }
             Self::Encrypted(label) => write!(
                 f,
                 "partition {label} is marked as encrypted, so no filesystem can be found in it; \
@@ -346,6 +358,10 @@ impl fmt::Display for Reason {
         }
     }
 }
+
+/// Why a file that can be read cannot be changed, and what to do about it.
+pub(crate) const WRITE_PROTECTED: &str = "the file is write-protected, or you do not have the \
+    right to write to it; if it is yours, 'chmod u+w' makes it writable";
 
 /// How many filesystems a message names. Further ones are only counted.
 const NAMED_MAX: usize = 8;

@@ -208,8 +208,8 @@ pub fn put_back(
     let body = Body::of(like_file, &Options::default()).map_err(at(like))?;
     let like_file = body.file().map_err(|e| at(like)(e.into()))?;
     let (position, len) = stretch(&body, base).map_err(at(like))?;
-    let kind = body.kind().ok_or_else(|| at(like)(Reason::NotWrapped))?;
-    let unwrapped = body.unwrapped().ok_or_else(|| at(like)(Reason::NotWrapped))?;
+    let kind = body.kind().ok_or_else(|| at(like)(Reason::NoPattern))?;
+    let unwrapped = body.unwrapped().ok_or_else(|| at(like)(Reason::NoPattern))?;
     let (given, base) = (base, unwrapped.base + position);
 
     let at_new = |e: io::Error| OpenError { path: new.to_owned(), reason: e.into() };

@@ -51,8 +51,8 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotFound(key) => write!(f, "{key}: no such key"),
-            Self::DictionaryExpected(key) => write!(f, "{key}: is not a dictionary"),
-            Self::ValueExpected(key) => write!(f, "{key}: is not a value"),
+            Self::DictionaryExpected(key) => write!(f, "{key}: is a value, not a dictionary"),
+            Self::ValueExpected(key) => write!(f, "{key}: is a dictionary, not a value"),
             Self::AlreadyPresent(key) => write!(f, "{key}: exists already"),
             Self::RenameSourcePrefix(source, dest) => {
                 write!(f, "{source}: cannot be moved into itself, to {dest}")
@@ -62,7 +62,7 @@ impl fmt::Display for Error {
                 "the batch was given up after many attempts: other changes always came between its \
                  reads",
             ),
-            Self::InvalidKey(key, why) => write!(f, "{key}: this key is not possible: {why}"),
+            Self::InvalidKey(key, why) => write!(f, "{key}: is not possible as a key: {why}"),
             Self::Create(path, e) => {
                 write!(f, "{}: a new store cannot be made here: {e}", path.show())
             }

@@ -122,7 +122,10 @@ impl Core {
     pub(super) fn check(&self, key: &Key) -> Result<()> {
         let name_max = self.fs.superblock().name_max as usize;
         if is_reserved(key) {
-            return Err(Error::InvalidKey(key.clone(), "this name is reserved for the store"));
+            return Err(Error::InvalidKey(
+                key.clone(),
+                "the store uses this name itself; choose another key",
+            ));
         }
         if key.segments().any(|segment| segment.len() > name_max) {
             return Err(Error::InvalidKey(
@@ -704,7 +707,7 @@ impl Core {
 fn not_ours(name: &[u8]) -> Error {
     Error::InvalidKey(
         Key::root().child(name),
-        "this name is reserved for the store, but the store did not make this entry; mount the \
-         image and rename the entry",
+        "the store uses this name itself, but this entry was not made by a store; give the entry \
+         another name with 'littlefs mv'",
     )
 }

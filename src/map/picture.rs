@@ -81,14 +81,17 @@ pub fn text(
 /// How fragmented the free blocks and the files are, and how much differs from the second image.
 fn write_figures(out: &mut String, summary: &Summary) {
     let free = &summary.free;
-    let _ = writeln!(
-        out,
-        "free runs: {}, of {} to {}, {:.1} on average",
-        free.count,
-        free.min,
-        show::blocks(free.max),
-        free.mean
-    );
+    let _ = match free.count {
+        0 => writeln!(out, "free runs: 0"),
+        1 => writeln!(out, "free runs: 1, of {}", show::blocks(free.max)),
+        count => writeln!(
+            out,
+            "free runs: {count}, of {} to {}, {:.1} on average",
+            free.min,
+            show::blocks(free.max),
+            free.mean
+        ),
+    };
     for extent in &free.histogram {
         let to = extent.from * 2 - 1;
         let (from, extents, blocks) = (extent.from, extent.extents, extent.blocks);
@@ -98,11 +101,14 @@ fn write_figures(out: &mut String, summary: &Summary) {
         let _ =
             writeln!(out, "  {from:>9} to {to:>9} {unit} {extents:>7} {runs} {blocks:>9} {all}");
     }
-    let _ = writeln!(
-        out,
-        "files with blocks: {}; in more than one run: {} ({:.2} runs for each)",
-        summary.files, summary.fragmented, summary.runs_per_file
-    );
+    let _ = match summary.files {
+        0 => writeln!(out, "files with blocks: 0"),
+        files => writeln!(
+            out,
+            "files with blocks: {files}; in more than one run: {}; runs for each: {:.2} on average",
+            summary.fragmented, summary.runs_per_file
+        ),
+    };
     if let Some(changed) = summary.changed {
         let _ = writeln!(out, "blocks that differ from the second image: {changed}");
     }

@@ -163,9 +163,9 @@ impl Work<'_> {
             let part = (len - off).min(CHUNK as u32);
             let (here, there) = (&mut here[..part as usize], &mut there[..part as usize]);
             self.image.read(block, off, here)?;
-            let is_readable = self.dump.read(block, off, there).is_ok();
+            let readable = read_up_to_end(self.dump, block, off, there);
             let differing =
-                |(i, (a, b)): (usize, (&u8, &u8))| (!is_readable || a != b).then_some(i);
+                |(i, (a, b)): (usize, (&u8, &u8))| (i >= readable || a != b).then_some(i);
             let mut differing = here.iter().zip(&*there).enumerate().filter_map(differing);
             if let Some(first) = differing.next() {
                 let offset = off + first as u32;
@@ -267,6 +267,17 @@ impl Work<'_> {
             blocks: blocks.to_vec(),
         }));
     }
+}
+
+/// Read bytes of a block. Returns how many of them are there: fewer if a truncated dump ends before
+/// the others, and none if they cannot be read.
+fn read_up_to_end(dump: &dyn BlockDevice, block: u32, off: u32, bytes: &mut [u8]) -> usize {
+    let present = match dump.read(block, off, bytes) {
+        Ok(()) => return bytes.len(),
+        Err(e) => e.present().unwrap_or(0),
+    };
+    let Some(start) = bytes.get_mut(..present) else { return 0 };
+    if dump.read(block, off, start).is_ok() { present } else { 0 }
 }
 
 /// The content of a metadata pair.

@@ -102,7 +102,7 @@ fn present(source: &Source, options: &Options, opened: Opened) -> Result<Remains
         return Err(OpenError { path: source.path().to_owned(), reason: Reason::NotSearched });
     }
     if missing == 0 && compacted == 0 {
-        return Ok(Remains { blocks: Blocks { device: stored, offset, notes }, dialect });
+        return Ok(Remains { blocks: Blocks { device: stored, offset, missing, notes }, dialect });
     }
     let block_size = Some(superblock.block_size);
     let options = Options { place: Place::At(offset), block_size, ..*options };

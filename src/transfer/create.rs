@@ -151,7 +151,8 @@ impl fmt::Display for Failure {
         match self {
             Self::Geometry(e) => e.fmt(f),
             Self::Refused(entries) => {
-                writeln!(f, "the image cannot hold {} of the entries:", entries.len())?;
+                let count = show::count(entries.len(), "entry", "entries");
+                writeln!(f, "{count} cannot be stored in the image:")?;
                 entries.iter().try_for_each(|refusal| writeln!(f, "  {refusal}"))?;
                 f.write_str("nothing was written")
             }

@@ -15,7 +15,7 @@ use super::manifest::{Item, Kind, Manifest, Source, Stat};
 use super::pattern::Patterns;
 use super::tar_in::{self, normalized};
 use crate::check::show;
-use crate::show::cause;
+use crate::show::{cause, count};
 
 const NANOS: i64 = 1_000_000_000;
 
@@ -130,7 +130,7 @@ impl fmt::Display for GatherError {
 }
 
 fn list_links(f: &mut fmt::Formatter<'_>, paths: &[Vec<u8>]) -> fmt::Result {
-    writeln!(f, "{} symbolic links were found:", paths.len())?;
+    writeln!(f, "{} found:", count(paths.len(), "symbolic link was", "symbolic links were"))?;
     paths.iter().try_for_each(|path| writeln!(f, "  {}", show(path)))
 }
 

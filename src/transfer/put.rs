@@ -34,7 +34,8 @@ impl fmt::Display for PutError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(entries) => {
-                writeln!(f, "{} of the entries cannot be stored in the image:", entries.len())?;
+                let count = crate::show::count(entries.len(), "entry", "entries");
+                writeln!(f, "{count} cannot be stored in the image:")?;
                 let mut rest = entries.iter().peekable();
                 while let Some(refusal) = rest.next() {
                     write!(f, "  {refusal}")?;

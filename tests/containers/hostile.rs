@@ -17,7 +17,11 @@ fn lying_lengths_are_named() {
         [hex_record(&[16, 0, 0, 0, 1]).as_bytes(), record, &intel_hex(&image, 0)].concat()
     };
     for (what, bytes, words) in [
-        ("UF2 with more content than fits", set(uf2(&image, 0), 16, 500), "500 bytes of content"),
+        (
+            "UF2 with more content than fits",
+            set(uf2(&image, 0), 16, 500),
+            "a file in the format UF2, but it is damaged: 500 bytes of content",
+        ),
         (
             "DfuSe whose element ends elsewhere",
             set(dfu.clone(), 11 + 274 + 4, u32::MAX),

@@ -181,7 +181,11 @@ fn nothing_is_overwritten_unasked() {
     desk.fails(&["wrap", "--like", "a.uf2", "raw", "new"], 1, &["raw: has 4 bytes, but"]);
     desk.fails(&["unwrap", "a.uf2", "no/such/directory"], 1, &["no/such/directory"]);
     desk.fails(&["unwrap", "plain.img", "new"], 1, &["there is nothing to unwrap"]);
-    desk.fails(&["wrap", "--like", "plain.img", "raw", "new"], 1, &["there is nothing to unwrap"]);
+    desk.fails(
+        &["wrap", "--like", "plain.img", "raw", "new"],
+        1,
+        &["plain.img: is not a UF2", "--format"],
+    );
     desk.file("a.gz", &compressed("gzip", &image()));
     desk.fails(&["wrap", "--like", "a.gz", "raw", "new"], 1, &["gzip cannot be made"]);
     assert_eq!(desk.read("raw"), b"mine");

@@ -264,7 +264,7 @@ fn a_batch_is_read_from_standard_input() {
     let before = fs::read(&shell.image).expect("the image");
     let wrong = br#"{"op": "set", "key": "a", "value": "1"}
 {"op": "set", "key": "boot", "value": "2"}"#;
-    shell.fails(&["batch"], wrong, &["line 2", "/boot: is not a value"]);
+    shell.fails(&["batch"], wrong, &["line 2", "/boot: is a dictionary, not a value"]);
     shell.fails(&["batch"], b"{\"op\": \"set\"}", &["line 1", "no \"key\""]);
     assert!(fs::read(&shell.image).expect("the image") == before, "nothing was changed");
     shell.check();
@@ -275,14 +275,15 @@ fn errors_name_image_and_key() {
     let shell = Shell::new();
     shell.kv(&["set", "d/v", "1"]);
     for (args, words) in [
-        (&["get", "d"][..], "/d: is not a value"),
-        (&["list", "d/v"], "/d/v: is not a dictionary"),
-        (&["set", "d/v/x", "1"], "/d/v: is not a dictionary"),
+        (&["get", "d"][..], "/d: is a dictionary, not a value"),
+        (&["list", "d/v"], "/d/v: is a value, not a dictionary"),
+        (&["set", "d/v/x", "1"], "/d/v: is a value, not a dictionary"),
         (&["rename", "nothing", "x"], "/nothing: no such key"),
         (&["rename", "d", "d/e"], "/d: cannot be moved into itself, to /d/e"),
         (&["remove", "/"], "the top-level dictionary cannot be removed"),
         (&["get", "a/../b"], "'.' and '..' cannot be segments"),
-        (&["allocate", "huge", "1G"], "no space left"),
+        (&["allocate", "huge", "1G"], "/huge: no space left"),
+        (&["set", ".kv-batch", "x"], "the store uses this name itself; choose another key"),
     ] {
         shell.fails(args, b"", &[words]);
     }

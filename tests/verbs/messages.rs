@@ -85,3 +85,69 @@ fn a_name_in_two_sources_is_said_to_be_there_twice() {
     let args = ["create", "--size", "64K", "x.img", "a", "b"];
     desk.fails(&args, 1, &["pic.bin: two of the sources have", "rename one of the two"]);
 }
+
+#[test]
+fn a_write_protected_image_is_said_to_be_that_once() {
+    let desk = Desk::with_image();
+    desk.file("file", b"x");
+    let protected = std::os::unix::fs::PermissionsExt::from_mode(0o444);
+    std::fs::set_permissions(desk.path("new.img"), protected).expect("chmod");
+    for args in [
+        &["put", "new.img", "file", "/"][..],
+        &["resize", "--size", "512K", "new.img"],
+        &["kv", "new.img", "set", "a", "b"],
+        &["mkfs", "--force", "new.img"],
+    ] {
+        let said = desk.fails(args, 1, &["write-protected", "'chmod u+w'"]).stderr;
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn a_map_without_runs_has_no_averages() {
+    let desk = Desk::new();
+    desk.file("data/small", b"x");
+    desk.ok(&["create", "-q", "--size", "min", "full.img", "data"]);
+    let text = desk.ok(&["map", "full.img"]).text().to_owned();
+    assert!(text.ends_with("\nfree runs: 0\nfiles with blocks: 0\n"), "{text}");
+    desk.ok(&["create", "-q", "--size", "64K", "one.img", "data"]);
+    let text = desk.ok(&["map", "one.img"]).text().to_owned();
+    assert!(text.contains("\nfree runs: 1, of 14 blocks\n"), "{text}");
+}
+
+#[test]
+fn one_entry_that_does_not_fit_is_one_entry() {
+    let desk = Desk::new();
+    desk.file("data/a_long_name", b"").ok(&["mkfs", "--size", "64K", "--name-max", "5", "x.img"]);
+    let words = ["1 entry cannot be stored in the image:\n  a_long_name: the name has 11 bytes"];
+    desk.fails(&["put", "x.img", "data/a_long_name", "/"], 1, &words);
+    desk.fails(&["create", "--name-max", "5", "--size", "64K", "y.img", "data"], 1, &words);
+    std::os::unix::fs::symlink("gone", desk.path("data/link")).expect("a link");
+    let args = ["create", "--links=refuse", "--size", "64K", "y.img", "data"];
+    desk.fails(&args, 1, &["1 symbolic link was found:"]);
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let desk = Desk::with_image();
+    for (path, missing) in [("a/b/c", "/a"), ("etc/b/c", "/etc/b"), ("a/b", "/a")] {
+        let words = [&format!("/{path}: the directory {missing} does not exist; -p makes it")[..]];
+        desk.fails(&["mkdir", "new.img", path], 1, &words);
+    }
+}
+
+#[test]
+fn a_script_that_fails_says_where_it_ended() {
+    let desk = Desk::with_image();
+    let said = desk.fed(&["shell", "new.img"], b"mkdir one\nrm gone\nmkdir two\n").stderr;
+    assert!(said.contains("line 2 failed, so the script ended there; what earlier"), "{said}");
+    assert!(desk.ok(&["ls", "new.img"]).text().contains("one"));
+}
+
+#[test]
+fn an_image_without_links_tells_how_to_store_them() {
+    let desk = Desk::new();
+    desk.ok(&["mkfs", "-q", "--size", "64K", "x.img"]);
+    desk.fails(&["ln", "-s", "x.img", "a", "b"], 1, &["no symbolic links; give '--attrs unix'"]);
+    desk.ok(&["ln", "-s", "--attrs", "unix", "x.img", "a", "b"]);
+}

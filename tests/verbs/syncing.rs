@@ -82,7 +82,7 @@ fn kinds_and_modes_are_made_the_same() {
     desk.fails(
         &["put", "--sync", "new.img", "here", "/"],
         1,
-        &["2 of the entries", "etc: a directory", "index.html: a file"],
+        &["2 entries cannot be stored in the image", "etc: a directory", "index.html: a file"],
     );
     assert!(desk.read("new.img") == before);
     desk.ok(&["put", "--sync", "--delete", "new.img", "here", "/"]);

@@ -116,6 +116,26 @@ fn a_flash_that_failed_is_named_by_block() {
     assert_eq!((&*one[0].path, one[0].blocks[0].offset), (&b"/etc/large"[..], 0));
 }
 
+/// No byte is named that a truncated dump does not have.
+#[test]
+fn a_truncated_dump_is_said_to_end() {
+    let desk = Desk::new();
+    let content: Vec<u8> = (0..100_000_u32).map(|i| (i / 7) as u8 | 1).collect();
+    desk.file("data/large", &content).ok(&["create", "-q", "--size", "256K", "a.img", "data"]);
+    let image = desk.read("a.img");
+    desk.file("cut", &image[..50_000]);
+    let said = desk.fails(&["verify", "a.img", "cut"], 1, &["lacks the last 212144"]);
+    let text = said.text();
+    assert!(text.contains("block 0xc, in which the dump ends at byte 0xc350; block 0xd, which"));
+    assert!(text.contains("block 0xd, which the dump lacks;") && !text.contains("from byte"));
+    let blocks =
+        &desk.run(&["verify", "--json", "a.img", "cut"]).json()["differences"][0]["blocks"];
+    assert_eq!((&blocks[0]["block"], &blocks[0]["offset"]), (&12.into(), &848.into()));
+    desk.file("cut", &image[..12 * 4096]);
+    let said = desk.fails(&["verify", "a.img", "cut"], 1, &[]);
+    assert!(said.text().contains("block 0xc, which the dump lacks;"), "{said:?}");
+}
+
 #[test]
 fn the_program_compares_an_image_with_dumps_of_all_forms() {
     let desk = Desk::with_image();
