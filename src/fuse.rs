@@ -8,7 +8,7 @@
 //! | `session`, `fusermount` | mounting, with mount(2) or through `fusermount3` |
 //! | `serving`, `gate`, `errno`, `invalidate` | passing requests to the volume, and answers back |
 //! | `status` | what a mount reports about itself |
-//! | `daemon`, `aside` | the processes behind mounts, seen from outside |
+//! | `daemon`, `held`, `aside` | the processes behind mounts and their files, seen from outside |
 //!
 //! This file translates FUSE requests to volume calls, and results to replies. It has no behaviour
 //! of its own: each method converts, calls and replies.
@@ -37,6 +37,8 @@ mod errno;
 mod failure;
 mod fusermount;
 mod gate;
+#[cfg(feature = "cli")]
+pub(crate) mod held;
 mod invalidate;
 mod load;
 mod mounted;

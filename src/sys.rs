@@ -269,6 +269,17 @@ pub fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((libc::makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino))
 }
 
+/// How many names a plain file has; `None` for other files. Like [`identity`], this never waits.
+///
+/// # Errors
+/// The errors of the system.
+pub fn link_count(path: &Path) -> io::Result<Option<u32>> {
+    let (flags, mask) = (AtFlags::STATX_DONT_SYNC, StatxFlags::TYPE | StatxFlags::NLINK);
+    let found = rustix::fs::statx(rustix::fs::CWD, path, flags, mask)?;
+    let is_plain = FileType::from_raw_mode(found.stx_mode.into()) == FileType::RegularFile;
+    Ok(is_plain.then_some(found.stx_nlink))
+}
+
 /// Fork a process that keeps none of the parent's files open, so that nobody has to wait until it
 /// ends. The parent gets its process number, and a pipe from which its standard output can be read.
 /// The child gets `None`, and must not use any open file of the parent. This must be called while

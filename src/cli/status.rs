@@ -1,8 +1,10 @@
 //! `littlefs status`: the state of live mounts.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +18,9 @@ use super::table::{self, Entry};
 use super::{CliError, date};
 use crate::files;
 use crate::fs::Flush;
+use crate::fuse::daemon::Daemon;
 use crate::fuse::do_aside;
+use crate::fuse::held::{Now, Stray};
 use crate::fuse::status::{self, Status};
 use crate::show::{self, Show, base64_unless_text};
 use crate::vfs::Filesystem;
@@ -49,8 +53,25 @@ struct Mounted {
     #[serde(flatten)]
     names: Names,
     mount_options: String,
+    /// Files of the mount that are no longer at their paths.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    strays: Vec<StrayJson>,
     #[serde(flatten)]
     status: Status,
+}
+
+/// An image or a journal that is no longer at its path.
+#[derive(Serialize)]
+struct StrayJson {
+    file: &'static str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<String>,
+    descriptor: String,
+    #[serde(skip)]
+    stray: Stray,
 }
 
 /// Image and directory: as text, and as bytes if they are not UTF-8.
@@ -81,6 +102,30 @@ impl Names {
             image_path,
             directory,
         }
+    }
+}
+
+impl From<Stray> for StrayJson {
+    fn from(stray: Stray) -> Self {
+        let (state, path) = match &stray.now {
+            Now::Nowhere => ("deleted", None),
+            Now::At(path) => ("moved", Some(path)),
+            Now::Somewhere => ("moved", None),
+        };
+        Self {
+            file: if stray.is_journal { "journal" } else { "image" },
+            state,
+            path: path.map(|path| path.to_string_lossy().into_owned()),
+            path_base64: path.and_then(|path| base64_unless_text(path.as_os_str().as_bytes())),
+            descriptor: stray.descriptor.display().to_string(),
+            stray,
+        }
+    }
+}
+
+impl fmt::Display for StrayJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the {} was {}", self.file, self.stray)
     }
 }
 
@@ -205,12 +250,26 @@ pub(super) fn ask_file(file: &File) -> io::Result<Status> {
     Ok(serde_json::from_slice(&status::ask(file)?)?)
 }
 
+/// The files of a mount that are no longer at their paths, as far as this process can see that.
+fn strays(entry: &Entry, status: &Status) -> Vec<StrayJson> {
+    let mut daemons = Daemon::serving(entry.connection());
+    if daemons.is_empty() {
+        // not every kernel shows which process serves a mount
+        daemons.extend(i32::try_from(status.about.pid).ok().and_then(Daemon::named));
+    }
+    let journal = status.about.journal.path();
+    let paths: Vec<&Path> = iter::once(&*entry.source).chain(journal.as_deref()).collect();
+    daemons.iter().flat_map(|daemon| Stray::of(daemon, &paths)).map(Into::into).collect()
+}
+
 impl Mounted {
     fn ask(entry: &Entry) -> io::Result<Self> {
+        let status = ask(entry)?;
         Ok(Self {
             names: Names::of(entry),
             mount_options: entry.options.join(","),
-            status: ask(entry)?,
+            strays: strays(entry, &status),
+            status,
         })
     }
 
@@ -237,12 +296,32 @@ impl Mounted {
             None => "busy".to_owned(),
         };
         let access = if self.read_only().is_some() { "read-only" } else { "read and write" };
-        format!(
+        let mut line = format!(
             "{} on {}: process {}, {access}, {state}",
             self.names.image_path.show(),
             self.names.directory.show(),
             about.pid
-        )
+        );
+        self.strays.iter().for_each(|stray| line.push_str(&format!(", {stray}")));
+        line
+    }
+
+    /// Say what has become of the files, and how to save them.
+    fn print_strays(&self, out: &mut impl Write) -> io::Result<()> {
+        let directory = self.names.directory.show();
+        for stray in &self.strays {
+            write!(out, "warning       {stray}")?;
+            if stray.stray.now == Now::Nowhere {
+                let copy = stray.stray.descriptor.show();
+                write!(
+                    out,
+                    "; the file that is mounted has no name any more, and an unmount deletes it: \
+                     'sync {directory} && cp {copy} NEWFILE' saves it"
+                )?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
     }
 
     fn print(&self, out: &mut impl Write) -> io::Result<()> {
@@ -255,6 +334,7 @@ impl Mounted {
             writeln!(out, "journal       {}", journal.show())?;
         }
         writeln!(out, "mounted on    {}", self.names.directory.show())?;
+        self.print_strays(out)?;
         let since = date::local(about.mounted_at);
         writeln!(out, "mounted at    {since}, {} ago", duration(volume.uptime))?;
         writeln!(out, "daemon        process {}, littlefs-progs {}", about.pid, about.program)?;

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use crate::fuse::daemon;
+
 /// The path of the mount table.
 pub const MOUNT_TABLE: &str = "/proc/self/mountinfo";
 /// The file system type of littlefs mounts.
@@ -34,6 +36,12 @@ impl Entry {
     /// Whether it has an option.
     pub fn has(&self, option: &str) -> bool {
         self.options.iter().any(|o| o == option)
+    }
+
+    /// The number of its FUSE connection.
+    pub fn connection(&self) -> u64 {
+        let (major, minor) = self.device;
+        daemon::connection_of(major, minor)
     }
 }
 

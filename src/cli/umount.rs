@@ -14,7 +14,8 @@ use clap::Args;
 
 use super::table::{self, Entry};
 use super::{CliError, exit, remount, status};
-use crate::fuse::daemon::{self, Daemon};
+use crate::fuse::daemon::Daemon;
+use crate::fuse::held::{Now, Stray};
 use crate::fuse::{do_aside, unmount};
 use crate::show::Show;
 use crate::sys::{self, Unmount};
@@ -34,7 +35,8 @@ When this returns, everything is in the image, and you can flash or copy it at o
 
 If littlefs-progs is installed (scripts/install.sh, or the Debian package), a plain 'umount' does
 the same. If the last changes cannot be written, the mount stays, so that you can copy its content
-elsewhere.
+elsewhere. A writable mount also stays if its image or journal was deleted, or replaced by another
+file, because the unmount would delete what is mounted; the message says how to save it.
 
 The command waits for the process that serves the mount as long as that process makes progress: as
 long as it uses the processor, reads or writes, or waits for a disk that is working. After 30
@@ -46,8 +48,8 @@ pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even if the last changes cannot be written, and discard them; the daemon is not
-    /// asked
+    /// Unmount even if the last changes cannot be written, or the image was deleted, and discard
+    /// what is lost; the daemon is not asked
     #[arg(short, long)]
     pub(super) force: bool,
 
@@ -95,6 +97,9 @@ pub fn run_or_read_only(args: &UmountArgs, read_only: bool) -> Result<ExitCode, 
     }
     let mut others = mount.mounts();
     others.remove(&entry.id);
+    if !args.force && !args.lazy && !mount.is_dead && others.is_empty() {
+        mount.keep_what_has_no_name()?;
+    }
     match mount.unmount() {
         Err(e) if read_only && e.kind() == io::ErrorKind::ResourceBusy => {
             remount::make_read_only(&entry)?;
@@ -132,7 +137,7 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
         CliError::failure(format_args!("{shown}: {e}; give the directory of the mount"))
     })?;
     let is_served = |entry: &Entry| {
-        Daemon::serving(connection(entry)).iter().any(|daemon| daemon.has_open(image))
+        Daemon::serving(entry.connection()).iter().any(|daemon| daemon.has_open(image))
     };
     let mut served: Vec<Entry> = claims.into_iter().filter(is_served).collect();
     match served.len() {
@@ -146,11 +151,6 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
             list(&served)
         ))),
     }
-}
-
-fn connection(entry: &Entry) -> u64 {
-    let (major, minor) = entry.device;
-    daemon::connection_of(major, minor)
 }
 
 /// A mount that is being unmounted.
@@ -168,7 +168,7 @@ impl<'a> Mount<'a> {
     fn new(args: &'a UmountArgs, entry: &'a Entry) -> Self {
         let given = Duration::from_secs(u64::from(args.timeout));
         let patience = if args.force { given.min(PATIENCE_FORCED) } else { given };
-        let daemons = Daemon::serving(connection(entry));
+        let daemons = Daemon::serving(entry.connection());
         Self { args, entry, daemons, is_dead: false, patience }
     }
 
@@ -209,6 +209,36 @@ impl<'a> Mount<'a> {
                          'littlefs umount -f {shown}' discards the changes"
                     ),
                 ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuse to end a writable mount whose image or journal was deleted or replaced, because the
+    /// unmount would delete the file. All changes are written already.
+    fn keep_what_has_no_name(&self) -> Result<(), CliError> {
+        let shown = self.args.target.show();
+        let source = self.entry.source.as_path();
+        let strays = self.daemons.iter().flat_map(|daemon| Stray::of(daemon, &[source]));
+        for stray in strays.filter(|stray| stray.writes) {
+            let what = match stray.is_journal {
+                true => "its journal".to_owned(),
+                false => format!("its image {}", source.show()),
+            };
+            match stray.now {
+                Now::Nowhere => {
+                    let copy = stray.descriptor.show();
+                    let text = format!(
+                        "{shown}: not unmounted, because {what} was {stray} while it was mounted. \
+                         All changes are written, but the file has no name any more, and an \
+                         unmount would delete it: 'cp {copy} NEWFILE' saves it; \
+                         'littlefs umount -f {shown}' discards it"
+                    );
+                    return Err(CliError::new(exit::MOUNT_FAILURE, text));
+                }
+                // the mount table does not say where the journal should be
+                _ if stray.is_journal => {}
+                _ => log::warn!("{shown}: {what} was {stray} while it was mounted"),
             }
         }
         Ok(())
@@ -323,7 +353,7 @@ pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
     let Some(entry) = table::mounted_on(path)?.filter(|entry| entry.is_littlefs) else {
         return Ok(false);
     };
-    let daemons = Daemon::serving(connection(&entry));
+    let daemons = Daemon::serving(entry.connection());
     let asked = do_aside(&daemons, PATIENCE_STATFS, || {
         sys::statfs(&entry.mountpoint).map(|()| String::new())
     });

@@ -278,7 +278,8 @@ fn is_proc_ours() -> bool {
         .is_ok_and(|link| link.to_str() == Some(&std::process::id().to_string()))
 }
 
-fn descriptors(pid: i32) -> impl Iterator<Item = i32> {
+/// The numbers of its descriptors, as far as this process may see them.
+pub(super) fn descriptors(pid: i32) -> impl Iterator<Item = i32> {
     numbers(&format!("/proc/{pid}/fd"))
 }
 

@@ -13,6 +13,7 @@ mod command;
 mod damaged;
 mod durability;
 mod failing;
+mod gone;
 mod growing;
 mod kernel_cache;
 mod listing;
