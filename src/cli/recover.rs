@@ -37,8 +37,8 @@ Files that are in the filesystem now are left out: 'littlefs extract' copies tho
 superblocks are lost or were formatted over, everything that is found is a result. If something was
 lost on a device, stop writing to the device at once: each write can destroy what is left.
 
-Exit status: 0 if something was found, 1 if nothing was found or the command failed, 2 if some
-results are partial.")]
+Exit status: 0 if something was found, 1 if nothing was found (then nothing is written) or the
+command failed, 2 if some results are partial.")]
 pub struct RecoverArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -72,6 +72,15 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let recovery = recover_from(device, dialect, &|blocks| bar.at(blocks * block_size))
         .map_err(|e| CliError::failure(format_args!("{shown}: {e}")))?;
     drop(bar);
+    if recovery.files.is_empty() {
+        if args.json {
+            print_json(&Manifest::new(&recovery, &[], &date::utc))?;
+        }
+        return Err(CliError::failure(format_args!(
+            "{shown}: nothing of any file was found, so nothing is written to {}",
+            args.directory.show()
+        )));
+    }
 
     let failed = |e: &dyn std::fmt::Display| {
         CliError::failure(format_args!("{}: {e}", args.directory.show()))
@@ -86,7 +95,7 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     let count = checked + complete + partial;
     if args.json {
         print_json(&manifest)?;
-    } else if count > 0 && !args.quiet {
+    } else if !args.quiet {
         let count = show::count(count, "result", "results");
         let list = args.directory.join(MANIFEST);
         writeln!(
@@ -94,9 +103,6 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
             "{count}: {checked} checked, {complete} complete, {partial} partial; {} lists them",
             list.show()
         )?;
-    }
-    if count == 0 {
-        return Err(CliError::failure(format_args!("{shown}: nothing of any file was found")));
     }
     Ok(ExitCode::from(if partial == 0 { exit::SUCCESS } else { exit::LEFT_OUT }))
 }

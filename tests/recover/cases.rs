@@ -113,6 +113,11 @@ fn an_image_of_which_nothing_was_lost_gives_nothing() {
     let desk = Desk::with(&c.unmount());
     let json = desk.json(&["-C", "found", "--json"], 1);
     assert_eq!(json["results"], Value::Array(Vec::new()), "{json}");
+    assert!(!desk.0.path().join("found").exists(), "nothing is left that was not there before");
+    std::fs::create_dir(desk.0.path().join("mine")).expect("made");
+    desk.run(&["-C", "mine"], 1);
+    let mut left = std::fs::read_dir(desk.0.path().join("mine")).expect("still there");
+    assert!(left.next().is_none(), "an empty directory stays empty");
 }
 
 #[test]
