@@ -17,6 +17,8 @@ use std::sync::Arc;
 use crate::bd::{BlockDevice, Geometry};
 use crate::check::{Report, Severity};
 use crate::dialect::View;
+#[cfg(any(feature = "cli", feature = "mount"))]
+use crate::fs::Usage;
 use crate::show::Show;
 use crate::{chamelon, v1};
 
@@ -184,6 +186,23 @@ pub struct Opened {
     pub file: File,
     /// The metadata that the file had when it was found, before anything was written to it.
     pub metadata: Metadata,
+}
+
+#[cfg(any(feature = "cli", feature = "mount"))]
+impl Opened {
+    /// How many blocks of an image of version 1 are used and free. The littlefs as which it is shown
+    /// has other metadata. `None` for all other images, which have the counts of their filesystem.
+    ///
+    /// # Errors
+    /// If the root directory cannot be read.
+    pub(crate) fn usage_as_stored(&self) -> crate::Result<Option<Usage>> {
+        if self.dialect != Dialect::V1 {
+            return Ok(None);
+        }
+        let blocks_used = v1::usage(&*self.stored)?;
+        let blocks_free = self.superblock.block_count.saturating_sub(blocks_used);
+        Ok(Some(Usage { blocks_used, blocks_free }))
+    }
 }
 
 /// Open and lock the image at `path`, and find the geometry of its filesystem.

@@ -25,12 +25,12 @@ use std::sync::Arc;
 use crate::bd::BlockDevice;
 use crate::check::{Recorder, Report};
 use crate::dialect::View;
-#[cfg(any(feature = "cli", feature = "internals"))]
+#[cfg(any(feature = "cli", feature = "internals", feature = "mount"))]
 use crate::dialect::tree::Content;
 #[cfg(feature = "inspect")]
 use crate::dialect::{LivePair, Reading};
 use crate::disk::Superblock;
-#[cfg(any(feature = "cli", feature = "internals"))]
+#[cfg(any(feature = "cli", feature = "internals", feature = "mount"))]
 use crate::disk::ctz;
 use crate::disk::superblock::{ATTR_MAX, VERSION_2_0};
 #[cfg(feature = "inspect")]
@@ -102,7 +102,7 @@ pub(crate) fn entries(dev: &dyn BlockDevice, block: u32) -> BTreeMap<u16, RawEnt
 ///
 /// # Errors
 /// If the root cannot be read.
-#[cfg(any(feature = "cli", feature = "internals"))]
+#[cfg(any(feature = "cli", feature = "internals", feature = "mount"))]
 pub fn usage(dev: &dyn BlockDevice) -> Result<u32> {
     let volume = tree::read(dev, &mut Recorder::default())?;
     let g = dev.geometry();

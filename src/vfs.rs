@@ -47,7 +47,7 @@ pub use attrs::{Attr, SetAttr, SetIds, SetTime};
 pub use inode::ROOT_INO;
 pub use lost::Loss;
 pub use names::{New, RenameMode};
-pub use status::{Condition, Filesystem, InodeCache};
+pub use status::{Condition, Filesystem, InodeCache, Stored};
 pub use xattr::SetMode;
 
 use flusher::Clock;
@@ -125,6 +125,8 @@ pub struct VolumeOptions {
     pub dirsync: bool,
     /// The longest time until a change is flushed.
     pub commit: Duration,
+    /// If an image of another dialect is shown as a littlefs: what is different in the image.
+    pub stored: Option<Stored>,
 }
 
 /// Permission bits to show if the image stores none.

@@ -13,7 +13,6 @@ use crate::fs::{Fs, OpenOptions};
 use crate::image::{Dialect, Opened, Source};
 use crate::profile::Profile;
 use crate::show::{self, Show};
-use crate::v1;
 
 /// Show version, geometry, limits and usage of an image
 #[derive(Args, Debug)]
@@ -137,14 +136,12 @@ impl Info {
         let mut fs = Fs::open(opened.device.clone(), &options)?;
         // for another dialect: the superblock as it is stored, not as it is shown
         let usage = fs.usage()?;
-        let used = match opened.dialect {
-            Dialect::Littlefs | Dialect::Chamelon => usage.blocks_used,
-            Dialect::V1 => v1::usage(&*opened.stored)?,
-        };
+        let usage = opened.usage_as_stored()?.unwrap_or(usage);
         let (superblock, blocks_free) = match opened.dialect {
             Dialect::Littlefs => (fs.superblock(), usage.blocks_free),
             Dialect::V1 | Dialect::Chamelon => {
-                (opened.superblock, opened.superblock.block_count.saturating_sub(used))
+                let superblock = opened.superblock;
+                (superblock, superblock.block_count.saturating_sub(usage.blocks_used))
             }
         };
         let counts = fs.counts()?;
@@ -153,7 +150,7 @@ impl Info {
             disk_version: format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff),
             block_size: superblock.block_size,
             block_count: superblock.block_count,
-            blocks_used: used,
+            blocks_used: usage.blocks_used,
             blocks_free,
             name_max: superblock.name_max,
             file_max: superblock.file_max,

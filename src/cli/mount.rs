@@ -251,9 +251,15 @@ impl Mount {
         };
         // A daemon must not keep a directory busy.
         let _ = std::env::set_current_dir("/");
-        let what = self.describe(&prepared);
+        let read_only = prepared.about.read_only.clone();
+        let reason = |why: &String| format!("read-only: {why}");
+        let logged = self.describe(&prepared, read_only.as_ref().map(reason));
+        // if nobody has asked for it, a warning has told the user why
+        let asked = self.options.read_only || self.options.at.is_some();
+        let short = |why| if asked { reason(why) } else { "read-only".to_owned() };
+        let printed = self.describe(&prepared, read_only.as_ref().map(short));
         let mounted = Mounted::start(prepared, session, &self.directory).map_err(mount_failure)?;
-        Ok(Running { mount: self, what, signals, mounted })
+        Ok(Running { mount: self, logged, printed, signals, mounted })
     }
 
     /// Let the filesystem grow until it fills its file, device or partition, before it is mounted.
@@ -279,8 +285,8 @@ impl Mount {
         Ok(())
     }
 
-    /// One line about the mount.
-    fn describe(&self, prepared: &Prepared) -> String {
+    /// One line about the mount. It ends with `read_only`, if the mount is.
+    fn describe(&self, prepared: &Prepared, read_only: Option<String>) -> String {
         let Prepared { filesystem: fs, convention, about, .. } = prepared;
         let block_size = prepared.geometry().block_size;
         let (version, blocks, free) = (&fs.disk_version, fs.block_count, fs.blocks_free);
@@ -295,7 +301,6 @@ impl Mount {
         let profile = about.profile.as_ref().map(|profile| format!("profile={profile}"));
         let attrs = convention.map(|c| format!("attrs={}", c.name));
         let journal = about.journal.path().map(|journal| format!("journal={}", journal.show()));
-        let read_only = about.read_only.as_ref().map(|why| format!("read-only: {why}"));
         for part in [profile, attrs, journal, read_only].into_iter().flatten() {
             line.push_str(", ");
             line.push_str(&part);
@@ -351,22 +356,24 @@ enum Event {
 /// A mount that is being served.
 struct Running {
     mount: Mount,
-    /// One line about the mount, for people.
-    what: String,
+    /// One line about the mount, for the system's log.
+    logged: String,
+    /// The same for the terminal, on which the warnings are, too.
+    printed: String,
     signals: Signals,
     mounted: Mounted,
 }
 
 impl Running {
     /// Serve until the filesystem is unmounted or a signal ends the mount. `ready` gets the line
-    /// about the mount.
+    /// for the system's log.
     fn serve(self, ready: impl FnOnce(&str) -> io::Result<()>) -> Result<ExitCode, CliError> {
-        let Self { mount, what, signals, mut mounted } = self;
+        let Self { mount, logged, printed, signals, mut mounted } = self;
         if !mount.quiet {
             // It does not matter if nobody reads this.
-            let _ = writeln!(io::stdout(), "{what}");
+            let _ = writeln!(io::stdout(), "{printed}");
         }
-        ready(&what).map_err(mount_failure)?;
+        ready(&logged).map_err(mount_failure)?;
         let mountpoint = mounted.mountpoint().to_owned();
         notify(&format!("READY=1\nSTATUS={} on {}", mount.image.show(), mountpoint.show()));
         notify::start_watchdog(mountpoint).map_err(mount_failure)?;

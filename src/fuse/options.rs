@@ -211,6 +211,7 @@ impl MountOptions {
             sync: self.sync,
             dirsync: self.dirsync,
             commit: self.commit,
+            stored: None,
         }
     }
 

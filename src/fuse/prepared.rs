@@ -18,7 +18,7 @@ use crate::journal::{self, Attached, Named};
 use crate::show::Show;
 use crate::sys;
 use crate::transactions::{JournalDevice, Reason};
-use crate::vfs::{Filesystem, Savepoints, VfsError, VfsResult, Volume};
+use crate::vfs::{Filesystem, Savepoints, Stored, VfsError, VfsResult, Volume, VolumeOptions};
 
 /// The image and the journal to mount, which have been found already, so that each path is resolved
 /// only once.
@@ -74,11 +74,15 @@ impl Prepared {
         // if something cannot be read now, the background thread tries again, and reports the error
         let _ = fs.map_early();
         let read_only = fs.is_read_only();
-        let about = about(image, &opened, options, fs.turned_read_only());
+        let about = about(image, &opened, options, found.unattended, fs.turned_read_only());
         let convention = convention(image, &fs, options)?;
-        let filesystem = Filesystem::of(&fs);
+        // what cannot be read now is an error again when it is used
+        let usage = opened.usage_as_stored().ok().flatten();
+        let stored = usage.map(|usage| Stored { version: opened.superblock.version, usage });
+        let filesystem = Filesystem::of(&fs, stored.as_ref());
         let image_time = opened.metadata.modified().unwrap_or_else(|_| SystemTime::now());
-        let volume = Volume::new(fs, options.volume(umask, convention, image_time));
+        let volume = options.volume(umask, convention, image_time);
+        let volume = Volume::new(fs, VolumeOptions { stored, ..volume });
         if let Some(savepoints) = savepoints {
             volume.keep_savepoints(savepoints);
         }
@@ -202,9 +206,16 @@ fn convention(
     Ok(None)
 }
 
-/// The facts about the mount that `status` reports. `turned` is the reason if the filesystem became
+/// The facts about the mount that `status` reports. `unattended` says that a place that was found by
+/// a search may only be read. `turned` is the reason if the filesystem became
 /// read-only although nobody asked for that.
-fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&str>) -> About {
+fn about(
+    image: &Path,
+    opened: &Opened,
+    options: &MountOptions,
+    unattended: bool,
+    turned: Option<&str>,
+) -> About {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let dialect = opened.dialect.unwritable().map(|reason| reason.about(&image.show()));
     let read_only = match turned {
@@ -216,6 +227,9 @@ fn about(image: &Path, opened: &Opened, options: &MountOptions, turned: Option<&
         Some(turned) => Some(turned),
         // This reason comes last, because it is the only one that can end during the mount.
         None if options.read_only => Some(AS_ASKED),
+        None if unattended && opened.automatic => {
+            Some("the start of its filesystem was not given (-o offset=)")
+        }
         None if opened.read_only => Some("the image file cannot be written"),
         None => None,
     };

@@ -43,7 +43,7 @@ pub enum Cut {
     Loop(Pair),
 }
 
-#[cfg(any(feature = "cli", feature = "internals"))]
+#[cfg(any(feature = "cli", feature = "internals", feature = "mount"))]
 impl Volume {
     /// The blocks of all pairs in the tree and in the thread.
     pub fn pair_blocks(&self) -> HashSet<u32> {

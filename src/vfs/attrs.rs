@@ -206,6 +206,7 @@ impl Volume {
         self.map_blocks(&|| false)?;
         let mut core = self.core();
         let usage = core.usage()?;
+        let usage = self.options.stored.map_or(usage, |stored| stored.usage);
         let superblock = core.superblock();
         Ok(Space {
             block_size: superblock.block_size,

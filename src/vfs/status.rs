@@ -5,8 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Volume;
-use crate::disk::Superblock;
-use crate::fs::{Flushes, Fs, PairCache, Unwritten};
+use crate::fs::{Flushes, Fs, PairCache, Unwritten, Usage};
 
 /// How long to wait for the lock of the filesystem, which a flush may hold for a long time.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -55,6 +54,16 @@ pub struct Filesystem {
     pub pair_cache: PairCache,
 }
 
+/// Facts about an image of another dialect, which is shown as a littlefs that differs from it in
+/// these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The version of the format, as a superblock has it.
+    pub version: u32,
+    /// How many blocks are used and free.
+    pub usage: Usage,
+}
+
 /// The inodes in memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -70,12 +79,12 @@ pub struct InodeCache {
 }
 
 impl Filesystem {
-    /// The facts about `fs`.
-    pub fn of(fs: &Fs) -> Self {
+    /// The facts about `fs`, which shows an image of another dialect if there are facts about that.
+    pub fn of(fs: &Fs, stored: Option<&Stored>) -> Self {
         let superblock = fs.superblock();
-        let usage = fs.usage_so_far();
+        let usage = stored.map_or_else(|| fs.usage_so_far(), |stored| stored.usage);
         Self {
-            disk_version: disk_version(&superblock),
+            disk_version: disk_version(stored.map_or(superblock.version, |stored| stored.version)),
             block_count: superblock.block_count,
             prog_size: fs.prog_size(),
             inline_max: fs.inline_max(),
@@ -88,8 +97,8 @@ impl Filesystem {
     }
 }
 
-fn disk_version(superblock: &Superblock) -> String {
-    format!("{}.{}", superblock.version >> 16, superblock.version & 0xffff)
+fn disk_version(version: u32) -> String {
+    format!("{}.{}", version >> 16, version & 0xffff)
 }
 
 impl Volume {
@@ -100,7 +109,7 @@ impl Volume {
             self.will_wait();
             self.core.try_lock_for(PATIENCE)
         });
-        let filesystem = core.as_deref().map(Filesystem::of);
+        let filesystem = core.as_deref().map(|fs| Filesystem::of(fs, self.options.stored.as_ref()));
         let turned = core.as_deref().and_then(Fs::turned_read_only).map(str::to_owned);
         drop(core);
         let seconds = |since: Duration| since.as_secs_f64();

@@ -82,7 +82,24 @@ fn what_is_mounted_is_said_in_a_line() {
     fs::set_permissions(m.image(), Permissions::from_mode(0o444)).expect("chmod");
     let out = output(littlefs().arg("mount").args([m.image(), m.dir()]));
     let line = String::from_utf8_lossy(&out.stdout).into_owned();
-    assert!(line.ends_with(", read-only: the image file cannot be written\n"), "{line}");
+    assert!(line.ends_with(", read-only\n"), "{line}");
+    let why = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(why.matches("cannot be written").count(), 1, "{why}");
+    m.unmount();
+}
+
+#[test]
+fn a_place_that_nobody_gave_is_the_reason_why_nothing_can_be_written() {
+    let mut m = Mounted::unmounted("1M");
+    let image = fs::read(m.image()).expect("read");
+    fs::write(m.image(), [vec![0; 1 << 16], image].concat()).expect("write");
+    let out = output(littlefs().args(["mount", "--unattended"]).args([m.image(), m.dir()]));
+    assert!(out.status.success());
+    m.adopt("ro");
+    let (line, why) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(line.ends_with(", read-only\n") && why.contains("offset=65536"), "{line} {why}");
+    let status = run(littlefs().arg("status").arg(m.dir()));
+    assert!(status.contains("access        read-only: the start of its filesystem"), "{status}");
     m.unmount();
 }
 

@@ -419,8 +419,10 @@ fn what_will_be_read_only_is_said_when_mounting() {
         let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
         let (out, err) = (text(ran.stdout), text(ran.stderr));
         assert!(ran.status.success(), "{err}");
-        assert!(out.contains("read-only: ") && out.contains(word), "{out}");
+        assert!(out.ends_with(", read-only\n") && !out.contains(word), "{out}");
         assert!(err.contains("nothing can be written") && err.contains(word), "{err}");
+        let status = run(littlefs().arg("status").arg(m.dir()));
+        assert!(status.contains("access        read-only: ") && status.contains(word), "{status}");
         m.adopt("");
         assert!(std::fs::write(m.path("new"), b"").is_err());
         m.unmount();

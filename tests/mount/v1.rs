@@ -1,10 +1,12 @@
 //! Images of version 1 are mounted read-only.
 
 use std::fs;
+use std::process::Command;
 
 use crate::common::tree::{Entry, Tree};
 use crate::common::v1::{MOVED, V1};
-use crate::mounted::{Mounted, littlefs, output, walk};
+use crate::mounted::{Mounted, littlefs, output, run, walk};
+use crate::status::status;
 
 #[test]
 fn an_image_of_version_1_is_mounted_read_only() {
@@ -25,6 +27,22 @@ fn an_image_of_version_1_is_mounted_read_only() {
     let remedy = format!("'littlefs convert --from v1 {}'", m.image().display());
     assert!(said.contains(&remedy) && said.contains("read-only"), "{said}");
     m.adopt("ro");
+    // the warning says why, and the line does not repeat it
+    let line = String::from_utf8(out.stdout).expect("UTF-8");
+    assert!(line.ends_with(", read-only\n") && line.contains(": littlefs 1.1, "), "{line}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    // everybody counts the same blocks
+    let info = run(littlefs().args(["info", "--json"]).arg(m.image()));
+    let info: serde_json::Value = serde_json::from_str(&info).expect("JSON");
+    let (used, free) = (&info["blocks_used"], &info["blocks_free"]);
+    assert!(line.contains(&format!(" {used} used, {free} free (")), "{line} {info}");
+    let status = status(&m.dir());
+    for key in ["disk_version", "block_count", "blocks_used", "blocks_free"] {
+        assert_eq!(status["filesystem"][key], info[key], "{key}: {status}");
+    }
+    assert!(status["read_only"].as_str().expect("a reason").contains("version 1"), "{status}");
+    let df = run(Command::new("stat").args(["-f", "-c", "%b %f"]).arg(m.dir()));
+    assert_eq!(df.trim(), format!("{} {free}", info["block_count"]));
     let mut shown = walk(&m.dir());
     shown.entry(Vec::new()).or_insert_with(Entry::dir);
     crate::common::tree::diff("mounted", &shown, "stored", &tree).unwrap();
