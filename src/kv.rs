@@ -58,11 +58,9 @@ pub use key::Key;
 use create::Fresh;
 use shadow::Shadow;
 
-/// The value in the root that holds a batch until it is applied.
+/// The value in the root that holds the changes of a batch, or the removal of a dictionary, until
+/// they are applied.
 const REDO: &[u8] = b".kv-batch";
-/// The dictionary in the root into which a removed dictionary is renamed before its content is
-/// removed.
-const TRASH: &[u8] = b".kv-trash";
 
 /// The largest number of dictionaries whose directory ids are remembered.
 const DIRS_MAX: usize = 4096;
@@ -212,7 +210,6 @@ impl Store {
             cache: options.cache,
             ..OpenOptions::default()
         };
-        let has_trash = fs.lookup(ROOT, TRASH).is_ok();
         let mut core = Core {
             dev,
             open,
@@ -224,13 +221,15 @@ impl Store {
             version: 0,
             life: 0,
             fresh: None,
-            unfinished: has_redo || (has_trash && !options.read_only),
+            unfinished: has_redo,
             fs,
         };
         if !core.fs.is_read_only() {
             core.finish().inspect_err(log_unfinished)?;
         } else if has_redo {
-            log::warn!("a batch was interrupted, and cannot be finished in a damaged image");
+            log::warn!(
+                "a batch or a removal was interrupted, and cannot be finished in a damaged image"
+            );
         }
         Ok(Self { core: Mutex::new(core) })
     }
@@ -386,16 +385,16 @@ fn new_meta(codec: &Codec, changed: Meta, target: Target) -> Meta {
 /// Whether `key` has a name that is reserved for the store, or is inside a dictionary with such a
 /// name.
 fn is_reserved(key: &Key) -> bool {
-    key.segments().next().is_some_and(|first| first == REDO || first == TRASH)
+    key.segments().next().is_some_and(|first| first == REDO)
 }
 
-/// Tell why the interrupted batch cannot be finished, and how to discard it.
+/// Tell why the interrupted change cannot be finished, and how to discard it.
 fn log_unfinished(why: &Error) {
     // this error already says what to do: it is about an entry that does not belong to the store
     if !matches!(why, Error::InvalidKey(..)) {
         log::error!(
-            "{why}, so the interrupted batch cannot be finished; to discard it, mount the image \
-             and remove .kv-batch"
+            "{why}, so the interrupted batch or removal cannot be finished; to discard it, mount \
+             the image and remove .kv-batch"
         );
     }
 }

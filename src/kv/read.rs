@@ -274,7 +274,7 @@ impl Core {
 
 /// Whether `name` in `dir` is reserved for the store.
 pub(super) fn is_hidden(dir: DirId, name: &[u8]) -> bool {
-    dir == ROOT && (name == super::REDO || name == super::TRASH)
+    dir == ROOT && name == super::REDO
 }
 
 /// The error for a failed look-up of `key`.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::redo::{self, Change, Changes};
 use super::shadow::Shadow;
-use super::{Core, Error, Found, Key, REDO, Result, Store, TRASH, is_reserved};
+use super::{Core, Error, Found, Key, REDO, Result, Store, is_reserved};
 use crate::bd::BlockDevice;
 use crate::convention::Target;
 use crate::error::Error as CoreError;
@@ -251,31 +251,19 @@ impl Core {
         self.check(key)?;
         match self.find(key)? {
             Found::At(dir, Node::File { .. }) => self.fs.unlink(dir, key.basename())?,
-            Found::At(dir, Node::Dir(child)) => {
-                self.remove_dictionary(dir, key.basename(), child)?
+            Found::At(dir, Node::Dir(child)) if self.fs.is_empty(child)? => {
+                self.dirs.clear();
+                self.fs.rmdir(dir, key.basename())?;
+            }
+            // its content takes many commits, so a crash in between must be repaired like that of a
+            // batch: the whole dictionary is visible, or no part of it
+            Found::At(_, Node::Dir(_)) => {
+                let changes = Changes::from([(key.clone(), Change::Gone)]);
+                return self.apply_atomically(&changes, self.now());
             }
             Found::Root | Found::Nothing => return Ok(()),
         }
         self.prune(&key.parent())
-    }
-
-    /// Remove a dictionary. One rename hides it, and its content is removed after that. So after a
-    /// crash, either the whole dictionary is visible or no part of it.
-    fn remove_dictionary(&mut self, dir: DirId, name: &[u8], child: DirId) -> Result<()> {
-        self.dirs.clear();
-        if self.fs.is_empty(child)? {
-            return Ok(self.fs.rmdir(dir, name)?);
-        }
-        // flush first, so that earlier changes are durable even if there is no space for this one
-        self.fs.flush()?;
-        self.fs.rename(dir, name, ROOT, TRASH, false)?;
-        self.flush_or_reload()?;
-        // from here on the dictionary is hidden; its content is removed now or later
-        self.unfinished = true;
-        if let Err(e) = self.finish() {
-            log::warn!("the content of a removed dictionary uses space until the next change: {e}");
-        }
-        Ok(())
     }
 
     /// Remove the dictionary at `key` and its parents, as far as they are empty.
@@ -346,27 +334,16 @@ impl Core {
         self.prune(&source.parent())
     }
 
-    /// Finish the operation that a crash or a failure interrupted: a batch with a redo value, or
-    /// the removal of a dictionary.
+    /// Finish the batch, or the removal of a dictionary, that a crash or a failure interrupted.
     pub(super) fn finish(&mut self) -> Result<()> {
-        match self.fs.lookup(ROOT, TRASH) {
-            Ok(Node::Dir(trash)) => {
-                self.empty(trash)?;
-                self.fs.rmdir(ROOT, TRASH)?;
-                self.fs.flush()?;
-            }
-            Ok(Node::File { .. }) => return Err(not_ours(TRASH)),
-            Err(CoreError::NotFound) => {}
-            Err(e) => return Err(e.into()),
-        }
         match self.fs.lookup(ROOT, REDO) {
             Ok(Node::File { .. }) => {
                 let bytes = self.redo_value()?;
-                let (changes, time) = redo::decode(&bytes).ok_or_else(|| not_ours(REDO))?;
+                let (changes, time) = redo::decode(&bytes).ok_or_else(not_ours)?;
                 self.redo(&changes, time)?;
                 self.drop_redo()?;
             }
-            Ok(Node::Dir(_)) => return Err(not_ours(REDO)),
+            Ok(Node::Dir(_)) => return Err(not_ours()),
             Err(CoreError::NotFound) => {}
             Err(e) => return Err(e.into()),
         }
@@ -521,16 +498,21 @@ impl Core {
             return Ok(());
         }
         let now = self.now();
-        let done = match self.fresh.is_some() {
-            true => self.apply_to_fresh(changes, now),
-            false => match self.apply_at_once(changes, now)? {
-                true => self.flush_or_reload(),
-                false => self.apply_with_redo(changes, now),
-            },
+        let done = match self.fresh.is_none() && self.apply_at_once(changes, now)? {
+            true => self.flush_or_reload(),
+            false => self.apply_atomically(changes, now),
         };
         self.version += 1;
         self.changed = SystemTime::now();
         done
+    }
+
+    /// Apply `changes`, which take more than one commit, completely or not at all.
+    fn apply_atomically(&mut self, changes: &Changes, now: i64) -> Result<()> {
+        match self.fresh.is_some() {
+            true => self.apply_to_fresh(changes, now),
+            false => self.apply_with_redo(changes, now),
+        }
     }
 
     /// Apply `changes` to an image that has no name yet. If they may fail, all earlier changes are
@@ -703,10 +685,10 @@ impl Core {
     }
 }
 
-/// The error about an entry with a reserved name that does not come from a store.
-fn not_ours(name: &[u8]) -> Error {
+/// The error about an entry of the reserved name that does not come from a store.
+fn not_ours() -> Error {
     Error::InvalidKey(
-        Key::root().child(name),
+        Key::root().child(REDO),
         "the store uses this name itself, but this entry was not made by a store; give the entry \
          another name with 'littlefs mv'",
     )

@@ -91,7 +91,7 @@ fn names_too_long_are_refused() {
 #[test]
 fn names_kept_by_the_store_are_neither_seen_nor_given() {
     let (store, dev) = fresh(512, 80);
-    for name in ["/.kv-batch", "/.kv-trash", "/.kv-batch/x"] {
+    for name in ["/.kv-batch", "/.kv-batch/x"] {
         fails(store.set(&key(name), b""), "InvalidKey", name);
         fails(store.remove(&key(name)), "InvalidKey", name);
         fails(store.rename(&key("a"), &key(name)), "InvalidKey", name);
@@ -100,6 +100,10 @@ fn names_kept_by_the_store_are_neither_seen_nor_given() {
         fails(store.get(&key(name)), "NotFound", name);
     }
     set(&store, "d/.kv-batch", "elsewhere it is a name like any other");
+    // a removal is like a batch, and takes no other name for itself
+    set(&store, ".kv-trash/mine", "kept");
+    store.remove(&key("d")).expect("remove a dictionary");
+    assert_eq!(get(&store, ".kv-trash/mine"), b"kept");
     store.disconnect().expect("disconnect");
     // what is not from a store is not touched, and the error says what to do
     let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("open");
