@@ -97,6 +97,23 @@ fn dictionaries_until_no_space_is_left() {
     assert_sound(dev);
 }
 
+#[test]
+fn a_dictionary_can_be_removed_from_a_full_store() {
+    for block_count in 20..60 {
+        for (len, blocks) in [(3, "small"), (40, "in between"), (700, "large")] {
+            let (store, dev) = fresh(512, block_count);
+            fill(&store, |n| key(&format!("d{}/k{n}", n % 3)), |n| bytes(n, len));
+            let mut expected = content(&store);
+            let d0 = key("d0");
+            store.remove(&d0).unwrap_or_else(|e| panic!("{block_count}, {blocks}: {e}"));
+            expected.retain(|key, _| !key.starts_with(&d0));
+            assert_eq!(content(&store), expected);
+            drop(store);
+            assert_eq!(content(&connect(&dev)), expected);
+        }
+    }
+}
+
 /// Random sets and removals in a store that is too small for them. The store holds exactly what was
 /// confirmed.
 #[test]
