@@ -277,6 +277,11 @@ impl Littlefs {
         }
     }
 
+    /// Why what is read may be older than what was written last; `None` if it is not.
+    pub fn outdated(&self) -> Option<String> {
+        self.core().fs.outdated().map(str::to_owned)
+    }
+
     /// How many blocks are used and free. The first call follows the block list of every file.
     ///
     /// # Errors

@@ -152,6 +152,8 @@ pub struct Fs {
     read_only: bool,
     /// Why the filesystem became read-only although the caller had not asked for that.
     turned_read_only: Option<String>,
+    /// The first pair that may be newer than shown, because one of its blocks cannot be read.
+    outdated: Option<String>,
     panicked: Panicked,
     /// Whether warnings are not logged. This is used while the image is opened.
     quiet: bool,
@@ -211,6 +213,11 @@ impl Fs {
     /// How many attributes of each type and length there were when the image was opened.
     pub fn attr_usage(&self) -> &AttrUsage {
         &self.attr_usage
+    }
+
+    /// Why the content may be older than what was written last, if it may be.
+    pub fn outdated(&self) -> Option<&str> {
+        self.outdated.as_deref()
     }
 
     /// The warnings from opening the image.

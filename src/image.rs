@@ -38,7 +38,7 @@ pub use holder::{Holder, holder};
 pub(crate) use holder::{LockError, lock};
 pub use locate::{Located, at_block_size, at_root, locate, wipe};
 pub use place::{Place, space_of};
-pub use wrapping::{Contents, TakenOut, put_back, scan, take_out, wrap_up};
+pub use wrapping::{Contents, TakenOut, cut_short, put_back, scan, take_out, wrap_up};
 
 use body::{Absent, Body};
 use place::Chosen;

@@ -133,7 +133,7 @@ const FIELDS: &[(Field, &[&str])] = &[
 #[derive(Serialize)]
 struct Listed<'a> {
     entries: &'a [Facts],
-    errors: &'a [Problem],
+    errors: Vec<&'a Problem>,
 }
 
 #[derive(Serialize)]
@@ -190,7 +190,7 @@ pub fn run(args: &AttrArgs) -> Result<ExitCode, CliError> {
 
 fn list(args: &ImageArgs, path: &OsString, how: &ReadingArgs) -> Result<ExitCode, CliError> {
     let image = args.open_tree_by(how.attrs)?;
-    let mut problems = Problems::new(&args.image);
+    let mut problems = Problems::new(&args.image, &image);
     let mut facts = Vec::new();
     let mut out = io::BufWriter::new(io::stdout().lock());
     for path in problems.expand(&image, &[args.inside(path)]) {
@@ -219,9 +219,9 @@ fn list(args: &ImageArgs, path: &OsString, how: &ReadingArgs) -> Result<ExitCode
     }
     out.flush()?;
     if how.json {
-        print_json(&Listed { entries: &facts, errors: problems.list() })?;
+        print_json(&Listed { entries: &facts, errors: problems.all() })?;
     }
-    Ok(ExitCode::from(u8::from(!problems.list().is_empty())))
+    Ok(ExitCode::from(u8::from(!problems.left_out().is_empty())))
 }
 
 fn get(

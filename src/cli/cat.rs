@@ -39,7 +39,7 @@ pub struct CatArgs {
 /// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let mut out = io::stdout().lock();
     let mut anything = false;
     for path in problems.expand(&image, &args.image.asked(&args.paths)) {

@@ -104,9 +104,9 @@ fn open(image: &Path, options: OpenOptions) -> Result<Littlefs, CliError> {
 fn unpack(image: &Littlefs, path: &Path, target: &Path) -> Result<(Extracted, ExitCode), CliError> {
     let done = extract(image, &[Vec::new()], target, Extraction::default(), &|_| ())
         .map_err(|e| CliError::of_file(target, &e))?;
-    let mut problems = Problems::new(path);
+    let mut problems = Problems::new(path, image);
     problems.add_extracted(&done);
-    let all_well = done.left_out.is_empty() && done.suspect.is_empty();
+    let all_well = problems.all().is_empty();
     let code = if all_well { ExitCode::SUCCESS } else { exit::FAILURE.into() };
     Ok((done, code))
 }

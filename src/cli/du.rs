@@ -49,7 +49,7 @@ pub struct DuArgs {
 struct Output<'a> {
     block_size: u32,
     entries: &'a [Row],
-    errors: &'a [Problem],
+    errors: Vec<&'a Problem>,
 }
 
 /// An entry, including everything below it.
@@ -68,14 +68,14 @@ struct Row {
 /// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &DuArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let mut rows = Vec::new();
     for path in problems.expand(&image, &args.image.asked(&args.paths)) {
         add(args, &image, &path, &mut problems, &mut rows);
     }
     let block_size = image.geometry().block_size;
     if args.json {
-        print_json(&Output { block_size, entries: &rows, errors: problems.list() })?;
+        print_json(&Output { block_size, entries: &rows, errors: problems.all() })?;
         return Ok(problems.status(!rows.is_empty()));
     }
     let mut out = io::BufWriter::new(io::stdout().lock());

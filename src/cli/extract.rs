@@ -93,7 +93,7 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         return Err(CliError::failure(message));
     }
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let paths = problems.expand(&image, &args.image.asked(&args.paths));
     let bar = Progress::new("extracting", content_size(&image), args.quiet);
     let progress = |bytes| bar.at(bytes);
@@ -116,7 +116,7 @@ pub fn run(args: &ExtractArgs) -> Result<ExitCode, CliError> {
         begun.finish()?;
     }
     if args.json {
-        let (left_out, suspect) = (problems.list(), problems.suspect());
+        let (left_out, suspect) = (problems.left_out(), problems.suspect());
         print_json(&Output { files, directories, bytes, left_out, suspect })?;
     } else if !args.quiet && !to_stdout {
         let (files, directories) = (show::files(files), show::directories(directories));

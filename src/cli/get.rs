@@ -65,7 +65,7 @@ struct Output<'a> {
 /// When the image cannot be opened, or the destination cannot be written.
 pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let mut paths = problems.expand(&image, &args.image.asked(&args.paths));
     if !args.recursive {
         paths.retain(|path| {
@@ -83,7 +83,7 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
     problems.add_extracted(&done);
     let Extracted { files, directories, bytes, .. } = done;
     if args.json {
-        let (left_out, suspect) = (problems.list(), problems.suspect());
+        let (left_out, suspect) = (problems.left_out(), problems.suspect());
         print_json(&Output { files, directories, bytes, left_out, suspect })?;
     } else if !args.quiet {
         let (files, directories) = (show::files(files), show::directories(directories));

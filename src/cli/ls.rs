@@ -62,7 +62,7 @@ pub struct LsArgs {
 #[derive(Serialize)]
 struct Output<'a> {
     entries: &'a [EntryJson],
-    errors: &'a [Problem],
+    errors: Vec<&'a Problem>,
 }
 
 /// Run the command.
@@ -71,7 +71,7 @@ struct Output<'a> {
 /// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &LsArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let asked = problems.expand(&image, &args.image.asked(&args.paths));
     let mut lister = Lister {
         args,
@@ -89,7 +89,7 @@ pub fn run(args: &LsArgs) -> Result<ExitCode, CliError> {
         lister.list_dir(dir, headed)?;
     }
     if args.json {
-        print_json(&Output { entries: &lister.json, errors: lister.problems.list() })?;
+        print_json(&Output { entries: &lister.json, errors: lister.problems.all() })?;
     }
     Ok(lister.problems.status(lister.listed))
 }

@@ -19,7 +19,7 @@ pub struct Problems {
     image: String,
     /// What was left out.
     left_out: Vec<Problem>,
-    /// What was copied, but may be wrong.
+    /// What may be wrong.
     suspect: Vec<Problem>,
 }
 
@@ -32,11 +32,18 @@ pub struct Problem {
     message: String,
 }
 
+impl Problem {
+    fn new(path: &[u8], why: &impl fmt::Display) -> Self {
+        Self { path: entry::text(path), path_base64: entry::base64(path), message: why.to_string() }
+    }
+}
+
 impl Problems {
-    /// An empty list of problems for the image at `image`.
-    pub fn new(image: &Path) -> Self {
-        let image = show(image.as_os_str().as_bytes());
-        Self { image, left_out: Vec::new(), suspect: Vec::new() }
+    /// The problems of a command that reads `image`, which is the file at `path`. If the content
+    /// may be outdated, that is the first one; the user was told when the image was opened.
+    pub fn new(path: &Path, image: &Littlefs) -> Self {
+        let suspect = image.outdated().map(|why| Problem::new(b"/", &why)).into_iter().collect();
+        Self { image: show(path.as_os_str().as_bytes()), left_out: Vec::new(), suspect }
     }
 
     /// Tell about a problem with the entry at `path`.
@@ -44,11 +51,7 @@ impl Problems {
         let shown = [b"/", path].concat();
         // if stderr is closed, the message is dropped
         let _ = writeln!(io::stderr(), "littlefs: {}: {}: {why}", self.image, show(&shown));
-        Problem {
-            path: entry::text(&shown),
-            path_base64: entry::base64(&shown),
-            message: why.to_string(),
-        }
+        Problem::new(&shown, &why)
     }
 
     /// Add a problem because of which the entry at `path` was left out.
@@ -80,8 +83,13 @@ impl Problems {
         paths
     }
 
+    /// All problems, for JSON.
+    pub fn all(&self) -> Vec<&Problem> {
+        self.left_out.iter().chain(&self.suspect).collect()
+    }
+
     /// What was left out, for JSON.
-    pub fn list(&self) -> &[Problem] {
+    pub fn left_out(&self) -> &[Problem] {
         &self.left_out
     }
 
@@ -90,22 +98,18 @@ impl Problems {
         &self.suspect
     }
 
-    /// Whether the command has failed: there were problems, and nothing was done.
+    /// Whether the command has failed: something was left out, and nothing was done.
     pub fn is_failure(&self, anything_done: bool) -> bool {
-        !self.all_well() && !anything_done
+        !self.left_out.is_empty() && !anything_done
     }
 
-    /// The exit status: success if there were no problems, failure if nothing was done, and a
-    /// separate status if only a part was left out or may be wrong.
+    /// The exit status: success if there were no problems, failure if everything was left out, and
+    /// a separate status if only a part was left out, or something may be wrong.
     pub fn status(&self, anything_done: bool) -> ExitCode {
-        ExitCode::from(match (self.all_well(), self.is_failure(anything_done)) {
+        ExitCode::from(match (self.all().is_empty(), self.is_failure(anything_done)) {
             (true, _) => exit::SUCCESS,
             (false, true) => exit::FAILURE,
             (false, false) => exit::LEFT_OUT,
         })
-    }
-
-    fn all_well(&self) -> bool {
-        self.left_out.is_empty() && self.suspect.is_empty()
     }
 }

@@ -48,7 +48,7 @@ pub struct StatArgs {
 #[derive(Serialize)]
 struct Output<'a> {
     entries: &'a [Facts],
-    errors: &'a [Problem],
+    errors: Vec<&'a Problem>,
 }
 
 /// What is known about one entry.
@@ -71,7 +71,7 @@ struct Facts {
 /// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let mut facts = Vec::new();
     let mut out = io::stdout().lock();
     for path in problems.expand(&image, &args.image.asked(&args.paths)) {
@@ -88,7 +88,7 @@ pub fn run(args: &StatArgs) -> Result<ExitCode, CliError> {
         }
     }
     if args.json {
-        print_json(&Output { entries: &facts, errors: problems.list() })?;
+        print_json(&Output { entries: &facts, errors: problems.all() })?;
     }
     Ok(problems.status(!facts.is_empty()))
 }

@@ -47,7 +47,7 @@ pub struct TreeArgs {
 /// When the image cannot be opened, or the output cannot be written.
 pub fn run(args: &TreeArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
-    let mut problems = Problems::new(&args.image.image);
+    let mut problems = Problems::new(&args.image.image, &image);
     let mut shown = Shown::default();
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut anything = false;

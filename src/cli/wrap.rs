@@ -141,6 +141,9 @@ pub fn run_unwrap(args: &UnwrapArgs) -> Result<ExitCode, CliError> {
 pub fn run_wrap(args: &WrapArgs) -> Result<ExitCode, CliError> {
     let WrapArgs { raw, file, base, force, .. } = args;
     let shown = file.show();
+    for note in image::cut_short(raw).map_err(CliError::failure)? {
+        log::warn!("{}: {note}", raw.show());
+    }
     match (&args.like, args.format) {
         (Some(like), _) => {
             let base = base.map(u64::from);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::{ReadAt, SEARCH_FILE, Scan};
 use crate::files;
 
@@ -185,7 +185,7 @@ impl Gatherer {
     ///
     /// # Errors
     /// If there is no content, or if pieces contradict each other.
-    pub fn finish(self, notes: &mut Vec<String>) -> Result<(Content, Group), Trouble> {
+    pub fn finish(self, remarks: &mut Remarks) -> Result<(Content, Group), Trouble> {
         let spool = self.spool.into_inner().map_err(|e| Trouble::Spool(e.into_error()))?;
         let several = self.groups.len() > 1;
         let mut chosen: Option<(Content, Group)> = None;
@@ -203,7 +203,7 @@ impl Gatherer {
             chosen.get_or_insert((content, group));
         }
         if several && let Some((_, group)) = &chosen {
-            notes.push(format!("it has several contents; {group} is used"));
+            remarks.note(format!("it has several contents; {group} is used"));
         }
         chosen.ok_or(Trouble::Empty)
     }

@@ -10,7 +10,7 @@
 use super::ReadAt;
 use super::content::Group;
 use super::reader::Stream;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use crate::disk::{crc, read_u32_le};
 
 /// Bytes of the suffix at the end of both kinds.
@@ -30,7 +30,7 @@ pub type Visit<'v> = dyn FnMut(u64, &Group, u32, &[u8]) -> Result<(), Trouble> +
 /// If the file cannot be read, lengths in it are impossible, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
-    notes: &mut Vec<String>,
+    remarks: &mut Remarks,
     visit: &mut Visit<'_>,
 ) -> Result<(), Trouble> {
     let size = source.size().map_err(Trouble::Io)?;
@@ -69,7 +69,7 @@ pub fn read(
         }
     }
     if checksum(source)?.is_some_and(|(found, right)| found != right) {
-        notes.push("its checksum is wrong, so any part of it may be damaged".to_owned());
+        remarks.damaged("its checksum is wrong, so any part of it may be damaged");
     }
     Ok(())
 }

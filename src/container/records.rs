@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 
 use super::reader::Stream;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::{Kind, ReadAt};
 
 /// The most characters of a line. The longest record has fewer.
@@ -37,7 +37,7 @@ enum Line {
 pub fn read(
     source: &dyn ReadAt,
     kind: Kind,
-    notes: &mut Vec<String>,
+    remarks: &mut Remarks,
     visit: &mut dyn FnMut(Record<'_>) -> Result<(), Trouble>,
 ) -> Result<u64, Trouble> {
     let mut text = BufReader::with_capacity(64 << 10, Stream::new(source));
@@ -81,7 +81,7 @@ pub fn read(
         }
     }
     if end.is_none() {
-        notes.push("its last record is missing, so it may be cut short".to_owned());
+        remarks.damaged("its last record is missing, so it may be cut short");
     }
     Ok(end.unwrap_or(at))
 }

@@ -6,6 +6,29 @@ use std::io;
 use super::Kind;
 use super::content::Group;
 
+/// What the user should know about a container that can be read.
+#[derive(Debug, Clone, Default)]
+pub struct Remarks {
+    /// All of them.
+    pub notes: Vec<String>,
+    /// The first that says that a part of the container is missing or damaged.
+    pub damage: Option<String>,
+}
+
+impl Remarks {
+    /// Add a remark.
+    pub fn note(&mut self, what: impl Into<String>) {
+        self.notes.push(what.into());
+    }
+
+    /// Add a remark that says that a part of the container is missing or damaged.
+    pub fn damaged(&mut self, what: impl Into<String>) {
+        let what = what.into();
+        self.damage.get_or_insert_with(|| what.clone());
+        self.notes.push(what);
+    }
+}
+
 /// Why the content of a container cannot be read or written.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -44,6 +67,9 @@ pub enum Trouble {
         /// The address of the first byte.
         base: u32,
     },
+    /// A copy of it with other content was to be made, but a part of it is missing or damaged; the
+    /// text says what.
+    Incomplete(String),
     /// The content was to be written in a format that this program cannot write.
     NotMade(Kind),
     /// Its format is one that this program only recognises.
@@ -75,6 +101,11 @@ impl fmt::Display for Trouble {
             Self::NoAddress { size, base } => write!(
                 f,
                 "{size} bytes from address {base:#x} on do not fit into addresses of 32 bits"
+            ),
+            Self::Incomplete(what) => write!(
+                f,
+                "{what}: no complete file can be made like it; give --like a complete file, or \
+                 make one with --format"
             ),
             Self::NotMade(kind) => {
                 write!(f, "{kind} cannot be made, only UF2, Intel HEX, S-records and DfuSe")

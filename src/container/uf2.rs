@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 
 use super::content::Group;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::{ReadAt, reader::Blocks};
 use crate::disk::read_u32_le;
 
@@ -158,7 +158,7 @@ impl<'a> Block<'a> {
 /// If the file cannot be read, a block is impossible, or `visit` fails.
 pub fn read(
     source: &dyn ReadAt,
-    notes: &mut Vec<String>,
+    remarks: &mut Remarks,
     visit: &mut dyn FnMut(u64, &Group, Block<'_>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     let mut blocks = Blocks::new(source, BLOCK);
@@ -186,13 +186,13 @@ pub fn read(
     }
     missing += u64::from(expected).saturating_sub(run.len() as u64);
     if strange > 0 {
-        notes.push(match strange {
+        remarks.note(match strange {
             1 => "1 of its blocks is not a UF2 block, and was skipped".to_owned(),
             n => format!("{n} of its blocks are not UF2 blocks, and were skipped"),
         });
     }
     if missing > 0 {
-        notes.push(match missing {
+        remarks.damaged(match missing {
             1 => "1 of its blocks is missing, and reads as erased".to_owned(),
             n => format!("{n} of its blocks are missing, and read as erased"),
         });

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::content::{Content, Gatherer, Group};
 #[cfg(feature = "compression")]
 use super::packed;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::{Kind, ReadAt, dfu, dumps, records, uf2};
 
 /// How many bytes are unpacked unless the caller allows more.
@@ -30,7 +30,7 @@ pub struct Unwrapped {
     /// Which of several contents this is.
     pub group: Group,
     /// What the user should know.
-    pub notes: Vec<String>,
+    pub remarks: Remarks,
 }
 
 impl Unwrapped {
@@ -47,7 +47,7 @@ impl Unwrapped {
             stretches: vec![(0, size)],
             pieces: vec![(0, size)],
             group: Group::Only,
-            notes: Vec::new(),
+            remarks: Remarks::default(),
         })
     }
 }
@@ -102,7 +102,7 @@ const LONG_GAP: u64 = 16 << 20;
 /// If the file is damaged, has more content, or is of a kind that is only recognised.
 pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Trouble> {
     let mut kinds = vec![kind];
-    let mut notes = Vec::new();
+    let mut remarks = Remarks::default();
     let mut unpacked: Option<Arc<File>> = None;
     loop {
         let (source, kind) = match (&unpacked, kinds.last()) {
@@ -110,11 +110,11 @@ pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Tro
             (_, None) => return Err(Trouble::Empty),
         };
         if !kind.is_compressed() {
-            let (content, group) = read(source, kind, limit, &mut notes)?;
+            let (content, group) = read(source, kind, limit, &mut remarks)?;
             let (base, stretches) = (content.base(), content.stretches(LONG_GAP));
             let pieces = content.pieces();
             let bytes = Arc::new(Held { content, _file: Arc::clone(file) });
-            return Ok(Unwrapped { kinds, bytes, base, stretches, pieces, group, notes });
+            return Ok(Unwrapped { kinds, bytes, base, stretches, pieces, group, remarks });
         }
         let inner = Arc::new(unpack(source, kind, limit)?);
         match Kind::of(&*inner).map_err(Trouble::Io)? {
@@ -132,7 +132,7 @@ pub fn unwrap(file: &Arc<File>, kind: Kind, limit: u64) -> Result<Unwrapped, Tro
                 let stretches = vec![(0, size)];
                 let group = Group::Only;
                 let pieces = stretches.clone();
-                return Ok(Unwrapped { kinds, bytes, base: 0, stretches, pieces, group, notes });
+                return Ok(Unwrapped { kinds, bytes, base: 0, stretches, pieces, group, remarks });
             }
         }
     }
@@ -153,15 +153,15 @@ fn read(
     source: &File,
     kind: Kind,
     limit: u64,
-    notes: &mut Vec<String>,
+    remarks: &mut Remarks,
 ) -> Result<(Content, Group), Trouble> {
     let mut gatherer = Gatherer::new(limit)?;
     match kind {
-        Kind::Uf2 => uf2::read(source, notes, &mut |_, group, block| {
+        Kind::Uf2 => uf2::read(source, remarks, &mut |_, group, block| {
             gatherer.add(group, block.address.into(), block.data)
         })?,
         Kind::IntelHex | Kind::Srec => {
-            records::read(source, kind, notes, &mut |record| {
+            records::read(source, kind, remarks, &mut |record| {
                 gatherer.add(&Group::Only, record.address.into(), record.data)
             })?;
         }
@@ -170,12 +170,12 @@ fn read(
                 gatherer.add(&Group::Only, address, bytes)
             })?;
         }
-        Kind::DfuSe => dfu::read(source, notes, &mut |_, group, address, data| {
+        Kind::DfuSe => dfu::read(source, remarks, &mut |_, group, address, data| {
             gatherer.add(group, address.into(), data)
         })?,
         Kind::Dfu => {
             if dfu::checksum(source)?.is_some_and(|(found, right)| found != right) {
-                notes.push("its checksum is wrong, so any part of it may be damaged".to_owned());
+                remarks.damaged("its checksum is wrong, so any part of it may be damaged");
             }
             let size = source.size().map_err(Trouble::Io)?;
             let content = Content::part(source, size.saturating_sub(dfu::SUFFIX));
@@ -183,5 +183,5 @@ fn read(
         }
         _ => return Err(Trouble::OnlyNamed(kind)),
     }
-    gatherer.finish(notes)
+    gatherer.finish(remarks)
 }

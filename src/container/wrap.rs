@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use md5::{Digest, Md5};
 
 use super::content::Group;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::uf2::{BLOCK, DATA_AT, HAS_MD5};
 use super::{Kind, ReadAt, Unwrapped, dfu, records, uf2};
 use crate::disk::read_u32_le;
@@ -116,7 +116,8 @@ impl Image<'_> {
 /// `like` has gaps, records are added there for bytes that are not erased.
 ///
 /// # Errors
-/// If a file cannot be read or written, or `like` is of a format that this program does not write.
+/// If a file cannot be read or written, `like` is of a format that this program does not write, or
+/// a part of `like` is missing or damaged.
 pub fn replace(
     raw: &dyn ReadAt,
     like: &File,
@@ -129,17 +130,21 @@ pub fn replace(
         [kind, ..] => return Err(Trouble::NotMade(kind)),
         [] => return Err(Trouble::Empty),
     };
+    // otherwise the copy would be as incomplete as the file, or look complete without being so
+    if let Some(what) = &content.remarks.damage {
+        return Err(Trouble::Incomplete(what.clone()));
+    }
     copy(like, out)?;
     let size = raw.size().map_err(Trouble::Io)?;
     let image = Image { raw, base, end: base.saturating_add(size) };
     let mut replaced = Replaced::default();
     let added = gaps(&image, content)?;
     replaced.added = added.len() as u64;
-    let mut notes = Vec::new();
+    let mut remarks = Remarks::default();
     match kind {
         Kind::Uf2 => replace_uf2(&image, like, &content.group, &added, out, &mut replaced)?,
         Kind::DfuSe => {
-            dfu::read(like, &mut notes, &mut |at, group, address, old| {
+            dfu::read(like, &mut remarks, &mut |at, group, address, old| {
                 if *group == content.group {
                     let new = image.instead_of(address.into(), old).map_err(Trouble::Io)?;
                     put(out, at, old, &new, &mut replaced)?;
@@ -149,7 +154,7 @@ pub fn replace(
             add_elements(like, &added, out)?;
         }
         kind => {
-            let end = records::read(like, kind, &mut notes, &mut |record| {
+            let end = records::read(like, kind, &mut remarks, &mut |record| {
                 replace_record(&image, record, out, &mut replaced)
             })?;
             add_records(like, kind, &added, end, out)?;
@@ -211,10 +216,10 @@ fn replace_uf2(
     out: &File,
     replaced: &mut Replaced,
 ) -> Result<(), Trouble> {
-    let mut notes = Vec::new();
+    let mut remarks = Remarks::default();
     let mut last: Option<(u64, Vec<u8>)> = None;
     let mut runs = 0_u32;
-    uf2::read(like, &mut notes, &mut |at, group, block| {
+    uf2::read(like, &mut remarks, &mut |at, group, block| {
         if group != wanted {
             return Ok(());
         }
@@ -248,7 +253,7 @@ fn replace_uf2(
         _ => (0, added.len() as u32),
     };
     if runs <= 1 {
-        uf2::read(like, &mut notes, &mut |at, group, _| {
+        uf2::read(like, &mut remarks, &mut |at, group, _| {
             if group == wanted {
                 out.write_all_at(&all.to_le_bytes(), at + 24).map_err(Trouble::Io)?;
             }

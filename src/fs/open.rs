@@ -257,6 +257,7 @@ impl Fs {
             block_cycles: options.block_cycles,
             read_only: options.read_only,
             turned_read_only: None,
+            outdated: None,
             panicked: Panicked::default(),
             quiet: options.quiet,
             warnings: Vec::new(),
@@ -369,11 +370,13 @@ impl Fs {
                 Some(_) => "read the image from the device again",
                 None => "copy the image to a device that works, and check the copy",
             };
-            self.damage(&format_args!(
+            let what = format!(
                 "metadata pair {pair} may be newer than shown, because a block cannot be read: {}; \
                  {remedy}",
                 Error::from(e)
-            ));
+            );
+            self.damage(&what);
+            self.outdated.get_or_insert(what);
         }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;

@@ -72,6 +72,12 @@ impl Body {
         Ok(Kind::of(&container.file)?.or(options.page.map(|_| Kind::Nand)))
     }
 
+    /// The bytes of a file as they are, whatever format they may have.
+    pub fn plain(container: Container) -> Self {
+        let Container { file, writable, .. } = container;
+        Self { file, writable, layer: Layer::Plain }
+    }
+
     /// Recognise the format of a file.
     ///
     /// # Errors
@@ -98,7 +104,8 @@ impl Body {
     }
 
     /// What the file does not hold of the filesystem at `at`. If the file holds all blocks that are
-    /// in use, the others were left out on purpose. Formats with addresses leave out erased bytes.
+    /// in use, the others were left out on purpose. Formats with addresses leave out erased bytes,
+    /// unless the file is known to be damaged.
     ///
     /// # Errors
     /// If the size of the file cannot be determined.
@@ -120,8 +127,11 @@ impl Body {
             let end = Fs::used_end_of(device);
             end.is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
         };
-        let has_addresses = self.kinds().last().is_some_and(|kind| kind.has_addresses());
-        Ok(match has_addresses || holds_all() {
+        let is_complete = self.unwrapped().is_some_and(|content| {
+            content.remarks.damage.is_none()
+                && content.kinds.last().is_some_and(|kind| kind.has_addresses())
+        });
+        Ok(match is_complete || holds_all() {
             true => Absent::LeftOut(absent),
             false => Absent::Missing(absent),
         })
@@ -182,7 +192,7 @@ impl Body {
 
     /// Notes about the formats around the bytes.
     pub fn notes(&self) -> Vec<String> {
-        self.unwrapped().map(|unwrapped| unwrapped.notes.clone()).unwrap_or_default()
+        self.unwrapped().map(|unwrapped| unwrapped.remarks.notes.clone()).unwrap_or_default()
     }
 
     /// The stretches of bytes with long gaps between them: position and length of each.

@@ -46,17 +46,44 @@ pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
         let body = open_body(path, options)?;
         let (survey, size) = (Survey::new(body.bytes(), u64::MAX)?, body.bytes().size()?);
         let (formats, page, base) = (body.kinds(), body.page(), body.base());
-        let lacks = |found: &Found| {
-            let Superblock { block_size, block_count, .. } = found.superblock;
-            match Geometry::new(block_size, block_count) {
-                Ok(geometry) => body.lacks(found.at, geometry).map(Absent::missing),
-                Err(_) => Ok(0),
-            }
-        };
-        let missing = survey.found.iter().map(lacks).collect::<Result<_, _>>()?;
+        let missing =
+            survey.found.iter().map(|found| missing(&body, found)).collect::<Result<_, _>>()?;
         let mut notes = body.notes();
         notes.extend(survey.found.iter().flat_map(|found| body.bad_blocks(found)));
         Ok(Contents { formats, page, base, size, survey, missing, notes })
+    };
+    look().map_err(|reason| OpenError { path: path.to_owned(), reason })
+}
+
+/// How many bytes of a filesystem are missing at its end.
+fn missing(body: &Body, found: &Found) -> Result<u64, Reason> {
+    let Superblock { block_size, block_count, .. } = found.superblock;
+    match Geometry::new(block_size, block_count) {
+        Ok(geometry) => body.lacks(found.at, geometry).map(Absent::missing),
+        Err(_) => Ok(0),
+    }
+}
+
+/// Notes about the filesystems in the plain file at `path` that end beyond the end of the file.
+///
+/// # Errors
+/// If the file cannot be opened or read.
+pub fn cut_short(path: &Path) -> Result<Vec<String>, OpenError> {
+    let look = || -> Result<Vec<String>, Reason> {
+        let file = Source::find(path).map_err(|e| e.reason)?.container(true)?;
+        let body = Body::plain(file);
+        let mut notes = Vec::new();
+        for found in Survey::new(body.bytes(), u64::MAX)?.found {
+            let missing = missing(&body, &found)?;
+            if missing > 0 {
+                notes.push(format!(
+                    "the filesystem at byte {} is truncated: {missing} bytes are missing at its \
+                     end, and will be missing in the new file, too",
+                    found.at
+                ));
+            }
+        }
+        Ok(notes)
     };
     look().map_err(|reason| OpenError { path: path.to_owned(), reason })
 }

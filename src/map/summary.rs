@@ -82,7 +82,7 @@ pub struct Summary {
     /// How many blocks differ from the second image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<usize>,
-    /// Whether something is damaged. A pair that belongs to no directory is damage, unless drivers
+    /// Whether something is damaged or missing. A pair that belongs to no directory is damage, unless drivers
     /// of this dialect leave such pairs behind; in that case `check` reports only a note, too.
     pub damaged: bool,
 }
@@ -96,12 +96,14 @@ impl Map {
         }
         let files = runs_of_files(self);
         let runs: u32 = files.iter().map(|(_, runs)| runs).sum();
+        let missing = self.geometry.block_count - self.blocks.len() as u32;
         let changed = self.blocks.iter().filter(|block| block.change != Change::Same).count();
         Summary {
             block_size: self.geometry.block_size,
             block_count: self.geometry.block_count,
-            missing: self.geometry.block_count - self.blocks.len() as u32,
-            damaged: !self.survey.problems.is_empty()
+            missing,
+            damaged: missing > 0
+                || !self.survey.problems.is_empty()
                 || [Class::Shared, Class::Bad].iter().any(|class| classes.contains_key(class)),
             classes,
             free: self.free_extents(),

@@ -146,9 +146,17 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     let said = reads(&desk, &joined(&some), "ten fewer");
     assert!(said.contains("10 of its blocks are missing, and read as erased"), "{said}");
     // a file that is cut short
-    desk.file("a.uf2", &joined(&blocks[..500]));
+    desk.file("a.uf2", &joined(&blocks[..40]));
     let ran = desk.ok(&["ls", "a.uf2"]);
-    assert!(ran.stderr.contains("524 of its blocks are missing"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("984 of its blocks are missing"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("truncated: the file lacks the last"), "{}", ran.stderr);
+    // no complete file can be made from it, and what is made of its content is incomplete, too
+    desk.ok(&["unwrap", "a.uf2", "raw"]);
+    let like = ["wrap", "--like", "a.uf2", "raw", "new.uf2"];
+    desk.fails(&like, 1, &["984 of its blocks are missing", "give --like a complete file"]);
+    desk.file("cut", &image()[..40 * 256]);
+    let ran = desk.ok(&["wrap", "--format", "uf2", "--base", "0x101c0000", "cut", "cut.uf2"]);
+    assert!(ran.stderr.contains("the filesystem at byte 0 is truncated"), "{}", ran.stderr);
     // something else between the blocks
     let mut bytes = joined(&blocks);
     bytes.splice(512..512, [0; 512]);

@@ -189,10 +189,19 @@ fn a_half_that_is_cut_off_is_not_taken_for_an_empty_one() {
     desk.ok(&["create", "-q", "--size", "64K", "whole.img", "data"]);
     desk.file("cut.img", &desk.read("whole.img")[..4100]);
     for args in [&["ls", "cut.img"][..], &["extract", "cut.img", "-C", "out"]] {
-        let told = desk.run(args).stderr;
+        let ran = desk.run(args);
         let words = ["may be newer than shown", "read the image from the device again"];
-        assert!(words.iter().all(|word| told.contains(word)), "{args:?}: {told}");
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{args:?}: {}", ran.stderr);
+        assert_eq!(ran.code, 2, "{args:?}");
     }
+    for (args, list) in [
+        (&["ls", "--json", "cut.img"][..], "errors"),
+        (&["extract", "--json", "cut.img", "-C", "out"], "suspect"),
+    ] {
+        let told = &desk.run(args).json()[list][0];
+        assert_eq!(told["path"], "/", "{args:?}: {told}");
+    }
+    assert_eq!(desk.run(&["map", "cut.img"]).code, 2);
     let ran = desk.run(&["check", "cut.img"]);
     assert!(ran.code == 4 && ran.text().contains("pair-unreadable"), "{}", ran.text());
 }
