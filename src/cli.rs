@@ -31,6 +31,7 @@ mod map;
 mod mkdir;
 mod mkfs;
 mod mv;
+mod order;
 mod output;
 mod problems;
 mod progress;
@@ -694,7 +695,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             logging::init(0, false, dropin.is_daemon());
             return finish(dropin.run(), false);
         }
-        Some(Err((e, code))) => return usage(&e, code),
+        Some(Err((e, code))) => return usage(&e, code, None),
         None => {}
     }
     #[cfg(feature = "mount")]
@@ -703,7 +704,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             logging::init(helper.verbose(), false, helper.is_daemon());
             return finish(helper.run(), false);
         }
-        Some(Err((e, code))) => return usage(&e, code),
+        Some(Err((e, code))) => return usage(&e, code, None),
         None => helpers::with_command(args),
     };
     match help::parse::<Cli>(&args) {
@@ -724,7 +725,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
                 Some("run") => exit::RUN_FAILURE,
                 _ => exit::FAILURE,
             };
-            usage(&e, code)
+            let program = <Cli as clap::CommandFactory>::command();
+            usage(&e, code, order::hint(&program, &args).as_deref())
         }
     }
 }
@@ -749,8 +751,9 @@ fn complain(message: &dyn fmt::Display) {
     let _ = writeln!(io::stderr(), "littlefs: {}", show::message(&message.to_string()));
 }
 
-/// Print the output of clap: help on stdout, and errors in the form of this program on stderr.
-fn usage(e: &clap::Error, code: u8) -> ExitCode {
+/// Print the output of clap: help on stdout, and errors in the form of this program on stderr, with
+/// a hint if there is one.
+fn usage(e: &clap::Error, code: u8, hint: Option<&str>) -> ExitCode {
     if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // The pipe may be closed, as by `littlefs --help | head -1`. That is not a failure.
         let _ = e.print();
@@ -759,7 +762,12 @@ fn usage(e: &clap::Error, code: u8) -> ExitCode {
     // without the tip to pass an unknown option as a file name, which is hardly ever meant
     let text = e.to_string();
     let is_wanted = |part: &&str| !part.trim_start().starts_with("tip: to pass '");
-    let text = text.split("\n\n").filter(is_wanted).collect::<Vec<_>>().join("\n\n");
+    let mut parts: Vec<&str> = text.split("\n\n").filter(is_wanted).collect();
+    let hint = hint.map(|hint| format!("  tip: {hint}"));
+    if let Some(hint) = &hint {
+        parts.insert(1.min(parts.len()), hint);
+    }
+    let text = parts.join("\n\n");
     if e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         complain(&format_args!("no command given\n\n{}", text.trim_end()));
     } else {

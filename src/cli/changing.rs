@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use clap::Args;
+use clap::{Arg, Args};
 
 use super::{CliError, ImageArgs, exit, shell, tell_warnings};
 use crate::change::{Failed, How, change};
@@ -13,6 +13,22 @@ use crate::profile::Profile;
 use crate::show::Show;
 use crate::sys::Signals;
 use crate::{Error, Littlefs, OpenOptions};
+
+/// Adapt the options of the image to a command that always changes it.
+pub fn of_writer(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "image" => arg.help("File or block device with the filesystem"),
+        // a past state cannot be changed
+        "at" => arg.hide(true),
+        _ => arg,
+    }
+}
+
+/// The same for a command that replaces the whole filesystem, which no journal can record.
+pub fn of_rewriter(arg: Arg) -> Arg {
+    let arg = of_writer(arg);
+    if arg.get_id() == "journal" { arg.hide(true) } else { arg }
+}
 
 /// How the image is changed.
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 use serde::Serialize;
 
 use super::shape::DiskVersion;
@@ -17,7 +17,9 @@ use crate::show::{self, Show};
 
 /// Convert an image of version 1, or one that chamelon wrote, to littlefs version 2
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(without_journal),
+    after_help = "\
 Examples:
   littlefs convert --from v1 dump.img                 in place
   littlefs convert --from v1 dump.img new.img         leave the old image as it is
@@ -30,7 +32,8 @@ image has the block size and block count of the old one, unless you give others,
 with their times. It is written to a file beside the old one, read back, compared and checked, and
 only then takes its place. So an interruption leaves the old image or the new one, and perhaps a
 file .littlefs-..., which you can remove. The new image belongs to the owner of the old one, and
-only the owner can write to it.")]
+only the owner can write to it."
+)]
 pub struct ConvertArgs {
     #[command(flatten)]
     pub image: ImageArgs,
@@ -115,6 +118,11 @@ struct Output {
 struct Doubt {
     place: String,
     message: String,
+}
+
+/// An image cannot be converted together with a journal.
+fn without_journal(arg: Arg) -> Arg {
+    if matches!(arg.get_id().as_str(), "journal" | "at") { arg.hide(true) } else { arg }
 }
 
 /// Run the command.

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::changing::ChangeArgs;
+use super::changing::{ChangeArgs, of_writer};
 use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs};
 use crate::edit::{self, Target};
 
 /// Copy files and directories inside an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs cp dump.bin config.txt etc/       into a directory
   littlefs cp dump.bin config.txt old.txt    under another name
@@ -26,7 +28,8 @@ Everything is checked before anything is written, so a command that cannot be ca
 nothing. Patterns are expanded inside the image: quote them. If an entry is called exactly like the
 pattern, only that entry is meant. -v prints each change.
 
-Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written."
+)]
 pub struct CpArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, ExitStatus};
 use clap::Args;
 use tempfile::TempDir;
 
-use super::changing::{ChangeArgs, Changing};
+use super::changing::{ChangeArgs, Changing, of_writer};
 use super::editing::edit;
 use super::{CliError, ImageArgs, exit};
 use crate::edit;
@@ -22,7 +22,9 @@ use crate::sys::Signals;
 
 /// Edit a file of an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs edit dump.bin etc/config.txt
   EDITOR='code --wait' littlefs edit dump.bin new.txt
@@ -33,7 +35,8 @@ is made when you save it. Others may use the image in the meantime; if somebody 
 nothing is written. If your edited copy cannot be written, it is kept, and the message says where it
 is.
 
-Exit status: 0, 1 if it failed; then nothing was changed.")]
+Exit status: 0, 1 if it failed; then nothing was changed."
+)]
 pub struct EditArgs {
     #[command(flatten)]
     image: ImageArgs,

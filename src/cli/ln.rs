@@ -6,14 +6,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::changing::ChangeArgs;
+use super::changing::{ChangeArgs, of_writer};
 use super::editing::edit;
 use super::{CliError, ImageArgs};
 use crate::edit;
 
 /// Make a symbolic link in an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs ln -s dump.bin config-2.txt etc/config.txt
   littlefs ln -s --attrs unix new.img ../shared shared   in an image that has no attributes yet
@@ -22,7 +24,8 @@ littlefs itself has no links. They are stored as files whose user attributes mar
 'littlefs mount -o attrs=unix' does. Only programs that know these attributes follow them. TARGET is
 stored as it is, and need not exist.
 
-Exit status: 0, 1 if it failed; then nothing was changed.")]
+Exit status: 0, 1 if it failed; then nothing was changed."
+)]
 pub struct LnArgs {
     #[command(flatten)]
     image: ImageArgs,

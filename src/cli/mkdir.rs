@@ -5,19 +5,22 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::changing::ChangeArgs;
+use super::changing::{ChangeArgs, of_writer};
 use super::editing::edit;
 use super::{CliError, ImageArgs};
 use crate::edit;
 
 /// Make directories in an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs mkdir dump.bin log
   littlefs mkdir -p dump.bin etc/app www/js
 
-Exit status: 0, 1 if it failed; then nothing was changed.")]
+Exit status: 0, 1 if it failed; then nothing was changed."
+)]
 pub struct MkdirArgs {
     #[command(flatten)]
     image: ImageArgs,

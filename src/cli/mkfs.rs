@@ -27,7 +27,9 @@ const DRIVER_BLOCK_SIZE_MIN: u32 = 128;
 
 /// Make an empty littlefs in a file or on a block device
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(mut_arg("disk_version", |arg| arg.help(
+    "Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6 ('littlefs create' can \
+     also make version 1) [default: 2.1]")), after_help = "\
 Examples:
   littlefs mkfs --size 1M new.img                       256 blocks of 4096 bytes
   littlefs mkfs --profile arduino-esp8266 --size 1000K esp.img

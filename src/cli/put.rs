@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::changing::{ChangeArgs, Changing, Ended};
+use super::changing::{ChangeArgs, Changing, Ended, of_writer};
 use super::editing::StepJson;
 use super::gathering::GatherArgs;
 use super::progress::Progress;
@@ -19,7 +19,9 @@ use crate::transfer::{self, Destination, Gather, Input, Put, PutError, Synced};
 
 /// Copy files and directories into an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs put dump.bin config.txt etc/           into a directory of the image
   littlefs put dump.bin new.txt etc/config.txt    under another name
@@ -35,7 +37,8 @@ If the power fails before the journal is complete, nothing is changed. If it fai
 command that changes IMAGE finishes the change; 'littlefs journal commit IMAGE.run IMAGE' does so,
 too.
 
-Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written.")]
+Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written."
+)]
 pub struct PutArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -56,8 +59,8 @@ pub struct PutArgs {
     #[arg(long)]
     sync: bool,
 
-    /// With --sync: remove entries that the directory of the host does not have, except those that
-    /// --exclude leaves out
+    /// With --sync: remove entries that the directory of the host does not have; those that match
+    /// --exclude stay
     #[arg(long, requires = "sync")]
     delete: bool,
 

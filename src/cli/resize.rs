@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::changing::of_rewriter;
 use super::create::{failed, report};
 use super::progress::Progress;
 use super::undo::Backing;
@@ -17,7 +18,9 @@ use crate::transfer::{NewSize, Resizing, resize};
 
 /// Change the size of the filesystem in an image or on a device
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_rewriter),
+    after_help = "\
 Examples:
   littlefs resize dump.bin --size 2M               grow or shrink it, and the file with it
   littlefs resize dump.bin --size min              as small as its content allows
@@ -37,7 +40,8 @@ partition never are.
 
 Drivers that are configured for a certain number of blocks refuse an image with another number.
 
-Exit status: 0, or 1 if it failed; then nothing was changed.")]
+Exit status: 0, or 1 if it failed; then nothing was changed."
+)]
 pub struct ResizeArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -12,8 +12,8 @@ use crate::profile::Profile;
 /// Block size, version and limits.
 #[derive(Args, Debug)]
 pub struct ShapeArgs {
-    /// Use the block size, longest name and largest attribute of this family of devices, except
-    /// those that you give: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266,
+    /// Take the block size, the longest name and the largest attribute from this family of devices,
+    /// unless you give other values: micropython-rp2, micropython-esp32, esp-idf, arduino-esp8266,
     /// arduino-pico, zephyr, nuttx, nanoframework, phoenix, ardupilot-nor
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     pub profile: Option<&'static Profile>,
@@ -23,7 +23,7 @@ pub struct ShapeArgs {
     pub block_size: Option<u32>,
 
     /// Version of the format: 2.1, or 2.0 for drivers older than littlefs 2.6, or 1 for drivers
-    /// older than littlefs 2.0 (only with 'create' and 'clone') [default: 2.1]
+    /// older than littlefs 2.0 [default: 2.1]
     #[arg(long, value_name = "VERSION")]
     pub disk_version: Option<AnyVersion>,
 

@@ -21,7 +21,8 @@ use crate::sys::Signals;
 
 /// Work in an image as in a shell
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(mut_arg("image", |arg| arg.help("File or block device with the filesystem")),
+    after_help = "\
 Examples:
   littlefs shell dump.bin
   littlefs shell --read-only --offset 1M flash.bin

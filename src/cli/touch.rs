@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::changing::ChangeArgs;
+use super::changing::{ChangeArgs, of_writer};
 use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs, date};
 use crate::edit;
@@ -13,14 +13,17 @@ use crate::time::system_time;
 
 /// Make empty files in an image, or set the times of existing entries
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs touch dump.bin log/new.txt
   littlefs touch -c -d 2026-03-14T15:09:26Z dump.bin 'www/*'
 
 Times are set if the image stores times (--attrs); otherwise existing entries stay as they are.
 
-Exit status: 0, 1 if it failed; then nothing was changed.")]
+Exit status: 0, 1 if it failed; then nothing was changed."
+)]
 pub struct TouchArgs {
     #[command(flatten)]
     image: ImageArgs,

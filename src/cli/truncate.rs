@@ -5,14 +5,16 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::changing::ChangeArgs;
+use super::changing::{ChangeArgs, of_writer};
 use super::editing::{NamesArgs, edit};
 use super::{CliError, ImageArgs, parse_bytes};
 use crate::edit::{self, Length};
 
 /// Set the size of files in an image
 #[derive(Args, Debug)]
-#[command(after_help = "\
+#[command(
+    mut_args(of_writer),
+    after_help = "\
 Examples:
   littlefs truncate -s 0 dump.bin log.txt      empty it
   littlefs truncate -s 64K dump.bin blank      make it 64 KiB long, with zeros
@@ -20,7 +22,8 @@ Examples:
 
 Bytes that are added to a file are zeros, and use space in the image.
 
-Exit status: 0, 1 if it failed; then nothing was changed.")]
+Exit status: 0, 1 if it failed; then nothing was changed."
+)]
 pub struct TruncateArgs {
     #[command(flatten)]
     image: ImageArgs,

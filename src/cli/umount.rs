@@ -48,13 +48,13 @@ pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even if the last changes cannot be written, or the image was deleted, and discard
-    /// what is lost; the daemon is not asked
+    /// Unmount even if the last changes cannot be written, the image was deleted, or the daemon does
+    /// not answer; what cannot be written is lost
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Detach the mount now; the daemon ends when nobody uses the mount any more. The daemon is not
-    /// asked, and the command does not wait for it
+    /// Detach the mount now, even if the daemon does not answer, and wait for nothing. Programs that
+    /// use the mount can go on; the daemon writes the rest and ends after the last of them
     #[arg(short, long)]
     pub(super) lazy: bool,
 

@@ -33,8 +33,9 @@ pub struct UndoArgs {
     /// The image that was changed
     image: PathBuf,
 
-    /// Undo even if the image was changed since then, or if the last record of the undo file may be
-    /// the one at which a power cut came
+    /// Undo even if the image was changed since then, or if the end of the undo file is damaged, as
+    /// by a power cut. What the undo file holds is restored, and the rest of the image stays as it
+    /// is, so check the image afterwards
     #[arg(long)]
     force: bool,
 

@@ -151,3 +151,32 @@ fn an_image_without_links_tells_how_to_store_them() {
     desk.fails(&["ln", "-s", "x.img", "a", "b"], 1, &["no symbolic links; give '--attrs unix'"]);
     desk.ok(&["ln", "-s", "--attrs", "unix", "x.img", "a", "b"]);
 }
+
+#[test]
+fn an_action_in_the_wrong_place_is_told_its_place() {
+    let desk = Desk::with_image();
+    for (args, tip) in [
+        (
+            &["kv", "get", "new.img", "key"][..],
+            "'get' comes after the image: littlefs kv IMAGE get",
+        ),
+        (&["attr", "get", "new.img", "etc", "0x80"], "littlefs attr IMAGE get ..."),
+        (&["journal", "new.img", "log"], "'log' comes first: littlefs journal log ..."),
+    ] {
+        desk.fails(args, 1, &[tip]);
+    }
+    let said = desk.fails(&["kv", "new.img", "get", "a", "b"], 1, &["unexpected argument 'b'"]);
+    assert!(!said.stderr.contains("comes"), "{}", said.stderr);
+}
+
+/// The help offers nothing that the command refuses.
+#[test]
+fn commands_that_write_do_not_offer_to_read() {
+    let desk = Desk::new();
+    for verb in ["put", "cp", "mv", "rm", "mkdir", "touch", "truncate", "ln", "edit", "resize"] {
+        let help = desk.ok(&[verb, "--help"]).text().to_owned();
+        assert!(!help.contains("'-' is standard input") && !help.contains("--at "), "{help}");
+        assert_eq!(help.contains("--journal "), verb != "resize", "{help}");
+    }
+    assert!(desk.ok(&["ls", "--help"]).text().contains("'-' is standard input"));
+}

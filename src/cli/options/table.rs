@@ -129,8 +129,7 @@ pub static GROUPS: &[Group] = &[
                     Value("NAME", |o, v| some(&mut o.mount.profile, Profile::named(v))),
                 )],
                 help: "write as this family of devices does; sets prog_size, inline_max and \
-                       attrs, except those that you give: micropython-rp2, micropython-esp32, \
-                       esp-idf, \
+                       attrs, unless you give them: micropython-rp2, micropython-esp32, esp-idf, \
                        arduino-esp8266, arduino-pico, zephyr, nuttx, nanoframework, phoenix, \
                        ardupilot-nor",
             },
