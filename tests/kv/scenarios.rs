@@ -113,7 +113,7 @@ fn names_kept_by_the_store_are_neither_seen_nor_given() {
     for read_only in [false, true] {
         let options = Options { read_only, ..Options::default() };
         let e = Store::connect(dev.clone(), &options).err().expect("refused");
-        assert!(e.to_string().contains("rename the entry"), "{e}");
+        assert!(e.to_string().contains("another name with 'littlefs mv'"), "{e}");
     }
 }
 
