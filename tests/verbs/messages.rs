@@ -25,7 +25,8 @@ fn files_of_the_host_that_do_not_exist_are_named() {
 #[test]
 fn a_file_in_the_place_of_a_directory_is_said_to_be_there() {
     let desk = Desk::with_image();
-    desk.file("file", b"x");
+    // so that there is something to recover
+    desk.file("file", b"x").ok(&["rm", "-r", "new.img", "www"]);
     for verb in ["extract", "recover"] {
         for dir in ["file", "file/below"] {
             let words = [&format!("{dir}: a file is in the place of this directory"), "give"];
