@@ -19,6 +19,8 @@ const PROBLEMS_MAX: usize = 200;
 /// The limit for following lists that share blocks: this many of their blocks for each block of the
 /// filesystem. Without it, following many lists over the same blocks would take very long.
 const SHARED_PER_BLOCK: u64 = 8;
+/// How often the walk starts again because it found relocated pairs.
+const ROUNDS_MAX: usize = 8;
 
 /// A metadata pair that the walk has reached.
 #[derive(Debug, Clone)]
@@ -138,12 +140,16 @@ pub struct Survey {
 impl Survey {
     /// Walk the filesystem on `dev`.
     pub fn new(dev: &dyn BlockDevice) -> Self {
-        let survey = Self::empty(dev.geometry());
-        let budget = SHARED_PER_BLOCK * u64::from(survey.geometry.block_count.min(1 << 20));
-        let mut walk = Walk { dev, survey, logs: HashMap::new(), by_block: HashMap::new(), budget };
-        walk.thread();
-        walk.tree();
-        walk.survey
+        let mut relocated = HashMap::new();
+        for _ in 0..ROUNDS_MAX {
+            let known = relocated.len();
+            let walk = Walk::new(dev, relocated);
+            if walk.relocated.len() == known {
+                return walk.survey;
+            }
+            relocated = walk.relocated;
+        }
+        Walk::new(dev, relocated).survey
     }
 
     /// A survey of a filesystem whose root cannot be read.
@@ -277,6 +283,29 @@ struct Walk<'a> {
     logs: HashMap<usize, Log>,
     by_block: HashMap<u32, usize>,
     budget: u64,
+    /// The new blocks of each pair of which the thread still names the old blocks. These change the
+    /// global state and the tails, so the walk starts again when it finds one.
+    relocated: HashMap<[u32; 2], Pair>,
+    /// For each pair that was read from its new blocks, the old ones.
+    old_blocks: HashMap<usize, Pair>,
+}
+
+/// The blocks of a pair in ascending order.
+fn sorted(pair: Pair) -> [u32; 2] {
+    let [a, b] = pair.0;
+    [a.min(b), a.max(b)]
+}
+
+impl<'a> Walk<'a> {
+    fn new(dev: &'a dyn BlockDevice, relocated: HashMap<[u32; 2], Pair>) -> Self {
+        let survey = Survey::empty(dev.geometry());
+        let budget = SHARED_PER_BLOCK * u64::from(survey.geometry.block_count.min(1 << 20));
+        let (logs, by_block, old_blocks) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut walk = Self { dev, survey, logs, by_block, budget, relocated, old_blocks };
+        walk.thread();
+        walk.tree();
+        walk
+    }
 }
 
 impl Walk<'_> {
@@ -300,8 +329,20 @@ impl Walk<'_> {
                 Ok(fetched) => fetched,
                 Err(e) => return self.problem(next, format_args!("the thread ends here: {e}")),
             };
+            let old = fetched.pair;
+            let new = self.relocated.get(&sorted(old));
+            let new = new.and_then(|new| store::fetch_relocated(self.dev, *new, old).ok());
+            let is_relocated = new.is_some();
+            let fetched = new.map_or(fetched, |new| new.unpack());
             self.survey.gstate = self.survey.gstate.xor(fetched.log.gdelta);
             let at = self.take(fetched, true);
+            if is_relocated {
+                self.old_blocks.insert(at, old);
+                for block in old.0 {
+                    self.by_block.insert(block, at);
+                    self.survey.uses.entry(block).or_insert(Use::Twin(at));
+                }
+            }
             let Some(pair) = self.survey.pairs.get(at) else { return };
             match pair.tail {
                 Some(tail) if !tail.pair.is_null() => next = tail.pair,
@@ -444,9 +485,18 @@ impl Walk<'_> {
             return None;
         }
         seen.dir = Some(dir);
-        if !seen.pair.same(pair) {
-            let old = seen.pair;
-            self.problem(path(self), format_args!("has moved to {pair}; the thread names {old}"));
+        let here = seen.pair;
+        if let Some(old) = self.old_blocks.get(&at).filter(|_| here.same(pair)) {
+            let message = format!("has moved to {pair}; the thread names {old}");
+            self.problem(path(self), message);
+        } else if !here.same(pair) {
+            match store::fetch_relocated(self.dev, pair, here) {
+                Ok(_) => _ = self.relocated.insert(sorted(here), pair),
+                Err(e) => {
+                    let message = format!("its entry names {pair}, but the thread {here}: {e}");
+                    self.problem(path(self), message);
+                }
+            }
         }
         Some(at)
     }

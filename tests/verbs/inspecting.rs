@@ -316,3 +316,24 @@ fn findings_lead_to_what_they_are_about() {
         }
     }
 }
+
+/// Like all other commands, the inspector shows the new content of a directory whose pair has
+/// moved while the thread still names the old blocks.
+#[test]
+fn the_new_content_of_a_relocated_directory_is_shown() {
+    let desk = Desk::new();
+    let mut image = include_bytes!("../corpus/half-orphan.img").to_vec();
+    image.resize(64 << 10, 0xff);
+    desk.file("a.img", &image);
+    assert_eq!(desk.ok(&["ls", "a.img", "dir"]).text(), "new\n");
+    let tree = desk.run(&["inspect", "a.img", "tree"]);
+    assert!(tree.code == 2 && tree.text().contains("/dir/new"), "{}", tree.text());
+    assert!(!tree.text().contains("/dir/file"), "{}", tree.text());
+    assert!(tree.text().contains("/dir: has moved to {0x3, 0x4}; the thread names {0x2, 0x3}"));
+    let map = desk.run(&["map", "--format", "json", "a.img"]).json();
+    assert_eq!(
+        (&map["classes"]["live"], &map["classes"]["other"]),
+        (&1.into(), &2.into()),
+        "{map}"
+    );
+}
