@@ -180,7 +180,7 @@ impl From<io::Error> for CliError {
         if e.kind() == io::ErrorKind::BrokenPipe {
             return Self::new(exit::SUCCESS, "nobody reads the output");
         }
-        Self::failure(format_args!("cannot write the output: {e}"))
+        Self::failure(format_args!("cannot write the output: {}", show::cause(&e)))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::journal::JournalError;
 
 pub use crate::disk::Pair;
 use crate::disk::list::{Broken, List, Place};
+use crate::show::cause;
 
 /// The result of everything in this library that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -449,10 +450,13 @@ impl fmt::Display for Error {
             Self::Closed => f.write_str("the file was closed"),
             Self::ReadOnly => f.write_str("read-only filesystem"),
             Self::Invalid(what) => write!(f, "invalid argument: {what}"),
-            Self::Io(e) => match e.block {
-                Some(b) => write!(f, "{} of block {b:#x} failed: {}{}", e.op, e.source, e.hint()),
-                None => write!(f, "{} failed: {}{}", e.op, e.source, e.hint()),
-            },
+            Self::Io(e) => {
+                let (why, hint) = (cause(&e.source), e.hint());
+                match e.block {
+                    Some(b) => write!(f, "{} of block {b:#x} failed: {why}{hint}", e.op),
+                    None => write!(f, "{} failed: {why}{hint}", e.op),
+                }
+            }
             Self::Corrupt(c) => write!(f, "damaged image: {c}"),
             Self::Unsupported(u) => u.fmt(f),
             Self::Image(e) => e.fmt(f),

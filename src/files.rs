@@ -27,7 +27,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::show::Show;
+use crate::show::{Show, cause};
 
 pub use output::Output;
 
@@ -191,7 +191,7 @@ pub(crate) fn no_room(e: &io::Error) -> String {
     let dir = std::env::temp_dir();
     let (dir, is_full) = (dir.show(), e.kind() == ErrorKind::StorageFull);
     let advice = if is_full { "a directory with room" } else { "another directory" };
-    format!("cannot be kept in {dir}: {e}; set TMPDIR to {advice}")
+    format!("cannot be kept in {dir}: {}; set TMPDIR to {advice}", cause(e))
 }
 
 /// Copy a whole stream, at most `limit` bytes, into a nameless file in `$TMPDIR`, which disappears

@@ -19,7 +19,7 @@ use super::umount::detach_dead;
 use super::{CliError, exit};
 use crate::files::Directory;
 use crate::fuse::{self, KernelMount, MountRequest};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys;
 
 const OFFER: &CStr = c"littlefs-mount";
@@ -61,7 +61,7 @@ pub fn offer(request: &MountRequest<'_>) -> io::Result<Unattached> {
 pub fn run(args: &AttachArgs) -> Result<ExitCode, CliError> {
     let shown = args.mountpoint.show();
     attach(args).map_err(|e| {
-        CliError::new(exit::MOUNT_FAILURE, format_args!("cannot mount on {shown}: {e}"))
+        CliError::new(exit::MOUNT_FAILURE, format_args!("cannot mount on {shown}: {}", cause(&e)))
     })?;
     Ok(ExitCode::SUCCESS)
 }

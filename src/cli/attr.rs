@@ -17,6 +17,7 @@ use super::problems::{Problem, Problems};
 use super::{CliError, ImageArgs, date, print_json};
 use crate::convention::{Choice, Field};
 use crate::edit::{self, Value, meant};
+use crate::show::cause;
 use crate::{Error, Littlefs};
 
 /// List, read, set and remove the user attributes of files and directories
@@ -303,7 +304,10 @@ fn bytes(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
     let Some(value) = value.filter(|&value| value != "-") else {
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-            CliError::failure(format_args!("cannot read the value from standard input: {e}"))
+            CliError::failure(format_args!(
+                "cannot read the value from standard input: {}",
+                cause(&e)
+            ))
         })?;
         return Ok(bytes);
     };

@@ -107,8 +107,7 @@ pub fn run(args: &BenchArgs) -> Result<ExitCode, CliError> {
 }
 
 fn directory(dir: &Path, interrupt: bench::Interrupt<'_>) -> Result<Output, CliError> {
-    let writing = bench::in_directory(dir, interrupt)
-        .map_err(|e| CliError::failure(format_args!("{}: {e}", dir.show())))?;
+    let writing = bench::in_directory(dir, interrupt).map_err(|e| CliError::of_file(dir, &e))?;
     let target = Target {
         kind: "directory",
         dialect: None,

@@ -17,7 +17,7 @@ use super::changing::{ChangeArgs, Changing, of_writer};
 use super::editing::edit;
 use super::{CliError, ImageArgs, exit};
 use crate::edit;
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys::Signals;
 
 /// Edit a file of an image
@@ -59,7 +59,10 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
         .rehearsed()
         .run(&mut |image, _| edit::content(image, &path))?;
     let copy = Copy::make(&path, before.as_deref().unwrap_or_default()).map_err(|e| {
-        CliError::failure(format_args!("cannot make a temporary file for the editor: {e}"))
+        CliError::failure(format_args!(
+            "cannot make a temporary file for the editor: {}",
+            cause(&e)
+        ))
     })?;
     let signals = Signals::block_these(&[libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGHUP])
         .map_err(CliError::failure)?;
@@ -75,11 +78,15 @@ pub fn run(args: &EditArgs) -> Result<ExitCode, CliError> {
             let code = u8::try_from(128 + signal).unwrap_or(exit::FAILURE);
             Some(CliError::new(code, format_args!("interrupted by signal {signal}")))
         }
-        (Err(e), ..) => Some(CliError::failure(format_args!("the editor cannot be started: {e}"))),
+        (Err(e), ..) => {
+            Some(CliError::failure(format_args!("the editor cannot be started: {}", cause(&e))))
+        }
         (Ok(status), ..) if !status.success() => {
             Some(CliError::failure(format_args!("the editor failed ({})", how(status))))
         }
-        (_, _, Err(e)) => Some(CliError::failure(format_args!("cannot read the edited file: {e}"))),
+        (_, _, Err(e)) => {
+            Some(CliError::failure(format_args!("cannot read the edited file: {}", cause(e))))
+        }
         _ => None,
     };
     if let Some(e) = failure {

@@ -14,7 +14,7 @@ use super::mount::{self, MountArgs};
 use super::umount::{self, UmountArgs};
 use super::{CliError, exit, help, table};
 use crate::files;
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys;
 
 /// Mount a littlefs image; mount(8) runs this for 'mount -t littlefs'
@@ -263,7 +263,7 @@ impl UmountHelper {
             umount.args(set.then_some(flag));
         }
         let e = umount.arg(&self.args.target).exec();
-        CliError::failure(format_args!("umount: {e}"))
+        CliError::failure(format_args!("umount: {}", cause(&e)))
     }
 }
 
@@ -273,9 +273,9 @@ fn enter(namespace: Option<&Path>) -> Result<(), CliError> {
     let Some(given) = namespace else { return Ok(()) };
     let is_pid = given.as_os_str().as_bytes().iter().all(u8::is_ascii_digit);
     let path = if is_pid { Path::new("/proc").join(given).join("ns/mnt") } else { given.into() };
-    files::open(&path)
-        .and_then(|file| sys::enter_mount_namespace(&file))
-        .map_err(|e| CliError::new(exit::MOUNT_FAILURE, format_args!("{}: {e}", path.show())))
+    files::open(&path).and_then(|file| sys::enter_mount_namespace(&file)).map_err(|e| {
+        CliError::new(exit::MOUNT_FAILURE, format_args!("{}: {}", path.show(), cause(&e)))
+    })
 }
 
 #[cfg(test)]

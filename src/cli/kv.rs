@@ -15,7 +15,7 @@ use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
 use crate::ReadOnlyReason;
 use crate::convention::Choice;
 use crate::kv::{Batch, Durability, Error, Key, Kind, Options, Store};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::time;
 
 /// Use an image as a key-value store
@@ -566,7 +566,10 @@ fn input(value: Option<&OsString>) -> Result<Vec<u8>, CliError> {
         _ => {
             let mut bytes = Vec::new();
             io::stdin().lock().read_to_end(&mut bytes).map_err(|e| {
-                CliError::failure(format_args!("cannot read the value from standard input: {e}"))
+                CliError::failure(format_args!(
+                    "cannot read the value from standard input: {}",
+                    cause(&e)
+                ))
             })?;
             Ok(bytes)
         }

@@ -16,7 +16,7 @@ use crate::disk::superblock::VERSION_1_1;
 use crate::files::Place;
 use crate::image::{self, Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
 use crate::profile::Profile;
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::transfer::Failure;
 use crate::{FormatOptions, Misfit};
 
@@ -248,7 +248,7 @@ impl Drop for Created<'_> {
         if let Some(file) = &self.file
             && let Err(e) = Place::new(self.path).and_then(|place| place.remove(file))
         {
-            log::warn!("{}: cannot remove the incomplete file: {e}", self.path.show());
+            log::warn!("{}: cannot remove the incomplete file: {}", self.path.show(), cause(&e));
         }
     }
 }

@@ -72,7 +72,7 @@ impl<'a> Target<'a> {
         match e.kind() {
             // the reader of the stream has closed it
             io::ErrorKind::BrokenPipe => CliError::from(e),
-            _ => CliError::failure(format_args!("{}: {e}", self.path.show())),
+            _ => CliError::of_file(self.path, &e),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use super::table::{self, Entry};
 use super::{CliError, exit, status};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys;
 
 /// The flags of a mount, each with the option that sets it and the option that clears it.
@@ -114,7 +114,10 @@ fn current(entry: &Entry) -> libc::c_ulong {
 fn change(entry: &Entry, flags: libc::c_ulong) -> Result<(), CliError> {
     let shown = entry.mountpoint.show();
     let flush = || File::open(&entry.mountpoint).and_then(|root| root.sync_all());
-    let unwritten = |e| failure(format_args!("{shown}: its last changes cannot be written: {e}"));
+    let unwritten = |e: std::io::Error| {
+        let why = cause(&e);
+        failure(format_args!("{shown}: its last changes cannot be written: {why}"))
+    };
     let read_only = flags & libc::MS_RDONLY != 0;
     if read_only {
         flush().map_err(unwritten)?;

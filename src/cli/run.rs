@@ -21,7 +21,7 @@ use super::{CliError, exit};
 use crate::fuse::MountOptions;
 use crate::image::{self, Source};
 use crate::journal::{self, Journal, Mode, Named, OwnJournal};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys::{self, Signals};
 use crate::transactions::At;
 use crate::transactions::history::RUN;
@@ -162,7 +162,7 @@ impl Daemon {
         args: &RunArgs,
         signals: &Signals,
     ) -> Result<Self, CliError> {
-        let failed = |e: io::Error| CliError::failure(format_args!("cannot mount: {e}"));
+        let failed = |e: io::Error| CliError::failure(format_args!("cannot mount: {}", cause(&e)));
         let scratch = tempfile::Builder::new().prefix("littlefs-").tempdir().map_err(failed)?;
         let mountpoint = scratch.path().join("mnt");
         fs::create_dir(&mountpoint).map_err(failed)?;
@@ -226,7 +226,7 @@ impl Daemon {
                 ErrorKind::NotFound => exit::RUN_NOT_FOUND,
                 _ => exit::RUN_CANNOT,
             };
-            CliError::new(code, format_args!("{}: {e}", program.show()))
+            CliError::new(code, format_args!("{}: {}", program.show(), cause(&e)))
         })?;
         // `None` once CMD has ended; its process number may then belong to another process.
         let pid = Arc::new(Mutex::new(i32::try_from(child.id()).ok()));

@@ -16,7 +16,7 @@ use std::sync::OnceLock;
 use clap::{Args, CommandFactory};
 
 use super::{CliError, ImageArgs, exit};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys::Signals;
 
 /// Work in an image as in a shell
@@ -315,7 +315,7 @@ impl Shell {
         self.signals.leave_to(command);
         let status = command.status().map_err(|e| {
             let program = command.get_program().show();
-            CliError::failure(format_args!("{program}: {e}"))
+            CliError::failure(format_args!("{program}: {}", cause(&e)))
         })?;
         // signals that came while the program ran were meant for it
         while self.signals.pending().is_some() {}

@@ -17,7 +17,7 @@ use super::{CliError, exit, remount, status};
 use crate::fuse::daemon::Daemon;
 use crate::fuse::held::{Now, Stray};
 use crate::fuse::{do_aside, unmount};
-use crate::show::Show;
+use crate::show::{Show, cause};
 use crate::sys::{self, Unmount};
 
 /// How long to wait for a daemon that makes no progress, when its last changes are given up.
@@ -134,7 +134,7 @@ fn find(target: &Path) -> Result<Option<Entry>, CliError> {
     };
     let claimed = list(&claims);
     let image = sys::identity(target).map_err(|e| {
-        CliError::failure(format_args!("{shown}: {e}; give the directory of the mount"))
+        CliError::failure(format_args!("{shown}: {}; give the directory of the mount", cause(&e)))
     })?;
     let is_served = |entry: &Entry| {
         Daemon::serving(entry.connection()).iter().any(|daemon| daemon.has_open(image))
@@ -204,9 +204,10 @@ impl<'a> Mount<'a> {
                 return Err(CliError::new(
                     exit::MOUNT_FAILURE,
                     format_args!(
-                        "{shown}: not unmounted, because its last changes cannot be written: {e}; \
+                        "{shown}: not unmounted, because its last changes cannot be written: {}; \
                          'littlefs status {shown}' and the system's log have the details; \
-                         'littlefs umount -f {shown}' discards the changes"
+                         'littlefs umount -f {shown}' discards the changes",
+                        cause(&e)
                     ),
                 ));
             }
@@ -334,7 +335,7 @@ fn refused(e: &io::Error, shown: &dyn fmt::Display) -> CliError {
         ),
         _ => String::new(),
     };
-    CliError::new(exit::MOUNT_FAILURE, format_args!("cannot unmount {shown}: {e}{remedy}"))
+    CliError::new(exit::MOUNT_FAILURE, format_args!("cannot unmount {shown}: {}{remedy}", cause(e)))
 }
 
 /// Whether this error means that the daemon of a mount has died. A request that was in progress
@@ -363,9 +364,9 @@ pub(super) fn detach_dead(path: &Path) -> io::Result<bool> {
     }
     unmount(&entry.mountpoint, Unmount::Lazily).map(|()| true).map_err(|e| {
         let what = "has the remains of a mount whose daemon has died";
-        let shown = path.show();
+        let (shown, why) = (path.show(), cause(&e));
         let text =
-            format!("{what}, which cannot be unmounted: {e} (try 'umount -l {shown}' as root)");
+            format!("{what}, which cannot be unmounted: {why} (try 'umount -l {shown}' as root)");
         io::Error::new(e.kind(), text)
     })
 }

@@ -130,7 +130,7 @@ impl<'a> Backing<'a> {
         if let Some((path, backup)) = self.kept
             && let Some(Err(e)) = Arc::into_inner(backup).map(|backup| backup.remove(path))
         {
-            log::warn!("{}: cannot remove the empty undo file: {e}", path.show());
+            log::warn!("{}: cannot remove the empty undo file: {}", path.show(), show::cause(&e));
         }
     }
 

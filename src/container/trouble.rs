@@ -5,6 +5,7 @@ use std::io;
 
 use super::Kind;
 use super::content::Group;
+use crate::show::cause;
 
 /// What the user should know about a container that can be read.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +80,7 @@ pub enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(e) => e.fmt(f),
+            Self::Io(e) => f.write_str(&cause(e)),
             Self::Spool(e) => write!(f, "its content {}", crate::files::no_room(e)),
             Self::Damaged(what) => write!(f, "it is damaged: {what}"),
             Self::Contradiction { address } => {

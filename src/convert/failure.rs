@@ -107,7 +107,7 @@ impl fmt::Display for Failure {
             Self::Changed => f.write_str("was changed in the meantime; convert it again"),
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Geometry(e) => e.fmt(f),
-            Self::Io(e) => e.fmt(f),
+            Self::Io(e) => f.write_str(&show::cause(e)),
         }
     }
 }

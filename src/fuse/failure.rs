@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
-use crate::show::Show;
+use crate::show::{Show, cause};
 
 /// Why an image cannot be mounted. The text names the file or the directory, and the remedy.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl fmt::Display for MountError {
             Self::Directory { mountpoint, error } => about_directory(f, mountpoint, error),
             Self::Refused { mountpoint, error } => about_refusal(f, mountpoint, error),
             Self::Silent { mountpoint, error } => {
-                write!(f, "{}: the mount does not answer: {error}", mountpoint.show())
+                write!(f, "{}: the mount does not answer: {}", mountpoint.show(), cause(error))
             }
         }
     }
@@ -109,7 +109,7 @@ fn about_directory(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -
             f,
             "{shown}: not a directory; the image comes first, then the directory to mount it on"
         ),
-        _ => write!(f, "{shown}: {error}"),
+        _ => write!(f, "{shown}: {}", cause(error)),
     }
 }
 

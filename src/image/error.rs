@@ -351,10 +351,11 @@ impl fmt::Display for Reason {
             }
             Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(
                 f,
-                "{e}; copy what can still be read into a file (for example with ddrescue), and \
-                 use that file"
+                "{}; copy what can still be read into a file (for example with ddrescue), and \
+                 use that file",
+                show::cause(e)
             ),
-            Self::Io(e) => e.fmt(f),
+            Self::Io(e) => f.write_str(&show::cause(e)),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::bd::Geometry;
 use crate::error::Error;
+use crate::show::cause;
 
 /// One variant for each way a journal can be unusable.
 #[derive(Debug)]
@@ -130,7 +131,7 @@ impl fmt::Display for Reason {
                  mount again",
             ),
             Self::Filesystem(e) => e.fmt(f),
-            Self::Io(e) => e.fmt(f),
+            Self::Io(e) => f.write_str(&cause(e)),
         }
     }
 }

@@ -249,7 +249,7 @@ fn a_host_without_space_changes_nothing() {
     };
     for kib in [0, 4, 8, 40, 160, 300, 511] {
         let said = refusal(&mut limited(kib));
-        assert!(said.contains("kv.img: ") && said.contains("File too large"), "{said}");
+        assert!(said.contains("kv.img: ") && said.contains("file too large"), "{said}");
         assert!(s.read("kv.img") == written() && s.files() == ["kv.img"]);
     }
     run(&mut limited(512));

@@ -453,7 +453,7 @@ fn a_device_that_writes_nothing() {
             (0..g.block_count).for_each(|block| emu.set_bad(block, how));
             let repairs = repair(Arc::new(emu), Mode::Yes).expect("opens");
             let stopped = repairs.stopped.as_deref().unwrap_or_default();
-            assert!(stopped.contains("Input/output error"), "{name}, {how:?}: {repairs:#?}");
+            assert!(stopped.contains("input/output error"), "{name}, {how:?}: {repairs:#?}");
         }
     }
 }

@@ -307,7 +307,7 @@ fn no_room_for_temporary_files_is_told() {
     for (name, _) in forms {
         let (code, said) = run(&["ls", name], Stdio::null(), &tmp);
         assert_eq!(code, Some(1), "{name}: {said}");
-        let words = ["No space left on device", "set TMPDIR to a directory with room", name];
+        let words = ["no space left on device", "set TMPDIR to a directory with room", name];
         assert!(words.iter().all(|word| said.contains(word)), "{name}: {said}");
     }
     let pipe = || {

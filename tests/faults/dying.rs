@@ -75,7 +75,7 @@ fn it_is_no_lack_of_space_and_nothing_is_lost() {
                     match (ours.apply(call), next.apply(call)) {
                         (Ok(()), Ok(())) => model = next,
                         (Err(Fail::Other(e)), _) => {
-                            let right = ours.fs.is_read_only() || e.contains("Input/output error");
+                            let right = ours.fs.is_read_only() || e.contains("input/output error");
                             assert!(right, "{what}: {call:?}: {e}");
                         }
                         // space: what was freed cannot be used before the next flush

@@ -75,7 +75,7 @@ fn a_journal_that_somebody_else_can_have_written_is_refused() {
                 refused "$words" $who "$littlefs" journal export --image "$image" --at 1 "$j" "$work/out"
                 [ "$how" = empty ] && words='other than its owner'
                 refused "$words" $who "$littlefs" journal commit "$j" "$image"
-                [ "$how" = foreign ] && words="$words\\|Permission denied"
+                [ "$how" = foreign ] && words="$words\\|[Pp]ermission denied"
                 refused "$words" $who "$littlefs" journal squash --image "$image" "$j"
                 refused "$words" $who "$littlefs" journal revert "$j"
             done

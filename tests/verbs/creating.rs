@@ -184,7 +184,7 @@ fn a_full_disk_leaves_nothing_behind() {
     let unmounted = Command::new("umount").arg(desk.path("small")).status().expect("umount");
     assert!(unmounted.success());
     assert_eq!(create.code, 1);
-    assert!(create.stderr.contains("No space left on device"), "{}", create.stderr);
+    assert!(create.stderr.contains("no space left on device"), "{}", create.stderr);
     assert!(left.is_empty(), "{left:?}");
     assert_eq!(extract.code, 0);
     assert_eq!(out.code, 2, "{}", out.stderr);

@@ -105,7 +105,7 @@ fn after_an_error_the_name_refers_to_what_was_there_before() {
     desk.ok(&small);
     let ran = limited(&[&small[..], &["--force", "--depfile", "d"]].concat(), 32);
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
-    assert!(String::from_utf8_lossy(&ran.stderr).contains("d: File too large"), "{ran:?}");
+    assert!(String::from_utf8_lossy(&ran.stderr).contains("d: file too large"), "{ran:?}");
     assert!(!desk.path("d").exists());
 }
 
@@ -148,7 +148,7 @@ fn pipes_and_devices_are_written_to_directly() {
         let to = |output| [args, &[output]].concat();
         assert!(desk.ok(&to("/dev/stdout")).stdout == *expected, "{args:?}");
         desk.ok(&to("/dev/null"));
-        desk.fails(&to("/dev/full"), 1, &["/dev/full: No space left"]);
+        desk.fails(&to("/dev/full"), 1, &["/dev/full: no space left"]);
         desk.fails(&to("data"), 1, &["data: "]);
         // standard output may be a file, which is continued as the shell has opened it
         desk.file("log", b"before\n");

@@ -233,7 +233,7 @@ impl LittlefsFuse {
 
     /// The default block size for a block device, in bytes.
     fn sector_size(&self) -> Result<u32, CliError> {
-        let fail = |e: io::Error| CliError::failure(format_args!("{}: {e}", self.device.display()));
+        let fail = |e: io::Error| CliError::of_file(&self.device, &e);
         let device = files::open(&self.device).map_err(fail)?;
         if !device.metadata().map_err(fail)?.file_type().is_block_device() {
             return Err(CliError::failure(format_args!(
