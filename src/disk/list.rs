@@ -9,6 +9,7 @@
 //!
 //! All of these functions take a function `read`, which fills a buffer from an offset in a block.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::num::widen;
@@ -149,6 +150,51 @@ pub fn read_pointers<E>(
         read(at.block, 0, bytes)?;
     }
     Ok(pointers(at.index, bytes).collect())
+}
+
+/// Follows every pointer of some lists, also those that disagree.
+///
+/// The same blocks follow from a place in all lists, so each place is visited once.
+#[derive(Debug)]
+pub struct AllWays {
+    met: HashSet<Place>,
+    /// How many more places may be visited.
+    looks: u64,
+}
+
+impl AllWays {
+    /// Visit at most `looks` places.
+    pub fn new(looks: u64) -> Self {
+        Self { met: HashSet::new(), looks }
+    }
+
+    /// Call `visit` with each place to which a way from the head leads, unless it was visited
+    /// before. `visit` returns the pointers there. A list with more blocks than the filesystem has
+    /// no places. Returns the place that would have been one too many, if there is one.
+    ///
+    /// # Errors
+    /// Those of `visit`.
+    pub fn follow<E>(
+        &mut self,
+        g: Geometry,
+        list: List,
+        mut visit: impl FnMut(Place) -> Result<Vec<u32>, E>,
+    ) -> Result<Option<Place>, E> {
+        let count = list.blocks(g.block_size);
+        let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
+        let mut todo: Vec<Place> =
+            last.map(|index| Place { index, block: list.head }).into_iter().collect();
+        while let Some(at) = todo.pop() {
+            if at.block >= g.block_count || !self.met.insert(at) {
+                continue;
+            }
+            let Some(looks) = self.looks.checked_sub(1) else { return Ok(Some(at)) };
+            self.looks = looks;
+            let there = ctz::targets(at.index).zip(visit(at)?);
+            todo.extend(there.map(|(index, block)| Place { index, block }));
+        }
+        Ok(None)
+    }
 }
 
 /// Follow a list and all its pointers from its head, that is, from its last block to its first.

@@ -9,7 +9,7 @@ use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, OnceLock};
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::disk::list::{self, Broken, Circle, Met, Place};
+use crate::disk::list::{self, AllWays, Broken, Circle, Met, Place};
 use crate::disk::{BLOCK_NULL, List, ListIndex, ctz};
 use crate::error::{Corrupt, Error, IoError, Result};
 
@@ -71,16 +71,13 @@ pub(super) fn read_all_ways(dev: &dyn BlockDevice, list: List) -> Result<Reading
 pub(super) struct Reached {
     /// The blocks.
     pub blocks: HashSet<u32>,
-    /// The blocks that were looked at, with their indices. The same blocks follow from there in all
-    /// lists, so they need not be looked at again.
-    met: HashSet<Place>,
-    looks: u64,
+    ways: AllWays,
 }
 
 impl Reached {
     pub fn new(block_count: u32) -> Self {
-        let looks = LOOKS_PER_BLOCK * u64::from(block_count);
-        Self { blocks: HashSet::new(), met: HashSet::new(), looks }
+        let ways = AllWays::new(LOOKS_PER_BLOCK * u64::from(block_count));
+        Self { blocks: HashSet::new(), ways }
     }
 
     /// Add everything that a list leads to, unless it has more blocks than the image.
@@ -89,23 +86,14 @@ impl Reached {
     /// [`Corrupt`] if the lists lead to more places than may be looked at, and the errors of the
     /// device.
     pub fn add(&mut self, dev: &dyn BlockDevice, list: List) -> Result<()> {
-        let g = dev.geometry();
-        let (head, count) = (list.head, list.blocks(g.block_size));
-        let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
-        let mut todo: Vec<Place> =
-            last.map(|index| Place { index, block: head }).into_iter().collect();
-        while let Some(at) = todo.pop() {
-            if at.block >= g.block_count || !self.met.insert(at) {
-                continue;
-            }
-            self.looks =
-                self.looks.checked_sub(1).ok_or(Corrupt::CtzLoop { head, block: at.block })?;
+        let too_many = self.ways.follow(dev.geometry(), list, |at| {
             self.blocks.insert(at.block);
-            let pointers = list::read_pointers(at, reader(dev))?;
-            let there = ctz::targets(at.index).zip(pointers);
-            todo.extend(there.map(|(index, block)| Place { index, block }));
+            list::read_pointers(at, reader(dev))
+        })?;
+        match too_many {
+            Some(at) => Err(Corrupt::CtzLoop { head: list.head, block: at.block }.into()),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 //! Which blocks are in use, and which files have lists that are not sound.
 
 use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use super::model::Model;
 use crate::alloc::Alloc;
 use crate::bd::BlockDevice;
 use crate::check::list_code;
-use crate::disk::list::{self, Met, Place};
+use crate::disk::list::{self, AllWays, Met, Place};
 use crate::disk::{List, ListIndex, ctz};
 use crate::fs::blocks_behind;
 use crate::mdir::store;
@@ -75,14 +76,15 @@ pub(super) fn census(dev: &dyn BlockDevice, model: &Model) -> Census {
             metadata.mark(b);
         }
     }
+    let looks = LOOKS_MAX * u64::from(g.block_count);
     let mut c = Counter {
         dev,
         used: metadata.clone(),
         owned: metadata.clone(),
         metadata,
         mine: bitmap(),
-        met: HashSet::new(),
-        looks: LOOKS_MAX * u64::from(g.block_count),
+        looks,
+        ways: AllWays::new(looks),
     };
     match blocks_behind(dev, model.stray.clone()) {
         Ok(blocks) => blocks.into_iter().for_each(|b| _ = c.used.mark(b)),
@@ -110,10 +112,10 @@ struct Counter<'a> {
     owned: Alloc,
     /// The blocks of the list that is being followed.
     mine: Alloc,
-    /// The places at which [`Self::mark_all`] has looked. The same blocks follow from there in all
-    /// lists.
-    met: HashSet<Place>,
+    /// How many more blocks of broken lists may be followed.
     looks: u64,
+    /// What [`Self::mark_all`] has visited.
+    ways: AllWays,
 }
 
 impl Counter<'_> {
@@ -160,26 +162,18 @@ impl Counter<'_> {
     /// save. If there are too many places to look at, no block counts as free.
     fn mark_all(&mut self, list: List) {
         let g = self.dev.geometry();
-        let count = list.blocks(g.block_size);
-        let last = ListIndex::last_of(count).filter(|_| count <= g.block_count);
-        let mut todo: Vec<Place> =
-            last.map(|index| Place { index, block: list.head }).into_iter().collect();
-        while let Some(at) = todo.pop() {
-            let is_new =
-                at.block < g.block_count && !self.metadata.is_used(at.block) && self.met.insert(at);
-            if !is_new {
-                continue;
+        let visit = |at: Place| -> Result<Vec<u32>, Infallible> {
+            // what follows from a block of a metadata pair is not part of any file
+            if self.metadata.is_used(at.block) {
+                return Ok(Vec::new());
             }
-            let Some(looks) = self.looks.checked_sub(1) else {
-                (0..g.block_count).for_each(|b| _ = self.used.mark(b));
-                return;
-            };
-            self.looks = looks;
             self.used.mark(at.block);
             let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
-            let pointers = list::read_pointers(at, read).unwrap_or_default();
-            let there = ctz::targets(at.index).zip(pointers);
-            todo.extend(there.map(|(index, block)| Place { index, block }));
+            // there is no way on from a block that cannot be read
+            Ok(list::read_pointers(at, read).unwrap_or_default())
+        };
+        if let Ok(Some(_)) = self.ways.follow(g, list, visit) {
+            (0..g.block_count).for_each(|b| _ = self.used.mark(b));
         }
     }
 }
