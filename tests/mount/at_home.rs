@@ -311,7 +311,7 @@ fn mounting_in_another_namespace_happens_there() {
         umount -N $there "$mnt"
         refused 'not a mountpoint' in_it mountpoint "$mnt"
         flock --nonblock "$image" true
-        refused '/proc/1/nothing: No such file' mount.littlefs "$image" "$mnt" -N /proc/1/nothing
+        refused '/proc/1/nothing: no such file' mount.littlefs "$image" "$mnt" -N /proc/1/nothing
         "#,
     );
     assert!(c_tree(&m.image()).contains_key(&b"there"[..]));
