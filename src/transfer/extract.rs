@@ -312,6 +312,12 @@ impl Sink<'_> {
             _ if self.would_replace_input(path) => {
                 Err(Problem::Unfit("on the host, the image or its journal has this name"))
             }
+            FileType::File | FileType::Symlink if self.would_replace_node(path) => {
+                Err(Problem::Unfit(
+                    "on the host, a device, FIFO or socket has this name, and is not replaced; \
+                     'littlefs cat' writes into it",
+                ))
+            }
             FileType::Dir => self.put_dir(path, metadata),
             FileType::File => self.put_file(path, metadata),
             FileType::Symlink => self.put_link(path, metadata),
@@ -345,6 +351,21 @@ impl Sink<'_> {
         let Ok((parent, name)) = self.place(path) else { return false };
         let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
         there.is_ok_and(|stat| self.how.inputs.contains(&Some((stat.st_dev, stat.st_ino))))
+    }
+
+    /// Whether the name of the entry on the host is that of a device, FIFO or socket. The system may
+    /// need it, as it does /dev/null.
+    fn would_replace_node(&self, path: &[u8]) -> bool {
+        let Ok((parent, name)) = self.place(path) else { return false };
+        let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
+        there.is_ok_and(|stat| {
+            !matches!(
+                rustix::fs::FileType::from_raw_mode(stat.st_mode),
+                rustix::fs::FileType::RegularFile
+                    | rustix::fs::FileType::Directory
+                    | rustix::fs::FileType::Symlink
+            )
+        })
     }
 
     fn put_dir(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {

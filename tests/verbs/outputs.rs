@@ -166,3 +166,19 @@ fn pipes_and_devices_are_written_to_directly() {
     }
     desk.fails(&["extract", "--json", "--to-tar", "/dev/stdout", "new.img"], 1, &["--json"]);
 }
+
+/// A device such as /dev/null must not become a file because it was named as the destination.
+#[test]
+fn get_and_extract_do_not_replace_fifos() {
+    use std::os::unix::fs::FileTypeExt;
+    let desk = Desk::new();
+    desk.file("data/a", b"content").dir("out");
+    desk.ok(&["create", "-q", "--size", "64K", "new.img", "data"]);
+    let made = std::process::Command::new("mkfifo").arg(desk.path("out/a")).status();
+    assert!(made.expect("mkfifo").success());
+    for args in [&["get", "new.img", "a", "out/a"][..], &["extract", "new.img", "-C", "out"]] {
+        desk.fails(args, 1, &["/a: on the host, a device, FIFO or socket has this name"]);
+        let kind = std::fs::symlink_metadata(desk.path("out/a")).expect("still there").file_type();
+        assert!(kind.is_fifo(), "{args:?}");
+    }
+}
