@@ -30,7 +30,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// `man1/littlefs.1`, `man1/littlefs-mount.1`..., `man8/mount.littlefs.8`..., `completions/...`
+/// Write `man1/littlefs.1`, `man1/littlefs-mount.1`..., `man8/mount.littlefs.8`... and
+/// `completions/...` into a directory.
+///
+/// # Errors
+/// The errors of the system.
 pub fn write_all(directory: &Path) -> io::Result<()> {
     let mut commands = littlefs::cli::command_lines().into_iter();
     let Some(mut program) = commands.next() else { return Ok(()) };

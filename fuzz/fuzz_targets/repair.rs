@@ -11,6 +11,7 @@ use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::bd::{BlockDevice, RamDevice};
 use littlefs::check::{Mode, Repairs, check, repair};
 use littlefs::fs::{Fs, OpenOptions};
+use littlefs::show::Show;
 use littlefs_fuzz::{Tree, errors, walk};
 
 /// The content of the image.
@@ -23,7 +24,8 @@ fn tree(dev: Arc<dyn BlockDevice>) -> Tree {
 /// Remove the files from `tree` that a repair separated from blocks of others.
 fn remove_shared(tree: &mut Tree, repairs: &Repairs) {
     for repair in repairs.done.iter().filter(|repair| repair.code == "block-shared") {
-        tree.remove(repair.place.as_bytes());
+        // the place is the path as people see it
+        tree.retain(|path, _| path.as_slice().show().to_string() != repair.place);
     }
 }
 

@@ -222,7 +222,7 @@ fn list(args: &ImageArgs, path: &OsString, how: &ReadingArgs) -> Result<ExitCode
     if how.json {
         print_json(&Listed { entries: &facts, errors: problems.all() })?;
     }
-    Ok(ExitCode::from(u8::from(!problems.left_out().is_empty())))
+    Ok(problems.status(!facts.is_empty()))
 }
 
 fn get(

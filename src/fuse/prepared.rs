@@ -207,8 +207,8 @@ fn convention(
 }
 
 /// The facts about the mount that `status` reports. `unattended` says that a place that was found by
-/// a search may only be read. `turned` is the reason if the filesystem became
-/// read-only although nobody asked for that.
+/// a search may only be read. `turned` is the reason if the filesystem became read-only although
+/// nobody asked for that.
 fn about(
     image: &Path,
     opened: &Opened,

@@ -251,8 +251,8 @@ pub fn put_back(
     Ok(replaced)
 }
 
-/// The place for a file at `path`, which must not be one of the `inputs`. A file that will be replaced
-/// is locked.
+/// The place for a file at `path`, which must not be one of the `inputs`. A file that will be
+/// replaced is locked.
 fn output(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Output, OpenError> {
     let at_path = |e: io::Error| OpenError { path: path.to_owned(), reason: e.into() };
     let there = match Source::find(path) {

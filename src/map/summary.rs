@@ -82,8 +82,9 @@ pub struct Summary {
     /// How many blocks differ from the second image, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub changed: Option<usize>,
-    /// Whether something is damaged or missing. A pair that belongs to no directory is damage, unless drivers
-    /// of this dialect leave such pairs behind; in that case `check` reports only a note, too.
+    /// Whether something is damaged or missing. A pair that belongs to no directory is damage,
+    /// unless drivers of this dialect leave such pairs behind; in that case `check` reports only a
+    /// note, too.
     pub damaged: bool,
 }
 

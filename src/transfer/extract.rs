@@ -308,20 +308,12 @@ impl Sink<'_> {
     /// Make the entry in the innermost open directory. A new directory becomes the innermost one.
     /// Returns whether the entry was made.
     fn put(&mut self, path: &[u8], metadata: &Metadata) -> bool {
-        let made = match metadata.file_type() {
-            _ if self.would_replace_input(path) => {
-                Err(Problem::Unfit("on the host, the image or its journal has this name"))
-            }
-            FileType::File | FileType::Symlink if self.would_replace_node(path) => {
-                Err(Problem::Unfit(
-                    "on the host, a device, FIFO or socket has this name, and is not replaced; \
-                     'littlefs cat' writes into it",
-                ))
-            }
-            FileType::Dir => self.put_dir(path, metadata),
-            FileType::File => self.put_file(path, metadata),
-            FileType::Symlink => self.put_link(path, metadata),
-            _ => self.put_node(path, metadata),
+        let made = match (self.refusal(path, metadata), metadata.file_type()) {
+            (Some(why), _) => Err(Problem::Unfit(why)),
+            (None, FileType::Dir) => self.put_dir(path, metadata),
+            (None, FileType::File) => self.put_file(path, metadata),
+            (None, FileType::Symlink) => self.put_link(path, metadata),
+            (None, _) => self.put_node(path, metadata),
         };
         match made {
             Ok(()) if metadata.is_dir() => self.done.directories += 1,
@@ -346,26 +338,24 @@ impl Sink<'_> {
         Ok((open.fd.as_fd(), name))
     }
 
-    /// Whether the name of the entry on the host is that of a file from which is read.
-    fn would_replace_input(&self, path: &[u8]) -> bool {
-        let Ok((parent, name)) = self.place(path) else { return false };
-        let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.is_ok_and(|stat| self.how.inputs.contains(&Some((stat.st_dev, stat.st_ino))))
-    }
-
-    /// Whether the name of the entry on the host is that of a device, FIFO or socket. The system may
-    /// need it, as it does /dev/null.
-    fn would_replace_node(&self, path: &[u8]) -> bool {
-        let Ok((parent, name)) = self.place(path) else { return false };
-        let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-        there.is_ok_and(|stat| {
-            !matches!(
-                rustix::fs::FileType::from_raw_mode(stat.st_mode),
-                rustix::fs::FileType::RegularFile
-                    | rustix::fs::FileType::Directory
-                    | rustix::fs::FileType::Symlink
-            )
-        })
+    /// Why the entry must not replace what has its name on the host, if there is such a reason: the
+    /// command reads from that file, or the system may need it, as it needs /dev/null.
+    fn refusal(&self, path: &[u8], metadata: &Metadata) -> Option<&'static str> {
+        use rustix::fs::FileType as Host;
+        let (parent, name) = self.place(path).ok()?;
+        let there = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        if self.how.inputs.contains(&Some((there.st_dev, there.st_ino))) {
+            return Some("on the host, the image or its journal has this name");
+        }
+        let replaces = matches!(metadata.file_type(), FileType::File | FileType::Symlink);
+        match Host::from_raw_mode(there.st_mode) {
+            Host::RegularFile | Host::Directory | Host::Symlink => None,
+            _ if !replaces => None,
+            _ => Some(
+                "on the host, a device, FIFO or socket has this name, and is not replaced; \
+                 'littlefs cat' can write into it",
+            ),
+        }
     }
 
     fn put_dir(&mut self, path: &[u8], metadata: &Metadata) -> Result<(), Problem> {

@@ -196,9 +196,12 @@ fn a_half_that_is_cut_off_is_not_taken_for_an_empty_one() {
     }
     for (args, list) in [
         (&["ls", "--json", "cut.img"][..], "errors"),
+        (&["attr", "cut.img", "list", "--json", "/"], "errors"),
         (&["extract", "--json", "cut.img", "-C", "out"], "suspect"),
     ] {
-        let told = &desk.run(args).json()[list][0];
+        let ran = desk.run(args);
+        let told = &ran.json()[list][0];
+        assert_eq!(ran.code, 2, "{args:?}");
         assert_eq!(told["path"], "/", "{args:?}: {told}");
     }
     assert_eq!(desk.run(&["map", "cut.img"]).code, 2);
