@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Trouble};
 use crate::image::Source;
-use crate::journal::{self, OwnJournal};
+use crate::journal::OwnJournal;
 use crate::show::Show;
 use crate::transfer::Failure;
 use crate::{Littlefs, OpenOptions, ReadOnlyReason};
@@ -125,9 +125,6 @@ pub fn change<T, E: Trouble>(
     }
     if how.atomic && !how.dry_run {
         return change_at_once(&source, options, operation);
-    }
-    if !how.dry_run {
-        journal::finish_interrupted(&source).map_err(|e| Failed::Open(e.into()))?;
     }
     let options = options.clone().discard_changes(how.dry_run);
     match attempt(&open(&options, &source)?, true, operation) {

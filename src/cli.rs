@@ -619,6 +619,13 @@ fn tell_warnings(image: &Littlefs) {
     }
 }
 
+/// Warn if a change of the image at `path` was interrupted and is not finished.
+fn tell_interruption(path: &Path) {
+    if let Some(e) = crate::journal::interruption(path) {
+        log::warn!("{e}");
+    }
+}
+
 /// An image, and its journal if one was named. Each refers to the same file, however often it is
 /// opened.
 struct Found<'a> {
@@ -631,6 +638,10 @@ impl Found<'_> {
     fn open_as(&mut self, read_only: bool) -> Result<image::Opened, CliError> {
         let options = self.args.options(read_only);
         let Some(journal) = &mut self.journal else {
+            match read_only {
+                true => tell_interruption(&self.args.image),
+                false => crate::journal::finish_interrupted(&self.image)?,
+            }
             return image::open_found(&self.image, &options).map_err(CliError::failure);
         };
         let at = self.args.at.as_deref().map(At::parse);

@@ -34,7 +34,7 @@ pub use commit::{Committed, commit, commit_found, commit_to};
 pub use error::{JournalError, Why};
 pub use fingerprint::fingerprint;
 pub use named::{Named, Unfit};
-pub use own::{OwnJournal, finish_interrupted};
+pub use own::{OwnJournal, finish_interrupted, interruption};
 pub use squash::{Squashed, export, squash};
 
 /// What a journal is opened for.

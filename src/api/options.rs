@@ -203,16 +203,25 @@ impl OpenOptions {
     /// # Errors
     /// Those of [`OpenOptions::open`].
     pub fn open_source(&self, source: &Source) -> Result<Littlefs> {
+        let options = self.image_options();
+        if !options.read_only {
+            journal::finish_interrupted(source)?;
+        }
         match &self.journal {
             // a new journal would be empty, and with `discard` none is created
             Some(journal) if self.discard && journal.symlink_metadata().is_err() => {
-                self.open_found(image::open_found(source, &self.image_options())?)
+                self.open_found(image::open_found(source, &options)?)
             }
             Some(journal) => self.open_over(&mut Named::find(journal)?, source),
             None if self.at.is_some() => {
                 Err(Error::Invalid("a past state can be chosen only together with a journal"))
             }
-            None => self.open_found(image::open_found(source, &self.image_options())?),
+            None => {
+                let mut opened = image::open_found(source, &options)?;
+                let interruption = journal::interruption(source.path());
+                opened.notes.extend(interruption.map(|e| e.to_string()));
+                self.open_found(opened)
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use crate::error::Error;
 #[cfg(feature = "mount")]
 use crate::image::Place;
 use crate::image::{Dialect, Opened, Reason};
+use crate::journal::finish_interrupted;
 use crate::show::{self, Show};
 
 /// Check an image, and repair it on request
@@ -145,6 +146,10 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     let path = args.image.image.show();
     let failed = |e: Error| CliError::new(exit::CHECK_OPERATIONAL, format_args!("{path}: {e}"));
     let mut found = args.image.find().map_err(cannot)?;
+    if args.mode().is_some() && args.image.journal.is_none() {
+        // what the interrupted change has not written yet is no damage
+        finish_interrupted(&found.image).map_err(|e| cannot(e.into()))?;
+    }
     let opened = found.open().map_err(cannot)?;
     let dialect = opened.dialect;
     let mut report = args.check(dialect, opened.stored.clone()).map_err(failed)?;

@@ -15,6 +15,7 @@ use crate::bd::{BlockDevice, FileDevice, Geometry};
 use crate::disk::superblock::VERSION_1_1;
 use crate::files::Place;
 use crate::image::{self, Container, Located, Reason, SEARCH_DEVICE, locate, wipe};
+use crate::journal::interruption;
 use crate::profile::Profile;
 use crate::show::{Show, cause};
 use crate::transfer::Failure;
@@ -140,6 +141,10 @@ impl MkfsArgs {
 
     /// The file or device, locked, for writing. A missing file is made if `may_create` is true.
     fn open(&self, may_create: bool) -> Result<(Container, Option<Created<'_>>), CliError> {
+        // finished later, that change would overwrite the new filesystem
+        if let Some(e) = interruption(&self.image) {
+            return Err(e.into());
+        }
         match Container::open(&self.image, false) {
             Ok(container) if container.writable => Ok((container, None)),
             Ok(_) => Err(self.fail(format_args!("cannot be changed: {}", image::WRITE_PROTECTED))),

@@ -33,9 +33,9 @@ single file. Existing files are replaced; entries are added to existing director
 
 Everything is checked before anything is written: an interruption during the check, or too little
 space, changes nothing. With --atomic, the whole change first goes into a journal beside the image.
-If the power fails before the journal is complete, nothing is changed. If it fails later, run 'put'
-again, or 'littlefs journal commit IMAGE.run IMAGE': either finishes the change. Do so before you use
-IMAGE in another way, because 'kv', 'mount' and 'check' do not notice IMAGE.run.
+If the power fails before the journal is complete, nothing is changed. If it fails later, the next
+command that changes IMAGE finishes the change; 'littlefs journal commit IMAGE.run IMAGE' does so,
+too.
 
 Exit status: 0, 1 if it failed, 128+N if signal N interrupted it after a part was written."
 )]

@@ -12,6 +12,7 @@ use super::progress::Progress;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, parse_bytes};
 use crate::image::{self, Reason, Source};
+use crate::journal::finish_interrupted;
 use crate::profile::Profile;
 use crate::show::Show;
 use crate::transfer::{NewSize, Resizing, resize};
@@ -102,6 +103,7 @@ pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
     }
     let source = Source::find(path).map_err(CliError::failure)?;
     let options = image::Options { exclusive: true, ..args.image.options(false) };
+    finish_interrupted(&source)?;
     let opened = image::open_found(&source, &options).map_err(CliError::failure)?;
     let refused = match (opened.wrapped.first(), opened.doubt) {
         (Some(&kind), _) => Some(Reason::Wrapped(kind)),

@@ -151,6 +151,11 @@ fn open_image(
                 Error::Invalid("a past state can be chosen only together with a journal").into()
             );
         }
+        if !options.read_only {
+            journal::finish_interrupted(&found.source)?;
+        } else if let Some(e) = journal::interruption(found.source.path()) {
+            log::warn!("{e}");
+        }
         return Ok((image::open_found(&found.source, &for_image)?, None));
     };
     let attached = journal::attach(journal, &found.source, &for_image, options.at.as_ref());

@@ -34,6 +34,8 @@ pub enum Why {
     Image(image::Reason),
     /// The journal and the image are the same file.
     IsImage,
+    /// Its commit into the image was interrupted.
+    Unfinished,
     /// The file that should be created exists already.
     Exists,
     /// The file that should be created is the journal, or its image.
@@ -69,6 +71,12 @@ impl fmt::Display for JournalError {
             Why::IsImage => f.write_str(
                 "is the image itself, and cannot be its journal at the same time; give the journal \
                  another name",
+            ),
+            Why::Unfinished => write!(
+                f,
+                "holds a change of the image that was interrupted, so the image is partly old and \
+                 partly new until 'littlefs journal commit {path} IMAGE' finishes the change (if you \
+                 do not need that image any more, remove the journal)"
             ),
             Why::Exists => f.write_str("exists already; --force overwrites it"),
             Why::Device => {

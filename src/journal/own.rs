@@ -2,11 +2,13 @@
 //! not at all.
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
 use super::error::at;
 use super::{Journal, JournalError, Mode, Named, Why, commit_found};
 use crate::image::Source;
 use crate::show::Show;
+use crate::sys;
 
 /// The suffix in the name of such a journal.
 const SUFFIX: &str = ".run";
@@ -90,8 +92,8 @@ impl Drop for OwnJournal {
 }
 
 /// If the commit of a journal beside the image was interrupted, finish it. Until then, the image
-/// has neither its old nor its new state. A file of that name that is no such journal is left
-/// alone.
+/// has neither its old nor its new state, so nobody may write to it. A file of that name that is no
+/// such journal is left alone.
 ///
 /// # Errors
 /// Those of [`commit_found`].
@@ -99,18 +101,31 @@ pub fn finish_interrupted(image: &Source) -> Result<(), JournalError> {
     if image.metadata().file_type().is_block_device() {
         return Ok(());
     }
-    match Named::beside(image, SUFFIX) {
-        Ok(left) if left.exists() && left.adopt(image.metadata().uid()).is_ok() => {
-            match Journal::open_found(&left, Mode::Read) {
-                Ok(journal) if journal.history().begun.is_some() => {
-                    finish(&left, image)?;
-                    left.remove()
-                }
-                _ => Ok(()),
-            }
+    match begun(Named::beside(image, SUFFIX), image.metadata().uid()) {
+        Some(left) => {
+            finish(&left, image)?;
+            left.remove()
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
+}
+
+/// An error that names the journal beside the image at `path`, if the commit of that journal was
+/// interrupted. The image need not exist any more.
+pub fn interruption(path: &Path) -> Option<JournalError> {
+    let owner = std::fs::metadata(path).map_or_else(|_| sys::effective_uid(), |meta| meta.uid());
+    let mut journal = std::fs::canonicalize(path).unwrap_or(path.to_owned());
+    journal.as_mut_os_string().push(SUFFIX);
+    let left = begun(Named::find(&journal), owner)?;
+    Some(at(left.path())(Why::Unfinished))
+}
+
+/// The journal with this name, if it may be used for an image of the user `owner`, and its commit
+/// has begun and is not done.
+fn begun(named: Result<Named, JournalError>, owner: u32) -> Option<Named> {
+    let left = named.ok().filter(|left| left.exists() && left.adopt(owner).is_ok())?;
+    let journal = Journal::open_found(&left, Mode::Read).ok()?;
+    journal.history().begun.is_some().then_some(left)
 }
 
 fn finish(left: &Named, image: &Source) -> Result<(), JournalError> {

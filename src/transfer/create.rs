@@ -19,6 +19,7 @@ use crate::disk::superblock::VERSION_1_1;
 use crate::error::{Error, IoError, IoOp, Unsupported};
 use crate::fs::Fs;
 use crate::image::Reason;
+use crate::journal::JournalError;
 use crate::profile::Profile;
 use crate::show;
 use crate::{FormatOptions, Misfit, OpenOptions, PathError};
@@ -107,6 +108,9 @@ pub enum Failure {
     Target(Reason),
     /// Devices of the given family would refuse the image.
     Misfits(&'static Profile, Vec<Misfit>),
+    /// A change of the image that was there was interrupted. Finished later, it would overwrite
+    /// the new image.
+    Interrupted(JournalError),
     /// The file exists already.
     Exists,
     /// A block device is overwritten only on request.
@@ -150,6 +154,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Geometry(e) => e.fmt(f),
+            Self::Interrupted(e) => e.fmt(f),
             Self::Refused(entries) => {
                 let count = show::count(entries.len(), "entry", "entries");
                 writeln!(f, "{count} cannot be stored in the image:")?;

@@ -16,6 +16,7 @@ use crate::image::{
     self, Container, Found, Kind as Wrapping, Located, Opened, Reason, SEARCH_DEVICE, at_root,
     locate, wipe,
 };
+use crate::journal::interruption;
 use crate::sys;
 
 /// Bytes copied at a time.
@@ -67,6 +68,9 @@ pub(super) fn create_like(
     how: &Creation,
     progress: &Progress<'_>,
 ) -> Result<Created, Failure> {
+    if let Some(e) = interruption(path) {
+        return Err(Failure::Interrupted(e));
+    }
     let old = match Container::open(path, false) {
         Ok(old) if old.writable => Some(old),
         Ok(_) => return Err(Failure::Target(Reason::PermissionDenied)),

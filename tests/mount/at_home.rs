@@ -318,6 +318,28 @@ fn mounting_in_another_namespace_happens_there() {
 }
 
 #[test]
+fn a_commit_that_was_interrupted_is_finished_before_a_mount_writes() {
+    at_home(
+        r#"
+        echo x >"$scratch/file"
+        cut=$scratch/cut.img
+        "$littlefs" create -q --no-pad --size 256K "$cut" "$scratch/file"
+        (ulimit -f 100; ! "$littlefs" put -q --atomic "$cut" "$scratch/file" /first)
+        test -e "$cut.run"
+        "$littlefs" mount -q -o ro "$cut" "$mnt" 2>"$scratch/said"
+        umount "$mnt"
+        grep -q 'cut.img.run: holds a change of the image that was interrupted' "$scratch/said"
+        test -e "$cut.run"
+        "$littlefs" mount -q "$cut" "$mnt" 2>"$scratch/said"
+        grep -q 'finished a commit that was interrupted' "$scratch/said"
+        cmp "$mnt/first" "$scratch/file"
+        umount "$mnt"
+        test ! -e "$cut.run"
+        "#,
+    );
+}
+
+#[test]
 fn mkfs_and_fsck_by_type() {
     at_home(
         r#"

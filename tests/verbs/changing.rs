@@ -170,28 +170,88 @@ fn atomic_changes_are_made_as_a_whole_or_not_at_all() {
     }
 }
 
-/// The image is shorter than its filesystem, and the disk has no room to extend it. So the commit
-/// of a complete journal is interrupted. Every command that changes the image finishes it first.
+/// Make `new.img`, and interrupt a change of it. The image is shorter than its filesystem, and the
+/// disk has no room to extend it, so the commit of a complete journal fails.
+fn interrupt(desk: &Desk) {
+    desk.file("file", b"x");
+    let _ = fs::remove_file(desk.path("new.img.run"));
+    desk.ok(&["create", "-q", "--force", "--no-pad", "--size", "256K", "new.img", "data"]);
+    let script = "ulimit -f 100; exec \"$0\" put --atomic new.img file /first";
+    let out = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_littlefs")])
+        .current_dir(desk.path("."))
+        .output()
+        .expect("a shell");
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("littlefs journal commit"), "{stderr}");
+    assert!(desk.path("new.img.run").exists());
+}
+
 #[test]
 fn an_interrupted_commit_is_finished_by_the_next_change() {
     let desk = Desk::with_image();
-    desk.file("file", b"x");
-    for next in [&["--atomic"][..], &[]] {
-        desk.ok(&["create", "-q", "--force", "--no-pad", "--size", "256K", "new.img", "data"]);
-        let script = "ulimit -f 100; exec \"$0\" put --atomic new.img file /first";
-        let out = Command::new("bash")
-            .args(["-c", script, env!("CARGO_BIN_EXE_littlefs")])
-            .current_dir(desk.path("."))
-            .output()
-            .expect("a shell");
-        let stderr = String::from_utf8_lossy(&out.stderr);
-        assert_eq!(out.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("littlefs journal commit"), "{stderr}");
-        assert!(desk.path("new.img.run").exists());
-        let ran = desk.ok(&[&["put"], next, &["new.img", "file", "/second"]].concat());
+    for (next, is_there) in [
+        (&["put", "--atomic", "new.img", "file", "/second"][..], true),
+        (&["put", "new.img", "file", "/second"], true),
+        (&["kv", "new.img", "set", "second", "x"], true),
+        (&["touch", "new.img", "other"], false),
+        (&["check", "-p", "new.img"], false),
+        (&["check", "-y", "new.img"], false),
+        (&["resize", "-q", "--size", "512K", "new.img"], false),
+    ] {
+        interrupt(&desk);
+        let ran = desk.ok(next);
         assert!(ran.stderr.contains("finished a commit that was interrupted"), "{}", ran.stderr);
-        assert_eq!(desk.ok(&["cat", "new.img", "first", "second"]).stdout, b"xx");
-        assert!(!desk.path("new.img.run").exists());
+        assert_eq!(desk.ok(&["cat", "new.img", "first"]).stdout, b"x", "{next:?}");
+        assert_eq!(desk.run(&["cat", "new.img", "second"]).stdout == b"x", is_there, "{next:?}");
+        assert!(!desk.path("new.img.run").exists(), "{next:?}");
         desk.check("new.img");
+    }
+}
+
+#[test]
+fn an_interrupted_commit_is_told_to_readers() {
+    let desk = Desk::with_image();
+    interrupt(&desk);
+    let (image, journal) = (desk.read("new.img"), desk.read("new.img.run"));
+    for args in [
+        &["ls", "new.img"][..],
+        &["info", "new.img"],
+        &["check", "new.img"],
+        &["map", "new.img"],
+        &["kv", "new.img", "list"],
+        &["put", "-n", "new.img", "file", "/second"],
+        &["diff", "new.img", "data"],
+    ] {
+        let ran = desk.run(args);
+        let words = ["new.img.run: holds a change of the image that was interrupted", "commit"];
+        assert!(words.iter().all(|word| ran.stderr.contains(word)), "{args:?}: {}", ran.stderr);
+    }
+    assert!(desk.read("new.img") == image && desk.read("new.img.run") == journal);
+}
+
+/// The new image must not be overwritten when somebody finishes the change later, not even if the
+/// old image is gone.
+#[test]
+fn an_image_with_an_interrupted_commit_is_not_replaced() {
+    let desk = Desk::with_image();
+    desk.ok(&["create", "-q", "--size", "256K", "source.img", "data"]);
+    for remove_first in [false, true] {
+        for args in [
+            &["create", "-q", "--force", "--size", "256K", "new.img", "data"][..],
+            &["clone", "-q", "--force", "source.img", "new.img"],
+            &["mkfs", "--force", "--size", "256K", "new.img"],
+        ] {
+            interrupt(&desk);
+            if remove_first {
+                fs::remove_file(desk.path("new.img")).expect("remove");
+            }
+            let told = "new.img.run: holds a change of the image that was interrupted";
+            desk.fails(args, 1, &[told]);
+            assert_eq!(desk.path("new.img").exists(), !remove_first);
+            fs::remove_file(desk.path("new.img.run")).expect("remove");
+            desk.ok(args);
+        }
     }
 }
