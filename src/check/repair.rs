@@ -272,7 +272,7 @@ impl Run {
 
     fn separate(&mut self, model: &Model) -> Result<bool> {
         let mut census = self.census(model);
-        if !census.damaged.iter().any(|d| matches!(d.fault, Fault::Shared | Fault::Pointers)) {
+        if !census.damaged.iter().any(|d| !matches!(d.fault, Fault::Broken(_))) {
             return Ok(true);
         }
         let fs = Fs::open(Arc::clone(&self.editor.dev), &quietly())?;

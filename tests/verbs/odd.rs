@@ -159,3 +159,33 @@ fn too_much_inline_is_told_and_done() {
     }
     desk.check("more.img");
 }
+
+/// The pointers of an erased block lead to the superblock, so the file seems to share a block with
+/// it. `check -p` must not take the wrong way for the content.
+#[test]
+fn a_file_with_a_lost_block_is_not_copied_by_guesses() {
+    let desk = Desk::new();
+    let content: Vec<u8> = (0..20_487_u32).map(|i| ((i * 7919) >> 8) as u8 | 1).collect();
+    desk.file("data/f", &content);
+    desk.ok(&["create", "-q", "--size", "256K", "new.img", "data"]);
+    let file = desk.ok(&["inspect", "--json", "new.img", "file", "/f"]).json();
+    let blocks = file[0]["blocks"].as_array().expect("blocks").clone();
+    // without the next to last block, there is no way to the blocks before it
+    for lost in 1..blocks.len() - 2 {
+        let of_index = |block: &&serde_json::Value| block["index"].as_u64() == Some(lost as u64);
+        let block = blocks.iter().find(of_index).expect("the block");
+        let at = block["block"].as_u64().expect("a number") as usize * 4096;
+        let mut image = desk.read("new.img");
+        image[at..at + 4096].fill(0);
+        desk.file("bad.img", &image);
+        desk.fails(&["check", "-p", "bad.img"], 4, &[]);
+        assert!(desk.read("bad.img") == image, "block {lost}: -p changed the file");
+        assert_eq!(desk.run(&["check", "-y", "bad.img"]).code, 1, "block {lost}");
+        let found = desk.ok(&["cat", "bad.img", "f"]).stdout;
+        assert_eq!(found.len(), content.len());
+        let wrong = found.iter().zip(&content).filter(|(a, b)| a != b).count();
+        // the block itself, and the one before it, to which only its pointers may have led
+        assert!(wrong <= 2 * 4096, "block {lost}: {wrong} bytes are wrong");
+        assert_eq!(found[..4000], content[..4000], "block {lost}");
+    }
+}

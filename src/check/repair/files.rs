@@ -42,9 +42,10 @@ impl Edits {
     }
 }
 
-/// Give files that share blocks with others blocks of their own. With [`Mode::Yes`], do the same
-/// for files whose pointers disagree; these are read as most of their pointers say. Returns false
-/// if there was no space for some of them.
+/// Give files that share blocks with others blocks of their own. Files whose pointers disagree are
+/// left, because it is not certain which content they have; but with [`Mode::Yes`], all of them get
+/// blocks of their own, and are read as most of their pointers say. Returns false if there was no
+/// space for some of them.
 pub(super) fn separate(
     editor: &Editor,
     fs: &Fs,
@@ -58,7 +59,7 @@ pub(super) fn separate(
     // this bounds the time for many long lists that overlap
     let most = 8 * u64::from(model.superblock.block_count);
     let code = |d: &Damaged| match d.fault {
-        Fault::Shared => Some("block-shared"),
+        Fault::Shared { agrees } if agrees || mode == Mode::Yes => Some("block-shared"),
         Fault::Pointers if mode == Mode::Yes => Some("ctz-pointer"),
         _ => None,
     };
@@ -74,7 +75,7 @@ pub(super) fn separate(
         };
         looks = rest;
         // a list that cannot be read is salvaged later
-        let Some(blocks) = reading(editor, fs, d) else { continue };
+        let Some(blocks) = reading(editor, fs, d, &census.metadata) else { continue };
         blocks.iter().for_each(|&block| _ = census.used.mark(block));
         work.push((d, code, blocks));
     }
@@ -97,9 +98,9 @@ pub(super) fn separate(
 }
 
 /// The blocks from which a file is read at present. `None` if they cannot be found.
-fn reading(editor: &Editor, fs: &Fs, d: &Damaged) -> Option<Vec<u32>> {
+fn reading(editor: &Editor, fs: &Fs, d: &Damaged, metadata: &Alloc) -> Option<Vec<u32>> {
     match d.fault {
-        Fault::Pointers => chain(&*editor.dev, d.list),
+        Fault::Pointers | Fault::Shared { agrees: false } => chain(&*editor.dev, d.list, metadata),
         _ => fs.load_list(d.list).ok(),
     }
 }
@@ -155,12 +156,13 @@ pub(super) fn salvage(
         let path = model.path_of(d);
         let code = match d.fault {
             Fault::Broken(code) => code,
-            Fault::Shared => "block-shared",
+            Fault::Shared { .. } => "block-shared",
             // the file can be read, so it is left rather than given up for lack of space
             Fault::Pointers => continue,
         };
         let room = census.used.available().saturating_sub(SPARE);
-        let crowded = d.fault == Fault::Shared && d.list.blocks(editor.layout.block_size) > room;
+        let is_shared = matches!(d.fault, Fault::Shared { .. });
+        let crowded = is_shared && d.list.blocks(editor.layout.block_size) > room;
         let part = if crowded {
             None
         } else {

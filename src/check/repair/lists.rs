@@ -24,7 +24,10 @@ pub(super) enum Fault {
     /// It cannot be followed to the beginning of the file. The code says why.
     Broken(&'static str),
     /// One of its blocks is also used by something else, or used twice.
-    Shared,
+    Shared {
+        /// Whether its pointers are known to agree, so that it is known which blocks it has.
+        agrees: bool,
+    },
     /// Its pointers disagree about the address of a block.
     Pointers,
 }
@@ -52,7 +55,7 @@ pub(super) struct Census {
 impl Census {
     /// Whether there are lists whose blocks are not all known.
     pub fn is_uncertain(&self) -> bool {
-        self.damaged.iter().any(|d| matches!(d.fault, Fault::Broken(_) | Fault::Pointers))
+        self.damaged.iter().any(|d| !matches!(d.fault, Fault::Shared { agrees: true }))
     }
 
     /// Count every block that is not erased as used. Erased blocks cannot hold anything that
@@ -128,7 +131,7 @@ impl Counter<'_> {
         let visit = |met: Met<'_>| {
             match met {
                 Met::Block(at) if self.owned.is_used(at.block) || !self.mine.mark(at.block) => {
-                    fault = Some(Fault::Shared);
+                    fault = Some(Fault::Shared { agrees: false });
                     return ControlFlow::Break(());
                 }
                 Met::Block(at) => blocks.push(at.block),
@@ -140,6 +143,9 @@ impl Counter<'_> {
         let read = |block, off, bytes: &mut [u8]| dev.read(block, off, bytes);
         if let Err(broken) = list::follow(dev.geometry(), list, read, visit) {
             fault = Some(Fault::Broken(list_code(&broken)));
+        }
+        if let Some(Fault::Shared { agrees }) = &mut fault {
+            *agrees = self.agrees(list);
         }
         let sound = !matches!(fault, Some(Fault::Broken(_)));
         if !sound {
@@ -155,6 +161,23 @@ impl Counter<'_> {
             }
         }
         fault
+    }
+
+    /// Whether all pointers of a list agree. False if too many lists had to be followed to find out.
+    fn agrees(&mut self, list: List) -> bool {
+        let count = u64::from(list.blocks(self.dev.geometry().block_size));
+        let Some(looks) = self.looks.checked_sub(count) else { return false };
+        self.looks = looks;
+        let mut all = true;
+        let visit = |met: Met<'_>| {
+            if let Met::Pointers { agrees: false, .. } = met {
+                all = false;
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let read = |block, off, bytes: &mut [u8]| self.dev.read(block, off, bytes);
+        list::follow(self.dev.geometry(), list, read, visit).is_ok() && all
     }
 
     /// Mark every block to which any pointer of a list leads. It is not known which of the pointers
@@ -180,7 +203,8 @@ impl Counter<'_> {
 
 /// The blocks of a list in the order of the file. If pointers disagree about a block, the address
 /// counts that most of them give, and of several such addresses the one from the nearest block.
-pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
+/// Addresses of `metadata` count only if there is no other.
+pub(super) fn chain(dev: &dyn BlockDevice, list: List, metadata: &Alloc) -> Option<Vec<u32>> {
     let g = dev.geometry();
     let count = list.blocks(g.block_size);
     let last = ListIndex::last_of(count).filter(|_| count <= g.block_count)?;
@@ -190,8 +214,9 @@ pub(super) fn chain(dev: &dyn BlockDevice, list: List) -> Option<Vec<u32>> {
     for index in ListIndex::FIRST.up_to(ListIndex(count)).rev() {
         let addresses = given.remove(&index)?;
         let votes = |block: &u32| addresses.iter().filter(|other| *other == block).count();
+        let weight = |block: &&u32| (!metadata.is_used(**block), votes(block));
         // of several equal ones, the last one counts
-        let block = *addresses.iter().max_by_key(|block| votes(block))?;
+        let block = *addresses.iter().max_by_key(weight)?;
         if block >= g.block_count {
             return None;
         }
