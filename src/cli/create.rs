@@ -67,8 +67,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     free: Option<u64>,
 
-    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem;
-    /// commands of this program add these blocks when they write to it later
+    /// Leave out the free blocks at the end, so that the file is shorter than its filesystem; this
+    /// program adds them again when it first writes to the image
     #[arg(long, conflicts_with = "into")]
     no_pad: bool,
 

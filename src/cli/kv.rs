@@ -54,9 +54,9 @@ pub struct KvArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes_u32)]
     inline_max: Option<u32>,
 
-    /// How long each step of a change waits: full (until the step is on the medium), or ordered
-    /// (only until it is certain that the step reaches the medium before all later steps). In both
-    /// cases, everything is on the medium when the command ends
+    /// How long each step of a change waits: full (until it is on the medium), or ordered (it does
+    /// not wait, but the steps reach the medium in their order). In both cases, everything is on the
+    /// medium when the command ends
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 

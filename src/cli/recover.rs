@@ -28,8 +28,7 @@ they are; 'files' has the files under their former paths, and older versions wit
 end; 'lists' has content without a name. A result is
 
   checked   if the content is in a commit whose CRC is correct
-  complete  if the blocks of the file are known, and the logs show that no commit used one of them
-            again
+  complete  if the blocks of the file are known, and the logs show that none of them was used again
   partial   if parts are missing, or nothing proves that the content is unchanged; MANIFEST says
             which
 

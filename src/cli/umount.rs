@@ -31,16 +31,15 @@ const PATIENCE_STATFS: Duration = Duration::from_secs(5);
 #[command(after_help = "\
 When this returns, everything is in the image, and you can flash or copy it at once:
 
-  littlefs umount /mnt && esptool write_flash 0x100000 dump.bin
+  littlefs umount /mnt && esptool write-flash 0x100000 dump.bin
 
 If littlefs-progs is installed (scripts/install.sh, or the Debian package), a plain 'umount' does
 the same. If the last changes cannot be written, the mount stays, so that you can copy its content
 elsewhere. A writable mount also stays if its image or journal was deleted, or replaced by another
 file, because the unmount would delete what is mounted; the message says how to save it.
 
-The command waits for the process that serves the mount as long as that process makes progress: as
-long as it uses the processor, reads or writes, or waits for a disk that is working. After 30
-seconds without progress ('--timeout'), the exit status is 32, and the message names the process.
+The command waits for the process that serves the mount while that process uses the processor, reads
+or writes, or waits for a disk that is working. After 30 seconds without such progress ('--timeout'), the exit status is 32, and the message names the process.
 The command does not wait for a filesystem that is still mounted elsewhere (a bind mount, or in a
 container), nor for a process that cannot be seen from here; in the latter case it prints a
 warning.")]

@@ -33,7 +33,7 @@ line is printed with the blocks, counted from the start of the filesystem, and t
 differs, counted from the start of DUMP. If the device has run since it was flashed, it may have
 written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are different.
 
-Exit status: 0 if the dump has the image, 1 if something differs, 2 if they cannot be compared.")]
+Exit status: 0 if the dump matches the image, 1 if something differs, 2 if they cannot be compared.")]
 pub struct VerifyArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -70,8 +70,8 @@ pub struct WrapArgs {
     #[arg(long, value_name = "NAME", required_unless_present = "like", conflicts_with = "like")]
     format: Option<Format>,
 
-    /// The address of the first byte; with --like, the address that was given to unwrap [default:
-    /// 0, or as in the file of --like]
+    /// The address of the first byte; with --like, the value of --base that you gave to 'unwrap'
+    /// [default: 0, or as in the file of --like]
     #[arg(long, value_name = "ADDRESS", value_parser = parse_bytes_u32)]
     base: Option<u32>,
 

@@ -211,7 +211,14 @@ impl Manifest {
             }
             Source::Below(_) | Source::Root(_) => {
                 let path = self.host_path(item).ok_or(ErrorKind::NotFound)?;
-                Origin::Host(open_regular(&path)?)
+                let mut file = open_regular(&path)?;
+                if item.size == 0 && file.read(&mut [0])? > 0 {
+                    // as the files of /proc do
+                    return Err(io::Error::other(
+                        "it says that it is empty, but has content; give a copy of it",
+                    ));
+                }
+                Origin::Host(file)
             }
             Source::Image => {
                 let image = self.image.as_ref().ok_or(ErrorKind::NotFound)?;

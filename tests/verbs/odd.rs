@@ -189,3 +189,18 @@ fn a_file_with_a_lost_block_is_not_copied_by_guesses() {
         assert_eq!(found[..4000], content[..4000], "block {lost}");
     }
 }
+
+/// The files of /proc say that they are empty, but have content.
+#[test]
+fn a_file_that_hides_its_size_is_not_stored_as_empty() {
+    let desk = Desk::with_image();
+    let before = desk.read("new.img");
+    let told = &["version: cannot be read", "says that it is empty, but has content"];
+    desk.fails(&["put", "new.img", "/proc/version", "/"], 1, told);
+    assert!(desk.read("new.img") == before);
+    desk.dir("src").file("src/empty", b"");
+    std::os::unix::fs::symlink("/proc/version", desk.path("src/version")).expect("link");
+    let create = ["create", "--links", "follow", "--size", "64K", "v.img", "src"];
+    desk.fails(&create, 1, &["version", "says that it is empty, but has content"]);
+    assert!(!desk.path("v.img").exists());
+}

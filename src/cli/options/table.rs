@@ -180,7 +180,7 @@ pub static GROUPS: &[Group] = &[
                     ("async", Flag(|o| o.mount.sync = false)),
                 ],
                 help: "sync: write every change at once; dirsync: every change of a directory; \
-                       async (default): neither",
+                       async (default): calls return before their changes are on disk",
             },
             Item {
                 names: &[("writeback", Flag(|o| o.mount.writeback = true))],
@@ -216,8 +216,8 @@ pub static GROUPS: &[Group] = &[
                     ("relatime", Flag(|o| o.mount.atime = Atime::Relative)),
                     ("strictatime", Flag(|o| o.mount.atime = Atime::Always)),
                 ],
-                help: "when reading updates an access time: never; if it is older than the last \
-                       change, or older than a day (default); always",
+                help: "whether a read changes the access time: never; only if it is older than the \
+                       last change, or older than a day (default); always",
             },
             Item {
                 names: &[
@@ -268,7 +268,7 @@ pub static GROUPS: &[Group] = &[
             Item {
                 names: &[("default_permissions", Flag(|o| o.mount.default_permissions = true))],
                 help: "let the kernel check permission bits even if only you have access; without \
-                       this option they do not restrict you",
+                       this option, owner and mode do not restrict you",
             },
             Item {
                 names: &[
