@@ -13,7 +13,6 @@ use super::undo::Backing;
 use super::{CliError, ImageArgs, parse_bytes_u32};
 use crate::convert::{Failure, Job, Outcome, Step, convert};
 use crate::image::{self, Dialect};
-use crate::journal::finish_interrupted;
 use crate::show::{self, Show};
 
 /// Convert an image of version 1, or one that chamelon wrote, to littlefs version 2
@@ -143,7 +142,6 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
     let found = args.image.find()?.image;
-    finish_interrupted(&found)?;
     let source = image::open_found(&found, &options).map_err(CliError::failure)?;
     for note in &source.notes {
         log::warn!("{note}");
