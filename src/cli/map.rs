@@ -127,7 +127,17 @@ pub fn run(args: &MapArgs) -> Result<ExitCode, CliError> {
         }
         None => io::stdout().write_all(text.as_bytes())?,
     }
-    Ok(if map.summary().damaged { exit::LEFT_OUT.into() } else { ExitCode::SUCCESS })
+    if !map.summary().damaged {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // who does not see the map at once would only see the exit status
+    if target.is_some() || matches!(format, Format::Html | Format::Svg) {
+        let image = args.image.image.show();
+        log::warn!(
+            "{image}: is damaged; the map shows where, and 'littlefs check' says what it is"
+        );
+    }
+    Ok(exit::LEFT_OUT.into())
 }
 
 impl MapArgs {
