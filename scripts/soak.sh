@@ -74,8 +74,8 @@ soak_kill() {
 }
 
 soak_cases() {
-    LITTLEFS_CASES=${LITTLEFS_CASES:-$((minutes * 500))} \
-        cargo test --release --test differential --test model -- --nocapture
+    LITTLEFS_CASES=${LITTLEFS_CASES:-$((minutes * 500))} ODD_ROUNDS=$((minutes * 500)) \
+        cargo test --release --test differential --test model --test odd_images -- --nocapture
 }
 
 # The LLVM passes that cargo-fuzz uses. Its sanitizer is left out: it needs a nightly compiler, and

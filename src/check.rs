@@ -104,6 +104,8 @@ struct Seen {
     /// The directory that the pair belongs to, once the walk over the tree has reached it.
     dir: Option<u32>,
     superblock: Option<Superblock>,
+    /// Whether it is the newer copy of a pair that the thread names by its old blocks.
+    is_newer: bool,
 }
 
 /// A directory that the walk has met. Its path is found through its parents.
@@ -155,8 +157,8 @@ struct Checker<'a> {
     limits: Option<Superblock>,
     /// The sum of the deltas. A pair that was relocated counts with its new content.
     gstate: GState,
-    /// Whether the sync bit is set in the sum along the thread as it is on disk.
-    needs_sync: bool,
+    /// The sum of the deltas along the thread as it is on disk.
+    on_disk: GState,
     thread_broken: bool,
     /// Whether some damaged entry of the tree may once have named a directory.
     doubtful: bool,
@@ -196,7 +198,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         owners: Owners::new(g.block_count),
         limits: None,
         gstate: GState::default(),
-        needs_sync: false,
+        on_disk: GState::default(),
         thread_broken: false,
         doubtful: false,
         fcrc: false,
@@ -207,7 +209,7 @@ pub fn check_with(dev: Arc<dyn BlockDevice>, progress: &dyn Fn(u64)) -> Result<R
         // a sum that lacks some of the deltas has no meaning
         c.gstate = GState::default();
     }
-    c.needs_sync = c.gstate.needs_sync();
+    c.on_disk = c.gstate;
     c.walk_tree();
     c.check_gstate();
     c.check_orphans();
@@ -305,6 +307,7 @@ impl Checker<'_> {
             ids,
             dir,
             superblock,
+            is_newer: false,
         });
         i
     }
@@ -372,15 +375,30 @@ impl Checker<'_> {
     }
 
     fn check_gstate(&mut self) {
-        if self.needs_sync {
+        if self.on_disk.needs_sync() {
             self.note(
                 "sync-pending",
                 "global state",
                 "an operation was interrupted; the next write finishes it",
             );
         }
+        if let Some((pair, id)) = self.disputed_move() {
+            let message = format_args!(
+                "the thread names a move of entry {id}, but the newer copy of a relocated pair \
+                 does not: it is not known whether the entry was moved"
+            );
+            self.error("move-lost", pair, message);
+        }
         let Some((pair, id)) = self.gstate.pending_move() else { return };
-        match pair.0.iter().find_map(|b| self.by_block.get(b)) {
+        let at = pair.0.iter().find_map(|b| self.by_block.get(b));
+        if at.is_some() && !self.pairs.iter().any(|seen| seen.pair.same(pair)) {
+            let message = format_args!(
+                "a pending move names entry {id} of these blocks, but a pair has only one of them: \
+                 a device may delete another entry"
+            );
+            return self.error("move-lost", pair, message);
+        }
+        match at {
             Some(&i) if id == 0 && self.pairs[i].superblock.is_some() => self.error(
                 "move-lost",
                 pair,
@@ -397,6 +415,19 @@ impl Checker<'_> {
                 format_args!("a pending move names entry {id}, which is not in the thread"),
             ),
         }
+    }
+}
+
+impl Checker<'_> {
+    /// A move that the thread on disk names, but not the newer copies of relocated pairs. Its entry
+    /// is still there. If its pair was relocated, the newer copy may have ended the move.
+    fn disputed_move(&self) -> Option<(Pair, u16)> {
+        let (pair, id) = self.on_disk.pending_move()?;
+        let holds =
+            |seen: &Seen| !seen.is_newer && seen.pair.overlaps(pair) && usize::from(id) < seen.ids;
+        let is_disputed = self.gstate.pending_move().is_none()
+            && self.thread.iter().any(|&i| holds(&self.pairs[i]));
+        is_disputed.then_some((pair, id))
     }
 }
 

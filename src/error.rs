@@ -267,6 +267,9 @@ pub enum Corrupt {
     },
     /// A pending move would delete the superblock.
     MoveOfSuperblock(Pair),
+    /// A pending move names two blocks that are not, or no longer, a pair of the filesystem; a pair
+    /// has only one of them.
+    MoveOutOfHalf(Pair),
     /// The struct tag of an entry does not say where its content is (SPEC: `0x2xx` STRUCT).
     BadStruct {
         /// The pair that holds the entry.
@@ -328,6 +331,11 @@ impl fmt::Display for Corrupt {
             Self::MoveOfSuperblock(p) => {
                 write!(f, "the global state says that the superblock was moved out of {p}")
             }
+            Self::MoveOutOfHalf(p) => write!(
+                f,
+                "the global state says that an entry was moved out of {p}, but a pair has only one \
+                 of these blocks, so it is not known whether the entry in it was moved"
+            ),
             Self::BadStruct { pair, id, why } => {
                 write!(f, "entry {id} of metadata pair {pair} has no usable struct: {why}")
             }

@@ -14,6 +14,8 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use crate::bd::BlockDevice;
+use crate::disk::log::Log;
+use crate::disk::{Pair, Superblock};
 use crate::error::{Error, Result};
 use crate::fs::{Fs, NameFault, OpenOptions};
 use crate::mdir::store;
@@ -98,9 +100,17 @@ impl Run {
         if !self.mend_blocks()? {
             return Ok(());
         }
-        let mut fs = self.open()?;
+        // Below a directory that has got a name, others may be missing in the thread, or damaged.
+        while self.mend_tree()? {}
+        Ok(())
+    }
+
+    /// Repair the tree with the operations of the filesystem. Returns whether a directory without a
+    /// name has got one.
+    fn mend_tree(&mut self) -> Result<bool> {
         let half_orphans = Model::build(&*self.editor.dev)?.half_orphans;
-        self.place_directories(&mut fs, half_orphans)?;
+        let mut fs = self.open()?;
+        let any_named = self.place_directories(&mut fs, half_orphans)?;
         self.mend_entries(&mut fs)?;
         if self.mode == Mode::Yes {
             self.salvage(fs)?;
@@ -110,7 +120,8 @@ impl Run {
         if self.mode == Mode::Yes {
             self.shorten_files(&mut fs)?;
         }
-        fs.flush()
+        fs.flush()?;
+        Ok(any_named)
     }
 
     /// Repair what keeps the filesystem code from working, directly on the blocks. False if the
@@ -154,6 +165,7 @@ impl Run {
             );
         }
         self.rewrite_logs()?;
+        self.renew_superblock_twin()?;
         Ok(true)
     }
 
@@ -240,6 +252,25 @@ impl Run {
         Ok(())
     }
 
+    /// If only one block of the superblock pair holds a superblock, write the pair into the other
+    /// block, too. Without that, a filesystem whose last superblock gets lost cannot be found.
+    fn renew_superblock_twin(&mut self) -> Result<()> {
+        let dev = &*self.editor.dev;
+        let fetched = store::fetch(dev, Pair::SUPERBLOCK)?;
+        let twin = fetched.pair.0[1];
+        let has_superblock = |log: &Log| Superblock::of(log).is_some();
+        // a block that cannot be read cannot be trusted with new content either
+        if fetched.unreadable.is_some()
+            || !has_superblock(&fetched.log)
+            || store::read_log(dev, twin)?.is_some_and(|log| has_superblock(&log))
+        {
+            return Ok(());
+        }
+        self.editor.commit(Pair::SUPERBLOCK, PairEdit::default())?;
+        self.done("superblock-lost", format_args!("block {twin}"), "holds a superblock again");
+        Ok(())
+    }
+
     fn done(&mut self, code: &'static str, place: impl Display, message: &str) {
         self.repairs.done.push(Repair::new(code, place, message));
     }
@@ -279,11 +310,14 @@ impl Run {
         files::separate(&self.editor, &fs, model, &mut census, self.mode, &mut self.repairs.done)
     }
 
-    fn place_directories(&mut self, fs: &mut Fs, half_orphans: bool) -> Result<()> {
+    /// Put directories into the thread that are missing there, and give names to those that have
+    /// lost theirs. Returns whether there were such directories without a name.
+    fn place_directories(&mut self, fs: &mut Fs, half_orphans: bool) -> Result<bool> {
         for path in fs.thread_directories()? {
             self.done("unthreaded", path, "was put into the thread");
         }
         let (placed, rethreaded) = fs.place_orphans()?;
+        let any_named = !placed.is_empty();
         for path in placed {
             self.done("orphan", path, "is the new name of a directory that had lost its name");
         }
@@ -291,7 +325,7 @@ impl Run {
             let code = if half_orphans { "half-orphan" } else { "orphan" };
             self.done(code, "the thread", RETHREADED);
         }
-        Ok(())
+        Ok(any_named)
     }
 
     /// Move files whose list is broken to `lost+found`, with a new list for the remaining content.

@@ -112,7 +112,7 @@ impl Checker<'_> {
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
         let holds = heads.iter().any(|(_, ids)| *ids > 0);
-        let removed = self.needs_sync && !(holds && self.doubtful);
+        let removed = self.on_disk.needs_sync() && !(holds && self.doubtful);
         for (i, ids) in outer.into_iter().chain(inner) {
             let pair = self.pairs[i].pair;
             if removed {
@@ -260,7 +260,7 @@ impl Checker<'_> {
             Ok(f) => {
                 let message =
                     format!("{path} has moved to {pair}; the thread names its old blocks");
-                if self.needs_sync {
+                if self.on_disk.needs_sync() {
                     self.note("half-orphan", place, message);
                 } else {
                     self.error("half-orphan", place, message);
@@ -292,6 +292,7 @@ impl Checker<'_> {
             self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
         }
         self.thread[at] = new;
+        self.pairs[new].is_newer = true;
     }
 
     /// Check the entries of one pair. Returns the directories among them.

@@ -168,9 +168,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
             },
         );
     }
-    if let Some(finding) = superblock_finding(&opened) {
-        report.findings.insert(0, finding);
-    }
+    let of_superblock = superblock_finding(&opened);
+    report.findings.splice(0..0, of_superblock.clone());
     let mut repairs = Repairs::default();
     let backup = args.backup.as_deref();
     if !needs_repair(&report) {
@@ -188,6 +187,9 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
             repairs = check::repair(backup.device(), mode).map_err(failed)?;
             backup.end().map_err(cannot)?;
             report = args.check(dialect, opened.device).map_err(failed)?;
+            let left = of_superblock
+                .filter(|found| repairs.done.iter().all(|repair| repair.code != found.code));
+            report.findings.splice(0..0, left);
         }
         if let Some(why) = &repairs.stopped {
             let what = if repairs.done.is_empty() { "nothing" } else { "not everything" };
@@ -229,11 +231,10 @@ fn superblock_finding(opened: &Opened) -> Option<Finding> {
     Some(Finding { severity, code, place, message })
 }
 
-/// Whether there is an error, or an interrupted operation that the next write would finish.
+/// Whether there is an error, or a note about something that a repair puts in order.
 fn needs_repair(report: &Report) -> bool {
-    let pending =
-        |f: &Finding| matches!(f.code, "sync-pending" | "move-pending" | "superblock-size");
-    !report.is_clean() || report.findings.iter().any(pending)
+    let mendable = ["sync-pending", "move-pending", "superblock-size", "superblock-lost"];
+    !report.is_clean() || report.findings.iter().any(|f| mendable.contains(&f.code))
 }
 
 /// The command that shows the place of a finding.

@@ -769,12 +769,16 @@ impl Fs {
         self.nameless = orphans;
     }
 
-    /// Check that the global state still names the move whose source is hidden. The newer copies of
-    /// relocated pairs change the sum of the deltas, and no driver leaves copies that cancel a move
-    /// out of another pair. So it is not known whether that entry was moved.
+    /// Check that the global state still names the move whose source is hidden, and names its pair
+    /// by both blocks. The newer copies of relocated pairs change the sum of the deltas, and no
+    /// driver leaves copies that cancel a move out of another pair, or a move that names the blocks
+    /// of a pair before it was relocated. So it is not known whether that entry was moved.
     fn check_hidden(&mut self) {
         let Some((m, Move { source, .. })) = self.moves.first() else { return };
-        if self.durable.gstate().pending_move().is_some() {
+        if let Some((named, _)) = self.durable.gstate().pending_move() {
+            if !self.pair(source).blocks.same(named) {
+                self.damage(&Corrupt::MoveOutOfHalf(named));
+            }
             return;
         }
         let is_hidden = |mdir: &Mdir| mdir.entries.iter().any(|e| e.role == Role::Leaving(m));

@@ -13,10 +13,11 @@ use super::builder::{Builder, hard, put_dir, put_inline, put_superblock, soft, s
 use super::common::clfs::{CError, CLfs, Config, Info};
 use super::interrupted::{Dice, same_in_the_end};
 
-/// Write several commits to the first block of `pair`.
+/// Write several commits to the first block of `pair`, and only the first of them to the second.
 fn commits(b: &mut Builder, pair: [u32; 2], commits: &[&dyn Fn(&mut Writer)]) {
+    b.pair([pair[1], pair[0]], commits[0]);
     let layout = b.layout();
-    let mut w = Writer::compact(layout, 1);
+    let mut w = Writer::compact(layout, 2);
     for (i, content) in commits.iter().enumerate() {
         content(&mut w);
         let commit = w.finish().expect("fits");

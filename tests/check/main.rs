@@ -371,32 +371,38 @@ fn every_kind_of_damage() {
     }
 }
 
-/// The global state may name the source of a move by one right block and a wrong one. The entry is
-/// hidden then. So it must also be deleted by the first write, or it would be there twice.
+/// The global state may name the source of a move by one right block and a wrong one, if damage has
+/// brought back an old state of a pair. Like the C driver, we hide the entry. But it may not be the
+/// one that was moved, so nothing deletes it.
 #[test]
-fn a_move_named_by_one_block_of_its_pair_is_finished() {
+fn an_entry_behind_one_block_of_its_pair_is_not_deleted() {
     for wrong in [99, 9999, u32::MAX] {
         for source in [[2, wrong], [wrong, 2], [3, wrong], [wrong, 3]] {
             let mut b = Builder::new();
             b.root(soft([2, 3]), |w| {
                 put_dir(w, 1, b"dir", [2, 3]);
-                put_inline(w, 2, b"moved", b"content");
                 w.gdelta(moving(source, 0));
             });
             b.pair([2, 3], |w| {
-                put_inline(w, 0, b"moved", b"content");
+                put_inline(w, 0, b"innocent", b"content");
                 put_inline(w, 1, b"other", b"other");
             });
             let dev = Arc::new(RamDevice::from_image(b.geometry, b.bytes.clone()));
             let before = files_in(&dev);
-            assert_eq!(before.keys().collect::<Vec<_>>(), ["dir/other", "moved"], "{source:?}");
-            let mut fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
-            assert!(!fs.is_read_only(), "{source:?}: {:?}", fs.warnings());
-            fs.create(ROOT, b"zz").and_then(|()| fs.flush()).expect("written");
+            assert_eq!(before.keys().collect::<Vec<_>>(), ["dir/other"], "{source:?}");
+            let fs = Fs::open(dev.clone(), &OpenOptions::default()).expect("opens");
+            assert!(fs.is_read_only(), "{source:?}");
+            let report = check(dev.clone()).expect("examined");
+            assert!(report.findings.iter().any(|f| f.code == "move-lost"), "{report:#?}");
+            assert!(!report.is_clean(), "{report:#?}");
+
+            assert_eq!(repair(dev.clone(), Mode::Preen).expect("opens").done.len(), 0);
+            assert!(dev.image() == b.bytes, "{source:?}: -p has written");
+            repair(dev.clone(), Mode::Yes).expect("opens");
             let report = check(dev.clone()).expect("examined");
             assert!(report.is_clean(), "{source:?}: {:#?}", report.findings);
             let after = files_in(&dev);
-            assert_eq!(after.keys().collect::<Vec<_>>(), ["dir/other", "moved", "zz"]);
+            assert_eq!(after.keys().collect::<Vec<_>>(), ["dir/innocent", "dir/other"]);
             assert!(files_in_c("one block", dev.image(), b.geometry) == after, "as C reads it");
         }
     }
@@ -623,10 +629,7 @@ fn the_command_exits_as_fsck_does() {
 
     assert_eq!((&json["exit"], &json["repairs"][0]["code"]), (&1.into(), &"unthreaded".into()));
 
-    // the other half of the superblock pair agrees that this is the filesystem
     b.root(Tail::END, |w| put_dir(w, 1, b"d", [60, 61]));
-    let root = b.block_mut(0).to_vec();
-    b.block_mut(1).copy_from_slice(&root);
     std::fs::write(&path, &b.bytes).expect("write");
     let (code, out) = run(&["-p", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).expect("JSON");

@@ -86,17 +86,25 @@ impl Builder {
         &mut self.bytes[block as usize * bs..][..bs]
     }
 
-    /// Write one commit to the first block of a pair. The second block stays erased.
-    pub fn pair(&mut self, pair: [u32; 2], content: impl FnOnce(&mut Writer)) -> &mut Self {
-        let mut w = Writer::compact(self.layout(), 1);
-        content(&mut w);
-        let commit = w.finish().expect("fits");
-        self.block_mut(pair[0])[..commit.bytes.len()].copy_from_slice(&commit.bytes);
+    /// Write one commit to the first block of a pair. The second block stays erased, unless the pair
+    /// is the root: like every driver, this writes the superblock into both blocks.
+    pub fn pair(&mut self, pair: [u32; 2], content: impl Fn(&mut Writer)) -> &mut Self {
+        self.half(pair[0], 1, &content);
+        if pair == ROOT.0 {
+            self.half(pair[1], 0, &content);
+        }
         self
     }
 
+    fn half(&mut self, block: u32, revision: u32, content: impl Fn(&mut Writer)) {
+        let mut w = Writer::compact(self.layout(), revision);
+        content(&mut w);
+        let commit = w.finish().expect("fits");
+        self.block_mut(block)[..commit.bytes.len()].copy_from_slice(&commit.bytes);
+    }
+
     /// Write the root: a superblock, the entries that `content` adds from id 1, and a tail.
-    pub fn root(&mut self, tail: Tail, content: impl FnOnce(&mut Writer)) -> &mut Self {
+    pub fn root(&mut self, tail: Tail, content: impl Fn(&mut Writer)) -> &mut Self {
         let sb = superblock(self.geometry);
         self.pair(ROOT.0, |w| {
             put_superblock(w, sb);

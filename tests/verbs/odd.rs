@@ -204,3 +204,29 @@ fn a_file_that_hides_its_size_is_not_stored_as_empty() {
     desk.fails(&create, 1, &["version", "says that it is empty, but has content"]);
     assert!(!desk.path("v.img").exists());
 }
+
+/// A filesystem is found by its superblocks, so both of them are there again after a repair.
+#[test]
+fn a_lost_superblock_is_written_again() {
+    let desk = Desk::with_image();
+    let whole = desk.read("new.img");
+    for (lost, kept) in [(0, 1), (1, 0)] {
+        for filler in [0xff, 0, 0x5a] {
+            let mut image = whole.clone();
+            image[lost * 4096..][..4096].fill(filler);
+            desk.file("half.img", &image).file("before.img", &image);
+            let place = format!("block {lost}: ");
+            let found = desk.ok(&["check", "half.img"]);
+            assert!(found.text().contains(&format!("{place}holds no valid superblock")));
+            assert!(desk.read("half.img") == image, "a check without -p has written");
+            let mended = desk.run(&["check", "-p", "half.img"]);
+            let told = format!("repaired: {place}holds a superblock again [superblock-lost]");
+            assert!(mended.code == 1 && mended.text().contains(&told), "{}", mended.text());
+            assert!(!desk.ok(&["check", "half.img"]).text().contains("superblock"));
+            let mut mended = desk.read("half.img");
+            mended[kept * 4096..][..4096].fill(filler);
+            desk.file("other-half.img", &mended);
+            desk.ok(&["diff", "other-half.img", "before.img"]);
+        }
+    }
+}

@@ -28,8 +28,8 @@ pub(super) struct Node {
     pub odd: bool,
     /// Whether some of its ids have no name.
     pub unused: bool,
-    /// Whether it has entries.
-    filled: bool,
+    /// How many ids it has.
+    ids: usize,
     /// Whether its tail is a hardtail to the null pair.
     pub null_tail: bool,
     /// Whether the walk along the thread met it.
@@ -44,6 +44,8 @@ pub(super) struct Node {
     /// Whether it is the old copy of a pair that was relocated. It must not be written: its other
     /// block may be the live one of the new copy.
     pub replaced: bool,
+    /// Whether it is the new copy of such a pair.
+    is_newer: bool,
 }
 
 /// A directory. It may have lost its name.
@@ -98,8 +100,8 @@ pub(super) struct Model<'a> {
     pub half_orphans: bool,
     /// The sum of the deltas. A pair that was relocated counts with its new content.
     pub gstate: GState,
-    /// Whether the sync bit is set in the sum along the thread as it is on disk.
-    needs_sync: bool,
+    /// The sum of the deltas along the thread as it is on disk.
+    on_disk: GState,
     /// Whether a damaged entry of the tree may once have named a directory.
     doubtful: bool,
     /// Whether directories without a name may have been removed or may have lost their name, and it
@@ -134,7 +136,7 @@ impl<'a> Model<'a> {
             thread_loops: false,
             half_orphans: false,
             gstate: GState::default(),
-            needs_sync: false,
+            on_disk: GState::default(),
             doubtful: false,
             ambiguous: false,
             orphans: HashSet::new(),
@@ -145,7 +147,7 @@ impl<'a> Model<'a> {
             superblock: crate::fs::root_superblock(dev)?,
         };
         m.walk_thread()?;
-        m.needs_sync = m.gstate.needs_sync();
+        m.on_disk = m.gstate;
         let root = m.thread.iter().copied().rfind(|&i| m.nodes[i].superblock);
         let why = SuperblockFault::NoEntry;
         let root = root.ok_or(Corrupt::BadSuperblock { pair: Pair::SUPERBLOCK, why })?;
@@ -164,35 +166,43 @@ impl<'a> Model<'a> {
             || self.bad.iter().any(|b| b.code != "bad-struct")
             || self.nodes.iter().any(|n| !n.replaced && (n.cut || n.unreadable))
             || self.ambiguous
-            || self.moves_superblock()
+            || self.misnames_move()
+            || self.disputes_move()
     }
 
     /// Whether directories without a name count as removed.
     fn removing(&self) -> bool {
-        self.thread_break.is_none() && self.needs_sync
+        self.thread_break.is_none() && self.on_disk.needs_sync()
     }
 
-    /// Whether a pending move names the superblock.
-    pub fn moves_superblock(&self) -> bool {
-        self.gstate.pending_move().is_some_and(|(pair, id)| {
-            id == 0 && self.known(pair).is_some_and(|i| self.nodes[i].superblock)
-        })
+    /// Whether a pending move names the superblock, or two blocks of which a pair has only one. Such
+    /// a move must not be finished, because that would delete an entry that was not moved.
+    pub fn misnames_move(&self) -> bool {
+        let Some((pair, id)) = self.gstate.pending_move() else { return false };
+        let Some(at) = self.known(pair) else { return false };
+        let is_pair = || self.nodes.iter().any(|n| !n.replaced && n.pair.same(pair));
+        (id == 0 && self.nodes[at].superblock) || !is_pair()
+    }
+
+    /// Whether the thread on disk names a move that the newer copies of relocated pairs do not name,
+    /// although its entry is still there. If its pair was relocated, the newer copy may have ended
+    /// the move.
+    pub fn disputes_move(&self) -> bool {
+        let Some((pair, id)) = self.on_disk.pending_move() else { return false };
+        let holds = |n: &Node| !n.is_newer && n.pair.overlaps(pair) && usize::from(id) < n.ids;
+        self.gstate.pending_move().is_none() && self.thread.iter().any(|&i| holds(&self.nodes[i]))
     }
 
     /// Whether a pending move names an entry that does not exist.
     pub fn loses_move(&self) -> bool {
         let hidden = self.gstate.pending_move();
         let at = hidden.and_then(|(pair, id)| Some((self.known(pair)?, id)));
-        let ids = |i: usize| {
-            let log = store::read_log(self.dev, self.nodes[i].pair.0[0]).ok().flatten();
-            log.map_or(0, |l| l.entries.len())
-        };
-        hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= ids(i))
+        hidden.is_some() && at.is_none_or(|(i, id)| usize::from(id) >= self.nodes[i].ids)
     }
 
     /// The pair in the thread, and the id, of the entry that a pending move hides.
     pub fn moved_away(&self) -> Option<(usize, u16)> {
-        let (pair, id) = self.gstate.pending_move().filter(|_| !self.moves_superblock())?;
+        let (pair, id) = self.gstate.pending_move().filter(|_| !self.misnames_move())?;
         Some((self.known(pair).filter(|&i| self.nodes[i].threaded)?, id))
     }
 
@@ -211,7 +221,7 @@ impl<'a> Model<'a> {
             chain: false,
             unreadable: f.unreadable.is_some(),
             odd: f.log.odd,
-            filled: !f.log.entries.is_empty(),
+            ids: f.log.entries.len(),
             unused: f.log.entries.iter().any(|e| e.name_type.is_none()),
             null_tail: f.log.tail.is_some_and(|t| t.hard && t.pair.is_null()),
             threaded,
@@ -220,6 +230,7 @@ impl<'a> Model<'a> {
             prev,
             cut: false,
             replaced: false,
+            is_newer: false,
         });
         i
     }
@@ -460,6 +471,7 @@ impl<'a> Model<'a> {
             self.gstate = renewed(self.gstate, in_thread(&old), in_thread(&new), behind);
         }
         self.thread[at] = new;
+        self.nodes[new].is_newer = true;
     }
 
     /// Add the pairs that tails lead to, and those that entries of other types name.
@@ -494,7 +506,7 @@ impl<'a> Model<'a> {
                 n.dir.is_none() && !n.chain && !n.superblock
             })
             .collect();
-        let holds = orphans.iter().any(|&i| self.nodes[i].filled);
+        let holds = orphans.iter().any(|&i| self.nodes[i].ids > 0);
         self.ambiguous = self.removing() && holds && self.doubtful;
         if self.removing() && !self.ambiguous {
             // they were removed, and the next write takes them out of the thread

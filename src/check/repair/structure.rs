@@ -38,7 +38,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
         } else {
             settle(editor, &model)?;
             let message = "an interrupted operation was finished".to_owned();
-            let code = if model.moves_superblock() { "move-lost" } else { "sync-pending" };
+            let code = if model.misnames_move() { "move-lost" } else { "sync-pending" };
             done.push(Repair::new(code, "global state", message));
         }
     }
@@ -114,11 +114,30 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
         done.push(Repair::new(code, "the thread", message));
     }
+    if model.disputes_move() {
+        for (i, tail) in renewed_tails(model) {
+            edits.entry(i).or_default().tail = Some(tail);
+        }
+        let message = "the move that only old blocks named was cleared";
+        done.push(Repair::new("move-lost", "global state", message));
+    }
     let (joint, rest): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(i, _)| Some(*i) == last);
     for (i, edit) in rest.into_iter().chain(joint) {
         editor.commit(model.nodes[i].pair, edit)?;
     }
     Ok(())
+}
+
+/// The tails that must change so that the thread names relocated pairs by their new blocks. The sum
+/// of the deltas of the new copies stays the same.
+fn renewed_tails(model: &Model) -> Vec<(usize, Tail)> {
+    let leads_to_old = |tail: &Tail| {
+        let is_old = model.nodes.iter().any(|n| n.replaced && n.pair.same(tail.pair));
+        let new = model.known(tail.pair).map(|i| model.nodes[i].pair).filter(|_| is_old)?;
+        Some(Tail { pair: new, hard: tail.hard })
+    };
+    let nodes = model.nodes.iter().enumerate().filter(|(_, n)| n.threaded && !n.replaced);
+    nodes.filter_map(|(i, n)| Some((i, leads_to_old(n.tail.as_ref()?)?))).collect()
 }
 
 /// Clear the deltas of all pairs of a broken thread. As long as the thread is broken, nobody takes
