@@ -227,6 +227,9 @@ pub enum Corrupt {
     PairOutdated(Pair),
     /// A pair is reached twice, because the tails or the directories form a loop.
     PairReachedTwice(Pair),
+    /// A hardtail leads to this pair, but the pair cannot be used. So the directory lacks the entries
+    /// of that pair and of all pairs after it.
+    DirectoryCut(Pair),
     /// A CTZ list names a block outside the image.
     CtzOutOfRange {
         /// Head block of the list.
@@ -306,6 +309,11 @@ impl fmt::Display for Corrupt {
                 "metadata pair {p} holds an older state than the blocks that the thread names"
             ),
             Self::PairReachedTwice(p) => write!(f, "metadata pair {p} is reached twice (a loop)"),
+            Self::DirectoryCut(p) => write!(
+                f,
+                "the directory goes on in metadata pair {p}, which cannot be used, so its entries \
+                 from there on are missing"
+            ),
             Self::CtzOutOfRange { head, index, block } => write!(
                 f,
                 "file with head block {head:#x}: block {index} of its list is {block:#x}, outside the image"

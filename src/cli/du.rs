@@ -105,11 +105,11 @@ fn add(args: &DuArgs, image: &Littlefs, path: &[u8], problems: &mut Problems, ro
         return rows.push(row(path, own, metadata.len()));
     }
     let mut open = vec![Level { path: path.to_vec(), blocks: own, size: 0 }];
-    let walk = match image.walk(path) {
+    let mut walk = match image.walk(path) {
         Ok(walk) => walk,
         Err(e) => return problems.add(path, e),
     };
-    for entry in walk {
+    while let Some(entry) = walk.next() {
         let entry = match entry {
             Ok(entry) => entry,
             Err(e) => {
@@ -122,6 +122,10 @@ fn add(args: &DuArgs, image: &Littlefs, path: &[u8], problems: &mut Problems, ro
             Ok(storage) => u64::from(storage.blocks()),
             Err(e) => {
                 problems.add(entry.path(), e);
+                if entry.metadata().is_dir() {
+                    // the walk would report the same error again
+                    walk.skip_dir();
+                }
                 continue;
             }
         };

@@ -27,7 +27,8 @@ impl Fs {
         self.node(place)
     }
 
-    /// All names in `dir`, in their order on disk.
+    /// All names in `dir`, in their order on disk. `check_end` says whether some are missing after
+    /// them.
     ///
     /// # Errors
     /// [`Error::NotFound`] if `dir` was removed, and an error if one of its pairs cannot be read.
@@ -40,6 +41,15 @@ impl Fs {
             names.extend(mdir.entries.iter().filter(|e| e.is_visible()).map(|e| e.name.to_box()));
         }
         Ok(names)
+    }
+
+    /// Check that no entries of `dir` are missing because one of its pairs is damaged.
+    ///
+    /// # Errors
+    /// [`Corrupt::DirectoryCut`] if there are some, after those that are listed.
+    #[cfg(feature = "mount")]
+    pub fn check_end(&self, dir: DirId) -> Result<()> {
+        self.dirs.check_end(dir)
     }
 
     /// The names of files and directories in `dir` that are impossible on Linux. No other operation
@@ -103,15 +113,18 @@ impl Fs {
         let d = self.dir(dir)?;
         if d.sorted {
             let pair = self.pair_for(d, name);
-            let at = self.mdir(pair)?.find(name, true, is_it);
-            return Ok(at.map(|at| Place { pair, at }));
-        }
-        for pair in d.pairs.clone() {
-            if let Some(at) = self.mdir(pair)?.find(name, false, &is_it) {
+            if let Some(at) = self.mdir(pair)?.find(name, true, is_it) {
                 return Ok(Some(Place { pair, at }));
             }
+        } else {
+            for pair in d.pairs.clone() {
+                if let Some(at) = self.mdir(pair)?.find(name, false, &is_it) {
+                    return Ok(Some(Place { pair, at }));
+                }
+            }
         }
-        Ok(None)
+        // the name may be among the missing ones
+        self.dirs.check_end(dir).map(|()| None)
     }
 
     /// Whether there is an entry with this name in `dir` that is not shown: it is being removed, or

@@ -33,12 +33,15 @@ pub(super) struct Dir {
     pub alive: bool,
     /// Why it cannot be read, if it cannot. Then it has no pairs.
     pub broken: Option<Corrupt>,
+    /// The pair that its last hardtail leads to, if that pair cannot be used. Then the entries from
+    /// there on are missing.
+    pub cut: Option<Pair>,
 }
 
 impl Dir {
     /// A directory with these pairs.
     pub fn new(parent: DirId, name: Box<[u8]>, pairs: Vec<PairIx>) -> Self {
-        Self { pairs, parent, name, sorted: true, alive: true, broken: None }
+        Self { pairs, parent, name, sorted: true, alive: true, broken: None, cut: None }
     }
 }
 
@@ -80,6 +83,17 @@ impl Directories {
             Some(Dir { broken: Some(why), .. }) => Err(why.clone().into()),
             Some(d) if d.alive => Ok(d),
             _ => Err(Error::NotFound),
+        }
+    }
+
+    /// Check that no entries are missing at the end of the directory.
+    ///
+    /// # Errors
+    /// [`Corrupt::DirectoryCut`] if there are some.
+    pub fn check_end(&self, id: DirId) -> Result<()> {
+        match self.get(id).and_then(|d| d.cut) {
+            Some(pair) => Err(Corrupt::DirectoryCut(pair).into()),
+            None => Ok(()),
         }
     }
 

@@ -34,6 +34,7 @@ use crate::disk::{GState, List, Pair, Superblock, Tail, name, tag};
 use crate::error::{Corrupt, Error, Result, SuperblockFault, Unsupported};
 use crate::mdir::store::{self, Fetched};
 use crate::mdir::{LogEnd, Mdir, MoveId, Role};
+use crate::show::Show;
 
 /// The program size in bytes, if nothing in the image shows the program size of its writer.
 const PROG_SIZE_DEFAULT: u32 = 16;
@@ -527,8 +528,9 @@ impl Fs {
         while let Some(parent) = todo.pop_front() {
             for ix in self.dirs[parent].pairs.clone() {
                 for child in walk.children.remove(&ix).unwrap_or_default() {
-                    if let Some(head) = self.find_head(&child, walk) {
-                        todo.push_back(self.add_dir(head, parent, child.name, walk));
+                    match self.find_head(&child, walk) {
+                        Ok(head) => todo.push_back(self.add_dir(head, parent, child.name, walk)),
+                        Err(e) => self.add_broken(parent, child.name, e),
                     }
                 }
             }
@@ -539,25 +541,32 @@ impl Fs {
         }
     }
 
-    /// Find the first pair of the directory that `child` names. If it cannot be used, this is noted
-    /// as damage.
-    fn find_head(&mut self, child: &Child, walk: &mut Walk) -> Option<PairIx> {
+    /// Note as damage that the directory `name` in `parent` cannot be used because of `why`.
+    fn add_broken(&mut self, parent: DirId, name: Box<[u8]>, why: Error) {
+        self.damage(&format_args!("{}{}: {why}", self.path_of(parent), name.show()));
+        if let Error::Corrupt(why) = why {
+            self.dirs.broken(parent, name, why);
+        }
+    }
+
+    /// Find the first pair of the directory that `child` names.
+    fn find_head(&mut self, child: &Child, walk: &mut Walk) -> Result<PairIx> {
         let known = child.pair.0.map(|b| walk.by_block.get(&b).copied());
-        let problem = match known {
+        match known {
             // the usual case: the pair is in the thread
             [Some(a), Some(b)] if a == b => {
                 let p = self.pair(a);
                 let is_free = p.dir.is_none() && !p.continues && !p.chain;
                 if is_free && !walk.superblocks.contains(&a) {
-                    return Some(a);
+                    return Ok(a);
                 }
-                Error::Corrupt(Corrupt::PairReachedTwice(child.pair))
+                Err(Corrupt::PairReachedTwice(child.pair).into())
             }
             // the thread lacks this directory
-            [None, None] => match store::fetch_dir_packed(self.durable.dev(), child.pair) {
-                Ok(f) => return Some(self.take_unthreaded(f, walk)),
-                Err(e) => e,
-            },
+            [None, None] => {
+                let fetched = store::fetch_dir_packed(self.durable.dev(), child.pair)?;
+                Ok(self.take_unthreaded(fetched, walk))
+            }
             [Some(old), None] | [None, Some(old)]
                 // Relocation replaces one of the two blocks of a pair. It first updates the entry
                 // in the tree, then the tail in the thread, and a crash came between the two.
@@ -566,18 +575,11 @@ impl Fs {
                     && !self.pair(old).chain =>
             {
                 let blocks = self.pair(old).blocks;
-                match store::fetch_relocated(self.durable.dev(), child.pair, blocks) {
-                    Ok(f) => return Some(self.take_half_orphan(old, f, walk)),
-                    Err(e) => e,
-                }
+                let fetched = store::fetch_relocated(self.durable.dev(), child.pair, blocks)?;
+                Ok(self.take_half_orphan(old, fetched, walk))
             }
-            _ => Error::Corrupt(Corrupt::PairReachedTwice(child.pair)),
-        };
-        self.damage(&format_args!(
-            "directory {:?}: {problem}",
-            String::from_utf8_lossy(&child.name)
-        ));
-        None
+            _ => Err(Corrupt::PairReachedTwice(child.pair).into()),
+        }
     }
 
     /// Take in a directory that is not in the thread, with all its pairs.
@@ -680,8 +682,10 @@ impl Fs {
             }
         }
         self.dirs.set_head(id, self.pair(head).blocks);
+        let tail = self.pair(at).disk_tail;
         let dir = &mut self.dirs[id];
         (dir.pairs, dir.sorted) = (pairs, sorted);
+        dir.cut = (tail.hard && !tail.pair.is_null()).then_some(tail.pair);
         id
     }
 

@@ -13,6 +13,7 @@ use super::{DirId, Fs, Node, ROOT};
 use crate::disk::name;
 use crate::error::{Error, Result};
 use crate::mdir::{Data, Double, Entry, Kind};
+use crate::show::path_from_end;
 
 /// The name of the directory for directories that have lost their name.
 const LOST: &[u8] = b"lost+found";
@@ -276,9 +277,18 @@ impl Fs {
         Ok(done)
     }
 
-    /// The path of a directory, with a slash at its end.
+    /// The path of a directory for people, with a slash at its end. Only the end of a long path is
+    /// shown.
     pub(super) fn path_of(&self, dir: DirId) -> String {
-        format!("/{}", String::from_utf8_lossy(&self.dir_path(dir)))
+        let mut at = dir;
+        let up = std::iter::from_fn(|| {
+            let d = self.dirs.get(at).filter(|_| at != ROOT)?;
+            at = d.parent;
+            Some(&*d.name)
+        });
+        let slash: &[u8] = b"";
+        let names = std::iter::once(slash).chain(up).chain((dir != ROOT).then_some(slash));
+        String::from_utf8_lossy(&path_from_end(names)).into_owned()
     }
 }
 

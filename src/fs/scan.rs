@@ -138,6 +138,9 @@ impl Fs {
             }
             next = if reverse { i.checked_sub(1) } else { Some(i + 1) };
         }
+        if rows.rows.is_empty() {
+            self.dirs.check_end(dir)?;
+        }
         if reverse {
             rows.rows.reverse();
         }

@@ -201,6 +201,9 @@ impl Fs {
             }
             next = if reverse && sorted { i.checked_sub(1) } else { Some(i + 1) };
         }
+        if rows.is_empty() {
+            self.dirs.check_end(dir)?;
+        }
         if !sorted {
             rows.sort_by(|(a, _), (b, _)| name::cmp(a, b));
         }

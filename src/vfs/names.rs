@@ -261,6 +261,8 @@ impl Volume {
                     let Some(name) = listing.name(index as usize - 2) else {
                         if index == start.index {
                             self.listings.lock().finish(start.number);
+                            // the entries before the damage have been passed on
+                            core.check_end(dir)?;
                         }
                         break;
                     };

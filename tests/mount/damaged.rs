@@ -7,7 +7,7 @@ use std::sync::Arc;
 use littlefs::bd::{Geometry, RamDevice};
 use littlefs::fs::{DirId, Fs, Node, OpenOptions, ROOT, Storage};
 
-use crate::mounted::{Mounted, littlefs, output, python};
+use crate::mounted::{Mounted, littlefs, output, python, run};
 
 /// How many blocks the file `large` has.
 const LARGE: u64 = 10;
@@ -81,6 +81,37 @@ fn a_damaged_directory_is_a_directory() {
         assert_eq!(used(&m), 2 + 2 * LARGE, "{options}: the root, and two files");
         m.unmount();
     }
+}
+
+/// A program that lists a directory gets an error after the entries, if some are missing.
+#[test]
+fn a_directory_that_ends_early_is_no_whole_one() {
+    let mut m = Mounted::new("1M");
+    fs::create_dir(m.path("many")).expect("mkdir");
+    for i in 0..400 {
+        fs::write(m.path(&format!("many/entry-{i:03}")), b"content").expect("write");
+    }
+    m.unmount();
+    let told = run(littlefs().args(["inspect", "--json"]).arg(m.image()).args(["dir", "/many"]));
+    let found: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let pair = found[0]["pairs"][2]["pair"].as_array().expect("a third pair").clone();
+    damage(&m, |_, image| {
+        for block in pair {
+            let at = block.as_u64().expect("a number") * 4096;
+            image.write_all_at(&[0; 4096], at).expect("write");
+        }
+    });
+    m.mount("rw");
+    let mut names = 0;
+    let last = fs::read_dir(m.path("many")).expect("opens").find_map(|entry| {
+        names += 1;
+        entry.err()
+    });
+    assert!(is_eio(&last.expect("an error at the end")), "{names} names");
+    assert!((50..400).contains(&names), "{names} names");
+    assert_eq!(fs::read(m.path("many/entry-000")).expect("read"), b"content");
+    assert!(is_eio(&fs::read(m.path("many/entry-399")).expect_err("missing")));
+    m.unmount();
 }
 
 #[test]

@@ -230,3 +230,43 @@ fn a_lost_superblock_is_written_again() {
         }
     }
 }
+
+/// What the damaged end of a directory held is missing. No command may pass over that in silence.
+#[test]
+fn a_directory_that_ends_early_is_reported() {
+    let desk = Desk::new();
+    for i in 0..400 {
+        desk.file(&format!("data/many/entry-{i:03}"), b"content");
+    }
+    desk.file("data/other/file", b"content");
+    desk.ok(&["create", "-q", "--size", "256K", "new.img", "data"]);
+    let pairs = desk.ok(&["inspect", "--json", "new.img", "dir", "/many"]).json();
+    let pairs = pairs[0]["pairs"].as_array().expect("pairs").clone();
+    assert!(pairs.len() > 3, "the directory is too small");
+    let mut image = desk.read("new.img");
+    for block in pairs[2]["pair"].as_array().expect("two blocks") {
+        let at = block.as_u64().expect("a number") as usize * 4096;
+        image[at..at + 4096].fill(0);
+    }
+    desk.file("bad.img", &image);
+    let told = &["bad.img: /many: ", "its entries from there on are missing"];
+    for args in [&["ls", "-R", "bad.img"][..], &["ls", "bad.img", "many"], &["tree", "bad.img"]] {
+        let text = desk.fails(args, 2, told).text().to_owned();
+        assert!(text.contains("entry-000") && !text.contains("entry-399"), "{args:?}: {text}");
+    }
+    assert_eq!(desk.fails(&["du", "bad.img"], 2, told).stderr.matches("/many: ").count(), 1);
+    for (args, out) in [(&["-C", "out"][..], "out"), (&["--to-tar", "out.tar"], "out.tar")] {
+        let args = [&["extract", "--json", "bad.img"], args].concat();
+        let found = desk.fails(&args, 2, &["/many: "]).json();
+        assert_eq!(found["left_out"][0]["path"], "/many", "{found:#}");
+        assert!(desk.path(out).exists());
+    }
+    assert!(desk.path("out/many/entry-000").exists() && desk.path("out/other/file").exists());
+    desk.fails(&["get", "-r", "bad.img", "many", "copy"], 2, told);
+    desk.fails(&["diff", "bad.img", "new.img"], 2, &["/many"]);
+    // the name may be among the missing ones
+    for name in ["many/entry-399", "many/never-there"] {
+        desk.fails(&["cat", "bad.img", name], 1, &["entries from there on are missing"]);
+    }
+    desk.ok(&["cat", "bad.img", "many/entry-000"]);
+}
