@@ -413,8 +413,7 @@ pub(crate) struct ImageArgs {
     #[arg(long, value_name = "NAME", default_value = "auto", value_parser = Chosen::named)]
     pub dialect: Chosen,
 
-    /// Use IMAGE with the transactions of this journal; changes go to the journal, and not to IMAGE
-    /// (littlefs-journal(1))
+    /// Read IMAGE with the transactions of this journal (littlefs-journal(1))
     #[arg(long, value_name = "FILE")]
     pub journal: Option<PathBuf>,
 

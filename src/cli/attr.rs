@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::changing::ChangeArgs;
+use super::changing::of_changer;
 use super::editing::{NamesArgs, edit};
 use super::entry::EntryJson;
 use super::problems::{Problem, Problems};
@@ -22,6 +23,7 @@ use crate::{Error, Littlefs};
 
 /// List, read, set and remove the user attributes of files and directories
 #[derive(Args, Debug)]
+#[command(mut_args(of_changer))]
 #[command(after_help = "\
 Examples:
   littlefs attr dump.bin list etc/config.txt

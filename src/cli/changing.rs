@@ -14,13 +14,28 @@ use crate::show::Show;
 use crate::sys::Signals;
 use crate::{Error, Littlefs, OpenOptions};
 
-/// Adapt the options of the image to a command that always changes it.
+/// Adapt the options of the image to a command that can also change it.
+pub fn of_changer(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "journal" => arg.help(
+            "Use IMAGE with the transactions of this journal; changes go to the journal, and not \
+             to IMAGE (littlefs-journal(1))",
+        ),
+        _ => arg,
+    }
+}
+
+/// The same for a command that always changes it.
 pub fn of_writer(arg: Arg) -> Arg {
     match arg.get_id().as_str() {
         "image" => arg.help("File or block device with the filesystem"),
+        "unpack_limit" => arg.help(
+            "Unpack at most this much of a compressed or wrapped image, to find out what it is \
+             [default: 4G]",
+        ),
         // a past state cannot be changed
         "at" => arg.hide(true),
-        _ => arg,
+        _ => of_changer(arg),
     }
 }
 

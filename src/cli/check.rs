@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
+use super::changing::of_changer;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
@@ -22,6 +23,7 @@ use crate::show::{self, Show};
 
 /// Check an image, and repair it on request
 #[derive(Args, Debug)]
+#[command(mut_args(of_changer))]
 #[command(after_help = "\
 Examples:
   littlefs check dump.bin                  only look

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use super::changing::of_changer;
 use super::{CliError, ImageArgs, date, parse_bytes, parse_bytes_u32};
 use crate::ReadOnlyReason;
 use crate::convention::Choice;
@@ -20,6 +21,7 @@ use crate::time;
 
 /// Use an image as a key-value store
 #[derive(Args, Debug)]
+#[command(mut_args(of_changer))]
 #[command(after_help = "\
 Examples:
   littlefs kv dump.bin list                          the keys at the top level

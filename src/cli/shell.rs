@@ -15,12 +15,14 @@ use std::sync::OnceLock;
 
 use clap::{Args, CommandFactory};
 
+use super::changing::of_changer;
 use super::{CliError, ImageArgs, exit};
 use crate::show::{Show, cause};
 use crate::sys::Signals;
 
 /// Work in an image as in a shell
 #[derive(Args, Debug)]
+#[command(mut_args(of_changer))]
 #[command(mut_arg("image", |arg| arg.help("File or block device with the filesystem")),
     after_help = "\
 Examples:

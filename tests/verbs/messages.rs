@@ -180,4 +180,15 @@ fn commands_that_write_do_not_offer_to_read() {
         assert_eq!(help.contains("--journal "), verb != "resize", "{help}");
     }
     assert!(desk.ok(&["ls", "--help"]).text().contains("'-' is standard input"));
+    let help = desk.ok(&["put", "--help"]).text().to_owned();
+    assert!(!help.contains("standard input"), "{help}");
+    let in_words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let writes = "changes go to the journal";
+    for verb in ["ls", "recover", "clone", "map", "extract", "info"] {
+        let help = in_words(desk.ok(&[verb, "--help"]).text());
+        assert!(help.contains("--journal ") && !help.contains(writes), "{help}");
+    }
+    for verb in ["put", "kv", "attr", "check", "shell"] {
+        assert!(in_words(desk.ok(&[verb, "--help"]).text()).contains(writes), "{verb}");
+    }
 }
