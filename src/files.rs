@@ -222,6 +222,14 @@ pub fn spool(stream: &mut impl io::Read, limit: u64) -> io::Result<File> {
     Ok(file)
 }
 
+/// The error for a symbolic link in the place of a new file.
+fn leads_to_nothing() -> io::Error {
+    io::Error::other(
+        "is a symbolic link that leads to nothing; remove the link, or give the name to which it \
+         leads",
+    )
+}
+
 /// The error for a name that now refers to another file than before.
 pub fn replaced() -> io::Error {
     io::Error::other("was replaced by another file in the meantime; try again")
@@ -322,6 +330,29 @@ impl Place {
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Self { directory: openat(CWD, parent, flags, Mode::empty())?, name })
+    }
+
+    /// The last name of `path`, which must not be taken.
+    ///
+    /// # Errors
+    /// Those of [`Place::new`], and an error that says what to do if a symbolic link that leads to
+    /// nothing has this name.
+    pub fn free(path: &Path) -> io::Result<Self> {
+        let place = Self::new(path)?;
+        match statat(&place.directory, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(leads_to_nothing()),
+            Err(_) => Ok(place),
+        }
+    }
+
+    /// Whether both are the same name in the same directory.
+    ///
+    /// # Errors
+    /// The errors of the system.
+    #[cfg(feature = "cli")]
+    pub fn is(&self, other: &Self) -> io::Result<bool> {
+        let (a, b) = (rustix::fs::fstat(&self.directory)?, rustix::fs::fstat(&other.directory)?);
+        Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) && self.name == other.name)
     }
 
     /// The name of `file`, which was opened at `path`: links are followed.

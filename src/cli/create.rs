@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::gathering::{GatherArgs, not_gathered};
-use super::output::{self, Target};
+use super::output::{Begun, Replaced, Target};
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
@@ -112,8 +112,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "NAME", value_parser = Profile::named)]
     check_profile: Option<&'static Profile>,
 
-    /// Write the files on which the image depends into this file, as a rule for make or ninja; an
-    /// existing file is overwritten
+    /// Write the files on which the image depends into this file, as a rule for make or ninja; a
+    /// file that holds such a rule already is overwritten, and no other
     #[arg(long, value_name = "FILE")]
     depfile: Option<PathBuf>,
 
@@ -176,6 +176,25 @@ fn rule(image: &Path, manifest: &Manifest) -> Vec<u8> {
     rule
 }
 
+/// Whether a file that begins with these bytes looks like one that [`rule`] has made: a target, and
+/// then only lines that continue the rule.
+fn is_rule(start: &[u8]) -> bool {
+    let mut lines = start.split(|&byte| byte == b'\n');
+    let first = lines.next().unwrap_or(start);
+    let mut goes_on = first.ends_with(b" \\");
+    let target = first.strip_suffix(b" \\").unwrap_or(first).strip_suffix(b":");
+    target.is_some_and(|name| !name.is_empty() && !name.contains(&0))
+        && lines.all(|line| {
+            let fits = match goes_on {
+                // the last line may be cut off
+                true => line.starts_with(b"  ") || b"  ".starts_with(line),
+                false => line.is_empty(),
+            };
+            goes_on = line.ends_with(b" \\");
+            fits
+        })
+}
+
 /// A path with the escapes of a makefile.
 fn make_name(path: &Path) -> Vec<u8> {
     let mut name = Vec::new();
@@ -205,17 +224,12 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
     };
     let manifest = args.manifest()?;
     let depfile = args.depfile(&manifest)?;
+    let depfile = depfile.as_ref().map(|depfile| args.depend(depfile, &manifest)).transpose()?;
     let bar = Progress::new("writing", manifest.bytes(), args.quiet);
     let created = transfer::create(&args.image, placement, &manifest, &how, &|b| bar.at(b));
     drop(bar);
     let created = created.map_err(|e| failed(&args.image, e))?;
-    if let (Some(depfile), Some(path)) = (&depfile, &args.depfile) {
-        // the image may not have existed before
-        output::refuse_inputs(path, &[sys::identity(&args.image).ok()])?;
-        let begun = depfile.begin()?;
-        begun.file().write_all(&rule(&args.image, &manifest)).map_err(|e| begun.failed(e))?;
-        begun.finish()?;
-    }
+    depfile.map_or(Ok(()), Begun::finish)?;
     report(&args.image, &created, args.quiet, args.json)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -303,12 +317,26 @@ impl CreateArgs {
     }
 
     /// The file for the dependencies, if one is to be written. As in every build, an old one is
-    /// overwritten.
+    /// overwritten; `--force` is not about this file.
     fn depfile(&self, manifest: &Manifest) -> Result<Option<Target<'_>>, CliError> {
         let Some(depfile) = &self.depfile else { return Ok(None) };
         let sources = manifest.host_paths().into_iter();
         let files = sources.chain([self.image.clone()]).map(|path| sys::identity(&path).ok());
-        Target::find(depfile, true, &files.collect::<Vec<_>>()).map(Some)
+        let target = Target::find(depfile, Replaced::Own(is_rule), &files.collect::<Vec<_>>())?;
+        target.check_apart(&self.image)?;
+        Ok(Some(target))
+    }
+
+    /// Write the dependencies. This is done before the image is made, so that nothing is made if
+    /// they cannot be written. A file gets its name afterwards.
+    fn depend<'t>(
+        &self,
+        depfile: &'t Target<'_>,
+        manifest: &Manifest,
+    ) -> Result<Begun<'t>, CliError> {
+        let begun = depfile.begin()?;
+        begun.file().write_all(&rule(&self.image, manifest)).map_err(|e| begun.failed(e))?;
+        Ok(begun)
     }
 
     fn manifest(&self) -> Result<Manifest, CliError> {
@@ -326,5 +354,32 @@ impl CreateArgs {
         }
         transfer::gather(inputs, &self.gather.options()?)
             .map_err(|e| not_gathered(e, Path::new("-")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rule_looks_like_a_rule() {
+        let target = make_name(Path::new("a b:c.img"));
+        let target = String::from_utf8(target).expect("UTF-8");
+        for own in ["", " \\\n  data \\\n  data/a\\ b\n", " \\\n  data \\\n "] {
+            assert!(is_rule(format!("{target}:{own}").as_bytes()), "{own}");
+        }
+        for other in [
+            "",
+            "text",
+            ":",
+            ": \\\n  a\n",
+            "services:\n  web:\n  db:\n",
+            "name: value\n",
+            "all: \\\n  a\n\tcc a\n",
+            "all: a b\n\tcc a\n",
+            "a\0b: \\\n  a\n",
+        ] {
+            assert!(!is_rule(other.as_bytes()), "{other:?}");
+        }
     }
 }

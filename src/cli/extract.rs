@@ -2,13 +2,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::output::Target;
+use super::output::{Replaced, Target};
 use super::problems::{Problem, Problems};
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
@@ -129,10 +129,7 @@ impl ExtractArgs {
     /// The file for the tar stream, if one is to be written.
     fn target(&self) -> Result<Option<Target<'_>>, CliError> {
         let Some(file) = &self.to_tar else { return Ok(None) };
-        match file == Path::new("-") {
-            true => Target::stdout(file).map(Some),
-            false => Target::find(file, self.force, &self.image.inputs()).map(Some),
-        }
+        Target::find(file, Replaced::ByForce(self.force), &self.image.inputs()).map(Some)
     }
 }
 

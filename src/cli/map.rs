@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use console::{Style, Term};
 use serde::Serialize;
 
-use super::output::Target;
+use super::output::{Replaced, Target};
 use super::{CliError, ImageArgs, exit, quoted};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
@@ -50,7 +50,7 @@ pub struct MapArgs {
     #[arg(value_name = "IMAGE2")]
     other: Option<PathBuf>,
 
-    /// Write the map to this file instead of standard output
+    /// Write the map to this file instead of standard output ('-')
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
@@ -146,7 +146,8 @@ impl MapArgs {
         let Some(output) = &self.output else { return Ok(None) };
         let other = self.other.as_deref().and_then(|other| sys::identity(other).ok());
         let [image, journal] = self.image.inputs();
-        Target::find(output, self.force, &[image, journal, other]).map(Some)
+        let replaced = Replaced::ByForce(self.force);
+        Target::find(output, replaced, &[image, journal, other]).map(Some)
     }
 
     /// Mark the blocks in which a second image differs. Returns the map of that image, which only a

@@ -1,15 +1,20 @@
 //! The file that a command writes its output to, if the user names one.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use rustix::fs::OFlags;
+
 use super::CliError;
-use crate::files::{self, NewFile, Output};
+use crate::files::{self, NewFile, Output, Place};
 use crate::image::{OpenError, Reason};
 use crate::show::Show;
 use crate::sys;
+
+/// How many bytes of a file are read to find out whether it may be replaced.
+const START: u64 = 64 << 10;
 
 /// What the user names as the output: a plain file, or something that takes a stream of bytes.
 pub(super) struct Target<'a> {
@@ -25,30 +30,48 @@ enum To {
     Stream { file: File, is_stdout: bool },
 }
 
+/// Which file or block device an output may replace.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Replaced {
+    /// Any, if the user gave `--force`.
+    ByForce(bool),
+    /// Only a file that is empty, or that this says to be one of those which the command writes
+    /// there. It gets the beginning of the content.
+    Own(fn(&[u8]) -> bool),
+}
+
 impl<'a> Target<'a> {
-    /// The output at `path`, which must not be one of the `inputs`. A file or a block device that
-    /// exists is overwritten only with `force`.
+    /// The output at `path`, which must not be one of the `inputs`; `-` is standard output.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn find(
         path: &'a Path,
-        force: bool,
+        replaced: Replaced,
         inputs: &[Option<(u64, u64)>],
     ) -> Result<Self, CliError> {
-        refuse_inputs(path, inputs)?;
-        let to = To::find(path, force)
+        if path == Path::new("-") {
+            return Ok(Self { path, to: To::Stream { file: files::stdout()?, is_stdout: true } });
+        }
+        match sys::identity(path) {
+            Ok(there) if inputs.contains(&Some(there)) => return Err(also_used(path)),
+            _ => {}
+        }
+        let to = To::find(path, replaced)
             .map_err(|reason| CliError::failure(OpenError { path: path.to_owned(), reason }))?;
         Ok(Self { path, to })
     }
 
-    /// Standard output, which the user names as `path`.
+    /// Check that the output is not the file at `made`, which the command makes and which may not
+    /// exist yet.
     ///
     /// # Errors
-    /// If it is closed.
-    pub fn stdout(path: &'a Path) -> Result<Self, CliError> {
-        let file = files::stdout()?;
-        Ok(Self { path, to: To::Stream { file, is_stdout: true } })
+    /// If both are the same name.
+    pub fn check_apart(&self, made: &Path) -> Result<(), CliError> {
+        match (Place::new(self.path), Place::new(made)) {
+            (Ok(own), Ok(made)) if own.is(&made).unwrap_or(false) => Err(also_used(self.path)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether this is the standard output of this process.
@@ -78,11 +101,11 @@ impl<'a> Target<'a> {
 }
 
 impl To {
-    fn find(path: &Path, force: bool) -> Result<Self, Reason> {
+    fn find(path: &Path, replaced: Replaced) -> Result<Self, Reason> {
         let found = match files::look(path) {
             Ok(found) => found,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let place = files::Place::new(path).map_err(Reason::of_new)?;
+                let place = Place::free(path).map_err(Reason::of_new)?;
                 return Ok(Self::File(Output::new(place, None)));
             }
             Err(e) => return Err(e.into()),
@@ -97,14 +120,38 @@ impl To {
             _ => {}
         }
         let kind = metadata.file_type();
-        if (kind.is_file() || kind.is_block_device()) && !force {
-            return Err(io::Error::other("exists already; --force overwrites it").into());
+        if kind.is_file() || kind.is_block_device() {
+            replaced.check(&found, path)?;
         }
         let file = files::open_to_write(&found, path)?;
         match kind.is_file() {
-            true => Ok(Self::File(Output::new(files::Place::of(&file, path)?, Some(file)))),
+            true => Ok(Self::File(Output::new(Place::of(&file, path)?, Some(file)))),
             false => Ok(Self::Stream { file, is_stdout: false }),
         }
+    }
+}
+
+impl Replaced {
+    /// Check whether the file or block device `found` at `path` may be replaced.
+    fn check(self, found: &File, path: &Path) -> io::Result<()> {
+        let is_own = match self {
+            Self::ByForce(true) => return Ok(()),
+            Self::ByForce(false) => {
+                return Err(io::Error::other("exists already; --force overwrites it"));
+            }
+            Self::Own(is_own) => is_own,
+        };
+        let mut start = Vec::new();
+        if found.metadata()?.is_file() {
+            files::reopen(found, path, OFlags::RDONLY)?.take(START).read_to_end(&mut start)?;
+            if start.is_empty() || is_own(&start) {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other(
+            "exists already, and is not what this command writes there, so it is not overwritten; \
+             remove it, or give another name",
+        ))
     }
 }
 
@@ -146,16 +193,10 @@ impl Begun<'_> {
     }
 }
 
-/// Refuse to write output over a file that the command reads or makes.
-///
-/// # Errors
-/// If `output` is one of these files, under whatever name.
-pub(super) fn refuse_inputs(output: &Path, inputs: &[Option<(u64, u64)>]) -> Result<(), CliError> {
-    match sys::identity(output) {
-        Ok(there) if inputs.contains(&Some(there)) => Err(CliError::failure(format_args!(
-            "{}: this file is read or made by the command; give another name for the output",
-            output.show()
-        ))),
-        _ => Ok(()),
-    }
+/// The error if `output` is a file that the command also reads or makes, under whatever name.
+fn also_used(output: &Path) -> CliError {
+    CliError::failure(format_args!(
+        "{}: this file is read or made by the command; give another name for the output",
+        output.show()
+    ))
 }

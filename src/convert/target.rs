@@ -45,7 +45,7 @@ impl Target {
             Ok(out) => out,
             Err(OpenError { reason: Reason::NotFound, .. }) => {
                 let access = source.metadata.clone();
-                return Ok(Self { place: Place::new(path)?, old: None, access, _locked: None });
+                return Ok(Self { place: Place::free(path)?, old: None, access, _locked: None });
             }
             Err(OpenError { reason: Reason::Directory, .. }) => {
                 return Err(Failure::Target(Reason::NotFileOrDevice));

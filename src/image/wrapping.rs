@@ -259,7 +259,7 @@ fn output(path: &Path, overwrite: bool, inputs: &[&File]) -> Result<Output, Open
         Ok(there) => there,
         Err(OpenError { reason: Reason::NotFound, .. }) => {
             let at_new = |e| OpenError { path: path.to_owned(), reason: Reason::of_new(e) };
-            return Ok(Output::new(Place::new(path).map_err(at_new)?, None));
+            return Ok(Output::new(Place::free(path).map_err(at_new)?, None));
         }
         Err(e) => return Err(e),
     };

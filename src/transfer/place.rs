@@ -79,7 +79,7 @@ pub(super) fn create_like(
     };
     match (placement, old) {
         (Placement::New { .. }, None) => {
-            let place = Place::new(path).map_err(|e| Failure::Target(Reason::of_new(e)))?;
+            let place = Place::free(path).map_err(|e| Failure::Target(Reason::of_new(e)))?;
             let new = place.begin().map_err(target)?;
             let created = create_in(new.file(), 0, manifest, how, progress)?;
             match like {

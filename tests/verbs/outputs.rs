@@ -182,3 +182,49 @@ fn get_and_extract_do_not_replace_fifos() {
         assert!(kind.is_fifo(), "{args:?}");
     }
 }
+
+/// The name may be that of a file that is precious.
+#[test]
+fn a_depfile_replaces_only_a_depfile() {
+    let desk = Desk::with_image();
+    let image = desk.read("new.img");
+    let create = ["create", "-q", "--force", "--size", "256K", "--depfile"];
+    let to = |depfile| [&create[..], &[depfile, "made.img", "data"]].concat();
+    for other in [&image[..], b"text", b"name: value\n", b"all: a b\n\tcc a b\n", b"\n"] {
+        desk.file("d", other);
+        desk.fails(&to("d"), 1, &["d: exists already, and is not what this command writes there"]);
+        assert!(desk.read("d") == other && !desk.path("made.img").exists());
+    }
+    fs::remove_file(desk.path("d")).expect("a removal");
+    desk.ok(&to("d"));
+    let rule = desk.read("d");
+    assert!(rule.starts_with(b"made.img: \\\n"));
+    for own in [&b""[..], b"other.img: \\\n  elsewhere\n", &rule] {
+        desk.file("d", own);
+        desk.ok(&to("d"));
+        assert_eq!(desk.read("d"), rule);
+    }
+}
+
+/// An image without its depfile would not be made again when its sources change.
+#[test]
+fn no_image_is_made_if_its_depfile_cannot_be_written() {
+    let desk = Desk::with_image();
+    symlink("nothing", desk.path("link")).expect("a link");
+    desk.dir("dir");
+    for (depfile, word) in [
+        ("no/d", "no/d: the directory does not exist"),
+        ("dir", "dir: is a directory"),
+        ("link", "link: is a symbolic link that leads to nothing"),
+        ("made.img", "read or made by the command"),
+        ("./data/../made.img", "read or made by the command"),
+        ("/dev/full", "/dev/full: no space left"),
+    ] {
+        desk.fails(
+            &["create", "--size", "256K", "--depfile", depfile, "made.img", "data"],
+            1,
+            &[word],
+        );
+        assert!(!desk.path("made.img").exists(), "{depfile}");
+    }
+}
