@@ -89,7 +89,7 @@ use serde::Serialize;
 
 use self::shell::Session;
 use crate::convention::Choice;
-use crate::image::{self, Source};
+use crate::image::{self, OpenError, Source};
 use crate::journal::Named;
 use crate::show::{self, Show};
 use crate::sys::{self, Signals};
@@ -414,12 +414,31 @@ pub(crate) struct ImageArgs {
     pub dialect: Chosen,
 
     /// Read IMAGE with the transactions of this journal (littlefs-journal(1))
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = output::not_stdio())]
     pub journal: Option<PathBuf>,
 
     /// With --journal: show the state after this transaction, or at this savepoint
     #[arg(long, value_name = "STATE", requires = "journal")]
     pub at: Option<String>,
+}
+
+/// The file at `path`, or the content of standard input, of which at most `limit` bytes are read.
+fn source(path: &Path, limit: Option<u64>) -> Result<Source, OpenError> {
+    match path == Path::new("-") {
+        true => Source::standard_input(limit),
+        false => Source::find(path),
+    }
+}
+
+/// The same error about a file that need not be an image: making a new image is no remedy if there
+/// is no such file.
+fn of_input(e: OpenError) -> OpenError {
+    match e.reason {
+        image::Reason::NotFound if e.path != Path::new("-") => {
+            OpenError { reason: image::Reason::Io(rustix::io::Errno::NOENT.into()), ..e }
+        }
+        _ => e,
+    }
 }
 
 /// Where a filesystem starts: a number of bytes, or `auto`.
@@ -494,11 +513,7 @@ impl ImageArgs {
 
     /// The file that is named, or the content of standard input.
     fn source(&self) -> Result<Source, CliError> {
-        let found = match self.image == Path::new("-") {
-            true => Source::standard_input(self.unpack_limit),
-            false => Source::find(&self.image),
-        };
-        found.map_err(CliError::failure)
+        source(&self.image, self.unpack_limit).map_err(CliError::failure)
     }
 
     /// The named files, which can be opened several times.
@@ -601,8 +616,19 @@ impl ImageArgs {
         self.find()?.open()
     }
 
+    /// The path of the image, which is to be changed.
+    fn changeable(&self) -> Result<&Path, CliError> {
+        match self.image == Path::new("-") {
+            true => Err(CliError::failure(
+                "standard input can only be read: give the name of an image file",
+            )),
+            false => Ok(&self.image),
+        }
+    }
+
     /// Open for writing, locked against everybody else; notes go to stderr.
     fn open_writable(&self) -> Result<image::Opened, CliError> {
+        self.changeable()?;
         let opened = self.find()?.open_writable()?;
         for note in &opened.notes {
             log::warn!("{note}");
@@ -664,6 +690,7 @@ impl Found<'_> {
             )));
         }
         shell::check_changeable()?;
+        self.args.changeable()?;
         let opened = self.open_as(false)?;
         if let Some(reason) = opened.dialect.unwritable() {
             return Err(CliError::failure(self.image.refused(reason)));

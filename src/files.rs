@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::Path;
-#[cfg(feature = "mount")]
+#[cfg(any(feature = "mount", feature = "transfer"))]
 use std::path::PathBuf;
 
 use rustix::fs::{
@@ -71,9 +71,34 @@ fn not_plain() -> io::Error {
 ///
 /// # Errors
 /// The errors of the system.
-#[cfg(feature = "cli")]
+#[cfg(feature = "transfer")]
 pub fn look(path: &Path) -> io::Result<File> {
     Ok(File::from(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?))
+}
+
+/// The path of the plain file to which the symbolic link at `path` leads, or `path` itself if there
+/// is no link.
+///
+/// # Errors
+/// The errors of the system, [`replaced`], and an error that says what to do if the link leads to
+/// nothing or to something other than a plain file.
+#[cfg(feature = "transfer")]
+pub fn behind_link(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => {}
+        _ => return Ok(path.to_owned()),
+    }
+    let file = look(path).map_err(|e| match e.kind() {
+        ErrorKind::NotFound => leads_to_nothing(),
+        _ => e,
+    })?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(
+            "is a symbolic link to something other than a plain file; give the name of a file",
+        ));
+    }
+    let real = fs::canonicalize(path)?;
+    if Place::new(&real)?.holds(&file)? { Ok(real) } else { Err(replaced()) }
 }
 
 /// Another descriptor of standard output.

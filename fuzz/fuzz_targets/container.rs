@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
 use littlefs::container::{Page, ReadAt, Survey, nand, unwrap, wrap};
-use littlefs::image::{self, Kind, Options, Place};
+use littlefs::image::{self, Kind, Options, Place, Source};
 use littlefs_fuzz::PARSERS;
 
 /// How many bytes are unpacked at most.
@@ -33,7 +33,8 @@ fn open(path: &Path, data: &[u8]) {
     for page in [None, Some(Page { data: 512, spare: 16 })] {
         let options =
             |place| Options { place, page, unpack_limit: Some(LIMIT), ..Options::default() };
-        let _ = image::scan(path, &options(Place::Auto));
+        let source = Source::find(path).expect("a file");
+        let _ = image::scan(&source, &options(Place::Auto));
         let label = Place::partition("spiffs").expect("a name");
         for place in [Place::Auto, Place::At(0), Place::At(88), label] {
             let _ = image::open(path, &options(place));

@@ -40,17 +40,30 @@ pub struct CatArgs {
 pub fn run(args: &CatArgs) -> Result<ExitCode, CliError> {
     let image = args.image.open_tree()?;
     let mut problems = Problems::new(&args.image.image, &image);
+    let paths = problems.expand(&image, &args.image.asked(&args.paths));
+    write_files(&image, &paths, problems)
+}
+
+/// Write the content of the files at `paths` to standard output.
+///
+/// # Errors
+/// When it cannot be written. What cannot be read is added to the `problems`.
+pub(super) fn write_files(
+    image: &Littlefs,
+    paths: &[Vec<u8>],
+    mut problems: Problems,
+) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
     let mut anything = false;
-    for path in problems.expand(&image, &args.image.asked(&args.paths)) {
-        match write_file(&image, &path, &mut out)? {
+    for path in paths {
+        match write_file(image, path, &mut out)? {
             Ok(file) => {
                 anything = true;
                 if let Err(e) = file.check() {
-                    problems.add_suspect(&path, format_args!("its content may be wrong: {e}"));
+                    problems.add_suspect(path, format_args!("its content may be wrong: {e}"));
                 }
             }
-            Err(e) => problems.add(&path, e),
+            Err(e) => problems.add(path, e),
         }
     }
     out.flush()?;

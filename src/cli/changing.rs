@@ -105,11 +105,7 @@ impl<'a> Changing<'a> {
         if image.at.is_some() {
             return Err(CliError::failure("a past state of a journal cannot be changed"));
         }
-        if image.image == Path::new("-") {
-            return Err(CliError::failure(
-                "standard input can only be read: give the name of an image file",
-            ));
-        }
+        let path = image.changeable()?;
         if args.atomic && image.journal.is_some() {
             return Err(CliError::failure(
                 "--atomic is not needed with --journal, in which each change is atomic in any case",
@@ -124,7 +120,7 @@ impl<'a> Changing<'a> {
         }
         let signals = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
         Ok(Self {
-            path: &image.image,
+            path,
             options,
             how: How { dry_run: args.dry_run, atomic: args.atomic },
             signals: Signals::block_these(&signals).map_err(CliError::failure)?,

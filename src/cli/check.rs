@@ -10,6 +10,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use super::changing::of_changer;
+use super::output::not_stdio;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, exit};
 use crate::bd::BlockDevice;
@@ -52,7 +53,7 @@ pub struct CheckArgs {
     repair: bool,
 
     /// Save what repairs change in this new file, so that 'littlefs undo' can restore it
-    #[arg(long, value_name = "FILE", requires = "repairs")]
+    #[arg(long, value_name = "FILE", requires = "repairs", value_parser = not_stdio())]
     backup: Option<PathBuf>,
 
     /// Print one JSON object

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Arg, Args};
 
 use super::create::{SizeArg, failed, of_bytes, parse_size, report};
+use super::output::{check_is_file, not_stdio};
 use super::progress::Progress;
 use super::shape::{ShapeArgs, as_in_image};
 use super::{CliError, ImageArgs};
@@ -41,6 +42,7 @@ pub struct CloneArgs {
     image: ImageArgs,
 
     /// File to make
+    #[arg(value_parser = not_stdio())]
     out: PathBuf,
 
     /// Size of the copy: a multiple of its block size, like 65536, 512K or 1M; 'min' is the
@@ -83,6 +85,7 @@ fn of_clone(arg: Arg) -> Arg {
 /// # Errors
 /// When IMAGE is damaged or cannot be read, or the copy does not fit or cannot be written.
 pub fn run(args: &CloneArgs) -> Result<ExitCode, CliError> {
+    check_is_file(&args.out)?;
     let of_image = |e| failed(&args.image.image, e);
     let original = Original::new(&args.image.open()?).map_err(of_image)?;
     let manifest = original.manifest().map_err(of_image)?;

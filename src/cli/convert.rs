@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Arg, Args, ValueEnum};
 use serde::Serialize;
 
+use super::output::{check_is_file, not_stdio};
 use super::shape::DiskVersion;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, parse_bytes_u32};
@@ -39,6 +40,7 @@ pub struct ConvertArgs {
     pub image: ImageArgs,
 
     /// New image [default: IMAGE itself]
+    #[arg(value_parser = not_stdio())]
     pub out: Option<PathBuf>,
 
     /// The dialect of IMAGE
@@ -62,7 +64,7 @@ pub struct ConvertArgs {
     pub salvage: bool,
 
     /// Save the old image in this new file, so that 'littlefs undo' can restore it
-    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    #[arg(long, value_name = "FILE", conflicts_with = "out", value_parser = not_stdio())]
     pub backup: Option<PathBuf>,
 
     /// Overwrite OUT
@@ -139,6 +141,7 @@ pub fn run(args: &ConvertArgs) -> Result<ExitCode, CliError> {
             &"an image cannot be converted together with a journal; commit the journal first",
         ));
     }
+    args.out.as_deref().map_or(Ok(()), check_is_file)?;
     let in_place = args.out.is_none();
     let options = image::Options { exclusive: true, ..args.image.options(!in_place) };
     let found = args.image.find()?.image;

@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::gathering::{GatherArgs, not_gathered};
-use super::output::{Begun, Replaced, Target};
+use super::output::{Begun, Replaced, Target, check_is_file, not_stdio};
 use super::progress::Progress;
 use super::shape::{AnyVersion, ShapeArgs};
 use super::{CliError, info, parse_bytes, parse_bytes_u32, print_json};
@@ -48,6 +48,7 @@ reproducible builds. Free blocks are filled with 0xFF, like erased flash.
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CreateArgs {
     /// File to make
+    #[arg(value_parser = not_stdio())]
     image: PathBuf,
 
     /// Directories, files, or '-' for a tar stream on standard input
@@ -222,6 +223,7 @@ pub fn run(args: &CreateArgs) -> Result<ExitCode, CliError> {
         },
         false => Placement::New { overwrite: args.force },
     };
+    check_is_file(&args.image)?;
     let manifest = args.manifest()?;
     let depfile = args.depfile(&manifest)?;
     let depfile = depfile.as_ref().map(|depfile| args.depend(depfile, &manifest)).transpose()?;

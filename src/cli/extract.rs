@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{Replaced, Target};
+use super::output::{Replaced, Target, not_stdio};
 use super::problems::{Problem, Problems};
 use super::progress::Progress;
 use super::{CliError, ImageArgs, print_json};
@@ -43,7 +43,8 @@ pub struct ExtractArgs {
     paths: Vec<OsString>,
 
     /// Write into this directory; made if it does not exist
-    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", conflicts_with = "to_tar")]
+    #[arg(short = 'C', long, value_name = "DIR", default_value = ".", conflicts_with = "to_tar",
+          value_parser = not_stdio())]
     directory: PathBuf,
 
     /// Write a tar stream into this file; '-' for standard output

@@ -9,8 +9,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::problems::{Problem, Problems};
-use super::{CliError, ImageArgs, print_json};
-use crate::show;
+use super::{CliError, ImageArgs, cat, output, print_json};
+use crate::show::{self, Show};
 use crate::transfer::{Extracted, Extraction, Landing, get};
 
 /// Copy files out of an image
@@ -21,8 +21,10 @@ Examples:
   littlefs get dump.bin etc/config.txt old.txt  under another name
   littlefs get -r dump.bin www 'log/*' backup/  directories, too
 
-As with cp, DEST is a directory into which the files are copied, or the new name of a single file.
-'littlefs extract' keeps the paths that files have in the image.
+As with cp, DEST is a directory into which the files are copied, or the new name of a single file;
+if it is a symbolic link, the file behind the link is replaced. With '-' as DEST, a single file is
+written to standard output, as by 'littlefs cat'. 'littlefs extract' keeps the paths that files have
+in the image.
 
 Exit status: 0, 1 if nothing was copied, 2 if something was left out or may be wrong.")]
 pub struct GetArgs {
@@ -33,7 +35,7 @@ pub struct GetArgs {
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<OsString>,
 
-    /// The destination on the host
+    /// The destination on the host; '-' is standard output
     dest: PathBuf,
 
     /// Copy directories with everything in them
@@ -75,6 +77,16 @@ pub fn run(args: &GetArgs) -> Result<ExitCode, CliError> {
             }
             !is_dir
         });
+    }
+    if output::is_stdout(&args.dest) {
+        if args.json || paths.len() > 1 || args.paths.len() > 1 {
+            return Err(CliError::failure(format_args!(
+                "{}: standard output gets the content of a single file, and no JSON object; \
+                 'littlefs cat' writes several files, one after the other",
+                args.dest.show()
+            )));
+        }
+        return cat::write_files(&image, &paths, problems);
     }
     let landing = landing(&args.dest, paths.len(), args.paths.len())?;
     let how = Extraction { inputs: args.image.inputs(), ..Extraction::default() };

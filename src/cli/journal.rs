@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::output::{check_is_file, not_stdio};
 use super::{CliError, date, exit};
 #[cfg(feature = "mount")]
 use super::{status, table};
@@ -73,13 +74,16 @@ enum Action {
     /// Apply everything to the image; this also finishes a commit that was interrupted
     Commit {
         /// The journal
+        #[arg(value_parser = not_stdio())]
         file: PathBuf,
         /// The image it belongs to
+        #[arg(value_parser = not_stdio())]
         image: PathBuf,
     },
     /// Drop the transactions after a state
     Revert {
         /// The journal
+        #[arg(value_parser = not_stdio())]
         file: PathBuf,
         /// The state to go back to (default: the image, so that no transaction is left)
         #[arg(long, value_name = "STATE")]
@@ -93,9 +97,10 @@ enum Action {
     /// Read and check every byte; the exit status is 4 if the journal is damaged
     Verify {
         /// The journal
+        #[arg(value_parser = not_stdio())]
         file: PathBuf,
         /// Also check whether it belongs to this image
-        #[arg(long, value_name = "IMAGE")]
+        #[arg(long, value_name = "IMAGE", value_parser = not_stdio())]
         image: Option<PathBuf>,
         /// Print one JSON object
         #[arg(long)]
@@ -106,6 +111,7 @@ enum Action {
         #[command(flatten)]
         source: Source,
         /// File to write
+        #[arg(value_parser = not_stdio())]
         out: PathBuf,
         /// The state
         #[arg(long, value_name = "STATE")]
@@ -117,6 +123,7 @@ enum Action {
     /// Give the last state a name; a name that exists already moves to this state
     Save {
         /// The journal
+        #[arg(value_parser = not_stdio())]
         file: PathBuf,
         /// The name: not a number, without '-' at the start, and without spaces and commas
         name: String,
@@ -127,10 +134,11 @@ enum Action {
 #[derive(Args, Debug)]
 struct Source {
     /// The journal
+    #[arg(value_parser = not_stdio())]
     file: PathBuf,
 
     /// The image that it belongs to (default: the path that it had when the journal was made)
-    #[arg(long, value_name = "IMAGE")]
+    #[arg(long, value_name = "IMAGE", value_parser = not_stdio())]
     image: Option<PathBuf>,
 }
 
@@ -201,6 +209,7 @@ pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
             return verify(&mut out, file, image.as_deref(), *json);
         }
         Action::Export { source, out: path, at, force } => {
+            check_is_file(path)?;
             let state = At::parse(at);
             let image = source.image.as_deref();
             let number = journal::export(&source.file, image, &state, path, *force)?;

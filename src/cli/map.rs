@@ -9,7 +9,7 @@ use console::{Style, Term};
 use serde::Serialize;
 
 use super::output::{Replaced, Target};
-use super::{CliError, ImageArgs, exit, quoted};
+use super::{CliError, ImageArgs, exit, of_input, quoted};
 use crate::bd::BlockDevice;
 use crate::image::{self, Opened};
 use crate::inspect::Problem;
@@ -164,7 +164,7 @@ impl MapArgs {
             read_only: true,
             ..image::Options::default()
         };
-        let other = image::open(path, &options).map_err(CliError::failure)?;
+        let other = image::open(path, &options).map_err(of_input).map_err(CliError::failure)?;
         let mut there = make(&other)?;
         let failed = |e: String| CliError::failure(format_args!("{}: {e}", path.show()));
         map.compare(&*opened.stored, &there, &*other.stored).map_err(failed)?;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::{check_is_file, not_stdio};
 use super::shape::ShapeArgs;
 use super::{CliError, parse_bytes};
 use crate::bd::file::{fill, read_up_to};
@@ -43,6 +44,7 @@ is the number of bytes that the device erases at once (4096 for most NOR flash).
 --block-count, the filesystem fills an existing file or device.")]
 pub struct MkfsArgs {
     /// File (made if it does not exist) or block device
+    #[arg(value_parser = not_stdio())]
     pub(super) image: PathBuf,
 
     #[command(flatten)]
@@ -78,6 +80,7 @@ pub struct MkfsArgs {
 /// # Errors
 /// When the geometry is impossible, something would be overwritten, or writing fails.
 pub fn run(args: &MkfsArgs) -> Result<ExitCode, CliError> {
+    check_is_file(&args.image)?;
     if args.options().chosen_disk_version() == VERSION_1_1 {
         return Err(args.fail(
             "mkfs cannot make version 1; 'littlefs create' can, also from an empty directory",

@@ -18,6 +18,7 @@ use super::info::bytes;
 use super::logging;
 use super::notify::{self, notify};
 use super::options::{self, Given};
+use super::output::not_stdio;
 use super::remount;
 use super::umount::detach_dead;
 use super::{CliError, exit};
@@ -58,7 +59,7 @@ pub struct MountArgs {
     pub(super) inherited: Vec<u32>,
 
     /// Append changes to FILE, and leave the image as it is (-o journal=FILE)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = not_stdio())]
     pub(super) journal: Option<PathBuf>,
 
     /// Do not print what was mounted

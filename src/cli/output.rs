@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use rustix::fs::OFlags;
 
 use super::CliError;
@@ -191,6 +192,46 @@ impl Begun<'_> {
             Writer::Stream(_) => Ok(()),
         }
     }
+}
+
+/// A parser for the name of a file or directory that cannot be standard input or output, because it
+/// cannot be read or written as a stream.
+pub(super) fn not_stdio() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path == Path::new("-") {
+        true => Err("standard input or output cannot be used for this; give a name, or './-' if \
+                     the name is '-'"),
+        false => Ok(path),
+    })
+}
+
+/// Whether `path` is standard output: `-`, or a path that leads to the same pipe, terminal or file.
+pub(super) fn is_stdout(path: &Path) -> bool {
+    let same = || -> io::Result<bool> {
+        Ok(files::same(&files::look(path)?.metadata()?, &files::stdout()?.metadata()?))
+    };
+    path == Path::new("-") || same().unwrap_or(false)
+}
+
+/// Check that an output which cannot be written as a stream can be made at `path`: there is nothing
+/// yet, or a file or a block device that is not standard output.
+///
+/// # Errors
+/// If something else is there.
+pub(super) fn check_is_file(path: &Path) -> Result<(), CliError> {
+    // all other errors are found when the file is made
+    let Ok(there) = files::look(path).and_then(|found| found.metadata()) else { return Ok(()) };
+    let kind = there.file_type();
+    let what = if is_stdout(path) {
+        "is standard output"
+    } else if kind.is_fifo() || kind.is_char_device() || kind.is_socket() {
+        "is neither a plain file nor a block device"
+    } else {
+        return Ok(());
+    };
+    Err(CliError::failure(format_args!(
+        "{}: {what}, but this output cannot be written as a stream; give the name of a file",
+        path.show()
+    )))
 }
 
 /// The error if `output` is a file that the command also reads or makes, under whatever name.

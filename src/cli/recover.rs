@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::not_stdio;
 use super::progress::Progress;
 use super::{CliError, ImageArgs, date, exit, print_json};
 use crate::files;
@@ -43,7 +44,7 @@ pub struct RecoverArgs {
     image: ImageArgs,
 
     /// Write into this directory, which must be empty; made if it does not exist
-    #[arg(short = 'C', long, value_name = "DIR")]
+    #[arg(short = 'C', long, value_name = "DIR", value_parser = not_stdio())]
     directory: PathBuf,
 
     /// Do not print what was found

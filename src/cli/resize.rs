@@ -1,13 +1,14 @@
 //! `littlefs resize`: change the size of a filesystem.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::changing::of_rewriter;
 use super::create::{failed, report};
+use super::output::not_stdio;
 use super::progress::Progress;
 use super::undo::Backing;
 use super::{CliError, ImageArgs, parse_bytes};
@@ -57,7 +58,7 @@ pub struct ResizeArgs {
     check_profile: Option<&'static Profile>,
 
     /// Save the old content in this new file, so that 'littlefs undo' can restore it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = not_stdio())]
     backup: Option<PathBuf>,
 
     /// Overwrite content after the filesystem in a dump
@@ -89,12 +90,7 @@ fn parse_size(text: &str) -> Result<NewSize, String> {
 /// When the image is in use, damaged or read-only, when its content does not fit into the new size,
 /// or when it cannot be written.
 pub fn run(args: &ResizeArgs) -> Result<ExitCode, CliError> {
-    let path = &args.image.image;
-    if path == Path::new("-") {
-        return Err(CliError::failure(
-            "standard input can only be read: give the name of an image file",
-        ));
-    }
+    let path = args.image.changeable()?;
     if args.image.journal.is_some() {
         return Err(CliError::failure(format_args!(
             "{}: an image with a journal cannot be resized; run 'littlefs journal commit' first",

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::options::Given;
+use super::output::not_stdio;
 use super::{CliError, exit};
 use crate::fuse::MountOptions;
 use crate::image::{self, Source};
@@ -46,7 +47,7 @@ program does not exist, 126 if it cannot be run, and 125 if anything else failed
 pub struct RunArgs {
     /// The journal; made if it does not exist, and kept (default: IMAGE.run, which is removed at
     /// the end)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = not_stdio())]
     journal: Option<PathBuf>,
 
     /// Mount options, separated by commas

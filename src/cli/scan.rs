@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::info::bytes;
-use super::{CliError, entry, exit, parse_bytes, print_json, quoted};
+use super::{CliError, entry, exit, of_input, parse_bytes, print_json, quoted, source};
 use crate::image::{self, Found, Options, Origin, Page};
 use crate::show::{self, Show};
 
@@ -23,7 +23,7 @@ Examples:
 
 Each file is read completely. Exit status: 0, or 1 if a file has no filesystem or cannot be read.")]
 pub struct ScanArgs {
-    /// Files or block devices
+    /// Files or block devices; '-' is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
@@ -36,7 +36,8 @@ pub struct ScanArgs {
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page: Option<Page>,
 
-    /// Unpack at most this much of a compressed or wrapped image [default: 4G]
+    /// Unpack at most this much of a compressed or wrapped image, and read at most this much from
+    /// standard input [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     unpack_limit: Option<u64>,
 }
@@ -141,14 +142,18 @@ struct Partition {
 /// Run the command.
 ///
 /// # Errors
-/// When the result cannot be printed.
+/// When standard input is named twice, or the result cannot be printed.
 pub fn run(args: &ScanArgs) -> Result<ExitCode, CliError> {
     let options =
         Options { page: args.page, unpack_limit: args.unpack_limit, ..Options::default() };
+    if args.files.iter().filter(|file| *file == Path::new("-")).count() > 1 {
+        return Err(CliError::failure("standard input can be read only once"));
+    }
     let mut out = io::stdout().lock();
     let (mut all, mut complete) = (Vec::new(), true);
     for file in &args.files {
-        let output = match image::scan(file, &options) {
+        let found = source(file, args.unpack_limit).map_err(of_input);
+        let output = match found.and_then(|source| image::scan(&source, &options)) {
             Ok(contents) => Output::Read(Contents::new(file, &contents)),
             Err(e) => {
                 log::error!("{e}");
@@ -316,6 +321,8 @@ impl Filesystem {
         }
         options.extend(contents.page.map(|page| format!("page={page}")));
         options.push(format!("offset={:#x}", found.at));
+        // standard input cannot be mounted
+        let file = if file == Path::new("-") { "FILE".to_owned() } else { quoted(file) };
         Self {
             number,
             offset: found.at,
@@ -327,7 +334,7 @@ impl Filesystem {
             layout: layout.and_then(|layout| layout.area_of(found)).map(|area| Area::new(&area)),
             sound: found.doubt.is_none() && missing == 0,
             remark,
-            command: format!("littlefs mount -o {} {} DIR", options.join(","), quoted(file)),
+            command: format!("littlefs mount -o {} {file} DIR", options.join(",")),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::CliError;
+use super::output::not_stdio;
 use crate::backup::{Backup, BackupDevice, UndoError, undo};
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::Opened;
@@ -28,9 +29,11 @@ so can a repair that was undone only in part.
 Exit status: 0, or 1 if it failed.")]
 pub struct UndoArgs {
     /// The file that --backup made
+    #[arg(value_parser = not_stdio())]
     file: PathBuf,
 
     /// The image that was changed
+    #[arg(value_parser = not_stdio())]
     image: PathBuf,
 
     /// Undo even if the image was changed since then, or if the end of the undo file is damaged, as

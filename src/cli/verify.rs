@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, ImageArgs, exit, parse_place, print_json};
-use crate::image::{self, Source};
+use super::{CliError, ImageArgs, exit, of_input, parse_place, print_json, source};
+use crate::image;
 use crate::map::{self, BlockDifference, Difference, DifferenceKind, Verdict};
 use crate::show::{self, Show};
 
@@ -100,10 +100,7 @@ fn compare(args: &VerifyArgs) -> Result<ExitCode, CliError> {
         read_only: true,
         ..image::Options::default()
     };
-    let source = match args.dump == stdin {
-        true => Source::standard_input(args.image.unpack_limit),
-        false => Source::find(&args.dump),
-    };
+    let source = source(&args.dump, args.image.unpack_limit).map_err(of_input);
     let source = source.map_err(CliError::failure)?;
     let dump = image::blocks_at(&source, &options, geometry).map_err(CliError::failure)?;
     let dump_offset = dump.offset;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::info::bytes;
-use super::{CliError, parse_bytes, parse_bytes_u32};
+use super::output::{check_is_file, not_stdio};
+use super::{CliError, of_input, parse_bytes, parse_bytes_u32, source};
 use crate::image::{self, Kind, Options, Page, WrapTarget, uf2_family};
 use crate::show::{self, Show};
 
@@ -25,10 +26,11 @@ Examples:
 
 Gaps in the file are written as erased bytes (0xFF).")]
 pub struct UnwrapArgs {
-    /// The file with the image
+    /// The file with the image; '-' is standard input
     file: PathBuf,
 
     /// The file to make
+    #[arg(value_parser = not_stdio())]
     raw: PathBuf,
 
     /// The address to begin with, if the file has several regions that are far apart
@@ -40,7 +42,7 @@ pub struct UnwrapArgs {
     #[arg(long, value_name = "PAGE", value_parser = Page::parse)]
     page: Option<Page>,
 
-    /// Unpack at most this much [default: 4G]
+    /// Unpack at most this much, and read at most this much from standard input [default: 4G]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     unpack_limit: Option<u64>,
 
@@ -64,6 +66,7 @@ pub struct WrapArgs {
     raw: PathBuf,
 
     /// The file to make
+    #[arg(value_parser = not_stdio())]
     file: PathBuf,
 
     /// The format
@@ -117,12 +120,15 @@ impl From<Format> for Kind {
 /// # Errors
 /// When the file has no image, or a file cannot be read or written.
 pub fn run_unwrap(args: &UnwrapArgs) -> Result<ExitCode, CliError> {
+    check_is_file(&args.raw)?;
     let options =
         Options { page: args.page, unpack_limit: args.unpack_limit, ..Options::default() };
-    let taken = image::take_out(&args.file, &args.raw, args.base, args.force, &options)
+    let source = source(&args.file, args.unpack_limit).map_err(of_input);
+    let source = source.map_err(CliError::failure)?;
+    let taken = image::take_out(&source, &args.raw, args.base, args.force, &options)
         .map_err(CliError::failure)?;
     for note in &taken.notes {
-        log::warn!("{}: {note}", args.file.show());
+        log::warn!("{}: {note}", source.path().show());
     }
     let formats: Vec<&str> = taken.formats.iter().map(|kind| kind.name()).collect();
     let base = match taken.base {
@@ -141,14 +147,15 @@ pub fn run_unwrap(args: &UnwrapArgs) -> Result<ExitCode, CliError> {
 pub fn run_wrap(args: &WrapArgs) -> Result<ExitCode, CliError> {
     let WrapArgs { raw, file, base, force, .. } = args;
     let shown = file.show();
-    for note in image::cut_short(raw).map_err(CliError::failure)? {
+    check_is_file(file)?;
+    let failed = |e| CliError::failure(of_input(e));
+    for note in image::cut_short(raw).map_err(failed)? {
         log::warn!("{}: {note}", raw.show());
     }
     match (&args.like, args.format) {
         (Some(like), _) => {
             let base = base.map(u64::from);
-            let replaced =
-                image::put_back(raw, like, base, file, *force).map_err(CliError::failure)?;
+            let replaced = image::put_back(raw, like, base, file, *force).map_err(failed)?;
             let (changed, added) = (replaced.changed, replaced.added);
             let changed = show::count(changed, "record", "records");
             writeln!(io::stdout(), "{shown}: {changed} changed, {added} added")?;
@@ -159,7 +166,7 @@ pub fn run_wrap(args: &WrapArgs) -> Result<ExitCode, CliError> {
             }
             let kind = Kind::from(format);
             let target = WrapTarget { kind, base: base.unwrap_or(0), family: args.family };
-            image::wrap_up(raw, target, file, *force).map_err(CliError::failure)?;
+            image::wrap_up(raw, target, file, *force).map_err(failed)?;
             writeln!(io::stdout(), "{shown}: {kind}, from address {:#x}", target.base)?;
         }
         (None, None) => return Err(CliError::failure("give --format NAME or --like FILE")),

@@ -37,13 +37,13 @@ pub struct Contents {
     pub notes: Vec<String>,
 }
 
-/// Search the whole file at `path`.
+/// Search the whole file.
 ///
 /// # Errors
 /// If the file cannot be opened or read, or the content inside its format cannot be read.
-pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
+pub fn scan(source: &Source, options: &Options) -> Result<Contents, OpenError> {
     let look = || -> Result<Contents, Reason> {
-        let body = open_body(path, options)?;
+        let body = open_body(source, options)?;
         let (survey, size) = (Survey::new(body.bytes(), u64::MAX)?, body.bytes().size()?);
         let (formats, page, base) = (body.kinds(), body.page(), body.base());
         let missing =
@@ -52,7 +52,7 @@ pub fn scan(path: &Path, options: &Options) -> Result<Contents, OpenError> {
         notes.extend(survey.found.iter().flat_map(|found| body.bad_blocks(found)));
         Ok(Contents { formats, page, base, size, survey, missing, notes })
     };
-    look().map_err(|reason| OpenError { path: path.to_owned(), reason })
+    look().map_err(|reason| source.refused(reason))
 }
 
 /// How many bytes of a filesystem are missing at its end.
@@ -88,8 +88,7 @@ pub fn cut_short(path: &Path) -> Result<Vec<String>, OpenError> {
     look().map_err(|reason| OpenError { path: path.to_owned(), reason })
 }
 
-fn open_body(path: &Path, options: &Options) -> Result<Body, Reason> {
-    let source = Source::find(path).map_err(|e| e.reason)?;
+fn open_body(source: &Source, options: &Options) -> Result<Body, Reason> {
     let container = source.container(true)?;
     if container.size == 0 {
         return Err(Reason::Empty);
@@ -114,7 +113,7 @@ pub struct TakenOut {
     pub notes: Vec<String>,
 }
 
-/// Write the content of the file at `path` to a new file. Gaps become erased bytes. If there are
+/// Write the content of a file to a new file. Gaps become erased bytes. If there are
 /// several stretches that are far apart, the one that begins at the address `base` is taken, or the
 /// one that begins with a filesystem.
 ///
@@ -122,18 +121,18 @@ pub struct TakenOut {
 /// If nothing is wrapped in the file, if the content inside its format cannot be read, or if the
 /// new file cannot be written.
 pub fn take_out(
-    path: &Path,
+    source: &Source,
     raw: &Path,
     base: Option<u64>,
     overwrite: bool,
     options: &Options,
 ) -> Result<TakenOut, OpenError> {
-    let at_path = |reason| OpenError { path: path.to_owned(), reason };
-    let body = open_body(path, options).map_err(at_path)?;
+    let refused = |reason| source.refused(reason);
+    let body = open_body(source, options).map_err(refused)?;
     if body.kinds().is_empty() {
-        return Err(at_path(Reason::NotWrapped));
+        return Err(refused(Reason::NotWrapped));
     }
-    let (at, size) = stretch(&body, base).map_err(at_path)?;
+    let (at, size) = stretch(&body, base).map_err(refused)?;
     let at_raw = |e: io::Error| OpenError { path: raw.to_owned(), reason: e.into() };
     let target = output(raw, overwrite, &[&body.file().map_err(at_raw)?])?;
     let new = target.begin().map_err(at_raw)?;
@@ -143,7 +142,7 @@ pub fn take_out(
     while done < size {
         let part = usize::try_from(size - done).unwrap_or(CHUNK).min(CHUNK);
         let read = body.bytes().read_up_to(at + done, &mut chunk[..part]);
-        let read = read.map_err(|e| at_path(e.into()))?;
+        let read = read.map_err(|e| refused(e.into()))?;
         // after the end of the content, everything is erased
         chunk[read..part].fill(0xff);
         out.write_all(&chunk[..part]).map_err(at_raw)?;

@@ -143,7 +143,8 @@ impl Extracted {
 pub enum Landing {
     /// They go into this directory, under their own names.
     Into(PathBuf),
-    /// There is only one file, and this is its new name.
+    /// There is only one file, and this is its new name. If a symbolic link has this name, the file
+    /// to which the link leads is replaced, and not the link.
     As(PathBuf),
 }
 
@@ -175,7 +176,8 @@ pub fn extract(
 /// The same, but like cp(1): without the parent directories of each path.
 ///
 /// # Errors
-/// When the directory that the files go to cannot be opened.
+/// When the directory that the files go to cannot be opened, or when the new name of a file is a
+/// symbolic link that does not lead to a plain file.
 pub fn get(
     image: &Littlefs,
     paths: &[Vec<u8>],
@@ -183,11 +185,18 @@ pub fn get(
     how: Extraction,
     progress: &Progress<'_>,
 ) -> io::Result<Extracted> {
+    let is_file = |path: &Vec<u8>| image.metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let behind;
     let (target, name) = match landing {
         Landing::Into(dir) => (dir.as_path(), None),
         // the root directory has no name of its own
         Landing::As(dir) if paths.iter().all(Vec::is_empty) => (dir.as_path(), None),
         Landing::As(path) => {
+            behind = match paths.iter().all(is_file) {
+                true => files::behind_link(path)?,
+                false => path.clone(),
+            };
+            let path = &behind;
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
             (dir.unwrap_or(Path::new(".")), path.file_name())
         }

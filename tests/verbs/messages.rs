@@ -170,6 +170,61 @@ fn an_action_in_the_wrong_place_is_told_its_place() {
     assert!(!said.stderr.contains("comes"), "{}", said.stderr);
 }
 
+#[test]
+fn standard_input_is_not_said_to_be_write_protected() {
+    let desk = Desk::with_image();
+    let mut damaged = desk.read("new.img");
+    damaged[2 * 4096..4 * 4096].fill(0);
+    for (args, code) in [
+        (&["kv", "-", "set", "a", "b"][..], 1),
+        (&["put", "-", "data/etc/config.txt", "/"], 1),
+        (&["attr", "-", "set", "file", "1", "x"], 1),
+        (&["resize", "--size", "512K", "-"], 1),
+        (&["check", "-y", "-"], 8),
+    ] {
+        let ran = desk.fed(args, &damaged);
+        assert_eq!(ran.code, code, "{args:?}: {}", ran.stderr);
+        let word = "standard input can only be read: give the name of an image file";
+        assert!(ran.stderr.contains(word) && !ran.stderr.contains("chmod"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn every_command_that_only_reads_reads_standard_input() {
+    let desk = Desk::with_image();
+    desk.ok(&["wrap", "--format", "hex", "--base", "0", "new.img", "new.hex"]);
+    let (image, hex) = (desk.read("new.img"), desk.read("new.hex"));
+    let found = desk.fed(&["scan", "--json", "-"], &image).json();
+    let of_file = desk.ok(&["scan", "--json", "new.img"]).json();
+    let (found, of_file) = (&found["files"][0], &of_file["files"][0]);
+    assert_eq!(found["filesystems"][0]["size"], of_file["filesystems"][0]["size"]);
+    assert_eq!(found["filesystems"][0]["command"], "littlefs mount -o offset=0x0 FILE DIR");
+    desk.fails(&["scan", "-", "-"], 1, &["standard input can be read only once"]);
+    assert_eq!(desk.fed(&["unwrap", "-", "raw"], &hex).code, 0);
+    assert!(desk.read("raw") == image);
+    let ran = desk.fed(&["unwrap", "--unpack-limit", "10", "-", "raw2"], &hex);
+    assert!(ran.code == 1 && ran.stderr.contains("--unpack-limit"), "{}", ran.stderr);
+}
+
+/// A new image is no remedy if the file is one that is compared, searched or wrapped.
+#[test]
+fn mkfs_is_not_advised_for_a_file_that_is_only_read() {
+    let desk = Desk::with_image();
+    desk.file("x.hex", b"");
+    for (args, code) in [
+        (&["verify", "new.img", "gone"][..], 2),
+        (&["map", "new.img", "gone"], 1),
+        (&["scan", "gone"], 1),
+        (&["unwrap", "gone", "raw"], 1),
+        (&["wrap", "--format", "hex", "gone", "out"], 1),
+        (&["wrap", "--like", "gone", "new.img", "out"], 1),
+    ] {
+        let said = desk.fails(args, code, &["gone: no such file"]).stderr;
+        assert!(!said.contains("mkfs"), "{args:?}: {said}");
+    }
+    desk.fails(&["info", "gone"], 1, &["mkfs"]);
+}
+
 /// The help offers nothing that the command refuses.
 #[test]
 fn commands_that_write_do_not_offer_to_read() {

@@ -228,3 +228,102 @@ fn no_image_is_made_if_its_depfile_cannot_be_written() {
         assert!(!desk.path("made.img").exists(), "{depfile}");
     }
 }
+
+#[test]
+fn an_output_that_must_be_a_file_is_not_a_stream() {
+    let desk = desk();
+    // so that a program that would replace it does no harm
+    symlink("/proc/self/fd/1", desk.path("stdout")).expect("a link");
+    symlink("nothing", desk.path("link")).expect("a link");
+    assert!(Command::new("mkfifo").arg(desk.path("fifo")).status().expect("mkfifo").success());
+    for command in COMMANDS.iter().filter(|(args, _)| !["map", "extract"].contains(&args[0])) {
+        for (name, word) in [
+            ("-", "give a name, or './-' if the name is '-'"),
+            ("stdout", "stdout: is standard output, but this output cannot be written as a stream"),
+            ("fifo", "fifo: is neither a plain file nor a block device, but"),
+            // 'journal export' does not follow links
+            ("link", if command.0[0] == "journal" { "link: " } else { "leads to nothing" }),
+        ] {
+            let args = with(command, name);
+            let ran = desk.fails(&args, 1, &[word]);
+            assert!(ran.stdout.is_empty() && !ran.stderr.contains("--force"), "{}", ran.stderr);
+            assert!(!desk.path("-").exists() && desk.path("stdout").is_symlink(), "{args:?}");
+        }
+        desk.ok(&with(command, "./-"));
+        fs::remove_file(desk.path("-")).expect("a removal");
+    }
+    for (args, code) in [
+        (&["extract", "new.img", "-C", "-"][..], 1),
+        (&["recover", "new.img", "-C", "-"], 1),
+        (&["mkfs", "--size", "64K", "-"], 1),
+        (&["put", "--journal", "-", "new.img", "data/etc/config.txt", "/"], 1),
+        (&["ls", "--journal", "-", "new.img"], 1),
+        (&["journal", "log", "-"], 1),
+        (&["journal", "verify", "j", "--image", "-"], 1),
+        (&["check", "-y", "--backup", "-", "new.img"], 16),
+        (&["undo", "-", "new.img"], 1),
+    ] {
+        desk.fails(args, code, &["'-'", "'./-'"]);
+        assert!(!desk.path("-").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_dash_is_standard_output() {
+    let desk = Desk::with_image();
+    symlink("/proc/self/fd/1", desk.path("stdout")).expect("a link");
+    let svg = desk.ok(&["map", "--format", "svg", "new.img"]).stdout;
+    let create = ["create", "-q", "--size", "256K", "--depfile"];
+    desk.ok(&[&create[..], &["d", "made.img", "data"]].concat());
+    for name in ["-", "stdout"] {
+        assert!(desk.ok(&["map", "--format", "svg", "-o", name, "new.img"]).stdout == svg);
+        let args = [&create[..], &["--force", name, "made.img", "data"]].concat();
+        let args: Vec<&str> = args.into_iter().filter(|arg| *arg != "--force").collect();
+        fs::remove_file(desk.path("made.img")).expect("a removal");
+        assert_eq!(desk.ok(&args).stdout, desk.read("d"));
+        let content = desk.ok(&["get", "new.img", "etc/config.txt", name]).stdout;
+        assert_eq!(content, desk.read("data/etc/config.txt"));
+        let words = [&format!("{name}: standard output gets"), "'littlefs cat'"];
+        desk.fails(&["get", "new.img", "etc/config.txt", "file", name], 1, &words);
+        desk.fails(&["get", "--json", "new.img", "etc/config.txt", name], 1, &words);
+        desk.fails(&["get", "new.img", "gone", name], 1, &["/gone: no such file"]);
+        assert!(!desk.path("-").exists() && desk.path("stdout").is_symlink(), "{name}");
+    }
+}
+
+/// As cp(1) does. Inside a directory, a link is replaced, because the user did not name it.
+#[test]
+fn get_writes_through_the_link_that_is_named() {
+    let desk = Desk::with_image();
+    let content = desk.read("data/etc/config.txt");
+    desk.file("far/target", b"old").file("out/untouched", b"old").dir("dir");
+    for (link, target) in [
+        ("link", "far/target"),
+        ("chain", "link"),
+        ("to_dir", "dir"),
+        ("to_nothing", "nothing"),
+        ("to_fifo", "fifo"),
+        ("to_image", "new.img"),
+        ("out/config.txt", "untouched"),
+    ] {
+        symlink(target, desk.path(link)).expect("a link");
+    }
+    assert!(Command::new("mkfifo").arg(desk.path("fifo")).status().expect("mkfifo").success());
+    let get = |to: &'static str| ["get", "-q", "new.img", "etc/config.txt", to];
+    for link in ["link", "chain"] {
+        desk.file("far/target", b"old").ok(&get(link));
+        assert!(desk.path(link).is_symlink() && desk.read("far/target") == content, "{link}");
+        assert_eq!(desk.names("far"), ["target"]);
+    }
+    desk.ok(&get("to_dir"));
+    assert_eq!(desk.read("dir/config.txt"), content);
+    desk.fails(&get("to_nothing"), 1, &["to_nothing: is a symbolic link that leads to nothing"]);
+    desk.fails(&get("to_fifo"), 1, &["to_fifo: is a symbolic link to something other than"]);
+    let before = desk.read("new.img");
+    desk.fails(&get("to_image"), 1, &["the image or its journal has this name"]);
+    assert!(desk.read("new.img") == before && !desk.path("nothing").exists());
+    desk.ok(&get("out"));
+    assert!(!desk.path("out/config.txt").is_symlink());
+    assert_eq!(desk.read("out/untouched"), b"old");
+    assert_eq!(desk.read("out/config.txt"), content);
+}
