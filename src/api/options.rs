@@ -253,13 +253,16 @@ impl OpenOptions {
                     ReadOnlyReason::Wrapped(image::of_wrapped(kind, &opened.path.show()))
                 })
             }
+            // no conversion accepts a truncated image
+            () if opened.missing > 0 && opened.doubt.is_none() => {
+                Some(ReadOnlyReason::Truncated(opened.missing))
+            }
             () if opened.dialect == Dialect::V1 => Some(ReadOnlyReason::Version1),
             () if opened.dialect == Dialect::Chamelon => Some(ReadOnlyReason::Dialect),
             () if opened.doubt.is_some() => {
                 let why = |doubt: Doubt| format!("{doubt}; {}", doubt.remedy());
                 opened.doubt.map(|doubt| ReadOnlyReason::Doubtful(why(doubt)))
             }
-            () if opened.missing > 0 => Some(ReadOnlyReason::Truncated(opened.missing)),
             () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
             () => None,
         };

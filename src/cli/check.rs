@@ -213,11 +213,11 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
 
 /// Why this image is not repaired, whatever its damage is.
 fn refused(opened: &Opened) -> Option<Reason> {
-    let Opened { missing, .. } = *opened;
-    let of_doubt = opened.doubt.map(Reason::Doubtful);
-    let cut =
-        || (missing > 0).then(|| Reason::Truncated { geometry: opened.stored.geometry(), missing });
-    opened.dialect.unwritable().or(of_doubt).or_else(cut)
+    let Opened { missing, doubt, .. } = *opened;
+    // a conversion would refuse it as well
+    let is_cut = missing > 0 && doubt.is_none();
+    let cut = is_cut.then(|| Reason::Truncated { geometry: opened.stored.geometry(), missing });
+    cut.or_else(|| opened.dialect.unwritable()).or(doubt.map(Reason::Doubtful))
 }
 
 /// The finding about the two blocks in which this filesystem has its superblocks, if there is one.

@@ -15,6 +15,7 @@ use super::{status, table};
 use crate::image;
 use crate::journal::{self, Change, ChangeKind, Changes, Journal, JournalError, Mode, Why};
 use crate::show::{self, Show, base64_unless_text};
+use crate::sys;
 use crate::transactions::{At, Fate, Reason, Transaction};
 
 /// List the transactions of a journal, apply them to the image, or drop them
@@ -94,7 +95,8 @@ enum Action {
         #[command(flatten)]
         source: Source,
     },
-    /// Read and check every byte; the exit status is 4 if the journal is damaged
+    /// Read and check every byte; the exit status is 0 if the journal is sound, 4 if it is damaged,
+    /// and 8 if it cannot be checked or does not belong to IMAGE
     Verify {
         /// The journal
         #[arg(value_parser = not_stdio())]
@@ -130,6 +132,33 @@ enum Action {
     },
 }
 
+impl Action {
+    /// Check that the journal is not given as its image, too.
+    fn check_apart(&self) -> Result<(), CliError> {
+        let (file, image, code) = match self {
+            Self::Log { source, .. }
+            | Self::Show { source, .. }
+            | Self::Diff { source, .. }
+            | Self::Squash { source }
+            | Self::Export { source, .. } => (&source.file, &source.image, exit::FAILURE),
+            Self::Verify { file, image, .. } => (file, image, exit::CHECK_OPERATIONAL),
+            // these open the image only after the journal, or do not take one
+            Self::Commit { .. } | Self::Revert { .. } | Self::Save { .. } => return Ok(()),
+        };
+        let identity = image.as_ref().and_then(|image| sys::identity(image).ok());
+        match identity {
+            Some(image) if sys::identity(file).ok() == Some(image) => Err(CliError::new(
+                code,
+                format_args!(
+                    "{}: is given as the journal and as its image; --image names the image",
+                    file.show()
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A journal and its image.
 #[derive(Args, Debug)]
 struct Source {
@@ -161,6 +190,7 @@ impl From<JournalError> for CliError {
 /// # Errors
 /// When a file cannot be opened, read or written, or the two do not belong together.
 pub fn run(args: &JournalArgs) -> Result<ExitCode, CliError> {
+    args.action.check_apart()?;
     let mut out = io::stdout().lock();
     match &args.action {
         Action::Log { source, json } => log(&mut out, source, *json)?,

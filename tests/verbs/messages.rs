@@ -225,6 +225,25 @@ fn mkfs_is_not_advised_for_a_file_that_is_only_read() {
     desk.fails(&["info", "gone"], 1, &["mkfs"]);
 }
 
+#[test]
+fn a_journal_that_is_given_as_its_image_is_told_so() {
+    let desk = Desk::with_image();
+    desk.ok(&["mkdir", "--journal", "j", "new.img", "more"]);
+    std::os::unix::fs::symlink("j", desk.path("link")).expect("a link");
+    for file in ["new.img", "j"] {
+        for (args, code) in [
+            (&["journal", "verify", "--image", file][..], 8),
+            (&["journal", "log", "--image", file], 1),
+            (&["journal", "squash", "--image", file], 1),
+        ] {
+            let words = [&format!("{file}: is given as the journal and as its image")];
+            desk.fails(&[args, &[file]].concat(), code, &[words[0]]);
+        }
+    }
+    desk.fails(&["journal", "log", "--image", "link", "j"], 1, &["as the journal and as its"]);
+    desk.ok(&["journal", "verify", "--image", "new.img", "j"]);
+}
+
 /// The help offers nothing that the command refuses.
 #[test]
 fn commands_that_write_do_not_offer_to_read() {

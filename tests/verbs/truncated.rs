@@ -144,6 +144,20 @@ fn commands_name_what_is_missing() {
         desk.fails(args, 1, &["cut.img: ", "truncated", "from the device again"]);
     }
     assert!(desk.read("cut.img") == bytes, "nothing was written");
+    // a conversion, which these dialects need, would refuse it as well
+    for image in ["v1.img", "chamelon.img"] {
+        let bytes = &desk.read(image)[..1000];
+        desk.file("cut.img", bytes);
+        let ran =
+            desk.fails(&["check", "-p", "cut.img"], 4, &["nothing was repaired: truncated: "]);
+        assert!(!ran.stderr.contains("convert"), "{}", ran.stderr);
+        let opened = OpenOptions::new().read_only(false).open(desk.path("cut.img"));
+        if let Ok(opened) = opened {
+            let why = opened.read_only_reason().expect("a reason").to_string();
+            assert!(why.starts_with("it is truncated"), "{image}: {why}");
+        }
+        assert!(desk.read("cut.img") == bytes);
+    }
 }
 
 #[test]
