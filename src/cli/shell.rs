@@ -39,7 +39,7 @@ In the shell:
                                                      up
   lcd [DIR]                                          the current directory on the host
   ! COMMAND                                          run a command of your shell
-  help [COMMAND], exit                               or Ctrl-D
+  help [COMMAND], exit [STATUS]                      or Ctrl-D
 
 The commands have their usual options. Words are separated and quoted as in sh, and '#' begins a
 comment. Patterns, quoted or not, are expanded inside the image; --literal prevents that. Nothing is
@@ -193,7 +193,7 @@ impl Shell {
         })
     }
 
-    /// Run every line as a command, until one fails.
+    /// Run every line as a command, until one fails or ends the shell.
     fn script(&mut self, input: &mut dyn BufRead) -> Result<(), CliError> {
         let mut line = Vec::new();
         for number in 1_u64.. {
@@ -201,15 +201,14 @@ impl Shell {
             if input.read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            let next = self.line(&line);
+            if self.line(&line) == Next::End {
+                break;
+            }
             if self.status != exit::SUCCESS {
                 log::warn!(
                     "line {number} failed, so the script ended there; what earlier lines have \
                      changed stays changed"
                 );
-                break;
-            }
-            if next == Next::End {
                 break;
             }
         }
@@ -231,6 +230,13 @@ impl Shell {
                 None => return Next::Line,
                 Some((verb, rest)) => match (&verb[..], rest) {
                     (b"exit" | b"quit", []) => return Next::End,
+                    (b"exit" | b"quit", [status]) => match exit_status(status) {
+                        Ok(status) => {
+                            self.status = status;
+                            return Next::End;
+                        }
+                        Err(e) => Err(e),
+                    },
                     (verb, rest) => self.command(verb, rest),
                 },
             },
@@ -328,6 +334,15 @@ impl Shell {
     }
 }
 
+/// The status with which the shell ends, as the argument of `exit`.
+fn exit_status(word: &[u8]) -> Result<u8, CliError> {
+    let number = std::str::from_utf8(word).ok().and_then(|word| word.parse().ok());
+    number.ok_or_else(|| {
+        let word = word.show();
+        CliError::failure(format_args!("exit: '{word}' is not a status: give a number up to 255"))
+    })
+}
+
 fn is_command(word: &[u8]) -> bool {
     COMMANDS.iter().any(|command| command.as_bytes() == word)
 }
@@ -342,7 +357,7 @@ fn help() -> Result<u8, CliError> {
     writeln!(out, "  cd [DIR]   Change the current directory in the image; pwd prints it")?;
     writeln!(out, "  lcd [DIR]  Change the current directory on the host, or print it")?;
     writeln!(out, "  ! COMMAND  Run a command of the system's shell")?;
-    writeln!(out, "  help COMMAND describes a command; exit or Ctrl-D ends the shell")?;
+    writeln!(out, "  help COMMAND describes a command; exit [STATUS] or Ctrl-D ends the shell")?;
     Ok(exit::SUCCESS)
 }
 

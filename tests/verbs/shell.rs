@@ -166,3 +166,20 @@ fn a_terminal_completes_and_remembers() {
     let history = String::from_utf8(desk.read("state/littlefs/history")).expect("UTF-8");
     assert!(history.contains("touch js/new") && !history.contains("rm -r etc"), "{history}");
 }
+
+#[test]
+fn exit_takes_a_status() {
+    let desk = Desk::with_image();
+    for (script, code, word) in [
+        ("exit\nmkdir no\n", 0, ""),
+        ("exit 5\nmkdir no\n", 5, ""),
+        ("quit 0\nmkdir no\n", 0, ""),
+        ("exit 256\nmkdir no\n", 1, "exit: '256' is not a status: give a number up to 255"),
+        ("exit now\nmkdir no\n", 1, "exit: 'now' is not a status"),
+    ] {
+        let ran = desk.fed(&["shell", "new.img"], script.as_bytes());
+        assert_eq!(ran.code, code, "{script}: {}", ran.stderr);
+        assert!(ran.stderr.contains(word) && ran.stderr.is_empty() == word.is_empty());
+    }
+    assert!(!desk.ok(&["ls", "new.img"]).text().contains("no"));
+}
