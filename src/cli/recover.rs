@@ -90,7 +90,12 @@ pub fn run(args: &RecoverArgs) -> Result<ExitCode, CliError> {
     files::create_in(std::os::fd::AsFd::as_fd(&directory), MANIFEST.as_bytes())
         .map_err(io::Error::from)
         .and_then(|mut file| write!(file, "littlefs recover {shown}\n\n{manifest}"))
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| {
+            let e = show::cause(&e);
+            failed(&format_args!(
+                "the results were written, but their list {MANIFEST} was not: {e}"
+            ))
+        })?;
     let Manifest { checked, complete, partial, .. } = manifest;
     let count = checked + complete + partial;
     if args.json {

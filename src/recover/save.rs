@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::fs::Mode;
+use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
 use super::{Grade, Recovered, Recovery, Source};
@@ -39,6 +39,15 @@ const SIZES_MAX: u64 = 16;
 pub enum SaveError {
     /// The directory is not empty.
     NotEmpty,
+    /// Not all results could be written.
+    Incomplete {
+        /// How many were written before.
+        written: usize,
+        /// How many there are.
+        all: usize,
+        /// What the system reported.
+        error: io::Error,
+    },
     /// The system reported an error.
     Io(io::Error),
 }
@@ -47,6 +56,15 @@ impl fmt::Display for SaveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotEmpty => f.write_str("is not empty; give a new directory"),
+            Self::Incomplete { written: 0, error, .. } => {
+                write!(f, "no result could be written: {}", cause(error))
+            }
+            Self::Incomplete { written, all, error } => write!(
+                f,
+                "only {written} of {all} results could be written, and no list of them: {}; they \
+                 are complete and stay there, so give a new directory for the next attempt",
+                cause(error)
+            ),
             Self::Io(e) => f.write_str(&cause(e)),
         }
     }
@@ -57,12 +75,6 @@ impl std::error::Error for SaveError {}
 impl From<io::Error> for SaveError {
     fn from(e: io::Error) -> Self {
         Self::Io(e)
-    }
-}
-
-impl From<Errno> for SaveError {
-    fn from(e: Errno) -> Self {
-        Self::Io(e.into())
     }
 }
 
@@ -81,7 +93,8 @@ pub enum Saved {
 /// Returns the outcome for each file, in the order of the files.
 ///
 /// # Errors
-/// If the directory is not empty, or cannot be written.
+/// If the directory is not empty, or cannot be written. Results that were written before that stay
+/// there.
 pub fn save(
     recovery: &Recovery,
     dev: &dyn BlockDevice,
@@ -105,7 +118,13 @@ pub fn save(
             Saved::TooMuch
         } else {
             budget -= bytes;
-            writer.write(&place, file)?;
+            writer.write(&place, file).map_err(|error| {
+                let written = saved.iter().filter(|saved| matches!(saved, Saved::As(_))).count();
+                if written == 0 {
+                    writer.remove_dirs(&place);
+                }
+                SaveError::Incomplete { written, all: recovery.files.len(), error }
+            })?;
             Saved::As(place.join(&b'/'))
         });
     }
@@ -177,19 +196,35 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn write(&mut self, place: &[Vec<u8>], file: &Recovered) -> Result<(), SaveError> {
+    /// Write a result. If that fails, no part of it stays there.
+    fn write(&mut self, place: &[Vec<u8>], file: &Recovered) -> io::Result<()> {
         let Some((name, dir)) = place.split_last() else { return Ok(()) };
         let parent = match self.last.take() {
             Some((path, fd)) if path == dir => fd,
             _ => self.make(dir)?,
         };
         let out = create_in(parent.as_fd(), name)?;
-        self.fill(&out, file)?;
+        self.fill(&out, file).inspect_err(|_| {
+            // if this fails, too, the first error is reported
+            let _ = rustix::fs::unlinkat(&parent, &name[..], AtFlags::empty());
+        })?;
         self.last = Some((dir.to_vec(), parent));
         Ok(())
     }
 
-    fn make(&self, dir: &[Vec<u8>]) -> Result<OwnedFd, SaveError> {
+    /// Remove the directories that were made for a result, if they are empty.
+    fn remove_dirs(&self, place: &[Vec<u8>]) {
+        let mut dir = place.split_last().map_or(place, |(_, dir)| dir);
+        while let Some((name, above)) = dir.split_last() {
+            let Ok(parent) = self.make(above) else { return };
+            if rustix::fs::unlinkat(&parent, &name[..], AtFlags::REMOVEDIR).is_err() {
+                return;
+            }
+            dir = above;
+        }
+    }
+
+    fn make(&self, dir: &[Vec<u8>]) -> io::Result<OwnedFd> {
         let mut at = self.root.try_clone()?;
         for part in dir {
             match rustix::fs::mkdirat(&at, &part[..], Mode::from_raw_mode(0o777)) {
@@ -202,7 +237,7 @@ impl Writer<'_> {
     }
 
     /// Write the content. Missing parts read as zeros.
-    fn fill(&self, out: &File, file: &Recovered) -> Result<(), SaveError> {
+    fn fill(&self, out: &File, file: &Recovered) -> io::Result<()> {
         file.read(self.dev, &mut |at, bytes| out.write_all_at(bytes, at))?;
         if file.size > out.metadata()?.len() {
             out.set_len(file.size)?;

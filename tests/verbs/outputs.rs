@@ -327,3 +327,28 @@ fn get_writes_through_the_link_that_is_named() {
     assert_eq!(desk.read("out/untouched"), b"old");
     assert_eq!(desk.read("out/config.txt"), content);
 }
+
+/// Half of the results without a list of them would be taken for all.
+#[test]
+fn a_recovery_that_fails_says_what_it_left() {
+    let desk = Desk::new();
+    desk.file("data/z/large", &[7; 40_000]).file("data/a/tiny", b"tiny");
+    desk.ok(&["create", "-q", "--size", "256K", "x.img", "data"]);
+    let limited = |verb: &str| {
+        let script = format!("ulimit -f 16; exec \"$0\" {verb}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_littlefs")]).current_dir(desk.path("."));
+        let output = command.output().expect("sh");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    desk.ok(&["rm", "x.img", "z/large"]);
+    let said = limited("recover x.img -C found");
+    assert!(said.contains("found: no result could be written: file too large"), "{said}");
+    assert!(desk.names("found").is_empty());
+    desk.ok(&["rm", "x.img", "a/tiny"]);
+    let said = limited("recover x.img -C found");
+    assert!(said.contains("found: only 1 of 2 results could be written, and no list"), "{said}");
+    assert_eq!(desk.read("found/files/a/tiny"), b"tiny");
+    assert!(!desk.path("found/files/z/large").exists() && !desk.path("found/MANIFEST").exists());
+}
