@@ -50,11 +50,17 @@ fi
 
 echo
 ls -l "$dir"
+if [ -w "$dir" ]; then
+    example="cp /etc/hostname $dir/"
+else
+    # such as an image file that is write-protected
+    example="find $dir -type f"
+fi
 cat <<END
 
 $image is mounted at $dir. Work there with any program, for example:
 
-  cp /etc/hostname $dir/
+  $example
   df -h $dir
 
 Unmount it, and look at the image:

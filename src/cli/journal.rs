@@ -492,7 +492,7 @@ fn save(file: &Path, name: &str) -> Result<u64, CliError> {
             {
                 return Err(CliError::failure(format_args!(
                     "{}: is mounted on {dir}; 'setfattr -n user.littlefs.savepoint -v {name} \
-                     {dir}' makes a savepoint there",
+                     {dir}' (from the package attr) makes a savepoint there",
                     file.show(),
                     dir = dir.show()
                 )));

@@ -380,7 +380,13 @@ fn print_filesystem(
         size(fs.block_count)
     )?;
     let (prog_size, inline_max) = (fs.prog_size, fs.inline_max);
-    writeln!(out, "writing       prog size {prog_size}, files up to {inline_max} bytes inline")?;
+    // version 1 has no inline files, and a mount cannot write to it
+    if !fs.disk_version.starts_with("1.") {
+        writeln!(
+            out,
+            "writing       prog size {prog_size}, files up to {inline_max} bytes inline"
+        )?;
+    }
     let (used, free) = (fs.blocks_used, fs.blocks_free);
     let used = show::blocks(used);
     writeln!(out, "space         {used} used, {free} free ({})", size(free))?;

@@ -41,6 +41,9 @@ fn an_image_of_version_1_is_mounted_read_only() {
         assert_eq!(status["filesystem"][key], info[key], "{key}: {status}");
     }
     assert!(status["read_only"].as_str().expect("a reason").contains("version 1"), "{status}");
+    // nothing is ever written to it
+    let text = run(littlefs().arg("status").arg(m.dir()));
+    assert!(text.contains("\nformat ") && !text.contains("\nwriting "), "{text}");
     let df = run(Command::new("stat").args(["-f", "-c", "%b %f"]).arg(m.dir()));
     assert_eq!(df.trim(), format!("{} {free}", info["block_count"]));
     let mut shown = walk(&m.dir());
