@@ -113,7 +113,8 @@ impl fmt::Display for ReadOnlyReason {
             Self::Asked => f.write_str("it was opened for reading only"),
             Self::PastState => f.write_str("a past state of a journal cannot be changed"),
             Self::Dialect => f.write_str(
-                "it is in the dialect of chamelon; convert it with 'littlefs convert --from chamelon'",
+                "it is in the dialect of chamelon; convert it with 'littlefs convert --from \
+                 chamelon'",
             ),
             Self::Version1 => f.write_str(
                 "it is a littlefs of version 1; convert it with 'littlefs convert --from v1'",

@@ -16,8 +16,8 @@
 //! the checksums.
 //!
 //! After an interrupted change, the last records may be incomplete. After a complete change, every
-//! record was durable. So if there is a last record, anything wrong before it is damage, and nothing
-//! is restored: half of the old content would be worse than none.
+//! record was durable. So if there is a last record, anything wrong before it is damage, and
+//! nothing is restored: half of the old content would be worse than none.
 
 mod undo;
 
@@ -434,8 +434,8 @@ mod tests {
         undo(&undo_file, &image, true).expect("forced");
     }
 
-    /// Whichever byte of the undo file of a complete change is wrong, either everything is restored,
-    /// or nothing is written to either file.
+    /// Whichever byte of the undo file of a complete change is wrong, either everything is
+    /// restored, or nothing is written to either file.
     #[test]
     fn a_damaged_undo_file_never_restores_a_part() {
         let lab = Lab::new();

@@ -83,7 +83,8 @@ impl<E: fmt::Display> fmt::Display for Failed<E> {
             ),
             Self::Write(e) => write!(
                 f,
-                "{e}, while the changes were being written: each file has its old or its new content"
+                "{e}, while the changes were being written: each file has its old or its new \
+                 content"
             ),
         }
     }

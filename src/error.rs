@@ -222,8 +222,8 @@ pub enum Corrupt {
     LogChanged(Pair),
     /// A metadata pair names a block outside the image, or one block twice.
     PairOutOfRange(Pair),
-    /// An entry names blocks of a pair in the thread that hold an older state than the others. If the
-    /// pair had been relocated, the state in its new blocks would be newer.
+    /// An entry names blocks of a pair in the thread that hold an older state than the others. If
+    /// the pair had been relocated, the state in its new blocks would be newer.
     PairOutdated(Pair),
     /// A pair is reached twice, because the tails or the directories form a loop.
     PairReachedTwice(Pair),
@@ -300,8 +300,8 @@ impl fmt::Display for Corrupt {
             Self::NoValidCommit(p) => write!(f, "metadata pair {p} holds no valid commit"),
             Self::LogChanged(p) => write!(
                 f,
-                "the log of metadata pair {p} does not end with the commit that was read or written \
-                 last: another program has changed the image, or the medium has lost data"
+                "the log of metadata pair {p} does not end with the commit that was read or \
+                 written last: another program has changed the image, or the medium has lost data"
             ),
             Self::PairOutOfRange(p) => write!(f, "metadata pair {p} lies outside the image"),
             Self::PairOutdated(p) => write!(
@@ -316,7 +316,8 @@ impl fmt::Display for Corrupt {
             ),
             Self::CtzOutOfRange { head, index, block } => write!(
                 f,
-                "file with head block {head:#x}: block {index} of its list is {block:#x}, outside the image"
+                "file with head block {head:#x}: block {index} of its list is {block:#x}, outside \
+                 the image"
             ),
             Self::CtzPointers { head, index } => write!(
                 f,

@@ -190,8 +190,9 @@ pub struct Opened {
 
 #[cfg(any(feature = "cli", feature = "mount"))]
 impl Opened {
-    /// How many blocks of an image of version 1 are used and free. The littlefs as which it is shown
-    /// has other metadata. `None` for all other images, which have the counts of their filesystem.
+    /// How many blocks of an image of version 1 are used and free. The littlefs as which it is
+    /// shown has other metadata. `None` for all other images, which have the counts of their
+    /// filesystem.
     ///
     /// # Errors
     /// If the root directory cannot be read.

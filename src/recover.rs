@@ -140,10 +140,10 @@ const MISSING_MAX: usize = 256;
 
 const UNPROVED: &str =
     "its blocks were free for a time, and logs of that time are lost, so it may have other content";
-const UNCOMMITTED_V1: &str = "its blocks were free for a time; a driver of version 1 often writes to \
-     such blocks, and leaves no trace if the power fails before the commit";
-const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that was \
-     interrupted before its commit could have changed them";
+const UNCOMMITTED_V1: &str = "its blocks were free for a time; a driver of version 1 often writes \
+     to such blocks, and leaves no trace if the power fails before the commit";
+const UNCOMMITTED: &str = "no commit used its blocks again; only a write of the same length that \
+     was interrupted before its commit could have changed them";
 const MISSING: &str = "some of its blocks were reused";
 const LOST_PAIR: &str = "nothing names its directory any more, so later changes are not known";
 const NESTED: &str = "its metadata may be part of a file that holds an image";

@@ -102,8 +102,8 @@ impl fmt::Display for Misfit {
                 };
                 write!(
                     f,
-                    "{stored} and larger than the devices' cache of {cache} bytes; the devices read only \
-                     a part of such a file:"
+                    "{stored} and larger than the devices' cache of {cache} bytes; the devices \
+                     read only a part of such a file:"
                 )?;
                 paths.iter().try_for_each(|path| write!(f, " /{}", show(path)))?;
                 if *files > paths.len() as u64 {

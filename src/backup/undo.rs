@@ -323,8 +323,8 @@ impl Kept {
     }
 }
 
-/// What the last record says; `None` if it does not belong to this number of records and to the head
-/// with this checksum. Older undo files have no checksum of the head.
+/// What the last record says; `None` if it does not belong to this number of records and to the
+/// head with this checksum. Older undo files have no checksum of the head.
 fn after(bytes: &[u8], records: usize, head: u32) -> Option<(After, Vec<u32>)> {
     let (after, crcs) = After::split(bytes)?;
     let (crcs, rest) = crcs.as_chunks::<4>();

@@ -125,8 +125,8 @@ impl InPlace {
             false => format!(
                 "it is a littlefs of version 1 on a device, where it cannot be changed in place: \
                  copy it into a file \
-                 ('littlefs clone {shown} new.img'), change that, and write it back ('littlefs clone \
-                 --force new.img {shown}')"
+                 ('littlefs clone {shown} new.img'), change that, and write it back ('littlefs \
+                 clone --force new.img {shown}')"
             ),
         })
     }

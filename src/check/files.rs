@@ -99,8 +99,8 @@ impl Checker<'_> {
             }
             Broken::Outside(Place { index, block }) => {
                 let message = format_args!(
-                    "block {index} of its list is {block:#x}, outside the image: some or all of the \
-                     file's first {} bytes are lost",
+                    "block {index} of its list is {block:#x}, outside the image: some or all of \
+                     the file's first {} bytes are lost",
                     lost(index)
                 );
                 self.error(code, path, message);

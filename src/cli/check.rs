@@ -43,7 +43,8 @@ Exit status, as for fsck(8):
   1   errors were found, and all are repaired
   4   errors were found, and some or all of them are left
   8   the image cannot be checked
-  16  wrong usage", group = ArgGroup::new("repairs").args(["repair", "preen", "yes"]).multiple(true))]
+  16  wrong usage",
+    group = ArgGroup::new("repairs").args(["repair", "preen", "yes"]).multiple(true))]
 pub struct CheckArgs {
     #[command(flatten)]
     image: ImageArgs,

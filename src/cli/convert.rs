@@ -243,7 +243,8 @@ fn report(args: &ConvertArgs, outcome: Outcome) -> io::Result<()> {
         output;
     writeln!(
         out,
-        "{image}: littlefs {disk_version}, {block_count} blocks of {block_size} bytes: {} of {}, {}",
+        "{image}: littlefs {disk_version}, {block_count} blocks of {block_size} bytes: {} of {}, \
+         {}",
         show::files(files),
         show::bytes(bytes),
         show::directories(directories)

@@ -57,7 +57,8 @@ pub struct CreateArgs {
 
     /// Size of the filesystem: a multiple of the block size, like 65536, 512K or 1M; 'min' is the
     /// smallest size that holds everything
-    #[arg(long, value_name = "BYTES|min", value_parser = parse_size, conflicts_with = "block_count")]
+    #[arg(long, value_name = "BYTES|min", value_parser = parse_size,
+          conflicts_with = "block_count")]
     size: Option<SizeArg>,
 
     /// Number of blocks

@@ -29,9 +29,9 @@ existing directories. Symbolic links in a path are never followed, so nothing is
 DIR. Times, modes and links are set if the image stores them. Damaged files are left out, each with
 a message, and the rest is extracted.
 
-With --to-tar, FILE gets its name when the tar stream is complete. If that fails, or if nothing could
-be extracted, FILE is as it was before. An existing FILE is overwritten only with --force. A pipe or a
-character device is written to directly.
+With --to-tar, FILE gets its name when the tar stream is complete. If that fails, or if nothing
+could be extracted, FILE is as it was before. An existing FILE is overwritten only with --force. A
+pipe or a character device is written to directly.
 
 Exit status: 0, 1 if it failed, 2 if it finished but something was left out, or may be wrong.")]
 pub struct ExtractArgs {

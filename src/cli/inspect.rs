@@ -184,8 +184,8 @@ fn write_raw(
 fn without_gstate(dialect: Dialect) -> &'static str {
     match dialect {
         Dialect::V1 => {
-            "littlefs of version 1 has no global state: entries that were being moved have a mark of \
-             their own, which 'pair' shows"
+            "littlefs of version 1 has no global state: entries that were being moved have a mark \
+             of their own, which 'pair' shows"
         }
         _ => "chamelon keeps no global state",
     }

@@ -48,7 +48,8 @@ pub struct KvArgs {
 
     /// How times are stored: auto (as the image does), none, or by a convention: chamelon, unix,
     /// micropython, esp-idf, arduino, ...
-    #[arg(long, global = true, value_name = "NAME", default_value = "auto", value_parser = Choice::parse)]
+    #[arg(long, global = true, value_name = "NAME", default_value = "auto",
+          value_parser = Choice::parse)]
     times: Choice,
 
     /// Largest value that is stored in the blocks of its dictionary [default: the largest in the
@@ -57,8 +58,8 @@ pub struct KvArgs {
     inline_max: Option<u32>,
 
     /// How long each step of a change waits: full (until it is on the medium), or ordered (it does
-    /// not wait, but the steps reach the medium in their order). In both cases, everything is on the
-    /// medium when the command ends
+    /// not wait, but the steps reach the medium in their order). In both cases, everything is on
+    /// the medium when the command ends
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "full")]
     sync: SyncArg,
 

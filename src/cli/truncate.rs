@@ -33,7 +33,8 @@ pub struct TruncateArgs {
     paths: Vec<OsString>,
 
     /// New size of the files in bytes; with '+' or '-' in front, grow or shrink them by this much
-    #[arg(short, long, value_name = "[+-]BYTES", allow_hyphen_values = true, value_parser = parse_length)]
+    #[arg(short, long, value_name = "[+-]BYTES", allow_hyphen_values = true,
+          value_parser = parse_length)]
     size: Length,
 
     /// Make no files

@@ -39,21 +39,21 @@ elsewhere. A writable mount also stays if its image or journal was deleted, or r
 file, because the unmount would delete what is mounted; the message says how to save it.
 
 The command waits for the process that serves the mount while that process uses the processor, reads
-or writes, or waits for a disk that is working. After 30 seconds without such progress ('--timeout'), the exit status is 32, and the message names the process.
-The command does not wait for a filesystem that is still mounted elsewhere (a bind mount, or in a
-container), nor for a process that cannot be seen from here; in the latter case it prints a
-warning.")]
+or writes, or waits for a disk that is working. After 30 seconds without such progress
+('--timeout'), the exit status is 32, and the message names the process. The command does not wait
+for a filesystem that is still mounted elsewhere (a bind mount, or in a container), nor for a
+process that cannot be seen from here; in the latter case it prints a warning.")]
 pub struct UmountArgs {
     /// Directory the image is mounted on, or the image
     pub(super) target: PathBuf,
 
-    /// Unmount even if the last changes cannot be written, the image was deleted, or the daemon does
-    /// not answer; what cannot be written is lost
+    /// Unmount even if the last changes cannot be written, the image was deleted, or the daemon
+    /// does not answer; what cannot be written is lost
     #[arg(short, long)]
     pub(super) force: bool,
 
-    /// Detach the mount now, even if the daemon does not answer, and wait for nothing. Programs that
-    /// use the mount can go on; the daemon writes the rest and ends after the last of them
+    /// Detach the mount now, even if the daemon does not answer, and wait for nothing. Programs
+    /// that use the mount can go on; the daemon writes the rest and ends after the last of them
     #[arg(short, long)]
     pub(super) lazy: bool,
 

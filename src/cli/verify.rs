@@ -28,12 +28,13 @@ Examples:
 Every block that the filesystem of IMAGE uses is compared with the same block of DUMP. Free blocks,
 the rest of a file's last block, the bytes after the last commit of a metadata block, and the block
 of each metadata pair that holds its older state are not compared, because flashing tools may leave
-them out or erase them. For each path that differs, a
-line is printed with the blocks, counted from the start of the filesystem, and the first byte that
-differs, counted from the start of DUMP. If the device has run since it was flashed, it may have
-written to its filesystem: then 'littlefs diff IMAGE DUMP' shows which files are different.
+them out or erase them. For each path that differs, a line is printed with the blocks, counted from
+the start of the filesystem, and the first byte that differs, counted from the start of DUMP. If the
+device has run since it was flashed, it may have written to its filesystem: then 'littlefs diff
+IMAGE DUMP' shows which files are different.
 
-Exit status: 0 if the dump matches the image, 1 if something differs, 2 if they cannot be compared.")]
+Exit status: 0 if the dump matches the image, 1 if something differs, 2 if they cannot be
+compared.")]
 pub struct VerifyArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -44,7 +45,8 @@ pub struct VerifyArgs {
 
     /// Byte of DUMP at which the filesystem starts (0x for hexadecimal; K, M and G multiply by
     /// 1024); auto (default): 0, or else the place of the only filesystem that is found
-    #[arg(long, value_name = "BYTES", value_parser = parse_place, conflicts_with = "dump_partition")]
+    #[arg(long, value_name = "BYTES", value_parser = parse_place,
+          conflicts_with = "dump_partition")]
     dump_offset: Option<image::Place>,
 
     /// Use the partition of this name in DUMP, or the filesystem with this number

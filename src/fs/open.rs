@@ -466,9 +466,9 @@ impl Fs {
         self.inline_max = wanted.min(cap);
         if options.inline_max.is_some_and(|n| n > cap) {
             self.warn(format!(
-                "inline_max={wanted} is more than the filesystem allows: files of up to {cap} bytes \
-                 are stored inline (the limit is the smallest of an eighth of the block size, \
-                 attr_max and {})",
+                "inline_max={wanted} is more than the filesystem allows: files of up to {cap} \
+                 bytes are stored inline (the limit is the smallest of an eighth of the block \
+                 size, attr_max and {})",
                 tag::LEN_MAX
             ));
         }

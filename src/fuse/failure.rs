@@ -126,8 +126,8 @@ fn about_refusal(f: &mut fmt::Formatter<'_>, path: &Path, error: &io::Error) -> 
     }
     let no_driver = [libc::ENOENT, libc::ENODEV, libc::ENXIO];
     let remedy = if error.raw_os_error().is_some_and(|errno| no_driver.contains(&errno)) {
-        "; are /dev/fuse and fusermount3 there? 'modprobe fuse' loads the driver; fusermount3 is in \
-         the package fuse3"
+        "; are /dev/fuse and fusermount3 there? 'modprobe fuse' loads the driver; fusermount3 is \
+         in the package fuse3"
     } else if text.contains("no write access") {
         "; mount on a directory of your own, or as root"
     } else if text.contains("/dev/fuse") || error.kind() == io::ErrorKind::PermissionDenied {

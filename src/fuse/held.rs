@@ -1,5 +1,5 @@
-//! Where the files of a mount are now: somebody may have removed or renamed the image or the journal
-//! while it was mounted.
+//! Where the files of a mount are now: somebody may have removed or renamed the image or the
+//! journal while it was mounted.
 //!
 //! A daemon locks its image and its journal, and the kernel shows in `/proc/PID/fdinfo/FD` which
 //! descriptor holds a lock. The daemon is not asked, and no file is opened.

@@ -211,8 +211,8 @@ fn convention(
     Ok(None)
 }
 
-/// The facts about the mount that `status` reports. `unattended` says that a place that was found by
-/// a search may only be read. `turned` is the reason if the filesystem became read-only although
+/// The facts about the mount that `status` reports. `unattended` says that a place that was found
+/// by a search may only be read. `turned` is the reason if the filesystem became read-only although
 /// nobody asked for that.
 fn about(
     image: &Path,

@@ -125,7 +125,8 @@ fn look(source: &Source, options: &Options, geometry: Geometry) -> Result<Blocks
     }
     match superblock {
         None => notes.push(format!(
-            "{shown}: no filesystem is found at offset={offset} ({offset:#x}), where it was looked for"
+            "{shown}: no filesystem is found at offset={offset} ({offset:#x}), where it was looked \
+             for"
         )),
         Some(_) if offset > 0 => {
             notes.push(format!("{shown}: its filesystem starts at offset={offset} ({offset:#x})"));

@@ -171,8 +171,8 @@ impl fmt::Display for Reason {
                  FILE'",
             ),
             Self::PermissionDenied => f.write_str(
-                "permission denied; you need the right to read it, and to change it, also the right \
-                 to write to it (a mount with -o ro only reads)",
+                "permission denied; you need the right to read it, and to change it, also the \
+                 right to write to it (a mount with -o ro only reads)",
             ),
             Self::Directory => f.write_str(
                 "is a directory, not an image; give the image first (for a mount, the mountpoint \
@@ -209,8 +209,8 @@ impl fmt::Display for Reason {
             Self::TooShort { size, wanted } => write!(
                 f,
                 "has {}, but the content that it is to replace has {}, so old content would be \
-                 left at the end; use an image of that size, as 'littlefs unwrap' makes it, or give \
-                 its place with --base",
+                 left at the end; use an image of that size, as 'littlefs unwrap' makes it, or \
+                 give its place with --base",
                 show::bytes(*size),
                 show::bytes(*wanted)
             ),
@@ -306,16 +306,18 @@ impl fmt::Display for Reason {
             }
             Self::SuperblocksDamaged => f.write_str(
                 "a littlefs, but both superblocks are damaged: \"littlefs\" was found, but there \
-                 is no valid commit in block 0 or block 1; read the image from the device again, or \
-                 bring back what is left of its files with 'littlefs recover'",
+                 is no valid commit in block 0 or block 1; read the image from the device again, \
+                 or bring back what is left of its files with 'littlefs recover'",
             ),
             Self::WrongBlockSize { given, found } => write!(
                 f,
-                "block size {given} is wrong: the image says {found}; leave out the block size to use that"
+                "block size {given} is wrong: the image says {found}; leave out the block size to \
+                 use that"
             ),
             Self::WrongBlockCount { given, found } => write!(
                 f,
-                "block count {given} is wrong: the image says {found}; leave out the block count to use that"
+                "block count {given} is wrong: the image says {found}; leave out the block count \
+                 to use that"
             ),
             Self::Geometry(e) => {
                 write!(f, "the image has an {e}; read it from the device again")
@@ -344,9 +346,9 @@ impl fmt::Display for Reason {
                     None => f.write_str("another mount or tool")?,
                 }
                 f.write_str(
-                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and otherwise \
-                     wait until it ends; several can use an image at a time only if all of them \
-                     just read it (mounts with -o ro)",
+                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and \
+                     otherwise wait until it ends; several can use an image at a time only if all \
+                     of them just read it (mounts with -o ro)",
                 )
             }
             Self::Io(e) if e.raw_os_error() == Some(libc::EIO) => write!(

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use serde::Serialize;
 
-use super::survey::{Kind, show_broken};
+use super::survey::{Kind, Use, show_broken};
 use super::text::snippet;
 use super::{Inspector, Report, Unanswered, hex};
 use crate::disk::entry::Content;
@@ -254,7 +254,7 @@ impl Inspector {
     fn other_use(&self, block: u32, node: usize) -> Option<String> {
         let survey = self.survey();
         let uses = [survey.use_of(block), survey.shared_with(block)];
-        let is_own = |of: &super::survey::Use| matches!(*of, super::survey::Use::Data(owner, _) if owner == node);
+        let is_own = |of: &Use| matches!(*of, Use::Data(owner, _) if owner == node);
         let twice = uses.iter().flatten().filter(|of| is_own(of)).count() > 1;
         let other = uses.into_iter().flatten().find(|of| twice || !is_own(of))?;
         Some(survey.describe(other))

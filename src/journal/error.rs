@@ -64,8 +64,8 @@ impl fmt::Display for JournalError {
                     None => f.write_str("another mount or tool")?,
                 }
                 f.write_str(
-                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and otherwise \
-                     wait until it ends",
+                    "; if that is a mount, unmount it first ('littlefs umount IMAGE'), and \
+                     otherwise wait until it ends",
                 )
             }
             Why::IsImage => f.write_str(
@@ -75,16 +75,16 @@ impl fmt::Display for JournalError {
             Why::Unfinished => write!(
                 f,
                 "holds a change of the image that was interrupted, so the image is partly old and \
-                 partly new until 'littlefs journal commit {path} IMAGE' finishes the change (if you \
-                 do not need that image any more, remove the journal)"
+                 partly new until 'littlefs journal commit {path} IMAGE' finishes the change (if \
+                 you do not need that image any more, remove the journal)"
             ),
             Why::Exists => f.write_str("exists already; --force overwrites it"),
             Why::Device => {
                 f.write_str("IMAGE is a device: give a place for the journal with --journal FILE")
             }
             Why::SameFile => f.write_str(
-                "is the journal or its image, without which the other states are lost; give another \
-                 name for the output",
+                "is the journal or its image, without which the other states are lost; give \
+                 another name for the output",
             ),
             Why::NotFile => f.write_str("is not a plain file"),
         }

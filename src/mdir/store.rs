@@ -54,8 +54,8 @@ pub fn check_pair(g: Geometry, pair: Pair) -> Result<(), Corrupt> {
     Ok(())
 }
 
-/// Fill `bytes` from byte `off` of a metadata block. If a truncated image ends within the block, the
-/// bytes that it lacks read as erased: its log shows by its checksums which commits are there.
+/// Fill `bytes` from byte `off` of a metadata block. If a truncated image ends within the block,
+/// the bytes that it lacks read as erased: its log shows by its checksums which commits are there.
 ///
 /// # Errors
 /// Those of the device.

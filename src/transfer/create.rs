@@ -218,8 +218,9 @@ impl fmt::Display for Failure {
                     write!(f, "{place}: {message}; ")?;
                 }
                 f.write_str(
-                    "a damaged image cannot be copied: 'littlefs check' lists all damage (with -p or \
-                     -y, it repairs what it can), and 'littlefs extract' copies what can be read",
+                    "a damaged image cannot be copied: 'littlefs check' lists all damage (with -p \
+                     or -y, it repairs what it can), and 'littlefs extract' copies what can be \
+                     read",
                 )
             }
             Self::Source(e) => {
@@ -245,8 +246,8 @@ impl fmt::Display for Failure {
             Self::Differs(what) => write!(f, "the new image is wrong: {what}; please report this"),
             Self::Beyond { geometry: g, room } => write!(
                 f,
-                "{} blocks of {} bytes reach beyond the end of the partition, file or device: there \
-                 is only room for {}",
+                "{} blocks of {} bytes reach beyond the end of the partition, file or device: \
+                 there is only room for {}",
                 g.block_count,
                 g.block_size,
                 show::bytes(*room)

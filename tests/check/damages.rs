@@ -125,9 +125,9 @@ fn lists() -> Vec<Damage> {
     let bytes = content(&b, &[32, 33, 22, 23, 24, 25, 26, 27], whole);
     add("shared beginning", "block-shared", Preen::Mends, false, b, Some(("evil", bytes)));
 
-    // Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer of
-    // block 6 leads to the blocks before that. They must not be overwritten by the copy of a file
-    // that is repaired first.
+    // Block 5 of the list is another's, and another pointer leads nowhere. Only the second pointer
+    // of block 6 leads to the blocks before that. They must not be overwritten by the copy of a
+    // file that is repaired first.
     let mut b = with_list(27, whole, |b| {
         b.point(26, SOUND[1]);
         b.block_mut(24)[4..8].copy_from_slice(&4000_u32.to_le_bytes());
@@ -251,8 +251,8 @@ fn directories() -> Vec<Damage> {
         files: kept(&[("lost+found/dir-2/file", "content")]),
     });
 
-    // the entry names the old blocks of a directory that has moved; of one of them, the thread knows
-    // the new pair
+    // the entry names the old blocks of a directory that has moved; of one of them, the thread
+    // knows the new pair
     let mut b = Builder::new();
     b.root(soft([4, 3]), |w| put_dir(w, 1, b"dir", [2, 3]));
     b.small_dir([4, 3], Tail::END);

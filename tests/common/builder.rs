@@ -86,8 +86,8 @@ impl Builder {
         &mut self.bytes[block as usize * bs..][..bs]
     }
 
-    /// Write one commit to the first block of a pair. The second block stays erased, unless the pair
-    /// is the root: like every driver, this writes the superblock into both blocks.
+    /// Write one commit to the first block of a pair. The second block stays erased, unless the
+    /// pair is the root: like every driver, this writes the superblock into both blocks.
     pub fn pair(&mut self, pair: [u32; 2], content: impl Fn(&mut Writer)) -> &mut Self {
         self.half(pair[0], 1, &content);
         if pair == ROOT.0 {

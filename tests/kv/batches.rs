@@ -265,8 +265,8 @@ fn times_go_along_with_a_rename() {
     }
 }
 
-/// A batch for which there is no space writes nothing at all, so a crash during it leaves nothing to
-/// finish, even if some of its changes are there already.
+/// A batch for which there is no space writes nothing at all, so a crash during it leaves nothing
+/// to finish, even if some of its changes are there already.
 #[test]
 fn a_batch_that_is_refused_writes_nothing() {
     let dev = Arc::new(RamDevice::new(geometry(512, 16)));

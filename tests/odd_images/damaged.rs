@@ -97,8 +97,8 @@ fn damaged(states: &[Vec<u8>], config: &Config, seed: u64) -> (String, Vec<u8>) 
     (what, image)
 }
 
-/// What C reads after it has finished what was interrupted. While a move is pending, C does not find
-/// the entry behind the one that was moved.
+/// What C reads after it has finished what was interrupted. While a move is pending, C does not
+/// find the entry behind the one that was moved.
 fn settled_in_c(config: &Config, image: &[u8]) -> CResult<Tree> {
     let mut c = CLfs::mount(image.to_vec(), config)?;
     c.mkconsistent()?;

@@ -174,7 +174,8 @@ pub(super) fn salvage(
                 let (size, rest) = (d.list.size, d.list.size.saturating_sub(from));
                 let message = match from {
                     0 => format!(
-                        "still has all its {size} bytes, but those that cannot be read are zeros now"
+                        "still has all its {size} bytes, but those that cannot be read are zeros \
+                         now"
                     ),
                     _ => format!(
                         "lost its first {from} bytes, and has the other {rest}; those of them that \

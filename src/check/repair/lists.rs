@@ -163,7 +163,8 @@ impl Counter<'_> {
         fault
     }
 
-    /// Whether all pointers of a list agree. False if too many lists had to be followed to find out.
+    /// Whether all pointers of a list agree. False if too many lists had to be followed to find
+    /// out.
     fn agrees(&mut self, list: List) -> bool {
         let count = u64::from(list.blocks(self.dev.geometry().block_size));
         let Some(looks) = self.looks.checked_sub(count) else { return false };

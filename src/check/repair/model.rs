@@ -91,8 +91,8 @@ pub(super) struct Model<'a> {
     pub dirs: Vec<Dir>,
     /// The pairs of the thread, as far as it can be followed.
     pub thread: Vec<usize>,
-    /// The pair at which the thread breaks off, because it cannot be read or was there before; `None`
-    /// if the thread is whole.
+    /// The pair at which the thread breaks off, because it cannot be read or was there before;
+    /// `None` if the thread is whole.
     pub thread_break: Option<Pair>,
     /// Whether the thread comes back to one of its pairs.
     pub thread_loops: bool,
@@ -175,8 +175,8 @@ impl<'a> Model<'a> {
         self.thread_break.is_none() && self.on_disk.needs_sync()
     }
 
-    /// Whether a pending move names the superblock, or two blocks of which a pair has only one. Such
-    /// a move must not be finished, because that would delete an entry that was not moved.
+    /// Whether a pending move names the superblock, or two blocks of which a pair has only one.
+    /// Such a move must not be finished, because that would delete an entry that was not moved.
     pub fn misnames_move(&self) -> bool {
         let Some((pair, id)) = self.gstate.pending_move() else { return false };
         let Some(at) = self.known(pair) else { return false };
@@ -184,9 +184,9 @@ impl<'a> Model<'a> {
         (id == 0 && self.nodes[at].superblock) || !is_pair()
     }
 
-    /// Whether the thread on disk names a move that the newer copies of relocated pairs do not name,
-    /// although its entry is still there. If its pair was relocated, the newer copy may have ended
-    /// the move.
+    /// Whether the thread on disk names a move that the newer copies of relocated pairs do not
+    /// name, although its entry is still there. If its pair was relocated, the newer copy may have
+    /// ended the move.
     pub fn disputes_move(&self) -> bool {
         let Some((pair, id)) = self.on_disk.pending_move() else { return false };
         let holds = |n: &Node| !n.is_newer && n.pair.overlaps(pair) && usize::from(id) < n.ids;

@@ -17,8 +17,8 @@ use crate::error::{Error, Result};
 /// repairs, and another may be needed because an entry that got a new type names something broken.
 const ROUNDS_MAX: usize = 5;
 
-/// What to do about the content of a lost directory. Directories below it may be intact, but nothing
-/// leads to them any more, and nothing shows which two blocks belong together.
+/// What to do about the content of a lost directory. Directories below it may be intact, but
+/// nothing leads to them any more, and nothing shows which two blocks belong together.
 const SEARCH: &str =
     "'littlefs recover' can find what was below it, before anything else is written";
 
