@@ -69,6 +69,8 @@ struct Shared {
     /// Why changes are refused, if they have been refused from the start although nothing is
     /// damaged.
     refused: Option<ReadOnlyReason>,
+    /// Why any of the content may be wrong, as far as opening the image showed it.
+    suspect: Option<String>,
 }
 
 /// What the mutex guards.
@@ -210,12 +212,13 @@ impl Littlefs {
         options: &OpenOptions,
         refused: Option<ReadOnlyReason>,
         mut notes: Vec<String>,
+        suspect: Option<String>,
     ) -> Result<Self> {
         let codec = options.codec(&fs)?;
         notes.extend(options.note_on_convention(&fs));
         fs.track_unsaved();
         let core = Mutex::new(Core { fs, codec, fixed_time: nanos(options.time) });
-        Ok(Self { shared: Arc::new(Shared { core, notes, refused }) })
+        Ok(Self { shared: Arc::new(Shared { core, notes, refused, suspect }) })
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -278,9 +281,12 @@ impl Littlefs {
         }
     }
 
-    /// Why what is read may be older than what was written last; `None` if it is not.
-    pub fn outdated(&self) -> Option<String> {
-        self.core().fs.outdated().map(str::to_owned)
+    /// Why any of the content may be wrong, or older than what was written last: the container of
+    /// the image is damaged, the commit of a journal was interrupted, or a block that may hold newer
+    /// metadata cannot be read. `None` if nothing of that is known.
+    pub fn suspect(&self) -> Option<String> {
+        let of_image = self.shared.suspect.clone();
+        of_image.or_else(|| self.core().fs.outdated().map(str::to_owned))
     }
 
     /// How many blocks are used and free. The first call follows the block list of every file.

@@ -178,6 +178,9 @@ pub struct Opened {
     /// Why this may not be the filesystem that was meant. If there is a doubt, the image is
     /// read-only.
     pub doubt: Option<Doubt>,
+    /// What is missing or damaged in the container of the image. If something is, any part of the
+    /// content may be wrong.
+    pub incomplete: Option<String>,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
     /// The path at which the image was found.
@@ -276,7 +279,12 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         return Err(Obstacle::OnlyForReading(Some(note)));
     }
     let body = Body::of(container, options)?;
-    let chosen = choose(&body, limit, path, options)?;
+    let incomplete = body.incomplete().map(str::to_owned);
+    let chosen = choose(&body, limit, path, options).map_err(|e| match &incomplete {
+        // then this is why there is no filesystem where it should be
+        Some(what) if options.place == Place::Auto => Reason::Incomplete(what.clone()).into(),
+        _ => e,
+    })?;
     let Found { at: offset, lost, doubt, label, .. } = chosen.found;
     let superblock = chosen.superblock;
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
@@ -317,6 +325,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         compacted,
         lost,
         doubt,
+        incomplete,
         notes,
         path: path.to_owned(),
         file,

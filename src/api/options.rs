@@ -218,8 +218,10 @@ impl OpenOptions {
             }
             None => {
                 let mut opened = image::open_found(source, &options)?;
-                let interruption = journal::interruption(source.path());
-                opened.notes.extend(interruption.map(|e| e.to_string()));
+                if let Some(interruption) = journal::interruption(source.path()) {
+                    opened.notes.push(interruption.to_string());
+                    opened.incomplete = Some(interruption.to_string());
+                }
                 self.open_found(opened)
             }
         }
@@ -270,9 +272,9 @@ impl OpenOptions {
         if self.discard {
             let device = OverlayDevice::new(opened.device)
                 .map_err(|e| OpenError { path: opened.path, reason: e.into() })?;
-            return self.over(Arc::new(device), reason, opened.notes);
+            return self.over(Arc::new(device), reason, opened.notes, opened.incomplete);
         }
-        self.over(opened.device, reason, opened.notes)
+        self.over(opened.device, reason, opened.notes, opened.incomplete)
     }
 
     /// Open the filesystem on `device`, which starts at block 0. The offset, the geometry, the
@@ -283,7 +285,8 @@ impl OpenOptions {
     pub fn open_device(&self, device: Arc<dyn BlockDevice>) -> Result<Littlefs> {
         let superblock = root_superblock(&*device)?;
         let device = Prefix::of(device, superblock.block_count);
-        self.over(device, self.image.read_only.then_some(ReadOnlyReason::Asked), Vec::new())
+        let reason = self.image.read_only.then_some(ReadOnlyReason::Asked);
+        self.over(device, reason, Vec::new(), None)
     }
 
     fn over(
@@ -291,10 +294,11 @@ impl OpenOptions {
         device: Arc<dyn BlockDevice>,
         refused: Option<ReadOnlyReason>,
         notes: Vec<String>,
+        suspect: Option<String>,
     ) -> Result<Littlefs> {
         let mut engine = self.engine(device.geometry().block_size);
         engine.read_only = refused.is_some();
-        Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, notes)
+        Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, notes, suspect)
     }
 
     /// The options of the engine for an image with this block size in bytes.

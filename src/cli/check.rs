@@ -174,6 +174,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     }
     let of_superblock = superblock_finding(&opened);
     report.findings.splice(0..0, of_superblock.clone());
+    report.findings.splice(0..0, container_finding(&opened));
     let mut repairs = Repairs::default();
     let backup = args.backup.as_deref();
     if !needs_repair(&report) {
@@ -218,7 +219,16 @@ fn refused(opened: &Opened) -> Option<Reason> {
     // a conversion would refuse it as well
     let is_cut = missing > 0 && doubt.is_none();
     let cut = is_cut.then(|| Reason::Truncated { geometry: opened.stored.geometry(), missing });
-    cut.or_else(|| opened.dialect.unwritable()).or(doubt.map(Reason::Doubtful))
+    let incomplete = opened.incomplete.clone().map(Reason::Incomplete);
+    incomplete.or(cut).or_else(|| opened.dialect.unwritable()).or(doubt.map(Reason::Doubtful))
+}
+
+/// The finding about the container of the image, if it is damaged.
+fn container_finding(opened: &Opened) -> Option<Finding> {
+    let message = opened.incomplete.as_ref()?;
+    let message = format!("{message}; any part of the filesystem may be wrong");
+    let place = "the file".to_owned();
+    Some(Finding { severity: Severity::Error, code: "container-damaged", place, message })
 }
 
 /// The finding about the two blocks in which this filesystem has its superblocks, if there is one.
@@ -260,7 +270,7 @@ fn what_to_inspect(code: &str, place: &str) -> Option<String> {
     let what = match (place, code) {
         ("global state", _) => "gstate",
         ("superblock", _) | (_, "superblock-lost" | "superblock-doubtful") => "superblock",
-        ("the image's end", _) | (_, "dialect") => return None,
+        ("the image's end" | "the file", _) | (_, "dialect") => return None,
         (_, "directory-broken" | "tree-loop" | "unthreaded" | "half-orphan") if is_whole => "dir",
         (_, "name-duplicate" | "name-order" | "name-too-long") if is_whole => "log",
         (_, "block-shared" | "file-too-large") if is_whole => "file",

@@ -39,10 +39,10 @@ impl Problem {
 }
 
 impl Problems {
-    /// The problems of a command that reads `image`, which is the file at `path`. If the content
-    /// may be outdated, that is the first one; the user was told when the image was opened.
+    /// The problems of a command that reads `image`, which is the file at `path`. If any of the
+    /// content may be wrong, that is the first one; the user was told when the image was opened.
     pub fn new(path: &Path, image: &Littlefs) -> Self {
-        let suspect = image.outdated().map(|why| Problem::new(b"/", &why)).into_iter().collect();
+        let suspect = image.suspect().map(|why| Problem::new(b"/", &why)).into_iter().collect();
         Self { image: show(path.as_os_str().as_bytes()), left_out: Vec::new(), suspect }
     }
 

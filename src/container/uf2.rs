@@ -162,7 +162,7 @@ pub fn read(
     visit: &mut dyn FnMut(u64, &Group, Block<'_>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     let mut blocks = Blocks::new(source, BLOCK);
-    let (mut strange, mut missing) = (0_u64, 0_u64);
+    let (mut strange, mut missing, mut is_headless) = (0_u64, 0_u64, false);
     let mut run: HashMap<u32, u32> = HashMap::new();
     let mut expected = 0;
     while let Some((at, bytes)) = blocks.next().map_err(Trouble::Io)? {
@@ -178,6 +178,7 @@ pub fn read(
         let known = run.get(&block.number).is_some_and(|&address| address != block.address);
         if known || (block.count != expected && expected != 0) || run.len() == RUN_MAX {
             missing += u64::from(expected).saturating_sub(run.len() as u64);
+            is_headless |= !run.contains_key(&0);
             run.clear();
         }
         expected = block.count;
@@ -185,6 +186,7 @@ pub fn read(
         visit(at, &group, block)?;
     }
     missing += u64::from(expected).saturating_sub(run.len() as u64);
+    is_headless |= !run.is_empty() && !run.contains_key(&0);
     if strange > 0 {
         remarks.note(match strange {
             1 => "1 of its blocks is not a UF2 block, and was skipped".to_owned(),
@@ -192,9 +194,14 @@ pub fn read(
         });
     }
     if missing > 0 {
-        remarks.damaged(match missing {
-            1 => "1 of its blocks is missing, and reads as erased".to_owned(),
-            n => format!("{n} of its blocks are missing, and read as erased"),
+        remarks.damaged(match (missing, is_headless) {
+            (1, false) => "1 of its blocks is missing, and reads as erased".to_owned(),
+            (1, true) => "its first block is missing, so its content begins too late".to_owned(),
+            (n, false) => format!("{n} of its blocks are missing, and read as erased"),
+            (n, true) => format!(
+                "{n} of its blocks are missing: the first one, so its content begins too late; others read \
+                 as erased"
+            ),
         });
     }
     Ok(())

@@ -128,7 +128,7 @@ impl Body {
             end.is_ok_and(|end| u64::from(end) * u64::from(geometry.block_size) <= present)
         };
         let is_complete = self.unwrapped().is_some_and(|content| {
-            content.remarks.damage.is_none()
+            self.incomplete().is_none()
                 && content.kinds.last().is_some_and(|kind| kind.has_addresses())
         });
         Ok(match is_complete || holds_all() {
@@ -188,6 +188,11 @@ impl Body {
     /// The address of the first byte.
     pub fn base(&self) -> u64 {
         self.unwrapped().map_or(0, |unwrapped| unwrapped.base)
+    }
+
+    /// What is missing or damaged in the container around the bytes, if something is.
+    pub fn incomplete(&self) -> Option<&str> {
+        self.unwrapped()?.remarks.damage.as_deref()
     }
 
     /// Notes about the formats around the bytes.

@@ -120,6 +120,8 @@ pub enum Reason {
         /// How many bytes are missing.
         missing: u64,
     },
+    /// The container of the image lacks something, or is damaged; the text says what.
+    Incomplete(String),
     /// The image is in the dialect of chamelon, which cannot be written.
     Chamelon,
     /// The image is in the dialect of chamelon, which cannot be searched for deleted files.
@@ -330,6 +332,11 @@ impl fmt::Display for Reason {
                 geometry.block_count,
                 geometry.block_size,
                 show::bytes(*missing)
+            ),
+            Self::Incomplete(what) => write!(
+                f,
+                "{what}; make it again, or read it from the device again; 'littlefs scan' shows what \
+                 it holds"
             ),
             Self::DialectDamaged(Dialect::Chamelon, e) => {
                 write!(f, "an image of chamelon: {e}; read the image from the device again")

@@ -47,8 +47,12 @@ impl Original {
     /// Examine an open image.
     ///
     /// # Errors
-    /// [`Failure::Damaged`] if it is not sound, or if a part of it is missing at its end.
+    /// [`Failure::Damaged`] if it is not sound; [`Failure::Target`] if a part of it is missing at its
+    /// end, or if its container is damaged.
     pub fn new(opened: &Opened) -> Result<Self, Failure> {
+        if let Some(what) = &opened.incomplete {
+            return Err(Failure::Target(Reason::Incomplete(what.clone())));
+        }
         if opened.missing > 0 {
             let (geometry, missing) = (opened.stored.geometry(), opened.missing);
             return Err(Failure::Target(Reason::Truncated { geometry, missing }));

@@ -143,11 +143,28 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     let blocks = uf2_blocks(&image(), AT);
     // erased blocks at the end of the filesystem
     let some = [&blocks[..700], &blocks[710..]].concat();
-    let said = reads(&desk, &joined(&some), "ten fewer");
-    assert!(said.contains("10 of its blocks are missing, and read as erased"), "{said}");
+    desk.file("a.uf2", &joined(&some));
+    let told = "10 of its blocks are missing, and read as erased";
+    assert_eq!(desk.fails(&["cat", "a.uf2", "www/big.bin"], 2, &[told]).stdout, big());
+    let found = desk.fails(&["ls", "--json", "a.uf2"], 2, &[told]).json();
+    assert_eq!(
+        (&found["errors"][0]["path"], &found["errors"][0]["message"]),
+        (&"/".into(), &told.into())
+    );
+    for check in [&["check", "a.uf2"][..], &["check", "-y", "a.uf2"]] {
+        let found = desk.fails(check, 4, &[told]).text().to_owned();
+        assert!(found.contains("[container-damaged]"), "{found}");
+    }
+    desk.fails(&["clone", "a.uf2", "clone.img"], 1, &[told, "make it again"]);
+    assert!(!desk.path("clone.img").exists());
+    // without its first block, the filesystem seems to start somewhere else
+    desk.file("a.uf2", &joined(&blocks[1..]));
+    for args in [&["ls", "a.uf2"][..], &["info", "a.uf2"], &["clone", "a.uf2", "clone.img"]] {
+        desk.fails(args, 1, &["its first block is missing, so its content begins too late"]);
+    }
     // a file that is cut short
     desk.file("a.uf2", &joined(&blocks[..40]));
-    let ran = desk.ok(&["ls", "a.uf2"]);
+    let ran = desk.fails(&["ls", "a.uf2"], 2, &[]);
     assert!(ran.stderr.contains("984 of its blocks are missing"), "{}", ran.stderr);
     assert!(ran.stderr.contains("truncated: the file lacks the last"), "{}", ran.stderr);
     // no complete file can be made from it, and what is made of its content is incomplete, too

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use littlefs::bd::RamDevice;
+use littlefs::bd::emu::{EmuDevice, Event};
 use littlefs::check::{Mode, check, repair};
 use littlefs::error::Error;
 use littlefs::fs::ROOT;
@@ -123,6 +124,23 @@ fn check_sound(name: &str, config: &Config, image: &[u8]) {
     same(name, &shown, "C after a write", &settled_in_c(config, &image).expect("C reads"));
 }
 
+/// Check that a repair which is cut off at any write, and is run again, ends like one that is not.
+fn check_interruptions(name: &str, config: &Config, image: &[u8], whole: &[u8], log: Vec<Event>) {
+    let want = open(config, whole, true).tree().expect("we read");
+    let mut cut = image.to_vec();
+    let writes = log.into_iter().filter_map(|event| match event {
+        Event::Write { start, data } => Some((start, data)),
+        Event::Barrier => None,
+    });
+    for (i, (start, data)) in writes.enumerate() {
+        cut[start..start + data.len()].copy_from_slice(&data);
+        let dev = Arc::new(RamDevice::from_image(geometry(config), cut.clone()));
+        repair(dev.clone(), Mode::Yes).expect("it could be repaired before");
+        let found = open(config, &dev.image(), true).tree().expect("we read");
+        same(&format!("{name}, cut after write {i}"), &want, "the second attempt", &found);
+    }
+}
+
 #[test]
 fn what_check_calls_sound_is_read_alike_by_c() {
     for config in configs() {
@@ -133,7 +151,7 @@ fn what_check_calls_sound_is_read_alike_by_c() {
             for seed in 0..rounds() {
                 let (what, image) = damaged(&states, &config, seed);
                 let name = format!("{config:?}, seed {seed}: {what}");
-                let dev = Arc::new(RamDevice::from_image(geometry(&config), image.clone()));
+                let dev = Arc::new(EmuDevice::new(geometry(&config), image.clone()));
                 // without any superblock, there is nothing to check
                 let Ok(found) = check(dev.clone()) else { continue };
                 if found.is_clean() {
@@ -143,7 +161,9 @@ fn what_check_calls_sound_is_read_alike_by_c() {
                 let repairs = repair(dev.clone(), Mode::Yes).expect("it could be checked");
                 let left = check(dev.clone()).expect("it could be repaired");
                 assert!(left.is_clean(), "{name}: {:?} {:#?}", repairs.stopped, left.findings);
-                check_sound(&format!("{name}, repaired"), &config, &dev.image());
+                let whole = dev.image();
+                check_sound(&format!("{name}, repaired"), &config, &whole);
+                check_interruptions(&name, &config, &image, &whole, dev.take_log());
                 mended += u32::from(!found.is_clean());
             }
             assert!(sound > 0 && mended > 0, "{config:?}: {sound} sound, {mended} mended");
