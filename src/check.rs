@@ -429,6 +429,13 @@ impl Checker<'_> {
             && self.thread.iter().any(|&i| holds(&self.pairs[i]));
         is_disputed.then_some((pair, id))
     }
+
+    /// Whether the newer copies of relocated pairs clear the sync bit. A driver that relocates a pair
+    /// sets it, and clears it only after the thread names the new blocks. So it is not known whether
+    /// directories without a name were removed.
+    fn disputes_sync(&self) -> bool {
+        self.pairs.iter().any(|seen| seen.is_newer) && !self.gstate.needs_sync()
+    }
 }
 
 /// The parts of a pair in the thread that matter for the global state.

@@ -48,7 +48,8 @@ fn parse(path: &Path, kind: Kind, data: &[u8]) {
     let Ok(unwrapped) = unwrap::unwrap(&file, kind, LIMIT) else { return };
     let size = unwrapped.bytes.size().expect("a size");
     let _ = unwrapped.bytes.read_up_to(size / 2, &mut [0; 4096]);
-    if !kind.can_be_made() || size > LIMIT || unwrapped.kinds.len() > 1 {
+    let is_damaged = unwrapped.remarks.damage.is_some();
+    if !kind.can_be_made() || size > LIMIT || unwrapped.kinds.len() > 1 || is_damaged {
         return;
     }
     let mut out = tempfile::tempfile().expect("a temporary file");

@@ -112,7 +112,8 @@ impl Checker<'_> {
         let is_inner = |c: &Self, i: usize| c.pairs[i].pair.0.iter().any(|b| named.contains(b));
         let (inner, outer): (Vec<_>, Vec<_>) = heads.iter().partition(|(i, _)| is_inner(self, *i));
         let holds = heads.iter().any(|(_, ids)| *ids > 0);
-        let removed = self.on_disk.needs_sync() && !(holds && self.doubtful);
+        let is_doubtful = self.doubtful || self.disputes_sync();
+        let removed = self.on_disk.needs_sync() && !(holds && is_doubtful);
         for (i, ids) in outer.into_iter().chain(inner) {
             let pair = self.pairs[i].pair;
             if removed {

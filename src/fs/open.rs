@@ -754,9 +754,10 @@ impl Fs {
         // an orphan with entries has lost its name. Then nothing is dropped, and nothing is
         // written.
         let holds = orphans.iter().any(|ix| walk.filled.contains(ix));
-        if walk.needs_sync && holds && self.may_have_lost_a_name(walk) {
+        let is_doubtful = self.may_have_lost_a_name(walk) || self.disputes_sync(walk);
+        if walk.needs_sync && holds && is_doubtful {
             self.damage(
-                &"an operation was interrupted and an entry is damaged, so it is not known which \
+                &"an operation was interrupted and something is damaged, so it is not known which \
                   directories were removed and which have lost their name",
             );
         } else if walk.needs_sync {
@@ -793,6 +794,12 @@ impl Fs {
                  does not"
             ));
         }
+    }
+
+    /// Whether the newer copies of relocated pairs clear the sync bit. A driver that relocates a pair
+    /// sets it, and clears it only after the thread names the new blocks.
+    fn disputes_sync(&self, walk: &Walk) -> bool {
+        !walk.renewed.is_empty() && !self.durable.gstate().needs_sync()
     }
 
     /// Whether a damaged entry in the tree may once have named a directory.

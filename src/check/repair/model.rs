@@ -193,6 +193,12 @@ impl<'a> Model<'a> {
         self.gstate.pending_move().is_none() && self.thread.iter().any(|&i| holds(&self.nodes[i]))
     }
 
+    /// Whether the newer copies of relocated pairs clear the sync bit. A driver that relocates a pair
+    /// sets it, and clears it only after the thread names the new blocks.
+    pub fn disputes_sync(&self) -> bool {
+        self.half_orphans && !self.gstate.needs_sync()
+    }
+
     /// Whether a pending move names an entry that does not exist.
     pub fn loses_move(&self) -> bool {
         let hidden = self.gstate.pending_move();
@@ -507,7 +513,7 @@ impl<'a> Model<'a> {
             })
             .collect();
         let holds = orphans.iter().any(|&i| self.nodes[i].ids > 0);
-        self.ambiguous = self.removing() && holds && self.doubtful;
+        self.ambiguous = self.removing() && holds && (self.doubtful || self.disputes_sync());
         if self.removing() && !self.ambiguous {
             // they were removed, and the next write takes them out of the thread
             return;

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Repair;
 use super::editor::{Editor, EntryEdit, PairEdit};
 use super::model::{BadEntry, Model, Node};
+use super::{RETHREADED, Repair};
 use crate::disk::{GState, Tail};
 use crate::error::{Error, Result};
 
@@ -114,12 +114,17 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
         let code = if model.thread_loops { "thread-loop" } else { "thread-broken" };
         done.push(Repair::new(code, "the thread", message));
     }
-    if model.disputes_move() {
+    if model.thread_break.is_none() && (model.disputes_move() || model.disputes_sync()) {
         for (i, tail) in renewed_tails(model) {
             edits.entry(i).or_default().tail = Some(tail);
         }
-        let message = "the move that only old blocks named was cleared";
-        done.push(Repair::new("move-lost", "global state", message));
+        done.push(match model.disputes_move() {
+            true => {
+                let message = "the move that only old blocks named was cleared";
+                Repair::new("move-lost", "global state", message)
+            }
+            false => Repair::new("half-orphan", "the thread", RETHREADED),
+        });
     }
     let (joint, rest): (Vec<_>, Vec<_>) = edits.into_iter().partition(|(i, _)| Some(*i) == last);
     for (i, edit) in rest.into_iter().chain(joint) {
