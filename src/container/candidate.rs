@@ -276,7 +276,9 @@ fn doubt_of_one_half<'s>(
     if let Some(other) = places.other.filter(|_| evidence_there.good > 0 && !is_better_here) {
         return Some(Doubt::EitherAt(other));
     }
-    if evidence.good >= 2 && evidence.good > evidence_there.good {
+    // if the other start is before the file, nothing of the tree can be looked up from there
+    let is_compared = places.other.is_some() || evidence.bad == 0;
+    if evidence.good >= 2 && evidence.good > evidence_there.good && is_compared {
         return None;
     }
     if let Some(at) = displaced_twin(here, half, scan()) {
@@ -300,9 +302,17 @@ fn doubt_without_tree<'s>(
     // the lost superblock is next to the one that is left
     let is_first = half.at == here.at;
     let lost_here = remains(if is_first { half.at + block } else { here.at });
+    // A dump that lacks its first block may have been filled up to the right size. Then something
+    // else is in the place of the lost superblock, or the last of its files leads to erased bytes.
+    let Evidence { single, erased, .. } = found.evidence;
+    let only_here = places.only_here
+        && (places.other.is_some()
+            || lost_here == Remains::Torn
+            || single == 0
+            || (lost_here == Remains::Erased && erased == 0));
     // If there is room only here, and the lost superblock looks as if power was cut while it was
     // written, then the filesystem starts here, however damaged its tree is.
-    if found.evidence.bad > 0 && !(places.only_here && lost_here >= Remains::Erased) {
+    if found.evidence.bad > 0 && !(only_here && lost_here >= Remains::Erased) {
         return Some(Doubt::LeadsNowhere);
     }
     if found.evidence.good == 0
@@ -310,7 +320,7 @@ fn doubt_without_tree<'s>(
     {
         return Some(Doubt::Covers(at));
     }
-    if places.only_here {
+    if only_here {
         return None;
     }
     // an erased block is no evidence, because free blocks are erased, too

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use littlefs::bd::RamDevice;
 use littlefs::bd::emu::{EmuDevice, Event};
-use littlefs::check::{Mode, check, repair};
+use littlefs::check::{Finding, Mode, check, repair};
 use littlefs::error::Error;
 use littlefs::fs::ROOT;
 
@@ -158,7 +158,11 @@ fn what_check_calls_sound_is_read_alike_by_c() {
                     check_sound(&name, &config, &image);
                     sound += 1;
                 }
-                let repairs = repair(dev.clone(), Mode::Yes).expect("it could be checked");
+                let Ok(repairs) = repair(dev.clone(), Mode::Yes) else {
+                    let lost = |f: &Finding| f.code == "superblock-missing";
+                    assert!(found.findings.iter().any(lost), "{name}: {:#?}", found.findings);
+                    continue;
+                };
                 let left = check(dev.clone()).expect("it could be repaired");
                 assert!(left.is_clean(), "{name}: {:?} {:#?}", repairs.stopped, left.findings);
                 let whole = dev.image();

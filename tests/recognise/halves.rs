@@ -201,6 +201,29 @@ fn a_file_without_its_first_block_is_not_written() {
     }
 }
 
+/// The same if the dump was filled up to the right size. Read from there, every file would have the
+/// content of another one.
+#[test]
+fn a_file_without_its_first_block_and_of_the_right_size_is_not_written() {
+    for config in [small(), flash()] {
+        let block = config.block_size as usize;
+        let mut c = CLfs::fresh(&config).expect("format");
+        for i in 0..8_u8 {
+            c.write_file(&[b'f', b'0' + i], &vec![i; block - 40]).expect("write");
+        }
+        let whole = settled(c.unmount(), &config);
+        let shifted = [&whole[block..], &vec![0xff; block]].concat();
+        let opened = open_at(&shifted, 0).expect("readable");
+        assert!(opened.read_only, "{config:?}");
+        assert_eq!(opened.doubt, Some(Doubt::Beheaded), "{config:?}");
+        // a superblock that was being written is no reason for doubt
+        let mut torn = whole;
+        torn[block..2 * block].fill(0xff);
+        let opened = open_at(&torn, 0).expect("readable");
+        assert_eq!((opened.read_only, opened.doubt), (false, None), "{config:?}");
+    }
+}
+
 /// A piece of a dump that is as long as the filesystem, but starts a block early, so that the last
 /// block is missing.
 #[test]

@@ -270,3 +270,28 @@ fn a_directory_that_ends_early_is_reported() {
     }
     desk.ok(&["cat", "bad.img", "many/entry-000"]);
 }
+
+/// A superblock in a block of a directory is taken for the root, by devices too. The repair brings
+/// back what nothing leads to any more, and says when it is done.
+#[test]
+fn a_copied_superblock_in_a_directory_is_repaired() {
+    let desk = Desk::new();
+    for i in 0..60 {
+        desk.file(
+            &format!("data/big/f{i:02}"),
+            format!("the content of file {i}, not short").as_bytes(),
+        );
+    }
+    desk.ok(&["create", "-q", "--block-size", "512", "--size", "64K", "new.img", "data"]);
+    let pairs = desk.ok(&["inspect", "--json", "new.img", "dir", "/big"]).json();
+    let block = pairs[0]["pairs"][1]["pair"][0].as_u64().expect("a second pair") as usize;
+    let mut image = desk.read("new.img");
+    image.copy_within(0..512, block * 512);
+    desk.file("bad.img", &image);
+    desk.fails(&["check", "bad.img"], 4, &[]);
+    let mended = desk.run(&["check", "-y", "bad.img"]);
+    assert_eq!(mended.code, 1, "{}{}", mended.text(), mended.stderr);
+    assert_eq!(mended.text().matches("now ends before").count(), 1, "{}", mended.text());
+    desk.ok(&["check", "bad.img"]);
+    assert!(desk.ok(&["ls", "-R", "bad.img"]).text().contains("f00"));
+}

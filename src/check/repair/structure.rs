@@ -28,7 +28,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
     for _ in 0..ROUNDS_MAX {
         let model = Model::build(&*editor.dev)?;
         if !model.is_damaged() && model.bad.is_empty() {
-            break;
+            return Ok(());
         }
         if model.gstate.is_zero() {
             apply(editor, &model, done)?;
@@ -42,7 +42,7 @@ pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
             done.push(Repair::new(code, "global state", message));
         }
     }
-    Ok(())
+    Err(Error::Invalid("some directories are damaged in a way that cannot be repaired"))
 }
 
 /// Do what the global state asks for, and clear it. This comes first, because the global state
@@ -80,8 +80,14 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
     }
     for (i, n) in model.nodes.iter().enumerate().filter(|(_, n)| !n.replaced) {
         if n.cut && n.dir.is_some() {
-            if !n.threaded || n.null_tail {
-                edits.entry(i).or_default().tail = Some(Tail::END);
+            match n.tail {
+                // the thread goes on there
+                Some(tail) if n.threaded && model.thread_break.is_none() => {
+                    edits.entry(i).or_default().tail = Some(Tail { hard: false, ..tail });
+                }
+                // the new thread decides
+                Some(_) if n.threaded => {}
+                _ => edits.entry(i).or_default().tail = Some(Tail::END),
             }
             let dir = n.dir.map_or_else(String::new, |d| {
                 let dir = &model.dirs[d as usize];
