@@ -78,6 +78,10 @@ impl Content {
     /// length of each.
     pub fn stretches(&self, gap: u64) -> Vec<(u64, u64)> {
         let mut all: Vec<(u64, u64)> = Vec::new();
+        if self.pieces.first().is_some_and(|first| first.address > self.base) {
+            // the content begins with a gap
+            all.push((0, 0));
+        }
         for piece in &self.pieces {
             let at = piece.address - self.base;
             match all.last_mut() {
@@ -85,7 +89,16 @@ impl Content {
                 _ => all.push((at, piece.len)),
             }
         }
+        all.retain(|&(_, len)| len > 0);
         all
+    }
+
+    /// Let the content begin at `start`, if that is before its first piece. What is missing is
+    /// erased.
+    fn begin_at(&mut self, start: u64) {
+        if let Some(before) = self.base.checked_sub(start) {
+            (self.base, self.size) = (start, self.size.saturating_add(before));
+        }
     }
 }
 
@@ -205,7 +218,11 @@ impl Gatherer {
         if several && let Some((_, group)) = &chosen {
             remarks.note(format!("it has several contents; {group} is used"));
         }
-        chosen.ok_or(Trouble::Empty)
+        let (mut content, group) = chosen.ok_or(Trouble::Empty)?;
+        if let Some(start) = remarks.start.filter(|_| !several) {
+            content.begin_at(start);
+        }
+        Ok((content, group))
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Remarks {
     pub notes: Vec<String>,
     /// The first that says that a part of the container is missing or damaged.
     pub damage: Option<String>,
+    /// The address at which the content begins, if its beginning is missing.
+    pub start: Option<u64>,
 }
 
 impl Remarks {

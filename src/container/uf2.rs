@@ -162,7 +162,7 @@ pub fn read(
     visit: &mut dyn FnMut(u64, &Group, Block<'_>) -> Result<(), Trouble>,
 ) -> Result<(), Trouble> {
     let mut blocks = Blocks::new(source, BLOCK);
-    let (mut strange, mut missing, mut is_headless) = (0_u64, 0_u64, false);
+    let (mut strange, mut missing) = (0_u64, 0_u64);
     let mut run: HashMap<u32, u32> = HashMap::new();
     let mut expected = 0;
     while let Some((at, bytes)) = blocks.next().map_err(Trouble::Io)? {
@@ -178,7 +178,7 @@ pub fn read(
         let known = run.get(&block.number).is_some_and(|&address| address != block.address);
         if known || (block.count != expected && expected != 0) || run.len() == RUN_MAX {
             missing += u64::from(expected).saturating_sub(run.len() as u64);
-            is_headless |= !run.contains_key(&0);
+            remarks.start = remarks.start.or(start_of(&run));
             run.clear();
         }
         expected = block.count;
@@ -186,7 +186,7 @@ pub fn read(
         visit(at, &group, block)?;
     }
     missing += u64::from(expected).saturating_sub(run.len() as u64);
-    is_headless |= !run.is_empty() && !run.contains_key(&0);
+    remarks.start = remarks.start.or(start_of(&run));
     if strange > 0 {
         remarks.note(match strange {
             1 => "1 of its blocks is not a UF2 block, and was skipped".to_owned(),
@@ -194,17 +194,21 @@ pub fn read(
         });
     }
     if missing > 0 {
-        remarks.damaged(match (missing, is_headless) {
-            (1, false) => "1 of its blocks is missing, and reads as erased".to_owned(),
-            (1, true) => "its first block is missing, so its content begins too late".to_owned(),
-            (n, false) => format!("{n} of its blocks are missing, and read as erased"),
-            (n, true) => format!(
-                "{n} of its blocks are missing: the first one, so its content begins too late; others read \
-                 as erased"
-            ),
+        remarks.damaged(match missing {
+            1 => "1 of its blocks is missing, and reads as erased".to_owned(),
+            n => format!("{n} of its blocks are missing, and read as erased"),
         });
     }
     Ok(())
+}
+
+/// The address of block 0, which is missing in these blocks. Every tool puts the same number of bytes
+/// into each block, so two neighbours tell it. `None` if block 0 is there, or it cannot be told.
+fn start_of(run: &HashMap<u32, u32>) -> Option<u64> {
+    let (&first, &address) = run.iter().min_by_key(|&(&number, _)| number)?;
+    let next = run.get(&first.checked_add(1)?)?;
+    let before = u64::from(next.checked_sub(address)?) * u64::from(first);
+    u64::from(address).checked_sub(before).filter(|_| first > 0)
 }
 
 /// A block of a new file.

@@ -102,7 +102,7 @@ fn blocks_with_checksums_and_tags_are_read() {
     let bytes: Vec<u8> = image.chunks(452).enumerate().flat_map(block).collect();
     assert_eq!(reads(&desk, &bytes, "esptool"), "");
     // taken out, changed, and put back: the sums are right
-    desk.ok(&["unwrap", "a.uf2", "raw"]);
+    desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
     desk.ok(&["kv", "raw", "set", "new", "value"]);
     desk.ok(&["wrap", "--like", "a.uf2", "raw", "b.uf2"]);
     let changed = desk.read("b.uf2");
@@ -157,10 +157,14 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     }
     desk.fails(&["clone", "a.uf2", "clone.img"], 1, &[told, "make it again"]);
     assert!(!desk.path("clone.img").exists());
-    // without its first block, the filesystem seems to start somewhere else
-    desk.file("a.uf2", &joined(&blocks[1..]));
-    for args in [&["ls", "a.uf2"][..], &["info", "a.uf2"], &["clone", "a.uf2", "clone.img"]] {
-        desk.fails(args, 1, &["its first block is missing, so its content begins too late"]);
+    // without its first blocks, the numbers of the others tell where the filesystem starts
+    for missing in [1, 4, 16] {
+        desk.file("a.uf2", &joined(&blocks[missing..]));
+        assert_eq!(desk.fails(&["cat", "a.uf2", "www/big.bin"], 2, &["missing"]).stdout, big());
+        desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
+        let mut whole = image();
+        whole[..missing * 256].fill(0xff);
+        assert!(desk.read("raw") == whole, "{missing} blocks are missing");
     }
     // a file that is cut short
     desk.file("a.uf2", &joined(&blocks[..40]));
@@ -168,7 +172,7 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     assert!(ran.stderr.contains("984 of its blocks are missing"), "{}", ran.stderr);
     assert!(ran.stderr.contains("truncated: the file lacks the last"), "{}", ran.stderr);
     // no complete file can be made from it, and what is made of its content is incomplete, too
-    desk.ok(&["unwrap", "a.uf2", "raw"]);
+    desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
     let like = ["wrap", "--like", "a.uf2", "raw", "new.uf2"];
     desk.fails(&like, 1, &["984 of its blocks are missing", "give --like a complete file"]);
     desk.file("cut", &image()[..40 * 256]);
