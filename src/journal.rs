@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::image::{self, Dialect, Source};
-use crate::show::{self, Show};
+use crate::show::Show;
 use crate::sys;
 use crate::time::now;
 use crate::transactions::format::Header;
@@ -109,12 +109,25 @@ impl Journal {
     }
 
     fn load(path: &Path, file: File, mode: Mode) -> Result<Self, JournalError> {
+        let this = Self::load_quietly(path, file, mode)?;
+        // while a journal is mounted, those who read it find the space that the mount reserves
+        let is_usual = mode == Mode::Read && this.scan.reserved;
+        if let Some(torn) = this.scan.about_torn().filter(|_| !is_usual) {
+            log::warn!("{}: {torn}", path.show());
+        }
+        Ok(this)
+    }
+
+    /// Like [`Journal::open_found`], for a caller that only looks whether a commit was interrupted:
+    /// there is no warning about a part of an entry at the end.
+    fn open_quietly(named: &Named, mode: Mode) -> Result<Self, JournalError> {
+        let path = named.path();
+        Self::load_quietly(path, named.open(mode).map_err(at(path))?, mode)
+    }
+
+    fn load_quietly(path: &Path, file: File, mode: Mode) -> Result<Self, JournalError> {
         let scan = scan(&file).map_err(at(path))?;
         let history = History::of(&scan).map_err(at(path))?;
-        if scan.torn > 0 && mode == Mode::Write {
-            let torn = show::bytes(scan.torn);
-            log::info!("{}: cutting off {torn} of an incomplete entry", path.show());
-        }
         Ok(Self { path: path.to_owned(), file: Arc::new(file), scan, history, mode })
     }
 
@@ -287,7 +300,7 @@ pub fn attach(
         journal.check_not_begun().map_err(at(&path))?;
         (open_image()?, journal)
     } else {
-        let image = open_image().map_err(|e| match Journal::open_found(named, Mode::Read) {
+        let image = open_image().map_err(|e| match Journal::open_quietly(named, Mode::Read) {
             // if a commit was interrupted, the image may fail to open, and the interrupted commit
             // is the reason to report
             Ok(journal) => journal.check_not_begun().map_err(at(&path)).err().unwrap_or(e.into()),

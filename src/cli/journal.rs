@@ -412,6 +412,9 @@ struct Verified {
     bytes: u64,
     /// Bytes after the whole entries.
     torn_bytes: u64,
+    /// What is to be said about these bytes.
+    #[serde(skip)]
+    torn: Option<String>,
     /// Whether a commit was begun but not finished.
     commit_interrupted: bool,
 }
@@ -440,6 +443,7 @@ fn verify(
         last: history.last(),
         bytes: scan.end,
         torn_bytes: scan.torn,
+        torn: scan.about_torn(),
         commit_interrupted: history.begun.is_some(),
     };
     let code = if found.sound { exit::SUCCESS } else { exit::CHECK_ERRORS };
@@ -467,13 +471,8 @@ impl Verified {
             show::bytes(self.bytes),
             self.last
         )?;
-        if self.sound && self.torn_bytes > 0 {
-            let torn = show::bytes(self.torn_bytes);
-            writeln!(
-                out,
-                "after that, there is a part of an entry ({torn}): a crash interrupted it, or a \
-                 mount is writing it"
-            )?;
+        if let Some(torn) = self.torn.as_ref().filter(|_| self.sound) {
+            writeln!(out, "{torn}")?;
         }
         if self.commit_interrupted {
             writeln!(out, "{}", Reason::CommitBegun)?;

@@ -72,7 +72,7 @@ impl OwnJournal {
     /// # Errors
     /// If the journal cannot be read.
     pub fn is_begun(&self) -> Result<bool, JournalError> {
-        Ok(Journal::open_found(&self.named, Mode::Read)?.history().begun.is_some())
+        Ok(Journal::open_quietly(&self.named, Mode::Read)?.history().begun.is_some())
     }
 
     /// Keep the journal, because its commit must still be finished.
@@ -124,13 +124,13 @@ pub fn interruption(path: &Path) -> Option<JournalError> {
 /// has begun and is not done.
 fn begun(named: Result<Named, JournalError>, owner: u32) -> Option<Named> {
     let left = named.ok().filter(|left| left.exists() && left.adopt(owner).is_ok())?;
-    let journal = Journal::open_found(&left, Mode::Read).ok()?;
+    let journal = Journal::open_quietly(&left, Mode::Read).ok()?;
     journal.history().begun.is_some().then_some(left)
 }
 
 fn finish(left: &Named, image: &Source) -> Result<(), JournalError> {
     left.adopt(image.metadata().uid())?;
-    let journal = Journal::open_found(left, Mode::Write)?;
+    let journal = Journal::open_quietly(left, Mode::Write)?;
     let is_begun = journal.history().begun.is_some();
     drop(journal);
     if is_begun {

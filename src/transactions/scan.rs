@@ -10,6 +10,7 @@ use super::format::{
     PATH_MAX, Record,
 };
 use crate::bd::Geometry;
+use crate::show;
 
 /// Bytes read at a time.
 const CHUNK: usize = 256 << 10;
@@ -55,6 +56,19 @@ pub struct Scan {
     pub checksum: u32,
     /// How many bytes follow after that. They belong to an entry that a crash cut short.
     pub torn: u64,
+    /// Whether all these bytes are zero, as the space is that a mount reserves while it writes.
+    pub reserved: bool,
+}
+
+impl Scan {
+    /// What to tell the user about the bytes after the last whole entry, if there are any.
+    pub fn about_torn(&self) -> Option<String> {
+        let torn = (self.torn > 0).then(|| show::bytes(self.torn))?;
+        Some(format!(
+            "after the last entry that is used, there is a part of an entry ({torn}): a crash \
+             interrupted it, it was damaged, or a mount is writing it"
+        ))
+    }
 }
 
 /// Reads forward through a file, up to the size that it had when this was made.
@@ -90,6 +104,17 @@ impl<'a> Reader<'a> {
             self.buf.truncate(read);
         }
         Ok(&self.buf[self.next..])
+    }
+
+    /// Whether all bytes up to the end are zero.
+    fn is_zero(&mut self) -> io::Result<bool> {
+        loop {
+            let there = self.peek()?;
+            if there.is_empty() || there.iter().any(|b| *b != 0) {
+                return Ok(there.is_empty());
+            }
+            self.next = self.buf.len();
+        }
     }
 
     /// Fill `out`; false if the file ends before that.
@@ -263,7 +288,15 @@ pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reaso
         BadHeader::Damaged => Reason::Damaged { at: 0, what: "its header is damaged".to_owned() },
     })?;
     let g = header.geometry;
-    let mut scan = Scan { header, header_len, entries: Vec::new(), end: 0, checksum, torn: 0 };
+    let mut scan = Scan {
+        header,
+        header_len,
+        entries: Vec::new(),
+        end: 0,
+        checksum,
+        torn: 0,
+        reserved: false,
+    };
     scan.end = header_len;
     let mut reader = Reader::new(file, header_len, limit);
     loop {
@@ -284,6 +317,7 @@ pub fn scan_part(file: &dyn JournalFile) -> Result<(Scan, Option<Reason>), Reaso
     if scan.torn == 0 {
         return Ok((scan, None));
     }
+    scan.reserved = Reader::new(file, scan.end, limit).is_zero()?;
     match no_entry_behind(file, &scan, limit) {
         Err(damage @ Reason::Damaged { .. }) => Ok((scan, Some(damage))),
         result => result.map(|()| (scan, None)),

@@ -315,6 +315,33 @@ fn verify_tells_what_is_whole() {
         (&found["sound"], &found["torn_bytes"], &found["last"]),
         (&true.into(), &4.into(), &3.into())
     );
+    // every command says so, because the last entry may also have been damaged later
+    let told = "there is a part of an entry (4 bytes): a crash interrupted it, it was damaged, or";
+    assert!(j.run("verify", &[]).contains(told));
+    let journal = text(&j.file());
+    for command in [
+        &["journal", "log", &journal][..],
+        &["journal", "diff", &journal, "1", "2"],
+        &["ls", "--journal", &journal, &image],
+        &["journal", "save", &journal, "here"],
+    ] {
+        let out = output(littlefs().args(command));
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success() && said.contains(told), "{command:?}: {said}");
+        assert_eq!(said.matches("part of an entry").count(), 1, "{command:?}: {said}");
+    }
+    // the last command has cut it off
+    let out = output(littlefs().args(["journal", "log", &journal]));
+    assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+    // zeros are not a part of an entry for those who read: a mount reserves space
+    fs::write(j.file(), [&whole[..], &[0; 4096]].concat()).expect("write");
+    let out = output(littlefs().args(["journal", "log", &journal]));
+    assert!(out.status.success() && out.stderr.is_empty(), "{out:?}");
+    let out = output(littlefs().args(["journal", "commit", &journal, &image]));
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && said.contains("part of an entry"), "{said}");
+    fs::write(j.m.image(), &j.image).expect("write");
+    fs::write(j.file(), &whole).expect("write");
     let mut bad = whole.clone();
     bad[first as usize + 60] ^= 4;
     fs::write(j.file(), &bad).expect("write");
