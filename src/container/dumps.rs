@@ -17,7 +17,7 @@ use std::io::{BufRead, BufReader};
 
 use super::reader::Stream;
 use super::records::decode_hex;
-use super::trouble::Trouble;
+use super::trouble::{Remarks, Trouble};
 use super::{Kind, ReadAt, read_lenient};
 
 /// A line has at most this many characters. None of these programs prints more.
@@ -29,7 +29,7 @@ const CHUNK: usize = 64 << 10;
 pub type Visit<'v> = dyn FnMut(u64, &[u8]) -> Result<(), Trouble> + 'v;
 
 /// Read all rows, and pass their bytes to `visit`. All omitted rows together may stand for no more
-/// than `limit` bytes.
+/// than `limit` bytes. If rows are missing, that is added to `remarks`.
 ///
 /// # Errors
 /// If the file cannot be read, a row is damaged, or `visit` fails.
@@ -37,6 +37,7 @@ pub fn read(
     source: &dyn ReadAt,
     kind: Kind,
     limit: u64,
+    remarks: &mut Remarks,
     visit: &mut Visit<'_>,
 ) -> Result<(), Trouble> {
     let mut text = BufReader::with_capacity(CHUNK, Stream::new(source));
@@ -45,13 +46,15 @@ pub fn read(
         _ => None,
     };
     let (mut line, mut row, mut digits) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut number, mut end, mut repeated) = (0_u64, 0_u64, false);
+    let (mut number, mut end, mut repeated, mut has_rows) = (0_u64, 0_u64, false, false);
     // the last row may be padded with zeros: it ends at the address that the next line gives
     let mut held: Option<u64> = None;
+    let mut gaps = Gaps::default();
     loop {
         line.clear();
         let mut limited = std::io::Read::take(&mut text, LINE_MAX as u64);
         if limited.read_until(b'\n', &mut line).map_err(Trouble::Io)? == 0 {
+            gaps.report(remarks);
             return held.map_or(Ok(()), |at| visit(at, &row));
         }
         number += 1;
@@ -80,8 +83,10 @@ pub fn read(
                 return Err(Trouble::TooLarge { limit });
             }
             repeat(&row, end, address, visit)?;
+        } else if has_rows && address > end {
+            gaps.add(address);
         }
-        repeated = false;
+        (repeated, has_rows) = (false, true);
         if let Some(numbers) = numbers {
             row.clear();
             numbers.row(shown, &mut row).ok_or_else(|| damaged("is not a row of a dump"))?;
@@ -91,6 +96,36 @@ pub fn read(
         decode_hex(&digits, &mut row).ok_or_else(|| damaged("is not a row of a dump"))?;
         visit(address, &row)?;
         end = address.saturating_add(row.len() as u64);
+    }
+}
+
+/// Places where the address is higher than the rows before it explain, without a `*`.
+#[derive(Default)]
+struct Gaps {
+    /// The address after the first of them.
+    first: Option<u64>,
+    /// How many there are after that.
+    more: u64,
+}
+
+impl Gaps {
+    fn add(&mut self, address: u64) {
+        match self.first {
+            None => self.first = Some(address),
+            Some(_) => self.more = self.more.saturating_add(1),
+        }
+    }
+
+    fn report(&self, remarks: &mut Remarks) {
+        let Some(address) = self.first else { return };
+        let more = match self.more {
+            0 => String::new(),
+            1 => " and at 1 more place".to_owned(),
+            n => format!(" and at {n} more places"),
+        };
+        remarks.damaged(format!(
+            "lines are missing before address {address:#x}{more}, and read as erased"
+        ));
     }
 }
 

@@ -166,7 +166,7 @@ fn read(
             })?;
         }
         Kind::HexDump | Kind::HexDumpColumns | Kind::NumberDump | Kind::HexDigits => {
-            dumps::read(source, kind, limit, &mut |address, bytes| {
+            dumps::read(source, kind, limit, remarks, &mut |address, bytes| {
                 gatherer.add(&Group::Only, address, bytes)
             })?;
         }

@@ -159,6 +159,58 @@ fn what_is_not_read_through_is_named() {
     }
 }
 
+/// A dump with rows that are missing is damaged: only `*` stands for rows that are left out.
+#[test]
+fn missing_lines_of_dumps_are_damage() {
+    let desk = Desk::new();
+    desk.file("image", &image());
+    let dump = |program: &str, options: &[&str]| {
+        let output = Command::new(program).args(options).arg(desk.path("image")).output();
+        let output = output.unwrap_or_else(|e| panic!("{program}: {e}"));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let bytes = image();
+    let rows = |show: fn(usize, &[u8]) -> String| -> Vec<String> {
+        bytes.chunks(16).enumerate().map(|(i, row)| show(i * 16, row)).collect()
+    };
+    let xxd = rows(|at, row| {
+        let words = row.chunks(2).map(|w| format!(" {:02x}{:02x}", w[0], w[1]));
+        format!("{at:08x}:{}  ......\n", words.collect::<String>())
+    });
+    let columns = rows(|at, row| {
+        let hex: String = row.iter().map(|b| format!(" {b:02x}")).collect();
+        format!("{at:08x} {hex}  |......|\n")
+    });
+    let lines = |text: String| text.lines().map(|l| format!("{l}\n")).collect::<Vec<_>>();
+    for (name, all) in [
+        ("xxd", xxd),
+        ("columns", columns),
+        ("od", lines(dump("od", &["-v"]))),
+        ("od -x", lines(dump("od", &["-v", "-A", "x", "-t", "x1z"]))),
+    ] {
+        desk.file("whole", all.concat().as_bytes());
+        assert_eq!(desk.ok(&["cat", "whole", "www/big.bin"]).stdout, big(), "{name}");
+        // erased rows at the end of the filesystem
+        let at = all.len() - 100;
+        let cut = [&all[..at - 10], &all[at..at + 20], &all[at + 21..]];
+        desk.file("cut", cut.map(<[String]>::concat).concat().as_bytes());
+        let address = format!("{:#x}", at * 16);
+        let told = format!(
+            "lines are missing before address {address} and at 1 more place, and read as erased"
+        );
+        let ran = desk.fails(&["cat", "cut", "www/big.bin"], 2, &[&told]);
+        assert_eq!(ran.stdout, big(), "{name}");
+        let found = desk.fails(&["check", "cut"], 4, &[&told]).text().to_owned();
+        assert!(found.contains("[container-damaged]"), "{name}: {found}");
+        desk.fails(&["clone", "cut", "clone.img"], 1, &[&told]);
+        assert!(!desk.path("clone.img").exists(), "{name}");
+        // an address after zero rows is where the dump begins
+        desk.file("late", all[16..].concat().as_bytes());
+        let said = desk.run(&["ls", "late"]).stderr;
+        assert!(!said.contains("lines are missing"), "{name}: {said}");
+    }
+}
+
 /// Text that shows bytes, with all rows, or with `*` in place of rows that repeat.
 #[test]
 fn dumps_in_text_are_read_through() {
