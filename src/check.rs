@@ -36,7 +36,8 @@ const FINDINGS_MAX: u64 = 1000;
 pub enum Severity {
     /// The image breaks the format.
     Error,
-    /// Harmless, but worth knowing. The next write repairs it.
+    /// A device copes with it. The next write or a repair may remove the cause, or nothing needs to
+    /// be done. If the note says that an older state is used, later changes may be lost.
     Note,
 }
 
@@ -48,7 +49,8 @@ pub struct Finding {
     pub severity: Severity,
     /// What was found, as a code for programs. Codes do not change between versions.
     pub code: &'static str,
-    /// Where it was found: a path, a pair or a block.
+    /// Where it was found: a path, a pair, a block, or a part such as "global state", "the file" or
+    /// "the image's end".
     pub place: String,
     /// What the finding means, in words.
     pub message: String,
@@ -325,7 +327,8 @@ impl Checker<'_> {
             self.note(
                 "pair-half-dead",
                 pair,
-                "the newer block holds no valid commit; the older one is used",
+                "the newer block holds no valid commit; the older one is used, so later changes may \
+                 be lost",
             );
         }
         if !store::is_erased_from(&*self.dev, pair.0[0], log.off) {

@@ -66,7 +66,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
         Some(Doubt::Torn) => walk.note(
             "pair-half-dead",
             pair,
-            "the newer block was not written to its end; the older one is used",
+            "the newer block was not written to its end; the older one is used, so later changes \
+             may be lost",
         ),
         Some(Doubt::Cut) => {
             let of = walk.dir_path(dir);

@@ -76,7 +76,10 @@ pub fn repair(dev: Arc<dyn BlockDevice>, mode: Mode) -> Result<Repairs> {
     let layout = Fs::open(Arc::clone(&dev), &quietly())?.layout();
     let mut run = Run { editor: Editor { dev, layout }, mode, repairs: Repairs::default() };
     if let Err(e) = run.steps() {
-        run.repairs.stopped = Some(e.to_string());
+        match e {
+            Error::NoSpace => run.stop_without_space("the repair needs free blocks"),
+            e => run.stop(&e.to_string()),
+        }
     }
     Ok(run.repairs)
 }
@@ -132,13 +135,14 @@ impl Run {
         let damaged = model.is_damaged();
         if damaged && self.mode == Mode::Preen {
             self.stop(
-                "directories or the thread are damaged; -y repairs that, and reports what is lost",
+                "directories or the thread are damaged; before -y, run 'littlefs recover', or give \
+                 --backup: -y reports what is lost",
             );
             return Ok(false);
         }
         let model = if self.restore_superblocks(&model)? { Model::build(&*dev)? } else { model };
         if !self.separate(&model)? && self.mode == Mode::Preen {
-            self.stop("files share blocks, but there is no space for copies");
+            self.stop_without_space("files share blocks, and copies need free blocks");
             return Ok(false);
         }
         if !damaged {
@@ -279,6 +283,16 @@ impl Run {
         self.repairs.stopped = Some(why.to_owned());
     }
 
+    /// Stop because there are not enough free blocks. A damaged image is not cloned or resized, so
+    /// the only remedies are to copy what is left, and to remove something.
+    fn stop_without_space(&mut self, why: &str) {
+        self.stop(&format!(
+            "no space left in the image: {why}; copy what can be read with 'littlefs extract', and \
+             what was lost with 'littlefs recover'; then remove files that are not needed with \
+             'littlefs rm', and repair again"
+        ));
+    }
+
     /// Find out which blocks are in use, and which lists are damaged. If blocks to which no pointer
     /// leads may hold lost content, only erased blocks count as free, except in the mode in which
     /// such content may be given up.
@@ -345,7 +359,7 @@ impl Run {
             return Ok(());
         }
         if census.damaged.iter().any(|d| d.fault == Fault::Pointers) {
-            self.stop("there is no space to rewrite files whose pointers disagree");
+            self.stop_without_space("files whose pointers disagree are rewritten into free blocks");
         }
         let places: Vec<(u32, u16)> = broken.iter().map(|&(b, id, _)| (b, id)).collect();
         for (moved, (_, _, code)) in fs.set_aside(&places)?.into_iter().zip(&broken) {

@@ -185,7 +185,10 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
         let refused = refused(&opened);
         drop(opened);
         if let Some(reason) = refused {
-            repairs.stopped = Some(reason.about(&path));
+            repairs.stopped = Some(match reason {
+                Reason::Version1 if !report.is_clean() => salvaging(args),
+                _ => reason.about(&path),
+            });
         } else {
             let opened = found.open_writable().map_err(cannot)?;
             let backup = Backing::begin(backup, &opened).map_err(cannot)?;
@@ -223,6 +226,17 @@ fn refused(opened: &Opened) -> Option<Reason> {
     incomplete.or(cut).or_else(|| opened.dialect.unwritable()).or(doubt.map(Reason::Doubtful))
 }
 
+/// Why a damaged image of version 1 is not repaired, and what to do instead.
+fn salvaging(args: &CheckArgs) -> String {
+    let image = args.image.in_shell();
+    let image = image.trim_end();
+    format!(
+        "a littlefs of version 1 is not repaired; first bring back what was lost with 'littlefs \
+         recover {image} -C DIR', then 'littlefs convert --from v1 --salvage {image}' makes a \
+         sound image of version 2, and lists what it leaves out"
+    )
+}
+
 /// The finding about the container of the image, if it is damaged.
 fn container_finding(opened: &Opened) -> Option<Finding> {
     let message = opened.incomplete.as_ref()?;
@@ -236,7 +250,10 @@ fn superblock_finding(opened: &Opened) -> Option<Finding> {
     let (severity, code, message) = match (opened.doubt, opened.lost) {
         (Some(doubt), _) => (Severity::Error, "superblock-doubtful", doubt.to_string()),
         (None, Some(_)) => {
-            let message = "holds no valid superblock; the other one is used".to_owned();
+            let message = "holds no valid superblock; the other one is used, and may show an \
+                           older state: if files are missing, run 'littlefs recover' before \
+                           anything is written"
+                .to_owned();
             (Severity::Note, "superblock-lost", message)
         }
         (None, None) => return None,

@@ -86,7 +86,8 @@ pub struct MountArgs {
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
 
-    /// File or block device that holds the filesystem
+    /// File or block device that holds the filesystem; standard input cannot be mounted
+    #[arg(value_parser = not_stdio())]
     pub(super) image: PathBuf,
 
     /// Directory to mount it on

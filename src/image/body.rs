@@ -299,7 +299,9 @@ impl Body {
             notes.push(format!("{path}: {doubt}; so it is read-only"));
         } else if let Some(block) = found.lost {
             notes.push(format!(
-                "{path}: the superblock in block {block} is lost; the one in block {} is used",
+                "{path}: the superblock in block {block} is lost; the one in block {} is used, and \
+                 may show an older state; if files are missing, run 'littlefs recover' before \
+                 anything is written",
                 1 - block
             ));
         }

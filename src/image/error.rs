@@ -197,7 +197,8 @@ impl fmt::Display for Reason {
                 "not a littlefs image: there is no superblock, neither \"littlefs\" at byte 8 of \
                  block 0 or block 1, nor anywhere else (searched: {}); if the filesystem starts \
                  later in the file, give its place with --offset BYTES, or -o offset=BYTES for a \
-                 mount",
+                 mount; if its superblocks are lost, 'littlefs recover --block-size BYTES' searches \
+                 for its files without them",
                 show::bytes(*searched)
             ),
             Self::NotWrapped => f.write_str(

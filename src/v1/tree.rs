@@ -223,7 +223,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
         Some(Doubt::Torn) => walk.note(
             "pair-half-dead",
             pair,
-            "the newer block was not written to its end; the older one is used",
+            "the newer block was not written to its end; the older one is used, so later changes \
+             may be lost",
         ),
         Some(Doubt::Unreadable(e)) => {
             let e = format!("{} failed: {}: it may be newer", e.op, e.source);

@@ -637,13 +637,15 @@ fn the_command_exits_as_fsck_does() {
     for key in ["severity", "code", "place", "message"] {
         assert!(json["findings"][0][key].is_string(), "{key}: {json:#}");
     }
-    assert!(json["stopped"].is_string(), "{json:#}");
+    let stopped = json["stopped"].as_str().expect("why");
+    assert!(stopped.contains("before -y, run 'littlefs recover', or give --backup"), "{stopped}");
     assert_eq!(std::fs::read(&path).expect("read"), b.bytes);
     for options in [&["-y"][..], &["--repair", "-y"], &["-y", "--progress"]] {
         std::fs::write(&path, &b.bytes).expect("write");
         let (code, out) = run(options);
         assert_eq!(code, 1, "{options:?}: {out}");
         assert!(out.contains("given up: /d: its entry was removed"), "{out}");
+        assert!(out.contains("run 'littlefs recover' now, before anything else"), "{out}");
         assert_eq!(run(&[]).0, 0);
     }
 }

@@ -43,7 +43,7 @@ const CASES: &[Case] = &[
         "no littlefs",
         "head -c 65536 /dev/zero >image",
         "image mnt",
-        ["not a littlefs image", "give its place with --offset BYTES, or -o offset=BYTES"],
+        ["give its place with --offset BYTES, or -o offset=BYTES", "littlefs recover --block-size"],
     ),
     case(
         "a superblock of version 1 with nothing behind it",

@@ -372,6 +372,10 @@ fn commands_name_the_doubt_and_write_nothing() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("note: block 0: holds no valid superblock") && out.contains("clean"));
     assert!(err.contains("the superblock in block 0 is lost; the one in block 1 is used"), "{err}");
+    for said in [out, err] {
+        assert!(said.contains("may show an older state"), "{said}");
+        assert!(said.contains("run 'littlefs recover' before anything is written"), "{said}");
+    }
 }
 
 /// If the only filesystem in a dump is doubtful, and is not at the start of the file, then commands

@@ -226,6 +226,11 @@ fn damage_is_refused_or_given_up() {
     let (code, _, err) = littlefs(&["convert", "--from", "v1", &path]);
     assert!(code == 1 && err.contains("/large") && err.contains("--salvage"), "{err}");
     assert!(fs::read(&path).expect("readable") == old, "the old image was changed");
+    // the check does not repair it, and names this command
+    let (code, _, err) = littlefs(&["check", "-y", &path]);
+    let told = format!("'littlefs convert --from v1 --salvage {path}'");
+    assert!(code == 4 && err.contains(&told) && err.contains("'littlefs recover "), "{err}");
+    assert!(fs::read(&path).expect("readable") == old, "the old image was changed");
     let (code, _, err) = littlefs(&["convert", "--from", "v1", "--salvage", &path]);
     assert!(code == 0 && err.contains("/large: left out"), "{err}");
     let mut expected = super::varied(512);

@@ -20,7 +20,7 @@ const ROUNDS_MAX: usize = 5;
 /// What to do about the content of a lost directory. Directories below it may be intact, but
 /// nothing leads to them any more, and nothing shows which two blocks belong together.
 const SEARCH: &str =
-    "'littlefs recover' can find what was below it, before anything else is written";
+    "run 'littlefs recover' now, before anything else is written: it may find what was below";
 
 /// Remove everything that leads nowhere.
 pub(super) fn mend(editor: &Editor, done: &mut Vec<Repair>) -> Result<()> {
