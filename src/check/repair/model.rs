@@ -45,7 +45,7 @@ pub(super) struct Node {
     /// block may be the live one of the new copy.
     pub replaced: bool,
     /// Whether it is the new copy of such a pair.
-    is_newer: bool,
+    pub is_newer: bool,
 }
 
 /// A directory. It may have lost its name.

@@ -142,13 +142,14 @@ fn apply(editor: &Editor, model: &Model, done: &mut Vec<Repair>) -> Result<()> {
 /// The tails that must change so that the thread names relocated pairs by their new blocks. The sum
 /// of the deltas of the new copies stays the same.
 fn renewed_tails(model: &Model) -> Vec<(usize, Tail)> {
-    let leads_to_old = |tail: &Tail| {
-        let is_old = model.nodes.iter().any(|n| n.replaced && n.pair.same(tail.pair));
-        let new = model.known(tail.pair).map(|i| model.nodes[i].pair).filter(|_| is_old)?;
-        Some(Tail { pair: new, hard: tail.hard })
+    let renewed = |tail: Tail| {
+        // the blocks of an old copy are known as those of the new one
+        let new = &model.nodes[model.known(tail.pair)?];
+        let leads_to_old = new.is_newer && !new.pair.same(tail.pair);
+        leads_to_old.then_some(Tail { pair: new.pair, ..tail })
     };
     let nodes = model.nodes.iter().enumerate().filter(|(_, n)| n.threaded && !n.replaced);
-    nodes.filter_map(|(i, n)| Some((i, leads_to_old(n.tail.as_ref()?)?))).collect()
+    nodes.filter_map(|(i, n)| Some((i, renewed(n.tail?)?))).collect()
 }
 
 /// Clear the deltas of all pairs of a broken thread. As long as the thread is broken, nobody takes
