@@ -32,7 +32,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::bd::{BlockDevice, Geometry};
 use crate::convention::{Codec, Convention};
-use crate::error::Result;
+use crate::error::{Result, Suspicion};
 use crate::fs::{self, Counts, Flushes, Fs, Hold, Unwritten};
 use crate::{image, show, time};
 
@@ -64,13 +64,21 @@ pub struct Littlefs {
 /// What all handles of a filesystem share.
 struct Shared {
     core: Mutex<Core>,
-    /// Warnings from opening the image.
-    notes: Vec<String>,
+    told: Told,
     /// Why changes are refused, if they have been refused from the start although nothing is
     /// damaged.
     refused: Option<ReadOnlyReason>,
-    /// Why any of the content may be wrong, as far as opening the image showed it.
-    suspect: Option<String>,
+}
+
+/// What became known when the image was opened.
+#[derive(Default)]
+struct Told {
+    /// Warnings.
+    notes: Vec<String>,
+    /// What is missing or damaged in the container of the image, if something is.
+    incomplete: Option<String>,
+    /// The first directory that may have other entries, if the image is in another dialect.
+    suspect: Option<Suspicion>,
 }
 
 /// What the mutex guards.
@@ -211,14 +219,13 @@ impl Littlefs {
         mut fs: Fs,
         options: &OpenOptions,
         refused: Option<ReadOnlyReason>,
-        mut notes: Vec<String>,
-        suspect: Option<String>,
+        mut told: Told,
     ) -> Result<Self> {
         let codec = options.codec(&fs)?;
-        notes.extend(options.note_on_convention(&fs));
+        told.notes.extend(options.note_on_convention(&fs));
         fs.track_unsaved();
         let core = Mutex::new(Core { fs, codec, fixed_time: nanos(options.time) });
-        Ok(Self { shared: Arc::new(Shared { core, notes, refused, suspect }) })
+        Ok(Self { shared: Arc::new(Shared { core, told, refused }) })
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -282,11 +289,15 @@ impl Littlefs {
     }
 
     /// Why any of the content may be wrong, or older than what was written last: the container of
-    /// the image is damaged, the commit of a journal was interrupted, or a block that may hold newer
-    /// metadata cannot be read. `None` if nothing of that is known.
-    pub fn suspect(&self) -> Option<String> {
-        let of_image = self.shared.suspect.clone();
-        of_image.or_else(|| self.core().fs.outdated().map(str::to_owned))
+    /// the image is damaged, the commit of a journal was interrupted, a block that may hold newer
+    /// metadata cannot be read, the thread of metadata pairs is broken, or a directory of another
+    /// dialect ends too early. The list is empty if nothing of that is known.
+    pub fn suspicions(&self) -> Vec<Suspicion> {
+        let Told { incomplete, suspect, .. } = &self.shared.told;
+        let of_all = incomplete.iter().cloned();
+        let of_all = of_all.chain(self.core().fs.suspect().map(str::to_owned));
+        let of_all = of_all.map(|why| Suspicion { path: Vec::new(), why });
+        of_all.chain(suspect.clone()).collect()
     }
 
     /// How many blocks are used and free. The first call follows the block list of every file.
@@ -335,7 +346,7 @@ impl Littlefs {
 
     /// The warnings from opening the image, one sentence each.
     pub fn warnings(&self) -> Vec<String> {
-        let mut all = self.shared.notes.clone();
+        let mut all = self.shared.told.notes.clone();
         all.extend_from_slice(self.core().fs.warnings());
         all
     }

@@ -180,7 +180,8 @@ fn state(meta: &Metadata) -> (u64, [i64; 4]) {
 /// Check the old image. It must have no harmful damage, unless damaged parts may be left out.
 fn judge(job: &Job<'_>) -> Result<Vec<(String, String)>, Failure> {
     let report = job.source.dialect.check(&job.source.stored, &|_| ()).map_err(unwritable)?;
-    let errors = report.findings.into_iter().filter(|f| f.severity == Severity::Error);
+    let errors = job.source.container_finding().into_iter().chain(report.findings);
+    let errors = errors.filter(|f| f.severity == Severity::Error);
     let (harmless, lossy): (Vec<_>, Vec<_>) =
         errors.partition(|f| job.source.dialect.harmless().contains(&f.code));
     if !lossy.is_empty() && !job.salvage {

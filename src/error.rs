@@ -212,6 +212,16 @@ impl From<Missing> for io::Error {
     }
 }
 
+/// Why something that can be read may not be what was written last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The path of the entry, from the root on and without a leading slash. It is empty if the whole
+    /// image is meant.
+    pub path: Vec<u8>,
+    /// The reason, as part of a sentence.
+    pub why: String,
+}
+
 /// A rule of the format that the image breaks. There is one variant for each check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

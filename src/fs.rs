@@ -152,8 +152,8 @@ pub struct Fs {
     read_only: bool,
     /// Why the filesystem became read-only although the caller had not asked for that.
     turned_read_only: Option<String>,
-    /// The first pair that may be newer than shown, because one of its blocks cannot be read.
-    outdated: Option<String>,
+    /// The first reason why the content may not be what was written last.
+    suspect: Option<String>,
     panicked: Panicked,
     /// Whether warnings are not logged. This is used while the image is opened.
     quiet: bool,
@@ -215,9 +215,11 @@ impl Fs {
         &self.attr_usage
     }
 
-    /// Why the content may be older than what was written last, if it may be.
-    pub fn outdated(&self) -> Option<&str> {
-        self.outdated.as_deref()
+    /// Why the content may not be what was written last, if there is a reason: a block of a pair
+    /// cannot be read, and may be the newer one, or the thread ends too early. Damage of single
+    /// directories and files is no such reason, because their readers get an error.
+    pub fn suspect(&self) -> Option<&str> {
+        self.suspect.as_deref()
     }
 
     /// The warnings from opening the image.

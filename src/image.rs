@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bd::{BlockDevice, Geometry};
-use crate::check::{Report, Severity};
+use crate::check::{Finding, Report, Severity};
 use crate::dialect::View;
+use crate::error::Suspicion;
 #[cfg(any(feature = "cli", feature = "mount"))]
 use crate::fs::Usage;
 use crate::show::Show;
@@ -181,6 +182,9 @@ pub struct Opened {
     /// What is missing or damaged in the container of the image. If something is, any part of the
     /// content may be wrong.
     pub incomplete: Option<String>,
+    /// If the image is in another dialect: the first directory to which other entries may belong
+    /// than those that are shown.
+    pub suspect: Option<Suspicion>,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
     /// The path at which the image was found.
@@ -189,6 +193,16 @@ pub struct Opened {
     pub file: File,
     /// The metadata that the file had when it was found, before anything was written to it.
     pub metadata: Metadata,
+}
+
+impl Opened {
+    /// The finding about the container of the image, if it is damaged.
+    pub(crate) fn container_finding(&self) -> Option<Finding> {
+        let message = self.incomplete.as_ref()?;
+        let message = format!("{message}; any part of the filesystem may be wrong");
+        let place = "the file".to_owned();
+        Some(Finding { severity: Severity::Error, code: "container-damaged", place, message })
+    }
 }
 
 #[cfg(any(feature = "cli", feature = "mount"))]
@@ -279,12 +293,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         return Err(Obstacle::OnlyForReading(Some(note)));
     }
     let body = Body::of(container, options)?;
-    let incomplete = body.incomplete().map(str::to_owned);
-    let chosen = choose(&body, limit, path, options).map_err(|e| match &incomplete {
-        // then this is why there is no filesystem where it should be
-        Some(what) if options.place == Place::Auto => Reason::Incomplete(what.clone()).into(),
-        _ => e,
-    })?;
+    let chosen = choose(&body, limit, path, options)?;
     let Found { at: offset, lost, doubt, label, .. } = chosen.found;
     let superblock = chosen.superblock;
     let geometry = Geometry::new(superblock.block_size, superblock.block_count)?;
@@ -300,6 +309,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         ));
     }
     let (writable, wrapped, base) = (body.is_writable(), body.kinds(), body.base());
+    let incomplete = body.incomplete().map(str::to_owned);
     let file = body.file()?;
     let stored = body.into_device(offset, geometry, absent);
     let dialect = dialect_of(&stored, &superblock, options.dialect)?;
@@ -307,7 +317,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         let why = dialect.unwritable().map(|reason| reason.at(path) + "; opened read-only");
         return Err(Obstacle::OnlyForReading(why));
     }
-    let device = show(dialect, &stored, path, superblock, &mut notes)?;
+    let (device, suspect) = show(dialect, &stored, path, superblock, &mut notes)?;
     Ok(Opened {
         device,
         stored,
@@ -326,6 +336,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         lost,
         doubt,
         incomplete,
+        suspect,
         notes,
         path: path.to_owned(),
         file,
@@ -339,9 +350,13 @@ fn choose(body: &Body, limit: u64, path: &Path, options: &Options) -> Result<Cho
         Ok(chosen) if chosen.found.doubt.is_none() => chosen,
         doubtful => match body.spare_bytes(options)? {
             Some(page) => return Err(Obstacle::SpareBytes(page)),
-            None => doubtful?,
+            None => doubtful.map_err(|reason| body.because_incomplete(reason))?,
         },
     };
+    if chosen.found.doubt.is_some() && body.start_is_lost() && options.place == Place::Auto {
+        // the filesystem may begin in the bytes that are missing, and nothing shows where
+        return Err(body.because_incomplete(Reason::Elsewhere(vec![chosen.found])).into());
+    }
     if chosen.automatic && options.auto_for_reading && !options.read_only {
         return Err(Obstacle::OnlyForReading(Some(format!(
             "{}: opened read-only, because the start of its filesystem was not given: give \
@@ -396,16 +411,17 @@ fn dialect_of(
     }
 }
 
-/// The device that shows an image of this dialect as a littlefs.
+/// The device that shows an image of this dialect as a littlefs, and the first directory that may
+/// have other entries.
 fn show(
     dialect: Dialect,
     stored: &Arc<dyn BlockDevice>,
     path: &Path,
     superblock: Superblock,
     notes: &mut Vec<String>,
-) -> Result<Arc<dyn BlockDevice>, Reason> {
+) -> Result<(Arc<dyn BlockDevice>, Option<Suspicion>), Reason> {
     let shown: crate::Result<(View, Report)> = match dialect {
-        Dialect::Littlefs => return Ok(Arc::clone(stored)),
+        Dialect::Littlefs => return Ok((Arc::clone(stored), None)),
         Dialect::V1 => v1::show(Arc::clone(stored), superblock),
         Dialect::Chamelon => chamelon::show(Arc::clone(stored), superblock),
     };
@@ -420,5 +436,6 @@ fn show(
         }
         notes.push(note);
     }
-    Ok(Arc::new(view))
+    let suspect = view.suspect().cloned();
+    Ok((Arc::new(view), suspect))
 }

@@ -177,5 +177,5 @@ pub use api::{
     DirEntry, File, FileOptions, FileType, FormatOptions, Limits, Littlefs, Metadata, Misfit,
     OpenOptions, PathError, ReadDir, ReadOnlyReason, SetMetadata, Usage, Walk, WalkEntry,
 };
-pub use error::{Error, Result};
+pub use error::{Error, Result, Suspicion};
 pub use fs::{Counts, Durability, Flush, Flushes, Storage, Unwritten};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::{Littlefs, ReadOnlyReason};
+use super::{Littlefs, ReadOnlyReason, Told};
 #[cfg(feature = "transfer")]
 use crate::bd::OverlayDevice;
 use crate::bd::{BlockDevice, Prefix};
@@ -268,13 +268,15 @@ impl OpenOptions {
             () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
             () => None,
         };
+        let told =
+            Told { notes: opened.notes, incomplete: opened.incomplete, suspect: opened.suspect };
         #[cfg(feature = "transfer")]
         if self.discard {
             let device = OverlayDevice::new(opened.device)
                 .map_err(|e| OpenError { path: opened.path, reason: e.into() })?;
-            return self.over(Arc::new(device), reason, opened.notes, opened.incomplete);
+            return self.over(Arc::new(device), reason, told);
         }
-        self.over(opened.device, reason, opened.notes, opened.incomplete)
+        self.over(opened.device, reason, told)
     }
 
     /// Open the filesystem on `device`, which starts at block 0. The offset, the geometry, the
@@ -285,20 +287,18 @@ impl OpenOptions {
     pub fn open_device(&self, device: Arc<dyn BlockDevice>) -> Result<Littlefs> {
         let superblock = root_superblock(&*device)?;
         let device = Prefix::of(device, superblock.block_count);
-        let reason = self.image.read_only.then_some(ReadOnlyReason::Asked);
-        self.over(device, reason, Vec::new(), None)
+        self.over(device, self.image.read_only.then_some(ReadOnlyReason::Asked), Told::default())
     }
 
     fn over(
         &self,
         device: Arc<dyn BlockDevice>,
         refused: Option<ReadOnlyReason>,
-        notes: Vec<String>,
-        suspect: Option<String>,
+        told: Told,
     ) -> Result<Littlefs> {
         let mut engine = self.engine(device.geometry().block_size);
         engine.read_only = refused.is_some();
-        Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, notes, suspect)
+        Littlefs::new(Fs::open_to_change(device, &engine)?, self, refused, told)
     }
 
     /// The options of the engine for an image with this block size in bytes.

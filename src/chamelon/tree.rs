@@ -71,7 +71,8 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
         ),
         Some(Doubt::Cut) => {
             let of = walk.dir_path(dir);
-            walk.error(
+            walk.suspect(
+                dir,
                 "commit-broken",
                 pair,
                 format_args!("its last commit is damaged: its changes in {of} are lost"),
@@ -79,7 +80,7 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, doubt: Option<&Doubt>) {
         }
         Some(Doubt::Unreadable(e)) => {
             let e = format!("{} failed: {}: it may be newer", e.op, e.source);
-            walk.error("pair-unreadable", pair, e);
+            walk.suspect(dir, "pair-unreadable", pair, e);
         }
     }
 }

@@ -23,7 +23,7 @@ Examples:
 Patterns are expanded inside the image: quote them.
 
 Exit status: 0, 1 if nothing could be read, 2 if something was left out because it is damaged or
-does not exist, or if the content of a damaged file may be wrong.")]
+does not exist, or if what was read may be wrong.")]
 pub struct CatArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -34,6 +34,9 @@ Examples:
                                            the same; 'littlefs undo before dump.bin' undoes it
   littlefs check --json dump.bin | jq '.findings[].code'
 
+If the UF2, hex or DFU file around the image is known to be damaged, this is an error, too, and
+nothing is repaired.
+
 Images of littlefs version 1 and images that chamelon wrote are checked by the rules of their
 formats, and never repaired: convert them. With -y, the rest of broken files and directories is kept
 in the directory lost+found of the image.
@@ -174,7 +177,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode, CliError> {
     }
     let of_superblock = superblock_finding(&opened);
     report.findings.splice(0..0, of_superblock.clone());
-    report.findings.splice(0..0, container_finding(&opened));
+    report.findings.splice(0..0, opened.container_finding());
     let mut repairs = Repairs::default();
     let backup = args.backup.as_deref();
     if !needs_repair(&report) {
@@ -235,14 +238,6 @@ fn salvaging(args: &CheckArgs) -> String {
          recover {image} -C DIR', then 'littlefs convert --from v1 --salvage {image}' makes a \
          sound image of version 2, and lists what it leaves out"
     )
-}
-
-/// The finding about the container of the image, if it is damaged.
-fn container_finding(opened: &Opened) -> Option<Finding> {
-    let message = opened.incomplete.as_ref()?;
-    let message = format!("{message}; any part of the filesystem may be wrong");
-    let place = "the file".to_owned();
-    Some(Finding { severity: Severity::Error, code: "container-damaged", place, message })
 }
 
 /// The finding about the two blocks in which this filesystem has its superblocks, if there is one.

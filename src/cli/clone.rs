@@ -34,7 +34,8 @@ convert' does.
 
 The copy is written to a temporary file beside OUT, read back, compared with IMAGE and checked, and
 only then gets its name. It belongs to the owner of IMAGE, and only those who can read IMAGE can
-read it. A damaged image is refused. The same image makes the same bytes.
+read it. A damaged image is refused, and so is one in a damaged UF2, hex or DFU file. The same image
+makes the same bytes.
 
 Exit status: 0, or 1 if it failed; then nothing was written.")]
 pub struct CloneArgs {

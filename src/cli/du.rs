@@ -21,8 +21,8 @@ Examples:
   littlefs du -s dump.bin '*'      one line for each entry of the root directory
 
 A file that is stored inside its directory uses no block of its own. A directory uses two blocks for
-each of its metadata pairs. Exit status: 0, 1 if nothing could be shown, 2 if something was left out
-because it is damaged or does not exist.")]
+each of its metadata pairs. Exit status: 0, 1 if nothing could be shown, 2 if something is damaged,
+does not exist, or may be wrong.")]
 pub struct DuArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -28,7 +28,7 @@ Examples:
 
 Modes, owners and times are shown if the image stores them; question marks stand for modes that are
 not stored. Patterns are expanded inside the image: quote them. Exit status: 0, 1 if nothing could
-be listed, 2 if something was left out because it is damaged or does not exist.")]
+be listed, 2 if something is damaged, does not exist, or may be wrong.")]
 pub struct LsArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -134,9 +134,11 @@ impl Lister<'_> {
                 writeln!(self.out, "{gap}/{}:", show(&dir))?;
             }
             self.show(&rows)?;
+            let below = rows.into_iter().filter(|row| row.metadata.is_dir());
             if self.args.recursive {
-                let below = rows.into_iter().filter(|row| row.metadata.is_dir()).rev();
-                todo.extend(below.map(|row| row.path));
+                todo.extend(below.rev().map(|row| row.path));
+            } else {
+                below.for_each(|row| self.problems.examine_dir(self.image, &row.path));
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::{entry, exit};
 use crate::Littlefs;
 use crate::check::show;
+use crate::error::Suspicion;
 use crate::transfer::{Extracted, expand};
 
 /// The problems of one command. Each is printed on stderr when it occurs.
@@ -39,10 +40,11 @@ impl Problem {
 }
 
 impl Problems {
-    /// The problems of a command that reads `image`, which is the file at `path`. If any of the
-    /// content may be wrong, that is the first one; the user was told when the image was opened.
+    /// The problems of a command that reads `image`, which is the file at `path`. If the whole image
+    /// is suspect, that comes first; the user was told when the image was opened.
     pub fn new(path: &Path, image: &Littlefs) -> Self {
-        let suspect = image.suspect().map(|why| Problem::new(b"/", &why)).into_iter().collect();
+        let problem = |s: &Suspicion| Problem::new(&[b"/", &s.path[..]].concat(), &s.why);
+        let suspect = image.suspicions().iter().map(problem).collect();
         Self { image: show(path.as_os_str().as_bytes()), left_out: Vec::new(), suspect }
     }
 
@@ -62,6 +64,14 @@ impl Problems {
     /// Add a problem because of which the content of the file at `path` may be wrong.
     pub fn add_suspect(&mut self, path: &[u8], why: impl fmt::Display) {
         self.suspect.push(self.tell(path, why));
+    }
+
+    /// Add a problem if the directory at `path`, which is shown without its content, cannot be
+    /// read.
+    pub fn examine_dir(&mut self, image: &Littlefs, path: &[u8]) {
+        if let Err(e) = image.storage(path) {
+            self.add_suspect(path, e);
+        }
     }
 
     /// Add the problems of an extraction.

@@ -29,8 +29,8 @@ Examples:
 
 The storage of a file is 'inline' if its content is in the blocks of its directory; otherwise it has
 blocks of its own. For a directory, the number of its metadata pairs is shown. Attributes are shown
-by type, as they are stored. Exit status: 0, 1 if nothing could be shown, 2 if something was left
-out because it is damaged or does not exist.")]
+by type, as they are stored. Exit status: 0, 1 if nothing could be shown, 2 if something is
+damaged, does not exist, or may be wrong.")]
 pub struct StatArgs {
     #[command(flatten)]
     image: ImageArgs,

@@ -19,7 +19,7 @@ Examples:
   littlefs tree -L 2 -s dump.bin www      two levels, with sizes
 
 'littlefs ls -R --json' prints the same for programs. Exit status: 0, 1 if nothing could be shown, 2
-if something was left out because it is damaged or does not exist.")]
+if something is damaged, does not exist, or may be wrong.")]
 pub struct TreeArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -123,6 +123,8 @@ fn show_tree(
         shown.directories += 1;
         if args.levels.is_none_or(|levels| (open.len() as u64) < levels) {
             open.push(Level { rest: rows(args, image, &path, problems), dir: path });
+        } else {
+            problems.examine_dir(image, &path);
         }
     }
     Ok(())

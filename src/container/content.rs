@@ -24,6 +24,9 @@ struct Piece {
     from: u64,
 }
 
+/// The place in the spool of a piece whose bytes are missing, and read as erased.
+const NOWHERE: u64 = u64::MAX;
+
 impl Piece {
     fn end(&self) -> u64 {
         self.address.saturating_add(self.len)
@@ -78,10 +81,6 @@ impl Content {
     /// length of each.
     pub fn stretches(&self, gap: u64) -> Vec<(u64, u64)> {
         let mut all: Vec<(u64, u64)> = Vec::new();
-        if self.pieces.first().is_some_and(|first| first.address > self.base) {
-            // the content begins with a gap
-            all.push((0, 0));
-        }
         for piece in &self.pieces {
             let at = piece.address - self.base;
             match all.last_mut() {
@@ -89,16 +88,7 @@ impl Content {
                 _ => all.push((at, piece.len)),
             }
         }
-        all.retain(|&(_, len)| len > 0);
         all
-    }
-
-    /// Let the content begin at `start`, if that is before its first piece. What is missing is
-    /// erased.
-    fn begin_at(&mut self, start: u64) {
-        if let Some(before) = self.base.checked_sub(start) {
-            (self.base, self.size) = (start, self.size.saturating_add(before));
-        }
     }
 }
 
@@ -118,7 +108,8 @@ impl ReadAt for Content {
 
     fn data_from(&self, start: u64) -> Option<u64> {
         let address = self.base.saturating_add(start);
-        let piece = self.pieces.get(self.pieces.partition_point(|p| p.end() <= address))?;
+        let first = self.pieces.partition_point(|p| p.end() <= address);
+        let piece = self.pieces.get(first..)?.iter().find(|piece| piece.from != NOWHERE)?;
         Some(piece.address.max(address) - self.base)
     }
 }
@@ -130,6 +121,9 @@ fn read_pieces(spool: &File, pieces: &[Piece], address: u64, buf: &mut [u8]) -> 
     for piece in pieces.get(first..).unwrap_or_default() {
         if piece.address >= end {
             break;
+        }
+        if piece.from == NOWHERE {
+            continue;
         }
         let (from, to) = (piece.address.max(address), piece.end().min(end));
         let part = &mut buf[(from - address) as usize..(to - address) as usize];
@@ -144,6 +138,8 @@ pub struct Gatherer {
     written: u64,
     limit: u64,
     groups: Vec<(Group, Vec<Piece>)>,
+    /// The addresses at which contents begin of which the first bytes are missing.
+    starts: Vec<(Group, u64)>,
 }
 
 impl Gatherer {
@@ -154,7 +150,7 @@ impl Gatherer {
     pub fn new(limit: u64) -> Result<Self, Trouble> {
         let spool = files::temporary().map_err(Trouble::Spool)?;
         let spool = BufWriter::with_capacity(CHUNK, spool);
-        Ok(Self { spool, written: 0, limit, groups: Vec::new() })
+        Ok(Self { spool, written: 0, limit, groups: Vec::new(), starts: Vec::new() })
     }
 
     /// Add bytes at an address.
@@ -193,6 +189,12 @@ impl Gatherer {
         Ok(())
     }
 
+    /// Note that the content of a group begins at this address, although its first bytes may be
+    /// missing.
+    pub fn begin(&mut self, group: &Group, address: u64) {
+        self.starts.push((group.clone(), address));
+    }
+
     /// The content, and its group. If there are several groups, it is the first one that holds a
     /// superblock, or otherwise the first one.
     ///
@@ -204,7 +206,8 @@ impl Gatherer {
         let mut chosen: Option<(Content, Group)> = None;
         for (group, pieces) in self.groups {
             let file = spool.try_clone().map_err(Trouble::Io)?;
-            let content = Content::of(file, pieces)?;
+            let start = self.starts.iter().filter(|(g, _)| *g == group).map(|(_, at)| *at).min();
+            let content = Content::of(file, pieces)?.beginning(start);
             let is_wanted = several && {
                 let scan = Scan::new(&content, 0, SEARCH_FILE).map_err(Trouble::Io)?;
                 !scan.halves.is_empty()
@@ -218,15 +221,22 @@ impl Gatherer {
         if several && let Some((_, group)) = &chosen {
             remarks.note(format!("it has several contents; {group} is used"));
         }
-        let (mut content, group) = chosen.ok_or(Trouble::Empty)?;
-        if let Some(start) = remarks.start.filter(|_| !several) {
-            content.begin_at(start);
-        }
-        Ok((content, group))
+        chosen.ok_or(Trouble::Empty)
     }
 }
 
 impl Content {
+    /// The same content, which begins at the address `start` if that is lower. The bytes from there
+    /// to the first piece are missing.
+    fn beginning(mut self, start: Option<u64>) -> Self {
+        if let Some(len) = start.and_then(|start| self.base.checked_sub(start)).filter(|&n| n > 0) {
+            self.base -= len;
+            self.size += len;
+            self.pieces.insert(0, Piece { address: self.base, len, from: NOWHERE });
+        }
+        self
+    }
+
     fn of(spool: File, mut pieces: Vec<Piece>) -> Result<Self, Trouble> {
         pieces.sort_by(|a, b| match a.address.cmp(&b.address) {
             Ordering::Equal => a.from.cmp(&b.from),

@@ -14,8 +14,8 @@ pub struct Remarks {
     pub notes: Vec<String>,
     /// The first that says that a part of the container is missing or damaged.
     pub damage: Option<String>,
-    /// The address at which the content begins, if its beginning is missing.
-    pub start: Option<u64>,
+    /// Whether bytes are missing before the first one, and it is not known how many.
+    pub start_is_lost: bool,
 }
 
 impl Remarks {

@@ -152,7 +152,120 @@ impl<'a> Block<'a> {
     }
 }
 
+/// A run of blocks that are numbered together.
+#[derive(Default)]
+struct Run {
+    /// Address and length of the content of each block, by its number. Ignored blocks have none.
+    blocks: HashMap<u32, Option<(u32, usize)>>,
+    /// How many blocks it should have.
+    count: u32,
+    /// The contents that its blocks are for. More than two are not listed.
+    groups: Vec<Group>,
+}
+
+/// What is missing in all runs of a file.
+#[derive(Default)]
+struct Missing {
+    /// Blocks.
+    all: u64,
+    /// Blocks at the beginning of a run.
+    first: u64,
+    /// Whether the places of some of the first ones are unknown.
+    lost: bool,
+    /// Where runs really begin of which the first blocks are missing.
+    starts: Vec<(Group, u64)>,
+}
+
+impl Run {
+    /// Whether `block` belongs to another run. A repeated block belongs to the same run.
+    fn ends_before(&self, block: &Block<'_>) -> bool {
+        let known = self.blocks.get(&block.number).copied().flatten();
+        known.is_some_and(|(address, _)| address != block.address)
+            || (block.count != self.count && self.count != 0)
+            || self.blocks.len() == RUN_MAX
+    }
+
+    fn add(&mut self, group: &Group, block: &Block<'_>) {
+        self.count = block.count;
+        self.blocks.insert(block.number, Some((block.address, block.data.len())));
+        if self.groups.len() < 2 && !self.groups.contains(group) {
+            self.groups.push(group.clone());
+        }
+    }
+
+    /// Count a block that is ignored. Comments in a file are numbered together with its content.
+    fn pass_over(&mut self, block: &Block<'_>) {
+        if block.flags & NOT_MAIN_FLASH != 0 && !self.ends_before(block) {
+            self.count = block.count;
+            self.blocks.entry(block.number).or_insert(None);
+        }
+    }
+
+    /// Where the content of this run begins, if each block continues the one before it. Only the
+    /// last block may be shorter than the others. One block alone shows no pattern.
+    fn start(&self) -> Option<(Group, u64)> {
+        let [group] = &self.groups[..] else { return None };
+        let len = |place: &Option<(u32, usize)>| place.map_or(0, |(_, len)| len);
+        let step = self.blocks.values().map(len).max()?;
+        let mut start = None;
+        for (&number, &place) in &self.blocks {
+            let (address, len) = place?;
+            let before = u64::from(number) * step as u64;
+            let of_this = u64::from(address).checked_sub(before)?;
+            let is_last = number.checked_add(1) == Some(self.count);
+            if (len != step && !is_last) || start.is_some_and(|start| start != of_this) {
+                return None;
+            }
+            start = Some(of_this);
+        }
+        start.filter(|_| self.blocks.len() > 1).map(|start| (group.clone(), start))
+    }
+
+    /// Count what is missing in this run.
+    fn end(self, missing: &mut Missing) {
+        if self.groups.is_empty() {
+            return;
+        }
+        let lacks = u64::from(self.count).saturating_sub(self.blocks.len() as u64);
+        let first = self.blocks.keys().min().map_or(0, |&number| u64::from(number)).min(lacks);
+        missing.all += lacks;
+        missing.first += first;
+        if first > 0 {
+            match self.start() {
+                Some(start) => missing.starts.push(start),
+                None => missing.lost = true,
+            }
+        }
+    }
+}
+
+impl Missing {
+    /// A sentence about it.
+    fn describe(&self) -> String {
+        let &Self { all, first, lost, .. } = self;
+        let what = match (all, first) {
+            (1, 1) => "its first block is missing".to_owned(),
+            (n, first) if n == first => format!("its first {n} blocks are missing"),
+            (1, _) => "1 of its blocks is missing".to_owned(),
+            (n, 0) => format!("{n} of its blocks are missing"),
+            (n, first) => {
+                format!("{n} of its blocks are missing, {first} of them at its beginning")
+            }
+        };
+        match (lost, all) {
+            (true, _) => format!(
+                "{what}; offsets are counted from the first block that is there, because nothing \
+                 shows the addresses before it"
+            ),
+            (false, 1) => format!("{what}, and reads as erased"),
+            (false, _) => format!("{what}, and read as erased"),
+        }
+    }
+}
+
 /// Read all blocks, and pass those with content to `visit`, with their positions in the file.
+/// Returns the addresses at which contents begin of which the first blocks are missing, if the
+/// numbers and the addresses of the other blocks show them.
 ///
 /// # Errors
 /// If the file cannot be read, a block is impossible, or `visit` fails.
@@ -160,11 +273,9 @@ pub fn read(
     source: &dyn ReadAt,
     remarks: &mut Remarks,
     visit: &mut dyn FnMut(u64, &Group, Block<'_>) -> Result<(), Trouble>,
-) -> Result<(), Trouble> {
+) -> Result<Vec<(Group, u64)>, Trouble> {
     let mut blocks = Blocks::new(source, BLOCK);
-    let (mut strange, mut missing) = (0_u64, 0_u64);
-    let mut run: HashMap<u32, u32> = HashMap::new();
-    let mut expected = 0;
+    let (mut strange, mut missing, mut run) = (0_u64, Missing::default(), Run::default());
     while let Some((at, bytes)) = blocks.next().map_err(Trouble::Io)? {
         let block = Block::of(bytes).map_err(|e| {
             Trouble::Damaged(format!("{e}, in block {} at byte {at}", at / BLOCK as u64))
@@ -173,42 +284,29 @@ pub fn read(
             strange += 1;
             continue;
         };
-        let Some(group) = block.group() else { continue };
+        let Some(group) = block.group() else {
+            run.pass_over(&block);
+            continue;
+        };
         // when the numbers start again, another file begins
-        let known = run.get(&block.number).is_some_and(|&address| address != block.address);
-        if known || (block.count != expected && expected != 0) || run.len() == RUN_MAX {
-            missing += u64::from(expected).saturating_sub(run.len() as u64);
-            remarks.start = remarks.start.or(start_of(&run));
-            run.clear();
+        if run.ends_before(&block) {
+            std::mem::take(&mut run).end(&mut missing);
         }
-        expected = block.count;
-        run.insert(block.number, block.address);
+        run.add(&group, &block);
         visit(at, &group, block)?;
     }
-    missing += u64::from(expected).saturating_sub(run.len() as u64);
-    remarks.start = remarks.start.or(start_of(&run));
+    run.end(&mut missing);
     if strange > 0 {
         remarks.note(match strange {
             1 => "1 of its blocks is not a UF2 block, and was skipped".to_owned(),
             n => format!("{n} of its blocks are not UF2 blocks, and were skipped"),
         });
     }
-    if missing > 0 {
-        remarks.damaged(match missing {
-            1 => "1 of its blocks is missing, and reads as erased".to_owned(),
-            n => format!("{n} of its blocks are missing, and read as erased"),
-        });
+    if missing.all > 0 {
+        remarks.damaged(missing.describe());
+        remarks.start_is_lost |= missing.lost;
     }
-    Ok(())
-}
-
-/// The address of block 0, which is missing in these blocks. Every tool puts the same number of bytes
-/// into each block, so two neighbours tell it. `None` if block 0 is there, or it cannot be told.
-fn start_of(run: &HashMap<u32, u32>) -> Option<u64> {
-    let (&first, &address) = run.iter().min_by_key(|&(&number, _)| number)?;
-    let next = run.get(&first.checked_add(1)?)?;
-    let before = u64::from(next.checked_sub(address)?) * u64::from(first);
-    u64::from(address).checked_sub(before).filter(|_| first > 0)
+    Ok(missing.starts)
 }
 
 /// A block of a new file.

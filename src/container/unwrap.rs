@@ -157,9 +157,12 @@ fn read(
 ) -> Result<(Content, Group), Trouble> {
     let mut gatherer = Gatherer::new(limit)?;
     match kind {
-        Kind::Uf2 => uf2::read(source, remarks, &mut |_, group, block| {
-            gatherer.add(group, block.address.into(), block.data)
-        })?,
+        Kind::Uf2 => {
+            let starts = uf2::read(source, remarks, &mut |_, group, block| {
+                gatherer.add(group, block.address.into(), block.data)
+            })?;
+            starts.iter().for_each(|(group, address)| gatherer.begin(group, *address));
+        }
         Kind::IntelHex | Kind::Srec => {
             records::read(source, kind, remarks, &mut |record| {
                 gatherer.add(&Group::Only, record.address.into(), record.data)

@@ -6,7 +6,7 @@ use std::fmt::Display;
 use super::Lists;
 use crate::check::{Recorder, Severity, show_path};
 use crate::disk::{Pair, name};
-use crate::error::Error;
+use crate::error::{Error, Suspicion};
 
 /// The content of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct Dir {
     pub pairs: Vec<Pair>,
     /// Its entries, in the order of names in littlefs.
     pub entries: Vec<Entry>,
+    /// Why other entries may belong to it than those that are found, if there is a reason.
+    pub suspect: Option<String>,
 }
 
 /// All directories. The root is first, and parents come before their children.
@@ -117,11 +119,32 @@ impl Tree {
     pub fn dir_path(&self, dir: usize) -> String {
         dir_path(&self.dirs, dir)
     }
+
+    /// The path of directory `dir` as bytes, without a leading slash.
+    fn raw_path(&self, dir: usize) -> Vec<u8> {
+        let mut at = dir;
+        let up = std::iter::from_fn(|| {
+            let d = self.dirs.get(at).filter(|_| at != 0)?;
+            at = d.parent as usize;
+            Some(&*d.name)
+        });
+        let mut names: Vec<&[u8]> = up.collect();
+        names.reverse();
+        names.join(&b'/')
+    }
+
+    /// The first directory to which other entries may belong than those that are found, and why.
+    pub fn suspect(&self) -> Option<Suspicion> {
+        let mut all = self.dirs.iter().enumerate();
+        all.find_map(|(i, dir)| {
+            dir.suspect.clone().map(|why| Suspicion { path: self.raw_path(i), why })
+        })
+    }
 }
 
 impl Dir {
     fn new(parent: u32, name: Box<[u8]>) -> Self {
-        Self { parent, name, pairs: Vec::new(), entries: Vec::new() }
+        Self { parent, name, pairs: Vec::new(), entries: Vec::new(), suspect: None }
     }
 }
 
@@ -190,6 +213,21 @@ impl<'a> Walk<'a> {
         self.recorder.add(Severity::Error, code, place, message);
     }
 
+    /// Add an error to the report because of which other entries may belong to directory `dir` than
+    /// those that are found.
+    pub fn suspect(
+        &mut self,
+        dir: usize,
+        code: &'static str,
+        place: impl Display,
+        message: impl Display,
+    ) {
+        if let Some(dir) = self.dirs.get_mut(dir) {
+            dir.suspect.get_or_insert_with(|| format!("{place}: {message}"));
+        }
+        self.error(code, place, message);
+    }
+
     /// Add a note to the report.
     pub fn note(&mut self, code: &'static str, place: impl Display, message: impl Display) {
         self.recorder.add(Severity::Note, code, place, message);
@@ -229,7 +267,8 @@ impl<'a> Walk<'a> {
                 Err(e) if number == 0 => return Err(e),
                 Err(e) => {
                     let place = self.dir_path(at);
-                    self.error("directory-broken", place, format_args!("{e}; it ends before that"));
+                    let what = format_args!("{e}; it ends before that");
+                    self.suspect(at, "directory-broken", place, what);
                     break;
                 }
             };
@@ -240,7 +279,7 @@ impl<'a> Walk<'a> {
                     let place = self.dir_path(at);
                     let what =
                         format!("its next pair {next} is already in use; it ends before that pair");
-                    self.error("tree-loop", place, what);
+                    self.suspect(at, "tree-loop", place, what);
                     break;
                 }
                 None => break,

@@ -19,7 +19,7 @@ use crate::check::{Recorder, Severity, show};
 use crate::disk::commit::{CRC_SIZE, Commit, Layout};
 use crate::disk::superblock::MAGIC;
 use crate::disk::{GState, List, ListIndex, Pair, Part, Superblock, Tail, ctz};
-use crate::error::{Error, IoError, IoOp, Result, Unsupported};
+use crate::error::{Error, IoError, IoOp, Result, Suspicion, Unsupported};
 use crate::mdir::{self, Attr, COUNT_MAX, Data, Kind, Mdir, Select};
 
 /// How many bytes of a pair its entries cannot use: revision, tail and CRC.
@@ -68,9 +68,15 @@ pub struct View {
     runs: Vec<Run>,
     lists: Mutex<Lists>,
     format: &'static dyn ListFormat,
+    suspect: Option<Suspicion>,
 }
 
 impl View {
+    /// The first directory to which other entries may belong than those that are shown.
+    pub fn suspect(&self) -> Option<&Suspicion> {
+        self.suspect.as_ref()
+    }
+
     /// Show the image on `source`, which holds `tree`. The version and the limits of the view are
     /// those of `superblock`.
     ///
@@ -298,7 +304,7 @@ impl<'a> Builder<'a> {
     fn build(mut self, tree: Tree, superblock: Superblock) -> Result<View> {
         let g = self.source.geometry();
         let heads: Vec<Option<Pair>> = tree.dirs.iter().map(|d| d.pairs.first().copied()).collect();
-        let format = tree.lists;
+        let (format, suspect) = (tree.lists, tree.suspect());
         let mut name_max = superblock.name_max;
         let mut laid = Vec::new();
         for (i, dir) in tree.dirs.into_iter().enumerate().filter(|(_, d)| !d.pairs.is_empty()) {
@@ -328,7 +334,8 @@ impl<'a> Builder<'a> {
             commits.insert(at.pair.0[0], self.encode(&at.mdir, tail)?.bytes);
         }
         let Self { source, pairs, runs, .. } = self;
-        Ok(View { source, geometry, commits, pairs, runs, lists: Mutex::default(), format })
+        let lists = Mutex::default();
+        Ok(View { source, geometry, commits, pairs, runs, lists, format, suspect })
     }
 
     fn encode(&self, mdir: &Mdir, tail: Tail) -> Result<Commit> {

@@ -97,6 +97,11 @@ impl Directories {
         }
     }
 
+    /// Whether no directory is damaged.
+    pub fn are_whole(&self) -> bool {
+        self.broken.is_empty() && self.table.iter().all(|(_, d)| d.cut.is_none())
+    }
+
     /// All directories that exist and can be read.
     pub fn all_readable(&self) -> Vec<DirId> {
         let ids = self.table.iter().filter(|(_, d)| d.alive && d.broken.is_none());

@@ -153,6 +153,8 @@ struct Walk {
     renewed: BTreeSet<PairIx>,
     /// Pairs that are named by entries which are not directories.
     strays: Vec<Pair>,
+    /// Why the thread ends before a null tail, if it does.
+    thread_end: Option<Error>,
     root: Option<(PairIx, Superblock)>,
     ends: u32,
     commits: u32,
@@ -231,6 +233,7 @@ impl Fs {
         // reached, so they come last.
         fs.find_move(&mut walk);
         fs.walk_tree(root, &mut walk);
+        fs.doubt_global_state(&walk);
         fs.find_orphans(&mut walk);
         fs.check_hidden();
         fs.find_doubles();
@@ -258,7 +261,7 @@ impl Fs {
             block_cycles: options.block_cycles,
             read_only: options.read_only,
             turned_read_only: None,
-            outdated: None,
+            suspect: None,
             panicked: Panicked::default(),
             quiet: options.quiet,
             warnings: Vec::new(),
@@ -313,6 +316,18 @@ impl Fs {
         self.turned_read_only.get_or_insert_with(|| what.to_string());
     }
 
+    /// If the thread ends too early, the global state is unknown. Unless the damage is in a
+    /// directory whose readers get an error, nothing else would show that.
+    fn doubt_global_state(&mut self, walk: &Walk) {
+        let Some(why) = walk.thread_end.as_ref().filter(|_| self.dirs.are_whole()) else { return };
+        self.suspect.get_or_insert_with(|| {
+            format!(
+                "{why}, so the thread of metadata pairs ends too early; if a rename was \
+                 interrupted, the entry may be shown under both names"
+            )
+        });
+    }
+
     /// Read the pairs along the thread, from blocks 0 and 1 to the null tail. The sum of their
     /// deltas is the global state (SPEC: `0x7ff` MOVESTATE).
     ///
@@ -322,13 +337,11 @@ impl Fs {
     fn walk_thread(&mut self, walk: &mut Walk) -> Result<()> {
         let mut tail = Tail { pair: Pair::SUPERBLOCK, hard: false };
         let mut prev: Option<PairIx> = None;
-        let mut broken = false;
         let mut chain = true;
         let mut buffer = Vec::new();
         while !tail.pair.is_null() {
             if tail.pair.0.iter().any(|b| walk.by_block.contains_key(b)) {
-                self.damage(&Corrupt::PairReachedTwice(tail.pair));
-                broken = true;
+                walk.thread_end = Some(Corrupt::PairReachedTwice(tail.pair).into());
                 break;
             }
             let dev = self.durable.dev();
@@ -336,8 +349,7 @@ impl Fs {
                 Ok(f) => f,
                 Err(e) if prev.is_none() => return Err(e),
                 Err(e) => {
-                    self.damage(&e);
-                    broken = true;
+                    walk.thread_end = Some(e);
                     break;
                 }
             };
@@ -354,7 +366,8 @@ impl Fs {
             self.durable.set_gstate(self.durable.gstate().xor(self.pair(ix).gdelta));
             prev = Some(ix);
         }
-        if broken {
+        if let Some(e) = &walk.thread_end {
+            self.damage(e);
             // the sum of only some of the deltas is meaningless
             self.durable.set_gstate(GState::default());
         }
@@ -377,7 +390,7 @@ impl Fs {
                 Error::from(e)
             );
             self.damage(&what);
-            self.outdated.get_or_insert(what);
+            self.suspect.get_or_insert(what);
         }
         let mut p = PairInfo::new(pair, None, false);
         p.on_disk = true;

@@ -190,14 +190,27 @@ impl Body {
         self.unwrapped().map_or(0, |unwrapped| unwrapped.base)
     }
 
+    /// Notes about the formats around the bytes.
+    pub fn notes(&self) -> Vec<String> {
+        self.unwrapped().map(|unwrapped| unwrapped.remarks.notes.clone()).unwrap_or_default()
+    }
+
     /// What is missing or damaged in the container around the bytes, if something is.
     pub fn incomplete(&self) -> Option<&str> {
         self.unwrapped()?.remarks.damage.as_deref()
     }
 
-    /// Notes about the formats around the bytes.
-    pub fn notes(&self) -> Vec<String> {
-        self.unwrapped().map(|unwrapped| unwrapped.remarks.notes.clone()).unwrap_or_default()
+    /// Whether bytes are missing before the first one, and it is not known how many.
+    pub fn start_is_lost(&self) -> bool {
+        self.unwrapped().is_some_and(|unwrapped| unwrapped.remarks.start_is_lost)
+    }
+
+    /// The reason why no filesystem can be used, with the damage that may be its cause.
+    pub fn because_incomplete(&self, reason: Reason) -> Reason {
+        match self.incomplete() {
+            Some(what) => Reason::InIncomplete(what.to_owned(), Box::new(reason)),
+            None => reason,
+        }
     }
 
     /// The stretches of bytes with long gaps between them: position and length of each.

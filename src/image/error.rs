@@ -122,6 +122,8 @@ pub enum Reason {
     },
     /// The container of the image lacks something, or is damaged; the text says what.
     Incomplete(String),
+    /// The same, and the image cannot be used for a reason to which this may have led.
+    InIncomplete(String, Box<Self>),
     /// The image is in the dialect of chamelon, which cannot be written.
     Chamelon,
     /// The image is in the dialect of chamelon, which cannot be searched for deleted files.
@@ -142,6 +144,14 @@ impl Reason {
             Self::Version1 => format!("a littlefs of version 1: {}", v1::remedy(image)),
             Self::Wrapped(kind) => of_wrapped(*kind, image),
             _ => self.to_string(),
+        }
+    }
+
+    /// The reason without the damage of the container that may have led to it.
+    pub(crate) fn bare(self) -> Self {
+        match self {
+            Self::InIncomplete(_, reason) => *reason,
+            reason => reason,
         }
     }
 
@@ -334,6 +344,7 @@ impl fmt::Display for Reason {
                 geometry.block_size,
                 show::bytes(*missing)
             ),
+            Self::InIncomplete(what, reason) => write!(f, "{what}; {reason}"),
             Self::Incomplete(what) => write!(
                 f,
                 "{what}; make it again, or read it from the device again; 'littlefs scan' shows what \

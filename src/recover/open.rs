@@ -28,7 +28,10 @@ pub struct Remains {
 pub fn open(source: &Source, options: &Options) -> Result<Remains, OpenError> {
     let options = Options { read_only: true, ..*options };
     let given = options.block_size.is_some();
-    match open_found(source, &options) {
+    let opened = open_found(source, &options);
+    // the remains are searched even if parts of the container around them are missing
+    let bare = |e: OpenError| OpenError { reason: e.reason.bare(), ..e };
+    match opened.map_err(bare) {
         Ok(opened) => present(source, &options, opened),
         Err(OpenError {
             reason:

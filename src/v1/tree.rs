@@ -228,14 +228,14 @@ fn doubt(walk: &mut Walk<'_>, dir: usize, pair: Pair, block: &Block) {
         ),
         Some(Doubt::Unreadable(e)) => {
             let e = format!("{} failed: {}: it may be newer", e.op, e.source);
-            walk.error("pair-unreadable", pair, e);
+            walk.suspect(dir, "pair-unreadable", pair, e);
         }
     }
     if let Some(at) = block.broken {
         let of = walk.dir_path(dir);
         let what =
             format!("an entry of {of} at byte {at} extends beyond its block; the rest is lost");
-        walk.error("entry-broken", pair, what);
+        walk.suspect(dir, "entry-broken", pair, what);
     }
 }
 

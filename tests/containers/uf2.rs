@@ -102,7 +102,7 @@ fn blocks_with_checksums_and_tags_are_read() {
     let bytes: Vec<u8> = image.chunks(452).enumerate().flat_map(block).collect();
     assert_eq!(reads(&desk, &bytes, "esptool"), "");
     // taken out, changed, and put back: the sums are right
-    desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
+    desk.ok(&["unwrap", "a.uf2", "raw"]);
     desk.ok(&["kv", "raw", "set", "new", "value"]);
     desk.ok(&["wrap", "--like", "a.uf2", "raw", "b.uf2"]);
     let changed = desk.read("b.uf2");
@@ -144,35 +144,17 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     // erased blocks at the end of the filesystem
     let some = [&blocks[..700], &blocks[710..]].concat();
     desk.file("a.uf2", &joined(&some));
-    let told = "10 of its blocks are missing, and read as erased";
-    assert_eq!(desk.fails(&["cat", "a.uf2", "www/big.bin"], 2, &[told]).stdout, big());
-    let found = desk.fails(&["ls", "--json", "a.uf2"], 2, &[told]).json();
-    assert_eq!(
-        (&found["errors"][0]["path"], &found["errors"][0]["message"]),
-        (&"/".into(), &told.into())
-    );
-    for check in [&["check", "a.uf2"][..], &["check", "-y", "a.uf2"]] {
-        let found = desk.fails(check, 4, &[told]).text().to_owned();
-        assert!(found.contains("[container-damaged]"), "{found}");
-    }
-    desk.fails(&["clone", "a.uf2", "clone.img"], 1, &[told, "make it again"]);
-    assert!(!desk.path("clone.img").exists());
-    // without its first blocks, the numbers of the others tell where the filesystem starts
-    for missing in [1, 4, 16] {
-        desk.file("a.uf2", &joined(&blocks[missing..]));
-        assert_eq!(desk.fails(&["cat", "a.uf2", "www/big.bin"], 2, &["missing"]).stdout, big());
-        desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
-        let mut whole = image();
-        whole[..missing * 256].fill(0xff);
-        assert!(desk.read("raw") == whole, "{missing} blocks are missing");
-    }
+    let ran = desk.run(&["cat", "a.uf2", "www/big.bin"]);
+    assert!(ran.code == 2 && ran.stdout == big(), "ten fewer: {}", ran.stderr);
+    let said = ran.stderr;
+    assert!(said.contains("10 of its blocks are missing, and read as erased"), "{said}");
     // a file that is cut short
     desk.file("a.uf2", &joined(&blocks[..40]));
-    let ran = desk.fails(&["ls", "a.uf2"], 2, &[]);
+    let ran = desk.run(&["ls", "a.uf2"]);
     assert!(ran.stderr.contains("984 of its blocks are missing"), "{}", ran.stderr);
     assert!(ran.stderr.contains("truncated: the file lacks the last"), "{}", ran.stderr);
     // no complete file can be made from it, and what is made of its content is incomplete, too
-    desk.ok(&["unwrap", "--force", "a.uf2", "raw"]);
+    desk.ok(&["unwrap", "a.uf2", "raw"]);
     let like = ["wrap", "--like", "a.uf2", "raw", "new.uf2"];
     desk.fails(&like, 1, &["984 of its blocks are missing", "give --like a complete file"]);
     desk.file("cut", &image()[..40 * 256]);
@@ -183,4 +165,132 @@ fn missing_blocks_read_as_erased_and_are_counted() {
     bytes.splice(512..512, [0; 512]);
     let said = reads(&desk, &bytes, "a gap");
     assert!(said.contains("1 of its blocks is not a UF2 block"), "{said}");
+}
+
+/// Without its first blocks, the content begins where their numbers say, and not at the first block
+/// that is there.
+#[test]
+fn missing_first_blocks_leave_everything_in_its_place() {
+    let desk = Desk::new();
+    let blocks = uf2_blocks(&image(), AT);
+    for (n, words) in [
+        (1, "its first block is missing, and reads as erased"),
+        (16, "its first 16 blocks are missing, and read as erased"),
+    ] {
+        let mut backwards = blocks[n..].to_vec();
+        backwards.reverse();
+        // in any order, and behind another file
+        let firmware = uf2(&vec![0x11; 0x1000], AT + 0x10_0000);
+        let after = [joined(&blocks[n..]), firmware].concat();
+        for bytes in [joined(&blocks[n..]), joined(&backwards), after] {
+            desk.file("a.uf2", &bytes);
+            let ran = desk.fails(&["cat", "a.uf2", "www/big.bin"], 2, &[words]);
+            assert_eq!(ran.stdout, big(), "{n}");
+            assert!(!ran.stderr.contains("offset"), "{}", ran.stderr);
+            desk.ok(&["unwrap", "--force", "--base", "0x101c0000", "a.uf2", "raw"]);
+            let raw = desk.read("raw");
+            assert!(raw[..n * 256].iter().all(|&byte| byte == 0xff), "{n}");
+            assert!(raw[n * 256..].starts_with(&image()[n * 256..]), "{n}");
+        }
+    }
+    // if superblocks are missing, the message says what may be the cause
+    desk.file("a.uf2", &joined(&blocks[20..]));
+    desk.fails(&["ls", "a.uf2"], 1, &["its first 20 blocks are missing", "not a littlefs image"]);
+}
+
+/// If a file leaves out what is erased, its addresses do not follow from the numbers of its blocks.
+/// Then nobody knows where the filesystem begins.
+#[test]
+fn the_place_of_missing_first_blocks_may_be_unknown() {
+    let desk = Desk::new();
+    let mut blocks = uf2_blocks(&image(), AT);
+    blocks.retain(|block| block.data.iter().any(|&byte| byte != 0xff));
+    let count = blocks.len() as u32;
+    for (number, block) in (0..).zip(&mut blocks) {
+        (block.number, block.count) = (number, count);
+    }
+    reads(&desk, &joined(&blocks), "complete");
+    desk.file("a.uf2", &joined(&blocks[1..]));
+    let words =
+        ["its first block is missing; offsets are counted from the first block that is there"];
+    let ran = desk.fails(&["ls", "a.uf2"], 1, &words);
+    assert!(ran.stderr.contains("doubtful"), "{}", ran.stderr);
+    // a single block shows no pattern either
+    desk.file("a.uf2", &joined(&blocks[3..4]));
+    desk.fails(&["ls", "a.uf2"], 1, &["3 of them at its beginning", "nothing shows the addresses"]);
+}
+
+/// Blocks that are comments are numbered, too.
+#[test]
+fn comments_between_the_blocks_are_not_missed() {
+    let desk = Desk::new();
+    let mut blocks = uf2_blocks(&image(), AT);
+    let count = blocks.len() as u32 + 2;
+    for (number, block) in (1..).zip(&mut blocks) {
+        (block.number, block.count) = (number, count);
+    }
+    let comment = |number| Uf2 {
+        flags: 1,
+        address: 0,
+        data: b"// source".to_vec(),
+        number,
+        count,
+        family: 0,
+    };
+    let all = [&[comment(0)], &blocks[..], &[comment(count - 1)]].concat();
+    assert_eq!(reads(&desk, &joined(&all), "comments"), "");
+}
+
+/// What is read from a file that is known to be damaged is suspect, and it is not copied as if it
+/// were whole.
+#[test]
+fn a_damaged_file_is_not_taken_for_a_sound_one() {
+    let desk = Desk::new();
+    let blocks = uf2_blocks(&image(), AT);
+    desk.file("a.uf2", &joined(&[&blocks[..700], &blocks[701..]].concat()));
+    let mut dfu = dfuse(&[(0, &image())]);
+    *dfu.last_mut().expect("a checksum") ^= 1;
+    desk.file("a.dfu", &dfu);
+    let hex = intel_hex(&image(), 0);
+    let end = hex.windows(3).rposition(|bytes| bytes == b":00").expect("the last record");
+    desk.file("a.hex", &hex[..end]);
+    for (file, what) in [
+        ("a.uf2", "1 of its blocks is missing"),
+        ("a.dfu", "its checksum is wrong"),
+        ("a.hex", "its last record is missing"),
+    ] {
+        for args in [
+            &["ls", file][..],
+            &["tree", file],
+            &["du", file],
+            &["stat", file, "hello.txt"],
+            &["cat", file, "hello.txt"],
+            &["extract", file, "-C", "out"],
+            &["get", file, "hello.txt", "."],
+        ] {
+            desk.fails(args, 2, &[what]);
+        }
+        for (args, list) in [
+            (&["ls", "--json", file][..], "errors"),
+            (&["extract", "--json", file, "-C", "out"], "suspect"),
+        ] {
+            let told = &desk.fails(args, 2, &[]).json()[list][0];
+            assert_eq!(told["path"], "/", "{args:?}: {told}");
+            assert!(told["message"].to_string().contains(what), "{args:?}: {told}");
+        }
+        let bytes = desk.read(file);
+        for repair in [&[][..], &["-p"], &["-y"]] {
+            let args = [&["check", "--json"], repair, &[file]].concat();
+            let ran = desk.fails(&args, 4, &[what]);
+            let told = ran.json();
+            assert_eq!(told["findings"][0]["code"], "container-damaged", "{args:?}: {told}");
+            assert_eq!(told["findings"][0]["severity"], "error", "{args:?}: {told}");
+            assert_eq!(told["exit"], 4, "{args:?}: {told}");
+            let stopped = told["stopped"].to_string();
+            assert_eq!(stopped.contains(what), !repair.is_empty(), "{args:?}: {told}");
+        }
+        assert!(desk.read(file) == bytes, "{file} was written");
+        desk.fails(&["clone", file, "copy.img"], 1, &[what]);
+        assert!(!desk.path("copy.img").exists());
+    }
 }

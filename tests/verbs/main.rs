@@ -31,6 +31,7 @@ mod shell;
 mod suiting;
 mod syncing;
 mod truncated;
+mod twice;
 mod undoing;
 mod verifying;
 mod version1;

@@ -126,7 +126,7 @@ fn a_damaged_directory_is_a_directory() {
     desk.file("new.img", &image);
     let entry = desk.run(&["stat", "--json", "new.img", "www/js"]);
     assert_eq!(entry.json()["entries"][0]["type"], "directory", "{}", entry.text());
-    let listed = desk.ok(&["ls", "-l", "new.img", "www"]);
+    let listed = desk.fails(&["ls", "-l", "new.img", "www"], 2, &["new.img: /www/js: "]);
     assert!(
         listed.text().lines().any(|l| l.starts_with('d') && l.ends_with("js")),
         "{}",
