@@ -302,14 +302,11 @@ fn doubt_without_tree<'s>(
     // the lost superblock is next to the one that is left
     let is_first = half.at == here.at;
     let lost_here = remains(if is_first { half.at + block } else { here.at });
-    // A dump that lacks its first block may have been filled up to the right size. Then something
-    // else is in the place of the lost superblock, or the last of its files leads to erased bytes.
-    let Evidence { single, erased, .. } = found.evidence;
-    let only_here = places.only_here
-        && (places.other.is_some()
-            || lost_here == Remains::Torn
-            || single == 0
-            || (lost_here == Remains::Erased && erased == 0));
+    // A dump that lacks its first block may have been filled up to the right size. Then the last of
+    // its files may lead to erased bytes. What is in the place of the lost superblock tells less: a
+    // crash may have left any part of a commit there.
+    let is_shifted = places.other.is_none() && found.evidence.erased > 0;
+    let only_here = places.only_here && (lost_here == Remains::Torn || !is_shifted);
     // If there is room only here, and the lost superblock looks as if power was cut while it was
     // written, then the filesystem starts here, however damaged its tree is.
     if found.evidence.bad > 0 && !(only_here && lost_here >= Remains::Erased) {

@@ -36,10 +36,8 @@ pub struct Evidence {
     pub good: u32,
     /// Pairs and lists that are not in the right place.
     pub bad: u32,
-    /// Files of one block. It has no pointers, so nothing shows whether it is in its place.
-    pub single: u32,
-    /// How many of these blocks are erased. A file may hold nothing but bytes of 0xFF, so this says
-    /// less than `bad`.
+    /// Files whose only block is erased. A file may hold nothing but bytes of 0xFF, so this says less
+    /// than `bad`.
     pub erased: u32,
 }
 
@@ -119,10 +117,8 @@ impl Evidence {
         match list.blocks(geometry.block_size) {
             0 => {}
             _ if list.head >= geometry.block_count => self.bad += 1,
-            1 => {
-                self.single += 1;
-                self.erased += u32::from(store::is_erased_from(dev, list.head, 0));
-            }
+            // a single block has no pointers
+            1 => self.erased += u32::from(store::is_erased_from(dev, list.head, 0)),
             _ if pointers_agree(dev, list) => self.good += 2,
             _ => self.bad += 1,
         }
