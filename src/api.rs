@@ -75,10 +75,8 @@ struct Shared {
 struct Told {
     /// Warnings.
     notes: Vec<String>,
-    /// What is missing or damaged in the container of the image, if something is.
-    incomplete: Option<String>,
-    /// The first directory that may have other entries, if the image is in another dialect.
-    suspect: Option<Suspicion>,
+    /// What may not be what was written last.
+    suspicions: Vec<Suspicion>,
 }
 
 /// What the mutex guards.
@@ -293,11 +291,9 @@ impl Littlefs {
     /// metadata cannot be read, the thread of metadata pairs is broken, or a directory of another
     /// dialect ends too early. The list is empty if nothing of that is known.
     pub fn suspicions(&self) -> Vec<Suspicion> {
-        let Told { incomplete, suspect, .. } = &self.shared.told;
-        let of_all = incomplete.iter().cloned();
-        let of_all = of_all.chain(self.core().fs.suspect().map(str::to_owned));
-        let of_all = of_all.map(|why| Suspicion { path: Vec::new(), why });
-        of_all.chain(suspect.clone()).collect()
+        let mut all = self.shared.told.suspicions.clone();
+        all.extend(self.core().fs.suspect().map(Suspicion::of_image));
+        all
     }
 
     /// How many blocks are used and free. The first call follows the block list of every file.

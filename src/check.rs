@@ -396,8 +396,8 @@ impl Checker<'_> {
         let at = pair.0.iter().find_map(|b| self.by_block.get(b));
         if at.is_some() && !self.pairs.iter().any(|seen| seen.pair.same(pair)) {
             let message = format_args!(
-                "a pending move names entry {id} of these blocks, but a pair has only one of them: \
-                 a device may delete another entry"
+                "a pending move names entry {id} of these two blocks, but they are not a pair: a \
+                 device may delete an entry that was not moved"
             );
             return self.error("move-lost", pair, message);
         }
@@ -419,9 +419,7 @@ impl Checker<'_> {
             ),
         }
     }
-}
 
-impl Checker<'_> {
     /// A move that the thread on disk names, but not the newer copies of relocated pairs. Its entry
     /// is still there. If its pair was relocated, the newer copy may have ended the move.
     fn disputed_move(&self) -> Option<(Pair, u16)> {

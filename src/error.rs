@@ -222,6 +222,13 @@ pub struct Suspicion {
     pub why: String,
 }
 
+impl Suspicion {
+    /// A suspicion about the whole image.
+    pub(crate) fn of_image(why: impl fmt::Display) -> Self {
+        Self { path: Vec::new(), why: why.to_string() }
+    }
+}
+
 /// A rule of the format that the image breaks. There is one variant for each check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -280,9 +287,9 @@ pub enum Corrupt {
     },
     /// A pending move would delete the superblock.
     MoveOfSuperblock(Pair),
-    /// A pending move names two blocks that are not, or no longer, a pair of the filesystem; a pair
-    /// has only one of them.
-    MoveOutOfHalf(Pair),
+    /// A pending move names two blocks that are not a pair of the filesystem, or no longer. One of
+    /// them is in a pair.
+    MoveOutOfNoPair(Pair),
     /// The struct tag of an entry does not say where its content is (SPEC: `0x2xx` STRUCT).
     BadStruct {
         /// The pair that holds the entry.
@@ -350,10 +357,10 @@ impl fmt::Display for Corrupt {
             Self::MoveOfSuperblock(p) => {
                 write!(f, "the global state says that the superblock was moved out of {p}")
             }
-            Self::MoveOutOfHalf(p) => write!(
+            Self::MoveOutOfNoPair(p) => write!(
                 f,
-                "the global state says that an entry was moved out of {p}, but a pair has only one \
-                 of these blocks, so it is not known whether the entry in it was moved"
+                "the global state says that an entry was moved out of {p}, but these two blocks are \
+                 not a pair, so it is not known which entry was moved"
             ),
             Self::BadStruct { pair, id, why } => {
                 write!(f, "entry {id} of metadata pair {pair} has no usable struct: {why}")

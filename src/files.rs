@@ -375,7 +375,7 @@ impl Place {
     /// # Errors
     /// The errors of the system.
     #[cfg(feature = "cli")]
-    pub fn is(&self, other: &Self) -> io::Result<bool> {
+    pub fn is_same_as(&self, other: &Self) -> io::Result<bool> {
         let (a, b) = (rustix::fs::fstat(&self.directory)?, rustix::fs::fstat(&other.directory)?);
         Ok((a.st_dev, a.st_ino) == (b.st_dev, b.st_ino) && self.name == other.name)
     }

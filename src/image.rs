@@ -182,9 +182,8 @@ pub struct Opened {
     /// What is missing or damaged in the container of the image. If something is, any part of the
     /// content may be wrong.
     pub incomplete: Option<String>,
-    /// If the image is in another dialect: the first directory to which other entries may belong
-    /// than those that are shown.
-    pub suspect: Option<Suspicion>,
+    /// What in it may not be what was written last, as far as opening it showed that.
+    pub suspicions: Vec<Suspicion>,
     /// What the user should know. Each note is a sentence that begins with the path.
     pub notes: Vec<String>,
     /// The path at which the image was found.
@@ -317,7 +316,9 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         let why = dialect.unwritable().map(|reason| reason.at(path) + "; opened read-only");
         return Err(Obstacle::OnlyForReading(why));
     }
+    let mut suspicions: Vec<Suspicion> = incomplete.iter().map(Suspicion::of_image).collect();
     let (device, suspect) = show(dialect, &stored, path, superblock, &mut notes)?;
+    suspicions.extend(suspect);
     Ok(Opened {
         device,
         stored,
@@ -336,7 +337,7 @@ fn try_open(source: &Source, options: &Options) -> Result<Opened, Obstacle> {
         lost,
         doubt,
         incomplete,
-        suspect,
+        suspicions,
         notes,
         path: path.to_owned(),
         file,

@@ -2,6 +2,8 @@
 
 #[path = "../../tests/hostile/mutate.rs"]
 pub mod mutate;
+#[path = "../../tests/common/random.rs"]
+pub mod random;
 #[path = "../../tests/hostile/see.rs"]
 pub mod see;
 #[allow(dead_code)]

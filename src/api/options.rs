@@ -9,7 +9,7 @@ use super::{Littlefs, ReadOnlyReason, Told};
 use crate::bd::OverlayDevice;
 use crate::bd::{BlockDevice, Prefix};
 use crate::convention::{Choice, Codec};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Suspicion};
 use crate::fs::{self, Durability, Fs, root_superblock};
 #[cfg(feature = "transfer")]
 use crate::image::OpenError;
@@ -220,7 +220,7 @@ impl OpenOptions {
                 let mut opened = image::open_found(source, &options)?;
                 if let Some(interruption) = journal::interruption(source.path()) {
                     opened.notes.push(interruption.to_string());
-                    opened.incomplete = Some(interruption.to_string());
+                    opened.suspicions.push(Suspicion::of_image(interruption));
                 }
                 self.open_found(opened)
             }
@@ -268,8 +268,7 @@ impl OpenOptions {
             () if opened.read_only && !self.discard => Some(ReadOnlyReason::WriteProtected),
             () => None,
         };
-        let told =
-            Told { notes: opened.notes, incomplete: opened.incomplete, suspect: opened.suspect };
+        let told = Told { notes: opened.notes, suspicions: opened.suspicions };
         #[cfg(feature = "transfer")]
         if self.discard {
             let device = OverlayDevice::new(opened.device)

@@ -135,8 +135,8 @@ impl Run {
         let damaged = model.is_damaged();
         if damaged && self.mode == Mode::Preen {
             self.stop(
-                "directories or the thread are damaged; before -y, run 'littlefs recover', or give \
-                 --backup: -y reports what is lost",
+                "directories or the thread are damaged; -y repairs that, and reports what is lost by \
+                 it; before you use -y, run 'littlefs recover', or add --backup",
             );
             return Ok(false);
         }

@@ -70,7 +70,9 @@ impl<'a> Target<'a> {
     /// If both are the same name.
     pub fn check_apart(&self, made: &Path) -> Result<(), CliError> {
         match (Place::new(self.path), Place::new(made)) {
-            (Ok(own), Ok(made)) if own.is(&made).unwrap_or(false) => Err(also_used(self.path)),
+            (Ok(own), Ok(made)) if own.is_same_as(&made).unwrap_or(false) => {
+                Err(also_used(self.path))
+            }
             _ => Ok(()),
         }
     }

@@ -305,8 +305,8 @@ fn doubt_without_tree<'s>(
     // A dump that lacks its first block may have been filled up to the right size. Then the last of
     // its files may lead to erased bytes. What is in the place of the lost superblock tells less: a
     // crash may have left any part of a commit there.
-    let is_shifted = places.other.is_none() && found.evidence.erased > 0;
-    let only_here = places.only_here && (lost_here == Remains::Torn || !is_shifted);
+    let may_be_shifted = places.other.is_none() && found.evidence.erased > 0;
+    let only_here = places.only_here && (lost_here == Remains::Torn || !may_be_shifted);
     // If there is room only here, and the lost superblock looks as if power was cut while it was
     // written, then the filesystem starts here, however damaged its tree is.
     if found.evidence.bad > 0 && !(only_here && lost_here >= Remains::Erased) {

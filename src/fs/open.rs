@@ -795,7 +795,7 @@ impl Fs {
         let Some((m, Move { source, .. })) = self.moves.first() else { return };
         if let Some((named, _)) = self.durable.gstate().pending_move() {
             if !self.pair(source).blocks.same(named) {
-                self.damage(&Corrupt::MoveOutOfHalf(named));
+                self.damage(&Corrupt::MoveOutOfNoPair(named));
             }
             return;
         }

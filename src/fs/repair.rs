@@ -286,8 +286,9 @@ impl Fs {
             at = d.parent;
             Some(&*d.name)
         });
-        let slash: &[u8] = b"";
-        let names = std::iter::once(slash).chain(up).chain((dir != ROOT).then_some(slash));
+        // an empty name at each end gives the path a slash there; the root has only one
+        let empty: &[u8] = b"";
+        let names = std::iter::once(empty).chain(up).chain((dir != ROOT).then_some(empty));
         String::from_utf8_lossy(&path_from_end(names)).into_owned()
     }
 }

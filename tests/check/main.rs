@@ -638,7 +638,10 @@ fn the_command_exits_as_fsck_does() {
         assert!(json["findings"][0][key].is_string(), "{key}: {json:#}");
     }
     let stopped = json["stopped"].as_str().expect("why");
-    assert!(stopped.contains("before -y, run 'littlefs recover', or give --backup"), "{stopped}");
+    assert!(
+        stopped.contains("before you use -y, run 'littlefs recover', or add --backup"),
+        "{stopped}"
+    );
     assert_eq!(std::fs::read(&path).expect("read"), b.bytes);
     for options in [&["-y"][..], &["--repair", "-y"], &["-y", "--progress"]] {
         std::fs::write(&path, &b.bytes).expect("write");

@@ -15,6 +15,7 @@ pub mod mounted;
 pub mod ops;
 pub mod ours;
 pub mod python;
+pub mod random;
 pub mod surgery;
 pub mod tree;
 pub mod v1;

@@ -198,6 +198,13 @@ fn missing_first_blocks_leave_everything_in_its_place() {
     desk.fails(&["ls", "a.uf2"], 1, &["its first 20 blocks are missing", "not a littlefs image"]);
 }
 
+/// Number the blocks from `first` on, as some of `count`.
+fn number(blocks: &mut [Uf2], first: u32, count: u32) {
+    for (number, block) in (first..).zip(blocks) {
+        (block.number, block.count) = (number, count);
+    }
+}
+
 /// If a file leaves out what is erased, its addresses do not follow from the numbers of its blocks.
 /// Then nobody knows where the filesystem begins.
 #[test]
@@ -206,9 +213,7 @@ fn the_place_of_missing_first_blocks_may_be_unknown() {
     let mut blocks = uf2_blocks(&image(), AT);
     blocks.retain(|block| block.data.iter().any(|&byte| byte != 0xff));
     let count = blocks.len() as u32;
-    for (number, block) in (0..).zip(&mut blocks) {
-        (block.number, block.count) = (number, count);
-    }
+    number(&mut blocks, 0, count);
     reads(&desk, &joined(&blocks), "complete");
     desk.file("a.uf2", &joined(&blocks[1..]));
     let words =
@@ -226,9 +231,7 @@ fn comments_between_the_blocks_are_not_missed() {
     let desk = Desk::new();
     let mut blocks = uf2_blocks(&image(), AT);
     let count = blocks.len() as u32 + 2;
-    for (number, block) in (1..).zip(&mut blocks) {
-        (block.number, block.count) = (number, count);
-    }
+    number(&mut blocks, 1, count);
     let comment = |number| Uf2 {
         flags: 1,
         address: 0,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::common::chamelon::{Chamelon, written};
 use super::endure::{bounded, walk};
-use super::mutate::{self, Random};
+use super::mutate;
+use super::random::Random;
 use super::see::see_dialect;
 use littlefs::bd::{BlockDevice, Geometry, RamDevice};
 use littlefs::chamelon::{check, recognise, show};

@@ -20,7 +20,7 @@ use std::path::Path;
 
 use builder::Builder;
 use cases::Case;
-use common::builder;
+use common::{builder, random};
 use endure::endure;
 use littlefs::bd::Geometry;
 use littlefs::disk::superblock;

@@ -6,26 +6,11 @@ use littlefs::bd::{Geometry, RamDevice};
 use littlefs::disk::{Tag, crc, read_u32_le, tag};
 use littlefs::fs::{At, FormatOptions, Fs, OpenOptions, ROOT};
 
+use super::random::Random;
+
 /// How many mutations there are of each base image. `HOSTILE_ROUNDS` asks for more.
 pub fn rounds() -> u64 {
     std::env::var("HOSTILE_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(700)
-}
-
-/// A small random generator (SplitMix64), so that the tests are the same everywhere.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
 }
 
 /// Images with directories of one pair and of several, small and large files, and attributes.

@@ -11,24 +11,12 @@ use littlefs::fs::ROOT;
 
 use crate::bench::*;
 use crate::common::clfs::{CLfs, CResult, Config};
+use crate::common::random::Random;
 use crate::common::tree::Tree;
 
 /// How many damaged images there are of each configuration. `ODD_ROUNDS` asks for more.
 fn rounds() -> u64 {
     std::env::var("ODD_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(150)
-}
-
-/// A small random generator (SplitMix64), so that the tests are the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % n.max(1) as u64) as usize
-    }
 }
 
 /// States of one filesystem, from which damaged images are put together.

@@ -175,7 +175,7 @@ impl<'a> Model<'a> {
         self.thread_break.is_none() && self.on_disk.needs_sync()
     }
 
-    /// Whether a pending move names the superblock, or two blocks of which a pair has only one.
+    /// Whether a pending move names the superblock, or two blocks that are not a pair.
     /// Such a move must not be finished, because that would delete an entry that was not moved.
     pub fn misnames_move(&self) -> bool {
         let Some((pair, id)) = self.gstate.pending_move() else { return false };
