@@ -198,6 +198,23 @@ fn missing_first_blocks_leave_everything_in_its_place() {
     desk.fails(&["ls", "a.uf2"], 1, &["its first 20 blocks are missing", "not a littlefs image"]);
 }
 
+/// A conversion would make a sound image of it, from which nobody sees that something is missing.
+#[test]
+fn a_damaged_container_is_converted_only_on_request() {
+    let desk = Desk::new();
+    desk.file("data/file", b"content");
+    desk.ok(&["create", "-q", "--size", "64K", "--disk-version", "1", "v1.img", "data"]);
+    let mut blocks = uf2_blocks(&desk.read("v1.img"), AT);
+    blocks.remove(200);
+    desk.file("a.uf2", &joined(&blocks));
+    let told = "1 of its blocks is missing";
+    desk.fails(&["convert", "--from", "v1", "a.uf2", "new.img"], 1, &[told]);
+    assert!(!desk.path("new.img").exists());
+    let ran = desk.ok(&["convert", "--from", "v1", "--salvage", "a.uf2", "new.img"]);
+    assert!(ran.stderr.contains(told) || ran.text().contains(told), "{}", ran.stderr);
+    assert_eq!(desk.ok(&["cat", "new.img", "file"]).stdout, b"content");
+}
+
 /// Number the blocks from `first` on, as some of `count`.
 fn number(blocks: &mut [Uf2], first: u32, count: u32) {
     for (number, block) in (first..).zip(blocks) {
